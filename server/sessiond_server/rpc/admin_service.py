@@ -1,0 +1,59 @@
+"""AdminService on the wire."""
+
+from sessiond.v1.admin_service_pb2 import (
+    ApiKey,
+    CreateApiKeyRequest,
+    CreateApiKeyResponse,
+    CreateProjectRequest,
+    ListApiKeysRequest,
+    ListApiKeysResponse,
+    ListProjectsRequest,
+    ListProjectsResponse,
+    Project,
+    RevokeApiKeyRequest,
+)
+from sessiond_server.service.keys import Caller, Keys
+from sessiond_server.store.keys import KeyRow, ProjectRow
+
+# Method names are those of the protos.
+# ruff: noqa: N802
+
+
+class AdminServicer:
+    """The methods of AdminService, as calls.Servicer has them."""
+
+    needs_admin = True
+
+    def __init__(self, keys: Keys) -> None:
+        self._keys = keys
+
+    async def CreateProject(self, request: CreateProjectRequest, caller: Caller) -> Project:
+        return _project(await self._keys.create_project(request.project.name))
+
+    async def ListProjects(self, request: ListProjectsRequest, caller: Caller) -> ListProjectsResponse:
+        rows, next_page_token = await self._keys.list_projects(request.page_size, request.page_token)
+        return ListProjectsResponse(projects=[_project(row) for row in rows], next_page_token=next_page_token)
+
+    async def CreateApiKey(self, request: CreateApiKeyRequest, caller: Caller) -> CreateApiKeyResponse:
+        new = await self._keys.create_key(request.project, label=request.label, is_admin=request.is_admin)
+        return CreateApiKeyResponse(key=_key(new.key), secret=new.secret)
+
+    async def ListApiKeys(self, request: ListApiKeysRequest, caller: Caller) -> ListApiKeysResponse:
+        return ListApiKeysResponse(keys=[_key(row) for row in await self._keys.list_keys(request.project)])
+
+    async def RevokeApiKey(self, request: RevokeApiKeyRequest, caller: Caller) -> ApiKey:
+        return _key(await self._keys.revoke_key(request.key_id))
+
+
+def _project(row: ProjectRow) -> Project:
+    message = Project(name=row.name)
+    message.create_time.FromDatetime(row.created_at)
+    return message
+
+
+def _key(row: KeyRow) -> ApiKey:
+    message = ApiKey(key_id=row.key_id, project=row.project, label=row.label, is_admin=row.is_admin)
+    message.create_time.FromDatetime(row.created_at)
+    if row.revoked_at:
+        message.revoke_time.FromDatetime(row.revoked_at)
+    return message

@@ -1,0 +1,240 @@
+"""The way of every call: who calls, until when, what came of it.
+
+The handlers are built from the services' descriptors with identity serializers, so that this module sees bytes: a request that cannot
+be decoded becomes a typed error, and a response may be spliced from stored bytes.
+"""
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import grpc
+import structlog
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.message import DecodeError
+from google.protobuf.message import Message as ProtoMessage
+from google.protobuf.message_factory import GetMessageClass
+from grpc.aio import ServicerContext
+
+from sessiond_server.rpc.errors import as_fault, status_of
+from sessiond_server.service.faults import Fault
+from sessiond_server.service.keys import Authenticator, Caller
+
+SLOW_CALL_S = 1.0
+
+log = structlog.get_logger("sessiond.calls")
+
+
+@dataclass(slots=True)
+class Load:
+    """What runs in this process, and whether it is about to stop."""
+
+    max_calls: int
+    calls: int = 0
+    is_draining: bool = False
+
+    def check_draining(self) -> None:
+        """For long streams, between two messages. Raises: Fault SERVER_DRAINING."""
+        if self.is_draining:
+            raise Fault(
+                "SERVER_DRAINING",
+                "this server is shutting down; go on from the last resume_token at another",
+                retry_after_s=0.2,
+            )
+
+
+class Servicer(Protocol):
+    """Methods named as the RPCs: (request, caller) -> response; iterators where the RPC streams.
+
+    A response is a protobuf message, or one encoded already.
+    """
+
+    needs_admin: bool
+
+
+@dataclass(slots=True)
+class _Call:
+    """One call under way."""
+
+    method: str
+    context: "ServicerContext[bytes, bytes]"
+    started: float = field(default_factory=time.monotonic)
+    caller: Caller | None = None
+    call_id: str = ""
+    authorization: str | None = None
+
+    def __post_init__(self) -> None:
+        for key, value in self.context.invocation_metadata() or ():
+            if key == "authorization":
+                self.authorization = str(value)
+            elif key == "x-request-id" and isinstance(value, str) and value.isprintable():
+                self.call_id = value[:128]
+        self.call_id = self.call_id or uuid.uuid4().hex
+
+    def finish(self) -> None:
+        took = time.monotonic() - self.started
+        if took > SLOW_CALL_S:
+            log.info("slow call", took_ms=round(took * 1000), **self._names())
+        else:
+            log.debug("call", took_ms=round(took * 1000, 1), **self._names())
+
+    async def fail(self, error: Exception) -> None:
+        """End the call with a typed status. Does not return."""
+        fault = as_fault(error)
+        if fault is None:
+            log.exception("call failed by a fault of the server", **self._names(), exc_info=error)
+            fault = Fault("INTERNAL", f"a fault of the server's own; its log has more under call_id {self.call_id}")
+        else:
+            log.info("call refused", reason=fault.reason, error=fault.message[:500], **self._names())
+        await self.context.abort(*status_of(fault, self.call_id))
+
+    def _names(self) -> dict[str, str | None]:
+        return {
+            "method": self.method,
+            "call_id": self.call_id,
+            "key_id": self.caller and self.caller.key_id,
+            "peer": self.context.peer(),
+        }
+
+
+class Calls:
+    """Builds the handlers of services.
+
+    Args:
+        default_deadline_s: for unary calls of clients that set none.
+    """
+
+    def __init__(self, authenticator: Authenticator, load: Load, *, default_deadline_s: float) -> None:
+        self._authenticator = authenticator
+        self._load = load
+        self._default_deadline_s = default_deadline_s
+
+    def handlers(self, service: ServiceDescriptor, servicer: Servicer) -> grpc.GenericRpcHandler:
+        """The handlers of all methods of a service. Raises AttributeError where the servicer lacks one."""
+        return grpc.method_handlers_generic_handler(
+            service.full_name,
+            {
+                method.name: self._handler(method, getattr(servicer, method.name), servicer.needs_admin)
+                for method in service.methods
+            },
+        )
+
+    def _handler(
+        self, method: MethodDescriptor, function: Callable[[Any, Caller], Any], needs_admin: bool
+    ) -> "grpc.RpcMethodHandler[bytes, bytes]":
+        decode = _decoder(method)
+        if method.client_streaming:
+            return grpc.stream_unary_rpc_method_handler(self._stream_unary(method, decode, function, needs_admin))  # type: ignore[arg-type]
+        if method.server_streaming:
+            return grpc.unary_stream_rpc_method_handler(self._unary_stream(method, decode, function, needs_admin))  # type: ignore[arg-type]
+        return grpc.unary_unary_rpc_method_handler(self._unary_unary(method, decode, function, needs_admin))  # type: ignore[arg-type]
+
+    def _unary_unary(
+        self,
+        method: MethodDescriptor,
+        decode: Callable[[bytes], ProtoMessage],
+        function: Callable[[Any, Caller], Awaitable[ProtoMessage | bytes]],
+        needs_admin: bool,
+    ) -> Callable[[bytes, "ServicerContext[bytes, bytes]"], Awaitable[bytes]]:
+        name, load = method.name, self._load
+
+        async def handle(request: bytes, context: "ServicerContext[bytes, bytes]") -> bytes:
+            call = _Call(name, context)
+            load.calls += 1
+            try:
+                remaining = context.time_remaining()
+                async with asyncio.timeout(self._default_deadline_s if remaining is None else remaining):
+                    caller = await self._admit(call, needs_admin)
+                    response = await function(decode(request), caller)
+                return response if isinstance(response, bytes) else response.SerializeToString()
+            except Exception as e:
+                await call.fail(e)
+                raise
+            finally:
+                load.calls -= 1
+                call.finish()
+
+        return handle
+
+    def _unary_stream(
+        self,
+        method: MethodDescriptor,
+        decode: Callable[[bytes], ProtoMessage],
+        function: Callable[[Any, Caller], AsyncGenerator[bytes, None]],
+        needs_admin: bool,
+    ) -> Callable[[bytes, "ServicerContext[bytes, bytes]"], AsyncIterator[bytes]]:
+        name, load = method.name, self._load
+
+        async def handle(request: bytes, context: "ServicerContext[bytes, bytes]") -> AsyncIterator[bytes]:
+            call = _Call(name, context)
+            load.calls += 1
+            try:
+                caller = await self._admit(call, needs_admin)
+                async with aclosing(function(decode(request), caller)) as responses:
+                    async for response in responses:
+                        yield response
+            except Exception as e:
+                await call.fail(e)
+                raise
+            finally:
+                load.calls -= 1
+                call.finish()
+
+        return handle
+
+    def _stream_unary(
+        self,
+        method: MethodDescriptor,
+        decode: Callable[[bytes], ProtoMessage],
+        function: Callable[[Any, Caller], Awaitable[ProtoMessage | bytes]],
+        needs_admin: bool,
+    ) -> Callable[[AsyncIterator[bytes], "ServicerContext[bytes, bytes]"], Awaitable[bytes]]:
+        name, load = method.name, self._load
+
+        async def handle(requests: AsyncIterator[bytes], context: "ServicerContext[bytes, bytes]") -> bytes:
+            call = _Call(name, context)
+            load.calls += 1
+            try:
+                caller = await self._admit(call, needs_admin)
+                response = await function(_decoded(requests, decode), caller)
+                return response if isinstance(response, bytes) else response.SerializeToString()
+            except Exception as e:
+                await call.fail(e)
+                raise
+            finally:
+                load.calls -= 1
+                call.finish()
+
+        return handle
+
+    async def _admit(self, call: _Call, needs_admin: bool) -> Caller:
+        """Raises: Fault OVERLOADED, API_KEY_MISSING, API_KEY_INVALID, ADMIN_KEY_REQUIRED."""
+        if self._load.calls > self._load.max_calls:
+            raise Fault("OVERLOADED", f"this server has {self._load.max_calls} calls under way", retry_after_s=0.5)
+        caller = call.caller = await self._authenticator.caller(call.authorization)
+        if needs_admin and not caller.is_admin:
+            raise Fault("ADMIN_KEY_REQUIRED", "AdminService asks for an admin key (`sessiond keys create --admin`)")
+        return caller
+
+
+def _decoder(method: MethodDescriptor) -> Callable[[bytes], ProtoMessage]:
+    request_class = GetMessageClass(method.input_type)
+
+    def decode(encoded: bytes) -> ProtoMessage:
+        try:
+            return request_class.FromString(encoded)
+        except DecodeError as e:
+            raise Fault("MALFORMED_REQUEST", f"the bytes sent are no {method.input_type.full_name}: {e}") from e
+
+    return decode
+
+
+async def _decoded(
+    requests: AsyncIterator[bytes], decode: Callable[[bytes], ProtoMessage]
+) -> AsyncIterator[ProtoMessage]:
+    async for request in requests:
+        yield decode(request)

@@ -1,0 +1,95 @@
+"""Errors on the wire: one function builds code, text and details together."""
+
+import grpc
+from google.protobuf.any_pb2 import Any
+from google.protobuf.duration_pb2 import Duration
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
+from google.rpc.status_pb2 import Status
+
+from sessiond_server.service.faults import Fault
+from sessiond_server.store.database import Contention, DatabaseUnavailable, PoolExhausted
+
+DOMAIN = "sessiond.v1"
+DETAILS_KEY = "grpc-status-details-bin"
+MAX_VIOLATIONS = 20
+
+# A reason always comes with the same code; error_reason.proto says so to the callers, a test compares the two.
+CODES: dict[str, grpc.StatusCode] = {
+    "SESSION_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
+    "SESSION_ALREADY_EXISTS": grpc.StatusCode.ALREADY_EXISTS,
+    "SESSION_DESTROYED": grpc.StatusCode.FAILED_PRECONDITION,
+    "SESSION_TOO_LARGE": grpc.StatusCode.FAILED_PRECONDITION,
+    "MESSAGE_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
+    "SEQUENCE_CONFLICT": grpc.StatusCode.ABORTED,
+    "ETAG_MISMATCH": grpc.StatusCode.ABORTED,
+    "PARENT_NOT_FOUND": grpc.StatusCode.INVALID_ARGUMENT,
+    "REQUEST_ID_REUSED": grpc.StatusCode.INVALID_ARGUMENT,
+    "INVALID_FIELD": grpc.StatusCode.INVALID_ARGUMENT,
+    "INVALID_JSON": grpc.StatusCode.INVALID_ARGUMENT,
+    "UNKNOWN_ROLE": grpc.StatusCode.INVALID_ARGUMENT,
+    "MESSAGE_TOO_LARGE": grpc.StatusCode.INVALID_ARGUMENT,
+    "BATCH_TOO_LARGE": grpc.StatusCode.INVALID_ARGUMENT,
+    "INVALID_PAGE_TOKEN": grpc.StatusCode.INVALID_ARGUMENT,
+    "INVALID_RESUME_TOKEN": grpc.StatusCode.INVALID_ARGUMENT,
+    "MALFORMED_REQUEST": grpc.StatusCode.INVALID_ARGUMENT,
+    "API_KEY_MISSING": grpc.StatusCode.UNAUTHENTICATED,
+    "API_KEY_INVALID": grpc.StatusCode.UNAUTHENTICATED,
+    "ADMIN_KEY_REQUIRED": grpc.StatusCode.PERMISSION_DENIED,
+    "PROJECT_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
+    "PROJECT_ALREADY_EXISTS": grpc.StatusCode.ALREADY_EXISTS,
+    "API_KEY_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
+    "OVERLOADED": grpc.StatusCode.RESOURCE_EXHAUSTED,
+    "DATABASE_UNAVAILABLE": grpc.StatusCode.UNAVAILABLE,
+    "SERVER_DRAINING": grpc.StatusCode.UNAVAILABLE,
+    "DEADLINE_EXCEEDED": grpc.StatusCode.DEADLINE_EXCEEDED,
+    "INTERNAL": grpc.StatusCode.INTERNAL,
+}
+
+
+def as_fault(error: BaseException) -> Fault | None:
+    """The fault that an error is to the caller; None for one that nobody foresaw."""
+    match error:
+        case Fault():
+            return error
+        case DatabaseUnavailable():
+            return Fault(
+                "DATABASE_UNAVAILABLE",
+                "the database does not answer; a change may or may not have happened: repeat it with the same request_id",
+                retry_after_s=1.0,
+            )
+        case PoolExhausted():
+            return Fault("OVERLOADED", "every database connection of this server is busy; try again", retry_after_s=0.5)
+        case Contention():
+            return Fault("OVERLOADED", "others hold what this call needs; nothing happened, try again", retry_after_s=0.1)
+        case TimeoutError():
+            return Fault(
+                "DEADLINE_EXCEEDED",
+                "the call took longer than its deadline; a change may or may not have happened: repeat it with the same request_id",
+            )
+        case _:
+            return None
+
+
+def status_of(fault: Fault, call_id: str) -> tuple[grpc.StatusCode, str, tuple[tuple[str, bytes], ...]]:
+    """Code, text and trailing metadata of a fault, as context.abort takes them."""
+    code = CODES[fault.reason]
+    info = ErrorInfo(reason=fault.reason, domain=DOMAIN, metadata={**fault.metadata, "call_id": call_id})
+    status = Status(code=code.value[0], message=fault.message)
+    _add(status, info)
+    if fault.fields:
+        violations = [
+            BadRequest.FieldViolation(field=field, description=description)
+            for field, description in list(fault.fields.items())[:MAX_VIOLATIONS]
+        ]
+        _add(status, BadRequest(field_violations=violations))
+    if fault.retry_after_s is not None:
+        delay = Duration()
+        delay.FromMilliseconds(int(fault.retry_after_s * 1000))
+        _add(status, RetryInfo(retry_delay=delay))
+    return code, fault.message, ((DETAILS_KEY, status.SerializeToString()),)
+
+
+def _add(status: Status, detail: ErrorInfo | BadRequest | RetryInfo) -> None:
+    packed = Any()
+    packed.Pack(detail)
+    status.details.append(packed)

@@ -1,0 +1,182 @@
+"""SessionService on the wire."""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
+
+from sessiond.v1.message_pb2 import Message
+from sessiond.v1.session_pb2 import Session
+from sessiond.v1.session_service_pb2 import (
+    MESSAGE_ORDER_DESC,
+    MESSAGE_VIEW_BASIC,
+    CreateSessionRequest,
+    DeleteSessionRequest,
+    DeleteSessionResponse,
+    DestroySessionRequest,
+    GetMessageRequest,
+    GetMessagesRequest,
+    GetSessionRequest,
+    ImportMessagesRequest,
+    ImportMessagesResponse,
+    ListSessionsRequest,
+    ListSessionsResponse,
+    MessageOrder,
+    MessageView,
+    ResumeSessionRequest,
+    StoreMessagesRequest,
+    StoreMessagesResponse,
+    UpdateSessionRequest,
+)
+from sessiond_server.rpc import convert
+from sessiond_server.rpc.calls import Load
+from sessiond_server.service.appends import Appends, Target
+from sessiond_server.service.faults import invalid
+from sessiond_server.service.history import History, Reading
+from sessiond_server.service.keys import Caller
+from sessiond_server.service.sessions import ACTIVE, DESTROYED, Sessions
+from sessiond_server.service.structs import to_dict
+from sessiond_server.store.sessions import Listing
+
+# Method names are those of the protos.
+# ruff: noqa: N802
+
+
+class SessionServicer:
+    """The methods of SessionService, as calls.Servicer has them."""
+
+    needs_admin = False
+
+    def __init__(self, sessions: Sessions, appends: Appends, history: History, load: Load) -> None:
+        self._sessions = sessions
+        self._appends = appends
+        self._history = history
+        self._load = load
+
+    async def CreateSession(self, request: CreateSessionRequest, caller: Caller) -> Session:
+        row = await self._sessions.create(
+            caller.project_id,
+            request.session.session_id,
+            convert.settings(request.session),
+            get_or_create=request.get_or_create,
+            request_id=request.request_id,
+        )
+        return convert.session_message(row)
+
+    async def GetSession(self, request: GetSessionRequest, caller: Caller) -> Session:
+        return convert.session_message(await self._sessions.get(caller.project_id, request.session_id))
+
+    async def ListSessions(self, request: ListSessionsRequest, caller: Caller) -> ListSessionsResponse:
+        def time(field: str) -> convert.datetime | None:
+            return convert.time_of(getattr(request, field), field) if request.HasField(field) else None  # type: ignore[arg-type]
+
+        def struct(field: str) -> dict[str, object] | None:
+            return to_dict(getattr(request, field), field) if request.HasField(field) else None  # type: ignore[arg-type]
+
+        listing = Listing(
+            project_id=caller.project_id,
+            order=convert.order_name(request.order),
+            limit=0,
+            session_id_prefix=request.session_id_prefix,
+            user_name=request.user,
+            state=convert.state_number(request.state),
+            model=request.model,
+            config_contains=struct("config_contains"),
+            metadata_contains=struct("metadata_contains"),
+            created_from=time("created_from"),
+            created_before=time("created_before"),
+            active_from=time("active_from"),
+            active_before=time("active_before"),
+        )
+        page = await self._sessions.list(listing, request.page_size, request.page_token)
+        return ListSessionsResponse(
+            sessions=[convert.session_message(row) for row in page.sessions], next_page_token=page.next_page_token
+        )
+
+    async def UpdateSession(self, request: UpdateSessionRequest, caller: Caller) -> Session:
+        values, patches = convert.update_values(request)
+        row = await self._sessions.update(
+            caller.project_id,
+            request.session.session_id,
+            values,
+            patches,
+            etag=request.etag,
+            request_id=request.request_id,
+        )
+        return convert.session_message(row)
+
+    async def ResumeSession(self, request: ResumeSessionRequest, caller: Caller) -> Session:
+        return convert.session_message(
+            await self._sessions.set_state(caller.project_id, request.session_id, ACTIVE, request.request_id)
+        )
+
+    async def DestroySession(self, request: DestroySessionRequest, caller: Caller) -> Session:
+        return convert.session_message(
+            await self._sessions.set_state(caller.project_id, request.session_id, DESTROYED, request.request_id)
+        )
+
+    async def DeleteSession(self, request: DeleteSessionRequest, caller: Caller) -> DeleteSessionResponse:
+        await self._sessions.delete(
+            caller.project_id,
+            request.session_id,
+            allow_missing=request.allow_missing,
+            etag=request.etag,
+            request_id=request.request_id,
+        )
+        return DeleteSessionResponse()
+
+    async def StoreMessages(self, request: StoreMessagesRequest, caller: Caller) -> StoreMessagesResponse:
+        stored = await self._appends.store(_target(request, caller), request.messages)
+        return StoreMessagesResponse(
+            first_seq=stored.first_seq, last_seq=stored.last_seq, create_time=convert.timestamp_of(stored.created_us)
+        )
+
+    async def ImportMessages(
+        self, requests: AsyncIterator[ImportMessagesRequest], caller: Caller
+    ) -> ImportMessagesResponse:
+        first = await anext(requests, None)
+        if first is None:
+            raise invalid("session_id", "is required: the stream ended without a piece")
+        target = _target(first, caller)
+
+        async def pieces() -> AsyncIterator[Sequence[Message]]:
+            yield first.messages
+            async for request in requests:
+                if request.session_id not in ("", target.session_id):
+                    raise invalid("session_id", "differs from that of the first piece")
+                yield request.messages
+
+        stored = await self._appends.store_stream(target, pieces())
+        return ImportMessagesResponse(
+            first_seq=stored.first_seq, last_seq=stored.last_seq, create_time=convert.timestamp_of(stored.created_us)
+        )
+
+    async def GetMessages(self, request: GetMessagesRequest, caller: Caller) -> AsyncGenerator[bytes, None]:
+        if request.order not in MessageOrder.values():
+            raise invalid("order", f"is {request.order}, which is no MessageOrder")
+        if request.view not in MessageView.values():
+            raise invalid("view", f"is {request.view}, which is no MessageView")
+        reading = Reading(
+            session_id=request.session_id,
+            after_seq=request.after_seq,
+            through_seq=request.through_seq,
+            limit=request.limit,
+            descending=request.order == MESSAGE_ORDER_DESC,
+            roles=tuple(request.roles),
+            basic=request.view == MESSAGE_VIEW_BASIC,
+            resume_token=request.resume_token,
+        )
+        async with aclosing(self._history.stream(caller.project_id, reading)) as batches:
+            async for batch in batches:
+                self._load.check_draining()
+                yield batch
+
+    async def GetMessage(self, request: GetMessageRequest, caller: Caller) -> bytes:
+        return await self._history.message(caller.project_id, request.session_id, request.seq)
+
+
+def _target(request: StoreMessagesRequest | ImportMessagesRequest, caller: Caller) -> Target:
+    return Target(
+        caller.project_id,
+        request.session_id,
+        request.expected_last_seq if request.HasField("expected_last_seq") else None,
+        request.request_id,
+    )

@@ -1,0 +1,192 @@
+"""One server process: puts the rooms together, serves until it is told to stop, then drains."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import structlog
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from sessiond.v1 import admin_service_pb2, session_service_pb2
+from sessiond_server.rpc.admin_service import AdminServicer
+from sessiond_server.rpc.calls import Calls, Load
+from sessiond_server.rpc.session_service import SessionServicer
+from sessiond_server.service.appends import Appends
+from sessiond_server.service.history import History
+from sessiond_server.service.keys import Authenticator, Keys
+from sessiond_server.service.limits import Limits
+from sessiond_server.service.purging import Purger
+from sessiond_server.service.sessions import Sessions
+from sessiond_server.settings import Settings
+from sessiond_server.store.append import AppendStore
+from sessiond_server.store.database import Database, DatabaseUnavailable, PoolExhausted
+from sessiond_server.store.history import HistoryStore
+from sessiond_server.store.keys import KeyStore
+from sessiond_server.store.purge import PurgeStore
+from sessiond_server.store.sessions import SessionStore
+
+SERVICES = (
+    session_service_pb2.DESCRIPTOR.services_by_name["SessionService"],
+    admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"],
+)
+HEALTH_CHECK_INTERVAL_S = 2.0
+
+# Larger than the largest batch that is allowed, so that one above it is refused by us, with a reason, and not by gRPC without.
+MAX_RECEIVE_BYTES = 32 * 1024 * 1024
+
+# Names as in gRPC's own grpc/impl/channel_arg_names.h: an unknown one is ignored without a word.
+OPTIONS: list[tuple[str, int]] = [
+    ("grpc.so_reuseport", 1),
+    ("grpc.max_receive_message_length", MAX_RECEIVE_BYTES),
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_concurrent_streams", 1000),
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    # Clients may ping as often as this; the default of five minutes would cut those that keep idle connections alive.
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+]
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A server that serves on `port`. `load` says what it has to do."""
+
+    port: int
+    load: Load
+    server: grpc.aio.Server
+    health: health.aio.HealthServicer
+    database: Database
+
+
+async def run(settings: Settings, database_url: str, *, on_ready: Callable[[int], None] | None = None) -> None:
+    """Serve in this process until SIGTERM or SIGINT, drain, return. on_ready is told the port.
+
+    Raises: OSError where the address cannot be listened on.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with serving(settings, database_url) as running:
+        if on_ready:
+            on_ready(running.port)
+        await stop.wait()
+        log.info("draining", calls=running.load.calls)
+        await drain(running, delay_s=settings.drain_delay_s, timeout_s=settings.drain_timeout_s)
+    log.info("stopped")
+
+
+@asynccontextmanager
+async def serving(settings: Settings, database_url: str) -> AsyncIterator[Running]:
+    """A server that runs for the length of the block; leaving it ends what is still under way."""
+    database = Database(
+        database_url,
+        size=settings.pool_size,
+        timeout_s=settings.pool_timeout_s,
+        prepared=settings.prepared_statements,
+    )
+    await database.open()
+    load = Load(settings.max_concurrent_rpcs)
+    server = grpc.aio.server(options=OPTIONS)
+    server.add_generic_rpc_handlers(tuple(_handlers(settings, database, load)))
+    health_servicer = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
+    if settings.reflection:
+        names = [service.full_name for service in SERVICES]
+        reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
+    port = _bind(server, settings)
+    purger = Purger(
+        PurgeStore(database),
+        interval_s=settings.purge_interval_s,
+        request_retention_s=settings.request_id_retention_s,
+    )
+    running = Running(port, load, server, health_servicer, database)
+    background = [asyncio.create_task(purger.run()), asyncio.create_task(_watch_health(running))]
+    await server.start()
+    try:
+        yield running
+    finally:
+        for task in background:
+            task.cancel()
+        await asyncio.wait(background)
+        await server.stop(grace=0)
+        await database.close()
+
+
+async def drain(running: Running, *, delay_s: float, timeout_s: float) -> None:
+    """Stop taking calls, let those under way finish, tell streams to go on elsewhere.
+
+    Args:
+        delay_s: how long to go on as NOT_SERVING before connections are refused, for balancers to notice.
+        timeout_s: how long calls under way may take.
+    """
+    await running.health.enter_graceful_shutdown()
+    await asyncio.sleep(delay_s)
+    running.load.is_draining = True
+    await running.server.stop(grace=timeout_s)
+
+
+def _handlers(settings: Settings, database: Database, load: Load) -> list[grpc.GenericRpcHandler]:
+    limits = Limits(
+        max_message_bytes=settings.max_message_bytes,
+        max_batch_messages=settings.max_batch_messages,
+        max_batch_bytes=settings.max_batch_bytes,
+        default_idle_ttl_ms=int(settings.default_idle_ttl_s * 1000) or None,
+    )
+    sessions, keys = SessionStore(database), KeyStore(database)
+    authenticator = Authenticator(keys, require_keys=settings.require_keys, cache_s=settings.key_cache_s)
+    calls = Calls(authenticator, load, default_deadline_s=settings.default_deadline_s)
+    servicers = (
+        SessionServicer(
+            Sessions(sessions, limits),
+            Appends(AppendStore(database), sessions, limits),
+            History(HistoryStore(database), settings.page_cache_bytes),
+            load,
+        ),
+        AdminServicer(Keys(keys)),
+    )
+    return [calls.handlers(service, servicer) for service, servicer in zip(SERVICES, servicers, strict=True)]
+
+
+def _bind(server: grpc.aio.Server, settings: Settings) -> int:
+    try:
+        if settings.tls_cert and settings.tls_key:
+            pair = (Path(settings.tls_key).read_bytes(), Path(settings.tls_cert).read_bytes())
+            port = server.add_secure_port(settings.listen, grpc.ssl_server_credentials([pair]))
+        else:
+            port = server.add_insecure_port(settings.listen)
+    except RuntimeError as e:
+        raise OSError(f"cannot listen on {settings.listen}: {e}") from e
+    if not port and not settings.listen.startswith("unix:"):
+        raise OSError(f"cannot listen on {settings.listen}")
+    return port
+
+
+async def _watch_health(running: Running) -> None:
+    """The health service says SERVING while the database answers."""
+    status = None
+    while True:
+        try:
+            async with asyncio.timeout(HEALTH_CHECK_INTERVAL_S * 2):
+                await running.database.ping()
+            current = health_pb2.HealthCheckResponse.SERVING
+        except PoolExhausted:
+            # Busy is not broken: a balancer that took a busy server out would make the others busier.
+            current = health_pb2.HealthCheckResponse.SERVING
+        except (DatabaseUnavailable, TimeoutError):
+            current = health_pb2.HealthCheckResponse.NOT_SERVING
+        if current != status:
+            if status is not None or current == health_pb2.HealthCheckResponse.NOT_SERVING:
+                log.warning("health", status=health_pb2.HealthCheckResponse.ServingStatus.Name(current))
+            status = current
+            for name in ("", *(service.full_name for service in SERVICES)):
+                await running.health.set(name, current)
+        await asyncio.sleep(HEALTH_CHECK_INTERVAL_S)

@@ -1,0 +1,162 @@
+"""Appends: what StoreMessages and ImportMessages promise."""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from uuid import UUID
+
+from sessiond.v1.message_pb2 import Message
+from sessiond_server.service.faults import Fault, invalid, request_id_reused, session_not_found
+from sessiond_server.service.intake import Intake, check_batch
+from sessiond_server.service.limits import Limits
+from sessiond_server.service.names import check_request_id, check_session_id, session_key
+from sessiond_server.service.sessions import DESTROYED
+from sessiond_server.store.append import Append, Appended, AppendStore, DuplicateRequest
+from sessiond_server.store.sessions import SessionStore
+from sessiond_server.store.spool import Spool
+
+_EPOCH_2000 = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where an append goes, and under which conditions."""
+
+    project_id: UUID
+    session_id: str
+    expected_last_seq: int | None
+    request_id: str
+
+    def check(self) -> None:
+        check_session_id(self.session_id)
+        check_request_id(self.request_id)
+        if self.expected_last_seq is not None and self.expected_last_seq < 0:
+            raise invalid("expected_last_seq", "is negative; 0 stands for an empty session")
+
+
+class Appends:
+    """Appends to sessions. Nothing is acknowledged before it is committed."""
+
+    def __init__(self, store: AppendStore, sessions: SessionStore, limits: Limits) -> None:
+        self._store = store
+        self._sessions = sessions
+        self._limits = limits
+
+    async def store(self, target: Target, messages: Sequence[Message]) -> Appended:
+        """Append one batch, all or none.
+
+        Raises: Fault, with the reasons that StoreMessages names.
+        """
+        target.check()
+        if not messages:
+            raise invalid("messages", "is empty; send at least one")
+        # Before anything is parsed: the sizes of the strings are known.
+        check_batch(len(messages), sum(len(m.json) for m in messages), self._limits)
+        intake = Intake(self._limits)
+        rows = intake.take(messages)
+        check_batch(intake.count, intake.content_bytes, self._limits)
+        append = self._append(target, intake)
+        try:
+            done = await self._store.append(append, rows)
+        except DuplicateRequest:
+            done = None
+        return done or await self._explain(target, append)
+
+    async def store_stream(self, target: Target, pieces: AsyncIterator[Sequence[Message]]) -> Appended:
+        """Append all pieces as one, all or none. The session is locked only once the last piece is here.
+
+        Raises: Fault, with the reasons that ImportMessages names.
+        """
+        target.check()
+        # A session that cannot take them should say so before they are all sent.
+        await self._check_open(target)
+        intake = Intake(self._limits)
+        with Spool() as spool:
+            async for messages in pieces:
+                # Places count through the whole import, so that a fault can be found in the caller's file.
+                spool.add(intake.take(messages, f"messages[{intake.count}...]" if intake.count else "messages"))
+            if not intake.count:
+                raise invalid("messages", "is empty; send at least one")
+            append = self._append(target, intake)
+            try:
+                done = await self._store.append_bulk(append, spool)
+            except DuplicateRequest:
+                done = None
+        return done or await self._explain(target, append)
+
+    def _append(self, target: Target, intake: Intake) -> Append:
+        return Append(
+            key=session_key(target.project_id, target.session_id),
+            project_id=target.project_id,
+            count=intake.count,
+            bytes=intake.content_bytes,
+            first_words=intake.first_words,
+            expected_last_seq=target.expected_last_seq,
+            parent_floor=intake.parent_floor,
+            request_id=target.request_id,
+            content_hash=intake.content_hash,
+        )
+
+    async def _check_open(self, target: Target) -> None:
+        row = await self._sessions.get(session_key(target.project_id, target.session_id), target.project_id)
+        if row is None:
+            raise session_not_found(target.session_id)
+        if target.request_id and await self._sessions.recorded(row.key, row.log, target.request_id):
+            return  # a repetition is answered as the first time, whatever became of the session
+        if row.state == DESTROYED:
+            raise _destroyed(target.session_id)
+
+    async def _explain(self, target: Target, append: Append) -> Appended:
+        """Why an append did nothing: it is a repetition (then what the first one did), or a condition did not hold."""
+        row = await self._sessions.get(append.key, target.project_id)
+        if row is None:
+            raise session_not_found(target.session_id)
+        if target.request_id:
+            first = await self._sessions.recorded(append.key, row.log, target.request_id)
+            if first:
+                if first.content_hash != append.content_hash:
+                    raise request_id_reused(target.request_id)
+                since = first.created_at - _EPOCH_2000
+                created_us = (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+                return Appended(first.first_seq, first.last_seq, created_us)
+        if row.state == DESTROYED:
+            raise _destroyed(target.session_id)
+        if target.expected_last_seq is not None and target.expected_last_seq != row.last_seq:
+            raise Fault(
+                "SEQUENCE_CONFLICT",
+                f"session {target.session_id!r} is at seq {row.last_seq}, not {target.expected_last_seq}: "
+                "somebody else appended; read on from there, then try again",
+                metadata={
+                    "session_id": target.session_id,
+                    "expected_last_seq": target.expected_last_seq,
+                    "last_seq": row.last_seq,
+                },
+            )
+        if append.parent_floor > row.last_seq:
+            raise Fault(
+                "PARENT_NOT_FOUND",
+                f"messages: a parent_seq names no message before it; session {target.session_id!r} is at seq {row.last_seq}",
+                metadata={"session_id": target.session_id, "last_seq": row.last_seq},
+                fields={"messages.parent_seq": "names no message of the session, nor an earlier one of the batch"},
+            )
+        # The condition failed when the statement ran and holds now: another append came in between.
+        raise Fault(
+            "SEQUENCE_CONFLICT" if target.expected_last_seq is not None else "OVERLOADED",
+            f"session {target.session_id!r} changed while the append ran; try again",
+            metadata={
+                "session_id": target.session_id,
+                "expected_last_seq": target.expected_last_seq,
+                "last_seq": row.last_seq,
+            }
+            if target.expected_last_seq is not None
+            else {},
+            retry_after_s=None if target.expected_last_seq is not None else 0.05,
+        )
+
+
+def _destroyed(session_id: str) -> Fault:
+    return Fault(
+        "SESSION_DESTROYED",
+        f"session {session_id!r} is destroyed: resume it (ResumeSession) to append",
+        metadata={"session_id": session_id},
+    )

@@ -1,0 +1,195 @@
+"""Reading a session's messages, as a stream of encoded pages or one by one."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from uuid import UUID
+
+from sessiond.v1.message_pb2 import Role
+from sessiond_server.service import tokens
+from sessiond_server.service.faults import Fault, invalid, session_not_found
+from sessiond_server.service.names import check_session_id, session_key
+from sessiond_server.service.pages import (
+    EncodedPage,
+    PageCache,
+    PageKey,
+    assigned,
+    encode_basic_page,
+    encode_page,
+    response_tail,
+)
+from sessiond_server.store.history import HistoryStore, LogHead, PageQuery
+
+# The first page is small, for a fast first byte; each next one is larger, up to what travels best.
+FIRST_ROWS, MAX_ROWS = 16, 4096
+FIRST_BYTES, MAX_BYTES = 32 * 1024, 512 * 1024
+GROWTH = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What to read: after_seq < seq <= through_seq (0 = the end), at most `limit` (0 = all).
+
+    basic leaves the contents out. resume_token goes on after an earlier batch; the rest must then be the same.
+    """
+
+    session_id: str
+    after_seq: int = 0
+    through_seq: int = 0
+    limit: int = 0
+    descending: bool = False
+    roles: tuple[int, ...] = ()
+    basic: bool = False
+    resume_token: str = ""
+
+    def question(self, log: UUID) -> str:
+        return tokens.fingerprint(log, self.through_seq, self.limit, self.descending, self.roles, self.basic)
+
+
+class History:
+    """Reads of messages, for one process: it owns the page cache."""
+
+    def __init__(self, store: HistoryStore, page_cache_bytes: int) -> None:
+        self._store = store
+        self._cache = PageCache(page_cache_bytes)
+
+    async def stream(self, project_id: UUID, reading: Reading) -> AsyncGenerator[bytes, None]:
+        """Encoded GetMessagesResponses. No connection is held while one is yielded; the next page is fetched meanwhile.
+
+        Raises: Fault SESSION_NOT_FOUND, INVALID_FIELD, INVALID_RESUME_TOKEN.
+        """
+        _check(reading)
+        key = session_key(project_id, reading.session_id)
+        head = await self._head(key, project_id, reading.session_id)
+        question = reading.question(head.log)
+        window = _Window(reading, key, head, question)
+        if window.is_done:
+            yield window.tail()
+            return
+        fetch = asyncio.ensure_future(self._fetch(window.query()))
+        try:
+            while True:
+                page = await fetch
+                window.advance(page)
+                if not window.is_done:
+                    fetch = asyncio.ensure_future(self._fetch(window.query()))
+                yield page.encoded + window.tail() if page else window.tail()
+                if window.is_done:
+                    return
+        finally:
+            fetch.cancel()
+            await asyncio.wait([fetch])
+            if not fetch.cancelled():
+                fetch.exception()  # seen, though nobody is left to be told
+
+    async def message(self, project_id: UUID, session_id: str, seq: int) -> bytes:
+        """One message, encoded. Raises: Fault SESSION_NOT_FOUND, MESSAGE_NOT_FOUND, INVALID_FIELD."""
+        check_session_id(session_id)
+        if seq < 1:
+            raise invalid("seq", "is required, and at least 1")
+        key = session_key(project_id, session_id)
+        head = await self._head(key, project_id, session_id)
+        if seq <= head.last_seq:
+            rows = await self._store.page(PageQuery(key, head.log, seq - 1, seq, 1, 1))
+            if rows:
+                _, created_us, body = rows[0]
+                return assigned(seq, created_us) + body  # type: ignore[operator]
+        raise Fault(
+            "MESSAGE_NOT_FOUND",
+            f"session {session_id!r} has no message {seq}; it is at seq {head.last_seq}",
+            metadata={"session_id": session_id, "seq": seq, "last_seq": head.last_seq},
+        )
+
+    async def _head(self, key: UUID, project_id: UUID, session_id: str) -> LogHead:
+        head = await self._store.head(key, project_id)
+        if head is None:
+            raise session_not_found(session_id)
+        if head.touch_due:
+            await self._store.touch(key, project_id)
+        return head
+
+    async def _fetch(self, query: PageQuery) -> EncodedPage | None:
+        # Filtered, backward and bodiless reads are rare and make other pages; they are not worth the room.
+        cacheable = not (query.descending or query.roles or query.basic)
+        page_key = PageKey(query.key, query.log, query.after, query.max_rows, query.max_bytes)
+        if cacheable and (cached := self._cache.get(page_key)) and cached.last_seq <= query.through:
+            return cached
+        rows = await self._store.page(query)
+        if not rows:
+            return None
+        page = encode_basic_page(rows) if query.basic else encode_page(rows)
+        # A page that ends at `through` might be longer the next time.
+        if cacheable and page.last_seq < query.through:
+            self._cache.put(page_key, page)
+        return page
+
+
+class _Window:
+    """What is left of a reading: after < seq <= through, `left` messages (0 = all); and how large the next page is."""
+
+    def __init__(self, reading: Reading, key: UUID, head: LogHead, question: str) -> None:
+        self._reading = reading
+        self._key, self._log = key, head.log
+        self._question = question
+        if reading.resume_token:
+            self._after, self._through, self._left, self._end = _decode_position(reading.resume_token, question)
+        else:
+            self._end = min(reading.through_seq or head.last_seq, head.last_seq)
+            self._after, self._through, self._left = reading.after_seq, self._end, reading.limit
+        self._rows, self._bytes = FIRST_ROWS, FIRST_BYTES
+        self.is_done = self._after >= self._through
+
+    def query(self) -> PageQuery:
+        """The next page."""
+        return PageQuery(
+            key=self._key,
+            log=self._log,
+            after=self._after,
+            through=self._through,
+            max_rows=min(self._rows, self._left) if self._left else self._rows,
+            max_bytes=self._bytes,
+            descending=self._reading.descending,
+            roles=self._reading.roles,
+            basic=self._reading.basic,
+        )
+
+    def advance(self, page: EncodedPage | None) -> None:
+        """Go behind a page. None: there was nothing more."""
+        if page is None:
+            self._after = self._through
+        elif self._reading.descending:
+            self._through = page.last_seq - 1
+        else:
+            self._after = page.last_seq
+        if page and self._left:
+            self._left -= page.count
+            if not self._left:
+                self._after = self._through
+        self.is_done = self._after >= self._through
+        if page:
+            self._bytes = min(self._bytes * GROWTH, MAX_BYTES)
+            # The database looks at every row that it may pick, so ask for hardly more than will fit.
+            fitting = self._bytes * page.count // len(page.encoded)
+            self._rows = max(FIRST_ROWS, min(fitting + fitting // 8, self._rows * 4 * GROWTH, MAX_ROWS))
+
+    def tail(self) -> bytes:
+        """The end of a response: where to go on, and the pinned end."""
+        return response_tail(tokens.encode(self._question, self._after, self._through, self._left, self._end), self._end)
+
+
+def _check(reading: Reading) -> None:
+    check_session_id(reading.session_id)
+    for field in ("after_seq", "through_seq", "limit"):
+        if getattr(reading, field) < 0:
+            raise invalid(field, "is negative")
+    for i, role in enumerate(reading.roles):
+        if role not in Role.values() or not role:
+            raise invalid(f"roles[{i}]", "is not a role")
+
+
+def _decode_position(token: str, question: str) -> tuple[int, int, int, int]:
+    field, reason = "resume_token", "INVALID_RESUME_TOKEN"
+    values = tokens.decode(token, question, field=field, reason=reason)
+    if len(values) != 4 or not all(isinstance(value, int) and 0 <= value < 2**63 for value in values):
+        raise invalid(field, "is not a token of this server", reason=reason)
+    return tuple(values)  # type: ignore[return-value]

@@ -1,0 +1,264 @@
+"""Messages on their way in: checked at the door, then encoded as they will be stored."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import orjson
+
+from sessiond.v1.message_pb2 import (
+    FORMAT_ANTHROPIC,
+    FORMAT_GEMINI,
+    FORMAT_OPENAI,
+    ROLE_ASSISTANT,
+    ROLE_DEVELOPER,
+    ROLE_SYSTEM,
+    ROLE_TOOL,
+    ROLE_USER,
+    Blob,
+    Message,
+    Part,
+    Role,
+)
+from sessiond_server.service import structs
+from sessiond_server.service.faults import Fault, invalid
+from sessiond_server.service.limits import MAX_PARTS, MAX_SUMMARY_CHARACTERS, Limits
+from sessiond_server.store.rows import Row
+
+_OPENAI = {
+    "system": ROLE_SYSTEM,
+    "developer": ROLE_DEVELOPER,
+    "user": ROLE_USER,
+    "assistant": ROLE_ASSISTANT,
+    "tool": ROLE_TOOL,
+    "function": ROLE_TOOL,
+}
+# "system" is not a role of the API's message list, but where its users keep the system prompt among the messages.
+_ANTHROPIC = {"system": ROLE_SYSTEM, "user": ROLE_USER, "assistant": ROLE_ASSISTANT}
+_GEMINI = {
+    "system": ROLE_SYSTEM,
+    "user": ROLE_USER,
+    "model": ROLE_ASSISTANT,
+    "function": ROLE_TOOL,
+    "tool": ROLE_TOOL,
+}
+_FORMATS: dict[int, tuple[str, dict[str, Role.ValueType]]] = {
+    FORMAT_OPENAI: ("openai", _OPENAI),
+    FORMAT_ANTHROPIC: ("anthropic", _ANTHROPIC),
+    FORMAT_GEMINI: ("gemini", _GEMINI),
+}
+
+
+class Intake:
+    """Takes the messages of one append, in one piece or several, and keeps what the append must know of them all."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._hash = hashlib.blake2b(digest_size=16)
+        self.count = 0
+        self.content_bytes = 0
+        self.first_words: str | None = None
+        # The least last_seq under which every parent_seq exists: a message may name any before it, in the batch or stored.
+        self.parent_floor = 0
+
+    @property
+    def content_hash(self) -> bytes:
+        """Of every message taken so far: the same messages give the same one."""
+        return self._hash.digest()
+
+    def take(self, messages: Sequence[Message], field: str = "messages") -> list[Row]:
+        """Check and encode. The messages are changed on the way.
+
+        Raises: Fault INVALID_FIELD, INVALID_JSON, UNKNOWN_ROLE, MESSAGE_TOO_LARGE; with the path of the field.
+        """
+        rows = []
+        update = self._hash.update
+        for i, message in enumerate(messages):
+            row = self._take_one(message, f"{field}[{i}]")
+            update(row.body)
+            rows.append(row)
+            self.content_bytes += row.content_bytes
+            self.count += 1
+        return rows
+
+    def _take_one(self, message: Message, path: str) -> Row:
+        content = message.WhichOneof("content")
+        if content == "json":
+            words = self._check_json(message, path)
+        elif content == "parts":
+            words = self._check_parts(message, path)
+        else:
+            raise invalid(path, "has no content: set json (with format) or parts")
+        if message.role == ROLE_USER and words and self.first_words is None:
+            self.first_words = _summary(words) or None
+        if message.HasField("metadata"):
+            structs.to_dict(message.metadata, f"{path}.metadata")
+        if message.parent_seq:
+            if message.parent_seq < 0:
+                raise invalid(f"{path}.parent_seq", "is negative")
+            self.parent_floor = max(self.parent_floor, message.parent_seq - self.count)
+        message.ClearField("seq")
+        message.ClearField("create_time")
+        # What a newer client sent and this server does not know cannot be checked, so it is not kept.
+        message.DiscardUnknownFields()  # type: ignore[attr-defined]
+        # Deterministic: the order of a Struct's keys must not make a repeated request look like another.
+        return Row(message.role, message.format, message.content_bytes, message.SerializeToString(deterministic=True))
+
+    def _check_size(self, size: int, field: str) -> None:
+        limit = self._limits.max_message_bytes
+        if size > limit:
+            raise invalid(
+                field,
+                f"takes {size} bytes; a message may have {limit}",
+                reason="MESSAGE_TOO_LARGE",
+                content_bytes=size,
+                max_bytes=limit,
+            )
+
+    def _check_json(self, message: Message, path: str) -> str:
+        known = _FORMATS.get(message.format)
+        if known is None:
+            raise invalid(f"{path}.format", "is required with json: FORMAT_OPENAI, FORMAT_ANTHROPIC or FORMAT_GEMINI")
+        encoded = message.json.encode()
+        self._check_size(len(encoded), f"{path}.json")
+        value = _parse(encoded, f"{path}.json")
+        if not isinstance(value, dict):
+            raise invalid(f"{path}.json", "is JSON, but not an object", reason="INVALID_JSON")
+        name, roles = known
+        role = _role(value, name, roles, f"{path}.json")
+        if message.role not in (0, role):
+            raise invalid(
+                f"{path}.role",
+                f"is {Role.Name(message.role) if message.role in Role.values() else message.role}, but the JSON says {Role.Name(role)}",
+                reason="UNKNOWN_ROLE",
+            )
+        message.role = role
+        message.content_bytes = len(encoded)
+        return _text(value, name) if role == ROLE_USER and self.first_words is None else ""
+
+    def _check_parts(self, message: Message, path: str) -> str:
+        if message.format:
+            raise invalid(f"{path}.format", "goes with json; leave it out with parts")
+        if message.role not in Role.values() or not message.role:
+            raise invalid(f"{path}.role", "is required with parts", reason="UNKNOWN_ROLE")
+        size = message.parts.ByteSize()
+        self._check_size(size, f"{path}.parts")
+        _check_part_list(message.parts.parts, f"{path}.parts.parts", nested=False)
+        message.content_bytes = size
+        return " ".join(part.text for part in message.parts.parts if part.text)
+
+
+def check_batch(count: int, content_bytes: int, limits: Limits) -> None:
+    """Raises Fault BATCH_TOO_LARGE."""
+    if count > limits.max_batch_messages or content_bytes > limits.max_batch_bytes:
+        over = (
+            f"{count} messages; a batch may have {limits.max_batch_messages}"
+            if count > limits.max_batch_messages
+            else f"{content_bytes} bytes of content; a batch may have {limits.max_batch_bytes}"
+        )
+        raise Fault(
+            "BATCH_TOO_LARGE",
+            f"messages: the batch has {over}. Send several batches, or use ImportMessages",
+            metadata={
+                "message_count": count,
+                "max_messages": limits.max_batch_messages,
+                "content_bytes": content_bytes,
+                "max_bytes": limits.max_batch_bytes,
+            },
+            fields={"messages": f"has {over}"},
+        )
+
+
+def _summary(words: str) -> str:
+    short = " ".join(words[: 8 * MAX_SUMMARY_CHARACTERS].split())[:MAX_SUMMARY_CHARACTERS]
+    # JSON escapes can spell what PostgreSQL's text cannot keep; the message itself keeps them.
+    return short.replace("\0", "\ufffd").encode(errors="replace").decode()
+
+
+def _parse(encoded: bytes, field: str) -> Any:
+    try:
+        return orjson.loads(encoded)
+    except orjson.JSONDecodeError as first:
+        # orjson refuses what JSON's grammar allows and models do send, such as half of a surrogate pair (\ud83d) in an escape.
+        try:
+            return json.loads(encoded, parse_constant=_refuse_constant)
+        except RecursionError:
+            raise invalid(field, "is nested too deeply", reason="INVALID_JSON") from None
+        except ValueError:
+            raise invalid(field, f"is not JSON: {first}", reason="INVALID_JSON") from None
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _role(value: dict[str, Any], format_name: str, roles: dict[str, Role.ValueType], field: str) -> Role.ValueType:
+    role = value.get("role")
+    if isinstance(role, str) and (known := roles.get(role)):
+        return known
+    if role is None:
+        if format_name == "openai" and isinstance(kind := value.get("type"), str):
+            # Items of the Responses API that are not messages have a type instead: a call is the model's, its output the tool's.
+            return ROLE_TOOL if kind.endswith(("_output", "_response")) else ROLE_ASSISTANT
+        if format_name == "gemini" and "parts" in value:
+            return ROLE_USER  # as the API itself has it
+        raise invalid(f"{field}.role", f"is missing; {_one_of(roles)}", reason="UNKNOWN_ROLE")
+    raise invalid(
+        f"{field}.role", f"is {str(role)[:64]!r}, which {format_name} does not know; {_one_of(roles)}", reason="UNKNOWN_ROLE"
+    )
+
+
+def _one_of(roles: Iterable[str]) -> str:
+    return "one of " + ", ".join(roles)
+
+
+def _text(value: dict[str, Any], format_name: str) -> str:
+    """What a person said, for a summary."""
+    content = value.get("parts" if format_name == "gemini" else "content")
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        return " ".join(
+            part["text"] for part in content[:16] if isinstance(part, dict) and isinstance(part.get("text"), str)
+        )
+    return ""
+
+
+def _check_part_list(parts: Sequence[Part], path: str, *, nested: bool) -> None:
+    if not parts and not nested:
+        raise invalid(path, "is empty; a message has at least one part")
+    if len(parts) > MAX_PARTS:
+        raise invalid(path, f"has {len(parts)} parts; at most {MAX_PARTS} are allowed")
+    for i, part in enumerate(parts):
+        _check_part(part, f"{path}[{i}]", nested=nested)
+
+
+def _check_part(part: Part, path: str, *, nested: bool) -> None:
+    kind = part.WhichOneof("kind")
+    match kind:
+        case None:
+            raise invalid(path, "has no kind: set text, image, audio, file, tool_call, tool_result, reasoning or data")
+        case "image" | "audio" | "file":
+            blob: Blob = getattr(part, kind)
+            if blob.WhichOneof("source") is None:
+                raise invalid(f"{path}.{kind}", "has no source: set inline or uri")
+        case "tool_call" | "tool_result" if nested:
+            raise invalid(f"{path}.{kind}", "may not stand inside a tool_result")
+        case "tool_call":
+            for field in ("call_id", "name"):
+                if not getattr(part.tool_call, field):
+                    raise invalid(f"{path}.tool_call.{field}", "is required")
+            if part.tool_call.arguments_json:
+                _parse(part.tool_call.arguments_json.encode(), f"{path}.tool_call.arguments_json")
+        case "tool_result":
+            if not part.tool_result.call_id:
+                raise invalid(f"{path}.tool_result.call_id", "is required")
+            _check_part_list(part.tool_result.parts, f"{path}.tool_result.parts", nested=True)
+        case "data":
+            _parse(part.data.encode(), f"{path}.data")
+        case _:
+            pass
+
+
+__all__ = ["Intake", "check_batch"]

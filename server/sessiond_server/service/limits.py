@@ -1,0 +1,29 @@
+"""The sizes that the service allows."""
+
+from dataclasses import dataclass
+
+MAX_SESSION_ID_CHARACTERS = 256
+MAX_REQUEST_ID_CHARACTERS = 128
+MAX_NAME_CHARACTERS = 256  # model, user, label
+MAX_TITLE_CHARACTERS = 512
+MAX_JSON_BYTES = 64 * 1024  # config, metadata: of a session, of a message
+MAX_PARTS = 1000
+MAX_SUMMARY_CHARACTERS = 120
+MIN_IDLE_TTL_MS = 1_000
+MAX_IDLE_TTL_MS = 3650 * 24 * 3600 * 1000
+DEFAULT_PAGE_SIZE = 50
+MAX_PAGE_SIZE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The sizes that an operator may set."""
+
+    max_message_bytes: int = 1024 * 1024
+    """Content of one message. Default 1 MiB."""
+    max_batch_messages: int = 1000
+    """Messages of one StoreMessages. Default 1,000."""
+    max_batch_bytes: int = 4 * 1024 * 1024
+    """Content of one StoreMessages. Default 4 MiB."""
+    default_idle_ttl_ms: int | None = None
+    """Expiry of a session whose creator did not choose one. Default: never."""

@@ -1,0 +1,67 @@
+"""Ids and other short texts: how they are checked, and how keys are made of them."""
+
+from uuid import UUID, uuid5
+
+from sessiond_server.service.faults import invalid
+from sessiond_server.service.limits import MAX_REQUEST_ID_CHARACTERS, MAX_SESSION_ID_CHARACTERS
+
+# Fixed for ever: projects, and through them all keys, are derived from it.
+_NAMESPACE = UUID("6f1c2d0e-5e55-10d0-8a31-73657373696f")
+
+
+def project_id_of(name: str) -> UUID:
+    """The id of a project."""
+    return uuid5(_NAMESPACE, name)
+
+
+DEFAULT_PROJECT = "default"
+DEFAULT_PROJECT_ID = project_id_of(DEFAULT_PROJECT)
+
+
+def session_key(project_id: UUID, session_id: str) -> UUID:
+    """What every row of the session is found by."""
+    return uuid5(project_id, session_id)
+
+
+def creation_key(project_id: UUID, request_id: str) -> UUID:
+    """Where the request_id of a creation is recorded: the session's own key may not be known to a repetition."""
+    # NUL cannot stand in a session_id, so this is no session's key.
+    return uuid5(project_id, "create\0" + request_id)
+
+
+def check_session_id(session_id: str, field: str = "session_id") -> str:
+    """The id as it is. Raises Fault INVALID_FIELD."""
+    if not session_id:
+        raise invalid(field, "is required")
+    if len(session_id) > MAX_SESSION_ID_CHARACTERS:
+        raise invalid(field, f"has {len(session_id)} characters; at most {MAX_SESSION_ID_CHARACTERS} are allowed")
+    if session_id.isascii() and session_id.isprintable() and session_id[0] != " " and session_id[-1] != " ":
+        return session_id
+    if session_id.strip() != session_id:
+        raise invalid(field, "begins or ends with white space")
+    _check_characters(field, session_id)
+    return session_id
+
+
+def check_request_id(request_id: str) -> str:
+    if len(request_id) > MAX_REQUEST_ID_CHARACTERS:
+        raise invalid(
+            "request_id", f"has {len(request_id)} characters; at most {MAX_REQUEST_ID_CHARACTERS} are allowed"
+        )
+    _check_characters("request_id", request_id)
+    return request_id
+
+
+def check_text(field: str, text: str, max_characters: int) -> str:
+    """A short text for people or filters. Raises Fault INVALID_FIELD."""
+    if len(text) > max_characters:
+        raise invalid(field, f"has {len(text)} characters; at most {max_characters} are allowed")
+    _check_characters(field, text)
+    return text
+
+
+def _check_characters(field: str, text: str) -> None:
+    for character in text:
+        # C0, DEL and C1: they cannot be seen, break terminals and logs, and PostgreSQL takes no NUL.
+        if character < " " or "\x7f" <= character <= "\x9f":
+            raise invalid(field, f"holds the control character U+{ord(character):04X}")

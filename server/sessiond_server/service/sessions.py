@@ -1,0 +1,329 @@
+"""The life of a session: create, read, list, update, resume, destroy, delete."""
+
+import hashlib
+import time
+import uuid
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from sessiond_server.service import tokens
+from sessiond_server.service.faults import Fault, invalid, request_id_reused, session_not_found
+from sessiond_server.service.limits import (
+    DEFAULT_PAGE_SIZE,
+    MAX_IDLE_TTL_MS,
+    MAX_JSON_BYTES,
+    MAX_NAME_CHARACTERS,
+    MAX_PAGE_SIZE,
+    MAX_TITLE_CHARACTERS,
+    MIN_IDLE_TTL_MS,
+    Limits,
+)
+from sessiond_server.service.names import (
+    check_request_id,
+    check_session_id,
+    check_text,
+    creation_key,
+    session_key,
+)
+from sessiond_server.store.sessions import (
+    DuplicateRequest,
+    Listing,
+    NewSession,
+    Record,
+    SessionRow,
+    SessionStore,
+    TooLarge,
+    sort_key,
+)
+from sessiond_server.store.sessions import NIL_LOG as NO_LOG
+
+ACTIVE, DESTROYED = 1, 2
+NEVER = -1
+"""An idle_ttl_ms that says: never expires, whatever the server's default is."""
+
+# The columns that an update may set, and the most characters of those that are texts.
+_TEXTS = {"model": MAX_NAME_CHARACTERS, "user_name": MAX_NAME_CHARACTERS, "title": MAX_TITLE_CHARACTERS}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a caller may choose about a session. idle_ttl_ms: None = the server's default, NEVER = never."""
+
+    model: str = ""
+    user_name: str = ""
+    title: str = ""
+    config: dict[str, Any] | None = None
+    metadata: dict[str, Any] | None = None
+    idle_ttl_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page of a listing; an empty next_page_token ends it."""
+
+    sessions: list[SessionRow]
+    next_page_token: str
+
+
+class Sessions:
+    """The rules of the lifecycle. Ids are the caller's; project_id is who calls."""
+
+    def __init__(self, store: SessionStore, limits: Limits) -> None:
+        self._store = store
+        self._limits = limits
+
+    async def create(
+        self, project_id: UUID, session_id: str, settings: Settings, *, get_or_create: bool, request_id: str
+    ) -> SessionRow:
+        """A new session, or with get_or_create the one that is there.
+
+        Raises: Fault SESSION_ALREADY_EXISTS, INVALID_FIELD, REQUEST_ID_REUSED.
+        """
+        made_here = not session_id
+        session_id = check_session_id(session_id or str(_uuid7()), "session.session_id")
+        check_request_id(request_id)
+        for name, most in _TEXTS.items():
+            check_text(f"session.{_field(name)}", getattr(settings, name), most)
+        idle_ttl_ms = self._limits.default_idle_ttl_ms if settings.idle_ttl_ms is None else settings.idle_ttl_ms
+        new = NewSession(
+            key=session_key(project_id, session_id),
+            project_id=project_id,
+            session_id=session_id,
+            log=uuid.uuid4(),
+            model=settings.model,
+            user_name=settings.user_name,
+            title=settings.title,
+            config=settings.config or {},
+            metadata=settings.metadata or {},
+            idle_ttl_ms=None if idle_ttl_ms == NEVER else _checked_ttl(idle_ttl_ms, "session.idle_ttl"),
+        )
+        record = None
+        if request_id:
+            content = _hash("create", "" if made_here else session_id, get_or_create, *_values(settings))
+            record = Record(creation_key(project_id, request_id), request_id, content, session_id)
+        for _ in range(3):
+            try:
+                created = await self._store.create(new, record)
+            except DuplicateRequest:
+                assert record is not None  # noqa: S101 - only a record can be a duplicate
+                first = await self._repeated(record)
+                return await self.get(project_id, first)
+            if created:
+                return created
+            if not get_or_create:
+                raise Fault(
+                    "SESSION_ALREADY_EXISTS",
+                    f"there is a session {session_id!r} already; to use it, set get_or_create or resume it",
+                    metadata={"session_id": session_id},
+                )
+            if found := await self._store.get(new.key, project_id):
+                return found
+            # Deleted between the two statements: make it anew.
+        raise Fault("OVERLOADED", f"session {session_id!r} is created and deleted by others all the time", retry_after_s=1)
+
+    async def get(self, project_id: UUID, session_id: str) -> SessionRow:
+        """Raises: Fault SESSION_NOT_FOUND."""
+        check_session_id(session_id)
+        row = await self._store.get(session_key(project_id, session_id), project_id)
+        if row is None:
+            raise session_not_found(session_id)
+        return row
+
+    async def list(self, listing: Listing, page_size: int, page_token: str) -> Page:
+        """A page. listing.limit and listing.after are set here.
+
+        Raises: Fault INVALID_FIELD, INVALID_PAGE_TOKEN.
+        """
+        if page_size < 0:
+            raise invalid("page_size", "is negative")
+        for field, text in (
+            ("session_id_prefix", listing.session_id_prefix),
+            ("user", listing.user_name),
+            ("model", listing.model),
+        ):
+            check_text(field, text, MAX_NAME_CHARACTERS)
+        size = min(page_size or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
+        question = tokens.fingerprint(listing)
+        after = _decode_position(page_token, listing.order, question) if page_token else None
+        # One row more than asked for says whether there is a next page.
+        rows = await self._store.list(replace(listing, limit=size + 1, after=after))
+        if len(rows) <= size:
+            return Page(rows, "")
+        rows.pop()
+        return Page(rows, _encode_position(sort_key(listing.order, rows[-1]), question))
+
+    async def update(
+        self,
+        project_id: UUID,
+        session_id: str,
+        values: dict[str, Any],
+        patches: dict[str, dict[str, Any]],
+        *,
+        etag: str,
+        request_id: str,
+    ) -> SessionRow:
+        """Set columns (names of Settings) and merge patches into config and metadata.
+
+        Raises: Fault SESSION_NOT_FOUND, ETAG_MISMATCH, INVALID_FIELD, REQUEST_ID_REUSED.
+        """
+        check_session_id(session_id, "session.session_id")
+        check_request_id(request_id)
+        for name in values.keys() & _TEXTS.keys():
+            check_text(f"session.{_field(name)}", values[name], _TEXTS[name])
+        if "idle_ttl_ms" in values:
+            ttl = values["idle_ttl_ms"]
+            ttl = self._limits.default_idle_ttl_ms if ttl is None else ttl
+            values = values | {"idle_ttl_ms": None if ttl == NEVER else _checked_ttl(ttl, "session.idle_ttl")}
+        for name in patches:
+            if name in values:
+                raise invalid(f"{name}_patch", f"cannot go together with a new {name}")
+        if not values and not patches:
+            raise invalid("update_mask", "names no field, and there is no patch: nothing to update")
+        key = session_key(project_id, session_id)
+        record = None
+        if request_id:
+            content = _hash("update", sorted(values.items()), sorted(patches.items()), etag)
+            record = Record(key, request_id, content)
+        expected = _decode_etag(etag) if etag else None
+        try:
+            row = await self._store.update(key, project_id, values, patches, expected, MAX_JSON_BYTES, record)
+        except DuplicateRequest:
+            assert record is not None  # noqa: S101
+            await self._repeated(record)
+            return await self.get(project_id, session_id)
+        except TooLarge as e:
+            column, size = e.args
+            raise invalid(
+                f"{column}_patch" if column in patches else f"session.{column}",
+                f"would make {column} {size} bytes; at most {MAX_JSON_BYTES} are allowed",
+            ) from None
+        if row is None:
+            # With an etag, the first of two equal requests has changed it: that is the repetition, not somebody else.
+            if record and await self._store.recorded(key, NO_LOG, request_id):
+                await self._repeated(record)
+                return await self.get(project_id, session_id)
+            raise self._etag_mismatch(await self.get(project_id, session_id))
+        return row
+
+    async def set_state(self, project_id: UUID, session_id: str, state: int, request_id: str) -> SessionRow:
+        """Destroy or resume. Raises: Fault SESSION_NOT_FOUND."""
+        check_session_id(session_id)
+        check_request_id(request_id)
+        row = await self._store.set_state(session_key(project_id, session_id), project_id, state)
+        if row is None:
+            raise session_not_found(session_id)
+        return row
+
+    async def delete(
+        self, project_id: UUID, session_id: str, *, allow_missing: bool, etag: str, request_id: str
+    ) -> None:
+        """Gone when this returns. Raises: Fault SESSION_NOT_FOUND, ETAG_MISMATCH, REQUEST_ID_REUSED."""
+        check_session_id(session_id)
+        check_request_id(request_id)
+        key = session_key(project_id, session_id)
+        record = Record(key, request_id, _hash("delete", allow_missing, etag)) if request_id else None
+        try:
+            if await self._store.delete(key, project_id, _decode_etag(etag) if etag else None, record):
+                return
+        except DuplicateRequest:
+            # There is a session again, made after the first one went: a repetition does not touch it.
+            assert record is not None  # noqa: S101
+            await self._repeated(record)
+            return
+        if record and await self._store.recorded(key, NO_LOG, request_id):
+            await self._repeated(record)
+            return
+        row = await self._store.get(key, project_id)
+        if row is not None:
+            raise self._etag_mismatch(row)
+        if not allow_missing:
+            raise session_not_found(session_id)
+
+    async def _repeated(self, record: Record) -> str:
+        """The session_id that the first request recorded. Raises: Fault REQUEST_ID_REUSED."""
+        first = await self._store.recorded(record.key, NO_LOG, record.request_id)
+        if first is None or first.content_hash != record.content_hash:
+            raise request_id_reused(record.request_id)
+        return first.session_id
+
+    @staticmethod
+    def _etag_mismatch(row: SessionRow) -> Fault:
+        current = etag_of(row)
+        return Fault(
+            "ETAG_MISMATCH",
+            f"session {row.session_id!r} was changed by somebody else; read it again, then decide",
+            metadata={"session_id": row.session_id, "etag": current},
+            fields={"etag": f"is not the current one, {current}"},
+        )
+
+
+def etag_of(row: SessionRow) -> str:
+    """Of the log as well as the revision: a re-created session has other etags."""
+    return f"{row.log.hex}-{row.revision}"
+
+
+def expires_at_ms(row: SessionRow) -> int | None:
+    """When it expires if it is not used before: milliseconds since 1970 UTC."""
+    return None if row.idle_ttl_ms is None else int(row.used_at.timestamp() * 1000) + row.idle_ttl_ms
+
+
+def _decode_etag(etag: str) -> tuple[UUID, int]:
+    log, _, revision = etag.partition("-")
+    try:
+        # Beyond what the column holds, it cannot be anybody's.
+        return UUID(hex=log), min(int(revision), 2**31 - 1)
+    except ValueError:
+        raise invalid("etag", "is not an etag of this server") from None
+
+
+def _encode_position(position: tuple[Any, ...], question: str) -> str:
+    values = [
+        value.isoformat() if isinstance(value, datetime) else str(value) if isinstance(value, UUID) else value
+        for value in position
+    ]
+    return tokens.encode(question, *values)
+
+
+_POSITIONS: dict[str, tuple[Any, ...]] = {
+    "active_desc": (int, datetime.fromisoformat, UUID),
+    "created_desc": (datetime.fromisoformat, UUID),
+    "created_asc": (datetime.fromisoformat, UUID),
+    "id_asc": (str,),
+}
+
+
+def _decode_position(token: str, order: str, question: str) -> tuple[Any, ...]:
+    field, reason = "page_token", "INVALID_PAGE_TOKEN"
+    values = tokens.decode(token, question, field=field, reason=reason)
+    try:
+        return tuple(parse(value) for parse, value in zip(_POSITIONS[order], values, strict=True))
+    except (ValueError, TypeError, AttributeError):
+        raise invalid(field, "is not a token of this server", reason=reason) from None
+
+
+def _checked_ttl(idle_ttl_ms: int | None, field: str) -> int | None:
+    if idle_ttl_ms is not None and not MIN_IDLE_TTL_MS <= idle_ttl_ms <= MAX_IDLE_TTL_MS:
+        raise invalid(field, f"is {idle_ttl_ms} ms; from 1 second to 10 years are allowed")
+    return idle_ttl_ms
+
+
+def _field(column: str) -> str:
+    return "user" if column == "user_name" else column
+
+
+def _values(settings: Settings) -> list[Any]:
+    return [settings.model, settings.user_name, settings.title, settings.config, settings.metadata, settings.idle_ttl_ms]
+
+
+def _hash(*content: Any) -> bytes:
+    return hashlib.blake2b(orjson.dumps(content, option=orjson.OPT_SORT_KEYS), digest_size=16).digest()
+
+
+def _uuid7() -> UUID:
+    """A UUID of version 7 (RFC 9562): milliseconds since 1970, then random bits. Python has it from 3.14 on."""
+    bits = (time.time_ns() // 1_000_000) << 80 | uuid.uuid4().int & ((1 << 76) - 1)
+    return UUID(int=(bits & ~(0xF << 76) & ~(0x3 << 62)) | (7 << 76) | (2 << 62))

@@ -1,0 +1,85 @@
+"""google.protobuf.Struct to dict and back, checked on the way in.
+
+Written out by hand because protobuf's own json_format is pure Python with much more to do, and knows neither field paths nor limits.
+"""
+
+import math
+from typing import Any
+
+import orjson
+from google.protobuf.struct_pb2 import ListValue, Struct, Value
+
+from sessiond_server.service.faults import invalid
+from sessiond_server.service.limits import MAX_JSON_BYTES
+
+
+def to_dict(struct: Struct, field: str) -> dict[str, Any]:
+    """The JSON object that it stands for; whole numbers become int.
+
+    Args:
+        field: its path in the request, for faults.
+    Raises: Fault INVALID_FIELD for NaN, infinities, NUL characters, unset values, and more than MAX_JSON_BYTES.
+    """
+    result = _object(struct, field)
+    size = len(orjson.dumps(result, option=orjson.OPT_PASSTHROUGH_SUBCLASS))
+    if size > MAX_JSON_BYTES:
+        raise invalid(field, f"takes {size} bytes as JSON; at most {MAX_JSON_BYTES} are allowed")
+    return result
+
+
+def _object(struct: Struct, path: str) -> dict[str, Any]:
+    result = {}
+    for key, value in struct.fields.items():
+        if "\0" in key:
+            raise invalid(path, "a key holds a NUL character, which PostgreSQL cannot keep")
+        result[key] = _value(value, path, key)
+    return result
+
+
+def _value(value: Value, path: str, key: str) -> Any:
+    match value.WhichOneof("kind"):
+        case "string_value":
+            text = value.string_value
+            if "\0" in text:
+                raise invalid(f"{path}.{key}", "holds a NUL character, which PostgreSQL cannot keep")
+            return text
+        case "number_value":
+            number = value.number_value
+            if not math.isfinite(number):
+                raise invalid(f"{path}.{key}", "is not a finite number, and JSON has no other")
+            return int(number) if number.is_integer() and abs(number) <= 2**53 else number
+        case "bool_value":
+            return value.bool_value
+        case "struct_value":
+            return _object(value.struct_value, f"{path}.{key}")
+        case "list_value":
+            return [_value(item, path, f"{key}[{i}]") for i, item in enumerate(value.list_value.values)]
+        case "null_value":
+            return None
+        case _:
+            raise invalid(f"{path}.{key}", "has no value; write null for null")
+
+
+def to_struct(value: dict[str, Any], struct: Struct) -> None:
+    """Fill an empty Struct with a JSON object."""
+    for key, item in value.items():
+        _fill(struct.fields[key], item)
+
+
+def _fill(target: Value, value: Any) -> None:
+    if isinstance(value, str):
+        target.string_value = value
+    elif isinstance(value, bool):
+        target.bool_value = value
+    elif isinstance(value, int | float):
+        target.number_value = value
+    elif value is None:
+        target.null_value = 0  # type: ignore[assignment]
+    elif isinstance(value, dict):
+        target.struct_value.SetInParent()
+        to_struct(value, target.struct_value)
+    else:
+        items: ListValue = target.list_value
+        items.SetInParent()
+        for item in value:
+            _fill(items.values.add(), item)

@@ -1,0 +1,35 @@
+"""Opaque tokens: where a listing or a stream goes on. URL-safe, and never a right to anything: every call is checked anew."""
+
+import base64
+import binascii
+import hashlib
+from typing import Any
+
+import orjson
+
+from sessiond_server.service.faults import invalid
+
+VERSION = 1
+
+
+def fingerprint(*parts: object) -> str:
+    """Of the request's other fields, so that a token does not go on with another question."""
+    return hashlib.blake2b(repr(parts).encode(), digest_size=6).hexdigest()
+
+
+def encode(question: str, *values: Any) -> str:
+    """Values that JSON can hold, as a token that belongs to a question (see fingerprint)."""
+    return base64.urlsafe_b64encode(orjson.dumps([VERSION, question, *values])).rstrip(b"=").decode()
+
+
+def decode(token: str, question: str, *, field: str, reason: str) -> list[Any]:
+    """The values of a token. Raises Fault with the reason for what is no token, or one of another question."""
+    try:
+        values = orjson.loads(base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True))
+    except (binascii.Error, ValueError):
+        values = None
+    if not isinstance(values, list) or len(values) < 2 or values[0] != VERSION:
+        raise invalid(field, "is not a token of this server", reason=reason)
+    if values[1] != question:
+        raise invalid(field, "belongs to a request with other fields; send the same ones", reason=reason)
+    return values[2:]

@@ -1,0 +1,174 @@
+"""The append: one statement, one round trip.
+
+It bumps `last_seq` on the session's row, with every condition in that UPDATE's WHERE, and inserts the rows under the seqs that it got.
+The row's lock makes the order of commits the order of seqs, so a reader that has seen n never finds a smaller one later.
+"""
+
+from dataclasses import dataclass
+from uuid import UUID
+
+import psycopg
+from psycopg.types.numeric import Int8
+
+from sessiond_server.store.database import Database
+from sessiond_server.store.expiry import ALIVE
+from sessiond_server.store.rows import Row
+from sessiond_server.store.spool import Spool
+
+# Of a row waited for, READ COMMITTED reads the newest version again before it judges the WHERE: two appends with the same
+# expected_last_seq cannot both pass. Nothing indexed changes, except active_minute once a minute: the update stays HOT.
+_BUMP = f"""
+bump AS (
+    UPDATE sessions SET
+        last_seq = last_seq + %(count)s,
+        content_bytes = content_bytes + %(bytes)s,
+        first_words = COALESCE(first_words, %(first_words)s),
+        active_at = clock_timestamp(),
+        used_at = clock_timestamp(),
+        active_minute = (extract(epoch FROM clock_timestamp()) / 60)::int
+    WHERE key = %(key)s AND project_id = %(project_id)s AND state = 1 AND {ALIVE}
+        AND (%(expected)s::bigint IS NULL OR last_seq = %(expected)s::bigint)
+        AND last_seq >= %(parent_floor)s
+    RETURNING log, last_seq, active_at
+)"""
+
+# A duplicate fails on the primary key, so that the bump rolls back with it; ON CONFLICT DO NOTHING would leave a gap.
+_RECORD = """
+recorded AS (
+    INSERT INTO requests (key, log, request_id, content_hash, first_seq, last_seq, created_at)
+    SELECT %(key)s, log, %(request_id)s, %(hash)s, last_seq - %(count)s + 1, last_seq, active_at FROM bump
+)"""
+
+_ONE = """
+stored AS (
+    INSERT INTO messages (key, log, seq, role, format, content_bytes, created_at, body)
+    SELECT %(key)s, log, last_seq, %(role)s::smallint, %(format)s::smallint, %(content_bytes)s::int, active_at, %(body)s
+    FROM bump
+)"""
+
+_MANY = """
+stored AS (
+    INSERT INTO messages (key, log, seq, role, format, content_bytes, created_at, body)
+    SELECT %(key)s, log, last_seq - %(count)s + m.place, m.role, m.format, m.content_bytes, active_at, m.body
+    FROM bump, unnest(%(roles)s::smallint[], %(formats)s::smallint[], %(sizes)s::int[], %(bodies)s::bytea[])
+        WITH ORDINALITY AS m (role, format, content_bytes, body, place)
+)"""
+
+_SELECT = "SELECT last_seq, active_at FROM bump"
+
+_STATEMENTS = {
+    (single, recorded): f"WITH {_BUMP}, {_RECORD + ',' if recorded else ''} {_ONE if single else _MANY} {_SELECT}"
+    for single in (True, False)
+    for recorded in (True, False)
+}
+
+_BUMPS = {
+    recorded: f"WITH {_BUMP}{',' + _RECORD if recorded else ''} SELECT log, last_seq, active_at FROM bump"
+    for recorded in (True, False)
+}
+
+_COPY = "COPY messages (key, log, seq, role, format, content_bytes, created_at, body) FROM STDIN (FORMAT BINARY)"
+
+
+class DuplicateRequest(Exception):
+    """The request_id is recorded already; nothing was stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """What one append asks for.
+
+    Args:
+        count: messages; bytes: of their content.
+        first_words: of the first user message among them, or None.
+        expected_last_seq: the last_seq that the session must have, or None.
+        parent_floor: the least last_seq under which every parent_seq of the batch exists.
+        request_id, content_hash: what makes it safe to repeat; "" for none.
+    """
+
+    key: UUID
+    project_id: UUID
+    count: int
+    bytes: int
+    first_words: str | None
+    expected_last_seq: int | None
+    parent_floor: int
+    request_id: str
+    content_hash: bytes
+
+    def parameters(self) -> dict[str, object]:
+        # Int8: psycopg otherwise picks the parameter's type by the value, and each mix of types is a statement of its own to prepare.
+        return {
+            "key": self.key,
+            "project_id": self.project_id,
+            "count": Int8(self.count),
+            "bytes": Int8(self.bytes),
+            "first_words": self.first_words,
+            "expected": None if self.expected_last_seq is None else Int8(self.expected_last_seq),
+            "parent_floor": Int8(self.parent_floor),
+            "request_id": self.request_id,
+            "hash": self.content_hash,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """Where messages were stored; created_us is in microseconds since 2000-01-01 UTC, as PostgreSQL counts."""
+
+    first_seq: int
+    last_seq: int
+    created_us: int
+
+
+class AppendStore:
+    """Appends to sessions."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def append(self, append: Append, rows: list[Row]) -> Appended | None:
+        """Store the rows, all or none. None: a condition did not hold, and nothing happened (see `SessionStore.head`).
+
+        Raises: DuplicateRequest; those of Database.connection.
+        """
+        parameters = append.parameters()
+        if len(rows) == 1:
+            row = rows[0]
+            parameters.update(
+                role=Int8(row.role), format=Int8(row.format), content_bytes=Int8(row.content_bytes), body=row.body
+            )
+        else:
+            parameters.update(
+                roles=[row.role for row in rows],
+                formats=[row.format for row in rows],
+                sizes=[Int8(row.content_bytes) for row in rows],
+                bodies=[row.body for row in rows],
+            )
+        statement = _STATEMENTS[len(rows) == 1, bool(append.request_id)]
+        async with self._database.connection() as connection:
+            try:
+                cursor = await connection.execute(statement, parameters, prepare=self._database.prepare, binary=True)
+            except psycopg.errors.UniqueViolation as e:
+                raise DuplicateRequest from e
+            found = await cursor.fetchone()
+        return found and Appended(found[0] - append.count + 1, found[0], found[1])
+
+    async def append_bulk(self, append: Append, spool: Spool) -> Appended | None:
+        """As append, for the rows of a spool, through COPY. The session's row is locked while they stream in."""
+        async with self._database.transaction() as connection:
+            statement = _BUMPS[bool(append.request_id)]
+            try:
+                cursor = await connection.execute(
+                    statement, append.parameters(), prepare=self._database.prepare, binary=True
+                )
+            except psycopg.errors.UniqueViolation as e:
+                raise DuplicateRequest from e
+            found = await cursor.fetchone()
+            if found is None:
+                return None
+            log, last_seq, created_us = found
+            appended = Appended(last_seq - append.count + 1, last_seq, created_us)
+            async with connection.cursor() as copier, copier.copy(_COPY) as copy:
+                for piece in spool.copy_data(append.key, log, appended.first_seq, created_us):
+                    await copy.write(piece)
+        return appended

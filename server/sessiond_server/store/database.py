@@ -1,0 +1,143 @@
+"""The connection pool, and how statements run on it.
+
+One psycopg pool a process. Hot statements run on a pooled connection's own cursor, binary and prepared; cold ones are written with
+SQLAlchemy Core, compiled here and run on the same connections (docs/decisions/003-one-pool.md).
+"""
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import psycopg
+from psycopg import AsyncConnection
+from psycopg.rows import DictRow, TupleRow, dict_row
+from psycopg.types.numeric import Int8BinaryLoader
+from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
+from sqlalchemy import Executable
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+
+
+class DatabaseUnavailable(Exception):
+    """The database does not answer, or went away in the middle: whether a change happened is not known."""
+
+
+class PoolExhausted(Exception):
+    """Every connection is busy, and stayed so for the whole of the pool's timeout."""
+
+
+class Contention(Exception):
+    """The database gave up on a lock, a deadlock or a serialization failure; nothing happened, trying again may help."""
+
+
+class Database:
+    """A pool of autocommit connections to one database.
+
+    Args:
+        url: libpq connection string or URI.
+        size: connections at the most.
+        timeout_s: how long a caller waits for a connection.
+        prepared: False where a pooler in transaction mode stands between, which cannot keep prepared statements.
+    """
+
+    def __init__(self, url: str, *, size: int = 16, timeout_s: float = 5.0, prepared: bool = True) -> None:
+        self._url = url
+        self._probed_at = float("-inf")
+        self._away = False
+        self._pool = AsyncConnectionPool(
+            url,
+            min_size=min(2, size),
+            max_size=size,
+            timeout=timeout_s,
+            # A queue longer than this only turns a fast refusal into a slow one.
+            max_waiting=size * 64,
+            open=False,
+            configure=_configure,
+            check=None,
+            reconnect_timeout=30.0,
+            name="sessiond",
+            kwargs={
+                "autocommit": True,
+                "prepare_threshold": 0 if prepared else None,
+                "application_name": "sessiond",
+                "connect_timeout": 10,
+            },
+        )
+        self._dialect = PGDialect_psycopg()
+        # psycopg prepares with its own cache; None leaves the choice to prepare_threshold, which is off without it.
+        self.prepare: bool | None = True if prepared else None
+
+    async def open(self) -> None:
+        """Begin to connect. Does not wait: a database that is away makes calls fail, not the start."""
+        await self._pool.open(wait=False)
+
+    async def close(self) -> None:
+        """Close the connections; those in use when they come back."""
+        await self._pool.close()
+
+    async def ping(self) -> None:
+        """One round trip. Raises DatabaseUnavailable or PoolExhausted."""
+        async with self.connection() as connection:
+            await connection.execute("SELECT 1")
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[AsyncConnection[TupleRow]]:
+        """A connection in autocommit mode, given back at the end.
+
+        Raises:
+            PoolExhausted: none came free in time.
+            DatabaseUnavailable: the connection broke.
+            Contention: a lock timeout, a deadlock, a serialization failure.
+        """
+        try:
+            async with self._pool.connection() as connection:
+                yield connection
+        except (PoolTimeout, TooManyRequests) as e:
+            if await self._is_away():
+                raise DatabaseUnavailable("no connection to the database") from e
+            raise PoolExhausted("every database connection is busy") from e
+        except PoolClosed as e:
+            raise DatabaseUnavailable("the server is closing its database connections") from e
+        except (
+            psycopg.errors.LockNotAvailable,
+            psycopg.errors.DeadlockDetected,
+            psycopg.errors.SerializationFailure,
+        ) as e:
+            raise Contention(str(e)) from e
+        except (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.ReadOnlySqlTransaction) as e:
+            raise DatabaseUnavailable("the connection to the database broke") from e
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncConnection[TupleRow]]:
+        """As connection(), in one transaction: committed at the end, rolled back on an exception."""
+        async with self.connection() as connection, connection.transaction():
+            yield connection
+
+    async def rows(self, statement: Executable, *, on: AsyncConnection[TupleRow] | None = None) -> list[DictRow]:
+        """Run a Core statement and answer its rows as dicts (none for a statement without RETURNING)."""
+        if on is None:
+            async with self.connection() as connection:
+                return await self.rows(statement, on=connection)
+        # Values go to psycopg as they are (JSON wrapped in Jsonb by the caller): Core writes the text, psycopg knows the types.
+        compiled = statement.compile(dialect=self._dialect)
+        async with on.cursor(row_factory=dict_row) as cursor:
+            # Text results: the binary loaders of these connections are for the hot paths (see _configure).
+            await cursor.execute(str(compiled).encode(), compiled.params, binary=False)
+            return await cursor.fetchall() if cursor.description else []
+
+    async def _is_away(self) -> bool:
+        """Whether the database takes no connection at all, as against too few being free. Asks at most once a second."""
+        if time.monotonic() - self._probed_at > 1.0:
+            self._probed_at = time.monotonic()
+            try:
+                await (await AsyncConnection.connect(self._url, connect_timeout=2)).close()
+                self._away = False
+            except psycopg.OperationalError:
+                self._away = True
+        return self._away
+
+
+async def _configure(connection: AsyncConnection[Any]) -> None:
+    # A binary timestamptz is an int64 of microseconds since 2000-01-01. The hot paths put it on the wire as it is; making a
+    # datetime of each, to take it apart again, costs more than all the rest of a row. Text results still come as datetimes.
+    connection.adapters.register_loader("timestamptz", Int8BinaryLoader)

@@ -1,0 +1,58 @@
+"""Bring the schema to the newest revision: Alembic, under an advisory lock, so that many servers may try at once."""
+
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, create_engine, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.pool import NullPool
+
+from alembic import command
+
+# Any number will do, as long as every version of the server uses the same.
+LOCK = 0x5E5510D
+
+
+def upgrade(database_url: str, *, lock_timeout_s: float = 5.0) -> None:
+    """Run the migrations that are missing. A second caller waits for the first.
+
+    A statement that cannot get its lock within lock_timeout_s fails instead of queueing every query behind it.
+
+    Raises: sqlalchemy.exc.DBAPIError when the database refuses.
+    """
+    with _connect(database_url) as connection:
+        connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": LOCK})
+        try:
+            connection.execute(text("SELECT set_config('lock_timeout', :t, false)"), {"t": f"{lock_timeout_s}s"})
+            connection.commit()
+            config = _config()
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+            connection.commit()
+        finally:
+            connection.rollback()
+            connection.execute(text("SELECT pg_advisory_unlock(:lock)"), {"lock": LOCK})
+
+
+def current(database_url: str) -> str | None:
+    """The revision that the database is at; None for an empty one."""
+    with _connect(database_url) as connection:
+        return MigrationContext.configure(connection).get_current_revision()
+
+
+def newest() -> str:
+    """The revision that this version of the server needs."""
+    head = ScriptDirectory.from_config(_config()).get_current_head()
+    assert head is not None  # noqa: S101 - there is a first migration
+    return head
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", "sessiond_server.store:migrations")
+    return config
+
+
+def _connect(database_url: str) -> Connection:
+    url = make_url(database_url).set(drivername="postgresql+psycopg")
+    return create_engine(url, poolclass=NullPool).connect()

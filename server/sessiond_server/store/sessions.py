@@ -1,0 +1,393 @@
+"""The sessions table: create, get, list, update, delete. Cold statements, written with SQLAlchemy Core."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from psycopg import AsyncConnection
+from psycopg.rows import TupleRow
+from psycopg.types.json import Jsonb
+from sqlalchemy import ColumnElement, Integer, Select, Text, and_, case, cast, delete, func, literal, select, tuple_, update
+from sqlalchemy.dialects.postgresql import INTERVAL, JSONB, insert
+
+from sessiond_server.store import tables
+from sessiond_server.store.append import DuplicateRequest
+from sessiond_server.store.database import Database
+from sessiond_server.store.expiry import alive
+
+T = tables.sessions.c
+NIL_LOG = UUID(int=0)
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRow:
+    """A row of the sessions table, as tables.py describes it."""
+
+    key: UUID
+    project_id: UUID
+    session_id: str
+    log: UUID
+    state: int
+    revision: int
+    model: str
+    user_name: str
+    title: str
+    first_words: str | None
+    config: dict[str, Any]
+    metadata: dict[str, Any]
+    last_seq: int
+    content_bytes: int
+    created_at: datetime
+    active_at: datetime
+    active_minute: int
+    idle_ttl_ms: int | None
+    used_at: datetime
+
+
+_COLUMNS = [tables.sessions.c[field.name] for field in fields(SessionRow)]
+
+
+@dataclass(frozen=True, slots=True)
+class NewSession:
+    """Settings of a session to create."""
+
+    key: UUID
+    project_id: UUID
+    session_id: str
+    log: UUID
+    model: str
+    user_name: str
+    title: str
+    config: dict[str, Any]
+    metadata: dict[str, Any]
+    idle_ttl_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A request_id to record with a change, so that it can be told from its repetition."""
+
+    key: UUID
+    request_id: str
+    content_hash: bytes
+    session_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What a request_id did the first time. created_at as for messages, None of it for a change without messages."""
+
+    content_hash: bytes
+    first_seq: int
+    last_seq: int
+    session_id: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Filters and order of a listing. `after` is the sort key of the last row of the page before."""
+
+    project_id: UUID
+    order: str  # active_desc, created_desc, created_asc, id_asc
+    limit: int
+    after: tuple[Any, ...] | None = None
+    session_id_prefix: str = ""
+    user_name: str = ""
+    state: int = 0
+    model: str = ""
+    config_contains: dict[str, Any] | None = None
+    metadata_contains: dict[str, Any] | None = None
+    created_from: datetime | None = None
+    created_before: datetime | None = None
+    active_from: datetime | None = None
+    active_before: datetime | None = None
+
+
+class TooLarge(Exception):
+    """A JSON column would grow beyond its limit; nothing was changed. args: column, bytes."""
+
+
+_NOW: ColumnElement[datetime] = func.clock_timestamp()
+
+
+def _minute(time: ColumnElement[datetime]) -> ColumnElement[int]:
+    return cast(func.floor(func.extract("epoch", time) / 60), Integer)
+
+
+def _after_ms(idle_ttl_ms: int | None) -> ColumnElement[datetime] | None:
+    return None if idle_ttl_ms is None else _NOW + cast(literal(f"{idle_ttl_ms} milliseconds"), INTERVAL)
+
+
+def _used() -> dict[str, Any]:
+    """The columns that every use but an append sets (an append has its own statement)."""
+    return {"active_at": _NOW, "used_at": _NOW, "active_minute": _minute(_NOW)}
+
+
+class SessionStore:
+    """Sessions, by key. Every method that takes a caller's session takes its project too."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def get(self, key: UUID, project_id: UUID) -> SessionRow | None:
+        """None where it does not exist for the project, or has expired."""
+        rows = await self._database.rows(select(*_COLUMNS).where(*_of(key, project_id)))
+        return SessionRow(**rows[0]) if rows else None
+
+    async def create(self, new: NewSession, record: Record | None) -> SessionRow | None:
+        """None where there is a session of this key already; then nothing happened.
+
+        Raises: DuplicateRequest.
+        """
+        try:
+            async with self._database.transaction() as connection:
+                if record:
+                    await self._record(connection, record)
+                # An expired session that the purger has not reached yet is gone for everybody else; it must be for us too.
+                await self._bury(connection, and_(T.key == new.key, T.project_id == new.project_id, ~alive()))
+                statement = (
+                    insert(tables.sessions)
+                    .values(
+                        key=new.key,
+                        project_id=new.project_id,
+                        session_id=new.session_id,
+                        log=new.log,
+                        state=1,
+                        model=new.model,
+                        user_name=new.user_name,
+                        title=new.title,
+                        config=_json(new.config),
+                        metadata=_json(new.metadata),
+                        created_at=_NOW,
+                        idle_ttl_ms=new.idle_ttl_ms,
+                        expiry_check_at=_after_ms(new.idle_ttl_ms),
+                        **_used(),
+                    )
+                    .on_conflict_do_nothing()
+                    .returning(*_COLUMNS)
+                )
+                rows = await self._database.rows(statement, on=connection)
+                if not rows:
+                    raise _Exists
+                return SessionRow(**rows[0])
+        except _Exists:
+            return None
+
+    async def set_state(self, key: UUID, project_id: UUID, state: int) -> SessionRow | None:
+        """Make it active (1) or destroyed (2). None where it does not exist."""
+        statement = (
+            update(tables.sessions)
+            .where(*_of(key, project_id))
+            .values(state=state, revision=T.revision + case((T.state == state, 0), else_=1), **_used())
+            .returning(*_COLUMNS)
+        )
+        rows = await self._database.rows(statement)
+        return SessionRow(**rows[0]) if rows else None
+
+    async def update(
+        self,
+        key: UUID,
+        project_id: UUID,
+        values: Mapping[str, Any],
+        patches: Mapping[str, dict[str, Any]],
+        etag: tuple[UUID, int] | None,
+        max_json_bytes: int,
+        record: Record | None,
+    ) -> SessionRow | None:
+        """Set columns, and apply RFC 7396 merge patches to `config` and `metadata`, in one statement.
+
+        Args:
+            values: column names and new values; JSON columns as dicts.
+            etag: the (log, revision) that the row must have, or None.
+            max_json_bytes: the most that config or metadata may take as text.
+        Returns: the new row; None where it does not exist or the etag is not its own.
+        Raises: TooLarge; DuplicateRequest.
+        """
+        columns: dict[str, Any] = dict(values)
+        for name in ("config", "metadata"):
+            if name in columns:
+                columns[name] = _json(columns[name])
+        for name, patch in patches.items():
+            columns[name] = func.sessiond_merge_patch(T[name], _json(patch))
+        if "idle_ttl_ms" in columns:
+            columns["expiry_check_at"] = _after_ms(columns["idle_ttl_ms"])
+        conditions = _of(key, project_id)
+        if etag:
+            conditions += [T.log == etag[0], T.revision == etag[1]]
+        statement = (
+            update(tables.sessions)
+            .where(*conditions)
+            .values(revision=T.revision + 1, **columns, **_used())
+            .returning(
+                *_COLUMNS,
+                func.octet_length(cast(T.config, Text)).label("config_size"),
+                func.octet_length(cast(T.metadata, Text)).label("metadata_size"),
+            )
+        )
+        async with self._database.transaction() as connection:
+            rows = await self._database.rows(statement, on=connection)
+            if not rows:
+                return None
+            row = rows[0]
+            for name in ("config", "metadata"):
+                size = row.pop(f"{name}_size")
+                if name in columns and size > max_json_bytes:
+                    raise TooLarge(name, size)
+            if record:
+                await self._record(connection, record)
+        return SessionRow(**row)
+
+    async def delete(self, key: UUID, project_id: UUID, etag: tuple[UUID, int] | None, record: Record | None) -> bool:
+        """Remove the row and queue its log for the purger, in one transaction. False where it does not exist (or the etag differs).
+
+        Raises: DuplicateRequest.
+        """
+        conditions = _of(key, project_id)
+        if etag:
+            conditions += [T.log == etag[0], T.revision == etag[1]]
+        async with self._database.transaction() as connection:
+            if not await self._bury(connection, and_(*conditions)):
+                return False
+            if record:
+                await self._record(connection, record)
+        return True
+
+    async def list(self, listing: Listing) -> list[SessionRow]:
+        """At most listing.limit rows after listing.after, in order."""
+        return [SessionRow(**row) for row in await self._database.rows(list_statement(listing))]
+
+    async def recorded(self, key: UUID, log: UUID, request_id: str) -> Recorded | None:
+        """What this request_id did."""
+        R = tables.requests.c
+        rows = await self._database.rows(
+            select(R.content_hash, R.first_seq, R.last_seq, R.session_id, R.created_at).where(
+                R.key == key, R.log == log, R.request_id == request_id
+            )
+        )
+        return Recorded(**rows[0]) if rows else None
+
+    async def _record(self, connection: AsyncConnection[TupleRow], record: Record) -> None:
+        statement = insert(tables.requests).values(
+            key=record.key,
+            log=NIL_LOG,
+            request_id=record.request_id,
+            content_hash=record.content_hash,
+            session_id=record.session_id,
+            created_at=_NOW,
+        )
+        try:
+            await self._database.rows(statement, on=connection)
+        except psycopg.errors.UniqueViolation as e:
+            raise DuplicateRequest from e
+
+    async def _bury(self, connection: AsyncConnection[TupleRow], condition: ColumnElement[bool]) -> int:
+        return await bury(self._database, connection, condition)
+
+
+async def bury(database: Database, connection: AsyncConnection[TupleRow], condition: ColumnElement[bool]) -> int:
+    """Remove the sessions that meet the condition and queue their logs: from the commit on nothing of them can be reached."""
+    dead = delete(tables.sessions).where(condition).returning(T.key, T.log).cte("dead")
+    statement = insert(tables.dead_logs).from_select(["key", "log"], select(dead.c.key, dead.c.log))
+    return len(await database.rows(statement.returning(tables.dead_logs.c.key), on=connection))
+
+
+def list_statement(listing: Listing) -> Select[Any]:
+    """The statement of a listing; public so that a test can look at its plan."""
+    conditions: list[ColumnElement[bool]] = [T.project_id == listing.project_id, alive()]
+    if listing.session_id_prefix:
+        # A range, not LIKE: nothing to escape, and it runs on the unique index. Byte order is what the collation "C" has.
+        conditions.append(T.session_id >= listing.session_id_prefix)
+        conditions.append(T.session_id < _next_prefix(listing.session_id_prefix))
+    if listing.user_name:
+        conditions.append(T.user_name == listing.user_name)
+    if listing.state:
+        conditions.append(T.state == listing.state)
+    if listing.model:
+        conditions.append(T.model == listing.model)
+    if listing.config_contains is not None:
+        conditions.append(T.config.op("@>")(_json(listing.config_contains)))
+    if listing.metadata_contains is not None:
+        conditions.append(T.metadata.op("@>")(_json(listing.metadata_contains)))
+    if listing.created_from is not None:
+        conditions.append(T.created_at >= listing.created_from)
+    if listing.created_before is not None:
+        conditions.append(T.created_at < listing.created_before)
+    if listing.active_from is not None:
+        conditions.append(T.active_at >= listing.active_from)
+    if listing.active_before is not None:
+        conditions.append(T.active_at < listing.active_before)
+    order, keyset = _ORDERS[listing.order]
+    if listing.after is not None:
+        conditions.append(keyset(*listing.after))
+    return select(*_COLUMNS).where(*conditions).order_by(*order).limit(listing.limit)
+
+
+# The first condition of each keyset is what the index can use; the row comparison is exact.
+_ORDERS: dict[str, Any] = {
+    "active_desc": (
+        (T.active_minute.desc(), T.active_at.desc(), T.key.desc()),
+        lambda minute, at, key: and_(
+            T.active_minute <= minute, tuple_(T.active_minute, T.active_at, T.key) < tuple_(minute, at, key)
+        ),
+    ),
+    "created_desc": (
+        (T.created_at.desc(), T.key.desc()),
+        lambda at, key: tuple_(T.created_at, T.key) < tuple_(at, key),
+    ),
+    "created_asc": (
+        (T.created_at.asc(), T.key.asc()),
+        lambda at, key: tuple_(T.created_at, T.key) > tuple_(at, key),
+    ),
+    "id_asc": ((T.session_id.asc(),), lambda session_id: T.session_id > session_id),
+}
+
+
+def sort_key(order: str, row: SessionRow) -> tuple[Any, ...]:
+    """What `Listing.after` wants of the last row of a page."""
+    match order:
+        case "active_desc":
+            return (row.active_minute, row.active_at, row.key)
+        case "id_asc":
+            return (row.session_id,)
+        case _:
+            return (row.created_at, row.key)
+
+
+def _next_prefix(prefix: str) -> str:
+    """The least string above every string that begins with prefix, in byte order."""
+    # UTF-8 keeps the order of code points. Above the last one, and in the gap of the surrogates, there is nothing to step to.
+    head, last = prefix[:-1], ord(prefix[-1])
+    if last == 0x10FFFF:
+        return _next_prefix(head) if head else "\U0010ffff" * 65
+    return head + chr(0xE000 if last == 0xD7FF else last + 1)
+
+
+def _of(key: UUID, project_id: UUID) -> list[ColumnElement[bool]]:
+    return [T.key == key, T.project_id == project_id, alive()]
+
+
+def _json(value: dict[str, Any]) -> ColumnElement[Any]:
+    return literal(Jsonb(value), JSONB)
+
+
+class _Exists(Exception):
+    """Rolls a create back."""
+
+
+__all__ = [
+    "DuplicateRequest",
+    "Listing",
+    "NewSession",
+    "Record",
+    "Recorded",
+    "SessionRow",
+    "SessionStore",
+    "TooLarge",
+    "bury",
+    "list_statement",
+    "sort_key",
+]

@@ -1,0 +1,77 @@
+"""Rows of an import that wait for their seqs: in memory while they are few, then in a temporary file.
+
+An import takes no connection and no lock while its client sends; both are held only for the COPY at the end.
+"""
+
+import struct
+import tempfile
+from collections.abc import Iterator
+from typing import IO, cast
+from uuid import UUID
+
+from sessiond_server.store.rows import Row
+
+MEMORY_BYTES = 8 * 1024 * 1024
+READ_BYTES = 512 * 1024
+
+_HEAD = struct.Struct(">hhii")  # role, format, content_bytes, length of the body that follows
+
+# The layout of a binary COPY: https://www.postgresql.org/docs/current/sql-copy.html ("Binary Format")
+_COPY_START = b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0)
+_COPY_END = struct.pack(">h", -1)
+# Eight columns, each with its length before it; the body's bytes follow.
+_COPY_ROW = struct.Struct(">hi16si16siqihihiiiqi")
+
+
+class Spool:
+    """Rows in the order in which they came. Use as a context manager: leaving it removes them."""
+
+    def __init__(self) -> None:
+        # Binary, so bytes in and out; typeshed cannot say so.
+        self._file = cast(IO[bytes], tempfile.SpooledTemporaryFile(max_size=MEMORY_BYTES, prefix="sessiond-import-"))  # noqa: SIM115
+        self.count = 0
+        self.content_bytes = 0
+
+    def __enter__(self) -> "Spool":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._file.close()
+
+    def add(self, rows: list[Row]) -> None:
+        """Append rows. Writes to a file's cache at worst, so it may run on the event loop."""
+        parts: list[bytes] = []
+        for row in rows:
+            parts.append(_HEAD.pack(row.role, row.format, row.content_bytes, len(row.body)))
+            parts.append(row.body)
+            self.content_bytes += row.content_bytes
+        self._file.write(b"".join(parts))
+        self.count += len(rows)
+
+    def copy_data(self, key: UUID, log: UUID, first_seq: int, created_us: int) -> Iterator[bytes]:
+        """The rows as pieces of a binary COPY into messages (key, log, seq, role, format, content_bytes, created_at, body)."""
+        yield _COPY_START
+        key_bytes, log_bytes = key.bytes, log.bytes
+        seq = first_seq
+        self._file.seek(0)
+        buffer = b""
+        while chunk := self._file.read(READ_BYTES):
+            buffer += chunk
+            parts: list[bytes] = []
+            at = 0
+            while at + _HEAD.size <= len(buffer):
+                role, format_, content_bytes, length = _HEAD.unpack_from(buffer, at)
+                end = at + _HEAD.size + length
+                if end > len(buffer):
+                    break
+                parts.append(
+                    _COPY_ROW.pack(
+                        8, 16, key_bytes, 16, log_bytes, 8, seq, 2, role, 2, format_, 4, content_bytes, 8, created_us, length
+                    )
+                )
+                parts.append(buffer[at + _HEAD.size : end])
+                seq += 1
+                at = end
+            buffer = buffer[at:]
+            yield b"".join(parts)
+        yield _COPY_END
