@@ -11,10 +11,10 @@ import grpc
 import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
-
 from sessiond.v1 import admin_service_pb2, session_service_pb2
+
 from sessiond_server.rpc.admin_service import AdminServicer
-from sessiond_server.rpc.calls import Calls, Load
+from sessiond_server.rpc.calls import Calls, Load, Servicer
 from sessiond_server.rpc.session_service import SessionServicer
 from sessiond_server.service.appends import Appends
 from sessiond_server.service.history import History
@@ -144,7 +144,7 @@ def _handlers(settings: Settings, database: Database, load: Load) -> list[grpc.G
     sessions, keys = SessionStore(database), KeyStore(database)
     authenticator = Authenticator(keys, require_keys=settings.require_keys, cache_s=settings.key_cache_s)
     calls = Calls(authenticator, load, default_deadline_s=settings.default_deadline_s)
-    servicers = (
+    servicers: tuple[Servicer, ...] = (
         SessionServicer(
             Sessions(sessions, limits),
             Appends(AppendStore(database), sessions, limits),

@@ -53,7 +53,8 @@ class Servicer(Protocol):
     A response is a protobuf message, or one encoded already.
     """
 
-    needs_admin: bool
+    @property
+    def needs_admin(self) -> bool: ...
 
 
 @dataclass(slots=True)
@@ -96,7 +97,7 @@ class _Call:
         return {
             "method": self.method,
             "call_id": self.call_id,
-            "key_id": self.caller and self.caller.key_id,
+            "key_id": self.caller.key_id if self.caller else None,
             "peer": self.context.peer(),
         }
 
@@ -117,10 +118,7 @@ class Calls:
         """The handlers of all methods of a service. Raises AttributeError where the servicer lacks one."""
         return grpc.method_handlers_generic_handler(
             service.full_name,
-            {
-                method.name: self._handler(method, getattr(servicer, method.name), servicer.needs_admin)
-                for method in service.methods
-            },
+            {method.name: self._handler(method, getattr(servicer, method.name), servicer.needs_admin) for method in service.methods},
         )
 
     def _handler(
@@ -128,10 +126,10 @@ class Calls:
     ) -> "grpc.RpcMethodHandler[bytes, bytes]":
         decode = _decoder(method)
         if method.client_streaming:
-            return grpc.stream_unary_rpc_method_handler(self._stream_unary(method, decode, function, needs_admin))  # type: ignore[arg-type]
+            return grpc.stream_unary_rpc_method_handler(self._stream_unary(method, decode, function, needs_admin))
         if method.server_streaming:
-            return grpc.unary_stream_rpc_method_handler(self._unary_stream(method, decode, function, needs_admin))  # type: ignore[arg-type]
-        return grpc.unary_unary_rpc_method_handler(self._unary_unary(method, decode, function, needs_admin))  # type: ignore[arg-type]
+            return grpc.unary_stream_rpc_method_handler(self._unary_stream(method, decode, function, needs_admin))
+        return grpc.unary_unary_rpc_method_handler(self._unary_unary(method, decode, function, needs_admin))
 
     def _unary_unary(
         self,
@@ -233,8 +231,6 @@ def _decoder(method: MethodDescriptor) -> Callable[[bytes], ProtoMessage]:
     return decode
 
 
-async def _decoded(
-    requests: AsyncIterator[bytes], decode: Callable[[bytes], ProtoMessage]
-) -> AsyncIterator[ProtoMessage]:
+async def _decoded(requests: AsyncIterator[bytes], decode: Callable[[bytes], ProtoMessage]) -> AsyncIterator[ProtoMessage]:
     async for request in requests:
         yield decode(request)

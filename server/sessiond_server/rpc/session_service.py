@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
+from datetime import datetime
 
 from sessiond.v1.message_pb2 import Message
 from sessiond.v1.session_pb2 import Session
@@ -26,6 +27,7 @@ from sessiond.v1.session_service_pb2 import (
     StoreMessagesResponse,
     UpdateSessionRequest,
 )
+
 from sessiond_server.rpc import convert
 from sessiond_server.rpc.calls import Load
 from sessiond_server.service.appends import Appends, Target
@@ -65,7 +67,7 @@ class SessionServicer:
         return convert.session_message(await self._sessions.get(caller.project_id, request.session_id))
 
     async def ListSessions(self, request: ListSessionsRequest, caller: Caller) -> ListSessionsResponse:
-        def time(field: str) -> convert.datetime | None:
+        def time(field: str) -> datetime | None:
             return convert.time_of(getattr(request, field), field) if request.HasField(field) else None  # type: ignore[arg-type]
 
         def struct(field: str) -> dict[str, object] | None:
@@ -87,9 +89,7 @@ class SessionServicer:
             active_before=time("active_before"),
         )
         page = await self._sessions.list(listing, request.page_size, request.page_token)
-        return ListSessionsResponse(
-            sessions=[convert.session_message(row) for row in page.sessions], next_page_token=page.next_page_token
-        )
+        return ListSessionsResponse(sessions=[convert.session_message(row) for row in page.sessions], next_page_token=page.next_page_token)
 
     async def UpdateSession(self, request: UpdateSessionRequest, caller: Caller) -> Session:
         values, patches = convert.update_values(request)
@@ -104,14 +104,10 @@ class SessionServicer:
         return convert.session_message(row)
 
     async def ResumeSession(self, request: ResumeSessionRequest, caller: Caller) -> Session:
-        return convert.session_message(
-            await self._sessions.set_state(caller.project_id, request.session_id, ACTIVE, request.request_id)
-        )
+        return convert.session_message(await self._sessions.set_state(caller.project_id, request.session_id, ACTIVE, request.request_id))
 
     async def DestroySession(self, request: DestroySessionRequest, caller: Caller) -> Session:
-        return convert.session_message(
-            await self._sessions.set_state(caller.project_id, request.session_id, DESTROYED, request.request_id)
-        )
+        return convert.session_message(await self._sessions.set_state(caller.project_id, request.session_id, DESTROYED, request.request_id))
 
     async def DeleteSession(self, request: DeleteSessionRequest, caller: Caller) -> DeleteSessionResponse:
         await self._sessions.delete(
@@ -129,9 +125,7 @@ class SessionServicer:
             first_seq=stored.first_seq, last_seq=stored.last_seq, create_time=convert.timestamp_of(stored.created_us)
         )
 
-    async def ImportMessages(
-        self, requests: AsyncIterator[ImportMessagesRequest], caller: Caller
-    ) -> ImportMessagesResponse:
+    async def ImportMessages(self, requests: AsyncIterator[ImportMessagesRequest], caller: Caller) -> ImportMessagesResponse:
         first = await anext(requests, None)
         if first is None:
             raise invalid("session_id", "is required: the stream ended without a piece")

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from sessiond.v1.message_pb2 import Message
+
 from sessiond_server.service.faults import Fault, invalid, request_id_reused, session_not_found
 from sessiond_server.service.intake import Intake, check_batch
 from sessiond_server.service.limits import Limits
@@ -89,7 +90,8 @@ class Appends:
             key=session_key(target.project_id, target.session_id),
             project_id=target.project_id,
             count=intake.count,
-            bytes=intake.content_bytes,
+            content_bytes=intake.content_bytes,
+            largest=intake.largest_bytes,
             first_words=intake.first_words,
             expected_last_seq=target.expected_last_seq,
             parent_floor=intake.parent_floor,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from sessiond.v1.message_pb2 import Role
+
 from sessiond_server.service import tokens
 from sessiond_server.service.faults import Fault, invalid, session_not_found
 from sessiond_server.service.names import check_session_id, session_key
@@ -24,6 +25,8 @@ from sessiond_server.store.history import HistoryStore, LogHead, PageQuery
 FIRST_ROWS, MAX_ROWS = 16, 4096
 FIRST_BYTES, MAX_BYTES = 32 * 1024, 512 * 1024
 GROWTH = 4
+# A page of this size does no harm, should all its messages be as large as the session's largest.
+SAFE_BYTES = 8 * MAX_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +93,10 @@ class History:
         key = session_key(project_id, session_id)
         head = await self._head(key, project_id, session_id)
         if seq <= head.last_seq:
-            rows = await self._store.page(PageQuery(key, head.log, seq - 1, seq, 1, 1))
+            rows = await self._store.page(PageQuery(key, head.log, seq - 1, seq, 1, None))
             if rows:
                 _, created_us, body = rows[0]
-                return assigned(seq, created_us) + body  # type: ignore[operator]
+                return assigned(seq, created_us) + bytes(body)
         raise Fault(
             "MESSAGE_NOT_FOUND",
             f"session {session_id!r} has no message {seq}; it is at seq {head.last_seq}",
@@ -131,6 +134,7 @@ class _Window:
         self._reading = reading
         self._key, self._log = key, head.log
         self._question = question
+        self._largest_bytes = head.largest_bytes
         if reading.resume_token:
             self._after, self._through, self._left, self._end = _decode_position(reading.resume_token, question)
         else:
@@ -141,13 +145,14 @@ class _Window:
 
     def query(self) -> PageQuery:
         """The next page."""
+        rows = min(self._rows, self._left) if self._left else self._rows
         return PageQuery(
             key=self._key,
             log=self._log,
             after=self._after,
             through=self._through,
-            max_rows=min(self._rows, self._left) if self._left else self._rows,
-            max_bytes=self._bytes,
+            max_rows=rows,
+            max_bytes=self._bytes if rows * self._largest_bytes > SAFE_BYTES else None,
             descending=self._reading.descending,
             roles=self._reading.roles,
             basic=self._reading.basic,
@@ -170,7 +175,7 @@ class _Window:
             self._bytes = min(self._bytes * GROWTH, MAX_BYTES)
             # The database looks at every row that it may pick, so ask for hardly more than will fit.
             fitting = self._bytes * page.count // len(page.encoded)
-            self._rows = max(FIRST_ROWS, min(fitting + fitting // 8, self._rows * 4 * GROWTH, MAX_ROWS))
+            self._rows = max(FIRST_ROWS, min(fitting, self._rows * 4 * GROWTH, MAX_ROWS))
 
     def tail(self) -> bytes:
         """The end of a response: where to go on, and the pinned end."""
@@ -192,4 +197,5 @@ def _decode_position(token: str, question: str) -> tuple[int, int, int, int]:
     values = tokens.decode(token, question, field=field, reason=reason)
     if len(values) != 4 or not all(isinstance(value, int) and 0 <= value < 2**63 for value in values):
         raise invalid(field, "is not a token of this server", reason=reason)
-    return tuple(values)  # type: ignore[return-value]
+    after, through, left, end = values
+    return after, through, left, end

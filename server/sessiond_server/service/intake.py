@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import orjson
-
 from sessiond.v1.message_pb2 import (
     FORMAT_ANTHROPIC,
     FORMAT_GEMINI,
@@ -21,6 +20,7 @@ from sessiond.v1.message_pb2 import (
     Part,
     Role,
 )
+
 from sessiond_server.service import structs
 from sessiond_server.service.faults import Fault, invalid
 from sessiond_server.service.limits import MAX_PARTS, MAX_SUMMARY_CHARACTERS, Limits
@@ -58,6 +58,7 @@ class Intake:
         self._hash = hashlib.blake2b(digest_size=16)
         self.count = 0
         self.content_bytes = 0
+        self.largest_bytes = 0
         self.first_words: str | None = None
         # The least last_seq under which every parent_seq exists: a message may name any before it, in the batch or stored.
         self.parent_floor = 0
@@ -79,6 +80,7 @@ class Intake:
             update(row.body)
             rows.append(row)
             self.content_bytes += row.content_bytes
+            self.largest_bytes = max(self.largest_bytes, row.content_bytes)
             self.count += 1
         return rows
 
@@ -101,7 +103,7 @@ class Intake:
         message.ClearField("seq")
         message.ClearField("create_time")
         # What a newer client sent and this server does not know cannot be checked, so it is not kept.
-        message.DiscardUnknownFields()  # type: ignore[attr-defined]
+        message.DiscardUnknownFields()
         # Deterministic: the order of a Struct's keys must not make a repeated request look like another.
         return Row(message.role, message.format, message.content_bytes, message.SerializeToString(deterministic=True))
 
@@ -204,9 +206,7 @@ def _role(value: dict[str, Any], format_name: str, roles: dict[str, Role.ValueTy
         if format_name == "gemini" and "parts" in value:
             return ROLE_USER  # as the API itself has it
         raise invalid(f"{field}.role", f"is missing; {_one_of(roles)}", reason="UNKNOWN_ROLE")
-    raise invalid(
-        f"{field}.role", f"is {str(role)[:64]!r}, which {format_name} does not know; {_one_of(roles)}", reason="UNKNOWN_ROLE"
-    )
+    raise invalid(f"{field}.role", f"is {str(role)[:64]!r}, which {format_name} does not know; {_one_of(roles)}", reason="UNKNOWN_ROLE")
 
 
 def _one_of(roles: Iterable[str]) -> str:
@@ -219,9 +219,7 @@ def _text(value: dict[str, Any], format_name: str) -> str:
     if isinstance(content, str):
         return content
     if isinstance(content, list):
-        return " ".join(
-            part["text"] for part in content[:16] if isinstance(part, dict) and isinstance(part.get("text"), str)
-        )
+        return " ".join(part["text"] for part in content[:16] if isinstance(part, dict) and isinstance(part.get("text"), str))
     return ""
 
 

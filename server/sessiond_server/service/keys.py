@@ -116,9 +116,7 @@ class Keys:
         rows.pop()
         return rows, tokens.encode(question, rows[-1].name)
 
-    async def create_key(
-        self, project: str, *, label: str = "", is_admin: bool = False, create_project: bool = False
-    ) -> NewKey:
+    async def create_key(self, project: str, *, label: str = "", is_admin: bool = False, create_project: bool = False) -> NewKey:
         """A new key of a project, which with create_project is made where it is missing.
 
         Raises: Fault INVALID_FIELD, PROJECT_NOT_FOUND.

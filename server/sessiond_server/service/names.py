@@ -45,9 +45,7 @@ def check_session_id(session_id: str, field: str = "session_id") -> str:
 
 def check_request_id(request_id: str) -> str:
     if len(request_id) > MAX_REQUEST_ID_CHARACTERS:
-        raise invalid(
-            "request_id", f"has {len(request_id)} characters; at most {MAX_REQUEST_ID_CHARACTERS} are allowed"
-        )
+        raise invalid("request_id", f"has {len(request_id)} characters; at most {MAX_REQUEST_ID_CHARACTERS} are allowed")
     _check_characters("request_id", request_id)
     return request_id
 

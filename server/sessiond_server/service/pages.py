@@ -109,7 +109,7 @@ class PageKey:
     log: UUID
     after: int
     max_rows: int
-    max_bytes: int
+    max_bytes: int | None
 
 
 class PageCache:

@@ -29,6 +29,7 @@ from sessiond_server.service.names import (
     creation_key,
     session_key,
 )
+from sessiond_server.store.sessions import NIL_LOG as NO_LOG
 from sessiond_server.store.sessions import (
     DuplicateRequest,
     Listing,
@@ -39,7 +40,6 @@ from sessiond_server.store.sessions import (
     TooLarge,
     sort_key,
 )
-from sessiond_server.store.sessions import NIL_LOG as NO_LOG
 
 ACTIVE, DESTROYED = 1, 2
 NEVER = -1
@@ -76,9 +76,7 @@ class Sessions:
         self._store = store
         self._limits = limits
 
-    async def create(
-        self, project_id: UUID, session_id: str, settings: Settings, *, get_or_create: bool, request_id: str
-    ) -> SessionRow:
+    async def create(self, project_id: UUID, session_id: str, settings: Settings, *, get_or_create: bool, request_id: str) -> SessionRow:
         """A new session, or with get_or_create the one that is there.
 
         Raises: Fault SESSION_ALREADY_EXISTS, INVALID_FIELD, REQUEST_ID_REUSED.
@@ -218,9 +216,7 @@ class Sessions:
             raise session_not_found(session_id)
         return row
 
-    async def delete(
-        self, project_id: UUID, session_id: str, *, allow_missing: bool, etag: str, request_id: str
-    ) -> None:
+    async def delete(self, project_id: UUID, session_id: str, *, allow_missing: bool, etag: str, request_id: str) -> None:
         """Gone when this returns. Raises: Fault SESSION_NOT_FOUND, ETAG_MISMATCH, REQUEST_ID_REUSED."""
         check_session_id(session_id)
         check_request_id(request_id)
@@ -281,10 +277,7 @@ def _decode_etag(etag: str) -> tuple[UUID, int]:
 
 
 def _encode_position(position: tuple[Any, ...], question: str) -> str:
-    values = [
-        value.isoformat() if isinstance(value, datetime) else str(value) if isinstance(value, UUID) else value
-        for value in position
-    ]
+    values = [value.isoformat() if isinstance(value, datetime) else str(value) if isinstance(value, UUID) else value for value in position]
     return tokens.encode(question, *values)
 
 

@@ -22,6 +22,7 @@ bump AS (
     UPDATE sessions SET
         last_seq = last_seq + %(count)s,
         content_bytes = content_bytes + %(bytes)s,
+        largest_bytes = GREATEST(largest_bytes, %(largest)s::int),
         first_words = COALESCE(first_words, %(first_words)s),
         active_at = clock_timestamp(),
         used_at = clock_timestamp(),
@@ -63,8 +64,7 @@ _STATEMENTS = {
 }
 
 _BUMPS = {
-    recorded: f"WITH {_BUMP}{',' + _RECORD if recorded else ''} SELECT log, last_seq, active_at FROM bump"
-    for recorded in (True, False)
+    recorded: f"WITH {_BUMP}{',' + _RECORD if recorded else ''} SELECT log, last_seq, active_at FROM bump" for recorded in (True, False)
 }
 
 _COPY = "COPY messages (key, log, seq, role, format, content_bytes, created_at, body) FROM STDIN (FORMAT BINARY)"
@@ -79,7 +79,7 @@ class Append:
     """What one append asks for.
 
     Args:
-        count: messages; bytes: of their content.
+        count: messages; content_bytes: of their content; largest: bytes of the largest one.
         first_words: of the first user message among them, or None.
         expected_last_seq: the last_seq that the session must have, or None.
         parent_floor: the least last_seq under which every parent_seq of the batch exists.
@@ -89,7 +89,8 @@ class Append:
     key: UUID
     project_id: UUID
     count: int
-    bytes: int
+    content_bytes: int
+    largest: int
     first_words: str | None
     expected_last_seq: int | None
     parent_floor: int
@@ -102,7 +103,8 @@ class Append:
             "key": self.key,
             "project_id": self.project_id,
             "count": Int8(self.count),
-            "bytes": Int8(self.bytes),
+            "bytes": Int8(self.content_bytes),
+            "largest": Int8(self.largest),
             "first_words": self.first_words,
             "expected": None if self.expected_last_seq is None else Int8(self.expected_last_seq),
             "parent_floor": Int8(self.parent_floor),
@@ -134,9 +136,7 @@ class AppendStore:
         parameters = append.parameters()
         if len(rows) == 1:
             row = rows[0]
-            parameters.update(
-                role=Int8(row.role), format=Int8(row.format), content_bytes=Int8(row.content_bytes), body=row.body
-            )
+            parameters.update(role=Int8(row.role), format=Int8(row.format), content_bytes=Int8(row.content_bytes), body=row.body)
         else:
             parameters.update(
                 roles=[row.role for row in rows],
@@ -151,16 +151,14 @@ class AppendStore:
             except psycopg.errors.UniqueViolation as e:
                 raise DuplicateRequest from e
             found = await cursor.fetchone()
-        return found and Appended(found[0] - append.count + 1, found[0], found[1])
+        return Appended(found[0] - append.count + 1, found[0], found[1]) if found else None
 
     async def append_bulk(self, append: Append, spool: Spool) -> Appended | None:
         """As append, for the rows of a spool, through COPY. The session's row is locked while they stream in."""
         async with self._database.transaction() as connection:
             statement = _BUMPS[bool(append.request_id)]
             try:
-                cursor = await connection.execute(
-                    statement, append.parameters(), prepare=self._database.prepare, binary=True
-                )
+                cursor = await connection.execute(statement, append.parameters(), prepare=self._database.prepare, binary=True)
             except psycopg.errors.UniqueViolation as e:
                 raise DuplicateRequest from e
             found = await cursor.fetchone()

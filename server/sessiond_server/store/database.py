@@ -14,7 +14,7 @@ from psycopg import AsyncConnection
 from psycopg.rows import DictRow, TupleRow, dict_row
 from psycopg.types.numeric import Int8BinaryLoader
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
-from sqlalchemy import Executable
+from sqlalchemy import ClauseElement
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
 
@@ -63,7 +63,7 @@ class Database:
                 "connect_timeout": 10,
             },
         )
-        self._dialect = PGDialect_psycopg()
+        self._dialect = PGDialect_psycopg()  # type: ignore[no-untyped-call]
         # psycopg prepares with its own cache; None leaves the choice to prepare_threshold, which is off without it.
         self.prepare: bool | None = True if prepared else None
 
@@ -113,7 +113,7 @@ class Database:
         async with self.connection() as connection, connection.transaction():
             yield connection
 
-    async def rows(self, statement: Executable, *, on: AsyncConnection[TupleRow] | None = None) -> list[DictRow]:
+    async def rows(self, statement: ClauseElement, *, on: AsyncConnection[TupleRow] | None = None) -> list[DictRow]:
         """Run a Core statement and answer its rows as dicts (none for a statement without RETURNING)."""
         if on is None:
             async with self.connection() as connection:

@@ -60,13 +60,9 @@ class KeyStore:
         statement = select(*_PROJECT).where(projects.c.name > after).order_by(projects.c.name).limit(limit)
         return [ProjectRow(**row) for row in await self._database.rows(statement)]
 
-    async def create_key(
-        self, key_id: str, project_id: UUID, secret_hash: bytes, label: str, is_admin: bool
-    ) -> KeyRow | None:
+    async def create_key(self, key_id: str, project_id: UUID, secret_hash: bytes, label: str, is_admin: bool) -> KeyRow | None:
         await self._database.rows(
-            insert(api_keys).values(
-                key_id=key_id, project_id=project_id, secret_hash=secret_hash, label=label, is_admin=is_admin
-            )
+            insert(api_keys).values(key_id=key_id, project_id=project_id, secret_hash=secret_hash, label=label, is_admin=is_admin)
         )
         return await self.key(key_id)
 
@@ -76,16 +72,12 @@ class KeyStore:
 
     async def list_keys(self, project_id: UUID) -> list[KeyRow]:
         """The newest first."""
-        statement = _KEYS.where(api_keys.c.project_id == project_id).order_by(
-            api_keys.c.created_at.desc(), api_keys.c.key_id
-        )
+        statement = _KEYS.where(api_keys.c.project_id == project_id).order_by(api_keys.c.created_at.desc(), api_keys.c.key_id)
         return [KeyRow(**row) for row in await self._database.rows(statement)]
 
     async def revoke(self, key_id: str) -> KeyRow | None:
         """Revoking twice keeps the first time. None where there is no such key."""
         await self._database.rows(
-            update(api_keys)
-            .where(api_keys.c.key_id == key_id)
-            .values(revoked_at=func.coalesce(api_keys.c.revoked_at, func.now()))
+            update(api_keys).where(api_keys.c.key_id == key_id).values(revoked_at=func.coalesce(api_keys.c.revoked_at, func.now()))
         )
         return await self.key(key_id)

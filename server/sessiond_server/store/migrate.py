@@ -1,13 +1,12 @@
 """Bring the schema to the newest revision: Alembic, under an advisory lock, so that many servers may try at once."""
 
+from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.pool import NullPool
-
-from alembic import command
 
 # Any number will do, as long as every version of the server uses the same.
 LOCK = 0x5E5510D

@@ -71,7 +71,5 @@ class PurgeStore:
     async def forget_requests(self, age_s: float, batch: int) -> int:
         """Delete at most `batch` request records older than age_s seconds."""
         async with self._database.connection() as connection:
-            cursor = await connection.execute(
-                _DELETE_OLD_REQUESTS, {"age": timedelta(seconds=age_s), "batch": Int8(batch)}
-            )
+            cursor = await connection.execute(_DELETE_OLD_REQUESTS, {"age": timedelta(seconds=age_s), "batch": Int8(batch)})
             return cursor.rowcount

@@ -262,10 +262,10 @@ class SessionStore:
 
     async def recorded(self, key: UUID, log: UUID, request_id: str) -> Recorded | None:
         """What this request_id did."""
-        R = tables.requests.c
+        r = tables.requests.c
         rows = await self._database.rows(
-            select(R.content_hash, R.first_seq, R.last_seq, R.session_id, R.created_at).where(
-                R.key == key, R.log == log, R.request_id == request_id
+            select(r.content_hash, r.first_seq, r.last_seq, r.session_id, r.created_at).where(
+                r.key == key, r.log == log, r.request_id == request_id
             )
         )
         return Recorded(**rows[0]) if rows else None
@@ -330,9 +330,7 @@ def list_statement(listing: Listing) -> Select[Any]:
 _ORDERS: dict[str, Any] = {
     "active_desc": (
         (T.active_minute.desc(), T.active_at.desc(), T.key.desc()),
-        lambda minute, at, key: and_(
-            T.active_minute <= minute, tuple_(T.active_minute, T.active_at, T.key) < tuple_(minute, at, key)
-        ),
+        lambda minute, at, key: and_(T.active_minute <= minute, tuple_(T.active_minute, T.active_at, T.key) < tuple_(minute, at, key)),
     ),
     "created_desc": (
         (T.created_at.desc(), T.key.desc()),

@@ -65,9 +65,7 @@ class Spool:
                 if end > len(buffer):
                     break
                 parts.append(
-                    _COPY_ROW.pack(
-                        8, 16, key_bytes, 16, log_bytes, 8, seq, 2, role, 2, format_, 4, content_bytes, 8, created_us, length
-                    )
+                    _COPY_ROW.pack(8, 16, key_bytes, 16, log_bytes, 8, seq, 2, role, 2, format_, 4, content_bytes, 8, created_us, length)
                 )
                 parts.append(buffer[at + _HEAD.size : end])
                 seq += 1

@@ -71,6 +71,7 @@ sessions = Table(
     Column("metadata", JSONB, nullable=False, server_default=text("'{}'")),
     Column("last_seq", BigInteger, nullable=False, server_default="0"),
     Column("content_bytes", BigInteger, nullable=False, server_default="0"),
+    Column("largest_bytes", Integer, nullable=False, server_default="0", comment="of one message; bounds a page's size"),
     Column("created_at", TIME, nullable=False),
     Column("active_at", TIME, nullable=False),
     # The order by activity is (active_minute, active_at): the first is indexed and changes once a minute, so that appends stay

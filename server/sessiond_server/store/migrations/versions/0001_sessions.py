@@ -73,6 +73,13 @@ def upgrade() -> None:
         sa.Column("metadata", JSONB, nullable=False, server_default=sa.text("'{}'")),
         sa.Column("last_seq", sa.BigInteger, nullable=False, server_default="0"),
         sa.Column("content_bytes", sa.BigInteger, nullable=False, server_default="0"),
+        sa.Column(
+            "largest_bytes",
+            sa.Integer,
+            nullable=False,
+            server_default="0",
+            comment="of one message; bounds a page's size",
+        ),
         sa.Column("created_at", TIME, nullable=False),
         sa.Column("active_at", TIME, nullable=False),
         sa.Column("active_minute", sa.Integer, nullable=False),

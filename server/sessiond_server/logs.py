@@ -1,0 +1,55 @@
+"""Logs: structlog for ours, the standard library's records through the same renderer. To stderr, one line each."""
+
+import logging
+import sys
+
+import structlog
+
+
+def configure(log_format: str, level: str) -> None:
+    """Set up logging for this process.
+
+    Args:
+        log_format: "console", "json", or "auto" (console on a terminal).
+        level: debug, info, warning, error.
+    """
+    console = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    renderer: structlog.typing.Processor = (
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback) if console else structlog.processors.JSONRenderer()
+    )
+    number = logging.getLevelNamesMapping()[level.upper()]
+    structlog.configure(
+        processors=[*shared, structlog.processors.StackInfoRenderer(), _render_exception(console), renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[structlog.stdlib.add_logger_name, *shared],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                _render_exception(console),
+                renderer,
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(number)
+    # The pool tells each connection that it lost; our own lines say what that means.
+    for name in ("psycopg.pool", "alembic", "asyncio", "grpc"):
+        logging.getLogger(name).setLevel(max(number, logging.WARNING))
+
+
+def _render_exception(console: bool) -> structlog.typing.Processor:
+    # The console renderer prints tracebacks itself.
+    if console:
+        return lambda _logger, _name, event: event
+    return structlog.processors.format_exc_info

@@ -1,0 +1,192 @@
+"""Settings: parsed once into one object, from flags, environment (SESSIOND_*) and a TOML file, in this order of precedence."""
+
+import ipaddress
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, Self
+
+import platformdirs
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    CliSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+ENV_PREFIX = "SESSIOND_"
+
+
+class SettingsError(Exception):
+    """A setting is missing or wrong; the text names it, as flag and as environment variable."""
+
+
+def default_data_dir() -> Path:
+    """Where the embedded database lives, unless it is told otherwise."""
+    # root's own directory is closed to the system user that PostgreSQL has to run as.
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        return Path("/var/lib/sessiond")
+    return Path(platformdirs.user_data_dir("sessiond", appauthor=False))
+
+
+class Settings(BaseSettings):
+    """The server's settings. Every one is a flag (--pool-size), a variable (SESSIOND_POOL_SIZE) and a key of the file (pool_size)."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX,
+        frozen=True,
+        extra="forbid",
+        cli_kebab_case=True,
+        cli_implicit_flags=True,
+        cli_hide_none_type=True,
+        cli_avoid_json=True,
+        cli_prog_name="sessiond serve",
+    )
+
+    listen: str = Field("localhost:50051", description="HOST:PORT to serve on, or unix:PATH. Port 0 picks a free one.")
+    database_url: str | None = Field(
+        None, description="PostgreSQL 15 to 18, as postgresql://USER:PASSWORD@HOST:PORT/NAME. Default: the embedded one."
+    )
+    data_dir: Path = Field(
+        default_factory=default_data_dir,
+        description="Where the embedded PostgreSQL keeps its data. Default: the platform's place.",
+    )
+    workers: int = Field(1, ge=1, le=64, description="Processes that share the port.")
+
+    require_keys: bool = Field(False, description="Refuse calls without an API key. A key that is sent is checked either way.")
+    tls_cert: Path | None = Field(None, description="PEM file of the server's certificate chain. Default: no TLS.")
+    tls_key: Path | None = Field(None, description="PEM file of the certificate's private key.")
+    insecure: bool = Field(False, description="Allow listening beyond this machine without both TLS and keys.")
+    key_cache_s: float = Field(5.0, ge=0, le=300, description="Seconds for which an API key that was looked up is believed.")
+
+    pool_size: int = Field(16, ge=1, le=500, description="Database connections of each process, at the most.")
+    pool_timeout_s: float = Field(5.0, gt=0, description="Seconds that a call waits for a connection before it is refused.")
+    prepared_statements: bool = Field(True, description="Turn off behind PgBouncer in transaction mode.")
+    default_deadline_s: float = Field(30.0, gt=0, description="Deadline of calls whose client sets none; streams have none.")
+    max_concurrent_rpcs: int = Field(2000, ge=1, description="Calls under way in each process, beyond which more are refused.")
+
+    max_message_bytes: int = Field(1024 * 1024, ge=1024, le=3_500_000, description="Content of one message, in bytes.")
+    max_batch_messages: int = Field(1000, ge=1, le=100_000, description="Messages of one StoreMessages.")
+    max_batch_bytes: int = Field(4 * 1024 * 1024, ge=1024, le=24 * 1024 * 1024, description="Content of one StoreMessages, in bytes.")
+    page_cache_bytes: int = Field(
+        32 * 1024 * 1024, ge=0, description="Room for encoded pages of messages in each process, in bytes. 0 = off."
+    )
+
+    default_idle_ttl_s: float = Field(0.0, ge=0, description="Expiry of sessions whose creator chose none. 0 = never.")
+    purge_interval_s: float = Field(5.0, gt=0, description="Seconds between two rounds of the purger.")
+    request_id_retention_s: float = Field(86_400.0, ge=60, description="Seconds for which a request_id is remembered.")
+
+    drain_delay_s: float = Field(0.0, ge=0, description="Seconds to go on serving as NOT_SERVING after SIGTERM, for balancers.")
+    drain_timeout_s: float = Field(20.0, ge=0, description="Seconds that calls under way may take after SIGTERM.")
+    reflection: bool = Field(True, description="Answer server reflection, which grpcurl needs.")
+    log_format: Literal["auto", "console", "json"] = Field("auto", description="auto = console on a terminal, else JSON lines.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="debug shows every call.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        sources = [init_settings, env_settings]
+        if config := os.environ.get(f"{ENV_PREFIX}CONFIG"):
+            sources.append(TomlConfigSettingsSource(settings_cls, Path(config)))
+        return tuple(sources)
+
+    @field_validator("database_url")
+    @classmethod
+    def _check_database_url(cls, value: str | None) -> str | None:
+        if value is None or value == "":
+            return None
+        try:
+            url = make_url(value)
+        except ArgumentError:
+            raise ValueError("is no URL; it looks like postgresql://USER:PASSWORD@HOST:PORT/NAME") from None
+        if url.drivername.partition("+")[0] not in ("postgresql", "postgres"):
+            raise ValueError(f"names {url.drivername!r}, but sessiond runs on PostgreSQL: postgresql://...")
+        return url.set(drivername="postgresql").render_as_string(hide_password=False)
+
+    @field_validator("listen")
+    @classmethod
+    def _check_listen(cls, value: str) -> str:
+        if value.startswith("unix:"):
+            return value
+        host, _, port = value.rpartition(":")
+        if not host or not port.isdecimal() or int(port) > 65535:
+            raise ValueError("is not HOST:PORT, such as localhost:50051, 0.0.0.0:50051 or [::1]:50051")
+        return value
+
+    @model_validator(mode="after")
+    def _check_security(self) -> Self:
+        if bool(self.tls_cert) != bool(self.tls_key):
+            raise ValueError("--tls-cert and --tls-key go together")
+        for path in (self.tls_cert, self.tls_key):
+            if path and not os.access(path, os.R_OK):
+                raise ValueError(f"cannot read {path}")
+        if not self.insecure and not is_local(self.listen) and not (self.tls_cert and self.require_keys):
+            raise ValueError(
+                f"refusing to listen on {self.listen}, which other machines can reach, without both TLS (--tls-cert, --tls-key) "
+                "and API keys (--require-keys); --insecure allows it"
+            )
+        return self
+
+    def redacted(self) -> dict[str, object]:
+        """The settings as they may be logged: without the database's password."""
+        shown = self.model_dump(mode="json")
+        if self.database_url:
+            shown["database_url"] = make_url(self.database_url).render_as_string(hide_password=True)
+        return shown
+
+    def environment(self) -> dict[str, str]:
+        """The settings as environment variables, for a process of our own."""
+        dumped = self.model_dump(mode="json", exclude_none=True)
+        return {f"{ENV_PREFIX}{name.upper()}": str(value) for name, value in dumped.items()}
+
+
+def is_local(listen: str) -> bool:
+    """Whether only this machine reaches the address."""
+    if listen.startswith("unix:"):
+        return True
+    host = listen.rpartition(":")[0].strip("[]")
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def load(arguments: Sequence[str] = ()) -> Settings:
+    """Settings from flags, environment and file. --config PATH (or SESSIOND_CONFIG) names the file.
+
+    Raises: SettingsError. SystemExit for --help and unknown flags, as argparse does.
+    """
+    arguments = list(arguments)
+    if "--config" in arguments:
+        at = arguments.index("--config")
+        if at + 1 == len(arguments):
+            raise SettingsError("--config asks for the path of a TOML file")
+        os.environ[f"{ENV_PREFIX}CONFIG"] = arguments[at + 1]
+        del arguments[at : at + 2]
+    if (config := os.environ.get(f"{ENV_PREFIX}CONFIG")) and not Path(config).is_file():
+        raise SettingsError(f"--config ({ENV_PREFIX}CONFIG): there is no file {config}")
+    try:
+        source: CliSettingsSource[object] = CliSettingsSource(Settings, cli_parse_args=arguments)
+        return Settings(_cli_settings_source=source)  # type: ignore[call-arg]
+    except ValidationError as e:
+        raise SettingsError("; ".join(_describe(error["loc"], str(error["msg"])) for error in e.errors())) from None
+
+
+def _describe(location: tuple[int | str, ...], message: str) -> str:
+    message = message.removeprefix("Value error, ")
+    if not location:
+        return message
+    name = str(location[0])
+    return f"--{name.replace('_', '-')} ({ENV_PREFIX}{name.upper()}): {message}"
