@@ -74,8 +74,7 @@ class Appends:
         intake = Intake(self._limits)
         with Spool() as spool:
             async for messages in pieces:
-                # Places count through the whole import, so that a fault can be found in the caller's file.
-                spool.add(intake.take(messages, f"messages[{intake.count}...]" if intake.count else "messages"))
+                spool.add(intake.take(messages))
             if not intake.count:
                 raise invalid("messages", "is empty; send at least one")
             append = self._append(target, intake)

@@ -68,15 +68,16 @@ class Intake:
         """Of every message taken so far: the same messages give the same one."""
         return self._hash.digest()
 
-    def take(self, messages: Sequence[Message], field: str = "messages") -> list[Row]:
+    def take(self, messages: Sequence[Message]) -> list[Row]:
         """Check and encode. The messages are changed on the way.
 
         Raises: Fault INVALID_FIELD, INVALID_JSON, UNKNOWN_ROLE, MESSAGE_TOO_LARGE; with the path of the field.
         """
         rows = []
         update = self._hash.update
-        for i, message in enumerate(messages):
-            row = self._take_one(message, f"{field}[{i}]")
+        for message in messages:
+            # Places count through all pieces of an import, so that a fault can be found in the caller's file.
+            row = self._take_one(message, f"messages[{self.count}]")
             update(row.body)
             rows.append(row)
             self.content_bytes += row.content_bytes

@@ -45,6 +45,9 @@ ACTIVE, DESTROYED = 1, 2
 NEVER = -1
 """An idle_ttl_ms that says: never expires, whatever the server's default is."""
 
+# A session that others delete and make anew between two of our statements is tried again so many times.
+ATTEMPTS = 5
+
 # The columns that an update may set, and the most characters of those that are texts.
 _TEXTS = {"model": MAX_NAME_CHARACTERS, "user_name": MAX_NAME_CHARACTERS, "title": MAX_TITLE_CHARACTERS}
 
@@ -103,7 +106,7 @@ class Sessions:
         if request_id:
             content = _hash("create", "" if made_here else session_id, get_or_create, *_values(settings))
             record = Record(creation_key(project_id, request_id), request_id, content, session_id)
-        for _ in range(3):
+        for _ in range(ATTEMPTS):
             try:
                 created = await self._store.create(new, record)
             except DuplicateRequest:
@@ -121,7 +124,7 @@ class Sessions:
             if found := await self._store.get(new.key, project_id):
                 return found
             # Deleted between the two statements: make it anew.
-        raise Fault("OVERLOADED", f"session {session_id!r} is created and deleted by others all the time", retry_after_s=1)
+        raise _always_changing(session_id)
 
     async def get(self, project_id: UUID, session_id: str) -> SessionRow:
         """Raises: Fault SESSION_NOT_FOUND."""
@@ -187,25 +190,26 @@ class Sessions:
             content = _hash("update", sorted(values.items()), sorted(patches.items()), etag)
             record = Record(key, request_id, content)
         expected = _decode_etag(etag) if etag else None
-        try:
-            row = await self._store.update(key, project_id, values, patches, expected, MAX_JSON_BYTES, record)
-        except DuplicateRequest:
-            assert record is not None  # noqa: S101
-            await self._repeated(record)
-            return await self.get(project_id, session_id)
-        except TooLarge as e:
-            column, size = e.args
-            raise invalid(
-                f"{column}_patch" if column in patches else f"session.{column}",
-                f"would make {column} {size} bytes; at most {MAX_JSON_BYTES} are allowed",
-            ) from None
-        if row is None:
-            # With an etag, the first of two equal requests has changed it: that is the repetition, not somebody else.
-            if record and await self._store.recorded(key, NO_LOG, request_id):
-                await self._repeated(record)
-                return await self.get(project_id, session_id)
-            raise self._etag_mismatch(await self.get(project_id, session_id))
-        return row
+        for _ in range(ATTEMPTS):
+            try:
+                row = await self._store.update(key, project_id, values, patches, expected, MAX_JSON_BYTES, record)
+            except DuplicateRequest:
+                row = None
+            except TooLarge as e:
+                column, size = e.args
+                raise invalid(
+                    f"{column}_patch" if column in patches else f"session.{column}",
+                    f"would make {column} {size} bytes; at most {MAX_JSON_BYTES} are allowed",
+                ) from None
+            if row:
+                return row
+            current = await self.get(project_id, session_id)
+            # Before the etag: of two equal requests the first one changed it, which is not somebody else.
+            if record and await self._is_repeated(record):
+                return current
+            if etag:
+                raise self._etag_mismatch(current)
+        raise _always_changing(session_id)
 
     async def set_state(self, project_id: UUID, session_id: str, state: int, request_id: str) -> SessionRow:
         """Destroy or resume. Raises: Fault SESSION_NOT_FOUND."""
@@ -222,22 +226,30 @@ class Sessions:
         check_request_id(request_id)
         key = session_key(project_id, session_id)
         record = Record(key, request_id, _hash("delete", allow_missing, etag)) if request_id else None
-        try:
-            if await self._store.delete(key, project_id, _decode_etag(etag) if etag else None, record):
+        for _ in range(ATTEMPTS):
+            try:
+                if await self._store.delete(key, project_id, _decode_etag(etag) if etag else None, record):
+                    return
+            except DuplicateRequest:
+                # There is a session again, made after the first one went; a repetition does not touch it.
+                pass
+            if record and await self._is_repeated(record):
                 return
-        except DuplicateRequest:
-            # There is a session again, made after the first one went: a repetition does not touch it.
-            assert record is not None  # noqa: S101
-            await self._repeated(record)
-            return
-        if record and await self._store.recorded(key, NO_LOG, request_id):
-            await self._repeated(record)
-            return
-        row = await self._store.get(key, project_id)
-        if row is not None:
-            raise self._etag_mismatch(row)
-        if not allow_missing:
-            raise session_not_found(session_id)
+            current = await self._store.get(key, project_id)
+            if current is None:
+                if allow_missing:
+                    return
+                raise session_not_found(session_id)
+            if etag:
+                raise self._etag_mismatch(current)
+        raise _always_changing(session_id)
+
+    async def _is_repeated(self, record: Record) -> bool:
+        """Whether the request was done before. Raises: Fault REQUEST_ID_REUSED."""
+        if await self._store.recorded(record.key, NO_LOG, record.request_id) is None:
+            return False
+        await self._repeated(record)
+        return True
 
     async def _repeated(self, record: Record) -> str:
         """The session_id that the first request recorded. Raises: Fault REQUEST_ID_REUSED."""
@@ -265,6 +277,10 @@ def etag_of(row: SessionRow) -> str:
 def expires_at_ms(row: SessionRow) -> int | None:
     """When it expires if it is not used before: milliseconds since 1970 UTC."""
     return None if row.idle_ttl_ms is None else int(row.used_at.timestamp() * 1000) + row.idle_ttl_ms
+
+
+def _always_changing(session_id: str) -> Fault:
+    return Fault("OVERLOADED", f"session {session_id!r} is deleted and made anew by others all the time", retry_after_s=0.5)
 
 
 def _decode_etag(etag: str) -> tuple[UUID, int]:

@@ -26,7 +26,7 @@ bump AS (
         first_words = COALESCE(first_words, %(first_words)s),
         active_at = clock_timestamp(),
         used_at = clock_timestamp(),
-        active_minute = (extract(epoch FROM clock_timestamp()) / 60)::int
+        active_minute = floor(extract(epoch FROM clock_timestamp()) / 60)::int
     WHERE key = %(key)s AND project_id = %(project_id)s AND state = 1 AND {ALIVE}
         AND (%(expected)s::bigint IS NULL OR last_seq = %(expected)s::bigint)
         AND last_seq >= %(parent_floor)s

@@ -1,0 +1,86 @@
+# sessiond. `make` explains itself; nothing is needed but Python >= 3.11, make and a package index.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test test-all lint format types protos protos-check sync sync-check bench bench-quick constraints ci clean
+
+help: ## Show this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "  ARGS=... passes flags on, e.g. make run ARGS='--listen localhost:50052', make test ARGS='-k import'"
+
+setup: $(VENV)/.done ## Make the virtual environment .venv with everything in it
+
+$(VENV)/.done: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "sessiond needs Python 3.11 or newer; make PYTHON=python3.x names another")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[server,dev]'
+	@touch $@
+
+run: setup ## Serve on localhost:50051, on the embedded PostgreSQL unless SESSIOND_DATABASE_URL names another
+	@$(BIN)/sessiond serve $(ARGS)
+
+test: setup ## Run the tests, but for the long ones
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not slow' $(ARGS)
+
+test-all: setup ## Run all tests: crashes under load, a million messages
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+
+lint: setup sync-check ## Check style, import directions, protos
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	PYTHONPATH=client:server $(BIN)/lint-imports
+	cd protos && ../$(BIN)/buf lint
+	@tag=$$(git describe --tags --abbrev=0 --match 'v*' 2>/dev/null); \
+	if [ -n "$$tag" ]; then (cd protos && ../$(BIN)/buf breaking --against "../.git#tag=$$tag,subdir=protos"); \
+	else echo "buf breaking: skipped, there is no release (tag v*) to compare with"; fi
+
+format: setup ## Format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: setup ## Check types, strictly
+	$(BIN)/mypy
+
+protos: .venv-protos/.done ## Generate the stubs in client/sessiond/v1
+	PATH=$(CURDIR)/.venv-protos/bin:$$PATH .venv-protos/bin/python scripts/generate-protos
+
+protos-check: .venv-protos/.done ## Check that the stubs are what the protos say
+	@rm -rf build/protos-check
+	@PATH=$(CURDIR)/.venv-protos/bin:$$PATH .venv-protos/bin/python scripts/generate-protos build/protos-check
+	diff --recursive --exclude=__pycache__ build/protos-check/sessiond/v1 client/sessiond/v1
+
+.venv-protos/.done: scripts/protos-requirements.txt
+	$(PYTHON) -m venv .venv-protos
+	.venv-protos/bin/python -m pip install --quiet --disable-pip-version-check --requirement scripts/protos-requirements.txt
+	@touch $@
+
+sync: setup ## Generate the sync client from the async one
+	$(BIN)/python scripts/generate-sync-client
+
+sync-check: setup ## Check that the sync client is up to date
+	$(BIN)/python scripts/generate-sync-client --check
+
+bench: .venv-bench/.done ## Measure against what people use instead (about ten minutes)
+	.venv-bench/bin/python benchmarks/run.py $(ARGS)
+
+bench-quick: .venv-bench/.done ## The same, ten times smaller: says whether it runs, not how fast
+	.venv-bench/bin/python benchmarks/run.py --quick $(ARGS)
+
+.venv-bench/.done: pyproject.toml constraints.txt benchmarks/requirements.txt
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[server]' --requirement benchmarks/requirements.txt
+	@touch $@
+
+constraints: ## Pin what a fresh environment installs today
+	scripts/pin-constraints $(PYTHON)
+
+ci: ## What the build server runs
+	.ci/run
+
+clean: ## Remove environments and caches
+	rm -rf .venv .venv-protos .venv-bench build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,270 @@
+"""The measurements. Each goes through its subjects in turn, round after round, because a machine's speed drifts."""
+
+import asyncio
+import gc
+import json
+import statistics
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from database import Databases
+from series import Results
+from subjects import Subject
+from workload import Message
+
+SESSIOND = "sessiond"
+UNCACHED = "sessiond, page cache off"
+CACHED = "sessiond, all in the page cache"
+AGENTS = "openai-agents"
+FLOOR = "floor"
+FLOOR_COPY = "floor, COPY"
+
+WRITERS = (SESSIOND, AGENTS, FLOOR)
+LOADERS = (SESSIOND, AGENTS, FLOOR, FLOOR_COPY)
+READERS = (SESSIOND, UNCACHED, CACHED, AGENTS, FLOOR)
+
+WARM_UP_APPENDS = 30
+PERCENTILES = (50, 95, 99)
+MEMORY_LEVELS = {SESSIOND: ("texts", "dicts", "one by one"), AGENTS: ("dicts",), FLOOR: ("texts", "dicts")}
+MEMORY_TIMEOUT_S = 120
+IS_MEMORY_KNOWN = Path("/proc/self/clear_refs").exists()
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How much is measured. All counts."""
+
+    rounds: int = 7
+    heavy_rounds: int = 3
+    """Of what writes a long session."""
+    appends: int = 500
+    """One after the other, in each round."""
+    sessions: int = 16
+    """That are appended to concurrently."""
+    appends_per_session: int = 60
+    batch: int = 1000
+    batches: int = 20
+    short: int = 5000
+    """Messages of the shorter session that is read."""
+    short_reads: int = 5
+    """Of it, in each round."""
+    long: int = 100_000
+    """Messages of the longer session."""
+
+    def quick(self) -> "Sizes":
+        """A tenth of everything, for a smoke run."""
+        return Sizes(
+            rounds=2,
+            heavy_rounds=2,
+            appends=self.appends // 10,
+            sessions=self.sessions,
+            appends_per_session=self.appends_per_session // 10,
+            batch=self.batch // 10,
+            batches=self.batches // 2,
+            short=self.short // 10,
+            short_reads=1,
+            long=self.long // 10,
+        )
+
+
+class Bench:
+    """One run: the subjects, the messages, and what was measured so far.
+
+    Args:
+        subjects: opened, by name: READERS and FLOOR_COPY.
+        addresses: of SESSIOND, AGENTS and FLOOR, for processes that open them anew.
+    """
+
+    def __init__(
+        self,
+        subjects: Mapping[str, Subject],
+        addresses: Mapping[str, str],
+        databases: Databases,
+        messages: list[Message],
+        sizes: Sizes,
+    ) -> None:
+        self.results = Results()
+        self._subjects = subjects
+        self._addresses = addresses
+        self._databases = databases
+        self._messages = messages
+        self._sizes = sizes
+        self._numbers = count(1)
+
+    async def append(self) -> None:
+        """Single appends: one writer, then several sessions with a writer each."""
+        await self._append_latency()
+        await self._append_throughput()
+
+    async def batch(self) -> None:
+        """Batches, one after the other into a new session."""
+        size, total = self._sizes.batch, self._sizes.batch * self._sizes.batches
+        batches = [self._messages[start : start + size] for start in range(0, total, size)]
+        for name, subject in self._turns(WRITERS, self._sizes.rounds):
+            session_id = await self._new_session(subject)
+            await subject.append_batch(session_id, batches[0])
+
+            self.results.add("batches", name, "messages/s", total / await _timed(partial(_append_batches, subject, session_id, batches)))
+
+    async def load(self) -> None:
+        """A long session at once."""
+        long = self._messages[: self._sizes.long]
+        for name, subject in self._turns(LOADERS, self._sizes.heavy_rounds):
+            session_id = await self._new_session(subject)
+            self.results.add("load", name, "messages/s", len(long) / await _timed(partial(subject.load, session_id, long)))
+
+    async def flat(self) -> None:
+        """Single appends to a new session and to a long one, in turns."""
+        long_ids: dict[str, str] = {}
+        for name in WRITERS:
+            long_ids[name] = await self._new_session(self._subjects[name])
+            await self._subjects[name].load(long_ids[name], self._messages[: self._sizes.long])
+        self._databases.settle()
+        for name, subject in self._turns(WRITERS, self._sizes.rounds):
+            empty_id = await self._new_session(subject)
+            for message in self._messages[:WARM_UP_APPENDS]:
+                await subject.append(long_ids[name], message)
+                await subject.append(empty_id, message)
+            to_long: list[float] = []
+            to_empty: list[float] = []
+            gc.collect()
+            for number, message in enumerate(self._messages[: self._sizes.appends]):
+                pair = [(empty_id, to_empty), (long_ids[name], to_long)]
+                for session_id, latencies_s in pair if number % 2 else reversed(pair):
+                    started = time.perf_counter()
+                    await subject.append(session_id, message)
+                    latencies_s.append(time.perf_counter() - started)
+            self.results.add("append to an empty session", name, "ms", statistics.median(to_empty) * 1000)
+            self.results.add("append to a long session", name, "ms", statistics.median(to_long) * 1000)
+
+    async def read(self) -> None:
+        """Full reads of a short and a long session, and what of it the memory of the reading process sees."""
+        session_ids: dict[tuple[str, int], str] = {}
+        for length in (self._sizes.short, self._sizes.long):
+            for name in (SESSIOND, AGENTS, FLOOR):
+                session_id = session_ids[name, length] = await self._new_session(self._subjects[name])
+                await self._subjects[name].load(session_id, self._messages[:length])
+            for name in (UNCACHED, CACHED):
+                session_ids[name, length] = session_ids[SESSIOND, length]
+        self._databases.settle()
+        await self._check_reads(session_ids)
+
+        short, long = self._sizes.short, self._sizes.long
+        for name, subject in self._turns(READERS, self._sizes.rounds):
+            for length, repeats, label in ((short, self._sizes.short_reads, "short"), (long, 1, "long")):
+                session_id, total = session_ids[name, length], length * repeats
+                if name != AGENTS:
+                    texts_s = await _timed(partial(_repeat, partial(subject.texts, session_id), repeats))
+                    self.results.add(f"read {label}, texts", name, "messages/s", total / texts_s)
+                dicts_s = await _timed(partial(_repeat, partial(subject.dicts, session_id), repeats))
+                self.results.add(f"read {label}, dicts", name, "messages/s", total / dicts_s)
+            first_s = await _timed(partial(subject.first, session_ids[name, long]))
+            self.results.add("first message", name, "ms", first_s * 1000)
+        if IS_MEMORY_KNOWN:
+            for name in (SESSIOND, AGENTS, FLOOR):
+                for level in MEMORY_LEVELS[name]:
+                    self.results.add(f"memory, {level}", name, "MiB", await self._peak_memory(name, session_ids[name, long], level))
+
+    async def _append_latency(self) -> None:
+        for name, subject in self._turns(WRITERS, self._sizes.rounds):
+            session_id = await self._new_session(subject)
+            for message in self._messages[:WARM_UP_APPENDS]:
+                await subject.append(session_id, message)
+            latencies_s: list[float] = []
+            gc.collect()
+            for message in self._messages[: self._sizes.appends]:
+                started = time.perf_counter()
+                await subject.append(session_id, message)
+                latencies_s.append(time.perf_counter() - started)
+            cuts = statistics.quantiles(latencies_s, n=100, method="inclusive")
+            for percentile in PERCENTILES:
+                self.results.add(f"append p{percentile}", name, "ms", cuts[percentile - 1] * 1000)
+            self.results.add("appends", name, "appends/s", len(latencies_s) / sum(latencies_s))
+
+    async def _append_throughput(self) -> None:
+        sessions, appends = self._sizes.sessions, self._sizes.appends_per_session
+        for name, subject in self._turns(WRITERS, self._sizes.rounds):
+            session_ids = [await self._new_session(subject) for _ in range(sessions)]
+            await asyncio.gather(*(subject.append(session_id, self._messages[0]) for session_id in session_ids))
+
+            work = partial(_append_to_each, subject, session_ids, self._messages[:appends])
+            self.results.add("concurrent appends", name, "messages/s", sessions * appends / await _timed(work))
+
+    async def _check_reads(self, session_ids: Mapping[tuple[str, int], str]) -> None:
+        """Read everything once: it warms up, and shows that every subject answers what was stored."""
+        for (name, length), session_id in session_ids.items():
+            stored = self._messages[:length]
+            assert await self._subjects[name].dicts(session_id) == stored, f"{name} answers something else than what was stored"
+            if name != AGENTS:
+                texts = await self._subjects[name].texts(session_id)
+                assert [json.loads(text) for text in texts] == stored, f"{name} answers something else than what was stored"
+
+    async def _peak_memory(self, name: str, session_id: str, level: str) -> float:
+        """By how much a process that only reads the session grows. Unit: MiB."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            str(Path(__file__).with_name("peak_memory.py")),
+            name,
+            self._addresses[name],
+            session_id,
+            level,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        try:
+            out, _ = await asyncio.wait_for(process.communicate(), MEMORY_TIMEOUT_S)
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+        assert process.returncode == 0, f"peak_memory.py failed for {name}"
+        return float(out)
+
+    async def _new_session(self, subject: Subject) -> str:
+        session_id = f"session-{next(self._numbers)}"
+        await subject.create(session_id)
+        return session_id
+
+    def _turns(self, names: tuple[str, ...], rounds: int) -> Iterator[tuple[str, Subject]]:
+        """Every subject once a round. Each round begins with another one, so that nobody always follows the same neighbour's dirt."""
+        for number in range(rounds):
+            first = number % len(names)
+            for name in names[first:] + names[:first]:
+                yield name, self._subjects[name]
+
+
+async def _timed(work: Callable[[], Awaitable[Any]]) -> float:
+    """Seconds that the work takes. What it answers is let go after the clock has stopped."""
+    gc.collect()
+    started = time.perf_counter()
+    result = await work()
+    elapsed_s = time.perf_counter() - started
+    del result
+    return elapsed_s
+
+
+async def _repeat(work: Callable[[], Awaitable[Any]], times: int) -> Any:
+    for _ in range(times - 1):
+        await work()
+    return await work()
+
+
+async def _append_batches(subject: Subject, session_id: str, batches: list[list[Message]]) -> None:
+    for batch in batches:
+        await subject.append_batch(session_id, batch)
+
+
+async def _append_to_each(subject: Subject, session_ids: list[str], messages: list[Message]) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        for session_id in session_ids:
+            tasks.create_task(_append_all(subject, session_id, messages))
+
+
+async def _append_all(subject: Subject, session_id: str, messages: list[Message]) -> None:
+    for message in messages:
+        await subject.append(session_id, message)

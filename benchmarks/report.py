@@ -1,0 +1,170 @@
+"""What a run says: the table, the targets, and what goes into the JSON."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from measurements import AGENTS, CACHED, FLOOR, FLOOR_COPY, SESSIOND, UNCACHED, Sizes
+from series import Results, Series
+
+FLAT = 1.15  # latency in a long session may be this many times that in an empty one, and the other way round
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A line of the table: sessiond beside the peers. A peer is (measurement, subject), None where it has no such thing."""
+
+    title: str
+    measurement: str
+    ours: str = SESSIOND
+    agents: tuple[str, str] | None = None
+    floor: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A line of the targets."""
+
+    title: str
+    wanted: str
+    ratio: float
+    is_met: bool | None
+    """None = for comparison only."""
+
+
+def rows(sizes: Sizes) -> Iterator[Row]:
+    """All lines of the table, in order."""
+
+    def row(title: str, measurement: str, ours: str = SESSIOND) -> Row:
+        return Row(title, measurement, ours, (measurement, AGENTS), (measurement, FLOOR))
+
+    for percentile in (50, 95, 99):
+        yield row(f"append latency, 1 session, p{percentile}", f"append p{percentile}")
+    yield row("appends, 1 session", "appends")
+    yield row(f"appends, {sizes.sessions} sessions at once", "concurrent appends")
+    yield row("append p50, empty session", "append to an empty session")
+    yield row(f"append p50, session of {sizes.long:,}", "append to a long session")
+    yield row(f"batches of {sizes.batch:,}", "batches")
+    yield row(f"import of {sizes.long:,}", "load")
+    yield Row("  floor by COPY instead", "load", floor=("load", FLOOR_COPY))
+    for label, length in (("short", sizes.short), ("long", sizes.long)):
+        for level in ("texts", "dicts"):
+            measurement = f"read {label}, {level}"
+            yield row(f"read {length:,} as {level}", measurement)
+            yield row("  page cache off", measurement, UNCACHED)
+            yield row("  all in the page cache", measurement, CACHED)
+    yield row(f"first message of {sizes.long:,}", "first message")
+    yield row("  page cache off", "first message", UNCACHED)
+    for level in ("texts", "dicts"):
+        yield row(f"reader's memory, {sizes.long:,} as {level}", f"memory, {level}")
+    yield Row("  one by one", "memory, one by one", SESSIOND, ("memory, dicts", AGENTS), ("memory, dicts", FLOOR))
+
+
+def table(results: Results, sizes: Sizes) -> str:
+    """The table: the median of the rounds, the lowest and the highest in brackets, and how many times better sessiond is."""
+    lines = [("", "sessiond", "openai-agents", "floor", "vs agents", "vs floor")]
+    for row in rows(sizes):
+        ours = results.get(row.measurement, row.ours)
+        if ours is None:
+            continue
+        agents = results.get(*row.agents) if row.agents else None
+        floor = results.get(*row.floor) if row.floor else None
+        lines.append(
+            (
+                f"{row.title} [{ours.unit}]" if not row.title.startswith(" ") else row.title,
+                _cell(ours),
+                _cell(agents),
+                _cell(floor),
+                _times(results.ratio(row.measurement, row.ours, row.agents)) if row.agents else "-",
+                _times(results.ratio(row.measurement, row.ours, row.floor)) if row.floor else "-",
+            )
+        )
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    text = [
+        "  ".join(
+            cell.ljust(width) if column == 0 else cell.rjust(width) for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
+        for line in lines
+    ]
+    text.insert(1, "-" * len(text[0]))
+    return "\n".join(line.rstrip() for line in text)
+
+
+def targets(results: Results, sizes: Sizes) -> list[Target]:
+    """The targets that were measured, and beneath each read the other ways of comparing it.
+
+    Like is compared with like: openai-agents hands out dicts, so sessiond's dicts count against it; the floor hands out JSON text, and so
+    does sessiond. What counts is the server with its default settings.
+    """
+    found: list[Target] = []
+
+    def add(title: str, measurement: str, other: tuple[str, str], at_least: float | None, ours: str = SESSIOND) -> None:
+        ratio = results.ratio(measurement, ours, other)
+        if ratio is not None:
+            met = None if at_least is None else ratio >= at_least
+            found.append(Target(title, "" if at_least is None else f">= {at_least:g}x", ratio, met))
+
+    dicts, texts = "read long, dicts", "read long, texts"
+    add(f"read {sizes.long:,}: dicts, openai-agents' dicts", dicts, (dicts, AGENTS), 2)
+    add("  page cache off", dicts, (dicts, AGENTS), None, UNCACHED)
+    add("  all in the page cache", dicts, (dicts, AGENTS), None, CACHED)
+    add("  messages as handed out (texts, openai-agents' dicts)", texts, (dicts, AGENTS), None)
+    add("  messages as handed out, page cache off", texts, (dicts, AGENTS), None, UNCACHED)
+    add(f"read {sizes.long:,}: texts, the floor's texts", texts, (texts, FLOOR), 1.3)
+    add("  page cache off", texts, (texts, FLOOR), None, UNCACHED)
+    add("  all in the page cache", texts, (texts, FLOOR), None, CACHED)
+    add("  dicts, the floor's dicts", dicts, (dicts, FLOOR), None)
+    add("  dicts, page cache off", dicts, (dicts, FLOOR), None, UNCACHED)
+    add(f"StoreMessages in batches of {sizes.batch:,}, the floor's batches", "batches", ("batches", FLOOR), 0.7)
+    add(f"ImportMessages of {sizes.long:,}, the floor's batches", "load", ("load", FLOOR), 1)
+    add("  the floor's COPY", "load", ("load", FLOOR_COPY), None)
+    add(f"appends to {sizes.sessions} sessions at once, openai-agents", "concurrent appends", ("concurrent appends", AGENTS), 4)
+    flat = results.ratio("append to an empty session", SESSIOND, ("append to a long session", SESSIOND))
+    if flat is not None:
+        title = f"append latency, session of {sizes.long:,} against an empty one"
+        found.append(Target(title, "within 15 %", flat, 1 / FLAT <= flat <= FLAT))
+    return found
+
+
+def target_lines(found: list[Target]) -> str:
+    """The targets for reading."""
+    width = max((len(target.title) for target in found), default=0)
+    verdicts = {True: "met", False: "not met", None: ""}
+    return "\n".join(
+        f"{target.title.ljust(width)}  {target.ratio:6.2f}x  {target.wanted:>11}  {verdicts[target.is_met]}".rstrip() for target in found
+    )
+
+
+def ratios(results: Results, sizes: Sizes) -> list[dict[str, Any]]:
+    """The table's ratios, for JSON and the chart. None where a subject has no such thing."""
+    listed: list[dict[str, Any]] = []
+    title = ""
+    for row in rows(sizes):
+        if results.get(row.measurement, row.ours) is None:
+            continue
+        title = f"{title.partition(',  ')[0]},  {row.title.strip()}" if row.title.startswith(" ") else row.title
+        listed.append(
+            {
+                "title": " ".join(title.split()),
+                "measurement": row.measurement,
+                "subject": row.ours,
+                "vs_openai_agents": results.ratio(row.measurement, row.ours, row.agents) if row.agents else None,
+                "vs_floor": results.ratio(row.measurement, row.ours, row.floor) if row.floor else None,
+            }
+        )
+    return listed
+
+
+def _cell(series: Series | None) -> str:
+    if series is None:
+        return "-"
+    middle, low, high = (_number(value) for value in (series.median, min(series.values), max(series.values)))
+    return middle if len(series.values) == 1 else f"{middle} ({low}..{high})"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}" if value < 100 else f"{value:.0f}"
+
+
+def _times(ratio: float | None) -> str:
+    return "-" if ratio is None else f"{ratio:.2f}x"

@@ -1,0 +1,152 @@
+"""sessiond against what people use in process today, on one PostgreSQL: `python benchmarks/run.py`. See benchmarks/README.md."""
+
+import argparse
+import asyncio
+import gc
+import json
+import os
+import platform
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import AsyncExitStack, ExitStack
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import uvloop
+
+import chart
+import report
+from database import Databases, databases
+from measurements import AGENTS, CACHED, FLOOR, FLOOR_COPY, SESSIOND, UNCACHED, Bench, Sizes
+from series import Results
+from serving import ServerError, migrate, serve
+from subjects import POOL_SIZE, Floor, FloorCopy, OpenAIAgents, Sessiond, Subject
+from workload import messages
+
+PARTS = ("append", "batch", "load", "flat", "read")
+PACKAGES = ("sessiond", "grpcio", "protobuf", "psycopg", "openai-agents", "sqlalchemy", "asyncpg", "uvloop")
+TIMEOUT_S = 3600
+SERVERS: Mapping[str, Mapping[str, str]] = {
+    SESSIOND: {},
+    UNCACHED: {"SESSIOND_PAGE_CACHE_BYTES": "0"},
+    CACHED: {"SESSIOND_PAGE_CACHE_BYTES": str(256 * 1024 * 1024)},
+}
+
+
+def main() -> int:
+    """Run what the command line asks for."""
+    parser = argparse.ArgumentParser(description="Measure sessiond against openai-agents and an asyncpg floor, on one PostgreSQL.")
+    parser.add_argument("--quick", action="store_true", help="a tenth of everything: shows that it runs, not how fast")
+    parser.add_argument("--only", type=_parts, default=PARTS, metavar="PART,...", help=f"some of {', '.join(PARTS)}")
+    parser.add_argument(
+        "--output", type=Path, default=Path(__file__).with_name("results"), help="directory of latest.json and latest.png (%(default)s)"
+    )
+    arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, _exit)  # as Ctrl-C does: what was started is ended
+    sizes = Sizes().quick() if arguments.quick else Sizes()
+    try:
+        with ExitStack() as stack:
+            made = stack.enter_context(databases())
+            _say("making the schema and starting the servers")
+            migrate(made.sessiond_url)
+            targets = {name: stack.enter_context(serve(made.sessiond_url, settings)) for name, settings in SERVERS.items()}
+            results = uvloop.run(_measure(made, targets, sizes, arguments.only))
+    except ServerError as error:
+        _say(str(error))
+        return 1
+    facts = _facts(made)
+    found = report.targets(results, sizes)
+    ratios = report.ratios(results, sizes)
+    print(f"\n{_headline(facts)}\n\n{report.table(results, sizes)}\n")
+    print("Median of the rounds (lowest..highest). Ratios are taken within each round; above 1, sessiond is better.\n")
+    print(f"Targets\n{report.target_lines(found)}\n")
+    _write(arguments.output / "latest.json", facts, sizes, results, ratios, found)
+    chart.draw(ratios, _headline(facts), arguments.output / "latest.png")
+    _say(f"written: {arguments.output / 'latest.json'}, {arguments.output / 'latest.png'}")
+    return 0
+
+
+async def _measure(made: Databases, targets: Mapping[str, str], sizes: Sizes, parts: tuple[str, ...]) -> Results:
+    subjects: dict[str, Subject] = {name: Sessiond(target) for name, target in targets.items()}
+    subjects |= {AGENTS: OpenAIAgents(made.peers_url), FLOOR: Floor(made.peers_url), FLOOR_COPY: FloorCopy(made.peers_url)}
+    addresses = {SESSIOND: targets[SESSIOND], AGENTS: made.peers_url, FLOOR: made.peers_url}
+    stored = messages(max(sizes.long, sizes.batch * sizes.batches))
+    gc.freeze()  # the messages are the benchmark's, not a subject's: the collector need not walk over them for anybody
+    async with asyncio.timeout(TIMEOUT_S), AsyncExitStack() as stack:
+        for subject in subjects.values():
+            await subject.open()
+            stack.push_async_callback(subject.close)
+        bench = Bench(subjects, addresses, made, stored, sizes)
+        for part in parts:
+            started = time.monotonic()
+            await getattr(bench, part)()
+            _say(f"{part}: {time.monotonic() - started:.0f} s")
+        return bench.results
+
+
+def _facts(made: Databases) -> dict[str, Any]:
+    return {
+        "cores": os.cpu_count(),
+        "machine": platform.machine(),
+        "system": platform.system(),
+        "processor": _processor(),
+        "python": platform.python_version(),
+        "postgresql": made.facts,
+        "pool_size": POOL_SIZE,
+        "packages": {name: version(name) for name in PACKAGES},
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
+
+
+def _headline(facts: dict[str, Any]) -> str:
+    packages = facts["packages"]
+    return (
+        f"sessiond {packages['sessiond']}, openai-agents {packages['openai-agents']}, asyncpg {packages['asyncpg']}; "
+        f"PostgreSQL {facts['postgresql']['server_version']}, Python {facts['python']}, {facts['cores']} cores"
+    )
+
+
+def _write(
+    path: Path, facts: dict[str, Any], sizes: Sizes, results: Results, ratios: list[dict[str, Any]], found: list[report.Target]
+) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "facts": facts,
+        "sizes": {name: getattr(sizes, name) for name in sizes.__slots__},
+        "results": results.to_list(),
+        "ratios": ratios,
+        "targets": [{name: getattr(target, name) for name in target.__slots__} for target in found],
+    }
+    path.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def _parts(value: str) -> tuple[str, ...]:
+    parts = tuple(value.split(","))
+    if unknown := [part for part in parts if part not in PARTS]:
+        raise argparse.ArgumentTypeError(f"no such part: {', '.join(unknown)}; there are {', '.join(PARTS)}")
+    return parts
+
+
+def _exit(signal_number: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + signal_number)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,55 @@
+"""What was measured: one value for each round."""
+
+import statistics
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """The values of one subject in one measurement."""
+
+    unit: str
+    """"messages/s" (more is better), or "ms" and "MiB" (less is better)."""
+    values: list[float] = field(default_factory=list)
+    """One for each round, in the order of the rounds."""
+
+    @property
+    def is_more_better(self) -> bool:
+        return self.unit.endswith("/s")
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.values)
+
+
+class Results:
+    """All series of a run, by measurement and subject."""
+
+    def __init__(self) -> None:
+        self._series: dict[tuple[str, str], Series] = {}
+
+    def add(self, measurement: str, subject: str, unit: str, value: float) -> None:
+        """One round's value."""
+        self._series.setdefault((measurement, subject), Series(unit)).values.append(value)
+
+    def get(self, measurement: str, subject: str) -> Series | None:
+        return self._series.get((measurement, subject))
+
+    def ratio(self, measurement: str, subject: str, other: tuple[str, str]) -> float | None:
+        """How many times better `subject` is than another (measurement, subject); None where one of them is missing.
+
+        It is taken within each round, where both met the same state of the machine; this is the median of the rounds.
+        """
+        ours, theirs = self.get(measurement, subject), self.get(*other)
+        if ours is None or theirs is None:
+            return None
+        pairs = zip(ours.values, theirs.values, strict=True)
+        return statistics.median(a / b if ours.is_more_better else b / a for a, b in pairs)
+
+    def to_list(self) -> list[dict[str, Any]]:
+        """For JSON."""
+        return [
+            {"measurement": measurement, "subject": subject, "median": series.median} | asdict(series)
+            for (measurement, subject), series in self._series.items()
+        ]

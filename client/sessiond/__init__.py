@@ -1,0 +1,40 @@
+"""The client of sessiond, the session store for language-model agents.
+
+    from sessiond import Client
+
+    with Client("localhost:50051") as client:
+        session = client.get_or_create_session("user-123-chat", model="gpt-5")
+        session.store_message({"role": "user", "content": "Hello"})
+        for message in session.get_messages():
+            print(message.role, message.content)
+
+`AsyncClient` has the same calls, to be awaited. `sessiond.errors` draws what they raise; `sessiond.v1` holds the generated protobuf code.
+"""
+
+from sessiond import errors
+from sessiond._admin_info import ApiKey, Project
+from sessiond._async._client import AsyncClient
+from sessiond._async._session import AsyncSession
+from sessiond._info import SessionInfo, StoredRange
+from sessiond._input import NewMessage
+from sessiond._message import Message
+from sessiond._sync._client import Client
+from sessiond._sync._session import Session
+from sessiond._version import __version__
+from sessiond.errors import *  # noqa: F403
+
+__all__ = [
+    "ApiKey",
+    "AsyncClient",
+    "AsyncSession",
+    "Client",
+    "Message",
+    "NewMessage",
+    "Project",
+    "Session",
+    "SessionInfo",
+    "StoredRange",
+    "__version__",
+    "errors",
+]
+__all__ += errors.__all__

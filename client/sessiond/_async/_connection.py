@@ -1,0 +1,119 @@
+"""One client's channel: opened when it is needed, and the way that every unary call takes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from threading import Lock
+from typing import TYPE_CHECKING, TypeVar
+
+import grpc
+
+from sessiond._async._wire import FAULTS, AsyncStubs, Metadata, is_cancelled, sleep, upload
+from sessiond._retry import CallRetry
+from sessiond._settings import Settings
+from sessiond._status import error_of
+from sessiond.errors import ClientClosed, SessiondError
+
+if TYPE_CHECKING:
+    from sessiond._async._wire import UnaryMethod, UploadMethod
+
+_Request = TypeVar("_Request")
+_Response = TypeVar("_Response")
+
+
+class AsyncConnection:
+    """Holds the channel, and calls over it with deadlines, retries and typed errors."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._lock = Lock()
+        self._stubs: AsyncStubs | None = None
+        self._closed = False
+
+    @property
+    def metadata(self) -> Metadata:
+        """Sent with every call."""
+        return self.settings.metadata
+
+    @property
+    def stubs(self) -> AsyncStubs:
+        """The stubs on the channel, which is opened if it is not yet.
+
+        Raises: ClientClosed after close().
+        """
+        stubs = self._stubs
+        return stubs if stubs is not None else self._open(reopen=False)
+
+    def open(self) -> None:
+        """Open the channel, also after close(). The server is not called."""
+        self._open(reopen=True)
+
+    async def close(self) -> None:
+        """End what runs, and close the channel."""
+        with self._lock:
+            stubs, self._stubs, self._closed = self._stubs, None, True
+        if stubs is not None:
+            await stubs.close()
+
+    async def call(
+        self, method: UnaryMethod[_Request, _Response], request: _Request, timeout: float | None = None, *, is_repeatable: bool = True
+    ) -> _Response:
+        """Make a unary call, again where that is worth it; a change must carry a request_id.
+
+        Args:
+            timeout: of all attempts together. Unit: seconds. None = the client's; infinite = none.
+            is_repeatable: False for a change without a request_id, which might happen twice.
+        Raises: SessiondError.
+        """
+        retry = CallRetry(self.settings.timeout if timeout is None else timeout)
+        while True:
+            try:
+                return await method(request, timeout=retry.deadline.remaining(), metadata=self.metadata)
+            except FAULTS as fault:
+                error = self.error_of(fault)
+                delay = retry.delay_after(error) if is_repeatable else None
+                if delay is None:
+                    raise error from fault
+            await sleep(delay)
+
+    async def upload(
+        self,
+        method: UploadMethod[_Request, _Response],
+        requests: Callable[[], AsyncGenerator[_Request, None]],
+        *,
+        timeout: float | None,
+        is_repeatable: bool,
+    ) -> _Response:
+        """Make a client-streaming call, again where that is worth it and the requests can be made again.
+
+        Args:
+            timeout: of all attempts together. Unit: seconds. None = none.
+        Raises: SessiondError, and whatever making the requests raises.
+        """
+        retry = CallRetry(timeout)
+        while True:
+            try:
+                return await upload(method, requests(), timeout=retry.deadline.remaining(), metadata=self.metadata)
+            except FAULTS as fault:
+                error = self.error_of(fault)
+                delay = retry.delay_after(error) if is_repeatable else None
+                if delay is None:
+                    raise error from fault
+            await sleep(delay)
+
+    def error_of(self, fault: BaseException) -> SessiondError:
+        """The typed error of a failed call. A cancellation of the running task is raised on."""
+        if self._closed and not is_cancelled():
+            return ClientClosed("the client was closed during the call")
+        if not isinstance(fault, grpc.RpcError):
+            raise fault
+        return error_of(fault, self.settings.target)
+
+    def _open(self, *, reopen: bool) -> AsyncStubs:
+        with self._lock:
+            if self._closed and not reopen:
+                raise ClientClosed("the client is closed; start() opens it again")
+            self._closed = False
+            if self._stubs is None:
+                self._stubs = AsyncStubs(self.settings)
+            return self._stubs

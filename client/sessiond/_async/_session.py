@@ -1,0 +1,99 @@
+"""The handle of one session."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Unpack
+
+from sessiond._async._lazy import AsyncLazy
+from sessiond._async._sessions import AsyncSessions
+from sessiond._async._wire import Source
+from sessiond._info import SessionInfo, StoredRange
+from sessiond._input import MessageInput
+from sessiond._message import Message
+from sessiond._requests import AppendOptions, ReadOptions, SessionChanges
+
+
+class AsyncSession:
+    """One session: the calls of `client.sessions` without its id. Clients make it; it holds no connection of its own.
+
+    Attributes:
+        info: the session as it was at the last answer about it; refresh() asks again.
+    """
+
+    def __init__(self, sessions: AsyncSessions, info: SessionInfo) -> None:
+        self._sessions = sessions
+        self.info = info
+
+    @property
+    def session_id(self) -> str:
+        """The session's name within its project."""
+        return self.info.session_id
+
+    async def refresh(self, *, timeout: float | None = None) -> SessionInfo:
+        """Ask the server how the session is now. Returns the new `info`. Raises: SessionNotFound."""
+        self.info = await self._sessions.get(self.session_id, timeout=timeout)
+        return self.info
+
+    def get_messages(self, **options: Unpack[ReadOptions]) -> AsyncLazy[Message]:
+        """The messages, streamed while they are iterated over: `client.sessions.get_messages` of this session."""
+        return self._sessions.get_messages(self.session_id, **options)
+
+    async def get_message(self, seq: int, *, timeout: float | None = None) -> Message:
+        """One message. seq: from 1. Raises: SessionNotFound, MessageNotFound."""
+        return await self._sessions.get_message(self.session_id, seq, timeout=timeout)
+
+    async def store_message(
+        self,
+        blob: MessageInput,
+        format: str = "openai",
+        *,
+        metadata: Mapping[str, Any] | None = None,
+        parent_seq: int | None = None,
+        **options: Unpack[AppendOptions],
+    ) -> StoredRange:
+        """Append one message; it is committed when this returns: `client.sessions.store_message` to this session."""
+        return await self._sessions.store_message(self.session_id, blob, format, metadata=metadata, parent_seq=parent_seq, **options)
+
+    async def store_messages(
+        self, messages: Iterable[MessageInput], format: str = "openai", **options: Unpack[AppendOptions]
+    ) -> StoredRange:
+        """Append a batch of at most 1,000, whole or not at all: `client.sessions.store_messages` to this session."""
+        return await self._sessions.store_messages(self.session_id, messages, format, **options)
+
+    async def import_messages(
+        self, messages: Source[MessageInput], format: str = "openai", **options: Unpack[AppendOptions]
+    ) -> StoredRange:
+        """Append any number of messages, whole or not at all: `client.sessions.import_messages` to this session."""
+        return await self._sessions.import_messages(self.session_id, messages, format, **options)
+
+    async def update(self, **changes: Unpack[SessionChanges]) -> SessionInfo:
+        """Change settings, all or none: `client.sessions.update` of this session. Returns the new `info`."""
+        self.info = await self._sessions.update(self.session_id, **changes)
+        return self.info
+
+    async def destroy(self, *, request_id: str | None = None, timeout: float | None = None) -> SessionInfo:
+        """Close the session to appends. It stays listed and readable. Returns the new `info`. Raises: SessionNotFound."""
+        self.info = await self._sessions.destroy(self.session_id, request_id=request_id, timeout=timeout)
+        return self.info
+
+    async def resume(self, *, request_id: str | None = None, timeout: float | None = None) -> SessionInfo:
+        """Make the session active again. Returns the new `info`. Raises: SessionNotFound."""
+        self.info = await self._sessions.resume(self.session_id, request_id=request_id, timeout=timeout)
+        return self.info
+
+    async def delete(
+        self,
+        *,
+        allow_missing: bool = False,
+        etag: str | None = None,
+        request_id: str | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        """Remove the session and its messages for good. Raises: SessionNotFound (unless allow_missing), ETagMismatch."""
+        await self._sessions.delete(self.session_id, allow_missing=allow_missing, etag=etag, request_id=request_id, timeout=timeout)
+
+    async def export(self, *, timeout: float | None = None) -> dict[str, Any]:
+        """The session and all its messages as one dict that json.dumps takes: `client.sessions.export` of this session."""
+        return await self._sessions.export(self.session_id, timeout=timeout)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(session_id={self.session_id!r}, state={self.info.state!r})"

@@ -1,0 +1,400 @@
+"""`client.sessions`: the calls of SessionService, by id."""
+
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from sessiond import _requests
+from sessiond._async._connection import AsyncConnection
+from sessiond._async._lazy import AsyncLazy
+from sessiond._async._streams import message_batches, session_batches
+from sessiond._async._wire import Source, each
+from sessiond._info import SessionInfo, StoredRange
+from sessiond._input import MessageInput, NewMessage, refuse_single, to_proto
+from sessiond._message import Message
+from sessiond._times import from_timestamp
+from sessiond.errors import SessiondError, invalid_field
+from sessiond.v1.session_service_pb2 import ImportMessagesRequest
+
+# A piece of this size keeps the stream busy without holding much of it in memory.
+IMPORT_PIECE_BYTES = 256 * 1024
+
+
+class AsyncSessions:
+    """The calls of SessionService, with keyword arguments in the place of requests.
+
+    What they have in common: `timeout` is the deadline of a call over all its attempts, in seconds (default: the client's; math.inf =
+    none). `request_id`, at most 128 characters, makes a change safe to repeat, by this client as by the caller: the same id again within
+    24 hours answers what the first call did, and with other content raises RequestIdReused; one is made where none is given. Besides
+    what is named at each call, all raise InvalidField, Unauthenticated, Unavailable, Overloaded, DeadlineExceeded, InternalError and
+    ClientClosed.
+    """
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+
+    async def create(
+        self,
+        session_id: str | None = None,
+        *,
+        model: str | None = None,
+        user: str | None = None,
+        title: str | None = None,
+        config: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        idle_ttl: timedelta | float | None = None,
+        never_expires: bool = False,
+        get_or_create: bool = False,
+        request_id: str | None = None,
+        timeout: float | None = None,
+    ) -> SessionInfo:
+        """Make a session.
+
+        Args:
+            session_id: 1 to 256 characters, unique in the project. Default: the server makes a UUIDv7.
+            model: the model that the conversation runs against. At most 256 characters.
+            user: whom the conversation belongs to. At most 256 characters.
+            title: a name for people to read. At most 512 characters.
+            config: settings of the conversation: a JSON object of at most 64 KiB, without integers beyond ±2^53.
+            metadata: the caller's own labels, likewise.
+            idle_ttl: how long the session lives unused: a timedelta or seconds, from 1 second to 10 years. Default: the server's.
+            never_expires: keep the session until it is deleted.
+            get_or_create: answer the existing session, as it is, where there is one of this id.
+        Returns: the session.
+        Raises: SessionAlreadyExists.
+        """
+        request = _requests.create_session(
+            session_id,
+            model=model,
+            user=user,
+            title=title,
+            config=config,
+            metadata=metadata,
+            idle_ttl=idle_ttl,
+            never_expires=never_expires,
+            get_or_create=get_or_create,
+            request_id=request_id,
+        )
+        return SessionInfo(await self._connection.call(self._connection.stubs.sessions.CreateSession, request, timeout))
+
+    async def get(self, session_id: str, *, timeout: float | None = None) -> SessionInfo:
+        """One session. Raises: SessionNotFound."""
+        request = _requests.get_session(session_id)
+        return SessionInfo(await self._connection.call(self._connection.stubs.sessions.GetSession, request, timeout))
+
+    def list(
+        self,
+        *,
+        session_id_prefix: str | None = None,
+        user: str | None = None,
+        state: str | None = None,
+        model: str | None = None,
+        config_contains: Mapping[str, Any] | None = None,
+        metadata_contains: Mapping[str, Any] | None = None,
+        created_from: datetime | None = None,
+        created_before: datetime | None = None,
+        active_from: datetime | None = None,
+        active_before: datetime | None = None,
+        order: str | None = None,
+        page_size: int | None = None,
+        timeout: float | None = None,
+    ) -> AsyncLazy[SessionInfo]:
+        """The project's sessions, fetched page by page while they are iterated over. Filters are combined with "and".
+
+        Args:
+            session_id_prefix: the beginning of session_id, letter case included.
+            user: sessions of this user.
+            state: "active" or "destroyed".
+            model: sessions of this model.
+            config_contains: sessions whose config contains this JSON object, as PostgreSQL's jsonb @> has it.
+            metadata_contains: sessions whose metadata contains this JSON object.
+            created_from: created at this time or later. Times need a time zone.
+            created_before: created before this time.
+            active_from: last active at this time or later.
+            active_before: last active before this time.
+            order: "active_desc" (default: the most recently active first), "created_desc", "created_asc" or "id_asc".
+            page_size: how many sessions a call brings, 1 to 500. Default: 50.
+            timeout: of each call.
+        Returns: a lazy listing; nothing is called before it is iterated over.
+        """
+        request = _requests.list_sessions(
+            session_id_prefix=session_id_prefix,
+            user=user,
+            state=state,
+            model=model,
+            config_contains=config_contains,
+            metadata_contains=metadata_contains,
+            created_from=created_from,
+            created_before=created_before,
+            active_from=active_from,
+            active_before=active_before,
+            order=order,
+            page_size=page_size,
+        )
+        return AsyncLazy(lambda: session_batches(self._connection, request, timeout))
+
+    async def update(
+        self,
+        session_id: str,
+        *,
+        model: str | None = None,
+        user: str | None = None,
+        title: str | None = None,
+        config: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        config_patch: Mapping[str, Any] | None = None,
+        metadata_patch: Mapping[str, Any] | None = None,
+        idle_ttl: timedelta | float | None = None,
+        never_expires: bool = False,
+        etag: str | None = None,
+        request_id: str | None = None,
+        timeout: float | None = None,
+    ) -> SessionInfo:
+        """Change settings of a session, all or none. What is None stays as it is.
+
+        Args:
+            model: "" = none.
+            user: "" = nobody.
+            title: "" = none.
+            config: replaces the whole of it.
+            metadata: replaces the whole of it.
+            config_patch: a JSON merge patch (RFC 7396): given keys are set, None deletes a key. Not together with config.
+            metadata_patch: likewise.
+            idle_ttl: how long the session lives unused: a timedelta or seconds, from 1 second to 10 years.
+            never_expires: True keeps the session until it is deleted; False leaves it as it is.
+            etag: must be the session's current one. Default: no check.
+        Returns: the session as it is now.
+        Raises: SessionNotFound, ETagMismatch.
+        """
+        request = _requests.update_session(
+            session_id,
+            model=model,
+            user=user,
+            title=title,
+            config=config,
+            metadata=metadata,
+            config_patch=config_patch,
+            metadata_patch=metadata_patch,
+            idle_ttl=idle_ttl,
+            never_expires=never_expires,
+            etag=etag,
+            request_id=request_id,
+        )
+        return SessionInfo(await self._connection.call(self._connection.stubs.sessions.UpdateSession, request, timeout))
+
+    async def resume(self, session_id: str, *, request_id: str | None = None, timeout: float | None = None) -> SessionInfo:
+        """Make a destroyed session active again; an active one stays so. Returns the session. Raises: SessionNotFound."""
+        request = _requests.resume_session(session_id, request_id)
+        return SessionInfo(await self._connection.call(self._connection.stubs.sessions.ResumeSession, request, timeout))
+
+    async def destroy(self, session_id: str, *, request_id: str | None = None, timeout: float | None = None) -> SessionInfo:
+        """Close a session to appends. It stays listed and readable. Returns the session. Raises: SessionNotFound."""
+        request = _requests.destroy_session(session_id, request_id)
+        return SessionInfo(await self._connection.call(self._connection.stubs.sessions.DestroySession, request, timeout))
+
+    async def delete(
+        self,
+        session_id: str,
+        *,
+        allow_missing: bool = False,
+        etag: str | None = None,
+        request_id: str | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        """Remove a session and its messages for good.
+
+        Args:
+            allow_missing: do nothing where there is no such session.
+            etag: must be the session's current one. Default: no check.
+        Raises: SessionNotFound, ETagMismatch.
+        """
+        request = _requests.delete_session(session_id, allow_missing=allow_missing, etag=etag, request_id=request_id)
+        await self._connection.call(self._connection.stubs.sessions.DeleteSession, request, timeout)
+
+    async def store_message(
+        self,
+        session_id: str,
+        blob: MessageInput,
+        format: str = "openai",
+        *,
+        metadata: Mapping[str, Any] | None = None,
+        parent_seq: int | None = None,
+        expected_last_seq: int | None = None,
+        request_id: str | None = None,
+        timeout: float | None = None,
+    ) -> StoredRange:
+        """Append one message; it is committed when this returns.
+
+        Args:
+            blob: the provider's message: a dict, or JSON text (str or bytes) that is kept byte for byte; or what store_messages takes.
+            format: whose message it is: "openai", "anthropic" or "gemini".
+            metadata: labels for the message: a JSON object of at most 64 KiB. Only with a dict or JSON text.
+            parent_seq: the seq of the message that it follows. Default: the one before it. Only with a dict or JSON text.
+            expected_last_seq: the session's last_seq must be this (0 = it is empty), or nothing is stored.
+        Returns: where it is stored: `last_seq` is its seq.
+        Raises: what store_messages raises.
+        """
+        if metadata is not None or parent_seq is not None:
+            if not isinstance(blob, Mapping | str | bytes) or isinstance(blob, Message):
+                raise invalid_field("blob", "brings its own metadata and parent_seq; give them in a NewMessage")
+            blob = NewMessage(blob, metadata=metadata, parent_seq=parent_seq)
+        return await self.store_messages(
+            session_id,
+            [blob],
+            format,
+            expected_last_seq=expected_last_seq,
+            request_id=request_id,
+            timeout=timeout,
+        )
+
+    async def store_messages(
+        self,
+        session_id: str,
+        messages: Iterable[MessageInput],
+        format: str = "openai",
+        *,
+        expected_last_seq: int | None = None,
+        request_id: str | None = None,
+        timeout: float | None = None,
+    ) -> StoredRange:
+        """Append a batch, whole or not at all; all of it is committed when this returns.
+
+        Args:
+            messages: 1 to 1,000 messages, together at most 4 MiB. Each is a provider's message (a dict, or JSON text as str or bytes, kept
+                byte for byte), a NewMessage (typed parts, labels, a parent), a Message that was read, or a protobuf Message.
+            format: whose messages the dicts and JSON texts are: "openai", "anthropic" or "gemini".
+            expected_last_seq: the session's last_seq must be this (0 = it is empty), or nothing is stored.
+        Returns: where they are stored.
+        Raises: SessionNotFound, SessionDestroyed, SequenceConflict, ParentNotFound, InvalidJson, UnknownRole, MessageTooLarge,
+            BatchTooLarge, RequestIdReused.
+        """
+        request = _requests.store_messages(session_id, messages, format=format, expected_last_seq=expected_last_seq, request_id=request_id)
+        response = await self._connection.call(self._connection.stubs.sessions.StoreMessages, request, timeout)
+        return StoredRange(response.first_seq, response.last_seq, from_timestamp(response.create_time))
+
+    async def import_messages(
+        self,
+        session_id: str,
+        messages: Source[MessageInput],
+        format: str = "openai",
+        *,
+        expected_last_seq: int | None = None,
+        request_id: str | None = None,
+        timeout: float | None = None,
+    ) -> StoredRange:
+        """Append any number of messages as one append, whole or not at all; all of it is committed when this returns.
+
+        Args:
+            messages: any number of what store_messages takes. They are sent while they are iterated over. A list or another
+                sequence is sent again where the connection breaks; another iterable can be used up only once, and then the error is raised.
+            format: whose messages the dicts and JSON texts are: "openai", "anthropic" or "gemini".
+            expected_last_seq: the session's last_seq must be this (0 = it is empty), or nothing is stored.
+            timeout: of all attempts. Unit: seconds. Default: none.
+        Returns: where they are stored.
+        Raises: what store_messages raises, except BatchTooLarge; and whatever iterating over `messages` raises, with nothing stored.
+        """
+        refuse_single(messages)
+        first = _requests.first_import_piece(session_id, expected_last_seq=expected_last_seq, request_id=request_id)
+        raised: list[Exception] = []
+        try:
+            response = await self._connection.upload(
+                self._connection.stubs.sessions.ImportMessages,
+                lambda: _pieces(first, messages, format, raised),
+                timeout=timeout,
+                is_repeatable=isinstance(messages, Sequence),
+            )
+        except SessiondError:
+            if raised:
+                raise raised[0] from None
+            raise
+        return StoredRange(response.first_seq, response.last_seq, from_timestamp(response.create_time))
+
+    def get_messages(
+        self,
+        session_id: str,
+        *,
+        after_seq: int | None = None,
+        through_seq: int | None = None,
+        limit: int | None = None,
+        order: str = "asc",
+        roles: Sequence[str] | None = None,
+        view: str = "full",
+        timeout: float | None = None,
+    ) -> AsyncLazy[Message]:
+        """A session's messages with after_seq < seq <= through_seq, streamed while they are iterated over.
+
+        A stream that breaks is opened again where it broke off, without gap or repeat. What is stored after the iteration began is not
+        mixed in.
+
+        Args:
+            after_seq: leaves out the messages up to this seq. Default: none.
+            through_seq: the last seq to read. Default: the newest when the iteration begins.
+            limit: how many messages to read at the most. Default: all.
+            order: "asc", or "desc": from through_seq backwards, so that with a limit the newest come.
+            roles: messages of these roles only ("user", "assistant", "system", "developer", "tool"). Default: all.
+            view: "full", or "basic": only seq, created_at, role, format and content_bytes.
+            timeout: of the whole reading. Unit: seconds. Default: none.
+        Returns: a lazy listing; nothing is called before it is iterated over, and then it raises SessionNotFound.
+        """
+        request = _requests.get_messages(
+            session_id,
+            after_seq=after_seq,
+            through_seq=through_seq,
+            limit=limit,
+            order=order,
+            roles=roles,
+            view=view,
+        )
+        return AsyncLazy(lambda: message_batches(self._connection, request, timeout))
+
+    async def get_message(self, session_id: str, seq: int, *, timeout: float | None = None) -> Message:
+        """One message. seq: from 1. Raises: SessionNotFound, MessageNotFound."""
+        request = _requests.get_message(session_id, seq)
+        return Message(session_id, await self._connection.call(self._connection.stubs.sessions.GetMessage, request, timeout))
+
+    async def export(self, session_id: str, *, timeout: float | None = None) -> dict[str, Any]:
+        """A session and all its messages as one dict that json.dumps takes, read as of one moment. It holds the session in memory.
+
+        Args:
+            timeout: of looking the session up. Unit: seconds. Reading the messages has no deadline.
+        Returns: {"session": {what SessionInfo has}, "messages": [{"seq", "role", "created_at", "parent_seq", "metadata", "content",
+            "format", and "json" (the exact text) or "parts"}, ...]}. Times are ISO 8601 strings.
+        Raises: SessionNotFound.
+        """
+        info = await self.get(session_id, timeout=timeout)
+        messages: list[dict[str, Any]] = []
+        # through_seq = 0 would mean "to the newest".
+        if info.last_seq:
+            async for message in self.get_messages(session_id, through_seq=info.last_seq):
+                messages.append(message.to_dict())
+        return {"session": info.to_dict(), "messages": messages}
+
+
+async def _pieces(
+    first: ImportMessagesRequest, messages: Source[MessageInput], format: str, raised: list[Exception]
+) -> AsyncGenerator[ImportMessagesRequest, None]:
+    """The pieces of an import. Where making them raises, the error goes to `raised`, and a last piece makes the server refuse the whole."""
+    piece = ImportMessagesRequest()
+    piece.CopyFrom(first)
+    piece_bytes = 0
+    is_first = True
+    count = 0
+    try:
+        async for message in each(messages):
+            encoded = to_proto(message, format, f"messages[{count}]")
+            count += 1
+            piece.messages.append(encoded)
+            piece_bytes += encoded.ByteSize()
+            if piece_bytes >= IMPORT_PIECE_BYTES:
+                yield piece
+                piece = ImportMessagesRequest()
+                piece_bytes = 0
+                is_first = False
+    except Exception as error:
+        # A stream that merely breaks off here could pass for one that is complete; no session has this id.
+        raised.append(error)
+        yield ImportMessagesRequest(session_id="\0")
+        return
+    # An import without a message is sent too: that it needs one is the server's to say.
+    if is_first or piece.messages:
+        yield piece

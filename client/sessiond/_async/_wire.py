@@ -1,0 +1,99 @@
+"""What differs between the two clients: the channel, sleeping, sending a stream. The twin is sessiond/_sync/_wire.py, by hand as well."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
+from typing import TYPE_CHECKING, TypeVar
+
+import grpc
+from grpc import aio
+
+from sessiond._settings import Settings
+from sessiond.v1.admin_service_pb2_grpc import AdminServiceStub
+from sessiond.v1.session_service_pb2_grpc import SessionServiceStub
+
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    from sessiond.v1.admin_service_pb2_grpc import AdminServiceAsyncStub
+    from sessiond.v1.session_service_pb2_grpc import SessionServiceAsyncStub
+
+    UnaryMethod: TypeAlias = aio.UnaryUnaryMultiCallable
+    UploadMethod: TypeAlias = aio.StreamUnaryMultiCallable
+
+_Item = TypeVar("_Item")
+_Request = TypeVar("_Request")
+_Response = TypeVar("_Response")
+
+Metadata = tuple[tuple[str, str], ...]
+Source = AsyncIterable[_Item] | Iterable[_Item]
+
+# What a failed call raises. Closing a channel cancels its calls, and so their waiters, although nobody cancelled the tasks.
+FAULTS = (grpc.RpcError, asyncio.CancelledError)
+
+sleep = asyncio.sleep
+
+
+class AsyncStubs:
+    """The generated stubs on the client's channel, for calls that the client does not wrap. They send no API key by themselves:
+    give `metadata=client.metadata`.
+    """
+
+    sessions: SessionServiceAsyncStub
+    """SessionService."""
+    admin: AdminServiceAsyncStub
+    """AdminService."""
+
+    def __init__(self, settings: Settings) -> None:
+        if settings.credentials:
+            self._channel = aio.secure_channel(settings.target, settings.credentials, settings.options)
+        else:
+            self._channel = aio.insecure_channel(settings.target, settings.options)
+        self.sessions = SessionServiceStub(self._channel)
+        self.admin = AdminServiceStub(self._channel)
+
+    async def close(self) -> None:
+        """Ends what runs on the channel, and closes it."""
+        await self._channel.close()
+
+
+def is_cancelled() -> bool:
+    """Whether the running task itself is asked to stop."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+async def each(source: Source[_Item]) -> AsyncIterator[_Item]:
+    """The items of an iterable of either kind."""
+    if isinstance(source, AsyncIterable):
+        async for item in source:
+            yield item
+    else:
+        for item in source:
+            yield item
+
+
+async def upload(
+    method: UploadMethod[_Request, _Response],
+    requests: AsyncGenerator[_Request, None],
+    *,
+    timeout: float | None,
+    metadata: Metadata,
+) -> _Response:
+    """Send a stream of requests and wait for the answer."""
+    call = method(timeout=timeout, metadata=metadata)
+    try:
+        async for request in requests:
+            try:
+                await call.write(request)
+            except (grpc.RpcError, asyncio.InvalidStateError):
+                # The server has ended the call before the stream was complete. Why, only the answer knows: a failed write says no more
+                # than "internal error".
+                break
+        else:
+            await call.done_writing()
+        return await call
+    finally:
+        call.cancel()
+        await requests.aclose()

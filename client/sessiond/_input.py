@@ -1,0 +1,133 @@
+"""A message as the caller gives it, and its way into protobuf."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from sessiond._message import Message
+from sessiond._names import FORMATS, ROLES, number_of
+from sessiond._structs import fill_struct
+from sessiond.errors import invalid_field
+from sessiond.v1 import message_pb2
+
+Blob: TypeAlias = Mapping[str, Any] | str | bytes
+
+
+@dataclass(frozen=True, slots=True)
+class NewMessage:
+    """A message to store, with what belongs to it alone. Give either `blob` or `parts`."""
+
+    blob: Blob | None = None
+    """The provider's message: a dict, or JSON text (str or bytes), which is stored byte for byte."""
+    format: str | None = None
+    """Whose message `blob` is: "openai", "anthropic" or "gemini". None = the format of the call."""
+    metadata: Mapping[str, Any] | None = None
+    """Labels for this message: a JSON object of at most 64 KiB. None = none."""
+    parent_seq: int | None = None
+    """The seq of the message that this one follows; it must exist, or come before it in the same batch. None = the message before it."""
+    parts: Sequence[message_pb2.Part] = ()
+    """The content in sessiond's own types, 1 to 1,000 of them."""
+    role: str | None = None
+    """Who speaks: "user", "assistant", "system", "developer" or "tool". Required with `parts`; read from a `blob` otherwise."""
+
+
+MessageInput: TypeAlias = Blob | message_pb2.Message | Message | NewMessage
+
+
+def to_proto(value: MessageInput, format: str, path: str) -> message_pb2.Message:
+    """The protobuf message that stores `value`.
+
+    A Message that was read before is stored with its exact content, role, format and metadata; its parent_seq stays behind, since seqs
+    belong to a session.
+
+    Args:
+        format: whose message a dict or JSON text is.
+        path: the field in the request, e.g. "messages[3]", for errors.
+    Raises: InvalidField for what cannot be sent.
+    """
+    match value:
+        case message_pb2.Message():
+            return value
+        case Message():
+            return _stored_again(value.proto)
+        case NewMessage():
+            return _new_message(value, format, path)
+        case _:
+            return _provider_message(value, format, path)
+
+
+def batch_to_proto(messages: Iterable[MessageInput], format: str) -> list[message_pb2.Message]:
+    """The protobuf messages of a batch.
+
+    Raises: InvalidField for what cannot be sent, and for a single message in the place of a list.
+    """
+    refuse_single(messages)
+    return [to_proto(message, format, f"messages[{i}]") for i, message in enumerate(messages)]
+
+
+def refuse_single(messages: object) -> None:
+    """Raises: InvalidField for one message where many are expected: its keys or characters would pass for messages."""
+    if isinstance(messages, Mapping | str | bytes | NewMessage | message_pb2.Message):
+        raise invalid_field("messages", "must be a list of messages; store_message takes a single one")
+
+
+def _provider_message(value: Blob, format: str, path: str) -> message_pb2.Message:
+    result = message_pb2.Message()
+    # The server reads the role from the JSON.
+    result.format = number_of(FORMATS, format, "format")
+    match value:
+        case str():
+            text = value
+        case bytes():
+            try:
+                text = value.decode()
+            except UnicodeDecodeError as error:
+                raise invalid_field(f"{path}.json", f"is not UTF-8: {error.reason} at byte {error.start}") from None
+        case Mapping():
+            text = _dumped(value, path)
+        case _:
+            raise invalid_field(
+                path,
+                f"is of type {type(value).__name__}; it must be a dict, JSON text (str or bytes), a NewMessage or a Message"
+                " (objects of a provider's SDK: give their dict, e.g. by model_dump())",
+            )
+    try:
+        result.json = text
+    except UnicodeError:
+        raise invalid_field(f"{path}.json", "is not valid Unicode: it holds a lone surrogate") from None
+    return result
+
+
+def _dumped(value: Mapping[str, Any], path: str) -> str:
+    try:
+        return json.dumps(value if isinstance(value, dict) else dict(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise invalid_field(f"{path}.json", f"cannot be written as JSON: {error}") from error
+
+
+def _new_message(value: NewMessage, format: str, path: str) -> message_pb2.Message:
+    if (value.blob is None) == (not value.parts):
+        raise invalid_field(path, "needs either a blob or parts")
+    if value.blob is not None:
+        result = _provider_message(value.blob, value.format or format, path)
+    else:
+        result = message_pb2.Message(parts=message_pb2.Parts(parts=value.parts))
+    if value.role is not None:
+        result.role = number_of(ROLES, value.role, f"{path}.role")
+    if value.metadata is not None:
+        fill_struct(result.metadata, value.metadata, f"{path}.metadata")
+    if value.parent_seq is not None:
+        try:
+            result.parent_seq = value.parent_seq
+        except (TypeError, ValueError) as error:
+            raise invalid_field(f"{path}.parent_seq", f"is not a seq: {error}") from error
+    return result
+
+
+def _stored_again(read: message_pb2.Message) -> message_pb2.Message:
+    result = message_pb2.Message()
+    result.CopyFrom(read)
+    for field in ("seq", "create_time", "content_bytes", "parent_seq"):
+        result.ClearField(field)
+    return result

@@ -1,0 +1,33 @@
+"""The names that callers use for roles, formats, orders and views, taken from the protos' enums."""
+
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
+
+from sessiond.errors import invalid_field
+from sessiond.v1 import message_pb2, session_pb2, session_service_pb2
+
+_Number = TypeVar("_Number", bound=int)
+
+
+def _names(values: Iterable[tuple[str, _Number]], prefix: str) -> dict[str, _Number]:
+    return {name.removeprefix(prefix).lower(): number for name, number in values if number}
+
+
+ROLES = _names(message_pb2.Role.items(), "ROLE_")
+FORMATS = _names(message_pb2.Format.items(), "FORMAT_")
+STATES = _names(session_pb2.SessionState.items(), "SESSION_STATE_")
+SESSION_ORDERS = _names(session_service_pb2.SessionOrder.items(), "SESSION_ORDER_")
+MESSAGE_ORDERS = _names(session_service_pb2.MessageOrder.items(), "MESSAGE_ORDER_")
+VIEWS = _names(session_service_pb2.MessageView.items(), "MESSAGE_VIEW_")
+
+ROLE_NAMES = {number: name for name, number in ROLES.items()}
+FORMAT_NAMES = {number: name for name, number in FORMATS.items()}
+STATE_NAMES = {number: name for name, number in STATES.items()}
+
+
+def number_of(names: Mapping[str, _Number], value: str, field: str) -> _Number:
+    """The enum's number. Raises: InvalidField for a name that it does not have."""
+    try:
+        return names[value]
+    except (KeyError, TypeError):
+        raise invalid_field(field, f"is {value!r}; it must be one of {', '.join(names)}") from None

@@ -1,0 +1,99 @@
+"""From a failed gRPC call to a typed error."""
+
+from collections.abc import Iterator
+from typing import Protocol, cast
+
+import grpc
+from google.protobuf.message import DecodeError
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
+from grpc_status import rpc_status
+
+from sessiond import errors
+from sessiond.errors import FieldViolation, SessiondError
+
+# What gRPC writes into a status that it made up itself because a connection or stream broke, where the code alone does not say so.
+_TRANSPORT_FAULTS = ("rst_stream", "eos", "goaway", "socket closed", "stream removed", "connection reset", "broken pipe")
+_TRANSPORT_CODES = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.CANCELLED}
+
+
+class _Failed(Protocol):
+    """What the RpcErrors of both of gRPC's APIs have; grpc.RpcError itself declares nothing."""
+
+    def code(self) -> grpc.StatusCode: ...
+
+    def details(self) -> str | None: ...
+
+
+def _subclasses(cls: type[SessiondError]) -> Iterator[type[SessiondError]]:
+    for sub in cls.__subclasses__():
+        yield sub
+        yield from _subclasses(sub)
+
+
+_BY_REASON = {cls.reason: cls for cls in _subclasses(SessiondError) if "reason" in vars(cls)}
+_BY_CODE = {cls.code: cls for cls in SessiondError.__subclasses__() if cls is not errors.ClientClosed}
+
+
+def error_of(failed: grpc.RpcError, target: str) -> SessiondError:
+    """The typed error of a failed call.
+
+    Args:
+        target: the server's address, for the text of an error that no server sent.
+    """
+    call = cast("_Failed", failed)
+    code, text = call.code(), call.details() or ""
+    info, violations, retry_after = _details(failed)
+    if info is None:
+        if code is grpc.StatusCode.UNAVAILABLE:
+            hint = f"no answer from {target} (is `sessiond serve` running at {target}?)"
+            return errors.ServerUnavailable(f"{hint}: {text}" if text else hint, retry_after=retry_after)
+        cls = _BY_CODE.get(code, SessiondError)
+        return cls(text, code=code, reason=code.name, field_violations=violations, retry_after=retry_after)
+    # A newer server may have reasons that this client does not know; their code still says what to do.
+    cls = _BY_REASON.get(info.reason) or _BY_CODE.get(code, SessiondError)
+    return cls(
+        text,
+        code=code,
+        reason=info.reason,
+        metadata=dict(info.metadata),
+        field_violations=violations,
+        retry_after=retry_after,
+    )
+
+
+def is_worth_retrying(error: SessiondError) -> bool:
+    """Whether the same request may do better a little later."""
+    if error.code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        return error.retry_after is not None
+    return error.code is grpc.StatusCode.UNAVAILABLE
+
+
+def is_broken_stream(error: SessiondError) -> bool:
+    """Whether a stream that ended so may go on at another connection."""
+    if is_worth_retrying(error):
+        return True
+    if error.code not in _TRANSPORT_CODES or error.metadata:
+        return False
+    text = error.message.lower()
+    return any(fault in text for fault in _TRANSPORT_FAULTS)
+
+
+def _details(failed: grpc.RpcError) -> tuple[ErrorInfo | None, list[FieldViolation], float | None]:
+    info: ErrorInfo | None = None
+    violations: list[FieldViolation] = []
+    retry_after: float | None = None
+    try:
+        status = rpc_status.from_call(failed)
+    except (ValueError, DecodeError):
+        # Details that contradict the status or do not parse come from something between us and the server.
+        status = None
+    for detail in status.details if status else ():
+        if detail.Is(ErrorInfo.DESCRIPTOR):
+            info = ErrorInfo.FromString(detail.value)
+        elif detail.Is(BadRequest.DESCRIPTOR):
+            found = BadRequest.FromString(detail.value).field_violations
+            violations = [FieldViolation(v.field, v.description) for v in found]
+        elif detail.Is(RetryInfo.DESCRIPTOR):
+            delay = RetryInfo.FromString(detail.value).retry_delay
+            retry_after = delay.seconds + delay.nanos / 1e9
+    return info, violations, retry_after

@@ -1,0 +1,61 @@
+# Generated from sessiond/_async/_streams.py by scripts/generate-sync-client: do not edit.
+"""Answers that come in batches: a stream that goes on where it broke off, and a listing that pages by itself."""
+
+from collections.abc import Generator
+
+from sessiond._info import SessionInfo
+from sessiond._message import Message
+from sessiond._retry import StreamRetry
+from sessiond._sync._connection import Connection
+from sessiond._sync._wire import FAULTS, sleep
+from sessiond.v1.session_service_pb2 import GetMessagesRequest, ListSessionsRequest
+
+
+def message_batches(connection: Connection, request: GetMessagesRequest, timeout: float | None) -> Generator[list[Message], None]:
+    """The messages that a request asks for, without gap or repeat, over as many connections as it takes.
+
+    Args:
+        timeout: of the whole stream. Unit: seconds. None = none.
+    Raises: SessiondError.
+    """
+    session_id = request.session_id
+    ask = GetMessagesRequest()
+    ask.CopyFrom(request)
+    retry = StreamRetry(timeout)
+    while True:
+        call = connection.stubs.sessions.GetMessages(ask, timeout=retry.deadline.remaining(), metadata=connection.metadata)
+        try:
+            for response in call:
+                retry.progress()
+                if response.resume_token:
+                    # Takes the place of after_seq; the other fields have to stay as they are.
+                    ask.resume_token = response.resume_token
+                if response.messages:
+                    yield [Message(session_id, message) for message in response.messages]
+            return
+        except FAULTS as fault:
+            error = connection.error_of(fault)
+            delay = retry.delay_after(error)
+            if delay is None:
+                raise error from fault
+        finally:
+            call.cancel()
+        sleep(delay)
+
+
+def session_batches(connection: Connection, request: ListSessionsRequest, timeout: float | None) -> Generator[list[SessionInfo], None]:
+    """The sessions that a request asks for, page by page.
+
+    Args:
+        timeout: of one page with all its attempts. Unit: seconds. None = the client's.
+    Raises: SessiondError.
+    """
+    ask = ListSessionsRequest()
+    ask.CopyFrom(request)
+    while True:
+        page = connection.call(connection.stubs.sessions.ListSessions, ask, timeout)
+        if page.sessions:
+            yield [SessionInfo(session) for session in page.sessions]
+        if not page.next_page_token:
+            return
+        ask.page_token = page.next_page_token

@@ -1,0 +1,83 @@
+"""What differs between the two clients: the channel, sleeping, sending a stream. The twin is sessiond/_async/_wire.py, by hand as well."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterable, Iterator
+from typing import TYPE_CHECKING, TypeVar, cast
+
+import grpc
+
+from sessiond._settings import Settings
+from sessiond.v1.admin_service_pb2_grpc import AdminServiceStub
+from sessiond.v1.session_service_pb2_grpc import SessionServiceStub
+
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    UnaryMethod: TypeAlias = grpc.UnaryUnaryMultiCallable
+    UploadMethod: TypeAlias = grpc.StreamUnaryMultiCallable
+
+_Item = TypeVar("_Item")
+_Request = TypeVar("_Request")
+_Response = TypeVar("_Response")
+
+Metadata = tuple[tuple[str, str], ...]
+Source = Iterable[_Item]
+
+# What a failed call raises.
+FAULTS = (grpc.RpcError,)
+
+sleep = time.sleep
+
+
+class Stubs:
+    """The generated stubs on the client's channel, for calls that the client does not wrap. They send no API key by themselves:
+    give `metadata=client.metadata`.
+    """
+
+    sessions: SessionServiceStub
+    """SessionService."""
+    admin: AdminServiceStub
+    """AdminService."""
+
+    def __init__(self, settings: Settings) -> None:
+        if settings.credentials:
+            self._channel = grpc.secure_channel(settings.target, settings.credentials, settings.options)
+        else:
+            self._channel = grpc.insecure_channel(settings.target, settings.options)
+        self.sessions = SessionServiceStub(self._channel)
+        self.admin = AdminServiceStub(self._channel)
+
+    def close(self) -> None:
+        """Ends what runs on the channel, and closes it."""
+        self._channel.close()
+
+
+def is_cancelled() -> bool:
+    """Whether the running task itself is asked to stop: threads never are."""
+    return False
+
+
+def each(source: Source[_Item]) -> Iterator[_Item]:
+    """The items of an iterable."""
+    return iter(source)
+
+
+def upload(
+    method: UploadMethod[_Request, _Response],
+    requests: Generator[_Request, None, None],
+    *,
+    timeout: float | None,
+    metadata: Metadata,
+) -> _Response:
+    """Send a stream of requests and wait for the answer."""
+    call = method.future(requests, timeout=timeout, metadata=metadata)
+    try:
+        return call.result()
+    except grpc.FutureCancelledError:
+        # The future hides the status of a cancelled call; the call itself has it, and is an RpcError.
+        raise cast("grpc.RpcError", call) from None
+    finally:
+        # Also where the waiting is interrupted: gRPC would go on sending in its own thread.
+        call.cancel()

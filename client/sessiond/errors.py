@@ -1,0 +1,428 @@
+"""What can go wrong, as exceptions.
+
+SessiondError (RuntimeError)
+├── NotFound
+│   ├── SessionNotFound            SESSION_NOT_FOUND
+│   ├── MessageNotFound            MESSAGE_NOT_FOUND
+│   ├── ProjectNotFound            PROJECT_NOT_FOUND
+│   └── ApiKeyNotFound             API_KEY_NOT_FOUND
+├── AlreadyExists
+│   ├── SessionAlreadyExists       SESSION_ALREADY_EXISTS
+│   └── ProjectAlreadyExists       PROJECT_ALREADY_EXISTS
+├── Conflict                       somebody else was faster: read again, then decide
+│   ├── SequenceConflict           SEQUENCE_CONFLICT
+│   └── ETagMismatch               ETAG_MISMATCH
+├── FailedPrecondition             the session is not in the state that the call needs
+│   ├── SessionDestroyed           SESSION_DESTROYED
+│   └── SessionTooLarge            SESSION_TOO_LARGE
+├── InvalidRequest                 the request itself is at fault; field_violations say where
+│   ├── InvalidField               INVALID_FIELD
+│   ├── InvalidJson                INVALID_JSON
+│   ├── UnknownRole                UNKNOWN_ROLE
+│   ├── ParentNotFound             PARENT_NOT_FOUND
+│   ├── MessageTooLarge            MESSAGE_TOO_LARGE
+│   ├── BatchTooLarge              BATCH_TOO_LARGE
+│   ├── RequestIdReused            REQUEST_ID_REUSED
+│   ├── InvalidPageToken           INVALID_PAGE_TOKEN
+│   ├── InvalidResumeToken         INVALID_RESUME_TOKEN
+│   └── MalformedRequest           MALFORMED_REQUEST
+├── Unauthenticated
+│   ├── ApiKeyMissing              API_KEY_MISSING
+│   └── ApiKeyInvalid              API_KEY_INVALID
+├── PermissionDenied
+│   └── AdminKeyRequired           ADMIN_KEY_REQUIRED
+├── ResourceExhausted              also: an answer above the client's receive limit
+│   └── Overloaded                 OVERLOADED
+├── Unavailable                    tried again already, without success
+│   ├── ServerUnavailable          no server answers at the target
+│   ├── DatabaseUnavailable        DATABASE_UNAVAILABLE
+│   └── ServerDraining             SERVER_DRAINING
+├── DeadlineExceeded               DEADLINE_EXCEEDED, by the server's clock or the client's
+├── Cancelled                      the call was cancelled on its way, not by this program
+├── Unimplemented                  the server does not know the call: it is older than this client, or another program
+├── InternalError                  INTERNAL
+└── ClientClosed                   the client was closed before the call or during it
+
+The names at the right are the reasons of `sessiond.v1.ErrorReason`, whose comments say when each comes and which metadata it brings.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import grpc
+
+__all__ = [
+    "AdminKeyRequired",
+    "AlreadyExists",
+    "ApiKeyInvalid",
+    "ApiKeyMissing",
+    "ApiKeyNotFound",
+    "BatchTooLarge",
+    "Cancelled",
+    "ClientClosed",
+    "Conflict",
+    "DatabaseUnavailable",
+    "DeadlineExceeded",
+    "ETagMismatch",
+    "FailedPrecondition",
+    "FieldViolation",
+    "InternalError",
+    "InvalidField",
+    "InvalidJson",
+    "InvalidPageToken",
+    "InvalidRequest",
+    "InvalidResumeToken",
+    "MalformedRequest",
+    "MessageNotFound",
+    "MessageTooLarge",
+    "NotFound",
+    "Overloaded",
+    "ParentNotFound",
+    "PermissionDenied",
+    "ProjectAlreadyExists",
+    "ProjectNotFound",
+    "RequestIdReused",
+    "ResourceExhausted",
+    "SequenceConflict",
+    "ServerDraining",
+    "ServerUnavailable",
+    "SessionAlreadyExists",
+    "SessionDestroyed",
+    "SessionNotFound",
+    "SessionTooLarge",
+    "SessiondError",
+    "Unauthenticated",
+    "Unavailable",
+    "Unimplemented",
+    "UnknownRole",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class FieldViolation:
+    """One fault of a request."""
+
+    field: str
+    """Path of the field, e.g. "messages[3].json"."""
+    description: str
+    """What is wrong with it."""
+
+
+class SessiondError(RuntimeError):
+    """The base of everything that this package raises about a call. `str(error)` begins with the reason.
+
+    Attributes:
+        message: what happened, in words.
+        code: the gRPC status code.
+        reason: name of an ErrorReason, e.g. "SESSION_NOT_FOUND"; where the server gave none, the name of the code.
+        metadata: the reason's facts, e.g. {"session_id": "..."}; ErrorReason names the keys. Empty where the server gave none.
+        field_violations: the faults of the request's fields. Empty for most reasons.
+        retry_after: how long the server asks to wait before the next try. Unit: seconds. None = it did not say.
+    """
+
+    code: grpc.StatusCode = grpc.StatusCode.UNKNOWN
+    reason: str = "UNKNOWN"
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        code: grpc.StatusCode | None = None,
+        reason: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        field_violations: Sequence[FieldViolation] = (),
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        if code is not None:
+            self.code = code
+        if reason is not None:
+            self.reason = reason
+        self.metadata = dict(metadata or {})
+        self.field_violations = list(field_violations)
+        self.retry_after = retry_after
+
+    @property
+    def call_id(self) -> str:
+        """The name of the call in the server's log. Empty where the error is not the server's."""
+        return self.metadata.get("call_id", "")
+
+    def __str__(self) -> str:
+        text = f"{self.reason}: {self.message}" if self.message else self.reason
+        unsaid = [f"{v.field}: {v.description}" for v in self.field_violations if v.description not in self.message]
+        return "; ".join([text, *unsaid])
+
+
+class NotFound(SessiondError):
+    """What the call names does not exist, or belongs to another project."""
+
+    code = grpc.StatusCode.NOT_FOUND
+    reason = "NOT_FOUND"
+
+
+class SessionNotFound(NotFound):
+    """The project has no such session, or it is deleted or expired."""
+
+    reason = "SESSION_NOT_FOUND"
+
+
+class MessageNotFound(NotFound):
+    """The session has no message of this seq."""
+
+    reason = "MESSAGE_NOT_FOUND"
+
+
+class ProjectNotFound(NotFound):
+    """There is no such project."""
+
+    reason = "PROJECT_NOT_FOUND"
+
+
+class ApiKeyNotFound(NotFound):
+    """There is no such key."""
+
+    reason = "API_KEY_NOT_FOUND"
+
+
+class AlreadyExists(SessiondError):
+    """What the call would create is there already."""
+
+    code = grpc.StatusCode.ALREADY_EXISTS
+    reason = "ALREADY_EXISTS"
+
+
+class SessionAlreadyExists(AlreadyExists):
+    """The project has a session of this id."""
+
+    reason = "SESSION_ALREADY_EXISTS"
+
+
+class ProjectAlreadyExists(AlreadyExists):
+    """There is a project of this name."""
+
+    reason = "PROJECT_ALREADY_EXISTS"
+
+
+class Conflict(SessiondError):
+    """Somebody else changed the session first, and nothing was written."""
+
+    code = grpc.StatusCode.ABORTED
+    reason = "ABORTED"
+
+
+class SequenceConflict(Conflict):
+    """expected_last_seq is not the session's last_seq."""
+
+    reason = "SEQUENCE_CONFLICT"
+
+    @property
+    def last_seq(self) -> int | None:
+        """The session's last_seq: read on from there. None where the server did not say."""
+        value = self.metadata.get("last_seq", "")
+        return int(value) if value.isdecimal() else None
+
+
+class ETagMismatch(Conflict):
+    """The etag is not the session's."""
+
+    reason = "ETAG_MISMATCH"
+
+    @property
+    def etag(self) -> str | None:
+        """The session's current etag. None where the server did not say."""
+        return self.metadata.get("etag")
+
+
+class FailedPrecondition(SessiondError):
+    """The session is not in the state that the call needs."""
+
+    code = grpc.StatusCode.FAILED_PRECONDITION
+    reason = "FAILED_PRECONDITION"
+
+
+class SessionDestroyed(FailedPrecondition):
+    """The session is destroyed; resume it to append."""
+
+    reason = "SESSION_DESTROYED"
+
+
+class SessionTooLarge(FailedPrecondition):
+    """The session is larger than the operator lets it be copied."""
+
+    reason = "SESSION_TOO_LARGE"
+
+
+class InvalidRequest(SessiondError):
+    """The request itself is at fault; sent again as it is, it fails again."""
+
+    code = grpc.StatusCode.INVALID_ARGUMENT
+    reason = "INVALID_ARGUMENT"
+
+
+class InvalidField(InvalidRequest):
+    """Fields are missing, malformed or out of range. The client raises it too, for what it cannot send."""
+
+    reason = "INVALID_FIELD"
+
+
+class InvalidJson(InvalidRequest):
+    """A message is not a JSON object, or another JSON text is not JSON."""
+
+    reason = "INVALID_JSON"
+
+
+class UnknownRole(InvalidRequest):
+    """The role is missing or not one that the format knows."""
+
+    reason = "UNKNOWN_ROLE"
+
+
+class ParentNotFound(InvalidRequest):
+    """parent_seq names no message."""
+
+    reason = "PARENT_NOT_FOUND"
+
+
+class MessageTooLarge(InvalidRequest):
+    """A message is larger than the server takes."""
+
+    reason = "MESSAGE_TOO_LARGE"
+
+
+class BatchTooLarge(InvalidRequest):
+    """A batch has too many messages or bytes; send several, or use import_messages."""
+
+    reason = "BATCH_TOO_LARGE"
+
+
+class RequestIdReused(InvalidRequest):
+    """The request_id was used for other content."""
+
+    reason = "REQUEST_ID_REUSED"
+
+
+class InvalidPageToken(InvalidRequest):
+    """The page_token is not one, or is of a request with other filters."""
+
+    reason = "INVALID_PAGE_TOKEN"
+
+
+class InvalidResumeToken(InvalidRequest):
+    """The resume_token is not one, is of a request with other fields, or its session is gone."""
+
+    reason = "INVALID_RESUME_TOKEN"
+
+
+class MalformedRequest(InvalidRequest):
+    """The bytes sent are not an encoding of the request."""
+
+    reason = "MALFORMED_REQUEST"
+
+
+class Unauthenticated(SessiondError):
+    """The server does not know who calls."""
+
+    code = grpc.StatusCode.UNAUTHENTICATED
+    reason = "UNAUTHENTICATED"
+
+
+class ApiKeyMissing(Unauthenticated):
+    """The server asks for an API key and none was sent."""
+
+    reason = "API_KEY_MISSING"
+
+
+class ApiKeyInvalid(Unauthenticated):
+    """The API key is unknown, malformed or revoked."""
+
+    reason = "API_KEY_INVALID"
+
+
+class PermissionDenied(SessiondError):
+    """The caller may not do this."""
+
+    code = grpc.StatusCode.PERMISSION_DENIED
+    reason = "PERMISSION_DENIED"
+
+
+class AdminKeyRequired(PermissionDenied):
+    """The call needs an admin key."""
+
+    reason = "ADMIN_KEY_REQUIRED"
+
+
+class ResourceExhausted(SessiondError):
+    """Something is used up, at the server or on the way: e.g. an answer is above the client's receive limit."""
+
+    code = grpc.StatusCode.RESOURCE_EXHAUSTED
+    reason = "RESOURCE_EXHAUSTED"
+
+
+class Overloaded(ResourceExhausted):
+    """The server has too much to do."""
+
+    reason = "OVERLOADED"
+
+
+class Unavailable(SessiondError):
+    """No answer for now. A change may or may not have happened; it is safe to repeat with its request_id."""
+
+    code = grpc.StatusCode.UNAVAILABLE
+    reason = "UNAVAILABLE"
+
+
+class ServerUnavailable(Unavailable):
+    """No server answers at the target, or the connection broke and could not be made again."""
+
+
+class DatabaseUnavailable(Unavailable):
+    """The server's database does not answer."""
+
+    reason = "DATABASE_UNAVAILABLE"
+
+
+class ServerDraining(Unavailable):
+    """The server is shutting down."""
+
+    reason = "SERVER_DRAINING"
+
+
+class DeadlineExceeded(SessiondError):
+    """The call's timeout passed. A change may or may not have happened; it is safe to repeat with its request_id."""
+
+    code = grpc.StatusCode.DEADLINE_EXCEEDED
+    reason = "DEADLINE_EXCEEDED"
+
+
+class Cancelled(SessiondError):
+    """The call was cancelled on its way, not by this program."""
+
+    code = grpc.StatusCode.CANCELLED
+    reason = "CANCELLED"
+
+
+class Unimplemented(SessiondError):
+    """The server does not know the call: it is older than this client, or it is another program."""
+
+    code = grpc.StatusCode.UNIMPLEMENTED
+    reason = "UNIMPLEMENTED"
+
+
+class InternalError(SessiondError):
+    """A fault of the server's own. Its log has more under the call_id."""
+
+    code = grpc.StatusCode.INTERNAL
+    reason = "INTERNAL"
+
+
+class ClientClosed(SessiondError):
+    """The client was closed before the call or during it; `start()` opens it again."""
+
+    code = grpc.StatusCode.CANCELLED
+    reason = "CLIENT_CLOSED"
+
+
+def invalid_field(field: str, description: str) -> InvalidField:
+    """The error for a field that the client itself refuses."""
+    return InvalidField(f"{field} {description}", field_violations=[FieldViolation(field, description)])

@@ -1,0 +1,313 @@
+"""Unary calls: what is sent, for how long, what is tried again, and what comes out when it fails."""
+
+import asyncio
+import pickle
+import re
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+import sessiond
+from sessiond import _retry, errors
+from sessiond.v1 import session_pb2, session_service_pb2
+from sessiond.v1.error_reason_pb2 import ErrorReason
+
+REASONS = [name.removeprefix("ERROR_REASON_") for name, number in ErrorReason.items() if number]
+PROTO = Path(__file__).parents[2] / "protos" / "sessiond" / "v1" / "error_reason.proto"
+SESSION = session_pb2.Session(session_id="s", state=session_pb2.SESSION_STATE_ACTIVE)
+UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
+
+
+def codes() -> dict[str, grpc.StatusCode]:
+    """Reason to code, as the comments of the proto have it."""
+    found = re.findall(r"// ([A-Z_]+): .*\n(?:\s*//.*\n)*\s*ERROR_REASON_(\w+) =", PROTO.read_text())
+    return {reason: grpc.StatusCode[code] for code, reason in found}
+
+
+async def test_sends_the_api_key(colour, server) -> None:
+    server.on("GetSession", SESSION)
+    client = colour.client(server.target, api_key="k1")
+    await colour.call(client.get_session, "s")
+    assert server.received[0].metadata["authorization"] == "Bearer k1"
+    assert client.metadata == (("authorization", "Bearer k1"),)
+    assert "k1" not in repr(client)
+    await colour.call(client.stop)
+
+
+async def test_sends_no_key_where_there_is_none(colour, server, client) -> None:
+    server.on("GetSession", SESSION)
+    await colour.call(client.get_session, "s")
+    assert "authorization" not in server.received[0].metadata
+    assert server.received[0].metadata["user-agent"].startswith(f"sessiond-python/{sessiond.__version__}")
+
+
+async def test_target_and_key_come_from_the_environment(colour, server, monkeypatch) -> None:
+    monkeypatch.setenv("SESSIOND_TARGET", server.target)
+    monkeypatch.setenv("SESSIOND_API_KEY", "from-env\n")
+    server.on("GetSession", SESSION)
+    client = colour.client(None)
+    await colour.call(client.get_session, "s")
+    assert server.received[0].metadata["authorization"] == "Bearer from-env"
+    await colour.call(client.stop)
+
+
+async def test_deadline_is_the_clients_or_the_calls(colour, server, client) -> None:
+    server.on("GetSession", SESSION)
+    await colour.call(client.get_session, "s")
+    await colour.call(client.get_session, "s", timeout=5)
+    await colour.call(client.get_session, "s", timeout=float("inf"))
+    by_default, by_call, never = [call.remaining_s for call in server.received]
+    # The header rounds up by a little.
+    assert 20 < by_default < 31
+    assert 0 < by_call < 6
+    assert never is None or never > 1e6
+
+
+async def test_unavailable_is_tried_again_with_the_same_request_id(colour, server, client, impatient) -> None:
+    failure = server.abort(UNAVAILABLE, "going", reason="SERVER_DRAINING", retry_after_s=0.001)
+    stored = session_service_pb2.StoreMessagesResponse(first_seq=1, last_seq=1)
+    server.on("StoreMessages", failure, server.abort(UNAVAILABLE, "gone"), stored)
+    await colour.call(client.sessions.store_message, "s", {"role": "user", "content": "x"})
+    ids = [request.request_id for request in server.of("StoreMessages")]
+    assert len(ids) == 3
+    assert len(set(ids)) == 1
+    assert re.fullmatch("[0-9a-f]{32}", ids[0])
+
+
+async def test_the_timeout_covers_all_attempts(colour, server, client, impatient) -> None:
+    server.on("GetSession", server.abort(UNAVAILABLE, "later", reason="SERVER_DRAINING", retry_after_s=0.3), SESSION)
+    await colour.call(client.get_session, "s", timeout=5)
+    first, second = [call.remaining_s for call in server.received]
+    assert second < first - 0.2
+
+
+async def test_every_call_has_a_request_id_of_its_own(colour, server, client) -> None:
+    server.on("CreateSession", SESSION)
+    await colour.call(client.create_session)
+    await colour.call(client.create_session)
+    await colour.call(client.create_session, request_id="mine")
+    first, second, mine = [request.request_id for request in server.of("CreateSession")]
+    assert first != second
+    assert mine == "mine"
+
+
+@pytest.mark.parametrize("call", ["update", "resume", "destroy", "delete"])
+async def test_changes_carry_a_request_id(colour, server, client, call: str) -> None:
+    for method in ("UpdateSession", "ResumeSession", "DestroySession"):
+        server.on(method, SESSION)
+    server.on("DeleteSession", session_service_pb2.DeleteSessionResponse())
+    await colour.call(getattr(client.sessions, call), "s")
+    assert server.received[0].request.request_id
+
+
+async def test_gives_up_after_some_attempts(colour, server, client, impatient) -> None:
+    server.on("GetSession", server.abort(UNAVAILABLE, "no", reason="DATABASE_UNAVAILABLE"))
+    with pytest.raises(errors.DatabaseUnavailable):
+        await colour.call(client.get_session, "s")
+    assert len(server.received) == _retry.MAX_ATTEMPTS
+
+
+async def test_overload_is_tried_again_only_when_the_server_says_when(colour, server, client, impatient) -> None:
+    code = grpc.StatusCode.RESOURCE_EXHAUSTED
+    server.on("GetSession", server.abort(code, "busy", reason="OVERLOADED", retry_after_s=0.001), SESSION)
+    await colour.call(client.get_session, "s")
+    assert len(server.received) == 2
+    server.on("GetSession", server.abort(code, "full"))
+    with pytest.raises(errors.ResourceExhausted):
+        await colour.call(client.get_session, "s")
+    assert len(server.received) == 3
+
+
+async def test_does_not_wait_beyond_the_deadline(colour, server, client) -> None:
+    server.on("GetSession", server.abort(UNAVAILABLE, "later", reason="DATABASE_UNAVAILABLE", retry_after_s=3600))
+    with pytest.raises(errors.DatabaseUnavailable) as caught:
+        await colour.call(client.get_session, "s")
+    assert len(server.received) == 1
+    assert caught.value.retry_after == 3600
+
+
+async def test_making_keys_and_projects_is_not_tried_again(colour, server, client, impatient) -> None:
+    server.on("CreateApiKey", server.abort(UNAVAILABLE, "going", reason="SERVER_DRAINING", retry_after_s=0.001))
+    with pytest.raises(errors.ServerDraining):
+        await colour.call(client.admin.create_api_key, "p")
+    assert len(server.received) == 1
+
+
+@pytest.mark.parametrize("reason", REASONS)
+async def test_every_reason_has_an_error_of_its_code(reason: str, colour, server, client, impatient) -> None:
+    code = codes()[reason]
+    server.on("GetSession", server.abort(code, "what happened", reason=reason, metadata={"session_id": "s"}))
+    with pytest.raises(errors.SessiondError) as caught:
+        await colour.call(client.get_session, "s")
+    error = caught.value
+    assert type(error).reason == reason == error.reason
+    assert type(error).code is code is error.code
+    assert str(error) == f"{reason}: what happened"
+    assert error.metadata == {"call_id": "call-1", "session_id": "s"}
+    assert error.call_id == "call-1"
+    assert isinstance(error.__cause__, grpc.RpcError)
+    copy = pickle.loads(pickle.dumps(error))  # noqa: S301
+    assert (type(copy), str(copy), copy.metadata, copy.code) == (type(error), str(error), error.metadata, code)
+
+
+async def test_field_violations_are_told(colour, server, client) -> None:
+    fields = {"messages[3].json": "is not JSON"}
+    server.on("GetSession", server.abort(grpc.StatusCode.INVALID_ARGUMENT, "bad", reason="INVALID_JSON", fields=fields))
+    with pytest.raises(errors.InvalidJson, match=re.escape("INVALID_JSON: bad; messages[3].json: is not JSON")) as caught:
+        await colour.call(client.get_session, "s")
+    assert caught.value.field_violations == [errors.FieldViolation("messages[3].json", "is not JSON")]
+
+
+async def test_a_conflict_says_where_the_session_stands(colour, server, client) -> None:
+    server.on(
+        "StoreMessages",
+        server.abort(grpc.StatusCode.ABORTED, "moved", reason="SEQUENCE_CONFLICT", metadata={"last_seq": "7"}),
+    )
+    with pytest.raises(errors.SequenceConflict) as caught:
+        await colour.call(client.sessions.store_messages, session_id="s", messages=[{"role": "user"}], expected_last_seq=3)
+    assert caught.value.last_seq == 7
+    assert server.of("StoreMessages")[0].expected_last_seq == 3
+
+
+async def test_expected_last_seq_zero_is_sent(colour, server, client) -> None:
+    server.on("StoreMessages", session_service_pb2.StoreMessagesResponse(first_seq=1, last_seq=1))
+    await colour.call(client.sessions.store_message, "s", {"role": "user"}, expected_last_seq=0)
+    assert server.of("StoreMessages")[0].HasField("expected_last_seq")
+
+
+async def test_an_unknown_reason_keeps_its_name_and_the_class_of_its_code(colour, server, client) -> None:
+    server.on("GetSession", server.abort(grpc.StatusCode.NOT_FOUND, "no", reason="TASK_NOT_FOUND"))
+    with pytest.raises(errors.NotFound, match="TASK_NOT_FOUND: no"):
+        await colour.call(client.get_session, "s")
+
+
+async def test_errors_of_grpc_itself_are_typed(colour, server, client) -> None:
+    with pytest.raises(errors.Unimplemented):
+        await colour.call(client.get_session, "s")
+    server.on("GetSession", session_pb2.Session(session_id="s", title="x" * 5000))
+    small = colour.client(server.target, options={"grpc.max_receive_message_length": 1000})
+    with pytest.raises(errors.ResourceExhausted):
+        await colour.call(small.get_session, "s")
+    await colour.call(small.stop)
+
+
+async def test_the_deadline_is_a_typed_error(colour, server, client) -> None:
+    async def never(request: Any, context: Any) -> Any:
+        await asyncio.Event().wait()
+
+    server.on("GetSession", never)
+    with pytest.raises(errors.DeadlineExceeded) as caught:
+        await colour.call(client.get_session, "s", timeout=0.05)
+    assert str(caught.value).startswith("DEADLINE_EXCEEDED: ")
+    assert len(server.received) == 1
+
+
+async def test_a_refused_connection_names_the_target(colour, server, impatient) -> None:
+    await server.stop()
+    client = colour.client(server.target)
+    with pytest.raises(errors.ServerUnavailable, match=re.escape(f"is `sessiond serve` running at {server.target}?")):
+        await colour.call(client.get_session, "s")
+    await colour.call(client.stop)
+
+
+async def test_a_closed_client_says_so_and_opens_again(colour, server, client) -> None:
+    server.on("GetSession", SESSION)
+    await colour.call(client.stop)
+    with pytest.raises(errors.ClientClosed):
+        await colour.call(client.get_session, "s")
+    await colour.call(client.start)
+    await colour.call(client.get_session, "s")
+    await colour.call(client.close)
+    await colour.call(client.close)
+
+
+async def test_closing_ends_what_runs(colour, server, client) -> None:
+    arrived = asyncio.Event()
+
+    async def never(request: Any, context: Any) -> Any:
+        arrived.set()
+        await asyncio.Event().wait()
+
+    server.on("GetSession", never)
+    call = asyncio.ensure_future(colour.call(client.get_session, "s"))
+    await arrived.wait()
+    await colour.call(client.stop)
+    with pytest.raises(errors.ClientClosed):
+        await call
+
+
+async def test_cancellation_goes_through(server) -> None:
+    arrived = asyncio.Event()
+    gone = asyncio.Event()
+
+    async def never(request: Any, context: Any) -> Any:
+        context.add_done_callback(lambda _: gone.set())
+        arrived.set()
+        await asyncio.Event().wait()
+
+    server.on("GetSession", never)
+    async with sessiond.AsyncClient(server.target) as client:
+        call = asyncio.ensure_future(client.get_session("s"))
+        await arrived.wait()
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        await gone.wait()
+
+
+async def test_a_cancelled_backoff_goes_through(server) -> None:
+    refused = asyncio.Event()
+
+    async def refuse(request: Any, context: Any) -> Any:
+        context.add_done_callback(lambda _: refused.set())
+        await server.abort(UNAVAILABLE, "later", reason="SERVER_DRAINING", retry_after_s=20).raise_in(context)
+
+    server.on("GetSession", refuse)
+    async with sessiond.AsyncClient(server.target) as client:
+        call = asyncio.ensure_future(client.get_session("s"))
+        await refused.wait()
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+
+
+async def test_raw_stubs_are_there(server) -> None:
+    server.on("GetSession", SESSION)
+    async with sessiond.AsyncClient(server.target, api_key="k") as client:
+        request = session_service_pb2.GetSessionRequest(session_id="s")
+        assert (await client.stubs.sessions.GetSession(request, metadata=client.metadata)).session_id == "s"
+    assert server.received[0].metadata["authorization"] == "Bearer k"
+
+
+def test_targets() -> None:
+    assert sessiond.Client().target == "localhost:50051"
+    assert sessiond.Client("db.example.com").target == "db.example.com:50051"
+    assert sessiond.Client("[::1]:9").target == "[::1]:9"
+    with pytest.raises(ValueError, match="not a URL"):
+        sessiond.Client("https://db.example.com:50051")
+    with pytest.raises(ValueError, match="API key"):
+        sessiond.Client(api_key="a\nb")
+    with pytest.raises(FileNotFoundError):
+        sessiond.Client(tls="/nowhere/ca.pem")
+
+
+def test_delays() -> None:
+    error = errors.ServerDraining("x", retry_after=2.0)
+    retry = _retry.CallRetry(None)
+    for _ in range(_retry.MAX_ATTEMPTS - 1):
+        delay = retry.delay_after(error)
+        assert delay is not None
+        assert 2.0 <= delay <= 2.0 + _retry.MAX_DELAY_S
+    assert retry.delay_after(error) is None
+    assert _retry.CallRetry(1.0).delay_after(error) is None
+    assert _retry.CallRetry(None).delay_after(errors.DeadlineExceeded("x")) is None
+    assert _retry.CallRetry(None).delay_after(errors.InternalError("Received RST_STREAM")) is None
+
+
+def test_a_stream_that_has_delivered_is_given_time_to_restart() -> None:
+    error = errors.ServerUnavailable("x")
+    stream = _retry.StreamRetry(None)
+    stream.progress()
+    # Far more failures than the count allows, but all within a moment.
+    assert all(stream.delay_after(error) is not None for _ in range(10 * _retry.MAX_STREAM_FAILURES))

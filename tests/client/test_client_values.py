@@ -1,0 +1,292 @@
+"""What goes into requests and what answers look like: no server needed."""
+
+import json
+import pickle
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.struct_pb2 import Struct
+from hypothesis import given
+from hypothesis import strategies as st
+from sessiond import InvalidField, Message, NewMessage, SessionInfo, StoredRange
+from sessiond._input import batch_to_proto, to_proto
+from sessiond._structs import MAX_DEPTH, fill_struct, from_struct
+from sessiond._times import from_duration, from_timestamp, to_duration, to_timestamp
+from sessiond.v1 import message_pb2, session_pb2
+from sessiond.v1.session_service_pb2 import CreateSessionRequest
+
+TIMES = st.datetimes(min_value=datetime(1900, 1, 1), max_value=datetime(2200, 1, 1), timezones=st.just(UTC))
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=10,
+)
+
+
+@given(st.dictionaries(st.text(), JSON, max_size=4))
+def test_structs_come_back_as_they_went(value: dict[str, Any]) -> None:
+    struct = Struct()
+    fill_struct(struct, value, "config")
+    assert from_struct(Struct.FromString(struct.SerializeToString())) == value
+
+
+def test_structs_agree_with_protobufs_json() -> None:
+    value = {"a": [1.5, "x", None, True, {}, []], "b": {"c": {"d": 0.25}}}
+    struct = Struct()
+    fill_struct(struct, value, "config")
+    assert MessageToDict(struct) == value
+
+
+def test_whole_numbers_come_back_as_int() -> None:
+    struct = Struct()
+    fill_struct(struct, {"n": 3.0, "big": 1e300}, "config")
+    back = from_struct(struct)
+    assert (type(back["n"]), type(back["big"])) == (int, float)
+
+
+@pytest.mark.parametrize(
+    ("value", "field"),
+    [
+        ({"a": {"b": 2**53 + 1}}, "config.a.b"),
+        ({"a": [0, -(2**53) - 1]}, "config.a[1]"),
+        ({"a": float("nan")}, "config.a"),
+        ({"a": float("-inf")}, "config.a"),
+        ({"a": {1: 2}}, "config.a"),
+        ({"a": {1, 2}}, "config.a"),
+        ({"a": b"x"}, "config.a"),
+        ({"a": datetime.now(UTC)}, "config.a"),
+        ({"a": "\ud800"}, "config.a"),
+        ({"\ud800": 1}, "config"),
+        ([1], "config"),
+    ],
+)
+def test_what_a_struct_cannot_hold_is_refused_by_name(value: Any, field: str) -> None:
+    with pytest.raises(InvalidField) as caught:
+        fill_struct(Struct(), value, "config")
+    assert caught.value.field_violations[0].field == field
+    assert str(caught.value).startswith(f"INVALID_FIELD: {field} ")
+
+
+def nested(depth: int, *, lists: bool = False) -> dict[str, Any]:
+    value: Any = 1
+    for _ in range(depth - 1):
+        value = [value] if lists else {"k": value}
+    return {"k": value}
+
+
+@pytest.mark.parametrize("lists", [False, True])
+def test_depth_is_bounded_where_parsers_stop(lists: bool) -> None:
+    request = CreateSessionRequest()
+    fill_struct(request.session.config, nested(MAX_DEPTH, lists=lists), "config")
+    parsed = CreateSessionRequest.FromString(request.SerializeToString())
+    assert from_struct(parsed.session.config) == nested(MAX_DEPTH, lists=lists)
+    with pytest.raises(InvalidField, match="deeper"):
+        fill_struct(Struct(), nested(MAX_DEPTH + 1, lists=lists), "config")
+
+
+def test_a_structure_that_holds_itself_is_refused() -> None:
+    value: dict[str, Any] = {}
+    value["self"] = value
+    with pytest.raises(InvalidField, match="deeper"):
+        fill_struct(Struct(), value, "config")
+
+
+@given(TIMES)
+def test_times_come_back_as_they_went(time: datetime) -> None:
+    assert from_timestamp(to_timestamp(time, "t")) == time
+
+
+def test_times_need_a_zone() -> None:
+    with pytest.raises(InvalidField, match="created_from has no time zone"):
+        to_timestamp(datetime(2026, 1, 1), "created_from")
+
+
+@pytest.mark.parametrize(("given", "expected"), [(90, 90), (0.5, 0.5), (timedelta(days=2), 172800)])
+def test_durations(given: Any, expected: float) -> None:
+    assert from_duration(to_duration(given, "idle_ttl")).total_seconds() == expected
+
+
+@pytest.mark.parametrize("given", [float("nan"), float("inf"), 1e300])
+def test_durations_that_are_none(given: float) -> None:
+    with pytest.raises(InvalidField, match="idle_ttl"):
+        to_duration(given, "idle_ttl")
+
+
+def read(blob: Any, format: str = "openai", **fields: Any) -> Message:
+    pb = to_proto(blob, format, "m")
+    return Message("s", message_pb2.Message(seq=4, role=message_pb2.ROLE_USER, json=pb.json, format=pb.format, **fields))
+
+
+@pytest.mark.parametrize(
+    ("format", "blob", "text"),
+    [
+        ("openai", {"role": "user", "content": "Hi"}, "Hi"),
+        ("openai", {"role": "assistant", "content": None, "tool_calls": []}, ""),
+        (
+            "openai",
+            {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "image_url"}, {"type": "text", "text": "b"}]},
+            "ab",
+        ),
+        ("openai", {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "out"}]}, "out"),
+        ("openai", {"type": "function_call_output", "call_id": "c", "output": "42"}, "42"),
+        ("openai", {"type": "function_call", "name": "f", "arguments": "{}"}, ""),
+        ("openai", {"role": "user", "content": 5}, ""),
+        ("anthropic", {"role": "user", "content": "Hi"}, "Hi"),
+        ("anthropic", {"role": "assistant", "content": [{"type": "thinking", "thinking": "?"}, {"type": "text", "text": "x"}]}, "x"),
+        ("anthropic", {"role": "user", "content": [{"type": "tool_result", "content": "r"}]}, ""),
+        ("gemini", {"role": "model", "parts": [{"text": "a"}, {"text": "hm", "thought": True}, {"functionCall": {}}, {"text": "b"}]}, "ab"),
+        ("gemini", {"role": "model"}, ""),
+    ],
+)
+def test_the_text_of_a_message(format: str, blob: dict[str, Any], text: str) -> None:
+    message = read(blob, format)
+    assert message.content == message.data.content == message["data"]["content"] == text
+    assert message.blob == blob
+    assert message.format == format
+
+
+def test_a_message_by_attribute_and_by_key() -> None:
+    metadata = Struct()
+    fill_struct(metadata, {"n": 1}, "metadata")
+    created = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
+    message = read({"role": "user", "content": "x"}, create_time=to_timestamp(created, "t"), metadata=metadata, content_bytes=29)
+    assert (message.id, message.seq, message.role, message.type) == ("s/4", 4, "user", "user.message")
+    assert (message["id"], message["seq"], message["role"], message["type"]) == ("s/4", 4, "user", "user.message")
+    assert message["content"] == "x"
+    assert message.created_at == message["created_at"] == created
+    assert message["createdAt"] == "2026-01-02T03:04:05.678901Z"
+    assert message["contentBytes"] == message.content_bytes == 29
+    assert message.metadata == {"n": 1}
+    assert message.parent_seq is None
+    assert message.get("nothing") is None
+    with pytest.raises(KeyError):
+        message["nothing"]
+    assert dict(message)["json"] == message.json
+    assert repr(message) == "Message(id='s/4', role='user', content='x')"
+    assert pickle.loads(pickle.dumps(message)) == message  # noqa: S301
+    json.dumps(message.to_dict())
+
+
+def test_a_message_without_its_content() -> None:
+    message = Message("s", message_pb2.Message(seq=1, role=message_pb2.ROLE_TOOL, format=message_pb2.FORMAT_OPENAI))
+    assert (message.content, message.json, message.blob, message.role) == ("", "", {}, "tool")
+
+
+def test_typed_parts() -> None:
+    part = message_pb2.Part
+    parts = [
+        part(text="a"),
+        part(image=message_pb2.Blob(media_type="image/png", inline=b"\x00")),
+        part(file=message_pb2.Blob(uri="https://x/y", name="y")),
+        part(tool_call=message_pb2.ToolCall(call_id="c", name="f", arguments_json="{}")),
+        part(tool_result=message_pb2.ToolResult(call_id="c", parts=[part(text="r")], is_error=True)),
+        part(reasoning=message_pb2.Reasoning(text="hm", signature=b"\x01")),
+        part(data='{"x":1}'),
+        part(text="b"),
+    ]
+    pb = to_proto(NewMessage(parts=parts, role="assistant", metadata={"k": 1}, parent_seq=3), "openai", "m")
+    assert (pb.role, pb.format, pb.parent_seq) == (message_pb2.ROLE_ASSISTANT, message_pb2.FORMAT_UNSPECIFIED, 3)
+    message = Message("s", pb)
+    assert message.content == "ab"
+    assert message.format is None
+    kinds = [p["type"] for p in message.blob["parts"]]
+    assert kinds == ["text", "image", "file", "tool_call", "tool_result", "reasoning", "data", "text"]
+    assert json.loads(message.json) == message.blob
+    assert json.loads(json.dumps(message.to_dict()))["parts"] == message.blob["parts"]
+
+
+@pytest.mark.parametrize("text", ['{ "content":"ü",  "role" :"user", "n": 1.0e2 }', '{"role":"user"}\n'])
+def test_json_text_stays_as_it_is(text: str) -> None:
+    assert to_proto(text, "openai", "m").json == text
+    assert to_proto(text.encode(), "anthropic", "m").json == text
+    assert to_proto(NewMessage(text, format="gemini"), "openai", "m").format == message_pb2.FORMAT_GEMINI
+
+
+def test_dicts_are_written_compact_and_readable() -> None:
+    assert to_proto({"role": "user", "content": "ü"}, "openai", "m").json == '{"role":"user","content":"ü"}'
+
+
+def test_a_message_that_was_read_is_stored_with_its_exact_content() -> None:
+    pb = message_pb2.Message(
+        seq=9, role=message_pb2.ROLE_USER, json='{ "role":"user"}', format=message_pb2.FORMAT_OPENAI, parent_seq=4, content_bytes=16
+    )
+    again = to_proto(Message("s", pb), "anthropic", "m")
+    assert again == message_pb2.Message(role=pb.role, json=pb.json, format=pb.format)
+    assert to_proto(pb, "anthropic", "m") == pb
+
+
+@pytest.mark.parametrize(
+    ("message", "field"),
+    [
+        ({"role": "user", "content": {1, 2}}, "messages[1].json"),
+        ({"role": "user", "content": float("nan")}, "messages[1].json"),
+        ({"role": "user", "content": "\ud800"}, "messages[1].json"),
+        (b"\xff", "messages[1].json"),
+        (7, "messages[1]"),
+        (NewMessage(), "messages[1]"),
+        (NewMessage({"role": "user"}, parts=[message_pb2.Part(text="x")]), "messages[1]"),
+        (NewMessage(parts=[message_pb2.Part(text="x")], role="king"), "messages[1].role"),
+        (NewMessage({"role": "user"}, metadata={"n": 2**60}), "messages[1].metadata.n"),
+        (NewMessage({"role": "user"}, parent_seq=2**70), "messages[1].parent_seq"),
+        (NewMessage({"role": "user"}, format="cohere"), "format"),
+    ],
+)
+def test_messages_that_cannot_be_sent_are_refused_by_name(message: Any, field: str) -> None:
+    with pytest.raises(InvalidField) as caught:
+        batch_to_proto([{"role": "user"}, message], "openai")
+    assert caught.value.field_violations[0].field == field
+
+
+@pytest.mark.parametrize("single", [{"role": "user"}, '{"role":"user"}', b"{}", NewMessage("{}"), message_pb2.Message()])
+def test_a_single_message_is_not_a_list(single: Any) -> None:
+    with pytest.raises(InvalidField, match="store_message takes a single one"):
+        batch_to_proto(single, "openai")
+
+
+def test_a_session_by_attribute_and_by_key() -> None:
+    created, active = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC)
+    pb = session_pb2.Session(
+        session_id="s",
+        state=session_pb2.SESSION_STATE_DESTROYED,
+        summary="Hello",
+        last_seq=3,
+        message_count=3,
+        create_time=to_timestamp(created, "t"),
+        active_time=to_timestamp(active, "t"),
+        idle_ttl=to_duration(60, "t"),
+        expire_time=to_timestamp(active + timedelta(seconds=60), "t"),
+    )
+    fill_struct(pb.config, {"temperature": 0.5}, "config")
+    info = SessionInfo(pb)
+    assert info.session_id == info["session_id"] == info["sessionId"] == "s"
+    assert info.state == "destroyed"
+    assert info.start_time == info["start_time"] == created
+    assert info["startTime"] == "2026-01-01T00:00:00Z"
+    assert info["modifiedTime"] == "2026-01-02T00:00:00Z"
+    assert (info.idle_ttl, info["idleTtl"], info.never_expires) == (timedelta(seconds=60), 60.0, False)
+    assert info.expires_at == active + timedelta(seconds=60)
+    assert info.get("summary", "none") == "Hello"
+    assert info.config == {"temperature": 0.5}
+    assert json.loads(json.dumps(info.to_dict()))["modified_time"] == "2026-01-02T00:00:00Z"
+    assert pickle.loads(pickle.dumps(info)) == info  # noqa: S301
+    assert "sessionId" in info
+
+
+def test_what_is_empty_gives_way_to_the_default() -> None:
+    info = SessionInfo(session_pb2.Session(session_id="s"))
+    assert info.summary == ""
+    assert info.get("summary", "No summary") == "No summary"
+    assert info.get("expiresAt", "never") == "never"
+    assert info.get("lastSeq", 7) == 0
+    assert info.get("nothing", "x") == "x"
+    assert info.never_expires
+
+
+def test_a_stored_range_iterates_over_its_seqs() -> None:
+    stored = StoredRange(3, 5, datetime.now(UTC))
+    assert list(stored) == [3, 4, 5]
+    assert len(stored) == 3
+    assert 4 in stored
+    assert 6 not in stored

@@ -1,0 +1,160 @@
+"""What all tests share: a real PostgreSQL, a database of its own for each test, servers in this process and in others.
+
+SESSIOND_TEST_DATABASE_URL names a PostgreSQL whose user may create databases; without it the embedded one runs for the length of the tests.
+"""
+
+import os
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import grpc
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from sqlalchemy.engine import URL
+
+from sessiond.v1.admin_service_pb2_grpc import AdminServiceStub
+from sessiond.v1.session_service_pb2_grpc import SessionServiceStub
+from sessiond_server.embedded import EmbeddedPostgres
+from sessiond_server.server import Running, serving
+from sessiond_server.settings import Settings
+from sessiond_server.store import migrate
+
+from .support.processes import ServerProcess
+from .support.wire import Wire
+
+CONVERSATIONS = Path(__file__).parent.parent.parent / "shared" / "data" / "airline_conversations.jsonl.gz"
+
+
+def as_url(conninfo: str) -> str:
+    """A URL of any libpq connection string, since that is what the settings take."""
+    parts = conninfo_to_dict(conninfo)
+    host = str(parts.get("host", ""))
+    query = {"host": host} if host.startswith("/") else {}
+    if query and parts.get("port"):
+        query["port"] = str(parts["port"])
+    return URL.create(
+        "postgresql",
+        username=parts.get("user"),
+        password=parts.get("password"),
+        host=None if query else host or None,
+        port=None if query else int(parts.get("port") or 5432),
+        database=parts.get("dbname"),
+        query=query,
+    ).render_as_string(hide_password=False)
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A connection string of a PostgreSQL in which databases may be made."""
+    if given := os.environ.get("SESSIOND_TEST_DATABASE_URL"):
+        yield given
+        return
+    embedded = EmbeddedPostgres(tmp_path_factory.mktemp("postgres"))
+    embedded.start()
+    try:
+        yield make_conninfo(embedded.database_url, dbname="postgres")
+    finally:
+        embedded.stop()
+
+
+@pytest.fixture(scope="session")
+def template(postgres: str) -> Iterator[str]:
+    """The name of a migrated database, to be copied: a copy takes a tenth of a migration."""
+    name = f"sessiond_template_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        migrate.upgrade(as_url(make_conninfo(postgres, dbname=name)))
+        yield name
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def empty_database_url(postgres: str) -> Iterator[str]:
+    """The URL of a new database without a schema."""
+    yield from _database(postgres, None)
+
+
+@pytest.fixture
+def database_url(postgres: str, template: str) -> Iterator[str]:
+    """The URL of a new database with the schema."""
+    yield from _database(postgres, template)
+
+
+def _database(postgres: str, template: str | None) -> Iterator[str]:
+    name = f"sessiond_test_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        statement = sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name))
+        if template:
+            statement += sql.SQL(" TEMPLATE {}").format(sql.Identifier(template))
+        connection.execute(statement)
+        yield as_url(make_conninfo(postgres, dbname=name))
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def settings() -> Settings:
+    """Settings of servers in this process. The purger rests, unless a test runs it."""
+    return Settings(listen="127.0.0.1:0", purge_interval_s=3600, pool_size=8)
+
+
+@pytest.fixture
+async def server(settings: Settings, database_url: str) -> AsyncIterator[Running]:
+    """A server in this process."""
+    async with serving(settings, database_url) as running:
+        yield running
+
+
+@pytest.fixture
+async def channel(server: Running) -> AsyncIterator[grpc.aio.Channel]:
+    options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}", options=options) as opened:
+        yield opened
+
+
+@pytest.fixture
+def wire(channel: grpc.aio.Channel) -> Wire:
+    """The raw protocol, without the client."""
+    return Wire(SessionServiceStub(channel), AdminServiceStub(channel))
+
+
+@pytest.fixture
+def query(database_url: str) -> Callable[..., list[tuple[object, ...]]]:
+    """Asks the test's database: query("SELECT ...", parameters) -> rows."""
+
+    def ask(statement: str, parameters: object = None) -> list[tuple[object, ...]]:
+        with psycopg.connect(database_url, autocommit=True) as connection:
+            cursor = connection.execute(statement.encode(), parameters)  # type: ignore[arg-type]
+            return cursor.fetchall() if cursor.description else []
+
+    return ask
+
+
+@pytest.fixture
+def start_server(tmp_path: Path) -> Iterator[Callable[..., ServerProcess]]:
+    """Starts `sessiond serve` in a process of its own: start_server("--workers", "2", SESSIOND_DATABASE_URL=...)."""
+    started: list[ServerProcess] = []
+
+    def start(*flags: str, **environment: str) -> ServerProcess:
+        process = ServerProcess(flags, environment, tmp_path / f"server-{len(started)}.log")
+        started.append(process)
+        process.wait_until_ready()
+        return process
+
+    yield start
+    for process in started:
+        process.end()
+
+
+@pytest.fixture(scope="session")
+def conversations() -> list[dict[str, object]]:
+    """The 200 real conversations, where they are at hand."""
+    import gzip
+    import json
+
+    if not CONVERSATIONS.exists():
+        pytest.skip(f"the real conversations are not here ({CONVERSATIONS.name} in shared/data)")
+    with gzip.open(CONVERSATIONS, "rt", encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines]

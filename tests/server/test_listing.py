@@ -1,0 +1,186 @@
+"""ListSessions: order, pages, filters, plans."""
+
+from datetime import UTC, datetime, timedelta
+
+import grpc
+import psycopg
+import pytest
+
+from sessiond.v1.session_pb2 import SESSION_STATE_ACTIVE, SESSION_STATE_DESTROYED, Session
+from sessiond.v1.session_service_pb2 import (
+    SESSION_ORDER_CREATED_ASC,
+    SESSION_ORDER_CREATED_DESC,
+    SESSION_ORDER_ID_ASC,
+    ListSessionsRequest,
+)
+from sessiond_server.service.names import DEFAULT_PROJECT_ID
+from sessiond_server.store.sessions import Listing, list_statement
+
+from ..support.wire import Wire, error_of
+
+
+def ids(sessions: list[Session]) -> list[str]:
+    return [session.session_id for session in sessions]
+
+
+@pytest.fixture
+async def five(wire: Wire) -> Wire:
+    """Sessions a to e, created in this order; then a is appended to."""
+    for i, name in enumerate("abcde"):
+        await wire.create(name, user=f"user-{i % 2}", model="m" if i < 3 else "n", metadata={"i": i, "tags": ["x", name]}, config={"t": 0.5})
+    await wire.store("a", "hello")
+    return wire
+
+
+async def test_the_most_recently_active_comes_first(five: Wire) -> None:
+    assert ids(await five.list()) == list("aedcb")
+    await five.store("c", "x")
+    await five.destroy("d")
+    assert ids(await five.list()) == list("dcaeb")
+
+
+@pytest.mark.parametrize(
+    ("order", "expected"),
+    [(SESSION_ORDER_CREATED_DESC, "edcba"), (SESSION_ORDER_CREATED_ASC, "abcde"), (SESSION_ORDER_ID_ASC, "abcde"), (0, "aedcb")],
+)
+async def test_orders_hold_across_pages(five: Wire, order: int, expected: str) -> None:
+    for page_size in (1, 2, 3, 5, 500, 100_000):
+        assert ids(await five.list(order=order, page_size=page_size)) == list(expected)
+
+
+async def test_rows_carry_times_count_and_summary(five: Wire) -> None:
+    row = (await five.list())[0]
+    assert (row.message_count, row.summary) == (1, "hello")
+    assert row.active_time.ToNanoseconds() > row.create_time.ToNanoseconds()
+    assert row == await five.get("a")
+
+
+@pytest.mark.parametrize(
+    ("filters", "expected"),
+    [
+        ({"user": "user-1"}, "db"),
+        ({"model": "n"}, "ed"),
+        ({"state": SESSION_STATE_ACTIVE}, "aedcb"),
+        ({"state": SESSION_STATE_DESTROYED}, ""),
+        ({"metadata_contains": {"i": 2}}, "c"),
+        ({"metadata_contains": {"tags": ["x"]}}, "aedcb"),
+        ({"metadata_contains": {"tags": ["b"]}}, "b"),
+        ({"metadata_contains": {"none": None}}, ""),
+        ({"config_contains": {"t": 0.5}, "user": "user-0"}, "aec"),
+        ({"session_id_prefix": "b"}, "b"),
+        ({"session_id_prefix": "B"}, ""),
+        ({"created_from": datetime(2100, 1, 1, tzinfo=UTC)}, ""),
+        ({"created_before": datetime(2100, 1, 1, tzinfo=UTC)}, "aedcb"),
+    ],
+)
+async def test_filters(five: Wire, filters: dict[str, object], expected: str) -> None:
+    assert ids(await five.list(**filters)) == list(expected)
+    assert ids(await five.list(page_size=1, **filters)) == list(expected)
+
+
+async def test_time_ranges_include_their_start_and_not_their_end(five: Wire) -> None:
+    created = (await five.get("c")).create_time.ToDatetime(tzinfo=UTC)
+    active = (await five.get("a")).active_time.ToDatetime(tzinfo=UTC)
+    assert ids(await five.list(created_from=created)) == list("aedc")[1:]
+    assert ids(await five.list(created_before=created)) == list("ab")
+    assert ids(await five.list(active_from=active)) == ["a"]
+    assert ids(await five.list(active_before=active)) == list("edcb")
+    assert ids(await five.list(active_before=active + timedelta(microseconds=1))) == list("aedcb")
+
+
+@pytest.mark.parametrize("prefix", ["user-1", "50%", "a_b", "\u00ff", "\U0010ffff", "x\ud7ff"])
+async def test_prefixes_are_literal(wire: Wire, prefix: str) -> None:
+    wanted = [prefix, prefix + "-a", prefix + "\U0010ffff"]
+    for name in [*wanted, prefix[:-1] + "zz", "other", "50x", "axb"]:
+        await wire.create(name, get_or_create=True)
+    assert sorted(ids(await wire.list(session_id_prefix=prefix))) == sorted(wanted)
+
+
+async def test_new_sessions_do_not_disturb_the_pages_behind(five: Wire) -> None:
+    request = ListSessionsRequest(page_size=2)
+    first = await five.sessions.ListSessions(request)
+    await five.create("new")
+    request.page_token = first.next_page_token
+    second = await five.sessions.ListSessions(request)
+    assert ids(list(first.sessions)) + ids(list(second.sessions)) == list("aedc")
+
+
+async def test_tokens_belong_to_their_question(five: Wire) -> None:
+    token = (await five.sessions.ListSessions(ListSessionsRequest(page_size=2))).next_page_token
+    for fields in ({"user": "user-1"}, {"order": SESSION_ORDER_ID_ASC}, {"page_token": "rubbish"}, {"page_token": "WzEsMl0"}):
+        error = await error_of(five.sessions.ListSessions(ListSessionsRequest(**({"page_token": token} | fields))))
+        assert (error.code, error.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_PAGE_TOKEN")
+    # The size of a page may change from page to page.
+    rest = await five.sessions.ListSessions(ListSessionsRequest(page_token=token, page_size=10))
+    assert ids(list(rest.sessions)) == list("dcb")
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"page_size": -1}, "page_size"),
+        ({"state": 9}, "state"),
+        ({"order": 9}, "order"),
+        ({"session_id_prefix": "x" * 300}, "session_id_prefix"),
+        ({"session_id_prefix": "a\0"}, "session_id_prefix"),
+        ({"user": "\0"}, "user"),
+        ({"model": "\0"}, "model"),
+    ],
+)
+async def test_wrong_requests_name_the_field(wire: Wire, fields: dict[str, object], field: str) -> None:
+    error = await error_of(wire.sessions.ListSessions(ListSessionsRequest(**fields)))  # type: ignore[arg-type]
+    assert (error.reason, list(error.fields)) == ("INVALID_FIELD", [field])
+
+
+async def test_times_out_of_range_name_the_field(wire: Wire) -> None:
+    request = ListSessionsRequest()
+    request.active_from.seconds = 2**62
+    assert list((await error_of(wire.sessions.ListSessions(request))).fields) == ["active_from"]
+
+
+@pytest.mark.parametrize(
+    ("listing", "index"),
+    [
+        ({"order": "active_desc"}, "sessions_activity_idx"),
+        ({"order": "active_desc", "user_name": "user-7"}, "sessions_user_idx"),
+        ({"order": "created_desc"}, "sessions_created_idx"),
+        ({"order": "created_asc"}, "sessions_created_idx"),
+        ({"order": "id_asc"}, "sessions_project_id_session_id_key"),
+        ({"order": "id_asc", "session_id_prefix": "s-199"}, "sessions_project_id_session_id_key"),
+        ({"order": "active_desc", "metadata_contains": {"n": 77}}, "sessions_metadata_idx"),
+    ],
+)
+def test_pages_are_read_from_an_index(seeded_url: str, listing: dict[str, object], index: str) -> None:
+    from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+
+    statement = list_statement(Listing(project_id=DEFAULT_PROJECT_ID, limit=51, **listing))  # type: ignore[arg-type]
+    compiled = statement.compile(dialect=PGDialect_psycopg())
+    with psycopg.connect(seeded_url) as connection:
+        [[plan]] = connection.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {compiled}".encode(), compiled.params).fetchall()
+    nodes = list(_nodes(plan[0]["Plan"]))
+    assert index in {node.get("Index Name") for node in nodes}
+    looked_at = max(node["Actual Rows"] * node["Actual Loops"] for node in nodes)
+    assert looked_at <= 1100  # a minute's sessions at the most (1,000 here), of 20,000
+
+
+def _nodes(plan: dict[str, object]):  # type: ignore[no-untyped-def]
+    yield plan
+    for child in plan.get("Plans", []):  # type: ignore[attr-defined]
+        yield from _nodes(child)
+
+
+@pytest.fixture
+def seeded_url(database_url: str) -> str:
+    """20,000 sessions over 20 minutes."""
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(
+            """
+            INSERT INTO sessions (key, project_id, session_id, log, state, user_name, metadata, created_at, active_at, active_minute, used_at)
+            SELECT gen_random_uuid(), %s, 's-' || i, gen_random_uuid(), 1, 'user-' || i %% 1000, jsonb_build_object('n', i %% 5000),
+                t, t, extract(epoch FROM t)::bigint / 60, t
+            FROM generate_series(1, 20000) AS i, LATERAL (SELECT now() - i * interval '60 ms' AS t) AS times
+            """,
+            [DEFAULT_PROJECT_ID],
+        )
+        connection.execute("VACUUM ANALYZE sessions")
+    return database_url

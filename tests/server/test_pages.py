@@ -1,0 +1,88 @@
+"""The splice of stored bodies gives what the generated code would; the page cache keeps to its room."""
+
+import uuid
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sessiond.v1.message_pb2 import Message
+from sessiond.v1.session_service_pb2 import GetMessagesResponse
+from sessiond_server.service.pages import (
+    SECONDS_1970_TO_2000,
+    EncodedPage,
+    PageCache,
+    PageKey,
+    assigned,
+    encode_basic_page,
+    encode_page,
+    response_tail,
+    varint,
+)
+
+seqs = st.one_of(st.integers(1, 200), st.integers(16_300, 16_500), st.integers(1, 2**62))
+times = st.integers(0, 3 * 10**15)
+
+
+def typed(seq: int, created_us: int, message: Message) -> Message:
+    made = Message()
+    made.CopyFrom(message)
+    made.seq = seq
+    made.create_time.seconds = created_us // 1_000_000 + SECONDS_1970_TO_2000
+    made.create_time.nanos = created_us % 1_000_000 * 1000
+    return made
+
+
+@st.composite
+def messages(draw: st.DrawFn) -> Message:
+    message = Message(role=draw(st.integers(1, 5)), parent_seq=draw(st.integers(0, 2**40)), content_bytes=draw(st.integers(0, 2**31 - 1)))  # type: ignore[arg-type]
+    if draw(st.booleans()):
+        message.format = draw(st.integers(1, 3))  # type: ignore[assignment]
+        message.json = draw(st.text(max_size=300)) * draw(st.integers(0, 80))
+    else:
+        message.parts.parts.add(text=draw(st.text(max_size=50)))
+    if draw(st.booleans()):
+        message.metadata["k"] = draw(st.text(max_size=10))
+    return message
+
+
+@given(st.lists(st.tuples(seqs, times, messages()), min_size=1, max_size=8), st.text(st.characters(codec="ascii"), max_size=40), seqs)
+def test_spliced_is_the_same_as_typed(rows: list[tuple[int, int, Message]], token: str, through: int) -> None:
+    page = encode_page([(seq, created, message.SerializeToString()) for seq, created, message in rows])
+    response = GetMessagesResponse.FromString(page.encoded + response_tail(token, through))
+    expected = GetMessagesResponse(
+        messages=[typed(seq, created, message) for seq, created, message in rows], resume_token=token, through_seq=through
+    )
+    assert response == expected
+    assert response.ByteSize() == len(page.encoded) + len(response_tail(token, through))
+    assert (page.count, page.last_seq) == (len(rows), rows[-1][0])
+    for seq, created, message in rows:
+        assert Message.FromString(assigned(seq, created) + message.SerializeToString()) == typed(seq, created, message)
+
+
+@given(st.lists(st.tuples(seqs, times, st.integers(1, 5), st.integers(0, 3), st.integers(0, 2**31 - 1)), min_size=1, max_size=8))
+def test_basic_pages_too(rows: list[tuple[int, int, int, int, int]]) -> None:
+    response = GetMessagesResponse.FromString(encode_basic_page(rows).encoded)
+    assert list(response.messages) == [
+        typed(seq, created, Message(role=role, format=format_, content_bytes=size))  # type: ignore[arg-type]
+        for seq, created, role, format_, size in rows
+    ]
+
+
+@given(st.integers(0, 2**63 - 1))
+def test_varints(value: int) -> None:
+    assert Message.FromString(b"\x08" + varint(value)).seq == value
+
+
+def test_the_cache_keeps_to_its_room() -> None:
+    cache = PageCache(10_000)
+    log = uuid.uuid4()
+    keys = [PageKey(log, log, i, 10, 10) for i in range(30)]
+    for key in keys:
+        cache.put(key, EncodedPage(b"x" * 1000, 1, 1))
+        cache.get(keys[0])
+        assert cache.bytes <= 10_000
+    assert cache.get(keys[0])  # used all the time
+    assert not cache.get(keys[1])
+    assert cache.get(keys[29])
+    cache.put(PageKey(log, log, 99, 10, 10), EncodedPage(b"x" * 5000, 1, 1))
+    assert not cache.get(PageKey(log, log, 99, 10, 10))  # one page does not push out all others

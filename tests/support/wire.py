@@ -1,0 +1,154 @@
+"""The protocol without the client: short names for raw calls, and errors taken apart."""
+
+import json
+from collections.abc import AsyncIterable, Awaitable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
+from google.rpc.status_pb2 import Status
+
+from sessiond.v1.message_pb2 import FORMAT_OPENAI, Message
+from sessiond.v1.session_pb2 import Session
+from sessiond.v1.session_service_pb2 import (
+    CreateSessionRequest,
+    DeleteSessionRequest,
+    DestroySessionRequest,
+    GetMessageRequest,
+    GetMessagesRequest,
+    GetMessagesResponse,
+    GetSessionRequest,
+    ImportMessagesRequest,
+    ListSessionsRequest,
+    ResumeSessionRequest,
+    StoreMessagesRequest,
+    StoreMessagesResponse,
+)
+
+
+@dataclass(frozen=True)
+class WireError:
+    """An error as it came."""
+
+    code: grpc.StatusCode
+    text: str
+    reason: str
+    metadata: dict[str, str]
+    fields: dict[str, str]
+    retry_s: float | None
+
+
+def openai(content: str, role: str = "user") -> Message:
+    """A message to store."""
+    return Message(format=FORMAT_OPENAI, json=json.dumps({"role": role, "content": content}))
+
+
+async def error_of(call: Awaitable[Any] | AsyncIterable[Any]) -> WireError:
+    """The error that a call ends with. Fails the test where it does not."""
+    try:
+        if isinstance(call, AsyncIterable):
+            async for _ in call:
+                pass
+        else:
+            await call
+    except grpc.aio.AioRpcError as e:
+        return taken_apart(e)
+    raise AssertionError("the call was expected to fail")
+
+
+def taken_apart(error: grpc.aio.AioRpcError) -> WireError:
+    status, info, bad, retry = Status(), ErrorInfo(), BadRequest(), RetryInfo()
+    for key, value in error.trailing_metadata() or ():
+        if key == "grpc-status-details-bin":
+            status.ParseFromString(value)
+    for detail in status.details:
+        for message in (info, bad, retry):
+            if detail.Is(message.DESCRIPTOR):
+                detail.Unpack(message)
+    if status.code:
+        assert status.code == error.code().value[0]
+        assert status.message == error.details()
+    return WireError(
+        error.code(),
+        error.details() or "",
+        info.reason,
+        dict(info.metadata),
+        {violation.field: violation.description for violation in bad.field_violations},
+        retry.retry_delay.ToMilliseconds() / 1000 if retry.HasField("retry_delay") else None,
+    )
+
+
+class Wire:
+    """Raw calls by short names."""
+
+    def __init__(self, sessions: Any, admin: Any) -> None:
+        self.sessions = sessions
+        self.admin = admin
+
+    async def create(self, session_id: str = "", **fields: Any) -> Session:
+        request = CreateSessionRequest(
+            session=Session(session_id=session_id),
+            get_or_create=fields.pop("get_or_create", False),
+            request_id=fields.pop("request_id", ""),
+        )
+        for name in ("metadata", "config"):
+            if name in fields:
+                getattr(request.session, name).update(fields.pop(name))
+        if "idle_ttl_s" in fields:
+            request.session.idle_ttl.FromMilliseconds(int(fields.pop("idle_ttl_s") * 1000))
+        for name, value in fields.items():
+            setattr(request.session, name, value)
+        return await self.sessions.CreateSession(request)
+
+    async def get(self, session_id: str) -> Session:
+        return await self.sessions.GetSession(GetSessionRequest(session_id=session_id))
+
+    async def destroy(self, session_id: str) -> Session:
+        return await self.sessions.DestroySession(DestroySessionRequest(session_id=session_id))
+
+    async def resume(self, session_id: str) -> Session:
+        return await self.sessions.ResumeSession(ResumeSessionRequest(session_id=session_id))
+
+    async def delete(self, session_id: str, **fields: Any) -> None:
+        await self.sessions.DeleteSession(DeleteSessionRequest(session_id=session_id, **fields))
+
+    async def store(self, session_id: str, *messages: Message | str, **fields: Any) -> StoreMessagesResponse:
+        encoded = [openai(message) if isinstance(message, str) else message for message in messages]
+        return await self.sessions.StoreMessages(StoreMessagesRequest(session_id=session_id, messages=encoded, **fields))
+
+    async def import_(self, session_id: str, pieces: Iterable[list[Message]], **fields: Any) -> Any:
+        async def requests() -> Any:
+            first = True
+            for piece in pieces:
+                yield ImportMessagesRequest(session_id=session_id if first else "", messages=piece, **(fields if first else {}))
+                first = False
+
+        return await self.sessions.ImportMessages(requests())
+
+    async def batches(self, session_id: str, **fields: Any) -> list[GetMessagesResponse]:
+        call = self.sessions.GetMessages(GetMessagesRequest(session_id=session_id, **fields))
+        return [batch async for batch in call]
+
+    async def read(self, session_id: str, **fields: Any) -> list[Message]:
+        return [message for batch in await self.batches(session_id, **fields) for message in batch.messages]
+
+    async def message(self, session_id: str, seq: int) -> Message:
+        return await self.sessions.GetMessage(GetMessageRequest(session_id=session_id, seq=seq))
+
+    async def list(self, **fields: Any) -> list[Session]:
+        """All pages."""
+        contains = {name: fields.pop(name) for name in ("metadata_contains", "config_contains") if name in fields}
+        times = {name: fields.pop(name) for name in list(fields) if name.endswith(("_from", "_before"))}
+        request = ListSessionsRequest(**fields)
+        for name, value in contains.items():
+            getattr(request, name).update(value)
+        for name, value in times.items():
+            getattr(request, name).FromDatetime(value)
+        sessions: list[Session] = []
+        while True:
+            page = await self.sessions.ListSessions(request)
+            sessions += page.sessions
+            if not page.next_page_token:
+                return sessions
+            request.page_token = page.next_page_token
