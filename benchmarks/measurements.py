@@ -4,6 +4,7 @@ import asyncio
 import gc
 import json
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -207,23 +208,10 @@ class Bench:
 
     async def _peak_memory(self, name: str, session_id: str, level: str) -> float:
         """By how much a process that only reads the session grows. Unit: MiB."""
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            str(Path(__file__).with_name("peak_memory.py")),
-            name,
-            self._addresses[name],
-            session_id,
-            level,
-            stdout=asyncio.subprocess.PIPE,
-        )
-        try:
-            out, _ = await asyncio.wait_for(process.communicate(), MEMORY_TIMEOUT_S)
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-        assert process.returncode == 0, f"peak_memory.py failed for {name}"
-        return float(out)
+        program = str(Path(__file__).with_name("peak_memory.py"))
+        command = [sys.executable, program, name, self._addresses[name], session_id, level]
+        done = await asyncio.to_thread(subprocess.run, command, stdout=subprocess.PIPE, timeout=MEMORY_TIMEOUT_S, check=True)
+        return float(done.stdout)
 
     async def _new_session(self, subject: Subject) -> str:
         session_id = f"session-{next(self._numbers)}"

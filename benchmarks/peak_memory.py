@@ -13,7 +13,6 @@ from typing import Any
 
 import uvloop
 from sessiond import AsyncClient
-
 from subjects import Floor, OpenAIAgents, Sessiond, Subject
 
 KINDS: dict[str, Callable[[str], Subject]] = {"sessiond": Sessiond, "openai-agents": OpenAIAgents, "floor": Floor}

@@ -17,10 +17,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import uvloop
-
 import chart
 import report
+import sessiond
+import uvloop
 from database import Databases, databases
 from measurements import AGENTS, CACHED, FLOOR, FLOOR_COPY, SESSIOND, UNCACHED, Bench, Sizes
 from series import Results
@@ -29,7 +29,7 @@ from subjects import POOL_SIZE, Floor, FloorCopy, OpenAIAgents, Sessiond, Subjec
 from workload import messages
 
 PARTS = ("append", "batch", "load", "flat", "read")
-PACKAGES = ("sessiond", "grpcio", "protobuf", "psycopg", "openai-agents", "sqlalchemy", "asyncpg", "uvloop")
+PACKAGES = ("grpcio", "protobuf", "psycopg", "openai-agents", "sqlalchemy", "asyncpg", "uvloop")
 TIMEOUT_S = 3600
 SERVERS: Mapping[str, Mapping[str, str]] = {
     SESSIOND: {},
@@ -98,7 +98,7 @@ def _facts(made: Databases) -> dict[str, Any]:
         "python": platform.python_version(),
         "postgresql": made.facts,
         "pool_size": POOL_SIZE,
-        "packages": {name: version(name) for name in PACKAGES},
+        "packages": {"sessiond": sessiond.__version__} | {name: version(name) for name in PACKAGES},
     }
 
 

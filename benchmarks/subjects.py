@@ -11,7 +11,6 @@ from agents import TResponseInputItem
 from agents.extensions.memory import SQLAlchemySession
 from sessiond import AsyncClient
 from sqlalchemy.ext.asyncio import create_async_engine
-
 from workload import Message
 
 POOL_SIZE = 16  # sessiond's default, and the same for the peers

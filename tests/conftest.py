@@ -4,8 +4,10 @@ SESSIOND_TEST_DATABASE_URL names a PostgreSQL whose user may create databases; w
 """
 
 import os
+import tempfile
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import grpc
@@ -47,17 +49,32 @@ def as_url(conninfo: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres() -> Iterator[str]:
     """A connection string of a PostgreSQL in which databases may be made."""
     if given := os.environ.get("SESSIOND_TEST_DATABASE_URL"):
         yield given
         return
-    embedded = EmbeddedPostgres(tmp_path_factory.mktemp("postgres"))
-    embedded.start()
-    try:
-        yield make_conninfo(embedded.database_url, dbname="postgres")
-    finally:
-        embedded.stop()
+    with _scratch() as directory:
+        embedded = EmbeddedPostgres(directory)
+        embedded.start()
+        try:
+            yield make_conninfo(embedded.database_url, dbname="postgres")
+        finally:
+            embedded.stop()
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    """A directory that other users may pass through. pytest's own are closed again by each new run: as root, the database would lose its data."""
+    with tempfile.TemporaryDirectory(prefix="sessiond-test-", ignore_cleanup_errors=True) as directory:
+        yield Path(directory)
+
+
+@pytest.fixture
+def data_dir() -> Iterator[Path]:
+    """A data directory for an embedded PostgreSQL."""
+    with _scratch() as directory:
+        yield directory
 
 
 @pytest.fixture(scope="session")

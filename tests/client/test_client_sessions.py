@@ -1,5 +1,6 @@
 """The calls of client.sessions, of handles and of client.admin: what they ask for, and what they answer."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
@@ -225,6 +226,21 @@ async def test_an_import_that_the_server_ends_early_tells_why(colour, server, cl
     source = ({"role": "user", "content": "x" * 50_000} for _ in range(1000))
     with pytest.raises(errors.SessionDestroyed):
         await colour.call(client.sessions.import_messages, "s", source)
+
+
+async def test_closing_ends_an_import(colour, server, client) -> None:
+    arrived = asyncio.Event()
+
+    async def never(requests: Any, context: Any) -> Any:
+        arrived.set()
+        await asyncio.Event().wait()
+
+    server.on("ImportMessages", never)
+    importing = asyncio.ensure_future(colour.call(client.sessions.import_messages, "s", [{"role": "user"}]))
+    await arrived.wait()
+    await colour.call(client.stop)
+    with pytest.raises(errors.ClientClosed):
+        await importing
 
 
 async def test_a_list_is_imported_again_with_the_same_request_id(colour, server, client, impatient) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import grpc
 
-from sessiond._async._wire import FAULTS, AsyncStubs, Metadata, is_cancelled, sleep, upload
+from sessiond._async._wire import FAULTS, AsyncStubs, Metadata, is_cancelled, sleep
 from sessiond._retry import CallRetry
 from sessiond._settings import Settings
 from sessiond._status import error_of
@@ -93,7 +93,7 @@ class AsyncConnection:
         retry = CallRetry(timeout)
         while True:
             try:
-                return await upload(method, requests(), timeout=retry.deadline.remaining(), metadata=self.metadata)
+                return await self.stubs.upload(method, requests(), timeout=retry.deadline.remaining(), metadata=self.metadata)
             except FAULTS as fault:
                 error = self.error_of(fault)
                 delay = retry.delay_after(error) if is_repeatable else None

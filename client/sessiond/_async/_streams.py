@@ -24,7 +24,9 @@ async def message_batches(
     ask.CopyFrom(request)
     retry = StreamRetry(timeout)
     while True:
-        call = connection.stubs.sessions.GetMessages(ask, timeout=retry.deadline.remaining(), metadata=connection.metadata)
+        stubs = connection.stubs
+        call = stubs.sessions.GetMessages(ask, timeout=retry.deadline.remaining(), metadata=connection.metadata)
+        stubs.watch(call)
         try:
             async for response in call:
                 retry.progress()

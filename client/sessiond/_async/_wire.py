@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
 from typing import TYPE_CHECKING, TypeVar
+from weakref import WeakSet
 
 import grpc
 from grpc import aio
@@ -52,10 +53,44 @@ class AsyncStubs:
             self._channel = aio.insecure_channel(settings.target, settings.options)
         self.sessions = SessionServiceStub(self._channel)
         self.admin = AdminServiceStub(self._channel)
+        self._streams: WeakSet[aio.Call] = WeakSet()
 
     async def close(self) -> None:
         """Ends what runs on the channel, and closes it."""
+        # A closing channel does not find every stream that somebody waits for (grpcio 1.75), and would leave the waiter waiting.
+        for stream in list(self._streams):
+            stream.cancel()
         await self._channel.close()
+
+    def watch(self, stream: aio.Call) -> None:
+        """Have close() end this stream."""
+        self._streams.add(stream)
+
+    async def upload(
+        self,
+        method: UploadMethod[_Request, _Response],
+        requests: AsyncGenerator[_Request, None],
+        *,
+        timeout: float | None,
+        metadata: Metadata,
+    ) -> _Response:
+        """Send a stream of requests and wait for the answer."""
+        call = method(timeout=timeout, metadata=metadata)
+        self.watch(call)
+        try:
+            async for request in requests:
+                try:
+                    await call.write(request)
+                except (grpc.RpcError, asyncio.InvalidStateError):
+                    # The server has ended the call before the stream was complete. Why, only the answer knows: a failed write says no
+                    # more than "internal error".
+                    break
+            else:
+                await call.done_writing()
+            return await call
+        finally:
+            call.cancel()
+            await requests.aclose()
 
 
 def is_cancelled() -> bool:
@@ -72,28 +107,3 @@ async def each(source: Source[_Item]) -> AsyncIterator[_Item]:
     else:
         for item in source:
             yield item
-
-
-async def upload(
-    method: UploadMethod[_Request, _Response],
-    requests: AsyncGenerator[_Request, None],
-    *,
-    timeout: float | None,
-    metadata: Metadata,
-) -> _Response:
-    """Send a stream of requests and wait for the answer."""
-    call = method(timeout=timeout, metadata=metadata)
-    try:
-        async for request in requests:
-            try:
-                await call.write(request)
-            except (grpc.RpcError, asyncio.InvalidStateError):
-                # The server has ended the call before the stream was complete. Why, only the answer knows: a failed write says no more
-                # than "internal error".
-                break
-        else:
-            await call.done_writing()
-        return await call
-    finally:
-        call.cancel()
-        await requests.aclose()

@@ -11,7 +11,7 @@ import grpc
 from sessiond._retry import CallRetry
 from sessiond._settings import Settings
 from sessiond._status import error_of
-from sessiond._sync._wire import FAULTS, Metadata, Stubs, is_cancelled, sleep, upload
+from sessiond._sync._wire import FAULTS, Metadata, Stubs, is_cancelled, sleep
 from sessiond.errors import ClientClosed, SessiondError
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class Connection:
         retry = CallRetry(timeout)
         while True:
             try:
-                return upload(method, requests(), timeout=retry.deadline.remaining(), metadata=self.metadata)
+                return self.stubs.upload(method, requests(), timeout=retry.deadline.remaining(), metadata=self.metadata)
             except FAULTS as fault:
                 error = self.error_of(fault)
                 delay = retry.delay_after(error) if is_repeatable else None

@@ -23,7 +23,9 @@ def message_batches(connection: Connection, request: GetMessagesRequest, timeout
     ask.CopyFrom(request)
     retry = StreamRetry(timeout)
     while True:
-        call = connection.stubs.sessions.GetMessages(ask, timeout=retry.deadline.remaining(), metadata=connection.metadata)
+        stubs = connection.stubs
+        call = stubs.sessions.GetMessages(ask, timeout=retry.deadline.remaining(), metadata=connection.metadata)
+        stubs.watch(call)
         try:
             for response in call:
                 retry.progress()

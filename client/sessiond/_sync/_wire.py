@@ -53,6 +53,28 @@ class Stubs:
         """Ends what runs on the channel, and closes it."""
         self._channel.close()
 
+    def watch(self, stream: grpc.Call) -> None:
+        """Nothing to do: a closing channel ends its streams."""
+
+    def upload(
+        self,
+        method: UploadMethod[_Request, _Response],
+        requests: Generator[_Request, None, None],
+        *,
+        timeout: float | None,
+        metadata: Metadata,
+    ) -> _Response:
+        """Send a stream of requests and wait for the answer."""
+        call = method.future(requests, timeout=timeout, metadata=metadata)
+        try:
+            return call.result()
+        except grpc.FutureCancelledError:
+            # The future hides the status of a cancelled call; the call itself has it, and is an RpcError.
+            raise cast("grpc.RpcError", call) from None
+        finally:
+            # Also where the waiting is interrupted: gRPC would go on sending in its own thread.
+            call.cancel()
+
 
 def is_cancelled() -> bool:
     """Whether the running task itself is asked to stop: threads never are."""
@@ -62,22 +84,3 @@ def is_cancelled() -> bool:
 def each(source: Source[_Item]) -> Iterator[_Item]:
     """The items of an iterable."""
     return iter(source)
-
-
-def upload(
-    method: UploadMethod[_Request, _Response],
-    requests: Generator[_Request, None, None],
-    *,
-    timeout: float | None,
-    metadata: Metadata,
-) -> _Response:
-    """Send a stream of requests and wait for the answer."""
-    call = method.future(requests, timeout=timeout, metadata=metadata)
-    try:
-        return call.result()
-    except grpc.FutureCancelledError:
-        # The future hides the status of a cancelled call; the call itself has it, and is an RpcError.
-        raise cast("grpc.RpcError", call) from None
-    finally:
-        # Also where the waiting is interrupted: gRPC would go on sending in its own thread.
-        call.cancel()
