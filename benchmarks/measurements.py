@@ -25,10 +25,12 @@ CACHED = "sessiond, all in the page cache"
 AGENTS = "openai-agents"
 FLOOR = "floor"
 FLOOR_COPY = "floor, COPY"
+FLOOR_JSONB = "floor, jsonb"
 
 WRITERS = (SESSIOND, AGENTS, FLOOR)
-LOADERS = (SESSIOND, AGENTS, FLOOR, FLOOR_COPY)
-READERS = (SESSIOND, UNCACHED, CACHED, AGENTS, FLOOR)
+BATCHERS = (*WRITERS, FLOOR_JSONB)
+LOADERS = (*BATCHERS, FLOOR_COPY)
+READERS = (SESSIOND, UNCACHED, CACHED, AGENTS, FLOOR, FLOOR_JSONB)
 
 WARM_UP_APPENDS = 30
 PERCENTILES = (50, 95, 99)
@@ -78,7 +80,7 @@ class Bench:
     """One run: the subjects, the messages, and what was measured so far.
 
     Args:
-        subjects: opened, by name: READERS and FLOOR_COPY.
+        subjects: opened, by name: those of READERS and LOADERS.
         addresses: of SESSIOND, AGENTS and FLOOR, for processes that open them anew.
     """
 
@@ -107,7 +109,7 @@ class Bench:
         """Batches, one after the other into a new session."""
         size, total = self._sizes.batch, self._sizes.batch * self._sizes.batches
         batches = [self._messages[start : start + size] for start in range(0, total, size)]
-        for name, subject in self._turns(WRITERS, self._sizes.rounds):
+        for name, subject in self._turns(BATCHERS, self._sizes.rounds):
             session_id = await self._new_session(subject)
             await subject.append_batch(session_id, batches[0])
 
@@ -148,7 +150,7 @@ class Bench:
         """Full reads of a short and a long session, and what of it the memory of the reading process sees."""
         session_ids: dict[tuple[str, int], str] = {}
         for length in (self._sizes.short, self._sizes.long):
-            for name in (SESSIOND, AGENTS, FLOOR):
+            for name in (SESSIOND, AGENTS, FLOOR, FLOOR_JSONB):
                 session_id = session_ids[name, length] = await self._new_session(self._subjects[name])
                 await self._subjects[name].load(session_id, self._messages[:length])
             for name in (UNCACHED, CACHED):

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from measurements import AGENTS, CACHED, FLOOR, FLOOR_COPY, SESSIOND, UNCACHED, Sizes
+from measurements import AGENTS, CACHED, FLOOR, FLOOR_COPY, FLOOR_JSONB, SESSIOND, UNCACHED, Sizes
 from series import Results, Series
 
 FLAT = 1.15  # latency in a long session may be this many times that in an empty one, and the other way round
@@ -45,7 +45,9 @@ def rows(sizes: Sizes) -> Iterator[Row]:
     yield row("append p50, empty session", "append to an empty session")
     yield row(f"append p50, session of {sizes.long:,}", "append to a long session")
     yield row(f"batches of {sizes.batch:,}", "batches")
+    yield Row("  floor with jsonb instead", "batches", floor=("batches", FLOOR_JSONB))
     yield row(f"import of {sizes.long:,}", "load")
+    yield Row("  floor with jsonb instead", "load", floor=("load", FLOOR_JSONB))
     yield Row("  floor by COPY instead", "load", floor=("load", FLOOR_COPY))
     for label, length in (("short", sizes.short), ("long", sizes.long)):
         for level in ("texts", "dicts"):
@@ -53,6 +55,7 @@ def rows(sizes: Sizes) -> Iterator[Row]:
             yield row(f"read {length:,} as {level}", measurement)
             yield row("  page cache off", measurement, UNCACHED)
             yield row("  all in the page cache", measurement, CACHED)
+            yield Row("  floor with jsonb instead", measurement, floor=(measurement, FLOOR_JSONB))
     yield row(f"first message of {sizes.long:,}", "first message")
     yield row("  page cache off", "first message", UNCACHED)
     for level in ("texts", "dicts"):
@@ -113,10 +116,13 @@ def targets(results: Results, sizes: Sizes) -> list[Target]:
     add(f"read {sizes.long:,}: texts, the floor's texts", texts, (texts, FLOOR), 1.3)
     add("  page cache off", texts, (texts, FLOOR), None, UNCACHED)
     add("  all in the page cache", texts, (texts, FLOOR), None, CACHED)
+    add("  the floor with jsonb", texts, (texts, FLOOR_JSONB), None)
     add("  dicts, the floor's dicts", dicts, (dicts, FLOOR), None)
     add("  dicts, page cache off", dicts, (dicts, FLOOR), None, UNCACHED)
     add(f"StoreMessages in batches of {sizes.batch:,}, the floor's batches", "batches", ("batches", FLOOR), 0.7)
+    add("  the floor with jsonb", "batches", ("batches", FLOOR_JSONB), None)
     add(f"ImportMessages of {sizes.long:,}, the floor's batches", "load", ("load", FLOOR), 1)
+    add("  the floor with jsonb", "load", ("load", FLOOR_JSONB), None)
     add("  the floor's COPY", "load", ("load", FLOOR_COPY), None)
     add(f"appends to {sizes.sessions} sessions at once, openai-agents", "concurrent appends", ("concurrent appends", AGENTS), 4)
     flat = results.ratio("append to an empty session", SESSIOND, ("append to a long session", SESSIOND))

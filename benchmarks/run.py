@@ -22,10 +22,10 @@ import report
 import sessiond
 import uvloop
 from database import Databases, databases
-from measurements import AGENTS, CACHED, FLOOR, FLOOR_COPY, SESSIOND, UNCACHED, Bench, Sizes
+from measurements import AGENTS, CACHED, FLOOR, FLOOR_COPY, FLOOR_JSONB, SESSIOND, UNCACHED, Bench, Sizes
 from series import Results
 from serving import ServerError, migrate, serve
-from subjects import POOL_SIZE, Floor, FloorCopy, OpenAIAgents, Sessiond, Subject
+from subjects import POOL_SIZE, Floor, FloorCopy, FloorJsonb, OpenAIAgents, Sessiond, Subject
 from workload import messages
 
 PARTS = ("append", "batch", "load", "flat", "read")
@@ -73,7 +73,8 @@ def main() -> int:
 
 async def _measure(made: Databases, targets: Mapping[str, str], sizes: Sizes, parts: tuple[str, ...]) -> Results:
     subjects: dict[str, Subject] = {name: Sessiond(target) for name, target in targets.items()}
-    subjects |= {AGENTS: OpenAIAgents(made.peers_url), FLOOR: Floor(made.peers_url), FLOOR_COPY: FloorCopy(made.peers_url)}
+    subjects |= {AGENTS: OpenAIAgents(made.peers_url)}
+    subjects |= {FLOOR: Floor(made.peers_url), FLOOR_COPY: FloorCopy(made.peers_url), FLOOR_JSONB: FloorJsonb(made.peers_url)}
     addresses = {SESSIOND: targets[SESSIOND], AGENTS: made.peers_url, FLOOR: made.peers_url}
     stored = messages(max(sizes.long, sizes.batch * sizes.batches))
     gc.freeze()  # the messages are the benchmark's, not a subject's: the collector need not walk over them for anybody

@@ -136,18 +136,23 @@ class Floor:
     no session exists, nothing expires, no call can be repeated safely.
     """
 
-    TABLE = """
-        CREATE TABLE IF NOT EXISTS messages (
-            session_id text, seq bigint, body json NOT NULL, created_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (session_id, seq)
-        )"""
-    APPEND = "INSERT INTO messages (session_id, seq, body) VALUES ($1, $2, $3)"
-    BATCH = "INSERT INTO messages (session_id, seq, body) SELECT $1, $2 + n, body FROM unnest($3::json[]) WITH ORDINALITY AS u(body, n)"
-    READ = "SELECT seq, body, created_at FROM messages WHERE session_id = $1 ORDER BY seq"
+    BODY_TYPE = "json"  # keeps the text as it came, as sessiond does
 
     def __init__(self, url: str) -> None:
         self._url = url
         self._pool: asyncpg.Pool | None = None
         self._last_seq: dict[str, int] = {}
+        self._table = f"messages_{self.BODY_TYPE}"
+        self._create = f"""
+            CREATE TABLE IF NOT EXISTS {self._table} (
+                session_id text, seq bigint, body {self.BODY_TYPE} NOT NULL, created_at timestamptz NOT NULL DEFAULT now(),
+                PRIMARY KEY (session_id, seq)
+            )"""
+        self._append = f"INSERT INTO {self._table} (session_id, seq, body) VALUES ($1, $2, $3)"
+        self._batch = f"""
+            INSERT INTO {self._table} (session_id, seq, body)
+            SELECT $1, $2 + n, body FROM unnest($3::{self.BODY_TYPE}[]) WITH ORDINALITY AS u(body, n)"""
+        self._read = f"SELECT seq, body, created_at FROM {self._table} WHERE session_id = $1 ORDER BY seq"
 
     @property
     def _opened(self) -> asyncpg.Pool:
@@ -156,7 +161,7 @@ class Floor:
 
     async def open(self) -> None:
         self._pool = await asyncpg.create_pool(self._url, min_size=POOL_SIZE, max_size=POOL_SIZE, connection_class=_Connection)
-        await self._opened.execute(self.TABLE)
+        await self._opened.execute(self._create)
 
     async def close(self) -> None:
         await self._opened.close()
@@ -171,26 +176,32 @@ class Floor:
         self._last_seq[session_id] = 0
 
     async def append(self, session_id: str, message: Message) -> None:
-        await self._opened.execute(self.APPEND, session_id, self._take(session_id, 1) + 1, _dumped(message))
+        await self._opened.execute(self._append, session_id, self._take(session_id, 1) + 1, _dumped(message))
 
     async def append_batch(self, session_id: str, messages: list[Message]) -> None:
         before = self._take(session_id, len(messages))
-        await self._opened.execute(self.BATCH, session_id, before, [_dumped(message) for message in messages])
+        await self._opened.execute(self._batch, session_id, before, [_dumped(message) for message in messages])
 
     async def load(self, session_id: str, messages: list[Message]) -> None:
         async with self._opened.acquire() as connection, connection.transaction():
             for start in range(0, len(messages), FLOOR_BATCH):
                 texts = [_dumped(message) for message in messages[start : start + FLOOR_BATCH]]
-                await connection.execute(self.BATCH, session_id, self._take(session_id, len(texts)), texts)
+                await connection.execute(self._batch, session_id, self._take(session_id, len(texts)), texts)
 
     async def texts(self, session_id: str) -> list[str]:
-        return [row["body"] for row in await self._opened.fetch(self.READ, session_id)]
+        return [row["body"] for row in await self._opened.fetch(self._read, session_id)]
 
     async def dicts(self, session_id: str) -> list[Message]:
-        return [json.loads(row["body"]) for row in await self._opened.fetch(self.READ, session_id)]
+        return [json.loads(row["body"]) for row in await self._opened.fetch(self._read, session_id)]
 
     async def first(self, session_id: str) -> None:
-        await self._opened.fetch(self.READ, session_id)
+        await self._opened.fetch(self._read, session_id)
+
+
+class FloorJsonb(Floor):
+    """The floor with parsed bodies: what many would choose, though it loses spacing, key order and number spelling."""
+
+    BODY_TYPE = "jsonb"
 
 
 class FloorCopy(Floor):
@@ -200,7 +211,7 @@ class FloorCopy(Floor):
         seq = self._take(session_id, len(messages)) + 1
         rows = [(session_id, seq + n, _dumped(message)) for n, message in enumerate(messages)]
         async with self._opened.acquire() as connection:
-            await connection.copy_records_to_table("messages", records=rows, columns=["session_id", "seq", "body"])
+            await connection.copy_records_to_table(self._table, records=rows, columns=["session_id", "seq", "body"])
 
 
 def _dumped(message: Message) -> str:

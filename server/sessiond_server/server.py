@@ -114,9 +114,7 @@ async def serving(settings: Settings, database_url: str) -> AsyncIterator[Runnin
     try:
         yield running
     finally:
-        for task in background:
-            task.cancel()
-        await asyncio.wait(background)
+        await _cancel(background)
         await server.stop(grace=0)
         await database.close()
 
@@ -132,6 +130,17 @@ async def drain(running: Running, *, delay_s: float, timeout_s: float) -> None:
     await asyncio.sleep(delay_s)
     running.load.is_draining = True
     await running.server.stop(grace=timeout_s)
+
+
+async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
+    """End tasks that run until they are cancelled."""
+    pending = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()
+        # Once is not enough: in Python 3.11, asyncio.wait_for, on which the database driver waits, loses a cancellation that comes
+        # together with the result, and the task goes on.
+        _, pending = await asyncio.wait(pending, timeout=0.1)
 
 
 def _handlers(settings: Settings, database: Database, load: Load) -> list[grpc.GenericRpcHandler]:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
+from itertools import takewhile
 from typing import Any
 
 import grpc
@@ -79,8 +80,9 @@ def test_the_protos_name_the_codes() -> None:
 
     text = (Path(__file__).parents[2] / "protos/sessiond/v1/error_reason.proto").read_text()
     for reason, code in CODES.items():
-        comment = text[: text.index(f"ERROR_REASON_{reason} =")].rstrip().rsplit("\n\n", 1)[-1].rsplit(";", 1)[-1]
-        assert f"// {code.name}: " in comment, reason
+        above = text[: text.index(f"  ERROR_REASON_{reason} =")].splitlines()
+        comment = [line for line in takewhile(lambda line: line.startswith("  //"), reversed(above))]
+        assert comment[-1].startswith(f"  // {code.name}: "), reason
 
 
 @pytest.mark.parametrize("name", BY_ID)

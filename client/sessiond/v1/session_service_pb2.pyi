@@ -495,7 +495,7 @@ Global___StoreMessagesResponse: _TypeAlias = StoreMessagesResponse  # noqa: Y015
 
 @_typing.final
 class ImportMessagesRequest(_message.Message):
-    """ImportMessagesRequest is one piece of an import. session_id, expected_last_seq and request_id are read from the first piece only."""
+    """ImportMessagesRequest is one piece of an import. expected_last_seq and request_id are read from the first piece only."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -504,7 +504,7 @@ class ImportMessagesRequest(_message.Message):
     EXPECTED_LAST_SEQ_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """session_id of the session. Required in the first piece."""
+    """session_id of the session. Required in the first piece; in later ones empty or the same, another one makes the import fail."""
     expected_last_seq: _builtins.int
     """expected_last_seq as in StoreMessagesRequest."""
     request_id: _builtins.str

@@ -67,8 +67,11 @@ class _Call:
     caller: Caller | None = None
     call_id: str = ""
     authorization: str | None = None
+    peer: str = ""
 
     def __post_init__(self) -> None:
+        # Now, not when it is logged: by then the call may be torn down, and gRPC crashes the process where it is asked.
+        self.peer = self.context.peer()
         for key, value in self.context.invocation_metadata() or ():
             if key == "authorization":
                 self.authorization = str(value)
@@ -98,7 +101,7 @@ class _Call:
             "method": self.method,
             "call_id": self.call_id,
             "key_id": self.caller.key_id if self.caller else None,
-            "peer": self.context.peer(),
+            "peer": self.peer,
         }
 
 
