@@ -58,6 +58,7 @@ class Message(Record):
         self.session_id = session_id
         """The session that it was read from."""
         self._pb = pb
+        self._blob: dict[str, Any] | None = None
 
     @property
     def id(self) -> str:
@@ -94,18 +95,18 @@ class Message(Record):
     @property
     def blob(self) -> dict[str, Any]:
         """The provider's message as a dict; typed parts as {"role": ..., "parts": [...]}. Empty in the "basic" view."""
-        try:
-            return self._blob
-        except AttributeError:
-            self._blob: dict[str, Any] = self._parsed()
-            return self._blob
+        blob = self._blob
+        if blob is None:
+            blob = self._blob = self._parsed()
+        return blob
 
     @property
     def json(self) -> str:
         """The provider's message exactly as it was stored; typed parts as the JSON of `blob`. Empty in the "basic" view."""
-        if self._pb.WhichOneof("content") == "parts":
-            return json.dumps(self.blob, ensure_ascii=False, separators=(",", ":"))
-        return self._pb.json
+        # Only a provider's message has a format; asking for that is cheaper than asking which content it is.
+        if self._pb.format:
+            return self._pb.json
+        return json.dumps(self.blob, ensure_ascii=False, separators=(",", ":")) if self._pb.HasField("parts") else ""
 
     @property
     def format(self) -> str | None:
@@ -155,12 +156,11 @@ class Message(Record):
         return result
 
     def _parsed(self) -> dict[str, Any]:
-        if self._pb.WhichOneof("content") == "parts":
-            return {"role": self.role, "parts": parts_json(self._pb.parts.parts)}
-        if not self._pb.json:
-            return {}
-        value = json.loads(self._pb.json)
-        return value if isinstance(value, dict) else {}
+        text = self._pb.json
+        if text:
+            value = json.loads(text)
+            return value if isinstance(value, dict) else {}
+        return {"role": self.role, "parts": parts_json(self._pb.parts.parts)} if self._pb.HasField("parts") else {}
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Message):

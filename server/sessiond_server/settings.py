@@ -73,7 +73,7 @@ class Settings(BaseSettings):
     max_batch_messages: int = Field(1000, ge=1, le=100_000, description="Messages of one StoreMessages.")
     max_batch_bytes: int = Field(4 * 1024 * 1024, ge=1024, le=24 * 1024 * 1024, description="Content of one StoreMessages, in bytes.")
     page_cache_bytes: int = Field(
-        32 * 1024 * 1024, ge=0, description="Room for encoded pages of messages in each process, in bytes. 0 = off."
+        64 * 1024 * 1024, ge=0, description="Room for encoded pages of messages in each process, in bytes. 0 = off."
     )
 
     default_idle_ttl_s: float = Field(0.0, ge=0, description="Expiry of sessions whose creator chose none. 0 = never.")

@@ -5,6 +5,7 @@ be decoded becomes a typed error, and a response may be spliced from stored byte
 """
 
 import asyncio
+import logging
 import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
@@ -65,8 +66,8 @@ class _Call:
     context: "ServicerContext[bytes, bytes]"
     started: float = field(default_factory=time.monotonic)
     caller: Caller | None = None
-    call_id: str = ""
     authorization: str | None = None
+    _call_id: str = ""
     peer: str = ""
 
     def __post_init__(self) -> None:
@@ -76,14 +77,20 @@ class _Call:
             if key == "authorization":
                 self.authorization = str(value)
             elif key == "x-request-id" and isinstance(value, str) and value.isprintable():
-                self.call_id = value[:128]
-        self.call_id = self.call_id or uuid.uuid4().hex
+                self._call_id = value[:128]
+
+    @property
+    def call_id(self) -> str:
+        """By which the log names the call: the caller's x-request-id, or one made up when it is first wanted."""
+        if not self._call_id:
+            self._call_id = uuid.uuid4().hex
+        return self._call_id
 
     def finish(self) -> None:
         took = time.monotonic() - self.started
         if took > SLOW_CALL_S:
             log.info("slow call", took_ms=round(took * 1000), **self._names())
-        else:
+        elif log.is_enabled_for(logging.DEBUG):
             log.debug("call", took_ms=round(took * 1000, 1), **self._names())
 
     async def fail(self, error: Exception) -> None:

@@ -66,16 +66,18 @@ class History:
         head = await self._head(key, project_id, reading.session_id)
         question = reading.question(head.log)
         window = _Window(reading, key, head, question)
+        # A session that is larger than the cache would push everything out, its own first pages before anybody reads them again.
+        fits = self._cache.has_room_for(head.content_bytes)
         if window.is_done:
             yield window.tail()
             return
-        fetch = asyncio.ensure_future(self._fetch(window.query()))
+        fetch = asyncio.ensure_future(self._fetch(window.query(), fits))
         try:
             while True:
                 page = await fetch
                 window.advance(page)
                 if not window.is_done:
-                    fetch = asyncio.ensure_future(self._fetch(window.query()))
+                    fetch = asyncio.ensure_future(self._fetch(window.query(), fits))
                 yield page.encoded + window.tail() if page else window.tail()
                 if window.is_done:
                     return
@@ -111,9 +113,9 @@ class History:
             await self._store.touch(key, project_id)
         return head
 
-    async def _fetch(self, query: PageQuery) -> EncodedPage | None:
+    async def _fetch(self, query: PageQuery, fits: bool) -> EncodedPage | None:
         # Filtered, backward and bodiless reads are rare and make other pages; they are not worth the room.
-        cacheable = not (query.descending or query.roles or query.basic)
+        cacheable = fits and not (query.descending or query.roles or query.basic)
         page_key = PageKey(query.key, query.log, query.after, query.max_rows, query.max_bytes)
         if cacheable and (cached := self._cache.get(page_key)) and cached.last_seq <= query.through:
             return cached

@@ -124,6 +124,10 @@ class PageCache:
         self._pages: OrderedDict[PageKey, EncodedPage] = OrderedDict()
         self.bytes = 0
 
+    def has_room_for(self, content_bytes: int) -> bool:
+        """Whether messages of so much content fit at all."""
+        return content_bytes * 1.1 <= self._max_bytes
+
     def get(self, key: PageKey) -> EncodedPage | None:
         page = self._pages.get(key)
         if page is not None:

@@ -10,7 +10,7 @@ from sessiond_server.store.database import Database
 from sessiond_server.store.expiry import ALIVE
 
 _HEAD = f"""
-SELECT log, last_seq, largest_bytes, (idle_ttl_ms IS NOT NULL
+SELECT log, last_seq, content_bytes, largest_bytes, (idle_ttl_ms IS NOT NULL
     AND statement_timestamp() - used_at > LEAST(idle_ttl_ms * 0.05, 60000) * interval '1 millisecond')
 FROM sessions WHERE key = %s AND project_id = %s AND {ALIVE}"""
 
@@ -53,11 +53,12 @@ _PAGES = {
 class LogHead:
     """Where a session's messages lie and how far they go.
 
-    largest_bytes: content of the largest one. touch_due: the session's expiry is worth moving on.
+    content_bytes: content of all of them; largest_bytes: of the largest one. touch_due: the session's expiry is worth moving on.
     """
 
     log: UUID
     last_seq: int
+    content_bytes: int
     largest_bytes: int
     touch_due: bool
 

@@ -10,7 +10,7 @@ import psycopg
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 from psycopg.types.json import Jsonb
-from sqlalchemy import ColumnElement, Integer, Select, Text, and_, case, cast, delete, func, literal, select, tuple_, update
+from sqlalchemy import ColumnElement, Integer, Select, Text, and_, bindparam, case, cast, delete, func, literal, select, tuple_, update
 from sqlalchemy.dialects.postgresql import INTERVAL, JSONB, insert
 
 from sessiond_server.store import tables
@@ -48,6 +48,7 @@ class SessionRow:
 
 
 _COLUMNS = [tables.sessions.c[field.name] for field in fields(SessionRow)]
+_GET = select(*_COLUMNS).where(T.key == bindparam("key"), T.project_id == bindparam("project_id"), alive())
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +136,7 @@ class SessionStore:
 
     async def get(self, key: UUID, project_id: UUID) -> SessionRow | None:
         """None where it does not exist for the project, or has expired."""
-        rows = await self._database.rows(select(*_COLUMNS).where(*_of(key, project_id)))
+        rows = await self._database.rows(_GET, {"key": key, "project_id": project_id})
         return SessionRow(**rows[0]) if rows else None
 
     async def create(self, new: NewSession, record: Record | None) -> SessionRow | None:
