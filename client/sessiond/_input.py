@@ -35,6 +35,12 @@ class NewMessage:
 MessageInput: TypeAlias = Blob | message_pb2.Message | Message | NewMessage
 
 
+# Made once: json.dumps with arguments makes an encoder for each call. Text as it is, so that a reader of the database or of grpcurl can
+# read it; the second one only for what is no text (half a surrogate pair), whose escape is JSON all the same.
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+_encode_ascii = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+
+
 def to_proto(value: MessageInput, format: str, path: str) -> message_pb2.Message:
     """The protobuf message that stores `value`.
 
@@ -63,7 +69,18 @@ def batch_to_proto(messages: Iterable[MessageInput], format: str) -> list[messag
     Raises: InvalidField for what cannot be sent, and for a single message in the place of a list.
     """
     refuse_single(messages)
-    return [to_proto(message, format, f"messages[{i}]") for i, message in enumerate(messages)]
+    return [nth_to_proto(message, format, i) for i, message in enumerate(messages)]
+
+
+def nth_to_proto(message: MessageInput, format: str, place: int) -> message_pb2.Message:
+    """The protobuf message of messages[place]. Raises: InvalidField."""
+    # Nearly all messages are dicts of a known format: they take the short way, at a third of the cost.
+    if type(message) is dict and (number := FORMATS.get(format)):
+        try:
+            return message_pb2.Message(format=number, json=_encode(message))
+        except (TypeError, ValueError, RecursionError):
+            pass  # the long way says what is wrong, and with which one
+    return to_proto(message, format, f"messages[{place}]")
 
 
 def refuse_single(messages: object) -> None:
@@ -86,6 +103,10 @@ def _provider_message(value: Blob, format: str, path: str) -> message_pb2.Messag
                 raise invalid_field(f"{path}.json", f"is not UTF-8: {error.reason} at byte {error.start}") from None
         case Mapping():
             text = _dumped(value, path)
+            try:
+                text.encode()
+            except UnicodeEncodeError:
+                text = _encode_ascii(value if isinstance(value, dict) else dict(value))
         case _:
             raise invalid_field(
                 path,
@@ -101,7 +122,7 @@ def _provider_message(value: Blob, format: str, path: str) -> message_pb2.Messag
 
 def _dumped(value: Mapping[str, Any], path: str) -> str:
     try:
-        return json.dumps(value if isinstance(value, dict) else dict(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        return _encode(value if isinstance(value, dict) else dict(value))
     except (TypeError, ValueError, RecursionError) as error:
         raise invalid_field(f"{path}.json", f"cannot be written as JSON: {error}") from error
 

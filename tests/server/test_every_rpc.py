@@ -110,7 +110,7 @@ async def test_a_malformed_request_id_names_the_field(wire: Wire, name: str, req
     assert list((await error_of(call(wire.sessions, name, request))).fields) == ["request_id"]
 
 
-@pytest.mark.parametrize("garbage", [b"\xff\xff\xff", b"\x0a\x02\xff\xfe", b"\x0a\xff\xff\xff\xff\x0f"])
+@pytest.mark.parametrize("garbage", [b"\xff\xff\xff", b"\x0a\xff\xff\xff\xff\x0f"])
 @pytest.mark.parametrize("name", [*CALLS, *ADMIN_CALLS])
 async def test_bytes_that_are_no_request_are_a_typed_error(channel: grpc.aio.Channel, name: str, garbage: bytes) -> None:
     service = "SessionService" if name in CALLS else "AdminService"

@@ -10,7 +10,7 @@ from sessiond._async._lazy import AsyncLazy
 from sessiond._async._streams import message_batches, session_batches
 from sessiond._async._wire import Source, each
 from sessiond._info import SessionInfo, StoredRange
-from sessiond._input import MessageInput, NewMessage, refuse_single, to_proto
+from sessiond._input import MessageInput, NewMessage, nth_to_proto, refuse_single
 from sessiond._message import Message
 from sessiond._times import from_timestamp
 from sessiond.errors import SessiondError, invalid_field
@@ -381,10 +381,10 @@ async def _pieces(
     count = 0
     try:
         async for message in each(messages):
-            encoded = to_proto(message, format, f"messages[{count}]")
+            encoded = nth_to_proto(message, format, count)
             count += 1
             piece.messages.append(encoded)
-            piece_bytes += encoded.ByteSize()
+            piece_bytes += len(encoded.json) or encoded.ByteSize()
             if piece_bytes >= IMPORT_PIECE_BYTES:
                 yield piece
                 piece = ImportMessagesRequest()

@@ -7,7 +7,7 @@ from typing import Any
 
 from sessiond import _requests
 from sessiond._info import SessionInfo, StoredRange
-from sessiond._input import MessageInput, NewMessage, refuse_single, to_proto
+from sessiond._input import MessageInput, NewMessage, nth_to_proto, refuse_single
 from sessiond._message import Message
 from sessiond._sync._connection import Connection
 from sessiond._sync._lazy import Lazy
@@ -382,10 +382,10 @@ def _pieces(
     count = 0
     try:
         for message in each(messages):
-            encoded = to_proto(message, format, f"messages[{count}]")
+            encoded = nth_to_proto(message, format, count)
             count += 1
             piece.messages.append(encoded)
-            piece_bytes += encoded.ByteSize()
+            piece_bytes += len(encoded.json) or encoded.ByteSize()
             if piece_bytes >= IMPORT_PIECE_BYTES:
                 yield piece
                 piece = ImportMessagesRequest()

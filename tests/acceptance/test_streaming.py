@@ -1,0 +1,211 @@
+"""Reading a large session: bounded memory, no connection held for a slow reader, no gap and no repeat where connections break."""
+
+import asyncio
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psutil
+import pytest
+from sessiond import AsyncClient, Client, Message
+
+from tests.support.processes import ServerProcess
+from tests.support.proxy import CuttingProxy
+from tests.support.waiting import until_async
+
+Start = Callable[..., ServerProcess]
+Query = Callable[..., list[tuple[object, ...]]]
+
+MILLION = 1_000_000
+MANY = 50_000
+MAX_GROWTH_BYTES = 100 * 1024 * 1024
+PADDING = "A quite ordinary sentence of a conversation, long enough to be one. " * 4
+
+# Bytes from the server until a cut: in the handshake, in the first pages, and in the midst of large ones.
+CUTS = (10, 20_000, 700_000, 60, 333_333, 1_500_000, 100_000, 5, 2_000_000)
+
+
+def text_of(seq: int) -> str:
+    """The message that stands at a seq, about 300 bytes."""
+    return f'{{"role":"{"user" if seq % 2 else "assistant"}","content":"{seq}: {PADDING}"}}'
+
+
+def texts(count: int) -> Iterator[str]:
+    return (text_of(seq) for seq in range(1, count + 1))
+
+
+@pytest.fixture
+def many(database_url: str, start_server: Start) -> ServerProcess:
+    """A server with a session "many" of 50,000 messages."""
+    server = start_server(SESSIOND_DATABASE_URL=database_url)
+    with Client(server.target) as client:
+        client.create_session("many").import_messages(texts(MANY))
+    return server
+
+
+def check_message(message: Message, seq: int) -> None:
+    assert message.seq == seq
+    assert message.json == text_of(seq)
+
+
+# What is read: the options, and the seqs that they ask for.
+READINGS: list[tuple[dict[str, Any], range]] = [
+    ({}, range(1, MANY + 1)),
+    ({"order": "desc"}, range(MANY, 0, -1)),
+    ({"roles": ["assistant"], "after_seq": 100, "limit": 24_000}, range(102, 48_102, 2)),
+]
+
+
+@pytest.mark.parametrize(("options", "seqs"), READINGS, ids=["all", "backwards", "filtered"])
+def test_cut_connections_leave_no_gap(many: ServerProcess, options: dict[str, Any], seqs: range) -> None:
+    with CuttingProxy(many.target, CUTS) as proxy, Client(proxy.target) as client:
+        messages = client.sessions.get_messages("many", **options)
+        for message, seq in zip(messages, seqs, strict=True):
+            check_message(message, seq)
+        assert proxy.cuts_made == len(CUTS)
+        assert proxy.connections > len(CUTS)
+
+
+@pytest.mark.parametrize(("options", "seqs"), READINGS, ids=["all", "backwards", "filtered"])
+async def test_cut_connections_leave_no_gap_async(many: ServerProcess, options: dict[str, Any], seqs: range) -> None:
+    with CuttingProxy(many.target, CUTS) as proxy:
+        async with AsyncClient(proxy.target) as client:
+            expected = iter(seqs)
+            async for message in client.sessions.get_messages("many", **options):
+                check_message(message, next(expected))
+            assert next(expected, None) is None
+        assert proxy.cuts_made == len(CUTS)
+        assert proxy.connections > len(CUTS)
+
+
+def test_appends_meanwhile_are_not_mixed_in(many: ServerProcess) -> None:
+    """The end is pinned when the reading begins, over all its connections."""
+    with CuttingProxy(many.target, CUTS) as proxy, Client(proxy.target) as client, Client(many.target) as other:
+        seqs = range(1, MANY + 1)
+        for message, seq in zip(client.sessions.get_messages("many"), seqs, strict=True):
+            check_message(message, seq)
+            if seq % 5000 == 1:
+                other.sessions.store_message("many", {"role": "user", "content": "later"})
+        assert proxy.cuts_made == len(CUTS)
+
+
+KILLS = (1, 12_345, 33_333)
+
+
+def test_a_killed_server_leaves_no_gap(many: ServerProcess, database_url: str, start_server: Start) -> None:
+    server = many
+    with CuttingProxy(many.target) as proxy, Client(proxy.target) as client:
+        for message, seq in zip(client.sessions.get_messages("many"), range(1, MANY + 1), strict=True):
+            check_message(message, seq)
+            if seq in KILLS:
+                server.kill()
+                server = start_server("--listen", many.target, SESSIOND_DATABASE_URL=database_url)
+        assert proxy.connections > len(KILLS)
+
+
+async def test_a_killed_server_leaves_no_gap_async(many: ServerProcess, database_url: str, start_server: Start) -> None:
+    server = many
+    with CuttingProxy(many.target) as proxy:
+        async with AsyncClient(proxy.target) as client:
+            expected = itertools.count(1)
+            async for message in client.sessions.get_messages("many"):
+                check_message(message, next(expected))
+                if message.seq in KILLS:
+                    # The reader goes on while the server is away, until it has used up what had come.
+                    await asyncio.to_thread(server.kill)
+                    restart = asyncio.to_thread(start_server, "--listen", many.target, SESSIOND_DATABASE_URL=database_url)
+                    server = await restart
+            assert next(expected) == MANY + 1
+        assert proxy.connections > len(KILLS)
+
+
+def test_a_terminated_server_hands_its_streams_over(many: ServerProcess, database_url: str, start_server: Start) -> None:
+    with Client(many.target) as client:
+        for message, seq in zip(client.sessions.get_messages("many"), range(1, MANY + 1), strict=True):
+            check_message(message, seq)
+            if seq == 1000:
+                assert many.terminate() == 0
+                start_server("--listen", many.target, SESSIOND_DATABASE_URL=database_url)
+
+
+async def test_a_slow_reader_holds_no_connection(database_url: str, start_server: Start, query: Query) -> None:
+    """The server has a single database connection, a dozen readers wait in the midst of a session, and yet others are served."""
+    server = await asyncio.to_thread(start_server, SESSIOND_DATABASE_URL=database_url, SESSIOND_POOL_SIZE="1")
+    go_on = asyncio.Event()
+
+    async def read(client: AsyncClient, started: asyncio.Event) -> int:
+        seqs = itertools.count(1)
+        async for message in client.sessions.get_messages("many"):
+            check_message(message, next(seqs))
+            started.set()
+            await go_on.wait()
+        return next(seqs) - 1
+
+    def busy() -> list[tuple[object, ...]]:
+        return query(
+            "SELECT pid, state, query FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            " AND backend_type = 'client backend' AND state <> 'idle'"
+        )
+
+    async with AsyncClient(server.target) as client, AsyncClient(server.target) as other:
+        await client.create_session("many")
+        await client.sessions.import_messages("many", list(texts(MANY)))
+        started = [asyncio.Event() for _ in range(12)]
+        readers = [asyncio.create_task(read(client, event)) for event in started]
+        try:
+            async with asyncio.timeout(60):
+                await asyncio.gather(*(event.wait() for event in started))
+            # Nothing runs, no transaction is open, as soon as the pages are fetched that may be fetched ahead.
+            await until_async(lambda: not busy(), "the database had nothing to do")
+            assert query("SELECT count(*) FROM pg_cursors") == [(0,)]
+            for number in range(50):
+                await other.get_or_create_session("small")
+                assert (await other.sessions.store_message("small", {"role": "user", "content": "x"})).last_seq == number + 1
+            assert len(await other.sessions.get_messages("small")) == 50
+            assert not any(reader.done() for reader in readers)
+        finally:
+            go_on.set()
+        assert await asyncio.gather(*readers) == [MANY] * 12
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+async def test_a_million_messages_in_bounded_memory(database_url: str, start_server: Start) -> None:
+    first = await asyncio.to_thread(start_server, SESSIOND_DATABASE_URL=database_url)
+    async with AsyncClient(first.target) as client:
+        session = await client.create_session("million")
+        stored = await session.import_messages(texts(MILLION))
+        assert (stored.first_seq, stored.last_seq) == (1, MILLION)
+    assert await asyncio.to_thread(first.terminate) == 0
+
+    # A new process: room that the import left behind would hide what the reading takes.
+    server = await asyncio.to_thread(start_server, SESSIOND_DATABASE_URL=database_url)
+    process = psutil.Process(server.process.pid)
+    async with AsyncClient(server.target) as client:
+        await client.sessions.get("million")
+        before = process.memory_info().rss
+        largest = before
+        expected = itertools.count(1)
+        async for message in client.sessions.get_messages("million"):
+            seq = next(expected)
+            assert message.seq == seq
+            assert message.json == text_of(seq)
+            if seq % 2000 == 0:
+                largest = max(largest, process.memory_info().rss)
+        assert next(expected) == MILLION + 1
+        growth = largest - before
+        print(f"one reader: {before >> 20} MiB before, {growth >> 20} MiB more while streaming")
+        assert growth < MAX_GROWTH_BYTES
+        # Several readers at once, of which some have stopped: what waits for them is bounded, too.
+        paused = [aiter(client.sessions.get_messages("million", after_seq=100_000 * number)) for number in range(8)]
+        for number, messages in enumerate(paused):
+            assert (await anext(messages)).seq == 100_000 * number + 1
+        largest = max(largest, *[process.memory_info().rss for _ in range(3)])
+        async for message in client.sessions.get_messages("million", after_seq=MILLION - 200_000):
+            if message.seq % 2000 == 0:
+                largest = max(largest, process.memory_info().rss)
+        for messages in paused:
+            await messages.aclose()  # type: ignore[attr-defined]
+        growth = largest - before
+        print(f"nine readers: {growth >> 20} MiB more than before")
+        assert growth < MAX_GROWTH_BYTES

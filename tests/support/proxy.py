@@ -1,0 +1,108 @@
+"""A TCP proxy that cuts connections where a test wants it."""
+
+import asyncio
+import threading
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+
+
+class CuttingProxy:
+    """Stands between a client and a server, in a thread of its own, so that the test may use either client.
+
+    Args:
+        target: HOST:PORT of the server.
+        cuts: after how many bytes from the server, counted anew after each cut, all connections are cut. When the list is used up,
+            they are left alone.
+
+    Attributes:
+        target: HOST:PORT of the proxy. connections: how many were made so far. cuts_made: how often it has cut.
+    """
+
+    def __init__(self, target: str, cuts: Sequence[int] = ()) -> None:
+        host, _, port = target.rpartition(":")
+        self._upstream = (host, int(port))
+        self._cuts = list(cuts)
+        self._sent = 0
+        self._clients: set[asyncio.StreamWriter] = set()
+        self._relays: set[asyncio.Task[None]] = set()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="proxy")
+        self.target = ""
+        self.connections = 0
+        self.cuts_made = 0
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        port = asyncio.run_coroutine_threadsafe(self._start(), self._loop).result(30)
+        self.target = f"127.0.0.1:{port}"
+        return self
+
+    def __exit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None) -> None:
+        asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result(30)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    async def _start(self) -> int:
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        return int(self._server.sockets[0].getsockname()[1])
+
+    async def _stop(self) -> None:
+        self._server.close()
+        for relay in self._relays:
+            relay.cancel()
+        await asyncio.gather(*self._relays, return_exceptions=True)
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        relay = asyncio.ensure_future(self._relay(reader, writer))
+        self._relays.add(relay)
+        relay.add_done_callback(self._relays.discard)
+
+    async def _relay(self, client_reader: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        self._clients.add(client)
+        server: asyncio.StreamWriter | None = None
+        try:
+            server_reader, server = await asyncio.open_connection(*self._upstream)
+            up = asyncio.ensure_future(self._upwards(client_reader, server))
+            down = asyncio.ensure_future(self._downwards(server_reader, client))
+            try:
+                await asyncio.wait([up, down], return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                up.cancel()
+                down.cancel()
+                await asyncio.gather(up, down, return_exceptions=True)
+        except OSError:
+            pass  # the server is away: the client sees that its connection ends
+        finally:
+            self._clients.discard(client)
+            for end in (client, server):
+                if end:
+                    end.close()
+
+    async def _upwards(self, reader: asyncio.StreamReader, server: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            server.write(data)
+            await server.drain()
+
+    async def _downwards(self, reader: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            if self._cuts and self._sent + len(data) >= self._cuts[0]:
+                client.write(data[: self._cuts[0] - self._sent])
+                self._cut()
+                return
+            self._sent += len(data)
+            client.write(data)
+            await client.drain()
+
+    def _cut(self) -> None:
+        """Every other time politely (FIN, and what was written still arrives), else as a firewall does (RST)."""
+        self._cuts.pop(0)
+        self._sent = 0
+        self.cuts_made += 1
+        for client in list(self._clients):
+            if self.cuts_made % 2:
+                client.close()
+            else:
+                client.transport.abort()
