@@ -20,7 +20,8 @@ USER sessiond
 VOLUME /var/lib/sessiond
 EXPOSE 50051
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=10s --timeout=5s --start-period=30s CMD ["sessiond", "health", "--target", "localhost:50051"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s CMD ["sessiond", "health"]
 ENTRYPOINT ["sessiond"]
+# The health check asks SESSIOND_TARGET (localhost:50051), over TLS where SESSIOND_TLS_CERT is set: then the certificate has to name that host.
 # A container listens beyond itself, so it asks for --tls-cert, --tls-key and --require-keys; on a private network: serve --insecure
 CMD ["serve"]

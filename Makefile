@@ -64,7 +64,7 @@ sync: setup ## Generate the sync client from the async one
 sync-check: setup ## Check that the sync client is up to date
 	$(BIN)/python scripts/generate-sync-client --check
 
-bench: .venv-bench/.done ## Measure against what people use instead (about ten minutes)
+bench: .venv-bench/.done ## Measure against what people use instead (a few minutes)
 	.venv-bench/bin/python benchmarks/run.py $(ARGS)
 
 bench-quick: .venv-bench/.done ## The same, ten times smaller: says whether it runs, not how fast

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 import structlog
+
 from sessiond_server.embedded import EmbeddedPostgres
 
 DATABASE_URL = "SESSIOND_BENCH_DATABASE_URL"

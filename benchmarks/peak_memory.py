@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import uvloop
-from sessiond import AsyncClient
 from subjects import Floor, OpenAIAgents, Sessiond, Subject
+
+from sessiond import AsyncClient
 
 KINDS: dict[str, Callable[[str], Subject]] = {"sessiond": Sessiond, "openai-agents": OpenAIAgents, "floor": Floor}
 

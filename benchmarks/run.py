@@ -19,7 +19,6 @@ from typing import Any
 
 import chart
 import report
-import sessiond
 import uvloop
 from database import Databases, databases
 from measurements import AGENTS, CACHED, FLOOR, FLOOR_COPY, FLOOR_JSONB, SESSIOND, UNCACHED, Bench, Sizes
@@ -27,6 +26,8 @@ from series import Results
 from serving import ServerError, migrate, serve
 from subjects import POOL_SIZE, Floor, FloorCopy, FloorJsonb, OpenAIAgents, Sessiond, Subject
 from workload import messages
+
+import sessiond
 
 PARTS = ("append", "batch", "load", "flat", "read")
 PACKAGES = ("grpcio", "protobuf", "psycopg", "openai-agents", "sqlalchemy", "asyncpg", "uvloop")

@@ -9,9 +9,10 @@ from typing import Any, Protocol, cast
 import asyncpg  # type: ignore[import-untyped]
 from agents import TResponseInputItem
 from agents.extensions.memory import SQLAlchemySession
-from sessiond import AsyncClient
 from sqlalchemy.ext.asyncio import create_async_engine
 from workload import Message
+
+from sessiond import AsyncClient
 
 POOL_SIZE = 16  # sessiond's default, and the same for the peers
 FLOOR_BATCH = 1000  # rows of one unnest statement

@@ -65,7 +65,7 @@ def postgres() -> Iterator[str]:
 
 @contextmanager
 def _scratch() -> Iterator[Path]:
-    """A directory that other users may pass through. pytest's own are closed again by each new run: as root, the database would lose its data."""
+    """A directory that other users may pass through. pytest's own are closed to them again by each new run."""
     with tempfile.TemporaryDirectory(prefix="sessiond-test-", ignore_cleanup_errors=True) as directory:
         yield Path(directory)
 

@@ -43,9 +43,16 @@ def configure(log_format: str, level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(number)
+    # A client that goes away in the middle of a stream is reported by gRPC as an error with a stack; it is everyday life.
+    logging.getLogger("grpc._cython.cygrpc").addFilter(_is_no_broken_stream)
     # The pool tells each connection that it lost; our own lines say what that means.
     for name in ("psycopg.pool", "alembic", "asyncio", "grpc"):
         logging.getLogger(name).setLevel(max(number, logging.WARNING))
+
+
+def _is_no_broken_stream(record: logging.LogRecord) -> bool:
+    error = record.exc_info[1] if record.exc_info else None
+    return type(error).__name__ != "ExecuteBatchError"
 
 
 def _render_exception(console: bool) -> structlog.typing.Processor:

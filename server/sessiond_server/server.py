@@ -11,8 +11,8 @@ import grpc
 import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
-from sessiond.v1 import admin_service_pb2, session_service_pb2
 
+from sessiond.v1 import admin_service_pb2, session_service_pb2
 from sessiond_server.rpc.admin_service import AdminServicer
 from sessiond_server.rpc.calls import Calls, Load, Servicer
 from sessiond_server.rpc.session_service import SessionServicer

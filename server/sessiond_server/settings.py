@@ -1,5 +1,6 @@
 """Settings: parsed once into one object, from flags, environment (SESSIOND_*) and a TOML file, in this order of precedence."""
 
+import argparse
 import ipaddress
 import os
 from collections.abc import Sequence
@@ -163,12 +164,14 @@ def is_local(listen: str) -> bool:
         return False
 
 
-def load(arguments: Sequence[str] = ()) -> Settings:
+def load(arguments: Sequence[str] = (), *, prog: str = "sessiond serve", epilog: str | None = None) -> Settings:
     """Settings from flags, environment and file. --config PATH (or SESSIOND_CONFIG) names the file.
 
+    Args:
+        prog, epilog: of the command whose --help this is.
     Raises: SettingsError. SystemExit for --help and unknown flags, as argparse does.
     """
-    arguments = list(arguments)
+    arguments = [part for argument in arguments for part in (argument.split("=", 1) if argument.startswith("--config=") else [argument])]
     if "--config" in arguments:
         at = arguments.index("--config")
         if at + 1 == len(arguments):
@@ -178,7 +181,9 @@ def load(arguments: Sequence[str] = ()) -> Settings:
     if (config := os.environ.get(f"{ENV_PREFIX}CONFIG")) and not Path(config).is_file():
         raise SettingsError(f"--config ({ENV_PREFIX}CONFIG): there is no file {config}")
     try:
-        source: CliSettingsSource[object] = CliSettingsSource(Settings, cli_parse_args=arguments)
+        parser = argparse.ArgumentParser(prog=prog, epilog=epilog)
+        parser.add_argument("--config", metavar="FILE", help="a TOML file of settings, below flags and environment (SESSIOND_CONFIG)")
+        source: CliSettingsSource[object] = CliSettingsSource(Settings, root_parser=parser, cli_parse_args=arguments)
         return Settings(_cli_settings_source=source)  # type: ignore[call-arg]
     except ValidationError as e:
         raise SettingsError("; ".join(_describe(error["loc"], str(error["msg"])) for error in e.errors())) from None

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.embedded import end_postgres
+from ..support.embedded import end_postgres
 
 
 @pytest.fixture

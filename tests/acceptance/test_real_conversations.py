@@ -7,7 +7,7 @@ from typing import Any
 
 from sessiond import Client
 
-from tests.support.processes import ServerProcess
+from ..support.processes import ServerProcess
 
 Start = Callable[..., ServerProcess]
 Conversation = dict[str, Any]

@@ -6,11 +6,12 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import psutil
+
 from sessiond import AsyncClient
 
-from tests.support.embedded import is_alive, postmaster
-from tests.support.processes import ServerProcess
-from tests.support.waiting import until, until_async
+from ..support.embedded import is_alive, postmaster
+from ..support.processes import ServerProcess
+from ..support.waiting import until, until_async
 
 Start = Callable[..., ServerProcess]
 

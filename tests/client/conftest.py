@@ -13,6 +13,7 @@ from google.protobuf.message import Message as ProtoMessage
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
+
 from sessiond import AsyncClient, Client, _retry
 from sessiond.v1 import admin_service_pb2, session_service_pb2
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc
 import pytest
+
 import sessiond
 from sessiond import _retry, errors
 from sessiond.v1 import session_pb2, session_service_pb2

@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
+
 from sessiond import AsyncClient, Client, InvalidField, NewMessage, errors
 from sessiond._structs import from_struct
 from sessiond.v1 import admin_service_pb2, message_pb2, session_pb2

@@ -7,8 +7,9 @@ import tomllib
 from pathlib import Path
 
 import pytest
-import sessiond
 from grpc._cython import cygrpc
+
+import sessiond
 from sessiond import _settings, errors
 
 ROOT = Path(__file__).parents[2]

@@ -10,6 +10,7 @@ from google.protobuf.json_format import MessageToDict
 from google.protobuf.struct_pb2 import Struct
 from hypothesis import given
 from hypothesis import strategies as st
+
 from sessiond import InvalidField, Message, NewMessage, SessionInfo, StoredRange
 from sessiond._input import batch_to_proto, to_proto
 from sessiond._structs import MAX_DEPTH, fill_struct, from_struct

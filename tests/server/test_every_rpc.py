@@ -81,7 +81,7 @@ def test_the_protos_name_the_codes() -> None:
     text = (Path(__file__).parents[2] / "protos/sessiond/v1/error_reason.proto").read_text()
     for reason, code in CODES.items():
         above = text[: text.index(f"  ERROR_REASON_{reason} =")].splitlines()
-        comment = [line for line in takewhile(lambda line: line.startswith("  //"), reversed(above))]
+        comment = list(takewhile(lambda line: line.startswith("  //"), reversed(above)))
         assert comment[-1].startswith(f"  // {code.name}: "), reason
 
 
@@ -128,8 +128,7 @@ async def test_bytes_that_are_no_request_are_a_typed_error(channel: grpc.aio.Cha
 @pytest.mark.parametrize("name", [*CALLS, *ADMIN_CALLS])
 async def test_a_deadline_that_passed_is_told(wire: Wire, name: str) -> None:
     stub, request = (wire.sessions, CALLS[name]("one")) if name in CALLS else (wire.admin, ADMIN_CALLS[name])
-    error = await error_of(call(stub, name, request, timeout=1e-6))
-    assert error.code == grpc.StatusCode.DEADLINE_EXCEEDED
+    assert await call(stub, name, request, timeout=1e-6).code() == grpc.StatusCode.DEADLINE_EXCEEDED
     assert await wire.list() == []
 
 
@@ -184,7 +183,7 @@ class TestKeys:
 
     @pytest.fixture
     async def stubs(self, channel: grpc.aio.Channel) -> AsyncIterator[tuple[Any, Any]]:
-        yield SessionServiceStub(channel), AdminServiceStub(channel)
+        return SessionServiceStub(channel), AdminServiceStub(channel)
 
     @staticmethod
     def header(secret: str) -> dict[str, Any]:
@@ -357,8 +356,10 @@ class TestOverload:
 
 async def test_a_database_that_is_away_is_unavailable(settings: Settings) -> None:
     nowhere = "postgresql://nobody@127.0.0.1:1/none"
-    async with serving(settings.model_copy(update={"pool_timeout_s": 0.2}), nowhere) as running:
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{running.port}") as channel:
-            error = await error_of(SessionServiceStub(channel).GetSession(ss.GetSessionRequest(session_id="x")))
-            assert (error.code, error.reason) == (grpc.StatusCode.UNAVAILABLE, "DATABASE_UNAVAILABLE")
-            assert error.retry_s == 1.0
+    async with (
+        serving(settings.model_copy(update={"pool_timeout_s": 0.2}), nowhere) as running,
+        grpc.aio.insecure_channel(f"127.0.0.1:{running.port}") as channel,
+    ):
+        error = await error_of(SessionServiceStub(channel).GetSession(ss.GetSessionRequest(session_id="x")))
+    assert (error.code, error.reason) == (grpc.StatusCode.UNAVAILABLE, "DATABASE_UNAVAILABLE")
+    assert error.retry_s == 1.0

@@ -5,6 +5,8 @@ import pytest
 
 from sessiond.v1.message_pb2 import ROLE_ASSISTANT, ROLE_TOOL, ROLE_USER
 from sessiond.v1.session_service_pb2 import MESSAGE_ORDER_DESC, MESSAGE_VIEW_BASIC, GetMessagesRequest
+from sessiond_server.server import Running
+from sessiond_server.store.purge import PurgeStore
 
 from ..support.wire import Wire, error_of, openai
 
@@ -170,3 +172,23 @@ async def test_a_slow_reader_holds_no_connection(filled: Wire) -> None:
         await filled.create(f"other-{i}")
     for call in calls:
         call.cancel()
+
+
+@pytest.mark.parametrize("fields", [{}, {"order": DESC}, {"roles": [ROLE_USER]}])
+async def test_a_session_that_is_purged_while_it_is_read_is_not_cut_short_silently(
+    filled: Wire, server: Running, fields: dict[str, object]
+) -> None:
+    for _ in range(4):
+        await filled.store("one", *["x" * 2000] * 1000)
+    batches = aiter(filled.sessions.GetMessages(GetMessagesRequest(session_id="one", **fields)))
+    await anext(batches)
+    await filled.delete("one")
+    store = PurgeStore(server.database)
+    while await store.purge_log(5_000) is not None:
+        pass
+
+    async def rest() -> None:
+        async for _ in batches:
+            pass
+
+    assert (await error_of(rest())).reason == "SESSION_NOT_FOUND"

@@ -27,7 +27,9 @@ def ids(sessions: list[Session]) -> list[str]:
 async def five(wire: Wire) -> Wire:
     """Sessions a to e, created in this order; then a is appended to."""
     for i, name in enumerate("abcde"):
-        await wire.create(name, user=f"user-{i % 2}", model="m" if i < 3 else "n", metadata={"i": i, "tags": ["x", name]}, config={"t": 0.5})
+        await wire.create(
+            name, user=f"user-{i % 2}", model="m" if i < 3 else "n", metadata={"i": i, "tags": ["x", name]}, config={"t": 0.5}
+        )
     await wire.store("a", "hello")
     return wire
 
@@ -175,9 +177,9 @@ def seeded_url(database_url: str) -> str:
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute(
             """
-            INSERT INTO sessions (key, project_id, session_id, log, state, user_name, metadata, created_at, active_at, active_minute, used_at)
+            INSERT INTO sessions (key, project_id, session_id, log, state, user_name, metadata, created_at, active_at, used_at)
             SELECT gen_random_uuid(), %s, 's-' || i, gen_random_uuid(), 1, 'user-' || i %% 1000, jsonb_build_object('n', i %% 5000),
-                t, t, extract(epoch FROM t)::bigint / 60, t
+                t, t, t
             FROM generate_series(1, 20000) AS i, LATERAL (SELECT now() - i * interval '60 ms' AS t) AS times
             """,
             [DEFAULT_PROJECT_ID],

@@ -53,7 +53,7 @@ def test_spliced_is_the_same_as_typed(rows: list[tuple[int, int, Message]], toke
         messages=[typed(seq, created, message) for seq, created, message in rows], resume_token=token, through_seq=through
     )
     assert response == expected
-    assert (page.count, page.last_seq) == (len(rows), rows[-1][0])
+    assert (page.count, page.first_seq, page.last_seq) == (len(rows), rows[0][0], rows[-1][0])
     for seq, created, message in rows:
         assert Message.FromString(assigned(seq, created) + message.SerializeToString()) == typed(seq, created, message)
 
@@ -77,11 +77,11 @@ def test_the_cache_keeps_to_its_room() -> None:
     log = uuid.uuid4()
     keys = [PageKey(log, log, i, 10, 10) for i in range(30)]
     for key in keys:
-        cache.put(key, EncodedPage(b"x" * 1000, 1, 1))
+        cache.put(key, EncodedPage(b"x" * 1000, 1, 1, 1))
         cache.get(keys[0])
         assert cache.bytes <= 10_000
     assert cache.get(keys[0])  # used all the time
     assert not cache.get(keys[1])
     assert cache.get(keys[29])
-    cache.put(PageKey(log, log, 99, 10, 10), EncodedPage(b"x" * 5000, 1, 1))
+    cache.put(PageKey(log, log, 99, 10, 10), EncodedPage(b"x" * 5000, 1, 1, 1))
     assert not cache.get(PageKey(log, log, 99, 10, 10))  # one page does not push out all others

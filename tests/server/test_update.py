@@ -114,9 +114,7 @@ async def test_a_repeated_update_is_one(wire: Wire) -> None:
         (Session(session_id="one", never_expires=False), ["never_expires"], {}, "session.never_expires"),
     ],
 )
-async def test_wrong_requests_name_the_field(
-    wire: Wire, session: Session, paths: list[str], fields: dict[str, object], field: str
-) -> None:
+async def test_wrong_requests_name_the_field(wire: Wire, session: Session, paths: list[str], fields: dict[str, object], field: str) -> None:
     before = await wire.create("one")
     error = await error_of(update(wire, session, *paths, **fields))
     assert (error.code, error.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD")

@@ -8,6 +8,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, TypeVar
 
 import grpc
+
 from sessiond._retry import CallRetry
 from sessiond._settings import Settings
 from sessiond._status import error_of

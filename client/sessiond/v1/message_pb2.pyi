@@ -116,7 +116,7 @@ class Message(_message.Message):
     """content_bytes is the size of json in UTF-8, or of parts encoded. Unit: bytes. Output only."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """create_time is when the message was stored, by the database's clock; it never runs against seq. Output only."""
+        """create_time is when the message was stored, by the database's clock; unless that is set back, it never runs against seq. Output only."""
 
     @_builtins.property
     def parts(self) -> Global___Parts:

@@ -13,10 +13,10 @@ from sessiond_server.settings import Settings, SettingsError
 from sessiond_server.store import migrate
 
 
-def load_settings(arguments: Sequence[str]) -> Settings:
-    """The settings. Raises: CommandError."""
+def load_settings(arguments: Sequence[str], command: str, epilog: str | None = None) -> Settings:
+    """The settings of a command; epilog is the end of its --help. Raises: CommandError."""
     try:
-        return settings_module.load(arguments)
+        return settings_module.load(arguments, prog=f"sessiond {command}", epilog=epilog)
     except SettingsError as e:
         raise CommandError(str(e), exit_code=2) from None
 

@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+from pathlib import Path
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -12,12 +13,18 @@ def run(arguments: list[str]) -> int:
     """Exit 0 where the server says SERVING, else 1."""
     parser = argparse.ArgumentParser(prog="sessiond health")
     parser.add_argument("--target", default=os.environ.get("SESSIOND_TARGET", "localhost:50051"), help="HOST:PORT")
-    parser.add_argument("--tls-ca", help="PEM file of the authority to trust; asks over TLS")
+    parser.add_argument(
+        "--tls-ca",
+        default=os.environ.get("SESSIOND_TLS_CERT"),
+        help="PEM file of the authority to trust; asks over TLS. Default: SESSIOND_TLS_CERT, the server's own certificate",
+    )
+    parser.add_argument("--server-name", help="the name in the certificate, where it is not the target's host")
     parser.add_argument("--timeout", type=float, default=5.0, help="seconds")
     options = parser.parse_args(arguments)
     if options.tls_ca:
-        with open(options.tls_ca, "rb") as file:  # noqa: PTH123
-            channel = grpc.secure_channel(options.target, grpc.ssl_channel_credentials(file.read()))
+        credentials = grpc.ssl_channel_credentials(Path(options.tls_ca).read_bytes())
+        names = [("grpc.ssl_target_name_override", options.server_name)] if options.server_name else []
+        channel = grpc.secure_channel(options.target, credentials, options=names)
     else:
         channel = grpc.insecure_channel(options.target)
     with channel:

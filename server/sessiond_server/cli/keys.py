@@ -30,7 +30,7 @@ def run(arguments: list[str]) -> int:
     for command in (create, listing, revoke):
         command.add_argument("--json", action="store_true", help="print JSON")
     options, rest = parser.parse_known_args(arguments)
-    settings = load_settings(rest)
+    settings = load_settings(rest, "keys")
     with database(settings) as url:
         return asyncio.run(_with_keys(url, lambda keys: _COMMANDS[options.command](keys, options)))
 

@@ -7,7 +7,7 @@ from sessiond_server.cli.database import database, load_settings, revision, upgr
 
 def run(arguments: list[str]) -> int:
     """Bring the schema to this version's, under a lock: any number may run at once."""
-    settings = load_settings(arguments)
+    settings = load_settings(arguments, "migrate")
     if settings.database_url:
         before = revision(settings.database_url)
         upgrade(settings.database_url)

@@ -20,7 +20,11 @@ log = structlog.get_logger("sessiond")
 def run(arguments: list[str]) -> int:
     """Serve until SIGTERM or SIGINT. `--migrate` migrates a database that is not the embedded one first."""
     with_migration = "--migrate" in arguments
-    settings = load_settings([argument for argument in arguments if argument != "--migrate"])
+    settings = load_settings(
+        [argument for argument in arguments if argument != "--migrate"],
+        "serve",
+        "--migrate: bring the schema of --database-url to this version before serving (the embedded database's always is).",
+    )
     logs.configure(settings.log_format, settings.log_level)
     log.info("settings", **settings.redacted())
     with _database(settings, with_migration) as (url, embedded):

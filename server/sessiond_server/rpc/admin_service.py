@@ -12,7 +12,6 @@ from sessiond.v1.admin_service_pb2 import (
     Project,
     RevokeApiKeyRequest,
 )
-
 from sessiond_server.service.keys import Caller, Keys
 from sessiond_server.store.keys import KeyRow, ProjectRow
 

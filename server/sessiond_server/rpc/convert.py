@@ -5,6 +5,7 @@ from typing import Any
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
+
 from sessiond.v1.session_pb2 import Session, SessionState
 from sessiond.v1.session_service_pb2 import (
     SESSION_ORDER_ACTIVE_DESC,
@@ -15,7 +16,6 @@ from sessiond.v1.session_service_pb2 import (
     SessionOrder,
     UpdateSessionRequest,
 )
-
 from sessiond_server.service.faults import invalid
 from sessiond_server.service.pages import SECONDS_1970_TO_2000
 from sessiond_server.service.sessions import NEVER, Settings, etag_of, expires_at_ms

@@ -27,7 +27,6 @@ from sessiond.v1.session_service_pb2 import (
     StoreMessagesResponse,
     UpdateSessionRequest,
 )
-
 from sessiond_server.rpc import convert
 from sessiond_server.rpc.calls import Load
 from sessiond_server.service.appends import Appends, Target

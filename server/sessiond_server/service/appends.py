@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from sessiond.v1.message_pb2 import Message
-
 from sessiond_server.service.faults import Fault, invalid, request_id_reused, session_not_found
 from sessiond_server.service.intake import Intake, check_batch
 from sessiond_server.service.limits import Limits

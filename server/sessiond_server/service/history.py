@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from sessiond.v1.message_pb2 import Role
-
 from sessiond_server.service import tokens
 from sessiond_server.service.faults import Fault, invalid, session_not_found
 from sessiond_server.service.names import check_session_id, session_key
@@ -75,9 +74,16 @@ class History:
         try:
             while True:
                 page = await fetch
+                if not window.is_whole(page):
+                    # Deleted and purged while it was read. To end here as if this were all would be to lose messages silently.
+                    raise session_not_found(reading.session_id)
                 window.advance(page)
                 if not window.is_done:
                     fetch = asyncio.ensure_future(self._fetch(window.query(), fits))
+                if window.is_done and reading.roles:
+                    again = await self._store.head(key, project_id)
+                    if again is None or again.log != head.log:
+                        raise session_not_found(reading.session_id)
                 yield page.encoded + window.tail() if page else window.tail()
                 if window.is_done:
                     return
@@ -159,6 +165,16 @@ class _Window:
             roles=self._reading.roles,
             basic=self._reading.basic,
         )
+
+    def is_whole(self, page: EncodedPage | None) -> bool:
+        """Whether nothing is missing where the page begins, nor within it. Of a read by role, nobody can tell."""
+        if self._reading.roles:
+            return True
+        if page is None:
+            return False
+        if self._reading.descending:
+            return page.first_seq == self._through and page.first_seq - page.last_seq + 1 == page.count
+        return page.first_seq == self._after + 1 and page.last_seq - page.first_seq + 1 == page.count
 
     def advance(self, page: EncodedPage | None) -> None:
         """Go behind a page. None: there was nothing more."""

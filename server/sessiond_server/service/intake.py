@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import orjson
+
 from sessiond.v1.message_pb2 import (
     FORMAT_ANTHROPIC,
     FORMAT_GEMINI,
@@ -20,7 +21,6 @@ from sessiond.v1.message_pb2 import (
     Part,
     Role,
 )
-
 from sessiond_server.service import structs
 from sessiond_server.service.faults import Fault, invalid
 from sessiond_server.service.limits import MAX_PARTS, MAX_SUMMARY_CHARACTERS, Limits

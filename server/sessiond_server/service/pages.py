@@ -18,11 +18,12 @@ SECONDS_1970_TO_2000 = 946_684_800
 class EncodedPage:
     """Messages as the first bytes of a GetMessagesResponse.
 
-    last_seq is that of the last message in the page's direction; size_bytes is len(encoded).
+    first_seq and last_seq are those of the first and the last message in the page's direction.
     """
 
     encoded: bytes
     count: int
+    first_seq: int
     last_seq: int
 
 
@@ -77,7 +78,7 @@ def encode_page(rows: Sequence[tuple[Any, ...]]) -> EncodedPage:
         add(varints[length] if length < 16384 else varint(length))
         add(head)
         add(body)
-    return EncodedPage(b"".join(parts), len(rows), rows[-1][0])
+    return EncodedPage(b"".join(parts), len(rows), rows[0][0], rows[-1][0])
 
 
 def encode_basic_page(rows: Sequence[tuple[Any, ...]]) -> EncodedPage:

@@ -10,7 +10,7 @@ import psycopg
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 from psycopg.types.json import Jsonb
-from sqlalchemy import ColumnElement, Integer, Select, Text, and_, bindparam, case, cast, delete, func, literal, select, tuple_, update
+from sqlalchemy import ColumnElement, Select, Text, and_, bindparam, case, cast, delete, func, literal, select, tuple_, update
 from sqlalchemy.dialects.postgresql import INTERVAL, JSONB, insert
 
 from sessiond_server.store import tables
@@ -115,17 +115,13 @@ class TooLarge(Exception):
 _NOW: ColumnElement[datetime] = func.clock_timestamp()
 
 
-def _minute(time: ColumnElement[datetime]) -> ColumnElement[int]:
-    return cast(func.floor(func.extract("epoch", time) / 60), Integer)
-
-
 def _after_ms(idle_ttl_ms: int | None) -> ColumnElement[datetime] | None:
     return None if idle_ttl_ms is None else _NOW + cast(literal(f"{idle_ttl_ms} milliseconds"), INTERVAL)
 
 
 def _used() -> dict[str, Any]:
     """The columns that every use but an append sets (an append has its own statement)."""
-    return {"active_at": _NOW, "used_at": _NOW, "active_minute": _minute(_NOW)}
+    return {"active_at": _NOW, "used_at": _NOW}
 
 
 class SessionStore:

@@ -8,6 +8,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Computed,
     Index,
     Integer,
     LargeBinary,
@@ -33,6 +34,8 @@ metadata = MetaData(
 TIME = TIMESTAMP(timezone=True)
 # Byte order: prefixes and order by id then run on the plain unique index, the same under every locale.
 ID_TEXT = Text(collation="C")
+# Through UTC, because what depends on the time zone cannot be a generated column.
+ACTIVE_MINUTE = "floor(extract(epoch FROM active_at AT TIME ZONE 'UTC') / 60)::integer"
 
 projects = Table(
     "projects",
@@ -76,7 +79,7 @@ sessions = Table(
     Column("active_at", TIME, nullable=False),
     # The order by activity is (active_minute, active_at): the first is indexed and changes once a minute, so that appends stay
     # HOT; the second is exact. The one is a monotonic function of the other, so the order is exact.
-    Column("active_minute", Integer, nullable=False),
+    Column("active_minute", Integer, Computed(ACTIVE_MINUTE, persisted=True), nullable=False),
     Column("idle_ttl_ms", BigInteger, comment="null: never expires"),
     Column("used_at", TIME, nullable=False, comment="expired when used_at + idle_ttl_ms has passed"),
     # When the purger looks next. It may lie before the real expiry, never after it, so that use need not touch the index.

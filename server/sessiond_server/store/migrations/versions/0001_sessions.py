@@ -82,7 +82,13 @@ def upgrade() -> None:
         ),
         sa.Column("created_at", TIME, nullable=False),
         sa.Column("active_at", TIME, nullable=False),
-        sa.Column("active_minute", sa.Integer, nullable=False),
+        sa.Column(
+            "active_minute",
+            sa.Integer,
+            # Through UTC, because what depends on the time zone cannot be a generated column.
+            sa.Computed("floor(extract(epoch FROM active_at AT TIME ZONE 'UTC') / 60)::integer", persisted=True),
+            nullable=False,
+        ),
         sa.Column("idle_ttl_ms", sa.BigInteger, comment="null: never expires"),
         sa.Column("used_at", TIME, nullable=False, comment="expired when used_at + idle_ttl_ms has passed"),
         sa.Column("expiry_check_at", TIME),
