@@ -99,6 +99,20 @@ def test_appends_meanwhile_are_not_mixed_in(many: ServerProcess) -> None:
         assert proxy.cuts_made == len(CUTS)
 
 
+@pytest.mark.parametrize("cut", [100_000, 1_000_000, 3_000_000, 5_555_555])
+async def test_a_cut_import_is_sent_again(database_url: str, start_server: Start, cut: int) -> None:
+    """Whoever imports a list hears nothing of a connection that is cut on the way."""
+    server = await asyncio.to_thread(start_server, SESSIOND_DATABASE_URL=database_url)
+    sent = list(texts(20_000))
+    with CuttingProxy(server.target, [cut, cut + 77_777, cut + 1], upwards=True) as proxy:
+        async with AsyncClient(proxy.target) as client:
+            session = await client.create_session("one")
+            stored = await session.import_messages(sent)
+            assert (stored.first_seq, stored.last_seq) == (1, len(sent))
+            assert [message.json for message in await session.get_messages()] == sent
+        assert proxy.cuts_made == 3
+
+
 KILLS = (1, 12_345, 33_333)
 
 

@@ -30,6 +30,15 @@ def kill_postgres(data_dir: Path) -> int:
     return pid
 
 
+def has_another_postgres(data_dir: Path, dead: int) -> bool:
+    """Whether another postmaster runs than the one that was killed."""
+    try:
+        pid = postmaster(data_dir)
+    except (OSError, ValueError, IndexError):
+        return False
+    return pid != dead and is_alive(pid)
+
+
 def end_postgres(data_dir: Path) -> None:
     """End a PostgreSQL that outlived its server, if there is one."""
     with suppress(OSError, ValueError, IndexError):

@@ -14,15 +14,17 @@ class CuttingProxy:
         target: HOST:PORT of the server.
         cuts: after how many bytes from the server, counted anew after each cut, all connections are cut. When the list is used up,
             they are left alone.
+        upwards: count the bytes from the client instead.
 
     Attributes:
         target: HOST:PORT of the proxy. connections: how many were made so far. cuts_made: how often it has cut.
     """
 
-    def __init__(self, target: str, cuts: Sequence[int] = ()) -> None:
+    def __init__(self, target: str, cuts: Sequence[int] = (), *, upwards: bool = False) -> None:
         host, _, port = target.rpartition(":")
         self._upstream = (host, int(port))
         self._cuts = list(cuts)
+        self._upwards = upwards
         self._sent = 0
         self._clients: set[asyncio.StreamWriter] = set()
         self._relays: set[asyncio.Task[None]] = set()
@@ -65,8 +67,8 @@ class CuttingProxy:
         server: asyncio.StreamWriter | None = None
         try:
             server_reader, server = await asyncio.open_connection(*self._upstream)
-            up = asyncio.ensure_future(self._upwards(client_reader, server))
-            down = asyncio.ensure_future(self._downwards(server_reader, client))
+            up = asyncio.ensure_future(self._copy(client_reader, server, counted=self._upwards))
+            down = asyncio.ensure_future(self._copy(server_reader, client, counted=not self._upwards))
             try:
                 await asyncio.wait([up, down], return_when=asyncio.FIRST_COMPLETED)
             finally:
@@ -81,20 +83,16 @@ class CuttingProxy:
                 if end:
                     end.close()
 
-    async def _upwards(self, reader: asyncio.StreamReader, server: asyncio.StreamWriter) -> None:
+    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, counted: bool) -> None:
         while data := await reader.read(65536):
-            server.write(data)
-            await server.drain()
-
-    async def _downwards(self, reader: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
-        while data := await reader.read(65536):
-            if self._cuts and self._sent + len(data) >= self._cuts[0]:
-                client.write(data[: self._cuts[0] - self._sent])
-                self._cut()
-                return
-            self._sent += len(data)
-            client.write(data)
-            await client.drain()
+            if counted:
+                if self._cuts and self._sent + len(data) >= self._cuts[0]:
+                    writer.write(data[: self._cuts[0] - self._sent])
+                    self._cut()
+                    return
+                self._sent += len(data)
+            writer.write(data)
+            await writer.drain()
 
     def _cut(self) -> None:
         """Every other time politely (FIN, and what was written still arrives), else as a firewall does (RST)."""

@@ -24,7 +24,7 @@ from sessiond.v1.message_pb2 import (
 from sessiond_server.service import structs
 from sessiond_server.service.faults import Fault, invalid
 from sessiond_server.service.limits import MAX_PARTS, MAX_SUMMARY_CHARACTERS, Limits
-from sessiond_server.store.rows import Row
+from sessiond_server.store.rows import Rows
 
 _OPENAI = {
     "system": ROLE_SYSTEM,
@@ -68,45 +68,52 @@ class Intake:
         """Of every message taken so far: the same messages give the same one."""
         return self._hash.digest()
 
-    def take(self, messages: Sequence[Message]) -> list[Row]:
+    def take(self, messages: Sequence[Message]) -> Rows:
         """Check and encode. The messages are changed on the way.
 
         Raises: Fault INVALID_FIELD, INVALID_JSON, UNKNOWN_ROLE, MESSAGE_TOO_LARGE; with the path of the field.
         """
-        rows = []
-        update = self._hash.update
+        rows = Rows()
+        roles, formats, sizes, bodies = rows.roles.append, rows.formats.append, rows.sizes.append, rows.bodies.append
         for message in messages:
-            # Places count through all pieces of an import, so that a fault can be found in the caller's file.
-            row = self._take_one(message, f"messages[{self.count}]")
-            update(row.body)
-            rows.append(row)
-            self.content_bytes += row.content_bytes
-            self.largest_bytes = max(self.largest_bytes, row.content_bytes)
+            content = message.WhichOneof("content")
+            if content == "json":
+                size = self._check_json(message)
+            elif content == "parts":
+                size = self._check_parts(message)
+            else:
+                raise invalid(self._path, "has no content: set json (with format) or parts")
+            if message.HasField("metadata"):
+                structs.to_dict(message.metadata, f"{self._path}.metadata")
+            if message.parent_seq:
+                self._check_parent(message)
+            if message.seq:
+                message.ClearField("seq")
+            if message.HasField("create_time"):
+                message.ClearField("create_time")
+            # What a newer client sent and this server does not know cannot be checked, so it is not kept.
+            message.DiscardUnknownFields()
+            message.content_bytes = size
+            roles(message.role)
+            formats(message.format)
+            sizes(size)
+            # Deterministic: the order of a Struct's keys must not make a repeated request look like another.
+            bodies(message.SerializeToString(deterministic=True))
             self.count += 1
+        self.content_bytes += sum(rows.sizes)
+        self.largest_bytes = max(self.largest_bytes, *rows.sizes, 0)
+        self._hash.update(b"".join(rows.bodies))
         return rows
 
-    def _take_one(self, message: Message, path: str) -> Row:
-        content = message.WhichOneof("content")
-        if content == "json":
-            words = self._check_json(message, path)
-        elif content == "parts":
-            words = self._check_parts(message, path)
-        else:
-            raise invalid(path, "has no content: set json (with format) or parts")
-        if message.role == ROLE_USER and words and self.first_words is None:
-            self.first_words = _summary(words) or None
-        if message.HasField("metadata"):
-            structs.to_dict(message.metadata, f"{path}.metadata")
-        if message.parent_seq:
-            if message.parent_seq < 0:
-                raise invalid(f"{path}.parent_seq", "is negative")
-            self.parent_floor = max(self.parent_floor, message.parent_seq - self.count)
-        message.ClearField("seq")
-        message.ClearField("create_time")
-        # What a newer client sent and this server does not know cannot be checked, so it is not kept.
-        message.DiscardUnknownFields()
-        # Deterministic: the order of a Struct's keys must not make a repeated request look like another.
-        return Row(message.role, message.format, message.content_bytes, message.SerializeToString(deterministic=True))
+    @property
+    def _path(self) -> str:
+        """Where the message is in the caller's request; places count through all pieces of an import."""
+        return f"messages[{self.count}]"
+
+    def _check_parent(self, message: Message) -> None:
+        if message.parent_seq < 0:
+            raise invalid(f"{self._path}.parent_seq", "is negative")
+        self.parent_floor = max(self.parent_floor, message.parent_seq - self.count)
 
     def _check_size(self, size: int, field: str) -> None:
         limit = self._limits.max_message_bytes
@@ -119,28 +126,45 @@ class Intake:
                 max_bytes=limit,
             )
 
-    def _check_json(self, message: Message, path: str) -> str:
+    def _note_words(self, words: str) -> None:
+        """Keep the first words of the first user message."""
+        if self.first_words is None and words:
+            self.first_words = _summary(words) or None
+
+    def _check_json(self, message: Message) -> int:
+        """Check a provider's message and set its role. Answers its size."""
         known = _FORMATS.get(message.format)
         if known is None:
-            raise invalid(f"{path}.format", "is required with json: FORMAT_OPENAI, FORMAT_ANTHROPIC or FORMAT_GEMINI")
+            raise invalid(f"{self._path}.format", "is required with json: FORMAT_OPENAI, FORMAT_ANTHROPIC or FORMAT_GEMINI")
         encoded = message.json.encode()
-        self._check_size(len(encoded), f"{path}.json")
-        value = _parse(encoded, f"{path}.json")
-        if not isinstance(value, dict):
-            raise invalid(f"{path}.json", "is JSON, but not an object", reason="INVALID_JSON")
+        size = len(encoded)
+        if size > self._limits.max_message_bytes:
+            self._check_size(size, f"{self._path}.json")
+        try:
+            value = orjson.loads(encoded)
+        except orjson.JSONDecodeError:
+            value = _parse(encoded, f"{self._path}.json")
         name, roles = known
-        role = _role(value, name, roles, f"{path}.json")
-        if message.role not in (0, role):
+        try:
+            role = roles[value["role"]]
+        except (KeyError, TypeError):
+            # Not an object, or none of the usual roles.
+            role = _role(value, name, roles, f"{self._path}.json")
+        given = message.role
+        if given and given != role:
             raise invalid(
-                f"{path}.role",
-                f"is {Role.Name(message.role) if message.role in Role.values() else message.role}, but the JSON says {Role.Name(role)}",
+                f"{self._path}.role",
+                f"is {Role.Name(given) if given in Role.values() else given}, but the JSON says {Role.Name(role)}",
                 reason="UNKNOWN_ROLE",
             )
         message.role = role
-        message.content_bytes = len(encoded)
-        return _text(value, name) if role == ROLE_USER and self.first_words is None else ""
+        if role == ROLE_USER and self.first_words is None:
+            self._note_words(_text(value, name))
+        return size
 
-    def _check_parts(self, message: Message, path: str) -> str:
+    def _check_parts(self, message: Message) -> int:
+        """Check a message in parts. Answers its size."""
+        path = self._path
         if message.format:
             raise invalid(f"{path}.format", "goes with json; leave it out with parts")
         if message.role not in Role.values() or not message.role:
@@ -148,8 +172,9 @@ class Intake:
         size = message.parts.ByteSize()
         self._check_size(size, f"{path}.parts")
         _check_part_list(message.parts.parts, f"{path}.parts.parts", nested=False)
-        message.content_bytes = size
-        return " ".join(part.text for part in message.parts.parts if part.text)
+        if message.role == ROLE_USER:
+            self._note_words(" ".join(part.text for part in message.parts.parts if part.text))
+        return size
 
 
 def check_batch(count: int, content_bytes: int, limits: Limits) -> None:
@@ -196,7 +221,9 @@ def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is not JSON")
 
 
-def _role(value: dict[str, Any], format_name: str, roles: dict[str, Role.ValueType], field: str) -> Role.ValueType:
+def _role(value: Any, format_name: str, roles: dict[str, Role.ValueType], field: str) -> Role.ValueType:
+    if not isinstance(value, dict):
+        raise invalid(field, "is JSON, but not an object", reason="INVALID_JSON")
     role = value.get("role")
     if isinstance(role, str) and (known := roles.get(role)):
         return known

@@ -12,7 +12,7 @@ from psycopg.types.numeric import Int8
 
 from sessiond_server.store.database import Database
 from sessiond_server.store.expiry import ALIVE
-from sessiond_server.store.rows import Row
+from sessiond_server.store.rows import Rows
 from sessiond_server.store.spool import Spool
 
 # Of a row waited for, READ COMMITTED reads the newest version again before it judges the WHERE: two appends with the same
@@ -128,22 +128,18 @@ class AppendStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def append(self, append: Append, rows: list[Row]) -> Appended | None:
-        """Store the rows, all or none. None: a condition did not hold, and nothing happened (see `SessionStore.head`).
+    async def append(self, append: Append, rows: Rows) -> Appended | None:
+        """Store the rows, all or none. None: a condition did not hold, and nothing happened.
 
         Raises: DuplicateRequest; those of Database.connection.
         """
         parameters = append.parameters()
         if len(rows) == 1:
-            row = rows[0]
-            parameters.update(role=Int8(row.role), format=Int8(row.format), content_bytes=Int8(row.content_bytes), body=row.body)
-        else:
             parameters.update(
-                roles=[row.role for row in rows],
-                formats=[row.format for row in rows],
-                sizes=[Int8(row.content_bytes) for row in rows],
-                bodies=[row.body for row in rows],
+                role=Int8(rows.roles[0]), format=Int8(rows.formats[0]), content_bytes=Int8(rows.sizes[0]), body=rows.bodies[0]
             )
+        else:
+            parameters.update(roles=rows.roles, formats=rows.formats, sizes=rows.sizes, bodies=rows.bodies)
         statement = _STATEMENTS[len(rows) == 1, bool(append.request_id)]
         async with self._database.connection() as connection:
             try:

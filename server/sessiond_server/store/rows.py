@@ -1,13 +1,19 @@
-"""What goes into and comes out of the messages table."""
+"""What goes into the messages table."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A message to store: the encoded Message less what the server assigns, and what queries ask of it."""
+@dataclass(slots=True)
+class Rows:
+    """Messages to store, column by column, as the insert wants them: no object for each message.
 
-    role: int
-    format: int
-    content_bytes: int
-    body: bytes
+    bodies are encoded Messages less what the server assigns; sizes are their content in bytes.
+    """
+
+    roles: list[int] = field(default_factory=list)
+    formats: list[int] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+    bodies: list[bytes] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.bodies)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import IO, cast
 from uuid import UUID
 
-from sessiond_server.store.rows import Row
+from sessiond_server.store.rows import Rows
 
 MEMORY_BYTES = 8 * 1024 * 1024
 READ_BYTES = 512 * 1024
@@ -29,8 +29,6 @@ class Spool:
     def __init__(self) -> None:
         # Binary, so bytes in and out; typeshed cannot say so.
         self._file = cast(IO[bytes], tempfile.SpooledTemporaryFile(max_size=MEMORY_BYTES, prefix="sessiond-import-"))  # noqa: SIM115
-        self.count = 0
-        self.content_bytes = 0
 
     def __enter__(self) -> "Spool":
         return self
@@ -38,15 +36,13 @@ class Spool:
     def __exit__(self, *exc: object) -> None:
         self._file.close()
 
-    def add(self, rows: list[Row]) -> None:
+    def add(self, rows: Rows) -> None:
         """Append rows. Writes to a file's cache at worst, so it may run on the event loop."""
         parts: list[bytes] = []
-        for row in rows:
-            parts.append(_HEAD.pack(row.role, row.format, row.content_bytes, len(row.body)))
-            parts.append(row.body)
-            self.content_bytes += row.content_bytes
+        for role, format_, size, body in zip(rows.roles, rows.formats, rows.sizes, rows.bodies, strict=True):
+            parts.append(_HEAD.pack(role, format_, size, len(body)))
+            parts.append(body)
         self._file.write(b"".join(parts))
-        self.count += len(rows)
 
     def copy_data(self, key: UUID, log: UUID, first_seq: int, created_us: int) -> Iterator[bytes]:
         """The rows as pieces of a binary COPY into messages (key, log, seq, role, format, content_bytes, created_at, body)."""
