@@ -15,6 +15,10 @@ from sessiond.errors import FieldViolation, SessiondError
 _TRANSPORT_FAULTS = ("rst_stream", "eos", "goaway", "socket closed", "stream removed", "connection reset", "broken pipe")
 _TRANSPORT_CODES = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.CANCELLED}
 
+# What grpc.aio makes of the whole call when a write of a stream fails, whatever the server said (github.com/grpc/grpc/issues/36066). What
+# is known is only that the answer is lost.
+_LOST_ANSWER = "Internal error from Core"
+
 
 class _Failed(Protocol):
     """What the RpcErrors of both of gRPC's APIs have; grpc.RpcError itself declares nothing."""
@@ -44,7 +48,7 @@ def error_of(failed: grpc.RpcError, target: str) -> SessiondError:
     code, text = call.code(), call.details() or ""
     info, violations, retry_after = _details(failed)
     if info is None:
-        if code is grpc.StatusCode.UNAVAILABLE:
+        if code is grpc.StatusCode.UNAVAILABLE or (code is grpc.StatusCode.INTERNAL and text == _LOST_ANSWER):
             hint = f"no answer from {target} (is `sessiond serve` running at {target}?)"
             return errors.ServerUnavailable(f"{hint}: {text}" if text else hint, retry_after=retry_after)
         cls = _BY_CODE.get(code, SessiondError)

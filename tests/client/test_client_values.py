@@ -5,6 +5,7 @@ import pickle
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import grpc
 import pytest
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.struct_pb2 import Struct
@@ -13,8 +14,10 @@ from hypothesis import strategies as st
 
 from sessiond import InvalidField, Message, NewMessage, SessionInfo, StoredRange
 from sessiond._input import batch_to_proto, to_proto
+from sessiond._status import error_of, is_worth_retrying
 from sessiond._structs import MAX_DEPTH, fill_struct, from_struct
 from sessiond._times import from_duration, from_timestamp, to_duration, to_timestamp
+from sessiond.errors import ServerUnavailable
 from sessiond.v1 import message_pb2, session_pb2
 from sessiond.v1.session_service_pb2 import CreateSessionRequest
 
@@ -290,3 +293,19 @@ def test_a_stored_range_iterates_over_its_seqs() -> None:
     assert len(stored) == 3
     assert 4 in stored
     assert 6 not in stored
+
+
+def test_an_answer_that_grpc_lost_is_worth_retrying() -> None:
+    class Lost(grpc.RpcError):
+        def code(self) -> grpc.StatusCode:
+            return grpc.StatusCode.INTERNAL
+
+        def details(self) -> str:
+            return "Internal error from Core"
+
+        def trailing_metadata(self) -> tuple[()]:
+            return ()
+
+    error = error_of(Lost(), "here")
+    assert isinstance(error, ServerUnavailable)
+    assert is_worth_retrying(error)

@@ -82,8 +82,8 @@ class AsyncStubs:
                 try:
                     await call.write(request)
                 except (grpc.RpcError, asyncio.InvalidStateError):
-                    # The server has ended the call before the stream was complete. Why, only the answer knows: a failed write says no
-                    # more than "internal error".
+                    # The server has ended the call before the stream was complete. Why, the answer says, unless gRPC has lost it (see
+                    # _status): a failed write says no more than "internal error".
                     break
             else:
                 await call.done_writing()
