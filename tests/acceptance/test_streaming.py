@@ -124,7 +124,8 @@ def test_a_killed_server_leaves_no_gap(many: ServerProcess, database_url: str, s
             if seq in KILLS:
                 server.kill()
                 server = start_server("--listen", many.target, SESSIOND_DATABASE_URL=database_url)
-        assert proxy.connections > len(KILLS)
+        # The last kill may come when everything has arrived already.
+        assert proxy.connections >= len(KILLS)
 
 
 async def test_a_killed_server_leaves_no_gap_async(many: ServerProcess, database_url: str, start_server: Start) -> None:
@@ -140,7 +141,8 @@ async def test_a_killed_server_leaves_no_gap_async(many: ServerProcess, database
                     restart = asyncio.to_thread(start_server, "--listen", many.target, SESSIOND_DATABASE_URL=database_url)
                     server = await restart
             assert next(expected) == MANY + 1
-        assert proxy.connections > len(KILLS)
+        # The last kill may come when everything has arrived already.
+        assert proxy.connections >= len(KILLS)
 
 
 def test_a_terminated_server_hands_its_streams_over(many: ServerProcess, database_url: str, start_server: Start) -> None:

@@ -225,7 +225,10 @@ async def test_an_import_that_the_server_ends_early_tells_why(colour, server, cl
     refusal = server.abort(grpc.StatusCode.FAILED_PRECONDITION, "destroyed", reason="SESSION_DESTROYED")
     server.refuse_uploads = refusal
     source = ({"role": "user", "content": "x" * 50_000} for _ in range(1000))
-    with pytest.raises(errors.SessionDestroyed):
+    # grpc.aio may lose an answer that comes while a write is under way (github.com/grpc/grpc/issues/36066); what is left to say then is
+    # that it is lost. Our server reads on for a while before it refuses, so that this is rare; this one does not.
+    told = (errors.SessionDestroyed, errors.ServerUnavailable) if colour.is_async else errors.SessionDestroyed
+    with pytest.raises(told):
         await colour.call(client.sessions.import_messages, "s", source)
 
 
