@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import psycopg
-from psycopg import AsyncConnection
+from psycopg import AsyncClientCursor, AsyncConnection
 from psycopg.rows import DictRow, TupleRow, dict_row
 from psycopg.types.numeric import Int8BinaryLoader
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
@@ -53,13 +53,14 @@ class Database:
             # A queue longer than this only turns a fast refusal into a slow one.
             max_waiting=size * 64,
             open=False,
-            configure=_configure,
+            configure=_configure_prepared if prepared else _configure,
             check=None,
             reconnect_timeout=30.0,
             name="sessiond",
             kwargs={
                 "autocommit": True,
-                "prepare_threshold": 0 if prepared else None,
+                # Only what asks for it is prepared: the hot statements.
+                "prepare_threshold": 2**31 if prepared else None,
                 "application_name": "sessiond",
                 "connect_timeout": 10,
             },
@@ -121,9 +122,10 @@ class Database:
             text = known
         else:
             text = self._compiled[statement] = str(statement.compile(dialect=self._dialect)).encode()
-        async with on.cursor(row_factory=dict_row) as cursor:
-            # Text results: the binary loaders of these connections are for the hot paths (see _configure).
-            await cursor.execute(text, parameters, binary=False)
+        # Values are written into the text, so that each is planned for what it is (see _configure_prepared). Results come as text: the
+        # binary loaders of these connections are for the hot paths (see _configure).
+        async with AsyncClientCursor(on, row_factory=dict_row) as cursor:
+            await cursor.execute(text, parameters)
             return await cursor.fetchall() if cursor.description else []
 
     async def _is_away(self) -> bool:
@@ -175,3 +177,10 @@ async def _configure(connection: AsyncConnection[Any]) -> None:
     # A binary timestamptz is an int64 of microseconds since 2000-01-01. The hot paths put it on the wire as it is; making a
     # datetime of each, to take it apart again, costs more than all the rest of a row. Text results still come as datetimes.
     connection.adapters.register_loader("timestamptz", Int8BinaryLoader)
+
+
+async def _configure_prepared(connection: AsyncConnection[Any]) -> None:
+    await _configure(connection)
+    # PostgreSQL plans the first five executions of a prepared statement for their values, on each connection. The hot statements have one
+    # good plan whatever the values are, and a batch of messages is half a megabyte to plan with.
+    await connection.execute("SET plan_cache_mode = force_generic_plan")
