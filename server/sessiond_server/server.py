@@ -93,7 +93,6 @@ async def serving(settings: Settings, database_url: str) -> AsyncIterator[Runnin
         timeout_s=settings.pool_timeout_s,
         prepared=settings.prepared_statements,
     )
-    await database.open()
     load = Load(settings.max_concurrent_rpcs)
     server = grpc.aio.server(options=OPTIONS)
     server.add_generic_rpc_handlers(tuple(_handlers(settings, database, load)))
@@ -102,7 +101,9 @@ async def serving(settings: Settings, database_url: str) -> AsyncIterator[Runnin
     if settings.reflection:
         names = [service.full_name for service in SERVICES]
         reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
+    # Before anything runs in the background: where the address is taken, there is nothing to end.
     port = _bind(server, settings)
+    await database.open()
     purger = Purger(
         PurgeStore(database),
         interval_s=settings.purge_interval_s,

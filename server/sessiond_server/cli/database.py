@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import psycopg
 from sqlalchemy.exc import DBAPIError
 
+from sessiond_server import logs
 from sessiond_server import settings as settings_module
 from sessiond_server.cli.faults import CommandError
 from sessiond_server.embedded import EmbeddedError, EmbeddedPostgres
@@ -14,11 +15,14 @@ from sessiond_server.store import migrate
 
 
 def load_settings(arguments: Sequence[str], command: str, epilog: str | None = None) -> Settings:
-    """The settings of a command; epilog is the end of its --help. Raises: CommandError."""
+    """The settings of a command, with logging set up as they say; epilog is the end of its --help. Raises: CommandError."""
     try:
-        return settings_module.load(arguments, prog=f"sessiond {command}", epilog=epilog)
+        settings = settings_module.load(arguments, prog=f"sessiond {command}", epilog=epilog)
     except SettingsError as e:
         raise CommandError(str(e), exit_code=2) from None
+    # To stderr: stdout is for what the command answers, such as a key that a script catches.
+    logs.configure(settings.log_format, settings.log_level)
+    return settings
 
 
 @contextmanager

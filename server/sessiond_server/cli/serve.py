@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import structlog
 import uvloop
 
-from sessiond_server import logs, server, workers
+from sessiond_server import server, workers
 from sessiond_server.cli.database import check_schema, load_settings, upgrade
 from sessiond_server.cli.faults import CommandError
 from sessiond_server.embedded import EmbeddedError, EmbeddedPostgres
@@ -25,7 +25,6 @@ def run(arguments: list[str]) -> int:
         "serve",
         "--migrate: bring the schema of --database-url to this version before serving (the embedded database's always is).",
     )
-    logs.configure(settings.log_format, settings.log_level)
     log.info("settings", **settings.redacted())
     with _database(settings, with_migration) as (url, embedded):
         supervisor = embedded.supervise if embedded else None

@@ -1,10 +1,11 @@
 """`sessiond version`."""
 
 import sys
-from importlib.metadata import version
+
+from sessiond import __version__
 
 
 def run(arguments: list[str]) -> int:
     """Print the version of sessiond."""
-    sys.stdout.write(f"sessiond {version('sessiond')}\n")
+    sys.stdout.write(f"sessiond {__version__}\n")
     return 0

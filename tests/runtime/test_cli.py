@@ -1,0 +1,134 @@
+"""The command line, as its users run it."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sessiond import Client, errors
+
+from ..support.processes import ServerProcess
+
+
+def sessiond(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("SESSIOND_")}
+    command = [sys.executable, "-m", "sessiond_server", *arguments]
+    return subprocess.run(command, env=clean | environment, capture_output=True, text=True, timeout=120, check=False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ((), "usage: sessiond"),
+        (("nonsense",), "there is no command 'nonsense'"),
+        (("serve", "--pool-size", "none"), "--pool-size (SESSIOND_POOL_SIZE)"),
+        (("serve", "--listen", "nowhere"), "--listen (SESSIOND_LISTEN)"),
+        (("serve", "--listen", "0.0.0.0:50051"), "--insecure allows it"),
+        (("serve", "--listen", "0.0.0.0:50051", "--require-keys"), "--insecure allows it"),
+        (("serve", "--tls-cert", "x.pem"), "--tls-cert and --tls-key go together"),
+        (("serve", "--tls-cert", "/no/x.pem", "--tls-key", "/no/y.pem"), "cannot read /no/x.pem"),
+        (("serve", "--database-url", "mysql://x/y"), "sessiond runs on PostgreSQL"),
+        (("serve", "--config", "/no/file"), "there is no file /no/file"),
+    ],
+)
+def test_wrong_use_is_told_in_a_line(arguments: tuple[str, ...], says: str) -> None:
+    done = sessiond(*arguments)
+    assert done.returncode == 2
+    assert says in done.stderr + done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_settings_come_from_flag_environment_and_file(tmp_path: Path) -> None:
+    from sessiond_server import settings
+
+    config = tmp_path / "sessiond.toml"
+    config.write_text("pool_size = 3\nworkers = 2\nlog_level = 'error'\n")
+    code = "from sessiond_server import settings; s = settings.load(['--pool-size', '5']); print(s.pool_size, s.workers, s.log_level)"
+    environment = {"SESSIOND_CONFIG": str(config), "SESSIOND_WORKERS": "4"}
+    done = subprocess.run([sys.executable, "-c", code], env=os.environ | environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["5", "4", "error"]
+    hidden = settings.load(["--database-url", "postgresql://u:secret@h/d"]).redacted()
+    assert "secret" not in str(hidden)
+
+
+def test_a_database_without_a_schema_is_told_what_to_do(empty_database_url: str) -> None:
+    done = sessiond("serve", "--listen", "127.0.0.1:0", SESSIOND_DATABASE_URL=empty_database_url)
+    assert done.returncode == 1
+    assert "run `sessiond migrate`" in done.stderr
+    done = sessiond("migrate", SESSIOND_DATABASE_URL=empty_database_url)
+    assert (done.returncode, done.stdout) == (0, "empty -> 0001\n")
+    assert sessiond("migrate", SESSIOND_DATABASE_URL=empty_database_url).stdout == "0001: nothing to do\n"
+
+
+def test_a_database_that_is_away_is_told(tmp_path: Path) -> None:
+    done = sessiond("serve", "--listen", "127.0.0.1:0", SESSIOND_DATABASE_URL="postgresql://u:secret@127.0.0.1:1/none")
+    assert done.returncode == 1
+    assert "cannot reach the database" in done.stderr
+    assert "secret" not in done.stderr
+
+
+def test_a_port_in_use_is_told(start_server: Callable[..., ServerProcess], database_url: str) -> None:
+    # gRPC shares ports between processes (SO_REUSEPORT), so only somebody else's port is in use.
+    import socket
+
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        done = sessiond("serve", "--listen", f"127.0.0.1:{other.getsockname()[1]}", SESSIOND_DATABASE_URL=database_url)
+    assert done.returncode == 1
+    assert "cannot listen on" in done.stderr
+
+
+def test_keys_from_creation_to_revocation(start_server: Callable[..., ServerProcess], database_url: str) -> None:
+    environment = {"SESSIOND_DATABASE_URL": database_url}
+    made = sessiond("keys", "create", "--project", "acme", "--label", "worker", **environment)
+    assert made.returncode == 0
+    secret = made.stdout.strip()
+    assert re.fullmatch(r"sk-sessiond-[0-9a-f]{16}-[\w-]{43}", secret)  # the key and nothing else, for scripts
+    [listed] = json.loads(sessiond("keys", "list", "--project", "acme", "--json", **environment).stdout)
+    assert (listed["label"], listed["is_admin"], listed["revoked_at"]) == ("worker", False, None)
+    assert secret not in json.dumps(listed)
+
+    server = start_server("--require-keys", "--key-cache-s", "0", **environment)
+    with Client(server.target, api_key=secret) as client, Client(server.target) as nobody:
+        client.create_session("one")
+        with pytest.raises(errors.ApiKeyMissing):
+            nobody.create_session("two")
+        with pytest.raises(errors.AdminKeyRequired):
+            list(client.admin.list_projects())
+        assert sessiond("keys", "revoke", listed["key_id"], **environment).returncode == 0
+        with pytest.raises(errors.ApiKeyInvalid):
+            client.create_session("three")
+    wrong = sessiond("keys", "create", "--project", "Not A Name", **environment)
+    assert wrong.returncode == 1
+    assert "a-z, 0-9" in wrong.stderr
+
+
+def test_health_and_version(start_server: Callable[..., ServerProcess], database_url: str) -> None:
+    server = start_server(SESSIOND_DATABASE_URL=database_url)
+    done = sessiond("health", "--target", server.target)
+    assert (done.returncode, done.stdout) in [(0, "SERVING\n")]
+    assert sessiond("health", "--target", "127.0.0.1:1", "--timeout", "2").returncode == 1
+    assert re.fullmatch(r"sessiond \d+(\.\d+)*\S*\n", sessiond("version").stdout)
+
+
+def test_tls(start_server: Callable[..., ServerProcess], database_url: str, tmp_path: Path) -> None:
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
+    try:
+        subprocess.run(
+            [*make, "-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(cert)], check=True, capture_output=True
+        )
+    except FileNotFoundError:
+        pytest.skip("openssl is not here to make a certificate")
+    server = start_server("--tls-cert", str(cert), "--tls-key", str(key), "--listen", "localhost:0", SESSIOND_DATABASE_URL=database_url)
+    with Client(server.target, tls=str(cert)) as client:
+        assert client.create_session("one").session_id == "one"
+    assert sessiond("health", "--target", server.target, "--tls-ca", str(cert)).returncode == 0
+    with Client(server.target) as plain, pytest.raises(errors.ServerUnavailable):
+        plain.create_session("two")
