@@ -41,7 +41,6 @@ MAX_RECEIVE_BYTES = 32 * 1024 * 1024
 
 # Names as in gRPC's own grpc/impl/channel_arg_names.h: an unknown one is ignored without a word.
 OPTIONS: list[tuple[str, int]] = [
-    ("grpc.so_reuseport", 1),
     ("grpc.max_receive_message_length", MAX_RECEIVE_BYTES),
     ("grpc.max_send_message_length", -1),
     ("grpc.max_concurrent_streams", 1000),
@@ -94,7 +93,8 @@ async def serving(settings: Settings, database_url: str) -> AsyncIterator[Runnin
         prepared=settings.prepared_statements,
     )
     load = Load(settings.max_concurrent_rpcs)
-    server = grpc.aio.server(options=OPTIONS)
+    # Shared among the workers of one server only: two servers that meant to have it each would take turns, unnoticed.
+    server = grpc.aio.server(options=[*OPTIONS, ("grpc.so_reuseport", int(settings.workers > 1))])
     server.add_generic_rpc_handlers(tuple(_handlers(settings, database, load)))
     health_servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)

@@ -73,15 +73,11 @@ def test_a_database_that_is_away_is_told(tmp_path: Path) -> None:
 
 
 def test_a_port_in_use_is_told(start_server: Callable[..., ServerProcess], database_url: str) -> None:
-    # gRPC shares ports between processes (SO_REUSEPORT), so only somebody else's port is in use.
-    import socket
-
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", 0))
-        other.listen()
-        done = sessiond("serve", "--listen", f"127.0.0.1:{other.getsockname()[1]}", SESSIOND_DATABASE_URL=database_url)
-    assert done.returncode == 1
-    assert "cannot listen on" in done.stderr
+    server = start_server(SESSIOND_DATABASE_URL=database_url)
+    for workers in ("1", "2"):
+        done = sessiond("serve", "--listen", server.target, "--workers", workers, SESSIOND_DATABASE_URL=database_url)
+        assert done.returncode == 1
+        assert "cannot listen on" in done.stderr
 
 
 def test_keys_from_creation_to_revocation(start_server: Callable[..., ServerProcess], database_url: str) -> None:
