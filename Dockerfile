@@ -15,7 +15,8 @@ ENV PATH=/opt/sessiond/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     SESSIOND_DATA_DIR=/var/lib/sessiond/data \
     SESSIOND_LISTEN=0.0.0.0:50051
-USER sessiond
+# By its number, so that an orchestrator can see that it is not root.
+USER 10001
 # Without SESSIOND_DATABASE_URL the embedded PostgreSQL keeps its data here.
 VOLUME /var/lib/sessiond
 EXPOSE 50051

@@ -7,6 +7,7 @@ import asyncio
 import fcntl
 import hashlib
 import os
+import shlex
 import shutil
 import stat
 import subprocess
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO
+from urllib.parse import quote
 
 import psycopg
 import structlog
@@ -28,6 +30,11 @@ PORT = 5432  # part of the socket's name; nothing listens on TCP
 START_TIMEOUT_S = 600  # crash recovery of a large database takes its time
 STOP_TIMEOUT_S = 60
 MAX_SOCKET_PATH = 100  # bytes; the kernel has 104 to 108
+MAX_LOG_BYTES = 10 * 1024 * 1024  # at a start, a larger log makes room for a new one
+QUICK_DEATH_S = 10.0
+SHELL_CHARACTERS = '"$`\\\n'  # pg_ctl puts paths between double quotes and hands them to a shell
+SPARE_CONNECTIONS = 20  # for commands, and for whoever looks in with psql
+MAX_DELAY_S = 10.0
 
 # What PostgreSQL says while processes of a killed server are still there.
 _STILL_DYING = ("still in use", 'lock file "postmaster.pid" already exists')
@@ -42,6 +49,7 @@ TUNING: Mapping[str, str] = {
     "wal_compression": "on",  # full-page images after a checkpoint are most of the WAL of small appends
     "random_page_cost": "1.1",  # solid-state disks
     "autovacuum_vacuum_cost_delay": "1ms",  # keep up with the sessions table's updates
+    "log_min_messages": "log",  # errors of statements are told to whoever sent them; a repeated request_id, for one, is an everyday error
     "logging_collector": "off",
     "log_checkpoints": "off",
 }
@@ -66,9 +74,11 @@ class EmbeddedPostgres:
 
     Args:
         data_dir: made if it is missing.
+        connections: how many its sessiond may open; more than usual make room for themselves.
     """
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, *, connections: int = 0) -> None:
+        self._tuning = {**TUNING, "max_connections": str(max(int(TUNING["max_connections"]), connections + SPARE_CONNECTIONS))}
         self._data_dir = data_dir.expanduser().absolute()
         self._cluster = self._data_dir / "postgres"
         self._log_file = self._cluster / "server.log"
@@ -86,7 +96,7 @@ class EmbeddedPostgres:
 
     @property
     def database_url(self) -> str:
-        return f"postgresql://{DATABASE}@/{DATABASE}?host={self.socket_dir}&port={PORT}"
+        return self._url(DATABASE)
 
     @property
     def is_running(self) -> bool:
@@ -107,6 +117,9 @@ class EmbeddedPostgres:
             self._prepare()
             self._run()
             self._create_database()
+        except OSError as e:
+            self.release()
+            raise EmbeddedError(f"cannot use the data directory {self._data_dir}: {e}; choose another with --data-dir") from e
         except BaseException:
             self.release()
             raise
@@ -114,9 +127,13 @@ class EmbeddedPostgres:
 
     def stop(self) -> None:
         """End it (connections are cut, everything committed is kept) and give the data directory free."""
-        if self._postmaster() is not None:
-            self._pg_ctl("stop", "-m", "fast", "-w", "-t", str(STOP_TIMEOUT_S), check=False)
-        self.release()
+        try:
+            if self._postmaster() is not None:
+                done = self._pg_ctl("stop", "-m", "fast", "-w", "-t", str(STOP_TIMEOUT_S), check=False)
+                if done.returncode and self._postmaster() is not None:
+                    log.warning("the embedded PostgreSQL is still ending", reason=done.stderr.strip())
+        finally:
+            self.release()
 
     def release(self) -> None:
         """Give the data directory free without ending PostgreSQL."""
@@ -127,7 +144,9 @@ class EmbeddedPostgres:
     async def supervise(self) -> None:
         """Run it again whenever it dies, until cancelled."""
         delay_s = 0.1
+        loop = asyncio.get_running_loop()
         while True:
+            watched_since = loop.time()
             pid = self._postmaster()
             if pid is not None:
                 await _wait_for_end(pid)
@@ -135,20 +154,30 @@ class EmbeddedPostgres:
                 with suppress(ChildProcessError):
                     os.waitpid(pid, os.WNOHANG)  # noqa: ASYNC222 - does not wait
                 log.error("the embedded PostgreSQL died", pid=pid)
+            if loop.time() - watched_since < QUICK_DEATH_S:
+                # It starts only to die again, or does not start at all.
+                await asyncio.sleep(delay_s)
+                delay_s = min(delay_s * 2, MAX_DELAY_S)
+            else:
+                delay_s = 0.1
             try:
                 await asyncio.to_thread(self._run)
                 log.warning("the embedded PostgreSQL runs again")
-                delay_s = 0.1
-            except EmbeddedError as e:
+            except (EmbeddedError, OSError) as e:
+                # OSError: a machine short of memory, which may be what ended it, has no room for a process either. It will.
                 log.error("the embedded PostgreSQL does not start", error=str(e))
-                await asyncio.sleep(delay_s)
-                delay_s = min(delay_s * 2, 10.0)
 
     @property
     def _maintenance_url(self) -> str:
-        return f"postgresql://{DATABASE}@/postgres?host={self.socket_dir}&port={PORT}"
+        return self._url("postgres")
+
+    def _url(self, database: str) -> str:
+        # A directory may have any name: on macOS, the default one has a space.
+        return f"postgresql://{DATABASE}@/{database}?host={quote(str(self.socket_dir))}&port={PORT}"
 
     def _acquire(self) -> None:
+        if wrong := set(str(self._data_dir)) & set(SHELL_CHARACTERS):
+            raise EmbeddedError(f"PostgreSQL cannot use a data directory with {' '.join(sorted(wrong))!r} in its name: {self._data_dir}")
         try:
             self._data_dir.mkdir(parents=True, exist_ok=True)
             # A lock of the kernel's: it goes with the process, however that ends.
@@ -176,13 +205,7 @@ class EmbeddedPostgres:
             self._user = _system_user()
             _let_through(self._data_dir)
             _let_through(self._bin)
-        for directory in (self._cluster, self.socket_dir):
-            directory.mkdir(mode=0o700, exist_ok=True)
-            if directory.stat().st_uid not in (os.geteuid(), self._user.uid if self._user else os.geteuid()):
-                raise EmbeddedError(f"{directory} belongs to somebody else")
-            if self._user:
-                os.chown(directory, self._user.uid, self._user.gid)
-            directory.chmod(0o700)
+        self._own(self.socket_dir)
         version_file = self._cluster / "PG_VERSION"
         if version_file.exists():
             found, ours = version_file.read_text().strip(), self._major_version()
@@ -192,21 +215,39 @@ class EmbeddedPostgres:
                     "dump it with the former version and restore it into a new data directory"
                 )
             return
-        # What an interrupted initdb left behind is nobody's data: PG_VERSION is among the last files of the copy.
-        for leftover in self._cluster.iterdir():
-            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+        if self._cluster.exists() and any(self._cluster.iterdir()):
+            raise EmbeddedError(f"{self._cluster} is not empty, and no database of PostgreSQL: choose another directory with --data-dir")
         log.info("making a new database", directory=str(self._cluster))
+        # Made aside and moved into place when it is complete: PG_VERSION is among the first files that initdb writes, and what an
+        # interrupted one leaves behind would be taken for a database.
+        unfinished = self._data_dir / "postgres.new"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        self._own(unfinished)
         self._call(
-            "initdb", "-D", str(self._cluster), "-U", DATABASE, "-A", "trust", "-E", "UTF8", "--locale-provider=builtin",
+            "initdb", "-D", str(unfinished), "-U", DATABASE, "-A", "trust", "-E", "UTF8", "--locale-provider=builtin",
             "--locale=C.UTF-8", "--data-checksums", "--no-instructions",
         )  # fmt: skip
+        unfinished.rename(self._cluster)
+
+    def _own(self, directory: Path) -> None:
+        """Make the directory if it is missing, and PostgreSQL's alone."""
+        directory.mkdir(mode=0o700, exist_ok=True)
+        found = directory.lstat()
+        # The temporary directory is everybody's: what somebody else put there, a link to elsewhere above all, is not ours to change.
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid not in {os.geteuid(), self._user.uid if self._user else os.geteuid()}:
+            raise EmbeddedError(f"{directory} is a link, or belongs to somebody else: remove it, or choose another --data-dir")
+        if self._user:
+            os.chown(directory, self._user.uid, self._user.gid, follow_symlinks=False)
+        directory.chmod(0o700)
 
     def _run(self) -> None:
         """Start the server, or find it running: one that outlived a killed sessiond is as good as new."""
         if self._postmaster() is not None and self.is_running:
             return
-        flags = " ".join(f"-c {name}='{value}'" for name, value in TUNING.items())
-        options = f"-k '{self.socket_dir}' -p {PORT} {flags}"
+        # pg_ctl hands the options to a shell.
+        options = shlex.join(["-k", str(self.socket_dir), "-p", str(PORT), *(f"-c{name}={value}" for name, value in self._tuning.items())])
+        self._disown_stale_pid()
+        self._rotate_log()
         deadline = time.monotonic() + START_TIMEOUT_S
         while True:
             # After a kill -9 of the postmaster its children need a moment to notice; until then the start is refused.
@@ -231,8 +272,7 @@ class EmbeddedPostgres:
             lines = (self._cluster / "postmaster.pid").read_text().splitlines()
             pid = int(lines[0])
             # The file outlives a kill -9, and the number may be another process's by now.
-            command = Path(f"/proc/{pid}/cmdline")
-            if command.parent.parent.exists() and b"postgres" not in command.read_bytes():
+            if not self._is_ours(pid):
                 return None
             os.kill(pid, 0)
         except PermissionError:
@@ -240,6 +280,41 @@ class EmbeddedPostgres:
         except (OSError, ValueError, IndexError):
             return None
         return pid
+
+    def _is_ours(self, pid: int) -> bool:
+        """Whether the process is PostgreSQL on our cluster. Where there is no /proc to ask, it is believed to be."""
+        if not Path("/proc/self/cmdline").exists():
+            return True
+        arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        if Path(os.fsdecode(arguments[0])).name != "postgres" or b"-D" not in arguments:
+            return False
+        # The directory may have been reached by another name.
+        return Path(os.fsdecode(arguments[arguments.index(b"-D") + 1])).samefile(self._cluster)
+
+    def _disown_stale_pid(self) -> None:
+        """Let PostgreSQL start although a process of another kind has the number that postmaster.pid names.
+
+        In a container that is likely, since numbers begin at 1 each time, and PostgreSQL refuses to start while such a process runs.
+        It takes its grandparent's number for no server's; whether processes of the former server are left, it finds out by itself
+        from the rest of the file, which is why the file is not simply removed.
+        """
+        pid_file = self._cluster / "postmaster.pid"
+        try:
+            first, _, rest = pid_file.read_text().partition("\n")
+        except FileNotFoundError:
+            return
+        if not first.strip().isdecimal() or self._postmaster() is not None:
+            return
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(int(first), 0)
+            log.warning("postmaster.pid names a process of another kind", pid=int(first))
+            pid_file.write_text(f"{os.getpid()}\n{rest}")
+            (self.socket_dir / f".s.PGSQL.{PORT}.lock").unlink(missing_ok=True)
+
+    def _rotate_log(self) -> None:
+        with suppress(FileNotFoundError):
+            if self._log_file.stat().st_size > MAX_LOG_BYTES:
+                self._log_file.replace(self._log_file.with_suffix(".log.1"))
 
     def _major_version(self) -> str:
         return self._call("postgres", "--version").stdout.split()[-1].partition(".")[0]
@@ -299,11 +374,21 @@ def _system_user() -> _SystemUser:
                 f"PostgreSQL does not run as root, and there is no useradd to make the user {SYSTEM_USER!r}: "
                 "run sessiond as another user, or set SESSIOND_DATABASE_URL"
             ) from None
-        subprocess.run(  # noqa: S603
-            [useradd, "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", SYSTEM_USER], check=True, capture_output=True
+        made = subprocess.run(  # noqa: S603
+            [useradd, "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", SYSTEM_USER],
+            check=False,
+            capture_output=True,
+            text=True,
         )
+        try:
+            # Whatever useradd says: another sessiond may have made the user at the same moment.
+            entry = pwd.getpwnam(SYSTEM_USER)
+        except KeyError:
+            raise EmbeddedError(
+                f"PostgreSQL does not run as root, and useradd cannot make the user {SYSTEM_USER!r} ({made.stderr.strip()}): "
+                "run sessiond as another user, or set SESSIOND_DATABASE_URL"
+            ) from None
         log.info("made a system user for PostgreSQL, which does not run as root", user=SYSTEM_USER)
-        entry = pwd.getpwnam(SYSTEM_USER)
     return _SystemUser(entry.pw_uid, entry.pw_gid)
 
 

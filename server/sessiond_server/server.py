@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -169,8 +170,7 @@ def _handlers(settings: Settings, database: Database, load: Load) -> list[grpc.G
 def _bind(server: grpc.aio.Server, settings: Settings) -> int:
     try:
         if settings.tls_cert and settings.tls_key:
-            pair = (Path(settings.tls_key).read_bytes(), Path(settings.tls_cert).read_bytes())
-            port = server.add_secure_port(settings.listen, grpc.ssl_server_credentials([pair]))
+            port = server.add_secure_port(settings.listen, _credentials(settings.tls_cert, settings.tls_key))
         else:
             port = server.add_insecure_port(settings.listen)
     except RuntimeError as e:
@@ -178,6 +178,21 @@ def _bind(server: grpc.aio.Server, settings: Settings) -> int:
     if not port and not settings.listen.startswith("unix:"):
         raise OSError(f"cannot listen on {settings.listen}")
     return port
+
+
+def _credentials(certificate: Path, key: Path) -> grpc.ServerCredentials:
+    """Raises: OSError for a pair that TLS cannot use. gRPC would take it, and then report that it cannot bind the port."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(certificate, key, password=_no_password)
+    except (ssl.SSLError, ValueError) as e:
+        raise OSError(f"--tls-cert {certificate} and --tls-key {key} are no certificate chain and its private key in PEM: {e}") from e
+    return grpc.ssl_server_credentials([(key.read_bytes(), certificate.read_bytes())])
+
+
+def _no_password() -> str:
+    # Without this, OpenSSL asks for one on the terminal, and the server waits.
+    raise ValueError("the key is encrypted; give it decrypted")
 
 
 async def _watch_health(running: Running) -> None:

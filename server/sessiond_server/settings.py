@@ -3,6 +3,7 @@
 import argparse
 import ipaddress
 import os
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, Self
@@ -39,6 +40,8 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(
         env_prefix=ENV_PREFIX,
+        # Compose files and unit files set what they leave open to nothing.
+        env_ignore_empty=True,
         frozen=True,
         extra="forbid",
         cli_kebab_case=True,
@@ -108,7 +111,7 @@ class Settings(BaseSettings):
             return None
         try:
             url = make_url(value)
-        except ArgumentError:
+        except (ArgumentError, ValueError):
             raise ValueError("is no URL; it looks like postgresql://USER:PASSWORD@HOST:PORT/NAME") from None
         if url.drivername.partition("+")[0] not in ("postgresql", "postgres"):
             raise ValueError(f"names {url.drivername!r}, but sessiond runs on PostgreSQL: postgresql://...")
@@ -128,9 +131,9 @@ class Settings(BaseSettings):
     def _check_security(self) -> Self:
         if bool(self.tls_cert) != bool(self.tls_key):
             raise ValueError("--tls-cert and --tls-key go together")
-        for path in (self.tls_cert, self.tls_key):
-            if path and not os.access(path, os.R_OK):
-                raise ValueError(f"cannot read {path}")
+        for flag, path in (("--tls-cert", self.tls_cert), ("--tls-key", self.tls_key)):
+            if path and not (path.is_file() and os.access(path, os.R_OK)):
+                raise ValueError(f"{flag}: cannot read {path}")
         if not self.insecure and not is_local(self.listen) and not (self.tls_cert and self.require_keys):
             raise ValueError(
                 f"refusing to listen on {self.listen}, which other machines can reach, without both TLS (--tls-cert, --tls-key) "
@@ -178,15 +181,30 @@ def load(arguments: Sequence[str] = (), *, prog: str = "sessiond serve", epilog:
             raise SettingsError("--config asks for the path of a TOML file")
         os.environ[f"{ENV_PREFIX}CONFIG"] = arguments[at + 1]
         del arguments[at : at + 2]
-    if (config := os.environ.get(f"{ENV_PREFIX}CONFIG")) and not Path(config).is_file():
-        raise SettingsError(f"--config ({ENV_PREFIX}CONFIG): there is no file {config}")
+    if config := os.environ.get(f"{ENV_PREFIX}CONFIG"):
+        _check_file(Path(config))
     try:
-        parser = argparse.ArgumentParser(prog=prog, epilog=epilog)
+        # Whole names only: a flag that is new in the next version must not change what a shortened one means.
+        parser = argparse.ArgumentParser(prog=prog, epilog=epilog, allow_abbrev=False)
         parser.add_argument("--config", metavar="FILE", help="a TOML file of settings, below flags and environment (SESSIOND_CONFIG)")
         source: CliSettingsSource[object] = CliSettingsSource(Settings, root_parser=parser, cli_parse_args=arguments)
         return Settings(_cli_settings_source=source)  # type: ignore[call-arg]
     except ValidationError as e:
         raise SettingsError("; ".join(_describe(error["loc"], str(error["msg"])) for error in e.errors())) from None
+
+
+def _check_file(config: Path) -> None:
+    name = f"--config ({ENV_PREFIX}CONFIG)"
+    if not config.is_file():
+        raise SettingsError(f"{name}: there is no file {config}")
+    try:
+        keys = tomllib.loads(config.read_text("utf-8")).keys()
+    except OSError as e:
+        raise SettingsError(f"{name}: cannot read {config}: {e.strerror}") from None
+    except ValueError as e:  # of TOML, or of UTF-8
+        raise SettingsError(f"{name}: {config} is no TOML: {e}") from None
+    if unknown := sorted(keys - Settings.model_fields.keys()):
+        raise SettingsError(f"{name}: {config} has settings that there are not: {', '.join(unknown)}")
 
 
 def _describe(location: tuple[int | str, ...], message: str) -> str:

@@ -56,7 +56,7 @@ async def run(settings: Settings, database_url: str, *, on_ready: Callable[[int]
             stop.set()
             results = await asyncio.gather(*keepers, return_exceptions=True)
         for result in results:
-            if isinstance(result, WorkersError):
+            if isinstance(result, Exception):
                 raise result
 
 
@@ -70,8 +70,12 @@ class _reserved_port:  # noqa: N801
         self._host = host
         family, _, _, _, address = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)[0]
         self._socket = socket.socket(family, socket.SOCK_STREAM)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         try:
+            # SO_REUSEPORT would let in the workers of another server too, and calls would go to either by chance.
+            with socket.socket(family, socket.SOCK_STREAM) as alone:
+                alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                alone.bind(address)
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             self._socket.bind(address)
         except OSError as e:
             self._socket.close()

@@ -113,6 +113,17 @@ def test_health_and_version(start_server: Callable[..., ServerProcess], database
     assert re.fullmatch(r"sessiond \d+(\.\d+)*\S*\n", sessiond("version").stdout)
 
 
+def test_files_that_are_no_certificate_are_named(database_url: str, tmp_path: Path) -> None:
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    for path in (cert, key):
+        path.write_text("this is no PEM\n")
+    flags = ("--listen", "127.0.0.1:0", "--tls-cert", str(cert), "--tls-key", str(key))
+    done = sessiond("serve", *flags, SESSIOND_DATABASE_URL=database_url)
+    assert done.returncode == 1
+    assert f"--tls-cert {cert} and --tls-key {key} are no certificate chain and its private key" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_tls(start_server: Callable[..., ServerProcess], database_url: str, tmp_path: Path) -> None:
     cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
     make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]

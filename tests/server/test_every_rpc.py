@@ -128,7 +128,10 @@ async def test_bytes_that_are_no_request_are_a_typed_error(channel: grpc.aio.Cha
 @pytest.mark.parametrize("name", [*CALLS, *ADMIN_CALLS])
 async def test_a_deadline_that_passed_is_told(wire: Wire, name: str) -> None:
     stub, request = (wire.sessions, CALLS[name]("one")) if name in CALLS else (wire.admin, ADMIN_CALLS[name])
-    assert await call(stub, name, request, timeout=1e-6).code() == grpc.StatusCode.DEADLINE_EXCEEDED
+    code = await call(stub, name, request, timeout=1e-6).code()
+    # A deadline that ends the sending of a client's stream is a cancellation to grpc.aio, now and then.
+    expected = {grpc.StatusCode.DEADLINE_EXCEEDED} | ({grpc.StatusCode.CANCELLED} if name == "ImportMessages" else set())
+    assert code in expected
     assert await wire.list() == []
 
 

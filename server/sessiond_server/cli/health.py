@@ -8,6 +8,8 @@ from pathlib import Path
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from sessiond_server.cli.faults import CommandError
+
 
 def run(arguments: list[str]) -> int:
     """Exit 0 where the server says SERVING, else 1."""
@@ -22,7 +24,11 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("--timeout", type=float, default=5.0, help="seconds")
     options = parser.parse_args(arguments)
     if options.tls_ca:
-        credentials = grpc.ssl_channel_credentials(Path(options.tls_ca).read_bytes())
+        try:
+            authority = Path(options.tls_ca).read_bytes()
+        except OSError as e:
+            raise CommandError(f"--tls-ca: cannot read {options.tls_ca}: {e.strerror}", exit_code=2) from None
+        credentials = grpc.ssl_channel_credentials(authority)
         names = [("grpc.ssl_target_name_override", options.server_name)] if options.server_name else []
         channel = grpc.secure_channel(options.target, credentials, options=names)
     else:

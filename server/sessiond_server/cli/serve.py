@@ -48,7 +48,7 @@ def _database(settings: Settings, with_migration: bool) -> Iterator[tuple[str, E
         yield settings.database_url, None
         return
     try:
-        embedded = EmbeddedPostgres(settings.data_dir)
+        embedded = EmbeddedPostgres(settings.data_dir, connections=settings.workers * settings.pool_size)
         url = embedded.start()
     except EmbeddedError as e:
         raise CommandError(str(e)) from None

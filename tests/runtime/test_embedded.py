@@ -1,0 +1,258 @@
+"""The embedded PostgreSQL: what it is like, whom it lets in, and that it comes back from whatever state it was left in."""
+
+import asyncio
+import fcntl
+import os
+import signal
+import stat
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from sessiond_server import embedded as embedded_module
+from sessiond_server.embedded import EmbeddedError, EmbeddedPostgres
+
+from ..support.embedded import end_postgres, has_another_postgres, is_alive, kill_postgres, postmaster
+from ..support.waiting import until, until_async
+
+Make = Callable[..., EmbeddedPostgres]
+
+
+@pytest.fixture
+def make() -> Iterator[Make]:
+    """Makes embedded PostgreSQLs, and leaves none running."""
+    made: list[tuple[EmbeddedPostgres, Path]] = []
+
+    def new(data_dir: Path, **options: int) -> EmbeddedPostgres:
+        made.append((EmbeddedPostgres(data_dir, **options), data_dir))
+        return made[-1][0]
+
+    yield new
+    for postgres, data_dir in made:
+        postgres.release()
+        end_postgres(data_dir)
+
+
+def ask(url: str, statement: str) -> object:
+    with psycopg.connect(url, autocommit=True) as connection:
+        cursor = connection.execute(statement.encode())
+        return next(iter(cursor.fetchone() or [None])) if cursor.description else None
+
+
+def test_it_is_durable_and_private(data_dir: Path, make: Make) -> None:
+    postgres = make(data_dir)
+    assert not postgres.is_running
+    url = postgres.start()
+    assert postgres.is_running
+    shown = {name: ask(url, f"SHOW {name}") for name in ("fsync", "full_page_writes", "synchronous_commit", "data_checksums")}
+    assert set(shown.values()) == {"on"}
+    assert ask(url, "SHOW server_encoding") == "UTF8"
+    assert ask(url, "SHOW listen_addresses") == ""
+    for directory in (data_dir / "postgres", postgres.socket_dir):
+        assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+
+    ask(url, "CREATE TABLE kept AS SELECT 1 AS one")
+    postgres.stop()
+    assert not postgres.is_running
+    assert ask(make(data_dir).start(), "SELECT one FROM kept") == 1
+
+
+def test_more_connections_make_room_for_themselves(data_dir: Path, make: Make) -> None:
+    assert ask(make(data_dir, connections=300).start(), "SHOW max_connections") == "320"
+
+
+@pytest.mark.parametrize("name", ["Application Support", "a'b %41+&?#", "deep/" * 30])
+def test_a_data_directory_may_have_any_name(data_dir: Path, make: Make, name: str) -> None:
+    postgres = make(data_dir / name)
+    assert ask(postgres.start(), "SELECT 1") == 1
+    postgres.stop()
+    assert not postgres.is_running
+
+
+@pytest.mark.parametrize("name", ["$(id)", "`id`", 'a"b', "a\\b"])
+def test_a_name_that_a_shell_would_read_is_refused(data_dir: Path, make: Make, name: str) -> None:
+    with pytest.raises(EmbeddedError, match="in its name"):
+        make(data_dir / name).start()
+    assert not list(data_dir.iterdir())
+
+
+def test_a_link_in_the_temporary_directory_is_not_followed(data_dir: Path, make: Make) -> None:
+    """There anybody may have put it, to have another directory opened to the database, or closed to its owner."""
+    other = data_dir / "other"
+    other.mkdir(mode=0o755)
+    before = other.stat()
+    postgres = make(data_dir / ("deep/" * 30))
+    postgres.socket_dir.symlink_to(other)
+    try:
+        with pytest.raises(EmbeddedError, match="is a link"):
+            postgres.start()
+    finally:
+        postgres.socket_dir.unlink()
+    after = other.stat()
+    assert (after.st_mode, after.st_uid) == (before.st_mode, before.st_uid)
+    assert ask(postgres.start(), "SELECT 1") == 1
+
+
+def test_one_owner_at_a_time(data_dir: Path, make: Make) -> None:
+    first, second = make(data_dir), make(data_dir)
+    first.start()
+    with pytest.raises(EmbeddedError, match=rf"another sessiond \(process {os.getpid()}\) uses the data directory"):
+        second.start()
+    # What the first one leaves running, as when it is killed, the second one takes over.
+    pid = postmaster(data_dir)
+    first.release()
+    second.start()
+    assert postmaster(data_dir) == pid
+    second.stop()
+    assert not is_alive(pid)
+
+
+def test_the_lock_goes_with_its_process(data_dir: Path, make: Make) -> None:
+    """The file stays behind, with the number of a process in it, and locks nobody out."""
+    (data_dir / "lock").write_text(str(os.getpid()))
+    make(data_dir).start()
+    with (data_dir / "lock").open() as lock, pytest.raises(BlockingIOError):
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_an_interrupted_initdb_is_begun_anew(data_dir: Path, make: Make) -> None:
+    unfinished = data_dir / "postgres.new"
+    unfinished.mkdir()
+    (unfinished / "PG_VERSION").write_text("18\n")
+    assert ask(make(data_dir).start(), "SELECT 1") == 1
+    assert not unfinished.exists()
+
+
+def test_what_is_no_database_is_left_alone(data_dir: Path, make: Make) -> None:
+    letter = data_dir / "postgres" / "letter.txt"
+    letter.parent.mkdir()
+    letter.write_text("Dear Ada")
+    with pytest.raises(EmbeddedError, match="not empty"):
+        make(data_dir).start()
+    assert letter.read_text() == "Dear Ada"
+
+
+def test_another_major_version_is_refused(data_dir: Path, make: Make) -> None:
+    cluster = data_dir / "postgres"
+    cluster.mkdir()
+    (cluster / "PG_VERSION").write_text("12\n")
+    with pytest.raises(EmbeddedError, match=r"made by PostgreSQL 12, and this is \d+: dump it"):
+        make(data_dir).start()
+
+
+def test_an_unusable_data_directory_is_told(data_dir: Path, make: Make) -> None:
+    (data_dir / "file").touch()
+    with pytest.raises(EmbeddedError, match=r"cannot use the data directory .* --data-dir"):
+        make(data_dir / "file").start()
+
+
+def test_without_the_wheel_it_says_what_to_do(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedded_module, "find_spec", lambda name: None)
+    with pytest.raises(EmbeddedError, match="SESSIOND_DATABASE_URL"):
+        EmbeddedPostgres(data_dir)
+
+
+def test_it_starts_right_after_a_kill(data_dir: Path, make: Make) -> None:
+    """With clients connected: their processes outlive the postmaster by a moment, and PostgreSQL starts only after them."""
+    postgres = make(data_dir)
+    url = postgres.start()
+    ask(url, "CREATE TABLE kept AS SELECT 1 AS one")
+    with psycopg.connect(url) as busy:
+        busy.execute("SELECT 1")
+        killed = kill_postgres(data_dir)
+        postgres.release()
+        assert ask(make(data_dir).start(), "SELECT one FROM kept") == 1
+        with suppress(psycopg.OperationalError):
+            busy.rollback()
+    assert has_another_postgres(data_dir, killed)
+
+
+def test_a_stale_number_of_another_process_is_seen_through(data_dir: Path, make: Make) -> None:
+    """In a container numbers begin at 1 again, so postmaster.pid easily names a process of the same user that is no database."""
+    postgres = make(data_dir)
+    ask(postgres.start(), "CREATE TABLE kept AS SELECT 1 AS one")
+    killed = kill_postgres(data_dir)
+    until(lambda: not is_alive(killed), "PostgreSQL ended")
+    postgres.release()
+    pid_file = data_dir / "postgres" / "postmaster.pid"
+    owner = pid_file.stat()
+    with subprocess.Popen(["sleep", "infinity"], user=owner.st_uid, group=owner.st_gid) as other:
+        try:
+            pid_file.write_text(pid_file.read_text().replace(str(killed), str(other.pid), 1))
+            assert ask(make(data_dir).start(), "SELECT one FROM kept") == 1
+            assert other.poll() is None
+        finally:
+            other.kill()
+
+
+async def test_it_is_run_again_when_it_dies(data_dir: Path, make: Make) -> None:
+    postgres = make(data_dir)
+    await asyncio.to_thread(postgres.start)
+    supervisor = asyncio.create_task(postgres.supervise())
+    try:
+        for number in (signal.SIGKILL, signal.SIGQUIT):
+            pid = postmaster(data_dir)
+            os.kill(pid, number)
+            await until_async(lambda pid=pid: has_another_postgres(data_dir, pid) and postgres.is_running, "another one ran")  # type: ignore[misc]
+    finally:
+        supervisor.cancel()
+        await asyncio.wait([supervisor])
+    assert supervisor.cancelled()
+    await asyncio.to_thread(postgres.stop)
+
+
+async def test_the_supervisor_does_not_give_up(data_dir: Path, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever keeps PostgreSQL from starting, and be it that there is no memory for a process, it is tried again."""
+    postgres = make(data_dir)
+    await asyncio.to_thread(postgres.start)
+    failures = 0
+    call = postgres._call
+
+    def failing(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        nonlocal failures
+        failures += 1
+        if failures == 1:
+            raise BlockingIOError("no process to be had")
+        if failures == 2:
+            raise EmbeddedError("it does not start")
+        return call(*arguments, check=check)
+
+    monkeypatch.setattr(postgres, "_call", failing)
+    supervisor = asyncio.create_task(postgres.supervise())
+    try:
+        killed = kill_postgres(data_dir)
+        await until_async(lambda: has_another_postgres(data_dir, killed) and postgres.is_running, "another one ran")
+        assert failures > 2
+    finally:
+        supervisor.cancel()
+        await asyncio.wait([supervisor])
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has to hand the database to another user")
+def test_root_lets_through_and_not_in(data_dir: Path, make: Make) -> None:
+    closed = data_dir / "closed"
+    closed.mkdir(mode=0o700)
+    ask(make(closed / "data").start(), "SELECT 1")
+    assert stat.S_IMODE(closed.stat().st_mode) == 0o701
+    assert closed.stat().st_uid == 0
+    assert (closed / "data").stat().st_uid == 0
+    assert (closed / "data" / "postgres").stat().st_uid != 0
+
+
+def test_its_log_does_not_grow_for_ever(data_dir: Path, make: Make) -> None:
+    postgres = make(data_dir)
+    url = postgres.start()
+    log = data_dir / "postgres" / "server.log"
+    with pytest.raises(psycopg.Error):
+        ask(url, "SELECT no_such_column")
+    # What a statement's sender is told does not stand here as well.
+    assert "no_such_column" not in log.read_text()
+    postgres.stop()
+    os.truncate(log, embedded_module.MAX_LOG_BYTES + 1)
+    make(data_dir).start()
+    assert log.stat().st_size < 100_000
+    assert log.with_suffix(".log.1").exists()

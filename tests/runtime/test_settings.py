@@ -1,0 +1,174 @@
+"""Settings: their order of precedence, what they refuse and in which words, what of them may be logged."""
+
+from pathlib import Path
+
+import pytest
+
+from sessiond_server import settings
+from sessiond_server.settings import Settings, SettingsError, is_local, load
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting of whoever runs the tests, and none that --config leaves in the environment."""
+    monkeypatch.setenv("SESSIOND_CONFIG", "")
+    for name in Settings.model_fields:
+        monkeypatch.delenv(f"SESSIOND_{name.upper()}", raising=False)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    return tmp_path / "sessiond.toml"
+
+
+def refusal(*arguments: str) -> str:
+    with pytest.raises(SettingsError) as caught:
+        load(arguments)
+    return str(caught.value)
+
+
+def test_what_is_set_nowhere_has_its_default() -> None:
+    found = load()
+    assert (found.listen, found.database_url, found.workers) == ("localhost:50051", None, 1)
+    assert (found.require_keys, found.insecure, found.prepared_statements) == (False, False, True)
+    assert found.data_dir == settings.default_data_dir()
+
+
+def test_a_flag_wins_over_the_environment_and_that_over_the_file(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config.write_text("pool_size = 3\nworkers = 3\nlog_level = 'error'\n")
+    monkeypatch.setenv("SESSIOND_POOL_SIZE", "4")
+    monkeypatch.setenv("SESSIOND_WORKERS", "4")
+    for flags in (["--config", str(config)], [f"--config={config}"]):
+        found = load([*flags, "--workers", "5"])
+        assert (found.workers, found.pool_size, found.log_level) == (5, 4, "error")
+
+
+def test_the_environment_may_name_the_file(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config.write_text("drain_timeout_s = 1.5\n")
+    monkeypatch.setenv("SESSIOND_CONFIG", str(config))
+    assert load().drain_timeout_s == 1.5
+
+
+def test_an_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("DATABASE_URL", "POOL_SIZE", "TLS_CERT", "LISTEN", "REQUIRE_KEYS"):
+        monkeypatch.setenv(f"SESSIOND_{name}", "")
+    assert load() == Settings()
+    assert load(["--database-url", ""]).database_url is None
+
+
+def test_switches_can_be_turned_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SESSIOND_REQUIRE_KEYS", "true")
+    assert load().require_keys
+    assert not load(["--no-require-keys", "--no-reflection"]).require_keys
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("pool_size = ", "is no TOML"),
+        ("pool-size = 3", "has settings that there are not: pool-size"),
+        ("pool_size = 'many'", "--pool-size (SESSIOND_POOL_SIZE)"),
+    ],
+)
+def test_a_wrong_file_is_told(config: Path, text: str, says: str) -> None:
+    config.write_text(text)
+    assert says in refusal("--config", str(config))
+
+
+def test_a_file_that_is_not_there_or_no_text_is_told(tmp_path: Path, config: Path) -> None:
+    assert "there is no file" in refusal("--config", str(config))
+    assert "there is no file" in refusal("--config", str(tmp_path))
+    config.write_bytes(b"\xff\xfe")
+    assert "is no TOML" in refusal("--config", str(config))
+    assert "asks for the path" in refusal("--config")
+
+
+@pytest.mark.parametrize("flag", ["--conf", "--pool", "--nonsense"])
+def test_flags_have_their_whole_names(flag: str) -> None:
+    with pytest.raises(SystemExit) as caught:
+        load([flag, "3"])
+    assert caught.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("workers", "0"),
+        ("workers", "65"),
+        ("pool-size", "none"),
+        ("pool-timeout-s", "0"),
+        ("drain-timeout-s", "-1"),
+        ("page-cache-bytes", "-1"),
+        ("max-message-bytes", "9999999999"),
+        ("log-format", "xml"),
+        ("listen", "localhost"),
+        ("listen", ":50051"),
+        ("listen", "localhost:65536"),
+        ("listen", "localhost:-1"),
+        ("database-url", "nonsense"),
+        ("database-url", "mysql://h/d"),
+        ("database-url", "postgresql://[::/d"),
+    ],
+)
+def test_a_fault_names_its_flag_and_variable(name: str, value: str) -> None:
+    assert refusal(f"--{name}", value).startswith(f"--{name} (SESSIOND_{name.upper().replace('-', '_')}): ")
+
+
+@pytest.mark.parametrize(
+    ("listen", "local"),
+    [
+        ("localhost:1", True),
+        ("127.0.0.1:1", True),
+        ("127.9.9.9:1", True),
+        ("[::1]:1", True),
+        ("unix:/run/sessiond.sock", True),
+        ("0.0.0.0:1", False),
+        ("[::]:1", False),
+        ("192.0.2.1:1", False),
+        ("localhost.example.com:1", False),
+        ("127.0.0.1.example.com:1", False),
+    ],
+)
+def test_what_only_this_machine_reaches(listen: str, local: bool) -> None:
+    assert is_local(listen) == local
+
+
+@pytest.fixture
+def tls(tmp_path: Path) -> list[str]:
+    for name in ("cert", "key"):
+        (tmp_path / name).touch()
+    return ["--tls-cert", str(tmp_path / "cert"), "--tls-key", str(tmp_path / "key")]
+
+
+def test_beyond_this_machine_only_with_tls_and_keys(tls: list[str]) -> None:
+    beyond = ["--listen", "0.0.0.0:50051"]
+    for half in ([], tls, ["--require-keys"]):
+        told = refusal(*beyond, *half)
+        assert all(flag in told for flag in ("--tls-cert", "--tls-key", "--require-keys", "--insecure"))
+    assert load([*beyond, *tls, "--require-keys"]).listen == "0.0.0.0:50051"
+    assert load([*beyond, "--insecure"]).insecure
+
+
+def test_certificate_and_key_are_readable_and_go_together(tls: list[str], tmp_path: Path) -> None:
+    assert "go together" in refusal(*tls[:2])
+    assert "go together" in refusal(*tls[2:])
+    assert "--tls-key: cannot read" in refusal(*tls[:2], "--tls-key", str(tmp_path / "missing"))
+    assert "--tls-cert: cannot read" in refusal("--tls-cert", str(tmp_path), *tls[2:])
+
+
+def test_the_password_is_not_shown() -> None:
+    found = load(["--database-url", "postgresql+psycopg://ada:s3cret@db.example.com:6432/sessions?sslmode=require"])
+    assert found.database_url == "postgresql://ada:s3cret@db.example.com:6432/sessions?sslmode=require"
+    assert "s3cret" not in str(found.redacted())
+    assert found.redacted()["database_url"] == "postgresql://ada:***@db.example.com:6432/sessions?sslmode=require"
+
+
+def test_a_process_of_ours_reads_the_same(tls: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = load([*tls, "--require-keys", "--no-reflection", "--workers", "3", "--listen", "0.0.0.0:1", "--default-idle-ttl-s", "0.5"])
+    for name, value in mine.environment().items():
+        monkeypatch.setenv(name, value)
+    assert load() == mine
+
+
+def test_every_setting_is_described() -> None:
+    assert not [name for name, field in Settings.model_fields.items() if not (field.description or "").endswith(".")]
