@@ -17,8 +17,6 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from sqlalchemy.engine import URL
 
-from sessiond.v1.admin_service_pb2_grpc import AdminServiceStub
-from sessiond.v1.session_service_pb2_grpc import SessionServiceStub
 from sessiond_server.embedded import EmbeddedPostgres
 from sessiond_server.server import Running, serving
 from sessiond_server.settings import Settings
@@ -134,7 +132,7 @@ async def channel(server: Running) -> AsyncIterator[grpc.aio.Channel]:
 @pytest.fixture
 def wire(channel: grpc.aio.Channel) -> Wire:
     """The raw protocol, without the client."""
-    return Wire(SessionServiceStub(channel), AdminServiceStub(channel))
+    return Wire(channel)
 
 
 @pytest.fixture

@@ -4,17 +4,25 @@ SessiondError (RuntimeError)
 ├── NotFound
 │   ├── SessionNotFound            SESSION_NOT_FOUND
 │   ├── MessageNotFound            MESSAGE_NOT_FOUND
+│   ├── TaskNotFound               TASK_NOT_FOUND
+│   ├── BookmarkNotFound           BOOKMARK_NOT_FOUND
+│   ├── QueueNotFound              QUEUE_NOT_FOUND
+│   ├── AssetNotFound              ASSET_NOT_FOUND
 │   ├── ProjectNotFound            PROJECT_NOT_FOUND
 │   └── ApiKeyNotFound             API_KEY_NOT_FOUND
 ├── AlreadyExists
 │   ├── SessionAlreadyExists       SESSION_ALREADY_EXISTS
+│   ├── TaskAlreadyExists          TASK_ALREADY_EXISTS
+│   ├── BookmarkAlreadyExists      BOOKMARK_ALREADY_EXISTS
 │   └── ProjectAlreadyExists       PROJECT_ALREADY_EXISTS
 ├── Conflict                       somebody else was faster: read again, then decide
 │   ├── SequenceConflict           SEQUENCE_CONFLICT
-│   └── ETagMismatch               ETAG_MISMATCH
+│   ├── ETagMismatch               ETAG_MISMATCH
+│   └── LeaseLost                  LEASE_LOST
 ├── FailedPrecondition             the session is not in the state that the call needs
 │   ├── SessionDestroyed           SESSION_DESTROYED
-│   └── SessionTooLarge            SESSION_TOO_LARGE
+│   ├── SessionTooLarge            SESSION_TOO_LARGE
+│   └── LimitExceeded              LIMIT_EXCEEDED
 ├── InvalidRequest                 the request itself is at fault; field_violations say where
 │   ├── InvalidField               INVALID_FIELD
 │   ├── InvalidJson                INVALID_JSON
@@ -22,6 +30,8 @@ SessiondError (RuntimeError)
 │   ├── ParentNotFound             PARENT_NOT_FOUND
 │   ├── MessageTooLarge            MESSAGE_TOO_LARGE
 │   ├── BatchTooLarge              BATCH_TOO_LARGE
+│   ├── AssetTooLarge              ASSET_TOO_LARGE
+│   ├── AssetMismatch              ASSET_MISMATCH
 │   ├── RequestIdReused            REQUEST_ID_REUSED
 │   ├── InvalidPageToken           INVALID_PAGE_TOKEN
 │   ├── InvalidResumeToken         INVALID_RESUME_TOKEN
@@ -36,6 +46,7 @@ SessiondError (RuntimeError)
 ├── Unavailable                    tried again already, without success
 │   ├── ServerUnavailable          no server answers at the target
 │   ├── DatabaseUnavailable        DATABASE_UNAVAILABLE
+│   ├── AssetStoreUnavailable      ASSET_STORE_UNAVAILABLE
 │   └── ServerDraining             SERVER_DRAINING
 ├── DeadlineExceeded               DEADLINE_EXCEEDED, by the server's clock or the client's
 ├── Cancelled                      the call was cancelled on its way, not by this program
@@ -57,7 +68,13 @@ __all__ = [
     "ApiKeyInvalid",
     "ApiKeyMissing",
     "ApiKeyNotFound",
+    "AssetMismatch",
+    "AssetNotFound",
+    "AssetStoreUnavailable",
+    "AssetTooLarge",
     "BatchTooLarge",
+    "BookmarkAlreadyExists",
+    "BookmarkNotFound",
     "Cancelled",
     "ClientClosed",
     "Conflict",
@@ -72,6 +89,8 @@ __all__ = [
     "InvalidPageToken",
     "InvalidRequest",
     "InvalidResumeToken",
+    "LeaseLost",
+    "LimitExceeded",
     "MalformedRequest",
     "MessageNotFound",
     "MessageTooLarge",
@@ -81,6 +100,7 @@ __all__ = [
     "PermissionDenied",
     "ProjectAlreadyExists",
     "ProjectNotFound",
+    "QueueNotFound",
     "RequestIdReused",
     "ResourceExhausted",
     "SequenceConflict",
@@ -91,6 +111,8 @@ __all__ = [
     "SessionNotFound",
     "SessionTooLarge",
     "SessiondError",
+    "TaskAlreadyExists",
+    "TaskNotFound",
     "Unauthenticated",
     "Unavailable",
     "Unimplemented",
@@ -173,6 +195,30 @@ class MessageNotFound(NotFound):
     reason = "MESSAGE_NOT_FOUND"
 
 
+class TaskNotFound(NotFound):
+    """The session has no such task."""
+
+    reason = "TASK_NOT_FOUND"
+
+
+class BookmarkNotFound(NotFound):
+    """The session has no bookmark of this name."""
+
+    reason = "BOOKMARK_NOT_FOUND"
+
+
+class QueueNotFound(NotFound):
+    """The project has no such queue; the first lease makes it."""
+
+    reason = "QUEUE_NOT_FOUND"
+
+
+class AssetNotFound(NotFound):
+    """The project has no such asset; upload it first."""
+
+    reason = "ASSET_NOT_FOUND"
+
+
 class ProjectNotFound(NotFound):
     """There is no such project."""
 
@@ -196,6 +242,18 @@ class SessionAlreadyExists(AlreadyExists):
     """The project has a session of this id."""
 
     reason = "SESSION_ALREADY_EXISTS"
+
+
+class TaskAlreadyExists(AlreadyExists):
+    """The session has a task of this id."""
+
+    reason = "TASK_ALREADY_EXISTS"
+
+
+class BookmarkAlreadyExists(AlreadyExists):
+    """The session has a bookmark of this name."""
+
+    reason = "BOOKMARK_ALREADY_EXISTS"
 
 
 class ProjectAlreadyExists(AlreadyExists):
@@ -234,6 +292,12 @@ class ETagMismatch(Conflict):
         return self.metadata.get("etag")
 
 
+class LeaseLost(Conflict):
+    """The lease ran out and another worker has its messages, or it was acknowledged already, or the session is gone."""
+
+    reason = "LEASE_LOST"
+
+
 class FailedPrecondition(SessiondError):
     """The session is not in the state that the call needs."""
 
@@ -251,6 +315,12 @@ class SessionTooLarge(FailedPrecondition):
     """The session is larger than the operator lets it be copied."""
 
     reason = "SESSION_TOO_LARGE"
+
+
+class LimitExceeded(FailedPrecondition):
+    """There are as many as there may be."""
+
+    reason = "LIMIT_EXCEEDED"
 
 
 class InvalidRequest(SessiondError):
@@ -294,6 +364,18 @@ class BatchTooLarge(InvalidRequest):
     """A batch has too many messages or bytes; send several, or use import_messages."""
 
     reason = "BATCH_TOO_LARGE"
+
+
+class AssetTooLarge(InvalidRequest):
+    """The content is larger than the server takes."""
+
+    reason = "ASSET_TOO_LARGE"
+
+
+class AssetMismatch(InvalidRequest):
+    """The content is not what the upload said that it is."""
+
+    reason = "ASSET_MISMATCH"
 
 
 class RequestIdReused(InvalidRequest):
@@ -380,6 +462,12 @@ class DatabaseUnavailable(Unavailable):
     """The server's database does not answer."""
 
     reason = "DATABASE_UNAVAILABLE"
+
+
+class AssetStoreUnavailable(Unavailable):
+    """The store of the assets' content does not answer."""
+
+    reason = "ASSET_STORE_UNAVAILABLE"
 
 
 class ServerDraining(Unavailable):

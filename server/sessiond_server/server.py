@@ -13,26 +13,49 @@ import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from sessiond.v1 import admin_service_pb2, session_service_pb2
+from sessiond.v1 import (
+    admin_service_pb2,
+    asset_service_pb2,
+    bookmark_service_pb2,
+    processing_service_pb2,
+    session_service_pb2,
+    task_service_pb2,
+)
 from sessiond_server.rpc.admin_service import AdminServicer
+from sessiond_server.rpc.asset_service import AssetServicer
+from sessiond_server.rpc.bookmark_service import BookmarkServicer
 from sessiond_server.rpc.calls import Calls, Load, Servicer
+from sessiond_server.rpc.processing_service import ProcessingServicer
 from sessiond_server.rpc.session_service import SessionServicer
+from sessiond_server.rpc.task_service import TaskServicer
 from sessiond_server.service.appends import Appends
+from sessiond_server.service.assets import Assets
+from sessiond_server.service.bookmarks import Bookmarks
 from sessiond_server.service.history import History
 from sessiond_server.service.keys import Authenticator, Keys
 from sessiond_server.service.limits import Limits
+from sessiond_server.service.processing import Processing
 from sessiond_server.service.purging import Purger
 from sessiond_server.service.sessions import Sessions
+from sessiond_server.service.tasks import Tasks
 from sessiond_server.settings import Settings
 from sessiond_server.store.append import AppendStore
+from sessiond_server.store.assets import AssetStore
+from sessiond_server.store.bookmarks import BookmarkStore
 from sessiond_server.store.database import Database, DatabaseUnavailable, PoolExhausted
 from sessiond_server.store.history import HistoryStore
 from sessiond_server.store.keys import KeyStore
+from sessiond_server.store.processing import ProcessingStore
 from sessiond_server.store.purge import PurgeStore
 from sessiond_server.store.sessions import SessionStore
+from sessiond_server.store.tasks import TaskStore
 
 SERVICES = (
     session_service_pb2.DESCRIPTOR.services_by_name["SessionService"],
+    task_service_pb2.DESCRIPTOR.services_by_name["TaskService"],
+    bookmark_service_pb2.DESCRIPTOR.services_by_name["BookmarkService"],
+    processing_service_pb2.DESCRIPTOR.services_by_name["ProcessingService"],
+    asset_service_pb2.DESCRIPTOR.services_by_name["AssetService"],
     admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"],
 )
 HEALTH_CHECK_INTERVAL_S = 2.0
@@ -162,6 +185,10 @@ def _handlers(settings: Settings, database: Database, load: Load) -> list[grpc.G
             History(HistoryStore(database), settings.page_cache_bytes),
             load,
         ),
+        TaskServicer(Tasks(TaskStore(database))),
+        BookmarkServicer(Bookmarks(BookmarkStore(database))),
+        ProcessingServicer(Processing(ProcessingStore(database))),
+        AssetServicer(Assets(AssetStore(database))),
         AdminServicer(Keys(keys)),
     )
     return [calls.handlers(service, servicer) for service, servicer in zip(SERVICES, servicers, strict=True)]

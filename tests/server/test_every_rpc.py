@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from itertools import takewhile
 from typing import Any
 
@@ -11,11 +11,15 @@ import psycopg
 import pytest
 
 from sessiond.v1 import admin_service_pb2 as admin
+from sessiond.v1 import asset_service_pb2 as assets
+from sessiond.v1 import bookmark_service_pb2 as bookmarks
+from sessiond.v1 import processing_service_pb2 as processing
 from sessiond.v1 import session_service_pb2 as ss
-from sessiond.v1.admin_service_pb2_grpc import AdminServiceStub
+from sessiond.v1 import task_service_pb2 as tasks
+from sessiond.v1.bookmark_pb2 import Bookmark
 from sessiond.v1.error_reason_pb2 import ErrorReason
 from sessiond.v1.session_pb2 import Session
-from sessiond.v1.session_service_pb2_grpc import SessionServiceStub
+from sessiond.v1.task_pb2 import TASK_STATUS_RUNNING, Task
 from sessiond_server.rpc.errors import CODES
 from sessiond_server.server import SERVICES, Running, serving
 from sessiond_server.service.keys import Keys
@@ -29,7 +33,7 @@ def title(session_id: str) -> ss.UpdateSessionRequest:
     return ss.UpdateSessionRequest(session=Session(session_id=session_id, title="t"))
 
 
-# A good request for each RPC, for the session of a given id.
+# A good request for each RPC, for the session of a given id. What else a request names (a task, an asset, ...) is not there.
 CALLS: dict[str, Callable[[str], Any]] = {
     "CreateSession": lambda s: ss.CreateSessionRequest(session=Session(session_id=s)),
     "GetSession": lambda s: ss.GetSessionRequest(session_id=s),
@@ -38,10 +42,37 @@ CALLS: dict[str, Callable[[str], Any]] = {
     "ResumeSession": lambda s: ss.ResumeSessionRequest(session_id=s),
     "DestroySession": lambda s: ss.DestroySessionRequest(session_id=s),
     "DeleteSession": lambda s: ss.DeleteSessionRequest(session_id=s),
+    "DeleteSessions": lambda s: ss.DeleteSessionsRequest(session_id_prefix=s),
+    "CopySession": lambda s: ss.CopySessionRequest(session_id=s),
+    "ListCopies": lambda s: ss.ListCopiesRequest(session_id=s),
+    "GetTokenCounts": lambda s: ss.GetTokenCountsRequest(session_id=s),
+    "ImportSession": lambda s: ss.ImportSessionRequest(session=Session(session_id=s)),
     "StoreMessages": lambda s: ss.StoreMessagesRequest(session_id=s, messages=[openai("x")]),
     "ImportMessages": lambda s: ss.ImportMessagesRequest(session_id=s, messages=[openai("x")]),
     "GetMessages": lambda s: ss.GetMessagesRequest(session_id=s),
     "GetMessage": lambda s: ss.GetMessageRequest(session_id=s, seq=1),
+    "CreateTask": lambda s: tasks.CreateTaskRequest(session_id=s),
+    "GetTask": lambda s: tasks.GetTaskRequest(session_id=s, task_id="t"),
+    "ListTasks": lambda s: tasks.ListTasksRequest(session_id=s),
+    "UpdateTask": lambda s: tasks.UpdateTaskRequest(session_id=s, task=Task(task_id="t", status=TASK_STATUS_RUNNING)),
+    "ReorderTasks": lambda s: tasks.ReorderTasksRequest(session_id=s, task_ids=["t"]),
+    "DeleteTask": lambda s: tasks.DeleteTaskRequest(session_id=s, task_id="t"),
+    "CreateBookmark": lambda s: bookmarks.CreateBookmarkRequest(session_id=s, bookmark=Bookmark(name="b")),
+    "GetBookmark": lambda s: bookmarks.GetBookmarkRequest(session_id=s, name="b"),
+    "ListBookmarks": lambda s: bookmarks.ListBookmarksRequest(session_id=s),
+    "UpdateBookmark": lambda s: bookmarks.UpdateBookmarkRequest(session_id=s, bookmark=Bookmark(name="b", description="d")),
+    "DeleteBookmark": lambda s: bookmarks.DeleteBookmarkRequest(session_id=s, name="b"),
+    "LeaseMessages": lambda s: processing.LeaseMessagesRequest(queue="q"),
+    "ExtendLease": lambda s: processing.ExtendLeaseRequest(lease_id="l"),
+    "AcknowledgeMessages": lambda s: processing.AcknowledgeMessagesRequest(lease_id="l"),
+    "RequeueMessages": lambda s: processing.RequeueMessagesRequest(queue="q", session_id=s, failed=True),
+    "GetProcessingCounts": lambda s: processing.GetProcessingCountsRequest(queue="q", session_id=s),
+    "ListFailedMessages": lambda s: processing.ListFailedMessagesRequest(queue="q", session_id=s),
+    "ListQueues": lambda s: processing.ListQueuesRequest(),
+    "DeleteQueue": lambda s: processing.DeleteQueueRequest(queue="q"),
+    "UploadAsset": lambda s: assets.UploadAssetRequest(data=b"x"),
+    "DownloadAsset": lambda s: assets.DownloadAssetRequest(asset_id="0" * 64),
+    "GetAsset": lambda s: assets.GetAssetRequest(asset_id="0" * 64),
 }
 ADMIN_CALLS: dict[str, Any] = {
     "CreateProject": admin.CreateProjectRequest(project=admin.Project(name="p")),
@@ -50,11 +81,14 @@ ADMIN_CALLS: dict[str, Any] = {
     "ListApiKeys": admin.ListApiKeysRequest(project="default"),
     "RevokeApiKey": admin.RevokeApiKeyRequest(key_id="k"),
 }
-BY_ID = [name for name in CALLS if name not in ("CreateSession", "ListSessions")]
+# Those that name a session which must exist.
+BY_ID = [name for name in CALLS if name == "UpdateSession" or "session_id" in CALLS[name]("x").DESCRIPTOR.fields_by_name]
+UPLOADS = ("ImportMessages", "ImportSession", "UploadAsset")
+DOWNLOADS = ("GetMessages", "DownloadAsset")
 
 
-def call(stub: Any, name: str, request: Any, **options: Any) -> Any:
-    return getattr(stub, name)(iter([request]) if name == "ImportMessages" else request, **options)
+def call(wire: Wire, name: str, request: Any, **options: Any) -> Any:
+    return wire.method(name)(iter([request]) if name in UPLOADS else request, **options)
 
 
 async def outcome(made: Any) -> WireError | None:
@@ -67,7 +101,8 @@ async def outcome(made: Any) -> WireError | None:
 
 def test_the_table_has_every_rpc() -> None:
     described = {service.name: {method.name for method in service.methods} for service in SERVICES}
-    assert described == {"SessionService": set(CALLS), "AdminService": set(ADMIN_CALLS)}
+    assert described.pop("AdminService") == set(ADMIN_CALLS)
+    assert set().union(*described.values()) == set(CALLS)
 
 
 def test_every_reason_has_one_code() -> None:
@@ -87,7 +122,7 @@ def test_the_protos_name_the_codes() -> None:
 
 @pytest.mark.parametrize("name", BY_ID)
 async def test_an_unknown_session_is_not_found(wire: Wire, name: str) -> None:
-    error = await error_of(call(wire.sessions, name, CALLS[name]("nobody")))
+    error = await error_of(call(wire, name, CALLS[name]("nobody")))
     assert (error.code, error.reason) == (grpc.StatusCode.NOT_FOUND, "SESSION_NOT_FOUND")
     assert error.metadata["session_id"] == "nobody"
     assert error.metadata["call_id"]
@@ -96,7 +131,7 @@ async def test_an_unknown_session_is_not_found(wire: Wire, name: str) -> None:
 @pytest.mark.parametrize("session_id", ["", "x" * 257, "a\0b", "tab\t", " lead"])
 @pytest.mark.parametrize("name", BY_ID)
 async def test_a_malformed_id_names_the_field(wire: Wire, name: str, session_id: str) -> None:
-    error = await error_of(call(wire.sessions, name, CALLS[name](session_id)))
+    error = await error_of(call(wire, name, CALLS[name](session_id)))
     assert (error.code, error.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD")
     assert list(error.fields) == ["session.session_id" if name == "UpdateSession" else "session_id"]
 
@@ -107,17 +142,17 @@ async def test_a_malformed_request_id_names_the_field(wire: Wire, name: str, req
     await wire.create("one", get_or_create=True)
     request = CALLS[name]("one")
     request.request_id = request_id
-    assert list((await error_of(call(wire.sessions, name, request))).fields) == ["request_id"]
+    assert list((await error_of(call(wire, name, request))).fields) == ["request_id"]
 
 
 @pytest.mark.parametrize("garbage", [b"\xff\xff\xff", b"\x0a\xff\xff\xff\xff\x0f"])
 @pytest.mark.parametrize("name", [*CALLS, *ADMIN_CALLS])
 async def test_bytes_that_are_no_request_are_a_typed_error(channel: grpc.aio.Channel, name: str, garbage: bytes) -> None:
-    service = "SessionService" if name in CALLS else "AdminService"
-    path = f"/sessiond.v1.{service}/{name}"
-    if name == "ImportMessages":
+    service = next(service.full_name for service in SERVICES if name in service.methods_by_name)
+    path = f"/{service}/{name}"
+    if name in UPLOADS:
         made: Any = channel.stream_unary(path)(iter([garbage]))
-    elif name == "GetMessages":
+    elif name in DOWNLOADS:
         made = channel.unary_stream(path)(garbage)
     else:
         made = channel.unary_unary(path)(garbage)
@@ -127,10 +162,10 @@ async def test_bytes_that_are_no_request_are_a_typed_error(channel: grpc.aio.Cha
 
 @pytest.mark.parametrize("name", [*CALLS, *ADMIN_CALLS])
 async def test_a_deadline_that_passed_is_told(wire: Wire, name: str) -> None:
-    stub, request = (wire.sessions, CALLS[name]("one")) if name in CALLS else (wire.admin, ADMIN_CALLS[name])
-    code = await call(stub, name, request, timeout=1e-6).code()
+    request = CALLS[name]("one") if name in CALLS else ADMIN_CALLS[name]
+    code = await call(wire, name, request, timeout=1e-6).code()
     # A deadline that ends the sending of a client's stream is a cancellation to grpc.aio, now and then.
-    expected = {grpc.StatusCode.DEADLINE_EXCEEDED} | ({grpc.StatusCode.CANCELLED} if name == "ImportMessages" else set())
+    expected = {grpc.StatusCode.DEADLINE_EXCEEDED} | ({grpc.StatusCode.CANCELLED} if name in UPLOADS else set())
     assert code in expected
     assert await wire.list() == []
 
@@ -139,7 +174,7 @@ async def test_a_deadline_ends_the_statement(wire: Wire, database_url: str) -> N
     await wire.create("one")
     with psycopg.connect(database_url) as blocker:
         blocker.execute("SELECT * FROM sessions FOR UPDATE")
-        error = await error_of(call(wire.sessions, "StoreMessages", CALLS["StoreMessages"]("one"), timeout=0.3))
+        error = await error_of(call(wire, "StoreMessages", CALLS["StoreMessages"]("one"), timeout=0.3))
         assert error.code == grpc.StatusCode.DEADLINE_EXCEEDED
         # The statement is cancelled in the database, not only forgotten by us.
         async with asyncio.timeout(10):
@@ -184,10 +219,6 @@ class TestKeys:
         made["admin"] = await keys.create_key("default", is_admin=True)
         return {name: key.secret for name, key in made.items()}
 
-    @pytest.fixture
-    async def stubs(self, channel: grpc.aio.Channel) -> AsyncIterator[tuple[Any, Any]]:
-        return SessionServiceStub(channel), AdminServiceStub(channel)
-
     @staticmethod
     def header(secret: str) -> dict[str, Any]:
         return {"metadata": (("authorization", f"Bearer {secret}"),)}
@@ -202,23 +233,23 @@ class TestKeys:
             ((("authorization", f"Bearer sk-sessiond-{'0' * 16}-{'A' * 43}"),), "API_KEY_INVALID"),
         ],
     )
-    async def test_no_call_without_a_good_key(self, stubs: tuple[Any, Any], name: str, headers: Any, reason: str) -> None:
-        stub, request = (stubs[0], CALLS[name]("one")) if name in CALLS else (stubs[1], ADMIN_CALLS[name])
-        error = await error_of(call(stub, name, request, metadata=headers))
+    async def test_no_call_without_a_good_key(self, wire: Wire, name: str, headers: Any, reason: str) -> None:
+        request = CALLS[name]("one") if name in CALLS else ADMIN_CALLS[name]
+        error = await error_of(call(wire, name, request, metadata=headers))
         assert (error.code, error.reason) == (grpc.StatusCode.UNAUTHENTICATED, reason)
 
     @pytest.mark.parametrize("name", BY_ID)
-    async def test_another_projects_session_is_not_found(self, stubs: tuple[Any, Any], secrets: dict[str, str], name: str) -> None:
-        sessions, _ = stubs
+    async def test_another_projects_session_is_not_found(self, wire: Wire, secrets: dict[str, str], name: str) -> None:
+        sessions = wire.sessions
         await sessions.CreateSession(CALLS["CreateSession"]("one"), **self.header(secrets["blue"]))
         await sessions.StoreMessages(CALLS["StoreMessages"]("one"), **self.header(secrets["blue"]))
         before = await sessions.GetSession(CALLS["GetSession"]("one"), **self.header(secrets["blue"]))
-        error = await error_of(call(sessions, name, CALLS[name]("one"), **self.header(secrets["red"])))
+        error = await error_of(call(wire, name, CALLS[name]("one"), **self.header(secrets["red"])))
         assert (error.code, error.reason) == (grpc.StatusCode.NOT_FOUND, "SESSION_NOT_FOUND")
         assert await sessions.GetSession(CALLS["GetSession"]("one"), **self.header(secrets["blue"])) == before
 
-    async def test_projects_have_their_own_ids_and_listings(self, stubs: tuple[Any, Any], secrets: dict[str, str]) -> None:
-        sessions, _ = stubs
+    async def test_projects_have_their_own_ids_and_listings(self, wire: Wire, secrets: dict[str, str]) -> None:
+        sessions = wire.sessions
         for name in ("blue", "red"):
             request = CALLS["CreateSession"]("one")
             request.session.title = name
@@ -230,16 +261,16 @@ class TestKeys:
         assert not page.sessions
 
     @pytest.mark.parametrize("name", ADMIN_CALLS)
-    async def test_admin_calls_ask_for_an_admin_key(self, stubs: tuple[Any, Any], secrets: dict[str, str], name: str) -> None:
-        error = await error_of(call(stubs[1], name, ADMIN_CALLS[name], **self.header(secrets["blue"])))
+    async def test_admin_calls_ask_for_an_admin_key(self, wire: Wire, secrets: dict[str, str], name: str) -> None:
+        error = await error_of(call(wire, name, ADMIN_CALLS[name], **self.header(secrets["blue"])))
         assert (error.code, error.reason) == (grpc.StatusCode.PERMISSION_DENIED, "ADMIN_KEY_REQUIRED")
-        allowed = await outcome(call(stubs[1], name, ADMIN_CALLS[name], **self.header(secrets["admin"])))
+        allowed = await outcome(call(wire, name, ADMIN_CALLS[name], **self.header(secrets["admin"])))
         assert allowed is None or allowed.reason == "API_KEY_NOT_FOUND"
 
     async def test_a_key_lives_from_its_creation_to_its_revocation(
-        self, stubs: tuple[Any, Any], secrets: dict[str, str], query: Callable[..., list[tuple[object, ...]]]
+        self, wire: Wire, secrets: dict[str, str], query: Callable[..., list[tuple[object, ...]]]
     ) -> None:
-        sessions, administration = stubs
+        sessions, administration = wire.sessions, wire.admin
         as_admin = self.header(secrets["admin"])
         made = await administration.CreateApiKey(admin.CreateApiKeyRequest(project="blue", label="worker"), **as_admin)
         assert made.secret.startswith(f"sk-sessiond-{made.key.key_id}-")
@@ -303,7 +334,7 @@ class TestAdmin:
 async def test_refusals_are_not_logged_as_crashes(wire: Wire, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]) -> None:
     with caplog.at_level(logging.INFO):
         for name in BY_ID:
-            await error_of(call(wire.sessions, name, CALLS[name]("nobody")))
+            await error_of(call(wire, name, CALLS[name]("nobody")))
         await error_of(wire.store("nobody", "x" * 2_000_000))
     said = caplog.text + "".join(capsys.readouterr())
     assert "Traceback" not in said
@@ -363,6 +394,6 @@ async def test_a_database_that_is_away_is_unavailable(settings: Settings) -> Non
         serving(settings.model_copy(update={"pool_timeout_s": 0.2}), nowhere) as running,
         grpc.aio.insecure_channel(f"127.0.0.1:{running.port}") as channel,
     ):
-        error = await error_of(SessionServiceStub(channel).GetSession(ss.GetSessionRequest(session_id="x")))
+        error = await error_of(Wire(channel).get("x"))
     assert (error.code, error.reason) == (grpc.StatusCode.UNAVAILABLE, "DATABASE_UNAVAILABLE")
     assert error.retry_s == 1.0

@@ -9,7 +9,11 @@ import grpc
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
+from sessiond.v1.admin_service_pb2_grpc import AdminServiceStub
+from sessiond.v1.asset_service_pb2_grpc import AssetServiceStub
+from sessiond.v1.bookmark_service_pb2_grpc import BookmarkServiceStub
 from sessiond.v1.message_pb2 import FORMAT_OPENAI, Message
+from sessiond.v1.processing_service_pb2_grpc import ProcessingServiceStub
 from sessiond.v1.session_pb2 import Session
 from sessiond.v1.session_service_pb2 import (
     CreateSessionRequest,
@@ -25,6 +29,8 @@ from sessiond.v1.session_service_pb2 import (
     StoreMessagesRequest,
     StoreMessagesResponse,
 )
+from sessiond.v1.session_service_pb2_grpc import SessionServiceStub
+from sessiond.v1.task_service_pb2_grpc import TaskServiceStub
 
 
 @dataclass(frozen=True)
@@ -82,9 +88,18 @@ def taken_apart(error: grpc.aio.AioRpcError) -> WireError:
 class Wire:
     """Raw calls by short names."""
 
-    def __init__(self, sessions: Any, admin: Any) -> None:
-        self.sessions = sessions
-        self.admin = admin
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self.sessions: Any = SessionServiceStub(channel)
+        self.tasks: Any = TaskServiceStub(channel)
+        self.bookmarks: Any = BookmarkServiceStub(channel)
+        self.processing: Any = ProcessingServiceStub(channel)
+        self.assets: Any = AssetServiceStub(channel)
+        self.admin: Any = AdminServiceStub(channel)
+
+    def method(self, name: str) -> Any:
+        """The stub's method of an RPC; names are unique among the services."""
+        stubs = (self.sessions, self.tasks, self.bookmarks, self.processing, self.assets, self.admin)
+        return next(getattr(stub, name) for stub in stubs if hasattr(stub, name))
 
     async def create(self, session_id: str = "", **fields: Any) -> Session:
         request = CreateSessionRequest(

@@ -4,10 +4,14 @@ from types import TracebackType
 from typing import Self, Unpack
 
 from sessiond._async._admin import AsyncAdmin
+from sessiond._async._assets import AsyncAssets
+from sessiond._async._bookmarks import AsyncBookmarks
 from sessiond._async._connection import AsyncConnection
 from sessiond._async._lazy import AsyncLazy
+from sessiond._async._processing import AsyncProcessing
 from sessiond._async._session import AsyncSession
 from sessiond._async._sessions import AsyncSessions
+from sessiond._async._tasks import AsyncTasks
 from sessiond._async._wire import AsyncStubs, Metadata
 from sessiond._info import SessionInfo
 from sessiond._requests import SessionFilters, SessionSettings
@@ -21,6 +25,10 @@ class AsyncClient:
 
     Attributes:
         sessions: the calls of SessionService, by session id.
+        tasks: the calls of TaskService, by session id; `session.tasks` are the same for one session.
+        bookmarks: the calls of BookmarkService, by session id; `session.bookmarks` are the same for one session.
+        processing: queues of messages for background workers.
+        assets: files that messages refer to.
         admin: the calls of AdminService: projects and API keys.
     """
 
@@ -46,6 +54,10 @@ class AsyncClient:
         """
         self._connection = AsyncConnection(settings(target, api_key, timeout, tls, options))
         self.sessions = AsyncSessions(self._connection)
+        self.tasks = AsyncTasks(self._connection)
+        self.bookmarks = AsyncBookmarks(self._connection)
+        self.processing = AsyncProcessing(self._connection)
+        self.assets = AsyncAssets(self._connection)
         self.admin = AsyncAdmin(self._connection)
 
     @property
@@ -97,16 +109,16 @@ class AsyncClient:
         Raises: SessionAlreadyExists, InvalidField, RequestIdReused.
         """
         info = await self.sessions.create(session_id, get_or_create=get_or_create, **settings)
-        return AsyncSession(self.sessions, info)
+        return self._handle(info)
 
     async def get_session(self, session_id: str, *, timeout: float | None = None) -> AsyncSession:
         """The handle of an existing session, which stays in its state. Raises: SessionNotFound."""
-        return AsyncSession(self.sessions, await self.sessions.get(session_id, timeout=timeout))
+        return self._handle(await self.sessions.get(session_id, timeout=timeout))
 
     async def resume_session(self, session_id: str, *, request_id: str | None = None, timeout: float | None = None) -> AsyncSession:
         """Go on with a session, destroyed or not; it is active afterwards. Returns its handle. Raises: SessionNotFound."""
         info = await self.sessions.resume(session_id, request_id=request_id, timeout=timeout)
-        return AsyncSession(self.sessions, info)
+        return self._handle(info)
 
     async def get_or_create_session(self, session_id: str, **settings: Unpack[SessionSettings]) -> AsyncSession:
         """Go on with a session, or make it where there is none; it is active afterwards.
@@ -142,6 +154,9 @@ class AsyncClient:
     ) -> None:
         """Remove a session and its messages for good. Raises: SessionNotFound (unless allow_missing), ETagMismatch."""
         await self.sessions.delete(session_id, allow_missing=allow_missing, etag=etag, request_id=request_id, timeout=timeout)
+
+    def _handle(self, info: SessionInfo) -> AsyncSession:
+        return AsyncSession(self.sessions, self.tasks, self.bookmarks, info)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.target!r})"

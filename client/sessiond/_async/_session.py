@@ -3,8 +3,10 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, Unpack
 
+from sessiond._async._bookmarks import AsyncBookmarks, AsyncSessionBookmarks
 from sessiond._async._lazy import AsyncLazy
 from sessiond._async._sessions import AsyncSessions
+from sessiond._async._tasks import AsyncSessionTasks, AsyncTasks
 from sessiond._async._wire import Source
 from sessiond._info import SessionInfo, StoredRange
 from sessiond._input import MessageInput
@@ -17,11 +19,15 @@ class AsyncSession:
 
     Attributes:
         info: the session as it was at the last answer about it; refresh() asks again.
+        tasks: what an agent tracks in the session.
+        bookmarks: named places in it.
     """
 
-    def __init__(self, sessions: AsyncSessions, info: SessionInfo) -> None:
+    def __init__(self, sessions: AsyncSessions, tasks: AsyncTasks, bookmarks: AsyncBookmarks, info: SessionInfo) -> None:
         self._sessions = sessions
         self.info = info
+        self.tasks = AsyncSessionTasks(tasks, info.session_id)
+        self.bookmarks = AsyncSessionBookmarks(bookmarks, info.session_id)
 
     @property
     def session_id(self) -> str:

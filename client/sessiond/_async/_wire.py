@@ -12,13 +12,21 @@ from grpc import aio
 
 from sessiond._settings import Settings
 from sessiond.v1.admin_service_pb2_grpc import AdminServiceStub
+from sessiond.v1.asset_service_pb2_grpc import AssetServiceStub
+from sessiond.v1.bookmark_service_pb2_grpc import BookmarkServiceStub
+from sessiond.v1.processing_service_pb2_grpc import ProcessingServiceStub
 from sessiond.v1.session_service_pb2_grpc import SessionServiceStub
+from sessiond.v1.task_service_pb2_grpc import TaskServiceStub
 
 if TYPE_CHECKING:
     from typing import TypeAlias
 
     from sessiond.v1.admin_service_pb2_grpc import AdminServiceAsyncStub
+    from sessiond.v1.asset_service_pb2_grpc import AssetServiceAsyncStub
+    from sessiond.v1.bookmark_service_pb2_grpc import BookmarkServiceAsyncStub
+    from sessiond.v1.processing_service_pb2_grpc import ProcessingServiceAsyncStub
     from sessiond.v1.session_service_pb2_grpc import SessionServiceAsyncStub
+    from sessiond.v1.task_service_pb2_grpc import TaskServiceAsyncStub
 
     UnaryMethod: TypeAlias = aio.UnaryUnaryMultiCallable
     UploadMethod: TypeAlias = aio.StreamUnaryMultiCallable
@@ -43,6 +51,14 @@ class AsyncStubs:
 
     sessions: SessionServiceAsyncStub
     """SessionService."""
+    tasks: TaskServiceAsyncStub
+    """TaskService."""
+    bookmarks: BookmarkServiceAsyncStub
+    """BookmarkService."""
+    processing: ProcessingServiceAsyncStub
+    """ProcessingService."""
+    assets: AssetServiceAsyncStub
+    """AssetService."""
     admin: AdminServiceAsyncStub
     """AdminService."""
 
@@ -52,6 +68,10 @@ class AsyncStubs:
         else:
             self._channel = aio.insecure_channel(settings.target, settings.options)
         self.sessions = SessionServiceStub(self._channel)
+        self.tasks = TaskServiceStub(self._channel)
+        self.bookmarks = BookmarkServiceStub(self._channel)
+        self.processing = ProcessingServiceStub(self._channel)
+        self.assets = AssetServiceStub(self._channel)
         self.admin = AdminServiceStub(self._channel)
         self._streams: WeakSet[aio.Call] = WeakSet()
 

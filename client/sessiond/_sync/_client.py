@@ -8,10 +8,14 @@ from sessiond._info import SessionInfo
 from sessiond._requests import SessionFilters, SessionSettings
 from sessiond._settings import DEFAULT_TIMEOUT_S, ChannelOptions, Tls, settings
 from sessiond._sync._admin import Admin
+from sessiond._sync._assets import Assets
+from sessiond._sync._bookmarks import Bookmarks
 from sessiond._sync._connection import Connection
 from sessiond._sync._lazy import Lazy
+from sessiond._sync._processing import Processing
 from sessiond._sync._session import Session
 from sessiond._sync._sessions import Sessions
+from sessiond._sync._tasks import Tasks
 from sessiond._sync._wire import Metadata, Stubs
 
 
@@ -22,6 +26,10 @@ class Client:
 
     Attributes:
         sessions: the calls of SessionService, by session id.
+        tasks: the calls of TaskService, by session id; `session.tasks` are the same for one session.
+        bookmarks: the calls of BookmarkService, by session id; `session.bookmarks` are the same for one session.
+        processing: queues of messages for background workers.
+        assets: files that messages refer to.
         admin: the calls of AdminService: projects and API keys.
     """
 
@@ -47,6 +55,10 @@ class Client:
         """
         self._connection = Connection(settings(target, api_key, timeout, tls, options))
         self.sessions = Sessions(self._connection)
+        self.tasks = Tasks(self._connection)
+        self.bookmarks = Bookmarks(self._connection)
+        self.processing = Processing(self._connection)
+        self.assets = Assets(self._connection)
         self.admin = Admin(self._connection)
 
     @property
@@ -96,16 +108,16 @@ class Client:
         Raises: SessionAlreadyExists, InvalidField, RequestIdReused.
         """
         info = self.sessions.create(session_id, get_or_create=get_or_create, **settings)
-        return Session(self.sessions, info)
+        return self._handle(info)
 
     def get_session(self, session_id: str, *, timeout: float | None = None) -> Session:
         """The handle of an existing session, which stays in its state. Raises: SessionNotFound."""
-        return Session(self.sessions, self.sessions.get(session_id, timeout=timeout))
+        return self._handle(self.sessions.get(session_id, timeout=timeout))
 
     def resume_session(self, session_id: str, *, request_id: str | None = None, timeout: float | None = None) -> Session:
         """Go on with a session, destroyed or not; it is active afterwards. Returns its handle. Raises: SessionNotFound."""
         info = self.sessions.resume(session_id, request_id=request_id, timeout=timeout)
-        return Session(self.sessions, info)
+        return self._handle(info)
 
     def get_or_create_session(self, session_id: str, **settings: Unpack[SessionSettings]) -> Session:
         """Go on with a session, or make it where there is none; it is active afterwards.
@@ -141,6 +153,9 @@ class Client:
     ) -> None:
         """Remove a session and its messages for good. Raises: SessionNotFound (unless allow_missing), ETagMismatch."""
         self.sessions.delete(session_id, allow_missing=allow_missing, etag=etag, request_id=request_id, timeout=timeout)
+
+    def _handle(self, info: SessionInfo) -> Session:
+        return Session(self.sessions, self.tasks, self.bookmarks, info)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.target!r})"

@@ -8,8 +8,10 @@ from sessiond._info import SessionInfo, StoredRange
 from sessiond._input import MessageInput
 from sessiond._message import Message
 from sessiond._requests import AppendOptions, ReadOptions, SessionChanges
+from sessiond._sync._bookmarks import Bookmarks, SessionBookmarks
 from sessiond._sync._lazy import Lazy
 from sessiond._sync._sessions import Sessions
+from sessiond._sync._tasks import SessionTasks, Tasks
 from sessiond._sync._wire import Source
 
 
@@ -18,11 +20,15 @@ class Session:
 
     Attributes:
         info: the session as it was at the last answer about it; refresh() asks again.
+        tasks: what an agent tracks in the session.
+        bookmarks: named places in it.
     """
 
-    def __init__(self, sessions: Sessions, info: SessionInfo) -> None:
+    def __init__(self, sessions: Sessions, tasks: Tasks, bookmarks: Bookmarks, info: SessionInfo) -> None:
         self._sessions = sessions
         self.info = info
+        self.tasks = SessionTasks(tasks, info.session_id)
+        self.bookmarks = SessionBookmarks(bookmarks, info.session_id)
 
     @property
     def session_id(self) -> str:

@@ -10,7 +10,11 @@ import grpc
 
 from sessiond._settings import Settings
 from sessiond.v1.admin_service_pb2_grpc import AdminServiceStub
+from sessiond.v1.asset_service_pb2_grpc import AssetServiceStub
+from sessiond.v1.bookmark_service_pb2_grpc import BookmarkServiceStub
+from sessiond.v1.processing_service_pb2_grpc import ProcessingServiceStub
 from sessiond.v1.session_service_pb2_grpc import SessionServiceStub
+from sessiond.v1.task_service_pb2_grpc import TaskServiceStub
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -38,6 +42,14 @@ class Stubs:
 
     sessions: SessionServiceStub
     """SessionService."""
+    tasks: TaskServiceStub
+    """TaskService."""
+    bookmarks: BookmarkServiceStub
+    """BookmarkService."""
+    processing: ProcessingServiceStub
+    """ProcessingService."""
+    assets: AssetServiceStub
+    """AssetService."""
     admin: AdminServiceStub
     """AdminService."""
 
@@ -47,6 +59,10 @@ class Stubs:
         else:
             self._channel = grpc.insecure_channel(settings.target, settings.options)
         self.sessions = SessionServiceStub(self._channel)
+        self.tasks = TaskServiceStub(self._channel)
+        self.bookmarks = BookmarkServiceStub(self._channel)
+        self.processing = ProcessingServiceStub(self._channel)
+        self.assets = AssetServiceStub(self._channel)
         self.admin = AdminServiceStub(self._channel)
 
     def close(self) -> None:

@@ -82,6 +82,28 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """DEADLINE_EXCEEDED: the call's deadline passed. A change may or may not have happened; repeat it with its request_id."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 28
     """INTERNAL: a fault of the server's own. Its log has more under the call_id."""
+    ERROR_REASON_LIMIT_EXCEEDED: _ErrorReason.ValueType  # 29
+    """FAILED_PRECONDITION: there are as many as there may be. Metadata: what (tasks, bookmarks, queues), limit."""
+    ERROR_REASON_TASK_NOT_FOUND: _ErrorReason.ValueType  # 30
+    """NOT_FOUND: the session has no such task. Metadata: session_id, task_id."""
+    ERROR_REASON_TASK_ALREADY_EXISTS: _ErrorReason.ValueType  # 31
+    """ALREADY_EXISTS: the session has a task of this id. Metadata: session_id, task_id."""
+    ERROR_REASON_BOOKMARK_NOT_FOUND: _ErrorReason.ValueType  # 32
+    """NOT_FOUND: the session has no bookmark of this name. Metadata: session_id, name."""
+    ERROR_REASON_BOOKMARK_ALREADY_EXISTS: _ErrorReason.ValueType  # 33
+    """ALREADY_EXISTS: the session has a bookmark of this name. Metadata: session_id, name."""
+    ERROR_REASON_QUEUE_NOT_FOUND: _ErrorReason.ValueType  # 34
+    """NOT_FOUND: the project has no such queue; the first lease makes it. Metadata: queue."""
+    ERROR_REASON_LEASE_LOST: _ErrorReason.ValueType  # 35
+    """ABORTED: the lease ran out and another worker has its messages, or it was acknowledged already, or the session is gone. Metadata: lease_id."""
+    ERROR_REASON_ASSET_NOT_FOUND: _ErrorReason.ValueType  # 36
+    """NOT_FOUND: the project has no such asset; upload it first. Metadata: asset_id."""
+    ERROR_REASON_ASSET_TOO_LARGE: _ErrorReason.ValueType  # 37
+    """INVALID_ARGUMENT: the content is larger than the server takes. Metadata: max_bytes. Details: BadRequest."""
+    ERROR_REASON_ASSET_MISMATCH: _ErrorReason.ValueType  # 38
+    """INVALID_ARGUMENT: the content is not what the upload said that it is. Metadata: asset_id and size of what came. Details: BadRequest."""
+    ERROR_REASON_ASSET_STORE_UNAVAILABLE: _ErrorReason.ValueType  # 39
+    """UNAVAILABLE: the store of the assets' content does not answer. Details: RetryInfo."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is the reason in the google.rpc.ErrorInfo (domain "sessiond.v1") that every error carries, by its name without the prefix
@@ -149,4 +171,26 @@ ERROR_REASON_DEADLINE_EXCEEDED: ErrorReason.ValueType  # 27
 """DEADLINE_EXCEEDED: the call's deadline passed. A change may or may not have happened; repeat it with its request_id."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 28
 """INTERNAL: a fault of the server's own. Its log has more under the call_id."""
+ERROR_REASON_LIMIT_EXCEEDED: ErrorReason.ValueType  # 29
+"""FAILED_PRECONDITION: there are as many as there may be. Metadata: what (tasks, bookmarks, queues), limit."""
+ERROR_REASON_TASK_NOT_FOUND: ErrorReason.ValueType  # 30
+"""NOT_FOUND: the session has no such task. Metadata: session_id, task_id."""
+ERROR_REASON_TASK_ALREADY_EXISTS: ErrorReason.ValueType  # 31
+"""ALREADY_EXISTS: the session has a task of this id. Metadata: session_id, task_id."""
+ERROR_REASON_BOOKMARK_NOT_FOUND: ErrorReason.ValueType  # 32
+"""NOT_FOUND: the session has no bookmark of this name. Metadata: session_id, name."""
+ERROR_REASON_BOOKMARK_ALREADY_EXISTS: ErrorReason.ValueType  # 33
+"""ALREADY_EXISTS: the session has a bookmark of this name. Metadata: session_id, name."""
+ERROR_REASON_QUEUE_NOT_FOUND: ErrorReason.ValueType  # 34
+"""NOT_FOUND: the project has no such queue; the first lease makes it. Metadata: queue."""
+ERROR_REASON_LEASE_LOST: ErrorReason.ValueType  # 35
+"""ABORTED: the lease ran out and another worker has its messages, or it was acknowledged already, or the session is gone. Metadata: lease_id."""
+ERROR_REASON_ASSET_NOT_FOUND: ErrorReason.ValueType  # 36
+"""NOT_FOUND: the project has no such asset; upload it first. Metadata: asset_id."""
+ERROR_REASON_ASSET_TOO_LARGE: ErrorReason.ValueType  # 37
+"""INVALID_ARGUMENT: the content is larger than the server takes. Metadata: max_bytes. Details: BadRequest."""
+ERROR_REASON_ASSET_MISMATCH: ErrorReason.ValueType  # 38
+"""INVALID_ARGUMENT: the content is not what the upload said that it is. Metadata: asset_id and size of what came. Details: BadRequest."""
+ERROR_REASON_ASSET_STORE_UNAVAILABLE: ErrorReason.ValueType  # 39
+"""UNAVAILABLE: the store of the assets' content does not answer. Details: RetryInfo."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

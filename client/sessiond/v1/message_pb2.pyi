@@ -100,6 +100,8 @@ class Message(_message.Message):
     PARENT_SEQ_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
     CONTENT_BYTES_FIELD_NUMBER: _builtins.int
+    TOKEN_COUNT_FIELD_NUMBER: _builtins.int
+    TOKENS_ESTIMATED_FIELD_NUMBER: _builtins.int
     seq: _builtins.int
     """seq is the message's place in its session: 1, 2, 3, ... in the order of commits, without a gap. Output only."""
     role: Global___Role.ValueType
@@ -114,6 +116,12 @@ class Message(_message.Message):
     """
     content_bytes: _builtins.int
     """content_bytes is the size of json in UTF-8, or of parts encoded. Unit: bytes. Output only."""
+    token_count: _builtins.int
+    """token_count is how many tokens the message's text has: what is said, thought, called and answered, in the encoding that GetTokenCounts
+    names. Roles, images, audio and files are not counted. Unit: tokens. Output only.
+    """
+    tokens_estimated: _builtins.bool
+    """tokens_estimated says that token_count is an estimate, a token for every 4 bytes of UTF-8, since the server had no tokenizer. Output only."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """create_time is when the message was stored, by the database's clock; unless that is set back, it never runs against seq. Output only."""
@@ -138,10 +146,12 @@ class Message(_message.Message):
         parent_seq: _builtins.int = ...,
         metadata: _struct_pb2.Struct | None = ...,
         content_bytes: _builtins.int = ...,
+        token_count: _builtins.int = ...,
+        tokens_estimated: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "create_time", b"create_time", "json", b"json", "metadata", b"metadata", "parts", b"parts"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "content_bytes", b"content_bytes", "create_time", b"create_time", "format", b"format", "json", b"json", "metadata", b"metadata", "parent_seq", b"parent_seq", "parts", b"parts", "role", b"role", "seq", b"seq"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "content_bytes", b"content_bytes", "create_time", b"create_time", "format", b"format", "json", b"json", "metadata", b"metadata", "parent_seq", b"parent_seq", "parts", b"parts", "role", b"role", "seq", b"seq", "token_count", b"token_count", "tokens_estimated", b"tokens_estimated"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["json", "parts"]  # noqa: Y015
     _WhichOneofArgType_content: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
@@ -246,13 +256,18 @@ class Blob(_message.Message):
     MEDIA_TYPE_FIELD_NUMBER: _builtins.int
     INLINE_FIELD_NUMBER: _builtins.int
     URI_FIELD_NUMBER: _builtins.int
+    ASSET_ID_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
     media_type: _builtins.str
     """media_type is the IANA media type, e.g. "image/png". Empty = unknown."""
     inline: _builtins.bytes
     """inline is the content itself; it counts towards the message's size."""
     uri: _builtins.str
-    """uri says where the content is."""
+    """uri says where the content is. A provider's JSON refers to an asset by a string of the form "sessiond-asset:ASSET_ID"."""
+    asset_id: _builtins.str
+    """asset_id names an asset of the project (AssetService). It must exist when the message is stored, and stays as long as the message can
+    be reached.
+    """
     name: _builtins.str
     """name is the file's name, for people. Empty = none."""
     def __init__(
@@ -261,13 +276,14 @@ class Blob(_message.Message):
         media_type: _builtins.str = ...,
         inline: _builtins.bytes = ...,
         uri: _builtins.str = ...,
+        asset_id: _builtins.str = ...,
         name: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["inline", b"inline", "source", b"source", "uri", b"uri"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["asset_id", b"asset_id", "inline", b"inline", "source", b"source", "uri", b"uri"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["inline", b"inline", "media_type", b"media_type", "name", b"name", "source", b"source", "uri", b"uri"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset_id", b"asset_id", "inline", b"inline", "media_type", b"media_type", "name", b"name", "source", b"source", "uri", b"uri"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_source: _TypeAlias = _typing.Literal["inline", "uri"]  # noqa: Y015
+    _WhichOneofReturnType_source: _TypeAlias = _typing.Literal["inline", "uri", "asset_id"]  # noqa: Y015
     _WhichOneofArgType_source: _TypeAlias = _typing.Literal["source", b"source"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_source) -> _WhichOneofReturnType_source | None: ...
 

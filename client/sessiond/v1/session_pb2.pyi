@@ -13,10 +13,10 @@ import builtins as _builtins
 import sys
 import typing as _typing
 
-if sys.version_info >= (3, 10):
-    from typing import TypeAlias as _TypeAlias
+if sys.version_info >= (3, 11):
+    from typing import TypeAlias as _TypeAlias, Never as _Never
 else:
-    from typing_extensions import TypeAlias as _TypeAlias
+    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -66,6 +66,9 @@ class Session(_message.Message):
     IDLE_TTL_FIELD_NUMBER: _builtins.int
     NEVER_EXPIRES_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    TOKEN_COUNT_FIELD_NUMBER: _builtins.int
+    ESTIMATED_TOKEN_COUNT_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """session_id names the session within its project: the caller's own string, or a UUIDv7 made by the server.
@@ -93,6 +96,12 @@ class Session(_message.Message):
     """content_bytes is the sum of content_bytes over the session's messages. Unit: bytes. Output only."""
     never_expires: _builtins.bool
     """never_expires keeps the session until it is deleted. Must be true where it is set."""
+    token_count: _builtins.int
+    """token_count is the sum of token_count over the session's messages. Unit: tokens. Output only."""
+    estimated_token_count: _builtins.int
+    """estimated_token_count is the part of token_count that was estimated instead of counted (see Message.tokens_estimated). Unit: tokens.
+    Output only.
+    """
     etag: _builtins.str
     """etag changes whenever anything but the messages and the times changes. Send it back in an update
     to be refused (ETAG_MISMATCH) where somebody else was faster. Opaque.
@@ -126,6 +135,10 @@ class Session(_message.Message):
     def expire_time(self) -> _timestamp_pb2.Timestamp:
         """expire_time is when the session expires if it is not used before. Unset = never. Output only."""
 
+    @_builtins.property
+    def origin(self) -> Global___SessionOrigin:
+        """origin is where the session was copied from. Unset = it is no copy. Output only."""
+
     def __init__(
         self,
         *,
@@ -145,14 +158,43 @@ class Session(_message.Message):
         idle_ttl: _duration_pb2.Duration | None = ...,
         never_expires: _builtins.bool = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
+        token_count: _builtins.int = ...,
+        estimated_token_count: _builtins.int = ...,
+        origin: Global___SessionOrigin | None = ...,
         etag: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["active_time", b"active_time", "config", b"config", "create_time", b"create_time", "expire_time", b"expire_time", "expiry", b"expiry", "idle_ttl", b"idle_ttl", "metadata", b"metadata", "never_expires", b"never_expires"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["active_time", b"active_time", "config", b"config", "create_time", b"create_time", "expire_time", b"expire_time", "expiry", b"expiry", "idle_ttl", b"idle_ttl", "metadata", b"metadata", "never_expires", b"never_expires", "origin", b"origin"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_time", b"active_time", "config", b"config", "content_bytes", b"content_bytes", "create_time", b"create_time", "etag", b"etag", "expire_time", b"expire_time", "expiry", b"expiry", "idle_ttl", b"idle_ttl", "last_seq", b"last_seq", "message_count", b"message_count", "metadata", b"metadata", "model", b"model", "never_expires", b"never_expires", "session_id", b"session_id", "state", b"state", "summary", b"summary", "title", b"title", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_time", b"active_time", "config", b"config", "content_bytes", b"content_bytes", "create_time", b"create_time", "estimated_token_count", b"estimated_token_count", "etag", b"etag", "expire_time", b"expire_time", "expiry", b"expiry", "idle_ttl", b"idle_ttl", "last_seq", b"last_seq", "message_count", b"message_count", "metadata", b"metadata", "model", b"model", "never_expires", b"never_expires", "origin", b"origin", "session_id", b"session_id", "state", b"state", "summary", b"summary", "title", b"title", "token_count", b"token_count", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_expiry: _TypeAlias = _typing.Literal["idle_ttl", "never_expires"]  # noqa: Y015
     _WhichOneofArgType_expiry: _TypeAlias = _typing.Literal["expiry", b"expiry"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_expiry) -> _WhichOneofReturnType_expiry | None: ...
 
 Global___Session: _TypeAlias = Session  # noqa: Y015
+
+@_typing.final
+class SessionOrigin(_message.Message):
+    """SessionOrigin is where a copy came from. It stays as it was, whatever becomes of the source."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    SEQ_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """session_id of the source at the time of the copy."""
+    seq: _builtins.int
+    """seq is the last seq that was copied: up to it both sessions are the same. 0 = no message was copied."""
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+        seq: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["seq", b"seq", "session_id", b"session_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SessionOrigin: _TypeAlias = SessionOrigin  # noqa: Y015

@@ -5,14 +5,17 @@ Sessions and their messages: the service that applications call."""
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from sessiond.v1 import bookmark_pb2 as _bookmark_pb2
 from sessiond.v1 import message_pb2 as _message_pb2
 from sessiond.v1 import session_pb2 as _session_pb2
+from sessiond.v1 import task_pb2 as _task_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -424,6 +427,437 @@ class DeleteSessionResponse(_message.Message):
 Global___DeleteSessionResponse: _TypeAlias = DeleteSessionResponse  # noqa: Y015
 
 @_typing.final
+class DeleteSessionsRequest(_message.Message):
+    """DeleteSessionsRequest names sessions by a filter. Fields are those of ListSessionsRequest, combined with "and"."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DRY_RUN_FIELD_NUMBER: _builtins.int
+    ALL_FIELD_NUMBER: _builtins.int
+    SESSION_ID_PREFIX_FIELD_NUMBER: _builtins.int
+    USER_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    CONFIG_CONTAINS_FIELD_NUMBER: _builtins.int
+    METADATA_CONTAINS_FIELD_NUMBER: _builtins.int
+    CREATED_FROM_FIELD_NUMBER: _builtins.int
+    CREATED_BEFORE_FIELD_NUMBER: _builtins.int
+    ACTIVE_FROM_FIELD_NUMBER: _builtins.int
+    ACTIVE_BEFORE_FIELD_NUMBER: _builtins.int
+    dry_run: _builtins.bool
+    """dry_run removes nothing and only counts. Default false."""
+    all: _builtins.bool
+    """all has to be set where no filter is: it says that every session of the project is meant. Not together with a filter."""
+    session_id_prefix: _builtins.str
+    """session_id_prefix keeps sessions whose id begins so, letter case included. Empty = all."""
+    user: _builtins.str
+    """user keeps sessions of this user. Empty = all."""
+    state: _session_pb2.SessionState.ValueType
+    """state keeps sessions in this state. Unspecified = all."""
+    model: _builtins.str
+    """model keeps sessions of this model. Empty = all."""
+    @_builtins.property
+    def config_contains(self) -> _struct_pb2.Struct:
+        """config_contains keeps sessions whose config contains this JSON object, as PostgreSQL's jsonb @> has it. Unset = all."""
+
+    @_builtins.property
+    def metadata_contains(self) -> _struct_pb2.Struct:
+        """metadata_contains keeps sessions whose metadata contains this JSON object. Unset = all."""
+
+    @_builtins.property
+    def created_from(self) -> _timestamp_pb2.Timestamp:
+        """created_from keeps sessions created at this time or later. Unset = all."""
+
+    @_builtins.property
+    def created_before(self) -> _timestamp_pb2.Timestamp:
+        """created_before keeps sessions created before this time. Unset = all."""
+
+    @_builtins.property
+    def active_from(self) -> _timestamp_pb2.Timestamp:
+        """active_from keeps sessions whose active_time is this time or later. Unset = all."""
+
+    @_builtins.property
+    def active_before(self) -> _timestamp_pb2.Timestamp:
+        """active_before keeps sessions whose active_time is before this time. Unset = all."""
+
+    def __init__(
+        self,
+        *,
+        dry_run: _builtins.bool = ...,
+        all: _builtins.bool = ...,
+        session_id_prefix: _builtins.str = ...,
+        user: _builtins.str = ...,
+        state: _session_pb2.SessionState.ValueType = ...,
+        model: _builtins.str = ...,
+        config_contains: _struct_pb2.Struct | None = ...,
+        metadata_contains: _struct_pb2.Struct | None = ...,
+        created_from: _timestamp_pb2.Timestamp | None = ...,
+        created_before: _timestamp_pb2.Timestamp | None = ...,
+        active_from: _timestamp_pb2.Timestamp | None = ...,
+        active_before: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["active_before", b"active_before", "active_from", b"active_from", "config_contains", b"config_contains", "created_before", b"created_before", "created_from", b"created_from", "metadata_contains", b"metadata_contains"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_before", b"active_before", "active_from", b"active_from", "all", b"all", "config_contains", b"config_contains", "created_before", b"created_before", "created_from", b"created_from", "dry_run", b"dry_run", "metadata_contains", b"metadata_contains", "model", b"model", "session_id_prefix", b"session_id_prefix", "state", b"state", "user", b"user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteSessionsRequest: _TypeAlias = DeleteSessionsRequest  # noqa: Y015
+
+@_typing.final
+class DeleteSessionsResponse(_message.Message):
+    """DeleteSessionsResponse says what was removed or, of a dry run, what would be."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_COUNT_FIELD_NUMBER: _builtins.int
+    MESSAGE_COUNT_FIELD_NUMBER: _builtins.int
+    session_count: _builtins.int
+    """session_count is how many sessions."""
+    message_count: _builtins.int
+    """message_count is how many messages these held. Messages that copies share count in each."""
+    def __init__(
+        self,
+        *,
+        session_count: _builtins.int = ...,
+        message_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message_count", b"message_count", "session_count", b"session_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteSessionsResponse: _TypeAlias = DeleteSessionsResponse  # noqa: Y015
+
+@_typing.final
+class CopySessionRequest(_message.Message):
+    """CopySessionRequest asks for a copy of a session. What is not set is as in the source."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    NEW_SESSION_ID_FIELD_NUMBER: _builtins.int
+    UP_TO_SEQ_FIELD_NUMBER: _builtins.int
+    UP_TO_BOOKMARK_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    USER_FIELD_NUMBER: _builtins.int
+    TITLE_FIELD_NUMBER: _builtins.int
+    CONFIG_FIELD_NUMBER: _builtins.int
+    METADATA_FIELD_NUMBER: _builtins.int
+    IDLE_TTL_FIELD_NUMBER: _builtins.int
+    NEVER_EXPIRES_FIELD_NUMBER: _builtins.int
+    KEEP_PROCESSING_STATUS_FIELD_NUMBER: _builtins.int
+    KEEP_TASK_LINKS_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """session_id of the source. Required."""
+    new_session_id: _builtins.str
+    """new_session_id names the copy; limits as for Session.session_id. Empty = a UUIDv7 made by the server."""
+    up_to_seq: _builtins.int
+    """up_to_seq is the last seq to copy. 0 = no message, only the settings. At most the source's last_seq."""
+    up_to_bookmark: _builtins.str
+    """up_to_bookmark ends the copy at this bookmark of the source, which is copied too."""
+    model: _builtins.str
+    """model of the copy. Limits as for Session.model; empty = none."""
+    user: _builtins.str
+    """user of the copy. Limits as for Session.user; empty = none."""
+    title: _builtins.str
+    """title of the copy. Limits as for Session.title; empty = none."""
+    never_expires: _builtins.bool
+    """never_expires as in Session."""
+    keep_processing_status: _builtins.bool
+    """keep_processing_status copies how far each queue has processed the messages. Default false: every message of the copy is pending."""
+    keep_task_links: _builtins.bool
+    """keep_task_links copies the tasks' links to messages up to the cut. Default false: the copy's tasks have none."""
+    request_id: _builtins.str
+    """request_id makes the call safe to repeat. At most 128 characters. Empty = none."""
+    @_builtins.property
+    def config(self) -> _struct_pb2.Struct:
+        """config of the copy, in the place of the source's. Limits as for Session.config."""
+
+    @_builtins.property
+    def metadata(self) -> _struct_pb2.Struct:
+        """metadata of the copy, in the place of the source's. Limits as for Session.metadata."""
+
+    @_builtins.property
+    def idle_ttl(self) -> _duration_pb2.Duration:
+        """idle_ttl as in Session."""
+
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+        new_session_id: _builtins.str = ...,
+        up_to_seq: _builtins.int = ...,
+        up_to_bookmark: _builtins.str = ...,
+        model: _builtins.str | None = ...,
+        user: _builtins.str | None = ...,
+        title: _builtins.str | None = ...,
+        config: _struct_pb2.Struct | None = ...,
+        metadata: _struct_pb2.Struct | None = ...,
+        idle_ttl: _duration_pb2.Duration | None = ...,
+        never_expires: _builtins.bool = ...,
+        keep_processing_status: _builtins.bool = ...,
+        keep_task_links: _builtins.bool = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_model", b"_model", "_title", b"_title", "_user", b"_user", "config", b"config", "cut", b"cut", "expiry", b"expiry", "idle_ttl", b"idle_ttl", "metadata", b"metadata", "model", b"model", "never_expires", b"never_expires", "title", b"title", "up_to_bookmark", b"up_to_bookmark", "up_to_seq", b"up_to_seq", "user", b"user"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_model", b"_model", "_title", b"_title", "_user", b"_user", "config", b"config", "cut", b"cut", "expiry", b"expiry", "idle_ttl", b"idle_ttl", "keep_processing_status", b"keep_processing_status", "keep_task_links", b"keep_task_links", "metadata", b"metadata", "model", b"model", "never_expires", b"never_expires", "new_session_id", b"new_session_id", "request_id", b"request_id", "session_id", b"session_id", "title", b"title", "up_to_bookmark", b"up_to_bookmark", "up_to_seq", b"up_to_seq", "user", b"user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__model: _TypeAlias = _typing.Literal["model"]  # noqa: Y015
+    _WhichOneofArgType__model: _TypeAlias = _typing.Literal["_model", b"_model"]  # noqa: Y015
+    _WhichOneofReturnType__title: _TypeAlias = _typing.Literal["title"]  # noqa: Y015
+    _WhichOneofArgType__title: _TypeAlias = _typing.Literal["_title", b"_title"]  # noqa: Y015
+    _WhichOneofReturnType__user: _TypeAlias = _typing.Literal["user"]  # noqa: Y015
+    _WhichOneofArgType__user: _TypeAlias = _typing.Literal["_user", b"_user"]  # noqa: Y015
+    _WhichOneofReturnType_cut: _TypeAlias = _typing.Literal["up_to_seq", "up_to_bookmark"]  # noqa: Y015
+    _WhichOneofArgType_cut: _TypeAlias = _typing.Literal["cut", b"cut"]  # noqa: Y015
+    _WhichOneofReturnType_expiry: _TypeAlias = _typing.Literal["idle_ttl", "never_expires"]  # noqa: Y015
+    _WhichOneofArgType_expiry: _TypeAlias = _typing.Literal["expiry", b"expiry"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__model) -> _WhichOneofReturnType__model | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__title) -> _WhichOneofReturnType__title | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__user) -> _WhichOneofReturnType__user | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_cut) -> _WhichOneofReturnType_cut | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_expiry) -> _WhichOneofReturnType_expiry | None: ...
+
+Global___CopySessionRequest: _TypeAlias = CopySessionRequest  # noqa: Y015
+
+@_typing.final
+class CopySessionResponse(_message.Message):
+    """CopySessionResponse names both sessions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OLD_SESSION_ID_FIELD_NUMBER: _builtins.int
+    NEW_SESSION_ID_FIELD_NUMBER: _builtins.int
+    SESSION_FIELD_NUMBER: _builtins.int
+    old_session_id: _builtins.str
+    """old_session_id is that of the source."""
+    new_session_id: _builtins.str
+    """new_session_id is that of the copy."""
+    @_builtins.property
+    def session(self) -> _session_pb2.Session:
+        """session is the copy."""
+
+    def __init__(
+        self,
+        *,
+        old_session_id: _builtins.str = ...,
+        new_session_id: _builtins.str = ...,
+        session: _session_pb2.Session | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["session", b"session"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["new_session_id", b"new_session_id", "old_session_id", b"old_session_id", "session", b"session"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CopySessionResponse: _TypeAlias = CopySessionResponse  # noqa: Y015
+
+@_typing.final
+class ListCopiesRequest(_message.Message):
+    """ListCopiesRequest asks for the copies of a session."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """session_id of the source. Required."""
+    page_size: _builtins.int
+    """page_size is how many copies to answer at the most. 0 = 50; more than 500 = 500; negative is refused."""
+    page_token: _builtins.str
+    """page_token is next_page_token of the page before. Empty = the first page."""
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "session_id", b"session_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListCopiesRequest: _TypeAlias = ListCopiesRequest  # noqa: Y015
+
+@_typing.final
+class ListCopiesResponse(_message.Message):
+    """ListCopiesResponse is a page of copies."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COPIES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """next_page_token asks for the next page. Empty = this was the last one."""
+    @_builtins.property
+    def copies(self) -> _containers.RepeatedCompositeFieldContainer[Global___SessionCopy]:
+        """copies of this page, the newest first."""
+
+    def __init__(
+        self,
+        *,
+        copies: _abc.Iterable[Global___SessionCopy] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["copies", b"copies", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListCopiesResponse: _TypeAlias = ListCopiesResponse  # noqa: Y015
+
+@_typing.final
+class SessionCopy(_message.Message):
+    """SessionCopy is one copy of a session."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    SEQ_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """session_id of the copy."""
+    seq: _builtins.int
+    """seq is the last seq that was copied."""
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """create_time is when the copy was made."""
+
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+        seq: _builtins.int = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "seq", b"seq", "session_id", b"session_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SessionCopy: _TypeAlias = SessionCopy  # noqa: Y015
+
+@_typing.final
+class GetTokenCountsRequest(_message.Message):
+    """GetTokenCountsRequest names a session."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """session_id of the session. Required."""
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["session_id", b"session_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetTokenCountsRequest: _TypeAlias = GetTokenCountsRequest  # noqa: Y015
+
+@_typing.final
+class GetTokenCountsResponse(_message.Message):
+    """GetTokenCountsResponse is how many tokens a session's messages have."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOTAL_TOKENS_FIELD_NUMBER: _builtins.int
+    ESTIMATED_TOKENS_FIELD_NUMBER: _builtins.int
+    ENCODING_FIELD_NUMBER: _builtins.int
+    MESSAGE_COUNT_FIELD_NUMBER: _builtins.int
+    total_tokens: _builtins.int
+    """total_tokens is the sum over the session's messages. Unit: tokens."""
+    estimated_tokens: _builtins.int
+    """estimated_tokens is the part of total_tokens that was estimated. 0 = all of it was counted. Unit: tokens."""
+    encoding: _builtins.str
+    """encoding is the tokenizer's vocabulary: "o200k_base", whatever the session's model is."""
+    message_count: _builtins.int
+    """message_count is how many messages the session holds."""
+    def __init__(
+        self,
+        *,
+        total_tokens: _builtins.int = ...,
+        estimated_tokens: _builtins.int = ...,
+        encoding: _builtins.str = ...,
+        message_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["encoding", b"encoding", "estimated_tokens", b"estimated_tokens", "message_count", b"message_count", "total_tokens", b"total_tokens"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetTokenCountsResponse: _TypeAlias = GetTokenCountsResponse  # noqa: Y015
+
+@_typing.final
+class ImportSessionRequest(_message.Message):
+    """ImportSessionRequest is one piece of a session that is imported. session, tasks, bookmarks and request_id are read from the first piece only."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_FIELD_NUMBER: _builtins.int
+    TASKS_FIELD_NUMBER: _builtins.int
+    BOOKMARKS_FIELD_NUMBER: _builtins.int
+    MESSAGES_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """request_id makes the call safe to repeat. At most 128 characters. Empty = none."""
+    @_builtins.property
+    def session(self) -> _session_pb2.Session:
+        """session holds session_id (empty = a UUIDv7 made by the server), state, model, user, title, config, metadata, expiry, create_time and
+        active_time. Times that are unset are those of the import. Counters, etag and origin are ignored.
+        """
+
+    @_builtins.property
+    def tasks(self) -> _containers.RepeatedCompositeFieldContainer[_task_pb2.Task]:
+        """tasks in their order, with their ids, times and links. At most 1,000."""
+
+    @_builtins.property
+    def bookmarks(self) -> _containers.RepeatedCompositeFieldContainer[_bookmark_pb2.Bookmark]:
+        """bookmarks, with their times. At most 1,000."""
+
+    @_builtins.property
+    def messages(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Message]:
+        """messages in their order, any number a piece; a piece of about 256 KiB travels well. seq, where it is set, must be the message's place in
+        the session; create_time is kept.
+        """
+
+    def __init__(
+        self,
+        *,
+        session: _session_pb2.Session | None = ...,
+        tasks: _abc.Iterable[_task_pb2.Task] | None = ...,
+        bookmarks: _abc.Iterable[_bookmark_pb2.Bookmark] | None = ...,
+        messages: _abc.Iterable[_message_pb2.Message] | None = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["session", b"session"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bookmarks", b"bookmarks", "messages", b"messages", "request_id", b"request_id", "session", b"session", "tasks", b"tasks"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportSessionRequest: _TypeAlias = ImportSessionRequest  # noqa: Y015
+
+@_typing.final
 class StoreMessagesRequest(_message.Message):
     """StoreMessagesRequest appends messages to a session."""
 
@@ -572,6 +1006,7 @@ class GetMessagesRequest(_message.Message):
     SESSION_ID_FIELD_NUMBER: _builtins.int
     AFTER_SEQ_FIELD_NUMBER: _builtins.int
     RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    AFTER_BOOKMARK_FIELD_NUMBER: _builtins.int
     THROUGH_SEQ_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
     ORDER_FIELD_NUMBER: _builtins.int
@@ -583,6 +1018,8 @@ class GetMessagesRequest(_message.Message):
     """after_seq leaves out the messages up to this seq. 0 = none left out."""
     resume_token: _builtins.str
     """resume_token goes on after the batch that carried it. The other fields must be as in the call that it comes from."""
+    after_bookmark: _builtins.str
+    """after_bookmark leaves out the messages up to this bookmark of the session."""
     through_seq: _builtins.int
     """through_seq is the last seq to read. 0 = the session's last_seq when the call starts; a larger one than that is cut to it."""
     limit: _builtins.int
@@ -601,17 +1038,18 @@ class GetMessagesRequest(_message.Message):
         session_id: _builtins.str = ...,
         after_seq: _builtins.int = ...,
         resume_token: _builtins.str = ...,
+        after_bookmark: _builtins.str = ...,
         through_seq: _builtins.int = ...,
         limit: _builtins.int = ...,
         order: Global___MessageOrder.ValueType = ...,
         roles: _abc.Iterable[_message_pb2.Role.ValueType] | None = ...,
         view: Global___MessageView.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["after_seq", b"after_seq", "resume_token", b"resume_token", "start", b"start"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["after_bookmark", b"after_bookmark", "after_seq", b"after_seq", "resume_token", b"resume_token", "start", b"start"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_seq", b"after_seq", "limit", b"limit", "order", b"order", "resume_token", b"resume_token", "roles", b"roles", "session_id", b"session_id", "start", b"start", "through_seq", b"through_seq", "view", b"view"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_bookmark", b"after_bookmark", "after_seq", b"after_seq", "limit", b"limit", "order", b"order", "resume_token", b"resume_token", "roles", b"roles", "session_id", b"session_id", "start", b"start", "through_seq", b"through_seq", "view", b"view"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_start: _TypeAlias = _typing.Literal["after_seq", "resume_token"]  # noqa: Y015
+    _WhichOneofReturnType_start: _TypeAlias = _typing.Literal["after_seq", "resume_token", "after_bookmark"]  # noqa: Y015
     _WhichOneofArgType_start: _TypeAlias = _typing.Literal["start", b"start"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_start) -> _WhichOneofReturnType_start | None: ...
 

@@ -81,6 +81,31 @@ class SessionServiceStub(object):
                 request_serializer=sessiond_dot_v1_dot_session__service__pb2.DeleteSessionRequest.SerializeToString,
                 response_deserializer=sessiond_dot_v1_dot_session__service__pb2.DeleteSessionResponse.FromString,
                 _registered_method=True)
+        self.DeleteSessions = channel.unary_unary(
+                '/sessiond.v1.SessionService/DeleteSessions',
+                request_serializer=sessiond_dot_v1_dot_session__service__pb2.DeleteSessionsRequest.SerializeToString,
+                response_deserializer=sessiond_dot_v1_dot_session__service__pb2.DeleteSessionsResponse.FromString,
+                _registered_method=True)
+        self.CopySession = channel.unary_unary(
+                '/sessiond.v1.SessionService/CopySession',
+                request_serializer=sessiond_dot_v1_dot_session__service__pb2.CopySessionRequest.SerializeToString,
+                response_deserializer=sessiond_dot_v1_dot_session__service__pb2.CopySessionResponse.FromString,
+                _registered_method=True)
+        self.ListCopies = channel.unary_unary(
+                '/sessiond.v1.SessionService/ListCopies',
+                request_serializer=sessiond_dot_v1_dot_session__service__pb2.ListCopiesRequest.SerializeToString,
+                response_deserializer=sessiond_dot_v1_dot_session__service__pb2.ListCopiesResponse.FromString,
+                _registered_method=True)
+        self.GetTokenCounts = channel.unary_unary(
+                '/sessiond.v1.SessionService/GetTokenCounts',
+                request_serializer=sessiond_dot_v1_dot_session__service__pb2.GetTokenCountsRequest.SerializeToString,
+                response_deserializer=sessiond_dot_v1_dot_session__service__pb2.GetTokenCountsResponse.FromString,
+                _registered_method=True)
+        self.ImportSession = channel.stream_unary(
+                '/sessiond.v1.SessionService/ImportSession',
+                request_serializer=sessiond_dot_v1_dot_session__service__pb2.ImportSessionRequest.SerializeToString,
+                response_deserializer=sessiond_dot_v1_dot_session__pb2.Session.FromString,
+                _registered_method=True)
         self.StoreMessages = channel.unary_unary(
                 '/sessiond.v1.SessionService/StoreMessages',
                 request_serializer=sessiond_dot_v1_dot_session__service__pb2.StoreMessagesRequest.SerializeToString,
@@ -167,10 +192,54 @@ class SessionServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DeleteSessions(self, request, context):
+        """DeleteSessions removes every session that meets a filter, or, with dry_run, counts them. Batch by batch: where it ends early
+        (its deadline passes, the server stops), what was removed so far stays removed, and repeating the call goes on. Sessions that are created
+        while it runs are not touched. Errors: INVALID_FIELD.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CopySession(self, request, context):
+        """CopySession makes an independent session that begins as another one is, or was at an earlier seq, at the same cost whatever its size, in
+        one commit. Copied: the messages with their seqs, parents and times, the tasks, config, metadata, model, user, title and expiry, and the
+        bookmarks up to the cut. Not copied: the messages' processing status (they are pending again) and the tasks' links to messages, unless
+        asked for; the assets are shared. The copy is active, whatever the source's state. Errors: SESSION_NOT_FOUND, SESSION_ALREADY_EXISTS,
+        SESSION_TOO_LARGE, MESSAGE_NOT_FOUND (up_to_seq), BOOKMARK_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListCopies(self, request, context):
+        """ListCopies answers a page of the sessions that were copied from a session and still exist, the newest first.
+        Errors: SESSION_NOT_FOUND, INVALID_PAGE_TOKEN.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetTokenCounts(self, request, context):
+        """GetTokenCounts answers how many tokens a session's messages have. They are counted when messages are stored; this reads one row.
+        Errors: SESSION_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ImportSession(self, request_iterator, context):
+        """ImportSession makes a session from what was exported of one, here or elsewhere: settings, state, times, tasks, bookmarks and messages,
+        exactly as they were, as one atomic change. Errors: SESSION_ALREADY_EXISTS, and those of StoreMessages, CreateTask and CreateBookmark.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def StoreMessages(self, request, context):
         """StoreMessages appends a batch, atomically and durably: when it answers, all of it is committed.
         Errors: SESSION_NOT_FOUND, SESSION_DESTROYED, SEQUENCE_CONFLICT, PARENT_NOT_FOUND, INVALID_JSON, UNKNOWN_ROLE, MESSAGE_TOO_LARGE,
-        BATCH_TOO_LARGE, INVALID_FIELD, REQUEST_ID_REUSED.
+        BATCH_TOO_LARGE, ASSET_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -187,7 +256,7 @@ class SessionServiceServicer(object):
     def GetMessages(self, request, context):
         """GetMessages streams a session's messages in batches. At least one batch is sent, an empty one if there is nothing to read.
         The end is pinned when the call starts: messages stored later are not mixed in. A stream that breaks goes on
-        from the last batch's resume_token. Errors: SESSION_NOT_FOUND, INVALID_RESUME_TOKEN, INVALID_FIELD, SERVER_DRAINING.
+        from the last batch's resume_token. Errors: SESSION_NOT_FOUND, BOOKMARK_NOT_FOUND, INVALID_RESUME_TOKEN, INVALID_FIELD, SERVER_DRAINING.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -237,6 +306,31 @@ def add_SessionServiceServicer_to_server(servicer, server):
                     servicer.DeleteSession,
                     request_deserializer=sessiond_dot_v1_dot_session__service__pb2.DeleteSessionRequest.FromString,
                     response_serializer=sessiond_dot_v1_dot_session__service__pb2.DeleteSessionResponse.SerializeToString,
+            ),
+            'DeleteSessions': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteSessions,
+                    request_deserializer=sessiond_dot_v1_dot_session__service__pb2.DeleteSessionsRequest.FromString,
+                    response_serializer=sessiond_dot_v1_dot_session__service__pb2.DeleteSessionsResponse.SerializeToString,
+            ),
+            'CopySession': grpc.unary_unary_rpc_method_handler(
+                    servicer.CopySession,
+                    request_deserializer=sessiond_dot_v1_dot_session__service__pb2.CopySessionRequest.FromString,
+                    response_serializer=sessiond_dot_v1_dot_session__service__pb2.CopySessionResponse.SerializeToString,
+            ),
+            'ListCopies': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListCopies,
+                    request_deserializer=sessiond_dot_v1_dot_session__service__pb2.ListCopiesRequest.FromString,
+                    response_serializer=sessiond_dot_v1_dot_session__service__pb2.ListCopiesResponse.SerializeToString,
+            ),
+            'GetTokenCounts': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetTokenCounts,
+                    request_deserializer=sessiond_dot_v1_dot_session__service__pb2.GetTokenCountsRequest.FromString,
+                    response_serializer=sessiond_dot_v1_dot_session__service__pb2.GetTokenCountsResponse.SerializeToString,
+            ),
+            'ImportSession': grpc.stream_unary_rpc_method_handler(
+                    servicer.ImportSession,
+                    request_deserializer=sessiond_dot_v1_dot_session__service__pb2.ImportSessionRequest.FromString,
+                    response_serializer=sessiond_dot_v1_dot_session__pb2.Session.SerializeToString,
             ),
             'StoreMessages': grpc.unary_unary_rpc_method_handler(
                     servicer.StoreMessages,
@@ -458,6 +552,141 @@ class SessionService(object):
             '/sessiond.v1.SessionService/DeleteSession',
             sessiond_dot_v1_dot_session__service__pb2.DeleteSessionRequest.SerializeToString,
             sessiond_dot_v1_dot_session__service__pb2.DeleteSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteSessions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sessiond.v1.SessionService/DeleteSessions',
+            sessiond_dot_v1_dot_session__service__pb2.DeleteSessionsRequest.SerializeToString,
+            sessiond_dot_v1_dot_session__service__pb2.DeleteSessionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CopySession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sessiond.v1.SessionService/CopySession',
+            sessiond_dot_v1_dot_session__service__pb2.CopySessionRequest.SerializeToString,
+            sessiond_dot_v1_dot_session__service__pb2.CopySessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListCopies(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sessiond.v1.SessionService/ListCopies',
+            sessiond_dot_v1_dot_session__service__pb2.ListCopiesRequest.SerializeToString,
+            sessiond_dot_v1_dot_session__service__pb2.ListCopiesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetTokenCounts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sessiond.v1.SessionService/GetTokenCounts',
+            sessiond_dot_v1_dot_session__service__pb2.GetTokenCountsRequest.SerializeToString,
+            sessiond_dot_v1_dot_session__service__pb2.GetTokenCountsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ImportSession(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/sessiond.v1.SessionService/ImportSession',
+            sessiond_dot_v1_dot_session__service__pb2.ImportSessionRequest.SerializeToString,
+            sessiond_dot_v1_dot_session__pb2.Session.FromString,
             options,
             channel_credentials,
             insecure,

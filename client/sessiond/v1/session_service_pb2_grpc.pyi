@@ -63,10 +63,34 @@ class SessionServiceStub:
     """DeleteSession removes a session and its messages for good. From its answer on nothing of it can be reached; the space is
     given back in the background. Errors: SESSION_NOT_FOUND (unless allow_missing), ETAG_MISMATCH.
     """
+    DeleteSessions: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.DeleteSessionsRequest, _session_service_pb2.DeleteSessionsResponse]
+    """DeleteSessions removes every session that meets a filter, or, with dry_run, counts them. Batch by batch: where it ends early
+    (its deadline passes, the server stops), what was removed so far stays removed, and repeating the call goes on. Sessions that are created
+    while it runs are not touched. Errors: INVALID_FIELD.
+    """
+    CopySession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.CopySessionRequest, _session_service_pb2.CopySessionResponse]
+    """CopySession makes an independent session that begins as another one is, or was at an earlier seq, at the same cost whatever its size, in
+    one commit. Copied: the messages with their seqs, parents and times, the tasks, config, metadata, model, user, title and expiry, and the
+    bookmarks up to the cut. Not copied: the messages' processing status (they are pending again) and the tasks' links to messages, unless
+    asked for; the assets are shared. The copy is active, whatever the source's state. Errors: SESSION_NOT_FOUND, SESSION_ALREADY_EXISTS,
+    SESSION_TOO_LARGE, MESSAGE_NOT_FOUND (up_to_seq), BOOKMARK_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED.
+    """
+    ListCopies: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ListCopiesRequest, _session_service_pb2.ListCopiesResponse]
+    """ListCopies answers a page of the sessions that were copied from a session and still exist, the newest first.
+    Errors: SESSION_NOT_FOUND, INVALID_PAGE_TOKEN.
+    """
+    GetTokenCounts: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.GetTokenCountsRequest, _session_service_pb2.GetTokenCountsResponse]
+    """GetTokenCounts answers how many tokens a session's messages have. They are counted when messages are stored; this reads one row.
+    Errors: SESSION_NOT_FOUND.
+    """
+    ImportSession: _grpc.StreamUnaryMultiCallable[_session_service_pb2.ImportSessionRequest, _session_pb2.Session]
+    """ImportSession makes a session from what was exported of one, here or elsewhere: settings, state, times, tasks, bookmarks and messages,
+    exactly as they were, as one atomic change. Errors: SESSION_ALREADY_EXISTS, and those of StoreMessages, CreateTask and CreateBookmark.
+    """
     StoreMessages: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.StoreMessagesRequest, _session_service_pb2.StoreMessagesResponse]
     """StoreMessages appends a batch, atomically and durably: when it answers, all of it is committed.
     Errors: SESSION_NOT_FOUND, SESSION_DESTROYED, SEQUENCE_CONFLICT, PARENT_NOT_FOUND, INVALID_JSON, UNKNOWN_ROLE, MESSAGE_TOO_LARGE,
-    BATCH_TOO_LARGE, INVALID_FIELD, REQUEST_ID_REUSED.
+    BATCH_TOO_LARGE, ASSET_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED.
     """
     ImportMessages: _grpc.StreamUnaryMultiCallable[_session_service_pb2.ImportMessagesRequest, _session_service_pb2.ImportMessagesResponse]
     """ImportMessages appends any number of messages, sent in batches, as one atomic append: all of them when the call
@@ -75,7 +99,7 @@ class SessionServiceStub:
     GetMessages: _grpc.UnaryStreamMultiCallable[_session_service_pb2.GetMessagesRequest, _session_service_pb2.GetMessagesResponse]
     """GetMessages streams a session's messages in batches. At least one batch is sent, an empty one if there is nothing to read.
     The end is pinned when the call starts: messages stored later are not mixed in. A stream that breaks goes on
-    from the last batch's resume_token. Errors: SESSION_NOT_FOUND, INVALID_RESUME_TOKEN, INVALID_FIELD, SERVER_DRAINING.
+    from the last batch's resume_token. Errors: SESSION_NOT_FOUND, BOOKMARK_NOT_FOUND, INVALID_RESUME_TOKEN, INVALID_FIELD, SERVER_DRAINING.
     """
     GetMessage: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.GetMessageRequest, _message_pb2.Message]
     """GetMessage answers one message. Errors: SESSION_NOT_FOUND, MESSAGE_NOT_FOUND."""
@@ -113,10 +137,34 @@ class SessionServiceAsyncStub(SessionServiceStub):
     """DeleteSession removes a session and its messages for good. From its answer on nothing of it can be reached; the space is
     given back in the background. Errors: SESSION_NOT_FOUND (unless allow_missing), ETAG_MISMATCH.
     """
+    DeleteSessions: _aio.UnaryUnaryMultiCallable[_session_service_pb2.DeleteSessionsRequest, _session_service_pb2.DeleteSessionsResponse]  # type: ignore[assignment]
+    """DeleteSessions removes every session that meets a filter, or, with dry_run, counts them. Batch by batch: where it ends early
+    (its deadline passes, the server stops), what was removed so far stays removed, and repeating the call goes on. Sessions that are created
+    while it runs are not touched. Errors: INVALID_FIELD.
+    """
+    CopySession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.CopySessionRequest, _session_service_pb2.CopySessionResponse]  # type: ignore[assignment]
+    """CopySession makes an independent session that begins as another one is, or was at an earlier seq, at the same cost whatever its size, in
+    one commit. Copied: the messages with their seqs, parents and times, the tasks, config, metadata, model, user, title and expiry, and the
+    bookmarks up to the cut. Not copied: the messages' processing status (they are pending again) and the tasks' links to messages, unless
+    asked for; the assets are shared. The copy is active, whatever the source's state. Errors: SESSION_NOT_FOUND, SESSION_ALREADY_EXISTS,
+    SESSION_TOO_LARGE, MESSAGE_NOT_FOUND (up_to_seq), BOOKMARK_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED.
+    """
+    ListCopies: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ListCopiesRequest, _session_service_pb2.ListCopiesResponse]  # type: ignore[assignment]
+    """ListCopies answers a page of the sessions that were copied from a session and still exist, the newest first.
+    Errors: SESSION_NOT_FOUND, INVALID_PAGE_TOKEN.
+    """
+    GetTokenCounts: _aio.UnaryUnaryMultiCallable[_session_service_pb2.GetTokenCountsRequest, _session_service_pb2.GetTokenCountsResponse]  # type: ignore[assignment]
+    """GetTokenCounts answers how many tokens a session's messages have. They are counted when messages are stored; this reads one row.
+    Errors: SESSION_NOT_FOUND.
+    """
+    ImportSession: _aio.StreamUnaryMultiCallable[_session_service_pb2.ImportSessionRequest, _session_pb2.Session]  # type: ignore[assignment]
+    """ImportSession makes a session from what was exported of one, here or elsewhere: settings, state, times, tasks, bookmarks and messages,
+    exactly as they were, as one atomic change. Errors: SESSION_ALREADY_EXISTS, and those of StoreMessages, CreateTask and CreateBookmark.
+    """
     StoreMessages: _aio.UnaryUnaryMultiCallable[_session_service_pb2.StoreMessagesRequest, _session_service_pb2.StoreMessagesResponse]  # type: ignore[assignment]
     """StoreMessages appends a batch, atomically and durably: when it answers, all of it is committed.
     Errors: SESSION_NOT_FOUND, SESSION_DESTROYED, SEQUENCE_CONFLICT, PARENT_NOT_FOUND, INVALID_JSON, UNKNOWN_ROLE, MESSAGE_TOO_LARGE,
-    BATCH_TOO_LARGE, INVALID_FIELD, REQUEST_ID_REUSED.
+    BATCH_TOO_LARGE, ASSET_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED.
     """
     ImportMessages: _aio.StreamUnaryMultiCallable[_session_service_pb2.ImportMessagesRequest, _session_service_pb2.ImportMessagesResponse]  # type: ignore[assignment]
     """ImportMessages appends any number of messages, sent in batches, as one atomic append: all of them when the call
@@ -125,7 +173,7 @@ class SessionServiceAsyncStub(SessionServiceStub):
     GetMessages: _aio.UnaryStreamMultiCallable[_session_service_pb2.GetMessagesRequest, _session_service_pb2.GetMessagesResponse]  # type: ignore[assignment]
     """GetMessages streams a session's messages in batches. At least one batch is sent, an empty one if there is nothing to read.
     The end is pinned when the call starts: messages stored later are not mixed in. A stream that breaks goes on
-    from the last batch's resume_token. Errors: SESSION_NOT_FOUND, INVALID_RESUME_TOKEN, INVALID_FIELD, SERVER_DRAINING.
+    from the last batch's resume_token. Errors: SESSION_NOT_FOUND, BOOKMARK_NOT_FOUND, INVALID_RESUME_TOKEN, INVALID_FIELD, SERVER_DRAINING.
     """
     GetMessage: _aio.UnaryUnaryMultiCallable[_session_service_pb2.GetMessageRequest, _message_pb2.Message]  # type: ignore[assignment]
     """GetMessage answers one message. Errors: SESSION_NOT_FOUND, MESSAGE_NOT_FOUND."""
@@ -204,6 +252,60 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def DeleteSessions(
+        self,
+        request: _session_service_pb2.DeleteSessionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_session_service_pb2.DeleteSessionsResponse, _abc.Awaitable[_session_service_pb2.DeleteSessionsResponse]]:
+        """DeleteSessions removes every session that meets a filter, or, with dry_run, counts them. Batch by batch: where it ends early
+        (its deadline passes, the server stops), what was removed so far stays removed, and repeating the call goes on. Sessions that are created
+        while it runs are not touched. Errors: INVALID_FIELD.
+        """
+
+    @_abc_1.abstractmethod
+    def CopySession(
+        self,
+        request: _session_service_pb2.CopySessionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_session_service_pb2.CopySessionResponse, _abc.Awaitable[_session_service_pb2.CopySessionResponse]]:
+        """CopySession makes an independent session that begins as another one is, or was at an earlier seq, at the same cost whatever its size, in
+        one commit. Copied: the messages with their seqs, parents and times, the tasks, config, metadata, model, user, title and expiry, and the
+        bookmarks up to the cut. Not copied: the messages' processing status (they are pending again) and the tasks' links to messages, unless
+        asked for; the assets are shared. The copy is active, whatever the source's state. Errors: SESSION_NOT_FOUND, SESSION_ALREADY_EXISTS,
+        SESSION_TOO_LARGE, MESSAGE_NOT_FOUND (up_to_seq), BOOKMARK_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED.
+        """
+
+    @_abc_1.abstractmethod
+    def ListCopies(
+        self,
+        request: _session_service_pb2.ListCopiesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_session_service_pb2.ListCopiesResponse, _abc.Awaitable[_session_service_pb2.ListCopiesResponse]]:
+        """ListCopies answers a page of the sessions that were copied from a session and still exist, the newest first.
+        Errors: SESSION_NOT_FOUND, INVALID_PAGE_TOKEN.
+        """
+
+    @_abc_1.abstractmethod
+    def GetTokenCounts(
+        self,
+        request: _session_service_pb2.GetTokenCountsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_session_service_pb2.GetTokenCountsResponse, _abc.Awaitable[_session_service_pb2.GetTokenCountsResponse]]:
+        """GetTokenCounts answers how many tokens a session's messages have. They are counted when messages are stored; this reads one row.
+        Errors: SESSION_NOT_FOUND.
+        """
+
+    @_abc_1.abstractmethod
+    def ImportSession(
+        self,
+        request_iterator: _MaybeAsyncIterator[_session_service_pb2.ImportSessionRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_session_pb2.Session, _abc.Awaitable[_session_pb2.Session]]:
+        """ImportSession makes a session from what was exported of one, here or elsewhere: settings, state, times, tasks, bookmarks and messages,
+        exactly as they were, as one atomic change. Errors: SESSION_ALREADY_EXISTS, and those of StoreMessages, CreateTask and CreateBookmark.
+        """
+
+    @_abc_1.abstractmethod
     def StoreMessages(
         self,
         request: _session_service_pb2.StoreMessagesRequest,
@@ -211,7 +313,7 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_session_service_pb2.StoreMessagesResponse, _abc.Awaitable[_session_service_pb2.StoreMessagesResponse]]:
         """StoreMessages appends a batch, atomically and durably: when it answers, all of it is committed.
         Errors: SESSION_NOT_FOUND, SESSION_DESTROYED, SEQUENCE_CONFLICT, PARENT_NOT_FOUND, INVALID_JSON, UNKNOWN_ROLE, MESSAGE_TOO_LARGE,
-        BATCH_TOO_LARGE, INVALID_FIELD, REQUEST_ID_REUSED.
+        BATCH_TOO_LARGE, ASSET_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED.
         """
 
     @_abc_1.abstractmethod
@@ -232,7 +334,7 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_session_service_pb2.GetMessagesResponse], _abc.AsyncIterator[_session_service_pb2.GetMessagesResponse]]:
         """GetMessages streams a session's messages in batches. At least one batch is sent, an empty one if there is nothing to read.
         The end is pinned when the call starts: messages stored later are not mixed in. A stream that breaks goes on
-        from the last batch's resume_token. Errors: SESSION_NOT_FOUND, INVALID_RESUME_TOKEN, INVALID_FIELD, SERVER_DRAINING.
+        from the last batch's resume_token. Errors: SESSION_NOT_FOUND, BOOKMARK_NOT_FOUND, INVALID_RESUME_TOKEN, INVALID_FIELD, SERVER_DRAINING.
         """
 
     @_abc_1.abstractmethod

@@ -43,6 +43,17 @@ CODES: dict[str, grpc.StatusCode] = {
     "SERVER_DRAINING": grpc.StatusCode.UNAVAILABLE,
     "DEADLINE_EXCEEDED": grpc.StatusCode.DEADLINE_EXCEEDED,
     "INTERNAL": grpc.StatusCode.INTERNAL,
+    "LIMIT_EXCEEDED": grpc.StatusCode.FAILED_PRECONDITION,
+    "TASK_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
+    "TASK_ALREADY_EXISTS": grpc.StatusCode.ALREADY_EXISTS,
+    "BOOKMARK_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
+    "BOOKMARK_ALREADY_EXISTS": grpc.StatusCode.ALREADY_EXISTS,
+    "QUEUE_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
+    "LEASE_LOST": grpc.StatusCode.ABORTED,
+    "ASSET_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
+    "ASSET_TOO_LARGE": grpc.StatusCode.INVALID_ARGUMENT,
+    "ASSET_MISMATCH": grpc.StatusCode.INVALID_ARGUMENT,
+    "ASSET_STORE_UNAVAILABLE": grpc.StatusCode.UNAVAILABLE,
 }
 
 

@@ -10,15 +10,24 @@ from sessiond.v1.session_pb2 import Session
 from sessiond.v1.session_service_pb2 import (
     MESSAGE_ORDER_DESC,
     MESSAGE_VIEW_BASIC,
+    CopySessionRequest,
+    CopySessionResponse,
     CreateSessionRequest,
     DeleteSessionRequest,
     DeleteSessionResponse,
+    DeleteSessionsRequest,
+    DeleteSessionsResponse,
     DestroySessionRequest,
     GetMessageRequest,
     GetMessagesRequest,
     GetSessionRequest,
+    GetTokenCountsRequest,
+    GetTokenCountsResponse,
     ImportMessagesRequest,
     ImportMessagesResponse,
+    ImportSessionRequest,
+    ListCopiesRequest,
+    ListCopiesResponse,
     ListSessionsRequest,
     ListSessionsResponse,
     MessageOrder,
@@ -122,6 +131,21 @@ class SessionServicer:
             request_id=request.request_id,
         )
         return DeleteSessionResponse()
+
+    async def DeleteSessions(self, request: DeleteSessionsRequest, caller: Caller) -> DeleteSessionsResponse:
+        raise NotImplementedError
+
+    async def CopySession(self, request: CopySessionRequest, caller: Caller) -> CopySessionResponse:
+        raise NotImplementedError
+
+    async def ListCopies(self, request: ListCopiesRequest, caller: Caller) -> ListCopiesResponse:
+        raise NotImplementedError
+
+    async def GetTokenCounts(self, request: GetTokenCountsRequest, caller: Caller) -> GetTokenCountsResponse:
+        raise NotImplementedError
+
+    async def ImportSession(self, requests: AsyncIterator[ImportSessionRequest], caller: Caller) -> Session:
+        raise NotImplementedError
 
     async def StoreMessages(self, request: StoreMessagesRequest, caller: Caller) -> StoreMessagesResponse:
         stored = await self._appends.store(_target(request, caller), request.messages)

@@ -21,7 +21,7 @@ from sqlalchemy import (
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TIMESTAMP
 
 metadata = MetaData(
     naming_convention={
@@ -84,11 +84,30 @@ sessions = Table(
     Column("used_at", TIME, nullable=False, comment="expired when used_at + idle_ttl_ms has passed"),
     # When the purger looks next. It may lie before the real expiry, never after it, so that use need not touch the index.
     Column("expiry_check_at", TIME),
+    Column("base_seq", BigInteger, nullable=False, server_default="0", comment="up to it, segments says where the messages lie"),
+    Column("first_words_seq", BigInteger, comment="of the message that first_words is from"),
+    Column("token_count", BigInteger, nullable=False, server_default="0"),
+    Column("estimated_tokens", BigInteger, nullable=False, server_default="0", comment="the part of token_count that is estimated"),
+    Column("origin_key", Uuid, comment="of the session that it was copied from"),
+    Column("origin_log", Uuid),
+    Column("origin_session_id", Text),
+    Column("origin_seq", BigInteger),
+    # An append sets it, and the queues' distributor clears it: the index changes once a distribution, not once an append.
+    Column("has_news", Boolean, nullable=False, server_default=text("true"), comment="its queues are to be told of messages"),
     UniqueConstraint("project_id", "session_id"),
     Index("sessions_activity_idx", "project_id", text("active_minute DESC")),
     Index("sessions_created_idx", "project_id", "created_at", "key"),
     Index("sessions_user_idx", "project_id", "user_name", text("active_minute DESC")),
     Index("sessions_expiry_idx", "expiry_check_at", postgresql_where=text("expiry_check_at IS NOT NULL")),
+    Index(
+        "sessions_origin_idx",
+        "origin_key",
+        "origin_log",
+        text("created_at DESC"),
+        text("key DESC"),
+        postgresql_where=text("origin_key IS NOT NULL"),
+    ),
+    Index("sessions_news_idx", "project_id", postgresql_where=text("has_news")),
     Index("sessions_metadata_idx", "metadata", postgresql_using="gin", postgresql_ops={"metadata": "jsonb_path_ops"}),
     Index("sessions_config_idx", "config", postgresql_using="gin", postgresql_ops={"config": "jsonb_path_ops"}),
     # Room on each page for the row's next version: every append updates it (HOT), and vacuum should come by early.
@@ -106,8 +125,126 @@ messages = Table(
     Column("content_bytes", Integer, nullable=False),
     Column("created_at", TIME, nullable=False),
     Column("body", LargeBinary, nullable=False, comment="the encoded Message less what the server assigns"),
+    Column("tokens", Integer, nullable=False, server_default="0", comment="negative: an estimate"),
+    # Running sums, so that a copy that ends in the middle has its counters from one row.
+    Column("total_bytes", BigInteger, comment="content_bytes of the session up to and with this message"),
+    Column("total_tokens", BigInteger, comment="tokens likewise, estimates included"),
     # Rows are inserted and later deleted, never updated: vacuum serves the visibility map and freezing only.
     postgresql_with={"autovacuum_vacuum_insert_scale_factor": "0.1", "autovacuum_analyze_scale_factor": "0.1"},
+)
+
+# A session's messages above base_seq lie in its own log. Those up to it, which a copy shares with its source, lie where these rows
+# say: ranges without a gap, from 1 to base_seq. A log's messages are removed when neither its session nor any segment reaches them.
+segments = Table(
+    "segments",
+    metadata,
+    Column("key", Uuid, primary_key=True, comment="of the session that reads here"),
+    Column("first_seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("last_seq", BigInteger, nullable=False),
+    Column("src_key", Uuid, nullable=False),
+    Column("src_log", Uuid, nullable=False),
+    Index("segments_source_idx", "src_key", "src_log", "last_seq"),
+)
+
+tasks = Table(
+    "tasks",
+    metadata,
+    Column("key", Uuid, primary_key=True),
+    Column("log", Uuid, primary_key=True),
+    Column("task_id", ID_TEXT, primary_key=True),
+    Column("position", Integer, nullable=False, comment="1, 2, 3, ... without a gap; unique, but not while tasks are reordered"),
+    Column("status", SmallInteger, nullable=False, comment="as in the protos"),
+    Column("data", JSONB, nullable=False, server_default=text("'{}'")),
+    Column("message_seqs", ARRAY(BigInteger), nullable=False, server_default=text("'{}'"), comment="ascending, each once"),
+    Column("revision", Integer, nullable=False, server_default="1"),
+    Column("created_at", TIME, nullable=False),
+    Column("updated_at", TIME, nullable=False),
+)
+
+bookmarks = Table(
+    "bookmarks",
+    metadata,
+    Column("key", Uuid, primary_key=True),
+    Column("log", Uuid, primary_key=True),
+    Column("name", ID_TEXT, primary_key=True),
+    Column("seq", BigInteger, nullable=False),
+    Column("description", Text, nullable=False, server_default=""),
+    Column("created_at", TIME, nullable=False),
+    Column("updated_at", TIME, nullable=False),
+)
+
+queues = Table(
+    "queues",
+    metadata,
+    Column("project_id", Uuid, primary_key=True),
+    Column("queue", ID_TEXT, primary_key=True),
+    Column("created_at", TIME, nullable=False, server_default=func.now()),
+)
+
+processing = Table(
+    "processing",
+    metadata,
+    Column("key", Uuid, primary_key=True),
+    Column("log", Uuid, primary_key=True),
+    Column("queue", ID_TEXT, primary_key=True),
+    Column("project_id", Uuid, nullable=False),
+    Column("done_seq", BigInteger, nullable=False, server_default="0", comment="up to it all is dealt with, exceptions apart"),
+    Column("is_ready", Boolean, nullable=False, comment="there may be pending messages"),
+    Column("ready_at", TIME, nullable=False, comment="since when; who waits longest comes first"),
+    Column("lease_id", Uuid),
+    Column("lease_until", TIME),
+    Column("lease_firsts", ARRAY(BigInteger), comment="of the ranges that are leased"),
+    Column("lease_lasts", ARRAY(BigInteger)),
+    Column("worker", Text, nullable=False, server_default=""),
+    Column(
+        "attempt", Integer, nullable=False, server_default="0", comment="leases in a row that ended without progress, and the present one"
+    ),
+    Index("processing_ready_idx", "project_id", "queue", "ready_at", postgresql_where=text("is_ready")),
+    postgresql_with={"fillfactor": "80"},
+)
+
+processing_exceptions = Table(
+    "processing_exceptions",
+    metadata,
+    Column("key", Uuid, primary_key=True),
+    Column("log", Uuid, primary_key=True),
+    Column("queue", ID_TEXT, primary_key=True),
+    Column("seq", BigInteger, primary_key=True, autoincrement=False, comment="at most done_seq"),
+    Column("status", SmallInteger, nullable=False, comment="1 pending again, 4 failed"),
+    Column("error", Text, nullable=False, server_default=""),
+    Column("updated_at", TIME, nullable=False, server_default=func.now()),
+)
+
+assets = Table(
+    "assets",
+    metadata,
+    Column("project_id", Uuid, primary_key=True),
+    Column("sha256", LargeBinary, primary_key=True),
+    Column("object_key", Text, nullable=False, comment="where its content lies; another one for each upload"),
+    Column("size", BigInteger, nullable=False),
+    Column("media_type", Text, nullable=False, server_default=""),
+    Column("created_at", TIME, nullable=False, server_default=func.now()),
+    Column("touched_at", TIME, nullable=False, server_default=func.now(), comment="of the last upload"),
+    Index("assets_touched_at_idx", "touched_at"),
+)
+
+asset_refs = Table(
+    "asset_refs",
+    metadata,
+    Column("key", Uuid, primary_key=True),
+    Column("log", Uuid, primary_key=True),
+    Column("seq", BigInteger, primary_key=True, autoincrement=False, comment="of the message that refers to it; goes with that"),
+    Column("sha256", LargeBinary, primary_key=True),
+    Column("project_id", Uuid, nullable=False),
+    Index("asset_refs_asset_idx", "project_id", "sha256"),
+)
+
+loose_objects = Table(
+    "loose_objects",
+    metadata,
+    Column("object_key", Text, primary_key=True, comment="an object that no asset has, or not yet: every object is here or there"),
+    Column("due_at", TIME, nullable=False, comment="when it may be removed"),
+    Index("loose_objects_due_at_idx", "due_at"),
 )
 
 requests = Table(
@@ -133,4 +270,21 @@ dead_logs = Table(
     Column("queued_at", TIME, nullable=False, server_default=func.now()),
 )
 
-__all__ = ["api_keys", "dead_logs", "messages", "metadata", "projects", "requests", "sessions"]
+__all__ = [
+    "api_keys",
+    "asset_refs",
+    "assets",
+    "bookmarks",
+    "dead_logs",
+    "loose_objects",
+    "messages",
+    "metadata",
+    "processing",
+    "processing_exceptions",
+    "projects",
+    "queues",
+    "requests",
+    "segments",
+    "sessions",
+    "tasks",
+]
