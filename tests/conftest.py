@@ -19,8 +19,12 @@ from sqlalchemy.engine import URL
 
 from sessiond_server.embedded import EmbeddedPostgres
 from sessiond_server.server import Running, serving
+from sessiond_server.service.flattening import Flattener
+from sessiond_server.service.purging import Purger
 from sessiond_server.settings import Settings
 from sessiond_server.store import migrate
+from sessiond_server.store.flattening import FlatteningStore
+from sessiond_server.store.purge import PurgeStore
 
 from .support.processes import ServerProcess
 from .support.wire import Wire
@@ -133,6 +137,17 @@ async def channel(server: Running) -> AsyncIterator[grpc.aio.Channel]:
 def wire(channel: grpc.aio.Channel) -> Wire:
     """The raw protocol, without the client."""
     return Wire(channel)
+
+
+def purger_of(server: Running) -> Purger:
+    """A purger like the server's own, whose rounds are the test's to run."""
+    database = server.database
+    return Purger(PurgeStore(database), Flattener(FlatteningStore(database)), interval_s=3600, request_retention_s=86_400)
+
+
+@pytest.fixture
+def purger(server: Running) -> Purger:
+    return purger_of(server)
 
 
 @pytest.fixture

@@ -31,6 +31,8 @@ from sessiond_server.rpc.task_service import TaskServicer
 from sessiond_server.service.appends import Appends
 from sessiond_server.service.assets import Assets
 from sessiond_server.service.bookmarks import Bookmarks
+from sessiond_server.service.copies import Copies
+from sessiond_server.service.flattening import Flattener
 from sessiond_server.service.history import History
 from sessiond_server.service.keys import Authenticator, Keys
 from sessiond_server.service.limits import Limits
@@ -38,11 +40,14 @@ from sessiond_server.service.processing import Processing
 from sessiond_server.service.purging import Purger
 from sessiond_server.service.sessions import Sessions
 from sessiond_server.service.tasks import Tasks
+from sessiond_server.service.tokenizing import tokenizer
 from sessiond_server.settings import Settings
 from sessiond_server.store.append import AppendStore
 from sessiond_server.store.assets import AssetStore
 from sessiond_server.store.bookmarks import BookmarkStore
+from sessiond_server.store.copies import CopyStore
 from sessiond_server.store.database import Database, DatabaseUnavailable, PoolExhausted
+from sessiond_server.store.flattening import FlatteningStore
 from sessiond_server.store.history import HistoryStore
 from sessiond_server.store.keys import KeyStore
 from sessiond_server.store.processing import ProcessingStore
@@ -130,6 +135,7 @@ async def serving(settings: Settings, database_url: str) -> AsyncIterator[Runnin
     await database.open()
     purger = Purger(
         PurgeStore(database),
+        Flattener(FlatteningStore(database)),
         interval_s=settings.purge_interval_s,
         request_retention_s=settings.request_id_retention_s,
     )
@@ -181,7 +187,8 @@ def _handlers(settings: Settings, database: Database, load: Load) -> list[grpc.G
     servicers: tuple[Servicer, ...] = (
         SessionServicer(
             Sessions(sessions, limits),
-            Appends(AppendStore(database), sessions, limits),
+            Copies(CopyStore(database), sessions, settings.copy_max_messages),
+            Appends(AppendStore(database), sessions, limits, tokenizer(settings.tokenizer)),
             History(HistoryStore(database), settings.page_cache_bytes),
             load,
         ),

@@ -76,6 +76,10 @@ class Settings(BaseSettings):
     max_message_bytes: int = Field(1024 * 1024, ge=1024, le=3_500_000, description="Content of one message, in bytes.")
     max_batch_messages: int = Field(1000, ge=1, le=100_000, description="Messages of one StoreMessages.")
     max_batch_bytes: int = Field(4 * 1024 * 1024, ge=1024, le=24 * 1024 * 1024, description="Content of one StoreMessages, in bytes.")
+    tokenizer: Literal["auto", "o200k_base", "estimate"] = Field(
+        "auto", description="Who counts tokens. auto = o200k_base where the extra `tokens` is installed, else an estimate."
+    )
+    copy_max_messages: int = Field(0, ge=0, description="Messages of the largest copy that is made. 0 = no limit.")
     page_cache_bytes: int = Field(
         64 * 1024 * 1024, ge=0, description="Room for encoded pages of messages in each process, in bytes. 0 = off."
     )

@@ -5,6 +5,7 @@ import json
 
 import grpc
 
+from ..conftest import purger_of
 from ..support.wire import Wire, error_of, taken_apart
 
 
@@ -75,9 +76,6 @@ async def test_the_same_expected_last_seq_is_used_once(wire: Wire) -> None:
 
 
 async def test_appends_and_deletes_leave_no_orphans(wire: Wire, query, server) -> None:  # type: ignore[no-untyped-def]
-    from sessiond_server.service.purging import Purger
-    from sessiond_server.store.purge import PurgeStore
-
     async def churn() -> None:
         for _ in range(15):
             await wire.create("one", get_or_create=True)
@@ -86,20 +84,17 @@ async def test_appends_and_deletes_leave_no_orphans(wire: Wire, query, server) -
 
     await asyncio.gather(*(churn() for _ in range(6)))
     await wire.delete("one", allow_missing=True)
-    await Purger(PurgeStore(server.database), interval_s=1, request_retention_s=60).round()
+    await purger_of(server).round()
     for table in ("sessions", "messages", "dead_logs"):
         assert query(f"SELECT count(*) FROM {table}") == [(0,)]
 
 
 async def test_purgers_at_once_share_the_work(wire: Wire, query, server) -> None:  # type: ignore[no-untyped-def]
-    from sessiond_server.service.purging import Purger
-    from sessiond_server.store.purge import PurgeStore
-
     for i in range(20):
         await wire.create(f"s{i}", idle_ttl_s=60)
         await wire.store(f"s{i}", *["x"] * 50)
     query("UPDATE sessions SET used_at = now() - interval '1 h', expiry_check_at = now() - interval '1 h'")
-    purgers = [Purger(PurgeStore(server.database), interval_s=1, request_retention_s=60) for _ in range(4)]
+    purgers = [purger_of(server) for _ in range(4)]
     removed = await asyncio.gather(*(purger.round() for purger in purgers))
     assert sum(sessions for sessions, _, _ in removed) == 20
     assert sum(messages for _, messages, _ in removed) == 1000

@@ -19,11 +19,6 @@ from .test_update import update
 Query = Callable[..., list[tuple[object, ...]]]
 
 
-@pytest.fixture
-def purger(server: Running) -> Purger:
-    return Purger(PurgeStore(server.database), interval_s=3600, request_retention_s=86_400)
-
-
 def pass_time(query: Query, session_id: str, seconds: float) -> None:
     query(
         "UPDATE sessions SET used_at = used_at - %s * interval '1 s', expiry_check_at = expiry_check_at - %s * interval '1 s' "
@@ -155,8 +150,8 @@ class TestDefault:
 async def test_appends_are_heap_only_updates(wire: Wire, database_url: str) -> None:
     """What an append changes is in no index (but for the minute, once in it), and pages keep room for it."""
     await wire.create("one", idle_ttl_s=3600, metadata={"a": 1})
-    parameters = Append(session_key(DEFAULT_PROJECT_ID, "one"), DEFAULT_PROJECT_ID, 1, 1, 1, None, None, 0, "", b"").parameters()
-    row: dict[str, object] = {"role": 1, "format": 1, "content_bytes": 1, "body": b"x"}
+    parameters = Append(session_key(DEFAULT_PROJECT_ID, "one"), DEFAULT_PROJECT_ID, 1, 1, 1, 1, 0, None, None, None, 0, "", b"").parameters()
+    row: dict[str, object] = {"role": 1, "format": 1, "row_tokens": 1, "body": b"x"}
     with psycopg.connect(database_url) as connection:
         for _ in range(20):
             connection.execute(_STATEMENTS[True, False].encode(), parameters | row)

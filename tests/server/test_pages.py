@@ -21,6 +21,8 @@ from sessiond_server.service.pages import (
 
 seqs = st.one_of(st.integers(1, 200), st.integers(16_300, 16_500), st.integers(1, 2**62))
 times = st.integers(0, 3 * 10**15)
+sizes = st.integers(0, 2**31 - 1)
+counts = st.integers(-(2**31) + 1, 2**31 - 1)
 
 
 def typed(seq: int, created_us: int, message: Message) -> Message:
@@ -58,12 +60,16 @@ def test_spliced_is_the_same_as_typed(rows: list[tuple[int, int, Message]], toke
         assert Message.FromString(assigned(seq, created) + message.SerializeToString()) == typed(seq, created, message)
 
 
-@given(st.lists(st.tuples(seqs, times, st.integers(1, 5), st.integers(0, 3), st.integers(0, 2**31 - 1)), min_size=1, max_size=8))
-def test_basic_pages_too(rows: list[tuple[int, int, int, int, int]]) -> None:
+@given(st.lists(st.tuples(seqs, times, st.integers(1, 5), st.integers(0, 3), sizes, counts), min_size=1, max_size=8))
+def test_basic_pages_too(rows: list[tuple[int, int, int, int, int, int]]) -> None:
     response = GetMessagesResponse.FromString(encode_basic_page(rows).encoded)
     assert list(response.messages) == [
-        typed(seq, created, Message(role=role, format=format_, content_bytes=size))  # type: ignore[arg-type]
-        for seq, created, role, format_, size in rows
+        typed(
+            seq,
+            created,
+            Message(role=role, format=format_, content_bytes=size, token_count=abs(tokens), tokens_estimated=tokens < 0),  # type: ignore[arg-type]
+        )
+        for seq, created, role, format_, size, tokens in rows
     ]
 
 

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -13,14 +14,20 @@ from sessiond.v1.session_service_pb2 import (
     SESSION_ORDER_CREATED_DESC,
     SESSION_ORDER_ID_ASC,
     SESSION_ORDER_UNSPECIFIED,
+    CopySessionRequest,
+    DeleteSessionsRequest,
+    ListSessionsRequest,
+    SessionCopy,
     SessionOrder,
     UpdateSessionRequest,
 )
+from sessiond_server.service.copies import Copying
 from sessiond_server.service.faults import invalid
 from sessiond_server.service.pages import SECONDS_1970_TO_2000
 from sessiond_server.service.sessions import NEVER, Settings, etag_of, expires_at_ms
 from sessiond_server.service.structs import to_dict, to_struct
-from sessiond_server.store.sessions import SessionRow
+from sessiond_server.store.copies import CopyRow
+from sessiond_server.store.sessions import Filter, SessionRow
 
 _ORDERS: dict[int, str] = {
     SESSION_ORDER_UNSPECIFIED: "active_desc",
@@ -53,10 +60,15 @@ def session_message(row: SessionRow) -> Session:
         last_seq=row.last_seq,
         message_count=row.last_seq,
         content_bytes=row.content_bytes,
+        token_count=row.token_count,
+        estimated_token_count=row.estimated_tokens,
         etag=etag_of(row),
     )
     message.create_time.FromDatetime(row.created_at)
     message.active_time.FromDatetime(row.active_at)
+    if row.origin_session_id is not None:
+        message.origin.session_id = row.origin_session_id
+        message.origin.seq = row.origin_seq or 0
     if row.config:
         to_struct(row.config, message.config)
     if row.metadata:
@@ -107,6 +119,56 @@ def update_values(request: UpdateSessionRequest) -> tuple[dict[str, Any], dict[s
     return values, patches
 
 
+def session_filter(request: ListSessionsRequest | DeleteSessionsRequest, project_id: UUID) -> Filter:
+    """The filter fields that both requests have. Raises: Fault INVALID_FIELD."""
+
+    def time(field: str) -> datetime | None:
+        return time_of(getattr(request, field), field) if request.HasField(field) else None  # type: ignore[arg-type]
+
+    def struct(field: str) -> dict[str, Any] | None:
+        return to_dict(getattr(request, field), field) if request.HasField(field) else None  # type: ignore[arg-type]
+
+    return Filter(
+        project_id=project_id,
+        session_id_prefix=request.session_id_prefix,
+        user_name=request.user,
+        state=state_number(request.state),
+        model=request.model,
+        config_contains=struct("config_contains"),
+        metadata_contains=struct("metadata_contains"),
+        created_from=time("created_from"),
+        created_before=time("created_before"),
+        active_from=time("active_from"),
+        active_before=time("active_before"),
+    )
+
+
+def copying(request: CopySessionRequest) -> Copying:
+    """What a copy is asked for. Raises: Fault INVALID_FIELD."""
+    kind = request.WhichOneof("cut")
+    return Copying(
+        session_id=request.session_id,
+        new_session_id=request.new_session_id,
+        up_to=getattr(request, kind) if kind else None,
+        model=request.model if request.HasField("model") else None,
+        user_name=request.user if request.HasField("user") else None,
+        title=request.title if request.HasField("title") else None,
+        config=to_dict(request.config, "config") if request.HasField("config") else None,
+        metadata=to_dict(request.metadata, "metadata") if request.HasField("metadata") else None,
+        idle_ttl_ms=_idle_ttl_ms(request, ""),
+        keep_processing_status=request.keep_processing_status,
+        keep_task_links=request.keep_task_links,
+        request_id=request.request_id,
+    )
+
+
+def copy_message(row: CopyRow) -> SessionCopy:
+    """A copy as callers see it."""
+    message = SessionCopy(session_id=row.session_id, seq=row.seq)
+    message.create_time.FromDatetime(row.created_at)
+    return message
+
+
 def order_name(order: SessionOrder.ValueType) -> str:
     if order not in _ORDERS:
         raise invalid("order", f"is {order}, which is no SessionOrder")
@@ -133,11 +195,11 @@ def timestamp_of(created_us: int) -> Timestamp:
     return Timestamp(seconds=seconds + SECONDS_1970_TO_2000, nanos=us * 1000)
 
 
-def _idle_ttl_ms(session: Session) -> int | None:
+def _idle_ttl_ms(session: Session | CopySessionRequest, prefix: str = "session.") -> int | None:
     match session.WhichOneof("expiry"):
         case "never_expires":
             if not session.never_expires:
-                raise invalid("session.never_expires", "must be true where it is set; set idle_ttl to expire the session")
+                raise invalid(f"{prefix}never_expires", "must be true where it is set; set idle_ttl to expire the session")
             return NEVER
         case "idle_ttl":
             return _milliseconds(session.idle_ttl)

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, suppress
-from datetime import datetime
 
 from sessiond.v1.message_pb2 import Message
 from sessiond.v1.session_pb2 import Session
@@ -40,11 +39,12 @@ from sessiond.v1.session_service_pb2 import (
 from sessiond_server.rpc import convert
 from sessiond_server.rpc.calls import Load
 from sessiond_server.service.appends import Appends, Target
+from sessiond_server.service.copies import Copies
 from sessiond_server.service.faults import Fault, invalid
 from sessiond_server.service.history import History, Reading
 from sessiond_server.service.keys import Caller
 from sessiond_server.service.sessions import ACTIVE, DESTROYED, Sessions
-from sessiond_server.service.structs import to_dict
+from sessiond_server.service.tokenizing import ENCODING
 from sessiond_server.store.sessions import Listing
 
 # How much of an import that is refused is still listened to, and how long for each next piece.
@@ -60,8 +60,9 @@ class SessionServicer:
 
     needs_admin = False
 
-    def __init__(self, sessions: Sessions, appends: Appends, history: History, load: Load) -> None:
+    def __init__(self, sessions: Sessions, copies: Copies, appends: Appends, history: History, load: Load) -> None:
         self._sessions = sessions
+        self._copies = copies
         self._appends = appends
         self._history = history
         self._load = load
@@ -80,27 +81,7 @@ class SessionServicer:
         return convert.session_message(await self._sessions.get(caller.project_id, request.session_id))
 
     async def ListSessions(self, request: ListSessionsRequest, caller: Caller) -> ListSessionsResponse:
-        def time(field: str) -> datetime | None:
-            return convert.time_of(getattr(request, field), field) if request.HasField(field) else None  # type: ignore[arg-type]
-
-        def struct(field: str) -> dict[str, object] | None:
-            return to_dict(getattr(request, field), field) if request.HasField(field) else None  # type: ignore[arg-type]
-
-        listing = Listing(
-            project_id=caller.project_id,
-            order=convert.order_name(request.order),
-            limit=0,
-            session_id_prefix=request.session_id_prefix,
-            user_name=request.user,
-            state=convert.state_number(request.state),
-            model=request.model,
-            config_contains=struct("config_contains"),
-            metadata_contains=struct("metadata_contains"),
-            created_from=time("created_from"),
-            created_before=time("created_before"),
-            active_from=time("active_from"),
-            active_before=time("active_before"),
-        )
+        listing = Listing(convert.session_filter(request, caller.project_id), convert.order_name(request.order), limit=0)
         page = await self._sessions.list(listing, request.page_size, request.page_token)
         return ListSessionsResponse(sessions=[convert.session_message(row) for row in page.sessions], next_page_token=page.next_page_token)
 
@@ -133,16 +114,24 @@ class SessionServicer:
         return DeleteSessionResponse()
 
     async def DeleteSessions(self, request: DeleteSessionsRequest, caller: Caller) -> DeleteSessionsResponse:
-        raise NotImplementedError
+        chosen = convert.session_filter(request, caller.project_id)
+        sessions, messages = await self._sessions.delete_many(chosen, everything=request.all, dry_run=request.dry_run)
+        return DeleteSessionsResponse(session_count=sessions, message_count=messages)
 
     async def CopySession(self, request: CopySessionRequest, caller: Caller) -> CopySessionResponse:
-        raise NotImplementedError
+        row = await self._copies.copy(caller.project_id, convert.copying(request))
+        session = convert.session_message(row)
+        return CopySessionResponse(old_session_id=request.session_id, new_session_id=row.session_id, session=session)
 
     async def ListCopies(self, request: ListCopiesRequest, caller: Caller) -> ListCopiesResponse:
-        raise NotImplementedError
+        page = await self._copies.list(caller.project_id, request.session_id, request.page_size, request.page_token)
+        return ListCopiesResponse(copies=[convert.copy_message(row) for row in page.copies], next_page_token=page.next_page_token)
 
     async def GetTokenCounts(self, request: GetTokenCountsRequest, caller: Caller) -> GetTokenCountsResponse:
-        raise NotImplementedError
+        row = await self._sessions.get(caller.project_id, request.session_id)
+        return GetTokenCountsResponse(
+            total_tokens=row.token_count, estimated_tokens=row.estimated_tokens, encoding=ENCODING, message_count=row.last_seq
+        )
 
     async def ImportSession(self, requests: AsyncIterator[ImportSessionRequest], caller: Caller) -> Session:
         raise NotImplementedError

@@ -11,6 +11,7 @@ from sessiond_server.service.intake import Intake, check_batch
 from sessiond_server.service.limits import Limits
 from sessiond_server.service.names import check_request_id, check_session_id, session_key
 from sessiond_server.service.sessions import DESTROYED
+from sessiond_server.service.tokenizing import Tokenizer
 from sessiond_server.store.append import Append, Appended, AppendStore, DuplicateRequest
 from sessiond_server.store.sessions import SessionStore
 from sessiond_server.store.spool import Spool
@@ -37,10 +38,11 @@ class Target:
 class Appends:
     """Appends to sessions. Nothing is acknowledged before it is committed."""
 
-    def __init__(self, store: AppendStore, sessions: SessionStore, limits: Limits) -> None:
+    def __init__(self, store: AppendStore, sessions: SessionStore, limits: Limits, tokenizer: Tokenizer) -> None:
         self._store = store
         self._sessions = sessions
         self._limits = limits
+        self._tokenizer = tokenizer
 
     async def store(self, target: Target, messages: Sequence[Message]) -> Appended:
         """Append one batch, all or none.
@@ -52,7 +54,7 @@ class Appends:
             raise invalid("messages", "is empty; send at least one")
         # Before anything is parsed: the sizes of the strings are known.
         check_batch(len(messages), sum(len(m.json) for m in messages), self._limits)
-        intake = Intake(self._limits)
+        intake = Intake(self._limits, self._tokenizer)
         rows = intake.take(messages)
         check_batch(intake.count, intake.content_bytes, self._limits)
         append = self._append(target, intake)
@@ -70,7 +72,7 @@ class Appends:
         target.check()
         # A session that cannot take them should say so before they are all sent.
         await self._check_open(target)
-        intake = Intake(self._limits)
+        intake = Intake(self._limits, self._tokenizer)
         with Spool() as spool:
             async for messages in pieces:
                 spool.add(intake.take(messages))
@@ -90,7 +92,10 @@ class Appends:
             count=intake.count,
             content_bytes=intake.content_bytes,
             largest=intake.largest_bytes,
+            tokens=intake.tokens,
+            estimated=intake.estimated_tokens,
             first_words=intake.first_words,
+            first_words_place=intake.first_words_place,
             expected_last_seq=target.expected_last_seq,
             parent_floor=intake.parent_floor,
             request_id=target.request_id,

@@ -19,11 +19,14 @@ from sessiond_server.service.pages import (
     response_tail,
 )
 from sessiond_server.store.history import HistoryStore, LogHead, PageQuery
+from sessiond_server.store.segments import Segment, cut
 
 # The first page is small, for a fast first byte; each next one is larger, up to what travels best.
 FIRST_ROWS, MAX_ROWS = 16, 4096
 FIRST_BYTES, MAX_BYTES = 32 * 1024, 512 * 1024
 GROWTH = 4
+# Messages that one query of a read by role looks through, where they lie in several segments: all of these are read before they are sorted.
+MAX_SCAN = 16_384
 # A page of this size does no harm, should all its messages be as large as the session's largest.
 SAFE_BYTES = 8 * MAX_BYTES
 
@@ -64,27 +67,34 @@ class History:
         key = session_key(project_id, reading.session_id)
         head = await self._head(key, project_id, reading.session_id)
         question = reading.question(head.log)
-        window = _Window(reading, key, head, question)
+        window = _Window(reading, head, question)
         # A session that is larger than the cache would push everything out, its own first pages before anybody reads them again.
         fits = self._cache.has_room_for(head.content_bytes)
         if window.is_done:
             yield window.tail()
             return
-        fetch = asyncio.ensure_future(self._fetch(window.query(), fits))
+        fetch = asyncio.ensure_future(self._fetch(key, head.log, window.query(), fits))
         try:
             while True:
                 page = await fetch
-                if not window.is_whole(page):
-                    # Deleted and purged while it was read. To end here as if this were all would be to lose messages silently.
-                    raise session_not_found(reading.session_id)
+                if not window.is_whole(page) or (reading.roles and window.is_shared):
+                    # Deleted and purged while it was read: to end here as if this were all would be to lose messages silently. Or moved:
+                    # then the messages are elsewhere. Of a read by role, whose pages have gaps of their own, only asking can tell.
+                    again = await self._head(key, project_id, reading.session_id)
+                    if again.log != head.log:
+                        raise session_not_found(reading.session_id)
+                    if window.move_to(again.segments):
+                        fetch = asyncio.ensure_future(self._fetch(key, head.log, window.query(), fits))
+                        continue
+                    if not window.is_whole(page):
+                        raise session_not_found(reading.session_id)
                 window.advance(page)
                 if not window.is_done:
-                    fetch = asyncio.ensure_future(self._fetch(window.query(), fits))
-                if window.is_done and reading.roles:
-                    again = await self._store.head(key, project_id)
-                    if again is None or again.log != head.log:
-                        raise session_not_found(reading.session_id)
-                yield page.encoded + window.tail() if page else window.tail()
+                    fetch = asyncio.ensure_future(self._fetch(key, head.log, window.query(), fits))
+                if window.is_done and reading.roles and (await self._head(key, project_id, reading.session_id)).log != head.log:
+                    raise session_not_found(reading.session_id)
+                if page or window.is_done:
+                    yield page.encoded + window.tail() if page else window.tail()
                 if window.is_done:
                     return
         finally:
@@ -100,11 +110,15 @@ class History:
             raise invalid("seq", "is required, and at least 1")
         key = session_key(project_id, session_id)
         head = await self._head(key, project_id, session_id)
-        if seq <= head.last_seq:
-            rows = await self._store.page(PageQuery(key, head.log, seq - 1, seq, 1, None))
+        while seq <= head.last_seq:
+            rows = await self._store.page(PageQuery(tuple(cut(head.segments, seq - 1, seq)), 1, None))
             if rows:
                 _, created_us, body = rows[0]
                 return assigned(seq, created_us) + bytes(body)
+            # Deleted in between, or moved.
+            before, head = head, await self._head(key, project_id, session_id)
+            if head.log != before.log or head.segments == before.segments:
+                raise session_not_found(session_id)
         raise Fault(
             "MESSAGE_NOT_FOUND",
             f"session {session_id!r} has no message {seq}; it is at seq {head.last_seq}",
@@ -119,18 +133,21 @@ class History:
             await self._store.touch(key, project_id)
         return head
 
-    async def _fetch(self, query: PageQuery, fits: bool) -> EncodedPage | None:
+    async def _fetch(self, key: UUID, log: UUID, query: PageQuery, fits: bool) -> EncodedPage | None:
         # Filtered, backward and bodiless reads are rare and make other pages; they are not worth the room.
         cacheable = fits and not (query.descending or query.roles or query.basic)
-        page_key = PageKey(query.key, query.log, query.after, query.max_rows, query.max_bytes)
-        if cacheable and (cached := self._cache.get(page_key)) and cached.last_seq <= query.through:
+        first, last = query.segments[0], query.segments[-1]
+        # A page of one segment is found by where it lies, so that a session and its copies share it.
+        place = (first.key, first.log) if first is last else (key, log)
+        page_key = PageKey(*place, first.first_seq - 1, query.max_rows, query.max_bytes)
+        if cacheable and (cached := self._cache.get(page_key)) and cached.last_seq <= last.last_seq:
             return cached
         rows = await self._store.page(query)
         if not rows:
             return None
         page = encode_basic_page(rows) if query.basic else encode_page(rows)
-        # A page that ends at `through` might be longer the next time.
-        if cacheable and page.last_seq < query.through:
+        # A page that ends where the messages end might be longer the next time.
+        if cacheable and (page.count == query.max_rows or page.last_seq < last.last_seq):
             self._cache.put(page_key, page)
         return page
 
@@ -138,27 +155,45 @@ class History:
 class _Window:
     """What is left of a reading: after < seq <= through, `left` messages (0 = all); and how large the next page is."""
 
-    def __init__(self, reading: Reading, key: UUID, head: LogHead, question: str) -> None:
+    def __init__(self, reading: Reading, head: LogHead, question: str) -> None:
         self._reading = reading
-        self._key, self._log = key, head.log
+        self._segments = head.segments
         self._question = question
+        self._scanned = 0
         self._largest_bytes = head.largest_bytes
         if reading.resume_token:
-            self._after, self._through, self._left, self._end = _decode_position(reading.resume_token, question)
+            self._after, through, self._left, self._end = _decode_position(reading.resume_token, question)
+            self._through = min(through, head.last_seq)
         else:
             self._end = min(reading.through_seq or head.last_seq, head.last_seq)
             self._after, self._through, self._left = reading.after_seq, self._end, reading.limit
         self._rows, self._bytes = FIRST_ROWS, FIRST_BYTES
         self.is_done = self._after >= self._through
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether some of the messages lie in other sessions' logs."""
+        return len(self._segments) > 1
+
+    def move_to(self, segments: tuple[Segment, ...]) -> bool:
+        """Go on in these segments. Answers whether they are others than before, for the messages that are to be read."""
+        before = cut(self._segments, self._after, self._through)
+        self._segments = segments
+        return cut(segments, self._after, self._through) != before
+
     def query(self) -> PageQuery:
         """The next page."""
         rows = min(self._rows, self._left) if self._left else self._rows
+        # Seqs have no gaps, so the segments that a page can come from are known; of a read by role, those that one query may look through.
+        span = rows if not self._reading.roles else MAX_SCAN if self.is_shared else self._through - self._after
+        if self._reading.descending:
+            segments = cut(self._segments, max(self._after, self._through - span), self._through)
+            self._scanned = segments[0].first_seq - 1
+        else:
+            segments = cut(self._segments, self._after, min(self._through, self._after + span))
+            self._scanned = segments[-1].last_seq
         return PageQuery(
-            key=self._key,
-            log=self._log,
-            after=self._after,
-            through=self._through,
+            segments=tuple(segments),
             max_rows=rows,
             max_bytes=self._bytes if rows * self._largest_bytes > SAFE_BYTES else None,
             descending=self._reading.descending,
@@ -177,9 +212,12 @@ class _Window:
         return page.first_seq == self._after + 1 and page.last_seq - page.first_seq + 1 == page.count
 
     def advance(self, page: EncodedPage | None) -> None:
-        """Go behind a page. None: there was nothing more."""
+        """Go behind a page. None: there was nothing in what was looked through."""
         if page is None:
-            self._after = self._through
+            if self._reading.descending:
+                self._through = self._scanned
+            else:
+                self._after = self._scanned
         elif self._reading.descending:
             self._through = page.last_seq - 1
         else:

@@ -24,6 +24,8 @@ from sessiond.v1.message_pb2 import (
 from sessiond_server.service import structs
 from sessiond_server.service.faults import Fault, invalid
 from sessiond_server.service.limits import MAX_PARTS, MAX_SUMMARY_CHARACTERS, Limits
+from sessiond_server.service.pages import encoded_tokens
+from sessiond_server.service.tokenizing import Tokenizer, texts_of_json, texts_of_parts
 from sessiond_server.store.rows import Rows
 
 _OPENAI = {
@@ -53,15 +55,25 @@ _FORMATS: dict[int, tuple[str, dict[str, Role.ValueType]]] = {
 class Intake:
     """Takes the messages of one append, in one piece or several, and keeps what the append must know of them all."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, tokenizer: Tokenizer) -> None:
         self._limits = limits
+        self._tokenizer = tokenizer
+        self._sign = -1 if tokenizer.estimates else 1
         self._hash = hashlib.blake2b(digest_size=16)
         self.count = 0
         self.content_bytes = 0
         self.largest_bytes = 0
+        self.tokens = 0
         self.first_words: str | None = None
+        # Which message they are from: its place in the append, from 1.
+        self.first_words_place: int | None = None
         # The least last_seq under which every parent_seq exists: a message may name any before it, in the batch or stored.
         self.parent_floor = 0
+
+    @property
+    def estimated_tokens(self) -> int:
+        """The part of `tokens` that is estimated."""
+        return self.tokens if self._tokenizer.estimates else 0
 
     @property
     def content_hash(self) -> bytes:
@@ -75,12 +87,13 @@ class Intake:
         """
         rows = Rows()
         roles, formats, sizes, bodies = rows.roles.append, rows.formats.append, rows.sizes.append, rows.bodies.append
+        hashed: list[bytes] = []
         for message in messages:
             content = message.WhichOneof("content")
             if content == "json":
-                size = self._check_json(message)
+                size, texts = self._check_json(message)
             elif content == "parts":
-                size = self._check_parts(message)
+                size, texts = self._check_parts(message)
             else:
                 raise invalid(self._path, "has no content: set json (with format) or parts")
             if message.HasField("metadata"):
@@ -88,7 +101,11 @@ class Intake:
             if message.parent_seq:
                 self._check_parent(message)
             if message.seq:
-                message.ClearField("seq")
+                message.seq = 0
+            if message.token_count:
+                message.token_count = 0
+            if message.tokens_estimated:
+                message.tokens_estimated = False
             if message.HasField("create_time"):
                 message.ClearField("create_time")
             # What a newer client sent and this server does not know cannot be checked, so it is not kept.
@@ -98,11 +115,17 @@ class Intake:
             formats(message.format)
             sizes(size)
             # Deterministic: the order of a Struct's keys must not make a repeated request look like another.
-            bodies(message.SerializeToString(deterministic=True))
+            body = message.SerializeToString(deterministic=True)
+            # Without the tokens: a request is the same one when it is repeated to a server with another tokenizer.
+            hashed.append(body)
+            count = self._tokenizer.count(texts)
+            self.tokens += count
+            rows.tokens.append(self._sign * count)
+            bodies(body + encoded_tokens(self._sign * count))
             self.count += 1
         self.content_bytes += sum(rows.sizes)
         self.largest_bytes = max(self.largest_bytes, *rows.sizes, 0)
-        self._hash.update(b"".join(rows.bodies))
+        self._hash.update(b"".join(hashed))
         return rows
 
     @property
@@ -130,9 +153,10 @@ class Intake:
         """Keep the first words of the first user message."""
         if self.first_words is None and words:
             self.first_words = _summary(words) or None
+            self.first_words_place = self.count + 1 if self.first_words else None
 
-    def _check_json(self, message: Message) -> int:
-        """Check a provider's message and set its role. Answers its size."""
+    def _check_json(self, message: Message) -> tuple[int, list[str]]:
+        """Check a provider's message and set its role. Answers its size, and the texts whose tokens count."""
         known = _FORMATS.get(message.format)
         if known is None:
             raise invalid(f"{self._path}.format", "is required with json: FORMAT_OPENAI, FORMAT_ANTHROPIC or FORMAT_GEMINI")
@@ -160,10 +184,10 @@ class Intake:
         message.role = role
         if role == ROLE_USER and self.first_words is None:
             self._note_words(_text(value, name))
-        return size
+        return size, texts_of_json(value, message.format)
 
-    def _check_parts(self, message: Message) -> int:
-        """Check a message in parts. Answers its size."""
+    def _check_parts(self, message: Message) -> tuple[int, list[str]]:
+        """Check a message in parts. Answers its size, and the texts whose tokens count."""
         path = self._path
         if message.format:
             raise invalid(f"{path}.format", "goes with json; leave it out with parts")
@@ -174,7 +198,7 @@ class Intake:
         _check_part_list(message.parts.parts, f"{path}.parts.parts", nested=False)
         if message.role == ROLE_USER:
             self._note_words(" ".join(part.text for part in message.parts.parts if part.text))
-        return size
+        return size, texts_of_parts(message.parts.parts)
 
 
 def check_batch(count: int, content_bytes: int, limits: Limits) -> None:

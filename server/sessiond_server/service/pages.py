@@ -82,18 +82,25 @@ def encode_page(rows: Sequence[tuple[Any, ...]]) -> EncodedPage:
 
 
 def encode_basic_page(rows: Sequence[tuple[Any, ...]]) -> EncodedPage:
-    """Rows (seq, created_us, role, format, content_bytes) of HistoryStore.page, at least one."""
+    """Rows (seq, created_us, role, format, content_bytes, tokens) of HistoryStore.page, at least one."""
     return encode_page(
         [
             (
                 seq,
                 created_us,
                 # role = 3, format = 4 (left out where it is the zero value), content_bytes = 9
-                b"\x18" + varint(role) + (b"\x20" + varint(format_) if format_ else b"") + b"\x48" + varint(size),
+                b"\x18" + varint(role) + (b"\x20" + varint(format_) if format_ else b"") + b"\x48" + varint(size) + encoded_tokens(tokens),
             )
-            for seq, created_us, role, format_, size in rows
+            for seq, created_us, role, format_, size, tokens in rows
         ]
     )
+
+
+def encoded_tokens(tokens: int) -> bytes:
+    """The fields token_count = 10 and tokens_estimated = 11 of a Message; negative tokens are an estimate."""
+    if not tokens:
+        return b""
+    return b"\x50" + varint(tokens) if tokens > 0 else b"\x50" + varint(-tokens) + b"\x58\x01"
 
 
 def response_tail(resume_token: str, through_seq: int) -> bytes:

@@ -4,6 +4,7 @@ import asyncio
 
 import structlog
 
+from sessiond_server.service.flattening import Flattener
 from sessiond_server.store.database import Contention, DatabaseUnavailable, PoolExhausted
 from sessiond_server.store.purge import PurgeStore
 
@@ -22,8 +23,9 @@ class Purger:
         request_retention_s: how long a request_id is remembered.
     """
 
-    def __init__(self, store: PurgeStore, *, interval_s: float, request_retention_s: float) -> None:
+    def __init__(self, store: PurgeStore, flattener: Flattener, *, interval_s: float, request_retention_s: float) -> None:
         self._store = store
+        self._flattener = flattener
         self._interval_s = interval_s
         self._request_retention_s = request_retention_s
 
@@ -47,10 +49,12 @@ class Purger:
             sessions += removed
             if looked_at < SESSIONS_A_BATCH:
                 break
+        # Before the logs: it queues those that it has emptied.
+        flattened = await self._flattener.round()
         while (deleted := await self._store.purge_log(MESSAGES_A_BATCH)) is not None:
             messages += deleted
         while (forgotten := await self._store.forget_requests(self._request_retention_s, REQUESTS_A_BATCH)) > 0:
             requests += forgotten
-        if sessions or messages or requests:
-            log.info("purged", expired_sessions=sessions, messages=messages, request_records=requests)
+        if sessions or flattened or messages or requests:
+            log.info("purged", expired_sessions=sessions, flattened_copies=flattened, messages=messages, request_records=requests)
         return sessions, messages, requests

@@ -32,6 +32,7 @@ from sessiond_server.service.names import (
 from sessiond_server.store.sessions import NIL_LOG as NO_LOG
 from sessiond_server.store.sessions import (
     DuplicateRequest,
+    Filter,
     Listing,
     NewSession,
     Record,
@@ -47,6 +48,8 @@ NEVER = -1
 
 # A session that others delete and make anew between two of our statements is tried again so many times.
 ATTEMPTS = 5
+
+DELETED_A_BATCH = 500
 
 # The columns that an update may set, and the most characters of those that are texts.
 _TEXTS = {"model": MAX_NAME_CHARACTERS, "user_name": MAX_NAME_CHARACTERS, "title": MAX_TITLE_CHARACTERS}
@@ -85,7 +88,7 @@ class Sessions:
         Raises: Fault SESSION_ALREADY_EXISTS, INVALID_FIELD, REQUEST_ID_REUSED.
         """
         made_here = not session_id
-        session_id = check_session_id(session_id or str(_uuid7()), "session.session_id")
+        session_id = check_session_id(session_id or str(uuid7()), "session.session_id")
         check_request_id(request_id)
         for name, most in _TEXTS.items():
             check_text(f"session.{_field(name)}", getattr(settings, name), most)
@@ -100,11 +103,11 @@ class Sessions:
             title=settings.title,
             config=settings.config or {},
             metadata=settings.metadata or {},
-            idle_ttl_ms=None if idle_ttl_ms == NEVER else _checked_ttl(idle_ttl_ms, "session.idle_ttl"),
+            idle_ttl_ms=None if idle_ttl_ms == NEVER else checked_ttl(idle_ttl_ms, "session.idle_ttl"),
         )
         record = None
         if request_id:
-            content = _hash("create", "" if made_here else session_id, get_or_create, *_values(settings))
+            content = content_hash("create", "" if made_here else session_id, get_or_create, *_values(settings))
             record = Record(creation_key(project_id, request_id), request_id, content, session_id)
         for _ in range(ATTEMPTS):
             try:
@@ -124,7 +127,7 @@ class Sessions:
             if found := await self._store.get(new.key, project_id):
                 return found
             # Deleted between the two statements: make it anew.
-        raise _always_changing(session_id)
+        raise always_changing(session_id)
 
     async def get(self, project_id: UUID, session_id: str) -> SessionRow:
         """Raises: Fault SESSION_NOT_FOUND."""
@@ -141,12 +144,7 @@ class Sessions:
         """
         if page_size < 0:
             raise invalid("page_size", "is negative")
-        for field, text in (
-            ("session_id_prefix", listing.session_id_prefix),
-            ("user", listing.user_name),
-            ("model", listing.model),
-        ):
-            check_text(field, text, MAX_NAME_CHARACTERS)
+        _check_filter(listing.filter)
         size = min(page_size or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
         question = tokens.fingerprint(listing)
         after = _decode_position(page_token, listing.order, question) if page_token else None
@@ -156,6 +154,31 @@ class Sessions:
             return Page(rows, "")
         rows.pop()
         return Page(rows, _encode_position(sort_key(listing.order, rows[-1]), question))
+
+    async def delete_many(self, chosen: Filter, *, everything: bool, dry_run: bool) -> tuple[int, int]:
+        """Remove, batch by batch, or only count, the sessions that meet a filter. Answers how many, and their messages.
+
+        Raises: Fault INVALID_FIELD.
+        """
+        _check_filter(chosen)
+        is_empty = chosen == Filter(chosen.project_id)
+        if is_empty != everything:
+            raise invalid(
+                "all",
+                "is required where no filter is set: it means every session of the project"
+                if is_empty
+                else "cannot go together with a filter",
+            )
+        # What is created from now on is not touched, or a busy project would never be done.
+        before = await self._store.now()
+        if dry_run:
+            return await self._store.count(chosen, before)
+        sessions = messages = 0
+        while True:
+            gone = await self._store.delete_some(chosen, before, DELETED_A_BATCH)
+            sessions, messages = sessions + gone[0], messages + gone[1]
+            if gone[0] < DELETED_A_BATCH:
+                return sessions, messages
 
     async def update(
         self,
@@ -178,7 +201,7 @@ class Sessions:
         if "idle_ttl_ms" in values:
             ttl = values["idle_ttl_ms"]
             ttl = self._limits.default_idle_ttl_ms if ttl is None else ttl
-            values = values | {"idle_ttl_ms": None if ttl == NEVER else _checked_ttl(ttl, "session.idle_ttl")}
+            values = values | {"idle_ttl_ms": None if ttl == NEVER else checked_ttl(ttl, "session.idle_ttl")}
         for name in patches:
             if name in values:
                 raise invalid(f"{name}_patch", f"cannot go together with a new {name}")
@@ -187,7 +210,7 @@ class Sessions:
         key = session_key(project_id, session_id)
         record = None
         if request_id:
-            content = _hash("update", sorted(values.items()), sorted(patches.items()), etag)
+            content = content_hash("update", sorted(values.items()), sorted(patches.items()), etag)
             record = Record(key, request_id, content)
         expected = _decode_etag(etag) if etag else None
         for _ in range(ATTEMPTS):
@@ -209,7 +232,7 @@ class Sessions:
                 return current
             if etag:
                 raise self._etag_mismatch(current)
-        raise _always_changing(session_id)
+        raise always_changing(session_id)
 
     async def set_state(self, project_id: UUID, session_id: str, state: int, request_id: str) -> SessionRow:
         """Destroy or resume. Raises: Fault SESSION_NOT_FOUND."""
@@ -225,7 +248,7 @@ class Sessions:
         check_session_id(session_id)
         check_request_id(request_id)
         key = session_key(project_id, session_id)
-        record = Record(key, request_id, _hash("delete", allow_missing, etag)) if request_id else None
+        record = Record(key, request_id, content_hash("delete", allow_missing, etag)) if request_id else None
         for _ in range(ATTEMPTS):
             try:
                 if await self._store.delete(key, project_id, _decode_etag(etag) if etag else None, record):
@@ -242,7 +265,7 @@ class Sessions:
                 raise session_not_found(session_id)
             if etag:
                 raise self._etag_mismatch(current)
-        raise _always_changing(session_id)
+        raise always_changing(session_id)
 
     async def _is_repeated(self, record: Record) -> bool:
         """Whether the request was done before. Raises: Fault REQUEST_ID_REUSED."""
@@ -269,6 +292,12 @@ class Sessions:
         )
 
 
+def _check_filter(chosen: Filter) -> None:
+    texts = {"session_id_prefix": chosen.session_id_prefix, "user": chosen.user_name, "model": chosen.model}
+    for field, text in texts.items():
+        check_text(field, text, MAX_NAME_CHARACTERS)
+
+
 def etag_of(row: SessionRow) -> str:
     """Of the log as well as the revision: a re-created session has other etags."""
     return f"{row.log.hex}-{row.revision}"
@@ -279,7 +308,7 @@ def expires_at_ms(row: SessionRow) -> int | None:
     return None if row.idle_ttl_ms is None else int(row.used_at.timestamp() * 1000) + row.idle_ttl_ms
 
 
-def _always_changing(session_id: str) -> Fault:
+def always_changing(session_id: str) -> Fault:
     return Fault("OVERLOADED", f"session {session_id!r} is deleted and made anew by others all the time", retry_after_s=0.5)
 
 
@@ -314,7 +343,7 @@ def _decode_position(token: str, order: str, question: str) -> tuple[Any, ...]:
         raise invalid(field, "is not a token of this server", reason=reason) from None
 
 
-def _checked_ttl(idle_ttl_ms: int | None, field: str) -> int | None:
+def checked_ttl(idle_ttl_ms: int | None, field: str) -> int | None:
     if idle_ttl_ms is not None and not MIN_IDLE_TTL_MS <= idle_ttl_ms <= MAX_IDLE_TTL_MS:
         raise invalid(field, f"is {idle_ttl_ms} ms; from 1 second to 10 years are allowed")
     return idle_ttl_ms
@@ -328,11 +357,12 @@ def _values(settings: Settings) -> list[Any]:
     return [settings.model, settings.user_name, settings.title, settings.config, settings.metadata, settings.idle_ttl_ms]
 
 
-def _hash(*content: Any) -> bytes:
+def content_hash(*content: Any) -> bytes:
+    """Of a request's content: what a repetition must have the same of."""
     return hashlib.blake2b(orjson.dumps(content, option=orjson.OPT_SORT_KEYS), digest_size=16).digest()
 
 
-def _uuid7() -> UUID:
+def uuid7() -> UUID:
     """A UUID of version 7 (RFC 9562): milliseconds since 1970, then random bits. Python has it from 3.14 on."""
     bits = (time.time_ns() // 1_000_000) << 80 | uuid.uuid4().int & ((1 << 76) - 1)
     return UUID(int=(bits & ~(0xF << 76) & ~(0x3 << 62)) | (7 << 76) | (2 << 62))

@@ -5,6 +5,7 @@ The row's lock makes the order of commits the order of seqs, so a reader that ha
 """
 
 from dataclasses import dataclass
+from itertools import accumulate
 from uuid import UUID
 
 import psycopg
@@ -13,7 +14,7 @@ from psycopg.types.numeric import Int8
 from sessiond_server.store.database import Database
 from sessiond_server.store.expiry import ALIVE
 from sessiond_server.store.rows import Rows
-from sessiond_server.store.spool import Spool
+from sessiond_server.store.spool import Spool, Start
 
 # Of a row waited for, READ COMMITTED reads the newest version again before it judges the WHERE: two appends with the same
 # expected_last_seq cannot both pass. Nothing indexed changes, except active_minute once a minute: the update stays HOT.
@@ -24,12 +25,15 @@ bump AS (
         content_bytes = content_bytes + %(bytes)s,
         largest_bytes = GREATEST(largest_bytes, %(largest)s::int),
         first_words = COALESCE(first_words, %(first_words)s),
+        first_words_seq = CASE WHEN first_words IS NULL THEN last_seq + %(first_words_place)s::bigint ELSE first_words_seq END,
+        token_count = token_count + %(tokens)s,
+        estimated_tokens = estimated_tokens + %(estimated)s,
         active_at = clock_timestamp(),
         used_at = clock_timestamp()
     WHERE key = %(key)s AND project_id = %(project_id)s AND state = 1 AND {ALIVE}
         AND (%(expected)s::bigint IS NULL OR last_seq = %(expected)s::bigint)
         AND last_seq >= %(parent_floor)s
-    RETURNING log, last_seq, active_at
+    RETURNING log, last_seq, active_at, content_bytes AS total_bytes, token_count AS total_tokens
 )"""
 
 # A duplicate fails on the primary key, so that the bump rolls back with it; ON CONFLICT DO NOTHING would leave a gap.
@@ -41,18 +45,21 @@ recorded AS (
 
 _ONE = """
 stored AS (
-    INSERT INTO messages (key, log, seq, role, format, content_bytes, created_at, body)
-    SELECT %(key)s, log, last_seq, %(role)s::smallint, %(format)s::smallint, %(content_bytes)s::int, active_at, %(body)b
+    INSERT INTO messages (key, log, seq, role, format, content_bytes, created_at, body, tokens, total_bytes, total_tokens)
+    SELECT %(key)s, log, last_seq, %(role)s::smallint, %(format)s::smallint, %(bytes)s::int, active_at, %(body)b,
+        %(row_tokens)s::int, total_bytes, total_tokens
     FROM bump
 )"""
 
 # %b: as text, an array of bytea is escaped twice, which takes longer than all the rest of the append.
 _MANY = """
 stored AS (
-    INSERT INTO messages (key, log, seq, role, format, content_bytes, created_at, body)
-    SELECT %(key)s, log, last_seq - %(count)s + m.place, m.role, m.format, m.content_bytes, active_at, m.body
-    FROM bump, unnest(%(roles)b::smallint[], %(formats)b::smallint[], %(sizes)b::int[], %(bodies)b::bytea[])
-        WITH ORDINALITY AS m (role, format, content_bytes, body, place)
+    INSERT INTO messages (key, log, seq, role, format, content_bytes, created_at, body, tokens, total_bytes, total_tokens)
+    SELECT %(key)s, log, last_seq - %(count)s + m.place, m.role, m.format, m.content_bytes, active_at, m.body,
+        m.tokens, total_bytes - %(bytes)s + m.sum_bytes, total_tokens - %(tokens)s + m.sum_tokens
+    FROM bump, unnest(%(roles)b::smallint[], %(formats)b::smallint[], %(sizes)b::int[], %(bodies)b::bytea[],
+            %(row_tokens)b::int[], %(sum_bytes)b::bigint[], %(sum_tokens)b::bigint[])
+        WITH ORDINALITY AS m (role, format, content_bytes, body, tokens, sum_bytes, sum_tokens, place)
 )"""
 
 _SELECT = "SELECT last_seq, active_at FROM bump"
@@ -64,10 +71,12 @@ _STATEMENTS = {
 }
 
 _BUMPS = {
-    recorded: f"WITH {_BUMP}{',' + _RECORD if recorded else ''} SELECT log, last_seq, active_at FROM bump" for recorded in (True, False)
+    recorded: f"WITH {_BUMP}{',' + _RECORD if recorded else ''} SELECT log, last_seq, active_at, total_bytes, total_tokens FROM bump"
+    for recorded in (True, False)
 }
 
-_COPY = "COPY messages (key, log, seq, role, format, content_bytes, created_at, body) FROM STDIN (FORMAT BINARY)"
+_COPY = """COPY messages (key, log, seq, role, format, content_bytes, created_at, body, tokens, total_bytes, total_tokens)
+FROM STDIN (FORMAT BINARY)"""
 
 
 class DuplicateRequest(Exception):
@@ -80,7 +89,8 @@ class Append:
 
     Args:
         count: messages; content_bytes: of their content; largest: bytes of the largest one.
-        first_words: of the first user message among them, or None.
+        tokens: of all of them; estimated: the part of it that is estimated.
+        first_words: of the first user message among them, or None; first_words_place: which one it is, from 1, or None.
         expected_last_seq: the last_seq that the session must have, or None.
         parent_floor: the least last_seq under which every parent_seq of the batch exists.
         request_id, content_hash: what makes it safe to repeat; "" for none.
@@ -91,7 +101,10 @@ class Append:
     count: int
     content_bytes: int
     largest: int
+    tokens: int
+    estimated: int
     first_words: str | None
+    first_words_place: int | None
     expected_last_seq: int | None
     parent_floor: int
     request_id: str
@@ -105,7 +118,10 @@ class Append:
             "count": Int8(self.count),
             "bytes": Int8(self.content_bytes),
             "largest": Int8(self.largest),
+            "tokens": Int8(self.tokens),
+            "estimated": Int8(self.estimated),
             "first_words": self.first_words,
+            "first_words_place": None if self.first_words_place is None else Int8(self.first_words_place),
             "expected": None if self.expected_last_seq is None else Int8(self.expected_last_seq),
             "parent_floor": Int8(self.parent_floor),
             "request_id": self.request_id,
@@ -135,11 +151,17 @@ class AppendStore:
         """
         parameters = append.parameters()
         if len(rows) == 1:
-            parameters.update(
-                role=Int8(rows.roles[0]), format=Int8(rows.formats[0]), content_bytes=Int8(rows.sizes[0]), body=rows.bodies[0]
-            )
+            parameters.update(role=Int8(rows.roles[0]), format=Int8(rows.formats[0]), body=rows.bodies[0], row_tokens=Int8(rows.tokens[0]))
         else:
-            parameters.update(roles=rows.roles, formats=rows.formats, sizes=rows.sizes, bodies=rows.bodies)
+            parameters.update(
+                roles=rows.roles,
+                formats=rows.formats,
+                sizes=rows.sizes,
+                bodies=rows.bodies,
+                row_tokens=rows.tokens,
+                sum_bytes=list(accumulate(rows.sizes)),
+                sum_tokens=list(accumulate(map(abs, rows.tokens))),
+            )
         statement = _STATEMENTS[len(rows) == 1, bool(append.request_id)]
         async with self._database.connection() as connection:
             try:
@@ -160,9 +182,12 @@ class AppendStore:
             found = await cursor.fetchone()
             if found is None:
                 return None
-            log, last_seq, created_us = found
+            log, last_seq, created_us, total_bytes, total_tokens = found
             appended = Appended(last_seq - append.count + 1, last_seq, created_us)
             async with connection.cursor() as copier, copier.copy(_COPY) as copy:
-                for piece in spool.copy_data(append.key, log, appended.first_seq, created_us):
+                start = Start(
+                    append.key, log, appended.first_seq, created_us, total_bytes - append.content_bytes, total_tokens - append.tokens
+                )
+                for piece in spool.copy_data(start):
                     await copy.write(piece)
         return appended

@@ -8,24 +8,41 @@ from psycopg.types.numeric import Int8
 
 from sessiond_server.store.database import Database
 from sessiond_server.store.expiry import ALIVE
+from sessiond_server.store.segments import Segment
 
+# Of a session that is no copy, the join is skipped without a look at segments: what it would ask for is known to be nothing.
 _HEAD = f"""
 SELECT log, last_seq, content_bytes, largest_bytes, (idle_ttl_ms IS NOT NULL
-    AND statement_timestamp() - used_at > LEAST(idle_ttl_ms * 0.05, 60000) * interval '1 millisecond')
-FROM sessions WHERE key = %s AND project_id = %s AND {ALIVE}"""
+    AND statement_timestamp() - used_at > LEAST(idle_ttl_ms * 0.05, 60000) * interval '1 millisecond'),
+    base_seq, shared.keys, shared.logs, shared.lasts
+FROM sessions LEFT JOIN LATERAL (
+    SELECT array_agg(src_key ORDER BY first_seq) AS keys, array_agg(src_log ORDER BY first_seq) AS logs,
+        array_agg(segments.last_seq ORDER BY first_seq) AS lasts
+    FROM segments WHERE sessions.base_seq > 0 AND segments.key = sessions.key
+) AS shared ON true
+WHERE key = %s AND project_id = %s AND {ALIVE}"""
 
 _TOUCH = f"UPDATE sessions SET used_at = clock_timestamp() WHERE key = %s AND project_id = %s AND {ALIVE}"
 
 
-def _page(columns: str, *, descending: bool, by_role: bool, by_bytes: bool) -> str:
+def _page(columns: str, *, many: bool, descending: bool, by_role: bool, by_bytes: bool) -> str:
     order = "DESC" if descending else "ASC"
     role = "AND role = ANY(%(roles)s::smallint[])" if by_role else ""
 
     def picked(columns: str) -> str:
-        return f"""
+        if not many:
+            return f"""
 SELECT {columns} FROM messages
-WHERE key = %(key)s AND log = %(log)s AND seq > %(after)s AND seq <= %(through)s {role}
+WHERE key = %(key)s AND log = %(log)s AND seq >= %(first)s AND seq <= %(last)s {role}
 ORDER BY seq {order} LIMIT %(rows)s"""
+        # LATERAL with a LIMIT of its own: a scan of the primary key for each segment, whatever the planner thinks of the arrays.
+        return f"""
+SELECT {columns} FROM unnest(%(keys)s::uuid[], %(logs)s::uuid[], %(firsts)s::bigint[], %(lasts)s::bigint[])
+    AS segment (key, log, first_seq, last_seq), LATERAL (
+    SELECT * FROM messages
+    WHERE messages.key = segment.key AND messages.log = segment.log AND seq >= segment.first_seq AND seq <= segment.last_seq {role}
+    ORDER BY seq {order} LIMIT %(rows)s
+) AS messages ORDER BY seq {order} LIMIT %(rows)s"""
 
     if not by_bytes:
         return picked(columns)
@@ -34,15 +51,18 @@ ORDER BY seq {order} LIMIT %(rows)s"""
     return f"""
 SELECT {columns} FROM (
     SELECT *, sum(content_bytes) OVER (ORDER BY seq {order} ROWS UNBOUNDED PRECEDING) AS running
-    FROM ({picked("*")}) AS picked
+    FROM ({picked("messages.*")}) AS picked
 ) AS page WHERE running - content_bytes < %(bytes)s ORDER BY seq {order}"""
 
 
 _FULL = "seq, created_at, body"
-_BASIC = "seq, created_at, role, format, content_bytes"
+_BASIC = "seq, created_at, role, format, content_bytes, tokens"
 _PAGES = {
-    (basic, descending, by_role, by_bytes): _page(_BASIC if basic else _FULL, descending=descending, by_role=by_role, by_bytes=by_bytes)
+    (basic, many, descending, by_role, by_bytes): _page(
+        _BASIC if basic else _FULL, many=many, descending=descending, by_role=by_role, by_bytes=by_bytes
+    )
     for basic in (True, False)
+    for many in (True, False)
     for descending in (True, False)
     for by_role in (True, False)
     for by_bytes in (True, False)
@@ -53,6 +73,7 @@ _PAGES = {
 class LogHead:
     """Where a session's messages lie and how far they go.
 
+    segments: in order, from 1 to last_seq; the last one is the session's own log, unless that is empty.
     content_bytes: content of all of them; largest_bytes: of the largest one. touch_due: the session's expiry is worth moving on.
     """
 
@@ -61,19 +82,17 @@ class LogHead:
     content_bytes: int
     largest_bytes: int
     touch_due: bool
+    segments: tuple[Segment, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class PageQuery:
-    """Messages with after < seq <= through, at most max_rows.
+    """The messages of segments, which are in order; at most max_rows, from the last one backwards if descending.
 
     max_bytes: end with the message that reaches this much content; None where max_rows bounds that well enough (it is 1.5 times as fast).
     """
 
-    key: UUID
-    log: UUID
-    after: int
-    through: int
+    segments: tuple[Segment, ...]
     max_rows: int
     max_bytes: int | None
     descending: bool = False
@@ -92,7 +111,18 @@ class HistoryStore:
         async with self._database.connection() as connection:
             cursor = await connection.execute(_HEAD, (key, project_id), prepare=self._database.prepare, binary=True)
             row = await cursor.fetchone()
-        return LogHead(*row) if row else None
+        if row is None:
+            return None
+        log, last_seq, content_bytes, largest_bytes, touch_due, base_seq, keys, logs, lasts = row
+        segments: list[Segment] = []
+        if base_seq:
+            first = 1
+            for src_key, src_log, last in zip(keys, logs, lasts, strict=True):
+                segments.append(Segment(src_key, src_log, first, last))
+                first = last + 1
+        if last_seq > base_seq:
+            segments.append(Segment(key, log, base_seq + 1, last_seq))
+        return LogHead(log, last_seq, content_bytes, largest_bytes, touch_due, tuple(segments))
 
     async def touch(self, key: UUID, project_id: UUID) -> None:
         """Count a use: the idle time starts anew."""
@@ -100,22 +130,26 @@ class HistoryStore:
             await connection.execute(_TOUCH, (key, project_id), prepare=self._database.prepare)
 
     async def page(self, query: PageQuery) -> list[TupleRow]:
-        """Rows in order: (seq, created_us, body), or for basic (seq, created_us, role, format, content_bytes).
+        """Rows in order: (seq, created_us, body), or for basic (seq, created_us, role, format, content_bytes, tokens).
 
         created_us is in microseconds since 2000-01-01 UTC.
         """
-        parameters: dict[str, object] = {
-            "key": query.key,
-            "log": query.log,
-            "after": Int8(query.after),
-            "through": Int8(query.through),
-            "rows": Int8(query.max_rows),
-        }
+        parameters: dict[str, object] = {"rows": Int8(query.max_rows)}
+        many = len(query.segments) > 1
+        if many:
+            parameters["keys"] = [s.key for s in query.segments]
+            parameters["logs"] = [s.log for s in query.segments]
+            parameters["firsts"] = [Int8(s.first_seq) for s in query.segments]
+            parameters["lasts"] = [Int8(s.last_seq) for s in query.segments]
+        else:
+            (segment,) = query.segments
+            parameters["key"], parameters["log"] = segment.key, segment.log
+            parameters["first"], parameters["last"] = Int8(segment.first_seq), Int8(segment.last_seq)
         if query.max_bytes is not None:
             parameters["bytes"] = Int8(query.max_bytes)
         if query.roles:
             parameters["roles"] = list(query.roles)
-        statement = _PAGES[query.basic, query.descending, bool(query.roles), query.max_bytes is not None]
+        statement = _PAGES[query.basic, many, query.descending, bool(query.roles), query.max_bytes is not None]
         async with self._database.connection() as connection:
             cursor = await connection.execute(statement, parameters, prepare=self._database.prepare, binary=True)
             return await cursor.fetchall()

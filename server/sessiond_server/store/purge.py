@@ -1,35 +1,54 @@
 """What the purger does: bounded batches, each its own transaction, safe with any number of servers (SKIP LOCKED)."""
 
 from datetime import timedelta
+from uuid import UUID
 
+from psycopg import AsyncConnection
+from psycopg.rows import TupleRow
 from psycopg.types.numeric import Int8
 
+from sessiond_server.store.burial import bury_locked
 from sessiond_server.store.database import Database
 from sessiond_server.store.expiry import ALIVE
 
+_DUE = f"""
+SELECT key, {ALIVE} FROM sessions
+WHERE expiry_check_at <= statement_timestamp() ORDER BY expiry_check_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED"""
+
 # A session that was used since its check was set is not expired: the check moves on to its real time. This, not the append,
 # is where the index on expiry_check_at is paid for.
-_EXPIRE = f"""
-WITH due AS (
-    SELECT key, {ALIVE} AS alive FROM sessions
-    WHERE expiry_check_at <= statement_timestamp() ORDER BY expiry_check_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED
-), moved AS (
-    UPDATE sessions s SET expiry_check_at = s.used_at + s.idle_ttl_ms * interval '1 millisecond'
-    FROM due WHERE s.key = due.key AND due.alive RETURNING s.key
-), dead AS (
-    DELETE FROM sessions s USING due WHERE s.key = due.key AND NOT due.alive RETURNING s.key, s.log
-), queued AS (
-    INSERT INTO dead_logs (key, log) SELECT key, log FROM dead RETURNING key
-)
-SELECT (SELECT count(*) FROM due), (SELECT count(*) FROM queued)"""
+_PUT_OFF = """
+UPDATE sessions SET expiry_check_at = used_at + idle_ttl_ms * interval '1 millisecond' WHERE key = ANY(%(keys)s)"""
 
 _LOCK_LOG = "SELECT key, log FROM dead_logs ORDER BY queued_at LIMIT 1 FOR UPDATE SKIP LOCKED"
 
-_DELETE_MESSAGES = """
-DELETE FROM messages WHERE key = %(key)s AND log = %(log)s AND seq IN (
-    SELECT seq FROM messages WHERE key = %(key)s AND log = %(log)s ORDER BY seq LIMIT %(batch)s)"""
+_IS_LIVE = "SELECT EXISTS (SELECT FROM sessions WHERE key = %(key)s AND log = %(log)s)"
 
-_DELETE_REQUESTS = "DELETE FROM requests WHERE key = %(key)s AND log = %(log)s"
+# What no segment reaches, as ranges.
+_UNREACHED = """
+SELECT lower(gap), upper(gap) FROM (
+    SELECT unnest(int8multirange(int8range(1, NULL)) - COALESCE(range_agg(int8range(first_seq, last_seq, '[]')), '{}'))
+    FROM segments WHERE src_key = %(key)s AND src_log = %(log)s
+) AS gaps (gap) ORDER BY 1"""
+
+# An asset's references go with the messages.
+_DELETE_MESSAGES = """
+WITH doomed AS (
+    SELECT seq FROM messages
+    WHERE key = %(key)s AND log = %(log)s AND seq >= %(first)s AND (%(end)s::bigint IS NULL OR seq < %(end)s::bigint)
+    ORDER BY seq LIMIT %(batch)s
+), gone AS (
+    DELETE FROM messages WHERE key = %(key)s AND log = %(log)s AND seq IN (SELECT seq FROM doomed)
+), unreferred AS (
+    DELETE FROM asset_refs WHERE key = %(key)s AND log = %(log)s AND seq IN (SELECT seq FROM doomed)
+)
+SELECT count(*) FROM doomed"""
+
+# What belongs to a session alone, which no copy reads.
+_DELETE_OWN = [
+    f"DELETE FROM {table} WHERE key = %(key)s AND log = %(log)s"
+    for table in ("tasks", "bookmarks", "processing_exceptions", "processing", "requests")
+]
 _DELETE_LOG = "DELETE FROM dead_logs WHERE key = %(key)s AND log = %(log)s"
 
 _DELETE_OLD_REQUESTS = """
@@ -46,12 +65,20 @@ class PurgeStore:
     async def expire(self, batch: int) -> tuple[int, int]:
         """Remove sessions whose time has passed, at most `batch`. Answers (looked at, removed)."""
         async with self._database.transaction() as connection:
-            cursor = await connection.execute(_EXPIRE, {"batch": Int8(batch)})
-            row = await cursor.fetchone()
-        return (row[0], row[1]) if row else (0, 0)
+            cursor = await connection.execute(_DUE, {"batch": Int8(batch)})
+            due = await cursor.fetchall()
+            used = [key for key, is_alive in due if is_alive]
+            if used:
+                await connection.execute(_PUT_OFF, {"keys": used})
+            dead = [key for key, is_alive in due if not is_alive]
+            await bury_locked(self._database, connection, dead)
+        return len(due), len(dead)
 
     async def purge_log(self, batch: int) -> int | None:
-        """Delete at most `batch` messages of one dead log, and the log's entry once it is empty.
+        """Delete at most `batch` messages of one queued log that nothing reaches, and the log's entry once there are no more.
+
+        One at a time for each log, by the lock on its entry. What reaches the log can only become less while this looks: a copy reaches no
+        more than its source does, whose end waits for the copy's commit, and queues the log anew.
 
         Returns: how many messages went; None where no log is waiting (or others work on all of them).
         """
@@ -60,12 +87,16 @@ class PurgeStore:
             found = await cursor.fetchone()
             if found is None:
                 return None
-            parameters = {"key": found[0], "log": found[1], "batch": Int8(batch)}
-            cursor = await connection.execute(_DELETE_MESSAGES, parameters)
-            deleted = cursor.rowcount
+            key, log = found
+            log_of = {"key": key, "log": log}
+            # A log that a copy gave back, and whose own session lives.
+            (is_live,) = await _one(connection, _IS_LIVE, log_of)
+            deleted = 0 if is_live else await self._delete_messages(connection, key, log, batch)
             if deleted < batch:
-                await connection.execute(_DELETE_REQUESTS, parameters)
-                await connection.execute(_DELETE_LOG, parameters)
+                if not is_live:
+                    for statement in _DELETE_OWN:
+                        await connection.execute(statement, log_of)
+                await connection.execute(_DELETE_LOG, log_of)
             return deleted
 
     async def forget_requests(self, age_s: float, batch: int) -> int:
@@ -73,3 +104,28 @@ class PurgeStore:
         async with self._database.connection() as connection:
             cursor = await connection.execute(_DELETE_OLD_REQUESTS, {"age": timedelta(seconds=age_s), "batch": Int8(batch)})
             return cursor.rowcount
+
+    @staticmethod
+    async def _delete_messages(connection: AsyncConnection[TupleRow], key: UUID, log: UUID, batch: int) -> int:
+        cursor = await connection.execute(_UNREACHED, {"key": key, "log": log})
+        deleted = 0
+        for first, end in await cursor.fetchall():
+            parameters = {
+                "key": key,
+                "log": log,
+                "first": Int8(first),
+                "end": None if end is None else Int8(end),
+                "batch": Int8(batch - deleted),
+            }
+            (gone,) = await _one(connection, _DELETE_MESSAGES, parameters)
+            deleted += gone
+            if deleted >= batch:
+                break
+        return deleted
+
+
+async def _one(connection: AsyncConnection[TupleRow], statement: str, parameters: dict[str, object]) -> TupleRow:
+    cursor = await connection.execute(statement.encode(), parameters)
+    row = await cursor.fetchone()
+    assert row is not None  # noqa: S101 - an aggregate has a row
+    return row

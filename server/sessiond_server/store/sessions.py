@@ -10,11 +10,12 @@ import psycopg
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 from psycopg.types.json import Jsonb
-from sqlalchemy import ColumnElement, Select, Text, and_, bindparam, case, cast, delete, func, literal, select, tuple_, update
+from sqlalchemy import ColumnElement, Select, Text, and_, bindparam, case, cast, func, literal, select, tuple_, update
 from sqlalchemy.dialects.postgresql import INTERVAL, JSONB, insert
 
 from sessiond_server.store import tables
 from sessiond_server.store.append import DuplicateRequest
+from sessiond_server.store.burial import bury
 from sessiond_server.store.database import Database
 from sessiond_server.store.expiry import alive
 
@@ -45,6 +46,10 @@ class SessionRow:
     active_minute: int
     idle_ttl_ms: int | None
     used_at: datetime
+    token_count: int
+    estimated_tokens: int
+    origin_session_id: str | None
+    origin_seq: int | None
 
 
 _COLUMNS = [tables.sessions.c[field.name] for field in fields(SessionRow)]
@@ -89,13 +94,10 @@ class Recorded:
 
 
 @dataclass(frozen=True, slots=True)
-class Listing:
-    """Filters and order of a listing. `after` is the sort key of the last row of the page before."""
+class Filter:
+    """Which sessions of a project."""
 
     project_id: UUID
-    order: str  # active_desc, created_desc, created_asc, id_asc
-    limit: int
-    after: tuple[Any, ...] | None = None
     session_id_prefix: str = ""
     user_name: str = ""
     state: int = 0
@@ -106,6 +108,16 @@ class Listing:
     created_before: datetime | None = None
     active_from: datetime | None = None
     active_before: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Filter and order of a listing. `after` is the sort key of the last row of the page before."""
+
+    filter: Filter
+    order: str  # active_desc, created_desc, created_asc, id_asc
+    limit: int
+    after: tuple[Any, ...] | None = None
 
 
 class TooLarge(Exception):
@@ -143,9 +155,9 @@ class SessionStore:
         try:
             async with self._database.transaction() as connection:
                 if record:
-                    await self._record(connection, record)
+                    await insert_record(self._database, connection, record)
                 # An expired session that the purger has not reached yet is gone for everybody else; it must be for us too.
-                await self._bury(connection, and_(T.key == new.key, T.project_id == new.project_id, ~alive()))
+                await bury(self._database, connection, and_(T.key == new.key, T.project_id == new.project_id, ~alive()))
                 statement = (
                     insert(tables.sessions)
                     .values(
@@ -235,7 +247,7 @@ class SessionStore:
                 if name in columns and size > max_json_bytes:
                     raise TooLarge(name, size)
             if record:
-                await self._record(connection, record)
+                await insert_record(self._database, connection, record)
         return SessionRow(**row)
 
     async def delete(self, key: UUID, project_id: UUID, etag: tuple[UUID, int] | None, record: Record | None) -> bool:
@@ -247,11 +259,29 @@ class SessionStore:
         if etag:
             conditions += [T.log == etag[0], T.revision == etag[1]]
         async with self._database.transaction() as connection:
-            if not await self._bury(connection, and_(*conditions)):
+            if not await bury(self._database, connection, and_(*conditions)):
                 return False
             if record:
-                await self._record(connection, record)
+                await insert_record(self._database, connection, record)
         return True
+
+    async def count(self, chosen: Filter, before: datetime) -> tuple[int, int]:
+        """How many sessions meet a filter that were created before a time, and how many messages they have."""
+        statement = select(func.count(), func.coalesce(func.sum(T.last_seq), 0)).where(*filter_conditions(chosen), T.created_at < before)
+        (row,) = await self._database.rows(statement)
+        sessions, messages = row.values()
+        return sessions, int(messages)
+
+    async def delete_some(self, chosen: Filter, before: datetime, limit: int) -> tuple[int, int]:
+        """Remove at most `limit` of these sessions. Answers how many went, and how many messages they had."""
+        async with self._database.transaction() as connection:
+            gone = await bury(self._database, connection, and_(*filter_conditions(chosen), T.created_at < before), limit=limit)
+        return len(gone), sum(gone)
+
+    async def now(self) -> datetime:
+        """The database's clock."""
+        (row,) = await self._database.rows(select(_NOW.label("now")))
+        return row["now"]  # type: ignore[no-any-return]
 
     async def list(self, listing: Listing) -> list[SessionRow]:
         """At most listing.limit rows after listing.after, in order."""
@@ -267,60 +297,57 @@ class SessionStore:
         )
         return Recorded(**rows[0]) if rows else None
 
-    async def _record(self, connection: AsyncConnection[TupleRow], record: Record) -> None:
-        statement = insert(tables.requests).values(
-            key=record.key,
-            log=NIL_LOG,
-            request_id=record.request_id,
-            content_hash=record.content_hash,
-            session_id=record.session_id,
-            created_at=_NOW,
-        )
-        try:
-            await self._database.rows(statement, on=connection)
-        except psycopg.errors.UniqueViolation as e:
-            raise DuplicateRequest from e
 
-    async def _bury(self, connection: AsyncConnection[TupleRow], condition: ColumnElement[bool]) -> int:
-        return await bury(self._database, connection, condition)
-
-
-async def bury(database: Database, connection: AsyncConnection[TupleRow], condition: ColumnElement[bool]) -> int:
-    """Remove the sessions that meet the condition and queue their logs: from the commit on nothing of them can be reached."""
-    dead = delete(tables.sessions).where(condition).returning(T.key, T.log).cte("dead")
-    statement = insert(tables.dead_logs).from_select(["key", "log"], select(dead.c.key, dead.c.log))
-    return len(await database.rows(statement.returning(tables.dead_logs.c.key), on=connection))
+async def insert_record(database: Database, connection: AsyncConnection[TupleRow], record: Record) -> None:
+    """Record a request_id in the transaction of its change. Raises: DuplicateRequest."""
+    statement = insert(tables.requests).values(
+        key=record.key,
+        log=NIL_LOG,
+        request_id=record.request_id,
+        content_hash=record.content_hash,
+        session_id=record.session_id,
+        created_at=_NOW,
+    )
+    try:
+        await database.rows(statement, on=connection)
+    except psycopg.errors.UniqueViolation as e:
+        raise DuplicateRequest from e
 
 
 def list_statement(listing: Listing) -> Select[Any]:
     """The statement of a listing; public so that a test can look at its plan."""
-    conditions: list[ColumnElement[bool]] = [T.project_id == listing.project_id, alive()]
-    if listing.session_id_prefix:
-        # A range, not LIKE: nothing to escape, and it runs on the unique index. Byte order is what the collation "C" has.
-        conditions.append(T.session_id >= listing.session_id_prefix)
-        conditions.append(T.session_id < _next_prefix(listing.session_id_prefix))
-    if listing.user_name:
-        conditions.append(T.user_name == listing.user_name)
-    if listing.state:
-        conditions.append(T.state == listing.state)
-    if listing.model:
-        conditions.append(T.model == listing.model)
-    if listing.config_contains is not None:
-        conditions.append(T.config.op("@>")(_json(listing.config_contains)))
-    if listing.metadata_contains is not None:
-        conditions.append(T.metadata.op("@>")(_json(listing.metadata_contains)))
-    if listing.created_from is not None:
-        conditions.append(T.created_at >= listing.created_from)
-    if listing.created_before is not None:
-        conditions.append(T.created_at < listing.created_before)
-    if listing.active_from is not None:
-        conditions.append(T.active_at >= listing.active_from)
-    if listing.active_before is not None:
-        conditions.append(T.active_at < listing.active_before)
+    conditions = filter_conditions(listing.filter)
     order, keyset = _ORDERS[listing.order]
     if listing.after is not None:
         conditions.append(keyset(*listing.after))
     return select(*_COLUMNS).where(*conditions).order_by(*order).limit(listing.limit)
+
+
+def filter_conditions(chosen: Filter) -> list[ColumnElement[bool]]:
+    conditions: list[ColumnElement[bool]] = [T.project_id == chosen.project_id, alive()]
+    if chosen.session_id_prefix:
+        # A range, not LIKE: nothing to escape, and it runs on the unique index. Byte order is what the collation "C" has.
+        conditions.append(T.session_id >= chosen.session_id_prefix)
+        conditions.append(T.session_id < _next_prefix(chosen.session_id_prefix))
+    if chosen.user_name:
+        conditions.append(T.user_name == chosen.user_name)
+    if chosen.state:
+        conditions.append(T.state == chosen.state)
+    if chosen.model:
+        conditions.append(T.model == chosen.model)
+    if chosen.config_contains is not None:
+        conditions.append(T.config.op("@>")(_json(chosen.config_contains)))
+    if chosen.metadata_contains is not None:
+        conditions.append(T.metadata.op("@>")(_json(chosen.metadata_contains)))
+    if chosen.created_from is not None:
+        conditions.append(T.created_at >= chosen.created_from)
+    if chosen.created_before is not None:
+        conditions.append(T.created_at < chosen.created_before)
+    if chosen.active_from is not None:
+        conditions.append(T.active_at >= chosen.active_from)
+    if chosen.active_before is not None:
+        conditions.append(T.active_at < chosen.active_before)
+    return conditions
 
 
 # The first condition of each keyset is what the index can use; the row comparison is exact.
@@ -375,6 +402,7 @@ class _Exists(Exception):
 
 __all__ = [
     "DuplicateRequest",
+    "Filter",
     "Listing",
     "NewSession",
     "Record",
@@ -382,7 +410,8 @@ __all__ = [
     "SessionRow",
     "SessionStore",
     "TooLarge",
-    "bury",
+    "filter_conditions",
+    "insert_record",
     "list_statement",
     "sort_key",
 ]

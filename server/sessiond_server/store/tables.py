@@ -85,6 +85,7 @@ sessions = Table(
     # When the purger looks next. It may lie before the real expiry, never after it, so that use need not touch the index.
     Column("expiry_check_at", TIME),
     Column("base_seq", BigInteger, nullable=False, server_default="0", comment="up to it, segments says where the messages lie"),
+    Column("short_segments", Integer, nullable=False, server_default="0", comment="those of its segments that are worth flattening"),
     Column("first_words_seq", BigInteger, comment="of the message that first_words is from"),
     Column("token_count", BigInteger, nullable=False, server_default="0"),
     Column("estimated_tokens", BigInteger, nullable=False, server_default="0", comment="the part of token_count that is estimated"),
@@ -107,6 +108,7 @@ sessions = Table(
         text("key DESC"),
         postgresql_where=text("origin_key IS NOT NULL"),
     ),
+    Index("sessions_chain_idx", "short_segments", postgresql_where=text("short_segments > 16")),
     Index("sessions_news_idx", "project_id", postgresql_where=text("has_news")),
     Index("sessions_metadata_idx", "metadata", postgresql_using="gin", postgresql_ops={"metadata": "jsonb_path_ops"}),
     Index("sessions_config_idx", "config", postgresql_using="gin", postgresql_ops={"config": "jsonb_path_ops"}),

@@ -23,6 +23,9 @@ NOW = sa.func.now()
 def upgrade() -> None:
     for column in (
         sa.Column("base_seq", sa.BigInteger, nullable=False, server_default="0", comment="up to it, segments says where the messages lie"),
+        sa.Column(
+            "short_segments", sa.Integer, nullable=False, server_default="0", comment="those of its segments that are worth flattening"
+        ),
         sa.Column("first_words_seq", sa.BigInteger, comment="of the message that first_words is from"),
         sa.Column("token_count", sa.BigInteger, nullable=False, server_default="0"),
         sa.Column(
@@ -42,6 +45,7 @@ def upgrade() -> None:
         ["origin_key", "origin_log", sa.text("created_at DESC"), sa.text("key DESC")],
         postgresql_where=sa.text("origin_key IS NOT NULL"),
     )
+    op.create_index("sessions_chain_idx", "sessions", ["short_segments"], postgresql_where=sa.text("short_segments > 16"))
     op.create_index("sessions_news_idx", "sessions", ["project_id"], postgresql_where=sa.text("has_news"))
     for column in (
         sa.Column("tokens", sa.Integer, nullable=False, server_default="0", comment="negative: an estimate"),

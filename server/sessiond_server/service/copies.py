@@ -1,0 +1,193 @@
+"""Copies of sessions, and their lineage."""
+
+import uuid
+from dataclasses import astuple, dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sessiond_server.service import tokens
+from sessiond_server.service.faults import Fault, invalid, request_id_reused, session_not_found
+from sessiond_server.service.limits import (
+    DEFAULT_PAGE_SIZE,
+    MAX_BOOKMARK_CHARACTERS,
+    MAX_NAME_CHARACTERS,
+    MAX_PAGE_SIZE,
+    MAX_TITLE_CHARACTERS,
+)
+from sessiond_server.service.names import check_request_id, check_session_id, check_text, creation_key, session_key
+from sessiond_server.service.sessions import ATTEMPTS, NEVER, always_changing, checked_ttl, content_hash, uuid7
+from sessiond_server.store.append import DuplicateRequest
+from sessiond_server.store.copies import Copy, CopyRow, CopyStore, CopyTooLarge, NoSource, NoSuchBookmark, NoSuchSeq
+from sessiond_server.store.sessions import NIL_LOG as NO_LOG
+from sessiond_server.store.sessions import Record, SessionRow, SessionStore
+
+
+@dataclass(frozen=True, slots=True)
+class Copying:
+    """What a caller asks of a copy. None, and for ids empty: as in the source, or made here.
+
+    Args:
+        up_to: the last seq, the name of a bookmark, or None for the newest message.
+        idle_ttl_ms: NEVER = never.
+    """
+
+    session_id: str
+    new_session_id: str
+    up_to: int | str | None
+    model: str | None
+    user_name: str | None
+    title: str | None
+    config: dict[str, Any] | None
+    metadata: dict[str, Any] | None
+    idle_ttl_ms: int | None
+    keep_processing_status: bool
+    keep_task_links: bool
+    request_id: str
+
+    def check(self) -> None:
+        """Raises: Fault INVALID_FIELD."""
+        check_session_id(self.session_id)
+        if self.new_session_id:
+            check_session_id(self.new_session_id, "new_session_id")
+        check_request_id(self.request_id)
+        for field, text, most in (
+            ("model", self.model, MAX_NAME_CHARACTERS),
+            ("user", self.user_name, MAX_NAME_CHARACTERS),
+            ("title", self.title, MAX_TITLE_CHARACTERS),
+        ):
+            check_text(field, text or "", most)
+        if isinstance(self.up_to, int) and self.up_to < 0:
+            raise invalid("up_to_seq", "is negative; 0 stands for no message")
+        if isinstance(self.up_to, str):
+            if not self.up_to:
+                raise invalid("up_to_bookmark", "is empty; leave it out to copy everything")
+            check_text("up_to_bookmark", self.up_to, MAX_BOOKMARK_CHARACTERS)
+        if self.idle_ttl_ms != NEVER:
+            checked_ttl(self.idle_ttl_ms, "idle_ttl")
+
+
+@dataclass(frozen=True, slots=True)
+class CopyPage:
+    """A page of copies; an empty next_page_token ends it."""
+
+    copies: list[CopyRow]
+    next_page_token: str
+
+
+class Copies:
+    """Args: max_messages: of the largest copy that is made; 0 = no limit."""
+
+    def __init__(self, store: CopyStore, sessions: SessionStore, max_messages: int) -> None:
+        self._store = store
+        self._sessions = sessions
+        self._max_messages = max_messages
+
+    async def copy(self, project_id: UUID, asked: Copying) -> SessionRow:
+        """The new session.
+
+        Raises: Fault, with the reasons that CopySession names.
+        """
+        asked.check()
+        new_id = asked.new_session_id or str(uuid7())
+        record = None
+        if asked.request_id:
+            record = Record(creation_key(project_id, asked.request_id), asked.request_id, content_hash("copy", *astuple(asked)), new_id)
+        copy = Copy(
+            source_key=session_key(project_id, asked.session_id),
+            project_id=project_id,
+            new_key=session_key(project_id, new_id),
+            new_id=new_id,
+            new_log=uuid.uuid4(),
+            up_to=asked.up_to,
+            model=asked.model,
+            user_name=asked.user_name,
+            title=asked.title,
+            config=asked.config,
+            metadata=asked.metadata,
+            with_ttl=asked.idle_ttl_ms is not None,
+            idle_ttl_ms=None if asked.idle_ttl_ms == NEVER else asked.idle_ttl_ms,
+            keep_processing=asked.keep_processing_status,
+            keep_task_links=asked.keep_task_links,
+            max_messages=self._max_messages,
+        )
+        try:
+            made = await self._store.copy(copy, record)
+        except DuplicateRequest:
+            assert record is not None  # noqa: S101 - only a record can be a duplicate
+            return await self._repeated(project_id, record)
+        except NoSource:
+            raise session_not_found(asked.session_id) from None
+        except NoSuchSeq as e:
+            raise Fault(
+                "MESSAGE_NOT_FOUND",
+                f"up_to_seq: session {asked.session_id!r} has no message {asked.up_to}; it is at seq {e.args[0]}",
+                metadata={"session_id": asked.session_id, "seq": asked.up_to, "last_seq": e.args[0]},
+                fields={"up_to_seq": "names no message of the session"},
+            ) from None
+        except NoSuchBookmark:
+            raise Fault(
+                "BOOKMARK_NOT_FOUND",
+                f"up_to_bookmark: session {asked.session_id!r} has no bookmark {asked.up_to!r}",
+                metadata={"session_id": asked.session_id, "name": asked.up_to},
+                fields={"up_to_bookmark": "names no bookmark of the session"},
+            ) from None
+        except CopyTooLarge as e:
+            raise Fault(
+                "SESSION_TOO_LARGE",
+                f"session {asked.session_id!r}: a copy would have {e.args[0]} messages; this server's operator allows {self._max_messages}",
+                metadata={"session_id": asked.session_id, "message_count": e.args[0], "max_messages": self._max_messages},
+            ) from None
+        if made is None:
+            raise Fault(
+                "SESSION_ALREADY_EXISTS",
+                f"there is a session {new_id!r} already; choose another new_session_id, or leave it out",
+                metadata={"session_id": new_id},
+                fields={"new_session_id": "is the id of a session that exists"},
+            )
+        return made
+
+    async def list(self, project_id: UUID, session_id: str, page_size: int, page_token: str) -> CopyPage:
+        """Copies of a session that still exist, the newest first.
+
+        Raises: Fault SESSION_NOT_FOUND, INVALID_FIELD, INVALID_PAGE_TOKEN.
+        """
+        check_session_id(session_id)
+        if page_size < 0:
+            raise invalid("page_size", "is negative")
+        key = session_key(project_id, session_id)
+        row = await self._sessions.get(key, project_id)
+        if row is None:
+            raise session_not_found(session_id)
+        question = tokens.fingerprint("copies", row.log)
+        after = _decode_position(page_token, question) if page_token else None
+        size = min(page_size or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
+        rows = await self._store.copies_of(key, row.log, project_id, after, size + 1)
+        if len(rows) <= size:
+            return CopyPage(rows, "")
+        last = rows[size - 1]
+        return CopyPage(rows[:size], tokens.encode(question, last.created_at.isoformat(), str(last.key)))
+
+    async def _repeated(self, project_id: UUID, record: Record) -> SessionRow:
+        """What the first request of this id made. Raises: Fault REQUEST_ID_REUSED, SESSION_NOT_FOUND."""
+        for _ in range(ATTEMPTS):
+            first = await self._sessions.recorded(record.key, NO_LOG, record.request_id)
+            if first is None:
+                continue  # forgotten in this very moment
+            if first.content_hash != record.content_hash:
+                raise request_id_reused(record.request_id)
+            row = await self._sessions.get(session_key(project_id, first.session_id), project_id)
+            if row is None:
+                raise session_not_found(first.session_id)
+            return row
+        raise always_changing(record.session_id)
+
+
+def _decode_position(token: str, question: str) -> tuple[datetime, UUID]:
+    field, reason = "page_token", "INVALID_PAGE_TOKEN"
+    values = tokens.decode(token, question, field=field, reason=reason)
+    try:
+        created_at, key = values
+        return datetime.fromisoformat(created_at), UUID(key)
+    except (ValueError, TypeError, AttributeError):
+        raise invalid(field, "is not a token of this server", reason=reason) from None

@@ -1,0 +1,180 @@
+"""How many tokens a message has: which of its texts count, and who counts them.
+
+Counted is what a model reads or writes as text: what is said, thought, refused, the names and arguments of calls, and their answers.
+Not counted: roles and what providers add around messages, images, audio, files, signatures, ids and the caller's metadata.
+"""
+
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from typing import Any, Protocol
+
+import orjson
+
+from sessiond.v1.message_pb2 import FORMAT_ANTHROPIC, FORMAT_GEMINI, FORMAT_OPENAI, Part
+
+ENCODING = "o200k_base"
+BYTES_A_TOKEN = 4
+
+
+class Tokenizer(Protocol):
+    """Counts the tokens of texts."""
+
+    @property
+    def estimates(self) -> bool:
+        """Whether count() is an estimate."""
+        ...
+
+    def count(self, texts: Sequence[str]) -> int: ...
+
+
+class Estimate:
+    """A token for every 4 bytes of UTF-8: of o200k_base's tokens, English text has about that many."""
+
+    estimates = True
+
+    def count(self, texts: Sequence[str]) -> int:
+        size = 0
+        for text in texts:
+            size += len(text) if text.isascii() else len(text.encode(errors="replace"))
+        return (size + BYTES_A_TOKEN - 1) // BYTES_A_TOKEN
+
+
+class Vocabulary:
+    """o200k_base itself, from the package bpe-openai (the extra `tokens`), which carries it and asks no network."""
+
+    estimates = False
+
+    def __init__(self) -> None:
+        import bpe_openai
+
+        self._encode: Callable[[str], list[int]] = bpe_openai.get_encoding(ENCODING).encode_ordinary
+
+    def count(self, texts: Sequence[str]) -> int:
+        count = 0
+        for text in texts:
+            try:
+                count += len(self._encode(text))
+            except UnicodeEncodeError:
+                # Half of a surrogate pair: JSON's escapes can spell it, UTF-8 cannot.
+                count += len(self._encode(text.encode(errors="replace").decode()))
+        return count
+
+
+def tokenizer(kind: str) -> Tokenizer:
+    """Args: kind: "o200k_base", "estimate", or "auto": the first where its package is installed.
+
+    Raises: ModuleNotFoundError for "o200k_base" without its package.
+    """
+    if kind == ENCODING or (kind == "auto" and find_spec("bpe_openai")):
+        return Vocabulary()
+    return Estimate()
+
+
+def texts_of_json(value: dict[str, Any], message_format: int) -> list[str]:
+    """The texts of a provider's message that count. What is not of the shape that the provider documents is passed over."""
+    if message_format == FORMAT_OPENAI:
+        content = value.get("content")
+        # Nearly all messages are this.
+        if isinstance(content, str) and len(value) == 2:
+            return [content]
+    texts: list[str] = []
+    _WALKS[message_format](value, texts)
+    return texts
+
+
+def texts_of_parts(parts: Sequence[Part]) -> list[str]:
+    """The texts of a message in sessiond's own types that count."""
+    texts: list[str] = []
+    for part in parts:
+        match part.WhichOneof("kind"):
+            case "text":
+                texts.append(part.text)
+            case "tool_call":
+                texts += (part.tool_call.name, part.tool_call.arguments_json)
+            case "tool_result":
+                texts += texts_of_parts(part.tool_result.parts)
+            case "reasoning":
+                texts.append(part.reasoning.text)
+            case "data":
+                texts.append(part.data)
+            case _:
+                pass
+    return texts
+
+
+def _openai(value: dict[str, Any], texts: list[str]) -> None:
+    """A Chat Completions message, or an item of the Responses API."""
+    for key in ("content", "refusal", "reasoning", "reasoning_content", "name", "arguments", "input", "output", "summary", "code"):
+        # The name of a message's author is not text; that of a call is.
+        if key in value and (key != "name" or "role" not in value):
+            _add(value[key], texts)
+    for call in _objects(value.get("tool_calls")):
+        for kind in ("function", "custom"):
+            if isinstance(called := call.get(kind), dict):
+                _openai(called, texts)
+    if isinstance(called := value.get("function_call"), dict):
+        _openai(called, texts)
+
+
+def _anthropic(value: dict[str, Any], texts: list[str]) -> None:
+    content = value.get("content")
+    if isinstance(content, str):
+        texts.append(content)
+    for block in _objects(content):
+        for key in ("text", "thinking", "name"):
+            if isinstance(text := block.get(key), str):
+                texts.append(text)
+        if isinstance(arguments := block.get("input"), dict):
+            texts.append(_json(arguments))
+        if "content" in block:
+            _anthropic(block, texts)
+
+
+def _gemini(value: dict[str, Any], texts: list[str]) -> None:
+    for part in _objects(value.get("parts")):
+        if isinstance(text := part.get("text"), str):
+            texts.append(text)
+        for kind, keys in _GEMINI_PARTS.items():
+            held = part.get(kind)
+            if isinstance(held, dict):
+                for key in keys:
+                    if key in held:
+                        _add(held[key], texts)
+
+
+_GEMINI_PARTS = {
+    "functionCall": ("name", "args"),
+    "functionResponse": ("name", "response"),
+    "executableCode": ("code",),
+    "codeExecutionResult": ("output",),
+}
+_WALKS: dict[int, Callable[[dict[str, Any], list[str]], None]] = {
+    FORMAT_OPENAI: _openai,
+    FORMAT_ANTHROPIC: _anthropic,
+    FORMAT_GEMINI: _gemini,
+}
+
+
+def _add(value: Any, texts: list[str]) -> None:
+    """A text, an object (as compact JSON), or a list of content parts of either API."""
+    if isinstance(value, str):
+        texts.append(value)
+    elif isinstance(value, dict):
+        texts.append(_json(value))
+    elif isinstance(value, list):
+        for part in _objects(value):
+            for key in ("text", "refusal"):
+                if isinstance(text := part.get(key), str):
+                    texts.append(text)
+
+
+def _objects(value: Any) -> list[dict[str, Any]]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def _json(value: dict[str, Any]) -> str:
+    try:
+        return orjson.dumps(value).decode()
+    except orjson.JSONEncodeError:
+        # Numbers beyond 64 bits, half surrogates: as Python writes them.
+        return str(value)

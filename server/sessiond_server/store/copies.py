@@ -1,0 +1,263 @@
+"""Copies: a session's row and the list of segments that it shares with its source. No message is copied, so all sizes cost the same."""
+
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from psycopg import AsyncConnection
+from psycopg.rows import TupleRow, dict_row
+from psycopg.types.json import Jsonb
+from psycopg.types.numeric import Int8
+from sqlalchemy import and_, bindparam, not_, select, tuple_
+
+from sessiond_server.store import tables
+from sessiond_server.store.append import DuplicateRequest
+from sessiond_server.store.burial import bury
+from sessiond_server.store.database import Database
+from sessiond_server.store.expiry import ALIVE, alive
+from sessiond_server.store.segments import Segment, cut, joined, short_segments
+from sessiond_server.store.sessions import Record, SessionRow, insert_record
+
+# KEY SHARE lets appends go on, and keeps off whoever would delete the source or move its messages.
+_LOCK = f"""
+SELECT log, last_seq, base_seq, content_bytes, token_count, estimated_tokens FROM sessions
+WHERE key = %(key)s AND project_id = %(project_id)s AND {ALIVE} FOR KEY SHARE"""
+
+_SEGMENTS = "SELECT src_key, src_log, first_seq, last_seq FROM segments WHERE key = %(key)s ORDER BY first_seq"
+
+_BOOKMARK = "SELECT seq FROM bookmarks WHERE key = %(key)s AND log = %(log)s AND name = %(name)s"
+
+_TOTALS = "SELECT total_bytes, total_tokens FROM messages WHERE key = %(key)s AND log = %(log)s AND seq = %(seq)s"
+
+_SUMS = """
+SELECT COALESCE(sum(content_bytes), 0), COALESCE(sum(abs(tokens)), 0), COALESCE(sum(-tokens) FILTER (WHERE tokens < 0), 0)
+FROM messages WHERE key = %(key)s AND log = %(log)s AND seq >= %(first)s AND seq <= %(last)s"""
+
+# Everything but the counters, which belong to the moment of the lock, is taken from the source's row as it is now: nobody can tell.
+_COPY = """
+WITH made AS (
+    INSERT INTO sessions (key, project_id, session_id, log, state, model, user_name, title, config, metadata, first_words, first_words_seq,
+        last_seq, base_seq, short_segments, content_bytes, largest_bytes, token_count, estimated_tokens, created_at, active_at, used_at,
+        idle_ttl_ms, expiry_check_at, origin_key, origin_log, origin_session_id, origin_seq)
+    SELECT %(new_key)s, project_id, %(new_id)s, %(new_log)s, 1, COALESCE(%(model)s, model), COALESCE(%(user)s, user_name),
+        COALESCE(%(title)s, title), COALESCE(%(config)s, config), COALESCE(%(metadata)s, metadata),
+        CASE WHEN %(cut)s = last_seq OR first_words_seq <= %(cut)s THEN first_words END,
+        CASE WHEN first_words_seq <= %(cut)s THEN first_words_seq END,
+        %(cut)s, %(cut)s, %(short_segments)s, %(bytes)s, CASE WHEN %(cut)s > 0 THEN largest_bytes ELSE 0 END, %(tokens)s, %(estimated)s,
+        clock_timestamp(), clock_timestamp(), clock_timestamp(), ttl.ms, clock_timestamp() + ttl.ms * interval '1 millisecond',
+        key, log, session_id, %(cut)s
+    FROM sessions, LATERAL (SELECT CASE WHEN %(with_ttl)s THEN %(ttl)s ELSE idle_ttl_ms END AS ms) AS ttl
+    WHERE key = %(key)s AND log = %(log)s
+    ON CONFLICT DO NOTHING RETURNING *
+), shared AS (
+    INSERT INTO segments (key, first_seq, last_seq, src_key, src_log)
+    SELECT made.key, segment.first_seq, segment.last_seq, segment.src_key, segment.src_log
+    FROM made, unnest(%(firsts)s::bigint[], %(lasts)s::bigint[], %(src_keys)s::uuid[], %(src_logs)s::uuid[])
+        AS segment (first_seq, last_seq, src_key, src_log)
+), copied_tasks AS (
+    INSERT INTO tasks (key, log, task_id, position, status, data, message_seqs, created_at, updated_at)
+    SELECT made.key, made.log, task_id, position, status, data,
+        CASE WHEN %(task_links)s THEN ARRAY(SELECT seq FROM unnest(message_seqs) AS seq WHERE seq <= %(cut)s ORDER BY seq) ELSE '{}' END,
+        tasks.created_at, tasks.updated_at
+    FROM made, tasks WHERE tasks.key = %(key)s AND tasks.log = %(log)s
+), copied_bookmarks AS (
+    INSERT INTO bookmarks (key, log, name, seq, description, created_at, updated_at)
+    SELECT made.key, made.log, name, seq, description, bookmarks.created_at, bookmarks.updated_at
+    FROM made, bookmarks WHERE bookmarks.key = %(key)s AND bookmarks.log = %(log)s AND seq <= %(cut)s
+)"""
+
+_COPY_PROCESSING = """, copied_progress AS (
+    INSERT INTO processing (key, log, queue, project_id, done_seq, is_ready, ready_at)
+    SELECT made.key, made.log, queue, processing.project_id, LEAST(done_seq, %(cut)s), true, clock_timestamp()
+    FROM made, processing WHERE processing.key = %(key)s AND processing.log = %(log)s
+), copied_exceptions AS (
+    INSERT INTO processing_exceptions (key, log, queue, seq, status, error, updated_at)
+    SELECT made.key, made.log, queue, seq, status, error, updated_at
+    FROM made, processing_exceptions AS e WHERE e.key = %(key)s AND e.log = %(log)s AND seq <= %(cut)s
+)"""
+
+_RETURNING = f" SELECT {', '.join(field.name for field in fields(SessionRow))} FROM made"
+
+T = tables.sessions.c
+_FIELDS = [T.session_id, T.origin_seq, T.created_at, T.key]
+_ORIGIN = (T.project_id == bindparam("project_id"), T.origin_key == bindparam("key"), T.origin_log == bindparam("log"), alive())
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """What one copy asks for. None: as in the source.
+
+    Args:
+        up_to: the last seq to copy, the name of the bookmark to end at, or None for the newest message.
+        with_ttl: take idle_ttl_ms, where None is never, instead of the source's.
+        max_messages: refuse larger ones; 0 = no limit.
+    """
+
+    source_key: UUID
+    project_id: UUID
+    new_key: UUID
+    new_id: str
+    new_log: UUID
+    up_to: int | str | None
+    model: str | None
+    user_name: str | None
+    title: str | None
+    config: dict[str, Any] | None
+    metadata: dict[str, Any] | None
+    with_ttl: bool
+    idle_ttl_ms: int | None
+    keep_processing: bool
+    keep_task_links: bool
+    max_messages: int
+
+
+@dataclass(frozen=True, slots=True)
+class CopyRow:
+    """A copy of a session. seq: the last one that was copied."""
+
+    session_id: str
+    seq: int
+    created_at: datetime
+    key: UUID
+
+
+class NoSource(Exception):
+    """There is no such session for the project, or it has expired."""
+
+
+class NoSuchSeq(Exception):
+    """The source has no message of this seq. args: last_seq."""
+
+
+class NoSuchBookmark(Exception):
+    """The source has no bookmark of this name."""
+
+
+class CopyTooLarge(Exception):
+    """The copy would have more messages than it may. args: how many."""
+
+
+class CopyStore:
+    """Copies of sessions."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def copy(self, copy: Copy, record: Record | None) -> SessionRow | None:
+        """The new session. None where there is one of its key already; then nothing happened.
+
+        Raises: NoSource, NoSuchSeq, NoSuchBookmark, CopyTooLarge, DuplicateRequest.
+        """
+        try:
+            async with self._database.transaction() as connection:
+                if record:
+                    await insert_record(self._database, connection, record)
+                row = await self._copy(connection, copy)
+                if row is None:
+                    # An expired session that the purger has not reached yet is gone for everybody else; it must be for us too.
+                    if not await bury(self._database, connection, and_(T.key == copy.new_key, not_(alive()))):
+                        raise _Exists
+                    row = await self._copy(connection, copy)
+                    if row is None:
+                        raise _Exists
+                return row
+        except _Exists:
+            return None
+
+    async def copies_of(self, key: UUID, log: UUID, project_id: UUID, after: tuple[datetime, UUID] | None, limit: int) -> list[CopyRow]:
+        """Copies of the session that are still there, the newest first, those behind `after`."""
+        statement = select(*_FIELDS).where(*_ORIGIN).order_by(T.created_at.desc(), T.key.desc()).limit(limit)
+        if after:
+            statement = statement.where(tuple_(T.created_at, T.key) < tuple_(*after))
+        rows = await self._database.rows(statement.params(key=key, log=log, project_id=project_id))
+        return [CopyRow(row["session_id"], row["origin_seq"], row["created_at"], row["key"]) for row in rows]
+
+    async def _copy(self, connection: AsyncConnection[TupleRow], copy: Copy) -> SessionRow | None:
+        prepare = self._database.prepare
+
+        async def ask(statement: str, **parameters: object) -> list[TupleRow]:
+            cursor = await connection.execute(statement, parameters, prepare=prepare, binary=True)
+            return await cursor.fetchall()
+
+        found = await ask(_LOCK, key=copy.source_key, project_id=copy.project_id)
+        if not found:
+            raise NoSource
+        log, last_seq, base_seq, content_bytes, tokens, estimated = found[0]
+        match copy.up_to:
+            case None:
+                through = last_seq
+            case int():
+                through = copy.up_to
+                if through > last_seq:
+                    raise NoSuchSeq(last_seq)
+            case str():
+                marked = await ask(_BOOKMARK, key=copy.source_key, log=log, name=copy.up_to)
+                if not marked:
+                    raise NoSuchBookmark
+                (through,) = marked[0]
+                # An append may have come, and have been marked, since the row was read.
+                if through > last_seq:
+                    return await self._copy(connection, copy)
+        if copy.max_messages and through > copy.max_messages:
+            raise CopyTooLarge(through)
+        # After the lock, in a statement of its own: what moved the messages before it had committed, so this sees it.
+        segments = [Segment(*row) for row in await ask(_SEGMENTS, key=copy.source_key)] if base_seq else []
+        segments = joined(cut([*segments, Segment(copy.source_key, log, base_seq + 1, last_seq)], 0, through))
+        if through < last_seq:
+            content_bytes, tokens, estimated = await self._totals(ask, segments, tokens, estimated)
+        statement = _COPY + (_COPY_PROCESSING if copy.keep_processing else "") + _RETURNING
+        async with connection.cursor(row_factory=dict_row) as cursor:
+            try:
+                await cursor.execute(
+                    statement,
+                    {
+                        "key": copy.source_key,
+                        "log": log,
+                        "new_key": copy.new_key,
+                        "new_id": copy.new_id,
+                        "new_log": copy.new_log,
+                        "cut": Int8(through),
+                        "short_segments": Int8(len(short_segments(segments, copy.new_key))),
+                        "bytes": Int8(content_bytes),
+                        "tokens": Int8(tokens),
+                        "estimated": Int8(estimated),
+                        "model": copy.model,
+                        "user": copy.user_name,
+                        "title": copy.title,
+                        "config": None if copy.config is None else Jsonb(copy.config),
+                        "metadata": None if copy.metadata is None else Jsonb(copy.metadata),
+                        "with_ttl": copy.with_ttl,
+                        "ttl": None if copy.idle_ttl_ms is None else Int8(copy.idle_ttl_ms),
+                        "firsts": [Int8(s.first_seq) for s in segments],
+                        "lasts": [Int8(s.last_seq) for s in segments],
+                        "src_keys": [s.key for s in segments],
+                        "src_logs": [s.log for s in segments],
+                        "task_links": copy.keep_task_links,
+                    },
+                    prepare=prepare,
+                )
+            except psycopg.errors.UniqueViolation as e:
+                raise DuplicateRequest from e
+            row = await cursor.fetchone()
+        return SessionRow(**row) if row else None
+
+    @staticmethod
+    async def _totals(ask: Any, segments: list[Segment], tokens: int, estimated: int) -> tuple[int, int, int]:
+        """content_bytes, tokens and estimated tokens of the segments; tokens and estimated are those of the whole session."""
+        if not segments:
+            return 0, 0, 0
+        last = segments[-1]
+        found = await ask(_TOTALS, key=last.key, log=last.log, seq=Int8(last.last_seq))
+        # Messages from before there were totals have none. And of those counted only in part, no total says which part.
+        if found and found[0][0] is not None and estimated in (0, tokens):
+            total_bytes, total_tokens = found[0]
+            return total_bytes, total_tokens, total_tokens if estimated else 0
+        sums = [(await ask(_SUMS, key=s.key, log=s.log, first=Int8(s.first_seq), last=Int8(s.last_seq)))[0] for s in segments]
+        total_bytes, total_tokens, total_estimated = (int(sum(column)) for column in zip(*sums, strict=True))
+        return total_bytes, total_tokens, total_estimated
+
+
+class _Exists(Exception):
+    """Rolls a copy back."""
