@@ -15,7 +15,7 @@ from sessiond import errors
 from sessiond._admin_info import ApiKey, Project
 from sessiond._async._client import AsyncClient
 from sessiond._async._session import AsyncSession
-from sessiond._info import SessionInfo, StoredRange
+from sessiond._info import CopyResult, DeletedSessions, SessionCopy, SessionInfo, SessionOrigin, StoredRange, TokenCounts
 from sessiond._input import NewMessage
 from sessiond._message import Message
 from sessiond._sync._client import Client
@@ -28,12 +28,17 @@ __all__ = [
     "AsyncClient",
     "AsyncSession",
     "Client",
+    "CopyResult",
+    "DeletedSessions",
     "Message",
     "NewMessage",
     "Project",
     "Session",
+    "SessionCopy",
     "SessionInfo",
+    "SessionOrigin",
     "StoredRange",
+    "TokenCounts",
     "__version__",
     "errors",
 ]

@@ -33,6 +33,9 @@ class SessionInfo(Record):
         "last_seq",
         "message_count",
         "content_bytes",
+        "token_count",
+        "estimated_token_count",
+        "origin",
         "created_at",
         "active_at",
         "start_time",
@@ -108,6 +111,22 @@ class SessionInfo(Record):
         return self._pb.content_bytes
 
     @property
+    def token_count(self) -> int:
+        """How many tokens the messages have. Unit: tokens of the encoding that `get_token_counts` names."""
+        return self._pb.token_count
+
+    @property
+    def estimated_token_count(self) -> int:
+        """The part of token_count that is an estimate. Unit: tokens."""
+        return self._pb.estimated_token_count
+
+    @property
+    def origin(self) -> "SessionOrigin | None":
+        """Where the session was copied from. None = it is no copy."""
+        origin = self._pb.origin
+        return SessionOrigin(origin.session_id, origin.seq) if self._pb.HasField("origin") else None
+
+    @property
     def created_at(self) -> datetime:
         """When the session was created, in UTC."""
         return from_timestamp(self._pb.create_time)
@@ -176,3 +195,69 @@ class StoredRange:
 
     def __contains__(self, seq: object) -> bool:
         return seq in range(self.first_seq, self.last_seq + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class SessionOrigin:
+    """Where a copy came from. It stays as it was, whatever becomes of the source."""
+
+    session_id: str
+    """The source's id at the time of the copy."""
+    seq: int
+    """The last seq that was copied: up to it both sessions are the same. 0 = no message."""
+
+
+@dataclass(frozen=True, slots=True)
+class CopyResult:
+    """What a copy made."""
+
+    old_session_id: str
+    """The source."""
+    new_session_id: str
+    """The copy."""
+    session: SessionInfo
+    """The copy, as it is now."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionCopy:
+    """A copy of a session."""
+
+    session_id: str
+    """The copy's id."""
+    seq: int
+    """The last seq that was copied."""
+    created_at: datetime
+    """When it was made, in UTC."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenCounts:
+    """How many tokens a session's messages have.
+
+    Counted is what is said, thought, called and answered; roles, images, audio and files are not.
+    """
+
+    total_tokens: int
+    """All of them. Unit: tokens."""
+    estimated_tokens: int
+    """The part that is estimated, a token for every 4 bytes of UTF-8, since the server had no tokenizer. 0 = all are counted."""
+    encoding: str
+    """The vocabulary: "o200k_base", whatever the session's model is."""
+    message_count: int
+    """How many messages the session holds."""
+
+    @property
+    def is_estimate(self) -> bool:
+        """Whether a part of it is estimated."""
+        return self.estimated_tokens > 0
+
+
+@dataclass(frozen=True, slots=True)
+class DeletedSessions:
+    """What a deletion by filter removed or, of a dry run, would remove."""
+
+    session_count: int
+    """How many sessions."""
+    message_count: int
+    """How many messages these held. Messages that copies share count in each."""

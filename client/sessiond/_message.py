@@ -52,6 +52,8 @@ class Message(Record):
         "metadata",
         "parent_seq",
         "content_bytes",
+        "token_count",
+        "tokens_estimated",
     )
 
     def __init__(self, session_id: str, pb: message_pb2.Message) -> None:
@@ -132,6 +134,16 @@ class Message(Record):
     def content_bytes(self) -> int:
         """The size of `json` in UTF-8, or of the typed parts encoded. Unit: bytes."""
         return self._pb.content_bytes
+
+    @property
+    def token_count(self) -> int:
+        """How many tokens its text has, in the encoding that `get_token_counts` names. Unit: tokens."""
+        return self._pb.token_count
+
+    @property
+    def tokens_estimated(self) -> bool:
+        """Whether token_count is an estimate."""
+        return self._pb.tokens_estimated
 
     @property
     def proto(self) -> message_pb2.Message:

@@ -14,13 +14,17 @@ from sessiond._times import to_duration, to_timestamp
 from sessiond.errors import invalid_field
 from sessiond.v1 import session_pb2
 from sessiond.v1.session_service_pb2 import (
+    CopySessionRequest,
     CreateSessionRequest,
     DeleteSessionRequest,
+    DeleteSessionsRequest,
     DestroySessionRequest,
     GetMessageRequest,
     GetMessagesRequest,
     GetSessionRequest,
+    GetTokenCountsRequest,
     ImportMessagesRequest,
+    ListCopiesRequest,
     ListSessionsRequest,
     ResumeSessionRequest,
     StoreMessagesRequest,
@@ -76,6 +80,24 @@ class SessionFilters(TypedDict, total=False):
     active_before: datetime | None
     order: str | None
     page_size: int | None
+    timeout: float | None
+
+
+class CopyOptions(TypedDict, total=False):
+    """What a copy is to be, as in `client.sessions.copy`."""
+
+    up_to_seq: int | None
+    up_to_bookmark: str | None
+    model: str | None
+    user: str | None
+    title: str | None
+    config: Mapping[str, Any] | None
+    metadata: Mapping[str, Any] | None
+    idle_ttl: timedelta | float | None
+    never_expires: bool
+    keep_processing_status: bool
+    keep_task_links: bool
+    request_id: str | None
     timeout: float | None
 
 
@@ -153,16 +175,90 @@ def list_sessions(
     )
     _put_struct(request, "config_contains", config_contains)
     _put_struct(request, "metadata_contains", metadata_contains)
-    times = {
-        "created_from": created_from,
-        "created_before": created_before,
-        "active_from": active_from,
-        "active_before": active_before,
-    }
-    for field, time in times.items():
-        if time is not None:
-            getattr(request, field).CopyFrom(to_timestamp(time, field))
+    _put_times(request, created_from=created_from, created_before=created_before, active_from=active_from, active_before=active_before)
     return request
+
+
+def delete_sessions(
+    *,
+    session_id_prefix: str | None,
+    user: str | None,
+    state: str | None,
+    model: str | None,
+    config_contains: Mapping[str, Any] | None,
+    metadata_contains: Mapping[str, Any] | None,
+    created_from: datetime | None,
+    created_before: datetime | None,
+    active_from: datetime | None,
+    active_before: datetime | None,
+    all: bool,
+    dry_run: bool,
+) -> DeleteSessionsRequest:
+    # An empty filter is more likely a variable that was not set than a wish for every session.
+    for field, text in (("session_id_prefix", session_id_prefix), ("user", user), ("model", model)):
+        if text == "":
+            raise invalid_field(field, "is empty; leave it out to not filter by it")
+    request = _filled(
+        DeleteSessionsRequest(),
+        session_id_prefix=session_id_prefix,
+        user=user,
+        state=None if state is None else number_of(STATES, state, "state"),
+        model=model,
+        all=all,
+        dry_run=dry_run,
+    )
+    _put_struct(request, "config_contains", config_contains)
+    _put_struct(request, "metadata_contains", metadata_contains)
+    _put_times(request, created_from=created_from, created_before=created_before, active_from=active_from, active_before=active_before)
+    return request
+
+
+def copy_session(
+    session_id: str,
+    new_session_id: str | None,
+    *,
+    up_to_seq: int | None,
+    up_to_bookmark: str | None,
+    model: str | None,
+    user: str | None,
+    title: str | None,
+    config: Mapping[str, Any] | None,
+    metadata: Mapping[str, Any] | None,
+    idle_ttl: timedelta | float | None,
+    never_expires: bool,
+    keep_processing_status: bool,
+    keep_task_links: bool,
+    request_id: str | None,
+) -> CopySessionRequest:
+    if new_session_id == "":
+        raise invalid_field("new_session_id", "is empty; leave it out to have one made")
+    if up_to_seq is not None and up_to_bookmark is not None:
+        raise invalid_field("up_to_seq", "cannot be given together with up_to_bookmark")
+    request = _filled(
+        CopySessionRequest(),
+        session_id=session_id,
+        new_session_id=new_session_id,
+        up_to_seq=up_to_seq,
+        up_to_bookmark=up_to_bookmark,
+        model=model,
+        user=user,
+        title=title,
+        keep_processing_status=keep_processing_status,
+        keep_task_links=keep_task_links,
+        request_id=_request_id(request_id),
+    )
+    _put_struct(request, "config", config)
+    _put_struct(request, "metadata", metadata)
+    _put_expiry(request, idle_ttl, never_expires)
+    return request
+
+
+def list_copies(session_id: str, page_size: int | None) -> ListCopiesRequest:
+    return _filled(ListCopiesRequest(), session_id=session_id, page_size=page_size)
+
+
+def get_token_counts(session_id: str) -> GetTokenCountsRequest:
+    return _filled(GetTokenCountsRequest(), session_id=session_id)
 
 
 def update_session(
@@ -289,7 +385,13 @@ def _put_struct(request: ProtoMessage, field: str, value: Mapping[str, Any] | No
         fill_struct(struct, value, field)
 
 
-def _put_expiry(session: session_pb2.Session, idle_ttl: timedelta | float | None, never_expires: bool) -> None:
+def _put_times(request: ProtoMessage, **times: datetime | None) -> None:
+    for field, time in times.items():
+        if time is not None:
+            getattr(request, field).CopyFrom(to_timestamp(time, field))
+
+
+def _put_expiry(session: session_pb2.Session | CopySessionRequest, idle_ttl: timedelta | float | None, never_expires: bool) -> None:
     if never_expires and idle_ttl is not None:
         raise invalid_field("idle_ttl", "cannot be given together with never_expires")
     if never_expires:

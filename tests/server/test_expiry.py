@@ -150,7 +150,8 @@ class TestDefault:
 async def test_appends_are_heap_only_updates(wire: Wire, database_url: str) -> None:
     """What an append changes is in no index (but for the minute, once in it), and pages keep room for it."""
     await wire.create("one", idle_ttl_s=3600, metadata={"a": 1})
-    parameters = Append(session_key(DEFAULT_PROJECT_ID, "one"), DEFAULT_PROJECT_ID, 1, 1, 1, 1, 0, None, None, None, 0, "", b"").parameters()
+    key = session_key(DEFAULT_PROJECT_ID, "one")
+    parameters = Append(key, DEFAULT_PROJECT_ID, 1, 1, 1, 1, 0, None, None, None, 0, "", b"").parameters()
     row: dict[str, object] = {"role": 1, "format": 1, "row_tokens": 1, "body": b"x"}
     with psycopg.connect(database_url) as connection:
         for _ in range(20):

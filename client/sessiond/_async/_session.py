@@ -8,10 +8,10 @@ from sessiond._async._lazy import AsyncLazy
 from sessiond._async._sessions import AsyncSessions
 from sessiond._async._tasks import AsyncSessionTasks, AsyncTasks
 from sessiond._async._wire import Source
-from sessiond._info import SessionInfo, StoredRange
+from sessiond._info import SessionCopy, SessionInfo, StoredRange, TokenCounts
 from sessiond._input import MessageInput
 from sessiond._message import Message
-from sessiond._requests import AppendOptions, ReadOptions, SessionChanges
+from sessiond._requests import AppendOptions, CopyOptions, ReadOptions, SessionChanges
 
 
 class AsyncSession:
@@ -25,6 +25,7 @@ class AsyncSession:
 
     def __init__(self, sessions: AsyncSessions, tasks: AsyncTasks, bookmarks: AsyncBookmarks, info: SessionInfo) -> None:
         self._sessions = sessions
+        self._of_client = (sessions, tasks, bookmarks)
         self.info = info
         self.tasks = AsyncSessionTasks(tasks, info.session_id)
         self.bookmarks = AsyncSessionBookmarks(bookmarks, info.session_id)
@@ -75,6 +76,19 @@ class AsyncSession:
         """Change settings, all or none: `client.sessions.update` of this session. Returns the new `info`."""
         self.info = await self._sessions.update(self.session_id, **changes)
         return self.info
+
+    async def copy(self, new_session_id: str | None = None, **options: Unpack[CopyOptions]) -> "AsyncSession":
+        """Make an independent session that begins as this one is, or was: `client.sessions.copy` of this session. Returns its handle."""
+        result = await self._sessions.copy(self.session_id, new_session_id, **options)
+        return AsyncSession(*self._of_client, result.session)
+
+    def copies(self, *, page_size: int | None = None, timeout: float | None = None) -> AsyncLazy[SessionCopy]:
+        """The copies of this session that still exist, the newest first: `client.sessions.copies` of this session."""
+        return self._sessions.copies(self.session_id, page_size=page_size, timeout=timeout)
+
+    async def get_token_counts(self, *, timeout: float | None = None) -> TokenCounts:
+        """How many tokens the messages have. Raises: SessionNotFound."""
+        return await self._sessions.get_token_counts(self.session_id, timeout=timeout)
 
     async def destroy(self, *, request_id: str | None = None, timeout: float | None = None) -> SessionInfo:
         """Close the session to appends. It stays listed and readable. Returns the new `info`. Raises: SessionNotFound."""

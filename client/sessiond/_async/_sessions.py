@@ -7,9 +7,9 @@ from typing import Any
 from sessiond import _requests
 from sessiond._async._connection import AsyncConnection
 from sessiond._async._lazy import AsyncLazy
-from sessiond._async._streams import message_batches, session_batches
+from sessiond._async._streams import copy_batches, message_batches, session_batches
 from sessiond._async._wire import Source, each
-from sessiond._info import SessionInfo, StoredRange
+from sessiond._info import CopyResult, DeletedSessions, SessionCopy, SessionInfo, StoredRange, TokenCounts
 from sessiond._input import MessageInput, NewMessage, nth_to_proto, refuse_single
 from sessiond._message import Message
 from sessiond._times import from_timestamp
@@ -18,6 +18,7 @@ from sessiond.v1.session_service_pb2 import ImportMessagesRequest
 
 # A piece of this size keeps the stream busy without holding much of it in memory.
 IMPORT_PIECE_BYTES = 256 * 1024
+DELETE_TIMEOUT_S = 600.0
 
 
 class AsyncSessions:
@@ -132,6 +133,123 @@ class AsyncSessions:
             page_size=page_size,
         )
         return AsyncLazy(lambda: session_batches(self._connection, request, timeout))
+
+    async def delete_many(
+        self,
+        *,
+        session_id_prefix: str | None = None,
+        user: str | None = None,
+        state: str | None = None,
+        model: str | None = None,
+        config_contains: Mapping[str, Any] | None = None,
+        metadata_contains: Mapping[str, Any] | None = None,
+        created_from: datetime | None = None,
+        created_before: datetime | None = None,
+        active_from: datetime | None = None,
+        active_before: datetime | None = None,
+        all: bool = False,
+        dry_run: bool = False,
+        timeout: float | None = DELETE_TIMEOUT_S,
+    ) -> DeletedSessions:
+        """Remove every session that meets a filter, with its messages, for good: `delete_many(user="ada")` removes all of a user.
+
+        It works batch by batch. Where it ends early, what was removed stays removed, and the same call goes on. Sessions that are created
+        while it runs are not touched.
+
+        Args:
+            all: has to be True where there is no filter. The other filters are those of `list`.
+            dry_run: remove nothing, only count.
+            timeout: of the whole. Unit: seconds. Default: 10 minutes.
+        Returns: how many sessions, and how many messages these held.
+        """
+        request = _requests.delete_sessions(
+            session_id_prefix=session_id_prefix,
+            user=user,
+            state=state,
+            model=model,
+            config_contains=config_contains,
+            metadata_contains=metadata_contains,
+            created_from=created_from,
+            created_before=created_before,
+            active_from=active_from,
+            active_before=active_before,
+            all=all,
+            dry_run=dry_run,
+        )
+        response = await self._connection.call(self._connection.stubs.sessions.DeleteSessions, request, timeout)
+        return DeletedSessions(response.session_count, response.message_count)
+
+    async def copy(
+        self,
+        session_id: str,
+        new_session_id: str | None = None,
+        *,
+        up_to_seq: int | None = None,
+        up_to_bookmark: str | None = None,
+        model: str | None = None,
+        user: str | None = None,
+        title: str | None = None,
+        config: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        idle_ttl: timedelta | float | None = None,
+        never_expires: bool = False,
+        keep_processing_status: bool = False,
+        keep_task_links: bool = False,
+        request_id: str | None = None,
+        timeout: float | None = None,
+    ) -> CopyResult:
+        """Make an independent session that begins as this one is, or was. It costs the same whatever the session's size.
+
+        Copied: the messages with their seqs, parents and times, the tasks, the bookmarks up to the cut, and all settings that are not given
+        here. The assets are shared. The copy is active, whatever the source's state.
+
+        Args:
+            new_session_id: 1 to 256 characters, unique in the project. Default: the server makes a UUIDv7.
+            up_to_seq: the last seq to copy; 0 = no message. Default: the newest.
+            up_to_bookmark: the same by a bookmark's name.
+            model, user, title: "" = none.
+            config, metadata: in the place of the source's.
+            idle_ttl, never_expires: as in `create`.
+            keep_processing_status: copy how far the processing queues are. Default: every message of the copy is pending.
+            keep_task_links: copy the tasks' links to messages. Default: the copy's tasks have none.
+        Returns: `old_session_id`, `new_session_id`, and the copy as `session`.
+        Raises: SessionNotFound, SessionAlreadyExists, SessionTooLarge, MessageNotFound, BookmarkNotFound.
+        """
+        request = _requests.copy_session(
+            session_id,
+            new_session_id,
+            up_to_seq=up_to_seq,
+            up_to_bookmark=up_to_bookmark,
+            model=model,
+            user=user,
+            title=title,
+            config=config,
+            metadata=metadata,
+            idle_ttl=idle_ttl,
+            never_expires=never_expires,
+            keep_processing_status=keep_processing_status,
+            keep_task_links=keep_task_links,
+            request_id=request_id,
+        )
+        response = await self._connection.call(self._connection.stubs.sessions.CopySession, request, timeout)
+        return CopyResult(response.old_session_id, response.new_session_id, SessionInfo(response.session))
+
+    def copies(self, session_id: str, *, page_size: int | None = None, timeout: float | None = None) -> AsyncLazy[SessionCopy]:
+        """The copies of a session that still exist, the newest first, fetched page by page while they are iterated over.
+
+        Args:
+            page_size: how many copies a call brings, 1 to 500. Default: 50.
+            timeout: of each call.
+        Raises: SessionNotFound, when it is iterated over.
+        """
+        request = _requests.list_copies(session_id, page_size)
+        return AsyncLazy(lambda: copy_batches(self._connection, request, timeout))
+
+    async def get_token_counts(self, session_id: str, *, timeout: float | None = None) -> TokenCounts:
+        """How many tokens a session's messages have. They were counted when the messages were stored. Raises: SessionNotFound."""
+        request = _requests.get_token_counts(session_id)
+        response = await self._connection.call(self._connection.stubs.sessions.GetTokenCounts, request, timeout)
+        return TokenCounts(response.total_tokens, response.estimated_tokens, response.encoding, response.message_count)
 
     async def update(
         self,

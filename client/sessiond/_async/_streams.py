@@ -4,10 +4,11 @@ from collections.abc import AsyncGenerator
 
 from sessiond._async._connection import AsyncConnection
 from sessiond._async._wire import FAULTS, sleep
-from sessiond._info import SessionInfo
+from sessiond._info import SessionCopy, SessionInfo
 from sessiond._message import Message
 from sessiond._retry import StreamRetry
-from sessiond.v1.session_service_pb2 import GetMessagesRequest, ListSessionsRequest
+from sessiond._times import from_timestamp
+from sessiond.v1.session_service_pb2 import GetMessagesRequest, ListCopiesRequest, ListSessionsRequest
 
 
 async def message_batches(
@@ -61,6 +62,26 @@ async def session_batches(
         page = await connection.call(connection.stubs.sessions.ListSessions, ask, timeout)
         if page.sessions:
             yield [SessionInfo(session) for session in page.sessions]
+        if not page.next_page_token:
+            return
+        ask.page_token = page.next_page_token
+
+
+async def copy_batches(
+    connection: AsyncConnection, request: ListCopiesRequest, timeout: float | None
+) -> AsyncGenerator[list[SessionCopy], None]:
+    """The copies that a request asks for, page by page.
+
+    Args:
+        timeout: of one page with all its attempts. Unit: seconds. None = the client's.
+    Raises: SessiondError.
+    """
+    ask = ListCopiesRequest()
+    ask.CopyFrom(request)
+    while True:
+        page = await connection.call(connection.stubs.sessions.ListCopies, ask, timeout)
+        if page.copies:
+            yield [SessionCopy(copy.session_id, copy.seq, from_timestamp(copy.create_time)) for copy in page.copies]
         if not page.next_page_token:
             return
         ask.page_token = page.next_page_token

@@ -4,10 +4,10 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, Unpack
 
-from sessiond._info import SessionInfo, StoredRange
+from sessiond._info import SessionCopy, SessionInfo, StoredRange, TokenCounts
 from sessiond._input import MessageInput
 from sessiond._message import Message
-from sessiond._requests import AppendOptions, ReadOptions, SessionChanges
+from sessiond._requests import AppendOptions, CopyOptions, ReadOptions, SessionChanges
 from sessiond._sync._bookmarks import Bookmarks, SessionBookmarks
 from sessiond._sync._lazy import Lazy
 from sessiond._sync._sessions import Sessions
@@ -26,6 +26,7 @@ class Session:
 
     def __init__(self, sessions: Sessions, tasks: Tasks, bookmarks: Bookmarks, info: SessionInfo) -> None:
         self._sessions = sessions
+        self._of_client = (sessions, tasks, bookmarks)
         self.info = info
         self.tasks = SessionTasks(tasks, info.session_id)
         self.bookmarks = SessionBookmarks(bookmarks, info.session_id)
@@ -72,6 +73,19 @@ class Session:
         """Change settings, all or none: `client.sessions.update` of this session. Returns the new `info`."""
         self.info = self._sessions.update(self.session_id, **changes)
         return self.info
+
+    def copy(self, new_session_id: str | None = None, **options: Unpack[CopyOptions]) -> "Session":
+        """Make an independent session that begins as this one is, or was: `client.sessions.copy` of this session. Returns its handle."""
+        result = self._sessions.copy(self.session_id, new_session_id, **options)
+        return Session(*self._of_client, result.session)
+
+    def copies(self, *, page_size: int | None = None, timeout: float | None = None) -> Lazy[SessionCopy]:
+        """The copies of this session that still exist, the newest first: `client.sessions.copies` of this session."""
+        return self._sessions.copies(self.session_id, page_size=page_size, timeout=timeout)
+
+    def get_token_counts(self, *, timeout: float | None = None) -> TokenCounts:
+        """How many tokens the messages have. Raises: SessionNotFound."""
+        return self._sessions.get_token_counts(self.session_id, timeout=timeout)
 
     def destroy(self, *, request_id: str | None = None, timeout: float | None = None) -> SessionInfo:
         """Close the session to appends. It stays listed and readable. Returns the new `info`. Raises: SessionNotFound."""

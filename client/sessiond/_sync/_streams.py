@@ -3,12 +3,13 @@
 
 from collections.abc import Generator
 
-from sessiond._info import SessionInfo
+from sessiond._info import SessionCopy, SessionInfo
 from sessiond._message import Message
 from sessiond._retry import StreamRetry
 from sessiond._sync._connection import Connection
 from sessiond._sync._wire import FAULTS, sleep
-from sessiond.v1.session_service_pb2 import GetMessagesRequest, ListSessionsRequest
+from sessiond._times import from_timestamp
+from sessiond.v1.session_service_pb2 import GetMessagesRequest, ListCopiesRequest, ListSessionsRequest
 
 
 def message_batches(connection: Connection, request: GetMessagesRequest, timeout: float | None) -> Generator[list[Message], None]:
@@ -58,6 +59,24 @@ def session_batches(connection: Connection, request: ListSessionsRequest, timeou
         page = connection.call(connection.stubs.sessions.ListSessions, ask, timeout)
         if page.sessions:
             yield [SessionInfo(session) for session in page.sessions]
+        if not page.next_page_token:
+            return
+        ask.page_token = page.next_page_token
+
+
+def copy_batches(connection: Connection, request: ListCopiesRequest, timeout: float | None) -> Generator[list[SessionCopy], None]:
+    """The copies that a request asks for, page by page.
+
+    Args:
+        timeout: of one page with all its attempts. Unit: seconds. None = the client's.
+    Raises: SessiondError.
+    """
+    ask = ListCopiesRequest()
+    ask.CopyFrom(request)
+    while True:
+        page = connection.call(connection.stubs.sessions.ListCopies, ask, timeout)
+        if page.copies:
+            yield [SessionCopy(copy.session_id, copy.seq, from_timestamp(copy.create_time)) for copy in page.copies]
         if not page.next_page_token:
             return
         ask.page_token = page.next_page_token
