@@ -15,11 +15,13 @@ from sessiond import errors
 from sessiond._admin_info import ApiKey, Project
 from sessiond._async._client import AsyncClient
 from sessiond._async._session import AsyncSession
+from sessiond._bookmark import Bookmark
 from sessiond._info import CopyResult, DeletedSessions, SessionCopy, SessionInfo, SessionOrigin, StoredRange, TokenCounts
 from sessiond._input import NewMessage
 from sessiond._message import Message
 from sessiond._sync._client import Client
 from sessiond._sync._session import Session
+from sessiond._task import Task
 from sessiond._version import __version__
 from sessiond.errors import *  # noqa: F403
 
@@ -27,6 +29,7 @@ __all__ = [
     "ApiKey",
     "AsyncClient",
     "AsyncSession",
+    "Bookmark",
     "Client",
     "CopyResult",
     "DeletedSessions",
@@ -38,6 +41,7 @@ __all__ = [
     "SessionInfo",
     "SessionOrigin",
     "StoredRange",
+    "Task",
     "TokenCounts",
     "__version__",
     "errors",

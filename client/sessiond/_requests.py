@@ -1,18 +1,25 @@
 """The requests, built from keyword arguments. No I/O in here."""
 
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, MutableSequence, Sequence
 from datetime import datetime, timedelta
 from typing import Any, TypedDict, TypeVar
 
 from google.protobuf.message import Message as ProtoMessage
 
 from sessiond._input import MessageInput, batch_to_proto
-from sessiond._names import MESSAGE_ORDERS, ROLES, SESSION_ORDERS, STATES, VIEWS, number_of
+from sessiond._names import MESSAGE_ORDERS, ROLES, SESSION_ORDERS, STATES, TASK_STATUSES, VIEWS, number_of
 from sessiond._structs import fill_struct
 from sessiond._times import to_duration, to_timestamp
 from sessiond.errors import invalid_field
 from sessiond.v1 import session_pb2
+from sessiond.v1.bookmark_service_pb2 import (
+    CreateBookmarkRequest,
+    DeleteBookmarkRequest,
+    GetBookmarkRequest,
+    ListBookmarksRequest,
+    UpdateBookmarkRequest,
+)
 from sessiond.v1.session_service_pb2 import (
     CopySessionRequest,
     CreateSessionRequest,
@@ -30,7 +37,16 @@ from sessiond.v1.session_service_pb2 import (
     StoreMessagesRequest,
     UpdateSessionRequest,
 )
+from sessiond.v1.task_service_pb2 import (
+    CreateTaskRequest,
+    DeleteTaskRequest,
+    GetTaskRequest,
+    ListTasksRequest,
+    ReorderTasksRequest,
+    UpdateTaskRequest,
+)
 
+_Item = TypeVar("_Item")
 _Request = TypeVar("_Request", bound=ProtoMessage)
 
 
@@ -101,15 +117,65 @@ class CopyOptions(TypedDict, total=False):
     timeout: float | None
 
 
-class ReadOptions(TypedDict, total=False):
-    """Which messages to read, as in `client.sessions.get_messages`."""
+class SinceOptions(TypedDict, total=False):
+    """Which messages after a place to read, as in `client.sessions.get_messages`."""
 
-    after_seq: int | None
     through_seq: int | None
     limit: int | None
     order: str
     roles: Sequence[str] | None
     view: str
+    timeout: float | None
+
+
+class ReadOptions(SinceOptions, total=False):
+    """Which messages to read, as in `client.sessions.get_messages`."""
+
+    after_seq: int | None
+    after_bookmark: str | None
+
+
+class TaskSettings(TypedDict, total=False):
+    """What a task can be created with, as in `client.tasks.create`."""
+
+    status: str
+    data: Mapping[str, Any] | None
+    message_seqs: Iterable[int]
+    request_id: str | None
+    timeout: float | None
+
+
+class TaskChanges(TypedDict, total=False):
+    """What can be changed of a task, as in `client.tasks.update`."""
+
+    status: str | None
+    data: Mapping[str, Any] | None
+    data_patch: Mapping[str, Any] | None
+    message_seqs: Iterable[int] | None
+    link: Iterable[int]
+    unlink: Iterable[int]
+    etag: str | None
+    request_id: str | None
+    timeout: float | None
+
+
+class BookmarkSettings(TypedDict, total=False):
+    """What a bookmark can be created with, as in `client.bookmarks.create`."""
+
+    seq: int | None
+    description: str
+    replace: bool
+    request_id: str | None
+    timeout: float | None
+
+
+class BookmarkChanges(TypedDict, total=False):
+    """What can be changed of a bookmark, as in `client.bookmarks.update`."""
+
+    seq: int | None
+    description: str | None
+    new_name: str | None
+    request_id: str | None
     timeout: float | None
 
 
@@ -335,16 +401,20 @@ def get_messages(
     session_id: str,
     *,
     after_seq: int | None,
+    after_bookmark: str | None,
     through_seq: int | None,
     limit: int | None,
     order: str,
     roles: Sequence[str] | None,
     view: str,
 ) -> GetMessagesRequest:
+    if after_seq is not None and after_bookmark is not None:
+        raise invalid_field("after_bookmark", "cannot be given together with after_seq")
     request = _filled(
         GetMessagesRequest(),
         session_id=session_id,
         after_seq=after_seq,
+        after_bookmark=after_bookmark,
         through_seq=through_seq,
         limit=limit,
         order=number_of(MESSAGE_ORDERS, order, "order"),
@@ -361,6 +431,115 @@ def get_message(session_id: str, seq: int) -> GetMessageRequest:
     return _filled(GetMessageRequest(), session_id=session_id, seq=seq)
 
 
+def create_task(
+    session_id: str,
+    *,
+    task_id: str | None,
+    status: str,
+    data: Mapping[str, Any] | None,
+    message_seqs: Iterable[int],
+    request_id: str | None,
+) -> CreateTaskRequest:
+    # As for sessions: an empty id is more likely a variable that was not set.
+    if task_id == "":
+        raise invalid_field("task_id", "is empty; leave it out to have one made")
+    request = _filled(CreateTaskRequest(), session_id=session_id, request_id=_request_id(request_id))
+    _filled(request.task, task_id=task_id, status=number_of(TASK_STATUSES, status, "status"))
+    _put_struct(request.task, "data", data)
+    _put_items(request.task.message_seqs, message_seqs, "message_seqs")
+    return request
+
+
+def get_task(session_id: str, task_id: str) -> GetTaskRequest:
+    return _filled(GetTaskRequest(), session_id=session_id, task_id=task_id)
+
+
+def list_tasks(session_id: str, *, status: str | None, page_size: int | None) -> ListTasksRequest:
+    number = None if status is None else number_of(TASK_STATUSES, status, "status")
+    return _filled(ListTasksRequest(), session_id=session_id, status=number, page_size=page_size)
+
+
+def update_task(
+    session_id: str,
+    task_id: str,
+    *,
+    status: str | None,
+    data: Mapping[str, Any] | None,
+    data_patch: Mapping[str, Any] | None,
+    message_seqs: Iterable[int] | None,
+    link: Iterable[int],
+    unlink: Iterable[int],
+    etag: str | None,
+    request_id: str | None,
+) -> UpdateTaskRequest:
+    request = _filled(UpdateTaskRequest(), session_id=session_id, etag=etag, request_id=_request_id(request_id))
+    _filled(request.task, task_id=task_id, status=None if status is None else number_of(TASK_STATUSES, status, "status"))
+    _put_struct(request.task, "data", data)
+    _put_struct(request, "data_patch", data_patch)
+    _put_items(request.task.message_seqs, () if message_seqs is None else message_seqs, "message_seqs")
+    _put_items(request.link_seqs, link, "link")
+    _put_items(request.unlink_seqs, unlink, "unlink")
+    is_given = {"status": status is not None, "data": data is not None, "message_seqs": message_seqs is not None}
+    if paths := [field for field, given in is_given.items() if given]:
+        request.update_mask.paths.extend(paths)
+    return request
+
+
+def reorder_tasks(session_id: str, task_ids: Iterable[str]) -> ReorderTasksRequest:
+    if isinstance(task_ids, str):
+        raise invalid_field("task_ids", f'must be a list of ids, e.g. ["{task_ids}"]')
+    request = _filled(ReorderTasksRequest(), session_id=session_id)
+    _put_items(request.task_ids, task_ids, "task_ids")
+    return request
+
+
+def delete_task(session_id: str, task_id: str, *, allow_missing: bool, request_id: str | None) -> DeleteTaskRequest:
+    request = DeleteTaskRequest()
+    return _filled(request, session_id=session_id, task_id=task_id, allow_missing=allow_missing, request_id=_request_id(request_id))
+
+
+def create_bookmark(
+    session_id: str, name: str, *, seq: int | None, description: str, replace: bool, request_id: str | None
+) -> CreateBookmarkRequest:
+    request = _filled(CreateBookmarkRequest(), session_id=session_id, replace=replace, request_id=_request_id(request_id))
+    _filled(request.bookmark, name=name, seq=seq, description=description)
+    return request
+
+
+def get_bookmark(session_id: str, name: str) -> GetBookmarkRequest:
+    return _filled(GetBookmarkRequest(), session_id=session_id, name=name)
+
+
+def list_bookmarks(session_id: str, *, page_size: int | None) -> ListBookmarksRequest:
+    return _filled(ListBookmarksRequest(), session_id=session_id, page_size=page_size)
+
+
+def move_bookmark(session_id: str, name: str, seq: int | None, request_id: str | None) -> UpdateBookmarkRequest:
+    """seq: None = the newest message."""
+    request = _filled(UpdateBookmarkRequest(), session_id=session_id, request_id=_request_id(request_id))
+    _filled(request.bookmark, name=name, seq=seq)
+    request.update_mask.paths.append("seq")
+    return request
+
+
+def update_bookmark(
+    session_id: str, name: str, *, seq: int | None, description: str | None, new_name: str | None, request_id: str | None
+) -> UpdateBookmarkRequest:
+    if new_name == "":
+        raise invalid_field("new_name", "is empty; leave it out to keep the name")
+    request = _filled(UpdateBookmarkRequest(), session_id=session_id, new_name=new_name, request_id=_request_id(request_id))
+    _filled(request.bookmark, name=name, seq=seq, description=description)
+    is_given = {"seq": seq is not None, "description": description is not None}
+    if paths := [field for field, given in is_given.items() if given]:
+        request.update_mask.paths.extend(paths)
+    return request
+
+
+def delete_bookmark(session_id: str, name: str, *, allow_missing: bool, request_id: str | None) -> DeleteBookmarkRequest:
+    request = DeleteBookmarkRequest()
+    return _filled(request, session_id=session_id, name=name, allow_missing=allow_missing, request_id=_request_id(request_id))
+
+
 def _request_id(given: str | None) -> str:
     # Without one, a call whose answer was lost could not be repeated.
     return given or uuid.uuid4().hex
@@ -375,6 +554,13 @@ def _filled(request: _Request, **values: Any) -> _Request:
         except (TypeError, ValueError) as error:
             raise invalid_field(field, f"cannot be sent: {error}") from error
     return request
+
+
+def _put_items(target: MutableSequence[_Item], items: Iterable[_Item], field: str) -> None:
+    try:
+        target.extend(items)
+    except (TypeError, ValueError) as error:
+        raise invalid_field(field, f"cannot be sent: {error}") from error
 
 
 def _put_struct(request: ProtoMessage, field: str, value: Mapping[str, Any] | None) -> None:

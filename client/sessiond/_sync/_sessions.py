@@ -433,6 +433,7 @@ class Sessions:
         session_id: str,
         *,
         after_seq: int | None = None,
+        after_bookmark: str | None = None,
         through_seq: int | None = None,
         limit: int | None = None,
         order: str = "asc",
@@ -447,17 +448,20 @@ class Sessions:
 
         Args:
             after_seq: leaves out the messages up to this seq. Default: none.
+            after_bookmark: leaves out the messages up to this bookmark of the session. Not together with after_seq.
             through_seq: the last seq to read. Default: the newest when the iteration begins.
             limit: how many messages to read at the most. Default: all.
             order: "asc", or "desc": from through_seq backwards, so that with a limit the newest come.
             roles: messages of these roles only ("user", "assistant", "system", "developer", "tool"). Default: all.
             view: "full", or "basic": only seq, created_at, role, format and content_bytes.
             timeout: of the whole reading. Unit: seconds. Default: none.
-        Returns: a lazy listing; nothing is called before it is iterated over, and then it raises SessionNotFound.
+        Returns: a lazy listing; nothing is called before it is iterated over, and then it raises SessionNotFound, and
+            BookmarkNotFound where after_bookmark names none.
         """
         request = _requests.get_messages(
             session_id,
             after_seq=after_seq,
+            after_bookmark=after_bookmark,
             through_seq=through_seq,
             limit=limit,
             order=order,

@@ -1,5 +1,7 @@
 """BookmarkService on the wire."""
 
+from typing import Any
+
 from sessiond.v1.bookmark_pb2 import Bookmark
 from sessiond.v1.bookmark_service_pb2 import (
     CreateBookmarkRequest,
@@ -11,7 +13,12 @@ from sessiond.v1.bookmark_service_pb2 import (
     UpdateBookmarkRequest,
 )
 from sessiond_server.service.bookmarks import Bookmarks
+from sessiond_server.service.faults import invalid
 from sessiond_server.service.keys import Caller
+from sessiond_server.store.bookmarks import BookmarkRow
+
+# What UpdateBookmark's mask may name.
+_PATHS = ("seq", "description")
 
 # Method names are those of the protos.
 # ruff: noqa: N802
@@ -26,16 +33,63 @@ class BookmarkServicer:
         self._bookmarks = bookmarks
 
     async def CreateBookmark(self, request: CreateBookmarkRequest, caller: Caller) -> Bookmark:
-        raise NotImplementedError
+        bookmark = request.bookmark
+        row = await self._bookmarks.create(
+            caller.project_id,
+            request.session_id,
+            bookmark.name,
+            _seq(bookmark),
+            bookmark.description,
+            replace=request.replace,
+            request_id=request.request_id,
+        )
+        return _message(row)
 
     async def GetBookmark(self, request: GetBookmarkRequest, caller: Caller) -> Bookmark:
-        raise NotImplementedError
+        return _message(await self._bookmarks.get(caller.project_id, request.session_id, request.name))
 
     async def ListBookmarks(self, request: ListBookmarksRequest, caller: Caller) -> ListBookmarksResponse:
-        raise NotImplementedError
+        page = await self._bookmarks.list(caller.project_id, request.session_id, request.page_size, request.page_token)
+        return ListBookmarksResponse(bookmarks=[_message(row) for row in page.bookmarks], next_page_token=page.next_page_token)
 
     async def UpdateBookmark(self, request: UpdateBookmarkRequest, caller: Caller) -> Bookmark:
-        raise NotImplementedError
+        name, values = request.bookmark.name, _values(request)
+        row = await self._bookmarks.update(caller.project_id, request.session_id, name, values, request.new_name, request.request_id)
+        return _message(row)
 
     async def DeleteBookmark(self, request: DeleteBookmarkRequest, caller: Caller) -> DeleteBookmarkResponse:
-        raise NotImplementedError
+        await self._bookmarks.delete(
+            caller.project_id,
+            request.session_id,
+            request.name,
+            allow_missing=request.allow_missing,
+            request_id=request.request_id,
+        )
+        return DeleteBookmarkResponse()
+
+
+def _message(row: BookmarkRow) -> Bookmark:
+    """A bookmark as callers see it."""
+    message = Bookmark(name=row.name, seq=row.seq, description=row.description)
+    message.create_time.FromDatetime(row.created_at)
+    message.update_time.FromDatetime(row.updated_at)
+    return message
+
+
+def _values(request: UpdateBookmarkRequest) -> dict[str, Any]:
+    """The fields to set. Raises: Fault INVALID_FIELD."""
+    bookmark = request.bookmark
+    if request.HasField("update_mask"):
+        paths = list(request.update_mask.paths)
+        for path in paths:
+            if path not in _PATHS:
+                raise invalid("update_mask", f"names {path[:64]!r}; known are {', '.join(_PATHS)}")
+    else:
+        is_set = {"seq": bookmark.HasField("seq"), "description": bool(bookmark.description)}
+        paths = [path for path in _PATHS if is_set[path]]
+    values = {"seq": _seq(bookmark), "description": bookmark.description}
+    return {path: values[path] for path in paths}
+
+
+def _seq(bookmark: Bookmark) -> int | None:
+    return bookmark.seq if bookmark.HasField("seq") else None

@@ -1,6 +1,8 @@
 """TaskService on the wire."""
 
-from sessiond.v1.task_pb2 import Task
+from typing import Any
+
+from sessiond.v1.task_pb2 import TASK_STATUS_UNSPECIFIED, Task, TaskStatus
 from sessiond.v1.task_service_pb2 import (
     CreateTaskRequest,
     DeleteTaskRequest,
@@ -12,8 +14,14 @@ from sessiond.v1.task_service_pb2 import (
     ReorderTasksResponse,
     UpdateTaskRequest,
 )
+from sessiond_server.service.faults import invalid
 from sessiond_server.service.keys import Caller
-from sessiond_server.service.tasks import Tasks
+from sessiond_server.service.structs import to_dict, to_struct
+from sessiond_server.service.tasks import PENDING, NewTask, TaskChanges, Tasks, etag_of
+from sessiond_server.store.tasks import TaskRow
+
+# What UpdateTask's mask may name.
+_PATHS = ("status", "data", "message_seqs")
 
 # Method names are those of the protos.
 # ruff: noqa: N802
@@ -28,19 +36,89 @@ class TaskServicer:
         self._tasks = tasks
 
     async def CreateTask(self, request: CreateTaskRequest, caller: Caller) -> Task:
-        raise NotImplementedError
+        task = request.task
+        values = _values(task, _PATHS)
+        new = NewTask(task.task_id, values["status"], values["data"], values["message_seqs"])
+        return _message(await self._tasks.create(caller.project_id, request.session_id, new, request.request_id))
 
     async def GetTask(self, request: GetTaskRequest, caller: Caller) -> Task:
-        raise NotImplementedError
+        return _message(await self._tasks.get(caller.project_id, request.session_id, request.task_id))
 
     async def ListTasks(self, request: ListTasksRequest, caller: Caller) -> ListTasksResponse:
-        raise NotImplementedError
+        status = _known(request.status, "status")
+        page = await self._tasks.list(caller.project_id, request.session_id, status, request.page_size, request.page_token)
+        return ListTasksResponse(tasks=[_message(row) for row in page.tasks], next_page_token=page.next_page_token)
 
     async def UpdateTask(self, request: UpdateTaskRequest, caller: Caller) -> Task:
-        raise NotImplementedError
+        row = await self._tasks.update(
+            caller.project_id,
+            request.session_id,
+            request.task.task_id,
+            _changes(request),
+            etag=request.etag,
+            request_id=request.request_id,
+        )
+        return _message(row)
 
     async def ReorderTasks(self, request: ReorderTasksRequest, caller: Caller) -> ReorderTasksResponse:
-        raise NotImplementedError
+        order = await self._tasks.reorder(caller.project_id, request.session_id, request.task_ids, request.request_id)
+        return ReorderTasksResponse(task_ids=order)
 
     async def DeleteTask(self, request: DeleteTaskRequest, caller: Caller) -> DeleteTaskResponse:
-        raise NotImplementedError
+        await self._tasks.delete(
+            caller.project_id,
+            request.session_id,
+            request.task_id,
+            allow_missing=request.allow_missing,
+            request_id=request.request_id,
+        )
+        return DeleteTaskResponse()
+
+
+def _message(row: TaskRow) -> Task:
+    """A task as callers see it."""
+    message = Task(
+        task_id=row.task_id,
+        position=row.position,
+        status=TaskStatus.ValueType(row.status),
+        message_seqs=row.message_seqs,
+        etag=etag_of(row),
+    )
+    message.create_time.FromDatetime(row.created_at)
+    message.update_time.FromDatetime(row.updated_at)
+    if row.data:
+        to_struct(row.data, message.data)
+    return message
+
+
+def _changes(request: UpdateTaskRequest) -> TaskChanges:
+    """Raises: Fault INVALID_FIELD."""
+    task = request.task
+    if request.HasField("update_mask"):
+        paths = tuple(request.update_mask.paths)
+        for path in paths:
+            if path not in _PATHS:
+                raise invalid("update_mask", f"names {path[:64]!r}; known are {', '.join(_PATHS)}")
+    else:
+        is_set = {"status": task.status != TASK_STATUS_UNSPECIFIED, "data": task.HasField("data"), "message_seqs": bool(task.message_seqs)}
+        paths = tuple(path for path in _PATHS if is_set[path])
+    data_patch = to_dict(request.data_patch, "data_patch") if request.HasField("data_patch") else None
+    return TaskChanges(_values(task, paths), data_patch, list(request.link_seqs), list(request.unlink_seqs))
+
+
+def _values(task: Task, paths: tuple[str, ...]) -> dict[str, Any]:
+    """What the named fields say; what is unset is empty, the status pending. Raises: Fault INVALID_FIELD."""
+    values: dict[str, Any] = {}
+    if "status" in paths:
+        values["status"] = _known(task.status, "task.status") or PENDING
+    if "data" in paths:
+        values["data"] = to_dict(task.data, "task.data")
+    if "message_seqs" in paths:
+        values["message_seqs"] = list(task.message_seqs)
+    return values
+
+
+def _known(status: TaskStatus.ValueType, field: str) -> int:
+    if status not in TaskStatus.values():
+        raise invalid(field, f"is {status}, which is no TaskStatus")
+    return int(status)

@@ -1,10 +1,169 @@
 """The rules of bookmarks."""
 
-from sessiond_server.store.bookmarks import BookmarkStore
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sessiond_server.service import tokens
+from sessiond_server.service.changes import changing, limit_exceeded, message_not_found, page_size_of
+from sessiond_server.service.faults import Fault, invalid, session_not_found
+from sessiond_server.service.limits import MAX_BOOKMARKS, MAX_DESCRIPTION_CHARACTERS
+from sessiond_server.service.names import check_bookmark_name, check_session_id, session_key
+from sessiond_server.store.bookmarks import BookmarkRow, BookmarkStore
+from sessiond_server.store.changes import Change, Repeated
+
+_MAX_SEQ = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class BookmarkPage:
+    """A page of bookmarks; an empty next_page_token ends the listing."""
+
+    bookmarks: list[BookmarkRow]
+    next_page_token: str
 
 
 class Bookmarks:
-    """The rules of bookmarks."""
+    """The rules of bookmarks. project_id is who calls. All methods raise Fault SESSION_NOT_FOUND and INVALID_FIELD."""
 
     def __init__(self, store: BookmarkStore) -> None:
         self._store = store
+
+    async def create(
+        self, project_id: UUID, session_id: str, name: str, seq: int | None, description: str, *, replace: bool, request_id: str
+    ) -> BookmarkRow:
+        """A new bookmark, or with replace the one of this name, moved. seq: None = at the newest message.
+
+        Raises: Fault, with the reasons that CreateBookmark names.
+        """
+        check_session_id(session_id)
+        check_bookmark_name(name, "bookmark.name")
+        _check(seq, description)
+        content = ("create bookmark", name, seq, description, replace)
+        try:
+            async with changing(self._store, project_id, session_id, request_id, *content, made=name) as change:
+                there = await self._store.find(change, name)
+                if there and not replace:
+                    raise _already_exists(session_id, name, "bookmark.name")
+                place = _place(change, session_id, seq)
+                if there:
+                    return await self._store.update(change, name, {"seq": place, "description": description})
+                if await self._store.count(change) >= MAX_BOOKMARKS:
+                    raise limit_exceeded("bookmarks", MAX_BOOKMARKS)
+                return await self._store.insert(change, name, place, description)
+        except Repeated as first:
+            return await self.get(project_id, session_id, first.made)
+
+    async def get(self, project_id: UUID, session_id: str, name: str) -> BookmarkRow:
+        """Raises: Fault BOOKMARK_NOT_FOUND."""
+        check_session_id(session_id)
+        check_bookmark_name(name)
+        key = session_key(project_id, session_id)
+        row = await self._store.get(key, project_id, name)
+        if row is None:
+            if not await self._store.has_session(key, project_id):
+                raise session_not_found(session_id)
+            raise _bookmark_not_found(session_id, name)
+        return row
+
+    async def list(self, project_id: UUID, session_id: str, page_size: int, page_token: str) -> BookmarkPage:
+        """A page, by seq, then by name. Raises: Fault INVALID_PAGE_TOKEN."""
+        check_session_id(session_id)
+        size = page_size_of(page_size)
+        key = session_key(project_id, session_id)
+        question = tokens.fingerprint("bookmarks", key)
+        after = _decode_position(page_token, question) if page_token else None
+        # One row more than asked for says whether there is a next page.
+        rows = await self._store.list(key, project_id, after, size + 1)
+        if not rows and not await self._store.has_session(key, project_id):
+            raise session_not_found(session_id)
+        if len(rows) <= size:
+            return BookmarkPage(rows, "")
+        rows.pop()
+        return BookmarkPage(rows, tokens.encode(question, rows[-1].seq, rows[-1].name))
+
+    async def update(
+        self, project_id: UUID, session_id: str, name: str, values: dict[str, Any], new_name: str, request_id: str
+    ) -> BookmarkRow:
+        """Move, describe or rename a bookmark.
+
+        Args:
+            values: new values by name: seq (None = the newest message), description.
+            new_name: empty = it keeps its name.
+        Raises: Fault, with the reasons that UpdateBookmark names.
+        """
+        check_session_id(session_id)
+        check_bookmark_name(name, "bookmark.name")
+        if new_name:
+            check_bookmark_name(new_name, "new_name")
+        _check(values.get("seq"), values.get("description", ""))
+        if not values and not new_name:
+            raise invalid("update_mask", "names no field, and there is no new_name: nothing to update")
+        content = ("update bookmark", name, values, new_name)
+        try:
+            async with changing(self._store, project_id, session_id, request_id, *content, made=new_name or name) as change:
+                if await self._store.find(change, name) is None:
+                    raise _bookmark_not_found(session_id, name)
+                columns = dict(values)
+                if "seq" in columns:
+                    columns["seq"] = _place(change, session_id, columns["seq"])
+                if new_name and new_name != name:
+                    if await self._store.find(change, new_name):
+                        raise _already_exists(session_id, new_name, "new_name")
+                    columns["name"] = new_name
+                return await self._store.update(change, name, columns)
+        except Repeated as first:
+            return await self.get(project_id, session_id, first.made)
+
+    async def delete(self, project_id: UUID, session_id: str, name: str, *, allow_missing: bool, request_id: str) -> None:
+        """Remove a bookmark. Raises: Fault BOOKMARK_NOT_FOUND, REQUEST_ID_REUSED."""
+        check_session_id(session_id)
+        check_bookmark_name(name)
+        try:
+            async with changing(self._store, project_id, session_id, request_id, "delete bookmark", name, allow_missing) as change:
+                if not await self._store.delete(change, name) and not allow_missing:
+                    raise _bookmark_not_found(session_id, name)
+        except Repeated:
+            # There may be a bookmark of this name again; a repetition does not touch it.
+            return
+
+
+def _check(seq: int | None, description: str) -> None:
+    if seq is not None and seq < 0:
+        raise invalid("bookmark.seq", "is negative; 0 stands for the place before the first message")
+    if len(description) > MAX_DESCRIPTION_CHARACTERS:
+        raise invalid("bookmark.description", f"has {len(description)} characters; at most {MAX_DESCRIPTION_CHARACTERS} are allowed")
+    if "\0" in description:
+        raise invalid("bookmark.description", "holds a NUL character, which PostgreSQL cannot keep")
+
+
+def _place(change: Change, session_id: str, seq: int | None) -> int:
+    if seq is None:
+        return change.last_seq
+    if seq > change.last_seq:
+        raise message_not_found(change, session_id, seq, "bookmark.seq")
+    return seq
+
+
+def _bookmark_not_found(session_id: str, name: str) -> Fault:
+    return Fault(
+        "BOOKMARK_NOT_FOUND",
+        f"session {session_id!r} has no bookmark {name!r}",
+        metadata={"session_id": session_id, "name": name},
+    )
+
+
+def _already_exists(session_id: str, name: str, field: str) -> Fault:
+    return Fault(
+        "BOOKMARK_ALREADY_EXISTS",
+        f"session {session_id!r} has a bookmark {name!r} already",
+        metadata={"session_id": session_id, "name": name},
+        fields={field: "is the name of a bookmark that is there"},
+    )
+
+
+def _decode_position(token: str, question: str) -> tuple[int, str]:
+    match tokens.decode(token, question, field="page_token", reason="INVALID_PAGE_TOKEN"):
+        case [int(seq), str(name)] if 0 <= seq <= _MAX_SEQ and "\0" not in name:
+            return seq, name
+    raise invalid("page_token", "is not a token of this server", reason="INVALID_PAGE_TOKEN")

@@ -15,8 +15,8 @@ from sessiond_server.service.limits import (
     MAX_PAGE_SIZE,
     MAX_TITLE_CHARACTERS,
 )
-from sessiond_server.service.names import check_request_id, check_session_id, check_text, creation_key, session_key
-from sessiond_server.service.sessions import ATTEMPTS, NEVER, always_changing, checked_ttl, content_hash, uuid7
+from sessiond_server.service.names import check_request_id, check_session_id, check_text, creation_key, session_key, uuid7
+from sessiond_server.service.sessions import ATTEMPTS, NEVER, always_changing, checked_ttl, content_hash
 from sessiond_server.store.append import DuplicateRequest
 from sessiond_server.store.copies import Copy, CopyRow, CopyStore, CopyTooLarge, NoSource, NoSuchBookmark, NoSuchSeq
 from sessiond_server.store.sessions import NIL_LOG as NO_LOG

@@ -1,9 +1,15 @@
 """Ids and other short texts: how they are checked, and how keys are made of them."""
 
-from uuid import UUID, uuid5
+import time
+from uuid import UUID, uuid4, uuid5
 
 from sessiond_server.service.faults import invalid
-from sessiond_server.service.limits import MAX_REQUEST_ID_CHARACTERS, MAX_SESSION_ID_CHARACTERS
+from sessiond_server.service.limits import (
+    MAX_BOOKMARK_NAME_CHARACTERS,
+    MAX_REQUEST_ID_CHARACTERS,
+    MAX_SESSION_ID_CHARACTERS,
+    MAX_TASK_ID_CHARACTERS,
+)
 
 # Fixed for ever: projects, and through them all keys, are derived from it.
 _NAMESPACE = UUID("6f1c2d0e-5e55-10d0-8a31-73657373696f")
@@ -29,6 +35,12 @@ def creation_key(project_id: UUID, request_id: str) -> UUID:
     return uuid5(project_id, "create\0" + request_id)
 
 
+def uuid7() -> UUID:
+    """A UUID of version 7 (RFC 9562): milliseconds since 1970, then random bits. Python has it from 3.14 on."""
+    bits = (time.time_ns() // 1_000_000) << 80 | uuid4().int & ((1 << 76) - 1)
+    return UUID(int=(bits & ~(0xF << 76) & ~(0x3 << 62)) | (7 << 76) | (2 << 62))
+
+
 def check_session_id(session_id: str, field: str = "session_id") -> str:
     """The id as it is. Raises Fault INVALID_FIELD."""
     if not session_id:
@@ -48,6 +60,21 @@ def check_request_id(request_id: str) -> str:
         raise invalid("request_id", f"has {len(request_id)} characters; at most {MAX_REQUEST_ID_CHARACTERS} are allowed")
     _check_characters("request_id", request_id)
     return request_id
+
+
+def check_task_id(task_id: str, field: str = "task_id") -> str:
+    if not task_id:
+        raise invalid(field, "is required")
+    return check_text(field, task_id, MAX_TASK_ID_CHARACTERS)
+
+
+def check_bookmark_name(name: str, field: str = "name") -> str:
+    if not name:
+        raise invalid(field, "is required")
+    check_text(field, name, MAX_BOOKMARK_NAME_CHARACTERS)
+    if name.strip() != name:
+        raise invalid(field, "begins or ends with white space")
+    return name
 
 
 def check_text(field: str, text: str, max_characters: int) -> str:

@@ -1,7 +1,6 @@
 """The life of a session: create, read, list, update, resume, destroy, delete."""
 
 import hashlib
-import time
 import uuid
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -28,6 +27,7 @@ from sessiond_server.service.names import (
     check_text,
     creation_key,
     session_key,
+    uuid7,
 )
 from sessiond_server.store.sessions import NIL_LOG as NO_LOG
 from sessiond_server.store.sessions import (
@@ -360,9 +360,3 @@ def _values(settings: Settings) -> list[Any]:
 def content_hash(*content: Any) -> bytes:
     """Of a request's content: what a repetition must have the same of."""
     return hashlib.blake2b(orjson.dumps(content, option=orjson.OPT_SORT_KEYS), digest_size=16).digest()
-
-
-def uuid7() -> UUID:
-    """A UUID of version 7 (RFC 9562): milliseconds since 1970, then random bits. Python has it from 3.14 on."""
-    bits = (time.time_ns() // 1_000_000) << 80 | uuid.uuid4().int & ((1 << 76) - 1)
-    return UUID(int=(bits & ~(0xF << 76) & ~(0x3 << 62)) | (7 << 76) | (2 << 62))

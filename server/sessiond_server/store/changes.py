@@ -1,0 +1,125 @@
+"""Changes of what hangs on a session besides its messages: its tasks and bookmarks.
+
+Each is one transaction that begins with the session's row. Who holds that row is alone with the session's tasks and bookmarks, so
+positions, counts and names need no other lock; and a session that is being deleted is there for the whole of a change, or not at all.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from psycopg import AsyncConnection
+from psycopg.rows import DictRow, TupleRow
+from sqlalchemy import ClauseElement, ColumnElement, Select, bindparam, func, select, update
+from sqlalchemy.dialects.postgresql import insert
+
+from sessiond_server.store import tables
+from sessiond_server.store.database import Database
+from sessiond_server.store.expiry import alive
+from sessiond_server.store.sessions import Record
+
+S = tables.sessions.c
+R = tables.requests.c
+
+# Within one statement it stands still: a new row has the same time of creation and of change.
+NOW: ColumnElement[datetime] = func.statement_timestamp()
+
+
+class SessionMissing(Exception):
+    """There is no such session for the project; nothing was changed."""
+
+
+class Repeated(Exception):
+    """The request_id is recorded already; nothing was changed.
+
+    Args:
+        content_hash: of the first request's content.
+        made: the task_id or the name that the first request left.
+    """
+
+    def __init__(self, content_hash: bytes, made: str) -> None:
+        super().__init__()
+        self.content_hash = content_hash
+        self.made = made
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A change under way: the session as it is, and held, until the change ends."""
+
+    database: Database
+    connection: AsyncConnection[TupleRow]
+    key: UUID
+    log: UUID
+    state: int
+    last_seq: int
+
+    async def rows(self, statement: ClauseElement) -> list[DictRow]:
+        """Run a statement in the change's transaction."""
+        return await self.database.rows(statement, on=self.connection)
+
+
+@asynccontextmanager
+async def change(database: Database, key: UUID, project_id: UUID, record: Record | None) -> AsyncIterator[Change]:
+    """Change things of a session: committed at the end of the block, undone by an exception.
+
+    Raises: SessionMissing, Repeated.
+    """
+    # A change counts as use, and the row has to be locked in any case.
+    use = (
+        update(tables.sessions)
+        .where(*_of(key, project_id))
+        .values(active_at=func.clock_timestamp(), used_at=func.clock_timestamp())
+        .returning(S.log, S.state, S.last_seq)
+    )
+    async with database.transaction() as connection:
+        rows = await database.rows(use, on=connection)
+        if not rows:
+            raise SessionMissing
+        begun = Change(database, connection, key, **rows[0])
+        if record:
+            await _record(begun, record)
+        yield begun
+
+
+async def _record(begun: Change, record: Record) -> None:
+    """Under the session's log, as appends do it: a re-created session starts clean."""
+    statement = (
+        insert(tables.requests)
+        .values(
+            key=begun.key,
+            log=begun.log,
+            request_id=record.request_id,
+            content_hash=record.content_hash,
+            session_id=record.session_id,
+            created_at=NOW,
+        )
+        .on_conflict_do_nothing()
+        .returning(R.request_id)
+    )
+    if await begun.rows(statement):
+        return
+    first = select(R.content_hash, R.session_id).where(R.key == begun.key, R.log == begun.log, R.request_id == record.request_id)
+    [row] = await begun.rows(first)
+    raise Repeated(row["content_hash"], row["session_id"])
+
+
+def joined(table: Any, *columns: ColumnElement[Any]) -> Select[Any]:
+    """SELECT of a table's rows that belong to the session :key of :project_id."""
+    joint = (table.c.key == S.key) & (table.c.log == S.log)
+    return select(*columns).select_from(tables.sessions.join(table, joint)).where(*_of(bindparam("key"), bindparam("project_id")))
+
+
+_THERE = select(S.log).where(S.key == bindparam("key"), S.project_id == bindparam("project_id"), alive())
+
+
+async def is_there(database: Database, key: UUID, project_id: UUID) -> bool:
+    """Whether the project has the session."""
+    return bool(await database.rows(_THERE, {"key": key, "project_id": project_id}))
+
+
+def _of(key: Any, project_id: Any) -> list[ColumnElement[bool]]:
+    return [S.key == key, S.project_id == project_id, alive()]
