@@ -25,7 +25,8 @@ bump AS (
         largest_bytes = GREATEST(largest_bytes, %(largest)s::int),
         first_words = COALESCE(first_words, %(first_words)s),
         active_at = clock_timestamp(),
-        used_at = clock_timestamp()
+        used_at = clock_timestamp(),
+        has_news = true
     WHERE key = %(key)s AND project_id = %(project_id)s AND state = 1 AND {ALIVE}
         AND (%(expected)s::bigint IS NULL OR last_seq = %(expected)s::bigint)
         AND last_seq >= %(parent_floor)s
