@@ -18,6 +18,7 @@ from sessiond._async._session import AsyncSession
 from sessiond._info import SessionInfo, StoredRange
 from sessiond._input import NewMessage
 from sessiond._message import Message
+from sessiond._processing_info import FailedMessage, Lease, ProcessingCounts
 from sessiond._sync._client import Client
 from sessiond._sync._session import Session
 from sessiond._version import __version__
@@ -28,8 +29,11 @@ __all__ = [
     "AsyncClient",
     "AsyncSession",
     "Client",
+    "FailedMessage",
+    "Lease",
     "Message",
     "NewMessage",
+    "ProcessingCounts",
     "Project",
     "Session",
     "SessionInfo",

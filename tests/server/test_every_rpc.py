@@ -131,6 +131,8 @@ async def test_an_unknown_session_is_not_found(wire: Wire, name: str) -> None:
 @pytest.mark.parametrize("session_id", ["", "x" * 257, "a\0b", "tab\t", " lead"])
 @pytest.mark.parametrize("name", BY_ID)
 async def test_a_malformed_id_names_the_field(wire: Wire, name: str, session_id: str) -> None:
+    if (name, session_id) == ("GetProcessingCounts", ""):
+        return  # all sessions
     error = await error_of(call(wire, name, CALLS[name](session_id)))
     assert (error.code, error.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD")
     assert list(error.fields) == ["session.session_id" if name == "UpdateSession" else "session_id"]
