@@ -15,7 +15,9 @@ from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
 from sessiond import AsyncClient, Client, _retry
-from sessiond.v1 import admin_service_pb2, session_service_pb2
+from sessiond.v1 import admin_service_pb2, processing_service_pb2, session_service_pb2
+
+FILES = (session_service_pb2, processing_service_pb2, admin_service_pb2)
 
 
 @dataclass
@@ -94,7 +96,7 @@ class FakeServer:
 
     async def start(self, port: int = 0) -> int:
         self._server = grpc.aio.server()
-        for file in (session_service_pb2, admin_service_pb2):
+        for file in FILES:
             for service in file.DESCRIPTOR.services_by_name.values():
                 handlers = {method.name: self._handler(method) for method in service.methods}
                 self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service.full_name, handlers),))
@@ -142,7 +144,7 @@ class FakeServer:
 
     @staticmethod
     def _module(message_type: Any) -> Any:
-        return admin_service_pb2 if message_type.file.name.endswith("admin_service.proto") else session_service_pb2
+        return next((file for file in FILES if file.DESCRIPTOR.name == message_type.file.name), session_service_pb2)
 
     async def _answer(self, method: str, request: Any, context: Any) -> Any:
         metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
