@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import re
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from typing import Any
 import grpc
 import psycopg
 import pytest
+from sqlalchemy import TextClause
 
 from sessiond.v1 import processing_service_pb2 as pb
 from sessiond.v1.error_reason_pb2 import ErrorReason
@@ -20,7 +22,7 @@ from sessiond_server.service.names import DEFAULT_PROJECT_ID, session_key
 from sessiond_server.service.processing import choose, ranges_of
 from sessiond_server.settings import Settings
 from sessiond_server.store.keys import KeyStore
-from sessiond_server.store.processing import Standing
+from sessiond_server.store.processing import _DISTRIBUTE, _LOOK, Standing
 
 from ..support.wire import Wire, error_of, openai
 
@@ -659,6 +661,15 @@ class TestSessionsThatGo:
         assert (ranges(leased), leased.attempt) == ([(1, 3)], 1)
         assert await counts(wire) == (0, 3, 0, 0)
 
+    async def test_made_anew_beside_its_predecessors_row(self, wire: Wire, query: Query) -> None:
+        await fill(wire)
+        await ack(wire, await lease_one(wire), 7)
+        await wire.delete("one")
+        await fill(wire, count=3)
+        leases = await lease(wire, max_sessions=9)
+        assert [(one.session_id, ranges(one)) for one in leases] == [("one", [(1, 3)])]
+        assert query("SELECT count(*) FROM processing") == [(1,)]
+
     async def test_expired(self, wire: Wire, query: Query) -> None:
         await fill(wire)
         held = await lease_one(wire, lease_s=1)
@@ -905,6 +916,22 @@ async def test_a_row_a_session_and_queue(wire: Wire, query: Query) -> None:
         ("b", 500, False, None),
     ]
     assert query("SELECT count(*) FROM processing_exceptions") == [(0,)]
+
+
+@pytest.mark.parametrize("statement", [_LOOK, _DISTRIBUTE], ids=["look", "distribute"])
+async def test_looking_for_news_passes_by_no_session_without(statement: TextClause, query: Query) -> None:
+    """Also where the planner's statistics are of a time when all sessions had news."""
+    query(
+        "INSERT INTO sessions (key, project_id, session_id, log, state, created_at, active_at, used_at)"
+        " SELECT gen_random_uuid(), %s, i::text, gen_random_uuid(), 1, now(), now(), now() FROM generate_series(1, 5000) AS i",
+        [DEFAULT_PROJECT_ID],
+    )
+    query("ANALYZE sessions")
+    query("UPDATE sessions SET has_news = false")
+    text = re.sub(r"(?<!:):(\w+)", r"%(\1)s", statement.text.replace("%", "%%"))
+    plan = query(f"EXPLAIN {text}", {"project_id": DEFAULT_PROJECT_ID, "queue": "q", "batch": 200})
+    assert any("sessions_news_idx on sessions" in row[0] for row in plan)
+    assert not any("Seq Scan on sessions" in row[0] for row in plan)
 
 
 def test_ranges() -> None:

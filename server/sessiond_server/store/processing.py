@@ -51,18 +51,21 @@ _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended('queues of ' || (:pr
 _FREE = "is_ready AND (lease_until IS NULL OR lease_until <= statement_timestamp())"
 _OF_ROW = "key = :key AND log = :log AND queue = :queue"
 
+# Sessions with the mark. How many there are changes faster than the planner's statistics, and differs between projects: by those it may
+# think it cheap to pass by all sessions until some turn up. The order, which only the index on the mark has at hand, leaves no such choice.
+_WITH_NEWS = f"has_news AND project_id BETWEEN :project_id AND :project_id AND {ALIVE} ORDER BY project_id"
+
 _LOOK = text(f"""
 SELECT
     EXISTS (SELECT FROM queues WHERE project_id = :project_id AND queue = :queue) AS is_known,
-    EXISTS (SELECT FROM sessions WHERE project_id = :project_id AND has_news AND {ALIVE}) AS has_news,
-    EXISTS (SELECT FROM processing WHERE project_id = :project_id AND queue = :queue AND {_FREE}) AS has_work""")
+    (SELECT true FROM sessions WHERE {_WITH_NEWS} LIMIT 1) AS has_news,
+    (SELECT true FROM processing WHERE project_id = :project_id AND queue = :queue AND {_FREE} ORDER BY ready_at LIMIT 1) AS has_work""")
 
 # A row waits since the session's last append. One that is ready is left alone: it waits longer. So is one that has all messages: its queue
 # was faster than the distribution.
 _DISTRIBUTE = text(f"""
 WITH news AS (
-    SELECT key, log, last_seq, active_at FROM sessions
-    WHERE project_id = :project_id AND has_news AND {ALIVE} LIMIT :batch FOR NO KEY UPDATE SKIP LOCKED
+    SELECT key, log, last_seq, active_at FROM sessions WHERE {_WITH_NEWS} LIMIT :batch FOR NO KEY UPDATE SKIP LOCKED
 ), cleared AS (
     UPDATE sessions s SET has_news = false FROM news WHERE s.key = news.key
 ), told AS (
@@ -92,7 +95,7 @@ SELECT key, log, done_seq FROM processing WHERE project_id = :project_id AND que
 ORDER BY ready_at LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED""")
 
 _CANDIDATES = text(f"""
-SELECT s.key, s.session_id, s.last_seq, ARRAY(
+SELECT s.key, s.log, s.session_id, s.last_seq, ARRAY(
     SELECT e.seq FROM processing_exceptions e
     WHERE e.key = s.key AND e.log = s.log AND e.queue = :queue AND e.status = {AGAIN} ORDER BY e.seq LIMIT :max_messages) AS again
 FROM sessions s JOIN unnest((:keys)::uuid[], (:logs)::uuid[]) AS picked (key, log) ON s.key = picked.key AND s.log = picked.log
@@ -312,11 +315,13 @@ class ProcessingStore:
                     break
                 # The rows are locked: what is read from now on knows of every append that they were made ready for.
                 parameters = which | _keys(picked) | {"max_messages": max_messages}
-                sessions = {row["key"]: row for row in await self._database.rows(_CANDIDATES, parameters, on=connection)}
+                alive = await self._database.rows(_CANDIDATES, parameters, on=connection)
+                # By the log too: a session of the same id that is gone may have a row beside.
+                sessions = {(row["key"], row["log"]): row for row in alive}
                 chosen: list[tuple[LeaseRef, str, Ranges]] = []
                 empty: list[DictRow] = []
                 for row in picked:
-                    if session := sessions.get(row["key"]):
+                    if session := sessions.get((row["key"], row["log"])):
                         ranges = choose(Standing(row["done_seq"], session["last_seq"], session["again"]))
                         if ranges:
                             chosen.append((LeaseRef(row["key"], row["log"], queue, uuid4()), session["session_id"], ranges))
@@ -324,7 +329,7 @@ class ProcessingStore:
                             empty.append(row)
                 if empty:
                     await self._database.rows(_REST, which | _keys(empty), on=connection)
-                if dead := [row for row in picked if row["key"] not in sessions]:
+                if dead := [row for row in picked if (row["key"], row["log"]) not in sessions]:
                     # Deleted or expired: it does not come back, and must not be in the way of others until it is purged.
                     await self._forget(connection, which | _keys(dead))
                 if chosen:
