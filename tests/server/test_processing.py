@@ -740,6 +740,23 @@ class TestRaces:
             assert await lease(wire) == []
             seen = ranges(leased)[-1][1]
 
+    async def test_an_acknowledgement_knows_of_what_was_distributed_before_its_lock(self, wire: Wire, database_url: str) -> None:
+        """A distributor has the row locked, finds it ready and leaves it as it is; the acknowledgement waits for it."""
+        await fill(wire)
+        leased = await lease_one(wire)
+        with psycopg.connect(database_url) as distributor:
+            distributor.execute("SELECT * FROM processing FOR UPDATE")
+            acknowledging = asyncio.create_task(ack(wire, leased))
+            with psycopg.connect(database_url, autocommit=True) as watcher:
+                async with asyncio.timeout(20):
+                    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+                    while watcher.execute(waiting).fetchone() != (1,):
+                        await asyncio.sleep(0.01)
+            await wire.store("one", "x")
+            distributor.execute("UPDATE sessions SET has_news = false")
+        await acknowledging
+        assert ranges(await lease_one(wire)) == [(11, 11)]
+
     async def test_an_append_with_a_lease_that_finds_nothing_is_not_lost(self, wire: Wire, query: Query) -> None:
         await fill(wire, count=1)
         await ack(wire, await lease_one(wire))
