@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable
+from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakSet
 
 import grpc
@@ -117,6 +117,11 @@ def is_cancelled() -> bool:
     """Whether the running task itself is asked to stop."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
+
+
+async def run(function: Callable[..., _Item], *args: Any) -> _Item:
+    """Call what waits for a disk: in a thread, so that the event loop does not."""
+    return await asyncio.to_thread(function, *args)
 
 
 async def each(source: Source[_Item]) -> AsyncIterator[_Item]:

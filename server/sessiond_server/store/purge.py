@@ -29,6 +29,11 @@ _DELETE_MESSAGES = """
 DELETE FROM messages WHERE key = %(key)s AND log = %(log)s AND seq IN (
     SELECT seq FROM messages WHERE key = %(key)s AND log = %(log)s ORDER BY seq LIMIT %(batch)s)"""
 
+# Before the messages, with the same choice of them.
+_DELETE_ASSET_REFS = """
+DELETE FROM asset_refs WHERE key = %(key)s AND log = %(log)s AND seq IN (
+    SELECT seq FROM messages WHERE key = %(key)s AND log = %(log)s ORDER BY seq LIMIT %(batch)s)"""
+
 _DELETE_REQUESTS = "DELETE FROM requests WHERE key = %(key)s AND log = %(log)s"
 _DELETE_LOG = "DELETE FROM dead_logs WHERE key = %(key)s AND log = %(log)s"
 
@@ -61,6 +66,7 @@ class PurgeStore:
             if found is None:
                 return None
             parameters = {"key": found[0], "log": found[1], "batch": Int8(batch)}
+            await connection.execute(_DELETE_ASSET_REFS, parameters)
             cursor = await connection.execute(_DELETE_MESSAGES, parameters)
             deleted = cursor.rowcount
             if deleted < batch:
