@@ -13,6 +13,7 @@
 
 from sessiond import errors
 from sessiond._admin_info import ApiKey, Project
+from sessiond._asset import Asset
 from sessiond._async._client import AsyncClient
 from sessiond._async._session import AsyncSession
 from sessiond._bookmark import Bookmark
@@ -28,6 +29,7 @@ from sessiond.errors import *  # noqa: F403
 
 __all__ = [
     "ApiKey",
+    "Asset",
     "AsyncClient",
     "AsyncSession",
     "Bookmark",

@@ -1,9 +1,11 @@
 """The requests, built from keyword arguments. No I/O in here."""
 
+import mimetypes
+import os
 import uuid
 from collections.abc import Iterable, Mapping, MutableSequence, Sequence
 from datetime import datetime, timedelta
-from typing import Any, TypedDict, TypeVar
+from typing import Any, TypedDict, TypeGuard, TypeVar
 
 from google.protobuf.message import Message as ProtoMessage
 
@@ -14,6 +16,7 @@ from sessiond._structs import fill_struct
 from sessiond._times import to_duration, to_timestamp
 from sessiond.errors import invalid_field
 from sessiond.v1 import processing_service_pb2, session_pb2
+from sessiond.v1.asset_service_pb2 import DownloadAssetRequest, GetAssetRequest, UploadAssetRequest
 from sessiond.v1.bookmark_service_pb2 import (
     CreateBookmarkRequest,
     DeleteBookmarkRequest,
@@ -595,6 +598,33 @@ def update_bookmark(
 def delete_bookmark(session_id: str, name: str, *, allow_missing: bool, request_id: str | None) -> DeleteBookmarkRequest:
     request = DeleteBookmarkRequest()
     return _filled(request, session_id=session_id, name=name, allow_missing=allow_missing, request_id=_request_id(request_id))
+
+
+def is_path(source: object) -> TypeGuard[str | os.PathLike[str]]:
+    """Whether the source of an upload names a file."""
+    return isinstance(source, str | os.PathLike)
+
+
+def upload_asset(source: object, *, media_type: str, asset_id: str | None, size: int | None) -> UploadAssetRequest:
+    """The first piece of an upload, without data. The source says what it says of itself."""
+    if not media_type and is_path(source):
+        guessed, encoding = mimetypes.guess_type(os.fspath(source))
+        # Of "a.tar.gz" it would say what is inside.
+        media_type = guessed if guessed and not encoding else ""
+    if size is None and isinstance(source, bytes | bytearray | memoryview):
+        size = memoryview(source).nbytes
+    return _filled(UploadAssetRequest(), media_type=media_type, asset_id=asset_id, size=size)
+
+
+def download_asset(asset_id: str, *, offset: int | None, length: int | None) -> DownloadAssetRequest:
+    if length == 0:
+        # To the server it stands for all.
+        raise invalid_field("length", "is 0; leave it out to read all")
+    return _filled(DownloadAssetRequest(), asset_id=asset_id, offset=offset, length=length)
+
+
+def get_asset(asset_id: str) -> GetAssetRequest:
+    return _filled(GetAssetRequest(), asset_id=asset_id)
 
 
 def _request_id(given: str | None) -> str:

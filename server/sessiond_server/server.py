@@ -40,6 +40,7 @@ from sessiond_server.service.processing import Processing
 from sessiond_server.service.purging import Purger
 from sessiond_server.service.session_imports import SessionImports
 from sessiond_server.service.sessions import Sessions
+from sessiond_server.service.sweeping import Sweeper
 from sessiond_server.service.tasks import Tasks
 from sessiond_server.service.tokenizing import tokenizer
 from sessiond_server.settings import Settings
@@ -51,6 +52,7 @@ from sessiond_server.store.database import Database, DatabaseUnavailable, PoolEx
 from sessiond_server.store.flattening import FlatteningStore
 from sessiond_server.store.history import HistoryStore
 from sessiond_server.store.keys import KeyStore
+from sessiond_server.store.objects import Objects
 from sessiond_server.store.processing import ProcessingStore
 from sessiond_server.store.purge import PurgeStore
 from sessiond_server.store.session_imports import SessionImportStore
@@ -94,6 +96,7 @@ class Running:
     server: grpc.aio.Server
     health: health.aio.HealthServicer
     database: Database
+    objects: Objects
 
 
 async def run(settings: Settings, database_url: str, *, on_ready: Callable[[int], None] | None = None) -> None:
@@ -124,9 +127,11 @@ async def serving(settings: Settings, database_url: str) -> AsyncIterator[Runnin
         prepared=settings.prepared_statements,
     )
     load = Load(settings.max_concurrent_rpcs)
+    asset_store, objects = AssetStore(database), Objects(settings.asset_location())
+    assets = Assets(asset_store, objects, _limits(settings))
     # Shared among the workers of one server only: two servers that meant to have it each would take turns, unnoticed.
     server = grpc.aio.server(options=[*OPTIONS, ("grpc.so_reuseport", int(settings.workers > 1))])
-    server.add_generic_rpc_handlers(tuple(_handlers(settings, database, load)))
+    server.add_generic_rpc_handlers(tuple(_handlers(settings, database, load, assets)))
     health_servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     if settings.reflection:
@@ -141,14 +146,16 @@ async def serving(settings: Settings, database_url: str) -> AsyncIterator[Runnin
         interval_s=settings.purge_interval_s,
         request_retention_s=settings.request_id_retention_s,
     )
-    running = Running(port, load, server, health_servicer, database)
-    background = [asyncio.create_task(purger.run()), asyncio.create_task(_watch_health(running))]
+    sweeper = Sweeper(asset_store, objects, interval_s=settings.purge_interval_s, grace_s=settings.asset_grace_s)
+    running = Running(port, load, server, health_servicer, database, objects)
+    background = [asyncio.create_task(purger.run()), asyncio.create_task(sweeper.run()), asyncio.create_task(_watch_health(running))]
     await server.start()
     try:
         yield running
     finally:
         await _cancel(background)
         await server.stop(grace=0)
+        await assets.close()
         await database.close()
 
 
@@ -176,13 +183,18 @@ async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
         _, pending = await asyncio.wait(pending, timeout=0.1)
 
 
-def _handlers(settings: Settings, database: Database, load: Load) -> list[grpc.GenericRpcHandler]:
-    limits = Limits(
+def _limits(settings: Settings) -> Limits:
+    return Limits(
         max_message_bytes=settings.max_message_bytes,
         max_batch_messages=settings.max_batch_messages,
         max_batch_bytes=settings.max_batch_bytes,
+        max_asset_bytes=settings.max_asset_bytes,
         default_idle_ttl_ms=int(settings.default_idle_ttl_s * 1000) or None,
     )
+
+
+def _handlers(settings: Settings, database: Database, load: Load, assets: Assets) -> list[grpc.GenericRpcHandler]:
+    limits = _limits(settings)
     sessions, keys, bookmarks = SessionStore(database), KeyStore(database), BookmarkStore(database)
     counts = tokenizer(settings.tokenizer)
     authenticator = Authenticator(keys, require_keys=settings.require_keys, cache_s=settings.key_cache_s)
@@ -206,7 +218,7 @@ def _handlers(settings: Settings, database: Database, load: Load) -> list[grpc.G
                 default_deadline_s=settings.default_deadline_s,
             )
         ),
-        AssetServicer(Assets(AssetStore(database))),
+        AssetServicer(assets, load),
         AdminServicer(Keys(keys)),
     )
     return [calls.handlers(service, servicer) for service, servicer in zip(SERVICES, servicers, strict=True)]

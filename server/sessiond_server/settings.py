@@ -7,6 +7,7 @@ import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, Self
+from urllib.parse import urlsplit
 
 import platformdirs
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -84,6 +85,14 @@ class Settings(BaseSettings):
         64 * 1024 * 1024, ge=0, description="Room for encoded pages of messages in each process, in bytes. 0 = off."
     )
 
+    asset_store: str | None = Field(
+        None,
+        description="Where assets lie: a directory (/PATH or file:///PATH), or s3://BUCKET/PREFIX with the usual AWS_* variables. "
+        "Default: assets in --data-dir.",
+    )
+    max_asset_bytes: int = Field(5 * 1024**3, ge=1024, le=50_000_000_000, description="Content of one asset, in bytes.")
+    asset_grace_s: float = Field(3600.0, ge=0, description="Seconds from its last upload for which an asset stays that nothing refers to.")
+
     default_idle_ttl_s: float = Field(0.0, ge=0, description="Expiry of sessions whose creator chose none. 0 = never.")
     purge_interval_s: float = Field(5.0, gt=0, description="Seconds between two rounds of the purger.")
     request_id_retention_s: float = Field(86_400.0, ge=60, description="Seconds for which a request_id is remembered.")
@@ -121,6 +130,21 @@ class Settings(BaseSettings):
             raise ValueError(f"names {url.drivername!r}, but sessiond runs on PostgreSQL: postgresql://...")
         return url.set(drivername="postgresql").render_as_string(hide_password=False)
 
+    @field_validator("asset_store")
+    @classmethod
+    def _check_asset_store(cls, value: str | None) -> str | None:
+        if not value:
+            return None
+        url = urlsplit(value)
+        match url.scheme:
+            case "s3" if url.netloc and "@" not in url.netloc and not url.query and not url.fragment:
+                return value
+            case "file" if url.netloc in ("", "localhost") and url.path.startswith("/"):
+                return value
+            case _ if Path(value).is_absolute():
+                return value
+        raise ValueError("is none of /PATH, file:///PATH and s3://BUCKET/PREFIX")
+
     @field_validator("listen")
     @classmethod
     def _check_listen(cls, value: str) -> str:
@@ -151,6 +175,10 @@ class Settings(BaseSettings):
         if self.database_url:
             shown["database_url"] = make_url(self.database_url).render_as_string(hide_password=True)
         return shown
+
+    def asset_location(self) -> str:
+        """Where assets lie, if it is chosen or not."""
+        return self.asset_store or str(self.data_dir / "assets")
 
     def environment(self) -> dict[str, str]:
         """The settings as environment variables, for a process of our own."""

@@ -16,9 +16,16 @@ from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
 from sessiond import AsyncClient, Client, _retry
-from sessiond.v1 import admin_service_pb2, bookmark_service_pb2, processing_service_pb2, session_service_pb2, task_service_pb2
+from sessiond.v1 import (
+    admin_service_pb2,
+    asset_service_pb2,
+    bookmark_service_pb2,
+    processing_service_pb2,
+    session_service_pb2,
+    task_service_pb2,
+)
 
-FILES = (session_service_pb2, task_service_pb2, bookmark_service_pb2, processing_service_pb2, admin_service_pb2)
+FILES = (session_service_pb2, task_service_pb2, bookmark_service_pb2, processing_service_pb2, asset_service_pb2, admin_service_pb2)
 
 
 @dataclass

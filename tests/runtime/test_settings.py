@@ -172,3 +172,20 @@ def test_a_process_of_ours_reads_the_same(tls: list[str], monkeypatch: pytest.Mo
 
 def test_every_setting_is_described() -> None:
     assert not [name for name, field in Settings.model_fields.items() if not (field.description or "").endswith(".")]
+
+
+@pytest.mark.parametrize("value", ["/srv/assets", "file:///srv/assets", "s3://bucket", "s3://bucket/a/prefix"])
+def test_places_of_assets(value: str) -> None:
+    assert load(["--asset-store", value]).asset_location() == value
+
+
+@pytest.mark.parametrize(
+    "value", ["assets", "s3://", "s3://key:secret@bucket", "s3://bucket?x=1", "http://bucket", "file://host/srv", "file:srv"]
+)
+def test_what_is_no_place_of_assets(value: str) -> None:
+    with pytest.raises(SettingsError, match=r"--asset-store \(SESSIOND_ASSET_STORE\): is none of"):
+        load(["--asset-store", value])
+
+
+def test_assets_lie_in_the_data_directory() -> None:
+    assert load(["--data-dir", "/srv/data"]).asset_location() == "/srv/data/assets"

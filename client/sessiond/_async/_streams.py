@@ -8,6 +8,7 @@ from sessiond._info import SessionCopy, SessionInfo
 from sessiond._message import Message
 from sessiond._retry import StreamRetry
 from sessiond._times import from_timestamp
+from sessiond.v1.asset_service_pb2 import DownloadAssetRequest
 from sessiond.v1.session_service_pb2 import GetMessagesRequest, ListCopiesRequest, ListSessionsRequest
 
 
@@ -85,3 +86,47 @@ async def copy_batches(
         if not page.next_page_token:
             return
         ask.page_token = page.next_page_token
+
+
+async def asset_pieces(
+    connection: AsyncConnection, request: DownloadAssetRequest, timeout: float | None
+) -> AsyncGenerator[list[bytes], None]:
+    """The content that a request asks for, without gap or repeat, over as many connections as it takes.
+
+    Args:
+        timeout: of the whole stream. Unit: seconds. None = none.
+    Raises: SessiondError.
+    """
+    ask = DownloadAssetRequest()
+    ask.CopyFrom(request)
+    left: int | None = None
+    retry = StreamRetry(timeout)
+    while True:
+        stubs = connection.stubs
+        call = stubs.assets.DownloadAsset(ask, timeout=retry.deadline.remaining(), metadata=connection.metadata)
+        stubs.watch(call)
+        try:
+            async for response in call:
+                retry.progress()
+                if left is None:
+                    left = response.asset.size - ask.offset
+                    if request.length:
+                        left = min(left, request.length)
+                if response.data:
+                    left -= len(response.data)
+                    ask.offset += len(response.data)
+                    if request.length:
+                        ask.length = left
+                    yield [response.data]
+            return
+        except FAULTS as fault:
+            error = connection.error_of(fault)
+            # All of it came, and only the end of the stream did not; a length of 0 would ask for the rest of the file.
+            if left == 0:
+                return
+            delay = retry.delay_after(error)
+            if delay is None:
+                raise error from fault
+        finally:
+            call.cancel()
+        await sleep(delay)

@@ -9,7 +9,7 @@ import asyncio
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakSet
 
 import grpc
@@ -122,6 +122,11 @@ def is_cancelled() -> bool:
     """Whether the running task itself is asked to stop."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
+
+
+async def run(function: Callable[..., _Item], *args: Any) -> _Item:
+    """Call what waits for a disk: in a thread, so that the event loop does not."""
+    return await asyncio.to_thread(function, *args)
 
 
 async def each(source: Source[_Item]) -> AsyncIterator[_Item]:

@@ -9,7 +9,8 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar, cast
+from threading import Event
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import grpc
 
@@ -85,11 +86,27 @@ class Stubs:
         timeout: float | None,
         metadata: Metadata,
     ) -> _Response:
-        """Send a stream of requests and wait for the answer."""
-        call = method.future(requests, timeout=timeout, metadata=metadata)
+        """Send a stream of requests and wait for the answer. Raises also what making the requests raises."""
+        raised: list[Exception] = []
+        begun = Event()
+
+        def watched() -> Iterator[_Request]:
+            try:
+                yield from requests
+            except Exception as error:
+                # gRPC would log it and hide it. The call ends here, since a stream that merely breaks off could pass for one that is
+                # complete.
+                raised.append(error)
+                begun.wait()
+                call.cancel()
+
+        call = method.future(watched(), timeout=timeout, metadata=metadata)
+        begun.set()
         try:
             return call.result()
         except grpc.FutureCancelledError:
+            if raised:
+                raise raised[0] from None
             # The future hides the status of a cancelled call; the call itself has it, and is an RpcError.
             raise cast("grpc.RpcError", call) from None
         finally:
@@ -100,6 +117,11 @@ class Stubs:
 def is_cancelled() -> bool:
     """Whether the running task itself is asked to stop: threads never are."""
     return False
+
+
+def run(function: Callable[..., _Item], *args: Any) -> _Item:
+    """Call what waits for a disk."""
+    return function(*args)
 
 
 def each(source: Source[_Item]) -> Iterator[_Item]:

@@ -1,10 +1,15 @@
 """AssetService on the wire."""
 
 from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 
 from sessiond.v1.asset_service_pb2 import Asset, DownloadAssetRequest, DownloadAssetResponse, GetAssetRequest, UploadAssetRequest
-from sessiond_server.service.assets import Assets
+from sessiond_server.rpc.calls import Load, read_on
+from sessiond_server.service.assets import Assets, Upload
+from sessiond_server.service.faults import Fault
 from sessiond_server.service.keys import Caller
+from sessiond_server.store.assets import AssetRow
+from sessiond_server.store.objects import ObjectStoreUnavailable
 
 # Method names are those of the protos.
 # ruff: noqa: N802
@@ -15,15 +20,40 @@ class AssetServicer:
 
     needs_admin = False
 
-    def __init__(self, assets: Assets) -> None:
+    def __init__(self, assets: Assets, load: Load) -> None:
         self._assets = assets
+        self._load = load
 
     async def UploadAsset(self, requests: AsyncIterator[UploadAssetRequest], caller: Caller) -> Asset:
-        raise NotImplementedError
+        # A stream without a piece is an empty asset, as one with an empty piece is.
+        first = await anext(requests, None) or UploadAssetRequest()
 
-    async def DownloadAsset(self, request: DownloadAssetRequest, caller: Caller) -> AsyncGenerator[DownloadAssetResponse, None]:
-        raise NotImplementedError
-        yield DownloadAssetResponse()
+        async def pieces() -> AsyncIterator[bytes]:
+            yield first.data
+            async for request in requests:
+                yield request.data
+
+        try:
+            row = await self._assets.upload(Upload(caller.project_id, first.media_type, first.asset_id, first.size), pieces())
+        except (Fault, ObjectStoreUnavailable):
+            await read_on(requests)
+            raise
+        return _asset(row)
+
+    async def DownloadAsset(self, request: DownloadAssetRequest, caller: Caller) -> AsyncGenerator[bytes, None]:
+        row, pieces = await self._assets.download(caller.project_id, request.asset_id, request.offset, request.length)
+        asset: Asset | None = _asset(row)
+        async with aclosing(pieces):
+            async for piece in pieces:
+                self._load.check_draining()
+                yield DownloadAssetResponse(data=piece, asset=asset).SerializeToString()
+                asset = None
 
     async def GetAsset(self, request: GetAssetRequest, caller: Caller) -> Asset:
-        raise NotImplementedError
+        return _asset(await self._assets.get(caller.project_id, request.asset_id))
+
+
+def _asset(row: AssetRow) -> Asset:
+    asset = Asset(asset_id=row.sha256.hex(), size=row.size, media_type=row.media_type)
+    asset.create_time.FromMicroseconds(row.created_us)
+    return asset

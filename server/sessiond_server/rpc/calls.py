@@ -9,7 +9,7 @@ import logging
 import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -22,10 +22,15 @@ from google.protobuf.message_factory import GetMessageClass
 from grpc.aio import ServicerContext
 
 from sessiond_server.rpc.errors import as_fault, status_of
+from sessiond_server.service.cancellation import check_cancelled
 from sessiond_server.service.faults import Fault
 from sessiond_server.service.keys import Authenticator, Caller
 
 SLOW_CALL_S = 1.0
+
+# How much of a client's stream that is refused is still listened to, and how long for each next piece.
+READ_ON_S = 0.5
+READ_ON_BYTES = 64 * 1024 * 1024
 
 log = structlog.get_logger("sessiond.calls")
 
@@ -229,6 +234,18 @@ class Calls:
         return caller
 
 
+async def read_on(requests: AsyncIterator[ProtoMessage]) -> None:
+    """Take what a client still sends, for a while, before it is refused.
+
+    Clients of some languages, Python's asyncio among them, lose an answer that comes while they write.
+    """
+    taken = 0
+    with suppress(TimeoutError, StopAsyncIteration):
+        while taken < READ_ON_BYTES:
+            async with asyncio.timeout(READ_ON_S):
+                taken += (await anext(requests)).ByteSize()
+
+
 def _decoder(method: MethodDescriptor) -> Callable[[bytes], ProtoMessage]:
     request_class = GetMessageClass(method.input_type)
 
@@ -242,5 +259,7 @@ def _decoder(method: MethodDescriptor) -> Callable[[bytes], ProtoMessage]:
 
 
 async def _decoded(requests: AsyncIterator[bytes], decode: Callable[[bytes], ProtoMessage]) -> AsyncIterator[ProtoMessage]:
+    check_cancelled()
     async for request in requests:
         yield decode(request)
+        check_cancelled()

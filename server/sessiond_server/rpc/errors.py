@@ -8,6 +8,7 @@ from google.rpc.status_pb2 import Status
 
 from sessiond_server.service.faults import Fault
 from sessiond_server.store.database import Contention, DatabaseUnavailable, PoolExhausted
+from sessiond_server.store.objects import ObjectStoreUnavailable
 
 DOMAIN = "sessiond.v1"
 DETAILS_KEY = "grpc-status-details-bin"
@@ -72,6 +73,12 @@ def as_fault(error: BaseException) -> Fault | None:
             return Fault("OVERLOADED", "every database connection of this server is busy; try again", retry_after_s=0.5)
         case Contention():
             return Fault("OVERLOADED", "others hold what this call needs; nothing happened, try again", retry_after_s=0.1)
+        case ObjectStoreUnavailable():
+            return Fault(
+                "ASSET_STORE_UNAVAILABLE",
+                "the store of the assets' content does not answer; nothing of an upload is kept, try again",
+                retry_after_s=1.0,
+            )
         case TimeoutError():
             return Fault(
                 "DEADLINE_EXCEEDED",

@@ -1,8 +1,7 @@
 """SessionService on the wire."""
 
-import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 
 from sessiond.v1.message_pb2 import Message
 from sessiond.v1.session_pb2 import Session
@@ -37,7 +36,7 @@ from sessiond.v1.session_service_pb2 import (
     UpdateSessionRequest,
 )
 from sessiond_server.rpc import convert
-from sessiond_server.rpc.calls import Load
+from sessiond_server.rpc.calls import Load, read_on
 from sessiond_server.service.appends import Appends, Target
 from sessiond_server.service.copies import Copies
 from sessiond_server.service.faults import Fault, invalid
@@ -47,10 +46,6 @@ from sessiond_server.service.session_imports import SessionImports
 from sessiond_server.service.sessions import ACTIVE, DESTROYED, Sessions
 from sessiond_server.service.tokenizing import ENCODING
 from sessiond_server.store.sessions import Listing
-
-# How much of an import that is refused is still listened to, and how long for each next piece.
-READ_ON_S = 0.5
-READ_ON_BYTES = 64 * 1024 * 1024
 
 # Method names are those of the protos.
 # ruff: noqa: N802
@@ -148,7 +143,7 @@ class SessionServicer:
         try:
             row = await self._imports.run(caller.project_id, convert.import_head(first), pieces())
         except Fault:
-            await _read_on(requests)
+            await read_on(requests)
             raise
         return convert.session_message(row)
 
@@ -174,7 +169,7 @@ class SessionServicer:
         try:
             stored = await self._appends.store_stream(target, pieces())
         except Fault:
-            await _read_on(requests)
+            await read_on(requests)
             raise
         return ImportMessagesResponse(
             first_seq=stored.first_seq, last_seq=stored.last_seq, create_time=convert.timestamp_of(stored.created_us)
@@ -203,18 +198,6 @@ class SessionServicer:
 
     async def GetMessage(self, request: GetMessageRequest, caller: Caller) -> bytes:
         return await self._history.message(caller.project_id, request.session_id, request.seq)
-
-
-async def _read_on(requests: AsyncIterator[ImportMessagesRequest] | AsyncIterator[ImportSessionRequest]) -> None:
-    """Take what a client still sends, for a while, before it is refused.
-
-    Clients of some languages, Python's asyncio among them, lose an answer that comes while they write.
-    """
-    taken = 0
-    with suppress(TimeoutError, StopAsyncIteration):
-        while taken < READ_ON_BYTES:
-            async with asyncio.timeout(READ_ON_S):
-                taken += (await anext(requests)).ByteSize()
 
 
 def _target(request: StoreMessagesRequest | ImportMessagesRequest, caller: Caller) -> Target:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from sessiond.v1.message_pb2 import Message
+from sessiond_server.service.assets import asset_not_found
 from sessiond_server.service.faults import Fault, invalid, request_id_reused, session_not_found
 from sessiond_server.service.intake import Intake, check_batch
 from sessiond_server.service.limits import Limits
@@ -13,6 +14,7 @@ from sessiond_server.service.names import check_request_id, check_session_id, se
 from sessiond_server.service.sessions import DESTROYED
 from sessiond_server.service.tokenizing import Tokenizer
 from sessiond_server.store.append import Append, Appended, AppendStore, DuplicateRequest
+from sessiond_server.store.assets import AssetMissing
 from sessiond_server.store.sessions import SessionStore
 from sessiond_server.store.spool import Spool
 
@@ -62,6 +64,8 @@ class Appends:
             done = await self._store.append(append, rows)
         except DuplicateRequest:
             done = None
+        except AssetMissing as e:
+            raise _asset_missing(intake, e) from None
         return done or await self._explain(target, append)
 
     async def store_stream(self, target: Target, pieces: AsyncIterator[Sequence[Message]]) -> Appended:
@@ -83,6 +87,8 @@ class Appends:
                 done = await self._store.append_bulk(append, spool)
             except DuplicateRequest:
                 done = None
+            except AssetMissing as e:
+                raise _asset_missing(intake, e) from None
         return done or await self._explain(target, append)
 
     def _append(self, target: Target, intake: Intake) -> Append:
@@ -100,6 +106,8 @@ class Appends:
             parent_floor=intake.parent_floor,
             request_id=target.request_id,
             content_hash=intake.content_hash,
+            asset_refs=intake.asset_refs,
+            assets=tuple(intake.asset_fields),
         )
 
     async def _check_open(self, target: Target) -> None:
@@ -157,6 +165,10 @@ class Appends:
             else {},
             retry_after_s=None if target.expected_last_seq is not None else 0.05,
         )
+
+
+def _asset_missing(intake: Intake, error: AssetMissing) -> Fault:
+    return asset_not_found(error.sha256.hex(), intake.asset_fields[error.sha256])
 
 
 def _destroyed(session_id: str) -> Fault:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from array import array
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -23,6 +24,7 @@ from sessiond.v1.message_pb2 import (
     Role,
 )
 from sessiond_server.service import structs
+from sessiond_server.service.assets import check_asset_id
 from sessiond_server.service.faults import Fault, invalid
 from sessiond_server.service.limits import MAX_PARTS, MAX_SUMMARY_CHARACTERS, Limits
 from sessiond_server.service.pages import SECONDS_1970_TO_2000, encoded_tokens
@@ -54,6 +56,10 @@ _FORMATS: dict[int, tuple[str, dict[str, Role.ValueType]]] = {
     FORMAT_GEMINI: ("gemini", _GEMINI),
 }
 
+ASSET_PREFIX = b"sessiond-asset:"
+# Exactly 64 digits; whatever else comes after the prefix is text like any other.
+_ASSET_REFERENCE = re.compile(ASSET_PREFIX + rb"([0-9a-f]{64})(?![0-9a-f])")
+
 
 class Intake:
     """Takes the messages of one append, in one piece or several, and keeps what the append must know of them all."""
@@ -72,6 +78,9 @@ class Intake:
         self.first_words_place: int | None = None
         # The least last_seq under which every parent_seq exists: a message may name any before it, in the batch or stored.
         self.parent_floor = 0
+        # (place in the append, from 0; sha256) of each asset that a message refers to, each once. And where each asset is named first.
+        self.asset_refs: list[tuple[int, bytes]] = []
+        self.asset_fields: dict[bytes, str] = {}
 
     @property
     def estimated_tokens(self) -> int:
@@ -176,6 +185,15 @@ class Intake:
             self.first_words = _summary(words) or None
             self.first_words_place = self.count + 1 if self.first_words else None
 
+    def _note_assets(self, named: Iterable[tuple[bytes, str]]) -> None:
+        """Keep which assets the message refers to, and by which field."""
+        own: set[bytes] = set()
+        for sha256, field in named:
+            if sha256 not in own:
+                own.add(sha256)
+                self.asset_refs.append((self.count, sha256))
+                self.asset_fields.setdefault(sha256, field)
+
     def _check_json(self, message: Message) -> tuple[int, list[str]]:
         """Check a provider's message and set its role. Answers its size, and the texts whose tokens count."""
         known = _FORMATS.get(message.format)
@@ -195,6 +213,8 @@ class Intake:
         except (KeyError, TypeError):
             # Not an object, or none of the usual roles.
             role = _role(value, name, roles, f"{self._path}.json")
+        if ASSET_PREFIX in encoded:
+            self._note_assets((bytes.fromhex(digits.decode()), f"{self._path}.json") for digits in _ASSET_REFERENCE.findall(encoded))
         given = message.role
         if given and given != role:
             raise invalid(
@@ -216,7 +236,10 @@ class Intake:
             raise invalid(f"{path}.role", "is required with parts", reason="UNKNOWN_ROLE")
         size = message.parts.ByteSize()
         self._check_size(size, f"{path}.parts")
-        _check_part_list(message.parts.parts, f"{path}.parts.parts", nested=False)
+        named: list[tuple[bytes, str]] = []
+        _check_part_list(message.parts.parts, f"{path}.parts.parts", named, nested=False)
+        if named:
+            self._note_assets(named)
         if message.role == ROLE_USER:
             self._note_words(" ".join(part.text for part in message.parts.parts if part.text))
         return size, texts_of_parts(message.parts.parts)
@@ -296,24 +319,29 @@ def _text(value: dict[str, Any], format_name: str) -> str:
     return ""
 
 
-def _check_part_list(parts: Sequence[Part], path: str, *, nested: bool) -> None:
+def _check_part_list(parts: Sequence[Part], path: str, assets: list[tuple[bytes, str]], *, nested: bool) -> None:
     if not parts and not nested:
         raise invalid(path, "is empty; a message has at least one part")
     if len(parts) > MAX_PARTS:
         raise invalid(path, f"has {len(parts)} parts; at most {MAX_PARTS} are allowed")
     for i, part in enumerate(parts):
-        _check_part(part, f"{path}[{i}]", nested=nested)
+        _check_part(part, f"{path}[{i}]", assets, nested=nested)
 
 
-def _check_part(part: Part, path: str, *, nested: bool) -> None:
+def _check_part(part: Part, path: str, assets: list[tuple[bytes, str]], *, nested: bool) -> None:
+    """assets takes those that the part names, and where."""
     kind = part.WhichOneof("kind")
     match kind:
         case None:
             raise invalid(path, "has no kind: set text, image, audio, file, tool_call, tool_result, reasoning or data")
         case "image" | "audio" | "file":
             blob: Blob = getattr(part, kind)
-            if blob.WhichOneof("source") is None:
-                raise invalid(f"{path}.{kind}", "has no source: set inline or uri")
+            source = blob.WhichOneof("source")
+            if source is None:
+                raise invalid(f"{path}.{kind}", "has no source: set inline, uri or asset_id")
+            if source == "asset_id":
+                field = f"{path}.{kind}.asset_id"
+                assets.append((check_asset_id(blob.asset_id, field), field))
         case "tool_call" | "tool_result" if nested:
             raise invalid(f"{path}.{kind}", "may not stand inside a tool_result")
         case "tool_call":
@@ -325,7 +353,7 @@ def _check_part(part: Part, path: str, *, nested: bool) -> None:
         case "tool_result":
             if not part.tool_result.call_id:
                 raise invalid(f"{path}.tool_result.call_id", "is required")
-            _check_part_list(part.tool_result.parts, f"{path}.tool_result.parts", nested=True)
+            _check_part_list(part.tool_result.parts, f"{path}.tool_result.parts", assets, nested=True)
         case "data":
             _parse(part.data.encode(), f"{path}.data")
         case _:

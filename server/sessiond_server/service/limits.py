@@ -6,6 +6,7 @@ MAX_SESSION_ID_CHARACTERS = 256
 MAX_REQUEST_ID_CHARACTERS = 128
 MAX_NAME_CHARACTERS = 256  # model, user, label
 MAX_TITLE_CHARACTERS = 512
+MAX_MEDIA_TYPE_CHARACTERS = 256
 MAX_JSON_BYTES = 64 * 1024  # config, metadata: of a session, of a message
 MAX_PARTS = 1000
 MAX_SUMMARY_CHARACTERS = 120
@@ -31,5 +32,7 @@ class Limits:
     """Messages of one StoreMessages. Default 1,000."""
     max_batch_bytes: int = 4 * 1024 * 1024
     """Content of one StoreMessages. Default 4 MiB."""
+    max_asset_bytes: int = 5 * 1024**3
+    """Content of one asset. Default 5 GiB."""
     default_idle_ttl_ms: int | None = None
     """Expiry of a session whose creator did not choose one. Default: never."""

@@ -6,6 +6,7 @@ from datetime import datetime
 from uuid import UUID
 
 from sessiond.v1.message_pb2 import Message
+from sessiond_server.service.assets import asset_not_found
 from sessiond_server.service.faults import Fault, invalid, request_id_reused, session_not_found
 from sessiond_server.service.intake import Intake
 from sessiond_server.service.limits import MAX_BOOKMARKS, MAX_TASK_MESSAGES, MAX_TASKS, Limits
@@ -22,6 +23,7 @@ from sessiond_server.service.names import (
 from sessiond_server.service.sessions import Settings, content_hash, new_session
 from sessiond_server.service.tokenizing import Tokenizer
 from sessiond_server.store.append import DuplicateRequest
+from sessiond_server.store.assets import AssetMissing
 from sessiond_server.store.session_imports import ImportedBookmark, ImportedTask, SessionImport, SessionImportStore
 from sessiond_server.store.sessions import NIL_LOG as NO_LOG
 from sessiond_server.store.sessions import Record, SessionRow, SessionStore
@@ -99,8 +101,8 @@ class SessionImports:
         session_id = head.session_id or str(uuid7())
         key = session_key(project_id, session_id)
         new = new_session(project_id, session_id, head.settings, self._limits)
-        if not head.request_id and await self._sessions.get(key, project_id):
-            # Before it is all sent. With a request_id, it may be a repetition.
+        # Before it is all sent; but a repetition is answered as the first time.
+        if await self._sessions.get(key, project_id) and not await self._is_recorded(project_id, head.request_id):
             raise _exists(session_id)
         intake = Intake(self._limits, self._tokenizer)
         with Spool() as spool:
@@ -128,6 +130,8 @@ class SessionImports:
                 estimated=intake.estimated_tokens,
                 first_words=intake.first_words,
                 first_words_place=intake.first_words_place,
+                asset_refs=intake.asset_refs,
+                assets=tuple(intake.asset_fields),
             )
             record = None
             if head.request_id:
@@ -138,9 +142,14 @@ class SessionImports:
             except DuplicateRequest:
                 assert record is not None  # noqa: S101 - only a record can be a duplicate
                 return await self._repeated(project_id, record)
+            except AssetMissing as e:
+                raise asset_not_found(e.sha256.hex(), intake.asset_fields[e.sha256]) from None
         if row is None:
             raise _exists(session_id)
         return row
+
+    async def _is_recorded(self, project_id: UUID, request_id: str) -> bool:
+        return bool(request_id and await self._sessions.recorded(creation_key(project_id, request_id), NO_LOG, request_id))
 
     async def _repeated(self, project_id: UUID, record: Record) -> SessionRow:
         """What the first request of this id made. Raises: Fault REQUEST_ID_REUSED, SESSION_NOT_FOUND."""

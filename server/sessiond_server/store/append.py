@@ -4,6 +4,7 @@ It bumps `last_seq` on the session's row, with every condition in that UPDATE's 
 The row's lock makes the order of commits the order of seqs, so a reader that has seen n never finds a smaller one later.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from uuid import UUID
@@ -13,6 +14,7 @@ from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 from psycopg.types.numeric import Int8
 
+from sessiond_server.store import assets
 from sessiond_server.store.database import Database
 from sessiond_server.store.expiry import ALIVE
 from sessiond_server.store.rows import Rows
@@ -65,7 +67,7 @@ stored AS (
         WITH ORDINALITY AS m (role, format, content_bytes, body, tokens, sum_bytes, sum_tokens, place)
 )"""
 
-_SELECT = "SELECT last_seq, active_at FROM bump"
+_SELECT = "SELECT last_seq, active_at, log FROM bump"
 
 _STATEMENTS = {
     (single, recorded): f"WITH {_BUMP}, {_RECORD + ',' if recorded else ''} {_ONE if single else _MANY} {_SELECT}"
@@ -97,6 +99,7 @@ class Append:
         expected_last_seq: the last_seq that the session must have, or None.
         parent_floor: the least last_seq under which every parent_seq of the batch exists.
         request_id, content_hash: what makes it safe to repeat; "" for none.
+        asset_refs: (place in the append, from 0; sha256) for each asset that a message refers to. assets: their sha256, each once.
     """
 
     key: UUID
@@ -112,6 +115,8 @@ class Append:
     parent_floor: int
     request_id: str
     content_hash: bytes
+    asset_refs: Sequence[tuple[int, bytes]] = ()
+    assets: Sequence[bytes] = ()
 
     def parameters(self) -> dict[str, object]:
         # Int8: psycopg otherwise picks the parameter's type by the value, and each mix of types is a statement of its own to prepare.
@@ -150,7 +155,7 @@ class AppendStore:
     async def append(self, append: Append, rows: Rows) -> Appended | None:
         """Store the rows, all or none. None: a condition did not hold, and nothing happened.
 
-        Raises: DuplicateRequest; those of Database.connection.
+        Raises: DuplicateRequest; AssetMissing; those of Database.connection.
         """
         parameters = append.parameters()
         if len(rows) == 1:
@@ -166,30 +171,43 @@ class AppendStore:
                 sum_tokens=list(accumulate(map(abs, rows.tokens))),
             )
         statement = _STATEMENTS[len(rows) == 1, bool(append.request_id)]
-        async with self._database.connection() as connection:
-            try:
-                cursor = await connection.execute(statement, parameters, prepare=self._database.prepare, binary=True)
-            except psycopg.errors.UniqueViolation as e:
-                raise DuplicateRequest from e
-            found = await cursor.fetchone()
+        if append.asset_refs:
+            async with self._database.transaction() as connection:
+                await assets.hold(connection, append.project_id, append.assets)
+                found = await self._run(connection, statement, parameters)
+                if found:
+                    await _refer(connection, append, log=found[2], last_seq=found[0])
+        else:
+            async with self._database.connection() as connection:
+                found = await self._run(connection, statement, parameters)
         return Appended(found[0] - append.count + 1, found[0], found[1]) if found else None
 
     async def append_bulk(self, append: Append, spool: Spool) -> Appended | None:
         """As append, for the rows of a spool, through COPY. The session's row is locked while they stream in."""
         async with self._database.transaction() as connection:
-            statement = _BUMPS[bool(append.request_id)]
-            try:
-                cursor = await connection.execute(statement, append.parameters(), prepare=self._database.prepare, binary=True)
-            except psycopg.errors.UniqueViolation as e:
-                raise DuplicateRequest from e
-            found = await cursor.fetchone()
+            if append.asset_refs:
+                await assets.hold(connection, append.project_id, append.assets)
+            found = await self._run(connection, _BUMPS[bool(append.request_id)], append.parameters())
             if found is None:
                 return None
             log, last_seq, created_us, total_bytes, total_tokens = found
             appended = Appended(last_seq - append.count + 1, last_seq, created_us)
             before = total_bytes - append.content_bytes, total_tokens - append.tokens
             await copy_rows(connection, spool, Start(append.key, log, appended.first_seq, created_us, *before))
+            if append.asset_refs:
+                await _refer(connection, append, log=log, last_seq=last_seq)
         return appended
+
+    async def _run(self, connection: AsyncConnection[TupleRow], statement: str, parameters: dict[str, object]) -> TupleRow | None:
+        try:
+            cursor = await connection.execute(statement, parameters, prepare=self._database.prepare, binary=True)
+        except psycopg.errors.UniqueViolation as e:
+            raise DuplicateRequest from e
+        return await cursor.fetchone()
+
+
+async def _refer(connection: AsyncConnection[TupleRow], append: Append, *, log: UUID, last_seq: int) -> None:
+    await assets.refer(connection, append.key, log, append.project_id, last_seq - append.count + 1, append.asset_refs)
 
 
 async def copy_rows(connection: AsyncConnection[TupleRow], spool: Spool, start: Start) -> None:

@@ -11,7 +11,7 @@ from psycopg.types.json import Jsonb
 from sqlalchemy import and_, func, literal, not_, select
 from sqlalchemy.dialects.postgresql import JSONB, insert
 
-from sessiond_server.store import tables
+from sessiond_server.store import assets, tables
 from sessiond_server.store.append import copy_rows
 from sessiond_server.store.burial import bury
 from sessiond_server.store.database import Database
@@ -64,6 +64,8 @@ class SessionImport:
     estimated: int
     first_words: str | None
     first_words_place: int | None
+    asset_refs: Sequence[tuple[int, bytes]]
+    assets: Sequence[bytes]
 
 
 class SessionImportStore:
@@ -75,13 +77,15 @@ class SessionImportStore:
     async def create(self, made: SessionImport, spool: Spool, record: Record | None) -> SessionRow | None:
         """The new session. None where there is one of its key already; then nothing happened.
 
-        Raises: DuplicateRequest.
+        Raises: DuplicateRequest, AssetMissing.
         """
         new = made.new
         try:
             async with self._database.transaction() as connection:
                 if record:
                     await insert_record(self._database, connection, record)
+                if made.asset_refs:
+                    await assets.hold(connection, new.project_id, made.assets)
                 # An expired session that the purger has not reached yet is gone for everybody else; it must be for us too.
                 await bury(self._database, connection, and_(T.key == new.key, not_(alive())))
                 row = await self._insert(connection, made)
@@ -89,6 +93,8 @@ class SessionImportStore:
                     raise _Exists
                 now = (await self._database.rows(select(_NOW.label("now")), on=connection))[0]["now"]
                 await copy_rows(connection, spool, Start(new.key, new.log, 1, microseconds(now), 0, 0))
+                if made.asset_refs:
+                    await assets.refer(connection, new.key, new.log, new.project_id, 1, made.asset_refs)
                 await self._insert_tasks(connection, made)
                 await self._insert_bookmarks(connection, made)
                 return row

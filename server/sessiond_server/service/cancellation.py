@@ -1,0 +1,15 @@
+"""Cancellations that somebody on the way has swallowed."""
+
+import asyncio
+
+
+def check_cancelled() -> None:
+    """Raise CancelledError where the running task was asked to stop.
+
+    asyncio.wait_for, on which the database driver waits, loses a cancellation that comes together with its result (Python 3.11). A call
+    whose client is gone would then wait for the next piece for ever, or take the end of a broken stream for that of a complete one: gRPC
+    makes no difference between the two, but cancels the call.
+    """
+    task = asyncio.current_task()
+    if task and task.cancelling():
+        raise asyncio.CancelledError
