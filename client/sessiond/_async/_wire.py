@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable
 from typing import TYPE_CHECKING, TypeVar
 from weakref import WeakSet
 
@@ -117,6 +117,11 @@ def is_cancelled() -> bool:
     """Whether the running task itself is asked to stop."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
+
+
+async def in_thread(function: Callable[[], _Item]) -> _Item:
+    """Work on files, which would hold up the loop."""
+    return await asyncio.to_thread(function)
 
 
 async def each(source: Source[_Item]) -> AsyncIterator[_Item]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import TYPE_CHECKING, TypeVar, cast
 
 import grpc
@@ -95,6 +95,11 @@ class Stubs:
 def is_cancelled() -> bool:
     """Whether the running task itself is asked to stop: threads never are."""
     return False
+
+
+def in_thread(function: Callable[[], _Item]) -> _Item:
+    """Work on files: there is no loop to be held up."""
+    return function()
 
 
 def each(source: Source[_Item]) -> Iterator[_Item]:
