@@ -38,6 +38,7 @@ from sessiond_server.service.keys import Authenticator, Keys
 from sessiond_server.service.limits import Limits
 from sessiond_server.service.processing import Processing
 from sessiond_server.service.purging import Purger
+from sessiond_server.service.session_imports import SessionImports
 from sessiond_server.service.sessions import Sessions
 from sessiond_server.service.tasks import Tasks
 from sessiond_server.service.tokenizing import tokenizer
@@ -52,6 +53,7 @@ from sessiond_server.store.history import HistoryStore
 from sessiond_server.store.keys import KeyStore
 from sessiond_server.store.processing import ProcessingStore
 from sessiond_server.store.purge import PurgeStore
+from sessiond_server.store.session_imports import SessionImportStore
 from sessiond_server.store.sessions import SessionStore
 from sessiond_server.store.tasks import TaskStore
 
@@ -181,19 +183,21 @@ def _handlers(settings: Settings, database: Database, load: Load) -> list[grpc.G
         max_batch_bytes=settings.max_batch_bytes,
         default_idle_ttl_ms=int(settings.default_idle_ttl_s * 1000) or None,
     )
-    sessions, keys = SessionStore(database), KeyStore(database)
+    sessions, keys, bookmarks = SessionStore(database), KeyStore(database), BookmarkStore(database)
+    counts = tokenizer(settings.tokenizer)
     authenticator = Authenticator(keys, require_keys=settings.require_keys, cache_s=settings.key_cache_s)
     calls = Calls(authenticator, load, default_deadline_s=settings.default_deadline_s)
     servicers: tuple[Servicer, ...] = (
         SessionServicer(
             Sessions(sessions, limits),
             Copies(CopyStore(database), sessions, settings.copy_max_messages),
-            Appends(AppendStore(database), sessions, limits, tokenizer(settings.tokenizer)),
-            History(HistoryStore(database), settings.page_cache_bytes),
+            SessionImports(SessionImportStore(database), sessions, limits, counts),
+            Appends(AppendStore(database), sessions, limits, counts),
+            History(HistoryStore(database), bookmarks, settings.page_cache_bytes),
             load,
         ),
         TaskServicer(Tasks(TaskStore(database))),
-        BookmarkServicer(Bookmarks(BookmarkStore(database))),
+        BookmarkServicer(Bookmarks(bookmarks)),
         ProcessingServicer(Processing(ProcessingStore(database))),
         AssetServicer(Assets(AssetStore(database))),
         AdminServicer(Keys(keys)),

@@ -10,12 +10,13 @@ import pytest
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message as ProtoMessage
+from google.protobuf.message_factory import GetMessageClass
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
 from sessiond import AsyncClient, Client, _retry
-from sessiond.v1 import admin_service_pb2, session_service_pb2
+from sessiond.v1 import admin_service_pb2, bookmark_service_pb2, session_service_pb2, task_service_pb2
 
 
 @dataclass
@@ -94,7 +95,7 @@ class FakeServer:
 
     async def start(self, port: int = 0) -> int:
         self._server = grpc.aio.server()
-        for file in (session_service_pb2, admin_service_pb2):
+        for file in (session_service_pb2, task_service_pb2, bookmark_service_pb2, admin_service_pb2):
             for service in file.DESCRIPTOR.services_by_name.values():
                 handlers = {method.name: self._handler(method) for method in service.methods}
                 self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service.full_name, handlers),))
@@ -108,7 +109,7 @@ class FakeServer:
             await self._server.stop(None)
 
     def _handler(self, method: Any) -> grpc.RpcMethodHandler:
-        request_type = getattr(self._module(method.input_type), method.input_type.name)
+        request_type = GetMessageClass(method.input_type)
         name = method.name
 
         async def unary(request: Any, context: Any) -> Any:
@@ -139,10 +140,6 @@ class FakeServer:
         if method.client_streaming:
             return grpc.stream_unary_rpc_method_handler(upload, request_type.FromString, lambda m: m.SerializeToString())
         return grpc.unary_unary_rpc_method_handler(unary, request_type.FromString, lambda m: m.SerializeToString())
-
-    @staticmethod
-    def _module(message_type: Any) -> Any:
-        return admin_service_pb2 if message_type.file.name.endswith("admin_service.proto") else session_service_pb2
 
     async def _answer(self, method: str, request: Any, context: Any) -> Any:
         metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}

@@ -19,16 +19,6 @@ from ..support.wire import Wire, error_of, openai
 Query = Callable[..., list[tuple[Any, ...]]]
 
 
-async def copy(wire: Wire, source: str, new: str = "", **fields: Any) -> ss.CopySessionResponse:
-    structs = {name: fields.pop(name) for name in ("config", "metadata") if name in fields}
-    request = ss.CopySessionRequest(session_id=source, new_session_id=new, **fields)
-    for name, value in structs.items():
-        getattr(request, name).SetInParent()
-        getattr(request, name).update(value)
-    response: ss.CopySessionResponse = await wire.sessions.CopySession(request)
-    return response
-
-
 def said(messages: list[Message]) -> list[str]:
     return [json.loads(message.json)["content"] for message in messages]
 
@@ -38,7 +28,7 @@ async def test_a_copy_is_the_same_up_to_its_settings(wire: Wire) -> None:
     await wire.store("one", openai("first"), openai("answer", "assistant"))
     await wire.store("one", Message(format=1, json='{"role": "user",  "content": "again"}', parent_seq=1))
     source = await wire.get("one")
-    answer = await copy(wire, "one", "two")
+    answer = await wire.copy("one", "two")
     assert (answer.old_session_id, answer.new_session_id) == ("one", "two")
     made = await wire.get("two")
     assert made == answer.session
@@ -69,7 +59,7 @@ async def test_a_copy_is_the_same_up_to_its_settings(wire: Wire) -> None:
 async def test_both_sides_go_on_for_themselves(wire: Wire) -> None:
     await wire.create("one")
     await wire.store("one", "a", "b")
-    await copy(wire, "one", "two")
+    await wire.copy("one", "two")
     await wire.store("one", "only in one")
     stored = await wire.store("two", "only in two", "and more")
     assert (stored.first_seq, stored.last_seq) == (3, 4)
@@ -81,7 +71,7 @@ async def test_both_sides_go_on_for_themselves(wire: Wire) -> None:
 
 async def test_a_new_id_is_made_where_none_is_given(wire: Wire) -> None:
     await wire.create("one")
-    made = await copy(wire, "one")
+    made = await wire.copy("one")
     assert len(made.new_session_id) == 36
     assert (await wire.get(made.new_session_id)).last_seq == 0
     assert await wire.read(made.new_session_id) == []
@@ -107,7 +97,7 @@ async def test_a_destroyed_session_can_be_copied(wire: Wire) -> None:
     await wire.create("one")
     await wire.store("one", "a")
     await wire.destroy("one")
-    await copy(wire, "one", "two")
+    await wire.copy("one", "two")
     await wire.store("two", "b")
     assert said(await wire.read("two")) == ["a", "b"]
 
@@ -117,9 +107,9 @@ async def test_a_cut_in_the_middle_counts_right(wire: Wire, through: int) -> Non
     """In the middle of a batch, at its end, in what a copy shares with another one, and behind that."""
     await wire.create("zero")
     await wire.store("zero", openai("you are", "system"), openai("hello"), openai("hi", "assistant"))
-    await copy(wire, "zero", "one")
+    await wire.copy("zero", "one")
     await wire.store("one", *(openai(f"message {'x' * i * 7}") for i in range(3)))
-    made = (await copy(wire, "one", "two", up_to_seq=through)).session
+    made = (await wire.copy("one", "two", up_to_seq=through)).session
     read = await wire.read("two")
     assert read == (await wire.read("one"))[:through]
     assert made.last_seq == made.message_count == made.origin.seq == through
@@ -133,10 +123,10 @@ async def test_a_cut_in_the_middle_counts_right(wire: Wire, through: int) -> Non
 async def test_a_cut_beyond_the_end_is_refused(wire: Wire) -> None:
     await wire.create("one")
     await wire.store("one", "a")
-    error = await error_of(copy(wire, "one", "two", up_to_seq=2))
+    error = await error_of(wire.copy("one", "two", up_to_seq=2))
     assert (error.code, error.reason) == (grpc.StatusCode.NOT_FOUND, "MESSAGE_NOT_FOUND")
     assert (error.metadata["seq"], error.metadata["last_seq"], list(error.fields)) == ("2", "1", ["up_to_seq"])
-    assert list((await error_of(copy(wire, "one", up_to_seq=-1))).fields) == ["up_to_seq"]
+    assert list((await error_of(wire.copy("one", up_to_seq=-1))).fields) == ["up_to_seq"]
     assert [s.session_id for s in await wire.list()] == ["one"]
 
 
@@ -160,7 +150,7 @@ async def test_errors_name_the_field(wire: Wire) -> None:
     request = ss.CopySessionRequest(session_id="one")
     request.metadata.update({"x": float("nan")})
     assert list((await error_of(wire.sessions.CopySession(request))).fields) == ["metadata.x"]
-    error = await error_of(copy(wire, "one", up_to_bookmark="none"))
+    error = await error_of(wire.copy("one", up_to_bookmark="none"))
     assert (error.reason, error.metadata["name"], list(error.fields)) == ("BOOKMARK_NOT_FOUND", "none", ["up_to_bookmark"])
     assert [s.session_id for s in await wire.list()] == ["one"]
 
@@ -169,7 +159,7 @@ async def test_an_id_that_is_taken_is_refused(wire: Wire) -> None:
     await wire.create("one")
     await wire.create("two", title="kept")
     for taken in ("one", "two"):
-        error = await error_of(copy(wire, "one", taken))
+        error = await error_of(wire.copy("one", taken))
         assert (error.code, error.reason) == (grpc.StatusCode.ALREADY_EXISTS, "SESSION_ALREADY_EXISTS")
         assert (error.metadata["session_id"], list(error.fields)) == (taken, ["new_session_id"])
     assert (await wire.get("two")).title == "kept"
@@ -179,17 +169,17 @@ async def test_an_expired_sessions_id_is_free(wire: Wire, query: Query) -> None:
     await wire.create("one")
     await wire.create("two", idle_ttl_s=60)
     query("UPDATE sessions SET used_at = now() - interval '1 hour' WHERE session_id = 'two'")
-    await copy(wire, "one", "two")
+    await wire.copy("one", "two")
     assert (await wire.get("two")).origin.session_id == "one"
 
 
 async def test_the_same_request_is_one_copy(wire: Wire) -> None:
     await wire.create("one")
     await wire.store("one", "a")
-    answers = await asyncio.gather(*(copy(wire, "one", request_id="r") for _ in range(8)))
+    answers = await asyncio.gather(*(wire.copy("one", request_id="r") for _ in range(8)))
     assert len({answer.new_session_id for answer in answers}) == 1
     assert len(await wire.list()) == 2
-    error = await error_of(copy(wire, "one", request_id="r", title="other"))
+    error = await error_of(wire.copy("one", request_id="r", title="other"))
     assert (error.reason, list(error.fields)) == ("REQUEST_ID_REUSED", ["request_id"])
 
 
@@ -197,8 +187,8 @@ async def test_lineage_is_told_both_ways(wire: Wire) -> None:
     await wire.create("one")
     await wire.store("one", "a", "b")
     for i in range(5):
-        await copy(wire, "one", f"copy-{i}", up_to_seq=i % 3)
-    await copy(wire, "copy-0", "grandchild")
+        await wire.copy("one", f"copy-{i}", up_to_seq=i % 3)
+    await wire.copy("copy-0", "grandchild")
     await wire.delete("copy-3")
 
     async def copies(session_id: str) -> list[tuple[str, int]]:
@@ -229,12 +219,12 @@ class TestLimit:
     async def test_what_is_larger_is_refused_and_nothing_is_written(self, wire: Wire, query: Query) -> None:
         await wire.create("one")
         await wire.store("one", "a", "b", "c", "d")
-        error = await error_of(copy(wire, "one", "two"))
+        error = await error_of(wire.copy("one", "two"))
         assert (error.code, error.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "SESSION_TOO_LARGE")
         del error.metadata["call_id"]
         assert error.metadata == {"session_id": "one", "message_count": "4", "max_messages": "3"}
         assert query("SELECT (SELECT count(*) FROM sessions), (SELECT count(*) FROM segments)") == [(1, 0)]
-        await copy(wire, "one", "two", up_to_seq=3)
+        await wire.copy("one", "two", up_to_seq=3)
         assert len(await wire.read("two")) == 3
 
 
@@ -251,7 +241,7 @@ class TestReading:
             await wire.store(f"c{i}", *(openai(text, ("user", "assistant")[j % 2]) for j, text in enumerate(new)))
             texts += new
             if i < 12:
-                await copy(wire, f"c{i}", f"c{i + 1}")
+                await wire.copy(f"c{i}", f"c{i + 1}")
         return texts
 
     async def test_in_every_way(self, wire: Wire, chain: list[str], query: Query) -> None:
@@ -282,7 +272,7 @@ class TestReading:
         await wire.create("c0")
         for i in range(4):
             await wire.store(f"c{i}", "y" * 900_000, "small", "z" * 300_000)
-            await copy(wire, f"c{i}", f"c{i + 1}")
+            await wire.copy(f"c{i}", f"c{i + 1}")
         read = await wire.read("c4")
         assert [len(text) for text in said(read)] == [900_000, 5, 300_000] * 4
         assert await wire.read("c4", order=ss.MESSAGE_ORDER_DESC) == read[::-1]
@@ -293,7 +283,7 @@ class TestReading:
         for i in range(30):
             texts.append(f"text {i}")
             await wire.store(f"c{i}", texts[-1])
-            await copy(wire, f"c{i}", f"c{i + 1}")
+            await wire.copy(f"c{i}", f"c{i + 1}")
         before = await wire.read("c30")
         assert said(before) == texts
         await purger.round()
@@ -318,7 +308,7 @@ class TestReading:
         await wire.create("c0")
         for i in range(20):
             await wire.store(f"c{i}", *(f"{i}.{j}." + "x" * 20_000 for j in range(20)))
-            await copy(wire, f"c{i}", f"c{i + 1}")
+            await wire.copy(f"c{i}", f"c{i + 1}")
         expected = await wire.read("c20")
         readers = [
             aiter(wire.sessions.GetMessages(ss.GetMessagesRequest(session_id="c20"))),
@@ -336,7 +326,7 @@ class TestReading:
         for i in range(6):
             await wire.store(f"c{i // 3}", *("x" * 100_000 for _ in range(40)))
             if i == 2:
-                await copy(wire, "c0", "c1")
+                await wire.copy("c0", "c1")
         reader = aiter(wire.sessions.GetMessages(ss.GetMessagesRequest(session_id="c1")))
         await anext(reader)
         await wire.delete("c0")
@@ -349,8 +339,8 @@ class TestPurging:
     async def test_what_a_copy_reads_stays_and_the_rest_goes(self, wire: Wire, purger: Purger, query: Query) -> None:
         await wire.create("one")
         await wire.store("one", *(f"{i}" for i in range(10)))
-        await copy(wire, "one", "two", up_to_seq=4)
-        await copy(wire, "one", "three", up_to_seq=7)
+        await wire.copy("one", "two", up_to_seq=4)
+        await wire.copy("one", "three", up_to_seq=7)
         await wire.delete("one")
         await purger.round()
         assert query("SELECT count(*), max(seq) FROM messages") == [(7, 7)]
@@ -369,7 +359,7 @@ class TestPurging:
     async def test_a_live_sources_log_is_left_alone(self, wire: Wire, purger: Purger, query: Query) -> None:
         await wire.create("one")
         await wire.store("one", "a", "b")
-        await copy(wire, "one", "two", up_to_seq=1)
+        await wire.copy("one", "two", up_to_seq=1)
         await wire.delete("two")
         await purger.round()
         assert said(await wire.read("one")) == ["a", "b"]
@@ -378,7 +368,7 @@ class TestPurging:
     async def test_expired_copies_give_back_too(self, wire: Wire, purger: Purger, query: Query) -> None:
         await wire.create("one", idle_ttl_s=60)
         await wire.store("one", "a", "b")
-        await copy(wire, "one", "two")
+        await wire.copy("one", "two")
         query("UPDATE sessions SET used_at = now() - interval '1 hour', expiry_check_at = now() - interval '1 minute'")
         await purger.round()
         for table in ("messages", "segments", "dead_logs", "sessions"):
@@ -398,7 +388,7 @@ async def test_copies_under_fire_are_prefixes(wire: Wire) -> None:
     async def copy_on(copier: int) -> list[str]:
         made = []
         while not done.is_set():
-            made.append((await copy(wire, "one")).new_session_id)
+            made.append((await wire.copy("one")).new_session_id)
         return made
 
     copiers = [asyncio.create_task(copy_on(i)) for i in range(16)]

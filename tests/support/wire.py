@@ -16,6 +16,8 @@ from sessiond.v1.message_pb2 import FORMAT_OPENAI, Message
 from sessiond.v1.processing_service_pb2_grpc import ProcessingServiceStub
 from sessiond.v1.session_pb2 import Session
 from sessiond.v1.session_service_pb2 import (
+    CopySessionRequest,
+    CopySessionResponse,
     CreateSessionRequest,
     DeleteSessionRequest,
     DestroySessionRequest,
@@ -147,6 +149,13 @@ class Wire:
 
     async def read(self, session_id: str, **fields: Any) -> list[Message]:
         return [message for batch in await self.batches(session_id, **fields) for message in batch.messages]
+
+    async def texts(self, session_id: str, **fields: Any) -> list[str]:
+        """What OpenAI messages say."""
+        return [json.loads(message.json)["content"] for message in await self.read(session_id, **fields)]
+
+    async def copy(self, source: str, new: str = "", **fields: Any) -> CopySessionResponse:
+        return await self.sessions.CopySession(CopySessionRequest(session_id=source, new_session_id=new, **fields))
 
     async def message(self, session_id: str, seq: int) -> Message:
         return await self.sessions.GetMessage(GetMessageRequest(session_id=session_id, seq=seq))

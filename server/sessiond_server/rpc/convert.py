@@ -7,6 +7,7 @@ from uuid import UUID
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from sessiond.v1.bookmark_pb2 import Bookmark
 from sessiond.v1.session_pb2 import Session, SessionState
 from sessiond.v1.session_service_pb2 import (
     SESSION_ORDER_ACTIVE_DESC,
@@ -16,17 +17,22 @@ from sessiond.v1.session_service_pb2 import (
     SESSION_ORDER_UNSPECIFIED,
     CopySessionRequest,
     DeleteSessionsRequest,
+    ImportSessionRequest,
     ListSessionsRequest,
     SessionCopy,
     SessionOrder,
     UpdateSessionRequest,
 )
+from sessiond.v1.task_pb2 import Task, TaskStatus
 from sessiond_server.service.copies import Copying
 from sessiond_server.service.faults import invalid
 from sessiond_server.service.pages import SECONDS_1970_TO_2000
-from sessiond_server.service.sessions import NEVER, Settings, etag_of, expires_at_ms
+from sessiond_server.service.session_imports import ImportHead
+from sessiond_server.service.sessions import ACTIVE, NEVER, Settings, etag_of, expires_at_ms
 from sessiond_server.service.structs import to_dict, to_struct
+from sessiond_server.service.tasks import PENDING
 from sessiond_server.store.copies import CopyRow
+from sessiond_server.store.session_imports import ImportedBookmark, ImportedTask
 from sessiond_server.store.sessions import Filter, SessionRow
 
 _ORDERS: dict[int, str] = {
@@ -162,6 +168,47 @@ def copying(request: CopySessionRequest) -> Copying:
     )
 
 
+def import_head(request: ImportSessionRequest) -> ImportHead:
+    """The first piece of an import, without its messages. Raises: Fault INVALID_FIELD."""
+    session = request.session
+    return ImportHead(
+        session_id=session.session_id,
+        settings=settings(session),
+        state=state_number(session.state, "session.state") or ACTIVE,
+        created_at=_optional_time(session, "create_time", "session"),
+        active_at=_optional_time(session, "active_time", "session"),
+        tasks=[
+            ImportedTask(
+                task.task_id,
+                task_status(task.status, f"tasks[{i}].status") or PENDING,
+                to_dict(task.data, f"tasks[{i}].data"),
+                sorted(set(task.message_seqs)),
+                _optional_time(task, "create_time", f"tasks[{i}]"),
+                _optional_time(task, "update_time", f"tasks[{i}]"),
+            )
+            for i, task in enumerate(request.tasks)
+        ],
+        bookmarks=[
+            ImportedBookmark(
+                bookmark.name,
+                bookmark.seq if bookmark.HasField("seq") else None,
+                bookmark.description,
+                _optional_time(bookmark, "create_time", f"bookmarks[{i}]"),
+                _optional_time(bookmark, "update_time", f"bookmarks[{i}]"),
+            )
+            for i, bookmark in enumerate(request.bookmarks)
+        ],
+        request_id=request.request_id,
+    )
+
+
+def task_status(status: TaskStatus.ValueType, field: str) -> int:
+    """Raises: Fault INVALID_FIELD."""
+    if status not in TaskStatus.values():
+        raise invalid(field, f"is {status}, which is no TaskStatus")
+    return int(status)
+
+
 def copy_message(row: CopyRow) -> SessionCopy:
     """A copy as callers see it."""
     message = SessionCopy(session_id=row.session_id, seq=row.seq)
@@ -175,9 +222,9 @@ def order_name(order: SessionOrder.ValueType) -> str:
     return _ORDERS[order]
 
 
-def state_number(state: SessionState.ValueType) -> int:
+def state_number(state: SessionState.ValueType, field: str = "state") -> int:
     if state not in SessionState.values():
-        raise invalid("state", f"is {state}, which is no SessionState")
+        raise invalid(field, f"is {state}, which is no SessionState")
     return int(state)
 
 
@@ -187,6 +234,10 @@ def time_of(timestamp: Timestamp, field: str) -> datetime:
         return timestamp.ToDatetime(tzinfo=UTC)
     except (ValueError, OverflowError):
         raise invalid(field, "is not a time between the years 1 and 9999") from None
+
+
+def _optional_time(message: Session | Task | Bookmark, name: str, path: str) -> datetime | None:
+    return time_of(getattr(message, name), f"{path}.{name}") if message.HasField(name) else None  # type: ignore[arg-type]
 
 
 def timestamp_of(created_us: int) -> Timestamp:

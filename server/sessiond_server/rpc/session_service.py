@@ -43,6 +43,7 @@ from sessiond_server.service.copies import Copies
 from sessiond_server.service.faults import Fault, invalid
 from sessiond_server.service.history import History, Reading
 from sessiond_server.service.keys import Caller
+from sessiond_server.service.session_imports import SessionImports
 from sessiond_server.service.sessions import ACTIVE, DESTROYED, Sessions
 from sessiond_server.service.tokenizing import ENCODING
 from sessiond_server.store.sessions import Listing
@@ -60,9 +61,10 @@ class SessionServicer:
 
     needs_admin = False
 
-    def __init__(self, sessions: Sessions, copies: Copies, appends: Appends, history: History, load: Load) -> None:
+    def __init__(self, sessions: Sessions, copies: Copies, imports: SessionImports, appends: Appends, history: History, load: Load) -> None:
         self._sessions = sessions
         self._copies = copies
+        self._imports = imports
         self._appends = appends
         self._history = history
         self._load = load
@@ -134,7 +136,21 @@ class SessionServicer:
         )
 
     async def ImportSession(self, requests: AsyncIterator[ImportSessionRequest], caller: Caller) -> Session:
-        raise NotImplementedError
+        first = await anext(requests, None)
+        if first is None:
+            raise invalid("session", "is required: the stream ended without a piece")
+
+        async def pieces() -> AsyncIterator[Sequence[Message]]:
+            yield first.messages
+            async for request in requests:
+                yield request.messages
+
+        try:
+            row = await self._imports.run(caller.project_id, convert.import_head(first), pieces())
+        except Fault:
+            await _read_on(requests)
+            raise
+        return convert.session_message(row)
 
     async def StoreMessages(self, request: StoreMessagesRequest, caller: Caller) -> StoreMessagesResponse:
         stored = await self._appends.store(_target(request, caller), request.messages)
@@ -178,6 +194,7 @@ class SessionServicer:
             roles=tuple(request.roles),
             basic=request.view == MESSAGE_VIEW_BASIC,
             resume_token=request.resume_token,
+            after_bookmark=request.after_bookmark if request.WhichOneof("start") == "after_bookmark" else None,
         )
         async with aclosing(self._history.stream(caller.project_id, reading)) as batches:
             async for batch in batches:
@@ -188,7 +205,7 @@ class SessionServicer:
         return await self._history.message(caller.project_id, request.session_id, request.seq)
 
 
-async def _read_on(requests: AsyncIterator[ImportMessagesRequest]) -> None:
+async def _read_on(requests: AsyncIterator[ImportMessagesRequest] | AsyncIterator[ImportSessionRequest]) -> None:
     """Take what a client still sends, for a while, before it is refused.
 
     Clients of some languages, Python's asyncio among them, lose an answer that comes while they write.

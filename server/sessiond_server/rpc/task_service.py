@@ -14,6 +14,7 @@ from sessiond.v1.task_service_pb2 import (
     ReorderTasksResponse,
     UpdateTaskRequest,
 )
+from sessiond_server.rpc.convert import task_status
 from sessiond_server.service.faults import invalid
 from sessiond_server.service.keys import Caller
 from sessiond_server.service.structs import to_dict, to_struct
@@ -45,7 +46,7 @@ class TaskServicer:
         return _message(await self._tasks.get(caller.project_id, request.session_id, request.task_id))
 
     async def ListTasks(self, request: ListTasksRequest, caller: Caller) -> ListTasksResponse:
-        status = _known(request.status, "status")
+        status = task_status(request.status, "status")
         page = await self._tasks.list(caller.project_id, request.session_id, status, request.page_size, request.page_token)
         return ListTasksResponse(tasks=[_message(row) for row in page.tasks], next_page_token=page.next_page_token)
 
@@ -110,15 +111,9 @@ def _values(task: Task, paths: tuple[str, ...]) -> dict[str, Any]:
     """What the named fields say; what is unset is empty, the status pending. Raises: Fault INVALID_FIELD."""
     values: dict[str, Any] = {}
     if "status" in paths:
-        values["status"] = _known(task.status, "task.status") or PENDING
+        values["status"] = task_status(task.status, "task.status") or PENDING
     if "data" in paths:
         values["data"] = to_dict(task.data, "task.data")
     if "message_seqs" in paths:
         values["message_seqs"] = list(task.message_seqs)
     return values
-
-
-def _known(status: TaskStatus.ValueType, field: str) -> int:
-    if status not in TaskStatus.values():
-        raise invalid(field, f"is {status}, which is no TaskStatus")
-    return int(status)

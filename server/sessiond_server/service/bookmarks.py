@@ -7,8 +7,8 @@ from uuid import UUID
 from sessiond_server.service import tokens
 from sessiond_server.service.changes import changing, limit_exceeded, message_not_found, page_size_of
 from sessiond_server.service.faults import Fault, invalid, session_not_found
-from sessiond_server.service.limits import MAX_BOOKMARKS, MAX_DESCRIPTION_CHARACTERS
-from sessiond_server.service.names import check_bookmark_name, check_session_id, session_key
+from sessiond_server.service.limits import MAX_BOOKMARKS
+from sessiond_server.service.names import check_bookmark_name, check_description, check_session_id, session_key
 from sessiond_server.store.bookmarks import BookmarkRow, BookmarkStore
 from sessiond_server.store.changes import Change, Repeated
 
@@ -131,10 +131,7 @@ class Bookmarks:
 def _check(seq: int | None, description: str) -> None:
     if seq is not None and seq < 0:
         raise invalid("bookmark.seq", "is negative; 0 stands for the place before the first message")
-    if len(description) > MAX_DESCRIPTION_CHARACTERS:
-        raise invalid("bookmark.description", f"has {len(description)} characters; at most {MAX_DESCRIPTION_CHARACTERS} are allowed")
-    if "\0" in description:
-        raise invalid("bookmark.description", "holds a NUL character, which PostgreSQL cannot keep")
+    check_description(description, "bookmark.description")
 
 
 def _place(change: Change, session_id: str, seq: int | None) -> int:

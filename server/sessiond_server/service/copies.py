@@ -10,12 +10,19 @@ from sessiond_server.service import tokens
 from sessiond_server.service.faults import Fault, invalid, request_id_reused, session_not_found
 from sessiond_server.service.limits import (
     DEFAULT_PAGE_SIZE,
-    MAX_BOOKMARK_CHARACTERS,
     MAX_NAME_CHARACTERS,
     MAX_PAGE_SIZE,
     MAX_TITLE_CHARACTERS,
 )
-from sessiond_server.service.names import check_request_id, check_session_id, check_text, creation_key, session_key, uuid7
+from sessiond_server.service.names import (
+    check_bookmark_name,
+    check_request_id,
+    check_session_id,
+    check_text,
+    creation_key,
+    session_key,
+    uuid7,
+)
 from sessiond_server.service.sessions import ATTEMPTS, NEVER, always_changing, checked_ttl, content_hash
 from sessiond_server.store.append import DuplicateRequest
 from sessiond_server.store.copies import Copy, CopyRow, CopyStore, CopyTooLarge, NoSource, NoSuchBookmark, NoSuchSeq
@@ -60,9 +67,7 @@ class Copying:
         if isinstance(self.up_to, int) and self.up_to < 0:
             raise invalid("up_to_seq", "is negative; 0 stands for no message")
         if isinstance(self.up_to, str):
-            if not self.up_to:
-                raise invalid("up_to_bookmark", "is empty; leave it out to copy everything")
-            check_text("up_to_bookmark", self.up_to, MAX_BOOKMARK_CHARACTERS)
+            check_bookmark_name(self.up_to, "up_to_bookmark")
         if self.idle_ttl_ms != NEVER:
             checked_ttl(self.idle_ttl_ms, "idle_ttl")
 

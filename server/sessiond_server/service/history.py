@@ -2,13 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 from sessiond.v1.message_pb2 import Role
 from sessiond_server.service import tokens
 from sessiond_server.service.faults import Fault, invalid, session_not_found
-from sessiond_server.service.names import check_session_id, session_key
+from sessiond_server.service.names import check_bookmark_name, check_session_id, session_key
 from sessiond_server.service.pages import (
     EncodedPage,
     PageCache,
@@ -18,6 +18,7 @@ from sessiond_server.service.pages import (
     encode_page,
     response_tail,
 )
+from sessiond_server.store.bookmarks import BookmarkStore
 from sessiond_server.store.history import HistoryStore, LogHead, PageQuery
 from sessiond_server.store.segments import Segment, cut
 
@@ -46,6 +47,7 @@ class Reading:
     roles: tuple[int, ...] = ()
     basic: bool = False
     resume_token: str = ""
+    after_bookmark: str | None = None
 
     def question(self, log: UUID) -> str:
         return tokens.fingerprint(log, self.through_seq, self.limit, self.descending, self.roles, self.basic)
@@ -54,8 +56,9 @@ class Reading:
 class History:
     """Reads of messages, for one process: it owns the page cache."""
 
-    def __init__(self, store: HistoryStore, page_cache_bytes: int) -> None:
+    def __init__(self, store: HistoryStore, bookmarks: BookmarkStore, page_cache_bytes: int) -> None:
         self._store = store
+        self._bookmarks = bookmarks
         self._cache = PageCache(page_cache_bytes)
 
     async def stream(self, project_id: UUID, reading: Reading) -> AsyncGenerator[bytes, None]:
@@ -66,6 +69,8 @@ class History:
         _check(reading)
         key = session_key(project_id, reading.session_id)
         head = await self._head(key, project_id, reading.session_id)
+        if reading.after_bookmark is not None:
+            reading = replace(reading, after_seq=await self._place_of(key, project_id, reading))
         question = reading.question(head.log)
         window = _Window(reading, head, question)
         # A session that is larger than the cache would push everything out, its own first pages before anybody reads them again.
@@ -124,6 +129,20 @@ class History:
             f"session {session_id!r} has no message {seq}; it is at seq {head.last_seq}",
             metadata={"session_id": session_id, "seq": seq, "last_seq": head.last_seq},
         )
+
+    async def _place_of(self, key: UUID, project_id: UUID, reading: Reading) -> int:
+        name = reading.after_bookmark
+        assert name is not None  # noqa: S101 - asked for only where there is one
+        check_bookmark_name(name, "after_bookmark")
+        seq = await self._bookmarks.seq_of(key, project_id, name)
+        if seq is None:
+            raise Fault(
+                "BOOKMARK_NOT_FOUND",
+                f"after_bookmark: session {reading.session_id!r} has no bookmark {name!r}",
+                metadata={"session_id": reading.session_id, "name": name},
+                fields={"after_bookmark": "names no bookmark of the session"},
+            )
+        return seq
 
     async def _head(self, key: UUID, project_id: UUID, session_id: str) -> LogHead:
         head = await self._store.head(key, project_id)

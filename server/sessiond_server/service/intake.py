@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from array import array
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -24,9 +25,11 @@ from sessiond.v1.message_pb2 import (
 from sessiond_server.service import structs
 from sessiond_server.service.faults import Fault, invalid
 from sessiond_server.service.limits import MAX_PARTS, MAX_SUMMARY_CHARACTERS, Limits
-from sessiond_server.service.pages import encoded_tokens
+from sessiond_server.service.pages import SECONDS_1970_TO_2000, encoded_tokens
 from sessiond_server.service.tokenizing import Tokenizer, texts_of_json, texts_of_parts
-from sessiond_server.store.rows import Rows
+from sessiond_server.store.rows import NO_TIME, Rows
+
+MAX_TIME_S = 253_402_300_799  # the last second of the year 9999
 
 _OPENAI = {
     "system": ROLE_SYSTEM,
@@ -80,8 +83,11 @@ class Intake:
         """Of every message taken so far: the same messages give the same one."""
         return self._hash.digest()
 
-    def take(self, messages: Sequence[Message]) -> Rows:
+    def take(self, messages: Sequence[Message], *, keep_times: bool = False) -> Rows:
         """Check and encode. The messages are changed on the way.
+
+        Args:
+            keep_times: of a session that is imported, where seq must be the message's place, and create_time is kept.
 
         Raises: Fault INVALID_FIELD, INVALID_JSON, UNKNOWN_ROLE, MESSAGE_TOO_LARGE; with the path of the field.
         """
@@ -100,6 +106,8 @@ class Intake:
                 structs.to_dict(message.metadata, f"{self._path}.metadata")
             if message.parent_seq:
                 self._check_parent(message)
+            if keep_times:
+                rows.times.append(self._check_time(message))
             if message.seq:
                 message.seq = 0
             if message.token_count:
@@ -126,12 +134,25 @@ class Intake:
         self.content_bytes += sum(rows.sizes)
         self.largest_bytes = max(self.largest_bytes, *rows.sizes, 0)
         self._hash.update(b"".join(hashed))
+        if rows.times:
+            self._hash.update(array("q", rows.times).tobytes())
         return rows
 
     @property
     def _path(self) -> str:
         """Where the message is in the caller's request; places count through all pieces of an import."""
         return f"messages[{self.count}]"
+
+    def _check_time(self, message: Message) -> int:
+        """Check what an imported message says of its place. Answers its time as Rows.times has it."""
+        if message.seq not in (0, self.count + 1):
+            raise invalid(f"{self._path}.seq", f"is {message.seq}, but the message is number {self.count + 1} of the session")
+        if not message.HasField("create_time"):
+            return NO_TIME
+        time = message.create_time
+        if not (0 <= time.seconds <= MAX_TIME_S and 0 <= time.nanos < 1_000_000_000):
+            raise invalid(f"{self._path}.create_time", "is not a time between the years 1970 and 9999")
+        return (time.seconds - SECONDS_1970_TO_2000) * 1_000_000 + time.nanos // 1000
 
     def _check_parent(self, message: Message) -> None:
         if message.parent_seq < 0:

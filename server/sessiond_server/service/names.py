@@ -6,6 +6,7 @@ from uuid import UUID, uuid4, uuid5
 from sessiond_server.service.faults import invalid
 from sessiond_server.service.limits import (
     MAX_BOOKMARK_NAME_CHARACTERS,
+    MAX_DESCRIPTION_CHARACTERS,
     MAX_REQUEST_ID_CHARACTERS,
     MAX_SESSION_ID_CHARACTERS,
     MAX_TASK_ID_CHARACTERS,
@@ -75,6 +76,15 @@ def check_bookmark_name(name: str, field: str = "name") -> str:
     if name.strip() != name:
         raise invalid(field, "begins or ends with white space")
     return name
+
+
+def check_description(description: str, field: str) -> str:
+    """A text for people that may have several lines. Raises Fault INVALID_FIELD."""
+    if len(description) > MAX_DESCRIPTION_CHARACTERS:
+        raise invalid(field, f"has {len(description)} characters; at most {MAX_DESCRIPTION_CHARACTERS} are allowed")
+    if "\0" in description:
+        raise invalid(field, "holds a NUL character, which PostgreSQL cannot keep")
+    return description
 
 
 def check_text(field: str, text: str, max_characters: int) -> str:

@@ -90,21 +90,7 @@ class Sessions:
         made_here = not session_id
         session_id = check_session_id(session_id or str(uuid7()), "session.session_id")
         check_request_id(request_id)
-        for name, most in _TEXTS.items():
-            check_text(f"session.{_field(name)}", getattr(settings, name), most)
-        idle_ttl_ms = self._limits.default_idle_ttl_ms if settings.idle_ttl_ms is None else settings.idle_ttl_ms
-        new = NewSession(
-            key=session_key(project_id, session_id),
-            project_id=project_id,
-            session_id=session_id,
-            log=uuid.uuid4(),
-            model=settings.model,
-            user_name=settings.user_name,
-            title=settings.title,
-            config=settings.config or {},
-            metadata=settings.metadata or {},
-            idle_ttl_ms=None if idle_ttl_ms == NEVER else checked_ttl(idle_ttl_ms, "session.idle_ttl"),
-        )
+        new = new_session(project_id, session_id, settings, self._limits)
         record = None
         if request_id:
             content = content_hash("create", "" if made_here else session_id, get_or_create, *_values(settings))
@@ -290,6 +276,25 @@ class Sessions:
             metadata={"session_id": row.session_id, "etag": current},
             fields={"etag": f"is not the current one, {current}"},
         )
+
+
+def new_session(project_id: UUID, session_id: str, settings: Settings, limits: Limits) -> NewSession:
+    """A session to make. Raises: Fault INVALID_FIELD."""
+    for name, most in _TEXTS.items():
+        check_text(f"session.{_field(name)}", getattr(settings, name), most)
+    idle_ttl_ms = limits.default_idle_ttl_ms if settings.idle_ttl_ms is None else settings.idle_ttl_ms
+    return NewSession(
+        key=session_key(project_id, session_id),
+        project_id=project_id,
+        session_id=session_id,
+        log=uuid.uuid4(),
+        model=settings.model,
+        user_name=settings.user_name,
+        title=settings.title,
+        config=settings.config or {},
+        metadata=settings.metadata or {},
+        idle_ttl_ms=None if idle_ttl_ms == NEVER else checked_ttl(idle_ttl_ms, "session.idle_ttl"),
+    )
 
 
 def _check_filter(chosen: Filter) -> None:

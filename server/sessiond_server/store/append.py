@@ -9,6 +9,8 @@ from itertools import accumulate
 from uuid import UUID
 
 import psycopg
+from psycopg import AsyncConnection
+from psycopg.rows import TupleRow
 from psycopg.types.numeric import Int8
 
 from sessiond_server.store.database import Database
@@ -184,10 +186,13 @@ class AppendStore:
                 return None
             log, last_seq, created_us, total_bytes, total_tokens = found
             appended = Appended(last_seq - append.count + 1, last_seq, created_us)
-            async with connection.cursor() as copier, copier.copy(_COPY) as copy:
-                start = Start(
-                    append.key, log, appended.first_seq, created_us, total_bytes - append.content_bytes, total_tokens - append.tokens
-                )
-                for piece in spool.copy_data(start):
-                    await copy.write(piece)
+            before = total_bytes - append.content_bytes, total_tokens - append.tokens
+            await copy_rows(connection, spool, Start(append.key, log, appended.first_seq, created_us, *before))
         return appended
+
+
+async def copy_rows(connection: AsyncConnection[TupleRow], spool: Spool, start: Start) -> None:
+    """Write a spool's rows into the messages table."""
+    async with connection.cursor() as cursor, cursor.copy(_COPY) as copy:
+        for piece in spool.copy_data(start):
+            await copy.write(piece)

@@ -52,8 +52,8 @@ class SessionRow:
     origin_seq: int | None
 
 
-_COLUMNS = [tables.sessions.c[field.name] for field in fields(SessionRow)]
-_GET = select(*_COLUMNS).where(T.key == bindparam("key"), T.project_id == bindparam("project_id"), alive())
+COLUMNS = [tables.sessions.c[field.name] for field in fields(SessionRow)]
+_GET = select(*COLUMNS).where(T.key == bindparam("key"), T.project_id == bindparam("project_id"), alive())
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,7 @@ class TooLarge(Exception):
 _NOW: ColumnElement[datetime] = func.clock_timestamp()
 
 
-def _after_ms(idle_ttl_ms: int | None) -> ColumnElement[datetime] | None:
+def after_ms(idle_ttl_ms: int | None) -> ColumnElement[datetime] | None:
     return None if idle_ttl_ms is None else _NOW + cast(literal(f"{idle_ttl_ms} milliseconds"), INTERVAL)
 
 
@@ -173,11 +173,11 @@ class SessionStore:
                         metadata=_json(new.metadata),
                         created_at=_NOW,
                         idle_ttl_ms=new.idle_ttl_ms,
-                        expiry_check_at=_after_ms(new.idle_ttl_ms),
+                        expiry_check_at=after_ms(new.idle_ttl_ms),
                         **_used(),
                     )
                     .on_conflict_do_nothing()
-                    .returning(*_COLUMNS)
+                    .returning(*COLUMNS)
                 )
                 rows = await self._database.rows(statement, on=connection)
                 if not rows:
@@ -192,7 +192,7 @@ class SessionStore:
             update(tables.sessions)
             .where(*_of(key, project_id))
             .values(state=state, revision=T.revision + case((T.state == state, 0), else_=1), **_used())
-            .returning(*_COLUMNS)
+            .returning(*COLUMNS)
         )
         rows = await self._database.rows(statement)
         return SessionRow(**rows[0]) if rows else None
@@ -223,7 +223,7 @@ class SessionStore:
         for name, patch in patches.items():
             columns[name] = func.sessiond_merge_patch(T[name], _json(patch))
         if "idle_ttl_ms" in columns:
-            columns["expiry_check_at"] = _after_ms(columns["idle_ttl_ms"])
+            columns["expiry_check_at"] = after_ms(columns["idle_ttl_ms"])
         conditions = _of(key, project_id)
         if etag:
             conditions += [T.log == etag[0], T.revision == etag[1]]
@@ -232,7 +232,7 @@ class SessionStore:
             .where(*conditions)
             .values(revision=T.revision + 1, **columns, **_used())
             .returning(
-                *_COLUMNS,
+                *COLUMNS,
                 func.octet_length(cast(T.config, Text)).label("config_size"),
                 func.octet_length(cast(T.metadata, Text)).label("metadata_size"),
             )
@@ -320,7 +320,7 @@ def list_statement(listing: Listing) -> Select[Any]:
     order, keyset = _ORDERS[listing.order]
     if listing.after is not None:
         conditions.append(keyset(*listing.after))
-    return select(*_COLUMNS).where(*conditions).order_by(*order).limit(listing.limit)
+    return select(*COLUMNS).where(*conditions).order_by(*order).limit(listing.limit)
 
 
 def filter_conditions(chosen: Filter) -> list[ColumnElement[bool]]:
@@ -401,6 +401,7 @@ class _Exists(Exception):
 
 
 __all__ = [
+    "COLUMNS",
     "DuplicateRequest",
     "Filter",
     "Listing",
@@ -410,6 +411,7 @@ __all__ = [
     "SessionRow",
     "SessionStore",
     "TooLarge",
+    "after_ms",
     "filter_conditions",
     "insert_record",
     "list_statement",

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import IO, cast
 from uuid import UUID
 
-from sessiond_server.store.rows import Rows
+from sessiond_server.store.rows import NO_TIME, Rows
 
 MEMORY_BYTES = 8 * 1024 * 1024
 READ_BYTES = 512 * 1024
 
-_HEAD = struct.Struct(">hhiii")  # role, format, content_bytes, tokens, length of the body that follows
+_HEAD = struct.Struct(">hhiiqi")  # role, format, content_bytes, tokens, time or NO_TIME, length of the body that follows
 
 # The layout of a binary COPY: https://www.postgresql.org/docs/current/sql-copy.html ("Binary Format")
 _COPY_START = b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0)
@@ -27,7 +27,10 @@ _COPY_ROW_END = struct.Struct(">iiiqiq")
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Where the rows go: from first_seq on; total_bytes and total_tokens are those of the session before them."""
+    """Where the rows go: from first_seq on.
+
+    created_us is the time of those that have none of their own; total_bytes and total_tokens are those of the session before them.
+    """
 
     key: UUID
     log: UUID
@@ -53,8 +56,10 @@ class Spool:
     def add(self, rows: Rows) -> None:
         """Append rows. Writes to a file's cache at worst, so it may run on the event loop."""
         parts: list[bytes] = []
-        for role, format_, size, tokens, body in zip(rows.roles, rows.formats, rows.sizes, rows.tokens, rows.bodies, strict=True):
-            parts.append(_HEAD.pack(role, format_, size, tokens, len(body)))
+        times = rows.times or [NO_TIME] * len(rows)
+        columns = zip(rows.roles, rows.formats, rows.sizes, rows.tokens, times, rows.bodies, strict=True)
+        for role, format_, size, tokens, time, body in columns:
+            parts.append(_HEAD.pack(role, format_, size, tokens, time, len(body)))
             parts.append(body)
         self._file.write(b"".join(parts))
 
@@ -72,12 +77,29 @@ class Spool:
             parts: list[bytes] = []
             at = 0
             while at + _HEAD.size <= len(buffer):
-                role, format_, content_bytes, tokens, length = _HEAD.unpack_from(buffer, at)
+                role, format_, content_bytes, tokens, time, length = _HEAD.unpack_from(buffer, at)
                 end = at + _HEAD.size + length
                 if end > len(buffer):
                     break
                 parts.append(
-                    _COPY_ROW.pack(11, 16, key_bytes, 16, log_bytes, 8, seq, 2, role, 2, format_, 4, content_bytes, 8, created_us, length)
+                    _COPY_ROW.pack(
+                        11,
+                        16,
+                        key_bytes,
+                        16,
+                        log_bytes,
+                        8,
+                        seq,
+                        2,
+                        role,
+                        2,
+                        format_,
+                        4,
+                        content_bytes,
+                        8,
+                        created_us if time == NO_TIME else time,
+                        length,
+                    )
                 )
                 parts.append(buffer[at + _HEAD.size : end])
                 total_bytes += content_bytes

@@ -1,0 +1,161 @@
+"""Whole sessions from elsewhere: what ImportSession promises."""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import astuple, dataclass
+from datetime import datetime
+from uuid import UUID
+
+from sessiond.v1.message_pb2 import Message
+from sessiond_server.service.faults import Fault, invalid, request_id_reused, session_not_found
+from sessiond_server.service.intake import Intake
+from sessiond_server.service.limits import MAX_BOOKMARKS, MAX_TASK_MESSAGES, MAX_TASKS, Limits
+from sessiond_server.service.names import (
+    check_bookmark_name,
+    check_description,
+    check_request_id,
+    check_session_id,
+    check_task_id,
+    creation_key,
+    session_key,
+    uuid7,
+)
+from sessiond_server.service.sessions import Settings, content_hash, new_session
+from sessiond_server.service.tokenizing import Tokenizer
+from sessiond_server.store.append import DuplicateRequest
+from sessiond_server.store.session_imports import ImportedBookmark, ImportedTask, SessionImport, SessionImportStore
+from sessiond_server.store.sessions import NIL_LOG as NO_LOG
+from sessiond_server.store.sessions import Record, SessionRow, SessionStore
+from sessiond_server.store.spool import Spool
+
+
+@dataclass(frozen=True, slots=True)
+class ImportHead:
+    """Everything but the messages. session_id: empty = one is made. Times: None = now."""
+
+    session_id: str
+    settings: Settings
+    state: int
+    created_at: datetime | None
+    active_at: datetime | None
+    tasks: Sequence[ImportedTask]
+    bookmarks: Sequence[ImportedBookmark]
+    request_id: str
+
+    def check(self) -> None:
+        """Raises: Fault INVALID_FIELD."""
+        if self.session_id:
+            check_session_id(self.session_id, "session.session_id")
+        check_request_id(self.request_id)
+        if len(self.tasks) > MAX_TASKS:
+            raise invalid("tasks", f"are {len(self.tasks)}; a session has at most {MAX_TASKS}")
+        if len(self.bookmarks) > MAX_BOOKMARKS:
+            raise invalid("bookmarks", f"are {len(self.bookmarks)}; a session has at most {MAX_BOOKMARKS}")
+        seen: set[str] = set()
+        for i, task in enumerate(self.tasks):
+            check_task_id(task.task_id, f"tasks[{i}].task_id")
+            if task.task_id in seen:
+                raise invalid(f"tasks[{i}].task_id", f"is {task.task_id!r} again; each task has its own")
+            seen.add(task.task_id)
+            field = f"tasks[{i}].message_seqs"
+            if len(task.message_seqs) > MAX_TASK_MESSAGES:
+                raise invalid(field, f"has {len(task.message_seqs)} seqs; at most {MAX_TASK_MESSAGES} are allowed")
+            if task.message_seqs and task.message_seqs[0] < 1:
+                raise invalid(field, f"has {task.message_seqs[0]}; seqs begin with 1")
+        seen.clear()
+        for i, bookmark in enumerate(self.bookmarks):
+            check_bookmark_name(bookmark.name, f"bookmarks[{i}].name")
+            if bookmark.name in seen:
+                raise invalid(f"bookmarks[{i}].name", f"is {bookmark.name!r} again; each bookmark has its own")
+            seen.add(bookmark.name)
+            check_description(bookmark.description, f"bookmarks[{i}].description")
+            if bookmark.seq is not None and bookmark.seq < 0:
+                raise invalid(f"bookmarks[{i}].seq", "is negative")
+
+    def check_seqs(self, last_seq: int) -> None:
+        """That what they name is there, once all messages are. Raises: Fault INVALID_FIELD."""
+        for i, task in enumerate(self.tasks):
+            if task.message_seqs and task.message_seqs[-1] > last_seq:
+                raise invalid(f"tasks[{i}].message_seqs", f"has {task.message_seqs[-1]}, but there are {last_seq} messages")
+        for i, bookmark in enumerate(self.bookmarks):
+            if bookmark.seq is not None and bookmark.seq > last_seq:
+                raise invalid(f"bookmarks[{i}].seq", f"is {bookmark.seq}, but there are {last_seq} messages")
+
+
+class SessionImports:
+    """Imports of whole sessions. Nothing is there before all of it is."""
+
+    def __init__(self, store: SessionImportStore, sessions: SessionStore, limits: Limits, tokenizer: Tokenizer) -> None:
+        self._store = store
+        self._sessions = sessions
+        self._limits = limits
+        self._tokenizer = tokenizer
+
+    async def run(self, project_id: UUID, head: ImportHead, pieces: AsyncIterator[Sequence[Message]]) -> SessionRow:
+        """The new session.
+
+        Raises: Fault, with the reasons that ImportSession names.
+        """
+        head.check()
+        session_id = head.session_id or str(uuid7())
+        key = session_key(project_id, session_id)
+        new = new_session(project_id, session_id, head.settings, self._limits)
+        if not head.request_id and await self._sessions.get(key, project_id):
+            # Before it is all sent. With a request_id, it may be a repetition.
+            raise _exists(session_id)
+        intake = Intake(self._limits, self._tokenizer)
+        with Spool() as spool:
+            async for messages in pieces:
+                spool.add(intake.take(messages, keep_times=True))
+            if intake.parent_floor > 0:
+                raise Fault(
+                    "PARENT_NOT_FOUND",
+                    "messages: a parent_seq names no message before it",
+                    metadata={"session_id": session_id, "last_seq": intake.count},
+                    fields={"messages.parent_seq": "names no earlier message of the session"},
+                )
+            head.check_seqs(intake.count)
+            made = SessionImport(
+                new=new,
+                state=head.state,
+                created_at=head.created_at,
+                active_at=head.active_at,
+                tasks=head.tasks,
+                bookmarks=head.bookmarks,
+                count=intake.count,
+                content_bytes=intake.content_bytes,
+                largest_bytes=intake.largest_bytes,
+                tokens=intake.tokens,
+                estimated=intake.estimated_tokens,
+                first_words=intake.first_words,
+                first_words_place=intake.first_words_place,
+            )
+            record = None
+            if head.request_id:
+                content = content_hash("import", *astuple(head), intake.content_hash.hex())
+                record = Record(creation_key(project_id, head.request_id), head.request_id, content, session_id)
+            try:
+                row = await self._store.create(made, spool, record)
+            except DuplicateRequest:
+                assert record is not None  # noqa: S101 - only a record can be a duplicate
+                return await self._repeated(project_id, record)
+        if row is None:
+            raise _exists(session_id)
+        return row
+
+    async def _repeated(self, project_id: UUID, record: Record) -> SessionRow:
+        """What the first request of this id made. Raises: Fault REQUEST_ID_REUSED, SESSION_NOT_FOUND."""
+        first = await self._sessions.recorded(record.key, NO_LOG, record.request_id)
+        if first is None or first.content_hash != record.content_hash:
+            raise request_id_reused(record.request_id)
+        row = await self._sessions.get(session_key(project_id, first.session_id), project_id)
+        if row is None:
+            raise session_not_found(first.session_id)
+        return row
+
+
+def _exists(session_id: str) -> Fault:
+    return Fault(
+        "SESSION_ALREADY_EXISTS",
+        f"there is a session {session_id!r} already; delete it first, or import under another session_id",
+        metadata={"session_id": session_id},
+    )

@@ -1,0 +1,177 @@
+"""Whole sessions from elsewhere: the row, its messages through COPY, its tasks and bookmarks, as one transaction."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from psycopg import AsyncConnection
+from psycopg.rows import TupleRow
+from psycopg.types.json import Jsonb
+from sqlalchemy import and_, func, literal, not_, select
+from sqlalchemy.dialects.postgresql import JSONB, insert
+
+from sessiond_server.store import tables
+from sessiond_server.store.append import copy_rows
+from sessiond_server.store.burial import bury
+from sessiond_server.store.database import Database
+from sessiond_server.store.expiry import alive
+from sessiond_server.store.sessions import COLUMNS, NewSession, Record, SessionRow, after_ms, insert_record
+from sessiond_server.store.spool import Spool, Start
+
+T = tables.sessions.c
+_NOW = func.clock_timestamp()
+_EPOCH_2000 = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class ImportedTask:
+    """A task; its position is its place in the list. Times: None = now."""
+
+    task_id: str
+    status: int
+    data: dict[str, Any]
+    message_seqs: list[int]
+    created_at: datetime | None
+    updated_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class ImportedBookmark:
+    """A bookmark. seq: None = at the newest message. Times: None = now."""
+
+    name: str
+    seq: int | None
+    description: str
+    created_at: datetime | None
+    updated_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class SessionImport:
+    """Everything but the messages. Times: None = now. The counters are those of the messages."""
+
+    new: NewSession
+    state: int
+    created_at: datetime | None
+    active_at: datetime | None
+    tasks: Sequence[ImportedTask]
+    bookmarks: Sequence[ImportedBookmark]
+    count: int
+    content_bytes: int
+    largest_bytes: int
+    tokens: int
+    estimated: int
+    first_words: str | None
+    first_words_place: int | None
+
+
+class SessionImportStore:
+    """Imports of whole sessions."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def create(self, made: SessionImport, spool: Spool, record: Record | None) -> SessionRow | None:
+        """The new session. None where there is one of its key already; then nothing happened.
+
+        Raises: DuplicateRequest.
+        """
+        new = made.new
+        try:
+            async with self._database.transaction() as connection:
+                if record:
+                    await insert_record(self._database, connection, record)
+                # An expired session that the purger has not reached yet is gone for everybody else; it must be for us too.
+                await bury(self._database, connection, and_(T.key == new.key, not_(alive())))
+                row = await self._insert(connection, made)
+                if row is None:
+                    raise _Exists
+                now = (await self._database.rows(select(_NOW.label("now")), on=connection))[0]["now"]
+                await copy_rows(connection, spool, Start(new.key, new.log, 1, microseconds(now), 0, 0))
+                await self._insert_tasks(connection, made)
+                await self._insert_bookmarks(connection, made)
+                return row
+        except _Exists:
+            return None
+
+    async def _insert(self, connection: AsyncConnection[TupleRow], made: SessionImport) -> SessionRow | None:
+        new = made.new
+        statement = (
+            insert(tables.sessions)
+            .values(
+                key=new.key,
+                project_id=new.project_id,
+                session_id=new.session_id,
+                log=new.log,
+                state=made.state,
+                model=new.model,
+                user_name=new.user_name,
+                title=new.title,
+                config=_json(new.config),
+                metadata=_json(new.metadata),
+                last_seq=made.count,
+                content_bytes=made.content_bytes,
+                largest_bytes=made.largest_bytes,
+                token_count=made.tokens,
+                estimated_tokens=made.estimated,
+                first_words=made.first_words,
+                first_words_seq=made.first_words_place,
+                created_at=made.created_at or _NOW,
+                active_at=made.active_at or _NOW,
+                used_at=_NOW,
+                idle_ttl_ms=new.idle_ttl_ms,
+                expiry_check_at=after_ms(new.idle_ttl_ms),
+            )
+            .on_conflict_do_nothing()
+            .returning(*COLUMNS)
+        )
+        rows = await self._database.rows(statement, on=connection)
+        return SessionRow(**rows[0]) if rows else None
+
+    async def _insert_tasks(self, connection: AsyncConnection[TupleRow], made: SessionImport) -> None:
+        rows = [
+            {
+                "key": made.new.key,
+                "log": made.new.log,
+                "task_id": task.task_id,
+                "position": position,
+                "status": task.status,
+                "data": _json(task.data),
+                "message_seqs": task.message_seqs,
+                "created_at": task.created_at or _NOW,
+                "updated_at": task.updated_at or task.created_at or _NOW,
+            }
+            for position, task in enumerate(made.tasks, 1)
+        ]
+        if rows:
+            await self._database.rows(insert(tables.tasks).values(rows), on=connection)
+
+    async def _insert_bookmarks(self, connection: AsyncConnection[TupleRow], made: SessionImport) -> None:
+        rows = [
+            {
+                "key": made.new.key,
+                "log": made.new.log,
+                "name": bookmark.name,
+                "seq": made.count if bookmark.seq is None else bookmark.seq,
+                "description": bookmark.description,
+                "created_at": bookmark.created_at or _NOW,
+                "updated_at": bookmark.updated_at or bookmark.created_at or _NOW,
+            }
+            for bookmark in made.bookmarks
+        ]
+        if rows:
+            await self._database.rows(insert(tables.bookmarks).values(rows), on=connection)
+
+
+def microseconds(time: datetime) -> int:
+    """Since 2000-01-01 UTC, as PostgreSQL counts."""
+    return (time - _EPOCH_2000) // timedelta(microseconds=1)
+
+
+def _json(value: dict[str, Any]) -> Any:
+    return literal(Jsonb(value), JSONB)
+
+
+class _Exists(Exception):
+    """Rolls an import back."""

@@ -1,0 +1,234 @@
+"""Copies against a plain model in memory: every order of create, append, copy, delete, create anew, purge and flatten."""
+
+import asyncio
+import random
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule, run_state_machine_as_test
+
+from sessiond import Client, errors
+from sessiond_server.server import Running
+from sessiond_server.service.flattening import Flattener
+from sessiond_server.service.purging import Purger
+from sessiond_server.store import flattening
+from sessiond_server.store.database import Database
+from sessiond_server.store.flattening import FlatteningStore
+from sessiond_server.store.purge import PurgeStore
+
+from ..conftest import purger_of
+from ..support.processes import ServerProcess
+from ..support.wire import Wire
+
+# What is on disk and reached by nobody: neither by the log's own session nor by a segment.
+ORPHANS = """
+SELECT count(*) FROM messages AS m
+WHERE NOT EXISTS (SELECT FROM sessions AS s WHERE s.key = m.key AND s.log = m.log)
+    AND NOT EXISTS (SELECT FROM segments AS g WHERE g.src_key = m.key AND g.src_log = m.log AND m.seq BETWEEN g.first_seq AND g.last_seq)"""
+STRAY_SEGMENTS = "SELECT count(*) FROM segments AS g WHERE NOT EXISTS (SELECT FROM sessions AS s WHERE s.key = g.key)"
+
+
+@pytest.fixture
+def flattens_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chains are long from three segments on."""
+    monkeypatch.setattr(flattening, "_LONG", flattening._LONG.replace("short_segments > 16", "short_segments > 2"))
+
+
+@pytest.fixture
+def run_machine(
+    start_server: Callable[..., ServerProcess], database_url: str, flattens_early: None
+) -> Iterator[Callable[[int, int], None]]:
+    server = start_server("--purge-interval-s", "3600", SESSIOND_DATABASE_URL=database_url)
+    with asyncio.Runner() as runner, Client(server.target) as client, psycopg.connect(database_url, autocommit=True) as connection:
+        database = Database(database_url, size=2)
+        runner.run(database.open())
+        purger = Purger(PurgeStore(database), Flattener(FlatteningStore(database)), interval_s=3600, request_retention_s=86_400)
+        machine_class = _machine(client, lambda: runner.run(purger.round()), connection)
+
+        def run(examples: int, steps: int) -> None:
+            run_state_machine_as_test(  # type: ignore[no-untyped-call]
+                machine_class,
+                settings=settings(
+                    max_examples=examples,
+                    stateful_step_count=steps,
+                    deadline=None,
+                    suppress_health_check=list(HealthCheck),
+                    database=None,
+                ),
+            )
+
+        yield run
+        runner.run(database.close())
+
+
+def _machine(client: Client, purge: Callable[[], Any], connection: psycopg.Connection[Any]) -> type[RuleBasedStateMachine]:
+    runs = iter(range(10**9))
+
+    class Sessions(RuleBasedStateMachine):
+        """The model: session_id -> its texts."""
+
+        ids = Bundle("ids")
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.model: dict[str, list[str]] = {}
+            self.run = next(runs)
+            self.number = 0
+            self.steps = 0
+
+        def fresh(self) -> str:
+            self.number += 1
+            return f"{self.run}.{self.number}"
+
+        def texts(self, count: int) -> list[str]:
+            return [self.fresh() for _ in range(count)]
+
+        @rule(target=ids, count=st.integers(0, 4))
+        def create(self, count: int) -> str:
+            session_id = f"s{self.fresh()}"
+            client.create_session(session_id)
+            self.model[session_id] = []
+            if count:
+                self.append(session_id, count)
+            return session_id
+
+        @rule(session_id=ids, count=st.integers(1, 5))
+        def append(self, session_id: str, count: int) -> None:
+            new = self.texts(count)
+            if session_id not in self.model:
+                with pytest.raises(errors.SessionNotFound):
+                    client.sessions.store_message(session_id, {"role": "user", "content": "x"})
+                return
+            stored = client.sessions.store_messages(session_id, [{"role": "user", "content": text} for text in new])
+            assert stored.first_seq == len(self.model[session_id]) + 1
+            self.model[session_id] += new
+
+        @rule(target=ids, source=ids, cut=st.one_of(st.none(), st.floats(0, 1)))
+        def copy(self, source: str, cut: float | None) -> Any:
+            if source not in self.model:
+                with pytest.raises(errors.SessionNotFound):
+                    client.sessions.copy(source)
+                return multiple()
+            texts = self.model[source]
+            up_to = None if cut is None else round(cut * len(texts))
+            made = client.sessions.copy(source, f"c{self.fresh()}", up_to_seq=up_to)
+            self.model[made.new_session_id] = texts[:up_to]
+            return made.new_session_id
+
+        @rule(session_id=ids)
+        def delete(self, session_id: str) -> None:
+            client.delete_session(session_id, allow_missing=session_id not in self.model)
+            self.model.pop(session_id, None)
+
+        @rule(target=ids, session_id=consumes(ids))
+        def create_anew(self, session_id: str) -> str:
+            if session_id in self.model:
+                client.delete_session(session_id)
+            client.create_session(session_id)
+            self.model[session_id] = []
+            return session_id
+
+        @rule()
+        def purge(self) -> None:
+            purge()
+            assert connection.execute(ORPHANS).fetchone() == (0,)
+            assert connection.execute("SELECT count(*) FROM dead_logs").fetchone() == (0,)
+
+        @rule(session_id=ids)
+        def read(self, session_id: str) -> None:
+            if session_id not in self.model:
+                with pytest.raises(errors.SessionNotFound):
+                    list(client.sessions.get_messages(session_id))
+                return
+            self.check(session_id)
+
+        @invariant()
+        def no_segment_is_nobodys(self) -> None:
+            assert connection.execute(STRAY_SEGMENTS).fetchone() == (0,)
+
+        def check(self, session_id: str) -> None:
+            read = list(client.sessions.get_messages(session_id))
+            assert [message.content for message in read] == self.model[session_id]
+            assert [message.seq for message in read] == list(range(1, len(read) + 1))
+            info = client.sessions.get(session_id)
+            assert info.last_seq == len(read)
+            assert info.content_bytes == sum(message.content_bytes for message in read)
+            assert info.token_count == sum(message.token_count for message in read)
+
+        def teardown(self) -> None:
+            for session_id in self.model:
+                self.check(session_id)
+            purge()
+            for session_id in self.model:
+                self.check(session_id)
+            for session_id in list(self.model):
+                client.delete_session(session_id)
+            purge()
+            for table in ("messages", "segments", "dead_logs", "sessions"):
+                assert connection.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,), table
+
+    return Sessions
+
+
+def test_every_order(run_machine: Callable[[int, int], None]) -> None:
+    run_machine(20, 30)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_10_000_steps(run_machine: Callable[[int, int], None]) -> None:
+    run_machine(100, 100)
+
+
+async def test_many_at_once_share_logs(wire: Wire, server: Running, flattens_early: None, database_url: str) -> None:
+    """Eight trees of copies of one template grow and are cut down at the same time, while purgers run; each is as its own model says."""
+    await wire.create("template")
+    await wire.store("template", *(f"t{i}" for i in range(10)))
+    done = asyncio.Event()
+
+    async def grow(worker: int) -> None:
+        chance = random.Random(worker)
+        model: dict[str, list[str]] = {}
+        count = 0
+        for step in range(60):
+            session_id = chance.choice([*model, "template"])
+            texts = model.get(session_id, [f"t{i}" for i in range(10)])
+            match chance.choice(["copy", "copy", "append", "delete", "read"]):
+                case "copy" if step < 40 or session_id != "template":
+                    count += 1
+                    cut = chance.randint(0, len(texts))
+                    new = f"{worker}-{count}"
+                    await wire.copy(session_id, new, up_to_seq=cut)
+                    model[new] = texts[:cut]
+                case "append" if session_id != "template":
+                    new_texts = [f"{worker}.{step}.{i}" for i in range(chance.randint(1, 3))]
+                    await wire.store(session_id, *new_texts)
+                    model[session_id] = texts + new_texts
+                case "delete" if session_id != "template":
+                    await wire.delete(session_id)
+                    del model[session_id]
+                case _ if session_id in model:
+                    assert await wire.texts(session_id) == texts
+        for session_id, texts in model.items():
+            assert await wire.texts(session_id) == texts
+        for session_id in model:
+            await wire.delete(session_id)
+
+    async def purge() -> None:
+        purger = purger_of(server)
+        while not done.is_set():
+            await purger.round()
+
+    purgers = [asyncio.create_task(purge()) for _ in range(2)]
+    await asyncio.gather(*(grow(worker) for worker in range(8)))
+    done.set()
+    await asyncio.gather(*purgers)
+    await wire.delete("template")
+    await purger_of(server).round()
+    with psycopg.connect(database_url) as connection:
+        for table in ("messages", "segments", "dead_logs", "sessions"):
+            assert connection.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,), table
