@@ -12,11 +12,11 @@ class NewFile:
     """A file that takes the place of the one that is there, when it is complete. Opened here. Raises: OSError."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
+        # What is there and no file, e.g. a pipe, cannot be replaced: it is written to.
+        self._is_beside = Path(path).is_file() or not Path(path).exists()
         # A link stays one, and leads to the new file.
         self._target = Path(os.path.realpath(path))
-        # What is there and no file, e.g. a pipe, cannot be replaced: it is written to.
-        self._is_beside = self._target.is_file() or not self._target.exists()
-        self._path = self._target.with_name(f".{uuid.uuid4().hex}.part") if self._is_beside else self._target
+        self._path = self._target.with_name(f".{uuid.uuid4().hex}.part") if self._is_beside else Path(path)
         self._file = self._path.open("x" if self._is_beside else "w", encoding="utf-8", newline="\n")
 
     def write(self, text: str) -> None:
