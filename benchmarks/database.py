@@ -29,6 +29,14 @@ class Databases:
     facts: dict[str, str]
     """The server's version and the settings that matter here."""
 
+    def rows(self) -> int:
+        """Of all tables of sessiond."""
+        with psycopg.connect(self.sessiond_url, autocommit=True) as connection:
+            tables = connection.execute(
+                "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"
+            ).fetchall()
+            return sum(connection.execute(f"SELECT count(*) FROM {table}".encode()).fetchall()[0][0] for (table,) in tables)
+
     def settle(self) -> None:
         """Vacuum, analyse and checkpoint, so that no measurement pays for what was loaded before it."""
         for url in (self.sessiond_url, self.peers_url):

@@ -16,8 +16,8 @@ from typing import Any
 
 from database import Databases
 from series import Results
-from subjects import Subject
-from workload import Message
+from subjects import Floor, Sessiond, Subject
+from workload import Message, repeated
 
 SESSIOND = "sessiond"
 UNCACHED = "sessiond, page cache off"
@@ -59,6 +59,14 @@ class Sizes:
     """Of it, in each round."""
     long: int = 100_000
     """Messages of the longer session."""
+    copied: tuple[int, ...] = (100, 5000, 100_000, 1_000_000)
+    """Messages of the sessions that are copied."""
+    copies: int = 30
+    """Of each, in each round."""
+    depth: int = 100
+    """Copies of copies, each with messages of its own."""
+    hop: int = 200
+    """Messages that each adds."""
 
     def quick(self) -> "Sizes":
         """A tenth of everything, for a smoke run."""
@@ -73,6 +81,10 @@ class Sizes:
             short=self.short // 10,
             short_reads=1,
             long=self.long // 10,
+            copied=tuple(length // 10 for length in self.copied),
+            copies=self.copies // 3,
+            depth=self.depth // 4,
+            hop=self.hop // 4,
         )
 
 
@@ -173,6 +185,62 @@ class Bench:
             for name in (SESSIOND, AGENTS, FLOOR):
                 for level in MEMORY_LEVELS[name]:
                     self.results.add(f"memory, {level}", name, "MiB", await self._peak_memory(name, session_ids[name, long], level))
+
+    async def copy(self) -> None:
+        """Copies of sessions of all sizes, and reads of copies beside reads of what they are copies of."""
+        ours, floor = self._subjects[SESSIOND], self._subjects[FLOOR]
+        assert isinstance(ours, Sessiond)
+        assert isinstance(floor, Floor)
+        session_ids: dict[int, str] = {}
+        for length in self._sizes.copied:
+            session_ids[length] = await self._new_session(ours)
+            await ours.load(session_ids[length], repeated(self._messages, length))
+        floor_ids = {length: await self._new_session(floor) for length in self._sizes.copied if length <= self._sizes.long}
+        for length, session_id in floor_ids.items():
+            await floor.load(session_id, self._messages[:length])
+        self._databases.settle()
+        for number in range(self._sizes.rounds):
+            # In turns, copy by copy: what else the machine does meets all sizes alike.
+            latencies_s: dict[int, list[float]] = {length: [] for length in session_ids}
+            gc.collect()
+            for turn in range(self._sizes.copies):
+                order = list(session_ids)
+                for length in order[turn % len(order) :] + order[: turn % len(order)]:
+                    started = time.perf_counter()
+                    await ours.copy(session_ids[length])
+                    latencies_s[length].append(time.perf_counter() - started)
+            for length, measured in latencies_s.items():
+                self.results.add(f"copy of {length}", SESSIOND, "ms", statistics.median(measured) * 1000)
+            for length, session_id in floor_ids.items():
+                if length <= self._sizes.short or number < self._sizes.heavy_rounds:
+                    new = f"{session_id}-copy-{number}"
+                    self.results.add(f"copy of {length}", FLOOR, "ms", await _timed(partial(floor.copy, session_id, new)) * 1000)
+        for length, session_id in session_ids.items():
+            before = self._databases.rows()
+            await ours.copy(session_id)
+            self.results.add(f"rows of a copy of {length}", SESSIOND, "rows", self._databases.rows() - before)
+        await self._read_copies(ours, session_ids)
+
+    async def _read_copies(self, ours: Sessiond, session_ids: Mapping[int, str]) -> None:
+        long = self._sizes.copied[-2]
+        copied = await ours.copy(session_ids[long])
+        deep, flat = await self._new_session(ours), await self._new_session(ours)
+        total = self._sizes.hop * (self._sizes.depth + 1)
+        await ours.load(flat, self._messages[:total])
+        await ours.load(deep, self._messages[: self._sizes.hop])
+        for start in range(self._sizes.hop, total, self._sizes.hop):
+            deep = await ours.copy(deep)
+            await ours.load(deep, self._messages[start : start + self._sizes.hop])
+        self._databases.settle()
+        uncached = self._subjects[UNCACHED]
+        for name, subject in ((SESSIOND, ours), (UNCACHED, uncached)):
+            assert await subject.texts(deep) == await subject.texts(flat)
+            for number in range(self._sizes.rounds):
+                pairs = [("read a source", session_ids[long], 1, long), ("read a copy", copied, 1, long)]
+                pairs += [("read unforked", flat, 3, total), ("read deep", deep, 3, total)]
+                for measurement, session_id, repeats, length in pairs if number % 2 else reversed(pairs):
+                    took_s = await _timed(partial(_repeat, partial(subject.texts, session_id), repeats))
+                    self.results.add(measurement, name, "messages/s", length * repeats / took_s)
 
     async def _append_latency(self) -> None:
         for name, subject in self._turns(WRITERS, self._sizes.rounds):

@@ -56,6 +56,18 @@ def rows(sizes: Sizes) -> Iterator[Row]:
             yield row("  page cache off", measurement, UNCACHED)
             yield row("  all in the page cache", measurement, CACHED)
             yield Row("  floor with jsonb instead", measurement, floor=(measurement, FLOOR_JSONB))
+    for length in sizes.copied:
+        yield Row(f"copy of {length:,}", f"copy of {length}", floor=(f"copy of {length}", FLOOR))
+    for length in sizes.copied:
+        yield Row(f"rows of a copy of {length:,}", f"rows of a copy of {length}")
+    for title, measurement in (
+        (f"read {sizes.copied[-2]:,}, source", "read a source"),
+        (f"read {sizes.copied[-2]:,}, copy", "read a copy"),
+        (f"read {sizes.hop * (sizes.depth + 1):,}, never forked", "read unforked"),
+        (f"read {sizes.hop * (sizes.depth + 1):,}, fork depth {sizes.depth}", "read deep"),
+    ):
+        yield Row(title, measurement)
+        yield Row("  page cache off", measurement, UNCACHED)
     yield row(f"first message of {sizes.long:,}", "first message")
     yield row("  page cache off", "first message", UNCACHED)
     for level in ("texts", "dicts"):
@@ -129,6 +141,15 @@ def targets(results: Results, sizes: Sizes) -> list[Target]:
     if flat is not None:
         title = f"append latency, session of {sizes.long:,} against an empty one"
         found.append(Target(title, "within 15 %", flat, 1 / FLAT <= flat <= FLAT))
+    smallest, largest = sizes.copied[0], sizes.copied[-1]
+    # "Better" for the smallest: how many times as long the largest takes.
+    ratio = results.ratio(f"copy of {smallest}", SESSIOND, (f"copy of {largest}", SESSIOND))
+    if ratio is not None:
+        found.append(Target(f"copy of {largest:,}: times that of {smallest:,}", "<= 2x", ratio, ratio <= 2))
+    for ours in (SESSIOND, UNCACHED):
+        note = ", page cache off" if ours == UNCACHED else ""
+        add(f"read a copy of {sizes.copied[-2]:,}, its source{note}", "read a copy", ("read a source", ours), 0.9, ours)
+        add(f"read at fork depth {sizes.depth}, never forked{note}", "read deep", ("read unforked", ours), 0.8, ours)
     return found
 
 

@@ -29,7 +29,7 @@ from workload import messages
 
 import sessiond
 
-PARTS = ("append", "batch", "load", "flat", "read")
+PARTS = ("append", "batch", "load", "flat", "read", "copy")
 PACKAGES = ("grpcio", "protobuf", "psycopg", "openai-agents", "sqlalchemy", "asyncpg", "uvloop")
 TIMEOUT_S = 3600
 SERVERS: Mapping[str, Mapping[str, str]] = {

@@ -4,6 +4,7 @@ Every one starts from the same dicts and makes its own JSON with the standard li
 """
 
 import json
+from collections.abc import Iterable
 from typing import Any, Protocol, cast
 
 import asyncpg  # type: ignore[import-untyped]
@@ -68,8 +69,12 @@ class Sessiond:
     async def append_batch(self, session_id: str, messages: list[Message]) -> None:
         await self._client.sessions.store_messages(session_id=session_id, messages=messages, format="openai")
 
-    async def load(self, session_id: str, messages: list[Message]) -> None:
+    async def load(self, session_id: str, messages: Iterable[Message]) -> None:
         await self._client.sessions.import_messages(session_id=session_id, messages=messages, format="openai")
+
+    async def copy(self, session_id: str) -> str:
+        """Answers the new session's id."""
+        return (await self._client.sessions.copy(session_id=session_id)).new_session_id
 
     async def texts(self, session_id: str) -> list[str]:
         return [message.json async for message in self._client.sessions.get_messages(session_id=session_id)]
@@ -188,6 +193,13 @@ class Floor:
             for start in range(0, len(messages), FLOOR_BATCH):
                 texts = [_dumped(message) for message in messages[start : start + FLOOR_BATCH]]
                 await connection.execute(self._batch, session_id, self._take(session_id, len(texts)), texts)
+
+    async def copy(self, session_id: str, new_session_id: str) -> None:
+        """Row by row."""
+        columns = f"INSERT INTO {self._table} (session_id, seq, body, created_at)"
+        await self._opened.execute(
+            f"{columns} SELECT $2, seq, body, created_at FROM {self._table} WHERE session_id = $1", session_id, new_session_id
+        )
 
     async def texts(self, session_id: str) -> list[str]:
         return [row["body"] for row in await self._opened.fetch(self._read, session_id)]

@@ -1,6 +1,8 @@
 """What is stored: OpenAI messages of about 500 bytes, the same ones in every run."""
 
 import random
+from collections.abc import Iterator
+from itertools import cycle, islice
 from typing import Any, TypeAlias
 
 Message: TypeAlias = dict[str, Any]
@@ -14,6 +16,11 @@ the session agent tool result message of and a to in is that file query model pl
 check find code test "quoted" why because history stream append café naïve user asked answer follows below above request response function
 value 42 2.5 true list items next step, first second third. done
 """
+
+
+def repeated(some: list[Message], count: int) -> Iterator[Message]:
+    """`count` of them, from the beginning again where they end."""
+    return islice(cycle(some), count)
 
 
 def messages(count: int) -> list[Message]:

@@ -19,6 +19,7 @@ from sessiond._bookmark import Bookmark
 from sessiond._info import CopyResult, DeletedSessions, SessionCopy, SessionInfo, SessionOrigin, StoredRange, TokenCounts
 from sessiond._input import NewMessage
 from sessiond._message import Message
+from sessiond._processing_info import FailedMessage, Lease, ProcessingCounts
 from sessiond._sync._client import Client
 from sessiond._sync._session import Session
 from sessiond._task import Task
@@ -33,8 +34,11 @@ __all__ = [
     "Client",
     "CopyResult",
     "DeletedSessions",
+    "FailedMessage",
+    "Lease",
     "Message",
     "NewMessage",
+    "ProcessingCounts",
     "Project",
     "Session",
     "SessionCopy",

@@ -198,7 +198,14 @@ def _handlers(settings: Settings, database: Database, load: Load) -> list[grpc.G
         ),
         TaskServicer(Tasks(TaskStore(database))),
         BookmarkServicer(Bookmarks(bookmarks)),
-        ProcessingServicer(Processing(ProcessingStore(database))),
+        ProcessingServicer(
+            Processing(
+                ProcessingStore(database),
+                sessions,
+                is_draining=lambda: load.is_draining,
+                default_deadline_s=settings.default_deadline_s,
+            )
+        ),
         AssetServicer(Assets(AssetStore(database))),
         AdminServicer(Keys(keys)),
     )

@@ -16,7 +16,9 @@ from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
 from sessiond import AsyncClient, Client, _retry
-from sessiond.v1 import admin_service_pb2, bookmark_service_pb2, session_service_pb2, task_service_pb2
+from sessiond.v1 import admin_service_pb2, bookmark_service_pb2, processing_service_pb2, session_service_pb2, task_service_pb2
+
+FILES = (session_service_pb2, task_service_pb2, bookmark_service_pb2, processing_service_pb2, admin_service_pb2)
 
 
 @dataclass
@@ -95,7 +97,7 @@ class FakeServer:
 
     async def start(self, port: int = 0) -> int:
         self._server = grpc.aio.server()
-        for file in (session_service_pb2, task_service_pb2, bookmark_service_pb2, admin_service_pb2):
+        for file in FILES:
             for service in file.DESCRIPTOR.services_by_name.values():
                 handlers = {method.name: self._handler(method) for method in service.methods}
                 self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service.full_name, handlers),))

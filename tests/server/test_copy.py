@@ -6,14 +6,18 @@ from collections.abc import Callable
 from typing import Any
 
 import grpc
+import psycopg
 import pytest
 
 from sessiond.v1 import session_service_pb2 as ss
 from sessiond.v1.message_pb2 import Message
 from sessiond.v1.session_pb2 import SESSION_STATE_ACTIVE
+from sessiond_server.server import Running
 from sessiond_server.service.purging import Purger
 from sessiond_server.settings import Settings
+from sessiond_server.store.purge import PurgeStore
 
+from ..support.waiting import until_waiting
 from ..support.wire import Wire, error_of, openai
 
 Query = Callable[..., list[tuple[Any, ...]]]
@@ -333,6 +337,77 @@ class TestReading:
         await wire.delete("c1")
         await purger.round()
         assert (await error_of(reader)).reason == "SESSION_NOT_FOUND"
+
+
+class TestLocks:
+    """What must wait for what. Each is held still by a lock of the test's."""
+
+    async def test_a_copy_waits_for_a_deletion(self, wire: Wire, database_url: str) -> None:
+        await wire.create("one")
+        with psycopg.connect(database_url) as blocker:
+            blocker.execute("SELECT FROM sessions FOR UPDATE")
+            copying = asyncio.ensure_future(wire.copy("one", "two"))
+            await until_waiting(database_url)
+            blocker.execute("DELETE FROM sessions")
+            blocker.commit()
+        assert (await error_of(copying)).reason == "SESSION_NOT_FOUND"
+
+    async def test_a_copy_lets_appends_go_on(self, wire: Wire, database_url: str) -> None:
+        await wire.create("one")
+        with psycopg.connect(database_url) as other:
+            other.execute("SELECT FROM sessions FOR KEY SHARE")  # as a copy does
+            await wire.store("one", "a")
+
+    async def test_a_flattening_waits_for_a_deletion(self, wire: Wire, server: Running, purger: Purger, database_url: str) -> None:
+        await wire.create("c0")
+        for i in range(20):
+            await wire.store(f"c{i}", "x")
+            await wire.copy(f"c{i}", f"c{i + 1}")
+        with psycopg.connect(database_url) as blocker:
+            blocker.execute("SELECT FROM sessions WHERE session_id = 'c20' FOR UPDATE")
+            round_ = asyncio.ensure_future(purger.round())
+            await until_waiting(database_url)
+            blocker.execute("DELETE FROM segments USING sessions s WHERE s.key = segments.key AND session_id = 'c20'")
+            blocker.execute("DELETE FROM sessions WHERE session_id = 'c20'")
+            blocker.commit()
+        await round_
+        with psycopg.connect(database_url) as connection:
+            assert connection.execute(
+                "SELECT count(*) FROM messages m LEFT JOIN sessions s USING (key) WHERE s.key IS NULL"
+            ).fetchone() == (0,)
+
+    async def test_a_deletion_waits_for_the_purger_of_its_log(self, wire: Wire, database_url: str, query: Query) -> None:
+        """Which may be about to drop the log's entry, because the session still lives."""
+        await wire.create("one")
+        await wire.copy("one", "two")
+        await wire.store("one", "a")
+        await wire.copy("one", "three")
+        await wire.delete("three")
+        [(key,)] = query("SELECT key FROM sessions WHERE session_id = 'one'")
+        with psycopg.connect(database_url) as purging:
+            assert purging.execute("SELECT FROM dead_logs WHERE key = %s FOR UPDATE", [key]).rowcount == 1
+            deleting = asyncio.ensure_future(wire.delete("one"))
+            await until_waiting(database_url)
+            purging.execute("DELETE FROM dead_logs WHERE key = %s", [key])
+            purging.commit()
+        await deleting
+        assert query("SELECT count(*) FROM dead_logs WHERE key = %s", [key]) == [(1,)]
+
+    async def test_logs_that_a_flattening_leaves_are_looked_at_again(
+        self, wire: Wire, server: Running, purger: Purger, query: Query
+    ) -> None:
+        await wire.create("c0")
+        for i in range(20):
+            await wire.store(f"c{i}", "x")
+            await wire.copy(f"c{i}", f"c{i + 1}")
+        for i in range(20):
+            await wire.delete(f"c{i}")
+        logs = PurgeStore(server.database)
+        while await logs.purge_log(1000) is not None:
+            pass
+        assert query("SELECT count(*) FROM messages") == [(20,)]
+        await purger.round()
+        assert query("SELECT count(*), count(DISTINCT key) FROM messages") == [(20, 1)]
 
 
 class TestPurging:

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable
 from itertools import takewhile
 from typing import Any
+from uuid import UUID
 
 import grpc
 import psycopg
@@ -23,8 +24,10 @@ from sessiond.v1.task_pb2 import TASK_STATUS_RUNNING, Task
 from sessiond_server.rpc.errors import CODES
 from sessiond_server.server import SERVICES, Running, serving
 from sessiond_server.service.keys import Keys
+from sessiond_server.service.processing import encode_lease_id
 from sessiond_server.settings import Settings
 from sessiond_server.store.keys import KeyStore
+from sessiond_server.store.processing import LeaseRef
 
 from ..support.wire import Wire, WireError, error_of, openai
 
@@ -32,6 +35,8 @@ from ..support.wire import Wire, WireError, error_of, openai
 def title(session_id: str) -> ss.UpdateSessionRequest:
     return ss.UpdateSessionRequest(session=Session(session_id=session_id, title="t"))
 
+
+LEASE_ID = encode_lease_id(LeaseRef(UUID(int=1), UUID(int=2), "q", UUID(int=3)))
 
 # A good request for each RPC, for the session of a given id. What else a request names (a task, an asset, ...) is not there.
 CALLS: dict[str, Callable[[str], Any]] = {
@@ -63,8 +68,8 @@ CALLS: dict[str, Callable[[str], Any]] = {
     "UpdateBookmark": lambda s: bookmarks.UpdateBookmarkRequest(session_id=s, bookmark=Bookmark(name="b", description="d")),
     "DeleteBookmark": lambda s: bookmarks.DeleteBookmarkRequest(session_id=s, name="b"),
     "LeaseMessages": lambda s: processing.LeaseMessagesRequest(queue="q"),
-    "ExtendLease": lambda s: processing.ExtendLeaseRequest(lease_id="l"),
-    "AcknowledgeMessages": lambda s: processing.AcknowledgeMessagesRequest(lease_id="l"),
+    "ExtendLease": lambda s: processing.ExtendLeaseRequest(lease_id=LEASE_ID),
+    "AcknowledgeMessages": lambda s: processing.AcknowledgeMessagesRequest(lease_id=LEASE_ID),
     "RequeueMessages": lambda s: processing.RequeueMessagesRequest(queue="q", session_id=s, failed=True),
     "GetProcessingCounts": lambda s: processing.GetProcessingCountsRequest(queue="q", session_id=s),
     "ListFailedMessages": lambda s: processing.ListFailedMessagesRequest(queue="q", session_id=s),
@@ -131,6 +136,8 @@ async def test_an_unknown_session_is_not_found(wire: Wire, name: str) -> None:
 @pytest.mark.parametrize("session_id", ["", "x" * 257, "a\0b", "tab\t", " lead"])
 @pytest.mark.parametrize("name", BY_ID)
 async def test_a_malformed_id_names_the_field(wire: Wire, name: str, session_id: str) -> None:
+    if (name, session_id) == ("GetProcessingCounts", ""):
+        return  # all sessions
     error = await error_of(call(wire, name, CALLS[name](session_id)))
     assert (error.code, error.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD")
     assert list(error.fields) == ["session.session_id" if name == "UpdateSession" else "session_id"]

@@ -4,6 +4,8 @@ import asyncio
 import time
 from collections.abc import Callable
 
+import psycopg
+
 PATIENCE_S = 120.0
 INTERVAL_S = 0.02
 
@@ -22,3 +24,10 @@ async def until_async(condition: Callable[[], bool], what: str, timeout_s: float
     while not condition():
         assert time.monotonic() < end, f"waited in vain until {what}"
         await asyncio.sleep(INTERVAL_S)
+
+
+async def until_waiting(database_url: str, count: int = 1) -> None:
+    """Return when so many statements wait for a lock."""
+    statement = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        await until_async(lambda: connection.execute(statement).fetchone() == (count,), f"{count} wait for a lock")

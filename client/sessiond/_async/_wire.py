@@ -1,9 +1,14 @@
-"""What differs between the two clients: the channel, sleeping, sending a stream. The twin is sessiond/_sync/_wire.py, by hand as well."""
+"""What differs between the two clients: the channel, sleeping, sending a stream, work in the background.
+
+The twin is sessiond/_sync/_wire.py, by hand as well.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable
+import inspect
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, TypeVar
 from weakref import WeakSet
 
@@ -132,3 +137,26 @@ async def each(source: Source[_Item]) -> AsyncIterator[_Item]:
     else:
         for item in source:
             yield item
+
+
+async def finished(made: object) -> None:
+    """Wait for what a handler made, where it is a coroutine or another awaitable."""
+    if inspect.isawaitable(made):
+        await made
+
+
+@asynccontextmanager
+async def repeated(interval_s: float, function: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+    """Call a function again and again while the block runs, in a task of its own. It must not raise."""
+
+    async def repeat() -> None:
+        while True:
+            await asyncio.sleep(interval_s)
+            await function()
+
+    task = asyncio.create_task(repeat())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])

@@ -1,9 +1,14 @@
-"""What differs between the two clients: the channel, sleeping, sending a stream. The twin is sessiond/_async/_wire.py, by hand as well."""
+"""What differs between the two clients: the channel, sleeping, sending a stream, work in the background.
+
+The twin is sessiond/_async/_wire.py, by hand as well.
+"""
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar, cast
 
 import grpc
@@ -105,3 +110,25 @@ def in_thread(function: Callable[[], _Item]) -> _Item:
 def each(source: Source[_Item]) -> Iterator[_Item]:
     """The items of an iterable."""
     return iter(source)
+
+
+def finished(made: object) -> None:
+    """Nothing to do: a handler is finished when it returns."""
+
+
+@contextmanager
+def repeated(interval_s: float, function: Callable[[], None]) -> Iterator[None]:
+    """Call a function again and again while the block runs, in a thread of its own. It must not raise."""
+    ended = threading.Event()
+
+    def repeat() -> None:
+        while not ended.wait(interval_s):
+            function()
+
+    thread = threading.Thread(target=repeat, name="sessiond-repeated", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()

@@ -253,11 +253,12 @@ def _idle_ttl_ms(session: Session | CopySessionRequest, prefix: str = "session."
                 raise invalid(f"{prefix}never_expires", "must be true where it is set; set idle_ttl to expire the session")
             return NEVER
         case "idle_ttl":
-            return _milliseconds(session.idle_ttl)
+            return milliseconds(session.idle_ttl)
         case _:
             return None
 
 
-def _milliseconds(duration: Duration) -> int:
+def milliseconds(duration: Duration) -> int:
+    """Of a duration, cut."""
     # By hand: the message's own method refuses what is out of its range with errors of its own.
     return duration.seconds * 1000 + duration.nanos // 1_000_000

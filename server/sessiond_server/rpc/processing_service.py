@@ -15,11 +15,15 @@ from sessiond.v1.processing_service_pb2 import (
     ListQueuesRequest,
     ListQueuesResponse,
     ProcessingCounts,
+    ProcessingFailure,
     RequeueMessagesRequest,
     RequeueMessagesResponse,
+    SeqRange,
 )
+from sessiond_server.rpc import convert
 from sessiond_server.service.keys import Caller
-from sessiond_server.service.processing import Processing
+from sessiond_server.service.processing import Ask, Processing, Which, counts_by_status, encode_lease_id
+from sessiond_server.store.processing import Leased
 
 # Method names are those of the protos.
 # ruff: noqa: N802
@@ -34,25 +38,65 @@ class ProcessingServicer:
         self._processing = processing
 
     async def LeaseMessages(self, request: LeaseMessagesRequest, caller: Caller) -> LeaseMessagesResponse:
-        raise NotImplementedError
+        ask = Ask(
+            queue=request.queue,
+            worker=request.worker,
+            max_sessions=request.max_sessions,
+            max_messages=request.max_messages,
+            lease_ms=convert.milliseconds(request.lease_duration) if request.HasField("lease_duration") else None,
+            wait_ms=convert.milliseconds(request.wait) if request.HasField("wait") else None,
+        )
+        return LeaseMessagesResponse(leases=[_lease(lease) for lease in await self._processing.lease(caller.project_id, ask)])
 
     async def ExtendLease(self, request: ExtendLeaseRequest, caller: Caller) -> Lease:
-        raise NotImplementedError
+        lease_ms = convert.milliseconds(request.lease_duration) if request.HasField("lease_duration") else None
+        return _lease(await self._processing.extend(caller.project_id, request.lease_id, lease_ms))
 
     async def AcknowledgeMessages(self, request: AcknowledgeMessagesRequest, caller: Caller) -> AcknowledgeMessagesResponse:
-        raise NotImplementedError
+        await self._processing.acknowledge(
+            caller.project_id,
+            request.lease_id,
+            request.through_seq if request.HasField("through_seq") else None,
+            [(failure.seq, failure.error) for failure in request.failures],
+            keep_lease=request.keep_lease,
+        )
+        return AcknowledgeMessagesResponse()
 
     async def RequeueMessages(self, request: RequeueMessagesRequest, caller: Caller) -> RequeueMessagesResponse:
-        raise NotImplementedError
+        chosen = request.WhichOneof("which")
+        which = Which(
+            failed=request.failed if chosen == "failed" else None,
+            from_seq=request.from_seq if chosen == "from_seq" else None,
+            seqs=request.seqs.seqs if chosen == "seqs" else None,
+        )
+        count = await self._processing.requeue(caller.project_id, request.queue, request.session_id, which)
+        return RequeueMessagesResponse(message_count=count)
 
     async def GetProcessingCounts(self, request: GetProcessingCountsRequest, caller: Caller) -> ProcessingCounts:
-        raise NotImplementedError
+        counts = await self._processing.counts(caller.project_id, request.queue, request.session_id)
+        return ProcessingCounts(**counts_by_status(counts))
 
     async def ListFailedMessages(self, request: ListFailedMessagesRequest, caller: Caller) -> ListFailedMessagesResponse:
-        raise NotImplementedError
+        page = await self._processing.failures(caller.project_id, request.queue, request.session_id, request.page_size, request.page_token)
+        return ListFailedMessagesResponse(
+            failures=[ProcessingFailure(seq=seq, error=error) for seq, error in page.failures], next_page_token=page.next_page_token
+        )
 
     async def ListQueues(self, request: ListQueuesRequest, caller: Caller) -> ListQueuesResponse:
-        raise NotImplementedError
+        return ListQueuesResponse(queues=await self._processing.queues(caller.project_id))
 
     async def DeleteQueue(self, request: DeleteQueueRequest, caller: Caller) -> DeleteQueueResponse:
-        raise NotImplementedError
+        await self._processing.delete_queue(caller.project_id, request.queue, allow_missing=request.allow_missing)
+        return DeleteQueueResponse()
+
+
+def _lease(leased: Leased) -> Lease:
+    lease = Lease(
+        lease_id=encode_lease_id(leased.ref),
+        queue=leased.ref.queue,
+        session_id=leased.session_id,
+        ranges=[SeqRange(first_seq=first, last_seq=last) for first, last in leased.ranges],
+        attempt=leased.attempt,
+    )
+    lease.expire_time.FromDatetime(leased.until)
+    return lease

@@ -31,7 +31,8 @@ bump AS (
         token_count = token_count + %(tokens)s,
         estimated_tokens = estimated_tokens + %(estimated)s,
         active_at = clock_timestamp(),
-        used_at = clock_timestamp()
+        used_at = clock_timestamp(),
+        has_news = true
     WHERE key = %(key)s AND project_id = %(project_id)s AND state = 1 AND {ALIVE}
         AND (%(expected)s::bigint IS NULL OR last_seq = %(expected)s::bigint)
         AND last_seq >= %(parent_floor)s

@@ -44,10 +44,11 @@ WITH doomed AS (
 )
 SELECT count(*) FROM doomed"""
 
-# What belongs to a session alone, which no copy reads.
+# What belongs to a session alone, which no copy reads. Progress before its exceptions: an acknowledgement that holds the former's row may
+# still add some of the latter.
 _DELETE_OWN = [
     f"DELETE FROM {table} WHERE key = %(key)s AND log = %(log)s"
-    for table in ("tasks", "bookmarks", "processing_exceptions", "processing", "requests")
+    for table in ("tasks", "bookmarks", "processing", "processing_exceptions", "requests")
 ]
 _DELETE_LOG = "DELETE FROM dead_logs WHERE key = %(key)s AND log = %(log)s"
 
