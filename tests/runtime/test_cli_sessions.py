@@ -183,6 +183,8 @@ def test_export_and_import(client: Client, run: Callable[..., Done], tmp_path: P
     cut = run("import", str(tmp_path / "cut"), "--session-id", "cut")
     assert (cut.code, cut.err.count("\n")) == (1, 1)
     assert "cut off after line 15" in cut.err
+    closed = run("export", "chat-1", "-o", str(tmp_path / "none" / "x"))
+    assert (closed.code, closed.err) == (1, f"sessiond sessions: {tmp_path / 'none' / 'x'}: No such file or directory\n")
     gone = run("import", str(tmp_path / "nowhere"))
     assert (gone.code, gone.err) == (1, f"sessiond sessions: {tmp_path / 'nowhere'}: No such file or directory\n")
 
@@ -269,6 +271,20 @@ def test_failures_are_told_in_a_line(server: ServerProcess, run: Callable[..., D
     assert away.code == 1
     assert away.err.startswith("sessiond sessions: UNAVAILABLE: no answer from 127.0.0.1:1")
     assert away.err.count("\n") == 1
+
+
+def test_keys(
+    start_server: Callable[..., ServerProcess], database_url: str, run: Callable[..., Done], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SESSIOND_DATABASE_URL", database_url)
+    server = start_server("--require-keys", SESSIOND_DATABASE_URL=database_url)
+    made = subprocess.run([*COMMAND[:-1], "keys", "create", "--project", "acme"], capture_output=True, text=True, check=True)
+    key = made.stdout.strip()
+    refused = run("list", "--target", server.target)
+    assert (refused.code, refused.err.split(":")[1]) == (1, " API_KEY_MISSING")
+    assert run("list", "--target", server.target, "--api-key", key, "--json").code == 0
+    monkeypatch.setenv("SESSIOND_API_KEY", key)
+    assert run("list", "--target", server.target, "--json").code == 0
 
 
 def test_a_reader_that_has_enough_is_no_failure(client: Client) -> None:

@@ -130,7 +130,7 @@ async def test_an_imported_session_exports_the_same(client: AsyncClient, tmp_pat
     assert list((await client.sessions.get_message("x", 3)).proto.parts.parts) == typed_parts()
 
 
-async def test_states_and_copies(client: AsyncClient) -> None:
+async def test_states_and_copies(client: AsyncClient, tmp_path: Path) -> None:
     await client.create_session("empty", never_expires=True)
     await a_session(client, "source")
     await client.sessions.copy("source", "copy", up_to_seq=4)
@@ -142,6 +142,8 @@ async def test_states_and_copies(client: AsyncClient) -> None:
         assert info.state == ("destroyed" if session_id == "source" else "active")
         assert info.origin is None
         assert await lines_of(client, f"{session_id} again") == renamed(lines, f"{session_id} again")
+        await client.sessions.export_to(session_id, tmp_path / session_id, format="json")
+        assert json.loads((tmp_path / session_id).read_text(encoding="utf-8")) == await client.sessions.export(session_id)
     assert (await client.sessions.get("empty again")).never_expires
 
 

@@ -125,7 +125,7 @@ def _add_filters(command: argparse.ArgumentParser) -> None:
     group.add_argument("--state", choices=["active", "destroyed"])
     group.add_argument("--model")
     group.add_argument("--config-contains", type=_object, metavar="JSON", help="a JSON object that the config contains")
-    group.add_argument("--metadata-contains", type=_object, metavar="JSON", help="a JSON object that the metadata contain")
+    group.add_argument("--metadata-contains", type=_object, metavar="JSON", help="a JSON object that the metadata contains")
     group.add_argument("--created-from", type=_time, metavar="TIME", help="created then or later")
     group.add_argument("--created-before", type=_time, metavar="TIME")
     group.add_argument("--active-from", type=_time, metavar="TIME", help="last active then or later")

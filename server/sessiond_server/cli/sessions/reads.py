@@ -52,12 +52,12 @@ def show(client: Client, given: argparse.Namespace) -> int:
         output.print_line(f"\ntasks ({len(tasks)})")
         links = [", ".join(map(str, task.message_seqs[:10])) + (", …" if len(task.message_seqs) > 10 else "") for task in tasks]
         rows = [
-            (f"  {task.position}", task.status, task.task_id, f"messages {seqs}" if seqs else "", _compact(task.data))
+            (f"{task.position}", task.status, task.task_id, f"messages {seqs}" if seqs else "", _compact(task.data))
             for task, seqs in zip(tasks, links, strict=True)
         ]
         output.print_rows(rows, [0] * 5)
         output.print_line(f"\nbookmarks ({len(bookmarks)})")
-        output.print_rows([(f"  after {mark.seq}", mark.name, mark.description) for mark in bookmarks], [0] * 3)
+        output.print_rows([(f"after {mark.seq}", mark.name, mark.description) for mark in bookmarks], [0] * 3)
     if given.messages is not None:
         if not given.json:
             output.print_line("\nmessages")
