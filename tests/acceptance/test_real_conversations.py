@@ -98,6 +98,7 @@ def _check_life_goes_on(client: Client, session_id: str, sent: list[str]) -> Non
     again = client.sessions.import_session(session.export_lines(), f"{session_id} again")
     assert again.token_count == session.refresh().token_count
     assert client.sessions.export(again.session_id)["messages"] == export["messages"]
+    client.delete_session(again.session_id)
 
 
 def test_odd_json_is_kept_byte_for_byte(database_url: str, start_server: Start) -> None:
