@@ -151,7 +151,7 @@ class Message(Record):
         return self._pb
 
     def to_dict(self) -> dict[str, Any]:
-        """What an export holds of a message, as a dict that json.dumps takes: `json` or `parts` is the content, the rest is about it."""
+        """The message as a dict that json.dumps takes: `json` (the exact text) or `parts` is the content, the rest is about it."""
         result: dict[str, Any] = {
             "seq": self.seq,
             "role": self.role,

@@ -86,7 +86,7 @@ def test_two_hundred_real_conversations(crash_dir: Path, start_server: Start, co
 
 
 def _check_life_goes_on(client: Client, session_id: str, sent: list[str]) -> None:
-    """Destroying, resuming, appending and exporting."""
+    """Destroying, resuming, appending, exporting and importing."""
     client.sessions.destroy(session_id)
     assert session_id in {row.session_id for row in client.list_sessions(state="destroyed")}
     session = client.resume_session(session_id)
@@ -95,6 +95,10 @@ def _check_life_goes_on(client: Client, session_id: str, sent: list[str]) -> Non
     export = json.loads(json.dumps(session.export()))
     assert export["session"]["session_id"] == session_id
     assert [message["json"] for message in export["messages"]] == [*sent, '{"role":"user","content":"And now?"}']
+    again = client.sessions.import_session(session.export_lines(), f"{session_id} again")
+    assert again.token_count == session.refresh().token_count
+    assert client.sessions.export(again.session_id)["messages"] == export["messages"]
+    client.delete_session(again.session_id)
 
 
 def test_odd_json_is_kept_byte_for_byte(database_url: str, start_server: Start) -> None:

@@ -13,6 +13,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from sessiond import AsyncClient, Client, InvalidField, NewMessage, errors
 from sessiond._structs import from_struct
 from sessiond.v1 import admin_service_pb2, message_pb2, session_pb2
+from sessiond.v1.bookmark_service_pb2 import ListBookmarksResponse
 from sessiond.v1.session_service_pb2 import (
     SESSION_ORDER_CREATED_ASC,
     DeleteSessionResponse,
@@ -21,6 +22,7 @@ from sessiond.v1.session_service_pb2 import (
     ImportMessagesResponse,
     StoreMessagesResponse,
 )
+from sessiond.v1.task_service_pb2 import ListTasksResponse
 
 ACTIVE = session_pb2.Session(session_id="s", state=session_pb2.SESSION_STATE_ACTIVE, last_seq=2)
 DESTROYED = session_pb2.Session(session_id="s", state=session_pb2.SESSION_STATE_DESTROYED)
@@ -267,7 +269,9 @@ async def test_export(colour, server, client) -> None:
         seq=1, role=message_pb2.ROLE_USER, json='{ "role":"user","content":"ü"}', format=message_pb2.FORMAT_OPENAI
     )
     server.on("GetSession", ACTIVE, session_pb2.Session(session_id="empty"))
-    server.on("GetMessages", [GetMessagesResponse(messages=[message])])
+    server.on("ListTasks", ListTasksResponse())
+    server.on("ListBookmarks", ListBookmarksResponse())
+    server.on("GetMessages", [GetMessagesResponse(messages=[message, message])])
     exported = json.loads(json.dumps(await colour.call(client.sessions.export, "s")))
     assert exported["session"]["session_id"] == "s"
     assert exported["messages"][0]["json"] == message.json

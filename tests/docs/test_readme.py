@@ -203,4 +203,5 @@ def test_examples_run(example: Path, target: str) -> None:
 
 
 def test_there_are_examples() -> None:
-    assert [path.name for path in EXAMPLES] == ["async_agent.py", "import_history.py", "quickstart.py"]
+    names = ["async_agent", "async_copies", "backup", "copies", "import_history", "quickstart"]
+    assert [path.stem for path in EXAMPLES] == names

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from sessiond import Client, errors
+from sessiond_server.store import migrate
 
 from ..support.processes import ServerProcess
 
@@ -61,8 +62,8 @@ def test_a_database_without_a_schema_is_told_what_to_do(empty_database_url: str)
     assert done.returncode == 1
     assert "run `sessiond migrate`" in done.stderr
     done = sessiond("migrate", SESSIOND_DATABASE_URL=empty_database_url)
-    assert (done.returncode, done.stdout) == (0, "empty -> 0001\n")
-    assert sessiond("migrate", SESSIOND_DATABASE_URL=empty_database_url).stdout == "0001: nothing to do\n"
+    assert (done.returncode, done.stdout) == (0, f"empty -> {migrate.newest()}\n")
+    assert sessiond("migrate", SESSIOND_DATABASE_URL=empty_database_url).stdout == f"{migrate.newest()}: nothing to do\n"
 
 
 def test_a_database_that_is_away_is_told(tmp_path: Path) -> None:

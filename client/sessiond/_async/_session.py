@@ -1,5 +1,6 @@
 """The handle of one session."""
 
+import os
 from collections.abc import Iterable, Mapping
 from typing import Any, Unpack
 
@@ -8,6 +9,7 @@ from sessiond._async._lazy import AsyncLazy
 from sessiond._async._sessions import AsyncSessions
 from sessiond._async._tasks import AsyncSessionTasks, AsyncTasks
 from sessiond._async._wire import Source
+from sessiond._export import Progress
 from sessiond._info import SessionCopy, SessionInfo, StoredRange, TokenCounts
 from sessiond._input import MessageInput
 from sessiond._message import Message
@@ -112,8 +114,23 @@ class AsyncSession:
         await self._sessions.delete(self.session_id, allow_missing=allow_missing, etag=etag, request_id=request_id, timeout=timeout)
 
     async def export(self, *, timeout: float | None = None) -> dict[str, Any]:
-        """The session and all its messages as one dict that json.dumps takes: `client.sessions.export` of this session."""
+        """The session with tasks, bookmarks and messages as one dict that json.dumps takes: `client.sessions.export` of this session."""
         return await self._sessions.export(self.session_id, timeout=timeout)
+
+    def export_lines(self, *, timeout: float | None = None) -> AsyncLazy[str]:
+        """The same as lines of JSON, made while they are iterated over: `client.sessions.export_lines` of this session."""
+        return self._sessions.export_lines(self.session_id, timeout=timeout)
+
+    async def export_to(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        format: str = "jsonl",
+        progress: Progress | None = None,
+        timeout: float | None = None,
+    ) -> SessionInfo:
+        """The same as a file: `client.sessions.export_to` of this session. Returns the session as it was exported."""
+        return await self._sessions.export_to(self.session_id, path, format=format, progress=progress, timeout=timeout)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(session_id={self.session_id!r}, state={self.info.state!r})"

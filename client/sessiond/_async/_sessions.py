@@ -1,14 +1,18 @@
 """`client.sessions`: the calls of SessionService, by id."""
 
+import os
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from sessiond import _requests
+from sessiond._async import _transfer
 from sessiond._async._connection import AsyncConnection
 from sessiond._async._lazy import AsyncLazy
 from sessiond._async._streams import copy_batches, message_batches, session_batches
+from sessiond._async._transfer import ExportSource
 from sessiond._async._wire import Source, each
+from sessiond._export import PIECE_BYTES, Progress
 from sessiond._info import CopyResult, DeletedSessions, SessionCopy, SessionInfo, StoredRange, TokenCounts
 from sessiond._input import MessageInput, NewMessage, nth_to_proto, refuse_single
 from sessiond._message import Message
@@ -16,8 +20,6 @@ from sessiond._times import from_timestamp
 from sessiond.errors import SessiondError, invalid_field
 from sessiond.v1.session_service_pb2 import ImportMessagesRequest
 
-# A piece of this size keeps the stream busy without holding much of it in memory.
-IMPORT_PIECE_BYTES = 256 * 1024
 DELETE_TIMEOUT_S = 600.0
 
 
@@ -475,21 +477,89 @@ class AsyncSessions:
         return Message(session_id, await self._connection.call(self._connection.stubs.sessions.GetMessage, request, timeout))
 
     async def export(self, session_id: str, *, timeout: float | None = None) -> dict[str, Any]:
-        """A session and all its messages as one dict that json.dumps takes, read as of one moment. It holds the session in memory.
+        """A session with its tasks, bookmarks and messages as one dict that json.dumps takes; import_session makes an equal session of it.
+
+        Messages and bookmarks are as of one moment, that of looking the session up; tasks are as they are when they are read, without links
+        to later messages. It holds the session in memory; export_lines and export_to do not.
+
+        Not exported, since no other session can have it: etag and origin; nor what follows from the rest: summary, content_bytes,
+        the token counts, expires_at. Assets are not part of it: messages refer to them, and they must be there where it is imported.
 
         Args:
             timeout: of looking the session up. Unit: seconds. Reading the messages has no deadline.
-        Returns: {"session": {what SessionInfo has}, "messages": [{"seq", "role", "created_at", "parent_seq", "metadata", "content",
-            "format", and "json" (the exact text) or "parts"}, ...]}. Times are ISO 8601 strings.
+        Returns: {"version": 1,
+            "session": {"session_id", "state", "model", "user", "title", "config", "metadata", "idle_ttl" (seconds, or None),
+            "never_expires", "created_at", "active_at", "last_seq"},
+            "tasks": [{"task_id", "status", "data", "message_seqs", "created_at", "updated_at"}, ...] in their order,
+            "bookmarks": [{"name", "seq", "description", "created_at", "updated_at"}, ...],
+            "messages": [{"seq", "role", "created_at", "parent_seq", "metadata", "content" (the text, for people to read), "format", and
+            "json" (the exact text) or "parts" (sessiond.v1.Part in the JSON form that protobuf defines, with the protos' names)}, ...]}.
+            Times are ISO 8601 strings in UTC.
         Raises: SessionNotFound.
         """
-        info = await self.get(session_id, timeout=timeout)
-        messages: list[dict[str, Any]] = []
-        # through_seq = 0 would mean "to the newest".
-        if info.last_seq:
-            async for message in self.get_messages(session_id, through_seq=info.last_seq):
-                messages.append(message.to_dict())
-        return {"session": info.to_dict(), "messages": messages}
+        return await _transfer.export(self._connection, session_id, timeout)
+
+    def export_lines(self, session_id: str, *, timeout: float | None = None) -> AsyncLazy[str]:
+        """What export answers as lines of JSON, made while they are iterated over, in bounded memory.
+
+        Each line has a "kind". In this order: an "export" line with the form's version and the session, a line for each "task", "bookmark"
+        and "message", and an "end" line with how many there were of each, which shows that nothing is cut off. The same session gives the
+        same lines.
+
+        Args:
+            timeout: of looking the session up. Unit: seconds. Reading the messages has no deadline.
+        Returns: a lazy listing of lines with their ends, as a file's writelines takes them; nothing is called before it is iterated over,
+            and then it raises SessionNotFound.
+        """
+        return AsyncLazy(lambda: _transfer.line_batches(self._connection, session_id, timeout))
+
+    async def export_to(
+        self,
+        session_id: str,
+        path: str | os.PathLike[str],
+        *,
+        format: str = "jsonl",
+        progress: Progress | None = None,
+        timeout: float | None = None,
+    ) -> SessionInfo:
+        """Export a session into a file, in bounded memory. Only when it is complete does it take the place of a file that is there.
+
+        Args:
+            format: "jsonl": the lines of export_lines; "json": one document, as of export.
+            progress: called now and then as progress(messages written, messages in all).
+            timeout: of looking the session up. Unit: seconds. Reading the messages has no deadline.
+        Returns: the session as it was exported.
+        Raises: SessionNotFound, and OSError for a file that cannot be written.
+        """
+        return await _transfer.export_to(self._connection, session_id, path, format, progress, timeout)
+
+    async def import_session(
+        self,
+        source: ExportSource,
+        session_id: str | None = None,
+        *,
+        progress: Progress | None = None,
+        request_id: str | None = None,
+        timeout: float | None = None,
+    ) -> SessionInfo:
+        """Make a session of an exported one, here or elsewhere: exporting it again gives the same, session_id apart where another is given.
+
+        It is stored whole or not at all. Lines of JSON are read and sent in bounded memory; one JSON document is read whole.
+
+        Args:
+            source: the dict of export, the path of a file of export_to (either format is recognised by its content), an open text file, or
+                lines to be iterated over. A dict, a path and a list are read again where the connection breaks; another source can be used
+                up only once, and then the error is raised.
+            session_id: of the new session, 1 to 256 characters, unique in the project. Default: the exported one.
+            progress: called now and then, possibly in another thread, as progress(messages sent, messages in all), the latter None where
+                the export does not say.
+            timeout: of all attempts. Unit: seconds. Default: none.
+        Returns: the session.
+        Raises: SessionAlreadyExists; InvalidField with the line or the place for what is no export (another version, an end that is
+            missing, counts that do not agree, broken JSON); what store_messages raises for the messages; OSError for a file that cannot be
+            read. Nothing is stored then.
+        """
+        return await _transfer.import_session(self._connection, source, session_id, progress, request_id, timeout)
 
 
 async def _pieces(
@@ -507,7 +577,7 @@ async def _pieces(
             count += 1
             piece.messages.append(encoded)
             piece_bytes += len(encoded.json) or encoded.ByteSize()
-            if piece_bytes >= IMPORT_PIECE_BYTES:
+            if piece_bytes >= PIECE_BYTES:
                 yield piece
                 piece = ImportMessagesRequest()
                 piece_bytes = 0

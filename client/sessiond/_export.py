@@ -1,0 +1,408 @@
+"""The exported form of a session: records of JSON, written and read. No I/O in here.
+
+A record is a kind and a JSON object. In their order: "export" (the form's version and the session), "task", "bookmark", "message", "end"
+(how many there were of each, so that an export that was cut off is noticed). A file of JSON lines has a record a line, its kind among the
+fields; the dict of `export()` has the same objects in lists.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
+from typing import Any
+
+from google.protobuf import json_format
+from google.protobuf.message import Message as ProtoMessage
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from sessiond._bookmark import Bookmark
+from sessiond._info import SessionInfo
+from sessiond._message import Message
+from sessiond._names import FORMATS, ROLES, STATES, TASK_STATUSES, number_of
+from sessiond._structs import fill_struct
+from sessiond._task import Task
+from sessiond._times import iso, to_duration, to_timestamp
+from sessiond.errors import InvalidField, invalid_field
+from sessiond.v1.bookmark_pb2 import Bookmark as BookmarkMessage
+from sessiond.v1.message_pb2 import Message as MessageMessage
+from sessiond.v1.session_pb2 import Session
+from sessiond.v1.session_service_pb2 import ImportSessionRequest
+from sessiond.v1.task_pb2 import Task as TaskMessage
+
+VERSION = 1
+# A piece of this size keeps the stream busy without holding much of it in memory.
+PIECE_BYTES = 256 * 1024
+
+Record = tuple[str, dict[str, Any]]
+Progress = Callable[[int, int | None], object]
+
+_LISTS = {"task": "tasks", "bookmark": "bookmarks", "message": "messages"}
+
+# What no server takes: it makes an import fail that turns out to be none after its first pieces are sent.
+REFUSED_PIECE = ImportSessionRequest(session=Session(session_id="\0"), messages=[MessageMessage()])
+
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+
+
+def header(info: SessionInfo) -> Record:
+    """The record that an export begins with."""
+    session = {
+        "session_id": info.session_id,
+        "state": info.state,
+        "model": info.model,
+        "user": info.user,
+        "title": info.title,
+        "config": _sorted(info.config),
+        "metadata": _sorted(info.metadata),
+        "idle_ttl": info.idle_ttl.total_seconds() if info.idle_ttl else None,
+        "never_expires": info.never_expires,
+        "created_at": iso(info.created_at),
+        "active_at": iso(info.active_at),
+        "last_seq": info.last_seq,
+    }
+    return "export", {"version": VERSION, "session": session}
+
+
+def task_record(task: Task, last_seq: int) -> Record:
+    """last_seq: links to messages after it are left out, as these are not exported."""
+    return "task", {
+        "task_id": task.task_id,
+        "status": task.status,
+        "data": _sorted(task.data),
+        "message_seqs": [seq for seq in task.message_seqs if seq <= last_seq],
+        "created_at": iso(task.created_at),
+        "updated_at": iso(task.updated_at),
+    }
+
+
+def bookmark_record(bookmark: Bookmark) -> Record:
+    return "bookmark", {
+        "name": bookmark.name,
+        "seq": bookmark.seq,
+        "description": bookmark.description,
+        "created_at": iso(bookmark.created_at),
+        "updated_at": iso(bookmark.updated_at),
+    }
+
+
+def message_record(message: Message) -> Record:
+    """Typed parts are in the JSON form that protobuf defines, which brings them back exactly; `content` is for people to read."""
+    value = message.to_dict()
+    value["metadata"] = _sorted(value["metadata"])
+    if "parts" in value:
+        value["parts"] = json_format.MessageToDict(message.proto.parts, preserving_proto_field_name=True)["parts"]
+    return "message", value
+
+
+class Counts:
+    """How many records of each kind there were."""
+
+    def __init__(self) -> None:
+        self._of = dict.fromkeys(_LISTS, 0)
+
+    @property
+    def messages(self) -> int:
+        return self._of["message"]
+
+    def count(self, kind: str) -> None:
+        if kind in self._of:
+            self._of[kind] += 1
+
+    def end(self) -> Record:
+        """The record that an export ends with."""
+        return "end", {name: self._of[kind] for kind, name in _LISTS.items()}
+
+
+def line(record: Record) -> str:
+    """The record as a line of JSON, with its end."""
+    kind, value = record
+    return _encode({"kind": kind, **value}) + "\n"
+
+
+class Document:
+    """The pieces of text of one JSON document, in the form of `export()`, made record by record."""
+
+    def __init__(self) -> None:
+        self._open: str | None = None
+        self._count = 0
+
+    def text(self, record: Record) -> str:
+        """What a record adds to the text."""
+        kind, value = record
+        if kind == "export":
+            return _encode(value)[:-1]
+        if kind == "end":
+            return "".join(self._begin(name) for name in self._rest()) + "]}\n"
+        before = "".join(self._begin(name) for name in self._rest(until=_LISTS[kind]))
+        comma = "," if self._count else ""
+        self._count += 1
+        return f"{before}{comma}\n{_encode(value)}"
+
+    def _rest(self, until: str = "messages") -> list[str]:
+        """The lists from the one after the open one to this one."""
+        names = list(_LISTS.values())
+        return names[names.index(self._open) + 1 if self._open else 0 : names.index(until) + 1]
+
+    def _begin(self, name: str) -> str:
+        before = "]," if self._open else ","
+        self._open, self._count = name, 0
+        return f'{before}\n"{name}":['
+
+
+def records_of(document: object) -> Iterator[tuple[str, Record]]:
+    """The records of a dict as `export()` answers it, each with the words for its place.
+
+    Raises: InvalidField.
+    """
+    if not isinstance(document, Mapping) or "session" not in document:
+        raise invalid_field("source", "is no exported session")
+    yield "export", ("export", {"version": document.get("version"), "session": document["session"]})
+    counts = Counts()
+    for kind, name in _LISTS.items():
+        items = document.get(name, [])
+        if not isinstance(items, list | tuple):
+            raise invalid_field(name, "is not a list")
+        for i, item in enumerate(items):
+            if not isinstance(item, Mapping):
+                raise invalid_field(f"{name}[{i}]", "is not a JSON object")
+            counts.count(kind)
+            yield f"{name}[{i}]", (kind, dict(item))
+    yield "end", counts.end()
+
+
+def parsed(text: str | bytes, place: str) -> object:
+    """The JSON value of a text. Raises: InvalidField."""
+    try:
+        return json.loads(text)
+    except UnicodeDecodeError as error:
+        raise invalid_field(place, f"is not UTF-8: {error.reason} at byte {error.start}") from None
+    except (TypeError, ValueError, RecursionError) as error:
+        raise invalid_field(place, f"is not JSON: {error}") from None
+
+
+def record_of(text: str | bytes, place: str) -> Record:
+    """The record of a line. Raises: InvalidField."""
+    value = parsed(text, place)
+    kind = value.pop("kind", None) if isinstance(value, dict) else None
+    if not isinstance(value, dict) or not isinstance(kind, str):
+        raise invalid_field(place, "is no record of an export: it has no kind")
+    return kind, value
+
+
+def is_lines(first: str | bytes) -> bool:
+    """Whether a text that begins with this line is an export as JSON lines; otherwise it is one document."""
+    text = first if isinstance(first, str) else first.decode("utf-8", "replace")
+    if text.lstrip("\ufeff \t").startswith('{"kind"'):
+        return True
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(value, dict) and "kind" in value
+
+
+class Assembler:
+    """Makes the pieces of ImportSession of an export's records, given in their order.
+
+    Args:
+        session_id: takes the place of the exported one.
+        request_id: of the import.
+    """
+
+    def __init__(self, session_id: str | None, request_id: str) -> None:
+        self._session_id = session_id
+        self._piece = ImportSessionRequest(request_id=request_id)
+        self._piece_bytes = 0
+        self._counts = Counts()
+        self._last_kind = ""
+        self._last_place = ""
+        self.total: int | None = None
+        """How many messages there are to come, where the export says so."""
+
+    @property
+    def messages(self) -> int:
+        """How many messages were taken."""
+        return self._counts.messages
+
+    def take(self, place: str, record: Record) -> ImportSessionRequest | None:
+        """Take a record. Answers a piece where one is full. Raises: InvalidField."""
+        kind, value = record
+        if (kind == "export") != (not self._last_kind):
+            what = "is a second export" if self._last_kind else "is not the beginning of an export"
+            raise invalid_field(place, what)
+        if self._last_kind == "end":
+            raise invalid_field(place, "comes after the end of the export")
+        fields = _Fields(place, value)
+        match kind:
+            case "export":
+                self._take_session(place, value)
+            case "task" | "bookmark":
+                if self._last_kind == "message":
+                    raise invalid_field(place, f"is a {kind} after the messages; it must come before them")
+                if kind == "task":
+                    _fill_task(self._piece.tasks.add(), fields)
+                else:
+                    _fill_bookmark(self._piece.bookmarks.add(), fields)
+            case "message":
+                message = self._piece.messages.add()
+                if (seq := fields.integer("seq")) not in (None, self._counts.messages + 1):
+                    raise invalid_field(place, f"has the seq {seq}, and {self._counts.messages + 1} is its turn: messages are missing")
+                _fill_message(message, fields)
+                self._piece_bytes += len(message.json) or message.ByteSize()
+            case "end":
+                self._check_end(place, value)
+            case _:
+                raise invalid_field(place, f"is of the kind {kind[:40]!r}, which this version does not know")
+        self._counts.count(kind)
+        self._last_kind, self._last_place = kind, place
+        if self._piece_bytes < PIECE_BYTES:
+            return None
+        piece, self._piece, self._piece_bytes = self._piece, ImportSessionRequest(), 0
+        return piece
+
+    def finish(self) -> ImportSessionRequest:
+        """The last piece. Raises: InvalidField where the export was cut off."""
+        if self._last_kind != "end":
+            after = f" after {self._last_place}" if self._last_place else ""
+            raise invalid_field("source", f"has no end: it was cut off{after}" if after else "is empty")
+        return self._piece
+
+    def _take_session(self, place: str, value: Mapping[str, Any]) -> None:
+        version = value.get("version")
+        if version != VERSION or isinstance(version, bool):
+            raise invalid_field(place, f"is of version {version!r} of the exported form; this client reads version {VERSION}")
+        if not isinstance(value.get("session"), Mapping):
+            raise invalid_field(place, "has no session")
+        fields = _Fields(place, value["session"])
+        self.total = fields.integer("last_seq")
+        _fill_session(self._piece.session, fields)
+        if self._session_id is not None:
+            fields.put(self._piece.session, "session_id", self._session_id)
+
+    def _check_end(self, place: str, value: Mapping[str, Any]) -> None:
+        for name, count in self._counts.end()[1].items():
+            if value.get(name) != count:
+                raise invalid_field(place, f"says that there are {value.get(name)} {name}, and there are {count}")
+        if self.total not in (None, self.messages):
+            raise invalid_field(place, f"comes after {self.messages} messages, and the session has {self.total}")
+
+
+class _Fields:
+    """A record's fields, each checked when it is asked for. What is missing or null is unset."""
+
+    def __init__(self, place: str, value: Mapping[str, Any]) -> None:
+        self.place = place
+        self._value = value
+
+    def get(self, name: str) -> Any:
+        return self._value.get(name)
+
+    def fault(self, name: str, what: str) -> InvalidField:
+        return invalid_field(f"{self.place}: {name}", what)
+
+    def put(self, target: ProtoMessage, field: str, value: object) -> None:
+        """Set a field of a message."""
+        try:
+            setattr(target, field, value)
+        except (TypeError, ValueError) as error:
+            raise self.fault(field, f"cannot be sent: {error}") from None
+
+    def text(self, name: str) -> str:
+        value = self.get(name)
+        if value is not None and not isinstance(value, str):
+            raise self.fault(name, "is not a string")
+        return value or ""
+
+    def integer(self, name: str) -> int | None:
+        value = self.get(name)
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
+            raise self.fault(name, "is not an integer")
+        return value
+
+    def number(self, name: str, target: ProtoMessage) -> None:
+        if (value := self.integer(name)) is not None:
+            self.put(target, name, value)
+
+    def time(self, name: str, target: Timestamp) -> None:
+        if not (text := self.text(name)):
+            return
+        try:
+            time = datetime.fromisoformat(text)
+        except ValueError:
+            raise self.fault(name, f"is {text[:40]!r}, which is no ISO 8601 time") from None
+        target.CopyFrom(to_timestamp(time, f"{self.place}: {name}"))
+
+    def fill(self, name: str, target: Any) -> None:
+        """Write a JSON object into a Struct; an empty one is none."""
+        if value := self.get(name):
+            fill_struct(target, value, f"{self.place}: {name}")
+
+    def name_of(self, name: str, names: Mapping[str, Any]) -> Any:
+        """The number of an enum's name; 0 = unset."""
+        value = self.get(name)
+        return 0 if value is None else number_of(names, value, f"{self.place}: {name}")
+
+
+def _fill_session(session: Session, fields: _Fields) -> None:
+    for name in ("session_id", "model", "user", "title"):
+        fields.put(session, name, fields.text(name))
+    session.state = fields.name_of("state", STATES)
+    fields.fill("config", session.config)
+    fields.fill("metadata", session.metadata)
+    fields.time("created_at", session.create_time)
+    fields.time("active_at", session.active_time)
+    idle_ttl = fields.get("idle_ttl")
+    if idle_ttl is not None:
+        if not isinstance(idle_ttl, int | float) or isinstance(idle_ttl, bool):
+            raise fields.fault("idle_ttl", "is not a number of seconds")
+        session.idle_ttl.CopyFrom(to_duration(idle_ttl, f"{fields.place}: idle_ttl"))
+    elif fields.get("never_expires"):
+        session.never_expires = True
+
+
+def _fill_task(task: TaskMessage, fields: _Fields) -> None:
+    fields.put(task, "task_id", fields.text("task_id"))
+    task.status = fields.name_of("status", TASK_STATUSES)
+    fields.fill("data", task.data)
+    try:
+        task.message_seqs.extend(fields.get("message_seqs") or ())
+    except (TypeError, ValueError) as error:
+        raise fields.fault("message_seqs", f"is not a list of seqs: {error}") from None
+    fields.time("created_at", task.create_time)
+    fields.time("updated_at", task.update_time)
+
+
+def _fill_bookmark(bookmark: BookmarkMessage, fields: _Fields) -> None:
+    fields.put(bookmark, "name", fields.text("name"))
+    fields.put(bookmark, "description", fields.text("description"))
+    fields.number("seq", bookmark)
+    fields.time("created_at", bookmark.create_time)
+    fields.time("updated_at", bookmark.update_time)
+
+
+def _fill_message(message: MessageMessage, fields: _Fields) -> None:
+    message.role = fields.name_of("role", ROLES)
+    message.format = fields.name_of("format", FORMATS)
+    if (parts := fields.get("parts")) is not None:
+        try:
+            json_format.ParseDict({"parts": parts}, message.parts)
+        except (json_format.ParseError, TypeError, ValueError, AttributeError) as error:
+            raise fields.fault("parts", f"are none: {error}") from None
+    elif fields.get("json") is None:
+        raise invalid_field(fields.place, "has neither json nor parts")
+    else:
+        fields.put(message, "json", fields.text("json"))
+    fields.number("seq", message)
+    fields.number("parent_seq", message)
+    fields.fill("metadata", message.metadata)
+    fields.time("created_at", message.create_time)
+
+
+def _sorted(value: Any) -> Any:
+    """A JSON value with the keys of its objects in order: a Struct keeps none, and the same session shall give the same text."""
+    match value:
+        case dict():
+            return {key: _sorted(value[key]) for key in sorted(value)}
+        case list():
+            return [_sorted(item) for item in value]
+        case _:
+            return value

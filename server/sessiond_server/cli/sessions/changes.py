@@ -1,0 +1,100 @@
+"""copy, delete."""
+
+import argparse
+import math
+import sys
+
+from sessiond import Client, DeletedSessions, SessionNotFound
+from sessiond_server.cli.faults import CommandError
+from sessiond_server.cli.sessions import output
+from sessiond_server.cli.sessions.options import filters
+
+
+def copy(client: Client, given: argparse.Namespace) -> int:
+    result = client.sessions.copy(
+        given.session_id,
+        given.new_id,
+        up_to_seq=given.up_to_seq,
+        up_to_bookmark=given.up_to_bookmark,
+        model=given.model,
+        user=given.user,
+        title=given.title,
+        config=given.config,
+        metadata=given.metadata,
+        idle_ttl=given.idle_ttl,
+        never_expires=given.never_expires,
+        keep_processing_status=given.keep_processing_status,
+        keep_task_links=given.keep_task_links,
+    )
+    if given.json:
+        session = result.session.to_dict()
+        output.print_json({"old_session_id": result.old_session_id, "new_session_id": result.new_session_id, "session": session})
+    else:
+        output.print_line(result.new_session_id)
+    return 0
+
+
+def delete(client: Client, given: argparse.Namespace) -> int:
+    chosen = filters(given)
+    if bool(given.session_ids) + bool(chosen) + given.all != 1:
+        raise CommandError("delete: give either ids, or a filter, or --all", exit_code=2)
+    if given.session_ids:
+        return _delete_named(client, given)
+    counted = None
+    if given.dry_run or not given.yes:
+        counted = client.sessions.delete_many(**chosen, all=given.all, dry_run=True)
+    if given.dry_run or (counted and not counted.session_count):
+        _print_deleted(counted or DeletedSessions(0, 0), given)
+        return 0
+    if counted and not _is_wanted(counted):
+        output.note("Nothing is deleted.")
+        return 1
+    with output.progress(f"deleting {output.many(counted.session_count, 'session')}" if counted else "deleting"):
+        # It ends when it is done: what was removed until a deadline would stay removed anyway.
+        deleted = client.sessions.delete_many(**chosen, all=given.all, timeout=math.inf)
+    _print_deleted(deleted, given)
+    return 0
+
+
+def _delete_named(client: Client, given: argparse.Namespace) -> int:
+    deleted: list[str] = []
+    missing: list[str] = []
+    for session_id in given.session_ids:
+        try:
+            if given.dry_run:
+                client.sessions.get(session_id)
+            else:
+                client.delete_session(session_id)
+        except SessionNotFound as e:
+            # The others are deleted all the same.
+            missing.append(session_id)
+            output.note(f"sessiond sessions: {e}")
+        else:
+            deleted.append(session_id)
+    if given.json:
+        output.print_json({"dry_run": given.dry_run, "deleted": deleted, "not_found": missing})
+    else:
+        for session_id in deleted:
+            output.print_line(f"{'would delete' if given.dry_run else 'deleted'} {session_id}")
+    return 1 if missing else 0
+
+
+def _is_wanted(counted: DeletedSessions) -> bool:
+    """Ask. Raises: CommandError where there is nobody to ask."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise CommandError(f"{_words(counted)} meet the filter; --yes deletes them without being asked", exit_code=2)
+    sys.stderr.write(f"Delete {_words(counted)} for good? [y/N] ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _print_deleted(deleted: DeletedSessions, given: argparse.Namespace) -> None:
+    if given.json:
+        counts = {"session_count": deleted.session_count, "message_count": deleted.message_count}
+        output.print_json({"dry_run": given.dry_run, **counts})
+    else:
+        output.print_line(f"{'would delete' if given.dry_run else 'deleted'} {_words(deleted)}")
+
+
+def _words(counted: DeletedSessions) -> str:
+    return f"{output.many(counted.session_count, 'session')} with {output.many(counted.message_count, 'message')}"

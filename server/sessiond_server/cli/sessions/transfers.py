@@ -1,0 +1,48 @@
+"""export, import."""
+
+import argparse
+import json
+import sys
+
+from sessiond import Client
+from sessiond_server.cli.sessions import output
+
+
+def export(client: Client, given: argparse.Namespace) -> int:
+    if given.output == "-":
+        _export_to_stdout(client, given)
+        return 0
+    with output.progress("exporting") as told:
+        info = client.sessions.export_to(given.session_id, given.output, format=given.format, progress=told)
+    done = {"session_id": info.session_id, "message_count": info.message_count, "format": given.format, "output": given.output}
+    if given.json:
+        output.print_json(done)
+    else:
+        output.print_line(f"exported {info.session_id} with {output.many(info.message_count, 'message')} to {given.output}")
+    return 0
+
+
+def import_session(client: Client, given: argparse.Namespace) -> int:
+    with output.progress("importing") as told:
+        source = sys.stdin if given.file == "-" else given.file
+        info = client.sessions.import_session(source, given.session_id, progress=told)
+    if given.json:
+        output.print_json(info.to_dict())
+    else:
+        output.print_line(info.session_id)
+    return 0
+
+
+def _export_to_stdout(client: Client, given: argparse.Namespace) -> None:
+    if given.format == "json":
+        sys.stdout.write(json.dumps(client.sessions.export(given.session_id), ensure_ascii=False) + "\n")
+        return
+    count, total = 0, None
+    with output.progress("exporting") as told:
+        for line in client.sessions.export_lines(given.session_id):
+            sys.stdout.write(line)
+            if total is None:
+                total = json.loads(line)["session"]["last_seq"]
+            if line.startswith('{"kind":"message"'):
+                count += 1
+                told(count, total)

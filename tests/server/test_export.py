@@ -1,0 +1,300 @@
+"""Sessions as a whole: out through the client, in again, and the same."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sessiond import AsyncClient, Client, InvalidField, InvalidJson, NewMessage, SessionAlreadyExists, SessiondError, SessionNotFound
+from sessiond.v1.message_pb2 import Blob, Part, Reasoning, ToolCall, ToolResult
+from sessiond_server.server import Running
+
+ODD_JSON = '{ "role" :"user",\r\n\t"content":"a\\u0000b \\ud83d\\ude00 ü\u2028\x7f",  "n": 1.0e2, "big": 12345678901234567890 }'
+
+
+@pytest.fixture
+async def client(server: Running) -> AsyncIterator[AsyncClient]:
+    async with AsyncClient(f"127.0.0.1:{server.port}") as opened:
+        yield opened
+
+
+def typed_parts() -> list[Part]:
+    """A part of each kind, empty ones among them."""
+    return [
+        Part(text=""),
+        Part(text="ü\0\u2028"),
+        Part(image=Blob(media_type="image/png", inline=bytes(range(256)), name="a.png")),
+        Part(audio=Blob(inline=b"")),
+        Part(file=Blob(uri="https://example.com/x")),
+        Part(tool_call=ToolCall(call_id="c", name="n", arguments_json='{"a" : 1}')),
+        Part(tool_result=ToolResult(call_id="c", parts=[Part(text="t"), Part(data="[ 1 ]")], is_error=True)),
+        Part(reasoning=Reasoning(text="hm", signature=b"\xff\x00")),
+        Part(data='{"x":1.50}'),
+    ]
+
+
+async def a_session(client: AsyncClient, session_id: str) -> None:
+    """A session of every shape."""
+    session = await client.create_session(
+        session_id,
+        model="gpt-5",
+        user="ada",
+        title="Über alles",
+        config={"z": 1, "a": {"y": [1, {"c": None, "b": 2.5}], "x": True}, "large": 1e300},
+        metadata={"team": "ü", "empty": {}, "list": []},
+        idle_ttl=timedelta(days=1, milliseconds=1),
+    )
+    await session.store_messages([{"role": "system", "content": "Be kind."}, ODD_JSON])
+    await session.store_messages(
+        [
+            NewMessage(parts=typed_parts(), role="assistant", metadata={"b": 1, "a": {"d": 1, "c": 2}}),
+            NewMessage('{"role":"user","content":[{"type":"text","text":"x"}]}', format="anthropic", parent_seq=2),
+            NewMessage('{"role":"model","parts":[{"text":"y"}]}', format="gemini"),
+            NewMessage({"role": "tool", "tool_call_id": "c", "content": "21"}, parent_seq=1),
+        ]
+    )
+    for i in range(3):
+        await session.tasks.create(task_id=f"task-{i}", status="running", data={"z": i, "a": "b"}, message_seqs=[1, 3] if i else [])
+    await session.tasks.reorder(["task-2", "task-0"])
+    await session.tasks.update("task-1", status="failed")
+    await session.bookmarks.create("the start", seq=0)
+    await session.bookmarks.create("plan", description="über")
+    await session.bookmarks.move("plan", 3)
+
+
+async def lines_of(client: AsyncClient, session_id: str) -> list[str]:
+    return await client.sessions.export_lines(session_id)
+
+
+def renamed(lines: list[str], session_id: str) -> list[str]:
+    """The lines with another session's id in the first."""
+    first = json.loads(lines[0])
+    first["session"]["session_id"] = session_id
+    return [json.dumps(first, ensure_ascii=False, separators=(",", ":")) + "\n", *lines[1:]]
+
+
+def names_in(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
+
+
+def is_device(path: Path) -> bool:
+    return path.is_char_device()
+
+
+async def test_an_imported_session_exports_the_same(client: AsyncClient, tmp_path: Path) -> None:
+    await a_session(client, "x")
+    lines = await lines_of(client, "x")
+    assert [json.loads(line)["kind"] for line in lines] == ["export", *["task"] * 3, *["bookmark"] * 2, *["message"] * 6, "end"]
+    assert lines == await lines_of(client, "x")
+    document = await client.sessions.export("x")
+    files = {form: tmp_path / f"x.{form}" for form in ("jsonl", "json")}
+    for form, path in files.items():
+        assert (await client.sessions.export_to("x", path, format=form)).session_id == "x"
+    assert files["jsonl"].read_text(encoding="utf-8") == "".join(lines)
+    assert json.loads(files["json"].read_text(encoding="utf-8")) == document == json.loads(json.dumps(document))
+    indented = tmp_path / "indented"
+    indented.write_text(json.dumps(document, indent=2), encoding="utf-8")
+
+    async def slowly() -> AsyncIterator[str]:
+        for line in lines:
+            yield line
+
+    for name, source in {
+        "of a dict": document,
+        "of a jsonl file": files["jsonl"],
+        "of a json file": str(files["json"]),
+        "of another json file": indented,
+        "of lines": lines,
+        "of an async iterable": slowly(),
+        "of an open file": files["jsonl"].open(encoding="utf-8"),
+    }.items():
+        info = await client.sessions.import_session(source, name)
+        assert info.session_id == name
+        assert await lines_of(client, name) == renamed(lines, name)
+        assert {**await client.sessions.export(name), "session": None} == {**document, "session": None}
+        if hasattr(source, "close"):
+            source.close()
+    original, imported = await client.sessions.get("x"), await client.sessions.get("of lines")
+    for field in ("summary", "message_count", "content_bytes", "token_count", "created_at", "active_at"):
+        assert getattr(original, field) == getattr(imported, field)
+
+    await client.delete_session("x")
+    assert (await client.sessions.import_session(files["jsonl"])).session_id == "x"
+    assert await lines_of(client, "x") == lines
+    message = await client.sessions.get_message("x", 2)
+    assert message.json == ODD_JSON
+    assert list((await client.sessions.get_message("x", 3)).proto.parts.parts) == typed_parts()
+
+
+async def test_states_and_copies(client: AsyncClient, tmp_path: Path) -> None:
+    await client.create_session("empty", never_expires=True)
+    await a_session(client, "source")
+    await client.sessions.copy("source", "copy", up_to_seq=4)
+    await client.sessions.store_message("copy", {"role": "user", "content": "on its own"})
+    await client.sessions.destroy("source")
+    for session_id in ("empty", "copy", "source"):
+        lines = await lines_of(client, session_id)
+        info = await client.sessions.import_session(lines, f"{session_id} again")
+        assert info.state == ("destroyed" if session_id == "source" else "active")
+        assert info.origin is None
+        assert await lines_of(client, f"{session_id} again") == renamed(lines, f"{session_id} again")
+        await client.sessions.export_to(session_id, tmp_path / session_id, format="json")
+        assert json.loads((tmp_path / session_id).read_text(encoding="utf-8")) == await client.sessions.export(session_id)
+    assert (await client.sessions.get("empty again")).never_expires
+
+
+async def test_what_comes_after_its_moment_is_left_out(client: AsyncClient) -> None:
+    session = await client.create_session("x")
+    await session.store_message({"role": "user", "content": "1"})
+    lines: list[str] = []
+    async for line in session.export_lines():
+        if not lines:
+            await session.store_message({"role": "user", "content": "2"})
+            await session.bookmarks.create("late")
+            await session.tasks.create(task_id="t", message_seqs=[1, 2])
+        lines.append(line)
+    assert [json.loads(line)["kind"] for line in lines] == ["export", "task", "message", "end"]
+    assert json.loads(lines[1])["message_seqs"] == [1]
+    await client.sessions.import_session(lines, "y")
+    assert await lines_of(client, "y") == renamed(lines, "y")
+
+
+async def test_long_sessions_go_in_pieces(client: AsyncClient, tmp_path: Path) -> None:
+    session = await client.create_session("long")
+    await session.import_messages([{"role": "user", "content": f"{i} " + "x" * 1000} for i in range(3000)])
+    written: list[tuple[int, int | None]] = []
+    sent: list[tuple[int, int | None]] = []
+    path = tmp_path / "long.jsonl"
+    await session.export_to(path, progress=lambda *done: written.append(done))
+    assert names_in(tmp_path) == ["long.jsonl"]
+    await client.sessions.import_session(path, "again", progress=lambda *done: sent.append(done))
+    for told in (written, sent):
+        assert len(told) > 5
+        assert told == sorted(told)
+        assert told[-1] == (3000, 3000)
+    assert await lines_of(client, "again") == renamed(await lines_of(client, "long"), "again")
+
+
+async def test_the_sync_client_does_the_same(client: AsyncClient, server: Running, tmp_path: Path) -> None:
+    await a_session(client, "x")
+    lines = await lines_of(client, "x")
+
+    def work() -> None:
+        with Client(f"127.0.0.1:{server.port}") as sync:
+            assert list(sync.sessions.export_lines("x")) == lines
+            sync.sessions.export_to("x", tmp_path / "x.jsonl")
+            with (tmp_path / "x.jsonl").open(encoding="utf-8") as file:
+                sync.sessions.import_session(file, "a")
+            sync.sessions.import_session(tmp_path / "x.jsonl", "b")
+            sync.sessions.import_session(iter(lines), "c")
+            with pytest.raises(InvalidField, match="line 3"):
+                sync.sessions.import_session(iter([*lines[:2], "{"]), "d")
+            with pytest.raises(SessionNotFound):
+                sync.sessions.get("d")
+
+    await asyncio.to_thread(work)
+    for session_id in "abc":
+        assert await lines_of(client, session_id) == renamed(lines, session_id)
+
+
+def _changed(lines: list[str], number: int, **fields: Any) -> list[str]:
+    value = json.loads(lines[number]) | fields
+    return [*lines[:number], json.dumps(value), *lines[number + 1 :]]
+
+
+def _broken(lines: list[str]) -> Iterator[tuple[list[str], str]]:
+    """Lines that are no export, and what is said of them. 13 lines: export, 3 tasks, 2 bookmarks, 6 messages, end."""
+    yield [], "is empty"
+    yield ["\n", "\n"], "is not JSON"
+    yield lines[:-1], "it was cut off after line 12"
+    yield lines[:1], "it was cut off after line 1"
+    yield [*lines[:4], lines[4][:20]], "line 5 is not JSON"
+    yield [lines[0][:20]], "line 1 is not JSON"
+    yield ["this is no export\n"], "source is not JSON"
+    yield ["[1]"], "source is no exported session"
+    yield [*lines[:7], *lines[8:]], "line 8 has the seq 3, and 2 is its turn"
+    yield [*lines[:1], *lines[2:]], "line 12 says that there are 3 tasks, and there are 2"
+    yield [*lines[:11], lines[12]], "line 12 says that there are 6 messages, and there are 5"
+    yield lines[1:], "line 1 is not the beginning of an export"
+    yield [*lines[:3], lines[0]], "line 4 is a second export"
+    yield [*lines, lines[12]], "line 14 comes after the end"
+    yield [*lines[:7], lines[1]], "line 8 is a task after the messages"
+    yield _changed(lines, 0, version=2), "line 1 is of version 2 "
+    yield _changed(lines, 0, session=3), "line 1 has no session"
+    yield _changed(lines, 0, session={"state": "tired"}), "line 1: state is 'tired'"
+    yield _changed(lines, 1, kind="asset"), "line 2 is of the kind 'asset', which this version does not know"
+    yield _changed(lines, 1, created_at="yesterday"), "line 2: created_at is 'yesterday'"
+    yield _changed(lines, 1, created_at="2026-01-01T00:00:00"), "line 2: created_at has no time zone"
+    yield _changed(lines, 1, message_seqs="12"), "line 2: message_seqs is not a list of seqs"
+    yield _changed(lines, 1, task_id=7), "line 2: task_id is not a string"
+    yield _changed(lines, 4, seq="0"), "line 5: seq is not an integer"
+    yield _changed(lines, 6, json=None), "line 7 has neither json nor parts"
+    yield _changed(lines, 6, json="\ud800"), "line 7: json cannot be sent"
+    yield _changed(lines, 6, metadata={"n": 2**60}), "line 7: metadata.n is an integer beyond"
+    yield _changed(lines, 8, parts=[{"poem": "x"}]), "line 9: parts are none"
+    yield ['{"a": 1}'], "source is no exported session"
+    yield ['{"version":1,"session":{},"messages":{}}'], "messages is not a list"
+    yield ['{"version":1,"session":{},\n', '"messages":[{"json":"{}","format":"morse"}]}'], "messages[0]: format is 'morse'"
+
+
+async def test_what_is_no_export_is_refused_with_its_place(client: AsyncClient, tmp_path: Path) -> None:
+    await a_session(client, "x")
+    lines = await lines_of(client, "x")
+    for broken, says in _broken(lines):
+        with pytest.raises(InvalidField) as caught:
+            await client.sessions.import_session(broken, "y")
+        assert says in str(caught.value)
+        with pytest.raises(SessionNotFound):
+            await client.sessions.get("y")
+    path = tmp_path / "latin"
+    path.write_bytes("".join(lines).encode()[:-20] + b"\xff\n")
+    with pytest.raises(InvalidField, match="line 13 is not UTF-8"):
+        await client.sessions.import_session(path, "y")
+    with pytest.raises(FileNotFoundError):
+        await client.sessions.import_session(tmp_path / "nowhere", "y")
+    with pytest.raises(InvalidField, match="session_id"):
+        await client.sessions.import_session(lines, "")
+
+
+async def test_what_the_server_refuses_is_told(client: AsyncClient) -> None:
+    await a_session(client, "x")
+    lines = await lines_of(client, "x")
+    with pytest.raises(SessionAlreadyExists):
+        await client.sessions.import_session(lines)
+    with pytest.raises(InvalidJson):
+        await client.sessions.import_session(_changed(lines, 6, json="{"), "y")
+    with pytest.raises(SessiondError, match="parent_seq"):
+        await client.sessions.import_session(_changed(lines, 6, parent_seq=6), "y")
+    first = await client.sessions.import_session(lines, "z", request_id="once")
+    assert await client.sessions.import_session(lines, "z", request_id="once") == first
+
+
+async def test_a_file_is_replaced_by_a_whole_one_only(client: AsyncClient, tmp_path: Path) -> None:
+    await a_session(client, "x")
+    path, link = tmp_path / "x.jsonl", tmp_path / "link"
+    path.write_text("before")
+    link.symlink_to(path)
+
+    def fail(*done: object) -> None:
+        raise RuntimeError("enough")
+
+    with pytest.raises(RuntimeError, match="enough"):
+        await client.sessions.export_to("x", path, progress=fail)
+    with pytest.raises(SessionNotFound):
+        await client.sessions.export_to("nobody", path)
+    assert path.read_text() == "before"
+    assert names_in(tmp_path) == ["link", "x.jsonl"]
+    await client.sessions.export_to("x", link)
+    assert link.is_symlink()
+    assert path.read_text(encoding="utf-8") == "".join(await lines_of(client, "x"))
+    with pytest.raises(InvalidField, match="format"):
+        await client.sessions.export_to("x", path, format="xml")
+    with pytest.raises(FileNotFoundError):
+        await client.sessions.export_to("x", tmp_path / "none" / "x")
+    null = Path("/dev/null")
+    await client.sessions.export_to("x", null)
+    assert is_device(null)
