@@ -116,7 +116,7 @@ def _database(postgres: str, template: str | None) -> Iterator[str]:
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     """Settings of servers in this process. The purger rests, unless a test runs it."""
-    return Settings(listen="127.0.0.1:0", purge_interval_s=3600, pool_size=8, asset_store=str(tmp_path / "assets"))
+    return Settings(listen="127.0.0.1:0", purge_interval_s=3600, pool_size=8, tokenizer="estimate", asset_store=str(tmp_path / "assets"))
 
 
 @pytest.fixture

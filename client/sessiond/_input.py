@@ -3,13 +3,16 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sessiond._message import Message
 from sessiond._names import FORMATS, ROLES, number_of
 from sessiond._structs import fill_struct
 from sessiond.errors import invalid_field
 from sessiond.v1 import message_pb2
+
+if TYPE_CHECKING:
+    from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
 
 Blob: TypeAlias = Mapping[str, Any] | str | bytes
 
@@ -63,13 +66,22 @@ def to_proto(value: MessageInput, format: str, path: str) -> message_pb2.Message
             return _provider_message(value, format, path)
 
 
-def batch_to_proto(messages: Iterable[MessageInput], format: str) -> list[message_pb2.Message]:
-    """The protobuf messages of a batch.
+def add_batch(batch: "RepeatedCompositeFieldContainer[message_pb2.Message]", messages: Iterable[MessageInput], format: str) -> None:
+    """Add messages to a request's batch.
 
     Raises: InvalidField for what cannot be sent, and for a single message in the place of a list.
     """
     refuse_single(messages)
-    return [nth_to_proto(message, format, i) for i, message in enumerate(messages)]
+    add, number = batch.add, FORMATS.get(format)
+    for i, message in enumerate(messages):
+        # Nearly all messages are dicts of a known format: they are made in place, at a third of the cost.
+        if type(message) is dict and number:
+            try:
+                add(format=number, json=_encode(message))
+                continue
+            except (TypeError, ValueError, RecursionError):
+                del batch[i:]  # what was begun; the long way says what is wrong
+        batch.append(to_proto(message, format, f"messages[{i}]"))
 
 
 def nth_to_proto(message: MessageInput, format: str, place: int) -> message_pb2.Message:

@@ -9,7 +9,7 @@ from typing import Any, TypedDict, TypeGuard, TypeVar
 
 from google.protobuf.message import Message as ProtoMessage
 
-from sessiond._input import MessageInput, batch_to_proto
+from sessiond._input import MessageInput, add_batch
 from sessiond._names import MESSAGE_ORDERS, ROLES, SESSION_ORDERS, STATES, TASK_STATUSES, VIEWS, number_of
 from sessiond._processing_info import FailedMessage, Failures, Lease
 from sessiond._structs import fill_struct
@@ -391,7 +391,7 @@ def store_messages(
 ) -> StoreMessagesRequest:
     request = StoreMessagesRequest()
     _filled(request, session_id=session_id, expected_last_seq=expected_last_seq, request_id=_request_id(request_id))
-    request.messages.extend(batch_to_proto(messages, format))
+    add_batch(request.messages, messages, format)
     return request
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
+import psycopg
 import pytest
 
 from sessiond import AssetNotFound, Client
@@ -51,6 +52,11 @@ print(asset.asset_id, before, uploaded, saved)
 def hash_of(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def logs_to_purge(database_url: str) -> int:
+    with psycopg.connect(database_url) as connection:
+        return connection.execute("SELECT count(*) FROM dead_logs").fetchall()[0][0]  # type: ignore[no-any-return]
 
 
 @pytest.fixture(params=["local", "s3"])
@@ -103,14 +109,15 @@ def test_a_large_asset_in_bounded_memory(
         SESSIOND_DATABASE_URL=database_url, SESSIOND_ASSET_GRACE_S="3600", SESSIOND_PURGE_INTERVAL_S="3600", **environment
     )
     with Client(with_sessions.target) as client:
-        for name in ("one", "two"):
-            session = client.create_session(name)
-            session.store_message({"role": "user", "content": f"sessiond-asset:{asset_id}"})
+        session = client.create_session("one")
+        session.store_message({"role": "user", "content": f"sessiond-asset:{asset_id}"})
+        session.copy("two")
     assert with_sessions.terminate() == 0
     sweeping = start_server(SESSIOND_DATABASE_URL=database_url, SESSIOND_ASSET_GRACE_S="0", SESSIOND_PURGE_INTERVAL_S="0.05", **environment)
     with Client(sweeping.target) as client:
         until(lambda: len(everything()) == 1, "the small asset, which nothing refers to, was swept")
         client.delete_session("one")
+        until(lambda: not logs_to_purge(database_url), "the source was purged")
         assert client.assets.get(asset_id).size == SIZE
         client.delete_session("two")
         until(lambda: not everything(), "the asset went with its last session")

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sessiond import InvalidField, Message, NewMessage, SessionInfo, StoredRange
-from sessiond._input import batch_to_proto, to_proto
+from sessiond._input import add_batch, to_proto
 from sessiond._status import error_of, is_worth_retrying
 from sessiond._structs import MAX_DEPTH, fill_struct, from_struct
 from sessiond._times import from_duration, from_timestamp, to_duration, to_timestamp
@@ -238,14 +238,14 @@ def test_a_message_that_was_read_is_stored_with_its_exact_content() -> None:
 )
 def test_messages_that_cannot_be_sent_are_refused_by_name(message: Any, field: str) -> None:
     with pytest.raises(InvalidField) as caught:
-        batch_to_proto([{"role": "user"}, message], "openai")
+        add_batch(StoreMessagesRequest().messages, [{"role": "user"}, message], "openai")
     assert caught.value.field_violations[0].field == field
 
 
 @pytest.mark.parametrize("single", [{"role": "user"}, '{"role":"user"}', b"{}", NewMessage("{}"), message_pb2.Message()])
 def test_a_single_message_is_not_a_list(single: Any) -> None:
     with pytest.raises(InvalidField, match="store_message takes a single one"):
-        batch_to_proto(single, "openai")
+        add_batch(StoreMessagesRequest().messages, single, "openai")
 
 
 def test_a_session_by_attribute_and_by_key() -> None:
@@ -309,3 +309,14 @@ def test_an_answer_that_grpc_lost_is_worth_retrying() -> None:
     error = error_of(Lost(), "here")
     assert isinstance(error, ServerUnavailable)
     assert is_worth_retrying(error)
+
+
+def test_a_batch_that_begins_with_what_needs_the_long_way() -> None:
+    """Half a surrogate pair cannot be set as it is: what was begun of it does not stay."""
+    request = StoreMessagesRequest()
+    add_batch(request.messages, [{"role": "user", "content": "a"}, {"role": "user", "content": "\ud83d"}, {"role": "user"}], "openai")
+    assert [message.json for message in request.messages] == [
+        '{"role":"user","content":"a"}',
+        '{"role":"user","content":"\\ud83d"}',
+        '{"role":"user"}',
+    ]

@@ -128,11 +128,6 @@ def sweeper(server: Running) -> Sweeper:
     return Sweeper(AssetStore(server.database), server.objects, interval_s=3600, grace_s=3600)
 
 
-@pytest.fixture
-def purger(server: Running) -> Purger:
-    return Purger(PurgeStore(server.database), interval_s=3600, request_retention_s=86_400)
-
-
 # One request's worth, several parts of a multipart upload, and what lies at the edges.
 @pytest.mark.parametrize("size", [0, 1, PIECE, PIECE + 1, objects_module.PART_BYTES, objects_module.PART_BYTES + 1, 11_000_000])
 async def test_what_goes_up_comes_down(wire: Wire, query: Query, store: Store, size: int) -> None:
@@ -435,6 +430,27 @@ class TestReferences:
         assert store.everything() == []
         assert rows(query) == (0, 0, 0)
         assert (await error_of(wire.assets.DownloadAsset(DownloadAssetRequest(asset_id=asset_id)))).reason == "ASSET_NOT_FOUND"
+
+    async def test_copies_share_them(self, wire: Wire, query: Query, store: Store, sweeper: Sweeper, purger: Purger, asset_id: str) -> None:
+        """Also those of copies of copies, whose messages are moved."""
+        await wire.create("c0")
+        await wire.store("c0", mention(asset_id))
+        for i in range(20):
+            await wire.copy(f"c{i}", f"c{i + 1}")
+            await wire.store(f"c{i + 1}", "x")
+        assert rows(query) == (1, 1, 0)
+        pass_time(query)
+        for i in range(20):
+            await wire.delete(f"c{i}")
+        await purger.round()
+        assert await sweeper.round() == (0, 0)
+        assert query("SELECT count(DISTINCT key) FROM messages") == [(1,)]
+        assert await download(wire, asset_id) == b"content"
+        await wire.delete("c20")
+        await purger.round()
+        assert await sweeper.round() == (1, 1)
+        assert store.everything() == []
+        assert rows(query) == (0, 0, 0)
 
     async def test_a_purge_in_batches_takes_its_references_along(self, wire: Wire, query: Query, server: Running, asset_id: str) -> None:
         await wire.create("one")

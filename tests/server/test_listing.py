@@ -14,7 +14,7 @@ from sessiond.v1.session_service_pb2 import (
     ListSessionsRequest,
 )
 from sessiond_server.service.names import DEFAULT_PROJECT_ID
-from sessiond_server.store.sessions import Listing, list_statement
+from sessiond_server.store.sessions import Filter, Listing, list_statement
 
 from ..support.wire import Wire, error_of
 
@@ -155,7 +155,8 @@ async def test_times_out_of_range_name_the_field(wire: Wire) -> None:
 def test_pages_are_read_from_an_index(seeded_url: str, listing: dict[str, object], index: str) -> None:
     from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
-    statement = list_statement(Listing(project_id=DEFAULT_PROJECT_ID, limit=51, **listing))  # type: ignore[arg-type]
+    chosen = {name: value for name, value in listing.items() if name != "order"}
+    statement = list_statement(Listing(Filter(DEFAULT_PROJECT_ID, **chosen), listing["order"], 51))  # type: ignore[arg-type]
     compiled = statement.compile(dialect=PGDialect_psycopg())
     with psycopg.connect(seeded_url) as connection:
         [[plan]] = connection.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {compiled}".encode(), compiled.params).fetchall()

@@ -29,6 +29,10 @@ class EncodedPage:
 
 def varint(value: int) -> bytes:
     """A protobuf varint of a non-negative number."""
+    return _VARINTS[value] if value < 16384 else _varint(value)
+
+
+def _varint(value: int) -> bytes:
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)
@@ -38,7 +42,7 @@ def varint(value: int) -> bytes:
 
 
 # Lengths and the low halves of seqs come from tables: a call of varint() for each would cost more than the rest of the splice.
-_VARINTS = [varint(n) for n in range(1 << 14)]
+_VARINTS = [_varint(n) for n in range(1 << 14)]
 _LOW_14 = [bytes((n & 0x7F | 0x80, n >> 7 | 0x80)) for n in range(1 << 14)]
 
 

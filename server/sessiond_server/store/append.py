@@ -15,7 +15,7 @@ from psycopg.rows import TupleRow
 from psycopg.types.numeric import Int8
 
 from sessiond_server.store import assets
-from sessiond_server.store.database import Database
+from sessiond_server.store.database import Database, Int8s
 from sessiond_server.store.expiry import ALIVE
 from sessiond_server.store.rows import Rows
 from sessiond_server.store.spool import Spool, Start
@@ -60,10 +60,10 @@ stored AS (
 _MANY = """
 stored AS (
     INSERT INTO messages (key, log, seq, role, format, content_bytes, created_at, body, tokens, total_bytes, total_tokens)
-    SELECT %(key)s, log, last_seq - %(count)s + m.place, m.role, m.format, m.content_bytes, active_at, m.body,
-        m.tokens, total_bytes - %(bytes)s + m.sum_bytes, total_tokens - %(tokens)s + m.sum_tokens
-    FROM bump, unnest(%(roles)b::smallint[], %(formats)b::smallint[], %(sizes)b::int[], %(bodies)b::bytea[],
-            %(row_tokens)b::int[], %(sum_bytes)b::bigint[], %(sum_tokens)b::bigint[])
+    SELECT %(key)s, log, last_seq - %(count)s + m.place, m.role::smallint, m.format::smallint, m.content_bytes::int, active_at, m.body,
+        m.tokens::int, total_bytes - %(bytes)s + m.sum_bytes, total_tokens - %(tokens)s + m.sum_tokens
+    FROM bump, unnest(%(roles)b::bigint[], %(formats)b::bigint[], %(sizes)b::bigint[], %(bodies)b::bytea[],
+            %(row_tokens)b::bigint[], %(sum_bytes)b::bigint[], %(sum_tokens)b::bigint[])
         WITH ORDINALITY AS m (role, format, content_bytes, body, tokens, sum_bytes, sum_tokens, place)
 )"""
 
@@ -162,13 +162,13 @@ class AppendStore:
             parameters.update(role=Int8(rows.roles[0]), format=Int8(rows.formats[0]), body=rows.bodies[0], row_tokens=Int8(rows.tokens[0]))
         else:
             parameters.update(
-                roles=rows.roles,
-                formats=rows.formats,
-                sizes=rows.sizes,
+                roles=Int8s(rows.roles),
+                formats=Int8s(rows.formats),
+                sizes=Int8s(rows.sizes),
                 bodies=rows.bodies,
-                row_tokens=rows.tokens,
-                sum_bytes=list(accumulate(rows.sizes)),
-                sum_tokens=list(accumulate(map(abs, rows.tokens))),
+                row_tokens=Int8s(rows.tokens),
+                sum_bytes=Int8s(accumulate(rows.sizes)),
+                sum_tokens=Int8s(accumulate(map(abs, rows.tokens))),
             )
         statement = _STATEMENTS[len(rows) == 1, bool(append.request_id)]
         if append.asset_refs:

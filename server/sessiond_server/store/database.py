@@ -4,6 +4,7 @@ One psycopg pool a process. Hot statements run on a pooled connection's own curs
 SQLAlchemy Core, compiled here and run on the same connections (docs/decisions/003-one-pool.md).
 """
 
+import struct
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -11,6 +12,8 @@ from typing import Any
 
 import psycopg
 from psycopg import AsyncClientCursor, AsyncConnection
+from psycopg.adapt import Dumper
+from psycopg.pq import Format
 from psycopg.rows import DictRow, TupleRow, dict_row
 from psycopg.types.numeric import Int8BinaryLoader
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
@@ -28,6 +31,29 @@ class PoolExhausted(Exception):
 
 class Contention(Exception):
     """The database gave up on a lock, a deadlock or a serialization failure; nothing happened, trying again may help."""
+
+
+class Int8s(list[int]):
+    """An array of bigint, as a parameter. psycopg dumps lists item by item, with a type that depends on the items; this is all at once."""
+
+
+class _Int8sDumper(Dumper):
+    """The binary form of an array of one dimension: https://github.com/postgres/postgres, array_recv in arrayfuncs.c."""
+
+    format = Format.BINARY
+    oid = 1016
+
+    def dump(self, obj: Int8s) -> bytes:
+        count = len(obj)
+        if not count:
+            return _NO_INT8S
+        items = [8] * (2 * count)
+        items[1::2] = obj
+        return struct.pack(f">iiiii{'iq' * count}", 1, 0, _INT8_OID, count, 1, *items)
+
+
+_INT8_OID = 20
+_NO_INT8S = struct.pack(">iii", 0, 0, _INT8_OID)
 
 
 class Database:
@@ -177,6 +203,7 @@ async def _configure(connection: AsyncConnection[Any]) -> None:
     # A binary timestamptz is an int64 of microseconds since 2000-01-01. The hot paths put it on the wire as it is; making a
     # datetime of each, to take it apart again, costs more than all the rest of a row. Text results still come as datetimes.
     connection.adapters.register_loader("timestamptz", Int8BinaryLoader)
+    connection.adapters.register_dumper(Int8s, _Int8sDumper)
 
 
 async def _configure_prepared(connection: AsyncConnection[Any]) -> None:

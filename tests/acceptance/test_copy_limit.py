@@ -1,0 +1,32 @@
+"""SESSIOND_COPY_MAX_MESSAGES, as an operator sets it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from sessiond import Client, SessionTooLarge
+
+from ..support.processes import ServerProcess
+
+
+def test_5001_messages_against_a_limit_of_5000(
+    start_server: Callable[..., ServerProcess], database_url: str, query: Callable[..., list[tuple[Any, ...]]]
+) -> None:
+    limited = start_server(SESSIOND_DATABASE_URL=database_url, SESSIOND_COPY_MAX_MESSAGES="5000")
+    with Client(limited.target) as client:
+        session = client.create_session("one")
+        session.import_messages([{"role": "user", "content": f"{i}"} for i in range(5001)])
+        written = "SELECT (SELECT count(*) FROM sessions), (SELECT count(*) FROM segments), (SELECT count(*) FROM messages)"
+        before = query(written)
+        with pytest.raises(SessionTooLarge) as refused:
+            session.copy("two")
+        assert "SESSION_TOO_LARGE" in str(refused.value)
+        assert (refused.value.metadata["message_count"], refused.value.metadata["max_messages"]) == ("5001", "5000")
+        assert query(written) == before
+        assert session.copy("two", up_to_seq=5000).info.last_seq == 5000
+    free = start_server(SESSIOND_DATABASE_URL=database_url)
+    with Client(free.target) as client:
+        copied = client.sessions.copy("one", "three").session
+        assert copied.last_seq == 5001
+        assert sum(1 for _ in client.sessions.get_messages("three")) == 5001

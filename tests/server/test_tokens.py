@@ -1,0 +1,209 @@
+"""Token counts: which texts count, who counts them, and that the sums agree."""
+
+import json
+from importlib.util import find_spec
+from typing import Any
+
+import pytest
+
+from sessiond.v1.message_pb2 import (
+    FORMAT_ANTHROPIC,
+    FORMAT_GEMINI,
+    FORMAT_OPENAI,
+    ROLE_ASSISTANT,
+    ROLE_USER,
+    Message,
+    Part,
+    Parts,
+    Reasoning,
+    ToolCall,
+    ToolResult,
+)
+from sessiond.v1.session_service_pb2 import GetTokenCountsRequest
+from sessiond_server.service.tokenizing import Estimate, Vocabulary, texts_of_json, texts_of_parts, tokenizer
+from sessiond_server.settings import Settings
+
+from ..support.wire import Wire, openai
+
+needs_vocabulary = pytest.mark.skipif(not find_spec("bpe_openai"), reason="the extra `tokens` is not installed")
+
+
+@pytest.mark.parametrize(
+    ("message_format", "value", "texts"),
+    [
+        (FORMAT_OPENAI, {"role": "user", "content": "hi"}, ["hi"]),
+        (FORMAT_OPENAI, {"role": "user", "content": "hi", "name": "ada"}, ["hi"]),
+        (FORMAT_OPENAI, {"role": "assistant", "content": None, "refusal": "no"}, ["no"]),
+        (
+            FORMAT_OPENAI,
+            {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "image_url", "image_url": {"url": "data:x"}}, "odd"]},
+            ["a"],
+        ),
+        (
+            FORMAT_OPENAI,
+            {
+                "role": "assistant",
+                "content": None,
+                "tool_calls": [
+                    {"id": "1", "type": "function", "function": {"name": "f", "arguments": '{"x":1}'}},
+                    {"id": "2", "type": "custom", "custom": {"name": "g", "input": "y"}},
+                    {"function": None},
+                    "odd",
+                ],
+            },
+            ["f", '{"x":1}', "g", "y"],
+        ),
+        (FORMAT_OPENAI, {"role": "assistant", "content": "", "function_call": {"name": "f", "arguments": "{}"}}, ["", "f", "{}"]),
+        (FORMAT_OPENAI, {"role": "tool", "tool_call_id": "1", "content": "42"}, ["42"]),
+        (FORMAT_OPENAI, {"type": "function_call", "call_id": "1", "name": "f", "arguments": "{}"}, ["f", "{}"]),
+        (FORMAT_OPENAI, {"type": "function_call_output", "call_id": "1", "output": "42"}, ["42"]),
+        (FORMAT_OPENAI, {"type": "reasoning", "summary": [{"type": "summary_text", "text": "so"}], "encrypted_content": "zzz"}, ["so"]),
+        (FORMAT_OPENAI, {"role": "assistant", "content": 7, "tool_calls": {"odd": 1}, "function_call": "odd"}, []),
+        (FORMAT_ANTHROPIC, {"role": "user", "content": "hi"}, ["hi"]),
+        (
+            FORMAT_ANTHROPIC,
+            {
+                "role": "assistant",
+                "content": [
+                    {"type": "thinking", "thinking": "hm", "signature": "zzz"},
+                    {"type": "text", "text": "a"},
+                    {"type": "tool_use", "id": "1", "name": "f", "input": {"x": 1}},
+                ],
+            },
+            ["hm", "a", "f", '{"x":1}'],
+        ),
+        (
+            FORMAT_ANTHROPIC,
+            {
+                "role": "user",
+                "content": [
+                    {"type": "tool_result", "tool_use_id": "1", "content": "42"},
+                    {
+                        "type": "tool_result",
+                        "tool_use_id": "2",
+                        "content": [{"type": "text", "text": "43"}, {"type": "image", "source": {}}],
+                    },
+                    {"type": "image", "source": {"type": "base64", "data": "zzz"}},
+                ],
+            },
+            ["42", "43"],
+        ),
+        (
+            FORMAT_GEMINI,
+            {
+                "role": "model",
+                "parts": [
+                    {"text": "a", "thoughtSignature": "zzz"},
+                    {"functionCall": {"name": "f", "args": {"x": 1}}},
+                    {"functionResponse": {"name": "f", "response": {"y": 2}}},
+                    {"executableCode": {"language": "PYTHON", "code": "1+1"}},
+                    {"codeExecutionResult": {"outcome": "OK", "output": "2"}},
+                    {"inlineData": {"mimeType": "image/png", "data": "zzz"}},
+                    {"functionCall": "odd"},
+                ],
+            },
+            ["a", "f", '{"x":1}', "f", '{"y":2}', "1+1", "2"],
+        ),
+    ],
+)
+def test_what_counts(message_format: int, value: dict[str, Any], texts: list[str]) -> None:
+    assert texts_of_json(value, message_format) == texts
+
+
+def test_what_counts_of_parts() -> None:
+    parts = [
+        Part(text="a"),
+        Part(tool_call=ToolCall(call_id="1", name="f", arguments_json="{}")),
+        Part(tool_result=ToolResult(call_id="1", parts=[Part(text="b")])),
+        Part(reasoning=Reasoning(text="c", signature=b"zzz")),
+        Part(data='{"d":1}'),
+    ]
+    assert texts_of_parts(parts) == ["a", "f", "{}", "b", "c", '{"d":1}']
+
+
+def test_the_estimate_is_a_quarter_of_the_bytes() -> None:
+    count = Estimate().count
+    assert [count([]), count([""]), count(["a"]), count(["abcd"]), count(["abcde"]), count(["ab", "cd"])] == [0, 0, 1, 1, 2, 1]
+    assert count(["日本"]) == 2
+    assert count(["\ud83d"]) == 1  # half a surrogate pair, as JSON can spell it
+
+
+@needs_vocabulary
+def test_the_vocabulary_is_o200k_base() -> None:
+    count = Vocabulary().count
+    assert count(["hello world"]) == 2
+    assert count(["hello world", "hello world"]) == 4
+    assert count(["<|endoftext|>"]) > 1  # text, no special token
+    assert count(["\ud83d"]) == 1
+    assert count([""]) == 0
+
+
+def test_the_setting_chooses() -> None:
+    assert tokenizer("estimate").estimates
+    assert tokenizer("auto").estimates == (find_spec("bpe_openai") is None)
+
+
+async def counts(wire: Wire, session_id: str) -> tuple[int, int, str, int]:
+    answer = await wire.sessions.GetTokenCounts(GetTokenCountsRequest(session_id=session_id))
+    return answer.total_tokens, answer.estimated_tokens, answer.encoding, answer.message_count
+
+
+async def test_estimates_are_marked_and_sums_agree(wire: Wire) -> None:
+    await wire.create("one")
+    assert await counts(wire, "one") == (0, 0, "o200k_base", 0)
+    await wire.store("one", openai("x" * 10))
+    await wire.store("one", openai("y" * 20, "assistant"), Message(role=ROLE_USER, parts=Parts(parts=[Part(text="z" * 8)])))
+    await wire.import_("one", [[openai("é" * 6)], [Message(format=FORMAT_OPENAI, json='{"role":"user","content":""}')]])
+    read = await wire.read("one")
+    assert [(m.token_count, m.tokens_estimated) for m in read] == [(3, True), (5, True), (2, True), (3, True), (0, False)]
+    assert await counts(wire, "one") == (13, 13, "o200k_base", 5)
+    session = await wire.get("one")
+    assert (session.token_count, session.estimated_token_count) == (13, 13)
+
+
+async def test_what_the_caller_says_of_them_is_ignored(wire: Wire) -> None:
+    await wire.create("one")
+    message = openai("x" * 10, "assistant")
+    message.token_count, message.tokens_estimated = 999, False
+    await wire.store("one", message)
+    (read,) = await wire.read("one")
+    assert (read.token_count, read.tokens_estimated, read.role) == (3, True, ROLE_ASSISTANT)
+
+
+@needs_vocabulary
+class TestVocabulary:
+    @pytest.fixture
+    def settings(self, settings: Settings) -> Settings:
+        return settings.model_copy(update={"tokenizer": "o200k_base"})
+
+    async def test_counts_are_exact(self, wire: Wire, conversations: list[dict[str, Any]]) -> None:
+        await wire.create("one")
+        messages = [Message(format=FORMAT_OPENAI, json=json.dumps(m)) for m in conversations[0]["messages"]]
+        await wire.store("one", *messages)
+        read = await wire.read("one")
+        expected = [Vocabulary().count(texts_of_json(json.loads(m.json), FORMAT_OPENAI)) for m in read]
+        assert [m.token_count for m in read] == expected
+        assert not any(m.tokens_estimated for m in read)
+        assert await counts(wire, "one") == (sum(expected), 0, "o200k_base", len(read))
+
+    async def test_a_session_may_have_both(self, wire: Wire, query: Any) -> None:
+        """Of which a copy that ends in the middle counts each."""
+        await wire.create("one")
+        await wire.store("one", "hello world")
+        query("UPDATE messages SET tokens = -tokens")
+        query("UPDATE sessions SET estimated_tokens = token_count")
+        await wire.store("one", "hello world", "hello world")
+        assert await counts(wire, "one") == (6, 2, "o200k_base", 3)
+        await wire.copy("one", "two", up_to_seq=2)
+        assert await counts(wire, "two") == (4, 2, "o200k_base", 2)
+
+    async def test_a_request_is_the_same_under_another_tokenizer(self, wire: Wire) -> None:
+        from sessiond_server.service.intake import Intake
+        from sessiond_server.service.limits import Limits
+
+        hashes = []
+        for counter in (Estimate(), Vocabulary()):
+            intake = Intake(Limits(), counter)
+            intake.take([openai("hello world, at length")])
+            hashes.append(intake.content_hash)
+        assert hashes[0] == hashes[1]
