@@ -19,7 +19,7 @@ from sessiond._structs import MAX_DEPTH, fill_struct, from_struct
 from sessiond._times import from_duration, from_timestamp, to_duration, to_timestamp
 from sessiond.errors import ServerUnavailable
 from sessiond.v1 import message_pb2, session_pb2
-from sessiond.v1.session_service_pb2 import CreateSessionRequest
+from sessiond.v1.session_service_pb2 import CreateSessionRequest, StoreMessagesRequest
 
 TIMES = st.datetimes(min_value=datetime(1900, 1, 1), max_value=datetime(2200, 1, 1), timezones=st.just(UTC))
 JSON = st.recursive(
