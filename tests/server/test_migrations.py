@@ -1,16 +1,24 @@
 """Migrations: the schema that they make is the one that tables.py describes; any number may run at once."""
 
 import asyncio
+import uuid
 
+import grpc
 import psycopg
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine
 from sqlalchemy.engine import make_url
 
-from sessiond_server.service.names import DEFAULT_PROJECT_ID
+from sessiond.v1.message_pb2 import Message
+from sessiond_server.server import serving
+from sessiond_server.service.names import DEFAULT_PROJECT_ID, session_key
+from sessiond_server.settings import Settings
 from sessiond_server.store import migrate, tables
+
+from ..support.wire import Wire
 
 
 def test_migrated_is_as_described(database_url: str) -> None:
@@ -56,3 +64,39 @@ def test_the_merge_patch_cases_of_rfc_7396(database_url: str, target: str, patch
     with psycopg.connect(database_url) as connection:
         row = connection.execute("SELECT sessiond_merge_patch(%s::jsonb, %s::jsonb) = %s::jsonb", [target, patch, result]).fetchone()
     assert row == (True,)
+
+
+async def test_a_database_of_the_first_version_goes_on(empty_database_url: str, settings: Settings) -> None:
+    """Its messages have no totals and no token counts; everything else is as if it had been stored today."""
+    engine = create_engine(make_url(empty_database_url).set(drivername="postgresql+psycopg"))
+    with engine.connect() as connection:
+        config = migrate._config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        connection.commit()
+    engine.dispose()
+    key, log = session_key(DEFAULT_PROJECT_ID, "one"), uuid.uuid4()
+    with psycopg.connect(empty_database_url) as connection:
+        connection.execute(
+            "INSERT INTO sessions (key, project_id, session_id, log, state, first_words, last_seq, content_bytes, largest_bytes,"
+            " created_at, active_at, used_at) VALUES (%s, %s, 'one', %s, 1, 'hi', 3, 60, 20, now(), now(), now())",
+            [key, DEFAULT_PROJECT_ID, log],
+        )
+        body = Message(role=3, format=1, json='{"role":"user","x":1}', content_bytes=20).SerializeToString()
+        for seq in (1, 2, 3):
+            connection.execute(
+                "INSERT INTO messages (key, log, seq, role, format, content_bytes, created_at, body)"
+                " VALUES (%s, %s, %s, 3, 1, 20, now(), %s)",
+                [key, log, seq, body],
+            )
+    migrate.upgrade(empty_database_url)
+    async with serving(settings, empty_database_url) as running, grpc.aio.insecure_channel(f"127.0.0.1:{running.port}") as channel:
+        wire = Wire(channel)
+        await wire.store("one", "today")
+        assert len(await wire.read("one")) == 4
+        whole = (await wire.copy("one", "two")).session
+        assert (whole.last_seq, whole.content_bytes, whole.summary) == (4, (await wire.get("one")).content_bytes, "hi")
+        part = (await wire.copy("one", "three", up_to_seq=2)).session
+        assert (part.last_seq, part.content_bytes, part.token_count) == (2, 40, 0)
+        assert await wire.read("three") == (await wire.read("one"))[:2]
+        assert (await wire.copy("two", "four", up_to_seq=4)).session.content_bytes == whole.content_bytes
