@@ -6,6 +6,9 @@ from sessiond._record import Record
 from sessiond._times import from_timestamp
 from sessiond.v1 import asset_service_pb2
 
+# With an asset_id after it, it refers to the asset in a provider's JSON.
+URI_PREFIX = "sessiond-asset:"
+
 
 class Asset(Record):
     """A file that messages may refer to. Reads by attribute, and by key in both spellings, as SessionInfo does."""
@@ -40,7 +43,7 @@ class Asset(Record):
     @property
     def uri(self) -> str:
         """What refers to it in a provider's JSON: "sessiond-asset:ASSET_ID"."""
-        return f"sessiond-asset:{self.asset_id}"
+        return URI_PREFIX + self.asset_id
 
     def __repr__(self) -> str:
         return f"Asset(asset_id={self.asset_id!r}, size={self.size}, media_type={self.media_type!r})"

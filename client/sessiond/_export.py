@@ -1,12 +1,17 @@
 """The exported form of a session: records of JSON, written and read. No I/O in here.
 
 A record is a kind and a JSON object. In their order: "export" (the form's version and the session), "task", "bookmark", "message", "end"
-(how many there were of each, so that an export that was cut off is noticed). A file of JSON lines has a record a line, its kind among the
-fields; the dict of `export()` has the same objects in lists.
+(how many there were of each, so that an export that was cut off is noticed). Before the first message that refers to an asset comes its
+content, in "asset" records of a piece each. A file of JSON lines has a record a line, its kind among the fields; the dict of `export()` has
+the same objects in lists, an asset's pieces as one.
 """
 
+import base64
+import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -14,6 +19,7 @@ from google.protobuf import json_format
 from google.protobuf.message import Message as ProtoMessage
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from sessiond._asset import URI_PREFIX, Asset
 from sessiond._bookmark import Bookmark
 from sessiond._info import SessionInfo
 from sessiond._message import Message
@@ -22,8 +28,10 @@ from sessiond._structs import fill_struct
 from sessiond._task import Task
 from sessiond._times import iso, to_duration, to_timestamp
 from sessiond.errors import InvalidField, invalid_field
+from sessiond.v1.asset_service_pb2 import UploadAssetRequest
 from sessiond.v1.bookmark_pb2 import Bookmark as BookmarkMessage
 from sessiond.v1.message_pb2 import Message as MessageMessage
+from sessiond.v1.message_pb2 import Part
 from sessiond.v1.session_pb2 import Session
 from sessiond.v1.session_service_pb2 import ImportSessionRequest
 from sessiond.v1.task_pb2 import Task as TaskMessage
@@ -31,11 +39,17 @@ from sessiond.v1.task_pb2 import Task as TaskMessage
 VERSION = 1
 # A piece of this size keeps the stream busy without holding much of it in memory.
 PIECE_BYTES = 256 * 1024
+# Of an asset's content in one record: PIECE_BYTES in base64. A multiple of 3, so that the pieces' base64 joined is that of the whole.
+ASSET_PIECE_BYTES = PIECE_BYTES // 4 * 3
 
 Record = tuple[str, dict[str, Any]]
 Progress = Callable[[int, int | None], object]
 
-_LISTS = {"task": "tasks", "bookmark": "bookmarks", "message": "messages"}
+_LISTS = {"task": "tasks", "bookmark": "bookmarks", "message": "messages", "asset": "assets"}
+
+_ASSET_ID = re.compile("[0-9a-f]{64}")
+# As the server reads it: exactly 64 digits; whatever else comes after the prefix is text like any other.
+_ASSET_REFERENCE = re.compile(f"{URI_PREFIX}({_ASSET_ID.pattern})(?![0-9a-f])")
 
 # What no server takes: it makes an import fail that turns out to be none after its first pieces are sent.
 REFUSED_PIECE = ImportSessionRequest(session=Session(session_id="\0"), messages=[MessageMessage()])
@@ -93,8 +107,38 @@ def message_record(message: Message) -> Record:
     return "message", value
 
 
+def asset_record(asset: Asset, offset: int, data: bytes) -> Record:
+    """A piece of an asset, from this offset on."""
+    return "asset", {
+        "asset_id": asset.asset_id,
+        "media_type": asset.media_type,
+        "size": asset.size,
+        "offset": offset,
+        "data": base64.b64encode(data).decode("ascii"),
+    }
+
+
+def asset_ids(message: Message) -> Iterable[str]:
+    """The assets that a message refers to, some perhaps more than once."""
+    if message.proto.WhichOneof("content") == "parts":
+        return _asset_ids_of(message.proto.parts.parts)
+    text = message.proto.json
+    # Most messages refer to none, and looking for a plain text is faster.
+    return _ASSET_REFERENCE.findall(text) if URI_PREFIX in text else ()
+
+
+def _asset_ids_of(parts: Iterable[Part]) -> Iterator[str]:
+    for part in parts:
+        match part.WhichOneof("kind"):
+            case "image" | "audio" | "file" as kind:
+                if asset_id := getattr(part, kind).asset_id:
+                    yield asset_id
+            case "tool_result":
+                yield from _asset_ids_of(part.tool_result.parts)
+
+
 class Counts:
-    """How many records of each kind there were."""
+    """How many there were of each kind. An asset's pieces are one."""
 
     def __init__(self) -> None:
         self._of = dict.fromkeys(_LISTS, 0)
@@ -103,8 +147,9 @@ class Counts:
     def messages(self) -> int:
         return self._of["message"]
 
-    def count(self, kind: str) -> None:
-        if kind in self._of:
+    def count(self, record: Record) -> None:
+        kind, value = record
+        if kind in self._of and not (kind == "asset" and value.get("offset")):
             self._of[kind] += 1
 
     def end(self) -> Record:
@@ -118,12 +163,40 @@ def line(record: Record) -> str:
     return _encode({"kind": kind, **value}) + "\n"
 
 
+class Collection:
+    """The dict of `export()`, made record by record."""
+
+    def __init__(self) -> None:
+        self._head: dict[str, Any] = {}
+        self._lists: dict[str, list[dict[str, Any]]] = {name: [] for name in _LISTS.values()}
+        # Of each asset.
+        self._data: list[list[str]] = []
+
+    def take(self, record: Record) -> None:
+        kind, value = record
+        if kind == "export":
+            self._head = value
+        elif kind == "asset":
+            if not value["offset"]:
+                self._lists["assets"].append({name: value[name] for name in ("asset_id", "media_type", "size")})
+                self._data.append([])
+            self._data[-1].append(value["data"])
+        elif kind != "end":
+            self._lists[_LISTS[kind]].append(value)
+
+    def result(self) -> dict[str, Any]:
+        assets = [{**asset, "data": "".join(data)} for asset, data in zip(self._lists["assets"], self._data, strict=True)]
+        return {**self._head, **self._lists, "assets": assets}
+
+
 class Document:
-    """The pieces of text of one JSON document, in the form of `export()`, made record by record."""
+    """The pieces of text of one JSON document, in the form of `export()`, made record by record. The assets have to come last."""
 
     def __init__(self) -> None:
         self._open: str | None = None
         self._count = 0
+        # Characters of the open asset's base64 that are still to come.
+        self._data_left = 0
 
     def text(self, record: Record) -> str:
         """What a record adds to the text."""
@@ -132,12 +205,22 @@ class Document:
             return _encode(value)[:-1]
         if kind == "end":
             return "".join(self._begin(name) for name in self._rest()) + "]}\n"
+        if kind == "asset" and value["offset"]:
+            return self._data(value["data"])
         before = "".join(self._begin(name) for name in self._rest(until=_LISTS[kind]))
         comma = "," if self._count else ""
         self._count += 1
-        return f"{before}{comma}\n{_encode(value)}"
+        if kind != "asset":
+            return f"{before}{comma}\n{_encode(value)}"
+        head = _encode({name: value[name] for name in ("asset_id", "media_type", "size")})
+        self._data_left = -(-value["size"] // 3) * 4
+        return f'{before}{comma}\n{head[:-1]},"data":"{self._data(value["data"])}'
 
-    def _rest(self, until: str = "messages") -> list[str]:
+    def _data(self, data: str) -> str:
+        self._data_left -= len(data)
+        return data if self._data_left else data + '"}'
+
+    def _rest(self, until: str = "assets") -> list[str]:
         """The lists from the one after the open one to this one."""
         names = list(_LISTS.values())
         return names[names.index(self._open) + 1 if self._open else 0 : names.index(until) + 1]
@@ -157,16 +240,29 @@ def records_of(document: object) -> Iterator[tuple[str, Record]]:
         raise invalid_field("source", "is no exported session")
     yield "export", ("export", {"version": document.get("version"), "session": document["session"]})
     counts = Counts()
-    for kind, name in _LISTS.items():
+    # The assets before the messages that refer to them.
+    for kind in ("task", "bookmark", "asset", "message"):
+        name = _LISTS[kind]
         items = document.get(name, [])
         if not isinstance(items, list | tuple):
             raise invalid_field(name, "is not a list")
         for i, item in enumerate(items):
             if not isinstance(item, Mapping):
                 raise invalid_field(f"{name}[{i}]", "is not a JSON object")
-            counts.count(kind)
-            yield f"{name}[{i}]", (kind, dict(item))
+            for record in _asset_pieces(item) if kind == "asset" else [(kind, dict(item))]:
+                counts.count(record)
+                yield f"{name}[{i}]", record
     yield "end", counts.end()
+
+
+def _asset_pieces(item: Mapping[str, Any]) -> Iterator[Record]:
+    """The records of an asset that is in one."""
+    data = item.get("data")
+    # What is no text is refused where it is read.
+    count = len(data) if isinstance(data, str) else 0
+    for start in range(0, count or 1, PIECE_BYTES):
+        piece = data[start : start + PIECE_BYTES] if isinstance(data, str) else data
+        yield "asset", {**item, "offset": start // 4 * 3, "data": piece}
 
 
 def parsed(text: str | bytes, place: str) -> object:
@@ -200,8 +296,31 @@ def is_lines(first: str | bytes) -> bool:
     return isinstance(value, dict) and "kind" in value
 
 
+@dataclass(frozen=True, slots=True)
+class AssetPiece:
+    """A piece of an asset's content, to be uploaded before the import ends."""
+
+    asset_id: str
+    media_type: str
+    size: int
+    data: bytes
+    is_first: bool
+    is_last: bool
+
+
+class _OpenAsset:
+    """The asset whose pieces are coming."""
+
+    def __init__(self, asset_id: str, media_type: str, size: int) -> None:
+        self.head = (asset_id, media_type, size)
+        self.asset_id, _, self.size = self.head
+        self.offset = 0
+        """How many bytes were taken."""
+        self.hash = hashlib.sha256()
+
+
 class Assembler:
-    """Makes the pieces of ImportSession of an export's records, given in their order.
+    """Makes of an export's records, given in their order, the pieces of ImportSession and those of the assets.
 
     Args:
         session_id: takes the place of the exported one.
@@ -212,6 +331,9 @@ class Assembler:
         self._session_id = session_id
         self._piece = ImportSessionRequest(request_id=request_id)
         self._piece_bytes = 0
+        self._is_head_sent = False
+        self._asset: _OpenAsset | None = None
+        self._asset_ids: set[str] = set()
         self._counts = Counts()
         self._last_kind = ""
         self._last_place = ""
@@ -223,21 +345,28 @@ class Assembler:
         """How many messages were taken."""
         return self._counts.messages
 
-    def take(self, place: str, record: Record) -> ImportSessionRequest | None:
-        """Take a record. Answers a piece where one is full. Raises: InvalidField."""
+    def take(self, place: str, record: Record) -> list[ImportSessionRequest | AssetPiece]:
+        """Take a record. Answers what is to be sent now, in this order. Raises: InvalidField."""
         kind, value = record
+        ready: list[ImportSessionRequest | AssetPiece] = []
         if (kind == "export") != (not self._last_kind):
             what = "is a second export" if self._last_kind else "is not the beginning of an export"
             raise invalid_field(place, what)
         if self._last_kind == "end":
             raise invalid_field(place, "comes after the end of the export")
+        if self._asset and kind != "asset":
+            raise invalid_field(place, f"comes where asset {self._asset.asset_id} is to go on at the offset {self._asset.offset}")
+        if kind in ("message", "asset") and not self._is_head_sent:
+            # At once, so that the server can refuse it before all is sent.
+            self._is_head_sent = True
+            ready.append(self._take_piece())
         fields = _Fields(place, value)
         match kind:
             case "export":
                 self._take_session(place, value)
             case "task" | "bookmark":
-                if self._last_kind == "message":
-                    raise invalid_field(place, f"is a {kind} after the messages; it must come before them")
+                if self._last_kind in ("message", "asset"):
+                    raise invalid_field(place, f"is a {kind} after the {_LISTS[self._last_kind]}; it must come before them")
                 if kind == "task":
                     _fill_task(self._piece.tasks.add(), fields)
                 else:
@@ -248,16 +377,17 @@ class Assembler:
                     raise invalid_field(place, f"has the seq {seq}, and {self._counts.messages + 1} is its turn: messages are missing")
                 _fill_message(message, fields)
                 self._piece_bytes += len(message.json) or message.ByteSize()
+            case "asset":
+                ready.append(self._take_asset(fields))
             case "end":
                 self._check_end(place, value)
             case _:
                 raise invalid_field(place, f"is of the kind {kind[:40]!r}, which this version does not know")
-        self._counts.count(kind)
+        self._counts.count(record)
         self._last_kind, self._last_place = kind, place
-        if self._piece_bytes < PIECE_BYTES:
-            return None
-        piece, self._piece, self._piece_bytes = self._piece, ImportSessionRequest(), 0
-        return piece
+        if self._piece_bytes >= PIECE_BYTES:
+            ready.append(self._take_piece())
+        return ready
 
     def finish(self) -> ImportSessionRequest:
         """The last piece. Raises: InvalidField where the export was cut off."""
@@ -265,6 +395,43 @@ class Assembler:
             after = f" after {self._last_place}" if self._last_place else ""
             raise invalid_field("source", f"has no end: it was cut off{after}" if after else "is empty")
         return self._piece
+
+    def _take_piece(self) -> ImportSessionRequest:
+        """What there is of a piece."""
+        piece, self._piece, self._piece_bytes = self._piece, ImportSessionRequest(), 0
+        return piece
+
+    def _take_asset(self, fields: "_Fields") -> AssetPiece:
+        head = (fields.text("asset_id"), fields.text("media_type"), fields.integer("size"))
+        asset_id, media_type, size = head
+        asset = self._asset
+        if asset is None:
+            if not _ASSET_ID.fullmatch(asset_id):
+                raise fields.fault("asset_id", "is no asset_id: 64 lower-case hexadecimal digits")
+            if size is None or size < 0:
+                raise fields.fault("size", "is no number of bytes")
+            if asset_id in self._asset_ids:
+                raise invalid_field(fields.place, f"has the asset {asset_id} again; each has its turn once")
+            # What cannot be sent is refused here, with its place.
+            fields.put(UploadAssetRequest(), "media_type", media_type)
+            fields.put(UploadAssetRequest(), "size", size)
+            self._asset_ids.add(asset_id)
+            asset = self._asset = _OpenAsset(asset_id, media_type, size)
+        elif head != asset.head:
+            raise invalid_field(fields.place, f"comes where asset {asset.asset_id} is to go on at the offset {asset.offset}")
+        if (offset := fields.integer("offset")) != asset.offset:
+            raise fields.fault("offset", f"is {offset}, and {asset.offset} is its turn: pieces of asset {asset_id} are missing")
+        data = fields.base64("data")
+        is_first = not asset.offset
+        asset.offset += len(data)
+        asset.hash.update(data)
+        if asset.offset > asset.size or (asset.size and not data):
+            raise fields.fault("data", f"has {len(data)} bytes from the offset {offset} on, and asset {asset_id} has {asset.size} in all")
+        if is_last := asset.offset == asset.size:
+            if (digest := asset.hash.hexdigest()) != asset_id:
+                raise fields.fault("data", f"is not the content of asset {asset_id}: its SHA-256 is {digest}")
+            self._asset = None
+        return AssetPiece(asset_id, media_type, asset.size, data, is_first, is_last)
 
     def _take_session(self, place: str, value: Mapping[str, Any]) -> None:
         version = value.get("version")
@@ -317,6 +484,15 @@ class _Fields:
         if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
             raise self.fault(name, "is not an integer")
         return value
+
+    def base64(self, name: str) -> bytes:
+        value = self.get(name)
+        if not isinstance(value, str):
+            raise self.fault(name, "is not a string")
+        try:
+            return base64.b64decode(value, validate=True)
+        except ValueError as error:
+            raise self.fault(name, f"is not base64: {error}") from None
 
     def number(self, name: str, target: ProtoMessage) -> None:
         if (value := self.integer(name)) is not None:

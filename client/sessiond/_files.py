@@ -1,6 +1,7 @@
 """Files of exports. Everything in here may block."""
 
 import os
+import tempfile
 import uuid
 from pathlib import Path
 from typing import IO
@@ -39,6 +40,28 @@ class NewFile:
         finally:
             if self._is_beside:
                 self._path.unlink(missing_ok=True)
+
+
+class TemporaryFile:
+    """A file of its own, to be written and then read by its path. Opened here. Raises: OSError."""
+
+    def __init__(self) -> None:
+        number, self.path = tempfile.mkstemp(prefix="sessiond-")
+        self._file = os.fdopen(number, "wb")  # closed by complete() or discard()
+
+    def write(self, data: bytes) -> None:
+        self._file.write(data)
+
+    def complete(self) -> None:
+        """Nothing more is written."""
+        self._file.close()
+
+    def discard(self) -> None:
+        """Close it, and remove it."""
+        try:
+            self._file.close()
+        finally:
+            Path(self.path).unlink(missing_ok=True)
 
 
 class LinesFile:

@@ -69,7 +69,13 @@ def _part_json(part: message_pb2.Part) -> dict[str, Any]:
 
 
 def _blob_json(blob: message_pb2.Blob) -> dict[str, Any]:
-    source = {"uri": blob.uri} if blob.WhichOneof("source") == "uri" else {"inline": _base64(blob.inline)}
+    match blob.WhichOneof("source"):
+        case "uri":
+            source = {"uri": blob.uri}
+        case "asset_id":
+            source = {"asset_id": blob.asset_id}
+        case _:
+            source = {"inline": _base64(blob.inline)}
     return {"media_type": blob.media_type, "name": blob.name, **source}
 
 

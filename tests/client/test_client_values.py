@@ -184,6 +184,7 @@ def test_typed_parts() -> None:
         part(text="a"),
         part(image=message_pb2.Blob(media_type="image/png", inline=b"\x00")),
         part(file=message_pb2.Blob(uri="https://x/y", name="y")),
+        part(audio=message_pb2.Blob(asset_id="a" * 64)),
         part(tool_call=message_pb2.ToolCall(call_id="c", name="f", arguments_json="{}")),
         part(tool_result=message_pb2.ToolResult(call_id="c", parts=[part(text="r")], is_error=True)),
         part(reasoning=message_pb2.Reasoning(text="hm", signature=b"\x01")),
@@ -196,7 +197,10 @@ def test_typed_parts() -> None:
     assert message.content == "ab"
     assert message.format is None
     kinds = [p["type"] for p in message.blob["parts"]]
-    assert kinds == ["text", "image", "file", "tool_call", "tool_result", "reasoning", "data", "text"]
+    assert kinds == ["text", "image", "file", "audio", "tool_call", "tool_result", "reasoning", "data", "text"]
+    assert message.blob["parts"][1]["inline"] == "AA=="
+    assert message.blob["parts"][2]["uri"] == "https://x/y"
+    assert message.blob["parts"][3] == {"type": "audio", "media_type": "", "name": "", "asset_id": "a" * 64}
     assert json.loads(message.json) == message.blob
     assert json.loads(json.dumps(message.to_dict()))["parts"] == message.blob["parts"]
 

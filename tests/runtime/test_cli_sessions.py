@@ -167,6 +167,16 @@ def test_export_and_import(client: Client, run: Callable[..., Done], tmp_path: P
     assert lines.err == ""
     assert [line["kind"] for line in lines.json_lines] == ["export", "task", "bookmark", *["message"] * 12, "end"]
     assert run("export", "chat-1", "--format", "json").json == client.sessions.export("chat-1")
+    asset = client.assets.upload(b"a picture")
+    client.create_session("with").store_message({"role": "user", "content": asset.uri})
+    assert [line["kind"] for line in run("export", "with").json_lines] == ["export", "asset", "message", "end"]
+    assert [line["kind"] for line in run("export", "with", "--no-assets").json_lines] == ["export", "message", "end"]
+    assert len(run("export", "with", "--format", "json").json["assets"]) == 1
+    assert run("export", "with", "--format", "json", "--no-assets").json["assets"] == []
+    for flags, count in (((), 1), (("--no-assets",), 0)):
+        run("export", "with", "-o", str(tmp_path / "with"), *flags)
+        assert json.loads((tmp_path / "with").read_text(encoding="utf-8").splitlines()[-1])["assets"] == count
+        assert run("import", str(tmp_path / "with"), "--session-id", f"with {count}").code == 0
     for form in ("jsonl", "json"):
         path = tmp_path / form
         assert "12 messages" in run("export", "chat-1", "-o", str(path), "--format", form).out

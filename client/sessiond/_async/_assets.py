@@ -96,7 +96,7 @@ class AsyncAssets:
         """An asset's content, whole, in memory; compared with its SHA-256. timeout: as in download. Raises: what download raises."""
         pieces = await self.download(asset_id, timeout=timeout).to_list()
         content = b"".join(pieces)
-        _check_content(asset_id, hashlib.sha256(content).hexdigest())
+        check_content(asset_id, hashlib.sha256(content).hexdigest())
         return content
 
     async def save(self, asset_id: str, path: str | os.PathLike[str], *, timeout: float | None = None) -> None:
@@ -118,7 +118,7 @@ class AsyncAssets:
                     await run(file.write, piece)
             finally:
                 await run(file.close)
-            _check_content(asset_id, digest.hexdigest())
+            check_content(asset_id, digest.hexdigest())
             await run(os.replace, unfinished, target)
         except BaseException:
             unfinished.unlink(missing_ok=True)
@@ -129,7 +129,8 @@ def _open(path: str | os.PathLike[str], mode: str) -> BinaryIO:
     return cast(BinaryIO, Path(path).open(mode))
 
 
-def _check_content(asset_id: str, digest: str) -> None:
+def check_content(asset_id: str, digest: str) -> None:
+    """Compare the SHA-256 of what was downloaded. Raises: InternalError."""
     if digest != asset_id:
         raise InternalError(f"what came is not the content of asset {asset_id}: its SHA-256 is {digest}")
 

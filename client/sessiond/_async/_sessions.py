@@ -476,42 +476,46 @@ class AsyncSessions:
         request = _requests.get_message(session_id, seq)
         return Message(session_id, await self._connection.call(self._connection.stubs.sessions.GetMessage, request, timeout))
 
-    async def export(self, session_id: str, *, timeout: float | None = None) -> dict[str, Any]:
-        """A session with its tasks, bookmarks and messages as one dict that json.dumps takes; import_session makes an equal session of it.
+    async def export(self, session_id: str, *, assets: bool = True, timeout: float | None = None) -> dict[str, Any]:
+        """A session with tasks, bookmarks, messages and assets as one dict that json.dumps takes; import_session makes an equal one of it.
 
         Messages and bookmarks are as of one moment, that of looking the session up; tasks are as they are when they are read, without links
         to later messages. It holds the session in memory; export_lines and export_to do not.
 
         Not exported, since no other session can have it: etag and origin; nor what follows from the rest: summary, content_bytes,
-        the token counts, expires_at. Assets are not part of it: messages refer to them, and they must be there where it is imported.
+        the token counts, expires_at.
 
         Args:
-            timeout: of looking the session up. Unit: seconds. Reading the messages has no deadline.
+            assets: with the content of each asset that a message refers to. False leaves the contents out; then the project that it is
+                imported into must have these assets already.
+            timeout: of looking the session up, and each asset. Unit: seconds. Reading messages and contents has no deadline.
         Returns: {"version": 1,
             "session": {"session_id", "state", "model", "user", "title", "config", "metadata", "idle_ttl" (seconds, or None),
             "never_expires", "created_at", "active_at", "last_seq"},
             "tasks": [{"task_id", "status", "data", "message_seqs", "created_at", "updated_at"}, ...] in their order,
             "bookmarks": [{"name", "seq", "description", "created_at", "updated_at"}, ...],
             "messages": [{"seq", "role", "created_at", "parent_seq", "metadata", "content" (the text, for people to read), "format", and
-            "json" (the exact text) or "parts" (sessiond.v1.Part in the JSON form that protobuf defines, with the protos' names)}, ...]}.
+            "json" (the exact text) or "parts" (sessiond.v1.Part in the JSON form that protobuf defines, with the protos' names)}, ...],
+            "assets": [{"asset_id", "media_type", "size", "data" (the content in base64)}, ...] in the order in which messages name them}.
             Times are ISO 8601 strings in UTC.
         Raises: SessionNotFound.
         """
-        return await _transfer.export(self._connection, session_id, timeout)
+        return await _transfer.export(self._connection, session_id, timeout, assets=assets)
 
-    def export_lines(self, session_id: str, *, timeout: float | None = None) -> AsyncLazy[str]:
+    def export_lines(self, session_id: str, *, assets: bool = True, timeout: float | None = None) -> AsyncLazy[str]:
         """What export answers as lines of JSON, made while they are iterated over, in bounded memory.
 
         Each line has a "kind". In this order: an "export" line with the form's version and the session, a line for each "task", "bookmark"
-        and "message", and an "end" line with how many there were of each, which shows that nothing is cut off. The same session gives the
-        same lines.
+        and "message", and an "end" line with how many there were of each, which shows that nothing is cut off. Before the first message
+        that refers to an asset come "asset" lines with its content in pieces: "asset_id", "media_type", "size", "offset", "data" (base64).
+        The same session gives the same lines.
 
         Args:
-            timeout: of looking the session up. Unit: seconds. Reading the messages has no deadline.
+            assets, timeout: as in export.
         Returns: a lazy listing of lines with their ends, as a file's writelines takes them; nothing is called before it is iterated over,
             and then it raises SessionNotFound.
         """
-        return AsyncLazy(lambda: _transfer.line_batches(self._connection, session_id, timeout))
+        return AsyncLazy(lambda: _transfer.line_batches(self._connection, session_id, timeout, assets=assets))
 
     async def export_to(
         self,
@@ -519,6 +523,7 @@ class AsyncSessions:
         path: str | os.PathLike[str],
         *,
         format: str = "jsonl",
+        assets: bool = True,
         progress: Progress | None = None,
         timeout: float | None = None,
     ) -> SessionInfo:
@@ -526,12 +531,12 @@ class AsyncSessions:
 
         Args:
             format: "jsonl": the lines of export_lines; "json": one document, as of export.
+            assets, timeout: as in export.
             progress: called now and then as progress(messages written, messages in all).
-            timeout: of looking the session up. Unit: seconds. Reading the messages has no deadline.
         Returns: the session as it was exported.
         Raises: SessionNotFound, and OSError for a file that cannot be written.
         """
-        return await _transfer.export_to(self._connection, session_id, path, format, progress, timeout)
+        return await _transfer.export_to(self._connection, session_id, path, format, progress, timeout, assets=assets)
 
     async def import_session(
         self,
@@ -544,7 +549,8 @@ class AsyncSessions:
     ) -> SessionInfo:
         """Make a session of an exported one, here or elsewhere: exporting it again gives the same, session_id apart where another is given.
 
-        It is stored whole or not at all. Lines of JSON are read and sent in bounded memory; one JSON document is read whole.
+        It is stored whole or not at all. Lines of JSON are read and sent in bounded memory; one JSON document is read whole. Its assets are
+        uploaded before, large ones by way of a temporary file; where the import then fails, they are removed as any that nothing refers to.
 
         Args:
             source: the dict of export, the path of a file of export_to (either format is recognised by its content), an open text file, or
@@ -556,8 +562,9 @@ class AsyncSessions:
             timeout: of all attempts. Unit: seconds. Default: none.
         Returns: the session.
         Raises: SessionAlreadyExists; InvalidField with the line or the place for what is no export (another version, an end that is
-            missing, counts that do not agree, broken JSON); what store_messages raises for the messages; OSError for a file that cannot be
-            read. Nothing is stored then.
+            missing, counts that do not agree, broken JSON, an asset_id that is not that of the content); AssetNotFound where the export was
+            made without assets and the project does not have them; what store_messages raises for the messages and assets.upload for the
+            assets; OSError for a file that cannot be read. No session is stored then.
         """
         return await _transfer.import_session(self._connection, source, session_id, progress, request_id, timeout)
 

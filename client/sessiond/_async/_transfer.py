@@ -1,20 +1,22 @@
 """Sessions as a whole: out of one server as an export, into another one."""
 
+import hashlib
 import os
 import uuid
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import aclosing
 from functools import partial
 from typing import Any, TypeAlias
 
 from sessiond import _export, _requests
+from sessiond._async._assets import AsyncAssets, check_content
 from sessiond._async._bookmarks import AsyncBookmarks
 from sessiond._async._connection import AsyncConnection
-from sessiond._async._streams import message_batches
+from sessiond._async._streams import asset_pieces, message_batches
 from sessiond._async._tasks import AsyncTasks
 from sessiond._async._wire import Source, each, run
-from sessiond._export import Assembler, Counts, Document, Progress, Record
-from sessiond._files import LinesFile, NewFile
+from sessiond._export import ASSET_PIECE_BYTES, Assembler, AssetPiece, Collection, Counts, Document, Progress, Record
+from sessiond._files import LinesFile, NewFile, TemporaryFile
 from sessiond._info import SessionInfo
 from sessiond.errors import SessiondError, SessionNotFound, invalid_field
 from sessiond.v1.session_service_pb2 import ImportSessionRequest
@@ -31,12 +33,16 @@ async def record_batches(
     progress: Progress | None,
     timeout: float | None,
     on_header: Callable[[SessionInfo], object] = lambda info: None,
+    *,
+    assets: bool,
+    assets_last: bool = False,
 ) -> AsyncGenerator[list[Record], None]:
     """The records of an export, in their order.
 
     Args:
         timeout: of looking the session up, and of each page of tasks and bookmarks. Unit: seconds. None = the client's.
         on_header: is given the session first.
+        assets: with the contents of the assets that messages refer to, each before the first such message; assets_last: after all messages.
     Raises: SessiondError.
     """
     info = SessionInfo(await connection.call(connection.stubs.sessions.GetSession, _requests.get_session(session_id), timeout))
@@ -44,14 +50,17 @@ async def record_batches(
     # Everything below is as of this moment: what is appended, or marked behind it, from now on is left out.
     last_seq = info.last_seq
     counts = Counts()
+    found: dict[str, None] = {}
     yield [_export.header(info)]
     async for task in AsyncTasks(connection).list(session_id, page_size=_PAGE_SIZE, timeout=timeout):
-        counts.count("task")
-        yield [_export.task_record(task, last_seq)]
+        record = _export.task_record(task, last_seq)
+        counts.count(record)
+        yield [record]
     async for bookmark in AsyncBookmarks(connection).list(session_id, page_size=_PAGE_SIZE, timeout=timeout):
         if bookmark.seq <= last_seq:
-            counts.count("bookmark")
-            yield [_export.bookmark_record(bookmark)]
+            record = _export.bookmark_record(bookmark)
+            counts.count(record)
+            yield [record]
     # through_seq = 0 would mean "to the newest".
     if last_seq:
         request = _requests.get_messages(
@@ -59,34 +68,77 @@ async def record_batches(
         )
         async with aclosing(message_batches(connection, request, None)) as batches:
             async for batch in batches:
-                for _ in batch:
-                    counts.count("message")
-                yield [_export.message_record(message) for message in batch]
+                records: list[Record] = []
+                for message in batch:
+                    new = [asset_id for asset_id in dict.fromkeys(_export.asset_ids(message)) if asset_id not in found] if assets else []
+                    found.update(dict.fromkeys(new))
+                    if new and not assets_last:
+                        yield records
+                        records = []
+                        async with aclosing(_asset_records(connection, new, counts, timeout)) as pieces:
+                            async for piece in pieces:
+                                yield [piece]
+                    record = _export.message_record(message)
+                    counts.count(record)
+                    records.append(record)
+                yield records
                 if progress:
                     progress(counts.messages, last_seq)
     if counts.messages != last_seq:
         raise SessionNotFound(f"the session {session_id!r} was deleted while it was exported")
+    if assets_last:
+        async with aclosing(_asset_records(connection, found, counts, timeout)) as pieces:
+            async for piece in pieces:
+                yield [piece]
     yield [counts.end()]
 
 
-async def line_batches(connection: AsyncConnection, session_id: str, timeout: float | None) -> AsyncGenerator[list[str], None]:
+async def _asset_records(
+    connection: AsyncConnection, asset_ids: Iterable[str], counts: Counts, timeout: float | None
+) -> AsyncGenerator[Record, None]:
+    """The contents of assets, piece by piece. They are the same pieces each time, however they come from the server."""
+    for asset_id in asset_ids:
+        asset = await AsyncAssets(connection).get(asset_id, timeout=timeout)
+        digest = hashlib.sha256()
+        offset = 0
+        buffer = bytearray()
+        request = _requests.download_asset(asset_id, offset=None, length=None)
+        async with aclosing(asset_pieces(connection, request, None)) as batches:
+            async for batch in batches:
+                for data in batch:
+                    digest.update(data)
+                    buffer += data
+                while len(buffer) >= ASSET_PIECE_BYTES:
+                    record = _export.asset_record(asset, offset, bytes(buffer[:ASSET_PIECE_BYTES]))
+                    counts.count(record)
+                    yield record
+                    offset += ASSET_PIECE_BYTES
+                    del buffer[:ASSET_PIECE_BYTES]
+        check_content(asset_id, digest.hexdigest())
+        # An empty asset is one piece without data.
+        if buffer or not offset:
+            record = _export.asset_record(asset, offset, bytes(buffer))
+            counts.count(record)
+            yield record
+
+
+async def line_batches(
+    connection: AsyncConnection, session_id: str, timeout: float | None, *, assets: bool
+) -> AsyncGenerator[list[str], None]:
     """The export as lines of JSON."""
-    async with aclosing(record_batches(connection, session_id, None, timeout)) as batches:
+    async with aclosing(record_batches(connection, session_id, None, timeout, assets=assets)) as batches:
         async for batch in batches:
             yield [_export.line(record) for record in batch]
 
 
-async def export(connection: AsyncConnection, session_id: str, timeout: float | None) -> dict[str, Any]:
+async def export(connection: AsyncConnection, session_id: str, timeout: float | None, *, assets: bool) -> dict[str, Any]:
     """The export as one dict."""
-    result: dict[str, Any] = {"tasks": [], "bookmarks": [], "messages": []}
-    async with aclosing(record_batches(connection, session_id, None, timeout)) as batches:
+    collection = Collection()
+    async with aclosing(record_batches(connection, session_id, None, timeout, assets=assets)) as batches:
         async for batch in batches:
-            for kind, value in batch:
-                if kind == "export":
-                    result = {**value, **result}
-                elif kind != "end":
-                    result[f"{kind}s"].append(value)
-    return result
+            for record in batch:
+                collection.take(record)
+    return collection.result()
 
 
 async def export_to(
@@ -96,6 +148,8 @@ async def export_to(
     form: str,
     progress: Progress | None,
     timeout: float | None,
+    *,
+    assets: bool,
 ) -> SessionInfo:
     """The export as a file, which is there when it is complete."""
     if form not in ("jsonl", "json"):
@@ -104,7 +158,8 @@ async def export_to(
     found: list[SessionInfo] = []
     file = await run(lambda: NewFile(path))
     try:
-        async with aclosing(record_batches(connection, session_id, progress, timeout, found.append)) as batches:
+        records = record_batches(connection, session_id, progress, timeout, found.append, assets=assets, assets_last=form == "json")
+        async with aclosing(records) as batches:
             async for batch in batches:
                 text = "".join([text_of(record) for record in batch])
                 await run(partial(file.write, text))
@@ -129,31 +184,43 @@ async def import_session(
         raise invalid_field("session_id", "is empty; leave it out to keep the exported one")
     # The same for all attempts, or a repetition would meet the session that the attempt before made.
     request_id = request_id or uuid.uuid4().hex
-    raised: list[Exception] = []
+    # Of each attempt: one that has ended may still be at work in gRPC's thread.
+    attempts: list[list[Exception]] = []
+
+    def pieces() -> AsyncGenerator[ImportSessionRequest, None]:
+        attempts.append([])
+        return _pieces(connection, source, Assembler(session_id, request_id), progress, attempts[-1])
+
     try:
         response = await connection.upload(
             connection.stubs.sessions.ImportSession,
-            lambda: _pieces(source, Assembler(session_id, request_id), progress, raised),
+            pieces,
             timeout=timeout,
             # Any other source is used up by the first attempt.
             is_repeatable=isinstance(source, Mapping | str | os.PathLike | list | tuple),
         )
     except SessiondError:
-        if raised:
-            raise raised[0] from None
+        if attempts and attempts[-1]:
+            raise attempts[-1][0] from None
         raise
     return SessionInfo(response)
 
 
 async def _pieces(
-    source: ExportSource, assembler: Assembler, progress: Progress | None, raised: list[Exception]
+    connection: AsyncConnection, source: ExportSource, assembler: Assembler, progress: Progress | None, raised: list[Exception]
 ) -> AsyncGenerator[ImportSessionRequest, None]:
-    """The pieces of an import. Where making them raises, the error goes to `raised`, and a last piece makes the server refuse the whole."""
+    """The pieces of an import; the assets are uploaded on the way, since the server looks for them when the last piece has come.
+
+    Where making them raises, the error goes to `raised`, and a last piece makes the server refuse the whole.
+    """
+    uploads = _Uploads(connection)
     try:
         async with aclosing(_placed_records(source)) as records:
             async for place, record in records:
-                piece = assembler.take(place, record)
-                if piece is not None:
+                for piece in assembler.take(place, record):
+                    if isinstance(piece, AssetPiece):
+                        await uploads.take(piece)
+                        continue
                     yield piece
                     if progress:
                         progress(assembler.messages, assembler.total)
@@ -165,7 +232,39 @@ async def _pieces(
         raised.append(error)
         yield _export.REFUSED_PIECE
         return
+    finally:
+        uploads.close()
     yield last
+
+
+class _Uploads:
+    """Uploads assets whose content comes in pieces, one asset after the other.
+
+    What comes in several pieces goes through a temporary file: so it needs no memory, and can be sent again where the connection breaks.
+    """
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._assets = AsyncAssets(connection)
+        self._file: TemporaryFile | None = None
+
+    async def take(self, piece: AssetPiece) -> None:
+        """Take a piece; with the last one, upload the asset. Raises: what uploading raises; OSError."""
+        if piece.is_first and piece.is_last:
+            await self._assets.upload(piece.data, media_type=piece.media_type, asset_id=piece.asset_id)
+            return
+        if self._file is None:
+            self._file = await run(TemporaryFile)
+        await run(self._file.write, piece.data)
+        if piece.is_last:
+            await run(self._file.complete)
+            await self._assets.upload(self._file.path, media_type=piece.media_type, asset_id=piece.asset_id, size=piece.size)
+            self.close()
+
+    def close(self) -> None:
+        """Leave no file behind. Not awaited: where the task is cancelled, this has to happen still."""
+        if self._file:
+            self._file.discard()
+            self._file = None
 
 
 async def _placed_records(source: ExportSource) -> AsyncGenerator[tuple[str, Record], None]:

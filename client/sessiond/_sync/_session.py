@@ -110,24 +110,25 @@ class Session:
         """Remove the session and its messages for good. Raises: SessionNotFound (unless allow_missing), ETagMismatch."""
         self._sessions.delete(self.session_id, allow_missing=allow_missing, etag=etag, request_id=request_id, timeout=timeout)
 
-    def export(self, *, timeout: float | None = None) -> dict[str, Any]:
-        """The session with tasks, bookmarks and messages as one dict that json.dumps takes: `client.sessions.export` of this session."""
-        return self._sessions.export(self.session_id, timeout=timeout)
+    def export(self, *, assets: bool = True, timeout: float | None = None) -> dict[str, Any]:
+        """The session with all that is in it as one dict that json.dumps takes: `client.sessions.export` of this session."""
+        return self._sessions.export(self.session_id, assets=assets, timeout=timeout)
 
-    def export_lines(self, *, timeout: float | None = None) -> Lazy[str]:
+    def export_lines(self, *, assets: bool = True, timeout: float | None = None) -> Lazy[str]:
         """The same as lines of JSON, made while they are iterated over: `client.sessions.export_lines` of this session."""
-        return self._sessions.export_lines(self.session_id, timeout=timeout)
+        return self._sessions.export_lines(self.session_id, assets=assets, timeout=timeout)
 
     def export_to(
         self,
         path: str | os.PathLike[str],
         *,
         format: str = "jsonl",
+        assets: bool = True,
         progress: Progress | None = None,
         timeout: float | None = None,
     ) -> SessionInfo:
         """The same as a file: `client.sessions.export_to` of this session. Returns the session as it was exported."""
-        return self._sessions.export_to(self.session_id, path, format=format, progress=progress, timeout=timeout)
+        return self._sessions.export_to(self.session_id, path, format=format, assets=assets, progress=progress, timeout=timeout)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(session_id={self.session_id!r}, state={self.info.state!r})"

@@ -1,20 +1,22 @@
 # Generated from sessiond/_async/_transfer.py by scripts/generate-sync-client: do not edit.
 """Sessions as a whole: out of one server as an export, into another one."""
 
+import hashlib
 import os
 import uuid
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import closing
 from functools import partial
 from typing import Any, TypeAlias
 
 from sessiond import _export, _requests
-from sessiond._export import Assembler, Counts, Document, Progress, Record
-from sessiond._files import LinesFile, NewFile
+from sessiond._export import ASSET_PIECE_BYTES, Assembler, AssetPiece, Collection, Counts, Document, Progress, Record
+from sessiond._files import LinesFile, NewFile, TemporaryFile
 from sessiond._info import SessionInfo
+from sessiond._sync._assets import Assets, check_content
 from sessiond._sync._bookmarks import Bookmarks
 from sessiond._sync._connection import Connection
-from sessiond._sync._streams import message_batches
+from sessiond._sync._streams import asset_pieces, message_batches
 from sessiond._sync._tasks import Tasks
 from sessiond._sync._wire import Source, each, run
 from sessiond.errors import SessiondError, SessionNotFound, invalid_field
@@ -32,12 +34,16 @@ def record_batches(
     progress: Progress | None,
     timeout: float | None,
     on_header: Callable[[SessionInfo], object] = lambda info: None,
+    *,
+    assets: bool,
+    assets_last: bool = False,
 ) -> Generator[list[Record], None]:
     """The records of an export, in their order.
 
     Args:
         timeout: of looking the session up, and of each page of tasks and bookmarks. Unit: seconds. None = the client's.
         on_header: is given the session first.
+        assets: with the contents of the assets that messages refer to, each before the first such message; assets_last: after all messages.
     Raises: SessiondError.
     """
     info = SessionInfo(connection.call(connection.stubs.sessions.GetSession, _requests.get_session(session_id), timeout))
@@ -45,14 +51,17 @@ def record_batches(
     # Everything below is as of this moment: what is appended, or marked behind it, from now on is left out.
     last_seq = info.last_seq
     counts = Counts()
+    found: dict[str, None] = {}
     yield [_export.header(info)]
     for task in Tasks(connection).list(session_id, page_size=_PAGE_SIZE, timeout=timeout):
-        counts.count("task")
-        yield [_export.task_record(task, last_seq)]
+        record = _export.task_record(task, last_seq)
+        counts.count(record)
+        yield [record]
     for bookmark in Bookmarks(connection).list(session_id, page_size=_PAGE_SIZE, timeout=timeout):
         if bookmark.seq <= last_seq:
-            counts.count("bookmark")
-            yield [_export.bookmark_record(bookmark)]
+            record = _export.bookmark_record(bookmark)
+            counts.count(record)
+            yield [record]
     # through_seq = 0 would mean "to the newest".
     if last_seq:
         request = _requests.get_messages(
@@ -60,34 +69,73 @@ def record_batches(
         )
         with closing(message_batches(connection, request, None)) as batches:
             for batch in batches:
-                for _ in batch:
-                    counts.count("message")
-                yield [_export.message_record(message) for message in batch]
+                records: list[Record] = []
+                for message in batch:
+                    new = [asset_id for asset_id in dict.fromkeys(_export.asset_ids(message)) if asset_id not in found] if assets else []
+                    found.update(dict.fromkeys(new))
+                    if new and not assets_last:
+                        yield records
+                        records = []
+                        with closing(_asset_records(connection, new, counts, timeout)) as pieces:
+                            for piece in pieces:
+                                yield [piece]
+                    record = _export.message_record(message)
+                    counts.count(record)
+                    records.append(record)
+                yield records
                 if progress:
                     progress(counts.messages, last_seq)
     if counts.messages != last_seq:
         raise SessionNotFound(f"the session {session_id!r} was deleted while it was exported")
+    if assets_last:
+        with closing(_asset_records(connection, found, counts, timeout)) as pieces:
+            for piece in pieces:
+                yield [piece]
     yield [counts.end()]
 
 
-def line_batches(connection: Connection, session_id: str, timeout: float | None) -> Generator[list[str], None]:
+def _asset_records(connection: Connection, asset_ids: Iterable[str], counts: Counts, timeout: float | None) -> Generator[Record, None]:
+    """The contents of assets, piece by piece. They are the same pieces each time, however they come from the server."""
+    for asset_id in asset_ids:
+        asset = Assets(connection).get(asset_id, timeout=timeout)
+        digest = hashlib.sha256()
+        offset = 0
+        buffer = bytearray()
+        request = _requests.download_asset(asset_id, offset=None, length=None)
+        with closing(asset_pieces(connection, request, None)) as batches:
+            for batch in batches:
+                for data in batch:
+                    digest.update(data)
+                    buffer += data
+                while len(buffer) >= ASSET_PIECE_BYTES:
+                    record = _export.asset_record(asset, offset, bytes(buffer[:ASSET_PIECE_BYTES]))
+                    counts.count(record)
+                    yield record
+                    offset += ASSET_PIECE_BYTES
+                    del buffer[:ASSET_PIECE_BYTES]
+        check_content(asset_id, digest.hexdigest())
+        # An empty asset is one piece without data.
+        if buffer or not offset:
+            record = _export.asset_record(asset, offset, bytes(buffer))
+            counts.count(record)
+            yield record
+
+
+def line_batches(connection: Connection, session_id: str, timeout: float | None, *, assets: bool) -> Generator[list[str], None]:
     """The export as lines of JSON."""
-    with closing(record_batches(connection, session_id, None, timeout)) as batches:
+    with closing(record_batches(connection, session_id, None, timeout, assets=assets)) as batches:
         for batch in batches:
             yield [_export.line(record) for record in batch]
 
 
-def export(connection: Connection, session_id: str, timeout: float | None) -> dict[str, Any]:
+def export(connection: Connection, session_id: str, timeout: float | None, *, assets: bool) -> dict[str, Any]:
     """The export as one dict."""
-    result: dict[str, Any] = {"tasks": [], "bookmarks": [], "messages": []}
-    with closing(record_batches(connection, session_id, None, timeout)) as batches:
+    collection = Collection()
+    with closing(record_batches(connection, session_id, None, timeout, assets=assets)) as batches:
         for batch in batches:
-            for kind, value in batch:
-                if kind == "export":
-                    result = {**value, **result}
-                elif kind != "end":
-                    result[f"{kind}s"].append(value)
-    return result
+            for record in batch:
+                collection.take(record)
+    return collection.result()
 
 
 def export_to(
@@ -97,6 +145,8 @@ def export_to(
     form: str,
     progress: Progress | None,
     timeout: float | None,
+    *,
+    assets: bool,
 ) -> SessionInfo:
     """The export as a file, which is there when it is complete."""
     if form not in ("jsonl", "json"):
@@ -105,7 +155,8 @@ def export_to(
     found: list[SessionInfo] = []
     file = run(lambda: NewFile(path))
     try:
-        with closing(record_batches(connection, session_id, progress, timeout, found.append)) as batches:
+        records = record_batches(connection, session_id, progress, timeout, found.append, assets=assets, assets_last=form == "json")
+        with closing(records) as batches:
             for batch in batches:
                 text = "".join([text_of(record) for record in batch])
                 run(partial(file.write, text))
@@ -130,31 +181,43 @@ def import_session(
         raise invalid_field("session_id", "is empty; leave it out to keep the exported one")
     # The same for all attempts, or a repetition would meet the session that the attempt before made.
     request_id = request_id or uuid.uuid4().hex
-    raised: list[Exception] = []
+    # Of each attempt: one that has ended may still be at work in gRPC's thread.
+    attempts: list[list[Exception]] = []
+
+    def pieces() -> Generator[ImportSessionRequest, None]:
+        attempts.append([])
+        return _pieces(connection, source, Assembler(session_id, request_id), progress, attempts[-1])
+
     try:
         response = connection.upload(
             connection.stubs.sessions.ImportSession,
-            lambda: _pieces(source, Assembler(session_id, request_id), progress, raised),
+            pieces,
             timeout=timeout,
             # Any other source is used up by the first attempt.
             is_repeatable=isinstance(source, Mapping | str | os.PathLike | list | tuple),
         )
     except SessiondError:
-        if raised:
-            raise raised[0] from None
+        if attempts and attempts[-1]:
+            raise attempts[-1][0] from None
         raise
     return SessionInfo(response)
 
 
 def _pieces(
-    source: ExportSource, assembler: Assembler, progress: Progress | None, raised: list[Exception]
+    connection: Connection, source: ExportSource, assembler: Assembler, progress: Progress | None, raised: list[Exception]
 ) -> Generator[ImportSessionRequest, None]:
-    """The pieces of an import. Where making them raises, the error goes to `raised`, and a last piece makes the server refuse the whole."""
+    """The pieces of an import; the assets are uploaded on the way, since the server looks for them when the last piece has come.
+
+    Where making them raises, the error goes to `raised`, and a last piece makes the server refuse the whole.
+    """
+    uploads = _Uploads(connection)
     try:
         with closing(_placed_records(source)) as records:
             for place, record in records:
-                piece = assembler.take(place, record)
-                if piece is not None:
+                for piece in assembler.take(place, record):
+                    if isinstance(piece, AssetPiece):
+                        uploads.take(piece)
+                        continue
                     yield piece
                     if progress:
                         progress(assembler.messages, assembler.total)
@@ -166,7 +229,39 @@ def _pieces(
         raised.append(error)
         yield _export.REFUSED_PIECE
         return
+    finally:
+        uploads.close()
     yield last
+
+
+class _Uploads:
+    """Uploads assets whose content comes in pieces, one asset after the other.
+
+    What comes in several pieces goes through a temporary file: so it needs no memory, and can be sent again where the connection breaks.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._assets = Assets(connection)
+        self._file: TemporaryFile | None = None
+
+    def take(self, piece: AssetPiece) -> None:
+        """Take a piece; with the last one, upload the asset. Raises: what uploading raises; OSError."""
+        if piece.is_first and piece.is_last:
+            self._assets.upload(piece.data, media_type=piece.media_type, asset_id=piece.asset_id)
+            return
+        if self._file is None:
+            self._file = run(TemporaryFile)
+        run(self._file.write, piece.data)
+        if piece.is_last:
+            run(self._file.complete)
+            self._assets.upload(self._file.path, media_type=piece.media_type, asset_id=piece.asset_id, size=piece.size)
+            self.close()
+
+    def close(self) -> None:
+        """Leave no file behind. Not awaited: where the task is cancelled, this has to happen still."""
+        if self._file:
+            self._file.discard()
+            self._file = None
 
 
 def _placed_records(source: ExportSource) -> Generator[tuple[str, Record], None]:

@@ -78,12 +78,20 @@ def parser() -> argparse.ArgumentParser:
     copy.add_argument("--keep-processing-status", action="store_true", help="default: every message of the copy is pending in every queue")
     copy.add_argument("--keep-task-links", action="store_true", help="default: the copy's tasks have no links to messages")
 
-    export = command("export", "export a session with its tasks, bookmarks and messages", "with --output: print what was exported as JSON")
+    export = command(
+        "export", "export a session with its tasks, bookmarks, messages and assets", "with --output: print what was exported as JSON"
+    )
     export.add_argument("session_id", metavar="ID")
     export.add_argument(
         "-o", "--output", default="-", metavar="FILE", help="- = standard output (default). A file is replaced when all is there"
     )
     export.add_argument("--format", choices=["jsonl", "json"], default="jsonl", help="JSON lines (default), or one JSON document")
+    export.add_argument(
+        "--no-assets",
+        dest="assets",
+        action="store_false",
+        help="leave out the contents of assets; the project that it is imported into must have them already",
+    )
 
     importing = command("import", "make a session of an exported one, whole or not at all, and print its id", document)
     importing.add_argument("file", metavar="FILE", help="of `sessiond sessions export`, in either format; - = standard input")

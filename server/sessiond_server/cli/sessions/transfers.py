@@ -13,7 +13,7 @@ def export(client: Client, given: argparse.Namespace) -> int:
         _export_to_stdout(client, given)
         return 0
     with output.progress("exporting") as told:
-        info = client.sessions.export_to(given.session_id, given.output, format=given.format, progress=told)
+        info = client.sessions.export_to(given.session_id, given.output, format=given.format, assets=given.assets, progress=told)
     done = {"session_id": info.session_id, "message_count": info.message_count, "format": given.format, "output": given.output}
     if given.json:
         output.print_json(done)
@@ -35,11 +35,12 @@ def import_session(client: Client, given: argparse.Namespace) -> int:
 
 def _export_to_stdout(client: Client, given: argparse.Namespace) -> None:
     if given.format == "json":
-        sys.stdout.write(json.dumps(client.sessions.export(given.session_id), ensure_ascii=False) + "\n")
+        document = client.sessions.export(given.session_id, assets=given.assets)
+        sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
         return
     count, total = 0, None
     with output.progress("exporting") as told:
-        for line in client.sessions.export_lines(given.session_id):
+        for line in client.sessions.export_lines(given.session_id, assets=given.assets):
             sys.stdout.write(line)
             if total is None:
                 total = json.loads(line)["session"]["last_seq"]
