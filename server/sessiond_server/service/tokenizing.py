@@ -35,8 +35,15 @@ class Estimate:
     def count(self, texts: Sequence[str]) -> int:
         size = 0
         for text in texts:
-            size += len(text) if text.isascii() else len(text.encode(errors="replace"))
+            size += len(text) if text.isascii() else _utf8_size(text)
         return (size + BYTES_A_TOKEN - 1) // BYTES_A_TOKEN
+
+
+def _utf8_size(text: str) -> int:
+    try:
+        return len(text.encode())
+    except UnicodeEncodeError:
+        return len(text.encode(errors="replace"))
 
 
 class Vocabulary:
