@@ -3,6 +3,7 @@
 import argparse
 import ipaddress
 import os
+import re
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -217,12 +218,19 @@ def load(arguments: Sequence[str] = (), *, prog: str = "sessiond serve", epilog:
         _check_file(Path(config))
     try:
         # Whole names only: a flag that is new in the next version must not change what a shortened one means.
-        parser = argparse.ArgumentParser(prog=prog, epilog=epilog, allow_abbrev=False)
+        parser = argparse.ArgumentParser(prog=prog, epilog=epilog, allow_abbrev=False, formatter_class=_Help)
         parser.add_argument("--config", metavar="FILE", help="a TOML file of settings, below flags and environment (SESSIOND_CONFIG)")
         source: CliSettingsSource[object] = CliSettingsSource(Settings, root_parser=parser, cli_parse_args=arguments)
         return Settings(_cli_settings_source=source)  # type: ignore[call-arg]
     except ValidationError as e:
         raise SettingsError("; ".join(_describe(error["loc"], str(error["msg"])) for error in e.errors())) from None
+
+
+class _Help(argparse.HelpFormatter):
+    """Leaves out the defaults that only say that there is none: what happens then stands in the description."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return re.sub(r" \(default: None\)| \(default factory: .*\)", "", action.help or "")
 
 
 def _check_file(config: Path) -> None:

@@ -114,6 +114,16 @@ def test_health_and_version(start_server: Callable[..., ServerProcess], database
     assert re.fullmatch(r"sessiond \d+(\.\d+)*\S*\n", sessiond("version").stdout)
 
 
+def test_help_says_every_default_in_words() -> None:
+    done = sessiond("serve", "--help")
+    assert done.returncode == 0
+    text = " ".join(done.stdout.split())
+    assert "Default: the embedded one." in text
+    assert "(default: 16)" in text
+    assert "None" not in text
+    assert "factory" not in text
+
+
 def test_files_that_are_no_certificate_are_named(database_url: str, tmp_path: Path) -> None:
     cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
     for path in (cert, key):

@@ -1,16 +1,14 @@
 """What the rules of tasks and bookmarks have in common."""
 
-import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID
 
-import orjson
-
 from sessiond_server.service.faults import Fault, invalid, request_id_reused, session_not_found
 from sessiond_server.service.limits import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
 from sessiond_server.service.names import check_request_id, check_session_id, session_key
+from sessiond_server.service.sessions import content_hash
 from sessiond_server.store.bookmarks import BookmarkStore
 from sessiond_server.store.changes import Change, Repeated, SessionMissing
 from sessiond_server.store.sessions import Record
@@ -31,7 +29,7 @@ async def changing(
     check_session_id(session_id)
     check_request_id(request_id)
     key = session_key(project_id, session_id)
-    record = Record(key, request_id, _hash(content), made) if request_id else None
+    record = Record(key, request_id, content_hash(*content), made) if request_id else None
     try:
         async with store.change(key, project_id, record) as change:
             yield change
@@ -65,7 +63,3 @@ def page_size_of(page_size: int) -> int:
     if page_size < 0:
         raise invalid("page_size", "is negative")
     return min(page_size or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
-
-
-def _hash(content: Any) -> bytes:
-    return hashlib.blake2b(orjson.dumps(content, option=orjson.OPT_SORT_KEYS), digest_size=16).digest()
