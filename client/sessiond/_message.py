@@ -105,9 +105,10 @@ class Message(Record):
     @property
     def json(self) -> str:
         """The provider's message exactly as it was stored; typed parts as the JSON of `blob`. Empty in the "basic" view."""
-        # Only a provider's message has a format; asking for that is cheaper than asking which content it is.
-        if self._pb.format:
-            return self._pb.json
+        # A provider's message is never empty; asking for it is cheaper than asking which content there is.
+        text = self._pb.json
+        if text:
+            return text
         return json.dumps(self.blob, ensure_ascii=False, separators=(",", ":")) if self._pb.HasField("parts") else ""
 
     @property
