@@ -30,7 +30,7 @@ TIMEOUT_S = 60
 
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # What is another one at each run: times, etags, tokens.
-_VOLATILE = ("create_time", "active_time", "etag", "resume_token")
+_VOLATILE = ("create_time", "active_time", "etag", "resume_token", "token_count")
 
 
 @dataclass(frozen=True)

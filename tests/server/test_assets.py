@@ -431,6 +431,12 @@ class TestReferences:
         assert rows(query) == (0, 0, 0)
         assert (await error_of(wire.assets.DownloadAsset(DownloadAssetRequest(asset_id=asset_id)))).reason == "ASSET_NOT_FOUND"
 
+    async def test_a_message_of_too_many(self, wire: Wire) -> None:
+        await wire.create("one")
+        names = "".join(f"sessiond-asset:{i:064x} " for i in range(1001))
+        error = await error_of(wire.store("one", openai("first"), openai(names)))
+        assert (error.reason, list(error.fields)) == ("INVALID_FIELD", ["messages[1].json"])
+
     async def test_copies_share_them(self, wire: Wire, query: Query, store: Store, sweeper: Sweeper, purger: Purger, asset_id: str) -> None:
         """Also those of copies of copies, whose messages are moved."""
         await wire.create("c0")
@@ -458,7 +464,7 @@ class TestReferences:
         await wire.delete("one")
         purge = PurgeStore(server.database)
         for left in (6, 2, 0):
-            await purge.purge_log(4)
+            await purge.purge_logs(10, 4)
             assert query("SELECT (SELECT count(*) FROM messages), (SELECT count(*) FROM asset_refs)") == [(left, left)]
 
     async def test_an_upload_begins_the_grace_anew(self, wire: Wire, query: Query, sweeper: Sweeper, asset_id: str) -> None:

@@ -12,9 +12,14 @@ import pytest
 from sessiond.v1 import session_service_pb2 as ss
 from sessiond.v1.message_pb2 import Message
 from sessiond.v1.session_pb2 import SESSION_STATE_ACTIVE
+from sessiond.v1.session_service_pb2 import GetMessagesResponse
 from sessiond_server.server import Running
+from sessiond_server.service.history import History, Reading
+from sessiond_server.service.names import DEFAULT_PROJECT_ID
 from sessiond_server.service.purging import Purger
 from sessiond_server.settings import Settings
+from sessiond_server.store.bookmarks import BookmarkStore
+from sessiond_server.store.history import HistoryStore
 from sessiond_server.store.purge import PurgeStore
 
 from ..support.waiting import until_waiting
@@ -338,6 +343,52 @@ class TestReading:
         await purger.round()
         assert (await error_of(reader)).reason == "SESSION_NOT_FOUND"
 
+    async def test_a_page_that_a_purge_made_short_is_not_kept(self, wire: Wire, server: Running, purger: Purger) -> None:
+        """A query of the old segments finds the end of what it asks for, whose beginning is purged."""
+        await wire.create("c0")
+        for i in range(18):
+            texts = [f"{i}"] * 2 if i < 16 else ["x" * 900_000] * 4 if i == 16 else ["y" * 100_000] * 30
+            await wire.store(f"c{i}", *texts)
+            if i < 17:
+                await wire.copy(f"c{i}", f"c{i + 1}")
+        expected = await wire.read("c17")
+        history = History(HistoryStore(server.database), BookmarkStore(server.database), 256 * 1024 * 1024)
+        reading = Reading("c17", after_seq=26)
+        stream = history.stream(DEFAULT_PROJECT_ID, reading)
+        begun = GetMessagesResponse.FromString(await anext(stream))
+        for i in range(17):
+            await wire.delete(f"c{i}")
+        await purger.round()
+        rest = [GetMessagesResponse.FromString(batch) async for batch in stream]
+        assert [m for batch in (begun, *rest) for m in batch.messages] == expected[26:]
+        again = [m async for batch in history.stream(DEFAULT_PROJECT_ID, reading) for m in GetMessagesResponse.FromString(batch).messages]
+        assert again == expected[26:]
+
+    async def test_chains_of_one_id_are_flattened_too(self, wire: Wire, purger: Purger, query: Query) -> None:
+        """Undo by copy: back and forth between two ids, each copy of a session whose id had others before."""
+        await wire.create("main")
+        for i in range(20):
+            await wire.store("main", f"{i}")
+            await wire.copy("main", "spare")
+            await wire.delete("main")
+            await wire.copy("spare", "main")
+            await wire.delete("spare")
+        assert query("SELECT count(*) FROM segments") == [(20,)]
+        await purger.round()
+        assert query("SELECT count(*) FROM segments") == [(1,)]
+        assert said(await wire.read("main")) == [f"{i}" for i in range(20)]
+
+
+async def test_being_copied_is_a_use(wire: Wire, query: Query) -> None:
+    await wire.create("one", idle_ttl_s=100)
+    query("UPDATE sessions SET used_at = now() - interval '50 s'")
+    await wire.copy("one", "two")
+    assert query("SELECT used_at > now() - interval '10 s' FROM sessions WHERE session_id = 'one'") == [(True,)]
+    # But not each of many writes to the source's row.
+    before = query("SELECT used_at FROM sessions WHERE session_id = 'one'")
+    await wire.copy("one", "three")
+    assert query("SELECT used_at FROM sessions WHERE session_id = 'one'") == before
+
 
 class TestLocks:
     """What must wait for what. Each is held still by a lock of the test's."""
@@ -403,7 +454,7 @@ class TestLocks:
         for i in range(20):
             await wire.delete(f"c{i}")
         logs = PurgeStore(server.database)
-        while await logs.purge_log(1000) is not None:
+        while await logs.purge_logs(10, 1000) != (0, 0):
             pass
         assert query("SELECT count(*) FROM messages") == [(20,)]
         await purger.round()

@@ -1,5 +1,7 @@
 """ListSessions: order, pages, filters, plans."""
 
+import base64
+import json
 from datetime import UTC, datetime, timedelta
 
 import grpc
@@ -13,6 +15,7 @@ from sessiond.v1.session_service_pb2 import (
     SESSION_ORDER_ID_ASC,
     ListSessionsRequest,
 )
+from sessiond_server.service import tokens
 from sessiond_server.service.names import DEFAULT_PROJECT_ID
 from sessiond_server.store.sessions import Filter, Listing, list_statement
 
@@ -187,3 +190,27 @@ def seeded_url(database_url: str) -> str:
         )
         connection.execute("VACUUM ANALYZE sessions")
     return database_url
+
+
+@pytest.mark.parametrize(
+    ("order", "values"),
+    [
+        ("active_desc", [2**40, "2026-01-01T00:00:00+00:00", "0" * 32]),
+        ("active_desc", [1e308, "2026-01-01T00:00:00+00:00", "0" * 32]),
+        ("active_desc", [1, "0001-01-01T00:00:00+23:59", "0" * 32]),
+        ("created_desc", ["9999-12-31T23:59:59-23:59", "0" * 32]),
+        ("created_desc", ["2026-01-01T00:00:00", "0" * 32]),
+        ("created_asc", [7, "0" * 32]),
+        ("created_asc", []),
+        ("id_asc", ["a\0"]),
+        ("id_asc", [None]),
+        ("id_asc", ["\ud83d"]),
+    ],
+)
+async def test_altered_tokens_are_told(wire: Wire, order: str, values: list[object]) -> None:
+    """They are not signed, so anything may stand in them."""
+    number = {"active_desc": 1, "created_desc": 2, "created_asc": 3, "id_asc": 4}[order]
+    question = tokens.fingerprint(Listing(Filter(DEFAULT_PROJECT_ID), order, 0))
+    token = base64.urlsafe_b64encode(json.dumps([tokens.VERSION, question, *values]).encode()).rstrip(b"=").decode()
+    error = await error_of(wire.sessions.ListSessions(ListSessionsRequest(order=number, page_token=token)))  # type: ignore[arg-type]
+    assert (error.reason, list(error.fields)) == ("INVALID_PAGE_TOKEN", ["page_token"])

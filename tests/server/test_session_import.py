@@ -90,6 +90,16 @@ async def test_an_empty_session_and_a_made_up_id(wire: Wire) -> None:
     assert made.create_time == made.active_time
 
 
+async def test_times_to_come_are_kept_and_do_not_save_from_deletion(wire: Wire) -> None:
+    session = at(Session(session_id="one"), "create_time", 32_503_680_000)  # the year 3000
+    made = await import_session(wire, ss.ImportSessionRequest(session=session, messages=[at(openai("x"), "create_time", 32_503_680_000)]))
+    assert made.create_time == session.create_time
+    for dry_run in (True, False):
+        answer = await wire.sessions.DeleteSessions(ss.DeleteSessionsRequest(session_id_prefix="one", dry_run=dry_run))
+        assert (answer.session_count, answer.message_count) == (1, 1)
+    assert await wire.list() == []
+
+
 async def test_an_id_that_is_taken(wire: Wire) -> None:
     await wire.create("one", title="kept")
     for request_id in ("", "r"):
@@ -130,6 +140,8 @@ async def test_the_same_request_is_one_session(wire: Wire) -> None:
         (ss.ImportSessionRequest(messages=[openai("x"), Message(format=1, json="{")]), "messages[1].json", "INVALID_JSON"),
         (ss.ImportSessionRequest(messages=[Message(format=1, json=BARE, parent_seq=1)]), "messages.parent_seq", "PARENT_NOT_FOUND"),
         (ss.ImportSessionRequest(session=at(Session(), "create_time", 2**60)), "session.create_time", "INVALID_FIELD"),
+        (ss.ImportSessionRequest(session=at(Session(), "active_time", 253_402_300_799)), "session.active_time", "INVALID_FIELD"),
+        (ss.ImportSessionRequest(session=at(Session(), "active_time", -1)), "session.active_time", "INVALID_FIELD"),
         (ss.ImportSessionRequest(request_id="x" * 129), "request_id", "INVALID_FIELD"),
     ],
 )

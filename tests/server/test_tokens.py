@@ -138,6 +138,33 @@ def test_the_vocabulary_is_o200k_base() -> None:
     assert count([""]) == 0
 
 
+@needs_vocabulary
+@pytest.mark.parametrize("text", ["x" * 1_000_000, "0123456789abcdef" * 50_000, "\U0001f600" * 225_000, "日" * 300_000])
+def test_texts_of_any_size_are_counted(text: str) -> None:
+    """The package refuses some of these at once."""
+    assert Vocabulary().count([text]) > 1000
+
+
+@pytest.mark.parametrize("message_format", [FORMAT_OPENAI, FORMAT_ANTHROPIC, FORMAT_GEMINI])
+def test_nothing_is_too_deep(message_format: int) -> None:
+    deep: dict[str, Any] = {}
+    for _ in range(5000):
+        deep = {"function_call": deep, "content": [deep], "input": deep, "parts": [deep], "args": deep}
+    value = {"role": "user", "function_call": deep, "content": [{"input": deep, "content": [deep]}], "parts": [{"functionCall": deep}]}
+    texts_of_json(value, message_format)
+
+
+async def test_what_orjson_takes_can_be_stored(wire: Wire) -> None:
+    await wire.create("one")
+    deep = '{"x":' * 1000 + "1" + "}" * 1000
+    for number, text in (
+        (FORMAT_ANTHROPIC, f'{{"role":"assistant","content":[{{"type":"tool_use","id":"1","name":"f","input":{deep}}}]}}'),
+        (FORMAT_OPENAI, '{"role":"assistant","function_call":' + '{"function_call":' * 1000 + "{}" + "}" * 1001),
+    ):
+        await wire.store("one", Message(format=number, json=text))
+        assert (await wire.read("one"))[-1].json == text
+
+
 def test_the_setting_chooses() -> None:
     assert tokenizer("estimate").estimates
     assert tokenizer("auto").estimates == (find_spec("bpe_openai") is None)

@@ -8,7 +8,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.struct_pb2 import Struct
 
 from sessiond.v1.session_pb2 import Session
-from sessiond.v1.session_service_pb2 import UpdateSessionRequest
+from sessiond.v1.session_service_pb2 import CopySessionRequest, DeleteSessionRequest, UpdateSessionRequest
 
 from ..support.wire import Wire, error_of
 
@@ -127,3 +127,30 @@ async def test_patches_cannot_grow_beyond_the_limit(wire: Wire) -> None:
     error = await error_of(update(wire, Session(session_id="one"), metadata_patch={"b": "x" * 40_000}))
     assert list(error.fields) == ["metadata_patch"]
     assert len((await wire.get("one")).metadata) == 1
+
+
+async def test_what_is_too_deep_for_an_answer_is_refused(wire: Wire) -> None:
+    """34 levels can just be sent, in a patch, and not be received in a listing."""
+    await wire.create("one", metadata={"a": 1})
+    deep = Struct()
+    level = deep
+    for _ in range(33):
+        level = level.fields["x"].struct_value
+    level.SetInParent()
+    request = UpdateSessionRequest(session=Session(session_id="one"), metadata_patch=deep)
+    error = await error_of(wire.sessions.UpdateSession(request))
+    assert error.reason == "INVALID_FIELD"
+    assert "nested deeper than 30 levels" in error.text
+    error = await error_of(wire.sessions.CopySession(CopySessionRequest(session_id="one", config=deep)))
+    assert error.reason == "INVALID_FIELD"
+    assert len(await wire.list()) == 1
+
+
+@pytest.mark.parametrize("etag", ["0" * 32 + "--9999999999999999", "0" * 32 + "-99999999999999999999", "0" * 32 + "-", "x-1", "-"])
+async def test_etags_that_are_none(wire: Wire, etag: str) -> None:
+    await wire.create("one")
+    for call in (
+        wire.sessions.UpdateSession(UpdateSessionRequest(session=Session(session_id="one", title="x"), etag=etag)),
+        wire.sessions.DeleteSession(DeleteSessionRequest(session_id="one", etag=etag)),
+    ):
+        assert (await error_of(call)).reason in ("INVALID_FIELD", "ETAG_MISMATCH")

@@ -126,8 +126,9 @@ class Session(_message.Message):
 
     @_builtins.property
     def idle_ttl(self) -> _duration_pb2.Duration:
-        """idle_ttl expires the session when it has not been used (read, appended to, updated, resumed, its tasks or bookmarks changed) for this long.
-        From 1 second to 10 years. An expired session is invisible at once; its data is removed soon after. A read of messages counts as use
+        """idle_ttl expires the session when it has not been used (read, copied, appended to, updated, resumed, its tasks or bookmarks changed) for
+        this long.
+        From 1 second to 10 years. An expired session is invisible at once; its data is removed soon after. A read of messages, or a copy, counts as use
         when the last one was longer ago than a twentieth of idle_ttl, or a minute; GetSession and ListSessions do not count.
         """
 

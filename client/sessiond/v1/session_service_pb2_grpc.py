@@ -195,7 +195,7 @@ class SessionServiceServicer(object):
     def DeleteSessions(self, request, context):
         """DeleteSessions removes every session that meets a filter, or, with dry_run, counts them. Batch by batch: where it ends early
         (its deadline passes, the server stops), what was removed so far stays removed, and repeating the call goes on. Sessions that are created
-        while it runs are not touched. Errors: INVALID_FIELD.
+        while it runs are not touched, unless they are imported with an earlier create_time. Errors: INVALID_FIELD.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

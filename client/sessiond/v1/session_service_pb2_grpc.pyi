@@ -66,7 +66,7 @@ class SessionServiceStub:
     DeleteSessions: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.DeleteSessionsRequest, _session_service_pb2.DeleteSessionsResponse]
     """DeleteSessions removes every session that meets a filter, or, with dry_run, counts them. Batch by batch: where it ends early
     (its deadline passes, the server stops), what was removed so far stays removed, and repeating the call goes on. Sessions that are created
-    while it runs are not touched. Errors: INVALID_FIELD.
+    while it runs are not touched, unless they are imported with an earlier create_time. Errors: INVALID_FIELD.
     """
     CopySession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.CopySessionRequest, _session_service_pb2.CopySessionResponse]
     """CopySession makes an independent session that begins as another one is, or was at an earlier seq, at the same cost whatever its size, in
@@ -140,7 +140,7 @@ class SessionServiceAsyncStub(SessionServiceStub):
     DeleteSessions: _aio.UnaryUnaryMultiCallable[_session_service_pb2.DeleteSessionsRequest, _session_service_pb2.DeleteSessionsResponse]  # type: ignore[assignment]
     """DeleteSessions removes every session that meets a filter, or, with dry_run, counts them. Batch by batch: where it ends early
     (its deadline passes, the server stops), what was removed so far stays removed, and repeating the call goes on. Sessions that are created
-    while it runs are not touched. Errors: INVALID_FIELD.
+    while it runs are not touched, unless they are imported with an earlier create_time. Errors: INVALID_FIELD.
     """
     CopySession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.CopySessionRequest, _session_service_pb2.CopySessionResponse]  # type: ignore[assignment]
     """CopySession makes an independent session that begins as another one is, or was at an earlier seq, at the same cost whatever its size, in
@@ -259,7 +259,7 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_session_service_pb2.DeleteSessionsResponse, _abc.Awaitable[_session_service_pb2.DeleteSessionsResponse]]:
         """DeleteSessions removes every session that meets a filter, or, with dry_run, counts them. Batch by batch: where it ends early
         (its deadline passes, the server stops), what was removed so far stays removed, and repeating the call goes on. Sessions that are created
-        while it runs are not touched. Errors: INVALID_FIELD.
+        while it runs are not touched, unless they are imported with an earlier create_time. Errors: INVALID_FIELD.
         """
 
     @_abc_1.abstractmethod

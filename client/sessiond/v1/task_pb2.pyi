@@ -69,7 +69,7 @@ class Task(_message.Message):
     ETAG_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     """task_id names the task within its session: the caller's own string, or a UUIDv7 made by the server. 1 to 128 characters, no control
-    characters. Set at creation, never changes.
+    characters, no white space at either end. Set at creation, never changes.
     """
     position: _builtins.int
     """position is the task's place in the session's order of tasks: 1, 2, 3, ... without a gap. Output only; ReorderTasks changes it."""

@@ -237,7 +237,14 @@ def time_of(timestamp: Timestamp, field: str) -> datetime:
 
 
 def _optional_time(message: Session | Task | Bookmark, name: str, path: str) -> datetime | None:
-    return time_of(getattr(message, name), f"{path}.{name}") if message.HasField(name) else None  # type: ignore[arg-type]
+    """A time that an import brings."""
+    if not message.HasField(name):  # type: ignore[arg-type]
+        return None
+    time = time_of(getattr(message, name), f"{path}.{name}")
+    # What the columns hold: active_minute ends in the year 6053.
+    if not 1970 <= time.year < 6000:
+        raise invalid(f"{path}.{name}", "is not a time between the years 1970 and 5999")
+    return time
 
 
 def timestamp_of(created_us: int) -> Timestamp:

@@ -193,6 +193,6 @@ def _decode_position(token: str, question: str) -> tuple[datetime, UUID]:
     values = tokens.decode(token, question, field=field, reason=reason)
     try:
         created_at, key = values
-        return datetime.fromisoformat(created_at), UUID(key)
-    except (ValueError, TypeError, AttributeError):
+        return tokens.time(created_at), UUID(key)
+    except tokens.UNREADABLE:
         raise invalid(field, "is not a token of this server", reason=reason) from None

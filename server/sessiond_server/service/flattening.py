@@ -6,6 +6,8 @@ from sessiond_server.store.flattening import FlatteningStore, LongChain
 from sessiond_server.store.segments import joined, short_segments
 
 CHAINS_A_ROUND = 100
+# Each a transaction, for which a deletion of the session waits: of messages of any size.
+MESSAGES_A_BATCH = 200
 
 
 class Flattener:
@@ -22,9 +24,11 @@ class Flattener:
         return flattened
 
     async def _flatten(self, chain: LongChain) -> bool:
-        short = set(short_segments(chain.segments, chain.key))
+        short = set(short_segments(chain.segments, chain.key, chain.log))
         for segment in short:
-            if not await self._store.write(chain, segment):
-                return False
+            for first in range(segment.first_seq, segment.last_seq + 1, MESSAGES_A_BATCH):
+                last = min(first + MESSAGES_A_BATCH - 1, segment.last_seq)
+                if not await self._store.write(chain, replace(segment, first_seq=first, last_seq=last)):
+                    return False
         moved = [replace(s, key=chain.key, log=chain.log) if s in short else s for s in chain.segments]
         return await self._store.replace(chain, joined(moved))

@@ -165,8 +165,10 @@ class History:
         if not rows:
             return None
         page = encode_basic_page(rows) if query.basic else encode_page(rows)
-        # A page that ends where the messages end might be longer the next time.
-        if cacheable and (page.count == query.max_rows or page.last_seq < last.last_seq):
+        # A page that ends where the messages end might be longer the next time. And one that is not whole, of logs that are being purged,
+        # is for its reader to find out about, and for nobody else.
+        is_whole = page.first_seq == first.first_seq and page.last_seq - page.first_seq + 1 == page.count
+        if cacheable and is_whole and (page.count == query.max_rows or page.last_seq < last.last_seq):
             self._cache.put(page_key, page)
         return page
 

@@ -26,7 +26,7 @@ from sessiond.v1.message_pb2 import (
 from sessiond_server.service import structs
 from sessiond_server.service.assets import check_asset_id
 from sessiond_server.service.faults import Fault, invalid
-from sessiond_server.service.limits import MAX_PARTS, MAX_SUMMARY_CHARACTERS, Limits
+from sessiond_server.service.limits import MAX_APPEND_ASSETS, MAX_MESSAGE_ASSETS, MAX_PARTS, MAX_SUMMARY_CHARACTERS, Limits
 from sessiond_server.service.pages import SECONDS_1970_TO_2000, encoded_tokens, varint
 from sessiond_server.service.tokenizing import Tokenizer, texts_of_json, texts_of_parts
 from sessiond_server.store.rows import NO_TIME, Rows
@@ -210,6 +210,10 @@ class Intake:
                 own.add(sha256)
                 self.asset_refs.append((self.count, sha256))
                 self.asset_fields.setdefault(sha256, field)
+            if len(own) > MAX_MESSAGE_ASSETS:
+                raise invalid(field, f"refers to more than {MAX_MESSAGE_ASSETS} assets")
+        if len(self.asset_refs) > MAX_APPEND_ASSETS:
+            raise invalid("messages", f"refer to assets more than {MAX_APPEND_ASSETS} times; send several appends")
 
     def _check_json(self, encoded: bytes, message_format: int, given: Role.ValueType) -> tuple[Role.ValueType, list[str]]:
         """Check a provider's message. given: the role beside it, or 0. Answers its role, and the texts whose tokens count."""

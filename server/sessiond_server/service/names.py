@@ -66,7 +66,10 @@ def check_request_id(request_id: str) -> str:
 def check_task_id(task_id: str, field: str = "task_id") -> str:
     if not task_id:
         raise invalid(field, "is required")
-    return check_text(field, task_id, MAX_TASK_ID_CHARACTERS)
+    check_text(field, task_id, MAX_TASK_ID_CHARACTERS)
+    if task_id.strip() != task_id:
+        raise invalid(field, "begins or ends with white space")
+    return task_id
 
 
 def check_bookmark_name(name: str, field: str = "name") -> str:

@@ -128,7 +128,7 @@ class PageCache:
     """The encoded pages that were read last, bounded by their bytes.
 
     It needs no invalidation: committed messages never change, and a page is only reached through a session row just read from the database,
-    so what is deleted is on nobody's way. Only pages that later appends cannot extend are put in.
+    so what is deleted is on nobody's way. Only pages that are whole, and that later appends cannot extend, are put in.
     """
 
     def __init__(self, max_bytes: int) -> None:

@@ -320,8 +320,10 @@ def always_changing(session_id: str) -> Fault:
 def _decode_etag(etag: str) -> tuple[UUID, int]:
     log, _, revision = etag.partition("-")
     try:
+        if not revision.isdecimal():
+            raise ValueError(revision)
         # Beyond what the column holds, it cannot be anybody's.
-        return UUID(hex=log), min(int(revision), 2**31 - 1)
+        return UUID(hex=log), int(revision) if len(revision) < 10 else 2**31 - 1
     except ValueError:
         raise invalid("etag", "is not an etag of this server") from None
 
@@ -332,10 +334,10 @@ def _encode_position(position: tuple[Any, ...], question: str) -> str:
 
 
 _POSITIONS: dict[str, tuple[Any, ...]] = {
-    "active_desc": (int, datetime.fromisoformat, UUID),
-    "created_desc": (datetime.fromisoformat, UUID),
-    "created_asc": (datetime.fromisoformat, UUID),
-    "id_asc": (str,),
+    "active_desc": (tokens.int4, tokens.time, UUID),
+    "created_desc": (tokens.time, UUID),
+    "created_asc": (tokens.time, UUID),
+    "id_asc": (tokens.text,),
 }
 
 
@@ -344,7 +346,7 @@ def _decode_position(token: str, order: str, question: str) -> tuple[Any, ...]:
     values = tokens.decode(token, question, field=field, reason=reason)
     try:
         return tuple(parse(value) for parse, value in zip(_POSITIONS[order], values, strict=True))
-    except (ValueError, TypeError, AttributeError):
+    except tokens.UNREADABLE:
         raise invalid(field, "is not a token of this server", reason=reason) from None
 
 

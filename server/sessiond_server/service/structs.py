@@ -12,31 +12,37 @@ from google.protobuf.struct_pb2 import ListValue, Struct, Value
 from sessiond_server.service.faults import invalid
 from sessiond_server.service.limits import MAX_JSON_BYTES
 
+# A nested object takes three of the 100 levels that protobuf's parsers go down, and the messages around it take some too, those of an
+# answer more than those of a request.
+MAX_DEPTH = 30
+
 
 def to_dict(struct: Struct, field: str) -> dict[str, Any]:
     """The JSON object that it stands for; whole numbers become int.
 
     Args:
         field: its path in the request, for faults.
-    Raises: Fault INVALID_FIELD for NaN, infinities, NUL characters, unset values, and more than MAX_JSON_BYTES.
+    Raises: Fault INVALID_FIELD for NaN, infinities, NUL characters, unset values, more than MAX_DEPTH levels, and more than MAX_JSON_BYTES.
     """
-    result = _object(struct, field)
+    result = _object(struct, field, 1)
     size = len(orjson.dumps(result, option=orjson.OPT_PASSTHROUGH_SUBCLASS))
     if size > MAX_JSON_BYTES:
         raise invalid(field, f"takes {size} bytes as JSON; at most {MAX_JSON_BYTES} are allowed")
     return result
 
 
-def _object(struct: Struct, path: str) -> dict[str, Any]:
+def _object(struct: Struct, path: str, depth: int) -> dict[str, Any]:
+    if depth > MAX_DEPTH:
+        raise invalid(path[:256], f"is nested deeper than {MAX_DEPTH} levels")
     result = {}
     for key, value in struct.fields.items():
         if "\0" in key:
             raise invalid(path, "a key holds a NUL character, which PostgreSQL cannot keep")
-        result[key] = _value(value, path, key)
+        result[key] = _value(value, path, key, depth)
     return result
 
 
-def _value(value: Value, path: str, key: str) -> Any:
+def _value(value: Value, path: str, key: str, depth: int) -> Any:
     match value.WhichOneof("kind"):
         case "string_value":
             text = value.string_value
@@ -51,9 +57,11 @@ def _value(value: Value, path: str, key: str) -> Any:
         case "bool_value":
             return value.bool_value
         case "struct_value":
-            return _object(value.struct_value, f"{path}.{key}")
+            return _object(value.struct_value, f"{path}.{key}", depth + 1)
         case "list_value":
-            return [_value(item, path, f"{key}[{i}]") for i, item in enumerate(value.list_value.values)]
+            if depth >= MAX_DEPTH:
+                raise invalid(f"{path}.{key}"[:256], f"is nested deeper than {MAX_DEPTH} levels")
+            return [_value(item, path, f"{key}[{i}]", depth + 1) for i, item in enumerate(value.list_value.values)]
         case "null_value":
             return None
         case _:

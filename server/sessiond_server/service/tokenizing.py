@@ -4,6 +4,7 @@ Counted is what a model reads or writes as text: what is said, thought, refused,
 Not counted: roles and what providers add around messages, images, audio, files, signatures, ids and the caller's metadata.
 """
 
+import json
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from typing import Any, Protocol
@@ -14,6 +15,9 @@ from sessiond.v1.message_pb2 import FORMAT_ANTHROPIC, FORMAT_GEMINI, FORMAT_OPEN
 
 ENCODING = "o200k_base"
 BYTES_A_TOKEN = 4
+PIECE_CHARACTERS = 32_768
+# Providers nest a result in a call's answer, and no deeper.
+MAX_DEPTH = 4
 
 
 class Tokenizer(Protocol):
@@ -59,11 +63,14 @@ class Vocabulary:
     def count(self, texts: Sequence[str]) -> int:
         count = 0
         for text in texts:
-            try:
-                count += len(self._encode(text))
-            except UnicodeEncodeError:
-                # Half of a surrogate pair: JSON's escapes can spell it, UTF-8 cannot.
-                count += len(self._encode(text.encode(errors="replace").decode()))
+            # The package refuses texts of a million characters, and of 200,000 tokens. At each cut a token may be counted twice.
+            for start in range(0, len(text), PIECE_CHARACTERS):
+                piece = text[start : start + PIECE_CHARACTERS]
+                try:
+                    count += len(self._encode(piece))
+                except UnicodeEncodeError:
+                    # Half of a surrogate pair: JSON's escapes can spell it, UTF-8 cannot.
+                    count += len(self._encode(piece.encode(errors="replace").decode()))
         return count
 
 
@@ -117,13 +124,18 @@ def _openai(value: dict[str, Any], texts: list[str]) -> None:
             _add(value[key], texts)
     for call in _objects(value.get("tool_calls")):
         for kind in ("function", "custom"):
-            if isinstance(called := call.get(kind), dict):
-                _openai(called, texts)
-    if isinstance(called := value.get("function_call"), dict):
-        _openai(called, texts)
+            _call(call.get(kind), texts)
+    _call(value.get("function_call"), texts)
 
 
-def _anthropic(value: dict[str, Any], texts: list[str]) -> None:
+def _call(call: Any, texts: list[str]) -> None:
+    if isinstance(call, dict):
+        for key in ("name", "arguments", "input"):
+            if key in call:
+                _add(call[key], texts)
+
+
+def _anthropic(value: dict[str, Any], texts: list[str], depth: int = 0) -> None:
     content = value.get("content")
     if isinstance(content, str):
         texts.append(content)
@@ -133,8 +145,8 @@ def _anthropic(value: dict[str, Any], texts: list[str]) -> None:
                 texts.append(text)
         if isinstance(arguments := block.get("input"), dict):
             texts.append(_json(arguments))
-        if "content" in block:
-            _anthropic(block, texts)
+        if "content" in block and depth < MAX_DEPTH:
+            _anthropic(block, texts, depth + 1)
 
 
 def _gemini(value: dict[str, Any], texts: list[str]) -> None:
@@ -183,5 +195,9 @@ def _json(value: dict[str, Any]) -> str:
     try:
         return orjson.dumps(value).decode()
     except orjson.JSONEncodeError:
-        # Numbers beyond 64 bits, half surrogates: as Python writes them.
-        return str(value)
+        pass
+    try:
+        # Numbers beyond 64 bits, half surrogates, and what is nested deeper than orjson goes.
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    except RecursionError:
+        return ""

@@ -3,6 +3,7 @@
 import base64
 import binascii
 import hashlib
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -33,3 +34,30 @@ def decode(token: str, question: str, *, field: str, reason: str) -> list[Any]:
     if values[1] != question:
         raise invalid(field, "belongs to a request with other fields; send the same ones", reason=reason)
     return values[2:]
+
+
+# What the readers below, and UUID, raise for what is not theirs. Tokens are not signed: whoever alters one gets an error, or another place.
+UNREADABLE = (ValueError, TypeError, AttributeError, OverflowError)
+
+
+def int4(value: Any) -> int:
+    """A number that PostgreSQL's integer holds."""
+    if not isinstance(value, int) or not -(2**31) <= value < 2**31:
+        raise ValueError(value)
+    return value
+
+
+def time(value: Any) -> datetime:
+    """A time with its zone, as isoformat() writes it."""
+    found = datetime.fromisoformat(value)
+    if found.tzinfo is None:
+        raise ValueError(value)
+    return found.astimezone(UTC)
+
+
+def text(value: Any) -> str:
+    """A text that PostgreSQL's text holds."""
+    if not isinstance(value, str) or "\0" in value:
+        raise ValueError(value)
+    value.encode()  # half a surrogate pair is no text
+    return value

@@ -16,13 +16,13 @@ from sessiond_server.store import tables
 from sessiond_server.store.append import DuplicateRequest
 from sessiond_server.store.burial import bury
 from sessiond_server.store.database import Database
-from sessiond_server.store.expiry import ALIVE, alive
+from sessiond_server.store.expiry import ALIVE, TOUCH_DUE, alive
 from sessiond_server.store.segments import Segment, cut, joined, short_segments
 from sessiond_server.store.sessions import Record, SessionRow, insert_record
 
 # KEY SHARE lets appends go on, and keeps off whoever would delete the source or move its messages.
 _LOCK = f"""
-SELECT log, last_seq, base_seq, content_bytes, token_count, estimated_tokens FROM sessions
+SELECT log, last_seq, base_seq, content_bytes, token_count, estimated_tokens, {TOUCH_DUE} FROM sessions
 WHERE key = %(key)s AND project_id = %(project_id)s AND {ALIVE} FOR KEY SHARE"""
 
 _SEGMENTS = "SELECT src_key, src_log, first_seq, last_seq FROM segments WHERE key = %(key)s ORDER BY first_seq"
@@ -184,7 +184,7 @@ class CopyStore:
         found = await ask(_LOCK, key=copy.source_key, project_id=copy.project_id)
         if not found:
             raise NoSource
-        log, last_seq, base_seq, content_bytes, tokens, estimated = found[0]
+        log, last_seq, base_seq, content_bytes, tokens, estimated, touch_due = found[0]
         match copy.up_to:
             case None:
                 through = last_seq
@@ -219,7 +219,7 @@ class CopyStore:
                         "new_id": copy.new_id,
                         "new_log": copy.new_log,
                         "cut": Int8(through),
-                        "short_segments": Int8(len(short_segments(segments, copy.new_key))),
+                        "short_segments": Int8(len(short_segments(segments, copy.new_key, copy.new_log))),
                         "bytes": Int8(content_bytes),
                         "tokens": Int8(tokens),
                         "estimated": Int8(estimated),
@@ -241,6 +241,9 @@ class CopyStore:
             except psycopg.errors.UniqueViolation as e:
                 raise DuplicateRequest from e
             row = await cursor.fetchone()
+        if row and touch_due:
+            # Being copied is a use, as being read is: a template does not expire while it is one.
+            await connection.execute("UPDATE sessions SET used_at = clock_timestamp() WHERE key = %s", [copy.source_key])
         return SessionRow(**row) if row else None
 
     @staticmethod

@@ -1,6 +1,7 @@
 """What the purger does: bounded batches, each its own transaction, safe with any number of servers (SKIP LOCKED)."""
 
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 from psycopg import AsyncConnection
@@ -20,9 +21,11 @@ WHERE expiry_check_at <= statement_timestamp() ORDER BY expiry_check_at LIMIT %(
 _PUT_OFF = """
 UPDATE sessions SET expiry_check_at = used_at + idle_ttl_ms * interval '1 millisecond' WHERE key = ANY(%(keys)s)"""
 
-_LOCK_LOG = "SELECT key, log FROM dead_logs ORDER BY queued_at LIMIT 1 FOR UPDATE SKIP LOCKED"
+_LOCK_LOGS = "SELECT key, log FROM dead_logs ORDER BY queued_at LIMIT %(logs)s FOR UPDATE SKIP LOCKED"
 
-_IS_LIVE = "SELECT EXISTS (SELECT FROM sessions WHERE key = %(key)s AND log = %(log)s)"
+_THESE = "unnest(%(keys)s::uuid[], %(logs)s::uuid[]) AS these (key, log)"
+_LIVE = f"SELECT key, log FROM sessions JOIN {_THESE} USING (key, log)"
+_WITH_MESSAGES = f"SELECT key, log FROM {_THESE} WHERE EXISTS (SELECT FROM messages m WHERE m.key = these.key AND m.log = these.log)"
 
 # What no segment reaches, as ranges.
 _UNREACHED = """
@@ -47,14 +50,18 @@ SELECT count(*) FROM doomed"""
 # What belongs to a session alone, which no copy reads. Progress before its exceptions: an acknowledgement that holds the former's row may
 # still add some of the latter.
 _DELETE_OWN = [
-    f"DELETE FROM {table} WHERE key = %(key)s AND log = %(log)s"
+    f"DELETE FROM {table} AS own USING {_THESE} WHERE own.key = these.key AND own.log = these.log"
     for table in ("tasks", "bookmarks", "processing", "processing_exceptions", "requests")
 ]
-_DELETE_LOG = "DELETE FROM dead_logs WHERE key = %(key)s AND log = %(log)s"
+_DELETE_LOGS = f"DELETE FROM dead_logs USING {_THESE} WHERE dead_logs.key = these.key AND dead_logs.log = these.log"
 
 _DELETE_OLD_REQUESTS = """
 DELETE FROM requests WHERE ctid = ANY (ARRAY(
     SELECT ctid FROM requests WHERE created_at < statement_timestamp() - %(age)s LIMIT %(batch)s FOR UPDATE SKIP LOCKED))"""
+
+
+Logs = list[tuple[Any, ...]]
+"""Logs, as (key, log)."""
 
 
 class PurgeStore:
@@ -75,30 +82,36 @@ class PurgeStore:
             await bury_locked(self._database, connection, dead)
         return len(due), len(dead)
 
-    async def purge_log(self, batch: int) -> int | None:
-        """Delete at most `batch` messages of one queued log that nothing reaches, and the log's entry once there are no more.
+    async def purge_logs(self, logs: int, batch: int) -> tuple[int, int]:
+        """Take at most `logs` queued logs, and delete at most `batch` of their messages that nothing reaches, and all else of those logs
+        that have no more.
 
         One at a time for each log, by the lock on its entry. What reaches the log can only become less while this looks: a copy reaches no
         more than its source does, whose end waits for the copy's commit, and queues the log anew.
 
-        Returns: how many messages went; None where no log is waiting (or others work on all of them).
+        Returns: how many logs are done, and how many messages went; (0, 0) where no log is waiting, or others work on all of them.
         """
         async with self._database.transaction() as connection:
-            cursor = await connection.execute(_LOCK_LOG)
-            found = await cursor.fetchone()
-            if found is None:
-                return None
-            key, log = found
-            log_of = {"key": key, "log": log}
-            # A log that a copy gave back, and whose own session lives.
-            (is_live,) = await _one(connection, _IS_LIVE, log_of)
-            deleted = 0 if is_live else await self._delete_messages(connection, key, log, batch)
-            if deleted < batch:
-                if not is_live:
-                    for statement in _DELETE_OWN:
-                        await connection.execute(statement, log_of)
-                await connection.execute(_DELETE_LOG, log_of)
-            return deleted
+            cursor = await connection.execute(_LOCK_LOGS, {"logs": Int8(logs)})
+            locked: Logs = await cursor.fetchall()
+            if not locked:
+                return 0, 0
+            # Logs that a copy gave back, and whose own session lives, are left as they are.
+            live = set(await _those(connection, _LIVE, locked))
+            dead = [log for log in locked if log not in live]
+            deleted, unfinished = 0, set()
+            for key, log in await _those(connection, _WITH_MESSAGES, dead):
+                if deleted < batch:
+                    deleted += await self._delete_messages(connection, key, log, batch - deleted)
+                # With the whole batch, there may be more.
+                if deleted >= batch:
+                    unfinished.add((key, log))
+            finished = [log for log in dead if log not in unfinished]
+            for statement in _DELETE_OWN:
+                await connection.execute(statement.encode(), _these(finished))
+            done = [log for log in locked if log not in unfinished]
+            await connection.execute(_DELETE_LOGS.encode(), _these(done))
+            return len(done), deleted
 
     async def forget_requests(self, age_s: float, batch: int) -> int:
         """Delete at most `batch` request records older than age_s seconds."""
@@ -123,6 +136,16 @@ class PurgeStore:
             if deleted >= batch:
                 break
         return deleted
+
+
+def _these(logs: Logs) -> dict[str, object]:
+    return {"keys": [key for key, _ in logs], "logs": [log for _, log in logs]}
+
+
+async def _those(connection: AsyncConnection[TupleRow], statement: str, logs: Logs) -> Logs:
+    """Those of the logs that a statement picks."""
+    cursor = await connection.execute(statement.encode(), _these(logs))
+    return await cursor.fetchall()
 
 
 async def _one(connection: AsyncConnection[TupleRow], statement: str, parameters: dict[str, object]) -> TupleRow:

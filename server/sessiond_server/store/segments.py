@@ -24,9 +24,10 @@ MAX_SHORT = 16
 """How many short segments a session may have before it is flattened. The index sessions_chain_idx has the same number."""
 
 
-def short_segments(segments: Sequence[Segment], own_key: UUID) -> list[Segment]:
-    """Those of a session's segments that are worth moving into its own log."""
-    return [s for s in segments if len(s) <= SHORT and s.key != own_key]
+def short_segments(segments: Sequence[Segment], key: UUID, log: UUID) -> list[Segment]:
+    """Those of a session's segments that are worth moving into its own log (key, log)."""
+    # By the log too: the key may have had other logs, of sessions of the same id that are gone.
+    return [s for s in segments if len(s) <= SHORT and (s.key, s.log) != (key, log)]
 
 
 def cut(segments: Sequence[Segment], after: int, through: int) -> list[Segment]:

@@ -10,7 +10,7 @@ import psycopg
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 from psycopg.types.json import Jsonb
-from sqlalchemy import ColumnElement, Select, Text, and_, bindparam, case, cast, func, literal, select, tuple_, update
+from sqlalchemy import ColumnElement, Select, Text, and_, bindparam, case, cast, func, literal, or_, select, tuple_, update
 from sqlalchemy.dialects.postgresql import INTERVAL, JSONB, insert
 
 from sessiond_server.store import tables
@@ -266,8 +266,8 @@ class SessionStore:
         return True
 
     async def count(self, chosen: Filter, before: datetime) -> tuple[int, int]:
-        """How many sessions meet a filter that were created before a time, and how many messages they have."""
-        statement = select(func.count(), func.coalesce(func.sum(T.last_seq), 0)).where(*filter_conditions(chosen), T.created_at < before)
+        """How many sessions meet a filter that were there at a time, and how many messages they have."""
+        statement = select(func.count(), func.coalesce(func.sum(T.last_seq), 0)).where(*filter_conditions(chosen), _was_there(before))
         (row,) = await self._database.rows(statement)
         sessions, messages = row.values()
         return sessions, int(messages)
@@ -275,7 +275,7 @@ class SessionStore:
     async def delete_some(self, chosen: Filter, before: datetime, limit: int) -> tuple[int, int]:
         """Remove at most `limit` of these sessions. Answers how many went, and how many messages they had."""
         async with self._database.transaction() as connection:
-            gone = await bury(self._database, connection, and_(*filter_conditions(chosen), T.created_at < before), limit=limit)
+            gone = await bury(self._database, connection, and_(*filter_conditions(chosen), _was_there(before)), limit=limit)
         return len(gone), sum(gone)
 
     async def now(self) -> datetime:
@@ -366,6 +366,11 @@ _ORDERS: dict[str, Any] = {
     ),
     "id_asc": ((T.session_id.asc(),), lambda session_id: T.session_id > session_id),
 }
+
+
+def _was_there(at: datetime) -> ColumnElement[bool]:
+    # created_at alone would pass by a session that was imported with a time of creation that is still to come.
+    return or_(T.created_at < at, T.used_at < at)
 
 
 def sort_key(order: str, row: SessionRow) -> tuple[Any, ...]:

@@ -270,6 +270,7 @@ dead_logs = Table(
     Column("key", Uuid, primary_key=True),
     Column("log", Uuid, primary_key=True),
     Column("queued_at", TIME, nullable=False, server_default=func.now()),
+    Index("dead_logs_queued_at_idx", "queued_at"),
 )
 
 __all__ = [

@@ -65,6 +65,8 @@ def upgrade() -> None:
     )
     op.create_index("segments_source_idx", "segments", ["src_key", "src_log", "last_seq"])
 
+    op.create_index("dead_logs_queued_at_idx", "dead_logs", ["queued_at"])
+
     op.create_table(
         "tasks",
         sa.Column("key", sa.Uuid, nullable=False),
