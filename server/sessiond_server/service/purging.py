@@ -5,6 +5,7 @@ import asyncio
 import structlog
 
 from sessiond_server.service.flattening import Flattener
+from sessiond_server.service.happenings import EXPIRED, Hints, happening
 from sessiond_server.store.database import Contention, DatabaseUnavailable, PoolExhausted
 from sessiond_server.store.purge import PurgeStore
 
@@ -19,13 +20,15 @@ class Purger:
     """Every server runs one; they share the work by locking what they take.
 
     Args:
+        hints: is told of the sessions that expired.
         interval_s: rest between two rounds.
         request_retention_s: how long a request_id is remembered.
     """
 
-    def __init__(self, store: PurgeStore, flattener: Flattener, *, interval_s: float, request_retention_s: float) -> None:
+    def __init__(self, store: PurgeStore, flattener: Flattener, hints: Hints, *, interval_s: float, request_retention_s: float) -> None:
         self._store = store
         self._flattener = flattener
+        self._hints = hints
         self._interval_s = interval_s
         self._request_retention_s = request_retention_s
 
@@ -45,8 +48,10 @@ class Purger:
         """Remove all that is due, batch by batch. Answers how many sessions, messages and request records went."""
         sessions = messages = requests = 0
         while True:
-            looked_at, removed = await self._store.expire(SESSIONS_A_BATCH)
-            sessions += removed
+            looked_at, expired = await self._store.expire(SESSIONS_A_BATCH)
+            sessions += len(expired)
+            for session in expired:
+                self._hints.happened(happening(EXPIRED, session))
             if looked_at < SESSIONS_A_BATCH:
                 break
         # Before the logs: it queues those that it has emptied.

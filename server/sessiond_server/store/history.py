@@ -7,13 +7,12 @@ from psycopg.rows import TupleRow
 from psycopg.types.numeric import Int8
 
 from sessiond_server.store.database import Database
-from sessiond_server.store.expiry import ALIVE
+from sessiond_server.store.expiry import ALIVE, TOUCH_DUE
 from sessiond_server.store.segments import Segment
 
 # Of a session that is no copy, the join is skipped without a look at segments: what it would ask for is known to be nothing.
 _HEAD = f"""
-SELECT log, last_seq, content_bytes, largest_bytes, (idle_ttl_ms IS NOT NULL
-    AND statement_timestamp() - used_at > LEAST(idle_ttl_ms * 0.05, 60000) * interval '1 millisecond'),
+SELECT log, last_seq, content_bytes, largest_bytes, {TOUCH_DUE},
     base_seq, shared.keys, shared.logs, shared.lasts
 FROM sessions LEFT JOIN LATERAL (
     SELECT array_agg(src_key ORDER BY first_seq) AS keys, array_agg(src_log ORDER BY first_seq) AS logs,
