@@ -10,7 +10,6 @@ import pytest
 from sessiond import _requests, errors
 from sessiond.v1 import event_pb2, message_pb2, session_pb2
 from sessiond.v1.conversation_service_pb2 import WatchResponse
-
 from tests.support.waiting import until_async
 
 GONE = (grpc.StatusCode.NOT_FOUND, "there is no session 's'")
@@ -67,7 +66,7 @@ async def until_error(colour: Any, lazy: Any) -> tuple[list[Any], errors.Session
 
     def collect() -> None:
         for item in lazy:
-            items.append(item)  # noqa: PERF402 - the error comes after some
+            items.append(item)
 
     with pytest.raises(errors.SessiondError) as caught:
         if colour.is_async:

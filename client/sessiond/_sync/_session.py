@@ -5,8 +5,6 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Unpack, overload
 
-from sessiond._sync._handlers import Handlers
-
 from sessiond._event import Event, EventHandler
 from sessiond._export import Progress
 from sessiond._info import SessionCopy, SessionInfo, StoredRange, TokenCounts
@@ -14,6 +12,7 @@ from sessiond._input import MessageInput
 from sessiond._message import Message
 from sessiond._requests import AppendOptions, CopyOptions, EventOptions, ReadOptions, SessionChanges
 from sessiond._sync._bookmarks import Bookmarks, SessionBookmarks
+from sessiond._sync._handlers import Handlers
 from sessiond._sync._lazy import Lazy
 from sessiond._sync._sessions import Sessions
 from sessiond._sync._tasks import SessionTasks, Tasks
