@@ -52,7 +52,8 @@ class Notices:
 
     def appended(self, key: UUID) -> None:
         """Have the others told."""
-        self._keys.add(key)
+        if len(self._keys) <= MAX_PENDING:
+            self._keys.add(key)
         self._is_pending.set()
 
     def happened(self, happening: Happening) -> None:
