@@ -73,8 +73,7 @@ async def event_batches(
     retry = StreamRetry(timeout)
     if ask.session_id and not ask.HasField("after_seq"):
         # Without it, what is stored while a connection is down before the first message came would be missed.
-        session = GetSessionRequest(session_id=ask.session_id)
-        ask.after_seq = (await connection.call(connection.stubs.sessions.GetSession, session, timeout)).last_seq
+        ask.after_seq = await last_seq_of(connection, ask.session_id, timeout)
     while stop is None or not stop.is_set:
         stubs = connection.stubs
         call = stubs.conversations.Watch(ask, timeout=retry.deadline.remaining(), metadata=connection.metadata)
@@ -112,6 +111,12 @@ async def event_batches(
         if delay is None:
             raise error from cause
         await sleep(delay)
+
+
+async def last_seq_of(connection: AsyncConnection, session_id: str, timeout: float | None) -> int:
+    """Where a session ends. Raises: SessionNotFound, and what all calls do."""
+    session = await connection.call(connection.stubs.sessions.GetSession, GetSessionRequest(session_id=session_id), timeout)
+    return session.last_seq
 
 
 async def session_batches(

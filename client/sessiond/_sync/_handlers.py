@@ -9,9 +9,9 @@ from sessiond._event import Event, EventHandler
 from sessiond._requests import watch
 from sessiond._retry import MAX_STREAM_DELAY_S
 from sessiond._sync._connection import Connection
-from sessiond._sync._streams import event_batches
+from sessiond._sync._streams import event_batches, last_seq_of
 from sessiond._sync._wire import Stop, finished, in_background, sleep
-from sessiond.errors import ClientClosed, SessiondError, SessionNotFound, Unavailable
+from sessiond.errors import ClientClosed, DeadlineExceeded, Overloaded, SessiondError, SessionNotFound, Unavailable
 
 log = logging.getLogger("sessiond")
 
@@ -51,13 +51,16 @@ class Handlers:
         after_seq: int | None = None
         try:
             while not stop.is_set:
-                request = watch(self._session_id, after_seq=after_seq)
                 try:
+                    if after_seq is None:
+                        # Here, so that what comes while the server is away is not missed.
+                        after_seq = last_seq_of(self._connection, self._session_id, None)
+                    request = watch(self._session_id, after_seq=after_seq)
                     for events in event_batches(self._connection, request, None, stop=stop):
                         for event in events:
                             after_seq = event.seq or after_seq
                             self._hand_out(event, stop)
-                except Unavailable as error:
+                except (Unavailable, DeadlineExceeded, Overloaded) as error:
                     # Nobody is there to be told; a server that is away for long may still come back.
                     log.warning("watching session %r goes on later: %s", self._session_id, error)
                     sleep(MAX_STREAM_DELAY_S)

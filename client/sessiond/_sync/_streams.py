@@ -72,8 +72,7 @@ def event_batches(
     retry = StreamRetry(timeout)
     if ask.session_id and not ask.HasField("after_seq"):
         # Without it, what is stored while a connection is down before the first message came would be missed.
-        session = GetSessionRequest(session_id=ask.session_id)
-        ask.after_seq = (connection.call(connection.stubs.sessions.GetSession, session, timeout)).last_seq
+        ask.after_seq = last_seq_of(connection, ask.session_id, timeout)
     while stop is None or not stop.is_set:
         stubs = connection.stubs
         call = stubs.conversations.Watch(ask, timeout=retry.deadline.remaining(), metadata=connection.metadata)
@@ -111,6 +110,12 @@ def event_batches(
         if delay is None:
             raise error from cause
         sleep(delay)
+
+
+def last_seq_of(connection: Connection, session_id: str, timeout: float | None) -> int:
+    """Where a session ends. Raises: SessionNotFound, and what all calls do."""
+    session = connection.call(connection.stubs.sessions.GetSession, GetSessionRequest(session_id=session_id), timeout)
+    return session.last_seq
 
 
 def session_batches(connection: Connection, request: ListSessionsRequest, timeout: float | None) -> Generator[list[SessionInfo], None]:
