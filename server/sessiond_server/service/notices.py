@@ -20,7 +20,7 @@ COLLECT_S = 0.02
 MAX_PENDING = 500
 # PostgreSQL takes less than 8,000.
 MAX_PAYLOAD_BYTES = 7_900
-LONGEST_RETRY_S = 5.0
+FIRST_RETRY_S, LONGEST_RETRY_S = 0.1, 5.0
 
 log = structlog.get_logger(__name__)
 
@@ -79,13 +79,13 @@ class Notices:
 
     async def listen(self) -> None:
         """Hear what the others send, until cancelled. A connection that breaks is made anew."""
-        delay_s = 0.1
+        delay_s = FIRST_RETRY_S
         while True:
             try:
                 async with aclosing(self._store.listen()) as notices:
                     async for payload in notices:
-                        delay_s = 0.1
                         if payload:
+                            delay_s = FIRST_RETRY_S
                             self._take(payload)
                         else:
                             # It listens only now: what came before was missed.
