@@ -142,7 +142,8 @@ def wire(channel: grpc.aio.Channel) -> Wire:
 def purger_of(server: Running) -> Purger:
     """A purger like the server's own, whose rounds are the test's to run."""
     database = server.database
-    return Purger(PurgeStore(database), Flattener(FlatteningStore(database)), interval_s=3600, request_retention_s=86_400)
+    flattener = Flattener(FlatteningStore(database))
+    return Purger(PurgeStore(database), flattener, server.watching, interval_s=3600, request_retention_s=86_400)
 
 
 @pytest.fixture

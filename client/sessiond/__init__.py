@@ -17,6 +17,7 @@ from sessiond._asset import Asset
 from sessiond._async._client import AsyncClient
 from sessiond._async._session import AsyncSession
 from sessiond._bookmark import Bookmark
+from sessiond._event import Event
 from sessiond._info import CopyResult, DeletedSessions, SessionCopy, SessionInfo, SessionOrigin, StoredRange, TokenCounts
 from sessiond._input import NewMessage
 from sessiond._message import Message
@@ -36,6 +37,7 @@ __all__ = [
     "Client",
     "CopyResult",
     "DeletedSessions",
+    "Event",
     "FailedMessage",
     "Lease",
     "Message",

@@ -24,6 +24,7 @@ from sessiond.v1.bookmark_service_pb2 import (
     ListBookmarksRequest,
     UpdateBookmarkRequest,
 )
+from sessiond.v1.conversation_service_pb2 import WatchRequest
 from sessiond.v1.session_service_pb2 import (
     CopySessionRequest,
     CreateSessionRequest,
@@ -52,6 +53,11 @@ from sessiond.v1.task_service_pb2 import (
 
 _Item = TypeVar("_Item")
 _Request = TypeVar("_Request", bound=ProtoMessage)
+
+
+# How often a server says that nothing happens; a stream that is silent for longer than some of these is broken.
+HEARTBEAT_S = 15.0
+MAX_SILENT_HEARTBEATS = 2.5
 
 
 class SessionSettings(TypedDict, total=False):
@@ -137,6 +143,13 @@ class ReadOptions(SinceOptions, total=False):
 
     after_seq: int | None
     after_bookmark: str | None
+
+
+class EventOptions(TypedDict, total=False):
+    """Which events to watch, as in `client.sessions.events`."""
+
+    types: Sequence[str] | None
+    timeout: float | None
 
 
 class TaskSettings(TypedDict, total=False):
@@ -485,6 +498,19 @@ def get_messages(
     for i, role in enumerate(roles or ()):
         request.roles.append(number_of(ROLES, role, f"roles[{i}]"))
     return request
+
+
+def watch(session_id: str, *, after_seq: int | None) -> WatchRequest:
+    request = _filled(WatchRequest(), session_id=session_id, after_seq=after_seq)
+    request.heartbeat_interval.CopyFrom(to_duration(HEARTBEAT_S, "heartbeat_interval"))
+    return request
+
+
+def event_types(types: Sequence[str] | None) -> frozenset[str] | None:
+    """Raises: InvalidField."""
+    if isinstance(types, str):
+        raise invalid_field("types", f'must be a list of types, e.g. ["{types}"]')
+    return None if types is None else frozenset(types)
 
 
 def get_message(session_id: str, seq: int) -> GetMessageRequest:

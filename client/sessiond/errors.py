@@ -47,7 +47,8 @@ SessiondError (RuntimeError)
 │   ├── ServerUnavailable          no server answers at the target
 │   ├── DatabaseUnavailable        DATABASE_UNAVAILABLE
 │   ├── AssetStoreUnavailable      ASSET_STORE_UNAVAILABLE
-│   └── ServerDraining             SERVER_DRAINING
+│   ├── ServerDraining             SERVER_DRAINING
+│   └── WatcherTooSlow             WATCHER_TOO_SLOW
 ├── DeadlineExceeded               DEADLINE_EXCEEDED, by the server's clock or the client's
 ├── Cancelled                      the call was cancelled on its way, not by this program
 ├── Unimplemented                  the server does not know the call: it is older than this client, or another program
@@ -117,6 +118,7 @@ __all__ = [
     "Unavailable",
     "Unimplemented",
     "UnknownRole",
+    "WatcherTooSlow",
 ]
 
 
@@ -474,6 +476,12 @@ class ServerDraining(Unavailable):
     """The server is shutting down."""
 
     reason = "SERVER_DRAINING"
+
+
+class WatcherTooSlow(Unavailable):
+    """Events were taken more slowly than they came. Watching goes on from the last seq that came; the client does that by itself."""
+
+    reason = "WATCHER_TOO_SLOW"
 
 
 class DeadlineExceeded(SessiondError):

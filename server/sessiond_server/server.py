@@ -17,6 +17,7 @@ from sessiond.v1 import (
     admin_service_pb2,
     asset_service_pb2,
     bookmark_service_pb2,
+    conversation_service_pb2,
     processing_service_pb2,
     session_service_pb2,
     task_service_pb2,
@@ -25,12 +26,14 @@ from sessiond_server.rpc.admin_service import AdminServicer
 from sessiond_server.rpc.asset_service import AssetServicer
 from sessiond_server.rpc.bookmark_service import BookmarkServicer
 from sessiond_server.rpc.calls import Calls, Load, Servicer
+from sessiond_server.rpc.conversation_service import ConversationServicer
 from sessiond_server.rpc.processing_service import ProcessingServicer
 from sessiond_server.rpc.session_service import SessionServicer
 from sessiond_server.rpc.task_service import TaskServicer
 from sessiond_server.service.appends import Appends
 from sessiond_server.service.assets import Assets
 from sessiond_server.service.bookmarks import Bookmarks
+from sessiond_server.service.cancellation import cancel_all
 from sessiond_server.service.copies import Copies
 from sessiond_server.service.flattening import Flattener
 from sessiond_server.service.history import History
@@ -43,6 +46,7 @@ from sessiond_server.service.sessions import Sessions
 from sessiond_server.service.sweeping import Sweeper
 from sessiond_server.service.tasks import Tasks
 from sessiond_server.service.tokenizing import tokenizer
+from sessiond_server.service.watching import Watching
 from sessiond_server.settings import Settings
 from sessiond_server.store.append import AppendStore
 from sessiond_server.store.assets import AssetStore
@@ -58,6 +62,7 @@ from sessiond_server.store.purge import PurgeStore
 from sessiond_server.store.session_imports import SessionImportStore
 from sessiond_server.store.sessions import SessionStore
 from sessiond_server.store.tasks import TaskStore
+from sessiond_server.store.watching import WatchStore
 
 SERVICES = (
     session_service_pb2.DESCRIPTOR.services_by_name["SessionService"],
@@ -65,6 +70,7 @@ SERVICES = (
     bookmark_service_pb2.DESCRIPTOR.services_by_name["BookmarkService"],
     processing_service_pb2.DESCRIPTOR.services_by_name["ProcessingService"],
     asset_service_pb2.DESCRIPTOR.services_by_name["AssetService"],
+    conversation_service_pb2.DESCRIPTOR.services_by_name["ConversationService"],
     admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"],
 )
 HEALTH_CHECK_INTERVAL_S = 2.0
@@ -97,6 +103,7 @@ class Running:
     health: health.aio.HealthServicer
     database: Database
     objects: Objects
+    watching: Watching
 
 
 async def run(settings: Settings, database_url: str, *, on_ready: Callable[[int], None] | None = None) -> None:
@@ -129,9 +136,10 @@ async def serving(settings: Settings, database_url: str) -> AsyncIterator[Runnin
     load = Load(settings.max_concurrent_rpcs)
     asset_store, objects = AssetStore(database), Objects(settings.asset_location())
     assets = Assets(asset_store, objects, _limits(settings))
+    watching = Watching(WatchStore(database), HistoryStore(database), load.check_draining, listens=settings.prepared_statements)
     # Shared among the workers of one server only: two servers that meant to have it each would take turns, unnoticed.
     server = grpc.aio.server(options=[*OPTIONS, ("grpc.so_reuseport", int(settings.workers > 1))])
-    server.add_generic_rpc_handlers(tuple(_handlers(settings, database, load, assets)))
+    server.add_generic_rpc_handlers(tuple(_handlers(settings, database, load, assets, watching)))
     health_servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     if settings.reflection:
@@ -143,18 +151,21 @@ async def serving(settings: Settings, database_url: str) -> AsyncIterator[Runnin
     purger = Purger(
         PurgeStore(database),
         Flattener(FlatteningStore(database)),
+        watching,
         interval_s=settings.purge_interval_s,
         request_retention_s=settings.request_id_retention_s,
     )
     sweeper = Sweeper(asset_store, objects, interval_s=settings.purge_interval_s, grace_s=settings.asset_grace_s)
-    running = Running(port, load, server, health_servicer, database, objects)
-    background = [asyncio.create_task(purger.run()), asyncio.create_task(sweeper.run()), asyncio.create_task(_watch_health(running))]
+    running = Running(port, load, server, health_servicer, database, objects, watching)
+    loops = [purger.run(), sweeper.run(), _watch_health(running), *watching.loops()]
+    background = [asyncio.create_task(loop) for loop in loops]
     await server.start()
     try:
         yield running
     finally:
-        await _cancel(background)
+        await cancel_all(background)
         await server.stop(grace=0)
+        await watching.close()
         await assets.close()
         await database.close()
 
@@ -169,18 +180,8 @@ async def drain(running: Running, *, delay_s: float, timeout_s: float) -> None:
     await running.health.enter_graceful_shutdown()
     await asyncio.sleep(delay_s)
     running.load.is_draining = True
+    running.watching.wake_all()
     await running.server.stop(grace=timeout_s)
-
-
-async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
-    """End tasks that run until they are cancelled."""
-    pending = set(tasks)
-    while pending:
-        for task in pending:
-            task.cancel()
-        # Once is not enough: in Python 3.11, asyncio.wait_for, on which the database driver waits, loses a cancellation that comes
-        # together with the result, and the task goes on.
-        _, pending = await asyncio.wait(pending, timeout=0.1)
 
 
 def _limits(settings: Settings) -> Limits:
@@ -193,7 +194,7 @@ def _limits(settings: Settings) -> Limits:
     )
 
 
-def _handlers(settings: Settings, database: Database, load: Load, assets: Assets) -> list[grpc.GenericRpcHandler]:
+def _handlers(settings: Settings, database: Database, load: Load, assets: Assets, watching: Watching) -> list[grpc.GenericRpcHandler]:
     limits = _limits(settings)
     sessions, keys, bookmarks = SessionStore(database), KeyStore(database), BookmarkStore(database)
     counts = tokenizer(settings.tokenizer)
@@ -201,10 +202,10 @@ def _handlers(settings: Settings, database: Database, load: Load, assets: Assets
     calls = Calls(authenticator, load, default_deadline_s=settings.default_deadline_s)
     servicers: tuple[Servicer, ...] = (
         SessionServicer(
-            Sessions(sessions, limits),
-            Copies(CopyStore(database), sessions, settings.copy_max_messages),
-            SessionImports(SessionImportStore(database), sessions, limits, counts),
-            Appends(AppendStore(database), sessions, limits, counts),
+            Sessions(sessions, limits, watching),
+            Copies(CopyStore(database), sessions, settings.copy_max_messages, watching),
+            SessionImports(SessionImportStore(database), sessions, limits, counts, watching),
+            Appends(AppendStore(database), sessions, limits, counts, watching),
             History(HistoryStore(database), bookmarks, settings.page_cache_bytes),
             load,
         ),
@@ -219,6 +220,7 @@ def _handlers(settings: Settings, database: Database, load: Load, assets: Assets
             )
         ),
         AssetServicer(assets, load),
+        ConversationServicer(watching),
         AdminServicer(Keys(keys)),
     )
     return [calls.handlers(service, servicer) for service, servicer in zip(SERVICES, servicers, strict=True)]

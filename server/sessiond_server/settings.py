@@ -69,7 +69,7 @@ class Settings(BaseSettings):
     insecure: bool = Field(False, description="Allow listening beyond this machine without both TLS and keys.")
     key_cache_s: float = Field(5.0, ge=0, le=300, description="Seconds for which an API key that was looked up is believed.")
 
-    pool_size: int = Field(16, ge=1, le=500, description="Database connections of each process, at the most.")
+    pool_size: int = Field(16, ge=1, le=500, description="Database connections of each process, at the most, besides one that listens.")
     pool_timeout_s: float = Field(5.0, gt=0, description="Seconds that a call waits for a connection before it is refused.")
     prepared_statements: bool = Field(True, description="Turn off behind PgBouncer in transaction mode.")
     default_deadline_s: float = Field(30.0, gt=0, description="Deadline of calls whose client sets none; streams have none.")

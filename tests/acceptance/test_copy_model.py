@@ -15,10 +15,13 @@ from sessiond import Client, errors
 from sessiond_server.server import Running
 from sessiond_server.service.flattening import Flattener
 from sessiond_server.service.purging import Purger
+from sessiond_server.service.watching import Watching
 from sessiond_server.store import flattening
 from sessiond_server.store.database import Database
 from sessiond_server.store.flattening import FlatteningStore
+from sessiond_server.store.history import HistoryStore
 from sessiond_server.store.purge import PurgeStore
+from sessiond_server.store.watching import WatchStore
 
 from ..conftest import purger_of
 from ..support.processes import ServerProcess
@@ -46,7 +49,8 @@ def run_machine(
     with asyncio.Runner() as runner, Client(server.target) as client, psycopg.connect(database_url, autocommit=True) as connection:
         database = Database(database_url, size=2)
         runner.run(database.open())
-        purger = Purger(PurgeStore(database), Flattener(FlatteningStore(database)), interval_s=3600, request_retention_s=86_400)
+        watching = Watching(WatchStore(database), HistoryStore(database), lambda: None, listens=False)
+        purger = Purger(PurgeStore(database), Flattener(FlatteningStore(database)), watching, interval_s=3600, request_retention_s=86_400)
         machine_class = _machine(client, lambda: runner.run(purger.round()), connection)
 
         def run(examples: int, steps: int) -> None:

@@ -20,12 +20,21 @@ from sessiond.v1 import (
     admin_service_pb2,
     asset_service_pb2,
     bookmark_service_pb2,
+    conversation_service_pb2,
     processing_service_pb2,
     session_service_pb2,
     task_service_pb2,
 )
 
-FILES = (session_service_pb2, task_service_pb2, bookmark_service_pb2, processing_service_pb2, asset_service_pb2, admin_service_pb2)
+FILES = (
+    session_service_pb2,
+    task_service_pb2,
+    bookmark_service_pb2,
+    processing_service_pb2,
+    asset_service_pb2,
+    conversation_service_pb2,
+    admin_service_pb2,
+)
 
 
 @dataclass

@@ -14,6 +14,7 @@ import pytest
 from sessiond.v1 import admin_service_pb2 as admin
 from sessiond.v1 import asset_service_pb2 as assets
 from sessiond.v1 import bookmark_service_pb2 as bookmarks
+from sessiond.v1 import conversation_service_pb2 as conversations
 from sessiond.v1 import processing_service_pb2 as processing
 from sessiond.v1 import session_service_pb2 as ss
 from sessiond.v1 import task_service_pb2 as tasks
@@ -78,6 +79,7 @@ CALLS: dict[str, Callable[[str], Any]] = {
     "UploadAsset": lambda s: assets.UploadAssetRequest(data=b"x"),
     "DownloadAsset": lambda s: assets.DownloadAssetRequest(asset_id="0" * 64),
     "GetAsset": lambda s: assets.GetAssetRequest(asset_id="0" * 64),
+    "Watch": lambda s: conversations.WatchRequest(session_id=s),
 }
 ADMIN_CALLS: dict[str, Any] = {
     "CreateProject": admin.CreateProjectRequest(project=admin.Project(name="p")),
@@ -89,7 +91,7 @@ ADMIN_CALLS: dict[str, Any] = {
 # Those that name a session which must exist.
 BY_ID = [name for name in CALLS if name == "UpdateSession" or "session_id" in CALLS[name]("x").DESCRIPTOR.fields_by_name]
 UPLOADS = ("ImportMessages", "ImportSession", "UploadAsset")
-DOWNLOADS = ("GetMessages", "DownloadAsset")
+DOWNLOADS = ("GetMessages", "DownloadAsset", "Watch")
 
 
 def call(wire: Wire, name: str, request: Any, **options: Any) -> Any:
@@ -136,7 +138,7 @@ async def test_an_unknown_session_is_not_found(wire: Wire, name: str) -> None:
 @pytest.mark.parametrize("session_id", ["", "x" * 257, "a\0b", "tab\t", " lead"])
 @pytest.mark.parametrize("name", BY_ID)
 async def test_a_malformed_id_names_the_field(wire: Wire, name: str, session_id: str) -> None:
-    if (name, session_id) == ("GetProcessingCounts", ""):
+    if (name, session_id) in (("GetProcessingCounts", ""), ("Watch", "")):
         return  # all sessions
     error = await error_of(call(wire, name, CALLS[name](session_id)))
     assert (error.code, error.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD")

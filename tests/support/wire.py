@@ -12,6 +12,7 @@ from google.rpc.status_pb2 import Status
 from sessiond.v1.admin_service_pb2_grpc import AdminServiceStub
 from sessiond.v1.asset_service_pb2_grpc import AssetServiceStub
 from sessiond.v1.bookmark_service_pb2_grpc import BookmarkServiceStub
+from sessiond.v1.conversation_service_pb2_grpc import ConversationServiceStub
 from sessiond.v1.message_pb2 import FORMAT_OPENAI, Message
 from sessiond.v1.processing_service_pb2_grpc import ProcessingServiceStub
 from sessiond.v1.session_pb2 import Session
@@ -96,11 +97,12 @@ class Wire:
         self.bookmarks: Any = BookmarkServiceStub(channel)
         self.processing: Any = ProcessingServiceStub(channel)
         self.assets: Any = AssetServiceStub(channel)
+        self.conversations: Any = ConversationServiceStub(channel)
         self.admin: Any = AdminServiceStub(channel)
 
     def method(self, name: str) -> Any:
         """The stub's method of an RPC; names are unique among the services."""
-        stubs = (self.sessions, self.tasks, self.bookmarks, self.processing, self.assets, self.admin)
+        stubs = (self.sessions, self.tasks, self.bookmarks, self.processing, self.assets, self.conversations, self.admin)
         return next(getattr(stub, name) for stub in stubs if hasattr(stub, name))
 
     async def create(self, session_id: str = "", **fields: Any) -> Session:

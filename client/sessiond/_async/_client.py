@@ -1,8 +1,10 @@
 """The client: where everything begins."""
 
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self, Unpack
 
+from sessiond import _requests
 from sessiond._async._admin import AsyncAdmin
 from sessiond._async._assets import AsyncAssets
 from sessiond._async._bookmarks import AsyncBookmarks
@@ -11,8 +13,10 @@ from sessiond._async._lazy import AsyncLazy
 from sessiond._async._processing import AsyncProcessing
 from sessiond._async._session import AsyncSession
 from sessiond._async._sessions import AsyncSessions
+from sessiond._async._streams import event_batches
 from sessiond._async._tasks import AsyncTasks
 from sessiond._async._wire import AsyncStubs, Metadata
+from sessiond._event import Event
 from sessiond._info import SessionInfo
 from sessiond._requests import SessionFilters, SessionSettings
 from sessiond._settings import DEFAULT_TIMEOUT_S, ChannelOptions, Tls, settings
@@ -142,6 +146,21 @@ class AsyncClient:
         Returns: a lazy listing; nothing is called before it is iterated over.
         """
         return self.sessions.list(**filters)
+
+    def events(self, *, types: Sequence[str] | None = None, timeout: float | None = None) -> AsyncLazy[Event]:
+        """What becomes of the project's sessions ("session.created", "session.deleted", ...), while it happens, without end.
+
+        These events are told once: what happens while a connection is down is missed. Messages are events of their session alone:
+        `client.sessions.events`.
+
+        Args:
+            types: events of these types only. Default: all.
+            timeout: of the whole stream. Unit: seconds. Default: none.
+        Returns: a lazy listing to iterate over; nothing is called before.
+        """
+        request = _requests.watch("", after_seq=None)
+        wanted = _requests.event_types(types)
+        return AsyncLazy(lambda: event_batches(self._connection, request, timeout, types=wanted))
 
     async def delete_session(
         self,

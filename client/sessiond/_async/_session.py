@@ -1,19 +1,21 @@
 """The handle of one session."""
 
 import os
-from collections.abc import Iterable, Mapping
-from typing import Any, Unpack
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Unpack, overload
 
 from sessiond._async._bookmarks import AsyncBookmarks, AsyncSessionBookmarks
+from sessiond._async._handlers import AsyncHandlers
 from sessiond._async._lazy import AsyncLazy
 from sessiond._async._sessions import AsyncSessions
 from sessiond._async._tasks import AsyncSessionTasks, AsyncTasks
 from sessiond._async._wire import Source
+from sessiond._event import Event, EventHandler
 from sessiond._export import Progress
 from sessiond._info import SessionCopy, SessionInfo, StoredRange, TokenCounts
 from sessiond._input import MessageInput
 from sessiond._message import Message
-from sessiond._requests import AppendOptions, CopyOptions, ReadOptions, SessionChanges
+from sessiond._requests import AppendOptions, CopyOptions, EventOptions, ReadOptions, SessionChanges
 
 
 class AsyncSession:
@@ -31,6 +33,7 @@ class AsyncSession:
         self.info = info
         self.tasks = AsyncSessionTasks(tasks, info.session_id)
         self.bookmarks = AsyncSessionBookmarks(bookmarks, info.session_id)
+        self._handlers = AsyncHandlers(sessions._connection, info.session_id)
 
     @property
     def session_id(self) -> str:
@@ -49,6 +52,33 @@ class AsyncSession:
     async def get_message(self, seq: int, *, timeout: float | None = None) -> Message:
         """One message. seq: from 1. Raises: SessionNotFound, MessageNotFound."""
         return await self._sessions.get_message(self.session_id, seq, timeout=timeout)
+
+    def events(self, after_seq: int | None = None, **options: Unpack[EventOptions]) -> AsyncLazy[Event]:
+        """What happens in the session, while it happens: `client.sessions.events` of this session."""
+        return self._sessions.events(self.session_id, after_seq, **options)
+
+    @overload
+    def on(self, type_or_handler: EventHandler) -> Callable[[], None]: ...
+
+    @overload
+    def on(self, type_or_handler: str, handler: EventHandler) -> Callable[[], None]: ...
+
+    def on(self, type_or_handler: str | EventHandler, handler: EventHandler | None = None) -> Callable[[], None]:
+        """Have a function called with what happens in the session: `on(handler)` with every event, `on("assistant.message", handler)` with
+        those of one type.
+
+        Handlers are called in the background, one after the other, in the order in which they were given. One that raises is logged (logger
+        "sessiond"), and the others go on. They get what comes from shortly after this call on, a server that is away for a while
+        notwithstanding; to miss nothing from a certain message on, iterate over events(after_seq). The watching ends when the last
+        handler is taken away, when the client stops, or when the session is gone.
+
+        Returns: a function without arguments that takes the handler away again.
+        """
+        if isinstance(type_or_handler, str):
+            if handler is None:
+                raise TypeError("on() takes a handler besides the type")
+            return self._handlers.add(type_or_handler, handler)
+        return self._handlers.add(None, type_or_handler)
 
     async def store_message(
         self,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakSet
@@ -19,6 +19,7 @@ from sessiond._settings import Settings
 from sessiond.v1.admin_service_pb2_grpc import AdminServiceStub
 from sessiond.v1.asset_service_pb2_grpc import AssetServiceStub
 from sessiond.v1.bookmark_service_pb2_grpc import BookmarkServiceStub
+from sessiond.v1.conversation_service_pb2_grpc import ConversationServiceStub
 from sessiond.v1.processing_service_pb2_grpc import ProcessingServiceStub
 from sessiond.v1.session_service_pb2_grpc import SessionServiceStub
 from sessiond.v1.task_service_pb2_grpc import TaskServiceStub
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from sessiond.v1.admin_service_pb2_grpc import AdminServiceAsyncStub
     from sessiond.v1.asset_service_pb2_grpc import AssetServiceAsyncStub
     from sessiond.v1.bookmark_service_pb2_grpc import BookmarkServiceAsyncStub
+    from sessiond.v1.conversation_service_pb2_grpc import ConversationServiceAsyncStub
     from sessiond.v1.processing_service_pb2_grpc import ProcessingServiceAsyncStub
     from sessiond.v1.session_service_pb2_grpc import SessionServiceAsyncStub
     from sessiond.v1.task_service_pb2_grpc import TaskServiceAsyncStub
@@ -49,6 +51,63 @@ FAULTS = (grpc.RpcError, asyncio.CancelledError)
 sleep = asyncio.sleep
 
 
+class Stop:
+    """Ends a stream from outside."""
+
+    def __init__(self) -> None:
+        self.is_set = False
+        self._call: aio.Call | None = None
+
+    def watch(self, call: aio.Call) -> None:
+        """The call to end; at once, where it is set already."""
+        self._call = call
+        if self.is_set:
+            call.cancel()
+
+    def set(self) -> None:
+        self.is_set = True
+        if self._call:
+            self._call.cancel()
+
+
+class Watchdog:
+    """Cancels a call that is silent for too long while somebody waits for it."""
+
+    def __init__(self, call: aio.Call, silence_s: float) -> None:
+        self.has_bitten = False
+        self._call = call
+        self._silence_s = silence_s
+        self._timer: asyncio.TimerHandle | None = None
+
+    def wake(self) -> None:
+        """From now on it counts."""
+        self._timer = asyncio.get_running_loop().call_later(self._silence_s, self._bite)
+
+    def rest(self) -> None:
+        """Nobody waits for the call."""
+        if self._timer:
+            self._timer.cancel()
+
+    def end(self) -> None:
+        """It is not needed any more."""
+        self.rest()
+
+    def _bite(self) -> None:
+        self.has_bitten = True
+        self._call.cancel()
+
+
+# The event loop itself keeps only weak references to its tasks.
+_tasks: set[asyncio.Task[None]] = set()
+
+
+def in_background(function: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Call a function in a task of its own. It must not raise."""
+    task = asyncio.get_running_loop().create_task(function())
+    _tasks.add(task)
+    task.add_done_callback(_tasks.discard)
+
+
 class AsyncStubs:
     """The generated stubs on the client's channel, for calls that the client does not wrap. They send no API key by themselves:
     give `metadata=client.metadata`.
@@ -64,6 +123,8 @@ class AsyncStubs:
     """ProcessingService."""
     assets: AssetServiceAsyncStub
     """AssetService."""
+    conversations: ConversationServiceAsyncStub
+    """ConversationService."""
     admin: AdminServiceAsyncStub
     """AdminService."""
 
@@ -77,6 +138,7 @@ class AsyncStubs:
         self.bookmarks = BookmarkServiceStub(self._channel)
         self.processing = ProcessingServiceStub(self._channel)
         self.assets = AssetServiceStub(self._channel)
+        self.conversations = ConversationServiceStub(self._channel)
         self.admin = AdminServiceStub(self._channel)
         self._streams: WeakSet[aio.Call] = WeakSet()
 

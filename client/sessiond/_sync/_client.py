@@ -1,9 +1,12 @@
 # Generated from sessiond/_async/_client.py by scripts/generate-sync-client: do not edit.
 """The client: where everything begins."""
 
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self, Unpack
 
+from sessiond import _requests
+from sessiond._event import Event
 from sessiond._info import SessionInfo
 from sessiond._requests import SessionFilters, SessionSettings
 from sessiond._settings import DEFAULT_TIMEOUT_S, ChannelOptions, Tls, settings
@@ -15,6 +18,7 @@ from sessiond._sync._lazy import Lazy
 from sessiond._sync._processing import Processing
 from sessiond._sync._session import Session
 from sessiond._sync._sessions import Sessions
+from sessiond._sync._streams import event_batches
 from sessiond._sync._tasks import Tasks
 from sessiond._sync._wire import Metadata, Stubs
 
@@ -141,6 +145,21 @@ class Client:
         Returns: a lazy listing; nothing is called before it is iterated over.
         """
         return self.sessions.list(**filters)
+
+    def events(self, *, types: Sequence[str] | None = None, timeout: float | None = None) -> Lazy[Event]:
+        """What becomes of the project's sessions ("session.created", "session.deleted", ...), while it happens, without end.
+
+        These events are told once: what happens while a connection is down is missed. Messages are events of their session alone:
+        `client.sessions.events`.
+
+        Args:
+            types: events of these types only. Default: all.
+            timeout: of the whole stream. Unit: seconds. Default: none.
+        Returns: a lazy listing to iterate over; nothing is called before.
+        """
+        request = _requests.watch("", after_seq=None)
+        wanted = _requests.event_types(types)
+        return Lazy(lambda: event_batches(self._connection, request, timeout, types=wanted))
 
     def delete_session(
         self,

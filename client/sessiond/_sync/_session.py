@@ -2,15 +2,17 @@
 """The handle of one session."""
 
 import os
-from collections.abc import Iterable, Mapping
-from typing import Any, Unpack
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Unpack, overload
 
+from sessiond._event import Event, EventHandler
 from sessiond._export import Progress
 from sessiond._info import SessionCopy, SessionInfo, StoredRange, TokenCounts
 from sessiond._input import MessageInput
 from sessiond._message import Message
-from sessiond._requests import AppendOptions, CopyOptions, ReadOptions, SessionChanges
+from sessiond._requests import AppendOptions, CopyOptions, EventOptions, ReadOptions, SessionChanges
 from sessiond._sync._bookmarks import Bookmarks, SessionBookmarks
+from sessiond._sync._handlers import Handlers
 from sessiond._sync._lazy import Lazy
 from sessiond._sync._sessions import Sessions
 from sessiond._sync._tasks import SessionTasks, Tasks
@@ -32,6 +34,7 @@ class Session:
         self.info = info
         self.tasks = SessionTasks(tasks, info.session_id)
         self.bookmarks = SessionBookmarks(bookmarks, info.session_id)
+        self._handlers = Handlers(sessions._connection, info.session_id)
 
     @property
     def session_id(self) -> str:
@@ -50,6 +53,33 @@ class Session:
     def get_message(self, seq: int, *, timeout: float | None = None) -> Message:
         """One message. seq: from 1. Raises: SessionNotFound, MessageNotFound."""
         return self._sessions.get_message(self.session_id, seq, timeout=timeout)
+
+    def events(self, after_seq: int | None = None, **options: Unpack[EventOptions]) -> Lazy[Event]:
+        """What happens in the session, while it happens: `client.sessions.events` of this session."""
+        return self._sessions.events(self.session_id, after_seq, **options)
+
+    @overload
+    def on(self, type_or_handler: EventHandler) -> Callable[[], None]: ...
+
+    @overload
+    def on(self, type_or_handler: str, handler: EventHandler) -> Callable[[], None]: ...
+
+    def on(self, type_or_handler: str | EventHandler, handler: EventHandler | None = None) -> Callable[[], None]:
+        """Have a function called with what happens in the session: `on(handler)` with every event, `on("assistant.message", handler)` with
+        those of one type.
+
+        Handlers are called in the background, one after the other, in the order in which they were given. One that raises is logged (logger
+        "sessiond"), and the others go on. They get what comes from shortly after this call on, a server that is away for a while
+        notwithstanding; to miss nothing from a certain message on, iterate over events(after_seq). The watching ends when the last
+        handler is taken away, when the client stops, or when the session is gone.
+
+        Returns: a function without arguments that takes the handler away again.
+        """
+        if isinstance(type_or_handler, str):
+            if handler is None:
+                raise TypeError("on() takes a handler besides the type")
+            return self._handlers.add(type_or_handler, handler)
+        return self._handlers.add(None, type_or_handler)
 
     def store_message(
         self,

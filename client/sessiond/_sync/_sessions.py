@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sessiond import _requests
+from sessiond._event import Event
 from sessiond._export import PIECE_BYTES, Progress
 from sessiond._info import CopyResult, DeletedSessions, SessionCopy, SessionInfo, StoredRange, TokenCounts
 from sessiond._input import MessageInput, NewMessage, nth_to_proto, refuse_single
@@ -14,7 +15,7 @@ from sessiond._message import Message
 from sessiond._sync import _transfer
 from sessiond._sync._connection import Connection
 from sessiond._sync._lazy import Lazy
-from sessiond._sync._streams import copy_batches, message_batches, session_batches
+from sessiond._sync._streams import copy_batches, event_batches, message_batches, session_batches
 from sessiond._sync._transfer import ExportSource
 from sessiond._sync._wire import Source, each
 from sessiond._times import from_timestamp
@@ -471,6 +472,25 @@ class Sessions:
             view=view,
         )
         return Lazy(lambda: message_batches(self._connection, request, timeout))
+
+    def events(
+        self, session_id: str, after_seq: int | None = None, *, types: Sequence[str] | None = None, timeout: float | None = None
+    ) -> Lazy[Event]:
+        """A session's events, while they happen: first the messages after after_seq, then everything as it comes, without end.
+
+        A stream that breaks is opened again where it broke off: each message comes once and in order. The session's own events, such as
+        "session.updated", may be missed meanwhile. The session does not expire while it is watched.
+
+        Args:
+            after_seq: leaves out the messages up to this seq; 0 = none. Default: only what comes, from the beginning of the iteration.
+            types: events of these types only, e.g. ["assistant.message"]; `Event.type` names them. Default: all.
+            timeout: of the whole stream. Unit: seconds. Default: none.
+        Returns: a lazy listing to iterate over; nothing is called before, and it ends by leaving the loop, or with an error:
+            SessionNotFound when the session is deleted or expires, Unavailable when the server stays away.
+        """
+        request = _requests.watch(session_id, after_seq=after_seq)
+        wanted = _requests.event_types(types)
+        return Lazy(lambda: event_batches(self._connection, request, timeout, types=wanted))
 
     def get_message(self, session_id: str, seq: int, *, timeout: float | None = None) -> Message:
         """One message. seq: from 1. Raises: SessionNotFound, MessageNotFound."""

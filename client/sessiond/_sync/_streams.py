@@ -3,14 +3,18 @@
 
 from collections.abc import Generator
 
+from sessiond import _requests
+from sessiond._event import Event
 from sessiond._info import SessionCopy, SessionInfo
 from sessiond._message import Message
 from sessiond._retry import StreamRetry
 from sessiond._sync._connection import Connection
-from sessiond._sync._wire import FAULTS, sleep
+from sessiond._sync._wire import FAULTS, Stop, Watchdog, is_cancelled, sleep
 from sessiond._times import from_timestamp
+from sessiond.errors import ServerUnavailable, SessiondError
 from sessiond.v1.asset_service_pb2 import DownloadAssetRequest
-from sessiond.v1.session_service_pb2 import GetMessagesRequest, ListCopiesRequest, ListSessionsRequest
+from sessiond.v1.conversation_service_pb2 import WatchRequest
+from sessiond.v1.session_service_pb2 import GetMessagesRequest, GetSessionRequest, ListCopiesRequest, ListSessionsRequest
 
 
 def message_batches(connection: Connection, request: GetMessagesRequest, timeout: float | None) -> Generator[list[Message], None]:
@@ -45,6 +49,73 @@ def message_batches(connection: Connection, request: GetMessagesRequest, timeout
         finally:
             call.cancel()
         sleep(delay)
+
+
+def event_batches(
+    connection: Connection,
+    request: WatchRequest,
+    timeout: float | None,
+    *,
+    types: frozenset[str] | None = None,
+    stop: Stop | None = None,
+) -> Generator[list[Event], None]:
+    """The events that a request asks for, as they come; messages without gap or repeat, over as many connections as it takes.
+
+    Args:
+        timeout: of the whole stream. Unit: seconds. None = none.
+        types: those that are wanted. None = all.
+        stop: ends it when it is set.
+    Raises: SessiondError.
+    """
+    ask = WatchRequest()
+    ask.CopyFrom(request)
+    retry = StreamRetry(timeout)
+    if ask.session_id and not ask.HasField("after_seq"):
+        # Without it, what is stored while a connection is down before the first message came would be missed.
+        ask.after_seq = last_seq_of(connection, ask.session_id, timeout)
+    while stop is None or not stop.is_set:
+        stubs = connection.stubs
+        call = stubs.conversations.Watch(ask, timeout=retry.deadline.remaining(), metadata=connection.metadata)
+        stubs.watch(call)
+        watchdog = Watchdog(call, _requests.HEARTBEAT_S * _requests.MAX_SILENT_HEARTBEATS)
+        error: SessiondError
+        cause: BaseException | None = None
+        try:
+            if stop:
+                stop.watch(call)
+            watchdog.wake()
+            for response in call:
+                watchdog.rest()
+                retry.progress()
+                for event in response.events:
+                    if event.seq:
+                        ask.after_seq = event.seq
+                events = [Event(event) for event in response.events if types is None or event.type in types]
+                if events:
+                    yield events
+                watchdog.wake()
+            error = ServerUnavailable("the stream ended, which a server never does without an error")
+        except FAULTS as fault:
+            if stop and stop.is_set and not is_cancelled():
+                return
+            if watchdog.has_bitten and not is_cancelled():
+                error = ServerUnavailable("the stream was silent for too long")
+            else:
+                error = connection.error_of(fault)
+            cause = fault
+        finally:
+            watchdog.end()
+            call.cancel()
+        delay = retry.delay_after(error)
+        if delay is None:
+            raise error from cause
+        sleep(delay)
+
+
+def last_seq_of(connection: Connection, session_id: str, timeout: float | None) -> int:
+    """Where a session ends. Raises: SessionNotFound, and what all calls do."""
+    session = connection.call(connection.stubs.sessions.GetSession, GetSessionRequest(session_id=session_id), timeout)
+    return session.last_seq
 
 
 def session_batches(connection: Connection, request: ListSessionsRequest, timeout: float | None) -> Generator[list[SessionInfo], None]:

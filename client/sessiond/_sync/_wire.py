@@ -18,6 +18,7 @@ from sessiond._settings import Settings
 from sessiond.v1.admin_service_pb2_grpc import AdminServiceStub
 from sessiond.v1.asset_service_pb2_grpc import AssetServiceStub
 from sessiond.v1.bookmark_service_pb2_grpc import BookmarkServiceStub
+from sessiond.v1.conversation_service_pb2_grpc import ConversationServiceStub
 from sessiond.v1.processing_service_pb2_grpc import ProcessingServiceStub
 from sessiond.v1.session_service_pb2_grpc import SessionServiceStub
 from sessiond.v1.task_service_pb2_grpc import TaskServiceStub
@@ -41,6 +42,65 @@ FAULTS = (grpc.RpcError,)
 sleep = time.sleep
 
 
+class Stop:
+    """Ends a stream from outside."""
+
+    def __init__(self) -> None:
+        self.is_set = False
+        self._lock = threading.Lock()
+        self._call: grpc.Call | None = None
+
+    def watch(self, call: grpc.Call) -> None:
+        """The call to end; at once, where it is set already."""
+        with self._lock:
+            self._call = call
+        if self.is_set:
+            call.cancel()
+
+    def set(self) -> None:
+        with self._lock:
+            self.is_set = True
+            call = self._call
+        if call:
+            call.cancel()
+
+
+class Watchdog:
+    """Cancels a call that is silent for too long while somebody waits for it. It looks some times within that."""
+
+    def __init__(self, call: grpc.Call, silence_s: float) -> None:
+        self.has_bitten = False
+        self._call = call
+        self._silence_s = silence_s
+        self._due = float("inf")
+        self._ended = Event()
+        threading.Thread(target=self._run, name="sessiond-watchdog", daemon=True).start()
+
+    def wake(self) -> None:
+        """From now on it counts."""
+        self._due = time.monotonic() + self._silence_s
+
+    def rest(self) -> None:
+        """Nobody waits for the call."""
+        self._due = float("inf")
+
+    def end(self) -> None:
+        """It is not needed any more."""
+        self._ended.set()
+
+    def _run(self) -> None:
+        while not self._ended.wait(self._silence_s / 4):
+            if time.monotonic() >= self._due:
+                self.has_bitten = True
+                self._call.cancel()
+                return
+
+
+def in_background(function: Callable[[], None]) -> None:
+    """Call a function in a thread of its own, which does not keep the program from ending. It must not raise."""
+    threading.Thread(target=function, name="sessiond-events", daemon=True).start()
+
+
 class Stubs:
     """The generated stubs on the client's channel, for calls that the client does not wrap. They send no API key by themselves:
     give `metadata=client.metadata`.
@@ -56,6 +116,8 @@ class Stubs:
     """ProcessingService."""
     assets: AssetServiceStub
     """AssetService."""
+    conversations: ConversationServiceStub
+    """ConversationService."""
     admin: AdminServiceStub
     """AdminService."""
 
@@ -69,6 +131,7 @@ class Stubs:
         self.bookmarks = BookmarkServiceStub(self._channel)
         self.processing = ProcessingServiceStub(self._channel)
         self.assets = AssetServiceStub(self._channel)
+        self.conversations = ConversationServiceStub(self._channel)
         self.admin = AdminServiceStub(self._channel)
 
     def close(self) -> None:

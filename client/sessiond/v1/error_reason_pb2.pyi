@@ -104,6 +104,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """INVALID_ARGUMENT: the content is not what the upload said that it is. Metadata: asset_id and size of what came. Details: BadRequest."""
     ERROR_REASON_ASSET_STORE_UNAVAILABLE: _ErrorReason.ValueType  # 39
     """UNAVAILABLE: the store of the assets' content does not answer. Details: RetryInfo."""
+    ERROR_REASON_WATCHER_TOO_SLOW: _ErrorReason.ValueType  # 40
+    """UNAVAILABLE: the watcher did not take its events as fast as they came; go on from the last seq that came. Metadata: session_id. Details:
+    RetryInfo.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is the reason in the google.rpc.ErrorInfo (domain "sessiond.v1") that every error carries, by its name without the prefix
@@ -193,4 +197,8 @@ ERROR_REASON_ASSET_MISMATCH: ErrorReason.ValueType  # 38
 """INVALID_ARGUMENT: the content is not what the upload said that it is. Metadata: asset_id and size of what came. Details: BadRequest."""
 ERROR_REASON_ASSET_STORE_UNAVAILABLE: ErrorReason.ValueType  # 39
 """UNAVAILABLE: the store of the assets' content does not answer. Details: RetryInfo."""
+ERROR_REASON_WATCHER_TOO_SLOW: ErrorReason.ValueType  # 40
+"""UNAVAILABLE: the watcher did not take its events as fast as they came; go on from the last seq that came. Metadata: session_id. Details:
+RetryInfo.
+"""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

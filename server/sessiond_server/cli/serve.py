@@ -48,7 +48,8 @@ def _database(settings: Settings, with_migration: bool) -> Iterator[tuple[str, E
         yield settings.database_url, None
         return
     try:
-        embedded = EmbeddedPostgres(settings.data_dir, connections=settings.workers * settings.pool_size)
+        # Each process has one besides its pool, which listens.
+        embedded = EmbeddedPostgres(settings.data_dir, connections=settings.workers * (settings.pool_size + 1))
         url = embedded.start()
     except EmbeddedError as e:
         raise CommandError(str(e)) from None

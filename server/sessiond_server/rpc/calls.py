@@ -48,7 +48,7 @@ class Load:
         if self.is_draining:
             raise Fault(
                 "SERVER_DRAINING",
-                "this server is shutting down; go on from the last resume_token at another",
+                "this server is shutting down; go on at another, from the last resume_token or seq",
                 retry_after_s=0.2,
             )
 

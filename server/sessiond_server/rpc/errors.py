@@ -55,6 +55,7 @@ CODES: dict[str, grpc.StatusCode] = {
     "ASSET_TOO_LARGE": grpc.StatusCode.INVALID_ARGUMENT,
     "ASSET_MISMATCH": grpc.StatusCode.INVALID_ARGUMENT,
     "ASSET_STORE_UNAVAILABLE": grpc.StatusCode.UNAVAILABLE,
+    "WATCHER_TOO_SLOW": grpc.StatusCode.UNAVAILABLE,
 }
 
 

@@ -8,6 +8,7 @@ from uuid import UUID
 from sessiond.v1.message_pb2 import Message
 from sessiond_server.service.assets import asset_not_found
 from sessiond_server.service.faults import Fault, invalid, request_id_reused, session_not_found
+from sessiond_server.service.happenings import Hints
 from sessiond_server.service.intake import Intake, check_batch
 from sessiond_server.service.limits import Limits
 from sessiond_server.service.names import check_request_id, check_session_id, session_key
@@ -38,13 +39,14 @@ class Target:
 
 
 class Appends:
-    """Appends to sessions. Nothing is acknowledged before it is committed."""
+    """Appends to sessions. Nothing is acknowledged before it is committed. hints: is told of each."""
 
-    def __init__(self, store: AppendStore, sessions: SessionStore, limits: Limits, tokenizer: Tokenizer) -> None:
+    def __init__(self, store: AppendStore, sessions: SessionStore, limits: Limits, tokenizer: Tokenizer, hints: Hints) -> None:
         self._store = store
         self._sessions = sessions
         self._limits = limits
         self._tokenizer = tokenizer
+        self._hints = hints
 
     async def store(self, target: Target, messages: Sequence[Message]) -> Appended:
         """Append one batch, all or none.
@@ -66,7 +68,7 @@ class Appends:
             done = None
         except AssetMissing as e:
             raise _asset_missing(intake, e) from None
-        return done or await self._explain(target, append)
+        return await self._answer(target, append, done)
 
     async def store_stream(self, target: Target, pieces: AsyncIterator[Sequence[Message]]) -> Appended:
         """Append all pieces as one, all or none. The session is locked only once the last piece is here.
@@ -89,7 +91,13 @@ class Appends:
                 done = None
             except AssetMissing as e:
                 raise _asset_missing(intake, e) from None
-        return done or await self._explain(target, append)
+        return await self._answer(target, append, done)
+
+    async def _answer(self, target: Target, append: Append, done: Appended | None) -> Appended:
+        if done is None:
+            return await self._explain(target, append)
+        self._hints.appended(append.key)
+        return done
 
     def _append(self, target: Target, intake: Intake) -> Append:
         return Append(

@@ -1,6 +1,7 @@
 """Cancellations that somebody on the way has swallowed."""
 
 import asyncio
+from collections.abc import Iterable
 
 
 def check_cancelled() -> None:
@@ -13,3 +14,13 @@ def check_cancelled() -> None:
     task = asyncio.current_task()
     if task and task.cancelling():
         raise asyncio.CancelledError
+
+
+async def cancel_all(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """End tasks that run until they are cancelled."""
+    pending = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()
+        # Once is not enough, for the reason that check_cancelled gives: the task goes on.
+        _, pending = await asyncio.wait(pending, timeout=0.1)

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from sessiond_server.service import tokens
 from sessiond_server.service.faults import Fault, invalid, request_id_reused, session_not_found
+from sessiond_server.service.happenings import CREATED, Hints, happening
 from sessiond_server.service.limits import (
     DEFAULT_PAGE_SIZE,
     MAX_NAME_CHARACTERS,
@@ -81,12 +82,13 @@ class CopyPage:
 
 
 class Copies:
-    """Args: max_messages: of the largest copy that is made; 0 = no limit."""
+    """Args: max_messages: of the largest copy that is made; 0 = no limit. hints: is told of each copy."""
 
-    def __init__(self, store: CopyStore, sessions: SessionStore, max_messages: int) -> None:
+    def __init__(self, store: CopyStore, sessions: SessionStore, max_messages: int, hints: Hints) -> None:
         self._store = store
         self._sessions = sessions
         self._max_messages = max_messages
+        self._hints = hints
 
     async def copy(self, project_id: UUID, asked: Copying) -> SessionRow:
         """The new session.
@@ -150,6 +152,7 @@ class Copies:
                 metadata={"session_id": new_id},
                 fields={"new_session_id": "is the id of a session that exists"},
             )
+        self._hints.happened(happening(CREATED, made))
         return made
 
     async def list(self, project_id: UUID, session_id: str, page_size: int, page_token: str) -> CopyPage:

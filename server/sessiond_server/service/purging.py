@@ -5,6 +5,7 @@ import asyncio
 import structlog
 
 from sessiond_server.service.flattening import Flattener
+from sessiond_server.service.happenings import EXPIRED, Hints, happening
 from sessiond_server.store.database import Contention, DatabaseUnavailable, PoolExhausted
 from sessiond_server.store.purge import PurgeStore
 
@@ -21,13 +22,15 @@ class Purger:
     """Every server runs one; they share the work by locking what they take.
 
     Args:
+        hints: is told of the sessions that expired.
         interval_s: rest between two rounds.
         request_retention_s: how long a request_id is remembered.
     """
 
-    def __init__(self, store: PurgeStore, flattener: Flattener, *, interval_s: float, request_retention_s: float) -> None:
+    def __init__(self, store: PurgeStore, flattener: Flattener, hints: Hints, *, interval_s: float, request_retention_s: float) -> None:
         self._store = store
         self._flattener = flattener
+        self._hints = hints
         self._interval_s = interval_s
         self._request_retention_s = request_retention_s
 
@@ -49,7 +52,10 @@ class Purger:
         is_more = True
         while is_more:
             # In turns, so that much of one kind does not keep the others waiting.
-            looked_at, removed = await self._store.expire(SESSIONS_A_BATCH)
+            looked_at, expired = await self._store.expire(SESSIONS_A_BATCH)
+            sessions += len(expired)
+            for session in expired:
+                self._hints.happened(happening(EXPIRED, session))
             # Before the logs: it queues those that it has emptied.
             flattened += await self._flatten()
             logs = 0
@@ -60,7 +66,7 @@ class Purger:
                 if not done and not deleted:
                     break
             forgotten = await self._store.forget_requests(self._request_retention_s, REQUESTS_A_BATCH)
-            sessions, requests = sessions + removed, requests + forgotten
+            requests += forgotten
             is_more = looked_at == SESSIONS_A_BATCH or logs > 0 or deleted > 0 or forgotten > 0
         if sessions or flattened or messages or requests:
             log.info("purged", expired_sessions=sessions, flattened_copies=flattened, messages=messages, request_records=requests)

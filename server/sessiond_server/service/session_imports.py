@@ -8,6 +8,7 @@ from uuid import UUID
 from sessiond.v1.message_pb2 import Message
 from sessiond_server.service.assets import asset_not_found
 from sessiond_server.service.faults import Fault, invalid, request_id_reused, session_not_found
+from sessiond_server.service.happenings import CREATED, Hints, happening
 from sessiond_server.service.intake import Intake
 from sessiond_server.service.limits import MAX_BOOKMARKS, MAX_TASK_MESSAGES, MAX_TASKS, Limits
 from sessiond_server.service.names import (
@@ -84,13 +85,14 @@ class ImportHead:
 
 
 class SessionImports:
-    """Imports of whole sessions. Nothing is there before all of it is."""
+    """Imports of whole sessions. Nothing is there before all of it is. hints: is told of each."""
 
-    def __init__(self, store: SessionImportStore, sessions: SessionStore, limits: Limits, tokenizer: Tokenizer) -> None:
+    def __init__(self, store: SessionImportStore, sessions: SessionStore, limits: Limits, tokenizer: Tokenizer, hints: Hints) -> None:
         self._store = store
         self._sessions = sessions
         self._limits = limits
         self._tokenizer = tokenizer
+        self._hints = hints
 
     async def run(self, project_id: UUID, head: ImportHead, pieces: AsyncIterator[Sequence[Message]]) -> SessionRow:
         """The new session.
@@ -146,6 +148,7 @@ class SessionImports:
                 raise asset_not_found(e.sha256.hex(), intake.asset_fields[e.sha256]) from None
         if row is None:
             raise _exists(session_id)
+        self._hints.happened(happening(CREATED, row))
         return row
 
     async def _is_recorded(self, project_id: UUID, request_id: str) -> bool:

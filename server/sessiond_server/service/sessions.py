@@ -9,8 +9,9 @@ from uuid import UUID
 
 import orjson
 
-from sessiond_server.service import tokens
+from sessiond_server.service import happenings, tokens
 from sessiond_server.service.faults import Fault, invalid, request_id_reused, session_not_found
+from sessiond_server.service.happenings import Hints, happening
 from sessiond_server.service.limits import (
     DEFAULT_PAGE_SIZE,
     MAX_IDLE_TTL_MS,
@@ -76,11 +77,12 @@ class Page:
 
 
 class Sessions:
-    """The rules of the lifecycle. Ids are the caller's; project_id is who calls."""
+    """The rules of the lifecycle. Ids are the caller's; project_id is who calls. hints: is told of each change."""
 
-    def __init__(self, store: SessionStore, limits: Limits) -> None:
+    def __init__(self, store: SessionStore, limits: Limits, hints: Hints) -> None:
         self._store = store
         self._limits = limits
+        self._hints = hints
 
     async def create(self, project_id: UUID, session_id: str, settings: Settings, *, get_or_create: bool, request_id: str) -> SessionRow:
         """A new session, or with get_or_create the one that is there.
@@ -103,6 +105,7 @@ class Sessions:
                 first = await self._repeated(record)
                 return await self.get(project_id, first)
             if created:
+                self._hints.happened(happening(happenings.CREATED, created))
                 return created
             if not get_or_create:
                 raise Fault(
@@ -162,8 +165,10 @@ class Sessions:
         sessions = messages = 0
         while True:
             gone = await self._store.delete_some(chosen, before, DELETED_A_BATCH)
-            sessions, messages = sessions + gone[0], messages + gone[1]
-            if gone[0] < DELETED_A_BATCH:
+            sessions, messages = sessions + len(gone), messages + sum(session.last_seq for session in gone)
+            for session in gone:
+                self._hints.happened(happening(happenings.DELETED, session))
+            if len(gone) < DELETED_A_BATCH:
                 return sessions, messages
 
     async def update(
@@ -211,6 +216,7 @@ class Sessions:
                     f"would make {column} {size} bytes; at most {MAX_JSON_BYTES} are allowed",
                 ) from None
             if row:
+                self._hints.happened(happening(happenings.UPDATED, row))
                 return row
             current = await self.get(project_id, session_id)
             # Before the etag: of two equal requests the first one changed it, which is not somebody else.
@@ -227,6 +233,7 @@ class Sessions:
         row = await self._store.set_state(session_key(project_id, session_id), project_id, state)
         if row is None:
             raise session_not_found(session_id)
+        self._hints.happened(happening(happenings.RESUMED if state == ACTIVE else happenings.DESTROYED, row))
         return row
 
     async def delete(self, project_id: UUID, session_id: str, *, allow_missing: bool, etag: str, request_id: str) -> None:
@@ -237,7 +244,8 @@ class Sessions:
         record = Record(key, request_id, content_hash("delete", allow_missing, etag)) if request_id else None
         for _ in range(ATTEMPTS):
             try:
-                if await self._store.delete(key, project_id, _decode_etag(etag) if etag else None, record):
+                if gone := await self._store.delete(key, project_id, _decode_etag(etag) if etag else None, record):
+                    self._hints.happened(happening(happenings.DELETED, gone))
                     return
             except DuplicateRequest:
                 # There is a session again, made after the first one went; a repetition does not touch it.

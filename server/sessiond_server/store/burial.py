@@ -4,6 +4,7 @@ From the commit on nothing of them can be reached. The purger then removes what 
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from uuid import UUID
 
 from psycopg import AsyncConnection
@@ -17,13 +18,24 @@ from sessiond_server.store.database import Database
 T = tables.sessions.c
 
 
+@dataclass(frozen=True, slots=True)
+class Buried:
+    """A session that is gone, as it was at its end."""
+
+    project_id: UUID
+    session_id: str
+    log: UUID
+    last_seq: int
+
+
 async def bury(
     database: Database, connection: AsyncConnection[TupleRow], condition: ColumnElement[bool], *, limit: int | None = None
-) -> list[int]:
-    """Remove the sessions that meet the condition, at most `limit`. Answers the last_seq of each. In a transaction of the caller's."""
-    doomed = await database.rows(select(T.key, T.last_seq).where(condition).order_by(T.key).limit(limit).with_for_update(), on=connection)
-    await bury_locked(database, connection, [row["key"] for row in doomed])
-    return [row["last_seq"] for row in doomed]
+) -> list[Buried]:
+    """Remove the sessions that meet the condition, at most `limit`. Answers them. In a transaction of the caller's."""
+    chosen = select(T.key, T.project_id, T.session_id, T.log, T.last_seq).where(condition).order_by(T.key).limit(limit)
+    doomed = await database.rows(chosen.with_for_update(), on=connection)
+    await bury_locked(database, connection, [row.pop("key") for row in doomed])
+    return [Buried(**row) for row in doomed]
 
 
 async def bury_locked(database: Database, connection: AsyncConnection[TupleRow], keys: Sequence[UUID]) -> None:

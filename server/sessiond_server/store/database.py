@@ -103,6 +103,10 @@ class Database:
         """Close the connections; those in use when they come back."""
         await self._pool.close()
 
+    async def connect_alone(self, application_name: str) -> AsyncConnection[TupleRow]:
+        """A connection in autocommit mode besides the pool. Raises: psycopg.OperationalError."""
+        return await AsyncConnection.connect(self._url, autocommit=True, application_name=application_name, connect_timeout=10)
+
     async def ping(self) -> None:
         """One round trip. Raises DatabaseUnavailable or PoolExhausted."""
         async with self.connection() as connection:

@@ -8,12 +8,12 @@ from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 from psycopg.types.numeric import Int8
 
-from sessiond_server.store.burial import bury_locked
+from sessiond_server.store.burial import Buried, bury_locked
 from sessiond_server.store.database import Database
 from sessiond_server.store.expiry import ALIVE
 
 _DUE = f"""
-SELECT key, {ALIVE} FROM sessions
+SELECT key, {ALIVE}, project_id, session_id, log, last_seq FROM sessions
 WHERE expiry_check_at <= statement_timestamp() ORDER BY expiry_check_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED"""
 
 # A session that was used since its check was set is not expired: the check moves on to its real time. This, not the append,
@@ -70,17 +70,17 @@ class PurgeStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def expire(self, batch: int) -> tuple[int, int]:
-        """Remove sessions whose time has passed, at most `batch`. Answers (looked at, removed)."""
+    async def expire(self, batch: int) -> tuple[int, list[Buried]]:
+        """Remove sessions whose time has passed, at most `batch`. Answers how many it looked at, and those that went."""
         async with self._database.transaction() as connection:
             cursor = await connection.execute(_DUE, {"batch": Int8(batch)})
             due = await cursor.fetchall()
-            used = [key for key, is_alive in due if is_alive]
+            used = [key for key, is_alive, *_ in due if is_alive]
             if used:
                 await connection.execute(_PUT_OFF, {"keys": used})
-            dead = [key for key, is_alive in due if not is_alive]
-            await bury_locked(self._database, connection, dead)
-        return len(due), len(dead)
+            dead = {key: Buried(*session) for key, is_alive, *session in due if not is_alive}
+            await bury_locked(self._database, connection, list(dead))
+        return len(due), list(dead.values())
 
     async def purge_logs(self, logs: int, batch: int) -> tuple[int, int]:
         """Take at most `logs` queued logs, and delete at most `batch` of their messages that nothing reaches, and all else of those logs

@@ -15,7 +15,7 @@ from sqlalchemy.dialects.postgresql import INTERVAL, JSONB, insert
 
 from sessiond_server.store import tables
 from sessiond_server.store.append import DuplicateRequest
-from sessiond_server.store.burial import bury
+from sessiond_server.store.burial import Buried, bury
 from sessiond_server.store.database import Database
 from sessiond_server.store.expiry import alive
 
@@ -250,8 +250,8 @@ class SessionStore:
                 await insert_record(self._database, connection, record)
         return SessionRow(**row)
 
-    async def delete(self, key: UUID, project_id: UUID, etag: tuple[UUID, int] | None, record: Record | None) -> bool:
-        """Remove the row and queue its log for the purger, in one transaction. False where it does not exist (or the etag differs).
+    async def delete(self, key: UUID, project_id: UUID, etag: tuple[UUID, int] | None, record: Record | None) -> Buried | None:
+        """Remove the row and queue its log for the purger, in one transaction. None where it does not exist (or the etag differs).
 
         Raises: DuplicateRequest.
         """
@@ -259,11 +259,12 @@ class SessionStore:
         if etag:
             conditions += [T.log == etag[0], T.revision == etag[1]]
         async with self._database.transaction() as connection:
-            if not await bury(self._database, connection, and_(*conditions)):
-                return False
+            gone = await bury(self._database, connection, and_(*conditions))
+            if not gone:
+                return None
             if record:
                 await insert_record(self._database, connection, record)
-        return True
+        return gone[0]
 
     async def count(self, chosen: Filter, before: datetime) -> tuple[int, int]:
         """How many sessions meet a filter that were there at a time, and how many messages they have."""
@@ -272,11 +273,10 @@ class SessionStore:
         sessions, messages = row.values()
         return sessions, int(messages)
 
-    async def delete_some(self, chosen: Filter, before: datetime, limit: int) -> tuple[int, int]:
-        """Remove at most `limit` of these sessions. Answers how many went, and how many messages they had."""
+    async def delete_some(self, chosen: Filter, before: datetime, limit: int) -> list[Buried]:
+        """Remove at most `limit` of these sessions. Answers those that went."""
         async with self._database.transaction() as connection:
-            gone = await bury(self._database, connection, and_(*filter_conditions(chosen), _was_there(before)), limit=limit)
-        return len(gone), sum(gone)
+            return await bury(self._database, connection, and_(*filter_conditions(chosen), _was_there(before)), limit=limit)
 
     async def now(self) -> datetime:
         """The database's clock."""

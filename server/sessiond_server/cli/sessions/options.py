@@ -60,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
     )
     tail.add_argument("session_id", metavar="ID")
     tail.add_argument("-n", "--lines", type=_count, default=10, metavar="N", help="how many messages. Default: 10")
-    tail.add_argument("-f", "--follow", action="store_true", help="go on with new messages, asked for every second, until Ctrl-C")
+    tail.add_argument("-f", "--follow", action="store_true", help="go on with new messages as they come, until Ctrl-C")
 
     copy = command("copy", "copy a session, at the same cost whatever its size, and print the copy's id", document)
     copy.add_argument("session_id", metavar="ID")

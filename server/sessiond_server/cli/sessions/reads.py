@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import time
 from collections.abc import Iterator
 from itertools import islice
 
@@ -14,7 +13,6 @@ _HEAD = ("ID", "STATE", "MESSAGES", "TOKENS", "ACTIVE", "USER", "MODEL", "SUMMAR
 # So many rows are set into columns together: a long listing begins to show before it is all here.
 _ROWS = 500
 _PAGE_SIZE = 500
-_POLL_S = 1.0
 
 
 def list_sessions(client: Client, given: argparse.Namespace) -> int:
@@ -72,12 +70,12 @@ def tail(client: Client, given: argparse.Namespace) -> int:
         last_seq = client.sessions.get(given.session_id).last_seq
         for message in _newest(client, given.session_id, given.lines, last_seq):
             _print(message, as_json=given.json)
-        while given.follow:
+        if given.follow:
             output.flush()
-            time.sleep(_POLL_S)
-            for message in client.sessions.get_messages(given.session_id, after_seq=last_seq):
-                _print(message, as_json=given.json)
-                last_seq = message.seq
+            for event in client.sessions.events(given.session_id, last_seq):
+                if event.message:
+                    _print(event.message, as_json=given.json)
+                    output.flush()
     except KeyboardInterrupt:
         # The way to end it, and so no failure.
         if not given.follow:

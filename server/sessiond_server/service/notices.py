@@ -1,0 +1,136 @@
+"""Hints from one server process to the others, by way of the database's NOTIFY. They save waiting; nothing depends on them."""
+
+import asyncio
+import uuid
+from collections.abc import Callable, Iterable
+from contextlib import aclosing
+from dataclasses import astuple
+from uuid import UUID
+
+import orjson
+import structlog
+
+from sessiond_server.service.happenings import Happening
+from sessiond_server.store.database import Contention, DatabaseUnavailable, PoolExhausted
+from sessiond_server.store.watching import WatchStore
+
+# How long hints are collected, so that a busy server sends some dozens of notices a second and not one for each append.
+COLLECT_S = 0.02
+# Beyond so many at once, one hint says that anything may have changed.
+MAX_PENDING = 500
+# PostgreSQL takes less than 8,000.
+MAX_PAYLOAD_BYTES = 7_900
+FIRST_RETRY_S, LONGEST_RETRY_S = 0.1, 5.0
+
+log = structlog.get_logger(__name__)
+
+
+class Notices:
+    """What this process tells the others, and hears from them.
+
+    Args:
+        on_append: takes the key of a session with new messages. on_happening: takes a lifecycle event.
+        on_doubt: called where anything may have changed: hints were left out, or may have been missed.
+    """
+
+    def __init__(
+        self,
+        store: WatchStore,
+        *,
+        on_append: Callable[[UUID], None],
+        on_happening: Callable[[Happening], None],
+        on_doubt: Callable[[], None],
+    ) -> None:
+        self._store = store
+        self._on_append = on_append
+        self._on_happening = on_happening
+        self._on_doubt = on_doubt
+        self._name = uuid.uuid4().hex
+        self._keys: set[UUID] = set()
+        self._happenings: list[Happening] = []
+        self._is_pending = asyncio.Event()
+
+    def appended(self, key: UUID) -> None:
+        """Have the others told."""
+        if len(self._keys) <= MAX_PENDING:
+            self._keys.add(key)
+        self._is_pending.set()
+
+    def happened(self, happening: Happening) -> None:
+        """Have the others told, unless there is too much to tell."""
+        if len(self._happenings) <= MAX_PENDING:
+            self._happenings.append(happening)
+        self._is_pending.set()
+
+    async def send(self) -> None:
+        """Send what is collected, until cancelled."""
+        while True:
+            await self._is_pending.wait()
+            await asyncio.sleep(COLLECT_S)
+            self._is_pending.clear()
+            keys, self._keys = self._keys, set()
+            happenings, self._happenings = self._happenings, []
+            try:
+                await self._store.notify(payloads(self._name, keys, happenings))
+            except (DatabaseUnavailable, PoolExhausted, Contention) as e:
+                log.debug("notices lost", error=str(e))
+            except Exception:
+                log.exception("notices lost")
+
+    async def listen(self) -> None:
+        """Hear what the others send, until cancelled. A connection that breaks is made anew."""
+        delay_s = FIRST_RETRY_S
+        while True:
+            try:
+                async with aclosing(self._store.listen()) as notices:
+                    async for payload in notices:
+                        if payload:
+                            delay_s = FIRST_RETRY_S
+                            self._take(payload)
+                        else:
+                            # It listens only now: what came before was missed.
+                            self._on_doubt()
+            except DatabaseUnavailable as e:
+                log.debug("does not listen", error=str(e))
+            except Exception:
+                log.exception("does not listen")
+            await asyncio.sleep(delay_s)
+            delay_s = min(delay_s * 2, LONGEST_RETRY_S)
+
+    def _take(self, payload: str) -> None:
+        # Another version of the server may send what this one does not know; that must not end the listening.
+        try:
+            notice = orjson.loads(payload)
+            if notice["from"] == self._name:
+                return
+            for item in notice["items"]:
+                match item:
+                    case None:
+                        self._on_doubt()
+                    case str():
+                        self._on_append(UUID(item))
+                    case [type_, project_id, session_id, log_, time_us]:
+                        self._on_happening(Happening(type_, UUID(project_id), session_id, UUID(log_), time_us))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            self._on_doubt()
+
+
+def payloads(sender: str, keys: Iterable[UUID], happenings: Iterable[Happening]) -> list[str]:
+    """Hints as the payloads of few notices."""
+    keys, happenings = list(keys), list(happenings)
+    items = [orjson.dumps(astuple(happening)) for happening in happenings[:MAX_PENDING]]
+    if len(keys) > MAX_PENDING or len(happenings) > MAX_PENDING:
+        items.append(b"null")
+    else:
+        items += [orjson.dumps(key.hex) for key in keys]
+    head, tail = f'{{"from":"{sender}","items":['.encode(), b"]}"
+    room = MAX_PAYLOAD_BYTES - len(head) - len(tail)
+    made: list[list[bytes]] = []
+    left = 0
+    for item in items:
+        if len(item) + 1 > left:
+            made.append([])
+            left = room
+        made[-1].append(item)
+        left -= len(item) + 1
+    return [(head + b",".join(part) + tail).decode() for part in made]
