@@ -78,15 +78,22 @@ async def test_a_killed_worker_comes_back(database_url: str, start_server: Start
     workers = workers_of(server)
     async with AsyncExitStack() as clients:
         opened = await reach(clients, server, workers)
+        port = int(server.target.rpartition(":")[2])
+        gone: set[int] = set()
+
+        def are_two_again() -> bool:
+            running = workers_of(server)
+            return len(running) == 2 and not running & gone and all(_listens(pid, port) for pid in running)
+
         for killed in workers:
             psutil.Process(killed).kill()
-            # Whoever was connected to it goes on at another, unaided.
+            gone.add(killed)
+            # Whoever was connected to it goes on at the other, unaided.
             for client in opened:
                 assert (await client.sessions.store_message("one", {"role": "user", "content": "x"})).last_seq
-        await until_async(lambda: len(workers_of(server)) == 2 and not workers_of(server) & workers, "two new workers ran")
+            # The next one is killed only then: with both gone, there is nobody to go on at.
+            await until_async(are_two_again, "two workers listened again")
         renewed = workers_of(server)
-        port = int(server.target.rpartition(":")[2])
-        await until_async(lambda: all(_listens(pid, port) for pid in renewed), "both listened")
         await reach(clients, server, renewed)
         assert server.process.poll() is None
     assert await asyncio.to_thread(server.terminate) == 0
