@@ -22,6 +22,9 @@ class ServerProcess:
         self.log = log
         self.target = ""
         listen = () if "--listen" in flags else ("--listen", "127.0.0.1:0")
+        if "SESSIOND_DATA_DIR" not in environment:
+            # Not where the machine's own server keeps its files.
+            environment = {"SESSIOND_ASSET_STORE": str(log.with_suffix(".assets").absolute())} | dict(environment)
         self._stderr: IO[bytes] = log.open("wb")
         self.process = subprocess.Popen(
             [sys.executable, "-m", "sessiond_server", "serve", *listen, *flags],
