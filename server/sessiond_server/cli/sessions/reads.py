@@ -2,6 +2,8 @@
 
 import argparse
 import json
+import os
+import signal
 from collections.abc import Iterator
 from itertools import islice
 
@@ -66,20 +68,18 @@ def show(client: Client, given: argparse.Namespace) -> int:
 
 
 def tail(client: Client, given: argparse.Namespace) -> int:
-    try:
-        last_seq = client.sessions.get(given.session_id).last_seq
-        for message in _newest(client, given.session_id, given.lines, last_seq):
-            _print(message, as_json=given.json)
-        if given.follow:
-            output.flush()
-            for event in client.sessions.events(given.session_id, last_seq):
-                if event.message:
-                    _print(event.message, as_json=given.json)
-                    output.flush()
-    except KeyboardInterrupt:
-        # The way to end it, and so no failure.
-        if not given.follow:
-            raise
+    if given.follow:
+        # The way to end it, and so no failure. At once: an interrupt that is raised somewhere within gRPC may be lost there.
+        signal.signal(signal.SIGINT, lambda *_: os._exit(0))
+    last_seq = client.sessions.get(given.session_id).last_seq
+    for message in _newest(client, given.session_id, given.lines, last_seq):
+        _print(message, as_json=given.json)
+    if given.follow:
+        output.flush()
+        for event in client.sessions.events(given.session_id, last_seq):
+            if event.message:
+                _print(event.message, as_json=given.json)
+                output.flush()
     return 0
 
 
