@@ -72,27 +72,23 @@ def add_batch(batch: "RepeatedCompositeFieldContainer[message_pb2.Message]", mes
     Raises: InvalidField for what cannot be sent, and for a single message in the place of a list.
     """
     refuse_single(messages)
-    add, number = batch.add, FORMATS.get(format)
     for i, message in enumerate(messages):
-        # Nearly all messages are dicts of a known format: they are made in place, at a third of the cost.
-        if type(message) is dict and number:
-            try:
-                add(format=number, json=_encode(message))
-                continue
-            except (TypeError, ValueError, RecursionError):
-                del batch[i:]  # what was begun; the long way says what is wrong
-        batch.append(to_proto(message, format, f"messages[{i}]"))
+        add_nth(batch, message, format, i)
 
 
-def nth_to_proto(message: MessageInput, format: str, place: int) -> message_pb2.Message:
-    """The protobuf message of messages[place]. Raises: InvalidField."""
-    # Nearly all messages are dicts of a known format: they take the short way, at a third of the cost.
+def add_nth(
+    batch: "RepeatedCompositeFieldContainer[message_pb2.Message]", message: MessageInput, format: str, place: int
+) -> message_pb2.Message:
+    """Add messages[place] to a request's batch. Answers it as it will be sent. Raises: InvalidField."""
+    # Nearly all messages are dicts of a known format: they are made in place, at a third of the cost.
     if type(message) is dict and (number := FORMATS.get(format)):
+        count = len(batch)
         try:
-            return message_pb2.Message(format=number, json=_encode(message))
+            return batch.add(format=number, json=_encode(message))
         except (TypeError, ValueError, RecursionError):
-            pass  # the long way says what is wrong, and with which one
-    return to_proto(message, format, f"messages[{place}]")
+            del batch[count:]  # what was begun; the long way says what is wrong
+    batch.append(to_proto(message, format, f"messages[{place}]"))
+    return batch[-1]
 
 
 def refuse_single(messages: object) -> None:

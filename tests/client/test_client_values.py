@@ -12,7 +12,7 @@ from google.protobuf.struct_pb2 import Struct
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sessiond import InvalidField, Message, NewMessage, SessionInfo, StoredRange
+from sessiond import InvalidField, Message, NewMessage, SessionInfo, StoredRange, TokenCounts
 from sessiond._input import add_batch, to_proto
 from sessiond._status import error_of, is_worth_retrying
 from sessiond._structs import MAX_DEPTH, fill_struct, from_struct
@@ -313,6 +313,11 @@ def test_an_answer_that_grpc_lost_is_worth_retrying() -> None:
     error = error_of(Lost(), "here")
     assert isinstance(error, ServerUnavailable)
     assert is_worth_retrying(error)
+
+
+def test_token_counts_say_whether_they_are_an_estimate() -> None:
+    assert TokenCounts(10, 3, "o200k_base", 2).is_estimate
+    assert not TokenCounts(10, 0, "o200k_base", 2).is_estimate
 
 
 def test_a_batch_that_begins_with_what_needs_the_long_way() -> None:

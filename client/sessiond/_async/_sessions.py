@@ -15,7 +15,7 @@ from sessiond._async._wire import Source, each
 from sessiond._event import Event
 from sessiond._export import PIECE_BYTES, Progress
 from sessiond._info import CopyResult, DeletedSessions, SessionCopy, SessionInfo, StoredRange, TokenCounts
-from sessiond._input import MessageInput, NewMessage, nth_to_proto, refuse_single
+from sessiond._input import MessageInput, NewMessage, add_nth, refuse_single
 from sessiond._message import Message
 from sessiond._times import from_timestamp
 from sessiond.errors import SessiondError, invalid_field
@@ -600,9 +600,8 @@ async def _pieces(
     count = 0
     try:
         async for message in each(messages):
-            encoded = nth_to_proto(message, format, count)
+            encoded = add_nth(piece.messages, message, format, count)
             count += 1
-            piece.messages.append(encoded)
             piece_bytes += len(encoded.json) or encoded.ByteSize()
             if piece_bytes >= PIECE_BYTES:
                 yield piece

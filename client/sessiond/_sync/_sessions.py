@@ -10,7 +10,7 @@ from sessiond import _requests
 from sessiond._event import Event
 from sessiond._export import PIECE_BYTES, Progress
 from sessiond._info import CopyResult, DeletedSessions, SessionCopy, SessionInfo, StoredRange, TokenCounts
-from sessiond._input import MessageInput, NewMessage, nth_to_proto, refuse_single
+from sessiond._input import MessageInput, NewMessage, add_nth, refuse_single
 from sessiond._message import Message
 from sessiond._sync import _transfer
 from sessiond._sync._connection import Connection
@@ -601,9 +601,8 @@ def _pieces(
     count = 0
     try:
         for message in each(messages):
-            encoded = nth_to_proto(message, format, count)
+            encoded = add_nth(piece.messages, message, format, count)
             count += 1
-            piece.messages.append(encoded)
             piece_bytes += len(encoded.json) or encoded.ByteSize()
             if piece_bytes >= PIECE_BYTES:
                 yield piece

@@ -124,7 +124,9 @@ class Message(_message.Message):
     """tokens_estimated says that token_count is an estimate, a token for every 4 bytes of UTF-8, since the server had no tokenizer. Output only."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """create_time is when the message was stored, by the database's clock; unless that is set back, it never runs against seq. Output only."""
+        """create_time is when the message was stored, by the database's clock; unless that is set back, it never runs against seq. A message that
+        came by ImportSession has the time that it brought, from 1970 on. Output only elsewhere.
+        """
 
     @_builtins.property
     def parts(self) -> Global___Parts:

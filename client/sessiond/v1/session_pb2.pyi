@@ -118,7 +118,7 @@ class Session(_message.Message):
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """create_time is when the session was created. Output only."""
+        """create_time is when the session was created; of one that came by ImportSession, the time that it brought. Output only elsewhere."""
 
     @_builtins.property
     def active_time(self) -> _timestamp_pb2.Timestamp:

@@ -823,7 +823,7 @@ class ImportSessionRequest(_message.Message):
     @_builtins.property
     def session(self) -> _session_pb2.Session:
         """session holds session_id (empty = a UUIDv7 made by the server), state, model, user, title, config, metadata, expiry, create_time and
-        active_time. Times that are unset are those of the import. Counters, etag and origin are ignored.
+        active_time (from 1970 to 5999). Times that are unset are those of the import. Counters, etag and origin are ignored.
         """
 
     @_builtins.property

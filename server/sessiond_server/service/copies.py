@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from sessiond_server.service import tokens
-from sessiond_server.service.faults import Fault, invalid, request_id_reused, session_not_found
+from sessiond_server.service.faults import Fault, invalid, session_not_found
 from sessiond_server.service.happenings import CREATED, Hints, happening
 from sessiond_server.service.limits import (
     DEFAULT_PAGE_SIZE,
@@ -24,10 +24,9 @@ from sessiond_server.service.names import (
     session_key,
     uuid7,
 )
-from sessiond_server.service.sessions import ATTEMPTS, NEVER, always_changing, checked_ttl, content_hash
+from sessiond_server.service.sessions import NEVER, checked_ttl, content_hash, made_first
 from sessiond_server.store.append import DuplicateRequest
 from sessiond_server.store.copies import Copy, CopyRow, CopyStore, CopyTooLarge, NoSource, NoSuchBookmark, NoSuchSeq
-from sessiond_server.store.sessions import NIL_LOG as NO_LOG
 from sessiond_server.store.sessions import Record, SessionRow, SessionStore
 
 
@@ -122,7 +121,7 @@ class Copies:
             made = await self._store.copy(copy, record)
         except DuplicateRequest:
             assert record is not None  # noqa: S101 - only a record can be a duplicate
-            return await self._repeated(project_id, record)
+            return await made_first(self._sessions, project_id, record)
         except NoSource:
             raise session_not_found(asked.session_id) from None
         except NoSuchSeq as e:
@@ -175,20 +174,6 @@ class Copies:
             return CopyPage(rows, "")
         last = rows[size - 1]
         return CopyPage(rows[:size], tokens.encode(question, last.created_at.isoformat(), str(last.key)))
-
-    async def _repeated(self, project_id: UUID, record: Record) -> SessionRow:
-        """What the first request of this id made. Raises: Fault REQUEST_ID_REUSED, SESSION_NOT_FOUND."""
-        for _ in range(ATTEMPTS):
-            first = await self._sessions.recorded(record.key, NO_LOG, record.request_id)
-            if first is None:
-                continue  # forgotten in this very moment
-            if first.content_hash != record.content_hash:
-                raise request_id_reused(record.request_id)
-            row = await self._sessions.get(session_key(project_id, first.session_id), project_id)
-            if row is None:
-                raise session_not_found(first.session_id)
-            return row
-        raise always_changing(record.session_id)
 
 
 def _decode_position(token: str, question: str) -> tuple[datetime, UUID]:

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from sessiond.v1.message_pb2 import Message
 from sessiond_server.service.assets import asset_not_found
-from sessiond_server.service.faults import Fault, invalid, request_id_reused, session_not_found
+from sessiond_server.service.faults import Fault, invalid
 from sessiond_server.service.happenings import CREATED, Hints, happening
 from sessiond_server.service.intake import Intake
 from sessiond_server.service.limits import MAX_BOOKMARKS, MAX_TASK_MESSAGES, MAX_TASKS, Limits
@@ -21,7 +21,7 @@ from sessiond_server.service.names import (
     session_key,
     uuid7,
 )
-from sessiond_server.service.sessions import Settings, content_hash, new_session
+from sessiond_server.service.sessions import Settings, content_hash, made_first, new_session
 from sessiond_server.service.tokenizing import Tokenizer
 from sessiond_server.store.append import DuplicateRequest
 from sessiond_server.store.assets import AssetMissing
@@ -143,7 +143,7 @@ class SessionImports:
                 row = await self._store.create(made, spool, record)
             except DuplicateRequest:
                 assert record is not None  # noqa: S101 - only a record can be a duplicate
-                return await self._repeated(project_id, record)
+                return await made_first(self._sessions, project_id, record)
             except AssetMissing as e:
                 raise asset_not_found(e.sha256.hex(), intake.asset_fields[e.sha256]) from None
         if row is None:
@@ -153,16 +153,6 @@ class SessionImports:
 
     async def _is_recorded(self, project_id: UUID, request_id: str) -> bool:
         return bool(request_id and await self._sessions.recorded(creation_key(project_id, request_id), NO_LOG, request_id))
-
-    async def _repeated(self, project_id: UUID, record: Record) -> SessionRow:
-        """What the first request of this id made. Raises: Fault REQUEST_ID_REUSED, SESSION_NOT_FOUND."""
-        first = await self._sessions.recorded(record.key, NO_LOG, record.request_id)
-        if first is None or first.content_hash != record.content_hash:
-            raise request_id_reused(record.request_id)
-        row = await self._sessions.get(session_key(project_id, first.session_id), project_id)
-        if row is None:
-            raise session_not_found(first.session_id)
-        return row
 
 
 def _exists(session_id: str) -> Fault:

@@ -102,8 +102,7 @@ class Sessions:
                 created = await self._store.create(new, record)
             except DuplicateRequest:
                 assert record is not None  # noqa: S101 - only a record can be a duplicate
-                first = await self._repeated(record)
-                return await self.get(project_id, first)
+                return await made_first(self._store, project_id, record)
             if created:
                 self._hints.happened(happening(happenings.CREATED, created))
                 return created
@@ -263,17 +262,12 @@ class Sessions:
 
     async def _is_repeated(self, record: Record) -> bool:
         """Whether the request was done before. Raises: Fault REQUEST_ID_REUSED."""
-        if await self._store.recorded(record.key, NO_LOG, record.request_id) is None:
-            return False
-        await self._repeated(record)
-        return True
-
-    async def _repeated(self, record: Record) -> str:
-        """The session_id that the first request recorded. Raises: Fault REQUEST_ID_REUSED."""
         first = await self._store.recorded(record.key, NO_LOG, record.request_id)
-        if first is None or first.content_hash != record.content_hash:
+        if first is None:
+            return False
+        if first.content_hash != record.content_hash:
             raise request_id_reused(record.request_id)
-        return first.session_id
+        return True
 
     @staticmethod
     def _etag_mismatch(row: SessionRow) -> Fault:
@@ -303,6 +297,20 @@ def new_session(project_id: UUID, session_id: str, settings: Settings, limits: L
         metadata=settings.metadata or {},
         idle_ttl_ms=None if idle_ttl_ms == NEVER else checked_ttl(idle_ttl_ms, "session.idle_ttl"),
     )
+
+
+async def made_first(store: SessionStore, project_id: UUID, record: Record) -> SessionRow:
+    """The session that the first request of this id made: by creation, copy or import.
+
+    Raises: Fault REQUEST_ID_REUSED; SESSION_NOT_FOUND where it is gone by now.
+    """
+    first = await store.recorded(record.key, NO_LOG, record.request_id)
+    if first is None or first.content_hash != record.content_hash:
+        raise request_id_reused(record.request_id)
+    row = await store.get(session_key(project_id, first.session_id), project_id)
+    if row is None:
+        raise session_not_found(first.session_id)
+    return row
 
 
 def _check_filter(chosen: Filter) -> None:

@@ -16,7 +16,7 @@ from sessiond_server.store import tables
 from sessiond_server.store.append import DuplicateRequest
 from sessiond_server.store.burial import bury
 from sessiond_server.store.database import Database
-from sessiond_server.store.expiry import ALIVE, TOUCH_DUE, alive
+from sessiond_server.store.expiry import ALIVE, TOUCH, TOUCH_DUE, alive
 from sessiond_server.store.segments import Segment, cut, joined, short_segments
 from sessiond_server.store.sessions import Record, SessionRow, insert_record
 
@@ -243,7 +243,7 @@ class CopyStore:
             row = await cursor.fetchone()
         if row and touch_due:
             # Being copied is a use, as being read is: a template does not expire while it is one.
-            await connection.execute("UPDATE sessions SET used_at = clock_timestamp() WHERE key = %s", [copy.source_key])
+            await connection.execute(TOUCH, [copy.source_key, copy.project_id], prepare=prepare)
         return SessionRow(**row) if row else None
 
     @staticmethod

@@ -7,7 +7,7 @@ from psycopg.rows import TupleRow
 from psycopg.types.numeric import Int8
 
 from sessiond_server.store.database import Database
-from sessiond_server.store.expiry import ALIVE, TOUCH_DUE
+from sessiond_server.store.expiry import ALIVE, TOUCH, TOUCH_DUE
 from sessiond_server.store.segments import Segment
 
 # Of a session that is no copy, the join is skipped without a look at segments: what it would ask for is known to be nothing.
@@ -19,8 +19,6 @@ FROM sessions LEFT JOIN LATERAL (
     FROM segments WHERE sessions.base_seq > 0 AND segments.key = sessions.key
 ) AS shared ON true
 WHERE key = %s AND project_id = %s AND {ALIVE}"""
-
-_TOUCH = f"UPDATE sessions SET used_at = clock_timestamp() WHERE key = %s AND project_id = %s AND {ALIVE}"
 
 
 def _page(columns: str, *, many: bool, descending: bool, by_role: bool, by_bytes: bool) -> str:
@@ -125,7 +123,7 @@ class HistoryStore:
     async def touch(self, key: UUID, project_id: UUID) -> None:
         """Count a use: the idle time starts anew."""
         async with self._database.connection() as connection:
-            await connection.execute(_TOUCH, (key, project_id), prepare=self._database.prepare)
+            await connection.execute(TOUCH, (key, project_id), prepare=self._database.prepare)
 
     async def page(self, query: PageQuery) -> list[TupleRow]:
         """Rows in order: (seq, created_us, body), or for basic (seq, created_us, role, format, content_bytes, tokens).

@@ -18,9 +18,8 @@ import structlog
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore, S3Store
 
-# S3 takes parts of 5 MiB at least, and 10,000 of them at most.
+# S3 takes parts of 5 MiB at least, and 10,000 of them at most: hence the most that max_asset_bytes may be.
 PART_BYTES = 5 * 1024 * 1024
-MAX_OBJECT_BYTES = 10_000 * PART_BYTES
 # Parts on their way at once. What an upload has in memory is about these, the one that is being filled, and one piece.
 PARTS_AT_ONCE = 2
 # A read asks for a stretch after the other instead of one stream: whoever reads slowly then keeps no request open, which the store would
