@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from sessiond.v1 import conversation_service_pb2 as sessiond_dot_v1_dot_conversation__service__pb2
+from sessiond.v1 import turn_pb2 as sessiond_dot_v1_dot_turn__pb2
 
 GRPC_GENERATED_VERSION = '1.75.1'
 GRPC_VERSION = grpc.__version__
@@ -26,7 +27,7 @@ if _version_not_supported:
 
 
 class ConversationServiceStub(object):
-    """ConversationService follows sessions while they go on.
+    """ConversationService carries sessions on: it asks models, and tells what happens.
     """
 
     def __init__(self, channel):
@@ -35,6 +36,26 @@ class ConversationServiceStub(object):
         Args:
             channel: A grpc.Channel.
         """
+        self.Send = channel.unary_stream(
+                '/sessiond.v1.ConversationService/Send',
+                request_serializer=sessiond_dot_v1_dot_conversation__service__pb2.SendRequest.SerializeToString,
+                response_deserializer=sessiond_dot_v1_dot_conversation__service__pb2.SendResponse.FromString,
+                _registered_method=True)
+        self.Abort = channel.unary_unary(
+                '/sessiond.v1.ConversationService/Abort',
+                request_serializer=sessiond_dot_v1_dot_conversation__service__pb2.AbortRequest.SerializeToString,
+                response_deserializer=sessiond_dot_v1_dot_conversation__service__pb2.AbortResponse.FromString,
+                _registered_method=True)
+        self.GetTurn = channel.unary_unary(
+                '/sessiond.v1.ConversationService/GetTurn',
+                request_serializer=sessiond_dot_v1_dot_conversation__service__pb2.GetTurnRequest.SerializeToString,
+                response_deserializer=sessiond_dot_v1_dot_turn__pb2.Turn.FromString,
+                _registered_method=True)
+        self.ListTurns = channel.unary_unary(
+                '/sessiond.v1.ConversationService/ListTurns',
+                request_serializer=sessiond_dot_v1_dot_conversation__service__pb2.ListTurnsRequest.SerializeToString,
+                response_deserializer=sessiond_dot_v1_dot_conversation__service__pb2.ListTurnsResponse.FromString,
+                _registered_method=True)
         self.Watch = channel.unary_stream(
                 '/sessiond.v1.ConversationService/Watch',
                 request_serializer=sessiond_dot_v1_dot_conversation__service__pb2.WatchRequest.SerializeToString,
@@ -43,8 +64,46 @@ class ConversationServiceStub(object):
 
 
 class ConversationServiceServicer(object):
-    """ConversationService follows sessions while they go on.
+    """ConversationService carries sessions on: it asks models, and tells what happens.
     """
+
+    def Send(self, request, context):
+        """Send starts a turn: it appends messages, asks the model with all of the session's history, and appends the answer. It streams what happens
+        in the turn: first the turn itself, then events ("user.message", "assistant.turn_start", "assistant.message_delta", "assistant.message",
+        "assistant.turn_end", and "session.idle" where nothing else waits), at last the turn as it ended. A turn that fails, or is aborted, ends the
+        stream with its error, whose metadata have session_id and turn_id; what was sent is kept. A turn does not need its stream: it goes on when
+        the client leaves, unless abort_on_disconnect says otherwise. The same request_id again joins the first turn, wherever it runs, or answers
+        how it ended.
+        Errors: SESSION_NOT_FOUND, SESSION_DESTROYED, INVALID_FIELD, INVALID_JSON, UNKNOWN_ROLE, PARENT_NOT_FOUND, MESSAGE_TOO_LARGE,
+        BATCH_TOO_LARGE, ASSET_NOT_FOUND, REQUEST_ID_REUSED, MODEL_NOT_CONFIGURED, LIMIT_EXCEEDED (turns that wait): nothing is stored. Of the turn:
+        MODEL_ACCESS_DENIED, MODEL_RATE_LIMITED, MODEL_REQUEST_REJECTED, MODEL_UNAVAILABLE, MODEL_TIMED_OUT, MODEL_ANSWER_INVALID,
+        CONTEXT_TOO_LARGE, TURN_TIMED_OUT, TURN_ABORTED, TURN_LOST. Of the stream alone: SERVER_DRAINING, WATCHER_TOO_SLOW: join again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Abort(self, request, context):
+        """Abort ends turns before they are done. What they appended is kept, what the model had written so far is not. Without anything to abort it
+        succeeds. Errors: SESSION_NOT_FOUND, TURN_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetTurn(self, request, context):
+        """GetTurn says how a turn stands, or how it ended. Errors: SESSION_NOT_FOUND, TURN_NOT_FOUND, INVALID_FIELD.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListTurns(self, request, context):
+        """ListTurns lists the turns of a session, the newest first. Errors: SESSION_NOT_FOUND, INVALID_FIELD, INVALID_PAGE_TOKEN.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
 
     def Watch(self, request, context):
         """Watch streams the events of a session, or of the whole project. Of a session: first the durable events after after_seq, then everything
@@ -61,6 +120,26 @@ class ConversationServiceServicer(object):
 
 def add_ConversationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
+            'Send': grpc.unary_stream_rpc_method_handler(
+                    servicer.Send,
+                    request_deserializer=sessiond_dot_v1_dot_conversation__service__pb2.SendRequest.FromString,
+                    response_serializer=sessiond_dot_v1_dot_conversation__service__pb2.SendResponse.SerializeToString,
+            ),
+            'Abort': grpc.unary_unary_rpc_method_handler(
+                    servicer.Abort,
+                    request_deserializer=sessiond_dot_v1_dot_conversation__service__pb2.AbortRequest.FromString,
+                    response_serializer=sessiond_dot_v1_dot_conversation__service__pb2.AbortResponse.SerializeToString,
+            ),
+            'GetTurn': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetTurn,
+                    request_deserializer=sessiond_dot_v1_dot_conversation__service__pb2.GetTurnRequest.FromString,
+                    response_serializer=sessiond_dot_v1_dot_turn__pb2.Turn.SerializeToString,
+            ),
+            'ListTurns': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListTurns,
+                    request_deserializer=sessiond_dot_v1_dot_conversation__service__pb2.ListTurnsRequest.FromString,
+                    response_serializer=sessiond_dot_v1_dot_conversation__service__pb2.ListTurnsResponse.SerializeToString,
+            ),
             'Watch': grpc.unary_stream_rpc_method_handler(
                     servicer.Watch,
                     request_deserializer=sessiond_dot_v1_dot_conversation__service__pb2.WatchRequest.FromString,
@@ -75,8 +154,116 @@ def add_ConversationServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ConversationService(object):
-    """ConversationService follows sessions while they go on.
+    """ConversationService carries sessions on: it asks models, and tells what happens.
     """
+
+    @staticmethod
+    def Send(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/sessiond.v1.ConversationService/Send',
+            sessiond_dot_v1_dot_conversation__service__pb2.SendRequest.SerializeToString,
+            sessiond_dot_v1_dot_conversation__service__pb2.SendResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Abort(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sessiond.v1.ConversationService/Abort',
+            sessiond_dot_v1_dot_conversation__service__pb2.AbortRequest.SerializeToString,
+            sessiond_dot_v1_dot_conversation__service__pb2.AbortResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetTurn(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sessiond.v1.ConversationService/GetTurn',
+            sessiond_dot_v1_dot_conversation__service__pb2.GetTurnRequest.SerializeToString,
+            sessiond_dot_v1_dot_turn__pb2.Turn.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListTurns(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sessiond.v1.ConversationService/ListTurns',
+            sessiond_dot_v1_dot_conversation__service__pb2.ListTurnsRequest.SerializeToString,
+            sessiond_dot_v1_dot_conversation__service__pb2.ListTurnsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
 
     @staticmethod
     def Watch(request,

@@ -83,7 +83,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 28
     """INTERNAL: a fault of the server's own. Its log has more under the call_id."""
     ERROR_REASON_LIMIT_EXCEEDED: _ErrorReason.ValueType  # 29
-    """FAILED_PRECONDITION: there are as many as there may be. Metadata: what (tasks, bookmarks, queues), limit."""
+    """FAILED_PRECONDITION: there are as many as there may be. Metadata: what (tasks, bookmarks, queues, turns), limit."""
     ERROR_REASON_TASK_NOT_FOUND: _ErrorReason.ValueType  # 30
     """NOT_FOUND: the session has no such task. Metadata: session_id, task_id."""
     ERROR_REASON_TASK_ALREADY_EXISTS: _ErrorReason.ValueType  # 31
@@ -108,6 +108,40 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """UNAVAILABLE: the watcher did not take its events as fast as they came; go on from the last seq that came. Metadata: session_id. Details:
     RetryInfo.
     """
+    ERROR_REASON_MODEL_NOT_CONFIGURED: _ErrorReason.ValueType  # 41
+    """FAILED_PRECONDITION: no provider in the server's settings serves the model, or the provider has no key, or its package is not installed.
+    Metadata: model, setting (what has to be set), and provider where one is known.
+    """
+    ERROR_REASON_MODEL_ACCESS_DENIED: _ErrorReason.ValueType  # 42
+    """FAILED_PRECONDITION: the model's provider refused the server's key (HTTP 401, 403). Metadata: session_id, turn_id, model, provider, http_status."""
+    ERROR_REASON_MODEL_RATE_LIMITED: _ErrorReason.ValueType  # 43
+    """RESOURCE_EXHAUSTED: the model's provider limits the rate, or the quota is used up (HTTP 429), after retries. Metadata: session_id, turn_id,
+    model, provider, http_status, and retry_after_s where the provider said it. Details: RetryInfo, likewise. A new Send is a new turn.
+    """
+    ERROR_REASON_MODEL_REQUEST_REJECTED: _ErrorReason.ValueType  # 44
+    """FAILED_PRECONDITION: the model's provider does not take the request (other HTTP 4xx): the model is unknown to it, the history is too long or not
+    to its rules, an option is wrong. Metadata: session_id, turn_id, model, provider, http_status.
+    """
+    ERROR_REASON_MODEL_UNAVAILABLE: _ErrorReason.ValueType  # 45
+    """ABORTED: the model's provider failed (HTTP 5xx), cannot be reached, or broke off, after retries where nothing was streamed yet. Metadata:
+    session_id, turn_id, model, provider, and http_status where there was one.
+    """
+    ERROR_REASON_MODEL_TIMED_OUT: _ErrorReason.ValueType  # 46
+    """ABORTED: the model was silent for too long. Metadata: session_id, turn_id, model, provider, timeout_s."""
+    ERROR_REASON_MODEL_ANSWER_INVALID: _ErrorReason.ValueType  # 47
+    """ABORTED: the model's answer cannot be stored: it is empty, larger than a message may be, or not to its provider's protocol. Metadata:
+    session_id, turn_id, model, provider.
+    """
+    ERROR_REASON_CONTEXT_TOO_LARGE: _ErrorReason.ValueType  # 48
+    """FAILED_PRECONDITION: the history is larger than the server sends to a model. Metadata: session_id, turn_id, context_bytes (at least), max_bytes."""
+    ERROR_REASON_TURN_TIMED_OUT: _ErrorReason.ValueType  # 49
+    """ABORTED: the turn ran for longer than its turn_timeout. Metadata: session_id, turn_id, timeout_s."""
+    ERROR_REASON_TURN_ABORTED: _ErrorReason.ValueType  # 50
+    """ABORTED: the turn was ended by Abort, or its session was destroyed. Metadata: session_id, turn_id."""
+    ERROR_REASON_TURN_LOST: _ErrorReason.ValueType  # 51
+    """ABORTED: the server that ran the turn died or was shut down. Metadata: session_id, turn_id."""
+    ERROR_REASON_TURN_NOT_FOUND: _ErrorReason.ValueType  # 52
+    """NOT_FOUND: the session has no such turn. Metadata: session_id, turn_id."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is the reason in the google.rpc.ErrorInfo (domain "sessiond.v1") that every error carries, by its name without the prefix
@@ -176,7 +210,7 @@ ERROR_REASON_DEADLINE_EXCEEDED: ErrorReason.ValueType  # 27
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 28
 """INTERNAL: a fault of the server's own. Its log has more under the call_id."""
 ERROR_REASON_LIMIT_EXCEEDED: ErrorReason.ValueType  # 29
-"""FAILED_PRECONDITION: there are as many as there may be. Metadata: what (tasks, bookmarks, queues), limit."""
+"""FAILED_PRECONDITION: there are as many as there may be. Metadata: what (tasks, bookmarks, queues, turns), limit."""
 ERROR_REASON_TASK_NOT_FOUND: ErrorReason.ValueType  # 30
 """NOT_FOUND: the session has no such task. Metadata: session_id, task_id."""
 ERROR_REASON_TASK_ALREADY_EXISTS: ErrorReason.ValueType  # 31
@@ -201,4 +235,38 @@ ERROR_REASON_WATCHER_TOO_SLOW: ErrorReason.ValueType  # 40
 """UNAVAILABLE: the watcher did not take its events as fast as they came; go on from the last seq that came. Metadata: session_id. Details:
 RetryInfo.
 """
+ERROR_REASON_MODEL_NOT_CONFIGURED: ErrorReason.ValueType  # 41
+"""FAILED_PRECONDITION: no provider in the server's settings serves the model, or the provider has no key, or its package is not installed.
+Metadata: model, setting (what has to be set), and provider where one is known.
+"""
+ERROR_REASON_MODEL_ACCESS_DENIED: ErrorReason.ValueType  # 42
+"""FAILED_PRECONDITION: the model's provider refused the server's key (HTTP 401, 403). Metadata: session_id, turn_id, model, provider, http_status."""
+ERROR_REASON_MODEL_RATE_LIMITED: ErrorReason.ValueType  # 43
+"""RESOURCE_EXHAUSTED: the model's provider limits the rate, or the quota is used up (HTTP 429), after retries. Metadata: session_id, turn_id,
+model, provider, http_status, and retry_after_s where the provider said it. Details: RetryInfo, likewise. A new Send is a new turn.
+"""
+ERROR_REASON_MODEL_REQUEST_REJECTED: ErrorReason.ValueType  # 44
+"""FAILED_PRECONDITION: the model's provider does not take the request (other HTTP 4xx): the model is unknown to it, the history is too long or not
+to its rules, an option is wrong. Metadata: session_id, turn_id, model, provider, http_status.
+"""
+ERROR_REASON_MODEL_UNAVAILABLE: ErrorReason.ValueType  # 45
+"""ABORTED: the model's provider failed (HTTP 5xx), cannot be reached, or broke off, after retries where nothing was streamed yet. Metadata:
+session_id, turn_id, model, provider, and http_status where there was one.
+"""
+ERROR_REASON_MODEL_TIMED_OUT: ErrorReason.ValueType  # 46
+"""ABORTED: the model was silent for too long. Metadata: session_id, turn_id, model, provider, timeout_s."""
+ERROR_REASON_MODEL_ANSWER_INVALID: ErrorReason.ValueType  # 47
+"""ABORTED: the model's answer cannot be stored: it is empty, larger than a message may be, or not to its provider's protocol. Metadata:
+session_id, turn_id, model, provider.
+"""
+ERROR_REASON_CONTEXT_TOO_LARGE: ErrorReason.ValueType  # 48
+"""FAILED_PRECONDITION: the history is larger than the server sends to a model. Metadata: session_id, turn_id, context_bytes (at least), max_bytes."""
+ERROR_REASON_TURN_TIMED_OUT: ErrorReason.ValueType  # 49
+"""ABORTED: the turn ran for longer than its turn_timeout. Metadata: session_id, turn_id, timeout_s."""
+ERROR_REASON_TURN_ABORTED: ErrorReason.ValueType  # 50
+"""ABORTED: the turn was ended by Abort, or its session was destroyed. Metadata: session_id, turn_id."""
+ERROR_REASON_TURN_LOST: ErrorReason.ValueType  # 51
+"""ABORTED: the server that ran the turn died or was shut down. Metadata: session_id, turn_id."""
+ERROR_REASON_TURN_NOT_FOUND: ErrorReason.ValueType  # 52
+"""NOT_FOUND: the session has no such turn. Metadata: session_id, turn_id."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

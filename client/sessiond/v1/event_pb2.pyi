@@ -35,8 +35,11 @@ class Event(_message.Message):
     DATA_FIELD_NUMBER: _builtins.int
     type: _builtins.str
     """type says what happened. Durable, by the message's role: "user.message", "assistant.message", "system.message", "developer.message",
-    "tool.message". Ephemeral: "session.created", "session.updated", "session.resumed", "session.destroyed", "session.deleted",
-    "session.expired". Others may be added: pass over those that you do not know.
+    "tool.message". Ephemeral, of the session: "session.created", "session.updated", "session.resumed", "session.destroyed", "session.deleted",
+    "session.expired". Ephemeral, of its turns, with data.turn_id: "assistant.turn_start" (data: model); "assistant.message_delta" and
+    "assistant.reasoning_delta" (data: delta_content, the text that the model added); "session.error" (data: reason, message, metadata, as
+    TurnError); "assistant.turn_end" (data: state, "completed", "failed" or "aborted"; stop_reason); "session.idle": no turn runs or waits any
+    more. Others may be added: pass over those that you do not know.
     """
     seq: _builtins.int
     """seq of the message, for a durable event. 0 = ephemeral."""

@@ -10,6 +10,7 @@ from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from sessiond.v1 import turn_pb2 as _turn_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -102,6 +103,7 @@ class Message(_message.Message):
     CONTENT_BYTES_FIELD_NUMBER: _builtins.int
     TOKEN_COUNT_FIELD_NUMBER: _builtins.int
     TOKENS_ESTIMATED_FIELD_NUMBER: _builtins.int
+    TURN_FIELD_NUMBER: _builtins.int
     seq: _builtins.int
     """seq is the message's place in its session: 1, 2, 3, ... in the order of commits, without a gap. Output only."""
     role: Global___Role.ValueType
@@ -136,6 +138,12 @@ class Message(_message.Message):
     def metadata(self) -> _struct_pb2.Struct:
         """metadata holds the caller's own labels for this message, as a JSON object. At most 64 KiB. Never changes."""
 
+    @_builtins.property
+    def turn(self) -> _turn_pb2.MessageTurn:
+        """turn says which turn of ConversationService stored the message. Unset = none: it was stored by the caller. A message that came by
+        ImportSession has what it brought. Output only elsewhere.
+        """
+
     def __init__(
         self,
         *,
@@ -150,10 +158,11 @@ class Message(_message.Message):
         content_bytes: _builtins.int = ...,
         token_count: _builtins.int = ...,
         tokens_estimated: _builtins.bool = ...,
+        turn: _turn_pb2.MessageTurn | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "create_time", b"create_time", "json", b"json", "metadata", b"metadata", "parts", b"parts"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "create_time", b"create_time", "json", b"json", "metadata", b"metadata", "parts", b"parts", "turn", b"turn"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "content_bytes", b"content_bytes", "create_time", b"create_time", "format", b"format", "json", b"json", "metadata", b"metadata", "parent_seq", b"parent_seq", "parts", b"parts", "role", b"role", "seq", b"seq", "token_count", b"token_count", "tokens_estimated", b"tokens_estimated"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "content_bytes", b"content_bytes", "create_time", b"create_time", "format", b"format", "json", b"json", "metadata", b"metadata", "parent_seq", b"parent_seq", "parts", b"parts", "role", b"role", "seq", b"seq", "token_count", b"token_count", "tokens_estimated", b"tokens_estimated", "turn", b"turn"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["json", "parts"]  # noqa: Y015
     _WhichOneofArgType_content: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
