@@ -132,27 +132,27 @@ class SendResponse(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    EVENTS_FIELD_NUMBER: _builtins.int
     TURN_FIELD_NUMBER: _builtins.int
     MESSAGE_ID_FIELD_NUMBER: _builtins.int
-    EVENTS_FIELD_NUMBER: _builtins.int
     message_id: _builtins.str
     """message_id names the message that was sent, the last one where there were several, for ever: MessageTurn has it. A UUIDv7. Only in the first
     response. Empty = nothing was sent.
     """
     @_builtins.property
-    def turn(self) -> _turn_pb2.Turn:
-        """turn is set in the first response and in the last one."""
-
-    @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[_event_pb2.Event]:
         """events in the order in which they happened."""
+
+    @_builtins.property
+    def turn(self) -> _turn_pb2.Turn:
+        """turn is set in the first response and in the last one."""
 
     def __init__(
         self,
         *,
+        events: _abc.Iterable[_event_pb2.Event] | None = ...,
         turn: _turn_pb2.Turn | None = ...,
         message_id: _builtins.str = ...,
-        events: _abc.Iterable[_event_pb2.Event] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["turn", b"turn"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
