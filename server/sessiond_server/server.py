@@ -22,6 +22,7 @@ from sessiond.v1 import (
     session_service_pb2,
     task_service_pb2,
 )
+from sessiond_server.models.routing import Models
 from sessiond_server.rpc.admin_service import AdminServicer
 from sessiond_server.rpc.asset_service import AssetServicer
 from sessiond_server.rpc.bookmark_service import BookmarkServicer
@@ -46,6 +47,9 @@ from sessiond_server.service.sessions import Sessions
 from sessiond_server.service.sweeping import Sweeper
 from sessiond_server.service.tasks import Tasks
 from sessiond_server.service.tokenizing import tokenizer
+from sessiond_server.service.turn_running import TurnRunner
+from sessiond_server.service.turn_streams import TurnStreams
+from sessiond_server.service.turns import Turns
 from sessiond_server.service.watching import Watching
 from sessiond_server.settings import Settings
 from sessiond_server.store.append import AppendStore
@@ -62,6 +66,7 @@ from sessiond_server.store.purge import PurgeStore
 from sessiond_server.store.session_imports import SessionImportStore
 from sessiond_server.store.sessions import SessionStore
 from sessiond_server.store.tasks import TaskStore
+from sessiond_server.store.turns import TurnStore
 from sessiond_server.store.watching import WatchStore
 
 SERVICES = (
@@ -104,6 +109,7 @@ class Running:
     database: Database
     objects: Objects
     watching: Watching
+    runner: TurnRunner
 
 
 async def run(settings: Settings, database_url: str, *, on_ready: Callable[[int], None] | None = None) -> None:
@@ -137,9 +143,11 @@ async def serving(settings: Settings, database_url: str) -> AsyncIterator[Runnin
     asset_store, objects = AssetStore(database), Objects(settings.asset_location())
     assets = Assets(asset_store, objects, _limits(settings))
     watching = Watching(WatchStore(database), HistoryStore(database), load.check_draining, listens=settings.prepared_statements)
+    models = Models(settings.providers, default_model=settings.default_model, echo_models=settings.echo_models)
+    runner = _turn_runner(settings, database, load, assets, watching, models)
     # Shared among the workers of one server only: two servers that meant to have it each would take turns, unnoticed.
     server = grpc.aio.server(options=[*OPTIONS, ("grpc.so_reuseport", int(settings.workers > 1))])
-    server.add_generic_rpc_handlers(tuple(_handlers(settings, database, load, assets, watching)))
+    server.add_generic_rpc_handlers(tuple(_handlers(settings, database, load, assets, watching, runner, models)))
     health_servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     if settings.reflection:
@@ -156,8 +164,8 @@ async def serving(settings: Settings, database_url: str) -> AsyncIterator[Runnin
         request_retention_s=settings.request_id_retention_s,
     )
     sweeper = Sweeper(asset_store, objects, interval_s=settings.purge_interval_s, grace_s=settings.asset_grace_s)
-    running = Running(port, load, server, health_servicer, database, objects, watching)
-    loops = [purger.run(), sweeper.run(), _watch_health(running), *watching.loops()]
+    running = Running(port, load, server, health_servicer, database, objects, watching, runner)
+    loops = [purger.run(), sweeper.run(), _watch_health(running), *watching.loops(), *runner.loops()]
     background = [asyncio.create_task(loop) for loop in loops]
     await server.start()
     try:
@@ -165,6 +173,8 @@ async def serving(settings: Settings, database_url: str) -> AsyncIterator[Runnin
     finally:
         await cancel_all(background)
         await server.stop(grace=0)
+        await runner.close()
+        await models.close()
         await watching.close()
         await assets.close()
         await database.close()
@@ -181,7 +191,8 @@ async def drain(running: Running, *, delay_s: float, timeout_s: float) -> None:
     await asyncio.sleep(delay_s)
     running.load.is_draining = True
     running.watching.wake_all()
-    await running.server.stop(grace=timeout_s)
+    # The turns go on without their streams, which are told to join them elsewhere.
+    await asyncio.gather(running.server.stop(grace=timeout_s), running.runner.drain(timeout_s))
 
 
 def _limits(settings: Settings) -> Limits:
@@ -194,15 +205,45 @@ def _limits(settings: Settings) -> Limits:
     )
 
 
-def _handlers(settings: Settings, database: Database, load: Load, assets: Assets, watching: Watching) -> list[grpc.GenericRpcHandler]:
+def _turn_runner(settings: Settings, database: Database, load: Load, assets: Assets, watching: Watching, models: Models) -> TurnRunner:
+    runner = TurnRunner(
+        TurnStore(database, AppendStore(database)),
+        SessionStore(database),
+        HistoryStore(database),
+        models,
+        assets,
+        watching,
+        _limits(settings),
+        tokenizer(settings.tokenizer),
+        is_draining=lambda: load.is_draining,
+        lease_s=settings.turn_lease_s,
+        max_context_bytes=settings.max_context_bytes,
+    )
+    watching.listen(runner.heard)
+    return runner
+
+
+def _handlers(
+    settings: Settings, database: Database, load: Load, assets: Assets, watching: Watching, runner: TurnRunner, models: Models
+) -> list[grpc.GenericRpcHandler]:
     limits = _limits(settings)
     sessions, keys, bookmarks = SessionStore(database), KeyStore(database), BookmarkStore(database)
     counts = tokenizer(settings.tokenizer)
     authenticator = Authenticator(keys, require_keys=settings.require_keys, cache_s=settings.key_cache_s)
     calls = Calls(authenticator, load, default_deadline_s=settings.default_deadline_s)
+    turns = Turns(
+        TurnStore(database, AppendStore(database)),
+        sessions,
+        runner,
+        models,
+        limits,
+        counts,
+        default_model=settings.default_model,
+        max_timeout_ms=int(settings.turn_timeout_s * 1000),
+    )
     servicers: tuple[Servicer, ...] = (
         SessionServicer(
-            Sessions(sessions, limits, watching),
+            Sessions(sessions, limits, watching, turns.session_destroyed),
             Copies(CopyStore(database), sessions, settings.copy_max_messages, watching),
             SessionImports(SessionImportStore(database), sessions, limits, counts, watching),
             Appends(AppendStore(database), sessions, limits, counts, watching),
@@ -220,7 +261,7 @@ def _handlers(settings: Settings, database: Database, load: Load, assets: Assets
             )
         ),
         AssetServicer(assets, load),
-        ConversationServicer(watching),
+        ConversationServicer(turns, TurnStreams(turns, runner, watching), watching),
         AdminServicer(Keys(keys)),
     )
     return [calls.handlers(service, servicer) for service, servicer in zip(SERVICES, servicers, strict=True)]

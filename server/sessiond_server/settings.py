@@ -22,6 +22,8 @@ from pydantic_settings import (
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from sessiond_server.models.configuration import ProviderSettings
+
 ENV_PREFIX = "SESSIOND_"
 
 
@@ -97,6 +99,13 @@ class Settings(BaseSettings):
     default_idle_ttl_s: float = Field(0.0, ge=0, description="Expiry of sessions whose creator chose none. 0 = never.")
     purge_interval_s: float = Field(5.0, gt=0, description="Seconds between two rounds of the purger.")
     request_id_retention_s: float = Field(86_400.0, ge=60, description="Seconds for which a request_id is remembered.")
+
+    providers: dict[str, ProviderSettings] = Field(default_factory=dict)  # TEMP
+    default_model: str = "echo"  # TEMP
+    echo_models: bool = False  # TEMP
+    turn_timeout_s: float = Field(600.0, ge=1, description="Seconds that a turn may run; callers may ask for less.")
+    turn_lease_s: float = Field(15.0, ge=0.5, le=600, description="Seconds after which a server that gives no sign has lost its turns.")
+    max_context_bytes: int = Field(16 * 1024 * 1024, ge=1024, description="Content of a history that a model is given, in bytes.")
 
     drain_delay_s: float = Field(0.0, ge=0, description="Seconds to go on serving as NOT_SERVING after SIGTERM, for balancers.")
     drain_timeout_s: float = Field(20.0, ge=0, description="Seconds that calls under way may take after SIGTERM.")

@@ -3,10 +3,27 @@
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from sessiond.v1.conversation_service_pb2 import WatchRequest
+from sessiond.v1.conversation_service_pb2 import (
+    SEND_MODE_IMMEDIATE,
+    AbortRequest,
+    AbortResponse,
+    GetTurnRequest,
+    ListTurnsRequest,
+    ListTurnsResponse,
+    SendMode,
+    SendRequest,
+    SendResponse,
+    WatchRequest,
+)
+from sessiond.v1.turn_pb2 import Turn, TurnState
 from sessiond_server.rpc import convert
+from sessiond_server.service.faults import invalid
 from sessiond_server.service.keys import Caller
+from sessiond_server.service.structs import to_dict
+from sessiond_server.service.turn_streams import TurnStreams
+from sessiond_server.service.turns import Sending, Turns
 from sessiond_server.service.watching import Asked, Watching
+from sessiond_server.store.turns import TurnRow
 
 # Method names are those of the protos.
 # ruff: noqa: N802
@@ -17,8 +34,52 @@ class ConversationServicer:
 
     needs_admin = False
 
-    def __init__(self, watching: Watching) -> None:
+    def __init__(self, turns: Turns, streams: TurnStreams, watching: Watching) -> None:
+        self._turns = turns
+        self._streams = streams
         self._watching = watching
+
+    async def Send(self, request: SendRequest, caller: Caller) -> AsyncGenerator[bytes, None]:
+        if request.mode not in SendMode.values():
+            raise invalid("mode", f"is {request.mode}, which is no mode of this server")
+        sending = Sending(
+            caller.project_id,
+            request.session_id,
+            request.prompt,
+            list(request.messages),
+            request.model,
+            to_dict(request.options, "options") if request.HasField("options") else {},
+            request.mode == SEND_MODE_IMMEDIATE,
+            convert.milliseconds(request.turn_timeout) if request.HasField("turn_timeout") else None,
+            request.request_id,
+        )
+        steps = self._streams.send(sending, after_seq=request.after_seq, abort_on_disconnect=request.abort_on_disconnect)
+        async with aclosing(steps):
+            async for step in steps:
+                response = SendResponse(events=step.events, message_id=step.message_id)
+                if step.turn:
+                    response.turn.CopyFrom(_message(step.turn, request.session_id))
+                yield response.SerializeToString()
+
+    async def Abort(self, request: AbortRequest, caller: Caller) -> AbortResponse:
+        ended = await self._turns.abort(
+            caller.project_id,
+            request.session_id,
+            request.turn_id,
+            include_queued=request.include_queued,
+            request_id=request.request_id,
+        )
+        return AbortResponse(turns=[_message(row, request.session_id) for row in ended])
+
+    async def GetTurn(self, request: GetTurnRequest, caller: Caller) -> Turn:
+        return _message(await self._turns.get(caller.project_id, request.session_id, request.turn_id), request.session_id)
+
+    async def ListTurns(self, request: ListTurnsRequest, caller: Caller) -> ListTurnsResponse:
+        if request.state not in TurnState.values():
+            raise invalid("state", f"is {request.state}, which is no state of a turn")
+        page = await self._turns.list(caller.project_id, request.session_id, request.state, request.page_size, request.page_token)
+        turns = [_message(row, request.session_id) for row in page.turns]
+        return ListTurnsResponse(turns=turns, next_page_token=page.next_page_token)
 
     async def Watch(self, request: WatchRequest, caller: Caller) -> AsyncGenerator[bytes, None]:
         asked = Asked(
@@ -29,3 +90,29 @@ class ConversationServicer:
         async with aclosing(self._watching.watch(caller.project_id, asked)) as responses:
             async for response in responses:
                 yield response
+
+
+def _message(row: TurnRow, session_id: str) -> Turn:
+    """A turn as callers see it."""
+    turn = Turn(
+        turn_id=str(row.turn_id),
+        session_id=session_id,
+        state=TurnState.ValueType(row.state),
+        model=row.model,
+        first_seq=row.first_seq,
+        last_seq=row.last_seq,
+        stop_reason=row.stop_reason,
+    )
+    if row.usage:
+        usage = turn.usage
+        usage.input_tokens, usage.output_tokens, usage.cached_input_tokens, usage.reasoning_tokens = row.usage
+    if row.error:
+        turn.error.reason = row.error["reason"]
+        turn.error.message = row.error["message"]
+        turn.error.metadata.update(row.error["metadata"])
+    turn.create_time.FromDatetime(row.created_at)
+    if row.started_at:
+        turn.start_time.FromDatetime(row.started_at)
+    if row.ended_at:
+        turn.end_time.FromDatetime(row.ended_at)
+    return turn

@@ -56,6 +56,18 @@ CODES: dict[str, grpc.StatusCode] = {
     "ASSET_MISMATCH": grpc.StatusCode.INVALID_ARGUMENT,
     "ASSET_STORE_UNAVAILABLE": grpc.StatusCode.UNAVAILABLE,
     "WATCHER_TOO_SLOW": grpc.StatusCode.UNAVAILABLE,
+    "MODEL_NOT_CONFIGURED": grpc.StatusCode.FAILED_PRECONDITION,
+    "MODEL_ACCESS_DENIED": grpc.StatusCode.FAILED_PRECONDITION,
+    "MODEL_RATE_LIMITED": grpc.StatusCode.RESOURCE_EXHAUSTED,
+    "MODEL_REQUEST_REJECTED": grpc.StatusCode.FAILED_PRECONDITION,
+    "MODEL_UNAVAILABLE": grpc.StatusCode.ABORTED,
+    "MODEL_TIMED_OUT": grpc.StatusCode.ABORTED,
+    "MODEL_ANSWER_INVALID": grpc.StatusCode.ABORTED,
+    "CONTEXT_TOO_LARGE": grpc.StatusCode.FAILED_PRECONDITION,
+    "TURN_TIMED_OUT": grpc.StatusCode.ABORTED,
+    "TURN_ABORTED": grpc.StatusCode.ABORTED,
+    "TURN_LOST": grpc.StatusCode.ABORTED,
+    "TURN_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
 }
 
 

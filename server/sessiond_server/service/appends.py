@@ -61,7 +61,7 @@ class Appends:
         intake = Intake(self._limits, self._tokenizer)
         rows = intake.take(messages)
         check_batch(intake.count, intake.content_bytes, self._limits)
-        append = self._append(target, intake)
+        append = append_of(target, intake)
         try:
             done = await self._store.append(append, rows)
         except DuplicateRequest:
@@ -84,7 +84,7 @@ class Appends:
                 spool.add(intake.take(messages))
             if not intake.count:
                 raise invalid("messages", "is empty; send at least one")
-            append = self._append(target, intake)
+            append = append_of(target, intake)
             try:
                 done = await self._store.append_bulk(append, spool)
             except DuplicateRequest:
@@ -98,25 +98,6 @@ class Appends:
             return await self._explain(target, append)
         self._hints.appended(append.key)
         return done
-
-    def _append(self, target: Target, intake: Intake) -> Append:
-        return Append(
-            key=session_key(target.project_id, target.session_id),
-            project_id=target.project_id,
-            count=intake.count,
-            content_bytes=intake.content_bytes,
-            largest=intake.largest_bytes,
-            tokens=intake.tokens,
-            estimated=intake.estimated_tokens,
-            first_words=intake.first_words,
-            first_words_place=intake.first_words_place,
-            expected_last_seq=target.expected_last_seq,
-            parent_floor=intake.parent_floor,
-            request_id=target.request_id,
-            content_hash=intake.content_hash,
-            asset_refs=intake.asset_refs,
-            assets=tuple(intake.asset_fields),
-        )
 
     async def _check_open(self, target: Target) -> None:
         row = await self._sessions.get(session_key(target.project_id, target.session_id), target.project_id)
@@ -173,6 +154,27 @@ class Appends:
             else {},
             retry_after_s=None if target.expected_last_seq is not None else 0.05,
         )
+
+
+def append_of(target: Target, intake: Intake) -> Append:
+    """The append of what an intake has taken."""
+    return Append(
+        key=session_key(target.project_id, target.session_id),
+        project_id=target.project_id,
+        count=intake.count,
+        content_bytes=intake.content_bytes,
+        largest=intake.largest_bytes,
+        tokens=intake.tokens,
+        estimated=intake.estimated_tokens,
+        first_words=intake.first_words,
+        first_words_place=intake.first_words_place,
+        expected_last_seq=target.expected_last_seq,
+        parent_floor=intake.parent_floor,
+        request_id=target.request_id,
+        content_hash=intake.content_hash,
+        asset_refs=intake.asset_refs,
+        assets=tuple(intake.asset_fields),
+    )
 
 
 def _asset_missing(intake: Intake, error: AssetMissing) -> Fault:

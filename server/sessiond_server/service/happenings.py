@@ -1,8 +1,9 @@
-"""What is told of sessions while it happens: that there are new messages, and what became of the session itself."""
+"""What is told of sessions while it happens: that there are new messages, what became of the session itself, what happens in its turns."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Any, Protocol
 from uuid import UUID
 
 from sessiond_server.store.burial import Buried
@@ -14,17 +15,29 @@ RESUMED = "session.resumed"
 DESTROYED = "session.destroyed"
 DELETED = "session.deleted"
 EXPIRED = "session.expired"
+LIFECYCLE = frozenset({CREATED, UPDATED, RESUMED, DESTROYED, DELETED, EXPIRED})
+
+TURN_START = "assistant.turn_start"
+MESSAGE_DELTA = "assistant.message_delta"
+REASONING_DELTA = "assistant.reasoning_delta"
+TURN_END = "assistant.turn_end"
+ERROR = "session.error"
+IDLE = "session.idle"
+DELTAS = frozenset({MESSAGE_DELTA, REASONING_DELTA})
+DELTA_CONTENT = "delta_content"
 
 _EPOCH_2000 = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class Happening:
-    """A lifecycle event.
+    """An ephemeral event.
 
     Args:
         log: tells the session from others of the same id, before it or after it.
         time_us: microseconds since 2000-01-01 UTC, as PostgreSQL counts.
+        after_seq: the last message that was there when it happened. None = not known: it comes behind what is stored by now.
+        data: what there is to say, as JSON has it.
     """
 
     type: str
@@ -32,6 +45,13 @@ class Happening:
     session_id: str
     log: UUID
     time_us: int
+    after_seq: int | None = None
+    data: Mapping[str, Any] | None = None
+
+    @property
+    def is_delta(self) -> bool:
+        """Whether it adds to what will come as a message: once that is there, it says nothing new."""
+        return self.type in DELTAS
 
 
 class Hints(Protocol):
@@ -46,6 +66,10 @@ class Hints(Protocol):
 
 def happening(type_: str, session: SessionRow | Buried) -> Happening:
     """That something happened to a session, just now."""
+    return Happening(type_, session.project_id, session.session_id, session.log, now_us())
+
+
+def now_us() -> int:
+    """The time of an event that happens now."""
     since = datetime.now(UTC) - _EPOCH_2000
-    now_us = (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
-    return Happening(type_, session.project_id, session.session_id, session.log, now_us)
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds

@@ -70,8 +70,10 @@ _HEADS = {
 class Intake:
     """Takes the messages of one append, in one piece or several, and keeps what the append must know of them all."""
 
-    def __init__(self, limits: Limits, tokenizer: Tokenizer) -> None:
+    def __init__(self, limits: Limits, tokenizer: Tokenizer, *, keeps_turn: bool = False) -> None:
+        """keeps_turn: what a message says of its turn is kept; of other callers' messages it is not theirs to say."""
         self._limits = limits
+        self._keeps_turn = keeps_turn
         self._tokenizer = tokenizer
         self._sign = -1 if tokenizer.estimates else 1
         self._hash = hashlib.blake2b(digest_size=16)
@@ -113,7 +115,9 @@ class Intake:
         for message in messages:
             text, message_format = message.json, message.format
             # Nearly all messages are a provider's JSON and nothing else: they take the short way, at half the cost.
-            if text and not keep_times and not message.parent_seq and not message.HasField("metadata"):
+            if text and not (
+                keep_times or message.parent_seq or message.HasField("metadata") or (self._keeps_turn and message.HasField("turn"))
+            ):
                 encoded = text.encode()
                 size = len(encoded)
                 role, texts = self._check_json(encoded, message_format, message.role)
@@ -159,6 +163,8 @@ class Intake:
             self._check_parent(message)
         for field in ("seq", "create_time", "token_count", "tokens_estimated"):
             message.ClearField(field)
+        if not self._keeps_turn:
+            message.ClearField("turn")
         # What a newer client sent and this server does not know cannot be checked, so it is not kept.
         message.DiscardUnknownFields()
         message.content_bytes = size

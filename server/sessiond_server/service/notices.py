@@ -4,13 +4,13 @@ import asyncio
 import uuid
 from collections.abc import Callable, Iterable
 from contextlib import aclosing
-from dataclasses import astuple
+from dataclasses import fields, replace
 from uuid import UUID
 
 import orjson
 import structlog
 
-from sessiond_server.service.happenings import Happening
+from sessiond_server.service.happenings import DELTA_CONTENT, Happening
 from sessiond_server.store.database import Contention, DatabaseUnavailable, PoolExhausted
 from sessiond_server.store.watching import WatchStore
 
@@ -20,6 +20,8 @@ COLLECT_S = 0.02
 MAX_PENDING = 500
 # PostgreSQL takes less than 8,000.
 MAX_PAYLOAD_BYTES = 7_900
+MAX_ITEM_BYTES = 7_500
+MAX_DELTA_CHARACTERS = 2_000
 FIRST_RETRY_S, LONGEST_RETRY_S = 0.1, 5.0
 
 log = structlog.get_logger(__name__)
@@ -48,6 +50,8 @@ class Notices:
         self._name = uuid.uuid4().hex
         self._keys: set[UUID] = set()
         self._happenings: list[Happening] = []
+        # Of each session, by its log, the place of the last one.
+        self._last_of: dict[UUID, int] = {}
         self._is_pending = asyncio.Event()
 
     def appended(self, key: UUID) -> None:
@@ -58,9 +62,26 @@ class Notices:
 
     def happened(self, happening: Happening) -> None:
         """Have the others told, unless there is too much to tell."""
-        if len(self._happenings) <= MAX_PENDING:
-            self._happenings.append(happening)
         self._is_pending.set()
+        if happening.is_delta and self._add_to_last(happening):
+            return
+        if len(self._happenings) <= MAX_PENDING:
+            self._last_of[happening.log] = len(self._happenings)
+            self._happenings.append(happening)
+
+    def _add_to_last(self, delta: Happening) -> bool:
+        """Make a delta a part of the one before it, where that waits still: of text that streams, one notice has many words."""
+        place = self._last_of.get(delta.log)
+        if place is None:
+            return False
+        last = self._happenings[place]
+        if last.type != delta.type or not last.data or not delta.data or last.after_seq != delta.after_seq:
+            return False
+        text = last.data[DELTA_CONTENT] + delta.data[DELTA_CONTENT]
+        if len(text) > MAX_DELTA_CHARACTERS or last.data["turn_id"] != delta.data["turn_id"]:
+            return False
+        self._happenings[place] = replace(last, data={**last.data, DELTA_CONTENT: text})
+        return True
 
     async def send(self) -> None:
         """Send what is collected, until cancelled."""
@@ -69,7 +90,7 @@ class Notices:
             await asyncio.sleep(COLLECT_S)
             self._is_pending.clear()
             keys, self._keys = self._keys, set()
-            happenings, self._happenings = self._happenings, []
+            happenings, self._happenings, self._last_of = self._happenings, [], {}
             try:
                 await self._store.notify(payloads(self._name, keys, happenings))
             except (DatabaseUnavailable, PoolExhausted, Contention) as e:
@@ -109,8 +130,9 @@ class Notices:
                         self._on_doubt()
                     case str():
                         self._on_append(UUID(item))
-                    case [type_, project_id, session_id, log_, time_us]:
-                        self._on_happening(Happening(type_, UUID(project_id), session_id, UUID(log_), time_us))
+                    case [type_, project_id, session_id, log_, time_us, *rest]:
+                        # The version before has no rest.
+                        self._on_happening(Happening(type_, UUID(project_id), session_id, UUID(log_), time_us, *rest))
         except (ValueError, KeyError, TypeError, AttributeError):
             self._on_doubt()
 
@@ -118,11 +140,10 @@ class Notices:
 def payloads(sender: str, keys: Iterable[UUID], happenings: Iterable[Happening]) -> list[str]:
     """Hints as the payloads of few notices."""
     keys, happenings = list(keys), list(happenings)
-    items = [orjson.dumps(astuple(happening)) for happening in happenings[:MAX_PENDING]]
-    if len(keys) > MAX_PENDING or len(happenings) > MAX_PENDING:
-        items.append(b"null")
-    else:
-        items += [orjson.dumps(key.hex) for key in keys]
+    # A session's messages before its events, so that these find what they come after.
+    too_many = len(keys) > MAX_PENDING or len(happenings) > MAX_PENDING
+    items = [b"null"] if too_many else [orjson.dumps(key.hex) for key in keys]
+    items += [item for happening in happenings[:MAX_PENDING] for item in _items(happening)]
     head, tail = f'{{"from":"{sender}","items":['.encode(), b"]}"
     room = MAX_PAYLOAD_BYTES - len(head) - len(tail)
     made: list[list[bytes]] = []
@@ -134,3 +155,15 @@ def payloads(sender: str, keys: Iterable[UUID], happenings: Iterable[Happening])
         made[-1].append(item)
         left -= len(item) + 1
     return [(head + b",".join(part) + tail).decode() for part in made]
+
+
+def _items(happening: Happening) -> list[bytes]:
+    """An event as items of a payload: in pieces, where it adds more text than one has room for."""
+    item = orjson.dumps([getattr(happening, field.name) for field in fields(happening)])
+    if len(item) <= MAX_ITEM_BYTES:
+        return [item]
+    text = happening.data[DELTA_CONTENT] if happening.is_delta and happening.data else ""
+    if len(text) < 2:
+        return [b"null"]
+    halves = (text[: len(text) // 2], text[len(text) // 2 :])
+    return [item for half in halves for item in _items(replace(happening, data={**(happening.data or {}), DELTA_CONTENT: half}))]

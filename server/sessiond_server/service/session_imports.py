@@ -106,7 +106,7 @@ class SessionImports:
         # Before it is all sent; but a repetition is answered as the first time.
         if await self._sessions.get(key, project_id) and not await self._is_recorded(project_id, head.request_id):
             raise _exists(session_id)
-        intake = Intake(self._limits, self._tokenizer)
+        intake = Intake(self._limits, self._tokenizer, keeps_turn=True)
         with Spool() as spool:
             async for messages in pieces:
                 spool.add(intake.take(messages, keep_times=True))

@@ -2,6 +2,7 @@
 
 import hashlib
 import uuid
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -77,12 +78,18 @@ class Page:
 
 
 class Sessions:
-    """The rules of the lifecycle. Ids are the caller's; project_id is who calls. hints: is told of each change."""
+    """The rules of the lifecycle. Ids are the caller's; project_id is who calls.
 
-    def __init__(self, store: SessionStore, limits: Limits, hints: Hints) -> None:
+    Args:
+        hints: is told of each change.
+        end_turns: ends the turns of a session that was destroyed.
+    """
+
+    def __init__(self, store: SessionStore, limits: Limits, hints: Hints, end_turns: Callable[[UUID, str], Awaitable[None]]) -> None:
         self._store = store
         self._limits = limits
         self._hints = hints
+        self._end_turns = end_turns
 
     async def create(self, project_id: UUID, session_id: str, settings: Settings, *, get_or_create: bool, request_id: str) -> SessionRow:
         """A new session, or with get_or_create the one that is there.
@@ -233,6 +240,8 @@ class Sessions:
         if row is None:
             raise session_not_found(session_id)
         self._hints.happened(happening(happenings.RESUMED if state == ACTIVE else happenings.DESTROYED, row))
+        if state == DESTROYED:
+            await self._end_turns(project_id, session_id)
         return row
 
     async def delete(self, project_id: UUID, session_id: str, *, allow_missing: bool, etag: str, request_id: str) -> None:

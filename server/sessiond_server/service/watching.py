@@ -76,6 +76,11 @@ class Watching:
         self._projects: dict[UUID, set[_Watcher]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._poll_now = asyncio.Event()
+        self._listeners: list[Callable[[Happening], None]] = []
+
+    def listen(self, listener: Callable[[Happening], None]) -> None:
+        """Have a function called with whatever happens, here or at another process. It answers at once."""
+        self._listeners.append(listener)
 
     def appended(self, key: UUID) -> None:
         """As Hints has it."""
@@ -190,7 +195,7 @@ class Watching:
                 return
             head = again
         # Nothing was waited for since the comparison, so the next message that the channel reads is the watcher's next one.
-        watcher.is_live = True
+        watcher.go_live()
 
     async def _follow(self, watcher: "_Watcher", heartbeat_s: float) -> AsyncGenerator[bytes, None]:
         """What the watcher is handed. The first response at once, empty where there is nothing yet."""
@@ -217,10 +222,15 @@ class Watching:
             channel.wake()
 
     def _spread(self, happening: Happening) -> None:
-        chunk = _ephemeral(happening)
-        for watcher in self._projects.get(happening.project_id, ()):
-            watcher.push(chunk)
+        for listener in self._listeners:
+            listener(happening)
+        watchers = self._projects.get(happening.project_id, ()) if happening.type in happenings.LIFECYCLE else ()
         channel = self._channels.get(session_key(happening.project_id, happening.session_id))
+        if not watchers and channel is None:
+            return
+        chunk = _ephemeral(happening)
+        for watcher in watchers:
+            watcher.push(chunk)
         if channel is None:
             return
         if channel.log != happening.log:
@@ -285,7 +295,8 @@ class _Channel:
         self.watchers: set[_Watcher] = set()
         self._history = history
         self._wake = asyncio.Event()
-        self._told: list[_Chunk] = []
+        self._is_resting = False
+        self._told: deque[_Chunk] = deque()
         self.is_over = False
         self._is_closed = False
 
@@ -294,8 +305,13 @@ class _Channel:
         self._wake.set()
 
     def tell(self, chunk: "_Chunk") -> None:
-        """Hand on a lifecycle event, behind the messages that are stored by now."""
-        if not self.is_over:
+        """Hand on an ephemeral event, behind the messages that it comes after, and before those that come after it."""
+        if self.is_over:
+            return
+        if self._is_resting and not self._wake.is_set() and not self._told and chunk.after_seq is not None and chunk.after_seq <= self.seq:
+            # All that it comes after is handed on, and of what may come after it nothing is known yet.
+            self._push_told(chunk)
+        elif len(self._told) < MAX_QUEUED_CHUNKS:
             self._told.append(chunk)
             self._wake.set()
 
@@ -317,16 +333,21 @@ class _Channel:
         """Read and hand on, until the session is gone or nobody watches."""
         try:
             while not self._is_closed:
+                self._is_resting = True
                 await self._wake.wait()
                 self._wake.clear()
-                told, self._told, is_over = self._told, [], self.is_over
+                self._is_resting = False
+                told, is_over = set(map(id, self._told)), self.is_over
                 try:
                     await self._read()
                 except (DatabaseUnavailable, PoolExhausted, Contention) as e:
                     # The poll comes back to it.
                     log.debug("reading put off", error=str(e))
-                for chunk in told:
-                    self._push(chunk)
+                # What was told before the reading, and besides what comes after messages that are handed on.
+                while self._told and (id(self._told[0]) in told or self._told[0].after_seq is not None):
+                    if not is_over and (self._told[0].after_seq or 0) > self.seq:
+                        break
+                    self._push_told(self._told.popleft())
                 if is_over:
                     break
             for watcher in self.watchers:
@@ -344,10 +365,15 @@ class _Channel:
             rows = await self._history.page(PageQuery((Segment(self.key, self.log, self.seq + 1, MAX_SEQ),), PAGE_ROWS, PAGE_BYTES))
             if not rows or rows[0][0] != self.seq + 1:
                 return  # nothing new, or purged already
-            chunk = _messages(self.session_id, rows)
-            self.seq = chunk.last_seq
-            self._push(chunk)
-            is_more = len(rows) == PAGE_ROWS or len(chunk.encoded) >= PAGE_BYTES
+            is_more = len(rows) == PAGE_ROWS
+            # Events that happened between two of these messages go there.
+            while self._told and (place := self._told[0].after_seq) is not None and place < rows[-1][0]:
+                before = max(place - self.seq, 0)
+                if before:
+                    self._push_messages(rows[:before])
+                    rows = rows[before:]
+                self._push_told(self._told.popleft())
+            is_more = self._push_messages(rows) >= PAGE_BYTES or is_more
 
     async def _wait_for_room(self) -> None:
         """Let watchers that keep up take what they have, so that a burst does not end them."""
@@ -359,6 +385,17 @@ class _Channel:
             except TimeoutError:
                 for watcher in crowded:
                     watcher.is_late = not watcher.has_room.is_set()
+
+    def _push_messages(self, rows: Sequence[Any]) -> int:
+        """Hand on the next messages. Answers their size in bytes."""
+        chunk = _messages(self.session_id, rows)
+        self.seq = chunk.last_seq
+        self._push(chunk)
+        return len(chunk.encoded)
+
+    def _push_told(self, chunk: "_Chunk") -> None:
+        if not chunk.is_late(self.seq):
+            self._push(chunk)
 
     def _push(self, chunk: "_Chunk") -> None:
         for watcher in self.watchers:
@@ -409,6 +446,12 @@ class _Watcher:
             self.has_room.clear()
         self._woken.set()
 
+    def go_live(self) -> None:
+        """It has met its channel. What was told meanwhile of a message that it has by now is dropped."""
+        self.is_live = True
+        self._queue = deque(chunk for chunk in self._queue if not chunk.is_late(self.after))
+        self._bytes = sum(len(chunk.encoded) for chunk in self._queue)
+
     def end(self, error: Exception) -> None:
         """Let it take what is queued, then end it. The first error counts."""
         self.error = self.error or error
@@ -445,11 +488,20 @@ class _Watcher:
 
 @dataclass(frozen=True, slots=True)
 class _Chunk:
-    """Events as the first bytes of a WatchResponse. All its watchers share it. ends: where each event ends; last_seq: 0 = ephemeral."""
+    """Events as the first bytes of a WatchResponse. All its watchers share it.
+
+    ends: where each event ends; last_seq: 0 = ephemeral. after_seq, is_delta: of an ephemeral one, as Happening has them.
+    """
 
     encoded: bytes
     ends: tuple[int, ...] = ()
     last_seq: int = 0
+    after_seq: int | None = None
+    is_delta: bool = False
+
+    def is_late(self, seq: int) -> bool:
+        """Whether it adds to a message that is there by now."""
+        return self.is_delta and self.after_seq is not None and self.after_seq < seq
 
     def since(self, after: int) -> "_Chunk":
         """What of it comes after a seq."""
@@ -492,8 +544,10 @@ def _messages(session_id: str, rows: Sequence[Any]) -> _Chunk:
 def _ephemeral(happening: Happening) -> _Chunk:
     event = Event(type=happening.type, session_id=happening.session_id)
     event.time.ParseFromString(timestamp(happening.time_us))
+    if happening.data:
+        event.data.update(happening.data)
     encoded = event.SerializeToString()
-    return _Chunk(b"\n" + varint(len(encoded)) + encoded)
+    return _Chunk(b"\n" + varint(len(encoded)) + encoded, after_seq=happening.after_seq, is_delta=happening.is_delta)
 
 
 def _checked_heartbeat_ms(heartbeat_ms: int | None) -> int:

@@ -20,9 +20,11 @@ from sessiond_server.store.expiry import ALIVE
 from sessiond_server.store.rows import Rows
 from sessiond_server.store.spool import Spool, Start
 
-# Of a row waited for, READ COMMITTED reads the newest version again before it judges the WHERE: two appends with the same
-# expected_last_seq cannot both pass. Nothing indexed changes, except active_minute once a minute: the update stays HOT.
-_BUMP = f"""
+
+def _bump(fence: str) -> str:
+    # Of a row waited for, READ COMMITTED reads the newest version again before it judges the WHERE: two appends with the same
+    # expected_last_seq cannot both pass. Nothing indexed changes, except active_minute once a minute: the update stays HOT.
+    return f"""
 bump AS (
     UPDATE sessions SET
         last_seq = last_seq + %(count)s,
@@ -37,9 +39,12 @@ bump AS (
         has_news = true
     WHERE key = %(key)s AND project_id = %(project_id)s AND state = 1 AND {ALIVE}
         AND (%(expected)s::bigint IS NULL OR last_seq = %(expected)s::bigint)
-        AND last_seq >= %(parent_floor)s
+        AND last_seq >= %(parent_floor)s {fence}
     RETURNING log, last_seq, active_at, content_bytes AS total_bytes, token_count AS total_tokens
 )"""
+
+
+_BUMP = _bump("")
 
 # A duplicate fails on the primary key, so that the bump rolls back with it; ON CONFLICT DO NOTHING would leave a gap.
 _RECORD = """
@@ -69,11 +74,15 @@ stored AS (
 
 _SELECT = "SELECT last_seq, active_at, log FROM bump"
 
+
 _STATEMENTS = {
     (single, recorded): f"WITH {_BUMP}, {_RECORD + ',' if recorded else ''} {_ONE if single else _MANY} {_SELECT}"
     for single in (True, False)
     for recorded in (True, False)
 }
+
+# What a turn appends: nothing, once the session has another one.
+_FENCED = {single: f"WITH {_bump('AND running_turn = %(turn)s')}, {_ONE if single else _MANY} {_SELECT}" for single in (True, False)}
 
 _BUMPS = {
     recorded: f"WITH {_BUMP}{',' + _RECORD if recorded else ''} SELECT log, last_seq, active_at, total_bytes, total_tokens FROM bump"
@@ -157,19 +166,7 @@ class AppendStore:
 
         Raises: DuplicateRequest; AssetMissing; those of Database.connection.
         """
-        parameters = append.parameters()
-        if len(rows) == 1:
-            parameters.update(role=Int8(rows.roles[0]), format=Int8(rows.formats[0]), body=rows.bodies[0], row_tokens=Int8(rows.tokens[0]))
-        else:
-            parameters.update(
-                roles=Int8s(rows.roles),
-                formats=Int8s(rows.formats),
-                sizes=Int8s(rows.sizes),
-                bodies=rows.bodies,
-                row_tokens=Int8s(rows.tokens),
-                sum_bytes=Int8s(accumulate(rows.sizes)),
-                sum_tokens=Int8s(accumulate(map(abs, rows.tokens))),
-            )
+        parameters = _parameters(append, rows)
         statement = _STATEMENTS[len(rows) == 1, bool(append.request_id)]
         if append.asset_refs:
             async with self._database.transaction() as connection:
@@ -181,6 +178,20 @@ class AppendStore:
             async with self._database.connection() as connection:
                 found = await self._run(connection, statement, parameters)
         return Appended(found[0] - append.count + 1, found[0], found[1]) if found else None
+
+    async def append_fenced(self, connection: AsyncConnection[TupleRow], append: Append, rows: Rows, turn_id: UUID) -> Appended | None:
+        """As append, in a transaction of the caller's, for a turn. None: the session has another one, or takes no appends.
+
+        Raises: AssetMissing.
+        """
+        if append.asset_refs:
+            await assets.hold(connection, append.project_id, append.assets)
+        found = await self._run(connection, _FENCED[len(rows) == 1], _parameters(append, rows) | {"turn": turn_id})
+        if not found:
+            return None
+        if append.asset_refs:
+            await _refer(connection, append, log=found[2], last_seq=found[0])
+        return Appended(found[0] - append.count + 1, found[0], found[1])
 
     async def append_bulk(self, append: Append, spool: Spool) -> Appended | None:
         """As append, for the rows of a spool, through COPY. The session's row is locked while they stream in."""
@@ -204,6 +215,23 @@ class AppendStore:
         except psycopg.errors.UniqueViolation as e:
             raise DuplicateRequest from e
         return await cursor.fetchone()
+
+
+def _parameters(append: Append, rows: Rows) -> dict[str, object]:
+    parameters = append.parameters()
+    if len(rows) == 1:
+        parameters.update(role=Int8(rows.roles[0]), format=Int8(rows.formats[0]), body=rows.bodies[0], row_tokens=Int8(rows.tokens[0]))
+    else:
+        parameters.update(
+            roles=Int8s(rows.roles),
+            formats=Int8s(rows.formats),
+            sizes=Int8s(rows.sizes),
+            bodies=rows.bodies,
+            row_tokens=Int8s(rows.tokens),
+            sum_bytes=Int8s(accumulate(rows.sizes)),
+            sum_tokens=Int8s(accumulate(map(abs, rows.tokens))),
+        )
+    return parameters
 
 
 async def _refer(connection: AsyncConnection[TupleRow], append: Append, *, log: UUID, last_seq: int) -> None:

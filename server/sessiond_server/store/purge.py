@@ -51,7 +51,7 @@ SELECT count(*) FROM doomed"""
 # still add some of the latter.
 _DELETE_OWN = [
     f"DELETE FROM {table} AS own USING {_THESE} WHERE own.key = these.key AND own.log = these.log"
-    for table in ("tasks", "bookmarks", "processing", "processing_exceptions", "requests")
+    for table in ("tasks", "bookmarks", "processing", "processing_exceptions", "requests", "turns")
 ]
 _DELETE_LOGS = f"DELETE FROM dead_logs USING {_THESE} WHERE dead_logs.key = these.key AND dead_logs.log = these.log"
 

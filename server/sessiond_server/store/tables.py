@@ -95,6 +95,7 @@ sessions = Table(
     Column("origin_seq", BigInteger),
     # An append sets it, and the queues' distributor clears it: the index changes once a distribution, not once an append.
     Column("has_news", Boolean, nullable=False, server_default=text("true"), comment="its queues are to be told of messages"),
+    Column("running_turn", Uuid, comment="the fence: what a turn appends carries it into the WHERE of the append"),
     UniqueConstraint("project_id", "session_id"),
     Index("sessions_activity_idx", "project_id", text("active_minute DESC")),
     Index("sessions_created_idx", "project_id", "created_at", "key"),
@@ -217,6 +218,38 @@ processing_exceptions = Table(
     Column("updated_at", TIME, nullable=False, server_default=func.now()),
 )
 
+# A turn that runs has a lease, which its server renews. Of a session at most one runs: the one that the session's row names.
+turns = Table(
+    "turns",
+    metadata,
+    Column("key", Uuid, primary_key=True),
+    Column("log", Uuid, primary_key=True),
+    Column("turn_id", Uuid, primary_key=True, comment="UUIDv7: in the order in which they were sent, as far as clocks agree"),
+    Column("place", BigInteger, nullable=False, comment="the order among those that wait"),
+    Column("state", SmallInteger, nullable=False, comment="as in the protos; 6: what was sent became a part of the turn `joined`"),
+    Column("model", Text, nullable=False),
+    Column("prompt", LargeBinary, comment="a SendRequest with the messages; null once they are appended"),
+    Column("message_id", Uuid, comment="of the last of the messages; null where there is none"),
+    Column("options", JSONB, nullable=False, server_default=text("'{}'")),
+    Column("timeout_ms", BigInteger, nullable=False),
+    Column("steers", Uuid, comment="the turn that was running when it was sent to steer it"),
+    Column("joined", Uuid),
+    Column("holder", Uuid, comment="the server process that runs it"),
+    Column("lease_until", TIME),
+    Column("first_seq", BigInteger, nullable=False, server_default="0"),
+    Column("end_seq", BigInteger, nullable=False, server_default="0", comment="the last that it appended"),
+    Column("last_seq", BigInteger, nullable=False, server_default="0", comment="of its final answer"),
+    Column("stop_reason", Text, nullable=False, server_default=""),
+    Column("usage", ARRAY(BigInteger), comment="input, output, cached input, reasoning tokens"),
+    Column("error", JSONB, comment="reason, message, metadata"),
+    Column("created_at", TIME, nullable=False),
+    Column("started_at", TIME),
+    Column("ended_at", TIME),
+    # Small, and all that is ever looked through: what waits and what runs. lease_until is not in it, so that renewing stays HOT.
+    Index("turns_open_idx", "key", "log", "place", postgresql_where=text("state <= 2")),
+    postgresql_with={"fillfactor": "80"},
+)
+
 assets = Table(
     "assets",
     metadata,
@@ -290,4 +323,5 @@ __all__ = [
     "segments",
     "sessions",
     "tasks",
+    "turns",
 ]

@@ -1,0 +1,149 @@
+"""What a model is given of a session: its history, as far as the session's config says."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from sessiond.v1.message_pb2 import ROLE_DEVELOPER, ROLE_SYSTEM, ROLE_TOOL, Message
+from sessiond_server.service.faults import Fault, invalid, session_not_found
+from sessiond_server.store.history import HistoryStore, LogHead, PageQuery
+from sessiond_server.store.segments import cut
+
+PAGE_ROWS, PAGE_BYTES = 1024, 4 * 1024 * 1024
+# A history that others delete or move while it is read is read anew so many times.
+ATTEMPTS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What a session's config says to ConversationService. max_messages, max_tokens: of the history, 0 = all of it."""
+
+    system_prompt: str = ""
+    model_options: dict[str, Any] = field(default_factory=dict)
+    max_messages: int = 0
+    max_tokens: int = 0
+
+
+def policy_of(config: dict[str, Any]) -> Policy:
+    """Raises: Fault INVALID_FIELD for what is there and is none."""
+    system_prompt = config.get("system_prompt", "")
+    if not isinstance(system_prompt, str):
+        raise invalid("session.config.system_prompt", "is no string")
+    model_options = config.get("model_options", {})
+    if not isinstance(model_options, dict):
+        raise invalid("session.config.model_options", "is no object")
+    context = config.get("context", {})
+    if not isinstance(context, dict):
+        raise invalid("session.config.context", "is no object")
+    limits = {}
+    for name in ("max_messages", "max_tokens"):
+        limit = context.get(name, 0)
+        if not isinstance(limit, int) or isinstance(limit, bool) or limit < 0:
+            raise invalid(f"session.config.context.{name}", "is no whole number from 0 on; 0 = all")
+        limits[name] = limit
+    return Policy(system_prompt, model_options, **limits)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Whose history. log: tells the session from others of the same id. max_bytes: of content, all in all."""
+
+    key: UUID
+    project_id: UUID
+    session_id: str
+    log: UUID
+    max_bytes: int
+
+
+async def history_of(store: HistoryStore, wanted: Wanted, policy: Policy) -> list[Message]:
+    """The messages, the oldest first: the newest that the policy allows, and before them all system and developer messages.
+
+    Raises: Fault CONTEXT_TOO_LARGE; SESSION_NOT_FOUND where it goes meanwhile.
+    """
+    for _ in range(ATTEMPTS):
+        head = await store.head(wanted.key, wanted.project_id)
+        if head is None or head.log != wanted.log:
+            raise session_not_found(wanted.session_id)
+        messages = await _Reading(store, wanted, head).read(policy)
+        if messages is not None:
+            return messages
+    raise session_not_found(wanted.session_id)
+
+
+class _Reading:
+    """One attempt. What is not where the head says was moved meanwhile, or is gone: read() then answers None."""
+
+    def __init__(self, store: HistoryStore, wanted: Wanted, head: LogHead) -> None:
+        self._store = store
+        self._wanted = wanted
+        self._head = head
+        self._bytes = 0
+
+    async def read(self, policy: Policy) -> list[Message] | None:
+        if not (policy.max_messages or policy.max_tokens):
+            if self._head.content_bytes > self._wanted.max_bytes:
+                raise self._too_large(self._head.content_bytes)
+            window = await self._backwards(0, 0)
+            return window if window is None else window[::-1]
+        window = await self._backwards(policy.max_messages, policy.max_tokens)
+        if window is None:
+            return None
+        window.reverse()
+        # A tool's answer without its call is refused by every provider.
+        while window and window[0].role == ROLE_TOOL:
+            window.pop(0)
+        first = window[0].seq if window else self._head.last_seq + 1
+        return await self._instructions(first) + window
+
+    async def _backwards(self, max_messages: int, max_tokens: int) -> list[Message] | None:
+        """The newest messages, the newest first, at least one. 0 = no limit."""
+        messages: list[Message] = []
+        tokens = 0
+        end = self._head.last_seq
+        while end > 0:
+            page = await self._page(0, end, descending=True)
+            if not page:
+                return None
+            for message in page:
+                if message.seq != end:
+                    return None
+                tokens += message.token_count
+                if messages and ((max_messages and len(messages) >= max_messages) or (max_tokens and tokens > max_tokens)):
+                    return messages
+                messages.append(message)
+                end -= 1
+        return messages
+
+    async def _instructions(self, before: int) -> list[Message]:
+        messages: list[Message] = []
+        after = 0
+        while True:
+            page = await self._page(after, before - 1, roles=(ROLE_SYSTEM, ROLE_DEVELOPER))
+            if not page:
+                return messages
+            messages += page
+            after = page[-1].seq
+
+    async def _page(self, after: int, through: int, *, descending: bool = False, roles: tuple[int, ...] = ()) -> Sequence[Message]:
+        segments = tuple(cut(self._head.segments, after, through))
+        if not segments:
+            return ()
+        rows = await self._store.page(PageQuery(segments, PAGE_ROWS, PAGE_BYTES, descending=descending, roles=roles))
+        messages = []
+        for seq, _, body in rows:
+            message = Message.FromString(body)
+            message.seq = seq
+            self._bytes += message.content_bytes
+            messages.append(message)
+        if self._bytes > self._wanted.max_bytes:
+            raise self._too_large(self._bytes)
+        return messages
+
+    def _too_large(self, content_bytes: int) -> Fault:
+        return Fault(
+            "CONTEXT_TOO_LARGE",
+            f"the history of session {self._wanted.session_id!r} has {content_bytes} bytes; this server sends a model at most "
+            f"{self._wanted.max_bytes}: set config.context.max_messages or max_tokens",
+            metadata={"session_id": self._wanted.session_id, "context_bytes": content_bytes, "max_bytes": self._wanted.max_bytes},
+        )

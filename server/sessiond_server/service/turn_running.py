@@ -1,0 +1,514 @@
+"""Running turns: this process's own, and those that others have left.
+
+A turn is asked, answered and ended here. What changes in the database, changes under the session's row (store/turns.py); no connection is
+held while a model works. Whoever ends a turn also starts the next one, in the same transaction, so a queue never stands still while a
+server is there.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import aclosing, suppress
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+from uuid import UUID, uuid4
+
+import structlog
+
+from sessiond.v1.conversation_service_pb2 import SendRequest
+from sessiond.v1.message_pb2 import Message
+from sessiond.v1.turn_pb2 import MessageTurn, Usage
+from sessiond_server.models.base import Answer, AssetContent, Delta, ModelFault, Question, Route
+from sessiond_server.service import happenings
+from sessiond_server.service.appends import Target, append_of
+from sessiond_server.service.assets import Assets, asset_not_found
+from sessiond_server.service.cancellation import cancel_all
+from sessiond_server.service.contexts import Wanted, history_of, policy_of
+from sessiond_server.service.faults import Fault
+from sessiond_server.service.happenings import DELTA_CONTENT, Happening, Hints, now_us
+from sessiond_server.service.intake import Intake
+from sessiond_server.service.limits import Limits
+from sessiond_server.service.sessions import DESTROYED
+from sessiond_server.service.tokenizing import Tokenizer
+from sessiond_server.store.append import Appended
+from sessiond_server.store.assets import AssetMissing
+from sessiond_server.store.changes import Change, SessionMissing
+from sessiond_server.store.database import Contention, DatabaseUnavailable, PoolExhausted
+from sessiond_server.store.history import HistoryStore
+from sessiond_server.store.sessions import SessionStore
+from sessiond_server.store.turns import ABORTED, COMPLETED, FAILED, Ending, Forsaken, TurnRow, TurnStore
+
+RENEWALS_A_LEASE = 3
+FORSAKEN_A_ROUND = 100
+FIRST_RETRY_S, LONGEST_RETRY_S = 0.1, 2.0
+CLOSE_TIMEOUT_S = 5.0
+MAX_SENT_ASSET_BYTES = 20 * 1024 * 1024
+MAX_ERROR_CHARACTERS = 1_000
+
+STATE_NAMES = {COMPLETED: "completed", FAILED: "failed", ABORTED: "aborted"}
+
+log = structlog.get_logger(__name__)
+
+
+class Router(Protocol):
+    """Finds who answers for a model."""
+
+    def route(self, name: str) -> Route:
+        """Raises: ModelFault MODEL_NOT_CONFIGURED."""
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A turn that has just become the running one of its session, with this process. appended: what was sent; None = nothing."""
+
+    key: UUID
+    log: UUID
+    project_id: UUID
+    session_id: str
+    turn_id: UUID
+    model: str
+    options: Mapping[str, Any]
+    timeout_ms: int
+    after_seq: int
+    appended: Appended | None
+
+
+@dataclass(slots=True)
+class Progress:
+    """What a transaction has done to a session's turns, to be told once it is committed.
+
+    ended: turns that are over. started: the one that runs now. is_idle: nothing runs or waits.
+    """
+
+    ended: list[TurnRow] = field(default_factory=list)
+    started: Started | None = None
+    is_idle: bool = False
+    has_appended: bool = False
+
+
+@dataclass(slots=True)
+class _Running:
+    """A turn that this process runs. is_over: it was ended by somebody else, or must be given up (then why says so)."""
+
+    started: Started
+    after_seq: int
+    began: float = field(default_factory=time.monotonic)
+    is_over: asyncio.Event = field(default_factory=asyncio.Event)
+    why: Fault | None = None
+    usage: Usage | None = None
+
+    @property
+    def timeout_s(self) -> float:
+        return self.started.timeout_ms / 1000
+
+    @property
+    def remaining_s(self) -> float:
+        return self.began + self.timeout_s - time.monotonic()
+
+
+class TurnRunner:
+    """The turns that this process runs.
+
+    Args:
+        is_draining: once it says so, no turn is started any more: what waits is left to other servers.
+        lease_s: how long after its last sign of life a server counts as gone.
+        max_context_bytes: of a history that a model is given.
+    """
+
+    def __init__(
+        self,
+        store: TurnStore,
+        sessions: SessionStore,
+        history: HistoryStore,
+        models: Router,
+        assets: Assets,
+        hints: Hints,
+        limits: Limits,
+        tokenizer: Tokenizer,
+        *,
+        is_draining: Callable[[], bool],
+        lease_s: float,
+        max_context_bytes: int,
+    ) -> None:
+        self._store = store
+        self._sessions = sessions
+        self._history = history
+        self._models = models
+        self._assets = assets
+        self._hints = hints
+        self._limits = limits
+        self._tokenizer = tokenizer
+        self._is_draining = is_draining
+        self._lease_s = lease_s
+        self._max_context_bytes = max_context_bytes
+        self._holder = uuid4()
+        self._running: dict[UUID, _Running] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._is_closing = False
+
+    # What others call, within a transaction of theirs and after it.
+
+    async def start_next(self, change: Change, project_id: UUID, session_id: str, progress: Progress) -> None:
+        """Make the next turn that waits the running one, where none is running."""
+        if change.state == DESTROYED:
+            for turn_id in await self._store.waiting(change):
+                await self.end(change, turn_id, Ending(ABORTED, error=aborted(session_id, turn_id)), progress)
+        if self._is_draining() or self._is_closing:
+            progress.is_idle = not await self._store.waiting(change)
+            return
+        while waiting := await self._store.next(change):
+            row, options = await self._store.start(change, waiting.turn_id, self._holder, self._lease_s)
+            messages = SendRequest.FromString(waiting.prompt).messages
+            try:
+                appended = await self._append(change, project_id, session_id, row.turn_id, messages) if messages else None
+            except Fault as fault:
+                await self.end(change, row.turn_id, Ending(FAILED, error=error_of(fault, session_id, row.turn_id)), progress)
+                continue
+            after_seq = appended.last_seq if appended else (await self._store.open(change)).last_seq
+            progress.has_appended |= appended is not None
+            progress.started = Started(
+                change.key,
+                change.log,
+                project_id,
+                session_id,
+                row.turn_id,
+                row.model,
+                options,
+                row.timeout_ms,
+                after_seq,
+                appended,
+            )
+            return
+        progress.is_idle = True
+
+    async def end(self, change: Change, turn_id: UUID, ending: Ending, progress: Progress) -> TurnRow | None:
+        """End a turn. None: it is over already."""
+        row = await self._store.end(change, turn_id, ending)
+        if row:
+            progress.ended.append(row)
+        return row
+
+    def go_on(self, change: Change, project_id: UUID, session_id: str, progress: Progress) -> None:
+        """Tell what was done, and run what was started. After the commit."""
+        started = progress.started
+        self._tell_ended(change, project_id, session_id, progress)
+        if started and started.turn_id not in self._running:
+            self._begin(started)
+
+    def runs(self, turn_id: UUID) -> bool:
+        """Whether this process runs the turn."""
+        return turn_id in self._running
+
+    def heard(self, happening: Happening) -> None:
+        """Something happened to a session, here or elsewhere: it may be the end of a turn that runs here."""
+        if happening.type == happenings.TURN_END and happening.data:
+            with suppress(ValueError):
+                if running := self._running.get(UUID(happening.data["turn_id"])):
+                    running.is_over.set()
+        elif happening.type in (happenings.DELETED, happenings.EXPIRED):
+            for running in self._running.values():
+                if running.started.log == happening.log:
+                    running.is_over.set()
+
+    def loops(self) -> list[Coroutine[Any, Any, None]]:
+        """What has to run beside it, until cancelled."""
+        return [self._keep()]
+
+    async def drain(self, timeout_s: float) -> None:
+        """Let the turns that run come to their end, for so long."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=timeout_s)
+
+    async def close(self) -> None:
+        """Give up what still runs."""
+        self._is_closing = True
+        for running in self._running.values():
+            running.why = Fault("TURN_LOST", "the server that ran the turn was shut down")
+            running.is_over.set()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=CLOSE_TIMEOUT_S)
+        await cancel_all(self._tasks)
+
+    # A turn's way.
+
+    def _begin(self, started: Started) -> None:
+        running = self._running[started.turn_id] = _Running(started, started.after_seq)
+        self._tell(running, happenings.TURN_START, {"model": started.model})
+        task = asyncio.create_task(self._run(running))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _run(self, running: _Running) -> None:
+        started = running.started
+        try:
+            while not running.is_over.is_set():
+                try:
+                    outcome: Answer | Fault = await self._ask(running)
+                except Fault as fault:
+                    outcome = fault
+                except ModelFault as fault:
+                    outcome = Fault(fault.reason, fault.message, metadata=fault.metadata, retry_after_s=fault.retry_after_s)
+                except Exception:
+                    log.exception("turn failed by a fault of the server", turn_id=str(started.turn_id))
+                    outcome = Fault("INTERNAL", f"a fault of the server's own; its log has more under turn_id {started.turn_id}")
+                if running.is_over.is_set():
+                    break
+                if not await self._settle(running, outcome):
+                    return
+            if running.why:
+                await self._settle(running, running.why)
+        except Exception:
+            log.exception("turn left to its lease", turn_id=str(started.turn_id))
+        finally:
+            self._running.pop(started.turn_id, None)
+
+    async def _ask(self, running: _Running) -> Answer:
+        """Ask the model once. Returns, or raises, also when the turn is over.
+
+        Raises: ModelFault; Fault TURN_TIMED_OUT, and those of history_of.
+        """
+        asking = asyncio.create_task(self._answer(running))
+        over = asyncio.create_task(running.is_over.wait())
+        try:
+            await asyncio.wait((asking, over), timeout=max(running.remaining_s, 0), return_when=asyncio.FIRST_COMPLETED)
+            if asking.done():
+                return asking.result()
+            raise Fault(
+                "TURN_TIMED_OUT",
+                f"the turn took longer than {running.timeout_s:g} seconds",
+                metadata={"timeout_s": f"{running.timeout_s:g}"},
+            )
+        finally:
+            for task in (asking, over):
+                if not task.done():
+                    await cancel_all([task])  # type: ignore[list-item]
+
+    async def _answer(self, running: _Running) -> Answer:
+        started = running.started
+        row = await self._sessions.get(started.key, started.project_id)
+        policy = policy_of(row.config if row else {})
+        wanted = Wanted(started.key, started.project_id, started.session_id, started.log, self._max_context_bytes)
+        messages = await history_of(self._history, wanted, policy)
+        route = self._models.route(started.model)
+
+        async def load_asset(asset_id: str) -> AssetContent:
+            return await self._load_asset(started.project_id, asset_id)
+
+        question = Question(
+            model=route.model,
+            messages=messages,
+            load_asset=load_asset,
+            system_prompt=policy.system_prompt,
+            options={**policy.model_options, **started.options},
+        )
+        async with aclosing(route.provider.ask(question)) as pieces:
+            async for piece in pieces:
+                if isinstance(piece, Answer):
+                    return piece
+                self._tell_delta(running, piece)
+        raise ModelFault("MODEL_ANSWER_INVALID", "the model's answer has no end", metadata={"model": started.model})
+
+    async def _load_asset(self, project_id: UUID, asset_id: str) -> AssetContent:
+        asset, pieces = await self._assets.download(project_id, asset_id, 0, 0)
+        async with aclosing(pieces):
+            if asset.size > MAX_SENT_ASSET_BYTES:
+                raise ModelFault(
+                    "MODEL_REQUEST_REJECTED",
+                    f"asset {asset_id} has {asset.size} bytes; at most {MAX_SENT_ASSET_BYTES} are sent to a model",
+                )
+            return AssetContent(b"".join([piece async for piece in pieces]), asset.media_type)
+
+    async def _settle(self, running: _Running, outcome: Answer | Fault) -> bool:
+        """Write down what came of a call of the model. Answers whether the turn goes on: something was sent to steer it.
+
+        Tried until the database answers: the model's work is done, and paid for.
+        """
+        delay_s = FIRST_RETRY_S
+        while True:
+            try:
+                return await self._try_to_settle(running, outcome)
+            except (DatabaseUnavailable, PoolExhausted, Contention) as e:
+                if self._is_closing:
+                    return False
+                log.warning("a turn's end waits for the database", turn_id=str(running.started.turn_id), error=str(e))
+            await asyncio.sleep(delay_s)
+            delay_s = min(delay_s * 2, LONGEST_RETRY_S)
+
+    async def _try_to_settle(self, running: _Running, outcome: Answer | Fault) -> bool:
+        started, progress, goes_on = running.started, Progress(), False
+        try:
+            async with self._store.change(started.key, started.project_id) as change:
+                if change.log != started.log or (await self._store.open(change)).running_turn != started.turn_id:
+                    return False  # somebody else ended it
+                if change.state == DESTROYED:
+                    outcome = Fault("TURN_ABORTED", "the session was destroyed")
+                fault: Fault | None
+                if isinstance(outcome, Answer):
+                    fault, goes_on = await self._take(change, running, outcome, progress)
+                else:
+                    fault = outcome
+                if fault:
+                    state = ABORTED if fault.reason == "TURN_ABORTED" else FAILED
+                    error = error_of(fault, started.session_id, started.turn_id)
+                    await self.end(change, started.turn_id, Ending(state, usage=_counts(running.usage), error=error), progress)
+                if not goes_on:
+                    await self.start_next(change, started.project_id, started.session_id, progress)
+        except SessionMissing:
+            return False
+        if goes_on:
+            self._hints.appended(started.key)
+            return True
+        del self._running[started.turn_id]
+        self.go_on(change, started.project_id, started.session_id, progress)
+        return False
+
+    async def _take(self, change: Change, running: _Running, answer: Answer, progress: Progress) -> tuple[Fault | None, bool]:
+        """Append an answer, and either what was sent to steer the turn, or its end. Answers a fault, and whether the turn goes on."""
+        started = running.started
+        route = self._models.route(started.model)
+        origin = MessageTurn(
+            turn_id=str(started.turn_id),
+            model=answer.model,
+            provider=route.provider.name,
+            stop_reason=answer.stop_reason,
+            usage=answer.usage,
+        )
+        message = Message(format=route.provider.format, json=answer.json, turn=origin)
+        if answer.usage:
+            running.usage = running.usage or Usage()
+            for name in ("input_tokens", "output_tokens", "cached_input_tokens", "reasoning_tokens"):
+                setattr(running.usage, name, getattr(running.usage, name) + getattr(answer.usage, name))
+        try:
+            appended = await self._append(change, started.project_id, started.session_id, started.turn_id, [message])
+        except Fault as fault:
+            about = {"model": started.model, "provider": route.provider.name}
+            return Fault("MODEL_ANSWER_INVALID", f"the model's answer cannot be stored: {fault.message}", metadata=about), False
+        progress.has_appended = True
+        running.after_seq = last = appended.last_seq
+        goes_on = False
+        for steering in await self._store.steering(change, started.turn_id):
+            messages = SendRequest.FromString(steering.prompt).messages
+            try:
+                # Its messages say that they belong to a turn of their own, which it now is not.
+                for sent in messages:
+                    sent.turn.turn_id = str(started.turn_id)
+                appended = await self._append(change, started.project_id, started.session_id, started.turn_id, messages)
+            except Fault as fault:
+                error = error_of(fault, started.session_id, steering.turn_id)
+                await self.end(change, steering.turn_id, Ending(FAILED, error=error), progress)
+                continue
+            await self._store.join(change, steering.turn_id, started.turn_id, appended)
+            running.after_seq, goes_on = appended.last_seq, True
+        if goes_on:
+            return None, True
+        ending = Ending(COMPLETED, last, last, answer.stop_reason, _counts(running.usage))
+        await self.end(change, started.turn_id, ending, progress)
+        return None, False
+
+    async def _append(self, change: Change, project_id: UUID, session_id: str, turn_id: UUID, messages: Sequence[Message]) -> Appended:
+        """Append messages of the running turn. Raises: Fault, with the reasons of StoreMessages."""
+        intake = Intake(self._limits, self._tokenizer, keeps_turn=True)
+        rows = intake.take(messages)
+        append = append_of(Target(project_id, session_id, None, ""), intake)
+        try:
+            appended = await self._store.append(change, turn_id, append, rows)
+        except AssetMissing as e:
+            raise asset_not_found(e.sha256.hex(), intake.asset_fields[e.sha256]) from None
+        if appended is None:
+            raise Fault("PARENT_NOT_FOUND", "a parent_seq names no message before it", metadata={"session_id": session_id})
+        return appended
+
+    # What is told.
+
+    def _tell_ended(self, change: Change, project_id: UUID, session_id: str, progress: Progress) -> None:
+        if progress.has_appended:
+            self._hints.appended(change.key)
+
+        def tell(type_: str, row: TurnRow, data: Mapping[str, Any]) -> None:
+            after_seq = row.end_seq or None
+            data = {"turn_id": str(row.turn_id), **data}
+            self._hints.happened(Happening(type_, project_id, session_id, change.log, now_us(), after_seq, data))
+
+        for row in progress.ended:
+            if row.state == FAILED and row.error:
+                tell(happenings.ERROR, row, row.error)
+            tell(happenings.TURN_END, row, {"state": STATE_NAMES[row.state], "stop_reason": row.stop_reason})
+        if progress.is_idle and progress.ended:
+            tell(happenings.IDLE, progress.ended[-1], {})
+
+    def _tell_delta(self, running: _Running, delta: Delta) -> None:
+        if delta.text:
+            type_ = happenings.REASONING_DELTA if delta.is_reasoning else happenings.MESSAGE_DELTA
+            self._tell(running, type_, {DELTA_CONTENT: delta.text})
+
+    def _tell(self, running: _Running, type_: str, data: Mapping[str, Any]) -> None:
+        started = running.started
+        data = {"turn_id": str(started.turn_id), **data}
+        self._hints.happened(Happening(type_, started.project_id, started.session_id, started.log, now_us(), running.after_seq, data))
+
+    # Leases.
+
+    async def _keep(self) -> None:
+        """Renew the leases of what runs here, and end what nobody runs any more."""
+        while True:
+            try:
+                await self._renew()
+                if not self._is_draining():
+                    for forsaken in await self._store.forsaken(list(self._running), FORSAKEN_A_ROUND):
+                        await self._recover(forsaken)
+            except (DatabaseUnavailable, PoolExhausted, Contention) as e:
+                log.debug("leases of turns put off", error=str(e))
+            except Exception:
+                log.exception("leases of turns")
+            await asyncio.sleep(self._lease_s / RENEWALS_A_LEASE)
+
+    async def _renew(self) -> None:
+        turns = [(running.started.key, turn_id) for turn_id, running in self._running.items()]
+        if not turns:
+            return
+        renewed = await self._store.renew(turns, self._holder, self._lease_s)
+        for _, turn_id in turns:
+            running = self._running.get(turn_id)
+            if running and turn_id not in renewed:
+                # Ended by somebody else.
+                running.is_over.set()
+
+    async def _recover(self, forsaken: Forsaken) -> None:
+        """End a turn whose server is gone, and see to what waits."""
+        progress = Progress()
+        try:
+            async with self._store.change(forsaken.key, forsaken.project_id) as change:
+                turn_id = (await self._store.open(change)).running_turn
+                if turn_id != forsaken.running_turn or turn_id in self._running:
+                    return
+                if turn_id:
+                    if not await self._store.is_forsaken(change, turn_id):
+                        return
+                    fault = Fault("TURN_LOST", "the server that ran the turn is gone; what was sent is kept")
+                    error = error_of(fault, forsaken.session_id, turn_id)
+                    await self.end(change, turn_id, Ending(FAILED, error=error), progress)
+                await self.start_next(change, forsaken.project_id, forsaken.session_id, progress)
+        except SessionMissing:
+            return
+        self.go_on(change, forsaken.project_id, forsaken.session_id, progress)
+
+
+def error_of(fault: Fault, session_id: str, turn_id: UUID) -> dict[str, Any]:
+    """A fault as a turn keeps it."""
+    metadata = {**fault.metadata, "session_id": session_id, "turn_id": str(turn_id)}
+    if fault.retry_after_s is not None:
+        metadata["retry_after_s"] = f"{fault.retry_after_s:g}"
+    # PostgreSQL's jsonb takes no NUL.
+    message = fault.message[:MAX_ERROR_CHARACTERS].replace("\0", "\ufffd")
+    return {"reason": fault.reason, "message": message, "metadata": {k: v.replace("\0", "\ufffd") for k, v in metadata.items()}}
+
+
+def aborted(session_id: str, turn_id: UUID) -> dict[str, Any]:
+    """The error of a turn that was ended because its session is destroyed."""
+    return error_of(Fault("TURN_ABORTED", "the session was destroyed"), session_id, turn_id)
+
+
+def _counts(usage: Usage | None) -> list[int] | None:
+    if usage is None:
+        return None
+    return [usage.input_tokens, usage.output_tokens, usage.cached_input_tokens, usage.reasoning_tokens]

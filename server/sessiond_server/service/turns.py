@@ -1,0 +1,301 @@
+"""Turns: what Send, Abort, GetTurn and ListTurns promise. How a turn runs stands in turn_running, how its Send is told in turn_streams."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from sessiond.v1.conversation_service_pb2 import SendRequest
+from sessiond.v1.message_pb2 import Message
+from sessiond.v1.turn_pb2 import MessageTurn
+from sessiond_server.models.base import ModelFault
+from sessiond_server.service import tokens
+from sessiond_server.service.changes import page_size_of
+from sessiond_server.service.contexts import policy_of
+from sessiond_server.service.faults import Fault, invalid, request_id_reused, session_not_found
+from sessiond_server.service.intake import Intake, check_batch
+from sessiond_server.service.limits import MAX_NAME_CHARACTERS, MAX_OPEN_TURNS, MAX_PROMPT_MESSAGES, MIN_TURN_TIMEOUT_MS, Limits
+from sessiond_server.service.names import check_request_id, check_session_id, check_text, session_key, uuid7
+from sessiond_server.service.sessions import DESTROYED, content_hash
+from sessiond_server.service.tokenizing import Tokenizer
+from sessiond_server.service.turn_running import Progress, Router, TurnRunner, error_of
+from sessiond_server.store.changes import Repeated, SessionMissing
+from sessiond_server.store.sessions import Record, SessionRow, SessionStore
+from sessiond_server.store.turns import ABORTED, Ending, NewTurn, TurnRow, TurnStore
+
+
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """What a caller sends. prompt and messages: at most one of them. model: "" = the session's. timeout_ms: None = the server's."""
+
+    project_id: UUID
+    session_id: str
+    prompt: str = ""
+    messages: Sequence[Message] = ()
+    model: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    is_immediate: bool = False
+    timeout_ms: int | None = None
+    request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """What became of a Send. turn: its own. after_seq: the session's end before it. is_new: False = it is a repetition."""
+
+    turn: TurnRow
+    after_seq: int
+    is_new: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TurnPage:
+    """A page of turns; an empty next_page_token ends the listing."""
+
+    turns: list[TurnRow]
+    next_page_token: str
+
+
+class Turns:
+    """The rules of turns. Ids are the caller's; project_id is who calls.
+
+    Args:
+        default_model: for sessions that name none.
+        max_timeout_ms: of a turn, and its default.
+    """
+
+    def __init__(
+        self,
+        store: TurnStore,
+        sessions: SessionStore,
+        runner: TurnRunner,
+        models: Router,
+        limits: Limits,
+        tokenizer: Tokenizer,
+        *,
+        default_model: str,
+        max_timeout_ms: int,
+    ) -> None:
+        self._store = store
+        self._sessions = sessions
+        self._runner = runner
+        self._models = models
+        self._limits = limits
+        self._tokenizer = tokenizer
+        self._default_model = default_model
+        self._max_timeout_ms = max_timeout_ms
+
+    async def send(self, sending: Sending) -> Accepted:
+        """Queue a turn, and run it where none is running. Raises: Fault, with the reasons that Send names: nothing is stored then."""
+        session_id, project_id = check_session_id(sending.session_id), sending.project_id
+        check_request_id(sending.request_id)
+        check_text("model", sending.model, MAX_NAME_CHARACTERS)
+        timeout_ms = self._checked_timeout_ms(sending.timeout_ms)
+        key = session_key(project_id, session_id)
+        session = await self._sessions.get(key, project_id)
+        if session is None:
+            raise session_not_found(session_id)
+        turn_id = uuid7()
+        record = None
+        if sending.request_id:
+            record = Record(key, sending.request_id, _content_of(sending), str(turn_id))
+            # Whatever became of the session and of the settings since.
+            if first := await self._sessions.recorded(key, session.log, sending.request_id):
+                return await self._joined(sending, record, first.content_hash, first.session_id)
+        if session.state == DESTROYED:
+            raise _destroyed(session_id)
+        turn = self._new_turn(sending, session, turn_id, timeout_ms)
+        progress = Progress()
+        try:
+            async with self._store.change(key, project_id, record) as change:
+                if change.state == DESTROYED:
+                    raise _destroyed(session_id)
+                open_ = await self._store.open(change)
+                if open_.count >= MAX_OPEN_TURNS:
+                    raise Fault(
+                        "LIMIT_EXCEEDED",
+                        f"session {session_id!r} has {open_.count} turns that run or wait; at most {MAX_OPEN_TURNS} are allowed",
+                        metadata={"what": "turns", "limit": MAX_OPEN_TURNS},
+                    )
+                if turn.message_id is None and not open_.last_seq and not open_.count:
+                    raise invalid("prompt", "is empty, and so is the session: there is nothing that a model could answer")
+                steers = open_.running_turn if sending.is_immediate else None
+                await self._store.add(change, replace(turn, steers=steers), open_.last_place + 1)
+                if open_.running_turn is None:
+                    await self._runner.start_next(change, project_id, session_id, progress)
+        except SessionMissing:
+            raise session_not_found(session_id) from None
+        except Repeated as first_one:
+            return await self._joined(sending, record, first_one.content_hash, first_one.made)
+        self._runner.go_on(change, project_id, session_id, progress)
+        return Accepted(await self.get(project_id, session_id, str(turn_id)), open_.last_seq, True)
+
+    async def abort(self, project_id: UUID, session_id: str, turn_id: str, *, include_queued: bool, request_id: str) -> list[TurnRow]:
+        """End turns. Answers those that it ended. Raises: Fault, with the reasons that Abort names."""
+        check_session_id(session_id)
+        check_request_id(request_id)
+        if turn_id and include_queued:
+            raise invalid("include_queued", "goes not together with turn_id")
+        wanted = check_turn_id(turn_id) if turn_id else None
+        key = session_key(project_id, session_id)
+        record = Record(key, request_id, content_hash("abort", turn_id, include_queued)) if request_id else None
+        progress = Progress()
+        try:
+            async with self._store.change(key, project_id, record) as change:
+                running = (await self._store.open(change)).running_turn
+                doomed = [wanted or running]
+                if include_queued:
+                    doomed += await self._store.waiting(change)
+                if wanted and not await self._store.has(change, wanted):
+                    raise _turn_not_found(session_id, turn_id)
+                for doomed_id in doomed:
+                    if doomed_id:
+                        error = error_of(Fault("TURN_ABORTED", "the turn was aborted"), session_id, doomed_id)
+                        await self._runner.end(change, doomed_id, Ending(ABORTED, error=error), progress)
+                ended = list(progress.ended)
+                if record:
+                    await self._store.note(change, request_id, ",".join(str(row.turn_id) for row in ended))
+                if running is None or any(row.turn_id == running for row in ended):
+                    await self._runner.start_next(change, project_id, session_id, progress)
+        except SessionMissing:
+            raise session_not_found(session_id) from None
+        except Repeated as first:
+            if record is None or first.content_hash != record.content_hash:
+                raise request_id_reused(request_id) from None
+            return [await self.get(project_id, session_id, made) for made in first.made.split(",") if made]
+        self._runner.go_on(change, project_id, session_id, progress)
+        return ended
+
+    async def session_destroyed(self, project_id: UUID, session_id: str) -> None:
+        """End the turns of a session that is destroyed, unless it is resumed by now."""
+        progress = Progress()
+        try:
+            async with self._store.change(session_key(project_id, session_id), project_id) as change:
+                if change.state != DESTROYED:
+                    return
+                running = (await self._store.open(change)).running_turn
+                for turn_id in [running] if running else []:
+                    error = error_of(Fault("TURN_ABORTED", "the session was destroyed"), session_id, turn_id)
+                    await self._runner.end(change, turn_id, Ending(ABORTED, error=error), progress)
+                await self._runner.start_next(change, project_id, session_id, progress)
+        except SessionMissing:
+            return
+        self._runner.go_on(change, project_id, session_id, progress)
+
+    async def get(self, project_id: UUID, session_id: str, turn_id: str) -> TurnRow:
+        """Raises: Fault SESSION_NOT_FOUND, TURN_NOT_FOUND, INVALID_FIELD."""
+        check_session_id(session_id)
+        wanted = check_turn_id(turn_id)
+        key = session_key(project_id, session_id)
+        row = await self._store.get(key, project_id, wanted)
+        if row is None:
+            if await self._sessions.get(key, project_id) is None:
+                raise session_not_found(session_id)
+            raise _turn_not_found(session_id, turn_id)
+        return row
+
+    async def list(self, project_id: UUID, session_id: str, state: int, page_size: int, page_token: str) -> TurnPage:
+        """A page, the newest first. state: 0 = any. Raises: Fault SESSION_NOT_FOUND, INVALID_FIELD, INVALID_PAGE_TOKEN."""
+        check_session_id(session_id)
+        size = page_size_of(page_size)
+        key = session_key(project_id, session_id)
+        question = tokens.fingerprint("turns", key, state)
+        before = _decode_position(page_token, question) if page_token else None
+        rows = await self._store.list(key, project_id, state, before, size + 1)
+        if not rows and await self._sessions.get(key, project_id) is None:
+            raise session_not_found(session_id)
+        if len(rows) <= size:
+            return TurnPage(rows, "")
+        rows.pop()
+        return TurnPage(rows, tokens.encode(question, str(rows[-1].turn_id)))
+
+    def _new_turn(self, sending: Sending, session: SessionRow, turn_id: UUID, timeout_ms: int) -> NewTurn:
+        """Raises: Fault, for what cannot be sent."""
+        policy_of(session.config)
+        model = sending.model or session.model or self._default_model
+        try:
+            route = self._models.route(model)
+        except ModelFault as fault:
+            raise Fault(fault.reason, fault.message, metadata=fault.metadata) from None
+        if sending.prompt and sending.messages:
+            raise invalid("messages", "go not together with prompt")
+        if len(sending.messages) > MAX_PROMPT_MESSAGES:
+            raise invalid("messages", f"are {len(sending.messages)}; at most {MAX_PROMPT_MESSAGES} are allowed")
+        messages = list(sending.messages)
+        if sending.prompt:
+            text = orjson.dumps({"role": "user", "content": sending.prompt}).decode()
+            messages = [Message(format=route.provider.format, json=text)]
+        if sending.is_immediate and not messages:
+            raise invalid("prompt", "is empty: there is nothing to steer a turn with")
+        message_id = uuid7() if messages else None
+        for message in messages:
+            message.turn.CopyFrom(MessageTurn(turn_id=str(turn_id)))
+        if messages:
+            messages[-1].turn.message_id = str(message_id)
+        prompt = SendRequest(messages=messages).SerializeToString()
+        check_batch(len(messages), sum(len(m.json) for m in messages), self._limits)
+        intake = Intake(self._limits, self._tokenizer, keeps_turn=True)
+        try:
+            intake.take(messages)
+        except Fault as fault:
+            if not sending.prompt:
+                raise
+            raise Fault(
+                fault.reason, fault.message, metadata=fault.metadata, fields={"prompt": next(iter(fault.fields.values()), "")}
+            ) from None
+        check_batch(intake.count, intake.content_bytes, self._limits)
+        return NewTurn(turn_id, model, prompt, message_id, sending.options, timeout_ms)
+
+    def _checked_timeout_ms(self, timeout_ms: int | None) -> int:
+        if timeout_ms is None:
+            return self._max_timeout_ms
+        if timeout_ms < MIN_TURN_TIMEOUT_MS:
+            raise invalid("turn_timeout", f"is {timeout_ms} ms; from 1 second on are allowed")
+        return min(timeout_ms, self._max_timeout_ms)
+
+    async def _joined(self, sending: Sending, record: Record | None, first_hash: bytes, made: str) -> Accepted:
+        """What the first Send of this request_id started."""
+        if record is None or first_hash != record.content_hash:
+            raise request_id_reused(sending.request_id)
+        # The session before the turn: of a turn that waits still, what it appends then comes after that.
+        session = await self._sessions.get(record.key, sending.project_id)
+        row = await self.get(sending.project_id, sending.session_id, made)
+        return Accepted(row, row.first_seq - 1 if row.first_seq else session.last_seq if session else 0, False)
+
+
+def check_turn_id(turn_id: str) -> UUID:
+    """Raises: Fault INVALID_FIELD."""
+    try:
+        return UUID(turn_id)
+    except ValueError:
+        raise invalid("turn_id", "is no UUID" if turn_id else "is required") from None
+
+
+def _content_of(sending: Sending) -> bytes:
+    messages = [message.SerializeToString(deterministic=True).hex() for message in sending.messages]
+    return content_hash("send", sending.prompt, messages, sending.model, dict(sending.options), sending.is_immediate, sending.timeout_ms)
+
+
+def _decode_position(token: str, question: str) -> UUID:
+    values = tokens.decode(token, question, field="page_token", reason="INVALID_PAGE_TOKEN")
+    try:
+        (turn_id,) = values
+        return UUID(turn_id)
+    except tokens.UNREADABLE:
+        raise invalid("page_token", "is not a token of this server", reason="INVALID_PAGE_TOKEN") from None
+
+
+def _destroyed(session_id: str) -> Fault:
+    return Fault(
+        "SESSION_DESTROYED",
+        f"session {session_id!r} is destroyed: resume it (ResumeSession) to send",
+        metadata={"session_id": session_id},
+    )
+
+
+def _turn_not_found(session_id: str, turn_id: str) -> Fault:
+    return Fault(
+        "TURN_NOT_FOUND", f"session {session_id!r} has no turn {turn_id!r}", metadata={"session_id": session_id, "turn_id": turn_id}
+    )
