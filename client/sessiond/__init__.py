@@ -17,7 +17,7 @@ from sessiond._asset import Asset
 from sessiond._async._client import AsyncClient
 from sessiond._async._session import AsyncSession
 from sessiond._bookmark import Bookmark
-from sessiond._event import Event
+from sessiond._event import Event, EventData
 from sessiond._info import CopyResult, DeletedSessions, SessionCopy, SessionInfo, SessionOrigin, StoredRange, TokenCounts
 from sessiond._input import NewMessage
 from sessiond._message import Message
@@ -25,6 +25,7 @@ from sessiond._processing_info import FailedMessage, Lease, ProcessingCounts
 from sessiond._sync._client import Client
 from sessiond._sync._session import Session
 from sessiond._task import Task
+from sessiond._turn import MessageTurn, SentMessage, Turn, TurnError, Usage
 from sessiond._version import __version__
 from sessiond.errors import *  # noqa: F403
 
@@ -38,12 +39,15 @@ __all__ = [
     "CopyResult",
     "DeletedSessions",
     "Event",
+    "EventData",
     "FailedMessage",
     "Lease",
     "Message",
+    "MessageTurn",
     "NewMessage",
     "ProcessingCounts",
     "Project",
+    "SentMessage",
     "Session",
     "SessionCopy",
     "SessionInfo",
@@ -51,6 +55,9 @@ __all__ = [
     "StoredRange",
     "Task",
     "TokenCounts",
+    "Turn",
+    "TurnError",
+    "Usage",
     "__version__",
     "errors",
 ]
