@@ -15,6 +15,7 @@ from sessiond import errors
 from sessiond._admin_info import ApiKey, Project
 from sessiond._asset import Asset
 from sessiond._async._client import AsyncClient
+from sessiond._async._pool import AsyncSessionPool
 from sessiond._async._session import AsyncSession
 from sessiond._bookmark import Bookmark
 from sessiond._event import Event, EventData
@@ -23,6 +24,7 @@ from sessiond._input import NewMessage
 from sessiond._message import Message
 from sessiond._processing_info import FailedMessage, Lease, ProcessingCounts
 from sessiond._sync._client import Client
+from sessiond._sync._pool import SessionPool
 from sessiond._sync._session import Session
 from sessiond._task import Task
 from sessiond._turn import MessageTurn, SentMessage, Turn, TurnError, Usage
@@ -34,6 +36,7 @@ __all__ = [
     "Asset",
     "AsyncClient",
     "AsyncSession",
+    "AsyncSessionPool",
     "Bookmark",
     "Client",
     "CopyResult",
@@ -52,6 +55,7 @@ __all__ = [
     "SessionCopy",
     "SessionInfo",
     "SessionOrigin",
+    "SessionPool",
     "StoredRange",
     "Task",
     "TokenCounts",

@@ -93,28 +93,30 @@ class Signal:
 
 
 class Mailbox(Generic[_Item]):
-    """Items from anywhere, the garbage collector included, for one task that takes them. Made in its loop."""
+    """Items from anywhere, the garbage collector included, for one task that takes them."""
 
     def __init__(self) -> None:
         self._items: deque[_Item] = deque()
         self._has_items = asyncio.Event()
-        self._loop = asyncio.get_running_loop()
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def put(self, item: _Item) -> None:
         self._items.append(item)
-        # A loop that is closed has nobody who takes it.
-        with suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._has_items.set)
+        if self._loop:
+            # A loop that is closed has nobody who takes it.
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._has_items.set)
 
     async def take(self, timeout: float | None) -> _Item | None:
         """The next item. None = there was none in time. timeout: unit seconds; None = no end."""
+        self._loop = asyncio.get_running_loop()
         while not self._items:
-            self._has_items.clear()
             try:
                 async with asyncio.timeout(timeout):
                     await self._has_items.wait()
             except TimeoutError:
                 return None
+            self._has_items.clear()
         return self._items.popleft()
 
 
