@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 import uuid
 from collections import deque
@@ -111,7 +112,7 @@ class AsyncSessionPool:
         """
         if size < 1:
             raise ValueError(f"size is {size}; it must be at least 1")
-        if lease_timeout is not None and not 0 < lease_timeout < float("inf"):
+        if lease_timeout is not None and not 0 < lease_timeout < math.inf:
             raise ValueError(f"lease_timeout is {lease_timeout}; it must be a number of seconds above 0, or None")
         if template is not None and messages is not None:
             raise ValueError("messages are those of the pool's own template; there is none where a template is given")
@@ -134,6 +135,7 @@ class AsyncSessionPool:
         self._closed = False
         self._mail: Mailbox[_TakeBack | _Remove | _Look] = Mailbox()
         self._has_keeper = False
+        self._keeper_ended = Signal()
 
     @property
     def size(self) -> int:
@@ -212,6 +214,9 @@ class AsyncSessionPool:
             self._free_place()
             await self._remove(session_id, self._keep)
         async with self._beginning:
+            if self._has_keeper:
+                # It may have something in hand still.
+                await self._keeper_ended.wait(None)
             template, self._template = self._template, None
             if template and self._given is None:
                 await self._remove(template.session_id, keep=False)
@@ -309,7 +314,7 @@ class AsyncSessionPool:
             # The collector may run anywhere, also under the lock: it only leaves word.
             finalizer = finalize(session, self._mail.put, _TakeBack(info.session_id))
             finalizer.atexit = False
-            due = float("inf") if self._lease_timeout is None else time.monotonic() + self._lease_timeout
+            due = math.inf if self._lease_timeout is None else time.monotonic() + self._lease_timeout
             self._leases[info.session_id] = _Lease(due, finalizer)
         self._mail.put(_Look())
         return session
@@ -353,19 +358,29 @@ class AsyncSessionPool:
         await self._client.sessions.destroy(session_id)
 
     async def _look_after(self) -> None:
-        """Take back what is overdue or given up, until the pool is closed."""
-        while not self._closed:
-            with self._lock:
-                due = min((lease.due for lease in self._leases.values()), default=float("inf"))
-            wait = None if due == float("inf") else max(0.0, due - time.monotonic())
-            match await self._mail.take(wait):
-                case _TakeBack(session_id):
-                    if await self._give_back(session_id):
-                        log.warning("session %r was taken back: its handle was given up without a release", session_id)
-                case _Remove(session_id, keep):
-                    await self._remove(session_id, keep)
-                case None:
-                    await self._take_back_overdue()
+        """Take back what is overdue or given up, until the pool is closed and nothing is left to do."""
+        try:
+            while await self._look_after_next():
+                pass
+        finally:
+            self._keeper_ended.set()
+
+    async def _look_after_next(self) -> bool:
+        """Answers whether there is more to come."""
+        with self._lock:
+            due = min((lease.due for lease in self._leases.values()), default=math.inf)
+            is_closed = self._closed
+        wait = 0.0 if is_closed else None if math.isinf(due) else max(0.0, due - time.monotonic())
+        match await self._mail.take(wait):
+            case _TakeBack(session_id):
+                if await self._give_back(session_id):
+                    log.warning("session %r was taken back: its handle was given up without a release", session_id)
+            case _Remove(session_id, keep):
+                await self._remove(session_id, keep)
+            case None:
+                await self._take_back_overdue()
+                return not is_closed
+        return True
 
     async def _take_back_overdue(self) -> None:
         now = time.monotonic()

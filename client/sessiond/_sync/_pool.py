@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 import uuid
 from collections import deque
@@ -112,7 +113,7 @@ class SessionPool:
         """
         if size < 1:
             raise ValueError(f"size is {size}; it must be at least 1")
-        if lease_timeout is not None and not 0 < lease_timeout < float("inf"):
+        if lease_timeout is not None and not 0 < lease_timeout < math.inf:
             raise ValueError(f"lease_timeout is {lease_timeout}; it must be a number of seconds above 0, or None")
         if template is not None and messages is not None:
             raise ValueError("messages are those of the pool's own template; there is none where a template is given")
@@ -135,6 +136,7 @@ class SessionPool:
         self._closed = False
         self._mail: Mailbox[_TakeBack | _Remove | _Look] = Mailbox()
         self._has_keeper = False
+        self._keeper_ended = Signal()
 
     @property
     def size(self) -> int:
@@ -213,6 +215,9 @@ class SessionPool:
             self._free_place()
             self._remove(session_id, self._keep)
         with self._beginning:
+            if self._has_keeper:
+                # It may have something in hand still.
+                self._keeper_ended.wait(None)
             template, self._template = self._template, None
             if template and self._given is None:
                 self._remove(template.session_id, keep=False)
@@ -310,7 +315,7 @@ class SessionPool:
             # The collector may run anywhere, also under the lock: it only leaves word.
             finalizer = finalize(session, self._mail.put, _TakeBack(info.session_id))
             finalizer.atexit = False
-            due = float("inf") if self._lease_timeout is None else time.monotonic() + self._lease_timeout
+            due = math.inf if self._lease_timeout is None else time.monotonic() + self._lease_timeout
             self._leases[info.session_id] = _Lease(due, finalizer)
         self._mail.put(_Look())
         return session
@@ -354,19 +359,29 @@ class SessionPool:
         self._client.sessions.destroy(session_id)
 
     def _look_after(self) -> None:
-        """Take back what is overdue or given up, until the pool is closed."""
-        while not self._closed:
-            with self._lock:
-                due = min((lease.due for lease in self._leases.values()), default=float("inf"))
-            wait = None if due == float("inf") else max(0.0, due - time.monotonic())
-            match self._mail.take(wait):
-                case _TakeBack(session_id):
-                    if self._give_back(session_id):
-                        log.warning("session %r was taken back: its handle was given up without a release", session_id)
-                case _Remove(session_id, keep):
-                    self._remove(session_id, keep)
-                case None:
-                    self._take_back_overdue()
+        """Take back what is overdue or given up, until the pool is closed and nothing is left to do."""
+        try:
+            while self._look_after_next():
+                pass
+        finally:
+            self._keeper_ended.set()
+
+    def _look_after_next(self) -> bool:
+        """Answers whether there is more to come."""
+        with self._lock:
+            due = min((lease.due for lease in self._leases.values()), default=math.inf)
+            is_closed = self._closed
+        wait = 0.0 if is_closed else None if math.isinf(due) else max(0.0, due - time.monotonic())
+        match self._mail.take(wait):
+            case _TakeBack(session_id):
+                if self._give_back(session_id):
+                    log.warning("session %r was taken back: its handle was given up without a release", session_id)
+            case _Remove(session_id, keep):
+                self._remove(session_id, keep)
+            case None:
+                self._take_back_overdue()
+                return not is_closed
+        return True
 
     def _take_back_overdue(self) -> None:
         now = time.monotonic()
