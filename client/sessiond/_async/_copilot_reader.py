@@ -1,0 +1,81 @@
+"""The history, to be awaited or looked at as it is. The twin is sessiond/_sync/_copilot_reader.py, written by hand as well."""
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from threading import Lock
+from typing import Any, overload
+
+from sessiond._async._lazy import AsyncLazy
+from sessiond._message import Message
+from sessiond._settings import Settings
+from sessiond._sync._connection import Connection
+from sessiond._sync._sessions import Sessions
+
+
+class AsyncHistory(Sequence[Message]):
+    """All messages of a session as they are when it is first looked at.
+
+    `await history` fetches them without holding up the event loop, and gives a list. Used as a list without that, it fetches them on the
+    spot, and the event loop waits for as long as it takes.
+    """
+
+    def __init__(self, messages: AsyncLazy[Message], read: Callable[[], list[Message]]) -> None:
+        self._lazy = messages
+        self._read = read
+        self._messages: list[Message] | None = None
+
+    def __await__(self) -> Generator[Any, None, list[Message]]:
+        return self._fetched().__await__()
+
+    async def _fetched(self) -> list[Message]:
+        if self._messages is None:
+            self._messages = await self._lazy.to_list()
+        return self._messages
+
+    @property
+    def _list(self) -> list[Message]:
+        if self._messages is None:
+            self._messages = self._read()
+        return self._messages
+
+    def __len__(self) -> int:
+        return len(self._list)
+
+    @overload
+    def __getitem__(self, index: int) -> Message: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Message]: ...
+
+    def __getitem__(self, index: int | slice) -> Message | list[Message]:
+        return self._list[index]
+
+    def __iter__(self) -> Iterator[Message]:
+        return iter(self._list)
+
+    def __repr__(self) -> str:
+        return "AsyncHistory(not fetched yet)" if self._messages is None else repr(self._messages)
+
+
+class Reader:
+    """Reads histories, also for those who do not wait: over a connection of its own, since the client's belongs to the event loop."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._lock = Lock()
+        self._connection: Connection | None = None
+
+    def history(self, session_id: str, messages: AsyncLazy[Message]) -> AsyncHistory:
+        """messages: the same for those who wait."""
+        return AsyncHistory(messages, lambda: Sessions(self._opened()).get_messages(session_id).to_list())
+
+    def _opened(self) -> Connection:
+        with self._lock:
+            if self._connection is None:
+                self._connection = Connection(self._settings)
+            return self._connection
+
+    def close(self) -> None:
+        with self._lock:
+            connection, self._connection = self._connection, None
+        if connection:
+            connection.close()

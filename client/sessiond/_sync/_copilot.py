@@ -1,0 +1,298 @@
+# Generated from sessiond/_async/_copilot.py by scripts/generate-sync-client: do not edit.
+"""The clients of `sessiond.compat.copilot`."""
+
+import logging
+from collections import deque
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any, Self, Unpack, overload
+
+from sessiond import _copilot
+from sessiond._copilot import ConfigInput, MessageOptions, PingResponse, PromptInput, ResumeConfig, SessionConfig
+from sessiond._event import EventHandler
+from sessiond._info import SessionInfo
+from sessiond._message import Message
+from sessiond._requests import SessionFilters
+from sessiond._retry import Deadline
+from sessiond._settings import DEFAULT_TIMEOUT_S, Tls
+from sessiond._sync._client import Client
+from sessiond._sync._copilot_lifecycle import Lifecycle
+from sessiond._sync._copilot_reader import History, Reader
+from sessiond._sync._session import Session
+from sessiond.errors import DeadlineExceeded, SessionNotFound, TurnFailed, TurnNotFound
+
+log = logging.getLogger("sessiond")
+
+
+class SyncCopilotClient:
+    """The SDK's client, over one of sessiond: sessions are on the server, and outlive every client.
+
+    Every call may raise a SessiondError, which is a RuntimeError.
+    """
+
+    def __init__(
+        self,
+        options: Mapping[str, Any] | None = None,
+        *,
+        target: str | None = None,
+        api_key: str | None = None,
+        timeout: float | None = DEFAULT_TIMEOUT_S,
+        tls: Tls = False,
+        **keywords: Any,
+    ) -> None:
+        """Settings are read here; nothing is connected yet.
+
+        Args:
+            target: HOST:PORT of a sessiond server. Default: $SESSIOND_TARGET, or localhost:50051.
+            api_key: Default: $SESSIOND_API_KEY, or none.
+            timeout: deadline of a call that does not wait for a turn. Unit: seconds. Default: 30.
+            tls: as of sessiond.Client.
+            options, keywords: the SDK's, about the process that it starts (cli_path, cwd, env, log_level, ...): without effect.
+        Raises: TypeError for other options; ValueError, OSError as sessiond.Client does.
+        """
+        _copilot.check_client_options(options, keywords)
+        self._client = Client(target, api_key=api_key, timeout=timeout, tls=tls)
+        self._reader = Reader(self._client._connection.settings)
+        self._lifecycle = Lifecycle(self._client._connection)
+
+    def start(self) -> None:
+        """Open the connection, as the first call does otherwise."""
+        self._client.start()
+
+    def stop(self) -> None:
+        """Close the connection. Sessions stay as they are, and turns that run go on."""
+        self._lifecycle.end()
+        self._reader.close()
+        self._client.stop()
+
+    def force_stop(self) -> None:
+        """The same as stop()."""
+        self.stop()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None) -> None:
+        self.stop()
+
+    def create_session(self, config: ConfigInput | None = None, **keywords: Unpack[SessionConfig]) -> "SyncCopilotSession":
+        """Make a session; where there is one of this id, go on with that one, which keeps its messages and settings.
+
+        Args:
+            config, keywords: what it shall be: see SessionConfig.
+        Raises: TypeError, ValueError for what is not to be had.
+        """
+        wanted = _copilot.Wanted("create_session", config, keywords)
+        self._lifecycle.ready()
+        if wanted.session_id is None:
+            session = self._client.create_session(**wanted.settings)
+        else:
+            session = self._client.get_or_create_session(wanted.session_id, **wanted.settings)
+        return self._handle(session, wanted)
+
+    def resume_session(self, session_id: str, config: ConfigInput | None = None, **keywords: Unpack[ResumeConfig]) -> "SyncCopilotSession":
+        """Go on with a session, destroyed or not.
+
+        Args:
+            config, keywords: settings to change, as in create_session. Default: it keeps its own.
+        Raises: SessionNotFound (a RuntimeError) where there is none, or none any more.
+        """
+        wanted = _copilot.Wanted("resume_session", config, keywords)
+        if wanted.session_id not in (None, session_id):
+            raise TypeError("resume_session() got two ids")
+        self._lifecycle.ready()
+        session = self._client.resume_session(session_id)
+        if changes := wanted.changes:
+            session.update(**changes)
+        return self._handle(session, wanted)
+
+    def delete_session(self, session_id: str) -> None:
+        """Remove a session and its messages for good. Raises: SessionNotFound (a RuntimeError)."""
+        self._lifecycle.ready()
+        self._client.delete_session(session_id)
+
+    def list_sessions(self, filter: Mapping[str, Any] | None = None, **filters: Unpack[SessionFilters]) -> list[SessionInfo]:
+        """All sessions, destroyed ones too, the most recently active first. Each reads by attribute and by key: `info.session_id`,
+        `info["sessionId"]`, `info.get("summary")`.
+
+        Args:
+            filter, filters: as of `sessiond.Client.list_sessions`, e.g. session_id_prefix="user-". The SDK's own, about directories and
+                repositories, raise TypeError.
+        """
+        found: list[SessionInfo] = self._client.list_sessions(**_copilot.filters_of(filter, filters)).to_list()
+        return found
+
+    def get_session_metadata(self, session_id: str) -> SessionInfo | None:
+        """A session as it would be listed. None = there is none."""
+        try:
+            return self._client.sessions.get(session_id)
+        except SessionNotFound:
+            return None
+
+    def get_last_session_id(self) -> str | None:
+        """Of the project's most recently active session. None = there is none."""
+        for info in self._client.list_sessions(page_size=1):
+            return info.session_id
+        return None
+
+    @overload
+    def on_lifecycle(self, type_or_handler: EventHandler) -> Callable[[], None]: ...
+
+    @overload
+    def on_lifecycle(self, type_or_handler: str, handler: EventHandler) -> Callable[[], None]: ...
+
+    def on_lifecycle(self, type_or_handler: str | EventHandler, handler: EventHandler | None = None) -> Callable[[], None]:
+        """Have a function called, in the background, with what becomes of the project's sessions, whoever does it: `on_lifecycle(handler)`,
+        or `on_lifecycle("session.deleted", handler)`. Returns a function that ends it.
+        """
+        return self._lifecycle.add(*_copilot.handler_of("on_lifecycle", type_or_handler, handler))
+
+    def ping(self, message: str | None = None) -> PingResponse:
+        """Ask the server for something small. Raises: Unavailable where it does not answer."""
+        self.get_last_session_id()
+        return _copilot.pong(message)
+
+    def _handle(self, session: Session, wanted: _copilot.Wanted) -> "SyncCopilotSession":
+        made = SyncCopilotSession(session, self._reader)
+        if wanted.on_event:
+            made.on(wanted.on_event)
+        return made
+
+
+class SyncCopilotSession:
+    """The SDK's session, over one of sessiond. Clients make it."""
+
+    def __init__(self, session: Session, reader: Reader) -> None:
+        self._session = session
+        self._reader = reader
+        # Turns that nobody is known to have waited for.
+        self._sent: deque[str] = deque(maxlen=_copilot.MAX_SENT)
+        self._subscriptions: list[Callable[[], None]] = []
+        self._is_destroyed = False
+
+    @property
+    def session_id(self) -> str:
+        """The session's name within its project."""
+        return self._session.session_id
+
+    @property
+    def workspace_path(self) -> None:
+        """None: a session has no directory."""
+        return None
+
+    def send(self, options: PromptInput | None = None, **keywords: Unpack[MessageOptions]) -> str:
+        """Start a turn, and return when the server has taken it on. Turns run one after the other.
+
+        Args:
+            options, keywords: the prompt, or what MessageOptions has.
+        Returns: the message's id, as its `id` in get_messages().
+        Raises: TypeError for what is not known; SessionDestroyed (a RuntimeError) after destroy().
+        """
+        sent = self._session.send(**_copilot.options_of(options, keywords))
+        self._sent.append(sent.turn_id)
+        return sent
+
+    def send_and_wait(
+        self, options: PromptInput | None = None, timeout: float | None = None, **keywords: Unpack[MessageOptions]
+    ) -> Message:
+        """Start a turn, and wait for its answer, and for handlers to have been called with it.
+
+        Args:
+            options, keywords: as in send.
+            timeout: of the whole wait. Unit: seconds. Default: 60.
+        Returns: the answer of this very turn: `type` is "assistant.message", `data.content`, or `content`, the text.
+        Raises: TimeoutError when the time is over, and the turn goes on; TurnFailed (a RuntimeError) for a turn that fails.
+        """
+        values = _copilot.options_of(options, keywords)
+        try:
+            return self._session.send_and_wait(timeout=_copilot.WAIT_TIMEOUT_S if timeout is None else timeout, **values)
+        except DeadlineExceeded as error:
+            if turn_id := error.metadata.get("turn_id"):
+                self._sent.append(turn_id)
+            raise
+
+    @overload
+    def on(self, type_or_handler: EventHandler) -> Callable[[], None]: ...
+
+    @overload
+    def on(self, type_or_handler: str, handler: EventHandler) -> Callable[[], None]: ...
+
+    def on(self, type_or_handler: str | EventHandler, handler: EventHandler | None = None) -> Callable[[], None]:
+        """Have a function called, in the background, with what happens: `on(handler)`, or `on("assistant.message", handler)`. All events of
+        what this handle sends come, in order. destroy() ends it. Returns a function that ends it earlier.
+        """
+        type_, function = _copilot.handler_of("on", type_or_handler, handler)
+        unsubscribe = self._session.on(type_, function) if type_ else self._session.on(function)
+        self._subscriptions.append(unsubscribe)
+        return unsubscribe
+
+    def get_messages(self) -> History:
+        """All messages, the oldest first. Each has `role`, `content`, `id`, and `type` and `data.content`, by attribute and by key.
+
+        To be awaited, or used as a list as it is: then the messages are fetched when it is first looked at, and the event loop waits for
+        that.
+        """
+        return self._reader.history(self.session_id, self._session.get_messages())
+
+    def get_events(self) -> History:
+        """The same as get_messages(): only messages are kept."""
+        return self.get_messages()
+
+    def abort(self) -> None:
+        """End the turn that is running. The session stays usable."""
+        self._session.abort()
+
+    def set_model(self, model: str) -> None:
+        """Ask another model from the next turn on."""
+        self._session.update(model=model)
+
+    def destroy(self, timeout: float = _copilot.DESTROY_TIMEOUT_S) -> None:
+        """Close the session, which is kept to be resumed, after the turns that this handle has sent; called again, it does nothing.
+
+        The session is closed to everybody who has it, since there is one for all.
+
+        Args:
+            timeout: for the turns; those that still run then are aborted. Unit: seconds. Default: 60.
+        Raises: SessionNotFound (a RuntimeError) where it is deleted or expired.
+        """
+        if self._is_destroyed:
+            return
+        self._settle(timeout)
+        _copilot.end_all(self._subscriptions)
+        self._session.destroy()
+        self._is_destroyed = True
+
+    def disconnect(self) -> None:
+        """The same as destroy()."""
+        self.destroy()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None) -> None:
+        self.destroy()
+
+    def _settle(self, timeout: float) -> None:
+        """Wait for the turns that were sent, and for handlers to have been called with their answers."""
+        if not self._sent:
+            return
+        deadline = Deadline(timeout)
+        # In this order: a turn that begins to run meanwhile is in one of them.
+        waiting = [turn.turn_id for turn in self._session.turns(state="queued")]
+        running = [turn.turn_id for turn in self._session.turns(state="running")]
+        # The turns are listed with the newest first.
+        for turn_id in dict.fromkeys(reversed([*waiting, *running])):
+            if turn_id in self._sent:
+                try:
+                    answer = self._session.wait_for_turn(turn_id, timeout=deadline.remaining() or 0.0)
+                    self._session._handlers.handed_out(answer.seq)
+                except (TurnFailed, TurnNotFound):
+                    continue
+                except DeadlineExceeded:
+                    log.warning("session %r is destroyed although a turn is not done after %g seconds", self.session_id, timeout)
+                    break
+        self._sent.clear()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(session_id={self.session_id!r})"

@@ -1,0 +1,75 @@
+# Generated from sessiond/_async/_copilot_lifecycle.py by scripts/generate-sync-client: do not edit.
+"""Functions that are called with what becomes of the project's sessions, in the background."""
+
+import logging
+from collections.abc import Callable
+
+from sessiond._event import EventHandler
+from sessiond._requests import watch
+from sessiond._retry import MAX_STREAM_DELAY_S
+from sessiond._sync._connection import Connection
+from sessiond._sync._streams import event_batches
+from sessiond._sync._wire import Signal, Stop, finished, in_background, sleep
+from sessiond.errors import ClientClosed, DeadlineExceeded, Overloaded, SessiondError, Unavailable
+
+log = logging.getLogger("sessiond")
+
+READY_TIMEOUT_S = 5.0
+
+
+class Lifecycle:
+    """The lifecycle handlers of one client, each with a stream of its own: there are few."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._opened: dict[Stop, Signal] = {}
+
+    def add(self, type_: str | None, handler: EventHandler) -> Callable[[], None]:
+        """Call a handler from now on. type_: None = with every event. Returns what ends that."""
+        stop, opened = Stop(), Signal()
+        self._opened[stop] = opened
+        in_background(lambda: self._run(type_, handler, stop, opened))
+
+        def remove() -> None:
+            self._opened.pop(stop, None)
+            stop.set()
+
+        return remove
+
+    def end(self) -> None:
+        """No handler is called any more."""
+        opened, self._opened = self._opened, {}
+        for stop in opened:
+            stop.set()
+
+    def ready(self) -> None:
+        """Return when the handlers are called with what comes; or after some seconds."""
+        for opened in list(self._opened.values()):
+            opened.wait(READY_TIMEOUT_S)
+
+    def _run(self, type_: str | None, handler: EventHandler, stop: Stop, opened: Signal) -> None:
+        def is_open(yes: bool) -> None:
+            if yes:
+                opened.set()
+
+        types = None if type_ is None else frozenset({type_})
+        try:
+            while not stop.is_set:
+                try:
+                    request = watch("", after_seq=None)
+                    for events in event_batches(self._connection, request, None, types=types, stop=stop, opened=is_open):
+                        for event in events:
+                            try:
+                                finished(handler(event))
+                            except Exception:
+                                log.exception("a lifecycle handler failed at %s of session %r", event.type, event.session_id)
+                except (Unavailable, DeadlineExceeded, Overloaded) as error:
+                    # A server that is away for long may still come back.
+                    log.warning("watching the sessions goes on later: %s", error)
+                    sleep(MAX_STREAM_DELAY_S)
+        except ClientClosed:
+            pass
+        except SessiondError:
+            log.exception("watching the sessions failed: the lifecycle handlers are called no more")
+        finally:
+            opened.set()

@@ -1,0 +1,22 @@
+"""The history. The twin is sessiond/_async/_copilot_reader.py, written by hand as well."""
+
+from typing import TypeAlias
+
+from sessiond._message import Message
+from sessiond._settings import Settings
+from sessiond._sync._lazy import Lazy
+
+History: TypeAlias = list[Message]
+
+
+class Reader:
+    """Reads histories."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Nothing is needed besides the client's own connection."""
+
+    def history(self, session_id: str, messages: Lazy[Message]) -> History:
+        return messages.to_list()
+
+    def close(self) -> None:
+        """Nothing to do."""
