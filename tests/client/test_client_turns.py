@@ -276,6 +276,13 @@ class TestAttachments:
         ]
         assert [b"".join(piece.data for piece in pieces) for pieces in server.of("UploadAsset")] == [b"x" * 11, b"y" * 10, b"z" * 11]
 
+    async def test_an_upload_that_fails_is_no_broken_file(self, colour, server, session, tmp_path) -> None:
+        large = tmp_path / "large.png"
+        large.write_bytes(b"x" * 300_000)
+        server.on("UploadAsset", server.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "late", reason="DEADLINE_EXCEEDED"))
+        with pytest.raises(errors.DeadlineExceeded):
+            await colour.call(session.send, "x", attachments=[large])
+
     async def test_nothing_is_read_before_the_stream_is_iterated_over(self, colour, server, session) -> None:
         stream = session.stream("x", attachments=["/nowhere/a.png"])
         with pytest.raises(errors.InvalidField):
@@ -522,7 +529,7 @@ class TestTurns:
             session.turns(state="asleep")
 
     async def test_waiting_for_one_that_has_ended(self, colour, server, session) -> None:
-        server.on("Watch", [WatchResponse(), silence])
+        server.on("Watch", [WatchResponse(events=[said(8)]), silence])
         server.on("GetTurn", turn(COMPLETED, last_seq=9))
         server.on("GetMessage", stored(9))
         assert (await colour.call(session.wait_for_turn, "t1")).seq == 9
@@ -537,7 +544,7 @@ class TestTurns:
         assert len(server.of("GetTurn")) == 2
 
     async def test_an_end_that_was_missed(self, colour, server, session, impatient) -> None:
-        server.on("Watch", [WatchResponse(), cut(server)], [WatchResponse(), silence])
+        server.on("Watch", [WatchResponse(), cut(server)], [WatchResponse(events=[said(8)]), silence])
         server.on("GetTurn", turn(), turn(FAILED))
         with pytest.raises(errors.TurnFailed):
             await colour.call(session.wait_for_turn, "t1")

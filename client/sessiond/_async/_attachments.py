@@ -8,7 +8,7 @@ from sessiond._async._assets import AsyncAssets
 from sessiond._async._connection import AsyncConnection
 from sessiond._async._wire import run
 from sessiond._attachments import Attachment
-from sessiond.errors import invalid_field
+from sessiond.errors import SessiondError, invalid_field
 from sessiond.v1.message_pb2 import Part
 
 MAX_INLINE_BYTES = 256 * 1024
@@ -42,8 +42,9 @@ async def parts_of(connection: AsyncConnection, attachments: Iterable[Attachment
             else:
                 asset = await assets.upload(source, media_type=media_type)
                 parts.append(attachment.part(media_type, asset_id=asset.asset_id))
+        except SessiondError:
+            # Some of them are OSErrors, too.
+            raise
         except OSError as error:
-            if attachment.path is None:
-                raise
             raise invalid_field(f"{attachment.place}.path", f"cannot be read: {error}") from error
     return parts

@@ -9,7 +9,7 @@ from sessiond._attachments import Attachment
 from sessiond._sync._assets import Assets
 from sessiond._sync._connection import Connection
 from sessiond._sync._wire import run
-from sessiond.errors import invalid_field
+from sessiond.errors import SessiondError, invalid_field
 from sessiond.v1.message_pb2 import Part
 
 MAX_INLINE_BYTES = 256 * 1024
@@ -43,8 +43,9 @@ def parts_of(connection: Connection, attachments: Iterable[Attachment]) -> list[
             else:
                 asset = assets.upload(source, media_type=media_type)
                 parts.append(attachment.part(media_type, asset_id=asset.asset_id))
+        except SessiondError:
+            # Some of them are OSErrors, too.
+            raise
         except OSError as error:
-            if attachment.path is None:
-                raise
             raise invalid_field(f"{attachment.place}.path", f"cannot be read: {error}") from error
     return parts

@@ -121,13 +121,21 @@ class TurnCalls:
         Returns, raises: as send_and_wait; also TurnNotFound.
         """
         deadline = Deadline(timeout)
+        may_have_missed_it = True
+
+        def opened(is_open: bool) -> None:
+            nonlocal may_have_missed_it
+            may_have_missed_it = may_have_missed_it or not is_open
+
         try:
             # Watching begins before the first look, so that the end does not fall between them.
             request = _requests.watch(session_id, after_seq=None)
-            with closing(event_batches(self._connection, request, deadline.remaining(), heartbeats=True)) as batches:
+            batches = event_batches(self._connection, request, deadline.remaining(), opened=opened, heartbeats=True)
+            with closing(batches):
                 for events in batches:
-                    # Without events it is the first response of a connection, before which an end may have been missed, or a heartbeat.
-                    if not events or any(event.type == "assistant.turn_end" and event.data.get("turn_id") == turn_id for event in events):
+                    # Without events it is a heartbeat: now and then it looks all the same.
+                    if may_have_missed_it or not events or any(_is_end(event, turn_id) for event in events):
+                        may_have_missed_it = False
                         turn = self._turn(session_id, turn_id, deadline.remaining())
                         if turn.state in ENDED:
                             return self._answer(turn, None, deadline)
@@ -238,3 +246,7 @@ class TurnCalls:
             request = _requests.get_message(turn.session_id, turn.last_seq)
             seen = self._connection.call(self._connection.stubs.sessions.GetMessage, request, deadline.remaining())
         return Message(turn.session_id, seen)
+
+
+def _is_end(event: Event, turn_id: str) -> bool:
+    return event.type == "assistant.turn_end" and event.data.get("turn_id") == turn_id
