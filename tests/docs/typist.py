@@ -1,0 +1,51 @@
+"""Runs programs one after the other over the same names, as a reader does who types them in: a program of its own, started by the tests.
+
+Takes {"programs": [...]} on stdin, gives what each printed on stdout. Top-level awaits are for one event loop, in which all run that do
+not start one by themselves; where no program has any, there is no loop.
+"""
+
+import ast
+import asyncio
+import contextlib
+import inspect
+import io
+import json
+import sys
+import traceback
+from types import CodeType
+from typing import Any
+
+
+def _compiled(number: int, program: str) -> CodeType:
+    return compile(program, f"program {number}", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+
+
+def main() -> None:
+    programs: list[str] = json.load(sys.stdin)["programs"]
+    codes = [_compiled(number, program) for number, program in enumerate(programs, 1)]
+    is_async = any(code.co_flags & inspect.CO_COROUTINE for code in codes)
+    names: dict[str, Any] = {"__name__": "__main__"}
+    printed: list[list[str]] = []
+    with asyncio.Runner() as runner:
+
+        async def within(code: CodeType) -> None:
+            made = eval(code, names)  # noqa: S307
+            if inspect.isawaitable(made):
+                await made
+
+        for number, (program, code) in enumerate(zip(programs, codes, strict=True), 1):
+            with contextlib.redirect_stdout(io.StringIO()) as out:
+                try:
+                    if is_async and "asyncio.run(" not in program:
+                        runner.run(within(code))
+                    else:
+                        exec(code, names)  # noqa: S102
+                except BaseException:
+                    sys.stderr.write(f"program {number}:\n{program}\n{traceback.format_exc()}\n")
+                    sys.exit(1)
+            printed.append(out.getvalue().splitlines())
+    json.dump({"printed": printed}, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
