@@ -1,9 +1,9 @@
-"""The command line: serve, migrate, keys, sessions, health, version. One module a command."""
+"""The command line: serve, migrate, keys, sessions, chat, health, version. One module a command."""
 
 import sys
 from collections.abc import Callable, Sequence
 
-from sessiond_server.cli import health, keys, migrate, serve, sessions, version
+from sessiond_server.cli import chat, health, keys, migrate, serve, sessions, version
 from sessiond_server.cli.faults import CommandError
 
 COMMANDS: dict[str, tuple[Callable[[list[str]], int], str]] = {
@@ -11,6 +11,7 @@ COMMANDS: dict[str, tuple[Callable[[list[str]], int], str]] = {
     "migrate": (migrate.run, "bring the database's schema to this version"),
     "keys": (keys.run, "create, list and revoke API keys"),
     "sessions": (sessions.run, "list, show, copy, export, import and delete sessions of a server"),
+    "chat": (chat.run, "talk with a model in a session of a server"),
     "health": (health.run, "ask a server whether it serves (exit 0 or 1)"),
     "version": (version.run, "print the version"),
 }

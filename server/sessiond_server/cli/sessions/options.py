@@ -2,9 +2,10 @@
 
 import argparse
 import json
-import math
 from datetime import datetime
 from typing import Any
+
+from sessiond_server.cli.client import add_flags, count, seconds
 
 _FILTERS = (
     "session_id_prefix",
@@ -33,14 +34,15 @@ def parser() -> argparse.ArgumentParser:
 
     def command(name: str, help: str, json_help: str, epilog: str = "") -> argparse.ArgumentParser:
         new = commands.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.", epilog=epilog, allow_abbrev=False)
-        _add_server(new, json_help)
+        add_flags(new)
+        new.add_argument("--json", action="store_true", help=json_help)
         return new
 
     lines = "print JSON lines, one a session; times are in UTC"
     listing = command("list", "list sessions, by default the most recently active 50", lines, f"Times are shown in local time. {_TIMES}")
     _add_filters(listing)
     listing.add_argument("--order", choices=["active_desc", "created_desc", "created_asc", "id_asc"], help="default: active_desc")
-    listing.add_argument("--limit", type=_count, default=50, metavar="N", help="how many sessions at the most; 0 = all. Default: 50")
+    listing.add_argument("--limit", type=count, default=50, metavar="N", help="how many sessions at the most; 0 = all. Default: 50")
 
     document = "print one JSON document; times are in UTC"
     show = command(
@@ -50,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
         "Times are shown in local time.",
     )
     show.add_argument("session_id", metavar="ID")
-    show.add_argument("--messages", type=_count, nargs="?", const=0, metavar="N", help="its newest N messages too; without N: all of them")
+    show.add_argument("--messages", type=count, nargs="?", const=0, metavar="N", help="its newest N messages too; without N: all of them")
 
     tail = command(
         "tail",
@@ -59,21 +61,21 @@ def parser() -> argparse.ArgumentParser:
         "Times are shown in local time.",
     )
     tail.add_argument("session_id", metavar="ID")
-    tail.add_argument("-n", "--lines", type=_count, default=10, metavar="N", help="how many messages. Default: 10")
+    tail.add_argument("-n", "--lines", type=count, default=10, metavar="N", help="how many messages. Default: 10")
     tail.add_argument("-f", "--follow", action="store_true", help="go on with new messages as they come, until Ctrl-C")
 
     copy = command("copy", "copy a session, at the same cost whatever its size, and print the copy's id", document)
     copy.add_argument("session_id", metavar="ID")
     copy.add_argument("--new-id", metavar="ID", help="the copy's id. Default: the server makes one")
     cut = copy.add_mutually_exclusive_group()
-    cut.add_argument("--up-to-seq", type=_count, metavar="SEQ", help="the last seq to copy; 0 = no message. Default: the newest")
+    cut.add_argument("--up-to-seq", type=count, metavar="SEQ", help="the last seq to copy; 0 = no message. Default: the newest")
     cut.add_argument("--up-to-bookmark", metavar="NAME", help="the same by a bookmark's name")
     for name in ("title", "user", "model"):
         copy.add_argument(f"--{name}", help='of the copy; "" = none. Default: the source\'s')
     for name in ("config", "metadata"):
         copy.add_argument(f"--{name}", type=_object, metavar="JSON", help="of the copy: a JSON object. Default: the source's")
     expiry = copy.add_mutually_exclusive_group()
-    expiry.add_argument("--idle-ttl", type=_seconds, metavar="SECONDS", help="how long the copy lives unused. Default: as the source")
+    expiry.add_argument("--idle-ttl", type=seconds, metavar="SECONDS", help="how long the copy lives unused. Default: as the source")
     expiry.add_argument("--never-expires", action="store_true", help="keep the copy until it is deleted")
     copy.add_argument("--keep-processing-status", action="store_true", help="default: every message of the copy is pending in every queue")
     copy.add_argument("--keep-task-links", action="store_true", help="default: the copy's tasks have no links to messages")
@@ -116,16 +118,6 @@ def filters(given: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name in _FILTERS if (value := getattr(given, name)) is not None}
 
 
-def _add_server(command: argparse.ArgumentParser, json_help: str) -> None:
-    group = command.add_argument_group("the server")
-    group.add_argument("--target", metavar="HOST:PORT", help="default: SESSIOND_TARGET, or localhost:50051")
-    group.add_argument("--api-key", metavar="KEY", help="default: SESSIOND_API_KEY, or none. Other users of this machine can see a flag")
-    group.add_argument("--tls", action="store_true", help="ask over TLS, with the well-known authorities")
-    group.add_argument("--tls-ca", metavar="FILE", help="ask over TLS, with the authority in this PEM file")
-    group.add_argument("--timeout", type=_seconds, default=30.0, metavar="SECONDS", help="of a call with its repetitions. Default: 30")
-    command.add_argument("--json", action="store_true", help=json_help)
-
-
 def _add_filters(command: argparse.ArgumentParser) -> None:
     group = command.add_argument_group("filters, combined with 'and'")
     group.add_argument("--prefix", dest="session_id_prefix", metavar="TEXT", help="the beginning of the id, letter case included")
@@ -156,19 +148,3 @@ def _object(text: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise argparse.ArgumentTypeError("is no JSON object")
     return value
-
-
-def _count(text: str) -> int:
-    if not text.isascii() or not text.isdigit():
-        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 on")
-    return int(text)
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not (math.isfinite(seconds) and seconds > 0):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
-    return seconds

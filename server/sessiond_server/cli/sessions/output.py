@@ -34,12 +34,12 @@ def print_json_line(value: object) -> None:
 
 
 def print_line(text: str = "") -> None:
-    sys.stdout.write(_harmless(text).rstrip() + "\n")
+    sys.stdout.write(harmless(text).rstrip() + "\n")
 
 
 def note(text: str) -> None:
     """A line beside the answer, on stderr."""
-    sys.stderr.write(f"{_harmless(text)}\n")
+    sys.stderr.write(f"{harmless(text)}\n")
 
 
 def flush() -> None:
@@ -95,7 +95,7 @@ def many(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
-def _harmless(text: str) -> str:
+def harmless(text: str) -> str:
     """Texts may come from anywhere: what would move a terminal's cursor, or worse, is shown as a replacement character."""
     return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", "\ufffd", text)
 
