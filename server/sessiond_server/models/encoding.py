@@ -1,0 +1,29 @@
+"""JSON of answers, and of requests that UTF-8 cannot spell."""
+
+import json
+from typing import Any
+
+
+def dumps(message: dict[str, Any]) -> str:
+    """The JSON of an answer.
+
+    Raises: ValueError for what JSON has no word for, such as an infinite number.
+    """
+    text = json.dumps(message, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        # Half of a surrogate pair, which JSON can spell only as an escape.
+        text = json.dumps(message, separators=(",", ":"), allow_nan=False)
+    return text
+
+
+def spelled(value: Any) -> Any:
+    """The same with what UTF-8 cannot spell, halves of surrogate pairs, replaced: models do write them, and the SDKs cannot send them."""
+    if isinstance(value, str):
+        return value.encode(errors="replace").decode()
+    if isinstance(value, dict):
+        return {spelled(key): spelled(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [spelled(item) for item in value]
+    return value
