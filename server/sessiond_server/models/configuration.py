@@ -31,17 +31,18 @@ class ProviderSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    type: ProviderType | None = Field(None, description="The protocol: openai (Chat Completions), anthropic (Messages) or echo.")
+    type: ProviderType | None = Field(default=None, description="The protocol: openai (Chat Completions), anthropic (Messages) or echo.")
     base_url: Annotated[str, AfterValidator(_http_url)] | None = Field(
-        None, description="Where it is. Default: OPENAI_BASE_URL or ANTHROPIC_BASE_URL, else the public one."
+        default=None, description="Where it is. Default: OPENAI_BASE_URL or ANTHROPIC_BASE_URL, else the public one."
     )
     api_key_env: Annotated[str, AfterValidator(_variable)] | None = Field(
-        None,
-        description='The environment variable that holds the key. Default: OPENAI_API_KEY or ANTHROPIC_API_KEY; none with a base_url. "" = none.',
+        default=None,
+        description="The environment variable that holds the key. Default: OPENAI_API_KEY or ANTHROPIC_API_KEY, but none with a base_url. "
+        "Empty = none.",
     )
-    models: tuple[str, ...] = Field((), description="Names of its models, * and ? stand for anything, in capitals and small letters.")
-    silence_timeout_s: float = Field(300.0, gt=0, le=3600, description="Seconds for which it may send nothing.")
-    retries: int = Field(2, ge=0, le=10, description="Attempts after the first one, while nothing was streamed.")
+    models: tuple[str, ...] = Field(default=(), description="Names of its models, * and ? stand for anything, and case counts.")
+    silence_timeout_s: float = Field(default=300.0, gt=0, le=3600, description="Seconds for which it may send nothing.")
+    retries: int = Field(default=2, ge=0, le=10, description="Attempts after the first one, while nothing was streamed.")
 
 
 BUILT_IN = {

@@ -11,7 +11,7 @@ from sessiond_server.models.echo import Echo
 from sessiond_server.models.openai_chat import OpenAIChat
 
 INSTALL = "pip install 'sessiond[models]'"
-_CLASSES = {"openai": OpenAIChat, "anthropic": AnthropicMessages}
+_CLASSES: dict[str, type[OpenAIChat] | type[AnthropicMessages]] = {"openai": OpenAIChat, "anthropic": AnthropicMessages}
 _PLACES = {
     "openai": ("OPENAI_BASE_URL", "https://api.openai.com/v1", "OPENAI_API_KEY"),
     "anthropic": ("ANTHROPIC_BASE_URL", "https://api.anthropic.com", "ANTHROPIC_API_KEY"),
