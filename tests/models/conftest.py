@@ -4,9 +4,9 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from aimock_pytest import AIMockServer, NodeManager
 
 from ..support.model_server import ModelServer
 
@@ -28,20 +28,26 @@ def model_server() -> Iterator[ModelServer]:
 
 
 @pytest.fixture(scope="session")
-def aimock_of_npm(request: pytest.FixtureRequest) -> Iterator[Any]:
+def aimock_of_npm() -> Iterator[AIMockServer]:
     """A server of aimock, where `make` could install it."""
     if not AIMOCK.is_file():
         pytest.skip("aimock is not here: `make aimock` installs it with npm")
     if not shutil.which("node"):
         pytest.skip("aimock needs node, which is not here")
+    server = AIMockServer(NodeManager())
     with pytest.MonkeyPatch.context() as patch:
-        # Without it the plugin would download its own.
+        # Without it the package would download its own.
         patch.setenv("AIMOCK_CLI_PATH", str(AIMOCK))
-        yield request.getfixturevalue("aimock_session")
+        server.start()
+    # Its own fixtures leave this pipe open, which is a warning, and so a failure.
+    process = server._proc
+    yield server
+    server.stop()
+    if process and process.stdout:
+        process.stdout.close()
 
 
 @pytest.fixture
-def aimock(aimock_of_npm: Any) -> Any:
+def aimock(aimock_of_npm: AIMockServer) -> AIMockServer:
     """The same, with nothing of the tests before."""
-    aimock_of_npm.reset()
-    return aimock_of_npm
+    return aimock_of_npm.reset()
