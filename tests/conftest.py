@@ -29,7 +29,9 @@ from sessiond_server.store.purge import PurgeStore
 from .support.processes import ServerProcess
 from .support.wire import Wire
 
-CONVERSATIONS = Path(__file__).parent.parent.parent / "shared" / "data" / "airline_conversations.jsonl.gz"
+# Beside the repository, or beside the directory of its worktrees.
+_PLACES = [place / "shared" / "data" / "airline_conversations.jsonl.gz" for place in Path(__file__).parents[2:4]]
+CONVERSATIONS = next((place for place in _PLACES if place.exists()), _PLACES[0])
 
 
 def as_url(conninfo: str) -> str:
