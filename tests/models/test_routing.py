@@ -65,6 +65,14 @@ async def test_a_provider_is_made_once() -> None:
     await models.close()
 
 
+async def test_preparing_passes_over_what_is_missing() -> None:
+    models = Models(environment={"OPENAI_API_KEY": "sk-one"})
+    models.prepare()
+    assert where(models, "gpt-5") == ("openai", "gpt-5")
+    assert refusal(models, "claude-x").metadata["setting"] == "ANTHROPIC_API_KEY"
+    await models.close()
+
+
 @pytest.mark.parametrize(
     ("own", "name", "setting"),
     [

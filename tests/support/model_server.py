@@ -116,7 +116,7 @@ class ModelServer:
         self._released.set()
 
     def wait_until_left(self, timeout: float = 30) -> bool:
-        """Wait for a client to close its connection while it is held. Each is counted once."""
+        """Wait for a client to close its connection before its stream's end. Each is counted once."""
         return self._left.acquire(timeout=timeout)
 
     def take(self, received: Received) -> Reply:
@@ -124,14 +124,17 @@ class ModelServer:
         self.requests.append(received)
         return self._script.popleft() if self._script else self.default
 
+    def leave(self) -> None:
+        """Count a client that closed its connection."""
+        self._left.release()
+
     def hold(self, connection: socket.socket) -> bool:
-        """Wait for release(). Answers whether the client is still there."""
+        """Wait for release(). Answers False where the server ends first. Raises: ConnectionError where the client leaves."""
         self._held.release()
         while not self._released.wait(0.01) and not self._ending.is_set():
             readable, _, _ = select.select([connection], [], [], 0)
             if readable and not connection.recv(1):
-                self._left.release()
-                return False
+                raise ConnectionError("the client left")
         return not self._ending.is_set()
 
 
@@ -155,10 +158,16 @@ class _Handler(BaseHTTPRequestHandler):
         """Not on the test's terminal."""
 
     def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        reply = self.server.owner.take(Received(self.path, {name.lower(): value for name, value in self.headers.items()}, body))
         # One request a connection: threads end with their tests.
         self.close_connection = True
+        try:
+            self._reply()
+        except ConnectionError:
+            self.server.owner.leave()
+
+    def _reply(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        reply = self.server.owner.take(Received(self.path, {name.lower(): value for name, value in self.headers.items()}, body))
         if reply.then == "hold" and reply.after == -1 and not self.server.owner.hold(self.connection):
             return
         if reply.then == "cut" and reply.after == -1:
