@@ -1,6 +1,6 @@
 """An event as a watcher gets it."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Any, TypeAlias
 
@@ -9,6 +9,18 @@ from sessiond._record import Record
 from sessiond._structs import from_struct
 from sessiond._times import from_timestamp, iso
 from sessiond.v1 import event_pb2
+
+
+class EventData(dict[str, Any]):
+    """What there is to say about an event of its own: a dict that reads by attribute, too. What is within it are plain dicts."""
+
+    __slots__ = ()
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(f"the event's data has no {name!r}", name=name, obj=self) from None
 
 
 class Event(Record):
@@ -25,7 +37,9 @@ class Event(Record):
     def type(self) -> str:
         """What happened. Of a message by its role: "user.message", "assistant.message", "system.message", "developer.message",
         "tool.message". Of the session: "session.created", "session.updated", "session.resumed", "session.destroyed", "session.deleted",
-        "session.expired". A newer server may have others.
+        "session.expired". Of its turns, with data.turn_id: "assistant.turn_start", "assistant.message_delta" and
+        "assistant.reasoning_delta" (data.delta_content: the text that the model added), "session.error", "assistant.turn_end",
+        "session.idle". A newer server may have others.
         """
         return self._pb.type
 
@@ -50,10 +64,12 @@ class Event(Record):
         return Message(self._pb.session_id, self._pb.message) if self._pb.HasField("message") else None
 
     @property
-    def data(self) -> Mapping[str, Any]:
-        """Of a message its payload: `data.content`, or `data["content"]`, is the text. Else what there is to say, often nothing."""
+    def data(self) -> Any:
+        """Of a message its payload: `data.content`, or `data["content"]`, is the text, `data.turn_id` its turn or None. Else what there is
+        to say, by attribute and by key alike: often nothing.
+        """
         message = self.message
-        return message.data if message else from_struct(self._pb.data)
+        return message.data if message else EventData(from_struct(self._pb.data))
 
     @property
     def proto(self) -> event_pb2.Event:

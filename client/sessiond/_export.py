@@ -35,6 +35,7 @@ from sessiond.v1.message_pb2 import Part
 from sessiond.v1.session_pb2 import Session
 from sessiond.v1.session_service_pb2 import ImportSessionRequest
 from sessiond.v1.task_pb2 import Task as TaskMessage
+from sessiond.v1.turn_pb2 import MessageTurn
 
 VERSION = 1
 # A piece of this size keeps the stream busy without holding much of it in memory.
@@ -485,6 +486,13 @@ class _Fields:
             raise self.fault(name, "is not an integer")
         return value
 
+    def nested(self, name: str) -> "_Fields | None":
+        """The fields of an object within. None = there is none."""
+        value = self.get(name)
+        if value is not None and not isinstance(value, Mapping):
+            raise self.fault(name, "is not a JSON object")
+        return None if value is None else _Fields(f"{self.place}: {name}", value)
+
     def base64(self, name: str) -> bytes:
         value = self.get(name)
         if not isinstance(value, str):
@@ -571,6 +579,19 @@ def _fill_message(message: MessageMessage, fields: _Fields) -> None:
     fields.number("parent_seq", message)
     fields.fill("metadata", message.metadata)
     fields.time("created_at", message.create_time)
+    if (turn := fields.nested("turn")) is not None:
+        _fill_turn(message.turn, turn)
+
+
+def _fill_turn(turn: MessageTurn, fields: _Fields) -> None:
+    # A turn of which nothing is said is one all the same.
+    turn.SetInParent()
+    for name in ("turn_id", "message_id", "model", "provider", "stop_reason"):
+        fields.put(turn, name, fields.text(name))
+    if (usage := fields.nested("usage")) is not None:
+        turn.usage.SetInParent()
+        for name in ("input_tokens", "output_tokens", "cached_input_tokens", "reasoning_tokens"):
+            usage.number(name, turn.usage)
 
 
 def _sorted(value: Any) -> Any:

@@ -157,6 +157,6 @@ def _new_message(value: NewMessage, format: str, path: str) -> message_pb2.Messa
 def _stored_again(read: message_pb2.Message) -> message_pb2.Message:
     result = message_pb2.Message()
     result.CopyFrom(read)
-    for field in ("seq", "create_time", "content_bytes", "parent_seq", "token_count", "tokens_estimated"):
+    for field in ("seq", "create_time", "content_bytes", "parent_seq", "token_count", "tokens_estimated", "turn"):
         result.ClearField(field)
     return result

@@ -9,19 +9,24 @@ from sessiond._record import Record
 from sessiond._structs import from_struct
 from sessiond._text import parts_json, text_of_blob, text_of_parts
 from sessiond._times import from_timestamp
+from sessiond._turn import MessageTurn
 from sessiond.v1 import message_pb2
 
 
 class MessageData(Record):
     """`message.data`: the payload, where a message is read as an event. Its text is `data.content`."""
 
-    __slots__ = ("content",)
+    __slots__ = ("content", "message_id", "turn_id")
 
-    _fields = ("content",)
+    _fields = ("content", "turn_id", "message_id")
 
-    def __init__(self, content: str) -> None:
+    def __init__(self, content: str, turn_id: str | None = None, message_id: str | None = None) -> None:
         self.content = content
         """The message's text."""
+        self.turn_id = turn_id
+        """The turn that it belongs to. None = none."""
+        self.message_id = message_id
+        """The message's id, as `Message.id`."""
 
     def __repr__(self) -> str:
         return f"MessageData(content={self.content!r})"
@@ -54,6 +59,7 @@ class Message(Record):
         "content_bytes",
         "token_count",
         "tokens_estimated",
+        "turn",
     )
 
     def __init__(self, session_id: str, pb: message_pb2.Message) -> None:
@@ -64,8 +70,8 @@ class Message(Record):
 
     @property
     def id(self) -> str:
-        """ "SESSION_ID/SEQ"."""
-        return f"{self.session_id}/{self._pb.seq}"
+        """ "SESSION_ID/SEQ"; of a message that was sent into a turn "SESSION_ID/MESSAGE_ID", which is known before it has a seq."""
+        return f"{self.session_id}/{self._pb.turn.message_id or self._pb.seq}"
 
     @property
     def seq(self) -> int:
@@ -92,7 +98,7 @@ class Message(Record):
     @property
     def data(self) -> MessageData:
         """Its payload as an event; `data.content` is the text."""
-        return MessageData(self.content)
+        return MessageData(self.content, self._pb.turn.turn_id or None, self.id)
 
     @property
     def blob(self) -> dict[str, Any]:
@@ -147,12 +153,19 @@ class Message(Record):
         return self._pb.tokens_estimated
 
     @property
+    def turn(self) -> MessageTurn | None:
+        """The turn that stored it. None = none: the caller stored it."""
+        return MessageTurn(self._pb.turn) if self._pb.HasField("turn") else None
+
+    @property
     def proto(self) -> message_pb2.Message:
         """The protobuf message itself, with the typed parts. Not to be changed."""
         return self._pb
 
     def to_dict(self) -> dict[str, Any]:
-        """The message as a dict that json.dumps takes: `json` (the exact text) or `parts` is the content, the rest is about it."""
+        """The message as a dict that json.dumps takes: `json` (the exact text) or `parts` is the content, the rest is about it.
+        `turn` is there where the message has one.
+        """
         result: dict[str, Any] = {
             "seq": self.seq,
             "role": self.role,
@@ -166,6 +179,8 @@ class Message(Record):
             result["parts"] = parts_json(self._pb.parts.parts)
         else:
             result["json"] = self._pb.json
+        if turn := self.turn:
+            result["turn"] = turn.to_dict()
         return result
 
     def _parsed(self) -> dict[str, Any]:

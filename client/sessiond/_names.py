@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 from sessiond.errors import invalid_field
-from sessiond.v1 import message_pb2, session_pb2, session_service_pb2, task_pb2
+from sessiond.v1 import conversation_service_pb2, message_pb2, session_pb2, session_service_pb2, task_pb2, turn_pb2
 
 _Number = TypeVar("_Number", bound=int)
 
@@ -20,11 +20,14 @@ SESSION_ORDERS = _names(session_service_pb2.SessionOrder.items(), "SESSION_ORDER
 MESSAGE_ORDERS = _names(session_service_pb2.MessageOrder.items(), "MESSAGE_ORDER_")
 VIEWS = _names(session_service_pb2.MessageView.items(), "MESSAGE_VIEW_")
 TASK_STATUSES = _names(task_pb2.TaskStatus.items(), "TASK_STATUS_")
+TURN_STATES = _names(turn_pb2.TurnState.items(), "TURN_STATE_")
+SEND_MODES = _names(conversation_service_pb2.SendMode.items(), "SEND_MODE_")
 
 ROLE_NAMES = {number: name for name, number in ROLES.items()}
 FORMAT_NAMES = {number: name for name, number in FORMATS.items()}
 STATE_NAMES = {number: name for name, number in STATES.items()}
 TASK_STATUS_NAMES = {number: name for name, number in TASK_STATUSES.items()}
+TURN_STATE_NAMES = {number: name for name, number in TURN_STATES.items()}
 
 
 def number_of(names: Mapping[str, _Number], value: str, field: str) -> _Number:

@@ -220,16 +220,16 @@ def create_session(
     # An empty id is more likely a variable that was not set than a wish for a made-up one.
     if session_id == "":
         raise invalid_field("session_id", "is empty; leave it out to have one made")
-    request = _filled(CreateSessionRequest(), get_or_create=get_or_create, request_id=_request_id(request_id))
-    session = _filled(request.session, session_id=session_id, model=model, user=user, title=title)
-    _put_struct(session, "config", config)
-    _put_struct(session, "metadata", metadata)
+    request = filled(CreateSessionRequest(), get_or_create=get_or_create, request_id=request_id_or_new(request_id))
+    session = filled(request.session, session_id=session_id, model=model, user=user, title=title)
+    put_struct(session, "config", config)
+    put_struct(session, "metadata", metadata)
     _put_expiry(session, idle_ttl, never_expires)
     return request
 
 
 def get_session(session_id: str) -> GetSessionRequest:
-    return _filled(GetSessionRequest(), session_id=session_id)
+    return filled(GetSessionRequest(), session_id=session_id)
 
 
 def list_sessions(
@@ -247,7 +247,7 @@ def list_sessions(
     order: str | None,
     page_size: int | None,
 ) -> ListSessionsRequest:
-    request = _filled(
+    request = filled(
         ListSessionsRequest(),
         session_id_prefix=session_id_prefix,
         user=user,
@@ -256,8 +256,8 @@ def list_sessions(
         order=None if order is None else number_of(SESSION_ORDERS, order, "order"),
         page_size=page_size,
     )
-    _put_struct(request, "config_contains", config_contains)
-    _put_struct(request, "metadata_contains", metadata_contains)
+    put_struct(request, "config_contains", config_contains)
+    put_struct(request, "metadata_contains", metadata_contains)
     _put_times(request, created_from=created_from, created_before=created_before, active_from=active_from, active_before=active_before)
     return request
 
@@ -281,7 +281,7 @@ def delete_sessions(
     for field, text in (("session_id_prefix", session_id_prefix), ("user", user), ("model", model)):
         if text == "":
             raise invalid_field(field, "is empty; leave it out to not filter by it")
-    request = _filled(
+    request = filled(
         DeleteSessionsRequest(),
         session_id_prefix=session_id_prefix,
         user=user,
@@ -290,8 +290,8 @@ def delete_sessions(
         all=all,
         dry_run=dry_run,
     )
-    _put_struct(request, "config_contains", config_contains)
-    _put_struct(request, "metadata_contains", metadata_contains)
+    put_struct(request, "config_contains", config_contains)
+    put_struct(request, "metadata_contains", metadata_contains)
     _put_times(request, created_from=created_from, created_before=created_before, active_from=active_from, active_before=active_before)
     return request
 
@@ -317,7 +317,7 @@ def copy_session(
         raise invalid_field("new_session_id", "is empty; leave it out to have one made")
     if up_to_seq is not None and up_to_bookmark is not None:
         raise invalid_field("up_to_seq", "cannot be given together with up_to_bookmark")
-    request = _filled(
+    request = filled(
         CopySessionRequest(),
         session_id=session_id,
         new_session_id=new_session_id,
@@ -328,20 +328,20 @@ def copy_session(
         title=title,
         keep_processing_status=keep_processing_status,
         keep_task_links=keep_task_links,
-        request_id=_request_id(request_id),
+        request_id=request_id_or_new(request_id),
     )
-    _put_struct(request, "config", config)
-    _put_struct(request, "metadata", metadata)
+    put_struct(request, "config", config)
+    put_struct(request, "metadata", metadata)
     _put_expiry(request, idle_ttl, never_expires)
     return request
 
 
 def list_copies(session_id: str, page_size: int | None) -> ListCopiesRequest:
-    return _filled(ListCopiesRequest(), session_id=session_id, page_size=page_size)
+    return filled(ListCopiesRequest(), session_id=session_id, page_size=page_size)
 
 
 def get_token_counts(session_id: str) -> GetTokenCountsRequest:
-    return _filled(GetTokenCountsRequest(), session_id=session_id)
+    return filled(GetTokenCountsRequest(), session_id=session_id)
 
 
 def update_session(
@@ -359,13 +359,13 @@ def update_session(
     etag: str | None,
     request_id: str | None,
 ) -> UpdateSessionRequest:
-    request = _filled(UpdateSessionRequest(), etag=etag, request_id=_request_id(request_id))
-    session = _filled(request.session, session_id=session_id, model=model, user=user, title=title)
-    _put_struct(session, "config", config)
-    _put_struct(session, "metadata", metadata)
+    request = filled(UpdateSessionRequest(), etag=etag, request_id=request_id_or_new(request_id))
+    session = filled(request.session, session_id=session_id, model=model, user=user, title=title)
+    put_struct(session, "config", config)
+    put_struct(session, "metadata", metadata)
     _put_expiry(session, idle_ttl, never_expires)
-    _put_struct(request, "config_patch", config_patch)
-    _put_struct(request, "metadata_patch", metadata_patch)
+    put_struct(request, "config_patch", config_patch)
+    put_struct(request, "metadata_patch", metadata_patch)
     is_given = {
         "model": model is not None,
         "user": user is not None,
@@ -382,16 +382,16 @@ def update_session(
 
 
 def resume_session(session_id: str, request_id: str | None) -> ResumeSessionRequest:
-    return _filled(ResumeSessionRequest(), session_id=session_id, request_id=_request_id(request_id))
+    return filled(ResumeSessionRequest(), session_id=session_id, request_id=request_id_or_new(request_id))
 
 
 def destroy_session(session_id: str, request_id: str | None) -> DestroySessionRequest:
-    return _filled(DestroySessionRequest(), session_id=session_id, request_id=_request_id(request_id))
+    return filled(DestroySessionRequest(), session_id=session_id, request_id=request_id_or_new(request_id))
 
 
 def delete_session(session_id: str, *, allow_missing: bool, etag: str | None, request_id: str | None) -> DeleteSessionRequest:
     request = DeleteSessionRequest()
-    return _filled(request, session_id=session_id, allow_missing=allow_missing, etag=etag, request_id=_request_id(request_id))
+    return filled(request, session_id=session_id, allow_missing=allow_missing, etag=etag, request_id=request_id_or_new(request_id))
 
 
 def store_messages(
@@ -403,7 +403,7 @@ def store_messages(
     request_id: str | None,
 ) -> StoreMessagesRequest:
     request = StoreMessagesRequest()
-    _filled(request, session_id=session_id, expected_last_seq=expected_last_seq, request_id=_request_id(request_id))
+    filled(request, session_id=session_id, expected_last_seq=expected_last_seq, request_id=request_id_or_new(request_id))
     add_batch(request.messages, messages, format)
     return request
 
@@ -417,7 +417,7 @@ def lease_messages(
     lease_duration: timedelta | float,
     wait: timedelta | float | None,
 ) -> processing_service_pb2.LeaseMessagesRequest:
-    request = _filled(
+    request = filled(
         processing_service_pb2.LeaseMessagesRequest(), queue=queue, worker=worker, max_sessions=max_sessions, max_messages=max_messages
     )
     request.lease_duration.CopyFrom(to_duration(lease_duration, "lease_duration"))
@@ -433,7 +433,7 @@ def extend_lease(lease: Lease, lease_duration: timedelta | float) -> processing_
 def acknowledge_messages(
     lease: Lease, through_seq: int | None, failures: Failures, keep_lease: bool
 ) -> processing_service_pb2.AcknowledgeMessagesRequest:
-    request = _filled(
+    request = filled(
         processing_service_pb2.AcknowledgeMessagesRequest(lease_id=lease.lease_id), through_seq=through_seq, keep_lease=keep_lease
     )
     if isinstance(failures, Mapping):
@@ -451,7 +451,7 @@ def requeue_messages(
 ) -> processing_service_pb2.RequeueMessagesRequest:
     if failed + (from_seq is not None) + (seqs is not None) != 1:
         raise invalid_field("which", "is required: give exactly one of failed, from_seq and seqs")
-    request = _filled(
+    request = filled(
         processing_service_pb2.RequeueMessagesRequest(), queue=queue, session_id=session_id, failed=failed or None, from_seq=from_seq
     )
     if seqs is not None:
@@ -467,7 +467,7 @@ def requeue_messages(
 def first_import_piece(session_id: str, *, expected_last_seq: int | None, request_id: str | None) -> ImportMessagesRequest:
     """The first piece of an import, still without messages."""
     request = ImportMessagesRequest()
-    return _filled(request, session_id=session_id, expected_last_seq=expected_last_seq, request_id=_request_id(request_id))
+    return filled(request, session_id=session_id, expected_last_seq=expected_last_seq, request_id=request_id_or_new(request_id))
 
 
 def get_messages(
@@ -483,7 +483,7 @@ def get_messages(
 ) -> GetMessagesRequest:
     if after_seq is not None and after_bookmark is not None:
         raise invalid_field("after_bookmark", "cannot be given together with after_seq")
-    request = _filled(
+    request = filled(
         GetMessagesRequest(),
         session_id=session_id,
         after_seq=after_seq,
@@ -501,7 +501,7 @@ def get_messages(
 
 
 def watch(session_id: str, *, after_seq: int | None) -> WatchRequest:
-    request = _filled(WatchRequest(), session_id=session_id, after_seq=after_seq)
+    request = filled(WatchRequest(), session_id=session_id, after_seq=after_seq)
     request.heartbeat_interval.CopyFrom(to_duration(HEARTBEAT_S, "heartbeat_interval"))
     return request
 
@@ -514,7 +514,7 @@ def event_types(types: Sequence[str] | None) -> frozenset[str] | None:
 
 
 def get_message(session_id: str, seq: int) -> GetMessageRequest:
-    return _filled(GetMessageRequest(), session_id=session_id, seq=seq)
+    return filled(GetMessageRequest(), session_id=session_id, seq=seq)
 
 
 def create_task(
@@ -529,20 +529,20 @@ def create_task(
     # As for sessions: an empty id is more likely a variable that was not set.
     if task_id == "":
         raise invalid_field("task_id", "is empty; leave it out to have one made")
-    request = _filled(CreateTaskRequest(), session_id=session_id, request_id=_request_id(request_id))
-    _filled(request.task, task_id=task_id, status=number_of(TASK_STATUSES, status, "status"))
-    _put_struct(request.task, "data", data)
+    request = filled(CreateTaskRequest(), session_id=session_id, request_id=request_id_or_new(request_id))
+    filled(request.task, task_id=task_id, status=number_of(TASK_STATUSES, status, "status"))
+    put_struct(request.task, "data", data)
     _put_items(request.task.message_seqs, message_seqs, "message_seqs")
     return request
 
 
 def get_task(session_id: str, task_id: str) -> GetTaskRequest:
-    return _filled(GetTaskRequest(), session_id=session_id, task_id=task_id)
+    return filled(GetTaskRequest(), session_id=session_id, task_id=task_id)
 
 
 def list_tasks(session_id: str, *, status: str | None, page_size: int | None) -> ListTasksRequest:
     number = None if status is None else number_of(TASK_STATUSES, status, "status")
-    return _filled(ListTasksRequest(), session_id=session_id, status=number, page_size=page_size)
+    return filled(ListTasksRequest(), session_id=session_id, status=number, page_size=page_size)
 
 
 def update_task(
@@ -558,10 +558,10 @@ def update_task(
     etag: str | None,
     request_id: str | None,
 ) -> UpdateTaskRequest:
-    request = _filled(UpdateTaskRequest(), session_id=session_id, etag=etag, request_id=_request_id(request_id))
-    _filled(request.task, task_id=task_id, status=None if status is None else number_of(TASK_STATUSES, status, "status"))
-    _put_struct(request.task, "data", data)
-    _put_struct(request, "data_patch", data_patch)
+    request = filled(UpdateTaskRequest(), session_id=session_id, etag=etag, request_id=request_id_or_new(request_id))
+    filled(request.task, task_id=task_id, status=None if status is None else number_of(TASK_STATUSES, status, "status"))
+    put_struct(request.task, "data", data)
+    put_struct(request, "data_patch", data_patch)
     _put_items(request.task.message_seqs, () if message_seqs is None else message_seqs, "message_seqs")
     _put_items(request.link_seqs, link, "link")
     _put_items(request.unlink_seqs, unlink, "unlink")
@@ -574,36 +574,36 @@ def update_task(
 def reorder_tasks(session_id: str, task_ids: Iterable[str]) -> ReorderTasksRequest:
     if isinstance(task_ids, str):
         raise invalid_field("task_ids", f'must be a list of ids, e.g. ["{task_ids}"]')
-    request = _filled(ReorderTasksRequest(), session_id=session_id)
+    request = filled(ReorderTasksRequest(), session_id=session_id)
     _put_items(request.task_ids, task_ids, "task_ids")
     return request
 
 
 def delete_task(session_id: str, task_id: str, *, allow_missing: bool, request_id: str | None) -> DeleteTaskRequest:
     request = DeleteTaskRequest()
-    return _filled(request, session_id=session_id, task_id=task_id, allow_missing=allow_missing, request_id=_request_id(request_id))
+    return filled(request, session_id=session_id, task_id=task_id, allow_missing=allow_missing, request_id=request_id_or_new(request_id))
 
 
 def create_bookmark(
     session_id: str, name: str, *, seq: int | None, description: str, replace: bool, request_id: str | None
 ) -> CreateBookmarkRequest:
-    request = _filled(CreateBookmarkRequest(), session_id=session_id, replace=replace, request_id=_request_id(request_id))
-    _filled(request.bookmark, name=name, seq=seq, description=description)
+    request = filled(CreateBookmarkRequest(), session_id=session_id, replace=replace, request_id=request_id_or_new(request_id))
+    filled(request.bookmark, name=name, seq=seq, description=description)
     return request
 
 
 def get_bookmark(session_id: str, name: str) -> GetBookmarkRequest:
-    return _filled(GetBookmarkRequest(), session_id=session_id, name=name)
+    return filled(GetBookmarkRequest(), session_id=session_id, name=name)
 
 
 def list_bookmarks(session_id: str, *, page_size: int | None) -> ListBookmarksRequest:
-    return _filled(ListBookmarksRequest(), session_id=session_id, page_size=page_size)
+    return filled(ListBookmarksRequest(), session_id=session_id, page_size=page_size)
 
 
 def move_bookmark(session_id: str, name: str, seq: int | None, request_id: str | None) -> UpdateBookmarkRequest:
     """seq: None = the newest message."""
-    request = _filled(UpdateBookmarkRequest(), session_id=session_id, request_id=_request_id(request_id))
-    _filled(request.bookmark, name=name, seq=seq)
+    request = filled(UpdateBookmarkRequest(), session_id=session_id, request_id=request_id_or_new(request_id))
+    filled(request.bookmark, name=name, seq=seq)
     request.update_mask.paths.append("seq")
     return request
 
@@ -613,8 +613,8 @@ def update_bookmark(
 ) -> UpdateBookmarkRequest:
     if new_name == "":
         raise invalid_field("new_name", "is empty; leave it out to keep the name")
-    request = _filled(UpdateBookmarkRequest(), session_id=session_id, new_name=new_name, request_id=_request_id(request_id))
-    _filled(request.bookmark, name=name, seq=seq, description=description)
+    request = filled(UpdateBookmarkRequest(), session_id=session_id, new_name=new_name, request_id=request_id_or_new(request_id))
+    filled(request.bookmark, name=name, seq=seq, description=description)
     is_given = {"seq": seq is not None, "description": description is not None}
     if paths := [field for field, given in is_given.items() if given]:
         request.update_mask.paths.extend(paths)
@@ -623,7 +623,7 @@ def update_bookmark(
 
 def delete_bookmark(session_id: str, name: str, *, allow_missing: bool, request_id: str | None) -> DeleteBookmarkRequest:
     request = DeleteBookmarkRequest()
-    return _filled(request, session_id=session_id, name=name, allow_missing=allow_missing, request_id=_request_id(request_id))
+    return filled(request, session_id=session_id, name=name, allow_missing=allow_missing, request_id=request_id_or_new(request_id))
 
 
 def is_path(source: object) -> TypeGuard[str | os.PathLike[str]]:
@@ -631,34 +631,39 @@ def is_path(source: object) -> TypeGuard[str | os.PathLike[str]]:
     return isinstance(source, str | os.PathLike)
 
 
+def media_type_of(name: str) -> str:
+    """What a file's name, or a URL, says about its content. Empty = nothing."""
+    guessed, encoding = mimetypes.guess_type(name)
+    # Of "a.tar.gz" it would say what is inside.
+    return guessed if guessed and not encoding else ""
+
+
 def upload_asset(source: object, *, media_type: str, asset_id: str | None, size: int | None) -> UploadAssetRequest:
     """The first piece of an upload, without data. The source says what it says of itself."""
     if not media_type and is_path(source):
-        guessed, encoding = mimetypes.guess_type(os.fspath(source))
-        # Of "a.tar.gz" it would say what is inside.
-        media_type = guessed if guessed and not encoding else ""
+        media_type = media_type_of(os.fspath(source))
     if size is None and isinstance(source, bytes | bytearray | memoryview):
         size = memoryview(source).nbytes
-    return _filled(UploadAssetRequest(), media_type=media_type, asset_id=asset_id, size=size)
+    return filled(UploadAssetRequest(), media_type=media_type, asset_id=asset_id, size=size)
 
 
 def download_asset(asset_id: str, *, offset: int | None, length: int | None) -> DownloadAssetRequest:
     if length == 0:
         # To the server it stands for all.
         raise invalid_field("length", "is 0; leave it out to read all")
-    return _filled(DownloadAssetRequest(), asset_id=asset_id, offset=offset, length=length)
+    return filled(DownloadAssetRequest(), asset_id=asset_id, offset=offset, length=length)
 
 
 def get_asset(asset_id: str) -> GetAssetRequest:
-    return _filled(GetAssetRequest(), asset_id=asset_id)
+    return filled(GetAssetRequest(), asset_id=asset_id)
 
 
-def _request_id(given: str | None) -> str:
+def request_id_or_new(given: str | None) -> str:
     # Without one, a call whose answer was lost could not be repeated.
     return given or uuid.uuid4().hex
 
 
-def _filled(request: _Request, **values: Any) -> _Request:
+def filled(request: _Request, **values: Any) -> _Request:
     for field, value in values.items():
         if value is None:
             continue
@@ -676,7 +681,7 @@ def _put_items(target: MutableSequence[_Item], items: Iterable[_Item], field: st
         raise invalid_field(field, f"cannot be sent: {error}") from error
 
 
-def _put_struct(request: ProtoMessage, field: str, value: Mapping[str, Any] | None) -> None:
+def put_struct(request: ProtoMessage, field: str, value: Mapping[str, Any] | None) -> None:
     if value is not None:
         struct = getattr(request, field)
         # An empty object is something else than none.

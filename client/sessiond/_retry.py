@@ -5,7 +5,7 @@ import random
 import time
 
 from sessiond._status import is_broken_stream, is_worth_retrying
-from sessiond.errors import SessiondError
+from sessiond.errors import DeadlineExceeded, SessiondError
 
 MAX_ATTEMPTS = 6
 FIRST_DELAY_S = 0.1
@@ -78,9 +78,36 @@ class StreamRetry:
         if not self._failures:
             self._first_failure_at = now
         self._failures += 1
-        if self._failures >= MAX_STREAM_FAILURES and now - self._first_failure_at >= MIN_STREAM_PATIENCE_S:
+        if self._is_hopeless(now - self._first_failure_at):
             return None
         return _backoff(error, FIRST_STREAM_DELAY_S, MAX_STREAM_DELAY_S, self._failures)
+
+    def _is_hopeless(self, failing_s: float) -> bool:
+        return self._failures >= MAX_STREAM_FAILURES and failing_s >= MIN_STREAM_PATIENCE_S
+
+
+class TurnRetry(StreamRetry):
+    """Counts the failures of one wait for a turn. A turn goes on without its stream: once the server has it, it is waited for as long as
+    there is time, however often the connection breaks.
+    """
+
+    def __init__(self, timeout: float | None) -> None:
+        """timeout: of the whole wait. Unit: seconds; None = no end."""
+        super().__init__(timeout)
+        # The request_id makes opening it again safe, so that it has the patience of a stream from the beginning.
+        self._opening = None
+        self._is_accepted = False
+
+    def progress(self) -> None:
+        super().progress()
+        self._is_accepted = True
+
+    def ran_out(self, error: SessiondError) -> bool:
+        """Whether it was the time that ended the wait, and not the error that came last."""
+        return isinstance(error, DeadlineExceeded) or (self._is_accepted and is_broken_stream(error))
+
+    def _is_hopeless(self, failing_s: float) -> bool:
+        return not self._is_accepted and super()._is_hopeless(failing_s)
 
 
 def _backoff(error: SessiondError, first_s: float, max_s: float, failures: int) -> float:

@@ -1,6 +1,6 @@
 """From a failed gRPC call to a typed error."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Protocol, cast
 
 import grpc
@@ -10,6 +10,7 @@ from grpc_status import rpc_status
 
 from sessiond import errors
 from sessiond.errors import FieldViolation, SessiondError
+from sessiond.v1 import turn_pb2
 
 # What gRPC writes into a status that it made up itself because a connection or stream broke, where the code alone does not say so.
 _TRANSPORT_FAULTS = ("rst_stream", "eos", "goaway", "socket closed", "stream removed", "connection reset", "broken pipe")
@@ -35,7 +36,9 @@ def _subclasses(cls: type[SessiondError]) -> Iterator[type[SessiondError]]:
 
 
 _BY_REASON = {cls.reason: cls for cls in _subclasses(SessiondError) if "reason" in vars(cls)}
-_BY_CODE = {cls.code: cls for cls in SessiondError.__subclasses__() if cls is not errors.ClientClosed}
+# Not raised for a code alone.
+_SPECIAL = (errors.ClientClosed, errors.TurnFailed, errors.PoolTimeout, errors.PoolClosed)
+_BY_CODE = {cls.code: cls for cls in SessiondError.__subclasses__() if cls not in _SPECIAL}
 
 
 def error_of(failed: grpc.RpcError, target: str) -> SessiondError:
@@ -54,8 +57,8 @@ def error_of(failed: grpc.RpcError, target: str) -> SessiondError:
         cls = _BY_CODE.get(code, SessiondError)
         return cls(text, code=code, reason=code.name, field_violations=violations, retry_after=retry_after)
     # A newer server may have reasons that this client does not know; their code still says what to do.
-    cls = _BY_REASON.get(info.reason) or _BY_CODE.get(code, SessiondError)
-    return cls(
+    by_code = errors.TurnFailed if is_outcome(info.metadata) else _BY_CODE.get(code, SessiondError)
+    return _BY_REASON.get(info.reason, by_code)(
         text,
         code=code,
         reason=info.reason,
@@ -65,8 +68,23 @@ def error_of(failed: grpc.RpcError, target: str) -> SessiondError:
     )
 
 
+def error_of_turn(turn: turn_pb2.Turn) -> SessiondError:
+    """The typed error of a turn that ended without an answer, as its Send raises it."""
+    cls = _BY_REASON.get(turn.error.reason, errors.TurnFailed)
+    metadata = {**turn.error.metadata, "session_id": turn.session_id, "turn_id": turn.turn_id}
+    return cls(turn.error.message, reason=turn.error.reason or None, metadata=metadata)
+
+
+def is_outcome(metadata: Mapping[str, str]) -> bool:
+    """Whether an error with this metadata says how a turn ended, and not how the call went."""
+    return "turn_id" in metadata
+
+
 def is_worth_retrying(error: SessiondError) -> bool:
     """Whether the same request may do better a little later."""
+    if is_outcome(error.metadata):
+        # The same request_id would be answered with the same.
+        return False
     if error.code is grpc.StatusCode.RESOURCE_EXHAUSTED:
         return error.retry_after is not None
     return error.code is grpc.StatusCode.UNAVAILABLE

@@ -6,6 +6,7 @@ SessiondError (RuntimeError)
 │   ├── MessageNotFound            MESSAGE_NOT_FOUND
 │   ├── TaskNotFound               TASK_NOT_FOUND
 │   ├── BookmarkNotFound           BOOKMARK_NOT_FOUND
+│   ├── TurnNotFound               TURN_NOT_FOUND
 │   ├── QueueNotFound              QUEUE_NOT_FOUND
 │   ├── AssetNotFound              ASSET_NOT_FOUND
 │   ├── ProjectNotFound            PROJECT_NOT_FOUND
@@ -22,7 +23,19 @@ SessiondError (RuntimeError)
 ├── FailedPrecondition             the session is not in the state that the call needs
 │   ├── SessionDestroyed           SESSION_DESTROYED
 │   ├── SessionTooLarge            SESSION_TOO_LARGE
-│   └── LimitExceeded              LIMIT_EXCEEDED
+│   ├── LimitExceeded              LIMIT_EXCEEDED
+│   └── ModelNotConfigured         MODEL_NOT_CONFIGURED
+├── TurnFailed                     the turn ended without an answer; what was sent is kept
+│   ├── ModelAccessDenied          MODEL_ACCESS_DENIED
+│   ├── ModelRateLimited           MODEL_RATE_LIMITED
+│   ├── ModelRequestRejected       MODEL_REQUEST_REJECTED
+│   ├── ModelUnavailable           MODEL_UNAVAILABLE
+│   ├── ModelTimedOut              MODEL_TIMED_OUT
+│   ├── ModelAnswerInvalid         MODEL_ANSWER_INVALID
+│   ├── ContextTooLarge            CONTEXT_TOO_LARGE
+│   ├── TurnTimedOut               TURN_TIMED_OUT
+│   ├── TurnAborted                TURN_ABORTED
+│   └── TurnLost                   TURN_LOST
 ├── InvalidRequest                 the request itself is at fault; field_violations say where
 │   ├── InvalidField               INVALID_FIELD
 │   ├── InvalidJson                INVALID_JSON
@@ -49,11 +62,13 @@ SessiondError (RuntimeError)
 │   ├── AssetStoreUnavailable      ASSET_STORE_UNAVAILABLE
 │   ├── ServerDraining             SERVER_DRAINING
 │   └── WatcherTooSlow             WATCHER_TOO_SLOW
-├── DeadlineExceeded               DEADLINE_EXCEEDED, by the server's clock or the client's
+├── DeadlineExceeded (TimeoutError) DEADLINE_EXCEEDED, by the server's clock or the client's
 ├── Cancelled                      the call was cancelled on its way, not by this program
 ├── Unimplemented                  the server does not know the call: it is older than this client, or another program
 ├── InternalError                  INTERNAL
-└── ClientClosed                   the client was closed before the call or during it
+├── ClientClosed                   the client was closed before the call or during it
+├── PoolTimeout (TimeoutError)     no session of a SessionPool became free in time
+└── PoolClosed                     the SessionPool was closed before the call or during it
 
 The names at the right are the reasons of `sessiond.v1.ErrorReason`, whose comments say when each comes and which metadata it brings.
 """
@@ -79,6 +94,7 @@ __all__ = [
     "Cancelled",
     "ClientClosed",
     "Conflict",
+    "ContextTooLarge",
     "DatabaseUnavailable",
     "DeadlineExceeded",
     "ETagMismatch",
@@ -95,10 +111,19 @@ __all__ = [
     "MalformedRequest",
     "MessageNotFound",
     "MessageTooLarge",
+    "ModelAccessDenied",
+    "ModelAnswerInvalid",
+    "ModelNotConfigured",
+    "ModelRateLimited",
+    "ModelRequestRejected",
+    "ModelTimedOut",
+    "ModelUnavailable",
     "NotFound",
     "Overloaded",
     "ParentNotFound",
     "PermissionDenied",
+    "PoolClosed",
+    "PoolTimeout",
     "ProjectAlreadyExists",
     "ProjectNotFound",
     "QueueNotFound",
@@ -114,6 +139,11 @@ __all__ = [
     "SessiondError",
     "TaskAlreadyExists",
     "TaskNotFound",
+    "TurnAborted",
+    "TurnFailed",
+    "TurnLost",
+    "TurnNotFound",
+    "TurnTimedOut",
     "Unauthenticated",
     "Unavailable",
     "Unimplemented",
@@ -207,6 +237,12 @@ class BookmarkNotFound(NotFound):
     """The session has no bookmark of this name."""
 
     reason = "BOOKMARK_NOT_FOUND"
+
+
+class TurnNotFound(NotFound):
+    """The session has no such turn."""
+
+    reason = "TURN_NOT_FOUND"
 
 
 class QueueNotFound(NotFound):
@@ -323,6 +359,88 @@ class LimitExceeded(FailedPrecondition):
     """There are as many as there may be."""
 
     reason = "LIMIT_EXCEEDED"
+
+
+class ModelNotConfigured(FailedPrecondition):
+    """No provider in the server's settings serves the model, or the provider has no key, or its package is not installed."""
+
+    reason = "MODEL_NOT_CONFIGURED"
+
+
+class TurnFailed(SessiondError):
+    """The turn ended without an answer. What was sent is kept: sending nothing more has the model go on from there, in a new turn."""
+
+    code = grpc.StatusCode.ABORTED
+    reason = "TURN_FAILED"
+
+    @property
+    def turn_id(self) -> str | None:
+        """The turn. None where the server did not say."""
+        return self.metadata.get("turn_id")
+
+
+class ModelAccessDenied(TurnFailed):
+    """The model's provider refused the server's key."""
+
+    code = grpc.StatusCode.FAILED_PRECONDITION
+    reason = "MODEL_ACCESS_DENIED"
+
+
+class ModelRateLimited(TurnFailed):
+    """The model's provider limits the rate, or the quota is used up. Sent again, it is a new turn."""
+
+    code = grpc.StatusCode.RESOURCE_EXHAUSTED
+    reason = "MODEL_RATE_LIMITED"
+
+
+class ModelRequestRejected(TurnFailed):
+    """The model's provider does not take the request: the model is unknown to it, the history is too long, an option is wrong."""
+
+    code = grpc.StatusCode.FAILED_PRECONDITION
+    reason = "MODEL_REQUEST_REJECTED"
+
+
+class ModelUnavailable(TurnFailed):
+    """The model's provider failed, cannot be reached, or broke off."""
+
+    reason = "MODEL_UNAVAILABLE"
+
+
+class ModelTimedOut(TurnFailed):
+    """The model was silent for too long."""
+
+    reason = "MODEL_TIMED_OUT"
+
+
+class ModelAnswerInvalid(TurnFailed):
+    """The model's answer cannot be stored."""
+
+    reason = "MODEL_ANSWER_INVALID"
+
+
+class ContextTooLarge(TurnFailed):
+    """The history is larger than the server sends to a model."""
+
+    code = grpc.StatusCode.FAILED_PRECONDITION
+    reason = "CONTEXT_TOO_LARGE"
+
+
+class TurnTimedOut(TurnFailed):
+    """The turn ran for longer than its turn_timeout."""
+
+    reason = "TURN_TIMED_OUT"
+
+
+class TurnAborted(TurnFailed):
+    """The turn was ended by abort, or because its session was destroyed."""
+
+    reason = "TURN_ABORTED"
+
+
+class TurnLost(TurnFailed):
+    """The server that ran the turn died or was shut down."""
+
+    reason = "TURN_LOST"
 
 
 class InvalidRequest(SessiondError):
@@ -484,8 +602,10 @@ class WatcherTooSlow(Unavailable):
     reason = "WATCHER_TOO_SLOW"
 
 
-class DeadlineExceeded(SessiondError):
-    """The call's timeout passed. A change may or may not have happened; it is safe to repeat with its request_id."""
+class DeadlineExceeded(SessiondError, TimeoutError):
+    """The call's timeout passed. A change may or may not have happened; it is safe to repeat with its request_id. Of a wait for a turn,
+    metadata["turn_id"] names the turn.
+    """
 
     code = grpc.StatusCode.DEADLINE_EXCEEDED
     reason = "DEADLINE_EXCEEDED"
@@ -517,6 +637,20 @@ class ClientClosed(SessiondError):
 
     code = grpc.StatusCode.CANCELLED
     reason = "CLIENT_CLOSED"
+
+
+class PoolTimeout(SessiondError, TimeoutError):
+    """All sessions of the pool were on loan for as long as the caller would wait."""
+
+    code = grpc.StatusCode.RESOURCE_EXHAUSTED
+    reason = "POOL_TIMEOUT"
+
+
+class PoolClosed(SessiondError):
+    """The pool was closed before the call or during it."""
+
+    code = grpc.StatusCode.CANCELLED
+    reason = "POOL_CLOSED"
 
 
 def invalid_field(field: str, description: str) -> InvalidField:

@@ -259,7 +259,7 @@ class TestHandlers:
         session.on(lambda event: seen.append(event.seq))
         await until_async(lambda: seen == [8], "it was called")
         await colour.call(client.stop)
-        await until_async(lambda: session._handlers._stop is None, "it ended")
+        await until_async(lambda: session._handlers._watch is None, "it ended")
 
     async def test_a_type_needs_a_handler(self, session) -> None:
         with pytest.raises(TypeError):

@@ -7,10 +7,10 @@ from typing import Any
 
 from sessiond import _requests
 from sessiond._async import _transfer
-from sessiond._async._connection import AsyncConnection
 from sessiond._async._lazy import AsyncLazy
 from sessiond._async._streams import copy_batches, event_batches, message_batches, session_batches
 from sessiond._async._transfer import ExportSource
+from sessiond._async._turns import AsyncTurnCalls
 from sessiond._async._wire import Source, each
 from sessiond._event import Event
 from sessiond._export import PIECE_BYTES, Progress
@@ -24,8 +24,8 @@ from sessiond.v1.session_service_pb2 import ImportMessagesRequest
 DELETE_TIMEOUT_S = 600.0
 
 
-class AsyncSessions:
-    """The calls of SessionService, with keyword arguments in the place of requests.
+class AsyncSessions(AsyncTurnCalls):
+    """The calls of SessionService, and those about turns, with keyword arguments in the place of requests.
 
     What they have in common: `timeout` is the deadline of a call over all its attempts, in seconds (default: the client's; math.inf =
     none). `request_id`, at most 128 characters, makes a change safe to repeat, by this client as by the caller: the same id again within
@@ -33,9 +33,6 @@ class AsyncSessions:
     what is named at each call, all raise InvalidField, Unauthenticated, Unavailable, Overloaded, DeadlineExceeded, InternalError and
     ClientClosed.
     """
-
-    def __init__(self, connection: AsyncConnection) -> None:
-        self._connection = connection
 
     async def create(
         self,
@@ -515,7 +512,8 @@ class AsyncSessions:
             "tasks": [{"task_id", "status", "data", "message_seqs", "created_at", "updated_at"}, ...] in their order,
             "bookmarks": [{"name", "seq", "description", "created_at", "updated_at"}, ...],
             "messages": [{"seq", "role", "created_at", "parent_seq", "metadata", "content" (the text, for people to read), "format", and
-            "json" (the exact text) or "parts" (sessiond.v1.Part in the JSON form that protobuf defines, with the protos' names)}, ...],
+            "json" (the exact text) or "parts" (sessiond.v1.Part in the JSON form that protobuf defines, with the protos' names), "turn"
+            where it has one}, ...],
             "assets": [{"asset_id", "media_type", "size", "data" (the content in base64)}, ...] in the order in which messages name them}.
             Times are ISO 8601 strings in UTC.
         Raises: SessionNotFound.

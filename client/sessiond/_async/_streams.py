@@ -1,6 +1,6 @@
 """Answers that come in batches: a stream that goes on where it broke off, and a listing that pages by itself."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 
 from sessiond import _requests
 from sessiond._async._connection import AsyncConnection
@@ -8,11 +8,14 @@ from sessiond._async._wire import FAULTS, Stop, Watchdog, is_cancelled, sleep
 from sessiond._event import Event
 from sessiond._info import SessionCopy, SessionInfo
 from sessiond._message import Message
-from sessiond._retry import StreamRetry
+from sessiond._retry import StreamRetry, TurnRetry
+from sessiond._status import error_of_turn
 from sessiond._times import from_timestamp
-from sessiond.errors import ServerUnavailable, SessiondError
+from sessiond._turn import ENDED, Turn
+from sessiond.errors import DeadlineExceeded, ServerUnavailable, SessiondError
+from sessiond.v1 import turn_pb2
 from sessiond.v1.asset_service_pb2 import DownloadAssetRequest
-from sessiond.v1.conversation_service_pb2 import WatchRequest
+from sessiond.v1.conversation_service_pb2 import ListTurnsRequest, SendRequest, SendResponse, WatchRequest
 from sessiond.v1.session_service_pb2 import GetMessagesRequest, GetSessionRequest, ListCopiesRequest, ListSessionsRequest
 
 
@@ -59,6 +62,8 @@ async def event_batches(
     *,
     types: frozenset[str] | None = None,
     stop: Stop | None = None,
+    opened: Callable[[bool], None] | None = None,
+    heartbeats: bool = False,
 ) -> AsyncGenerator[list[Event], None]:
     """The events that a request asks for, as they come; messages without gap or repeat, over as many connections as it takes.
 
@@ -66,6 +71,8 @@ async def event_batches(
         timeout: of the whole stream. Unit: seconds. None = none.
         types: those that are wanted. None = all.
         stop: ends it when it is set.
+        opened: called with True when a connection has brought its first response, and with False when it has ended.
+        heartbeats: yield a batch for each response, be it without events: of each connection the first, and then some a minute.
     Raises: SessiondError.
     """
     ask = WatchRequest()
@@ -88,11 +95,13 @@ async def event_batches(
             async for response in call:
                 watchdog.rest()
                 retry.progress()
+                if opened:
+                    opened(True)
                 for event in response.events:
                     if event.seq:
                         ask.after_seq = event.seq
                 events = [Event(event) for event in response.events if types is None or event.type in types]
-                if events:
+                if events or heartbeats:
                     yield events
                 watchdog.wake()
             error = ServerUnavailable("the stream ended, which a server never does without an error")
@@ -107,10 +116,88 @@ async def event_batches(
         finally:
             watchdog.end()
             call.cancel()
+            if opened:
+                opened(False)
         delay = retry.delay_after(error)
         if delay is None:
             raise error from cause
         await sleep(delay)
+
+
+async def send_steps(connection: AsyncConnection, request: SendRequest, timeout: float | None) -> AsyncGenerator[SendResponse, None]:
+    """The steps of the turn that a request sets going, over as many connections as it takes: all ask with the request's request_id, and so
+    for the one turn. It ends when the turn has ended with an answer.
+
+    Args:
+        timeout: of the whole stream. Unit: seconds. None = none.
+    Raises: SessiondError; DeadlineExceeded with the turn_id, as far as it is known.
+    """
+    ask = SendRequest()
+    ask.CopyFrom(request)
+    retry = TurnRetry(timeout)
+    turn = turn_pb2.Turn()
+    while True:
+        stubs = connection.stubs
+        call = stubs.conversations.Send(ask, timeout=retry.deadline.remaining(), metadata=connection.metadata)
+        stubs.watch(call)
+        watchdog = Watchdog(call, _requests.HEARTBEAT_S * _requests.MAX_SILENT_HEARTBEATS)
+        error: SessiondError
+        cause: BaseException | None = None
+        try:
+            watchdog.wake()
+            async for response in call:
+                watchdog.rest()
+                retry.progress()
+                if response.HasField("turn"):
+                    turn = response.turn
+                for event in response.events:
+                    ask.after_seq = max(ask.after_seq, event.seq)
+                yield response
+                watchdog.wake()
+            if turn.state in ENDED:
+                if turn.state == turn_pb2.TURN_STATE_COMPLETED:
+                    return
+                raise error_of_turn(turn)
+            error = ServerUnavailable("the stream ended before the turn did")
+        except FAULTS as fault:
+            if watchdog.has_bitten and not is_cancelled():
+                error = ServerUnavailable("the stream was silent for too long")
+            else:
+                error = connection.error_of(fault)
+            cause = fault
+        finally:
+            watchdog.end()
+            call.cancel()
+        delay = retry.delay_after(error)
+        if delay is None:
+            raise (overdue(request.session_id, turn.turn_id, error) if retry.ran_out(error) else error) from cause
+        await sleep(delay)
+
+
+def overdue(session_id: str, turn_id: str, error: SessiondError) -> DeadlineExceeded:
+    """What ends a wait for a turn when its time is over. turn_id: empty = it is not known whether there is one."""
+    if not turn_id:
+        return DeadlineExceeded(f"the server has not answered in time: {error.message}", metadata={"session_id": session_id})
+    metadata = {"session_id": session_id, "turn_id": turn_id}
+    return DeadlineExceeded(f"turn {turn_id} has not ended in time: {error.message}", metadata=metadata)
+
+
+async def turn_batches(connection: AsyncConnection, request: ListTurnsRequest, timeout: float | None) -> AsyncGenerator[list[Turn], None]:
+    """The turns that a request asks for, page by page.
+
+    Args:
+        timeout: of one page with all its attempts. Unit: seconds. None = the client's.
+    Raises: SessiondError.
+    """
+    ask = ListTurnsRequest()
+    ask.CopyFrom(request)
+    while True:
+        page = await connection.call(connection.stubs.conversations.ListTurns, ask, timeout)
+        if page.turns:
+            yield [Turn(turn) for turn in page.turns]
+        if not page.next_page_token:
+            return
+        ask.page_token = page.next_page_token
 
 
 async def last_seq_of(connection: AsyncConnection, session_id: str, timeout: float | None) -> int:

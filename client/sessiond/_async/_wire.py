@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterable
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from weakref import WeakSet
 
 import grpc
@@ -68,6 +69,55 @@ class Stop:
         self.is_set = True
         if self._call:
             self._call.cancel()
+
+
+Mutex = asyncio.Lock
+
+
+class Signal:
+    """Something to wait for."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+        self.set = self._event.set
+        self.clear = self._event.clear
+
+    async def wait(self, timeout: float | None) -> bool:
+        """Whether it was set in time. timeout: unit seconds; None = no end."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self._event.wait()
+        except TimeoutError:
+            return self._event.is_set()
+        return True
+
+
+class Mailbox(Generic[_Item]):
+    """Items from anywhere, the garbage collector included, for one task that takes them."""
+
+    def __init__(self) -> None:
+        self._items: deque[_Item] = deque()
+        self._has_items = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def put(self, item: _Item) -> None:
+        self._items.append(item)
+        if self._loop:
+            # A loop that is closed has nobody who takes it.
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._has_items.set)
+
+    async def take(self, timeout: float | None) -> _Item | None:
+        """The next item. None = there was none in time. timeout: unit seconds; None = no end."""
+        self._loop = asyncio.get_running_loop()
+        while not self._items:
+            try:
+                async with asyncio.timeout(timeout):
+                    await self._has_items.wait()
+            except TimeoutError:
+                return None
+            self._has_items.clear()
+        return self._items.popleft()
 
 
 class Watchdog:

@@ -11,16 +11,21 @@ from sessiond._info import SessionCopy, SessionInfo, StoredRange, TokenCounts
 from sessiond._input import MessageInput
 from sessiond._message import Message
 from sessiond._requests import AppendOptions, CopyOptions, EventOptions, ReadOptions, SessionChanges
+from sessiond._requests_turns import OnTimeout, Prompt, Sending, SendOptions, aborts
 from sessiond._sync._bookmarks import Bookmarks, SessionBookmarks
 from sessiond._sync._handlers import Handlers
 from sessiond._sync._lazy import Lazy
 from sessiond._sync._sessions import Sessions
 from sessiond._sync._tasks import SessionTasks, Tasks
+from sessiond._sync._turns import WAIT_TIMEOUT_S
 from sessiond._sync._wire import Source
+from sessiond._turn import SentMessage, Turn
 
 
 class Session:
     """One session: the calls of `client.sessions` without its id. Clients make it; it holds no connection of its own.
+
+    `send`, `send_and_wait` and `stream` first see to it that the handlers given by `on` are called with what comes of them.
 
     Attributes:
         info: the session as it was at the last answer about it; refresh() asks again.
@@ -69,8 +74,9 @@ class Session:
         those of one type.
 
         Handlers are called in the background, one after the other, in the order in which they were given. One that raises is logged (logger
-        "sessiond"), and the others go on. They get what comes from shortly after this call on, a server that is away for a while
-        notwithstanding; to miss nothing from a certain message on, iterate over events(after_seq). The watching ends when the last
+        "sessiond"), and the others go on. They get all that comes of what this handle sends from now on; of what others do, what
+        comes from shortly after this call on, a server that is away for a while notwithstanding. To miss nothing from a certain message on,
+        iterate over events(after_seq). The watching ends when the last
         handler is taken away, when the client stops, or when the session is gone.
 
         Returns: a function without arguments that takes the handler away again.
@@ -80,6 +86,70 @@ class Session:
                 raise TypeError("on() takes a handler besides the type")
             return self._handlers.add(type_or_handler, handler)
         return self._handlers.add(None, type_or_handler)
+
+    def send(self, prompt: Prompt | None = None, *, timeout: float | None = None, **keywords: Unpack[SendOptions]) -> SentMessage:
+        """Start a turn; the server has taken it on when this returns: `client.sessions.send` to this session.
+
+        Where the handle has handlers (`on`), they get all of the turn's events. Returns the message's id, with the turn's as `turn_id`.
+        """
+        sending = Sending(self.session_id, prompt, keywords)
+        self._handlers.ready()
+        return self._sessions._send(sending, timeout)
+
+    def send_and_wait(
+        self,
+        prompt: Prompt | None = None,
+        *,
+        timeout: float = WAIT_TIMEOUT_S,
+        on_timeout: OnTimeout = "leave",
+        **keywords: Unpack[SendOptions],
+    ) -> Message:
+        """Start a turn and wait for its answer: `client.sessions.send_and_wait` to this session.
+
+        Where the handle has handlers (`on`), they have been called with the events up to the answer when this returns; unless they take
+        longer than 5 seconds for them, or call this themselves.
+        """
+        sending = Sending(self.session_id, prompt, keywords)
+        is_abort = aborts(on_timeout)
+        self._handlers.ready()
+        answer = self._sessions._send_and_wait(sending, timeout, is_abort)
+        self._handlers.handed_out(answer.seq)
+        return answer
+
+    def stream(
+        self,
+        prompt: Prompt | None = None,
+        *,
+        abort_on_exit: bool = False,
+        timeout: float | None = None,
+        **keywords: Unpack[SendOptions],
+    ) -> Lazy[Event]:
+        """Start a turn and get its events while they happen: `client.sessions.stream` to this session."""
+        sending = Sending(self.session_id, prompt, keywords)
+        return Lazy(lambda: self._sessions._stream(sending, timeout, abort_on_exit, self._handlers))
+
+    def wait_for_turn(self, turn_id: str, *, timeout: float = WAIT_TIMEOUT_S) -> Message:
+        """Wait for the answer of a turn that was sent before: `client.sessions.wait_for_turn` of this session."""
+        return self._sessions.wait_for_turn(self.session_id, turn_id, timeout=timeout)
+
+    def abort(
+        self,
+        turn_id: str | None = None,
+        *,
+        include_queued: bool = False,
+        request_id: str | None = None,
+        timeout: float | None = None,
+    ) -> list[Turn]:
+        """End the turn that is running, or this one: `client.sessions.abort` in this session. Returns the turns that it ended."""
+        return self._sessions.abort(self.session_id, turn_id, include_queued=include_queued, request_id=request_id, timeout=timeout)
+
+    def get_turn(self, turn_id: str, *, timeout: float | None = None) -> Turn:
+        """How a turn stands, or how it ended. Raises: SessionNotFound, TurnNotFound."""
+        return self._sessions.get_turn(self.session_id, turn_id, timeout=timeout)
+
+    def turns(self, *, state: str | None = None, page_size: int | None = None, timeout: float | None = None) -> Lazy[Turn]:
+        """The turns, the newest first: `client.sessions.list_turns` of this session."""
+        return self._sessions.list_turns(self.session_id, state=state, page_size=page_size, timeout=timeout)
 
     def store_message(
         self,

@@ -13,10 +13,10 @@ from sessiond._info import CopyResult, DeletedSessions, SessionCopy, SessionInfo
 from sessiond._input import MessageInput, NewMessage, add_nth, refuse_single
 from sessiond._message import Message
 from sessiond._sync import _transfer
-from sessiond._sync._connection import Connection
 from sessiond._sync._lazy import Lazy
 from sessiond._sync._streams import copy_batches, event_batches, message_batches, session_batches
 from sessiond._sync._transfer import ExportSource
+from sessiond._sync._turns import TurnCalls
 from sessiond._sync._wire import Source, each
 from sessiond._times import from_timestamp
 from sessiond.errors import SessiondError, invalid_field
@@ -25,8 +25,8 @@ from sessiond.v1.session_service_pb2 import ImportMessagesRequest
 DELETE_TIMEOUT_S = 600.0
 
 
-class Sessions:
-    """The calls of SessionService, with keyword arguments in the place of requests.
+class Sessions(TurnCalls):
+    """The calls of SessionService, and those about turns, with keyword arguments in the place of requests.
 
     What they have in common: `timeout` is the deadline of a call over all its attempts, in seconds (default: the client's; math.inf =
     none). `request_id`, at most 128 characters, makes a change safe to repeat, by this client as by the caller: the same id again within
@@ -34,9 +34,6 @@ class Sessions:
     what is named at each call, all raise InvalidField, Unauthenticated, Unavailable, Overloaded, DeadlineExceeded, InternalError and
     ClientClosed.
     """
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
 
     def create(
         self,
@@ -516,7 +513,8 @@ class Sessions:
             "tasks": [{"task_id", "status", "data", "message_seqs", "created_at", "updated_at"}, ...] in their order,
             "bookmarks": [{"name", "seq", "description", "created_at", "updated_at"}, ...],
             "messages": [{"seq", "role", "created_at", "parent_seq", "metadata", "content" (the text, for people to read), "format", and
-            "json" (the exact text) or "parts" (sessiond.v1.Part in the JSON form that protobuf defines, with the protos' names)}, ...],
+            "json" (the exact text) or "parts" (sessiond.v1.Part in the JSON form that protobuf defines, with the protos' names), "turn"
+            where it has one}, ...],
             "assets": [{"asset_id", "media_type", "size", "data" (the content in base64)}, ...] in the order in which messages name them}.
             Times are ISO 8601 strings in UTC.
         Raises: SessionNotFound.

@@ -9,8 +9,9 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
+from queue import Empty, SimpleQueue
 from threading import Event
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import grpc
 
@@ -63,6 +64,38 @@ class Stop:
             call = self._call
         if call:
             call.cancel()
+
+
+Mutex = threading.Lock
+
+
+class Signal:
+    """Something to wait for."""
+
+    def __init__(self) -> None:
+        self._event = Event()
+        self.set = self._event.set
+        self.clear = self._event.clear
+
+    def wait(self, timeout: float | None) -> bool:
+        """Whether it was set in time. timeout: unit seconds; None = no end."""
+        return self._event.wait(timeout)
+
+
+class Mailbox(Generic[_Item]):
+    """Items from anywhere, the garbage collector included, for one thread that takes them."""
+
+    def __init__(self) -> None:
+        # Of the queues the one that may be put to while it is being put to.
+        self._items: SimpleQueue[_Item] = SimpleQueue()
+        self.put = self._items.put
+
+    def take(self, timeout: float | None) -> _Item | None:
+        """The next item. None = there was none in time. timeout: unit seconds; None = no end."""
+        try:
+            return self._items.get(timeout=timeout)
+        except Empty:
+            return None
 
 
 class Watchdog:
