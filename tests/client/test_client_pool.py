@@ -28,6 +28,7 @@ class Sessions:
         self.deleted: list[str] = []
         self.hold: asyncio.Event | None = None
         """Holds copying up."""
+        self.hold_deletions: asyncio.Event | None = None
         server.on("CreateSession", self._create)
         server.on("GetSession", self._get)
         server.on("CopySession", self._copy)
@@ -59,6 +60,8 @@ class Sessions:
         return CopySessionResponse(session=copy)
 
     async def _delete(self, request: Any, context: Any) -> DeleteSessionResponse:
+        if self.hold_deletions:
+            await self.hold_deletions.wait()
         self.there.pop(request.session_id, None)
         self.deleted.append(request.session_id)
         return DeleteSessionResponse()
@@ -327,7 +330,7 @@ async def test_a_handle_that_is_given_up_comes_back(colour, sessions, pools, cap
             gc.collect()
             second = await waiting
         await until_async(lambda: sessions.deleted == sessions.copies[:1], "it was deleted")
-        assert "without a release" in caplog.text
+        await until_async(lambda: "without a release" in caplog.text, "it was told")
         assert second.session_id == sessions.copies[1]
 
 
@@ -336,7 +339,7 @@ async def test_a_lease_that_runs_out_comes_back(colour, sessions, pools, caplog)
         with caplog.at_level(logging.WARNING, "sessiond"):
             late = await colour.call(pool.acquire)
             await until_async(lambda: late.session_id in sessions.deleted, "it was taken back")
-        assert "for longer than 0.05 seconds" in caplog.text
+        await until_async(lambda: "for longer than 0.05 seconds" in caplog.text, "it was told")
         with pytest.raises(errors.SessionNotFound):
             await colour.call(late.refresh)
         with pytest.raises(ValueError, match="taken back"):
@@ -369,6 +372,24 @@ async def test_closing(colour, sessions, pools) -> None:
         await colour.call(pool.close)
     assert sessions.there == {}
     assert pool.leased == 0
+
+
+async def test_closing_waits_for_what_is_being_removed(colour, server, sessions, pools) -> None:
+    async with pools(size=1) as pool:
+        held = [await colour.call(pool.acquire)]
+        sessions.hold_deletions = asyncio.Event()
+        held.clear()
+        gc.collect()
+        await until_async(lambda: len(server.of("DeleteSession")) == 1, "it is being removed")
+        closing = asyncio.ensure_future(colour.call(pool.close))
+        await until_async(lambda: pool._closed, "it is being closed")
+        # Of the template; it comes after.
+        done, _ = await asyncio.wait({closing}, timeout=0.3)
+        assert not done
+        assert len(server.of("DeleteSession")) == 1
+        sessions.hold_deletions.set()
+        await closing
+    assert sessions.there == {}
 
 
 async def test_closing_while_one_is_copied(colour, sessions, pools) -> None:

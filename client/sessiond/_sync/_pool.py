@@ -232,7 +232,8 @@ class SessionPool:
     def _take_place(self, deadline: Deadline) -> None:
         with self._lock:
             self._check_open()
-            if self._free and not self._waiters:
+            # Nobody waits while there is one: who frees a place gives it to the next.
+            if self._free:
                 self._free -= 1
                 return
             waiter = _Waiter()
