@@ -623,7 +623,9 @@ class TestServers:
         waiting = await sending(other, "one", "ho")
         models.release()
         turn = await joined.end()
-        assert (turn.last_seq, joined.delta_text.replace("held", "").strip()) == (2, "back")
+        assert turn.last_seq == 2
+        # Deltas come while they are news: not behind the message, should that be found before the notice comes.
+        assert joined.delta_text.strip() in ("", "back", "held back")
         assert joined.types[-2:] == ["assistant.message", "assistant.turn_end"]
         assert (await waiting.end()).last_seq == 4
 
