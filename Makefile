@@ -4,9 +4,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
+# The version of npm's @copilotkit/aimock.
+AIMOCK := 1.43.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-all lint format types protos protos-check sync sync-check bench bench-quick constraints ci clean
+.PHONY: help setup run aimock test test-all lint format types protos protos-check sync sync-check bench bench-quick constraints ci clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,10 +25,16 @@ $(VENV)/.done: pyproject.toml constraints.txt
 run: setup ## Serve on localhost:50051, on the embedded PostgreSQL unless SESSIOND_DATABASE_URL names another
 	@$(BIN)/sessiond serve $(ARGS)
 
-test: setup ## Run the tests, but for the long ones
+aimock: ## Install aimock, a stand-in for the providers, with npm; without it the tests that need it are skipped
+	@if [ ! -e .aimock/$(AIMOCK) ] && command -v npm >/dev/null; then \
+		npm install --prefix .aimock --silent --no-audit --no-fund @copilotkit/aimock@$(AIMOCK) && touch .aimock/$(AIMOCK) \
+		|| echo "aimock: npm could not install it; its tests are skipped"; \
+	fi
+
+test: setup aimock ## Run the tests, but for the long ones
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not slow' $(ARGS)
 
-test-all: setup ## Run all tests: crashes under load, a million messages
+test-all: setup aimock ## Run all tests: crashes under load, a million messages
 	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 lint: setup sync-check ## Check style, import directions, protos
@@ -82,5 +90,5 @@ ci: ## What the build server runs
 	.ci/run
 
 clean: ## Remove environments and caches
-	rm -rf .venv .venv-protos .venv-bench build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-protos .venv-bench .aimock build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -13,12 +13,15 @@ LABELS = {"vs_openai_agents": "times as good as openai-agents", "vs_floor": "tim
 BAR = 0.38  # of a line's height
 
 
-def draw(ratios: list[dict[str, Any]], note: str, path: Path) -> None:
-    """Write the chart of report.ratios() as a PNG.
+def draw(ratios: list[dict[str, Any]], note: str, path: Path) -> bool:
+    """Write the chart of report.ratios() as a PNG. False where no peer was measured, and there is nothing to draw.
 
     Args:
         note: a line beneath the title.
     """
+    ratios = [row for row in ratios if any(row[key] is not None for key in COLOURS)]
+    if not ratios:
+        return False
     figure, axes = plt.subplots(figsize=(10, 1.6 + 0.42 * len(ratios)), layout="constrained")
     for offset, (key, colour) in zip((-BAR / 2, BAR / 2), COLOURS.items(), strict=True):
         places = [place + offset for place, row in enumerate(ratios) if row[key] is not None]
@@ -48,3 +51,4 @@ def draw(ratios: list[dict[str, Any]], note: str, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=130)
     plt.close(figure)
+    return True

@@ -16,6 +16,7 @@ from typing import Any
 
 from database import Databases
 from series import Results
+from serving import serve
 from subjects import Floor, Sessiond, Subject
 from workload import Message, repeated
 
@@ -36,6 +37,7 @@ WARM_UP_APPENDS = 30
 PERCENTILES = (50, 95, 99)
 MEMORY_LEVELS = {SESSIOND: ("texts", "dicts", "one by one"), AGENTS: ("dicts",), FLOOR: ("texts", "dicts")}
 MEMORY_TIMEOUT_S = 120
+WATCH_TIMEOUT_S = 400
 IS_MEMORY_KNOWN = Path("/proc/self/clear_refs").exists()
 
 
@@ -67,6 +69,14 @@ class Sizes:
     """Copies of copies, each with messages of its own."""
     hop: int = 200
     """Messages that each adds."""
+    watchers: int = 1000
+    """Of one server."""
+    watched: int = 100
+    """Sessions among which they are spread; or they all watch one."""
+    watched_appends: int = 200
+    """Whose way to a watcher is timed, in each round."""
+    watched_messages: int = 50
+    """Of each watched session, while everybody watches."""
 
     def quick(self) -> "Sizes":
         """A tenth of everything, for a smoke run."""
@@ -85,6 +95,10 @@ class Sizes:
             copies=self.copies // 3,
             depth=self.depth // 4,
             hop=self.hop // 4,
+            watchers=self.watchers // 10,
+            watched=self.watched // 10,
+            watched_appends=self.watched_appends // 4,
+            watched_messages=self.watched_messages // 2,
         )
 
 
@@ -219,6 +233,21 @@ class Bench:
             await ours.copy(session_id)
             self.results.add(f"rows of a copy of {length}", SESSIOND, "rows", self._databases.rows() - before)
         await self._read_copies(ours, session_ids)
+
+    async def watch(self) -> None:
+        """Many watchers of a new server, spread over sessions and all of one; another server serves the same database."""
+        sizes = self._sizes
+        program = str(Path(__file__).with_name("watchers.py"))
+        for _ in range(sizes.heavy_rounds):
+            for label, sessions in (("many sessions", sizes.watched), ("one session", 1)):
+                with serve(self._databases.sessiond_url, {}) as here, serve(self._databases.sessiond_url, {}) as there:
+                    counts = (sessions, sizes.watchers, sizes.watched_appends, sizes.watched_messages)
+                    command = [sys.executable, program, here.target, there.target, str(here.pid), next(self._numbers), *counts]
+                    done = await asyncio.to_thread(
+                        subprocess.run, list(map(str, command)), stdout=subprocess.PIPE, timeout=WATCH_TIMEOUT_S, check=True
+                    )
+                for measurement, (unit, value) in json.loads(done.stdout).items():
+                    self.results.add(f"{measurement}, {label}", SESSIOND, unit, value)
 
     async def _read_copies(self, ours: Sessiond, session_ids: Mapping[int, str]) -> None:
         long = self._sizes.copied[-2]

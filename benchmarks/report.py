@@ -73,6 +73,19 @@ def rows(sizes: Sizes) -> Iterator[Row]:
     for level in ("texts", "dicts"):
         yield row(f"reader's memory, {sizes.long:,} as {level}", f"memory, {level}")
     yield Row("  one by one", "memory, one by one", SESSIOND, ("memory, dicts", AGENTS), ("memory, dicts", FLOOR))
+    for label, crowd in (
+        ("many sessions", f"{sizes.watchers:,} watchers of {sizes.watched:,} sessions"),
+        ("one session", f"{sizes.watchers:,} watchers of 1 session"),
+    ):
+        yield Row(f"{crowd}, all have joined", f"join, {label}")
+        yield Row(f"{crowd}, server's memory for each", f"memory idle, {label}")
+        yield Row(f"{crowd}, the same after {sizes.watched_messages} messages each", f"memory after messages, {label}")
+        yield Row(f"{crowd}, all together", f"events, {label}")
+        for where, place in (("here", "same process"), ("there", "other process")):
+            # Who is alone does not know of how many sessions the others will be.
+            for company, note in (("alone", "nobody else"), ("among many", f"{crowd} idle"))[label == "one session" :]:
+                for percentile in (50, 99):
+                    yield Row(f"append to event, {place}, {note}, p{percentile}", f"delivery {where} {company} p{percentile}, {label}")
 
 
 def table(results: Results, sizes: Sizes) -> str:

@@ -29,7 +29,7 @@ from workload import messages
 
 import sessiond
 
-PARTS = ("append", "batch", "load", "flat", "read", "copy")
+PARTS = ("append", "batch", "load", "flat", "read", "copy", "watch")
 PACKAGES = ("grpcio", "protobuf", "psycopg", "openai-agents", "sqlalchemy", "asyncpg", "uvloop")
 TIMEOUT_S = 3600
 SERVERS: Mapping[str, Mapping[str, str]] = {
@@ -55,7 +55,7 @@ def main() -> int:
             made = stack.enter_context(databases())
             _say("making the schema and starting the servers")
             migrate(made.sessiond_url)
-            targets = {name: stack.enter_context(serve(made.sessiond_url, settings)) for name, settings in SERVERS.items()}
+            targets = {name: stack.enter_context(serve(made.sessiond_url, settings)).target for name, settings in SERVERS.items()}
             results = uvloop.run(_measure(made, targets, sizes, arguments.only))
     except ServerError as error:
         _say(str(error))
@@ -67,8 +67,9 @@ def main() -> int:
     print("Median of the rounds (lowest..highest). Ratios are taken within each round; above 1, sessiond is better.\n")
     print(f"Targets\n{report.target_lines(found)}\n")
     _write(arguments.output / "latest.json", facts, sizes, results, ratios, found)
-    chart.draw(ratios, _headline(facts), arguments.output / "latest.png")
-    _say(f"written: {arguments.output / 'latest.json'}, {arguments.output / 'latest.png'}")
+    _say(f"written: {arguments.output / 'latest.json'}")
+    if chart.draw(ratios, _headline(facts), arguments.output / "latest.png"):
+        _say(f"written: {arguments.output / 'latest.png'}")
     return 0
 
 

@@ -10,7 +10,7 @@ class Series:
     """The values of one subject in one measurement."""
 
     unit: str
-    """"messages/s" (more is better), or "ms" and "MiB" (less is better)."""
+    """Per second ("messages/s"): more is better; any other ("ms", "MiB", "KiB"): less is."""
     values: list[float] = field(default_factory=list)
     """One for each round, in the order of the rounds."""
 

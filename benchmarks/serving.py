@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 READY = re.compile(r"serves on (127\.0\.0\.1:\d+)")
@@ -17,6 +18,14 @@ STOP_TIMEOUT_S = 40
 
 class ServerError(Exception):
     """The server did not start; the text holds the end of its log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A server that runs. target: HOST:PORT; pid: of its process."""
+
+    target: str
+    pid: int
 
 
 def migrate(database_url: str) -> None:
@@ -33,8 +42,8 @@ def migrate(database_url: str) -> None:
 
 
 @contextmanager
-def serve(database_url: str, settings: Mapping[str, str]) -> Iterator[str]:
-    """A server on a free port, ended with the block. Yields HOST:PORT. Raises: ServerError.
+def serve(database_url: str, settings: Mapping[str, str]) -> Iterator[Served]:
+    """A server on a free port, ended with the block. Raises: ServerError.
 
     Args:
         settings: SESSIOND_* variables beside the database's; what they leave out has its default.
@@ -51,7 +60,7 @@ def serve(database_url: str, settings: Mapping[str, str]) -> Iterator[str]:
                 start_new_session=True,  # Ctrl-C is for the benchmark, which ends its servers itself
             )
         try:
-            yield _address(process, log)
+            yield Served(_address(process, log), process.pid)
         finally:
             if process.poll() is not None:
                 sys.stderr.write(f"a server ended by itself, with status {process.returncode}:\n{log.read_text()[-2000:]}\n")

@@ -4,6 +4,7 @@ SESSIOND_TEST_DATABASE_URL names a PostgreSQL whose user may create databases; w
 """
 
 import os
+import shutil
 import tempfile
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -13,6 +14,7 @@ from pathlib import Path
 import grpc
 import psycopg
 import pytest
+from aimock_pytest import AIMockServer, NodeManager
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from sqlalchemy.engine import URL
@@ -29,7 +31,11 @@ from sessiond_server.store.purge import PurgeStore
 from .support.processes import ServerProcess
 from .support.wire import Wire
 
-CONVERSATIONS = Path(__file__).parent.parent.parent / "shared" / "data" / "airline_conversations.jsonl.gz"
+# Beside the repository, or beside the directory of its worktrees.
+_PLACES = [place / "shared" / "data" / "airline_conversations.jsonl.gz" for place in Path(__file__).parents[2:4]]
+CONVERSATIONS = next((place for place in _PLACES if place.exists()), _PLACES[0])
+
+AIMOCK = Path(__file__).parent.parent / ".aimock" / "node_modules" / "@copilotkit" / "aimock" / "dist" / "cli.js"
 
 
 def as_url(conninfo: str) -> str:
@@ -189,3 +195,29 @@ def conversations() -> list[dict[str, object]]:
         pytest.skip(f"the real conversations are not here ({CONVERSATIONS.name} in shared/data)")
     with gzip.open(CONVERSATIONS, "rt", encoding="utf-8") as lines:
         return [json.loads(line) for line in lines]
+
+
+@pytest.fixture(scope="session")
+def aimock_of_npm() -> Iterator[AIMockServer]:
+    """A server of aimock, where `make` could install it."""
+    if not AIMOCK.is_file():
+        pytest.skip("aimock is not here: `make aimock` installs it with npm")
+    if not shutil.which("node"):
+        pytest.skip("aimock needs node, which is not here")
+    server = AIMockServer(NodeManager())
+    with pytest.MonkeyPatch.context() as patch:
+        # Without it the package would download its own.
+        patch.setenv("AIMOCK_CLI_PATH", str(AIMOCK))
+        server.start()
+    # Its own fixtures leave this pipe open, which is a warning, and so a failure.
+    process = server._proc
+    yield server
+    server.stop()
+    if process and process.stdout:
+        process.stdout.close()
+
+
+@pytest.fixture
+def aimock(aimock_of_npm: AIMockServer) -> AIMockServer:
+    """The same, with nothing of the tests before."""
+    return aimock_of_npm.reset()

@@ -46,7 +46,8 @@ def configure(log_format: str, level: str) -> None:
     # A client that goes away in the middle of a stream is reported by gRPC as an error with a stack; it is everyday life.
     logging.getLogger("grpc._cython.cygrpc").addFilter(_is_no_broken_stream)
     # The pool tells each connection that it lost; our own lines say what that means.
-    for name in ("psycopg.pool", "alembic", "asyncio", "grpc"):
+    # The models' SDKs tell each request, and with debug what is in it.
+    for name in ("psycopg.pool", "alembic", "asyncio", "grpc", "openai", "anthropic", "httpx2", "httpcore2"):
         logging.getLogger(name).setLevel(max(number, logging.WARNING))
 
 

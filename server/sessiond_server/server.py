@@ -156,6 +156,7 @@ async def serving(settings: Settings, database_url: str) -> AsyncIterator[Runnin
     # Before anything runs in the background: where the address is taken, there is nothing to end.
     port = _bind(server, settings)
     await database.open()
+    models.prepare()
     purger = Purger(
         PurgeStore(database),
         Flattener(FlatteningStore(database)),

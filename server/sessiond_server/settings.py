@@ -2,6 +2,7 @@
 
 import argparse
 import ipaddress
+import json
 import os
 import re
 import tomllib
@@ -19,10 +20,11 @@ from pydantic_settings import (
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
+from pydantic_settings import SettingsError as SourceError
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
-from sessiond_server.models.configuration import ProviderSettings
+from sessiond_server.models.configuration import ProviderSettings, completed
 
 ENV_PREFIX = "SESSIOND_"
 
@@ -100,9 +102,14 @@ class Settings(BaseSettings):
     purge_interval_s: float = Field(5.0, gt=0, description="Seconds between two rounds of the purger.")
     request_id_retention_s: float = Field(86_400.0, ge=60, description="Seconds for which a request_id is remembered.")
 
-    providers: dict[str, ProviderSettings] = Field(default_factory=dict)  # TEMP
-    default_model: str = "echo"  # TEMP
-    echo_models: bool = False  # TEMP
+    providers: dict[str, ProviderSettings] = Field(
+        default_factory=dict,
+        description="Who answers for models, as JSON; in the file a table [providers.NAME] each. Keys: type (openai, anthropic, echo), "
+        "base_url, api_key_env (the NAME of the variable with the key), models (patterns), silence_timeout_s, retries. openai, "
+        "anthropic and echo are there without being named.",
+    )
+    default_model: str = Field("echo", min_length=1, max_length=256, description="Model of sessions that name none.")
+    echo_models: bool = Field(False, description="Let echo answer for every model: for development, without keys.")
     turn_timeout_s: float = Field(600.0, ge=1, description="Seconds that a turn may run; callers may ask for less.")
     turn_lease_s: float = Field(15.0, ge=0.5, le=600, description="Seconds after which a server that gives no sign has lost its turns.")
     max_context_bytes: int = Field(16 * 1024 * 1024, ge=1024, description="Content of a history that a model is given, in bytes.")
@@ -155,6 +162,15 @@ class Settings(BaseSettings):
                 return value
         raise ValueError("is none of /PATH, file:///PATH and s3://BUCKET/PREFIX")
 
+    @field_validator("providers")
+    @classmethod
+    def _check_providers(cls, value: dict[str, ProviderSettings]) -> dict[str, ProviderSettings]:
+        for name in value:
+            if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", name):
+                raise ValueError("a name is not 1 to 64 letters, digits, dots, dashes and underscores")
+        completed(value)
+        return value
+
     @field_validator("listen")
     @classmethod
     def _check_listen(cls, value: str) -> str:
@@ -181,7 +197,7 @@ class Settings(BaseSettings):
 
     def redacted(self) -> dict[str, object]:
         """The settings as they may be logged: without the database's password."""
-        shown = self.model_dump(mode="json")
+        shown = self.model_dump(mode="json") | {"providers": self._providers_as_given()}
         if self.database_url:
             shown["database_url"] = make_url(self.database_url).render_as_string(hide_password=True)
         return shown
@@ -192,8 +208,12 @@ class Settings(BaseSettings):
 
     def environment(self) -> dict[str, str]:
         """The settings as environment variables, for a process of our own."""
-        dumped = self.model_dump(mode="json", exclude_none=True)
+        dumped = self.model_dump(mode="json", exclude_none=True) | {"providers": json.dumps(self._providers_as_given())}
         return {f"{ENV_PREFIX}{name.upper()}": str(value) for name, value in dumped.items()}
+
+    def _providers_as_given(self) -> dict[str, object]:
+        # Without what was left out: of a built-in one that would be an answer.
+        return {name: provider.model_dump(mode="json", exclude_unset=True) for name, provider in self.providers.items()}
 
 
 def is_local(listen: str) -> bool:
@@ -233,6 +253,9 @@ def load(arguments: Sequence[str] = (), *, prog: str = "sessiond serve", epilog:
         return Settings(_cli_settings_source=source)  # type: ignore[call-arg]
     except ValidationError as e:
         raise SettingsError("; ".join(_describe(error["loc"], str(error["msg"])) for error in e.errors())) from None
+    except SourceError:
+        # Of those that are JSON in flags and variables, there is only this.
+        raise SettingsError(_describe(("providers",), "is not JSON, of the form {NAME: {...}}")) from None
 
 
 class _Help(argparse.HelpFormatter):
@@ -261,4 +284,5 @@ def _describe(location: tuple[int | str, ...], message: str) -> str:
     if not location:
         return message
     name = str(location[0])
-    return f"--{name.replace('_', '-')} ({ENV_PREFIX}{name.upper()}): {message}"
+    inner = ".".join(str(part) for part in location[1:])
+    return f"--{name.replace('_', '-')} ({ENV_PREFIX}{name.upper()}): {inner and inner + ': '}{message}"

@@ -330,7 +330,7 @@ async def test_a_handle_that_is_given_up_comes_back(colour, sessions, pools, cap
             gc.collect()
             second = await waiting
         await until_async(lambda: sessions.deleted == sessions.copies[:1], "it was deleted")
-        assert "without a release" in caplog.text
+        await until_async(lambda: "without a release" in caplog.text, "it was told")
         assert second.session_id == sessions.copies[1]
 
 
@@ -339,7 +339,7 @@ async def test_a_lease_that_runs_out_comes_back(colour, sessions, pools, caplog)
         with caplog.at_level(logging.WARNING, "sessiond"):
             late = await colour.call(pool.acquire)
             await until_async(lambda: late.session_id in sessions.deleted, "it was taken back")
-        assert "for longer than 0.05 seconds" in caplog.text
+        await until_async(lambda: "for longer than 0.05 seconds" in caplog.text, "it was told")
         with pytest.raises(errors.SessionNotFound):
             await colour.call(late.refresh)
         with pytest.raises(ValueError, match="taken back"):

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from sessiond_server import settings
+from sessiond_server.models.configuration import completed
 from sessiond_server.settings import Settings, SettingsError, is_local, load
 
 
@@ -189,3 +190,95 @@ def test_what_is_no_place_of_assets(value: str) -> None:
 
 def test_assets_lie_in_the_data_directory() -> None:
     assert load(["--data-dir", "/srv/data"]).asset_location() == "/srv/data/assets"
+
+
+PROVIDERS = """
+default_model = "llama3"
+
+[providers.local]
+type = "openai"
+base_url = "http://localhost:11434/v1"
+models = ["llama*"]
+
+[providers.openai]
+retries = 5
+"""
+
+
+def test_providers_of_the_file_and_of_a_variable(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config.write_text(PROVIDERS)
+    monkeypatch.setenv("SESSIOND_PROVIDERS", '{"openai": {"api_key_env": "MY_KEY"}}')
+    found = load(["--config", str(config), "--echo-models"])
+    assert (found.default_model, found.echo_models) == ("llama3", True)
+    assert found.providers["local"].models == ("llama*",)
+    # Of a provider in both, each gives its own fields.
+    assert (found.providers["openai"].retries, found.providers["openai"].api_key_env) == (5, "MY_KEY")
+    every = completed(found.providers)
+    assert (every["openai"].type, every["openai"].retries, "gpt-*" in every["openai"].models) == ("openai", 5, True)
+    assert list(every)[2:] == ["anthropic", "echo"]
+
+
+def test_providers_of_a_flag() -> None:
+    found = load(["--providers", '{"mine": {"type": "anthropic", "silence_timeout_s": 5}}'])
+    assert found.providers["mine"].silence_timeout_s == 5
+
+
+def test_there_are_providers_without_any_being_named() -> None:
+    assert load().providers == {}
+    assert list(completed({})) == ["openai", "anthropic", "echo"]
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ("{", "is not JSON"),
+        ('{"x": 3}', "x: "),
+        ('{"x": {}}', "x has no type"),
+        ('{"x": {"type": "other"}}', "x.type: "),
+        ('{"a/b": {"type": "echo"}}', "a name is not"),
+        ('{"openai": {"retries": -1}}', "openai.retries: "),
+        ('{"openai": {"api_key": "sk-secret"}}', "openai.api_key: "),
+        ('{"openai": {"api_key_env": "sk-secret"}}', "openai.api_key_env: is no name of an environment variable"),
+        ('{"openai": {"api_key_env": "gsk_secret"}}', "openai.api_key_env: is no name of an environment variable"),
+        ('{"openai": {"base_url": "localhost:1"}}', "openai.base_url: is no URL"),
+        ('{"openai": {"base_url": "http://me:secret@localhost"}}', "openai.base_url: has more than"),
+        ('{"openai": {"base_url": "http://localhost?key=secret"}}', "openai.base_url: has more than"),
+    ],
+)
+def test_providers_that_are_wrong(value: str, says: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = refusal("--providers", value)
+    assert told.startswith("--providers (SESSIOND_PROVIDERS): ")
+    assert says in told
+    assert "secret" not in told
+    monkeypatch.setenv("SESSIOND_PROVIDERS", value)
+    assert refusal() == told
+
+
+def test_a_process_of_ours_has_the_same_providers(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config.write_text(PROVIDERS)
+    mine = load(["--config", str(config)])
+    monkeypatch.setenv("SESSIOND_CONFIG", "")
+    for name, value in mine.environment().items():
+        monkeypatch.setenv(name, value)
+    assert completed(load().providers) == completed(mine.providers)
+    assert load().providers["openai"].model_fields_set == {"retries"}
+
+
+def test_keys_are_not_shown(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config.write_text(PROVIDERS)
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    shown = load(["--config", str(config)]).redacted()
+    assert shown["providers"] == {
+        "local": {"type": "openai", "base_url": "http://localhost:11434/v1", "models": ["llama*"]},
+        "openai": {"retries": 5},
+    }
+    assert "sk-secret" not in str(shown)
+
+
+def test_the_help_tells_of_providers(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        load(["--help"])
+    told = capsys.readouterr().out
+    assert "--default-model" in told
+    assert "api_key_env" in told
+    assert "--providers.openai" not in told

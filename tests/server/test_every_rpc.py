@@ -79,6 +79,10 @@ CALLS: dict[str, Callable[[str], Any]] = {
     "UploadAsset": lambda s: assets.UploadAssetRequest(data=b"x"),
     "DownloadAsset": lambda s: assets.DownloadAssetRequest(asset_id="0" * 64),
     "GetAsset": lambda s: assets.GetAssetRequest(asset_id="0" * 64),
+    "Send": lambda s: conversations.SendRequest(session_id=s, prompt="x"),
+    "Abort": lambda s: conversations.AbortRequest(session_id=s),
+    "GetTurn": lambda s: conversations.GetTurnRequest(session_id=s, turn_id=str(UUID(int=7))),
+    "ListTurns": lambda s: conversations.ListTurnsRequest(session_id=s),
     "Watch": lambda s: conversations.WatchRequest(session_id=s),
 }
 ADMIN_CALLS: dict[str, Any] = {
@@ -91,7 +95,7 @@ ADMIN_CALLS: dict[str, Any] = {
 # Those that name a session which must exist.
 BY_ID = [name for name in CALLS if name == "UpdateSession" or "session_id" in CALLS[name]("x").DESCRIPTOR.fields_by_name]
 UPLOADS = ("ImportMessages", "ImportSession", "UploadAsset")
-DOWNLOADS = ("GetMessages", "DownloadAsset", "Watch")
+DOWNLOADS = ("GetMessages", "DownloadAsset", "Send", "Watch")
 
 
 def call(wire: Wire, name: str, request: Any, **options: Any) -> Any:

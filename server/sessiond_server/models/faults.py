@@ -13,7 +13,7 @@ from sessiond_server.models.base import ModelFault
 
 MAX_DETAIL_CHARACTERS = 500
 # What looks like a key: a provider may quote the one that it refuses.
-_KEY = re.compile(r"\b(?:sk|gsk|xai|key|api)[-_][\w*.-]{8,}|(?<=Bearer )\S+")
+_KEY = re.compile(r"\b(?:sk|gsk|xai)-[\w*.-]{8,}|\bgsk_\w{8,}|(?<=Bearer )\S+")
 # The words for errors that come in the stream, where the HTTP status was 200 already: the statuses that they would have had.
 _STATUS_OF_WORDS = {
     "authentication_error": 401,

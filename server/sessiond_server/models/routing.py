@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from fnmatch import fnmatchcase
 
 from sessiond_server.models.anthropic_messages import AnthropicMessages
@@ -66,6 +67,12 @@ class Models:
             f"with one of {', '.join(self._settings)}",
             metadata={"model": name, "setting": "providers"},
         )
+
+    def prepare(self) -> None:
+        """Make all providers that have what they need. Importing an SDK takes up to a second, which then no call has to wait for."""
+        for name in () if self._echo else self._settings:
+            with suppress(ModelFault):
+                self._provider(name, name)
 
     async def close(self) -> None:
         """Close the providers' connections."""

@@ -34,9 +34,10 @@ POLL_REST_S = 0.1
 
 PAGE_ROWS, PAGE_BYTES = 256, 256 * 1024
 MAX_QUEUED_BYTES, MAX_QUEUED_CHUNKS = 1024 * 1024, 4096
-# Between two pages of a burst the channel waits so long for watchers that have more than half of that; for each of them once, until it has
-# caught up.
+# Between two pages of a burst the channel waits for watchers that have more than half of that; for each of them once, until it has caught
+# up. So long, and as long as this process itself needs to send what is queued for all of them.
 PATIENCE_S = 0.2
+SENT_BYTES_A_SECOND = 20_000_000
 MAX_SEQ = 2**63 - 1
 
 DEFAULT_HEARTBEAT_MS, MIN_HEARTBEAT_MS, MAX_HEARTBEAT_MS = 15_000, 1_000, 300_000
@@ -350,6 +351,8 @@ class _Channel:
                     self._push_told(self._told.popleft())
                 if is_over:
                     break
+            while self._told:
+                self._push_told(self._told.popleft())
             for watcher in self.watchers:
                 watcher.end(session_not_found(self.session_id))
         except Exception as e:
@@ -378,8 +381,9 @@ class _Channel:
     async def _wait_for_room(self) -> None:
         """Let watchers that keep up take what they have, so that a burst does not end them."""
         while crowded := [watcher for watcher in self.watchers if watcher.is_crowded]:
+            queued = sum(watcher.queued_bytes for watcher in self.watchers)
             try:
-                async with asyncio.timeout(PATIENCE_S):
+                async with asyncio.timeout(PATIENCE_S + queued / SENT_BYTES_A_SECOND):
                     for watcher in crowded:
                         await watcher.has_room.wait()
             except TimeoutError:
@@ -420,6 +424,11 @@ class _Watcher:
         self._woken = asyncio.Event()
         self.has_room = asyncio.Event()
         self.has_room.set()
+
+    @property
+    def queued_bytes(self) -> int:
+        """What waits for its client."""
+        return self._bytes
 
     @property
     def is_crowded(self) -> bool:

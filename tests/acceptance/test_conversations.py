@@ -1,0 +1,240 @@
+"""Conversations over servers that die: real processes, and a provider of models that says what it was asked."""
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import grpc
+import pytest
+
+from sessiond.v1.conversation_service_pb2 import AbortRequest, GetTurnRequest, WatchRequest
+from sessiond.v1.event_pb2 import Event
+from sessiond.v1.message_pb2 import FORMAT_OPENAI, Message
+from sessiond.v1.turn_pb2 import TURN_STATE_COMPLETED
+
+from ..support.model_server import ModelServer, Reply
+from ..support.processes import ServerProcess
+from ..support.turns import PATIENCE_S, send, sending
+from ..support.wire import Wire, taken_apart
+
+HOLD = Reply("one two three four", after=2, then="hold")
+
+
+@pytest.fixture
+def models() -> Iterator[ModelServer]:
+    with ModelServer() as server:
+        yield server
+
+
+@pytest.fixture
+def start(start_server: Callable[..., ServerProcess], database_url: str, models: ModelServer) -> Callable[[], ServerProcess]:
+    """Starts a server of the test's database whose models are the test's."""
+    providers = {
+        "fake": {"type": "openai", "base_url": models.openai_url, "models": ["gpt-*"], "retries": 0},
+        "other": {"type": "anthropic", "base_url": models.url, "models": ["claude-*"], "retries": 0, "api_key_env": ""},
+    }
+    environment = {
+        "SESSIOND_DATABASE_URL": database_url,
+        "SESSIOND_PROVIDERS": json.dumps(providers),
+        "SESSIOND_DEFAULT_MODEL": "gpt-1",
+        "SESSIOND_TURN_LEASE_S": "1",
+    }
+    return lambda: start_server(**environment)
+
+
+def channel(server: ServerProcess) -> grpc.aio.Channel:
+    # Its own: a channel that shares its connections would find the one to a server that is gone.
+    return grpc.aio.insecure_channel(server.target, options=[("grpc.use_local_subchannel_pool", 1)])
+
+
+async def asked(models: ModelServer) -> None:
+    """Wait until a model was asked, and holds the rest of its answer back."""
+    assert await asyncio.to_thread(models.wait_until_held)
+
+
+class Watcher:
+    """All that happens in a session from its beginning, as a server tells it."""
+
+    def __init__(self, wire: Wire, session_id: str) -> None:
+        self.call = wire.conversations.Watch(WatchRequest(session_id=session_id, after_seq=0))
+        self.events: list[Event] = []
+
+    async def until(self, condition: Callable[[Event], bool]) -> Event:
+        """The first event for which it holds, once it has come."""
+        while not (found := [event for event in self.events if condition(event)]):
+            async with asyncio.timeout(PATIENCE_S):
+                self.events += (await self.call.read()).events
+        return found[0]
+
+    async def turn_end(self, turn_id: str) -> Event:
+        return await self.until(lambda event: event.type == "assistant.turn_end" and event.data["turn_id"] == turn_id)
+
+
+async def test_a_conversation_goes_on_after_the_servers_death(start: Callable[[], ServerProcess], models: ModelServer) -> None:
+    """The fourth turn's request has all that was said in the three before, exactly."""
+    odd = '{"role":"user",  "name":"ada","content":[{"type":"text","text":"\\u00e9 \\u2028 caf\\u00e9 1.50"}]}'
+    call = Reply(tool_calls=[("c1", "look", '{ "at" : 1.50 }')])
+    models.script(Reply("first answer"), call, Reply("It is three."))
+    server = start()
+    async with channel(server) as opened:
+        wire = Wire(opened)
+        await wire.create("talk", config={"system_prompt": "Be exact."})
+        await send(wire, "talk", "first question")
+        await send(wire, "talk", messages=[Message(format=FORMAT_OPENAI, json=odd)])
+        await send(wire, "talk", messages=[Message(format=FORMAT_OPENAI, json='{"role":"tool","tool_call_id":"c1","content":"3"}')])
+    server.kill()
+    async with channel(start()) as opened:
+        wire = Wire(opened)
+        await wire.resume("talk")
+        await send(wire, "talk", "fourth")
+        stored = [json.loads(message.json) for message in await wire.read("talk")]
+    assert len(stored) == 8
+    assert models.requests[3].body["messages"] == [{"role": "system", "content": "Be exact."}, *stored[:7]]
+    assert stored[2] == json.loads(odd)
+    assert stored[3]["tool_calls"][0]["function"]["arguments"] == '{ "at" : 1.50 }'
+    assert stored[6] == {"role": "user", "content": "fourth"}
+
+
+async def test_turns_sent_at_one_server_are_watched_at_the_other(start: Callable[[], ServerProcess], models: ModelServer) -> None:
+    first, second = start(), start()
+    async with channel(first) as here, channel(second) as there:
+        wire, other = Wire(here), Wire(there)
+        await wire.create("talk")
+        watcher = Watcher(other, "talk")
+        await watcher.call.read()
+        for i in range(20):
+            turn = await send(wire, "talk", f"question {i}")
+            await watcher.turn_end(turn.turn_id)
+        assert [event.seq for event in watcher.events if event.seq] == list(range(1, 41))
+        for event in watcher.events:
+            if event.type == "assistant.message_delta":
+                assert event.data["delta_content"]
+        kinds = [event.type for event in watcher.events if event.type in ("assistant.message", "assistant.turn_end")]
+        assert kinds == ["assistant.message", "assistant.turn_end"] * 20
+
+
+async def test_a_server_that_dies_in_mid_turn(start: Callable[[], ServerProcess], models: ModelServer) -> None:
+    """The turn ends as failed at the other server, and what waits runs there."""
+    models.script(HOLD)
+    first, second = start(), start()
+    async with channel(first) as here, channel(second) as there:
+        wire, other = Wire(here), Wire(there)
+        await wire.create("talk")
+        watcher = Watcher(other, "talk")
+        lost = await sending(wire, "talk", "never answered", request_id="r")
+        await asked(models)
+        waiting = await sending(wire, "talk", "answered elsewhere", request_id="s")
+        # What the model has said so far comes to the other server.
+        await watcher.until(lambda event: event.type == "assistant.message_delta")
+        joined = await sending(other, "talk", "never answered", request_id="r")
+        assert joined.turn.turn_id == lost.turn.turn_id
+        first.kill()
+        error = await joined.error()
+        assert (error.code, error.reason, error.metadata["turn_id"]) == (grpc.StatusCode.ABORTED, "TURN_LOST", lost.turn.turn_id)
+        told = await watcher.until(lambda event: event.type == "session.error")
+        assert (told.data["reason"], told.data["turn_id"]) == ("TURN_LOST", lost.turn.turn_id)
+        assert (await watcher.turn_end(lost.turn.turn_id)).data["state"] == "failed"
+        turn = await (await sending(other, "talk", "answered elsewhere", request_id="s")).end()
+        assert turn.turn_id == waiting.turn.turn_id
+        assert await other.texts("talk") == ["never answered", "answered elsewhere", "Hello from the model server."]
+        assert [m["content"] for m in models.requests[1].body["messages"]] == ["never answered", "answered elsewhere"]
+        await watcher.turn_end(turn.turn_id)
+        assert [event.seq for event in watcher.events if event.seq] == [1, 2, 3]
+
+
+async def test_a_server_that_is_alone_finds_its_lost_turn(start: Callable[[], ServerProcess], models: ModelServer) -> None:
+    models.script(HOLD)
+    server = start()
+    async with channel(server) as opened:
+        wire = Wire(opened)
+        await wire.create("talk")
+        lost = await sending(wire, "talk", "never answered", request_id="r")
+        await sending(wire, "talk", "later")
+        await asked(models)
+    server.kill()
+    async with channel(start()) as opened:
+        wire = Wire(opened)
+        error = await (await sending(wire, "talk", "never answered", request_id="r")).error()
+        assert (error.reason, error.metadata["turn_id"]) == ("TURN_LOST", lost.turn.turn_id)
+        await send(wire, "talk", "last")
+        hello = "Hello from the model server."
+        assert await wire.texts("talk") == ["never answered", "later", hello, "last", hello]
+
+
+async def test_one_prompt_to_two_models_from_one_template(start: Callable[[], ServerProcess], models: ModelServer) -> None:
+    async with channel(start()) as opened:
+        wire = Wire(opened)
+        await wire.create("template")
+        await wire.store("template", Message(format=FORMAT_OPENAI, json='{"role":"system","content":"Answer in one line."}'))
+        names = {"a": "gpt-5", "b": "claude-sonnet-4"}
+        await asyncio.gather(*[wire.copy("template", name) for name in names])
+        turns = await asyncio.gather(*[send(wire, name, "What is a qubit?", model=model) for name, model in names.items()])
+        assert [turn.model for turn in turns] == list(names.values())
+        bodies = {request.body["model"]: request.body for request in models.requests}
+        assert [m["role"] for m in bodies["gpt-5"]["messages"]] == ["system", "user"]
+        assert "Answer in one line." in json.dumps(bodies["claude-sonnet-4"]["system"])
+        await send(wire, "a", "Shorter.", model="gpt-5")
+        assert [len(await wire.read(name)) for name in ("template", "a", "b")] == [1, 5, 3]
+
+
+async def test_random_deaths_lose_no_acknowledged_turn(start: Callable[[], ServerProcess]) -> None:
+    """Two servers, one killed and started again under load: each accepted Send has one outcome, and each answer is its question's."""
+    servers = [start(), start()]
+    accepted: dict[str, str] = {}
+
+    async def ask(number: int) -> None:
+        """Send under one request_id until there is an outcome."""
+        while True:
+            try:
+                async with channel(servers[number % 2]) as opened:
+                    sent = await sending(Wire(opened), "talk", f"question {number}", model="echo", request_id=f"r{number}")
+                    accepted[f"r{number}"] = sent.turn.turn_id
+                    await sent.end()
+                    return
+            except grpc.aio.AioRpcError as e:
+                if taken_apart(e).reason == "TURN_LOST":
+                    return
+                await asyncio.sleep(0.05)
+
+    async with channel(servers[1]) as opened:
+        wire = Wire(opened)
+        await wire.create("talk")
+        asking = [asyncio.create_task(ask(number)) for number in range(60)]
+        for _ in range(3):
+            done = sum(task.done() for task in asking)
+            async with asyncio.timeout(PATIENCE_S):
+                while sum(task.done() for task in asking) < min(done + 10, 60):
+                    await asyncio.sleep(0.01)
+            servers[0].kill()
+            servers[0] = await asyncio.to_thread(start)
+        async with asyncio.timeout(2 * PATIENCE_S):
+            await asyncio.gather(*asking)
+        messages = await wire.read("talk")
+        texts = [(message.turn.turn_id, json.loads(message.json)["content"]) for message in messages]
+        for number in range(60):
+            turn = await wire.conversations.GetTurn(GetTurnRequest(session_id="talk", turn_id=accepted[f"r{number}"]))
+            of_turn = [text for turn_id, text in texts if turn_id == turn.turn_id]
+            assert of_turn[0] == f"question {number}"
+            assert len(of_turn) == (2 if turn.state == TURN_STATE_COMPLETED else 1)
+            if turn.state == TURN_STATE_COMPLETED:
+                assert of_turn[1].endswith(f"question {number}")
+        assert len({turn_id for turn_id, _ in texts}) == 60
+        assert not (await wire.conversations.Abort(AbortRequest(session_id="talk", include_queued=True))).turns
+
+
+async def test_aimock_sees_the_whole_conversation(aimock: Any, start_server: Callable[..., ServerProcess], database_url: str) -> None:
+    """The same with a provider that nobody here wrote."""
+    aimock.on_message("first", {"content": "one"})
+    aimock.on_message("second", {"content": "two"})
+    for kind, path in (("openai", "/v1"), ("anthropic", "")):
+        providers = {"mock": {"type": kind, "base_url": aimock.url + path, "models": ["mock"], "retries": 0}}
+        server = start_server(SESSIOND_DATABASE_URL=database_url, SESSIOND_PROVIDERS=json.dumps(providers), SESSIOND_DEFAULT_MODEL="mock")
+        async with channel(server) as opened:
+            wire = Wire(opened)
+            await wire.create(kind)
+            await send(wire, kind, "first")
+            await send(wire, kind, "second")
+            assert [json.loads(m.json)["role"] for m in await wire.read(kind)] == ["user", "assistant"] * 2
+        requests = [entry["body"]["messages"] for entry in aimock.get_journal()]
+        assert [len(messages) for messages in requests[-2:]] == [1, 3]

@@ -1,0 +1,22 @@
+"""What the tests of models share: a provider that does what it is told."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from ..support.model_server import ModelServer
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No keys and places of whoever runs the tests."""
+    for name in list(os.environ):
+        if name.startswith(("OPENAI_", "ANTHROPIC_")):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def model_server() -> Iterator[ModelServer]:
+    with ModelServer() as server:
+        yield server

@@ -1,0 +1,318 @@
+"""Both protocols, against a server that speaks them: answers, faults, retries, cancellation."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from typing import Any
+
+import pytest
+
+from sessiond.v1.turn_pb2 import Usage
+from sessiond_server.models import retries
+from sessiond_server.models.anthropic_messages import DEFAULT_MAX_TOKENS, AnthropicMessages
+from sessiond_server.models.openai_chat import OpenAIChat
+
+from ..support.model_server import ModelServer, Reply, fails
+from .asking import anthropic, hear, openai, question
+
+KEY = "sk-test-0123456789abcdef"
+CALLS = [("call_1", "find_order", '{"id": "12-A",  "deep": [1, 2.50, 1e3]}'), ("call_2", "now", "{}")]
+
+
+class Made:
+    """Makes a provider of either kind that asks the server, and closes it."""
+
+    def __init__(self, kind: str, server: ModelServer) -> None:
+        self.kind = kind
+        self.server = server
+        self.made: list[Any] = []
+
+    def __call__(self, *, silence_timeout_s: float = 30, retries: int = 2, api_key: str | None = KEY, base_url: str = "") -> Any:
+        is_openai = self.kind == "openai"
+        provider = (OpenAIChat if is_openai else AnthropicMessages)(
+            self.kind,
+            base_url=base_url or (self.server.openai_url if is_openai else self.server.url),
+            api_key=api_key,
+            silence_timeout_s=silence_timeout_s,
+            retries=retries,
+        )
+        self.made.append(provider)
+        return provider
+
+
+@pytest.fixture(params=["openai", "anthropic"])
+async def make(request: pytest.FixtureRequest, model_server: ModelServer, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Made]:
+    monkeypatch.setattr(retries, "BACKOFF_S", 0.001)
+    made = Made(request.param, model_server)
+    yield made
+    for provider in made.made:
+        await provider.close()
+
+
+class TestAnswers:
+    async def test_text_is_streamed_and_comes_whole(self, make: Made, model_server: ModelServer) -> None:
+        model_server.script(Reply("Grüße, 你好 👋 world.", usage=(12, 5)))
+        heard = await hear(make(), question("Hi", model="some-model"))
+        assert [delta.text for delta in heard.deltas] == ["Grüße, ", "你好 ", "👋 ", "world."]
+        expected = heard.text if make.kind == "openai" else [{"type": "text", "text": heard.text}]
+        assert heard.message == {"role": "assistant", "content": expected}
+        assert heard.answer.model == "some-model"
+        assert heard.answer.stop_reason == ("stop" if make.kind == "openai" else "end_turn")
+        assert heard.answer.usage == Usage(input_tokens=12, output_tokens=5)
+
+    async def test_the_request_has_what_was_asked(self, make: Made, model_server: ModelServer) -> None:
+        asked = question("Hi", model="m-1", system_prompt="Be brief.", temperature=0, tools=[], stream=False)
+        await hear(make(), asked)
+        (received,) = model_server.requests
+        body = received.body
+        assert received.headers["authorization"] == f"Bearer {KEY}"
+        assert (body["model"], body["temperature"], body["tools"], body["stream"]) == ("m-1", 0, [], True)
+        if make.kind == "openai":
+            assert received.path == "/v1/chat/completions"
+            assert body["messages"] == [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
+            assert body["stream_options"] == {"include_usage": True}
+        else:
+            assert received.path == "/v1/messages"
+            assert body["system"] == [{"type": "text", "text": "Be brief."}]
+            assert body["messages"] == [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}]
+            assert body["max_tokens"] == DEFAULT_MAX_TOKENS
+
+    async def test_calls_of_tools_come_exactly(self, make: Made, model_server: ModelServer) -> None:
+        model_server.script(Reply(tool_calls=CALLS))
+        heard = await hear(make(), question())
+        if make.kind == "openai":
+            assert heard.message == {
+                "role": "assistant",
+                "content": None,
+                "tool_calls": [{"id": i, "type": "function", "function": {"name": name, "arguments": text}} for i, name, text in CALLS],
+            }
+            assert heard.answer.stop_reason == "tool_calls"
+        else:
+            assert heard.message["content"] == [{"type": "tool_use", "id": i, "name": n, "input": json.loads(a)} for i, n, a in CALLS]
+            assert heard.answer.stop_reason == "tool_use"
+        assert heard.deltas == []
+
+    async def test_thinking_is_told_apart_and_kept(self, make: Made, model_server: ModelServer) -> None:
+        model_server.script(Reply("42.", thinking="Let me see.", signature="c2ln", stop_reason="length"))
+        heard = await hear(make(), question())
+        assert (heard.thinking, heard.text, heard.answer.stop_reason) == ("Let me see.", "42.", "length")
+        if make.kind == "openai":
+            assert heard.message == {"role": "assistant", "content": "42.", "reasoning_content": "Let me see."}
+        else:
+            thinking = {"type": "thinking", "thinking": "Let me see.", "signature": "c2ln"}
+            assert heard.message["content"] == [thinking, {"type": "text", "text": "42."}]
+
+    async def test_an_answer_goes_back_as_it_came(self, make: Made, model_server: ModelServer) -> None:
+        model_server.script(Reply("Wait.", thinking="Hm.", tool_calls=CALLS))
+        provider = make()
+        message = (await hear(provider, question())).message
+        history = (openai if make.kind == "openai" else anthropic)({"role": "user", "content": "Hi"}, message)
+        await hear(provider, question(history))
+        assert model_server.requests[1].body["messages"][1] == message
+
+    async def test_no_usage_is_none(self, make: Made, model_server: ModelServer) -> None:
+        model_server.script(Reply("Hi.", usage=None))
+        assert (await hear(make(), question())).answer.usage is None
+
+    async def test_half_a_surrogate_pair_is_replaced(self, make: Made, model_server: ModelServer) -> None:
+        history = openai({"role": "user", "content": "x"})
+        history[0].json = '{"role":"user","content":"half: \\ud83d"}'
+        assert (await hear(make(), question(history))).text
+        assert "half: ?" in json.dumps(model_server.requests[0].body)
+
+    async def test_a_key_is_not_needed(self, make: Made, model_server: ModelServer, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name in ("OPENAI_API_KEY", "OPENAI_ADMIN_KEY", "ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"):
+            monkeypatch.setenv(name, "sk-not-yours-12345678")
+        assert (await hear(make(api_key=None), question())).text
+        assert "not-yours" not in str(model_server.requests[0].headers)
+
+
+def words(make: Made, **error: Any) -> Reply:
+    return Reply("One two three.", after=2 if make.kind == "openai" else 3, then="error", error=error)
+
+
+class TestFaults:
+    @pytest.mark.parametrize(
+        ("status", "reason"),
+        [
+            (400, "MODEL_REQUEST_REJECTED"),
+            (401, "MODEL_ACCESS_DENIED"),
+            (403, "MODEL_ACCESS_DENIED"),
+            (404, "MODEL_REQUEST_REJECTED"),
+            (408, "MODEL_UNAVAILABLE"),
+            (409, "MODEL_UNAVAILABLE"),
+            (413, "MODEL_REQUEST_REJECTED"),
+            (422, "MODEL_REQUEST_REJECTED"),
+            (429, "MODEL_RATE_LIMITED"),
+            (500, "MODEL_UNAVAILABLE"),
+            (503, "MODEL_UNAVAILABLE"),
+            (529, "MODEL_UNAVAILABLE"),
+        ],
+    )
+    async def test_of_http(self, make: Made, model_server: ModelServer, status: int, reason: str) -> None:
+        model_server.script(fails(status, f"No, not with {KEY} or sk-proj-abcdefgh****wxyz. " + "Long. " * 200))
+        fault = (await hear(make(retries=0), question(model="m-1"))).refusal
+        assert fault.reason == reason
+        assert fault.metadata == {"model": "m-1", "provider": make.kind, "http_status": status}
+        assert "No, not with *** or ***" in fault.message
+        assert len(fault.message) < 600
+        assert "sk-" not in fault.message
+        assert len(model_server.requests) == 1
+
+    async def test_bodies_that_are_no_json(self, make: Made, model_server: ModelServer) -> None:
+        model_server.script(Reply(status=502, body="<html>Bad\n gateway</html>"), Reply(status=400, body='{"detail": "no such thing"}'))
+        assert "<html>Bad gateway</html>" in (await hear(make(retries=0), question())).refusal.message
+        assert "no such thing" in (await hear(make(retries=0), question())).refusal.message
+
+    @pytest.mark.parametrize(
+        ("headers", "seconds"),
+        [
+            ({"retry-after": "30"}, 30),
+            ({"retry-after": "0.5"}, 0.5),
+            ({"retry-after-ms": "1500", "retry-after": "9"}, 1.5),
+            ({"retry-after": format_datetime(datetime.now(UTC) - timedelta(hours=1), usegmt=True)}, 0),
+            ({"retry-after": "soon"}, None),
+        ],
+    )
+    async def test_when_to_come_back(self, make: Made, model_server: ModelServer, headers: dict[str, str], seconds: float | None) -> None:
+        model_server.script(fails(429, headers=headers))
+        fault = (await hear(make(retries=0), question())).refusal
+        assert fault.retry_after_s == seconds
+        assert fault.metadata.get("retry_after_s") == seconds
+
+    async def test_when_to_come_back_by_a_date(self, make: Made, model_server: ModelServer) -> None:
+        model_server.script(fails(429, headers={"retry-after": format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True)}))
+        after = (await hear(make(), question())).refusal.retry_after_s
+        assert after is not None
+        assert 3000 < after <= 3600
+        assert len(model_server.requests) == 1
+
+    async def test_nobody_is_there(self, make: Made) -> None:
+        heard = await hear(make(base_url="http://127.0.0.1:1", retries=0), question())
+        assert heard.refusal.reason == "MODEL_UNAVAILABLE"
+        assert "http_status" not in heard.refusal.metadata
+
+    @pytest.mark.parametrize("then", ["cut", "stop"])
+    async def test_a_stream_that_breaks_off(self, make: Made, model_server: ModelServer, then: Any) -> None:
+        model_server.script(Reply("One two three.", after=4, then=then))
+        heard = await hear(make(), question())
+        assert heard.refusal.reason == "MODEL_UNAVAILABLE"
+        assert heard.text.startswith("One two ")
+        # Never again once something was streamed.
+        assert len(model_server.requests) == 1
+
+    @pytest.mark.parametrize("after", [-1, 0, 4])
+    async def test_silence(self, make: Made, model_server: ModelServer, after: int) -> None:
+        model_server.script(Reply("One two three.", after=after, then="hold"))
+        fault = (await hear(make(silence_timeout_s=0.2), question())).refusal
+        assert fault.reason == "MODEL_TIMED_OUT"
+        assert fault.metadata == {"model": "m", "provider": make.kind, "timeout_s": 0.2}
+        assert len(model_server.requests) == 1
+        assert await asyncio.to_thread(model_server.wait_until_left)
+
+    async def test_what_is_no_json(self, make: Made, model_server: ModelServer) -> None:
+        model_server.script(Reply("One two three.", after=3, then="garbage"))
+        assert (await hear(make(), question())).refusal.reason == "MODEL_ANSWER_INVALID"
+
+    @pytest.mark.parametrize("event", [{"type": "content_block_delta"}, {"type": "message_start", "choices": [1], "message": 3}])
+    async def test_what_is_not_of_the_protocol(self, make: Made, model_server: ModelServer, event: dict[str, Any]) -> None:
+        model_server.script(Reply(events=[event]))
+        fault = (await hear(make(retries=0), question())).refusal
+        assert fault.reason in ("MODEL_ANSWER_INVALID", "MODEL_UNAVAILABLE")
+
+    async def test_an_empty_answer(self, make: Made, model_server: ModelServer) -> None:
+        model_server.script(Reply(""))
+        fault = (await hear(make(), question())).refusal
+        assert fault.reason == "MODEL_ANSWER_INVALID"
+        assert len(model_server.requests) == 1
+
+    async def test_what_is_no_stream(self, make: Made, model_server: ModelServer) -> None:
+        model_server.script(Reply(events=[], headers={"content-type": "text/html"}, then="stop"))
+        assert (await hear(make(), question())).refusal.reason == "MODEL_ANSWER_INVALID"
+
+    @pytest.mark.parametrize(
+        ("error", "reason"),
+        [
+            ({"type": "overloaded_error", "message": "Overloaded"}, "MODEL_UNAVAILABLE"),
+            ({"type": "rate_limit_error", "message": "Slow down"}, "MODEL_RATE_LIMITED"),
+            ({"type": "tokens", "code": "rate_limit_exceeded", "message": "Slow down"}, "MODEL_RATE_LIMITED"),
+            ({"type": "invalid_request_error", "message": "Too long"}, "MODEL_REQUEST_REJECTED"),
+            ({"code": 502, "message": "Upstream"}, "MODEL_UNAVAILABLE"),
+            ({"type": "new_error", "message": "Hm"}, "MODEL_UNAVAILABLE"),
+        ],
+    )
+    async def test_errors_in_the_stream(self, make: Made, model_server: ModelServer, error: dict[str, Any], reason: str) -> None:
+        model_server.script(words(make, **error))
+        heard = await hear(make(), question())
+        assert heard.refusal.reason == reason
+        assert error["message"] in heard.refusal.message
+        assert heard.text == "One "
+
+
+class TestRetries:
+    @pytest.mark.parametrize(
+        "first", [fails(500), fails(529), fails(429), fails(429, headers={"retry-after-ms": "1"}), Reply("x", after=-1, then="cut")]
+    )
+    async def test_what_passes_is_tried_again(self, make: Made, model_server: ModelServer, first: Reply) -> None:
+        model_server.script(first, first, Reply("At last."))
+        heard = await hear(make(), question())
+        assert heard.text == "At last."
+        assert len(model_server.requests) == 3
+        assert model_server.requests[0].body == model_server.requests[2].body
+
+    async def test_only_so_often(self, make: Made, model_server: ModelServer) -> None:
+        model_server.script(*[fails(500)] * 5)
+        assert (await hear(make(retries=3), question())).refusal.metadata["http_status"] == 500
+        assert len(model_server.requests) == 4
+
+    @pytest.mark.parametrize(
+        "first",
+        [
+            fails(400),
+            fails(401),
+            fails(404),
+            fails(429, code="insufficient_quota"),
+            fails(429, headers={"retry-after": "60"}),
+        ],
+    )
+    async def test_what_does_not_pass_is_not(self, make: Made, model_server: ModelServer, first: Reply) -> None:
+        model_server.script(first)
+        assert (await hear(make(), question())).fault
+        assert len(model_server.requests) == 1
+
+    async def test_a_call_that_breaks_off_was_not_streamed(self, make: Made, model_server: ModelServer) -> None:
+        model_server.script(Reply(tool_calls=CALLS, after=5, then="cut"), Reply(tool_calls=CALLS))
+        heard = await hear(make(), question())
+        assert heard.answer
+        assert len(model_server.requests) == 2
+
+
+class TestCancellation:
+    async def test_closing_the_generator_closes_the_connection(self, make: Made, model_server: ModelServer) -> None:
+        model_server.script(Reply("One two three.", after=4, then="hold"))
+        pieces = make().ask(question())
+        await anext(pieces)
+        await pieces.aclose()
+        assert await asyncio.to_thread(model_server.wait_until_left)
+
+    @pytest.mark.parametrize("after", [-1, 0, 4])
+    async def test_a_task_that_is_cancelled_closes_it_too(self, make: Made, model_server: ModelServer, after: int) -> None:
+        model_server.script(Reply("One two three.", after=after, then="hold"))
+        task = asyncio.create_task(hear(make(), question()))
+        assert await asyncio.to_thread(model_server.wait_until_held)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert await asyncio.to_thread(model_server.wait_until_left)
+        assert len(model_server.requests) == 1
+
+    async def test_others_go_on(self, make: Made, model_server: ModelServer) -> None:
+        provider = make()
+        model_server.script(Reply("One two.", after=4, then="hold"))
+        first = asyncio.create_task(hear(provider, question()))
+        assert await asyncio.to_thread(model_server.wait_until_held)
+        assert (await hear(provider, question())).text
+        model_server.release()
+        assert (await first).text == "One two."
