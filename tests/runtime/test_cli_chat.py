@@ -1,0 +1,252 @@
+"""`sessiond chat`, as its users run it: by lines, at a terminal, and against a server that dies."""
+
+import os
+import pty
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from sessiond import Client
+from sessiond_server.cli import chat
+
+from ..support.processes import ServerProcess
+from ..support.waiting import until
+
+COMMAND = [sys.executable, "-m", "sessiond_server", "chat"]
+TIMEOUT_S = 120
+
+
+@pytest.fixture
+def server(start_server: Callable[..., ServerProcess], database_url: str) -> ServerProcess:
+    return start_server(SESSIOND_DATABASE_URL=database_url)
+
+
+@pytest.fixture
+def client(server: ServerProcess) -> Iterator[Client]:
+    with Client(server.target) as opened:
+        yield opened
+
+
+def environment(target: str) -> dict[str, str]:
+    return {k: v for k, v in os.environ.items() if not k.startswith("SESSIOND_")} | {"SESSIOND_TARGET": target}
+
+
+def talk(target: str, *arguments: str, lines: str = "") -> subprocess.CompletedProcess[str]:
+    """By lines, all of which are there at once."""
+    return subprocess.run(
+        [*COMMAND, *arguments], input=lines, env=environment(target), capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+    )
+
+
+class Talk:
+    """By lines, one after the other."""
+
+    def __init__(self, target: str, session_id: str, notes: Path) -> None:
+        self._notes = notes
+        with notes.open("wb") as stderr:
+            self.process = subprocess.Popen(
+                [*COMMAND, session_id], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, env=environment(target), text=True
+            )
+
+    def say(self, line: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{line}\n")
+        self.process.stdin.flush()
+
+    def heard(self) -> str:
+        """The next line of what is answered."""
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().rstrip("\n")
+
+    def wait_for_note(self, text: str) -> None:
+        until(lambda: text in self._notes.read_text(), f"it noted {text!r}")
+
+
+@contextmanager
+def talking(target: str, session_id: str, notes: Path) -> Iterator[Talk]:
+    talk = Talk(target, session_id, notes)
+    with talk.process as process:
+        try:
+            yield talk
+        finally:
+            process.kill()
+
+
+class Terminal:
+    """A terminal with the command in it."""
+
+    def __init__(self, target: str, session_id: str) -> None:
+        self._ours, theirs = pty.openpty()
+        self.shown = ""
+        # A terminal of its own to belong to, so that its Ctrl-C reaches the command alone.
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", f"import os, pty, sys; os.login_tty(0); os.execv(sys.executable, {[*COMMAND, session_id]!r})"]
+            if hasattr(os, "login_tty")
+            else ["setsid", "--ctty", *COMMAND, session_id],
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            env=environment(target) | {"TERM": "dumb"},
+        )
+        os.close(theirs)
+
+    def type(self, text: str) -> None:
+        os.write(self._ours, text.encode())
+
+    def wait_for(self, text: str) -> None:
+        """Something that is new since the last wait."""
+        while text not in self.shown:
+            self.shown += os.read(self._ours, 1000).decode()
+        self.shown = self.shown.partition(text)[2]
+
+    def close(self) -> None:
+        os.close(self._ours)
+        self.process.kill()
+        self.process.wait()
+
+
+def test_lines_are_prompts(server: ServerProcess, client: Client) -> None:
+    done = talk(server.target, "chat-1", "--model", "echo-small", lines="Hello\n\n//usr is a path\n/help\n/nothing\n/quit\nnot sent\n")
+    assert done.returncode == 0, done.stderr
+    answers, help_text = done.stdout.split("/history", 1)
+    assert answers == "echo of 1 message: Hello\necho of 3 messages: /usr is a path\n"
+    assert "Ctrl-C" in help_text
+    assert done.stderr == "there is no command '/nothing'; /help names them, and //... sends it\n"
+    assert client.sessions.get("chat-1").model == "echo-small"
+    assert client.sessions.get("chat-1").message_count == 4
+
+
+def test_a_session_is_gone_on_with(server: ServerProcess, client: Client) -> None:
+    session = client.create_session("chat-1")
+    session.store_messages([{"role": "user", "content": f"message {i}\x1b[2J"} for i in range(1, 4)])
+    session.destroy()
+    done = talk(server.target, "chat-1", "--history", "2", lines="Hello\n/history 1\n")
+    lines = done.stdout.splitlines()
+    assert [line.split("  ")[0] for line in lines if line.startswith("#")] == ["#2", "#3", "#5"]
+    assert "  message 2\ufffd[2J" in lines
+    assert "echo of 4 messages: Hello" in lines
+    again = talk(server.target, "chat-1", "--history", "0")
+    assert (again.stdout, again.stderr, again.returncode) == ("", "", 0)
+    refused = talk(server.target, "chat-1", "--new")
+    assert refused.returncode == 1
+    assert "SESSION_ALREADY_EXISTS" in refused.stderr
+
+
+def test_a_turn_that_fails_is_told_and_the_next_is_tried(server: ServerProcess, client: Client) -> None:
+    session = client.create_session("chat-1", config={"model_options": {"echo_fault": "MODEL_UNAVAILABLE", "echo_fault_after": 2}})
+    with talking(server.target, "chat-1", server.log.with_suffix(".notes")) as failing:
+        failing.say("Hello")
+        assert failing.heard() == "echo of "
+        failing.wait_for_note("the turn failed: MODEL_UNAVAILABLE")
+        session.update(config={})
+        failing.say("Hello again")
+        assert failing.heard() == "echo of 2 messages: Hello again"
+        failing.say("/quit")
+        assert failing.process.wait(TIMEOUT_S) == 1
+    unknown = talk(server.target, "chat-1", "--model", "nobody-has-this", lines="Hello\n")
+    assert unknown.returncode == 1
+    assert "MODEL_NOT_CONFIGURED" in unknown.stderr
+
+
+def test_wrong_use(server: ServerProcess) -> None:
+    assert talk("127.0.0.1:1").returncode == 2
+    assert "not a URL" in talk("http://localhost:1", "chat-1").stderr
+    assert talk("127.0.0.1:1", "chat-1", "--timeout", "1").returncode == 1
+
+
+def free_port() -> int:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        port: int = listening.getsockname()[1]
+        return port
+
+
+def test_a_server_that_dies_between_two_prompts(start_server: Callable[..., ServerProcess], data_dir: Path, tmp_path: Path) -> None:
+    listen = ("--listen", f"127.0.0.1:{free_port()}")
+    server = start_server(*listen, SESSIOND_DATA_DIR=str(data_dir))
+    with talking(server.target, "chat-1", tmp_path / "notes") as chatting:
+        chatting.say("first")
+        assert chatting.heard() == "echo of 1 message: first"
+        server.kill()
+        chatting.say("second")
+        chatting.wait_for_note("the server does not answer")
+        start_server(*listen, SESSIOND_DATA_DIR=str(data_dir))
+        # The history is there, and the prompt is in it once.
+        assert chatting.heard() == "echo of 3 messages: second"
+        chatting.say("third")
+        assert chatting.heard() == "echo of 5 messages: third"
+        chatting.say("/quit")
+        assert chatting.process.wait(TIMEOUT_S) == 0
+
+
+def test_a_turn_that_is_lost_is_told(start_server: Callable[..., ServerProcess], database_url: str, tmp_path: Path) -> None:
+    listen = ("--listen", f"127.0.0.1:{free_port()}")
+    server = start_server(*listen, SESSIOND_DATABASE_URL=database_url)
+    with Client(server.target) as client:
+        session = client.create_session("chat-1", config={"model_options": {"echo_delay_ms": 30_000}})
+        with talking(server.target, "chat-1", tmp_path / "notes") as chatting:
+            chatting.say("first")
+            until(lambda: session.turns(state="running").to_list() != [], "the turn ran")
+            server.kill()
+            start_server(*listen, SESSIOND_DATABASE_URL=database_url)
+            chatting.wait_for_note("TURN_LOST")
+            session.update(config={})
+            chatting.say("second")
+            assert chatting.heard() == "echo of 2 messages: second"
+
+
+def test_ctrl_c_aborts_the_answer(server: ServerProcess, client: Client) -> None:
+    session = client.create_session("chat-1", config={"model_options": {"echo_text": "one two three", "echo_delay_ms": 1000}})
+    terminal = Terminal(server.target, "chat-1")
+    try:
+        terminal.wait_for("> ")
+        # What was typed is dropped.
+        terminal.type("no\x03")
+        terminal.wait_for("> ")
+        terminal.type("count\r")
+        terminal.wait_for("one ")
+        terminal.type("\x03")
+        terminal.wait_for("(aborted)")
+        terminal.wait_for("> ")
+        session.update(config={})
+        terminal.type("again\r")
+        terminal.wait_for("echo of 2 messages: again")
+        terminal.wait_for("> ")
+        terminal.type("\x04")
+        assert terminal.process.wait(TIMEOUT_S) == 0
+    finally:
+        terminal.close()
+    assert [turn.state for turn in session.turns()] == ["completed", "aborted"]
+
+
+def test_ctrl_c_ends_a_turn_that_waits(server: ServerProcess, client: Client) -> None:
+    session = client.create_session("chat-1", config={"model_options": {"echo_delay_ms": 30_000}})
+    session.send("somebody else's")
+    terminal = Terminal(server.target, "chat-1")
+    try:
+        terminal.wait_for("> ")
+        terminal.type("mine\r")
+        until(lambda: session.turns(state="queued").to_list() != [], "the turn waited")
+        terminal.type("\x03")
+        terminal.wait_for("(aborted)")
+    finally:
+        terminal.close()
+    assert [turn.state for turn in session.turns()] == ["aborted", "running"]
+    session.abort()
+
+
+def test_a_server_that_stays_away(
+    server: ServerProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("PATIENCE_S", "SILENCE_S"):
+        monkeypatch.setattr(chat, name, 0.1)
+    with Client(server.target) as client:
+        session = client.create_session("chat-1")
+        server.kill()
+        assert not chat._Answer(session, "Hello", None).shown()
+    assert "did not come back, and the prompt may have been taken" in capfd.readouterr().err
