@@ -84,10 +84,9 @@ class Terminal:
         self._ours, theirs = pty.openpty()
         self.shown = ""
         # A terminal of its own to belong to, so that its Ctrl-C reaches the command alone.
+        inside = f"import os, sys; os.login_tty(0); os.execv(sys.executable, {[*COMMAND, session_id]!r})"
         self.process = subprocess.Popen(
-            [sys.executable, "-c", f"import os, pty, sys; os.login_tty(0); os.execv(sys.executable, {[*COMMAND, session_id]!r})"]
-            if hasattr(os, "login_tty")
-            else ["setsid", "--ctty", *COMMAND, session_id],
+            [sys.executable, "-c", inside],
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,

@@ -51,7 +51,7 @@ class AsyncCopilotClient:
         """
         _copilot.check_client_options(options, keywords)
         self._client = AsyncClient(target, api_key=api_key, timeout=timeout, tls=tls)
-        self._reader = Reader(self._client._connection.settings)
+        self._reader = Reader(self._client._connection)
         self._lifecycle = AsyncLifecycle(self._client._connection)
 
     async def start(self) -> None:

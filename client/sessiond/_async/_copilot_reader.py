@@ -4,9 +4,9 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from threading import Lock
 from typing import Any, overload
 
+from sessiond._async._connection import AsyncConnection
 from sessiond._async._lazy import AsyncLazy
 from sessiond._message import Message
-from sessiond._settings import Settings
 from sessiond._sync._connection import Connection
 from sessiond._sync._sessions import Sessions
 
@@ -59,8 +59,8 @@ class AsyncHistory(Sequence[Message]):
 class Reader:
     """Reads histories, also for those who do not wait: over a connection of its own, since the client's belongs to the event loop."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, of_client: AsyncConnection) -> None:
+        self._of_client = of_client
         self._lock = Lock()
         self._connection: Connection | None = None
 
@@ -69,9 +69,11 @@ class Reader:
         return AsyncHistory(messages, lambda: Sessions(self._opened()).get_messages(session_id).to_list())
 
     def _opened(self) -> Connection:
+        """Raises: ClientClosed."""
+        _ = self._of_client.stubs
         with self._lock:
             if self._connection is None:
-                self._connection = Connection(self._settings)
+                self._connection = Connection(self._of_client.settings)
             return self._connection
 
     def close(self) -> None:

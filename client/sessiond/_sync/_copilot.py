@@ -52,7 +52,7 @@ class SyncCopilotClient:
         """
         _copilot.check_client_options(options, keywords)
         self._client = Client(target, api_key=api_key, timeout=timeout, tls=tls)
-        self._reader = Reader(self._client._connection.settings)
+        self._reader = Reader(self._client._connection)
         self._lifecycle = Lifecycle(self._client._connection)
 
     def start(self) -> None:

@@ -3,7 +3,7 @@
 from typing import TypeAlias
 
 from sessiond._message import Message
-from sessiond._settings import Settings
+from sessiond._sync._connection import Connection
 from sessiond._sync._lazy import Lazy
 
 History: TypeAlias = list[Message]
@@ -12,7 +12,7 @@ History: TypeAlias = list[Message]
 class Reader:
     """Reads histories."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, of_client: Connection) -> None:
         """Nothing is needed besides the client's own connection."""
 
     def history(self, session_id: str, messages: Lazy[Message]) -> History:
