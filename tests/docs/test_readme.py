@@ -203,5 +203,5 @@ def test_examples_run(example: Path, target: str) -> None:
 
 
 def test_there_are_examples() -> None:
-    names = ["async_agent", "async_copies", "backup", "copies", "import_history", "quickstart"]
+    names = ["async_agent", "async_chats", "async_copies", "backup", "chats", "copies", "import_history", "quickstart"]
     assert [path.stem for path in EXAMPLES] == names

@@ -1,0 +1,73 @@
+"""Many conversations at once: the same prompt to two models, events of several sessions, a pool for requests that have nothing in common.
+
+Start a server (`make run`), then: python examples/async_chats.py. SESSIOND_TARGET names a server elsewhere. The models are those that are
+built in, which say what they are told; MODELS=gpt-5,claude-sonnet-4 asks others, for which the server needs keys.
+"""
+
+import asyncio
+import os
+
+from sessiond import AsyncClient, AsyncSessionPool, Event
+
+PREFIX = "example-async-chats-"
+MODELS = os.environ.get("MODELS", "echo-one,echo-two").split(",")
+
+
+async def compare(client: AsyncClient) -> None:
+    """The same prompt to each model, at once."""
+    sessions = [await client.create_session(f"{PREFIX}{model}", model=model) for model in MODELS]
+    answers = await asyncio.gather(*(session.send_and_wait("What is a session?") for session in sessions))
+    for answer in answers:
+        print(answer.turn.model if answer.turn else "?", "->", answer.content)
+
+
+async def listen(client: AsyncClient) -> None:
+    """Answers are collected by handlers; when the waiting is over, they have been called."""
+    results: dict[str, str] = {}
+
+    async def collect(event: Event) -> None:
+        results[event.session_id.removeprefix(PREFIX)] = event.data.content
+
+    sessions = [await client.create_session(f"{PREFIX}{topic}", model=MODELS[0]) for topic in ("rain", "snow", "hail")]
+    for session in sessions:
+        session.on("assistant.message", collect)
+    await asyncio.gather(*(session.send_and_wait("One sentence about it.") for session in sessions))
+    print("heard:", sorted(results))
+
+
+async def serve(client: AsyncClient) -> None:
+    """More requests than sessions: each waits for its turn, and none sees what another said."""
+    system = {"role": "system", "content": "You answer in one sentence."}
+    async with AsyncSessionPool(client, 2, model=MODELS[0], messages=[system], session_id_prefix=f"{PREFIX}pool-") as pool:
+
+        async def request(i: int) -> str:
+            async with pool.lease() as session:
+                return (await session.send_and_wait(f"Question {i}")).content
+
+        for answer in await asyncio.gather(*(request(i) for i in range(4))):
+            print(answer)
+
+
+async def steer(client: AsyncClient) -> None:
+    """Say something more while the model is at work. It has it before it answers for good."""
+    session = await client.create_session(f"{PREFIX}steered", model="echo", config={"model_options": {"echo_delay_ms": 100}})
+    async for event in session.stream("Plan a day in Paris."):
+        if event.type == "assistant.turn_start":
+            await session.send("Make it a day in Rome.", mode="immediate")
+        if event.message:
+            print(event.type, event.message.content)
+
+
+async def main() -> None:
+    """Play the four, and clean up."""
+    async with AsyncClient() as client:
+        await client.sessions.delete_many(session_id_prefix=PREFIX)
+        await compare(client)
+        await listen(client)
+        await serve(client)
+        await steer(client)
+        await client.sessions.delete_many(session_id_prefix=PREFIX)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
