@@ -2,6 +2,7 @@
 
 import os
 import pty
+import signal
 import socket
 import subprocess
 import sys
@@ -221,6 +222,29 @@ def test_ctrl_c_aborts_the_answer(server: ServerProcess, client: Client) -> None
     finally:
         terminal.close()
     assert [turn.state for turn in session.turns()] == ["completed", "aborted"]
+
+
+def test_an_interrupt_ends_what_nobody_types(server: ServerProcess, client: Client, tmp_path: Path) -> None:
+    session = client.create_session("chat-1", config={"model_options": {"echo_delay_ms": 30_000}})
+    with talking(server.target, "chat-1", tmp_path / "notes") as chatting:
+        chatting.say("first")
+        chatting.say("never sent")
+        until(lambda: session.turns(state="running").to_list() != [], "the turn ran")
+        chatting.process.send_signal(signal.SIGINT)
+        assert chatting.process.wait(TIMEOUT_S) == 130
+    assert [turn.state for turn in session.turns()] == ["aborted"]
+
+
+def test_what_is_no_text_is_sent_as_far_as_it_is(server: ServerProcess) -> None:
+    done = subprocess.run(
+        [*COMMAND, "chat-1"],
+        input=b"caf\xe9\n",
+        env=environment(server.target) | {"PYTHONUTF8": "1"},
+        capture_output=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    assert (done.returncode, done.stdout.decode()) == (0, "echo of 1 message: caf\ufffd\n")
 
 
 def test_ctrl_c_ends_a_turn_that_waits(server: ServerProcess, client: Client) -> None:

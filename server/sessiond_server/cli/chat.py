@@ -1,6 +1,7 @@
 """`sessiond chat SESSION_ID`: a conversation at a terminal, or by lines from elsewhere, through the client."""
 
 import argparse
+import io
 import signal
 import sys
 import threading
@@ -43,7 +44,7 @@ class _Signs(Enum):
     DONE = auto()
 
 
-_Item: TypeAlias = Event | SessiondError | _Signs
+_Item: TypeAlias = Event | Exception | _Signs
 
 
 class _Left(Exception):
@@ -73,6 +74,9 @@ def _chat(connected: Client, given: argparse.Namespace) -> int:
     else:
         session = connected.get_or_create_session(given.session_id, model=given.model)
     _show(session, given.history)
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        # What is no text in this machine's encoding is shown as such, and not a reason to stop.
+        sys.stdin.reconfigure(errors="replace")
     is_asked = sys.stdin.isatty() and sys.stdout.isatty()
     if is_asked:
         # Lines can be edited where Python has it.
@@ -95,7 +99,11 @@ def _chat(connected: Client, given: argparse.Namespace) -> int:
             case _ if line.startswith("/") and not line.startswith("//"):
                 output.note(f"there is no command {line!r}; /help names them, and //... sends it")
             case _:
-                failures += not _Answer(session, line.removeprefix("/"), given.model).shown()
+                answer = _Answer(session, line.removeprefix("/"), given.model)
+                failures += not answer.shown()
+                if answer.is_interrupted and not is_asked:
+                    # There is nobody to go back to.
+                    raise KeyboardInterrupt
         output.flush()
     return 1 if failures and not is_asked else 0
 
@@ -151,14 +159,14 @@ class _Answer:
         self._turn_id: str | None = None
         self._seq = 0
         self._away_since: float | None = None
-        self._is_interrupted = False
+        self.is_interrupted = False
         self._written = ""
 
     def shown(self) -> bool:
         """Print it while it is written. Answers whether all of it came."""
-        threading.Thread(target=self._read, name="sessiond-answer", daemon=True).start()
         try:
             with _interrupts(lambda: self._items.put(_Signs.INTERRUPT)):
+                threading.Thread(target=self._read, name="sessiond-answer", daemon=True).start()
                 while self._take():
                     output.flush()
         except _Left as left:
@@ -187,7 +195,7 @@ class _Answer:
                     self._items.put(event)
             except (Unavailable, DeadlineExceeded):
                 self._is_left.wait(RETRY_DELAY_S)
-            except SessiondError as error:
+            except Exception as error:
                 self._items.put(error)
                 return
             else:
@@ -206,7 +214,7 @@ class _Answer:
                 return False
             case _Signs.INTERRUPT:
                 self._abort()
-            case SessiondError():
+            case Exception():
                 raise item
             case Event():
                 self._print(item)
@@ -231,9 +239,9 @@ class _Answer:
 
     def _abort(self) -> None:
         """Raises: _Left, where there is no time for it."""
-        if self._is_interrupted:
+        if self.is_interrupted:
             raise _Left("the turn is left alone; it may go on")
-        self._is_interrupted = True
+        self.is_interrupted = True
         try:
             if self._turn_id is None:
                 # It waits for other turns, or is on its way: sent again, it is the same turn.
