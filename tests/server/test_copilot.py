@@ -192,13 +192,14 @@ class TestSessions:
 
     async def test_destroy_waits_for_what_was_sent(self, colour: Colour, ours: AsyncClient) -> None:
         session = await colour.create(session_id="chat")
-        await slow(ours, "chat", 50)
+        await slow(ours, "chat", 300)
         heard: list[str] = []
         session.on("assistant.message", lambda event: heard.append(event.data.content))
         for i in range(3):
             await colour.call(session.send, f"question {i}")
+        # Time enough for the server to take it on, and too little for the turns before it.
         with pytest.raises(TimeoutError):
-            await colour.call(session.send_and_wait, "question 3", timeout=0.01)
+            await colour.call(session.send_and_wait, "question 3", timeout=1)
         await colour.call(session.destroy)
         assert len(heard) == 4
         assert [text for text in await said(ours, "chat") if "question" not in text] == ["one two"] * 4
@@ -236,7 +237,7 @@ class TestSessions:
         session = await colour.create(session_id="chat")
         await slow(ours, "chat", 30_000)
         with pytest.raises(TimeoutError):
-            await colour.call(session.send_and_wait, {"prompt": "Hello"}, 0.1)
+            await colour.call(session.send_and_wait, {"prompt": "Hello"}, 1)
         [turn] = await ours.sessions.list_turns("chat").to_list()
         assert turn.state == "running"
         await colour.call(session.abort)
