@@ -125,7 +125,7 @@ async def run(settings: Settings, database_url: str, *, on_ready: Callable[[int]
         if on_ready:
             on_ready(running.port)
         await stop.wait()
-        log.info("draining", calls=running.load.calls)
+        log.info("draining", calls=running.load.calls, long_calls=running.load.long_calls)
         await drain(running, delay_s=settings.drain_delay_s, timeout_s=settings.drain_timeout_s)
     log.info("stopped")
 
@@ -139,7 +139,7 @@ async def serving(settings: Settings, database_url: str) -> AsyncIterator[Runnin
         timeout_s=settings.pool_timeout_s,
         prepared=settings.prepared_statements,
     )
-    load = Load(settings.max_concurrent_rpcs)
+    load = Load(settings.max_concurrent_rpcs, settings.max_watchers)
     asset_store, objects = AssetStore(database), Objects(settings.asset_location())
     assets = Assets(asset_store, objects, _limits(settings))
     watching = Watching(WatchStore(database), HistoryStore(database), load.check_draining, listens=settings.prepared_statements)

@@ -78,6 +78,7 @@ class Settings(BaseSettings):
     prepared_statements: bool = Field(True, description="Turn off behind PgBouncer in transaction mode.")
     default_deadline_s: float = Field(30.0, gt=0, description="Deadline of calls whose client sets none; streams have none.")
     max_concurrent_rpcs: int = Field(2000, ge=1, description="Calls under way in each process, beyond which more are refused.")
+    max_watchers: int = Field(5000, ge=1, description="The same for Watch and Send, which do not count there: they last.")
 
     max_message_bytes: int = Field(1024 * 1024, ge=1024, le=3_500_000, description="Content of one message, in bytes.")
     max_batch_messages: int = Field(1000, ge=1, le=100_000, description="Messages of one StoreMessages.")

@@ -373,7 +373,22 @@ async def test_the_callers_request_id_names_the_call(wire: Wire) -> None:
 class TestOverload:
     @pytest.fixture
     def settings(self, settings: Settings) -> Settings:
-        return settings.model_copy(update={"max_concurrent_rpcs": 3, "pool_size": 1, "pool_timeout_s": 0.2})
+        return settings.model_copy(update={"max_concurrent_rpcs": 3, "max_watchers": 5, "pool_size": 1, "pool_timeout_s": 0.2})
+
+    async def test_watchers_take_no_room_from_other_calls(self, wire: Wire) -> None:
+        await wire.create("one")
+        watchers = [wire.conversations.Watch(conversations.WatchRequest(session_id="one")) for _ in range(5)]
+        for watcher in watchers:
+            await watcher.read()
+        for made in (CALLS["Watch"]("one"), CALLS["Send"]("one")):
+            error = await error_of(call(wire, "Watch" if "heartbeat_interval" in made.DESCRIPTOR.fields_by_name else "Send", made))
+            assert (error.code, error.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED")
+        await wire.store("one", "x")
+        watchers[0].cancel()
+        async with asyncio.timeout(20):
+            while await outcome(call(wire, "Send", CALLS["Send"]("one"))):
+                await asyncio.sleep(0.01)
+        assert len(await wire.read("one")) == 3
 
     async def test_more_than_it_can_do_is_refused_with_a_delay(self, wire: Wire, database_url: str) -> None:
         await wire.create("one")

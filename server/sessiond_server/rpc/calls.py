@@ -27,6 +27,8 @@ from sessiond_server.service.faults import Fault
 from sessiond_server.service.keys import Authenticator, Caller
 
 SLOW_CALL_S = 1.0
+# They last as long as their clients want them to: they are counted apart, and none is slow.
+LONG_CALLS = ("Watch", "Send")
 
 # How much of a client's stream that is refused is still listened to, and how long for each next piece.
 READ_ON_S = 0.5
@@ -37,11 +39,35 @@ log = structlog.get_logger("sessiond.calls")
 
 @dataclass(slots=True)
 class Load:
-    """What runs in this process, and whether it is about to stop."""
+    """What runs in this process, and whether it is about to stop. long_calls: those of LONG_CALLS, which `calls` leaves out."""
 
     max_calls: int
+    max_long_calls: int
     calls: int = 0
+    long_calls: int = 0
     is_draining: bool = False
+
+    def begin(self, method: str) -> None:
+        """A call comes."""
+        if method in LONG_CALLS:
+            self.long_calls += 1
+        else:
+            self.calls += 1
+
+    def end(self, method: str) -> None:
+        """It is over."""
+        if method in LONG_CALLS:
+            self.long_calls -= 1
+        else:
+            self.calls -= 1
+
+    def check_room(self, method: str) -> None:
+        """Raises: Fault OVERLOADED, once there are more calls of its kind than may be."""
+        if method in LONG_CALLS:
+            if self.long_calls > self.max_long_calls:
+                raise Fault("OVERLOADED", f"this server has {self.max_long_calls} watchers and turns under way", retry_after_s=0.5)
+        elif self.calls > self.max_calls:
+            raise Fault("OVERLOADED", f"this server has {self.max_calls} calls under way", retry_after_s=0.5)
 
     def check_draining(self) -> None:
         """For long streams, between two messages. Raises: Fault SERVER_DRAINING."""
@@ -93,7 +119,7 @@ class _Call:
 
     def finish(self) -> None:
         took = time.monotonic() - self.started
-        if took > SLOW_CALL_S:
+        if took > SLOW_CALL_S and self.method not in LONG_CALLS:
             log.info("slow call", took_ms=round(took * 1000), **self._names())
         elif log.is_enabled_for(logging.DEBUG):
             log.debug("call", took_ms=round(took * 1000, 1), **self._names())
@@ -157,7 +183,7 @@ class Calls:
 
         async def handle(request: bytes, context: "ServicerContext[bytes, bytes]") -> bytes:
             call = _Call(name, context)
-            load.calls += 1
+            load.begin(name)
             try:
                 remaining = context.time_remaining()
                 async with asyncio.timeout(self._default_deadline_s if remaining is None else remaining):
@@ -168,7 +194,7 @@ class Calls:
                 await call.fail(e)
                 raise
             finally:
-                load.calls -= 1
+                load.end(name)
                 call.finish()
 
         return handle
@@ -184,7 +210,7 @@ class Calls:
 
         async def handle(request: bytes, context: "ServicerContext[bytes, bytes]") -> AsyncIterator[bytes]:
             call = _Call(name, context)
-            load.calls += 1
+            load.begin(name)
             try:
                 caller = await self._admit(call, needs_admin)
                 async with aclosing(function(decode(request), caller)) as responses:
@@ -194,7 +220,7 @@ class Calls:
                 await call.fail(e)
                 raise
             finally:
-                load.calls -= 1
+                load.end(name)
                 call.finish()
 
         return handle
@@ -210,7 +236,7 @@ class Calls:
 
         async def handle(requests: AsyncIterator[bytes], context: "ServicerContext[bytes, bytes]") -> bytes:
             call = _Call(name, context)
-            load.calls += 1
+            load.begin(name)
             try:
                 caller = await self._admit(call, needs_admin)
                 response = await function(_decoded(requests, decode), caller)
@@ -219,15 +245,14 @@ class Calls:
                 await call.fail(e)
                 raise
             finally:
-                load.calls -= 1
+                load.end(name)
                 call.finish()
 
         return handle
 
     async def _admit(self, call: _Call, needs_admin: bool) -> Caller:
         """Raises: Fault OVERLOADED, API_KEY_MISSING, API_KEY_INVALID, ADMIN_KEY_REQUIRED."""
-        if self._load.calls > self._load.max_calls:
-            raise Fault("OVERLOADED", f"this server has {self._load.max_calls} calls under way", retry_after_s=0.5)
+        self._load.check_room(call.method)
         caller = call.caller = await self._authenticator.caller(call.authorization)
         if needs_admin and not caller.is_admin:
             raise Fault("ADMIN_KEY_REQUIRED", "AdminService asks for an admin key (`sessiond keys create --admin`)")

@@ -430,6 +430,10 @@ class TurnRunner:
             self._hints.happened(Happening(type_, project_id, session_id, change.log, now_us(), after_seq, data))
 
         for row in progress.ended:
+            if row.error:
+                log.info(
+                    "turn ended without an answer", turn_id=str(row.turn_id), reason=row.error["reason"], error=row.error["message"][:500]
+                )
             if row.state == FAILED and row.error:
                 tell(happenings.ERROR, row, row.error)
             tell(happenings.TURN_END, row, {"state": STATE_NAMES[row.state], "stop_reason": row.stop_reason})
