@@ -70,7 +70,7 @@ class MessageOptions(TypedDict, total=False):
 ConfigInput: TypeAlias = SessionConfig | ResumeConfig | Mapping[str, Any]
 PromptInput: TypeAlias = str | MessageOptions | Mapping[str, Any]
 
-# About the process that the SDK starts on the user\'s own machine.
+# About the process that the SDK starts on the user's own machine.
 _UNUSED_OPTIONS = frozenset(
     {
         "auto_restart",
@@ -114,11 +114,19 @@ class Wanted:
         _refuse(call, values, SessionConfig.__optional_keys__)
         self.session_id: str | None = values.pop("session_id", None)
         self.on_event: EventHandler | None = values.get("on_event")
-        self._model: str | None = values.get("model")
-        self._never_expires = values.get("infinite_sessions") is True
+        self.model: str | None = values.get("model")
+        self.never_expires = False
         self._config: dict[str, Any] = {}
-        if isinstance(policy := values.get("infinite_sessions"), Mapping):
-            self._config["infinite_sessions"] = dict(policy)
+        match values.get("infinite_sessions"):
+            case None | False:
+                pass
+            case True:
+                self.never_expires = True
+            case Mapping() as policy:
+                self._config["infinite_sessions"] = dict(policy)
+            case other:
+                # Not guessed at: who means True would lose a session.
+                raise TypeError(f"infinite_sessions is True, False or a dict, not {type(other).__name__}")
         if system_prompt := _system_prompt(values.get("system_message")):
             self._config["system_prompt"] = system_prompt
         if effort := values.get("reasoning_effort"):
@@ -127,17 +135,17 @@ class Wanted:
     @property
     def settings(self) -> SessionSettings:
         """Of a session that is made."""
-        return SessionSettings(model=self._model, config=self._config or None, never_expires=self._never_expires)
+        return SessionSettings(model=self.model, config=self._config or None, never_expires=self.never_expires)
 
     @property
     def changes(self) -> SessionChanges | None:
         """Of one that is there. None = it stays as it is."""
         changes = SessionChanges()
-        if self._model:
-            changes["model"] = self._model
+        if self.model:
+            changes["model"] = self.model
         if self._config:
             changes["config_patch"] = self._config
-        if self._never_expires:
+        if self.never_expires:
             changes["never_expires"] = True
         return changes or None
 

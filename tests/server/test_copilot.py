@@ -122,6 +122,8 @@ class TestSpellings:
             await colour.create({"model": "a"}, model="b")
         with pytest.raises(TypeError, match="not str"):
             await colour.create("chat")
+        with pytest.raises(TypeError, match="infinite_sessions is True"):
+            await colour.create(infinite_sessions="yes")
         with pytest.raises(ValueError, match="system_message"):
             await colour.create(system_message={"mode": "customize", "sections": {}})
         assert await ours.list_sessions().to_list() == []
@@ -138,13 +140,18 @@ class TestSpellings:
 
 
 class TestSessions:
-    async def test_an_id_that_exists_is_gone_on_with(self, colour: Colour, ours: AsyncClient) -> None:
+    async def test_an_id_that_exists_is_gone_on_with(self, colour: Colour, ours: AsyncClient, caplog: pytest.LogCaptureFixture) -> None:
         first = await colour.create({"session_id": "chat", "model": "a"})
         await colour.call(first.send_and_wait, "Hello")
         await colour.call(first.disconnect)
         second = await colour.create({"session_id": "chat", "model": "b"})
+        assert "session 'chat' was there, and keeps its model 'a'" in caplog.text
         assert (await colour.call(second.send_and_wait, "Hello")).content == "echo of 3 messages: Hello"
-        assert (await ours.sessions.get("chat")).model == "a"
+        info = await ours.sessions.get("chat")
+        assert (info.model, info.never_expires) == ("a", False)
+        # Who asks for it must not lose the session.
+        await colour.create({"session_id": "chat", "infinite_sessions": True})
+        assert (await ours.sessions.get("chat")).never_expires
 
     async def test_resume(self, colour: Colour, ours: AsyncClient) -> None:
         session = await colour.create({"session_id": "chat", "system_message": "a"})

@@ -77,7 +77,8 @@ class SyncCopilotClient:
         self.stop()
 
     def create_session(self, config: ConfigInput | None = None, **keywords: Unpack[SessionConfig]) -> "SyncCopilotSession":
-        """Make a session; where there is one of this id, go on with that one, which keeps its messages and settings.
+        """Make a session; where there is one of this id, go on with that one, which keeps its messages and
+        settings, except that it does not expire any more where infinite_sessions is True.
 
         Args:
             config, keywords: what it shall be: see SessionConfig.
@@ -89,6 +90,10 @@ class SyncCopilotClient:
             session = self._client.create_session(**wanted.settings)
         else:
             session = self._client.get_or_create_session(wanted.session_id, **wanted.settings)
+            if wanted.never_expires and not session.info.never_expires:
+                session.update(never_expires=True)
+            if wanted.model and session.info.model != wanted.model:
+                log.warning("session %r was there, and keeps its model %r", wanted.session_id, session.info.model)
         return self._handle(session, wanted)
 
     def resume_session(self, session_id: str, config: ConfigInput | None = None, **keywords: Unpack[ResumeConfig]) -> "SyncCopilotSession":
