@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, TypeAlias, TypedDict, cast
 
 from sessiond._event import EventHandler
@@ -189,8 +189,11 @@ def end_all(subscriptions: Iterable[Callable[[], None]]) -> None:
 def _merged(call: str, given: object, keywords: Mapping[str, Any]) -> dict[str, Any]:
     if given is None:
         return dict(keywords)
+    if is_dataclass(given) and not isinstance(given, type):
+        # A config class of the caller's own.
+        given = {field.name: getattr(given, field.name) for field in fields(given)}
     if not isinstance(given, Mapping):
-        raise TypeError(f"{call}() takes a dict, or keywords, not {type(given).__name__}")
+        raise TypeError(f"{call}() takes a dict, a dataclass, or keywords, not {type(given).__name__}")
     if twice := given.keys() & keywords.keys():
         raise TypeError(f"{call}() got {min(twice)!r} twice, in the dict and as a keyword")
     return {**given, **keywords}

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -55,6 +56,15 @@ async def colour(request: pytest.FixtureRequest, target: str) -> AsyncIterator[C
     await made.call(made.client.stop)
 
 
+@dataclass
+class OwnConfig:
+    """A caller's own."""
+
+    session_id: str
+    model: str
+    tools: list[str] = field(default_factory=list)
+
+
 async def slow(ours: AsyncClient, session_id: str, delay_ms: float) -> None:
     """Have the session's model take its time."""
     await ours.sessions.update(session_id, config={"model_options": {"echo_delay_ms": delay_ms, "echo_text": "one two"}})
@@ -76,6 +86,7 @@ class TestSpellings:
             ((SessionConfig(session_id="chat", model="m"),), {}),
             ((), {"session_id": "chat", "model": "m"}),
             (({"session_id": "chat"},), {"model": "m"}),
+            ((OwnConfig("chat", "m"),), {}),
         ],
     )
     async def test_create(self, colour: Colour, ours: AsyncClient, args: tuple[Any, ...], keywords: dict[str, Any]) -> None:
