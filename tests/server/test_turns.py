@@ -9,6 +9,7 @@ import grpc
 import pytest
 
 from sessiond.v1 import conversation_service_pb2 as cs
+from sessiond.v1 import session_service_pb2 as ss
 from sessiond.v1.message_pb2 import FORMAT_ANTHROPIC, FORMAT_OPENAI, Message, Part, Parts
 from sessiond.v1.turn_pb2 import (
     TURN_STATE_ABORTED,
@@ -26,7 +27,6 @@ from sessiond_server.store.watching import APPLICATION_NAME as NAME
 
 from ..support.model_server import ModelServer, Reply, fails
 from ..support.turns import send, sending
-from ..support.waiting import until_async
 from ..support.wire import Wire, error_of, openai
 
 IMMEDIATE = cs.SEND_MODE_IMMEDIATE
@@ -575,18 +575,19 @@ class TestLife:
         assert len(await turns_of(one, "two")) == 1
 
     async def test_a_turn_keeps_its_session_from_expiring(
-        self, settings: Settings, database_url: str, models: ModelServer, query: Callable[..., Any]
+        self, wire: Wire, models: ModelServer, purger: Any, query: Callable[..., Any]
     ) -> None:
-        quick = settings.model_copy(update={"turn_lease_s": 0.5})
-        async with serving(quick, database_url) as running, grpc.aio.insecure_channel(f"127.0.0.1:{running.port}") as channel:
-            wire = Wire(channel)
-            await wire.create("one", idle_ttl_s=30)
-            models.script(HOLD)
-            sent = await sending(wire, "one", "a")
-            await held(models)
-            sent.call.cancel()
-            query("UPDATE sessions SET used_at = used_at - interval '20 seconds'")
-            await until_async(lambda: query("SELECT used_at > now() - interval '10 seconds' FROM sessions") == [(True,)], "it is used")
+        await wire.create("one", idle_ttl_s=1)
+        models.script(HOLD)
+        sent = await sending(wire, "one", "a")
+        await held(models)
+        query("UPDATE sessions SET used_at = used_at - interval '20 seconds', expiry_check_at = now() - interval '20 seconds'")
+        await purger.round()
+        assert (await wire.get("one")).last_seq == 1
+        models.release()
+        assert (await sent.end()).last_seq == 2
+        query("UPDATE sessions SET used_at = used_at - interval '20 seconds'")
+        assert (await error_of(wire.sessions.GetSession(ss.GetSessionRequest(session_id="one")))).reason == "SESSION_NOT_FOUND"
 
     async def test_pages_of_turns(self, one: Wire) -> None:
         ids = [(await send(one, "one", text)).turn_id for text in "abcde"]

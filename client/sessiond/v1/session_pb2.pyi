@@ -132,7 +132,8 @@ class Session(_message.Message):
         """idle_ttl expires the session when it has not been used (read, copied, appended to, updated, resumed, its tasks or bookmarks changed) for
         this long.
         From 1 second to 10 years. An expired session is invisible at once; its data is removed soon after. A read of messages, or a copy, counts as use
-        when the last one was longer ago than a twentieth of idle_ttl, or a minute; GetSession and ListSessions do not count.
+        when the last one was longer ago than a twentieth of idle_ttl, or a minute; GetSession and ListSessions do not count. It does not
+        expire while a turn runs, or while it is watched, where idle_ttl is more than some seconds.
         """
 
     @_builtins.property

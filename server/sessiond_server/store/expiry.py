@@ -2,8 +2,9 @@
 
 from sqlalchemy import Boolean, ColumnElement, literal_column
 
-# used_at is touched by every use; the clock is that of the statement, so a long transaction does not keep a session alive.
-ALIVE = "(idle_ttl_ms IS NULL OR used_at + idle_ttl_ms * interval '1 millisecond' > statement_timestamp())"
+# used_at is touched by every use; the clock is that of the statement, so a long transaction does not keep a session alive. A turn that
+# runs is use, however long the model takes.
+ALIVE = "(idle_ttl_ms IS NULL OR used_at + idle_ttl_ms * interval '1 millisecond' > statement_timestamp() OR running_turn IS NOT NULL)"
 
 # Whether a use that is no change, which would otherwise write nothing, is worth moving used_at on.
 TOUCH_DUE = """(idle_ttl_ms IS NOT NULL

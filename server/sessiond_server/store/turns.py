@@ -19,7 +19,7 @@ from sqlalchemy import text
 from sessiond_server.store.append import Append, Appended, AppendStore
 from sessiond_server.store.changes import Change, change
 from sessiond_server.store.database import Database
-from sessiond_server.store.expiry import ALIVE, TOUCH_DUE
+from sessiond_server.store.expiry import ALIVE
 from sessiond_server.store.rows import Rows
 from sessiond_server.store.sessions import Record
 
@@ -157,10 +157,6 @@ UPDATE turns SET lease_until = clock_timestamp() + :lease
 FROM unnest((:keys)::uuid[], (:turn_ids)::uuid[]) AS mine (key, turn_id)
 WHERE turns.key = mine.key AND turns.turn_id = mine.turn_id AND state = {RUNNING} AND state <= 2 AND holder = :holder
 RETURNING turns.turn_id""")
-# A row that somebody else holds is in use already.
-_TOUCH = text(f"""
-UPDATE sessions SET used_at = clock_timestamp() WHERE key IN (
-    SELECT key FROM sessions WHERE key = ANY((:keys)::uuid[]) AND {ALIVE} AND {TOUCH_DUE} ORDER BY key FOR UPDATE SKIP LOCKED)""")
 
 # What waits without anything running: its server was shut down between the two, and left it to the others.
 _FORSAKEN = text(f"""
@@ -273,12 +269,10 @@ class TurnStore:
         return bool(rows and rows[0]["is_forsaken"])
 
     async def renew(self, turns: Sequence[tuple[UUID, UUID]], holder: UUID, lease_s: float) -> set[UUID]:
-        """Renew the leases of turns, as (key, turn_id). Answers those that are still the holder's. Their sessions count as used."""
+        """Renew the leases of turns, as (key, turn_id). Answers those that are still the holder's."""
         keys = [key for key, _ in turns]
         parameters = {"keys": keys, "turn_ids": [turn_id for _, turn_id in turns], "holder": holder, "lease": timedelta(seconds=lease_s)}
-        renewed = {row["turn_id"] for row in await self._database.rows(_RENEW, parameters)}
-        await self._database.rows(_TOUCH, {"keys": keys})
-        return renewed
+        return {row["turn_id"] for row in await self._database.rows(_RENEW, parameters)}
 
     async def forsaken(self, mine: Sequence[UUID], limit: int) -> list[Forsaken]:
         """Sessions whose turns nobody runs. mine: the turns that this process runs, whatever became of their leases."""
