@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -23,6 +24,7 @@ from sessiond_server.models.configuration import ProviderSettings
 from sessiond_server.server import drain, serving
 from sessiond_server.service.limits import MAX_OPEN_TURNS
 from sessiond_server.settings import Settings
+from sessiond_server.store.database import Lease
 from sessiond_server.store.watching import APPLICATION_NAME as NAME
 
 from ..support.model_server import ModelServer, Reply, fails
@@ -724,3 +726,47 @@ class TestCrowd:
                         types.append(event.type)
             types = [type_ for type_ in types if type_ not in ("session.idle", "session.created")]
             assert types == sents[0].types[:5] * 20
+
+
+class TestCallersThatLeave:
+    """A caller that is gone at the very moment of the commit: what was committed is gone on with."""
+
+    @pytest.fixture
+    def committed(self, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+        """Set at the end of each transaction, which then takes a while longer."""
+        committed, leave = asyncio.Event(), Lease.__aexit__
+
+        async def linger(lease: Lease, *exc: Any) -> None:
+            in_transaction = sys._getframe(1).f_code.co_name == "transaction"
+            await leave(lease, *exc)
+            if in_transaction:
+                committed.set()
+                await asyncio.sleep(0.2)
+
+        monkeypatch.setattr(Lease, "__aexit__", linger)
+        return committed
+
+    async def test_of_send(self, one: Wire, committed: asyncio.Event) -> None:
+        committed.clear()
+        call = one.conversations.Send(cs.SendRequest(session_id="one", prompt="hi"))
+        await committed.wait()
+        call.cancel()
+        await newest(one, TURN_STATE_COMPLETED)
+
+    async def test_of_abort(self, one: Wire, models: ModelServer, committed: asyncio.Event) -> None:
+        models.script(HOLD)
+        await sending(one, "one", "first")
+        await held(models)
+        await sending(one, "one", "second")
+        committed.clear()
+        call = one.conversations.Abort(cs.AbortRequest(session_id="one"))
+        await committed.wait()
+        call.cancel()
+        await newest(one, TURN_STATE_COMPLETED)
+
+
+async def newest(wire: Wire, state: int) -> None:
+    """Return when the session's newest turn is in a state."""
+    async with asyncio.timeout(20):
+        while (await turns_of(wire))[0].state != state:
+            await asyncio.sleep(0.02)

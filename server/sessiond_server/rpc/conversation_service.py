@@ -17,6 +17,7 @@ from sessiond.v1.conversation_service_pb2 import (
 )
 from sessiond.v1.turn_pb2 import Turn, TurnState
 from sessiond_server.rpc import convert
+from sessiond_server.service.cancellation import to_its_end
 from sessiond_server.service.faults import invalid
 from sessiond_server.service.keys import Caller
 from sessiond_server.service.structs import to_dict
@@ -62,13 +63,14 @@ class ConversationServicer:
                 yield response.SerializeToString()
 
     async def Abort(self, request: AbortRequest, caller: Caller) -> AbortResponse:
-        ended = await self._turns.abort(
+        aborting = self._turns.abort(
             caller.project_id,
             request.session_id,
             request.turn_id,
             include_queued=request.include_queued,
             request_id=request.request_id,
         )
+        ended = await to_its_end(aborting)
         return AbortResponse(turns=[_message(row, request.session_id) for row in ended])
 
     async def GetTurn(self, request: GetTurnRequest, caller: Caller) -> Turn:

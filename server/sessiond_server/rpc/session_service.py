@@ -38,6 +38,7 @@ from sessiond.v1.session_service_pb2 import (
 from sessiond_server.rpc import convert
 from sessiond_server.rpc.calls import Load, read_on
 from sessiond_server.service.appends import Appends, Target
+from sessiond_server.service.cancellation import to_its_end
 from sessiond_server.service.copies import Copies
 from sessiond_server.service.faults import Fault, invalid
 from sessiond_server.service.history import History, Reading
@@ -98,7 +99,9 @@ class SessionServicer:
         return convert.session_message(await self._sessions.set_state(caller.project_id, request.session_id, ACTIVE, request.request_id))
 
     async def DestroySession(self, request: DestroySessionRequest, caller: Caller) -> Session:
-        return convert.session_message(await self._sessions.set_state(caller.project_id, request.session_id, DESTROYED, request.request_id))
+        # Its turns, too, whatever becomes of the caller.
+        destroying = self._sessions.set_state(caller.project_id, request.session_id, DESTROYED, request.request_id)
+        return convert.session_message(await to_its_end(destroying))
 
     async def DeleteSession(self, request: DeleteSessionRequest, caller: Caller) -> DeleteSessionResponse:
         await self._sessions.delete(

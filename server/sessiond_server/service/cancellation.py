@@ -1,7 +1,11 @@
 """Cancellations that somebody on the way has swallowed."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
+from typing import Any, TypeVar
+
+_Result = TypeVar("_Result")
+_unfinished: set[asyncio.Task[Any]] = set()
 
 
 def check_cancelled() -> None:
@@ -24,3 +28,12 @@ async def cancel_all(tasks: Iterable[asyncio.Task[None]]) -> None:
             task.cancel()
         # Once is not enough, for the reason that check_cancelled gives: the task goes on.
         _, pending = await asyncio.wait(pending, timeout=0.1)
+
+
+async def to_its_end(work: Coroutine[Any, Any, _Result]) -> _Result:
+    """Do what has to be done after a commit, although the caller may be cancelled at the commit: then it goes on without him."""
+    task = asyncio.create_task(work)
+    # The event loop itself keeps only weak references to its tasks.
+    _unfinished.add(task)
+    task.add_done_callback(_unfinished.discard)
+    return await asyncio.shield(task)

@@ -12,7 +12,7 @@ import structlog
 from sessiond.v1.conversation_service_pb2 import WatchResponse
 from sessiond.v1.event_pb2 import Event
 from sessiond_server.service import happenings
-from sessiond_server.service.cancellation import cancel_all
+from sessiond_server.service.cancellation import cancel_all, to_its_end
 from sessiond_server.service.faults import Fault, invalid
 from sessiond_server.service.names import check_session_id
 from sessiond_server.service.turn_running import TurnRunner
@@ -59,7 +59,7 @@ class TurnStreams:
         live = self._watching.watch(sending.project_id, Asked(check_session_id(sending.session_id), None, LOOK_MS))
         async with aclosing(live):
             await anext(live)
-            accepted = await self._turns.send(sending)
+            accepted = await to_its_end(self._turns.send(sending))
             following = _Following(self._turns, self._runner, sending, accepted.turn)
             try:
                 yield Step(turn=await self._leading(sending, accepted.turn), message_id=str(accepted.turn.message_id or ""))
