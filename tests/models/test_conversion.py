@@ -24,6 +24,7 @@ from sessiond.v1.message_pb2 import (
 from sessiond_server.models.base import AssetContent
 from sessiond_server.models.conversion import ASSISTANT_FIRST, for_anthropic, for_openai
 from sessiond_server.models.files import Assets, with_assets
+from sessiond_server.models.mending import NO_RESULT
 
 from .asking import anthropic, gemini, openai, stored
 
@@ -65,7 +66,7 @@ def check_anthropic(messages: list[dict[str, Any]]) -> None:
                 assert block["tool_use_id"] in {made.get("id") for made in before["content"]}
         made = {block["id"] for block in blocks if isinstance(block, dict) and block["type"] == "tool_use"}
         if made and after:
-            assert {block.get("tool_use_id") for block in after["content"]} == made
+            assert made <= {block.get("tool_use_id") for block in after["content"]}
 
 
 class TestRealConversations:
@@ -92,6 +93,85 @@ class TestRealConversations:
             assert [value["content"] or None for value in back] == [value["content"] or None for value in conversation["messages"]]
 
 
+def chat_call(*call_ids: str) -> dict[str, Any]:
+    calls = [{"id": call_id, "type": "function", "function": {"name": "f", "arguments": "{}"}} for call_id in call_ids]
+    return {"role": "assistant", "content": None, "tool_calls": calls}
+
+
+def chat_result(call_id: str, text: str = "1") -> dict[str, Any]:
+    return {"role": "tool", "tool_call_id": call_id, "content": text}
+
+
+def use(*call_ids: str) -> dict[str, Any]:
+    return {"role": "assistant", "content": [{"type": "tool_use", "id": call_id, "name": "f", "input": {}} for call_id in call_ids]}
+
+
+def used(*call_ids: str, text: str = "1") -> list[dict[str, Any]]:
+    return [{"type": "tool_result", "tool_use_id": call_id, "content": text} for call_id in call_ids]
+
+
+USER, ASSISTANT = {"role": "user", "content": "go on"}, {"role": "assistant", "content": "well"}
+
+
+class TestMending:
+    """Calls are answered right behind the message that calls, though they were not when they were stored."""
+
+    def test_what_is_well_stays(self) -> None:
+        history = [USER, chat_call("a", "b"), chat_result("a"), chat_result("b"), USER, chat_call("a"), chat_result("a", "2"), ASSISTANT]
+        assert to_openai(openai(*history)) == history
+        whole = [
+            USER,
+            use("a", "b"),
+            {"role": "user", "content": used("a", "b")},
+            use("a"),
+            {"role": "user", "content": used("a", text="2")},
+        ]
+        assert to_anthropic(anthropic(*whole)) == whole
+
+    def test_a_prompt_that_came_before_the_result(self) -> None:
+        sent = to_openai(openai(USER, chat_call("a", "b"), USER, chat_result("b"), chat_result("a"), ASSISTANT))
+        assert sent == [USER, chat_call("a", "b"), chat_result("a"), chat_result("b"), USER, ASSISTANT]
+        sent = to_anthropic(anthropic(USER, use("a", "b"), USER, {"role": "user", "content": used("b", "a")}, ASSISTANT))
+        assert sent[2]["content"] == [*used("a", "b"), {"type": "text", "text": "go on"}]
+        assert sent[3:] == [ASSISTANT]
+        check_anthropic(sent)
+
+    def test_a_call_that_was_never_answered(self) -> None:
+        sent = to_openai(openai(USER, chat_call("a", "b"), chat_result("b"), USER, chat_call("c")))
+        assert sent == [
+            USER,
+            chat_call("a", "b"),
+            chat_result("a", NO_RESULT),
+            chat_result("b"),
+            USER,
+            chat_call("c"),
+            chat_result("c", NO_RESULT),
+        ]
+        sent = to_anthropic(anthropic(USER, use("a", "b"), {"role": "user", "content": used("b")}, ASSISTANT, use("c")))
+        assert sent[2]["content"] == [*used("a", text=NO_RESULT), *used("b")]
+        assert sent[-1] == {"role": "user", "content": used("c", text=NO_RESULT)}
+        check_anthropic(sent)
+
+    def test_an_answer_behind_an_open_call(self) -> None:
+        sent = to_anthropic(anthropic(USER, use("a"), ASSISTANT, USER))
+        assert sent == [USER, use("a"), {"role": "user", "content": used("a", text=NO_RESULT)}, ASSISTANT, USER]
+
+    def test_a_result_without_its_call(self) -> None:
+        sent = to_openai(openai(chat_result("x", "42"), USER))
+        assert sent == [{"role": "user", "content": "[result of the tool call x] 42"}, USER]
+        block = {"type": "tool_result", "tool_use_id": "x", "content": [{"type": "text", "text": "42"}]}
+        (sent,) = to_anthropic(anthropic({"role": "user", "content": [block]}))
+        assert sent["content"] == [{"type": "text", "text": "[result of the tool call x] 42"}]
+
+    def test_instructions_alone(self) -> None:
+        assert to_anthropic(openai({"role": "system", "content": "Be."})) == [{"role": "user", "content": ASSISTANT_FIRST}]
+
+    def test_histories_of_both_formats(self) -> None:
+        mixed = [*openai(USER, chat_call("a")), *anthropic(USER), *openai(chat_result("a"))]
+        assert [message["role"] for message in to_openai(mixed)] == ["user", "assistant", "tool", "user"]
+        check_anthropic(to_anthropic(mixed))
+
+
 class TestUnchanged:
     @pytest.mark.parametrize(
         "value",
@@ -109,7 +189,7 @@ class TestUnchanged:
         ],
     )
     def test_openai(self, value: dict[str, Any]) -> None:
-        (sent,) = to_openai(openai(value))
+        sent, *_ = to_openai(openai(value))
         assert json.dumps(sent) == json.dumps(value)
 
     @pytest.mark.parametrize(
@@ -343,7 +423,8 @@ class TestFiles:
         assert sent["content"] == [{"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PNG_64}", "detail": "low"}}]
         block = {"type": "image", "source": {"type": "url", "url": REFERENCE}, "cache_control": {"type": "ephemeral"}}
         result = {"type": "tool_result", "tool_use_id": "a", "content": [block]}
-        (sent,) = await self.anthropic(*anthropic({"role": "user", "content": [result]}))
+        call = {"role": "assistant", "content": [{"type": "tool_use", "id": "a", "name": "f", "input": {}}]}
+        *_, sent = await self.anthropic(*anthropic(call, {"role": "user", "content": [result]}))
         source = {"type": "base64", "media_type": "image/png", "data": PNG_64}
         assert sent["content"][0]["content"] == [{"type": "image", "source": source, "cache_control": {"type": "ephemeral"}}]
 

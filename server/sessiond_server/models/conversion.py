@@ -2,7 +2,7 @@
 
 A message in the provider's own format goes unchanged, but for assets, whose content is put in, and for what the API refuses: items of the
 Responses API in Chat Completions, and what Anthropic's API adds to its answers. Any other is converted: text, files, calls and results.
-Results of tools stand right after the message that called them, as both APIs want it, wherever they were stored.
+Results of tools stand right after the message that called them, as both APIs want it, wherever they were stored (see mending).
 """
 
 import json
@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 from sessiond.v1.message_pb2 import FORMAT_ANTHROPIC, FORMAT_OPENAI, ROLE_ASSISTANT, ROLE_DEVELOPER, ROLE_SYSTEM, Format, Message, Role
 from sessiond_server.models.files import ASSET_PREFIX, Assets, as_text, asset_id_of, data_url
+from sessiond_server.models.mending import anthropic_calls, mended_anthropic, mended_openai, openai_calls
 from sessiond_server.models.pieces import Call, Media, Result, Spoken, Text, inline, joined, media, read, settle_calls, texts
 
 JSON: TypeAlias = dict[str, Any]
@@ -37,14 +38,14 @@ def for_openai(messages: Sequence[Message], assets: Assets, system_prompt: str =
     for entry in entries:
         if isinstance(entry, Native):
             sent.append(entry.value)
-            answered = answers.of(_openai_calls(entry.value))
+            answered = answers.of(openai_calls(entry.value))
         else:
             sent += _openai_messages(entry, answers)
             answered = answers.of([call.call_id for call in entry.calls])
         sent += [_openai_result(result) for result in answered]
         # Files cannot stand in a tool's message.
         sent += [_openai_files(result) for result in answered if _has_files(result)]
-    return sent
+    return mended_openai(sent)
 
 
 def for_anthropic(messages: Sequence[Message], assets: Assets, system_prompt: str = "") -> tuple[list[JSON], list[JSON]]:
@@ -58,7 +59,7 @@ def for_anthropic(messages: Sequence[Message], assets: Assets, system_prompt: st
             continue
         if isinstance(entry, Native):
             sent.append(entry.value)
-            answered = answers.of(_anthropic_calls(entry.value))
+            answered = answers.of(anthropic_calls(entry.value))
         else:
             blocks = _anthropic_blocks(entry, answers)
             if blocks:
@@ -66,7 +67,8 @@ def for_anthropic(messages: Sequence[Message], assets: Assets, system_prompt: st
             answered = answers.of([call.call_id for call in entry.calls])
         if answered:
             sent.append({"role": "user", "content": [_anthropic_result(result) for result in answered]})
-    if sent and sent[0].get("role") == "assistant":
+    sent = mended_anthropic(sent)
+    if not sent or sent[0].get("role") == "assistant":
         sent.insert(0, {"role": "user", "content": ASSISTANT_FIRST})
     return system, sent
 
@@ -141,18 +143,7 @@ def _native(value: JSON, own: Format.ValueType) -> JSON | None:
 def _calls(entry: Native | Spoken) -> list[str]:
     if isinstance(entry, Spoken):
         return [call.call_id for call in entry.calls]
-    return [*_openai_calls(entry.value), *_anthropic_calls(entry.value)]
-
-
-def _openai_calls(value: JSON) -> list[str]:
-    calls = value.get("tool_calls")
-    return [str(call.get("id")) for call in calls if isinstance(call, dict)] if isinstance(calls, list) else []
-
-
-def _anthropic_calls(value: JSON) -> list[str]:
-    content = value.get("content")
-    blocks = content if isinstance(content, list) else ()
-    return [str(block.get("id")) for block in blocks if isinstance(block, dict) and block.get("type") == "tool_use"]
+    return [*openai_calls(entry.value), *anthropic_calls(entry.value)]
 
 
 def _is_assistant(spoken: Spoken) -> bool:
