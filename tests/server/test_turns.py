@@ -161,11 +161,21 @@ class TestSend:
         assert (body["model"], body["temperature"], body["max_tokens"]) == ("fake-2", 0.5, 9)
         assert [message["content"] for message in body["messages"]] == ["Be kind.", "rules", "new", "newest"]
 
-    async def test_a_context_begins_with_no_tool_result(self, wire: Wire, models: ModelServer) -> None:
-        await wire.create("one", config={"context": {"max_tokens": 3}})
-        await wire.store("one", "a", openai("b", "assistant"), openai("c" * 4, "tool"), openai("d", "assistant"))
-        await send(wire, "one", "e")
-        assert [message["content"] for message in models.requests[0].body["messages"]] == ["d", "e"]
+    async def test_a_context_has_the_calls_of_its_results(self, wire: Wire, models: ModelServer) -> None:
+        calls = [{"id": name, "type": "function", "function": {"name": "f", "arguments": "{}"}} for name in "abc"]
+        called = {"role": "assistant", "content": None, "tool_calls": calls}
+        results = [{"role": "tool", "tool_call_id": name, "content": name} for name in "abc"]
+        used = [{"type": "tool_result", "tool_use_id": "a", "content": "1"}]
+        use = {"role": "assistant", "content": [{"type": "tool_use", "id": "a", "name": "f", "input": {}}]}
+        await wire.create("one", config={"context": {"max_messages": 2}})
+        await wire.store("one", "x", *[Message(format=FORMAT_OPENAI, json=json.dumps(value)) for value in (called, *results)])
+        await send(wire, "one")
+        assert models.requests[0].body["messages"] == [called, *results]
+        await wire.create("two", config={"context": {"max_messages": 2}})
+        both = (use, {"role": "user", "content": used})
+        await wire.store("two", "x", *[Message(format=FORMAT_ANTHROPIC, json=json.dumps(value)) for value in both])
+        await send(wire, "two", "y", model="other-1")
+        assert models.requests[1].body["messages"][1:] == [*both, {"role": "user", "content": "y"}]
 
     @pytest.mark.parametrize(
         "config",

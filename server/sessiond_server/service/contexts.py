@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from sessiond.v1.message_pb2 import ROLE_DEVELOPER, ROLE_SYSTEM, ROLE_TOOL, Message
+from sessiond.v1.message_pb2 import FORMAT_ANTHROPIC, FORMAT_GEMINI, FORMAT_OPENAI, ROLE_DEVELOPER, ROLE_SYSTEM, ROLE_TOOL, Message
 from sessiond_server.service.faults import Fault, invalid, session_not_found
 from sessiond_server.store.history import HistoryStore, LogHead, PageQuery
 from sessiond_server.store.segments import cut
@@ -13,6 +13,13 @@ from sessiond_server.store.segments import cut
 PAGE_ROWS, PAGE_BYTES = 1024, 4 * 1024 * 1024
 # A history that others delete or move while it is read is read anew so many times.
 ATTEMPTS = 5
+
+# The words for results in messages of other roles.
+_RESULTS = {
+    FORMAT_ANTHROPIC: ('"tool_result"',),
+    FORMAT_GEMINI: ('"functionResponse"', '"function_response"'),
+    FORMAT_OPENAI: ('"function_call_output"',),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +78,13 @@ async def history_of(store: HistoryStore, wanted: Wanted, policy: Policy) -> lis
     raise session_not_found(wanted.session_id)
 
 
+def _has_results(message: Message) -> bool:
+    """Whether a message answers calls of tools. One that only seems to costs a message more."""
+    if message.HasField("parts"):
+        return any(part.HasField("tool_result") for part in message.parts.parts)
+    return message.role == ROLE_TOOL or any(word in message.json for word in _RESULTS.get(message.format, ()))
+
+
 class _Reading:
     """One attempt. What is not where the head says was moved meanwhile, or is gone: read() then answers None."""
 
@@ -90,14 +104,11 @@ class _Reading:
         if window is None:
             return None
         window.reverse()
-        # A tool's answer without its call is refused by every provider.
-        while window and window[0].role == ROLE_TOOL:
-            window.pop(0)
         first = window[0].seq if window else self._head.last_seq + 1
         return await self._instructions(first) + window
 
     async def _backwards(self, max_messages: int, max_tokens: int) -> list[Message] | None:
-        """The newest messages, the newest first, at least one. 0 = no limit."""
+        """The newest messages, the newest first, at least one. 0 = no limit. Results of tools have their calls with them."""
         messages: list[Message] = []
         tokens = 0
         end = self._head.last_seq
@@ -109,7 +120,8 @@ class _Reading:
                 if message.seq != end:
                     return None
                 tokens += message.token_count
-                if messages and ((max_messages and len(messages) >= max_messages) or (max_tokens and tokens > max_tokens)):
+                is_enough = (max_messages and len(messages) >= max_messages) or (max_tokens and tokens > max_tokens)
+                if messages and is_enough and not _has_results(messages[-1]):
                     return messages
                 messages.append(message)
                 end -= 1
