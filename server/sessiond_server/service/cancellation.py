@@ -5,7 +5,7 @@ from collections.abc import Coroutine, Iterable
 from typing import Any, TypeVar
 
 _Result = TypeVar("_Result")
-_unfinished: set[asyncio.Task[Any]] = set()
+_unfinished: set[asyncio.Future[Any]] = set()
 
 
 def check_cancelled() -> None:
@@ -30,9 +30,9 @@ async def cancel_all(tasks: Iterable[asyncio.Task[None]]) -> None:
         _, pending = await asyncio.wait(pending, timeout=0.1)
 
 
-async def to_its_end(work: Coroutine[Any, Any, _Result]) -> _Result:
+async def to_its_end(work: "Coroutine[Any, Any, _Result] | asyncio.Future[_Result]") -> _Result:
     """Do what has to be done after a commit, although the caller may be cancelled at the commit: then it goes on without him."""
-    task = asyncio.create_task(work)
+    task = asyncio.ensure_future(work)
     # The event loop itself keeps only weak references to its tasks.
     _unfinished.add(task)
     task.add_done_callback(_unfinished.discard)

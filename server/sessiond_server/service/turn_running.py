@@ -7,9 +7,9 @@ server is there.
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from contextlib import aclosing, suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 from uuid import UUID, uuid4
 
@@ -19,6 +19,7 @@ from sessiond.v1.conversation_service_pb2 import SendRequest
 from sessiond.v1.message_pb2 import Message
 from sessiond.v1.turn_pb2 import MessageTurn, Usage
 from sessiond_server.models.base import Answer, AssetContent, Delta, ModelFault, Question, Route
+from sessiond_server.models.encoding import spelled
 from sessiond_server.service import happenings
 from sessiond_server.service.appends import Target, append_of
 from sessiond_server.service.assets import Assets, asset_not_found
@@ -35,12 +36,17 @@ from sessiond_server.store.assets import AssetMissing
 from sessiond_server.store.changes import Change, SessionMissing
 from sessiond_server.store.database import Contention, DatabaseUnavailable, PoolExhausted
 from sessiond_server.store.history import HistoryStore
+from sessiond_server.store.objects import ObjectStoreUnavailable
 from sessiond_server.store.sessions import SessionStore
-from sessiond_server.store.turns import ABORTED, COMPLETED, FAILED, Ending, Forsaken, TurnRow, TurnStore
+from sessiond_server.store.turns import ABORTED, COMPLETED, FAILED, RUNNING, Ending, Forsaken, TurnRow, TurnStore
 
 RENEWALS_A_LEASE = 3
 FORSAKEN_A_ROUND = 100
 FIRST_RETRY_S, LONGEST_RETRY_S = 0.1, 2.0
+DATABASE_RETRY_S = 0.5
+# So long a turn that others have to end may wait for its session's row.
+RECOVERY_TIMEOUT_S = 2.0
+MAX_WORD_CHARACTERS = 256
 CLOSE_TIMEOUT_S = 5.0
 MAX_SENT_ASSET_BYTES = 20 * 1024 * 1024
 MAX_ERROR_CHARACTERS = 1_000
@@ -88,10 +94,17 @@ class Progress:
 
 @dataclass(slots=True)
 class _Running:
-    """A turn that this process runs. is_over: it was ended by somebody else, or must be given up (then why says so)."""
+    """A turn that this process runs.
+
+    is_over: it was ended by somebody else, or must be given up (then why says so). end_seq: the last that it appended; after_seq: the same,
+    or the session's end where it has not appended anything. half: the first half of a character whose second one comes with the next delta.
+    """
 
     started: Started
     after_seq: int
+    end_seq: int
+    steered_to: int = 0
+    half: str = ""
     began: float = field(default_factory=time.monotonic)
     is_over: asyncio.Event = field(default_factory=asyncio.Event)
     why: Fault | None = None
@@ -212,7 +225,7 @@ class TurnRunner:
 
     def loops(self) -> list[Coroutine[Any, Any, None]]:
         """What has to run beside it, until cancelled."""
-        return [self._keep()]
+        return [self._keep(), self._look_after()]
 
     async def drain(self, timeout_s: float) -> None:
         """Let the turns that run come to their end, for so long."""
@@ -232,7 +245,8 @@ class TurnRunner:
     # A turn's way.
 
     def _begin(self, started: Started) -> None:
-        running = self._running[started.turn_id] = _Running(started, started.after_seq)
+        end_seq = started.appended.last_seq if started.appended else 0
+        running = self._running[started.turn_id] = _Running(started, started.after_seq, end_seq)
         self._tell(running, happenings.TURN_START, {"model": started.model})
         task = asyncio.create_task(self._run(running))
         self._tasks.add(task)
@@ -244,8 +258,15 @@ class TurnRunner:
             while not running.is_over.is_set():
                 try:
                     outcome: Answer | Fault = await self._ask(running)
+                except (DatabaseUnavailable, PoolExhausted, Contention) as e:
+                    # Before the model was asked: that can wait.
+                    log.debug("a turn waits for the database", turn_id=str(started.turn_id), error=str(e))
+                    await asyncio.sleep(DATABASE_RETRY_S)
+                    continue
                 except Fault as fault:
                     outcome = fault
+                except ObjectStoreUnavailable:
+                    outcome = Fault("ASSET_STORE_UNAVAILABLE", "the store of the assets' content does not answer")
                 except ModelFault as fault:
                     outcome = Fault(fault.reason, fault.message, metadata=fault.metadata, retry_after_s=fault.retry_after_s)
                 except Exception:
@@ -253,10 +274,10 @@ class TurnRunner:
                     outcome = Fault("INTERNAL", f"a fault of the server's own; its log has more under turn_id {started.turn_id}")
                 if running.is_over.is_set():
                     break
-                if not await self._settle(running, outcome):
+                if not await self._settle_somehow(running, outcome):
                     return
             if running.why:
-                await self._settle(running, running.why)
+                await self._settle_somehow(running, running.why)
         except Exception:
             log.exception("turn left to its lease", turn_id=str(started.turn_id))
         finally:
@@ -318,73 +339,100 @@ class TurnRunner:
                 )
             return AssetContent(b"".join([piece async for piece in pieces]), asset.media_type)
 
+    async def _settle_somehow(self, running: _Running, outcome: Answer | Fault) -> bool:
+        """Settle; what nobody foresaw ends the turn as well."""
+        try:
+            return await self._settle(running, outcome)
+        except Exception:
+            turn_id = running.started.turn_id
+            log.exception("turn's end failed by a fault of the server", turn_id=str(turn_id))
+            return await self._settle(running, Fault("INTERNAL", f"a fault of the server's own; its log has more under turn_id {turn_id}"))
+
     async def _settle(self, running: _Running, outcome: Answer | Fault) -> bool:
         """Write down what came of a call of the model. Answers whether the turn goes on: something was sent to steer it.
 
         Tried until the database answers: the model's work is done, and paid for.
         """
-        delay_s = FIRST_RETRY_S
+        delay_s, is_doubtful = FIRST_RETRY_S, False
         while True:
             try:
-                return await self._try_to_settle(running, outcome)
+                return await self._try_to_settle(running, outcome, is_doubtful=is_doubtful)
             except (DatabaseUnavailable, PoolExhausted, Contention) as e:
                 if self._is_closing:
                     return False
+                is_doubtful |= isinstance(e, DatabaseUnavailable)
                 log.warning("a turn's end waits for the database", turn_id=str(running.started.turn_id), error=str(e))
             await asyncio.sleep(delay_s)
             delay_s = min(delay_s * 2, LONGEST_RETRY_S)
 
-    async def _try_to_settle(self, running: _Running, outcome: Answer | Fault) -> bool:
+    async def _try_to_settle(self, running: _Running, outcome: Answer | Fault, *, is_doubtful: bool) -> bool:
+        """is_doubtful: an attempt before may have been committed, though its answer was lost."""
         started, progress, goes_on = running.started, Progress(), False
+        usage = _sum(running.usage, outcome.usage if isinstance(outcome, Answer) else None)
         try:
             async with self._store.change(started.key, started.project_id) as change:
-                if change.log != started.log or (await self._store.open(change)).running_turn != started.turn_id:
-                    return False  # somebody else ended it
-                if change.state == DESTROYED:
-                    outcome = Fault("TURN_ABORTED", "the session was destroyed")
-                fault: Fault | None
-                if isinstance(outcome, Answer):
-                    fault, goes_on = await self._take(change, running, outcome, progress)
+                held = await self._store.find(change, started.turn_id) if change.log == started.log else None
+                if held is None:
+                    return False
+                if held.turn.state != RUNNING:
+                    # Ended by somebody else, who told it; or by ourselves, and then nobody did.
+                    if is_doubtful and held.turn.state == COMPLETED:
+                        progress.ended.append(held.turn)
+                        progress.has_appended = True
+                elif held.turn.end_seq > running.end_seq:
+                    goes_on = True  # it went on the time before
+                    running.end_seq = running.after_seq = held.turn.end_seq
                 else:
-                    fault = outcome
-                if fault:
-                    state = ABORTED if fault.reason == "TURN_ABORTED" else FAILED
-                    error = error_of(fault, started.session_id, started.turn_id)
-                    await self.end(change, started.turn_id, Ending(state, usage=_counts(running.usage), error=error), progress)
-                if not goes_on:
-                    await self.start_next(change, started.project_id, started.session_id, progress)
+                    goes_on = await self._settle_in(change, running, outcome, usage, progress)
         except SessionMissing:
             return False
         if goes_on:
+            running.usage = usage
+            running.end_seq = running.after_seq = max(running.end_seq, running.steered_to)
             self._hints.appended(started.key)
             return True
-        del self._running[started.turn_id]
+        self._running.pop(started.turn_id, None)
         self.go_on(change, started.project_id, started.session_id, progress)
         return False
 
-    async def _take(self, change: Change, running: _Running, answer: Answer, progress: Progress) -> tuple[Fault | None, bool]:
+    async def _settle_in(self, change: Change, running: _Running, outcome: Answer | Fault, usage: Usage | None, progress: Progress) -> bool:
+        started, goes_on = running.started, False
+        if change.state == DESTROYED:
+            outcome = Fault("TURN_ABORTED", "the session was destroyed")
+        fault: Fault | None
+        if isinstance(outcome, Answer):
+            fault, goes_on = await self._take(change, running, outcome, usage, progress)
+        else:
+            fault = outcome
+        if fault:
+            state = ABORTED if fault.reason == "TURN_ABORTED" else FAILED
+            error = error_of(fault, started.session_id, started.turn_id)
+            await self.end(change, started.turn_id, Ending(state, usage=_counts(usage), error=error), progress)
+        if not goes_on:
+            await self.start_next(change, started.project_id, started.session_id, progress)
+        return goes_on
+
+    async def _take(
+        self, change: Change, running: _Running, answer: Answer, usage: Usage | None, progress: Progress
+    ) -> tuple[Fault | None, bool]:
         """Append an answer, and either what was sent to steer the turn, or its end. Answers a fault, and whether the turn goes on."""
         started = running.started
         route = self._models.route(started.model)
         origin = MessageTurn(
             turn_id=str(started.turn_id),
-            model=answer.model,
+            model=word(answer.model),
             provider=route.provider.name,
-            stop_reason=answer.stop_reason,
+            stop_reason=word(answer.stop_reason),
             usage=answer.usage,
         )
         message = Message(format=route.provider.format, json=answer.json, turn=origin)
-        if answer.usage:
-            running.usage = running.usage or Usage()
-            for name in ("input_tokens", "output_tokens", "cached_input_tokens", "reasoning_tokens"):
-                setattr(running.usage, name, getattr(running.usage, name) + getattr(answer.usage, name))
         try:
-            appended = await self._append(change, started.project_id, started.session_id, started.turn_id, [message])
+            appended = await self._append(change, started.project_id, started.session_id, started.turn_id, [message], is_answer=True)
         except Fault as fault:
             about = {"model": started.model, "provider": route.provider.name}
             return Fault("MODEL_ANSWER_INVALID", f"the model's answer cannot be stored: {fault.message}", metadata=about), False
         progress.has_appended = True
-        running.after_seq = last = appended.last_seq
+        end_seq = last = appended.last_seq
         goes_on = False
         for steering in await self._store.steering(change, started.turn_id):
             messages = SendRequest.FromString(steering.prompt).messages
@@ -398,22 +446,38 @@ class TurnRunner:
                 await self.end(change, steering.turn_id, Ending(FAILED, error=error), progress)
                 continue
             await self._store.join(change, steering.turn_id, started.turn_id, appended)
-            running.after_seq, goes_on = appended.last_seq, True
+            end_seq, goes_on = appended.last_seq, True
         if goes_on:
+            running.steered_to = end_seq
             return None, True
-        ending = Ending(COMPLETED, last, last, answer.stop_reason, _counts(running.usage))
+        ending = Ending(COMPLETED, last, last, word(answer.stop_reason), _counts(usage))
         await self.end(change, started.turn_id, ending, progress)
         return None, False
 
-    async def _append(self, change: Change, project_id: UUID, session_id: str, turn_id: UUID, messages: Sequence[Message]) -> Appended:
+    async def _append(
+        self,
+        change: Change,
+        project_id: UUID,
+        session_id: str,
+        turn_id: UUID,
+        messages: Sequence[Message],
+        *,
+        is_answer: bool = False,
+    ) -> Appended:
         """Append messages of the running turn. Raises: Fault, with the reasons of StoreMessages."""
         intake = Intake(self._limits, self._tokenizer, keeps_turn=True)
         rows = intake.take(messages)
         append = append_of(Target(project_id, session_id, None, ""), intake)
-        try:
-            appended = await self._store.append(change, turn_id, append, rows)
-        except AssetMissing as e:
-            raise asset_not_found(e.sha256.hex(), intake.asset_fields[e.sha256]) from None
+        while True:
+            try:
+                appended = await self._store.append(change, turn_id, append, rows)
+                break
+            except AssetMissing as e:
+                if not is_answer:
+                    raise asset_not_found(e.sha256.hex(), intake.asset_fields[e.sha256]) from None
+                # A model may write what looks like a reference.
+                refs = tuple(ref for ref in append.asset_refs if ref[1] != e.sha256)
+                append = replace(append, asset_refs=refs, assets=tuple(sha256 for sha256 in append.assets if sha256 != e.sha256))
         if appended is None:
             raise Fault("PARENT_NOT_FOUND", "a parent_seq names no message before it", metadata={"session_id": session_id})
         return appended
@@ -441,9 +505,12 @@ class TurnRunner:
             tell(happenings.IDLE, progress.ended[-1], {})
 
     def _tell_delta(self, running: _Running, delta: Delta) -> None:
-        if delta.text:
+        text, running.half = running.half + delta.text, ""
+        if "\ud800" <= text[-1:] <= "\udbff":
+            text, running.half = text[:-1], text[-1]
+        if text:
             type_ = happenings.REASONING_DELTA if delta.is_reasoning else happenings.MESSAGE_DELTA
-            self._tell(running, type_, {DELTA_CONTENT: delta.text})
+            self._tell(running, type_, {DELTA_CONTENT: spelled(text)})
 
     def _tell(self, running: _Running, type_: str, data: Mapping[str, Any]) -> None:
         started = running.started
@@ -453,17 +520,21 @@ class TurnRunner:
     # Leases.
 
     async def _keep(self) -> None:
-        """Renew the leases of what runs here, and end what nobody runs any more."""
+        """Renew the leases of what runs here. Alone: nothing that takes long may hold it up."""
         while True:
-            try:
+            with _put_off("leases of turns put off"):
                 await self._renew()
+            await asyncio.sleep(self._lease_s / RENEWALS_A_LEASE)
+
+    async def _look_after(self) -> None:
+        """End what nobody runs any more, and see to what waits."""
+        while True:
+            with _put_off("forsaken turns put off"):
                 if not self._is_draining():
-                    for forsaken in await self._store.forsaken(list(self._running), FORSAKEN_A_ROUND):
-                        await self._recover(forsaken)
-            except (DatabaseUnavailable, PoolExhausted, Contention) as e:
-                log.debug("leases of turns put off", error=str(e))
-            except Exception:
-                log.exception("leases of turns")
+                    for forsaken in await self._store.forsaken(self._holder, list(self._running), FORSAKEN_A_ROUND):
+                        with _put_off("a forsaken turn put off"):
+                            async with asyncio.timeout(RECOVERY_TIMEOUT_S):
+                                await self._recover(forsaken)
             await asyncio.sleep(self._lease_s / RENEWALS_A_LEASE)
 
     async def _renew(self) -> None:
@@ -477,6 +548,28 @@ class TurnRunner:
                 # Ended by somebody else.
                 running.is_over.set()
 
+    async def _adopt(self, change: Change, forsaken: Forsaken, turn_id: UUID) -> None:
+        """Run a turn that this process has started without hearing of it: the answer to the commit was lost."""
+        held = await self._store.find(change, turn_id)
+        if held is None or held.turn.state != RUNNING or held.holder != self._holder:
+            return
+        turn, last_seq = held.turn, (await self._store.open(change)).last_seq
+        appended = Appended(turn.first_seq, turn.end_seq, 0) if turn.end_seq else None
+        started = Started(
+            change.key,
+            change.log,
+            forsaken.project_id,
+            forsaken.session_id,
+            turn_id,
+            turn.model,
+            held.options,
+            turn.timeout_ms,
+            turn.end_seq or last_seq,
+            appended,
+        )
+        log.info("turn taken on late", turn_id=str(turn_id))
+        self._begin(started)
+
     async def _recover(self, forsaken: Forsaken) -> None:
         """End a turn whose server is gone, and see to what waits."""
         progress = Progress()
@@ -484,6 +577,9 @@ class TurnRunner:
             async with self._store.change(forsaken.key, forsaken.project_id) as change:
                 turn_id = (await self._store.open(change)).running_turn
                 if turn_id != forsaken.running_turn or turn_id in self._running:
+                    return
+                if turn_id and forsaken.is_mine:
+                    await self._adopt(change, forsaken, turn_id)
                     return
                 if turn_id:
                     if not await self._store.is_forsaken(change, turn_id):
@@ -497,19 +593,48 @@ class TurnRunner:
         self.go_on(change, forsaken.project_id, forsaken.session_id, progress)
 
 
+@contextmanager
+def _put_off(what: str) -> Iterator[None]:
+    """What fails is tried again in the next round."""
+    try:
+        yield
+    except (DatabaseUnavailable, PoolExhausted, Contention, TimeoutError) as e:
+        log.debug(what, error=str(e))
+    except Exception:
+        log.exception(what)
+
+
+def word(given: object) -> str:
+    """A short text of a provider's, as it may be kept: what is none is none."""
+    if not isinstance(given, str):
+        return ""
+    return str(spelled("".join(c if c.isprintable() or "\ud800" <= c <= "\udfff" else " " for c in given[:MAX_WORD_CHARACTERS])))
+
+
 def error_of(fault: Fault, session_id: str, turn_id: UUID) -> dict[str, Any]:
     """A fault as a turn keeps it."""
     metadata = {**fault.metadata, "session_id": session_id, "turn_id": str(turn_id)}
     if fault.retry_after_s is not None:
         metadata["retry_after_s"] = f"{fault.retry_after_s:g}"
-    # PostgreSQL's jsonb takes no NUL.
-    message = fault.message[:MAX_ERROR_CHARACTERS].replace("\0", "\ufffd")
-    return {"reason": fault.reason, "message": message, "metadata": {k: v.replace("\0", "\ufffd") for k, v in metadata.items()}}
+    # PostgreSQL's jsonb takes neither NUL nor half a surrogate pair.
+    message = spelled(fault.message[:MAX_ERROR_CHARACTERS]).replace("\0", "\ufffd")
+    return {"reason": fault.reason, "message": message, "metadata": {k: spelled(v).replace("\0", "\ufffd") for k, v in metadata.items()}}
 
 
 def aborted(session_id: str, turn_id: UUID) -> dict[str, Any]:
     """The error of a turn that was ended because its session is destroyed."""
     return error_of(Fault("TURN_ABORTED", "the session was destroyed"), session_id, turn_id)
+
+
+def _sum(before: Usage | None, more: Usage | None) -> Usage | None:
+    if before is None or more is None:
+        return before or more
+    return Usage(
+        input_tokens=before.input_tokens + more.input_tokens,
+        output_tokens=before.output_tokens + more.output_tokens,
+        cached_input_tokens=before.cached_input_tokens + more.cached_input_tokens,
+        reasoning_tokens=before.reasoning_tokens + more.reasoning_tokens,
+    )
 
 
 def _counts(usage: Usage | None) -> list[int] | None:

@@ -13,10 +13,10 @@ from sessiond.v1.conversation_service_pb2 import WatchResponse
 from sessiond.v1.event_pb2 import Event
 from sessiond_server.service import happenings
 from sessiond_server.service.cancellation import cancel_all, to_its_end
-from sessiond_server.service.faults import Fault, invalid
+from sessiond_server.service.faults import Fault, invalid, session_not_found
 from sessiond_server.service.names import check_session_id
 from sessiond_server.service.turn_running import TurnRunner
-from sessiond_server.service.turns import Sending, Turns
+from sessiond_server.service.turns import Accepted, Sending, Turns
 from sessiond_server.service.watching import Asked, Watching
 from sessiond_server.store.turns import COMPLETED, JOINED, QUEUED, RUNNING, TurnRow
 
@@ -59,7 +59,13 @@ class TurnStreams:
         live = self._watching.watch(sending.project_id, Asked(check_session_id(sending.session_id), None, LOOK_MS))
         async with aclosing(live):
             await anext(live)
-            accepted = await to_its_end(self._turns.send(sending))
+            sent = asyncio.ensure_future(self._turns.send(sending))
+            try:
+                accepted = await to_its_end(sent)
+            except asyncio.CancelledError:
+                if abort_on_disconnect:
+                    self._abort_once(sending, sent)
+                raise
             following = _Following(self._turns, self._runner, sending, accepted.turn)
             try:
                 yield Step(turn=await self._leading(sending, accepted.turn), message_id=str(accepted.turn.message_id or ""))
@@ -96,6 +102,15 @@ class TurnStreams:
         """The turn that a Send is a part of: its own, or the one that it steers."""
         leader = own.joined or (own.steers if own.state == QUEUED else None)
         return await self._turns.get(sending.project_id, sending.session_id, str(leader)) if leader else own
+
+    def _abort_once(self, sending: Sending, sent: "asyncio.Future[Accepted]") -> None:
+        """Abort what is accepted only after the client has left."""
+
+        def accepted(sent: "asyncio.Future[Accepted]") -> None:
+            if not (sent.cancelled() or sent.exception()):
+                self._abort(sending.project_id, sending.session_id, str(sent.result().turn.turn_id))
+
+        sent.add_done_callback(accepted)
 
     def _abort(self, project_id: UUID, session_id: str, turn_id: str) -> None:
         async def abort() -> None:
@@ -149,9 +164,15 @@ class _Following:
     async def _look(self) -> TurnRow | None:
         """The turn that leads, where it is over."""
         project_id, session_id = self._sending.project_id, self._sending.session_id
-        self.own = leader = await self._turns.get(project_id, session_id, str(self.own.turn_id))
-        if leader.state == JOINED:
-            leader = await self._turns.get(project_id, session_id, str(leader.joined))
+        try:
+            self.own = leader = await self._turns.own(project_id, session_id, str(self.own.turn_id))
+            if leader.state == JOINED:
+                leader = await self._turns.own(project_id, session_id, str(leader.joined))
+        except Fault as fault:
+            if fault.reason == "TURN_NOT_FOUND":
+                # The session has been deleted, and made anew since.
+                raise session_not_found(session_id) from None
+            raise
         return None if leader.state in (QUEUED, RUNNING) else leader
 
     def _of_turn(self, events: Sequence[Event]) -> tuple[list[Event], bool]:

@@ -130,7 +130,7 @@ class Turns:
         except Repeated as first_one:
             return await self._joined(sending, record, first_one.content_hash, first_one.made)
         self._runner.go_on(change, project_id, session_id, progress)
-        return Accepted(await self.get(project_id, session_id, str(turn_id)), open_.last_seq, True)
+        return Accepted(await self.own(project_id, session_id, str(turn_id)), open_.last_seq, True)
 
     async def abort(self, project_id: UUID, session_id: str, turn_id: str, *, include_queued: bool, request_id: str) -> list[TurnRow]:
         """End turns. Answers those that it ended. Raises: Fault, with the reasons that Abort names."""
@@ -148,7 +148,7 @@ class Turns:
                 doomed = [wanted or running]
                 if include_queued:
                     doomed += await self._store.waiting(change)
-                if wanted and not await self._store.has(change, wanted):
+                if wanted and not await self._store.find(change, wanted):
                     raise _turn_not_found(session_id, turn_id)
                 for doomed_id in doomed:
                     if doomed_id:
@@ -185,7 +185,12 @@ class Turns:
         self._runner.go_on(change, project_id, session_id, progress)
 
     async def get(self, project_id: UUID, session_id: str, turn_id: str) -> TurnRow:
-        """Raises: Fault SESSION_NOT_FOUND, TURN_NOT_FOUND, INVALID_FIELD."""
+        """A turn; of what steered another one, that. Raises: Fault SESSION_NOT_FOUND, TURN_NOT_FOUND, INVALID_FIELD."""
+        row = await self.own(project_id, session_id, turn_id)
+        return await self.own(project_id, session_id, str(row.joined)) if row.joined else row
+
+    async def own(self, project_id: UUID, session_id: str, turn_id: str) -> TurnRow:
+        """As get, but what was sent to steer a turn is itself."""
         check_session_id(session_id)
         wanted = check_turn_id(turn_id)
         key = session_key(project_id, session_id)
@@ -261,7 +266,7 @@ class Turns:
             raise request_id_reused(sending.request_id)
         # The session before the turn: of a turn that waits still, what it appends then comes after that.
         session = await self._sessions.get(record.key, sending.project_id)
-        row = await self.get(sending.project_id, sending.session_id, made)
+        row = await self.own(sending.project_id, sending.session_id, made)
         return Accepted(row, row.first_seq - 1 if row.first_seq else session.last_seq if session else 0, False)
 
 

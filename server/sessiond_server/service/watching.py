@@ -444,7 +444,8 @@ class _Watcher:
                 return
             chunk = chunk.since(self.after)
             self.after = chunk.last_seq
-        if self._queue and (self._bytes + len(chunk.encoded) > MAX_QUEUED_BYTES or len(self._queue) >= MAX_QUEUED_CHUNKS):
+        # One more than there is room for: a message alone may be as large.
+        if self._bytes >= MAX_QUEUED_BYTES or len(self._queue) >= MAX_QUEUED_CHUNKS:
             self._queue.clear()
             self._bytes = 0
             self.end(_too_slow(self._session_id))

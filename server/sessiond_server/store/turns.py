@@ -49,6 +49,15 @@ class TurnRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """A turn, and who runs it."""
+
+    turn: TurnRow
+    options: dict[str, Any]
+    holder: UUID | None
+
+
+@dataclass(frozen=True, slots=True)
 class NewTurn:
     """A turn that is sent. steers: the running one that it is to become a part of."""
 
@@ -82,12 +91,16 @@ class Open:
 
 @dataclass(frozen=True, slots=True)
 class Forsaken:
-    """A session whose running turn has no server any more, or whose turns wait for one. running_turn: None = the latter."""
+    """A session whose running turn has no server any more, or whose turns wait for one. running_turn: None = the latter.
+
+    is_mine: the turn is this process's, which does not know of it: it never heard that it was started.
+    """
 
     key: UUID
     project_id: UUID
     session_id: str
     running_turn: UUID | None
+    is_mine: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +153,7 @@ WHERE {_OF_TURN} AND state <= 2 RETURNING {_COLUMNS}""")
 _UNFENCE = text("UPDATE sessions SET running_turn = NULL WHERE key = :key AND running_turn = :turn_id")
 _WAITING = text(f"SELECT turn_id FROM turns WHERE key = :key AND log = :log AND state = {QUEUED} AND state <= 2 ORDER BY place")
 
-_HAS = text(f"SELECT turn_id FROM turns WHERE {_OF_TURN}")
+_FIND = text(f"SELECT {_COLUMNS}, options, holder FROM turns WHERE {_OF_TURN}")
 _NOTE = text("UPDATE requests SET session_id = :made WHERE key = :key AND log = :log AND request_id = :request_id")
 
 _GET = text(f"""
@@ -160,9 +173,10 @@ RETURNING turns.turn_id""")
 
 # What waits without anything running: its server was shut down between the two, and left it to the others.
 _FORSAKEN = text(f"""
-SELECT DISTINCT s.key, s.project_id, s.session_id, s.running_turn FROM turns JOIN sessions s USING (key, log)
+SELECT DISTINCT s.key, s.project_id, s.session_id, s.running_turn, COALESCE(turns.holder = :holder, false) AS is_mine
+FROM turns JOIN sessions s USING (key, log)
 WHERE turns.state <= 2 AND {ALIVE} AND (
-    turns.state = {RUNNING} AND turns.lease_until < clock_timestamp() AND NOT turn_id = ANY((:mine)::uuid[])
+    turns.state = {RUNNING} AND (turns.lease_until < clock_timestamp() OR turns.holder = :holder) AND NOT turn_id = ANY((:mine)::uuid[])
     OR turns.state = {QUEUED} AND s.running_turn IS NULL)
 LIMIT :limit""")
 _IS_FORSAKEN = text(f"SELECT lease_until < clock_timestamp() AS is_forsaken FROM turns WHERE {_OF_TURN} AND state = {RUNNING}")
@@ -255,9 +269,13 @@ class TurnStore:
         """The turns that wait, in order."""
         return [row["turn_id"] for row in await self._rows(change, _WAITING)]
 
-    async def has(self, change: Change, turn_id: UUID) -> bool:
-        """Whether the session has such a turn."""
-        return bool(await self._rows(change, _HAS, turn_id=turn_id))
+    async def find(self, change: Change, turn_id: UUID) -> Held | None:
+        """A turn of the session as it is now."""
+        rows = await self._rows(change, _FIND, turn_id=turn_id)
+        if not rows:
+            return None
+        options, holder = rows[0].pop("options"), rows[0].pop("holder")
+        return Held(TurnRow(**rows[0]), options, holder)
 
     async def note(self, change: Change, request_id: str, made: str) -> None:
         """Have the repetition of a request be told what this one did, which was not known when it was recorded."""
@@ -274,9 +292,10 @@ class TurnStore:
         parameters = {"keys": keys, "turn_ids": [turn_id for _, turn_id in turns], "holder": holder, "lease": timedelta(seconds=lease_s)}
         return {row["turn_id"] for row in await self._database.rows(_RENEW, parameters)}
 
-    async def forsaken(self, mine: Sequence[UUID], limit: int) -> list[Forsaken]:
-        """Sessions whose turns nobody runs. mine: the turns that this process runs, whatever became of their leases."""
-        return [Forsaken(**row) for row in await self._database.rows(_FORSAKEN, {"mine": list(mine), "limit": limit})]
+    async def forsaken(self, holder: UUID, mine: Sequence[UUID], limit: int) -> list[Forsaken]:
+        """Sessions whose turns nobody runs. holder: this process; mine: the turns that it runs, whatever became of their leases."""
+        parameters = {"holder": holder, "mine": list(mine), "limit": limit}
+        return [Forsaken(**row) for row in await self._database.rows(_FORSAKEN, parameters)]
 
     @staticmethod
     async def _rows(change: Change, statement: Any, **parameters: Any) -> list[dict[str, Any]]:
