@@ -4,9 +4,11 @@ import asyncio
 import json
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
+import psycopg
 import pytest
 
 from sessiond.v1 import conversation_service_pb2 as cs
@@ -21,14 +23,16 @@ from sessiond.v1.turn_pb2 import (
     Turn,
 )
 from sessiond_server.models.configuration import ProviderSettings
-from sessiond_server.server import drain, serving
+from sessiond_server.server import Running, drain, serving
 from sessiond_server.service.limits import MAX_OPEN_TURNS
 from sessiond_server.settings import Settings
-from sessiond_server.store.database import Lease
+from sessiond_server.store.database import Contention, DatabaseUnavailable, Lease, PoolExhausted
+from sessiond_server.store.history import HistoryStore
 from sessiond_server.store.watching import APPLICATION_NAME as NAME
 
 from ..support.model_server import ModelServer, Reply, fails
 from ..support.turns import send, sending
+from ..support.waiting import until_async, until_waiting
 from ..support.wire import Wire, error_of, openai
 
 IMMEDIATE = cs.SEND_MODE_IMMEDIATE
@@ -780,3 +784,175 @@ async def newest(wire: Wire, state: int) -> None:
     async with asyncio.timeout(20):
         while (await turns_of(wire))[0].state != state:
             await asyncio.sleep(0.02)
+
+
+def chunk(**choice: Any) -> dict[str, Any]:
+    return {"choices": [{"index": 0, **choice}]}
+
+
+class TestOddWords:
+    """What a provider may say, and PostgreSQL, UTF-8 or protobuf cannot."""
+
+    @pytest.mark.parametrize("word", ["st\0op", "\ud83d", 7, {"a": 1}, "x" * 10_000])
+    async def test_reasons_and_names(self, one: Wire, models: ModelServer, word: Any) -> None:
+        models.script(Reply(events=[{"model": word, **chunk(delta={"content": "x"})}, chunk(delta={}, finish_reason=word)]))
+        turn = await send(one, "one", "hi")
+        assert (turn.state, turn.last_seq) == (TURN_STATE_COMPLETED, 2)
+        assert len(turn.stop_reason) <= 256
+
+    async def test_a_character_in_halves(self, one: Wire, models: ModelServer) -> None:
+        models.script(
+            Reply(
+                events=[
+                    chunk(delta={"content": "a\ud83d"}),
+                    chunk(delta={"content": "\ude00b\ud83d"}),
+                    chunk(delta={}, finish_reason="stop"),
+                ]
+            )
+        )
+        sent = await sending(one, "one", "hi")
+        await sent.end()
+        assert sent.delta_text == "a\U0001f600b"
+        assert json.loads((await one.read("one"))[1].json)["content"] == "a\U0001f600b\ud83d"
+        # And half a character in the history.
+        assert (await send(one, "one", "again")).state == TURN_STATE_COMPLETED
+        assert (await send(one, "one", "again", model="echo")).state == TURN_STATE_COMPLETED
+
+    @pytest.mark.parametrize("calls", ["x", {"a": 1}, [1]])
+    async def test_calls_that_are_none(self, one: Wire, models: ModelServer, calls: Any) -> None:
+        models.script(Reply(events=[chunk(delta={"tool_calls": calls}), chunk(delta={}, finish_reason="tool_calls")]))
+        assert (await (await sending(one, "one", "hi")).error()).reason == "MODEL_ANSWER_INVALID"
+
+    @pytest.mark.parametrize("message", ["\ud83d half", "with \0"])
+    async def test_errors(self, one: Wire, models: ModelServer, message: str) -> None:
+        models.script(fails(400, message), fails(429, headers={"retry-after-ms": "inf"}), fails(429, headers={"retry-after": "9" * 40}))
+        assert (await (await sending(one, "one", "hi")).error()).reason == "MODEL_REQUEST_REJECTED"
+        assert (await (await sending(one, "one", "hi")).error()).retry_s is None
+        assert (await (await sending(one, "one", "hi")).error()).retry_s == 30 * 86_400
+
+    async def test_what_looks_like_an_asset(self, one: Wire, models: ModelServer) -> None:
+        models.script(Reply("sessiond-asset:" + "0" * 64))
+        assert (await send(one, "one", "hi")).state == TURN_STATE_COMPLETED
+
+    async def test_as_large_as_a_message_may_be(self, one: Wire) -> None:
+        sent = await sending(one, "one", "x" * 1_048_000, options={"echo_text": "short"}, model="echo")
+        await sent.end()
+        assert sent.types[0] == "user.message"
+
+
+class TestLostAcknowledgements:
+    """The database commits, and its answer is lost."""
+
+    @pytest.fixture
+    def lose(self, server: Running, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+        """Lose the acknowledgement of the next transaction."""
+        transaction = server.database.transaction
+        losing = asyncio.Event()
+
+        @asynccontextmanager
+        async def lossy() -> AsyncIterator[Any]:
+            async with transaction() as connection:
+                yield connection
+            if losing.is_set():
+                losing.clear()
+                raise DatabaseUnavailable("lost")
+
+        monkeypatch.setattr(server.database, "transaction", lossy)
+        return losing.set
+
+    @pytest.fixture
+    def settings(self, settings: Settings) -> Settings:
+        # What is lost is found at the next look.
+        return settings.model_copy(update={"turn_lease_s": 1.5})
+
+    async def test_of_an_answer_that_goes_on(self, one: Wire, models: ModelServer, lose: Callable[[], None]) -> None:
+        models.script(HOLD, Reply("steered"))
+        first = await sending(one, "one", "a")
+        await held(models)
+        steer = await sending(one, "one", "b", mode=IMMEDIATE)
+        lose()
+        models.release()
+        turn = await first.end()
+        assert await steer.end() == turn
+        assert await one.texts("one") == ["a", "held back", "b", "steered"]
+        assert turn.usage.input_tokens == 24
+        assert len(models.requests) == 2
+
+    async def test_of_a_turns_end(self, one: Wire, models: ModelServer, lose: Callable[[], None]) -> None:
+        models.script(HOLD)
+        first = await sending(one, "one", "a")
+        await held(models)
+        others = [await sending(one, "one", text) for text in "bc"]
+        lose()
+        models.release()
+        assert [(await sent.end()).state for sent in (first, *others)] == [TURN_STATE_COMPLETED] * 3
+        assert first.types[-2:] == ["assistant.message", "assistant.turn_end"]
+        assert (await one.texts("one"))[::2] == ["a", "b", "c"]
+        assert len(models.requests) == 3
+
+    async def test_of_a_send(self, one: Wire, lose: Callable[[], None]) -> None:
+        lose()
+        error = await error_of(one.conversations.Send(cs.SendRequest(session_id="one", prompt="hi", request_id="r")))
+        assert error.reason == "DATABASE_UNAVAILABLE"
+        assert (await send(one, "one", "hi", request_id="r")).state == TURN_STATE_COMPLETED
+        assert len(await one.read("one")) == 2
+
+    async def test_of_an_abort(self, one: Wire, models: ModelServer, lose: Callable[[], None]) -> None:
+        models.script(HOLD)
+        first, second = await sending(one, "one", "a"), await sending(one, "one", "b")
+        await held(models)
+        lose()
+        error = await error_of(one.conversations.Abort(cs.AbortRequest(session_id="one", request_id="r")))
+        assert error.reason == "DATABASE_UNAVAILABLE"
+        assert await abort(one, request_id="r") == [first.turn.turn_id]
+        assert (await second.end()).state == TURN_STATE_COMPLETED
+
+
+class TestHardTimes:
+    async def test_a_database_that_is_away_when_the_history_is_read(self, one: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+        head, failures = HistoryStore.head, iter((DatabaseUnavailable("away"), PoolExhausted("busy"), Contention("locked")))
+
+        async def failing(self: HistoryStore, *args: Any) -> Any:
+            caller = sys._getframe(1).f_code.co_name
+            if caller == "history_of" and (failure := next(failures, None)):
+                raise failure
+            return await head(self, *args)
+
+        monkeypatch.setattr(HistoryStore, "head", failing)
+        assert (await send(one, "one", "hi")).state == TURN_STATE_COMPLETED
+        assert next(failures, None) is None
+
+    async def test_a_row_that_is_locked_holds_up_no_renewal(
+        self, settings: Settings, database_url: str, models: ModelServer, query: Callable[..., Any]
+    ) -> None:
+        quick = settings.model_copy(update={"turn_lease_s": 0.5})
+        models.script(HOLD, HOLD)
+        async with serving(quick, database_url) as running, grpc.aio.insecure_channel(f"127.0.0.1:{running.port}") as channel:
+            wire = Wire(channel)
+            for name in ("locked", "live"):
+                await wire.create(name)
+                await sending(wire, name, "a")
+                await held(models)
+            with psycopg.connect(database_url) as blocker:
+                blocker.execute("SELECT FROM sessions WHERE session_id = 'locked' FOR UPDATE")
+                # Nobody's any more, for all that this server can see.
+                locked = "key = (SELECT key FROM sessions WHERE session_id = 'locked')"
+                query(f"UPDATE turns SET holder = gen_random_uuid(), lease_until = now() - interval '1 second' WHERE {locked}")
+                await until_waiting(database_url)
+                leases = set(query(f"SELECT lease_until FROM turns WHERE NOT {locked}"))
+                async with asyncio.timeout(60):
+                    while len(leases) < 4:
+                        await asyncio.sleep(0.01)
+                        leases |= set(query(f"SELECT lease_until FROM turns WHERE NOT {locked}"))
+            models.release()
+            await until_async(lambda: query(f"SELECT state FROM turns WHERE {locked}") == [(4,)], "the lost one is ended")
+
+    async def test_what_steered_a_turn_is_that_turn(self, one: Wire, models: ModelServer) -> None:
+        models.script(HOLD)
+        first = await sending(one, "one", "a")
+        await held(models)
+        await sending(one, "one", "b", mode=IMMEDIATE)
+        [waiting] = await turns_of(one, state=TURN_STATE_QUEUED)
+        models.release()
+        turn = await first.end()
+        assert await turn_of(one, waiting.turn_id) == turn

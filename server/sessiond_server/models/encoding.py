@@ -21,7 +21,12 @@ def dumps(message: dict[str, Any]) -> str:
 def spelled(value: Any) -> Any:
     """The same with what UTF-8 cannot spell, halves of surrogate pairs, replaced: models do write them, and the SDKs cannot send them."""
     if isinstance(value, str):
-        return value.encode(errors="replace").decode()
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            # Two halves that belong together become what they stand for.
+            return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return value
     if isinstance(value, dict):
         return {spelled(key): spelled(item) for key, item in value.items()}
     if isinstance(value, list):

@@ -1,6 +1,7 @@
 """What goes wrong at a provider, as ModelFault: by HTTP status, by its own words in the stream, by what the SDK and the network raise."""
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from typing import Any
 from sessiond_server.models.base import ModelFault
 
 MAX_DETAIL_CHARACTERS = 500
+MAX_RETRY_AFTER_S = 30 * 86_400.0
 # What looks like a key: a provider may quote the one that it refuses.
 _KEY = re.compile(r"\b(?:sk|gsk|xai)-[\w*.-]{8,}|\bgsk_\w{8,}|(?<=Bearer )\S+")
 # The words for errors that come in the stream, where the HTTP status was 200 already: the statuses that they would have had.
@@ -166,15 +168,20 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
     """When the provider will answer again, in seconds, by its headers. None = it does not say."""
     try:
         if milliseconds := headers.get("retry-after-ms"):
-            return max(0.0, float(milliseconds) / 1000)
+            return _bounded(float(milliseconds) / 1000)
         if not (given := headers.get("retry-after", "").strip()):
             return None
         if given.replace(".", "", 1).isdecimal():
-            return float(given)
+            return _bounded(float(given))
         time = parsedate_to_datetime(given)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
-    return max(0.0, ((time if time.tzinfo else time.replace(tzinfo=UTC)) - datetime.now(UTC)).total_seconds())
+    return _bounded(((time if time.tzinfo else time.replace(tzinfo=UTC)) - datetime.now(UTC)).total_seconds())
+
+
+def _bounded(seconds: float) -> float | None:
+    """Nobody waits for longer; and infinity, or what is no number, says nothing."""
+    return min(max(0.0, seconds), MAX_RETRY_AFTER_S) if math.isfinite(seconds) else None
 
 
 def count_of(counts: object, *path: str) -> int:

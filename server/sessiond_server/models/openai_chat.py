@@ -162,7 +162,10 @@ class ChatAnswer:
         if not self.stop_reason:
             raise self._asked.broken_off()
         content = self._message.pop("content", None)
-        calls = [{key: value for key, value in call.items() if key != "index"} for call in self._message.pop("tool_calls", ())]
+        calls = self._message.pop("tool_calls", None) or []
+        if not (isinstance(calls, list) and all(isinstance(call, dict) for call in calls)):
+            raise self._asked.invalid("sent calls of tools that are not of the protocol")
+        calls = [{key: value for key, value in call.items() if key != "index"} for call in calls]
         rest = {key: value for key, value in self._message.items() if key != "role" and value not in (None, "", [])}
         if not (content or calls or rest.keys() - set(_REASONING) - {"reasoning_details"}):
             raise self._asked.invalid(f"ended its answer without any content ({self.stop_reason})")
