@@ -130,7 +130,12 @@ class Turns:
         except Repeated as first_one:
             return await self._joined(sending, record, first_one.content_hash, first_one.made)
         self._runner.go_on(change, project_id, session_id, progress)
-        return Accepted(await self.own(project_id, session_id, str(turn_id)), open_.last_seq, True)
+        try:
+            turn_now = await self.own(project_id, session_id, str(turn_id))
+        except Fault as fault:
+            # Deleted, and made anew by others, since the commit.
+            raise session_not_found(session_id) if fault.reason == "TURN_NOT_FOUND" else fault from None
+        return Accepted(turn_now, open_.last_seq, True)
 
     async def abort(self, project_id: UUID, session_id: str, turn_id: str, *, include_queued: bool, request_id: str) -> list[TurnRow]:
         """End turns. Answers those that it ended. Raises: Fault, with the reasons that Abort names."""
