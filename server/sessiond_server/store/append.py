@@ -33,7 +33,7 @@ SET = """
         used_at = clock_timestamp(),
         has_news = true"""
 
-TAKES_APPENDS = f"""project_id = %(project_id)s AND state = 1 AND {ALIVE}
+TAKES_APPENDS = f"""{{in_project}} AND state = 1 AND {ALIVE}
         AND ({{expected}}::bigint IS NULL OR last_seq = {{expected}}::bigint)
         AND last_seq >= {{parent_floor}}"""
 
@@ -47,7 +47,7 @@ def _bump(fence: str) -> str:
     return f"""
 bump AS (
     UPDATE sessions SET {SET.format(**_GIVEN)}
-    WHERE key = %(key)s AND {TAKES_APPENDS.format(**_GIVEN)} {fence}
+    WHERE key = %(key)s AND {TAKES_APPENDS.format(in_project="project_id = %(project_id)s", **_GIVEN)} {fence}
     RETURNING log, last_seq, active_at, content_bytes AS total_bytes, token_count AS total_tokens
 )"""
 

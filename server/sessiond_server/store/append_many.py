@@ -14,6 +14,13 @@ from sessiond_server.store.append import SET, TAKES_APPENDS, Append, Appended, D
 from sessiond_server.store.database import Database, Int8s
 from sessiond_server.store.rows import Rows
 
+# As a function the comparison matches no index: of a table without statistics, the planner would else read all sessions of the project.
+_CONDITIONS = {
+    "in_project": "uuid_eq(project_id, %(project_id)s)",
+    "expected": "NULLIF(w_expected, -1)",
+    "parent_floor": "w_parent_floor",
+}
+
 # The LIMIT leaves out nothing. With a limit that it does not know the planner counts on one row, and so it looks up each session by key,
 # also where the table is small, or was when it was analysed.
 _HOLD = f"""
@@ -27,7 +34,7 @@ wanted AS MATERIALIZED (
 ),
 held AS (
     SELECT w.* FROM wanted AS w JOIN sessions ON key = w_key
-    WHERE {TAKES_APPENDS.format(expected="NULLIF(w_expected, -1)", parent_floor="w_parent_floor")}
+    WHERE {TAKES_APPENDS.format(**_CONDITIONS)}
     FOR NO KEY UPDATE OF sessions SKIP LOCKED
 )"""
 
