@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import grpc
 from grpc import aio
@@ -42,8 +42,9 @@ MAX_BATCH_BYTES = 1024 * 1024
 MAX_FLIGHTS = 2
 MAX_WAIT_S = 0.005
 
-# So many that wait are worth a batch for each flight that is free.
-MIN_DIVIDED = 8
+# From so many on, those that wait are divided among the flights that are free, so that client, server and database work at the same time.
+# Smaller batches would cost more than that gains.
+MIN_DIVIDED = 32
 
 _DETAILS_KEY = "grpc-status-details-bin"
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
@@ -101,12 +102,14 @@ class _Flight:
 class Coalescer:
     """`StoreMessages` of a stub, for many callers at the same time.
 
-    Calls that are made in one tick of the event loop, or while others are under way, become one BatchStoreMessages; a call that is alone is a
-    StoreMessages, at once. Its caller cannot tell: each has its own deadline and its own error, and may be cancelled by itself.
+    Calls that are made in one tick of the event loop, or while others are under way, become one BatchStoreMessages; a call that is alone is
+    a StoreMessages, at once. Its caller cannot tell: each has its own deadline and its own error, and may be cancelled by itself.
     """
 
     def __init__(self, sessions: SessionServiceAsyncStub, watch: Callable[[aio.Call], None]) -> None:
         """watch: is told of every stream, to end it when the channel is closed."""
+        self.call = cast("aio.UnaryUnaryMultiCallable[StoreMessagesRequest, StoreMessagesResponse]", self._call)
+        """As StoreMessages of the stub; of its options timeout and metadata are there."""
         self._sessions = sessions
         self._watch = watch
         self._waiting: list[_Call] = []
@@ -120,8 +123,7 @@ class Coalescer:
         # Until a server says that it does not know BatchStoreMessages.
         self._is_known = True
 
-    async def call(self, request: StoreMessagesRequest, *, timeout: float | None, metadata: _Metadata) -> StoreMessagesResponse:
-        """As StoreMessages of the stub. Raises: grpc.RpcError."""
+    async def _call(self, request: StoreMessagesRequest, *, timeout: float | None, metadata: _Metadata) -> StoreMessagesResponse:
         size = request.ByteSize()
         if not self._is_known or size > MAX_SHARED_BYTES:
             return await self._sessions.StoreMessages(request, timeout=timeout, metadata=metadata)
