@@ -1,7 +1,7 @@
 """The protocol without the client: short names for raw calls, and errors taken apart."""
 
 import json
-from collections.abc import AsyncIterable, Awaitable, Iterable
+from collections.abc import AsyncIterable, Awaitable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -146,20 +146,18 @@ class Wire:
         encoded = [openai(message) if isinstance(message, str) else message for message in messages]
         return await self.sessions.StoreMessages(StoreMessagesRequest(session_id=session_id, messages=encoded, **fields))
 
-    async def store_batch(self, *requests: StoreMessagesRequest | tuple[str, *tuple[str, ...]]) -> list[StoreMessagesResponse | WireError]:
-        """Many stores in one call: requests, or (session_id, message, ...). Answers what became of each."""
-        asked = [
-            request
-            if isinstance(request, StoreMessagesRequest)
-            else StoreMessagesRequest(session_id=request[0], messages=map(openai, request[1:]))
-            for request in requests
-        ]
-        outcomes: dict[int, StoreMessagesResponse | WireError] = {}
-        async for response in self.sessions.BatchStoreMessages(BatchStoreMessagesRequest(requests=asked)):
+    async def store_batch(
+        self, *requests: StoreMessagesRequest, options: Mapping[str, Any] | None = None
+    ) -> list[StoreMessagesResponse | WireError]:
+        """Many stores in one call. Answers what became of each."""
+        ends: dict[int, StoreMessagesResponse | WireError] = {}
+        stream = self.sessions.BatchStoreMessages(BatchStoreMessagesRequest(requests=requests), **(options or {}))
+        async for response in stream:
             for result in response.results:
-                assert result.index not in outcomes
-                outcomes[result.index] = result.response if result.HasField("response") else error_in(result)
-        return [outcomes.pop(i) for i in range(len(asked))]
+                assert result.index not in ends
+                ends[result.index] = result.response if result.HasField("response") else error_in(result)
+        assert len(ends) == len(requests)
+        return [ends[i] for i in range(len(requests))]
 
     async def import_(self, session_id: str, pieces: Iterable[list[Message]], **fields: Any) -> Any:
         async def requests() -> Any:
