@@ -122,10 +122,11 @@ class Coalescer:
         self._tasks: set[asyncio.Task[None]] = set()
         # Until a server says that it does not know BatchStoreMessages.
         self._is_known = True
+        self._is_closed = False
 
     async def _call(self, request: StoreMessagesRequest, *, timeout: float | None, metadata: _Metadata) -> StoreMessagesResponse:
         size = request.ByteSize()
-        if not self._is_known or size > MAX_SHARED_BYTES:
+        if not self._is_known or self._is_closed or size > MAX_SHARED_BYTES:
             return await self._sessions.StoreMessages(request, timeout=timeout, metadata=metadata)
         call = _Call(request, size, timeout, metadata, asyncio.get_running_loop())
         self._waiting.append(call)
@@ -145,6 +146,7 @@ class Coalescer:
 
     def close(self) -> None:
         """End what waits. What is under way ends with the channel."""
+        self._is_closed = True
         for call in self._waiting:
             call.fail(_error(grpc.StatusCode.CANCELLED, "the channel is closed"))
         self._waiting.clear()
@@ -222,14 +224,15 @@ class Coalescer:
         call.succeed(single)
 
     async def _send(self, flight: _Flight, calls: list[_Call]) -> None:
-        now = asyncio.get_running_loop().time()
-        remaining = [call.remaining(now) for call in calls]
-        # Each caller keeps its own deadline; the latest one is that of the batch.
-        timeout = None if None in remaining else max(seconds for seconds in remaining if seconds is not None)
-        request = BatchStoreMessagesRequest(requests=[call.request for call in calls])
-        stream = flight.stream = self._sessions.BatchStoreMessages(request, timeout=timeout, metadata=calls[0].metadata)
-        self._watch(stream)
+        error = _error(grpc.StatusCode.CANCELLED, "the call was cancelled")
         try:
+            now = asyncio.get_running_loop().time()
+            remaining = [call.remaining(now) for call in calls]
+            # Each caller keeps its own deadline; the latest one is that of the batch.
+            timeout = None if None in remaining else max(seconds for seconds in remaining if seconds is not None)
+            request = BatchStoreMessagesRequest(requests=[call.request for call in calls])
+            stream = flight.stream = self._sessions.BatchStoreMessages(request, timeout=timeout, metadata=calls[0].metadata)
+            self._watch(stream)
             async for response in stream:
                 for result in response.results:
                     if call := self._landed(flight, result.index):
@@ -245,10 +248,8 @@ class Coalescer:
             error = fault
             if fault.code() is grpc.StatusCode.UNIMPLEMENTED:
                 self._is_known = False
-        except asyncio.CancelledError:
-            error = _error(grpc.StatusCode.CANCELLED, "the call was cancelled")
-            raise
         finally:
+            # Whatever happened, nobody is left waiting.
             flight.stream = None
             for place, call in list(flight.calls.items()):
                 self._landed(flight, place)
