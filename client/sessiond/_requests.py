@@ -2,7 +2,7 @@
 
 import mimetypes
 import os
-import uuid
+import secrets
 from collections.abc import Iterable, Mapping, MutableSequence, Sequence
 from datetime import datetime, timedelta
 from typing import Any, TypedDict, TypeGuard, TypeVar
@@ -660,7 +660,7 @@ def get_asset(asset_id: str) -> GetAssetRequest:
 
 def request_id_or_new(given: str | None) -> str:
     # Without one, a call whose answer was lost could not be repeated.
-    return given or uuid.uuid4().hex
+    return given or secrets.token_hex(16)
 
 
 def filled(request: _Request, **values: Any) -> _Request:

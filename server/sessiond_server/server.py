@@ -40,6 +40,7 @@ from sessiond_server.service.flattening import Flattener
 from sessiond_server.service.history import History
 from sessiond_server.service.keys import Authenticator, Keys
 from sessiond_server.service.limits import Limits
+from sessiond_server.service.many_appends import ManyAppends
 from sessiond_server.service.processing import Processing
 from sessiond_server.service.purging import Purger
 from sessiond_server.service.session_imports import SessionImports
@@ -53,6 +54,7 @@ from sessiond_server.service.turns import Turns
 from sessiond_server.service.watching import Watching
 from sessiond_server.settings import Settings
 from sessiond_server.store.append import AppendStore
+from sessiond_server.store.append_many import AppendManyStore
 from sessiond_server.store.assets import AssetStore
 from sessiond_server.store.bookmarks import BookmarkStore
 from sessiond_server.store.copies import CopyStore
@@ -242,12 +244,14 @@ def _handlers(
         default_model=settings.default_model,
         max_timeout_ms=int(settings.turn_timeout_s * 1000),
     )
+    appends = Appends(AppendStore(database), sessions, limits, counts, watching)
     servicers: tuple[Servicer, ...] = (
         SessionServicer(
             Sessions(sessions, limits, watching, turns.session_destroyed),
             Copies(CopyStore(database), sessions, settings.copy_max_messages, watching),
             SessionImports(SessionImportStore(database), sessions, limits, counts, watching),
-            Appends(AppendStore(database), sessions, limits, counts, watching),
+            appends,
+            ManyAppends(AppendManyStore(database), appends, limits, watching),
             History(HistoryStore(database), bookmarks, settings.page_cache_bytes),
             load,
         ),

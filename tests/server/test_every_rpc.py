@@ -54,6 +54,7 @@ CALLS: dict[str, Callable[[str], Any]] = {
     "GetTokenCounts": lambda s: ss.GetTokenCountsRequest(session_id=s),
     "ImportSession": lambda s: ss.ImportSessionRequest(session=Session(session_id=s)),
     "StoreMessages": lambda s: ss.StoreMessagesRequest(session_id=s, messages=[openai("x")]),
+    "BatchStoreMessages": lambda s: ss.BatchStoreMessagesRequest(requests=[ss.StoreMessagesRequest(session_id=s, messages=[openai("x")])]),
     "ImportMessages": lambda s: ss.ImportMessagesRequest(session_id=s, messages=[openai("x")]),
     "GetMessages": lambda s: ss.GetMessagesRequest(session_id=s),
     "GetMessage": lambda s: ss.GetMessageRequest(session_id=s, seq=1),
@@ -95,7 +96,7 @@ ADMIN_CALLS: dict[str, Any] = {
 # Those that name a session which must exist.
 BY_ID = [name for name in CALLS if name == "UpdateSession" or "session_id" in CALLS[name]("x").DESCRIPTOR.fields_by_name]
 UPLOADS = ("ImportMessages", "ImportSession", "UploadAsset")
-DOWNLOADS = ("GetMessages", "DownloadAsset", "Send", "Watch")
+DOWNLOADS = ("BatchStoreMessages", "GetMessages", "DownloadAsset", "Send", "Watch")
 
 
 def call(wire: Wire, name: str, request: Any, **options: Any) -> Any:

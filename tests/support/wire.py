@@ -1,7 +1,7 @@
 """The protocol without the client: short names for raw calls, and errors taken apart."""
 
 import json
-from collections.abc import AsyncIterable, Awaitable, Iterable
+from collections.abc import AsyncIterable, Awaitable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,8 @@ from sessiond.v1.message_pb2 import FORMAT_OPENAI, Message
 from sessiond.v1.processing_service_pb2_grpc import ProcessingServiceStub
 from sessiond.v1.session_pb2 import Session
 from sessiond.v1.session_service_pb2 import (
+    BatchStoreMessagesRequest,
+    BatchStoreMessagesResult,
     CopySessionRequest,
     CopySessionResponse,
     CreateSessionRequest,
@@ -88,6 +90,14 @@ def taken_apart(error: grpc.aio.AioRpcError) -> WireError:
     )
 
 
+def error_in(result: BatchStoreMessagesResult) -> WireError:
+    """The error of one request of a batch."""
+    encoded = result.error.SerializeToString()
+    [code] = [code for code in grpc.StatusCode if code.value[0] == result.error.code]
+    trailers = grpc.aio.Metadata(("grpc-status-details-bin", encoded))
+    return taken_apart(grpc.aio.AioRpcError(code, grpc.aio.Metadata(), trailers, result.error.message))
+
+
 class Wire:
     """Raw calls by short names."""
 
@@ -135,6 +145,19 @@ class Wire:
     async def store(self, session_id: str, *messages: Message | str, **fields: Any) -> StoreMessagesResponse:
         encoded = [openai(message) if isinstance(message, str) else message for message in messages]
         return await self.sessions.StoreMessages(StoreMessagesRequest(session_id=session_id, messages=encoded, **fields))
+
+    async def store_batch(
+        self, *requests: StoreMessagesRequest, options: Mapping[str, Any] | None = None
+    ) -> list[StoreMessagesResponse | WireError]:
+        """Many stores in one call. Answers what became of each."""
+        ends: dict[int, StoreMessagesResponse | WireError] = {}
+        stream = self.sessions.BatchStoreMessages(BatchStoreMessagesRequest(requests=requests), **(options or {}))
+        async for response in stream:
+            for result in response.results:
+                assert result.index not in ends
+                ends[result.index] = result.response if result.HasField("response") else error_in(result)
+        assert len(ends) == len(requests)
+        return [ends[i] for i in range(len(requests))]
 
     async def import_(self, session_id: str, pieces: Iterable[list[Message]], **fields: Any) -> Any:
         async def requests() -> Any:

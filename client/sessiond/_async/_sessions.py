@@ -387,7 +387,7 @@ class AsyncSessions(AsyncTurnCalls):
             BatchTooLarge, RequestIdReused.
         """
         request = _requests.store_messages(session_id, messages, format=format, expected_last_seq=expected_last_seq, request_id=request_id)
-        response = await self._connection.call(self._connection.stubs.sessions.StoreMessages, request, timeout)
+        response = await self._connection.call(self._connection.stubs.appends.call, request, timeout)
         return StoredRange(response.first_seq, response.last_seq, from_timestamp(response.create_time))
 
     async def import_messages(

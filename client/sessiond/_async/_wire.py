@@ -16,6 +16,7 @@ from weakref import WeakSet
 import grpc
 from grpc import aio
 
+from sessiond._async._coalescing import Coalescer
 from sessiond._settings import Settings
 from sessiond.v1.admin_service_pb2_grpc import AdminServiceStub
 from sessiond.v1.asset_service_pb2_grpc import AssetServiceStub
@@ -191,9 +192,11 @@ class AsyncStubs:
         self.conversations = ConversationServiceStub(self._channel)
         self.admin = AdminServiceStub(self._channel)
         self._streams: WeakSet[aio.Call] = WeakSet()
+        self.appends = Coalescer(self.sessions, self.watch)
 
     async def close(self) -> None:
         """Ends what runs on the channel, and closes it."""
+        self.appends.close()
         # A closing channel does not find every stream that somebody waits for (grpcio 1.75), and would leave the waiter waiting.
         for stream in list(self._streams):
             stream.cancel()

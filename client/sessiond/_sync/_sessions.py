@@ -388,7 +388,7 @@ class Sessions(TurnCalls):
             BatchTooLarge, RequestIdReused.
         """
         request = _requests.store_messages(session_id, messages, format=format, expected_last_seq=expected_last_seq, request_id=request_id)
-        response = self._connection.call(self._connection.stubs.sessions.StoreMessages, request, timeout)
+        response = self._connection.call(self._connection.stubs.appends.call, request, timeout)
         return StoredRange(response.first_seq, response.last_seq, from_timestamp(response.create_time))
 
     def import_messages(

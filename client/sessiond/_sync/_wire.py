@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import grpc
 
+from sessiond._sync._coalescing import Coalescer
 from sessiond._settings import Settings
 from sessiond.v1.admin_service_pb2_grpc import AdminServiceStub
 from sessiond.v1.asset_service_pb2_grpc import AssetServiceStub
@@ -166,6 +167,7 @@ class Stubs:
         self.assets = AssetServiceStub(self._channel)
         self.conversations = ConversationServiceStub(self._channel)
         self.admin = AdminServiceStub(self._channel)
+        self.appends = Coalescer(self.sessions, self.watch)
 
     def close(self) -> None:
         """Ends what runs on the channel, and closes it."""

@@ -22,6 +22,7 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import any_pb2 as google_dot_protobuf_dot_any__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
@@ -32,7 +33,7 @@ from sessiond.v1 import session_pb2 as sessiond_dot_v1_dot_session__pb2
 from sessiond.v1 import task_pb2 as sessiond_dot_v1_dot_task__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!sessiond/v1/session_service.proto\x12\x0bsessiond.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1asessiond/v1/bookmark.proto\x1a\x19sessiond/v1/message.proto\x1a\x19sessiond/v1/session.proto\x1a\x16sessiond/v1/task.proto\"h\n\x14\x43reateSessionRequest\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Session\x12\x15\n\rget_or_create\x18\x02 \x01(\x08\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"\'\n\x11GetSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"\xf8\x03\n\x13ListSessionsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x19\n\x11session_id_prefix\x18\x03 \x01(\t\x12\x0c\n\x04user\x18\x04 \x01(\t\x12(\n\x05state\x18\x05 \x01(\x0e\x32\x19.sessiond.v1.SessionState\x12\r\n\x05model\x18\x06 \x01(\t\x12\x30\n\x0f\x63onfig_contains\x18\x07 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x32\n\x11metadata_contains\x18\x08 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x30\n\x0c\x63reated_from\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0e\x63reated_before\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x61\x63tive_from\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\ractive_before\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12(\n\x05order\x18\r \x01(\x0e\x32\x19.sessiond.v1.SessionOrder\"W\n\x14ListSessionsResponse\x12&\n\x08sessions\x18\x01 \x03(\x0b\x32\x14.sessiond.v1.Session\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xf0\x01\n\x14UpdateSessionRequest\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Session\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12-\n\x0c\x63onfig_patch\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12/\n\x0emetadata_patch\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x0c\n\x04\x65tag\x18\x05 \x01(\t\x12\x12\n\nrequest_id\x18\x06 \x01(\t\">\n\x14ResumeSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"?\n\x15\x44\x65stroySessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"c\n\x14\x44\x65leteSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x15\n\rallow_missing\x18\x02 \x01(\x08\x12\x0c\n\x04\x65tag\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"\x17\n\x15\x44\x65leteSessionResponse\"\xc7\x03\n\x15\x44\x65leteSessionsRequest\x12\x0f\n\x07\x64ry_run\x18\x01 \x01(\x08\x12\x0b\n\x03\x61ll\x18\x02 \x01(\x08\x12\x19\n\x11session_id_prefix\x18\x03 \x01(\t\x12\x0c\n\x04user\x18\x04 \x01(\t\x12(\n\x05state\x18\x05 \x01(\x0e\x32\x19.sessiond.v1.SessionState\x12\r\n\x05model\x18\x06 \x01(\t\x12\x30\n\x0f\x63onfig_contains\x18\x07 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x32\n\x11metadata_contains\x18\x08 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x30\n\x0c\x63reated_from\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0e\x63reated_before\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x61\x63tive_from\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\ractive_before\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"F\n\x16\x44\x65leteSessionsResponse\x12\x15\n\rsession_count\x18\x01 \x01(\x03\x12\x15\n\rmessage_count\x18\x02 \x01(\x03\"\xc1\x03\n\x12\x43opySessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x16\n\x0enew_session_id\x18\x02 \x01(\t\x12\x13\n\tup_to_seq\x18\x03 \x01(\x03H\x00\x12\x18\n\x0eup_to_bookmark\x18\x04 \x01(\tH\x00\x12\x12\n\x05model\x18\x05 \x01(\tH\x02\x88\x01\x01\x12\x11\n\x04user\x18\x06 \x01(\tH\x03\x88\x01\x01\x12\x12\n\x05title\x18\x07 \x01(\tH\x04\x88\x01\x01\x12\'\n\x06\x63onfig\x18\x08 \x01(\x0b\x32\x17.google.protobuf.Struct\x12)\n\x08metadata\x18\t \x01(\x0b\x32\x17.google.protobuf.Struct\x12-\n\x08idle_ttl\x18\n \x01(\x0b\x32\x19.google.protobuf.DurationH\x01\x12\x17\n\rnever_expires\x18\x0b \x01(\x08H\x01\x12\x1e\n\x16keep_processing_status\x18\x0c \x01(\x08\x12\x17\n\x0fkeep_task_links\x18\r \x01(\x08\x12\x12\n\nrequest_id\x18\x0e \x01(\tB\x05\n\x03\x63utB\x08\n\x06\x65xpiryB\x08\n\x06_modelB\x07\n\x05_userB\x08\n\x06_title\"l\n\x13\x43opySessionResponse\x12\x16\n\x0eold_session_id\x18\x01 \x01(\t\x12\x16\n\x0enew_session_id\x18\x02 \x01(\t\x12%\n\x07session\x18\x03 \x01(\x0b\x32\x14.sessiond.v1.Session\"N\n\x11ListCopiesRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"W\n\x12ListCopiesResponse\x12(\n\x06\x63opies\x18\x01 \x03(\x0b\x32\x18.sessiond.v1.SessionCopy\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"_\n\x0bSessionCopy\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0b\n\x03seq\x18\x02 \x01(\x03\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"+\n\x15GetTokenCountsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"q\n\x16GetTokenCountsResponse\x12\x14\n\x0ctotal_tokens\x18\x01 \x01(\x03\x12\x18\n\x10\x65stimated_tokens\x18\x02 \x01(\x03\x12\x10\n\x08\x65ncoding\x18\x03 \x01(\t\x12\x15\n\rmessage_count\x18\x04 \x01(\x03\"\xc5\x01\n\x14ImportSessionRequest\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Session\x12 \n\x05tasks\x18\x02 \x03(\x0b\x32\x11.sessiond.v1.Task\x12(\n\tbookmarks\x18\x03 \x03(\x0b\x32\x15.sessiond.v1.Bookmark\x12&\n\x08messages\x18\x04 \x03(\x0b\x32\x14.sessiond.v1.Message\x12\x12\n\nrequest_id\x18\x05 \x01(\t\"\x9c\x01\n\x14StoreMessagesRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12&\n\x08messages\x18\x02 \x03(\x0b\x32\x14.sessiond.v1.Message\x12\x1e\n\x11\x65xpected_last_seq\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x12\n\nrequest_id\x18\x04 \x01(\tB\x14\n\x12_expected_last_seq\"m\n\x15StoreMessagesResponse\x12\x11\n\tfirst_seq\x18\x01 \x01(\x03\x12\x10\n\x08last_seq\x18\x02 \x01(\x03\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x9d\x01\n\x15ImportMessagesRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12&\n\x08messages\x18\x02 \x03(\x0b\x32\x14.sessiond.v1.Message\x12\x1e\n\x11\x65xpected_last_seq\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x12\n\nrequest_id\x18\x04 \x01(\tB\x14\n\x12_expected_last_seq\"n\n\x16ImportMessagesResponse\x12\x11\n\tfirst_seq\x18\x01 \x01(\x03\x12\x10\n\x08last_seq\x18\x02 \x01(\x03\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x90\x02\n\x12GetMessagesRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x13\n\tafter_seq\x18\x02 \x01(\x03H\x00\x12\x16\n\x0cresume_token\x18\x03 \x01(\tH\x00\x12\x18\n\x0e\x61\x66ter_bookmark\x18\t \x01(\tH\x00\x12\x13\n\x0bthrough_seq\x18\x04 \x01(\x03\x12\r\n\x05limit\x18\x05 \x01(\x03\x12(\n\x05order\x18\x06 \x01(\x0e\x32\x19.sessiond.v1.MessageOrder\x12 \n\x05roles\x18\x07 \x03(\x0e\x32\x11.sessiond.v1.Role\x12&\n\x04view\x18\x08 \x01(\x0e\x32\x18.sessiond.v1.MessageViewB\x07\n\x05start\"h\n\x13GetMessagesResponse\x12&\n\x08messages\x18\x01 \x03(\x0b\x32\x14.sessiond.v1.Message\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\x12\x13\n\x0bthrough_seq\x18\x03 \x01(\x03\"4\n\x11GetMessageRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0b\n\x03seq\x18\x02 \x01(\x03*\xa5\x01\n\x0cSessionOrder\x12\x1d\n\x19SESSION_ORDER_UNSPECIFIED\x10\x00\x12\x1d\n\x19SESSION_ORDER_ACTIVE_DESC\x10\x01\x12\x1e\n\x1aSESSION_ORDER_CREATED_DESC\x10\x02\x12\x1d\n\x19SESSION_ORDER_CREATED_ASC\x10\x03\x12\x18\n\x14SESSION_ORDER_ID_ASC\x10\x04*\\\n\x0cMessageOrder\x12\x1d\n\x19MESSAGE_ORDER_UNSPECIFIED\x10\x00\x12\x15\n\x11MESSAGE_ORDER_ASC\x10\x01\x12\x16\n\x12MESSAGE_ORDER_DESC\x10\x02*Z\n\x0bMessageView\x12\x1c\n\x18MESSAGE_VIEW_UNSPECIFIED\x10\x00\x12\x16\n\x12MESSAGE_VIEW_BASIC\x10\x01\x12\x15\n\x11MESSAGE_VIEW_FULL\x10\x02\x32\xc8\n\n\x0eSessionService\x12H\n\rCreateSession\x12!.sessiond.v1.CreateSessionRequest\x1a\x14.sessiond.v1.Session\x12G\n\nGetSession\x12\x1e.sessiond.v1.GetSessionRequest\x1a\x14.sessiond.v1.Session\"\x03\x90\x02\x01\x12X\n\x0cListSessions\x12 .sessiond.v1.ListSessionsRequest\x1a!.sessiond.v1.ListSessionsResponse\"\x03\x90\x02\x01\x12H\n\rUpdateSession\x12!.sessiond.v1.UpdateSessionRequest\x1a\x14.sessiond.v1.Session\x12M\n\rResumeSession\x12!.sessiond.v1.ResumeSessionRequest\x1a\x14.sessiond.v1.Session\"\x03\x90\x02\x02\x12O\n\x0e\x44\x65stroySession\x12\".sessiond.v1.DestroySessionRequest\x1a\x14.sessiond.v1.Session\"\x03\x90\x02\x02\x12V\n\rDeleteSession\x12!.sessiond.v1.DeleteSessionRequest\x1a\".sessiond.v1.DeleteSessionResponse\x12^\n\x0e\x44\x65leteSessions\x12\".sessiond.v1.DeleteSessionsRequest\x1a#.sessiond.v1.DeleteSessionsResponse\"\x03\x90\x02\x02\x12P\n\x0b\x43opySession\x12\x1f.sessiond.v1.CopySessionRequest\x1a .sessiond.v1.CopySessionResponse\x12R\n\nListCopies\x12\x1e.sessiond.v1.ListCopiesRequest\x1a\x1f.sessiond.v1.ListCopiesResponse\"\x03\x90\x02\x01\x12^\n\x0eGetTokenCounts\x12\".sessiond.v1.GetTokenCountsRequest\x1a#.sessiond.v1.GetTokenCountsResponse\"\x03\x90\x02\x01\x12J\n\rImportSession\x12!.sessiond.v1.ImportSessionRequest\x1a\x14.sessiond.v1.Session(\x01\x12V\n\rStoreMessages\x12!.sessiond.v1.StoreMessagesRequest\x1a\".sessiond.v1.StoreMessagesResponse\x12[\n\x0eImportMessages\x12\".sessiond.v1.ImportMessagesRequest\x1a#.sessiond.v1.ImportMessagesResponse(\x01\x12W\n\x0bGetMessages\x12\x1f.sessiond.v1.GetMessagesRequest\x1a .sessiond.v1.GetMessagesResponse\"\x03\x90\x02\x01\x30\x01\x12G\n\nGetMessage\x12\x1e.sessiond.v1.GetMessageRequest\x1a\x14.sessiond.v1.Message\"\x03\x90\x02\x01\x42_\n\x0f\x64\x65v.sessiond.v1B\x13SessionServiceProtoP\x01Z\'sessiond.dev/gen/sessiond/v1;sessiondv1\xaa\x02\x0bSessiond.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!sessiond/v1/session_service.proto\x12\x0bsessiond.v1\x1a\x19google/protobuf/any.proto\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1asessiond/v1/bookmark.proto\x1a\x19sessiond/v1/message.proto\x1a\x19sessiond/v1/session.proto\x1a\x16sessiond/v1/task.proto\"h\n\x14\x43reateSessionRequest\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Session\x12\x15\n\rget_or_create\x18\x02 \x01(\x08\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"\'\n\x11GetSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"\xf8\x03\n\x13ListSessionsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x19\n\x11session_id_prefix\x18\x03 \x01(\t\x12\x0c\n\x04user\x18\x04 \x01(\t\x12(\n\x05state\x18\x05 \x01(\x0e\x32\x19.sessiond.v1.SessionState\x12\r\n\x05model\x18\x06 \x01(\t\x12\x30\n\x0f\x63onfig_contains\x18\x07 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x32\n\x11metadata_contains\x18\x08 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x30\n\x0c\x63reated_from\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0e\x63reated_before\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x61\x63tive_from\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\ractive_before\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12(\n\x05order\x18\r \x01(\x0e\x32\x19.sessiond.v1.SessionOrder\"W\n\x14ListSessionsResponse\x12&\n\x08sessions\x18\x01 \x03(\x0b\x32\x14.sessiond.v1.Session\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xf0\x01\n\x14UpdateSessionRequest\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Session\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12-\n\x0c\x63onfig_patch\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12/\n\x0emetadata_patch\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x0c\n\x04\x65tag\x18\x05 \x01(\t\x12\x12\n\nrequest_id\x18\x06 \x01(\t\">\n\x14ResumeSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"?\n\x15\x44\x65stroySessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"c\n\x14\x44\x65leteSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x15\n\rallow_missing\x18\x02 \x01(\x08\x12\x0c\n\x04\x65tag\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"\x17\n\x15\x44\x65leteSessionResponse\"\xc7\x03\n\x15\x44\x65leteSessionsRequest\x12\x0f\n\x07\x64ry_run\x18\x01 \x01(\x08\x12\x0b\n\x03\x61ll\x18\x02 \x01(\x08\x12\x19\n\x11session_id_prefix\x18\x03 \x01(\t\x12\x0c\n\x04user\x18\x04 \x01(\t\x12(\n\x05state\x18\x05 \x01(\x0e\x32\x19.sessiond.v1.SessionState\x12\r\n\x05model\x18\x06 \x01(\t\x12\x30\n\x0f\x63onfig_contains\x18\x07 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x32\n\x11metadata_contains\x18\x08 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x30\n\x0c\x63reated_from\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0e\x63reated_before\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x61\x63tive_from\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\ractive_before\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"F\n\x16\x44\x65leteSessionsResponse\x12\x15\n\rsession_count\x18\x01 \x01(\x03\x12\x15\n\rmessage_count\x18\x02 \x01(\x03\"\xc1\x03\n\x12\x43opySessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x16\n\x0enew_session_id\x18\x02 \x01(\t\x12\x13\n\tup_to_seq\x18\x03 \x01(\x03H\x00\x12\x18\n\x0eup_to_bookmark\x18\x04 \x01(\tH\x00\x12\x12\n\x05model\x18\x05 \x01(\tH\x02\x88\x01\x01\x12\x11\n\x04user\x18\x06 \x01(\tH\x03\x88\x01\x01\x12\x12\n\x05title\x18\x07 \x01(\tH\x04\x88\x01\x01\x12\'\n\x06\x63onfig\x18\x08 \x01(\x0b\x32\x17.google.protobuf.Struct\x12)\n\x08metadata\x18\t \x01(\x0b\x32\x17.google.protobuf.Struct\x12-\n\x08idle_ttl\x18\n \x01(\x0b\x32\x19.google.protobuf.DurationH\x01\x12\x17\n\rnever_expires\x18\x0b \x01(\x08H\x01\x12\x1e\n\x16keep_processing_status\x18\x0c \x01(\x08\x12\x17\n\x0fkeep_task_links\x18\r \x01(\x08\x12\x12\n\nrequest_id\x18\x0e \x01(\tB\x05\n\x03\x63utB\x08\n\x06\x65xpiryB\x08\n\x06_modelB\x07\n\x05_userB\x08\n\x06_title\"l\n\x13\x43opySessionResponse\x12\x16\n\x0eold_session_id\x18\x01 \x01(\t\x12\x16\n\x0enew_session_id\x18\x02 \x01(\t\x12%\n\x07session\x18\x03 \x01(\x0b\x32\x14.sessiond.v1.Session\"N\n\x11ListCopiesRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"W\n\x12ListCopiesResponse\x12(\n\x06\x63opies\x18\x01 \x03(\x0b\x32\x18.sessiond.v1.SessionCopy\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"_\n\x0bSessionCopy\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0b\n\x03seq\x18\x02 \x01(\x03\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"+\n\x15GetTokenCountsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"q\n\x16GetTokenCountsResponse\x12\x14\n\x0ctotal_tokens\x18\x01 \x01(\x03\x12\x18\n\x10\x65stimated_tokens\x18\x02 \x01(\x03\x12\x10\n\x08\x65ncoding\x18\x03 \x01(\t\x12\x15\n\rmessage_count\x18\x04 \x01(\x03\"\xc5\x01\n\x14ImportSessionRequest\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Session\x12 \n\x05tasks\x18\x02 \x03(\x0b\x32\x11.sessiond.v1.Task\x12(\n\tbookmarks\x18\x03 \x03(\x0b\x32\x15.sessiond.v1.Bookmark\x12&\n\x08messages\x18\x04 \x03(\x0b\x32\x14.sessiond.v1.Message\x12\x12\n\nrequest_id\x18\x05 \x01(\t\"\x9c\x01\n\x14StoreMessagesRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12&\n\x08messages\x18\x02 \x03(\x0b\x32\x14.sessiond.v1.Message\x12\x1e\n\x11\x65xpected_last_seq\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x12\n\nrequest_id\x18\x04 \x01(\tB\x14\n\x12_expected_last_seq\"m\n\x15StoreMessagesResponse\x12\x11\n\tfirst_seq\x18\x01 \x01(\x03\x12\x10\n\x08last_seq\x18\x02 \x01(\x03\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"P\n\x19\x42\x61tchStoreMessagesRequest\x12\x33\n\x08requests\x18\x01 \x03(\x0b\x32!.sessiond.v1.StoreMessagesRequest\"T\n\x1a\x42\x61tchStoreMessagesResponse\x12\x36\n\x07results\x18\x01 \x03(\x0b\x32%.sessiond.v1.BatchStoreMessagesResult\"\xa3\x01\n\x18\x42\x61tchStoreMessagesResult\x12\r\n\x05index\x18\x01 \x01(\x05\x12\x36\n\x08response\x18\x02 \x01(\x0b\x32\".sessiond.v1.StoreMessagesResponseH\x00\x12\x35\n\x05\x65rror\x18\x03 \x01(\x0b\x32$.sessiond.v1.BatchStoreMessagesErrorH\x00\x42\t\n\x07outcome\"_\n\x17\x42\x61tchStoreMessagesError\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\x12%\n\x07\x64\x65tails\x18\x03 \x03(\x0b\x32\x14.google.protobuf.Any\"\x9d\x01\n\x15ImportMessagesRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12&\n\x08messages\x18\x02 \x03(\x0b\x32\x14.sessiond.v1.Message\x12\x1e\n\x11\x65xpected_last_seq\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x12\n\nrequest_id\x18\x04 \x01(\tB\x14\n\x12_expected_last_seq\"n\n\x16ImportMessagesResponse\x12\x11\n\tfirst_seq\x18\x01 \x01(\x03\x12\x10\n\x08last_seq\x18\x02 \x01(\x03\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x90\x02\n\x12GetMessagesRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x13\n\tafter_seq\x18\x02 \x01(\x03H\x00\x12\x16\n\x0cresume_token\x18\x03 \x01(\tH\x00\x12\x18\n\x0e\x61\x66ter_bookmark\x18\t \x01(\tH\x00\x12\x13\n\x0bthrough_seq\x18\x04 \x01(\x03\x12\r\n\x05limit\x18\x05 \x01(\x03\x12(\n\x05order\x18\x06 \x01(\x0e\x32\x19.sessiond.v1.MessageOrder\x12 \n\x05roles\x18\x07 \x03(\x0e\x32\x11.sessiond.v1.Role\x12&\n\x04view\x18\x08 \x01(\x0e\x32\x18.sessiond.v1.MessageViewB\x07\n\x05start\"h\n\x13GetMessagesResponse\x12&\n\x08messages\x18\x01 \x03(\x0b\x32\x14.sessiond.v1.Message\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\x12\x13\n\x0bthrough_seq\x18\x03 \x01(\x03\"4\n\x11GetMessageRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0b\n\x03seq\x18\x02 \x01(\x03*\xa5\x01\n\x0cSessionOrder\x12\x1d\n\x19SESSION_ORDER_UNSPECIFIED\x10\x00\x12\x1d\n\x19SESSION_ORDER_ACTIVE_DESC\x10\x01\x12\x1e\n\x1aSESSION_ORDER_CREATED_DESC\x10\x02\x12\x1d\n\x19SESSION_ORDER_CREATED_ASC\x10\x03\x12\x18\n\x14SESSION_ORDER_ID_ASC\x10\x04*\\\n\x0cMessageOrder\x12\x1d\n\x19MESSAGE_ORDER_UNSPECIFIED\x10\x00\x12\x15\n\x11MESSAGE_ORDER_ASC\x10\x01\x12\x16\n\x12MESSAGE_ORDER_DESC\x10\x02*Z\n\x0bMessageView\x12\x1c\n\x18MESSAGE_VIEW_UNSPECIFIED\x10\x00\x12\x16\n\x12MESSAGE_VIEW_BASIC\x10\x01\x12\x15\n\x11MESSAGE_VIEW_FULL\x10\x02\x32\xb1\x0b\n\x0eSessionService\x12H\n\rCreateSession\x12!.sessiond.v1.CreateSessionRequest\x1a\x14.sessiond.v1.Session\x12G\n\nGetSession\x12\x1e.sessiond.v1.GetSessionRequest\x1a\x14.sessiond.v1.Session\"\x03\x90\x02\x01\x12X\n\x0cListSessions\x12 .sessiond.v1.ListSessionsRequest\x1a!.sessiond.v1.ListSessionsResponse\"\x03\x90\x02\x01\x12H\n\rUpdateSession\x12!.sessiond.v1.UpdateSessionRequest\x1a\x14.sessiond.v1.Session\x12M\n\rResumeSession\x12!.sessiond.v1.ResumeSessionRequest\x1a\x14.sessiond.v1.Session\"\x03\x90\x02\x02\x12O\n\x0e\x44\x65stroySession\x12\".sessiond.v1.DestroySessionRequest\x1a\x14.sessiond.v1.Session\"\x03\x90\x02\x02\x12V\n\rDeleteSession\x12!.sessiond.v1.DeleteSessionRequest\x1a\".sessiond.v1.DeleteSessionResponse\x12^\n\x0e\x44\x65leteSessions\x12\".sessiond.v1.DeleteSessionsRequest\x1a#.sessiond.v1.DeleteSessionsResponse\"\x03\x90\x02\x02\x12P\n\x0b\x43opySession\x12\x1f.sessiond.v1.CopySessionRequest\x1a .sessiond.v1.CopySessionResponse\x12R\n\nListCopies\x12\x1e.sessiond.v1.ListCopiesRequest\x1a\x1f.sessiond.v1.ListCopiesResponse\"\x03\x90\x02\x01\x12^\n\x0eGetTokenCounts\x12\".sessiond.v1.GetTokenCountsRequest\x1a#.sessiond.v1.GetTokenCountsResponse\"\x03\x90\x02\x01\x12J\n\rImportSession\x12!.sessiond.v1.ImportSessionRequest\x1a\x14.sessiond.v1.Session(\x01\x12V\n\rStoreMessages\x12!.sessiond.v1.StoreMessagesRequest\x1a\".sessiond.v1.StoreMessagesResponse\x12g\n\x12\x42\x61tchStoreMessages\x12&.sessiond.v1.BatchStoreMessagesRequest\x1a\'.sessiond.v1.BatchStoreMessagesResponse0\x01\x12[\n\x0eImportMessages\x12\".sessiond.v1.ImportMessagesRequest\x1a#.sessiond.v1.ImportMessagesResponse(\x01\x12W\n\x0bGetMessages\x12\x1f.sessiond.v1.GetMessagesRequest\x1a .sessiond.v1.GetMessagesResponse\"\x03\x90\x02\x01\x30\x01\x12G\n\nGetMessage\x12\x1e.sessiond.v1.GetMessageRequest\x1a\x14.sessiond.v1.Message\"\x03\x90\x02\x01\x42_\n\x0f\x64\x65v.sessiond.v1B\x13SessionServiceProtoP\x01Z\'sessiond.dev/gen/sessiond/v1;sessiondv1\xaa\x02\x0bSessiond.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -58,64 +59,72 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SESSIONSERVICE'].methods_by_name['GetMessages']._serialized_options = b'\220\002\001'
   _globals['_SESSIONSERVICE'].methods_by_name['GetMessage']._loaded_options = None
   _globals['_SESSIONSERVICE'].methods_by_name['GetMessage']._serialized_options = b'\220\002\001'
-  _globals['_SESSIONORDER']._serialized_start=4222
-  _globals['_SESSIONORDER']._serialized_end=4387
-  _globals['_MESSAGEORDER']._serialized_start=4389
-  _globals['_MESSAGEORDER']._serialized_end=4481
-  _globals['_MESSAGEVIEW']._serialized_start=4483
-  _globals['_MESSAGEVIEW']._serialized_end=4573
-  _globals['_CREATESESSIONREQUEST']._serialized_start=285
-  _globals['_CREATESESSIONREQUEST']._serialized_end=389
-  _globals['_GETSESSIONREQUEST']._serialized_start=391
-  _globals['_GETSESSIONREQUEST']._serialized_end=430
-  _globals['_LISTSESSIONSREQUEST']._serialized_start=433
-  _globals['_LISTSESSIONSREQUEST']._serialized_end=937
-  _globals['_LISTSESSIONSRESPONSE']._serialized_start=939
-  _globals['_LISTSESSIONSRESPONSE']._serialized_end=1026
-  _globals['_UPDATESESSIONREQUEST']._serialized_start=1029
-  _globals['_UPDATESESSIONREQUEST']._serialized_end=1269
-  _globals['_RESUMESESSIONREQUEST']._serialized_start=1271
-  _globals['_RESUMESESSIONREQUEST']._serialized_end=1333
-  _globals['_DESTROYSESSIONREQUEST']._serialized_start=1335
-  _globals['_DESTROYSESSIONREQUEST']._serialized_end=1398
-  _globals['_DELETESESSIONREQUEST']._serialized_start=1400
-  _globals['_DELETESESSIONREQUEST']._serialized_end=1499
-  _globals['_DELETESESSIONRESPONSE']._serialized_start=1501
-  _globals['_DELETESESSIONRESPONSE']._serialized_end=1524
-  _globals['_DELETESESSIONSREQUEST']._serialized_start=1527
-  _globals['_DELETESESSIONSREQUEST']._serialized_end=1982
-  _globals['_DELETESESSIONSRESPONSE']._serialized_start=1984
-  _globals['_DELETESESSIONSRESPONSE']._serialized_end=2054
-  _globals['_COPYSESSIONREQUEST']._serialized_start=2057
-  _globals['_COPYSESSIONREQUEST']._serialized_end=2506
-  _globals['_COPYSESSIONRESPONSE']._serialized_start=2508
-  _globals['_COPYSESSIONRESPONSE']._serialized_end=2616
-  _globals['_LISTCOPIESREQUEST']._serialized_start=2618
-  _globals['_LISTCOPIESREQUEST']._serialized_end=2696
-  _globals['_LISTCOPIESRESPONSE']._serialized_start=2698
-  _globals['_LISTCOPIESRESPONSE']._serialized_end=2785
-  _globals['_SESSIONCOPY']._serialized_start=2787
-  _globals['_SESSIONCOPY']._serialized_end=2882
-  _globals['_GETTOKENCOUNTSREQUEST']._serialized_start=2884
-  _globals['_GETTOKENCOUNTSREQUEST']._serialized_end=2927
-  _globals['_GETTOKENCOUNTSRESPONSE']._serialized_start=2929
-  _globals['_GETTOKENCOUNTSRESPONSE']._serialized_end=3042
-  _globals['_IMPORTSESSIONREQUEST']._serialized_start=3045
-  _globals['_IMPORTSESSIONREQUEST']._serialized_end=3242
-  _globals['_STOREMESSAGESREQUEST']._serialized_start=3245
-  _globals['_STOREMESSAGESREQUEST']._serialized_end=3401
-  _globals['_STOREMESSAGESRESPONSE']._serialized_start=3403
-  _globals['_STOREMESSAGESRESPONSE']._serialized_end=3512
-  _globals['_IMPORTMESSAGESREQUEST']._serialized_start=3515
-  _globals['_IMPORTMESSAGESREQUEST']._serialized_end=3672
-  _globals['_IMPORTMESSAGESRESPONSE']._serialized_start=3674
-  _globals['_IMPORTMESSAGESRESPONSE']._serialized_end=3784
-  _globals['_GETMESSAGESREQUEST']._serialized_start=3787
-  _globals['_GETMESSAGESREQUEST']._serialized_end=4059
-  _globals['_GETMESSAGESRESPONSE']._serialized_start=4061
-  _globals['_GETMESSAGESRESPONSE']._serialized_end=4165
-  _globals['_GETMESSAGEREQUEST']._serialized_start=4167
-  _globals['_GETMESSAGEREQUEST']._serialized_end=4219
-  _globals['_SESSIONSERVICE']._serialized_start=4576
-  _globals['_SESSIONSERVICE']._serialized_end=5928
+  _globals['_SESSIONORDER']._serialized_start=4680
+  _globals['_SESSIONORDER']._serialized_end=4845
+  _globals['_MESSAGEORDER']._serialized_start=4847
+  _globals['_MESSAGEORDER']._serialized_end=4939
+  _globals['_MESSAGEVIEW']._serialized_start=4941
+  _globals['_MESSAGEVIEW']._serialized_end=5031
+  _globals['_CREATESESSIONREQUEST']._serialized_start=312
+  _globals['_CREATESESSIONREQUEST']._serialized_end=416
+  _globals['_GETSESSIONREQUEST']._serialized_start=418
+  _globals['_GETSESSIONREQUEST']._serialized_end=457
+  _globals['_LISTSESSIONSREQUEST']._serialized_start=460
+  _globals['_LISTSESSIONSREQUEST']._serialized_end=964
+  _globals['_LISTSESSIONSRESPONSE']._serialized_start=966
+  _globals['_LISTSESSIONSRESPONSE']._serialized_end=1053
+  _globals['_UPDATESESSIONREQUEST']._serialized_start=1056
+  _globals['_UPDATESESSIONREQUEST']._serialized_end=1296
+  _globals['_RESUMESESSIONREQUEST']._serialized_start=1298
+  _globals['_RESUMESESSIONREQUEST']._serialized_end=1360
+  _globals['_DESTROYSESSIONREQUEST']._serialized_start=1362
+  _globals['_DESTROYSESSIONREQUEST']._serialized_end=1425
+  _globals['_DELETESESSIONREQUEST']._serialized_start=1427
+  _globals['_DELETESESSIONREQUEST']._serialized_end=1526
+  _globals['_DELETESESSIONRESPONSE']._serialized_start=1528
+  _globals['_DELETESESSIONRESPONSE']._serialized_end=1551
+  _globals['_DELETESESSIONSREQUEST']._serialized_start=1554
+  _globals['_DELETESESSIONSREQUEST']._serialized_end=2009
+  _globals['_DELETESESSIONSRESPONSE']._serialized_start=2011
+  _globals['_DELETESESSIONSRESPONSE']._serialized_end=2081
+  _globals['_COPYSESSIONREQUEST']._serialized_start=2084
+  _globals['_COPYSESSIONREQUEST']._serialized_end=2533
+  _globals['_COPYSESSIONRESPONSE']._serialized_start=2535
+  _globals['_COPYSESSIONRESPONSE']._serialized_end=2643
+  _globals['_LISTCOPIESREQUEST']._serialized_start=2645
+  _globals['_LISTCOPIESREQUEST']._serialized_end=2723
+  _globals['_LISTCOPIESRESPONSE']._serialized_start=2725
+  _globals['_LISTCOPIESRESPONSE']._serialized_end=2812
+  _globals['_SESSIONCOPY']._serialized_start=2814
+  _globals['_SESSIONCOPY']._serialized_end=2909
+  _globals['_GETTOKENCOUNTSREQUEST']._serialized_start=2911
+  _globals['_GETTOKENCOUNTSREQUEST']._serialized_end=2954
+  _globals['_GETTOKENCOUNTSRESPONSE']._serialized_start=2956
+  _globals['_GETTOKENCOUNTSRESPONSE']._serialized_end=3069
+  _globals['_IMPORTSESSIONREQUEST']._serialized_start=3072
+  _globals['_IMPORTSESSIONREQUEST']._serialized_end=3269
+  _globals['_STOREMESSAGESREQUEST']._serialized_start=3272
+  _globals['_STOREMESSAGESREQUEST']._serialized_end=3428
+  _globals['_STOREMESSAGESRESPONSE']._serialized_start=3430
+  _globals['_STOREMESSAGESRESPONSE']._serialized_end=3539
+  _globals['_BATCHSTOREMESSAGESREQUEST']._serialized_start=3541
+  _globals['_BATCHSTOREMESSAGESREQUEST']._serialized_end=3621
+  _globals['_BATCHSTOREMESSAGESRESPONSE']._serialized_start=3623
+  _globals['_BATCHSTOREMESSAGESRESPONSE']._serialized_end=3707
+  _globals['_BATCHSTOREMESSAGESRESULT']._serialized_start=3710
+  _globals['_BATCHSTOREMESSAGESRESULT']._serialized_end=3873
+  _globals['_BATCHSTOREMESSAGESERROR']._serialized_start=3875
+  _globals['_BATCHSTOREMESSAGESERROR']._serialized_end=3970
+  _globals['_IMPORTMESSAGESREQUEST']._serialized_start=3973
+  _globals['_IMPORTMESSAGESREQUEST']._serialized_end=4130
+  _globals['_IMPORTMESSAGESRESPONSE']._serialized_start=4132
+  _globals['_IMPORTMESSAGESRESPONSE']._serialized_end=4242
+  _globals['_GETMESSAGESREQUEST']._serialized_start=4245
+  _globals['_GETMESSAGESREQUEST']._serialized_end=4517
+  _globals['_GETMESSAGESRESPONSE']._serialized_start=4519
+  _globals['_GETMESSAGESRESPONSE']._serialized_end=4623
+  _globals['_GETMESSAGEREQUEST']._serialized_start=4625
+  _globals['_GETMESSAGEREQUEST']._serialized_end=4677
+  _globals['_SESSIONSERVICE']._serialized_start=5034
+  _globals['_SESSIONSERVICE']._serialized_end=6491
 # @@protoc_insertion_point(module_scope)

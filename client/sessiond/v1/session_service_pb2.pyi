@@ -4,6 +4,7 @@ isort:skip_file
 Sessions and their messages: the service that applications call."""
 
 from collections import abc as _abc
+from google.protobuf import any_pb2 as _any_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import field_mask_pb2 as _field_mask_pb2
@@ -926,6 +927,122 @@ class StoreMessagesResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StoreMessagesResponse: _TypeAlias = StoreMessagesResponse  # noqa: Y015
+
+@_typing.final
+class BatchStoreMessagesRequest(_message.Message):
+    """BatchStoreMessagesRequest is what many StoreMessages would ask."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def requests(self) -> _containers.RepeatedCompositeFieldContainer[Global___StoreMessagesRequest]:
+        """requests, 1 to 256. The limits of StoreMessages hold for each; all together have to fit into the server's receive limit (32 MiB)."""
+
+    def __init__(
+        self,
+        *,
+        requests: _abc.Iterable[Global___StoreMessagesRequest] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["requests", b"requests"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchStoreMessagesRequest: _TypeAlias = BatchStoreMessagesRequest  # noqa: Y015
+
+@_typing.final
+class BatchStoreMessagesResponse(_message.Message):
+    """BatchStoreMessagesResponse is some of the results: those that are known by now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___BatchStoreMessagesResult]:
+        """results, one for each request over the whole stream, in no order."""
+
+    def __init__(
+        self,
+        *,
+        results: _abc.Iterable[Global___BatchStoreMessagesResult] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchStoreMessagesResponse: _TypeAlias = BatchStoreMessagesResponse  # noqa: Y015
+
+@_typing.final
+class BatchStoreMessagesResult(_message.Message):
+    """BatchStoreMessagesResult says what became of one request."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    RESPONSE_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    """index is the request's place in requests, from 0."""
+    @_builtins.property
+    def response(self) -> Global___StoreMessagesResponse:
+        """response says where the messages were stored."""
+
+    @_builtins.property
+    def error(self) -> Global___BatchStoreMessagesError:
+        """error says why nothing was, or that it is not known whether it was."""
+
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+        response: Global___StoreMessagesResponse | None = ...,
+        error: Global___BatchStoreMessagesError | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "outcome", b"outcome", "response", b"response"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "index", b"index", "outcome", b"outcome", "response", b"response"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["response", "error"]  # noqa: Y015
+    _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
+
+Global___BatchStoreMessagesResult: _TypeAlias = BatchStoreMessagesResult  # noqa: Y015
+
+@_typing.final
+class BatchStoreMessagesError(_message.Message):
+    """BatchStoreMessagesError is a google.rpc.Status, field by field, as StoreMessages would have ended with."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CODE_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    DETAILS_FIELD_NUMBER: _builtins.int
+    code: _builtins.int
+    """code is a google.rpc.Code."""
+    message: _builtins.str
+    """message says it to a person."""
+    @_builtins.property
+    def details(self) -> _containers.RepeatedCompositeFieldContainer[_any_pb2.Any]:
+        """details are a google.rpc.ErrorInfo and, where there are any, a BadRequest and a RetryInfo. Field paths are those of the one request."""
+
+    def __init__(
+        self,
+        *,
+        code: _builtins.int = ...,
+        message: _builtins.str = ...,
+        details: _abc.Iterable[_any_pb2.Any] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "details", b"details", "message", b"message"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchStoreMessagesError: _TypeAlias = BatchStoreMessagesError  # noqa: Y015
 
 @_typing.final
 class ImportMessagesRequest(_message.Message):

@@ -111,6 +111,11 @@ class SessionServiceStub(object):
                 request_serializer=sessiond_dot_v1_dot_session__service__pb2.StoreMessagesRequest.SerializeToString,
                 response_deserializer=sessiond_dot_v1_dot_session__service__pb2.StoreMessagesResponse.FromString,
                 _registered_method=True)
+        self.BatchStoreMessages = channel.unary_stream(
+                '/sessiond.v1.SessionService/BatchStoreMessages',
+                request_serializer=sessiond_dot_v1_dot_session__service__pb2.BatchStoreMessagesRequest.SerializeToString,
+                response_deserializer=sessiond_dot_v1_dot_session__service__pb2.BatchStoreMessagesResponse.FromString,
+                _registered_method=True)
         self.ImportMessages = channel.stream_unary(
                 '/sessiond.v1.SessionService/ImportMessages',
                 request_serializer=sessiond_dot_v1_dot_session__service__pb2.ImportMessagesRequest.SerializeToString,
@@ -245,6 +250,16 @@ class SessionServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def BatchStoreMessages(self, request, context):
+        """BatchStoreMessages does many StoreMessages, mostly of different sessions, at a fraction of their cost. Each of its requests is done, or
+        refused, by itself: one by one they keep every promise of StoreMessages, together none. Requests for the same session are done in their
+        order. Results come as they are known, nearly always all at once; one that has to wait for others does not hold up the rest. A stream
+        that breaks leaves open what became of the requests without a result. Errors of the call: INVALID_FIELD; of a request: as StoreMessages.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ImportMessages(self, request_iterator, context):
         """ImportMessages appends any number of messages, sent in batches, as one atomic append: all of them when the call
         answers, none if it fails. Errors: as StoreMessages.
@@ -336,6 +351,11 @@ def add_SessionServiceServicer_to_server(servicer, server):
                     servicer.StoreMessages,
                     request_deserializer=sessiond_dot_v1_dot_session__service__pb2.StoreMessagesRequest.FromString,
                     response_serializer=sessiond_dot_v1_dot_session__service__pb2.StoreMessagesResponse.SerializeToString,
+            ),
+            'BatchStoreMessages': grpc.unary_stream_rpc_method_handler(
+                    servicer.BatchStoreMessages,
+                    request_deserializer=sessiond_dot_v1_dot_session__service__pb2.BatchStoreMessagesRequest.FromString,
+                    response_serializer=sessiond_dot_v1_dot_session__service__pb2.BatchStoreMessagesResponse.SerializeToString,
             ),
             'ImportMessages': grpc.stream_unary_rpc_method_handler(
                     servicer.ImportMessages,
@@ -714,6 +734,33 @@ class SessionService(object):
             '/sessiond.v1.SessionService/StoreMessages',
             sessiond_dot_v1_dot_session__service__pb2.StoreMessagesRequest.SerializeToString,
             sessiond_dot_v1_dot_session__service__pb2.StoreMessagesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchStoreMessages(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/sessiond.v1.SessionService/BatchStoreMessages',
+            sessiond_dot_v1_dot_session__service__pb2.BatchStoreMessagesRequest.SerializeToString,
+            sessiond_dot_v1_dot_session__service__pb2.BatchStoreMessagesResponse.FromString,
             options,
             channel_credentials,
             insecure,

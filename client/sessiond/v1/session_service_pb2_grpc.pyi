@@ -92,6 +92,12 @@ class SessionServiceStub:
     Errors: SESSION_NOT_FOUND, SESSION_DESTROYED, SEQUENCE_CONFLICT, PARENT_NOT_FOUND, INVALID_JSON, UNKNOWN_ROLE, MESSAGE_TOO_LARGE,
     BATCH_TOO_LARGE, ASSET_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED.
     """
+    BatchStoreMessages: _grpc.UnaryStreamMultiCallable[_session_service_pb2.BatchStoreMessagesRequest, _session_service_pb2.BatchStoreMessagesResponse]
+    """BatchStoreMessages does many StoreMessages, mostly of different sessions, at a fraction of their cost. Each of its requests is done, or
+    refused, by itself: one by one they keep every promise of StoreMessages, together none. Requests for the same session are done in their
+    order. Results come as they are known, nearly always all at once; one that has to wait for others does not hold up the rest. A stream
+    that breaks leaves open what became of the requests without a result. Errors of the call: INVALID_FIELD; of a request: as StoreMessages.
+    """
     ImportMessages: _grpc.StreamUnaryMultiCallable[_session_service_pb2.ImportMessagesRequest, _session_service_pb2.ImportMessagesResponse]
     """ImportMessages appends any number of messages, sent in batches, as one atomic append: all of them when the call
     answers, none if it fails. Errors: as StoreMessages.
@@ -165,6 +171,12 @@ class SessionServiceAsyncStub(SessionServiceStub):
     """StoreMessages appends a batch, atomically and durably: when it answers, all of it is committed.
     Errors: SESSION_NOT_FOUND, SESSION_DESTROYED, SEQUENCE_CONFLICT, PARENT_NOT_FOUND, INVALID_JSON, UNKNOWN_ROLE, MESSAGE_TOO_LARGE,
     BATCH_TOO_LARGE, ASSET_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED.
+    """
+    BatchStoreMessages: _aio.UnaryStreamMultiCallable[_session_service_pb2.BatchStoreMessagesRequest, _session_service_pb2.BatchStoreMessagesResponse]  # type: ignore[assignment]
+    """BatchStoreMessages does many StoreMessages, mostly of different sessions, at a fraction of their cost. Each of its requests is done, or
+    refused, by itself: one by one they keep every promise of StoreMessages, together none. Requests for the same session are done in their
+    order. Results come as they are known, nearly always all at once; one that has to wait for others does not hold up the rest. A stream
+    that breaks leaves open what became of the requests without a result. Errors of the call: INVALID_FIELD; of a request: as StoreMessages.
     """
     ImportMessages: _aio.StreamUnaryMultiCallable[_session_service_pb2.ImportMessagesRequest, _session_service_pb2.ImportMessagesResponse]  # type: ignore[assignment]
     """ImportMessages appends any number of messages, sent in batches, as one atomic append: all of them when the call
@@ -314,6 +326,18 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         """StoreMessages appends a batch, atomically and durably: when it answers, all of it is committed.
         Errors: SESSION_NOT_FOUND, SESSION_DESTROYED, SEQUENCE_CONFLICT, PARENT_NOT_FOUND, INVALID_JSON, UNKNOWN_ROLE, MESSAGE_TOO_LARGE,
         BATCH_TOO_LARGE, ASSET_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED.
+        """
+
+    @_abc_1.abstractmethod
+    def BatchStoreMessages(
+        self,
+        request: _session_service_pb2.BatchStoreMessagesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_session_service_pb2.BatchStoreMessagesResponse], _abc.AsyncIterator[_session_service_pb2.BatchStoreMessagesResponse]]:
+        """BatchStoreMessages does many StoreMessages, mostly of different sessions, at a fraction of their cost. Each of its requests is done, or
+        refused, by itself: one by one they keep every promise of StoreMessages, together none. Requests for the same session are done in their
+        order. Results come as they are known, nearly always all at once; one that has to wait for others does not hold up the rest. A stream
+        that breaks leaves open what became of the requests without a result. Errors of the call: INVALID_FIELD; of a request: as StoreMessages.
         """
 
     @_abc_1.abstractmethod

@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -19,9 +20,10 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError
 from google.protobuf.message import Message as ProtoMessage
 from google.protobuf.message_factory import GetMessageClass
+from google.rpc.status_pb2 import Status
 from grpc.aio import ServicerContext
 
-from sessiond_server.rpc.errors import as_fault, status_of
+from sessiond_server.rpc.errors import as_fault, status_of, whole_status_of
 from sessiond_server.service.cancellation import check_cancelled
 from sessiond_server.service.faults import Fault
 from sessiond_server.service.keys import Authenticator, Caller
@@ -126,13 +128,17 @@ class _Call:
 
     async def fail(self, error: Exception) -> None:
         """End the call with a typed status. Does not return."""
+        await self.context.abort(*status_of(self.fault_of(error), self.call_id))
+
+    def fault_of(self, error: Exception) -> Fault:
+        """What the caller is told of an error; the log is told, too."""
         fault = as_fault(error)
         if fault is None:
             log.exception("call failed by a fault of the server", **self._names(), exc_info=error)
             fault = Fault("INTERNAL", f"a fault of the server's own; its log has more under call_id {self.call_id}")
         else:
             log.info("call refused", reason=fault.reason, error=fault.message[:500], **self._names())
-        await self.context.abort(*status_of(fault, self.call_id))
+        return fault
 
     def _names(self) -> dict[str, str | None]:
         return {
@@ -141,6 +147,15 @@ class _Call:
             "key_id": self.caller.key_id if self.caller else None,
             "peer": self.peer,
         }
+
+
+_streaming: ContextVar[_Call] = ContextVar("streaming")
+
+
+def status_of_part(error: Exception) -> Status:
+    """The status of a part of the running call, which itself goes on: as it would be if the part were a call. For streams of responses."""
+    call = _streaming.get()
+    return whole_status_of(call.fault_of(error), call.call_id)
 
 
 class Calls:
@@ -210,6 +225,7 @@ class Calls:
 
         async def handle(request: bytes, context: "ServicerContext[bytes, bytes]") -> AsyncIterator[bytes]:
             call = _Call(name, context)
+            _streaming.set(call)
             load.begin(name)
             try:
                 caller = await self._admit(call, needs_admin)

@@ -103,6 +103,11 @@ def as_fault(error: BaseException) -> Fault | None:
 
 def status_of(fault: Fault, call_id: str) -> tuple[grpc.StatusCode, str, tuple[tuple[str, bytes], ...]]:
     """Code, text and trailing metadata of a fault, as context.abort takes them."""
+    return CODES[fault.reason], fault.message, ((DETAILS_KEY, whole_status_of(fault, call_id).SerializeToString()),)
+
+
+def whole_status_of(fault: Fault, call_id: str) -> Status:
+    """Code, text and details of a fault."""
     code = CODES[fault.reason]
     info = ErrorInfo(reason=fault.reason, domain=DOMAIN, metadata={**fault.metadata, "call_id": call_id})
     status = Status(code=code.value[0], message=fault.message)
@@ -117,7 +122,7 @@ def status_of(fault: Fault, call_id: str) -> tuple[grpc.StatusCode, str, tuple[t
         delay = Duration()
         delay.FromMilliseconds(int(fault.retry_after_s * 1000))
         _add(status, RetryInfo(retry_delay=delay))
-    return code, fault.message, ((DETAILS_KEY, status.SerializeToString()),)
+    return status
 
 
 def _add(status: Status, detail: ErrorInfo | BadRequest | RetryInfo) -> None:

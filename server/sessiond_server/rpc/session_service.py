@@ -8,6 +8,10 @@ from sessiond.v1.session_pb2 import Session
 from sessiond.v1.session_service_pb2 import (
     MESSAGE_ORDER_DESC,
     MESSAGE_VIEW_BASIC,
+    BatchStoreMessagesError,
+    BatchStoreMessagesRequest,
+    BatchStoreMessagesResponse,
+    BatchStoreMessagesResult,
     CopySessionRequest,
     CopySessionResponse,
     CreateSessionRequest,
@@ -36,16 +40,18 @@ from sessiond.v1.session_service_pb2 import (
     UpdateSessionRequest,
 )
 from sessiond_server.rpc import convert
-from sessiond_server.rpc.calls import Load, read_on
+from sessiond_server.rpc.calls import Load, read_on, status_of_part
 from sessiond_server.service.appends import Appends, Target
 from sessiond_server.service.cancellation import to_its_end
 from sessiond_server.service.copies import Copies
 from sessiond_server.service.faults import Fault, invalid
 from sessiond_server.service.history import History, Reading
 from sessiond_server.service.keys import Caller
+from sessiond_server.service.many_appends import ManyAppends, Outcome
 from sessiond_server.service.session_imports import SessionImports
 from sessiond_server.service.sessions import ACTIVE, DESTROYED, Sessions
 from sessiond_server.service.tokenizing import ENCODING
+from sessiond_server.store.append import Appended
 from sessiond_server.store.sessions import Listing
 
 # Method names are those of the protos.
@@ -57,11 +63,21 @@ class SessionServicer:
 
     needs_admin = False
 
-    def __init__(self, sessions: Sessions, copies: Copies, imports: SessionImports, appends: Appends, history: History, load: Load) -> None:
+    def __init__(
+        self,
+        sessions: Sessions,
+        copies: Copies,
+        imports: SessionImports,
+        appends: Appends,
+        many_appends: ManyAppends,
+        history: History,
+        load: Load,
+    ) -> None:
         self._sessions = sessions
         self._copies = copies
         self._imports = imports
         self._appends = appends
+        self._many_appends = many_appends
         self._history = history
         self._load = load
 
@@ -151,10 +167,13 @@ class SessionServicer:
         return convert.session_message(row)
 
     async def StoreMessages(self, request: StoreMessagesRequest, caller: Caller) -> StoreMessagesResponse:
-        stored = await self._appends.store(_target(request, caller), request.messages)
-        return StoreMessagesResponse(
-            first_seq=stored.first_seq, last_seq=stored.last_seq, create_time=convert.timestamp_of(stored.created_us)
-        )
+        return _stored(await self._appends.store(_target(request, caller), request.messages))
+
+    async def BatchStoreMessages(self, request: BatchStoreMessagesRequest, caller: Caller) -> AsyncGenerator[bytes, None]:
+        requests = [(_target(one, caller), one.messages) for one in request.requests]
+        async with aclosing(self._many_appends.store(caller.project_id, requests)) as known:
+            async for outcomes in known:
+                yield BatchStoreMessagesResponse(results=map(_result, outcomes)).SerializeToString()
 
     async def ImportMessages(self, requests: AsyncIterator[ImportMessagesRequest], caller: Caller) -> ImportMessagesResponse:
         first = await anext(requests, None)
@@ -201,6 +220,22 @@ class SessionServicer:
 
     async def GetMessage(self, request: GetMessageRequest, caller: Caller) -> bytes:
         return await self._history.message(caller.project_id, request.session_id, request.seq)
+
+
+def _stored(appended: Appended) -> StoreMessagesResponse:
+    return StoreMessagesResponse(
+        first_seq=appended.first_seq, last_seq=appended.last_seq, create_time=convert.timestamp_of(appended.created_us)
+    )
+
+
+def _result(outcome: Outcome) -> BatchStoreMessagesResult:
+    index, end = outcome
+    if isinstance(end, Appended):
+        return BatchStoreMessagesResult(index=index, response=_stored(end))
+    status = status_of_part(end)
+    return BatchStoreMessagesResult(
+        index=index, error=BatchStoreMessagesError(code=status.code, message=status.message, details=status.details)
+    )
 
 
 def _target(request: StoreMessagesRequest | ImportMessagesRequest, caller: Caller) -> Target:

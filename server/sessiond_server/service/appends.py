@@ -1,6 +1,6 @@
 """Appends: what StoreMessages and ImportMessages promise."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
@@ -16,6 +16,7 @@ from sessiond_server.service.sessions import DESTROYED
 from sessiond_server.service.tokenizing import Tokenizer
 from sessiond_server.store.append import Append, Appended, AppendStore, DuplicateRequest
 from sessiond_server.store.assets import AssetMissing
+from sessiond_server.store.rows import Rows
 from sessiond_server.store.sessions import SessionStore
 from sessiond_server.store.spool import Spool
 
@@ -38,6 +39,16 @@ class Target:
             raise invalid("expected_last_seq", "is negative; 0 stands for an empty session")
 
 
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """An append that is ready for the store. asset_fields: where each asset is named first."""
+
+    target: Target
+    append: Append
+    rows: Rows
+    asset_fields: Mapping[bytes, str]
+
+
 class Appends:
     """Appends to sessions. Nothing is acknowledged before it is committed. hints: is told of each."""
 
@@ -53,6 +64,13 @@ class Appends:
 
         Raises: Fault, with the reasons that StoreMessages names.
         """
+        return await self.store_taken(self.take(target, messages))
+
+    def take(self, target: Target, messages: Sequence[Message]) -> Taken:
+        """Check one batch, and make of it what is stored. The messages are changed on the way.
+
+        Raises: Fault, for what is wrong whatever the session is.
+        """
         target.check()
         if not messages:
             raise invalid("messages", "is empty; send at least one")
@@ -61,14 +79,17 @@ class Appends:
         intake = Intake(self._limits, self._tokenizer)
         rows = intake.take(messages)
         check_batch(intake.count, intake.content_bytes, self._limits)
-        append = append_of(target, intake)
+        return Taken(target, append_of(target, intake), rows, intake.asset_fields)
+
+    async def store_taken(self, taken: Taken) -> Appended:
+        """Append what was taken. Raises: Fault."""
         try:
-            done = await self._store.append(append, rows)
+            done = await self._store.append(taken.append, taken.rows)
         except DuplicateRequest:
             done = None
         except AssetMissing as e:
-            raise _asset_missing(intake, e) from None
-        return await self._answer(target, append, done)
+            raise _asset_missing(taken.asset_fields, e) from None
+        return await self._answer(taken.target, taken.append, done)
 
     async def store_stream(self, target: Target, pieces: AsyncIterator[Sequence[Message]]) -> Appended:
         """Append all pieces as one, all or none. The session is locked only once the last piece is here.
@@ -90,7 +111,7 @@ class Appends:
             except DuplicateRequest:
                 done = None
             except AssetMissing as e:
-                raise _asset_missing(intake, e) from None
+                raise _asset_missing(intake.asset_fields, e) from None
         return await self._answer(target, append, done)
 
     async def _answer(self, target: Target, append: Append, done: Appended | None) -> Appended:
@@ -177,8 +198,8 @@ def append_of(target: Target, intake: Intake) -> Append:
     )
 
 
-def _asset_missing(intake: Intake, error: AssetMissing) -> Fault:
-    return asset_not_found(error.sha256.hex(), intake.asset_fields[error.sha256])
+def _asset_missing(asset_fields: Mapping[bytes, str], error: AssetMissing) -> Fault:
+    return asset_not_found(error.sha256.hex(), asset_fields[error.sha256])
 
 
 def _destroyed(session_id: str) -> Fault:

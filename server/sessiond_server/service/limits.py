@@ -17,6 +17,7 @@ MAX_PAGE_SIZE = 500
 MAX_TASKS = 1000
 MAX_MESSAGE_ASSETS = 1000  # that one message refers to
 MAX_APPEND_ASSETS = 1_000_000  # references of one import
+MAX_REQUESTS = 256  # of one BatchStoreMessages
 MAX_TASK_ID_CHARACTERS = 128
 MAX_TASK_MESSAGES = 10_000
 MAX_BOOKMARKS = 1000

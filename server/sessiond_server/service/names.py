@@ -1,6 +1,7 @@
 """Ids and other short texts: how they are checked, and how keys are made of them."""
 
 import time
+from functools import lru_cache
 from uuid import UUID, uuid4, uuid5
 
 from sessiond_server.service.faults import invalid
@@ -25,6 +26,7 @@ DEFAULT_PROJECT = "default"
 DEFAULT_PROJECT_ID = project_id_of(DEFAULT_PROJECT)
 
 
+@lru_cache(maxsize=4096)
 def session_key(project_id: UUID, session_id: str) -> UUID:
     """What every row of the session is found by."""
     return uuid5(project_id, session_id)

@@ -20,26 +20,34 @@ from sessiond_server.store.expiry import ALIVE
 from sessiond_server.store.rows import Rows
 from sessiond_server.store.spool import Spool, Start
 
+# Nothing indexed changes, except active_minute once a minute: the update stays HOT. Formatted with the name of each value.
+SET = """
+        last_seq = last_seq + {count},
+        content_bytes = content_bytes + {bytes},
+        largest_bytes = GREATEST(largest_bytes, {largest}::int),
+        first_words = COALESCE(first_words, {first_words}),
+        first_words_seq = CASE WHEN first_words IS NULL THEN last_seq + {first_words_place}::bigint ELSE first_words_seq END,
+        token_count = token_count + {tokens},
+        estimated_tokens = estimated_tokens + {estimated},
+        active_at = clock_timestamp(),
+        used_at = clock_timestamp(),
+        has_news = true"""
+
+TAKES_APPENDS = f"""{{in_project}} AND state = 1 AND {ALIVE}
+        AND ({{expected}}::bigint IS NULL OR last_seq = {{expected}}::bigint)
+        AND last_seq >= {{parent_floor}}"""
+
+_VALUES = ("count", "bytes", "largest", "first_words", "first_words_place", "tokens", "estimated", "expected", "parent_floor")
+_GIVEN = {name: f"%({name})s" for name in _VALUES}
+
 
 def _bump(fence: str) -> str:
     # Of a row waited for, READ COMMITTED reads the newest version again before it judges the WHERE: two appends with the same
-    # expected_last_seq cannot both pass. Nothing indexed changes, except active_minute once a minute: the update stays HOT.
+    # expected_last_seq cannot both pass.
     return f"""
 bump AS (
-    UPDATE sessions SET
-        last_seq = last_seq + %(count)s,
-        content_bytes = content_bytes + %(bytes)s,
-        largest_bytes = GREATEST(largest_bytes, %(largest)s::int),
-        first_words = COALESCE(first_words, %(first_words)s),
-        first_words_seq = CASE WHEN first_words IS NULL THEN last_seq + %(first_words_place)s::bigint ELSE first_words_seq END,
-        token_count = token_count + %(tokens)s,
-        estimated_tokens = estimated_tokens + %(estimated)s,
-        active_at = clock_timestamp(),
-        used_at = clock_timestamp(),
-        has_news = true
-    WHERE key = %(key)s AND project_id = %(project_id)s AND state = 1 AND {ALIVE}
-        AND (%(expected)s::bigint IS NULL OR last_seq = %(expected)s::bigint)
-        AND last_seq >= %(parent_floor)s {fence}
+    UPDATE sessions SET {SET.format(**_GIVEN)}
+    WHERE key = %(key)s AND {TAKES_APPENDS.format(in_project="project_id = %(project_id)s", **_GIVEN)} {fence}
     RETURNING log, last_seq, active_at, content_bytes AS total_bytes, token_count AS total_tokens
 )"""
 

@@ -1,0 +1,25 @@
+"""Each StoreMessages call travels by itself: calls that threads make at the same time have no tick of a loop in common.
+
+The twin is sessiond/_async/_coalescing.py, by hand as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import grpc
+
+if TYPE_CHECKING:
+    from sessiond.v1.session_service_pb2_grpc import SessionServiceStub
+
+
+class Coalescer:
+    """`StoreMessages` of a stub."""
+
+    def __init__(self, sessions: SessionServiceStub, watch: Callable[[grpc.Call], None]) -> None:
+        del watch
+        self.call = sessions.StoreMessages
+
+    def close(self) -> None:
+        """Nothing to do."""

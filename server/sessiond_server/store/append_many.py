@@ -1,0 +1,173 @@
+"""Appends to many sessions: one statement, one round trip, one commit.
+
+It never waits for a session's row: one that somebody holds is skipped, and left to the caller. While it holds a row, nobody else has a
+message or a record of a request of that session under way. So it may hold many rows, in whatever order it finds them, without a deadlock.
+"""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+import psycopg
+from psycopg.types.numeric import Int8
+
+from sessiond_server.store.append import SET, TAKES_APPENDS, Append, Appended, DuplicateRequest
+from sessiond_server.store.database import Database, Int8s
+from sessiond_server.store.rows import Rows
+
+# As a function the comparison matches no index: of a table without statistics, the planner would else read all sessions of the project.
+_CONDITIONS = {
+    "in_project": "uuid_eq(project_id, %(project_id)s)",
+    "expected": "NULLIF(w_expected, -1)",
+    "parent_floor": "w_parent_floor",
+}
+
+# The LIMIT leaves out nothing. With a limit that it does not know the planner counts on one row, and so it looks up each session by key,
+# also where the table is small, or was when it was analysed.
+_HOLD = f"""
+wanted AS MATERIALIZED (
+    SELECT * FROM unnest(%(keys)b::uuid[], %(counts)b::bigint[], %(bytes)b::bigint[], %(largest)b::bigint[], %(first_words)b::text[],
+            %(first_words_places)b::bigint[], %(tokens)b::bigint[], %(estimated)b::bigint[], %(expected)b::bigint[],
+            %(parent_floors)b::bigint[])
+        WITH ORDINALITY AS w (w_key, w_count, w_bytes, w_largest, w_words, w_words_place, w_tokens, w_estimated, w_expected,
+            w_parent_floor, place)
+    LIMIT %(limit)s
+),
+held AS (
+    SELECT w.* FROM wanted AS w JOIN sessions ON key = w_key
+    WHERE {TAKES_APPENDS.format(**_CONDITIONS)}
+    FOR NO KEY UPDATE OF sessions SKIP LOCKED
+)"""
+
+_VALUES = {
+    "count": "w_count",
+    "bytes": "w_bytes",
+    "largest": "w_largest",
+    "first_words": "NULLIF(w_words, '')",
+    "first_words_place": "NULLIF(w_words_place, 0)",
+    "tokens": "w_tokens",
+    "estimated": "w_estimated",
+}
+
+_BUMP = f"""
+bump AS (
+    UPDATE sessions SET {SET.format(**_VALUES)}
+    FROM held WHERE key = w_key
+    RETURNING place, key, log, last_seq, active_at, last_seq - w_count AS seq_before, content_bytes - w_bytes AS bytes_before,
+        token_count - w_tokens AS tokens_before
+)"""
+
+_RECORD = """
+recorded AS (
+    INSERT INTO requests (key, log, request_id, content_hash, first_seq, last_seq, created_at)
+    SELECT key, log, r.request_id, r.content_hash, seq_before + r.first, seq_before + r.last, active_at
+    FROM bump JOIN unnest(%(r_places)b::bigint[], %(r_ids)b::text[], %(r_hashes)b::bytea[], %(r_firsts)b::bigint[], %(r_lasts)b::bigint[])
+        AS r (place, request_id, content_hash, first, last) USING (place)
+)"""
+
+_STORE = """
+stored AS (
+    INSERT INTO messages (key, log, seq, role, format, content_bytes, created_at, body, tokens, total_bytes, total_tokens)
+    SELECT key, log, seq_before + m.number, m.role::smallint, m.format::smallint, m.content_bytes::int, active_at, m.body,
+        m.tokens::int, bytes_before + m.sum_bytes, tokens_before + m.sum_tokens
+    FROM bump JOIN unnest(%(m_places)b::bigint[], %(m_numbers)b::bigint[], %(roles)b::bigint[], %(formats)b::bigint[],
+            %(sizes)b::bigint[], %(bodies)b::bytea[], %(row_tokens)b::bigint[], %(sum_bytes)b::bigint[], %(sum_tokens)b::bigint[])
+        AS m (place, number, role, format, content_bytes, body, tokens, sum_bytes, sum_tokens) USING (place)
+)"""
+
+STATEMENTS = {
+    recorded: f"WITH {_HOLD}, {_BUMP}, {_RECORD + ',' if recorded else ''} {_STORE} SELECT place, last_seq, active_at FROM bump"
+    for recorded in (True, False)
+}
+
+Series = Sequence[tuple[Append, Rows]]
+"""Appends to one session, one after the other."""
+
+
+class AppendManyStore:
+    """Appends to many sessions."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def append(self, project_id: UUID, many: Sequence[Series]) -> list[list[Appended] | None]:
+        """Store series of appends to different sessions, each whole or not at all, independently of the others. In a series only the first
+        append may have an expected_last_seq, and no two the same request_id; none has assets.
+
+        Returns: of each series where its appends are stored. None: nothing of it happened; a condition did not hold, or somebody else has
+            the session.
+        Raises: DuplicateRequest, and nothing happened at all; those of Database.connection.
+        """
+        parameters = parameters_of(project_id, many)
+        stored: list[list[Appended] | None] = [None] * len(many)
+        async with self._database.connection() as connection:
+            try:
+                cursor = await connection.execute(
+                    STATEMENTS[bool(parameters["r_ids"])], parameters, prepare=self._database.prepare, binary=True
+                )
+            except psycopg.errors.UniqueViolation as e:
+                raise DuplicateRequest from e
+            found = await cursor.fetchall()
+        for place, last_seq, created_us in found:
+            stored[place - 1] = _spread(many[place - 1], last_seq, created_us)
+        return stored
+
+
+def _spread(series: Series, last_seq: int, created_us: int) -> list[Appended]:
+    appended: list[Appended] = []
+    for append, _ in reversed(series):
+        appended.append(Appended(last_seq - append.count + 1, last_seq, created_us))
+        last_seq -= append.count
+    return appended[::-1]
+
+
+def parameters_of(project_id: UUID, many: Sequence[Series]) -> dict[str, object]:
+    """Three tables by columns: the sessions; the records of requests and the messages, each with the place of its session, from 1."""
+    keys: list[UUID] = []
+    first_words: list[str] = []
+    request_ids: list[str] = []
+    hashes: list[bytes] = []
+    bodies: list[bytes] = []
+    sessions: list[tuple[int, ...]] = []
+    records: list[tuple[int, ...]] = []
+    messages: list[tuple[int, ...]] = []
+    for place, series in enumerate(many, 1):
+        count = content_bytes = tokens = estimated = largest = parent_floor = words_place = 0
+        words = ""
+        for append, rows in series:
+            if not words and append.first_words:
+                words, words_place = append.first_words, count + (append.first_words_place or 0)
+            parent_floor = max(parent_floor, append.parent_floor - count)
+            if append.request_id:
+                request_ids.append(append.request_id)
+                hashes.append(append.content_hash)
+                records.append((place, count + 1, count + append.count))
+            for role, message_format, size, message_tokens in zip(rows.roles, rows.formats, rows.sizes, rows.tokens, strict=True):
+                count += 1
+                content_bytes += size
+                tokens += abs(message_tokens)
+                messages.append((place, count, role, message_format, size, message_tokens, content_bytes, tokens))
+            bodies += rows.bodies
+            estimated += append.estimated
+            largest = max(largest, append.largest)
+        first = series[0][0]
+        expected = -1 if first.expected_last_seq is None else first.expected_last_seq
+        keys.append(first.key)
+        first_words.append(words)
+        sessions.append((count, content_bytes, largest, words_place, tokens, estimated, expected, parent_floor))
+    parameters: dict[str, object] = {
+        "project_id": project_id,
+        "limit": Int8(len(keys)),
+        "keys": keys,
+        "first_words": first_words,
+        "r_ids": request_ids,
+        "r_hashes": hashes,
+        "bodies": bodies,
+    }
+    for names, table in ((_OF_SESSIONS, sessions), (_OF_RECORDS, records), (_OF_MESSAGES, messages)):
+        parameters.update(zip(names, map(Int8s, zip(*table, strict=True)), strict=bool(table)))
+    return parameters
+
+
+_OF_SESSIONS = ("counts", "bytes", "largest", "first_words_places", "tokens", "estimated", "expected", "parent_floors")
+_OF_RECORDS = ("r_places", "r_firsts", "r_lasts")
+_OF_MESSAGES = ("m_places", "m_numbers", "roles", "formats", "sizes", "row_tokens", "sum_bytes", "sum_tokens")
