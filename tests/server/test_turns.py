@@ -533,6 +533,24 @@ class TestFaults:
         assert (error.code, error.reason, error.metadata["timeout_s"]) == (grpc.StatusCode.ABORTED, "TURN_TIMED_OUT", "1")
         assert await asyncio.to_thread(models.wait_until_left)
 
+    @pytest.mark.parametrize("after", [-1, 2])
+    async def test_a_model_that_falls_silent(self, settings: Settings, database_url: str, models: ModelServer, after: int) -> None:
+        """Before its first byte, or in mid-answer."""
+        providers = {"fake": settings.providers["fake"].model_copy(update={"silence_timeout_s": 0.5})}
+        impatient = settings.model_copy(update={"providers": providers})
+        async with serving(impatient, database_url) as running, grpc.aio.insecure_channel(f"127.0.0.1:{running.port}") as channel:
+            wire = Wire(channel)
+            await wire.create("one")
+            models.script(Reply("one two", after=after, then="hold"))
+            sent = await sending(wire, "one", "hi")
+            error = await sent.error()
+            assert (error.code, error.reason, error.metadata["timeout_s"]) == (grpc.StatusCode.ABORTED, "MODEL_TIMED_OUT", "0.5")
+            assert (sent.types[-3], sent.events[-3].data["reason"]) == ("session.error", "MODEL_TIMED_OUT")
+            assert await asyncio.to_thread(models.wait_until_left)
+            assert await wire.texts("one") == ["hi"]
+            models.release()
+            assert (await send(wire, "one", "again")).state == TURN_STATE_COMPLETED
+
     async def test_a_history_that_is_too_large(self, settings: Settings, database_url: str, models: ModelServer) -> None:
         small = settings.model_copy(update={"max_context_bytes": 2000})
         async with serving(small, database_url) as running, grpc.aio.insecure_channel(f"127.0.0.1:{running.port}") as channel:
