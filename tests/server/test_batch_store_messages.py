@@ -91,7 +91,7 @@ async def test_requests_for_one_session_are_done_in_their_order(wire: Wire, alon
 
 SESSION_COLUMNS = (
     "session_id, last_seq, content_bytes, largest_bytes, first_words, first_words_seq, token_count, estimated_tokens, has_news,"
-    " active_at > created_at, used_at >= active_at"
+    " last_seq = 0 OR active_at > created_at, used_at >= active_at"
 )
 MESSAGE_COLUMNS = "session_id, seq, role, format, m.content_bytes, body, tokens, total_bytes, total_tokens"
 REQUEST_COLUMNS = "sessions.session_id, request_id, content_hash, first_seq, r.last_seq"
