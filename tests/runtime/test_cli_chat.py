@@ -2,6 +2,7 @@
 
 import os
 import pty
+import select
 import signal
 import socket
 import subprocess
@@ -20,6 +21,7 @@ from ..support.waiting import until
 
 COMMAND = [sys.executable, "-m", "sessiond_server", "chat"]
 TIMEOUT_S = 120
+AGAIN_S = 10
 
 
 @pytest.fixture
@@ -102,6 +104,16 @@ class Terminal:
         """Something that is new since the last wait."""
         while text not in self.shown:
             self.shown += os.read(self._ours, 1000).decode()
+        self.shown = self.shown.partition(text)[2]
+
+    def interrupt(self, text: str) -> None:
+        """Ctrl-C, and wait for what it shows. One that comes just before Python waits for keys is seen only with the next one."""
+        self.type("\x03")
+        while text not in self.shown:
+            if select.select([self._ours], [], [], AGAIN_S)[0]:
+                self.shown += os.read(self._ours, 1000).decode()
+            else:
+                self.type("\x03")
         self.shown = self.shown.partition(text)[2]
 
     def close(self) -> None:
@@ -207,10 +219,8 @@ def test_ctrl_c_aborts_the_answer(server: ServerProcess, client: Client) -> None
         terminal.wait_for("> ")
         # What was typed is dropped.
         terminal.type("no")
-        # An interrupt that comes before readline waits for keys is seen only with the next one.
         terminal.wait_for("no")
-        terminal.type("\x03")
-        terminal.wait_for("> ")
+        terminal.interrupt("> ")
         terminal.type("count\r")
         terminal.wait_for("one ")
         terminal.type("\x03")
