@@ -112,7 +112,8 @@ class Session(_message.Message):
         Numbers are IEEE doubles, so integers beyond 2^53 belong in strings; key order is not kept.
         ConversationService reads these: system_prompt, a string that a model is given above the history; model_options, an object that goes into
         requests to a model (see SendRequest.options); context, an object that says how much of the history a model is given: max_messages and
-        max_tokens (as counted here), the newest ones, besides system and developer messages. Unset = all.
+        max_tokens (as counted here), the newest ones, besides system and developer messages, and more where a tool's result would be
+        without its call. Unset = all.
         """
 
     @_builtins.property

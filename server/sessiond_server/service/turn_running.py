@@ -31,6 +31,7 @@ from sessiond_server.service.intake import Intake
 from sessiond_server.service.limits import Limits
 from sessiond_server.service.sessions import DESTROYED
 from sessiond_server.service.tokenizing import Tokenizer
+from sessiond_server.service.turn_errors import aborted, error_of, fault_of_model, unforeseen, word
 from sessiond_server.store.append import Appended
 from sessiond_server.store.assets import AssetMissing
 from sessiond_server.store.changes import Change, SessionMissing
@@ -46,10 +47,8 @@ FIRST_RETRY_S, LONGEST_RETRY_S = 0.1, 2.0
 DATABASE_RETRY_S = 0.5
 # So long a turn that others have to end may wait for its session's row.
 RECOVERY_TIMEOUT_S = 2.0
-MAX_WORD_CHARACTERS = 256
 CLOSE_TIMEOUT_S = 5.0
 MAX_SENT_ASSET_BYTES = 20 * 1024 * 1024
-MAX_ERROR_CHARACTERS = 1_000
 
 STATE_NAMES = {COMPLETED: "completed", FAILED: "failed", ABORTED: "aborted"}
 
@@ -65,7 +64,10 @@ class Router(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A turn that has just become the running one of its session, with this process. appended: what was sent; None = nothing."""
+    """A turn that has just become the running one of its session, with this process.
+
+    end_seq: the last message that it appended, 0 where there is none. after_seq: the same, or the session's end.
+    """
 
     key: UUID
     log: UUID
@@ -75,8 +77,8 @@ class Started:
     model: str
     options: Mapping[str, Any]
     timeout_ms: int
+    end_seq: int
     after_seq: int
-    appended: Appended | None
 
 
 @dataclass(slots=True)
@@ -103,7 +105,6 @@ class _Running:
     started: Started
     after_seq: int
     end_seq: int
-    steered_to: int = 0
     half: str = ""
     began: float = field(default_factory=time.monotonic)
     is_over: asyncio.Event = field(default_factory=asyncio.Event)
@@ -165,7 +166,7 @@ class TurnRunner:
         """Make the next turn that waits the running one, where none is running."""
         if change.state == DESTROYED:
             for turn_id in await self._store.waiting(change):
-                await self.end(change, turn_id, Ending(ABORTED, error=aborted(session_id, turn_id)), progress)
+                await self.end(change, turn_id, Ending(ABORTED, error=aborted("the session was destroyed", session_id, turn_id)), progress)
         if self._is_draining() or self._is_closing:
             progress.is_idle = not await self._store.waiting(change)
             return
@@ -177,7 +178,7 @@ class TurnRunner:
             except Fault as fault:
                 await self.end(change, row.turn_id, Ending(FAILED, error=error_of(fault, session_id, row.turn_id)), progress)
                 continue
-            after_seq = appended.last_seq if appended else (await self._store.open(change)).last_seq
+            end_seq = appended.last_seq if appended else 0
             progress.has_appended |= appended is not None
             progress.started = Started(
                 change.key,
@@ -188,8 +189,8 @@ class TurnRunner:
                 row.model,
                 options,
                 row.timeout_ms,
-                after_seq,
-                appended,
+                end_seq,
+                end_seq or (await self._store.open(change)).last_seq,
             )
             return
         progress.is_idle = True
@@ -245,8 +246,7 @@ class TurnRunner:
     # A turn's way.
 
     def _begin(self, started: Started) -> None:
-        end_seq = started.appended.last_seq if started.appended else 0
-        running = self._running[started.turn_id] = _Running(started, started.after_seq, end_seq)
+        running = self._running[started.turn_id] = _Running(started, started.after_seq, started.end_seq)
         self._tell(running, happenings.TURN_START, {"model": started.model})
         task = asyncio.create_task(self._run(running))
         self._tasks.add(task)
@@ -268,10 +268,10 @@ class TurnRunner:
                 except ObjectStoreUnavailable:
                     outcome = Fault("ASSET_STORE_UNAVAILABLE", "the store of the assets' content does not answer")
                 except ModelFault as fault:
-                    outcome = Fault(fault.reason, fault.message, metadata=fault.metadata, retry_after_s=fault.retry_after_s)
+                    outcome = fault_of_model(fault)
                 except Exception:
                     log.exception("turn failed by a fault of the server", turn_id=str(started.turn_id))
-                    outcome = Fault("INTERNAL", f"a fault of the server's own; its log has more under turn_id {started.turn_id}")
+                    outcome = unforeseen(started.turn_id)
                 if running.is_over.is_set():
                     break
                 if not await self._settle_somehow(running, outcome):
@@ -346,7 +346,7 @@ class TurnRunner:
         except Exception:
             turn_id = running.started.turn_id
             log.exception("turn's end failed by a fault of the server", turn_id=str(turn_id))
-            return await self._settle(running, Fault("INTERNAL", f"a fault of the server's own; its log has more under turn_id {turn_id}"))
+            return await self._settle(running, unforeseen(turn_id))
 
     async def _settle(self, running: _Running, outcome: Answer | Fault) -> bool:
         """Write down what came of a call of the model. Answers whether the turn goes on: something was sent to steer it.
@@ -367,7 +367,7 @@ class TurnRunner:
 
     async def _try_to_settle(self, running: _Running, outcome: Answer | Fault, *, is_doubtful: bool) -> bool:
         """is_doubtful: an attempt before may have been committed, though its answer was lost."""
-        started, progress, goes_on = running.started, Progress(), False
+        started, progress, goes_on_from = running.started, Progress(), 0
         usage = _sum(running.usage, outcome.usage if isinstance(outcome, Answer) else None)
         try:
             async with self._store.change(started.key, started.project_id) as change:
@@ -380,42 +380,42 @@ class TurnRunner:
                         progress.ended.append(held.turn)
                         progress.has_appended = True
                 elif held.turn.end_seq > running.end_seq:
-                    goes_on = True  # it went on the time before
-                    running.end_seq = running.after_seq = held.turn.end_seq
+                    goes_on_from = held.turn.end_seq  # it went on the time before
                 else:
-                    goes_on = await self._settle_in(change, running, outcome, usage, progress)
+                    goes_on_from = await self._settle_in(change, running, outcome, usage, progress)
         except SessionMissing:
             return False
-        if goes_on:
+        if goes_on_from:
             running.usage = usage
-            running.end_seq = running.after_seq = max(running.end_seq, running.steered_to)
+            running.end_seq = running.after_seq = goes_on_from
             self._hints.appended(started.key)
             return True
         self._running.pop(started.turn_id, None)
         self.go_on(change, started.project_id, started.session_id, progress)
         return False
 
-    async def _settle_in(self, change: Change, running: _Running, outcome: Answer | Fault, usage: Usage | None, progress: Progress) -> bool:
-        started, goes_on = running.started, False
+    async def _settle_in(self, change: Change, running: _Running, outcome: Answer | Fault, usage: Usage | None, progress: Progress) -> int:
+        """Answers the seq after which the turn goes on. 0 = it is over."""
+        started, goes_on_from = running.started, 0
         if change.state == DESTROYED:
             outcome = Fault("TURN_ABORTED", "the session was destroyed")
         fault: Fault | None
         if isinstance(outcome, Answer):
-            fault, goes_on = await self._take(change, running, outcome, usage, progress)
+            fault, goes_on_from = await self._take(change, running, outcome, usage, progress)
         else:
             fault = outcome
         if fault:
             state = ABORTED if fault.reason == "TURN_ABORTED" else FAILED
             error = error_of(fault, started.session_id, started.turn_id)
             await self.end(change, started.turn_id, Ending(state, usage=_counts(usage), error=error), progress)
-        if not goes_on:
+        if not goes_on_from:
             await self.start_next(change, started.project_id, started.session_id, progress)
-        return goes_on
+        return goes_on_from
 
     async def _take(
         self, change: Change, running: _Running, answer: Answer, usage: Usage | None, progress: Progress
-    ) -> tuple[Fault | None, bool]:
-        """Append an answer, and either what was sent to steer the turn, or its end. Answers a fault, and whether the turn goes on."""
+    ) -> tuple[Fault | None, int]:
+        """Append an answer, and either what was sent to steer the turn, or its end. Answers a fault, and as _settle_in."""
         started = running.started
         route = self._models.route(started.model)
         origin = MessageTurn(
@@ -430,10 +430,9 @@ class TurnRunner:
             appended = await self._append(change, started.project_id, started.session_id, started.turn_id, [message], is_answer=True)
         except Fault as fault:
             about = {"model": started.model, "provider": route.provider.name}
-            return Fault("MODEL_ANSWER_INVALID", f"the model's answer cannot be stored: {fault.message}", metadata=about), False
+            return Fault("MODEL_ANSWER_INVALID", f"the model's answer cannot be stored: {fault.message}", metadata=about), 0
         progress.has_appended = True
-        end_seq = last = appended.last_seq
-        goes_on = False
+        last, goes_on_from = appended.last_seq, 0
         for steering in await self._store.steering(change, started.turn_id):
             messages = SendRequest.FromString(steering.prompt).messages
             try:
@@ -446,13 +445,12 @@ class TurnRunner:
                 await self.end(change, steering.turn_id, Ending(FAILED, error=error), progress)
                 continue
             await self._store.join(change, steering.turn_id, started.turn_id, appended)
-            end_seq, goes_on = appended.last_seq, True
-        if goes_on:
-            running.steered_to = end_seq
-            return None, True
+            goes_on_from = appended.last_seq
+        if goes_on_from:
+            return None, goes_on_from
         ending = Ending(COMPLETED, last, last, word(answer.stop_reason), _counts(usage))
         await self.end(change, started.turn_id, ending, progress)
-        return None, False
+        return None, 0
 
     async def _append(
         self,
@@ -553,8 +551,7 @@ class TurnRunner:
         held = await self._store.find(change, turn_id)
         if held is None or held.turn.state != RUNNING or held.holder != self._holder:
             return
-        turn, last_seq = held.turn, (await self._store.open(change)).last_seq
-        appended = Appended(turn.first_seq, turn.end_seq, 0) if turn.end_seq else None
+        turn = held.turn
         started = Started(
             change.key,
             change.log,
@@ -564,8 +561,8 @@ class TurnRunner:
             turn.model,
             held.options,
             turn.timeout_ms,
-            turn.end_seq or last_seq,
-            appended,
+            turn.end_seq,
+            turn.end_seq or (await self._store.open(change)).last_seq,
         )
         log.info("turn taken on late", turn_id=str(turn_id))
         self._begin(started)
@@ -602,28 +599,6 @@ def _put_off(what: str) -> Iterator[None]:
         log.debug(what, error=str(e))
     except Exception:
         log.exception(what)
-
-
-def word(given: object) -> str:
-    """A short text of a provider's, as it may be kept: what is none is none."""
-    if not isinstance(given, str):
-        return ""
-    return str(spelled("".join(c if c.isprintable() or "\ud800" <= c <= "\udfff" else " " for c in given[:MAX_WORD_CHARACTERS])))
-
-
-def error_of(fault: Fault, session_id: str, turn_id: UUID) -> dict[str, Any]:
-    """A fault as a turn keeps it."""
-    metadata = {**fault.metadata, "session_id": session_id, "turn_id": str(turn_id)}
-    if fault.retry_after_s is not None:
-        metadata["retry_after_s"] = f"{fault.retry_after_s:g}"
-    # PostgreSQL's jsonb takes neither NUL nor half a surrogate pair.
-    message = spelled(fault.message[:MAX_ERROR_CHARACTERS]).replace("\0", "\ufffd")
-    return {"reason": fault.reason, "message": message, "metadata": {k: spelled(v).replace("\0", "\ufffd") for k, v in metadata.items()}}
-
-
-def aborted(session_id: str, turn_id: UUID) -> dict[str, Any]:
-    """The error of a turn that was ended because its session is destroyed."""
-    return error_of(Fault("TURN_ABORTED", "the session was destroyed"), session_id, turn_id)
 
 
 def _sum(before: Usage | None, more: Usage | None) -> Usage | None:

@@ -15,6 +15,7 @@ from sessiond_server.service import happenings
 from sessiond_server.service.cancellation import cancel_all, to_its_end
 from sessiond_server.service.faults import Fault, invalid, session_not_found
 from sessiond_server.service.names import check_session_id
+from sessiond_server.service.turn_errors import fault_of_turn
 from sessiond_server.service.turn_running import TurnRunner
 from sessiond_server.service.turns import Accepted, Sending, Turns
 from sessiond_server.service.watching import Asked, Watching
@@ -78,7 +79,7 @@ class TurnStreams:
                         yield step
                 turn = await self._leading(sending, following.own)
                 if turn.state != COMPLETED:
-                    raise _fault_of(turn)
+                    raise fault_of_turn(turn.error, turn.turn_id)
                 yield Step(turn=turn)
             except (GeneratorExit, asyncio.CancelledError):
                 # Nobody listens any more. After any error of ours, a client may join again.
@@ -189,11 +190,3 @@ class _Following:
                 found.append(event)
                 has_ended |= event.type == happenings.TURN_END
         return found, has_ended
-
-
-def _fault_of(turn: TurnRow) -> Fault:
-    """The error of a turn that has no answer."""
-    error = turn.error or {"reason": "INTERNAL", "message": "the turn ended without an answer", "metadata": {}}
-    metadata = {**error["metadata"], "turn_id": str(turn.turn_id)}
-    retry_after_s = float(metadata["retry_after_s"]) if error["reason"] == "MODEL_RATE_LIMITED" and "retry_after_s" in metadata else None
-    return Fault(error["reason"], error["message"], metadata=metadata, retry_after_s=retry_after_s)

@@ -20,7 +20,8 @@ from sessiond_server.service.limits import MAX_NAME_CHARACTERS, MAX_OPEN_TURNS, 
 from sessiond_server.service.names import check_request_id, check_session_id, check_text, session_key, uuid7
 from sessiond_server.service.sessions import DESTROYED, content_hash
 from sessiond_server.service.tokenizing import Tokenizer
-from sessiond_server.service.turn_running import Progress, Router, TurnRunner, error_of
+from sessiond_server.service.turn_errors import aborted, fault_of_model
+from sessiond_server.service.turn_running import Progress, Router, TurnRunner
 from sessiond_server.store.changes import Repeated, SessionMissing
 from sessiond_server.store.sessions import Record, SessionRow, SessionStore
 from sessiond_server.store.turns import ABORTED, Ending, NewTurn, TurnRow, TurnStore
@@ -157,7 +158,7 @@ class Turns:
                     raise _turn_not_found(session_id, turn_id)
                 for doomed_id in doomed:
                     if doomed_id:
-                        error = error_of(Fault("TURN_ABORTED", "the turn was aborted"), session_id, doomed_id)
+                        error = aborted("the turn was aborted", session_id, doomed_id)
                         await self._runner.end(change, doomed_id, Ending(ABORTED, error=error), progress)
                 ended = list(progress.ended)
                 if record:
@@ -181,9 +182,9 @@ class Turns:
                 if change.state != DESTROYED:
                     return
                 running = (await self._store.open(change)).running_turn
-                for turn_id in [running] if running else []:
-                    error = error_of(Fault("TURN_ABORTED", "the session was destroyed"), session_id, turn_id)
-                    await self._runner.end(change, turn_id, Ending(ABORTED, error=error), progress)
+                if running:
+                    error = aborted("the session was destroyed", session_id, running)
+                    await self._runner.end(change, running, Ending(ABORTED, error=error), progress)
                 await self._runner.start_next(change, project_id, session_id, progress)
         except SessionMissing:
             return
@@ -228,7 +229,7 @@ class Turns:
         try:
             route = self._models.route(model)
         except ModelFault as fault:
-            raise Fault(fault.reason, fault.message, metadata=fault.metadata) from None
+            raise fault_of_model(fault) from None
         if sending.prompt and sending.messages:
             raise invalid("messages", "go not together with prompt")
         if len(sending.messages) > MAX_PROMPT_MESSAGES:
