@@ -31,9 +31,7 @@ from sessiond_server.store.purge import PurgeStore
 from .support.processes import ServerProcess
 from .support.wire import Wire
 
-# Beside the repository, or beside the directory of its worktrees.
-_PLACES = [place / "shared" / "data" / "airline_conversations.jsonl.gz" for place in Path(__file__).parents[2:4]]
-CONVERSATIONS = next((place for place in _PLACES if place.exists()), _PLACES[0])
+CONVERSATIONS = Path(__file__).parents[2] / "shared" / "data" / "airline_conversations.jsonl.gz"
 
 AIMOCK = Path(__file__).parent.parent / ".aimock" / "node_modules" / "@copilotkit" / "aimock" / "dist" / "cli.js"
 
