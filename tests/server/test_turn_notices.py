@@ -87,9 +87,13 @@ def chunk(name: str, after_seq: int | None, *, is_delta: bool = False) -> _Chunk
     return _Chunk(name.encode(), after_seq=after_seq, is_delta=is_delta)
 
 
+async def nothing_to_tell(key: uuid.UUID) -> None:
+    pass
+
+
 async def handed_out(*, seq: int, last_seq: int, told: list[_Chunk]) -> list[int | str]:
     """What a live watcher gets of a channel at `seq`, when messages up to last_seq are there, and events were told meanwhile."""
-    channel = _Channel(History(last_seq), PROJECT, "one", LogHead(LOG, seq, 0, 0, False, ()))  # type: ignore[arg-type]
+    channel = _Channel(History(last_seq), nothing_to_tell, PROJECT, "one", LogHead(LOG, seq, 0, 0, False, ()))  # type: ignore[arg-type]
     watcher = _Watcher("one", seq)
     watcher.go_live()
     channel.watchers.add(watcher)

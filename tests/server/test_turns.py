@@ -579,6 +579,7 @@ class TestLife:
     async def test_destroying_ends_what_runs_and_what_waits(self, one: Wire, models: ModelServer) -> None:
         models.script(HOLD)
         sents = [await sending(one, "one", text) for text in "ab"]
+        await held(models)
         await one.destroy("one")
         assert [(await sent.error()).reason for sent in sents] == ["TURN_ABORTED"] * 2
         await one.resume("one")

@@ -14,7 +14,9 @@ from sessiond.v1.conversation_service_pb2 import WatchRequest, WatchResponse
 from sessiond.v1.event_pb2 import Event
 from sessiond.v1.session_pb2 import Session
 from sessiond_server.server import Running, drain, serving
+from sessiond_server.service.happenings import TURN_END, Happening, now_us
 from sessiond_server.service.keys import Keys
+from sessiond_server.service.names import DEFAULT_PROJECT_ID, session_key
 from sessiond_server.service.notices import MAX_PAYLOAD_BYTES, Notices, payloads
 from sessiond_server.service.purging import Purger
 from sessiond_server.settings import Settings
@@ -178,6 +180,28 @@ class TestMessages:
         for watcher in watchers:
             assert seqs(await watcher.through(50)) == list(range(1, 51))
         assert reads <= 100  # at most one for each append, and one that finds nothing
+
+    async def test_what_is_told_of_a_commit_takes_its_place_in_it(
+        self, no_poll: None, wire: Wire, server: Running, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        session = await wire.create("one")
+        watcher = await watching(wire, "one")
+        page, was_read = HistoryStore.page, asyncio.Event()
+
+        async def noted(self: HistoryStore, query: Any) -> Any:
+            rows = await page(self, query)
+            if rows:
+                was_read.set()
+            return rows
+
+        monkeypatch.setattr(HistoryStore, "page", noted)
+        log = uuid.UUID(hex=session.etag.partition("-")[0])
+        with server.watching.telling(session_key(DEFAULT_PROJECT_ID, "one")):
+            await wire.store("one", "answer", "next prompt")
+            await was_read.wait()
+            server.watching.happened(Happening(TURN_END, DEFAULT_PROJECT_ID, "one", log, now_us(), after_seq=1))
+        found = [(await watcher.event()).type for _ in range(3)]
+        assert found == ["user.message", TURN_END, "user.message"]
 
 
 class TestRequests:

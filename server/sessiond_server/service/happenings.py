@@ -1,6 +1,7 @@
 """What is told of sessions while it happens: that there are new messages, what became of the session itself, what happens in its turns."""
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -62,6 +63,11 @@ class Hints(Protocol):
 
     def happened(self, happening: Happening) -> None:
         """Something became of a session."""
+
+    def telling(self, key: UUID) -> AbstractContextManager[None]:
+        """Around a commit and what is told of it: meanwhile no watcher of this process is handed messages of the session, so that what
+        is told takes its place among those that were committed with it.
+        """
 
 
 def happening(type_: str, session: SessionRow | Buried) -> Happening:

@@ -7,8 +7,8 @@ server is there.
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import aclosing, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import ExitStack, aclosing, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 from uuid import UUID, uuid4
@@ -38,7 +38,7 @@ from sessiond_server.store.changes import Change, SessionMissing
 from sessiond_server.store.database import Contention, DatabaseUnavailable, PoolExhausted
 from sessiond_server.store.history import HistoryStore
 from sessiond_server.store.objects import ObjectStoreUnavailable
-from sessiond_server.store.sessions import SessionStore
+from sessiond_server.store.sessions import Record, SessionStore
 from sessiond_server.store.turns import ABORTED, COMPLETED, FAILED, RUNNING, Ending, Forsaken, TurnRow, TurnStore
 
 RENEWALS_A_LEASE = 3
@@ -85,13 +85,15 @@ class Started:
 class Progress:
     """What a transaction has done to a session's turns, to be told once it is committed.
 
-    ended: turns that are over. started: the one that runs now. is_idle: nothing runs or waits.
+    ended: turns that are over. started: the one that runs now. is_idle: nothing runs or waits. settled: the one that this process has run
+    to its end.
     """
 
     ended: list[TurnRow] = field(default_factory=list)
     started: Started | None = None
     is_idle: bool = False
     has_appended: bool = False
+    settled: UUID | None = None
 
 
 @dataclass(slots=True)
@@ -160,7 +162,23 @@ class TurnRunner:
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_closing = False
 
-    # What others call, within a transaction of theirs and after it.
+    # What others call.
+
+    @asynccontextmanager
+    async def change(
+        self, key: UUID, project_id: UUID, session_id: str, record: Record | None = None
+    ) -> AsyncIterator[tuple[Change, Progress]]:
+        """Change a session's turns: a transaction, after whose commit what it did is told, and what it started is run.
+
+        Raises: SessionMissing, Repeated.
+        """
+        progress = Progress()
+        with ExitStack() as telling:
+            async with self._store.change(key, project_id, record) as change:
+                # Only now: whoever waits for the session's row holds nobody up.
+                telling.enter_context(self._hints.telling(key))
+                yield change, progress
+            self._go_on(change, project_id, session_id, progress)
 
     async def start_next(self, change: Change, project_id: UUID, session_id: str, progress: Progress) -> None:
         """Make the next turn that waits the running one, where none is running."""
@@ -202,13 +220,6 @@ class TurnRunner:
             progress.ended.append(row)
         return row
 
-    def go_on(self, change: Change, project_id: UUID, session_id: str, progress: Progress) -> None:
-        """Tell what was done, and run what was started. After the commit."""
-        started = progress.started
-        self._tell_ended(change, project_id, session_id, progress)
-        if started and started.turn_id not in self._running:
-            self._begin(started)
-
     def runs(self, turn_id: UUID) -> bool:
         """Whether this process runs the turn."""
         return turn_id in self._running
@@ -244,6 +255,15 @@ class TurnRunner:
         await cancel_all(self._tasks)
 
     # A turn's way.
+
+    def _go_on(self, change: Change, project_id: UUID, session_id: str, progress: Progress) -> None:
+        """Tell what was done, and run what was started. After the commit."""
+        started = progress.started
+        if progress.settled:
+            self._running.pop(progress.settled, None)
+        self._tell_ended(change, project_id, session_id, progress)
+        if started and started.turn_id not in self._running:
+            self._begin(started)
 
     def _begin(self, started: Started) -> None:
         running = self._running[started.turn_id] = _Running(started, started.after_seq, started.end_seq)
@@ -367,10 +387,10 @@ class TurnRunner:
 
     async def _try_to_settle(self, running: _Running, outcome: Answer | Fault, *, is_doubtful: bool) -> bool:
         """is_doubtful: an attempt before may have been committed, though its answer was lost."""
-        started, progress, goes_on_from = running.started, Progress(), 0
+        started, goes_on_from = running.started, 0
         usage = _sum(running.usage, outcome.usage if isinstance(outcome, Answer) else None)
         try:
-            async with self._store.change(started.key, started.project_id) as change:
+            async with self.change(started.key, started.project_id, started.session_id) as (change, progress):
                 held = await self._store.find(change, started.turn_id) if change.log == started.log else None
                 if held is None:
                     return False
@@ -380,19 +400,18 @@ class TurnRunner:
                         progress.ended.append(held.turn)
                         progress.has_appended = True
                 elif held.turn.end_seq > running.end_seq:
-                    goes_on_from = held.turn.end_seq  # it went on the time before
+                    # It went on the time before.
+                    goes_on_from = held.turn.end_seq
+                    progress.has_appended = True
                 else:
                     goes_on_from = await self._settle_in(change, running, outcome, usage, progress)
+                progress.settled = None if goes_on_from else started.turn_id
         except SessionMissing:
             return False
         if goes_on_from:
             running.usage = usage
             running.end_seq = running.after_seq = goes_on_from
-            self._hints.appended(started.key)
-            return True
-        self._running.pop(started.turn_id, None)
-        self.go_on(change, started.project_id, started.session_id, progress)
-        return False
+        return goes_on_from > 0
 
     async def _settle_in(self, change: Change, running: _Running, outcome: Answer | Fault, usage: Usage | None, progress: Progress) -> int:
         """Answers the seq after which the turn goes on. 0 = it is over."""
@@ -569,9 +588,8 @@ class TurnRunner:
 
     async def _recover(self, forsaken: Forsaken) -> None:
         """End a turn whose server is gone, and see to what waits."""
-        progress = Progress()
         try:
-            async with self._store.change(forsaken.key, forsaken.project_id) as change:
+            async with self.change(forsaken.key, forsaken.project_id, forsaken.session_id) as (change, progress):
                 turn_id = (await self._store.open(change)).running_turn
                 if turn_id != forsaken.running_turn or turn_id in self._running:
                     return
@@ -587,7 +605,6 @@ class TurnRunner:
                 await self.start_next(change, forsaken.project_id, forsaken.session_id, progress)
         except SessionMissing:
             return
-        self.go_on(change, forsaken.project_id, forsaken.session_id, progress)
 
 
 @contextmanager

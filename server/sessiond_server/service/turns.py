@@ -21,7 +21,7 @@ from sessiond_server.service.names import check_request_id, check_session_id, ch
 from sessiond_server.service.sessions import DESTROYED, content_hash
 from sessiond_server.service.tokenizing import Tokenizer
 from sessiond_server.service.turn_errors import aborted, fault_of_model
-from sessiond_server.service.turn_running import Progress, Router, TurnRunner
+from sessiond_server.service.turn_running import Router, TurnRunner
 from sessiond_server.store.changes import Repeated, SessionMissing
 from sessiond_server.store.sessions import Record, SessionRow, SessionStore
 from sessiond_server.store.turns import ABORTED, Ending, NewTurn, TurnRow, TurnStore
@@ -108,9 +108,8 @@ class Turns:
         if session.state == DESTROYED:
             raise _destroyed(session_id)
         turn = self._new_turn(sending, session, turn_id, timeout_ms)
-        progress = Progress()
         try:
-            async with self._store.change(key, project_id, record) as change:
+            async with self._runner.change(key, project_id, session_id, record) as (change, progress):
                 if change.state == DESTROYED:
                     raise _destroyed(session_id)
                 open_ = await self._store.open(change)
@@ -130,7 +129,6 @@ class Turns:
             raise session_not_found(session_id) from None
         except Repeated as first_one:
             return await self._joined(sending, record, first_one.content_hash, first_one.made)
-        self._runner.go_on(change, project_id, session_id, progress)
         try:
             turn_now = await self.own(project_id, session_id, str(turn_id))
         except Fault as fault:
@@ -147,9 +145,8 @@ class Turns:
         wanted = check_turn_id(turn_id) if turn_id else None
         key = session_key(project_id, session_id)
         record = Record(key, request_id, content_hash("abort", turn_id, include_queued)) if request_id else None
-        progress = Progress()
         try:
-            async with self._store.change(key, project_id, record) as change:
+            async with self._runner.change(key, project_id, session_id, record) as (change, progress):
                 running = (await self._store.open(change)).running_turn
                 doomed = [wanted or running]
                 if include_queued:
@@ -171,14 +168,12 @@ class Turns:
             if record is None or first.content_hash != record.content_hash:
                 raise request_id_reused(request_id) from None
             return [await self.get(project_id, session_id, made) for made in first.made.split(",") if made]
-        self._runner.go_on(change, project_id, session_id, progress)
         return ended
 
     async def session_destroyed(self, project_id: UUID, session_id: str) -> None:
         """End the turns of a session that is destroyed, unless it is resumed by now."""
-        progress = Progress()
         try:
-            async with self._store.change(session_key(project_id, session_id), project_id) as change:
+            async with self._runner.change(session_key(project_id, session_id), project_id, session_id) as (change, progress):
                 if change.state != DESTROYED:
                     return
                 running = (await self._store.open(change)).running_turn
@@ -188,7 +183,6 @@ class Turns:
                 await self._runner.start_next(change, project_id, session_id, progress)
         except SessionMissing:
             return
-        self._runner.go_on(change, project_id, session_id, progress)
 
     async def get(self, project_id: UUID, session_id: str, turn_id: str) -> TurnRow:
         """A turn; of what steered another one, that. Raises: Fault SESSION_NOT_FOUND, TURN_NOT_FOUND, INVALID_FIELD."""

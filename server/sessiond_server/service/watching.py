@@ -7,7 +7,8 @@ the seqs alone. Hints (of this process, and by NOTIFY of others) and a slow poll
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -78,6 +79,8 @@ class Watching:
         self._tasks: set[asyncio.Task[None]] = set()
         self._poll_now = asyncio.Event()
         self._listeners: list[Callable[[Happening], None]] = []
+        # Of each session the commits that are under way here, and not told of yet.
+        self._telling: dict[UUID, list[asyncio.Event]] = {}
 
     def listen(self, listener: Callable[[Happening], None]) -> None:
         """Have a function called with whatever happens, here or at another process. It answers at once."""
@@ -92,6 +95,20 @@ class Watching:
         """As Hints has it."""
         self._spread(happening)
         self._notices.happened(happening)
+
+    @contextmanager
+    def telling(self, key: UUID) -> Iterator[None]:
+        """As Hints has it."""
+        done = asyncio.Event()
+        before = self._telling.setdefault(key, [])
+        before.append(done)
+        try:
+            yield
+        finally:
+            done.set()
+            before.remove(done)
+            if not before:
+                self._telling.pop(key, None)
 
     def loops(self) -> list[Coroutine[Any, Any, None]]:
         """What has to run beside it, until cancelled."""
@@ -152,7 +169,7 @@ class Watching:
                 raise invalid("after_seq", f"is {after_seq}, but the session is at seq {head.last_seq}", last_seq=head.last_seq)
             channel = self._channels.get(key)
             if channel is None:
-                channel = self._channels[key] = _Channel(self._history, project_id, session_id, head)
+                channel = self._channels[key] = _Channel(self._history, self._told, project_id, session_id, head)
                 task = asyncio.create_task(self._run(channel))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
@@ -217,6 +234,11 @@ class Watching:
         if head.touch_due:
             await self._history.touch(key, project_id)
         return head
+
+    async def _told(self, key: UUID) -> None:
+        """Return once everything is told of the commits that are under way now."""
+        for done in list(self._telling.get(key, ())):
+            await done.wait()
 
     def _wake(self, key: UUID) -> None:
         if channel := self._channels.get(key):
@@ -287,7 +309,9 @@ class Watching:
 class _Channel:
     """The new messages and lifecycle events of one session, for all who watch it. seq: the last message that was handed on."""
 
-    def __init__(self, history: HistoryStore, project_id: UUID, session_id: str, head: LogHead) -> None:
+    def __init__(
+        self, history: HistoryStore, all_told: Callable[[UUID], Awaitable[None]], project_id: UUID, session_id: str, head: LogHead
+    ) -> None:
         self.key = session_key(project_id, session_id)
         self.project_id = project_id
         self.session_id = session_id
@@ -295,6 +319,7 @@ class _Channel:
         self.seq = head.last_seq
         self.watchers: set[_Watcher] = set()
         self._history = history
+        self._all_told = all_told
         self._wake = asyncio.Event()
         self._is_resting = False
         self._told: deque[_Chunk] = deque()
@@ -368,6 +393,8 @@ class _Channel:
             rows = await self._history.page(PageQuery((Segment(self.key, self.log, self.seq + 1, MAX_SEQ),), PAGE_ROWS, PAGE_BYTES))
             if not rows or rows[0][0] != self.seq + 1:
                 return  # nothing new, or purged already
+            # They may be of a commit of which this process has not told yet.
+            await self._all_told(self.key)
             is_more = len(rows) == PAGE_ROWS
             # Events that happened between two of these messages go there.
             while self._told and (place := self._told[0].after_seq) is not None and place < rows[-1][0]:
