@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
 import grpc
 import structlog
@@ -48,7 +49,8 @@ from sessiond_server.service.sessions import Sessions
 from sessiond_server.service.sweeping import Sweeper
 from sessiond_server.service.tasks import Tasks
 from sessiond_server.service.tokenizing import tokenizer
-from sessiond_server.service.turn_running import TurnRunner
+from sessiond_server.service.turn_leases import TurnLeases
+from sessiond_server.service.turn_running import Lease, TurnRunner
 from sessiond_server.service.turn_streams import TurnStreams
 from sessiond_server.service.turns import Turns
 from sessiond_server.service.watching import Watching
@@ -146,7 +148,8 @@ async def serving(settings: Settings, database_url: str) -> AsyncIterator[Runnin
     assets = Assets(asset_store, objects, _limits(settings))
     watching = Watching(WatchStore(database), HistoryStore(database), load.check_draining, listens=settings.prepared_statements)
     models = Models(settings.providers, default_model=settings.default_model, echo_models=settings.echo_models)
-    runner = _turn_runner(settings, database, load, assets, watching, models)
+    lease = Lease(uuid4(), settings.turn_lease_s)
+    runner = _turn_runner(settings, database, load, assets, watching, models, lease)
     # Shared among the workers of one server only: two servers that meant to have it each would take turns, unnoticed.
     server = grpc.aio.server(options=[*OPTIONS, ("grpc.so_reuseport", int(settings.workers > 1))])
     server.add_generic_rpc_handlers(tuple(_handlers(settings, database, load, assets, watching, runner, models)))
@@ -168,7 +171,8 @@ async def serving(settings: Settings, database_url: str) -> AsyncIterator[Runnin
     )
     sweeper = Sweeper(asset_store, objects, interval_s=settings.purge_interval_s, grace_s=settings.asset_grace_s)
     running = Running(port, load, server, health_servicer, database, objects, watching, runner)
-    loops = [purger.run(), sweeper.run(), _watch_health(running), *watching.loops(), *runner.loops()]
+    leases = TurnLeases(TurnStore(database, AppendStore(database)), runner, lease, is_draining=lambda: load.is_draining)
+    loops = [purger.run(), sweeper.run(), _watch_health(running), *watching.loops(), *leases.loops()]
     background = [asyncio.create_task(loop) for loop in loops]
     await server.start()
     try:
@@ -208,7 +212,9 @@ def _limits(settings: Settings) -> Limits:
     )
 
 
-def _turn_runner(settings: Settings, database: Database, load: Load, assets: Assets, watching: Watching, models: Models) -> TurnRunner:
+def _turn_runner(
+    settings: Settings, database: Database, load: Load, assets: Assets, watching: Watching, models: Models, lease: Lease
+) -> TurnRunner:
     runner = TurnRunner(
         TurnStore(database, AppendStore(database)),
         SessionStore(database),
@@ -219,7 +225,7 @@ def _turn_runner(settings: Settings, database: Database, load: Load, assets: Ass
         _limits(settings),
         tokenizer(settings.tokenizer),
         is_draining=lambda: load.is_draining,
-        lease_s=settings.turn_lease_s,
+        lease=lease,
         max_context_bytes=settings.max_context_bytes,
     )
     watching.listen(runner.heard)

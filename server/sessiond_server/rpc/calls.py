@@ -24,6 +24,7 @@ from google.rpc.status_pb2 import Status
 from grpc.aio import ServicerContext
 
 from sessiond_server.rpc.errors import as_fault, status_of, whole_status_of
+from sessiond_server.rpc.raw import raw_class
 from sessiond_server.service.cancellation import check_cancelled
 from sessiond_server.service.faults import Fault
 from sessiond_server.service.keys import Authenticator, Caller
@@ -79,6 +80,10 @@ class Load:
                 "this server is shutting down; go on at another, from the last resume_token or seq",
                 retry_after_s=0.2,
             )
+
+
+# Those of many messages. Their requests have Message.json as bytes, whatever the types of the servicers' methods say.
+RAW_CALLS = frozenset({"StoreMessages", "BatchStoreMessages", "ImportMessages"})
 
 
 class Servicer(Protocol):
@@ -288,7 +293,7 @@ async def read_on(requests: AsyncIterator[ProtoMessage]) -> None:
 
 
 def _decoder(method: MethodDescriptor) -> Callable[[bytes], ProtoMessage]:
-    request_class = GetMessageClass(method.input_type)
+    request_class = raw_class(method.input_type) if method.name in RAW_CALLS else GetMessageClass(method.input_type)
 
     def decode(encoded: bytes) -> ProtoMessage:
         try:

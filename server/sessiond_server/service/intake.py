@@ -118,7 +118,7 @@ class Intake:
             if text and not (
                 keep_times or message.parent_seq or message.HasField("metadata") or (self._keeps_turn and message.HasField("turn"))
             ):
-                encoded = text.encode()
+                encoded = _bytes_of(text)
                 size = len(encoded)
                 role, texts = self._check_json(encoded, message_format, message.role)
                 body = b"".join((_HEADS[role, message_format], varint(size), encoded, b"\x48", varint(size)))
@@ -150,7 +150,7 @@ class Intake:
         """Check any message, and make of it what is stored. Answers its size, and the texts whose tokens count."""
         content = message.WhichOneof("content")
         if content == "json":
-            encoded = message.json.encode()
+            encoded = _bytes_of(message.json)
             size = len(encoded)
             message.role, texts = self._check_json(encoded, message.format, message.role)
         elif content == "parts":
@@ -289,6 +289,11 @@ def check_batch(count: int, content_bytes: int, limits: Limits) -> None:
         )
 
 
+def _bytes_of(text: str | bytes) -> bytes:
+    """`json` of a message, which is bytes where it comes in by a call for many messages (rpc/raw.py)."""
+    return text if isinstance(text, bytes) else text.encode()
+
+
 def _summary(words: str) -> str:
     short = " ".join(words[: 8 * MAX_SUMMARY_CHARACTERS].split())[:MAX_SUMMARY_CHARACTERS]
     # JSON escapes can spell what PostgreSQL's text cannot keep; the message itself keeps them.
@@ -301,7 +306,8 @@ def _parse(encoded: bytes, field: str) -> Any:
     except orjson.JSONDecodeError as first:
         # orjson refuses what JSON's grammar allows and models do send, such as half of a surrogate pair (\ud83d) in an escape.
         try:
-            return json.loads(encoded, parse_constant=_refuse_constant)
+            # As text: of bytes, the library would guess the encoding.
+            return json.loads(encoded.decode(), parse_constant=_refuse_constant)
         except RecursionError:
             raise invalid(field, "is nested too deeply", reason="INVALID_JSON") from None
         except ValueError:

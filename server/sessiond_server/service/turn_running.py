@@ -1,4 +1,4 @@
-"""Running turns: this process's own, and those that others have left.
+"""Running turns. What keeps a turn this process's own, and what becomes of those that others have left, stands in turn_leases.
 
 A turn is asked, answered and ended here. What changes in the database, changes under the session's row (store/turns.py); no connection is
 held while a model works. Whoever ends a turn also starts the next one, in the same transaction, so a queue never stands still while a
@@ -7,11 +7,11 @@ server is there.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import ExitStack, aclosing, asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import ExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import structlog
 
@@ -39,14 +39,10 @@ from sessiond_server.store.database import Contention, DatabaseUnavailable, Pool
 from sessiond_server.store.history import HistoryStore
 from sessiond_server.store.objects import ObjectStoreUnavailable
 from sessiond_server.store.sessions import Record, SessionStore
-from sessiond_server.store.turns import ABORTED, COMPLETED, FAILED, RUNNING, Ending, Forsaken, TurnRow, TurnStore
+from sessiond_server.store.turns import ABORTED, COMPLETED, FAILED, RUNNING, Ending, TurnRow, TurnStore
 
-RENEWALS_A_LEASE = 3
-FORSAKEN_A_ROUND = 100
 FIRST_RETRY_S, LONGEST_RETRY_S = 0.1, 2.0
 DATABASE_RETRY_S = 0.5
-# So long a turn that others have to end may wait for its session's row.
-RECOVERY_TIMEOUT_S = 2.0
 CLOSE_TIMEOUT_S = 5.0
 MAX_SENT_ASSET_BYTES = 20 * 1024 * 1024
 
@@ -60,6 +56,14 @@ class Router(Protocol):
 
     def route(self, name: str) -> Route:
         """Raises: ModelFault MODEL_NOT_CONFIGURED."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """holder: stands for this process. duration_s: how long after its last sign of life a process counts as gone."""
+
+    holder: UUID
+    duration_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +131,7 @@ class TurnRunner:
 
     Args:
         is_draining: once it says so, no turn is started any more: what waits is left to other servers.
-        lease_s: how long after its last sign of life a server counts as gone.
+        lease: under which it starts turns.
         max_context_bytes: of a history that a model is given.
     """
 
@@ -143,7 +147,7 @@ class TurnRunner:
         tokenizer: Tokenizer,
         *,
         is_draining: Callable[[], bool],
-        lease_s: float,
+        lease: Lease,
         max_context_bytes: int,
     ) -> None:
         self._store = store
@@ -155,9 +159,8 @@ class TurnRunner:
         self._limits = limits
         self._tokenizer = tokenizer
         self._is_draining = is_draining
-        self._lease_s = lease_s
+        self._lease = lease
         self._max_context_bytes = max_context_bytes
-        self._holder = uuid4()
         self._running: dict[UUID, _Running] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_closing = False
@@ -189,7 +192,7 @@ class TurnRunner:
             progress.is_idle = not await self._store.waiting(change)
             return
         while waiting := await self._store.next(change):
-            row, options = await self._store.start(change, waiting.turn_id, self._holder, self._lease_s)
+            row, options = await self._store.start(change, waiting.turn_id, self._lease.holder, self._lease.duration_s)
             messages = SendRequest.FromString(waiting.prompt).messages
             try:
                 appended = await self._append(change, project_id, session_id, row.turn_id, messages) if messages else None
@@ -224,20 +227,24 @@ class TurnRunner:
         """Whether this process runs the turn."""
         return turn_id in self._running
 
+    def running(self) -> list[tuple[UUID, UUID]]:
+        """(session's key, turn_id) of each turn that this process runs."""
+        return [(running.started.key, turn_id) for turn_id, running in self._running.items()]
+
     def heard(self, happening: Happening) -> None:
         """Something happened to a session, here or elsewhere: it may be the end of a turn that runs here."""
         if happening.type == happenings.TURN_END and happening.data:
             with suppress(ValueError):
-                if running := self._running.get(UUID(happening.data["turn_id"])):
-                    running.is_over.set()
+                self.give_up(UUID(happening.data["turn_id"]))
         elif happening.type in (happenings.DELETED, happenings.EXPIRED):
             for running in self._running.values():
                 if running.started.log == happening.log:
                     running.is_over.set()
 
-    def loops(self) -> list[Coroutine[Any, Any, None]]:
-        """What has to run beside it, until cancelled."""
-        return [self._keep(), self._look_after()]
+    def give_up(self, turn_id: UUID) -> None:
+        """Stop a turn that somebody else has ended, where it runs here."""
+        if running := self._running.get(turn_id):
+            running.is_over.set()
 
     async def drain(self, timeout_s: float) -> None:
         """Let the turns that run come to their end, for so long."""
@@ -258,12 +265,11 @@ class TurnRunner:
 
     def _go_on(self, change: Change, project_id: UUID, session_id: str, progress: Progress) -> None:
         """Tell what was done, and run what was started. After the commit."""
-        started = progress.started
         if progress.settled:
             self._running.pop(progress.settled, None)
         self._tell_ended(change, project_id, session_id, progress)
-        if started and started.turn_id not in self._running:
-            self._begin(started)
+        if progress.started and progress.started.turn_id not in self._running:
+            self._begin(progress.started)
 
     def _begin(self, started: Started) -> None:
         running = self._running[started.turn_id] = _Running(started, started.after_seq, started.end_seq)
@@ -533,89 +539,6 @@ class TurnRunner:
         started = running.started
         data = {"turn_id": str(started.turn_id), **data}
         self._hints.happened(Happening(type_, started.project_id, started.session_id, started.log, now_us(), running.after_seq, data))
-
-    # Leases.
-
-    async def _keep(self) -> None:
-        """Renew the leases of what runs here. Alone: nothing that takes long may hold it up."""
-        while True:
-            with _put_off("leases of turns put off"):
-                await self._renew()
-            await asyncio.sleep(self._lease_s / RENEWALS_A_LEASE)
-
-    async def _look_after(self) -> None:
-        """End what nobody runs any more, and see to what waits."""
-        while True:
-            with _put_off("forsaken turns put off"):
-                if not self._is_draining():
-                    for forsaken in await self._store.forsaken(self._holder, list(self._running), FORSAKEN_A_ROUND):
-                        with _put_off("a forsaken turn put off"):
-                            async with asyncio.timeout(RECOVERY_TIMEOUT_S):
-                                await self._recover(forsaken)
-            await asyncio.sleep(self._lease_s / RENEWALS_A_LEASE)
-
-    async def _renew(self) -> None:
-        turns = [(running.started.key, turn_id) for turn_id, running in self._running.items()]
-        if not turns:
-            return
-        renewed = await self._store.renew(turns, self._holder, self._lease_s)
-        for _, turn_id in turns:
-            running = self._running.get(turn_id)
-            if running and turn_id not in renewed:
-                # Ended by somebody else.
-                running.is_over.set()
-
-    async def _adopt(self, change: Change, forsaken: Forsaken, turn_id: UUID) -> None:
-        """Run a turn that this process has started without hearing of it: the answer to the commit was lost."""
-        held = await self._store.find(change, turn_id)
-        if held is None or held.turn.state != RUNNING or held.holder != self._holder:
-            return
-        turn = held.turn
-        started = Started(
-            change.key,
-            change.log,
-            forsaken.project_id,
-            forsaken.session_id,
-            turn_id,
-            turn.model,
-            held.options,
-            turn.timeout_ms,
-            turn.end_seq,
-            turn.end_seq or (await self._store.open(change)).last_seq,
-        )
-        log.info("turn taken on late", turn_id=str(turn_id))
-        self._begin(started)
-
-    async def _recover(self, forsaken: Forsaken) -> None:
-        """End a turn whose server is gone, and see to what waits."""
-        try:
-            async with self.change(forsaken.key, forsaken.project_id, forsaken.session_id) as (change, progress):
-                turn_id = (await self._store.open(change)).running_turn
-                if turn_id != forsaken.running_turn or turn_id in self._running:
-                    return
-                if turn_id and forsaken.is_mine:
-                    await self._adopt(change, forsaken, turn_id)
-                    return
-                if turn_id:
-                    if not await self._store.is_forsaken(change, turn_id):
-                        return
-                    fault = Fault("TURN_LOST", "the server that ran the turn is gone; what was sent is kept")
-                    error = error_of(fault, forsaken.session_id, turn_id)
-                    await self.end(change, turn_id, Ending(FAILED, error=error), progress)
-                await self.start_next(change, forsaken.project_id, forsaken.session_id, progress)
-        except SessionMissing:
-            return
-
-
-@contextmanager
-def _put_off(what: str) -> Iterator[None]:
-    """What fails is tried again in the next round."""
-    try:
-        yield
-    except (DatabaseUnavailable, PoolExhausted, Contention, TimeoutError) as e:
-        log.debug(what, error=str(e))
-    except Exception:
-        log.exception(what)
 
 
 def _sum(before: Usage | None, more: Usage | None) -> Usage | None:
