@@ -14,7 +14,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from sessiond.v1 import message_pb2
 
-_JSON = message_pb2.Message.DESCRIPTOR.fields_by_name["json"]
+_MESSAGE = message_pb2.Message.DESCRIPTOR
 
 
 def raw_class(descriptor: Descriptor) -> type[message.Message]:
@@ -35,9 +35,9 @@ def _pool(file: FileDescriptor) -> DescriptorPool:
             add(dependency)
         copy = descriptor_pb2.FileDescriptorProto()
         file.CopyToProto(copy)
-        if file is _JSON.file:
-            [message_type] = [one for one in copy.message_type if one.name == _JSON.containing_type.name]
-            [field] = [one for one in message_type.field if one.name == _JSON.name]
+        if file.name == _MESSAGE.file.name:
+            [message_type] = [one for one in copy.message_type if one.name == _MESSAGE.name]
+            [field] = [one for one in message_type.field if one.name == "json"]
             field.type = descriptor_pb2.FieldDescriptorProto.TYPE_BYTES
         pool.Add(copy)
 
