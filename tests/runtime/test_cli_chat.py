@@ -86,8 +86,10 @@ class Terminal:
     def __init__(self, target: str, session_id: str) -> None:
         self._ours, theirs = pty.openpty()
         self.shown = ""
-        # A terminal of its own to belong to, so that its Ctrl-C reaches the command alone.
-        inside = f"import os, sys; os.login_tty(0); os.execv(sys.executable, {[*COMMAND, session_id]!r})"
+        # A terminal of its own to belong to, so that its Ctrl-C reaches the command alone; and heeded, whatever this process does with it:
+        # what is run in the background has it ignored.
+        heed = "signal.signal(signal.SIGINT, signal.SIG_DFL)"
+        inside = f"import os, signal, sys; {heed}; os.login_tty(0); os.execv(sys.executable, {[*COMMAND, session_id]!r})"
         self.process = subprocess.Popen(
             [sys.executable, "-c", inside],
             stdin=theirs,
