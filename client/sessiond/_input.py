@@ -1,10 +1,10 @@
 """A message as the caller gives it, and its way into protobuf."""
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
+from sessiond._json import encode
 from sessiond._message import Message
 from sessiond._names import FORMATS, ROLES, number_of
 from sessiond._structs import fill_struct
@@ -38,10 +38,8 @@ class NewMessage:
 MessageInput: TypeAlias = Blob | message_pb2.Message | Message | NewMessage
 
 
-# Made once: json.dumps with arguments makes an encoder for each call. Text as it is, so that a reader of the database or of grpcurl can
-# read it; the second one only for what is no text (half a surrogate pair), whose escape is JSON all the same.
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
-_encode_ascii = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+# protobuf takes UTF-8 for a string, though its types do not say so.
+_encode = cast("Callable[[Mapping[str, Any]], str]", encode)
 
 
 def to_proto(value: MessageInput, format: str, path: str) -> message_pb2.Message:
@@ -111,10 +109,6 @@ def _provider_message(value: Blob, format: str, path: str) -> message_pb2.Messag
                 raise invalid_field(f"{path}.json", f"is not UTF-8: {error.reason} at byte {error.start}") from None
         case Mapping():
             text = _dumped(value, path)
-            try:
-                text.encode()
-            except UnicodeEncodeError:
-                text = _encode_ascii(value if isinstance(value, dict) else dict(value))
         case _:
             raise invalid_field(
                 path,
@@ -130,7 +124,7 @@ def _provider_message(value: Blob, format: str, path: str) -> message_pb2.Messag
 
 def _dumped(value: Mapping[str, Any], path: str) -> str:
     try:
-        return _encode(value if isinstance(value, dict) else dict(value))
+        return _encode(value)
     except (TypeError, ValueError, RecursionError) as error:
         raise invalid_field(f"{path}.json", f"cannot be written as JSON: {error}") from error
 

@@ -601,7 +601,7 @@ def _pieces(
         for message in each(messages):
             encoded = add_nth(piece.messages, message, format, count)
             count += 1
-            piece_bytes += len(encoded.json) or encoded.ByteSize()
+            piece_bytes += encoded.ByteSize()
             if piece_bytes >= PIECE_BYTES:
                 yield piece
                 piece = ImportMessagesRequest()

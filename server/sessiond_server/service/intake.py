@@ -72,7 +72,7 @@ class Intake:
 
     def __init__(self, limits: Limits, tokenizer: Tokenizer, *, keeps_turn: bool = False) -> None:
         """keeps_turn: what a message says of its turn is kept; of other callers' messages it is not theirs to say."""
-        self._limits = limits
+        self._max_bytes = limits.max_message_bytes
         self._keeps_turn = keeps_turn
         self._tokenizer = tokenizer
         self._sign = -1 if tokenizer.estimates else 1
@@ -192,14 +192,13 @@ class Intake:
         self.parent_floor = max(self.parent_floor, message.parent_seq - self.count)
 
     def _check_size(self, size: int, field: str) -> None:
-        limit = self._limits.max_message_bytes
-        if size > limit:
+        if size > self._max_bytes:
             raise invalid(
                 field,
-                f"takes {size} bytes; a message may have {limit}",
+                f"takes {size} bytes; a message may have {self._max_bytes}",
                 reason="MESSAGE_TOO_LARGE",
                 content_bytes=size,
-                max_bytes=limit,
+                max_bytes=self._max_bytes,
             )
 
     def _note_words(self, words: str) -> None:
@@ -226,7 +225,7 @@ class Intake:
         known = _FORMATS.get(message_format)
         if known is None:
             raise invalid(f"{self._path}.format", "is required with json: FORMAT_OPENAI, FORMAT_ANTHROPIC or FORMAT_GEMINI")
-        if len(encoded) > self._limits.max_message_bytes:
+        if len(encoded) > self._max_bytes:
             self._check_size(len(encoded), f"{self._path}.json")
         try:
             value = orjson.loads(encoded)

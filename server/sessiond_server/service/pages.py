@@ -102,9 +102,17 @@ def encode_basic_page(rows: Sequence[tuple[Any, ...]]) -> EncodedPage:
 
 def encoded_tokens(tokens: int) -> bytes:
     """The fields token_count = 10 and tokens_estimated = 11 of a Message; negative tokens are an estimate."""
+    encoded = _TOKENS.get(tokens)
+    return _encoded_tokens(tokens) if encoded is None else encoded
+
+
+def _encoded_tokens(tokens: int) -> bytes:
     if not tokens:
         return b""
     return b"\x50" + varint(tokens) if tokens > 0 else b"\x50" + varint(-tokens) + b"\x58\x01"
+
+
+_TOKENS = {tokens: _encoded_tokens(tokens) for tokens in range(-2000, 2001)}
 
 
 def response_tail(resume_token: str, through_seq: int) -> bytes:

@@ -69,15 +69,19 @@ stored AS (
     FROM bump
 )"""
 
-# %b: as text, an array of bytea is escaped twice, which takes longer than all the rest of the append.
+# %b: as text, an array of bytea is escaped twice, which takes longer than all the rest of the append. Set-returning functions in a SELECT's
+# list hand on row by row; in FROM, all rows of all arrays would be written into a table of their own first.
 _MANY = """
 stored AS (
     INSERT INTO messages (key, log, seq, role, format, content_bytes, created_at, body, tokens, total_bytes, total_tokens)
     SELECT %(key)s, log, last_seq - %(count)s + m.place, m.role::smallint, m.format::smallint, m.content_bytes::int, active_at, m.body,
         m.tokens::int, total_bytes - %(bytes)s + m.sum_bytes, total_tokens - %(tokens)s + m.sum_tokens
-    FROM bump, unnest(%(roles)b::bigint[], %(formats)b::bigint[], %(sizes)b::bigint[], %(bodies)b::bytea[],
-            %(row_tokens)b::bigint[], %(sum_bytes)b::bigint[], %(sum_tokens)b::bigint[])
-        WITH ORDINALITY AS m (role, format, content_bytes, body, tokens, sum_bytes, sum_tokens, place)
+    FROM bump, (
+        SELECT place, body, (%(roles)b::bigint[])[place] AS role, (%(formats)b::bigint[])[place] AS format,
+            (%(sizes)b::bigint[])[place] AS content_bytes, (%(row_tokens)b::bigint[])[place] AS tokens,
+            (%(sum_bytes)b::bigint[])[place] AS sum_bytes, (%(sum_tokens)b::bigint[])[place] AS sum_tokens
+        FROM (SELECT unnest(%(bodies)b::bytea[]) AS body, generate_series(1, %(count)s) AS place) AS b
+    ) AS m
 )"""
 
 _SELECT = "SELECT last_seq, active_at, log FROM bump"
