@@ -15,9 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from database import Databases
+from readers import Readers
 from series import Results
 from serving import serve
-from subjects import Floor, Sessiond, Subject
+from subject_floor import Floor
+from subject_sessiond import Sessiond
+from subjects import Subject
 from workload import Message, repeated
 
 SESSIOND = "sessiond"
@@ -27,9 +30,10 @@ AGENTS = "openai-agents"
 FLOOR = "floor"
 FLOOR_COPY = "floor, COPY"
 FLOOR_JSONB = "floor, jsonb"
+FLOOR_ORJSON = "floor, orjson"
 
 WRITERS = (SESSIOND, AGENTS, FLOOR)
-BATCHERS = (*WRITERS, FLOOR_JSONB)
+BATCHERS = (*WRITERS, FLOOR_JSONB, FLOOR_ORJSON)
 LOADERS = (*BATCHERS, FLOOR_COPY)
 READERS = (SESSIOND, UNCACHED, CACHED, AGENTS, FLOOR, FLOOR_JSONB)
 
@@ -107,13 +111,13 @@ class Bench:
 
     Args:
         subjects: opened, by name: those of READERS and LOADERS.
-        addresses: of SESSIOND, AGENTS and FLOOR, for processes that open them anew.
+        addresses: of READERS, for processes that open them anew: one of subjects.KINDS, and its address.
     """
 
     def __init__(
         self,
         subjects: Mapping[str, Subject],
-        addresses: Mapping[str, str],
+        addresses: Mapping[str, tuple[str, str]],
         databases: Databases,
         messages: list[Message],
         sizes: Sizes,
@@ -185,16 +189,17 @@ class Bench:
         await self._check_reads(session_ids)
 
         short, long = self._sizes.short, self._sizes.long
-        for name, subject in self._turns(READERS, self._sizes.rounds):
-            for length, repeats, label in ((short, self._sizes.short_reads, "short"), (long, 1, "long")):
-                session_id, total = session_ids[name, length], length * repeats
-                if name != AGENTS:
-                    texts_s = await _timed(partial(_repeat, partial(subject.texts, session_id), repeats))
-                    self.results.add(f"read {label}, texts", name, "messages/s", total / texts_s)
-                dicts_s = await _timed(partial(_repeat, partial(subject.dicts, session_id), repeats))
-                self.results.add(f"read {label}, dicts", name, "messages/s", total / dicts_s)
-            first_s = await _timed(partial(subject.first, session_ids[name, long]))
-            self.results.add("first message", name, "ms", first_s * 1000)
+        with Readers(self._addresses) as readers:
+            for name in READERS:
+                await readers.read(name, "dicts", session_ids[name, long])  # it warms up
+            for name, _ in self._turns(READERS, self._sizes.rounds):
+                for length, repeats, label in ((short, self._sizes.short_reads, "short"), (long, 1, "long")):
+                    session_id, total = session_ids[name, length], length * repeats
+                    for level in ("dicts",) if name == AGENTS else ("texts", "dicts"):
+                        took_s = await readers.read(name, level, session_id, repeats)
+                        self.results.add(f"read {label}, {level}", name, "messages/s", total / took_s)
+                first_s = await readers.read(name, "first", session_ids[name, long])
+                self.results.add("first message", name, "ms", first_s * 1000)
         if IS_MEMORY_KNOWN:
             for name in (SESSIOND, AGENTS, FLOOR):
                 for level in MEMORY_LEVELS[name]:
@@ -312,7 +317,7 @@ class Bench:
     async def _peak_memory(self, name: str, session_id: str, level: str) -> float:
         """By how much a process that only reads the session grows. Unit: MiB."""
         program = str(Path(__file__).with_name("peak_memory.py"))
-        command = [sys.executable, program, name, self._addresses[name], session_id, level]
+        command = [sys.executable, program, *self._addresses[name], session_id, level]
         done = await asyncio.to_thread(subprocess.run, command, stdout=subprocess.PIPE, timeout=MEMORY_TIMEOUT_S, check=True)
         return float(done.stdout)
 

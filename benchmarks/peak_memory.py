@@ -9,29 +9,30 @@ import re
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvloop
-from subjects import Floor, OpenAIAgents, Sessiond, Subject
+from subjects import subject
 
-from sessiond import AsyncClient
-
-KINDS: dict[str, Callable[[str], Subject]] = {"sessiond": Sessiond, "openai-agents": OpenAIAgents, "floor": Floor}
+if TYPE_CHECKING:
+    from sessiond import AsyncClient
 
 
 async def _growth(kind: str, address: str, session_id: str, level: str) -> float:
     if level == "one by one":
+        from sessiond import AsyncClient
+
         async with AsyncClient(address) as client:
             return await _measured(lambda: _one_by_one(client, session_id))
-    subject = KINDS[kind](address)
-    await subject.open()
+    reading = subject(kind, address)
+    await reading.open()
     try:
-        return await _measured(lambda: subject.texts(session_id) if level == "texts" else subject.dicts(session_id))
+        return await _measured(lambda: reading.texts(session_id) if level == "texts" else reading.dicts(session_id))
     finally:
-        await subject.close()
+        await reading.close()
 
 
-async def _one_by_one(client: AsyncClient, session_id: str) -> None:
+async def _one_by_one(client: "AsyncClient", session_id: str) -> None:
     async for message in client.sessions.get_messages(session_id=session_id):
         assert message.blob
 

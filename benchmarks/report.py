@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from measurements import AGENTS, CACHED, FLOOR, FLOOR_COPY, FLOOR_JSONB, SESSIOND, UNCACHED, Sizes
+from measurements import AGENTS, CACHED, FLOOR, FLOOR_COPY, FLOOR_JSONB, FLOOR_ORJSON, SESSIOND, UNCACHED, Sizes
 from series import Results, Series
 
 FLAT = 1.15  # latency in a long session may be this many times that in an empty one, and the other way round
@@ -146,8 +146,10 @@ def targets(results: Results, sizes: Sizes) -> list[Target]:
     add("  dicts, page cache off", dicts, (dicts, FLOOR), None, UNCACHED)
     add(f"StoreMessages in batches of {sizes.batch:,}, the floor's batches", "batches", ("batches", FLOOR), 0.7)
     add("  the floor with jsonb", "batches", ("batches", FLOOR_JSONB), None)
+    add("  the floor with orjson", "batches", ("batches", FLOOR_ORJSON), None)
     add(f"ImportMessages of {sizes.long:,}, the floor's batches", "load", ("load", FLOOR), 1)
     add("  the floor with jsonb", "load", ("load", FLOOR_JSONB), None)
+    add("  the floor with orjson", "load", ("load", FLOOR_ORJSON), None)
     add("  the floor's COPY", "load", ("load", FLOOR_COPY), None)
     add(f"appends to {sizes.sessions} sessions at once, openai-agents", "concurrent appends", ("concurrent appends", AGENTS), 4)
     flat = results.ratio("append to an empty session", SESSIOND, ("append to a long session", SESSIOND))

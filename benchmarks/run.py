@@ -21,10 +21,13 @@ import chart
 import report
 import uvloop
 from database import Databases, databases
-from measurements import AGENTS, CACHED, FLOOR, FLOOR_COPY, FLOOR_JSONB, SESSIOND, UNCACHED, Bench, Sizes
+from measurements import AGENTS, CACHED, FLOOR, FLOOR_COPY, FLOOR_JSONB, FLOOR_ORJSON, SESSIOND, UNCACHED, Bench, Sizes
 from series import Results
 from serving import ServerError, migrate, serve
-from subjects import POOL_SIZE, Floor, FloorCopy, FloorJsonb, OpenAIAgents, Sessiond, Subject
+from subject_floor import Floor, FloorCopy, FloorJsonb, FloorOrjson
+from subject_openai_agents import OpenAIAgents
+from subject_sessiond import Sessiond
+from subjects import POOL_SIZE, Subject
 from workload import messages
 
 import sessiond
@@ -77,7 +80,9 @@ async def _measure(made: Databases, targets: Mapping[str, str], sizes: Sizes, pa
     subjects: dict[str, Subject] = {name: Sessiond(target) for name, target in targets.items()}
     subjects |= {AGENTS: OpenAIAgents(made.peers_url)}
     subjects |= {FLOOR: Floor(made.peers_url), FLOOR_COPY: FloorCopy(made.peers_url), FLOOR_JSONB: FloorJsonb(made.peers_url)}
-    addresses = {SESSIOND: targets[SESSIOND], AGENTS: made.peers_url, FLOOR: made.peers_url}
+    subjects |= {FLOOR_ORJSON: FloorOrjson(made.peers_url)}
+    addresses = {name: (SESSIOND, target) for name, target in targets.items()}
+    addresses |= {name: (name, made.peers_url) for name in (AGENTS, FLOOR, FLOOR_JSONB)}
     stored = messages(max(sizes.long, sizes.batch * sizes.batches))
     gc.freeze()  # the messages are the benchmark's, not a subject's: the collector need not walk over them for anybody
     async with asyncio.timeout(TIMEOUT_S), AsyncExitStack() as stack:

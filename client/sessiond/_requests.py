@@ -9,7 +9,6 @@ from typing import Any, TypedDict, TypeGuard, TypeVar
 
 from google.protobuf.message import Message as ProtoMessage
 
-from sessiond._input import MessageInput, add_batch
 from sessiond._names import MESSAGE_ORDERS, ROLES, SESSION_ORDERS, STATES, TASK_STATUSES, VIEWS, number_of
 from sessiond._processing_info import FailedMessage, Failures, Lease
 from sessiond._structs import fill_struct
@@ -394,18 +393,10 @@ def delete_session(session_id: str, *, allow_missing: bool, etag: str | None, re
     return filled(request, session_id=session_id, allow_missing=allow_missing, etag=etag, request_id=request_id_or_new(request_id))
 
 
-def store_messages(
-    session_id: str,
-    messages: Iterable[MessageInput],
-    *,
-    format: str,
-    expected_last_seq: int | None,
-    request_id: str | None,
-) -> StoreMessagesRequest:
+def store_messages(session_id: str, *, expected_last_seq: int | None, request_id: str | None) -> StoreMessagesRequest:
+    """Still without messages."""
     request = StoreMessagesRequest()
-    filled(request, session_id=session_id, expected_last_seq=expected_last_seq, request_id=request_id_or_new(request_id))
-    add_batch(request.messages, messages, format)
-    return request
+    return filled(request, session_id=session_id, expected_last_seq=expected_last_seq, request_id=request_id_or_new(request_id))
 
 
 def lease_messages(

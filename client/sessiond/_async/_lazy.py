@@ -1,6 +1,6 @@
 """Answers that are fetched while they are iterated over. The twin is sessiond/_sync/_lazy.py, written by hand as well."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable
 from typing import Any, Generic, TypeVar
 
 _Item = TypeVar("_Item")
@@ -13,7 +13,7 @@ class AsyncLazy(Generic[_Item]):
     before the first item is asked for; each iteration calls anew.
     """
 
-    def __init__(self, batches: Callable[[], AsyncGenerator[list[_Item], None]]) -> None:
+    def __init__(self, batches: Callable[[], AsyncGenerator[Iterable[_Item], None]]) -> None:
         self._batches = batches
 
     async def __aiter__(self) -> AsyncIterator[_Item]:

@@ -1,10 +1,12 @@
 """Answers that come in batches: a stream that goes on where it broke off, and a listing that pages by itself."""
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing
+from itertools import repeat
 
 from sessiond import _requests
 from sessiond._async._connection import AsyncConnection
-from sessiond._async._wire import FAULTS, Stop, Watchdog, is_cancelled, sleep
+from sessiond._async._wire import FAULTS, Stop, Watchdog, ahead, is_cancelled, sleep
 from sessiond._event import Event
 from sessiond._info import SessionCopy, SessionInfo
 from sessiond._message import Message
@@ -21,8 +23,9 @@ from sessiond.v1.session_service_pb2 import GetMessagesRequest, GetSessionReques
 
 async def message_batches(
     connection: AsyncConnection, request: GetMessagesRequest, timeout: float | None
-) -> AsyncGenerator[list[Message], None]:
-    """The messages that a request asks for, without gap or repeat, over as many connections as it takes.
+) -> AsyncGenerator[Iterator[Message], None]:
+    """The messages that a request asks for, without gap or repeat, over as many connections as it takes. Each batch can be iterated over
+    once: a message is made when it is taken, because a thousand at once would have the garbage collector walk over them.
 
     Args:
         timeout: of the whole stream. Unit: seconds. None = none.
@@ -37,13 +40,14 @@ async def message_batches(
         call = stubs.sessions.GetMessages(ask, timeout=retry.deadline.remaining(), metadata=connection.metadata)
         stubs.watch(call)
         try:
-            async for response in call:
-                retry.progress()
-                if response.resume_token:
-                    # Takes the place of after_seq; the other fields have to stay as they are.
-                    ask.resume_token = response.resume_token
-                if response.messages:
-                    yield [Message(session_id, message) for message in response.messages]
+            async with aclosing(ahead(call)) as responses:
+                async for response in responses:
+                    retry.progress()
+                    if response.resume_token:
+                        # Takes the place of after_seq; the other fields have to stay as they are.
+                        ask.resume_token = response.resume_token
+                    if response.messages:
+                        yield map(Message, repeat(session_id), response.messages)
             return
         except FAULTS as fault:
             error = connection.error_of(fault)

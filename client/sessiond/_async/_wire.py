@@ -10,19 +10,21 @@ import inspect
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 from weakref import WeakSet
 
 import grpc
 from grpc import aio
 
 from sessiond._async._coalescing import Coalescer
+from sessiond._encoded import IMPORT_MESSAGES, STORE_MESSAGES
 from sessiond._settings import Settings
 from sessiond.v1.admin_service_pb2_grpc import AdminServiceStub
 from sessiond.v1.asset_service_pb2_grpc import AssetServiceStub
 from sessiond.v1.bookmark_service_pb2_grpc import BookmarkServiceStub
 from sessiond.v1.conversation_service_pb2_grpc import ConversationServiceStub
 from sessiond.v1.processing_service_pb2_grpc import ProcessingServiceStub
+from sessiond.v1.session_service_pb2 import ImportMessagesResponse, StoreMessagesResponse
 from sessiond.v1.session_service_pb2_grpc import SessionServiceStub
 from sessiond.v1.task_service_pb2_grpc import TaskServiceStub
 
@@ -193,6 +195,14 @@ class AsyncStubs:
         self.admin = AdminServiceStub(self._channel)
         self._streams: WeakSet[aio.Call] = WeakSet()
         self.appends = Coalescer(self.sessions, self.watch)
+        self.store_encoded: aio.UnaryUnaryMultiCallable[bytes, StoreMessagesResponse] = self._channel.unary_unary(
+            STORE_MESSAGES, response_deserializer=StoreMessagesResponse.FromString
+        )
+        """StoreMessages with a request that is encoded already."""
+        self.import_encoded: aio.StreamUnaryMultiCallable[bytes, ImportMessagesResponse] = self._channel.stream_unary(
+            IMPORT_MESSAGES, response_deserializer=ImportMessagesResponse.FromString
+        )
+        """ImportMessages with pieces that are encoded already."""
 
     async def close(self) -> None:
         """Ends what runs on the channel, and closes it."""
@@ -231,6 +241,20 @@ class AsyncStubs:
         finally:
             call.cancel()
             await requests.aclose()
+
+
+async def ahead(call: aio.UnaryStreamCall[Any, _Response]) -> AsyncGenerator[_Response, None]:
+    """The responses of a stream, each with the next one on its way while it is worked on."""
+    coming = asyncio.ensure_future(call.read())
+    try:
+        while (response := await coming) is not aio.EOF:
+            coming = asyncio.ensure_future(call.read())
+            # It starts now, not when this response is done with.
+            await asyncio.sleep(0)
+            yield cast(_Response, response)
+    finally:
+        coming.cancel()
+        await asyncio.gather(coming, return_exceptions=True)
 
 
 def is_cancelled() -> bool:

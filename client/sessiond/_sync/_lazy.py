@@ -1,6 +1,6 @@
 """Answers that are fetched while they are iterated over. The twin is sessiond/_async/_lazy.py, written by hand as well."""
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from typing import Generic, TypeVar
 
@@ -14,7 +14,7 @@ class Lazy(Generic[_Item]):
     first item is asked for; each iteration calls anew.
     """
 
-    def __init__(self, batches: Callable[[], Generator[list[_Item], None, None]]) -> None:
+    def __init__(self, batches: Callable[[], Generator[Iterable[_Item], None, None]]) -> None:
         self._batches = batches
 
     def __iter__(self) -> Iterator[_Item]:

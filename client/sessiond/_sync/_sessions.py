@@ -7,10 +7,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sessiond import _requests
+from sessiond._encoded import Encoder, encoded_store
 from sessiond._event import Event
 from sessiond._export import PIECE_BYTES, Progress
 from sessiond._info import CopyResult, DeletedSessions, SessionCopy, SessionInfo, StoredRange, TokenCounts
-from sessiond._input import MessageInput, NewMessage, add_nth, refuse_single
+from sessiond._input import MessageInput, NewMessage, add_batch, refuse_single
 from sessiond._message import Message
 from sessiond._sync import _transfer
 from sessiond._sync._lazy import Lazy
@@ -23,6 +24,8 @@ from sessiond.errors import SessiondError, invalid_field
 from sessiond.v1.session_service_pb2 import ImportMessagesRequest
 
 DELETE_TIMEOUT_S = 600.0
+# From so many on, messages are encoded without an object for each.
+ENCODED_MESSAGES = 100
 
 
 class Sessions(TurnCalls):
@@ -387,8 +390,15 @@ class Sessions(TurnCalls):
         Raises: SessionNotFound, SessionDestroyed, SequenceConflict, ParentNotFound, InvalidJson, UnknownRole, MessageTooLarge,
             BatchTooLarge, RequestIdReused.
         """
-        request = _requests.store_messages(session_id, messages, format=format, expected_last_seq=expected_last_seq, request_id=request_id)
-        response = self._connection.call(self._connection.stubs.appends.call, request, timeout)
+        refuse_single(messages)
+        messages = messages if isinstance(messages, Sequence) else list(messages)
+        request = _requests.store_messages(session_id, expected_last_seq=expected_last_seq, request_id=request_id)
+        if len(messages) < ENCODED_MESSAGES:
+            add_batch(request.messages, messages, format)
+            response = self._connection.call(self._connection.stubs.appends.call, request, timeout)
+        else:
+            encoded = encoded_store(request, messages, format)
+            response = self._connection.call(self._connection.stubs.store_encoded, encoded, timeout)
         return StoredRange(response.first_seq, response.last_seq, from_timestamp(response.create_time))
 
     def import_messages(
@@ -417,7 +427,7 @@ class Sessions(TurnCalls):
         raised: list[Exception] = []
         try:
             response = self._connection.upload(
-                self._connection.stubs.sessions.ImportMessages,
+                self._connection.stubs.import_encoded,
                 lambda: _pieces(first, messages, format, raised),
                 timeout=timeout,
                 is_repeatable=isinstance(messages, Sequence),
@@ -588,30 +598,25 @@ class Sessions(TurnCalls):
         return _transfer.import_session(self._connection, source, session_id, progress, request_id, timeout)
 
 
-def _pieces(
-    first: ImportMessagesRequest, messages: Source[MessageInput], format: str, raised: list[Exception]
-) -> Generator[ImportMessagesRequest, None]:
-    """The pieces of an import. Where making them raises, the error goes to `raised`, and a last piece makes the server refuse the whole."""
-    piece = ImportMessagesRequest()
-    piece.CopyFrom(first)
-    piece_bytes = 0
+def _pieces(first: ImportMessagesRequest, messages: Source[MessageInput], format: str, raised: list[Exception]) -> Generator[bytes, None]:
+    """The pieces of an import, encoded. Where making them raises, the error goes to `raised`, and a last piece makes the server refuse the
+    whole.
+    """
+    encoder = Encoder(first, format)
     is_first = True
     count = 0
     try:
         for message in each(messages):
-            encoded = add_nth(piece.messages, message, format, count)
+            encoder.add(message, count)
             count += 1
-            piece_bytes += encoded.ByteSize()
-            if piece_bytes >= PIECE_BYTES:
-                yield piece
-                piece = ImportMessagesRequest()
-                piece_bytes = 0
+            if encoder.size >= PIECE_BYTES:
+                yield encoder.take()
                 is_first = False
     except Exception as error:
         # A stream that merely breaks off here could pass for one that is complete; no session has this id.
         raised.append(error)
-        yield ImportMessagesRequest(session_id="\0")
+        yield ImportMessagesRequest(session_id="\0").SerializeToString()
         return
     # An import without a message is sent too: that it needs one is the server's to say.
-    if is_first or piece.messages:
-        yield piece
+    if is_first or encoder.size:
+        yield encoder.take()

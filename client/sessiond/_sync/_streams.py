@@ -1,7 +1,9 @@
 # Generated from sessiond/_async/_streams.py by scripts/generate-sync-client: do not edit.
 """Answers that come in batches: a stream that goes on where it broke off, and a listing that pages by itself."""
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
+from itertools import repeat
 
 from sessiond import _requests
 from sessiond._event import Event
@@ -10,7 +12,7 @@ from sessiond._message import Message
 from sessiond._retry import StreamRetry, TurnRetry
 from sessiond._status import error_of_turn
 from sessiond._sync._connection import Connection
-from sessiond._sync._wire import FAULTS, Stop, Watchdog, is_cancelled, sleep
+from sessiond._sync._wire import FAULTS, Stop, Watchdog, ahead, is_cancelled, sleep
 from sessiond._times import from_timestamp
 from sessiond._turn import ENDED, Turn
 from sessiond.errors import DeadlineExceeded, ServerUnavailable, SessiondError
@@ -20,8 +22,9 @@ from sessiond.v1.conversation_service_pb2 import ListTurnsRequest, SendRequest, 
 from sessiond.v1.session_service_pb2 import GetMessagesRequest, GetSessionRequest, ListCopiesRequest, ListSessionsRequest
 
 
-def message_batches(connection: Connection, request: GetMessagesRequest, timeout: float | None) -> Generator[list[Message], None]:
-    """The messages that a request asks for, without gap or repeat, over as many connections as it takes.
+def message_batches(connection: Connection, request: GetMessagesRequest, timeout: float | None) -> Generator[Iterator[Message], None]:
+    """The messages that a request asks for, without gap or repeat, over as many connections as it takes. Each batch can be iterated over
+    once: a message is made when it is taken, because a thousand at once would have the garbage collector walk over them.
 
     Args:
         timeout: of the whole stream. Unit: seconds. None = none.
@@ -36,13 +39,14 @@ def message_batches(connection: Connection, request: GetMessagesRequest, timeout
         call = stubs.sessions.GetMessages(ask, timeout=retry.deadline.remaining(), metadata=connection.metadata)
         stubs.watch(call)
         try:
-            for response in call:
-                retry.progress()
-                if response.resume_token:
-                    # Takes the place of after_seq; the other fields have to stay as they are.
-                    ask.resume_token = response.resume_token
-                if response.messages:
-                    yield [Message(session_id, message) for message in response.messages]
+            with closing(ahead(call)) as responses:
+                for response in responses:
+                    retry.progress()
+                    if response.resume_token:
+                        # Takes the place of after_seq; the other fields have to stay as they are.
+                        ask.resume_token = response.resume_token
+                    if response.messages:
+                        yield map(Message, repeat(session_id), response.messages)
             return
         except FAULTS as fault:
             error = connection.error_of(fault)

@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 import grpc
 
 from sessiond._sync._coalescing import Coalescer
+from sessiond._encoded import IMPORT_MESSAGES, STORE_MESSAGES
 from sessiond._settings import Settings
 from sessiond.v1.admin_service_pb2_grpc import AdminServiceStub
 from sessiond.v1.asset_service_pb2_grpc import AssetServiceStub
 from sessiond.v1.bookmark_service_pb2_grpc import BookmarkServiceStub
 from sessiond.v1.conversation_service_pb2_grpc import ConversationServiceStub
 from sessiond.v1.processing_service_pb2_grpc import ProcessingServiceStub
+from sessiond.v1.session_service_pb2 import ImportMessagesResponse, StoreMessagesResponse
 from sessiond.v1.session_service_pb2_grpc import SessionServiceStub
 from sessiond.v1.task_service_pb2_grpc import TaskServiceStub
 
@@ -168,6 +170,12 @@ class Stubs:
         self.conversations = ConversationServiceStub(self._channel)
         self.admin = AdminServiceStub(self._channel)
         self.appends = Coalescer(self.sessions, self.watch)
+        self.store_encoded: grpc.UnaryUnaryMultiCallable[bytes, StoreMessagesResponse] = self._channel.unary_unary(STORE_MESSAGES, response_deserializer=StoreMessagesResponse.FromString)
+        """StoreMessages with a request that is encoded already."""
+        self.import_encoded: grpc.StreamUnaryMultiCallable[bytes, ImportMessagesResponse] = self._channel.stream_unary(
+            IMPORT_MESSAGES, response_deserializer=ImportMessagesResponse.FromString
+        )
+        """ImportMessages with pieces that are encoded already."""
 
     def close(self) -> None:
         """Ends what runs on the channel, and closes it."""
@@ -210,6 +218,11 @@ class Stubs:
         finally:
             # Also where the waiting is interrupted: gRPC would go on sending in its own thread.
             call.cancel()
+
+
+def ahead(call: Iterator[_Response]) -> Generator[_Response, None, None]:
+    """The responses of a stream. Only the asyncio client gains by asking for the next one early."""
+    yield from call
 
 
 def is_cancelled() -> bool:

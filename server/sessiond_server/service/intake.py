@@ -110,18 +110,17 @@ class Intake:
         """
         rows = Rows()
         roles, formats, sizes, bodies = rows.roles.append, rows.formats.append, rows.sizes.append, rows.bodies.append
-        tokens, count_tokens, sign = rows.tokens.append, self._tokenizer.count, self._sign
+        tokens, count_tokens, sign, keeps_turn = rows.tokens.append, self._tokenizer.count, self._sign, self._keeps_turn
         hashed: list[bytes] = []
         for message in messages:
             text, message_format = message.json, message.format
             # Nearly all messages are a provider's JSON and nothing else: they take the short way, at half the cost.
-            if text and not (
-                keep_times or message.parent_seq or message.HasField("metadata") or (self._keeps_turn and message.HasField("turn"))
-            ):
-                encoded = _bytes_of(text)
+            if text and not (keep_times or message.parent_seq or message.HasField("metadata") or (keeps_turn and message.HasField("turn"))):
+                encoded = text if isinstance(text, bytes) else text.encode()
                 size = len(encoded)
                 role, texts = self._check_json(encoded, message_format, message.role)
-                body = b"".join((_HEADS[role, message_format], varint(size), encoded, b"\x48", varint(size)))
+                length = varint(size)
+                body = b"".join((_HEADS[role, message_format], length, encoded, b"\x48", length))
             else:
                 if keep_times:
                     rows.times.append(self._check_time(message))

@@ -1,0 +1,92 @@
+"""Many messages as the bytes of requests, without an object for each: that takes half the time.
+
+The encoding is specified at https://protobuf.dev/programming-guides/encoding/
+A property test compares it with what the generated code writes.
+"""
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+from sessiond._input import MessageInput, to_proto
+from sessiond._json import encode
+from sessiond._names import FORMATS
+from sessiond.v1.message_pb2 import Message
+from sessiond.v1.session_service_pb2 import DESCRIPTOR, ImportMessagesRequest, StoreMessagesRequest
+
+Head: TypeAlias = StoreMessagesRequest | ImportMessagesRequest
+
+_METHODS = f"/{DESCRIPTOR.services_by_name['SessionService'].full_name}"
+STORE_MESSAGES, IMPORT_MESSAGES = f"{_METHODS}/StoreMessages", f"{_METHODS}/ImportMessages"
+
+_BYTES, _NUMBER = 2, 0  # wire types
+
+
+def _tag(field: int, wire_type: int) -> bytes:
+    return bytes((field << 3 | wire_type,))
+
+
+_FORMAT = _tag(Message.FORMAT_FIELD_NUMBER, _NUMBER)
+_JSON = _tag(Message.JSON_FIELD_NUMBER, _BYTES)
+
+
+class Encoder:
+    """Encodes requests of messages, one after the other. size: of what is added and not yet taken. Unit: bytes.
+
+    Args:
+        head: a request without messages; its fields stand in the first one that is taken.
+        format: whose messages dicts and JSON texts are.
+    """
+
+    def __init__(self, head: Head, format: str) -> None:
+        self.size = 0
+        self._format = format
+        # Nearly all messages are dicts of a known format.
+        self._is_known = format in FORMATS
+        self._before_json = _FORMAT + bytes((FORMATS.get(format, 0),)) + _JSON
+        self._before = _tag(head.MESSAGES_FIELD_NUMBER, _BYTES)
+        self._parts = [head.SerializeToString()]
+
+    def add(self, message: MessageInput, place: int) -> None:
+        """Add messages[place]. Raises: InvalidField for what cannot be sent."""
+        if self._is_known and type(message) is dict:
+            try:
+                encoded = encode(message)
+            except (TypeError, ValueError, RecursionError):
+                pass  # the long way says what is wrong
+            else:
+                size = len(encoded)
+                start = self._before_json + _varint(size)
+                size += len(start)
+                self._parts += (self._before, _varint(size), start, encoded)
+                self.size += size
+                return
+        body = to_proto(message, self._format, f"messages[{place}]").SerializeToString()
+        self._parts += (self._before, _varint(len(body)), body)
+        self.size += len(body)
+
+    def take(self) -> bytes:
+        """A request of what was added since the last time."""
+        encoded = b"".join(self._parts)
+        self._parts, self.size = [], 0
+        return encoded
+
+
+def encoded_store(head: StoreMessagesRequest, messages: Sequence[MessageInput], format: str) -> bytes:
+    """A request that has no messages yet, and these, encoded. Raises: InvalidField for what cannot be sent."""
+    encoder = Encoder(head, format)
+    for place, message in enumerate(messages):
+        encoder.add(message, place)
+    return encoder.take()
+
+
+def _varint(value: int) -> bytes:
+    if value < 0x80:
+        return bytes((value,))
+    if value < 0x4000:
+        return bytes((value & 0x7F | 0x80, value >> 7))
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
