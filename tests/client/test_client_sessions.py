@@ -11,6 +11,7 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from sessiond import AsyncClient, Client, InvalidField, NewMessage, errors
+from sessiond._async._sessions import ENCODED_MESSAGES
 from sessiond._structs import from_struct
 from sessiond.v1 import admin_service_pb2, message_pb2, session_pb2
 from sessiond.v1.bookmark_service_pb2 import ListBookmarksResponse
@@ -152,6 +153,34 @@ async def test_store_messages_as_written_in_the_docs(colour, server, client) -> 
     assert [m.json for m in sent.messages] == ['{"role":"user","content":"a"}', '{"role": "assistant"}']
     assert {m.format for m in sent.messages} == {message_pb2.FORMAT_OPENAI}
     assert not sent.HasField("expected_last_seq")
+
+
+@pytest.mark.parametrize("count", [ENCODED_MESSAGES - 1, ENCODED_MESSAGES, 3 * ENCODED_MESSAGES])
+async def test_few_and_many_messages_are_sent_alike(colour, server, client, count: int) -> None:
+    server.on("StoreMessages", STORED)
+    messages = ({"role": "user", "content": f"é {i}"} for i in range(count))
+    await colour.call(client.sessions.store_messages, "s", messages, format="gemini", expected_last_seq=0, request_id="r")
+    [sent] = server.of("StoreMessages")
+    assert (sent.session_id, sent.expected_last_seq, sent.HasField("expected_last_seq"), sent.request_id) == ("s", 0, True, "r")
+    assert [m.json for m in sent.messages] == [f'{{"role":"user","content":"é {i}"}}' for i in range(count)]
+    assert {m.format for m in sent.messages} == {message_pb2.FORMAT_GEMINI}
+
+
+async def test_many_messages_are_sent_again_where_that_is_safe(colour, server, client) -> None:
+    server.on("StoreMessages", server.abort(UNAVAILABLE, "away"), STORED)
+    stored = await colour.call(client.sessions.store_messages, "s", [{"role": "user"}] * ENCODED_MESSAGES)
+    assert list(stored) == [3, 4]
+    first, second = server.of("StoreMessages")
+    assert first == second
+    assert first.request_id
+
+
+async def test_one_of_many_that_cannot_be_sent_is_named(colour, server, client) -> None:
+    messages = [{"role": "user"}] * ENCODED_MESSAGES + [{"role": "user", "content": float("nan")}]
+    with pytest.raises(InvalidField) as caught:
+        await colour.call(client.sessions.store_messages, "s", messages)
+    assert caught.value.field_violations[0].field == f"messages[{ENCODED_MESSAGES}].json"
+    assert server.of("StoreMessages") == []
 
 
 async def test_store_message_with_what_belongs_to_it(colour, server, client) -> None:

@@ -73,7 +73,7 @@ def test_the_client_imports_its_own_dependencies_only() -> None:
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env).stdout.split()
     # grpc imports its own companions (health, reflection) where they are installed.
     others = {name for name in found if not name.startswith(("grpc", "_cython", "cython"))}
-    assert others <= {"sessiond", "google", "typing_extensions"}
+    assert others <= {"sessiond", "google", "orjson", "typing_extensions"}
 
 
 def test_the_key_is_not_shown() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from typing import Any
 
 import grpc
 import pytest
@@ -23,9 +24,13 @@ from sessiond.v1.message_pb2 import (
     ToolCall,
     ToolResult,
 )
+from sessiond.v1.session_service_pb2 import DESCRIPTOR, BatchStoreMessagesResponse
+from sessiond_server.rpc.raw import raw_class
 from sessiond_server.settings import Settings
 
-from ..support.wire import Wire, error_of, openai
+from ..support.wire import Wire, error_in, error_of, openai
+
+SESSION_SERVICE = DESCRIPTOR.services_by_name["SessionService"]
 
 ODD = [
     '{"role":"user","content":"plain"}',
@@ -273,3 +278,37 @@ async def test_an_operator_may_set_the_limits(wire: Wire) -> None:
     assert (await error_of(wire.store("one", "x" * 1900, "x" * 1900))).reason == "BATCH_TOO_LARGE"
     assert (await error_of(wire.store("one", "x", "x", "x"))).reason == "BATCH_TOO_LARGE"
     await wire.store("one", "x" * 1900)
+
+
+@pytest.mark.parametrize("name", ["StoreMessages", "BatchStoreMessages", "ImportMessages"])
+@pytest.mark.parametrize(
+    "encoded",
+    [
+        b'{"role":"user","content":"\xff"}',
+        b'{"role":"user","content":"\xed\xa0\xbd"}',  # half of a surrogate pair
+        '{"role":"user","content":"é"}'.encode("latin-1"),
+        '{"role":"user"}'.encode("utf-16"),
+        '{"role":"user"}'.encode("utf-32"),
+        b'\xef\xbb\xbf{"role":"user"}',  # with a byte order mark
+    ],
+)
+async def test_json_that_is_not_utf8_is_refused_by_name(wire: Wire, channel: grpc.aio.Channel, name: str, encoded: bytes) -> None:
+    await wire.create("one")
+    method = SESSION_SERVICE.methods_by_name[name]
+    messages = [{"format": FORMAT_OPENAI, "json": text} for text in (b'{"role":"user"}', encoded)]
+    path, request_class = f"/{SESSION_SERVICE.full_name}/{name}", raw_class(method.input_type)
+    if name == "BatchStoreMessages":
+        request: Any = request_class(requests=[{"session_id": "one", "messages": messages}])
+        call = channel.unary_stream(path, response_deserializer=BatchStoreMessagesResponse.FromString)(request.SerializeToString())
+        [response] = [response async for response in call]
+        error = error_in(response.results[0])
+    else:
+        request = request_class(session_id="one", messages=messages)
+        encoded_request = request.SerializeToString()
+        made = (
+            channel.stream_unary(path)(iter([encoded_request])) if name == "ImportMessages" else channel.unary_unary(path)(encoded_request)
+        )
+        error = await error_of(made)
+    assert (error.code, error.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_JSON")
+    assert list(error.fields) == ["messages[1].json"]
+    assert (await wire.get("one")).last_seq == 0

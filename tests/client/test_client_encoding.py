@@ -1,0 +1,153 @@
+"""What a caller gives, on its way to bytes: dicts to JSON, and messages to requests, compared with the libraries that do it slowly."""
+
+import json
+import uuid
+from collections import OrderedDict
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import Enum, StrEnum
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sessiond import InvalidField, Message, NewMessage
+from sessiond._encoded import Encoder, encoded_store
+from sessiond._input import add_batch
+from sessiond._json import encode
+from sessiond.v1 import message_pb2
+from sessiond.v1.session_service_pb2 import ImportMessagesRequest, StoreMessagesRequest
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=20,
+)
+BLOBS = st.dictionaries(st.text(), VALUES, max_size=5)
+
+
+class Colour(Enum):
+    RED = "red"
+
+
+class Name(StrEnum):
+    ROLE = "role"
+
+
+@dataclass
+class Point:
+    x: int
+
+
+@given(BLOBS)
+def test_json_reads_back_as_what_was_given(blob: dict[str, Any]) -> None:
+    assert json.loads(encode(blob)) == json.loads(json.dumps(blob))
+
+
+@given(
+    st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner))
+)
+def test_without_floats_it_is_the_text_of_the_standard_library(value: Any) -> None:
+    blob = {"value": value}
+    text = json.dumps(blob, ensure_ascii=False, separators=(",", ":"))
+    try:
+        expected = text.encode()
+    except UnicodeEncodeError:
+        expected = json.dumps(blob, separators=(",", ":")).encode()
+    assert encode(blob) == expected
+
+
+@pytest.mark.parametrize("beside", [{}, {"nothing": None}], ids=["alone", "beside a null"])
+class TestBothWays:
+    """Where there is a null another library is asked, and must say the same."""
+
+    @pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+    def test_what_is_no_number_is_refused(self, beside: dict[str, Any], number: float) -> None:
+        with pytest.raises(ValueError, match="not JSON compliant"):
+            encode({"a": [{"b": number}], **beside})
+
+    @pytest.mark.parametrize("value", [datetime.now(UTC), {1, 2}, b"x", Point(1), object()])
+    def test_what_json_has_not_is_refused(self, beside: dict[str, Any], value: object) -> None:
+        with pytest.raises(TypeError, match="not JSON serializable"):
+            encode({"a": value, **beside})
+
+    @pytest.mark.parametrize(
+        ("value", "text"),
+        [
+            (uuid.UUID(int=5), '"00000000-0000-0000-0000-000000000005"'),
+            (Colour.RED, '"red"'),
+            (2**70, "1180591620717411303424"),
+            (-(2**63), "-9223372036854775808"),
+            ({2: "a", None: "b", True: "c"}, '{"2":"a","null":"b","true":"c"}'),
+            ({Name.ROLE: 1}, '{"role":1}'),
+            ((1, 2), "[1,2]"),
+            ("half \ud83d", '"half \\ud83d"'),
+            ("\u2028 é \U0001f600 \x7f \x1f", '"\u2028 é \U0001f600 \x7f \\u001f"'),
+        ],
+    )
+    def test_what_is_rare(self, beside: dict[str, Any], value: object, text: str) -> None:
+        expected = "{" + f'"a":{text}' + (',"nothing":null' if beside else "") + "}"
+        assert encode({"a": value, **beside}).decode() == expected
+
+    @pytest.mark.parametrize("kind", [OrderedDict, MappingProxyType])
+    def test_other_mappings(self, beside: dict[str, Any], kind: Any) -> None:
+        assert json.loads(encode(kind({"a": 1, **beside}))) == {"a": 1, **beside}
+
+    def test_deep_is_fine_and_without_end_is_not(self, beside: dict[str, Any]) -> None:
+        value: Any = 1
+        for _ in range(400):
+            value = [value]
+        assert json.loads(encode({"a": value, **beside}))["a"] == value
+        endless: dict[str, Any] = {**beside}
+        endless["self"] = endless
+        with pytest.raises((ValueError, RecursionError)):
+            encode(endless)
+
+
+MESSAGES = st.one_of(
+    BLOBS,
+    BLOBS.map(json.dumps),
+    BLOBS.map(lambda blob: json.dumps(blob).encode()),
+    st.builds(NewMessage, BLOBS, metadata=st.just({"a": 1}), parent_seq=st.integers(1, 2**40)),
+    st.builds(message_pb2.Message, json=st.just("{}"), format=st.just(message_pb2.FORMAT_GEMINI)),
+    st.just(Message("s", message_pb2.Message(seq=4, role=message_pb2.ROLE_USER, json='{"role":"user"}', format=message_pb2.FORMAT_OPENAI))),
+)
+
+
+@given(st.lists(MESSAGES, max_size=8), st.sampled_from(["openai", "anthropic", "gemini"]))
+def test_an_encoded_request_is_what_the_generated_code_would_write(messages: list[Any], format: str) -> None:
+    head = StoreMessagesRequest(session_id="s", request_id="r", expected_last_seq=0)
+    expected = StoreMessagesRequest()
+    expected.CopyFrom(head)
+    add_batch(expected.messages, messages, format)
+    assert StoreMessagesRequest.FromString(encoded_store(head, messages, format)) == expected
+
+
+@pytest.mark.parametrize("size", [0, 1, 100, 115, 127, 128, 16_360, 16_384, 2_097_152])
+def test_lengths_of_any_size(size: int) -> None:
+    [message] = StoreMessagesRequest.FromString(encoded_store(StoreMessagesRequest(), [{"a": "x" * size}], "openai")).messages
+    assert json.loads(message.json) == {"a": "x" * size}
+
+
+def test_pieces_are_the_whole_in_turn() -> None:
+    encoder = Encoder(ImportMessagesRequest(session_id="s"), "openai")
+    pieces = []
+    for place in range(10):
+        encoder.add({"n": place}, place)
+        assert encoder.size
+        if place % 3 == 2:
+            pieces.append(encoder.take())
+            assert not encoder.size
+    pieces.append(encoder.take())
+    read = [ImportMessagesRequest.FromString(piece) for piece in pieces]
+    assert [piece.session_id for piece in read] == ["s", "", "", ""]
+    assert [json.loads(message.json)["n"] for piece in read for message in piece.messages] == list(range(10))
+
+
+@pytest.mark.parametrize("bad", [{"a": float("nan")}, {"a": object()}, b"\xff", 5])
+def test_what_cannot_be_sent_is_named(bad: Any) -> None:
+    with pytest.raises(InvalidField) as caught:
+        encoded_store(StoreMessagesRequest(), [{"role": "user"}, bad], "openai")
+    assert caught.value.field_violations[0].field.startswith("messages[1]")
