@@ -268,7 +268,7 @@ class Bench:
         uncached = self._subjects[UNCACHED]
         pairs = (
             (("read a source", session_ids[long], 1, long), ("read a copy", copied, 1, long)),
-            (("read unforked", flat, 3, total), ("read deep", deep, 3, total)),
+            (("read unforked", flat, 10, total), ("read deep", deep, 10, total)),
         )
         for name, subject in ((SESSIOND, ours), (UNCACHED, uncached)):
             # Pair by pair: all of them together are more than the cache holds, and whoever comes first would pay for the others.

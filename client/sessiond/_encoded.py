@@ -5,6 +5,7 @@ A property test compares it with what the generated code writes.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TypeAlias
 
 from sessiond._input import MessageInput, to_proto
@@ -43,6 +44,7 @@ class Encoder:
         # Nearly all messages are dicts of a known format.
         self._is_known = format in FORMATS
         self._before_json = _FORMAT + bytes((FORMATS.get(format, 0),)) + _JSON
+        self._fixed = len(self._before_json)
         self._before = _tag(head.MESSAGES_FIELD_NUMBER, _BYTES)
         self._parts = [head.SerializeToString()]
 
@@ -54,10 +56,9 @@ class Encoder:
             except (TypeError, ValueError, RecursionError):
                 pass  # the long way says what is wrong
             else:
-                size = len(encoded)
-                start = self._before_json + _varint(size)
-                size += len(start)
-                self._parts += (self._before, _varint(size), start, encoded)
+                length = _varint(len(encoded))
+                size = self._fixed + len(length) + len(encoded)
+                self._parts += (self._before, _varint(size), self._before_json, length, encoded)
                 self.size += size
                 return
         body = to_proto(message, self._format, f"messages[{place}]").SerializeToString()
@@ -79,11 +80,8 @@ def encoded_store(head: StoreMessagesRequest, messages: Sequence[MessageInput], 
     return encoder.take()
 
 
+@lru_cache(16_384)
 def _varint(value: int) -> bytes:
-    if value < 0x80:
-        return bytes((value,))
-    if value < 0x4000:
-        return bytes((value & 0x7F | 0x80, value >> 7))
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)

@@ -1,6 +1,7 @@
 """One server process: puts the rooms together, serves until it is told to stop, then drains."""
 
 import asyncio
+import gc
 import signal
 import ssl
 from collections.abc import AsyncIterator, Callable
@@ -126,6 +127,9 @@ async def run(settings: Settings, database_url: str, *, on_ready: Callable[[int]
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with serving(settings, database_url) as running:
+        # What was made for the start is there for good; a full collection need not walk over it, with all calls waiting.
+        gc.collect()
+        gc.freeze()
         if on_ready:
             on_ready(running.port)
         await stop.wait()

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from operator import attrgetter
 from uuid import UUID
 
 from sessiond.v1.message_pb2 import Message
@@ -75,7 +76,7 @@ class Appends:
         if not messages:
             raise invalid("messages", "is empty; send at least one")
         # Before anything is parsed: the sizes of the strings are known.
-        check_batch(len(messages), sum(len(m.json) for m in messages), self._limits)
+        check_batch(len(messages), sum(map(len, map(attrgetter("json"), messages))), self._limits)
         intake = Intake(self._limits, self._tokenizer)
         rows = intake.take(messages)
         check_batch(intake.count, intake.content_bytes, self._limits)
