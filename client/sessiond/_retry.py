@@ -5,7 +5,9 @@ import random
 import time
 
 from sessiond._status import is_broken_stream, is_worth_retrying
-from sessiond.errors import DeadlineExceeded, SessiondError
+from sessiond.errors import DeadlineExceeded, SessiondError, invalid_field
+
+LONGEST_TIMEOUT_S = 365 * 24 * 3600.0
 
 MAX_ATTEMPTS = 6
 FIRST_DELAY_S = 0.1
@@ -22,8 +24,11 @@ class Deadline:
     """The time that a call has, over all its attempts."""
 
     def __init__(self, timeout: float | None) -> None:
-        """timeout: unit seconds; None or infinite = no end."""
-        self._end = None if timeout is None or math.isinf(timeout) else time.monotonic() + timeout
+        """timeout: unit seconds; None or infinite = no end. Raises: InvalidField."""
+        if timeout is not None and (not isinstance(timeout, int | float) or math.isnan(timeout)):
+            raise invalid_field("timeout", f"is {timeout!r}; it must be a number of seconds, math.inf or None")
+        # What gRPC cannot count is as good as no end.
+        self._end = None if timeout is None or timeout > LONGEST_TIMEOUT_S else time.monotonic() + timeout
 
     def remaining(self) -> float | None:
         """Seconds that are left, at least 0. None = no end."""

@@ -58,11 +58,20 @@ async def test_deadline_is_the_clients_or_the_calls(colour, server, client) -> N
     await colour.call(client.get_session, "s")
     await colour.call(client.get_session, "s", timeout=5)
     await colour.call(client.get_session, "s", timeout=float("inf"))
-    by_default, by_call, never = [call.remaining_s for call in server.received]
+    await colour.call(client.get_session, "s", timeout=1e20)
+    by_default, by_call, *never = [call.remaining_s for call in server.received]
     # The header rounds up by a little.
     assert 20 < by_default < 31
     assert 0 < by_call < 6
-    assert never is None or never > 1e6
+    assert len(never) == 2
+    assert all(remaining_s is None or remaining_s > 1e6 for remaining_s in never)
+
+
+@pytest.mark.parametrize("timeout", [float("nan"), "5"])
+async def test_a_timeout_that_is_no_number_is_refused(colour, server, client, timeout: object) -> None:
+    with pytest.raises(errors.InvalidField, match="timeout is"):
+        await colour.call(client.get_session, "s", timeout=timeout)
+    assert server.received == []
 
 
 async def test_unavailable_is_tried_again_with_the_same_request_id(colour, server, client, impatient) -> None:
