@@ -65,6 +65,11 @@ class Encoder:
         self._parts += (self._before, _varint(len(body)), body)
         self.size += len(body)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing waits to be taken. A message may have no bytes."""
+        return not self._parts
+
     def take(self) -> bytes:
         """A request of what was added since the last time."""
         encoded = b"".join(self._parts)

@@ -9,7 +9,8 @@ from uuid import UUID
 import orjson
 
 _dumps = orjson.dumps
-_OPTIONS = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
+# Of what is a dict by its class alone, only the standard library asks for the items.
+_OPTIONS = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
 
 
 def encode(value: Mapping[str, Any]) -> bytes:

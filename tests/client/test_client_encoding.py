@@ -36,6 +36,17 @@ class Name(StrEnum):
     ROLE = "role"
 
 
+class Doubled(dict[str, Any]):
+    def __len__(self) -> int:
+        return 2
+
+    def get(self, key: str, default: object = None) -> object:
+        return "text"
+
+    def items(self) -> Any:
+        return [(key, value * 2 if value else value) for key, value in super().items()]
+
+
 @dataclass
 class Point:
     x: int
@@ -90,6 +101,15 @@ class TestBothWays:
     def test_what_is_rare(self, beside: dict[str, Any], value: object, text: str) -> None:
         expected = "{" + f'"a":{text}' + (',"nothing":null' if beside else "") + "}"
         assert encode({"a": value, **beside}).decode() == expected
+
+    def test_dicts_with_ideas_of_their_own(self, beside: dict[str, Any]) -> None:
+        moved = OrderedDict(a=1, b=2)
+        moved.move_to_end("a")
+        assert encode({"x": moved, **beside}).startswith(b'{"x":{"b":2,"a":1}')
+        for value in (Doubled(role=1), {"x": Doubled(role=1)}):
+            assert b'"role":2' in encode(value)
+        with pytest.raises(ValueError, match="not JSON compliant"):
+            encode(Doubled(role=float("nan"), **beside))
 
     @pytest.mark.parametrize("kind", [OrderedDict, MappingProxyType])
     def test_other_mappings(self, beside: dict[str, Any], kind: Any) -> None:

@@ -198,6 +198,15 @@ def pieces_of(server: Any) -> list[list[ImportMessagesRequest]]:
     return server.of("ImportMessages")
 
 
+async def test_import_sends_a_last_message_without_bytes(colour, server, client) -> None:
+    """What is wrong with it is the server's to say."""
+    server.on("ImportMessages", IMPORTED)
+    messages = [{"role": "user", "content": "x" * 300_000}, message_pb2.Message()]
+    await colour.call(client.sessions.import_messages, "s", messages)
+    (pieces,) = pieces_of(server)
+    assert [len(piece.messages) for piece in pieces] == [1, 1]
+
+
 async def test_import_sends_pieces(colour, server, client) -> None:
     server.on("ImportMessages", IMPORTED)
     count = 2000

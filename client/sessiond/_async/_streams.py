@@ -1,12 +1,12 @@
 """Answers that come in batches: a stream that goes on where it broke off, and a listing that pages by itself."""
 
 from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import aclosing
+from contextlib import closing
 from itertools import repeat
 
 from sessiond import _requests
 from sessiond._async._connection import AsyncConnection
-from sessiond._async._wire import FAULTS, Stop, Watchdog, ahead, is_cancelled, sleep
+from sessiond._async._wire import FAULTS, Ahead, Stop, Watchdog, is_cancelled, sleep
 from sessiond._event import Event
 from sessiond._info import SessionCopy, SessionInfo
 from sessiond._message import Message
@@ -40,7 +40,7 @@ async def message_batches(
         call = stubs.sessions.GetMessages(ask, timeout=retry.deadline.remaining(), metadata=connection.metadata)
         stubs.watch(call)
         try:
-            async with aclosing(ahead(call)) as responses:
+            with closing(Ahead(call)) as responses:
                 async for response in responses:
                     retry.progress()
                     if response.resume_token:

@@ -243,18 +243,36 @@ class AsyncStubs:
             await requests.aclose()
 
 
-async def ahead(call: aio.UnaryStreamCall[Any, _Response]) -> AsyncGenerator[_Response, None]:
-    """The responses of a stream, each with the next one on its way while it is worked on."""
-    coming = asyncio.ensure_future(call.read())
-    try:
-        while (response := await coming) is not aio.EOF:
-            coming = asyncio.ensure_future(call.read())
-            # It starts now, not when this response is done with.
-            await asyncio.sleep(0)
-            yield cast(_Response, response)
-    finally:
-        coming.cancel()
-        await asyncio.gather(coming, return_exceptions=True)
+class Ahead(Generic[_Response]):
+    """The responses of a stream, each with the next one on its way while it is worked on.
+
+    No generator: one that has to wait when it is closed cannot be closed by an event loop that shuts down, together with those around it.
+    """
+
+    def __init__(self, call: aio.UnaryStreamCall[Any, _Response]) -> None:
+        self._call = call
+        self._coming = self._ask()
+
+    def __aiter__(self) -> Ahead[_Response]:
+        return self
+
+    async def __anext__(self) -> _Response:
+        if (response := await self._coming) is aio.EOF:
+            raise StopAsyncIteration
+        self._coming = self._ask()
+        # It starts now, not when this response is done with.
+        await asyncio.sleep(0)
+        return cast(_Response, response)
+
+    def close(self) -> None:
+        """The next one is not wanted any more."""
+        self._coming.cancel()
+
+    def _ask(self) -> asyncio.Future[Any]:
+        coming = asyncio.ensure_future(self._call.read())
+        # What it ends with is looked at, though perhaps nobody waits for it.
+        coming.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return coming
 
 
 def is_cancelled() -> bool:

@@ -618,5 +618,5 @@ def _pieces(first: ImportMessagesRequest, messages: Source[MessageInput], format
         yield ImportMessagesRequest(session_id="\0").SerializeToString()
         return
     # An import without a message is sent too: that it needs one is the server's to say.
-    if is_first or encoder.size:
+    if is_first or not encoder.is_empty:
         yield encoder.take()

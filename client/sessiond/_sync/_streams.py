@@ -12,7 +12,7 @@ from sessiond._message import Message
 from sessiond._retry import StreamRetry, TurnRetry
 from sessiond._status import error_of_turn
 from sessiond._sync._connection import Connection
-from sessiond._sync._wire import FAULTS, Stop, Watchdog, ahead, is_cancelled, sleep
+from sessiond._sync._wire import FAULTS, Ahead, Stop, Watchdog, is_cancelled, sleep
 from sessiond._times import from_timestamp
 from sessiond._turn import ENDED, Turn
 from sessiond.errors import DeadlineExceeded, ServerUnavailable, SessiondError
@@ -39,7 +39,7 @@ def message_batches(connection: Connection, request: GetMessagesRequest, timeout
         call = stubs.sessions.GetMessages(ask, timeout=retry.deadline.remaining(), metadata=connection.metadata)
         stubs.watch(call)
         try:
-            with closing(ahead(call)) as responses:
+            with closing(Ahead(call)) as responses:
                 for response in responses:
                     retry.progress()
                     if response.resume_token:

@@ -220,9 +220,17 @@ class Stubs:
             call.cancel()
 
 
-def ahead(call: Iterator[_Response]) -> Generator[_Response, None, None]:
+class Ahead(Generic[_Response]):
     """The responses of a stream. Only the asyncio client gains by asking for the next one early."""
-    yield from call
+
+    def __init__(self, call: Iterator[_Response]) -> None:
+        self._call = call
+
+    def __iter__(self) -> Iterator[_Response]:
+        return self._call
+
+    def close(self) -> None:
+        """The next one is not wanted any more."""
 
 
 def is_cancelled() -> bool:
