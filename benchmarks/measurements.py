@@ -51,7 +51,9 @@ class Sizes:
 
     rounds: int = 7
     heavy_rounds: int = 3
-    """Of what writes a long session."""
+    """Of what starts servers."""
+    loads: int = 5
+    """Rounds of what writes a long session."""
     appends: int = 500
     """One after the other, in each round."""
     sessions: int = 16
@@ -87,6 +89,7 @@ class Sizes:
         return Sizes(
             rounds=2,
             heavy_rounds=2,
+            loads=2,
             appends=self.appends // 10,
             sessions=self.sessions,
             appends_per_session=self.appends_per_session // 10,
@@ -148,8 +151,10 @@ class Bench:
     async def load(self) -> None:
         """A long session at once."""
         long = self._messages[: self._sizes.long]
-        for name, subject in self._turns(LOADERS, self._sizes.heavy_rounds):
+        for name, subject in self._turns(LOADERS, self._sizes.loads):
             session_id = await self._new_session(subject)
+            # Else vacuum and checkpoint come over whoever's turn it is.
+            self._databases.settle()
             self.results.add("load", name, "messages/s", len(long) / await _timed(partial(subject.load, session_id, long)))
 
     async def flat(self) -> None:
