@@ -4,9 +4,9 @@ import json
 import uuid
 from typing import Any
 
+from sessiond_server.service.channels import Channel, Chunk, Watcher
 from sessiond_server.service.happenings import MESSAGE_DELTA, TURN_END, Happening
 from sessiond_server.service.notices import MAX_DELTA_CHARACTERS, MAX_PAYLOAD_BYTES, Notices, payloads
-from sessiond_server.service.watching import _Channel, _Chunk, _Watcher
 from sessiond_server.store.history import LogHead
 
 PROJECT, LOG = uuid.uuid4(), uuid.uuid4()
@@ -83,18 +83,18 @@ class History:
         return [(seq, 0, b"\x18\x03") for seq in range(first, self.last_seq + 1)]
 
 
-def chunk(name: str, after_seq: int | None, *, is_delta: bool = False) -> _Chunk:
-    return _Chunk(name.encode(), after_seq=after_seq, is_delta=is_delta)
+def chunk(name: str, after_seq: int | None, *, is_delta: bool = False) -> Chunk:
+    return Chunk(name.encode(), after_seq=after_seq, is_delta=is_delta)
 
 
 async def nothing_to_tell(key: uuid.UUID) -> None:
     pass
 
 
-async def handed_out(*, seq: int, last_seq: int, told: list[_Chunk]) -> list[int | str]:
+async def handed_out(*, seq: int, last_seq: int, told: list[Chunk]) -> list[int | str]:
     """What a live watcher gets of a channel at `seq`, when messages up to last_seq are there, and events were told meanwhile."""
-    channel = _Channel(History(last_seq), nothing_to_tell, PROJECT, "one", LogHead(LOG, seq, 0, 0, False, ()))  # type: ignore[arg-type]
-    watcher = _Watcher("one", seq)
+    channel = Channel(History(last_seq), nothing_to_tell, PROJECT, "one", LogHead(LOG, seq, 0, 0, False, ()))  # type: ignore[arg-type]
+    watcher = Watcher("one", seq)
     watcher.go_live()
     channel.watchers.add(watcher)
     for one in told:
@@ -122,7 +122,7 @@ async def test_an_event_without_a_place_comes_behind_what_is_stored() -> None:
 
 
 async def test_what_comes_before_a_watcher_is_live_is_put_right() -> None:
-    watcher = _Watcher("one", 2)
+    watcher = Watcher("one", 2)
     for one in (chunk("late", 2, is_delta=True), chunk("delta", 3, is_delta=True), chunk("end", 3)):
         watcher.push(one)
     watcher.after = 3  # it has read its past meanwhile

@@ -119,7 +119,7 @@ class Intake:
             text, message_format = message.json, message.format
             # Nearly all messages are a provider's JSON and nothing else: they take the short way, at half the cost.
             if text and not (keep_times or message.parent_seq or message.HasField("metadata") or (keeps_turn and message.HasField("turn"))):
-                encoded = text if isinstance(text, bytes) else text.encode()
+                encoded = _bytes_of(text)
                 size = len(encoded)
                 role, texts = self._check_json(encoded, message_format, message.role)
                 length = varint(size)
