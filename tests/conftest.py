@@ -19,14 +19,14 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from sqlalchemy.engine import URL
 
+from sessiond_server.copies.flattening import Flattener
+from sessiond_server.copies.store.flattening import FlatteningStore
+from sessiond_server.db import migrate
 from sessiond_server.embedded import EmbeddedPostgres
+from sessiond_server.retention.purger import Purger
+from sessiond_server.retention.store import PurgeStore
 from sessiond_server.server import Running, serving
-from sessiond_server.service.flattening import Flattener
-from sessiond_server.service.purging import Purger
 from sessiond_server.settings import Settings
-from sessiond_server.store import migrate
-from sessiond_server.store.flattening import FlatteningStore
-from sessiond_server.store.purge import PurgeStore
 
 from .support.processes import ServerProcess
 from .support.wire import Wire

@@ -12,22 +12,22 @@
 """
 
 from sessiond import errors
-from sessiond._admin_info import ApiKey, Project
-from sessiond._asset import Asset
 from sessiond._async._client import AsyncClient
 from sessiond._async._pool import AsyncSessionPool
 from sessiond._async._session import AsyncSession
-from sessiond._bookmark import Bookmark
-from sessiond._event import Event, EventData
-from sessiond._info import CopyResult, DeletedSessions, SessionCopy, SessionInfo, SessionOrigin, StoredRange, TokenCounts
-from sessiond._input import NewMessage
-from sessiond._message import Message
-from sessiond._processing_info import FailedMessage, Lease, ProcessingCounts
+from sessiond._requests.input import NewMessage
 from sessiond._sync._client import Client
 from sessiond._sync._pool import SessionPool
 from sessiond._sync._session import Session
-from sessiond._task import Task
-from sessiond._turn import MessageTurn, SentMessage, Turn, TurnError, Usage
+from sessiond._types.admin import ApiKey, Project
+from sessiond._types.asset import Asset
+from sessiond._types.bookmark import Bookmark
+from sessiond._types.event import Event, EventData
+from sessiond._types.message import Message
+from sessiond._types.processing import FailedMessage, Lease, ProcessingCounts
+from sessiond._types.session import CopyResult, DeletedSessions, SessionCopy, SessionInfo, SessionOrigin, StoredRange, TokenCounts
+from sessiond._types.task import Task
+from sessiond._types.turn import MessageTurn, SentMessage, Turn, TurnError, Usage
 from sessiond._version import __version__
 from sessiond.errors import *  # noqa: F403
 

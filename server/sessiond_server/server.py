@@ -24,55 +24,55 @@ from sessiond.v1 import (
     session_service_pb2,
     task_service_pb2,
 )
-from sessiond_server.models.routing import Models
+from sessiond_server.assets.service import Assets
+from sessiond_server.assets.store.assets import AssetStore
+from sessiond_server.assets.store.objects import Objects
+from sessiond_server.assets.sweeper import Sweeper
+from sessiond_server.bookmarks.service import Bookmarks
+from sessiond_server.bookmarks.store import BookmarkStore
+from sessiond_server.copies.flattening import Flattener
+from sessiond_server.copies.service import Copies
+from sessiond_server.copies.store.copies import CopyStore
+from sessiond_server.copies.store.flattening import FlatteningStore
+from sessiond_server.core.cancellation import cancel_all
+from sessiond_server.core.limits import Limits
+from sessiond_server.db.pool import Database, DatabaseUnavailable, PoolExhausted
+from sessiond_server.imports.service import SessionImports
+from sessiond_server.imports.store import SessionImportStore
+from sessiond_server.messages.append import Appends
+from sessiond_server.messages.batch_append import ManyAppends
+from sessiond_server.messages.history import History
+from sessiond_server.messages.store.append import AppendStore
+from sessiond_server.messages.store.batch_append import AppendManyStore
+from sessiond_server.messages.store.history import HistoryStore
+from sessiond_server.messages.token_counts import tokenizer
+from sessiond_server.projects.service import Authenticator, Keys
+from sessiond_server.projects.store import KeyStore
+from sessiond_server.providers.routing import Models
+from sessiond_server.queues.service import Processing
+from sessiond_server.queues.store import ProcessingStore
+from sessiond_server.retention.purger import Purger
+from sessiond_server.retention.store import PurgeStore
 from sessiond_server.rpc.admin_service import AdminServicer
 from sessiond_server.rpc.asset_service import AssetServicer
 from sessiond_server.rpc.bookmark_service import BookmarkServicer
-from sessiond_server.rpc.calls import Calls, Load, Servicer
 from sessiond_server.rpc.conversation_service import ConversationServicer
+from sessiond_server.rpc.handlers import Calls, Load, Servicer
 from sessiond_server.rpc.processing_service import ProcessingServicer
 from sessiond_server.rpc.session_service import SessionServicer
 from sessiond_server.rpc.task_service import TaskServicer
-from sessiond_server.service.appends import Appends
-from sessiond_server.service.assets import Assets
-from sessiond_server.service.bookmarks import Bookmarks
-from sessiond_server.service.cancellation import cancel_all
-from sessiond_server.service.copies import Copies
-from sessiond_server.service.flattening import Flattener
-from sessiond_server.service.history import History
-from sessiond_server.service.keys import Authenticator, Keys
-from sessiond_server.service.limits import Limits
-from sessiond_server.service.many_appends import ManyAppends
-from sessiond_server.service.processing import Processing
-from sessiond_server.service.purging import Purger
-from sessiond_server.service.session_imports import SessionImports
-from sessiond_server.service.sessions import Sessions
-from sessiond_server.service.sweeping import Sweeper
-from sessiond_server.service.tasks import Tasks
-from sessiond_server.service.tokenizing import tokenizer
-from sessiond_server.service.turn_leases import TurnLeases
-from sessiond_server.service.turn_running import Lease, TurnRunner
-from sessiond_server.service.turn_streams import TurnStreams
-from sessiond_server.service.turns import Turns
-from sessiond_server.service.watching import Watching
+from sessiond_server.sessions.service import Sessions
+from sessiond_server.sessions.store.sessions import SessionStore
 from sessiond_server.settings import Settings
-from sessiond_server.store.append import AppendStore
-from sessiond_server.store.append_many import AppendManyStore
-from sessiond_server.store.assets import AssetStore
-from sessiond_server.store.bookmarks import BookmarkStore
-from sessiond_server.store.copies import CopyStore
-from sessiond_server.store.database import Database, DatabaseUnavailable, PoolExhausted
-from sessiond_server.store.flattening import FlatteningStore
-from sessiond_server.store.history import HistoryStore
-from sessiond_server.store.keys import KeyStore
-from sessiond_server.store.objects import Objects
-from sessiond_server.store.processing import ProcessingStore
-from sessiond_server.store.purge import PurgeStore
-from sessiond_server.store.session_imports import SessionImportStore
-from sessiond_server.store.sessions import SessionStore
-from sessiond_server.store.tasks import TaskStore
-from sessiond_server.store.turns import TurnStore
-from sessiond_server.store.watching import WatchStore
+from sessiond_server.tasks.service import Tasks
+from sessiond_server.tasks.store import TaskStore
+from sessiond_server.turns.leases import TurnLeases
+from sessiond_server.turns.runner import Lease, TurnRunner
+from sessiond_server.turns.service import Turns
+from sessiond_server.turns.store import TurnStore
+from sessiond_server.turns.streams import TurnStreams
+from sessiond_server.watch.hub import Watching
+from sessiond_server.watch.store import WatchStore
 
 SERVICES = (
     session_service_pb2.DESCRIPTOR.services_by_name["SessionService"],

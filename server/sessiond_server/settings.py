@@ -24,7 +24,7 @@ from pydantic_settings import SettingsError as SourceError
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
-from sessiond_server.models.configuration import ProviderSettings, completed
+from sessiond_server.providers.settings import ProviderSettings, completed
 
 ENV_PREFIX = "SESSIOND_"
 

@@ -12,16 +12,16 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule, run_state_machine_as_test
 
 from sessiond import Client, errors
+from sessiond_server.copies.flattening import Flattener
+from sessiond_server.copies.store import flattening
+from sessiond_server.copies.store.flattening import FlatteningStore
+from sessiond_server.db.pool import Database
+from sessiond_server.messages.store.history import HistoryStore
+from sessiond_server.retention.purger import Purger
+from sessiond_server.retention.store import PurgeStore
 from sessiond_server.server import Running
-from sessiond_server.service.flattening import Flattener
-from sessiond_server.service.purging import Purger
-from sessiond_server.service.watching import Watching
-from sessiond_server.store import flattening
-from sessiond_server.store.database import Database
-from sessiond_server.store.flattening import FlatteningStore
-from sessiond_server.store.history import HistoryStore
-from sessiond_server.store.purge import PurgeStore
-from sessiond_server.store.watching import WatchStore
+from sessiond_server.watch.hub import Watching
+from sessiond_server.watch.store import WatchStore
 
 from ..conftest import purger_of
 from ..support.processes import ServerProcess

@@ -16,17 +16,17 @@ from sessiond.v1.asset_service_pb2 import Asset, DownloadAssetRequest, DownloadA
 from sessiond.v1.message_pb2 import FORMAT_ANTHROPIC, ROLE_USER, Blob, Message, Part, Parts, ToolResult
 from sessiond.v1.session_pb2 import Session
 from sessiond.v1.session_service_pb2 import CreateSessionRequest, StoreMessagesRequest
+from sessiond_server.assets.store import objects as objects_module
+from sessiond_server.assets.store.assets import AssetStore, Place
+from sessiond_server.assets.store.objects import Objects, ObjectStoreUnavailable
+from sessiond_server.assets.sweeper import Sweeper
+from sessiond_server.core.ids import DEFAULT_PROJECT_ID
+from sessiond_server.projects.service import Keys
+from sessiond_server.projects.store import KeyStore
+from sessiond_server.retention.purger import Purger
+from sessiond_server.retention.store import PurgeStore
 from sessiond_server.server import Running, serving
-from sessiond_server.service.keys import Keys
-from sessiond_server.service.names import DEFAULT_PROJECT_ID
-from sessiond_server.service.purging import Purger
-from sessiond_server.service.sweeping import Sweeper
 from sessiond_server.settings import Settings
-from sessiond_server.store import objects as objects_module
-from sessiond_server.store.assets import AssetStore, Place
-from sessiond_server.store.keys import KeyStore
-from sessiond_server.store.objects import Objects, ObjectStoreUnavailable
-from sessiond_server.store.purge import PurgeStore
 
 from ..support.s3 import BUCKET, S3, s3_server
 from ..support.waiting import until_async

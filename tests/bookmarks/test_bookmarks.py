@@ -18,17 +18,17 @@ from sessiond.v1.bookmark_service_pb2 import (
 )
 from sessiond.v1.session_pb2 import Session
 from sessiond.v1.session_service_pb2 import CreateSessionRequest
+from sessiond_server.bookmarks.store import BookmarkStore
+from sessiond_server.core import pagination as tokens
+from sessiond_server.core.ids import DEFAULT_PROJECT_ID, session_key
+from sessiond_server.projects.service import Keys
+from sessiond_server.projects.store import KeyStore
 from sessiond_server.server import Running
-from sessiond_server.service import tokens
-from sessiond_server.service.keys import Keys
-from sessiond_server.service.names import DEFAULT_PROJECT_ID, session_key
 from sessiond_server.settings import Settings
-from sessiond_server.store.bookmarks import BookmarkStore
-from sessiond_server.store.keys import KeyStore
 
 from ..support.wire import Wire, error_of
-from .test_expiry import pass_time
-from .test_tasks import invalid_field
+from ..sessions.test_expiry import pass_time
+from ..tasks.test_tasks import invalid_field
 
 Query = Callable[..., list[tuple[object, ...]]]
 

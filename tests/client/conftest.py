@@ -15,7 +15,8 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
-from sessiond import AsyncClient, Client, _retry
+from sessiond import AsyncClient, Client
+from sessiond._protocol import retry as _retry
 from sessiond.v1 import (
     admin_service_pb2,
     asset_service_pb2,

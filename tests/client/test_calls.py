@@ -10,7 +10,8 @@ import grpc
 import pytest
 
 import sessiond
-from sessiond import _retry, errors
+from sessiond import errors
+from sessiond._protocol import retry as _retry
 from sessiond.v1 import session_pb2, session_service_pb2
 from sessiond.v1.error_reason_pb2 import ErrorReason
 

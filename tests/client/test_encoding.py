@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sessiond import InvalidField, Message, NewMessage
-from sessiond._encoded import Encoder, encoded_store
-from sessiond._input import add_batch
-from sessiond._json import encode
+from sessiond._protocol.json_text import encode
+from sessiond._requests.encoded import Encoder, encoded_store
+from sessiond._requests.input import add_batch
 from sessiond.v1 import message_pb2
 from sessiond.v1.session_service_pb2 import ImportMessagesRequest, StoreMessagesRequest
 

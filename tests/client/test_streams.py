@@ -8,7 +8,8 @@ from typing import Any
 import grpc
 import pytest
 
-from sessiond import AsyncClient, _retry, errors
+from sessiond import AsyncClient, errors
+from sessiond._protocol import retry as _retry
 from sessiond.v1 import message_pb2, session_pb2
 from sessiond.v1.session_service_pb2 import (
     MESSAGE_ORDER_DESC,

@@ -10,7 +10,8 @@ import pytest
 from grpc._cython import cygrpc
 
 import sessiond
-from sessiond import _settings, errors
+from sessiond import errors
+from sessiond._protocol import settings as _settings
 
 ROOT = Path(__file__).parents[2]
 

@@ -10,7 +10,7 @@ from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from sessiond import AsyncClient, InvalidField, StoredRange, Task, errors
-from sessiond._structs import from_struct
+from sessiond._protocol.structs import from_struct
 from sessiond.v1 import session_pb2, task_pb2
 from sessiond.v1.task_service_pb2 import (
     DeleteTaskRequest,

@@ -10,11 +10,11 @@ import grpc
 import pytest
 
 from sessiond import EventData, Message, MessageTurn, Turn, errors
-from sessiond._event import Event
 from sessiond._export import line
-from sessiond._input import to_proto
-from sessiond._status import is_broken_stream, is_worth_retrying
-from sessiond._times import to_timestamp
+from sessiond._protocol.status import is_broken_stream, is_worth_retrying
+from sessiond._protocol.times import to_timestamp
+from sessiond._requests.input import to_proto
+from sessiond._types.event import Event
 from sessiond.v1 import event_pb2, message_pb2, session_pb2, turn_pb2
 from sessiond.v1.bookmark_service_pb2 import ListBookmarksResponse
 from sessiond.v1.session_service_pb2 import GetMessagesResponse

@@ -11,7 +11,7 @@ import grpc
 import pytest
 
 from sessiond import _requests, errors
-from sessiond._structs import from_struct
+from sessiond._protocol.structs import from_struct
 from sessiond.v1 import asset_service_pb2, event_pb2, message_pb2, session_pb2, turn_pb2
 from sessiond.v1.conversation_service_pb2 import (
     SEND_MODE_ENQUEUE,

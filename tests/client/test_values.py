@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sessiond import InvalidField, Message, NewMessage, SessionInfo, StoredRange, TokenCounts
-from sessiond._input import add_batch, to_proto
-from sessiond._status import error_of, is_worth_retrying
-from sessiond._structs import MAX_DEPTH, fill_struct, from_struct
-from sessiond._times import from_duration, from_timestamp, to_duration, to_timestamp
+from sessiond._protocol.status import error_of, is_worth_retrying
+from sessiond._protocol.structs import MAX_DEPTH, fill_struct, from_struct
+from sessiond._protocol.times import from_duration, from_timestamp, to_duration, to_timestamp
+from sessiond._requests.input import add_batch, to_proto
 from sessiond.errors import ServerUnavailable
 from sessiond.v1 import message_pb2, session_pb2
 from sessiond.v1.session_service_pb2 import CreateSessionRequest, StoreMessagesRequest

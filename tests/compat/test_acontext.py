@@ -5,9 +5,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from sessiond import AsyncClient, NewMessage, SessionNotFound, _acontext
+from sessiond import AsyncClient, NewMessage, SessionNotFound
 from sessiond.compat import acontext
 from sessiond.compat.acontext import AcontextClient, AcontextError, APIError, AsyncAcontextClient, TransportError
+from sessiond.compat.acontext import _types as _acontext
 from sessiond.v1.message_pb2 import Part
 from sessiond_server.server import Running
 

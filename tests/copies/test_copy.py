@@ -13,14 +13,14 @@ from sessiond.v1 import session_service_pb2 as ss
 from sessiond.v1.message_pb2 import Message
 from sessiond.v1.session_pb2 import SESSION_STATE_ACTIVE
 from sessiond.v1.session_service_pb2 import GetMessagesResponse
+from sessiond_server.bookmarks.store import BookmarkStore
+from sessiond_server.core.ids import DEFAULT_PROJECT_ID
+from sessiond_server.messages.history import History, Reading
+from sessiond_server.messages.store.history import HistoryStore
+from sessiond_server.retention.purger import Purger
+from sessiond_server.retention.store import PurgeStore
 from sessiond_server.server import Running
-from sessiond_server.service.history import History, Reading
-from sessiond_server.service.names import DEFAULT_PROJECT_ID
-from sessiond_server.service.purging import Purger
 from sessiond_server.settings import Settings
-from sessiond_server.store.bookmarks import BookmarkStore
-from sessiond_server.store.history import HistoryStore
-from sessiond_server.store.purge import PurgeStore
 
 from ..support.waiting import until_waiting
 from ..support.wire import Wire, error_of, openai

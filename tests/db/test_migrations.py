@@ -13,10 +13,11 @@ from sqlalchemy import create_engine
 from sqlalchemy.engine import make_url
 
 from sessiond.v1.message_pb2 import Message
+from sessiond_server.core.ids import DEFAULT_PROJECT_ID, session_key
+from sessiond_server.db import migrate
+from sessiond_server.db import schema as tables
 from sessiond_server.server import serving
-from sessiond_server.service.names import DEFAULT_PROJECT_ID, session_key
 from sessiond_server.settings import Settings
-from sessiond_server.store import migrate, tables
 
 from ..support.wire import Wire
 

@@ -174,7 +174,7 @@ def test_readme_variables_exist() -> None:
     server = {f"SESSIOND_{name.upper()}" for name in Settings.model_fields} | {"SESSIOND_CONFIG"}
     others = {
         variable
-        for path in (ROOT / "client/sessiond/_settings.py", ROOT / "tests/conftest.py")
+        for path in (ROOT / "client/sessiond/_protocol/settings.py", ROOT / "tests/conftest.py")
         for variable in re.findall(r"SESSIOND_[A-Z_]*[A-Z]", path.read_text(encoding="utf-8"))
     }
     assert {"SESSIOND_DATABASE_URL", "SESSIOND_DATA_DIR", "SESSIOND_TARGET", "SESSIOND_API_KEY"} <= named

@@ -26,10 +26,10 @@ from sessiond import (
     SessionNotFound,
 )
 from sessiond.v1.message_pb2 import Blob, Part, Reasoning, ToolCall, ToolResult
+from sessiond_server.projects.service import Keys
+from sessiond_server.projects.store import KeyStore
 from sessiond_server.server import Running
-from sessiond_server.service.keys import Keys
 from sessiond_server.settings import Settings
-from sessiond_server.store.keys import KeyStore
 
 from ..support.waiting import until_async
 

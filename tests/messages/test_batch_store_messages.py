@@ -16,15 +16,15 @@ from sessiond import AsyncClient
 from sessiond.errors import SessiondError
 from sessiond.v1.message_pb2 import FORMAT_OPENAI, ROLE_USER, Message
 from sessiond.v1.session_service_pb2 import BatchStoreMessagesRequest, StoreMessagesRequest, StoreMessagesResponse
+from sessiond_server.core.ids import DEFAULT_PROJECT_ID, session_key
+from sessiond_server.messages.batch_append import ManyAppends
+from sessiond_server.messages.store.append import Append, AppendStore
+from sessiond_server.messages.store.batch_append import STATEMENTS, AppendManyStore, parameters_of
+from sessiond_server.messages.store.rows import Rows
+from sessiond_server.projects.service import Keys
+from sessiond_server.projects.store import KeyStore
 from sessiond_server.server import Running, serving
-from sessiond_server.service.keys import Keys
-from sessiond_server.service.many_appends import ManyAppends
-from sessiond_server.service.names import DEFAULT_PROJECT_ID, session_key
 from sessiond_server.settings import Settings
-from sessiond_server.store.append import Append, AppendStore
-from sessiond_server.store.append_many import STATEMENTS, AppendManyStore, parameters_of
-from sessiond_server.store.keys import KeyStore
-from sessiond_server.store.rows import Rows
 
 from ..support.processes import ServerProcess
 from ..support.wire import Wire, WireError, error_of, openai
@@ -473,7 +473,7 @@ async def test_appends_are_heap_only_updates(wire: Wire, database_url: str) -> N
         for name in names
     ]
     with psycopg.connect(database_url) as connection:
-        from sessiond_server.store.database import Int8s, _Int8sDumper
+        from sessiond_server.db.pool import Int8s, _Int8sDumper
 
         connection.adapters.register_dumper(Int8s, _Int8sDumper)
         for _ in range(10):

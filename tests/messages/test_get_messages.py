@@ -5,8 +5,8 @@ import pytest
 
 from sessiond.v1.message_pb2 import ROLE_ASSISTANT, ROLE_TOOL, ROLE_USER
 from sessiond.v1.session_service_pb2 import MESSAGE_ORDER_DESC, MESSAGE_VIEW_BASIC, GetMessagesRequest
+from sessiond_server.retention.store import PurgeStore
 from sessiond_server.server import Running
-from sessiond_server.store.purge import PurgeStore
 
 from ..support.wire import Wire, error_of, openai
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from sessiond.v1.message_pb2 import Message
 from sessiond.v1.session_service_pb2 import GetMessagesResponse
-from sessiond_server.service.pages import (
+from sessiond_server.messages.pages import (
     SECONDS_1970_TO_2000,
     EncodedPage,
     PageCache,

@@ -25,7 +25,7 @@ from sessiond.v1.message_pb2 import (
     ToolResult,
 )
 from sessiond.v1.session_service_pb2 import DESCRIPTOR, BatchStoreMessagesResponse
-from sessiond_server.rpc.raw import raw_class
+from sessiond_server.rpc.raw_messages import raw_class
 from sessiond_server.settings import Settings
 
 from ..support.wire import Wire, error_in, error_of, openai

@@ -20,7 +20,7 @@ from sessiond.v1.message_pb2 import (
     ToolResult,
 )
 from sessiond.v1.session_service_pb2 import GetTokenCountsRequest
-from sessiond_server.service.tokenizing import Estimate, Vocabulary, texts_of_json, texts_of_parts, tokenizer
+from sessiond_server.messages.token_counts import Estimate, Vocabulary, texts_of_json, texts_of_parts, tokenizer
 from sessiond_server.settings import Settings
 
 from ..support.wire import Wire, openai
@@ -225,8 +225,8 @@ class TestVocabulary:
         assert await counts(wire, "two") == (4, 2, "o200k_base", 2)
 
     async def test_a_request_is_the_same_under_another_tokenizer(self, wire: Wire) -> None:
-        from sessiond_server.service.intake import Intake
-        from sessiond_server.service.limits import Limits
+        from sessiond_server.core.limits import Limits
+        from sessiond_server.messages.validation import Intake
 
         hashes = []
         for counter in (Estimate(), Vocabulary()):

@@ -17,7 +17,7 @@ from sessiond.v1.message_pb2 import (
     Format,
     Message,
 )
-from sessiond_server.models.base import Answer, AssetContent, Delta, ModelFault, Provider, Question
+from sessiond_server.providers.base import Answer, AssetContent, Delta, ModelFault, Provider, Question
 
 ROLES = {
     "system": ROLE_SYSTEM,

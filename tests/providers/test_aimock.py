@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from sessiond_server.models import retries
-from sessiond_server.models.base import Provider
-from sessiond_server.models.configuration import ProviderSettings
-from sessiond_server.models.routing import Models
+from sessiond_server.providers import retries
+from sessiond_server.providers.base import Provider
+from sessiond_server.providers.routing import Models
+from sessiond_server.providers.settings import ProviderSettings
 
 from .asking import anthropic, hear, openai, question
 

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from sessiond.v1.turn_pb2 import Usage
-from sessiond_server.models.base import Answer
-from sessiond_server.models.faults import Asked, ProviderFault
-from sessiond_server.models.openai_chat import ChatAnswer, OpenAIChat
+from sessiond_server.providers.base import Answer
+from sessiond_server.providers.errors import Asked, ProviderFault
+from sessiond_server.providers.openai_chat import ChatAnswer, OpenAIChat
 
 from ..support.model_server import ModelServer, Reply, fails
 from .asking import hear, question

@@ -21,10 +21,10 @@ from sessiond.v1.message_pb2 import (
     ToolCall,
     ToolResult,
 )
-from sessiond_server.models.base import AssetContent
-from sessiond_server.models.conversion import ASSISTANT_FIRST, for_anthropic, for_openai
-from sessiond_server.models.files import Assets, with_assets
-from sessiond_server.models.mending import NO_RESULT
+from sessiond_server.providers.base import AssetContent
+from sessiond_server.providers.conversion import ASSISTANT_FIRST, for_anthropic, for_openai
+from sessiond_server.providers.files import Assets, with_assets
+from sessiond_server.providers.tool_calls import NO_RESULT
 
 from .asking import anthropic, gemini, openai, stored
 

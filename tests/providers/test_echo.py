@@ -7,7 +7,7 @@ import pytest
 
 from sessiond.v1.message_pb2 import FORMAT_OPENAI, ROLE_USER, Message, Part, Parts
 from sessiond.v1.turn_pb2 import Usage
-from sessiond_server.models.echo import Echo
+from sessiond_server.providers.echo import Echo
 
 from .asking import anthropic, hear, openai, question
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from sessiond.v1.turn_pb2 import Usage
-from sessiond_server.models import retries
-from sessiond_server.models.anthropic_messages import DEFAULT_MAX_TOKENS, AnthropicMessages
-from sessiond_server.models.openai_chat import OpenAIChat
+from sessiond_server.providers import retries
+from sessiond_server.providers.anthropic_messages import DEFAULT_MAX_TOKENS, AnthropicMessages
+from sessiond_server.providers.openai_chat import OpenAIChat
 
 from ..support.model_server import ModelServer, Reply, fails
 from .asking import anthropic, hear, openai, question

@@ -4,9 +4,9 @@ import sys
 
 import pytest
 
-from sessiond_server.models.base import ModelFault
-from sessiond_server.models.configuration import ProviderSettings
-from sessiond_server.models.routing import Models
+from sessiond_server.providers.base import ModelFault
+from sessiond_server.providers.routing import Models
+from sessiond_server.providers.settings import ProviderSettings
 
 KEYS = {"OPENAI_API_KEY": "sk-one", "ANTHROPIC_API_KEY": "sk-two"}
 

@@ -16,13 +16,13 @@ from sqlalchemy import TextClause
 from sessiond.v1 import processing_service_pb2 as pb
 from sessiond.v1.error_reason_pb2 import ErrorReason
 from sessiond.v1.session_service_pb2 import CreateSessionRequest, StoreMessagesRequest
+from sessiond_server.core.ids import DEFAULT_PROJECT_ID, session_key
+from sessiond_server.projects.service import Keys
+from sessiond_server.projects.store import KeyStore
+from sessiond_server.queues.service import choose, ranges_of
+from sessiond_server.queues.store import _DISTRIBUTE, _LOOK, Standing
 from sessiond_server.server import Running, drain
-from sessiond_server.service.keys import Keys
-from sessiond_server.service.names import DEFAULT_PROJECT_ID, session_key
-from sessiond_server.service.processing import choose, ranges_of
 from sessiond_server.settings import Settings
-from sessiond_server.store.keys import KeyStore
-from sessiond_server.store.processing import _DISTRIBUTE, _LOOK, Standing
 
 from ..support.wire import Wire, error_of, openai
 

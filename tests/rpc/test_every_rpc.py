@@ -22,13 +22,13 @@ from sessiond.v1.bookmark_pb2 import Bookmark
 from sessiond.v1.error_reason_pb2 import ErrorReason
 from sessiond.v1.session_pb2 import Session
 from sessiond.v1.task_pb2 import TASK_STATUS_RUNNING, Task
+from sessiond_server.projects.service import Keys
+from sessiond_server.projects.store import KeyStore
+from sessiond_server.queues.service import encode_lease_id
+from sessiond_server.queues.store import LeaseRef
 from sessiond_server.rpc.errors import CODES
 from sessiond_server.server import SERVICES, Running, serving
-from sessiond_server.service.keys import Keys
-from sessiond_server.service.processing import encode_lease_id
 from sessiond_server.settings import Settings
-from sessiond_server.store.keys import KeyStore
-from sessiond_server.store.processing import LeaseRef
 
 from ..support.wire import Wire, WireError, error_of, openai
 
@@ -362,7 +362,7 @@ async def test_a_fault_of_our_own_is_told_without_its_stack(wire: Wire, server: 
     async def broken(*_: object) -> None:
         raise ZeroDivisionError("secret detail")
 
-    monkeypatch.setattr("sessiond_server.store.sessions.SessionStore.get", broken)
+    monkeypatch.setattr("sessiond_server.sessions.store.sessions.SessionStore.get", broken)
     error = await error_of(wire.get("one"))
     assert (error.code, error.reason) == (grpc.StatusCode.INTERNAL, "INTERNAL")
     assert "secret" not in error.text

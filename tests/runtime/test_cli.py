@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sessiond import Client, errors
-from sessiond_server.store import migrate
+from sessiond_server.db import migrate
 
 from ..support.processes import ServerProcess
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from sessiond_server import settings
-from sessiond_server.models.configuration import completed
+from sessiond_server.providers.settings import completed
 from sessiond_server.settings import Settings, SettingsError, is_local, load
 
 

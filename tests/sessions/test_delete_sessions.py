@@ -7,8 +7,8 @@ import pytest
 
 from sessiond.v1.session_pb2 import SESSION_STATE_DESTROYED
 from sessiond.v1.session_service_pb2 import DeleteSessionsRequest, DeleteSessionsResponse
-from sessiond_server.service import sessions as rules
-from sessiond_server.service.purging import Purger
+from sessiond_server.retention.purger import Purger
+from sessiond_server.sessions import service as rules
 
 from ..support.wire import Wire, error_of
 

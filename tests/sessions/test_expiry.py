@@ -6,12 +6,12 @@ import psycopg
 import pytest
 
 from sessiond.v1.session_pb2 import Session
+from sessiond_server.core.ids import DEFAULT_PROJECT_ID, session_key
+from sessiond_server.messages.store.append import _STATEMENTS, Append
+from sessiond_server.retention.purger import Purger
+from sessiond_server.retention.store import PurgeStore
 from sessiond_server.server import Running
-from sessiond_server.service.names import DEFAULT_PROJECT_ID, session_key
-from sessiond_server.service.purging import Purger
 from sessiond_server.settings import Settings
-from sessiond_server.store.append import _STATEMENTS, Append
-from sessiond_server.store.purge import PurgeStore
 
 from ..support.wire import Wire, error_of
 from .test_update import update

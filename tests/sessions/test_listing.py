@@ -15,9 +15,9 @@ from sessiond.v1.session_service_pb2 import (
     SESSION_ORDER_ID_ASC,
     ListSessionsRequest,
 )
-from sessiond_server.service import tokens
-from sessiond_server.service.names import DEFAULT_PROJECT_ID
-from sessiond_server.store.sessions import Filter, Listing, list_statement
+from sessiond_server.core import pagination as tokens
+from sessiond_server.core.ids import DEFAULT_PROJECT_ID
+from sessiond_server.sessions.store.sessions import Filter, Listing, list_statement
 
 from ..support.wire import Wire, error_of
 

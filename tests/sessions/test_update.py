@@ -62,7 +62,7 @@ async def test_merge_patches_follow_rfc_7396(wire: Wire) -> None:
         metadata_patch={"drop": None, "missing": None, "new": {"n": None, "m": 1}, "deep": {"b": {"c": None, "d": 2}}, "list": [3]},
         config_patch={"x": {"y": 1}},
     )
-    from sessiond_server.service.structs import to_dict
+    from sessiond_server.core.structs import to_dict
 
     assert to_dict(after.metadata, "") == {"keep": 1, "deep": {"a": 1, "b": {"d": 2}}, "new": {"m": 1}, "list": [3]}
     assert to_dict(after.config, "") == {"x": {"y": 1}}

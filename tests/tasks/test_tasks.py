@@ -28,16 +28,17 @@ from sessiond.v1.task_service_pb2 import (
     ReorderTasksRequest,
     UpdateTaskRequest,
 )
+from sessiond_server.core import pagination as tokens
+from sessiond_server.core.ids import DEFAULT_PROJECT_ID, session_key
+from sessiond_server.core.structs import to_dict
+from sessiond_server.projects.service import Keys
+from sessiond_server.projects.store import KeyStore
 from sessiond_server.server import Running
-from sessiond_server.service import tasks, tokens
-from sessiond_server.service.keys import Keys
-from sessiond_server.service.names import DEFAULT_PROJECT_ID, session_key
-from sessiond_server.service.structs import to_dict
 from sessiond_server.settings import Settings
-from sessiond_server.store.keys import KeyStore
+from sessiond_server.tasks import service as tasks
 
 from ..support.wire import Wire, WireError, error_of
-from .test_expiry import pass_time
+from ..sessions.test_expiry import pass_time
 
 Query = Callable[..., list[tuple[object, ...]]]
 

@@ -4,10 +4,10 @@ import json
 import uuid
 from typing import Any
 
-from sessiond_server.service.channels import Channel, Chunk, Watcher
-from sessiond_server.service.happenings import MESSAGE_DELTA, TURN_END, Happening
-from sessiond_server.service.notices import MAX_DELTA_CHARACTERS, MAX_PAYLOAD_BYTES, Notices, payloads
-from sessiond_server.store.history import LogHead
+from sessiond_server.core.events import MESSAGE_DELTA, TURN_END, Happening
+from sessiond_server.messages.store.history import LogHead
+from sessiond_server.watch.channel import Channel, Chunk, Watcher
+from sessiond_server.watch.notifier import MAX_DELTA_CHARACTERS, MAX_PAYLOAD_BYTES, Notices, payloads
 
 PROJECT, LOG = uuid.uuid4(), uuid.uuid4()
 

@@ -22,13 +22,13 @@ from sessiond.v1.turn_pb2 import (
     TURN_STATE_RUNNING,
     Turn,
 )
-from sessiond_server.models.configuration import ProviderSettings
+from sessiond_server.core.limits import MAX_OPEN_TURNS
+from sessiond_server.db.pool import Contention, DatabaseUnavailable, Lease, PoolExhausted
+from sessiond_server.messages.store.history import HistoryStore
+from sessiond_server.providers.settings import ProviderSettings
 from sessiond_server.server import Running, drain, serving
-from sessiond_server.service.limits import MAX_OPEN_TURNS
 from sessiond_server.settings import Settings
-from sessiond_server.store.database import Contention, DatabaseUnavailable, Lease, PoolExhausted
-from sessiond_server.store.history import HistoryStore
-from sessiond_server.store.watching import APPLICATION_NAME as NAME
+from sessiond_server.watch.store import APPLICATION_NAME as NAME
 
 from ..support.model_server import ModelServer, Reply, fails
 from ..support.turns import send, sending

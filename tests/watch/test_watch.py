@@ -13,16 +13,16 @@ from sessiond.v1 import session_service_pb2 as ss
 from sessiond.v1.conversation_service_pb2 import WatchRequest, WatchResponse
 from sessiond.v1.event_pb2 import Event
 from sessiond.v1.session_pb2 import Session
+from sessiond_server.core.events import TURN_END, Happening, now_us
+from sessiond_server.core.ids import DEFAULT_PROJECT_ID, session_key
+from sessiond_server.messages.store.history import HistoryStore
+from sessiond_server.projects.service import Keys
+from sessiond_server.projects.store import KeyStore
+from sessiond_server.retention.purger import Purger
 from sessiond_server.server import Running, drain, serving
-from sessiond_server.service.happenings import TURN_END, Happening, now_us
-from sessiond_server.service.keys import Keys
-from sessiond_server.service.names import DEFAULT_PROJECT_ID, session_key
-from sessiond_server.service.notices import MAX_PAYLOAD_BYTES, Notices, payloads
-from sessiond_server.service.purging import Purger
 from sessiond_server.settings import Settings
-from sessiond_server.store.history import HistoryStore
-from sessiond_server.store.keys import KeyStore
-from sessiond_server.store.watching import APPLICATION_NAME, WatchStore
+from sessiond_server.watch.notifier import MAX_PAYLOAD_BYTES, Notices, payloads
+from sessiond_server.watch.store import APPLICATION_NAME, WatchStore
 
 from ..support.waiting import until_async
 from ..support.wire import Wire, WireError, error_of, openai, taken_apart
@@ -102,7 +102,7 @@ async def both_listen(elsewhere: Running, server: Running, query: Callable[..., 
 @pytest.fixture
 def no_poll(monkeypatch: pytest.MonkeyPatch) -> None:
     """What comes, comes by hints alone. To be asked for before the server is."""
-    monkeypatch.setattr("sessiond_server.service.watching.POLL_S", 3600.0)
+    monkeypatch.setattr("sessiond_server.watch.hub.POLL_S", 3600.0)
 
 
 class TestMessages:

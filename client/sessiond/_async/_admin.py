@@ -2,9 +2,9 @@
 
 from collections.abc import AsyncGenerator
 
-from sessiond._admin_info import ApiKey, Project, api_key_of, project_of
 from sessiond._async._connection import AsyncConnection
 from sessiond._async._lazy import AsyncLazy
+from sessiond._types.admin import ApiKey, Project, api_key_of, project_of
 from sessiond.v1 import admin_service_pb2 as pb
 
 

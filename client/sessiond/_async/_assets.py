@@ -8,12 +8,12 @@ from typing import BinaryIO, Protocol, TypeAlias, cast
 from uuid import uuid4
 
 from sessiond import _requests
-from sessiond._asset import Asset
 from sessiond._async._connection import AsyncConnection
 from sessiond._async._lazy import AsyncLazy
 from sessiond._async._streams import asset_pieces
 from sessiond._async._wire import Source, each, run
 from sessiond._requests import is_path
+from sessiond._types.asset import Asset
 from sessiond.errors import InternalError
 from sessiond.v1.asset_service_pb2 import UploadAssetRequest
 

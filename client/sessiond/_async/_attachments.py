@@ -7,7 +7,7 @@ from pathlib import Path
 from sessiond._async._assets import AsyncAssets
 from sessiond._async._connection import AsyncConnection
 from sessiond._async._wire import run
-from sessiond._attachments import Attachment
+from sessiond._requests.attachments import Attachment
 from sessiond.errors import SessiondError, invalid_field
 from sessiond.v1.message_pb2 import Part
 

@@ -7,9 +7,9 @@ from sessiond import _requests
 from sessiond._async._connection import AsyncConnection
 from sessiond._async._lazy import AsyncLazy
 from sessiond._async._streams import message_batches
-from sessiond._bookmark import Bookmark
-from sessiond._message import Message
 from sessiond._requests import BookmarkChanges, BookmarkSettings, SinceOptions
+from sessiond._types.bookmark import Bookmark
+from sessiond._types.message import Message
 from sessiond.v1.bookmark_service_pb2 import ListBookmarksRequest
 
 

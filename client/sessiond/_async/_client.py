@@ -16,10 +16,10 @@ from sessiond._async._sessions import AsyncSessions
 from sessiond._async._streams import event_batches
 from sessiond._async._tasks import AsyncTasks
 from sessiond._async._wire import AsyncStubs, Metadata
-from sessiond._event import Event
-from sessiond._info import SessionInfo
+from sessiond._protocol.settings import DEFAULT_TIMEOUT_S, ChannelOptions, Tls, settings
 from sessiond._requests import SessionFilters, SessionSettings
-from sessiond._settings import DEFAULT_TIMEOUT_S, ChannelOptions, Tls, settings
+from sessiond._types.event import Event
+from sessiond._types.session import SessionInfo
 
 
 class AsyncClient:

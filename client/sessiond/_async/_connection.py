@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, TypeVar
 import grpc
 
 from sessiond._async._wire import FAULTS, AsyncStubs, Metadata, is_cancelled, sleep
-from sessiond._retry import CallRetry
-from sessiond._settings import Settings
-from sessiond._status import error_of
+from sessiond._protocol.retry import CallRetry
+from sessiond._protocol.settings import Settings
+from sessiond._protocol.status import error_of
 from sessiond.errors import ClientClosed, SessiondError
 
 if TYPE_CHECKING:

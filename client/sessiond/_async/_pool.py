@@ -18,10 +18,10 @@ from weakref import finalize
 from sessiond._async._client import AsyncClient
 from sessiond._async._session import AsyncSession
 from sessiond._async._wire import Mailbox, Mutex, Signal, in_background
-from sessiond._info import SessionInfo
-from sessiond._input import MessageInput
+from sessiond._protocol.retry import Deadline
 from sessiond._requests import CopyOptions
-from sessiond._retry import Deadline
+from sessiond._requests.input import MessageInput
+from sessiond._types.session import SessionInfo
 from sessiond.errors import ClientClosed, PoolClosed, PoolTimeout, SessiondError, SessionNotFound
 
 log = logging.getLogger("sessiond")

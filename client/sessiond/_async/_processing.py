@@ -10,8 +10,8 @@ from sessiond._async._connection import AsyncConnection
 from sessiond._async._lazy import AsyncLazy
 from sessiond._async._sessions import AsyncSessions
 from sessiond._async._wire import finished, repeated
-from sessiond._message import Message
-from sessiond._processing_info import FailedMessage, Failures, Handler, Lease, ProcessingCounts, counts_of, lease_of, seconds_of
+from sessiond._types.message import Message
+from sessiond._types.processing import FailedMessage, Failures, Handler, Lease, ProcessingCounts, counts_of, lease_of, seconds_of
 from sessiond.errors import LeaseLost, SessiondError, SessionNotFound
 from sessiond.v1 import processing_service_pb2 as pb
 

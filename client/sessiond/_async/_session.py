@@ -11,14 +11,14 @@ from sessiond._async._sessions import AsyncSessions
 from sessiond._async._tasks import AsyncSessionTasks, AsyncTasks
 from sessiond._async._turns import WAIT_TIMEOUT_S
 from sessiond._async._wire import Source
-from sessiond._event import Event, EventHandler
 from sessiond._export import Progress
-from sessiond._info import SessionCopy, SessionInfo, StoredRange, TokenCounts
-from sessiond._input import MessageInput
-from sessiond._message import Message
 from sessiond._requests import AppendOptions, CopyOptions, EventOptions, ReadOptions, SessionChanges
-from sessiond._requests_turns import OnTimeout, Prompt, Sending, SendOptions, aborts
-from sessiond._turn import SentMessage, Turn
+from sessiond._requests.input import MessageInput
+from sessiond._requests.turns import OnTimeout, Prompt, Sending, SendOptions, aborts
+from sessiond._types.event import Event, EventHandler
+from sessiond._types.message import Message
+from sessiond._types.session import SessionCopy, SessionInfo, StoredRange, TokenCounts
+from sessiond._types.turn import SentMessage, Turn
 
 
 class AsyncSession:

@@ -12,13 +12,13 @@ from sessiond._async._streams import copy_batches, event_batches, message_batche
 from sessiond._async._transfer import ExportSource
 from sessiond._async._turns import AsyncTurnCalls
 from sessiond._async._wire import Source, each
-from sessiond._encoded import Encoder, encoded_store
-from sessiond._event import Event
 from sessiond._export import PIECE_BYTES, Progress
-from sessiond._info import CopyResult, DeletedSessions, SessionCopy, SessionInfo, StoredRange, TokenCounts
-from sessiond._input import MessageInput, NewMessage, add_batch, refuse_single
-from sessiond._message import Message
-from sessiond._times import from_timestamp
+from sessiond._protocol.times import from_timestamp
+from sessiond._requests.encoded import Encoder, encoded_store
+from sessiond._requests.input import MessageInput, NewMessage, add_batch, refuse_single
+from sessiond._types.event import Event
+from sessiond._types.message import Message
+from sessiond._types.session import CopyResult, DeletedSessions, SessionCopy, SessionInfo, StoredRange, TokenCounts
 from sessiond.errors import SessiondError, invalid_field
 from sessiond.v1.session_service_pb2 import ImportMessagesRequest
 

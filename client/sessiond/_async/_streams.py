@@ -7,13 +7,13 @@ from itertools import repeat
 from sessiond import _requests
 from sessiond._async._connection import AsyncConnection
 from sessiond._async._wire import FAULTS, Ahead, Stop, Watchdog, is_cancelled, sleep
-from sessiond._event import Event
-from sessiond._info import SessionCopy, SessionInfo
-from sessiond._message import Message
-from sessiond._retry import StreamRetry, TurnRetry
-from sessiond._status import error_of_turn
-from sessiond._times import from_timestamp
-from sessiond._turn import ENDED, Turn
+from sessiond._protocol.retry import StreamRetry, TurnRetry
+from sessiond._protocol.status import error_of_turn
+from sessiond._protocol.times import from_timestamp
+from sessiond._types.event import Event
+from sessiond._types.message import Message
+from sessiond._types.session import SessionCopy, SessionInfo
+from sessiond._types.turn import ENDED, Turn
 from sessiond.errors import DeadlineExceeded, ServerUnavailable, SessiondError
 from sessiond.v1 import turn_pb2
 from sessiond.v1.asset_service_pb2 import DownloadAssetRequest

@@ -8,7 +8,7 @@ from sessiond import _requests
 from sessiond._async._connection import AsyncConnection
 from sessiond._async._lazy import AsyncLazy
 from sessiond._requests import TaskChanges, TaskSettings
-from sessiond._task import Task
+from sessiond._types.task import Task
 from sessiond.v1.task_service_pb2 import ListTasksRequest
 
 

@@ -16,8 +16,8 @@ from sessiond._async._streams import asset_pieces, message_batches
 from sessiond._async._tasks import AsyncTasks
 from sessiond._async._wire import Source, each, run
 from sessiond._export import ASSET_PIECE_BYTES, Assembler, AssetPiece, Collection, Counts, Document, Progress, Record
-from sessiond._files import LinesFile, NewFile, TemporaryFile
-from sessiond._info import SessionInfo
+from sessiond._export.files import LinesFile, NewFile, TemporaryFile
+from sessiond._types.session import SessionInfo
 from sessiond.errors import SessiondError, SessionNotFound, invalid_field
 from sessiond.v1.session_service_pb2 import ImportSessionRequest
 

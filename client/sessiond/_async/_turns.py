@@ -4,18 +4,19 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from typing import Unpack
 
-from sessiond import _requests, _requests_turns
+from sessiond import _requests
 from sessiond._async._attachments import parts_of
 from sessiond._async._connection import AsyncConnection
 from sessiond._async._handlers import AsyncHandlers
 from sessiond._async._lazy import AsyncLazy
 from sessiond._async._streams import event_batches, overdue, send_steps, turn_batches
-from sessiond._event import Event
-from sessiond._message import Message
-from sessiond._requests_turns import OnTimeout, Prompt, Sending, SendOptions
-from sessiond._retry import Deadline
-from sessiond._status import error_of_turn
-from sessiond._turn import ENDED, SentMessage, Turn, sent_message
+from sessiond._protocol.retry import Deadline
+from sessiond._protocol.status import error_of_turn
+from sessiond._requests import turns as _requests_turns
+from sessiond._requests.turns import OnTimeout, Prompt, Sending, SendOptions
+from sessiond._types.event import Event
+from sessiond._types.message import Message
+from sessiond._types.turn import ENDED, SentMessage, Turn, sent_message
 from sessiond.errors import DeadlineExceeded, ServerUnavailable, SessiondError
 from sessiond.v1 import message_pb2, turn_pb2
 

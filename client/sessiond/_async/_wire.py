@@ -17,8 +17,8 @@ import grpc
 from grpc import aio
 
 from sessiond._async._coalescing import Coalescer
-from sessiond._encoded import IMPORT_MESSAGES, STORE_MESSAGES
-from sessiond._settings import Settings
+from sessiond._protocol.settings import Settings
+from sessiond._requests.encoded import IMPORT_MESSAGES, STORE_MESSAGES
 from sessiond.v1.admin_service_pb2_grpc import AdminServiceStub
 from sessiond.v1.asset_service_pb2_grpc import AssetServiceStub
 from sessiond.v1.bookmark_service_pb2_grpc import BookmarkServiceStub

@@ -19,14 +19,14 @@ from google.protobuf import json_format
 from google.protobuf.message import Message as ProtoMessage
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from sessiond._asset import URI_PREFIX, Asset
-from sessiond._bookmark import Bookmark
-from sessiond._info import SessionInfo
-from sessiond._message import Message
-from sessiond._names import FORMATS, ROLES, STATES, TASK_STATUSES, number_of
-from sessiond._structs import fill_struct
-from sessiond._task import Task
-from sessiond._times import iso, to_duration, to_timestamp
+from sessiond._protocol.names import FORMATS, ROLES, STATES, TASK_STATUSES, number_of
+from sessiond._protocol.structs import fill_struct
+from sessiond._protocol.times import iso, to_duration, to_timestamp
+from sessiond._types.asset import URI_PREFIX, Asset
+from sessiond._types.bookmark import Bookmark
+from sessiond._types.message import Message
+from sessiond._types.session import SessionInfo
+from sessiond._types.task import Task
 from sessiond.errors import InvalidField, invalid_field
 from sessiond.v1.asset_service_pb2 import UploadAssetRequest
 from sessiond.v1.bookmark_pb2 import Bookmark as BookmarkMessage

@@ -4,7 +4,7 @@ import math
 import random
 import time
 
-from sessiond._status import is_broken_stream, is_worth_retrying
+from sessiond._protocol.status import is_broken_stream, is_worth_retrying
 from sessiond.errors import DeadlineExceeded, SessiondError, invalid_field
 
 LONGEST_TIMEOUT_S = 365 * 24 * 3600.0

@@ -9,10 +9,10 @@ from typing import Any, TypedDict, TypeGuard, TypeVar
 
 from google.protobuf.message import Message as ProtoMessage
 
-from sessiond._names import MESSAGE_ORDERS, ROLES, SESSION_ORDERS, STATES, TASK_STATUSES, VIEWS, number_of
-from sessiond._processing_info import FailedMessage, Failures, Lease
-from sessiond._structs import fill_struct
-from sessiond._times import to_duration, to_timestamp
+from sessiond._protocol.names import MESSAGE_ORDERS, ROLES, SESSION_ORDERS, STATES, TASK_STATUSES, VIEWS, number_of
+from sessiond._protocol.structs import fill_struct
+from sessiond._protocol.times import to_duration, to_timestamp
+from sessiond._types.processing import FailedMessage, Failures, Lease
 from sessiond.errors import invalid_field
 from sessiond.v1 import processing_service_pb2, session_pb2
 from sessiond.v1.asset_service_pb2 import DownloadAssetRequest, GetAssetRequest, UploadAssetRequest

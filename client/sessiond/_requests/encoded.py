@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import TypeAlias
 
-from sessiond._input import MessageInput, to_proto
-from sessiond._json import encode
-from sessiond._names import FORMATS
+from sessiond._protocol.json_text import encode
+from sessiond._protocol.names import FORMATS
+from sessiond._requests.input import MessageInput, to_proto
 from sessiond.v1.message_pb2 import Message
 from sessiond.v1.session_service_pb2 import DESCRIPTOR, ImportMessagesRequest, StoreMessagesRequest
 

@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
-from sessiond._json import encode
-from sessiond._message import Message
-from sessiond._names import FORMATS, ROLES, number_of
-from sessiond._structs import fill_struct
+from sessiond._protocol.json_text import encode
+from sessiond._protocol.names import FORMATS, ROLES, number_of
+from sessiond._protocol.structs import fill_struct
+from sessiond._types.message import Message
 from sessiond.errors import invalid_field
 from sessiond.v1 import message_pb2
 

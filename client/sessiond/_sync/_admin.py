@@ -3,9 +3,9 @@
 
 from collections.abc import Generator
 
-from sessiond._admin_info import ApiKey, Project, api_key_of, project_of
 from sessiond._sync._connection import Connection
 from sessiond._sync._lazy import Lazy
+from sessiond._types.admin import ApiKey, Project, api_key_of, project_of
 from sessiond.v1 import admin_service_pb2 as pb
 
 

@@ -9,12 +9,12 @@ from typing import BinaryIO, Protocol, TypeAlias, cast
 from uuid import uuid4
 
 from sessiond import _requests
-from sessiond._asset import Asset
 from sessiond._requests import is_path
 from sessiond._sync._connection import Connection
 from sessiond._sync._lazy import Lazy
 from sessiond._sync._streams import asset_pieces
 from sessiond._sync._wire import Source, each, run
+from sessiond._types.asset import Asset
 from sessiond.errors import InternalError
 from sessiond.v1.asset_service_pb2 import UploadAssetRequest
 

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from sessiond._attachments import Attachment
+from sessiond._requests.attachments import Attachment
 from sessiond._sync._assets import Assets
 from sessiond._sync._connection import Connection
 from sessiond._sync._wire import run

@@ -5,12 +5,12 @@ from collections.abc import Generator, Sequence
 from typing import Unpack
 
 from sessiond import _requests
-from sessiond._bookmark import Bookmark
-from sessiond._message import Message
 from sessiond._requests import BookmarkChanges, BookmarkSettings, SinceOptions
 from sessiond._sync._connection import Connection
 from sessiond._sync._lazy import Lazy
 from sessiond._sync._streams import message_batches
+from sessiond._types.bookmark import Bookmark
+from sessiond._types.message import Message
 from sessiond.v1.bookmark_service_pb2 import ListBookmarksRequest
 
 

@@ -6,10 +6,8 @@ from types import TracebackType
 from typing import Self, Unpack
 
 from sessiond import _requests
-from sessiond._event import Event
-from sessiond._info import SessionInfo
+from sessiond._protocol.settings import DEFAULT_TIMEOUT_S, ChannelOptions, Tls, settings
 from sessiond._requests import SessionFilters, SessionSettings
-from sessiond._settings import DEFAULT_TIMEOUT_S, ChannelOptions, Tls, settings
 from sessiond._sync._admin import Admin
 from sessiond._sync._assets import Assets
 from sessiond._sync._bookmarks import Bookmarks
@@ -21,6 +19,8 @@ from sessiond._sync._sessions import Sessions
 from sessiond._sync._streams import event_batches
 from sessiond._sync._tasks import Tasks
 from sessiond._sync._wire import Metadata, Stubs
+from sessiond._types.event import Event
+from sessiond._types.session import SessionInfo
 
 
 class Client:

@@ -16,13 +16,13 @@ from types import TracebackType
 from typing import Any, Self
 from weakref import finalize
 
-from sessiond._info import SessionInfo
-from sessiond._input import MessageInput
+from sessiond._protocol.retry import Deadline
 from sessiond._requests import CopyOptions
-from sessiond._retry import Deadline
+from sessiond._requests.input import MessageInput
 from sessiond._sync._client import Client
 from sessiond._sync._session import Session
 from sessiond._sync._wire import Mailbox, Mutex, Signal, in_background
+from sessiond._types.session import SessionInfo
 from sessiond.errors import ClientClosed, PoolClosed, PoolTimeout, SessiondError, SessionNotFound
 
 log = logging.getLogger("sessiond")

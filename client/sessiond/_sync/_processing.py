@@ -7,12 +7,12 @@ from contextlib import suppress
 from datetime import timedelta
 
 from sessiond import _requests
-from sessiond._message import Message
-from sessiond._processing_info import FailedMessage, Failures, Handler, Lease, ProcessingCounts, counts_of, lease_of, seconds_of
 from sessiond._sync._connection import Connection
 from sessiond._sync._lazy import Lazy
 from sessiond._sync._sessions import Sessions
 from sessiond._sync._wire import finished, repeated
+from sessiond._types.message import Message
+from sessiond._types.processing import FailedMessage, Failures, Handler, Lease, ProcessingCounts, counts_of, lease_of, seconds_of
 from sessiond.errors import LeaseLost, SessiondError, SessionNotFound
 from sessiond.v1 import processing_service_pb2 as pb
 

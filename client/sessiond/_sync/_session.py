@@ -5,13 +5,10 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Unpack, overload
 
-from sessiond._event import Event, EventHandler
 from sessiond._export import Progress
-from sessiond._info import SessionCopy, SessionInfo, StoredRange, TokenCounts
-from sessiond._input import MessageInput
-from sessiond._message import Message
 from sessiond._requests import AppendOptions, CopyOptions, EventOptions, ReadOptions, SessionChanges
-from sessiond._requests_turns import OnTimeout, Prompt, Sending, SendOptions, aborts
+from sessiond._requests.input import MessageInput
+from sessiond._requests.turns import OnTimeout, Prompt, Sending, SendOptions, aborts
 from sessiond._sync._bookmarks import Bookmarks, SessionBookmarks
 from sessiond._sync._handlers import Handlers
 from sessiond._sync._lazy import Lazy
@@ -19,7 +16,10 @@ from sessiond._sync._sessions import Sessions
 from sessiond._sync._tasks import SessionTasks, Tasks
 from sessiond._sync._turns import WAIT_TIMEOUT_S
 from sessiond._sync._wire import Source
-from sessiond._turn import SentMessage, Turn
+from sessiond._types.event import Event, EventHandler
+from sessiond._types.message import Message
+from sessiond._types.session import SessionCopy, SessionInfo, StoredRange, TokenCounts
+from sessiond._types.turn import SentMessage, Turn
 
 
 class Session:

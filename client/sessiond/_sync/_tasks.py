@@ -9,7 +9,7 @@ from sessiond import _requests
 from sessiond._requests import TaskChanges, TaskSettings
 from sessiond._sync._connection import Connection
 from sessiond._sync._lazy import Lazy
-from sessiond._task import Task
+from sessiond._types.task import Task
 from sessiond.v1.task_service_pb2 import ListTasksRequest
 
 

@@ -11,14 +11,14 @@ from typing import Any, TypeAlias
 
 from sessiond import _export, _requests
 from sessiond._export import ASSET_PIECE_BYTES, Assembler, AssetPiece, Collection, Counts, Document, Progress, Record
-from sessiond._files import LinesFile, NewFile, TemporaryFile
-from sessiond._info import SessionInfo
+from sessiond._export.files import LinesFile, NewFile, TemporaryFile
 from sessiond._sync._assets import Assets, check_content
 from sessiond._sync._bookmarks import Bookmarks
 from sessiond._sync._connection import Connection
 from sessiond._sync._streams import asset_pieces, message_batches
 from sessiond._sync._tasks import Tasks
 from sessiond._sync._wire import Source, each, run
+from sessiond._types.session import SessionInfo
 from sessiond.errors import SessiondError, SessionNotFound, invalid_field
 from sessiond.v1.session_service_pb2 import ImportSessionRequest
 

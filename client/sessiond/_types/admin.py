@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from sessiond._times import from_timestamp
+from sessiond._protocol.times import from_timestamp
 from sessiond.v1 import admin_service_pb2
 
 

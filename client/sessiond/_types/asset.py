@@ -2,8 +2,8 @@
 
 from datetime import datetime
 
-from sessiond._record import Record
-from sessiond._times import from_timestamp
+from sessiond._protocol.times import from_timestamp
+from sessiond._types.record import Record
 from sessiond.v1 import asset_service_pb2
 
 # With an asset_id after it, it refers to the asset in a provider's JSON.

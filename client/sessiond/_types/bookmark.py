@@ -2,8 +2,8 @@
 
 from datetime import datetime
 
-from sessiond._record import Record
-from sessiond._times import from_timestamp
+from sessiond._protocol.times import from_timestamp
+from sessiond._types.record import Record
 from sessiond.v1 import bookmark_pb2
 
 

@@ -4,10 +4,10 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Any, TypeAlias
 
-from sessiond._message import Message
-from sessiond._record import Record
-from sessiond._structs import from_struct
-from sessiond._times import from_timestamp, iso
+from sessiond._protocol.structs import from_struct
+from sessiond._protocol.times import from_timestamp, iso
+from sessiond._types.message import Message
+from sessiond._types.record import Record
 from sessiond.v1 import event_pb2
 
 

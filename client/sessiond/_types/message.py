@@ -4,12 +4,12 @@ import json
 from datetime import datetime
 from typing import Any
 
-from sessiond._names import FORMAT_NAMES, ROLE_NAMES
-from sessiond._record import Record
-from sessiond._structs import from_struct
-from sessiond._text import parts_json, text_of_blob, text_of_parts
-from sessiond._times import from_timestamp
-from sessiond._turn import MessageTurn
+from sessiond._protocol.names import FORMAT_NAMES, ROLE_NAMES
+from sessiond._protocol.structs import from_struct
+from sessiond._protocol.times import from_timestamp
+from sessiond._types.record import Record
+from sessiond._types.text import parts_json, text_of_blob, text_of_parts
+from sessiond._types.turn import MessageTurn
 from sessiond.v1 import message_pb2
 
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypeAlias
 
-from sessiond._message import Message
-from sessiond._times import from_timestamp
+from sessiond._protocol.times import from_timestamp
+from sessiond._types.message import Message
 from sessiond.v1 import processing_service_pb2 as pb
 
 

@@ -5,7 +5,7 @@ from dataclasses import fields, is_dataclass
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
-from sessiond._times import iso
+from sessiond._protocol.times import iso
 
 
 class Record(Mapping[str, Any]):

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sessiond._names import STATE_NAMES
-from sessiond._record import Record
-from sessiond._structs import from_struct
-from sessiond._times import from_duration, from_timestamp
+from sessiond._protocol.names import STATE_NAMES
+from sessiond._protocol.structs import from_struct
+from sessiond._protocol.times import from_duration, from_timestamp
+from sessiond._types.record import Record
 from sessiond.v1 import session_pb2
 
 

@@ -3,10 +3,10 @@
 from datetime import datetime
 from typing import Any
 
-from sessiond._names import TASK_STATUS_NAMES
-from sessiond._record import Record
-from sessiond._structs import from_struct
-from sessiond._times import from_timestamp
+from sessiond._protocol.names import TASK_STATUS_NAMES
+from sessiond._protocol.structs import from_struct
+from sessiond._protocol.times import from_timestamp
+from sessiond._types.record import Record
 from sessiond.v1 import task_pb2
 
 

@@ -2,9 +2,9 @@
 
 from datetime import datetime
 
-from sessiond._names import TURN_STATE_NAMES
-from sessiond._record import Record
-from sessiond._times import from_timestamp
+from sessiond._protocol.names import TURN_STATE_NAMES
+from sessiond._protocol.times import from_timestamp
+from sessiond._types.record import Record
 from sessiond.v1 import turn_pb2
 
 

@@ -10,15 +10,15 @@ from uuid import UUID, uuid4
 
 import structlog
 
-from sessiond_server.service.cancellation import check_cancelled
-from sessiond_server.service.faults import Fault, invalid
-from sessiond_server.service.limits import MAX_MEDIA_TYPE_CHARACTERS, Limits
-from sessiond_server.service.names import check_text
-from sessiond_server.store.assets import AssetRow, AssetStore, UploadGivenUp
-from sessiond_server.store.database import Contention, DatabaseUnavailable, PoolExhausted
-from sessiond_server.store.objects import ObjectMissing, Objects, ObjectStoreUnavailable
+from sessiond_server.assets.store.assets import AssetRow, AssetStore, UploadGivenUp
+from sessiond_server.assets.store.objects import ObjectMissing, Objects, ObjectStoreUnavailable
+from sessiond_server.core.cancellation import check_cancelled
+from sessiond_server.core.errors import Fault, invalid
+from sessiond_server.core.ids import check_text
+from sessiond_server.core.limits import MAX_MEDIA_TYPE_CHARACTERS, Limits
+from sessiond_server.db.pool import Contention, DatabaseUnavailable, PoolExhausted
 
-# Less than the time after which an object that is being written is taken for one that a killed server left (store/assets.py).
+# Less than the time after which an object that is being written is taken for one that a killed server left (assets/store/assets.py).
 UPLOAD_ENDS_S = 23 * 3600
 CLOSE_TIMEOUT_S = 5.0
 

@@ -4,9 +4,9 @@ import asyncio
 
 import structlog
 
-from sessiond_server.service.assets import PUT_OFF
-from sessiond_server.store.assets import AssetStore, Place
-from sessiond_server.store.objects import Objects, ObjectStoreUnavailable
+from sessiond_server.assets.service import PUT_OFF
+from sessiond_server.assets.store.assets import AssetStore, Place
+from sessiond_server.assets.store.objects import Objects, ObjectStoreUnavailable
 
 ASSETS_A_BATCH = 1_000
 # Assets that are still referred to have to be looked at, too: not more of them in one round.

@@ -4,13 +4,13 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sessiond_server.service import tokens
-from sessiond_server.service.changes import changing, limit_exceeded, message_not_found, page_size_of
-from sessiond_server.service.faults import Fault, invalid, session_not_found
-from sessiond_server.service.limits import MAX_BOOKMARKS
-from sessiond_server.service.names import check_bookmark_name, check_description, check_session_id, session_key
-from sessiond_server.store.bookmarks import BookmarkRow, BookmarkStore
-from sessiond_server.store.changes import Change, Repeated
+from sessiond_server.bookmarks.store import BookmarkRow, BookmarkStore
+from sessiond_server.core import pagination as tokens
+from sessiond_server.core.errors import Fault, invalid, session_not_found
+from sessiond_server.core.ids import check_bookmark_name, check_description, check_session_id, session_key
+from sessiond_server.core.limits import MAX_BOOKMARKS
+from sessiond_server.sessions.changes import changing, limit_exceeded, message_not_found, page_size_of
+from sessiond_server.sessions.store.lock import Change, Repeated
 
 _MAX_SEQ = 2**63 - 1
 

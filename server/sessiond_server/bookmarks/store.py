@@ -10,10 +10,10 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, bindparam, delete, func, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 
-from sessiond_server.store import tables
-from sessiond_server.store.changes import NOW, Change, change, is_there, joined
-from sessiond_server.store.database import Database
-from sessiond_server.store.sessions import Record
+from sessiond_server.db import schema as tables
+from sessiond_server.db.pool import Database
+from sessiond_server.sessions.store.lock import NOW, Change, change, is_there, joined
+from sessiond_server.sessions.store.sessions import Record
 
 B = tables.bookmarks.c
 

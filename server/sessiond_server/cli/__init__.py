@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from sessiond_server.cli import chat, health, keys, migrate, serve, sessions, version
-from sessiond_server.cli.faults import CommandError
+from sessiond_server.cli.errors import CommandError
 
 COMMANDS: dict[str, tuple[Callable[[list[str]], int], str]] = {
     "serve": (serve.run, "serve sessions over gRPC"),

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from sessiond import Client
 from sessiond.errors import SessiondError
-from sessiond_server.cli.faults import CommandError
+from sessiond_server.cli.errors import CommandError
 
 
 def add_flags(command: argparse.ArgumentParser) -> None:

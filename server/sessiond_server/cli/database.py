@@ -8,10 +8,10 @@ from sqlalchemy.exc import DBAPIError
 
 from sessiond_server import logs
 from sessiond_server import settings as settings_module
-from sessiond_server.cli.faults import CommandError
+from sessiond_server.cli.errors import CommandError
+from sessiond_server.db import migrate
 from sessiond_server.embedded import EmbeddedError, EmbeddedPostgres
 from sessiond_server.settings import Settings, SettingsError
-from sessiond_server.store import migrate
 
 
 def load_settings(arguments: Sequence[str], command: str, epilog: str | None = None) -> Settings:

@@ -8,7 +8,7 @@ from pathlib import Path
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from sessiond_server.cli.faults import CommandError
+from sessiond_server.cli.errors import CommandError
 
 
 def run(arguments: list[str]) -> int:

@@ -8,11 +8,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from sessiond_server.cli.database import database, load_settings
-from sessiond_server.cli.faults import CommandError
-from sessiond_server.service.faults import Fault
-from sessiond_server.service.keys import Keys
-from sessiond_server.store.database import Database, DatabaseUnavailable, PoolExhausted
-from sessiond_server.store.keys import KeyRow, KeyStore
+from sessiond_server.cli.errors import CommandError
+from sessiond_server.core.errors import Fault
+from sessiond_server.db.pool import Database, DatabaseUnavailable, PoolExhausted
+from sessiond_server.projects.service import Keys
+from sessiond_server.projects.store import KeyRow, KeyStore
 
 
 def run(arguments: list[str]) -> int:

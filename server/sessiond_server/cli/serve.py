@@ -10,7 +10,7 @@ import uvloop
 
 from sessiond_server import server, workers
 from sessiond_server.cli.database import check_schema, load_settings, upgrade
-from sessiond_server.cli.faults import CommandError
+from sessiond_server.cli.errors import CommandError
 from sessiond_server.embedded import EmbeddedError, EmbeddedPostgres
 from sessiond_server.settings import Settings
 

@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from sessiond_server.store.flattening import FlatteningStore, LongChain
-from sessiond_server.store.segments import joined, short_segments
+from sessiond_server.copies.store.flattening import FlatteningStore, LongChain
+from sessiond_server.messages.store.segments import joined, short_segments
 
 CHAINS_A_ROUND = 100
 # Each a transaction, for which a deletion of the session waits: of messages of any size.

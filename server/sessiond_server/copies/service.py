@@ -6,16 +6,11 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sessiond_server.service import tokens
-from sessiond_server.service.faults import Fault, invalid, session_not_found
-from sessiond_server.service.happenings import CREATED, Hints, happening
-from sessiond_server.service.limits import (
-    DEFAULT_PAGE_SIZE,
-    MAX_NAME_CHARACTERS,
-    MAX_PAGE_SIZE,
-    MAX_TITLE_CHARACTERS,
-)
-from sessiond_server.service.names import (
+from sessiond_server.copies.store.copies import Copy, CopyRow, CopyStore, CopyTooLarge, NoSource, NoSuchBookmark, NoSuchSeq
+from sessiond_server.core import pagination as tokens
+from sessiond_server.core.errors import Fault, invalid, session_not_found
+from sessiond_server.core.events import CREATED, Hints, happening
+from sessiond_server.core.ids import (
     check_bookmark_name,
     check_request_id,
     check_session_id,
@@ -24,10 +19,15 @@ from sessiond_server.service.names import (
     session_key,
     uuid7,
 )
-from sessiond_server.service.sessions import NEVER, checked_ttl, content_hash, made_first
-from sessiond_server.store.append import DuplicateRequest
-from sessiond_server.store.copies import Copy, CopyRow, CopyStore, CopyTooLarge, NoSource, NoSuchBookmark, NoSuchSeq
-from sessiond_server.store.sessions import Record, SessionRow, SessionStore
+from sessiond_server.core.limits import (
+    DEFAULT_PAGE_SIZE,
+    MAX_NAME_CHARACTERS,
+    MAX_PAGE_SIZE,
+    MAX_TITLE_CHARACTERS,
+)
+from sessiond_server.messages.store.append import DuplicateRequest
+from sessiond_server.sessions.service import NEVER, checked_ttl, content_hash, made_first
+from sessiond_server.sessions.store.sessions import Record, SessionRow, SessionStore
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 from uuid import UUID
 
-from sessiond_server.store.burial import Buried
-from sessiond_server.store.sessions import SessionRow
+from sessiond_server.sessions.store.deletion import Buried
+from sessiond_server.sessions.store.sessions import SessionRow
 
 CREATED = "session.created"
 UPDATED = "session.updated"

@@ -4,8 +4,8 @@ import time
 from functools import lru_cache
 from uuid import UUID, uuid4, uuid5
 
-from sessiond_server.service.faults import invalid
-from sessiond_server.service.limits import (
+from sessiond_server.core.errors import invalid
+from sessiond_server.core.limits import (
     MAX_BOOKMARK_NAME_CHARACTERS,
     MAX_DESCRIPTION_CHARACTERS,
     MAX_REQUEST_ID_CHARACTERS,

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from sessiond_server.service.faults import invalid
+from sessiond_server.core.errors import invalid
 
 VERSION = 1
 

@@ -9,8 +9,8 @@ from typing import Any
 import orjson
 from google.protobuf.struct_pb2 import ListValue, Struct, Value
 
-from sessiond_server.service.faults import invalid
-from sessiond_server.service.limits import MAX_JSON_BYTES
+from sessiond_server.core.errors import invalid
+from sessiond_server.core.limits import MAX_JSON_BYTES
 
 # A nested object takes three of the 100 levels that protobuf's parsers go down, and the messages around it take some too, those of an
 # answer more than those of a request.

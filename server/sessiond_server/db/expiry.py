@@ -11,7 +11,7 @@ TOUCH_DUE = """(idle_ttl_ms IS NOT NULL
     AND statement_timestamp() - used_at > LEAST(idle_ttl_ms * 0.05, 60000) * interval '1 millisecond')"""
 
 # Counts it: of a session by key and project.
-TOUCH = f"UPDATE sessions SET used_at = clock_timestamp() WHERE key = %s AND project_id = %s AND {ALIVE}"
+TOUCH = f"UPDATE sessions SET used_at = clock_timestamp() WHERE key = %s AND project_id = %s AND {ALIVE}"  # noqa: S608 - of constants
 
 
 def alive() -> ColumnElement[bool]:

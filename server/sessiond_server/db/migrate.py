@@ -48,7 +48,7 @@ def newest() -> str:
 
 def _config() -> Config:
     config = Config()
-    config.set_main_option("script_location", "sessiond_server.store:migrations")
+    config.set_main_option("script_location", "sessiond_server.db:migrations")
     return config
 
 

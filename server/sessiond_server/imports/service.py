@@ -6,12 +6,11 @@ from datetime import datetime
 from uuid import UUID
 
 from sessiond.v1.message_pb2 import Message
-from sessiond_server.service.assets import asset_not_found
-from sessiond_server.service.faults import Fault, invalid
-from sessiond_server.service.happenings import CREATED, Hints, happening
-from sessiond_server.service.intake import Intake
-from sessiond_server.service.limits import MAX_BOOKMARKS, MAX_TASK_MESSAGES, MAX_TASKS, Limits
-from sessiond_server.service.names import (
+from sessiond_server.assets.service import asset_not_found
+from sessiond_server.assets.store.assets import AssetMissing
+from sessiond_server.core.errors import Fault, invalid
+from sessiond_server.core.events import CREATED, Hints, happening
+from sessiond_server.core.ids import (
     check_bookmark_name,
     check_description,
     check_request_id,
@@ -21,14 +20,15 @@ from sessiond_server.service.names import (
     session_key,
     uuid7,
 )
-from sessiond_server.service.sessions import Settings, content_hash, made_first, new_session
-from sessiond_server.service.tokenizing import Tokenizer
-from sessiond_server.store.append import DuplicateRequest
-from sessiond_server.store.assets import AssetMissing
-from sessiond_server.store.session_imports import ImportedBookmark, ImportedTask, SessionImport, SessionImportStore
-from sessiond_server.store.sessions import NIL_LOG as NO_LOG
-from sessiond_server.store.sessions import Record, SessionRow, SessionStore
-from sessiond_server.store.spool import Spool
+from sessiond_server.core.limits import MAX_BOOKMARKS, MAX_TASK_MESSAGES, MAX_TASKS, Limits
+from sessiond_server.imports.store import ImportedBookmark, ImportedTask, SessionImport, SessionImportStore
+from sessiond_server.messages.store.append import DuplicateRequest
+from sessiond_server.messages.store.spool import Spool
+from sessiond_server.messages.token_counts import Tokenizer
+from sessiond_server.messages.validation import Intake
+from sessiond_server.sessions.service import Settings, content_hash, made_first, new_session
+from sessiond_server.sessions.store.sessions import NIL_LOG as NO_LOG
+from sessiond_server.sessions.store.sessions import Record, SessionRow, SessionStore
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,13 +11,14 @@ from psycopg.types.json import Jsonb
 from sqlalchemy import and_, func, literal, not_, select
 from sqlalchemy.dialects.postgresql import JSONB, insert
 
-from sessiond_server.store import assets, tables
-from sessiond_server.store.append import copy_rows
-from sessiond_server.store.burial import bury
-from sessiond_server.store.database import Database
-from sessiond_server.store.expiry import alive
-from sessiond_server.store.sessions import COLUMNS, NewSession, Record, SessionRow, after_ms, insert_record
-from sessiond_server.store.spool import Spool, Start
+from sessiond_server.assets.store import assets
+from sessiond_server.db import schema as tables
+from sessiond_server.db.expiry import alive
+from sessiond_server.db.pool import Database
+from sessiond_server.messages.store.append import copy_rows
+from sessiond_server.messages.store.spool import Spool, Start
+from sessiond_server.sessions.store.deletion import bury
+from sessiond_server.sessions.store.sessions import COLUMNS, NewSession, Record, SessionRow, after_ms, insert_record
 
 T = tables.sessions.c
 _NOW = func.clock_timestamp()

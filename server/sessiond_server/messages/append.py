@@ -7,19 +7,19 @@ from operator import attrgetter
 from uuid import UUID
 
 from sessiond.v1.message_pb2 import Message
-from sessiond_server.service.assets import asset_not_found
-from sessiond_server.service.faults import Fault, invalid, request_id_reused, session_not_found
-from sessiond_server.service.happenings import Hints
-from sessiond_server.service.intake import Intake, check_batch
-from sessiond_server.service.limits import Limits
-from sessiond_server.service.names import check_request_id, check_session_id, session_key
-from sessiond_server.service.sessions import DESTROYED
-from sessiond_server.service.tokenizing import Tokenizer
-from sessiond_server.store.append import Append, Appended, AppendStore, DuplicateRequest
-from sessiond_server.store.assets import AssetMissing
-from sessiond_server.store.rows import Rows
-from sessiond_server.store.sessions import SessionStore
-from sessiond_server.store.spool import Spool
+from sessiond_server.assets.service import asset_not_found
+from sessiond_server.assets.store.assets import AssetMissing
+from sessiond_server.core.errors import Fault, invalid, request_id_reused, session_not_found
+from sessiond_server.core.events import Hints
+from sessiond_server.core.ids import check_request_id, check_session_id, session_key
+from sessiond_server.core.limits import Limits
+from sessiond_server.messages.store.append import Append, Appended, AppendStore, DuplicateRequest
+from sessiond_server.messages.store.rows import Rows
+from sessiond_server.messages.store.spool import Spool
+from sessiond_server.messages.token_counts import Tokenizer
+from sessiond_server.messages.validation import Intake, check_batch
+from sessiond_server.sessions.service import DESTROYED
+from sessiond_server.sessions.store.sessions import SessionStore
 
 _EPOCH_2000 = datetime(2000, 1, 1, tzinfo=UTC)
 

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from sessiond.v1.message_pb2 import Message
-from sessiond_server.service.appends import Appends, Taken, Target
-from sessiond_server.service.faults import invalid
-from sessiond_server.service.happenings import Hints
-from sessiond_server.service.limits import MAX_REQUESTS, Limits
-from sessiond_server.store.append import Appended, DuplicateRequest
-from sessiond_server.store.append_many import AppendManyStore
+from sessiond_server.core.errors import invalid
+from sessiond_server.core.events import Hints
+from sessiond_server.core.limits import MAX_REQUESTS, Limits
+from sessiond_server.messages.append import Appends, Taken, Target
+from sessiond_server.messages.store.append import Appended, DuplicateRequest
+from sessiond_server.messages.store.batch_append import AppendManyStore
 
 # Series of one call that are stored one by one at the same time: they may wait for others, each with a connection of the pool.
 MAX_SINGLE = 4

@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 from uuid import UUID
 
 from sessiond.v1.message_pb2 import Role
-from sessiond_server.service import tokens
-from sessiond_server.service.faults import Fault, invalid, session_not_found
-from sessiond_server.service.names import check_bookmark_name, check_session_id, session_key
-from sessiond_server.service.pages import (
+from sessiond_server.bookmarks.store import BookmarkStore
+from sessiond_server.core import pagination as tokens
+from sessiond_server.core.errors import Fault, invalid, session_not_found
+from sessiond_server.core.ids import check_bookmark_name, check_session_id, session_key
+from sessiond_server.messages.pages import (
     EncodedPage,
     PageCache,
     PageKey,
@@ -18,9 +19,8 @@ from sessiond_server.service.pages import (
     encode_page,
     response_tail,
 )
-from sessiond_server.store.bookmarks import BookmarkStore
-from sessiond_server.store.history import HistoryStore, LogHead, PageQuery
-from sessiond_server.store.segments import Segment, cut
+from sessiond_server.messages.store.history import HistoryStore, LogHead, PageQuery
+from sessiond_server.messages.store.segments import Segment, cut
 
 # The first page is small, for a fast first byte; each next one is larger, up to what travels best.
 FIRST_ROWS, MAX_ROWS = 16, 4096

@@ -23,13 +23,13 @@ from sessiond.v1.message_pb2 import (
     Part,
     Role,
 )
-from sessiond_server.service import structs
-from sessiond_server.service.assets import check_asset_id
-from sessiond_server.service.faults import Fault, invalid
-from sessiond_server.service.limits import MAX_APPEND_ASSETS, MAX_MESSAGE_ASSETS, MAX_PARTS, MAX_SUMMARY_CHARACTERS, Limits
-from sessiond_server.service.pages import SECONDS_1970_TO_2000, encoded_tokens, varint
-from sessiond_server.service.tokenizing import Tokenizer, texts_of_json, texts_of_parts
-from sessiond_server.store.rows import NO_TIME, Rows
+from sessiond_server.assets.service import check_asset_id
+from sessiond_server.core import structs
+from sessiond_server.core.errors import Fault, invalid
+from sessiond_server.core.limits import MAX_APPEND_ASSETS, MAX_MESSAGE_ASSETS, MAX_PARTS, MAX_SUMMARY_CHARACTERS, Limits
+from sessiond_server.messages.pages import SECONDS_1970_TO_2000, encoded_tokens, varint
+from sessiond_server.messages.store.rows import NO_TIME, Rows
+from sessiond_server.messages.token_counts import Tokenizer, texts_of_json, texts_of_parts
 
 MAX_TIME_S = 253_402_300_799  # the last second of the year 9999
 
@@ -302,7 +302,7 @@ def check_batch(count: int, content_bytes: int, limits: Limits) -> None:
 
 
 def _bytes_of(text: str | bytes) -> bytes:
-    """`json` of a message, which is bytes where it comes in by a call for many messages (rpc/raw.py)."""
+    """`json` of a message, which is bytes where it comes in by a call for many messages (rpc/raw_messages.py)."""
     return text if isinstance(text, bytes) else text.encode()
 
 

@@ -8,11 +8,11 @@ import time
 from dataclasses import dataclass
 from uuid import UUID
 
-from sessiond_server.service import tokens
-from sessiond_server.service.faults import Fault, invalid
-from sessiond_server.service.limits import DEFAULT_PAGE_SIZE, MAX_NAME_CHARACTERS, MAX_PAGE_SIZE
-from sessiond_server.service.names import DEFAULT_PROJECT_ID, check_text, project_id_of
-from sessiond_server.store.keys import KeyRow, KeyStore, ProjectRow
+from sessiond_server.core import pagination as tokens
+from sessiond_server.core.errors import Fault, invalid
+from sessiond_server.core.ids import DEFAULT_PROJECT_ID, check_text, project_id_of
+from sessiond_server.core.limits import DEFAULT_PAGE_SIZE, MAX_NAME_CHARACTERS, MAX_PAGE_SIZE
+from sessiond_server.projects.store import KeyRow, KeyStore, ProjectRow
 
 _PROJECT_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 # A key reads sk-sessiond-ID-SECRET: scanners of leaked secrets can find it, logs may show the ID.

@@ -7,8 +7,8 @@ from uuid import UUID
 from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
-from sessiond_server.store.database import Database
-from sessiond_server.store.tables import api_keys, projects
+from sessiond_server.db.pool import Database
+from sessiond_server.db.schema import api_keys, projects
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from sessiond.v1.message_pb2 import (
     Part,
     Role,
 )
-from sessiond_server.models.files import Assets, asset_id_of, media_type_of, parse_data_url, to_base64
+from sessiond_server.providers.files import Assets, asset_id_of, media_type_of, parse_data_url, to_base64
 
 
 @dataclass(frozen=True, slots=True)

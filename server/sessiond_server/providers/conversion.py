@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from sessiond.v1.message_pb2 import FORMAT_ANTHROPIC, FORMAT_OPENAI, ROLE_ASSISTANT, ROLE_DEVELOPER, ROLE_SYSTEM, Format, Message, Role
-from sessiond_server.models.files import ASSET_PREFIX, Assets, as_text, asset_id_of, data_url
-from sessiond_server.models.mending import anthropic_calls, mended_anthropic, mended_openai, openai_calls
-from sessiond_server.models.pieces import Call, Media, Result, Spoken, Text, inline, joined, media, read, settle_calls, texts
+from sessiond_server.providers.content import Call, Media, Result, Spoken, Text, inline, joined, media, read, settle_calls, texts
+from sessiond_server.providers.files import ASSET_PREFIX, Assets, as_text, asset_id_of, data_url
+from sessiond_server.providers.tool_calls import anthropic_calls, mended_anthropic, mended_openai, openai_calls
 
 JSON: TypeAlias = dict[str, Any]
 _RESPONSES_PARTS = {"input_text", "output_text", "input_image", "input_file"}

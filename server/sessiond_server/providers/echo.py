@@ -8,9 +8,9 @@ from typing import Any
 from sessiond.v1.error_reason_pb2 import ErrorReason
 from sessiond.v1.message_pb2 import FORMAT_OPENAI, ROLE_USER, Format
 from sessiond.v1.turn_pb2 import Usage
-from sessiond_server.models.base import Answer, Delta, ModelFault, Question
-from sessiond_server.models.conversion import said
-from sessiond_server.models.encoding import dumps
+from sessiond_server.providers.base import Answer, Delta, ModelFault, Question
+from sessiond_server.providers.conversion import said
+from sessiond_server.providers.json_text import dumps
 
 _WORD = re.compile(r"\s*\S+\s*")
 MAX_DELAY_MS = 60_000

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from sessiond_server.models.base import ModelFault
+from sessiond_server.providers.base import ModelFault
 
 MAX_DETAIL_CHARACTERS = 500
 MAX_RETRY_AFTER_S = 30 * 86_400.0

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TypeVar
 from urllib.parse import unquote_to_bytes
 
-from sessiond_server.models.base import AssetContent, LoadAsset
+from sessiond_server.providers.base import AssetContent, LoadAsset
 
 T = TypeVar("T")
 

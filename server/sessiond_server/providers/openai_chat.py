@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from sessiond.v1.message_pb2 import FORMAT_OPENAI, Format
 from sessiond.v1.turn_pb2 import Usage
-from sessiond_server.models.base import Answer, Delta, Question
-from sessiond_server.models.conversion import for_openai
-from sessiond_server.models.encoding import dumps, spelled
-from sessiond_server.models.faults import Asked, ProviderFault, count_of
-from sessiond_server.models.files import with_assets
-from sessiond_server.models.retries import retried
+from sessiond_server.providers.base import Answer, Delta, Question
+from sessiond_server.providers.conversion import for_openai
+from sessiond_server.providers.errors import Asked, ProviderFault, count_of
+from sessiond_server.providers.files import with_assets
+from sessiond_server.providers.json_text import dumps, spelled
+from sessiond_server.providers.retries import retried
 
 if TYPE_CHECKING:
     import openai

@@ -6,8 +6,8 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import TypeAlias
 
-from sessiond_server.models.base import Answer, Delta
-from sessiond_server.models.faults import ProviderFault
+from sessiond_server.providers.base import Answer, Delta
+from sessiond_server.providers.errors import ProviderFault
 
 Attempt: TypeAlias = Callable[[], AsyncGenerator[Delta | Answer, None]]
 

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from contextlib import suppress
 from fnmatch import fnmatchcase
 
-from sessiond_server.models.anthropic_messages import AnthropicMessages
-from sessiond_server.models.base import ModelFault, Provider, Route
-from sessiond_server.models.configuration import ProviderSettings, completed
-from sessiond_server.models.echo import Echo
-from sessiond_server.models.openai_chat import OpenAIChat
+from sessiond_server.providers.anthropic_messages import AnthropicMessages
+from sessiond_server.providers.base import ModelFault, Provider, Route
+from sessiond_server.providers.echo import Echo
+from sessiond_server.providers.openai_chat import OpenAIChat
+from sessiond_server.providers.settings import ProviderSettings, completed
 
 INSTALL = "pip install 'sessiond[models]'"
 _CLASSES: dict[str, type[OpenAIChat] | type[AnthropicMessages]] = {"openai": OpenAIChat, "anthropic": AnthropicMessages}

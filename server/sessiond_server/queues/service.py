@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from sessiond_server.service import tokens
-from sessiond_server.service.faults import Fault, invalid, session_not_found
-from sessiond_server.service.limits import DEFAULT_PAGE_SIZE, MAX_NAME_CHARACTERS, MAX_PAGE_SIZE
-from sessiond_server.service.names import check_session_id, check_text, session_key
-from sessiond_server.store.processing import (
+from sessiond_server.core import pagination as tokens
+from sessiond_server.core.errors import Fault, invalid, session_not_found
+from sessiond_server.core.ids import check_session_id, check_text, session_key
+from sessiond_server.core.limits import DEFAULT_PAGE_SIZE, MAX_NAME_CHARACTERS, MAX_PAGE_SIZE
+from sessiond_server.queues.store import (
     Counts,
     Held,
     Leased,
@@ -23,7 +23,7 @@ from sessiond_server.store.processing import (
     Standing,
     TooManyQueues,
 )
-from sessiond_server.store.sessions import SessionRow, SessionStore
+from sessiond_server.sessions.store.sessions import SessionRow, SessionStore
 
 MAX_QUEUES = 16
 MAX_SESSIONS = 100

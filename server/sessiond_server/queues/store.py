@@ -31,8 +31,8 @@ from psycopg.rows import DictRow, TupleRow
 from psycopg.types.json import Jsonb
 from sqlalchemy import text
 
-from sessiond_server.store.database import Database
-from sessiond_server.store.expiry import ALIVE
+from sessiond_server.db.expiry import ALIVE
+from sessiond_server.db.pool import Database
 
 Connection = AsyncConnection[TupleRow]
 Ranges = list[tuple[int, int]]

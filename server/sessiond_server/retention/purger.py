@@ -4,10 +4,10 @@ import asyncio
 
 import structlog
 
-from sessiond_server.service.flattening import Flattener
-from sessiond_server.service.happenings import EXPIRED, Hints, happening
-from sessiond_server.store.database import Contention, DatabaseUnavailable, PoolExhausted
-from sessiond_server.store.purge import PurgeStore
+from sessiond_server.copies.flattening import Flattener
+from sessiond_server.core.events import EXPIRED, Hints, happening
+from sessiond_server.db.pool import Contention, DatabaseUnavailable, PoolExhausted
+from sessiond_server.retention.store import PurgeStore
 
 SESSIONS_A_BATCH = 500
 LOGS_A_BATCH = 200

@@ -8,9 +8,9 @@ from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 from psycopg.types.numeric import Int8
 
-from sessiond_server.store.burial import Buried, bury_locked
-from sessiond_server.store.database import Database
-from sessiond_server.store.expiry import ALIVE
+from sessiond_server.db.expiry import ALIVE
+from sessiond_server.db.pool import Database
+from sessiond_server.sessions.store.deletion import Buried, bury_locked
 
 _DUE = f"""
 SELECT key, {ALIVE}, project_id, session_id, log, last_seq FROM sessions

@@ -12,8 +12,8 @@ from sessiond.v1.admin_service_pb2 import (
     Project,
     RevokeApiKeyRequest,
 )
-from sessiond_server.service.keys import Caller, Keys
-from sessiond_server.store.keys import KeyRow, ProjectRow
+from sessiond_server.projects.service import Caller, Keys
+from sessiond_server.projects.store import KeyRow, ProjectRow
 
 # Method names are those of the protos.
 # ruff: noqa: N802

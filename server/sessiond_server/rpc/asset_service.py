@@ -4,12 +4,12 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 
 from sessiond.v1.asset_service_pb2 import Asset, DownloadAssetRequest, DownloadAssetResponse, GetAssetRequest, UploadAssetRequest
-from sessiond_server.rpc.calls import Load, read_on
-from sessiond_server.service.assets import Assets, Upload
-from sessiond_server.service.faults import Fault
-from sessiond_server.service.keys import Caller
-from sessiond_server.store.assets import AssetRow
-from sessiond_server.store.objects import ObjectStoreUnavailable
+from sessiond_server.assets.service import Assets, Upload
+from sessiond_server.assets.store.assets import AssetRow
+from sessiond_server.assets.store.objects import ObjectStoreUnavailable
+from sessiond_server.core.errors import Fault
+from sessiond_server.projects.service import Caller
+from sessiond_server.rpc.handlers import Load, read_on
 
 # Method names are those of the protos.
 # ruff: noqa: N802

@@ -12,10 +12,10 @@ from sessiond.v1.bookmark_service_pb2 import (
     ListBookmarksResponse,
     UpdateBookmarkRequest,
 )
-from sessiond_server.service.bookmarks import Bookmarks
-from sessiond_server.service.faults import invalid
-from sessiond_server.service.keys import Caller
-from sessiond_server.store.bookmarks import BookmarkRow
+from sessiond_server.bookmarks.service import Bookmarks
+from sessiond_server.bookmarks.store import BookmarkRow
+from sessiond_server.core.errors import invalid
+from sessiond_server.projects.service import Caller
 
 # What UpdateBookmark's mask may name.
 _PATHS = ("seq", "description")

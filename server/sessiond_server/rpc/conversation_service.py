@@ -16,15 +16,15 @@ from sessiond.v1.conversation_service_pb2 import (
     WatchRequest,
 )
 from sessiond.v1.turn_pb2 import Turn, TurnState
-from sessiond_server.rpc import convert
-from sessiond_server.service.cancellation import to_its_end
-from sessiond_server.service.faults import invalid
-from sessiond_server.service.keys import Caller
-from sessiond_server.service.structs import to_dict
-from sessiond_server.service.turn_streams import TurnStreams
-from sessiond_server.service.turns import Sending, Turns
-from sessiond_server.service.watching import Asked, Watching
-from sessiond_server.store.turns import TurnRow
+from sessiond_server.core.cancellation import to_its_end
+from sessiond_server.core.errors import invalid
+from sessiond_server.core.structs import to_dict
+from sessiond_server.projects.service import Caller
+from sessiond_server.rpc import conversions as convert
+from sessiond_server.turns.service import Sending, Turns
+from sessiond_server.turns.store import TurnRow
+from sessiond_server.turns.streams import TurnStreams
+from sessiond_server.watch.hub import Asked, Watching
 
 # Method names are those of the protos.
 # ruff: noqa: N802

@@ -24,16 +24,16 @@ from sessiond.v1.session_service_pb2 import (
     UpdateSessionRequest,
 )
 from sessiond.v1.task_pb2 import Task, TaskStatus
-from sessiond_server.service.copies import Copying
-from sessiond_server.service.faults import invalid
-from sessiond_server.service.pages import SECONDS_1970_TO_2000
-from sessiond_server.service.session_imports import ImportHead
-from sessiond_server.service.sessions import ACTIVE, NEVER, Settings, etag_of, expires_at_ms
-from sessiond_server.service.structs import to_dict, to_struct
-from sessiond_server.service.tasks import PENDING
-from sessiond_server.store.copies import CopyRow
-from sessiond_server.store.session_imports import ImportedBookmark, ImportedTask
-from sessiond_server.store.sessions import Filter, SessionRow
+from sessiond_server.copies.service import Copying
+from sessiond_server.copies.store.copies import CopyRow
+from sessiond_server.core.errors import invalid
+from sessiond_server.core.structs import to_dict, to_struct
+from sessiond_server.imports.service import ImportHead
+from sessiond_server.imports.store import ImportedBookmark, ImportedTask
+from sessiond_server.messages.pages import SECONDS_1970_TO_2000
+from sessiond_server.sessions.service import ACTIVE, NEVER, Settings, etag_of, expires_at_ms
+from sessiond_server.sessions.store.sessions import Filter, SessionRow
+from sessiond_server.tasks.service import PENDING
 
 _ORDERS: dict[int, str] = {
     SESSION_ORDER_UNSPECIFIED: "active_desc",

@@ -6,9 +6,9 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
-from sessiond_server.service.faults import Fault
-from sessiond_server.store.database import Contention, DatabaseUnavailable, PoolExhausted
-from sessiond_server.store.objects import ObjectStoreUnavailable
+from sessiond_server.assets.store.objects import ObjectStoreUnavailable
+from sessiond_server.core.errors import Fault
+from sessiond_server.db.pool import Contention, DatabaseUnavailable, PoolExhausted
 
 DOMAIN = "sessiond.v1"
 DETAILS_KEY = "grpc-status-details-bin"

@@ -23,11 +23,11 @@ from google.protobuf.message_factory import GetMessageClass
 from google.rpc.status_pb2 import Status
 from grpc.aio import ServicerContext
 
+from sessiond_server.core.cancellation import check_cancelled
+from sessiond_server.core.errors import Fault
+from sessiond_server.projects.service import Authenticator, Caller
 from sessiond_server.rpc.errors import as_fault, status_of, whole_status_of
-from sessiond_server.rpc.raw import raw_class
-from sessiond_server.service.cancellation import check_cancelled
-from sessiond_server.service.faults import Fault
-from sessiond_server.service.keys import Authenticator, Caller
+from sessiond_server.rpc.raw_messages import raw_class
 
 SLOW_CALL_S = 1.0
 # They last as long as their clients want them to: they are counted apart, and none is slow.

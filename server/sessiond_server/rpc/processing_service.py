@@ -20,10 +20,10 @@ from sessiond.v1.processing_service_pb2 import (
     RequeueMessagesResponse,
     SeqRange,
 )
-from sessiond_server.rpc import convert
-from sessiond_server.service.keys import Caller
-from sessiond_server.service.processing import Ask, Processing, Which, counts_by_status, encode_lease_id
-from sessiond_server.store.processing import Leased
+from sessiond_server.projects.service import Caller
+from sessiond_server.queues.service import Ask, Processing, Which, counts_by_status, encode_lease_id
+from sessiond_server.queues.store import Leased
+from sessiond_server.rpc import conversions as convert
 
 # Method names are those of the protos.
 # ruff: noqa: N802

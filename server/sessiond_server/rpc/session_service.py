@@ -39,20 +39,20 @@ from sessiond.v1.session_service_pb2 import (
     StoreMessagesResponse,
     UpdateSessionRequest,
 )
-from sessiond_server.rpc import convert
-from sessiond_server.rpc.calls import Load, read_on, status_of_part
-from sessiond_server.service.appends import Appends, Target
-from sessiond_server.service.cancellation import to_its_end
-from sessiond_server.service.copies import Copies
-from sessiond_server.service.faults import Fault, invalid
-from sessiond_server.service.history import History, Reading
-from sessiond_server.service.keys import Caller
-from sessiond_server.service.many_appends import ManyAppends, Outcome
-from sessiond_server.service.session_imports import SessionImports
-from sessiond_server.service.sessions import ACTIVE, DESTROYED, Sessions
-from sessiond_server.service.tokenizing import ENCODING
-from sessiond_server.store.append import Appended
-from sessiond_server.store.sessions import Listing
+from sessiond_server.copies.service import Copies
+from sessiond_server.core.cancellation import to_its_end
+from sessiond_server.core.errors import Fault, invalid
+from sessiond_server.imports.service import SessionImports
+from sessiond_server.messages.append import Appends, Target
+from sessiond_server.messages.batch_append import ManyAppends, Outcome
+from sessiond_server.messages.history import History, Reading
+from sessiond_server.messages.store.append import Appended
+from sessiond_server.messages.token_counts import ENCODING
+from sessiond_server.projects.service import Caller
+from sessiond_server.rpc import conversions as convert
+from sessiond_server.rpc.handlers import Load, read_on, status_of_part
+from sessiond_server.sessions.service import ACTIVE, DESTROYED, Sessions
+from sessiond_server.sessions.store.sessions import Listing
 
 # Method names are those of the protos.
 # ruff: noqa: N802

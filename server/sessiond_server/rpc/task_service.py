@@ -14,12 +14,12 @@ from sessiond.v1.task_service_pb2 import (
     ReorderTasksResponse,
     UpdateTaskRequest,
 )
-from sessiond_server.rpc.convert import task_status
-from sessiond_server.service.faults import invalid
-from sessiond_server.service.keys import Caller
-from sessiond_server.service.structs import to_dict, to_struct
-from sessiond_server.service.tasks import PENDING, NewTask, TaskChanges, Tasks, etag_of
-from sessiond_server.store.tasks import TaskRow
+from sessiond_server.core.errors import invalid
+from sessiond_server.core.structs import to_dict, to_struct
+from sessiond_server.projects.service import Caller
+from sessiond_server.rpc.conversions import task_status
+from sessiond_server.tasks.service import PENDING, NewTask, TaskChanges, Tasks, etag_of
+from sessiond_server.tasks.store import TaskRow
 
 # What UpdateTask's mask may name.
 _PATHS = ("status", "data", "message_seqs")

@@ -5,14 +5,14 @@ from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID
 
-from sessiond_server.service.faults import Fault, invalid, request_id_reused, session_not_found
-from sessiond_server.service.limits import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
-from sessiond_server.service.names import check_request_id, check_session_id, session_key
-from sessiond_server.service.sessions import content_hash
-from sessiond_server.store.bookmarks import BookmarkStore
-from sessiond_server.store.changes import Change, Repeated, SessionMissing
-from sessiond_server.store.sessions import Record
-from sessiond_server.store.tasks import TaskStore
+from sessiond_server.bookmarks.store import BookmarkStore
+from sessiond_server.core.errors import Fault, invalid, request_id_reused, session_not_found
+from sessiond_server.core.ids import check_request_id, check_session_id, session_key
+from sessiond_server.core.limits import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
+from sessiond_server.sessions.service import content_hash
+from sessiond_server.sessions.store.lock import Change, Repeated, SessionMissing
+from sessiond_server.sessions.store.sessions import Record
+from sessiond_server.tasks.store import TaskStore
 
 
 @asynccontextmanager

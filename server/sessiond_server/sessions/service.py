@@ -10,10 +10,19 @@ from uuid import UUID
 
 import orjson
 
-from sessiond_server.service import happenings, tokens
-from sessiond_server.service.faults import Fault, invalid, request_id_reused, session_not_found
-from sessiond_server.service.happenings import Hints, happening
-from sessiond_server.service.limits import (
+from sessiond_server.core import events as happenings
+from sessiond_server.core import pagination as tokens
+from sessiond_server.core.errors import Fault, invalid, request_id_reused, session_not_found
+from sessiond_server.core.events import Hints, happening
+from sessiond_server.core.ids import (
+    check_request_id,
+    check_session_id,
+    check_text,
+    creation_key,
+    session_key,
+    uuid7,
+)
+from sessiond_server.core.limits import (
     DEFAULT_PAGE_SIZE,
     MAX_IDLE_TTL_MS,
     MAX_JSON_BYTES,
@@ -23,16 +32,8 @@ from sessiond_server.service.limits import (
     MIN_IDLE_TTL_MS,
     Limits,
 )
-from sessiond_server.service.names import (
-    check_request_id,
-    check_session_id,
-    check_text,
-    creation_key,
-    session_key,
-    uuid7,
-)
-from sessiond_server.store.sessions import NIL_LOG as NO_LOG
-from sessiond_server.store.sessions import (
+from sessiond_server.sessions.store.sessions import NIL_LOG as NO_LOG
+from sessiond_server.sessions.store.sessions import (
     DuplicateRequest,
     Filter,
     Listing,

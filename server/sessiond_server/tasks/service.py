@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sessiond_server.service import tokens
-from sessiond_server.service.changes import changing, limit_exceeded, message_not_found, page_size_of
-from sessiond_server.service.faults import Fault, invalid, session_not_found
-from sessiond_server.service.limits import MAX_JSON_BYTES, MAX_TASK_MESSAGES, MAX_TASKS
-from sessiond_server.service.names import check_request_id, check_session_id, check_task_id, session_key, uuid7
-from sessiond_server.service.sessions import DESTROYED
-from sessiond_server.store.changes import Change, Repeated
-from sessiond_server.store.tasks import TaskRow, TaskStore
+from sessiond_server.core import pagination as tokens
+from sessiond_server.core.errors import Fault, invalid, session_not_found
+from sessiond_server.core.ids import check_request_id, check_session_id, check_task_id, session_key, uuid7
+from sessiond_server.core.limits import MAX_JSON_BYTES, MAX_TASK_MESSAGES, MAX_TASKS
+from sessiond_server.sessions.changes import changing, limit_exceeded, message_not_found, page_size_of
+from sessiond_server.sessions.service import DESTROYED
+from sessiond_server.sessions.store.lock import Change, Repeated
+from sessiond_server.tasks.store import TaskRow, TaskStore
 
 PENDING = 1
 

@@ -12,10 +12,10 @@ from psycopg.types.json import Jsonb
 from sqlalchemy import BigInteger, ColumnElement, Integer, Text, bindparam, cast, delete, func, literal, select, true, update
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, insert
 
-from sessiond_server.store import tables
-from sessiond_server.store.changes import NOW, Change, change, is_there, joined
-from sessiond_server.store.database import Database
-from sessiond_server.store.sessions import Record
+from sessiond_server.db import schema as tables
+from sessiond_server.db.pool import Database
+from sessiond_server.sessions.store.lock import NOW, Change, change, is_there, joined
+from sessiond_server.sessions.store.sessions import Record
 
 T = tables.tasks.c
 

@@ -6,9 +6,9 @@ from typing import Any
 from uuid import UUID
 
 from sessiond.v1.message_pb2 import FORMAT_ANTHROPIC, FORMAT_GEMINI, FORMAT_OPENAI, ROLE_DEVELOPER, ROLE_SYSTEM, ROLE_TOOL, Message
-from sessiond_server.service.faults import Fault, invalid, session_not_found
-from sessiond_server.store.history import HistoryStore, LogHead, PageQuery
-from sessiond_server.store.segments import cut
+from sessiond_server.core.errors import Fault, invalid, session_not_found
+from sessiond_server.messages.store.history import HistoryStore, LogHead, PageQuery
+from sessiond_server.messages.store.segments import cut
 
 PAGE_ROWS, PAGE_BYTES = 1024, 4 * 1024 * 1024
 # A history that others delete or move while it is read is read anew so many times.

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
-from sessiond_server.models.base import ModelFault
-from sessiond_server.models.encoding import spelled
-from sessiond_server.service.faults import Fault
+from sessiond_server.core.errors import Fault
+from sessiond_server.providers.base import ModelFault
+from sessiond_server.providers.json_text import spelled
 
 MAX_ERROR_CHARACTERS = 1_000
 MAX_WORD_CHARACTERS = 256

@@ -8,12 +8,12 @@ from uuid import UUID
 
 import structlog
 
-from sessiond_server.service.faults import Fault
-from sessiond_server.service.turn_errors import error_of
-from sessiond_server.service.turn_running import Lease, Started, TurnRunner
-from sessiond_server.store.changes import Change, SessionMissing
-from sessiond_server.store.database import Contention, DatabaseUnavailable, PoolExhausted
-from sessiond_server.store.turns import FAILED, RUNNING, Ending, Forsaken, TurnStore
+from sessiond_server.core.errors import Fault
+from sessiond_server.db.pool import Contention, DatabaseUnavailable, PoolExhausted
+from sessiond_server.sessions.store.lock import Change, SessionMissing
+from sessiond_server.turns.errors import error_of
+from sessiond_server.turns.runner import Lease, Started, TurnRunner
+from sessiond_server.turns.store import FAILED, RUNNING, Ending, Forsaken, TurnStore
 
 RENEWALS_A_LEASE = 3
 FORSAKEN_A_ROUND = 100

@@ -1,6 +1,6 @@
 """Running turns. What keeps a turn this process's own, and what becomes of those that others have left, stands in turn_leases.
 
-A turn is asked, answered and ended here. What changes in the database, changes under the session's row (store/turns.py); no connection is
+A turn is asked, answered and ended here. What changes in the database, changes under the session's row (turns/store.py); no connection is
 held while a model works. Whoever ends a turn also starts the next one, in the same transaction, so a queue never stands still while a
 server is there.
 """
@@ -18,28 +18,28 @@ import structlog
 from sessiond.v1.conversation_service_pb2 import SendRequest
 from sessiond.v1.message_pb2 import Message
 from sessiond.v1.turn_pb2 import MessageTurn, Usage
-from sessiond_server.models.base import Answer, AssetContent, Delta, ModelFault, Question, Route
-from sessiond_server.models.encoding import spelled
-from sessiond_server.service import happenings
-from sessiond_server.service.appends import Target, append_of
-from sessiond_server.service.assets import Assets, asset_not_found
-from sessiond_server.service.cancellation import cancel_all
-from sessiond_server.service.contexts import Wanted, history_of, policy_of
-from sessiond_server.service.faults import Fault
-from sessiond_server.service.happenings import DELTA_CONTENT, Happening, Hints, now_us
-from sessiond_server.service.intake import Intake
-from sessiond_server.service.limits import Limits
-from sessiond_server.service.sessions import DESTROYED
-from sessiond_server.service.tokenizing import Tokenizer
-from sessiond_server.service.turn_errors import aborted, error_of, fault_of_model, unforeseen, word
-from sessiond_server.store.append import Appended
-from sessiond_server.store.assets import AssetMissing
-from sessiond_server.store.changes import Change, SessionMissing
-from sessiond_server.store.database import Contention, DatabaseUnavailable, PoolExhausted
-from sessiond_server.store.history import HistoryStore
-from sessiond_server.store.objects import ObjectStoreUnavailable
-from sessiond_server.store.sessions import Record, SessionStore
-from sessiond_server.store.turns import ABORTED, COMPLETED, FAILED, RUNNING, Ending, TurnRow, TurnStore
+from sessiond_server.assets.service import Assets, asset_not_found
+from sessiond_server.assets.store.assets import AssetMissing
+from sessiond_server.assets.store.objects import ObjectStoreUnavailable
+from sessiond_server.core import events as happenings
+from sessiond_server.core.cancellation import cancel_all
+from sessiond_server.core.errors import Fault
+from sessiond_server.core.events import DELTA_CONTENT, Happening, Hints, now_us
+from sessiond_server.core.limits import Limits
+from sessiond_server.db.pool import Contention, DatabaseUnavailable, PoolExhausted
+from sessiond_server.messages.append import Target, append_of
+from sessiond_server.messages.store.append import Appended
+from sessiond_server.messages.store.history import HistoryStore
+from sessiond_server.messages.token_counts import Tokenizer
+from sessiond_server.messages.validation import Intake
+from sessiond_server.providers.base import Answer, AssetContent, Delta, ModelFault, Question, Route
+from sessiond_server.providers.json_text import spelled
+from sessiond_server.sessions.service import DESTROYED
+from sessiond_server.sessions.store.lock import Change, SessionMissing
+from sessiond_server.sessions.store.sessions import Record, SessionStore
+from sessiond_server.turns.context import Wanted, history_of, policy_of
+from sessiond_server.turns.errors import aborted, error_of, fault_of_model, unforeseen, word
+from sessiond_server.turns.store import ABORTED, COMPLETED, FAILED, RUNNING, Ending, TurnRow, TurnStore
 
 FIRST_RETRY_S, LONGEST_RETRY_S = 0.1, 2.0
 DATABASE_RETRY_S = 0.5

@@ -10,21 +10,21 @@ import orjson
 from sessiond.v1.conversation_service_pb2 import SendRequest
 from sessiond.v1.message_pb2 import Message
 from sessiond.v1.turn_pb2 import MessageTurn
-from sessiond_server.models.base import ModelFault
-from sessiond_server.service import tokens
-from sessiond_server.service.changes import page_size_of
-from sessiond_server.service.contexts import policy_of
-from sessiond_server.service.faults import Fault, invalid, request_id_reused, session_not_found
-from sessiond_server.service.intake import Intake, check_batch
-from sessiond_server.service.limits import MAX_NAME_CHARACTERS, MAX_OPEN_TURNS, MAX_PROMPT_MESSAGES, MIN_TURN_TIMEOUT_MS, Limits
-from sessiond_server.service.names import check_request_id, check_session_id, check_text, session_key, uuid7
-from sessiond_server.service.sessions import DESTROYED, content_hash
-from sessiond_server.service.tokenizing import Tokenizer
-from sessiond_server.service.turn_errors import aborted, fault_of_model
-from sessiond_server.service.turn_running import Router, TurnRunner
-from sessiond_server.store.changes import Repeated, SessionMissing
-from sessiond_server.store.sessions import Record, SessionRow, SessionStore
-from sessiond_server.store.turns import ABORTED, Ending, NewTurn, TurnRow, TurnStore
+from sessiond_server.core import pagination as tokens
+from sessiond_server.core.errors import Fault, invalid, request_id_reused, session_not_found
+from sessiond_server.core.ids import check_request_id, check_session_id, check_text, session_key, uuid7
+from sessiond_server.core.limits import MAX_NAME_CHARACTERS, MAX_OPEN_TURNS, MAX_PROMPT_MESSAGES, MIN_TURN_TIMEOUT_MS, Limits
+from sessiond_server.messages.token_counts import Tokenizer
+from sessiond_server.messages.validation import Intake, check_batch
+from sessiond_server.providers.base import ModelFault
+from sessiond_server.sessions.changes import page_size_of
+from sessiond_server.sessions.service import DESTROYED, content_hash
+from sessiond_server.sessions.store.lock import Repeated, SessionMissing
+from sessiond_server.sessions.store.sessions import Record, SessionRow, SessionStore
+from sessiond_server.turns.context import policy_of
+from sessiond_server.turns.errors import aborted, fault_of_model
+from sessiond_server.turns.runner import Router, TurnRunner
+from sessiond_server.turns.store import ABORTED, Ending, NewTurn, TurnRow, TurnStore
 
 
 @dataclass(frozen=True, slots=True)

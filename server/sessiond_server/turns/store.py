@@ -1,7 +1,7 @@
 """Turns: what waits, what runs, and who has it.
 
 Of a session one turn runs at a time: the one that `sessions.running_turn` names, which is also the fence of its appends. Whoever starts,
-goes on with or ends a turn holds the session's row (store/changes.py), so nothing here has to think of two at once. The server that runs a
+goes on with or ends a turn holds the session's row (sessions/store/lock.py), so nothing here has to think of two at once. The server that runs a
 turn renews its lease; a lease that ran out says that the server is gone, and any other may end the turn. A server that only slept finds
 that the session has another turn by then, or none, and its appends do nothing.
 """
@@ -16,12 +16,12 @@ from uuid import UUID
 from psycopg.types.json import Jsonb
 from sqlalchemy import text
 
-from sessiond_server.store.append import Append, Appended, AppendStore
-from sessiond_server.store.changes import Change, change
-from sessiond_server.store.database import Database
-from sessiond_server.store.expiry import ALIVE
-from sessiond_server.store.rows import Rows
-from sessiond_server.store.sessions import Record
+from sessiond_server.db.expiry import ALIVE
+from sessiond_server.db.pool import Database
+from sessiond_server.messages.store.append import Append, Appended, AppendStore
+from sessiond_server.messages.store.rows import Rows
+from sessiond_server.sessions.store.lock import Change, change
+from sessiond_server.sessions.store.sessions import Record
 
 QUEUED, RUNNING, COMPLETED, FAILED, ABORTED, JOINED = 1, 2, 3, 4, 5, 6
 

@@ -11,15 +11,15 @@ import structlog
 
 from sessiond.v1.conversation_service_pb2 import WatchResponse
 from sessiond.v1.event_pb2 import Event
-from sessiond_server.service import happenings
-from sessiond_server.service.cancellation import cancel_all, to_its_end
-from sessiond_server.service.faults import Fault, invalid, session_not_found
-from sessiond_server.service.names import check_session_id
-from sessiond_server.service.turn_errors import fault_of_turn
-from sessiond_server.service.turn_running import TurnRunner
-from sessiond_server.service.turns import Accepted, Sending, Turns
-from sessiond_server.service.watching import Asked, Watching
-from sessiond_server.store.turns import COMPLETED, JOINED, QUEUED, RUNNING, TurnRow
+from sessiond_server.core import events as happenings
+from sessiond_server.core.cancellation import cancel_all, to_its_end
+from sessiond_server.core.errors import Fault, invalid, session_not_found
+from sessiond_server.core.ids import check_session_id
+from sessiond_server.turns.errors import fault_of_turn
+from sessiond_server.turns.runner import TurnRunner
+from sessiond_server.turns.service import Accepted, Sending, Turns
+from sessiond_server.turns.store import COMPLETED, JOINED, QUEUED, RUNNING, TurnRow
+from sessiond_server.watch.hub import Asked, Watching
 
 # How often the database is asked after a turn that runs elsewhere, should its end not be told.
 LOOK_MS = 2_000

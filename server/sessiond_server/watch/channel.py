@@ -15,13 +15,13 @@ from uuid import UUID
 import structlog
 
 from sessiond.v1.event_pb2 import Event
-from sessiond_server.service.faults import Fault, session_not_found
-from sessiond_server.service.happenings import Happening
-from sessiond_server.service.names import session_key
-from sessiond_server.service.pages import assigned, timestamp, varint
-from sessiond_server.store.database import Contention, DatabaseUnavailable, PoolExhausted
-from sessiond_server.store.history import HistoryStore, LogHead, PageQuery
-from sessiond_server.store.segments import Segment
+from sessiond_server.core.errors import Fault, session_not_found
+from sessiond_server.core.events import Happening
+from sessiond_server.core.ids import session_key
+from sessiond_server.db.pool import Contention, DatabaseUnavailable, PoolExhausted
+from sessiond_server.messages.pages import assigned, timestamp, varint
+from sessiond_server.messages.store.history import HistoryStore, LogHead, PageQuery
+from sessiond_server.messages.store.segments import Segment
 
 PAGE_ROWS, PAGE_BYTES = 256, 256 * 1024
 MAX_QUEUED_BYTES, MAX_QUEUED_CHUNKS = 1024 * 1024, 4096

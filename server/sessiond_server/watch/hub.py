@@ -14,18 +14,18 @@ from uuid import UUID
 
 import structlog
 
-from sessiond_server.service import happenings
-from sessiond_server.service.cancellation import cancel_all
-from sessiond_server.service.channels import PAGE_BYTES, PAGE_ROWS, Channel, Watcher, chunk_of_event, chunk_of_messages
-from sessiond_server.service.faults import invalid, session_not_found
-from sessiond_server.service.happenings import Happening, happening
-from sessiond_server.service.names import check_session_id, session_key
-from sessiond_server.service.notices import Notices
-from sessiond_server.store.burial import Buried
-from sessiond_server.store.database import Contention, DatabaseUnavailable, PoolExhausted
-from sessiond_server.store.history import HistoryStore, LogHead, PageQuery
-from sessiond_server.store.segments import cut
-from sessiond_server.store.watching import WatchStore
+from sessiond_server.core import events as happenings
+from sessiond_server.core.cancellation import cancel_all
+from sessiond_server.core.errors import invalid, session_not_found
+from sessiond_server.core.events import Happening, happening
+from sessiond_server.core.ids import check_session_id, session_key
+from sessiond_server.db.pool import Contention, DatabaseUnavailable, PoolExhausted
+from sessiond_server.messages.store.history import HistoryStore, LogHead, PageQuery
+from sessiond_server.messages.store.segments import cut
+from sessiond_server.sessions.store.deletion import Buried
+from sessiond_server.watch.channel import PAGE_BYTES, PAGE_ROWS, Channel, Watcher, chunk_of_event, chunk_of_messages
+from sessiond_server.watch.notifier import Notices
+from sessiond_server.watch.store import WatchStore
 
 POLL_S = 2.0
 # Polls that hints ask for come no faster than this.

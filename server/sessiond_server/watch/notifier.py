@@ -10,9 +10,9 @@ from uuid import UUID
 import orjson
 import structlog
 
-from sessiond_server.service.happenings import DELTA_CONTENT, Happening
-from sessiond_server.store.database import Contention, DatabaseUnavailable, PoolExhausted
-from sessiond_server.store.watching import WatchStore
+from sessiond_server.core.events import DELTA_CONTENT, Happening
+from sessiond_server.db.pool import Contention, DatabaseUnavailable, PoolExhausted
+from sessiond_server.watch.store import WatchStore
 
 # How long hints are collected, so that a busy server sends some dozens of notices a second and not one for each append.
 COLLECT_S = 0.02

@@ -6,8 +6,8 @@ from uuid import UUID
 
 import psycopg
 
-from sessiond_server.store.database import Database, DatabaseUnavailable
-from sessiond_server.store.expiry import ALIVE, TOUCH_DUE
+from sessiond_server.db.expiry import ALIVE, TOUCH_DUE
+from sessiond_server.db.pool import Database, DatabaseUnavailable
 
 CHANNEL = "sessiond"
 APPLICATION_NAME = "sessiond listen"

@@ -11,7 +11,10 @@ Only what sessiond does as well is here: another call is an AttributeError, and 
 docs/migrating-from-acontext.md says what differs.
 """
 
-from sessiond._acontext import (
+from sessiond._types.session import CopyResult, TokenCounts
+from sessiond.compat.acontext._async import AsyncAcontextClient
+from sessiond.compat.acontext._sync import AcontextClient
+from sessiond.compat.acontext._types import (
     AcontextError,
     APIError,
     GetMessagesOutput,
@@ -23,9 +26,6 @@ from sessiond._acontext import (
     TaskData,
     TransportError,
 )
-from sessiond._async._acontext import AsyncAcontextClient
-from sessiond._info import CopyResult, TokenCounts
-from sessiond._sync._acontext import AcontextClient
 
 AcontextAsyncClient = AsyncAcontextClient
 """The SDK's own name of the same class."""

@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
-from sessiond import _acontext, _requests
-from sessiond._acontext import GetMessagesOutput, GetTasksOutput, ListSessionsOutput, Message, Session, translated
+from sessiond import _requests
 from sessiond._async._client import AsyncClient
-from sessiond._info import CopyResult, SessionInfo, TokenCounts
-from sessiond._settings import DEFAULT_TIMEOUT_S
+from sessiond._protocol.settings import DEFAULT_TIMEOUT_S
+from sessiond._types.session import CopyResult, SessionInfo, TokenCounts
+from sessiond.compat.acontext import _types as _acontext
+from sessiond.compat.acontext._types import GetMessagesOutput, GetTasksOutput, ListSessionsOutput, Message, Session, translated
 
 
 class AsyncAcontextClient:

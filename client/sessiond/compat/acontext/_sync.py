@@ -1,15 +1,16 @@
-# Generated from sessiond/_async/_acontext.py by scripts/generate-sync-client: do not edit.
+# Generated from sessiond/compat/acontext/_async.py by scripts/generate-sync-client: do not edit.
 """The clients of `sessiond.compat.acontext`."""
 
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
-from sessiond import _acontext, _requests
-from sessiond._acontext import GetMessagesOutput, GetTasksOutput, ListSessionsOutput, Message, Session, translated
-from sessiond._info import CopyResult, SessionInfo, TokenCounts
-from sessiond._settings import DEFAULT_TIMEOUT_S
+from sessiond import _requests
+from sessiond._protocol.settings import DEFAULT_TIMEOUT_S
 from sessiond._sync._client import Client
+from sessiond._types.session import CopyResult, SessionInfo, TokenCounts
+from sessiond.compat.acontext import _types as _acontext
+from sessiond.compat.acontext._types import GetMessagesOutput, GetTasksOutput, ListSessionsOutput, Message, Session, translated
 
 
 class AcontextClient:

@@ -10,9 +10,11 @@ from urllib.parse import urlsplit
 
 import grpc
 
-from sessiond import _message, _task, errors
-from sessiond._info import SessionInfo, StoredRange
-from sessiond._times import iso
+from sessiond import errors
+from sessiond._protocol.times import iso
+from sessiond._types import message as _message
+from sessiond._types import task as _task
+from sessiond._types.session import SessionInfo, StoredRange
 
 _KEY_PREFIX = "sk-sessiond-"
 DEFAULT_LIMIT = 20

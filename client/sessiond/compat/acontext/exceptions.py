@@ -1,5 +1,5 @@
 """What the calls raise, where programs look for it."""
 
-from sessiond._acontext import AcontextError, APIError, TransportError
+from sessiond.compat.acontext._types import AcontextError, APIError, TransportError
 
 __all__ = ["APIError", "AcontextError", "TransportError"]

@@ -14,14 +14,14 @@ AsyncCopilotClient and SyncCopilotClient are only one. Fields without a meaning 
 raise TypeError where the conversation would be another one: SessionConfig names them. There are no tools.
 """
 
-from sessiond._async._copilot import AsyncCopilotClient, AsyncCopilotSession
-from sessiond._async._copilot_reader import AsyncHistory
-from sessiond._copilot import MessageOptions, PingResponse, SessionConfig
-from sessiond._copilot_client import CopilotClient
-from sessiond._event import Event
-from sessiond._info import SessionInfo
-from sessiond._message import Message
-from sessiond._sync._copilot import SyncCopilotClient, SyncCopilotSession
+from sessiond._types.event import Event
+from sessiond._types.message import Message
+from sessiond._types.session import SessionInfo
+from sessiond.compat.copilot._async import AsyncCopilotClient, AsyncCopilotSession
+from sessiond.compat.copilot._async_history import AsyncHistory
+from sessiond.compat.copilot._client import CopilotClient
+from sessiond.compat.copilot._options import MessageOptions, PingResponse, SessionConfig
+from sessiond.compat.copilot._sync import SyncCopilotClient, SyncCopilotSession
 
 __all__ = [
     "AsyncCopilotClient",

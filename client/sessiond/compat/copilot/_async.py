@@ -6,18 +6,18 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self, Unpack, overload
 
-from sessiond import _copilot
 from sessiond._async._client import AsyncClient
-from sessiond._async._copilot_lifecycle import AsyncLifecycle
-from sessiond._async._copilot_reader import AsyncHistory, Reader
 from sessiond._async._session import AsyncSession
-from sessiond._copilot import ConfigInput, MessageOptions, PingResponse, PromptInput, ResumeConfig, SessionConfig
-from sessiond._event import EventHandler
-from sessiond._info import SessionInfo
-from sessiond._message import Message
+from sessiond._protocol.retry import Deadline
+from sessiond._protocol.settings import DEFAULT_TIMEOUT_S, Tls
 from sessiond._requests import SessionFilters
-from sessiond._retry import Deadline
-from sessiond._settings import DEFAULT_TIMEOUT_S, Tls
+from sessiond._types.event import EventHandler
+from sessiond._types.message import Message
+from sessiond._types.session import SessionInfo
+from sessiond.compat.copilot import _options as _copilot
+from sessiond.compat.copilot._async_history import AsyncHistory, Reader
+from sessiond.compat.copilot._async_lifecycle import AsyncLifecycle
+from sessiond.compat.copilot._options import ConfigInput, MessageOptions, PingResponse, PromptInput, ResumeConfig, SessionConfig
 from sessiond.errors import DeadlineExceeded, SessionNotFound, TurnFailed, TurnNotFound
 
 log = logging.getLogger("sessiond")

@@ -1,4 +1,4 @@
-"""The history, to be awaited or looked at as it is. The twin is sessiond/_sync/_copilot_reader.py, written by hand as well."""
+"""The history, to be awaited or looked at as it is. The twin is sessiond/compat/copilot/_sync_history.py, written by hand as well."""
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from threading import Lock
@@ -6,9 +6,9 @@ from typing import Any, overload
 
 from sessiond._async._connection import AsyncConnection
 from sessiond._async._lazy import AsyncLazy
-from sessiond._message import Message
 from sessiond._sync._connection import Connection
 from sessiond._sync._sessions import Sessions
+from sessiond._types.message import Message
 
 
 class AsyncHistory(Sequence[Message]):

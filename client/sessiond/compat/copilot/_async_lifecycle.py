@@ -6,9 +6,9 @@ from collections.abc import Callable
 from sessiond._async._connection import AsyncConnection
 from sessiond._async._streams import event_batches
 from sessiond._async._wire import Signal, Stop, finished, in_background, sleep
-from sessiond._event import EventHandler
+from sessiond._protocol.retry import MAX_STREAM_DELAY_S
 from sessiond._requests import watch
-from sessiond._retry import MAX_STREAM_DELAY_S
+from sessiond._types.event import EventHandler
 from sessiond.errors import ClientClosed, DeadlineExceeded, Overloaded, SessiondError, Unavailable
 
 log = logging.getLogger("sessiond")

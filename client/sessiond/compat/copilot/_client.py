@@ -6,9 +6,9 @@ from threading import Lock
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
-from sessiond._async._copilot import AsyncCopilotClient
-from sessiond._settings import DEFAULT_TIMEOUT_S, Tls
-from sessiond._sync._copilot import SyncCopilotClient
+from sessiond._protocol.settings import DEFAULT_TIMEOUT_S, Tls
+from sessiond.compat.copilot._async import AsyncCopilotClient
+from sessiond.compat.copilot._sync import SyncCopilotClient
 
 
 class CopilotClient:

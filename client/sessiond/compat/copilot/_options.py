@@ -5,8 +5,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, TypeAlias, TypedDict, cast
 
-from sessiond._event import EventHandler
 from sessiond._requests import SessionChanges, SessionFilters, SessionSettings
+from sessiond._types.event import EventHandler
 
 WAIT_TIMEOUT_S = 60.0
 DESTROY_TIMEOUT_S = 60.0

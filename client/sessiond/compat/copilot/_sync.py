@@ -1,4 +1,4 @@
-# Generated from sessiond/_async/_copilot.py by scripts/generate-sync-client: do not edit.
+# Generated from sessiond/compat/copilot/_async.py by scripts/generate-sync-client: do not edit.
 """The clients of `sessiond.compat.copilot`."""
 
 import logging
@@ -7,18 +7,18 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self, Unpack, overload
 
-from sessiond import _copilot
-from sessiond._copilot import ConfigInput, MessageOptions, PingResponse, PromptInput, ResumeConfig, SessionConfig
-from sessiond._event import EventHandler
-from sessiond._info import SessionInfo
-from sessiond._message import Message
+from sessiond._protocol.retry import Deadline
+from sessiond._protocol.settings import DEFAULT_TIMEOUT_S, Tls
 from sessiond._requests import SessionFilters
-from sessiond._retry import Deadline
-from sessiond._settings import DEFAULT_TIMEOUT_S, Tls
 from sessiond._sync._client import Client
-from sessiond._sync._copilot_lifecycle import Lifecycle
-from sessiond._sync._copilot_reader import History, Reader
 from sessiond._sync._session import Session
+from sessiond._types.event import EventHandler
+from sessiond._types.message import Message
+from sessiond._types.session import SessionInfo
+from sessiond.compat.copilot import _options as _copilot
+from sessiond.compat.copilot._options import ConfigInput, MessageOptions, PingResponse, PromptInput, ResumeConfig, SessionConfig
+from sessiond.compat.copilot._sync_history import History, Reader
+from sessiond.compat.copilot._sync_lifecycle import Lifecycle
 from sessiond.errors import DeadlineExceeded, SessionNotFound, TurnFailed, TurnNotFound
 
 log = logging.getLogger("sessiond")

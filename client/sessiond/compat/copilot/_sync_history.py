@@ -1,10 +1,10 @@
-"""The history. The twin is sessiond/_async/_copilot_reader.py, written by hand as well."""
+"""The history. The twin is sessiond/compat/copilot/_async_history.py, written by hand as well."""
 
 from typing import TypeAlias
 
-from sessiond._message import Message
 from sessiond._sync._connection import Connection
 from sessiond._sync._lazy import Lazy
+from sessiond._types.message import Message
 
 History: TypeAlias = list[Message]
 

@@ -1,15 +1,15 @@
-# Generated from sessiond/_async/_copilot_lifecycle.py by scripts/generate-sync-client: do not edit.
+# Generated from sessiond/compat/copilot/_async_lifecycle.py by scripts/generate-sync-client: do not edit.
 """Functions that are called with what becomes of the project's sessions, in the background."""
 
 import logging
 from collections.abc import Callable
 
-from sessiond._event import EventHandler
+from sessiond._protocol.retry import MAX_STREAM_DELAY_S
 from sessiond._requests import watch
-from sessiond._retry import MAX_STREAM_DELAY_S
 from sessiond._sync._connection import Connection
 from sessiond._sync._streams import event_batches
 from sessiond._sync._wire import Signal, Stop, finished, in_background, sleep
+from sessiond._types.event import EventHandler
 from sessiond.errors import ClientClosed, DeadlineExceeded, Overloaded, SessiondError, Unavailable
 
 log = logging.getLogger("sessiond")

@@ -13,7 +13,7 @@ from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 from psycopg.types.numeric import Int8
 
-from sessiond_server.store.database import Database
+from sessiond_server.db.pool import Database
 
 # For as long as an upload may take, and more. After that its object is taken for that of a server that was killed.
 UPLOAD_ENDS = timedelta(hours=24)

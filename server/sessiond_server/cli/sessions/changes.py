@@ -5,7 +5,7 @@ import math
 import sys
 
 from sessiond import Client, DeletedSessions, SessionNotFound
-from sessiond_server.cli.faults import CommandError
+from sessiond_server.cli.errors import CommandError
 from sessiond_server.cli.sessions import output
 from sessiond_server.cli.sessions.options import filters
 

@@ -12,13 +12,13 @@ from psycopg.types.json import Jsonb
 from psycopg.types.numeric import Int8
 from sqlalchemy import and_, bindparam, not_, select, tuple_
 
-from sessiond_server.store import tables
-from sessiond_server.store.append import DuplicateRequest
-from sessiond_server.store.burial import bury
-from sessiond_server.store.database import Database
-from sessiond_server.store.expiry import ALIVE, TOUCH, TOUCH_DUE, alive
-from sessiond_server.store.segments import Segment, cut, joined, short_segments
-from sessiond_server.store.sessions import Record, SessionRow, insert_record
+from sessiond_server.db import schema as tables
+from sessiond_server.db.expiry import ALIVE, TOUCH, TOUCH_DUE, alive
+from sessiond_server.db.pool import Database
+from sessiond_server.messages.store.append import DuplicateRequest
+from sessiond_server.messages.store.segments import Segment, cut, joined, short_segments
+from sessiond_server.sessions.store.deletion import bury
+from sessiond_server.sessions.store.sessions import Record, SessionRow, insert_record
 
 # KEY SHARE lets appends go on, and keeps off whoever would delete the source or move its messages.
 _LOCK = f"""

@@ -9,8 +9,8 @@ from uuid import UUID
 
 from psycopg.types.numeric import Int8
 
-from sessiond_server.store.database import Database
-from sessiond_server.store.segments import MAX_SHORT, Segment
+from sessiond_server.db.pool import Database
+from sessiond_server.messages.store.segments import MAX_SHORT, Segment
 
 # The number stands in the text for the partial index to be found.
 _LONG = f"SELECT key, log FROM sessions WHERE short_segments > {MAX_SHORT} ORDER BY short_segments DESC LIMIT %(batch)s"

@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from sessiond_server.store.tables import metadata
+from sessiond_server.db.schema import metadata
 
 connection = context.config.attributes["connection"]
 context.configure(connection=connection, target_metadata=metadata)

@@ -14,11 +14,11 @@ from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 from psycopg.types.numeric import Int8
 
-from sessiond_server.store import assets
-from sessiond_server.store.database import Database, Int8s
-from sessiond_server.store.expiry import ALIVE
-from sessiond_server.store.rows import Rows
-from sessiond_server.store.spool import Spool, Start
+from sessiond_server.assets.store import assets
+from sessiond_server.db.expiry import ALIVE
+from sessiond_server.db.pool import Database, Int8s
+from sessiond_server.messages.store.rows import Rows
+from sessiond_server.messages.store.spool import Spool, Start
 
 # Nothing indexed changes, except active_minute once a minute: the update stays HOT. Formatted with the name of each value.
 SET = """

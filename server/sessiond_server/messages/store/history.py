@@ -6,9 +6,9 @@ from uuid import UUID
 from psycopg.rows import TupleRow
 from psycopg.types.numeric import Int8
 
-from sessiond_server.store.database import Database
-from sessiond_server.store.expiry import ALIVE, TOUCH, TOUCH_DUE
-from sessiond_server.store.segments import Segment
+from sessiond_server.db.expiry import ALIVE, TOUCH, TOUCH_DUE
+from sessiond_server.db.pool import Database
+from sessiond_server.messages.store.segments import Segment
 
 # Of a session that is no copy, the join is skipped without a look at segments: what it would ask for is known to be nothing.
 _HEAD = f"""

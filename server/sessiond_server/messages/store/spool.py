@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import IO, cast
 from uuid import UUID
 
-from sessiond_server.store.rows import NO_TIME, Rows
+from sessiond_server.messages.store.rows import NO_TIME, Rows
 
 MEMORY_BYTES = 8 * 1024 * 1024
 READ_BYTES = 512 * 1024

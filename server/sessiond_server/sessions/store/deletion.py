@@ -12,8 +12,8 @@ from psycopg.rows import TupleRow
 from sqlalchemy import ColumnElement, Uuid, any_, delete, func, literal, select, union
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 
-from sessiond_server.store import tables
-from sessiond_server.store.database import Database
+from sessiond_server.db import schema as tables
+from sessiond_server.db.pool import Database
 
 T = tables.sessions.c
 

@@ -16,10 +16,10 @@ from psycopg.rows import DictRow, TupleRow
 from sqlalchemy import ClauseElement, ColumnElement, Select, bindparam, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
-from sessiond_server.store import tables
-from sessiond_server.store.database import Database
-from sessiond_server.store.expiry import alive
-from sessiond_server.store.sessions import Record
+from sessiond_server.db import schema as tables
+from sessiond_server.db.expiry import alive
+from sessiond_server.db.pool import Database
+from sessiond_server.sessions.store.sessions import Record
 
 S = tables.sessions.c
 R = tables.requests.c

@@ -13,11 +13,11 @@ from psycopg.types.json import Jsonb
 from sqlalchemy import ColumnElement, Select, Text, and_, bindparam, case, cast, func, literal, or_, select, tuple_, update
 from sqlalchemy.dialects.postgresql import INTERVAL, JSONB, insert
 
-from sessiond_server.store import tables
-from sessiond_server.store.append import DuplicateRequest
-from sessiond_server.store.burial import Buried, bury
-from sessiond_server.store.database import Database
-from sessiond_server.store.expiry import alive
+from sessiond_server.db import schema as tables
+from sessiond_server.db.expiry import alive
+from sessiond_server.db.pool import Database
+from sessiond_server.messages.store.append import DuplicateRequest
+from sessiond_server.sessions.store.deletion import Buried, bury
 
 T = tables.sessions.c
 NIL_LOG = UUID(int=0)
