@@ -33,6 +33,9 @@ from .support.wire import Wire
 
 CONVERSATIONS = Path(__file__).parents[2] / "shared" / "data" / "airline_conversations.jsonl.gz"
 
+# The shared cluster is thrown away; crash tests have durable clusters of their own.
+NOT_DURABLE = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off", "max_connections": "300"}
+
 AIMOCK = Path(__file__).parent.parent / ".aimock" / "node_modules" / "@copilotkit" / "aimock" / "dist" / "cli.js"
 
 
@@ -61,7 +64,7 @@ def postgres() -> Iterator[str]:
         yield given
         return
     with _scratch() as directory:
-        embedded = EmbeddedPostgres(directory)
+        embedded = EmbeddedPostgres(directory, tuning=NOT_DURABLE)
         embedded.start()
         try:
             yield make_conninfo(embedded.database_url, dbname="postgres")

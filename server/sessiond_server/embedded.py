@@ -75,10 +75,15 @@ class EmbeddedPostgres:
     Args:
         data_dir: made if it is missing.
         connections: how many its sessiond may open; more than usual make room for themselves.
+        tuning: PostgreSQL settings by name, over the usual ones.
     """
 
-    def __init__(self, data_dir: Path, *, connections: int = 0) -> None:
-        self._tuning = {**TUNING, "max_connections": str(max(int(TUNING["max_connections"]), connections + SPARE_CONNECTIONS))}
+    def __init__(self, data_dir: Path, *, connections: int = 0, tuning: Mapping[str, str] | None = None) -> None:
+        self._tuning = {
+            **TUNING,
+            "max_connections": str(max(int(TUNING["max_connections"]), connections + SPARE_CONNECTIONS)),
+            **(tuning or {}),
+        }
         self._data_dir = data_dir.expanduser().absolute()
         self._cluster = self._data_dir / "postgres"
         self._log_file = self._cluster / "server.log"
@@ -363,17 +368,28 @@ def _binaries() -> Path:
 
 
 def _system_user() -> _SystemUser:
+    """Returns the user that PostgreSQL runs as; creates it on the first start on a machine.
+
+    Raises: EmbeddedError.
+    """
     import pwd  # not there on every platform that the client runs on
 
-    try:
+    with suppress(KeyError):
         entry = pwd.getpwnam(SYSTEM_USER)
-    except KeyError:
-        useradd = shutil.which("useradd")
-        if useradd is None:
-            raise EmbeddedError(
-                f"PostgreSQL does not run as root, and there is no useradd to make the user {SYSTEM_USER!r}: "
-                "run sessiond as another user, or set SESSIOND_DATABASE_URL"
-            ) from None
+        return _SystemUser(entry.pw_uid, entry.pw_gid)
+    useradd = shutil.which("useradd")
+    if useradd is None:
+        raise EmbeddedError(
+            f"PostgreSQL does not run as root, and there is no useradd to make the user {SYSTEM_USER!r}: "
+            "run sessiond as another user, or set SESSIOND_DATABASE_URL"
+        )
+    # Two useradd at once can undo each other's entry, so sessiond processes take turns.
+    directory = os.open("/etc", os.O_RDONLY)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        with suppress(KeyError):
+            entry = pwd.getpwnam(SYSTEM_USER)
+            return _SystemUser(entry.pw_uid, entry.pw_gid)
         made = subprocess.run(  # noqa: S603
             [useradd, "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", SYSTEM_USER],
             check=False,
@@ -381,14 +397,15 @@ def _system_user() -> _SystemUser:
             text=True,
         )
         try:
-            # Whatever useradd says: another sessiond may have made the user at the same moment.
             entry = pwd.getpwnam(SYSTEM_USER)
         except KeyError:
             raise EmbeddedError(
                 f"PostgreSQL does not run as root, and useradd cannot make the user {SYSTEM_USER!r} ({made.stderr.strip()}): "
                 "run sessiond as another user, or set SESSIOND_DATABASE_URL"
             ) from None
-        log.info("made a system user for PostgreSQL, which does not run as root", user=SYSTEM_USER)
+    finally:
+        os.close(directory)
+    log.info("made a system user for PostgreSQL, which does not run as root", user=SYSTEM_USER)
     return _SystemUser(entry.pw_uid, entry.pw_gid)
 
 

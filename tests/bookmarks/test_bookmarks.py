@@ -26,8 +26,8 @@ from sessiond_server.projects.store import KeyStore
 from sessiond_server.server import Running
 from sessiond_server.settings import Settings
 
-from ..support.wire import Wire, error_of
 from ..sessions.test_expiry import pass_time
+from ..support.wire import Wire, error_of
 from ..tasks.test_tasks import invalid_field
 
 Query = Callable[..., list[tuple[object, ...]]]

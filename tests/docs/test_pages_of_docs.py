@@ -15,7 +15,9 @@ ROOMS = (
     ROOT / "protos/sessiond/v1",
     ROOT / "client/sessiond",
 )
-TESTS = {path.name: path for path in (ROOT / "tests").rglob("test_*.py")}
+TESTS: dict[str, str] = {}
+for _path in sorted((ROOT / "tests").rglob("test_*.py")):
+    TESTS[_path.name] = TESTS.get(_path.name, "") + _path.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
@@ -38,7 +40,7 @@ def test_tests_that_are_named_exist(page: Path) -> None:
         file = ""
         for name, test in re.findall(r"`(?:tests/[\w/]+/)?(test_\w+\.py)?::(?:\w+::)?(test_\w+)`", row):
             file = name or file
-            assert f"def {test}(" in TESTS[file].read_text(encoding="utf-8"), f"{file}::{test}"
+            assert f"def {test}(" in TESTS[file], f"{file}::{test}"
 
 
 def test_decisions_are_numbered() -> None:

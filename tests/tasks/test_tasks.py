@@ -37,8 +37,8 @@ from sessiond_server.server import Running
 from sessiond_server.settings import Settings
 from sessiond_server.tasks import service as tasks
 
-from ..support.wire import Wire, WireError, error_of
 from ..sessions.test_expiry import pass_time
+from ..support.wire import Wire, WireError, error_of
 
 Query = Callable[..., list[tuple[object, ...]]]
 
