@@ -19,7 +19,7 @@ from sessiond.v1.bookmark_service_pb2 import (
 from sessiond.v1.session_pb2 import Session
 from sessiond.v1.session_service_pb2 import CreateSessionRequest
 from sessiond_server.bookmarks.store import BookmarkStore
-from sessiond_server.core import pagination as tokens
+from sessiond_server.core import pagination
 from sessiond_server.core.ids import DEFAULT_PROJECT_ID, session_key
 from sessiond_server.projects.service import Keys
 from sessiond_server.projects.store import KeyStore
@@ -217,8 +217,10 @@ class TestGetAndList:
             await create(wire, name)
         token = (await wire.bookmarks.ListBookmarks(ListBookmarksRequest(session_id="one", page_size=1))).next_page_token
         assert await names(wire, page_token=token) == ["b", "c"]
-        question = tokens.fingerprint("bookmarks", session_key(DEFAULT_PROJECT_ID, "one"))
-        forged = [tokens.encode(question, *values) for values in ([2**63, "b"], [-1, "b"], [1, "a\0"], ["1", "b"], [1], [1, None])]
+        question = pagination.fingerprint("bookmarks", session_key(DEFAULT_PROJECT_ID, "one"))
+        forged = [
+            pagination.encode_token(question, *values) for values in ([2**63, "b"], [-1, "b"], [1, "a\0"], ["1", "b"], [1], [1, None])
+        ]
         for fields in ({"page_token": "x"}, {"page_token": token, "session": "two"}, *({"page_token": token} for token in forged)):
             error = await error_of(pages(wire, **fields))
             assert (error.code, error.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_PAGE_TOKEN")

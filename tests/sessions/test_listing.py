@@ -15,7 +15,7 @@ from sessiond.v1.session_service_pb2 import (
     SESSION_ORDER_ID_ASC,
     ListSessionsRequest,
 )
-from sessiond_server.core import pagination as tokens
+from sessiond_server.core import pagination
 from sessiond_server.core.ids import DEFAULT_PROJECT_ID
 from sessiond_server.sessions.store.sessions import Filter, Listing, list_statement
 
@@ -210,7 +210,7 @@ def seeded_url(database_url: str) -> str:
 async def test_altered_tokens_are_told(wire: Wire, order: str, values: list[object]) -> None:
     """They are not signed, so anything may stand in them."""
     number = {"active_desc": 1, "created_desc": 2, "created_asc": 3, "id_asc": 4}[order]
-    question = tokens.fingerprint(Listing(Filter(DEFAULT_PROJECT_ID), order, 0))
-    token = base64.urlsafe_b64encode(json.dumps([tokens.VERSION, question, *values]).encode()).rstrip(b"=").decode()
+    question = pagination.fingerprint("sessions", Listing(Filter(DEFAULT_PROJECT_ID), order, 0))
+    token = base64.urlsafe_b64encode(json.dumps([pagination.VERSION, question, *values]).encode()).rstrip(b"=").decode()
     error = await error_of(wire.sessions.ListSessions(ListSessionsRequest(order=number, page_token=token)))  # type: ignore[arg-type]
     assert (error.reason, list(error.fields)) == ("INVALID_PAGE_TOKEN", ["page_token"])

@@ -28,7 +28,7 @@ from sessiond.v1.task_service_pb2 import (
     ReorderTasksRequest,
     UpdateTaskRequest,
 )
-from sessiond_server.core import pagination as tokens
+from sessiond_server.core import pagination
 from sessiond_server.core.ids import DEFAULT_PROJECT_ID, session_key
 from sessiond_server.core.structs import to_dict
 from sessiond_server.projects.service import Keys
@@ -261,9 +261,9 @@ class TestGetAndList:
             assert list(error.fields) == ["page_token"]
 
     async def test_forged_positions_are_no_tokens(self, wire: Wire) -> None:
-        question = tokens.fingerprint("tasks", session_key(DEFAULT_PROJECT_ID, "one"), 0)
+        question = pagination.fingerprint("tasks", session_key(DEFAULT_PROJECT_ID, "one"), 0)
         for values in ([2**40, "t"], [0, "t"], [1, "a\0"], ["1", "t"], [1], [1, "t", 2], [1, None]):
-            error = await error_of(pages(wire, page_token=tokens.encode(question, *values)))
+            error = await error_of(pages(wire, page_token=pagination.encode_token(question, *values)))
             assert error.reason == "INVALID_PAGE_TOKEN"
 
     async def test_no_task_is_lost_where_others_go_between_pages(self, wire: Wire) -> None:

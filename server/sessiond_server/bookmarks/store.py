@@ -11,9 +11,9 @@ from sqlalchemy import ColumnElement, bindparam, delete, func, select, tuple_, u
 from sqlalchemy.dialects.postgresql import insert
 
 from sessiond_server.db import schema as tables
+from sessiond_server.db.idempotency import RequestRecord
 from sessiond_server.db.pool import Database
 from sessiond_server.sessions.store.lock import NOW, Change, change, is_there, joined
-from sessiond_server.sessions.store.sessions import Record
 
 B = tables.bookmarks.c
 
@@ -39,7 +39,7 @@ class BookmarkStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def change(self, key: UUID, project_id: UUID, record: Record | None) -> AbstractAsyncContextManager[Change]:
+    def change(self, key: UUID, project_id: UUID, record: RequestRecord | None) -> AbstractAsyncContextManager[Change]:
         """See changes.change."""
         return change(self._database, key, project_id, record)
 

@@ -9,7 +9,7 @@ from sessiond.v1.message_pb2 import Message
 from sessiond_server.assets.service import asset_not_found
 from sessiond_server.assets.store.assets import AssetMissing
 from sessiond_server.core.errors import Fault, invalid
-from sessiond_server.core.events import CREATED, Hints, happening
+from sessiond_server.core.events import CREATED, Hints
 from sessiond_server.core.ids import (
     check_bookmark_name,
     check_description,
@@ -21,14 +21,14 @@ from sessiond_server.core.ids import (
     uuid7,
 )
 from sessiond_server.core.limits import MAX_BOOKMARKS, MAX_TASK_MESSAGES, MAX_TASKS, Limits
+from sessiond_server.db.idempotency import NO_LOG, DuplicateRequest, RequestRecord, content_hash
 from sessiond_server.imports.store import ImportedBookmark, ImportedTask, SessionImport, SessionImportStore
-from sessiond_server.messages.store.append import DuplicateRequest
 from sessiond_server.messages.store.spool import Spool
 from sessiond_server.messages.token_counts import Tokenizer
 from sessiond_server.messages.validation import Intake
-from sessiond_server.sessions.service import Settings, content_hash, made_first, new_session
-from sessiond_server.sessions.store.sessions import NIL_LOG as NO_LOG
-from sessiond_server.sessions.store.sessions import Record, SessionRow, SessionStore
+from sessiond_server.sessions.lifecycle_events import happening
+from sessiond_server.sessions.service import Settings, made_first, new_session
+from sessiond_server.sessions.store.sessions import SessionRow, SessionStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,12 +138,12 @@ class SessionImports:
             record = None
             if head.request_id:
                 content = content_hash("import", *astuple(head), intake.content_hash.hex())
-                record = Record(creation_key(project_id, head.request_id), head.request_id, content, session_id)
+                record = RequestRecord(creation_key(project_id, head.request_id), head.request_id, content, session_id)
             try:
                 row = await self._store.create(made, spool, record)
-            except DuplicateRequest:
+            except DuplicateRequest as duplicate:
                 assert record is not None  # noqa: S101 - only a record can be a duplicate
-                return await made_first(self._sessions, project_id, record)
+                return await made_first(self._sessions, project_id, record, duplicate)
             except AssetMissing as e:
                 raise asset_not_found(e.sha256.hex(), intake.asset_fields[e.sha256]) from None
         if row is None:
@@ -152,7 +152,7 @@ class SessionImports:
         return row
 
     async def _is_recorded(self, project_id: UUID, request_id: str) -> bool:
-        return bool(request_id and await self._sessions.recorded(creation_key(project_id, request_id), NO_LOG, request_id))
+        return bool(request_id and await self._sessions.find_request(creation_key(project_id, request_id), NO_LOG, request_id))
 
 
 def _exists(session_id: str) -> Fault:

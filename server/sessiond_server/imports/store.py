@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from psycopg import AsyncConnection
@@ -12,17 +12,18 @@ from sqlalchemy import and_, func, literal, not_, select
 from sqlalchemy.dialects.postgresql import JSONB, insert
 
 from sessiond_server.assets.store import assets
+from sessiond_server.core.pg_time import to_pg_us
 from sessiond_server.db import schema as tables
 from sessiond_server.db.expiry import alive
+from sessiond_server.db.idempotency import RequestRecord, record_request
 from sessiond_server.db.pool import Database
 from sessiond_server.messages.store.append import copy_rows
 from sessiond_server.messages.store.spool import Spool, Start
 from sessiond_server.sessions.store.deletion import bury
-from sessiond_server.sessions.store.sessions import COLUMNS, NewSession, Record, SessionRow, after_ms, insert_record
+from sessiond_server.sessions.store.sessions import COLUMNS, NewSession, SessionRow, after_ms
 
 T = tables.sessions.c
 _NOW = func.clock_timestamp()
-_EPOCH_2000 = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,7 @@ class SessionImportStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def create(self, made: SessionImport, spool: Spool, record: Record | None) -> SessionRow | None:
+    async def create(self, made: SessionImport, spool: Spool, record: RequestRecord | None) -> SessionRow | None:
         """The new session. None where there is one of its key already; then nothing happened.
 
         Raises: DuplicateRequest, AssetMissing.
@@ -84,7 +85,7 @@ class SessionImportStore:
         try:
             async with self._database.transaction() as connection:
                 if record:
-                    await insert_record(self._database, connection, record)
+                    await record_request(self._database, connection, record)
                 if made.asset_refs:
                     await assets.hold(connection, new.project_id, made.assets)
                 # An expired session that the purger has not reached yet is gone for everybody else; it must be for us too.
@@ -93,7 +94,7 @@ class SessionImportStore:
                 if row is None:
                     raise _Exists
                 now = (await self._database.rows(select(_NOW.label("now")), on=connection))[0]["now"]
-                await copy_rows(connection, spool, Start(new.key, new.log, 1, microseconds(now), 0, 0))
+                await copy_rows(connection, spool, Start(new.key, new.log, 1, to_pg_us(now), 0, 0))
                 if made.asset_refs:
                     await assets.refer(connection, new.key, new.log, new.project_id, 1, made.asset_refs)
                 await self._insert_tasks(connection, made)
@@ -169,11 +170,6 @@ class SessionImportStore:
         ]
         if rows:
             await self._database.rows(insert(tables.bookmarks).values(rows), on=connection)
-
-
-def microseconds(time: datetime) -> int:
-    """Since 2000-01-01 UTC, as PostgreSQL counts."""
-    return (time - _EPOCH_2000) // timedelta(microseconds=1)
 
 
 def _json(value: dict[str, Any]) -> Any:

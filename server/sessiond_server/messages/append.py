@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from operator import attrgetter
 from uuid import UUID
 
@@ -13,15 +12,15 @@ from sessiond_server.core.errors import Fault, invalid, request_id_reused, sessi
 from sessiond_server.core.events import Hints
 from sessiond_server.core.ids import check_request_id, check_session_id, session_key
 from sessiond_server.core.limits import Limits
-from sessiond_server.messages.store.append import Append, Appended, AppendStore, DuplicateRequest
+from sessiond_server.core.pg_time import to_pg_us
+from sessiond_server.core.states import SessionState
+from sessiond_server.db.idempotency import DuplicateRequest
+from sessiond_server.messages.store.append import Append, Appended, AppendStore
 from sessiond_server.messages.store.rows import Rows
 from sessiond_server.messages.store.spool import Spool
 from sessiond_server.messages.token_counts import Tokenizer
 from sessiond_server.messages.validation import Intake, check_batch
-from sessiond_server.sessions.service import DESTROYED
 from sessiond_server.sessions.store.sessions import SessionStore
-
-_EPOCH_2000 = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,9 +124,9 @@ class Appends:
         row = await self._sessions.get(session_key(target.project_id, target.session_id), target.project_id)
         if row is None:
             raise session_not_found(target.session_id)
-        if target.request_id and await self._sessions.recorded(row.key, row.log, target.request_id):
+        if target.request_id and await self._sessions.find_request(row.key, row.log, target.request_id):
             return  # a repetition is answered as the first time, whatever became of the session
-        if row.state == DESTROYED:
+        if row.state == SessionState.DESTROYED:
             raise _destroyed(target.session_id)
 
     async def _explain(self, target: Target, append: Append) -> Appended:
@@ -136,14 +135,12 @@ class Appends:
         if row is None:
             raise session_not_found(target.session_id)
         if target.request_id:
-            first = await self._sessions.recorded(append.key, row.log, target.request_id)
+            first = await self._sessions.find_request(append.key, row.log, target.request_id)
             if first:
                 if first.content_hash != append.content_hash:
                     raise request_id_reused(target.request_id)
-                since = first.created_at - _EPOCH_2000
-                created_us = (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
-                return Appended(first.first_seq, first.last_seq, created_us)
-        if row.state == DESTROYED:
+                return Appended(first.first_seq, first.last_seq, to_pg_us(first.created_at))
+        if row.state == SessionState.DESTROYED:
             raise _destroyed(target.session_id)
         if target.expected_last_seq is not None and target.expected_last_seq != row.last_seq:
             raise Fault(

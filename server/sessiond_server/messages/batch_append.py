@@ -9,8 +9,9 @@ from sessiond.v1.message_pb2 import Message
 from sessiond_server.core.errors import invalid
 from sessiond_server.core.events import Hints
 from sessiond_server.core.limits import MAX_REQUESTS, Limits
+from sessiond_server.db.idempotency import DuplicateRequest
 from sessiond_server.messages.append import Appends, Taken, Target
-from sessiond_server.messages.store.append import Appended, DuplicateRequest
+from sessiond_server.messages.store.append import Appended
 from sessiond_server.messages.store.batch_append import AppendManyStore
 
 # Series of one call that are stored one by one at the same time: they may wait for others, each with a connection of the pool.

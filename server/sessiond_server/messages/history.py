@@ -7,7 +7,7 @@ from uuid import UUID
 
 from sessiond.v1.message_pb2 import Role
 from sessiond_server.bookmarks.store import BookmarkStore
-from sessiond_server.core import pagination as tokens
+from sessiond_server.core import pagination
 from sessiond_server.core.errors import Fault, invalid, session_not_found
 from sessiond_server.core.ids import check_bookmark_name, check_session_id, session_key
 from sessiond_server.messages.pages import (
@@ -50,7 +50,7 @@ class Reading:
     after_bookmark: str | None = None
 
     def question(self, log: UUID) -> str:
-        return tokens.fingerprint(log, self.through_seq, self.limit, self.descending, self.roles, self.basic)
+        return pagination.fingerprint(log, self.through_seq, self.limit, self.descending, self.roles, self.basic)
 
 
 class History:
@@ -256,7 +256,7 @@ class _Window:
 
     def tail(self) -> bytes:
         """The end of a response: where to go on, and the pinned end."""
-        return response_tail(tokens.encode(self._question, self._after, self._through, self._left, self._end), self._end)
+        return response_tail(pagination.encode_token(self._question, self._after, self._through, self._left, self._end), self._end)
 
 
 def _check(reading: Reading) -> None:
@@ -270,9 +270,7 @@ def _check(reading: Reading) -> None:
 
 
 def _decode_position(token: str, question: str) -> tuple[int, int, int, int]:
-    field, reason = "resume_token", "INVALID_RESUME_TOKEN"
-    values = tokens.decode(token, question, field=field, reason=reason)
-    if len(values) != 4 or not all(isinstance(value, int) and 0 <= value < 2**63 for value in values):
-        raise invalid(field, "is not a token of this server", reason=reason)
-    after, through, left, end = values
+    after, through, left, end = pagination.decode_token(
+        token, question, *[pagination.seq] * 4, field="resume_token", reason="INVALID_RESUME_TOKEN"
+    )
     return after, through, left, end

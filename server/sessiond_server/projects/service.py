@@ -8,10 +8,11 @@ import time
 from dataclasses import dataclass
 from uuid import UUID
 
-from sessiond_server.core import pagination as tokens
+from sessiond_server.core import pagination
 from sessiond_server.core.errors import Fault, invalid
 from sessiond_server.core.ids import DEFAULT_PROJECT_ID, check_text, project_id_of
-from sessiond_server.core.limits import DEFAULT_PAGE_SIZE, MAX_NAME_CHARACTERS, MAX_PAGE_SIZE
+from sessiond_server.core.limits import MAX_NAME_CHARACTERS
+from sessiond_server.core.pagination import Page, Paging
 from sessiond_server.projects.store import KeyRow, KeyStore, ProjectRow
 
 _PROJECT_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
@@ -98,23 +99,11 @@ class Keys:
             raise Fault("PROJECT_ALREADY_EXISTS", f"there is a project {name!r} already", metadata={"project": name})
         return row
 
-    async def list_projects(self, page_size: int, page_token: str) -> tuple[list[ProjectRow], str]:
+    async def list_projects(self, page_size: int, page_token: str) -> Page[ProjectRow]:
         """A page and the token of the next one. Raises: Fault INVALID_FIELD, INVALID_PAGE_TOKEN."""
-        if page_size < 0:
-            raise invalid("page_size", "is negative")
-        size = min(page_size or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
-        question = tokens.fingerprint("projects")
-        after = ""
-        if page_token:
-            values = tokens.decode(page_token, question, field="page_token", reason="INVALID_PAGE_TOKEN")
-            if len(values) != 1 or not isinstance(values[0], str):
-                raise invalid("page_token", "is not a token of this server", reason="INVALID_PAGE_TOKEN")
-            after = values[0]
-        rows = await self._store.list_projects(after, size + 1)
-        if len(rows) <= size:
-            return rows, ""
-        rows.pop()
-        return rows, tokens.encode(question, rows[-1].name)
+        paging = Paging(page_size, page_token, ["projects"], pagination.text)
+        rows = await self._store.list_projects(paging.after[0] if paging.after else "", paging.size + 1)
+        return paging.page(rows, lambda row: [row.name])
 
     async def create_key(self, project: str, *, label: str = "", is_admin: bool = False, create_project: bool = False) -> NewKey:
         """A new key of a project, which with create_project is made where it is missing.

@@ -5,12 +5,14 @@ import re
 from bisect import bisect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
-from sessiond_server.core import pagination as tokens
+from sessiond_server.core import pagination
 from sessiond_server.core.errors import Fault, invalid, session_not_found
 from sessiond_server.core.ids import check_session_id, check_text, session_key
-from sessiond_server.core.limits import DEFAULT_PAGE_SIZE, MAX_NAME_CHARACTERS, MAX_PAGE_SIZE
+from sessiond_server.core.limits import MAX_NAME_CHARACTERS
+from sessiond_server.core.pagination import Page, Paging
 from sessiond_server.queues.store import (
     Counts,
     Held,
@@ -64,14 +66,6 @@ class Which:
     failed: bool | None
     from_seq: int | None
     seqs: Sequence[int] | None
-
-
-@dataclass(frozen=True, slots=True)
-class Failures:
-    """A page of failed messages, (seq, error); an empty next_page_token ends it."""
-
-    failures: list[tuple[int, str]]
-    next_page_token: str
 
 
 class Processing:
@@ -187,23 +181,17 @@ class Processing:
         await self._check_known(project_id, queue)
         return await self._store.counts(project_id, queue, session.key if session else None)
 
-    async def failures(self, project_id: UUID, queue: str, session_id: str, page_size: int, page_token: str) -> Failures:
+    async def failures(self, project_id: UUID, queue: str, session_id: str, page_size: int, page_token: str) -> Page[tuple[int, str]]:
         """Raises: Fault SESSION_NOT_FOUND, QUEUE_NOT_FOUND, INVALID_FIELD, INVALID_PAGE_TOKEN."""
         check_session_id(session_id)
         _check_queue(queue)
-        if page_size < 0:
-            raise invalid("page_size", "is negative")
-        size = min(page_size or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
-        question = tokens.fingerprint("failures", queue, session_id)
-        after = _decode_position(page_token, question) if page_token else 0
+        paging = Paging(page_size, page_token, ("failures", queue, session_id), pagination.seq)
+        after = paging.after[0] if paging.after else 0
         session = await self._session(project_id, session_id)
         await self._check_known(project_id, queue)
         # One more than asked for says whether there is a next page.
-        found = await self._store.failures(session.key, project_id, queue, after, size + 1)
-        if len(found) <= size:
-            return Failures(found, "")
-        found.pop()
-        return Failures(found, tokens.encode(question, found[-1][0]))
+        found = await self._store.failures(session.key, project_id, queue, after, paging.size + 1)
+        return paging.page(found, lambda failure: failure[:1])
 
     async def queues(self, project_id: UUID) -> list[str]:
         """By name."""
@@ -278,19 +266,22 @@ def counts_by_status(counts: Counts) -> Mapping[str, int]:
 
 def encode_lease_id(ref: LeaseRef) -> str:
     """Names the lease; its UUID is what cannot be guessed."""
-    return tokens.encode(_LEASE, ref.key.hex, ref.log.hex, ref.queue, ref.lease_id.hex)
+    return pagination.encode_token(_LEASE, ref.key.hex, ref.log.hex, ref.queue, ref.lease_id.hex)
 
 
 def decode_lease_id(lease_id: str) -> LeaseRef:
     """Raises: Fault INVALID_FIELD for what no server made."""
     if not lease_id:
         raise invalid("lease_id", "is required")
-    values = tokens.decode(lease_id, _LEASE, field="lease_id", reason="INVALID_FIELD")
+    key, log, queue, random = pagination.decode_token(lease_id, _LEASE, UUID, UUID, _queue, UUID, field="lease_id", reason="INVALID_FIELD")
+    return LeaseRef(key, log, queue, random)
+
+
+def _queue(value: Any) -> str:
     try:
-        key, log, queue, random = values
-        return LeaseRef(UUID(hex=key), UUID(hex=log), _check_queue(queue), UUID(hex=random))
-    except (ValueError, TypeError, AttributeError, Fault):
-        raise invalid("lease_id", "is not a lease_id of this server") from None
+        return _check_queue(value)
+    except Fault as fault:
+        raise ValueError(value) from fault
 
 
 def _check_queue(queue: str) -> str:
@@ -333,13 +324,6 @@ def _lease_ms(lease_ms: int | None) -> int:
     if not MIN_LEASE_MS <= lease_ms <= MAX_LEASE_MS:
         raise invalid("lease_duration", f"is {lease_ms} ms; from 1 second to 1 hour are allowed")
     return lease_ms
-
-
-def _decode_position(token: str, question: str) -> int:
-    values = tokens.decode(token, question, field="page_token", reason="INVALID_PAGE_TOKEN")
-    if len(values) != 1 or not isinstance(values[0], int) or not 0 <= values[0] < 2**63:
-        raise invalid("page_token", "is not a token of this server", reason="INVALID_PAGE_TOKEN")
-    return values[0]
 
 
 def _queue_not_found(queue: str) -> Fault:

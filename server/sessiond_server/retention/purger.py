@@ -5,9 +5,10 @@ import asyncio
 import structlog
 
 from sessiond_server.copies.flattening import Flattener
-from sessiond_server.core.events import EXPIRED, Hints, happening
+from sessiond_server.core.events import EXPIRED, Hints
 from sessiond_server.db.pool import Contention, DatabaseUnavailable, PoolExhausted
 from sessiond_server.retention.store import PurgeStore
+from sessiond_server.sessions.lifecycle_events import happening
 
 SESSIONS_A_BATCH = 500
 LOGS_A_BATCH = 200

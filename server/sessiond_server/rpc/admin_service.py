@@ -31,8 +31,8 @@ class AdminServicer:
         return _project(await self._keys.create_project(request.project.name))
 
     async def ListProjects(self, request: ListProjectsRequest, caller: Caller) -> ListProjectsResponse:
-        rows, next_page_token = await self._keys.list_projects(request.page_size, request.page_token)
-        return ListProjectsResponse(projects=[_project(row) for row in rows], next_page_token=next_page_token)
+        page = await self._keys.list_projects(request.page_size, request.page_token)
+        return ListProjectsResponse(projects=[_project(row) for row in page.items], next_page_token=page.next_page_token)
 
     async def CreateApiKey(self, request: CreateApiKeyRequest, caller: Caller) -> CreateApiKeyResponse:
         new = await self._keys.create_key(request.project, label=request.label, is_admin=request.is_admin)

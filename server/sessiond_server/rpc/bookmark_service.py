@@ -50,7 +50,7 @@ class BookmarkServicer:
 
     async def ListBookmarks(self, request: ListBookmarksRequest, caller: Caller) -> ListBookmarksResponse:
         page = await self._bookmarks.list(caller.project_id, request.session_id, request.page_size, request.page_token)
-        return ListBookmarksResponse(bookmarks=[_message(row) for row in page.bookmarks], next_page_token=page.next_page_token)
+        return ListBookmarksResponse(bookmarks=[_message(row) for row in page.items], next_page_token=page.next_page_token)
 
     async def UpdateBookmark(self, request: UpdateBookmarkRequest, caller: Caller) -> Bookmark:
         name, values = request.bookmark.name, _values(request)

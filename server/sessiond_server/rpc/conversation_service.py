@@ -80,7 +80,7 @@ class ConversationServicer:
         if request.state not in TurnState.values():
             raise invalid("state", f"is {request.state}, which is no state of a turn")
         page = await self._turns.list(caller.project_id, request.session_id, request.state, request.page_size, request.page_token)
-        turns = [_message(row, request.session_id) for row in page.turns]
+        turns = [_message(row, request.session_id) for row in page.items]
         return ListTurnsResponse(turns=turns, next_page_token=page.next_page_token)
 
     async def Watch(self, request: WatchRequest, caller: Caller) -> AsyncGenerator[bytes, None]:

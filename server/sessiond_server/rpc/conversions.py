@@ -26,14 +26,14 @@ from sessiond.v1.session_service_pb2 import (
 from sessiond.v1.task_pb2 import Task, TaskStatus
 from sessiond_server.copies.service import Copying
 from sessiond_server.copies.store.copies import CopyRow
+from sessiond_server.core import states
 from sessiond_server.core.errors import invalid
 from sessiond_server.core.structs import to_dict, to_struct
 from sessiond_server.imports.service import ImportHead
 from sessiond_server.imports.store import ImportedBookmark, ImportedTask
 from sessiond_server.messages.pages import SECONDS_1970_TO_2000
-from sessiond_server.sessions.service import ACTIVE, NEVER, Settings, etag_of, expires_at_ms
+from sessiond_server.sessions.service import NEVER, Settings, etag_of, expires_at_ms
 from sessiond_server.sessions.store.sessions import Filter, SessionRow
-from sessiond_server.tasks.service import PENDING
 
 _ORDERS: dict[int, str] = {
     SESSION_ORDER_UNSPECIFIED: "active_desc",
@@ -174,13 +174,13 @@ def import_head(request: ImportSessionRequest) -> ImportHead:
     return ImportHead(
         session_id=session.session_id,
         settings=settings(session),
-        state=state_number(session.state, "session.state") or ACTIVE,
+        state=state_number(session.state, "session.state") or states.SessionState.ACTIVE,
         created_at=_optional_time(session, "create_time", "session"),
         active_at=_optional_time(session, "active_time", "session"),
         tasks=[
             ImportedTask(
                 task.task_id,
-                task_status(task.status, f"tasks[{i}].status") or PENDING,
+                task_status(task.status, f"tasks[{i}].status") or states.TaskStatus.PENDING,
                 to_dict(task.data, f"tasks[{i}].data"),
                 sorted(set(task.message_seqs)),
                 _optional_time(task, "create_time", f"tasks[{i}]"),

@@ -79,7 +79,7 @@ class ProcessingServicer:
     async def ListFailedMessages(self, request: ListFailedMessagesRequest, caller: Caller) -> ListFailedMessagesResponse:
         page = await self._processing.failures(caller.project_id, request.queue, request.session_id, request.page_size, request.page_token)
         return ListFailedMessagesResponse(
-            failures=[ProcessingFailure(seq=seq, error=error) for seq, error in page.failures], next_page_token=page.next_page_token
+            failures=[ProcessingFailure(seq=seq, error=error) for seq, error in page.items], next_page_token=page.next_page_token
         )
 
     async def ListQueues(self, request: ListQueuesRequest, caller: Caller) -> ListQueuesResponse:

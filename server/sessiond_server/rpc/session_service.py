@@ -42,6 +42,7 @@ from sessiond.v1.session_service_pb2 import (
 from sessiond_server.copies.service import Copies
 from sessiond_server.core.cancellation import to_its_end
 from sessiond_server.core.errors import Fault, invalid
+from sessiond_server.core.states import SessionState
 from sessiond_server.imports.service import SessionImports
 from sessiond_server.messages.append import Appends, Target
 from sessiond_server.messages.batch_append import ManyAppends, Outcome
@@ -51,7 +52,7 @@ from sessiond_server.messages.token_counts import ENCODING
 from sessiond_server.projects.service import Caller
 from sessiond_server.rpc import conversions as convert
 from sessiond_server.rpc.handlers import Load, read_on, status_of_part
-from sessiond_server.sessions.service import ACTIVE, DESTROYED, Sessions
+from sessiond_server.sessions.service import Sessions
 from sessiond_server.sessions.store.sessions import Listing
 
 # Method names are those of the protos.
@@ -97,7 +98,7 @@ class SessionServicer:
     async def ListSessions(self, request: ListSessionsRequest, caller: Caller) -> ListSessionsResponse:
         listing = Listing(convert.session_filter(request, caller.project_id), convert.order_name(request.order), limit=0)
         page = await self._sessions.list(listing, request.page_size, request.page_token)
-        return ListSessionsResponse(sessions=[convert.session_message(row) for row in page.sessions], next_page_token=page.next_page_token)
+        return ListSessionsResponse(sessions=[convert.session_message(row) for row in page.items], next_page_token=page.next_page_token)
 
     async def UpdateSession(self, request: UpdateSessionRequest, caller: Caller) -> Session:
         values, patches = convert.update_values(request)
@@ -112,11 +113,13 @@ class SessionServicer:
         return convert.session_message(row)
 
     async def ResumeSession(self, request: ResumeSessionRequest, caller: Caller) -> Session:
-        return convert.session_message(await self._sessions.set_state(caller.project_id, request.session_id, ACTIVE, request.request_id))
+        return convert.session_message(
+            await self._sessions.set_state(caller.project_id, request.session_id, SessionState.ACTIVE, request.request_id)
+        )
 
     async def DestroySession(self, request: DestroySessionRequest, caller: Caller) -> Session:
         # Its turns, too, whatever becomes of the caller.
-        destroying = self._sessions.set_state(caller.project_id, request.session_id, DESTROYED, request.request_id)
+        destroying = self._sessions.set_state(caller.project_id, request.session_id, SessionState.DESTROYED, request.request_id)
         return convert.session_message(await to_its_end(destroying))
 
     async def DeleteSession(self, request: DeleteSessionRequest, caller: Caller) -> DeleteSessionResponse:
@@ -141,7 +144,7 @@ class SessionServicer:
 
     async def ListCopies(self, request: ListCopiesRequest, caller: Caller) -> ListCopiesResponse:
         page = await self._copies.list(caller.project_id, request.session_id, request.page_size, request.page_token)
-        return ListCopiesResponse(copies=[convert.copy_message(row) for row in page.copies], next_page_token=page.next_page_token)
+        return ListCopiesResponse(copies=[convert.copy_message(row) for row in page.items], next_page_token=page.next_page_token)
 
     async def GetTokenCounts(self, request: GetTokenCountsRequest, caller: Caller) -> GetTokenCountsResponse:
         row = await self._sessions.get(caller.project_id, request.session_id)

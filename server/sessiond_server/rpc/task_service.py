@@ -14,11 +14,12 @@ from sessiond.v1.task_service_pb2 import (
     ReorderTasksResponse,
     UpdateTaskRequest,
 )
+from sessiond_server.core import states
 from sessiond_server.core.errors import invalid
 from sessiond_server.core.structs import to_dict, to_struct
 from sessiond_server.projects.service import Caller
 from sessiond_server.rpc.conversions import task_status
-from sessiond_server.tasks.service import PENDING, NewTask, TaskChanges, Tasks, etag_of
+from sessiond_server.tasks.service import NewTask, TaskChanges, Tasks, etag_of
 from sessiond_server.tasks.store import TaskRow
 
 # What UpdateTask's mask may name.
@@ -48,7 +49,7 @@ class TaskServicer:
     async def ListTasks(self, request: ListTasksRequest, caller: Caller) -> ListTasksResponse:
         status = task_status(request.status, "status")
         page = await self._tasks.list(caller.project_id, request.session_id, status, request.page_size, request.page_token)
-        return ListTasksResponse(tasks=[_message(row) for row in page.tasks], next_page_token=page.next_page_token)
+        return ListTasksResponse(tasks=[_message(row) for row in page.items], next_page_token=page.next_page_token)
 
     async def UpdateTask(self, request: UpdateTaskRequest, caller: Caller) -> Task:
         row = await self._tasks.update(
@@ -111,7 +112,7 @@ def _values(task: Task, paths: tuple[str, ...]) -> dict[str, Any]:
     """What the named fields say; what is unset is empty, the status pending. Raises: Fault INVALID_FIELD."""
     values: dict[str, Any] = {}
     if "status" in paths:
-        values["status"] = task_status(task.status, "task.status") or PENDING
+        values["status"] = task_status(task.status, "task.status") or states.TaskStatus.PENDING
     if "data" in paths:
         values["data"] = to_dict(task.data, "task.data")
     if "message_seqs" in paths:

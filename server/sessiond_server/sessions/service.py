@@ -1,19 +1,16 @@
 """The life of a session: create, read, list, update, resume, destroy, delete."""
 
-import hashlib
 import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from datetime import datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 
-import orjson
-
 from sessiond_server.core import events as happenings
-from sessiond_server.core import pagination as tokens
-from sessiond_server.core.errors import Fault, invalid, request_id_reused, session_not_found
-from sessiond_server.core.events import Hints, happening
+from sessiond_server.core import pagination
+from sessiond_server.core.errors import Fault, invalid, session_not_found
+from sessiond_server.core.events import Hints
 from sessiond_server.core.ids import (
     check_request_id,
     check_session_id,
@@ -23,29 +20,27 @@ from sessiond_server.core.ids import (
     uuid7,
 )
 from sessiond_server.core.limits import (
-    DEFAULT_PAGE_SIZE,
     MAX_IDLE_TTL_MS,
     MAX_JSON_BYTES,
     MAX_NAME_CHARACTERS,
-    MAX_PAGE_SIZE,
     MAX_TITLE_CHARACTERS,
     MIN_IDLE_TTL_MS,
     Limits,
 )
-from sessiond_server.sessions.store.sessions import NIL_LOG as NO_LOG
+from sessiond_server.core.pagination import Page, Paging
+from sessiond_server.core.states import SessionState
+from sessiond_server.db.idempotency import NO_LOG, DuplicateRequest, RequestRecord, content_hash
+from sessiond_server.sessions.lifecycle_events import happening
 from sessiond_server.sessions.store.sessions import (
-    DuplicateRequest,
     Filter,
     Listing,
     NewSession,
-    Record,
     SessionRow,
     SessionStore,
     TooLarge,
     sort_key,
 )
 
-ACTIVE, DESTROYED = 1, 2
 NEVER = -1
 """An idle_ttl_ms that says: never expires, whatever the server's default is."""
 
@@ -68,14 +63,6 @@ class Settings:
     config: dict[str, Any] | None = None
     metadata: dict[str, Any] | None = None
     idle_ttl_ms: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """A page of a listing; an empty next_page_token ends it."""
-
-    sessions: list[SessionRow]
-    next_page_token: str
 
 
 class Sessions:
@@ -104,13 +91,12 @@ class Sessions:
         record = None
         if request_id:
             content = content_hash("create", "" if made_here else session_id, get_or_create, *_values(settings))
-            record = Record(creation_key(project_id, request_id), request_id, content, session_id)
+            record = RequestRecord(creation_key(project_id, request_id), request_id, content, session_id)
         for _ in range(ATTEMPTS):
             try:
                 created = await self._store.create(new, record)
-            except DuplicateRequest:
-                assert record is not None  # noqa: S101 - only a record can be a duplicate
-                return await made_first(self._store, project_id, record)
+            except DuplicateRequest as duplicate:
+                return await made_first(self._store, project_id, record, duplicate)
             if created:
                 self._hints.happened(happening(happenings.CREATED, created))
                 return created
@@ -133,23 +119,16 @@ class Sessions:
             raise session_not_found(session_id)
         return row
 
-    async def list(self, listing: Listing, page_size: int, page_token: str) -> Page:
+    async def list(self, listing: Listing, page_size: int, page_token: str) -> Page[SessionRow]:
         """A page. listing.limit and listing.after are set here.
 
         Raises: Fault INVALID_FIELD, INVALID_PAGE_TOKEN.
         """
-        if page_size < 0:
-            raise invalid("page_size", "is negative")
+        paging = Paging(page_size, page_token, ("sessions", listing), *_POSITIONS[listing.order])
         _check_filter(listing.filter)
-        size = min(page_size or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
-        question = tokens.fingerprint(listing)
-        after = _decode_position(page_token, listing.order, question) if page_token else None
         # One row more than asked for says whether there is a next page.
-        rows = await self._store.list(replace(listing, limit=size + 1, after=after))
-        if len(rows) <= size:
-            return Page(rows, "")
-        rows.pop()
-        return Page(rows, _encode_position(sort_key(listing.order, rows[-1]), question))
+        rows = await self._store.list(replace(listing, limit=paging.size + 1, after=paging.after))
+        return paging.page(rows, partial(sort_key, listing.order))
 
     async def delete_many(self, chosen: Filter, *, everything: bool, dry_run: bool) -> tuple[int, int]:
         """Remove, batch by batch, or only count, the sessions that meet a filter. Answers how many, and their messages.
@@ -209,7 +188,7 @@ class Sessions:
         record = None
         if request_id:
             content = content_hash("update", sorted(values.items()), sorted(patches.items()), etag)
-            record = Record(key, request_id, content)
+            record = RequestRecord(key, request_id, content)
         expected = _decode_etag(etag) if etag else None
         for _ in range(ATTEMPTS):
             try:
@@ -233,15 +212,15 @@ class Sessions:
                 raise self._etag_mismatch(current)
         raise always_changing(session_id)
 
-    async def set_state(self, project_id: UUID, session_id: str, state: int, request_id: str) -> SessionRow:
+    async def set_state(self, project_id: UUID, session_id: str, state: SessionState, request_id: str) -> SessionRow:
         """Destroy or resume. Raises: Fault SESSION_NOT_FOUND."""
         check_session_id(session_id)
         check_request_id(request_id)
         row = await self._store.set_state(session_key(project_id, session_id), project_id, state)
         if row is None:
             raise session_not_found(session_id)
-        self._hints.happened(happening(happenings.RESUMED if state == ACTIVE else happenings.DESTROYED, row))
-        if state == DESTROYED:
+        self._hints.happened(happening(happenings.RESUMED if state == SessionState.ACTIVE else happenings.DESTROYED, row))
+        if state == SessionState.DESTROYED:
             await self._end_turns(project_id, session_id)
         return row
 
@@ -250,7 +229,7 @@ class Sessions:
         check_session_id(session_id)
         check_request_id(request_id)
         key = session_key(project_id, session_id)
-        record = Record(key, request_id, content_hash("delete", allow_missing, etag)) if request_id else None
+        record = RequestRecord(key, request_id, content_hash("delete", allow_missing, etag)) if request_id else None
         for _ in range(ATTEMPTS):
             try:
                 if gone := await self._store.delete(key, project_id, _decode_etag(etag) if etag else None, record):
@@ -270,13 +249,12 @@ class Sessions:
                 raise self._etag_mismatch(current)
         raise always_changing(session_id)
 
-    async def _is_repeated(self, record: Record) -> bool:
+    async def _is_repeated(self, record: RequestRecord) -> bool:
         """Whether the request was done before. Raises: Fault REQUEST_ID_REUSED."""
-        first = await self._store.recorded(record.key, NO_LOG, record.request_id)
+        first = await self._store.find_request(record.key, NO_LOG, record.request_id)
         if first is None:
             return False
-        if first.content_hash != record.content_hash:
-            raise request_id_reused(record.request_id)
+        record.check_repeats(first)
         return True
 
     @staticmethod
@@ -309,17 +287,24 @@ def new_session(project_id: UUID, session_id: str, settings: Settings, limits: L
     )
 
 
-async def made_first(store: SessionStore, project_id: UUID, record: Record) -> SessionRow:
-    """The session that the first request of this id made: by creation, copy or import.
+async def made_first(
+    store: SessionStore,
+    project_id: UUID,
+    record: RequestRecord | None,
+    duplicate: DuplicateRequest,
+) -> SessionRow:
+    """Returns the session that the first request of this id made: by creation, copy or import.
 
-    Raises: Fault REQUEST_ID_REUSED; SESSION_NOT_FOUND where it is gone by now.
+    Raises:
+        Fault: REQUEST_ID_REUSED; SESSION_NOT_FOUND if it is gone by now.
     """
-    first = await store.recorded(record.key, NO_LOG, record.request_id)
-    if first is None or first.content_hash != record.content_hash:
-        raise request_id_reused(record.request_id)
-    row = await store.get(session_key(project_id, first.session_id), project_id)
+    assert record is not None  # noqa: S101 - only a record can be a duplicate
+    first = duplicate.first or await store.find_request(record.key, NO_LOG, record.request_id)
+    record.check_repeats(first)
+    session_id = first.result if first else ""
+    row = await store.get(session_key(project_id, session_id), project_id)
     if row is None:
-        raise session_not_found(first.session_id)
+        raise session_not_found(session_id)
     return row
 
 
@@ -354,26 +339,12 @@ def _decode_etag(etag: str) -> tuple[UUID, int]:
         raise invalid("etag", "is not an etag of this server") from None
 
 
-def _encode_position(position: tuple[Any, ...], question: str) -> str:
-    values = [value.isoformat() if isinstance(value, datetime) else str(value) if isinstance(value, UUID) else value for value in position]
-    return tokens.encode(question, *values)
-
-
 _POSITIONS: dict[str, tuple[Any, ...]] = {
-    "active_desc": (tokens.int4, tokens.time, UUID),
-    "created_desc": (tokens.time, UUID),
-    "created_asc": (tokens.time, UUID),
-    "id_asc": (tokens.text,),
+    "active_desc": (pagination.int4, pagination.time, UUID),
+    "created_desc": (pagination.time, UUID),
+    "created_asc": (pagination.time, UUID),
+    "id_asc": (pagination.text,),
 }
-
-
-def _decode_position(token: str, order: str, question: str) -> tuple[Any, ...]:
-    field, reason = "page_token", "INVALID_PAGE_TOKEN"
-    values = tokens.decode(token, question, field=field, reason=reason)
-    try:
-        return tuple(parse(value) for parse, value in zip(_POSITIONS[order], values, strict=True))
-    except tokens.UNREADABLE:
-        raise invalid(field, "is not a token of this server", reason=reason) from None
 
 
 def checked_ttl(idle_ttl_ms: int | None, field: str) -> int | None:
@@ -388,8 +359,3 @@ def _field(column: str) -> str:
 
 def _values(settings: Settings) -> list[Any]:
     return [settings.model, settings.user_name, settings.title, settings.config, settings.metadata, settings.idle_ttl_ms]
-
-
-def content_hash(*content: Any) -> bytes:
-    """Of a request's content: what a repetition must have the same of."""
-    return hashlib.blake2b(orjson.dumps(content, option=orjson.OPT_SORT_KEYS), digest_size=16).digest()

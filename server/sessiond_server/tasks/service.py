@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sessiond_server.core import pagination as tokens
+from sessiond_server.core import pagination
 from sessiond_server.core.errors import Fault, invalid, session_not_found
 from sessiond_server.core.ids import check_request_id, check_session_id, check_task_id, session_key, uuid7
 from sessiond_server.core.limits import MAX_JSON_BYTES, MAX_TASK_MESSAGES, MAX_TASKS
-from sessiond_server.sessions.changes import changing, limit_exceeded, message_not_found, page_size_of
-from sessiond_server.sessions.service import DESTROYED
-from sessiond_server.sessions.store.lock import Change, Repeated
+from sessiond_server.core.pagination import Page, Paging
+from sessiond_server.core.states import SessionState
+from sessiond_server.db.idempotency import DuplicateRequest
+from sessiond_server.sessions.changes import changing, limit_exceeded, message_not_found
+from sessiond_server.sessions.store.lock import Change
 from sessiond_server.tasks.store import TaskRow, TaskStore
-
-PENDING = 1
 
 # A page ends early rather than be too large for clients to receive: the protobuf of data can take several times its JSON.
 MAX_PAGE_BYTES = 2 * 1024 * 1024
@@ -76,14 +76,6 @@ class TaskChanges:
         return values
 
 
-@dataclass(frozen=True, slots=True)
-class TaskPage:
-    """A page of tasks; an empty next_page_token ends the listing."""
-
-    tasks: list[TaskRow]
-    next_page_token: str
-
-
 class Tasks:
     """The rules of tasks. Ids are the caller's; project_id is who calls. All methods raise Fault SESSION_NOT_FOUND and INVALID_FIELD."""
 
@@ -111,8 +103,8 @@ class Tasks:
                 if count >= MAX_TASKS:
                     raise limit_exceeded("tasks", MAX_TASKS)
                 return await self._store.insert(change, task_id, count + 1, new.status, new.data, seqs)
-        except Repeated as first:
-            return await self.get(project_id, session_id, first.made)
+        except DuplicateRequest as duplicate:
+            return await self.get(project_id, session_id, duplicate.result)
 
     async def get(self, project_id: UUID, session_id: str, task_id: str) -> TaskRow:
         """Raises: Fault TASK_NOT_FOUND."""
@@ -126,17 +118,15 @@ class Tasks:
             raise _task_not_found(session_id, task_id)
         return row
 
-    async def list(self, project_id: UUID, session_id: str, status: int, page_size: int, page_token: str) -> TaskPage:
+    async def list(self, project_id: UUID, session_id: str, status: int, page_size: int, page_token: str) -> Page[TaskRow]:
         """A page. status: 0 = all. Raises: Fault INVALID_PAGE_TOKEN."""
         check_session_id(session_id)
-        size = page_size_of(page_size)
         key = session_key(project_id, session_id)
-        question = tokens.fingerprint("tasks", key, status)
-        after = _decode_position(page_token, question) if page_token else None
-        rows, has_more = await self._store.list(key, project_id, status, after, size, MAX_PAGE_BYTES)
+        paging = Paging(page_size, page_token, ("tasks", key, status), _position, pagination.text)
+        rows, has_more = await self._store.list(key, project_id, status, paging.after, paging.size, MAX_PAGE_BYTES)
         if not rows and not await self._store.has_session(key, project_id):
             raise session_not_found(session_id)
-        return TaskPage(rows, tokens.encode(question, rows[-1].position, rows[-1].task_id) if has_more else "")
+        return paging.page(rows, lambda row: (row.position, row.task_id), has_more=has_more)
 
     async def update(self, project_id: UUID, session_id: str, task_id: str, changes: TaskChanges, *, etag: str, request_id: str) -> TaskRow:
         """Change a task. Raises: Fault, with the reasons that UpdateTask names."""
@@ -160,7 +150,7 @@ class Tasks:
                 if changes.data_patch is not None:
                     _check_size(changed)
                 return changed
-        except Repeated:
+        except DuplicateRequest:
             return await self.get(project_id, session_id, task_id)
 
     async def reorder(self, project_id: UUID, session_id: str, task_ids: Sequence[str], request_id: str) -> Sequence[str]:
@@ -194,7 +184,7 @@ class Tasks:
                 _check_open(change, session_id)
                 if not await self._store.delete(change, task_id) and not allow_missing:
                     raise _task_not_found(session_id, task_id)
-        except Repeated:
+        except DuplicateRequest:
             # There may be a task of this id again; a repetition does not touch it.
             return
 
@@ -206,7 +196,7 @@ def etag_of(task: TaskRow) -> str:
 
 
 def _check_open(change: Change, session_id: str) -> None:
-    if change.state == DESTROYED:
+    if change.state == SessionState.DESTROYED:
         raise Fault(
             "SESSION_DESTROYED",
             f"session {session_id!r} is destroyed: resume it (ResumeSession) to change its tasks",
@@ -256,8 +246,8 @@ def _etag_mismatch(session_id: str, task: TaskRow) -> Fault:
     )
 
 
-def _decode_position(token: str, question: str) -> tuple[int, str]:
-    match tokens.decode(token, question, field="page_token", reason="INVALID_PAGE_TOKEN"):
-        case [int(position), str(task_id)] if 0 < position <= MAX_TASKS and "\0" not in task_id:
-            return position, task_id
-    raise invalid("page_token", "is not a token of this server", reason="INVALID_PAGE_TOKEN")
+def _position(value: Any) -> int:
+    """Parses the position of a task in a page token."""
+    if not 0 < pagination.int4(value) <= MAX_TASKS:
+        raise ValueError(value)
+    return int(value)

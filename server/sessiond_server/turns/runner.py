@@ -24,8 +24,11 @@ from sessiond_server.assets.store.objects import ObjectStoreUnavailable
 from sessiond_server.core import events as happenings
 from sessiond_server.core.cancellation import cancel_all
 from sessiond_server.core.errors import Fault
-from sessiond_server.core.events import DELTA_CONTENT, Happening, Hints, now_us
+from sessiond_server.core.events import DELTA_CONTENT, Happening, Hints
 from sessiond_server.core.limits import Limits
+from sessiond_server.core.pg_time import now_us
+from sessiond_server.core.states import SessionState
+from sessiond_server.db.idempotency import RequestRecord
 from sessiond_server.db.pool import Contention, DatabaseUnavailable, PoolExhausted
 from sessiond_server.messages.append import Target, append_of
 from sessiond_server.messages.store.append import Appended
@@ -34,9 +37,8 @@ from sessiond_server.messages.token_counts import Tokenizer
 from sessiond_server.messages.validation import Intake
 from sessiond_server.providers.base import Answer, AssetContent, Delta, ModelFault, Question, Route
 from sessiond_server.providers.json_text import spelled
-from sessiond_server.sessions.service import DESTROYED
 from sessiond_server.sessions.store.lock import Change, SessionMissing
-from sessiond_server.sessions.store.sessions import Record, SessionStore
+from sessiond_server.sessions.store.sessions import SessionStore
 from sessiond_server.turns.context import Wanted, history_of, policy_of
 from sessiond_server.turns.errors import aborted, error_of, fault_of_model, unforeseen, word
 from sessiond_server.turns.store import ABORTED, COMPLETED, FAILED, RUNNING, Ending, TurnRow, TurnStore
@@ -169,11 +171,11 @@ class TurnRunner:
 
     @asynccontextmanager
     async def change(
-        self, key: UUID, project_id: UUID, session_id: str, record: Record | None = None
+        self, key: UUID, project_id: UUID, session_id: str, record: RequestRecord | None = None
     ) -> AsyncIterator[tuple[Change, Progress]]:
         """Change a session's turns: a transaction, after whose commit what it did is told, and what it started is run.
 
-        Raises: SessionMissing, Repeated.
+        Raises: SessionMissing, DuplicateRequest.
         """
         progress = Progress()
         with ExitStack() as telling:
@@ -185,7 +187,7 @@ class TurnRunner:
 
     async def start_next(self, change: Change, project_id: UUID, session_id: str, progress: Progress) -> None:
         """Make the next turn that waits the running one, where none is running."""
-        if change.state == DESTROYED:
+        if change.state == SessionState.DESTROYED:
             for turn_id in await self._store.waiting(change):
                 await self.end(change, turn_id, Ending(ABORTED, error=aborted("the session was destroyed", session_id, turn_id)), progress)
         if self._is_draining() or self._is_closing:
@@ -422,7 +424,7 @@ class TurnRunner:
     async def _settle_in(self, change: Change, running: _Running, outcome: Answer | Fault, usage: Usage | None, progress: Progress) -> int:
         """Answers the seq after which the turn goes on. 0 = it is over."""
         started, goes_on_from = running.started, 0
-        if change.state == DESTROYED:
+        if change.state == SessionState.DESTROYED:
             outcome = Fault("TURN_ABORTED", "the session was destroyed")
         fault: Fault | None
         if isinstance(outcome, Answer):

@@ -17,11 +17,11 @@ from psycopg.types.json import Jsonb
 from sqlalchemy import text
 
 from sessiond_server.db.expiry import ALIVE
+from sessiond_server.db.idempotency import RequestRecord
 from sessiond_server.db.pool import Database
 from sessiond_server.messages.store.append import Append, Appended, AppendStore
 from sessiond_server.messages.store.rows import Rows
 from sessiond_server.sessions.store.lock import Change, change
-from sessiond_server.sessions.store.sessions import Record
 
 QUEUED, RUNNING, COMPLETED, FAILED, ABORTED, JOINED = 1, 2, 3, 4, 5, 6
 
@@ -189,8 +189,8 @@ class TurnStore:
         self._database = database
         self._appends = appends
 
-    def change(self, key: UUID, project_id: UUID, record: Record | None = None) -> AbstractAsyncContextManager[Change]:
-        """As changes.change. Raises: SessionMissing, Repeated."""
+    def change(self, key: UUID, project_id: UUID, record: RequestRecord | None = None) -> AbstractAsyncContextManager[Change]:
+        """As changes.change. Raises: SessionMissing, DuplicateRequest."""
         return change(self._database, key, project_id, record)
 
     async def get(self, key: UUID, project_id: UUID, turn_id: UUID) -> TurnRow | None:

@@ -17,11 +17,12 @@ import structlog
 from sessiond_server.core import events as happenings
 from sessiond_server.core.cancellation import cancel_all
 from sessiond_server.core.errors import invalid, session_not_found
-from sessiond_server.core.events import Happening, happening
+from sessiond_server.core.events import Happening
 from sessiond_server.core.ids import check_session_id, session_key
 from sessiond_server.db.pool import Contention, DatabaseUnavailable, PoolExhausted
 from sessiond_server.messages.store.history import HistoryStore, LogHead, PageQuery
 from sessiond_server.messages.store.segments import cut
+from sessiond_server.sessions.lifecycle_events import happening
 from sessiond_server.sessions.store.deletion import Buried
 from sessiond_server.watch.channel import PAGE_BYTES, PAGE_ROWS, Channel, Watcher, chunk_of_event, chunk_of_messages
 from sessiond_server.watch.notifier import Notices

@@ -14,11 +14,11 @@ from sqlalchemy import and_, bindparam, not_, select, tuple_
 
 from sessiond_server.db import schema as tables
 from sessiond_server.db.expiry import ALIVE, TOUCH, TOUCH_DUE, alive
+from sessiond_server.db.idempotency import DuplicateRequest, RequestRecord, record_request
 from sessiond_server.db.pool import Database
-from sessiond_server.messages.store.append import DuplicateRequest
 from sessiond_server.messages.store.segments import Segment, cut, joined, short_segments
 from sessiond_server.sessions.store.deletion import bury
-from sessiond_server.sessions.store.sessions import Record, SessionRow, insert_record
+from sessiond_server.sessions.store.sessions import SessionRow
 
 # KEY SHARE lets appends go on, and keeps off whoever would delete the source or move its messages.
 _LOCK = f"""
@@ -145,7 +145,7 @@ class CopyStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def copy(self, copy: Copy, record: Record | None) -> SessionRow | None:
+    async def copy(self, copy: Copy, record: RequestRecord | None) -> SessionRow | None:
         """The new session. None where there is one of its key already; then nothing happened.
 
         Raises: NoSource, NoSuchSeq, NoSuchBookmark, CopyTooLarge, DuplicateRequest.
@@ -153,7 +153,7 @@ class CopyStore:
         try:
             async with self._database.transaction() as connection:
                 if record:
-                    await insert_record(self._database, connection, record)
+                    await record_request(self._database, connection, record)
                 row = await self._copy(connection, copy)
                 if row is None:
                     # An expired session that the purger has not reached yet is gone for everybody else; it must be for us too.

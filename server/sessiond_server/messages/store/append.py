@@ -16,6 +16,7 @@ from psycopg.types.numeric import Int8
 
 from sessiond_server.assets.store import assets
 from sessiond_server.db.expiry import ALIVE
+from sessiond_server.db.idempotency import DuplicateRequest
 from sessiond_server.db.pool import Database, Int8s
 from sessiond_server.messages.store.rows import Rows
 from sessiond_server.messages.store.spool import Spool, Start
@@ -103,10 +104,6 @@ _BUMPS = {
 
 _COPY = """COPY messages (key, log, seq, role, format, content_bytes, created_at, body, tokens, total_bytes, total_tokens)
 FROM STDIN (FORMAT BINARY)"""
-
-
-class DuplicateRequest(Exception):
-    """The request_id is recorded already; nothing was stored."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,9 @@ from uuid import UUID
 import psycopg
 from psycopg.types.numeric import Int8
 
+from sessiond_server.db.idempotency import DuplicateRequest
 from sessiond_server.db.pool import Database, Int8s
-from sessiond_server.messages.store.append import SET, TAKES_APPENDS, Append, Appended, DuplicateRequest
+from sessiond_server.messages.store.append import SET, TAKES_APPENDS, Append, Appended
 from sessiond_server.messages.store.rows import Rows
 
 # As a function the comparison matches no index: of a table without statistics, the planner would else read all sessions of the project.

@@ -6,21 +6,18 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-import psycopg
-from psycopg import AsyncConnection
-from psycopg.rows import TupleRow
 from psycopg.types.json import Jsonb
 from sqlalchemy import ColumnElement, Select, Text, and_, bindparam, case, cast, func, literal, or_, select, tuple_, update
 from sqlalchemy.dialects.postgresql import INTERVAL, JSONB, insert
 
+from sessiond_server.core.states import SessionState
 from sessiond_server.db import schema as tables
 from sessiond_server.db.expiry import alive
+from sessiond_server.db.idempotency import RecordedRequest, RequestRecord, find_request, record_request
 from sessiond_server.db.pool import Database
-from sessiond_server.messages.store.append import DuplicateRequest
 from sessiond_server.sessions.store.deletion import Buried, bury
 
 T = tables.sessions.c
-NIL_LOG = UUID(int=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,27 +67,6 @@ class NewSession:
     config: dict[str, Any]
     metadata: dict[str, Any]
     idle_ttl_ms: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """A request_id to record with a change, so that it can be told from its repetition."""
-
-    key: UUID
-    request_id: str
-    content_hash: bytes
-    session_id: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Recorded:
-    """What a request_id did the first time. created_at as for messages, None of it for a change without messages."""
-
-    content_hash: bytes
-    first_seq: int
-    last_seq: int
-    session_id: str
-    created_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +123,7 @@ class SessionStore:
         rows = await self._database.rows(_GET, {"key": key, "project_id": project_id})
         return SessionRow(**rows[0]) if rows else None
 
-    async def create(self, new: NewSession, record: Record | None) -> SessionRow | None:
+    async def create(self, new: NewSession, record: RequestRecord | None) -> SessionRow | None:
         """None where there is a session of this key already; then nothing happened.
 
         Raises: DuplicateRequest.
@@ -155,7 +131,7 @@ class SessionStore:
         try:
             async with self._database.transaction() as connection:
                 if record:
-                    await insert_record(self._database, connection, record)
+                    await record_request(self._database, connection, record)
                 # An expired session that the purger has not reached yet is gone for everybody else; it must be for us too.
                 await bury(self._database, connection, and_(T.key == new.key, T.project_id == new.project_id, ~alive()))
                 statement = (
@@ -165,7 +141,7 @@ class SessionStore:
                         project_id=new.project_id,
                         session_id=new.session_id,
                         log=new.log,
-                        state=1,
+                        state=SessionState.ACTIVE,
                         model=new.model,
                         user_name=new.user_name,
                         title=new.title,
@@ -205,7 +181,7 @@ class SessionStore:
         patches: Mapping[str, dict[str, Any]],
         etag: tuple[UUID, int] | None,
         max_json_bytes: int,
-        record: Record | None,
+        record: RequestRecord | None,
     ) -> SessionRow | None:
         """Set columns, and apply RFC 7396 merge patches to `config` and `metadata`, in one statement.
 
@@ -247,10 +223,10 @@ class SessionStore:
                 if name in columns and size > max_json_bytes:
                     raise TooLarge(name, size)
             if record:
-                await insert_record(self._database, connection, record)
+                await record_request(self._database, connection, record)
         return SessionRow(**row)
 
-    async def delete(self, key: UUID, project_id: UUID, etag: tuple[UUID, int] | None, record: Record | None) -> Buried | None:
+    async def delete(self, key: UUID, project_id: UUID, etag: tuple[UUID, int] | None, record: RequestRecord | None) -> Buried | None:
         """Remove the row and queue its log for the purger, in one transaction. None where it does not exist (or the etag differs).
 
         Raises: DuplicateRequest.
@@ -263,7 +239,7 @@ class SessionStore:
             if not gone:
                 return None
             if record:
-                await insert_record(self._database, connection, record)
+                await record_request(self._database, connection, record)
         return gone[0]
 
     async def count(self, chosen: Filter, before: datetime) -> tuple[int, int]:
@@ -287,31 +263,9 @@ class SessionStore:
         """At most listing.limit rows after listing.after, in order."""
         return [SessionRow(**row) for row in await self._database.rows(list_statement(listing))]
 
-    async def recorded(self, key: UUID, log: UUID, request_id: str) -> Recorded | None:
-        """What this request_id did."""
-        r = tables.requests.c
-        rows = await self._database.rows(
-            select(r.content_hash, r.first_seq, r.last_seq, r.session_id, r.created_at).where(
-                r.key == key, r.log == log, r.request_id == request_id
-            )
-        )
-        return Recorded(**rows[0]) if rows else None
-
-
-async def insert_record(database: Database, connection: AsyncConnection[TupleRow], record: Record) -> None:
-    """Record a request_id in the transaction of its change. Raises: DuplicateRequest."""
-    statement = insert(tables.requests).values(
-        key=record.key,
-        log=NIL_LOG,
-        request_id=record.request_id,
-        content_hash=record.content_hash,
-        session_id=record.session_id,
-        created_at=_NOW,
-    )
-    try:
-        await database.rows(statement, on=connection)
-    except psycopg.errors.UniqueViolation as e:
-        raise DuplicateRequest from e
+    async def find_request(self, key: UUID, log: UUID, request_id: str) -> RecordedRequest | None:
+        """Returns what a request_id did; None if it is not recorded."""
+        return await find_request(self._database, key, log, request_id)
 
 
 def list_statement(listing: Listing) -> Select[Any]:
@@ -407,18 +361,14 @@ class _Exists(Exception):
 
 __all__ = [
     "COLUMNS",
-    "DuplicateRequest",
     "Filter",
     "Listing",
     "NewSession",
-    "Record",
-    "Recorded",
     "SessionRow",
     "SessionStore",
     "TooLarge",
     "after_ms",
     "filter_conditions",
-    "insert_record",
     "list_statement",
     "sort_key",
 ]
