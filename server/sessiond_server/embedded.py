@@ -155,7 +155,7 @@ class EmbeddedPostgres:
             pid = self._postmaster()
             if pid is not None:
                 await _wait_for_end(pid)
-                # Where we are process 1 of a container, the server that pg_ctl left is our child, and nobody else will bury it.
+                # Where we are process 1 of a container, the server that pg_ctl left is our child, and nobody else will delete_sessions it.
                 with suppress(ChildProcessError):
                     os.waitpid(pid, os.WNOHANG)  # noqa: ASYNC222 - does not wait
                 log.error("the embedded PostgreSQL died", pid=pid)

@@ -40,10 +40,10 @@ from sessiond_server.db.pool import Database, DatabaseUnavailable, PoolExhausted
 from sessiond_server.imports.service import SessionImports
 from sessiond_server.imports.store import SessionImportStore
 from sessiond_server.messages.append import Appends
-from sessiond_server.messages.batch_append import ManyAppends
+from sessiond_server.messages.batch_append import BatchAppender
 from sessiond_server.messages.history import History
 from sessiond_server.messages.store.append import AppendStore
-from sessiond_server.messages.store.batch_append import AppendManyStore
+from sessiond_server.messages.store.batch_append import BatchAppendStore
 from sessiond_server.messages.store.history import HistoryStore
 from sessiond_server.messages.token_counts import tokenizer
 from sessiond_server.projects.service import Authenticator, Keys
@@ -57,7 +57,7 @@ from sessiond_server.rpc.admin_service import AdminServicer
 from sessiond_server.rpc.asset_service import AssetServicer
 from sessiond_server.rpc.bookmark_service import BookmarkServicer
 from sessiond_server.rpc.conversation_service import ConversationServicer
-from sessiond_server.rpc.handlers import Calls, Load, Servicer
+from sessiond_server.rpc.handlers import Admission, Calls, Servicer
 from sessiond_server.rpc.processing_service import ProcessingServicer
 from sessiond_server.rpc.session_service import SessionServicer
 from sessiond_server.rpc.task_service import TaskServicer
@@ -108,7 +108,7 @@ class Running:
     """A server that serves on `port`. `load` says what it has to do."""
 
     port: int
-    load: Load
+    load: Admission
     server: grpc.aio.Server
     health: health.aio.HealthServicer
     database: Database
@@ -147,7 +147,7 @@ async def serving(settings: Settings, database_url: str) -> AsyncIterator[Runnin
         timeout_s=settings.pool_timeout_s,
         prepared=settings.prepared_statements,
     )
-    load = Load(settings.max_concurrent_rpcs, settings.max_watchers)
+    load = Admission(settings.max_concurrent_rpcs, settings.max_watchers)
     asset_store, objects = AssetStore(database), Objects(settings.asset_location())
     assets = Assets(asset_store, objects, _limits(settings))
     watching = Watching(WatchStore(database), HistoryStore(database), load.check_draining, listens=settings.prepared_statements)
@@ -217,7 +217,7 @@ def _limits(settings: Settings) -> Limits:
 
 
 def _turn_runner(
-    settings: Settings, database: Database, load: Load, assets: Assets, watching: Watching, models: Models, lease: Lease
+    settings: Settings, database: Database, load: Admission, assets: Assets, watching: Watching, models: Models, lease: Lease
 ) -> TurnRunner:
     runner = TurnRunner(
         TurnStore(database, AppendStore(database)),
@@ -237,7 +237,7 @@ def _turn_runner(
 
 
 def _handlers(
-    settings: Settings, database: Database, load: Load, assets: Assets, watching: Watching, runner: TurnRunner, models: Models
+    settings: Settings, database: Database, load: Admission, assets: Assets, watching: Watching, runner: TurnRunner, models: Models
 ) -> list[grpc.GenericRpcHandler]:
     limits = _limits(settings)
     sessions, keys, bookmarks = SessionStore(database), KeyStore(database), BookmarkStore(database)
@@ -261,7 +261,7 @@ def _handlers(
             Copies(CopyStore(database), sessions, settings.copy_max_messages, watching),
             SessionImports(SessionImportStore(database), sessions, limits, counts, watching),
             appends,
-            ManyAppends(AppendManyStore(database), appends, limits, watching),
+            BatchAppender(BatchAppendStore(database), appends, limits, watching),
             History(HistoryStore(database), bookmarks, settings.page_cache_bytes),
             load,
         ),

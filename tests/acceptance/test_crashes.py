@@ -46,7 +46,7 @@ class Append:
 
 
 @dataclass
-class Load:
+class Admission:
     """Writers, and what they know of their appends.
 
     Every other writer appends one message at a time, the others also batches. When an append fails, one half of the writers
@@ -113,7 +113,7 @@ def kill_both(server: ServerProcess, data_dir: Path) -> None:
     server.kill()
 
 
-async def crash(start_server: Start, data_dir: Path, rounds: int, seed: int) -> Load:
+async def crash(start_server: Start, data_dir: Path, rounds: int, seed: int) -> Admission:
     """Write under kills, check what there is afterwards. Answers what the writers know."""
     kinds = (kill_server, kill_database, kill_both)
     rng = random.Random(seed)
@@ -122,7 +122,7 @@ async def crash(start_server: Start, data_dir: Path, rounds: int, seed: int) -> 
     async with AsyncClient(target) as client:
         for session_id in SESSIONS:
             await client.create_session(session_id)
-        load = Load(client, seed)
+        load = Admission(client, seed)
         writers = [asyncio.create_task(load.write(writer)) for writer in range(WRITERS)]
         try:
             for number in range(rounds):
@@ -142,7 +142,7 @@ async def crash(start_server: Start, data_dir: Path, rounds: int, seed: int) -> 
     return load
 
 
-async def check(client: AsyncClient, load: Load, rng: random.Random) -> None:
+async def check(client: AsyncClient, load: Admission, rng: random.Random) -> None:
     before = {session_id: await contents_of(client, session_id) for session_id in SESSIONS}
     for append in load.appends:
         check_append(append, before[append.session_id])
@@ -198,7 +198,7 @@ def check_append(append: Append, there: list[str]) -> None:
         assert not set(append.contents) & set(there)
 
 
-def check_order(load: Load) -> None:
+def check_order(load: Admission) -> None:
     """A writer waits for each of its appends, so its later ones stand behind its earlier ones."""
     last: dict[tuple[int, str], int] = {}
     for append in load.appends:

@@ -484,7 +484,7 @@ class TestReferences:
         query("UPDATE assets SET touched_at = now() - interval '2 h'")
         store, place, removed = AssetStore(server.database), Place(), []
         for _ in range(4):
-            looked_at, count, place = await store.loosen_unused(3600, place, 3)
+            looked_at, count, place = await store.release_unreferenced(3600, place, 3)
             removed.append((looked_at, count))
         assert [looked_at for looked_at, _ in removed] == [3, 3, 3, 1]
         assert sum(count for _, count in removed) == 5

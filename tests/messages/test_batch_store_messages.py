@@ -17,9 +17,9 @@ from sessiond.errors import SessiondError
 from sessiond.v1.message_pb2 import FORMAT_OPENAI, ROLE_USER, Message
 from sessiond.v1.session_service_pb2 import BatchStoreMessagesRequest, StoreMessagesRequest, StoreMessagesResponse
 from sessiond_server.core.ids import DEFAULT_PROJECT_ID, session_key
-from sessiond_server.messages.batch_append import ManyAppends
+from sessiond_server.messages.batch_append import BatchAppender
 from sessiond_server.messages.store.append import Append, AppendStore
-from sessiond_server.messages.store.batch_append import STATEMENTS, AppendManyStore, parameters_of
+from sessiond_server.messages.store.batch_append import STATEMENTS, BatchAppendStore, parameters_of
 from sessiond_server.messages.store.rows import Rows
 from sessiond_server.projects.service import Keys
 from sessiond_server.projects.store import KeyStore
@@ -407,7 +407,7 @@ async def test_a_fault_of_our_own_is_told_of_each(wire: Wire, monkeypatch: pytes
         raise ZeroDivisionError("secret detail")
 
     await wire.create("one")
-    monkeypatch.setattr(AppendManyStore, "append", broken)
+    monkeypatch.setattr(BatchAppendStore, "append", broken)
     [end, bad] = await wire.store_batch(ask("one", "a"), ask("one"))
     assert isinstance(end, WireError)
     assert (end.reason, end.code) == ("INTERNAL", grpc.StatusCode.INTERNAL)
@@ -493,13 +493,13 @@ class TestClient:
     def batches(self, monkeypatch: pytest.MonkeyPatch) -> list[int]:
         """How many requests each batch had."""
         counts: list[int] = []
-        store = ManyAppends.store
+        store = BatchAppender.store
 
-        def counted(self: ManyAppends, project_id: Any, requests: Any) -> Any:
+        def counted(self: BatchAppender, project_id: Any, requests: Any) -> Any:
             counts.append(len(requests))
             return store(self, project_id, requests)
 
-        monkeypatch.setattr(ManyAppends, "store", counted)
+        monkeypatch.setattr(BatchAppender, "store", counted)
         return counts
 
     @pytest.mark.parametrize("sessions", [32, 1])

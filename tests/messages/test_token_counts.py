@@ -226,11 +226,11 @@ class TestVocabulary:
 
     async def test_a_request_is_the_same_under_another_tokenizer(self, wire: Wire) -> None:
         from sessiond_server.core.limits import Limits
-        from sessiond_server.messages.validation import Intake
+        from sessiond_server.messages.validation import MessageValidator
 
         hashes = []
         for counter in (Estimate(), Vocabulary()):
-            intake = Intake(Limits(), counter)
-            intake.take([openai("hello world, at length")])
+            intake = MessageValidator(Limits(), counter)
+            validator.encode([openai("hello world, at length")])
             hashes.append(intake.content_hash)
         assert hashes[0] == hashes[1]

@@ -4,42 +4,42 @@ import json
 import uuid
 from typing import Any
 
-from sessiond_server.core.events import MESSAGE_DELTA, TURN_END, Happening
+from sessiond_server.core.events import MESSAGE_DELTA, TURN_END, Event
 from sessiond_server.messages.store.history import LogHead
 from sessiond_server.watch.channel import Channel, Chunk, Watcher
-from sessiond_server.watch.notifier import MAX_DELTA_CHARACTERS, MAX_PAYLOAD_BYTES, Notices, payloads
+from sessiond_server.watch.notifier import MAX_DELTA_CHARACTERS, MAX_PAYLOAD_BYTES, Notifier, payloads
 
 PROJECT, LOG = uuid.uuid4(), uuid.uuid4()
 
 
-def delta(text: str, *, turn_id: str = "t", after_seq: int = 1, log: uuid.UUID = LOG) -> Happening:
-    return Happening(MESSAGE_DELTA, PROJECT, "one", log, 5, after_seq, {"turn_id": turn_id, "delta_content": text})
+def delta(text: str, *, turn_id: str = "t", after_seq: int = 1, log: uuid.UUID = LOG) -> Event:
+    return Event(MESSAGE_DELTA, PROJECT, "one", log, 5, after_seq, {"turn_id": turn_id, "delta_content": text})
 
 
-def end() -> Happening:
-    return Happening(TURN_END, PROJECT, "one", LOG, 6, 2, {"turn_id": "t", "state": "completed"})
+def end() -> Event:
+    return Event(TURN_END, PROJECT, "one", LOG, 6, 2, {"turn_id": "t", "state": "completed"})
 
 
 class Heard:
-    """Notices that keep what would be sent, and what they take."""
+    """Notifier that keep what would be sent, and what they take."""
 
     def __init__(self) -> None:
-        self.happenings: list[Happening] = []
+        self.events: list[Event] = []
         self.appended: list[uuid.UUID] = []
-        self.notices = Notices(None, on_append=self.appended.append, on_happening=self.happenings.append, on_doubt=lambda: None)  # type: ignore[arg-type]
+        self.notices = Notifier(None, on_append=self.appended.append, on_happening=self.events.append, on_gap=lambda: None)  # type: ignore[arg-type]
 
     @property
-    def waiting(self) -> list[Happening]:
-        return self.notices._happenings
+    def waiting(self) -> list[Event]:
+        return self.notices._events
 
 
 def test_deltas_in_a_row_are_one() -> None:
     heard = Heard()
-    for happening in (delta("a"), delta("b"), end(), delta("c"), delta("d", turn_id="u"), delta("e", turn_id="u", after_seq=2)):
-        heard.notices.happened(happening)
+    for event in (delta("a"), delta("b"), end(), delta("c"), delta("d", turn_id="u"), delta("e", turn_id="u", after_seq=2)):
+        heard.notices.happened(event)
     heard.notices.happened(delta("f", log=uuid.uuid4()))
     heard.notices.happened(delta("g", turn_id="u", after_seq=2))
-    found = [(happening.data or {}).get("delta_content") for happening in heard.waiting]
+    found = [(event.data or {}).get("delta_content") for event in heard.waiting]
     assert found == ["ab", None, "c", "d", "eg", "f"]
 
 
@@ -47,7 +47,7 @@ def test_a_delta_grows_up_to_a_limit() -> None:
     heard = Heard()
     for _ in range(5):
         heard.notices.happened(delta("x" * (MAX_DELTA_CHARACTERS // 2)))
-    assert [len((happening.data or {})["delta_content"]) for happening in heard.waiting] == [2000, 2000, 1000]
+    assert [len((event.data or {})["delta_content"]) for event in heard.waiting] == [2000, 2000, 1000]
 
 
 def test_what_is_sent_is_what_is_taken() -> None:
@@ -60,16 +60,16 @@ def test_what_is_sent_is_what_is_taken() -> None:
     for payload in made:
         heard.notices._take(payload)
     assert heard.appended == [key]
-    assert heard.happenings[-1] == sent[-1]
-    assert "".join((happening.data or {})["delta_content"] for happening in heard.happenings[:-1]) == "".join(texts)
-    assert {(happening.type, happening.after_seq, happening.log) for happening in heard.happenings[:-1]} == {(MESSAGE_DELTA, 1, LOG)}
+    assert heard.events[-1] == sent[-1]
+    assert "".join((event.data or {})["delta_content"] for event in heard.events[:-1]) == "".join(texts)
+    assert {(event.type, event.after_seq, event.log) for event in heard.events[:-1]} == {(MESSAGE_DELTA, 1, LOG)}
 
 
 def test_a_notice_of_the_version_before_is_understood() -> None:
     heard = Heard()
     item = ["session.destroyed", str(PROJECT), "one", str(LOG), 7]
     heard.notices._take(json.dumps({"from": "somebody", "items": [item]}))
-    assert heard.happenings == [Happening("session.destroyed", PROJECT, "one", LOG, 7)]
+    assert heard.events == [Event("session.destroyed", PROJECT, "one", LOG, 7)]
 
 
 class History:

@@ -13,7 +13,7 @@ from sessiond.v1 import session_service_pb2 as ss
 from sessiond.v1.conversation_service_pb2 import WatchRequest, WatchResponse
 from sessiond.v1.event_pb2 import Event
 from sessiond.v1.session_pb2 import Session
-from sessiond_server.core.events import TURN_END, Happening, now_us
+from sessiond_server.core.events import TURN_END, Event, now_us
 from sessiond_server.core.ids import DEFAULT_PROJECT_ID, session_key
 from sessiond_server.messages.store.history import HistoryStore
 from sessiond_server.projects.service import Keys
@@ -21,7 +21,7 @@ from sessiond_server.projects.store import KeyStore
 from sessiond_server.retention.purger import Purger
 from sessiond_server.server import Running, drain, serving
 from sessiond_server.settings import Settings
-from sessiond_server.watch.notifier import MAX_PAYLOAD_BYTES, Notices, payloads
+from sessiond_server.watch.notifier import MAX_PAYLOAD_BYTES, Notifier, payloads
 from sessiond_server.watch.store import APPLICATION_NAME, WatchStore
 
 from ..support.waiting import until_async
@@ -196,10 +196,10 @@ class TestMessages:
 
         monkeypatch.setattr(HistoryStore, "page", noted)
         log = uuid.UUID(hex=session.etag.partition("-")[0])
-        with server.watching.telling(session_key(DEFAULT_PROJECT_ID, "one")):
+        with server.watching.hold_delivery(session_key(DEFAULT_PROJECT_ID, "one")):
             await wire.store("one", "answer", "next prompt")
             await was_read.wait()
-            server.watching.happened(Happening(TURN_END, DEFAULT_PROJECT_ID, "one", log, now_us(), after_seq=1))
+            server.watching.happened(Event(TURN_END, DEFAULT_PROJECT_ID, "one", log, now_us(), after_seq=1))
         found = [(await watcher.event()).type for _ in range(3)]
         assert found == ["user.message", TURN_END, "user.message"]
 
@@ -381,7 +381,7 @@ class TestProcesses:
 
     async def test_a_notice_of_another_version_is_a_hint_to_look(self) -> None:
         doubts: list[None] = []
-        notices = Notices(None, on_append=print, on_happening=print, on_doubt=lambda: doubts.append(None))  # type: ignore[arg-type]
+        notices = Notifier(None, on_append=print, on_happening=print, on_gap=lambda: doubts.append(None))  # type: ignore[arg-type]
         for payload in (
             "",
             "[]",

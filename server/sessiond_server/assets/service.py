@@ -23,7 +23,7 @@ UPLOAD_ENDS_S = 23 * 3600
 CLOSE_TIMEOUT_S = 5.0
 
 # What does not matter to whoever asked: the sweep removes what is left.
-PUT_OFF = (ObjectStoreUnavailable, DatabaseUnavailable, PoolExhausted, Contention)
+TRANSIENT_ERRORS = (ObjectStoreUnavailable, DatabaseUnavailable, PoolExhausted, Contention)
 
 _ASSET_ID = re.compile("[0-9a-f]{64}")
 
@@ -132,7 +132,7 @@ class Assets:
             try:
                 # The answer of the database may have been lost, and the object be an asset's.
                 is_loose = await self._store.give_up(object_key)
-            except PUT_OFF:
+            except TRANSIENT_ERRORS:
                 return
             if is_loose:
                 await self._remove(object_key)
@@ -147,7 +147,7 @@ class Assets:
         try:
             await self._objects.delete(object_key)
             await self._store.forget([object_key])
-        except PUT_OFF as e:
+        except TRANSIENT_ERRORS as e:
             log.warning("an object is left to the sweep", object_key=object_key, error=str(e)[:200])
 
 

@@ -4,7 +4,7 @@ import asyncio
 
 import structlog
 
-from sessiond_server.assets.service import PUT_OFF
+from sessiond_server.assets.service import TRANSIENT_ERRORS
 from sessiond_server.assets.store.assets import AssetStore, Place
 from sessiond_server.assets.store.objects import Objects, ObjectStoreUnavailable
 
@@ -38,7 +38,7 @@ class Sweeper:
             await asyncio.sleep(self._interval_s)
             try:
                 await self.round()
-            except PUT_OFF as e:
+            except TRANSIENT_ERRORS as e:
                 log.warning("sweep put off", error=str(e)[:200])
             except Exception:
                 # A fault here must not end the sweeping until the next restart.
@@ -48,7 +48,7 @@ class Sweeper:
         """Remove what is due. Looks at the next assets, and goes on there in the next round. Answers how many assets and objects went."""
         assets = objects = 0
         for _ in range(BATCHES_A_ROUND):
-            looked_at, removed, self._place = await self._store.loosen_unused(self._grace_s, self._place, ASSETS_A_BATCH)
+            looked_at, removed, self._place = await self._store.release_unreferenced(self._grace_s, self._place, ASSETS_A_BATCH)
             assets += removed
             if looked_at < ASSETS_A_BATCH:
                 self._place = Place()

@@ -8,7 +8,7 @@ from uuid import UUID
 from sessiond_server.copies.store.copies import Copy, CopyRow, CopyStore, CopyTooLarge, NoSource, NoSuchBookmark, NoSuchSeq
 from sessiond_server.core import pagination
 from sessiond_server.core.errors import Fault, invalid, session_not_found
-from sessiond_server.core.events import CREATED, Hints
+from sessiond_server.core.events import CREATED, EventPublisher
 from sessiond_server.core.ids import (
     check_bookmark_name,
     check_request_id,
@@ -24,13 +24,13 @@ from sessiond_server.core.limits import (
 )
 from sessiond_server.core.pagination import Page, Paging
 from sessiond_server.db.idempotency import DuplicateRequest, RequestRecord, content_hash
-from sessiond_server.sessions.lifecycle_events import happening
-from sessiond_server.sessions.service import NEVER, checked_ttl, made_first
+from sessiond_server.sessions.lifecycle_events import lifecycle_event
+from sessiond_server.sessions.service import NEVER, checked_ttl, session_from_first_request
 from sessiond_server.sessions.store.sessions import SessionRow, SessionStore
 
 
 @dataclass(frozen=True, slots=True)
-class Copying:
+class CopyRequest:
     """What a caller asks of a copy. None, and for ids empty: as in the source, or made here.
 
     Args:
@@ -72,15 +72,15 @@ class Copying:
 
 
 class Copies:
-    """Args: max_messages: of the largest copy that is made; 0 = no limit. hints: is told of each copy."""
+    """Args: max_messages: of the largest copy that is made; 0 = no limit. publisher: is told of each copy."""
 
-    def __init__(self, store: CopyStore, sessions: SessionStore, max_messages: int, hints: Hints) -> None:
+    def __init__(self, store: CopyStore, sessions: SessionStore, max_messages: int, publisher: EventPublisher) -> None:
         self._store = store
         self._sessions = sessions
         self._max_messages = max_messages
-        self._hints = hints
+        self._publisher = publisher
 
-    async def copy(self, project_id: UUID, asked: Copying) -> SessionRow:
+    async def copy(self, project_id: UUID, asked: CopyRequest) -> SessionRow:
         """The new session.
 
         Raises: Fault, with the reasons that CopySession names.
@@ -114,7 +114,7 @@ class Copies:
             made = await self._store.copy(copy, record)
         except DuplicateRequest as duplicate:
             assert record is not None  # noqa: S101 - only a record can be a duplicate
-            return await made_first(self._sessions, project_id, record, duplicate)
+            return await session_from_first_request(self._sessions, project_id, record, duplicate)
         except NoSource:
             raise session_not_found(asked.session_id) from None
         except NoSuchSeq as e:
@@ -144,7 +144,7 @@ class Copies:
                 metadata={"session_id": new_id},
                 fields={"new_session_id": "is the id of a session that exists"},
             )
-        self._hints.happened(happening(CREATED, made))
+        self._publisher.publish(lifecycle_event(CREATED, made))
         return made
 
     async def list(self, project_id: UUID, session_id: str, page_size: int, page_token: str) -> Page[CopyRow]:

@@ -25,7 +25,7 @@ DELTA_CONTENT = "delta_content"
 
 
 @dataclass(frozen=True, slots=True)
-class Happening:
+class Event:
     """An ephemeral event.
 
     Args:
@@ -49,16 +49,16 @@ class Happening:
         return self.type in DELTAS
 
 
-class Hints(Protocol):
+class EventPublisher(Protocol):
     """Takes what has just been committed. It answers at once, and nobody's success depends on it: the database is the truth."""
 
-    def appended(self, key: UUID) -> None:
+    def messages_appended(self, key: UUID) -> None:
         """The session has new messages."""
 
-    def happened(self, happening: Happening) -> None:
+    def publish(self, event: Event) -> None:
         """Something became of a session."""
 
-    def telling(self, key: UUID) -> AbstractContextManager[None]:
+    def hold_delivery(self, key: UUID) -> AbstractContextManager[None]:
         """Around a commit and what is told of it: meanwhile no watcher of this process is handed messages of the session, so that what
         is told takes its place among those that were committed with it.
         """

@@ -9,7 +9,7 @@ from sessiond.v1.message_pb2 import Message
 from sessiond_server.assets.service import asset_not_found
 from sessiond_server.assets.store.assets import AssetMissing
 from sessiond_server.core.errors import Fault, invalid
-from sessiond_server.core.events import CREATED, Hints
+from sessiond_server.core.events import CREATED, EventPublisher
 from sessiond_server.core.ids import (
     check_bookmark_name,
     check_description,
@@ -25,9 +25,9 @@ from sessiond_server.db.idempotency import NO_LOG, DuplicateRequest, RequestReco
 from sessiond_server.imports.store import ImportedBookmark, ImportedTask, SessionImport, SessionImportStore
 from sessiond_server.messages.store.spool import Spool
 from sessiond_server.messages.token_counts import Tokenizer
-from sessiond_server.messages.validation import Intake
-from sessiond_server.sessions.lifecycle_events import happening
-from sessiond_server.sessions.service import Settings, made_first, new_session
+from sessiond_server.messages.validation import MessageValidator
+from sessiond_server.sessions.lifecycle_events import lifecycle_event
+from sessiond_server.sessions.service import Settings, new_session, session_from_first_request
 from sessiond_server.sessions.store.sessions import SessionRow, SessionStore
 
 
@@ -85,14 +85,16 @@ class ImportHead:
 
 
 class SessionImports:
-    """Imports of whole sessions. Nothing is there before all of it is. hints: is told of each."""
+    """Imports of whole sessions. Nothing is there before all of it is. publisher: is told of each."""
 
-    def __init__(self, store: SessionImportStore, sessions: SessionStore, limits: Limits, tokenizer: Tokenizer, hints: Hints) -> None:
+    def __init__(
+        self, store: SessionImportStore, sessions: SessionStore, limits: Limits, tokenizer: Tokenizer, publisher: EventPublisher
+    ) -> None:
         self._store = store
         self._sessions = sessions
         self._limits = limits
         self._tokenizer = tokenizer
-        self._hints = hints
+        self._publisher = publisher
 
     async def run(self, project_id: UUID, head: ImportHead, pieces: AsyncIterator[Sequence[Message]]) -> SessionRow:
         """The new session.
@@ -106,18 +108,18 @@ class SessionImports:
         # Before it is all sent; but a repetition is answered as the first time.
         if await self._sessions.get(key, project_id) and not await self._is_recorded(project_id, head.request_id):
             raise _exists(session_id)
-        intake = Intake(self._limits, self._tokenizer, keeps_turn=True)
+        validator = MessageValidator(self._limits, self._tokenizer, keeps_turn=True)
         with Spool() as spool:
             async for messages in pieces:
-                spool.add(intake.take(messages, keep_times=True))
-            if intake.parent_floor > 0:
+                spool.add(validator.encode(messages, keep_times=True))
+            if validator.parent_floor > 0:
                 raise Fault(
                     "PARENT_NOT_FOUND",
                     "messages: a parent_seq names no message before it",
-                    metadata={"session_id": session_id, "last_seq": intake.count},
+                    metadata={"session_id": session_id, "last_seq": validator.count},
                     fields={"messages.parent_seq": "names no earlier message of the session"},
                 )
-            head.check_seqs(intake.count)
+            head.check_seqs(validator.count)
             made = SessionImport(
                 new=new,
                 state=head.state,
@@ -125,30 +127,30 @@ class SessionImports:
                 active_at=head.active_at,
                 tasks=head.tasks,
                 bookmarks=head.bookmarks,
-                count=intake.count,
-                content_bytes=intake.content_bytes,
-                largest_bytes=intake.largest_bytes,
-                tokens=intake.tokens,
-                estimated=intake.estimated_tokens,
-                first_words=intake.first_words,
-                first_words_place=intake.first_words_place,
-                asset_refs=intake.asset_refs,
-                assets=tuple(intake.asset_fields),
+                count=validator.count,
+                content_bytes=validator.content_bytes,
+                largest_bytes=validator.largest_bytes,
+                tokens=validator.tokens,
+                estimated=validator.estimated_tokens,
+                first_words=validator.first_words,
+                first_words_place=validator.first_words_place,
+                asset_refs=validator.asset_refs,
+                assets=tuple(validator.asset_fields),
             )
             record = None
             if head.request_id:
-                content = content_hash("import", *astuple(head), intake.content_hash.hex())
+                content = content_hash("import", *astuple(head), validator.content_hash.hex())
                 record = RequestRecord(creation_key(project_id, head.request_id), head.request_id, content, session_id)
             try:
                 row = await self._store.create(made, spool, record)
             except DuplicateRequest as duplicate:
                 assert record is not None  # noqa: S101 - only a record can be a duplicate
-                return await made_first(self._sessions, project_id, record, duplicate)
+                return await session_from_first_request(self._sessions, project_id, record, duplicate)
             except AssetMissing as e:
-                raise asset_not_found(e.sha256.hex(), intake.asset_fields[e.sha256]) from None
+                raise asset_not_found(e.sha256.hex(), validator.asset_fields[e.sha256]) from None
         if row is None:
             raise _exists(session_id)
-        self._hints.happened(happening(CREATED, row))
+        self._publisher.publish(lifecycle_event(CREATED, row))
         return row
 
     async def _is_recorded(self, project_id: UUID, request_id: str) -> bool:

@@ -19,7 +19,7 @@ from sessiond_server.db.idempotency import RequestRecord, record_request
 from sessiond_server.db.pool import Database
 from sessiond_server.messages.store.append import copy_rows
 from sessiond_server.messages.store.spool import Spool, Start
-from sessiond_server.sessions.store.deletion import bury
+from sessiond_server.sessions.store.deletion import delete_sessions
 from sessiond_server.sessions.store.sessions import COLUMNS, NewSession, SessionRow, after_ms
 
 T = tables.sessions.c
@@ -89,7 +89,7 @@ class SessionImportStore:
                 if made.asset_refs:
                     await assets.hold(connection, new.project_id, made.assets)
                 # An expired session that the purger has not reached yet is gone for everybody else; it must be for us too.
-                await bury(self._database, connection, and_(T.key == new.key, not_(alive())))
+                await delete_sessions(self._database, connection, and_(T.key == new.key, not_(alive())))
                 row = await self._insert(connection, made)
                 if row is None:
                     raise _Exists

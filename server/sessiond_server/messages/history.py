@@ -49,7 +49,7 @@ class Reading:
     resume_token: str = ""
     after_bookmark: str | None = None
 
-    def question(self, log: UUID) -> str:
+    def fingerprint(self, log: UUID) -> str:
         return pagination.fingerprint(log, self.through_seq, self.limit, self.descending, self.roles, self.basic)
 
 
@@ -71,8 +71,8 @@ class History:
         head = await self._head(key, project_id, reading.session_id)
         if reading.after_bookmark is not None:
             reading = replace(reading, after_seq=await self._place_of(key, project_id, reading))
-        question = reading.question(head.log)
-        window = _Window(reading, head, question)
+        fingerprint = reading.fingerprint(head.log)
+        window = _Window(reading, head, fingerprint)
         # A session that is larger than the cache would push everything out, its own first pages before anybody reads them again.
         fits = self._cache.has_room_for(head.content_bytes)
         if window.is_done:
@@ -176,14 +176,14 @@ class History:
 class _Window:
     """What is left of a reading: after < seq <= through, `left` messages (0 = all); and how large the next page is."""
 
-    def __init__(self, reading: Reading, head: LogHead, question: str) -> None:
+    def __init__(self, reading: Reading, head: LogHead, fingerprint: str) -> None:
         self._reading = reading
         self._segments = head.segments
-        self._question = question
+        self._fingerprint = fingerprint
         self._scanned = 0
         self._largest_bytes = head.largest_bytes
         if reading.resume_token:
-            self._after, through, self._left, self._end = _decode_position(reading.resume_token, question)
+            self._after, through, self._left, self._end = _decode_position(reading.resume_token, fingerprint)
             self._through = min(through, head.last_seq)
         else:
             self._end = min(reading.through_seq or head.last_seq, head.last_seq)
@@ -256,7 +256,7 @@ class _Window:
 
     def tail(self) -> bytes:
         """The end of a response: where to go on, and the pinned end."""
-        return response_tail(pagination.encode_token(self._question, self._after, self._through, self._left, self._end), self._end)
+        return response_tail(pagination.encode_token(self._fingerprint, self._after, self._through, self._left, self._end), self._end)
 
 
 def _check(reading: Reading) -> None:
@@ -269,8 +269,8 @@ def _check(reading: Reading) -> None:
             raise invalid(f"roles[{i}]", "is not a role")
 
 
-def _decode_position(token: str, question: str) -> tuple[int, int, int, int]:
+def _decode_position(token: str, fingerprint: str) -> tuple[int, int, int, int]:
     after, through, left, end = pagination.decode_token(
-        token, question, *[pagination.seq] * 4, field="resume_token", reason="INVALID_RESUME_TOKEN"
+        token, fingerprint, *[pagination.seq] * 4, field="resume_token", reason="INVALID_RESUME_TOKEN"
     )
     return after, through, left, end

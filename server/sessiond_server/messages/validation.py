@@ -67,7 +67,7 @@ _HEADS = {
 }
 
 
-class Intake:
+class MessageValidator:
     """Takes the messages of one append, in one piece or several, and keeps what the append must know of them all."""
 
     def __init__(self, limits: Limits, tokenizer: Tokenizer, *, keeps_turn: bool = False) -> None:
@@ -102,7 +102,7 @@ class Intake:
         """Of every message taken so far: the same messages give the same one."""
         return self._hash.digest()[:16]
 
-    def take(self, messages: Sequence[Message], *, keep_times: bool = False) -> Rows:
+    def encode(self, messages: Sequence[Message], *, keep_times: bool = False) -> Rows:
         """Check and encode. The messages are changed on the way.
 
         Args:
@@ -401,4 +401,4 @@ def _check_part(part: Part, path: str, assets: list[tuple[bytes, str]], *, neste
             pass
 
 
-__all__ = ["Intake", "check_batch"]
+__all__ = ["MessageValidator", "check_batch"]

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from sessiond.v1.message_pb2 import FORMAT_ANTHROPIC, Format
 from sessiond.v1.turn_pb2 import Usage
-from sessiond_server.providers.base import Answer, Delta, Question
+from sessiond_server.providers.base import Answer, Delta, ModelRequest
 from sessiond_server.providers.conversion import for_anthropic
-from sessiond_server.providers.errors import Asked, count_of
+from sessiond_server.providers.errors import ProviderCall, count_of
 from sessiond_server.providers.files import with_assets
-from sessiond_server.providers.json_text import dumps, spelled
+from sessiond_server.providers.json_text import dumps, replace_surrogates
 from sessiond_server.providers.retries import retried
 
 if TYPE_CHECKING:
@@ -55,21 +55,21 @@ class AnthropicMessages:
             timeout=httpx2.Timeout(silence_timeout_s, connect=min(CONNECT_TIMEOUT_S, silence_timeout_s)),
         )
 
-    async def ask(self, question: Question) -> AsyncGenerator[Delta | Answer, None]:
+    async def ask(self, request: ModelRequest) -> AsyncGenerator[Delta | Answer, None]:
         """See Provider. Options: max_tokens is DEFAULT_MAX_TOKENS unless they say otherwise; a system of theirs goes before the prompt."""
-        asked = Asked(self.name, question.model, self._silence_timeout_s, self._key)
+        asked = ProviderCall(self.name, request.model, self._silence_timeout_s, self._key)
         with asked.translated(self._sdk):
             system, messages = await with_assets(
-                lambda assets: for_anthropic(question.messages, assets, question.system_prompt), question.load_asset
+                lambda assets: for_anthropic(request.messages, assets, request.system_prompt), request.load_asset
             )
         body = {
             "max_tokens": DEFAULT_MAX_TOKENS,
-            **question.options,
-            "model": question.model,
+            **request.options,
+            "model": request.model,
             "messages": messages,
             "stream": True,
         }
-        if given := question.options.get("system"):
+        if given := request.options.get("system"):
             system = [*(given if isinstance(given, list) else [{"type": "text", "text": given}]), *system]
         if system:
             body["system"] = system
@@ -81,7 +81,7 @@ class AnthropicMessages:
         """See Provider."""
         await self._client.close()
 
-    async def _attempt(self, asked: Asked, body: dict[str, Any]) -> AsyncGenerator[Delta | Answer, None]:
+    async def _attempt(self, asked: ProviderCall, body: dict[str, Any]) -> AsyncGenerator[Delta | Answer, None]:
         answer = MessageAnswer(asked)
         stream = await self._open(asked, body)
         try:
@@ -97,12 +97,12 @@ class AnthropicMessages:
             await stream.close()
         yield answer.whole(is_event_stream="text/event-stream" in stream.response.headers.get("content-type", ""))
 
-    async def _open(self, asked: Asked, body: dict[str, Any]) -> "anthropic.AsyncStream[object]":
+    async def _open(self, asked: ProviderCall, body: dict[str, Any]) -> "anthropic.AsyncStream[object]":
         with asked.translated(self._sdk):
             try:
                 return await self._send(body)
             except UnicodeEncodeError:
-                return await self._send(spelled(body))
+                return await self._send(replace_surrogates(body))
 
     async def _send(self, body: dict[str, Any]) -> "anthropic.AsyncStream[object]":
         # Not messages.create(): that takes no options but those that it knows, and makes models of what is kept as it comes.
@@ -112,7 +112,7 @@ class AnthropicMessages:
 class MessageAnswer:
     """An answer as it grows out of events."""
 
-    def __init__(self, asked: Asked) -> None:
+    def __init__(self, asked: ProviderCall) -> None:
         self._asked = asked
         self._blocks: dict[int, dict[str, Any]] = {}
         # The inputs of calls come as pieces of JSON.

@@ -61,7 +61,7 @@ Piece: TypeAlias = Text | Media | Call | Result
 
 
 @dataclass(slots=True)
-class Spoken:
+class NeutralMessage:
     """A message in pieces."""
 
     role: Role.ValueType
@@ -80,7 +80,7 @@ class Spoken:
         return [piece for piece in self.pieces if isinstance(piece, Text | Media)]
 
 
-def read(message: Message, value: dict[str, Any], assets: Assets) -> Spoken:
+def read(message: Message, value: dict[str, Any], assets: Assets) -> NeutralMessage:
     """A message in pieces. value: its JSON, parsed; {} for typed parts."""
     pieces: Iterator[Piece] = iter(())
     if message.HasField("parts"):
@@ -91,15 +91,15 @@ def read(message: Message, value: dict[str, Any], assets: Assets) -> Spoken:
         pieces = _anthropic(value.get("content"), assets)
     elif message.format == FORMAT_GEMINI:
         pieces = _gemini(value, assets)
-    return Spoken(message.role, list(pieces))
+    return NeutralMessage(message.role, list(pieces))
 
 
-def texts(spoken: Spoken) -> list[str]:
+def texts(spoken: NeutralMessage) -> list[str]:
     """What is said in a message."""
     return [piece.text for piece in spoken.pieces if isinstance(piece, Text)]
 
 
-def settle_calls(spoken: Sequence[Spoken]) -> None:
+def settle_calls(spoken: Sequence[NeutralMessage]) -> None:
     """Give each call an id of its own, and its result the same: some formats have none, and real histories use one several times."""
     seen: set[str] = set()
     # By the id that the format gave, or by the name where it gave none: the ids of the calls that wait for their result.
@@ -127,9 +127,9 @@ def _unused(call_id: str, seen: set[str]) -> str:
     return candidate
 
 
-def joined(messages: Sequence[Spoken]) -> Iterator[Spoken]:
+def joined(messages: Sequence[NeutralMessage]) -> Iterator[NeutralMessage]:
     """The messages, calls that the model made at once in one of them. The empty ones are left out."""
-    last: Spoken | None = None
+    last: NeutralMessage | None = None
     for message in messages:
         if not message.pieces:
             continue

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from sessiond.v1.message_pb2 import FORMAT_ANTHROPIC, FORMAT_OPENAI, ROLE_ASSISTANT, ROLE_DEVELOPER, ROLE_SYSTEM, Format, Message, Role
-from sessiond_server.providers.content import Call, Media, Result, Spoken, Text, inline, joined, media, read, settle_calls, texts
+from sessiond_server.providers.content import Call, Media, NeutralMessage, Result, Text, inline, joined, media, read, settle_calls, texts
 from sessiond_server.providers.files import ASSET_PREFIX, Assets, as_text, asset_id_of, data_url
-from sessiond_server.providers.tool_calls import anthropic_calls, mended_anthropic, mended_openai, openai_calls
+from sessiond_server.providers.tool_calls import anthropic_calls, openai_calls, pair_tool_calls_anthropic, pair_tool_calls_openai
 
 JSON: TypeAlias = dict[str, Any]
 _RESPONSES_PARTS = {"input_text", "output_text", "input_image", "input_file"}
@@ -45,7 +45,7 @@ def for_openai(messages: Sequence[Message], assets: Assets, system_prompt: str =
         sent += [_openai_result(result) for result in answered]
         # Files cannot stand in a tool's message.
         sent += [_openai_files(result) for result in answered if _has_files(result)]
-    return mended_openai(sent)
+    return pair_tool_calls_openai(sent)
 
 
 def for_anthropic(messages: Sequence[Message], assets: Assets, system_prompt: str = "") -> tuple[list[JSON], list[JSON]]:
@@ -67,14 +67,14 @@ def for_anthropic(messages: Sequence[Message], assets: Assets, system_prompt: st
             answered = answers.of([call.call_id for call in entry.calls])
         if answered:
             sent.append({"role": "user", "content": [_anthropic_result(result) for result in answered]})
-    sent = mended_anthropic(sent)
+    sent = pair_tool_calls_anthropic(sent)
     if not sent or sent[0].get("role") == "assistant":
         sent.insert(0, {"role": "user", "content": ASSISTANT_FIRST})
     return system, sent
 
 
-def said(messages: Sequence[Message]) -> list[tuple[Role.ValueType, str]]:
-    """Who said what, as text alone."""
+def plain_texts(messages: Sequence[Message]) -> list[tuple[Role.ValueType, str]]:
+    """Returns the role and the text of each message."""
     assets = Assets()
     return [(message.role, " ".join(texts(read(message, _value(message), assets)))) for message in messages]
 
@@ -82,13 +82,13 @@ def said(messages: Sequence[Message]) -> list[tuple[Role.ValueType, str]]:
 class _Answers:
     """The results of calls, each given out once: with its call where that is found, else where it was stored."""
 
-    def __init__(self, entries: Sequence[Native | Spoken]) -> None:
+    def __init__(self, entries: Sequence[Native | NeutralMessage]) -> None:
         self._by_id: dict[str, list[Result]] = {}
         self._given: set[int] = set()
         # Results without a call that is sent are no answers.
         known = {call_id for entry in entries for call_id in _calls(entry)}
         for entry in entries:
-            for result in entry.results if isinstance(entry, Spoken) else ():
+            for result in entry.results if isinstance(entry, NeutralMessage) else ():
                 if result.call_id in known:
                     self._by_id.setdefault(result.call_id, []).append(result)
                     self._given.add(id(result))
@@ -97,7 +97,7 @@ class _Answers:
         """The results of these calls."""
         return [self._by_id[call_id].pop(0) for call_id in call_ids if self._by_id.get(call_id)]
 
-    def strays(self, spoken: Spoken) -> list[Text | Media]:
+    def strays(self, spoken: NeutralMessage) -> list[Text | Media]:
         """What the message has of results whose call is not in the history."""
         strays: list[Text | Media] = []
         for result in spoken.results:
@@ -106,9 +106,9 @@ class _Answers:
         return strays
 
 
-def _entries(messages: Sequence[Message], own: Format.ValueType, assets: Assets) -> list[Native | Spoken]:
-    entries: list[Native | Spoken] = []
-    run: list[Spoken] = []
+def _entries(messages: Sequence[Message], own: Format.ValueType, assets: Assets) -> list[Native | NeutralMessage]:
+    entries: list[Native | NeutralMessage] = []
+    run: list[NeutralMessage] = []
     for message in messages:
         value = _value(message)
         if message.format == own and (native := _native(value, own)) is not None:
@@ -120,7 +120,7 @@ def _entries(messages: Sequence[Message], own: Format.ValueType, assets: Assets)
             continue
         run.append(read(message, value, assets))
     entries += joined(run)
-    settle_calls([entry for entry in entries if isinstance(entry, Spoken)])
+    settle_calls([entry for entry in entries if isinstance(entry, NeutralMessage)])
     return entries
 
 
@@ -140,13 +140,13 @@ def _native(value: JSON, own: Format.ValueType) -> JSON | None:
     return None if is_item or value.get("type") == "message" else value
 
 
-def _calls(entry: Native | Spoken) -> list[str]:
-    if isinstance(entry, Spoken):
+def _calls(entry: Native | NeutralMessage) -> list[str]:
+    if isinstance(entry, NeutralMessage):
         return [call.call_id for call in entry.calls]
     return [*openai_calls(entry.value), *anthropic_calls(entry.value)]
 
 
-def _is_assistant(spoken: Spoken) -> bool:
+def _is_assistant(spoken: NeutralMessage) -> bool:
     return spoken.role == ROLE_ASSISTANT or bool(spoken.calls)
 
 
@@ -157,7 +157,7 @@ def _has_files(result: Result) -> bool:
 # Chat Completions
 
 
-def _openai_messages(spoken: Spoken, answers: _Answers) -> Iterator[JSON]:
+def _openai_messages(spoken: NeutralMessage, answers: _Answers) -> Iterator[JSON]:
     content = [*answers.strays(spoken), *spoken.content]
     if spoken.role in (ROLE_SYSTEM, ROLE_DEVELOPER):
         role = "developer" if spoken.role == ROLE_DEVELOPER else "system"
@@ -227,8 +227,8 @@ def _put_into_openai(content: Any, assets: Assets) -> None:
 # Messages
 
 
-def _system_blocks(entry: Native | Spoken) -> list[JSON]:
-    if isinstance(entry, Spoken):
+def _system_blocks(entry: Native | NeutralMessage) -> list[JSON]:
+    if isinstance(entry, NeutralMessage):
         return [{"type": "text", "text": _plain(piece).text} for piece in entry.content if _plain(piece).text.strip()]
     content = entry.value.get("content")
     if isinstance(content, str):
@@ -236,7 +236,7 @@ def _system_blocks(entry: Native | Spoken) -> list[JSON]:
     return content if isinstance(content, list) else []
 
 
-def _anthropic_blocks(spoken: Spoken, answers: _Answers) -> list[JSON]:
+def _anthropic_blocks(spoken: NeutralMessage, answers: _Answers) -> list[JSON]:
     content = [*answers.strays(spoken), *spoken.content]
     if _is_assistant(spoken):
         return [*_anthropic_content([_plain(piece) for piece in content]), *map(_tool_use, spoken.calls)]

@@ -44,7 +44,7 @@ class ProviderFault(ModelFault):
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ProviderCall:
     """Who was asked what, for faults.
 
     Args:

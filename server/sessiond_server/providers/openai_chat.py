@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from sessiond.v1.message_pb2 import FORMAT_OPENAI, Format
 from sessiond.v1.turn_pb2 import Usage
-from sessiond_server.providers.base import Answer, Delta, Question
+from sessiond_server.providers.base import Answer, Delta, ModelRequest
 from sessiond_server.providers.conversion import for_openai
-from sessiond_server.providers.errors import Asked, ProviderFault, count_of
+from sessiond_server.providers.errors import ProviderCall, ProviderFault, count_of
 from sessiond_server.providers.files import with_assets
-from sessiond_server.providers.json_text import dumps, spelled
+from sessiond_server.providers.json_text import dumps, replace_surrogates
 from sessiond_server.providers.retries import retried
 
 if TYPE_CHECKING:
@@ -56,12 +56,12 @@ class OpenAIChat:
             timeout=httpx2.Timeout(silence_timeout_s, connect=min(CONNECT_TIMEOUT_S, silence_timeout_s)),
         )
 
-    async def ask(self, question: Question) -> AsyncGenerator[Delta | Answer, None]:
+    async def ask(self, request: ModelRequest) -> AsyncGenerator[Delta | Answer, None]:
         """See Provider."""
-        asked = Asked(self.name, question.model, self._silence_timeout_s, self._key)
+        asked = ProviderCall(self.name, request.model, self._silence_timeout_s, self._key)
         with asked.translated(self._sdk):
-            messages = await with_assets(lambda assets: for_openai(question.messages, assets, question.system_prompt), question.load_asset)
-        body = {**question.options, "model": question.model, "messages": messages, "stream": True}
+            messages = await with_assets(lambda assets: for_openai(request.messages, assets, request.system_prompt), request.load_asset)
+        body = {**request.options, "model": request.model, "messages": messages, "stream": True}
         async with aclosing(retried(lambda: self._attempt(asked, body), retries=self._retries)) as pieces:
             async for piece in pieces:
                 yield piece
@@ -70,7 +70,7 @@ class OpenAIChat:
         """See Provider."""
         await self._client.close()
 
-    async def _attempt(self, asked: Asked, body: dict[str, Any]) -> AsyncGenerator[Delta | Answer, None]:
+    async def _attempt(self, asked: ProviderCall, body: dict[str, Any]) -> AsyncGenerator[Delta | Answer, None]:
         answer = ChatAnswer(asked)
         stream = await self._open(asked, body)
         try:
@@ -91,7 +91,7 @@ class OpenAIChat:
             await stream.close()
         yield answer.whole(is_event_stream="text/event-stream" in stream.response.headers.get("content-type", ""))
 
-    async def _open(self, asked: Asked, body: dict[str, Any]) -> "openai.AsyncStream[object]":
+    async def _open(self, asked: ProviderCall, body: dict[str, Any]) -> "openai.AsyncStream[object]":
         """Send the request; without stream_options where the server does not know them."""
         if self._knows_stream_options:
             # With usage, unless the caller has options of his own.
@@ -103,14 +103,14 @@ class OpenAIChat:
                 self._knows_stream_options = False
         return await self._post(asked, body)
 
-    async def _post(self, asked: Asked, body: dict[str, Any]) -> "openai.AsyncStream[object]":
+    async def _post(self, asked: ProviderCall, body: dict[str, Any]) -> "openai.AsyncStream[object]":
         # Not chat.completions.create(): that takes no options but those that it knows, and makes models of what is kept as it comes.
         # Named, the security keeps the SDK from sending an admin key of the environment.
         with asked.translated(self._sdk):
             try:
                 return await self._send(body)
             except UnicodeEncodeError:
-                return await self._send(spelled(body))
+                return await self._send(replace_surrogates(body))
 
     async def _send(self, body: dict[str, Any]) -> "openai.AsyncStream[object]":
         return await self._client.post(
@@ -126,7 +126,7 @@ class OpenAIChat:
 class ChatAnswer:
     """An answer as it grows out of chunks. Of several choices, the first one."""
 
-    def __init__(self, asked: Asked) -> None:
+    def __init__(self, asked: ProviderCall) -> None:
         self._asked = asked
         self._message: dict[str, Any] = {}
         self._model = ""

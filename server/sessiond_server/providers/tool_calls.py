@@ -22,7 +22,7 @@ def anthropic_calls(message: JSON) -> list[str]:
     return [str(block.get("id")) for block in _blocks(message) if block.get("type") == "tool_use"]
 
 
-def mended_openai(messages: Sequence[JSON]) -> list[JSON]:
+def pair_tool_calls_openai(messages: Sequence[JSON]) -> list[JSON]:
     """The messages of a Chat Completions request. Those that are well stay as they are."""
     taken: set[int] = set()
     mended: list[JSON] = []
@@ -47,7 +47,7 @@ def mended_openai(messages: Sequence[JSON]) -> list[JSON]:
     return mended
 
 
-def mended_anthropic(messages: Sequence[JSON]) -> list[JSON]:
+def pair_tool_calls_anthropic(messages: Sequence[JSON]) -> list[JSON]:
     """The messages of a Messages request. Those that are well stay as they are."""
     taken: set[int] = set()
     mended: list[JSON] = []
@@ -56,7 +56,7 @@ def mended_anthropic(messages: Sequence[JSON]) -> list[JSON]:
     for place, message in enumerate(messages):
         blocks = _blocks(message)
         results = [block for block in blocks if block.get("type") == "tool_result"]
-        rest = [_stray(block) for block in blocks if id(block) not in taken]
+        rest = [_orphan_result(block) for block in blocks if id(block) not in taken]
         if answers and message.get("role") == "user" and {id(block) for block in results} == {id(block) for block in answers}:
             mended.append(message)
         elif answers and message.get("role") == "user":
@@ -94,7 +94,7 @@ def _stray_message(message: JSON) -> JSON:
     return {"role": "user", "content": _told(message.get("tool_call_id"), message.get("content"))}
 
 
-def _stray(block: JSON) -> JSON:
+def _orphan_result(block: JSON) -> JSON:
     """The same of Anthropic's."""
     if block.get("type") != "tool_result":
         return block

@@ -14,15 +14,15 @@ from sessiond_server.core.ids import check_session_id, check_text, session_key
 from sessiond_server.core.limits import MAX_NAME_CHARACTERS
 from sessiond_server.core.pagination import Page, Paging
 from sessiond_server.queues.store import (
+    Acknowledgement,
     Counts,
-    Held,
+    HeldLease,
     Leased,
     LeaseGone,
     LeaseRef,
     ProcessingStore,
-    Progress,
+    QueueState,
     Ranges,
-    Standing,
     TooManyQueues,
 )
 from sessiond_server.sessions.store.sessions import SessionRow, SessionStore
@@ -48,7 +48,7 @@ _LEASE = "lease"
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class LeaseRequest:
     """What a worker asks for; zeros are defaults. lease_ms, wait_ms: None = unset."""
 
     queue: str
@@ -60,7 +60,7 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
-class Which:
+class RequeueSelector:
     """Messages to process again: exactly one is not None."""
 
     failed: bool | None
@@ -89,7 +89,7 @@ class Processing:
         self._is_draining = is_draining
         self._max_wait_s = max(0.0, default_deadline_s - MARGIN_S)
 
-    async def lease(self, project_id: UUID, ask: Ask) -> list[Leased]:
+    async def lease(self, project_id: UUID, ask: LeaseRequest) -> list[Leased]:
         """Take work, and wait for it where there is none and the caller wants to.
 
         Raises: Fault INVALID_FIELD, LIMIT_EXCEEDED.
@@ -153,7 +153,7 @@ class Processing:
         except LeaseGone:
             raise _lease_lost(lease_id) from None
 
-    async def requeue(self, project_id: UUID, queue: str, session_id: str, which: Which) -> int:
+    async def requeue(self, project_id: UUID, queue: str, session_id: str, which: RequeueSelector) -> int:
         """Answers how many messages are pending now that were not before.
 
         Raises: Fault SESSION_NOT_FOUND, QUEUE_NOT_FOUND, INVALID_FIELD.
@@ -214,7 +214,7 @@ class Processing:
             raise _queue_not_found(queue)
 
 
-def choose(standing: Standing, max_messages: int) -> Ranges:
+def choose(standing: QueueState, max_messages: int) -> Ranges:
     """What to lease: messages that are pending again, else the next ones."""
     if standing.again:
         return ranges_of(standing.again[:max_messages])
@@ -233,7 +233,7 @@ def ranges_of(seqs: Sequence[int]) -> Ranges:
     return ranges
 
 
-def decide(held: Held, through_seq: int | None, failures: Sequence[tuple[int, str]], *, keep_lease: bool) -> Progress:
+def decide(held: HeldLease, through_seq: int | None, failures: Sequence[tuple[int, str]], *, keep_lease: bool) -> Acknowledgement:
     """What an acknowledgement of a lease comes to. Raises: Fault INVALID_FIELD."""
     last = held.ranges[-1][1]
     through = last if through_seq is None else through_seq
@@ -251,7 +251,7 @@ def decide(held: Held, through_seq: int | None, failures: Sequence[tuple[int, st
         # PostgreSQL takes no NUL.
         errors[seq] = error[:MAX_ERROR_CHARACTERS].replace("\0", "\N{REPLACEMENT CHARACTER}")
     rest = [(max(first, through + 1), last) for first, last in held.ranges if last > through] if keep_lease else []
-    return Progress(done, errors, rest)
+    return Acknowledgement(done, errors, rest)
 
 
 def counts_by_status(counts: Counts) -> Mapping[str, int]:
@@ -292,7 +292,7 @@ def _check_queue(queue: str) -> str:
     return queue
 
 
-def _check_which(which: Which) -> None:
+def _check_which(which: RequeueSelector) -> None:
     if which.seqs is not None:
         if not 1 <= len(which.seqs) <= MAX_REQUEUED:
             raise invalid("seqs.seqs", f"has {len(which.seqs)} seqs; 1 to {MAX_REQUEUED} are allowed")

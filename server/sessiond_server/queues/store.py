@@ -210,7 +210,7 @@ class LeaseGone(Exception):
 
 @dataclass(frozen=True, slots=True)
 class LeaseRef:
-    """Which lease of which row."""
+    """RequeueSelector lease of which row."""
 
     key: UUID
     log: UUID
@@ -230,7 +230,7 @@ class Leased:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class QueueState:
     """What a lease may be made of: a session's seqs up to last_seq, those up to done_seq dealt with but for `again` (ascending)."""
 
     done_seq: int
@@ -239,7 +239,7 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class HeldLease:
     """A lease that is to be acknowledged. Its ranges are above done_seq, or they are of messages that are pending again."""
 
     done_seq: int
@@ -247,7 +247,7 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class Acknowledgement:
     """What an acknowledgement changes.
 
     Args:
@@ -291,7 +291,7 @@ class ProcessingStore:
         max_messages: int,
         duration_ms: int,
         max_queues: int,
-        choose: Callable[[Standing], Ranges],
+        choose: Callable[[QueueState], Ranges],
     ) -> list[Leased]:
         """Lease rows that are ready, those that wait longest first. An unknown queue is registered.
 
@@ -322,7 +322,7 @@ class ProcessingStore:
                 empty: list[DictRow] = []
                 for row in picked:
                     if session := sessions.get((row["key"], row["log"])):
-                        ranges = choose(Standing(row["done_seq"], session["last_seq"], session["again"]))
+                        ranges = choose(QueueState(row["done_seq"], session["last_seq"], session["again"]))
                         if ranges:
                             chosen.append((LeaseRef(row["key"], row["log"], queue, uuid4()), session["session_id"], ranges))
                         else:
@@ -345,7 +345,7 @@ class ProcessingStore:
         [row] = rows
         return Leased(ref, row["session_id"], _ranges(row), row["lease_until"], row["attempt"])
 
-    async def acknowledge(self, ref: LeaseRef, project_id: UUID, decide: Callable[[Held], Progress]) -> None:
+    async def acknowledge(self, ref: LeaseRef, project_id: UUID, decide: Callable[[HeldLease], Acknowledgement]) -> None:
         """Store what became of a lease. What `decide` raises leaves all as it was.
 
         Raises: LeaseGone.
@@ -359,7 +359,7 @@ class ProcessingStore:
             head = await self._database.rows(_HEAD, which, on=connection)
             if not head:
                 raise LeaseGone
-            held = Held(row["done_seq"], _ranges(row))
+            held = HeldLease(row["done_seq"], _ranges(row))
             progress = decide(held)
             done_seq = held.done_seq
             if progress.done:
@@ -546,14 +546,14 @@ def _ranges(row: DictRow) -> Ranges:
 
 
 __all__ = [
+    "Acknowledgement",
     "Counts",
-    "Held",
+    "HeldLease",
     "LeaseGone",
     "LeaseRef",
     "Leased",
     "ProcessingStore",
-    "Progress",
+    "QueueState",
     "Ranges",
-    "Standing",
     "TooManyQueues",
 ]

@@ -10,7 +10,7 @@ from psycopg.types.numeric import Int8
 
 from sessiond_server.db.expiry import ALIVE
 from sessiond_server.db.pool import Database
-from sessiond_server.sessions.store.deletion import Buried, bury_locked
+from sessiond_server.sessions.store.deletion import DeletedSession, delete_locked
 
 _DUE = f"""
 SELECT key, {ALIVE}, project_id, session_id, log, last_seq FROM sessions
@@ -70,7 +70,7 @@ class PurgeStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def expire(self, batch: int) -> tuple[int, list[Buried]]:
+    async def expire(self, batch: int) -> tuple[int, list[DeletedSession]]:
         """Remove sessions whose time has passed, at most `batch`. Answers how many it looked at, and those that went."""
         async with self._database.transaction() as connection:
             cursor = await connection.execute(_DUE, {"batch": Int8(batch)})
@@ -78,8 +78,8 @@ class PurgeStore:
             used = [key for key, is_alive, *_ in due if is_alive]
             if used:
                 await connection.execute(_PUT_OFF, {"keys": used})
-            dead = {key: Buried(*session) for key, is_alive, *session in due if not is_alive}
-            await bury_locked(self._database, connection, list(dead))
+            dead = {key: DeletedSession(*session) for key, is_alive, *session in due if not is_alive}
+            await delete_locked(self._database, connection, list(dead))
         return len(due), list(dead.values())
 
     async def purge_logs(self, logs: int, batch: int) -> tuple[int, int]:

@@ -9,7 +9,7 @@ from sessiond_server.assets.store.assets import AssetRow
 from sessiond_server.assets.store.objects import ObjectStoreUnavailable
 from sessiond_server.core.errors import Fault
 from sessiond_server.projects.service import Caller
-from sessiond_server.rpc.handlers import Load, read_on
+from sessiond_server.rpc.handlers import Admission, drain_requests
 
 # Method names are those of the protos.
 # ruff: noqa: N802
@@ -20,7 +20,7 @@ class AssetServicer:
 
     needs_admin = False
 
-    def __init__(self, assets: Assets, load: Load) -> None:
+    def __init__(self, assets: Assets, load: Admission) -> None:
         self._assets = assets
         self._load = load
 
@@ -36,7 +36,7 @@ class AssetServicer:
         try:
             row = await self._assets.upload(Upload(caller.project_id, first.media_type, first.asset_id, first.size), pieces())
         except (Fault, ObjectStoreUnavailable):
-            await read_on(requests)
+            await drain_requests(requests)
             raise
         return _asset(row)
 

@@ -16,7 +16,7 @@ from sessiond.v1.conversation_service_pb2 import (
     WatchRequest,
 )
 from sessiond.v1.turn_pb2 import Turn, TurnState
-from sessiond_server.core.cancellation import to_its_end
+from sessiond_server.core.cancellation import run_to_completion
 from sessiond_server.core.errors import invalid
 from sessiond_server.core.structs import to_dict
 from sessiond_server.projects.service import Caller
@@ -24,7 +24,7 @@ from sessiond_server.rpc import conversions as convert
 from sessiond_server.turns.service import Sending, Turns
 from sessiond_server.turns.store import TurnRow
 from sessiond_server.turns.streams import TurnStreams
-from sessiond_server.watch.hub import Asked, Watching
+from sessiond_server.watch.hub import Watching, WatchOptions
 
 # Method names are those of the protos.
 # ruff: noqa: N802
@@ -70,7 +70,7 @@ class ConversationServicer:
             include_queued=request.include_queued,
             request_id=request.request_id,
         )
-        ended = await to_its_end(aborting)
+        ended = await run_to_completion(aborting)
         return AbortResponse(turns=[_message(row, request.session_id) for row in ended])
 
     async def GetTurn(self, request: GetTurnRequest, caller: Caller) -> Turn:
@@ -84,7 +84,7 @@ class ConversationServicer:
         return ListTurnsResponse(turns=turns, next_page_token=page.next_page_token)
 
     async def Watch(self, request: WatchRequest, caller: Caller) -> AsyncGenerator[bytes, None]:
-        asked = Asked(
+        asked = WatchOptions(
             request.session_id,
             request.after_seq if request.HasField("after_seq") else None,
             convert.milliseconds(request.heartbeat_interval) if request.HasField("heartbeat_interval") else None,

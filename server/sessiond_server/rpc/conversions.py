@@ -24,7 +24,7 @@ from sessiond.v1.session_service_pb2 import (
     UpdateSessionRequest,
 )
 from sessiond.v1.task_pb2 import Task, TaskStatus
-from sessiond_server.copies.service import Copying
+from sessiond_server.copies.service import CopyRequest
 from sessiond_server.copies.store.copies import CopyRow
 from sessiond_server.core import states
 from sessiond_server.core.errors import invalid
@@ -149,10 +149,10 @@ def session_filter(request: ListSessionsRequest | DeleteSessionsRequest, project
     )
 
 
-def copying(request: CopySessionRequest) -> Copying:
+def copying(request: CopySessionRequest) -> CopyRequest:
     """What a copy is asked for. Raises: Fault INVALID_FIELD."""
     kind = request.WhichOneof("cut")
-    return Copying(
+    return CopyRequest(
         session_id=request.session_id,
         new_session_id=request.new_session_id,
         up_to=getattr(request, kind) if kind else None,

@@ -31,18 +31,18 @@ from sessiond_server.rpc.raw_messages import raw_class
 
 SLOW_CALL_S = 1.0
 # They last as long as their clients want them to: they are counted apart, and none is slow.
-LONG_CALLS = ("Watch", "Send")
+STREAMING_RPCS = ("Watch", "Send")
 
 # How much of a client's stream that is refused is still listened to, and how long for each next piece.
-READ_ON_S = 0.5
-READ_ON_BYTES = 64 * 1024 * 1024
+DRAIN_TIMEOUT_S = 0.5
+DRAIN_BYTES = 64 * 1024 * 1024
 
 log = structlog.get_logger("sessiond.calls")
 
 
 @dataclass(slots=True)
-class Load:
-    """What runs in this process, and whether it is about to stop. long_calls: those of LONG_CALLS, which `calls` leaves out."""
+class Admission:
+    """What runs in this process, and whether it is about to stop. long_calls: those of STREAMING_RPCS, which `calls` leaves out."""
 
     max_calls: int
     max_long_calls: int
@@ -52,21 +52,21 @@ class Load:
 
     def begin(self, method: str) -> None:
         """A call comes."""
-        if method in LONG_CALLS:
+        if method in STREAMING_RPCS:
             self.long_calls += 1
         else:
             self.calls += 1
 
     def end(self, method: str) -> None:
         """It is over."""
-        if method in LONG_CALLS:
+        if method in STREAMING_RPCS:
             self.long_calls -= 1
         else:
             self.calls -= 1
 
-    def check_room(self, method: str) -> None:
+    def admit(self, method: str) -> None:
         """Raises: Fault OVERLOADED, once there are more calls of its kind than may be."""
-        if method in LONG_CALLS:
+        if method in STREAMING_RPCS:
             if self.long_calls > self.max_long_calls:
                 raise Fault("OVERLOADED", f"this server has {self.max_long_calls} watchers and turns under way", retry_after_s=0.5)
         elif self.calls > self.max_calls:
@@ -126,7 +126,7 @@ class _Call:
 
     def finish(self) -> None:
         took = time.monotonic() - self.started
-        if took > SLOW_CALL_S and self.method not in LONG_CALLS:
+        if took > SLOW_CALL_S and self.method not in STREAMING_RPCS:
             log.info("slow call", took_ms=round(took * 1000), **self._names())
         elif log.is_enabled_for(logging.DEBUG):
             log.debug("call", took_ms=round(took * 1000, 1), **self._names())
@@ -170,7 +170,7 @@ class Calls:
         default_deadline_s: for unary calls of clients that set none.
     """
 
-    def __init__(self, authenticator: Authenticator, load: Load, *, default_deadline_s: float) -> None:
+    def __init__(self, authenticator: Authenticator, load: Admission, *, default_deadline_s: float) -> None:
         self._authenticator = authenticator
         self._load = load
         self._default_deadline_s = default_deadline_s
@@ -273,22 +273,22 @@ class Calls:
 
     async def _admit(self, call: _Call, needs_admin: bool) -> Caller:
         """Raises: Fault OVERLOADED, API_KEY_MISSING, API_KEY_INVALID, ADMIN_KEY_REQUIRED."""
-        self._load.check_room(call.method)
+        self._load.admit(call.method)
         caller = call.caller = await self._authenticator.caller(call.authorization)
         if needs_admin and not caller.is_admin:
             raise Fault("ADMIN_KEY_REQUIRED", "AdminService asks for an admin key (`sessiond keys create --admin`)")
         return caller
 
 
-async def read_on(requests: AsyncIterator[ProtoMessage]) -> None:
+async def drain_requests(requests: AsyncIterator[ProtoMessage]) -> None:
     """Take what a client still sends, for a while, before it is refused.
 
     Clients of some languages, Python's asyncio among them, lose an answer that comes while they write.
     """
     taken = 0
     with suppress(TimeoutError, StopAsyncIteration):
-        while taken < READ_ON_BYTES:
-            async with asyncio.timeout(READ_ON_S):
+        while taken < DRAIN_BYTES:
+            async with asyncio.timeout(DRAIN_TIMEOUT_S):
                 taken += (await anext(requests)).ByteSize()
 
 

@@ -21,7 +21,7 @@ from sessiond.v1.processing_service_pb2 import (
     SeqRange,
 )
 from sessiond_server.projects.service import Caller
-from sessiond_server.queues.service import Ask, Processing, Which, counts_by_status, encode_lease_id
+from sessiond_server.queues.service import LeaseRequest, Processing, RequeueSelector, counts_by_status, encode_lease_id
 from sessiond_server.queues.store import Leased
 from sessiond_server.rpc import conversions as convert
 
@@ -38,7 +38,7 @@ class ProcessingServicer:
         self._processing = processing
 
     async def LeaseMessages(self, request: LeaseMessagesRequest, caller: Caller) -> LeaseMessagesResponse:
-        ask = Ask(
+        ask = LeaseRequest(
             queue=request.queue,
             worker=request.worker,
             max_sessions=request.max_sessions,
@@ -64,7 +64,7 @@ class ProcessingServicer:
 
     async def RequeueMessages(self, request: RequeueMessagesRequest, caller: Caller) -> RequeueMessagesResponse:
         chosen = request.WhichOneof("which")
-        which = Which(
+        which = RequeueSelector(
             failed=request.failed if chosen == "failed" else None,
             from_seq=request.from_seq if chosen == "from_seq" else None,
             seqs=request.seqs.seqs if chosen == "seqs" else None,

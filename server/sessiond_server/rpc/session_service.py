@@ -40,18 +40,18 @@ from sessiond.v1.session_service_pb2 import (
     UpdateSessionRequest,
 )
 from sessiond_server.copies.service import Copies
-from sessiond_server.core.cancellation import to_its_end
+from sessiond_server.core.cancellation import run_to_completion
 from sessiond_server.core.errors import Fault, invalid
 from sessiond_server.core.states import SessionState
 from sessiond_server.imports.service import SessionImports
 from sessiond_server.messages.append import Appends, Target
-from sessiond_server.messages.batch_append import ManyAppends, Outcome
+from sessiond_server.messages.batch_append import BatchAppender, Outcome
 from sessiond_server.messages.history import History, Reading
 from sessiond_server.messages.store.append import Appended
 from sessiond_server.messages.token_counts import ENCODING
 from sessiond_server.projects.service import Caller
 from sessiond_server.rpc import conversions as convert
-from sessiond_server.rpc.handlers import Load, read_on, status_of_part
+from sessiond_server.rpc.handlers import Admission, drain_requests, status_of_part
 from sessiond_server.sessions.service import Sessions
 from sessiond_server.sessions.store.sessions import Listing
 
@@ -70,9 +70,9 @@ class SessionServicer:
         copies: Copies,
         imports: SessionImports,
         appends: Appends,
-        many_appends: ManyAppends,
+        many_appends: BatchAppender,
         history: History,
-        load: Load,
+        load: Admission,
     ) -> None:
         self._sessions = sessions
         self._copies = copies
@@ -120,7 +120,7 @@ class SessionServicer:
     async def DestroySession(self, request: DestroySessionRequest, caller: Caller) -> Session:
         # Its turns, too, whatever becomes of the caller.
         destroying = self._sessions.set_state(caller.project_id, request.session_id, SessionState.DESTROYED, request.request_id)
-        return convert.session_message(await to_its_end(destroying))
+        return convert.session_message(await run_to_completion(destroying))
 
     async def DeleteSession(self, request: DeleteSessionRequest, caller: Caller) -> DeleteSessionResponse:
         await self._sessions.delete(
@@ -165,7 +165,7 @@ class SessionServicer:
         try:
             row = await self._imports.run(caller.project_id, convert.import_head(first), pieces())
         except Fault:
-            await read_on(requests)
+            await drain_requests(requests)
             raise
         return convert.session_message(row)
 
@@ -194,7 +194,7 @@ class SessionServicer:
         try:
             stored = await self._appends.store_stream(target, pieces())
         except Fault:
-            await read_on(requests)
+            await drain_requests(requests)
             raise
         return ImportMessagesResponse(
             first_seq=stored.first_seq, last_seq=stored.last_seq, create_time=convert.timestamp_of(stored.created_us)

@@ -7,10 +7,9 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-from sessiond_server.core import events as happenings
-from sessiond_server.core import pagination
+from sessiond_server.core import events, pagination
 from sessiond_server.core.errors import Fault, invalid, session_not_found
-from sessiond_server.core.events import Hints
+from sessiond_server.core.events import EventPublisher
 from sessiond_server.core.ids import (
     check_request_id,
     check_session_id,
@@ -30,7 +29,7 @@ from sessiond_server.core.limits import (
 from sessiond_server.core.pagination import Page, Paging
 from sessiond_server.core.states import SessionState
 from sessiond_server.db.idempotency import NO_LOG, DuplicateRequest, RequestRecord, content_hash
-from sessiond_server.sessions.lifecycle_events import happening
+from sessiond_server.sessions.lifecycle_events import lifecycle_event
 from sessiond_server.sessions.store.sessions import (
     Filter,
     Listing,
@@ -69,14 +68,16 @@ class Sessions:
     """The rules of the lifecycle. Ids are the caller's; project_id is who calls.
 
     Args:
-        hints: is told of each change.
+        publisher: is told of each change.
         end_turns: ends the turns of a session that was destroyed.
     """
 
-    def __init__(self, store: SessionStore, limits: Limits, hints: Hints, end_turns: Callable[[UUID, str], Awaitable[None]]) -> None:
+    def __init__(
+        self, store: SessionStore, limits: Limits, publisher: EventPublisher, end_turns: Callable[[UUID, str], Awaitable[None]]
+    ) -> None:
         self._store = store
         self._limits = limits
-        self._hints = hints
+        self._publisher = publisher
         self._end_turns = end_turns
 
     async def create(self, project_id: UUID, session_id: str, settings: Settings, *, get_or_create: bool, request_id: str) -> SessionRow:
@@ -96,9 +97,9 @@ class Sessions:
             try:
                 created = await self._store.create(new, record)
             except DuplicateRequest as duplicate:
-                return await made_first(self._store, project_id, record, duplicate)
+                return await session_from_first_request(self._store, project_id, record, duplicate)
             if created:
-                self._hints.happened(happening(happenings.CREATED, created))
+                self._publisher.publish(lifecycle_event(events.CREATED, created))
                 return created
             if not get_or_create:
                 raise Fault(
@@ -109,7 +110,7 @@ class Sessions:
             if found := await self._store.get(new.key, project_id):
                 return found
             # Deleted between the two statements: make it anew.
-        raise always_changing(session_id)
+        raise conflicting_recreation(session_id)
 
     async def get(self, project_id: UUID, session_id: str) -> SessionRow:
         """Raises: Fault SESSION_NOT_FOUND."""
@@ -153,7 +154,7 @@ class Sessions:
             gone = await self._store.delete_some(chosen, before, DELETED_A_BATCH)
             sessions, messages = sessions + len(gone), messages + sum(session.last_seq for session in gone)
             for session in gone:
-                self._hints.happened(happening(happenings.DELETED, session))
+                self._publisher.publish(lifecycle_event(events.DELETED, session))
             if len(gone) < DELETED_A_BATCH:
                 return sessions, messages
 
@@ -202,7 +203,7 @@ class Sessions:
                     f"would make {column} {size} bytes; at most {MAX_JSON_BYTES} are allowed",
                 ) from None
             if row:
-                self._hints.happened(happening(happenings.UPDATED, row))
+                self._publisher.publish(lifecycle_event(events.UPDATED, row))
                 return row
             current = await self.get(project_id, session_id)
             # Before the etag: of two equal requests the first one changed it, which is not somebody else.
@@ -210,7 +211,7 @@ class Sessions:
                 return current
             if etag:
                 raise self._etag_mismatch(current)
-        raise always_changing(session_id)
+        raise conflicting_recreation(session_id)
 
     async def set_state(self, project_id: UUID, session_id: str, state: SessionState, request_id: str) -> SessionRow:
         """Destroy or resume. Raises: Fault SESSION_NOT_FOUND."""
@@ -219,7 +220,7 @@ class Sessions:
         row = await self._store.set_state(session_key(project_id, session_id), project_id, state)
         if row is None:
             raise session_not_found(session_id)
-        self._hints.happened(happening(happenings.RESUMED if state == SessionState.ACTIVE else happenings.DESTROYED, row))
+        self._publisher.publish(lifecycle_event(events.RESUMED if state == SessionState.ACTIVE else events.DESTROYED, row))
         if state == SessionState.DESTROYED:
             await self._end_turns(project_id, session_id)
         return row
@@ -233,7 +234,7 @@ class Sessions:
         for _ in range(ATTEMPTS):
             try:
                 if gone := await self._store.delete(key, project_id, _decode_etag(etag) if etag else None, record):
-                    self._hints.happened(happening(happenings.DELETED, gone))
+                    self._publisher.publish(lifecycle_event(events.DELETED, gone))
                     return
             except DuplicateRequest:
                 # There is a session again, made after the first one went; a repetition does not touch it.
@@ -247,7 +248,7 @@ class Sessions:
                 raise session_not_found(session_id)
             if etag:
                 raise self._etag_mismatch(current)
-        raise always_changing(session_id)
+        raise conflicting_recreation(session_id)
 
     async def _is_repeated(self, record: RequestRecord) -> bool:
         """Whether the request was done before. Raises: Fault REQUEST_ID_REUSED."""
@@ -287,7 +288,7 @@ def new_session(project_id: UUID, session_id: str, settings: Settings, limits: L
     )
 
 
-async def made_first(
+async def session_from_first_request(
     store: SessionStore,
     project_id: UUID,
     record: RequestRecord | None,
@@ -324,7 +325,7 @@ def expires_at_ms(row: SessionRow) -> int | None:
     return None if row.idle_ttl_ms is None else int(row.used_at.timestamp() * 1000) + row.idle_ttl_ms
 
 
-def always_changing(session_id: str) -> Fault:
+def conflicting_recreation(session_id: str) -> Fault:
     return Fault("OVERLOADED", f"session {session_id!r} is deleted and made anew by others all the time", retry_after_s=0.5)
 
 

@@ -53,7 +53,7 @@ def policy_of(config: dict[str, Any]) -> Policy:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class HistoryRequest:
     """Whose history. log: tells the session from others of the same id. max_bytes: of content, all in all."""
 
     key: UUID
@@ -63,7 +63,7 @@ class Wanted:
     max_bytes: int
 
 
-async def history_of(store: HistoryStore, wanted: Wanted, policy: Policy) -> list[Message]:
+async def history_of(store: HistoryStore, wanted: HistoryRequest, policy: Policy) -> list[Message]:
     """The messages, the oldest first: the newest that the policy allows, and before them all system and developer messages.
 
     Raises: Fault CONTEXT_TOO_LARGE; SESSION_NOT_FOUND where it goes meanwhile.
@@ -82,13 +82,13 @@ def _has_results(message: Message) -> bool:
     """Whether a message answers calls of tools. One that only seems to costs a message more."""
     if message.HasField("parts"):
         return any(part.HasField("tool_result") for part in message.parts.parts)
-    return message.role == ROLE_TOOL or any(word in message.json for word in _RESULTS.get(message.format, ()))
+    return message.role == ROLE_TOOL or any(printable in message.json for printable in _RESULTS.get(message.format, ()))
 
 
 class _Reading:
     """One attempt. What is not where the head says was moved meanwhile, or is gone: read() then answers None."""
 
-    def __init__(self, store: HistoryStore, wanted: Wanted, head: LogHead) -> None:
+    def __init__(self, store: HistoryStore, wanted: HistoryRequest, head: LogHead) -> None:
         self._store = store
         self._wanted = wanted
         self._head = head

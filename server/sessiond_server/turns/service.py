@@ -17,7 +17,7 @@ from sessiond_server.core.pagination import Page, Paging
 from sessiond_server.core.states import SessionState
 from sessiond_server.db.idempotency import DuplicateRequest, RecordedRequest, RequestRecord, content_hash
 from sessiond_server.messages.token_counts import Tokenizer
-from sessiond_server.messages.validation import Intake, check_batch
+from sessiond_server.messages.validation import MessageValidator, check_batch
 from sessiond_server.providers.base import ModelFault
 from sessiond_server.sessions.store.lock import SessionMissing
 from sessiond_server.sessions.store.sessions import SessionRow, SessionStore
@@ -101,7 +101,7 @@ class Turns:
             raise _destroyed(session_id)
         turn = self._new_turn(sending, session, turn_id, timeout_ms)
         try:
-            async with self._runner.change(key, project_id, session_id, record) as (change, progress):
+            async with self._runner.change(key, project_id, session_id, record) as (change, changes):
                 if change.state == SessionState.DESTROYED:
                     raise _destroyed(session_id)
                 open_ = await self._store.open(change)
@@ -116,7 +116,7 @@ class Turns:
                 steers = open_.running_turn if sending.is_immediate else None
                 await self._store.add(change, replace(turn, steers=steers), open_.last_place + 1)
                 if open_.running_turn is None:
-                    await self._runner.start_next(change, project_id, session_id, progress)
+                    await self._runner.start_next(change, project_id, session_id, changes)
         except SessionMissing:
             raise session_not_found(session_id) from None
         except DuplicateRequest as duplicate:
@@ -138,7 +138,7 @@ class Turns:
         key = session_key(project_id, session_id)
         record = RequestRecord(key, request_id, content_hash("abort", turn_id, include_queued)) if request_id else None
         try:
-            async with self._runner.change(key, project_id, session_id, record) as (change, progress):
+            async with self._runner.change(key, project_id, session_id, record) as (change, changes):
                 running = (await self._store.open(change)).running_turn
                 doomed = [wanted or running]
                 if include_queued:
@@ -148,12 +148,12 @@ class Turns:
                 for doomed_id in doomed:
                     if doomed_id:
                         error = aborted("the turn was aborted", session_id, doomed_id)
-                        await self._runner.end(change, doomed_id, Ending(ABORTED, error=error), progress)
-                ended = list(progress.ended)
+                        await self._runner.end(change, doomed_id, Ending(ABORTED, error=error), changes)
+                ended = list(changes.ended)
                 if record:
-                    await self._store.note(change, request_id, ",".join(str(row.turn_id) for row in ended))
+                    await self._store.set_replay_result(change, request_id, ",".join(str(row.turn_id) for row in ended))
                 if running is None or any(row.turn_id == running for row in ended):
-                    await self._runner.start_next(change, project_id, session_id, progress)
+                    await self._runner.start_next(change, project_id, session_id, changes)
         except SessionMissing:
             raise session_not_found(session_id) from None
         except DuplicateRequest as duplicate:
@@ -165,14 +165,14 @@ class Turns:
     async def session_destroyed(self, project_id: UUID, session_id: str) -> None:
         """End the turns of a session that is destroyed, unless it is resumed by now."""
         try:
-            async with self._runner.change(session_key(project_id, session_id), project_id, session_id) as (change, progress):
+            async with self._runner.change(session_key(project_id, session_id), project_id, session_id) as (change, changes):
                 if change.state != SessionState.DESTROYED:
                     return
                 running = (await self._store.open(change)).running_turn
                 if running:
                     error = aborted("the session was destroyed", session_id, running)
-                    await self._runner.end(change, running, Ending(ABORTED, error=error), progress)
-                await self._runner.start_next(change, project_id, session_id, progress)
+                    await self._runner.end(change, running, Ending(ABORTED, error=error), changes)
+                await self._runner.start_next(change, project_id, session_id, changes)
         except SessionMissing:
             return
 
@@ -229,16 +229,16 @@ class Turns:
             messages[-1].turn.message_id = str(message_id)
         prompt = SendRequest(messages=messages).SerializeToString()
         check_batch(len(messages), sum(len(m.json) for m in messages), self._limits)
-        intake = Intake(self._limits, self._tokenizer, keeps_turn=True)
+        validator = MessageValidator(self._limits, self._tokenizer, keeps_turn=True)
         try:
-            intake.take(messages)
+            validator.encode(messages)
         except Fault as fault:
             if not sending.prompt:
                 raise
             raise Fault(
                 fault.reason, fault.message, metadata=fault.metadata, fields={"prompt": next(iter(fault.fields.values()), "")}
             ) from None
-        check_batch(intake.count, intake.content_bytes, self._limits)
+        check_batch(validator.count, validator.content_bytes, self._limits)
         return NewTurn(turn_id, model, prompt, message_id, sending.options, timeout_ms)
 
     def _checked_timeout_ms(self, timeout_ms: int | None) -> int:

@@ -49,7 +49,7 @@ class TurnRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class OwnedTurn:
     """A turn, and who runs it."""
 
     turn: TurnRow
@@ -80,7 +80,7 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True)
-class Open:
+class OpenTurns:
     """What of a session's turns is not over. last_seq: the session's."""
 
     running_turn: UUID | None
@@ -90,7 +90,7 @@ class Open:
 
 
 @dataclass(frozen=True, slots=True)
-class Forsaken:
+class OrphanedTurn:
     """A session whose running turn has no server any more, or whose turns wait for one. running_turn: None = the latter.
 
     is_mine: the turn is this process's, which does not know of it: it never heard that it was started.
@@ -154,7 +154,7 @@ _UNFENCE = text("UPDATE sessions SET running_turn = NULL WHERE key = :key AND ru
 _WAITING = text(f"SELECT turn_id FROM turns WHERE key = :key AND log = :log AND state = {QUEUED} AND state <= 2 ORDER BY place")
 
 _FIND = text(f"SELECT {_COLUMNS}, options, holder FROM turns WHERE {_OF_TURN}")
-_NOTE = text("UPDATE requests SET session_id = :made WHERE key = :key AND log = :log AND request_id = :request_id")
+_SET_REPLAY_RESULT = text("UPDATE requests SET session_id = :made WHERE key = :key AND log = :log AND request_id = :request_id")
 
 _GET = text(f"""
 SELECT {", ".join("turns." + field.name for field in fields(TurnRow))} FROM turns JOIN sessions USING (key, log)
@@ -179,7 +179,7 @@ WHERE turns.state <= 2 AND {ALIVE} AND (
     turns.state = {RUNNING} AND (turns.lease_until < clock_timestamp() OR turns.holder = :holder) AND NOT turn_id = ANY((:mine)::uuid[])
     OR turns.state = {QUEUED} AND s.running_turn IS NULL)
 LIMIT :limit""")
-_IS_FORSAKEN = text(f"SELECT lease_until < clock_timestamp() AS is_forsaken FROM turns WHERE {_OF_TURN} AND state = {RUNNING}")
+_IS_FORSAKEN = text(f"SELECT lease_until < clock_timestamp() AS is_orphaned FROM turns WHERE {_OF_TURN} AND state = {RUNNING}")
 
 
 class TurnStore:
@@ -197,9 +197,9 @@ class TurnStore:
         rows = await self._database.rows(_GET, {"key": key, "project_id": project_id, "turn_id": turn_id})
         return TurnRow(**rows[0]) if rows else None
 
-    async def open(self, change: Change) -> Open:
+    async def open(self, change: Change) -> OpenTurns:
         [row] = await self._rows(change, _OPEN)
-        return Open(**row)
+        return OpenTurns(**row)
 
     async def add(self, change: Change, turn: NewTurn, place: int) -> None:
         """Queue a turn."""
@@ -269,22 +269,22 @@ class TurnStore:
         """The turns that wait, in order."""
         return [row["turn_id"] for row in await self._rows(change, _WAITING)]
 
-    async def find(self, change: Change, turn_id: UUID) -> Held | None:
+    async def find(self, change: Change, turn_id: UUID) -> OwnedTurn | None:
         """A turn of the session as it is now."""
         rows = await self._rows(change, _FIND, turn_id=turn_id)
         if not rows:
             return None
         options, holder = rows[0].pop("options"), rows[0].pop("holder")
-        return Held(TurnRow(**rows[0]), options, holder)
+        return OwnedTurn(TurnRow(**rows[0]), options, holder)
 
-    async def note(self, change: Change, request_id: str, made: str) -> None:
+    async def set_replay_result(self, change: Change, request_id: str, made: str) -> None:
         """Have the repetition of a request be told what this one did, which was not known when it was recorded."""
-        await self._rows(change, _NOTE, request_id=request_id, made=made)
+        await self._rows(change, _SET_REPLAY_RESULT, request_id=request_id, made=made)
 
-    async def is_forsaken(self, change: Change, turn_id: UUID) -> bool:
+    async def is_orphaned(self, change: Change, turn_id: UUID) -> bool:
         """Whether a turn runs and its lease has run out."""
         rows = await self._rows(change, _IS_FORSAKEN, turn_id=turn_id)
-        return bool(rows and rows[0]["is_forsaken"])
+        return bool(rows and rows[0]["is_orphaned"])
 
     async def renew(self, turns: Sequence[tuple[UUID, UUID]], holder: UUID, lease_s: float) -> set[UUID]:
         """Renew the leases of turns, as (key, turn_id). Answers those that are still the holder's."""
@@ -292,10 +292,10 @@ class TurnStore:
         parameters = {"keys": keys, "turn_ids": [turn_id for _, turn_id in turns], "holder": holder, "lease": timedelta(seconds=lease_s)}
         return {row["turn_id"] for row in await self._database.rows(_RENEW, parameters)}
 
-    async def forsaken(self, holder: UUID, mine: Sequence[UUID], limit: int) -> list[Forsaken]:
+    async def forsaken(self, holder: UUID, mine: Sequence[UUID], limit: int) -> list[OrphanedTurn]:
         """Sessions whose turns nobody runs. holder: this process; mine: the turns that it runs, whatever became of their leases."""
         parameters = {"holder": holder, "mine": list(mine), "limit": limit}
-        return [Forsaken(**row) for row in await self._database.rows(_FORSAKEN, parameters)]
+        return [OrphanedTurn(**row) for row in await self._database.rows(_FORSAKEN, parameters)]
 
     @staticmethod
     async def _rows(change: Change, statement: Any, **parameters: Any) -> list[dict[str, Any]]:

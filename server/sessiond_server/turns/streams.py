@@ -9,17 +9,17 @@ from uuid import UUID
 
 import structlog
 
+from sessiond.v1 import event_pb2
 from sessiond.v1.conversation_service_pb2 import WatchResponse
-from sessiond.v1.event_pb2 import Event
-from sessiond_server.core import events as happenings
-from sessiond_server.core.cancellation import cancel_all, to_its_end
+from sessiond_server.core import events
+from sessiond_server.core.cancellation import cancel_all, run_to_completion
 from sessiond_server.core.errors import Fault, invalid, session_not_found
 from sessiond_server.core.ids import check_session_id
 from sessiond_server.turns.errors import fault_of_turn
 from sessiond_server.turns.runner import TurnRunner
 from sessiond_server.turns.service import Accepted, Sending, Turns
 from sessiond_server.turns.store import COMPLETED, JOINED, QUEUED, RUNNING, TurnRow
-from sessiond_server.watch.hub import Asked, Watching
+from sessiond_server.watch.hub import Watching, WatchOptions
 
 # How often the database is asked after a turn that runs elsewhere, should its end not be told.
 LOOK_MS = 2_000
@@ -32,7 +32,7 @@ log = structlog.get_logger(__name__)
 class Step:
     """A piece of what a Send is told; nothing of it set = a heartbeat. turn, message_id: as in SendResponse."""
 
-    events: Sequence[Event] = ()
+    events: Sequence[event_pb2.Event] = ()
     turn: TurnRow | None = None
     message_id: str = ""
 
@@ -57,12 +57,12 @@ class TurnStreams:
         if after_seq < 0:
             raise invalid("after_seq", "is negative; 0 stands for the beginning")
         # Before anything happens in the turn, so that nothing of it is missed.
-        live = self._watching.watch(sending.project_id, Asked(check_session_id(sending.session_id), None, LOOK_MS))
+        live = self._watching.watch(sending.project_id, WatchOptions(check_session_id(sending.session_id), None, LOOK_MS))
         async with aclosing(live):
             await anext(live)
             sent = asyncio.ensure_future(self._turns.send(sending))
             try:
-                accepted = await to_its_end(sent)
+                accepted = await run_to_completion(sent)
             except asyncio.CancelledError:
                 if abort_on_disconnect:
                     self._abort_once(sending, sent)
@@ -91,7 +91,7 @@ class TurnStreams:
         """What happened in a turn that began before, and what happens still."""
         if await following.is_over_at(after_seq):
             return
-        async with aclosing(self._watching.watch(sending.project_id, Asked(sending.session_id, after_seq, LOOK_MS))) as chunks:
+        async with aclosing(self._watching.watch(sending.project_id, WatchOptions(sending.session_id, after_seq, LOOK_MS))) as chunks:
             async for step in following.steps(chunks, after_seq):
                 yield step
 
@@ -176,11 +176,11 @@ class _Following:
             raise
         return None if leader.state in (QUEUED, RUNNING) else leader
 
-    def _of_turn(self, events: Sequence[Event]) -> tuple[list[Event], bool]:
+    def _of_turn(self, watched: Sequence[event_pb2.Event]) -> tuple[list[event_pb2.Event], bool]:
         """Those of the events that are the turn's, and whether they tell of its end, or of that of the turn it steers."""
         mine = {str(turn_id) for turn_id in (self.own.turn_id, self.own.joined, self.own.steers) if turn_id}
         found, has_ended = [], False
-        for event in events:
+        for event in watched:
             if event.seq:
                 # What was watched before the turn began may be older.
                 self._seen = max(self._seen, event.seq)
@@ -188,5 +188,5 @@ class _Following:
                     found.append(event)
             elif event.HasField("data") and event.data.fields["turn_id"].string_value in mine:
                 found.append(event)
-                has_ended |= event.type == happenings.TURN_END
+                has_ended |= event.type == events.TURN_END
         return found, has_ended

@@ -2,7 +2,7 @@
 
 Of each watched session one channel reads new messages from the database, once for all its watchers. A watcher reads its own past by pages
 until it meets the channel; from then on it takes what the channel hands it. Order, and that nothing is missing or comes twice, follow from
-the seqs alone. Hints (of this process, and by NOTIFY of others) and a slow poll only say when it is worth looking.
+the seqs alone. EventPublisher (of this process, and by NOTIFY of others) and a slow poll only say when it is worth looking.
 """
 
 import asyncio
@@ -14,18 +14,18 @@ from uuid import UUID
 
 import structlog
 
-from sessiond_server.core import events as happenings
+from sessiond_server.core import events
 from sessiond_server.core.cancellation import cancel_all
 from sessiond_server.core.errors import invalid, session_not_found
-from sessiond_server.core.events import Happening
+from sessiond_server.core.events import Event
 from sessiond_server.core.ids import check_session_id, session_key
 from sessiond_server.db.pool import Contention, DatabaseUnavailable, PoolExhausted
 from sessiond_server.messages.store.history import HistoryStore, LogHead, PageQuery
 from sessiond_server.messages.store.segments import cut
-from sessiond_server.sessions.lifecycle_events import happening
-from sessiond_server.sessions.store.deletion import Buried
+from sessiond_server.sessions.lifecycle_events import lifecycle_event
+from sessiond_server.sessions.store.deletion import DeletedSession
 from sessiond_server.watch.channel import PAGE_BYTES, PAGE_ROWS, Channel, Watcher, chunk_of_event, chunk_of_messages
-from sessiond_server.watch.notifier import Notices
+from sessiond_server.watch.notifier import Notifier
 from sessiond_server.watch.store import WatchStore
 
 POLL_S = 2.0
@@ -38,7 +38,7 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class WatchOptions:
     """What to watch. session_id: "" = the project. after_seq, heartbeat_ms: None = unset."""
 
     session_id: str
@@ -62,32 +62,32 @@ class Watching:
         self._history = history
         self._check_draining = check_draining
         self._listens = listens
-        self._notices = Notices(store, on_append=self._wake, on_happening=self._spread, on_doubt=self._poll_soon)
+        self._notices = Notifier(store, on_append=self._wake, on_happening=self._dispatch, on_gap=self._poll_soon)
         self._channels: dict[UUID, Channel] = {}
         self._projects: dict[UUID, set[Watcher]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._poll_now = asyncio.Event()
-        self._listeners: list[Callable[[Happening], None]] = []
+        self._listeners: list[Callable[[Event], None]] = []
         # Of each session the commits that are under way here, and not told of yet.
         self._telling: dict[UUID, list[asyncio.Event]] = {}
 
-    def listen(self, listener: Callable[[Happening], None]) -> None:
+    def listen(self, listener: Callable[[Event], None]) -> None:
         """Have a function called with whatever happens, here or at another process. It answers at once."""
         self._listeners.append(listener)
 
-    def appended(self, key: UUID) -> None:
-        """As Hints has it."""
+    def messages_appended(self, key: UUID) -> None:
+        """As EventPublisher has it."""
         self._wake(key)
-        self._notices.appended(key)
+        self._notices.messages_appended(key)
 
-    def happened(self, happening: Happening) -> None:
-        """As Hints has it."""
-        self._spread(happening)
-        self._notices.happened(happening)
+    def publish(self, event: Event) -> None:
+        """As EventPublisher has it."""
+        self._dispatch(event)
+        self._notices.publish(event)
 
     @contextmanager
-    def telling(self, key: UUID) -> Iterator[None]:
-        """As Hints has it."""
+    def hold_delivery(self, key: UUID) -> Iterator[None]:
+        """As EventPublisher has it."""
         done = asyncio.Event()
         before = self._telling.setdefault(key, [])
         before.append(done)
@@ -115,7 +115,7 @@ class Watching:
         """End what runs."""
         await cancel_all(self._tasks)
 
-    async def watch(self, project_id: UUID, asked: Asked) -> AsyncGenerator[bytes, None]:
+    async def watch(self, project_id: UUID, asked: WatchOptions) -> AsyncGenerator[bytes, None]:
         """Encoded WatchResponses, without end. No connection is held while one is yielded.
 
         Raises: Fault SESSION_NOT_FOUND, INVALID_FIELD, WATCHER_TOO_SLOW, SERVER_DRAINING.
@@ -158,7 +158,7 @@ class Watching:
                 raise invalid("after_seq", f"is {after_seq}, but the session is at seq {head.last_seq}", last_seq=head.last_seq)
             channel = self._channels.get(key)
             if channel is None:
-                channel = self._channels[key] = Channel(self._history, self._all_told, project_id, session_id, head)
+                channel = self._channels[key] = Channel(self._history, self._wait_for_publication, project_id, session_id, head)
                 task = asyncio.create_task(self._run(channel))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
@@ -224,7 +224,7 @@ class Watching:
             await self._history.touch(key, project_id)
         return head
 
-    async def _all_told(self, key: UUID) -> None:
+    async def _wait_for_publication(self, key: UUID) -> None:
         """Return once everything is told of the commits that are under way now."""
         for done in list(self._telling.get(key, ())):
             await done.wait()
@@ -233,24 +233,24 @@ class Watching:
         if channel := self._channels.get(key):
             channel.wake()
 
-    def _spread(self, happening: Happening) -> None:
+    def _dispatch(self, event: Event) -> None:
         for listener in self._listeners:
-            listener(happening)
-        watchers = self._projects.get(happening.project_id, ()) if happening.type in happenings.LIFECYCLE else ()
-        channel = self._channels.get(session_key(happening.project_id, happening.session_id))
+            listener(event)
+        watchers = self._projects.get(event.project_id, ()) if event.type in events.LIFECYCLE else ()
+        channel = self._channels.get(session_key(event.project_id, event.session_id))
         if not watchers and channel is None:
             return
-        chunk = chunk_of_event(happening)
+        chunk = chunk_of_event(event)
         for watcher in watchers:
             watcher.push(chunk)
         if channel is None:
             return
-        if channel.log != happening.log:
+        if channel.log != event.log:
             # Of a session that had the id before, or has it now. Which, the database knows.
             self._poll_soon()
             return
         channel.tell(chunk)
-        if happening.type in (happenings.DELETED, happenings.EXPIRED):
+        if event.type in (events.DELETED, events.EXPIRED):
             channel.end()
 
     def _poll_soon(self) -> None:
@@ -283,8 +283,8 @@ class Watching:
             if state is None or state.log != channel.log:
                 channel.end()
             elif not state.is_alive:
-                gone = Buried(channel.project_id, channel.session_id, channel.log, state.last_seq)
-                channel.tell(chunk_of_event(happening(happenings.EXPIRED, gone)))
+                gone = DeletedSession(channel.project_id, channel.session_id, channel.log, state.last_seq)
+                channel.tell(chunk_of_event(lifecycle_event(events.EXPIRED, gone)))
                 channel.end()
             else:
                 if state.last_seq > channel.seq:

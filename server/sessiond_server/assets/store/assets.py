@@ -177,7 +177,7 @@ class AssetStore:
         async with self._database.connection() as connection:
             await connection.execute(_FORGET, {"keys": list(object_keys)})
 
-    async def loosen_unused(self, grace_s: float, after: Place, batch: int) -> tuple[int, int, Place]:
+    async def release_unreferenced(self, grace_s: float, after: Place, batch: int) -> tuple[int, int, Place]:
         """Look at the next `batch` assets that were last uploaded more than grace_s seconds ago, and drop those that nothing refers to.
         Their objects are then loose.
 

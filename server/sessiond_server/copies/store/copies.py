@@ -17,7 +17,7 @@ from sessiond_server.db.expiry import ALIVE, TOUCH, TOUCH_DUE, alive
 from sessiond_server.db.idempotency import DuplicateRequest, RequestRecord, record_request
 from sessiond_server.db.pool import Database
 from sessiond_server.messages.store.segments import Segment, cut, joined, short_segments
-from sessiond_server.sessions.store.deletion import bury
+from sessiond_server.sessions.store.deletion import delete_sessions
 from sessiond_server.sessions.store.sessions import SessionRow
 
 # KEY SHARE lets appends go on, and keeps off whoever would delete the source or move its messages.
@@ -157,7 +157,7 @@ class CopyStore:
                 row = await self._copy(connection, copy)
                 if row is None:
                     # An expired session that the purger has not reached yet is gone for everybody else; it must be for us too.
-                    if not await bury(self._database, connection, and_(T.key == copy.new_key, not_(alive()))):
+                    if not await delete_sessions(self._database, connection, and_(T.key == copy.new_key, not_(alive()))):
                         raise _Exists
                     row = await self._copy(connection, copy)
                     if row is None:

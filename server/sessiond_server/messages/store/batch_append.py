@@ -84,7 +84,7 @@ Series = Sequence[tuple[Append, Rows]]
 """Appends to one session, one after the other."""
 
 
-class AppendManyStore:
+class BatchAppendStore:
     """Appends to many sessions."""
 
     def __init__(self, database: Database) -> None:

@@ -19,7 +19,7 @@ T = tables.sessions.c
 
 
 @dataclass(frozen=True, slots=True)
-class Buried:
+class DeletedSession:
     """A session that is gone, as it was at its end."""
 
     project_id: UUID
@@ -28,17 +28,17 @@ class Buried:
     last_seq: int
 
 
-async def bury(
+async def delete_sessions(
     database: Database, connection: AsyncConnection[TupleRow], condition: ColumnElement[bool], *, limit: int | None = None
-) -> list[Buried]:
+) -> list[DeletedSession]:
     """Remove the sessions that meet the condition, at most `limit`. Answers them. In a transaction of the caller's."""
     chosen = select(T.key, T.project_id, T.session_id, T.log, T.last_seq).where(condition).order_by(T.key).limit(limit)
     doomed = await database.rows(chosen.with_for_update(), on=connection)
-    await bury_locked(database, connection, [row.pop("key") for row in doomed])
-    return [Buried(**row) for row in doomed]
+    await delete_locked(database, connection, [row.pop("key") for row in doomed])
+    return [DeletedSession(**row) for row in doomed]
 
 
-async def bury_locked(database: Database, connection: AsyncConnection[TupleRow], keys: Sequence[UUID]) -> None:
+async def delete_locked(database: Database, connection: AsyncConnection[TupleRow], keys: Sequence[UUID]) -> None:
     """Remove sessions whose rows the transaction has locked FOR UPDATE.
 
     The lock comes in a statement of its own, before this one: a session's segments may have been moved while it was waited for, and a

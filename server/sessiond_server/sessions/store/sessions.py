@@ -15,7 +15,7 @@ from sessiond_server.db import schema as tables
 from sessiond_server.db.expiry import alive
 from sessiond_server.db.idempotency import RecordedRequest, RequestRecord, find_request, record_request
 from sessiond_server.db.pool import Database
-from sessiond_server.sessions.store.deletion import Buried, bury
+from sessiond_server.sessions.store.deletion import DeletedSession, delete_sessions
 
 T = tables.sessions.c
 
@@ -133,7 +133,7 @@ class SessionStore:
                 if record:
                     await record_request(self._database, connection, record)
                 # An expired session that the purger has not reached yet is gone for everybody else; it must be for us too.
-                await bury(self._database, connection, and_(T.key == new.key, T.project_id == new.project_id, ~alive()))
+                await delete_sessions(self._database, connection, and_(T.key == new.key, T.project_id == new.project_id, ~alive()))
                 statement = (
                     insert(tables.sessions)
                     .values(
@@ -226,7 +226,9 @@ class SessionStore:
                 await record_request(self._database, connection, record)
         return SessionRow(**row)
 
-    async def delete(self, key: UUID, project_id: UUID, etag: tuple[UUID, int] | None, record: RequestRecord | None) -> Buried | None:
+    async def delete(
+        self, key: UUID, project_id: UUID, etag: tuple[UUID, int] | None, record: RequestRecord | None
+    ) -> DeletedSession | None:
         """Remove the row and queue its log for the purger, in one transaction. None where it does not exist (or the etag differs).
 
         Raises: DuplicateRequest.
@@ -235,7 +237,7 @@ class SessionStore:
         if etag:
             conditions += [T.log == etag[0], T.revision == etag[1]]
         async with self._database.transaction() as connection:
-            gone = await bury(self._database, connection, and_(*conditions))
+            gone = await delete_sessions(self._database, connection, and_(*conditions))
             if not gone:
                 return None
             if record:
@@ -249,10 +251,10 @@ class SessionStore:
         sessions, messages = row.values()
         return sessions, int(messages)
 
-    async def delete_some(self, chosen: Filter, before: datetime, limit: int) -> list[Buried]:
+    async def delete_some(self, chosen: Filter, before: datetime, limit: int) -> list[DeletedSession]:
         """Remove at most `limit` of these sessions. Answers those that went."""
         async with self._database.transaction() as connection:
-            return await bury(self._database, connection, and_(*filter_conditions(chosen), _was_there(before)), limit=limit)
+            return await delete_sessions(self._database, connection, and_(*filter_conditions(chosen), _was_there(before)), limit=limit)
 
     async def now(self) -> datetime:
         """The database's clock."""
