@@ -17,7 +17,14 @@ from sessiond.v1.message_pb2 import (
     Format,
     Message,
 )
-from sessiond_server.providers.base import Answer, AssetContent, Delta, ModelFault, ModelRequest, Provider
+from sessiond_server.providers.base import (
+    Answer,
+    AssetContent,
+    Delta,
+    ModelFault,
+    ModelRequest,
+    Provider,
+)
 
 ROLES = {
     "system": ROLE_SYSTEM,
@@ -54,10 +61,23 @@ async def no_assets(asset_id: str) -> AssetContent:
 
 
 def question(
-    messages: Sequence[Message] | str = "Hello", *, model: str = "m", system_prompt: str = "", load_asset: Any = no_assets, **options: Any
+    messages: Sequence[Message] | str = "Hello",
+    *,
+    model: str = "m",
+    system_prompt: str = "",
+    load_asset: Any = no_assets,
+    **options: Any,
 ) -> ModelRequest:
-    history = openai({"role": "user", "content": messages}) if isinstance(messages, str) else messages
-    return ModelRequest(model=model, messages=history, load_asset=load_asset, system_prompt=system_prompt, options=options)
+    history = (
+        openai({"role": "user", "content": messages}) if isinstance(messages, str) else messages
+    )
+    return ModelRequest(
+        model=model,
+        messages=history,
+        load_asset=load_asset,
+        system_prompt=system_prompt,
+        options=options,
+    )
 
 
 @dataclass

@@ -25,7 +25,9 @@ class Sweeper:
         grace_s: for how long after its last upload an asset stays that nothing refers to.
     """
 
-    def __init__(self, store: AssetStore, objects: Objects, *, interval_s: float, grace_s: float) -> None:
+    def __init__(
+        self, store: AssetStore, objects: Objects, *, interval_s: float, grace_s: float
+    ) -> None:
         self._store = store
         self._objects = objects
         self._interval_s = interval_s
@@ -48,7 +50,9 @@ class Sweeper:
         """Remove what is due. Looks at the next assets, and goes on there in the next round. Answers how many assets and objects went."""
         assets = objects = 0
         for _ in range(BATCHES_A_ROUND):
-            looked_at, removed, self._place = await self._store.release_unreferenced(self._grace_s, self._place, ASSETS_A_BATCH)
+            looked_at, removed, self._place = await self._store.release_unreferenced(
+                self._grace_s, self._place, ASSETS_A_BATCH
+            )
             assets += removed
             if looked_at < ASSETS_A_BATCH:
                 self._place = Place()

@@ -6,7 +6,12 @@ from uuid import UUID
 from sessiond_server.bookmarks.store import BookmarkRow, BookmarkStore
 from sessiond_server.core import pagination
 from sessiond_server.core.errors import Fault, invalid, session_not_found
-from sessiond_server.core.ids import check_bookmark_name, check_description, check_session_id, session_key
+from sessiond_server.core.ids import (
+    check_bookmark_name,
+    check_description,
+    check_session_id,
+    session_key,
+)
 from sessiond_server.core.limits import MAX_BOOKMARKS
 from sessiond_server.core.pagination import Page, Paging
 from sessiond_server.db.idempotency import DuplicateRequest
@@ -23,7 +28,15 @@ class Bookmarks:
         self._store = store
 
     async def create(
-        self, project_id: UUID, session_id: str, name: str, seq: int | None, description: str, *, replace: bool, request_id: str
+        self,
+        project_id: UUID,
+        session_id: str,
+        name: str,
+        seq: int | None,
+        description: str,
+        *,
+        replace: bool,
+        request_id: str,
     ) -> BookmarkRow:
         """A new bookmark, or with replace the one of this name, moved. seq: None = at the newest message.
 
@@ -34,13 +47,17 @@ class Bookmarks:
         _check(seq, description)
         content = ("create bookmark", name, seq, description, replace)
         try:
-            async with changing(self._store, project_id, session_id, request_id, *content, made=name) as change:
+            async with changing(
+                self._store, project_id, session_id, request_id, *content, made=name
+            ) as change:
                 there = await self._store.find(change, name)
                 if there and not replace:
                     raise _already_exists(session_id, name, "bookmark.name")
                 place = _place(change, session_id, seq)
                 if there:
-                    return await self._store.update(change, name, {"seq": place, "description": description})
+                    return await self._store.update(
+                        change, name, {"seq": place, "description": description}
+                    )
                 if await self._store.count(change) >= MAX_BOOKMARKS:
                     raise limit_exceeded("bookmarks", MAX_BOOKMARKS)
                 return await self._store.insert(change, name, place, description)
@@ -59,7 +76,9 @@ class Bookmarks:
             raise _bookmark_not_found(session_id, name)
         return row
 
-    async def list(self, project_id: UUID, session_id: str, page_size: int, page_token: str) -> Page[BookmarkRow]:
+    async def list(
+        self, project_id: UUID, session_id: str, page_size: int, page_token: str
+    ) -> Page[BookmarkRow]:
         """A page, by seq, then by name. Raises: Fault INVALID_PAGE_TOKEN."""
         check_session_id(session_id)
         key = session_key(project_id, session_id)
@@ -71,7 +90,13 @@ class Bookmarks:
         return paging.page(rows, lambda row: (row.seq, row.name))
 
     async def update(
-        self, project_id: UUID, session_id: str, name: str, values: dict[str, Any], new_name: str, request_id: str
+        self,
+        project_id: UUID,
+        session_id: str,
+        name: str,
+        values: dict[str, Any],
+        new_name: str,
+        request_id: str,
     ) -> BookmarkRow:
         """Move, describe or rename a bookmark.
 
@@ -86,10 +111,14 @@ class Bookmarks:
             check_bookmark_name(new_name, "new_name")
         _check(values.get("seq"), values.get("description", ""))
         if not values and not new_name:
-            raise invalid("update_mask", "names no field, and there is no new_name: nothing to update")
+            raise invalid(
+                "update_mask", "names no field, and there is no new_name: nothing to update"
+            )
         content = ("update bookmark", name, values, new_name)
         try:
-            async with changing(self._store, project_id, session_id, request_id, *content, made=new_name or name) as change:
+            async with changing(
+                self._store, project_id, session_id, request_id, *content, made=new_name or name
+            ) as change:
                 if await self._store.find(change, name) is None:
                     raise _bookmark_not_found(session_id, name)
                 columns = dict(values)
@@ -103,12 +132,22 @@ class Bookmarks:
         except DuplicateRequest as duplicate:
             return await self.get(project_id, session_id, duplicate.result)
 
-    async def delete(self, project_id: UUID, session_id: str, name: str, *, allow_missing: bool, request_id: str) -> None:
+    async def delete(
+        self, project_id: UUID, session_id: str, name: str, *, allow_missing: bool, request_id: str
+    ) -> None:
         """Remove a bookmark. Raises: Fault BOOKMARK_NOT_FOUND, REQUEST_ID_REUSED."""
         check_session_id(session_id)
         check_bookmark_name(name)
         try:
-            async with changing(self._store, project_id, session_id, request_id, "delete bookmark", name, allow_missing) as change:
+            async with changing(
+                self._store,
+                project_id,
+                session_id,
+                request_id,
+                "delete bookmark",
+                name,
+                allow_missing,
+            ) as change:
                 if not await self._store.delete(change, name) and not allow_missing:
                     raise _bookmark_not_found(session_id, name)
         except DuplicateRequest:
@@ -118,7 +157,9 @@ class Bookmarks:
 
 def _check(seq: int | None, description: str) -> None:
     if seq is not None and seq < 0:
-        raise invalid("bookmark.seq", "is negative; 0 stands for the place before the first message")
+        raise invalid(
+            "bookmark.seq", "is negative; 0 stands for the place before the first message"
+        )
     check_description(description, "bookmark.description")
 
 

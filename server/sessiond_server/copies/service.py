@@ -5,7 +5,15 @@ from dataclasses import astuple, dataclass
 from typing import Any
 from uuid import UUID
 
-from sessiond_server.copies.store.copies import Copy, CopyRow, CopyStore, CopyTooLarge, NoSource, NoSuchBookmark, NoSuchSeq
+from sessiond_server.copies.store.copies import (
+    Copy,
+    CopyRow,
+    CopyStore,
+    CopyTooLarge,
+    NoSource,
+    NoSuchBookmark,
+    NoSuchSeq,
+)
 from sessiond_server.core import pagination
 from sessiond_server.core.errors import Fault, invalid, session_not_found
 from sessiond_server.core.events import CREATED, EventPublisher
@@ -74,7 +82,9 @@ class CopyRequest:
 class Copies:
     """Args: max_messages: of the largest copy that is made; 0 = no limit. publisher: is told of each copy."""
 
-    def __init__(self, store: CopyStore, sessions: SessionStore, max_messages: int, publisher: EventPublisher) -> None:
+    def __init__(
+        self, store: CopyStore, sessions: SessionStore, max_messages: int, publisher: EventPublisher
+    ) -> None:
         self._store = store
         self._sessions = sessions
         self._max_messages = max_messages
@@ -90,7 +100,10 @@ class Copies:
         record = None
         if asked.request_id:
             record = RequestRecord(
-                creation_key(project_id, asked.request_id), asked.request_id, content_hash("copy", *astuple(asked)), new_id
+                creation_key(project_id, asked.request_id),
+                asked.request_id,
+                content_hash("copy", *astuple(asked)),
+                new_id,
             )
         copy = Copy(
             source_key=session_key(project_id, asked.session_id),
@@ -121,7 +134,11 @@ class Copies:
             raise Fault(
                 "MESSAGE_NOT_FOUND",
                 f"up_to_seq: session {asked.session_id!r} has no message {asked.up_to}; it is at seq {e.args[0]}",
-                metadata={"session_id": asked.session_id, "seq": asked.up_to, "last_seq": e.args[0]},
+                metadata={
+                    "session_id": asked.session_id,
+                    "seq": asked.up_to,
+                    "last_seq": e.args[0],
+                },
                 fields={"up_to_seq": "names no message of the session"},
             ) from None
         except NoSuchBookmark:
@@ -135,7 +152,11 @@ class Copies:
             raise Fault(
                 "SESSION_TOO_LARGE",
                 f"session {asked.session_id!r}: a copy would have {e.args[0]} messages; this server's operator allows {self._max_messages}",
-                metadata={"session_id": asked.session_id, "message_count": e.args[0], "max_messages": self._max_messages},
+                metadata={
+                    "session_id": asked.session_id,
+                    "message_count": e.args[0],
+                    "max_messages": self._max_messages,
+                },
             ) from None
         if made is None:
             raise Fault(
@@ -147,7 +168,9 @@ class Copies:
         self._publisher.publish(lifecycle_event(CREATED, made))
         return made
 
-    async def list(self, project_id: UUID, session_id: str, page_size: int, page_token: str) -> Page[CopyRow]:
+    async def list(
+        self, project_id: UUID, session_id: str, page_size: int, page_token: str
+    ) -> Page[CopyRow]:
         """Copies of a session that still exist, the newest first.
 
         Raises: Fault SESSION_NOT_FOUND, INVALID_FIELD, INVALID_PAGE_TOKEN.

@@ -42,7 +42,9 @@ class Paging:
         after: position of the last row of the page before; None for the first page.
     """
 
-    def __init__(self, page_size: int, page_token: str, query: Sequence[object], *position: Parser) -> None:
+    def __init__(
+        self, page_size: int, page_token: str, query: Sequence[object], *position: Parser
+    ) -> None:
         """Checks what the caller sent.
 
         Args:
@@ -101,7 +103,9 @@ def encode_token(fingerprint: str, *values: Any) -> str:
     return base64.urlsafe_b64encode(encoded).rstrip(b"=").decode()
 
 
-def decode_token(token: str, fingerprint: str, *parsers: Parser, field: str, reason: str) -> tuple[Any, ...]:
+def decode_token(
+    token: str, fingerprint: str, *parsers: Parser, field: str, reason: str
+) -> tuple[Any, ...]:
     """Returns the values of a token, one for each parser.
 
     Raises:
@@ -115,7 +119,9 @@ def decode_token(token: str, fingerprint: str, *parsers: Parser, field: str, rea
     except (binascii.Error, *UNREADABLE):
         raise invalid(field, "is not a token of this server", reason=reason) from None
     if owner != fingerprint:
-        raise invalid(field, "belongs to a request with other fields; send the same ones", reason=reason)
+        raise invalid(
+            field, "belongs to a request with other fields; send the same ones", reason=reason
+        )
     try:
         return tuple(parse(value) for parse, value in zip(parsers, values, strict=True))
     except UNREADABLE:

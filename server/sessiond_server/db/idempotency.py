@@ -95,7 +95,9 @@ def content_hash(*content: Any) -> bytes:
     return hashlib.blake2b(encoded, digest_size=16).digest()
 
 
-_FIND = select(R.content_hash, R.first_seq, R.last_seq, R.session_id.label("result"), R.created_at).where(
+_FIND = select(
+    R.content_hash, R.first_seq, R.last_seq, R.session_id.label("result"), R.created_at
+).where(
     R.key == bindparam("key"), R.log == bindparam("log"), R.request_id == bindparam("request_id")
 )
 
@@ -139,4 +141,6 @@ async def record_request(
         .returning(R.request_id)
     )
     if not await database.rows(statement, on=connection):
-        raise DuplicateRequest(await find_request(database, record.key, log, record.request_id, on=connection))
+        raise DuplicateRequest(
+            await find_request(database, record.key, log, record.request_id, on=connection)
+        )

@@ -22,7 +22,12 @@ from sessiond_server.core.ids import (
 )
 from sessiond_server.core.limits import MAX_BOOKMARKS, MAX_TASK_MESSAGES, MAX_TASKS, Limits
 from sessiond_server.db.idempotency import NO_LOG, DuplicateRequest, RequestRecord, content_hash
-from sessiond_server.imports.store import ImportedBookmark, ImportedTask, SessionImport, SessionImportStore
+from sessiond_server.imports.store import (
+    ImportedBookmark,
+    ImportedTask,
+    SessionImport,
+    SessionImportStore,
+)
 from sessiond_server.messages.store.spool import Spool
 from sessiond_server.messages.token_counts import Tokenizer
 from sessiond_server.messages.validation import MessageValidator
@@ -52,23 +57,32 @@ class ImportHead:
         if len(self.tasks) > MAX_TASKS:
             raise invalid("tasks", f"are {len(self.tasks)}; a session has at most {MAX_TASKS}")
         if len(self.bookmarks) > MAX_BOOKMARKS:
-            raise invalid("bookmarks", f"are {len(self.bookmarks)}; a session has at most {MAX_BOOKMARKS}")
+            raise invalid(
+                "bookmarks", f"are {len(self.bookmarks)}; a session has at most {MAX_BOOKMARKS}"
+            )
         seen: set[str] = set()
         for i, task in enumerate(self.tasks):
             check_task_id(task.task_id, f"tasks[{i}].task_id")
             if task.task_id in seen:
-                raise invalid(f"tasks[{i}].task_id", f"is {task.task_id!r} again; each task has its own")
+                raise invalid(
+                    f"tasks[{i}].task_id", f"is {task.task_id!r} again; each task has its own"
+                )
             seen.add(task.task_id)
             field = f"tasks[{i}].message_seqs"
             if len(task.message_seqs) > MAX_TASK_MESSAGES:
-                raise invalid(field, f"has {len(task.message_seqs)} seqs; at most {MAX_TASK_MESSAGES} are allowed")
+                raise invalid(
+                    field,
+                    f"has {len(task.message_seqs)} seqs; at most {MAX_TASK_MESSAGES} are allowed",
+                )
             if task.message_seqs and task.message_seqs[0] < 1:
                 raise invalid(field, f"has {task.message_seqs[0]}; seqs begin with 1")
         seen.clear()
         for i, bookmark in enumerate(self.bookmarks):
             check_bookmark_name(bookmark.name, f"bookmarks[{i}].name")
             if bookmark.name in seen:
-                raise invalid(f"bookmarks[{i}].name", f"is {bookmark.name!r} again; each bookmark has its own")
+                raise invalid(
+                    f"bookmarks[{i}].name", f"is {bookmark.name!r} again; each bookmark has its own"
+                )
             seen.add(bookmark.name)
             check_description(bookmark.description, f"bookmarks[{i}].description")
             if bookmark.seq is not None and bookmark.seq < 0:
@@ -78,17 +92,27 @@ class ImportHead:
         """That what they name is there, once all messages are. Raises: Fault INVALID_FIELD."""
         for i, task in enumerate(self.tasks):
             if task.message_seqs and task.message_seqs[-1] > last_seq:
-                raise invalid(f"tasks[{i}].message_seqs", f"has {task.message_seqs[-1]}, but there are {last_seq} messages")
+                raise invalid(
+                    f"tasks[{i}].message_seqs",
+                    f"has {task.message_seqs[-1]}, but there are {last_seq} messages",
+                )
         for i, bookmark in enumerate(self.bookmarks):
             if bookmark.seq is not None and bookmark.seq > last_seq:
-                raise invalid(f"bookmarks[{i}].seq", f"is {bookmark.seq}, but there are {last_seq} messages")
+                raise invalid(
+                    f"bookmarks[{i}].seq", f"is {bookmark.seq}, but there are {last_seq} messages"
+                )
 
 
 class SessionImports:
     """Imports of whole sessions. Nothing is there before all of it is. publisher: is told of each."""
 
     def __init__(
-        self, store: SessionImportStore, sessions: SessionStore, limits: Limits, tokenizer: Tokenizer, publisher: EventPublisher
+        self,
+        store: SessionImportStore,
+        sessions: SessionStore,
+        limits: Limits,
+        tokenizer: Tokenizer,
+        publisher: EventPublisher,
     ) -> None:
         self._store = store
         self._sessions = sessions
@@ -96,7 +120,9 @@ class SessionImports:
         self._tokenizer = tokenizer
         self._publisher = publisher
 
-    async def run(self, project_id: UUID, head: ImportHead, pieces: AsyncIterator[Sequence[Message]]) -> SessionRow:
+    async def run(
+        self, project_id: UUID, head: ImportHead, pieces: AsyncIterator[Sequence[Message]]
+    ) -> SessionRow:
         """The new session.
 
         Raises: Fault, with the reasons that ImportSession names.
@@ -106,7 +132,9 @@ class SessionImports:
         key = session_key(project_id, session_id)
         new = new_session(project_id, session_id, head.settings, self._limits)
         # Before it is all sent; but a repetition is answered as the first time.
-        if await self._sessions.get(key, project_id) and not await self._is_recorded(project_id, head.request_id):
+        if await self._sessions.get(key, project_id) and not await self._is_recorded(
+            project_id, head.request_id
+        ):
             raise _exists(session_id)
         validator = MessageValidator(self._limits, self._tokenizer, keeps_turn=True)
         with Spool() as spool:
@@ -140,12 +168,16 @@ class SessionImports:
             record = None
             if head.request_id:
                 content = content_hash("import", *astuple(head), validator.content_hash.hex())
-                record = RequestRecord(creation_key(project_id, head.request_id), head.request_id, content, session_id)
+                record = RequestRecord(
+                    creation_key(project_id, head.request_id), head.request_id, content, session_id
+                )
             try:
                 row = await self._store.create(made, spool, record)
             except DuplicateRequest as duplicate:
                 assert record is not None  # noqa: S101 - only a record can be a duplicate
-                return await session_from_first_request(self._sessions, project_id, record, duplicate)
+                return await session_from_first_request(
+                    self._sessions, project_id, record, duplicate
+                )
             except AssetMissing as e:
                 raise asset_not_found(e.sha256.hex(), validator.asset_fields[e.sha256]) from None
         if row is None:
@@ -154,7 +186,12 @@ class SessionImports:
         return row
 
     async def _is_recorded(self, project_id: UUID, request_id: str) -> bool:
-        return bool(request_id and await self._sessions.find_request(creation_key(project_id, request_id), NO_LOG, request_id))
+        return bool(
+            request_id
+            and await self._sessions.find_request(
+                creation_key(project_id, request_id), NO_LOG, request_id
+            )
+        )
 
 
 def _exists(session_id: str) -> Fault:

@@ -76,7 +76,9 @@ class SessionImportStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def create(self, made: SessionImport, spool: Spool, record: RequestRecord | None) -> SessionRow | None:
+    async def create(
+        self, made: SessionImport, spool: Spool, record: RequestRecord | None
+    ) -> SessionRow | None:
         """The new session. None where there is one of its key already; then nothing happened.
 
         Raises: DuplicateRequest, AssetMissing.
@@ -89,21 +91,29 @@ class SessionImportStore:
                 if made.asset_refs:
                     await assets.hold(connection, new.project_id, made.assets)
                 # An expired session that the purger has not reached yet is gone for everybody else; it must be for us too.
-                await delete_sessions(self._database, connection, and_(T.key == new.key, not_(alive())))
+                await delete_sessions(
+                    self._database, connection, and_(T.key == new.key, not_(alive()))
+                )
                 row = await self._insert(connection, made)
                 if row is None:
                     raise _Exists
-                now = (await self._database.rows(select(_NOW.label("now")), on=connection))[0]["now"]
+                now = (await self._database.rows(select(_NOW.label("now")), on=connection))[0][
+                    "now"
+                ]
                 await copy_rows(connection, spool, Start(new.key, new.log, 1, to_pg_us(now), 0, 0))
                 if made.asset_refs:
-                    await assets.refer(connection, new.key, new.log, new.project_id, 1, made.asset_refs)
+                    await assets.refer(
+                        connection, new.key, new.log, new.project_id, 1, made.asset_refs
+                    )
                 await self._insert_tasks(connection, made)
                 await self._insert_bookmarks(connection, made)
                 return row
         except _Exists:
             return None
 
-    async def _insert(self, connection: AsyncConnection[TupleRow], made: SessionImport) -> SessionRow | None:
+    async def _insert(
+        self, connection: AsyncConnection[TupleRow], made: SessionImport
+    ) -> SessionRow | None:
         new = made.new
         statement = (
             insert(tables.sessions)
@@ -137,7 +147,9 @@ class SessionImportStore:
         rows = await self._database.rows(statement, on=connection)
         return SessionRow(**rows[0]) if rows else None
 
-    async def _insert_tasks(self, connection: AsyncConnection[TupleRow], made: SessionImport) -> None:
+    async def _insert_tasks(
+        self, connection: AsyncConnection[TupleRow], made: SessionImport
+    ) -> None:
         rows = [
             {
                 "key": made.new.key,
@@ -155,7 +167,9 @@ class SessionImportStore:
         if rows:
             await self._database.rows(insert(tables.tasks).values(rows), on=connection)
 
-    async def _insert_bookmarks(self, connection: AsyncConnection[TupleRow], made: SessionImport) -> None:
+    async def _insert_bookmarks(
+        self, connection: AsyncConnection[TupleRow], made: SessionImport
+    ) -> None:
         rows = [
             {
                 "key": made.new.key,

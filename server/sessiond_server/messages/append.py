@@ -52,7 +52,14 @@ class PreparedAppend:
 class Appends:
     """Appends to sessions. Nothing is acknowledged before it is committed. publisher: is told of each."""
 
-    def __init__(self, store: AppendStore, sessions: SessionStore, limits: Limits, tokenizer: Tokenizer, publisher: EventPublisher) -> None:
+    def __init__(
+        self,
+        store: AppendStore,
+        sessions: SessionStore,
+        limits: Limits,
+        tokenizer: Tokenizer,
+        publisher: EventPublisher,
+    ) -> None:
         self._store = store
         self._sessions = sessions
         self._limits = limits
@@ -91,7 +98,9 @@ class Appends:
             raise _asset_missing(prepared.asset_fields, e) from None
         return await self._answer(prepared.target, prepared.append, done)
 
-    async def store_stream(self, target: Target, pieces: AsyncIterator[Sequence[Message]]) -> Appended:
+    async def store_stream(
+        self, target: Target, pieces: AsyncIterator[Sequence[Message]]
+    ) -> Appended:
         """Append all pieces as one, all or none. The session is locked only once the last piece is here.
 
         Raises: Fault, with the reasons that ImportMessages names.
@@ -121,10 +130,14 @@ class Appends:
         return done
 
     async def _check_open(self, target: Target) -> None:
-        row = await self._sessions.get(session_key(target.project_id, target.session_id), target.project_id)
+        row = await self._sessions.get(
+            session_key(target.project_id, target.session_id), target.project_id
+        )
         if row is None:
             raise session_not_found(target.session_id)
-        if target.request_id and await self._sessions.find_request(row.key, row.log, target.request_id):
+        if target.request_id and await self._sessions.find_request(
+            row.key, row.log, target.request_id
+        ):
             return  # a repetition is answered as the first time, whatever became of the session
         if row.state == SessionState.DESTROYED:
             raise _destroyed(target.session_id)
@@ -158,7 +171,9 @@ class Appends:
                 "PARENT_NOT_FOUND",
                 f"messages: a parent_seq names no message before it; session {target.session_id!r} is at seq {row.last_seq}",
                 metadata={"session_id": target.session_id, "last_seq": row.last_seq},
-                fields={"messages.parent_seq": "names no message of the session, nor an earlier one of the batch"},
+                fields={
+                    "messages.parent_seq": "names no message of the session, nor an earlier one of the batch"
+                },
             )
         # The condition failed when the statement ran and holds now: another append came in between.
         raise Fault(

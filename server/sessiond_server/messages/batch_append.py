@@ -38,13 +38,17 @@ class BatchAppender:
         publisher: is told of each series that is stored.
     """
 
-    def __init__(self, store: BatchAppendStore, appends: Appends, limits: Limits, publisher: EventPublisher) -> None:
+    def __init__(
+        self, store: BatchAppendStore, appends: Appends, limits: Limits, publisher: EventPublisher
+    ) -> None:
         self._store = store
         self._appends = appends
         self._limits = limits
         self._publisher = publisher
 
-    async def store(self, project_id: UUID, requests: Sequence[tuple[Target, Sequence[Message]]]) -> AsyncGenerator[list[Outcome], None]:
+    async def store(
+        self, project_id: UUID, requests: Sequence[tuple[Target, Sequence[Message]]]
+    ) -> AsyncGenerator[list[Outcome], None]:
         """Append each batch, whole or not at all, whatever becomes of the others; those to one session in their order.
 
         Yields: outcomes, as they are known.
@@ -53,7 +57,9 @@ class BatchAppender:
         if not requests:
             raise invalid("requests", "is empty; send at least one")
         if len(requests) > MAX_REQUESTS:
-            raise invalid("requests", f"has {len(requests)} requests; a call may have {MAX_REQUESTS}")
+            raise invalid(
+                "requests", f"has {len(requests)} requests; a call may have {MAX_REQUESTS}"
+            )
         outcomes: list[Outcome] = []
         sessions: dict[UUID, _Series] = {}
         for place, (target, messages) in enumerate(requests):
@@ -66,7 +72,10 @@ class BatchAppender:
         left = [series for series in sessions.values() if not _fits(series)]
         for many in self._divided(series for series in sessions.values() if _fits(series)):
             try:
-                stored = await self._store.append(project_id, [[(r.prepared.append, r.prepared.rows) for r in series] for series in many])
+                stored = await self._store.append(
+                    project_id,
+                    [[(r.prepared.append, r.prepared.rows) for r in series] for series in many],
+                )
             except DuplicateRequest:
                 left += many
                 continue
@@ -91,7 +100,10 @@ class BatchAppender:
         for series in all_series:
             own_count = sum(request.prepared.append.count for request in series)
             own_bytes = sum(request.prepared.append.content_bytes for request in series)
-            if many and (count + own_count > self._limits.max_batch_messages or content_bytes + own_bytes > self._limits.max_batch_bytes):
+            if many and (
+                count + own_count > self._limits.max_batch_messages
+                or content_bytes + own_bytes > self._limits.max_batch_bytes
+            ):
                 yield many
                 many, count, content_bytes = [], 0, 0
             many.append(series)
@@ -122,7 +134,9 @@ class BatchAppender:
         outcomes: list[Outcome] = []
         for request in series:
             try:
-                outcomes.append((request.place, await self._appends.append_prepared(request.prepared)))
+                outcomes.append(
+                    (request.place, await self._appends.append_prepared(request.prepared))
+                )
             except Exception as error:
                 outcomes.append((request.place, error))
         return outcomes
@@ -136,5 +150,11 @@ def _fits(series: _Series) -> bool:
         return False
     if len(series) == 1:
         return True
-    ids = [request.prepared.append.request_id for request in series if request.prepared.append.request_id]
-    return len(ids) == len(set(ids)) and all(request.prepared.append.expected_last_seq is None for request in series[1:])
+    ids = [
+        request.prepared.append.request_id
+        for request in series
+        if request.prepared.append.request_id
+    ]
+    return len(ids) == len(set(ids)) and all(
+        request.prepared.append.expected_last_seq is None for request in series[1:]
+    )

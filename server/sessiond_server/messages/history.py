@@ -50,13 +50,17 @@ class Reading:
     after_bookmark: str | None = None
 
     def fingerprint(self, log: UUID) -> str:
-        return pagination.fingerprint(log, self.through_seq, self.limit, self.descending, self.roles, self.basic)
+        return pagination.fingerprint(
+            log, self.through_seq, self.limit, self.descending, self.roles, self.basic
+        )
 
 
 class History:
     """Reads of messages, for one process: it owns the page cache."""
 
-    def __init__(self, store: HistoryStore, bookmarks: BookmarkStore, page_cache_bytes: int) -> None:
+    def __init__(
+        self, store: HistoryStore, bookmarks: BookmarkStore, page_cache_bytes: int
+    ) -> None:
         self._store = store
         self._bookmarks = bookmarks
         self._cache = PageCache(page_cache_bytes)
@@ -89,14 +93,20 @@ class History:
                     if again.log != head.log:
                         raise session_not_found(reading.session_id)
                     if window.move_to(again.segments):
-                        fetch = asyncio.ensure_future(self._fetch(key, head.log, window.query(), fits))
+                        fetch = asyncio.ensure_future(
+                            self._fetch(key, head.log, window.query(), fits)
+                        )
                         continue
                     if not window.is_whole(page):
                         raise session_not_found(reading.session_id)
                 window.advance(page)
                 if not window.is_done:
                     fetch = asyncio.ensure_future(self._fetch(key, head.log, window.query(), fits))
-                if window.is_done and reading.roles and (await self._head(key, project_id, reading.session_id)).log != head.log:
+                if (
+                    window.is_done
+                    and reading.roles
+                    and (await self._head(key, project_id, reading.session_id)).log != head.log
+                ):
                     raise session_not_found(reading.session_id)
                 if page or window.is_done:
                     yield page.encoded + window.tail() if page else window.tail()
@@ -116,7 +126,9 @@ class History:
         key = session_key(project_id, session_id)
         head = await self._head(key, project_id, session_id)
         while seq <= head.last_seq:
-            rows = await self._store.page(PageQuery(tuple(cut(head.segments, seq - 1, seq)), 1, None))
+            rows = await self._store.page(
+                PageQuery(tuple(cut(head.segments, seq - 1, seq)), 1, None)
+            )
             if rows:
                 _, created_us, body = rows[0]
                 return assigned(seq, created_us) + bytes(body)
@@ -152,7 +164,9 @@ class History:
             await self._store.touch(key, project_id)
         return head
 
-    async def _fetch(self, key: UUID, log: UUID, query: PageQuery, fits: bool) -> EncodedPage | None:
+    async def _fetch(
+        self, key: UUID, log: UUID, query: PageQuery, fits: bool
+    ) -> EncodedPage | None:
         # Filtered, backward and bodiless reads are rare and make other pages; they are not worth the room.
         cacheable = fits and not (query.descending or query.roles or query.basic)
         first, last = query.segments[0], query.segments[-1]
@@ -167,8 +181,14 @@ class History:
         page = encode_basic_page(rows) if query.basic else encode_page(rows)
         # A page that ends where the messages end might be longer the next time. And one that is not whole, of logs that are being purged,
         # is for its reader to find out about, and for nobody else.
-        is_whole = page.first_seq == first.first_seq and page.last_seq - page.first_seq + 1 == page.count
-        if cacheable and is_whole and (page.count == query.max_rows or page.last_seq < last.last_seq):
+        is_whole = (
+            page.first_seq == first.first_seq and page.last_seq - page.first_seq + 1 == page.count
+        )
+        if (
+            cacheable
+            and is_whole
+            and (page.count == query.max_rows or page.last_seq < last.last_seq)
+        ):
             self._cache.put(page_key, page)
         return page
 
@@ -183,7 +203,9 @@ class _Window:
         self._scanned = 0
         self._largest_bytes = head.largest_bytes
         if reading.resume_token:
-            self._after, through, self._left, self._end = _decode_position(reading.resume_token, fingerprint)
+            self._after, through, self._left, self._end = _decode_position(
+                reading.resume_token, fingerprint
+            )
             self._through = min(through, head.last_seq)
         else:
             self._end = min(reading.through_seq or head.last_seq, head.last_seq)
@@ -206,7 +228,13 @@ class _Window:
         """The next page."""
         rows = min(self._rows, self._left) if self._left else self._rows
         # Seqs have no gaps, so the segments that a page can come from are known; of a read by role, those that one query may look through.
-        span = rows if not self._reading.roles else MAX_SCAN if self.is_shared else self._through - self._after
+        span = (
+            rows
+            if not self._reading.roles
+            else MAX_SCAN
+            if self.is_shared
+            else self._through - self._after
+        )
         if self._reading.descending:
             segments = cut(self._segments, max(self._after, self._through - span), self._through)
             self._scanned = segments[0].first_seq - 1
@@ -229,8 +257,12 @@ class _Window:
         if page is None:
             return False
         if self._reading.descending:
-            return page.first_seq == self._through and page.first_seq - page.last_seq + 1 == page.count
-        return page.first_seq == self._after + 1 and page.last_seq - page.first_seq + 1 == page.count
+            return (
+                page.first_seq == self._through and page.first_seq - page.last_seq + 1 == page.count
+            )
+        return (
+            page.first_seq == self._after + 1 and page.last_seq - page.first_seq + 1 == page.count
+        )
 
     def advance(self, page: EncodedPage | None) -> None:
         """Go behind a page. None: there was nothing in what was looked through."""
@@ -256,7 +288,12 @@ class _Window:
 
     def tail(self) -> bytes:
         """The end of a response: where to go on, and the pinned end."""
-        return response_tail(pagination.encode_token(self._fingerprint, self._after, self._through, self._left, self._end), self._end)
+        return response_tail(
+            pagination.encode_token(
+                self._fingerprint, self._after, self._through, self._left, self._end
+            ),
+            self._end,
+        )
 
 
 def _check(reading: Reading) -> None:
@@ -271,6 +308,10 @@ def _check(reading: Reading) -> None:
 
 def _decode_position(token: str, fingerprint: str) -> tuple[int, int, int, int]:
     after, through, left, end = pagination.decode_token(
-        token, fingerprint, *[pagination.seq] * 4, field="resume_token", reason="INVALID_RESUME_TOKEN"
+        token,
+        fingerprint,
+        *[pagination.seq] * 4,
+        field="resume_token",
+        reason="INVALID_RESUME_TOKEN",
     )
     return after, through, left, end

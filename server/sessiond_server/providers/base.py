@@ -20,7 +20,12 @@ class ModelFault(Exception):
     """
 
     def __init__(
-        self, reason: str, message: str, *, metadata: Mapping[str, object] | None = None, retry_after_s: float | None = None
+        self,
+        reason: str,
+        message: str,
+        *,
+        metadata: Mapping[str, object] | None = None,
+        retry_after_s: float | None = None,
     ) -> None:
         super().__init__(message)
         self.reason = reason

@@ -15,6 +15,9 @@ from sessiond_server.providers.json_text import dumps
 _WORD = re.compile(r"\s*\S+\s*")
 MAX_DELAY_MS = 60_000
 
+# A set: protobuf enums have no __contains__.
+_REASONS = frozenset(ErrorReason.keys())
+
 
 class Echo:
     """Answers "echo of 3 messages: " and the text of the last user message, a word a delta.
@@ -41,7 +44,7 @@ class Echo:
             raise self._rejected(request, "echo_delay_ms")
         if text is not None and not text.strip():
             raise self._rejected(request, "echo_text")
-        if fault and not (fault.startswith("MODEL_") and f"ERROR_REASON_{fault}" in ErrorReason.keys()):  # noqa: SIM118
+        if fault and (not fault.startswith("MODEL_") or f"ERROR_REASON_{fault}" not in _REASONS):
             raise self._rejected(request, "echo_fault")
         history = plain_texts(request.messages)
         if text is None:
@@ -55,7 +58,11 @@ class Echo:
             yield Delta(word)
             count += 1
         if fault:
-            raise ModelFault(fault, f"{self.name} was told to fail", metadata={"model": request.model, "provider": self.name})
+            raise ModelFault(
+                fault,
+                f"{self.name} was told to fail",
+                metadata={"model": request.model, "provider": self.name},
+            )
         read = sum(len(words.split()) for _, words in history) + len(request.system_prompt.split())
         yield Answer(
             json=dumps({"role": "assistant", "content": text}),

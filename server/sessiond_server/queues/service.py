@@ -149,11 +149,17 @@ class Processing:
         if through_seq is not None and through_seq < 0:
             raise invalid("through_seq", "is negative")
         try:
-            await self._store.acknowledge(ref, project_id, lambda held: decide(held, through_seq, failures, keep_lease=keep_lease))
+            await self._store.acknowledge(
+                ref,
+                project_id,
+                lambda held: decide(held, through_seq, failures, keep_lease=keep_lease),
+            )
         except LeaseGone:
             raise _lease_lost(lease_id) from None
 
-    async def requeue(self, project_id: UUID, queue: str, session_id: str, which: RequeueSelector) -> int:
+    async def requeue(
+        self, project_id: UUID, queue: str, session_id: str, which: RequeueSelector
+    ) -> int:
         """Answers how many messages are pending now that were not before.
 
         Raises: Fault SESSION_NOT_FOUND, QUEUE_NOT_FOUND, INVALID_FIELD.
@@ -166,10 +172,16 @@ class Processing:
         if which.seqs is not None:
             for i, seq in enumerate(which.seqs):
                 if seq > session.last_seq:
-                    raise invalid(f"seqs.seqs[{i}]", f"is {seq}; the session's last_seq is {session.last_seq}")
-            return await self._store.requeue_seqs(session.key, session.log, project_id, queue, which.seqs)
+                    raise invalid(
+                        f"seqs.seqs[{i}]", f"is {seq}; the session's last_seq is {session.last_seq}"
+                    )
+            return await self._store.requeue_seqs(
+                session.key, session.log, project_id, queue, which.seqs
+            )
         if which.from_seq is not None:
-            return await self._store.requeue_from(session.key, session.log, project_id, queue, which.from_seq)
+            return await self._store.requeue_from(
+                session.key, session.log, project_id, queue, which.from_seq
+            )
         return await self._store.requeue_failed(session.key, session.log, project_id, queue)
 
     async def counts(self, project_id: UUID, queue: str, session_id: str) -> Counts:
@@ -181,7 +193,9 @@ class Processing:
         await self._check_known(project_id, queue)
         return await self._store.counts(project_id, queue, session.key if session else None)
 
-    async def failures(self, project_id: UUID, queue: str, session_id: str, page_size: int, page_token: str) -> Page[tuple[int, str]]:
+    async def failures(
+        self, project_id: UUID, queue: str, session_id: str, page_size: int, page_token: str
+    ) -> Page[tuple[int, str]]:
         """Raises: Fault SESSION_NOT_FOUND, QUEUE_NOT_FOUND, INVALID_FIELD, INVALID_PAGE_TOKEN."""
         check_session_id(session_id)
         _check_queue(queue)
@@ -233,7 +247,13 @@ def ranges_of(seqs: Sequence[int]) -> Ranges:
     return ranges
 
 
-def decide(held: HeldLease, through_seq: int | None, failures: Sequence[tuple[int, str]], *, keep_lease: bool) -> Acknowledgement:
+def decide(
+    held: HeldLease,
+    through_seq: int | None,
+    failures: Sequence[tuple[int, str]],
+    *,
+    keep_lease: bool,
+) -> Acknowledgement:
     """What an acknowledgement of a lease comes to. Raises: Fault INVALID_FIELD."""
     last = held.ranges[-1][1]
     through = last if through_seq is None else through_seq
@@ -245,12 +265,19 @@ def decide(held: HeldLease, through_seq: int | None, failures: Sequence[tuple[in
     for i, (seq, error) in enumerate(failures):
         at = bisect(firsts, seq) - 1
         if at < 0 or seq > done[at][1]:
-            raise invalid(f"failures[{i}].seq", f"is {seq}, which is not among the messages of the lease up to through_seq")
+            raise invalid(
+                f"failures[{i}].seq",
+                f"is {seq}, which is not among the messages of the lease up to through_seq",
+            )
         if seq in errors:
             raise invalid(f"failures[{i}].seq", f"is {seq}, as an earlier one is")
         # PostgreSQL takes no NUL.
         errors[seq] = error[:MAX_ERROR_CHARACTERS].replace("\0", "\N{REPLACEMENT CHARACTER}")
-    rest = [(max(first, through + 1), last) for first, last in held.ranges if last > through] if keep_lease else []
+    rest = (
+        [(max(first, through + 1), last) for first, last in held.ranges if last > through]
+        if keep_lease
+        else []
+    )
     return Acknowledgement(done, errors, rest)
 
 
@@ -273,7 +300,9 @@ def decode_lease_id(lease_id: str) -> LeaseRef:
     """Raises: Fault INVALID_FIELD for what no server made."""
     if not lease_id:
         raise invalid("lease_id", "is required")
-    key, log, queue, random = pagination.decode_token(lease_id, _LEASE, UUID, UUID, _queue, UUID, field="lease_id", reason="INVALID_FIELD")
+    key, log, queue, random = pagination.decode_token(
+        lease_id, _LEASE, UUID, UUID, _queue, UUID, field="lease_id", reason="INVALID_FIELD"
+    )
     return LeaseRef(key, log, queue, random)
 
 
@@ -295,7 +324,9 @@ def _check_queue(queue: str) -> str:
 def _check_which(which: RequeueSelector) -> None:
     if which.seqs is not None:
         if not 1 <= len(which.seqs) <= MAX_REQUEUED:
-            raise invalid("seqs.seqs", f"has {len(which.seqs)} seqs; 1 to {MAX_REQUEUED} are allowed")
+            raise invalid(
+                "seqs.seqs", f"has {len(which.seqs)} seqs; 1 to {MAX_REQUEUED} are allowed"
+            )
         known: set[int] = set()
         for i, seq in enumerate(which.seqs):
             if seq < 1:
@@ -327,7 +358,11 @@ def _lease_ms(lease_ms: int | None) -> int:
 
 
 def _queue_not_found(queue: str) -> Fault:
-    return Fault("QUEUE_NOT_FOUND", f"the project has no queue {queue!r}; the first lease of messages makes it", metadata={"queue": queue})
+    return Fault(
+        "QUEUE_NOT_FOUND",
+        f"the project has no queue {queue!r}; the first lease of messages makes it",
+        metadata={"queue": queue},
+    )
 
 
 def _lease_lost(lease_id: str) -> Fault:

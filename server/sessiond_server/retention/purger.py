@@ -29,7 +29,13 @@ class Purger:
     """
 
     def __init__(
-        self, store: PurgeStore, flattener: Flattener, publisher: EventPublisher, *, interval_s: float, request_retention_s: float
+        self,
+        store: PurgeStore,
+        flattener: Flattener,
+        publisher: EventPublisher,
+        *,
+        interval_s: float,
+        request_retention_s: float,
     ) -> None:
         self._store = store
         self._flattener = flattener
@@ -68,11 +74,19 @@ class Purger:
                 messages += deleted
                 if not done and not deleted:
                     break
-            forgotten = await self._store.forget_requests(self._request_retention_s, REQUESTS_A_BATCH)
+            forgotten = await self._store.forget_requests(
+                self._request_retention_s, REQUESTS_A_BATCH
+            )
             requests += forgotten
             is_more = looked_at == SESSIONS_A_BATCH or logs > 0 or deleted > 0 or forgotten > 0
         if sessions or flattened or messages or requests:
-            log.info("purged", expired_sessions=sessions, flattened_copies=flattened, messages=messages, request_records=requests)
+            log.info(
+                "purged",
+                expired_sessions=sessions,
+                flattened_copies=flattened,
+                messages=messages,
+                request_records=requests,
+            )
         return sessions, messages, requests
 
     async def _flatten(self) -> int:

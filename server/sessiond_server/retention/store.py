@@ -21,7 +21,9 @@ WHERE expiry_check_at <= statement_timestamp() ORDER BY expiry_check_at LIMIT %(
 _PUT_OFF = """
 UPDATE sessions SET expiry_check_at = used_at + idle_ttl_ms * interval '1 millisecond' WHERE key = ANY(%(keys)s)"""
 
-_LOCK_LOGS = "SELECT key, log FROM dead_logs ORDER BY queued_at LIMIT %(logs)s FOR UPDATE SKIP LOCKED"
+_LOCK_LOGS = (
+    "SELECT key, log FROM dead_logs ORDER BY queued_at LIMIT %(logs)s FOR UPDATE SKIP LOCKED"
+)
 
 _THESE = "unnest(%(keys)s::uuid[], %(logs)s::uuid[]) AS these (key, log)"
 _LIVE = f"SELECT key, log FROM sessions JOIN {_THESE} USING (key, log)"
@@ -78,7 +80,9 @@ class PurgeStore:
             used = [key for key, is_alive, *_ in due if is_alive]
             if used:
                 await connection.execute(_PUT_OFF, {"keys": used})
-            dead = {key: DeletedSession(*session) for key, is_alive, *session in due if not is_alive}
+            dead = {
+                key: DeletedSession(*session) for key, is_alive, *session in due if not is_alive
+            }
             await delete_locked(self._database, connection, list(dead))
         return len(due), list(dead.values())
 
@@ -116,11 +120,15 @@ class PurgeStore:
     async def forget_requests(self, age_s: float, batch: int) -> int:
         """Delete at most `batch` request records older than age_s seconds."""
         async with self._database.connection() as connection:
-            cursor = await connection.execute(_DELETE_OLD_REQUESTS, {"age": timedelta(seconds=age_s), "batch": Int8(batch)})
+            cursor = await connection.execute(
+                _DELETE_OLD_REQUESTS, {"age": timedelta(seconds=age_s), "batch": Int8(batch)}
+            )
             return cursor.rowcount
 
     @staticmethod
-    async def _delete_messages(connection: AsyncConnection[TupleRow], key: UUID, log: UUID, batch: int) -> int:
+    async def _delete_messages(
+        connection: AsyncConnection[TupleRow], key: UUID, log: UUID, batch: int
+    ) -> int:
         cursor = await connection.execute(_UNREACHED, {"key": key, "log": log})
         deleted = 0
         for first, end in await cursor.fetchall():
@@ -148,7 +156,9 @@ async def _those(connection: AsyncConnection[TupleRow], statement: str, logs: Lo
     return await cursor.fetchall()
 
 
-async def _one(connection: AsyncConnection[TupleRow], statement: str, parameters: dict[str, object]) -> TupleRow:
+async def _one(
+    connection: AsyncConnection[TupleRow], statement: str, parameters: dict[str, object]
+) -> TupleRow:
     cursor = await connection.execute(statement.encode(), parameters)
     row = await cursor.fetchone()
     assert row is not None  # noqa: S101 - an aggregate has a row

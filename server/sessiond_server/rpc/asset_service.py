@@ -3,7 +3,13 @@
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 
-from sessiond.v1.asset_service_pb2 import Asset, DownloadAssetRequest, DownloadAssetResponse, GetAssetRequest, UploadAssetRequest
+from sessiond.v1.asset_service_pb2 import (
+    Asset,
+    DownloadAssetRequest,
+    DownloadAssetResponse,
+    GetAssetRequest,
+    UploadAssetRequest,
+)
 from sessiond_server.assets.service import Assets, Upload
 from sessiond_server.assets.store.assets import AssetRow
 from sessiond_server.assets.store.objects import ObjectStoreUnavailable
@@ -24,7 +30,9 @@ class AssetServicer:
         self._assets = assets
         self._load = load
 
-    async def UploadAsset(self, requests: AsyncIterator[UploadAssetRequest], caller: Caller) -> Asset:
+    async def UploadAsset(
+        self, requests: AsyncIterator[UploadAssetRequest], caller: Caller
+    ) -> Asset:
         # A stream without a piece is an empty asset, as one with an empty piece is.
         first = await anext(requests, None) or UploadAssetRequest()
 
@@ -34,14 +42,20 @@ class AssetServicer:
                 yield request.data
 
         try:
-            row = await self._assets.upload(Upload(caller.project_id, first.media_type, first.asset_id, first.size), pieces())
+            row = await self._assets.upload(
+                Upload(caller.project_id, first.media_type, first.asset_id, first.size), pieces()
+            )
         except (Fault, ObjectStoreUnavailable):
             await drain_requests(requests)
             raise
         return _asset(row)
 
-    async def DownloadAsset(self, request: DownloadAssetRequest, caller: Caller) -> AsyncGenerator[bytes, None]:
-        row, pieces = await self._assets.download(caller.project_id, request.asset_id, request.offset, request.length)
+    async def DownloadAsset(
+        self, request: DownloadAssetRequest, caller: Caller
+    ) -> AsyncGenerator[bytes, None]:
+        row, pieces = await self._assets.download(
+            caller.project_id, request.asset_id, request.offset, request.length
+        )
         asset: Asset | None = _asset(row)
         async with aclosing(pieces):
             async for piece in pieces:

@@ -51,10 +51,14 @@ class ConversationServicer:
             request.model,
             to_dict(request.options, "options") if request.HasField("options") else {},
             request.mode == SEND_MODE_IMMEDIATE,
-            convert.milliseconds(request.turn_timeout) if request.HasField("turn_timeout") else None,
+            convert.milliseconds(request.turn_timeout)
+            if request.HasField("turn_timeout")
+            else None,
             request.request_id,
         )
-        steps = self._streams.send(sending, after_seq=request.after_seq, abort_on_disconnect=request.abort_on_disconnect)
+        steps = self._streams.send(
+            sending, after_seq=request.after_seq, abort_on_disconnect=request.abort_on_disconnect
+        )
         async with aclosing(steps):
             async for step in steps:
                 response = SendResponse(events=step.events, message_id=step.message_id)
@@ -74,12 +78,21 @@ class ConversationServicer:
         return AbortResponse(turns=[_message(row, request.session_id) for row in ended])
 
     async def GetTurn(self, request: GetTurnRequest, caller: Caller) -> Turn:
-        return _message(await self._turns.get(caller.project_id, request.session_id, request.turn_id), request.session_id)
+        return _message(
+            await self._turns.get(caller.project_id, request.session_id, request.turn_id),
+            request.session_id,
+        )
 
     async def ListTurns(self, request: ListTurnsRequest, caller: Caller) -> ListTurnsResponse:
         if request.state not in TurnState.values():
             raise invalid("state", f"is {request.state}, which is no state of a turn")
-        page = await self._turns.list(caller.project_id, request.session_id, request.state, request.page_size, request.page_token)
+        page = await self._turns.list(
+            caller.project_id,
+            request.session_id,
+            request.state,
+            request.page_size,
+            request.page_token,
+        )
         turns = [_message(row, request.session_id) for row in page.items]
         return ListTurnsResponse(turns=turns, next_page_token=page.next_page_token)
 
@@ -87,7 +100,9 @@ class ConversationServicer:
         asked = WatchOptions(
             request.session_id,
             request.after_seq if request.HasField("after_seq") else None,
-            convert.milliseconds(request.heartbeat_interval) if request.HasField("heartbeat_interval") else None,
+            convert.milliseconds(request.heartbeat_interval)
+            if request.HasField("heartbeat_interval")
+            else None,
         )
         async with aclosing(self._watching.watch(caller.project_id, asked)) as responses:
             async for response in responses:
@@ -107,7 +122,12 @@ def _message(row: TurnRow, session_id: str) -> Turn:
     )
     if row.usage:
         usage = turn.usage
-        usage.input_tokens, usage.output_tokens, usage.cached_input_tokens, usage.reasoning_tokens = row.usage
+        (
+            usage.input_tokens,
+            usage.output_tokens,
+            usage.cached_input_tokens,
+            usage.reasoning_tokens,
+        ) = row.usage
     if row.error:
         turn.error.reason = row.error["reason"]
         turn.error.message = row.error["message"]

@@ -95,12 +95,16 @@ def settings(session: Session) -> Settings:
         user_name=session.user,
         title=session.title,
         config=to_dict(session.config, "session.config") if session.HasField("config") else None,
-        metadata=to_dict(session.metadata, "session.metadata") if session.HasField("metadata") else None,
+        metadata=to_dict(session.metadata, "session.metadata")
+        if session.HasField("metadata")
+        else None,
         idle_ttl_ms=_idle_ttl_ms(session),
     )
 
 
-def update_values(request: UpdateSessionRequest) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+def update_values(
+    request: UpdateSessionRequest,
+) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     """The columns to set and the patches to apply. Raises: Fault INVALID_FIELD."""
     session = request.session
     chosen = settings(session)
@@ -108,7 +112,9 @@ def update_values(request: UpdateSessionRequest) -> tuple[dict[str, Any], dict[s
         paths = list(request.update_mask.paths)
         for path in paths:
             if path not in _COLUMNS:
-                raise invalid("update_mask", f"names {path[:64]!r}; known are {', '.join(_COLUMNS)}")
+                raise invalid(
+                    "update_mask", f"names {path[:64]!r}; known are {', '.join(_COLUMNS)}"
+                )
     else:
         paths = [name for name in ("model", "user", "title") if getattr(session, name)]
         paths += [name for name in ("config", "metadata") if session.HasField(name)]
@@ -125,7 +131,9 @@ def update_values(request: UpdateSessionRequest) -> tuple[dict[str, Any], dict[s
     return values, patches
 
 
-def session_filter(request: ListSessionsRequest | DeleteSessionsRequest, project_id: UUID) -> Filter:
+def session_filter(
+    request: ListSessionsRequest | DeleteSessionsRequest, project_id: UUID
+) -> Filter:
     """The filter fields that both requests have. Raises: Fault INVALID_FIELD."""
 
     def time(field: str) -> datetime | None:
@@ -257,7 +265,10 @@ def _idle_ttl_ms(session: Session | CopySessionRequest, prefix: str = "session."
     match session.WhichOneof("expiry"):
         case "never_expires":
             if not session.never_expires:
-                raise invalid(f"{prefix}never_expires", "must be true where it is set; set idle_ttl to expire the session")
+                raise invalid(
+                    f"{prefix}never_expires",
+                    "must be true where it is set; set idle_ttl to expire the session",
+                )
             return NEVER
         case "idle_ttl":
             return milliseconds(session.idle_ttl)

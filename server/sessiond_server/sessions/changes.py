@@ -14,13 +14,20 @@ from sessiond_server.sessions.store.lock import Change, SessionMissing
 class Changeable(Protocol):
     """A store of what hangs on a session."""
 
-    def change(self, key: UUID, project_id: UUID, record: RequestRecord | None) -> AbstractAsyncContextManager[Change]:
+    def change(
+        self, key: UUID, project_id: UUID, record: RequestRecord | None
+    ) -> AbstractAsyncContextManager[Change]:
         """Opens a transaction that holds the session's row."""
 
 
 @asynccontextmanager
 async def changing(
-    store: Changeable, project_id: UUID, session_id: str, request_id: str, *content: Any, made: str = ""
+    store: Changeable,
+    project_id: UUID,
+    session_id: str,
+    request_id: str,
+    *content: Any,
+    made: str = "",
 ) -> AsyncIterator[Change]:
     """A change of a session's tasks or bookmarks: all that happens in the block, or nothing where it ends with an exception.
 

@@ -49,7 +49,11 @@ ATTEMPTS = 5
 DELETED_A_BATCH = 500
 
 # The columns that an update may set, and the most characters of those that are texts.
-_TEXTS = {"model": MAX_NAME_CHARACTERS, "user_name": MAX_NAME_CHARACTERS, "title": MAX_TITLE_CHARACTERS}
+_TEXTS = {
+    "model": MAX_NAME_CHARACTERS,
+    "user_name": MAX_NAME_CHARACTERS,
+    "title": MAX_TITLE_CHARACTERS,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +77,26 @@ class Sessions:
     """
 
     def __init__(
-        self, store: SessionStore, limits: Limits, publisher: EventPublisher, end_turns: Callable[[UUID, str], Awaitable[None]]
+        self,
+        store: SessionStore,
+        limits: Limits,
+        publisher: EventPublisher,
+        end_turns: Callable[[UUID, str], Awaitable[None]],
     ) -> None:
         self._store = store
         self._limits = limits
         self._publisher = publisher
         self._end_turns = end_turns
 
-    async def create(self, project_id: UUID, session_id: str, settings: Settings, *, get_or_create: bool, request_id: str) -> SessionRow:
+    async def create(
+        self,
+        project_id: UUID,
+        session_id: str,
+        settings: Settings,
+        *,
+        get_or_create: bool,
+        request_id: str,
+    ) -> SessionRow:
         """A new session, or with get_or_create the one that is there.
 
         Raises: Fault SESSION_ALREADY_EXISTS, INVALID_FIELD, REQUEST_ID_REUSED.
@@ -91,8 +107,12 @@ class Sessions:
         new = new_session(project_id, session_id, settings, self._limits)
         record = None
         if request_id:
-            content = content_hash("create", "" if made_here else session_id, get_or_create, *_values(settings))
-            record = RequestRecord(creation_key(project_id, request_id), request_id, content, session_id)
+            content = content_hash(
+                "create", "" if made_here else session_id, get_or_create, *_values(settings)
+            )
+            record = RequestRecord(
+                creation_key(project_id, request_id), request_id, content, session_id
+            )
         for _ in range(ATTEMPTS):
             try:
                 created = await self._store.create(new, record)
@@ -131,7 +151,9 @@ class Sessions:
         rows = await self._store.list(replace(listing, limit=paging.size + 1, after=paging.after))
         return paging.page(rows, partial(sort_key, listing.order))
 
-    async def delete_many(self, chosen: Filter, *, everything: bool, dry_run: bool) -> tuple[int, int]:
+    async def delete_many(
+        self, chosen: Filter, *, everything: bool, dry_run: bool
+    ) -> tuple[int, int]:
         """Remove, batch by batch, or only count, the sessions that meet a filter. Answers how many, and their messages.
 
         Raises: Fault INVALID_FIELD.
@@ -152,7 +174,10 @@ class Sessions:
         sessions = messages = 0
         while True:
             gone = await self._store.delete_some(chosen, before, DELETED_A_BATCH)
-            sessions, messages = sessions + len(gone), messages + sum(session.last_seq for session in gone)
+            sessions, messages = (
+                sessions + len(gone),
+                messages + sum(session.last_seq for session in gone),
+            )
             for session in gone:
                 self._publisher.publish(lifecycle_event(events.DELETED, session))
             if len(gone) < DELETED_A_BATCH:
@@ -179,7 +204,9 @@ class Sessions:
         if "idle_ttl_ms" in values:
             ttl = values["idle_ttl_ms"]
             ttl = self._limits.default_idle_ttl_ms if ttl is None else ttl
-            values = values | {"idle_ttl_ms": None if ttl == NEVER else checked_ttl(ttl, "session.idle_ttl")}
+            values = values | {
+                "idle_ttl_ms": None if ttl == NEVER else checked_ttl(ttl, "session.idle_ttl")
+            }
         for name in patches:
             if name in values:
                 raise invalid(f"{name}_patch", f"cannot go together with a new {name}")
@@ -193,7 +220,9 @@ class Sessions:
         expected = _decode_etag(etag) if etag else None
         for _ in range(ATTEMPTS):
             try:
-                row = await self._store.update(key, project_id, values, patches, expected, MAX_JSON_BYTES, record)
+                row = await self._store.update(
+                    key, project_id, values, patches, expected, MAX_JSON_BYTES, record
+                )
             except DuplicateRequest:
                 row = None
             except TooLarge as e:
@@ -213,27 +242,41 @@ class Sessions:
                 raise self._etag_mismatch(current)
         raise conflicting_recreation(session_id)
 
-    async def set_state(self, project_id: UUID, session_id: str, state: SessionState, request_id: str) -> SessionRow:
+    async def set_state(
+        self, project_id: UUID, session_id: str, state: SessionState, request_id: str
+    ) -> SessionRow:
         """Destroy or resume. Raises: Fault SESSION_NOT_FOUND."""
         check_session_id(session_id)
         check_request_id(request_id)
         row = await self._store.set_state(session_key(project_id, session_id), project_id, state)
         if row is None:
             raise session_not_found(session_id)
-        self._publisher.publish(lifecycle_event(events.RESUMED if state == SessionState.ACTIVE else events.DESTROYED, row))
+        self._publisher.publish(
+            lifecycle_event(
+                events.RESUMED if state == SessionState.ACTIVE else events.DESTROYED, row
+            )
+        )
         if state == SessionState.DESTROYED:
             await self._end_turns(project_id, session_id)
         return row
 
-    async def delete(self, project_id: UUID, session_id: str, *, allow_missing: bool, etag: str, request_id: str) -> None:
+    async def delete(
+        self, project_id: UUID, session_id: str, *, allow_missing: bool, etag: str, request_id: str
+    ) -> None:
         """Gone when this returns. Raises: Fault SESSION_NOT_FOUND, ETAG_MISMATCH, REQUEST_ID_REUSED."""
         check_session_id(session_id)
         check_request_id(request_id)
         key = session_key(project_id, session_id)
-        record = RequestRecord(key, request_id, content_hash("delete", allow_missing, etag)) if request_id else None
+        record = (
+            RequestRecord(key, request_id, content_hash("delete", allow_missing, etag))
+            if request_id
+            else None
+        )
         for _ in range(ATTEMPTS):
             try:
-                if gone := await self._store.delete(key, project_id, _decode_etag(etag) if etag else None, record):
+                if gone := await self._store.delete(
+                    key, project_id, _decode_etag(etag) if etag else None, record
+                ):
                     self._publisher.publish(lifecycle_event(events.DELETED, gone))
                     return
             except DuplicateRequest:
@@ -269,11 +312,15 @@ class Sessions:
         )
 
 
-def new_session(project_id: UUID, session_id: str, settings: Settings, limits: Limits) -> NewSession:
+def new_session(
+    project_id: UUID, session_id: str, settings: Settings, limits: Limits
+) -> NewSession:
     """A session to make. Raises: Fault INVALID_FIELD."""
     for name, most in _TEXTS.items():
         check_text(f"session.{_field(name)}", getattr(settings, name), most)
-    idle_ttl_ms = limits.default_idle_ttl_ms if settings.idle_ttl_ms is None else settings.idle_ttl_ms
+    idle_ttl_ms = (
+        limits.default_idle_ttl_ms if settings.idle_ttl_ms is None else settings.idle_ttl_ms
+    )
     return NewSession(
         key=session_key(project_id, session_id),
         project_id=project_id,
@@ -310,7 +357,11 @@ async def session_from_first_request(
 
 
 def _check_filter(chosen: Filter) -> None:
-    texts = {"session_id_prefix": chosen.session_id_prefix, "user": chosen.user_name, "model": chosen.model}
+    texts = {
+        "session_id_prefix": chosen.session_id_prefix,
+        "user": chosen.user_name,
+        "model": chosen.model,
+    }
     for field, text in texts.items():
         check_text(field, text, MAX_NAME_CHARACTERS)
 
@@ -322,11 +373,17 @@ def etag_of(row: SessionRow) -> str:
 
 def expires_at_ms(row: SessionRow) -> int | None:
     """When it expires if it is not used before: milliseconds since 1970 UTC."""
-    return None if row.idle_ttl_ms is None else int(row.used_at.timestamp() * 1000) + row.idle_ttl_ms
+    return (
+        None if row.idle_ttl_ms is None else int(row.used_at.timestamp() * 1000) + row.idle_ttl_ms
+    )
 
 
 def conflicting_recreation(session_id: str) -> Fault:
-    return Fault("OVERLOADED", f"session {session_id!r} is deleted and made anew by others all the time", retry_after_s=0.5)
+    return Fault(
+        "OVERLOADED",
+        f"session {session_id!r} is deleted and made anew by others all the time",
+        retry_after_s=0.5,
+    )
 
 
 def _decode_etag(etag: str) -> tuple[UUID, int]:
@@ -359,4 +416,11 @@ def _field(column: str) -> str:
 
 
 def _values(settings: Settings) -> list[Any]:
-    return [settings.model, settings.user_name, settings.title, settings.config, settings.metadata, settings.idle_ttl_ms]
+    return [
+        settings.model,
+        settings.user_name,
+        settings.title,
+        settings.config,
+        settings.metadata,
+        settings.idle_ttl_ms,
+    ]

@@ -14,12 +14,16 @@ MAX_WORD_CHARACTERS = 256
 
 def fault_of_model(fault: ModelFault) -> Fault:
     """A model's fault as one of the service."""
-    return Fault(fault.reason, fault.message, metadata=fault.metadata, retry_after_s=fault.retry_after_s)
+    return Fault(
+        fault.reason, fault.message, metadata=fault.metadata, retry_after_s=fault.retry_after_s
+    )
 
 
 def internal_error(turn_id: UUID) -> Fault:
     """What nobody foresaw, and the log tells of."""
-    return Fault("INTERNAL", f"a fault of the server's own; its log has more under turn_id {turn_id}")
+    return Fault(
+        "INTERNAL", f"a fault of the server's own; its log has more under turn_id {turn_id}"
+    )
 
 
 def error_of(fault: Fault, session_id: str, turn_id: UUID) -> dict[str, Any]:
@@ -52,7 +56,14 @@ def printable(given: object) -> str:
     """A short text of a provider's, as it may be kept: what is none is none."""
     if not isinstance(given, str):
         return ""
-    return str(replace_surrogates("".join(c if c.isprintable() or "\ud800" <= c <= "\udfff" else " " for c in given[:MAX_WORD_CHARACTERS])))
+    return str(
+        replace_surrogates(
+            "".join(
+                c if c.isprintable() or "\ud800" <= c <= "\udfff" else " "
+                for c in given[:MAX_WORD_CHARACTERS]
+            )
+        )
+    )
 
 
 def storable(text: str) -> str:

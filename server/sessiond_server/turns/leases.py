@@ -30,7 +30,9 @@ class TurnLeases:
         is_draining: once it says so, what others have left is left to others.
     """
 
-    def __init__(self, store: TurnStore, runner: TurnRunner, lease: Lease, *, is_draining: Callable[[], bool]) -> None:
+    def __init__(
+        self, store: TurnStore, runner: TurnRunner, lease: Lease, *, is_draining: Callable[[], bool]
+    ) -> None:
         self._store = store
         self._runner = runner
         self._lease = lease
@@ -53,7 +55,9 @@ class TurnLeases:
             with _put_off("forsaken turns put off"):
                 if not self._is_draining():
                     mine = [turn_id for _, turn_id in self._runner.running()]
-                    for forsaken in await self._store.forsaken(self._lease.holder, mine, FORSAKEN_A_ROUND):
+                    for forsaken in await self._store.forsaken(
+                        self._lease.holder, mine, FORSAKEN_A_ROUND
+                    ):
                         with _put_off("a forsaken turn put off"):
                             async with asyncio.timeout(RECOVERY_TIMEOUT_S):
                                 await self._recover(forsaken)
@@ -68,7 +72,9 @@ class TurnLeases:
             if turn_id not in renewed:
                 self._runner.cancel(turn_id)
 
-    async def _held(self, change: Change, forsaken: OrphanedTurn, turn_id: UUID) -> StartedTurn | None:
+    async def _held(
+        self, change: Change, forsaken: OrphanedTurn, turn_id: UUID
+    ) -> StartedTurn | None:
         """A turn that this process has started without hearing of it: the answer to the commit was lost."""
         held = await self._store.find(change, turn_id)
         if held is None or held.turn.state != RUNNING or held.holder != self._lease.holder:
@@ -91,7 +97,9 @@ class TurnLeases:
     async def _recover(self, forsaken: OrphanedTurn) -> None:
         """End a turn whose server is gone, and see to what waits."""
         try:
-            async with self._runner.change(forsaken.key, forsaken.project_id, forsaken.session_id) as (change, changes):
+            async with self._runner.change(
+                forsaken.key, forsaken.project_id, forsaken.session_id
+            ) as (change, changes):
                 turn_id = (await self._store.open(change)).running_turn
                 if turn_id != forsaken.running_turn:
                     return
@@ -103,10 +111,14 @@ class TurnLeases:
                         return
                     if not await self._store.is_orphaned(change, turn_id):
                         return
-                    fault = Fault("TURN_LOST", "the server that ran the turn is gone; what was sent is kept")
+                    fault = Fault(
+                        "TURN_LOST", "the server that ran the turn is gone; what was sent is kept"
+                    )
                     error = error_of(fault, forsaken.session_id, turn_id)
                     await self._runner.end(change, turn_id, Ending(FAILED, error=error), changes)
-                await self._runner.start_next(change, forsaken.project_id, forsaken.session_id, changes)
+                await self._runner.start_next(
+                    change, forsaken.project_id, forsaken.session_id, changes
+                )
         except SessionMissing:
             return
 

@@ -35,13 +35,34 @@ from sessiond_server.messages.store.append import Appended
 from sessiond_server.messages.store.history import HistoryStore
 from sessiond_server.messages.token_counts import Tokenizer
 from sessiond_server.messages.validation import MessageValidator
-from sessiond_server.providers.base import Answer, AssetContent, Delta, ModelFault, ModelRequest, Route
+from sessiond_server.providers.base import (
+    Answer,
+    AssetContent,
+    Delta,
+    ModelFault,
+    ModelRequest,
+    Route,
+)
 from sessiond_server.providers.json_text import replace_surrogates
 from sessiond_server.sessions.store.lock import Change, SessionMissing
 from sessiond_server.sessions.store.sessions import SessionStore
 from sessiond_server.turns.context import HistoryRequest, history_of, policy_of
-from sessiond_server.turns.errors import aborted, error_of, fault_of_model, internal_error, printable
-from sessiond_server.turns.store import ABORTED, COMPLETED, FAILED, RUNNING, Ending, TurnRow, TurnStore
+from sessiond_server.turns.errors import (
+    aborted,
+    error_of,
+    fault_of_model,
+    internal_error,
+    printable,
+)
+from sessiond_server.turns.store import (
+    ABORTED,
+    COMPLETED,
+    FAILED,
+    RUNNING,
+    Ending,
+    TurnRow,
+    TurnStore,
+)
 
 FIRST_RETRY_S, LONGEST_RETRY_S = 0.1, 2.0
 DATABASE_RETRY_S = 0.5
@@ -185,21 +206,41 @@ class TurnRunner:
                 yield change, changes
             self._go_on(change, project_id, session_id, changes)
 
-    async def start_next(self, change: Change, project_id: UUID, session_id: str, changes: TurnChanges) -> None:
+    async def start_next(
+        self, change: Change, project_id: UUID, session_id: str, changes: TurnChanges
+    ) -> None:
         """Make the next turn that waits the running one, where none is running."""
         if change.state == SessionState.DESTROYED:
             for turn_id in await self._store.waiting(change):
-                await self.end(change, turn_id, Ending(ABORTED, error=aborted("the session was destroyed", session_id, turn_id)), changes)
+                await self.end(
+                    change,
+                    turn_id,
+                    Ending(
+                        ABORTED, error=aborted("the session was destroyed", session_id, turn_id)
+                    ),
+                    changes,
+                )
         if self._is_draining() or self._is_closing:
             changes.is_idle = not await self._store.waiting(change)
             return
         while waiting := await self._store.next(change):
-            row, options = await self._store.start(change, waiting.turn_id, self._lease.holder, self._lease.duration_s)
+            row, options = await self._store.start(
+                change, waiting.turn_id, self._lease.holder, self._lease.duration_s
+            )
             messages = SendRequest.FromString(waiting.prompt).messages
             try:
-                appended = await self._append(change, project_id, session_id, row.turn_id, messages) if messages else None
+                appended = (
+                    await self._append(change, project_id, session_id, row.turn_id, messages)
+                    if messages
+                    else None
+                )
             except Fault as fault:
-                await self.end(change, row.turn_id, Ending(FAILED, error=error_of(fault, session_id, row.turn_id)), changes)
+                await self.end(
+                    change,
+                    row.turn_id,
+                    Ending(FAILED, error=error_of(fault, session_id, row.turn_id)),
+                    changes,
+                )
                 continue
             end_seq = appended.last_seq if appended else 0
             changes.has_appended |= appended is not None
@@ -218,7 +259,9 @@ class TurnRunner:
             return
         changes.is_idle = True
 
-    async def end(self, change: Change, turn_id: UUID, ending: Ending, changes: TurnChanges) -> TurnRow | None:
+    async def end(
+        self, change: Change, turn_id: UUID, ending: Ending, changes: TurnChanges
+    ) -> TurnRow | None:
         """End a turn. None: it is over already."""
         row = await self._store.end(change, turn_id, ending)
         if row:
@@ -265,7 +308,9 @@ class TurnRunner:
 
     # A turn's way.
 
-    def _go_on(self, change: Change, project_id: UUID, session_id: str, changes: TurnChanges) -> None:
+    def _go_on(
+        self, change: Change, project_id: UUID, session_id: str, changes: TurnChanges
+    ) -> None:
         """Tell what was done, and run what was started. After the commit."""
         if changes.settled:
             self._running.pop(changes.settled, None)
@@ -274,7 +319,9 @@ class TurnRunner:
             self._begin(changes.started)
 
     def _begin(self, started: StartedTurn) -> None:
-        running = self._running[started.turn_id] = RunningTurn(started, started.after_seq, started.end_seq)
+        running = self._running[started.turn_id] = RunningTurn(
+            started, started.after_seq, started.end_seq
+        )
         self._tell(running, events.TURN_START, {"model": started.model})
         task = asyncio.create_task(self._run(running))
         self._tasks.add(task)
@@ -288,17 +335,24 @@ class TurnRunner:
                     outcome: Answer | Fault = await self._ask(running)
                 except (DatabaseUnavailable, PoolExhausted, Contention) as e:
                     # Before the model was asked: that can wait.
-                    log.debug("a turn waits for the database", turn_id=str(started.turn_id), error=str(e))
+                    log.debug(
+                        "a turn waits for the database", turn_id=str(started.turn_id), error=str(e)
+                    )
                     await asyncio.sleep(DATABASE_RETRY_S)
                     continue
                 except Fault as fault:
                     outcome = fault
                 except ObjectStoreUnavailable:
-                    outcome = Fault("ASSET_STORE_UNAVAILABLE", "the store of the assets' content does not answer")
+                    outcome = Fault(
+                        "ASSET_STORE_UNAVAILABLE",
+                        "the store of the assets' content does not answer",
+                    )
                 except ModelFault as fault:
                     outcome = fault_of_model(fault)
                 except Exception:
-                    log.exception("turn failed by a fault of the server", turn_id=str(started.turn_id))
+                    log.exception(
+                        "turn failed by a fault of the server", turn_id=str(started.turn_id)
+                    )
                     outcome = internal_error(started.turn_id)
                 if running.is_over.is_set():
                     break
@@ -319,7 +373,11 @@ class TurnRunner:
         asking = asyncio.create_task(self._answer(running))
         over = asyncio.create_task(running.is_over.wait())
         try:
-            await asyncio.wait((asking, over), timeout=max(running.remaining_s, 0), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(
+                (asking, over),
+                timeout=max(running.remaining_s, 0),
+                return_when=asyncio.FIRST_COMPLETED,
+            )
             if asking.done():
                 return asking.result()
             raise Fault(
@@ -336,7 +394,13 @@ class TurnRunner:
         started = running.started
         row = await self._sessions.get(started.key, started.project_id)
         policy = policy_of(row.config if row else {})
-        wanted = HistoryRequest(started.key, started.project_id, started.session_id, started.log, self._max_context_bytes)
+        wanted = HistoryRequest(
+            started.key,
+            started.project_id,
+            started.session_id,
+            started.log,
+            self._max_context_bytes,
+        )
         messages = await history_of(self._history, wanted, policy)
         route = self._models.route(started.model)
 
@@ -355,7 +419,11 @@ class TurnRunner:
                 if isinstance(piece, Answer):
                     return piece
                 self._tell_delta(running, piece)
-        raise ModelFault("MODEL_ANSWER_INVALID", "the model's answer has no end", metadata={"model": started.model})
+        raise ModelFault(
+            "MODEL_ANSWER_INVALID",
+            "the model's answer has no end",
+            metadata={"model": started.model},
+        )
 
     async def _load_asset(self, project_id: UUID, asset_id: str) -> AssetContent:
         asset, pieces = await self._assets.download(project_id, asset_id, 0, 0)
@@ -384,22 +452,37 @@ class TurnRunner:
         delay_s, commit_uncertain = FIRST_RETRY_S, False
         while True:
             try:
-                return await self._try_to_settle(running, outcome, commit_uncertain=commit_uncertain)
+                return await self._try_to_settle(
+                    running, outcome, commit_uncertain=commit_uncertain
+                )
             except (DatabaseUnavailable, PoolExhausted, Contention) as e:
                 if self._is_closing:
                     return False
                 commit_uncertain |= isinstance(e, DatabaseUnavailable)
-                log.warning("a turn's end waits for the database", turn_id=str(running.started.turn_id), error=str(e))
+                log.warning(
+                    "a turn's end waits for the database",
+                    turn_id=str(running.started.turn_id),
+                    error=str(e),
+                )
             await asyncio.sleep(delay_s)
             delay_s = min(delay_s * 2, LONGEST_RETRY_S)
 
-    async def _try_to_settle(self, running: RunningTurn, outcome: Answer | Fault, *, commit_uncertain: bool) -> bool:
+    async def _try_to_settle(
+        self, running: RunningTurn, outcome: Answer | Fault, *, commit_uncertain: bool
+    ) -> bool:
         """commit_uncertain: an attempt before may have been committed, though its answer was lost."""
         started, resume_seq = running.started, 0
         usage = _sum(running.usage, outcome.usage if isinstance(outcome, Answer) else None)
         try:
-            async with self.change(started.key, started.project_id, started.session_id) as (change, changes):
-                held = await self._store.find(change, started.turn_id) if change.log == started.log else None
+            async with self.change(started.key, started.project_id, started.session_id) as (
+                change,
+                changes,
+            ):
+                held = (
+                    await self._store.find(change, started.turn_id)
+                    if change.log == started.log
+                    else None
+                )
                 if held is None:
                     return False
                 if held.turn.state != RUNNING:
@@ -422,7 +505,12 @@ class TurnRunner:
         return resume_seq > 0
 
     async def _settle_locked(
-        self, change: Change, running: RunningTurn, outcome: Answer | Fault, usage: Usage | None, changes: TurnChanges
+        self,
+        change: Change,
+        running: RunningTurn,
+        outcome: Answer | Fault,
+        usage: Usage | None,
+        changes: TurnChanges,
     ) -> int:
         """Answers the seq after which the turn goes on. 0 = it is over."""
         started, resume_seq = running.started, 0
@@ -436,13 +524,20 @@ class TurnRunner:
         if fault:
             state = ABORTED if fault.reason == "TURN_ABORTED" else FAILED
             error = error_of(fault, started.session_id, started.turn_id)
-            await self.end(change, started.turn_id, Ending(state, usage=_counts(usage), error=error), changes)
+            await self.end(
+                change, started.turn_id, Ending(state, usage=_counts(usage), error=error), changes
+            )
         if not resume_seq:
             await self.start_next(change, started.project_id, started.session_id, changes)
         return resume_seq
 
     async def _take(
-        self, change: Change, running: RunningTurn, answer: Answer, usage: Usage | None, changes: TurnChanges
+        self,
+        change: Change,
+        running: RunningTurn,
+        answer: Answer,
+        usage: Usage | None,
+        changes: TurnChanges,
     ) -> tuple[Fault | None, int]:
         """Append an answer, and either what was sent to steer the turn, or its end. Answers a fault, and as _settle_locked."""
         started = running.started
@@ -456,10 +551,21 @@ class TurnRunner:
         )
         message = Message(format=route.provider.format, json=answer.json, turn=origin)
         try:
-            appended = await self._append(change, started.project_id, started.session_id, started.turn_id, [message], is_answer=True)
+            appended = await self._append(
+                change,
+                started.project_id,
+                started.session_id,
+                started.turn_id,
+                [message],
+                is_answer=True,
+            )
         except Fault as fault:
             about = {"model": started.model, "provider": route.provider.name}
-            return Fault("MODEL_ANSWER_INVALID", f"the model's answer cannot be stored: {fault.message}", metadata=about), 0
+            return Fault(
+                "MODEL_ANSWER_INVALID",
+                f"the model's answer cannot be stored: {fault.message}",
+                metadata=about,
+            ), 0
         changes.has_appended = True
         last, resume_seq = appended.last_seq, 0
         for steering in await self._store.steering(change, started.turn_id):
@@ -468,7 +574,9 @@ class TurnRunner:
                 # Its messages say that they belong to a turn of their own, which it now is not.
                 for sent in messages:
                     sent.turn.turn_id = str(started.turn_id)
-                appended = await self._append(change, started.project_id, started.session_id, started.turn_id, messages)
+                appended = await self._append(
+                    change, started.project_id, started.session_id, started.turn_id, messages
+                )
             except Fault as fault:
                 error = error_of(fault, started.session_id, steering.turn_id)
                 await self.end(change, steering.turn_id, Ending(FAILED, error=error), changes)
@@ -501,33 +609,54 @@ class TurnRunner:
                 break
             except AssetMissing as e:
                 if not is_answer:
-                    raise asset_not_found(e.sha256.hex(), validator.asset_fields[e.sha256]) from None
+                    raise asset_not_found(
+                        e.sha256.hex(), validator.asset_fields[e.sha256]
+                    ) from None
                 # A model may write what looks like a reference.
                 refs = tuple(ref for ref in append.asset_refs if ref[1] != e.sha256)
-                append = replace(append, asset_refs=refs, assets=tuple(sha256 for sha256 in append.assets if sha256 != e.sha256))
+                append = replace(
+                    append,
+                    asset_refs=refs,
+                    assets=tuple(sha256 for sha256 in append.assets if sha256 != e.sha256),
+                )
         if appended is None:
-            raise Fault("PARENT_NOT_FOUND", "a parent_seq names no message before it", metadata={"session_id": session_id})
+            raise Fault(
+                "PARENT_NOT_FOUND",
+                "a parent_seq names no message before it",
+                metadata={"session_id": session_id},
+            )
         return appended
 
     # What is told.
 
-    def _tell_ended(self, change: Change, project_id: UUID, session_id: str, changes: TurnChanges) -> None:
+    def _tell_ended(
+        self, change: Change, project_id: UUID, session_id: str, changes: TurnChanges
+    ) -> None:
         if changes.has_appended:
             self._publisher.messages_appended(change.key)
 
         def tell(type_: str, row: TurnRow, data: Mapping[str, Any]) -> None:
             after_seq = row.end_seq or None
             data = {"turn_id": str(row.turn_id), **data}
-            self._publisher.publish(Event(type_, project_id, session_id, change.log, now_us(), after_seq, data))
+            self._publisher.publish(
+                Event(type_, project_id, session_id, change.log, now_us(), after_seq, data)
+            )
 
         for row in changes.ended:
             if row.error:
                 log.info(
-                    "turn ended without an answer", turn_id=str(row.turn_id), reason=row.error["reason"], error=row.error["message"][:500]
+                    "turn ended without an answer",
+                    turn_id=str(row.turn_id),
+                    reason=row.error["reason"],
+                    error=row.error["message"][:500],
                 )
             if row.state == FAILED and row.error:
                 tell(events.ERROR, row, row.error)
-            tell(events.TURN_END, row, {"state": STATE_NAMES[row.state], "stop_reason": row.stop_reason})
+            tell(
+                events.TURN_END,
+                row,
+                {"state": STATE_NAMES[row.state], "stop_reason": row.stop_reason},
+            )
         if changes.is_idle and changes.ended:
             tell(events.IDLE, changes.ended[-1], {})
 
@@ -542,7 +671,17 @@ class TurnRunner:
     def _tell(self, running: RunningTurn, type_: str, data: Mapping[str, Any]) -> None:
         started = running.started
         data = {"turn_id": str(started.turn_id), **data}
-        self._publisher.publish(Event(type_, started.project_id, started.session_id, started.log, now_us(), running.after_seq, data))
+        self._publisher.publish(
+            Event(
+                type_,
+                started.project_id,
+                started.session_id,
+                started.log,
+                now_us(),
+                running.after_seq,
+                data,
+            )
+        )
 
 
 def _sum(before: Usage | None, more: Usage | None) -> Usage | None:
@@ -559,4 +698,9 @@ def _sum(before: Usage | None, more: Usage | None) -> Usage | None:
 def _counts(usage: Usage | None) -> list[int] | None:
     if usage is None:
         return None
-    return [usage.input_tokens, usage.output_tokens, usage.cached_input_tokens, usage.reasoning_tokens]
+    return [
+        usage.input_tokens,
+        usage.output_tokens,
+        usage.cached_input_tokens,
+        usage.reasoning_tokens,
+    ]

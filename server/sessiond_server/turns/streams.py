@@ -46,7 +46,9 @@ class TurnStreams:
         self._watching = watching
         self._aborting: set[asyncio.Task[None]] = set()
 
-    async def send(self, sending: Sending, *, after_seq: int, abort_on_disconnect: bool) -> AsyncGenerator[Step, None]:
+    async def send(
+        self, sending: Sending, *, after_seq: int, abort_on_disconnect: bool
+    ) -> AsyncGenerator[Step, None]:
         """Start a turn, or join it, and tell what happens in it.
 
         Args:
@@ -57,7 +59,9 @@ class TurnStreams:
         if after_seq < 0:
             raise invalid("after_seq", "is negative; 0 stands for the beginning")
         # Before anything happens in the turn, so that nothing of it is missed.
-        live = self._watching.watch(sending.project_id, WatchOptions(check_session_id(sending.session_id), None, LOOK_MS))
+        live = self._watching.watch(
+            sending.project_id, WatchOptions(check_session_id(sending.session_id), None, LOOK_MS)
+        )
         async with aclosing(live):
             await anext(live)
             sent = asyncio.ensure_future(self._turns.send(sending))
@@ -69,13 +73,18 @@ class TurnStreams:
                 raise
             following = _Following(self._turns, self._runner, sending, accepted.turn)
             try:
-                yield Step(turn=await self._leading(sending, accepted.turn), message_id=str(accepted.turn.message_id or ""))
+                yield Step(
+                    turn=await self._leading(sending, accepted.turn),
+                    message_id=str(accepted.turn.message_id or ""),
+                )
                 if accepted.is_new:
                     async for step in following.steps(live, max(after_seq, accepted.after_seq)):
                         yield step
                 else:
                     await live.aclose()
-                    async for step in self._again(following, sending, max(after_seq, accepted.after_seq)):
+                    async for step in self._again(
+                        following, sending, max(after_seq, accepted.after_seq)
+                    ):
                         yield step
                 turn = await self._leading(sending, following.own)
                 if turn.state != COMPLETED:
@@ -87,11 +96,17 @@ class TurnStreams:
                     self._abort(sending.project_id, sending.session_id, str(accepted.turn.turn_id))
                 raise
 
-    async def _again(self, following: "_Following", sending: Sending, after_seq: int) -> AsyncGenerator[Step, None]:
+    async def _again(
+        self, following: "_Following", sending: Sending, after_seq: int
+    ) -> AsyncGenerator[Step, None]:
         """What happened in a turn that began before, and what happens still."""
         if await following.is_over_at(after_seq):
             return
-        async with aclosing(self._watching.watch(sending.project_id, WatchOptions(sending.session_id, after_seq, LOOK_MS))) as chunks:
+        async with aclosing(
+            self._watching.watch(
+                sending.project_id, WatchOptions(sending.session_id, after_seq, LOOK_MS)
+            )
+        ) as chunks:
             async for step in following.steps(chunks, after_seq):
                 yield step
 
@@ -102,7 +117,11 @@ class TurnStreams:
     async def _leading(self, sending: Sending, own: TurnRow) -> TurnRow:
         """The turn that a Send is a part of: its own, or the one that it steers."""
         leader = own.joined or (own.steers if own.state == QUEUED else None)
-        return await self._turns.get(sending.project_id, sending.session_id, str(leader)) if leader else own
+        return (
+            await self._turns.get(sending.project_id, sending.session_id, str(leader))
+            if leader
+            else own
+        )
 
     def _abort_once(self, sending: Sending, sent: "asyncio.Future[Accepted]") -> None:
         """Abort what is accepted only after the client has left."""
@@ -116,7 +135,9 @@ class TurnStreams:
     def _abort(self, project_id: UUID, session_id: str, turn_id: str) -> None:
         async def abort() -> None:
             try:
-                await self._turns.abort(project_id, session_id, turn_id, include_queued=False, request_id="")
+                await self._turns.abort(
+                    project_id, session_id, turn_id, include_queued=False, request_id=""
+                )
             except Exception as e:
                 log.info("turn of a client that left not aborted", turn_id=turn_id, error=str(e))
 
@@ -139,7 +160,9 @@ class _Following:
         self._ended: TurnRow | None = None
         self._told_at = time.monotonic()
 
-    async def steps(self, chunks: AsyncGenerator[bytes, None], after_seq: int) -> AsyncGenerator[Step, None]:
+    async def steps(
+        self, chunks: AsyncGenerator[bytes, None], after_seq: int
+    ) -> AsyncGenerator[Step, None]:
         """What happens after a seq, until the turn is over. Raises: Fault, those of Watching.watch."""
         self._seen = after_seq
         async for chunk in chunks:
@@ -152,7 +175,9 @@ class _Following:
             if time.monotonic() - self._told_at >= HEARTBEAT_S:
                 self._told_at = time.monotonic()
                 yield Step()
-            if self._ended is None and (has_ended or not (chunk or self._runner.runs(self.own.turn_id))):
+            if self._ended is None and (
+                has_ended or not (chunk or self._runner.runs(self.own.turn_id))
+            ):
                 self._ended = await self._look()
             if self._ended and self._ended.end_seq <= self._seen:
                 return
@@ -178,7 +203,11 @@ class _Following:
 
     def _of_turn(self, watched: Sequence[event_pb2.Event]) -> tuple[list[event_pb2.Event], bool]:
         """Those of the events that are the turn's, and whether they tell of its end, or of that of the turn it steers."""
-        mine = {str(turn_id) for turn_id in (self.own.turn_id, self.own.joined, self.own.steers) if turn_id}
+        mine = {
+            str(turn_id)
+            for turn_id in (self.own.turn_id, self.own.joined, self.own.steers)
+            if turn_id
+        }
         found, has_ended = [], False
         for event in watched:
             if event.seq:

@@ -31,7 +31,13 @@ PATIENCE_S = 0.2
 SENT_BYTES_A_SECOND = 20_000_000
 MAX_SEQ = 2**63 - 1
 
-_MESSAGE_TYPES = {1: b"system.message", 2: b"developer.message", 3: b"user.message", 4: b"assistant.message", 5: b"tool.message"}
+_MESSAGE_TYPES = {
+    1: b"system.message",
+    2: b"developer.message",
+    3: b"user.message",
+    4: b"assistant.message",
+    5: b"tool.message",
+}
 
 log = structlog.get_logger(__name__)
 
@@ -40,7 +46,12 @@ class Channel:
     """The new messages and lifecycle events of one session, for all who watch it. seq: the last message that was handed on."""
 
     def __init__(
-        self, history: HistoryStore, all_told: Callable[[UUID], Awaitable[None]], project_id: UUID, session_id: str, head: LogHead
+        self,
+        history: HistoryStore,
+        all_told: Callable[[UUID], Awaitable[None]],
+        project_id: UUID,
+        session_id: str,
+        head: LogHead,
     ) -> None:
         self.key = session_key(project_id, session_id)
         self.project_id = project_id
@@ -64,7 +75,13 @@ class Channel:
         """Hand on an ephemeral event, behind the messages that it comes after, and before those that come after it."""
         if self.is_over:
             return
-        if self._is_resting and not self._wake.is_set() and not self._told and chunk.after_seq is not None and chunk.after_seq <= self.seq:
+        if (
+            self._is_resting
+            and not self._wake.is_set()
+            and not self._told
+            and chunk.after_seq is not None
+            and chunk.after_seq <= self.seq
+        ):
             # All that it comes after is handed on, and of what may come after it nothing is known yet.
             self._push_ephemeral(chunk)
         elif len(self._told) < MAX_QUEUED_CHUNKS:
@@ -100,7 +117,9 @@ class Channel:
                     # The poll comes back to it.
                     log.debug("reading put off", error=str(e))
                 # What was told before the reading, and besides what comes after messages that are handed on.
-                while self._told and (id(self._told[0]) in told or self._told[0].after_seq is not None):
+                while self._told and (
+                    id(self._told[0]) in told or self._told[0].after_seq is not None
+                ):
                     if not is_over and (self._told[0].after_seq or 0) > self.seq:
                         break
                     self._push_ephemeral(self._told.popleft())
@@ -120,14 +139,22 @@ class Channel:
         is_more = True
         while is_more and not self._is_closed:
             await self._wait_for_room()
-            rows = await self._history.page(PageQuery((Segment(self.key, self.log, self.seq + 1, MAX_SEQ),), PAGE_ROWS, PAGE_BYTES))
+            rows = await self._history.page(
+                PageQuery(
+                    (Segment(self.key, self.log, self.seq + 1, MAX_SEQ),), PAGE_ROWS, PAGE_BYTES
+                )
+            )
             if not rows or rows[0][0] != self.seq + 1:
                 return  # nothing new, or purged already
             # They may be of a commit of which this process has not told yet.
             await self._wait_for_publication(self.key)
             is_more = len(rows) == PAGE_ROWS
             # Events that happened between two of these messages go there.
-            while self._told and (place := self._told[0].after_seq) is not None and place < rows[-1][0]:
+            while (
+                self._told
+                and (place := self._told[0].after_seq) is not None
+                and place < rows[-1][0]
+            ):
                 before = max(place - self.seq, 0)
                 if before:
                     self._push_messages(rows[:before])
@@ -276,7 +303,9 @@ class Chunk:
         if skipped <= 0:
             return self
         start = self.ends[skipped - 1]
-        return Chunk(self.encoded[start:], tuple(end - start for end in self.ends[skipped:]), self.last_seq)
+        return Chunk(
+            self.encoded[start:], tuple(end - start for end in self.ends[skipped:]), self.last_seq
+        )
 
 
 def chunk_of_messages(session_id: str, rows: Sequence[Any]) -> Chunk:
@@ -314,7 +343,9 @@ def chunk_of_event(event: Event) -> Chunk:
     if event.data:
         message.data.update(event.data)
     encoded = message.SerializeToString()
-    return Chunk(b"\n" + varint(len(encoded)) + encoded, after_seq=event.after_seq, is_delta=event.is_delta)
+    return Chunk(
+        b"\n" + varint(len(encoded)) + encoded, after_seq=event.after_seq, is_delta=event.is_delta
+    )
 
 
 def _too_slow(session_id: str) -> Fault:

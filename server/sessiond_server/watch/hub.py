@@ -24,7 +24,14 @@ from sessiond_server.messages.store.history import HistoryStore, LogHead, PageQu
 from sessiond_server.messages.store.segments import cut
 from sessiond_server.sessions.lifecycle_events import lifecycle_event
 from sessiond_server.sessions.store.deletion import DeletedSession
-from sessiond_server.watch.channel import PAGE_BYTES, PAGE_ROWS, Channel, Watcher, chunk_of_event, chunk_of_messages
+from sessiond_server.watch.channel import (
+    PAGE_BYTES,
+    PAGE_ROWS,
+    Channel,
+    Watcher,
+    chunk_of_event,
+    chunk_of_messages,
+)
 from sessiond_server.watch.notifier import Notifier
 from sessiond_server.watch.store import WatchStore
 
@@ -57,12 +64,21 @@ class Watching:
         listens: hear of other processes by LISTEN; False where a pooler in transaction mode stands between, which cannot do that.
     """
 
-    def __init__(self, store: WatchStore, history: HistoryStore, check_draining: Callable[[], None], *, listens: bool) -> None:
+    def __init__(
+        self,
+        store: WatchStore,
+        history: HistoryStore,
+        check_draining: Callable[[], None],
+        *,
+        listens: bool,
+    ) -> None:
         self._store = store
         self._history = history
         self._check_draining = check_draining
         self._listens = listens
-        self._notices = Notifier(store, on_append=self._wake, on_happening=self._dispatch, on_gap=self._poll_soon)
+        self._notices = Notifier(
+            store, on_append=self._wake, on_happening=self._dispatch, on_gap=self._poll_soon
+        )
         self._channels: dict[UUID, Channel] = {}
         self._projects: dict[UUID, set[Watcher]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -101,7 +117,11 @@ class Watching:
 
     def loops(self) -> list[Coroutine[Any, Any, None]]:
         """What has to run beside it, until cancelled."""
-        return [self._poll(), self._notices.send(), *([self._notices.listen()] if self._listens else [])]
+        return [
+            self._poll(),
+            self._notices.send(),
+            *([self._notices.listen()] if self._listens else []),
+        ]
 
     def wake_all(self) -> None:
         """Have every watcher look whether the server is draining."""
@@ -149,16 +169,24 @@ class Watching:
             if not channel.watchers:
                 self._leave(channel)
 
-    async def _join(self, project_id: UUID, session_id: str, after_seq: int | None) -> tuple[Channel, Watcher, LogHead]:
+    async def _join(
+        self, project_id: UUID, session_id: str, after_seq: int | None
+    ) -> tuple[Channel, Watcher, LogHead]:
         """A watcher at the session's channel, which may be new."""
         key = session_key(project_id, session_id)
         while True:
             head = await self._head(key, project_id, session_id)
             if after_seq is not None and after_seq > head.last_seq:
-                raise invalid("after_seq", f"is {after_seq}, but the session is at seq {head.last_seq}", last_seq=head.last_seq)
+                raise invalid(
+                    "after_seq",
+                    f"is {after_seq}, but the session is at seq {head.last_seq}",
+                    last_seq=head.last_seq,
+                )
             channel = self._channels.get(key)
             if channel is None:
-                channel = self._channels[key] = Channel(self._history, self._wait_for_publication, project_id, session_id, head)
+                channel = self._channels[key] = Channel(
+                    self._history, self._wait_for_publication, project_id, session_id, head
+                )
                 task = asyncio.create_task(self._run(channel))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
@@ -182,22 +210,34 @@ class Watching:
         if self._channels.get(channel.key) is channel:
             del self._channels[channel.key]
 
-    async def _replay(self, channel: Channel, watcher: Watcher, head: LogHead) -> AsyncGenerator[bytes, None]:
+    async def _replay(
+        self, channel: Channel, watcher: Watcher, head: LogHead
+    ) -> AsyncGenerator[bytes, None]:
         """The watcher's past, until it meets the channel."""
         while watcher.after < channel.seq and not watcher.error:
             self._check_draining()
             rows: Sequence[Any] = ()
-            wanted = cut(head.segments, watcher.after, min(head.last_seq, watcher.after + PAGE_ROWS))
+            wanted = cut(
+                head.segments, watcher.after, min(head.last_seq, watcher.after + PAGE_ROWS)
+            )
             if wanted:
                 rows = await self._history.page(PageQuery(tuple(wanted), PAGE_ROWS, PAGE_BYTES))
-            if rows and rows[0][0] == watcher.after + 1 and rows[-1][0] == watcher.after + len(rows):
+            if (
+                rows
+                and rows[0][0] == watcher.after + 1
+                and rows[-1][0] == watcher.after + len(rows)
+            ):
                 chunk = chunk_of_messages(channel.session_id, rows)
                 watcher.after = chunk.last_seq
                 yield chunk.encoded
                 continue
             # There are more by now, or they were moved while a copy was flattened, or the session is gone.
             again = await self._history.head(channel.key, channel.project_id)
-            if again is None or again.log != channel.log or (wanted and again.segments == head.segments):
+            if (
+                again is None
+                or again.log != channel.log
+                or (wanted and again.segments == head.segments)
+            ):
                 watcher.end(session_not_found(channel.session_id))
                 return
             head = again
@@ -236,7 +276,9 @@ class Watching:
     def _dispatch(self, event: Event) -> None:
         for listener in self._listeners:
             listener(event)
-        watchers = self._projects.get(event.project_id, ()) if event.type in events.LIFECYCLE else ()
+        watchers = (
+            self._projects.get(event.project_id, ()) if event.type in events.LIFECYCLE else ()
+        )
         channel = self._channels.get(session_key(event.project_id, event.session_id))
         if not watchers and channel is None:
             return
@@ -283,7 +325,9 @@ class Watching:
             if state is None or state.log != channel.log:
                 channel.end()
             elif not state.is_alive:
-                gone = DeletedSession(channel.project_id, channel.session_id, channel.log, state.last_seq)
+                gone = DeletedSession(
+                    channel.project_id, channel.session_id, channel.log, state.last_seq
+                )
                 channel.tell(chunk_of_event(lifecycle_event(events.EXPIRED, gone)))
                 channel.end()
             else:
@@ -299,5 +343,7 @@ def _checked_heartbeat_ms(heartbeat_ms: int | None) -> int:
     if heartbeat_ms is None:
         return DEFAULT_HEARTBEAT_MS
     if not MIN_HEARTBEAT_MS <= heartbeat_ms <= MAX_HEARTBEAT_MS:
-        raise invalid("heartbeat_interval", f"is {heartbeat_ms} ms; from 1 second to 5 minutes are allowed")
+        raise invalid(
+            "heartbeat_interval", f"is {heartbeat_ms} ms; from 1 second to 5 minutes are allowed"
+        )
     return heartbeat_ms

@@ -75,7 +75,12 @@ class Notifier:
         if place is None:
             return False
         last = self._events[place]
-        if last.type != delta.type or not last.data or not delta.data or last.after_seq != delta.after_seq:
+        if (
+            last.type != delta.type
+            or not last.data
+            or not delta.data
+            or last.after_seq != delta.after_seq
+        ):
             return False
         text = last.data[DELTA_CONTENT] + delta.data[DELTA_CONTENT]
         if len(text) > MAX_DELTA_CHARACTERS or last.data["turn_id"] != delta.data["turn_id"]:
@@ -132,7 +137,9 @@ class Notifier:
                         self._on_append(UUID(item))
                     case [type_, project_id, session_id, log_, time_us, *rest]:
                         # The version before has no rest.
-                        self._on_happening(Event(type_, UUID(project_id), session_id, UUID(log_), time_us, *rest))
+                        self._on_happening(
+                            Event(type_, UUID(project_id), session_id, UUID(log_), time_us, *rest)
+                        )
         except (ValueError, KeyError, TypeError, AttributeError):
             self._on_doubt()
 
@@ -166,4 +173,8 @@ def _items(event: Event) -> list[bytes]:
     if len(text) < 2:
         return [b"null"]
     halves = (text[: len(text) // 2], text[len(text) // 2 :])
-    return [item for half in halves for item in _items(replace(event, data={**(event.data or {}), DELTA_CONTENT: half}))]
+    return [
+        item
+        for half in halves
+        for item in _items(replace(event, data={**(event.data or {}), DELTA_CONTENT: half}))
+    ]

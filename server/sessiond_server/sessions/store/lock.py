@@ -47,7 +47,9 @@ class Change:
 
 
 @asynccontextmanager
-async def change(database: Database, key: UUID, project_id: UUID, record: RequestRecord | None) -> AsyncIterator[Change]:
+async def change(
+    database: Database, key: UUID, project_id: UUID, record: RequestRecord | None
+) -> AsyncIterator[Change]:
     """Change things of a session: committed at the end of the block, undone by an exception.
 
     Raises: SessionMissing, DuplicateRequest.
@@ -72,10 +74,16 @@ async def change(database: Database, key: UUID, project_id: UUID, record: Reques
 def joined(table: Any, *columns: ColumnElement[Any]) -> Select[Any]:
     """SELECT of a table's rows that belong to the session :key of :project_id."""
     joint = (table.c.key == S.key) & (table.c.log == S.log)
-    return select(*columns).select_from(tables.sessions.join(table, joint)).where(*_of(bindparam("key"), bindparam("project_id")))
+    return (
+        select(*columns)
+        .select_from(tables.sessions.join(table, joint))
+        .where(*_of(bindparam("key"), bindparam("project_id")))
+    )
 
 
-_THERE = select(S.log).where(S.key == bindparam("key"), S.project_id == bindparam("project_id"), alive())
+_THERE = select(S.log).where(
+    S.key == bindparam("key"), S.project_id == bindparam("project_id"), alive()
+)
 
 
 async def is_there(database: Database, key: UUID, project_id: UUID) -> bool:

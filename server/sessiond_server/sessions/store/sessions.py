@@ -7,13 +7,32 @@ from typing import Any
 from uuid import UUID
 
 from psycopg.types.json import Jsonb
-from sqlalchemy import ColumnElement, Select, Text, and_, bindparam, case, cast, func, literal, or_, select, tuple_, update
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    Text,
+    and_,
+    bindparam,
+    case,
+    cast,
+    func,
+    literal,
+    or_,
+    select,
+    tuple_,
+    update,
+)
 from sqlalchemy.dialects.postgresql import INTERVAL, JSONB, insert
 
 from sessiond_server.core.states import SessionState
 from sessiond_server.db import schema as tables
 from sessiond_server.db.expiry import alive
-from sessiond_server.db.idempotency import RecordedRequest, RequestRecord, find_request, record_request
+from sessiond_server.db.idempotency import (
+    RecordedRequest,
+    RequestRecord,
+    find_request,
+    record_request,
+)
 from sessiond_server.db.pool import Database
 from sessiond_server.sessions.store.deletion import DeletedSession, delete_sessions
 
@@ -50,7 +69,9 @@ class SessionRow:
 
 
 COLUMNS = [tables.sessions.c[field.name] for field in fields(SessionRow)]
-_GET = select(*COLUMNS).where(T.key == bindparam("key"), T.project_id == bindparam("project_id"), alive())
+_GET = select(*COLUMNS).where(
+    T.key == bindparam("key"), T.project_id == bindparam("project_id"), alive()
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +125,11 @@ _NOW: ColumnElement[datetime] = func.clock_timestamp()
 
 
 def after_ms(idle_ttl_ms: int | None) -> ColumnElement[datetime] | None:
-    return None if idle_ttl_ms is None else _NOW + cast(literal(f"{idle_ttl_ms} milliseconds"), INTERVAL)
+    return (
+        None
+        if idle_ttl_ms is None
+        else _NOW + cast(literal(f"{idle_ttl_ms} milliseconds"), INTERVAL)
+    )
 
 
 def _used() -> dict[str, Any]:
@@ -133,7 +158,11 @@ class SessionStore:
                 if record:
                     await record_request(self._database, connection, record)
                 # An expired session that the purger has not reached yet is gone for everybody else; it must be for us too.
-                await delete_sessions(self._database, connection, and_(T.key == new.key, T.project_id == new.project_id, ~alive()))
+                await delete_sessions(
+                    self._database,
+                    connection,
+                    and_(T.key == new.key, T.project_id == new.project_id, ~alive()),
+                )
                 statement = (
                     insert(tables.sessions)
                     .values(
@@ -167,7 +196,9 @@ class SessionStore:
         statement = (
             update(tables.sessions)
             .where(*_of(key, project_id))
-            .values(state=state, revision=T.revision + case((T.state == state, 0), else_=1), **_used())
+            .values(
+                state=state, revision=T.revision + case((T.state == state, 0), else_=1), **_used()
+            )
             .returning(*COLUMNS)
         )
         rows = await self._database.rows(statement)
@@ -227,7 +258,11 @@ class SessionStore:
         return SessionRow(**row)
 
     async def delete(
-        self, key: UUID, project_id: UUID, etag: tuple[UUID, int] | None, record: RequestRecord | None
+        self,
+        key: UUID,
+        project_id: UUID,
+        etag: tuple[UUID, int] | None,
+        record: RequestRecord | None,
     ) -> DeletedSession | None:
         """Remove the row and queue its log for the purger, in one transaction. None where it does not exist (or the etag differs).
 
@@ -246,15 +281,24 @@ class SessionStore:
 
     async def count(self, chosen: Filter, before: datetime) -> tuple[int, int]:
         """How many sessions meet a filter that were there at a time, and how many messages they have."""
-        statement = select(func.count(), func.coalesce(func.sum(T.last_seq), 0)).where(*filter_conditions(chosen), _was_there(before))
+        statement = select(func.count(), func.coalesce(func.sum(T.last_seq), 0)).where(
+            *filter_conditions(chosen), _was_there(before)
+        )
         (row,) = await self._database.rows(statement)
         sessions, messages = row.values()
         return sessions, int(messages)
 
-    async def delete_some(self, chosen: Filter, before: datetime, limit: int) -> list[DeletedSession]:
+    async def delete_some(
+        self, chosen: Filter, before: datetime, limit: int
+    ) -> list[DeletedSession]:
         """Remove at most `limit` of these sessions. Answers those that went."""
         async with self._database.transaction() as connection:
-            return await delete_sessions(self._database, connection, and_(*filter_conditions(chosen), _was_there(before)), limit=limit)
+            return await delete_sessions(
+                self._database,
+                connection,
+                and_(*filter_conditions(chosen), _was_there(before)),
+                limit=limit,
+            )
 
     async def now(self) -> datetime:
         """The database's clock."""
@@ -310,7 +354,10 @@ def filter_conditions(chosen: Filter) -> list[ColumnElement[bool]]:
 _ORDERS: dict[str, Any] = {
     "active_desc": (
         (T.active_minute.desc(), T.active_at.desc(), T.key.desc()),
-        lambda minute, at, key: and_(T.active_minute <= minute, tuple_(T.active_minute, T.active_at, T.key) < tuple_(minute, at, key)),
+        lambda minute, at, key: and_(
+            T.active_minute <= minute,
+            tuple_(T.active_minute, T.active_at, T.key) < tuple_(minute, at, key),
+        ),
     ),
     "created_desc": (
         (T.created_at.desc(), T.key.desc()),
