@@ -42,7 +42,7 @@ class Heard:
         self.notices = Notifier(
             None,
             on_append=self.appended.append,
-            on_happening=self.events.append,
+            on_event=self.events.append,
             on_gap=lambda: None,
         )  # type: ignore[arg-type]
 
@@ -61,9 +61,9 @@ def test_deltas_in_a_row_are_one() -> None:
         delta("d", turn_id="u"),
         delta("e", turn_id="u", after_seq=2),
     ):
-        heard.notices.happened(event)
-    heard.notices.happened(delta("f", log=uuid.uuid4()))
-    heard.notices.happened(delta("g", turn_id="u", after_seq=2))
+        heard.notices.publish(event)
+    heard.notices.publish(delta("f", log=uuid.uuid4()))
+    heard.notices.publish(delta("g", turn_id="u", after_seq=2))
     found = [(event.data or {}).get("delta_content") for event in heard.waiting]
     assert found == ["ab", None, "c", "d", "eg", "f"]
 
@@ -71,7 +71,7 @@ def test_deltas_in_a_row_are_one() -> None:
 def test_a_delta_grows_up_to_a_limit() -> None:
     heard = Heard()
     for _ in range(5):
-        heard.notices.happened(delta("x" * (MAX_DELTA_CHARACTERS // 2)))
+        heard.notices.publish(delta("x" * (MAX_DELTA_CHARACTERS // 2)))
     assert [len((event.data or {})["delta_content"]) for event in heard.waiting] == [
         2000,
         2000,

@@ -209,7 +209,7 @@ class TestMessages:
         with server.watching.hold_delivery(session_key(DEFAULT_PROJECT_ID, "one")):
             await wire.store("one", "answer", "next prompt")
             await was_read.wait()
-            server.watching.happened(
+            server.watching.publish(
                 events.Event(TURN_END, DEFAULT_PROJECT_ID, "one", log, now_us(), after_seq=1)
             )
         found = [(await watcher.event()).type for _ in range(3)]
@@ -446,7 +446,7 @@ class TestProcesses:
     async def test_a_notice_of_another_version_is_a_hint_to_look(self) -> None:
         doubts: list[None] = []
         notices = Notifier(
-            None, on_append=print, on_happening=print, on_gap=lambda: doubts.append(None)
+            None, on_append=print, on_event=print, on_gap=lambda: doubts.append(None)
         )  # type: ignore[arg-type]
         for payload in (
             "",

@@ -77,7 +77,7 @@ class Watching:
         self._check_draining = check_draining
         self._listens = listens
         self._notices = Notifier(
-            store, on_append=self._wake, on_happening=self._dispatch, on_gap=self._poll_soon
+            store, on_append=self._wake, on_event=self._dispatch, on_gap=self._poll_soon
         )
         self._channels: dict[UUID, Channel] = {}
         self._projects: dict[UUID, set[Watcher]] = {}

@@ -31,7 +31,7 @@ class Notifier:
     """What this process tells the others, and hears from them.
 
     Args:
-        on_append: takes the key of a session with new messages. on_happening: takes a lifecycle event.
+        on_append: takes the key of a session with new messages. on_event: takes a lifecycle event.
         on_gap: called where anything may have changed: hints were left out, or may have been missed.
     """
 
@@ -40,12 +40,12 @@ class Notifier:
         store: WatchStore,
         *,
         on_append: Callable[[UUID], None],
-        on_happening: Callable[[Event], None],
+        on_event: Callable[[Event], None],
         on_gap: Callable[[], None],
     ) -> None:
         self._store = store
         self._on_append = on_append
-        self._on_happening = on_happening
+        self._on_event = on_event
         self._on_doubt = on_gap
         self._name = uuid.uuid4().hex
         self._keys: set[UUID] = set()
@@ -137,7 +137,7 @@ class Notifier:
                         self._on_append(UUID(item))
                     case [type_, project_id, session_id, log_, time_us, *rest]:
                         # The version before has no rest.
-                        self._on_happening(
+                        self._on_event(
                             Event(type_, UUID(project_id), session_id, UUID(log_), time_us, *rest)
                         )
         except (ValueError, KeyError, TypeError, AttributeError):
