@@ -53,6 +53,39 @@ AIMOCK = (
 )
 
 
+# What needs a database or another process is no unit test.
+HEAVY_FIXTURES = {"postgres", "start_server", "data_dir", "aimock_of_npm"}
+HEAVY_FOLDERS = {"acceptance", "docs", "runtime"}
+# Their tests prove something about SQL, so they also run on other versions of PostgreSQL.
+SQL_FOLDERS = {
+    "assets",
+    "bookmarks",
+    "copies",
+    "db",
+    "imports",
+    "messages",
+    "projects",
+    "queues",
+    "retention",
+    "rpc",
+    "sessions",
+    "tasks",
+    "turns",
+    "watch",
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Sorts the tests into tiers by what they use: `unit`, `sql`, or neither."""
+    for item in items:
+        folder = item.path.relative_to(Path(__file__).parent).parts[0]
+        fixtures = HEAVY_FIXTURES.intersection(getattr(item, "fixturenames", ()))
+        if not fixtures and folder not in HEAVY_FOLDERS:
+            item.add_marker("unit")
+        elif folder in SQL_FOLDERS:
+            item.add_marker("sql")
+
+
 def as_url(conninfo: str) -> str:
     """A URL of any libpq connection string, since that is what the settings take."""
     parts = conninfo_to_dict(conninfo)
