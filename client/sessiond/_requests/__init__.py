@@ -46,6 +46,7 @@ from sessiond.v1.session_service_pb2 import (
     ListCopiesRequest,
     ListSessionsRequest,
     ResumeSessionRequest,
+    SessionFilter,
     StoreMessagesRequest,
     UpdateSessionRequest,
 )
@@ -244,42 +245,29 @@ def get_session(session_id: str) -> GetSessionRequest:
 
 
 def list_sessions(
-    *,
-    session_id_prefix: str | None,
-    user: str | None,
-    state: str | None,
-    model: str | None,
-    config_contains: Mapping[str, Any] | None,
-    metadata_contains: Mapping[str, Any] | None,
-    created_from: datetime | None,
-    created_before: datetime | None,
-    active_from: datetime | None,
-    active_before: datetime | None,
-    order: str | None,
-    page_size: int | None,
+    *, order: str | None, page_size: int | None, **filters: Any
 ) -> ListSessionsRequest:
     request = filled(
         ListSessionsRequest(),
-        session_id_prefix=session_id_prefix,
-        user=user,
-        state=None if state is None else number_of(STATES, state, "state"),
-        model=model,
         order=None if order is None else number_of(SESSION_ORDERS, order, "order"),
         page_size=page_size,
     )
-    put_struct(request, "config_contains", config_contains)
-    put_struct(request, "metadata_contains", metadata_contains)
-    _put_times(
-        request,
-        created_from=created_from,
-        created_before=created_before,
-        active_from=active_from,
-        active_before=active_before,
-    )
+    _put_filter(request.filter, **filters)
     return request
 
 
-def delete_sessions(
+def delete_sessions(*, all: bool, dry_run: bool, **filters: Any) -> DeleteSessionsRequest:
+    # An empty filter is more likely a variable that was not set than a wish for every session.
+    for field in ("session_id_prefix", "user", "model"):
+        if filters[field] == "":
+            raise invalid_field(field, "is empty; leave it out to not filter by it")
+    request = filled(DeleteSessionsRequest(), all=all, dry_run=dry_run)
+    _put_filter(request.filter, **filters)
+    return request
+
+
+def _put_filter(
+    target: SessionFilter,
     *,
     session_id_prefix: str | None,
     user: str | None,
@@ -291,32 +279,23 @@ def delete_sessions(
     created_before: datetime | None,
     active_from: datetime | None,
     active_before: datetime | None,
-    all: bool,
-    dry_run: bool,
-) -> DeleteSessionsRequest:
-    # An empty filter is more likely a variable that was not set than a wish for every session.
-    for field, text in (("session_id_prefix", session_id_prefix), ("user", user), ("model", model)):
-        if text == "":
-            raise invalid_field(field, "is empty; leave it out to not filter by it")
-    request = filled(
-        DeleteSessionsRequest(),
+) -> None:
+    filled(
+        target,
         session_id_prefix=session_id_prefix,
         user=user,
         state=None if state is None else number_of(STATES, state, "state"),
         model=model,
-        all=all,
-        dry_run=dry_run,
     )
-    put_struct(request, "config_contains", config_contains)
-    put_struct(request, "metadata_contains", metadata_contains)
+    put_struct(target, "config_contains", config_contains)
+    put_struct(target, "metadata_contains", metadata_contains)
     _put_times(
-        request,
+        target,
         created_from=created_from,
         created_before=created_before,
         active_from=active_from,
         active_before=active_before,
     )
-    return request
 
 
 def copy_session(
