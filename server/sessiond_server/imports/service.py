@@ -136,7 +136,7 @@ class SessionImports:
             project_id, head.request_id
         ):
             raise _exists(session_id)
-        validator = MessageValidator(self._limits, self._tokenizer, keeps_turn=True)
+        validator = MessageValidator(self._limits, self._tokenizer, keep_turn=True)
         with Spool() as spool:
             async for messages in pieces:
                 spool.add(validator.encode(messages, keep_times=True))
