@@ -2,9 +2,9 @@
 
 No Python object is made of a message. A `GetMessagesResponse` begins with its
 `repeated Message messages = 1`. Each element is a tag, a length and the encoded message; an encoded
-message is the fields that the server assigns, followed by the stored body. The encoding is specified
-at https://protobuf.dev/programming-guides/encoding/. A property test compares the result with what
-the generated code writes.
+message is the fields that the server assigns, followed by the stored body. A property test compares
+the result with what the generated code writes. The encoding is specified at
+https://protobuf.dev/programming-guides/encoding/.
 """
 
 from collections.abc import Sequence
@@ -45,8 +45,8 @@ def _varint(value: int) -> bytes:
     return bytes(out)
 
 
-# Lengths and the low halves of seqs come from tables: calling varint() for each would cost more than
-# the rest of the splice.
+# Lengths and the low halves of seqs come from tables: calling varint() for each would cost more
+# than the rest of the splice.
 _VARINTS = [_varint(n) for n in range(1 << 14)]
 _LOW_14 = [bytes((n & 0x7F | 0x80, n >> 7 | 0x80)) for n in range(1 << 14)]
 

@@ -352,6 +352,29 @@ def check_batch(count: int, content_bytes: int, limits: Limits) -> None:
         )
 
 
+def check_import(count: int, size: int, limits: Limits) -> None:
+    """Check the size of an import.
+
+    Args:
+        count: messages so far.
+        size: bytes of these messages, metadata included.
+        limits: sizes that the operator allows.
+
+    Raises:
+        Fault: BATCH_TOO_LARGE.
+    """
+    if limits.max_import_bytes and size > limits.max_import_bytes:
+        raise invalid(
+            "messages",
+            f"take {size} bytes; an import may have {limits.max_import_bytes} (the server's "
+            "max_import_bytes). Nothing was stored; send several imports",
+            reason="BATCH_TOO_LARGE",
+            message_count=count,
+            content_bytes=size,
+            max_bytes=limits.max_import_bytes,
+        )
+
+
 def _as_bytes(text: str | bytes) -> bytes:
     """Return `json` of a message, which rpc/raw_messages.py decodes as bytes."""
     return text if isinstance(text, bytes) else text.encode()
