@@ -28,10 +28,10 @@ from sessiond_server.copies.service import CopyRequest
 from sessiond_server.copies.store.copies import CopyRow
 from sessiond_server.core import states
 from sessiond_server.core.errors import invalid
+from sessiond_server.core.pg_time import EPOCH_S
 from sessiond_server.core.structs import to_dict, to_struct
 from sessiond_server.imports.service import ImportHead
 from sessiond_server.imports.store import ImportedBookmark, ImportedTask
-from sessiond_server.messages.pages import SECONDS_1970_TO_2000
 from sessiond_server.sessions.service import NEVER, Settings, etag_of, expires_at_ms
 from sessiond_server.sessions.store.sessions import SessionFilter, SessionRow
 
@@ -267,7 +267,7 @@ def _optional_time(message: Session | Task | Bookmark, name: str, path: str) -> 
 def timestamp_of(created_us: int) -> Timestamp:
     """Of microseconds since 2000-01-01 UTC."""
     seconds, us = divmod(created_us, 1_000_000)
-    return Timestamp(seconds=seconds + SECONDS_1970_TO_2000, nanos=us * 1000)
+    return Timestamp(seconds=seconds + EPOCH_S, nanos=us * 1000)
 
 
 def _idle_ttl_ms(session: Session | CopySessionRequest, prefix: str = "session.") -> int | None:
