@@ -237,6 +237,7 @@ def _limits(settings: Settings) -> Limits:
         max_message_bytes=settings.max_message_bytes,
         max_batch_messages=settings.max_batch_messages,
         max_batch_bytes=settings.max_batch_bytes,
+        max_import_bytes=settings.max_import_bytes,
         max_asset_bytes=settings.max_asset_bytes,
         default_idle_ttl_ms=int(settings.default_idle_ttl_s * 1000) or None,
     )
@@ -283,7 +284,12 @@ def _handlers(
     authenticator = Authenticator(
         keys, require_keys=settings.require_keys, cache_s=settings.key_cache_s
     )
-    calls = Calls(authenticator, load, default_deadline_s=settings.default_deadline_s)
+    calls = Calls(
+        authenticator,
+        load,
+        default_deadline_s=settings.default_deadline_s,
+        stream_idle_timeout_s=settings.import_idle_timeout_s,
+    )
     turns = Turns(
         TurnStore(database, AppendStore(database)),
         sessions,

@@ -123,6 +123,16 @@ class Settings(BaseSettings):
         le=24 * 1024 * 1024,
         description="Content of one StoreMessages, in bytes.",
     )
+    max_import_bytes: int = Field(
+        8 * 1024**3,
+        ge=0,
+        description="Messages of one ImportMessages or ImportSession, in bytes. 0 = no limit.",
+    )
+    import_idle_timeout_s: float = Field(
+        600.0,
+        gt=0,
+        description="Seconds without a message after which a client's stream is refused.",
+    )
     tokenizer: Literal["auto", "o200k_base", "estimate"] = Field(
         "auto",
         description="Who counts tokens. auto = o200k_base where the extra `tokens` is installed, else an estimate.",

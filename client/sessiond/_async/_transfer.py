@@ -8,7 +8,7 @@ from contextlib import aclosing
 from functools import partial
 from typing import Any, TypeAlias
 
-from sessiond import _export, _requests
+from sessiond import _export
 from sessiond._async._assets import AsyncAssets, check_content
 from sessiond._async._bookmarks import AsyncBookmarks
 from sessiond._async._connection import AsyncConnection
@@ -26,6 +26,9 @@ from sessiond._export import (
     Record,
 )
 from sessiond._export.files import LinesFile, NewFile, TemporaryFile
+from sessiond._requests import assets as asset_requests
+from sessiond._requests import messages as message_requests
+from sessiond._requests import sessions as session_requests
 from sessiond._types.session import SessionInfo
 from sessiond.errors import SessiondError, SessionNotFound, invalid_field
 from sessiond.v1.session_service_pb2 import ImportSessionRequest
@@ -56,7 +59,7 @@ async def record_batches(
     """
     info = SessionInfo(
         await connection.call(
-            connection.stubs.sessions.GetSession, _requests.get_session(session_id), timeout
+            connection.stubs.sessions.GetSession, session_requests.get_session(session_id), timeout
         )
     )
     on_header(info)
@@ -80,7 +83,7 @@ async def record_batches(
             yield [record]
     # through_seq = 0 would mean "to the newest".
     if last_seq:
-        request = _requests.get_messages(
+        request = message_requests.get_messages(
             session_id,
             after_seq=None,
             after_bookmark=None,
@@ -136,7 +139,7 @@ async def _asset_records(
         digest = hashlib.sha256()
         offset = 0
         buffer = bytearray()
-        request = _requests.download_asset(asset_id, offset=None, length=None)
+        request = asset_requests.download_asset(asset_id, offset=None, length=None)
         async with aclosing(asset_pieces(connection, request, None)) as batches:
             async for batch in batches:
                 for data in batch:

@@ -9,7 +9,7 @@ from contextlib import closing
 from functools import partial
 from typing import Any, TypeAlias
 
-from sessiond import _export, _requests
+from sessiond import _export
 from sessiond._export import (
     ASSET_PIECE_BYTES,
     Assembler,
@@ -21,6 +21,9 @@ from sessiond._export import (
     Record,
 )
 from sessiond._export.files import LinesFile, NewFile, TemporaryFile
+from sessiond._requests import assets as asset_requests
+from sessiond._requests import messages as message_requests
+from sessiond._requests import sessions as session_requests
 from sessiond._sync._assets import Assets, check_content
 from sessiond._sync._bookmarks import Bookmarks
 from sessiond._sync._connection import Connection
@@ -57,7 +60,7 @@ def record_batches(
     """
     info = SessionInfo(
         connection.call(
-            connection.stubs.sessions.GetSession, _requests.get_session(session_id), timeout
+            connection.stubs.sessions.GetSession, session_requests.get_session(session_id), timeout
         )
     )
     on_header(info)
@@ -77,7 +80,7 @@ def record_batches(
             yield [record]
     # through_seq = 0 would mean "to the newest".
     if last_seq:
-        request = _requests.get_messages(
+        request = message_requests.get_messages(
             session_id,
             after_seq=None,
             after_bookmark=None,
@@ -131,7 +134,7 @@ def _asset_records(
         digest = hashlib.sha256()
         offset = 0
         buffer = bytearray()
-        request = _requests.download_asset(asset_id, offset=None, length=None)
+        request = asset_requests.download_asset(asset_id, offset=None, length=None)
         with closing(asset_pieces(connection, request, None)) as batches:
             for batch in batches:
                 for data in batch:

@@ -31,9 +31,9 @@ from sessiond_server.core.states import SessionState
 from sessiond_server.db.idempotency import NO_LOG, DuplicateRequest, RequestRecord, content_hash
 from sessiond_server.sessions.lifecycle_events import lifecycle_event
 from sessiond_server.sessions.store.sessions import (
-    Filter,
     Listing,
     NewSession,
+    SessionFilter,
     SessionRow,
     SessionStore,
     TooLarge,
@@ -152,14 +152,14 @@ class Sessions:
         return paging.page(rows, partial(sort_key, listing.order))
 
     async def delete_many(
-        self, chosen: Filter, *, everything: bool, dry_run: bool
+        self, chosen: SessionFilter, *, everything: bool, dry_run: bool
     ) -> tuple[int, int]:
         """Remove, batch by batch, or only count, the sessions that meet a filter. Answers how many, and their messages.
 
         Raises: Fault INVALID_FIELD.
         """
         _check_filter(chosen)
-        is_empty = chosen == Filter(chosen.project_id)
+        is_empty = chosen == SessionFilter(chosen.project_id)
         if is_empty != everything:
             raise invalid(
                 "all",
@@ -356,14 +356,14 @@ async def session_from_first_request(
     return row
 
 
-def _check_filter(chosen: Filter) -> None:
+def _check_filter(chosen: SessionFilter) -> None:
     texts = {
         "session_id_prefix": chosen.session_id_prefix,
         "user": chosen.user_name,
         "model": chosen.model,
     }
     for field, text in texts.items():
-        check_text(field, text, MAX_NAME_CHARACTERS)
+        check_text(f"filter.{field}", text, MAX_NAME_CHARACTERS)
 
 
 def etag_of(row: SessionRow) -> str:

@@ -600,7 +600,7 @@ class TurnRunner:
         is_answer: bool = False,
     ) -> Appended:
         """Append messages of the running turn. Raises: Fault, with the reasons of StoreMessages."""
-        validator = MessageValidator(self._limits, self._tokenizer, keeps_turn=True)
+        validator = MessageValidator(self._limits, self._tokenizer, keep_turn=True)
         rows = validator.encode(messages)
         append = append_of(Target(project_id, session_id, None, ""), validator)
         while True:

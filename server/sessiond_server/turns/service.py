@@ -286,7 +286,7 @@ class Turns:
             messages[-1].turn.message_id = str(message_id)
         prompt = SendRequest(messages=messages).SerializeToString()
         check_batch(len(messages), sum(len(m.json) for m in messages), self._limits)
-        validator = MessageValidator(self._limits, self._tokenizer, keeps_turn=True)
+        validator = MessageValidator(self._limits, self._tokenizer, keep_turn=True)
         try:
             validator.encode(messages)
         except Fault as fault:

@@ -10,7 +10,7 @@ from sessiond._async._client import AsyncClient
 from sessiond._async._session import AsyncSession
 from sessiond._protocol.retry import Deadline
 from sessiond._protocol.settings import DEFAULT_TIMEOUT_S, Tls
-from sessiond._requests import SessionFilters
+from sessiond._requests.options import SessionFilters
 from sessiond._types.event import EventHandler
 from sessiond._types.message import Message
 from sessiond._types.session import SessionInfo

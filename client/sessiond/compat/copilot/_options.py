@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, TypeAlias, TypedDict, cast
 
-from sessiond._requests import SessionChanges, SessionFilters, SessionSettings
+from sessiond._requests.options import SessionChanges, SessionFilters, SessionSettings
 from sessiond._types.event import EventHandler
 
 WAIT_TIMEOUT_S = 60.0

@@ -9,7 +9,7 @@ from typing import Any, Self, Unpack, overload
 
 from sessiond._protocol.retry import Deadline
 from sessiond._protocol.settings import DEFAULT_TIMEOUT_S, Tls
-from sessiond._requests import SessionFilters
+from sessiond._requests.options import SessionFilters
 from sessiond._sync._client import Client
 from sessiond._sync._session import Session
 from sessiond._types.event import EventHandler
