@@ -414,7 +414,7 @@ class TurnRunner:
             system_prompt=policy.system_prompt,
             options={**policy.model_options, **started.options},
         )
-        async with aclosing(route.provider.ask(question)) as pieces:
+        async with aclosing(route.provider.stream(question)) as pieces:
             async for piece in pieces:
                 if isinstance(piece, Answer):
                     return piece
