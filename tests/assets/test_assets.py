@@ -615,7 +615,7 @@ class TestReferences:
         await wire.delete("one")
         purge = PurgeStore(server.database)
         for left in (6, 2, 0):
-            await purge.purge_logs(10, 4)
+            await purge.purge_logs(10, 8)  # rows: each message and its reference
             assert query(
                 "SELECT (SELECT count(*) FROM messages), (SELECT count(*) FROM asset_refs)"
             ) == [(left, left)]

@@ -109,10 +109,10 @@ async def test_deleted_messages_go_in_batches(wire: Wire, query: Query, server: 
     await wire.store("one", "new")
     assert query("SELECT count(*) FROM messages") == [(501,)]
     assert [await store.purge_logs(10, 100) for _ in range(4)] == [
-        (0, 100),
-        (0, 100),
-        (1, 50),
-        (0, 0),
+        (0, 100, 100),
+        (0, 100, 100),
+        (1, 50, 50),
+        (0, 0, 0),
     ]
     assert query("SELECT count(*) FROM messages") == [(251,)]
     assert len(await wire.read("one")) == 1

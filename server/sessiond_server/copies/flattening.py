@@ -1,4 +1,8 @@
-"""Keeps chains of copies short: in the background, a session that reads from many logs gets the short ones into its own."""
+"""Flattening keeps chains of copies short.
+
+A session that reads from many logs gets the messages of short segments copied into its own log, in
+the background.
+"""
 
 from dataclasses import replace
 
@@ -6,18 +10,21 @@ from sessiond_server.copies.store.flattening import FlatteningStore, LongChain
 from sessiond_server.messages.store.segments import joined, short_segments
 
 CHAINS_A_ROUND = 100
-# Each a transaction, for which a deletion of the session waits: of messages of any size.
+# Each batch is a transaction, which a deletion of the session waits for; messages may be large.
 MESSAGES_A_BATCH = 200
 
 
 class Flattener:
-    """Every server runs one, in the purger's rounds. Two that take the same session do the same work; one of them wins."""
+    """Flattens long chains in the purger's rounds.
+
+    Every server runs one. If two take the same session, both do the work and one of them wins.
+    """
 
     def __init__(self, store: FlatteningStore) -> None:
         self._store = store
 
     async def round(self) -> int:
-        """Flatten what is long. Answers how many sessions became shorter."""
+        """Flatten long chains. Returns how many sessions became shorter."""
         flattened = 0
         for chain in await self._store.long_chains(CHAINS_A_ROUND):
             flattened += await self._flatten(chain)

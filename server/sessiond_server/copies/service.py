@@ -1,4 +1,4 @@
-"""Copies of sessions, and their lineage."""
+"""Copies of sessions, and their lineage: the rules of CopySession and ListCopies."""
 
 import uuid
 from dataclasses import astuple, dataclass
@@ -37,11 +37,22 @@ from sessiond_server.sessions.store.sessions import SessionRow, SessionStore
 
 @dataclass(frozen=True, slots=True)
 class CopyRequest:
-    """What a caller asks of a copy. None, and for ids empty: as in the source, or made here.
+    """A request for a copy.
 
-    Args:
-        up_to: the last seq, the name of a bookmark, or None for the newest message.
-        idle_ttl_ms: NEVER = never.
+    Attributes:
+        session_id: the source.
+        new_session_id: the copy; "" = generated.
+        up_to: the last seq to copy, or the name of the bookmark to end at; None = the newest
+            message.
+        model: None = as in the source.
+        user_name: None = as in the source.
+        title: None = as in the source.
+        config: None = as in the source.
+        metadata: None = as in the source.
+        idle_ttl_ms: None = as in the source; NEVER = never.
+        keep_processing_status: copy the queues' progress.
+        keep_task_links: keep the tasks' links to copied messages.
+        request_id: makes the copy safe to repeat; "" = none.
     """
 
     session_id: str
@@ -58,7 +69,11 @@ class CopyRequest:
     request_id: str
 
     def check(self) -> None:
-        """Raises: Fault INVALID_FIELD."""
+        """Check the fields.
+
+        Raises:
+            Fault: INVALID_FIELD.
+        """
         check_session_id(self.session_id)
         if self.new_session_id:
             check_session_id(self.new_session_id, "new_session_id")
@@ -78,7 +93,14 @@ class CopyRequest:
 
 
 class Copies:
-    """Args: max_messages: of the largest copy that is made; 0 = no limit. publisher: is told of each copy."""
+    """Copies of sessions.
+
+    Args:
+        store: the database.
+        sessions: looks sessions up.
+        max_messages: the most messages of a copy; 0 = no limit.
+        publisher: publishes the creation of copies.
+    """
 
     def __init__(
         self, store: CopyStore, sessions: SessionStore, max_messages: int, publisher: EventPublisher
@@ -88,37 +110,38 @@ class Copies:
         self._max_messages = max_messages
         self._publisher = publisher
 
-    async def copy(self, project_id: UUID, asked: CopyRequest) -> SessionRow:
-        """The new session.
+    async def copy(self, project_id: UUID, request: CopyRequest) -> SessionRow:
+        """Create a copy.
 
-        Raises: Fault, with the reasons that CopySession names.
+        Raises:
+            Fault: with the reasons that CopySession names.
         """
-        asked.check()
-        new_id = asked.new_session_id or str(uuid7())
+        request.check()
+        new_id = request.new_session_id or str(uuid7())
         record = None
-        if asked.request_id:
+        if request.request_id:
             record = RequestRecord(
-                creation_key(project_id, asked.request_id),
-                asked.request_id,
-                content_hash("copy", *astuple(asked)),
+                creation_key(project_id, request.request_id),
+                request.request_id,
+                content_hash("copy", *astuple(request)),
                 new_id,
             )
         copy = Copy(
-            source_key=session_key(project_id, asked.session_id),
+            source_key=session_key(project_id, request.session_id),
             project_id=project_id,
             new_key=session_key(project_id, new_id),
             new_id=new_id,
             new_log=uuid.uuid4(),
-            up_to=asked.up_to,
-            model=asked.model,
-            user_name=asked.user_name,
-            title=asked.title,
-            config=asked.config,
-            metadata=asked.metadata,
-            with_ttl=asked.idle_ttl_ms is not None,
-            idle_ttl_ms=None if asked.idle_ttl_ms == NEVER else asked.idle_ttl_ms,
-            keep_processing=asked.keep_processing_status,
-            keep_task_links=asked.keep_task_links,
+            up_to=request.up_to,
+            model=request.model,
+            user_name=request.user_name,
+            title=request.title,
+            config=request.config,
+            metadata=request.metadata,
+            with_ttl=request.idle_ttl_ms is not None,
+            idle_ttl_ms=None if request.idle_ttl_ms == NEVER else request.idle_ttl_ms,
+            keep_processing=request.keep_processing_status,
+            keep_task_links=request.keep_task_links,
             max_messages=self._max_messages,
         )
         try:
@@ -127,39 +150,42 @@ class Copies:
             assert record is not None  # noqa: S101 - only a record can be a duplicate
             return await session_from_first_request(self._sessions, project_id, record, duplicate)
         except NoSource:
-            raise session_not_found(asked.session_id) from None
+            raise session_not_found(request.session_id) from None
         except NoSuchSeq as e:
             raise Fault(
                 "MESSAGE_NOT_FOUND",
-                f"up_to_seq: session {asked.session_id!r} has no message {asked.up_to}; it is at seq {e.args[0]}",
+                f"up_to_seq: session {request.session_id!r} has no message {request.up_to}; it is "
+                f"at seq {e.last_seq}",
                 metadata={
-                    "session_id": asked.session_id,
-                    "seq": asked.up_to,
-                    "last_seq": e.args[0],
+                    "session_id": request.session_id,
+                    "seq": request.up_to,
+                    "last_seq": e.last_seq,
                 },
                 fields={"up_to_seq": "names no message of the session"},
             ) from None
         except NoSuchBookmark:
             raise Fault(
                 "BOOKMARK_NOT_FOUND",
-                f"up_to_bookmark: session {asked.session_id!r} has no bookmark {asked.up_to!r}",
-                metadata={"session_id": asked.session_id, "name": asked.up_to},
+                f"up_to_bookmark: session {request.session_id!r} has no bookmark {request.up_to!r}",
+                metadata={"session_id": request.session_id, "name": request.up_to},
                 fields={"up_to_bookmark": "names no bookmark of the session"},
             ) from None
         except CopyTooLarge as e:
             raise Fault(
                 "SESSION_TOO_LARGE",
-                f"session {asked.session_id!r}: a copy would have {e.args[0]} messages; this server's operator allows {self._max_messages}",
+                f"session {request.session_id!r}: a copy would have {e.messages} messages; this "
+                f"server's operator allows {self._max_messages}",
                 metadata={
-                    "session_id": asked.session_id,
-                    "message_count": e.args[0],
+                    "session_id": request.session_id,
+                    "message_count": e.messages,
                     "max_messages": self._max_messages,
                 },
             ) from None
         if made is None:
             raise Fault(
                 "SESSION_ALREADY_EXISTS",
-                f"there is a session {new_id!r} already; choose another new_session_id, or leave it out",
+                f"there is a session {new_id!r} already; choose another new_session_id, or leave "
+                "it out",
                 metadata={"session_id": new_id},
                 fields={"new_session_id": "is the id of a session that exists"},
             )
@@ -169,9 +195,10 @@ class Copies:
     async def list(
         self, project_id: UUID, session_id: str, page_size: int, page_token: str
     ) -> Page[CopyRow]:
-        """Copies of a session that still exist, the newest first.
+        """List the copies of a session that still exist, newest first.
 
-        Raises: Fault SESSION_NOT_FOUND, INVALID_FIELD, INVALID_PAGE_TOKEN.
+        Raises:
+            Fault: SESSION_NOT_FOUND, INVALID_FIELD or INVALID_PAGE_TOKEN.
         """
         check_session_id(session_id)
         key = session_key(project_id, session_id)

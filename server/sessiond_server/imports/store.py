@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, Rollback
 from psycopg.rows import TupleRow, dict_row
 from psycopg.types.json import Jsonb
 from sqlalchemy import and_, not_
@@ -146,40 +146,34 @@ class SessionImportStore:
             AssetMissing: a message refers to an asset that does not exist.
         """
         new = made.new
-        try:
-            async with self._database.transaction() as connection:
-                if record:
-                    await record_request(self._database, connection, record)
-                if made.asset_refs:
-                    await assets.hold(connection, new.project_id, made.assets)
-                # An expired session that the purger has not reached yet must not block its id.
-                await delete_sessions(
-                    self._database, connection, and_(T.key == new.key, not_(alive()))
-                )
-                row = await self._insert(connection, made)
-                start = Start(new.key, new.log, 1, to_pg_us(row.used_at), 0, 0)
-                await copy_rows(connection, spool, start)
-                if made.asset_refs:
-                    await assets.refer(
-                        connection, new.key, new.log, new.project_id, 1, made.asset_refs
-                    )
-                await self._insert_children(connection, made)
-                return row
-        except _AlreadyExists:
-            return None
+        async with self._database.transaction() as connection:
+            if record:
+                await record_request(self._database, connection, record)
+            if made.asset_refs:
+                await assets.hold(connection, new.project_id, made.assets)
+            # An expired session that the purger has not reached yet must not block its id.
+            await delete_sessions(self._database, connection, and_(T.key == new.key, not_(alive())))
+            row = await self._insert(connection, made)
+            if row is None:
+                raise Rollback
+            start = Start(new.key, new.log, 1, to_pg_us(row.used_at), 0, 0)
+            await copy_rows(connection, spool, start)
+            if made.asset_refs:
+                await assets.refer(connection, new.key, new.log, new.project_id, 1, made.asset_refs)
+            await self._insert_children(connection, made)
+            return row
+        return None
 
     async def _insert(
         self, connection: AsyncConnection[TupleRow], made: SessionImport
-    ) -> SessionRow:
+    ) -> SessionRow | None:
         parameters = _columns(made) | _columns(made.new)
         for name in ("config", "metadata"):
             parameters[name] = Jsonb(parameters[name])
         async with connection.cursor(row_factory=dict_row) as cursor:
             await cursor.execute(_INSERT, parameters)
             row = await cursor.fetchone()
-        if row is None:
-            raise _AlreadyExists
-        return SessionRow(**row)
+        return SessionRow(**row) if row else None
 
     async def _insert_children(
         self, connection: AsyncConnection[TupleRow], made: SessionImport
@@ -201,7 +195,3 @@ class SessionImportStore:
 def _columns(row: Any) -> dict[str, Any]:
     """Return a dataclass's fields, as parameters by name."""
     return {field.name: getattr(row, field.name) for field in fields(row)}
-
-
-class _AlreadyExists(Exception):
-    """Rolls an import back."""

@@ -1,6 +1,7 @@
-"""The purger: removes expired sessions, the messages of deleted ones, and old request records, in the background."""
+"""The purger: removes expired sessions, dead logs and old request records in the background."""
 
 import asyncio
+from typing import NamedTuple
 
 import structlog
 
@@ -12,20 +13,36 @@ from sessiond_server.sessions.lifecycle_events import lifecycle_event
 
 SESSIONS_A_BATCH = 500
 LOGS_A_BATCH = 200
-MESSAGES_A_BATCH = 5_000
+ROWS_A_BATCH = 5_000
 LOG_BATCHES_A_TURN = 20
 REQUESTS_A_BATCH = 5_000
 
 log = structlog.get_logger(__name__)
 
 
+class Purged(NamedTuple):
+    """What a round removed.
+
+    Attributes:
+        sessions: expired sessions.
+        messages: unreachable messages.
+        requests: request records past their retention.
+    """
+
+    sessions: int
+    messages: int
+    requests: int
+
+
 class Purger:
-    """Every server runs one; they share the work by locking what they take.
+    """Purges in rounds. Every server runs one; row locks divide the work among them.
 
     Args:
-        publisher: is told of the sessions that expired.
-        interval_s: rest between two rounds.
-        request_retention_s: how long a request_id is remembered.
+        store: the database.
+        flattener: runs in the same rounds.
+        publisher: publishes the expiry of sessions.
+        interval_s: pause between two rounds, in seconds.
+        request_retention_s: how long request records are kept, in seconds.
     """
 
     def __init__(
@@ -44,41 +61,39 @@ class Purger:
         self._request_retention_s = request_retention_s
 
     async def run(self) -> None:
-        """Rounds until cancelled."""
+        """Run rounds until cancelled."""
         while True:
             await asyncio.sleep(self._interval_s)
             try:
                 await self.round()
             except (DatabaseUnavailable, PoolExhausted, Contention) as e:
-                log.warning("purge put off", error=str(e))
+                log.warning("purge_retrying", error=str(e))
             except Exception:
-                # A fault here must not end the purging until the next restart.
-                log.exception("purge failed")
+                # A bug must not end purging until the next restart.
+                log.exception("purge_failed")
 
-    async def round(self) -> tuple[int, int, int]:
-        """Remove all that is due. Answers how many sessions, messages and request records went."""
+    async def round(self) -> Purged:
+        """Remove everything that is due."""
         sessions = messages = requests = flattened = 0
         is_more = True
         while is_more:
-            # In turns, so that much of one kind does not keep the others waiting.
-            looked_at, expired = await self._store.expire(SESSIONS_A_BATCH)
+            # By turns, so that much of one kind does not delay the others.
+            checked, expired = await self._store.expire(SESSIONS_A_BATCH)
             sessions += len(expired)
             for session in expired:
                 self._publisher.publish(lifecycle_event(EXPIRED, session))
-            # Before the logs: it queues those that it has emptied.
+            # Before the logs, because it queues those that it has emptied.
             flattened += await self._flatten()
-            logs = 0
             for _ in range(LOG_BATCHES_A_TURN):
-                done, deleted = await self._store.purge_logs(LOGS_A_BATCH, MESSAGES_A_BATCH)
-                logs += done
-                messages += deleted
-                if not done and not deleted:
+                purged = await self._store.purge_logs(LOGS_A_BATCH, ROWS_A_BATCH)
+                messages += purged.messages
+                if not purged.logs and not purged.rows:
                     break
             forgotten = await self._store.forget_requests(
                 self._request_retention_s, REQUESTS_A_BATCH
             )
             requests += forgotten
-            is_more = looked_at == SESSIONS_A_BATCH or logs > 0 or deleted > 0 or forgotten > 0
+            is_more = bool(checked == SESSIONS_A_BATCH or purged.logs or purged.rows or forgotten)
         if sessions or flattened or messages or requests:
             log.info(
                 "purged",
@@ -87,7 +102,7 @@ class Purger:
                 messages=messages,
                 request_records=requests,
             )
-        return sessions, messages, requests
+        return Purged(sessions, messages, requests)
 
     async def _flatten(self) -> int:
         try:
@@ -95,6 +110,6 @@ class Purger:
         except (DatabaseUnavailable, PoolExhausted, Contention):
             raise
         except Exception:
-            # Long chains are slow; logs that are never purged fill the disk.
-            log.exception("flattening failed")
+            # Long chains are merely slow; logs that are never purged fill the disk.
+            log.exception("flattening_failed")
             return 0

@@ -1,7 +1,11 @@
-"""What the purger does: bounded batches, each its own transaction, safe with any number of servers (SKIP LOCKED)."""
+"""The purger's statements.
 
+Every transaction is bounded, and safe with any number of servers (SKIP LOCKED).
+"""
+
+from collections.abc import Collection
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from psycopg import AsyncConnection
@@ -14,111 +18,193 @@ from sessiond_server.sessions.store.deletion import DeletedSession, delete_locke
 
 _DUE = f"""
 SELECT key, {ALIVE}, project_id, session_id, log, last_seq FROM sessions
-WHERE expiry_check_at <= statement_timestamp() ORDER BY expiry_check_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED"""
+WHERE expiry_check_at <= statement_timestamp() ORDER BY expiry_check_at LIMIT %(batch)s
+FOR UPDATE SKIP LOCKED"""
 
-# A session that was used since its check was set is not expired: the check moves on to its real time. This, not the append,
-# is where the index on expiry_check_at is paid for.
-_PUT_OFF = """
-UPDATE sessions SET expiry_check_at = used_at + idle_ttl_ms * interval '1 millisecond' WHERE key = ANY(%(keys)s)"""
+# A session that was used after its check was scheduled has not expired: its check moves to the real
+# time. This pays for the index on expiry_check_at here, and not in every append.
+_RESCHEDULE = """
+UPDATE sessions SET expiry_check_at = used_at + idle_ttl_ms * interval '1 millisecond'
+WHERE key = ANY(%(keys)s)"""
 
 _LOCK_LOGS = (
     "SELECT key, log FROM dead_logs ORDER BY queued_at LIMIT %(logs)s FOR UPDATE SKIP LOCKED"
 )
 
-_THESE = "unnest(%(keys)s::uuid[], %(logs)s::uuid[]) AS these (key, log)"
-_LIVE = f"SELECT key, log FROM sessions JOIN {_THESE} USING (key, log)"
-_WITH_MESSAGES = f"SELECT key, log FROM {_THESE} WHERE EXISTS (SELECT FROM messages m WHERE m.key = these.key AND m.log = these.log)"
+_GIVEN = "unnest(%(keys)s::uuid[], %(logs)s::uuid[]) AS given (key, log)"
+_LIVE = f"SELECT key, log FROM sessions JOIN {_GIVEN} USING (key, log)"
 
-# What no segment reaches, as ranges.
+# The ranges of seqs that no segment reaches.
 _UNREACHED = """
 SELECT lower(gap), upper(gap) FROM (
-    SELECT unnest(int8multirange(int8range(1, NULL)) - COALESCE(range_agg(int8range(first_seq, last_seq, '[]')), '{}'))
+    SELECT unnest(int8multirange(int8range(1, NULL))
+        - COALESCE(range_agg(int8range(first_seq, last_seq, '[]')), '{}'))
     FROM segments WHERE src_key = %(key)s AND src_log = %(log)s
 ) AS gaps (gap) ORDER BY 1"""
 
-# An asset's references go with the messages.
+# Counts an asset's references with the message that they go with. The first message goes in any
+# case; if the batch ends before the limit of messages, it counts as full. Deletes a range, not a
+# list of seqs: for a log that it takes to be small, the planner would compare each message of the
+# log with each of the list.
 _DELETE_MESSAGES = """
-WITH doomed AS (
-    SELECT seq FROM messages
-    WHERE key = %(key)s AND log = %(log)s AND seq >= %(first)s AND (%(end)s::bigint IS NULL OR seq < %(end)s::bigint)
-    ORDER BY seq LIMIT %(batch)s
-), gone AS (
-    DELETE FROM messages WHERE key = %(key)s AND log = %(log)s AND seq IN (SELECT seq FROM doomed)
+WITH picked AS (
+    SELECT seq, sum(1 + (
+        SELECT count(*) FROM asset_refs AS r
+        WHERE r.key = %(key)s AND r.log = %(log)s AND r.seq = m.seq
+    )) OVER (ORDER BY seq) AS rows, row_number() OVER (ORDER BY seq) AS place
+    FROM (
+        SELECT seq FROM messages
+        WHERE key = %(key)s AND log = %(log)s AND seq >= %(first)s
+            AND (%(end)s::bigint IS NULL OR seq < %(end)s::bigint)
+        ORDER BY seq LIMIT %(batch)s
+    ) AS m
+), doomed AS (
+    SELECT count(*) AS messages, max(seq) AS last_seq, COALESCE(max(rows), 0) AS rows
+    FROM picked WHERE rows <= %(batch)s OR place = 1
+), deleted AS (
+    DELETE FROM messages WHERE key = %(key)s AND log = %(log)s
+        AND seq >= %(first)s AND seq <= (SELECT last_seq FROM doomed)
 ), unreferred AS (
-    DELETE FROM asset_refs WHERE key = %(key)s AND log = %(log)s AND seq IN (SELECT seq FROM doomed)
+    DELETE FROM asset_refs WHERE key = %(key)s AND log = %(log)s
+        AND seq >= %(first)s AND seq <= (SELECT last_seq FROM doomed)
 )
-SELECT count(*) FROM doomed"""
+SELECT messages, CASE WHEN messages < (SELECT count(*) FROM picked)
+    THEN GREATEST(rows, %(batch)s) ELSE rows END
+FROM doomed"""
 
-# What belongs to a session alone, which no copy reads. Progress before its exceptions: an acknowledgement that holds the former's row may
-# still add some of the latter.
+# What belongs to the session alone, which no copy reads. `processing` comes before its exceptions:
+# an acknowledgement that holds a row of the former may still add rows of the latter.
+_OWN = ("tasks", "bookmarks", "processing", "processing_exceptions", "requests", "turns")
+# LATERAL with its own LIMIT: one scan of the primary key for each log, however the planner
+# estimates the table. A row that another transaction is updating may be left; _WITH_OWN sees it
+# then.
 _DELETE_OWN = [
-    f"DELETE FROM {table} AS own USING {_THESE} WHERE own.key = these.key AND own.log = these.log"
-    for table in ("tasks", "bookmarks", "processing", "processing_exceptions", "requests", "turns")
+    f"""
+DELETE FROM {table} WHERE ctid = ANY(ARRAY(
+    SELECT own.ctid FROM {_GIVEN}, LATERAL (
+        SELECT ctid FROM {table} AS t WHERE t.key = given.key AND t.log = given.log LIMIT %(batch)s
+    ) AS own LIMIT %(batch)s))"""
+    for table in _OWN
 ]
-_DELETE_LOGS = f"DELETE FROM dead_logs USING {_THESE} WHERE dead_logs.key = these.key AND dead_logs.log = these.log"
+
+
+def _with_rows(*tables: str) -> str:
+    """Return the statement that picks, of the given logs, those with rows in one of the tables."""
+    exist = (
+        f"EXISTS (SELECT FROM {t} AS own WHERE own.key = given.key AND own.log = given.log)"
+        for t in tables
+    )
+    return f"SELECT key, log FROM {_GIVEN} WHERE {' OR '.join(exist)}"
+
+
+_WITH_MESSAGES = _with_rows("messages")
+_WITH_OWN = _with_rows(*_OWN)
+_DELETE_LOGS = (
+    f"DELETE FROM dead_logs USING {_GIVEN} "
+    "WHERE dead_logs.key = given.key AND dead_logs.log = given.log"
+)
 
 _DELETE_OLD_REQUESTS = """
 DELETE FROM requests WHERE ctid = ANY (ARRAY(
-    SELECT ctid FROM requests WHERE created_at < statement_timestamp() - %(age)s LIMIT %(batch)s FOR UPDATE SKIP LOCKED))"""
+    SELECT ctid FROM requests WHERE created_at < statement_timestamp() - %(age)s
+    LIMIT %(batch)s FOR UPDATE SKIP LOCKED))"""
 
 
-Logs = list[tuple[Any, ...]]
-"""Logs, as (key, log)."""
+class Expiry(NamedTuple):
+    """A batch of sessions that were due for an expiry check.
+
+    Attributes:
+        checked: sessions in the batch.
+        expired: those of them that were removed.
+    """
+
+    checked: int
+    expired: list[DeletedSession]
+
+
+class LogPurge(NamedTuple):
+    """What one transaction removed of dead logs.
+
+    Attributes:
+        logs: logs that are finished.
+        messages: deleted messages.
+        rows: deleted rows of all tables, messages included.
+    """
+
+    logs: int
+    messages: int
+    rows: int
+
+
+Log = tuple[UUID, UUID]
+"""A log, as (key, log)."""
 
 
 class PurgeStore:
-    """Removal of what can no longer be reached."""
+    """Removal of unreachable rows."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def expire(self, batch: int) -> tuple[int, list[DeletedSession]]:
-        """Remove sessions whose time has passed, at most `batch`. Answers how many it looked at, and those that went."""
+    async def expire(self, batch: int) -> Expiry:
+        """Check at most `batch` sessions whose expiry is due, and remove the expired ones."""
         async with self._database.transaction() as connection:
             cursor = await connection.execute(_DUE, {"batch": Int8(batch)})
             due = await cursor.fetchall()
             used = [key for key, is_alive, *_ in due if is_alive]
             if used:
-                await connection.execute(_PUT_OFF, {"keys": used})
+                await connection.execute(_RESCHEDULE, {"keys": used})
             dead = {
                 key: DeletedSession(*session) for key, is_alive, *session in due if not is_alive
             }
             await delete_locked(self._database, connection, list(dead))
-        return len(due), list(dead.values())
+        return Expiry(len(due), list(dead.values()))
 
-    async def purge_logs(self, logs: int, batch: int) -> tuple[int, int]:
-        """Take at most `logs` queued logs, and delete at most `batch` of their messages that nothing reaches, and all else of those logs
-        that have no more.
+    async def purge_logs(self, logs: int, batch: int) -> LogPurge:
+        """Delete rows of queued logs: messages that no segment reaches, and all other rows.
 
-        One at a time for each log, by the lock on its entry. What reaches the log can only become less while this looks: a copy reaches no
-        more than its source does, whose end waits for the copy's commit, and queues the log anew.
+        The lock on a log's entry keeps other purgers away from it. The segments that reach a log
+        can only become fewer meanwhile: a copy reaches no more than its source does, and the end of
+        the source waits for the copy's commit and queues the log again.
 
-        Returns: how many logs are done, and how many messages went; (0, 0) where no log is waiting, or others work on all of them.
+        Args:
+            logs: the most logs.
+            batch: the most rows. A message goes with all its asset references, so the transaction
+                may delete up to MAX_MESSAGE_ASSETS rows more.
+
+        Returns:
+            What was deleted; all zero if no log is queued, or other purgers hold all of them.
         """
         async with self._database.transaction() as connection:
             cursor = await connection.execute(_LOCK_LOGS, {"logs": Int8(logs)})
-            locked: Logs = await cursor.fetchall()
+            locked: list[Log] = await cursor.fetchall()
             if not locked:
-                return 0, 0
-            # Logs that a copy gave back, and whose own session lives, are left as they are.
-            live = set(await _those(connection, _LIVE, locked))
+                return LogPurge(0, 0, 0)
+            # Leave logs that a copy gave up while their own session lives.
+            live = set(await _pick(connection, _LIVE, locked))
             dead = [log for log in locked if log not in live]
-            deleted, unfinished = 0, set()
-            for key, log in await _those(connection, _WITH_MESSAGES, dead):
-                if deleted < batch:
-                    deleted += await self._delete_messages(connection, key, log, batch - deleted)
-                # With the whole batch, there may be more.
-                if deleted >= batch:
+            messages, room, unfinished = 0, batch, set[Log]()
+            for key, log in await _pick(connection, _WITH_MESSAGES, dead):
+                if room > 0:
+                    deleted, rows = await self._delete_messages(connection, key, log, room)
+                    messages += deleted
+                    room -= rows
+                # With a full batch, there may be more.
+                if room <= 0:
                     unfinished.add((key, log))
-            finished = [log for log in dead if log not in unfinished]
             for statement in _DELETE_OWN:
-                await connection.execute(statement.encode(), _these(finished))
+                if room > 0:
+                    cursor = await connection.execute(
+                        statement.encode(), _parameters(dead) | {"batch": Int8(room)}
+                    )
+                    room -= cursor.rowcount
+            unfinished.update(await _pick(connection, _WITH_OWN, dead))
             done = [log for log in locked if log not in unfinished]
-            await connection.execute(_DELETE_LOGS.encode(), _these(done))
-            return len(done), deleted
+            await connection.execute(_DELETE_LOGS.encode(), _parameters(done))
+            return LogPurge(len(done), messages, batch - room)
 
     async def forget_requests(self, age_s: float, batch: int) -> int:
-        """Delete at most `batch` request records older than age_s seconds."""
+        """Delete at most `batch` request records older than age_s seconds; return how many."""
         async with self._database.connection() as connection:
             cursor = await connection.execute(
                 _DELETE_OLD_REQUESTS, {"age": timedelta(seconds=age_s), "batch": Int8(batch)}
@@ -128,38 +214,34 @@ class PurgeStore:
     @staticmethod
     async def _delete_messages(
         connection: AsyncConnection[TupleRow], key: UUID, log: UUID, batch: int
-    ) -> int:
+    ) -> tuple[int, int]:
+        """Delete unreached messages of a log. Returns how many, and how many rows in all."""
         cursor = await connection.execute(_UNREACHED, {"key": key, "log": log})
-        deleted = 0
+        messages, room = 0, batch
         for first, end in await cursor.fetchall():
             parameters = {
                 "key": key,
                 "log": log,
                 "first": Int8(first),
                 "end": None if end is None else Int8(end),
-                "batch": Int8(batch - deleted),
+                "batch": Int8(room),
             }
-            (gone,) = await _one(connection, _DELETE_MESSAGES, parameters)
-            deleted += gone
-            if deleted >= batch:
+            cursor = await connection.execute(_DELETE_MESSAGES, parameters)
+            [(deleted, rows)] = await cursor.fetchall()
+            messages += deleted
+            room -= int(rows)
+            if room <= 0:
                 break
-        return deleted
+        return messages, batch - room
 
 
-def _these(logs: Logs) -> dict[str, object]:
+def _parameters(logs: Collection[Log]) -> dict[str, Any]:
     return {"keys": [key for key, _ in logs], "logs": [log for _, log in logs]}
 
 
-async def _those(connection: AsyncConnection[TupleRow], statement: str, logs: Logs) -> Logs:
-    """Those of the logs that a statement picks."""
-    cursor = await connection.execute(statement.encode(), _these(logs))
+async def _pick(
+    connection: AsyncConnection[TupleRow], statement: str, logs: Collection[Log]
+) -> list[Any]:
+    """Return the logs that a statement picks."""
+    cursor = await connection.execute(statement.encode(), _parameters(logs))
     return await cursor.fetchall()
-
-
-async def _one(
-    connection: AsyncConnection[TupleRow], statement: str, parameters: dict[str, object]
-) -> TupleRow:
-    cursor = await connection.execute(statement.encode(), parameters)
-    row = await cursor.fetchone()
-    assert row is not None  # noqa: S101 - an aggregate has a row
-    return row

@@ -1,4 +1,7 @@
-"""Copies: a session's row and the list of segments that it shares with its source. No message is copied, so all sizes cost the same."""
+"""Copies: a session's row, and the list of segments that it shares with its source.
+
+No message is copied, so all sizes cost the same.
+"""
 
 from dataclasses import dataclass, fields
 from datetime import datetime
@@ -10,94 +13,129 @@ from psycopg import AsyncConnection
 from psycopg.rows import TupleRow, dict_row
 from psycopg.types.json import Jsonb
 from psycopg.types.numeric import Int8
-from sqlalchemy import and_, bindparam, not_, select, tuple_
+from sqlalchemy import and_, not_
 
+from sessiond_server.core.states import SessionState
 from sessiond_server.db import schema as tables
 from sessiond_server.db.expiry import ALIVE, TOUCH, TOUCH_DUE, alive
 from sessiond_server.db.idempotency import DuplicateRequest, RequestRecord, record_request
 from sessiond_server.db.pool import Database
-from sessiond_server.messages.store.segments import Segment, cut, joined, short_segments
+from sessiond_server.messages.store.segments import (
+    SEGMENTS,
+    Segment,
+    cut,
+    joined,
+    short_segments,
+)
 from sessiond_server.sessions.store.deletion import delete_sessions
 from sessiond_server.sessions.store.sessions import SessionRow
 
-# KEY SHARE lets appends go on, and keeps off whoever would delete the source or move its messages.
+# KEY SHARE does not block appends, but excludes deleting the source and moving its messages.
 _LOCK = f"""
-SELECT log, last_seq, base_seq, content_bytes, token_count, estimated_tokens, {TOUCH_DUE} FROM sessions
-WHERE key = %(key)s AND project_id = %(project_id)s AND {ALIVE} FOR KEY SHARE"""
-
-_SEGMENTS = "SELECT src_key, src_log, first_seq, last_seq FROM segments WHERE key = %(key)s ORDER BY first_seq"
+SELECT log, last_seq, base_seq, content_bytes, token_count, estimated_tokens, {TOUCH_DUE}
+FROM sessions WHERE key = %(key)s AND project_id = %(project_id)s AND {ALIVE} FOR KEY SHARE"""
 
 _BOOKMARK = "SELECT seq FROM bookmarks WHERE key = %(key)s AND log = %(log)s AND name = %(name)s"
 
-_TOTALS = "SELECT total_bytes, total_tokens FROM messages WHERE key = %(key)s AND log = %(log)s AND seq = %(seq)s"
+_TOTALS = """
+SELECT total_bytes, total_tokens FROM messages
+WHERE key = %(key)s AND log = %(log)s AND seq = %(seq)s"""
 
 _SUMS = """
-SELECT COALESCE(sum(content_bytes), 0), COALESCE(sum(abs(tokens)), 0), COALESCE(sum(-tokens) FILTER (WHERE tokens < 0), 0)
+SELECT COALESCE(sum(content_bytes), 0), COALESCE(sum(abs(tokens)), 0),
+    COALESCE(sum(-tokens) FILTER (WHERE tokens < 0), 0)
 FROM messages WHERE key = %(key)s AND log = %(log)s AND seq >= %(first)s AND seq <= %(last)s"""
 
-# Everything but the counters, which belong to the moment of the lock, is taken from the source's row as it is now: nobody can tell.
-_COPY = """
+# The counters are those of the moment of the lock. Everything else is read from the source's row
+# now, after it: no caller can tell the difference.
+_COPY = f"""
 WITH made AS (
-    INSERT INTO sessions (key, project_id, session_id, log, state, model, user_name, title, config, metadata, first_words, first_words_seq,
-        last_seq, base_seq, short_segments, content_bytes, largest_bytes, token_count, estimated_tokens, created_at, active_at, used_at,
-        idle_ttl_ms, expiry_check_at, origin_key, origin_log, origin_session_id, origin_seq)
-    SELECT %(new_key)s, project_id, %(new_id)s, %(new_log)s, 1, COALESCE(%(model)s, model), COALESCE(%(user)s, user_name),
-        COALESCE(%(title)s, title), COALESCE(%(config)s, config), COALESCE(%(metadata)s, metadata),
+    INSERT INTO sessions (key, project_id, session_id, log, state, model, user_name, title, config,
+        metadata, first_words, first_words_seq, last_seq, base_seq, short_segments, content_bytes,
+        largest_bytes, token_count, estimated_tokens, created_at, active_at, used_at, idle_ttl_ms,
+        expiry_check_at, origin_key, origin_log, origin_session_id, origin_seq)
+    SELECT %(new_key)s, project_id, %(new_id)s, %(new_log)s, {SessionState.ACTIVE},
+        COALESCE(%(model)s, model), COALESCE(%(user)s, user_name), COALESCE(%(title)s, title),
+        COALESCE(%(config)s, config), COALESCE(%(metadata)s, metadata),
         CASE WHEN %(cut)s = last_seq OR first_words_seq <= %(cut)s THEN first_words END,
         CASE WHEN first_words_seq <= %(cut)s THEN first_words_seq END,
-        %(cut)s, %(cut)s, %(short_segments)s, %(bytes)s, CASE WHEN %(cut)s > 0 THEN largest_bytes ELSE 0 END, %(tokens)s, %(estimated)s,
-        clock_timestamp(), clock_timestamp(), clock_timestamp(), ttl.ms, clock_timestamp() + ttl.ms * interval '1 millisecond',
-        key, log, session_id, %(cut)s
-    FROM sessions, LATERAL (SELECT CASE WHEN %(with_ttl)s THEN %(ttl)s ELSE idle_ttl_ms END AS ms) AS ttl
+        %(cut)s, %(cut)s, %(short_segments)s, %(bytes)s,
+        CASE WHEN %(cut)s > 0 THEN largest_bytes ELSE 0 END, %(tokens)s, %(estimated)s,
+        clock_timestamp(), clock_timestamp(), clock_timestamp(), ttl.ms,
+        clock_timestamp() + ttl.ms * interval '1 millisecond', key, log, session_id, %(cut)s
+    FROM sessions, LATERAL (
+        SELECT CASE WHEN %(with_ttl)s THEN %(ttl)s ELSE idle_ttl_ms END AS ms
+    ) AS ttl
     WHERE key = %(key)s AND log = %(log)s
     ON CONFLICT DO NOTHING RETURNING *
 ), shared AS (
     INSERT INTO segments (key, first_seq, last_seq, src_key, src_log)
     SELECT made.key, segment.first_seq, segment.last_seq, segment.src_key, segment.src_log
-    FROM made, unnest(%(firsts)s::bigint[], %(lasts)s::bigint[], %(src_keys)s::uuid[], %(src_logs)s::uuid[])
-        AS segment (first_seq, last_seq, src_key, src_log)
+    FROM made, unnest(
+        %(firsts)s::bigint[], %(lasts)s::bigint[], %(src_keys)s::uuid[], %(src_logs)s::uuid[]
+    ) AS segment (first_seq, last_seq, src_key, src_log)
 ), copied_tasks AS (
-    INSERT INTO tasks (key, log, task_id, position, status, data, message_seqs, created_at, updated_at)
+    INSERT INTO tasks (key, log, task_id, position, status, data, message_seqs, created_at,
+        updated_at)
     SELECT made.key, made.log, task_id, position, status, data,
-        CASE WHEN %(task_links)s THEN ARRAY(SELECT seq FROM unnest(message_seqs) AS seq WHERE seq <= %(cut)s ORDER BY seq) ELSE '{}' END,
-        tasks.created_at, tasks.updated_at
+        CASE WHEN %(task_links)s THEN ARRAY(
+            SELECT seq FROM unnest(message_seqs) AS seq WHERE seq <= %(cut)s ORDER BY seq
+        ) ELSE '{{}}' END, tasks.created_at, tasks.updated_at
     FROM made, tasks WHERE tasks.key = %(key)s AND tasks.log = %(log)s
 ), copied_bookmarks AS (
     INSERT INTO bookmarks (key, log, name, seq, description, created_at, updated_at)
     SELECT made.key, made.log, name, seq, description, bookmarks.created_at, bookmarks.updated_at
-    FROM made, bookmarks WHERE bookmarks.key = %(key)s AND bookmarks.log = %(log)s AND seq <= %(cut)s
+    FROM made, bookmarks
+    WHERE bookmarks.key = %(key)s AND bookmarks.log = %(log)s AND seq <= %(cut)s
 )"""
 
 _COPY_PROCESSING = """, copied_progress AS (
     INSERT INTO processing (key, log, queue, project_id, done_seq, is_ready, ready_at)
-    SELECT made.key, made.log, queue, processing.project_id, LEAST(done_seq, %(cut)s), true, clock_timestamp()
+    SELECT made.key, made.log, queue, processing.project_id, LEAST(done_seq, %(cut)s), true,
+        clock_timestamp()
     FROM made, processing WHERE processing.key = %(key)s AND processing.log = %(log)s
 ), copied_exceptions AS (
     INSERT INTO processing_exceptions (key, log, queue, seq, status, error, updated_at)
     SELECT made.key, made.log, queue, seq, status, error, updated_at
-    FROM made, processing_exceptions AS e WHERE e.key = %(key)s AND e.log = %(log)s AND seq <= %(cut)s
+    FROM made, processing_exceptions AS e
+    WHERE e.key = %(key)s AND e.log = %(log)s AND seq <= %(cut)s
 )"""
 
 _RETURNING = f" SELECT {', '.join(field.name for field in fields(SessionRow))} FROM made"
 
+_COPIES = f"""
+SELECT session_id, origin_seq, created_at, key FROM sessions
+WHERE project_id = %(project_id)s AND origin_key = %(key)s AND origin_log = %(log)s AND {ALIVE}
+    AND (created_at, key) < (%(before_time)s::timestamptz, %(before_key)s::uuid)
+ORDER BY created_at DESC, key DESC LIMIT %(limit)s"""
+# Sorts after every copy.
+_NEWEST: tuple[str, UUID] = ("infinity", UUID(int=0))
+
 T = tables.sessions.c
-_FIELDS = [T.session_id, T.origin_seq, T.created_at, T.key]
-_ORIGIN = (
-    T.project_id == bindparam("project_id"),
-    T.origin_key == bindparam("key"),
-    T.origin_log == bindparam("log"),
-    alive(),
-)
 
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """What one copy asks for. None: as in the source.
+    """Parameters of one copy.
 
-    Args:
-        up_to: the last seq to copy, the name of the bookmark to end at, or None for the newest message.
-        with_ttl: take idle_ttl_ms, where None is never, instead of the source's.
-        max_messages: refuse larger ones; 0 = no limit.
+    Attributes:
+        source_key: the source.
+        project_id: the project of both.
+        new_key: the copy.
+        new_id: its session_id.
+        new_log: its log.
+        up_to: the last seq to copy, or the name of the bookmark to end at; None = the newest
+            message.
+        model: None = as in the source.
+        user_name: None = as in the source.
+        title: None = as in the source.
+        config: None = as in the source.
+        metadata: None = as in the source.
+        with_ttl: take idle_ttl_ms instead of the source's.
+        idle_ttl_ms: None = never.
+        keep_processing: copy the queues' progress.
+        keep_task_links: keep the tasks' links to copied messages.
+        max_messages: the most messages; 0 = no limit.
     """
 
     source_key: UUID
@@ -120,7 +158,14 @@ class Copy:
 
 @dataclass(frozen=True, slots=True)
 class CopyRow:
-    """A copy of a session. seq: the last one that was copied."""
+    """A copy of a session.
+
+    Attributes:
+        session_id: its id.
+        seq: the last copied seq.
+        created_at: its create time.
+        key: its key.
+    """
 
     session_id: str
     seq: int
@@ -129,19 +174,35 @@ class CopyRow:
 
 
 class NoSource(Exception):
-    """There is no such session for the project, or it has expired."""
+    """The source does not exist in the project, or has expired."""
 
 
 class NoSuchSeq(Exception):
-    """The source has no message of this seq. args: last_seq."""
+    """The source has no message with this seq.
+
+    Attributes:
+        last_seq: the source's last seq.
+    """
+
+    def __init__(self, last_seq: int) -> None:
+        super().__init__(last_seq)
+        self.last_seq = last_seq
 
 
 class NoSuchBookmark(Exception):
-    """The source has no bookmark of this name."""
+    """The source has no bookmark with this name."""
 
 
 class CopyTooLarge(Exception):
-    """The copy would have more messages than it may. args: how many."""
+    """The copy would have more messages than allowed.
+
+    Attributes:
+        messages: how many it would have.
+    """
+
+    def __init__(self, messages: int) -> None:
+        super().__init__(messages)
+        self.messages = messages
 
 
 class CopyStore:
@@ -151,27 +212,31 @@ class CopyStore:
         self._database = database
 
     async def copy(self, copy: Copy, record: RequestRecord | None) -> SessionRow | None:
-        """The new session. None where there is one of its key already; then nothing happened.
+        """Create a copy.
 
-        Raises: NoSource, NoSuchSeq, NoSuchBookmark, CopyTooLarge, DuplicateRequest.
+        Returns:
+            The new session; None if its key is taken, and nothing happened.
+
+        Raises:
+            NoSource: the source does not exist.
+            NoSuchSeq: it has no message with the seq `up_to`.
+            NoSuchBookmark: it has no bookmark with the name `up_to`.
+            CopyTooLarge: the copy would have more than max_messages.
+            DuplicateRequest: the request_id is recorded already.
         """
-        try:
-            async with self._database.transaction() as connection:
-                if record:
-                    await record_request(self._database, connection, record)
+        async with self._database.transaction() as connection:
+            if record:
+                await record_request(self._database, connection, record)
+            row = await self._copy(connection, copy)
+            # An expired session that the purger has not reached yet must not block its id.
+            if row is None and await delete_sessions(
+                self._database, connection, and_(T.key == copy.new_key, not_(alive()))
+            ):
                 row = await self._copy(connection, copy)
-                if row is None:
-                    # An expired session that the purger has not reached yet is gone for everybody else; it must be for us too.
-                    if not await delete_sessions(
-                        self._database, connection, and_(T.key == copy.new_key, not_(alive()))
-                    ):
-                        raise _Exists
-                    row = await self._copy(connection, copy)
-                    if row is None:
-                        raise _Exists
-                return row
-        except _Exists:
-            return None
+            if row is None:
+                raise psycopg.Rollback
+            return row
+        return None
 
     async def copies_of(
         self,
@@ -181,29 +246,36 @@ class CopyStore:
         after: tuple[datetime, UUID] | None,
         limit: int,
     ) -> list[CopyRow]:
-        """Copies of the session that are still there, the newest first, those behind `after`."""
-        statement = (
-            select(*_FIELDS)
-            .where(*_ORIGIN)
-            .order_by(T.created_at.desc(), T.key.desc())
-            .limit(limit)
-        )
-        if after:
-            statement = statement.where(tuple_(T.created_at, T.key) < tuple_(*after))
-        rows = await self._database.rows(statement.params(key=key, log=log, project_id=project_id))
-        return [
-            CopyRow(row["session_id"], row["origin_seq"], row["created_at"], row["key"])
-            for row in rows
-        ]
+        """Return at most `limit` existing copies of the session, newest first.
+
+        Args:
+            key: the session.
+            log: its log.
+            project_id: its project.
+            after: (created_at, key) of the last copy of the page before; None = the first page.
+            limit: the most copies.
+        """
+        before_time, before_key = after or _NEWEST
+        parameters = {
+            "key": key,
+            "log": log,
+            "project_id": project_id,
+            "before_time": before_time,
+            "before_key": before_key,
+            "limit": Int8(limit),
+        }
+        async with self._database.connection() as connection:
+            cursor = await connection.execute(_COPIES, parameters)
+            return [CopyRow(*row) for row in await cursor.fetchall()]
 
     async def _copy(self, connection: AsyncConnection[TupleRow], copy: Copy) -> SessionRow | None:
         prepare = self._database.prepare
 
-        async def ask(statement: str, **parameters: object) -> list[TupleRow]:
+        async def fetch(statement: str, **parameters: object) -> list[TupleRow]:
             cursor = await connection.execute(statement, parameters, prepare=prepare, binary=True)
             return await cursor.fetchall()
 
-        found = await ask(_LOCK, key=copy.source_key, project_id=copy.project_id)
+        found = await fetch(_LOCK, key=copy.source_key, project_id=copy.project_id)
         if not found:
             raise NoSource
         log, last_seq, base_seq, content_bytes, tokens, estimated, touch_due = found[0]
@@ -215,24 +287,28 @@ class CopyStore:
                 if through > last_seq:
                     raise NoSuchSeq(last_seq)
             case str():
-                marked = await ask(_BOOKMARK, key=copy.source_key, log=log, name=copy.up_to)
+                marked = await fetch(_BOOKMARK, key=copy.source_key, log=log, name=copy.up_to)
                 if not marked:
                     raise NoSuchBookmark
                 (through,) = marked[0]
-                # An append may have come, and have been marked, since the row was read.
+                # Since the row was read, a new message may have been appended and bookmarked.
                 if through > last_seq:
                     return await self._copy(connection, copy)
         if copy.max_messages and through > copy.max_messages:
             raise CopyTooLarge(through)
-        # After the lock, in a statement of its own: what moved the messages before it had committed, so this sees it.
+        # A statement after the lock: it sees every earlier move of the messages.
         segments = (
-            [Segment(*row) for row in await ask(_SEGMENTS, key=copy.source_key)] if base_seq else []
+            [Segment(*row) for row in await fetch(SEGMENTS, key=copy.source_key)]
+            if base_seq
+            else []
         )
         segments = joined(
             cut([*segments, Segment(copy.source_key, log, base_seq + 1, last_seq)], 0, through)
         )
         if through < last_seq:
-            content_bytes, tokens, estimated = await self._totals(ask, segments, tokens, estimated)
+            content_bytes, tokens, estimated = await self._totals(
+                fetch, segments, tokens, estimated
+            )
         statement = _COPY + (_COPY_PROCESSING if copy.keep_processing else "") + _RETURNING
         async with connection.cursor(row_factory=dict_row) as cursor:
             try:
@@ -270,26 +346,34 @@ class CopyStore:
                 raise DuplicateRequest from e
             row = await cursor.fetchone()
         if row and touch_due:
-            # Being copied is a use, as being read is: a template does not expire while it is one.
+            # Being copied is a use, as being read is, so that a template in use does not expire.
             await connection.execute(TOUCH, [copy.source_key, copy.project_id], prepare=prepare)
         return SessionRow(**row) if row else None
 
     @staticmethod
     async def _totals(
-        ask: Any, segments: list[Segment], tokens: int, estimated: int
+        fetch: Any, segments: list[Segment], tokens: int, estimated: int
     ) -> tuple[int, int, int]:
-        """content_bytes, tokens and estimated tokens of the segments; tokens and estimated are those of the whole session."""
+        """Return content_bytes, tokens and estimated tokens of segments.
+
+        Args:
+            fetch: runs a statement.
+            segments: a prefix of the session.
+            tokens: tokens of the whole session.
+            estimated: estimated tokens of the whole session.
+        """
         if not segments:
             return 0, 0, 0
         last = segments[-1]
-        found = await ask(_TOTALS, key=last.key, log=last.log, seq=Int8(last.last_seq))
-        # Messages from before there were totals have none. And of those counted only in part, no total says which part.
+        found = await fetch(_TOTALS, key=last.key, log=last.log, seq=Int8(last.last_seq))
+        # Messages from before the totals existed have none. If only some of the session's tokens
+        # are estimated, the totals do not tell which.
         if found and found[0][0] is not None and estimated in (0, tokens):
             total_bytes, total_tokens = found[0]
             return total_bytes, total_tokens, total_tokens if estimated else 0
         sums = [
             (
-                await ask(
+                await fetch(
                     _SUMS, key=s.key, log=s.log, first=Int8(s.first_seq), last=Int8(s.last_seq)
                 )
             )[0]
@@ -299,7 +383,3 @@ class CopyStore:
             int(sum(column)) for column in zip(*sums, strict=True)
         )
         return total_bytes, total_tokens, total_estimated
-
-
-class _Exists(Exception):
-    """Rolls a copy back."""

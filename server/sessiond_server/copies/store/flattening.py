@@ -1,7 +1,8 @@
-"""Flattening: a copy of a copy of a copy ... reads from as many logs; what is short among these is copied into the session's own log.
+"""Flattening: short segments of a chain of copies are copied into the session's own log.
 
-Nobody notices. The messages are written first, where nobody looks for them yet; then one transaction puts the new list of segments into
-the place of the old one. Readers in mid-stream have the old list: where its logs are gone when they come to them, they ask for the new one.
+Readers do not notice. The messages are written first, where no reader looks yet; then one
+transaction replaces the list of segments. Readers in mid-stream have the old list, and fetch the
+new one if a log is gone when they reach it.
 """
 
 from dataclasses import dataclass
@@ -10,22 +11,25 @@ from uuid import UUID
 from psycopg.types.numeric import Int8
 
 from sessiond_server.db.pool import Database
-from sessiond_server.messages.store.segments import MAX_SHORT, Segment
+from sessiond_server.messages.store.append import MESSAGE_COLUMNS
+from sessiond_server.messages.store.segments import MAX_SHORT, SEGMENTS, Segment
 
-# The number stands in the text for the partial index to be found.
-_LONG = f"SELECT key, log FROM sessions WHERE short_segments > {MAX_SHORT} ORDER BY short_segments DESC LIMIT %(batch)s"
+# The number is part of the text, or the partial index would not be used.
+_LONG = f"""
+SELECT key, log FROM sessions WHERE short_segments > {MAX_SHORT}
+ORDER BY short_segments DESC LIMIT %(batch)s"""
 
-_SEGMENTS = "SELECT src_key, src_log, first_seq, last_seq FROM segments WHERE key = %(key)s ORDER BY first_seq"
-
-# Keeps the session from being deleted before this commits; the purger then finds what was written.
+# Prevents a deletion of the session before this commits; the purger then finds the new rows.
 _HOLD = "SELECT FROM sessions WHERE key = %(key)s AND log = %(log)s FOR KEY SHARE"
 
-_WRITE = """
+_WRITE = f"""
 WITH source AS (
-    SELECT * FROM messages WHERE key = %(src_key)s AND log = %(src_log)s AND seq >= %(first)s AND seq <= %(last)s
+    SELECT * FROM messages WHERE key = %(src_key)s AND log = %(src_log)s
+        AND seq >= %(first)s AND seq <= %(last)s
 ), written AS (
-    INSERT INTO messages (key, log, seq, role, format, content_bytes, created_at, body, tokens, total_bytes, total_tokens)
-    SELECT %(key)s, %(log)s, seq, role, format, content_bytes, created_at, body, tokens, total_bytes, total_tokens FROM source
+    INSERT INTO messages ({MESSAGE_COLUMNS})
+    SELECT %(key)s, %(log)s, seq, role, format, content_bytes, created_at, body, tokens,
+        total_bytes, total_tokens FROM source
     ON CONFLICT DO NOTHING
 ), referred AS (
     INSERT INTO asset_refs (key, log, seq, sha256, project_id)
@@ -35,7 +39,7 @@ WITH source AS (
 )
 SELECT count(*) FROM source"""
 
-# Excludes copies and deletions, which hold or want the row, while the list changes.
+# Excludes copies and deletions while the list changes.
 _LOCK = "SELECT FROM sessions WHERE key = %(key)s AND log = %(log)s FOR UPDATE"
 
 _CLEAR = """
@@ -44,16 +48,26 @@ UPDATE sessions SET short_segments = 0 WHERE key = %(key)s"""
 
 _INSERT = """
 INSERT INTO segments (key, first_seq, last_seq, src_key, src_log)
-SELECT %(key)s, segment.* FROM unnest(%(firsts)s::bigint[], %(lasts)s::bigint[], %(src_keys)s::uuid[], %(src_logs)s::uuid[]) AS segment"""
+SELECT %(key)s, segment.* FROM unnest(
+    %(firsts)s::bigint[], %(lasts)s::bigint[], %(src_keys)s::uuid[], %(src_logs)s::uuid[]
+) AS segment"""
 
 _QUEUE = """
-INSERT INTO dead_logs (key, log) SELECT DISTINCT * FROM unnest(%(keys)s::uuid[], %(logs)s::uuid[]) AS left_log (key, log) ORDER BY 1, 2
+INSERT INTO dead_logs (key, log)
+SELECT DISTINCT * FROM unnest(%(keys)s::uuid[], %(logs)s::uuid[]) AS left_log (key, log)
+ORDER BY 1, 2
 ON CONFLICT (key, log) DO UPDATE SET queued_at = now()"""
 
 
 @dataclass(frozen=True, slots=True)
 class LongChain:
-    """A session that reads from many logs. segments: those that it shares, in order."""
+    """A session that reads from many logs.
+
+    Attributes:
+        key: the session.
+        log: its own log.
+        segments: the segments that it shares, in order.
+    """
 
     key: UUID
     log: UUID
@@ -61,28 +75,31 @@ class LongChain:
 
 
 class FlatteningStore:
-    """Moves messages between logs."""
+    """Messages that move between logs."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def long_chains(self, batch: int) -> list[LongChain]:
-        """Sessions with more short segments than MAX_SHORT, at most `batch`, the longest first."""
+        """Return at most `batch` sessions with over MAX_SHORT short segments, longest first."""
         async with self._database.connection() as connection:
             cursor = await connection.execute(_LONG, {"batch": Int8(batch)})
             found = await cursor.fetchall()
             chains = []
             for key, log in found:
-                cursor = await connection.execute(_SEGMENTS, {"key": key})
+                cursor = await connection.execute(SEGMENTS, {"key": key})
                 chains.append(
                     LongChain(key, log, tuple(Segment(*row) for row in await cursor.fetchall()))
                 )
         return chains
 
     async def write(self, chain: LongChain, source: Segment) -> bool:
-        """Write the messages of a segment, or of a part of one, into the session's own log too; what is there already stays.
+        """Copy the messages of a segment, or a part of one, into the session's own log.
 
-        Returns: False where the session, or a message of the segment, is gone.
+        Messages that are there already stay.
+
+        Returns:
+            False if the session, or a message of the segment, is gone.
         """
         async with self._database.transaction() as connection:
             own = {"key": chain.key, "log": chain.log}
@@ -100,13 +117,17 @@ class FlatteningStore:
             return row is not None and row[0] == len(source)
 
     async def replace(self, chain: LongChain, segments: list[Segment]) -> bool:
-        """Have the session read from these segments. Answers False, and changes nothing, where its segments are no longer the chain's."""
+        """Replace the session's segments.
+
+        Returns:
+            False, and nothing changed, if its segments are no longer those of the chain.
+        """
         async with self._database.transaction() as connection:
             own = {"key": chain.key, "log": chain.log}
             cursor = await connection.execute(_LOCK, own)
             if await cursor.fetchone() is None:
                 return False
-            cursor = await connection.execute(_SEGMENTS, own)
+            cursor = await connection.execute(SEGMENTS, own)
             if tuple(Segment(*row) for row in await cursor.fetchall()) != chain.segments:
                 return False
             await connection.execute(_CLEAR, own)
