@@ -46,7 +46,8 @@ from sessiond_server.messages.store.append import AppendStore
 from sessiond_server.messages.store.batch_append import BatchAppendStore
 from sessiond_server.messages.store.history import HistoryStore
 from sessiond_server.messages.token_counts import tokenizer
-from sessiond_server.projects.service import Authenticator, Keys
+from sessiond_server.projects.authentication import Authenticator
+from sessiond_server.projects.service import Keys
 from sessiond_server.projects.store import KeyStore
 from sessiond_server.providers.routing import Models
 from sessiond_server.queues.service import Processing

@@ -11,7 +11,7 @@ from sessiond._async._sessions import AsyncSessions
 from sessiond._async._tasks import AsyncSessionTasks, AsyncTasks
 from sessiond._async._turns import WAIT_TIMEOUT_S
 from sessiond._async._wire import Source
-from sessiond._export import Progress
+from sessiond._export.records import Progress
 from sessiond._requests.input import MessageInput
 from sessiond._requests.options import (
     AppendOptions,

@@ -11,7 +11,7 @@ from sessiond._async._streams import copy_batches, event_batches, message_batche
 from sessiond._async._transfer import ExportSource
 from sessiond._async._turns import AsyncTurnCalls
 from sessiond._async._wire import Source, each
-from sessiond._export import PIECE_BYTES, Progress
+from sessiond._export.records import PIECE_BYTES, Progress
 from sessiond._protocol.times import from_timestamp
 from sessiond._requests import messages as message_requests
 from sessiond._requests import sessions as session_requests

@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Unpack, overload
 
-from sessiond._export import Progress
+from sessiond._export.records import Progress
 from sessiond._requests.input import MessageInput
 from sessiond._requests.options import (
     AppendOptions,

@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sessiond._export import PIECE_BYTES, Progress
+from sessiond._export.records import PIECE_BYTES, Progress
 from sessiond._protocol.times import from_timestamp
 from sessiond._requests import messages as message_requests
 from sessiond._requests import sessions as session_requests

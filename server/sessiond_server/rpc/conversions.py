@@ -32,7 +32,7 @@ from sessiond_server.core.pg_time import EPOCH_S
 from sessiond_server.core.structs import to_dict, to_struct
 from sessiond_server.imports.service import ImportHead
 from sessiond_server.imports.store import ImportedBookmark, ImportedTask
-from sessiond_server.sessions.service import NEVER, Settings, etag_of, expires_at_ms
+from sessiond_server.sessions.service import NEVER, SessionSettings, etag_of, expires_at_ms
 from sessiond_server.sessions.store.sessions import SessionFilter, SessionRow
 
 _ORDERS: dict[int, str] = {
@@ -88,9 +88,9 @@ def session_message(row: SessionRow) -> Session:
     return message
 
 
-def settings(session: Session) -> Settings:
+def settings(session: Session) -> SessionSettings:
     """What a new session's creator chose. Raises: Fault INVALID_FIELD."""
-    return Settings(
+    return SessionSettings(
         model=session.model,
         user_name=session.user,
         title=session.title,

@@ -25,7 +25,7 @@ from grpc.aio import ServicerContext
 
 from sessiond_server.core.cancellation import check_cancelled
 from sessiond_server.core.errors import Fault
-from sessiond_server.projects.service import Authenticator, Caller
+from sessiond_server.projects.authentication import Authenticator, Caller
 from sessiond_server.rpc.errors import as_fault, status_of, whole_status_of
 from sessiond_server.rpc.raw_messages import raw_class
 
