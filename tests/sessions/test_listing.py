@@ -124,8 +124,6 @@ async def test_tokens_belong_to_their_question(five: Wire) -> None:
     for fields in (
         {"filter": {"user": "user-1"}},
         {"order": SESSION_ORDER_ID_ASC},
-        {"page_token": "rubbish"},
-        {"page_token": "WzEsMl0"},
     ):
         error = await error_of(
             five.sessions.ListSessions(ListSessionsRequest(**({"page_token": token} | fields)))
@@ -142,7 +140,6 @@ async def test_tokens_belong_to_their_question(five: Wire) -> None:
 @pytest.mark.parametrize(
     ("fields", "field"),
     [
-        ({"page_size": -1}, "page_size"),
         ({"filter": {"state": 9}}, "filter.state"),
         ({"order": 9}, "order"),
         ({"filter": {"session_id_prefix": "x" * 300}}, "filter.session_id_prefix"),

@@ -883,13 +883,8 @@ class TestLife:
             ::-1
         ]
         assert await turns_of(one, state=TURN_STATE_FAILED) == []
-        request.page_token = "x"
-        assert (await error_of(one.conversations.ListTurns(request))).reason == "INVALID_PAGE_TOKEN"
-        for fields in ({"state": 9}, {"page_size": -1}):
-            error = await error_of(
-                one.conversations.ListTurns(cs.ListTurnsRequest(session_id="one", **fields))
-            )
-            assert list(error.fields) == [next(iter(fields))]
+        error = await error_of(turns_of(one, state=9))
+        assert list(error.fields) == ["state"]
 
 
 class TestServers:
