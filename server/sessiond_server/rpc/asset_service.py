@@ -12,7 +12,7 @@ from sessiond.v1.asset_service_pb2 import (
 )
 from sessiond_server.assets.service import Assets, Upload
 from sessiond_server.assets.store.assets import AssetRow
-from sessiond_server.projects.service import Caller
+from sessiond_server.projects.authentication import Caller
 from sessiond_server.rpc.admission import Admission
 
 # Method names are those of the protos.

@@ -25,7 +25,7 @@ from grpc.aio import ServicerContext
 
 from sessiond_server.core.cancellation import check_cancelled
 from sessiond_server.core.errors import Fault
-from sessiond_server.projects.service import Authenticator, Caller
+from sessiond_server.projects.authentication import Authenticator, Caller
 from sessiond_server.rpc.admission import STREAMING_RPCS, Admission
 from sessiond_server.rpc.errors import as_fault, status_of, whole_status_of
 from sessiond_server.rpc.raw_messages import raw_class
@@ -149,14 +149,21 @@ class Calls:
         authenticator: finds the caller of each call.
         admission: counts the calls, and refuses those that are too many.
         default_deadline_s: deadline, in seconds, of unary calls whose clients set none.
+        stream_idle_timeout_s: seconds without a message after which a client's stream is refused.
     """
 
     def __init__(
-        self, authenticator: Authenticator, admission: Admission, *, default_deadline_s: float
+        self,
+        authenticator: Authenticator,
+        admission: Admission,
+        *,
+        default_deadline_s: float,
+        stream_idle_timeout_s: float,
     ) -> None:
         self._authenticator = authenticator
         self._admission = admission
         self._default_deadline_s = default_deadline_s
+        self._stream_idle_timeout_s = stream_idle_timeout_s
 
     def handlers(self, service: ServiceDescriptor, servicer: Servicer) -> grpc.GenericRpcHandler:
         """Return the handlers of all methods of a service.
@@ -217,8 +224,9 @@ class Calls:
         async def handle(requests: AsyncIterator[bytes], context: Context) -> bytes:
             async with _Call(name, context, self._admission) as call:
                 caller = await self._admit(call, needs_admin)
+                pieces = _decoded(requests, decode, self._stream_idle_timeout_s)
                 try:
-                    return _encoded(await function(_decoded(requests, decode), caller))
+                    return _encoded(await function(pieces, caller))
                 except Exception:
                     await drain_requests(requests)
                     raise
@@ -277,8 +285,26 @@ def _decoder(method: MethodDescriptor) -> Decode:
     return decode
 
 
-async def _decoded(requests: AsyncIterator[bytes], decode: Decode) -> AsyncIterator[ProtoMessage]:
-    check_cancelled()
-    async for request in requests:
-        yield decode(request)
+async def _decoded(
+    requests: AsyncIterator[bytes], decode: Decode, idle_timeout_s: float
+) -> AsyncIterator[ProtoMessage]:
+    """Decode a client's stream.
+
+    Raises:
+        Fault: DEADLINE_EXCEEDED if the client sends nothing for idle_timeout_s.
+    """
+    while True:
         check_cancelled()
+        try:
+            async with asyncio.timeout(idle_timeout_s):
+                request = await anext(requests)
+        except StopAsyncIteration:
+            check_cancelled()
+            return
+        except TimeoutError:
+            raise Fault(
+                "DEADLINE_EXCEEDED",
+                f"the client sent nothing for {idle_timeout_s:g} s, and this server waits no "
+                "longer; nothing was stored, send the stream again",
+            ) from None
+        yield decode(request)
