@@ -27,7 +27,8 @@ from sessiond_server.projects.store import KeyStore
 from sessiond_server.queues.service import encode_lease_id
 from sessiond_server.queues.store import LeaseRef
 from sessiond_server.rpc.errors import CODES
-from sessiond_server.server import SERVICES, Running, serving
+from sessiond_server.rpc.services import SERVICES
+from sessiond_server.server import Running, serving
 from sessiond_server.settings import Settings
 
 from ..support.wire import Wire, WireError, error_of, openai

@@ -42,9 +42,6 @@ class Sweeper:
                 await self.round()
             except TRANSIENT_ERRORS as e:
                 log.warning("sweep put off", error=str(e)[:200])
-            except Exception:
-                # A fault here must not end the sweeping until the next restart.
-                log.exception("sweep failed")
 
     async def round(self) -> tuple[int, int]:
         """Remove what is due. Looks at the next assets, and goes on there in the next round. Answers how many assets and objects went."""

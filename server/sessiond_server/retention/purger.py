@@ -51,9 +51,6 @@ class Purger:
                 await self.round()
             except (DatabaseUnavailable, PoolExhausted, Contention) as e:
                 log.warning("purge put off", error=str(e))
-            except Exception:
-                # A fault here must not end the purging until the next restart.
-                log.exception("purge failed")
 
     async def round(self) -> tuple[int, int, int]:
         """Remove all that is due. Answers how many sessions, messages and request records went."""

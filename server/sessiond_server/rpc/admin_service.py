@@ -21,7 +21,7 @@ from sessiond_server.projects.store import KeyRow, ProjectRow
 
 
 class AdminServicer:
-    """The methods of AdminService, as calls.Servicer has them."""
+    """The methods of AdminService; see handlers.Servicer."""
 
     needs_admin = True
 

@@ -25,7 +25,7 @@ _PATHS = ("seq", "description")
 
 
 class BookmarkServicer:
-    """The methods of BookmarkService, as calls.Servicer has them."""
+    """The methods of BookmarkService; see handlers.Servicer."""
 
     needs_admin = False
 

@@ -30,7 +30,7 @@ _PATHS = ("status", "data", "message_seqs")
 
 
 class TaskServicer:
-    """The methods of TaskService, as calls.Servicer has them."""
+    """The methods of TaskService; see handlers.Servicer."""
 
     needs_admin = False
 
