@@ -55,7 +55,7 @@ class TurnLeases:
             with _put_off("forsaken turns put off"):
                 if not self._is_draining():
                     mine = [turn_id for _, turn_id in self._runner.running()]
-                    for forsaken in await self._store.forsaken(
+                    for forsaken in await self._store.orphans(
                         self._lease.holder, mine, FORSAKEN_A_ROUND
                     ):
                         with _put_off("a forsaken turn put off"):
