@@ -9,7 +9,10 @@ mpl.use("Agg")
 from matplotlib import pyplot as plt
 
 COLOURS = {"vs_openai_agents": "#4c72b0", "vs_floor": "#b0b0b0"}
-LABELS = {"vs_openai_agents": "times as good as openai-agents", "vs_floor": "times as good as the asyncpg floor"}
+LABELS = {
+    "vs_openai_agents": "times as good as openai-agents",
+    "vs_floor": "times as good as the asyncpg floor",
+}
 BAR = 0.38  # of a line's height
 
 
@@ -26,7 +29,9 @@ def draw(ratios: list[dict[str, Any]], note: str, path: Path) -> bool:
     for offset, (key, colour) in zip((-BAR / 2, BAR / 2), COLOURS.items(), strict=True):
         places = [place + offset for place, row in enumerate(ratios) if row[key] is not None]
         values = [row[key] for row in ratios if row[key] is not None]
-        bars = axes.barh(places, [value - 1 for value in values], BAR, left=1, color=colour, label=LABELS[key])
+        bars = axes.barh(
+            places, [value - 1 for value in values], BAR, left=1, color=colour, label=LABELS[key]
+        )
         for bar, value in zip(bars, values, strict=True):
             is_right = value >= 1
             axes.annotate(

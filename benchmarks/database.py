@@ -17,7 +17,14 @@ import structlog
 from sessiond_server.embedded import EmbeddedPostgres
 
 DATABASE_URL = "SESSIOND_BENCH_DATABASE_URL"
-SHOWN_SETTINGS = ("server_version", "shared_buffers", "synchronous_commit", "fsync", "wal_compression", "max_wal_size")
+SHOWN_SETTINGS = (
+    "server_version",
+    "shared_buffers",
+    "synchronous_commit",
+    "fsync",
+    "wal_compression",
+    "max_wal_size",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +42,10 @@ class Databases:
             tables = connection.execute(
                 "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"
             ).fetchall()
-            return sum(connection.execute(f"SELECT count(*) FROM {table}".encode()).fetchall()[0][0] for (table,) in tables)
+            return sum(
+                connection.execute(f"SELECT count(*) FROM {table}".encode()).fetchall()[0][0]
+                for (table,) in tables
+            )
 
     def settle(self) -> None:
         """Vacuum, analyse and checkpoint, so that no measurement pays for what was loaded before it."""

@@ -39,7 +39,11 @@ READERS = (SESSIOND, UNCACHED, CACHED, AGENTS, FLOOR, FLOOR_JSONB)
 
 WARM_UP_APPENDS = 30
 PERCENTILES = (50, 95, 99)
-MEMORY_LEVELS = {SESSIOND: ("texts", "dicts", "one by one"), AGENTS: ("dicts",), FLOOR: ("texts", "dicts")}
+MEMORY_LEVELS = {
+    SESSIOND: ("texts", "dicts", "one by one"),
+    AGENTS: ("dicts",),
+    FLOOR: ("texts", "dicts"),
+}
 MEMORY_TIMEOUT_S = 120
 WATCH_TIMEOUT_S = 400
 IS_MEMORY_KNOWN = Path("/proc/self/clear_refs").exists()
@@ -146,7 +150,12 @@ class Bench:
             session_id = await self._new_session(subject)
             await subject.append_batch(session_id, batches[0])
 
-            self.results.add("batches", name, "messages/s", total / await _timed(partial(_append_batches, subject, session_id, batches)))
+            self.results.add(
+                "batches",
+                name,
+                "messages/s",
+                total / await _timed(partial(_append_batches, subject, session_id, batches)),
+            )
 
     async def load(self) -> None:
         """A long session at once."""
@@ -155,7 +164,12 @@ class Bench:
             session_id = await self._new_session(subject)
             # Else vacuum and checkpoint come over whoever's turn it is.
             self._databases.settle()
-            self.results.add("load", name, "messages/s", len(long) / await _timed(partial(subject.load, session_id, long)))
+            self.results.add(
+                "load",
+                name,
+                "messages/s",
+                len(long) / await _timed(partial(subject.load, session_id, long)),
+            )
 
     async def flat(self) -> None:
         """Single appends to a new session and to a long one, in turns."""
@@ -178,15 +192,21 @@ class Bench:
                     started = time.perf_counter()
                     await subject.append(session_id, message)
                     latencies_s.append(time.perf_counter() - started)
-            self.results.add("append to an empty session", name, "ms", statistics.median(to_empty) * 1000)
-            self.results.add("append to a long session", name, "ms", statistics.median(to_long) * 1000)
+            self.results.add(
+                "append to an empty session", name, "ms", statistics.median(to_empty) * 1000
+            )
+            self.results.add(
+                "append to a long session", name, "ms", statistics.median(to_long) * 1000
+            )
 
     async def read(self) -> None:
         """Full reads of a short and a long session, and what of it the memory of the reading process sees."""
         session_ids: dict[tuple[str, int], str] = {}
         for length in (self._sizes.short, self._sizes.long):
             for name in (SESSIOND, AGENTS, FLOOR, FLOOR_JSONB):
-                session_id = session_ids[name, length] = await self._new_session(self._subjects[name])
+                session_id = session_ids[name, length] = await self._new_session(
+                    self._subjects[name]
+                )
                 await self._subjects[name].load(session_id, self._messages[:length])
             for name in (UNCACHED, CACHED):
                 session_ids[name, length] = session_ids[SESSIOND, length]
@@ -198,17 +218,27 @@ class Bench:
             for name in READERS:
                 await readers.read(name, "dicts", session_ids[name, long])  # it warms up
             for name, _ in self._turns(READERS, self._sizes.rounds):
-                for length, repeats, label in ((short, self._sizes.short_reads, "short"), (long, 1, "long")):
+                for length, repeats, label in (
+                    (short, self._sizes.short_reads, "short"),
+                    (long, 1, "long"),
+                ):
                     session_id, total = session_ids[name, length], length * repeats
                     for level in ("dicts",) if name == AGENTS else ("texts", "dicts"):
                         took_s = await readers.read(name, level, session_id, repeats)
-                        self.results.add(f"read {label}, {level}", name, "messages/s", total / took_s)
+                        self.results.add(
+                            f"read {label}, {level}", name, "messages/s", total / took_s
+                        )
                 first_s = await readers.read(name, "first", session_ids[name, long])
                 self.results.add("first message", name, "ms", first_s * 1000)
         if IS_MEMORY_KNOWN:
             for name in (SESSIOND, AGENTS, FLOOR):
                 for level in MEMORY_LEVELS[name]:
-                    self.results.add(f"memory, {level}", name, "MiB", await self._peak_memory(name, session_ids[name, long], level))
+                    self.results.add(
+                        f"memory, {level}",
+                        name,
+                        "MiB",
+                        await self._peak_memory(name, session_ids[name, long], level),
+                    )
 
     async def copy(self) -> None:
         """Copies of sessions of all sizes, and reads of copies beside reads of what they are copies of."""
@@ -219,7 +249,11 @@ class Bench:
         for length in self._sizes.copied:
             session_ids[length] = await self._new_session(ours)
             await ours.load(session_ids[length], repeated(self._messages, length))
-        floor_ids = {length: await self._new_session(floor) for length in self._sizes.copied if length <= self._sizes.long}
+        floor_ids = {
+            length: await self._new_session(floor)
+            for length in self._sizes.copied
+            if length <= self._sizes.long
+        }
         for length, session_id in floor_ids.items():
             await floor.load(session_id, self._messages[:length])
         self._databases.settle()
@@ -234,14 +268,23 @@ class Bench:
                     await ours.copy(session_ids[length])
                     latencies_s[length].append(time.perf_counter() - started)
             for length, measured in latencies_s.items():
-                self.results.add(f"copy of {length}", SESSIOND, "ms", statistics.median(measured) * 1000)
+                self.results.add(
+                    f"copy of {length}", SESSIOND, "ms", statistics.median(measured) * 1000
+                )
             for length, session_id in floor_ids.items():
                 new = f"{session_id}-copy-{number}"
-                self.results.add(f"copy of {length}", FLOOR, "ms", await _timed(partial(floor.copy, session_id, new)) * 1000)
+                self.results.add(
+                    f"copy of {length}",
+                    FLOOR,
+                    "ms",
+                    await _timed(partial(floor.copy, session_id, new)) * 1000,
+                )
         for length, session_id in session_ids.items():
             before = self._databases.rows()
             await ours.copy(session_id)
-            self.results.add(f"rows of a copy of {length}", SESSIOND, "rows", self._databases.rows() - before)
+            self.results.add(
+                f"rows of a copy of {length}", SESSIOND, "rows", self._databases.rows() - before
+            )
         await self._read_copies(ours, session_ids)
 
     async def watch(self) -> None:
@@ -250,11 +293,31 @@ class Bench:
         program = str(Path(__file__).with_name("watchers.py"))
         for _ in range(sizes.heavy_rounds):
             for label, sessions in (("many sessions", sizes.watched), ("one session", 1)):
-                with serve(self._databases.sessiond_url, {}) as here, serve(self._databases.sessiond_url, {}) as there:
-                    counts = (sessions, sizes.watchers, sizes.watched_appends, sizes.watched_messages)
-                    command = [sys.executable, program, here.target, there.target, str(here.pid), next(self._numbers), *counts]
+                with (
+                    serve(self._databases.sessiond_url, {}) as here,
+                    serve(self._databases.sessiond_url, {}) as there,
+                ):
+                    counts = (
+                        sessions,
+                        sizes.watchers,
+                        sizes.watched_appends,
+                        sizes.watched_messages,
+                    )
+                    command = [
+                        sys.executable,
+                        program,
+                        here.target,
+                        there.target,
+                        str(here.pid),
+                        next(self._numbers),
+                        *counts,
+                    ]
                     done = await asyncio.to_thread(
-                        subprocess.run, list(map(str, command)), stdout=subprocess.PIPE, timeout=WATCH_TIMEOUT_S, check=True
+                        subprocess.run,
+                        list(map(str, command)),
+                        stdout=subprocess.PIPE,
+                        timeout=WATCH_TIMEOUT_S,
+                        check=True,
                     )
                 for measurement, (unit, value) in json.loads(done.stdout).items():
                     self.results.add(f"{measurement}, {label}", SESSIOND, unit, value)
@@ -280,12 +343,18 @@ class Bench:
                 # Pair by pair: all of them together are more than the cache holds, and whoever comes first would pay for the others.
                 for pair in pairs:
                     (_, first_id, _, _), (_, second_id, _, _) = pair
-                    assert await self._subjects[name].texts(first_id) == await self._subjects[name].texts(second_id)
+                    assert await self._subjects[name].texts(first_id) == await self._subjects[
+                        name
+                    ].texts(second_id)
                     for number in range(-1, self._sizes.rounds):
-                        for measurement, session_id, repeats, length in pair if number % 2 else reversed(pair):
+                        for measurement, session_id, repeats, length in (
+                            pair if number % 2 else reversed(pair)
+                        ):
                             took_s = await readers.read(name, "texts", session_id, repeats)
                             if number >= 0:  # the first round warms up
-                                self.results.add(measurement, name, "messages/s", length * repeats / took_s)
+                                self.results.add(
+                                    measurement, name, "messages/s", length * repeats / took_s
+                                )
 
     async def _append_latency(self) -> None:
         for name, subject in self._turns(WRITERS, self._sizes.rounds):
@@ -307,25 +376,35 @@ class Bench:
         sessions, appends = self._sizes.sessions, self._sizes.appends_per_session
         for name, subject in self._turns(WRITERS, self._sizes.rounds):
             session_ids = [await self._new_session(subject) for _ in range(sessions)]
-            await asyncio.gather(*(subject.append(session_id, self._messages[0]) for session_id in session_ids))
+            await asyncio.gather(
+                *(subject.append(session_id, self._messages[0]) for session_id in session_ids)
+            )
 
             work = partial(_append_to_each, subject, session_ids, self._messages[:appends])
-            self.results.add("concurrent appends", name, "messages/s", sessions * appends / await _timed(work))
+            self.results.add(
+                "concurrent appends", name, "messages/s", sessions * appends / await _timed(work)
+            )
 
     async def _check_reads(self, session_ids: Mapping[tuple[str, int], str]) -> None:
         """Read everything once: it warms up, and shows that every subject answers what was stored."""
         for (name, length), session_id in session_ids.items():
             stored = self._messages[:length]
-            assert await self._subjects[name].dicts(session_id) == stored, f"{name} answers something else than what was stored"
+            assert await self._subjects[name].dicts(session_id) == stored, (
+                f"{name} answers something else than what was stored"
+            )
             if name != AGENTS:
                 texts = await self._subjects[name].texts(session_id)
-                assert [json.loads(text) for text in texts] == stored, f"{name} answers something else than what was stored"
+                assert [json.loads(text) for text in texts] == stored, (
+                    f"{name} answers something else than what was stored"
+                )
 
     async def _peak_memory(self, name: str, session_id: str, level: str) -> float:
         """By how much a process that only reads the session grows. Unit: MiB."""
         program = str(Path(__file__).with_name("peak_memory.py"))
         command = [sys.executable, program, *self._addresses[name], session_id, level]
-        done = await asyncio.to_thread(subprocess.run, command, stdout=subprocess.PIPE, timeout=MEMORY_TIMEOUT_S, check=True)
+        done = await asyncio.to_thread(
+            subprocess.run, command, stdout=subprocess.PIPE, timeout=MEMORY_TIMEOUT_S, check=True
+        )
         return float(done.stdout)
 
     async def _new_session(self, subject: Subject) -> str:
@@ -356,7 +435,9 @@ async def _append_batches(subject: Subject, session_id: str, batches: list[list[
         await subject.append_batch(session_id, batch)
 
 
-async def _append_to_each(subject: Subject, session_ids: list[str], messages: list[Message]) -> None:
+async def _append_to_each(
+    subject: Subject, session_ids: list[str], messages: list[Message]
+) -> None:
     async with asyncio.TaskGroup() as tasks:
         for session_id in session_ids:
             tasks.create_task(_append_all(subject, session_id, messages))

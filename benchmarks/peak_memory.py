@@ -27,7 +27,9 @@ async def _growth(kind: str, address: str, session_id: str, level: str) -> float
     reading = subject(kind, address)
     await reading.open()
     try:
-        return await _measured(lambda: reading.texts(session_id) if level == "texts" else reading.dicts(session_id))
+        return await _measured(
+            lambda: reading.texts(session_id) if level == "texts" else reading.dicts(session_id)
+        )
     finally:
         await reading.close()
 

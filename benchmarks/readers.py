@@ -28,7 +28,9 @@ class Readers:
         with ExitStack() as stack:
             for name, address in self._addresses.items():
                 command = [sys.executable, program, *address]
-                process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
+                process = subprocess.Popen(
+                    command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+                )
                 self._processes[name] = stack.enter_context(process)
                 stack.callback(process.kill)
             self._stack = stack.pop_all()
@@ -46,5 +48,7 @@ class Readers:
         async with asyncio.timeout(READ_TIMEOUT_S):
             answer = await asyncio.to_thread(process.stdout.readline)
         if not answer:
-            raise RuntimeError(f"the reader of {name} ended by itself, with status {process.wait()}")
+            raise RuntimeError(
+                f"the reader of {name} ended by itself, with status {process.wait()}"
+            )
         return float(answer)

@@ -4,7 +4,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from measurements import AGENTS, CACHED, FLOOR, FLOOR_COPY, FLOOR_JSONB, FLOOR_ORJSON, SESSIOND, UNCACHED, Sizes
+from measurements import (
+    AGENTS,
+    CACHED,
+    FLOOR,
+    FLOOR_COPY,
+    FLOOR_JSONB,
+    FLOOR_ORJSON,
+    SESSIOND,
+    UNCACHED,
+    Sizes,
+)
 from series import Results, Series
 
 FLAT = 1.15  # latency in a long session may be this many times that in an empty one, and the other way round
@@ -72,20 +82,34 @@ def rows(sizes: Sizes) -> Iterator[Row]:
     yield row("  page cache off", "first message", UNCACHED)
     for level in ("texts", "dicts"):
         yield row(f"reader's memory, {sizes.long:,} as {level}", f"memory, {level}")
-    yield Row("  one by one", "memory, one by one", SESSIOND, ("memory, dicts", AGENTS), ("memory, dicts", FLOOR))
+    yield Row(
+        "  one by one",
+        "memory, one by one",
+        SESSIOND,
+        ("memory, dicts", AGENTS),
+        ("memory, dicts", FLOOR),
+    )
     for label, crowd in (
         ("many sessions", f"{sizes.watchers:,} watchers of {sizes.watched:,} sessions"),
         ("one session", f"{sizes.watchers:,} watchers of 1 session"),
     ):
         yield Row(f"{crowd}, all have joined", f"join, {label}")
         yield Row(f"{crowd}, server's memory for each", f"memory idle, {label}")
-        yield Row(f"{crowd}, the same after {sizes.watched_messages} messages each", f"memory after messages, {label}")
+        yield Row(
+            f"{crowd}, the same after {sizes.watched_messages} messages each",
+            f"memory after messages, {label}",
+        )
         yield Row(f"{crowd}, all together", f"events, {label}")
         for where, place in (("here", "same process"), ("there", "other process")):
             # Who is alone does not know of how many sessions the others will be.
-            for company, note in (("alone", "nobody else"), ("among many", f"{crowd} idle"))[label == "one session" :]:
+            for company, note in (("alone", "nobody else"), ("among many", f"{crowd} idle"))[
+                label == "one session" :
+            ]:
                 for percentile in (50, 99):
-                    yield Row(f"append to event, {place}, {note}, p{percentile}", f"delivery {where} {company} p{percentile}, {label}")
+                    yield Row(
+                        f"append to event, {place}, {note}, p{percentile}",
+                        f"delivery {where} {company} p{percentile}, {label}",
+                    )
 
 
 def table(results: Results, sizes: Sizes) -> str:
@@ -110,7 +134,8 @@ def table(results: Results, sizes: Sizes) -> str:
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     text = [
         "  ".join(
-            cell.ljust(width) if column == 0 else cell.rjust(width) for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
         )
         for line in lines
     ]
@@ -126,14 +151,25 @@ def targets(results: Results, sizes: Sizes) -> list[Target]:
     """
     found: list[Target] = []
 
-    def add(title: str, measurement: str, other: tuple[str, str], at_least: float | None, ours: str = SESSIOND) -> None:
+    def add(
+        title: str,
+        measurement: str,
+        other: tuple[str, str],
+        at_least: float | None,
+        ours: str = SESSIOND,
+    ) -> None:
         ratio = results.ratio(measurement, ours, other)
         if ratio is not None:
             met = None if at_least is None else ratio >= at_least
             found.append(Target(title, "" if at_least is None else f">= {at_least:g}x", ratio, met))
 
     dicts, texts = "read long, dicts", "read long, texts"
-    add(f"read {sizes.long:,}: messages as handed out (our texts, openai-agents' dicts)", texts, (dicts, AGENTS), 2)
+    add(
+        f"read {sizes.long:,}: messages as handed out (our texts, openai-agents' dicts)",
+        texts,
+        (dicts, AGENTS),
+        2,
+    )
     add("  page cache off", texts, (dicts, AGENTS), None, UNCACHED)
     add("  all parsed to dicts, openai-agents' dicts", dicts, (dicts, AGENTS), None)
     add("  all parsed to dicts, page cache off", dicts, (dicts, AGENTS), None, UNCACHED)
@@ -144,15 +180,27 @@ def targets(results: Results, sizes: Sizes) -> list[Target]:
     add("  the floor with jsonb", texts, (texts, FLOOR_JSONB), None)
     add("  dicts, the floor's dicts", dicts, (dicts, FLOOR), None)
     add("  dicts, page cache off", dicts, (dicts, FLOOR), None, UNCACHED)
-    add(f"StoreMessages in batches of {sizes.batch:,}, the floor's batches", "batches", ("batches", FLOOR), 0.7)
+    add(
+        f"StoreMessages in batches of {sizes.batch:,}, the floor's batches",
+        "batches",
+        ("batches", FLOOR),
+        0.7,
+    )
     add("  the floor with jsonb", "batches", ("batches", FLOOR_JSONB), None)
     add("  the floor with orjson", "batches", ("batches", FLOOR_ORJSON), None)
     add(f"ImportMessages of {sizes.long:,}, the floor's batches", "load", ("load", FLOOR), 1)
     add("  the floor with jsonb", "load", ("load", FLOOR_JSONB), None)
     add("  the floor with orjson", "load", ("load", FLOOR_ORJSON), None)
     add("  the floor's COPY", "load", ("load", FLOOR_COPY), None)
-    add(f"appends to {sizes.sessions} sessions at once, openai-agents", "concurrent appends", ("concurrent appends", AGENTS), 4)
-    flat = results.ratio("append to an empty session", SESSIOND, ("append to a long session", SESSIOND))
+    add(
+        f"appends to {sizes.sessions} sessions at once, openai-agents",
+        "concurrent appends",
+        ("concurrent appends", AGENTS),
+        4,
+    )
+    flat = results.ratio(
+        "append to an empty session", SESSIOND, ("append to a long session", SESSIOND)
+    )
     if flat is not None:
         title = f"append latency, session of {sizes.long:,} against an empty one"
         found.append(Target(title, "within 15 %", flat, 1 / FLAT <= flat <= FLAT))
@@ -160,11 +208,25 @@ def targets(results: Results, sizes: Sizes) -> list[Target]:
     # "Better" for the smallest: how many times as long the largest takes.
     ratio = results.ratio(f"copy of {smallest}", SESSIOND, (f"copy of {largest}", SESSIOND))
     if ratio is not None:
-        found.append(Target(f"copy of {largest:,}: times that of {smallest:,}", "<= 2x", ratio, ratio <= 2))
+        found.append(
+            Target(f"copy of {largest:,}: times that of {smallest:,}", "<= 2x", ratio, ratio <= 2)
+        )
     for ours in (SESSIOND, UNCACHED):
         note = ", page cache off" if ours == UNCACHED else ""
-        add(f"read a copy of {sizes.copied[-2]:,}, its source{note}", "read a copy", ("read a source", ours), 0.9, ours)
-        add(f"read at fork depth {sizes.depth}, never forked{note}", "read deep", ("read unforked", ours), 0.8, ours)
+        add(
+            f"read a copy of {sizes.copied[-2]:,}, its source{note}",
+            "read a copy",
+            ("read a source", ours),
+            0.9,
+            ours,
+        )
+        add(
+            f"read at fork depth {sizes.depth}, never forked{note}",
+            "read deep",
+            ("read unforked", ours),
+            0.8,
+            ours,
+        )
     return found
 
 
@@ -173,7 +235,8 @@ def target_lines(found: list[Target]) -> str:
     width = max((len(target.title) for target in found), default=0)
     verdicts = {True: "met", False: "not met", None: ""}
     return "\n".join(
-        f"{target.title.ljust(width)}  {target.ratio:6.2f}x  {target.wanted:>11}  {verdicts[target.is_met]}".rstrip() for target in found
+        f"{target.title.ljust(width)}  {target.ratio:6.2f}x  {target.wanted:>11}  {verdicts[target.is_met]}".rstrip()
+        for target in found
     )
 
 
@@ -184,14 +247,22 @@ def ratios(results: Results, sizes: Sizes) -> list[dict[str, Any]]:
     for row in rows(sizes):
         if results.get(row.measurement, row.ours) is None:
             continue
-        title = f"{title.partition(',  ')[0]},  {row.title.strip()}" if row.title.startswith(" ") else row.title
+        title = (
+            f"{title.partition(',  ')[0]},  {row.title.strip()}"
+            if row.title.startswith(" ")
+            else row.title
+        )
         listed.append(
             {
                 "title": " ".join(title.split()),
                 "measurement": row.measurement,
                 "subject": row.ours,
-                "vs_openai_agents": results.ratio(row.measurement, row.ours, row.agents) if row.agents else None,
-                "vs_floor": results.ratio(row.measurement, row.ours, row.floor) if row.floor else None,
+                "vs_openai_agents": results.ratio(row.measurement, row.ours, row.agents)
+                if row.agents
+                else None,
+                "vs_floor": results.ratio(row.measurement, row.ours, row.floor)
+                if row.floor
+                else None,
             }
         )
     return listed
@@ -200,7 +271,9 @@ def ratios(results: Results, sizes: Sizes) -> list[dict[str, Any]]:
 def _cell(series: Series | None) -> str:
     if series is None:
         return "-"
-    middle, low, high = (_number(value) for value in (series.median, min(series.values), max(series.values)))
+    middle, low, high = (
+        _number(value) for value in (series.median, min(series.values), max(series.values))
+    )
     return middle if len(series.values) == 1 else f"{middle} ({low}..{high})"
 
 

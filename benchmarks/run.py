@@ -21,7 +21,18 @@ import chart
 import report
 import uvloop
 from database import Databases, databases
-from measurements import AGENTS, CACHED, FLOOR, FLOOR_COPY, FLOOR_JSONB, FLOOR_ORJSON, SESSIOND, UNCACHED, Bench, Sizes
+from measurements import (
+    AGENTS,
+    CACHED,
+    FLOOR,
+    FLOOR_COPY,
+    FLOOR_JSONB,
+    FLOOR_ORJSON,
+    SESSIOND,
+    UNCACHED,
+    Bench,
+    Sizes,
+)
 from series import Results
 from serving import ServerError, migrate, serve
 from subject_floor import Floor, FloorCopy, FloorJsonb, FloorOrjson
@@ -44,11 +55,22 @@ SERVERS: Mapping[str, Mapping[str, str]] = {
 
 def main() -> int:
     """Run what the command line asks for."""
-    parser = argparse.ArgumentParser(description="Measure sessiond against openai-agents and an asyncpg floor, on one PostgreSQL.")
-    parser.add_argument("--quick", action="store_true", help="a tenth of everything: shows that it runs, not how fast")
-    parser.add_argument("--only", type=_parts, default=PARTS, metavar="PART,...", help=f"some of {', '.join(PARTS)}")
+    parser = argparse.ArgumentParser(
+        description="Measure sessiond against openai-agents and an asyncpg floor, on one PostgreSQL."
+    )
     parser.add_argument(
-        "--output", type=Path, default=Path(__file__).with_name("results"), help="directory of latest.json and latest.png (%(default)s)"
+        "--quick",
+        action="store_true",
+        help="a tenth of everything: shows that it runs, not how fast",
+    )
+    parser.add_argument(
+        "--only", type=_parts, default=PARTS, metavar="PART,...", help=f"some of {', '.join(PARTS)}"
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path(__file__).with_name("results"),
+        help="directory of latest.json and latest.png (%(default)s)",
     )
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, _exit)  # as Ctrl-C does: what was started is ended
@@ -58,7 +80,10 @@ def main() -> int:
             made = stack.enter_context(databases())
             _say("making the schema and starting the servers")
             migrate(made.sessiond_url)
-            targets = {name: stack.enter_context(serve(made.sessiond_url, settings)).target for name, settings in SERVERS.items()}
+            targets = {
+                name: stack.enter_context(serve(made.sessiond_url, settings)).target
+                for name, settings in SERVERS.items()
+            }
             results = uvloop.run(_measure(made, targets, sizes, arguments.only))
     except ServerError as error:
         _say(str(error))
@@ -67,7 +92,9 @@ def main() -> int:
     found = report.targets(results, sizes)
     ratios = report.ratios(results, sizes)
     print(f"\n{_headline(facts)}\n\n{report.table(results, sizes)}\n")
-    print("Median of the rounds (lowest..highest). Ratios are taken within each round; above 1, sessiond is better.\n")
+    print(
+        "Median of the rounds (lowest..highest). Ratios are taken within each round; above 1, sessiond is better.\n"
+    )
     print(f"Targets\n{report.target_lines(found)}\n")
     _write(arguments.output / "latest.json", facts, sizes, results, ratios, found)
     _say(f"written: {arguments.output / 'latest.json'}")
@@ -76,10 +103,16 @@ def main() -> int:
     return 0
 
 
-async def _measure(made: Databases, targets: Mapping[str, str], sizes: Sizes, parts: tuple[str, ...]) -> Results:
+async def _measure(
+    made: Databases, targets: Mapping[str, str], sizes: Sizes, parts: tuple[str, ...]
+) -> Results:
     subjects: dict[str, Subject] = {name: Sessiond(target) for name, target in targets.items()}
     subjects |= {AGENTS: OpenAIAgents(made.peers_url)}
-    subjects |= {FLOOR: Floor(made.peers_url), FLOOR_COPY: FloorCopy(made.peers_url), FLOOR_JSONB: FloorJsonb(made.peers_url)}
+    subjects |= {
+        FLOOR: Floor(made.peers_url),
+        FLOOR_COPY: FloorCopy(made.peers_url),
+        FLOOR_JSONB: FloorJsonb(made.peers_url),
+    }
     subjects |= {FLOOR_ORJSON: FloorOrjson(made.peers_url)}
     addresses = {name: (SESSIOND, target) for name, target in targets.items()}
     addresses |= {name: (name, made.peers_url) for name in (AGENTS, FLOOR, FLOOR_JSONB)}
@@ -115,7 +148,10 @@ def _processor() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
+    return next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")),
+        "unknown",
+    )
 
 
 def _headline(facts: dict[str, Any]) -> str:
@@ -127,7 +163,12 @@ def _headline(facts: dict[str, Any]) -> str:
 
 
 def _write(
-    path: Path, facts: dict[str, Any], sizes: Sizes, results: Results, ratios: list[dict[str, Any]], found: list[report.Target]
+    path: Path,
+    facts: dict[str, Any],
+    sizes: Sizes,
+    results: Results,
+    ratios: list[dict[str, Any]],
+    found: list[report.Target],
 ) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     content = {
@@ -144,7 +185,9 @@ def _write(
 def _parts(value: str) -> tuple[str, ...]:
     parts = tuple(value.split(","))
     if unknown := [part for part in parts if part not in PARTS]:
-        raise argparse.ArgumentTypeError(f"no such part: {', '.join(unknown)}; there are {', '.join(PARTS)}")
+        raise argparse.ArgumentTypeError(
+            f"no such part: {', '.join(unknown)}; there are {', '.join(PARTS)}"
+        )
     return parts
 
 

@@ -50,6 +50,7 @@ class Results:
     def to_list(self) -> list[dict[str, Any]]:
         """For JSON."""
         return [
-            {"measurement": measurement, "subject": subject, "median": series.median} | asdict(series)
+            {"measurement": measurement, "subject": subject, "median": series.median}
+            | asdict(series)
             for (measurement, subject), series in self._series.items()
         ]

@@ -63,7 +63,9 @@ def serve(database_url: str, settings: Mapping[str, str]) -> Iterator[Served]:
             yield Served(_address(process, log), process.pid)
         finally:
             if process.poll() is not None:
-                sys.stderr.write(f"a server ended by itself, with status {process.returncode}:\n{log.read_text()[-2000:]}\n")
+                sys.stderr.write(
+                    f"a server ended by itself, with status {process.returncode}:\n{log.read_text()[-2000:]}\n"
+                )
             process.terminate()
             try:
                 process.wait(STOP_TIMEOUT_S)

@@ -44,7 +44,9 @@ class Floor:
         self._batch = f"""
             INSERT INTO {self._table} (session_id, seq, body)
             SELECT $1, $2 + n, body FROM unnest($3::{self.BODY_TYPE}[]) WITH ORDINALITY AS u(body, n)"""
-        self._read = f"SELECT seq, body, created_at FROM {self._table} WHERE session_id = $1 ORDER BY seq"
+        self._read = (
+            f"SELECT seq, body, created_at FROM {self._table} WHERE session_id = $1 ORDER BY seq"
+        )
 
     @property
     def _opened(self) -> asyncpg.Pool:
@@ -52,7 +54,9 @@ class Floor:
         return self._pool
 
     async def open(self) -> None:
-        self._pool = await asyncpg.create_pool(self._url, min_size=POOL_SIZE, max_size=POOL_SIZE, connection_class=_Connection)
+        self._pool = await asyncpg.create_pool(
+            self._url, min_size=POOL_SIZE, max_size=POOL_SIZE, connection_class=_Connection
+        )
         await self._opened.execute(self._create)
 
     async def close(self) -> None:
@@ -68,23 +72,31 @@ class Floor:
         self._last_seq[session_id] = 0
 
     async def append(self, session_id: str, message: Message) -> None:
-        await self._opened.execute(self._append, session_id, self._take(session_id, 1) + 1, self._dumped(message))
+        await self._opened.execute(
+            self._append, session_id, self._take(session_id, 1) + 1, self._dumped(message)
+        )
 
     async def append_batch(self, session_id: str, messages: list[Message]) -> None:
         before = self._take(session_id, len(messages))
-        await self._opened.execute(self._batch, session_id, before, [self._dumped(message) for message in messages])
+        await self._opened.execute(
+            self._batch, session_id, before, [self._dumped(message) for message in messages]
+        )
 
     async def load(self, session_id: str, messages: list[Message]) -> None:
         async with self._opened.acquire() as connection, connection.transaction():
             for start in range(0, len(messages), FLOOR_BATCH):
                 texts = [self._dumped(message) for message in messages[start : start + FLOOR_BATCH]]
-                await connection.execute(self._batch, session_id, self._take(session_id, len(texts)), texts)
+                await connection.execute(
+                    self._batch, session_id, self._take(session_id, len(texts)), texts
+                )
 
     async def copy(self, session_id: str, new_session_id: str) -> None:
         """Row by row."""
         columns = f"INSERT INTO {self._table} (session_id, seq, body, created_at)"
         await self._opened.execute(
-            f"{columns} SELECT $2, seq, body, created_at FROM {self._table} WHERE session_id = $1", session_id, new_session_id
+            f"{columns} SELECT $2, seq, body, created_at FROM {self._table} WHERE session_id = $1",
+            session_id,
+            new_session_id,
         )
 
     async def texts(self, session_id: str) -> list[str]:
@@ -110,7 +122,9 @@ class FloorCopy(Floor):
         seq = self._take(session_id, len(messages)) + 1
         rows = [(session_id, seq + n, self._dumped(message)) for n, message in enumerate(messages)]
         async with self._opened.acquire() as connection:
-            await connection.copy_records_to_table(self._table, records=rows, columns=["session_id", "seq", "body"])
+            await connection.copy_records_to_table(
+                self._table, records=rows, columns=["session_id", "seq", "body"]
+            )
 
 
 class FloorOrjson(Floor):

@@ -13,7 +13,11 @@ class OpenAIAgents:
     """openai-agents' SQLAlchemySession, in this process, all sessions on one engine."""
 
     def __init__(self, url: str) -> None:
-        self._engine = create_async_engine(url.replace("postgresql://", "postgresql+asyncpg://", 1), pool_size=POOL_SIZE, max_overflow=0)
+        self._engine = create_async_engine(
+            url.replace("postgresql://", "postgresql+asyncpg://", 1),
+            pool_size=POOL_SIZE,
+            max_overflow=0,
+        )
         self._sessions: dict[str, SQLAlchemySession] = {}
 
     async def open(self) -> None:

@@ -24,23 +24,35 @@ class Sessiond:
         await self._client.create_session(session_id=session_id)
 
     async def append(self, session_id: str, message: Message) -> None:
-        await self._client.sessions.store_message(session_id=session_id, blob=message, format="openai")
+        await self._client.sessions.store_message(
+            session_id=session_id, blob=message, format="openai"
+        )
 
     async def append_batch(self, session_id: str, messages: list[Message]) -> None:
-        await self._client.sessions.store_messages(session_id=session_id, messages=messages, format="openai")
+        await self._client.sessions.store_messages(
+            session_id=session_id, messages=messages, format="openai"
+        )
 
     async def load(self, session_id: str, messages: Iterable[Message]) -> None:
-        await self._client.sessions.import_messages(session_id=session_id, messages=messages, format="openai")
+        await self._client.sessions.import_messages(
+            session_id=session_id, messages=messages, format="openai"
+        )
 
     async def copy(self, session_id: str) -> str:
         """Answers the new session's id."""
         return (await self._client.sessions.copy(session_id=session_id)).new_session_id
 
     async def texts(self, session_id: str) -> list[str]:
-        return [message.json async for message in self._client.sessions.get_messages(session_id=session_id)]
+        return [
+            message.json
+            async for message in self._client.sessions.get_messages(session_id=session_id)
+        ]
 
     async def dicts(self, session_id: str) -> list[Message]:
-        return [message.blob async for message in self._client.sessions.get_messages(session_id=session_id)]
+        return [
+            message.blob
+            async for message in self._client.sessions.get_messages(session_id=session_id)
+        ]
 
     async def first(self, session_id: str) -> None:
         reading = aiter(self._client.sessions.get_messages(session_id=session_id))

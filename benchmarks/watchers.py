@@ -62,7 +62,9 @@ class Watcher:
         if seq not in self.arrived:
             assert self._task
             self._waiting[seq] = asyncio.get_running_loop().create_future()
-            await asyncio.wait([self._waiting[seq], self._task], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(
+                [self._waiting[seq], self._task], return_when=asyncio.FIRST_COMPLETED
+            )
             if seq not in self.arrived:
                 await self._task  # raises what it ended with
         return self.arrived[seq]
@@ -103,18 +105,25 @@ class Servers:
         self._sessions: Any = SessionServiceStub(await self._connect("here"))
 
     async def create(self, session_id: str) -> None:
-        await self._sessions.CreateSession(CreateSessionRequest(session=Session(session_id=session_id)))
+        await self._sessions.CreateSession(
+            CreateSessionRequest(session=Session(session_id=session_id))
+        )
 
     async def append(self, session_id: str) -> int:
         """Store one message here. Answers its seq."""
         message = Message(format=FORMAT_OPENAI, json=next(self._bodies))
-        stored = await self._sessions.StoreMessages(StoreMessagesRequest(session_id=session_id, messages=[message]))
+        stored = await self._sessions.StoreMessages(
+            StoreMessagesRequest(session_id=session_id, messages=[message])
+        )
         return int(stored.last_seq)
 
     async def watch(self, where: str, session_ids: Sequence[str], count: int) -> list[Watcher]:
         """So many watchers, who come all at once; the sessions get one after the other."""
         channels = [await self._connect(where) for _ in range(-(-count // WATCHERS_A_CONNECTION))]
-        made = [Watcher(channels[number % len(channels)], session_ids[number % len(session_ids)]) for number in range(count)]
+        made = [
+            Watcher(channels[number % len(channels)], session_ids[number % len(session_ids)])
+            for number in range(count)
+        ]
         for watcher in made:
             self._stack.push_async_callback(watcher.end)
         await asyncio.gather(*(watcher.begin() for watcher in made))
@@ -128,7 +137,15 @@ class Servers:
 
 
 async def _measure(
-    here: str, there: str, pid: str, name: str, *, sessions: int, watchers: int, appends: int, rounds: int
+    here: str,
+    there: str,
+    pid: str,
+    name: str,
+    *,
+    sessions: int,
+    watchers: int,
+    appends: int,
+    rounds: int,
 ) -> dict[str, Figure]:
     """appends: those that are timed. rounds: messages of each session, once everybody watches."""
     found: dict[str, Figure] = {}
@@ -158,13 +175,17 @@ async def _measure(
         await _write(servers, session_ids, rounds)
         ends = [await watcher.has(rounds) for watcher in crowd]
         found["events"] = "events/s", watchers * rounds / (max(ends) - started)
-        assert all(list(watcher.arrived) == list(range(1, rounds + 1)) for watcher in crowd), "a message is missing, or out of order"
+        assert all(list(watcher.arrived) == list(range(1, rounds + 1)) for watcher in crowd), (
+            "a message is missing, or out of order"
+        )
         if before_kib:
             found["memory after messages"] = "KiB", (_resident_kib(pid) - before_kib) / watchers
     return found
 
 
-async def _latencies(servers: Servers, session_id: str, watchers: dict[str, Watcher], appends: int) -> dict[str, list[float]]:
+async def _latencies(
+    servers: Servers, session_id: str, watchers: dict[str, Watcher], appends: int
+) -> dict[str, list[float]]:
     """Seconds from the acknowledgement of an append to the message at each watcher. Less than 0 where the message is faster."""
     found: dict[str, list[float]] = {where: [] for where in watchers}
     gc.collect()
@@ -180,7 +201,10 @@ def _named(latencies_s: dict[str, list[float]], company: str) -> dict[str, Figur
     named: dict[str, Figure] = {}
     for where, measured in latencies_s.items():
         cuts = statistics.quantiles(measured, n=100, method="inclusive")
-        named |= {f"delivery {where} {company} p{percentile}": ("ms", cuts[percentile - 1] * 1000) for percentile in PERCENTILES}
+        named |= {
+            f"delivery {where} {company} p{percentile}": ("ms", cuts[percentile - 1] * 1000)
+            for percentile in PERCENTILES
+        }
     return named
 
 
@@ -205,5 +229,7 @@ def _resident_kib(pid: str) -> int:
 if __name__ == "__main__":
     here, there, pid, name, *counts = sys.argv[1:]
     sessions, watchers, appends, rounds = map(int, counts)
-    work = _measure(here, there, pid, name, sessions=sessions, watchers=watchers, appends=appends, rounds=rounds)
+    work = _measure(
+        here, there, pid, name, sessions=sessions, watchers=watchers, appends=appends, rounds=rounds
+    )
     sys.stdout.write(json.dumps(uvloop.run(work)))

@@ -29,7 +29,11 @@ def messages(count: int) -> list[Message]:
     text = " ".join(choose.choices([*WORDS.split(), "\n"], k=TEXT_CHARACTERS // 5))
     result: list[Message] = []
     for number in range(count):
-        length = MEAN_JSON_BYTES - FRAME_BYTES + choose.randint(-SPREAD_JSON_BYTES, SPREAD_JSON_BYTES)
+        length = (
+            MEAN_JSON_BYTES - FRAME_BYTES + choose.randint(-SPREAD_JSON_BYTES, SPREAD_JSON_BYTES)
+        )
         start = choose.randrange(len(text) - length)
-        result.append({"role": "assistant" if number % 2 else "user", "content": text[start : start + length]})
+        result.append(
+            {"role": "assistant" if number % 2 else "user", "content": text[start : start + length]}
+        )
     return result

@@ -22,12 +22,23 @@ async def next_message(history: list[Message]) -> dict[str, Any] | None:
     match last["role"]:
         case "user":
             arguments = json.dumps({"city": "Paris"})
-            call = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": arguments}}
+            call = {
+                "id": "call_1",
+                "type": "function",
+                "function": {"name": "weather", "arguments": arguments},
+            }
             return {"role": "assistant", "content": None, "tool_calls": [call]}
         case "assistant" if last.get("tool_calls"):
-            return {"role": "tool", "tool_call_id": last["tool_calls"][0]["id"], "content": '{"celsius": 21}'}
+            return {
+                "role": "tool",
+                "tool_call_id": last["tool_calls"][0]["id"],
+                "content": '{"celsius": 21}',
+            }
         case "tool":
-            return {"role": "assistant", "content": f"It is {json.loads(last['content'])['celsius']} °C in Paris."}
+            return {
+                "role": "assistant",
+                "content": f"It is {json.loads(last['content'])['celsius']} °C in Paris.",
+            }
         case _:
             return None
 

@@ -16,7 +16,9 @@ MODELS = os.environ.get("MODELS", "echo-one,echo-two").split(",")
 async def compare(client: AsyncClient) -> None:
     """The same prompt to each model, at once."""
     sessions = [await client.create_session(f"{PREFIX}{model}", model=model) for model in MODELS]
-    answers = await asyncio.gather(*(session.send_and_wait("What is a session?") for session in sessions))
+    answers = await asyncio.gather(
+        *(session.send_and_wait("What is a session?") for session in sessions)
+    )
     for answer in answers:
         print(answer.turn.model if answer.turn else "?", "->", answer.content)
 
@@ -28,7 +30,10 @@ async def listen(client: AsyncClient) -> None:
     async def collect(event: Event) -> None:
         results[event.session_id.removeprefix(PREFIX)] = event.data.content
 
-    sessions = [await client.create_session(f"{PREFIX}{topic}", model=MODELS[0]) for topic in ("rain", "snow", "hail")]
+    sessions = [
+        await client.create_session(f"{PREFIX}{topic}", model=MODELS[0])
+        for topic in ("rain", "snow", "hail")
+    ]
     for session in sessions:
         session.on("assistant.message", collect)
     await asyncio.gather(*(session.send_and_wait("One sentence about it.") for session in sessions))
@@ -38,7 +43,9 @@ async def listen(client: AsyncClient) -> None:
 async def serve(client: AsyncClient) -> None:
     """More requests than sessions: each waits for its turn, and none sees what another said."""
     system = {"role": "system", "content": "You answer in one sentence."}
-    async with AsyncSessionPool(client, 2, model=MODELS[0], messages=[system], session_id_prefix=f"{PREFIX}pool-") as pool:
+    async with AsyncSessionPool(
+        client, 2, model=MODELS[0], messages=[system], session_id_prefix=f"{PREFIX}pool-"
+    ) as pool:
 
         async def request(i: int) -> str:
             async with pool.lease() as session:
@@ -50,7 +57,9 @@ async def serve(client: AsyncClient) -> None:
 
 async def steer(client: AsyncClient) -> None:
     """Say something more while the model is at work. It has it before it answers for good."""
-    session = await client.create_session(f"{PREFIX}steered", model="echo", config={"model_options": {"echo_delay_ms": 100}})
+    session = await client.create_session(
+        f"{PREFIX}steered", model="echo", config={"model_options": {"echo_delay_ms": 100}}
+    )
     async for event in session.stream("Plan a day in Paris."):
         if event.type == "assistant.turn_start":
             await session.send("Make it a day in Rome.", mode="immediate")

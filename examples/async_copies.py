@@ -8,7 +8,11 @@ import asyncio
 from sessiond import AsyncClient, AsyncSession
 
 SESSION_ID = "example-attempts"
-STYLES = {"plain": "It rains.", "polite": "I am afraid that it rains.", "poetic": "The sky is letting go of its silver, drop by drop."}
+STYLES = {
+    "plain": "It rains.",
+    "polite": "I am afraid that it rains.",
+    "poetic": "The sky is letting go of its silver, drop by drop.",
+}
 
 
 async def attempt(original: AsyncSession, style: str) -> tuple[AsyncSession, int]:
@@ -37,7 +41,13 @@ async def main() -> None:
         # What is left is a session like any other; the original is as it was.
         async for message in best.get_messages():
             print(f"{message.seq} {message.role:10} {message.content}")
-        print("left:", [copy.session_id async for copy in original.copies()], "and", (await original.refresh()).message_count, "message")
+        print(
+            "left:",
+            [copy.session_id async for copy in original.copies()],
+            "and",
+            (await original.refresh()).message_count,
+            "message",
+        )
         await client.sessions.delete_many(session_id_prefix=SESSION_ID)
 
 

@@ -16,7 +16,12 @@ def main() -> None:
     with Client() as client, tempfile.TemporaryDirectory() as directory:
         client.delete_session(SESSION_ID, allow_missing=True)
         session = client.create_session(SESSION_ID, title="Orders", user="ada")
-        session.store_messages([{"role": "user", "content": "Where is my order?"}, '{"role": "assistant",  "content": "On its way."}'])
+        session.store_messages(
+            [
+                {"role": "user", "content": "Where is my order?"},
+                '{"role": "assistant",  "content": "On its way."}',
+            ]
+        )
         session.tasks.create(task_id="look it up", status="success", message_seqs=[1, 2])
         session.bookmarks.create("answered")
 
@@ -37,7 +42,9 @@ def main() -> None:
 
         info = client.sessions.import_session(path)
         is_same = "".join(client.sessions.export_lines(SESSION_ID)) == before
-        print(f"{info.session_id} is back with {info.message_count} messages, {'the same' if is_same else 'other'} as before")
+        print(
+            f"{info.session_id} is back with {info.message_count} messages, {'the same' if is_same else 'other'} as before"
+        )
         client.delete_session(SESSION_ID)
 
 

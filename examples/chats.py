@@ -40,7 +40,9 @@ def as_it_is_written(client: Client) -> None:
 def stopped(client: Client) -> None:
     """A turn that is aborted leaves what was sent. Sending nothing more has the model go on from there."""
     # The pauses make the built-in model slow enough to be stopped.
-    session = client.create_session(f"{PREFIX}stopped", model="echo", config={"model_options": {"echo_delay_ms": 200}})
+    session = client.create_session(
+        f"{PREFIX}stopped", model="echo", config={"model_options": {"echo_delay_ms": 200}}
+    )
     try:
         for event in session.stream("Count to a million."):
             if event.type == "assistant.message_delta":
@@ -58,7 +60,9 @@ def later(client: Client) -> None:
     again = client.resume_session(f"{PREFIX}later")
     print("answered:", again.wait_for_turn(sent.turn_id).content)
     [turn] = again.turns()
-    print(turn.state, "with", turn.usage.output_tokens if turn.usage else "unknown", "tokens written")
+    print(
+        turn.state, "with", turn.usage.output_tokens if turn.usage else "unknown", "tokens written"
+    )
 
 
 def main() -> None:

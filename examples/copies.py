@@ -15,9 +15,13 @@ def experiment(client: Client) -> None:
     original = client.create_session(f"{PREFIX}original", model="gpt-5")
     original.store_message({"role": "user", "content": "Plan a day in Paris."})
 
-    variant = original.copy(f"{PREFIX}variant", model="gpt-5-mini", metadata={"experiment": "terse"})
+    variant = original.copy(
+        f"{PREFIX}variant", model="gpt-5-mini", metadata={"experiment": "terse"}
+    )
     variant.store_message({"role": "user", "content": "In ten words."})
-    original.store_message({"role": "user", "content": "Take your time, and tell why each place is worth it."})
+    original.store_message(
+        {"role": "user", "content": "Take your time, and tell why each place is worth it."}
+    )
 
     for session in (original, variant):
         print(f"{session.refresh().model:10} {session.get_token_counts().total_tokens} tokens")
@@ -28,23 +32,39 @@ def experiment(client: Client) -> None:
 def checkpoint(client: Client) -> None:
     """Mark a place, go on, and go back to it: the copy ends at the bookmark."""
     session = client.create_session(f"{PREFIX}work")
-    session.store_messages([{"role": "user", "content": "Tidy up the notes."}, {"role": "assistant", "content": "They are in order."}])
+    session.store_messages(
+        [
+            {"role": "user", "content": "Tidy up the notes."},
+            {"role": "assistant", "content": "They are in order."},
+        ]
+    )
     session.bookmarks.create("before the rewrite", description="everything in order")
     session.store_message({"role": "user", "content": "Now rewrite them all."})
 
     again = session.copy(f"{PREFIX}work-again", up_to_bookmark="before the rewrite")
-    print(f"went on to {session.refresh().last_seq}, back at {again.info.last_seq}:", [m.content for m in again.get_messages()])
+    print(
+        f"went on to {session.refresh().last_seq}, back at {again.info.last_seq}:",
+        [m.content for m in again.get_messages()],
+    )
 
 
 def template(client: Client) -> None:
     """Instructions and settings are made once; each conversation begins as a copy of them."""
     base = client.create_session(f"{PREFIX}template", model="gpt-5", config={"temperature": 0.2})
-    base.store_message({"role": "system", "content": "You answer questions about orders, and about nothing else."})
+    base.store_message(
+        {"role": "system", "content": "You answer questions about orders, and about nothing else."}
+    )
 
     for user in ("ada", "bob"):
         conversation = base.copy(f"{PREFIX}for-{user}", user=user, idle_ttl=24 * 60 * 60)
-        conversation.store_message({"role": "user", "content": f"This is {user}. Where is my order?"})
-        print(user, conversation.info.config, [message.role for message in conversation.get_messages()])
+        conversation.store_message(
+            {"role": "user", "content": f"This is {user}. Where is my order?"}
+        )
+        print(
+            user,
+            conversation.info.config,
+            [message.role for message in conversation.get_messages()],
+        )
     print("copies of the template:", sorted(copy.session_id for copy in base.copies()))
 
 

@@ -37,11 +37,17 @@ def main() -> None:
         with path.open("w", encoding="utf-8") as file:
             file.writelines(f"{message.json}\n" for message in session.get_messages())
         is_same = path.read_text(encoding="utf-8").splitlines() == list(history())
-        print(f"exported {path.stat().st_size:,} bytes, {'the same as' if is_same else 'other than'} those that came")
+        print(
+            f"exported {path.stat().st_size:,} bytes, {'the same as' if is_same else 'other than'} those that came"
+        )
 
         # export() answers the session and its messages as one dict, for sessions that fit in memory.
         exported = session.export()
-        print(exported["session"]["title"], len(exported["messages"]), exported["messages"][-1]["json"])
+        print(
+            exported["session"]["title"],
+            len(exported["messages"]),
+            exported["messages"][-1]["json"],
+        )
 
         session.delete()
 

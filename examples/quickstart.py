@@ -12,7 +12,9 @@ def main() -> None:
     """Play the conversation."""
     with Client() as client:
         # The id is the caller's own; without one the server makes a UUIDv7. It expires a day after it was last used.
-        session = client.get_or_create_session(SESSION_ID, model="gpt-5", user="ada", idle_ttl=24 * 60 * 60)
+        session = client.get_or_create_session(
+            SESSION_ID, model="gpt-5", user="ada", idle_ttl=24 * 60 * 60
+        )
 
         # A batch is stored whole or not at all, and committed when this returns.
         stored = session.store_messages(
@@ -24,7 +26,10 @@ def main() -> None:
         print("stored as", list(stored))
 
         # One message, with labels of one's own.
-        session.store_message({"role": "assistant", "content": "It left the warehouse this morning."}, metadata={"tokens": 9})
+        session.store_message(
+            {"role": "assistant", "content": "It left the warehouse this morning."},
+            metadata={"tokens": 9},
+        )
 
         # Messages are streamed while they are iterated over.
         for message in session.get_messages():
@@ -45,7 +50,10 @@ def main() -> None:
 
         # Deleting is for good.
         session.delete()
-        print("left:", [info.session_id for info in client.list_sessions(session_id_prefix=SESSION_ID)])
+        print(
+            "left:",
+            [info.session_id for info in client.list_sessions(session_id_prefix=SESSION_ID)],
+        )
 
 
 if __name__ == "__main__":

@@ -34,9 +34,22 @@ from .support.wire import Wire
 CONVERSATIONS = Path(__file__).parents[2] / "shared" / "data" / "airline_conversations.jsonl.gz"
 
 # The shared cluster is thrown away; crash tests have durable clusters of their own.
-NOT_DURABLE = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off", "max_connections": "300"}
+NOT_DURABLE = {
+    "fsync": "off",
+    "full_page_writes": "off",
+    "synchronous_commit": "off",
+    "max_connections": "300",
+}
 
-AIMOCK = Path(__file__).parent.parent / ".aimock" / "node_modules" / "@copilotkit" / "aimock" / "dist" / "cli.js"
+AIMOCK = (
+    Path(__file__).parent.parent
+    / ".aimock"
+    / "node_modules"
+    / "@copilotkit"
+    / "aimock"
+    / "dist"
+    / "cli.js"
+)
 
 
 def as_url(conninfo: str) -> str:
@@ -75,7 +88,9 @@ def postgres() -> Iterator[str]:
 @contextmanager
 def _scratch() -> Iterator[Path]:
     """A directory that other users may pass through. pytest's own are closed to them again by each new run."""
-    with tempfile.TemporaryDirectory(prefix="sessiond-test-", ignore_cleanup_errors=True) as directory:
+    with tempfile.TemporaryDirectory(
+        prefix="sessiond-test-", ignore_cleanup_errors=True
+    ) as directory:
         yield Path(directory)
 
 
@@ -123,7 +138,13 @@ def _database(postgres: str, template: str | None) -> Iterator[str]:
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     """Settings of servers in this process. The purger rests, unless a test runs it."""
-    return Settings(listen="127.0.0.1:0", purge_interval_s=3600, pool_size=8, tokenizer="estimate", asset_store=str(tmp_path / "assets"))
+    return Settings(
+        listen="127.0.0.1:0",
+        purge_interval_s=3600,
+        pool_size=8,
+        tokenizer="estimate",
+        asset_store=str(tmp_path / "assets"),
+    )
 
 
 @pytest.fixture
@@ -150,7 +171,13 @@ def purger_of(server: Running) -> Purger:
     """A purger like the server's own, whose rounds are the test's to run."""
     database = server.database
     flattener = Flattener(FlatteningStore(database))
-    return Purger(PurgeStore(database), flattener, server.watching, interval_s=3600, request_retention_s=86_400)
+    return Purger(
+        PurgeStore(database),
+        flattener,
+        server.watching,
+        interval_s=3600,
+        request_retention_s=86_400,
+    )
 
 
 @pytest.fixture

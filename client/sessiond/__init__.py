@@ -25,7 +25,15 @@ from sessiond._types.bookmark import Bookmark
 from sessiond._types.event import Event, EventData
 from sessiond._types.message import Message
 from sessiond._types.processing import FailedMessage, Lease, ProcessingCounts
-from sessiond._types.session import CopyResult, DeletedSessions, SessionCopy, SessionInfo, SessionOrigin, StoredRange, TokenCounts
+from sessiond._types.session import (
+    CopyResult,
+    DeletedSessions,
+    SessionCopy,
+    SessionInfo,
+    SessionOrigin,
+    StoredRange,
+    TokenCounts,
+)
 from sessiond._types.task import Task
 from sessiond._types.turn import MessageTurn, SentMessage, Turn, TurnError, Usage
 from sessiond._version import __version__

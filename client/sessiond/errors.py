@@ -204,7 +204,11 @@ class SessiondError(RuntimeError):
 
     def __str__(self) -> str:
         text = f"{self.reason}: {self.message}" if self.message else self.reason
-        unsaid = [f"{v.field}: {v.description}" for v in self.field_violations if v.description not in self.message]
+        unsaid = [
+            f"{v.field}: {v.description}"
+            for v in self.field_violations
+            if v.description not in self.message
+        ]
         return "; ".join([text, *unsaid])
 
 
@@ -655,4 +659,6 @@ class PoolClosed(SessiondError):
 
 def invalid_field(field: str, description: str) -> InvalidField:
     """The error for a field that the client itself refuses."""
-    return InvalidField(f"{field} {description}", field_violations=[FieldViolation(field, description)])
+    return InvalidField(
+        f"{field} {description}", field_violations=[FieldViolation(field, description)]
+    )

@@ -14,7 +14,9 @@ def main() -> None:
     except ModuleNotFoundError as e:
         if e.name and e.name.split(".")[0] in ("sessiond", "sessiond_server"):
             raise
-        sys.exit(f"sessiond: the server is not installed ({e.name} is missing): pip install 'sessiond[server]'")
+        sys.exit(
+            f"sessiond: the server is not installed ({e.name} is missing): pip install 'sessiond[server]'"
+        )
     sys.exit(run(sys.argv[1:]))
 
 

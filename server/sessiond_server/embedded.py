@@ -78,10 +78,14 @@ class EmbeddedPostgres:
         tuning: PostgreSQL settings by name, over the usual ones.
     """
 
-    def __init__(self, data_dir: Path, *, connections: int = 0, tuning: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, data_dir: Path, *, connections: int = 0, tuning: Mapping[str, str] | None = None
+    ) -> None:
         self._tuning = {
             **TUNING,
-            "max_connections": str(max(int(TUNING["max_connections"]), connections + SPARE_CONNECTIONS)),
+            "max_connections": str(
+                max(int(TUNING["max_connections"]), connections + SPARE_CONNECTIONS)
+            ),
             **(tuning or {}),
         }
         self._data_dir = data_dir.expanduser().absolute()
@@ -97,7 +101,10 @@ class EmbeddedPostgres:
         own = self._data_dir / "run"
         if len(os.fsencode(own / f".s.PGSQL.{PORT}")) <= MAX_SOCKET_PATH:
             return own
-        return Path(tempfile.gettempdir()) / f"sessiond-{hashlib.sha256(os.fsencode(own)).hexdigest()[:16]}"
+        return (
+            Path(tempfile.gettempdir())
+            / f"sessiond-{hashlib.sha256(os.fsencode(own)).hexdigest()[:16]}"
+        )
 
     @property
     def database_url(self) -> str:
@@ -124,7 +131,9 @@ class EmbeddedPostgres:
             self._create_database()
         except OSError as e:
             self.release()
-            raise EmbeddedError(f"cannot use the data directory {self._data_dir}: {e}; choose another with --data-dir") from e
+            raise EmbeddedError(
+                f"cannot use the data directory {self._data_dir}: {e}; choose another with --data-dir"
+            ) from e
         except BaseException:
             self.release()
             raise
@@ -134,9 +143,13 @@ class EmbeddedPostgres:
         """End it (connections are cut, everything committed is kept) and give the data directory free."""
         try:
             if self._postmaster() is not None:
-                done = self._pg_ctl("stop", "-m", "fast", "-w", "-t", str(STOP_TIMEOUT_S), check=False)
+                done = self._pg_ctl(
+                    "stop", "-m", "fast", "-w", "-t", str(STOP_TIMEOUT_S), check=False
+                )
                 if done.returncode and self._postmaster() is not None:
-                    log.warning("the embedded PostgreSQL is still ending", reason=done.stderr.strip())
+                    log.warning(
+                        "the embedded PostgreSQL is still ending", reason=done.stderr.strip()
+                    )
         finally:
             self.release()
 
@@ -155,7 +168,7 @@ class EmbeddedPostgres:
             pid = self._postmaster()
             if pid is not None:
                 await _wait_for_end(pid)
-                # Where we are process 1 of a container, the server that pg_ctl left is our child, and nobody else will bury it.
+                # Where we are process 1 of a container, the server that pg_ctl left is our child, and nobody else will delete_sessions it.
                 with suppress(ChildProcessError):
                     os.waitpid(pid, os.WNOHANG)  # noqa: ASYNC222 - does not wait
                 log.error("the embedded PostgreSQL died", pid=pid)
@@ -182,13 +195,17 @@ class EmbeddedPostgres:
 
     def _acquire(self) -> None:
         if wrong := set(str(self._data_dir)) & set(SHELL_CHARACTERS):
-            raise EmbeddedError(f"PostgreSQL cannot use a data directory with {' '.join(sorted(wrong))!r} in its name: {self._data_dir}")
+            raise EmbeddedError(
+                f"PostgreSQL cannot use a data directory with {' '.join(sorted(wrong))!r} in its name: {self._data_dir}"
+            )
         try:
             self._data_dir.mkdir(parents=True, exist_ok=True)
             # A lock of the kernel's: it goes with the process, however that ends.
             self._lock = (self._data_dir / "lock").open("a+")
         except OSError as e:
-            raise EmbeddedError(f"cannot use the data directory {self._data_dir}: {e}; choose another with --data-dir") from e
+            raise EmbeddedError(
+                f"cannot use the data directory {self._data_dir}: {e}; choose another with --data-dir"
+            ) from e
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -221,7 +238,9 @@ class EmbeddedPostgres:
                 )
             return
         if self._cluster.exists() and any(self._cluster.iterdir()):
-            raise EmbeddedError(f"{self._cluster} is not empty, and no database of PostgreSQL: choose another directory with --data-dir")
+            raise EmbeddedError(
+                f"{self._cluster} is not empty, and no database of PostgreSQL: choose another directory with --data-dir"
+            )
         log.info("making a new database", directory=str(self._cluster))
         # Made aside and moved into place when it is complete: PG_VERSION is among the first files that initdb writes, and what an
         # interrupted one leaves behind would be taken for a database.
@@ -239,8 +258,13 @@ class EmbeddedPostgres:
         directory.mkdir(mode=0o700, exist_ok=True)
         found = directory.lstat()
         # The temporary directory is everybody's: what somebody else put there, a link to elsewhere above all, is not ours to change.
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid not in {os.geteuid(), self._user.uid if self._user else os.geteuid()}:
-            raise EmbeddedError(f"{directory} is a link, or belongs to somebody else: remove it, or choose another --data-dir")
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid not in {
+            os.geteuid(),
+            self._user.uid if self._user else os.geteuid(),
+        }:
+            raise EmbeddedError(
+                f"{directory} is a link, or belongs to somebody else: remove it, or choose another --data-dir"
+            )
         if self._user:
             os.chown(directory, self._user.uid, self._user.gid, follow_symlinks=False)
         directory.chmod(0o700)
@@ -250,24 +274,46 @@ class EmbeddedPostgres:
         if self._postmaster() is not None and self.is_running:
             return
         # pg_ctl hands the options to a shell.
-        options = shlex.join(["-k", str(self.socket_dir), "-p", str(PORT), *(f"-c{name}={value}" for name, value in self._tuning.items())])
+        options = shlex.join(
+            [
+                "-k",
+                str(self.socket_dir),
+                "-p",
+                str(PORT),
+                *(f"-c{name}={value}" for name, value in self._tuning.items()),
+            ]
+        )
         self._disown_stale_pid()
         self._rotate_log()
         deadline = time.monotonic() + START_TIMEOUT_S
         while True:
             # After a kill -9 of the postmaster its children need a moment to notice; until then the start is refused.
-            done = self._pg_ctl("start", "-w", "-t", str(START_TIMEOUT_S), "-l", str(self._log_file), "-o", options, check=False)
+            done = self._pg_ctl(
+                "start",
+                "-w",
+                "-t",
+                str(START_TIMEOUT_S),
+                "-l",
+                str(self._log_file),
+                "-o",
+                options,
+                check=False,
+            )
             if done.returncode == 0 or (self._postmaster() is not None and self.is_running):
                 return
             tail = self._log_tail()
             said = tail + done.stdout + done.stderr
             if time.monotonic() > deadline or not any(sign in said for sign in _STILL_DYING):
-                raise EmbeddedError(f"PostgreSQL did not start: {done.stderr.strip() or done.stdout.strip()}\n{tail}")
+                raise EmbeddedError(
+                    f"PostgreSQL did not start: {done.stderr.strip() or done.stdout.strip()}\n{tail}"
+                )
             time.sleep(0.1)
 
     def _create_database(self) -> None:
         with psycopg.connect(self._maintenance_url, autocommit=True) as connection:
-            found = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE]).fetchone()
+            found = connection.execute(
+                "SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE]
+            ).fetchone()
             if not found:
                 connection.execute(f'CREATE DATABASE "{DATABASE}"'.encode())
 
@@ -327,7 +373,9 @@ class EmbeddedPostgres:
     def _pg_ctl(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         return self._call("pg_ctl", "-D", str(self._cluster), *arguments, check=check)
 
-    def _call(self, program: str, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    def _call(
+        self, program: str, *arguments: str, check: bool = True
+    ) -> subprocess.CompletedProcess[str]:
         # Files, not pipes: a server that was started keeps its starter's pipes open.
         with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
             done = subprocess.run(  # noqa: S603 - our own arguments
@@ -342,13 +390,16 @@ class EmbeddedPostgres:
                 user=self._user.uid if self._user else None,
                 group=self._user.gid if self._user else None,
                 extra_groups=[] if self._user else None,
-                env={k: v for k, v in os.environ.items() if not k.startswith("PG")} | {"LC_ALL": "C"},
+                env={k: v for k, v in os.environ.items() if not k.startswith("PG")}
+                | {"LC_ALL": "C"},
             )
             out.seek(0)
             err.seek(0)
             result = subprocess.CompletedProcess(done.args, done.returncode, out.read(), err.read())
         if check and result.returncode:
-            raise EmbeddedError(f"{program} failed: {result.stderr.strip() or result.stdout.strip()}")
+            raise EmbeddedError(
+                f"{program} failed: {result.stderr.strip() or result.stdout.strip()}"
+            )
         return result
 
     def _log_tail(self) -> str:

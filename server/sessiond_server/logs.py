@@ -20,11 +20,18 @@ def configure(log_format: str, level: str) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback) if console else structlog.processors.JSONRenderer()
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+        if console
+        else structlog.processors.JSONRenderer()
     )
     number = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
-        processors=[*shared, structlog.processors.StackInfoRenderer(), _render_exception(console), renderer],
+        processors=[
+            *shared,
+            structlog.processors.StackInfoRenderer(),
+            _render_exception(console),
+            renderer,
+        ],
         wrapper_class=structlog.make_filtering_bound_logger(number),
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
@@ -47,7 +54,16 @@ def configure(log_format: str, level: str) -> None:
     logging.getLogger("grpc._cython.cygrpc").addFilter(_is_no_broken_stream)
     # The pool tells each connection that it lost; our own lines say what that means.
     # The models' SDKs tell each request, and with debug what is in it.
-    for name in ("psycopg.pool", "alembic", "asyncio", "grpc", "openai", "anthropic", "httpx2", "httpcore2"):
+    for name in (
+        "psycopg.pool",
+        "alembic",
+        "asyncio",
+        "grpc",
+        "openai",
+        "anthropic",
+        "httpx2",
+        "httpcore2",
+    ):
         logging.getLogger(name).setLevel(max(number, logging.WARNING))
 
 

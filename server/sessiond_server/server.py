@@ -40,10 +40,10 @@ from sessiond_server.db.pool import Database, DatabaseUnavailable, PoolExhausted
 from sessiond_server.imports.service import SessionImports
 from sessiond_server.imports.store import SessionImportStore
 from sessiond_server.messages.append import Appends
-from sessiond_server.messages.batch_append import ManyAppends
+from sessiond_server.messages.batch_append import BatchAppender
 from sessiond_server.messages.history import History
 from sessiond_server.messages.store.append import AppendStore
-from sessiond_server.messages.store.batch_append import AppendManyStore
+from sessiond_server.messages.store.batch_append import BatchAppendStore
 from sessiond_server.messages.store.history import HistoryStore
 from sessiond_server.messages.token_counts import tokenizer
 from sessiond_server.projects.service import Authenticator, Keys
@@ -57,7 +57,7 @@ from sessiond_server.rpc.admin_service import AdminServicer
 from sessiond_server.rpc.asset_service import AssetServicer
 from sessiond_server.rpc.bookmark_service import BookmarkServicer
 from sessiond_server.rpc.conversation_service import ConversationServicer
-from sessiond_server.rpc.handlers import Calls, Load, Servicer
+from sessiond_server.rpc.handlers import Admission, Calls, Servicer
 from sessiond_server.rpc.processing_service import ProcessingServicer
 from sessiond_server.rpc.session_service import SessionServicer
 from sessiond_server.rpc.task_service import TaskServicer
@@ -108,7 +108,7 @@ class Running:
     """A server that serves on `port`. `load` says what it has to do."""
 
     port: int
-    load: Load
+    load: Admission
     server: grpc.aio.Server
     health: health.aio.HealthServicer
     database: Database
@@ -117,7 +117,9 @@ class Running:
     runner: TurnRunner
 
 
-async def run(settings: Settings, database_url: str, *, on_ready: Callable[[int], None] | None = None) -> None:
+async def run(
+    settings: Settings, database_url: str, *, on_ready: Callable[[int], None] | None = None
+) -> None:
     """Serve in this process until SIGTERM or SIGINT, drain, return. on_ready is told the port.
 
     Raises: OSError where the address cannot be listened on.
@@ -147,21 +149,32 @@ async def serving(settings: Settings, database_url: str) -> AsyncIterator[Runnin
         timeout_s=settings.pool_timeout_s,
         prepared=settings.prepared_statements,
     )
-    load = Load(settings.max_concurrent_rpcs, settings.max_watchers)
+    load = Admission(settings.max_concurrent_rpcs, settings.max_watchers)
     asset_store, objects = AssetStore(database), Objects(settings.asset_location())
     assets = Assets(asset_store, objects, _limits(settings))
-    watching = Watching(WatchStore(database), HistoryStore(database), load.check_draining, listens=settings.prepared_statements)
-    models = Models(settings.providers, default_model=settings.default_model, echo_models=settings.echo_models)
+    watching = Watching(
+        WatchStore(database),
+        HistoryStore(database),
+        load.check_draining,
+        listens=settings.prepared_statements,
+    )
+    models = Models(
+        settings.providers, default_model=settings.default_model, echo_models=settings.echo_models
+    )
     lease = Lease(uuid4(), settings.turn_lease_s)
     runner = _turn_runner(settings, database, load, assets, watching, models, lease)
     # Shared among the workers of one server only: two servers that meant to have it each would take turns, unnoticed.
     server = grpc.aio.server(options=[*OPTIONS, ("grpc.so_reuseport", int(settings.workers > 1))])
-    server.add_generic_rpc_handlers(tuple(_handlers(settings, database, load, assets, watching, runner, models)))
+    server.add_generic_rpc_handlers(
+        tuple(_handlers(settings, database, load, assets, watching, runner, models))
+    )
     health_servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     if settings.reflection:
         names = [service.full_name for service in SERVICES]
-        reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
+        reflection.enable_server_reflection(
+            [*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server
+        )
     # Before anything runs in the background: where the address is taken, there is nothing to end.
     port = _bind(server, settings)
     await database.open()
@@ -173,10 +186,23 @@ async def serving(settings: Settings, database_url: str) -> AsyncIterator[Runnin
         interval_s=settings.purge_interval_s,
         request_retention_s=settings.request_id_retention_s,
     )
-    sweeper = Sweeper(asset_store, objects, interval_s=settings.purge_interval_s, grace_s=settings.asset_grace_s)
+    sweeper = Sweeper(
+        asset_store, objects, interval_s=settings.purge_interval_s, grace_s=settings.asset_grace_s
+    )
     running = Running(port, load, server, health_servicer, database, objects, watching, runner)
-    leases = TurnLeases(TurnStore(database, AppendStore(database)), runner, lease, is_draining=lambda: load.is_draining)
-    loops = [purger.run(), sweeper.run(), _watch_health(running), *watching.loops(), *leases.loops()]
+    leases = TurnLeases(
+        TurnStore(database, AppendStore(database)),
+        runner,
+        lease,
+        is_draining=lambda: load.is_draining,
+    )
+    loops = [
+        purger.run(),
+        sweeper.run(),
+        _watch_health(running),
+        *watching.loops(),
+        *leases.loops(),
+    ]
     background = [asyncio.create_task(loop) for loop in loops]
     await server.start()
     try:
@@ -217,7 +243,13 @@ def _limits(settings: Settings) -> Limits:
 
 
 def _turn_runner(
-    settings: Settings, database: Database, load: Load, assets: Assets, watching: Watching, models: Models, lease: Lease
+    settings: Settings,
+    database: Database,
+    load: Admission,
+    assets: Assets,
+    watching: Watching,
+    models: Models,
+    lease: Lease,
 ) -> TurnRunner:
     runner = TurnRunner(
         TurnStore(database, AppendStore(database)),
@@ -237,12 +269,20 @@ def _turn_runner(
 
 
 def _handlers(
-    settings: Settings, database: Database, load: Load, assets: Assets, watching: Watching, runner: TurnRunner, models: Models
+    settings: Settings,
+    database: Database,
+    load: Admission,
+    assets: Assets,
+    watching: Watching,
+    runner: TurnRunner,
+    models: Models,
 ) -> list[grpc.GenericRpcHandler]:
     limits = _limits(settings)
     sessions, keys, bookmarks = SessionStore(database), KeyStore(database), BookmarkStore(database)
     counts = tokenizer(settings.tokenizer)
-    authenticator = Authenticator(keys, require_keys=settings.require_keys, cache_s=settings.key_cache_s)
+    authenticator = Authenticator(
+        keys, require_keys=settings.require_keys, cache_s=settings.key_cache_s
+    )
     calls = Calls(authenticator, load, default_deadline_s=settings.default_deadline_s)
     turns = Turns(
         TurnStore(database, AppendStore(database)),
@@ -261,7 +301,7 @@ def _handlers(
             Copies(CopyStore(database), sessions, settings.copy_max_messages, watching),
             SessionImports(SessionImportStore(database), sessions, limits, counts, watching),
             appends,
-            ManyAppends(AppendManyStore(database), appends, limits, watching),
+            BatchAppender(BatchAppendStore(database), appends, limits, watching),
             History(HistoryStore(database), bookmarks, settings.page_cache_bytes),
             load,
         ),
@@ -279,13 +319,18 @@ def _handlers(
         ConversationServicer(turns, TurnStreams(turns, runner, watching), watching),
         AdminServicer(Keys(keys)),
     )
-    return [calls.handlers(service, servicer) for service, servicer in zip(SERVICES, servicers, strict=True)]
+    return [
+        calls.handlers(service, servicer)
+        for service, servicer in zip(SERVICES, servicers, strict=True)
+    ]
 
 
 def _bind(server: grpc.aio.Server, settings: Settings) -> int:
     try:
         if settings.tls_cert and settings.tls_key:
-            port = server.add_secure_port(settings.listen, _credentials(settings.tls_cert, settings.tls_key))
+            port = server.add_secure_port(
+                settings.listen, _credentials(settings.tls_cert, settings.tls_key)
+            )
         else:
             port = server.add_insecure_port(settings.listen)
     except RuntimeError as e:
@@ -301,7 +346,9 @@ def _credentials(certificate: Path, key: Path) -> grpc.ServerCredentials:
     try:
         context.load_cert_chain(certificate, key, password=_no_password)
     except (ssl.SSLError, ValueError) as e:
-        raise OSError(f"--tls-cert {certificate} and --tls-key {key} are no certificate chain and its private key in PEM: {e}") from e
+        raise OSError(
+            f"--tls-cert {certificate} and --tls-key {key} are no certificate chain and its private key in PEM: {e}"
+        ) from e
     return grpc.ssl_server_credentials([(key.read_bytes(), certificate.read_bytes())])
 
 
@@ -325,7 +372,9 @@ async def _watch_health(running: Running) -> None:
             current = health_pb2.HealthCheckResponse.NOT_SERVING
         if current != status:
             if status is not None or current == health_pb2.HealthCheckResponse.NOT_SERVING:
-                log.warning("health", status=health_pb2.HealthCheckResponse.ServingStatus.Name(current))
+                log.warning(
+                    "health", status=health_pb2.HealthCheckResponse.ServingStatus.Name(current)
+                )
             status = current
             for name in ("", *(service.full_name for service in SERVICES)):
                 await running.health.set(name, current)

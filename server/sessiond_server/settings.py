@@ -57,9 +57,13 @@ class Settings(BaseSettings):
         cli_prog_name="sessiond serve",
     )
 
-    listen: str = Field("localhost:50051", description="HOST:PORT to serve on, or unix:PATH. Port 0 picks a free one.")
+    listen: str = Field(
+        "localhost:50051",
+        description="HOST:PORT to serve on, or unix:PATH. Port 0 picks a free one.",
+    )
     database_url: str | None = Field(
-        None, description="PostgreSQL 15 to 18, as postgresql://USER:PASSWORD@HOST:PORT/NAME. Default: the embedded one."
+        None,
+        description="PostgreSQL 15 to 18, as postgresql://USER:PASSWORD@HOST:PORT/NAME. Default: the embedded one.",
     )
     data_dir: Path = Field(
         default_factory=default_data_dir,
@@ -67,28 +71,69 @@ class Settings(BaseSettings):
     )
     workers: int = Field(1, ge=1, le=64, description="Processes that share the port.")
 
-    require_keys: bool = Field(False, description="Refuse calls without an API key. A key that is sent is checked either way.")
-    tls_cert: Path | None = Field(None, description="PEM file of the server's certificate chain. Default: no TLS.")
-    tls_key: Path | None = Field(None, description="PEM file of the certificate's private key.")
-    insecure: bool = Field(False, description="Allow listening beyond this machine without both TLS and keys.")
-    key_cache_s: float = Field(5.0, ge=0, le=300, description="Seconds for which an API key that was looked up is believed.")
-
-    pool_size: int = Field(16, ge=1, le=500, description="Database connections of each process, at the most, besides one that listens.")
-    pool_timeout_s: float = Field(5.0, gt=0, description="Seconds that a call waits for a connection before it is refused.")
-    prepared_statements: bool = Field(True, description="Turn off behind PgBouncer in transaction mode.")
-    default_deadline_s: float = Field(30.0, gt=0, description="Deadline of calls whose client sets none; streams have none.")
-    max_concurrent_rpcs: int = Field(2000, ge=1, description="Calls under way in each process, beyond which more are refused.")
-    max_watchers: int = Field(5000, ge=1, description="The same for Watch and Send, which do not count there: they last.")
-
-    max_message_bytes: int = Field(1024 * 1024, ge=1024, le=3_500_000, description="Content of one message, in bytes.")
-    max_batch_messages: int = Field(1000, ge=1, le=100_000, description="Messages of one StoreMessages.")
-    max_batch_bytes: int = Field(4 * 1024 * 1024, ge=1024, le=24 * 1024 * 1024, description="Content of one StoreMessages, in bytes.")
-    tokenizer: Literal["auto", "o200k_base", "estimate"] = Field(
-        "auto", description="Who counts tokens. auto = o200k_base where the extra `tokens` is installed, else an estimate."
+    require_keys: bool = Field(
+        False,
+        description="Refuse calls without an API key. A key that is sent is checked either way.",
     )
-    copy_max_messages: int = Field(0, ge=0, description="Messages of the largest copy that is made. 0 = no limit.")
+    tls_cert: Path | None = Field(
+        None, description="PEM file of the server's certificate chain. Default: no TLS."
+    )
+    tls_key: Path | None = Field(None, description="PEM file of the certificate's private key.")
+    insecure: bool = Field(
+        False, description="Allow listening beyond this machine without both TLS and keys."
+    )
+    key_cache_s: float = Field(
+        5.0,
+        ge=0,
+        le=300,
+        description="Seconds for which an API key that was looked up is believed.",
+    )
+
+    pool_size: int = Field(
+        16,
+        ge=1,
+        le=500,
+        description="Database connections of each process, at the most, besides one that listens.",
+    )
+    pool_timeout_s: float = Field(
+        5.0, gt=0, description="Seconds that a call waits for a connection before it is refused."
+    )
+    prepared_statements: bool = Field(
+        True, description="Turn off behind PgBouncer in transaction mode."
+    )
+    default_deadline_s: float = Field(
+        30.0, gt=0, description="Deadline of calls whose client sets none; streams have none."
+    )
+    max_concurrent_rpcs: int = Field(
+        2000, ge=1, description="Calls under way in each process, beyond which more are refused."
+    )
+    max_watchers: int = Field(
+        5000, ge=1, description="The same for Watch and Send, which do not count there: they last."
+    )
+
+    max_message_bytes: int = Field(
+        1024 * 1024, ge=1024, le=3_500_000, description="Content of one message, in bytes."
+    )
+    max_batch_messages: int = Field(
+        1000, ge=1, le=100_000, description="Messages of one StoreMessages."
+    )
+    max_batch_bytes: int = Field(
+        4 * 1024 * 1024,
+        ge=1024,
+        le=24 * 1024 * 1024,
+        description="Content of one StoreMessages, in bytes.",
+    )
+    tokenizer: Literal["auto", "o200k_base", "estimate"] = Field(
+        "auto",
+        description="Who counts tokens. auto = o200k_base where the extra `tokens` is installed, else an estimate.",
+    )
+    copy_max_messages: int = Field(
+        0, ge=0, description="Messages of the largest copy that is made. 0 = no limit."
+    )
     page_cache_bytes: int = Field(
-        64 * 1024 * 1024, ge=0, description="Room for encoded pages of messages in each process, in bytes. 0 = off."
+        64 * 1024 * 1024,
+        ge=0,
+        description="Room for encoded pages of messages in each process, in bytes. 0 = off.",
     )
 
     asset_store: str | None = Field(
@@ -96,12 +141,24 @@ class Settings(BaseSettings):
         description="Where assets lie: a directory (/PATH or file:///PATH), or s3://BUCKET/PREFIX with the usual AWS_* variables. "
         "Default: assets in --data-dir.",
     )
-    max_asset_bytes: int = Field(5 * 1024**3, ge=1024, le=50_000_000_000, description="Content of one asset, in bytes.")
-    asset_grace_s: float = Field(3600.0, ge=0, description="Seconds from its last upload for which an asset stays that nothing refers to.")
+    max_asset_bytes: int = Field(
+        5 * 1024**3, ge=1024, le=50_000_000_000, description="Content of one asset, in bytes."
+    )
+    asset_grace_s: float = Field(
+        3600.0,
+        ge=0,
+        description="Seconds from its last upload for which an asset stays that nothing refers to.",
+    )
 
-    default_idle_ttl_s: float = Field(0.0, ge=0, description="Expiry of sessions whose creator chose none. 0 = never.")
-    purge_interval_s: float = Field(5.0, gt=0, description="Seconds between two rounds of the purger.")
-    request_id_retention_s: float = Field(86_400.0, ge=60, description="Seconds for which a request_id is remembered.")
+    default_idle_ttl_s: float = Field(
+        0.0, ge=0, description="Expiry of sessions whose creator chose none. 0 = never."
+    )
+    purge_interval_s: float = Field(
+        5.0, gt=0, description="Seconds between two rounds of the purger."
+    )
+    request_id_retention_s: float = Field(
+        86_400.0, ge=60, description="Seconds for which a request_id is remembered."
+    )
 
     providers: dict[str, ProviderSettings] = Field(
         default_factory=dict,
@@ -109,17 +166,42 @@ class Settings(BaseSettings):
         "base_url, api_key_env (the NAME of the variable with the key), models (patterns), silence_timeout_s, retries. openai, "
         "anthropic and echo are there without being named.",
     )
-    default_model: str = Field("echo", min_length=1, max_length=256, description="Model of sessions that name none.")
-    echo_models: bool = Field(False, description="Let echo answer for every model: for development, without keys.")
-    turn_timeout_s: float = Field(600.0, ge=1, description="Seconds that a turn may run; callers may ask for less.")
-    turn_lease_s: float = Field(15.0, ge=0.5, le=600, description="Seconds after which a server that gives no sign has lost its turns.")
-    max_context_bytes: int = Field(16 * 1024 * 1024, ge=1024, description="Content of a history that a model is given, in bytes.")
+    default_model: str = Field(
+        "echo", min_length=1, max_length=256, description="Model of sessions that name none."
+    )
+    echo_models: bool = Field(
+        False, description="Let echo answer for every model: for development, without keys."
+    )
+    turn_timeout_s: float = Field(
+        600.0, ge=1, description="Seconds that a turn may run; callers may ask for less."
+    )
+    turn_lease_s: float = Field(
+        15.0,
+        ge=0.5,
+        le=600,
+        description="Seconds after which a server that gives no sign has lost its turns.",
+    )
+    max_context_bytes: int = Field(
+        16 * 1024 * 1024,
+        ge=1024,
+        description="Content of a history that a model is given, in bytes.",
+    )
 
-    drain_delay_s: float = Field(0.0, ge=0, description="Seconds to go on serving as NOT_SERVING after SIGTERM, for balancers.")
-    drain_timeout_s: float = Field(20.0, ge=0, description="Seconds that calls under way may take after SIGTERM.")
+    drain_delay_s: float = Field(
+        0.0,
+        ge=0,
+        description="Seconds to go on serving as NOT_SERVING after SIGTERM, for balancers.",
+    )
+    drain_timeout_s: float = Field(
+        20.0, ge=0, description="Seconds that calls under way may take after SIGTERM."
+    )
     reflection: bool = Field(True, description="Answer server reflection, which grpcurl needs.")
-    log_format: Literal["auto", "console", "json"] = Field("auto", description="auto = console on a terminal, else JSON lines.")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="debug shows every call.")
+    log_format: Literal["auto", "console", "json"] = Field(
+        "auto", description="auto = console on a terminal, else JSON lines."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="debug shows every call."
+    )
 
     @classmethod
     def settings_customise_sources(
@@ -143,9 +225,13 @@ class Settings(BaseSettings):
         try:
             url = make_url(value)
         except (ArgumentError, ValueError):
-            raise ValueError("is no URL; it looks like postgresql://USER:PASSWORD@HOST:PORT/NAME") from None
+            raise ValueError(
+                "is no URL; it looks like postgresql://USER:PASSWORD@HOST:PORT/NAME"
+            ) from None
         if url.drivername.partition("+")[0] not in ("postgresql", "postgres"):
-            raise ValueError(f"names {url.drivername!r}, but sessiond runs on PostgreSQL: postgresql://...")
+            raise ValueError(
+                f"names {url.drivername!r}, but sessiond runs on PostgreSQL: postgresql://..."
+            )
         return url.set(drivername="postgresql").render_as_string(hide_password=False)
 
     @field_validator("asset_store")
@@ -155,7 +241,9 @@ class Settings(BaseSettings):
             return None
         url = urlsplit(value)
         match url.scheme:
-            case "s3" if url.netloc and "@" not in url.netloc and not url.query and not url.fragment:
+            case "s3" if (
+                url.netloc and "@" not in url.netloc and not url.query and not url.fragment
+            ):
                 return value
             case "file" if url.netloc in ("", "localhost") and url.path.startswith("/"):
                 return value
@@ -168,7 +256,9 @@ class Settings(BaseSettings):
     def _check_providers(cls, value: dict[str, ProviderSettings]) -> dict[str, ProviderSettings]:
         for name in value:
             if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", name):
-                raise ValueError("a name is not 1 to 64 letters, digits, dots, dashes and underscores")
+                raise ValueError(
+                    "a name is not 1 to 64 letters, digits, dots, dashes and underscores"
+                )
         completed(value)
         return value
 
@@ -179,7 +269,9 @@ class Settings(BaseSettings):
             return value
         host, _, port = value.rpartition(":")
         if not host or not port.isdecimal() or int(port) > 65535:
-            raise ValueError("is not HOST:PORT, such as localhost:50051, 0.0.0.0:50051 or [::1]:50051")
+            raise ValueError(
+                "is not HOST:PORT, such as localhost:50051, 0.0.0.0:50051 or [::1]:50051"
+            )
         return value
 
     @model_validator(mode="after")
@@ -189,7 +281,11 @@ class Settings(BaseSettings):
         for flag, path in (("--tls-cert", self.tls_cert), ("--tls-key", self.tls_key)):
             if path and not (path.is_file() and os.access(path, os.R_OK)):
                 raise ValueError(f"{flag}: cannot read {path}")
-        if not self.insecure and not is_local(self.listen) and not (self.tls_cert and self.require_keys):
+        if (
+            not self.insecure
+            and not is_local(self.listen)
+            and not (self.tls_cert and self.require_keys)
+        ):
             raise ValueError(
                 f"refusing to listen on {self.listen}, which other machines can reach, without both TLS (--tls-cert, --tls-key) "
                 "and API keys (--require-keys); --insecure allows it"
@@ -209,12 +305,17 @@ class Settings(BaseSettings):
 
     def environment(self) -> dict[str, str]:
         """The settings as environment variables, for a process of our own."""
-        dumped = self.model_dump(mode="json", exclude_none=True) | {"providers": json.dumps(self._providers_as_given())}
+        dumped = self.model_dump(mode="json", exclude_none=True) | {
+            "providers": json.dumps(self._providers_as_given())
+        }
         return {f"{ENV_PREFIX}{name.upper()}": str(value) for name, value in dumped.items()}
 
     def _providers_as_given(self) -> dict[str, object]:
         # Without what was left out: of a built-in one that would be an answer.
-        return {name: provider.model_dump(mode="json", exclude_unset=True) for name, provider in self.providers.items()}
+        return {
+            name: provider.model_dump(mode="json", exclude_unset=True)
+            for name, provider in self.providers.items()
+        }
 
 
 def is_local(listen: str) -> bool:
@@ -230,14 +331,20 @@ def is_local(listen: str) -> bool:
         return False
 
 
-def load(arguments: Sequence[str] = (), *, prog: str = "sessiond serve", epilog: str | None = None) -> Settings:
+def load(
+    arguments: Sequence[str] = (), *, prog: str = "sessiond serve", epilog: str | None = None
+) -> Settings:
     """Settings from flags, environment and file. --config PATH (or SESSIOND_CONFIG) names the file.
 
     Args:
         prog, epilog: of the command whose --help this is.
     Raises: SettingsError. SystemExit for --help and unknown flags, as argparse does.
     """
-    arguments = [part for argument in arguments for part in (argument.split("=", 1) if argument.startswith("--config=") else [argument])]
+    arguments = [
+        part
+        for argument in arguments
+        for part in (argument.split("=", 1) if argument.startswith("--config=") else [argument])
+    ]
     if "--config" in arguments:
         at = arguments.index("--config")
         if at + 1 == len(arguments):
@@ -248,15 +355,27 @@ def load(arguments: Sequence[str] = (), *, prog: str = "sessiond serve", epilog:
         _check_file(Path(config))
     try:
         # Whole names only: a flag that is new in the next version must not change what a shortened one means.
-        parser = argparse.ArgumentParser(prog=prog, epilog=epilog, allow_abbrev=False, formatter_class=_Help)
-        parser.add_argument("--config", metavar="FILE", help="a TOML file of settings, below flags and environment (SESSIOND_CONFIG)")
-        source: CliSettingsSource[object] = CliSettingsSource(Settings, root_parser=parser, cli_parse_args=arguments)
+        parser = argparse.ArgumentParser(
+            prog=prog, epilog=epilog, allow_abbrev=False, formatter_class=_Help
+        )
+        parser.add_argument(
+            "--config",
+            metavar="FILE",
+            help="a TOML file of settings, below flags and environment (SESSIOND_CONFIG)",
+        )
+        source: CliSettingsSource[object] = CliSettingsSource(
+            Settings, root_parser=parser, cli_parse_args=arguments
+        )
         return Settings(_cli_settings_source=source)  # type: ignore[call-arg]
     except ValidationError as e:
-        raise SettingsError("; ".join(_describe(error["loc"], str(error["msg"])) for error in e.errors())) from None
+        raise SettingsError(
+            "; ".join(_describe(error["loc"], str(error["msg"])) for error in e.errors())
+        ) from None
     except SourceError:
         # Of those that are JSON in flags and variables, there is only this.
-        raise SettingsError(_describe(("providers",), "is not JSON, of the form {NAME: {...}}")) from None
+        raise SettingsError(
+            _describe(("providers",), "is not JSON, of the form {NAME: {...}}")
+        ) from None
 
 
 class _Help(argparse.HelpFormatter):
@@ -277,7 +396,9 @@ def _check_file(config: Path) -> None:
     except ValueError as e:  # of TOML, or of UTF-8
         raise SettingsError(f"{name}: {config} is no TOML: {e}") from None
     if unknown := sorted(keys - Settings.model_fields.keys()):
-        raise SettingsError(f"{name}: {config} has settings that there are not: {', '.join(unknown)}")
+        raise SettingsError(
+            f"{name}: {config} has settings that there are not: {', '.join(unknown)}"
+        )
 
 
 def _describe(location: tuple[int | str, ...], message: str) -> str:

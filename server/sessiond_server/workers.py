@@ -40,7 +40,9 @@ async def run(settings: Settings, database_url: str, *, on_ready: Callable[[int]
         environment |= {"SESSIOND_LISTEN": listen, "SESSIOND_DATABASE_URL": database_url}
         ready = [asyncio.Event() for _ in range(settings.workers)]
         stop_after_s = settings.drain_delay_s + settings.drain_timeout_s + 10.0
-        keepers = [asyncio.create_task(_keep(event, environment, stop, stop_after_s)) for event in ready]
+        keepers = [
+            asyncio.create_task(_keep(event, environment, stop, stop_after_s)) for event in ready
+        ]
         try:
             everybody = asyncio.gather(*(event.wait() for event in ready))
             stopped = asyncio.ensure_future(stop.wait())
@@ -68,7 +70,9 @@ class _reserved_port:  # noqa: N801
             raise OSError("several workers share a TCP port; a unix: socket takes one")
         host, _, port = listen.rpartition(":")
         self._host = host
-        family, _, _, _, address = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)[0]
+        family, _, _, _, address = socket.getaddrinfo(
+            host.strip("[]"), int(port), type=socket.SOCK_STREAM
+        )[0]
         self._socket = socket.socket(family, socket.SOCK_STREAM)
         try:
             # SO_REUSEPORT would let in the workers of another server too, and calls would go to either by chance.
@@ -89,7 +93,9 @@ class _reserved_port:  # noqa: N801
         self._socket.close()
 
 
-async def _keep(ready: asyncio.Event, environment: dict[str, str], stop: asyncio.Event, stop_after_s: float) -> None:
+async def _keep(
+    ready: asyncio.Event, environment: dict[str, str], stop: asyncio.Event, stop_after_s: float
+) -> None:
     """Keep one worker running until `stop`."""
     quick_deaths = 0
     loop = asyncio.get_running_loop()
@@ -107,7 +113,9 @@ async def _keep(ready: asyncio.Event, environment: dict[str, str], stop: asyncio
         ended = asyncio.ensure_future(process.wait())
         stopped = asyncio.ensure_future(stop.wait())
         line = asyncio.ensure_future(process.stdout.readline())  # type: ignore[union-attr]
-        await asyncio.wait([line, ended, stopped], timeout=START_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(
+            [line, ended, stopped], timeout=START_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED
+        )
         if line.done() and line.result().startswith(b"ready"):
             ready.set()
             await asyncio.wait([ended, stopped], return_when=asyncio.FIRST_COMPLETED)
@@ -125,7 +133,9 @@ async def _keep(ready: asyncio.Event, environment: dict[str, str], stop: asyncio
         log.error("a worker ended", pid=process.pid, exit_code=process.returncode)
         quick_deaths = quick_deaths + 1 if loop.time() - started < QUICK_DEATH_S else 0
         if quick_deaths >= MAX_QUICK_DEATHS:
-            raise WorkersError(f"workers end as soon as they start (exit code {process.returncode}); the log above says why")
+            raise WorkersError(
+                f"workers end as soon as they start (exit code {process.returncode}); the log above says why"
+            )
         await asyncio.sleep(0.1 * 2**quick_deaths)
 
 

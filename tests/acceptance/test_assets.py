@@ -60,14 +60,22 @@ def logs_to_purge(database_url: str) -> int:
 
 
 @pytest.fixture(params=["local", "s3"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[dict[str, str], Callable[[], list[str]]]]:
+def store(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> Iterator[tuple[dict[str, str], Callable[[], list[str]]]]:
     """Variables of the server, and what lies in the store."""
     if request.param == "local":
         directory = tmp_path / "assets"
-        yield {"SESSIOND_ASSET_STORE": directory.as_uri()}, lambda: [str(path) for path in directory.rglob("*") if path.is_file()]
+        yield (
+            {"SESSIOND_ASSET_STORE": directory.as_uri()},
+            lambda: [str(path) for path in directory.rglob("*") if path.is_file()],
+        )
         return
     with s3_server() as s3:
-        yield {"SESSIOND_ASSET_STORE": f"s3://{BUCKET}/kept", **s3.environment}, lambda: s3.keys() + s3.uploads()
+        yield (
+            {"SESSIOND_ASSET_STORE": f"s3://{BUCKET}/kept", **s3.environment},
+            lambda: s3.keys() + s3.uploads(),
+        )
 
 
 def test_a_large_asset_in_bounded_memory(
@@ -82,14 +90,25 @@ def test_a_large_asset_in_bounded_memory(
         for number in range(SIZE // MEBIBYTE):
             # Nothing in it repeats, so that a piece in the wrong place is seen.
             file.write(hashlib.shake_256(str(number).encode()).digest(MEBIBYTE))
-    server = start_server(SESSIOND_DATABASE_URL=database_url, SESSIOND_ASSET_GRACE_S="0", SESSIOND_PURGE_INTERVAL_S="3600", **environment)
+    server = start_server(
+        SESSIOND_DATABASE_URL=database_url,
+        SESSIOND_ASSET_GRACE_S="0",
+        SESSIOND_PURGE_INTERVAL_S="3600",
+        **environment,
+    )
     process = psutil.Process(server.process.pid)
     with Client(server.target) as client:
         client.assets.read(client.assets.upload(b"small").asset_id)
     before = process.memory_info().rss
-    assert peak_bytes(process) - before < MAX_SERVER_GROWTH_BYTES / 2, "the start itself takes so much that the peak would hide the rest"
+    assert peak_bytes(process) - before < MAX_SERVER_GROWTH_BYTES / 2, (
+        "the start itself takes so much that the peak would hide the rest"
+    )
     done = subprocess.run(
-        [sys.executable, "-c", CLIENT, server.target, source, saved], capture_output=True, text=True, check=False, timeout=900
+        [sys.executable, "-c", CLIENT, server.target, source, saved],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=900,
     )
     assert done.returncode == 0, done.stderr
     asset_id, *figures = done.stdout.split()
@@ -106,14 +125,22 @@ def test_a_large_asset_in_bounded_memory(
 
     # Another server, which purges and sweeps all the time: the asset stays as long as a session refers to it.
     with_sessions = start_server(
-        SESSIOND_DATABASE_URL=database_url, SESSIOND_ASSET_GRACE_S="3600", SESSIOND_PURGE_INTERVAL_S="3600", **environment
+        SESSIOND_DATABASE_URL=database_url,
+        SESSIOND_ASSET_GRACE_S="3600",
+        SESSIOND_PURGE_INTERVAL_S="3600",
+        **environment,
     )
     with Client(with_sessions.target) as client:
         session = client.create_session("one")
         session.store_message({"role": "user", "content": f"sessiond-asset:{asset_id}"})
         session.copy("two")
     assert with_sessions.terminate() == 0
-    sweeping = start_server(SESSIOND_DATABASE_URL=database_url, SESSIOND_ASSET_GRACE_S="0", SESSIOND_PURGE_INTERVAL_S="0.05", **environment)
+    sweeping = start_server(
+        SESSIOND_DATABASE_URL=database_url,
+        SESSIOND_ASSET_GRACE_S="0",
+        SESSIOND_PURGE_INTERVAL_S="0.05",
+        **environment,
+    )
     with Client(sweeping.target) as client:
         until(lambda: len(everything()) == 1, "the small asset, which nothing refers to, was swept")
         client.delete_session("one")

@@ -28,11 +28,24 @@ def models() -> Iterator[ModelServer]:
 
 
 @pytest.fixture
-def start(start_server: Callable[..., ServerProcess], database_url: str, models: ModelServer) -> Callable[[], ServerProcess]:
+def start(
+    start_server: Callable[..., ServerProcess], database_url: str, models: ModelServer
+) -> Callable[[], ServerProcess]:
     """Starts a server of the test's database whose models are the test's."""
     providers = {
-        "fake": {"type": "openai", "base_url": models.openai_url, "models": ["gpt-*"], "retries": 0},
-        "other": {"type": "anthropic", "base_url": models.url, "models": ["claude-*"], "retries": 0, "api_key_env": ""},
+        "fake": {
+            "type": "openai",
+            "base_url": models.openai_url,
+            "models": ["gpt-*"],
+            "retries": 0,
+        },
+        "other": {
+            "type": "anthropic",
+            "base_url": models.url,
+            "models": ["claude-*"],
+            "retries": 0,
+            "api_key_env": "",
+        },
     }
     environment = {
         "SESSIOND_DATABASE_URL": database_url,
@@ -68,10 +81,14 @@ class Watcher:
         return found[0]
 
     async def turn_end(self, turn_id: str) -> Event:
-        return await self.until(lambda event: event.type == "assistant.turn_end" and event.data["turn_id"] == turn_id)
+        return await self.until(
+            lambda event: event.type == "assistant.turn_end" and event.data["turn_id"] == turn_id
+        )
 
 
-async def test_a_conversation_goes_on_after_the_servers_death(start: Callable[[], ServerProcess], models: ModelServer) -> None:
+async def test_a_conversation_goes_on_after_the_servers_death(
+    start: Callable[[], ServerProcess], models: ModelServer
+) -> None:
     """The fourth turn's request has all that was said in the three before, exactly."""
     odd = '{"role":"user",  "name":"ada","content":[{"type":"text","text":"\\u00e9 \\u2028 caf\\u00e9 1.50"}]}'
     call = Reply(tool_calls=[("c1", "look", '{ "at" : 1.50 }')])
@@ -82,7 +99,15 @@ async def test_a_conversation_goes_on_after_the_servers_death(start: Callable[[]
         await wire.create("talk", config={"system_prompt": "Be exact."})
         await send(wire, "talk", "first question")
         await send(wire, "talk", messages=[Message(format=FORMAT_OPENAI, json=odd)])
-        await send(wire, "talk", messages=[Message(format=FORMAT_OPENAI, json='{"role":"tool","tool_call_id":"c1","content":"3"}')])
+        await send(
+            wire,
+            "talk",
+            messages=[
+                Message(
+                    format=FORMAT_OPENAI, json='{"role":"tool","tool_call_id":"c1","content":"3"}'
+                )
+            ],
+        )
     server.kill()
     async with channel(start()) as opened:
         wire = Wire(opened)
@@ -90,13 +115,18 @@ async def test_a_conversation_goes_on_after_the_servers_death(start: Callable[[]
         await send(wire, "talk", "fourth")
         stored = [json.loads(message.json) for message in await wire.read("talk")]
     assert len(stored) == 8
-    assert models.requests[3].body["messages"] == [{"role": "system", "content": "Be exact."}, *stored[:7]]
+    assert models.requests[3].body["messages"] == [
+        {"role": "system", "content": "Be exact."},
+        *stored[:7],
+    ]
     assert stored[2] == json.loads(odd)
     assert stored[3]["tool_calls"][0]["function"]["arguments"] == '{ "at" : 1.50 }'
     assert stored[6] == {"role": "user", "content": "fourth"}
 
 
-async def test_turns_sent_at_one_server_are_watched_at_the_other(start: Callable[[], ServerProcess], models: ModelServer) -> None:
+async def test_turns_sent_at_one_server_are_watched_at_the_other(
+    start: Callable[[], ServerProcess], models: ModelServer
+) -> None:
     first, second = start(), start()
     async with channel(first) as here, channel(second) as there:
         wire, other = Wire(here), Wire(there)
@@ -110,11 +140,17 @@ async def test_turns_sent_at_one_server_are_watched_at_the_other(start: Callable
         for event in watcher.events:
             if event.type == "assistant.message_delta":
                 assert event.data["delta_content"]
-        kinds = [event.type for event in watcher.events if event.type in ("assistant.message", "assistant.turn_end")]
+        kinds = [
+            event.type
+            for event in watcher.events
+            if event.type in ("assistant.message", "assistant.turn_end")
+        ]
         assert kinds == ["assistant.message", "assistant.turn_end"] * 20
 
 
-async def test_a_server_that_dies_in_mid_turn(start: Callable[[], ServerProcess], models: ModelServer) -> None:
+async def test_a_server_that_dies_in_mid_turn(
+    start: Callable[[], ServerProcess], models: ModelServer
+) -> None:
     """The turn ends as failed at the other server, and what waits runs there."""
     models.script(HOLD)
     first, second = start(), start()
@@ -131,19 +167,32 @@ async def test_a_server_that_dies_in_mid_turn(start: Callable[[], ServerProcess]
         assert joined.turn.turn_id == lost.turn.turn_id
         first.kill()
         error = await joined.error()
-        assert (error.code, error.reason, error.metadata["turn_id"]) == (grpc.StatusCode.ABORTED, "TURN_LOST", lost.turn.turn_id)
+        assert (error.code, error.reason, error.metadata["turn_id"]) == (
+            grpc.StatusCode.ABORTED,
+            "TURN_LOST",
+            lost.turn.turn_id,
+        )
         told = await watcher.until(lambda event: event.type == "session.error")
         assert (told.data["reason"], told.data["turn_id"]) == ("TURN_LOST", lost.turn.turn_id)
         assert (await watcher.turn_end(lost.turn.turn_id)).data["state"] == "failed"
         turn = await (await sending(other, "talk", "answered elsewhere", request_id="s")).end()
         assert turn.turn_id == waiting.turn.turn_id
-        assert await other.texts("talk") == ["never answered", "answered elsewhere", "Hello from the model server."]
-        assert [m["content"] for m in models.requests[1].body["messages"]] == ["never answered", "answered elsewhere"]
+        assert await other.texts("talk") == [
+            "never answered",
+            "answered elsewhere",
+            "Hello from the model server.",
+        ]
+        assert [m["content"] for m in models.requests[1].body["messages"]] == [
+            "never answered",
+            "answered elsewhere",
+        ]
         await watcher.turn_end(turn.turn_id)
         assert [event.seq for event in watcher.events if event.seq] == [1, 2, 3]
 
 
-async def test_a_server_that_is_alone_finds_its_lost_turn(start: Callable[[], ServerProcess], models: ModelServer) -> None:
+async def test_a_server_that_is_alone_finds_its_lost_turn(
+    start: Callable[[], ServerProcess], models: ModelServer
+) -> None:
     models.script(HOLD)
     server = start()
     async with channel(server) as opened:
@@ -162,14 +211,21 @@ async def test_a_server_that_is_alone_finds_its_lost_turn(start: Callable[[], Se
         assert await wire.texts("talk") == ["never answered", "later", hello, "last", hello]
 
 
-async def test_one_prompt_to_two_models_from_one_template(start: Callable[[], ServerProcess], models: ModelServer) -> None:
+async def test_one_prompt_to_two_models_from_one_template(
+    start: Callable[[], ServerProcess], models: ModelServer
+) -> None:
     async with channel(start()) as opened:
         wire = Wire(opened)
         await wire.create("template")
-        await wire.store("template", Message(format=FORMAT_OPENAI, json='{"role":"system","content":"Answer in one line."}'))
+        await wire.store(
+            "template",
+            Message(format=FORMAT_OPENAI, json='{"role":"system","content":"Answer in one line."}'),
+        )
         names = {"a": "gpt-5", "b": "claude-sonnet-4"}
         await asyncio.gather(*[wire.copy("template", name) for name in names])
-        turns = await asyncio.gather(*[send(wire, name, "What is a qubit?", model=model) for name, model in names.items()])
+        turns = await asyncio.gather(
+            *[send(wire, name, "What is a qubit?", model=model) for name, model in names.items()]
+        )
         assert [turn.model for turn in turns] == list(names.values())
         bodies = {request.body["model"]: request.body for request in models.requests}
         assert [m["role"] for m in bodies["gpt-5"]["messages"]] == ["system", "user"]
@@ -188,7 +244,13 @@ async def test_random_deaths_lose_no_acknowledged_turn(start: Callable[[], Serve
         while True:
             try:
                 async with channel(servers[number % 2]) as opened:
-                    sent = await sending(Wire(opened), "talk", f"question {number}", model="echo", request_id=f"r{number}")
+                    sent = await sending(
+                        Wire(opened),
+                        "talk",
+                        f"question {number}",
+                        model="echo",
+                        request_id=f"r{number}",
+                    )
                     accepted[f"r{number}"] = sent.turn.turn_id
                     await sent.end()
                     return
@@ -211,30 +273,47 @@ async def test_random_deaths_lose_no_acknowledged_turn(start: Callable[[], Serve
         async with asyncio.timeout(2 * PATIENCE_S):
             await asyncio.gather(*asking)
         messages = await wire.read("talk")
-        texts = [(message.turn.turn_id, json.loads(message.json)["content"]) for message in messages]
+        texts = [
+            (message.turn.turn_id, json.loads(message.json)["content"]) for message in messages
+        ]
         for number in range(60):
-            turn = await wire.conversations.GetTurn(GetTurnRequest(session_id="talk", turn_id=accepted[f"r{number}"]))
+            turn = await wire.conversations.GetTurn(
+                GetTurnRequest(session_id="talk", turn_id=accepted[f"r{number}"])
+            )
             of_turn = [text for turn_id, text in texts if turn_id == turn.turn_id]
             assert of_turn[0] == f"question {number}"
             assert len(of_turn) == (2 if turn.state == TURN_STATE_COMPLETED else 1)
             if turn.state == TURN_STATE_COMPLETED:
                 assert of_turn[1].endswith(f"question {number}")
         assert len({turn_id for turn_id, _ in texts}) == 60
-        assert not (await wire.conversations.Abort(AbortRequest(session_id="talk", include_queued=True))).turns
+        assert not (
+            await wire.conversations.Abort(AbortRequest(session_id="talk", include_queued=True))
+        ).turns
 
 
-async def test_aimock_sees_the_whole_conversation(aimock: Any, start_server: Callable[..., ServerProcess], database_url: str) -> None:
+async def test_aimock_sees_the_whole_conversation(
+    aimock: Any, start_server: Callable[..., ServerProcess], database_url: str
+) -> None:
     """The same with a provider that nobody here wrote."""
     aimock.on_message("first", {"content": "one"})
     aimock.on_message("second", {"content": "two"})
     for kind, path in (("openai", "/v1"), ("anthropic", "")):
-        providers = {"mock": {"type": kind, "base_url": aimock.url + path, "models": ["mock"], "retries": 0}}
-        server = start_server(SESSIOND_DATABASE_URL=database_url, SESSIOND_PROVIDERS=json.dumps(providers), SESSIOND_DEFAULT_MODEL="mock")
+        providers = {
+            "mock": {"type": kind, "base_url": aimock.url + path, "models": ["mock"], "retries": 0}
+        }
+        server = start_server(
+            SESSIOND_DATABASE_URL=database_url,
+            SESSIOND_PROVIDERS=json.dumps(providers),
+            SESSIOND_DEFAULT_MODEL="mock",
+        )
         async with channel(server) as opened:
             wire = Wire(opened)
             await wire.create(kind)
             await send(wire, kind, "first")
             await send(wire, kind, "second")
-            assert [json.loads(m.json)["role"] for m in await wire.read(kind)] == ["user", "assistant"] * 2
+            assert [json.loads(m.json)["role"] for m in await wire.read(kind)] == [
+                "user",
+                "assistant",
+            ] * 2
         requests = [entry["body"]["messages"] for entry in aimock.get_journal()]
         assert [len(messages) for messages in requests[-2:]] == [1, 3]

@@ -11,7 +11,9 @@ from ..support.processes import ServerProcess
 
 
 def test_5001_messages_against_a_limit_of_5000(
-    start_server: Callable[..., ServerProcess], database_url: str, query: Callable[..., list[tuple[Any, ...]]]
+    start_server: Callable[..., ServerProcess],
+    database_url: str,
+    query: Callable[..., list[tuple[Any, ...]]],
 ) -> None:
     limited = start_server(SESSIOND_DATABASE_URL=database_url, SESSIOND_COPY_MAX_MESSAGES="5000")
     with Client(limited.target) as client:
@@ -22,7 +24,10 @@ def test_5001_messages_against_a_limit_of_5000(
         with pytest.raises(SessionTooLarge) as refused:
             session.copy("two")
         assert "SESSION_TOO_LARGE" in str(refused.value)
-        assert (refused.value.metadata["message_count"], refused.value.metadata["max_messages"]) == ("5001", "5000")
+        assert (
+            refused.value.metadata["message_count"],
+            refused.value.metadata["max_messages"],
+        ) == ("5001", "5000")
         assert query(written) == before
         assert session.copy("two", up_to_seq=5000).info.last_seq == 5000
     free = start_server(SESSIOND_DATABASE_URL=database_url)

@@ -9,7 +9,15 @@ import psycopg
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    invariant,
+    multiple,
+    rule,
+    run_state_machine_as_test,
+)
 
 from sessiond import Client, errors
 from sessiond_server.copies.flattening import Flattener
@@ -38,7 +46,9 @@ STRAY_SEGMENTS = "SELECT count(*) FROM segments AS g WHERE NOT EXISTS (SELECT FR
 @pytest.fixture
 def flattens_early(monkeypatch: pytest.MonkeyPatch) -> None:
     """Chains are long from three segments on."""
-    monkeypatch.setattr(flattening, "_LONG", flattening._LONG.replace("short_segments > 16", "short_segments > 2"))
+    monkeypatch.setattr(
+        flattening, "_LONG", flattening._LONG.replace("short_segments > 16", "short_segments > 2")
+    )
 
 
 @pytest.fixture
@@ -46,11 +56,23 @@ def run_machine(
     start_server: Callable[..., ServerProcess], database_url: str, flattens_early: None
 ) -> Iterator[Callable[[int, int], None]]:
     server = start_server("--purge-interval-s", "3600", SESSIOND_DATABASE_URL=database_url)
-    with asyncio.Runner() as runner, Client(server.target) as client, psycopg.connect(database_url, autocommit=True) as connection:
+    with (
+        asyncio.Runner() as runner,
+        Client(server.target) as client,
+        psycopg.connect(database_url, autocommit=True) as connection,
+    ):
         database = Database(database_url, size=2)
         runner.run(database.open())
-        watching = Watching(WatchStore(database), HistoryStore(database), lambda: None, listens=False)
-        purger = Purger(PurgeStore(database), Flattener(FlatteningStore(database)), watching, interval_s=3600, request_retention_s=86_400)
+        watching = Watching(
+            WatchStore(database), HistoryStore(database), lambda: None, listens=False
+        )
+        purger = Purger(
+            PurgeStore(database),
+            Flattener(FlatteningStore(database)),
+            watching,
+            interval_s=3600,
+            request_retention_s=86_400,
+        )
         machine_class = _machine(client, lambda: runner.run(purger.round()), connection)
 
         def run(examples: int, steps: int) -> None:
@@ -69,7 +91,9 @@ def run_machine(
         runner.run(database.close())
 
 
-def _machine(client: Client, purge: Callable[[], Any], connection: psycopg.Connection[Any]) -> type[RuleBasedStateMachine]:
+def _machine(
+    client: Client, purge: Callable[[], Any], connection: psycopg.Connection[Any]
+) -> type[RuleBasedStateMachine]:
     runs = iter(range(10**9))
 
     class Sessions(RuleBasedStateMachine):
@@ -107,7 +131,9 @@ def _machine(client: Client, purge: Callable[[], Any], connection: psycopg.Conne
                 with pytest.raises(errors.SessionNotFound):
                     client.sessions.store_message(session_id, {"role": "user", "content": "x"})
                 return
-            stored = client.sessions.store_messages(session_id, [{"role": "user", "content": text} for text in new])
+            stored = client.sessions.store_messages(
+                session_id, [{"role": "user", "content": text} for text in new]
+            )
             assert stored.first_seq == len(self.model[session_id]) + 1
             self.model[session_id] += new
 
@@ -188,7 +214,9 @@ def test_10_000_steps(run_machine: Callable[[int, int], None]) -> None:
     run_machine(100, 100)
 
 
-async def test_many_at_once_share_logs(wire: Wire, server: Running, flattens_early: None, database_url: str) -> None:
+async def test_many_at_once_share_logs(
+    wire: Wire, server: Running, flattens_early: None, database_url: str
+) -> None:
     """Eight trees of copies of one template grow and are cut down at the same time, while purgers run; each is as its own model says."""
     await wire.create("template")
     await wire.store("template", *(f"t{i}" for i in range(10)))

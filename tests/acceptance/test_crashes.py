@@ -42,11 +42,13 @@ class Append:
 
     async def send(self, client: AsyncClient) -> StoredRange:
         messages = [{"role": "user", "content": content} for content in self.contents]
-        return await client.sessions.store_messages(self.session_id, messages, request_id=self.request_id)
+        return await client.sessions.store_messages(
+            self.session_id, messages, request_id=self.request_id
+        )
 
 
 @dataclass
-class Load:
+class Admission:
     """Writers, and what they know of their appends.
 
     Every other writer appends one message at a time, the others also batches. When an append fails, one half of the writers
@@ -70,7 +72,9 @@ class Load:
             number += 1
             size = rng.randint(1, MAX_BATCH) if writer % 2 else 1
             name = f"{writer}-{number}"
-            contents = [f"{name}:{place}/{size} {'x' * rng.randint(0, 400)}" for place in range(size)]
+            contents = [
+                f"{name}:{place}/{size} {'x' * rng.randint(0, 400)}" for place in range(size)
+            ]
             append = Append(writer, rng.choice(SESSIONS), f"append-{name}", contents)
             self.appends.append(append)
             await self._send(append, is_stubborn=writer % 4 < 2)
@@ -113,7 +117,7 @@ def kill_both(server: ServerProcess, data_dir: Path) -> None:
     server.kill()
 
 
-async def crash(start_server: Start, data_dir: Path, rounds: int, seed: int) -> Load:
+async def crash(start_server: Start, data_dir: Path, rounds: int, seed: int) -> Admission:
     """Write under kills, check what there is afterwards. Answers what the writers know."""
     kinds = (kill_server, kill_database, kill_both)
     rng = random.Random(seed)
@@ -122,7 +126,7 @@ async def crash(start_server: Start, data_dir: Path, rounds: int, seed: int) -> 
     async with AsyncClient(target) as client:
         for session_id in SESSIONS:
             await client.create_session(session_id)
-        load = Load(client, seed)
+        load = Admission(client, seed)
         writers = [asyncio.create_task(load.write(writer)) for writer in range(WRITERS)]
         try:
             for number in range(rounds):
@@ -131,7 +135,9 @@ async def crash(start_server: Start, data_dir: Path, rounds: int, seed: int) -> 
                 kill = kinds[number % len(kinds)]
                 await asyncio.to_thread(kill, server, data_dir)
                 if kill is not kill_database:
-                    server = await asyncio.to_thread(start_server, "--listen", target, SESSIOND_DATA_DIR=str(data_dir))
+                    server = await asyncio.to_thread(
+                        start_server, "--listen", target, SESSIOND_DATA_DIR=str(data_dir)
+                    )
             await load.more(50)
         finally:
             load.stop()
@@ -142,7 +148,7 @@ async def crash(start_server: Start, data_dir: Path, rounds: int, seed: int) -> 
     return load
 
 
-async def check(client: AsyncClient, load: Load, rng: random.Random) -> None:
+async def check(client: AsyncClient, load: Admission, rng: random.Random) -> None:
     before = {session_id: await contents_of(client, session_id) for session_id in SESSIONS}
     for append in load.appends:
         check_append(append, before[append.session_id])
@@ -198,7 +204,7 @@ def check_append(append: Append, there: list[str]) -> None:
         assert not set(append.contents) & set(there)
 
 
-def check_order(load: Load) -> None:
+def check_order(load: Admission) -> None:
     """A writer waits for each of its appends, so its later ones stand behind its earlier ones."""
     last: dict[tuple[int, str], int] = {}
     for append in load.appends:
@@ -241,10 +247,14 @@ async def test_an_import_under_way_is_whole_or_absent(crash_dir: Path, start_ser
         with pytest.raises(AWAY):
             await client.sessions.import_messages("one", source(), request_id="import")
         assert killed.is_set()
-        restarted = await asyncio.to_thread(start_server, "--listen", server.target, SESSIOND_DATA_DIR=str(crash_dir))
+        restarted = await asyncio.to_thread(
+            start_server, "--listen", server.target, SESSIOND_DATA_DIR=str(crash_dir)
+        )
         assert await client.sessions.get_messages("one") == []
         for _ in range(2):
-            assert len(await client.sessions.import_messages("one", texts, request_id="import")) == len(texts)
+            assert len(
+                await client.sessions.import_messages("one", texts, request_id="import")
+            ) == len(texts)
         assert [message.json for message in await client.sessions.get_messages("one")] == texts
     assert await asyncio.to_thread(restarted.terminate) == 0
 
@@ -266,7 +276,9 @@ class Interrupted(list[str]):
             yield text
 
 
-async def test_an_import_of_a_list_is_sent_again_unaided(crash_dir: Path, start_server: Start) -> None:
+async def test_an_import_of_a_list_is_sent_again_unaided(
+    crash_dir: Path, start_server: Start
+) -> None:
     """The server dies, and is back, in the midst of an import: whoever gave a list hears nothing of it."""
     servers = [await asyncio.to_thread(start_server, SESSIOND_DATA_DIR=str(crash_dir))]
     target = servers[0].target
@@ -287,11 +299,14 @@ async def test_an_import_of_a_list_is_sent_again_unaided(crash_dir: Path, start_
     assert await asyncio.to_thread(servers[-1].terminate) == 0
 
 
-def test_a_second_server_on_the_same_directory_is_refused(crash_dir: Path, start_server: Start) -> None:
+def test_a_second_server_on_the_same_directory_is_refused(
+    crash_dir: Path, start_server: Start
+) -> None:
     server = start_server(SESSIOND_DATA_DIR=str(crash_dir))
     second = subprocess.run(
         [sys.executable, "-m", "sessiond_server", "serve", "--listen", "127.0.0.1:0"],
-        env={k: v for k, v in os.environ.items() if not k.startswith("SESSIOND_")} | {"SESSIOND_DATA_DIR": str(crash_dir)},
+        env={k: v for k, v in os.environ.items() if not k.startswith("SESSIOND_")}
+        | {"SESSIOND_DATA_DIR": str(crash_dir)},
         capture_output=True,
         text=True,
         timeout=PATIENCE_S,
@@ -299,7 +314,10 @@ def test_a_second_server_on_the_same_directory_is_refused(crash_dir: Path, start
     )
     assert second.returncode == 1
     assert not second.stdout
-    assert f"another sessiond (process {server.process.pid}) uses the data directory {crash_dir}" in second.stderr
+    assert (
+        f"another sessiond (process {server.process.pid}) uses the data directory {crash_dir}"
+        in second.stderr
+    )
     assert "--data-dir" in second.stderr
     assert "Traceback" not in second.stderr
     with Client(server.target) as client:
@@ -318,7 +336,9 @@ def test_an_orphaned_postgres_is_adopted(crash_dir: Path, start_server: Start) -
     second = start_server(SESSIOND_DATA_DIR=str(crash_dir))
     assert postmaster(crash_dir) == orphan
     with Client(second.target) as client:
-        assert [message.content for message in client.sessions.get_messages("one")] == ["still there"]
+        assert [message.content for message in client.sessions.get_messages("one")] == [
+            "still there"
+        ]
     assert second.terminate() == 0
     assert not is_alive(orphan)
 
@@ -333,7 +353,9 @@ async def test_a_killed_postgres_comes_back_by_itself(crash_dir: Path, start_ser
             assert stored.last_seq == number
             if number < 3:
                 killed = kill_postgres(crash_dir)
-                await until_async(partial(has_another_postgres, crash_dir, killed), "another PostgreSQL ran")
+                await until_async(
+                    partial(has_another_postgres, crash_dir, killed), "another PostgreSQL ran"
+                )
                 await answers(client)
         assert [message.content for message in await session.get_messages()] == ["1", "2", "3"]
     assert server.process.poll() is None

@@ -9,7 +9,11 @@ import pytest
 from sessiond import AsyncClient, AsyncSessionPool, PoolTimeout, SessionNotFound
 from sessiond_server.server import Running
 
-RULES = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello."}, {"role": "assistant", "content": "Hi."}]
+RULES = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "Hello."},
+    {"role": "assistant", "content": "Hi."},
+]
 
 
 @pytest.fixture
@@ -32,7 +36,10 @@ async def test_fifty_tasks_over_five_leases(client: AsyncClient) -> None:
                 first = await session.send_and_wait(f"I am {number}.")
                 second = await session.send_and_wait(f"Still {number}.")
                 # The template's three, and nobody's but its own.
-                assert (first.content, second.content) == (f"echo of 4 messages: I am {number}.", f"echo of 6 messages: Still {number}.")
+                assert (first.content, second.content) == (
+                    f"echo of 4 messages: I am {number}.",
+                    f"echo of 6 messages: Still {number}.",
+                )
                 return session.session_id
 
         ids = await asyncio.gather(*[work(number) for number in range(50)])
@@ -65,4 +72,7 @@ async def test_a_borrower_who_comes_too_late_disturbs_nobody(client: AsyncClient
 
         with pytest.raises(SessionNotFound):
             await go_on()
-        assert [message.content async for message in other.get_messages()] == ["mine", "echo of 1 message: mine"]
+        assert [message.content async for message in other.get_messages()] == [
+            "mine",
+            "echo of 1 message: mine",
+        ]

@@ -76,7 +76,9 @@ class WorkerProcess:
     def __init__(self, target: str, path: Path) -> None:
         self.path = path
         environment = {k: v for k, v in os.environ.items() if not k.startswith("SESSIOND_")}
-        self.process = subprocess.Popen([sys.executable, "-c", WORKER, target, str(path)], env=environment)
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", WORKER, target, str(path)], env=environment
+        )
 
     def lines(self) -> int:
         return self.path.read_bytes().count(b"\n") if self.path.exists() else 0
@@ -84,7 +86,10 @@ class WorkerProcess:
     def kill_at_work(self, moment: str) -> None:
         """SIGKILL while it holds a lease: before it has processed the messages, or after that and before it says so."""
         self.path.with_name(f"{self.path.name}.{moment}").touch()
-        until(self.path.with_name(f"{self.path.name}.waits").exists, f"the worker was at work, {moment} its processing")
+        until(
+            self.path.with_name(f"{self.path.name}.waits").exists,
+            f"the worker was at work, {moment} its processing",
+        )
         assert self.process.poll() is None
         self.kill()
 
@@ -93,7 +98,10 @@ class WorkerProcess:
         self.process.wait()
 
     def done(self) -> list[Done]:
-        return [Done(*json.loads(line), worker=self.path.name) for line in self.path.read_text().splitlines()]
+        return [
+            Done(*json.loads(line), worker=self.path.name)
+            for line in self.path.read_text().splitlines()
+        ]
 
 
 @contextmanager
@@ -113,7 +121,10 @@ async def fill(target: str) -> None:
         async def one(number: int) -> None:
             name = f"s{number}"
             await client.create_session(name)
-            await client.sessions.store_messages(name, [f'{{"role":"user","content":"{name} {seq}"}}' for seq in range(1, MESSAGES + 1)])
+            await client.sessions.store_messages(
+                name,
+                [f'{{"role":"user","content":"{name} {seq}"}}' for seq in range(1, MESSAGES + 1)],
+            )
 
         for begin in range(0, SESSIONS, 50):
             await asyncio.gather(*(one(number) for number in range(begin, begin + 50)))
@@ -121,29 +132,42 @@ async def fill(target: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_workers_that_die_lose_nothing(crash_dir: Path, tmp_path: Path, start_server: Start) -> None:
+def test_workers_that_die_lose_nothing(
+    crash_dir: Path, tmp_path: Path, start_server: Start
+) -> None:
     server = start_server(SESSIOND_DATA_DIR=str(crash_dir))
     asyncio.run(fill(server.target))
     rng = random.Random(7)
     began = time.monotonic()
-    workers = [WorkerProcess(server.target, tmp_path / f"worker-{number}") for number in range(WORKERS)]
+    workers = [
+        WorkerProcess(server.target, tmp_path / f"worker-{number}") for number in range(WORKERS)
+    ]
     with ended(workers), Client(server.target) as client:
         victim = workers[0]
         for moment in ("before", "after"):
             enough = rng.randint(20, 120)
-            until(lambda victim=victim, enough=enough: victim.lines() >= enough, "the worker had done some of it")  # type: ignore[misc]
+            until(
+                lambda victim=victim, enough=enough: victim.lines() >= enough,
+                "the worker had done some of it",
+            )  # type: ignore[misc]
             victim.kill_at_work(moment)
             victim = WorkerProcess(server.target, tmp_path / f"worker-after-{moment}")
             workers.append(victim)
         all_done = ProcessingCounts(pending=0, running=0, success=SESSIONS * MESSAGES, failed=0)
-        until(lambda: client.processing.counts("index") == all_done, "all was processed", timeout_s=300)
+        until(
+            lambda: client.processing.counts("index") == all_done,
+            "all was processed",
+            timeout_s=300,
+        )
         took = time.monotonic() - began
         assert client.processing.lease("index") == []
         assert [worker.process.poll() for worker in workers].count(None) == WORKERS
     # The first one had not processed its messages when it was killed, the second one had.
     check([done for worker in workers for done in worker.done()], repeated=workers[-2].path.name)
     messages = SESSIONS * MESSAGES
-    print(f"{messages} messages of {SESSIONS} sessions in {took:.1f} s: {messages / took:.0f} a second")
+    print(
+        f"{messages} messages of {SESSIONS} sessions in {took:.1f} s: {messages / took:.0f} a second"
+    )
     assert server.terminate() == 0
 
 
@@ -168,7 +192,11 @@ def check(all_done: list[Done], repeated: str) -> None:
         assert reached == MESSAGES
     # What a worker has processed and not acknowledged comes again, once, whole, to another one. All else comes once.
     [again] = repeats
-    [first] = [done for done in by_session[again.session_id] if done.last == again.last and done is not again]
+    [first] = [
+        done
+        for done in by_session[again.session_id]
+        if done.last == again.last and done is not again
+    ]
     assert (first.worker, first.first) == (repeated, again.first)
     assert again.worker != repeated
     # Both leases were taken over.

@@ -40,21 +40,32 @@ def as_sent(blob: Conversation) -> str:
     return json.dumps(blob, ensure_ascii=False, separators=(",", ":"))
 
 
-def test_two_hundred_real_conversations(crash_dir: Path, start_server: Start, conversations: list[Conversation]) -> None:
+def test_two_hundred_real_conversations(
+    crash_dir: Path, start_server: Start, conversations: list[Conversation]
+) -> None:
     half = len(conversations) // 2
     first = start_server(SESSIOND_DATA_DIR=str(crash_dir))
     sent: dict[str, list[str]] = {}
     with Client(first.target) as client:
         for number, conversation in enumerate(conversations):
             session_id, messages = conversation["session_id"], conversation["messages"]
-            client.create_session(session_id=session_id, metadata={"reward": conversation["reward"]})
+            client.create_session(
+                session_id=session_id, metadata={"reward": conversation["reward"]}
+            )
             if number < half:
-                stored = client.sessions.store_messages(session_id=session_id, messages=messages, format="openai")
+                stored = client.sessions.store_messages(
+                    session_id=session_id, messages=messages, format="openai"
+                )
                 sent[session_id] = [as_sent(message) for message in messages]
             else:
                 # Escapes, spaces and line breaks that the client itself would not write.
-                texts = [json.dumps(message, indent=seq % 3 or None) for seq, message in enumerate(messages)]
-                stored = client.sessions.import_messages(session_id=session_id, messages=texts, format="openai")
+                texts = [
+                    json.dumps(message, indent=seq % 3 or None)
+                    for seq, message in enumerate(messages)
+                ]
+                stored = client.sessions.import_messages(
+                    session_id=session_id, messages=texts, format="openai"
+                )
                 sent[session_id] = texts
             assert list(stored) == list(range(1, len(messages) + 1))
     assert first.terminate() == 0
@@ -66,7 +77,9 @@ def test_two_hundred_real_conversations(crash_dir: Path, start_server: Start, co
             session_id, messages = conversation["session_id"], conversation["messages"]
             back = client.sessions.get_messages(session_id=session_id).to_list()
             assert [message.seq for message in back] == list(range(1, len(messages) + 1))
-            assert [message.json.encode() for message in back] == [text.encode() for text in sent[session_id]]
+            assert [message.json.encode() for message in back] == [
+                text.encode() for text in sent[session_id]
+            ]
             assert [message.blob for message in back] == messages
             assert [message.role for message in back] == [message["role"] for message in messages]
             read += len(back)
@@ -82,7 +95,9 @@ def test_two_hundred_real_conversations(crash_dir: Path, start_server: Start, co
             assert row.start_time <= row.modified_time
 
         for conversation in conversations[:: len(conversations) // 10]:
-            _check_life_goes_on(client, conversation["session_id"], sent[conversation["session_id"]])
+            _check_life_goes_on(
+                client, conversation["session_id"], sent[conversation["session_id"]]
+            )
 
 
 def _check_life_goes_on(client: Client, session_id: str, sent: list[str]) -> None:
@@ -94,7 +109,10 @@ def _check_life_goes_on(client: Client, session_id: str, sent: list[str]) -> Non
     assert session.store_message({"role": "user", "content": "And now?"}).last_seq == len(sent) + 1
     export = json.loads(json.dumps(session.export()))
     assert export["session"]["session_id"] == session_id
-    assert [message["json"] for message in export["messages"]] == [*sent, '{"role":"user","content":"And now?"}']
+    assert [message["json"] for message in export["messages"]] == [
+        *sent,
+        '{"role":"user","content":"And now?"}',
+    ]
     again = client.sessions.import_session(session.export_lines(), f"{session_id} again")
     assert again.token_count == session.refresh().token_count
     assert client.sessions.export(again.session_id)["messages"] == export["messages"]
@@ -123,5 +141,9 @@ def test_odd_json_is_kept_byte_for_byte(database_url: str, start_server: Start) 
         assert [message.blob for message in back] == blobs
         assert [message.json for message in back] == [as_sent(blob) for blob in blobs]
         counts = {row["sessionId"]: row["messageCount"] for row in client.list_sessions()}
-        assert counts == {"texts": len(ODD_TEXTS) + 1, "pieces": len(ODD_TEXTS) + 1, "dicts": len(blobs)}
+        assert counts == {
+            "texts": len(ODD_TEXTS) + 1,
+            "pieces": len(ODD_TEXTS) + 1,
+            "dicts": len(blobs),
+        }
         assert {row.summary for row in client.list_sessions()} == {'Where is my order? "12-A"'}

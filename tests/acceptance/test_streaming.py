@@ -49,7 +49,11 @@ def peak_bytes(process: psutil.Process) -> int:
     """The most memory that it ever had resident, where the kernel tells (Linux), else what it has now."""
     status = Path(f"/proc/{process.pid}/status")
     if status.exists():
-        return next(int(line.split()[1]) * 1024 for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        return next(
+            int(line.split()[1]) * 1024
+            for line in status.read_text().splitlines()
+            if line.startswith("VmHWM:")
+        )
     return process.memory_info().rss
 
 
@@ -67,7 +71,9 @@ READINGS: list[tuple[dict[str, Any], range]] = [
 
 
 @pytest.mark.parametrize(("options", "seqs"), READINGS, ids=["all", "backwards", "filtered"])
-def test_cut_connections_leave_no_gap(many: ServerProcess, options: dict[str, Any], seqs: range) -> None:
+def test_cut_connections_leave_no_gap(
+    many: ServerProcess, options: dict[str, Any], seqs: range
+) -> None:
     with CuttingProxy(many.target, CUTS) as proxy, Client(proxy.target) as client:
         messages = client.sessions.get_messages("many", **options)
         for message, seq in zip(messages, seqs, strict=True):
@@ -77,7 +83,9 @@ def test_cut_connections_leave_no_gap(many: ServerProcess, options: dict[str, An
 
 
 @pytest.mark.parametrize(("options", "seqs"), READINGS, ids=["all", "backwards", "filtered"])
-async def test_cut_connections_leave_no_gap_async(many: ServerProcess, options: dict[str, Any], seqs: range) -> None:
+async def test_cut_connections_leave_no_gap_async(
+    many: ServerProcess, options: dict[str, Any], seqs: range
+) -> None:
     with CuttingProxy(many.target, CUTS) as proxy:
         async with AsyncClient(proxy.target) as client:
             expected = iter(seqs)
@@ -90,7 +98,11 @@ async def test_cut_connections_leave_no_gap_async(many: ServerProcess, options: 
 
 def test_appends_meanwhile_are_not_mixed_in(many: ServerProcess) -> None:
     """The end is pinned when the reading begins, over all its connections."""
-    with CuttingProxy(many.target, CUTS) as proxy, Client(proxy.target) as client, Client(many.target) as other:
+    with (
+        CuttingProxy(many.target, CUTS) as proxy,
+        Client(proxy.target) as client,
+        Client(many.target) as other,
+    ):
         seqs = range(1, MANY + 1)
         for message, seq in zip(client.sessions.get_messages("many"), seqs, strict=True):
             check_message(message, seq)
@@ -116,10 +128,14 @@ async def test_a_cut_import_is_sent_again(database_url: str, start_server: Start
 KILLS = (1, 12_345, 33_333)
 
 
-def test_a_killed_server_leaves_no_gap(many: ServerProcess, database_url: str, start_server: Start) -> None:
+def test_a_killed_server_leaves_no_gap(
+    many: ServerProcess, database_url: str, start_server: Start
+) -> None:
     server = many
     with CuttingProxy(many.target) as proxy, Client(proxy.target) as client:
-        for message, seq in zip(client.sessions.get_messages("many"), range(1, MANY + 1), strict=True):
+        for message, seq in zip(
+            client.sessions.get_messages("many"), range(1, MANY + 1), strict=True
+        ):
             check_message(message, seq)
             if seq in KILLS:
                 server.kill()
@@ -128,7 +144,9 @@ def test_a_killed_server_leaves_no_gap(many: ServerProcess, database_url: str, s
         assert proxy.connections >= len(KILLS)
 
 
-async def test_a_killed_server_leaves_no_gap_async(many: ServerProcess, database_url: str, start_server: Start) -> None:
+async def test_a_killed_server_leaves_no_gap_async(
+    many: ServerProcess, database_url: str, start_server: Start
+) -> None:
     server = many
     with CuttingProxy(many.target) as proxy:
         async with AsyncClient(proxy.target) as client:
@@ -138,26 +156,37 @@ async def test_a_killed_server_leaves_no_gap_async(many: ServerProcess, database
                 if message.seq in KILLS:
                     # The reader goes on while the server is away, until it has used up what had come.
                     await asyncio.to_thread(server.kill)
-                    restart = asyncio.to_thread(start_server, "--listen", many.target, SESSIOND_DATABASE_URL=database_url)
+                    restart = asyncio.to_thread(
+                        start_server, "--listen", many.target, SESSIOND_DATABASE_URL=database_url
+                    )
                     server = await restart
             assert next(expected) == MANY + 1
         # The last kill may come when everything has arrived already.
         assert proxy.connections >= len(KILLS)
 
 
-def test_a_terminated_server_hands_its_streams_over(many: ServerProcess, database_url: str, start_server: Start) -> None:
+def test_a_terminated_server_hands_its_streams_over(
+    many: ServerProcess, database_url: str, start_server: Start
+) -> None:
     with Client(many.target) as client:
-        for message, seq in zip(client.sessions.get_messages("many"), range(1, MANY + 1), strict=True):
+        for message, seq in zip(
+            client.sessions.get_messages("many"), range(1, MANY + 1), strict=True
+        ):
             check_message(message, seq)
             if seq == 1000:
                 assert many.terminate() == 0
                 start_server("--listen", many.target, SESSIOND_DATABASE_URL=database_url)
 
 
-async def test_a_slow_reader_holds_no_connection(database_url: str, start_server: Start, query: Query) -> None:
+async def test_a_slow_reader_holds_no_connection(
+    database_url: str, start_server: Start, query: Query
+) -> None:
     """The server has a single database connection, a dozen readers wait in the midst of a session, and yet others are served."""
     server = await asyncio.to_thread(
-        start_server, SESSIOND_DATABASE_URL=database_url, SESSIOND_POOL_SIZE="1", SESSIOND_PAGE_CACHE_BYTES="0"
+        start_server,
+        SESSIOND_DATABASE_URL=database_url,
+        SESSIOND_POOL_SIZE="1",
+        SESSIOND_PAGE_CACHE_BYTES="0",
     )
     go_on = asyncio.Event()
 
@@ -188,7 +217,9 @@ async def test_a_slow_reader_holds_no_connection(database_url: str, start_server
             assert query("SELECT count(*) FROM pg_cursors") == [(0,)]
             for number in range(50):
                 await other.get_or_create_session("small")
-                assert (await other.sessions.store_message("small", {"role": "user", "content": "x"})).last_seq == number + 1
+                assert (
+                    await other.sessions.store_message("small", {"role": "user", "content": "x"})
+                ).last_seq == number + 1
             assert len(await other.sessions.get_messages("small")) == 50
             assert not any(reader.done() for reader in readers)
         finally:
@@ -199,7 +230,9 @@ async def test_a_slow_reader_holds_no_connection(database_url: str, start_server
 async def test_readers_that_leave_are_no_crash(many: ServerProcess) -> None:
     """Whoever stops in the midst of a session, by leaving the loop or by closing the client, leaves no error in the log."""
     async with AsyncClient(many.target) as client:
-        readings = [aiter(client.sessions.get_messages("many", after_seq=number)) for number in range(20)]
+        readings = [
+            aiter(client.sessions.get_messages("many", after_seq=number)) for number in range(20)
+        ]
         for number, messages in enumerate(readings):
             check_message(await anext(messages), number + 1)
         for messages in readings[:10]:
@@ -232,7 +265,9 @@ async def test_a_million_messages_in_bounded_memory(database_url: str, start_ser
         await client.sessions.get("million")
         before = process.memory_info().rss
         largest = peak_bytes(process)
-        assert largest - before < MAX_GROWTH_BYTES / 2, "the start itself takes so much that the peak would hide the reading"
+        assert largest - before < MAX_GROWTH_BYTES / 2, (
+            "the start itself takes so much that the peak would hide the reading"
+        )
         expected = itertools.count(1)
         async for message in client.sessions.get_messages("million"):
             seq = next(expected)
@@ -245,7 +280,10 @@ async def test_a_million_messages_in_bounded_memory(database_url: str, start_ser
         print(f"one reader: {before >> 20} MiB before, {growth >> 20} MiB more while streaming")
         assert growth < MAX_GROWTH_BYTES
         # Several readers at once, of which some have stopped: what waits for them is bounded, too.
-        paused = [aiter(client.sessions.get_messages("million", after_seq=100_000 * number)) for number in range(8)]
+        paused = [
+            aiter(client.sessions.get_messages("million", after_seq=100_000 * number))
+            for number in range(8)
+        ]
         for number, messages in enumerate(paused):
             assert (await anext(messages)).seq == 100_000 * number + 1
         async for message in client.sessions.get_messages("million", after_seq=MILLION - 200_000):

@@ -40,15 +40,24 @@ MAX_GROWTH_BYTES = CROWD * 100 * 1024
 
 
 @pytest.mark.slow
-async def test_watchers_that_come_and_go_miss_nothing(database_url: str, start_server: Start) -> None:
+async def test_watchers_that_come_and_go_miss_nothing(
+    database_url: str, start_server: Start
+) -> None:
     """10,000 appends to two server processes, while watchers leave and resume at random, and connections of others are cut at random."""
-    servers = [await asyncio.to_thread(start_server, SESSIOND_DATABASE_URL=database_url) for _ in range(2)]
+    servers = [
+        await asyncio.to_thread(start_server, SESSIOND_DATABASE_URL=database_url) for _ in range(2)
+    ]
     chance = random.Random(7)
     cuts = [[chance.randint(1, MAX_BYTES_TO_CUT) for _ in range(CUTS)] for _ in servers]
     async with AsyncExitStack() as stack:
-        proxies = [stack.enter_context(CuttingProxy(server.target, some)) for server, some in zip(servers, cuts, strict=True)]
+        proxies = [
+            stack.enter_context(CuttingProxy(server.target, some))
+            for server, some in zip(servers, cuts, strict=True)
+        ]
         targets = [peer.target for peer in (*servers, *proxies)]
-        here, there = [await stack.enter_async_context(AsyncClient(server.target)) for server in servers]
+        here, there = [
+            await stack.enter_async_context(AsyncClient(server.target)) for server in servers
+        ]
         await here.create_session("one")
 
         async def write(client: AsyncClient) -> None:
@@ -82,7 +91,9 @@ async def test_watchers_that_come_and_go_miss_nothing(database_url: str, start_s
         async with asyncio.timeout(PATIENCE_S):
             watching = [come_and_go() for _ in range(COMERS * len(servers))]
             watching += [stay(proxy.target) for proxy in proxies for _ in range(CUT)]
-            writing = asyncio.gather(*(write(client) for client in (here, there) for _ in range(WRITERS // 2)))
+            writing = asyncio.gather(
+                *(write(client) for client in (here, there) for _ in range(WRITERS // 2))
+            )
             results = await asyncio.gather(*watching)
             await writing
         assert all(seqs == list(range(1, APPENDS + 1)) for seqs in results)
@@ -107,7 +118,9 @@ class Crowd:
 
     async def reasons(self) -> set[str]:
         """What they end with, once they have read what comes before."""
-        return set(await asyncio.gather(*(self._reason(number) for number in range(len(self.calls)))))
+        return set(
+            await asyncio.gather(*(self._reason(number) for number in range(len(self.calls))))
+        )
 
     async def _through(self, number: int, seq: int) -> None:
         while not self.seqs[number] or self.seqs[number][-1] < seq:
@@ -135,10 +148,15 @@ async def crowd(target: str, session_ids: Sequence[str]) -> AsyncIterator[Crowd]
     # Channels to the same address would share one connection otherwise, and with it the server's limit of streams.
     options = [("grpc.use_local_subchannel_pool", 1)]
     async with AsyncExitStack() as stack, asyncio.timeout(PATIENCE_S):
-        channels = [grpc.aio.insecure_channel(target, options=options) for _ in range(CROWD // WATCHERS_A_CONNECTION)]
+        channels = [
+            grpc.aio.insecure_channel(target, options=options)
+            for _ in range(CROWD // WATCHERS_A_CONNECTION)
+        ]
         wires = [Wire(await stack.enter_async_context(channel)) for channel in channels]
         calls = [
-            wires[number % len(wires)].conversations.Watch(WatchRequest(session_id=session_ids[number % len(session_ids)]))
+            wires[number % len(wires)].conversations.Watch(
+                WatchRequest(session_id=session_ids[number % len(session_ids)])
+            )
             for number in range(CROWD)
         ]
         made = Crowd(calls)
@@ -154,7 +172,9 @@ def check_log(server: ServerProcess) -> None:
 
 
 @pytest.mark.parametrize("sessions", [SESSIONS, 1], ids=["many sessions", "one session"])
-async def test_a_thousand_watchers_are_all_served(database_url: str, start_server: Start, sessions: int) -> None:
+async def test_a_thousand_watchers_are_all_served(
+    database_url: str, start_server: Start, sessions: int
+) -> None:
     server = await asyncio.to_thread(start_server, SESSIOND_DATABASE_URL=database_url)
     process = psutil.Process(server.process.pid)
     session_ids = [f"session-{number}" for number in range(sessions)]
@@ -166,21 +186,32 @@ async def test_a_thousand_watchers_are_all_served(database_url: str, start_serve
         async with crowd(server.target, session_ids) as watchers:
             for number in range(MESSAGES):
                 for session_id in session_ids:
-                    await client.sessions.store_message(session_id, {"role": "user", "content": f"{number}"})
+                    await client.sessions.store_message(
+                        session_id, {"role": "user", "content": f"{number}"}
+                    )
             await watchers.through(MESSAGES + 1)
             growth = process.memory_info().rss - before
-            print(f"{CROWD} watchers of {sessions} sessions: {before >> 20} MiB before, {growth >> 10} KiB more")
+            print(
+                f"{CROWD} watchers of {sessions} sessions: {before >> 20} MiB before, {growth >> 10} KiB more"
+            )
             assert all(seqs == list(range(2, MESSAGES + 2)) for seqs in watchers.seqs)
             assert growth < MAX_GROWTH_BYTES
         # They left all at once: whoever comes next finds everything as it was.
         async with crowd(server.target, session_ids) as watchers:
-            await asyncio.gather(*(client.sessions.store_message(name, {"role": "user", "content": "x"}) for name in session_ids))
+            await asyncio.gather(
+                *(
+                    client.sessions.store_message(name, {"role": "user", "content": "x"})
+                    for name in session_ids
+                )
+            )
             await watchers.through(MESSAGES + 2)
             assert all(seqs == [MESSAGES + 2] for seqs in watchers.seqs)
     check_log(server)
 
 
-async def test_a_thousand_watchers_hear_of_the_deletion(database_url: str, start_server: Start) -> None:
+async def test_a_thousand_watchers_hear_of_the_deletion(
+    database_url: str, start_server: Start
+) -> None:
     server = await asyncio.to_thread(start_server, SESSIOND_DATABASE_URL=database_url)
     async with AsyncClient(server.target) as client:
         await client.create_session("one")
@@ -193,7 +224,9 @@ async def test_a_thousand_watchers_hear_of_the_deletion(database_url: str, start
     check_log(server)
 
 
-async def test_a_server_with_a_thousand_watchers_drains(database_url: str, start_server: Start) -> None:
+async def test_a_server_with_a_thousand_watchers_drains(
+    database_url: str, start_server: Start
+) -> None:
     server = await asyncio.to_thread(start_server, SESSIOND_DATABASE_URL=database_url)
     async with AsyncClient(server.target) as client:
         await client.create_session("one")

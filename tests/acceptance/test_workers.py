@@ -39,12 +39,17 @@ def serving(server: ServerProcess, pids: set[int]) -> set[int]:
             connections = psutil.Process(pid).net_connections(kind="tcp")
         except psutil.NoSuchProcess:
             continue
-        if any(c.status == psutil.CONN_ESTABLISHED and c.laddr and c.laddr.port == port for c in connections):
+        if any(
+            c.status == psutil.CONN_ESTABLISHED and c.laddr and c.laddr.port == port
+            for c in connections
+        ):
             found.add(pid)
     return found
 
 
-async def reach(clients: AsyncExitStack, server: ServerProcess, pids: set[int]) -> list[AsyncClient]:
+async def reach(
+    clients: AsyncExitStack, server: ServerProcess, pids: set[int]
+) -> list[AsyncClient]:
     """Open connections until each of the processes has answered one; the kernel chooses which takes it."""
     opened: list[AsyncClient] = []
     while serving(server, pids) != pids:
@@ -56,13 +61,18 @@ async def reach(clients: AsyncExitStack, server: ServerProcess, pids: set[int]) 
 
 
 async def test_two_processes_serve_one_port(database_url: str, start_server: Start) -> None:
-    server = await asyncio.to_thread(start_server, "--workers", "2", SESSIOND_DATABASE_URL=database_url)
+    server = await asyncio.to_thread(
+        start_server, "--workers", "2", SESSIOND_DATABASE_URL=database_url
+    )
     workers = workers_of(server)
     assert len(workers) == 2
     async with AsyncExitStack() as clients:
         opened = await reach(clients, server, workers)
         stored = await asyncio.gather(
-            *(client.sessions.store_message("one", {"role": "user", "content": str(i)}) for i, client in enumerate(opened * 20))
+            *(
+                client.sessions.store_message("one", {"role": "user", "content": str(i)})
+                for i, client in enumerate(opened * 20)
+            )
         )
         seqs = sorted(answer.last_seq for answer in stored)
         assert seqs == list(range(1, len(stored) + 1))
@@ -74,7 +84,9 @@ async def test_two_processes_serve_one_port(database_url: str, start_server: Sta
 
 
 async def test_a_killed_worker_comes_back(database_url: str, start_server: Start) -> None:
-    server = await asyncio.to_thread(start_server, "--workers", "2", SESSIOND_DATABASE_URL=database_url)
+    server = await asyncio.to_thread(
+        start_server, "--workers", "2", SESSIOND_DATABASE_URL=database_url
+    )
     workers = workers_of(server)
     async with AsyncExitStack() as clients:
         opened = await reach(clients, server, workers)
@@ -83,14 +95,20 @@ async def test_a_killed_worker_comes_back(database_url: str, start_server: Start
 
         def are_two_again() -> bool:
             running = workers_of(server)
-            return len(running) == 2 and not running & gone and all(_listens(pid, port) for pid in running)
+            return (
+                len(running) == 2
+                and not running & gone
+                and all(_listens(pid, port) for pid in running)
+            )
 
         for killed in workers:
             psutil.Process(killed).kill()
             gone.add(killed)
             # Whoever was connected to it goes on at the other, unaided.
             for client in opened:
-                assert (await client.sessions.store_message("one", {"role": "user", "content": "x"})).last_seq
+                assert (
+                    await client.sessions.store_message("one", {"role": "user", "content": "x"})
+                ).last_seq
             # The next one is killed only then: with both gone, there is nobody to go on at.
             await until_async(are_two_again, "two workers listened again")
         renewed = workers_of(server)
@@ -105,12 +123,18 @@ def _listens(pid: int, port: int) -> bool:
         connections = psutil.Process(pid).net_connections(kind="tcp")
     except psutil.NoSuchProcess:
         return False
-    return any(c.status == psutil.CONN_LISTEN and c.laddr and c.laddr.port == port for c in connections)
+    return any(
+        c.status == psutil.CONN_LISTEN and c.laddr and c.laddr.port == port for c in connections
+    )
 
 
 async def test_sigterm_ends_all_of_them(crash_dir: Path, start_server: Start) -> None:
-    server = await asyncio.to_thread(start_server, "--workers", "2", SESSIOND_DATA_DIR=str(crash_dir))
-    everybody = [child.pid for child in psutil.Process(server.process.pid).children(recursive=True)] + [postmaster(crash_dir)]
+    server = await asyncio.to_thread(
+        start_server, "--workers", "2", SESSIOND_DATA_DIR=str(crash_dir)
+    )
+    everybody = [
+        child.pid for child in psutil.Process(server.process.pid).children(recursive=True)
+    ] + [postmaster(crash_dir)]
     assert len(everybody) > 2
     async with AsyncClient(server.target) as client:
         session = await client.create_session("one")
@@ -126,6 +150,8 @@ def test_workers_end_with_their_parent(crash_dir: Path, start_server: Start) -> 
     server.kill()
     until(lambda: not any(is_alive(pid) for pid in workers), "the workers of a killed server ended")
     # Nothing of it is in the way of the next one.
-    again = start_server("--workers", "2", "--listen", server.target, SESSIOND_DATA_DIR=str(crash_dir))
+    again = start_server(
+        "--workers", "2", "--listen", server.target, SESSIOND_DATA_DIR=str(crash_dir)
+    )
     assert len(workers_of(again)) == 2
     assert again.terminate() == 0

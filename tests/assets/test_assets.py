@@ -12,8 +12,22 @@ from typing import Any
 import grpc
 import pytest
 
-from sessiond.v1.asset_service_pb2 import Asset, DownloadAssetRequest, DownloadAssetResponse, GetAssetRequest, UploadAssetRequest
-from sessiond.v1.message_pb2 import FORMAT_ANTHROPIC, ROLE_USER, Blob, Message, Part, Parts, ToolResult
+from sessiond.v1.asset_service_pb2 import (
+    Asset,
+    DownloadAssetRequest,
+    DownloadAssetResponse,
+    GetAssetRequest,
+    UploadAssetRequest,
+)
+from sessiond.v1.message_pb2 import (
+    FORMAT_ANTHROPIC,
+    ROLE_USER,
+    Blob,
+    Message,
+    Part,
+    Parts,
+    ToolResult,
+)
 from sessiond.v1.session_pb2 import Session
 from sessiond.v1.session_service_pb2 import CreateSessionRequest, StoreMessagesRequest
 from sessiond_server.assets.store import objects as objects_module
@@ -59,7 +73,11 @@ class Store:
         if self.s3:
             return self.s3.keys() + self.s3.uploads()
         assert self.directory
-        return sorted(str(path.relative_to(self.directory)) for path in self.directory.rglob("*") if path.is_file())
+        return sorted(
+            str(path.relative_to(self.directory))
+            for path in self.directory.rglob("*")
+            if path.is_file()
+        )
 
 
 @pytest.fixture(params=["local", "s3"])
@@ -75,7 +93,9 @@ def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
 
 @pytest.fixture
 def settings(settings: Settings, store: Store) -> Settings:
-    return settings.model_copy(update={"asset_store": store.location, "max_asset_bytes": 12_000_000})
+    return settings.model_copy(
+        update={"asset_store": store.location, "max_asset_bytes": 12_000_000}
+    )
 
 
 def random_bytes(size: int, seed: int = 0) -> bytes:
@@ -84,20 +104,35 @@ def random_bytes(size: int, seed: int = 0) -> bytes:
 
 def requests_of(content: bytes, piece: int = PIECE, **head: Any) -> list[UploadAssetRequest]:
     """The pieces of an upload; an empty asset has one without data."""
-    requests = [UploadAssetRequest(data=content[start : start + piece]) for start in range(0, len(content), piece)]
+    requests = [
+        UploadAssetRequest(data=content[start : start + piece])
+        for start in range(0, len(content), piece)
+    ]
     requests = requests or [UploadAssetRequest()]
     for name, value in head.items():
         setattr(requests[0], name, value)
     return requests
 
 
-def upload(wire: Wire, content: bytes, *, piece: int = PIECE, options: dict[str, Any] | None = None, **head: Any) -> Any:
+def upload(
+    wire: Wire,
+    content: bytes,
+    *,
+    piece: int = PIECE,
+    options: dict[str, Any] | None = None,
+    **head: Any,
+) -> Any:
     """The call, to be awaited."""
     return wire.assets.UploadAsset(iter(requests_of(content, piece, **head)), **(options or {}))
 
 
 async def pieces(wire: Wire, asset_id: str, **fields: Any) -> list[DownloadAssetResponse]:
-    return [piece async for piece in wire.assets.DownloadAsset(DownloadAssetRequest(asset_id=asset_id, **fields))]
+    return [
+        piece
+        async for piece in wire.assets.DownloadAsset(
+            DownloadAssetRequest(asset_id=asset_id, **fields)
+        )
+    ]
 
 
 async def download(wire: Wire, asset_id: str, **fields: Any) -> bytes:
@@ -120,7 +155,9 @@ def pass_time(query: Query, seconds: float = 7200) -> None:
 
 def rows(query: Query) -> tuple[object, ...]:
     """How many (assets, references, loose objects) there are."""
-    return query("SELECT (SELECT count(*) FROM assets), (SELECT count(*) FROM asset_refs), (SELECT count(*) FROM loose_objects)")[0]
+    return query(
+        "SELECT (SELECT count(*) FROM assets), (SELECT count(*) FROM asset_refs), (SELECT count(*) FROM loose_objects)"
+    )[0]
 
 
 @pytest.fixture
@@ -129,7 +166,10 @@ def sweeper(server: Running) -> Sweeper:
 
 
 # One request's worth, several parts of a multipart upload, and what lies at the edges.
-@pytest.mark.parametrize("size", [0, 1, PIECE, PIECE + 1, objects_module.PART_BYTES, objects_module.PART_BYTES + 1, 11_000_000])
+@pytest.mark.parametrize(
+    "size",
+    [0, 1, PIECE, PIECE + 1, objects_module.PART_BYTES, objects_module.PART_BYTES + 1, 11_000_000],
+)
 async def test_what_goes_up_comes_down(wire: Wire, query: Query, store: Store, size: int) -> None:
     content = random_bytes(size)
     asset_id = hashlib.sha256(content).hexdigest()
@@ -150,20 +190,41 @@ async def test_pieces_may_have_any_size(wire: Wire) -> None:
     content = random_bytes(8_000_000)
     by_sizes = [await upload(wire, content, piece=size) for size in (7_777_777, 31_000, 1_000_000)]
     assert by_sizes[0] == by_sizes[1] == by_sizes[2]
-    empty = [UploadAssetRequest(), UploadAssetRequest(data=b"a"), UploadAssetRequest(), UploadAssetRequest(data=b"b"), UploadAssetRequest()]
-    assert (await wire.assets.UploadAsset(iter(empty))).asset_id == hashlib.sha256(b"ab").hexdigest()
+    empty = [
+        UploadAssetRequest(),
+        UploadAssetRequest(data=b"a"),
+        UploadAssetRequest(),
+        UploadAssetRequest(data=b"b"),
+        UploadAssetRequest(),
+    ]
+    assert (await wire.assets.UploadAsset(iter(empty))).asset_id == hashlib.sha256(
+        b"ab"
+    ).hexdigest()
     assert (await wire.assets.UploadAsset(iter([]))).asset_id == hashlib.sha256(b"").hexdigest()
 
 
 @pytest.mark.parametrize(
     ("offset", "length"),
-    [(0, 1), (1, 0), (999_999, 3), (0, 3_000_001), (2_999_999, 0), (3_000_000, 0), (3_000_000, 5), (PIECE, PIECE), (1024 * 1024 - 1, 2)],
+    [
+        (0, 1),
+        (1, 0),
+        (999_999, 3),
+        (0, 3_000_001),
+        (2_999_999, 0),
+        (3_000_000, 0),
+        (3_000_000, 5),
+        (PIECE, PIECE),
+        (1024 * 1024 - 1, 2),
+    ],
 )
 async def test_ranges(wire: Wire, offset: int, length: int) -> None:
     content = random_bytes(3_000_000)
     asset = await upload(wire, content)
     answered = await pieces(wire, asset.asset_id, offset=offset, length=length)
-    assert b"".join(piece.data for piece in answered) == content[offset : offset + length if length else None]
+    assert (
+        b"".join(piece.data for piece in answered)
+        == content[offset : offset + length if length else None]
+    )
     assert answered[0].asset == asset
 
 
@@ -175,7 +236,9 @@ async def test_the_same_content_is_stored_once(wire: Wire, query: Query, store: 
     assert rows(query) == (1, 0, 0)
 
 
-async def test_uploads_of_the_same_content_at_once_are_one(wire: Wire, query: Query, store: Store) -> None:
+async def test_uploads_of_the_same_content_at_once_are_one(
+    wire: Wire, query: Query, store: Store
+) -> None:
     content = random_bytes(400_000)
     assets = await asyncio.gather(*(upload(wire, content) for _ in range(16)))
     assert len({asset.SerializeToString() for asset in assets}) == 1
@@ -228,22 +291,32 @@ class TestRefused:
     @pytest.mark.parametrize("wrong", ["asset_id", "less", "more"])
     async def test_mismatches(self, wire: Wire, size: int, wrong: str) -> None:
         content = random_bytes(size)
-        head: dict[str, Any] = {"asset_id": NOBODY} if wrong == "asset_id" else {"size": size - 1 if wrong == "less" else size + 1}
+        head: dict[str, Any] = (
+            {"asset_id": NOBODY}
+            if wrong == "asset_id"
+            else {"size": size - 1 if wrong == "less" else size + 1}
+        )
         error = await error_of(upload(wire, content, **head))
         assert (error.code, error.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "ASSET_MISMATCH")
         assert list(error.fields) == list(head)
         assert error.metadata["size"] == str(size)
         assert error.metadata["asset_id"] == hashlib.sha256(content).hexdigest()
 
-    async def test_what_is_known_before_and_right(self, wire: Wire, query: Query, server: Running, sweeper: Sweeper) -> None:
+    async def test_what_is_known_before_and_right(
+        self, wire: Wire, query: Query, server: Running, sweeper: Sweeper
+    ) -> None:
         content = random_bytes(7_000_000)
         asset_id = hashlib.sha256(content).hexdigest()
-        assert (await upload(wire, content, asset_id=asset_id, size=len(content))).asset_id == asset_id
+        assert (
+            await upload(wire, content, asset_id=asset_id, size=len(content))
+        ).asset_id == asset_id
         pass_time(query)
         assert await sweeper.round() == (1, 1)
 
     @pytest.mark.parametrize("size", [0, 100, 300_000, 8_000_000])
-    async def test_a_client_that_goes_away(self, wire: Wire, server: Running, query: Query, store: Store, size: int) -> None:
+    async def test_a_client_that_goes_away(
+        self, wire: Wire, server: Running, query: Query, store: Store, size: int
+    ) -> None:
         for _ in range(5):
             call = wire.assets.UploadAsset()
             for request in requests_of(random_bytes(size)):
@@ -254,11 +327,21 @@ class TestRefused:
         # Whatever the server has heard of by now, it has heard of all the uploads.
         await error_of(get(wire, NOBODY))
         await until_async(lambda: server.load.calls == 0, "the calls ended")
-        await until_async(lambda: rows(query) == (0, 0, 0) and not store.everything(), "nothing was left")
+        await until_async(
+            lambda: rows(query) == (0, 0, 0) and not store.everything(), "nothing was left"
+        )
 
-    @pytest.mark.parametrize(("pieces_before", "error"), [(1, ObjectStoreUnavailable), (30, OSError)])
+    @pytest.mark.parametrize(
+        ("pieces_before", "error"), [(1, ObjectStoreUnavailable), (30, OSError)]
+    )
     async def test_a_store_that_fails(
-        self, wire: Wire, store: Store, server: Running, monkeypatch: pytest.MonkeyPatch, pieces_before: int, error: type[Exception]
+        self,
+        wire: Wire,
+        store: Store,
+        server: Running,
+        monkeypatch: pytest.MonkeyPatch,
+        pieces_before: int,
+        error: type[Exception],
     ) -> None:
         """The store breaks off in the middle; what it has by then goes."""
         taken = objects_module._taken
@@ -281,17 +364,28 @@ class TestDownloads:
     @pytest.mark.parametrize("fields", [{"offset": -1}, {"length": -1}, {"offset": 5}])
     async def test_fields(self, wire: Wire, fields: dict[str, int]) -> None:
         asset = await upload(wire, b"1234")
-        error = await error_of(wire.assets.DownloadAsset(DownloadAssetRequest(asset_id=asset.asset_id, **fields)))
+        error = await error_of(
+            wire.assets.DownloadAsset(DownloadAssetRequest(asset_id=asset.asset_id, **fields))
+        )
         assert (error.code, error.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD")
         assert list(error.fields) == list(fields)
 
-    @pytest.mark.parametrize(("asset_id", "reason"), [("", "INVALID_FIELD"), ("x" * 64, "INVALID_FIELD"), (NOBODY, "ASSET_NOT_FOUND")])
+    @pytest.mark.parametrize(
+        ("asset_id", "reason"),
+        [("", "INVALID_FIELD"), ("x" * 64, "INVALID_FIELD"), (NOBODY, "ASSET_NOT_FOUND")],
+    )
     async def test_ids(self, wire: Wire, asset_id: str, reason: str) -> None:
-        for call in (get(wire, asset_id), wire.assets.DownloadAsset(DownloadAssetRequest(asset_id=asset_id))):
+        for call in (
+            get(wire, asset_id),
+            wire.assets.DownloadAsset(DownloadAssetRequest(asset_id=asset_id)),
+        ):
             error = await error_of(call)
             assert error.reason == reason
             if reason == "ASSET_NOT_FOUND":
-                assert (error.code, error.metadata["asset_id"]) == (grpc.StatusCode.NOT_FOUND, asset_id)
+                assert (error.code, error.metadata["asset_id"]) == (
+                    grpc.StatusCode.NOT_FOUND,
+                    asset_id,
+                )
             else:
                 assert list(error.fields) == ["asset_id"]
 
@@ -333,12 +427,25 @@ class TestReferences:
 
     @pytest.mark.parametrize("imported", [False, True], ids=["stored", "imported"])
     @pytest.mark.parametrize("kind", ["image", "audio", "file", "result", "json"])
-    async def test_every_place_that_names_one(self, wire: Wire, query: Query, asset_id: str, kind: str, imported: bool) -> None:
+    async def test_every_place_that_names_one(
+        self, wire: Wire, query: Query, asset_id: str, kind: str, imported: bool
+    ) -> None:
         def message(named: str) -> Message:
             if kind == "json":
-                return Message(format=FORMAT_ANTHROPIC, json=json.dumps({"role": "user", "content": [{"u": f"sessiond-asset:{named}"}]}))
+                return Message(
+                    format=FORMAT_ANTHROPIC,
+                    json=json.dumps(
+                        {"role": "user", "content": [{"u": f"sessiond-asset:{named}"}]}
+                    ),
+                )
             if kind == "result":
-                return self.with_part(Part(tool_result=ToolResult(call_id="c", parts=[Part(text="x"), self.blob("image", named)])))
+                return self.with_part(
+                    Part(
+                        tool_result=ToolResult(
+                            call_id="c", parts=[Part(text="x"), self.blob("image", named)]
+                        )
+                    )
+                )
             return self.with_part(self.blob(kind, named))
 
         path = {
@@ -348,7 +455,11 @@ class TestReferences:
 
         async def store(named: str) -> Any:
             batch = [openai("a"), openai("b"), message(named)]
-            return await (wire.import_("one", [batch[:1], batch[1:]]) if imported else wire.store("one", *batch))
+            return await (
+                wire.import_("one", [batch[:1], batch[1:]])
+                if imported
+                else wire.store("one", *batch)
+            )
 
         await wire.create("one")
         error = await error_of(store(NOBODY))
@@ -360,7 +471,8 @@ class TestReferences:
         assert (stored.first_seq, stored.last_seq) == (1, 3)
         assert query("SELECT seq, encode(sha256, 'hex') FROM asset_refs") == [(3, asset_id)]
         assert query(
-            "SELECT count(*) FROM messages m JOIN asset_refs r USING (key, log, seq) WHERE r.project_id = %s", [DEFAULT_PROJECT_ID]
+            "SELECT count(*) FROM messages m JOIN asset_refs r USING (key, log, seq) WHERE r.project_id = %s",
+            [DEFAULT_PROJECT_ID],
         ) == [(1,)]
         if kind not in ("json", "result"):
             assert getattr((await wire.message("one", 3)).parts.parts[1], kind).asset_id == asset_id
@@ -372,7 +484,9 @@ class TestReferences:
         assert error.reason == "INVALID_FIELD"
         assert list(error.fields) == ["messages[0].parts.parts[1].file.asset_id"]
 
-    @pytest.mark.parametrize("text", ["", "abc", NOBODY[:-1], NOBODY + "0", NOBODY.upper()[:63] + "F", " " + NOBODY])
+    @pytest.mark.parametrize(
+        "text", ["", "abc", NOBODY[:-1], NOBODY + "0", NOBODY.upper()[:63] + "F", " " + NOBODY]
+    )
     async def test_other_text_is_text(self, wire: Wire, query: Query, text: str) -> None:
         await wire.create("one")
         await wire.store("one", openai(f"sessiond-asset:{text}"))
@@ -383,32 +497,57 @@ class TestReferences:
         ids = [(await upload(wire, f"{i}".encode())).asset_id for i in range(20)]
         await wire.create("one")
         names = " ".join(f"sessiond-asset:{asset_id}" for asset_id in ids + ids)
-        await wire.store("one", openai(names), "nothing", mention(ids[3]), openai(names, "assistant"))
-        assert query("SELECT seq, count(*) FROM asset_refs GROUP BY seq ORDER BY seq") == [(1, 20), (3, 1), (4, 20)]
-        error = await error_of(wire.store("one", "fine", openai(f"{names} sessiond-asset:{NOBODY}")))
+        await wire.store(
+            "one", openai(names), "nothing", mention(ids[3]), openai(names, "assistant")
+        )
+        assert query("SELECT seq, count(*) FROM asset_refs GROUP BY seq ORDER BY seq") == [
+            (1, 20),
+            (3, 1),
+            (4, 20),
+        ]
+        error = await error_of(
+            wire.store("one", "fine", openai(f"{names} sessiond-asset:{NOBODY}"))
+        )
         assert list(error.fields) == ["messages[1].json"]
 
     async def test_an_import_of_many(self, wire: Wire, query: Query, asset_id: str) -> None:
         await wire.create("one")
         await wire.store("one", "before")
-        await wire.import_("one", [[mention(asset_id) if i % 2 else openai("x") for i in range(1000)] for _ in range(12)])
-        assert query("SELECT count(*), min(seq), max(seq), count(*) FILTER (WHERE seq % 2 = 1) FROM asset_refs") == [
-            (6000, 3, 12_001, 6000)
-        ]
+        await wire.import_(
+            "one",
+            [[mention(asset_id) if i % 2 else openai("x") for i in range(1000)] for _ in range(12)],
+        )
+        assert query(
+            "SELECT count(*), min(seq), max(seq), count(*) FILTER (WHERE seq % 2 = 1) FROM asset_refs"
+        ) == [(6000, 3, 12_001, 6000)]
 
-    async def test_conditions_and_repetitions(self, wire: Wire, query: Query, asset_id: str) -> None:
+    async def test_conditions_and_repetitions(
+        self, wire: Wire, query: Query, asset_id: str
+    ) -> None:
         await wire.create("one")
         first = await wire.store("one", mention(asset_id), request_id="r", expected_last_seq=0)
-        assert await wire.store("one", mention(asset_id), request_id="r", expected_last_seq=0) == first
-        assert (await error_of(wire.store("one", mention(asset_id), expected_last_seq=0))).reason == "SEQUENCE_CONFLICT"
+        assert (
+            await wire.store("one", mention(asset_id), request_id="r", expected_last_seq=0) == first
+        )
+        assert (
+            await error_of(wire.store("one", mention(asset_id), expected_last_seq=0))
+        ).reason == "SEQUENCE_CONFLICT"
         assert (await error_of(wire.store("none", mention(asset_id)))).reason == "SESSION_NOT_FOUND"
-        assert (await error_of(wire.store("one", openai("other"), mention(asset_id), request_id="r"))).reason == "REQUEST_ID_REUSED"
+        assert (
+            await error_of(wire.store("one", openai("other"), mention(asset_id), request_id="r"))
+        ).reason == "REQUEST_ID_REUSED"
         imported = await wire.import_("one", [[mention(asset_id)]], request_id="i")
         assert await wire.import_("one", [[mention(asset_id)]], request_id="i") == imported
         assert rows(query) == (1, 2, 0)
 
     async def test_references_keep_an_asset_and_the_last_ones_end_removes_it(
-        self, wire: Wire, query: Query, store: Store, sweeper: Sweeper, purger: Purger, asset_id: str
+        self,
+        wire: Wire,
+        query: Query,
+        store: Store,
+        sweeper: Sweeper,
+        purger: Purger,
+        asset_id: str,
     ) -> None:
         for name in ("one", "two"):
             await wire.create(name)
@@ -429,7 +568,9 @@ class TestReferences:
         assert await sweeper.round() == (1, 1)
         assert store.everything() == []
         assert rows(query) == (0, 0, 0)
-        assert (await error_of(wire.assets.DownloadAsset(DownloadAssetRequest(asset_id=asset_id)))).reason == "ASSET_NOT_FOUND"
+        assert (
+            await error_of(wire.assets.DownloadAsset(DownloadAssetRequest(asset_id=asset_id)))
+        ).reason == "ASSET_NOT_FOUND"
 
     async def test_a_message_of_too_many(self, wire: Wire) -> None:
         await wire.create("one")
@@ -437,7 +578,15 @@ class TestReferences:
         error = await error_of(wire.store("one", openai("first"), openai(names)))
         assert (error.reason, list(error.fields)) == ("INVALID_FIELD", ["messages[1].json"])
 
-    async def test_copies_share_them(self, wire: Wire, query: Query, store: Store, sweeper: Sweeper, purger: Purger, asset_id: str) -> None:
+    async def test_copies_share_them(
+        self,
+        wire: Wire,
+        query: Query,
+        store: Store,
+        sweeper: Sweeper,
+        purger: Purger,
+        asset_id: str,
+    ) -> None:
         """Also those of copies of copies, whose messages are moved."""
         await wire.create("c0")
         await wire.store("c0", mention(asset_id))
@@ -458,23 +607,31 @@ class TestReferences:
         assert store.everything() == []
         assert rows(query) == (0, 0, 0)
 
-    async def test_a_purge_in_batches_takes_its_references_along(self, wire: Wire, query: Query, server: Running, asset_id: str) -> None:
+    async def test_a_purge_in_batches_takes_its_references_along(
+        self, wire: Wire, query: Query, server: Running, asset_id: str
+    ) -> None:
         await wire.create("one")
         await wire.store("one", *[mention(asset_id) for _ in range(10)])
         await wire.delete("one")
         purge = PurgeStore(server.database)
         for left in (6, 2, 0):
             await purge.purge_logs(10, 4)
-            assert query("SELECT (SELECT count(*) FROM messages), (SELECT count(*) FROM asset_refs)") == [(left, left)]
+            assert query(
+                "SELECT (SELECT count(*) FROM messages), (SELECT count(*) FROM asset_refs)"
+            ) == [(left, left)]
 
-    async def test_an_upload_begins_the_grace_anew(self, wire: Wire, query: Query, sweeper: Sweeper, asset_id: str) -> None:
+    async def test_an_upload_begins_the_grace_anew(
+        self, wire: Wire, query: Query, sweeper: Sweeper, asset_id: str
+    ) -> None:
         pass_time(query)
         await upload(wire, b"content")
         assert await sweeper.round() == (0, 0)
         pass_time(query)
         assert await sweeper.round() == (1, 1)
 
-    async def test_a_sweep_goes_on_where_it_was(self, wire: Wire, query: Query, server: Running) -> None:
+    async def test_a_sweep_goes_on_where_it_was(
+        self, wire: Wire, query: Query, server: Running
+    ) -> None:
         await wire.create("one")
         for i in range(10):
             asset = await upload(wire, f"{i}".encode())
@@ -484,16 +641,21 @@ class TestReferences:
         query("UPDATE assets SET touched_at = now() - interval '2 h'")
         store, place, removed = AssetStore(server.database), Place(), []
         for _ in range(4):
-            looked_at, count, place = await store.loosen_unused(3600, place, 3)
+            looked_at, count, place = await store.release_unreferenced(3600, place, 3)
             removed.append((looked_at, count))
         assert [looked_at for looked_at, _ in removed] == [3, 3, 3, 1]
         assert sum(count for _, count in removed) == 5
         assert rows(query) == (5, 5, 5)
 
-    async def test_sweepers_at_once_share_the_work(self, wire: Wire, query: Query, store: Store, server: Running) -> None:
+    async def test_sweepers_at_once_share_the_work(
+        self, wire: Wire, query: Query, store: Store, server: Running
+    ) -> None:
         await asyncio.gather(*(upload(wire, f"{i}".encode()) for i in range(100)))
         pass_time(query)
-        sweepers = [Sweeper(AssetStore(server.database), server.objects, interval_s=1, grace_s=3600) for _ in range(4)]
+        sweepers = [
+            Sweeper(AssetStore(server.database), server.objects, interval_s=1, grace_s=3600)
+            for _ in range(4)
+        ]
         done = await asyncio.gather(*(sweeper.round() for sweeper in sweepers))
         assert sum(assets for assets, _ in done) == 100
         # Where one had locked them all, the objects come a round later.
@@ -528,7 +690,9 @@ class TestRaces:
             with suppress(asyncio.CancelledError):
                 await sweeping
 
-    async def test_an_upload_against_the_sweep(self, wire: Wire, query: Query, store: Store, sweeper: Sweeper) -> None:
+    async def test_an_upload_against_the_sweep(
+        self, wire: Wire, query: Query, store: Store, sweeper: Sweeper
+    ) -> None:
         """An asset has its content, or is not there."""
 
         async def work(number: int) -> None:
@@ -547,7 +711,9 @@ class TestRaces:
         assert store.everything() == []
         assert rows(query) == (0, 0, 0)
 
-    async def test_an_append_against_the_sweep(self, wire: Wire, query: Query, store: Store, sweeper: Sweeper) -> None:
+    async def test_an_append_against_the_sweep(
+        self, wire: Wire, query: Query, store: Store, sweeper: Sweeper
+    ) -> None:
         """A message that was stored has its asset; where that was gone already, the message is refused."""
         outcomes: list[bool] = []
 
@@ -573,7 +739,9 @@ class TestRaces:
         assert len(store.everything()) == outcomes.count(True)
         assert any(outcomes)
 
-    async def test_an_append_under_way_keeps_the_sweep_off(self, wire: Wire, query: Query, server: Running, sweeper: Sweeper) -> None:
+    async def test_an_append_under_way_keeps_the_sweep_off(
+        self, wire: Wire, query: Query, server: Running, sweeper: Sweeper
+    ) -> None:
         asset = await upload(wire, b"content")
         await wire.create("one")
         async with server.database.transaction() as connection:
@@ -614,7 +782,9 @@ class TestLeftovers:
         assert store.everything() == []
         assert rows(query) == (0, 0, 0)
 
-    async def test_the_local_store_stages_where_the_sweep_looks(self, server: Running, store: Store) -> None:
+    async def test_the_local_store_stages_where_the_sweep_looks(
+        self, server: Running, store: Store
+    ) -> None:
         """The name of the file in which it collects an object is its own affair: this tells when it changes."""
         staged: list[str] = []
 
@@ -642,7 +812,13 @@ class TestLeftovers:
         assert rows(query) == (0, 0, 0)
 
     async def test_a_store_that_is_away(
-        self, wire: Wire, query: Query, store: Store, server: Running, sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch
+        self,
+        wire: Wire,
+        query: Query,
+        store: Store,
+        server: Running,
+        sweeper: Sweeper,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         asset = await upload(wire, b"content")
         pass_time(query)
@@ -664,16 +840,24 @@ class TestLeftovers:
         assert rows(query) == (0, 0, 0)
 
 
-async def test_an_s3_that_is_away(settings: Settings, database_url: str, monkeypatch: pytest.MonkeyPatch, store: Store) -> None:
+async def test_an_s3_that_is_away(
+    settings: Settings, database_url: str, monkeypatch: pytest.MonkeyPatch, store: Store
+) -> None:
     if store.directory:
         # A file stands where the directory should: it is away as well, in its own manner.
         store.directory.write_text("in the way")
     else:
         monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    async with serving(settings, database_url) as server, grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+    async with (
+        serving(settings, database_url) as server,
+        grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel,
+    ):
         for size in (10, 11_000_000):
             error = await error_of(upload(Wire(channel), random_bytes(size)))
-            assert (error.code, error.reason) == (grpc.StatusCode.UNAVAILABLE, "ASSET_STORE_UNAVAILABLE")
+            assert (error.code, error.reason) == (
+                grpc.StatusCode.UNAVAILABLE,
+                "ASSET_STORE_UNAVAILABLE",
+            )
             assert error.retry_s
         # All else goes on.
         await Wire(channel).create("one")
@@ -685,10 +869,19 @@ class TestProjects:
     def settings(self, settings: Settings) -> Settings:
         return settings.model_copy(update={"require_keys": True, "key_cache_s": 0.0})
 
-    async def test_have_their_own(self, wire: Wire, query: Query, store: Store, server: Running, sweeper: Sweeper) -> None:
+    async def test_have_their_own(
+        self, wire: Wire, query: Query, store: Store, server: Running, sweeper: Sweeper
+    ) -> None:
         keys = Keys(KeyStore(server.database))
         blue, red = [
-            {"metadata": (("authorization", f"Bearer {(await keys.create_key(name, create_project=True)).secret}"),)}
+            {
+                "metadata": (
+                    (
+                        "authorization",
+                        f"Bearer {(await keys.create_key(name, create_project=True)).secret}",
+                    ),
+                )
+            }
             for name in ("blue", "red")
         ]
 
@@ -699,8 +892,12 @@ class TestProjects:
 
         asset: Asset = await upload(wire, b"the same", options=blue)
         await missing(get(wire, asset.asset_id, **red))
-        await missing(wire.assets.DownloadAsset(DownloadAssetRequest(asset_id=asset.asset_id), **red))
-        await wire.sessions.CreateSession(CreateSessionRequest(session=Session(session_id="one")), **red)
+        await missing(
+            wire.assets.DownloadAsset(DownloadAssetRequest(asset_id=asset.asset_id), **red)
+        )
+        await wire.sessions.CreateSession(
+            CreateSessionRequest(session=Session(session_id="one")), **red
+        )
         request = StoreMessagesRequest(session_id="one", messages=[mention(asset.asset_id)])
         await missing(wire.sessions.StoreMessages(request, **red))
         await upload(wire, b"the same", options=red)

@@ -19,7 +19,7 @@ from sessiond.v1.bookmark_service_pb2 import (
 from sessiond.v1.session_pb2 import Session
 from sessiond.v1.session_service_pb2 import CreateSessionRequest
 from sessiond_server.bookmarks.store import BookmarkStore
-from sessiond_server.core import pagination as tokens
+from sessiond_server.core import pagination
 from sessiond_server.core.ids import DEFAULT_PROJECT_ID, session_key
 from sessiond_server.projects.service import Keys
 from sessiond_server.projects.store import KeyStore
@@ -33,9 +33,19 @@ from ..tasks.test_tasks import invalid_field
 Query = Callable[..., list[tuple[object, ...]]]
 
 
-async def create(wire: Wire, name: str, *, session: str = "one", replace: bool = False, request_id: str = "", **fields: Any) -> Bookmark:
+async def create(
+    wire: Wire,
+    name: str,
+    *,
+    session: str = "one",
+    replace: bool = False,
+    request_id: str = "",
+    **fields: Any,
+) -> Bookmark:
     bookmark = Bookmark(name=name, **fields)
-    request = CreateBookmarkRequest(session_id=session, bookmark=bookmark, replace=replace, request_id=request_id)
+    request = CreateBookmarkRequest(
+        session_id=session, bookmark=bookmark, replace=replace, request_id=request_id
+    )
     return await wire.bookmarks.CreateBookmark(request)
 
 
@@ -43,7 +53,9 @@ async def get(wire: Wire, name: str, session: str = "one") -> Bookmark:
     return await wire.bookmarks.GetBookmark(GetBookmarkRequest(session_id=session, name=name))
 
 
-async def update(wire: Wire, bookmark: Bookmark, *paths: str, session: str = "one", **fields: Any) -> Bookmark:
+async def update(
+    wire: Wire, bookmark: Bookmark, *paths: str, session: str = "one", **fields: Any
+) -> Bookmark:
     request = UpdateBookmarkRequest(session_id=session, bookmark=bookmark, **fields)
     if paths:
         request.update_mask.CopyFrom(FieldMask(paths=paths))
@@ -51,7 +63,9 @@ async def update(wire: Wire, bookmark: Bookmark, *paths: str, session: str = "on
 
 
 async def delete(wire: Wire, name: str, *, session: str = "one", **fields: Any) -> None:
-    await wire.bookmarks.DeleteBookmark(DeleteBookmarkRequest(session_id=session, name=name, **fields))
+    await wire.bookmarks.DeleteBookmark(
+        DeleteBookmarkRequest(session_id=session, name=name, **fields)
+    )
 
 
 async def pages(wire: Wire, *, session: str = "one", **fields: Any) -> list[list[Bookmark]]:
@@ -83,7 +97,11 @@ class TestCreate:
     async def test_a_new_bookmark_has_what_its_creator_chose(self, wire: Wire) -> None:
         created = await create(wire, "b", seq=3, description="where\nthe tests ☕ began")
         assert created == await get(wire, "b")
-        assert (created.name, created.seq, created.description) == ("b", 3, "where\nthe tests ☕ began")
+        assert (created.name, created.seq, created.description) == (
+            "b",
+            3,
+            "where\nthe tests ☕ began",
+        )
         assert created.create_time == created.update_time
         assert created.create_time.seconds > 0
 
@@ -101,10 +119,14 @@ class TestCreate:
         bookmark = Bookmark(name="b")
         bookmark.create_time.FromSeconds(1)
         bookmark.update_time.FromSeconds(1)
-        created = await wire.bookmarks.CreateBookmark(CreateBookmarkRequest(session_id="one", bookmark=bookmark))
+        created = await wire.bookmarks.CreateBookmark(
+            CreateBookmarkRequest(session_id="one", bookmark=bookmark)
+        )
         assert created.create_time.seconds > 1 < created.update_time.seconds
 
-    @pytest.mark.parametrize("name", ["a/b", "naïve ☕", "x" * 128, "with space", "%s", "'; DROP TABLE bookmarks"])
+    @pytest.mark.parametrize(
+        "name", ["a/b", "naïve ☕", "x" * 128, "with space", "%s", "'; DROP TABLE bookmarks"]
+    )
     async def test_names_are_the_callers_own_strings(self, wire: Wire, name: str) -> None:
         assert (await create(wire, name)).name == name
         assert (await get(wire, name)).name == name
@@ -113,19 +135,30 @@ class TestCreate:
         assert (await update(wire, Bookmark(name="b"), new_name=name)).name == name
         await delete(wire, name)
 
-    @pytest.mark.parametrize("name", ["", "x" * 129, "a\0", "a\nb", " a", "a ", "\u00a0a", "a\x85b"])
+    @pytest.mark.parametrize(
+        "name", ["", "x" * 129, "a\0", "a\nb", " a", "a ", "\u00a0a", "a\x85b"]
+    )
     async def test_malformed_names_name_the_field(self, wire: Wire, name: str) -> None:
         assert invalid_field(await error_of(create(wire, name))) == "bookmark.name"
-        assert invalid_field(await error_of(update(wire, Bookmark(name=name, seq=1)))) == "bookmark.name"
+        assert (
+            invalid_field(await error_of(update(wire, Bookmark(name=name, seq=1))))
+            == "bookmark.name"
+        )
         assert invalid_field(await error_of(get(wire, name))) == "name"
         assert invalid_field(await error_of(delete(wire, name))) == "name"
         if name:
-            assert invalid_field(await error_of(update(wire, Bookmark(name="b"), new_name=name))) == "new_name"
+            assert (
+                invalid_field(await error_of(update(wire, Bookmark(name="b"), new_name=name)))
+                == "new_name"
+            )
 
     async def test_a_name_is_used_once(self, wire: Wire) -> None:
         before = await create(wire, "b", seq=1)
         error = await error_of(create(wire, "b", seq=2))
-        assert (error.code, error.reason) == (grpc.StatusCode.ALREADY_EXISTS, "BOOKMARK_ALREADY_EXISTS")
+        assert (error.code, error.reason) == (
+            grpc.StatusCode.ALREADY_EXISTS,
+            "BOOKMARK_ALREADY_EXISTS",
+        )
         assert (error.metadata["session_id"], error.metadata["name"]) == ("one", "b")
         assert await get(wire, "b") == before
 
@@ -155,7 +188,9 @@ class TestCreate:
             ({"description": "a\0"}, "bookmark.description"),
         ],
     )
-    async def test_wrong_requests_name_the_field(self, wire: Wire, fields: dict[str, Any], field: str) -> None:
+    async def test_wrong_requests_name_the_field(
+        self, wire: Wire, fields: dict[str, Any], field: str
+    ) -> None:
         assert invalid_field(await error_of(create(wire, "b", **fields))) == field
         before = await create(wire, "b", seq=1)
         assert invalid_field(await error_of(update(wire, Bookmark(name="b", **fields)))) == field
@@ -167,16 +202,26 @@ class TestCreate:
 
     async def test_the_message_must_exist(self, wire: Wire) -> None:
         before = await create(wire, "old", seq=1)
-        for call in (create(wire, "b", seq=6), create(wire, "old", seq=6, replace=True), update(wire, Bookmark(name="old", seq=6))):
+        for call in (
+            create(wire, "b", seq=6),
+            create(wire, "old", seq=6, replace=True),
+            update(wire, Bookmark(name="old", seq=6)),
+        ):
             error = await error_of(call)
             assert (error.code, error.reason) == (grpc.StatusCode.NOT_FOUND, "MESSAGE_NOT_FOUND")
-            assert (error.metadata["session_id"], error.metadata["seq"], error.metadata["last_seq"]) == ("one", "6", "5")
+            assert (
+                error.metadata["session_id"],
+                error.metadata["seq"],
+                error.metadata["last_seq"],
+            ) == ("one", "6", "5")
             assert list(error.fields) == ["bookmark.seq"]
         assert await pages(wire) == [[before]]
 
     async def test_at_most_a_thousand(self, wire: Wire, query: Query) -> None:
         fill(query, 998)
-        results = await asyncio.gather(*(create(wire, f"b{i}") for i in range(6)), return_exceptions=True)
+        results = await asyncio.gather(
+            *(create(wire, f"b{i}") for i in range(6)), return_exceptions=True
+        )
         assert sum(isinstance(result, Bookmark) for result in results) == 2
         error = await error_of(create(wire, "more", replace=True))
         assert (error.code, error.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "LIMIT_EXCEEDED")
@@ -194,14 +239,20 @@ class TestGetAndList:
             assert (error.code, error.reason) == (grpc.StatusCode.NOT_FOUND, "BOOKMARK_NOT_FOUND")
             assert (error.metadata["session_id"], error.metadata["name"]) == ("one", "b")
         await delete(wire, "b", allow_missing=True)
-        assert (await error_of(delete(wire, "b", session="none", allow_missing=True))).reason == "SESSION_NOT_FOUND"
+        assert (
+            await error_of(delete(wire, "b", session="none", allow_missing=True))
+        ).reason == "SESSION_NOT_FOUND"
 
     async def test_by_seq_then_by_name(self, wire: Wire) -> None:
         assert await pages(wire) == [[]]
         for name, seq in (("c", 2), ("a", 4), ("ä", 2), ("B", 2), ("z", 0)):
             await create(wire, name, seq=seq)
         assert await names(wire) == ["z", "B", "c", "ä", "a"]
-        assert [[b.name for b in page] for page in await pages(wire, page_size=2)] == [["z", "B"], ["c", "ä"], ["a"]]
+        assert [[b.name for b in page] for page in await pages(wire, page_size=2)] == [
+            ["z", "B"],
+            ["c", "ä"],
+            ["a"],
+        ]
         assert len(await pages(wire, page_size=5)) == 1
 
     async def test_page_sizes(self, wire: Wire, query: Query) -> None:
@@ -215,13 +266,25 @@ class TestGetAndList:
         await wire.create("two")
         for name in "abc":
             await create(wire, name)
-        token = (await wire.bookmarks.ListBookmarks(ListBookmarksRequest(session_id="one", page_size=1))).next_page_token
+        token = (
+            await wire.bookmarks.ListBookmarks(ListBookmarksRequest(session_id="one", page_size=1))
+        ).next_page_token
         assert await names(wire, page_token=token) == ["b", "c"]
-        question = tokens.fingerprint("bookmarks", session_key(DEFAULT_PROJECT_ID, "one"))
-        forged = [tokens.encode(question, *values) for values in ([2**63, "b"], [-1, "b"], [1, "a\0"], ["1", "b"], [1], [1, None])]
-        for fields in ({"page_token": "x"}, {"page_token": token, "session": "two"}, *({"page_token": token} for token in forged)):
+        question = pagination.fingerprint("bookmarks", session_key(DEFAULT_PROJECT_ID, "one"))
+        forged = [
+            pagination.encode_token(question, *values)
+            for values in ([2**63, "b"], [-1, "b"], [1, "a\0"], ["1", "b"], [1], [1, None])
+        ]
+        for fields in (
+            {"page_token": "x"},
+            {"page_token": token, "session": "two"},
+            *({"page_token": token} for token in forged),
+        ):
             error = await error_of(pages(wire, **fields))
-            assert (error.code, error.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_PAGE_TOKEN")
+            assert (error.code, error.reason) == (
+                grpc.StatusCode.INVALID_ARGUMENT,
+                "INVALID_PAGE_TOKEN",
+            )
             assert list(error.fields) == ["page_token"]
 
     async def test_seq_of(self, wire: Wire, server: Running, query: Query) -> None:
@@ -242,7 +305,9 @@ class TestUpdate:
         assert (after.seq, after.description, after.create_time) == (2, "d", before.create_time)
         assert after.update_time.ToNanoseconds() > before.update_time.ToNanoseconds()
         assert after == await get(wire, "b")
-        assert (await update(wire, Bookmark(name="b", seq=3, description="e"), "description")).seq == 2
+        assert (
+            await update(wire, Bookmark(name="b", seq=3, description="e"), "description")
+        ).seq == 2
 
     async def test_a_named_field_that_is_unset(self, wire: Wire) -> None:
         await create(wire, "b", seq=1, description="d")
@@ -259,7 +324,12 @@ class TestUpdate:
     async def test_a_bookmark_is_renamed(self, wire: Wire) -> None:
         before = await create(wire, "b", seq=1)
         after = await update(wire, Bookmark(name="b", description="d"), new_name="c")
-        assert (after.name, after.seq, after.description, after.create_time) == ("c", 1, "d", before.create_time)
+        assert (after.name, after.seq, after.description, after.create_time) == (
+            "c",
+            1,
+            "d",
+            before.create_time,
+        )
         assert await names(wire) == ["c"]
         assert (await update(wire, Bookmark(name="c"), new_name="c")).name == "c"
         assert (await update(wire, Bookmark(name="c"), new_name="b")).name == "b"
@@ -268,7 +338,10 @@ class TestUpdate:
         before = await create(wire, "b", seq=1)
         await create(wire, "c")
         error = await error_of(update(wire, Bookmark(name="b", seq=2), new_name="c"))
-        assert (error.code, error.reason) == (grpc.StatusCode.ALREADY_EXISTS, "BOOKMARK_ALREADY_EXISTS")
+        assert (error.code, error.reason) == (
+            grpc.StatusCode.ALREADY_EXISTS,
+            "BOOKMARK_ALREADY_EXISTS",
+        )
         assert (error.metadata["session_id"], error.metadata["name"]) == ("one", "c")
         assert list(error.fields) == ["new_name"]
         assert await get(wire, "b") == before
@@ -276,12 +349,20 @@ class TestUpdate:
     @pytest.mark.parametrize("paths", [["name"], ["*"], ["seq", "create_time"]])
     async def test_masks_name_what_there_is(self, wire: Wire, paths: list[str]) -> None:
         await create(wire, "b")
-        assert invalid_field(await error_of(update(wire, Bookmark(name="b", seq=1), *paths))) == "update_mask"
+        assert (
+            invalid_field(await error_of(update(wire, Bookmark(name="b", seq=1), *paths)))
+            == "update_mask"
+        )
 
     async def test_something_has_to_change(self, wire: Wire) -> None:
         await create(wire, "b")
         assert invalid_field(await error_of(update(wire, Bookmark(name="b")))) == "update_mask"
-        assert invalid_field(await error_of(update(wire, Bookmark(name="b", seq=1), update_mask=FieldMask()))) == "update_mask"
+        assert (
+            invalid_field(
+                await error_of(update(wire, Bookmark(name="b", seq=1), update_mask=FieldMask()))
+            )
+            == "update_mask"
+        )
 
     async def test_of_renames_at_once_to_one_name_one_wins(self, wire: Wire) -> None:
         for i in range(8):
@@ -293,14 +374,20 @@ class TestUpdate:
         assert (len(found), found.count("new")) == (8, 1)
 
     async def test_creations_at_once_are_one(self, wire: Wire) -> None:
-        results = await asyncio.gather(*(create(wire, "b") for _ in range(8)), return_exceptions=True)
+        results = await asyncio.gather(
+            *(create(wire, "b") for _ in range(8)), return_exceptions=True
+        )
         assert sum(isinstance(result, Bookmark) for result in results) == 1
-        replaced = await asyncio.gather(*(create(wire, "c", replace=True, seq=i % 6) for i in range(12)))
+        replaced = await asyncio.gather(
+            *(create(wire, "c", replace=True, seq=i % 6) for i in range(12))
+        )
         assert (await get(wire, "c")).seq in range(6)
         assert len({bookmark.create_time.ToNanoseconds() for bookmark in replaced}) == 1
 
     async def test_a_bookmark_at_the_newest_is_at_a_message(self, wire: Wire) -> None:
-        made = await asyncio.gather(*(create(wire, f"b{i}") if i % 2 else wire.store("one", "x") for i in range(20)))
+        made = await asyncio.gather(
+            *(create(wire, f"b{i}") if i % 2 else wire.store("one", "x") for i in range(20))
+        )
         assert all(5 <= bookmark.seq <= 15 for bookmark in made if isinstance(bookmark, Bookmark))
 
 
@@ -313,9 +400,13 @@ class TestRequestIds:
         assert await create(wire, "b", request_id="r") == moved
 
     async def test_repetitions_at_once_are_one(self, wire: Wire) -> None:
-        made = await asyncio.gather(*(create(wire, "b", request_id="r", replace=True) for _ in range(10)))
+        made = await asyncio.gather(
+            *(create(wire, "b", request_id="r", replace=True) for _ in range(10))
+        )
         assert len({bookmark.update_time.ToNanoseconds() for bookmark in made}) == 1
-        renamed = await asyncio.gather(*(update(wire, Bookmark(name="b"), new_name="c", request_id="u") for _ in range(10)))
+        renamed = await asyncio.gather(
+            *(update(wire, Bookmark(name="b"), new_name="c", request_id="u") for _ in range(10))
+        )
         assert {bookmark.name for bookmark in renamed} == {"c"}
         await asyncio.gather(*(delete(wire, "c", request_id="d") for _ in range(10)))
         assert await names(wire) == []
@@ -329,7 +420,10 @@ class TestRequestIds:
             delete(wire, "b", request_id="r"),
         ):
             error = await error_of(call)
-            assert (error.code, error.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "REQUEST_ID_REUSED")
+            assert (error.code, error.reason) == (
+                grpc.StatusCode.INVALID_ARGUMENT,
+                "REQUEST_ID_REUSED",
+            )
             assert error.metadata["request_id"] == "r"
             assert list(error.fields) == ["request_id"]
 
@@ -338,7 +432,9 @@ class TestRequestIds:
         first = await update(wire, Bookmark(name="b"), "seq", request_id="r")
         await wire.store("one", "f")
         assert await update(wire, Bookmark(name="b"), "seq", request_id="r") == first
-        assert (await error_of(update(wire, Bookmark(name="b", seq=5), "seq", request_id="r"))).reason == "REQUEST_ID_REUSED"
+        assert (
+            await error_of(update(wire, Bookmark(name="b", seq=5), "seq", request_id="r"))
+        ).reason == "REQUEST_ID_REUSED"
 
     async def test_a_repeated_deletion_spares_a_new_bookmark(self, wire: Wire) -> None:
         await create(wire, "b")
@@ -352,7 +448,9 @@ class TestRequestIds:
         assert await names(wire) == ["b", "c"]
 
     async def test_what_failed_uses_no_request_id_up(self, wire: Wire) -> None:
-        assert (await error_of(create(wire, "b", seq=6, request_id="r"))).reason == "MESSAGE_NOT_FOUND"
+        assert (
+            await error_of(create(wire, "b", seq=6, request_id="r"))
+        ).reason == "MESSAGE_NOT_FOUND"
         await create(wire, "b", request_id="r")
 
     async def test_a_recreated_session_starts_clean(self, wire: Wire) -> None:
@@ -396,10 +494,17 @@ class TestSessions:
         pass_time(query, "two", 50)
         await wire.get("two")
         pass_time(query, "two", 50)
-        for call in (get(wire, "b", "two"), pages(wire, session="two"), create(wire, "c", session="two"), delete(wire, "b", session="two")):
+        for call in (
+            get(wire, "b", "two"),
+            pages(wire, session="two"),
+            create(wire, "c", session="two"),
+            delete(wire, "b", session="two"),
+        ):
             assert (await error_of(call)).reason == "SESSION_NOT_FOUND"
 
-    async def test_a_session_deleted_meanwhile_leaves_no_rows(self, wire: Wire, query: Query) -> None:
+    async def test_a_session_deleted_meanwhile_leaves_no_rows(
+        self, wire: Wire, query: Query
+    ) -> None:
         """Rows of a log are those of a session, or of a log that the purger is told of; none come after that."""
 
         async def write() -> None:
@@ -417,7 +522,9 @@ class TestSessions:
 
         await asyncio.gather(churn(), *(write() for _ in range(6)))
         await wire.delete("one")
-        assert query("SELECT count(*) FROM bookmarks WHERE (key, log) NOT IN (SELECT key, log FROM dead_logs)") == [(0,)]
+        assert query(
+            "SELECT count(*) FROM bookmarks WHERE (key, log) NOT IN (SELECT key, log FROM dead_logs)"
+        ) == [(0,)]
 
 
 class TestProjects:
@@ -435,12 +542,20 @@ class TestProjects:
         for name in ("blue", "red"):
             secret = (await keys.create_key(name, create_project=True)).secret
             headers[name] = (("authorization", f"Bearer {secret}"),)
-            await wire.sessions.CreateSession(CreateSessionRequest(session=Session(session_id="one")), metadata=headers[name])
+            await wire.sessions.CreateSession(
+                CreateSessionRequest(session=Session(session_id="one")), metadata=headers[name]
+            )
         made = CreateBookmarkRequest(session_id="one", bookmark=Bookmark(name="b"), request_id="r")
         await wire.bookmarks.CreateBookmark(made, metadata=headers["blue"])
         asked = GetBookmarkRequest(session_id="one", name="b")
-        assert (await error_of(wire.bookmarks.GetBookmark(asked, metadata=headers["red"]))).reason == "BOOKMARK_NOT_FOUND"
-        assert not (await wire.bookmarks.ListBookmarks(ListBookmarksRequest(session_id="one"), metadata=headers["red"])).bookmarks
+        assert (
+            await error_of(wire.bookmarks.GetBookmark(asked, metadata=headers["red"]))
+        ).reason == "BOOKMARK_NOT_FOUND"
+        assert not (
+            await wire.bookmarks.ListBookmarks(
+                ListBookmarksRequest(session_id="one"), metadata=headers["red"]
+            )
+        ).bookmarks
         await wire.bookmarks.CreateBookmark(made, metadata=headers["red"])
 
 

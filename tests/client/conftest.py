@@ -102,9 +102,17 @@ class FakeServer:
     ) -> Abort:
         details: list[ProtoMessage] = []
         if reason is not None:
-            details.append(ErrorInfo(reason=reason, domain="sessiond.v1", metadata={"call_id": "call-1", **(metadata or {})}))
+            details.append(
+                ErrorInfo(
+                    reason=reason,
+                    domain="sessiond.v1",
+                    metadata={"call_id": "call-1", **(metadata or {})},
+                )
+            )
         if fields:
-            violations = [BadRequest.FieldViolation(field=f, description=d) for f, d in fields.items()]
+            violations = [
+                BadRequest.FieldViolation(field=f, description=d) for f, d in fields.items()
+            ]
             details.append(BadRequest(field_violations=violations))
         if retry_after_s is not None:
             delay = Duration()
@@ -117,7 +125,9 @@ class FakeServer:
         for file in FILES:
             for service in file.DESCRIPTOR.services_by_name.values():
                 handlers = {method.name: self._handler(method) for method in service.methods}
-                self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service.full_name, handlers),))
+                self._server.add_generic_rpc_handlers(
+                    (grpc.method_handlers_generic_handler(service.full_name, handlers),)
+                )
         port = self._server.add_insecure_port(f"127.0.0.1:{port}")
         await self._server.start()
         self.target = f"127.0.0.1:{port}"
@@ -155,13 +165,23 @@ class FakeServer:
                 raise
 
         if method.server_streaming:
-            return grpc.unary_stream_rpc_method_handler(stream, request_type.FromString, lambda m: m.SerializeToString())
+            return grpc.unary_stream_rpc_method_handler(
+                stream, request_type.FromString, lambda m: m.SerializeToString()
+            )
         if method.client_streaming:
-            return grpc.stream_unary_rpc_method_handler(upload, request_type.FromString, lambda m: m.SerializeToString())
-        return grpc.unary_unary_rpc_method_handler(unary, request_type.FromString, lambda m: m.SerializeToString())
+            return grpc.stream_unary_rpc_method_handler(
+                upload, request_type.FromString, lambda m: m.SerializeToString()
+            )
+        return grpc.unary_unary_rpc_method_handler(
+            unary, request_type.FromString, lambda m: m.SerializeToString()
+        )
 
     async def _answer(self, method: str, request: Any, context: Any) -> Any:
-        metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+        metadata = {
+            key: value
+            for key, value in context.invocation_metadata() or ()
+            if isinstance(value, str)
+        }
         self.received.append(Received(method, request, metadata, context.time_remaining()))
         steps = self.script.get(method)
         if not steps:

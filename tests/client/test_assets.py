@@ -9,7 +9,14 @@ from typing import Any
 import grpc
 import pytest
 
-from sessiond import Asset, AssetMismatch, AssetNotFound, InternalError, InvalidField, ServerUnavailable
+from sessiond import (
+    Asset,
+    AssetMismatch,
+    AssetNotFound,
+    InternalError,
+    InvalidField,
+    ServerUnavailable,
+)
 from sessiond.v1.asset_service_pb2 import Asset as AssetMessage
 from sessiond.v1.asset_service_pb2 import DownloadAssetResponse
 from sessiond_server.server import serving
@@ -59,12 +66,25 @@ async def test_every_source(colour: Colour, real: Any, tmp_path: Path) -> None:
     path = tmp_path / "a picture.png"
     path.write_bytes(CONTENT)
     with path.open("rb") as file:
-        sources = [path, str(path), CONTENT, bytearray(CONTENT), memoryview(CONTENT), file, io.BytesIO(CONTENT), in_bits(CONTENT)]
+        sources = [
+            path,
+            str(path),
+            CONTENT,
+            bytearray(CONTENT),
+            memoryview(CONTENT),
+            file,
+            io.BytesIO(CONTENT),
+            in_bits(CONTENT),
+        ]
         if colour.is_async:
             sources.append(in_bits_async(CONTENT))
         for source in sources:
             asset = await colour.call(real.assets.upload, source)
-            assert (asset.asset_id, asset.size, asset.media_type) == (ASSET_ID, len(CONTENT), "image/png")
+            assert (asset.asset_id, asset.size, asset.media_type) == (
+                ASSET_ID,
+                len(CONTENT),
+                "image/png",
+            )
     assert await colour.call(real.assets.get, ASSET_ID) == asset
 
 
@@ -76,12 +96,17 @@ async def test_an_empty_asset(colour: Colour, real: Any, empty: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "media_type"), [("a.json", "application/json"), ("a.tar.gz", ""), ("a", ""), ("a.PDF", "application/pdf")]
+    ("name", "media_type"),
+    [("a.json", "application/json"), ("a.tar.gz", ""), ("a", ""), ("a.PDF", "application/pdf")],
 )
-async def test_the_name_says_the_media_type(colour: Colour, real: Any, tmp_path: Path, name: str, media_type: str) -> None:
+async def test_the_name_says_the_media_type(
+    colour: Colour, real: Any, tmp_path: Path, name: str, media_type: str
+) -> None:
     (tmp_path / name).write_text(name)
     assert (await colour.call(real.assets.upload, tmp_path / name)).media_type == media_type
-    given = await colour.call(real.assets.upload, f"{name} once more".encode(), media_type="text/x-mine")
+    given = await colour.call(
+        real.assets.upload, f"{name} once more".encode(), media_type="text/x-mine"
+    )
     assert given.media_type == "text/x-mine"
 
 
@@ -101,7 +126,10 @@ async def test_reading(colour: Colour, real: Any, tmp_path: Path) -> None:
     await colour.call(real.assets.upload, CONTENT)
     download = real.assets.download
     assert b"".join(await colour.collect(download(ASSET_ID))) == CONTENT
-    assert b"".join(await colour.collect(download(ASSET_ID, offset=1_000_001, length=777_777))) == CONTENT[1_000_001:1_777_778]
+    assert (
+        b"".join(await colour.collect(download(ASSET_ID, offset=1_000_001, length=777_777)))
+        == CONTENT[1_000_001:1_777_778]
+    )
     assert b"".join(await colour.collect(download(ASSET_ID, offset=len(CONTENT)))) == b""
     assert await colour.call(real.assets.read, ASSET_ID) == CONTENT
     target = tmp_path / "saved"
@@ -118,7 +146,11 @@ async def test_reading(colour: Colour, real: Any, tmp_path: Path) -> None:
 
 async def test_one_that_is_not_there(colour: Colour, real: Any, tmp_path: Path) -> None:
     nobody = "0" * 64
-    calls = [(real.assets.get, nobody), (real.assets.read, nobody), (real.assets.save, nobody, tmp_path / "none")]
+    calls = [
+        (real.assets.get, nobody),
+        (real.assets.read, nobody),
+        (real.assets.save, nobody, tmp_path / "none"),
+    ]
     for function, *arguments in calls:
         with pytest.raises(AssetNotFound) as raised:
             await colour.call(function, *arguments)
@@ -136,11 +168,17 @@ async def test_messages_refer_to_it(colour: Colour, real: Any) -> None:
     stored = await colour.call(real.sessions.store_message, "one", message)
     assert stored.last_seq == 1
     with pytest.raises(AssetNotFound):
-        await colour.call(real.sessions.store_message, "one", {"role": "user", "content": f"sessiond-asset:{'0' * 64}"})
+        await colour.call(
+            real.sessions.store_message,
+            "one",
+            {"role": "user", "content": f"sessiond-asset:{'0' * 64}"},
+        )
 
 
 @pytest.mark.parametrize("after", [0, 1, 5])
-async def test_a_source_that_raises_stores_nothing(colour: Colour, real: Any, tmp_path: Path, after: int) -> None:
+async def test_a_source_that_raises_stores_nothing(
+    colour: Colour, real: Any, tmp_path: Path, after: int
+) -> None:
     def breaking() -> Iterator[bytes]:
         for _ in range(after):
             yield bytes(300_000)
@@ -158,7 +196,9 @@ async def test_pieces_that_are_no_bytes(colour: Colour, real: Any) -> None:
 
 
 @pytest.mark.parametrize("cuts", [(200_000, 1_000_000, 700, 2_000_000)])
-async def test_cut_connections_are_not_noticed(colour: Colour, target: str, tmp_path: Path, cuts: tuple[int, ...]) -> None:
+async def test_cut_connections_are_not_noticed(
+    colour: Colour, target: str, tmp_path: Path, cuts: tuple[int, ...]
+) -> None:
     path = tmp_path / "file"
     path.write_bytes(CONTENT)
     with CuttingProxy(target, cuts, upwards=True) as proxy:
@@ -168,7 +208,12 @@ async def test_cut_connections_are_not_noticed(colour: Colour, target: str, tmp_
         await colour.call(client.stop)
     with CuttingProxy(target, cuts) as proxy:
         client = colour.client(proxy.target)
-        assert b"".join(await colour.collect(client.assets.download(ASSET_ID, offset=5, length=3_000_000))) == CONTENT[5:3_000_005]
+        assert (
+            b"".join(
+                await colour.collect(client.assets.download(ASSET_ID, offset=5, length=3_000_000))
+            )
+            == CONTENT[5:3_000_005]
+        )
         await colour.call(client.assets.save, ASSET_ID, tmp_path / "saved")
         assert (tmp_path / "saved").read_bytes() == CONTENT
         assert proxy.cuts_made == len(cuts)
@@ -191,16 +236,37 @@ def answers(*pieces: bytes, size: int) -> list[Any]:
 class TestScripted:
     """What a real server does not do when it is asked to."""
 
-    async def test_a_download_goes_on_where_it_was(self, colour: Colour, client: Any, server: FakeServer, impatient: None) -> None:
+    async def test_a_download_goes_on_where_it_was(
+        self, colour: Colour, client: Any, server: FakeServer, impatient: None
+    ) -> None:
         broken = server.abort(grpc.StatusCode.UNAVAILABLE, "gone")
-        server.on("DownloadAsset", [*answers(b"abc", b"de", size=9), broken], [broken], answers(b"fgh", b"i", size=9))
-        assert await colour.collect(client.assets.download(ASSET_ID)) == [b"abc", b"de", b"fgh", b"i"]
-        assert [(ask.offset, ask.length) for ask in server.of("DownloadAsset")] == [(0, 0), (5, 0), (5, 0)]
+        server.on(
+            "DownloadAsset",
+            [*answers(b"abc", b"de", size=9), broken],
+            [broken],
+            answers(b"fgh", b"i", size=9),
+        )
+        assert await colour.collect(client.assets.download(ASSET_ID)) == [
+            b"abc",
+            b"de",
+            b"fgh",
+            b"i",
+        ]
+        assert [(ask.offset, ask.length) for ask in server.of("DownloadAsset")] == [
+            (0, 0),
+            (5, 0),
+            (5, 0),
+        ]
 
-    async def test_a_range_goes_on_where_it_was(self, colour: Colour, client: Any, server: FakeServer, impatient: None) -> None:
+    async def test_a_range_goes_on_where_it_was(
+        self, colour: Colour, client: Any, server: FakeServer, impatient: None
+    ) -> None:
         broken = server.abort(grpc.StatusCode.UNAVAILABLE, "gone")
         server.on("DownloadAsset", [*answers(b"cd", size=99), broken], answers(b"ef", size=99))
-        assert await colour.collect(client.assets.download(ASSET_ID, offset=2, length=4)) == [b"cd", b"ef"]
+        assert await colour.collect(client.assets.download(ASSET_ID, offset=2, length=4)) == [
+            b"cd",
+            b"ef",
+        ]
         assert [(ask.offset, ask.length) for ask in server.of("DownloadAsset")] == [(2, 4), (4, 2)]
 
     @pytest.mark.parametrize("length", [None, 5])
@@ -210,10 +276,15 @@ class TestScripted:
         """A length of 0 would ask for all."""
         broken = server.abort(grpc.StatusCode.UNAVAILABLE, "gone")
         server.on("DownloadAsset", [*answers(b"abc", b"de", size=5), broken])
-        assert await colour.collect(client.assets.download(ASSET_ID, length=length)) == [b"abc", b"de"]
+        assert await colour.collect(client.assets.download(ASSET_ID, length=length)) == [
+            b"abc",
+            b"de",
+        ]
         assert len(server.of("DownloadAsset")) == 1
 
-    async def test_content_that_is_not_the_assets(self, colour: Colour, client: Any, server: FakeServer, tmp_path: Path) -> None:
+    async def test_content_that_is_not_the_assets(
+        self, colour: Colour, client: Any, server: FakeServer, tmp_path: Path
+    ) -> None:
         server.on("DownloadAsset", answers(b"something else", size=14))
         with pytest.raises(InternalError):
             await colour.call(client.assets.read, ASSET_ID)
@@ -221,15 +292,27 @@ class TestScripted:
             await colour.call(client.assets.save, ASSET_ID, tmp_path / "saved")
         assert names(tmp_path) == []
 
-    async def test_an_upload_is_tried_again(self, colour: Colour, client: Any, server: FakeServer, impatient: None) -> None:
-        away = server.abort(grpc.StatusCode.UNAVAILABLE, "away", reason="ASSET_STORE_UNAVAILABLE", retry_after_s=0.001)
+    async def test_an_upload_is_tried_again(
+        self, colour: Colour, client: Any, server: FakeServer, impatient: None
+    ) -> None:
+        away = server.abort(
+            grpc.StatusCode.UNAVAILABLE,
+            "away",
+            reason="ASSET_STORE_UNAVAILABLE",
+            retry_after_s=0.001,
+        )
         server.on("UploadAsset", away, away, AssetMessage(asset_id=ASSET_ID, size=3))
         assert (await colour.call(client.assets.upload, b"abc", media_type="a/b")).size == 3
         sent = server.of("UploadAsset")
         assert len(sent) == 3
-        assert all([(piece.data, piece.media_type, piece.size) for piece in pieces] == [(b"abc", "a/b", 3)] for pieces in sent)
+        assert all(
+            [(piece.data, piece.media_type, piece.size) for piece in pieces] == [(b"abc", "a/b", 3)]
+            for pieces in sent
+        )
 
-    async def test_small_pieces_travel_together(self, colour: Colour, client: Any, server: FakeServer) -> None:
+    async def test_small_pieces_travel_together(
+        self, colour: Colour, client: Any, server: FakeServer
+    ) -> None:
         server.on("UploadAsset", AssetMessage())
         await colour.call(client.assets.upload, [b"12345"] * 100_000)
         [pieces] = server.of("UploadAsset")

@@ -18,7 +18,12 @@ from sessiond.v1.bookmark_service_pb2 import (
     ListBookmarksRequest,
     ListBookmarksResponse,
 )
-from sessiond.v1.session_service_pb2 import MESSAGE_ORDER_DESC, MESSAGE_VIEW_BASIC, GetMessagesRequest, GetMessagesResponse
+from sessiond.v1.session_service_pb2 import (
+    MESSAGE_ORDER_DESC,
+    MESSAGE_VIEW_BASIC,
+    GetMessagesRequest,
+    GetMessagesResponse,
+)
 
 
 def bookmark(name: str = "b", seq: int = 3) -> bookmark_pb2.Bookmark:
@@ -27,7 +32,12 @@ def bookmark(name: str = "b", seq: int = 3) -> bookmark_pb2.Bookmark:
 
 
 def batch(*seqs: int, token: str = "") -> GetMessagesResponse:
-    messages = [message_pb2.Message(seq=seq, json='{"role":"user","content":""}', format=message_pb2.FORMAT_OPENAI) for seq in seqs]
+    messages = [
+        message_pb2.Message(
+            seq=seq, json='{"role":"user","content":""}', format=message_pb2.FORMAT_OPENAI
+        )
+        for seq in seqs
+    ]
     return GetMessagesResponse(messages=messages, resume_token=token)
 
 
@@ -55,12 +65,17 @@ async def test_a_bookmark_reads_by_attribute_and_by_key(colour, server, client) 
 async def test_create(colour, server, client) -> None:
     server.on("CreateBookmark", bookmark())
     await colour.call(client.bookmarks.create, "s", "b")
-    await colour.call(client.bookmarks.create, "s", "b", seq=0, description="d", replace=True, request_id="r")
+    await colour.call(
+        client.bookmarks.create, "s", "b", seq=0, description="d", replace=True, request_id="r"
+    )
     plain, full = server.of("CreateBookmark")
     assert plain.bookmark == bookmark_pb2.Bookmark(name="b")
     assert plain.request_id
     assert full == CreateBookmarkRequest(
-        session_id="s", bookmark=bookmark_pb2.Bookmark(name="b", seq=0, description="d"), replace=True, request_id="r"
+        session_id="s",
+        bookmark=bookmark_pb2.Bookmark(name="b", seq=0, description="d"),
+        replace=True,
+        request_id="r",
     )
 
 
@@ -92,7 +107,9 @@ async def test_move_and_update(colour, server, client) -> None:
         ("move", {"name": "b", "seq": 2**63}, "seq"),
     ],
 )
-async def test_what_cannot_be_sent_is_not_sent(colour, server, client, call: str, arguments: dict[str, Any], field: str) -> None:
+async def test_what_cannot_be_sent_is_not_sent(
+    colour, server, client, call: str, arguments: dict[str, Any], field: str
+) -> None:
     with pytest.raises(InvalidField) as caught:
         await colour.call(getattr(client.bookmarks, call), "s", **arguments)
     assert caught.value.field_violations[0].field == field
@@ -100,7 +117,10 @@ async def test_what_cannot_be_sent_is_not_sent(colour, server, client, call: str
 
 
 async def test_lists_page_by_page(colour, server, client) -> None:
-    pages = [ListBookmarksResponse(bookmarks=[bookmark("a"), bookmark("b")], next_page_token="2"), ListBookmarksResponse()]
+    pages = [
+        ListBookmarksResponse(bookmarks=[bookmark("a"), bookmark("b")], next_page_token="2"),
+        ListBookmarksResponse(),
+    ]
     server.on("ListBookmarks", *pages)
     listing = client.bookmarks.list("s", page_size=2)
     assert server.received == []
@@ -125,16 +145,30 @@ async def test_delete(colour, server, client) -> None:
     plain, full = server.of("DeleteBookmark")
     assert (plain.session_id, plain.name, plain.allow_missing) == ("s", "b", False)
     assert plain.request_id
-    assert full == DeleteBookmarkRequest(session_id="s", name="b", allow_missing=True, request_id="r")
+    assert full == DeleteBookmarkRequest(
+        session_id="s", name="b", allow_missing=True, request_id="r"
+    )
 
 
 async def test_messages_since_a_bookmark(colour, server, client, impatient) -> None:
-    server.on("GetMessages", [batch(4, token="t4"), server.abort(grpc.StatusCode.UNAVAILABLE, "Socket closed")], [batch(5, token="t5")])
-    since = client.bookmarks.messages_since("s", "b", through_seq=9, limit=3, order="desc", roles=["user"], view="basic")
+    server.on(
+        "GetMessages",
+        [batch(4, token="t4"), server.abort(grpc.StatusCode.UNAVAILABLE, "Socket closed")],
+        [batch(5, token="t5")],
+    )
+    since = client.bookmarks.messages_since(
+        "s", "b", through_seq=9, limit=3, order="desc", roles=["user"], view="basic"
+    )
     assert server.received == []
     assert [message.seq for message in await colour.collect(since)] == [4, 5]
     first, second = server.of("GetMessages")
-    options = {"through_seq": 9, "limit": 3, "order": MESSAGE_ORDER_DESC, "roles": [message_pb2.ROLE_USER], "view": MESSAGE_VIEW_BASIC}
+    options = {
+        "through_seq": 9,
+        "limit": 3,
+        "order": MESSAGE_ORDER_DESC,
+        "roles": [message_pb2.ROLE_USER],
+        "view": MESSAGE_VIEW_BASIC,
+    }
     assert first == GetMessagesRequest(session_id="s", after_bookmark="b", **options)
     assert second == GetMessagesRequest(session_id="s", resume_token="t4", **options)
 
@@ -162,8 +196,12 @@ async def test_handles_have_the_same_without_the_id(colour, server, client) -> N
     assert (await colour.call(bookmarks.move, "b", 2)).name == "b"
     assert (await colour.call(bookmarks.update, "b", description="d", new_name="c")).name == "b"
     assert [got.name for got in await colour.collect(bookmarks.list(page_size=3))] == ["b"]
-    assert [message.seq for message in await colour.collect(bookmarks.messages_since("b", limit=1))] == [4]
-    assert [message.seq for message in await colour.collect(session.get_messages(after_bookmark="b"))] == [4]
+    assert [
+        message.seq for message in await colour.collect(bookmarks.messages_since("b", limit=1))
+    ] == [4]
+    assert [
+        message.seq for message in await colour.collect(session.get_messages(after_bookmark="b"))
+    ] == [4]
     await colour.call(bookmarks.delete, "b", allow_missing=True)
     calls = [call for call in server.received if call.method != "GetSession"]
     assert {call.request.session_id for call in calls} == {"s"}
@@ -179,7 +217,9 @@ async def test_handles_have_the_same_without_the_id(colour, server, client) -> N
         ("BOOKMARK_ALREADY_EXISTS", grpc.StatusCode.ALREADY_EXISTS, errors.BookmarkAlreadyExists),
     ],
 )
-async def test_errors_are_typed(colour, server, client, reason: str, code: grpc.StatusCode, error: type[Exception]) -> None:
+async def test_errors_are_typed(
+    colour, server, client, reason: str, code: grpc.StatusCode, error: type[Exception]
+) -> None:
     server.on("CreateBookmark", server.abort(code, "no", reason=reason))
     server.on("GetMessages", server.abort(code, "no", reason=reason))
     with pytest.raises(error):

@@ -23,7 +23,9 @@ UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
 
 def codes() -> dict[str, grpc.StatusCode]:
     """Reason to code, as the comments of the proto have it."""
-    found = re.findall(r"// ([A-Z_]+): .*\n(?:\s*//.*\n)*\s*ERROR_REASON_(\w+) =", PROTO.read_text())
+    found = re.findall(
+        r"// ([A-Z_]+): .*\n(?:\s*//.*\n)*\s*ERROR_REASON_(\w+) =", PROTO.read_text()
+    )
     return {reason: grpc.StatusCode[code] for code, reason in found}
 
 
@@ -41,7 +43,11 @@ async def test_sends_no_key_where_there_is_none(colour, server, client) -> None:
     server.on("GetSession", SESSION)
     await colour.call(client.get_session, "s")
     assert "authorization" not in server.received[0].metadata
-    assert server.received[0].metadata["user-agent"].startswith(f"sessiond-python/{sessiond.__version__}")
+    assert (
+        server.received[0]
+        .metadata["user-agent"]
+        .startswith(f"sessiond-python/{sessiond.__version__}")
+    )
 
 
 async def test_target_and_key_come_from_the_environment(colour, server, monkeypatch) -> None:
@@ -69,13 +75,17 @@ async def test_deadline_is_the_clients_or_the_calls(colour, server, client) -> N
 
 
 @pytest.mark.parametrize("timeout", [float("nan"), "5"])
-async def test_a_timeout_that_is_no_number_is_refused(colour, server, client, timeout: object) -> None:
+async def test_a_timeout_that_is_no_number_is_refused(
+    colour, server, client, timeout: object
+) -> None:
     with pytest.raises(errors.InvalidField, match="timeout is"):
         await colour.call(client.get_session, "s", timeout=timeout)
     assert server.received == []
 
 
-async def test_unavailable_is_tried_again_with_the_same_request_id(colour, server, client, impatient) -> None:
+async def test_unavailable_is_tried_again_with_the_same_request_id(
+    colour, server, client, impatient
+) -> None:
     failure = server.abort(UNAVAILABLE, "going", reason="SERVER_DRAINING", retry_after_s=0.001)
     stored = session_service_pb2.StoreMessagesResponse(first_seq=1, last_seq=1)
     server.on("StoreMessages", failure, server.abort(UNAVAILABLE, "gone"), stored)
@@ -87,7 +97,11 @@ async def test_unavailable_is_tried_again_with_the_same_request_id(colour, serve
 
 
 async def test_the_timeout_covers_all_attempts(colour, server, client, impatient) -> None:
-    server.on("GetSession", server.abort(UNAVAILABLE, "later", reason="SERVER_DRAINING", retry_after_s=0.3), SESSION)
+    server.on(
+        "GetSession",
+        server.abort(UNAVAILABLE, "later", reason="SERVER_DRAINING", retry_after_s=0.3),
+        SESSION,
+    )
     await colour.call(client.get_session, "s", timeout=5)
     first, second = [call.remaining_s for call in server.received]
     assert second < first - 0.2
@@ -119,9 +133,13 @@ async def test_gives_up_after_some_attempts(colour, server, client, impatient) -
     assert len(server.received) == _retry.MAX_ATTEMPTS
 
 
-async def test_overload_is_tried_again_only_when_the_server_says_when(colour, server, client, impatient) -> None:
+async def test_overload_is_tried_again_only_when_the_server_says_when(
+    colour, server, client, impatient
+) -> None:
     code = grpc.StatusCode.RESOURCE_EXHAUSTED
-    server.on("GetSession", server.abort(code, "busy", reason="OVERLOADED", retry_after_s=0.001), SESSION)
+    server.on(
+        "GetSession", server.abort(code, "busy", reason="OVERLOADED", retry_after_s=0.001), SESSION
+    )
     await colour.call(client.get_session, "s")
     assert len(server.received) == 2
     server.on("GetSession", server.abort(code, "full"))
@@ -131,24 +149,37 @@ async def test_overload_is_tried_again_only_when_the_server_says_when(colour, se
 
 
 async def test_does_not_wait_beyond_the_deadline(colour, server, client) -> None:
-    server.on("GetSession", server.abort(UNAVAILABLE, "later", reason="DATABASE_UNAVAILABLE", retry_after_s=3600))
+    server.on(
+        "GetSession",
+        server.abort(UNAVAILABLE, "later", reason="DATABASE_UNAVAILABLE", retry_after_s=3600),
+    )
     with pytest.raises(errors.DatabaseUnavailable) as caught:
         await colour.call(client.get_session, "s")
     assert len(server.received) == 1
     assert caught.value.retry_after == 3600
 
 
-async def test_making_keys_and_projects_is_not_tried_again(colour, server, client, impatient) -> None:
-    server.on("CreateApiKey", server.abort(UNAVAILABLE, "going", reason="SERVER_DRAINING", retry_after_s=0.001))
+async def test_making_keys_and_projects_is_not_tried_again(
+    colour, server, client, impatient
+) -> None:
+    server.on(
+        "CreateApiKey",
+        server.abort(UNAVAILABLE, "going", reason="SERVER_DRAINING", retry_after_s=0.001),
+    )
     with pytest.raises(errors.ServerDraining):
         await colour.call(client.admin.create_api_key, "p")
     assert len(server.received) == 1
 
 
 @pytest.mark.parametrize("reason", REASONS)
-async def test_every_reason_has_an_error_of_its_code(reason: str, colour, server, client, impatient) -> None:
+async def test_every_reason_has_an_error_of_its_code(
+    reason: str, colour, server, client, impatient
+) -> None:
     code = codes()[reason]
-    server.on("GetSession", server.abort(code, "what happened", reason=reason, metadata={"session_id": "s"}))
+    server.on(
+        "GetSession",
+        server.abort(code, "what happened", reason=reason, metadata={"session_id": "s"}),
+    )
     with pytest.raises(errors.SessiondError) as caught:
         await colour.call(client.get_session, "s")
     error = caught.value
@@ -159,24 +190,43 @@ async def test_every_reason_has_an_error_of_its_code(reason: str, colour, server
     assert error.call_id == "call-1"
     assert isinstance(error.__cause__, grpc.RpcError)
     copy = pickle.loads(pickle.dumps(error))  # noqa: S301
-    assert (type(copy), str(copy), copy.metadata, copy.code) == (type(error), str(error), error.metadata, code)
+    assert (type(copy), str(copy), copy.metadata, copy.code) == (
+        type(error),
+        str(error),
+        error.metadata,
+        code,
+    )
 
 
 async def test_field_violations_are_told(colour, server, client) -> None:
     fields = {"messages[3].json": "is not JSON"}
-    server.on("GetSession", server.abort(grpc.StatusCode.INVALID_ARGUMENT, "bad", reason="INVALID_JSON", fields=fields))
-    with pytest.raises(errors.InvalidJson, match=re.escape("INVALID_JSON: bad; messages[3].json: is not JSON")) as caught:
+    server.on(
+        "GetSession",
+        server.abort(grpc.StatusCode.INVALID_ARGUMENT, "bad", reason="INVALID_JSON", fields=fields),
+    )
+    with pytest.raises(
+        errors.InvalidJson, match=re.escape("INVALID_JSON: bad; messages[3].json: is not JSON")
+    ) as caught:
         await colour.call(client.get_session, "s")
-    assert caught.value.field_violations == [errors.FieldViolation("messages[3].json", "is not JSON")]
+    assert caught.value.field_violations == [
+        errors.FieldViolation("messages[3].json", "is not JSON")
+    ]
 
 
 async def test_a_conflict_says_where_the_session_stands(colour, server, client) -> None:
     server.on(
         "StoreMessages",
-        server.abort(grpc.StatusCode.ABORTED, "moved", reason="SEQUENCE_CONFLICT", metadata={"last_seq": "7"}),
+        server.abort(
+            grpc.StatusCode.ABORTED, "moved", reason="SEQUENCE_CONFLICT", metadata={"last_seq": "7"}
+        ),
     )
     with pytest.raises(errors.SequenceConflict) as caught:
-        await colour.call(client.sessions.store_messages, session_id="s", messages=[{"role": "user"}], expected_last_seq=3)
+        await colour.call(
+            client.sessions.store_messages,
+            session_id="s",
+            messages=[{"role": "user"}],
+            expected_last_seq=3,
+        )
     assert caught.value.last_seq == 7
     assert server.of("StoreMessages")[0].expected_last_seq == 3
 
@@ -187,7 +237,9 @@ async def test_expected_last_seq_zero_is_sent(colour, server, client) -> None:
     assert server.of("StoreMessages")[0].HasField("expected_last_seq")
 
 
-async def test_an_unknown_reason_keeps_its_name_and_the_class_of_its_code(colour, server, client) -> None:
+async def test_an_unknown_reason_keeps_its_name_and_the_class_of_its_code(
+    colour, server, client
+) -> None:
     server.on("GetSession", server.abort(grpc.StatusCode.NOT_FOUND, "no", reason="TASK_NOT_FOUND"))
     with pytest.raises(errors.NotFound, match="TASK_NOT_FOUND: no"):
         await colour.call(client.get_session, "s")
@@ -217,7 +269,10 @@ async def test_the_deadline_is_a_typed_error(colour, server, client) -> None:
 async def test_a_refused_connection_names_the_target(colour, server, impatient) -> None:
     await server.stop()
     client = colour.client(server.target)
-    with pytest.raises(errors.ServerUnavailable, match=re.escape(f"is `sessiond serve` running at {server.target}?")):
+    with pytest.raises(
+        errors.ServerUnavailable,
+        match=re.escape(f"is `sessiond serve` running at {server.target}?"),
+    ):
         await colour.call(client.get_session, "s")
     await colour.call(client.stop)
 
@@ -272,7 +327,9 @@ async def test_a_cancelled_backoff_goes_through(server) -> None:
 
     async def refuse(request: Any, context: Any) -> Any:
         context.add_done_callback(lambda _: refused.set())
-        await server.abort(UNAVAILABLE, "later", reason="SERVER_DRAINING", retry_after_s=20).raise_in(context)
+        await server.abort(
+            UNAVAILABLE, "later", reason="SERVER_DRAINING", retry_after_s=20
+        ).raise_in(context)
 
     server.on("GetSession", refuse)
     async with sessiond.AsyncClient(server.target) as client:
@@ -287,7 +344,9 @@ async def test_raw_stubs_are_there(server) -> None:
     server.on("GetSession", SESSION)
     async with sessiond.AsyncClient(server.target, api_key="k") as client:
         request = session_service_pb2.GetSessionRequest(session_id="s")
-        assert (await client.stubs.sessions.GetSession(request, metadata=client.metadata)).session_id == "s"
+        assert (
+            await client.stubs.sessions.GetSession(request, metadata=client.metadata)
+        ).session_id == "s"
     assert server.received[0].metadata["authorization"] == "Bearer k"
 
 
@@ -321,4 +380,6 @@ def test_a_stream_that_has_delivered_is_given_time_to_restart() -> None:
     stream = _retry.StreamRetry(None)
     stream.progress()
     # Far more failures than the count allows, but all within a moment.
-    assert all(stream.delay_after(error) is not None for _ in range(10 * _retry.MAX_STREAM_FAILURES))
+    assert all(
+        stream.delay_after(error) is not None for _ in range(10 * _retry.MAX_STREAM_FAILURES)
+    )

@@ -34,7 +34,9 @@ async def client(server: FakeServer) -> AsyncIterator[AsyncClient]:
 
 def result(index: int, refused: Abort | None = None) -> BatchStoreMessagesResult:
     if refused is None:
-        return BatchStoreMessagesResult(index=index, response=StoreMessagesResponse(first_seq=index + 10, last_seq=index + 10))
+        return BatchStoreMessagesResult(
+            index=index, response=StoreMessagesResponse(first_seq=index + 10, last_seq=index + 10)
+        )
     error = BatchStoreMessagesError(code=refused.code.value[0], message=refused.text)
     for detail in refused.details:
         error.details.add().Pack(detail)
@@ -47,10 +49,15 @@ class Answers:
     def __init__(self, **outcomes: Abort) -> None:
         self.outcomes = outcomes
 
-    async def __call__(self, request: BatchStoreMessagesRequest, context: Any) -> list[BatchStoreMessagesResponse]:
+    async def __call__(
+        self, request: BatchStoreMessagesRequest, context: Any
+    ) -> list[BatchStoreMessagesResponse]:
         return [
             BatchStoreMessagesResponse(
-                results=[result(i, self.outcomes.get(one.session_id)) for i, one in reversed(list(enumerate(request.requests)))]
+                results=[
+                    result(i, self.outcomes.get(one.session_id))
+                    for i, one in reversed(list(enumerate(request.requests)))
+                ]
             )
         ]
 
@@ -58,9 +65,13 @@ class Answers:
 answered = Answers()
 
 
-async def test_calls_at_the_same_time_travel_together(client: AsyncClient, server: FakeServer) -> None:
+async def test_calls_at_the_same_time_travel_together(
+    client: AsyncClient, server: FakeServer
+) -> None:
     server.on("BatchStoreMessages", answered)
-    stored = await asyncio.gather(*(client.sessions.store_message(f"s{i}", HELLO) for i in range(10)))
+    stored = await asyncio.gather(
+        *(client.sessions.store_message(f"s{i}", HELLO) for i in range(10))
+    )
     assert [one.last_seq for one in stored] == list(range(10, 20))
     [batch] = server.of("BatchStoreMessages")
     assert [request.session_id for request in batch.requests] == [f"s{i}" for i in range(10)]
@@ -114,7 +125,9 @@ async def test_a_slow_server_is_not_waited_for(client: AsyncClient, server: Fake
     assert len(server.of("StoreMessages")) == 8
 
 
-async def test_a_second_call_to_a_session_waits_for_the_first(client: AsyncClient, server: FakeServer) -> None:
+async def test_a_second_call_to_a_session_waits_for_the_first(
+    client: AsyncClient, server: FakeServer
+) -> None:
     """It would wait at the server, and hold up a batch there."""
     landing = asyncio.Event()
 
@@ -142,35 +155,62 @@ async def test_each_has_its_own_error(client: AsyncClient, server: FakeServer) -
         "BatchStoreMessages",
         Answers(
             missing=server.abort(
-                grpc.StatusCode.NOT_FOUND, "there is no session", reason="SESSION_NOT_FOUND", metadata={"session_id": "missing"}
+                grpc.StatusCode.NOT_FOUND,
+                "there is no session",
+                reason="SESSION_NOT_FOUND",
+                metadata={"session_id": "missing"},
             ),
-            bad=server.abort(invalid, "messages[0].json: is not JSON", reason="INVALID_JSON", fields={"messages[0].json": "is not JSON"}),
+            bad=server.abort(
+                invalid,
+                "messages[0].json: is not JSON",
+                reason="INVALID_JSON",
+                fields={"messages[0].json": "is not JSON"},
+            ),
         ),
     )
     good, missing, bad, last = await asyncio.gather(
-        *(client.sessions.store_message(name, HELLO) for name in ("good", "missing", "bad", "last")), return_exceptions=True
+        *(
+            client.sessions.store_message(name, HELLO)
+            for name in ("good", "missing", "bad", "last")
+        ),
+        return_exceptions=True,
     )
     assert (good.last_seq, last.last_seq) == (10, 13)  # type: ignore[union-attr]
     assert isinstance(missing, errors.SessionNotFound)
     assert missing.metadata["session_id"] == "missing"
     assert isinstance(bad, errors.InvalidJson)
-    assert [(v.field, v.description) for v in bad.field_violations] == [("messages[0].json", "is not JSON")]
-    assert str(bad).startswith("messages[0].json: is not JSON") or "messages[0].json: is not JSON" in str(bad)
+    assert [(v.field, v.description) for v in bad.field_violations] == [
+        ("messages[0].json", "is not JSON")
+    ]
+    assert str(bad).startswith(
+        "messages[0].json: is not JSON"
+    ) or "messages[0].json: is not JSON" in str(bad)
 
 
 @pytest.mark.usefixtures("impatient")
 async def test_each_is_tried_again_by_itself(client: AsyncClient, server: FakeServer) -> None:
-    busy = server.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "busy", reason="OVERLOADED", retry_after_s=0.001)
+    busy = server.abort(
+        grpc.StatusCode.RESOURCE_EXHAUSTED, "busy", reason="OVERLOADED", retry_after_s=0.001
+    )
     server.on("BatchStoreMessages", Answers(busy=busy))
-    await asyncio.gather(*(client.sessions.store_message(name, HELLO) for name in ("one", "busy", "two")))
+    await asyncio.gather(
+        *(client.sessions.store_message(name, HELLO) for name in ("one", "busy", "two"))
+    )
     [batch] = server.of("BatchStoreMessages")
     [again] = server.of("StoreMessages")
     assert again == batch.requests[1]
 
 
 @pytest.mark.usefixtures("impatient")
-async def test_a_batch_that_fails_is_tried_again_with_the_same_request_ids(client: AsyncClient, server: FakeServer) -> None:
-    server.on("BatchStoreMessages", server.abort(UNAVAILABLE, "gone"), server.abort(UNAVAILABLE, "gone"), answered)
+async def test_a_batch_that_fails_is_tried_again_with_the_same_request_ids(
+    client: AsyncClient, server: FakeServer
+) -> None:
+    server.on(
+        "BatchStoreMessages",
+        server.abort(UNAVAILABLE, "gone"),
+        server.abort(UNAVAILABLE, "gone"),
+        answered,
+    )
     await asyncio.gather(*(client.sessions.store_message(f"s{i}", HELLO) for i in range(20)))
     sent: dict[str, set[str]] = {}
     for batch in [*server.of("BatchStoreMessages")]:
@@ -181,10 +221,14 @@ async def test_a_batch_that_fails_is_tried_again_with_the_same_request_ids(clien
 
 
 @pytest.mark.usefixtures("impatient")
-async def test_a_stream_that_ends_too_early_is_tried_again(client: AsyncClient, server: FakeServer) -> None:
+async def test_a_stream_that_ends_too_early_is_tried_again(
+    client: AsyncClient, server: FakeServer
+) -> None:
     half = BatchStoreMessagesResponse(results=[result(0), result(99)])
     server.on("BatchStoreMessages", [half], answered)
-    stored = await asyncio.gather(*(client.sessions.store_message(f"s{i}", HELLO) for i in range(2)))
+    stored = await asyncio.gather(
+        *(client.sessions.store_message(f"s{i}", HELLO) for i in range(2))
+    )
     assert [one.last_seq for one in stored] == [10, 1]
     assert [request.session_id for request in server.of("StoreMessages")] == ["s1"]
 
@@ -197,7 +241,9 @@ async def test_results_are_handed_out_as_they_come(client: AsyncClient, server: 
 
     responses = [BatchStoreMessagesResponse(results=[result(i)]) for i in range(2)]
     server.on("BatchStoreMessages", [responses[0], wait, responses[1]])
-    fast, slow = [asyncio.create_task(client.sessions.store_message(f"s{i}", HELLO)) for i in range(2)]
+    fast, slow = [
+        asyncio.create_task(client.sessions.store_message(f"s{i}", HELLO)) for i in range(2)
+    ]
     assert (await fast).last_seq == 10
     assert not slow.done()
     # What waits at the server holds up nobody else.
@@ -214,7 +260,9 @@ class TestDeadlines:
         async def wait(request: object, context: object) -> None:
             await asyncio.sleep(0.6)
 
-        server.on("BatchStoreMessages", [wait, BatchStoreMessagesResponse(results=[result(0), result(1)])])
+        server.on(
+            "BatchStoreMessages", [wait, BatchStoreMessagesResponse(results=[result(0), result(1)])]
+        )
         began = time.monotonic()
         hasty = asyncio.create_task(client.sessions.store_message("s0", HELLO, timeout=0.2))
         patient = asyncio.create_task(client.sessions.store_message("s1", HELLO, timeout=20))
@@ -228,11 +276,18 @@ class TestDeadlines:
 
     async def test_none_at_all(self, client: AsyncClient, server: FakeServer) -> None:
         server.on("BatchStoreMessages", answered)
-        await asyncio.gather(*(client.sessions.store_message(f"s{i}", HELLO, timeout=t) for i, t in enumerate((5, float("inf")))))
+        await asyncio.gather(
+            *(
+                client.sessions.store_message(f"s{i}", HELLO, timeout=t)
+                for i, t in enumerate((5, float("inf")))
+            )
+        )
         [received] = server.received
         assert received.remaining_s is None or received.remaining_s > 1e6
 
-    async def test_of_one_that_waits_for_its_departure(self, client: AsyncClient, server: FakeServer) -> None:
+    async def test_of_one_that_waits_for_its_departure(
+        self, client: AsyncClient, server: FakeServer
+    ) -> None:
         server.on("StoreMessages", self.hold)
         first = asyncio.create_task(client.sessions.store_message("hot", HELLO, timeout=20))
         await asyncio.sleep(0.05)
@@ -241,9 +296,14 @@ class TestDeadlines:
         assert len(server.of("StoreMessages")) == 1
         first.cancel()
 
-    async def test_a_batch_that_nobody_waits_for_is_cancelled(self, client: AsyncClient, server: FakeServer) -> None:
+    async def test_a_batch_that_nobody_waits_for_is_cancelled(
+        self, client: AsyncClient, server: FakeServer
+    ) -> None:
         server.on("BatchStoreMessages", [self.hold])
-        calls = [client.sessions.store_message(f"s{i}", HELLO, timeout=t) for i, t in enumerate((0.1, 0.2))]
+        calls = [
+            client.sessions.store_message(f"s{i}", HELLO, timeout=t)
+            for i, t in enumerate((0.1, 0.2))
+        ]
         ends = await asyncio.gather(*calls, return_exceptions=True)
         assert [type(end) for end in ends] == [errors.DeadlineExceeded] * 2
         async with asyncio.timeout(5):
@@ -251,15 +311,22 @@ class TestDeadlines:
 
 
 class TestCancellation:
-    async def test_of_one_does_not_disturb_the_others(self, client: AsyncClient, server: FakeServer) -> None:
+    async def test_of_one_does_not_disturb_the_others(
+        self, client: AsyncClient, server: FakeServer
+    ) -> None:
         begun, going_on = asyncio.Event(), asyncio.Event()
 
         async def wait(request: object, context: object) -> None:
             begun.set()
             await going_on.wait()
 
-        server.on("BatchStoreMessages", [wait, BatchStoreMessagesResponse(results=[result(i) for i in range(3)])])
-        calls = [asyncio.create_task(client.sessions.store_message(f"s{i}", HELLO)) for i in range(3)]
+        server.on(
+            "BatchStoreMessages",
+            [wait, BatchStoreMessagesResponse(results=[result(i) for i in range(3)])],
+        )
+        calls = [
+            asyncio.create_task(client.sessions.store_message(f"s{i}", HELLO)) for i in range(3)
+        ]
         await begun.wait()
         calls[1].cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -275,7 +342,9 @@ class TestCancellation:
             await asyncio.sleep(60)
 
         server.on("BatchStoreMessages", [wait])
-        calls = [asyncio.create_task(client.sessions.store_message(f"s{i}", HELLO)) for i in range(3)]
+        calls = [
+            asyncio.create_task(client.sessions.store_message(f"s{i}", HELLO)) for i in range(3)
+        ]
         await begun.wait()
         for call in calls:
             call.cancel()
@@ -285,9 +354,13 @@ class TestCancellation:
         server.on("StoreMessages", STORED)
         await client.sessions.store_message("s1", HELLO, timeout=5)
 
-    async def test_before_the_departure_sends_nothing(self, client: AsyncClient, server: FakeServer) -> None:
+    async def test_before_the_departure_sends_nothing(
+        self, client: AsyncClient, server: FakeServer
+    ) -> None:
         server.on("BatchStoreMessages", answered)
-        calls = [asyncio.create_task(client.sessions.store_message(f"s{i}", HELLO)) for i in range(3)]
+        calls = [
+            asyncio.create_task(client.sessions.store_message(f"s{i}", HELLO)) for i in range(3)
+        ]
         await asyncio.sleep(0)
         calls[0].cancel()
         await asyncio.wait(calls)
@@ -306,7 +379,9 @@ class TestCancellation:
 
 
 class TestClosing:
-    async def test_ends_what_is_under_way_and_what_waits(self, client: AsyncClient, server: FakeServer) -> None:
+    async def test_ends_what_is_under_way_and_what_waits(
+        self, client: AsyncClient, server: FakeServer
+    ) -> None:
         begun = asyncio.Event()
 
         async def wait(request: object, context: object) -> None:
@@ -314,7 +389,9 @@ class TestClosing:
             await asyncio.sleep(60)
 
         server.on("BatchStoreMessages", [wait])
-        calls = [asyncio.create_task(client.sessions.store_message(f"s{i}", HELLO)) for i in range(3)]
+        calls = [
+            asyncio.create_task(client.sessions.store_message(f"s{i}", HELLO)) for i in range(3)
+        ]
         await begun.wait()
         calls += [asyncio.create_task(client.sessions.store_message("s0", HELLO)) for _ in range(2)]
         await asyncio.sleep(0.05)
@@ -334,10 +411,16 @@ class TestClosing:
         assert len(server.of("BatchStoreMessages")) == 2
 
 
-async def test_a_server_that_does_not_know_batches_gets_single_calls(client: AsyncClient, server: FakeServer) -> None:
-    server.on("BatchStoreMessages", server.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!"))
+async def test_a_server_that_does_not_know_batches_gets_single_calls(
+    client: AsyncClient, server: FakeServer
+) -> None:
+    server.on(
+        "BatchStoreMessages", server.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
+    )
     for _ in range(2):
-        stored = await asyncio.gather(*(client.sessions.store_message(f"s{i}", HELLO) for i in range(5)))
+        stored = await asyncio.gather(
+            *(client.sessions.store_message(f"s{i}", HELLO) for i in range(5))
+        )
         assert [one.last_seq for one in stored] == [1] * 5
     assert len(server.of("BatchStoreMessages")) == 1
     assert len(server.of("StoreMessages")) == 10
@@ -346,7 +429,12 @@ async def test_a_server_that_does_not_know_batches_gets_single_calls(client: Asy
 async def test_large_ones_go_alone(client: AsyncClient, server: FakeServer) -> None:
     server.on("BatchStoreMessages", answered)
     large = {"role": "user", "content": "x" * _coalescing.MAX_SHARED_BYTES}
-    await asyncio.gather(*(client.sessions.store_message(f"s{i}", message) for i, message in enumerate((HELLO, large, HELLO))))
+    await asyncio.gather(
+        *(
+            client.sessions.store_message(f"s{i}", message)
+            for i, message in enumerate((HELLO, large, HELLO))
+        )
+    )
     [single] = server.of("StoreMessages")
     assert single.session_id == "s1"
     [batch] = server.of("BatchStoreMessages")
@@ -357,14 +445,23 @@ async def test_batches_have_limits(client: AsyncClient, server: FakeServer) -> N
     server.on("BatchStoreMessages", answered)
     message = {"role": "user", "content": "x" * 60_000}
     await asyncio.gather(*(client.sessions.store_message(f"s{i}", HELLO) for i in range(1000)))
-    assert max(len(batch.requests) for batch in server.of("BatchStoreMessages")) <= _coalescing.MAX_REQUESTS
+    assert (
+        max(len(batch.requests) for batch in server.of("BatchStoreMessages"))
+        <= _coalescing.MAX_REQUESTS
+    )
     server.received.clear()
     await asyncio.gather(*(client.sessions.store_message(f"s{i}", message) for i in range(60)))
-    assert max(batch.ByteSize() for batch in server.of("BatchStoreMessages")) <= 1.1 * _coalescing.MAX_BATCH_BYTES
+    assert (
+        max(batch.ByteSize() for batch in server.of("BatchStoreMessages"))
+        <= 1.1 * _coalescing.MAX_BATCH_BYTES
+    )
 
 
 async def test_two_clients_have_nothing_to_do_with_each_other(server: FakeServer) -> None:
     server.on("StoreMessages", STORED)
-    async with AsyncClient(server.target, api_key="a") as one, AsyncClient(server.target, api_key="b") as two:
+    async with (
+        AsyncClient(server.target, api_key="a") as one,
+        AsyncClient(server.target, api_key="b") as two,
+    ):
         await asyncio.gather(*(client.sessions.store_message("s", HELLO) for client in (one, two)))
     assert {call.metadata["authorization"] for call in server.received} == {"Bearer a", "Bearer b"}

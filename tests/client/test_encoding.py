@@ -21,7 +21,11 @@ from sessiond.v1 import message_pb2
 from sessiond.v1.session_service_pb2 import ImportMessagesRequest, StoreMessagesRequest
 
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=20,
 )
@@ -58,7 +62,10 @@ def test_json_reads_back_as_what_was_given(blob: dict[str, Any]) -> None:
 
 
 @given(
-    st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner))
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    )
 )
 def test_without_floats_it_is_the_text_of_the_standard_library(value: Any) -> None:
     blob = {"value": value}
@@ -132,12 +139,24 @@ MESSAGES = st.one_of(
     BLOBS.map(lambda blob: json.dumps(blob).encode()),
     st.builds(NewMessage, BLOBS, metadata=st.just({"a": 1}), parent_seq=st.integers(1, 2**40)),
     st.builds(message_pb2.Message, json=st.just("{}"), format=st.just(message_pb2.FORMAT_GEMINI)),
-    st.just(Message("s", message_pb2.Message(seq=4, role=message_pb2.ROLE_USER, json='{"role":"user"}', format=message_pb2.FORMAT_OPENAI))),
+    st.just(
+        Message(
+            "s",
+            message_pb2.Message(
+                seq=4,
+                role=message_pb2.ROLE_USER,
+                json='{"role":"user"}',
+                format=message_pb2.FORMAT_OPENAI,
+            ),
+        )
+    ),
 )
 
 
 @given(st.lists(MESSAGES, max_size=8), st.sampled_from(["openai", "anthropic", "gemini"]))
-def test_an_encoded_request_is_what_the_generated_code_would_write(messages: list[Any], format: str) -> None:
+def test_an_encoded_request_is_what_the_generated_code_would_write(
+    messages: list[Any], format: str
+) -> None:
     head = StoreMessagesRequest(session_id="s", request_id="r", expected_last_seq=0)
     expected = StoreMessagesRequest()
     expected.CopyFrom(head)
@@ -147,7 +166,9 @@ def test_an_encoded_request_is_what_the_generated_code_would_write(messages: lis
 
 @pytest.mark.parametrize("size", [0, 1, 100, 115, 127, 128, 16_360, 16_384, 2_097_152])
 def test_lengths_of_any_size(size: int) -> None:
-    [message] = StoreMessagesRequest.FromString(encoded_store(StoreMessagesRequest(), [{"a": "x" * size}], "openai")).messages
+    [message] = StoreMessagesRequest.FromString(
+        encoded_store(StoreMessagesRequest(), [{"a": "x" * size}], "openai")
+    ).messages
     assert json.loads(message.json) == {"a": "x" * size}
 
 
@@ -163,7 +184,9 @@ def test_pieces_are_the_whole_in_turn() -> None:
     pieces.append(encoder.take())
     read = [ImportMessagesRequest.FromString(piece) for piece in pieces]
     assert [piece.session_id for piece in read] == ["s", "", "", ""]
-    assert [json.loads(message.json)["n"] for piece in read for message in piece.messages] == list(range(10))
+    assert [json.loads(message.json)["n"] for piece in read for message in piece.messages] == list(
+        range(10)
+    )
 
 
 @pytest.mark.parametrize("bad", [{"a": float("nan")}, {"a": object()}, b"\xff", 5])

@@ -21,7 +21,9 @@ def message(seq: int, role: str = "user") -> event_pb2.Event:
     number = message_pb2.Role.Value(f"ROLE_{role.upper()}")
     stored = message_pb2.Message(seq=seq, role=number, json=text, format=message_pb2.FORMAT_OPENAI)
     stored.create_time.seconds = 1_700_000_000 + seq
-    return event_pb2.Event(type=f"{role}.message", seq=seq, session_id="s", time=stored.create_time, message=stored)
+    return event_pb2.Event(
+        type=f"{role}.message", seq=seq, session_id="s", time=stored.create_time, message=stored
+    )
 
 
 def told(what: str, **data: Any) -> event_pb2.Event:
@@ -46,7 +48,9 @@ def session_gone(server: Any) -> Any:
 
 
 def draining(server: Any) -> Any:
-    return server.abort(grpc.StatusCode.UNAVAILABLE, "bye", reason="SERVER_DRAINING", retry_after_s=0.001)
+    return server.abort(
+        grpc.StatusCode.UNAVAILABLE, "bye", reason="SERVER_DRAINING", retry_after_s=0.001
+    )
 
 
 async def take(colour: Any, lazy: Any, count: int) -> list[Any]:
@@ -58,7 +62,9 @@ async def take(colour: Any, lazy: Any, count: int) -> list[Any]:
             if len(items) == count:
                 break
         return items
-    return await asyncio.to_thread(lambda: [item for _, item in zip(range(count), lazy, strict=False)])
+    return await asyncio.to_thread(
+        lambda: [item for _, item in zip(range(count), lazy, strict=False)]
+    )
 
 
 async def until_error(colour: Any, lazy: Any) -> tuple[list[Any], errors.SessiondError]:
@@ -90,7 +96,12 @@ async def test_events_are_read_like_dicts(colour, server, client) -> None:
     assert (stored.type, stored.seq, stored.session_id) == ("assistant.message", 1, "s")
     assert stored.message.content == stored.data.content == stored["data"]["content"] == "m1"
     assert stored.time == stored.message.created_at
-    assert (updated["type"], updated["seq"], updated.message, updated.data) == ("session.updated", None, None, {"title": "t"})
+    assert (updated["type"], updated["seq"], updated.message, updated.data) == (
+        "session.updated",
+        None,
+        None,
+        {"title": "t"},
+    )
     assert updated.to_dict() == {
         "type": "session.updated",
         "seq": None,
@@ -105,7 +116,9 @@ async def test_events_are_read_like_dicts(colour, server, client) -> None:
 
 
 async def test_a_broken_stream_goes_on_from_the_last_seq(colour, server, client, impatient) -> None:
-    too_slow = server.abort(grpc.StatusCode.UNAVAILABLE, "slow", reason="WATCHER_TOO_SLOW", retry_after_s=0.001)
+    too_slow = server.abort(
+        grpc.StatusCode.UNAVAILABLE, "slow", reason="WATCHER_TOO_SLOW", retry_after_s=0.001
+    )
     server.on(
         "Watch",
         [response(), response(message(1), message(2), told("updated")), draining(server)],
@@ -128,24 +141,42 @@ async def test_only_what_comes_begins_at_the_last_seq(colour, server, session, i
 
 
 async def test_types_are_picked(colour, server, client) -> None:
-    server.on("Watch", [response(message(1), message(2, "assistant"), told("updated")), response(message(3, "tool")), session_gone(server)])
-    events, _ = await until_error(colour, client.sessions.events("s", 0, types=["assistant.message", "tool.message"]))
+    server.on(
+        "Watch",
+        [
+            response(message(1), message(2, "assistant"), told("updated")),
+            response(message(3, "tool")),
+            session_gone(server),
+        ],
+    )
+    events, _ = await until_error(
+        colour, client.sessions.events("s", 0, types=["assistant.message", "tool.message"])
+    )
     assert [event.seq for event in events] == [2, 3]
     with pytest.raises(errors.InvalidField):
         client.sessions.events("s", types="assistant.message")
 
 
 async def test_a_project_is_watched_without_a_seq(colour, server, client, impatient) -> None:
-    server.on("Watch", [response(told("created")), draining(server)], [response(told("deleted")), silence])
-    assert [event.type for event in await take(colour, client.events(), 2)] == ["session.created", "session.deleted"]
+    server.on(
+        "Watch", [response(told("created")), draining(server)], [response(told("deleted")), silence]
+    )
+    assert [event.type for event in await take(colour, client.events(), 2)] == [
+        "session.created",
+        "session.deleted",
+    ]
     for request in server.of("Watch"):
         assert (request.session_id, request.HasField("after_seq")) == ("", False)
 
 
-async def test_a_silent_stream_is_taken_for_broken(colour, server, client, impatient, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_silent_stream_is_taken_for_broken(
+    colour, server, client, impatient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(_requests, "HEARTBEAT_S", 1.0)
     monkeypatch.setattr(_requests, "MAX_SILENT_HEARTBEATS", 0.1)
-    server.on("Watch", [response(message(1)), silence], [response(message(2)), session_gone(server)])
+    server.on(
+        "Watch", [response(message(1)), silence], [response(message(2)), session_gone(server)]
+    )
     events, _ = await until_error(colour, client.sessions.events("s", 0))
     assert [event.seq for event in events] == [1, 2]
     assert [request.heartbeat_interval.seconds for request in server.of("Watch")] == [1, 1]
@@ -174,13 +205,18 @@ async def test_a_timeout_ends_the_stream(colour, server, client) -> None:
 
 
 class TestHandlers:
-    async def test_they_are_called_in_order(self, colour, server, session, caplog: pytest.LogCaptureFixture) -> None:
+    async def test_they_are_called_in_order(
+        self, colour, server, session, caplog: pytest.LogCaptureFixture
+    ) -> None:
         begin = asyncio.Event()
 
         async def begun(request: Any, context: Any) -> None:
             await begin.wait()
 
-        server.on("Watch", [begun, response(message(8), message(9, "assistant"), told("updated")), silence])
+        server.on(
+            "Watch",
+            [begun, response(message(8), message(9, "assistant"), told("updated")), silence],
+        )
         calls: list[tuple[str, str]] = []
 
         def broken(event: Any) -> None:
@@ -235,17 +271,23 @@ class TestHandlers:
         session.on(handler)
         await until_async(lambda: seen == [8, 9], "it was called")
 
-    async def test_a_server_that_is_away_is_waited_for(self, server, session, impatient, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_a_server_that_is_away_is_waited_for(
+        self, server, session, impatient, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         for module in ("_async", "_sync"):
             monkeypatch.setattr(f"sessiond.{module}._handlers.MAX_STREAM_DELAY_S", 0.001)
         away = server.abort(grpc.StatusCode.UNAVAILABLE, "away")
-        server.on("Watch", [response(message(8)), away], *[away] * 20, [response(message(9)), silence])
+        server.on(
+            "Watch", [response(message(8)), away], *[away] * 20, [response(message(9)), silence]
+        )
         seen: list[int] = []
         session.on(lambda event: seen.append(event.seq))
         await until_async(lambda: seen == [8, 9], "both came")
         assert [request.after_seq for request in server.of("Watch")] == [7] + [8] * 21
 
-    async def test_the_end_of_the_session_ends_it(self, server, session, caplog: pytest.LogCaptureFixture) -> None:
+    async def test_the_end_of_the_session_ends_it(
+        self, server, session, caplog: pytest.LogCaptureFixture
+    ) -> None:
         server.on("Watch", [response(told("deleted")), session_gone(server)])
         seen: list[str] = []
         with caplog.at_level(logging.INFO, "sessiond"):

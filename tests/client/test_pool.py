@@ -13,7 +13,11 @@ import pytest
 
 from sessiond import AsyncSessionPool, SessionPool, errors
 from sessiond.v1 import session_pb2
-from sessiond.v1.session_service_pb2 import CopySessionResponse, DeleteSessionResponse, ImportMessagesResponse
+from sessiond.v1.session_service_pb2 import (
+    CopySessionResponse,
+    DeleteSessionResponse,
+    ImportMessagesResponse,
+)
 
 from ..support.waiting import until_async
 
@@ -90,11 +94,15 @@ def pools(colour, client) -> Any:
 
 async def test_each_lease_is_a_fresh_copy(colour, server, sessions, pools) -> None:
     messages = [{"role": "system", "content": "Be brief."}]
-    async with pools(model="m", config={"k": 1}, messages=messages, session_id_prefix="p-", lease_timeout=50) as pool:
+    async with pools(
+        model="m", config={"k": 1}, messages=messages, session_id_prefix="p-", lease_timeout=50
+    ) as pool:
         assert server.received == []
         await colour.call(pool.initialize)
         (template,) = sessions.there
-        assert [piece.messages[0].json for piece in server.of("ImportMessages")[0]] == ['{"role":"system","content":"Be brief."}']
+        assert [piece.messages[0].json for piece in server.of("ImportMessages")[0]] == [
+            '{"role":"system","content":"Be brief."}'
+        ]
         first = await colour.call(pool.acquire)
         second = await colour.call(pool.acquire)
         assert (pool.size, pool.available, pool.leased) == (2, 0, 2)
@@ -107,7 +115,11 @@ async def test_each_lease_is_a_fresh_copy(colour, server, sessions, pools) -> No
         assert all(session_id.startswith("p-") for session_id in ids)
         assert sessions.deleted == [ids[0]]
         for request in server.of("CopySession"):
-            assert (request.session_id, request.model, request.idle_ttl.seconds) == (template, "m", 100)
+            assert (request.session_id, request.model, request.idle_ttl.seconds) == (
+                template,
+                "m",
+                100,
+            )
         assert (third.info.model, pool.leased) == ("m", 2)
         assert server.of("CreateSession")[0].session.idle_ttl.seconds >= 24 * 3600
     assert len(server.of("CreateSession")) == 1
@@ -138,8 +150,13 @@ async def test_the_pools_template_is_made_again_when_it_expires(colour, sessions
     assert sessions.there == {}
 
 
-async def test_a_template_that_cannot_be_filled_is_not_kept(colour, server, sessions, pools) -> None:
-    server.on("ImportMessages", server.abort(grpc.StatusCode.INVALID_ARGUMENT, "no", reason="UNKNOWN_ROLE"))
+async def test_a_template_that_cannot_be_filled_is_not_kept(
+    colour, server, sessions, pools
+) -> None:
+    server.on(
+        "ImportMessages",
+        server.abort(grpc.StatusCode.INVALID_ARGUMENT, "no", reason="UNKNOWN_ROLE"),
+    )
     async with pools(messages=[{"role": "king"}]) as pool:
         with pytest.raises(errors.UnknownRole):
             await colour.call(pool.initialize)
@@ -150,7 +167,9 @@ async def test_keeping_what_comes_back(colour, server, sessions, pools) -> None:
     async with pools(keep=True) as pool:
         session = await colour.call(pool.acquire)
         await colour.call(pool.release, session)
-        assert [request.session_id for request in server.of("DestroySession")] == [session.session_id]
+        assert [request.session_id for request in server.of("DestroySession")] == [
+            session.session_id
+        ]
         assert server.of("UpdateSession")[0].session.never_expires
     # The template alone.
     assert len(sessions.deleted) == 1
@@ -172,7 +191,11 @@ async def test_as_blocks(colour, client, sessions) -> None:
             with SessionPool(client, 1) as pool, pool.lease() as session:
                 used.append(session.session_id)
                 assert pool.leased == 1
-            with pytest.raises(ZeroDivisionError), SessionPool(client, 1) as pool, pool.lease(timeout=5):
+            with (
+                pytest.raises(ZeroDivisionError),
+                SessionPool(client, 1) as pool,
+                pool.lease(timeout=5),
+            ):
                 raise ZeroDivisionError
 
         await asyncio.to_thread(blocks)
@@ -265,7 +288,10 @@ async def test_a_cancelled_wait_loses_no_place(server, colour, sessions, pools) 
         pytest.skip("threads are not cancelled")
     async with pools(size=1) as pool:
         session = await pool.acquire()
-        cancelled, patient = asyncio.ensure_future(pool.acquire()), asyncio.ensure_future(pool.acquire())
+        cancelled, patient = (
+            asyncio.ensure_future(pool.acquire()),
+            asyncio.ensure_future(pool.acquire()),
+        )
         await until_async(lambda: len(pool._waiters) == 2, "they wait")
         cancelled.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -304,16 +330,26 @@ async def test_a_cancelled_copy_loses_nothing(colour, sessions, pools) -> None:
 
 async def test_a_copy_that_fails_loses_no_place(colour, server, sessions, pools) -> None:
     async with pools(size=1) as pool:
-        server.on("CopySession", server.abort(grpc.StatusCode.FAILED_PRECONDITION, "x", reason="SESSION_TOO_LARGE"), sessions._copy)
+        server.on(
+            "CopySession",
+            server.abort(grpc.StatusCode.FAILED_PRECONDITION, "x", reason="SESSION_TOO_LARGE"),
+            sessions._copy,
+        )
         with pytest.raises(errors.SessionTooLarge):
             await colour.call(pool.acquire)
         await colour.call(pool.acquire, timeout=0)
 
 
-async def test_a_deletion_that_fails_loses_no_place(colour, server, sessions, pools, caplog) -> None:
+async def test_a_deletion_that_fails_loses_no_place(
+    colour, server, sessions, pools, caplog
+) -> None:
     async with pools(size=1) as pool:
         session = await colour.call(pool.acquire)
-        server.on("DeleteSession", server.abort(grpc.StatusCode.INTERNAL, "x", reason="INTERNAL"), sessions._delete)
+        server.on(
+            "DeleteSession",
+            server.abort(grpc.StatusCode.INTERNAL, "x", reason="INTERNAL"),
+            sessions._delete,
+        )
         with caplog.at_level(logging.WARNING, "sessiond"):
             await colour.call(pool.release, session)
         assert "is left to expire" in caplog.text
@@ -406,7 +442,13 @@ async def test_closing_while_one_is_copied(colour, sessions, pools) -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [{"size": 0}, {"lease_timeout": 0}, {"lease_timeout": float("inf")}, {"template": "t", "messages": [{"role": "user"}]}]
+    "settings",
+    [
+        {"size": 0},
+        {"lease_timeout": 0},
+        {"lease_timeout": float("inf")},
+        {"template": "t", "messages": [{"role": "user"}]},
+    ],
 )
 async def test_what_a_pool_cannot_be(client, colour, settings: dict[str, Any]) -> None:
     with pytest.raises(ValueError):

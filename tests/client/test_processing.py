@@ -50,7 +50,11 @@ async def q(colour: Colour, client: Any) -> Any:
 
 async def fill(colour: Colour, client: Any, session_id: str, count: int) -> None:
     await colour.call(client.create_session, session_id)
-    await colour.call(client.sessions.store_messages, session_id, [{"role": "user", "content": f"{n}"} for n in range(1, count + 1)])
+    await colour.call(
+        client.sessions.store_messages,
+        session_id,
+        [{"role": "user", "content": f"{n}"} for n in range(1, count + 1)],
+    )
 
 
 def handler_of(colour: Colour, function: Any) -> Any:
@@ -67,14 +71,22 @@ def test_both_clients_have_the_same_calls() -> None:
     names = {name for name in vars(Processing) if not name.startswith("_")}
     assert names == {name for name in vars(AsyncProcessing) if not name.startswith("_")}
     for name in names:
-        ours, theirs = inspect.signature(getattr(Processing, name)), inspect.signature(getattr(AsyncProcessing, name))
+        ours, theirs = (
+            inspect.signature(getattr(Processing, name)),
+            inspect.signature(getattr(AsyncProcessing, name)),
+        )
         assert list(ours.parameters) == list(theirs.parameters)
 
 
 async def test_lease_extend_acknowledge(q: Any) -> None:
     [lease] = await q.lease("a", worker="me", max_messages=4, lease_duration=30)
     assert (lease.queue, lease.session_id, lease.ranges, lease.attempt) == ("a", "one", [(1, 4)], 1)
-    assert (lease.first_seq, lease.last_seq, lease.message_count, lease.seqs) == (1, 4, 4, [1, 2, 3, 4])
+    assert (lease.first_seq, lease.last_seq, lease.message_count, lease.seqs) == (
+        1,
+        4,
+        4,
+        [1, 2, 3, 4],
+    )
     extended = await q.extend(lease, 600)
     assert (extended.expires_at - lease.expires_at).total_seconds() > 500
     await q.acknowledge(lease, through_seq=2, failures={1: "bad"}, keep_lease=True)
@@ -101,10 +113,16 @@ async def test_requeue_and_failures(colour: Colour, client: Any, q: Any) -> None
     await q.acknowledge(lease, failures={2: "b", 7: "g", 9: "i"})
     failures = [FailedMessage(2, "b"), FailedMessage(7, "g"), FailedMessage(9, "i")]
     assert await colour.collect(client.processing.failed_messages("a", "one")) == failures
-    assert await colour.collect(client.processing.failed_messages("a", "one", page_size=1)) == failures
+    assert (
+        await colour.collect(client.processing.failed_messages("a", "one", page_size=1)) == failures
+    )
     assert await q.requeue("a", "one", failed=True) == 3
     [lease] = await q.lease("a")
-    assert (lease.ranges, lease.message_count, lease.seqs) == ([(2, 2), (7, 7), (9, 9)], 3, [2, 7, 9])
+    assert (lease.ranges, lease.message_count, lease.seqs) == (
+        [(2, 2), (7, 7), (9, 9)],
+        3,
+        [2, 7, 9],
+    )
     await q.acknowledge(lease)
     assert await q.requeue("a", "one", seqs=[3, 4]) == 2
     assert await q.requeue("a", "one", from_seq=4) == 6
@@ -140,7 +158,9 @@ async def test_queues(q: Any) -> None:
         ("requeue", {"queue": "a", "session_id": "one", "seqs": []}, "seqs.seqs"),
     ],
 )
-async def test_what_cannot_be_sent_names_the_field(q: Any, call: str, arguments: dict[str, Any], field: str) -> None:
+async def test_what_cannot_be_sent_names_the_field(
+    q: Any, call: str, arguments: dict[str, Any], field: str
+) -> None:
     with pytest.raises(errors.InvalidField) as caught:
         await getattr(q, call)(**arguments)
     assert [violation.field for violation in caught.value.field_violations] == [field]
@@ -161,15 +181,24 @@ class TestWork:
 
         def handle(lease: Lease, messages: list[sessiond.Message]) -> None:
             assert [message.seq for message in messages] == lease.seqs
-            seen.extend((message.session_id, message.seq, str(message.content)) for message in messages)
+            seen.extend(
+                (message.session_id, message.seq, str(message.content)) for message in messages
+            )
 
-        assert await q.work("a", handler_of(colour, handle), max_messages=4, stop_when_empty=True) == 35
+        assert (
+            await q.work("a", handler_of(colour, handle), max_messages=4, stop_when_empty=True)
+            == 35
+        )
         for name, count in (("one", 10), ("two", 25)):
-            assert [(seq, text) for session_id, seq, text in seen if session_id == name] == [(n, f"{n}") for n in range(1, count + 1)]
+            assert [(seq, text) for session_id, seq, text in seen if session_id == name] == [
+                (n, f"{n}") for n in range(1, count + 1)
+            ]
         assert await q.counts("a") == ProcessingCounts(pending=0, running=0, success=35, failed=0)
         assert await q.work("a", handler_of(colour, handle), stop_when_empty=True) == 0
 
-    async def test_an_async_client_takes_plain_handlers_too(self, running: Running, colour: Colour, client: Any, q: Any) -> None:
+    async def test_an_async_client_takes_plain_handlers_too(
+        self, running: Running, colour: Colour, client: Any, q: Any
+    ) -> None:
         seen: list[int] = []
         await q.work("a", lambda lease, messages: seen.extend(lease.seqs), stop_when_empty=True)
         assert seen == list(range(1, 11))
@@ -186,7 +215,9 @@ class TestWork:
         assert await q.work("a", handler_of(colour, handle), stop_when_empty=True) == 3
         assert seen == [2, 5, 6]
 
-    async def test_what_fails_comes_again_and_is_given_up_on(self, colour: Colour, client: Any, q: Any, caplog: Any) -> None:
+    async def test_what_fails_comes_again_and_is_given_up_on(
+        self, colour: Colour, client: Any, q: Any, caplog: Any
+    ) -> None:
         attempts: list[int] = []
 
         def handle(lease: Lease, messages: list[sessiond.Message]) -> None:
@@ -195,7 +226,12 @@ class TestWork:
                 raise RuntimeError("no good" + "!" * 2000)
 
         with caplog.at_level(logging.WARNING, "sessiond"):
-            options = {"max_messages": 3, "max_attempts": 3, "retry_delay": 0, "stop_when_empty": True}
+            options = {
+                "max_messages": 3,
+                "max_attempts": 3,
+                "retry_delay": 0,
+                "stop_when_empty": True,
+            }
             assert await q.work("a", handler_of(colour, handle), **options) == 7
         assert attempts == [1, 2, 3]
         assert sum("failed in session 'one'" in record.message for record in caplog.records) == 3
@@ -205,18 +241,24 @@ class TestWork:
         assert len(failures[0].error) == 1024
         assert await q.counts("a") == ProcessingCounts(pending=0, running=0, success=7, failed=3)
 
-    async def test_any_error_can_be_sent(self, colour: Colour, client: Any, q: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_any_error_can_be_sent(
+        self, colour: Colour, client: Any, q: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         def handle(lease: Lease, messages: list[sessiond.Message]) -> None:
             raise RuntimeError("file \udcff\0")
 
         for package in ("_async", "_sync"):
             # The test's own log cannot take it.
-            monkeypatch.setattr(logging.getLogger(f"sessiond.{package}._processing"), "disabled", True)
+            monkeypatch.setattr(
+                logging.getLogger(f"sessiond.{package}._processing"), "disabled", True
+            )
         await q.work("a", handler_of(colour, handle), max_attempts=1, stop_when_empty=True)
         failures = await colour.collect(client.processing.failed_messages("a", "one"))
         assert {failure.error for failure in failures} == {"RuntimeError: file ?\ufffd"}
 
-    async def test_what_fails_waits_before_it_comes_again(self, colour: Colour, client: Any, q: Any) -> None:
+    async def test_what_fails_waits_before_it_comes_again(
+        self, colour: Colour, client: Any, q: Any
+    ) -> None:
         await fill(colour, client, "two", 1)
         calls: list[str] = []
 
@@ -226,13 +268,20 @@ class TestWork:
                 raise RuntimeError("for now")
 
         # The other session goes on, and the loop does not wait for this one.
-        assert await q.work("a", handler_of(colour, handle), retry_delay=1.0, stop_when_empty=True) == 1
+        assert (
+            await q.work("a", handler_of(colour, handle), retry_delay=1.0, stop_when_empty=True)
+            == 1
+        )
         assert calls == ["one", "two"]
-        assert await q.counts("a", "one") == ProcessingCounts(pending=0, running=10, success=0, failed=0)
+        assert await q.counts("a", "one") == ProcessingCounts(
+            pending=0, running=10, success=0, failed=0
+        )
         [lease] = await q.lease("a", wait=20)
         assert (lease.session_id, lease.attempt) == ("one", 2)
 
-    async def test_what_kills_its_workers_is_given_up_on(self, colour: Colour, client: Any, q: Any) -> None:
+    async def test_what_kills_its_workers_is_given_up_on(
+        self, colour: Colour, client: Any, q: Any
+    ) -> None:
         for _ in range(2):
             [lease] = await q.lease("a")
             await q.release(lease)
@@ -245,7 +294,9 @@ class TestWork:
         assert {failure.error for failure in failures} == {"leased 2 times without an outcome"}
         assert len(failures) == 10
 
-    async def test_the_lease_is_extended_while_the_handler_runs(self, colour: Colour, client: Any, q: Any) -> None:
+    async def test_the_lease_is_extended_while_the_handler_runs(
+        self, colour: Colour, client: Any, q: Any
+    ) -> None:
         """The handler runs until others have seen the lease for longer than it was taken for."""
         ended: list[Any] = []
 
@@ -267,7 +318,9 @@ class TestWork:
                 assert await q.work("a", work, lease_duration=1, stop_when_empty=True) == 10
         assert len(ended) == 1
 
-    async def test_a_lost_lease_counts_for_nothing(self, colour: Colour, client: Any, q: Any) -> None:
+    async def test_a_lost_lease_counts_for_nothing(
+        self, colour: Colour, client: Any, q: Any
+    ) -> None:
         with sessiond.Client(client.target) as other:
 
             def handle(lease: Lease, messages: list[sessiond.Message]) -> None:
@@ -292,7 +345,9 @@ class TestWork:
             await q.work("a", handler_of(colour, handle))
         assert await q.counts("a") == ProcessingCounts(pending=10, running=0, success=0, failed=0)
 
-    async def test_ends_when_the_client_is_stopped(self, colour: Colour, client: Any, q: Any) -> None:
+    async def test_ends_when_the_client_is_stopped(
+        self, colour: Colour, client: Any, q: Any
+    ) -> None:
         working = asyncio.create_task(q.work("a", handler_of(colour, lambda lease, messages: None)))
         with sessiond.Client(client.target) as other:
             async with asyncio.timeout(60):
@@ -357,7 +412,12 @@ class TestAgain:
     ) -> None:
         lease = Lease("l", "a", "one", [(1, 2)], None, 1)  # type: ignore[arg-type]
         answer = getattr(
-            pb, next(m.output_type.name for m in pb.DESCRIPTOR.services_by_name["ProcessingService"].methods if m.name == method)
+            pb,
+            next(
+                m.output_type.name
+                for m in pb.DESCRIPTOR.services_by_name["ProcessingService"].methods
+                if m.name == method
+            ),
         )
         server.on(method, server.abort(grpc.StatusCode.UNAVAILABLE, "away"), answer())
         if call in ("extend", "acknowledge"):
@@ -371,7 +431,9 @@ class TestAgain:
                 await made
         assert len(server.of(method)) == 1 + is_repeated
 
-    async def test_the_wait_is_added_to_the_timeout(self, colour: Colour, client: Any, server: FakeServer) -> None:
+    async def test_the_wait_is_added_to_the_timeout(
+        self, colour: Colour, client: Any, server: FakeServer
+    ) -> None:
         server.on("LeaseMessages", pb.LeaseMessagesResponse())
         await colour.call(client.processing.lease, "a", wait=25)
         await colour.call(client.processing.lease, "a", wait=25, timeout=5)

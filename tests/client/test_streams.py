@@ -22,7 +22,9 @@ from sessiond.v1.session_service_pb2 import (
 
 def batch(*seqs: int, token: str = "", size: int = 0) -> GetMessagesResponse:
     text = '{"role":"user","content":"' + "x" * size + '"}'
-    messages = [message_pb2.Message(seq=seq, json=text, format=message_pb2.FORMAT_OPENAI) for seq in seqs]
+    messages = [
+        message_pb2.Message(seq=seq, json=text, format=message_pb2.FORMAT_OPENAI) for seq in seqs
+    ]
     return GetMessagesResponse(messages=messages, resume_token=token)
 
 
@@ -63,27 +65,43 @@ async def test_streams_have_no_deadline_unless_asked(colour, server, client) -> 
 
 
 @pytest.mark.parametrize(("code", "text"), BROKEN)
-async def test_a_broken_stream_goes_on_from_its_token(colour, server, client, impatient, code: grpc.StatusCode, text: str) -> None:
+async def test_a_broken_stream_goes_on_from_its_token(
+    colour, server, client, impatient, code: grpc.StatusCode, text: str
+) -> None:
     server.on(
         "GetMessages",
         [batch(9, 8, token="t8"), batch(7, token="t7"), server.abort(code, text)],
-        server.abort(grpc.StatusCode.UNAVAILABLE, "draining", reason="SERVER_DRAINING", retry_after_s=0.001),
+        server.abort(
+            grpc.StatusCode.UNAVAILABLE, "draining", reason="SERVER_DRAINING", retry_after_s=0.001
+        ),
         [batch(6, 5, token="t5"), server.abort(code, text)],
         [batch()],
     )
-    messages = client.sessions.get_messages("s", after_seq=4, through_seq=9, limit=5, order="desc", roles=["user", "tool"], view="basic")
+    messages = client.sessions.get_messages(
+        "s", after_seq=4, through_seq=9, limit=5, order="desc", roles=["user", "tool"], view="basic"
+    )
     assert [m.seq for m in await colour.collect(messages)] == [9, 8, 7, 6, 5]
     requests = server.of("GetMessages")
     assert [r.resume_token for r in requests] == ["", "t7", "t7", "t5"]
     assert requests[0].after_seq == 4
     roles = [message_pb2.ROLE_USER, message_pb2.ROLE_TOOL]
     for request in requests:
-        assert (request.through_seq, request.limit, request.order, request.view) == (9, 5, MESSAGE_ORDER_DESC, MESSAGE_VIEW_BASIC)
+        assert (request.through_seq, request.limit, request.order, request.view) == (
+            9,
+            5,
+            MESSAGE_ORDER_DESC,
+            MESSAGE_VIEW_BASIC,
+        )
         assert list(request.roles) == roles
 
 
 async def test_iterating_again_begins_again(colour, server, client, impatient) -> None:
-    server.on("GetMessages", [batch(1, token="t1"), server.abort(*BROKEN[0])], [batch(2, token="t2")], [batch(1, 2, token="t2")])
+    server.on(
+        "GetMessages",
+        [batch(1, token="t1"), server.abort(*BROKEN[0])],
+        [batch(2, token="t2")],
+        [batch(1, 2, token="t2")],
+    )
     lazy = client.sessions.get_messages("s", after_seq=0)
     assert [m.seq for m in await colour.collect(lazy)] == [1, 2]
     assert [m.seq for m in await colour.collect(lazy)] == [1, 2]
@@ -93,14 +111,19 @@ async def test_iterating_again_begins_again(colour, server, client, impatient) -
 @pytest.mark.parametrize("reason", ["INTERNAL", "SESSION_NOT_FOUND"])
 async def test_other_errors_end_a_stream(colour, server, client, impatient, reason: str) -> None:
     code = grpc.StatusCode.INTERNAL if reason == "INTERNAL" else grpc.StatusCode.NOT_FOUND
-    server.on("GetMessages", [batch(1, token="t"), server.abort(code, "RST_STREAM is in the text", reason=reason)])
+    server.on(
+        "GetMessages",
+        [batch(1, token="t"), server.abort(code, "RST_STREAM is in the text", reason=reason)],
+    )
     with pytest.raises(errors.SessiondError) as caught:
         await colour.collect(client.sessions.get_messages("s"))
     assert caught.value.reason == reason
     assert len(server.received) == 1
 
 
-async def test_a_transport_fault_before_the_first_batch_is_no_reason_to_insist(colour, server, client, impatient) -> None:
+async def test_a_transport_fault_before_the_first_batch_is_no_reason_to_insist(
+    colour, server, client, impatient
+) -> None:
     server.on("GetMessages", server.abort(*BROKEN[1]))
     with pytest.raises(errors.InternalError):
         await colour.collect(client.sessions.get_messages("s"))
@@ -108,14 +131,18 @@ async def test_a_transport_fault_before_the_first_batch_is_no_reason_to_insist(c
 
 
 async def test_gives_up_without_progress(colour, server, client, impatient) -> None:
-    server.on("GetMessages", [batch(1, token="t"), server.abort(*BROKEN[0])], server.abort(*BROKEN[0]))
+    server.on(
+        "GetMessages", [batch(1, token="t"), server.abort(*BROKEN[0])], server.abort(*BROKEN[0])
+    )
     with pytest.raises(errors.ServerUnavailable):
         await colour.collect(client.sessions.get_messages("s"))
     assert len(server.received) == _retry.MAX_STREAM_FAILURES
 
 
 async def test_a_missing_session_is_told_at_the_first_message(colour, server, client) -> None:
-    server.on("GetMessages", server.abort(grpc.StatusCode.NOT_FOUND, "no", reason="SESSION_NOT_FOUND"))
+    server.on(
+        "GetMessages", server.abort(grpc.StatusCode.NOT_FOUND, "no", reason="SESSION_NOT_FOUND")
+    )
     lazy = client.sessions.get_messages("s")
     with pytest.raises(errors.SessionNotFound):
         await colour.collect(lazy)
@@ -212,7 +239,9 @@ class Cutter:
             writer.transport.abort()
             forth.transport.abort()
 
-    async def _copy(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, limit: int | None) -> None:
+    async def _copy(
+        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, limit: int | None
+    ) -> None:
         sent = 0
         while data := await source.read(16384):
             if limit is not None and sent + len(data) > limit:
@@ -223,13 +252,18 @@ class Cutter:
             sent += len(data)
 
 
-async def test_a_cut_connection_leaves_no_gap_and_no_repeat(colour, server, impatient, monkeypatch) -> None:
+async def test_a_cut_connection_leaves_no_gap_and_no_repeat(
+    colour, server, impatient, monkeypatch
+) -> None:
     monkeypatch.setattr(_retry, "MAX_STREAM_FAILURES", 1000)
     batches, per_batch = 40, 5
 
     async def from_token(request: GetMessagesRequest, context: Any) -> list[GetMessagesResponse]:
         done = int(request.resume_token or 0)
-        return [batch(*range(i * per_batch + 1, (i + 1) * per_batch + 1), token=str(i + 1), size=4000) for i in range(done, batches)]
+        return [
+            batch(*range(i * per_batch + 1, (i + 1) * per_batch + 1), token=str(i + 1), size=4000)
+            for i in range(done, batches)
+        ]
 
     server.on("GetMessages", from_token)
     cutter = Cutter(int(server.target.rpartition(":")[2]), bytes_a_connection=150_000)
@@ -244,11 +278,17 @@ async def test_a_cut_connection_leaves_no_gap_and_no_repeat(colour, server, impa
 
 async def test_a_listing_pages_by_itself(colour, server, client) -> None:
     def page(*ids: str, token: str = "") -> ListSessionsResponse:
-        return ListSessionsResponse(sessions=[session_pb2.Session(session_id=i) for i in ids], next_page_token=token)
+        return ListSessionsResponse(
+            sessions=[session_pb2.Session(session_id=i) for i in ids], next_page_token=token
+        )
 
     server.on("ListSessions", page("a", "b", token="1"), page(token="2"), page("c"))
     listing = client.list_sessions(user="u", page_size=2, order="id_asc")
     assert [info.session_id for info in await colour.collect(listing)] == ["a", "b", "c"]
     requests = server.of("ListSessions")
-    assert [(r.page_token, r.user, r.page_size) for r in requests] == [("", "u", 2), ("1", "u", 2), ("2", "u", 2)]
+    assert [(r.page_token, r.user, r.page_size) for r in requests] == [
+        ("", "u", 2),
+        ("1", "u", 2),
+        ("2", "u", 2),
+    ]
     assert all(call.remaining_s and call.remaining_s < 31 for call in server.received)

@@ -17,7 +17,11 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_all_names_what_is_there() -> None:
-    shown = {name for name, value in vars(sessiond).items() if not name.startswith("_") and not inspect.ismodule(value)}
+    shown = {
+        name
+        for name, value in vars(sessiond).items()
+        if not name.startswith("_") and not inspect.ismodule(value)
+    }
     assert sorted({*shown, "__version__", "errors"}) == sorted(sessiond.__all__)
     assert len(set(sessiond.__all__)) == len(sessiond.__all__)
 
@@ -41,7 +45,10 @@ def test_version_is_that_of_the_project() -> None:
 
 def test_the_sync_client_is_generated_from_the_async_one() -> None:
     checked = subprocess.run(
-        [sys.executable, ROOT / "scripts" / "generate-sync-client", "--check"], capture_output=True, text=True, check=False
+        [sys.executable, ROOT / "scripts" / "generate-sync-client", "--check"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
@@ -55,7 +62,10 @@ def test_both_clients_have_the_same_calls() -> None:
     for name in names(sessiond.Session):
         value = getattr(sessiond.Session, name)
         if callable(value):
-            ours, theirs = inspect.signature(value), inspect.signature(getattr(sessiond.AsyncSession, name))
+            ours, theirs = (
+                inspect.signature(value),
+                inspect.signature(getattr(sessiond.AsyncSession, name)),
+            )
             assert list(ours.parameters) == list(theirs.parameters)
 
 
@@ -71,7 +81,9 @@ def test_the_client_imports_its_own_dependencies_only() -> None:
         "print(*{m.partition('.')[0] for m in set(sys.modules) - before} - set(sys.stdlib_module_names))"
     )
     env = {"PYTHONPATH": str(ROOT / "client")}
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env).stdout.split()
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env
+    ).stdout.split()
     # grpc imports its own companions (health, reflection) where they are installed.
     others = {name for name in found if not name.startswith(("grpc", "_cython", "cython"))}
     assert others <= {"sessiond", "google", "orjson", "typing_extensions"}

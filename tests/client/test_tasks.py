@@ -23,7 +23,14 @@ from sessiond.v1.task_service_pb2 import (
 
 
 def task(task_id: str = "t", **fields: Any) -> task_pb2.Task:
-    made = task_pb2.Task(task_id=task_id, position=2, status=task_pb2.TASK_STATUS_RUNNING, message_seqs=[3, 4], etag="e", **fields)
+    made = task_pb2.Task(
+        task_id=task_id,
+        position=2,
+        status=task_pb2.TASK_STATUS_RUNNING,
+        message_seqs=[3, 4],
+        etag="e",
+        **fields,
+    )
     made.create_time.CopyFrom(Timestamp(seconds=1))
     made.update_time.CopyFrom(Timestamp(seconds=2))
     made.data["a"] = 1
@@ -77,7 +84,12 @@ async def test_create(colour, server, client) -> None:
     plain, full = server.of("CreateTask")
     assert plain.task == task_pb2.Task(status=task_pb2.TASK_STATUS_PENDING)
     assert plain.request_id
-    assert (full.session_id, full.task.task_id, full.task.status, full.request_id) == ("s", "t", task_pb2.TASK_STATUS_FAILED, "r")
+    assert (full.session_id, full.task.task_id, full.task.status, full.request_id) == (
+        "s",
+        "t",
+        task_pb2.TASK_STATUS_FAILED,
+        "r",
+    )
     assert from_struct(full.task.data) == {"a": [1]}
     assert list(full.task.message_seqs) == [3, 4]
 
@@ -99,7 +111,9 @@ async def test_create(colour, server, client) -> None:
         ("reorder", {"task_ids": [1]}, "task_ids"),
     ],
 )
-async def test_what_cannot_be_sent_is_not_sent(colour, server, client, call: str, arguments: dict[str, Any], field: str) -> None:
+async def test_what_cannot_be_sent_is_not_sent(
+    colour, server, client, call: str, arguments: dict[str, Any], field: str
+) -> None:
     with pytest.raises(InvalidField) as caught:
         await colour.call(getattr(client.tasks, call), "s", **arguments)
     assert caught.value.field_violations[0].field == field
@@ -123,14 +137,21 @@ async def test_update_names_what_is_given(colour, server, client) -> None:
 
 
 async def test_lists_page_by_page(colour, server, client) -> None:
-    pages = [ListTasksResponse(tasks=[task("a"), task("b")], next_page_token="2"), ListTasksResponse(tasks=[task("c")])]
+    pages = [
+        ListTasksResponse(tasks=[task("a"), task("b")], next_page_token="2"),
+        ListTasksResponse(tasks=[task("c")]),
+    ]
     server.on("ListTasks", *pages, *pages)
     listing = client.tasks.list("s", status="running", page_size=2)
     assert server.received == []
     assert [got.task_id for got in await colour.collect(listing)] == ["a", "b", "c"]
     first, second = server.of("ListTasks")
-    assert first == ListTasksRequest(session_id="s", status=task_pb2.TASK_STATUS_RUNNING, page_size=2)
-    assert second == ListTasksRequest(session_id="s", status=task_pb2.TASK_STATUS_RUNNING, page_size=2, page_token="2")
+    assert first == ListTasksRequest(
+        session_id="s", status=task_pb2.TASK_STATUS_RUNNING, page_size=2
+    )
+    assert second == ListTasksRequest(
+        session_id="s", status=task_pb2.TASK_STATUS_RUNNING, page_size=2, page_token="2"
+    )
     server.on("ListTasks", *pages)
     assert len(await colour.call(listing.to_list)) == 3
 
@@ -151,7 +172,9 @@ async def test_reorder_and_delete(colour, server, client) -> None:
     plain, full = server.of("DeleteTask")
     assert (plain.session_id, plain.task_id, plain.allow_missing) == ("s", "t", False)
     assert plain.request_id
-    assert full == DeleteTaskRequest(session_id="s", task_id="t", allow_missing=True, request_id="r")
+    assert full == DeleteTaskRequest(
+        session_id="s", task_id="t", allow_missing=True, request_id="r"
+    )
 
 
 async def test_handles_have_the_same_without_the_id(colour, server, client) -> None:
@@ -162,10 +185,14 @@ async def test_handles_have_the_same_without_the_id(colour, server, client) -> N
     server.on("ReorderTasks", ReorderTasksResponse(task_ids=["t"]))
     server.on("DeleteTask", DeleteTaskResponse())
     tasks = (await colour.call(client.get_session, "s")).tasks
-    assert (await colour.call(tasks.create, task_id="t", status="running", message_seqs=[1])).task_id == "t"
+    assert (
+        await colour.call(tasks.create, task_id="t", status="running", message_seqs=[1])
+    ).task_id == "t"
     assert (await colour.call(tasks.get, "t")).task_id == "t"
     assert (await colour.call(tasks.update, "t", status="success", link=[2])).task_id == "t"
-    assert [got.task_id for got in await colour.collect(tasks.list(status="running", page_size=3))] == ["t"]
+    assert [
+        got.task_id for got in await colour.collect(tasks.list(status="running", page_size=3))
+    ] == ["t"]
     assert await colour.call(tasks.reorder, ["t"]) == ["t"]
     await colour.call(tasks.delete, "t", allow_missing=True)
     calls = [call for call in server.received if call.method != "GetSession"]
@@ -185,7 +212,9 @@ async def test_handles_have_the_same_without_the_id(colour, server, client) -> N
         ("ETAG_MISMATCH", grpc.StatusCode.ABORTED, errors.ETagMismatch),
     ],
 )
-async def test_errors_are_typed(colour, server, client, reason: str, code: grpc.StatusCode, error: type[Exception]) -> None:
+async def test_errors_are_typed(
+    colour, server, client, reason: str, code: grpc.StatusCode, error: type[Exception]
+) -> None:
     server.on("CreateTask", server.abort(code, "no", reason=reason))
     server.on("ListTasks", server.abort(code, "no", reason=reason))
     with pytest.raises(error):

@@ -35,14 +35,22 @@ def test_a_turn_by_attribute_and_by_key() -> None:
             last_seq=4,
             stop_reason="stop",
             usage=USAGE,
-            error=turn_pb2.TurnError(reason="MODEL_RATE_LIMITED", message="slow down", metadata={"model": "m"}),
+            error=turn_pb2.TurnError(
+                reason="MODEL_RATE_LIMITED", message="slow down", metadata={"model": "m"}
+            ),
             create_time=to_timestamp(TIMES[0], "t"),
             start_time=to_timestamp(TIMES[1], "t"),
             end_time=to_timestamp(TIMES[2], "t"),
         )
     )
     assert (turn.turn_id, turn["turn_id"], turn["turnId"], turn.session_id) == ("t", "t", "t", "s")
-    assert (turn.state, turn.model, turn.first_seq, turn.last_seq, turn.stop_reason) == ("failed", "m", 3, 4, "stop")
+    assert (turn.state, turn.model, turn.first_seq, turn.last_seq, turn.stop_reason) == (
+        "failed",
+        "m",
+        3,
+        4,
+        "stop",
+    )
     assert [turn.created_at, turn.started_at, turn.ended_at] == TIMES
     assert turn.usage
     assert turn.error
@@ -56,8 +64,17 @@ def test_a_turn_by_attribute_and_by_key() -> None:
         "first_seq": 3,
         "last_seq": 4,
         "stop_reason": "stop",
-        "usage": {"input_tokens": 10, "output_tokens": 4, "cached_input_tokens": 3, "reasoning_tokens": 2},
-        "error": {"reason": "MODEL_RATE_LIMITED", "message": "slow down", "metadata": {"model": "m"}},
+        "usage": {
+            "input_tokens": 10,
+            "output_tokens": 4,
+            "cached_input_tokens": 3,
+            "reasoning_tokens": 2,
+        },
+        "error": {
+            "reason": "MODEL_RATE_LIMITED",
+            "message": "slow down",
+            "metadata": {"model": "m"},
+        },
         "created_at": "2026-01-01T00:00:00Z",
         "started_at": "2026-01-01T00:00:01Z",
         "ended_at": "2026-01-01T00:00:02Z",
@@ -69,21 +86,42 @@ def test_a_turn_by_attribute_and_by_key() -> None:
 def test_a_turn_that_waits() -> None:
     turn = Turn(turn_pb2.Turn(turn_id="t", state=turn_pb2.TURN_STATE_QUEUED))
     assert turn.state == "queued"
-    assert [turn[name] for name in ("first_seq", "last_seq", "usage", "error", "started_at", "ended_at")] == [None] * 6
+    assert [
+        turn[name] for name in ("first_seq", "last_seq", "usage", "error", "started_at", "ended_at")
+    ] == [None] * 6
 
 
 def test_a_message_of_a_turn() -> None:
-    pb = message_pb2.Message(seq=4, role=message_pb2.ROLE_USER, json='{"role":"user","content":"x"}', format=message_pb2.FORMAT_OPENAI)
+    pb = message_pb2.Message(
+        seq=4,
+        role=message_pb2.ROLE_USER,
+        json='{"role":"user","content":"x"}',
+        format=message_pb2.FORMAT_OPENAI,
+    )
     plain = Message("s", pb)
-    assert (plain.id, plain.turn, plain.data.turn_id, plain.data.message_id) == ("s/4", None, None, "s/4")
+    assert (plain.id, plain.turn, plain.data.turn_id, plain.data.message_id) == (
+        "s/4",
+        None,
+        None,
+        "s/4",
+    )
     assert "turn" not in plain.to_dict()
     pb.turn.CopyFrom(turn_pb2.MessageTurn(turn_id="t", message_id="m"))
     sent = Message("s", pb)
     assert (sent.id, sent.data.turn_id, sent["data"]["message_id"]) == ("s/m", "t", "s/m")
-    pb.turn.CopyFrom(turn_pb2.MessageTurn(turn_id="t", model="gpt", provider="openai", stop_reason="stop", usage=USAGE))
+    pb.turn.CopyFrom(
+        turn_pb2.MessageTurn(
+            turn_id="t", model="gpt", provider="openai", stop_reason="stop", usage=USAGE
+        )
+    )
     answer = Message("s", pb)
     assert isinstance(answer.turn, MessageTurn)
-    assert (answer.id, answer.turn.model, answer["turn"]["stopReason"], answer.turn.usage.reasoning_tokens) == ("s/4", "gpt", "stop", 2)
+    assert (
+        answer.id,
+        answer.turn.model,
+        answer["turn"]["stopReason"],
+        answer.turn.usage.reasoning_tokens,
+    ) == ("s/4", "gpt", "stop", 2)
     assert json.loads(json.dumps(answer.to_dict()))["turn"]["usage"]["cached_input_tokens"] == 3
     # It belongs to the session that it was read from.
     assert not to_proto(answer, "openai", "m").HasField("turn")
@@ -125,18 +163,26 @@ async def test_an_export_keeps_the_turns_of_messages(colour, server, client) -> 
     turns = [
         None,
         turn_pb2.MessageTurn(turn_id="t", message_id="m"),
-        turn_pb2.MessageTurn(turn_id="t", model="gpt", provider="openai", stop_reason="stop", usage=USAGE),
+        turn_pb2.MessageTurn(
+            turn_id="t", model="gpt", provider="openai", stop_reason="stop", usage=USAGE
+        ),
         turn_pb2.MessageTurn(turn_id="u", usage=turn_pb2.Usage()),
         turn_pb2.MessageTurn(),
     ]
     stored = []
     for seq, turn in enumerate(turns, 1):
         message = message_pb2.Message(
-            seq=seq, role=message_pb2.ROLE_USER, json=f'{{"n": {seq}}}', format=message_pb2.FORMAT_OPENAI, turn=turn
+            seq=seq,
+            role=message_pb2.ROLE_USER,
+            json=f'{{"n": {seq}}}',
+            format=message_pb2.FORMAT_OPENAI,
+            turn=turn,
         )
         message.create_time.seconds = 1_700_000_000 + seq
         stored.append(message)
-    session = session_pb2.Session(session_id="s", state=session_pb2.SESSION_STATE_ACTIVE, last_seq=len(stored))
+    session = session_pb2.Session(
+        session_id="s", state=session_pb2.SESSION_STATE_ACTIVE, last_seq=len(stored)
+    )
     for time in (session.create_time, session.active_time):
         time.seconds = 1_700_000_000
     server.on("GetSession", session)
@@ -150,7 +196,11 @@ async def test_an_export_keeps_the_turns_of_messages(colour, server, client) -> 
         return lines
 
     lines = await exported(stored)
-    assert [json.loads(text).get("turn", {}).get("turn_id") for text in lines if '"kind":"message"' in text] == [None, "t", "t", "u", ""]
+    assert [
+        json.loads(text).get("turn", {}).get("turn_id")
+        for text in lines
+        if '"kind":"message"' in text
+    ] == [None, "t", "t", "u", ""]
     await colour.call(client.sessions.import_session, lines)
     (pieces,) = server.of("ImportSession")
     imported = [message for piece in pieces for message in piece.messages]
@@ -169,11 +219,20 @@ async def test_an_export_keeps_the_turns_of_messages(colour, server, client) -> 
         ({"usage": {"input_tokens": 2**70}}, "turn: usage: input_tokens"),
     ],
 )
-async def test_an_export_with_a_broken_turn_is_refused(colour, server, client, turn: Any, field: str) -> None:
+async def test_an_export_with_a_broken_turn_is_refused(
+    colour, server, client, turn: Any, field: str
+) -> None:
     session = {"session_id": "s", "state": "active", "last_seq": 1}
-    document = {"version": 1, "session": session, "messages": [{"seq": 1, "role": "user", "format": "openai", "json": "{}", "turn": turn}]}
+    document = {
+        "version": 1,
+        "session": session,
+        "messages": [{"seq": 1, "role": "user", "format": "openai", "json": "{}", "turn": turn}],
+    }
     # The piece that the client sends to have the whole refused.
-    server.on("ImportSession", server.abort(grpc.StatusCode.INVALID_ARGUMENT, "no", reason="INVALID_FIELD"))
+    server.on(
+        "ImportSession",
+        server.abort(grpc.StatusCode.INVALID_ARGUMENT, "no", reason="INVALID_FIELD"),
+    )
     with pytest.raises(errors.InvalidField) as caught:
         await colour.call(client.sessions.import_session, document)
     assert caught.value.field_violations[0].field.endswith(field)

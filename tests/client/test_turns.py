@@ -24,7 +24,11 @@ from sessiond.v1.conversation_service_pb2 import (
 
 from ..support.waiting import until_async
 
-RUNNING, COMPLETED, FAILED = turn_pb2.TURN_STATE_RUNNING, turn_pb2.TURN_STATE_COMPLETED, turn_pb2.TURN_STATE_FAILED
+RUNNING, COMPLETED, FAILED = (
+    turn_pb2.TURN_STATE_RUNNING,
+    turn_pb2.TURN_STATE_COMPLETED,
+    turn_pb2.TURN_STATE_FAILED,
+)
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
 
 TURN_FAILURES = {
@@ -54,15 +58,26 @@ def completed(last_seq: int, id: str = "t1") -> SendResponse:
     return SendResponse(turn=turn(COMPLETED, id=id, last_seq=last_seq))
 
 
-def stored(seq: int, role: str = "assistant", turn_id: str = "t1", message_id: str = "") -> message_pb2.Message:
+def stored(
+    seq: int, role: str = "assistant", turn_id: str = "t1", message_id: str = ""
+) -> message_pb2.Message:
     number = message_pb2.Role.Value(f"ROLE_{role.upper()}")
     text = f'{{"role":"{role}","content":"answer {seq}"}}'
     of = turn_pb2.MessageTurn(turn_id=turn_id, message_id=message_id)
-    return message_pb2.Message(seq=seq, role=number, json=text, format=message_pb2.FORMAT_OPENAI, turn=of)
+    return message_pb2.Message(
+        seq=seq, role=number, json=text, format=message_pb2.FORMAT_OPENAI, turn=of
+    )
 
 
-def said(seq: int, role: str = "assistant", turn_id: str = "t1", message_id: str = "") -> event_pb2.Event:
-    return event_pb2.Event(type=f"{role}.message", seq=seq, session_id="s", message=stored(seq, role, turn_id, message_id))
+def said(
+    seq: int, role: str = "assistant", turn_id: str = "t1", message_id: str = ""
+) -> event_pb2.Event:
+    return event_pb2.Event(
+        type=f"{role}.message",
+        seq=seq,
+        session_id="s",
+        message=stored(seq, role, turn_id, message_id),
+    )
 
 
 def told(type: str, **data: Any) -> event_pb2.Event:
@@ -104,7 +119,12 @@ class TestSend:
         copy = pickle.loads(pickle.dumps(sent))  # noqa: S301
         assert (type(copy), copy, copy.turn_id) == (type(sent), sent, "t1")
         (request,) = server.of("Send")
-        assert (request.session_id, request.prompt, request.mode, request.abort_on_disconnect) == ("s", "Hello", SEND_MODE_ENQUEUE, False)
+        assert (request.session_id, request.prompt, request.mode, request.abort_on_disconnect) == (
+            "s",
+            "Hello",
+            SEND_MODE_ENQUEUE,
+            False,
+        )
         assert request.request_id
         # The stream is left, and the turn goes on.
         async with asyncio.timeout(60):
@@ -157,7 +177,11 @@ class TestSend:
             ("x", {"messages": [{"role": "user"}]}, "messages"),
             (None, {"messages": []}, "messages"),
             (None, {"messages": {"role": "user"}}, "messages"),
-            (None, {"messages": [{"role": "user"}], "attachments": [(b"x", "image/png")]}, "messages"),
+            (
+                None,
+                {"messages": [{"role": "user"}], "attachments": [(b"x", "image/png")]},
+                "messages",
+            ),
             ("x", {"mode": "later"}, "mode"),
             ("x", {"options": {"n": 2**60}}, "options.n"),
             ("x", {"turn_timeout": float("inf")}, "turn_timeout"),
@@ -175,7 +199,9 @@ class TestSend:
             ("x", {"attachments": [{"uri": 7}]}, "attachments[0].uri"),
         ],
     )
-    async def test_what_cannot_be_sent_names_the_field(self, colour, server, session, prompt, keywords, field: str) -> None:
+    async def test_what_cannot_be_sent_names_the_field(
+        self, colour, server, session, prompt, keywords, field: str
+    ) -> None:
         for call in (session.send, session.send_and_wait):
             with pytest.raises(errors.InvalidField) as caught:
                 await colour.call(call, prompt, **keywords)
@@ -188,20 +214,29 @@ class TestSend:
         with pytest.raises(errors.InvalidField):
             await colour.call(session.send_and_wait, "x", on_timeout="wait")
 
-    async def test_is_repeated_with_the_same_request_id(self, colour, server, session, impatient) -> None:
+    async def test_is_repeated_with_the_same_request_id(
+        self, colour, server, session, impatient
+    ) -> None:
         draining = server.abort(UNAVAILABLE, "bye", reason="SERVER_DRAINING", retry_after_s=0.001)
         server.on("Send", draining, [cut(server)], [accepted()])
         assert await colour.call(session.send, "x") == "s/m1"
         first, second, third = server.of("Send")
         assert first == second == third
 
-    async def test_gives_up_where_no_server_answers(self, colour, server, session, impatient) -> None:
+    async def test_gives_up_where_no_server_answers(
+        self, colour, server, session, impatient
+    ) -> None:
         server.on("Send", cut(server))
         with pytest.raises(errors.ServerUnavailable):
             await colour.call(session.send_and_wait, "x")
 
     async def test_refusals_are_raised(self, colour, server, session, impatient) -> None:
-        refusal = server.abort(grpc.StatusCode.FAILED_PRECONDITION, "no key", reason="MODEL_NOT_CONFIGURED", metadata={"model": "m"})
+        refusal = server.abort(
+            grpc.StatusCode.FAILED_PRECONDITION,
+            "no key",
+            reason="MODEL_NOT_CONFIGURED",
+            metadata={"model": "m"},
+        )
         server.on("Send", refusal)
         for call in (session.send, session.send_and_wait):
             with pytest.raises(errors.ModelNotConfigured):
@@ -254,18 +289,26 @@ class TestAttachments:
         await colour.call(session.send, attachments=[(b"x", "image/png")])
         await colour.call(session.send, "", attachments=[(b"x", "image/png")])
         for request in server.of("Send"):
-            assert [part.WhichOneof("kind") for part in request.messages[0].parts.parts] == ["image"]
+            assert [part.WhichOneof("kind") for part in request.messages[0].parts.parts] == [
+                "image"
+            ]
 
-    async def test_large_ones_are_uploaded(self, colour, server, session, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_large_ones_are_uploaded(
+        self, colour, server, session, tmp_path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         for module in ("_async", "_sync"):
             monkeypatch.setattr(f"sessiond.{module}._attachments.MAX_INLINE_BYTES", 10)
             monkeypatch.setattr(f"sessiond.{module}._attachments.MAX_ALL_INLINE_BYTES", 15)
         server.on("Send", [accepted()])
-        server.on("UploadAsset", asset_service_pb2.Asset(asset_id="b" * 64, media_type="text/plain"))
+        server.on(
+            "UploadAsset", asset_service_pb2.Asset(asset_id="b" * 64, media_type="text/plain")
+        )
         large = tmp_path / "large.png"
         large.write_bytes(b"x" * 11)
         small = (b"y" * 10, "image/png")
-        await colour.call(session.send, "look", attachments=[large, small, small, (b"z" * 11, "image/gif")])
+        await colour.call(
+            session.send, "look", attachments=[large, small, small, (b"z" * 11, "image/gif")]
+        )
         (message,) = server.of("Send")[0].messages
         _, *parts = [part.image for part in message.parts.parts]
         assert [(p.media_type, p.WhichOneof("source")) for p in parts] == [
@@ -274,16 +317,25 @@ class TestAttachments:
             ("image/png", "asset_id"),  # together they would be too large
             ("image/gif", "asset_id"),
         ]
-        assert [b"".join(piece.data for piece in pieces) for pieces in server.of("UploadAsset")] == [b"x" * 11, b"y" * 10, b"z" * 11]
+        assert [
+            b"".join(piece.data for piece in pieces) for pieces in server.of("UploadAsset")
+        ] == [b"x" * 11, b"y" * 10, b"z" * 11]
 
-    async def test_an_upload_that_fails_is_no_broken_file(self, colour, server, session, tmp_path) -> None:
+    async def test_an_upload_that_fails_is_no_broken_file(
+        self, colour, server, session, tmp_path
+    ) -> None:
         large = tmp_path / "large.png"
         large.write_bytes(b"x" * 300_000)
-        server.on("UploadAsset", server.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "late", reason="DEADLINE_EXCEEDED"))
+        server.on(
+            "UploadAsset",
+            server.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "late", reason="DEADLINE_EXCEEDED"),
+        )
         with pytest.raises(errors.DeadlineExceeded):
             await colour.call(session.send, "x", attachments=[large])
 
-    async def test_nothing_is_read_before_the_stream_is_iterated_over(self, colour, server, session) -> None:
+    async def test_nothing_is_read_before_the_stream_is_iterated_over(
+        self, colour, server, session
+    ) -> None:
         stream = session.stream("x", attachments=["/nowhere/a.png"])
         with pytest.raises(errors.InvalidField):
             await colour.collect(stream)
@@ -293,7 +345,12 @@ class TestSendAndWait:
     async def test_the_turns_answer(self, colour, server, session) -> None:
         server.on("Send", answered())
         answer = await colour.call(session.send_and_wait, "x")
-        assert (answer.seq, answer.content, answer.role, answer.session_id) == (9, "answer 9", "assistant", "s")
+        assert (answer.seq, answer.content, answer.role, answer.session_id) == (
+            9,
+            "answer 9",
+            "assistant",
+            "s",
+        )
         assert answer.turn.turn_id == "t1"
         assert server.of("GetMessage") == []
         assert server.received[-1].remaining_s < 61
@@ -307,7 +364,12 @@ class TestSendAndWait:
             "Send",
             [
                 accepted(),
-                events(said(8, "user"), said(9, turn_id="other"), told("assistant.message_delta", delta_content="a"), said(10)),
+                events(
+                    said(8, "user"),
+                    said(9, turn_id="other"),
+                    told("assistant.message_delta", delta_content="a"),
+                    said(10),
+                ),
                 SendResponse(),
                 events(said(11, turn_id="other")),
                 completed(10),
@@ -317,16 +379,37 @@ class TestSendAndWait:
         assert server.of("GetMessage") == []
 
     async def test_the_final_one_of_several(self, colour, server, session) -> None:
-        server.on("Send", [accepted(), events(said(8, "user"), said(9), said(10, "tool"), said(11)), completed(11)])
+        server.on(
+            "Send",
+            [
+                accepted(),
+                events(said(8, "user"), said(9), said(10, "tool"), said(11)),
+                completed(11),
+            ],
+        )
         assert (await colour.call(session.send_and_wait, "x")).seq == 11
 
     async def test_of_the_turn_that_it_steered(self, colour, server, session) -> None:
         # The turn that was joined failed before, and what was sent has a turn of its own.
-        server.on("Send", [accepted("t0"), events(said(9, turn_id="t0")), SendResponse(turn=turn(id="t1")), *answered(11)[1:]])
+        server.on(
+            "Send",
+            [
+                accepted("t0"),
+                events(said(9, turn_id="t0")),
+                SendResponse(turn=turn(id="t1")),
+                *answered(11)[1:],
+            ],
+        )
         assert (await colour.call(session.send_and_wait, "x", mode="immediate")).seq == 11
 
     async def test_joins_again_after_a_cut(self, colour, server, session, impatient) -> None:
-        too_slow = server.abort(UNAVAILABLE, "slow", reason="WATCHER_TOO_SLOW", metadata={"session_id": "s"}, retry_after_s=0.001)
+        too_slow = server.abort(
+            UNAVAILABLE,
+            "slow",
+            reason="WATCHER_TOO_SLOW",
+            metadata={"session_id": "s"},
+            retry_after_s=0.001,
+        )
         draining = server.abort(UNAVAILABLE, "bye", reason="SERVER_DRAINING", retry_after_s=0.001)
         server.on(
             "Send",
@@ -335,7 +418,10 @@ class TestSendAndWait:
             *[cut(server)] * 20,
             [accepted(), draining],
             [accepted(), too_slow],
-            [accepted(), cut(server, grpc.StatusCode.INTERNAL, "Received RST_STREAM with error code 2")],
+            [
+                accepted(),
+                cut(server, grpc.StatusCode.INTERNAL, "Received RST_STREAM with error code 2"),
+            ],
             [accepted()],  # and an end without the turn's
             [accepted(), events(said(9)), completed(9)],
         )
@@ -346,23 +432,33 @@ class TestSendAndWait:
         assert [request.after_seq for request in requests] == [0] + [8] * 25
         assert {request.prompt for request in requests} == {"x"}
 
-    async def test_an_answer_that_was_missed_is_fetched(self, colour, server, session, impatient) -> None:
-        server.on("Send", [accepted(), events(said(8, "user"), said(9)), cut(server)], [completed(11)])
+    async def test_an_answer_that_was_missed_is_fetched(
+        self, colour, server, session, impatient
+    ) -> None:
+        server.on(
+            "Send", [accepted(), events(said(8, "user"), said(9)), cut(server)], [completed(11)]
+        )
         server.on("GetMessage", stored(11))
         assert (await colour.call(session.send_and_wait, "x")).content == "answer 11"
         assert [request.seq for request in server.of("GetMessage")] == [11]
 
-    async def test_a_silent_stream_is_taken_for_broken(self, colour, server, session, impatient, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_a_silent_stream_is_taken_for_broken(
+        self, colour, server, session, impatient, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setattr(_requests, "MAX_SILENT_HEARTBEATS", 0.01)
         server.on("Send", [accepted(), silence], answered())
         assert (await colour.call(session.send_and_wait, "x")).seq == 9
         assert len(server.of("Send")) == 2
 
     @pytest.mark.parametrize("reason", TURN_FAILURES)
-    async def test_a_failed_turn_raises(self, colour, server, session, impatient, reason: str) -> None:
+    async def test_a_failed_turn_raises(
+        self, colour, server, session, impatient, reason: str
+    ) -> None:
         code, cls = TURN_FAILURES[reason]
         metadata = {"session_id": "s", "turn_id": "t1"}
-        failure = server.abort(code, "what happened", reason=reason, metadata=metadata, retry_after_s=0.001)
+        failure = server.abort(
+            code, "what happened", reason=reason, metadata=metadata, retry_after_s=0.001
+        )
         server.on("Send", [accepted(), events(said(8, "user")), failure])
         with pytest.raises(errors.TurnFailed, match="what happened") as caught:
             await colour.call(session.send_and_wait, "x")
@@ -372,7 +468,11 @@ class TestSendAndWait:
 
     async def test_a_failure_that_is_told_by_the_turn_alone(self, colour, server, session) -> None:
         failed = turn(FAILED)
-        failed.error.CopyFrom(turn_pb2.TurnError(reason="MODEL_TIMED_OUT", message="silent", metadata={"timeout_s": "5"}))
+        failed.error.CopyFrom(
+            turn_pb2.TurnError(
+                reason="MODEL_TIMED_OUT", message="silent", metadata={"timeout_s": "5"}
+            )
+        )
         server.on("Send", [accepted(), SendResponse(turn=failed)])
         with pytest.raises(errors.ModelTimedOut) as caught:
             await colour.call(session.send_and_wait, "x")
@@ -393,7 +493,9 @@ class TestSendAndWait:
         with pytest.raises(errors.DeadlineExceeded):
             await colour.call(session.send_and_wait, "x", timeout=0.3, on_timeout="abort")
         assert server.of("Send")[0].abort_on_disconnect
-        assert [(request.session_id, request.turn_id) for request in server.of("Abort")] == [("s", "t1")]
+        assert [(request.session_id, request.turn_id) for request in server.of("Abort")] == [
+            ("s", "t1")
+        ]
 
     async def test_an_abort_that_fails_hides_nothing(self, colour, server, session) -> None:
         server.on("Send", [accepted(), silence])
@@ -401,7 +503,9 @@ class TestSendAndWait:
             await colour.call(session.send_and_wait, "x", timeout=0.3, on_timeout="abort")
         assert len(server.of("Abort")) == 1
 
-    async def test_the_time_is_over_while_the_server_is_away(self, colour, server, session, impatient) -> None:
+    async def test_the_time_is_over_while_the_server_is_away(
+        self, colour, server, session, impatient
+    ) -> None:
         server.on("Send", [accepted(), cut(server)], cut(server))
         with pytest.raises(errors.DeadlineExceeded) as caught:
             await colour.call(session.send_and_wait, "x", timeout=0.5)
@@ -432,11 +536,23 @@ class TestSendAndWait:
 
 class TestStream:
     async def test_the_events_of_the_turn(self, colour, server, session, impatient) -> None:
-        delta = [told("assistant.message_delta", delta_content=text, n=i) for i, text in enumerate("ab")]
+        delta = [
+            told("assistant.message_delta", delta_content=text, n=i) for i, text in enumerate("ab")
+        ]
         server.on(
             "Send",
-            [accepted(), events(said(8, "user", message_id="m1"), told("assistant.turn_start", model="m")), events(*delta), cut(server)],
-            [accepted(), SendResponse(), events(said(9), told("assistant.turn_end", state="completed")), completed(9)],
+            [
+                accepted(),
+                events(said(8, "user", message_id="m1"), told("assistant.turn_start", model="m")),
+                events(*delta),
+                cut(server),
+            ],
+            [
+                accepted(),
+                SendResponse(),
+                events(said(9), told("assistant.turn_end", state="completed")),
+                completed(9),
+            ],
         )
         stream = session.stream("x")
         assert server.of("Send") == []
@@ -452,9 +568,15 @@ class TestStream:
         first, _, delta_a, delta_b, answer, _ = happened
         assert "".join(event.data.delta_content for event in (delta_a, delta_b)) == "ab"
         assert delta_b.data["n"] == delta_b.data.n == 1
-        assert (first.data.turn_id, first.data.message_id, first.message.id) == ("t1", "s/m1", "s/m1")
+        assert (first.data.turn_id, first.data.message_id, first.message.id) == (
+            "t1",
+            "s/m1",
+            "s/m1",
+        )
         assert (answer.data.content, answer.data.message_id) == ("answer 9", "s/9")
-        assert {request.request_id for request in server.of("Send")} == {server.of("Send")[0].request_id}
+        assert {request.request_id for request in server.of("Send")} == {
+            server.of("Send")[0].request_id
+        }
         assert [request.after_seq for request in server.of("Send")] == [0, 8]
 
     async def test_iterating_again_joins_the_same_turn(self, colour, server, client) -> None:
@@ -466,8 +588,17 @@ class TestStream:
         assert first == second
 
     async def test_a_failed_turn_raises_at_the_end(self, colour, server, session) -> None:
-        failure = server.abort(grpc.StatusCode.ABORTED, "x", reason="TURN_ABORTED", metadata={"turn_id": "t1"})
-        server.on("Send", [accepted(), events(said(8, "user"), told("session.error", reason="TURN_ABORTED")), failure])
+        failure = server.abort(
+            grpc.StatusCode.ABORTED, "x", reason="TURN_ABORTED", metadata={"turn_id": "t1"}
+        )
+        server.on(
+            "Send",
+            [
+                accepted(),
+                events(said(8, "user"), told("session.error", reason="TURN_ABORTED")),
+                failure,
+            ],
+        )
         seen: list[str] = []
 
         def collect() -> None:
@@ -499,7 +630,9 @@ class TestStream:
 
 class TestTurns:
     async def test_abort(self, colour, server, session) -> None:
-        server.on("Abort", AbortResponse(turns=[turn(turn_pb2.TURN_STATE_ABORTED)]), AbortResponse())
+        server.on(
+            "Abort", AbortResponse(turns=[turn(turn_pb2.TURN_STATE_ABORTED)]), AbortResponse()
+        )
         (ended,) = await colour.call(session.abort)
         assert (ended.turn_id, ended.state) == ("t1", "aborted")
         assert await colour.call(session.abort, "t2", request_id="r") == []
@@ -521,9 +654,16 @@ class TestTurns:
         )
         assert (await colour.call(session.get_turn, "t1")).last_seq == 9
         assert server.of("GetTurn")[0].turn_id == "t1"
-        assert [t.turn_id for t in await colour.collect(session.turns(state="running", page_size=1))] == ["b", "a"]
+        assert [
+            t.turn_id for t in await colour.collect(session.turns(state="running", page_size=1))
+        ] == ["b", "a"]
         first, second = server.of("ListTurns")
-        assert (first.session_id, first.state, first.page_size, first.page_token) == ("s", RUNNING, 1, "")
+        assert (first.session_id, first.state, first.page_size, first.page_token) == (
+            "s",
+            RUNNING,
+            1,
+            "",
+        )
         assert second.page_token == "1"
         with pytest.raises(errors.InvalidField):
             session.turns(state="asleep")
@@ -535,8 +675,19 @@ class TestTurns:
         assert (await colour.call(session.wait_for_turn, "t1")).seq == 9
 
     async def test_waiting_for_one_that_ends(self, colour, server, session, impatient) -> None:
-        other, ours = told("assistant.turn_end", turn_id="t0"), told("assistant.turn_end", state="completed")
-        server.on("Watch", [WatchResponse(), WatchResponse(events=[other, said(8)]), WatchResponse(events=[ours]), silence])
+        other, ours = (
+            told("assistant.turn_end", turn_id="t0"),
+            told("assistant.turn_end", state="completed"),
+        )
+        server.on(
+            "Watch",
+            [
+                WatchResponse(),
+                WatchResponse(events=[other, said(8)]),
+                WatchResponse(events=[ours]),
+                silence,
+            ],
+        )
         server.on("GetTurn", turn(), turn(COMPLETED, last_seq=9))
         server.on("GetMessage", stored(9))
         assert (await colour.call(session.wait_for_turn, "t1")).seq == 9
@@ -544,7 +695,9 @@ class TestTurns:
         assert len(server.of("GetTurn")) == 2
 
     async def test_an_end_that_was_missed(self, colour, server, session, impatient) -> None:
-        server.on("Watch", [WatchResponse(), cut(server)], [WatchResponse(events=[said(8)]), silence])
+        server.on(
+            "Watch", [WatchResponse(), cut(server)], [WatchResponse(events=[said(8)]), silence]
+        )
         server.on("GetTurn", turn(), turn(FAILED))
         with pytest.raises(errors.TurnFailed):
             await colour.call(session.wait_for_turn, "t1")
@@ -570,13 +723,18 @@ class TestHandlers:
                 self.patch.setattr(f"sessiond.{module}._handlers.{name}", seconds)
 
     @pytest.mark.parametrize("how", ["send", "send_and_wait", "stream"])
-    async def test_they_listen_before_something_is_sent(self, colour, server, session, how: str) -> None:
+    async def test_they_listen_before_something_is_sent(
+        self, colour, server, session, how: str
+    ) -> None:
         go = asyncio.Event()
 
         async def late(request: Any, context: Any) -> None:
             await go.wait()
 
-        server.on("Watch", [late, WatchResponse(), WatchResponse(events=[said(8, "user"), said(9)]), silence])
+        server.on(
+            "Watch",
+            [late, WatchResponse(), WatchResponse(events=[said(8, "user"), said(9)]), silence],
+        )
         server.on("Send", answered())
         session.on(lambda event: None)
         if how == "stream":
@@ -590,7 +748,9 @@ class TestHandlers:
         go.set()
         await sending
 
-    async def test_they_have_been_called_when_the_answer_is_there(self, colour, server, session) -> None:
+    async def test_they_have_been_called_when_the_answer_is_there(
+        self, colour, server, session
+    ) -> None:
         go, seen = asyncio.Event(), []
 
         async def late(request: Any, context: Any) -> None:
@@ -602,7 +762,14 @@ class TestHandlers:
 
         delta = told("assistant.message_delta", delta_content="a")
         server.on(
-            "Watch", [WatchResponse(), late, WatchResponse(events=[said(8, "user"), delta]), WatchResponse(events=[said(9)]), silence]
+            "Watch",
+            [
+                WatchResponse(),
+                late,
+                WatchResponse(events=[said(8, "user"), delta]),
+                WatchResponse(events=[said(9)]),
+                silence,
+            ],
         )
         server.on("Send", [*answered(), over])
         session.on(lambda event: seen.append(event.type))
@@ -615,7 +782,9 @@ class TestHandlers:
         assert server.of("Watch") == []
 
     async def test_they_may_send_themselves(self, colour, server, session) -> None:
-        server.on("Watch", [WatchResponse(), WatchResponse(events=[said(8, "user"), said(9)]), silence])
+        server.on(
+            "Watch", [WatchResponse(), WatchResponse(events=[said(8, "user"), said(9)]), silence]
+        )
         server.on("Send", answered())
         answers: list[int] = []
 
@@ -632,7 +801,9 @@ class TestHandlers:
         await colour.call(session.send_and_wait, "x")
         assert answers == [9]
 
-    async def test_a_watch_that_does_not_begin_is_not_waited_for_for_ever(self, colour, server, session, caplog) -> None:
+    async def test_a_watch_that_does_not_begin_is_not_waited_for_for_ever(
+        self, colour, server, session, caplog
+    ) -> None:
         self.set_patience(0.05)
         server.on("Watch", [silence])
         server.on("Send", answered())
@@ -642,7 +813,9 @@ class TestHandlers:
         assert "may miss something" in caplog.text
         assert "have not been called with message 9" in caplog.text
 
-    async def test_a_broken_watch_is_waited_for_again(self, colour, server, session, impatient) -> None:
+    async def test_a_broken_watch_is_waited_for_again(
+        self, colour, server, session, impatient
+    ) -> None:
         go = asyncio.Event()
 
         async def late(request: Any, context: Any) -> None:
@@ -658,7 +831,9 @@ class TestHandlers:
         go.set()
         await sending
 
-    async def test_those_that_are_taken_away_are_not_waited_for(self, colour, server, session) -> None:
+    async def test_those_that_are_taken_away_are_not_waited_for(
+        self, colour, server, session
+    ) -> None:
         server.on("Watch", [silence])
         server.on("Send", [accepted()])
         remove = session.on(lambda event: None)

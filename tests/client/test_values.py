@@ -21,9 +21,15 @@ from sessiond.errors import ServerUnavailable
 from sessiond.v1 import message_pb2, session_pb2
 from sessiond.v1.session_service_pb2 import CreateSessionRequest, StoreMessagesRequest
 
-TIMES = st.datetimes(min_value=datetime(1900, 1, 1), max_value=datetime(2200, 1, 1), timezones=st.just(UTC))
+TIMES = st.datetimes(
+    min_value=datetime(1900, 1, 1), max_value=datetime(2200, 1, 1), timezones=st.just(UTC)
+)
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=10,
 )
@@ -120,7 +126,12 @@ def test_durations_that_are_none(given: float) -> None:
 
 def read(blob: Any, format: str = "openai", **fields: Any) -> Message:
     pb = to_proto(blob, format, "m")
-    return Message("s", message_pb2.Message(seq=4, role=message_pb2.ROLE_USER, json=pb.json, format=pb.format, **fields))
+    return Message(
+        "s",
+        message_pb2.Message(
+            seq=4, role=message_pb2.ROLE_USER, json=pb.json, format=pb.format, **fields
+        ),
+    )
 
 
 @pytest.mark.parametrize(
@@ -130,17 +141,51 @@ def read(blob: Any, format: str = "openai", **fields: Any) -> Message:
         ("openai", {"role": "assistant", "content": None, "tool_calls": []}, ""),
         (
             "openai",
-            {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "image_url"}, {"type": "text", "text": "b"}]},
+            {
+                "role": "user",
+                "content": [
+                    {"type": "text", "text": "a"},
+                    {"type": "image_url"},
+                    {"type": "text", "text": "b"},
+                ],
+            },
             "ab",
         ),
-        ("openai", {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "out"}]}, "out"),
+        (
+            "openai",
+            {
+                "type": "message",
+                "role": "assistant",
+                "content": [{"type": "output_text", "text": "out"}],
+            },
+            "out",
+        ),
         ("openai", {"type": "function_call_output", "call_id": "c", "output": "42"}, "42"),
         ("openai", {"type": "function_call", "name": "f", "arguments": "{}"}, ""),
         ("openai", {"role": "user", "content": 5}, ""),
         ("anthropic", {"role": "user", "content": "Hi"}, "Hi"),
-        ("anthropic", {"role": "assistant", "content": [{"type": "thinking", "thinking": "?"}, {"type": "text", "text": "x"}]}, "x"),
+        (
+            "anthropic",
+            {
+                "role": "assistant",
+                "content": [{"type": "thinking", "thinking": "?"}, {"type": "text", "text": "x"}],
+            },
+            "x",
+        ),
         ("anthropic", {"role": "user", "content": [{"type": "tool_result", "content": "r"}]}, ""),
-        ("gemini", {"role": "model", "parts": [{"text": "a"}, {"text": "hm", "thought": True}, {"functionCall": {}}, {"text": "b"}]}, "ab"),
+        (
+            "gemini",
+            {
+                "role": "model",
+                "parts": [
+                    {"text": "a"},
+                    {"text": "hm", "thought": True},
+                    {"functionCall": {}},
+                    {"text": "b"},
+                ],
+            },
+            "ab",
+        ),
         ("gemini", {"role": "model"}, ""),
     ],
 )
@@ -155,9 +200,24 @@ def test_a_message_by_attribute_and_by_key() -> None:
     metadata = Struct()
     fill_struct(metadata, {"n": 1}, "metadata")
     created = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
-    message = read({"role": "user", "content": "x"}, create_time=to_timestamp(created, "t"), metadata=metadata, content_bytes=29)
-    assert (message.id, message.seq, message.role, message.type) == ("s/4", 4, "user", "user.message")
-    assert (message["id"], message["seq"], message["role"], message["type"]) == ("s/4", 4, "user", "user.message")
+    message = read(
+        {"role": "user", "content": "x"},
+        create_time=to_timestamp(created, "t"),
+        metadata=metadata,
+        content_bytes=29,
+    )
+    assert (message.id, message.seq, message.role, message.type) == (
+        "s/4",
+        4,
+        "user",
+        "user.message",
+    )
+    assert (message["id"], message["seq"], message["role"], message["type"]) == (
+        "s/4",
+        4,
+        "user",
+        "user.message",
+    )
     assert message["content"] == "x"
     assert message.created_at == message["created_at"] == created
     assert message["createdAt"] == "2026-01-02T03:04:05.678901Z"
@@ -174,7 +234,10 @@ def test_a_message_by_attribute_and_by_key() -> None:
 
 
 def test_a_message_without_its_content() -> None:
-    message = Message("s", message_pb2.Message(seq=1, role=message_pb2.ROLE_TOOL, format=message_pb2.FORMAT_OPENAI))
+    message = Message(
+        "s",
+        message_pb2.Message(seq=1, role=message_pb2.ROLE_TOOL, format=message_pb2.FORMAT_OPENAI),
+    )
     assert (message.content, message.json, message.blob, message.role) == ("", "", {}, "tool")
 
 
@@ -186,39 +249,75 @@ def test_typed_parts() -> None:
         part(file=message_pb2.Blob(uri="https://x/y", name="y")),
         part(audio=message_pb2.Blob(asset_id="a" * 64)),
         part(tool_call=message_pb2.ToolCall(call_id="c", name="f", arguments_json="{}")),
-        part(tool_result=message_pb2.ToolResult(call_id="c", parts=[part(text="r")], is_error=True)),
+        part(
+            tool_result=message_pb2.ToolResult(call_id="c", parts=[part(text="r")], is_error=True)
+        ),
         part(reasoning=message_pb2.Reasoning(text="hm", signature=b"\x01")),
         part(data='{"x":1}'),
         part(text="b"),
     ]
-    pb = to_proto(NewMessage(parts=parts, role="assistant", metadata={"k": 1}, parent_seq=3), "openai", "m")
-    assert (pb.role, pb.format, pb.parent_seq) == (message_pb2.ROLE_ASSISTANT, message_pb2.FORMAT_UNSPECIFIED, 3)
+    pb = to_proto(
+        NewMessage(parts=parts, role="assistant", metadata={"k": 1}, parent_seq=3), "openai", "m"
+    )
+    assert (pb.role, pb.format, pb.parent_seq) == (
+        message_pb2.ROLE_ASSISTANT,
+        message_pb2.FORMAT_UNSPECIFIED,
+        3,
+    )
     message = Message("s", pb)
     assert message.content == "ab"
     assert message.format is None
     kinds = [p["type"] for p in message.blob["parts"]]
-    assert kinds == ["text", "image", "file", "audio", "tool_call", "tool_result", "reasoning", "data", "text"]
+    assert kinds == [
+        "text",
+        "image",
+        "file",
+        "audio",
+        "tool_call",
+        "tool_result",
+        "reasoning",
+        "data",
+        "text",
+    ]
     assert message.blob["parts"][1]["inline"] == "AA=="
     assert message.blob["parts"][2]["uri"] == "https://x/y"
-    assert message.blob["parts"][3] == {"type": "audio", "media_type": "", "name": "", "asset_id": "a" * 64}
+    assert message.blob["parts"][3] == {
+        "type": "audio",
+        "media_type": "",
+        "name": "",
+        "asset_id": "a" * 64,
+    }
     assert json.loads(message.json) == message.blob
     assert json.loads(json.dumps(message.to_dict()))["parts"] == message.blob["parts"]
 
 
-@pytest.mark.parametrize("text", ['{ "content":"ü",  "role" :"user", "n": 1.0e2 }', '{"role":"user"}\n'])
+@pytest.mark.parametrize(
+    "text", ['{ "content":"ü",  "role" :"user", "n": 1.0e2 }', '{"role":"user"}\n']
+)
 def test_json_text_stays_as_it_is(text: str) -> None:
     assert to_proto(text, "openai", "m").json == text
     assert to_proto(text.encode(), "anthropic", "m").json == text
-    assert to_proto(NewMessage(text, format="gemini"), "openai", "m").format == message_pb2.FORMAT_GEMINI
+    assert (
+        to_proto(NewMessage(text, format="gemini"), "openai", "m").format
+        == message_pb2.FORMAT_GEMINI
+    )
 
 
 def test_dicts_are_written_compact_and_readable() -> None:
-    assert to_proto({"role": "user", "content": "ü"}, "openai", "m").json == '{"role":"user","content":"ü"}'
+    assert (
+        to_proto({"role": "user", "content": "ü"}, "openai", "m").json
+        == '{"role":"user","content":"ü"}'
+    )
 
 
 def test_a_message_that_was_read_is_stored_with_its_exact_content() -> None:
     pb = message_pb2.Message(
-        seq=9, role=message_pb2.ROLE_USER, json='{ "role":"user"}', format=message_pb2.FORMAT_OPENAI, parent_seq=4, content_bytes=16
+        seq=9,
+        role=message_pb2.ROLE_USER,
+        json='{ "role":"user"}',
+        format=message_pb2.FORMAT_OPENAI,
+        parent_seq=4,
+        content_bytes=16,
     )
     again = to_proto(Message("s", pb), "anthropic", "m")
     assert again == message_pb2.Message(role=pb.role, json=pb.json, format=pb.format)
@@ -246,7 +345,9 @@ def test_messages_that_cannot_be_sent_are_refused_by_name(message: Any, field: s
     assert caught.value.field_violations[0].field == field
 
 
-@pytest.mark.parametrize("single", [{"role": "user"}, '{"role":"user"}', b"{}", NewMessage("{}"), message_pb2.Message()])
+@pytest.mark.parametrize(
+    "single", [{"role": "user"}, '{"role":"user"}', b"{}", NewMessage("{}"), message_pb2.Message()]
+)
 def test_a_single_message_is_not_a_list(single: Any) -> None:
     with pytest.raises(InvalidField, match="store_message takes a single one"):
         add_batch(StoreMessagesRequest().messages, single, "openai")
@@ -272,7 +373,11 @@ def test_a_session_by_attribute_and_by_key() -> None:
     assert info.start_time == info["start_time"] == created
     assert info["startTime"] == "2026-01-01T00:00:00Z"
     assert info["modifiedTime"] == "2026-01-02T00:00:00Z"
-    assert (info.idle_ttl, info["idleTtl"], info.never_expires) == (timedelta(seconds=60), 60.0, False)
+    assert (info.idle_ttl, info["idleTtl"], info.never_expires) == (
+        timedelta(seconds=60),
+        60.0,
+        False,
+    )
     assert info.expires_at == active + timedelta(seconds=60)
     assert info.get("summary", "none") == "Hello"
     assert info.config == {"temperature": 0.5}
@@ -323,7 +428,11 @@ def test_token_counts_say_whether_they_are_an_estimate() -> None:
 def test_a_batch_that_begins_with_what_needs_the_long_way() -> None:
     """Half a surrogate pair cannot be set as it is: what was begun of it does not stay."""
     request = StoreMessagesRequest()
-    add_batch(request.messages, [{"role": "user", "content": "a"}, {"role": "user", "content": "\ud83d"}, {"role": "user"}], "openai")
+    add_batch(
+        request.messages,
+        [{"role": "user", "content": "a"}, {"role": "user", "content": "\ud83d"}, {"role": "user"}],
+        "openai",
+    )
     assert [message.json for message in request.messages] == [
         '{"role":"user","content":"a"}',
         '{"role":"user","content":"\\ud83d"}',

@@ -9,7 +9,13 @@ import pytest
 
 from sessiond import AsyncClient, ClientClosed, Event, SessionDestroyed, SessionNotFound, TurnFailed
 from sessiond.compat import copilot
-from sessiond.compat.copilot import AsyncCopilotClient, CopilotClient, MessageOptions, SessionConfig, SyncCopilotClient
+from sessiond.compat.copilot import (
+    AsyncCopilotClient,
+    CopilotClient,
+    MessageOptions,
+    SessionConfig,
+    SyncCopilotClient,
+)
 from sessiond_server.server import Running
 from sessiond_server.settings import Settings
 
@@ -37,7 +43,9 @@ class Colour:
 
     def __init__(self, is_async: bool, target: str) -> None:
         self.is_async = is_async
-        self.client: Any = AsyncCopilotClient(target=target) if is_async else SyncCopilotClient(target=target)
+        self.client: Any = (
+            AsyncCopilotClient(target=target) if is_async else SyncCopilotClient(target=target)
+        )
 
     async def call(self, function: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
         if self.is_async:
@@ -67,7 +75,9 @@ class OwnConfig:
 
 async def slow(ours: AsyncClient, session_id: str, delay_ms: float) -> None:
     """Have the session's model take its time."""
-    await ours.sessions.update(session_id, config={"model_options": {"echo_delay_ms": delay_ms, "echo_text": "one two"}})
+    await ours.sessions.update(
+        session_id, config={"model_options": {"echo_delay_ms": delay_ms, "echo_text": "one two"}}
+    )
 
 
 async def said(ours: AsyncClient, session_id: str) -> list[str]:
@@ -89,7 +99,9 @@ class TestSpellings:
             ((OwnConfig("chat", "m"),), {}),
         ],
     )
-    async def test_create(self, colour: Colour, ours: AsyncClient, args: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+    async def test_create(
+        self, colour: Colour, ours: AsyncClient, args: tuple[Any, ...], keywords: dict[str, Any]
+    ) -> None:
         session = await colour.create(*args, **keywords)
         assert (session.session_id, session.workspace_path) == ("chat", None)
         assert "chat" in repr(session)
@@ -98,10 +110,19 @@ class TestSpellings:
     async def test_send(self, colour: Colour, ours: AsyncClient) -> None:
         session = await colour.create()
         prompt = MessageOptions(prompt="c", mode="enqueue", attachments=None)
-        for args, keywords in [(("a",), {}), (({"prompt": "b"},), {}), ((prompt,), {}), ((), {"prompt": "d"})]:
+        for args, keywords in [
+            (("a",), {}),
+            (({"prompt": "b"},), {}),
+            ((prompt,), {}),
+            ((), {"prompt": "d"}),
+        ]:
             answer = await colour.call(session.send_and_wait, *args, **keywords)
             assert (answer.type, answer.data.content) == ("assistant.message", answer.content)
-        sent = await colour.call(session.send, prompt="e", attachments=[{"type": "blob", "data": "aGk=", "mimeType": "text/plain"}])
+        sent = await colour.call(
+            session.send,
+            prompt="e",
+            attachments=[{"type": "blob", "data": "aGk=", "mimeType": "text/plain"}],
+        )
         await colour.call(session.destroy)
         messages = await ours.sessions.get_messages(session.session_id).to_list()
         assert [message.content for message in messages][::2] == ["a", "b", "c", "d", "e"]
@@ -114,9 +135,23 @@ class TestSpellings:
             ({"infinite_sessions": False}, {}, False),
             ({"infinite_sessions": thresholds}, {"infinite_sessions": thresholds}, False),
             ({"system_message": "Be brief."}, {"system_prompt": "Be brief."}, False),
-            ({"system_message": {"mode": "replace", "content": "Be."}}, {"system_prompt": "Be."}, False),
+            (
+                {"system_message": {"mode": "replace", "content": "Be."}},
+                {"system_prompt": "Be."},
+                False,
+            ),
             ({"reasoning_effort": "low"}, {"model_options": {"reasoning_effort": "low"}}, False),
-            ({"streaming": True, "on_permission_request": print, "working_directory": "/", "tools": [], "provider": None}, {}, False),
+            (
+                {
+                    "streaming": True,
+                    "on_permission_request": print,
+                    "working_directory": "/",
+                    "tools": [],
+                    "provider": None,
+                },
+                {},
+                False,
+            ),
         ]:
             info = await ours.sessions.get((await colour.create(given)).session_id)
             assert (info.config, info.never_expires) == (config, never_expires), given
@@ -151,13 +186,17 @@ class TestSpellings:
 
 
 class TestSessions:
-    async def test_an_id_that_exists_is_gone_on_with(self, colour: Colour, ours: AsyncClient, caplog: pytest.LogCaptureFixture) -> None:
+    async def test_an_id_that_exists_is_gone_on_with(
+        self, colour: Colour, ours: AsyncClient, caplog: pytest.LogCaptureFixture
+    ) -> None:
         first = await colour.create({"session_id": "chat", "model": "a"})
         await colour.call(first.send_and_wait, "Hello")
         await colour.call(first.disconnect)
         second = await colour.create({"session_id": "chat", "model": "b"})
         assert "session 'chat' was there, and keeps its model 'a'" in caplog.text
-        assert (await colour.call(second.send_and_wait, "Hello")).content == "echo of 3 messages: Hello"
+        assert (
+            await colour.call(second.send_and_wait, "Hello")
+        ).content == "echo of 3 messages: Hello"
         info = await ours.sessions.get("chat")
         assert (info.model, info.never_expires) == ("a", False)
         # Who asks for it must not lose the session.
@@ -171,7 +210,12 @@ class TestSessions:
             await colour.call(session.send, "Hello")
         await colour.call(colour.client.resume_session, "chat")
         assert (await ours.sessions.get("chat")).state == "active"
-        await colour.call(colour.client.resume_session, "chat", {"model": "m", "system_message": "b"}, infinite_sessions=True)
+        await colour.call(
+            colour.client.resume_session,
+            "chat",
+            {"model": "m", "system_message": "b"},
+            infinite_sessions=True,
+        )
         info = await ours.sessions.get("chat")
         assert (info.model, info.config, info.never_expires) == ("m", {"system_prompt": "b"}, True)
         with pytest.raises(TypeError, match="two ids"):
@@ -197,8 +241,15 @@ class TestSessions:
             await colour.create(session_id=session_id)
         rows = await colour.call(client.list_sessions)
         assert isinstance(rows, list)
-        assert [row.session_id for row in rows] == [row["sessionId"] for row in rows] == ["b-1", "a-2", "a-1"]
-        assert (rows[0].get("summary", "none"), rows[0]["modifiedTime"]) == ("none", rows[0].get("modifiedTime", "N/A"))
+        assert (
+            [row.session_id for row in rows]
+            == [row["sessionId"] for row in rows]
+            == ["b-1", "a-2", "a-1"]
+        )
+        assert (rows[0].get("summary", "none"), rows[0]["modifiedTime"]) == (
+            "none",
+            rows[0].get("modifiedTime", "N/A"),
+        )
         assert len(await colour.call(client.list_sessions, session_id_prefix="a-")) == 2
         assert len(await colour.call(client.list_sessions, {"session_id_prefix": "b-"})) == 1
         with pytest.raises(TypeError, match="repository"):
@@ -220,14 +271,18 @@ class TestSessions:
             await colour.call(session.send_and_wait, "question 3", timeout=1)
         await colour.call(session.destroy)
         assert len(heard) == 4
-        assert [text for text in await said(ours, "chat") if "question" not in text] == ["one two"] * 4
+        assert [text for text in await said(ours, "chat") if "question" not in text] == [
+            "one two"
+        ] * 4
         assert (await ours.sessions.get("chat")).state == "destroyed"
         # Again it does nothing, also after somebody else has resumed it.
         await ours.resume_session("chat")
         await colour.call(session.destroy)
         assert (await ours.sessions.get("chat")).state == "active"
 
-    async def test_destroy_waits_no_longer_than_it_may(self, colour: Colour, ours: AsyncClient) -> None:
+    async def test_destroy_waits_no_longer_than_it_may(
+        self, colour: Colour, ours: AsyncClient
+    ) -> None:
         session = await colour.create(session_id="chat")
         await slow(ours, "chat", 30_000)
         await colour.call(session.send, "Hello")
@@ -235,7 +290,9 @@ class TestSessions:
         assert (await ours.sessions.get("chat")).state == "destroyed"
         assert [turn.state async for turn in ours.sessions.list_turns("chat")] == ["aborted"]
 
-    async def test_destroy_does_not_wait_for_others(self, colour: Colour, ours: AsyncClient) -> None:
+    async def test_destroy_does_not_wait_for_others(
+        self, colour: Colour, ours: AsyncClient
+    ) -> None:
         session = await colour.create(session_id="chat")
         await slow(ours, "chat", 30_000)
         await ours.sessions.send("chat", "somebody else's")
@@ -244,7 +301,9 @@ class TestSessions:
 
     async def test_turns_that_fail(self, colour: Colour, ours: AsyncClient) -> None:
         session = await colour.create(session_id="chat")
-        await ours.sessions.update("chat", config={"model_options": {"echo_fault": "MODEL_UNAVAILABLE"}})
+        await ours.sessions.update(
+            "chat", config={"model_options": {"echo_fault": "MODEL_UNAVAILABLE"}}
+        )
         with pytest.raises(RuntimeError) as caught:
             await colour.call(session.send_and_wait, "Hello")
         assert isinstance(caught.value, TurnFailed)
@@ -271,11 +330,16 @@ class TestHandlers:
         answers: list[str] = []
         early: list[str] = []
         session = await colour.create(on_event=events.append)
-        unsubscribe = session.on("assistant.message", lambda event: answers.append(event.data.content))
+        unsubscribe = session.on(
+            "assistant.message", lambda event: answers.append(event.data.content)
+        )
         session.on(lambda event: early.append(event.type))
         await colour.call(session.send_and_wait, "Hello")
         assert answers == ["echo of 1 message: Hello"]
-        assert [event.type for event in events if event.seq] == ["user.message", "assistant.message"]
+        assert [event.type for event in events if event.seq] == [
+            "user.message",
+            "assistant.message",
+        ]
         assert "assistant.message_delta" in early
         unsubscribe()
         await colour.call(session.send_and_wait, "Hello")
@@ -293,11 +357,15 @@ class TestHandlers:
 
         # Within the loop, where handlers of the async client run.
         colour.client.on_lifecycle(lambda event: everything.append((event.type, event.session_id)))
-        unsubscribe = colour.client.on_lifecycle("session.deleted", lambda event: deleted.append(event.session_id))
+        unsubscribe = colour.client.on_lifecycle(
+            "session.deleted", lambda event: deleted.append(event.session_id)
+        )
         colour.client.on_lifecycle(failing)
         await colour.create(session_id="chat")
         await colour.call(colour.client.delete_session, "chat")
-        await until_async(lambda: deleted == ["chat"] and len(everything) == 2, "the handlers were called")
+        await until_async(
+            lambda: deleted == ["chat"] and len(everything) == 2, "the handlers were called"
+        )
         assert everything == [("session.created", "chat"), ("session.deleted", "chat")]
         unsubscribe()
         await colour.create(session_id="chat")
@@ -314,14 +382,21 @@ class TestHistory:
             await session.send_and_wait("Hello")
             await session.send_and_wait("Again")
             awaited = await session.get_messages()
-            assert [(m.role, m["type"], m.data.content) for m in awaited[:1]] == [("user", "user.message", "Hello")]
+            assert [(m.role, m["type"], m.data.content) for m in awaited[:1]] == [
+                ("user", "user.message", "Hello")
+            ]
 
             # The server is not in this loop only, or a plain read would wait for itself.
             history = session.get_messages()
             assert repr(history) == "AsyncHistory(not fetched yet)"
             plain = await asyncio.to_thread(list, history)
             assert plain == awaited == list(history)
-            assert (len(history), history[-1].id, history[2:], bool(history)) == (4, awaited[-1].id, awaited[2:], True)
+            assert (len(history), history[-1].id, history[2:], bool(history)) == (
+                4,
+                awaited[-1].id,
+                awaited[2:],
+                True,
+            )
             assert await history == plain
             assert repr(history) == repr(plain)
             events = await session.get_events()
@@ -337,7 +412,10 @@ class TestHistory:
                 session.send_and_wait("Hello")
                 return session.get_messages()
 
-        assert [message.content for message in await asyncio.to_thread(use)] == ["Hello", "echo of 1 message: Hello"]
+        assert [message.content for message in await asyncio.to_thread(use)] == [
+            "Hello",
+            "echo of 1 message: Hello",
+        ]
 
 
 class TestEither:
@@ -380,7 +458,9 @@ class TestEither:
         with pytest.raises(TypeError, match="knows no 'cli_url'"):
             CopilotClient({"cli_url": "x"})
 
-    async def test_the_environment_names_the_server(self, target: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_the_environment_names_the_server(
+        self, target: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setenv("SESSIOND_TARGET", target)
         async with CopilotClient() as client:
             assert await client.list_sessions() == []

@@ -33,9 +33,19 @@ def said(messages: list[Message]) -> list[str]:
 
 
 async def test_a_copy_is_the_same_up_to_its_settings(wire: Wire) -> None:
-    await wire.create("one", model="gpt-5", user="ada", title="A", config={"t": 1}, metadata={"team": "x"}, idle_ttl_s=3600)
+    await wire.create(
+        "one",
+        model="gpt-5",
+        user="ada",
+        title="A",
+        config={"t": 1},
+        metadata={"team": "x"},
+        idle_ttl_s=3600,
+    )
     await wire.store("one", openai("first"), openai("answer", "assistant"))
-    await wire.store("one", Message(format=1, json='{"role": "user",  "content": "again"}', parent_seq=1))
+    await wire.store(
+        "one", Message(format=1, json='{"role": "user",  "content": "again"}', parent_seq=1)
+    )
     source = await wire.get("one")
     answer = await wire.copy("one", "two")
     assert (answer.old_session_id, answer.new_session_id) == ("one", "two")
@@ -87,8 +97,18 @@ async def test_a_new_id_is_made_where_none_is_given(wire: Wire) -> None:
 
 
 async def test_overrides(wire: Wire) -> None:
-    await wire.create("one", model="a", user="ada", title="A", config={"t": 1}, metadata={"team": "x"}, idle_ttl_s=60)
-    request = ss.CopySessionRequest(session_id="one", new_session_id="two", model="b", user="", title="T", never_expires=True)
+    await wire.create(
+        "one",
+        model="a",
+        user="ada",
+        title="A",
+        config={"t": 1},
+        metadata={"team": "x"},
+        idle_ttl_s=60,
+    )
+    request = ss.CopySessionRequest(
+        session_id="one", new_session_id="two", model="b", user="", title="T", never_expires=True
+    )
     request.metadata.update({"new": True})
     request.config.SetInParent()
     await wire.sessions.CopySession(request)
@@ -115,7 +135,9 @@ async def test_a_destroyed_session_can_be_copied(wire: Wire) -> None:
 async def test_a_cut_in_the_middle_counts_right(wire: Wire, through: int) -> None:
     """In the middle of a batch, at its end, in what a copy shares with another one, and behind that."""
     await wire.create("zero")
-    await wire.store("zero", openai("you are", "system"), openai("hello"), openai("hi", "assistant"))
+    await wire.store(
+        "zero", openai("you are", "system"), openai("hello"), openai("hi", "assistant")
+    )
     await wire.copy("zero", "one")
     await wire.store("one", *(openai(f"message {'x' * i * 7}") for i in range(3)))
     made = (await wire.copy("one", "two", up_to_seq=through)).session
@@ -134,7 +156,11 @@ async def test_a_cut_beyond_the_end_is_refused(wire: Wire) -> None:
     await wire.store("one", "a")
     error = await error_of(wire.copy("one", "two", up_to_seq=2))
     assert (error.code, error.reason) == (grpc.StatusCode.NOT_FOUND, "MESSAGE_NOT_FOUND")
-    assert (error.metadata["seq"], error.metadata["last_seq"], list(error.fields)) == ("2", "1", ["up_to_seq"])
+    assert (error.metadata["seq"], error.metadata["last_seq"], list(error.fields)) == (
+        "2",
+        "1",
+        ["up_to_seq"],
+    )
     assert list((await error_of(wire.copy("one", up_to_seq=-1))).fields) == ["up_to_seq"]
     assert [s.session_id for s in await wire.list()] == ["one"]
 
@@ -151,7 +177,9 @@ async def test_errors_name_the_field(wire: Wire) -> None:
         ("never_expires", False),
         ("request_id", "x" * 129),
     ):
-        error = await error_of(wire.sessions.CopySession(ss.CopySessionRequest(session_id="one", **{field: value})))
+        error = await error_of(
+            wire.sessions.CopySession(ss.CopySessionRequest(session_id="one", **{field: value}))
+        )
         assert (error.reason, list(error.fields)) == ("INVALID_FIELD", [field])
     request = ss.CopySessionRequest(session_id="one")
     request.idle_ttl.FromMilliseconds(1)
@@ -160,7 +188,11 @@ async def test_errors_name_the_field(wire: Wire) -> None:
     request.metadata.update({"x": float("nan")})
     assert list((await error_of(wire.sessions.CopySession(request))).fields) == ["metadata.x"]
     error = await error_of(wire.copy("one", up_to_bookmark="none"))
-    assert (error.reason, error.metadata["name"], list(error.fields)) == ("BOOKMARK_NOT_FOUND", "none", ["up_to_bookmark"])
+    assert (error.reason, error.metadata["name"], list(error.fields)) == (
+        "BOOKMARK_NOT_FOUND",
+        "none",
+        ["up_to_bookmark"],
+    )
     assert [s.session_id for s in await wire.list()] == ["one"]
 
 
@@ -169,7 +201,10 @@ async def test_an_id_that_is_taken_is_refused(wire: Wire) -> None:
     await wire.create("two", title="kept")
     for taken in ("one", "two"):
         error = await error_of(wire.copy("one", taken))
-        assert (error.code, error.reason) == (grpc.StatusCode.ALREADY_EXISTS, "SESSION_ALREADY_EXISTS")
+        assert (error.code, error.reason) == (
+            grpc.StatusCode.ALREADY_EXISTS,
+            "SESSION_ALREADY_EXISTS",
+        )
         assert (error.metadata["session_id"], list(error.fields)) == (taken, ["new_session_id"])
     assert (await wire.get("two")).title == "kept"
 
@@ -203,7 +238,9 @@ async def test_lineage_is_told_both_ways(wire: Wire) -> None:
     async def copies(session_id: str) -> list[tuple[str, int]]:
         found, token = [], ""
         while True:
-            page = await wire.sessions.ListCopies(ss.ListCopiesRequest(session_id=session_id, page_size=2, page_token=token))
+            page = await wire.sessions.ListCopies(
+                ss.ListCopiesRequest(session_id=session_id, page_size=2, page_token=token)
+            )
             found += [(c.session_id, c.seq) for c in page.copies]
             if not (token := page.next_page_token):
                 return found
@@ -216,8 +253,13 @@ async def test_lineage_is_told_both_ways(wire: Wire) -> None:
     assert (await wire.get("copy-1")).origin.session_id == "one"
     await wire.create("one")
     assert await copies("one") == []
-    for request in (ss.ListCopiesRequest(session_id="one", page_size=-1), ss.ListCopiesRequest(session_id="one", page_token="x")):
-        assert (await error_of(wire.sessions.ListCopies(request))).code == grpc.StatusCode.INVALID_ARGUMENT
+    for request in (
+        ss.ListCopiesRequest(session_id="one", page_size=-1),
+        ss.ListCopiesRequest(session_id="one", page_token="x"),
+    ):
+        assert (
+            await error_of(wire.sessions.ListCopies(request))
+        ).code == grpc.StatusCode.INVALID_ARGUMENT
 
 
 class TestLimit:
@@ -225,14 +267,21 @@ class TestLimit:
     def settings(self, settings: Settings) -> Settings:
         return settings.model_copy(update={"copy_max_messages": 3})
 
-    async def test_what_is_larger_is_refused_and_nothing_is_written(self, wire: Wire, query: Query) -> None:
+    async def test_what_is_larger_is_refused_and_nothing_is_written(
+        self, wire: Wire, query: Query
+    ) -> None:
         await wire.create("one")
         await wire.store("one", "a", "b", "c", "d")
         error = await error_of(wire.copy("one", "two"))
-        assert (error.code, error.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "SESSION_TOO_LARGE")
+        assert (error.code, error.reason) == (
+            grpc.StatusCode.FAILED_PRECONDITION,
+            "SESSION_TOO_LARGE",
+        )
         del error.metadata["call_id"]
         assert error.metadata == {"session_id": "one", "message_count": "4", "max_messages": "3"}
-        assert query("SELECT (SELECT count(*) FROM sessions), (SELECT count(*) FROM segments)") == [(1, 0)]
+        assert query("SELECT (SELECT count(*) FROM sessions), (SELECT count(*) FROM segments)") == [
+            (1, 0)
+        ]
         await wire.copy("one", "two", up_to_seq=3)
         assert len(await wire.read("two")) == 3
 
@@ -247,7 +296,9 @@ class TestReading:
         texts: list[str] = []
         for i in range(13):
             new = [f"{i}.{j}" + "x" * (i * 37 % 50) for j in range(i % 4 + 1)]
-            await wire.store(f"c{i}", *(openai(text, ("user", "assistant")[j % 2]) for j, text in enumerate(new)))
+            await wire.store(
+                f"c{i}", *(openai(text, ("user", "assistant")[j % 2]) for j, text in enumerate(new))
+            )
             texts += new
             if i < 12:
                 await wire.copy(f"c{i}", f"c{i + 1}")
@@ -255,18 +306,27 @@ class TestReading:
 
     async def test_in_every_way(self, wire: Wire, chain: list[str], query: Query) -> None:
         count = len(chain)
-        assert query("SELECT max(n) FROM (SELECT count(*) AS n FROM segments GROUP BY key) s") == [(12,)]
+        assert query("SELECT max(n) FROM (SELECT count(*) AS n FROM segments GROUP BY key) s") == [
+            (12,)
+        ]
         assert said(await wire.read("c12")) == chain
         assert said(await wire.read("c12", order=ss.MESSAGE_ORDER_DESC)) == chain[::-1]
         for after in range(0, count, 5):
-            assert said(await wire.read("c12", after_seq=after, through_seq=count - 3)) == chain[after : count - 3]
-            assert said(await wire.read("c12", after_seq=after, limit=4)) == chain[after : after + 4]
+            assert (
+                said(await wire.read("c12", after_seq=after, through_seq=count - 3))
+                == chain[after : count - 3]
+            )
+            assert (
+                said(await wire.read("c12", after_seq=after, limit=4)) == chain[after : after + 4]
+            )
         every = await wire.read("c12")
         users = [m for m in every if m.role == 3]
         assert await wire.read("c12", roles=[3]) == users
         assert await wire.read("c12", roles=[3], order=ss.MESSAGE_ORDER_DESC) == users[::-1]
         basic = await wire.read("c12", view=ss.MESSAGE_VIEW_BASIC)
-        assert [(m.seq, m.content_bytes, m.token_count) for m in basic] == [(m.seq, m.content_bytes, m.token_count) for m in every]
+        assert [(m.seq, m.content_bytes, m.token_count) for m in basic] == [
+            (m.seq, m.content_bytes, m.token_count) for m in every
+        ]
         for message in every:
             assert await wire.message("c12", message.seq) == message
 
@@ -300,7 +360,9 @@ class TestReading:
             "SELECT max(short_segments), (SELECT max(n) FROM (SELECT count(*) AS n FROM segments GROUP BY key) s) FROM sessions"
         ) == [(16, 16)]
         assert await wire.read("c30") == before
-        assert query("SELECT count(*) FROM segments g JOIN sessions s USING (key) WHERE session_id = 'c30'") == [(1,)]
+        assert query(
+            "SELECT count(*) FROM segments g JOIN sessions s USING (key) WHERE session_id = 'c30'"
+        ) == [(1,)]
         # All but the last one go, and the last one has it all.
         for i in range(30):
             await wire.delete(f"c{i}")
@@ -312,7 +374,9 @@ class TestReading:
         for table in ("messages", "segments", "dead_logs", "sessions"):
             assert query(f"SELECT count(*) FROM {table}") == [(0,)], table
 
-    async def test_a_reader_in_mid_stream_follows_a_flattening(self, wire: Wire, purger: Purger) -> None:
+    async def test_a_reader_in_mid_stream_follows_a_flattening(
+        self, wire: Wire, purger: Purger
+    ) -> None:
         """The logs that it was about to read are emptied under it."""
         await wire.create("c0")
         for i in range(20):
@@ -328,9 +392,13 @@ class TestReading:
             await wire.delete(f"c{i}")
         await purger.round()
         for first, reader in zip(begun, readers, strict=True):
-            assert [*first.messages] + [m async for batch in reader for m in batch.messages] == expected
+            assert [*first.messages] + [
+                m async for batch in reader for m in batch.messages
+            ] == expected
 
-    async def test_a_reader_in_mid_stream_of_what_is_deleted_is_told(self, wire: Wire, purger: Purger) -> None:
+    async def test_a_reader_in_mid_stream_of_what_is_deleted_is_told(
+        self, wire: Wire, purger: Purger
+    ) -> None:
         await wire.create("c0")
         for i in range(6):
             await wire.store(f"c{i // 3}", *("x" * 100_000 for _ in range(40)))
@@ -343,16 +411,22 @@ class TestReading:
         await purger.round()
         assert (await error_of(reader)).reason == "SESSION_NOT_FOUND"
 
-    async def test_a_page_that_a_purge_made_short_is_not_kept(self, wire: Wire, server: Running, purger: Purger) -> None:
+    async def test_a_page_that_a_purge_made_short_is_not_kept(
+        self, wire: Wire, server: Running, purger: Purger
+    ) -> None:
         """A query of the old segments finds the end of what it asks for, whose beginning is purged."""
         await wire.create("c0")
         for i in range(18):
-            texts = [f"{i}"] * 2 if i < 16 else ["x" * 900_000] * 4 if i == 16 else ["y" * 100_000] * 30
+            texts = (
+                [f"{i}"] * 2 if i < 16 else ["x" * 900_000] * 4 if i == 16 else ["y" * 100_000] * 30
+            )
             await wire.store(f"c{i}", *texts)
             if i < 17:
                 await wire.copy(f"c{i}", f"c{i + 1}")
         expected = await wire.read("c17")
-        history = History(HistoryStore(server.database), BookmarkStore(server.database), 256 * 1024 * 1024)
+        history = History(
+            HistoryStore(server.database), BookmarkStore(server.database), 256 * 1024 * 1024
+        )
         reading = Reading("c17", after_seq=26)
         stream = history.stream(DEFAULT_PROJECT_ID, reading)
         begun = GetMessagesResponse.FromString(await anext(stream))
@@ -361,10 +435,16 @@ class TestReading:
         await purger.round()
         rest = [GetMessagesResponse.FromString(batch) async for batch in stream]
         assert [m for batch in (begun, *rest) for m in batch.messages] == expected[26:]
-        again = [m async for batch in history.stream(DEFAULT_PROJECT_ID, reading) for m in GetMessagesResponse.FromString(batch).messages]
+        again = [
+            m
+            async for batch in history.stream(DEFAULT_PROJECT_ID, reading)
+            for m in GetMessagesResponse.FromString(batch).messages
+        ]
         assert again == expected[26:]
 
-    async def test_chains_of_one_id_are_flattened_too(self, wire: Wire, purger: Purger, query: Query) -> None:
+    async def test_chains_of_one_id_are_flattened_too(
+        self, wire: Wire, purger: Purger, query: Query
+    ) -> None:
         """Undo by copy: back and forth between two ids, each copy of a session whose id had others before."""
         await wire.create("main")
         for i in range(20):
@@ -383,7 +463,9 @@ async def test_being_copied_is_a_use(wire: Wire, query: Query) -> None:
     await wire.create("one", idle_ttl_s=100)
     query("UPDATE sessions SET used_at = now() - interval '50 s'")
     await wire.copy("one", "two")
-    assert query("SELECT used_at > now() - interval '10 s' FROM sessions WHERE session_id = 'one'") == [(True,)]
+    assert query(
+        "SELECT used_at > now() - interval '10 s' FROM sessions WHERE session_id = 'one'"
+    ) == [(True,)]
     # But not each of many writes to the source's row.
     before = query("SELECT used_at FROM sessions WHERE session_id = 'one'")
     await wire.copy("one", "three")
@@ -409,7 +491,9 @@ class TestLocks:
             other.execute("SELECT FROM sessions FOR KEY SHARE")  # as a copy does
             await wire.store("one", "a")
 
-    async def test_a_flattening_waits_for_a_deletion(self, wire: Wire, server: Running, purger: Purger, database_url: str) -> None:
+    async def test_a_flattening_waits_for_a_deletion(
+        self, wire: Wire, server: Running, purger: Purger, database_url: str
+    ) -> None:
         await wire.create("c0")
         for i in range(20):
             await wire.store(f"c{i}", "x")
@@ -418,7 +502,9 @@ class TestLocks:
             blocker.execute("SELECT FROM sessions WHERE session_id = 'c20' FOR UPDATE")
             round_ = asyncio.ensure_future(purger.round())
             await until_waiting(database_url)
-            blocker.execute("DELETE FROM segments USING sessions s WHERE s.key = segments.key AND session_id = 'c20'")
+            blocker.execute(
+                "DELETE FROM segments USING sessions s WHERE s.key = segments.key AND session_id = 'c20'"
+            )
             blocker.execute("DELETE FROM sessions WHERE session_id = 'c20'")
             blocker.commit()
         await round_
@@ -427,7 +513,9 @@ class TestLocks:
                 "SELECT count(*) FROM messages m LEFT JOIN sessions s USING (key) WHERE s.key IS NULL"
             ).fetchone() == (0,)
 
-    async def test_a_deletion_waits_for_the_purger_of_its_log(self, wire: Wire, database_url: str, query: Query) -> None:
+    async def test_a_deletion_waits_for_the_purger_of_its_log(
+        self, wire: Wire, database_url: str, query: Query
+    ) -> None:
         """Which may be about to drop the log's entry, because the session still lives."""
         await wire.create("one")
         await wire.copy("one", "two")
@@ -436,7 +524,10 @@ class TestLocks:
         await wire.delete("three")
         [(key,)] = query("SELECT key FROM sessions WHERE session_id = 'one'")
         with psycopg.connect(database_url) as purging:
-            assert purging.execute("SELECT FROM dead_logs WHERE key = %s FOR UPDATE", [key]).rowcount == 1
+            assert (
+                purging.execute("SELECT FROM dead_logs WHERE key = %s FOR UPDATE", [key]).rowcount
+                == 1
+            )
             deleting = asyncio.ensure_future(wire.delete("one"))
             await until_waiting(database_url)
             purging.execute("DELETE FROM dead_logs WHERE key = %s", [key])
@@ -462,7 +553,9 @@ class TestLocks:
 
 
 class TestPurging:
-    async def test_what_a_copy_reads_stays_and_the_rest_goes(self, wire: Wire, purger: Purger, query: Query) -> None:
+    async def test_what_a_copy_reads_stays_and_the_rest_goes(
+        self, wire: Wire, purger: Purger, query: Query
+    ) -> None:
         await wire.create("one")
         await wire.store("one", *(f"{i}" for i in range(10)))
         await wire.copy("one", "two", up_to_seq=4)
@@ -480,9 +573,13 @@ class TestPurging:
         await wire.delete("two")
         await purger.round()
         assert query("SELECT count(*) FROM messages") == [(1,)]
-        assert query("SELECT (SELECT count(*) FROM segments), (SELECT count(*) FROM dead_logs)") == [(0, 0)]
+        assert query(
+            "SELECT (SELECT count(*) FROM segments), (SELECT count(*) FROM dead_logs)"
+        ) == [(0, 0)]
 
-    async def test_a_live_sources_log_is_left_alone(self, wire: Wire, purger: Purger, query: Query) -> None:
+    async def test_a_live_sources_log_is_left_alone(
+        self, wire: Wire, purger: Purger, query: Query
+    ) -> None:
         await wire.create("one")
         await wire.store("one", "a", "b")
         await wire.copy("one", "two", up_to_seq=1)
@@ -491,11 +588,15 @@ class TestPurging:
         assert said(await wire.read("one")) == ["a", "b"]
         assert query("SELECT count(*) FROM dead_logs") == [(0,)]
 
-    async def test_expired_copies_give_back_too(self, wire: Wire, purger: Purger, query: Query) -> None:
+    async def test_expired_copies_give_back_too(
+        self, wire: Wire, purger: Purger, query: Query
+    ) -> None:
         await wire.create("one", idle_ttl_s=60)
         await wire.store("one", "a", "b")
         await wire.copy("one", "two")
-        query("UPDATE sessions SET used_at = now() - interval '1 hour', expiry_check_at = now() - interval '1 minute'")
+        query(
+            "UPDATE sessions SET used_at = now() - interval '1 hour', expiry_check_at = now() - interval '1 minute'"
+        )
         await purger.round()
         for table in ("messages", "segments", "dead_logs", "sessions"):
             assert query(f"SELECT count(*) FROM {table}") == [(0,)], table

@@ -25,20 +25,26 @@ from ..support.wire import Wire
 def test_migrated_is_as_described(database_url: str) -> None:
     engine = create_engine(make_url(database_url).set(drivername="postgresql+psycopg"))
     with engine.connect() as connection:
-        context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+        context = MigrationContext.configure(
+            connection, opts={"compare_type": True, "compare_server_default": True}
+        )
         assert compare_metadata(context, tables.metadata) == []
     engine.dispose()
 
 
 async def test_many_at_once_migrate_once(empty_database_url: str) -> None:
     assert migrate.current(empty_database_url) is None
-    await asyncio.gather(*(asyncio.to_thread(migrate.upgrade, empty_database_url) for _ in range(4)))
+    await asyncio.gather(
+        *(asyncio.to_thread(migrate.upgrade, empty_database_url) for _ in range(4))
+    )
     assert migrate.current(empty_database_url) == migrate.newest()
 
 
 def test_the_default_project_is_there(database_url: str) -> None:
     with psycopg.connect(database_url) as connection:
-        assert connection.execute("SELECT project_id, name FROM projects").fetchall() == [(DEFAULT_PROJECT_ID, "default")]
+        assert connection.execute("SELECT project_id, name FROM projects").fetchall() == [
+            (DEFAULT_PROJECT_ID, "default")
+        ]
 
 
 @pytest.mark.parametrize(
@@ -61,13 +67,19 @@ def test_the_default_project_is_there(database_url: str) -> None:
         ("{}", '{"a":{"bb":{"ccc":null}}}', '{"a":{"bb":{}}}'),
     ],
 )
-def test_the_merge_patch_cases_of_rfc_7396(database_url: str, target: str, patch: str, result: str) -> None:
+def test_the_merge_patch_cases_of_rfc_7396(
+    database_url: str, target: str, patch: str, result: str
+) -> None:
     with psycopg.connect(database_url) as connection:
-        row = connection.execute("SELECT sessiond_merge_patch(%s::jsonb, %s::jsonb) = %s::jsonb", [target, patch, result]).fetchone()
+        row = connection.execute(
+            "SELECT sessiond_merge_patch(%s::jsonb, %s::jsonb) = %s::jsonb", [target, patch, result]
+        ).fetchone()
     assert row == (True,)
 
 
-async def test_a_database_of_the_first_version_goes_on(empty_database_url: str, settings: Settings) -> None:
+async def test_a_database_of_the_first_version_goes_on(
+    empty_database_url: str, settings: Settings
+) -> None:
     """Its messages have no totals and no token counts; everything else is as if it had been stored today."""
     engine = create_engine(make_url(empty_database_url).set(drivername="postgresql+psycopg"))
     with engine.connect() as connection:
@@ -83,7 +95,9 @@ async def test_a_database_of_the_first_version_goes_on(empty_database_url: str, 
             " created_at, active_at, used_at) VALUES (%s, %s, 'one', %s, 1, 'hi', 3, 60, 20, now(), now(), now())",
             [key, DEFAULT_PROJECT_ID, log],
         )
-        body = Message(role=3, format=1, json='{"role":"user","x":1}', content_bytes=20).SerializeToString()
+        body = Message(
+            role=3, format=1, json='{"role":"user","x":1}', content_bytes=20
+        ).SerializeToString()
         for seq in (1, 2, 3):
             connection.execute(
                 "INSERT INTO messages (key, log, seq, role, format, content_bytes, created_at, body)"
@@ -91,13 +105,22 @@ async def test_a_database_of_the_first_version_goes_on(empty_database_url: str, 
                 [key, log, seq, body],
             )
     migrate.upgrade(empty_database_url)
-    async with serving(settings, empty_database_url) as running, grpc.aio.insecure_channel(f"127.0.0.1:{running.port}") as channel:
+    async with (
+        serving(settings, empty_database_url) as running,
+        grpc.aio.insecure_channel(f"127.0.0.1:{running.port}") as channel,
+    ):
         wire = Wire(channel)
         await wire.store("one", "today")
         assert len(await wire.read("one")) == 4
         whole = (await wire.copy("one", "two")).session
-        assert (whole.last_seq, whole.content_bytes, whole.summary) == (4, (await wire.get("one")).content_bytes, "hi")
+        assert (whole.last_seq, whole.content_bytes, whole.summary) == (
+            4,
+            (await wire.get("one")).content_bytes,
+            "hi",
+        )
         part = (await wire.copy("one", "three", up_to_seq=2)).session
         assert (part.last_seq, part.content_bytes, part.token_count) == (2, 40, 0)
         assert await wire.read("three") == (await wire.read("one"))[:2]
-        assert (await wire.copy("two", "four", up_to_seq=4)).session.content_bytes == whole.content_bytes
+        assert (
+            await wire.copy("two", "four", up_to_seq=4)
+        ).session.content_bytes == whole.content_bytes

@@ -56,14 +56,19 @@ class Block:
     @property
     def ids(self) -> list[str]:
         """The session ids that it has for a start."""
-        return re.findall(r'(?:session_id(?:": |=)|resume_session\(|delete_session\(|session\(client, )"([^"]+)"', self.text)
+        return re.findall(
+            r'(?:session_id(?:": |=)|resume_session\(|delete_session\(|session\(client, )"([^"]+)"',
+            self.text,
+        )
 
 
 def blocks_of(number: str) -> list[Block]:
     files = sorted(SEEDS.glob(f"{number}*"))
     if not files:
         pytest.skip(f"the page is not here ({SEEDS}/{number}*)")
-    found = [textwrap.dedent(match[1]) for match in _BLOCK.finditer(files[0].read_text(encoding="utf-8"))]
+    found = [
+        textwrap.dedent(match[1]) for match in _BLOCK.finditer(files[0].read_text(encoding="utf-8"))
+    ]
     assert len(found) == _COUNTS[number]
     return [Block(text, _IMPORT.sub("from sessiond.compat.copilot import", text)) for text in found]
 
@@ -71,7 +76,13 @@ def blocks_of(number: str) -> list[Block]:
 @pytest.fixture
 def start(start_server: Callable[..., ServerProcess], database_url: str) -> Callable[[], str]:
     """Starts a server on the test's database: its models all echo, its sessions expire. Answers its target."""
-    return lambda: start_server(SESSIOND_DATABASE_URL=database_url, SESSIOND_ECHO_MODELS="true", SESSIOND_DEFAULT_IDLE_TTL_S="86400").target
+    return lambda: (
+        start_server(
+            SESSIOND_DATABASE_URL=database_url,
+            SESSIOND_ECHO_MODELS="true",
+            SESSIOND_DEFAULT_IDLE_TTL_S="86400",
+        ).target
+    )
 
 
 @pytest.fixture
@@ -94,7 +105,8 @@ def typed(tmp_path: Path) -> Callable[..., list[list[str]]]:
         done = subprocess.run(
             [sys.executable, str(Path(__file__).with_name("typist.py"))],
             input=json.dumps({"programs": texts}),
-            env={k: v for k, v in os.environ.items() if not k.startswith("SESSIOND_")} | {"SESSIOND_TARGET": target},
+            env={k: v for k, v in os.environ.items() if not k.startswith("SESSIOND_")}
+            | {"SESSIOND_TARGET": target},
             cwd=tmp_path,
             capture_output=True,
             text=True,
@@ -115,7 +127,10 @@ def echoed(prompts: Sequence[str], before: int = 0) -> list[tuple[str, str]]:
     said: list[tuple[str, str]] = []
     for i, prompt in enumerate(prompts):
         count = before + 2 * i + 1
-        said += [("user", prompt), ("assistant", f"echo of {count} message{'' if count == 1 else 's'}: {prompt}")]
+        said += [
+            ("user", prompt),
+            ("assistant", f"echo of {count} message{'' if count == 1 else 's'}: {prompt}"),
+        ]
     return said
 
 
@@ -133,27 +148,48 @@ def test_only_imports_are_changed(number: str) -> None:
     assert any(block.text != block.original for block in blocks)
     for block in blocks:
         for ours, theirs in zip(block.text.splitlines(), block.original.splitlines(), strict=True):
-            assert ours == theirs or ours == theirs.replace("from copilot", "from sessiond.compat.copilot", 1)
+            assert ours == theirs or ours == theirs.replace(
+                "from copilot", "from sessiond.compat.copilot", 1
+            )
 
 
 class TestPersisting:
     """Page 001: dicts, awaited; the history as it is."""
 
-    def test_conversations_are_kept(self, typed: Callable[..., list[list[str]]], client: Client) -> None:
+    def test_conversations_are_kept(
+        self, typed: Callable[..., list[list[str]]], client: Client
+    ) -> None:
         quick_start, own_ids, infinite, *_ = blocks_of("001")
-        typed(client.target, quick_start, ASYNC_CLIENT + "user_id, project_name, task_id = 'ada', 'atlas', 7", own_ids, infinite)
+        typed(
+            client.target,
+            quick_start,
+            ASYNC_CLIENT + "user_id, project_name, task_id = 'ada', 'atlas', 7",
+            own_ids,
+            infinite,
+        )
         # The resumed session has all of what was said before.
         [session_id] = set(quick_start.ids)
         assert len(quick_start.prompts) == 3
         assert said_in(client, session_id) == echoed(quick_start.prompts)
         assert client.sessions.get(session_id).state == "destroyed"
 
-        assert len({info.session_id: info for info in client.list_sessions() if re.search("ada|atlas|7", info.session_id)}) == 3
+        assert (
+            len(
+                {
+                    info.session_id: info
+                    for info in client.list_sessions()
+                    if re.search("ada|atlas|7", info.session_id)
+                }
+            )
+            == 3
+        )
         [persistent] = infinite.ids
         assert client.sessions.get(persistent).never_expires
         assert not client.sessions.get(session_id).never_expires
 
-    def test_history(self, typed: Callable[..., list[list[str]]], client: Client, tmp_path: Path) -> None:
+    def test_history(
+        self, typed: Callable[..., list[list[str]]], client: Client, tmp_path: Path
+    ) -> None:
         quick_start, _, _, history, listing, *_ = blocks_of("001")
         [session_id] = set(quick_start.ids)
         given = f"{ASYNC_CLIENT}session = await client.resume_session({session_id!r})"
@@ -166,7 +202,11 @@ class TestPersisting:
         assert [(m["role"], m["content"]) for m in exported] == expected
 
         [info] = client.list_sessions()
-        assert [line.partition(": ")[2] for line in printed[3]] == [session_id, info["modifiedTime"], quick_start.prompts[0]]
+        assert [line.partition(": ")[2] for line in printed[3]] == [
+            session_id,
+            info["modifiedTime"],
+            quick_start.prompts[0],
+        ]
 
     def test_resume_or_create(self, typed: Callable[..., list[list[str]]], client: Client) -> None:
         safe_resume = blocks_of("001")[5]
@@ -190,7 +230,10 @@ class TestPersisting:
         marks, since_design, since_others = map(json.loads, printed[2])
         messages = client.sessions.get_messages("marked").to_list()
         assert said_in(client, "marked") == echoed(bookmarks.prompts)
-        assert [(mark["message_index"], mark["message_id"]) for mark in marks.values()] == [(1, messages[1].id), (3, messages[3].id)]
+        assert [(mark["message_index"], mark["message_id"]) for mark in marks.values()] == [
+            (1, messages[1].id),
+            (3, messages[3].id),
+        ]
         assert since_design == [message.content for message in messages[2:]]
         assert since_others == [[], []]
 
@@ -214,7 +257,9 @@ class TestPersisting:
 class TestMultiple:
     """Page 002: dicts, awaited; many sessions at once."""
 
-    def test_contexts_are_isolated(self, typed: Callable[..., list[list[str]]], client: Client) -> None:
+    def test_contexts_are_isolated(
+        self, typed: Callable[..., list[list[str]]], client: Client
+    ) -> None:
         quick_start, own_ids, *_ = blocks_of("002")
         printed = typed(client.target, quick_start, ASYNC_CLIENT, own_ids)
         infos = {info.session_id: info for info in client.list_sessions()}
@@ -236,8 +281,12 @@ class TestMultiple:
         topics = re.findall(r'"(\w+)"', re.findall(r"topics = \[(.*)\]", parallel.text)[0])
         assert len(topics) == 3
         [prompt] = parallel.prompts
-        assert sorted(printed[2]) == sorted(f"{topic}: echo of 1 message: {prompt.replace('{topic}', topic)}" for topic in topics)
-        assert [(info.state, info.message_count) for info in client.list_sessions()] == [("destroyed", 2)] * 3
+        assert sorted(printed[2]) == sorted(
+            f"{topic}: echo of 1 message: {prompt.replace('{topic}', topic)}" for topic in topics
+        )
+        assert [(info.state, info.message_count) for info in client.list_sessions()] == [
+            ("destroyed", 2)
+        ] * 3
 
     def test_listing(self, typed: Callable[..., list[list[str]]], client: Client) -> None:
         listing = blocks_of("002")[3]
@@ -246,7 +295,13 @@ class TestMultiple:
         printed = typed(client.target, ASYNC_CLIENT, listing)
         rows = [line.partition(": ")[2] for line in printed[1]]
         untitled, titled = client.list_sessions()
-        assert rows == ["untitled", untitled["modifiedTime"], "titled", titled["modifiedTime"], "Orders"]
+        assert rows == [
+            "untitled",
+            untitled["modifiedTime"],
+            "titled",
+            titled["modifiedTime"],
+            "Orders",
+        ]
 
     def test_pool(self, typed: Callable[..., list[list[str]]], client: Client) -> None:
         pool = blocks_of("002")[4]
@@ -288,7 +343,9 @@ class TestMultiple:
             print(len(await again.get_messages()), len(await other.get_messages()))
         """
         given = "sessions = [gpt_session.session_id, claude_session.session_id]\nprint(json.dumps(sessions))"
-        printed = typed(client.target, ASYNC_CLIENT, users, textwrap.dedent(one_each), tasks, comparison, given)
+        printed = typed(
+            client.target, ASYNC_CLIENT, users, textwrap.dedent(one_each), tasks, comparison, given
+        )
         assert printed[2] == ["2 0"]
         assert set(tasks.ids) < set(ids_in(client))
         assert len(tasks.ids) == 3
@@ -306,7 +363,9 @@ class TestMultiple:
 class TestPersistence:
     """Page 003: SessionConfig and MessageOptions, awaited."""
 
-    def test_over_restarts(self, typed: Callable[..., list[list[str]]], client: Client, start: Callable[[], str]) -> None:
+    def test_over_restarts(
+        self, typed: Callable[..., list[list[str]]], client: Client, start: Callable[[], str]
+    ) -> None:
         creating, resuming, listing, *_ = blocks_of("003")
         [session_id] = set(creating.ids)
         printed = typed(client.target, creating)
@@ -314,17 +373,28 @@ class TestPersistence:
         assert client.sessions.get(session_id).state == "destroyed"
 
         # Another process of the application, and of the server.
-        printed = typed(start(), "from sessiond.compat.copilot import CopilotClient, MessageOptions", resuming, ASYNC_CLIENT, listing)
+        printed = typed(
+            start(),
+            "from sessiond.compat.copilot import CopilotClient, MessageOptions",
+            resuming,
+            ASYNC_CLIENT,
+            listing,
+        )
         assert said_in(client, session_id) == echoed([*creating.prompts, *resuming.prompts])
         assert printed[3] == [f"Session: {session_id}"]
         info = client.sessions.get(session_id)
         assert (info.state, f'model="{info.model}"' in creating.text) == ("destroyed", True)
 
-    def test_deletion_and_history(self, typed: Callable[..., list[list[str]]], client: Client) -> None:
+    def test_deletion_and_history(
+        self, typed: Callable[..., list[list[str]]], client: Client
+    ) -> None:
         creating, _, listing, deletion, history = blocks_of("003")
         given = "session = await client.create_session()\nawait session.send_and_wait('Hello')"
         printed = typed(client.target, creating, ASYNC_CLIENT, deletion, given, history, listing)
-        assert printed[4] == ["[user.message] Hello", "[assistant.message] echo of 1 message: Hello"]
+        assert printed[4] == [
+            "[user.message] Hello",
+            "[assistant.message] echo of 1 message: Hello",
+        ]
         [left] = ids_in(client)
         assert printed[5] == [f"Session: {left}"]
         with pytest.raises(SessionNotFound):
@@ -334,7 +404,9 @@ class TestPersistence:
 class TestManagement:
     """Page 004: keywords, and no await anywhere."""
 
-    def test_contexts_are_isolated(self, typed: Callable[..., list[list[str]]], client: Client) -> None:
+    def test_contexts_are_isolated(
+        self, typed: Callable[..., list[list[str]]], client: Client
+    ) -> None:
         several, own_id, listing, deletion, *_ = blocks_of("004")
         printed = typed(client.target, several, SYNC_CLIENT, own_id, listing, deletion)
         [session_id] = own_id.ids
@@ -345,10 +417,14 @@ class TestManagement:
         begun, followed = several.prompts[:3], several.prompts[3:]
         expected = [echoed(pair) for pair in zip(begun, followed, strict=True)]
         assert sorted(said_in(client, info.session_id) for info in infos) == sorted(expected)
-        assert sorted(info.model for info in infos) == sorted(re.findall(r'model="([^"]*)"', several.text))
+        assert sorted(info.model for info in infos) == sorted(
+            re.findall(r'model="([^"]*)"', several.text)
+        )
         assert {info.state for info in infos} == {"destroyed"}
 
-    def test_over_restarts(self, typed: Callable[..., list[list[str]]], client: Client, start: Callable[[], str]) -> None:
+    def test_over_restarts(
+        self, typed: Callable[..., list[list[str]]], client: Client, start: Callable[[], str]
+    ) -> None:
         *_, creating, resuming, history, deletion = blocks_of("004")
         [session_id] = set(creating.ids)
         assert typed(client.target, creating) == [[session_id]]

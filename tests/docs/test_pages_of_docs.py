@@ -29,7 +29,9 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_files_that_are_named_exist(page: Path) -> None:
-    for name in re.findall(r"`([\w/.]+\.(?:py|proto|toml))(?=[`:])", page.read_text(encoding="utf-8")):
+    for name in re.findall(
+        r"`([\w/.]+\.(?:py|proto|toml))(?=[`:])", page.read_text(encoding="utf-8")
+    ):
         if "NNNN" not in name and name not in TESTS:
             assert any((room / name).is_file() for room in ROOMS), name
 
@@ -38,13 +40,17 @@ def test_files_that_are_named_exist(page: Path) -> None:
 def test_tests_that_are_named_exist(page: Path) -> None:
     for row in page.read_text(encoding="utf-8").splitlines():
         file = ""
-        for name, test in re.findall(r"`(?:tests/[\w/]+/)?(test_\w+\.py)?::(?:\w+::)?(test_\w+)`", row):
+        for name, test in re.findall(
+            r"`(?:tests/[\w/]+/)?(test_\w+\.py)?::(?:\w+::)?(test_\w+)`", row
+        ):
             file = name or file
             assert f"def {test}(" in TESTS[file], f"{file}::{test}"
 
 
 def test_decisions_are_numbered() -> None:
     decisions = sorted((ROOT / "docs/decisions").glob("*.md"))
-    assert [path.name[:3] for path in decisions] == [f"{i:03}" for i in range(1, len(decisions) + 1)]
+    assert [path.name[:3] for path in decisions] == [
+        f"{i:03}" for i in range(1, len(decisions) + 1)
+    ]
     for path in decisions:
         assert path.read_text(encoding="utf-8").startswith(f"# {path.name[:3]}: ")

@@ -44,7 +44,10 @@ class Block:
 
 def _blocks() -> list[Block]:
     text = README.read_text(encoding="utf-8")
-    return [Block(match[1], match[2], text.count("\n", 0, match.start()) + 1) for match in _BLOCK.finditer(text)]
+    return [
+        Block(match[1], match[2], text.count("\n", 0, match.start()) + 1)
+        for match in _BLOCK.finditer(text)
+    ]
 
 
 def _python_blocks() -> list[Block]:
@@ -75,7 +78,11 @@ def _arguments(block: Block) -> list[str]:
 def _method(path: str) -> MethodDescriptor:
     """The RPC that PACKAGE.SERVICE/METHOD names."""
     service, _, name = path.partition("/")
-    services = {s.full_name: s for f in (session_service_pb2, admin_service_pb2) for s in f.DESCRIPTOR.services_by_name.values()}
+    services = {
+        s.full_name: s
+        for f in (session_service_pb2, admin_service_pb2)
+        for s in f.DESCRIPTOR.services_by_name.values()
+    }
     method: MethodDescriptor = services[service].methods_by_name[name]
     return method
 
@@ -84,7 +91,8 @@ def _run(*arguments: str, target: str) -> str:
     """Run a Python program as its reader does. Answers what it prints."""
     done = subprocess.run(
         [sys.executable, *arguments],
-        env={k: v for k, v in os.environ.items() if not k.startswith("SESSIOND_")} | {"SESSIOND_TARGET": target},
+        env={k: v for k, v in os.environ.items() if not k.startswith("SESSIOND_")}
+        | {"SESSIOND_TARGET": target},
         capture_output=True,
         text=True,
         timeout=TIMEOUT_S,
@@ -98,7 +106,9 @@ def test_readme_programs_run(target: str) -> None:
     blocks = _python_blocks()
     assert len(blocks) >= 3
     printed = [_run("-c", block.text, target=target) for block in blocks]
-    assert "1 user Where is my order?\n2 assistant It left the warehouse this morning.\n" in printed[0]
+    assert (
+        "1 user Where is my order?\n2 assistant It left the warehouse this morning.\n" in printed[0]
+    )
     assert "chat-42 active 2 Where is my order?" in printed[0]
     assert printed[1].startswith('{"role": "user",  "content": "Thank you!"} Thank you! ')
 
@@ -107,7 +117,10 @@ def test_readme_programs_print_what_their_comments_say(target: str) -> None:
     """`print(...)  # ANSWER` prints ANSWER."""
     checked = 0
     for block in _python_blocks():
-        said = [match[1].strip() for match in re.finditer(r"^ *print\(.*\)  # (.*)$", block.text, re.MULTILINE)]
+        said = [
+            match[1].strip()
+            for match in re.finditer(r"^ *print\(.*\)  # (.*)$", block.text, re.MULTILINE)
+        ]
         if said:
             assert _run("-c", block.text, target=target).splitlines() == said
             checked += len(said)
@@ -122,7 +135,9 @@ def test_readme_requests_are_requests() -> None:
         assert DEFAULT_TARGET in arguments
         if "-d" in arguments:
             method = _method(arguments[-1])
-            json_format.Parse(arguments[arguments.index("-d") + 1], GetMessageClass(method.input_type)())
+            json_format.Parse(
+                arguments[arguments.index("-d") + 1], GetMessageClass(method.input_type)()
+            )
             called.append(method.name)
     assert called == ["CreateSession", "StoreMessages", "GetMessages"]
 
@@ -133,20 +148,28 @@ def test_readme_answers_are_answers() -> None:
     for block, answer in _grpcurl_blocks():
         if answer is None or answer.language != "json":
             continue
-        json_format.Parse(answer.text, GetMessageClass(_method(_arguments(block)[-1]).output_type)())
+        json_format.Parse(
+            answer.text, GetMessageClass(_method(_arguments(block)[-1]).output_type)()
+        )
         checked += 1
     assert checked == 3
 
 
 def test_readme_grpcurl_commands_answer_what_is_shown(target: str) -> None:
     if shutil.which("grpcurl") is None:
-        pytest.skip("grpcurl is not on PATH (go install github.com/fullstorydev/grpcurl/cmd/grpcurl@latest)")
+        pytest.skip(
+            "grpcurl is not on PATH (go install github.com/fullstorydev/grpcurl/cmd/grpcurl@latest)"
+        )
     for block, answer in _grpcurl_blocks():
         command = block.text.replace(DEFAULT_TARGET, target)
-        done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+        done = subprocess.run(
+            ["bash", "-c", command], capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+        )
         assert done.returncode == 0, f"README.md:{block.line}: {done.stderr}"
         if answer and answer.language == "json":
-            assert _settled(json.loads(done.stdout)) == _settled(json.loads(answer.text)), f"README.md:{answer.line}"
+            assert _settled(json.loads(done.stdout)) == _settled(json.loads(answer.text)), (
+                f"README.md:{answer.line}"
+            )
         elif answer:
             assert done.stdout == answer.text, f"README.md:{answer.line}"
 
@@ -155,7 +178,9 @@ def _settled(value: Any) -> Any:
     """The value without what is another one at each run."""
     match value:
         case dict():
-            return {key: "..." if key in _VOLATILE else _settled(item) for key, item in value.items()}
+            return {
+                key: "..." if key in _VOLATILE else _settled(item) for key, item in value.items()
+            }
         case list():
             return [_settled(item) for item in value]
         case _:
@@ -163,7 +188,9 @@ def _settled(value: Any) -> Any:
 
 
 def test_readme_targets_of_make_exist() -> None:
-    named = set(re.findall(r"(?:`|^)make ([a-z-]+)", README.read_text(encoding="utf-8"), re.MULTILINE))
+    named = set(
+        re.findall(r"(?:`|^)make ([a-z-]+)", README.read_text(encoding="utf-8"), re.MULTILINE)
+    )
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     assert {"run", "test", "bench"} <= named
     assert named <= set(re.findall(r"^([a-z-]+):.*## ", makefile, re.MULTILINE))
@@ -177,22 +204,41 @@ def test_readme_variables_exist() -> None:
         for path in (ROOT / "client/sessiond/_protocol/settings.py", ROOT / "tests/conftest.py")
         for variable in re.findall(r"SESSIOND_[A-Z_]*[A-Z]", path.read_text(encoding="utf-8"))
     }
-    assert {"SESSIOND_DATABASE_URL", "SESSIOND_DATA_DIR", "SESSIOND_TARGET", "SESSIOND_API_KEY"} <= named
+    assert {
+        "SESSIOND_DATABASE_URL",
+        "SESSIOND_DATA_DIR",
+        "SESSIOND_TARGET",
+        "SESSIOND_API_KEY",
+    } <= named
     assert named <= server | others
 
 
 def test_readme_flags_exist() -> None:
     """Flags of `sessiond serve` in the table of settings, beside their variables and defaults."""
-    rows = re.findall(r"^\| (`--.*?) \| (`SESSIOND_.*?) \| (.*?) \|", README.read_text(encoding="utf-8"), re.MULTILINE)
+    rows = re.findall(
+        r"^\| (`--.*?) \| (`SESSIOND_.*?) \| (.*?) \|",
+        README.read_text(encoding="utf-8"),
+        re.MULTILINE,
+    )
     assert rows
     for flags, variables, default in rows:
         names = [flag.replace("-", "_") for flag in re.findall(r"--([a-z-]+)", flags)]
-        assert [f"SESSIOND_{name.upper()}" for name in names] == re.findall(r"SESSIOND_[A-Z_]+", variables)
+        assert [f"SESSIOND_{name.upper()}" for name in names] == re.findall(
+            r"SESSIOND_[A-Z_]+", variables
+        )
         for name in names:
             declared = Settings.model_fields[name].default
-            if isinstance(declared, bool) or declared is None or not isinstance(declared, str | int | float):
+            if (
+                isinstance(declared, bool)
+                or declared is None
+                or not isinstance(declared, str | int | float)
+            ):
                 continue
-            assert f"{declared:g}" in default if isinstance(declared, int | float) else declared in default, name
+            assert (
+                f"{declared:g}" in default
+                if isinstance(declared, int | float)
+                else declared in default
+            ), name
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
@@ -203,5 +249,14 @@ def test_examples_run(example: Path, target: str) -> None:
 
 
 def test_there_are_examples() -> None:
-    names = ["async_agent", "async_chats", "async_copies", "backup", "chats", "copies", "import_history", "quickstart"]
+    names = [
+        "async_agent",
+        "async_chats",
+        "async_copies",
+        "backup",
+        "chats",
+        "copies",
+        "import_history",
+        "quickstart",
+    ]
     assert [path.stem for path in EXAMPLES] == names

@@ -49,7 +49,10 @@ class Page:
 
     def texts(self, place: int) -> list[str]:
         """How the texts begin that a program prints: each up to its first value."""
-        return [re.split(r"[{]", text)[0] for text in re.findall(r'print\(f?"([^"]*)"', self.programs[place])]
+        return [
+            re.split(r"[{]", text)[0]
+            for text in re.findall(r'print\(f?"([^"]*)"', self.programs[place])
+        ]
 
     def said(self, place: int) -> list[str]:
         """The contents of the messages that a program stores."""
@@ -58,7 +61,11 @@ class Page:
     @property
     def session_ids(self) -> set[str]:
         """The sessions that are taken to be there."""
-        found = {session_id for program in self.programs for session_id in re.findall(r'"([a-z-]*uuid)"', program)}
+        found = {
+            session_id
+            for program in self.programs
+            for session_id in re.findall(r'"([a-z-]*uuid)"', program)
+        }
         return {session_id for session_id in found if not session_id.startswith("invalid")}
 
 
@@ -67,7 +74,11 @@ def page() -> Page:
     files = sorted(SEEDS.glob("000*"))
     if not files:
         pytest.skip(f"the page is not here ({SEEDS}/000*)")
-    blocks = [textwrap.dedent(match[2]) for file in files for match in _BLOCK.finditer(file.read_text(encoding="utf-8"))]
+    blocks = [
+        textwrap.dedent(match[2])
+        for file in files
+        for match in _BLOCK.finditer(file.read_text(encoding="utf-8"))
+    ]
     return Page(blocks, [_IMPORT.sub(r"\1sessiond.compat.acontext", block) for block in blocks])
 
 
@@ -83,7 +94,9 @@ def client(target: str) -> Iterator[Client]:
 
 
 def _run(page: Page, names: dict[str, str], target: str) -> Any:
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("SESSIOND_", "ACONTEXT_"))} | {"SESSIOND_TARGET": target}
+    environment = {
+        k: v for k, v in os.environ.items() if not k.startswith(("SESSIOND_", "ACONTEXT_"))
+    } | {"SESSIOND_TARGET": target}
     done = subprocess.run(
         [sys.executable, "-c", _DRIVER],
         input=json.dumps({"names": names, "programs": page.programs}),
@@ -101,7 +114,9 @@ def test_only_imports_are_changed(page: Page) -> None:
     assert len(page.programs) == len(page.originals) == 6
     for program, original in zip(page.programs, page.originals, strict=True):
         for ours, theirs in zip(program.splitlines(), original.splitlines(), strict=True):
-            assert ours == theirs or ours == theirs.replace("from acontext", "from sessiond.compat.acontext", 1)
+            assert ours == theirs or ours == theirs.replace(
+                "from acontext", "from sessiond.compat.acontext", 1
+            )
 
 
 def test_the_programs_do_what_the_page_says(page: Page, client: Client) -> None:
@@ -118,7 +133,10 @@ def test_the_programs_do_what_the_page_says(page: Page, client: Client) -> None:
     [source_id] = page.session_ids - {result["texts"]["template_id"]}
     assert printed[0][0] == f"{page.texts(0)[0]}{source_id}"
     copied = printed[0][1].removeprefix(page.texts(0)[1])
-    assert [m.content for m in client.sessions.get_messages(copied)] == [f"the beginning of {source_id}", *page.said(0)]
+    assert [m.content for m in client.sessions.get_messages(copied)] == [
+        f"the beginning of {source_id}",
+        *page.said(0),
+    ]
     assert client.sessions.get(source_id).message_count == 1
 
     # The same, async. All that the page promises is copied; the links of tasks are not.
@@ -126,21 +144,29 @@ def test_the_programs_do_what_the_page_says(page: Page, client: Client) -> None:
     info, source = client.sessions.get(copied), client.sessions.get(source_id)
     assert (info.user, info.config, info.message_count) == (source.user, source.config, 1)
     [task] = client.tasks.list(copied)
-    assert (task.status, task.data, task.message_seqs) == ("running", {"task_description": "look"}, [])
+    assert (task.status, task.data, task.message_seqs) == (
+        "running",
+        {"task_description": "look"},
+        [],
+    )
 
     # A session that is not there.
     assert printed[2] == page.texts(2)[:1]
 
     # An experiment: the copy has more tokens than the original.
     tokens = [int(re.findall(r"\d+", line)[-1]) for line in printed[3]]
-    assert [line.split(str(count))[0] for line, count in zip(printed[3], tokens, strict=True)] == page.texts(3)
+    assert [
+        line.split(str(count))[0] for line, count in zip(printed[3], tokens, strict=True)
+    ] == page.texts(3)
     assert tokens[0] == client.sessions.get_token_counts("the-original").total_tokens < tokens[1]
 
     # A checkpoint: the session goes on, the checkpoint stays.
     checkpoint_id = printed[4][0].removeprefix(page.texts(4)[0])
     assert checkpoint_id == result["results"]["checkpoint"]
     assert client.sessions.get(checkpoint_id).message_count == 1
-    assert [m.content for m in client.sessions.get_messages("the-session", after_seq=1)] == page.said(4)
+    assert [
+        m.content for m in client.sessions.get_messages("the-session", after_seq=1)
+    ] == page.said(4)
 
     # A template.
     [*_, message] = client.sessions.get_messages(result["results"]["new_conversation"])

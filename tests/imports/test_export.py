@@ -51,7 +51,11 @@ def typed_parts() -> list[Part]:
         Part(audio=Blob(inline=b"")),
         Part(file=Blob(uri="https://example.com/x")),
         Part(tool_call=ToolCall(call_id="c", name="n", arguments_json='{"a" : 1}')),
-        Part(tool_result=ToolResult(call_id="c", parts=[Part(text="t"), Part(data="[ 1 ]")], is_error=True)),
+        Part(
+            tool_result=ToolResult(
+                call_id="c", parts=[Part(text="t"), Part(data="[ 1 ]")], is_error=True
+            )
+        ),
         Part(reasoning=Reasoning(text="hm", signature=b"\xff\x00")),
         Part(data='{"x":1.50}'),
     ]
@@ -71,14 +75,25 @@ async def a_session(client: AsyncClient, session_id: str) -> None:
     await session.store_messages([{"role": "system", "content": "Be kind."}, ODD_JSON])
     await session.store_messages(
         [
-            NewMessage(parts=typed_parts(), role="assistant", metadata={"b": 1, "a": {"d": 1, "c": 2}}),
-            NewMessage('{"role":"user","content":[{"type":"text","text":"x"}]}', format="anthropic", parent_seq=2),
+            NewMessage(
+                parts=typed_parts(), role="assistant", metadata={"b": 1, "a": {"d": 1, "c": 2}}
+            ),
+            NewMessage(
+                '{"role":"user","content":[{"type":"text","text":"x"}]}',
+                format="anthropic",
+                parent_seq=2,
+            ),
             NewMessage('{"role":"model","parts":[{"text":"y"}]}', format="gemini"),
             NewMessage({"role": "tool", "tool_call_id": "c", "content": "21"}, parent_seq=1),
         ]
     )
     for i in range(3):
-        await session.tasks.create(task_id=f"task-{i}", status="running", data={"z": i, "a": "b"}, message_seqs=[1, 3] if i else [])
+        await session.tasks.create(
+            task_id=f"task-{i}",
+            status="running",
+            data={"z": i, "a": "b"},
+            message_seqs=[1, 3] if i else [],
+        )
     await session.tasks.reorder(["task-2", "task-0"])
     await session.tasks.update("task-1", status="failed")
     await session.bookmarks.create("the start", seq=0)
@@ -108,14 +123,24 @@ def is_device(path: Path) -> bool:
 async def test_an_imported_session_exports_the_same(client: AsyncClient, tmp_path: Path) -> None:
     await a_session(client, "x")
     lines = await lines_of(client, "x")
-    assert [json.loads(line)["kind"] for line in lines] == ["export", *["task"] * 3, *["bookmark"] * 2, *["message"] * 6, "end"]
+    assert [json.loads(line)["kind"] for line in lines] == [
+        "export",
+        *["task"] * 3,
+        *["bookmark"] * 2,
+        *["message"] * 6,
+        "end",
+    ]
     assert lines == await lines_of(client, "x")
     document = await client.sessions.export("x")
     files = {form: tmp_path / f"x.{form}" for form in ("jsonl", "json")}
     for form, path in files.items():
         assert (await client.sessions.export_to("x", path, format=form)).session_id == "x"
     assert files["jsonl"].read_text(encoding="utf-8") == "".join(lines)
-    assert json.loads(files["json"].read_text(encoding="utf-8")) == document == json.loads(json.dumps(document))
+    assert (
+        json.loads(files["json"].read_text(encoding="utf-8"))
+        == document
+        == json.loads(json.dumps(document))
+    )
     indented = tmp_path / "indented"
     indented.write_text(json.dumps(document, indent=2), encoding="utf-8")
 
@@ -135,11 +160,21 @@ async def test_an_imported_session_exports_the_same(client: AsyncClient, tmp_pat
         info = await client.sessions.import_session(source, name)
         assert info.session_id == name
         assert await lines_of(client, name) == renamed(lines, name)
-        assert {**await client.sessions.export(name), "session": None} == {**document, "session": None}
+        assert {**await client.sessions.export(name), "session": None} == {
+            **document,
+            "session": None,
+        }
         if hasattr(source, "close"):
             source.close()
     original, imported = await client.sessions.get("x"), await client.sessions.get("of lines")
-    for field in ("summary", "message_count", "content_bytes", "token_count", "created_at", "active_at"):
+    for field in (
+        "summary",
+        "message_count",
+        "content_bytes",
+        "token_count",
+        "created_at",
+        "active_at",
+    ):
         assert getattr(original, field) == getattr(imported, field)
 
     await client.delete_session("x")
@@ -161,9 +196,13 @@ async def test_states_and_copies(client: AsyncClient, tmp_path: Path) -> None:
         info = await client.sessions.import_session(lines, f"{session_id} again")
         assert info.state == ("destroyed" if session_id == "source" else "active")
         assert info.origin is None
-        assert await lines_of(client, f"{session_id} again") == renamed(lines, f"{session_id} again")
+        assert await lines_of(client, f"{session_id} again") == renamed(
+            lines, f"{session_id} again"
+        )
         await client.sessions.export_to(session_id, tmp_path / session_id, format="json")
-        assert json.loads((tmp_path / session_id).read_text(encoding="utf-8")) == await client.sessions.export(session_id)
+        assert json.loads(
+            (tmp_path / session_id).read_text(encoding="utf-8")
+        ) == await client.sessions.export(session_id)
     assert (await client.sessions.get("empty again")).never_expires
 
 
@@ -185,7 +224,9 @@ async def test_what_comes_after_its_moment_is_left_out(client: AsyncClient) -> N
 
 async def test_long_sessions_go_in_pieces(client: AsyncClient, tmp_path: Path) -> None:
     session = await client.create_session("long")
-    await session.import_messages([{"role": "user", "content": f"{i} " + "x" * 1000} for i in range(3000)])
+    await session.import_messages(
+        [{"role": "user", "content": f"{i} " + "x" * 1000} for i in range(3000)]
+    )
     written: list[tuple[int, int | None]] = []
     sent: list[tuple[int, int | None]] = []
     path = tmp_path / "long.jsonl"
@@ -199,7 +240,9 @@ async def test_long_sessions_go_in_pieces(client: AsyncClient, tmp_path: Path) -
     assert await lines_of(client, "again") == renamed(await lines_of(client, "long"), "again")
 
 
-async def test_the_sync_client_does_the_same(client: AsyncClient, server: Running, tmp_path: Path) -> None:
+async def test_the_sync_client_does_the_same(
+    client: AsyncClient, server: Running, tmp_path: Path
+) -> None:
     await a_session(client, "x")
     lines = await lines_of(client, "x")
 
@@ -246,9 +289,15 @@ def _broken(lines: list[str]) -> Iterator[tuple[list[str], str]]:
     yield _changed(lines, 0, version=2), "line 1 is of version 2 "
     yield _changed(lines, 0, session=3), "line 1 has no session"
     yield _changed(lines, 0, session={"state": "tired"}), "line 1: state is 'tired'"
-    yield _changed(lines, 1, kind="poem"), "line 2 is of the kind 'poem', which this version does not know"
+    yield (
+        _changed(lines, 1, kind="poem"),
+        "line 2 is of the kind 'poem', which this version does not know",
+    )
     yield _changed(lines, 1, created_at="yesterday"), "line 2: created_at is 'yesterday'"
-    yield _changed(lines, 1, created_at="2026-01-01T00:00:00"), "line 2: created_at has no time zone"
+    yield (
+        _changed(lines, 1, created_at="2026-01-01T00:00:00"),
+        "line 2: created_at has no time zone",
+    )
     yield _changed(lines, 1, message_seqs="12"), "line 2: message_seqs is not a list of seqs"
     yield _changed(lines, 1, task_id=7), "line 2: task_id is not a string"
     yield _changed(lines, 4, seq="0"), "line 5: seq is not an integer"
@@ -258,10 +307,15 @@ def _broken(lines: list[str]) -> Iterator[tuple[list[str], str]]:
     yield _changed(lines, 8, parts=[{"poem": "x"}]), "line 9: parts are none"
     yield ['{"a": 1}'], "source is no exported session"
     yield ['{"version":1,"session":{},"messages":{}}'], "messages is not a list"
-    yield ['{"version":1,"session":{},\n', '"messages":[{"json":"{}","format":"morse"}]}'], "messages[0]: format is 'morse'"
+    yield (
+        ['{"version":1,"session":{},\n', '"messages":[{"json":"{}","format":"morse"}]}'],
+        "messages[0]: format is 'morse'",
+    )
 
 
-async def test_what_is_no_export_is_refused_with_its_place(client: AsyncClient, tmp_path: Path) -> None:
+async def test_what_is_no_export_is_refused_with_its_place(
+    client: AsyncClient, tmp_path: Path
+) -> None:
     await a_session(client, "x")
     lines = await lines_of(client, "x")
     for broken, says in _broken(lines):
@@ -335,19 +389,43 @@ RECORDS = {"little": 1, "picture": 4, "none": 1, "whole pieces": 2}
 async def a_session_with_assets(client: AsyncClient, session_id: str) -> None:
     """Assets in parts, in the answer of a tool, in a provider's JSON; and what only looks like one."""
     for name, content in CONTENTS.items():
-        await client.assets.upload(content, media_type="" if name == "none" else f"x/{name.replace(' ', '-')}")
+        await client.assets.upload(
+            content, media_type="" if name == "none" else f"x/{name.replace(' ', '-')}"
+        )
     session = await client.create_session(session_id)
     await session.bookmarks.create("the start")
     look_alike = f"sessiond-asset:{'0' * 65} sessiond-asset:{'0' * 63} sessiond-asset:{'A' * 64}"
-    result = ToolResult(call_id="c", parts=[Part(text="t"), Part(file=Blob(asset_id=IDS["none"], name="empty"))])
+    result = ToolResult(
+        call_id="c", parts=[Part(text="t"), Part(file=Blob(asset_id=IDS["none"], name="empty"))]
+    )
     await session.store_messages(
         [
             {"role": "user", "content": f"before {look_alike}"},
-            {"role": "user", "content": f"look at sessiond-asset:{IDS['little']}, sessiond-asset:{IDS['little']}"},
-            NewMessage(parts=[Part(text=f"sessiond-asset:{'1' * 64}"), Part(image=Blob(asset_id=IDS["picture"]))], role="user"),
-            NewMessage(parts=[Part(tool_result=result), Part(audio=Blob(asset_id=IDS["picture"]))], role="tool"),
-            NewMessage(json.dumps({"role": "user", "content": [{"u": f"sessiond-asset:{IDS['whole pieces']}"}]}), format="anthropic"),
-            {"role": "user", "content": f"again sessiond-asset:{IDS['whole pieces']} sessiond-asset:{IDS['little']}"},
+            {
+                "role": "user",
+                "content": f"look at sessiond-asset:{IDS['little']}, sessiond-asset:{IDS['little']}",
+            },
+            NewMessage(
+                parts=[
+                    Part(text=f"sessiond-asset:{'1' * 64}"),
+                    Part(image=Blob(asset_id=IDS["picture"])),
+                ],
+                role="user",
+            ),
+            NewMessage(
+                parts=[Part(tool_result=result), Part(audio=Blob(asset_id=IDS["picture"]))],
+                role="tool",
+            ),
+            NewMessage(
+                json.dumps(
+                    {"role": "user", "content": [{"u": f"sessiond-asset:{IDS['whole pieces']}"}]}
+                ),
+                format="anthropic",
+            ),
+            {
+                "role": "user",
+                "content": f"again sessiond-asset:{IDS['whole pieces']} sessiond-asset:{IDS['little']}",
+            },
         ]
     )
 
@@ -374,7 +452,9 @@ class TestAssets:
     @pytest.fixture
     async def secrets(self, server: Running) -> list[str]:
         keys = Keys(KeyStore(server.database))
-        return [(await keys.create_key(name, create_project=True)).secret for name in ("blue", "red")]
+        return [
+            (await keys.create_key(name, create_project=True)).secret for name in ("blue", "red")
+        ]
 
     @pytest.fixture
     async def blue(self, server: Running, secrets: list[str]) -> AsyncIterator[AsyncClient]:
@@ -391,9 +471,17 @@ class TestAssets:
         records = [json.loads(line) for line in await lines_of(blue, "x")]
         kinds = "export bookmark message asset message asset asset asset asset message asset message asset asset message message end"
         assert [record["kind"] for record in records] == kinds.split()
-        assert records[-1] == {"kind": "end", "tasks": 0, "bookmarks": 1, "messages": 6, "assets": 4}
+        assert records[-1] == {
+            "kind": "end",
+            "tasks": 0,
+            "bookmarks": 1,
+            "messages": 6,
+            "assets": 4,
+        }
         assets = [record for record in records if record["kind"] == "asset"]
-        assert [record["asset_id"] for record in assets] == [IDS[name] for name, count in RECORDS.items() for _ in range(count)]
+        assert [record["asset_id"] for record in assets] == [
+            IDS[name] for name, count in RECORDS.items() for _ in range(count)
+        ]
         for name, content in CONTENTS.items():
             own = [record for record in assets if record["asset_id"] == IDS[name]]
             assert [record["offset"] for record in own] == [i * PIECE for i in range(len(own))]
@@ -401,20 +489,37 @@ class TestAssets:
             assert b"".join(base64.b64decode(record["data"]) for record in own) == content
             assert max(len(record["data"]) for record in own) <= 256 * 1024
         blob = (await blue.sessions.get_message("x", 4)).blob
-        assert blob["parts"][0]["parts"][1] == {"type": "file", "media_type": "", "name": "empty", "asset_id": IDS["none"]}
+        assert blob["parts"][0]["parts"][1] == {
+            "type": "file",
+            "media_type": "",
+            "name": "empty",
+            "asset_id": IDS["none"],
+        }
 
-    async def test_into_another_project_and_into_the_same(self, blue: AsyncClient, red: AsyncClient, tmp_path: Path) -> None:
+    async def test_into_another_project_and_into_the_same(
+        self, blue: AsyncClient, red: AsyncClient, tmp_path: Path
+    ) -> None:
         await a_session_with_assets(blue, "x")
         lines = await lines_of(blue, "x")
         document = await blue.sessions.export("x")
-        assert [base64.b64decode(asset["data"]) for asset in document["assets"]] == [CONTENTS[name] for name in RECORDS]
-        assert [set(asset) for asset in document["assets"]] == [{"asset_id", "media_type", "size", "data"}] * 4
+        assert [base64.b64decode(asset["data"]) for asset in document["assets"]] == [
+            CONTENTS[name] for name in RECORDS
+        ]
+        assert [set(asset) for asset in document["assets"]] == [
+            {"asset_id", "media_type", "size", "data"}
+        ] * 4
         files = {form: tmp_path / f"x.{form}" for form in ("jsonl", "json")}
         for form, path in files.items():
             await blue.sessions.export_to("x", path, format=form)
         assert files["jsonl"].read_text(encoding="utf-8") == "".join(lines)
         assert json.loads(files["json"].read_text(encoding="utf-8")) == document
-        sources = {"lines": lines, "dict": document, "jsonl": files["jsonl"], "json": files["json"], "iterator": iter(lines)}
+        sources = {
+            "lines": lines,
+            "dict": document,
+            "jsonl": files["jsonl"],
+            "json": files["json"],
+            "iterator": iter(lines),
+        }
         for name, source in sources.items():
             await red.sessions.import_session(source, name)
             assert await lines_of(red, name) == renamed(lines, name)
@@ -428,14 +533,19 @@ class TestAssets:
         assert await red.sessions.import_session(document, "once", request_id="once") == first
         assert left_files() == []
 
-    async def test_the_sync_client_does_the_same(self, blue: AsyncClient, server: Running, secrets: list[str], tmp_path: Path) -> None:
+    async def test_the_sync_client_does_the_same(
+        self, blue: AsyncClient, server: Running, secrets: list[str], tmp_path: Path
+    ) -> None:
         await a_session_with_assets(blue, "x")
         lines = await lines_of(blue, "x")
         document = await blue.sessions.export("x")
 
         def work() -> None:
             target = f"127.0.0.1:{server.port}"
-            with Client(target, api_key=secrets[0]) as blue, Client(target, api_key=secrets[1]) as red:
+            with (
+                Client(target, api_key=secrets[0]) as blue,
+                Client(target, api_key=secrets[1]) as red,
+            ):
                 assert list(blue.sessions.export_lines("x")) == lines
                 assert blue.sessions.export("x") == document
                 for form in ("jsonl", "json"):
@@ -444,7 +554,10 @@ class TestAssets:
                     assert list(red.sessions.export_lines(form)) == renamed(lines, form)
                 red.sessions.import_session(iter(lines), "iterator")
                 assert list(red.sessions.export_lines("iterator")) == renamed(lines, "iterator")
-                with pytest.raises(InvalidField, match=f"line 8: offset is {3 * PIECE}, and {2 * PIECE} is its turn"):
+                with pytest.raises(
+                    InvalidField,
+                    match=f"line 8: offset is {3 * PIECE}, and {2 * PIECE} is its turn",
+                ):
                     red.sessions.import_session(iter([*lines[:7], *lines[8:]]), "gap")
                 with pytest.raises(SessionNotFound):
                     red.sessions.get("gap")
@@ -457,11 +570,18 @@ class TestAssets:
         # gRPC's thread may still be at the import that was refused at its beginning.
         await until_async(lambda: not left_files(), "no temporary file is left")
 
-    async def test_without_their_contents(self, blue: AsyncClient, red: AsyncClient, tmp_path: Path) -> None:
+    async def test_without_their_contents(
+        self, blue: AsyncClient, red: AsyncClient, tmp_path: Path
+    ) -> None:
         await a_session_with_assets(blue, "x")
         session = await blue.get_session("x")
         lines = await session.export_lines(assets=False)
-        assert [json.loads(line)["kind"] for line in lines] == ["export", "bookmark", *["message"] * 6, "end"]
+        assert [json.loads(line)["kind"] for line in lines] == [
+            "export",
+            "bookmark",
+            *["message"] * 6,
+            "end",
+        ]
         assert json.loads(lines[-1])["assets"] == 0
         document = await session.export(assets=False)
         assert document["assets"] == []
@@ -477,7 +597,9 @@ class TestAssets:
             with pytest.raises(SessionNotFound):
                 await red.sessions.get("x")
 
-    async def test_what_is_broken_is_refused_with_its_place(self, blue: AsyncClient, red: AsyncClient) -> None:
+    async def test_what_is_broken_is_refused_with_its_place(
+        self, blue: AsyncClient, red: AsyncClient
+    ) -> None:
         await a_session_with_assets(blue, "x")
         lines = await lines_of(blue, "x")
         for broken, says in _broken_assets(lines):
@@ -493,7 +615,10 @@ class TestAssets:
             ({"data": document["assets"][1]["data"][:-8]}, "assets[2] comes where asset"),
             ({"size": "9"}, "assets[1]: size is not an integer"),
         ):
-            assets = [{**asset, **(change if i == 1 else {})} for i, asset in enumerate(document["assets"])]
+            assets = [
+                {**asset, **(change if i == 1 else {})}
+                for i, asset in enumerate(document["assets"])
+            ]
             with pytest.raises(InvalidField) as caught:
                 await red.sessions.import_session({**document, "assets": assets}, "y")
             assert says in str(caught.value)
@@ -503,7 +628,9 @@ class TestAssets:
                 await red.assets.get(wrong)
         assert left_files() == []
 
-    async def test_what_the_server_refuses_is_told(self, blue: AsyncClient, red: AsyncClient) -> None:
+    async def test_what_the_server_refuses_is_told(
+        self, blue: AsyncClient, red: AsyncClient
+    ) -> None:
         await a_session_with_assets(blue, "x")
         lines = await lines_of(blue, "x")
         with pytest.raises(SessionAlreadyExists):
@@ -525,7 +652,9 @@ class TestSmallAssets:
         return settings.model_copy(update={"max_asset_bytes": 2048})
 
     @pytest.mark.parametrize("size", [2048, 2049])
-    async def test_one_that_is_too_large_fails_the_import(self, client: AsyncClient, size: int) -> None:
+    async def test_one_that_is_too_large_fails_the_import(
+        self, client: AsyncClient, size: int
+    ) -> None:
         await client.create_session("x")
         document = await client.sessions.export("x")
         content = bytes(size)
@@ -545,30 +674,60 @@ def _broken_assets(lines: list[str]) -> Iterator[tuple[list[str], str]]:
     """Lines that are no export. 17 lines: 4 is "little", 6 to 9 are "picture", 11 is "none", 13 and 14 are "whole pieces"."""
     picture = IDS["picture"]
     wrong = base64.b64encode(bytes(10)).decode()
-    yield _changed(lines, 3, data=wrong), f"line 4: data is not the content of asset {IDS['little']}"
-    yield _changed(lines, 10, asset_id="0" * 64), f"line 11: data is not the content of asset {'0' * 64}"
-    yield _changed(lines, 6, data=json.loads(lines[5])["data"]), f"line 9: data is not the content of asset {picture}"
+    yield (
+        _changed(lines, 3, data=wrong),
+        f"line 4: data is not the content of asset {IDS['little']}",
+    )
+    yield (
+        _changed(lines, 10, asset_id="0" * 64),
+        f"line 11: data is not the content of asset {'0' * 64}",
+    )
+    yield (
+        _changed(lines, 6, data=json.loads(lines[5])["data"]),
+        f"line 9: data is not the content of asset {picture}",
+    )
     yield _changed(lines, 3, data="*" * 16), "line 4: data is not base64"
     yield _changed(lines, 3, data="MDEyMzQ1Njc4OQ="), "line 4: data is not base64"
     yield _changed(lines, 3, data="ü"), "line 4: data is not base64"
     yield _changed(lines, 3, data=7), "line 4: data is not a string"
     yield _changed(lines, 3, data=""), "line 4: data has 0 bytes from the offset 0 on, and asset"
     yield _changed(lines, 3, size=9), "line 4: data has 10 bytes from the offset 0 on, and asset"
-    yield _changed(lines, 3, size=11), f"line 5 comes where asset {IDS['little']} is to go on at the offset 10"
+    yield (
+        _changed(lines, 3, size=11),
+        f"line 5 comes where asset {IDS['little']} is to go on at the offset 10",
+    )
     yield _changed(lines, 3, size=-1), "line 4: size is no number of bytes"
     yield _changed(lines, 3, size=None), "line 4: size is no number of bytes"
     yield _changed(lines, 3, asset_id=IDS["little"].upper()), "line 4: asset_id is no asset_id"
     yield _changed(lines, 3, offset=None), "line 4: offset is None, and 0 is its turn"
-    yield _changed(lines, 7, offset=2 * PIECE + 1), f"line 8: offset is {2 * PIECE + 1}, and {2 * PIECE} is its turn"
-    yield _changed(lines, 7, size=700 * 1024 + 1), f"line 8 comes where asset {picture} is to go on at the offset {2 * PIECE}"
+    yield (
+        _changed(lines, 7, offset=2 * PIECE + 1),
+        f"line 8: offset is {2 * PIECE + 1}, and {2 * PIECE} is its turn",
+    )
+    yield (
+        _changed(lines, 7, size=700 * 1024 + 1),
+        f"line 8 comes where asset {picture} is to go on at the offset {2 * PIECE}",
+    )
     yield _changed(lines, 7, media_type="x/y"), "line 8 comes where asset"
-    yield [*lines[:6], *lines[7:]], f"line 7: offset is {2 * PIECE}, and {PIECE} is its turn: pieces of asset {picture} are missing"
+    yield (
+        [*lines[:6], *lines[7:]],
+        f"line 7: offset is {2 * PIECE}, and {PIECE} is its turn: pieces of asset {picture} are missing",
+    )
     yield [*lines[:5], *lines[6:]], f"line 6: offset is {PIECE}, and 0 is its turn"
-    yield [*lines[:8], *lines[9:]], f"line 9 comes where asset {picture} is to go on at the offset {3 * PIECE}"
+    yield (
+        [*lines[:8], *lines[9:]],
+        f"line 9 comes where asset {picture} is to go on at the offset {3 * PIECE}",
+    )
     yield [*lines[:8], *lines[10:]], f"line 9 comes where asset {picture} is to go on"
-    yield [*lines[:7], lines[6], *lines[7:]], f"line 8: offset is {PIECE}, and {2 * PIECE} is its turn"
+    yield (
+        [*lines[:7], lines[6], *lines[7:]],
+        f"line 8: offset is {PIECE}, and {2 * PIECE} is its turn",
+    )
     yield [*lines[:5], lines[3], *lines[5:]], f"line 6 has the asset {IDS['little']} again"
     yield lines[:7], "it was cut off after line 7"
     yield [*lines[:3], *lines[4:]], "line 16 says that there are 4 assets, and there are 3"
-    yield _changed(lines, 16, assets=None), "line 17 says that there are None assets, and there are 4"
+    yield (
+        _changed(lines, 16, assets=None),
+        "line 17 says that there are None assets, and there are 4",
+    )
     yield [lines[0], lines[3], *lines[1:3], *lines[4:]], "line 3 is a bookmark after the assets"

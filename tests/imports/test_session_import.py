@@ -31,33 +31,68 @@ async def import_session(wire: Wire, *pieces: ss.ImportSessionRequest) -> Sessio
 
 
 async def test_everything_comes_back_as_it_went_in(wire: Wire) -> None:
-    session = Session(session_id="one", state=SESSION_STATE_DESTROYED, model="m", user="ada", title="T")
+    session = Session(
+        session_id="one", state=SESSION_STATE_DESTROYED, model="m", user="ada", title="T"
+    )
     session.config.update({"t": 0.5})
     session.metadata.update({"team": "x"})
     session.idle_ttl.FromSeconds(3600)
     at(at(session, "create_time", 1_600_000_000, 123_456_000), "active_time", 1_700_000_000)
     tasks = [
         at(
-            at(Task(task_id="b", status=TASK_STATUS_SUCCESS, message_seqs=[3, 1, 1]), "create_time", 1_600_000_001),
+            at(
+                Task(task_id="b", status=TASK_STATUS_SUCCESS, message_seqs=[3, 1, 1]),
+                "create_time",
+                1_600_000_001,
+            ),
             "update_time",
             1_600_000_002,
         ),
         Task(task_id="a", status=TASK_STATUS_RUNNING),
     ]
-    at(at(tasks[0], "create_time", 1_600_000_001), "update_time", 1_600_000_002).data.update({"note": "n"})
-    bookmarks = [at(Bookmark(name="start", seq=0), "create_time", 1_600_000_003), Bookmark(name="end", description="two\nlines")]
+    at(at(tasks[0], "create_time", 1_600_000_001), "update_time", 1_600_000_002).data.update(
+        {"note": "n"}
+    )
+    bookmarks = [
+        at(Bookmark(name="start", seq=0), "create_time", 1_600_000_003),
+        Bookmark(name="end", description="two\nlines"),
+    ]
     messages = [
-        at(Message(format=FORMAT_OPENAI, json='{"role":"user",  "content":"hi"}', seq=1), "create_time", 1_500_000_000, 1000),
+        at(
+            Message(format=FORMAT_OPENAI, json='{"role":"user",  "content":"hi"}', seq=1),
+            "create_time",
+            1_500_000_000,
+            1000,
+        ),
         at(openai("yes", "assistant"), "create_time", 1_500_000_001),
-        at(Message(format=FORMAT_OPENAI, json='{"role":"user","content":"again"}', seq=3, parent_seq=1), "create_time", 5),
+        at(
+            Message(
+                format=FORMAT_OPENAI, json='{"role":"user","content":"again"}', seq=3, parent_seq=1
+            ),
+            "create_time",
+            5,
+        ),
     ]
     made = await import_session(
         wire,
-        ss.ImportSessionRequest(session=session, tasks=tasks, bookmarks=bookmarks, messages=messages[:1]),
+        ss.ImportSessionRequest(
+            session=session, tasks=tasks, bookmarks=bookmarks, messages=messages[:1]
+        ),
         ss.ImportSessionRequest(messages=messages[1:]),
     )
     assert made == await wire.get("one")
-    for field in ("session_id", "state", "model", "user", "title", "config", "metadata", "idle_ttl", "create_time", "active_time"):
+    for field in (
+        "session_id",
+        "state",
+        "model",
+        "user",
+        "title",
+        "config",
+        "metadata",
+        "idle_ttl",
+        "create_time",
+        "active_time",
+    ):
         assert getattr(made, field) == getattr(session, field), field
     read = await wire.read("one")
     assert [(m.seq, m.json, m.create_time, m.parent_seq) for m in read] == [
@@ -66,17 +101,24 @@ async def test_everything_comes_back_as_it_went_in(wire: Wire) -> None:
     assert made.last_seq == 3
     assert made.content_bytes == sum(m.content_bytes for m in read)
     assert made.token_count == sum(m.token_count for m in read)
-    assert (await wire.sessions.CopySession(ss.CopySessionRequest(session_id="one", up_to_seq=2))).session.content_bytes == sum(
-        m.content_bytes for m in read[:2]
-    )
+    assert (
+        await wire.sessions.CopySession(ss.CopySessionRequest(session_id="one", up_to_seq=2))
+    ).session.content_bytes == sum(m.content_bytes for m in read[:2])
     listed = (await wire.tasks.ListTasks(ListTasksRequest(session_id="one"))).tasks
     assert [(t.task_id, t.position, t.status, list(t.message_seqs)) for t in listed] == [
         ("b", 1, TASK_STATUS_SUCCESS, [1, 3]),
         ("a", 2, TASK_STATUS_RUNNING, []),
     ]
-    assert (listed[0].create_time, listed[0].update_time, listed[0].data) == (tasks[0].create_time, tasks[0].update_time, tasks[0].data)
+    assert (listed[0].create_time, listed[0].update_time, listed[0].data) == (
+        tasks[0].create_time,
+        tasks[0].update_time,
+        tasks[0].data,
+    )
     marks = (await wire.bookmarks.ListBookmarks(ListBookmarksRequest(session_id="one"))).bookmarks
-    assert [(b.name, b.seq, b.description) for b in marks] == [("start", 0, ""), ("end", 3, "two\nlines")]
+    assert [(b.name, b.seq, b.description) for b in marks] == [
+        ("start", 0, ""),
+        ("end", 3, "two\nlines"),
+    ]
     assert marks[0].create_time == marks[0].update_time == bookmarks[0].create_time
     # It is a session like any other.
     await wire.resume("one")
@@ -92,10 +134,17 @@ async def test_an_empty_session_and_a_made_up_id(wire: Wire) -> None:
 
 async def test_times_to_come_are_kept_and_do_not_save_from_deletion(wire: Wire) -> None:
     session = at(Session(session_id="one"), "create_time", 32_503_680_000)  # the year 3000
-    made = await import_session(wire, ss.ImportSessionRequest(session=session, messages=[at(openai("x"), "create_time", 32_503_680_000)]))
+    made = await import_session(
+        wire,
+        ss.ImportSessionRequest(
+            session=session, messages=[at(openai("x"), "create_time", 32_503_680_000)]
+        ),
+    )
     assert made.create_time == session.create_time
     for dry_run in (True, False):
-        answer = await wire.sessions.DeleteSessions(ss.DeleteSessionsRequest(session_id_prefix="one", dry_run=dry_run))
+        answer = await wire.sessions.DeleteSessions(
+            ss.DeleteSessionsRequest(session_id_prefix="one", dry_run=dry_run)
+        )
         assert (answer.session_count, answer.message_count) == (1, 1)
     assert await wire.list() == []
 
@@ -105,7 +154,10 @@ async def test_an_id_that_is_taken(wire: Wire) -> None:
     for request_id in ("", "r"):
         request = ss.ImportSessionRequest(session=Session(session_id="one"), request_id=request_id)
         error = await error_of(import_session(wire, request))
-        assert (error.code, error.reason) == (grpc.StatusCode.ALREADY_EXISTS, "SESSION_ALREADY_EXISTS")
+        assert (error.code, error.reason) == (
+            grpc.StatusCode.ALREADY_EXISTS,
+            "SESSION_ALREADY_EXISTS",
+        )
     assert (await wire.get("one")).title == "kept"
 
 
@@ -121,32 +173,108 @@ async def test_the_same_request_is_one_session(wire: Wire) -> None:
 @pytest.mark.parametrize(
     ("request_", "field", "reason"),
     [
-        (ss.ImportSessionRequest(session=Session(session_id=" x")), "session.session_id", "INVALID_FIELD"),
+        (
+            ss.ImportSessionRequest(session=Session(session_id=" x")),
+            "session.session_id",
+            "INVALID_FIELD",
+        ),
         (ss.ImportSessionRequest(session=Session(state=9)), "session.state", "INVALID_FIELD"),  # type: ignore[arg-type]
-        (ss.ImportSessionRequest(session=Session(title="x" * 513)), "session.title", "INVALID_FIELD"),
+        (
+            ss.ImportSessionRequest(session=Session(title="x" * 513)),
+            "session.title",
+            "INVALID_FIELD",
+        ),
         (ss.ImportSessionRequest(tasks=[Task()]), "tasks[0].task_id", "INVALID_FIELD"),
-        (ss.ImportSessionRequest(tasks=[Task(task_id="a"), Task(task_id="a")]), "tasks[1].task_id", "INVALID_FIELD"),
-        (ss.ImportSessionRequest(tasks=[Task(task_id="a", status=9)]), "tasks[0].status", "INVALID_FIELD"),  # type: ignore[arg-type]
-        (ss.ImportSessionRequest(tasks=[Task(task_id="a", message_seqs=[1])]), "tasks[0].message_seqs", "INVALID_FIELD"),
-        (ss.ImportSessionRequest(tasks=[Task(task_id="a", message_seqs=[0])]), "tasks[0].message_seqs", "INVALID_FIELD"),
-        (ss.ImportSessionRequest(tasks=[Task(task_id=f"{i}") for i in range(1001)]), "tasks", "INVALID_FIELD"),
+        (
+            ss.ImportSessionRequest(tasks=[Task(task_id="a"), Task(task_id="a")]),
+            "tasks[1].task_id",
+            "INVALID_FIELD",
+        ),
+        (
+            ss.ImportSessionRequest(tasks=[Task(task_id="a", status=9)]),
+            "tasks[0].status",
+            "INVALID_FIELD",
+        ),  # type: ignore[arg-type]
+        (
+            ss.ImportSessionRequest(tasks=[Task(task_id="a", message_seqs=[1])]),
+            "tasks[0].message_seqs",
+            "INVALID_FIELD",
+        ),
+        (
+            ss.ImportSessionRequest(tasks=[Task(task_id="a", message_seqs=[0])]),
+            "tasks[0].message_seqs",
+            "INVALID_FIELD",
+        ),
+        (
+            ss.ImportSessionRequest(tasks=[Task(task_id=f"{i}") for i in range(1001)]),
+            "tasks",
+            "INVALID_FIELD",
+        ),
         (ss.ImportSessionRequest(bookmarks=[Bookmark()]), "bookmarks[0].name", "INVALID_FIELD"),
-        (ss.ImportSessionRequest(bookmarks=[Bookmark(name="a"), Bookmark(name="a")]), "bookmarks[1].name", "INVALID_FIELD"),
-        (ss.ImportSessionRequest(bookmarks=[Bookmark(name="a", seq=1)]), "bookmarks[0].seq", "INVALID_FIELD"),
-        (ss.ImportSessionRequest(bookmarks=[Bookmark(name="a", seq=-1)]), "bookmarks[0].seq", "INVALID_FIELD"),
-        (ss.ImportSessionRequest(bookmarks=[Bookmark(name="a", description="\0")]), "bookmarks[0].description", "INVALID_FIELD"),
-        (ss.ImportSessionRequest(messages=[Message(format=1, json='{"role":"user"}', seq=2)]), "messages[0].seq", "INVALID_FIELD"),
-        (ss.ImportSessionRequest(messages=[at(openai("x"), "create_time", -1)]), "messages[0].create_time", "INVALID_FIELD"),
-        (ss.ImportSessionRequest(messages=[openai("x"), Message(format=1, json="{")]), "messages[1].json", "INVALID_JSON"),
-        (ss.ImportSessionRequest(messages=[Message(format=1, json=BARE, parent_seq=1)]), "messages.parent_seq", "PARENT_NOT_FOUND"),
-        (ss.ImportSessionRequest(session=at(Session(), "create_time", 2**60)), "session.create_time", "INVALID_FIELD"),
-        (ss.ImportSessionRequest(session=at(Session(), "active_time", 253_402_300_799)), "session.active_time", "INVALID_FIELD"),
-        (ss.ImportSessionRequest(session=at(Session(), "active_time", -1)), "session.active_time", "INVALID_FIELD"),
+        (
+            ss.ImportSessionRequest(bookmarks=[Bookmark(name="a"), Bookmark(name="a")]),
+            "bookmarks[1].name",
+            "INVALID_FIELD",
+        ),
+        (
+            ss.ImportSessionRequest(bookmarks=[Bookmark(name="a", seq=1)]),
+            "bookmarks[0].seq",
+            "INVALID_FIELD",
+        ),
+        (
+            ss.ImportSessionRequest(bookmarks=[Bookmark(name="a", seq=-1)]),
+            "bookmarks[0].seq",
+            "INVALID_FIELD",
+        ),
+        (
+            ss.ImportSessionRequest(bookmarks=[Bookmark(name="a", description="\0")]),
+            "bookmarks[0].description",
+            "INVALID_FIELD",
+        ),
+        (
+            ss.ImportSessionRequest(messages=[Message(format=1, json='{"role":"user"}', seq=2)]),
+            "messages[0].seq",
+            "INVALID_FIELD",
+        ),
+        (
+            ss.ImportSessionRequest(messages=[at(openai("x"), "create_time", -1)]),
+            "messages[0].create_time",
+            "INVALID_FIELD",
+        ),
+        (
+            ss.ImportSessionRequest(messages=[openai("x"), Message(format=1, json="{")]),
+            "messages[1].json",
+            "INVALID_JSON",
+        ),
+        (
+            ss.ImportSessionRequest(messages=[Message(format=1, json=BARE, parent_seq=1)]),
+            "messages.parent_seq",
+            "PARENT_NOT_FOUND",
+        ),
+        (
+            ss.ImportSessionRequest(session=at(Session(), "create_time", 2**60)),
+            "session.create_time",
+            "INVALID_FIELD",
+        ),
+        (
+            ss.ImportSessionRequest(session=at(Session(), "active_time", 253_402_300_799)),
+            "session.active_time",
+            "INVALID_FIELD",
+        ),
+        (
+            ss.ImportSessionRequest(session=at(Session(), "active_time", -1)),
+            "session.active_time",
+            "INVALID_FIELD",
+        ),
         (ss.ImportSessionRequest(request_id="x" * 129), "request_id", "INVALID_FIELD"),
     ],
 )
 async def test_faults_name_the_field_and_store_nothing(
-    wire: Wire, query: Callable[..., list[tuple[Any, ...]]], request_: ss.ImportSessionRequest, field: str, reason: str
+    wire: Wire,
+    query: Callable[..., list[tuple[Any, ...]]],
+    request_: ss.ImportSessionRequest,
+    field: str,
+    reason: str,
 ) -> None:
     error = await error_of(import_session(wire, request_))
     assert (error.reason, list(error.fields)) == (reason, [field])
@@ -165,13 +293,25 @@ async def test_reads_begin_at_bookmarks(wire: Wire) -> None:
     assert await wire.read("one", after_bookmark="here") == every[20:]
     assert await wire.read("one", after_bookmark="end") == []
     batches = await wire.batches("one", after_bookmark="here")
-    assert await wire.read("one", resume_token=batches[0].resume_token) == [m for b in batches[1:] for m in b.messages]
-    error = await error_of(wire.sessions.GetMessages(ss.GetMessagesRequest(session_id="one", after_bookmark="none")))
-    assert (error.reason, error.metadata["name"], list(error.fields)) == ("BOOKMARK_NOT_FOUND", "none", ["after_bookmark"])
-    error = await error_of(wire.sessions.GetMessages(ss.GetMessagesRequest(session_id="one", after_bookmark="")))
+    assert await wire.read("one", resume_token=batches[0].resume_token) == [
+        m for b in batches[1:] for m in b.messages
+    ]
+    error = await error_of(
+        wire.sessions.GetMessages(ss.GetMessagesRequest(session_id="one", after_bookmark="none"))
+    )
+    assert (error.reason, error.metadata["name"], list(error.fields)) == (
+        "BOOKMARK_NOT_FOUND",
+        "none",
+        ["after_bookmark"],
+    )
+    error = await error_of(
+        wire.sessions.GetMessages(ss.GetMessagesRequest(session_id="one", after_bookmark=""))
+    )
     assert (error.reason, list(error.fields)) == ("INVALID_FIELD", ["after_bookmark"])
     # Copies end there, and keep those that they reach.
-    made = await wire.sessions.CopySession(ss.CopySessionRequest(session_id="one", new_session_id="two", up_to_bookmark="here"))
+    made = await wire.sessions.CopySession(
+        ss.CopySessionRequest(session_id="one", new_session_id="two", up_to_bookmark="here")
+    )
     assert made.session.last_seq == 20
     marks = (await wire.bookmarks.ListBookmarks(ListBookmarksRequest(session_id="two"))).bookmarks
     assert [(b.name, b.seq) for b in marks] == [("here", 20)]
@@ -181,11 +321,16 @@ async def test_tasks_follow_copies(wire: Wire) -> None:
     tasks = [Task(task_id="b", status=TASK_STATUS_SUCCESS, message_seqs=[1, 3]), Task(task_id="a")]
     tasks[0].data.update({"note": "n"})
     messages = [openai(f"{i}") for i in range(3)]
-    await import_session(wire, ss.ImportSessionRequest(session=Session(session_id="one"), tasks=tasks, messages=messages))
+    await import_session(
+        wire,
+        ss.ImportSessionRequest(session=Session(session_id="one"), tasks=tasks, messages=messages),
+    )
 
     async def copied(**fields: Any) -> list[Task]:
         made = await wire.sessions.CopySession(ss.CopySessionRequest(session_id="one", **fields))
-        return list((await wire.tasks.ListTasks(ListTasksRequest(session_id=made.new_session_id))).tasks)
+        return list(
+            (await wire.tasks.ListTasks(ListTasksRequest(session_id=made.new_session_id))).tasks
+        )
 
     source = (await wire.tasks.ListTasks(ListTasksRequest(session_id="one"))).tasks
     plain = await copied()
@@ -194,4 +339,7 @@ async def test_tasks_follow_copies(wire: Wire) -> None:
         for field in ("task_id", "position", "status", "data", "create_time", "update_time"):
             assert getattr(made, field) == getattr(original, field), field
     assert [list(t.message_seqs) for t in await copied(keep_task_links=True)] == [[1, 3], []]
-    assert [list(t.message_seqs) for t in await copied(keep_task_links=True, up_to_seq=2)] == [[1], []]
+    assert [list(t.message_seqs) for t in await copied(keep_task_links=True, up_to_seq=2)] == [
+        [1],
+        [],
+    ]

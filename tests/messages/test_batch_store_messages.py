@@ -15,11 +15,15 @@ import pytest
 from sessiond import AsyncClient
 from sessiond.errors import SessiondError
 from sessiond.v1.message_pb2 import FORMAT_OPENAI, ROLE_USER, Message
-from sessiond.v1.session_service_pb2 import BatchStoreMessagesRequest, StoreMessagesRequest, StoreMessagesResponse
+from sessiond.v1.session_service_pb2 import (
+    BatchStoreMessagesRequest,
+    StoreMessagesRequest,
+    StoreMessagesResponse,
+)
 from sessiond_server.core.ids import DEFAULT_PROJECT_ID, session_key
-from sessiond_server.messages.batch_append import ManyAppends
+from sessiond_server.messages.batch_append import BatchAppender
 from sessiond_server.messages.store.append import Append, AppendStore
-from sessiond_server.messages.store.batch_append import STATEMENTS, AppendManyStore, parameters_of
+from sessiond_server.messages.store.batch_append import STATEMENTS, BatchAppendStore, parameters_of
 from sessiond_server.messages.store.rows import Rows
 from sessiond_server.projects.service import Keys
 from sessiond_server.projects.store import KeyStore
@@ -40,7 +44,10 @@ def ask(session_id: str, *messages: Message | str, **fields: Any) -> StoreMessag
 
 def seqs(outcomes: list[StoreMessagesResponse | WireError]) -> list[tuple[int, int] | str]:
     """Where each was stored, or the reason why it was not."""
-    return [end.reason if isinstance(end, WireError) else (end.first_seq, end.last_seq) for end in outcomes]
+    return [
+        end.reason if isinstance(end, WireError) else (end.first_seq, end.last_seq)
+        for end in outcomes
+    ]
 
 
 @pytest.fixture
@@ -61,7 +68,9 @@ async def test_many_sessions_in_one_statement(wire: Wire, alone: list[int]) -> N
     for i in range(20):
         await wire.create(f"s{i}")
     for n in range(3):
-        ends = await wire.store_batch(*[ask(f"s{i}", *["x"] * (i % 3 + 1), request_id=f"{n}") for i in range(20)])
+        ends = await wire.store_batch(
+            *[ask(f"s{i}", *["x"] * (i % 3 + 1), request_id=f"{n}") for i in range(20)]
+        )
         assert seqs(ends) == [(n * (i % 3 + 1) + 1, (n + 1) * (i % 3 + 1)) for i in range(20)]
     assert not alone
     for i in range(20):
@@ -73,17 +82,27 @@ async def test_many_sessions_in_one_statement(wire: Wire, alone: list[int]) -> N
 async def test_json_comes_back_byte_for_byte(wire: Wire, alone: list[int]) -> None:
     for i in range(len(ODD)):
         await wire.create(f"s{i}")
-    await wire.store_batch(*[ask(f"s{i}", Message(format=FORMAT_OPENAI, json=text)) for i, text in enumerate(ODD)])
+    await wire.store_batch(
+        *[ask(f"s{i}", Message(format=FORMAT_OPENAI, json=text)) for i, text in enumerate(ODD)]
+    )
     assert not alone
     for i, text in enumerate(ODD):
         [message] = await wire.read(f"s{i}")
         assert message.json == text
 
 
-async def test_requests_for_one_session_are_done_in_their_order(wire: Wire, alone: list[int]) -> None:
+async def test_requests_for_one_session_are_done_in_their_order(
+    wire: Wire, alone: list[int]
+) -> None:
     await wire.create("one")
     await wire.create("two")
-    ends = await wire.store_batch(ask("one", "a", "b"), ask("two", "x"), ask("one", "c"), ask("one", "d", "e"), ask("two", "y"))
+    ends = await wire.store_batch(
+        ask("one", "a", "b"),
+        ask("two", "x"),
+        ask("one", "c"),
+        ask("one", "d", "e"),
+        ask("two", "y"),
+    )
     assert seqs(ends) == [(1, 2), (1, 1), (3, 3), (4, 5), (2, 2)]
     assert not alone
     assert [json.loads(m.json)["content"] for m in await wire.read("one")] == list("abcde")
@@ -93,7 +112,9 @@ SESSION_COLUMNS = (
     "session_id, last_seq, content_bytes, largest_bytes, first_words, first_words_seq, token_count, estimated_tokens, has_news,"
     " last_seq = 0 OR active_at > created_at, used_at >= active_at"
 )
-MESSAGE_COLUMNS = "session_id, seq, role, format, m.content_bytes, body, tokens, total_bytes, total_tokens"
+MESSAGE_COLUMNS = (
+    "session_id, seq, role, format, m.content_bytes, body, tokens, total_bytes, total_tokens"
+)
 REQUEST_COLUMNS = "sessions.session_id, request_id, content_hash, first_seq, r.last_seq"
 
 
@@ -117,7 +138,9 @@ async def test_a_batch_leaves_what_single_calls_leave(wire: Wire, query: Query, 
             session_id = choose.choice(["a", "b", "c", "d", "destroyed", "none"])
             request = ask(session_id, *[message(session_id) for _ in range(choose.randint(1, 4))])
             if choose.random() < 0.5:
-                request.request_id = choose.choice("xyz") if choose.random() < 0.3 else str(choose.random())
+                request.request_id = (
+                    choose.choice("xyz") if choose.random() < 0.3 else str(choose.random())
+                )
             if choose.random() < 0.2:
                 request.expected_last_seq = choose.randint(0, 6)
             requests.append(request)
@@ -137,8 +160,12 @@ async def test_a_batch_leaves_what_single_calls_leave(wire: Wire, query: Query, 
     def rows() -> list[Any]:
         return [
             query(f"SELECT {SESSION_COLUMNS} FROM sessions ORDER BY 1"),
-            query(f"SELECT {MESSAGE_COLUMNS} FROM messages AS m JOIN sessions USING (key, log) ORDER BY 1, 2"),
-            query(f"SELECT {REQUEST_COLUMNS} FROM requests AS r JOIN sessions USING (key, log) ORDER BY 1, 2"),
+            query(
+                f"SELECT {MESSAGE_COLUMNS} FROM messages AS m JOIN sessions USING (key, log) ORDER BY 1, 2"
+            ),
+            query(
+                f"SELECT {REQUEST_COLUMNS} FROM requests AS r JOIN sessions USING (key, log) ORDER BY 1, 2"
+            ),
         ]
 
     def comparable(ends: list[StoreMessagesResponse | WireError]) -> list[Any]:
@@ -157,7 +184,9 @@ async def test_a_batch_leaves_what_single_calls_leave(wire: Wire, query: Query, 
         await wire.delete(session_id)
     query("DELETE FROM messages")
     await start()
-    assert [comparable([await single(request) for request in batch]) for batch in batches] == together
+    assert [
+        comparable([await single(request) for request in batch]) for batch in batches
+    ] == together
     assert rows() == left
 
 
@@ -166,7 +195,12 @@ async def test_one_bad_request_among_good_ones(wire: Wire) -> None:
     await wire.create("two")
     await wire.create("bad")
     bad = list(BAD)
-    ends = await wire.store_batch(ask("one", "a"), *[ask("bad", "x", BAD[name][0]) for name in bad], ask("two", "b"), ask("one", "c"))
+    ends = await wire.store_batch(
+        ask("one", "a"),
+        *[ask("bad", "x", BAD[name][0]) for name in bad],
+        ask("two", "b"),
+        ask("one", "c"),
+    )
     assert seqs([ends[0], *ends[-2:]]) == [(1, 1), (1, 1), (2, 2)]
     for name, end in zip(bad, ends[1:-2], strict=True):
         assert isinstance(end, WireError)
@@ -181,8 +215,22 @@ async def test_sessions_that_take_nothing_among_others(wire: Wire) -> None:
     for session_id in ("one", "two", "destroyed"):
         await wire.create(session_id)
     await wire.destroy("destroyed")
-    ends = await wire.store_batch(ask("one", "a"), ask("none", "a"), ask("destroyed", "a"), ask("", "a"), ask("two", "a"), ask("one"))
-    assert seqs(ends) == [(1, 1), "SESSION_NOT_FOUND", "SESSION_DESTROYED", "INVALID_FIELD", (1, 1), "INVALID_FIELD"]
+    ends = await wire.store_batch(
+        ask("one", "a"),
+        ask("none", "a"),
+        ask("destroyed", "a"),
+        ask("", "a"),
+        ask("two", "a"),
+        ask("one"),
+    )
+    assert seqs(ends) == [
+        (1, 1),
+        "SESSION_NOT_FOUND",
+        "SESSION_DESTROYED",
+        "INVALID_FIELD",
+        (1, 1),
+        "INVALID_FIELD",
+    ]
     [_, missing, _, unnamed, _, empty] = ends
     assert isinstance(missing, WireError)
     assert isinstance(unnamed, WireError)
@@ -196,7 +244,10 @@ async def test_expired_sessions_are_not_found(wire: Wire, query: Query) -> None:
     await wire.create("one")
     await wire.create("old", idle_ttl_s=60)
     query("UPDATE sessions SET used_at = now() - interval '1 h' WHERE session_id = 'old'")
-    assert seqs(await wire.store_batch(ask("old", "a"), ask("one", "a"))) == ["SESSION_NOT_FOUND", (1, 1)]
+    assert seqs(await wire.store_batch(ask("old", "a"), ask("one", "a"))) == [
+        "SESSION_NOT_FOUND",
+        (1, 1),
+    ]
 
 
 async def test_expected_last_seq(wire: Wire) -> None:
@@ -218,7 +269,10 @@ async def test_expected_last_seq(wire: Wire) -> None:
 async def test_expected_last_seq_loses_no_update(wire: Wire) -> None:
     await wire.create("one")
     await wire.create("two")
-    batches = (wire.store_batch(ask("one", f"{i}", expected_last_seq=0), ask("two", f"{i}")) for i in range(16))
+    batches = (
+        wire.store_batch(ask("one", f"{i}", expected_last_seq=0), ask("two", f"{i}"))
+        for i in range(16)
+    )
     ends = await asyncio.gather(*batches)
     assert sum(isinstance(end, StoreMessagesResponse) for end, _ in ends) == 1
     assert (await wire.get("one")).last_seq == 1
@@ -242,9 +296,14 @@ class TestRequestIds:
     async def test_across_batches(self, wire: Wire) -> None:
         for session_id in ("one", "two", "three"):
             await wire.create(session_id)
-        first = await wire.store_batch(ask("one", "a", "b", request_id="r"), ask("one", "c", request_id="s"))
+        first = await wire.store_batch(
+            ask("one", "a", "b", request_id="r"), ask("one", "c", request_id="s")
+        )
         second = await wire.store_batch(
-            ask("two", "x", request_id="r"), ask("one", "a", "b", request_id="r"), ask("one", "c", request_id="s"), ask("three", "y")
+            ask("two", "x", request_id="r"),
+            ask("one", "a", "b", request_id="r"),
+            ask("one", "c", request_id="s"),
+            ask("three", "y"),
         )
         assert seqs(second) == [(1, 1), (1, 2), (3, 3), (1, 1)]
         assert second[1:3] == first
@@ -259,7 +318,9 @@ class TestRequestIds:
             await wire.create(name)
 
         async def repeat() -> list[StoreMessagesResponse | WireError]:
-            return await wire.store_batch(*[ask(name, "a", request_id="r") for name in random.sample(names, 8)])
+            return await wire.store_batch(
+                *[ask(name, "a", request_id="r") for name in random.sample(names, 8)]
+            )
 
         ends = await asyncio.gather(*(repeat() for _ in range(8)))
         assert {end for batch in map(seqs, ends) for end in batch} == {(1, 1)}
@@ -271,7 +332,9 @@ class TestLimits:
     async def test_of_requests(self, wire: Wire) -> None:
         await wire.create("one")
         for requests in ([], [ask("one", "x")] * 257):
-            error = await error_of(wire.sessions.BatchStoreMessages(BatchStoreMessagesRequest(requests=requests)))
+            error = await error_of(
+                wire.sessions.BatchStoreMessages(BatchStoreMessagesRequest(requests=requests))
+            )
             assert (error.reason, list(error.fields)) == ("INVALID_FIELD", ["requests"])
         assert (await wire.get("one")).last_seq == 0
         assert len(await wire.store_batch(*[ask("one", "x")] * 256)) == 256
@@ -283,10 +346,15 @@ class TestLimits:
         await wire.create("two")
         await wire.create("three")
         full = ask("one", *["x"] * 600)
-        ends = await wire.store_batch(full, ask("two", *["x"] * 600), ask("three", *["x"] * 1001), ask("one", *["x"] * 600))
+        ends = await wire.store_batch(
+            full, ask("two", *["x"] * 600), ask("three", *["x"] * 1001), ask("one", *["x"] * 600)
+        )
         assert seqs(ends) == [(1, 600), (1, 600), "BATCH_TOO_LARGE", (601, 1200)]
         large = openai("x" * 1_000_000)
-        ends = await wire.store_batch(*[ask(name, large, large) for name in ("one", "two", "three")], ask("one", "x" * 2_000_000))
+        ends = await wire.store_batch(
+            *[ask(name, large, large) for name in ("one", "two", "three")],
+            ask("one", "x" * 2_000_000),
+        )
         assert seqs(ends) == [(1201, 1202), (601, 602), (1, 2), "MESSAGE_TOO_LARGE"]
 
     class TestAnOperators:
@@ -297,15 +365,25 @@ class TestLimits:
         async def test_holds_for_each(self, wire: Wire) -> None:
             await wire.create("one")
             await wire.create("two")
-            ends = await wire.store_batch(ask("one", "a", "b"), ask("two", "a", "b"), ask("one", "a"), ask("two", "a", "b", "c"))
+            ends = await wire.store_batch(
+                ask("one", "a", "b"),
+                ask("two", "a", "b"),
+                ask("one", "a"),
+                ask("two", "a", "b", "c"),
+            )
             assert seqs(ends) == [(1, 2), (1, 2), (3, 3), "BATCH_TOO_LARGE"]
 
 
 async def test_assets_are_looked_for(wire: Wire) -> None:
     await wire.create("one")
     await wire.create("two")
-    missing = Message(format=FORMAT_OPENAI, json=json.dumps({"role": "user", "content": "sessiond-asset:" + "0" * 64}))
-    ends = await wire.store_batch(ask("one", "a"), ask("one", missing), ask("two", "x", missing), ask("one", "b"))
+    missing = Message(
+        format=FORMAT_OPENAI,
+        json=json.dumps({"role": "user", "content": "sessiond-asset:" + "0" * 64}),
+    )
+    ends = await wire.store_batch(
+        ask("one", "a"), ask("one", missing), ask("two", "x", missing), ask("one", "b")
+    )
     assert seqs(ends) == [(1, 1), "ASSET_NOT_FOUND", "ASSET_NOT_FOUND", (2, 2)]
     assert list(ends[2].fields) == ["messages[1].json"]  # type: ignore[union-attr]
 
@@ -318,14 +396,23 @@ class TestProjects:
     async def test_another_projects_session_is_not_found(self, wire: Wire, server: Running) -> None:
         keys = Keys(KeyStore(server.database))
         headers = {
-            name: {"metadata": (("authorization", f"Bearer {(await keys.create_key(name, create_project=True)).secret}"),)}
+            name: {
+                "metadata": (
+                    (
+                        "authorization",
+                        f"Bearer {(await keys.create_key(name, create_project=True)).secret}",
+                    ),
+                )
+            }
             for name in ("blue", "red")
         }
         for name, session_id in (("blue", "one"), ("blue", "two"), ("red", "two")):
             from sessiond.v1.session_pb2 import Session
             from sessiond.v1.session_service_pb2 import CreateSessionRequest
 
-            await wire.sessions.CreateSession(CreateSessionRequest(session=Session(session_id=session_id)), **headers[name])
+            await wire.sessions.CreateSession(
+                CreateSessionRequest(session=Session(session_id=session_id)), **headers[name]
+            )
         ends = await wire.store_batch(ask("one", "x"), ask("two", "x"), options=headers["red"])
         assert seqs(ends) == ["SESSION_NOT_FOUND", (1, 1)]
         ends = await wire.store_batch(ask("one", "x"), ask("two", "x"), options=headers["blue"])
@@ -333,22 +420,31 @@ class TestProjects:
 
 
 class TestLocks:
-    async def test_a_session_that_is_held_does_not_hold_up_the_others(self, wire: Wire, database_url: str) -> None:
+    async def test_a_session_that_is_held_does_not_hold_up_the_others(
+        self, wire: Wire, database_url: str
+    ) -> None:
         for session_id in ("one", "held", "two"):
             await wire.create(session_id)
         with psycopg.connect(database_url) as blocker:
             blocker.execute("SELECT * FROM sessions WHERE session_id = 'held' FOR UPDATE")
-            request = BatchStoreMessagesRequest(requests=[ask("one", "a"), ask("held", "a"), ask("two", "a"), ask("held", "b")])
+            request = BatchStoreMessagesRequest(
+                requests=[ask("one", "a"), ask("held", "a"), ask("two", "a"), ask("held", "b")]
+            )
             stream = aiter(wire.sessions.BatchStoreMessages(request))
             first = await anext(stream)
             assert sorted(result.index for result in first.results) == [0, 2]
             assert (await wire.get("two")).last_seq == 1
             assert (await wire.get("held")).last_seq == 0
         second = await anext(stream)
-        assert [(result.index, result.response.last_seq) for result in second.results] == [(1, 1), (3, 2)]
+        assert [(result.index, result.response.last_seq) for result in second.results] == [
+            (1, 1),
+            (3, 2),
+        ]
         assert [response async for response in stream] == []
 
-    async def test_a_deadline_ends_what_waits(self, wire: Wire, database_url: str, query: Query) -> None:
+    async def test_a_deadline_ends_what_waits(
+        self, wire: Wire, database_url: str, query: Query
+    ) -> None:
         await wire.create("one")
         await wire.create("held")
         request = BatchStoreMessagesRequest(requests=[ask("one", "a"), ask("held", "a")])
@@ -358,11 +454,15 @@ class TestLocks:
             assert error.code == grpc.StatusCode.DEADLINE_EXCEEDED
             async with asyncio.timeout(10):
                 # The statement is cancelled in the database, not only forgotten by us.
-                while query("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"):
+                while query(
+                    "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+                ):
                     await asyncio.sleep(0.02)
         assert ((await wire.get("one")).last_seq, (await wire.get("held")).last_seq) == (1, 0)
 
-    async def test_two_servers_and_hot_sessions(self, settings: Settings, database_url: str, query: Query) -> None:
+    async def test_two_servers_and_hot_sessions(
+        self, settings: Settings, database_url: str, query: Query
+    ) -> None:
         """Overlapping batches in any order, with single appends and changes between: nobody ends in a deadlock, and no seq is lost."""
         names = [f"s{i}" for i in range(6)]
         stored: dict[str, list[int]] = {name: [] for name in names}
@@ -379,10 +479,15 @@ class TestLocks:
             async def batches(wire: Wire) -> None:
                 for i in range(25):
                     chosen = random.choices(names, k=random.randint(2, 8))
-                    requests = [ask(name, *["x"] * random.randint(1, 3), request_id=f"{random.random()}") for name in chosen]
+                    requests = [
+                        ask(name, *["x"] * random.randint(1, 3), request_id=f"{random.random()}")
+                        for name in chosen
+                    ]
                     if i % 5 == 0:
                         requests += requests[:1]  # a repetition
-                    for request, end in zip(requests[: len(chosen)], await wire.store_batch(*requests), strict=False):
+                    for request, end in zip(
+                        requests[: len(chosen)], await wire.store_batch(*requests), strict=False
+                    ):
                         assert isinstance(end, StoreMessagesResponse), end
                         stored[request.session_id] += range(end.first_seq, end.last_seq + 1)
 
@@ -392,22 +497,28 @@ class TestLocks:
                     end = await wire.store(name, "y", "y")
                     stored[name] += range(end.first_seq, end.last_seq + 1)
 
-            await asyncio.gather(*(batches(wire) for wire in wires * 4), *(singles(wire) for wire in wires * 2))
+            await asyncio.gather(
+                *(batches(wire) for wire in wires * 4), *(singles(wire) for wire in wires * 2)
+            )
             for name in names:
                 messages = await wires[0].read(name)
                 assert [m.seq for m in messages] == list(range(1, len(messages) + 1))
                 assert sorted(stored[name]) == [m.seq for m in messages]
                 times = [m.create_time.ToNanoseconds() for m in messages]
                 assert times == sorted(times)
-        assert query("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()") == [(0,)]
+        assert query(
+            "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+        ) == [(0,)]
 
 
-async def test_a_fault_of_our_own_is_told_of_each(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_fault_of_our_own_is_told_of_each(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def broken(*_: object) -> None:
         raise ZeroDivisionError("secret detail")
 
     await wire.create("one")
-    monkeypatch.setattr(AppendManyStore, "append", broken)
+    monkeypatch.setattr(BatchAppendStore, "append", broken)
     [end, bad] = await wire.store_batch(ask("one", "a"), ask("one"))
     assert isinstance(end, WireError)
     assert (end.reason, end.code) == ("INTERNAL", grpc.StatusCode.INTERNAL)
@@ -415,7 +526,9 @@ async def test_a_fault_of_our_own_is_told_of_each(wire: Wire, monkeypatch: pytes
     assert seqs([bad]) == ["INVALID_FIELD"]
 
 
-async def test_watchers_are_told_at_once(wire: Wire, server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_watchers_are_told_at_once(
+    wire: Wire, server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await wire.create("one")
     await wire.create("two")
     told: list[Any] = []
@@ -434,7 +547,9 @@ def _prepared(connection: psycopg.Connection[Any], recorded: bool) -> int:
         return f"${names.index(found[1]) + 1}"
 
     text = re.sub(r"%\((\w+)\)[sb]", numbered, STATEMENTS[recorded])
-    types = ", ".join({"project_id": "uuid", "limit": "bigint"}.get(name, "unknown") for name in names)
+    types = ", ".join(
+        {"project_id": "uuid", "limit": "bigint"}.get(name, "unknown") for name in names
+    )
     connection.execute(f"PREPARE p ({types}) AS {text}".encode())
     return len(names)
 
@@ -453,8 +568,15 @@ def test_sessions_are_looked_up_by_key(database_url: str, analysed: int, recorde
             connection.execute("ANALYZE sessions")
         connection.execute("SET plan_cache_mode = force_generic_plan")
         parameters = ", ".join(["NULL"] * _prepared(connection, recorded))
-        plan = [line for (line,) in connection.execute(f"EXPLAIN EXECUTE p ({parameters})".encode()).fetchall()]
-    assert sum("Index Scan using sessions_pkey on sessions" in line for line in plan) == (2 if analysed != 1 else plan_of_one(plan))
+        plan = [
+            line
+            for (line,) in connection.execute(
+                f"EXPLAIN EXECUTE p ({parameters})".encode()
+            ).fetchall()
+        ]
+    assert sum("Index Scan using sessions_pkey on sessions" in line for line in plan) == (
+        2 if analysed != 1 else plan_of_one(plan)
+    )
     assert not any("sessions_user_idx" in line or "sessions_activity_idx" in line for line in plan)
 
 
@@ -469,7 +591,26 @@ async def test_appends_are_heap_only_updates(wire: Wire, database_url: str) -> N
         await wire.create(name, idle_ttl_s=3600, metadata={"a": 1})
     rows = Rows(roles=[1], formats=[1], sizes=[1], tokens=[1], bodies=[b"x"])
     many = [
-        [(Append(session_key(DEFAULT_PROJECT_ID, name), DEFAULT_PROJECT_ID, 1, 1, 1, 1, 0, None, None, None, 0, "", b""), rows)]
+        [
+            (
+                Append(
+                    session_key(DEFAULT_PROJECT_ID, name),
+                    DEFAULT_PROJECT_ID,
+                    1,
+                    1,
+                    1,
+                    1,
+                    0,
+                    None,
+                    None,
+                    None,
+                    0,
+                    "",
+                    b"",
+                ),
+                rows,
+            )
+        ]
         for name in names
     ]
     with psycopg.connect(database_url) as connection:
@@ -477,7 +618,9 @@ async def test_appends_are_heap_only_updates(wire: Wire, database_url: str) -> N
 
         connection.adapters.register_dumper(Int8s, _Int8sDumper)
         for _ in range(10):
-            cursor = connection.execute(STATEMENTS[False].encode(), parameters_of(DEFAULT_PROJECT_ID, many))
+            cursor = connection.execute(
+                STATEMENTS[False].encode(), parameters_of(DEFAULT_PROJECT_ID, many)
+            )
             assert len(cursor.fetchall()) == 5
         [counts] = connection.execute(
             "SELECT pg_stat_get_xact_tuples_updated('sessions'::regclass), pg_stat_get_xact_tuples_hot_updated('sessions'::regclass)"
@@ -493,17 +636,19 @@ class TestClient:
     def batches(self, monkeypatch: pytest.MonkeyPatch) -> list[int]:
         """How many requests each batch had."""
         counts: list[int] = []
-        store = ManyAppends.store
+        store = BatchAppender.store
 
-        def counted(self: ManyAppends, project_id: Any, requests: Any) -> Any:
+        def counted(self: BatchAppender, project_id: Any, requests: Any) -> Any:
             counts.append(len(requests))
             return store(self, project_id, requests)
 
-        monkeypatch.setattr(ManyAppends, "store", counted)
+        monkeypatch.setattr(BatchAppender, "store", counted)
         return counts
 
     @pytest.mark.parametrize("sessions", [32, 1])
-    async def test_32_writers(self, server: Running, wire: Wire, batches: list[int], sessions: int) -> None:
+    async def test_32_writers(
+        self, server: Running, wire: Wire, batches: list[int], sessions: int
+    ) -> None:
         async with AsyncClient(f"127.0.0.1:{server.port}") as client:
             for i in range(sessions):
                 await client.create_session(f"s{i}")
@@ -520,14 +665,23 @@ class TestClient:
         assert sum(batches) > 500
         for i in range(sessions):
             messages = await wire.read(f"s{i}")
-            own = [seq for writer, seqs_of in enumerate(written) if writer % sessions == i for seq in seqs_of]
+            own = [
+                seq
+                for writer, seqs_of in enumerate(written)
+                if writer % sessions == i
+                for seq in seqs_of
+            ]
             assert sorted(own) == [m.seq for m in messages] == list(range(1, len(messages) + 1))
             said = [json.loads(m.json)["content"] for m in messages]
             for writer in range(i, 32, sessions):
                 assert written[writer] == sorted(written[writer])
-                numbers = [int(text.split(":")[1]) for text in said if text.startswith(f"{writer}:")]
+                numbers = [
+                    int(text.split(":")[1]) for text in said if text.startswith(f"{writer}:")
+                ]
                 assert numbers == sorted(numbers)
-                assert [said[seq - 1] for seq in written[writer]] == [f"{writer}:{n}" for n in numbers]
+                assert [said[seq - 1] for seq in written[writer]] == [
+                    f"{writer}:{n}" for n in numbers
+                ]
 
     async def test_what_is_acknowledged_is_there_once_after_a_crash(
         self, start_server: Callable[..., ServerProcess], database_url: str, query: Query
@@ -541,7 +695,9 @@ class TestClient:
             async def write(writer: int) -> None:
                 for i in range(100_000):
                     content = f"{writer}:{i}"
-                    stored = await client.sessions.store_message(f"s{writer}", {"role": "user", "content": content})
+                    stored = await client.sessions.store_message(
+                        f"s{writer}", {"role": "user", "content": content}
+                    )
                     acknowledged.append((f"s{writer}", stored.last_seq, content))
 
             tasks = [asyncio.create_task(write(writer)) for writer in range(16)]
@@ -550,8 +706,13 @@ class TestClient:
             server.kill()
             ends = await asyncio.gather(*tasks, return_exceptions=True)
             assert all(isinstance(end, SessiondError) for end in ends)
-        rows = query("SELECT session_id, seq, body FROM messages JOIN sessions USING (key, log) ORDER BY 1, 2")
-        stored = {(session_id, seq): Message.FromString(bytes(body)).json for session_id, seq, body in rows}
+        rows = query(
+            "SELECT session_id, seq, body FROM messages JOIN sessions USING (key, log) ORDER BY 1, 2"
+        )
+        stored = {
+            (session_id, seq): Message.FromString(bytes(body)).json
+            for session_id, seq, body in rows
+        }
         assert len(stored) == len(rows)
         for session_id, seq, content in acknowledged:
             assert json.loads(stored[session_id, seq])["content"] == content
@@ -559,5 +720,7 @@ class TestClient:
         assert len(set(contents)) == len(contents)
         assert all(
             last == count
-            for last, count in query("SELECT last_seq, (SELECT count(*) FROM messages AS m WHERE m.key = s.key) FROM sessions AS s")
+            for last, count in query(
+                "SELECT last_seq, (SELECT count(*) FROM messages AS m WHERE m.key = s.key) FROM sessions AS s"
+            )
         )

@@ -54,7 +54,9 @@ async def test_expected_last_seq_loses_no_update(wire: Wire) -> None:
         done = 0
         while done < times:
             seen = (await wire.get("one")).last_seq
-            value = int(json.loads((await wire.message("one", seen)).json)["content"]) if seen else 0
+            value = (
+                int(json.loads((await wire.message("one", seen)).json)["content"]) if seen else 0
+            )
             try:
                 await wire.store("one", str(value + 1), expected_last_seq=seen)
             except grpc.aio.AioRpcError as e:
@@ -70,7 +72,9 @@ async def test_expected_last_seq_loses_no_update(wire: Wire) -> None:
 
 async def test_the_same_expected_last_seq_is_used_once(wire: Wire) -> None:
     await wire.create("one")
-    results = await asyncio.gather(*(wire.store("one", f"{i}", expected_last_seq=0) for i in range(32)), return_exceptions=True)
+    results = await asyncio.gather(
+        *(wire.store("one", f"{i}", expected_last_seq=0) for i in range(32)), return_exceptions=True
+    )
     assert sum(not isinstance(result, BaseException) for result in results) == 1
     assert (await wire.get("one")).last_seq == 1
 
@@ -79,7 +83,9 @@ async def test_appends_and_deletes_leave_no_orphans(wire: Wire, query, server) -
     async def churn() -> None:
         for _ in range(15):
             await wire.create("one", get_or_create=True)
-            await asyncio.gather(*(wire.store("one", "x") for _ in range(4)), return_exceptions=True)
+            await asyncio.gather(
+                *(wire.store("one", "x") for _ in range(4)), return_exceptions=True
+            )
             await delete()
 
     async def delete() -> None:
@@ -102,7 +108,9 @@ async def test_purgers_at_once_share_the_work(wire: Wire, query, server) -> None
     for i in range(20):
         await wire.create(f"s{i}", idle_ttl_s=60)
         await wire.store(f"s{i}", *["x"] * 50)
-    query("UPDATE sessions SET used_at = now() - interval '1 h', expiry_check_at = now() - interval '1 h'")
+    query(
+        "UPDATE sessions SET used_at = now() - interval '1 h', expiry_check_at = now() - interval '1 h'"
+    )
     purgers = [purger_of(server) for _ in range(4)]
     removed = await asyncio.gather(*(purger.round() for purger in purgers))
     assert sum(sessions for sessions, _, _ in removed) == 20

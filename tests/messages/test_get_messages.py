@@ -4,7 +4,11 @@ import grpc
 import pytest
 
 from sessiond.v1.message_pb2 import ROLE_ASSISTANT, ROLE_TOOL, ROLE_USER
-from sessiond.v1.session_service_pb2 import MESSAGE_ORDER_DESC, MESSAGE_VIEW_BASIC, GetMessagesRequest
+from sessiond.v1.session_service_pb2 import (
+    MESSAGE_ORDER_DESC,
+    MESSAGE_VIEW_BASIC,
+    GetMessagesRequest,
+)
 from sessiond_server.retention.store import PurgeStore
 from sessiond_server.server import Running
 
@@ -55,7 +59,9 @@ async def test_an_empty_session_answers_one_empty_batch(wire: Wire) -> None:
         ({"view": MESSAGE_VIEW_BASIC, "order": DESC, "limit": 10}, range(3000, 2990, -1)),
     ],
 )
-async def test_windows_orders_and_filters(filled: Wire, fields: dict[str, object], expected: range) -> None:
+async def test_windows_orders_and_filters(
+    filled: Wire, fields: dict[str, object], expected: range
+) -> None:
     batches = await filled.batches("one", **fields)
     assert [m.seq for batch in batches for m in batch.messages] == list(expected)
     through = min(int(str(fields.get("through_seq") or 3000)), 3000)
@@ -93,7 +99,9 @@ async def test_later_messages_are_not_mixed_in(filled: Wire) -> None:
     batches = aiter(call)
     first = await anext(batches)
     await filled.store("one", "later")
-    seqs = [m.seq for m in first.messages] + [m.seq async for batch in batches for m in batch.messages]
+    seqs = [m.seq for m in first.messages] + [
+        m.seq async for batch in batches for m in batch.messages
+    ]
     assert seqs == list(range(1, 3001))
     assert [m.seq for m in await filled.read("one", after_seq=first.through_seq)] == [3001]
 
@@ -109,7 +117,9 @@ async def test_basic_view_has_everything_but_the_content(filled: Wire) -> None:
 async def test_batches_begin_small_and_stay_below_the_receive_limit(wire: Wire) -> None:
     await wire.create("one")
     for _ in range(6):
-        await wire.store("one", *["y" * 100] * 997, "x" * 1_000_000, "x" * 1_000_000, "x" * 1_000_000)
+        await wire.store(
+            "one", *["y" * 100] * 997, "x" * 1_000_000, "x" * 1_000_000, "x" * 1_000_000
+        )
     batches = await wire.batches("one")
     assert len(batches[0].messages) <= 16
     assert max(batch.ByteSize() for batch in batches) < 2 * 1024 * 1024
@@ -140,7 +150,9 @@ async def test_the_same_read_twice_is_the_same(filled: Wire) -> None:
         ({"resume_token": "WzEsMl0"}, "INVALID_RESUME_TOKEN", "resume_token"),
     ],
 )
-async def test_wrong_requests_name_the_field(wire: Wire, fields: dict[str, object], reason: str, field: str) -> None:
+async def test_wrong_requests_name_the_field(
+    wire: Wire, fields: dict[str, object], reason: str, field: str
+) -> None:
     await wire.create("one")
     error = await error_of(wire.read("one", **fields))
     assert (error.code, error.reason) == (grpc.StatusCode.INVALID_ARGUMENT, reason)
@@ -150,12 +162,21 @@ async def test_wrong_requests_name_the_field(wire: Wire, fields: dict[str, objec
 async def test_a_token_belongs_to_its_question(filled: Wire) -> None:
     await filled.create("two")
     token = (await filled.batches("one"))[0].resume_token
-    for session_id, fields in (("one", {"order": DESC}), ("one", {"roles": [ROLE_USER]}), ("one", {"limit": 3}), ("two", {})):
-        assert (await error_of(filled.read(session_id, resume_token=token, **fields))).reason == "INVALID_RESUME_TOKEN"
+    for session_id, fields in (
+        ("one", {"order": DESC}),
+        ("one", {"roles": [ROLE_USER]}),
+        ("one", {"limit": 3}),
+        ("two", {}),
+    ):
+        assert (
+            await error_of(filled.read(session_id, resume_token=token, **fields))
+        ).reason == "INVALID_RESUME_TOKEN"
 
 
 async def test_one_message(filled: Wire) -> None:
-    assert await filled.message("one", 1234) == (await filled.read("one", after_seq=1233, limit=1))[0]
+    assert (
+        await filled.message("one", 1234) == (await filled.read("one", after_seq=1233, limit=1))[0]
+    )
     error = await error_of(filled.message("one", 3001))
     assert (error.code, error.reason) == (grpc.StatusCode.NOT_FOUND, "MESSAGE_NOT_FOUND")
     assert (error.metadata["seq"], error.metadata["last_seq"]) == ("3001", "3000")

@@ -9,7 +9,9 @@ from sessiond.v1.session_service_pb2 import ImportMessagesRequest
 from ..support.wire import Wire, error_of, openai
 
 
-async def test_pieces_are_one_append(wire: Wire, query: Callable[..., list[tuple[object, ...]]]) -> None:
+async def test_pieces_are_one_append(
+    wire: Wire, query: Callable[..., list[tuple[object, ...]]]
+) -> None:
     await wire.create("one")
     await wire.store("one", "before")
     sent = [openai(f"{i} " + "é" * (i % 50)) for i in range(25_000)]
@@ -27,7 +29,9 @@ async def test_pieces_are_one_append(wire: Wire, query: Callable[..., list[tuple
 
 async def test_a_fault_in_a_late_piece_stores_nothing(wire: Wire) -> None:
     await wire.create("one")
-    error = await error_of(wire.import_("one", [[openai("a")] * 10, [openai("b"), openai("c", "robot")]]))
+    error = await error_of(
+        wire.import_("one", [[openai("a")] * 10, [openai("b"), openai("c", "robot")]])
+    )
     assert error.reason == "UNKNOWN_ROLE"
     assert list(error.fields) == ["messages[11].json.role"]
     assert (await wire.get("one")).last_seq == 0
@@ -44,10 +48,16 @@ async def test_an_import_that_is_cut_stores_nothing(wire: Wire) -> None:
 
 async def test_conditions_and_repetitions_are_those_of_store(wire: Wire) -> None:
     await wire.create("one")
-    first = await wire.import_("one", [[openai("a")], [openai("b")]], request_id="r", expected_last_seq=0)
-    again = await wire.import_("one", [[openai("a"), openai("b")]], request_id="r", expected_last_seq=0)
+    first = await wire.import_(
+        "one", [[openai("a")], [openai("b")]], request_id="r", expected_last_seq=0
+    )
+    again = await wire.import_(
+        "one", [[openai("a"), openai("b")]], request_id="r", expected_last_seq=0
+    )
     assert first == again
-    assert (await error_of(wire.import_("one", [[openai("c")]], request_id="r"))).reason == "REQUEST_ID_REUSED"
+    assert (
+        await error_of(wire.import_("one", [[openai("c")]], request_id="r"))
+    ).reason == "REQUEST_ID_REUSED"
     error = await error_of(wire.import_("one", [[openai("c")]], expected_last_seq=1))
     assert (error.code, error.metadata["last_seq"]) == (grpc.StatusCode.ABORTED, "2")
 
@@ -63,7 +73,9 @@ async def test_wrong_imports_name_the_field(wire: Wire) -> None:
         yield ImportMessagesRequest(session_id="one", messages=[openai("a")])
         yield ImportMessagesRequest(session_id="two", messages=[openai("a")])
 
-    assert list((await error_of(wire.sessions.ImportMessages(two_sessions()))).fields) == ["session_id"]
+    assert list((await error_of(wire.sessions.ImportMessages(two_sessions()))).fields) == [
+        "session_id"
+    ]
     assert (await wire.get("one")).last_seq == 0
 
 

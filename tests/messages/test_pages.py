@@ -36,7 +36,11 @@ def typed(seq: int, created_us: int, message: Message) -> Message:
 
 @st.composite
 def messages(draw: st.DrawFn) -> Message:
-    message = Message(role=draw(st.integers(1, 5)), parent_seq=draw(st.integers(0, 2**40)), content_bytes=draw(st.integers(0, 2**31 - 1)))  # type: ignore[arg-type]
+    message = Message(
+        role=draw(st.integers(1, 5)),
+        parent_seq=draw(st.integers(0, 2**40)),
+        content_bytes=draw(st.integers(0, 2**31 - 1)),
+    )  # type: ignore[arg-type]
     if draw(st.booleans()):
         message.format = draw(st.integers(1, 3))  # type: ignore[assignment]
         message.json = draw(st.text(max_size=300)) * draw(st.integers(0, 80))
@@ -47,27 +51,51 @@ def messages(draw: st.DrawFn) -> Message:
     return message
 
 
-@given(st.lists(st.tuples(seqs, times, messages()), min_size=1, max_size=8), st.text(st.characters(codec="ascii"), max_size=40), seqs)
-def test_spliced_is_the_same_as_typed(rows: list[tuple[int, int, Message]], token: str, through: int) -> None:
-    page = encode_page([(seq, created, message.SerializeToString()) for seq, created, message in rows])
+@given(
+    st.lists(st.tuples(seqs, times, messages()), min_size=1, max_size=8),
+    st.text(st.characters(codec="ascii"), max_size=40),
+    seqs,
+)
+def test_spliced_is_the_same_as_typed(
+    rows: list[tuple[int, int, Message]], token: str, through: int
+) -> None:
+    page = encode_page(
+        [(seq, created, message.SerializeToString()) for seq, created, message in rows]
+    )
     response = GetMessagesResponse.FromString(page.encoded + response_tail(token, through))
     expected = GetMessagesResponse(
-        messages=[typed(seq, created, message) for seq, created, message in rows], resume_token=token, through_seq=through
+        messages=[typed(seq, created, message) for seq, created, message in rows],
+        resume_token=token,
+        through_seq=through,
     )
     assert response == expected
     assert (page.count, page.first_seq, page.last_seq) == (len(rows), rows[0][0], rows[-1][0])
     for seq, created, message in rows:
-        assert Message.FromString(assigned(seq, created) + message.SerializeToString()) == typed(seq, created, message)
+        assert Message.FromString(assigned(seq, created) + message.SerializeToString()) == typed(
+            seq, created, message
+        )
 
 
-@given(st.lists(st.tuples(seqs, times, st.integers(1, 5), st.integers(0, 3), sizes, counts), min_size=1, max_size=8))
+@given(
+    st.lists(
+        st.tuples(seqs, times, st.integers(1, 5), st.integers(0, 3), sizes, counts),
+        min_size=1,
+        max_size=8,
+    )
+)
 def test_basic_pages_too(rows: list[tuple[int, int, int, int, int, int]]) -> None:
     response = GetMessagesResponse.FromString(encode_basic_page(rows).encoded)
     assert list(response.messages) == [
         typed(
             seq,
             created,
-            Message(role=role, format=format_, content_bytes=size, token_count=abs(tokens), tokens_estimated=tokens < 0),  # type: ignore[arg-type]
+            Message(
+                role=role,
+                format=format_,
+                content_bytes=size,
+                token_count=abs(tokens),
+                tokens_estimated=tokens < 0,
+            ),  # type: ignore[arg-type]
         )
         for seq, created, role, format_, size, tokens in rows
     ]

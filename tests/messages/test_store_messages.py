@@ -105,7 +105,9 @@ async def test_parts_come_back_as_they_were(wire: Wire) -> None:
         (FORMAT_GEMINI, {"parts": [{"text": "x"}]}, ROLE_USER),
     ],
 )
-async def test_roles_are_read_from_the_json(wire: Wire, format_: int, value: dict[str, object], role: int) -> None:
+async def test_roles_are_read_from_the_json(
+    wire: Wire, format_: int, value: dict[str, object], role: int
+) -> None:
     await wire.create("one")
     await wire.store("one", Message(format=format_, json=json.dumps(value)))  # type: ignore[arg-type]
     [message] = await wire.read("one")
@@ -126,22 +128,42 @@ BAD = {
     "NaN": (_json('{"role":"user","content":NaN}'), "INVALID_JSON", "messages[1].json"),
     "NUL": (_json('{"role":"user","content":"\0"}'), "INVALID_JSON", "messages[1].json"),
     "array": (_json('[{"role":"user"}]'), "INVALID_JSON", "messages[1].json"),
-    "deep": (_json('{"role":"user","content":' + "[" * 100_000 + "]" * 100_000 + "}"), "INVALID_JSON", "messages[1].json"),
+    "deep": (
+        _json('{"role":"user","content":' + "[" * 100_000 + "]" * 100_000 + "}"),
+        "INVALID_JSON",
+        "messages[1].json",
+    ),
     "no role": (_json('{"content":"x"}'), "UNKNOWN_ROLE", "messages[1].json.role"),
     "odd role": (_json('{"role":"robot"}'), "UNKNOWN_ROLE", "messages[1].json.role"),
     "role is a list": (_json('{"role":["user"]}'), "UNKNOWN_ROLE", "messages[1].json.role"),
     "role differs": (_json('{"role":"user"}', role=ROLE_TOOL), "UNKNOWN_ROLE", "messages[1].role"),
     "role unknown": (_json('{"role":"user"}', role=77), "UNKNOWN_ROLE", "messages[1].role"),
     "gemini's role": (_json('{"role":"model"}'), "UNKNOWN_ROLE", "messages[1].json.role"),
-    "too large": (_json('{"role":"user","content":"' + "x" * 2**20 + '"}'), "MESSAGE_TOO_LARGE", "messages[1].json"),
-    "no parts": (Message(role=ROLE_USER, parts=Parts()), "INVALID_FIELD", "messages[1].parts.parts"),
-    "parts without role": (Message(parts=Parts(parts=[Part(text="x")])), "UNKNOWN_ROLE", "messages[1].role"),
+    "too large": (
+        _json('{"role":"user","content":"' + "x" * 2**20 + '"}'),
+        "MESSAGE_TOO_LARGE",
+        "messages[1].json",
+    ),
+    "no parts": (
+        Message(role=ROLE_USER, parts=Parts()),
+        "INVALID_FIELD",
+        "messages[1].parts.parts",
+    ),
+    "parts without role": (
+        Message(parts=Parts(parts=[Part(text="x")])),
+        "UNKNOWN_ROLE",
+        "messages[1].role",
+    ),
     "parts with format": (
         Message(role=ROLE_USER, format=FORMAT_OPENAI, parts=Parts(parts=[Part(text="x")])),
         "INVALID_FIELD",
         "messages[1].format",
     ),
-    "part without kind": (Message(role=ROLE_USER, parts=Parts(parts=[Part()])), "INVALID_FIELD", "messages[1].parts.parts[0]"),
+    "part without kind": (
+        Message(role=ROLE_USER, parts=Parts(parts=[Part()])),
+        "INVALID_FIELD",
+        "messages[1].parts.parts[0]",
+    ),
     "blob without source": (
         Message(role=ROLE_USER, parts=Parts(parts=[Part(image=Blob())])),
         "INVALID_FIELD",
@@ -153,20 +175,41 @@ BAD = {
         "messages[1].parts.parts[0].tool_call.name",
     ),
     "arguments no JSON": (
-        Message(role=ROLE_ASSISTANT, parts=Parts(parts=[Part(tool_call=ToolCall(call_id="c", name="n", arguments_json="{"))])),
+        Message(
+            role=ROLE_ASSISTANT,
+            parts=Parts(
+                parts=[Part(tool_call=ToolCall(call_id="c", name="n", arguments_json="{"))]
+            ),
+        ),
         "INVALID_JSON",
         "messages[1].parts.parts[0].tool_call.arguments_json",
     ),
     "result in result": (
         Message(
             role=ROLE_TOOL,
-            parts=Parts(parts=[Part(tool_result=ToolResult(call_id="c", parts=[Part(tool_call=ToolCall(call_id="d", name="n"))]))]),
+            parts=Parts(
+                parts=[
+                    Part(
+                        tool_result=ToolResult(
+                            call_id="c", parts=[Part(tool_call=ToolCall(call_id="d", name="n"))]
+                        )
+                    )
+                ]
+            ),
         ),
         "INVALID_FIELD",
         "messages[1].parts.parts[0].tool_result.parts[0].tool_call",
     ),
-    "negative parent": (_json('{"role":"user"}', parent_seq=-1), "INVALID_FIELD", "messages[1].parent_seq"),
-    "parent to come": (_json('{"role":"user"}', parent_seq=3), "PARENT_NOT_FOUND", "messages.parent_seq"),
+    "negative parent": (
+        _json('{"role":"user"}', parent_seq=-1),
+        "INVALID_FIELD",
+        "messages[1].parent_seq",
+    ),
+    "parent to come": (
+        _json('{"role":"user"}', parent_seq=3),
+        "PARENT_NOT_FOUND",
+        "messages.parent_seq",
+    ),
 }
 
 
@@ -184,7 +227,10 @@ async def test_a_bad_message_is_named_and_nothing_is_stored(wire: Wire, name: st
 
 async def test_metadata_of_a_message_is_checked(wire: Wire) -> None:
     await wire.create("one")
-    for value, field in (({"a": "x" * 70_000}, "messages[0].metadata"), ({"a": "\0"}, "messages[0].metadata.a")):
+    for value, field in (
+        ({"a": "x" * 70_000}, "messages[0].metadata"),
+        ({"a": "\0"}, "messages[0].metadata.a"),
+    ):
         message = openai("x")
         message.metadata.update(value)
         assert list((await error_of(wire.store("one", message))).fields) == [field]
@@ -205,9 +251,13 @@ async def test_batches_have_limits(wire: Wire) -> None:
 async def test_parents_may_be_in_the_session_or_in_the_batch(wire: Wire) -> None:
     await wire.create("one")
     await wire.store("one", "1", "2")
-    await wire.store("one", _json('{"role":"user"}', parent_seq=1), _json('{"role":"user"}', parent_seq=3))
+    await wire.store(
+        "one", _json('{"role":"user"}', parent_seq=1), _json('{"role":"user"}', parent_seq=3)
+    )
     assert [m.parent_seq for m in await wire.read("one")] == [0, 0, 1, 3]
-    assert (await error_of(wire.store("one", _json('{"role":"user"}', parent_seq=5)))).reason == "PARENT_NOT_FOUND"
+    assert (
+        await error_of(wire.store("one", _json('{"role":"user"}', parent_seq=5)))
+    ).reason == "PARENT_NOT_FOUND"
 
 
 async def test_expected_last_seq_guards_an_append(wire: Wire) -> None:
@@ -216,7 +266,9 @@ async def test_expected_last_seq_guards_an_append(wire: Wire) -> None:
     error = await error_of(wire.store("one", "no", expected_last_seq=0))
     assert (error.code, error.reason) == (grpc.StatusCode.ABORTED, "SEQUENCE_CONFLICT")
     assert (error.metadata["expected_last_seq"], error.metadata["last_seq"]) == ("0", "1")
-    assert list((await error_of(wire.store("one", "no", expected_last_seq=-1))).fields) == ["expected_last_seq"]
+    assert list((await error_of(wire.store("one", "no", expected_last_seq=-1))).fields) == [
+        "expected_last_seq"
+    ]
     assert (await wire.store("one", "2", expected_last_seq=1)).last_seq == 2
 
 
@@ -271,7 +323,11 @@ def settings(request: pytest.FixtureRequest, settings: Settings) -> Settings:
     return settings.model_copy(update=getattr(request, "param", {}))
 
 
-@pytest.mark.parametrize("settings", [{"max_message_bytes": 2000, "max_batch_bytes": 3000, "max_batch_messages": 2}], indirect=True)
+@pytest.mark.parametrize(
+    "settings",
+    [{"max_message_bytes": 2000, "max_batch_bytes": 3000, "max_batch_messages": 2}],
+    indirect=True,
+)
 async def test_an_operator_may_set_the_limits(wire: Wire) -> None:
     await wire.create("one")
     assert (await error_of(wire.store("one", "x" * 2000))).reason == "MESSAGE_TOO_LARGE"
@@ -292,21 +348,27 @@ async def test_an_operator_may_set_the_limits(wire: Wire) -> None:
         b'\xef\xbb\xbf{"role":"user"}',  # with a byte order mark
     ],
 )
-async def test_json_that_is_not_utf8_is_refused_by_name(wire: Wire, channel: grpc.aio.Channel, name: str, encoded: bytes) -> None:
+async def test_json_that_is_not_utf8_is_refused_by_name(
+    wire: Wire, channel: grpc.aio.Channel, name: str, encoded: bytes
+) -> None:
     await wire.create("one")
     method = SESSION_SERVICE.methods_by_name[name]
     messages = [{"format": FORMAT_OPENAI, "json": text} for text in (b'{"role":"user"}', encoded)]
     path, request_class = f"/{SESSION_SERVICE.full_name}/{name}", raw_class(method.input_type)
     if name == "BatchStoreMessages":
         request: Any = request_class(requests=[{"session_id": "one", "messages": messages}])
-        call = channel.unary_stream(path, response_deserializer=BatchStoreMessagesResponse.FromString)(request.SerializeToString())
+        call = channel.unary_stream(
+            path, response_deserializer=BatchStoreMessagesResponse.FromString
+        )(request.SerializeToString())
         [response] = [response async for response in call]
         error = error_in(response.results[0])
     else:
         request = request_class(session_id="one", messages=messages)
         encoded_request = request.SerializeToString()
         made = (
-            channel.stream_unary(path)(iter([encoded_request])) if name == "ImportMessages" else channel.unary_unary(path)(encoded_request)
+            channel.stream_unary(path)(iter([encoded_request]))
+            if name == "ImportMessages"
+            else channel.unary_unary(path)(encoded_request)
         )
         error = await error_of(made)
     assert (error.code, error.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_JSON")

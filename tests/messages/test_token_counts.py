@@ -20,12 +20,20 @@ from sessiond.v1.message_pb2 import (
     ToolResult,
 )
 from sessiond.v1.session_service_pb2 import GetTokenCountsRequest
-from sessiond_server.messages.token_counts import Estimate, Vocabulary, texts_of_json, texts_of_parts, tokenizer
+from sessiond_server.messages.token_counts import (
+    Estimate,
+    Vocabulary,
+    texts_of_json,
+    texts_of_parts,
+    tokenizer,
+)
 from sessiond_server.settings import Settings
 
 from ..support.wire import Wire, openai
 
-needs_vocabulary = pytest.mark.skipif(not find_spec("bpe_openai"), reason="the extra `tokens` is not installed")
+needs_vocabulary = pytest.mark.skipif(
+    not find_spec("bpe_openai"), reason="the extra `tokens` is not installed"
+)
 
 
 @pytest.mark.parametrize(
@@ -36,7 +44,14 @@ needs_vocabulary = pytest.mark.skipif(not find_spec("bpe_openai"), reason="the e
         (FORMAT_OPENAI, {"role": "assistant", "content": None, "refusal": "no"}, ["no"]),
         (
             FORMAT_OPENAI,
-            {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "image_url", "image_url": {"url": "data:x"}}, "odd"]},
+            {
+                "role": "user",
+                "content": [
+                    {"type": "text", "text": "a"},
+                    {"type": "image_url", "image_url": {"url": "data:x"}},
+                    "odd",
+                ],
+            },
             ["a"],
         ),
         (
@@ -45,7 +60,11 @@ needs_vocabulary = pytest.mark.skipif(not find_spec("bpe_openai"), reason="the e
                 "role": "assistant",
                 "content": None,
                 "tool_calls": [
-                    {"id": "1", "type": "function", "function": {"name": "f", "arguments": '{"x":1}'}},
+                    {
+                        "id": "1",
+                        "type": "function",
+                        "function": {"name": "f", "arguments": '{"x":1}'},
+                    },
                     {"id": "2", "type": "custom", "custom": {"name": "g", "input": "y"}},
                     {"function": None},
                     "odd",
@@ -53,12 +72,32 @@ needs_vocabulary = pytest.mark.skipif(not find_spec("bpe_openai"), reason="the e
             },
             ["f", '{"x":1}', "g", "y"],
         ),
-        (FORMAT_OPENAI, {"role": "assistant", "content": "", "function_call": {"name": "f", "arguments": "{}"}}, ["", "f", "{}"]),
+        (
+            FORMAT_OPENAI,
+            {"role": "assistant", "content": "", "function_call": {"name": "f", "arguments": "{}"}},
+            ["", "f", "{}"],
+        ),
         (FORMAT_OPENAI, {"role": "tool", "tool_call_id": "1", "content": "42"}, ["42"]),
-        (FORMAT_OPENAI, {"type": "function_call", "call_id": "1", "name": "f", "arguments": "{}"}, ["f", "{}"]),
+        (
+            FORMAT_OPENAI,
+            {"type": "function_call", "call_id": "1", "name": "f", "arguments": "{}"},
+            ["f", "{}"],
+        ),
         (FORMAT_OPENAI, {"type": "function_call_output", "call_id": "1", "output": "42"}, ["42"]),
-        (FORMAT_OPENAI, {"type": "reasoning", "summary": [{"type": "summary_text", "text": "so"}], "encrypted_content": "zzz"}, ["so"]),
-        (FORMAT_OPENAI, {"role": "assistant", "content": 7, "tool_calls": {"odd": 1}, "function_call": "odd"}, []),
+        (
+            FORMAT_OPENAI,
+            {
+                "type": "reasoning",
+                "summary": [{"type": "summary_text", "text": "so"}],
+                "encrypted_content": "zzz",
+            },
+            ["so"],
+        ),
+        (
+            FORMAT_OPENAI,
+            {"role": "assistant", "content": 7, "tool_calls": {"odd": 1}, "function_call": "odd"},
+            [],
+        ),
         (FORMAT_ANTHROPIC, {"role": "user", "content": "hi"}, ["hi"]),
         (
             FORMAT_ANTHROPIC,
@@ -81,7 +120,10 @@ needs_vocabulary = pytest.mark.skipif(not find_spec("bpe_openai"), reason="the e
                     {
                         "type": "tool_result",
                         "tool_use_id": "2",
-                        "content": [{"type": "text", "text": "43"}, {"type": "image", "source": {}}],
+                        "content": [
+                            {"type": "text", "text": "43"},
+                            {"type": "image", "source": {}},
+                        ],
                     },
                     {"type": "image", "source": {"type": "base64", "data": "zzz"}},
                 ],
@@ -123,7 +165,14 @@ def test_what_counts_of_parts() -> None:
 
 def test_the_estimate_is_a_quarter_of_the_bytes() -> None:
     count = Estimate().count
-    assert [count([]), count([""]), count(["a"]), count(["abcd"]), count(["abcde"]), count(["ab", "cd"])] == [0, 0, 1, 1, 2, 1]
+    assert [
+        count([]),
+        count([""]),
+        count(["a"]),
+        count(["abcd"]),
+        count(["abcde"]),
+        count(["ab", "cd"]),
+    ] == [0, 0, 1, 1, 2, 1]
     assert count(["日本"]) == 2
     assert count(["\ud83d"]) == 1  # half a surrogate pair, as JSON can spell it
 
@@ -139,7 +188,9 @@ def test_the_vocabulary_is_o200k_base() -> None:
 
 
 @needs_vocabulary
-@pytest.mark.parametrize("text", ["x" * 1_000_000, "0123456789abcdef" * 50_000, "\U0001f600" * 225_000, "日" * 300_000])
+@pytest.mark.parametrize(
+    "text", ["x" * 1_000_000, "0123456789abcdef" * 50_000, "\U0001f600" * 225_000, "日" * 300_000]
+)
 def test_texts_of_any_size_are_counted(text: str) -> None:
     """The package refuses some of these at once."""
     assert Vocabulary().count([text]) > 1000
@@ -149,8 +200,19 @@ def test_texts_of_any_size_are_counted(text: str) -> None:
 def test_nothing_is_too_deep(message_format: int) -> None:
     deep: dict[str, Any] = {}
     for _ in range(5000):
-        deep = {"function_call": deep, "content": [deep], "input": deep, "parts": [deep], "args": deep}
-    value = {"role": "user", "function_call": deep, "content": [{"input": deep, "content": [deep]}], "parts": [{"functionCall": deep}]}
+        deep = {
+            "function_call": deep,
+            "content": [deep],
+            "input": deep,
+            "parts": [deep],
+            "args": deep,
+        }
+    value = {
+        "role": "user",
+        "function_call": deep,
+        "content": [{"input": deep, "content": [deep]}],
+        "parts": [{"functionCall": deep}],
+    }
     texts_of_json(value, message_format)
 
 
@@ -158,8 +220,14 @@ async def test_what_orjson_takes_can_be_stored(wire: Wire) -> None:
     await wire.create("one")
     deep = '{"x":' * 1000 + "1" + "}" * 1000
     for number, text in (
-        (FORMAT_ANTHROPIC, f'{{"role":"assistant","content":[{{"type":"tool_use","id":"1","name":"f","input":{deep}}}]}}'),
-        (FORMAT_OPENAI, '{"role":"assistant","function_call":' + '{"function_call":' * 1000 + "{}" + "}" * 1001),
+        (
+            FORMAT_ANTHROPIC,
+            f'{{"role":"assistant","content":[{{"type":"tool_use","id":"1","name":"f","input":{deep}}}]}}',
+        ),
+        (
+            FORMAT_OPENAI,
+            '{"role":"assistant","function_call":' + '{"function_call":' * 1000 + "{}" + "}" * 1001,
+        ),
     ):
         await wire.store("one", Message(format=number, json=text))
         assert (await wire.read("one"))[-1].json == text
@@ -179,10 +247,23 @@ async def test_estimates_are_marked_and_sums_agree(wire: Wire) -> None:
     await wire.create("one")
     assert await counts(wire, "one") == (0, 0, "o200k_base", 0)
     await wire.store("one", openai("x" * 10))
-    await wire.store("one", openai("y" * 20, "assistant"), Message(role=ROLE_USER, parts=Parts(parts=[Part(text="z" * 8)])))
-    await wire.import_("one", [[openai("é" * 6)], [Message(format=FORMAT_OPENAI, json='{"role":"user","content":""}')]])
+    await wire.store(
+        "one",
+        openai("y" * 20, "assistant"),
+        Message(role=ROLE_USER, parts=Parts(parts=[Part(text="z" * 8)])),
+    )
+    await wire.import_(
+        "one",
+        [[openai("é" * 6)], [Message(format=FORMAT_OPENAI, json='{"role":"user","content":""}')]],
+    )
     read = await wire.read("one")
-    assert [(m.token_count, m.tokens_estimated) for m in read] == [(3, True), (5, True), (2, True), (3, True), (0, False)]
+    assert [(m.token_count, m.tokens_estimated) for m in read] == [
+        (3, True),
+        (5, True),
+        (2, True),
+        (3, True),
+        (0, False),
+    ]
     assert await counts(wire, "one") == (13, 13, "o200k_base", 5)
     session = await wire.get("one")
     assert (session.token_count, session.estimated_token_count) == (13, 13)
@@ -205,10 +286,14 @@ class TestVocabulary:
 
     async def test_counts_are_exact(self, wire: Wire, conversations: list[dict[str, Any]]) -> None:
         await wire.create("one")
-        messages = [Message(format=FORMAT_OPENAI, json=json.dumps(m)) for m in conversations[0]["messages"]]
+        messages = [
+            Message(format=FORMAT_OPENAI, json=json.dumps(m)) for m in conversations[0]["messages"]
+        ]
         await wire.store("one", *messages)
         read = await wire.read("one")
-        expected = [Vocabulary().count(texts_of_json(json.loads(m.json), FORMAT_OPENAI)) for m in read]
+        expected = [
+            Vocabulary().count(texts_of_json(json.loads(m.json), FORMAT_OPENAI)) for m in read
+        ]
         assert [m.token_count for m in read] == expected
         assert not any(m.tokens_estimated for m in read)
         assert await counts(wire, "one") == (sum(expected), 0, "o200k_base", len(read))
@@ -226,11 +311,11 @@ class TestVocabulary:
 
     async def test_a_request_is_the_same_under_another_tokenizer(self, wire: Wire) -> None:
         from sessiond_server.core.limits import Limits
-        from sessiond_server.messages.validation import Intake
+        from sessiond_server.messages.validation import MessageValidator
 
         hashes = []
         for counter in (Estimate(), Vocabulary()):
-            intake = Intake(Limits(), counter)
-            intake.take([openai("hello world, at length")])
-            hashes.append(intake.content_hash)
+            validator = MessageValidator(Limits(), counter)
+            validator.encode([openai("hello world, at length")])
+            hashes.append(validator.content_hash)
         assert hashes[0] == hashes[1]

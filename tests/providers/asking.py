@@ -17,7 +17,14 @@ from sessiond.v1.message_pb2 import (
     Format,
     Message,
 )
-from sessiond_server.providers.base import Answer, AssetContent, Delta, ModelFault, Provider, Question
+from sessiond_server.providers.base import (
+    Answer,
+    AssetContent,
+    Delta,
+    ModelFault,
+    ModelRequest,
+    Provider,
+)
 
 ROLES = {
     "system": ROLE_SYSTEM,
@@ -54,10 +61,23 @@ async def no_assets(asset_id: str) -> AssetContent:
 
 
 def question(
-    messages: Sequence[Message] | str = "Hello", *, model: str = "m", system_prompt: str = "", load_asset: Any = no_assets, **options: Any
-) -> Question:
-    history = openai({"role": "user", "content": messages}) if isinstance(messages, str) else messages
-    return Question(model=model, messages=history, load_asset=load_asset, system_prompt=system_prompt, options=options)
+    messages: Sequence[Message] | str = "Hello",
+    *,
+    model: str = "m",
+    system_prompt: str = "",
+    load_asset: Any = no_assets,
+    **options: Any,
+) -> ModelRequest:
+    history = (
+        openai({"role": "user", "content": messages}) if isinstance(messages, str) else messages
+    )
+    return ModelRequest(
+        model=model,
+        messages=history,
+        load_asset=load_asset,
+        system_prompt=system_prompt,
+        options=options,
+    )
 
 
 @dataclass
@@ -94,7 +114,7 @@ class Heard:
         return self.fault
 
 
-async def hear(provider: Provider, asked: Question) -> Heard:
+async def hear(provider: Provider, asked: ModelRequest) -> Heard:
     """Ask, and take what comes to the end."""
     heard = Heard()
     pieces: AsyncGenerator[Delta | Answer, None] = provider.ask(asked)

@@ -36,7 +36,9 @@ def asked(request: pytest.FixtureRequest, models: Models) -> tuple[Provider, str
 async def test_text(aimock: Any, asked: tuple[Provider, str]) -> None:
     provider, model = asked
     usage = {"prompt_tokens": 11, "completion_tokens": 7, "input_tokens": 11, "output_tokens": 7}
-    aimock.on_message("weather", {"content": "It rains in 北京, as ever ☔.", "usage": usage}, chunkSize=5)
+    aimock.on_message(
+        "weather", {"content": "It rains in 北京, as ever ☔.", "usage": usage}, chunkSize=5
+    )
     heard = await hear(provider, question("What is the weather?", model=model))
     assert heard.text == "It rains in 北京, as ever ☔."
     assert len(heard.deltas) > 2
@@ -66,11 +68,18 @@ async def test_a_tool_is_called_and_answers(aimock: Any, asked: tuple[Provider, 
 
 async def test_thinking(aimock: Any, asked: tuple[Provider, str]) -> None:
     provider, model = asked
-    aimock.on_message("think", {"content": "42.", "reasoning": "Six times seven.", "reasoningSignature": "c2lnbmF0dXJl"})
+    aimock.on_message(
+        "think",
+        {"content": "42.", "reasoning": "Six times seven.", "reasoningSignature": "c2lnbmF0dXJl"},
+    )
     heard = await hear(provider, question("think", model=model))
     assert (heard.thinking, heard.text) == ("Six times seven.", "42.")
     if provider.name == "anthropic":
-        assert heard.message["content"][0] == {"type": "thinking", "thinking": "Six times seven.", "signature": "c2lnbmF0dXJl"}
+        assert heard.message["content"][0] == {
+            "type": "thinking",
+            "thinking": "Six times seven.",
+            "signature": "c2lnbmF0dXJl",
+        }
 
 
 async def test_an_error_passes_once(aimock: Any, asked: tuple[Provider, str]) -> None:
@@ -80,10 +89,22 @@ async def test_an_error_passes_once(aimock: Any, asked: tuple[Provider, str]) ->
     assert (await hear(provider, question("Hello", model=model))).text == "Hello."
 
 
-@pytest.mark.parametrize(("status", "reason"), [(401, "MODEL_ACCESS_DENIED"), (400, "MODEL_REQUEST_REJECTED"), (429, "MODEL_RATE_LIMITED")])
-async def test_an_error_that_stays(aimock: Any, asked: tuple[Provider, str], status: int, reason: str) -> None:
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [(401, "MODEL_ACCESS_DENIED"), (400, "MODEL_REQUEST_REJECTED"), (429, "MODEL_RATE_LIMITED")],
+)
+async def test_an_error_that_stays(
+    aimock: Any, asked: tuple[Provider, str], status: int, reason: str
+) -> None:
     provider, model = asked
-    aimock.on_message("Hello", {"error": {"message": "Not today", "type": "some_error"}, "status": status, "retryAfter": 20})
+    aimock.on_message(
+        "Hello",
+        {
+            "error": {"message": "Not today", "type": "some_error"},
+            "status": status,
+            "retryAfter": 20,
+        },
+    )
     fault = (await hear(provider, question("Hello", model=model))).refusal
     assert (fault.reason, fault.metadata["http_status"]) == (reason, status)
     assert "Not today" in fault.message
@@ -92,7 +113,13 @@ async def test_an_error_that_stays(aimock: Any, asked: tuple[Provider, str], sta
 
 async def test_a_stream_that_is_cut(aimock: Any, asked: tuple[Provider, str]) -> None:
     provider, model = asked
-    aimock.on_message("Hello", {"content": "One two three four five six."}, chunkSize=4, truncateAfterChunks=5, latency=5)
+    aimock.on_message(
+        "Hello",
+        {"content": "One two three four five six."},
+        chunkSize=4,
+        truncateAfterChunks=5,
+        latency=5,
+    )
     heard = await hear(provider, question("Hello", model=model))
     assert heard.refusal.reason == "MODEL_UNAVAILABLE"
     assert heard.text

@@ -7,7 +7,7 @@ import pytest
 
 from sessiond.v1.turn_pb2 import Usage
 from sessiond_server.providers.base import Answer
-from sessiond_server.providers.errors import Asked, ProviderFault
+from sessiond_server.providers.errors import ProviderCall, ProviderFault
 from sessiond_server.providers.openai_chat import ChatAnswer, OpenAIChat
 
 from ..support.model_server import ModelServer, Reply, fails
@@ -15,10 +15,18 @@ from .asking import hear, question
 
 
 def grown(*deltas: dict[str, Any], finish_reason: str | None = "stop", **last: Any) -> Answer:
-    answer = ChatAnswer(Asked("openai", "m", 30))
+    answer = ChatAnswer(ProviderCall("openai", "m", 30))
     for delta in deltas:
-        list(answer.take({"model": "m-1", "choices": [{"index": 0, "delta": delta, "finish_reason": None}]}))
-    list(answer.take({"choices": [{"index": 0, "delta": {}, "finish_reason": finish_reason}], **last}))
+        list(
+            answer.take(
+                {"model": "m-1", "choices": [{"index": 0, "delta": delta, "finish_reason": None}]}
+            )
+        )
+    list(
+        answer.take(
+            {"choices": [{"index": 0, "delta": {}, "finish_reason": finish_reason}], **last}
+        )
+    )
     return answer.whole()
 
 
@@ -57,7 +65,9 @@ def test_calls_that_all_have_the_same_index_or_none() -> None:
             call(**index, function={"arguments": ":1}"}),
             call(**index, id="b", type="function", function={"name": "f", "arguments": "{}"}),
         )
-        assert [(called["id"], called["function"]["arguments"]) for called in made["tool_calls"]] == [("a", '{"x":1}'), ("b", "{}")]
+        assert [
+            (called["id"], called["function"]["arguments"]) for called in made["tool_calls"]
+        ] == [("a", '{"x":1}'), ("b", "{}")]
 
 
 def test_a_name_and_id_that_are_sent_again() -> None:
@@ -66,16 +76,26 @@ def test_a_name_and_id_that_are_sent_again() -> None:
         call(index=0, id="a", type="function", function={"name": "f", "arguments": "}"}),
         call(index=0, id="", function={"name": "", "arguments": ""}),
     )
-    assert made["tool_calls"] == [{"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
+    assert made["tool_calls"] == [
+        {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    ]
 
 
 def test_what_a_server_adds_is_kept() -> None:
     signature = {"extra_content": {"google": {"thought_signature": "c2ln"}}}
     made = message(
-        {"reasoning": "Let ", "reasoning_details": [{"type": "reasoning.text", "index": 0, "text": "Let "}]},
-        {"reasoning": "me.", "reasoning_details": [{"type": "reasoning.text", "index": 0, "text": "me."}]},
+        {
+            "reasoning": "Let ",
+            "reasoning_details": [{"type": "reasoning.text", "index": 0, "text": "Let "}],
+        },
+        {
+            "reasoning": "me.",
+            "reasoning_details": [{"type": "reasoning.text", "index": 0, "text": "me."}],
+        },
         {"content": "Hi", "annotations": [{"type": "url_citation"}]},
-        call(index=0, id="a", type="function", function={"name": "f", "arguments": "{}"}, **signature),
+        call(
+            index=0, id="a", type="function", function={"name": "f", "arguments": "{}"}, **signature
+        ),
     )
     assert made["reasoning"] == "Let me."
     assert made["reasoning_details"] == [{"type": "reasoning.text", "index": 0, "text": "Let me."}]
@@ -84,7 +104,11 @@ def test_what_a_server_adds_is_kept() -> None:
 
 
 def test_a_refusal() -> None:
-    assert message({"refusal": "I "}, {"refusal": "won't."}) == {"role": "assistant", "content": None, "refusal": "I won't."}
+    assert message({"refusal": "I "}, {"refusal": "won't."}) == {
+        "role": "assistant",
+        "content": None,
+        "refusal": "I won't.",
+    }
 
 
 def test_half_a_surrogate_pair_is_kept_as_an_escape() -> None:
@@ -99,9 +123,13 @@ def test_usage_in_full() -> None:
         "prompt_tokens_details": {"cached_tokens": 80},
         "completion_tokens_details": {"reasoning_tokens": 30},
     }
-    expected = Usage(input_tokens=100, output_tokens=50, cached_input_tokens=80, reasoning_tokens=30)
+    expected = Usage(
+        input_tokens=100, output_tokens=50, cached_input_tokens=80, reasoning_tokens=30
+    )
     assert grown({"content": "x"}, usage=usage).usage == expected
-    assert grown({"content": "x"}, usage={"prompt_tokens": 1, "completion_tokens_details": None}).usage == Usage(input_tokens=1)
+    assert grown(
+        {"content": "x"}, usage={"prompt_tokens": 1, "completion_tokens_details": None}
+    ).usage == Usage(input_tokens=1)
     assert grown({"content": "x"}, usage=None).usage is None
 
 
@@ -122,23 +150,37 @@ def test_answers_that_cannot_be_stored(deltas: list[dict[str, Any]], reason: str
 class TestServers:
     @pytest.fixture
     async def provider(self, model_server: ModelServer) -> Any:
-        made = OpenAIChat("local", base_url=model_server.openai_url, api_key=None, silence_timeout_s=30, retries=0)
+        made = OpenAIChat(
+            "local", base_url=model_server.openai_url, api_key=None, silence_timeout_s=30, retries=0
+        )
         yield made
         await made.close()
 
-    async def test_that_know_no_stream_options(self, provider: OpenAIChat, model_server: ModelServer) -> None:
+    async def test_that_know_no_stream_options(
+        self, provider: OpenAIChat, model_server: ModelServer
+    ) -> None:
         model_server.script(fails(400, "Unknown parameter: stream_options"), Reply("Hi."))
         heard = await hear(provider, question())
         assert (heard.text, heard.answer.usage) == ("Hi.", None)
         await hear(provider, question())
-        assert ["stream_options" in request.body for request in model_server.requests] == [True, False, False]
+        assert ["stream_options" in request.body for request in model_server.requests] == [
+            True,
+            False,
+            False,
+        ]
 
-    async def test_stream_options_of_the_callers_own(self, provider: OpenAIChat, model_server: ModelServer) -> None:
+    async def test_stream_options_of_the_callers_own(
+        self, provider: OpenAIChat, model_server: ModelServer
+    ) -> None:
         model_server.script(fails(400, "Bad stream_options"))
-        assert (await hear(provider, question(stream_options={"x": 1}))).refusal.reason == "MODEL_REQUEST_REJECTED"
+        assert (
+            await hear(provider, question(stream_options={"x": 1}))
+        ).refusal.reason == "MODEL_REQUEST_REJECTED"
         assert [request.body["stream_options"] for request in model_server.requests] == [{"x": 1}]
 
-    async def test_that_break_off_after_the_last_word(self, provider: OpenAIChat, model_server: ModelServer) -> None:
+    async def test_that_break_off_after_the_last_word(
+        self, provider: OpenAIChat, model_server: ModelServer
+    ) -> None:
         # The chunks are the role, "Hi.", the reason to stop, and usage.
         model_server.script(Reply("Hi.", after=3, then="cut"))
         heard = await hear(provider, question())

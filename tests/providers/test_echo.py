@@ -14,12 +14,23 @@ from .asking import anthropic, hear, openai, question
 
 async def test_it_says_what_it_was_told() -> None:
     history = [
-        *openai({"role": "system", "content": "Be brief."}, {"role": "user", "content": "One"}, {"role": "assistant", "content": "echo"}),
+        *openai(
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": "One"},
+            {"role": "assistant", "content": "echo"},
+        ),
         *anthropic({"role": "user", "content": [{"type": "text", "text": "two  words"}]}),
     ]
     heard = await hear(Echo(), question(history, model="echo-1", system_prompt="And polite."))
     assert heard.message == {"role": "assistant", "content": "echo of 4 messages: two  words"}
-    assert [delta.text for delta in heard.deltas] == ["echo ", "of ", "4 ", "messages: ", "two  ", "words"]
+    assert [delta.text for delta in heard.deltas] == [
+        "echo ",
+        "of ",
+        "4 ",
+        "messages: ",
+        "two  ",
+        "words",
+    ]
     assert (heard.answer.model, heard.answer.stop_reason) == ("echo-1", "stop")
     assert heard.answer.usage == Usage(input_tokens=8, output_tokens=6)
     assert Echo().format == FORMAT_OPENAI
@@ -39,7 +50,10 @@ async def test_a_text_of_ones_own() -> None:
 
 @pytest.mark.parametrize("after", [0, 1, 99])
 async def test_it_fails_when_told(after: int) -> None:
-    heard = await hear(Echo(), question(echo_text="one two", echo_fault="MODEL_UNAVAILABLE", echo_fault_after=after))
+    heard = await hear(
+        Echo(),
+        question(echo_text="one two", echo_fault="MODEL_UNAVAILABLE", echo_fault_after=after),
+    )
     assert len(heard.deltas) == min(after, 2)
     assert heard.refusal.reason == "MODEL_UNAVAILABLE"
     assert heard.refusal.metadata == {"model": "m", "provider": "echo"}

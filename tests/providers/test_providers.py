@@ -18,7 +18,10 @@ from ..support.model_server import ModelServer, Reply, fails
 from .asking import anthropic, hear, openai, question
 
 KEY = "sk-test-0123456789abcdef"
-CALLS = [("call_1", "find_order", '{"id": "12-A",  "deep": [1, 2.50, 1e3]}'), ("call_2", "now", "{}")]
+CALLS = [
+    ("call_1", "find_order", '{"id": "12-A",  "deep": [1, 2.50, 1e3]}'),
+    ("call_2", "now", "{}"),
+]
 
 
 class Made:
@@ -29,7 +32,14 @@ class Made:
         self.server = server
         self.made: list[Any] = []
 
-    def __call__(self, *, silence_timeout_s: float = 30, retries: int = 2, api_key: str | None = KEY, base_url: str = "") -> Any:
+    def __call__(
+        self,
+        *,
+        silence_timeout_s: float = 30,
+        retries: int = 2,
+        api_key: str | None = KEY,
+        base_url: str = "",
+    ) -> Any:
         is_openai = self.kind == "openai"
         provider = (OpenAIChat if is_openai else AnthropicMessages)(
             self.kind,
@@ -43,7 +53,9 @@ class Made:
 
 
 @pytest.fixture(params=["openai", "anthropic"])
-async def make(request: pytest.FixtureRequest, model_server: ModelServer, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Made]:
+async def make(
+    request: pytest.FixtureRequest, model_server: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Made]:
     monkeypatch.setattr(retries, "BACKOFF_S", 0.001)
     made = Made(request.param, model_server)
     yield made
@@ -52,7 +64,9 @@ async def make(request: pytest.FixtureRequest, model_server: ModelServer, monkey
 
 
 class TestAnswers:
-    async def test_text_is_streamed_and_comes_whole(self, make: Made, model_server: ModelServer) -> None:
+    async def test_text_is_streamed_and_comes_whole(
+        self, make: Made, model_server: ModelServer
+    ) -> None:
         model_server.script(Reply("Grüße, 你好 👋 world.", usage=(12, 5)))
         heard = await hear(make(), question("Hi", model="some-model"))
         assert [delta.text for delta in heard.deltas] == ["Grüße, ", "你好 ", "👋 ", "world."]
@@ -62,21 +76,35 @@ class TestAnswers:
         assert heard.answer.stop_reason == ("stop" if make.kind == "openai" else "end_turn")
         assert heard.answer.usage == Usage(input_tokens=12, output_tokens=5)
 
-    async def test_the_request_has_what_was_asked(self, make: Made, model_server: ModelServer) -> None:
-        asked = question("Hi", model="m-1", system_prompt="Be brief.", temperature=0, tools=[], stream=False)
+    async def test_the_request_has_what_was_asked(
+        self, make: Made, model_server: ModelServer
+    ) -> None:
+        asked = question(
+            "Hi", model="m-1", system_prompt="Be brief.", temperature=0, tools=[], stream=False
+        )
         await hear(make(), asked)
         (received,) = model_server.requests
         body = received.body
         assert received.headers["authorization"] == f"Bearer {KEY}"
-        assert (body["model"], body["temperature"], body["tools"], body["stream"]) == ("m-1", 0, [], True)
+        assert (body["model"], body["temperature"], body["tools"], body["stream"]) == (
+            "m-1",
+            0,
+            [],
+            True,
+        )
         if make.kind == "openai":
             assert received.path == "/v1/chat/completions"
-            assert body["messages"] == [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
+            assert body["messages"] == [
+                {"role": "system", "content": "Be brief."},
+                {"role": "user", "content": "Hi"},
+            ]
             assert body["stream_options"] == {"include_usage": True}
         else:
             assert received.path == "/v1/messages"
             assert body["system"] == [{"type": "text", "text": "Be brief."}]
-            assert body["messages"] == [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}]
+            assert body["messages"] == [
+                {"role": "user", "content": [{"type": "text", "text": "Hi"}]}
+            ]
             assert body["max_tokens"] == DEFAULT_MAX_TOKENS
 
     async def test_calls_of_tools_come_exactly(self, make: Made, model_server: ModelServer) -> None:
@@ -86,29 +114,51 @@ class TestAnswers:
             assert heard.message == {
                 "role": "assistant",
                 "content": None,
-                "tool_calls": [{"id": i, "type": "function", "function": {"name": name, "arguments": text}} for i, name, text in CALLS],
+                "tool_calls": [
+                    {"id": i, "type": "function", "function": {"name": name, "arguments": text}}
+                    for i, name, text in CALLS
+                ],
             }
             assert heard.answer.stop_reason == "tool_calls"
         else:
-            assert heard.message["content"] == [{"type": "tool_use", "id": i, "name": n, "input": json.loads(a)} for i, n, a in CALLS]
+            assert heard.message["content"] == [
+                {"type": "tool_use", "id": i, "name": n, "input": json.loads(a)}
+                for i, n, a in CALLS
+            ]
             assert heard.answer.stop_reason == "tool_use"
         assert heard.deltas == []
 
-    async def test_thinking_is_told_apart_and_kept(self, make: Made, model_server: ModelServer) -> None:
-        model_server.script(Reply("42.", thinking="Let me see.", signature="c2ln", stop_reason="length"))
+    async def test_thinking_is_told_apart_and_kept(
+        self, make: Made, model_server: ModelServer
+    ) -> None:
+        model_server.script(
+            Reply("42.", thinking="Let me see.", signature="c2ln", stop_reason="length")
+        )
         heard = await hear(make(), question())
-        assert (heard.thinking, heard.text, heard.answer.stop_reason) == ("Let me see.", "42.", "length")
+        assert (heard.thinking, heard.text, heard.answer.stop_reason) == (
+            "Let me see.",
+            "42.",
+            "length",
+        )
         if make.kind == "openai":
-            assert heard.message == {"role": "assistant", "content": "42.", "reasoning_content": "Let me see."}
+            assert heard.message == {
+                "role": "assistant",
+                "content": "42.",
+                "reasoning_content": "Let me see.",
+            }
         else:
             thinking = {"type": "thinking", "thinking": "Let me see.", "signature": "c2ln"}
             assert heard.message["content"] == [thinking, {"type": "text", "text": "42."}]
 
-    async def test_an_answer_goes_back_as_it_came(self, make: Made, model_server: ModelServer) -> None:
+    async def test_an_answer_goes_back_as_it_came(
+        self, make: Made, model_server: ModelServer
+    ) -> None:
         model_server.script(Reply("Wait.", thinking="Hm.", tool_calls=CALLS))
         provider = make()
         message = (await hear(provider, question())).message
-        history = (openai if make.kind == "openai" else anthropic)({"role": "user", "content": "Hi"}, message)
+        history = (openai if make.kind == "openai" else anthropic)(
+            {"role": "user", "content": "Hi"}, message
+        )
         await hear(provider, question(history))
         assert model_server.requests[1].body["messages"][1] == message
 
@@ -116,21 +166,32 @@ class TestAnswers:
         model_server.script(Reply("Hi.", usage=None))
         assert (await hear(make(), question())).answer.usage is None
 
-    async def test_half_a_surrogate_pair_is_replaced(self, make: Made, model_server: ModelServer) -> None:
+    async def test_half_a_surrogate_pair_is_replaced(
+        self, make: Made, model_server: ModelServer
+    ) -> None:
         history = openai({"role": "user", "content": "x"})
         history[0].json = '{"role":"user","content":"half: \\ud83d"}'
         assert (await hear(make(), question(history))).text
         assert "half: \\ufffd" in json.dumps(model_server.requests[0].body)
 
-    async def test_a_key_is_not_needed(self, make: Made, model_server: ModelServer, monkeypatch: pytest.MonkeyPatch) -> None:
-        for name in ("OPENAI_API_KEY", "OPENAI_ADMIN_KEY", "ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"):
+    async def test_a_key_is_not_needed(
+        self, make: Made, model_server: ModelServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name in (
+            "OPENAI_API_KEY",
+            "OPENAI_ADMIN_KEY",
+            "ANTHROPIC_API_KEY",
+            "ANTHROPIC_AUTH_TOKEN",
+        ):
             monkeypatch.setenv(name, "sk-not-yours-12345678")
         assert (await hear(make(api_key=None), question())).text
         assert "not-yours" not in str(model_server.requests[0].headers)
 
 
 def words(make: Made, **error: Any) -> Reply:
-    return Reply("One two three.", after=2 if make.kind == "openai" else 3, then="error", error=error)
+    return Reply(
+        "One two three.", after=2 if make.kind == "openai" else 3, then="error", error=error
+    )
 
 
 class TestFaults:
@@ -151,8 +212,12 @@ class TestFaults:
             (529, "MODEL_UNAVAILABLE"),
         ],
     )
-    async def test_of_http(self, make: Made, model_server: ModelServer, status: int, reason: str) -> None:
-        model_server.script(fails(status, f"No, not with {KEY} or sk-proj-abcdefgh****wxyz. " + "Long. " * 200))
+    async def test_of_http(
+        self, make: Made, model_server: ModelServer, status: int, reason: str
+    ) -> None:
+        model_server.script(
+            fails(status, f"No, not with {KEY} or sk-proj-abcdefgh****wxyz. " + "Long. " * 200)
+        )
         fault = (await hear(make(retries=0), question(model="m-1"))).refusal
         assert fault.reason == reason
         assert fault.metadata == {"model": "m-1", "provider": make.kind, "http_status": status}
@@ -162,8 +227,13 @@ class TestFaults:
         assert len(model_server.requests) == 1
 
     async def test_bodies_that_are_no_json(self, make: Made, model_server: ModelServer) -> None:
-        model_server.script(Reply(status=502, body="<html>Bad\n gateway</html>"), Reply(status=400, body='{"detail": "no such thing"}'))
-        assert "<html>Bad gateway</html>" in (await hear(make(retries=0), question())).refusal.message
+        model_server.script(
+            Reply(status=502, body="<html>Bad\n gateway</html>"),
+            Reply(status=400, body='{"detail": "no such thing"}'),
+        )
+        assert (
+            "<html>Bad gateway</html>" in (await hear(make(retries=0), question())).refusal.message
+        )
         assert "no such thing" in (await hear(make(retries=0), question())).refusal.message
 
     @pytest.mark.parametrize(
@@ -172,18 +242,36 @@ class TestFaults:
             ({"retry-after": "30"}, 30),
             ({"retry-after": "0.5"}, 0.5),
             ({"retry-after-ms": "1500", "retry-after": "9"}, 1.5),
-            ({"retry-after": format_datetime(datetime.now(UTC) - timedelta(hours=1), usegmt=True)}, 0),
+            (
+                {
+                    "retry-after": format_datetime(
+                        datetime.now(UTC) - timedelta(hours=1), usegmt=True
+                    )
+                },
+                0,
+            ),
             ({"retry-after": "soon"}, None),
         ],
     )
-    async def test_when_to_come_back(self, make: Made, model_server: ModelServer, headers: dict[str, str], seconds: float | None) -> None:
+    async def test_when_to_come_back(
+        self, make: Made, model_server: ModelServer, headers: dict[str, str], seconds: float | None
+    ) -> None:
         model_server.script(fails(429, headers=headers))
         fault = (await hear(make(retries=0), question())).refusal
         assert fault.retry_after_s == seconds
         assert fault.metadata.get("retry_after_s") == seconds
 
     async def test_when_to_come_back_by_a_date(self, make: Made, model_server: ModelServer) -> None:
-        model_server.script(fails(429, headers={"retry-after": format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True)}))
+        model_server.script(
+            fails(
+                429,
+                headers={
+                    "retry-after": format_datetime(
+                        datetime.now(UTC) + timedelta(hours=1), usegmt=True
+                    )
+                },
+            )
+        )
         after = (await hear(make(), question())).refusal.retry_after_s
         assert after is not None
         assert 3000 < after <= 3600
@@ -195,7 +283,9 @@ class TestFaults:
         assert "http_status" not in heard.refusal.metadata
 
     @pytest.mark.parametrize("then", ["cut", "stop"])
-    async def test_a_stream_that_breaks_off(self, make: Made, model_server: ModelServer, then: Any) -> None:
+    async def test_a_stream_that_breaks_off(
+        self, make: Made, model_server: ModelServer, then: Any
+    ) -> None:
         model_server.script(Reply("One two three.", after=4, then=then))
         heard = await hear(make(), question())
         assert heard.refusal.reason == "MODEL_UNAVAILABLE"
@@ -216,8 +306,13 @@ class TestFaults:
         model_server.script(Reply("One two three.", after=3, then="garbage"))
         assert (await hear(make(), question())).refusal.reason == "MODEL_ANSWER_INVALID"
 
-    @pytest.mark.parametrize("event", [{"type": "content_block_delta"}, {"type": "message_start", "choices": [1], "message": 3}])
-    async def test_what_is_not_of_the_protocol(self, make: Made, model_server: ModelServer, event: dict[str, Any]) -> None:
+    @pytest.mark.parametrize(
+        "event",
+        [{"type": "content_block_delta"}, {"type": "message_start", "choices": [1], "message": 3}],
+    )
+    async def test_what_is_not_of_the_protocol(
+        self, make: Made, model_server: ModelServer, event: dict[str, Any]
+    ) -> None:
         model_server.script(Reply(events=[event]))
         fault = (await hear(make(retries=0), question())).refusal
         assert fault.reason in ("MODEL_ANSWER_INVALID", "MODEL_UNAVAILABLE")
@@ -237,13 +332,18 @@ class TestFaults:
         [
             ({"type": "overloaded_error", "message": "Overloaded"}, "MODEL_UNAVAILABLE"),
             ({"type": "rate_limit_error", "message": "Slow down"}, "MODEL_RATE_LIMITED"),
-            ({"type": "tokens", "code": "rate_limit_exceeded", "message": "Slow down"}, "MODEL_RATE_LIMITED"),
+            (
+                {"type": "tokens", "code": "rate_limit_exceeded", "message": "Slow down"},
+                "MODEL_RATE_LIMITED",
+            ),
             ({"type": "invalid_request_error", "message": "Too long"}, "MODEL_REQUEST_REJECTED"),
             ({"code": 502, "message": "Upstream"}, "MODEL_UNAVAILABLE"),
             ({"type": "new_error", "message": "Hm"}, "MODEL_UNAVAILABLE"),
         ],
     )
-    async def test_errors_in_the_stream(self, make: Made, model_server: ModelServer, error: dict[str, Any], reason: str) -> None:
+    async def test_errors_in_the_stream(
+        self, make: Made, model_server: ModelServer, error: dict[str, Any], reason: str
+    ) -> None:
         model_server.script(words(make, **error))
         heard = await hear(make(), question())
         assert heard.refusal.reason == reason
@@ -253,9 +353,18 @@ class TestFaults:
 
 class TestRetries:
     @pytest.mark.parametrize(
-        "first", [fails(500), fails(529), fails(429), fails(429, headers={"retry-after-ms": "1"}), Reply("x", after=-1, then="cut")]
+        "first",
+        [
+            fails(500),
+            fails(529),
+            fails(429),
+            fails(429, headers={"retry-after-ms": "1"}),
+            Reply("x", after=-1, then="cut"),
+        ],
     )
-    async def test_what_passes_is_tried_again(self, make: Made, model_server: ModelServer, first: Reply) -> None:
+    async def test_what_passes_is_tried_again(
+        self, make: Made, model_server: ModelServer, first: Reply
+    ) -> None:
         model_server.script(first, first, Reply("At last."))
         heard = await hear(make(), question())
         assert heard.text == "At last."
@@ -277,12 +386,16 @@ class TestRetries:
             fails(429, headers={"retry-after": "60"}),
         ],
     )
-    async def test_what_does_not_pass_is_not(self, make: Made, model_server: ModelServer, first: Reply) -> None:
+    async def test_what_does_not_pass_is_not(
+        self, make: Made, model_server: ModelServer, first: Reply
+    ) -> None:
         model_server.script(first)
         assert (await hear(make(), question())).fault
         assert len(model_server.requests) == 1
 
-    async def test_a_call_that_breaks_off_was_not_streamed(self, make: Made, model_server: ModelServer) -> None:
+    async def test_a_call_that_breaks_off_was_not_streamed(
+        self, make: Made, model_server: ModelServer
+    ) -> None:
         model_server.script(Reply(tool_calls=CALLS, after=5, then="cut"), Reply(tool_calls=CALLS))
         heard = await hear(make(), question())
         assert heard.answer
@@ -290,7 +403,9 @@ class TestRetries:
 
 
 class TestCancellation:
-    async def test_closing_the_generator_closes_the_connection(self, make: Made, model_server: ModelServer) -> None:
+    async def test_closing_the_generator_closes_the_connection(
+        self, make: Made, model_server: ModelServer
+    ) -> None:
         model_server.script(Reply("One two three.", after=4, then="hold"))
         pieces = make().ask(question())
         await anext(pieces)
@@ -298,7 +413,9 @@ class TestCancellation:
         assert await asyncio.to_thread(model_server.wait_until_left)
 
     @pytest.mark.parametrize("after", [-1, 0, 4])
-    async def test_a_task_that_is_cancelled_closes_it_too(self, make: Made, model_server: ModelServer, after: int) -> None:
+    async def test_a_task_that_is_cancelled_closes_it_too(
+        self, make: Made, model_server: ModelServer, after: int
+    ) -> None:
         model_server.script(Reply("One two three.", after=after, then="hold"))
         task = asyncio.create_task(hear(make(), question()))
         assert await asyncio.to_thread(model_server.wait_until_held)

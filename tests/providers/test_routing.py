@@ -46,7 +46,9 @@ async def test_what_nobody_serves() -> None:
 
 async def test_ones_own_come_first() -> None:
     own = {
-        "local": ProviderSettings(type="openai", base_url="http://localhost:1/v1", models=("llama*", "gpt-oss*", "meta/*")),
+        "local": ProviderSettings(
+            type="openai", base_url="http://localhost:1/v1", models=("llama*", "gpt-oss*", "meta/*")
+        ),
         "second": ProviderSettings(type="openai", base_url="http://localhost:2/v1", models=("*",)),
         "slow": ProviderSettings(type="echo"),
     }
@@ -81,14 +83,26 @@ async def test_preparing_passes_over_what_is_missing() -> None:
         ({"openai": ProviderSettings(api_key_env="MY_KEY")}, "gpt-5", "MY_KEY"),
         ({"openai": ProviderSettings(base_url="http://localhost:1")}, "gpt-5", "OPENAI_API_KEY"),
         ({"other": ProviderSettings(type="anthropic")}, "other/x", "ANTHROPIC_API_KEY"),
-        ({"other": ProviderSettings(type="openai", base_url="http://localhost:1", api_key_env="MY_KEY")}, "other/x", "MY_KEY"),
+        (
+            {
+                "other": ProviderSettings(
+                    type="openai", base_url="http://localhost:1", api_key_env="MY_KEY"
+                )
+            },
+            "other/x",
+            "MY_KEY",
+        ),
     ],
 )
-async def test_a_key_that_is_missing(own: dict[str, ProviderSettings], name: str, setting: str) -> None:
+async def test_a_key_that_is_missing(
+    own: dict[str, ProviderSettings], name: str, setting: str
+) -> None:
     fault = refusal(Models(own, environment={setting: " "}), name)
     assert fault.metadata["setting"] == setting
     assert setting in fault.message
-    assert fault.metadata["provider"] == (next(iter(own)) if own else "openai" if "gpt" in name else "anthropic")
+    assert fault.metadata["provider"] == (
+        next(iter(own)) if own else "openai" if "gpt" in name else "anthropic"
+    )
 
 
 async def test_where_no_key_is_needed() -> None:

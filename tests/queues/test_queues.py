@@ -29,7 +29,9 @@ from ..support.wire import Wire, error_of, openai
 Query = Callable[..., list[tuple[Any, ...]]]
 
 
-def asking(queue: str = "q", *, lease_s: float | None = None, wait_s: float | None = None, **fields: Any) -> pb.LeaseMessagesRequest:
+def asking(
+    queue: str = "q", *, lease_s: float | None = None, wait_s: float | None = None, **fields: Any
+) -> pb.LeaseMessagesRequest:
     request = pb.LeaseMessagesRequest(queue=queue, **fields)
     if lease_s is not None:
         request.lease_duration.FromMilliseconds(int(lease_s * 1000))
@@ -51,8 +53,16 @@ def ranges(leased: pb.Lease) -> list[tuple[int, int]]:
     return [(r.first_seq, r.last_seq) for r in leased.ranges]
 
 
-async def ack(wire: Wire, leased: pb.Lease | str, through_seq: int | None = None, failures: Any = (), **fields: Any) -> None:
-    request = pb.AcknowledgeMessagesRequest(lease_id=leased if isinstance(leased, str) else leased.lease_id, **fields)
+async def ack(
+    wire: Wire,
+    leased: pb.Lease | str,
+    through_seq: int | None = None,
+    failures: Any = (),
+    **fields: Any,
+) -> None:
+    request = pb.AcknowledgeMessagesRequest(
+        lease_id=leased if isinstance(leased, str) else leased.lease_id, **fields
+    )
     if through_seq is not None:
         request.through_seq = through_seq
     for seq, error in dict(failures).items():
@@ -60,22 +70,39 @@ async def ack(wire: Wire, leased: pb.Lease | str, through_seq: int | None = None
     await wire.processing.AcknowledgeMessages(request)
 
 
-async def requeue(wire: Wire, session_id: str = "one", queue: str = "q", *, seqs: list[int] | None = None, **which: Any) -> int:
+async def requeue(
+    wire: Wire,
+    session_id: str = "one",
+    queue: str = "q",
+    *,
+    seqs: list[int] | None = None,
+    **which: Any,
+) -> int:
     if seqs is not None:
         which["seqs"] = pb.SeqList(seqs=seqs)
-    answer = await wire.processing.RequeueMessages(pb.RequeueMessagesRequest(queue=queue, session_id=session_id, **which))
+    answer = await wire.processing.RequeueMessages(
+        pb.RequeueMessagesRequest(queue=queue, session_id=session_id, **which)
+    )
     return answer.message_count
 
 
-async def counts(wire: Wire, session_id: str = "one", queue: str = "q") -> tuple[int, int, int, int]:
+async def counts(
+    wire: Wire, session_id: str = "one", queue: str = "q"
+) -> tuple[int, int, int, int]:
     """Pending, running, success, failed. They sum up to all messages, whatever happens."""
-    c = await wire.processing.GetProcessingCounts(pb.GetProcessingCountsRequest(queue=queue, session_id=session_id))
+    c = await wire.processing.GetProcessingCounts(
+        pb.GetProcessingCountsRequest(queue=queue, session_id=session_id)
+    )
     sessions = [await wire.get(session_id)] if session_id else await wire.list()
-    assert c.pending + c.running + c.success + c.failed == sum(session.last_seq for session in sessions)
+    assert c.pending + c.running + c.success + c.failed == sum(
+        session.last_seq for session in sessions
+    )
     return c.pending, c.running, c.success, c.failed
 
 
-async def failed(wire: Wire, session_id: str = "one", queue: str = "q", page_size: int = 0) -> dict[int, str]:
+async def failed(
+    wire: Wire, session_id: str = "one", queue: str = "q", page_size: int = 0
+) -> dict[int, str]:
     request = pb.ListFailedMessagesRequest(queue=queue, session_id=session_id, page_size=page_size)
     found: dict[int, str] = {}
     while True:
@@ -94,14 +121,21 @@ async def fill(wire: Wire, session_id: str = "one", count: int = 10) -> None:
 
 def run_out(query: Query) -> None:
     """All leases are over."""
-    query("UPDATE processing SET lease_until = now() - interval '1 s', ready_at = now() - interval '1 s' WHERE lease_id IS NOT NULL")
+    query(
+        "UPDATE processing SET lease_until = now() - interval '1 s', ready_at = now() - interval '1 s' WHERE lease_id IS NOT NULL"
+    )
 
 
 class TestLease:
     async def test_messages_in_their_order_then_none(self, wire: Wire) -> None:
         await fill(wire)
         first = await lease_one(wire, max_messages=4)
-        assert (first.queue, first.session_id, ranges(first), first.attempt) == ("q", "one", [(1, 4)], 1)
+        assert (first.queue, first.session_id, ranges(first), first.attempt) == (
+            "q",
+            "one",
+            [(1, 4)],
+            1,
+        )
         await ack(wire, first)
         second = await lease_one(wire)
         assert ranges(second) == [(5, 10)]
@@ -188,14 +222,22 @@ class TestLease:
             ({"wait_s": 30.001}, "wait"),
         ],
     )
-    async def test_malformed_requests_name_the_field(self, wire: Wire, fields: dict[str, Any], field: str) -> None:
+    async def test_malformed_requests_name_the_field(
+        self, wire: Wire, fields: dict[str, Any], field: str
+    ) -> None:
         error = await error_of(wire.processing.LeaseMessages(asking(**fields)))
-        assert (error.code, error.reason, list(error.fields)) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD", [field])
+        assert (error.code, error.reason, list(error.fields)) == (
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "INVALID_FIELD",
+            [field],
+        )
         assert not (await wire.processing.ListQueues(pb.ListQueuesRequest())).queues
 
     async def test_the_largest_request(self, wire: Wire, query: Query) -> None:
         await fill(wire)
-        leased = await lease_one(wire, "x" * 64, worker="w" * 256, max_sessions=100, max_messages=10_000, lease_s=3600)
+        leased = await lease_one(
+            wire, "x" * 64, worker="w" * 256, max_sessions=100, max_messages=10_000, lease_s=3600
+        )
         assert leased.queue == "x" * 64
         assert query("SELECT worker FROM processing") == [("w" * 256,)]
 
@@ -210,7 +252,9 @@ class TestLease:
         await lease(wire, names[3])
 
     async def test_queues_made_at_once_stay_within_the_limit(self, wire: Wire) -> None:
-        made = await asyncio.gather(*(lease(wire, f"q{i}") for i in range(24)), return_exceptions=True)
+        made = await asyncio.gather(
+            *(lease(wire, f"q{i}") for i in range(24)), return_exceptions=True
+        )
         assert sum(isinstance(one, BaseException) for one in made) == 8
         assert len((await wire.processing.ListQueues(pb.ListQueuesRequest())).queues) == 16
 
@@ -237,7 +281,9 @@ class TestWait:
         assert taken.lease_id != lost.lease_id
 
     async def test_waits_hold_no_connection(self, wire: Wire) -> None:
-        waiting = [asyncio.create_task(lease(wire, f"q{i}", wait_s=5)) for i in range(16) for _ in range(4)]
+        waiting = [
+            asyncio.create_task(lease(wire, f"q{i}", wait_s=5)) for i in range(16) for _ in range(4)
+        ]
         await fill(wire)
         found = [one for leases in await asyncio.gather(*waiting) for one in leases]
         assert Counter(one.queue for one in found) == Counter({f"q{i}": 1 for i in range(16)})
@@ -273,7 +319,9 @@ class TestExtend:
         leased.expire_time.CopyFrom(longest.expire_time)
         assert longest == leased
 
-    async def test_one_that_ran_out_lives_again_unless_it_was_taken(self, wire: Wire, query: Query) -> None:
+    async def test_one_that_ran_out_lives_again_unless_it_was_taken(
+        self, wire: Wire, query: Query
+    ) -> None:
         await fill(wire)
         leased = await lease_one(wire)
         run_out(query)
@@ -281,7 +329,9 @@ class TestExtend:
         assert await lease(wire) == []
         run_out(query)
         await lease_one(wire)
-        error = await error_of(wire.processing.ExtendLease(pb.ExtendLeaseRequest(lease_id=leased.lease_id)))
+        error = await error_of(
+            wire.processing.ExtendLease(pb.ExtendLeaseRequest(lease_id=leased.lease_id))
+        )
         assert (error.code, error.reason) == (grpc.StatusCode.ABORTED, "LEASE_LOST")
         assert error.metadata["lease_id"] == leased.lease_id
 
@@ -290,10 +340,14 @@ class TestExtend:
         await fill(wire)
         request = pb.ExtendLeaseRequest(lease_id=(await lease_one(wire)).lease_id)
         request.lease_duration.seconds = seconds
-        assert list((await error_of(wire.processing.ExtendLease(request))).fields) == ["lease_duration"]
+        assert list((await error_of(wire.processing.ExtendLease(request))).fields) == [
+            "lease_duration"
+        ]
 
 
-@pytest.mark.parametrize("lease_id", ["", "l", "é", "bm90anNvbg", "WzEsImxlYXNlIiwxLDIsMyw0XQ", "x" * 5000])
+@pytest.mark.parametrize(
+    "lease_id", ["", "l", "é", "bm90anNvbg", "WzEsImxlYXNlIiwxLDIsMyw0XQ", "x" * 5000]
+)
 async def test_what_is_no_lease_id_is_refused(wire: Wire, lease_id: str) -> None:
     for made in (
         wire.processing.ExtendLease(pb.ExtendLeaseRequest(lease_id=lease_id)),
@@ -345,7 +399,9 @@ class TestAcknowledge:
         assert await counts(wire) == (0, 7, 2, 1)
         assert await lease(wire) == []
         await ack(wire, leased, 3, keep_lease=True)
-        assert ranges(await wire.processing.ExtendLease(pb.ExtendLeaseRequest(lease_id=leased.lease_id))) == [(4, 10)]
+        assert ranges(
+            await wire.processing.ExtendLease(pb.ExtendLeaseRequest(lease_id=leased.lease_id))
+        ) == [(4, 10)]
         await ack(wire, leased, 0, keep_lease=True)
         await ack(wire, leased, 6, keep_lease=True)
         assert await counts(wire) == (0, 4, 5, 1)
@@ -367,7 +423,11 @@ class TestAcknowledge:
         leased = await lease_one(wire)
         await ack(wire, leased)
         error = await error_of(wire_ack(wire, leased))
-        assert (error.code, error.reason, error.metadata["lease_id"]) == (grpc.StatusCode.ABORTED, "LEASE_LOST", leased.lease_id)
+        assert (error.code, error.reason, error.metadata["lease_id"]) == (
+            grpc.StatusCode.ABORTED,
+            "LEASE_LOST",
+            leased.lease_id,
+        )
 
     async def test_late_but_nobody_took_it(self, wire: Wire, query: Query) -> None:
         await fill(wire)
@@ -410,13 +470,19 @@ class TestAcknowledge:
         for seq, error in failures:
             request.failures.add(seq=seq, error=error)
         refused = await error_of(wire.processing.AcknowledgeMessages(request))
-        assert (refused.code, refused.reason, list(refused.fields)) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD", [field])
+        assert (refused.code, refused.reason, list(refused.fields)) == (
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "INVALID_FIELD",
+            [field],
+        )
         assert await counts(wire) == (0, 8, 2, 0)
         await ack(wire, leased)
 
 
 def wire_ack(wire: Wire, leased: pb.Lease) -> Any:
-    return wire.processing.AcknowledgeMessages(pb.AcknowledgeMessagesRequest(lease_id=leased.lease_id))
+    return wire.processing.AcknowledgeMessages(
+        pb.AcknowledgeMessagesRequest(lease_id=leased.lease_id)
+    )
 
 
 class TestRequeue:
@@ -465,7 +531,9 @@ class TestRequeue:
         leased = await lease_one(wire)
         error = await error_of(
             wire.processing.AcknowledgeMessages(
-                pb.AcknowledgeMessagesRequest(lease_id=leased.lease_id, failures=[pb.ProcessingFailure(seq=4)])
+                pb.AcknowledgeMessagesRequest(
+                    lease_id=leased.lease_id, failures=[pb.ProcessingFailure(seq=4)]
+                )
             )
         )
         assert list(error.fields) == ["failures[0].seq"]
@@ -513,7 +581,12 @@ class TestRequeue:
     async def test_what_was_never_processed(self, wire: Wire) -> None:
         await lease(wire)
         await fill(wire)
-        assert await requeue(wire, failed=True) == await requeue(wire, from_seq=1) == await requeue(wire, seqs=[1]) == 0
+        assert (
+            await requeue(wire, failed=True)
+            == await requeue(wire, from_seq=1)
+            == await requeue(wire, seqs=[1])
+            == 0
+        )
         assert await counts(wire) == (10, 0, 0, 0)
         assert ranges(await lease_one(wire)) == [(1, 10)]
 
@@ -549,7 +622,11 @@ class TestRequeue:
         await ack(wire, await lease_one(wire))
         if "seqs" in which:
             which = {"seqs": pb.SeqList(seqs=which["seqs"])}
-        error = await error_of(wire.processing.RequeueMessages(pb.RequeueMessagesRequest(queue="q", session_id="one", **which)))
+        error = await error_of(
+            wire.processing.RequeueMessages(
+                pb.RequeueMessagesRequest(queue="q", session_id="one", **which)
+            )
+        )
         assert (error.reason, list(error.fields)) == ("INVALID_FIELD", [field])
         assert await counts(wire) == (0, 0, 10, 0)
 
@@ -568,10 +645,18 @@ class TestQueues:
     async def test_an_unknown_queue(self, wire: Wire, request_: Any) -> None:
         await fill(wire)
         await lease(wire)
-        error = await error_of(wire.method(type(request_).__name__.removesuffix("Request"))(request_))
-        assert (error.code, error.reason, error.metadata["queue"]) == (grpc.StatusCode.NOT_FOUND, "QUEUE_NOT_FOUND", "none")
+        error = await error_of(
+            wire.method(type(request_).__name__.removesuffix("Request"))(request_)
+        )
+        assert (error.code, error.reason, error.metadata["queue"]) == (
+            grpc.StatusCode.NOT_FOUND,
+            "QUEUE_NOT_FOUND",
+            "none",
+        )
         request_.queue = "NO"
-        error = await error_of(wire.method(type(request_).__name__.removesuffix("Request"))(request_))
+        error = await error_of(
+            wire.method(type(request_).__name__.removesuffix("Request"))(request_)
+        )
         assert (error.reason, list(error.fields)) == ("INVALID_FIELD", ["queue"])
 
     async def test_deleting_one_forgets_its_progress(self, wire: Wire, query: Query) -> None:
@@ -582,17 +667,26 @@ class TestQueues:
         held = await lease_one(wire)
         await wire.processing.DeleteQueue(pb.DeleteQueueRequest(queue="q"))
         assert (await wire.processing.ListQueues(pb.ListQueuesRequest())).queues == ["other"]
-        assert query("SELECT DISTINCT queue FROM processing") == query("SELECT DISTINCT queue FROM processing_exceptions") == [("other",)]
+        assert (
+            query("SELECT DISTINCT queue FROM processing")
+            == query("SELECT DISTINCT queue FROM processing_exceptions")
+            == [("other",)]
+        )
         assert (await error_of(wire_ack(wire, held))).reason == "LEASE_LOST"
         assert await counts(wire, "", "other") == (10, 0, 9, 1)
         # A queue of the same name begins anew.
-        assert {one.session_id: ranges(one) for one in await lease(wire, max_sessions=9)} == {"one": [(1, 10)], "two": [(1, 10)]}
+        assert {one.session_id: ranges(one) for one in await lease(wire, max_sessions=9)} == {
+            "one": [(1, 10)],
+            "two": [(1, 10)],
+        }
         assert await counts(wire, "") == (0, 20, 0, 0)
 
     async def test_a_missing_one_may_be_allowed(self, wire: Wire) -> None:
         await wire.processing.DeleteQueue(pb.DeleteQueueRequest(queue="none", allow_missing=True))
 
-    async def test_a_deletion_that_was_interrupted_leaves_no_progress(self, wire: Wire, query: Query) -> None:
+    async def test_a_deletion_that_was_interrupted_leaves_no_progress(
+        self, wire: Wire, query: Query
+    ) -> None:
         await fill(wire)
         await ack(wire, await lease_one(wire), failures={1: "e"})
         query("DELETE FROM queues")
@@ -608,7 +702,9 @@ class TestQueues:
         assert await failed(wire, page_size=300) == errors
         sizes = {}
         for asked in (0, 7, 500, 501, 2**31 - 1):
-            page = await wire.processing.ListFailedMessages(pb.ListFailedMessagesRequest(queue="q", session_id="one", page_size=asked))
+            page = await wire.processing.ListFailedMessages(
+                pb.ListFailedMessagesRequest(queue="q", session_id="one", page_size=asked)
+            )
             sizes[asked] = len(page.failures)
         assert sizes == {0: 50, 7: 7, 500: 500, 501: 500, 2**31 - 1: 500}
 
@@ -618,7 +714,9 @@ class TestQueues:
         await lease(wire, "other")
         await ack(wire, await lease_one(wire), failures={1: "e", 2: "f"})
         token = (
-            await wire.processing.ListFailedMessages(pb.ListFailedMessagesRequest(queue="q", session_id="one", page_size=1))
+            await wire.processing.ListFailedMessages(
+                pb.ListFailedMessagesRequest(queue="q", session_id="one", page_size=1)
+            )
         ).next_page_token
         for request in (
             pb.ListFailedMessagesRequest(queue="q", session_id="two", page_token=token),
@@ -626,8 +724,15 @@ class TestQueues:
             pb.ListFailedMessagesRequest(queue="q", session_id="one", page_token="x"),
         ):
             error = await error_of(wire.processing.ListFailedMessages(request))
-            assert (error.code, error.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_PAGE_TOKEN")
-        error = await error_of(wire.processing.ListFailedMessages(pb.ListFailedMessagesRequest(queue="q", session_id="one", page_size=-1)))
+            assert (error.code, error.reason) == (
+                grpc.StatusCode.INVALID_ARGUMENT,
+                "INVALID_PAGE_TOKEN",
+            )
+        error = await error_of(
+            wire.processing.ListFailedMessages(
+                pb.ListFailedMessagesRequest(queue="q", session_id="one", page_size=-1)
+            )
+        )
         assert list(error.fields) == ["page_size"]
 
 
@@ -639,7 +744,9 @@ class TestSessionsThatGo:
         await wire.delete("one")
         await wire.delete("two")
         assert (await error_of(wire_ack(wire, held))).reason == "LEASE_LOST"
-        error = await error_of(wire.processing.ExtendLease(pb.ExtendLeaseRequest(lease_id=held.lease_id)))
+        error = await error_of(
+            wire.processing.ExtendLease(pb.ExtendLeaseRequest(lease_id=held.lease_id))
+        )
         assert error.reason == "LEASE_LOST"
         run_out(query)
         assert await lease(wire, max_sessions=9) == []
@@ -694,24 +801,37 @@ class TestProjects:
             create = CreateSessionRequest()
             create.session.session_id = "one"
             await wire.sessions.CreateSession(create, **headers[name])
-        await wire.sessions.StoreMessages(StoreMessagesRequest(session_id="one", messages=[openai("x")] * 3), **headers["blue"])
+        await wire.sessions.StoreMessages(
+            StoreMessagesRequest(session_id="one", messages=[openai("x")] * 3), **headers["blue"]
+        )
 
         p = wire.processing
         assert not (await p.LeaseMessages(asking(), **headers["red"])).leases
         [leased] = (await p.LeaseMessages(asking(), **headers["blue"])).leases
         for made in (
-            p.AcknowledgeMessages(pb.AcknowledgeMessagesRequest(lease_id=leased.lease_id), **headers["red"]),
+            p.AcknowledgeMessages(
+                pb.AcknowledgeMessagesRequest(lease_id=leased.lease_id), **headers["red"]
+            ),
             p.ExtendLease(pb.ExtendLeaseRequest(lease_id=leased.lease_id), **headers["red"]),
         ):
             assert (await error_of(made)).reason == "LEASE_LOST"
         await p.LeaseMessages(asking("red-only"), **headers["red"])
         assert (await p.ListQueues(pb.ListQueuesRequest(), **headers["blue"])).queues == ["q"]
-        assert (await p.ListQueues(pb.ListQueuesRequest(), **headers["red"])).queues == ["q", "red-only"]
+        assert (await p.ListQueues(pb.ListQueuesRequest(), **headers["red"])).queues == [
+            "q",
+            "red-only",
+        ]
         await p.DeleteQueue(pb.DeleteQueueRequest(queue="q"), **headers["red"])
-        await p.AcknowledgeMessages(pb.AcknowledgeMessagesRequest(lease_id=leased.lease_id), **headers["blue"])
-        found = await p.GetProcessingCounts(pb.GetProcessingCountsRequest(queue="q"), **headers["blue"])
+        await p.AcknowledgeMessages(
+            pb.AcknowledgeMessagesRequest(lease_id=leased.lease_id), **headers["blue"]
+        )
+        found = await p.GetProcessingCounts(
+            pb.GetProcessingCountsRequest(queue="q"), **headers["blue"]
+        )
         assert (found.success, found.pending) == (3, 0)
-        error = await error_of(p.GetProcessingCounts(pb.GetProcessingCountsRequest(queue="q"), **headers["red"]))
+        error = await error_of(
+            p.GetProcessingCounts(pb.GetProcessingCountsRequest(queue="q"), **headers["red"])
+        )
         assert error.reason == "QUEUE_NOT_FOUND"
 
 
@@ -740,7 +860,9 @@ class TestRaces:
             assert await lease(wire) == []
             seen = ranges(leased)[-1][1]
 
-    async def test_an_acknowledgement_knows_of_what_was_distributed_before_its_lock(self, wire: Wire, database_url: str) -> None:
+    async def test_an_acknowledgement_knows_of_what_was_distributed_before_its_lock(
+        self, wire: Wire, database_url: str
+    ) -> None:
         """A distributor has the row locked, finds it ready and leaves it as it is; the acknowledgement waits for it."""
         await fill(wire)
         leased = await lease_one(wire)
@@ -757,7 +879,9 @@ class TestRaces:
         await acknowledging
         assert ranges(await lease_one(wire)) == [(11, 11)]
 
-    async def test_an_append_with_a_lease_that_finds_nothing_is_not_lost(self, wire: Wire, query: Query) -> None:
+    async def test_an_append_with_a_lease_that_finds_nothing_is_not_lost(
+        self, wire: Wire, query: Query
+    ) -> None:
         await fill(wire, count=1)
         await ack(wire, await lease_one(wire))
         for _ in range(100):
@@ -779,7 +903,9 @@ class TestRaces:
         for name in sessions:
             await wire.create(name)
         at_work: set[tuple[str, str]] = set()
-        seen: dict[tuple[str, str], list[int]] = {(queue, name): [] for queue in ("a", "b") for name in sessions}
+        seen: dict[tuple[str, str], list[int]] = {
+            (queue, name): [] for queue in ("a", "b") for name in sessions
+        }
         writing = 0
 
         async def write(number: int) -> None:
@@ -794,7 +920,9 @@ class TestRaces:
             rng = random.Random(number)
             idle = 0
             while writing or idle < 3:
-                leases = await lease(wire, queue, max_sessions=rng.randint(1, 4), max_messages=rng.randint(1, 20))
+                leases = await lease(
+                    wire, queue, max_sessions=rng.randint(1, 4), max_messages=rng.randint(1, 20)
+                )
                 idle = 0 if leases else idle + 1
                 for one in leases:
                     assert (queue, one.session_id) not in at_work
@@ -802,11 +930,15 @@ class TestRaces:
                 for one in leases:
                     [(first, last)] = ranges(one)
                     through = rng.choice([None, first, (first + last) // 2])
-                    seen[queue, one.session_id] += range(first, (last if through is None else through) + 1)
+                    seen[queue, one.session_id] += range(
+                        first, (last if through is None else through) + 1
+                    )
                     at_work.discard((queue, one.session_id))
                     await ack(wire, one, through)
 
-        await asyncio.gather(*(write(i) for i in range(6)), *(work(queue, i) for queue in "ab" for i in range(4)))
+        await asyncio.gather(
+            *(write(i) for i in range(6)), *(work(queue, i) for queue in "ab" for i in range(4))
+        )
         for queue in "ab":
             for name in sessions:
                 last_seq = (await wire.get(name)).last_seq
@@ -834,7 +966,9 @@ class TestRaces:
             for one in made[0]:
                 await ack(wire, one)
 
-    async def test_a_registration_waits_for_a_distribution(self, wire: Wire, database_url: str) -> None:
+    async def test_a_registration_waits_for_a_distribution(
+        self, wire: Wire, database_url: str
+    ) -> None:
         """A distributor has read the queues and cleared the marks, and commits only after the registration began."""
         await lease(wire, "old")
         await fill(wire)
@@ -845,7 +979,9 @@ class TestRaces:
             registering = asyncio.create_task(lease(wire, "new"))
             with psycopg.connect(database_url, autocommit=True) as watcher:
                 async with asyncio.timeout(20):
-                    waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+                    waiting = (
+                        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+                    )
                     while watcher.execute(waiting).fetchone() != (1,):
                         await asyncio.sleep(0.01)
         assert [one.session_id for one in await registering] == ["one"]
@@ -856,7 +992,9 @@ class TestRaces:
             found = await asyncio.gather(*(lease(wire) for _ in range(4)))
             assert sum(map(len, found)) == 4
 
-    async def test_a_lease_that_was_taken_over_is_acknowledged_once(self, wire: Wire, query: Query) -> None:
+    async def test_a_lease_that_was_taken_over_is_acknowledged_once(
+        self, wire: Wire, query: Query
+    ) -> None:
         await fill(wire, count=1)
         for _ in range(40):
             old = await lease_one(wire)
@@ -880,7 +1018,9 @@ class TestRaces:
                 for one in await lease(wire, max_messages=rng.randint(1, 30)):
                     seqs = [seq for first, last in ranges(one) for seq in range(first, last + 1)]
                     some = rng.sample(seqs, len(seqs) // 3)
-                    results = await asyncio.gather(ack(wire, one, failures=dict.fromkeys(some, "e")), return_exceptions=True)
+                    results = await asyncio.gather(
+                        ack(wire, one, failures=dict.fromkeys(some, "e")), return_exceptions=True
+                    )
                     assert results[0] is None or "not held" in str(results[0])
 
         async def put_back(number: int) -> None:
@@ -910,14 +1050,20 @@ class TestRaces:
         async def work() -> None:
             for _ in range(40):
                 for one in await lease(wire, max_sessions=3):
-                    results = await asyncio.gather(ack(wire, one, failures={1: "e"}), return_exceptions=True)
+                    results = await asyncio.gather(
+                        ack(wire, one, failures={1: "e"}), return_exceptions=True
+                    )
                     assert results[0] is None or "not held" in str(results[0])
 
         async def delete() -> None:
             for _ in range(10):
-                await wire.processing.DeleteQueue(pb.DeleteQueueRequest(queue="q", allow_missing=True))
+                await wire.processing.DeleteQueue(
+                    pb.DeleteQueueRequest(queue="q", allow_missing=True)
+                )
 
-        await asyncio.gather(*(churn(f"s{i}") for i in range(4)), *(work() for _ in range(3)), delete())
+        await asyncio.gather(
+            *(churn(f"s{i}") for i in range(4)), *(work() for _ in range(3)), delete()
+        )
         await fill(wire, "last", 2)
         assert {one.session_id for one in await lease(wire, max_sessions=100)} == {"last"}
 
@@ -928,7 +1074,10 @@ async def test_a_row_a_session_and_queue(wire: Wire, query: Query) -> None:
         while leases := await lease(wire, queue):
             await ack(wire, leases[0])
     key = session_key(DEFAULT_PROJECT_ID, "one")
-    assert query("SELECT queue, done_seq, is_ready, lease_id FROM processing WHERE key = %s ORDER BY queue", [key]) == [
+    assert query(
+        "SELECT queue, done_seq, is_ready, lease_id FROM processing WHERE key = %s ORDER BY queue",
+        [key],
+    ) == [
         ("a", 500, False, None),
         ("b", 500, False, None),
     ]
@@ -936,7 +1085,9 @@ async def test_a_row_a_session_and_queue(wire: Wire, query: Query) -> None:
 
 
 @pytest.mark.parametrize("statement", [_LOOK, _DISTRIBUTE], ids=["look", "distribute"])
-async def test_looking_for_news_passes_by_no_session_without(statement: TextClause, query: Query) -> None:
+async def test_looking_for_news_passes_by_no_session_without(
+    statement: TextClause, query: Query
+) -> None:
     """Also where the planner's statistics are of a time when all sessions had news."""
     query(
         "INSERT INTO sessions (key, project_id, session_id, log, state, created_at, active_at, used_at)"

@@ -54,25 +54,35 @@ CALLS: dict[str, Callable[[str], Any]] = {
     "GetTokenCounts": lambda s: ss.GetTokenCountsRequest(session_id=s),
     "ImportSession": lambda s: ss.ImportSessionRequest(session=Session(session_id=s)),
     "StoreMessages": lambda s: ss.StoreMessagesRequest(session_id=s, messages=[openai("x")]),
-    "BatchStoreMessages": lambda s: ss.BatchStoreMessagesRequest(requests=[ss.StoreMessagesRequest(session_id=s, messages=[openai("x")])]),
+    "BatchStoreMessages": lambda s: ss.BatchStoreMessagesRequest(
+        requests=[ss.StoreMessagesRequest(session_id=s, messages=[openai("x")])]
+    ),
     "ImportMessages": lambda s: ss.ImportMessagesRequest(session_id=s, messages=[openai("x")]),
     "GetMessages": lambda s: ss.GetMessagesRequest(session_id=s),
     "GetMessage": lambda s: ss.GetMessageRequest(session_id=s, seq=1),
     "CreateTask": lambda s: tasks.CreateTaskRequest(session_id=s),
     "GetTask": lambda s: tasks.GetTaskRequest(session_id=s, task_id="t"),
     "ListTasks": lambda s: tasks.ListTasksRequest(session_id=s),
-    "UpdateTask": lambda s: tasks.UpdateTaskRequest(session_id=s, task=Task(task_id="t", status=TASK_STATUS_RUNNING)),
+    "UpdateTask": lambda s: tasks.UpdateTaskRequest(
+        session_id=s, task=Task(task_id="t", status=TASK_STATUS_RUNNING)
+    ),
     "ReorderTasks": lambda s: tasks.ReorderTasksRequest(session_id=s, task_ids=["t"]),
     "DeleteTask": lambda s: tasks.DeleteTaskRequest(session_id=s, task_id="t"),
-    "CreateBookmark": lambda s: bookmarks.CreateBookmarkRequest(session_id=s, bookmark=Bookmark(name="b")),
+    "CreateBookmark": lambda s: bookmarks.CreateBookmarkRequest(
+        session_id=s, bookmark=Bookmark(name="b")
+    ),
     "GetBookmark": lambda s: bookmarks.GetBookmarkRequest(session_id=s, name="b"),
     "ListBookmarks": lambda s: bookmarks.ListBookmarksRequest(session_id=s),
-    "UpdateBookmark": lambda s: bookmarks.UpdateBookmarkRequest(session_id=s, bookmark=Bookmark(name="b", description="d")),
+    "UpdateBookmark": lambda s: bookmarks.UpdateBookmarkRequest(
+        session_id=s, bookmark=Bookmark(name="b", description="d")
+    ),
     "DeleteBookmark": lambda s: bookmarks.DeleteBookmarkRequest(session_id=s, name="b"),
     "LeaseMessages": lambda s: processing.LeaseMessagesRequest(queue="q"),
     "ExtendLease": lambda s: processing.ExtendLeaseRequest(lease_id=LEASE_ID),
     "AcknowledgeMessages": lambda s: processing.AcknowledgeMessagesRequest(lease_id=LEASE_ID),
-    "RequeueMessages": lambda s: processing.RequeueMessagesRequest(queue="q", session_id=s, failed=True),
+    "RequeueMessages": lambda s: processing.RequeueMessagesRequest(
+        queue="q", session_id=s, failed=True
+    ),
     "GetProcessingCounts": lambda s: processing.GetProcessingCountsRequest(queue="q", session_id=s),
     "ListFailedMessages": lambda s: processing.ListFailedMessagesRequest(queue="q", session_id=s),
     "ListQueues": lambda s: processing.ListQueuesRequest(),
@@ -94,7 +104,11 @@ ADMIN_CALLS: dict[str, Any] = {
     "RevokeApiKey": admin.RevokeApiKeyRequest(key_id="k"),
 }
 # Those that name a session which must exist.
-BY_ID = [name for name in CALLS if name == "UpdateSession" or "session_id" in CALLS[name]("x").DESCRIPTOR.fields_by_name]
+BY_ID = [
+    name
+    for name in CALLS
+    if name == "UpdateSession" or "session_id" in CALLS[name]("x").DESCRIPTOR.fields_by_name
+]
 UPLOADS = ("ImportMessages", "ImportSession", "UploadAsset")
 DOWNLOADS = ("BatchStoreMessages", "GetMessages", "DownloadAsset", "Send", "Watch")
 
@@ -150,9 +164,13 @@ async def test_a_malformed_id_names_the_field(wire: Wire, name: str, session_id:
     assert list(error.fields) == ["session.session_id" if name == "UpdateSession" else "session_id"]
 
 
-@pytest.mark.parametrize("name", [name for name in CALLS if "request_id" in CALLS[name]("x").DESCRIPTOR.fields_by_name])
+@pytest.mark.parametrize(
+    "name", [name for name in CALLS if "request_id" in CALLS[name]("x").DESCRIPTOR.fields_by_name]
+)
 @pytest.mark.parametrize("request_id", ["x" * 129, "a\0"])
-async def test_a_malformed_request_id_names_the_field(wire: Wire, name: str, request_id: str) -> None:
+async def test_a_malformed_request_id_names_the_field(
+    wire: Wire, name: str, request_id: str
+) -> None:
     await wire.create("one", get_or_create=True)
     request = CALLS[name]("one")
     request.request_id = request_id
@@ -161,7 +179,9 @@ async def test_a_malformed_request_id_names_the_field(wire: Wire, name: str, req
 
 @pytest.mark.parametrize("garbage", [b"\xff\xff\xff", b"\x0a\xff\xff\xff\xff\x0f"])
 @pytest.mark.parametrize("name", [*CALLS, *ADMIN_CALLS])
-async def test_bytes_that_are_no_request_are_a_typed_error(channel: grpc.aio.Channel, name: str, garbage: bytes) -> None:
+async def test_bytes_that_are_no_request_are_a_typed_error(
+    channel: grpc.aio.Channel, name: str, garbage: bytes
+) -> None:
     service = next(service.full_name for service in SERVICES if name in service.methods_by_name)
     path = f"/{service}/{name}"
     if name in UPLOADS:
@@ -183,7 +203,9 @@ async def test_a_deadline_that_passed_is_told(wire: Wire, name: str) -> None:
     if name in UPLOADS and code is grpc.StatusCode.INTERNAL:
         assert "from Core" in await made.details()
     else:
-        assert code in {grpc.StatusCode.DEADLINE_EXCEEDED} | ({grpc.StatusCode.CANCELLED} if name in UPLOADS else set())
+        assert code in {grpc.StatusCode.DEADLINE_EXCEEDED} | (
+            {grpc.StatusCode.CANCELLED} if name in UPLOADS else set()
+        )
     assert await wire.list() == []
 
 
@@ -191,7 +213,9 @@ async def test_a_deadline_ends_the_statement(wire: Wire, database_url: str) -> N
     await wire.create("one")
     with psycopg.connect(database_url) as blocker:
         blocker.execute("SELECT * FROM sessions FOR UPDATE")
-        error = await error_of(call(wire, "StoreMessages", CALLS["StoreMessages"]("one"), timeout=0.3))
+        error = await error_of(
+            call(wire, "StoreMessages", CALLS["StoreMessages"]("one"), timeout=0.3)
+        )
         assert error.code == grpc.StatusCode.DEADLINE_EXCEEDED
         # The statement is cancelled in the database, not only forgotten by us.
         async with asyncio.timeout(10):
@@ -219,7 +243,10 @@ class TestDefaultDeadline:
         with psycopg.connect(database_url) as blocker:
             blocker.execute("SELECT * FROM sessions FOR UPDATE")
             error = await error_of(wire.store("one", "x"))
-        assert (error.code, error.reason) == (grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED")
+        assert (error.code, error.reason) == (
+            grpc.StatusCode.DEADLINE_EXCEEDED,
+            "DEADLINE_EXCEEDED",
+        )
 
 
 class TestKeys:
@@ -250,38 +277,60 @@ class TestKeys:
             ((("authorization", f"Bearer sk-sessiond-{'0' * 16}-{'A' * 43}"),), "API_KEY_INVALID"),
         ],
     )
-    async def test_no_call_without_a_good_key(self, wire: Wire, name: str, headers: Any, reason: str) -> None:
+    async def test_no_call_without_a_good_key(
+        self, wire: Wire, name: str, headers: Any, reason: str
+    ) -> None:
         request = CALLS[name]("one") if name in CALLS else ADMIN_CALLS[name]
         error = await error_of(call(wire, name, request, metadata=headers))
         assert (error.code, error.reason) == (grpc.StatusCode.UNAUTHENTICATED, reason)
 
     @pytest.mark.parametrize("name", BY_ID)
-    async def test_another_projects_session_is_not_found(self, wire: Wire, secrets: dict[str, str], name: str) -> None:
+    async def test_another_projects_session_is_not_found(
+        self, wire: Wire, secrets: dict[str, str], name: str
+    ) -> None:
         sessions = wire.sessions
         await sessions.CreateSession(CALLS["CreateSession"]("one"), **self.header(secrets["blue"]))
         await sessions.StoreMessages(CALLS["StoreMessages"]("one"), **self.header(secrets["blue"]))
-        before = await sessions.GetSession(CALLS["GetSession"]("one"), **self.header(secrets["blue"]))
+        before = await sessions.GetSession(
+            CALLS["GetSession"]("one"), **self.header(secrets["blue"])
+        )
         error = await error_of(call(wire, name, CALLS[name]("one"), **self.header(secrets["red"])))
         assert (error.code, error.reason) == (grpc.StatusCode.NOT_FOUND, "SESSION_NOT_FOUND")
-        assert await sessions.GetSession(CALLS["GetSession"]("one"), **self.header(secrets["blue"])) == before
+        assert (
+            await sessions.GetSession(CALLS["GetSession"]("one"), **self.header(secrets["blue"]))
+            == before
+        )
 
-    async def test_projects_have_their_own_ids_and_listings(self, wire: Wire, secrets: dict[str, str]) -> None:
+    async def test_projects_have_their_own_ids_and_listings(
+        self, wire: Wire, secrets: dict[str, str]
+    ) -> None:
         sessions = wire.sessions
         for name in ("blue", "red"):
             request = CALLS["CreateSession"]("one")
             request.session.title = name
             await sessions.CreateSession(request, **self.header(secrets[name]))
         for name in ("blue", "red"):
-            page = await sessions.ListSessions(ss.ListSessionsRequest(), **self.header(secrets[name]))
+            page = await sessions.ListSessions(
+                ss.ListSessionsRequest(), **self.header(secrets[name])
+            )
             assert [session.title for session in page.sessions] == [name]
-        page = await sessions.ListSessions(ss.ListSessionsRequest(), **self.header(secrets["admin"]))
+        page = await sessions.ListSessions(
+            ss.ListSessionsRequest(), **self.header(secrets["admin"])
+        )
         assert not page.sessions
 
     @pytest.mark.parametrize("name", ADMIN_CALLS)
-    async def test_admin_calls_ask_for_an_admin_key(self, wire: Wire, secrets: dict[str, str], name: str) -> None:
+    async def test_admin_calls_ask_for_an_admin_key(
+        self, wire: Wire, secrets: dict[str, str], name: str
+    ) -> None:
         error = await error_of(call(wire, name, ADMIN_CALLS[name], **self.header(secrets["blue"])))
-        assert (error.code, error.reason) == (grpc.StatusCode.PERMISSION_DENIED, "ADMIN_KEY_REQUIRED")
-        allowed = await outcome(call(wire, name, ADMIN_CALLS[name], **self.header(secrets["admin"])))
+        assert (error.code, error.reason) == (
+            grpc.StatusCode.PERMISSION_DENIED,
+            "ADMIN_KEY_REQUIRED",
+        )
+        allowed = await outcome(
+            call(wire, name, ADMIN_CALLS[name], **self.header(secrets["admin"]))
+        )
         assert allowed is None or allowed.reason == "API_KEY_NOT_FOUND"
 
     async def test_a_key_lives_from_its_creation_to_its_revocation(
@@ -289,16 +338,29 @@ class TestKeys:
     ) -> None:
         sessions, administration = wire.sessions, wire.admin
         as_admin = self.header(secrets["admin"])
-        made = await administration.CreateApiKey(admin.CreateApiKeyRequest(project="blue", label="worker"), **as_admin)
+        made = await administration.CreateApiKey(
+            admin.CreateApiKeyRequest(project="blue", label="worker"), **as_admin
+        )
         assert made.secret.startswith(f"sk-sessiond-{made.key.key_id}-")
-        assert made.secret.encode() not in query("SELECT secret_hash FROM api_keys WHERE key_id = %s", [made.key.key_id])[0]
+        assert (
+            made.secret.encode()
+            not in query("SELECT secret_hash FROM api_keys WHERE key_id = %s", [made.key.key_id])[0]
+        )
         await sessions.ListSessions(ss.ListSessionsRequest(), **self.header(made.secret))
-        listed = await administration.ListApiKeys(admin.ListApiKeysRequest(project="blue"), **as_admin)
+        listed = await administration.ListApiKeys(
+            admin.ListApiKeysRequest(project="blue"), **as_admin
+        )
         assert listed.keys[0].label == "worker"
-        revoked = await administration.RevokeApiKey(admin.RevokeApiKeyRequest(key_id=made.key.key_id), **as_admin)
-        again = await administration.RevokeApiKey(admin.RevokeApiKeyRequest(key_id=made.key.key_id), **as_admin)
+        revoked = await administration.RevokeApiKey(
+            admin.RevokeApiKeyRequest(key_id=made.key.key_id), **as_admin
+        )
+        again = await administration.RevokeApiKey(
+            admin.RevokeApiKeyRequest(key_id=made.key.key_id), **as_admin
+        )
         assert again.revoke_time == revoked.revoke_time
-        error = await error_of(sessions.ListSessions(ss.ListSessionsRequest(), **self.header(made.secret)))
+        error = await error_of(
+            sessions.ListSessions(ss.ListSessionsRequest(), **self.header(made.secret))
+        )
         assert error.reason == "API_KEY_INVALID"
 
     async def test_health_and_reflection_need_no_key(self, channel: grpc.aio.Channel) -> None:
@@ -308,20 +370,33 @@ class TestKeys:
         stub = health_pb2_grpc.HealthStub(channel)
         async with asyncio.timeout(20):
             while True:
-                answer = await outcome(stub.Check(health_pb2.HealthCheckRequest(service="sessiond.v1.SessionService")))
+                answer = await outcome(
+                    stub.Check(health_pb2.HealthCheckRequest(service="sessiond.v1.SessionService"))
+                )
                 if answer is None:
                     break
                 await asyncio.sleep(0.01)  # its first check of the database is under way
         ask = reflection_pb2.ServerReflectionRequest(list_services="")
-        answers = [a async for a in reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(iter([ask]))]
+        answers = [
+            a
+            async for a in reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(
+                iter([ask])
+            )
+        ]
         names = {service.name for service in answers[0].list_services_response.service}
-        assert {"sessiond.v1.SessionService", "sessiond.v1.AdminService", "grpc.health.v1.Health"} <= names
+        assert {
+            "sessiond.v1.SessionService",
+            "sessiond.v1.AdminService",
+            "grpc.health.v1.Health",
+        } <= names
 
 
 class TestAdmin:
     async def test_projects_are_listed_by_pages(self, wire: Wire) -> None:
         for name in "cab":
-            await wire.admin.CreateProject(admin.CreateProjectRequest(project=admin.Project(name=name)))
+            await wire.admin.CreateProject(
+                admin.CreateProjectRequest(project=admin.Project(name=name))
+            )
         names: list[str] = []
         request = admin.ListProjectsRequest(page_size=1)
         while True:
@@ -334,21 +409,34 @@ class TestAdmin:
 
     @pytest.mark.parametrize("name", ["", "A", "a b", "-a", "x" * 65, "é", "a\0"])
     async def test_odd_project_names_are_refused(self, wire: Wire, name: str) -> None:
-        error = await error_of(wire.admin.CreateProject(admin.CreateProjectRequest(project=admin.Project(name=name))))
+        error = await error_of(
+            wire.admin.CreateProject(admin.CreateProjectRequest(project=admin.Project(name=name)))
+        )
         assert list(error.fields) == ["project.name"]
 
     async def test_errors(self, wire: Wire) -> None:
-        error = await error_of(wire.admin.CreateProject(admin.CreateProjectRequest(project=admin.Project(name="default"))))
+        error = await error_of(
+            wire.admin.CreateProject(
+                admin.CreateProjectRequest(project=admin.Project(name="default"))
+            )
+        )
         assert error.reason == "PROJECT_ALREADY_EXISTS"
         error = await error_of(wire.admin.CreateApiKey(admin.CreateApiKeyRequest(project="none")))
         assert error.reason == "PROJECT_NOT_FOUND"
         error = await error_of(wire.admin.RevokeApiKey(admin.RevokeApiKeyRequest(key_id="none")))
         assert error.reason == "API_KEY_NOT_FOUND"
-        for request in (admin.ListProjectsRequest(page_size=-1), admin.ListProjectsRequest(page_token="x")):
-            assert (await error_of(wire.admin.ListProjects(request))).code == grpc.StatusCode.INVALID_ARGUMENT
+        for request in (
+            admin.ListProjectsRequest(page_size=-1),
+            admin.ListProjectsRequest(page_token="x"),
+        ):
+            assert (
+                await error_of(wire.admin.ListProjects(request))
+            ).code == grpc.StatusCode.INVALID_ARGUMENT
 
 
-async def test_refusals_are_not_logged_as_crashes(wire: Wire, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_refusals_are_not_logged_as_crashes(
+    wire: Wire, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
     with caplog.at_level(logging.INFO):
         for name in BY_ID:
             await error_of(call(wire, name, CALLS[name]("nobody")))
@@ -358,7 +446,9 @@ async def test_refusals_are_not_logged_as_crashes(wire: Wire, caplog: pytest.Log
     assert "fault of the server" not in said
 
 
-async def test_a_fault_of_our_own_is_told_without_its_stack(wire: Wire, server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_fault_of_our_own_is_told_without_its_stack(
+    wire: Wire, server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def broken(*_: object) -> None:
         raise ZeroDivisionError("secret detail")
 
@@ -370,22 +460,41 @@ async def test_a_fault_of_our_own_is_told_without_its_stack(wire: Wire, server: 
 
 
 async def test_the_callers_request_id_names_the_call(wire: Wire) -> None:
-    error = await error_of(wire.sessions.GetSession(ss.GetSessionRequest(session_id="x"), metadata=(("x-request-id", "abc-1"),)))
+    error = await error_of(
+        wire.sessions.GetSession(
+            ss.GetSessionRequest(session_id="x"), metadata=(("x-request-id", "abc-1"),)
+        )
+    )
     assert error.metadata["call_id"] == "abc-1"
 
 
 class TestOverload:
     @pytest.fixture
     def settings(self, settings: Settings) -> Settings:
-        return settings.model_copy(update={"max_concurrent_rpcs": 3, "max_watchers": 5, "pool_size": 1, "pool_timeout_s": 0.2})
+        return settings.model_copy(
+            update={
+                "max_concurrent_rpcs": 3,
+                "max_watchers": 5,
+                "pool_size": 1,
+                "pool_timeout_s": 0.2,
+            }
+        )
 
     async def test_watchers_take_no_room_from_other_calls(self, wire: Wire) -> None:
         await wire.create("one")
-        watchers = [wire.conversations.Watch(conversations.WatchRequest(session_id="one")) for _ in range(5)]
+        watchers = [
+            wire.conversations.Watch(conversations.WatchRequest(session_id="one")) for _ in range(5)
+        ]
         for watcher in watchers:
             await watcher.read()
         for made in (CALLS["Watch"]("one"), CALLS["Send"]("one")):
-            error = await error_of(call(wire, "Watch" if "heartbeat_interval" in made.DESCRIPTOR.fields_by_name else "Send", made))
+            error = await error_of(
+                call(
+                    wire,
+                    "Watch" if "heartbeat_interval" in made.DESCRIPTOR.fields_by_name else "Send",
+                    made,
+                )
+            )
             assert (error.code, error.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED")
         await wire.store("one", "x")
         watchers[0].cancel()
@@ -394,7 +503,9 @@ class TestOverload:
                 await asyncio.sleep(0.01)
         assert len(await wire.read("one")) == 3
 
-    async def test_more_than_it_can_do_is_refused_with_a_delay(self, wire: Wire, database_url: str) -> None:
+    async def test_more_than_it_can_do_is_refused_with_a_delay(
+        self, wire: Wire, database_url: str
+    ) -> None:
         await wire.create("one")
         with psycopg.connect(database_url) as blocker:
             blocker.execute("SELECT * FROM sessions FOR UPDATE")
@@ -407,7 +518,9 @@ class TestOverload:
         assert error.retry_s
         await asyncio.gather(*waiting, return_exceptions=True)
 
-    async def test_a_pool_that_is_used_up_is_told_apart_from_a_database_that_is_away(self, wire: Wire, database_url: str) -> None:
+    async def test_a_pool_that_is_used_up_is_told_apart_from_a_database_that_is_away(
+        self, wire: Wire, database_url: str
+    ) -> None:
         await wire.create("one")
         with psycopg.connect(database_url) as blocker:
             blocker.execute("SELECT * FROM sessions FOR UPDATE")

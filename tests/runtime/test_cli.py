@@ -19,7 +19,9 @@ from ..support.processes import ServerProcess
 def sessiond(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     clean = {k: v for k, v in os.environ.items() if not k.startswith("SESSIOND_")}
     command = [sys.executable, "-m", "sessiond_server", *arguments]
-    return subprocess.run(command, env=clean | environment, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(
+        command, env=clean | environment, capture_output=True, text=True, timeout=120, check=False
+    )
 
 
 @pytest.mark.parametrize(
@@ -51,7 +53,13 @@ def test_settings_come_from_flag_environment_and_file(tmp_path: Path) -> None:
     config.write_text("pool_size = 3\nworkers = 2\nlog_level = 'error'\n")
     code = "from sessiond_server import settings; s = settings.load(['--pool-size', '5']); print(s.pool_size, s.workers, s.log_level)"
     environment = {"SESSIOND_CONFIG": str(config), "SESSIOND_WORKERS": "4"}
-    done = subprocess.run([sys.executable, "-c", code], env=os.environ | environment, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert done.stdout.split() == ["5", "4", "error"]
     hidden = settings.load(["--database-url", "postgresql://u:secret@h/d"]).redacted()
     assert "secret" not in str(hidden)
@@ -63,31 +71,54 @@ def test_a_database_without_a_schema_is_told_what_to_do(empty_database_url: str)
     assert "run `sessiond migrate`" in done.stderr
     done = sessiond("migrate", SESSIOND_DATABASE_URL=empty_database_url)
     assert (done.returncode, done.stdout) == (0, f"empty -> {migrate.newest()}\n")
-    assert sessiond("migrate", SESSIOND_DATABASE_URL=empty_database_url).stdout == f"{migrate.newest()}: nothing to do\n"
+    assert (
+        sessiond("migrate", SESSIOND_DATABASE_URL=empty_database_url).stdout
+        == f"{migrate.newest()}: nothing to do\n"
+    )
 
 
 def test_a_database_that_is_away_is_told(tmp_path: Path) -> None:
-    done = sessiond("serve", "--listen", "127.0.0.1:0", SESSIOND_DATABASE_URL="postgresql://u:secret@127.0.0.1:1/none")
+    done = sessiond(
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        SESSIOND_DATABASE_URL="postgresql://u:secret@127.0.0.1:1/none",
+    )
     assert done.returncode == 1
     assert "cannot reach the database" in done.stderr
     assert "secret" not in done.stderr
 
 
-def test_a_port_in_use_is_told(start_server: Callable[..., ServerProcess], database_url: str) -> None:
+def test_a_port_in_use_is_told(
+    start_server: Callable[..., ServerProcess], database_url: str
+) -> None:
     server = start_server(SESSIOND_DATABASE_URL=database_url)
     for workers in ("1", "2"):
-        done = sessiond("serve", "--listen", server.target, "--workers", workers, SESSIOND_DATABASE_URL=database_url)
+        done = sessiond(
+            "serve",
+            "--listen",
+            server.target,
+            "--workers",
+            workers,
+            SESSIOND_DATABASE_URL=database_url,
+        )
         assert done.returncode == 1
         assert "cannot listen on" in done.stderr
 
 
-def test_keys_from_creation_to_revocation(start_server: Callable[..., ServerProcess], database_url: str) -> None:
+def test_keys_from_creation_to_revocation(
+    start_server: Callable[..., ServerProcess], database_url: str
+) -> None:
     environment = {"SESSIOND_DATABASE_URL": database_url}
     made = sessiond("keys", "create", "--project", "acme", "--label", "worker", **environment)
     assert made.returncode == 0
     secret = made.stdout.strip()
-    assert re.fullmatch(r"sk-sessiond-[0-9a-f]{16}-[\w-]{43}", secret)  # the key and nothing else, for scripts
-    [listed] = json.loads(sessiond("keys", "list", "--project", "acme", "--json", **environment).stdout)
+    assert re.fullmatch(
+        r"sk-sessiond-[0-9a-f]{16}-[\w-]{43}", secret
+    )  # the key and nothing else, for scripts
+    [listed] = json.loads(
+        sessiond("keys", "list", "--project", "acme", "--json", **environment).stdout
+    )
     assert (listed["label"], listed["is_admin"], listed["revoked_at"]) == ("worker", False, None)
     assert secret not in json.dumps(listed)
 
@@ -131,20 +162,52 @@ def test_files_that_are_no_certificate_are_named(database_url: str, tmp_path: Pa
     flags = ("--listen", "127.0.0.1:0", "--tls-cert", str(cert), "--tls-key", str(key))
     done = sessiond("serve", *flags, SESSIOND_DATABASE_URL=database_url)
     assert done.returncode == 1
-    assert f"--tls-cert {cert} and --tls-key {key} are no certificate chain and its private key" in done.stderr
+    assert (
+        f"--tls-cert {cert} and --tls-key {key} are no certificate chain and its private key"
+        in done.stderr
+    )
     assert "Traceback" not in done.stderr
 
 
 def test_tls(start_server: Callable[..., ServerProcess], database_url: str, tmp_path: Path) -> None:
     cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
+    make = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-days",
+        "2",
+        "-subj",
+        "/CN=localhost",
+    ]
     try:
         subprocess.run(
-            [*make, "-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(cert)], check=True, capture_output=True
+            [
+                *make,
+                "-addext",
+                "subjectAltName=DNS:localhost",
+                "-keyout",
+                str(key),
+                "-out",
+                str(cert),
+            ],
+            check=True,
+            capture_output=True,
         )
     except FileNotFoundError:
         pytest.skip("openssl is not here to make a certificate")
-    server = start_server("--tls-cert", str(cert), "--tls-key", str(key), "--listen", "localhost:0", SESSIOND_DATABASE_URL=database_url)
+    server = start_server(
+        "--tls-cert",
+        str(cert),
+        "--tls-key",
+        str(key),
+        "--listen",
+        "localhost:0",
+        SESSIOND_DATABASE_URL=database_url,
+    )
     with Client(server.target, tls=str(cert)) as client:
         assert client.create_session("one").session_id == "one"
     assert sessiond("health", "--target", server.target, "--tls-ca", str(cert)).returncode == 0

@@ -36,13 +36,21 @@ def client(server: ServerProcess) -> Iterator[Client]:
 
 
 def environment(target: str) -> dict[str, str]:
-    return {k: v for k, v in os.environ.items() if not k.startswith("SESSIOND_")} | {"SESSIOND_TARGET": target}
+    return {k: v for k, v in os.environ.items() if not k.startswith("SESSIOND_")} | {
+        "SESSIOND_TARGET": target
+    }
 
 
 def talk(target: str, *arguments: str, lines: str = "") -> subprocess.CompletedProcess[str]:
     """By lines, all of which are there at once."""
     return subprocess.run(
-        [*COMMAND, *arguments], input=lines, env=environment(target), capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+        [*COMMAND, *arguments],
+        input=lines,
+        env=environment(target),
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
     )
 
 
@@ -53,7 +61,12 @@ class Talk:
         self._notes = notes
         with notes.open("wb") as stderr:
             self.process = subprocess.Popen(
-                [*COMMAND, session_id], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, env=environment(target), text=True
+                [*COMMAND, session_id],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                env=environment(target),
+                text=True,
             )
 
     def say(self, line: str) -> None:
@@ -125,7 +138,13 @@ class Terminal:
 
 
 def test_lines_are_prompts(server: ServerProcess, client: Client) -> None:
-    done = talk(server.target, "chat-1", "--model", "echo-small", lines="Hello\n\n//usr is a path\n/help\n/nothing\n/quit\nnot sent\n")
+    done = talk(
+        server.target,
+        "chat-1",
+        "--model",
+        "echo-small",
+        lines="Hello\n\n//usr is a path\n/help\n/nothing\n/quit\nnot sent\n",
+    )
     assert done.returncode == 0, done.stderr
     answers, help_text = done.stdout.split("/history", 1)
     assert answers == "echo of 1 message: Hello\necho of 3 messages: /usr is a path\n"
@@ -137,7 +156,9 @@ def test_lines_are_prompts(server: ServerProcess, client: Client) -> None:
 
 def test_a_session_is_gone_on_with(server: ServerProcess, client: Client) -> None:
     session = client.create_session("chat-1")
-    session.store_messages([{"role": "user", "content": f"message {i}\x1b[2J"} for i in range(1, 4)])
+    session.store_messages(
+        [{"role": "user", "content": f"message {i}\x1b[2J"} for i in range(1, 4)]
+    )
     session.destroy()
     done = talk(server.target, "chat-1", "--history", "2", lines="Hello\n/history 1\n")
     lines = done.stdout.splitlines()
@@ -151,8 +172,13 @@ def test_a_session_is_gone_on_with(server: ServerProcess, client: Client) -> Non
     assert "SESSION_ALREADY_EXISTS" in refused.stderr
 
 
-def test_a_turn_that_fails_is_told_and_the_next_is_tried(server: ServerProcess, client: Client) -> None:
-    session = client.create_session("chat-1", config={"model_options": {"echo_fault": "MODEL_UNAVAILABLE", "echo_fault_after": 2}})
+def test_a_turn_that_fails_is_told_and_the_next_is_tried(
+    server: ServerProcess, client: Client
+) -> None:
+    session = client.create_session(
+        "chat-1",
+        config={"model_options": {"echo_fault": "MODEL_UNAVAILABLE", "echo_fault_after": 2}},
+    )
     with talking(server.target, "chat-1", server.log.with_suffix(".notes")) as failing:
         failing.say("Hello")
         assert failing.heard() == "echo of "
@@ -180,7 +206,9 @@ def free_port() -> int:
         return port
 
 
-def test_a_server_that_dies_between_two_prompts(start_server: Callable[..., ServerProcess], data_dir: Path, tmp_path: Path) -> None:
+def test_a_server_that_dies_between_two_prompts(
+    start_server: Callable[..., ServerProcess], data_dir: Path, tmp_path: Path
+) -> None:
     listen = ("--listen", f"127.0.0.1:{free_port()}")
     server = start_server(*listen, SESSIOND_DATA_DIR=str(data_dir))
     with talking(server.target, "chat-1", tmp_path / "notes") as chatting:
@@ -198,11 +226,15 @@ def test_a_server_that_dies_between_two_prompts(start_server: Callable[..., Serv
         assert chatting.process.wait(TIMEOUT_S) == 0
 
 
-def test_a_turn_that_is_lost_is_told(start_server: Callable[..., ServerProcess], database_url: str, tmp_path: Path) -> None:
+def test_a_turn_that_is_lost_is_told(
+    start_server: Callable[..., ServerProcess], database_url: str, tmp_path: Path
+) -> None:
     listen = ("--listen", f"127.0.0.1:{free_port()}")
     server = start_server(*listen, SESSIOND_DATABASE_URL=database_url)
     with Client(server.target) as client:
-        session = client.create_session("chat-1", config={"model_options": {"echo_delay_ms": 30_000}})
+        session = client.create_session(
+            "chat-1", config={"model_options": {"echo_delay_ms": 30_000}}
+        )
         with talking(server.target, "chat-1", tmp_path / "notes") as chatting:
             chatting.say("first")
             until(lambda: session.turns(state="running").to_list() != [], "the turn ran")
@@ -215,7 +247,9 @@ def test_a_turn_that_is_lost_is_told(start_server: Callable[..., ServerProcess],
 
 
 def test_ctrl_c_aborts_the_answer(server: ServerProcess, client: Client) -> None:
-    session = client.create_session("chat-1", config={"model_options": {"echo_text": "one two three", "echo_delay_ms": 1000}})
+    session = client.create_session(
+        "chat-1", config={"model_options": {"echo_text": "one two three", "echo_delay_ms": 1000}}
+    )
     terminal = Terminal(server.target, "chat-1")
     try:
         terminal.wait_for("> ")
@@ -239,7 +273,9 @@ def test_ctrl_c_aborts_the_answer(server: ServerProcess, client: Client) -> None
     assert [turn.state for turn in session.turns()] == ["completed", "aborted"]
 
 
-def test_an_interrupt_ends_what_nobody_types(server: ServerProcess, client: Client, tmp_path: Path) -> None:
+def test_an_interrupt_ends_what_nobody_types(
+    server: ServerProcess, client: Client, tmp_path: Path
+) -> None:
     session = client.create_session("chat-1", config={"model_options": {"echo_delay_ms": 30_000}})
     with talking(server.target, "chat-1", tmp_path / "notes") as chatting:
         chatting.say("first")
@@ -279,7 +315,10 @@ def test_ctrl_c_ends_a_turn_that_waits(server: ServerProcess, client: Client) ->
 
 
 def test_a_server_that_stays_away(
-    server: ServerProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    server: ServerProcess,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     for name in ("PATIENCE_S", "SILENCE_S"):
         monkeypatch.setattr(chat, name, 0.1)

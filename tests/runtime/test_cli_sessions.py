@@ -37,7 +37,9 @@ class Done:
 
 
 @pytest.fixture
-def server(start_server: Callable[..., ServerProcess], database_url: str, monkeypatch: pytest.MonkeyPatch) -> ServerProcess:
+def server(
+    start_server: Callable[..., ServerProcess], database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> ServerProcess:
     started = start_server(SESSIOND_DATABASE_URL=database_url)
     monkeypatch.setenv("SESSIOND_TARGET", started.target)
     monkeypatch.delenv("SESSIOND_API_KEY", raising=False)
@@ -66,9 +68,15 @@ def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
 
 
 def fill(client: Client) -> None:
-    ada = client.create_session("chat-1", model="gpt-5", user="ada", title="Orders", config={"t": 1}, metadata={"team": "ü"})
-    ada.store_messages([{"role": "user", "content": f"message {i}\nsecond line \x1b[2J"} for i in range(1, 13)])
-    ada.tasks.create(task_id="look", status="running", data={"what": "orders \x1b[31m"}, message_seqs=[1, 2])
+    ada = client.create_session(
+        "chat-1", model="gpt-5", user="ada", title="Orders", config={"t": 1}, metadata={"team": "ü"}
+    )
+    ada.store_messages(
+        [{"role": "user", "content": f"message {i}\nsecond line \x1b[2J"} for i in range(1, 13)]
+    )
+    ada.tasks.create(
+        task_id="look", status="running", data={"what": "orders \x1b[31m"}, message_seqs=[1, 2]
+    )
     ada.bookmarks.create("plan", seq=3, description="before the tools")
     bob = client.create_session("chat-2", user="bob", idle_ttl=3600)
     bob.store_message({"role": "assistant", "content": None, "tool_calls": []})
@@ -81,7 +89,16 @@ def test_list(client: Client, run: Callable[..., Done]) -> None:
     shown = run("list")
     assert (shown.code, shown.err) == (0, "")
     head, *rows = shown.out.splitlines()
-    assert head.split() == ["ID", "STATE", "MESSAGES", "TOKENS", "ACTIVE", "USER", "MODEL", "SUMMARY"]
+    assert head.split() == [
+        "ID",
+        "STATE",
+        "MESSAGES",
+        "TOKENS",
+        "ACTIVE",
+        "USER",
+        "MODEL",
+        "SUMMARY",
+    ]
     assert [row.split()[0] for row in rows] == ["other", "chat-2", "chat-1"]
     assert rows[2].index("active") == head.index("STATE")
 
@@ -89,12 +106,25 @@ def test_list(client: Client, run: Callable[..., Done]) -> None:
         return [info["session_id"] for info in run("list", "--json", *arguments).json_lines]
 
     assert ids() == ["other", "chat-2", "chat-1"]
-    assert ids("--user", "ada") == ids("--model", "gpt-5") == ids("--config-contains", '{"t": 1}') == ["chat-1"]
+    assert (
+        ids("--user", "ada")
+        == ids("--model", "gpt-5")
+        == ids("--config-contains", '{"t": 1}')
+        == ["chat-1"]
+    )
     assert ids("--metadata-contains", '{"team": "ü"}') == ["chat-1"]
     assert ids("--state", "destroyed") == ["chat-2"]
     assert ids("--prefix", "chat-", "--order", "id_asc") == ["chat-1", "chat-2"]
-    assert ids("--created-from", "2020-01-01") == ids("--active-before", "2999-01-01T00:00:00Z") == ids("--limit", "0")
-    assert ids("--created-before", "2020-01-01") == ids("--active-from", "2999-01-01T00:00:00+02:00") == []
+    assert (
+        ids("--created-from", "2020-01-01")
+        == ids("--active-before", "2999-01-01T00:00:00Z")
+        == ids("--limit", "0")
+    )
+    assert (
+        ids("--created-before", "2020-01-01")
+        == ids("--active-from", "2999-01-01T00:00:00+02:00")
+        == []
+    )
     assert ids("--limit", "2") == ["other", "chat-2"]
     short = run("list", "--limit", "2")
     assert len(short.out.splitlines()) == 3
@@ -106,18 +136,36 @@ def test_show(client: Client, run: Callable[..., Done]) -> None:
     fill(client)
     client.sessions.copy("chat-1", "copy", up_to_seq=4)
     shown = run("show", "chat-1").out
-    for part in ("chat-1", "active", "ada", "gpt-5", "12", "look", "running", "messages 1, 2", "plan", "before the tools", "never"):
+    for part in (
+        "chat-1",
+        "active",
+        "ada",
+        "gpt-5",
+        "12",
+        "look",
+        "running",
+        "messages 1, 2",
+        "plan",
+        "before the tools",
+        "never",
+    ):
         assert part in shown
     assert "\x1b" not in shown
     assert "a copy of chat-1 up to seq 4" in run("show", "copy").out
     assert "3,600 s after its last use" in run("show", "chat-2").out
     document = run("show", "chat-1", "--json").json
-    assert (document["last_seq"], document["tasks"][0]["task_id"], document["bookmarks"][0]["seq"]) == (12, "look", 3)
+    assert (
+        document["last_seq"],
+        document["tasks"][0]["task_id"],
+        document["bookmarks"][0]["seq"],
+    ) == (12, "look", 3)
     assert "#12  user" in run("show", "chat-1", "--messages", "2").out
     first, *messages = run("show", "chat-1", "--json", "--messages").json_lines
     assert first["session_id"] == "chat-1"
     assert [message["seq"] for message in messages] == list(range(1, 13))
-    assert [m["seq"] for m in run("show", "chat-1", "--json", "--messages", "2").json_lines[1:]] == [11, 12]
+    assert [
+        m["seq"] for m in run("show", "chat-1", "--json", "--messages", "2").json_lines[1:]
+    ] == [11, 12]
     assert len(run("show", "other", "--json", "--messages").json_lines) == 1
 
 
@@ -135,7 +183,11 @@ def test_tail(client: Client, run: Callable[..., Done]) -> None:
 
 def test_tail_follows_until_it_is_interrupted(client: Client) -> None:
     fill(client)
-    with subprocess.Popen([*COMMAND, "tail", "chat-1", "-n", "1", "--follow", "--json"], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [*COMMAND, "tail", "chat-1", "-n", "1", "--follow", "--json"],
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
         assert process.stdout is not None
         assert json.loads(process.stdout.readline())["seq"] == 12
         client.sessions.store_messages("chat-1", [{"role": "user", "content": "new"}] * 2)
@@ -150,12 +202,42 @@ def test_copy(client: Client, run: Callable[..., Done]) -> None:
     new_id = run("copy", "chat-1").out.strip()
     assert client.sessions.get(new_id).last_seq == 12
     done = run(
-        "copy", "chat-1", "--new-id", "c", "--up-to-bookmark", "plan", "--title", "T", "--metadata", "{}", "--idle-ttl", "60", "--json"
+        "copy",
+        "chat-1",
+        "--new-id",
+        "c",
+        "--up-to-bookmark",
+        "plan",
+        "--title",
+        "T",
+        "--metadata",
+        "{}",
+        "--idle-ttl",
+        "60",
+        "--json",
     )
     assert (done.json["old_session_id"], done.json["new_session_id"]) == ("chat-1", "c")
     info = client.sessions.get("c")
-    assert (info.last_seq, info.title, info.user, info.metadata, info.config) == (3, "T", "ada", {}, {"t": 1})
-    assert run("copy", "chat-1", "--new-id", "d", "--up-to-seq", "0", "--keep-task-links", "--never-expires").out == "d\n"
+    assert (info.last_seq, info.title, info.user, info.metadata, info.config) == (
+        3,
+        "T",
+        "ada",
+        {},
+        {"t": 1},
+    )
+    assert (
+        run(
+            "copy",
+            "chat-1",
+            "--new-id",
+            "d",
+            "--up-to-seq",
+            "0",
+            "--keep-task-links",
+            "--never-expires",
+        ).out
+        == "d\n"
+    )
     taken = run("copy", "chat-1", "--new-id", "c")
     assert (taken.code, taken.out) == (1, "")
     assert taken.err.startswith("sessiond sessions: SESSION_ALREADY_EXISTS: ")
@@ -165,47 +247,87 @@ def test_export_and_import(client: Client, run: Callable[..., Done], tmp_path: P
     fill(client)
     lines = run("export", "chat-1")
     assert lines.err == ""
-    assert [line["kind"] for line in lines.json_lines] == ["export", "task", "bookmark", *["message"] * 12, "end"]
+    assert [line["kind"] for line in lines.json_lines] == [
+        "export",
+        "task",
+        "bookmark",
+        *["message"] * 12,
+        "end",
+    ]
     assert run("export", "chat-1", "--format", "json").json == client.sessions.export("chat-1")
     asset = client.assets.upload(b"a picture")
     client.create_session("with").store_message({"role": "user", "content": asset.uri})
-    assert [line["kind"] for line in run("export", "with").json_lines] == ["export", "asset", "message", "end"]
-    assert [line["kind"] for line in run("export", "with", "--no-assets").json_lines] == ["export", "message", "end"]
+    assert [line["kind"] for line in run("export", "with").json_lines] == [
+        "export",
+        "asset",
+        "message",
+        "end",
+    ]
+    assert [line["kind"] for line in run("export", "with", "--no-assets").json_lines] == [
+        "export",
+        "message",
+        "end",
+    ]
     assert len(run("export", "with", "--format", "json").json["assets"]) == 1
     assert run("export", "with", "--format", "json", "--no-assets").json["assets"] == []
     for flags, count in (((), 1), (("--no-assets",), 0)):
         run("export", "with", "-o", str(tmp_path / "with"), *flags)
-        assert json.loads((tmp_path / "with").read_text(encoding="utf-8").splitlines()[-1])["assets"] == count
+        assert (
+            json.loads((tmp_path / "with").read_text(encoding="utf-8").splitlines()[-1])["assets"]
+            == count
+        )
         assert run("import", str(tmp_path / "with"), "--session-id", f"with {count}").code == 0
     for form in ("jsonl", "json"):
         path = tmp_path / form
         assert "12 messages" in run("export", "chat-1", "-o", str(path), "--format", form).out
         assert run("import", str(path), "--session-id", form).out == f"{form}\n"
-        assert client.sessions.export(form)["messages"] == client.sessions.export("chat-1")["messages"]
+        assert (
+            client.sessions.export(form)["messages"] == client.sessions.export("chat-1")["messages"]
+        )
     assert (tmp_path / "jsonl").read_text(encoding="utf-8") == lines.out
     assert run("export", "chat-1", "-o", str(tmp_path / "x"), "--json").json["message_count"] == 12
     client.delete_session("chat-1")
     assert run("import", str(tmp_path / "jsonl"), "--json").json["session_id"] == "chat-1"
-    piped = subprocess.run([*COMMAND, "import", "-", "--session-id", "piped"], input=lines.out, capture_output=True, text=True, check=True)
+    piped = subprocess.run(
+        [*COMMAND, "import", "-", "--session-id", "piped"],
+        input=lines.out,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert piped.stdout == "piped\n"
 
-    (tmp_path / "cut").write_text("".join(lines.out.splitlines(keepends=True)[:-1]), encoding="utf-8")
+    (tmp_path / "cut").write_text(
+        "".join(lines.out.splitlines(keepends=True)[:-1]), encoding="utf-8"
+    )
     cut = run("import", str(tmp_path / "cut"), "--session-id", "cut")
     assert (cut.code, cut.err.count("\n")) == (1, 1)
     assert "cut off after line 15" in cut.err
     closed = run("export", "chat-1", "-o", str(tmp_path / "none" / "x"))
-    assert (closed.code, closed.err) == (1, f"sessiond sessions: {tmp_path / 'none' / 'x'}: No such file or directory\n")
+    assert (closed.code, closed.err) == (
+        1,
+        f"sessiond sessions: {tmp_path / 'none' / 'x'}: No such file or directory\n",
+    )
     gone = run("import", str(tmp_path / "nowhere"))
-    assert (gone.code, gone.err) == (1, f"sessiond sessions: {tmp_path / 'nowhere'}: No such file or directory\n")
+    assert (gone.code, gone.err) == (
+        1,
+        f"sessiond sessions: {tmp_path / 'nowhere'}: No such file or directory\n",
+    )
 
 
 def test_delete(client: Client, run: Callable[..., Done]) -> None:
     fill(client)
     assert run("delete", "other", "--dry-run").out == "would delete other\n"
     done = run("delete", "nobody", "other", "--json")
-    assert (done.code, done.json) == (1, {"dry_run": False, "deleted": ["other"], "not_found": ["nobody"]})
+    assert (done.code, done.json) == (
+        1,
+        {"dry_run": False, "deleted": ["other"], "not_found": ["nobody"]},
+    )
     assert "SESSION_NOT_FOUND" in done.err
-    assert run("delete", "--prefix", "chat-", "--dry-run").out == "would delete 2 sessions with 13 messages\n"
+    assert (
+        run("delete", "--prefix", "chat-", "--dry-run").out
+        == "would delete 2 sessions with 13 messages\n"
+    )
     unasked = run("delete", "--user", "ada")
     assert unasked.code == 2
     assert "1 session with 12 messages" in unasked.err
@@ -213,7 +335,11 @@ def test_delete(client: Client, run: Callable[..., Done]) -> None:
     assert len(client.list_sessions().to_list()) == 2
     assert run("delete", "--user", "ada", "--yes").out == "deleted 1 session with 12 messages\n"
     assert run("delete", "--user", "ada").out == "deleted 0 sessions with 0 messages\n"
-    assert run("delete", "--all", "-y", "--json").json == {"dry_run": False, "session_count": 1, "message_count": 1}
+    assert run("delete", "--all", "-y", "--json").json == {
+        "dry_run": False,
+        "session_count": 1,
+        "message_count": 1,
+    }
 
 
 @pytest.mark.parametrize(("answer", "left"), [("y", 0), ("no", 3), ("", 3)])
@@ -221,7 +347,13 @@ def test_delete_asks_at_a_terminal(client: Client, answer: str, left: int) -> No
     fill(client)
     ours, theirs = pty.openpty()
     try:
-        with subprocess.Popen([*COMMAND, "delete", "--all"], stdin=theirs, stderr=theirs, stdout=subprocess.PIPE, text=True) as process:
+        with subprocess.Popen(
+            [*COMMAND, "delete", "--all"],
+            stdin=theirs,
+            stderr=theirs,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as process:
             shown = b""
             while b"[y/N]" not in shown:
                 shown += os.read(ours, 1000)
@@ -238,7 +370,9 @@ def test_progress_is_shown_at_a_terminal_only(client: Client, tmp_path: Path) ->
     fill(client)
     ours, theirs = pty.openpty()
     environment = os.environ | {"TERM": "xterm"}
-    with subprocess.Popen([*COMMAND, "export", "chat-1"], stderr=theirs, stdout=subprocess.PIPE, env=environment) as process:
+    with subprocess.Popen(
+        [*COMMAND, "export", "chat-1"], stderr=theirs, stdout=subprocess.PIPE, env=environment
+    ) as process:
         assert process.stdout is not None
         assert process.stdout.read().count(b"\n") == 16
         assert process.wait(30) == 0
@@ -273,7 +407,13 @@ def test_wrong_use_is_told(run: Callable[..., Done], arguments: tuple[str, ...],
 
 
 def test_failures_are_told_in_a_line(server: ServerProcess, run: Callable[..., Done]) -> None:
-    for arguments in (("show", "x"), ("tail", "x"), ("copy", "x"), ("export", "x"), ("export", "x", "--format", "json")):
+    for arguments in (
+        ("show", "x"),
+        ("tail", "x"),
+        ("copy", "x"),
+        ("export", "x"),
+        ("export", "x", "--format", "json"),
+    ):
         done = run(*arguments)
         assert (done.code, done.out) == (1, "")
         assert done.err == "sessiond sessions: SESSION_NOT_FOUND: there is no session 'x'\n"
@@ -284,11 +424,19 @@ def test_failures_are_told_in_a_line(server: ServerProcess, run: Callable[..., D
 
 
 def test_keys(
-    start_server: Callable[..., ServerProcess], database_url: str, run: Callable[..., Done], monkeypatch: pytest.MonkeyPatch
+    start_server: Callable[..., ServerProcess],
+    database_url: str,
+    run: Callable[..., Done],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("SESSIOND_DATABASE_URL", database_url)
     server = start_server("--require-keys", SESSIOND_DATABASE_URL=database_url)
-    made = subprocess.run([*COMMAND[:-1], "keys", "create", "--project", "acme"], capture_output=True, text=True, check=True)
+    made = subprocess.run(
+        [*COMMAND[:-1], "keys", "create", "--project", "acme"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     key = made.stdout.strip()
     refused = run("list", "--target", server.target)
     assert (refused.code, refused.err.split(":")[1]) == (1, " API_KEY_MISSING")
@@ -300,8 +448,14 @@ def test_keys(
 def test_a_reader_that_has_enough_is_no_failure(client: Client) -> None:
     session = client.create_session("long")
     session.import_messages([{"role": "user", "content": "x" * 1000}] * 3000)
-    for arguments in (("export", "long"), ("show", "long", "--messages", "--json"), ("tail", "long", "-n", "3000")):
-        with subprocess.Popen([*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    for arguments in (
+        ("export", "long"),
+        ("show", "long", "--messages", "--json"),
+        ("tail", "long", "-n", "3000"),
+    ):
+        with subprocess.Popen(
+            [*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as process:
             assert process.stdout is not None
             assert process.stderr is not None
             assert process.stdout.readline()

@@ -48,10 +48,22 @@ asyncio.run(main())
 """
 
 
-@pytest.mark.parametrize("way", ["forgotten", "kept", "read on in the background", "client closed", "left", "ended"])
-def test_an_open_reading_ends_with_its_loop(start_server: Callable[..., ServerProcess], database_url: str, way: str) -> None:
+@pytest.mark.parametrize(
+    "way", ["forgotten", "kept", "read on in the background", "client closed", "left", "ended"]
+)
+def test_an_open_reading_ends_with_its_loop(
+    start_server: Callable[..., ServerProcess], database_url: str, way: str
+) -> None:
     server = start_server(SESSIOND_DATABASE_URL=database_url)
     with Client(server.target) as client:
-        client.create_session("one").import_messages([{"role": "user", "content": "x" * 1000}] * 5000)
-    done = subprocess.run([sys.executable, "-c", PROGRAM, server.target, way], capture_output=True, text=True, timeout=60, check=False)
+        client.create_session("one").import_messages(
+            [{"role": "user", "content": "x" * 1000}] * 5000
+        )
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, server.target, way],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert (done.returncode, done.stderr, done.stdout) == (0, "", "")

@@ -16,7 +16,13 @@ import pytest
 from sessiond_server import embedded as embedded_module
 from sessiond_server.embedded import EmbeddedError, EmbeddedPostgres
 
-from ..support.embedded import end_postgres, has_another_postgres, is_alive, kill_postgres, postmaster
+from ..support.embedded import (
+    end_postgres,
+    has_another_postgres,
+    is_alive,
+    kill_postgres,
+    postmaster,
+)
 from ..support.waiting import until, until_async
 
 Make = Callable[..., EmbeddedPostgres]
@@ -48,7 +54,10 @@ def test_it_is_durable_and_private(data_dir: Path, make: Make) -> None:
     assert not postgres.is_running
     url = postgres.start()
     assert postgres.is_running
-    shown = {name: ask(url, f"SHOW {name}") for name in ("fsync", "full_page_writes", "synchronous_commit", "data_checksums")}
+    shown = {
+        name: ask(url, f"SHOW {name}")
+        for name in ("fsync", "full_page_writes", "synchronous_commit", "data_checksums")
+    }
     assert set(shown.values()) == {"on"}
     assert ask(url, "SHOW server_encoding") == "UTF8"
     assert ask(url, "SHOW listen_addresses") == ""
@@ -100,7 +109,9 @@ def test_a_link_in_the_temporary_directory_is_not_followed(data_dir: Path, make:
 def test_one_owner_at_a_time(data_dir: Path, make: Make) -> None:
     first, second = make(data_dir), make(data_dir)
     first.start()
-    with pytest.raises(EmbeddedError, match=rf"another sessiond \(process {os.getpid()}\) uses the data directory"):
+    with pytest.raises(
+        EmbeddedError, match=rf"another sessiond \(process {os.getpid()}\) uses the data directory"
+    ):
         second.start()
     # What the first one leaves running, as when it is killed, the second one takes over.
     pid = postmaster(data_dir)
@@ -150,7 +161,9 @@ def test_an_unusable_data_directory_is_told(data_dir: Path, make: Make) -> None:
         make(data_dir / "file").start()
 
 
-def test_without_the_wheel_it_says_what_to_do(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_wheel_it_says_what_to_do(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(embedded_module, "find_spec", lambda name: None)
     with pytest.raises(EmbeddedError, match="SESSIOND_DATABASE_URL"):
         EmbeddedPostgres(data_dir)
@@ -197,7 +210,10 @@ async def test_it_is_run_again_when_it_dies(data_dir: Path, make: Make) -> None:
         for number in (signal.SIGKILL, signal.SIGQUIT):
             pid = postmaster(data_dir)
             os.kill(pid, number)
-            await until_async(lambda pid=pid: has_another_postgres(data_dir, pid) and postgres.is_running, "another one ran")  # type: ignore[misc]
+            await until_async(
+                lambda pid=pid: has_another_postgres(data_dir, pid) and postgres.is_running,
+                "another one ran",
+            )  # type: ignore[misc]
     finally:
         supervisor.cancel()
         await asyncio.wait([supervisor])
@@ -205,7 +221,9 @@ async def test_it_is_run_again_when_it_dies(data_dir: Path, make: Make) -> None:
     await asyncio.to_thread(postgres.stop)
 
 
-async def test_the_supervisor_does_not_give_up(data_dir: Path, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_supervisor_does_not_give_up(
+    data_dir: Path, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whatever keeps PostgreSQL from starting, and be it that there is no memory for a process, it is tried again."""
     postgres = make(data_dir)
     await asyncio.to_thread(postgres.start)
@@ -225,7 +243,10 @@ async def test_the_supervisor_does_not_give_up(data_dir: Path, make: Make, monke
     supervisor = asyncio.create_task(postgres.supervise())
     try:
         killed = kill_postgres(data_dir)
-        await until_async(lambda: has_another_postgres(data_dir, killed) and postgres.is_running, "another one ran")
+        await until_async(
+            lambda: has_another_postgres(data_dir, killed) and postgres.is_running,
+            "another one ran",
+        )
         assert failures > 2
     finally:
         supervisor.cancel()

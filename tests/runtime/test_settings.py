@@ -35,7 +35,9 @@ def test_what_is_set_nowhere_has_its_default() -> None:
     assert found.data_dir == settings.default_data_dir()
 
 
-def test_a_flag_wins_over_the_environment_and_that_over_the_file(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_flag_wins_over_the_environment_and_that_over_the_file(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config.write_text("pool_size = 3\nworkers = 3\nlog_level = 'error'\n")
     monkeypatch.setenv("SESSIOND_POOL_SIZE", "4")
     monkeypatch.setenv("SESSIOND_WORKERS", "4")
@@ -112,7 +114,9 @@ def test_flags_have_their_whole_names(flag: str) -> None:
     ],
 )
 def test_a_fault_names_its_flag_and_variable(name: str, value: str) -> None:
-    assert refusal(f"--{name}", value).startswith(f"--{name} (SESSIOND_{name.upper().replace('-', '_')}): ")
+    assert refusal(f"--{name}", value).startswith(
+        f"--{name} (SESSIOND_{name.upper().replace('-', '_')}): "
+    )
 
 
 @pytest.mark.parametrize(
@@ -145,7 +149,9 @@ def test_beyond_this_machine_only_with_tls_and_keys(tls: list[str]) -> None:
     beyond = ["--listen", "0.0.0.0:50051"]
     for half in ([], tls, ["--require-keys"]):
         told = refusal(*beyond, *half)
-        assert all(flag in told for flag in ("--tls-cert", "--tls-key", "--require-keys", "--insecure"))
+        assert all(
+            flag in told for flag in ("--tls-cert", "--tls-key", "--require-keys", "--insecure")
+        )
     assert load([*beyond, *tls, "--require-keys"]).listen == "0.0.0.0:50051"
     assert load([*beyond, "--insecure"]).insecure
 
@@ -158,30 +164,67 @@ def test_certificate_and_key_are_readable_and_go_together(tls: list[str], tmp_pa
 
 
 def test_the_password_is_not_shown() -> None:
-    found = load(["--database-url", "postgresql+psycopg://ada:s3cret@db.example.com:6432/sessions?sslmode=require"])
-    assert found.database_url == "postgresql://ada:s3cret@db.example.com:6432/sessions?sslmode=require"
+    found = load(
+        [
+            "--database-url",
+            "postgresql+psycopg://ada:s3cret@db.example.com:6432/sessions?sslmode=require",
+        ]
+    )
+    assert (
+        found.database_url == "postgresql://ada:s3cret@db.example.com:6432/sessions?sslmode=require"
+    )
     assert "s3cret" not in str(found.redacted())
-    assert found.redacted()["database_url"] == "postgresql://ada:***@db.example.com:6432/sessions?sslmode=require"
+    assert (
+        found.redacted()["database_url"]
+        == "postgresql://ada:***@db.example.com:6432/sessions?sslmode=require"
+    )
 
 
 def test_a_process_of_ours_reads_the_same(tls: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    mine = load([*tls, "--require-keys", "--no-reflection", "--workers", "3", "--listen", "0.0.0.0:1", "--default-idle-ttl-s", "0.5"])
+    mine = load(
+        [
+            *tls,
+            "--require-keys",
+            "--no-reflection",
+            "--workers",
+            "3",
+            "--listen",
+            "0.0.0.0:1",
+            "--default-idle-ttl-s",
+            "0.5",
+        ]
+    )
     for name, value in mine.environment().items():
         monkeypatch.setenv(name, value)
     assert load() == mine
 
 
 def test_every_setting_is_described() -> None:
-    assert not [name for name, field in Settings.model_fields.items() if not (field.description or "").endswith(".")]
+    assert not [
+        name
+        for name, field in Settings.model_fields.items()
+        if not (field.description or "").endswith(".")
+    ]
 
 
-@pytest.mark.parametrize("value", ["/srv/assets", "file:///srv/assets", "s3://bucket", "s3://bucket/a/prefix"])
+@pytest.mark.parametrize(
+    "value", ["/srv/assets", "file:///srv/assets", "s3://bucket", "s3://bucket/a/prefix"]
+)
 def test_places_of_assets(value: str) -> None:
     assert load(["--asset-store", value]).asset_location() == value
 
 
 @pytest.mark.parametrize(
-    "value", ["assets", "s3://", "s3://key:secret@bucket", "s3://bucket?x=1", "http://bucket", "file://host/srv", "file:srv"]
+    "value",
+    [
+        "assets",
+        "s3://",
+        "s3://key:secret@bucket",
+        "s3://bucket?x=1",
+        "http://bucket",
+        "file://host/srv",
+        "file:srv",
+    ],
 )
 def test_what_is_no_place_of_assets(value: str) -> None:
     with pytest.raises(SettingsError, match=r"--asset-store \(SESSIOND_ASSET_STORE\): is none of"):
@@ -205,16 +248,25 @@ retries = 5
 """
 
 
-def test_providers_of_the_file_and_of_a_variable(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_providers_of_the_file_and_of_a_variable(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config.write_text(PROVIDERS)
     monkeypatch.setenv("SESSIOND_PROVIDERS", '{"openai": {"api_key_env": "MY_KEY"}}')
     found = load(["--config", str(config), "--echo-models"])
     assert (found.default_model, found.echo_models) == ("llama3", True)
     assert found.providers["local"].models == ("llama*",)
     # Of a provider in both, each gives its own fields.
-    assert (found.providers["openai"].retries, found.providers["openai"].api_key_env) == (5, "MY_KEY")
+    assert (found.providers["openai"].retries, found.providers["openai"].api_key_env) == (
+        5,
+        "MY_KEY",
+    )
     every = completed(found.providers)
-    assert (every["openai"].type, every["openai"].retries, "gpt-*" in every["openai"].models) == ("openai", 5, True)
+    assert (every["openai"].type, every["openai"].retries, "gpt-*" in every["openai"].models) == (
+        "openai",
+        5,
+        True,
+    )
     assert list(every)[2:] == ["anthropic", "echo"]
 
 
@@ -238,11 +290,23 @@ def test_there_are_providers_without_any_being_named() -> None:
         ('{"a/b": {"type": "echo"}}', "a name is not"),
         ('{"openai": {"retries": -1}}', "openai.retries: "),
         ('{"openai": {"api_key": "sk-secret"}}', "openai.api_key: "),
-        ('{"openai": {"api_key_env": "sk-secret"}}', "openai.api_key_env: is no name of an environment variable"),
-        ('{"openai": {"api_key_env": "gsk_secret"}}', "openai.api_key_env: is no name of an environment variable"),
+        (
+            '{"openai": {"api_key_env": "sk-secret"}}',
+            "openai.api_key_env: is no name of an environment variable",
+        ),
+        (
+            '{"openai": {"api_key_env": "gsk_secret"}}',
+            "openai.api_key_env: is no name of an environment variable",
+        ),
         ('{"openai": {"base_url": "localhost:1"}}', "openai.base_url: is no URL"),
-        ('{"openai": {"base_url": "http://me:secret@localhost"}}', "openai.base_url: has more than"),
-        ('{"openai": {"base_url": "http://localhost?key=secret"}}', "openai.base_url: has more than"),
+        (
+            '{"openai": {"base_url": "http://me:secret@localhost"}}',
+            "openai.base_url: has more than",
+        ),
+        (
+            '{"openai": {"base_url": "http://localhost?key=secret"}}',
+            "openai.base_url: has more than",
+        ),
     ],
 )
 def test_providers_that_are_wrong(value: str, says: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -254,7 +318,9 @@ def test_providers_that_are_wrong(value: str, says: str, monkeypatch: pytest.Mon
     assert refusal() == told
 
 
-def test_a_process_of_ours_has_the_same_providers(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_of_ours_has_the_same_providers(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config.write_text(PROVIDERS)
     mine = load(["--config", str(config)])
     monkeypatch.setenv("SESSIOND_CONFIG", "")

@@ -17,14 +17,18 @@ def serve(*flags: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """`sessiond serve` that is expected to end by itself."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith("SESSIOND_")}
     command = [sys.executable, "-m", "sessiond_server", "serve", *flags]
-    return subprocess.run(command, env=clean | environment, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(
+        command, env=clean | environment, capture_output=True, text=True, timeout=120, check=False
+    )
 
 
 def test_the_port_is_shared_with_no_other_server(database_url: str, start_server: Start) -> None:
     """The kernel would let them, and hand each call to one of them by chance."""
     first = start_server("--workers", "2", SESSIOND_DATABASE_URL=database_url)
     for workers in ("1", "2"):
-        second = serve("--workers", workers, "--listen", first.target, SESSIOND_DATABASE_URL=database_url)
+        second = serve(
+            "--workers", workers, "--listen", first.target, SESSIOND_DATABASE_URL=database_url
+        )
         assert second.returncode == 1
         assert f"cannot listen on {first.target}" in second.stderr
         assert "Traceback" not in second.stderr
@@ -39,7 +43,9 @@ def test_a_port_is_free_again_at_once(database_url: str, start_server: Start) ->
     with Client(first.target) as client:
         client.create_session("one")
         assert first.terminate() == 0
-    again = start_server("--workers", "2", "--listen", first.target, SESSIOND_DATABASE_URL=database_url)
+    again = start_server(
+        "--workers", "2", "--listen", first.target, SESSIOND_DATABASE_URL=database_url
+    )
     with Client(again.target) as client:
         assert client.resume_session("one").session_id == "one"
 
@@ -48,13 +54,17 @@ def test_workers_that_cannot_start_end_the_server(database_url: str, tmp_path: P
     for name in ("cert.pem", "key.pem"):
         (tmp_path / name).write_text("this is no PEM\n")
     tls = ("--tls-cert", str(tmp_path / "cert.pem"), "--tls-key", str(tmp_path / "key.pem"))
-    done = serve("--workers", "2", "--listen", "127.0.0.1:0", *tls, SESSIOND_DATABASE_URL=database_url)
+    done = serve(
+        "--workers", "2", "--listen", "127.0.0.1:0", *tls, SESSIOND_DATABASE_URL=database_url
+    )
     assert done.returncode == 1
     assert not done.stdout
     assert "workers end as soon as they start" in done.stderr
 
 
 def test_a_unix_socket_takes_one_process(database_url: str, tmp_path: Path) -> None:
-    done = serve("--workers", "2", "--listen", f"unix:{tmp_path}/socket", SESSIOND_DATABASE_URL=database_url)
+    done = serve(
+        "--workers", "2", "--listen", f"unix:{tmp_path}/socket", SESSIOND_DATABASE_URL=database_url
+    )
     assert done.returncode == 1
     assert "several workers share a TCP port" in done.stderr

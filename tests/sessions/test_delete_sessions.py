@@ -16,7 +16,11 @@ Query = Callable[..., list[tuple[Any, ...]]]
 
 
 async def delete(wire: Wire, **fields: Any) -> tuple[int, int]:
-    contains = {name: fields.pop(name) for name in ("metadata_contains", "config_contains") if name in fields}
+    contains = {
+        name: fields.pop(name)
+        for name in ("metadata_contains", "config_contains")
+        if name in fields
+    }
     request = DeleteSessionsRequest(**fields)
     for name, value in contains.items():
         getattr(request, name).update(value)
@@ -27,7 +31,13 @@ async def delete(wire: Wire, **fields: Any) -> tuple[int, int]:
 @pytest.fixture
 async def filled(wire: Wire) -> Wire:
     for i in range(6):
-        await wire.create(f"{'ab'[i % 2]}{i}", user=f"user-{i % 3}", model=f"model-{i}", metadata={"n": i}, config={"c": i})
+        await wire.create(
+            f"{'ab'[i % 2]}{i}",
+            user=f"user-{i % 3}",
+            model=f"model-{i}",
+            metadata={"n": i},
+            config={"c": i},
+        )
         await wire.store(f"{'ab'[i % 2]}{i}", *["x"] * i) if i else None
     await wire.destroy("b1")
     return wire
@@ -47,7 +57,9 @@ async def filled(wire: Wire) -> Wire:
         ({"all": True}, [], 15),
     ],
 )
-async def test_a_dry_run_counts_what_the_deletion_removes(filled: Wire, fields: dict[str, Any], left: list[str], messages: int) -> None:
+async def test_a_dry_run_counts_what_the_deletion_removes(
+    filled: Wire, fields: dict[str, Any], left: list[str], messages: int
+) -> None:
     counted = await delete(filled, dry_run=True, **fields)
     assert counted == (6 - len(left), messages)
     assert len(await filled.list()) == 6
@@ -65,7 +77,9 @@ async def test_all_has_to_be_said(filled: Wire) -> None:
     assert len(await filled.list()) == 6
 
 
-async def test_many_go_in_batches_and_are_purged(wire: Wire, query: Query, purger: Purger, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_many_go_in_batches_and_are_purged(
+    wire: Wire, query: Query, purger: Purger, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(rules, "DELETED_A_BATCH", 7)
     for i in range(20):
         await wire.create(f"s{i}", user="ada")
@@ -74,5 +88,7 @@ async def test_many_go_in_batches_and_are_purged(wire: Wire, query: Query, purge
     assert await delete(wire, user="ada") == (20, 40)
     assert query("SELECT count(*) FROM dead_logs") == [(20,)]
     await purger.round()
-    assert query("SELECT (SELECT count(*) FROM dead_logs), (SELECT count(*) FROM messages)") == [(0, 0)]
+    assert query("SELECT (SELECT count(*) FROM dead_logs), (SELECT count(*) FROM messages)") == [
+        (0, 0)
+    ]
     assert [s.session_id for s in await wire.list()] == ["other"]

@@ -33,12 +33,20 @@ async def test_an_expired_session_is_invisible_at_once(wire: Wire, query: Query)
     await wire.store("one", "x")
     pass_time(query, "one", 61)
     assert await wire.list() == []
-    for call in (wire.get("one"), wire.read("one"), wire.store("one", "y"), wire.resume("one"), wire.delete("one")):
+    for call in (
+        wire.get("one"),
+        wire.read("one"),
+        wire.store("one", "y"),
+        wire.resume("one"),
+        wire.delete("one"),
+    ):
         assert (await error_of(call)).reason == "SESSION_NOT_FOUND"
     assert query("SELECT count(*) FROM sessions") == [(1,)]
 
 
-async def test_an_expired_id_can_be_used_again_before_the_purger_comes(wire: Wire, query: Query) -> None:
+async def test_an_expired_id_can_be_used_again_before_the_purger_comes(
+    wire: Wire, query: Query
+) -> None:
     await wire.create("one", idle_ttl_s=60)
     await wire.store("one", "old")
     pass_time(query, "one", 61)
@@ -73,7 +81,9 @@ async def test_never_is_for_ever(wire: Wire, query: Query, purger: Purger) -> No
     assert (await wire.get("one")).never_expires
 
 
-async def test_the_purger_removes_what_expired_and_spares_what_was_used(wire: Wire, query: Query, purger: Purger) -> None:
+async def test_the_purger_removes_what_expired_and_spares_what_was_used(
+    wire: Wire, query: Query, purger: Purger
+) -> None:
     for name in ("gone", "used"):
         await wire.create(name, idle_ttl_s=60)
         await wire.store(name, "x", request_id="r")
@@ -98,7 +108,12 @@ async def test_deleted_messages_go_in_batches(wire: Wire, query: Query, server: 
     await wire.create("one")
     await wire.store("one", "new")
     assert query("SELECT count(*) FROM messages") == [(501,)]
-    assert [await store.purge_logs(10, 100) for _ in range(4)] == [(0, 100), (0, 100), (1, 50), (0, 0)]
+    assert [await store.purge_logs(10, 100) for _ in range(4)] == [
+        (0, 100),
+        (0, 100),
+        (1, 50),
+        (0, 0),
+    ]
     assert query("SELECT count(*) FROM messages") == [(251,)]
     assert len(await wire.read("one")) == 1
     assert len(await wire.read("two")) == 250
@@ -151,7 +166,9 @@ async def test_appends_are_heap_only_updates(wire: Wire, database_url: str) -> N
     """What an append changes is in no index (but for the minute, once in it), and pages keep room for it."""
     await wire.create("one", idle_ttl_s=3600, metadata={"a": 1})
     key = session_key(DEFAULT_PROJECT_ID, "one")
-    parameters = Append(key, DEFAULT_PROJECT_ID, 1, 1, 1, 1, 0, None, None, None, 0, "", b"").parameters()
+    parameters = Append(
+        key, DEFAULT_PROJECT_ID, 1, 1, 1, 1, 0, None, None, None, 0, "", b""
+    ).parameters()
     row: dict[str, object] = {"role": 1, "format": 1, "row_tokens": 1, "body": b"x"}
     with psycopg.connect(database_url) as connection:
         for _ in range(20):

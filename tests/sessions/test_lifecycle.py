@@ -15,11 +15,21 @@ from ..support.wire import Wire, error_of
 
 async def test_a_new_session_has_what_its_creator_chose(wire: Wire) -> None:
     created = await wire.create(
-        "support-42", model="gpt-5", user="ada", title="Refund", config={"temperature": 0.5}, metadata={"team": "blue", "n": 3}
+        "support-42",
+        model="gpt-5",
+        user="ada",
+        title="Refund",
+        config={"temperature": 0.5},
+        metadata={"team": "blue", "n": 3},
     )
     assert created == await wire.get("support-42")
     assert created.state == SESSION_STATE_ACTIVE
-    assert (created.model, created.user, created.title, created.summary) == ("gpt-5", "ada", "Refund", "Refund")
+    assert (created.model, created.user, created.title, created.summary) == (
+        "gpt-5",
+        "ada",
+        "Refund",
+        "Refund",
+    )
     assert created.config["temperature"] == 0.5
     assert created.metadata["team"] == "blue"
     assert created.metadata["n"] == 3
@@ -55,14 +65,18 @@ async def test_many_get_or_create_at_once_make_one_session(wire: Wire) -> None:
     assert len({session.etag for session in sessions}) == 1
 
 
-@pytest.mark.parametrize("session_id", ["a/b", "naïve ☕", "x" * 256, "with space", "--", "%s", "'; DROP TABLE sessions"])
+@pytest.mark.parametrize(
+    "session_id", ["a/b", "naïve ☕", "x" * 256, "with space", "--", "%s", "'; DROP TABLE sessions"]
+)
 async def test_ids_are_the_callers_own_strings(wire: Wire, session_id: str) -> None:
     assert (await wire.create(session_id)).session_id == session_id
     assert (await wire.get(session_id)).session_id == session_id
     await wire.delete(session_id)
 
 
-@pytest.mark.parametrize("session_id", ["x" * 257, "a\0b", "a\nb", " a", "a ", "\x7f", "a\x85b", "\u00a0a"])
+@pytest.mark.parametrize(
+    "session_id", ["x" * 257, "a\0b", "a\nb", " a", "a ", "\x7f", "a\x85b", "\u00a0a"]
+)
 async def test_malformed_ids_are_refused(wire: Wire, session_id: str) -> None:
     error = await error_of(wire.create(session_id))
     assert (error.code, error.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD")
@@ -154,7 +168,11 @@ async def test_summary_is_the_first_words_of_the_user(wire: Wire) -> None:
     from ..support.wire import openai
 
     await wire.create("one")
-    await wire.store("one", openai("You are helpful.", "system"), openai("  Where is\n my   parcel? " + "x" * 500))
+    await wire.store(
+        "one",
+        openai("You are helpful.", "system"),
+        openai("  Where is\n my   parcel? " + "x" * 500),
+    )
     await wire.store("one", "later words")
     summary = (await wire.get("one")).summary
     assert re.fullmatch(r"Where is my parcel\? x+", summary)
@@ -179,6 +197,18 @@ async def test_deletion_repeated_with_its_request_id_spares_a_new_session(wire: 
 
 
 async def test_output_only_fields_are_ignored(wire: Wire) -> None:
-    session = Session(session_id="one", last_seq=99, message_count=99, state=SESSION_STATE_DESTROYED, summary="no", etag="x")
+    session = Session(
+        session_id="one",
+        last_seq=99,
+        message_count=99,
+        state=SESSION_STATE_DESTROYED,
+        summary="no",
+        etag="x",
+    )
     created = await wire.sessions.CreateSession(CreateSessionRequest(session=session))
-    assert (created.last_seq, created.message_count, created.state, created.summary) == (0, 0, SESSION_STATE_ACTIVE, "")
+    assert (created.last_seq, created.message_count, created.state, created.summary) == (
+        0,
+        0,
+        SESSION_STATE_ACTIVE,
+        "",
+    )

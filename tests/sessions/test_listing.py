@@ -15,7 +15,7 @@ from sessiond.v1.session_service_pb2 import (
     SESSION_ORDER_ID_ASC,
     ListSessionsRequest,
 )
-from sessiond_server.core import pagination as tokens
+from sessiond_server.core import pagination
 from sessiond_server.core.ids import DEFAULT_PROJECT_ID
 from sessiond_server.sessions.store.sessions import Filter, Listing, list_statement
 
@@ -31,7 +31,11 @@ async def five(wire: Wire) -> Wire:
     """Sessions a to e, created in this order; then a is appended to."""
     for i, name in enumerate("abcde"):
         await wire.create(
-            name, user=f"user-{i % 2}", model="m" if i < 3 else "n", metadata={"i": i, "tags": ["x", name]}, config={"t": 0.5}
+            name,
+            user=f"user-{i % 2}",
+            model="m" if i < 3 else "n",
+            metadata={"i": i, "tags": ["x", name]},
+            config={"t": 0.5},
         )
     await wire.store("a", "hello")
     return wire
@@ -46,7 +50,12 @@ async def test_the_most_recently_active_comes_first(five: Wire) -> None:
 
 @pytest.mark.parametrize(
     ("order", "expected"),
-    [(SESSION_ORDER_CREATED_DESC, "edcba"), (SESSION_ORDER_CREATED_ASC, "abcde"), (SESSION_ORDER_ID_ASC, "abcde"), (0, "aedcb")],
+    [
+        (SESSION_ORDER_CREATED_DESC, "edcba"),
+        (SESSION_ORDER_CREATED_ASC, "abcde"),
+        (SESSION_ORDER_ID_ASC, "abcde"),
+        (0, "aedcb"),
+    ],
 )
 async def test_orders_hold_across_pages(five: Wire, order: int, expected: str) -> None:
     for page_size in (1, 2, 3, 5, 500, 100_000):
@@ -112,9 +121,19 @@ async def test_new_sessions_do_not_disturb_the_pages_behind(five: Wire) -> None:
 
 async def test_tokens_belong_to_their_question(five: Wire) -> None:
     token = (await five.sessions.ListSessions(ListSessionsRequest(page_size=2))).next_page_token
-    for fields in ({"user": "user-1"}, {"order": SESSION_ORDER_ID_ASC}, {"page_token": "rubbish"}, {"page_token": "WzEsMl0"}):
-        error = await error_of(five.sessions.ListSessions(ListSessionsRequest(**({"page_token": token} | fields))))
-        assert (error.code, error.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_PAGE_TOKEN")
+    for fields in (
+        {"user": "user-1"},
+        {"order": SESSION_ORDER_ID_ASC},
+        {"page_token": "rubbish"},
+        {"page_token": "WzEsMl0"},
+    ):
+        error = await error_of(
+            five.sessions.ListSessions(ListSessionsRequest(**({"page_token": token} | fields)))
+        )
+        assert (error.code, error.reason) == (
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "INVALID_PAGE_TOKEN",
+        )
     # The size of a page may change from page to page.
     rest = await five.sessions.ListSessions(ListSessionsRequest(page_token=token, page_size=10))
     assert ids(list(rest.sessions)) == list("dcb")
@@ -132,7 +151,9 @@ async def test_tokens_belong_to_their_question(five: Wire) -> None:
         ({"model": "\0"}, "model"),
     ],
 )
-async def test_wrong_requests_name_the_field(wire: Wire, fields: dict[str, object], field: str) -> None:
+async def test_wrong_requests_name_the_field(
+    wire: Wire, fields: dict[str, object], field: str
+) -> None:
     error = await error_of(wire.sessions.ListSessions(ListSessionsRequest(**fields)))  # type: ignore[arg-type]
     assert (error.reason, list(error.fields)) == ("INVALID_FIELD", [field])
 
@@ -155,14 +176,18 @@ async def test_times_out_of_range_name_the_field(wire: Wire) -> None:
         ({"order": "active_desc", "metadata_contains": {"n": 77}}, "sessions_metadata_idx"),
     ],
 )
-def test_pages_are_read_from_an_index(seeded_url: str, listing: dict[str, object], index: str) -> None:
+def test_pages_are_read_from_an_index(
+    seeded_url: str, listing: dict[str, object], index: str
+) -> None:
     from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
     chosen = {name: value for name, value in listing.items() if name != "order"}
     statement = list_statement(Listing(Filter(DEFAULT_PROJECT_ID, **chosen), listing["order"], 51))  # type: ignore[arg-type]
     compiled = statement.compile(dialect=PGDialect_psycopg())
     with psycopg.connect(seeded_url) as connection:
-        [[plan]] = connection.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {compiled}".encode(), compiled.params).fetchall()
+        [[plan]] = connection.execute(
+            f"EXPLAIN (ANALYZE, FORMAT JSON) {compiled}".encode(), compiled.params
+        ).fetchall()
     nodes = list(_nodes(plan[0]["Plan"]))
     assert index in {node.get("Index Name") for node in nodes}
     looked_at = max(node["Actual Rows"] * node["Actual Loops"] for node in nodes)
@@ -210,7 +235,13 @@ def seeded_url(database_url: str) -> str:
 async def test_altered_tokens_are_told(wire: Wire, order: str, values: list[object]) -> None:
     """They are not signed, so anything may stand in them."""
     number = {"active_desc": 1, "created_desc": 2, "created_asc": 3, "id_asc": 4}[order]
-    question = tokens.fingerprint(Listing(Filter(DEFAULT_PROJECT_ID), order, 0))
-    token = base64.urlsafe_b64encode(json.dumps([tokens.VERSION, question, *values]).encode()).rstrip(b"=").decode()
-    error = await error_of(wire.sessions.ListSessions(ListSessionsRequest(order=number, page_token=token)))  # type: ignore[arg-type]
+    question = pagination.fingerprint("sessions", Listing(Filter(DEFAULT_PROJECT_ID), order, 0))
+    token = (
+        base64.urlsafe_b64encode(json.dumps([pagination.VERSION, question, *values]).encode())
+        .rstrip(b"=")
+        .decode()
+    )
+    error = await error_of(
+        wire.sessions.ListSessions(ListSessionsRequest(order=number, page_token=token))
+    )  # type: ignore[arg-type]
     assert (error.reason, list(error.fields)) == ("INVALID_PAGE_TOKEN", ["page_token"])

@@ -62,9 +62,19 @@ class Reply:
     error: JSON = field(default_factory=dict)
 
 
-def fails(status: int, message: str = "It failed.", *, headers: Mapping[str, str] | None = None, **error: object) -> Reply:
+def fails(
+    status: int,
+    message: str = "It failed.",
+    *,
+    headers: Mapping[str, str] | None = None,
+    **error: object,
+) -> Reply:
     """An HTTP error, as both providers spell it."""
-    return Reply(status=status, body={"type": "error", "error": {"message": message, **error}}, headers=headers or {})
+    return Reply(
+        status=status,
+        body={"type": "error", "error": {"message": message, **error}},
+        headers=headers or {},
+    )
 
 
 HELLO = Reply("Hello from the model server.")
@@ -89,7 +99,9 @@ class ModelServer:
         self._left = threading.Semaphore(0)
         self._ending = threading.Event()
         self._http = _Server(self)
-        self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.05}, name="model server")
+        self._thread = threading.Thread(
+            target=self._http.serve_forever, kwargs={"poll_interval": 0.05}, name="model server"
+        )
         self.url = f"http://127.0.0.1:{self._http.server_port}"
         self.openai_url = f"{self.url}/v1"
 
@@ -97,7 +109,12 @@ class ModelServer:
         self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         self._ending.set()
         self._http.shutdown()
         self._thread.join(30)
@@ -167,8 +184,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _reply(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        reply = self.server.owner.take(Received(self.path, {name.lower(): value for name, value in self.headers.items()}, body))
-        if reply.then == "hold" and reply.after == -1 and not self.server.owner.hold(self.connection):
+        reply = self.server.owner.take(
+            Received(self.path, {name.lower(): value for name, value in self.headers.items()}, body)
+        )
+        if (
+            reply.then == "hold"
+            and reply.after == -1
+            and not self.server.owner.hold(self.connection)
+        ):
             return
         if reply.then == "cut" and reply.after == -1:
             return
@@ -177,20 +200,33 @@ class _Handler(BaseHTTPRequestHandler):
             return
         is_openai = self.path.endswith("/chat/completions")
         self._stream(
-            reply, list(reply.events) if reply.events is not None else (_openai if is_openai else _anthropic)(reply, body), is_openai
+            reply,
+            list(reply.events)
+            if reply.events is not None
+            else (_openai if is_openai else _anthropic)(reply, body),
+            is_openai,
         )
 
     def _fail(self, reply: Reply) -> None:
         content = (reply.body if isinstance(reply.body, str) else json.dumps(reply.body)).encode()
         self.send_response(reply.status)
-        for name, value in {"content-type": "application/json", "content-length": str(len(content)), **reply.headers}.items():
+        for name, value in {
+            "content-type": "application/json",
+            "content-length": str(len(content)),
+            **reply.headers,
+        }.items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(content)
 
     def _stream(self, reply: Reply, events: list[JSON], is_openai: bool) -> None:
         self.send_response(200)
-        headers = {"content-type": "text/event-stream", "transfer-encoding": "chunked", "connection": "close", **reply.headers}
+        headers = {
+            "content-type": "text/event-stream",
+            "transfer-encoding": "chunked",
+            "connection": "close",
+            **reply.headers,
+        }
         for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()
@@ -204,7 +240,10 @@ class _Handler(BaseHTTPRequestHandler):
                 self._event('{"choices": [', "" if is_openai else "content_block_delta")
             case "error":
                 error: JSON = {"error": dict(reply.error)}
-                self._event(json.dumps(error if is_openai else {"type": "error"} | error), "" if is_openai else "error")
+                self._event(
+                    json.dumps(error if is_openai else {"type": "error"} | error),
+                    "" if is_openai else "error",
+                )
             case "hold" if reply.after != -1 and not self.server.owner.hold(self.connection):
                 return
             case "go on" | "hold":
@@ -233,27 +272,58 @@ def _pieces(text: str) -> list[str]:
 def _openai(reply: Reply, body: JSON) -> list[JSON]:
     def chunk(delta: JSON, finish_reason: str | None = None) -> JSON:
         choice = {"index": 0, "delta": delta, "finish_reason": finish_reason, "logprobs": None}
-        return {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": body["model"], "choices": [choice]}
+        return {
+            "id": "chatcmpl-1",
+            "object": "chat.completion.chunk",
+            "created": 1,
+            "model": body["model"],
+            "choices": [choice],
+        }
 
     chunks = [chunk({"role": "assistant", "content": ""})]
     chunks += [chunk({"reasoning_content": word}) for word in _words(reply.thinking)]
     chunks += [chunk({"content": word}) for word in _words(reply.text)]
     for index, (call_id, name, arguments) in enumerate(reply.tool_calls):
         chunks.append(
-            chunk({"tool_calls": [{"index": index, "id": call_id, "type": "function", "function": {"name": name, "arguments": ""}}]})
+            chunk(
+                {
+                    "tool_calls": [
+                        {
+                            "index": index,
+                            "id": call_id,
+                            "type": "function",
+                            "function": {"name": name, "arguments": ""},
+                        }
+                    ]
+                }
+            )
         )
-        chunks += [chunk({"tool_calls": [{"index": index, "function": {"arguments": piece}}]}) for piece in _pieces(arguments)]
+        chunks += [
+            chunk({"tool_calls": [{"index": index, "function": {"arguments": piece}}]})
+            for piece in _pieces(arguments)
+        ]
     chunks.append(chunk({}, reply.stop_reason or ("tool_calls" if reply.tool_calls else "stop")))
     if reply.usage and (body.get("stream_options") or {}).get("include_usage"):
         read, written = reply.usage
-        usage = {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
+        usage = {
+            "prompt_tokens": read,
+            "completion_tokens": written,
+            "total_tokens": read + written,
+        }
         chunks.append(chunk({}) | {"choices": [], "usage": usage})
     return chunks
 
 
 def _anthropic(reply: Reply, body: JSON) -> list[JSON]:
     read, written = reply.usage or (0, 0)
-    message: JSON = {"id": "msg_1", "type": "message", "role": "assistant", "content": [], "model": body["model"], "stop_reason": None}
+    message: JSON = {
+        "id": "msg_1",
+        "type": "message",
+        "role": "assistant",
+        "content": [],
+        "model": body["model"],
+        "stop_reason": None,
+    }
     if reply.usage:
         message["usage"] = {"input_tokens": read, "output_tokens": 1}
     events: list[JSON] = [{"type": "message_start", "message": message}]
@@ -263,15 +333,30 @@ def _anthropic(reply: Reply, body: JSON) -> list[JSON]:
         deltas.append({"type": "signature_delta", "signature": reply.signature})
         blocks.append(({"type": "thinking", "thinking": "", "signature": ""}, deltas))
     if reply.text:
-        blocks.append(({"type": "text", "text": ""}, [{"type": "text_delta", "text": word} for word in _words(reply.text)]))
+        blocks.append(
+            (
+                {"type": "text", "text": ""},
+                [{"type": "text_delta", "text": word} for word in _words(reply.text)],
+            )
+        )
     for call_id, name, arguments in reply.tool_calls:
-        deltas = [{"type": "input_json_delta", "partial_json": piece} for piece in ["", *_pieces(arguments)]]
+        deltas = [
+            {"type": "input_json_delta", "partial_json": piece}
+            for piece in ["", *_pieces(arguments)]
+        ]
         blocks.append(({"type": "tool_use", "id": call_id, "name": name, "input": {}}, deltas))
     for index, (block, deltas) in enumerate(blocks):
         events.append({"type": "content_block_start", "index": index, "content_block": block})
-        events += [{"type": "content_block_delta", "index": index, "delta": delta} for delta in deltas]
+        events += [
+            {"type": "content_block_delta", "index": index, "delta": delta} for delta in deltas
+        ]
         events.append({"type": "content_block_stop", "index": index})
-    stop: JSON = {"type": "message_delta", "delta": {"stop_reason": reply.stop_reason or ("tool_use" if reply.tool_calls else "end_turn")}}
+    stop: JSON = {
+        "type": "message_delta",
+        "delta": {
+            "stop_reason": reply.stop_reason or ("tool_use" if reply.tool_calls else "end_turn")
+        },
+    }
     if reply.usage:
         stop["usage"] = {"output_tokens": written}
     return [*events, stop, {"type": "message_stop"}]

@@ -24,11 +24,14 @@ class ServerProcess:
         listen = () if "--listen" in flags else ("--listen", "127.0.0.1:0")
         if "SESSIOND_DATA_DIR" not in environment:
             # Not where the machine's own server keeps its files.
-            environment = {"SESSIOND_ASSET_STORE": str(log.with_suffix(".assets").absolute())} | dict(environment)
+            environment = {
+                "SESSIOND_ASSET_STORE": str(log.with_suffix(".assets").absolute())
+            } | dict(environment)
         self._stderr: IO[bytes] = log.open("wb")
         self.process = subprocess.Popen(
             [sys.executable, "-m", "sessiond_server", "serve", *listen, *flags],
-            env={k: v for k, v in os.environ.items() if not k.startswith("SESSIOND_")} | environment,
+            env={k: v for k, v in os.environ.items() if not k.startswith("SESSIOND_")}
+            | environment,
             stdout=subprocess.PIPE,
             stderr=self._stderr,
             stdin=subprocess.DEVNULL,
@@ -39,7 +42,9 @@ class ServerProcess:
         """Read the line that says where it serves."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
-        assert line.startswith("sessiond serves on "), f"it did not start: {line!r}\n{self.log.read_text()}"
+        assert line.startswith("sessiond serves on "), (
+            f"it did not start: {line!r}\n{self.log.read_text()}"
+        )
         self.target = line.split()[3]
 
     def kill(self) -> None:

@@ -40,7 +40,12 @@ class CuttingProxy:
         self.target = f"127.0.0.1:{port}"
         return self
 
-    def __exit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result(30)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
@@ -61,14 +66,18 @@ class CuttingProxy:
         self._relays.add(relay)
         relay.add_done_callback(self._relays.discard)
 
-    async def _relay(self, client_reader: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
+    async def _relay(
+        self, client_reader: asyncio.StreamReader, client: asyncio.StreamWriter
+    ) -> None:
         self.connections += 1
         self._clients.add(client)
         server: asyncio.StreamWriter | None = None
         try:
             server_reader, server = await asyncio.open_connection(*self._upstream)
             up = asyncio.ensure_future(self._copy(client_reader, server, counted=self._upwards))
-            down = asyncio.ensure_future(self._copy(server_reader, client, counted=not self._upwards))
+            down = asyncio.ensure_future(
+                self._copy(server_reader, client, counted=not self._upwards)
+            )
             try:
                 await asyncio.wait([up, down], return_when=asyncio.FIRST_COMPLETED)
             finally:
@@ -83,7 +92,9 @@ class CuttingProxy:
                 if end:
                     end.close()
 
-    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, counted: bool) -> None:
+    async def _copy(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, counted: bool
+    ) -> None:
         while data := await reader.read(65536):
             if counted:
                 if self._cuts and self._sent + len(data) >= self._cuts[0]:

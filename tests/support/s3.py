@@ -48,7 +48,9 @@ class S3:
 
     def _texts(self, query: str, tag: str) -> list[str]:
         root = ElementTree.fromstring(self._ask("GET", f"/{BUCKET}?{query}"))  # noqa: S314 - our own server's
-        return [element.text or "" for element in root.iter() if element.tag.rpartition("}")[2] == tag]
+        return [
+            element.text or "" for element in root.iter() if element.tag.rpartition("}")[2] == tag
+        ]
 
     def _ask(self, method: str, path: str) -> bytes:
         # Signed by nobody: moto believes it.

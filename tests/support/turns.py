@@ -75,7 +75,11 @@ class Sent:
     @property
     def delta_text(self) -> str:
         """What was streamed."""
-        return "".join(event.data["delta_content"] for event in self.events if event.type == "assistant.message_delta")
+        return "".join(
+            event.data["delta_content"]
+            for event in self.events
+            if event.type == "assistant.message_delta"
+        )
 
 
 async def sending(wire: Wire, session_id: str, prompt: str = "", **fields: Any) -> Sent:

@@ -18,7 +18,9 @@ def until(condition: Callable[[], bool], what: str, timeout_s: float = PATIENCE_
         time.sleep(INTERVAL_S)
 
 
-async def until_async(condition: Callable[[], bool], what: str, timeout_s: float = PATIENCE_S) -> None:
+async def until_async(
+    condition: Callable[[], bool], what: str, timeout_s: float = PATIENCE_S
+) -> None:
     """The same, while the event loop goes on."""
     end = time.monotonic() + timeout_s
     while not condition():
@@ -30,4 +32,6 @@ async def until_waiting(database_url: str, count: int = 1) -> None:
     """Return when so many statements wait for a lock."""
     statement = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
     with psycopg.connect(database_url, autocommit=True) as connection:
-        await until_async(lambda: connection.execute(statement).fetchone() == (count,), f"{count} wait for a lock")
+        await until_async(
+            lambda: connection.execute(statement).fetchone() == (count,), f"{count} wait for a lock"
+        )

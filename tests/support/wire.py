@@ -95,7 +95,9 @@ def error_in(result: BatchStoreMessagesResult) -> WireError:
     encoded = result.error.SerializeToString()
     [code] = [code for code in grpc.StatusCode if code.value[0] == result.error.code]
     trailers = grpc.aio.Metadata(("grpc-status-details-bin", encoded))
-    return taken_apart(grpc.aio.AioRpcError(code, grpc.aio.Metadata(), trailers, result.error.message))
+    return taken_apart(
+        grpc.aio.AioRpcError(code, grpc.aio.Metadata(), trailers, result.error.message)
+    )
 
 
 class Wire:
@@ -112,7 +114,15 @@ class Wire:
 
     def method(self, name: str) -> Any:
         """The stub's method of an RPC; names are unique among the services."""
-        stubs = (self.sessions, self.tasks, self.bookmarks, self.processing, self.assets, self.conversations, self.admin)
+        stubs = (
+            self.sessions,
+            self.tasks,
+            self.bookmarks,
+            self.processing,
+            self.assets,
+            self.conversations,
+            self.admin,
+        )
         return next(getattr(stub, name) for stub in stubs if hasattr(stub, name))
 
     async def create(self, session_id: str = "", **fields: Any) -> Session:
@@ -142,20 +152,28 @@ class Wire:
     async def delete(self, session_id: str, **fields: Any) -> None:
         await self.sessions.DeleteSession(DeleteSessionRequest(session_id=session_id, **fields))
 
-    async def store(self, session_id: str, *messages: Message | str, **fields: Any) -> StoreMessagesResponse:
+    async def store(
+        self, session_id: str, *messages: Message | str, **fields: Any
+    ) -> StoreMessagesResponse:
         encoded = [openai(message) if isinstance(message, str) else message for message in messages]
-        return await self.sessions.StoreMessages(StoreMessagesRequest(session_id=session_id, messages=encoded, **fields))
+        return await self.sessions.StoreMessages(
+            StoreMessagesRequest(session_id=session_id, messages=encoded, **fields)
+        )
 
     async def store_batch(
         self, *requests: StoreMessagesRequest, options: Mapping[str, Any] | None = None
     ) -> list[StoreMessagesResponse | WireError]:
         """Many stores in one call. Answers what became of each."""
         ends: dict[int, StoreMessagesResponse | WireError] = {}
-        stream = self.sessions.BatchStoreMessages(BatchStoreMessagesRequest(requests=requests), **(options or {}))
+        stream = self.sessions.BatchStoreMessages(
+            BatchStoreMessagesRequest(requests=requests), **(options or {})
+        )
         async for response in stream:
             for result in response.results:
                 assert result.index not in ends
-                ends[result.index] = result.response if result.HasField("response") else error_in(result)
+                ends[result.index] = (
+                    result.response if result.HasField("response") else error_in(result)
+                )
         assert len(ends) == len(requests)
         return [ends[i] for i in range(len(requests))]
 
@@ -163,7 +181,11 @@ class Wire:
         async def requests() -> Any:
             first = True
             for piece in pieces:
-                yield ImportMessagesRequest(session_id=session_id if first else "", messages=piece, **(fields if first else {}))
+                yield ImportMessagesRequest(
+                    session_id=session_id if first else "",
+                    messages=piece,
+                    **(fields if first else {}),
+                )
                 first = False
 
         return await self.sessions.ImportMessages(requests())
@@ -173,22 +195,36 @@ class Wire:
         return [batch async for batch in call]
 
     async def read(self, session_id: str, **fields: Any) -> list[Message]:
-        return [message for batch in await self.batches(session_id, **fields) for message in batch.messages]
+        return [
+            message
+            for batch in await self.batches(session_id, **fields)
+            for message in batch.messages
+        ]
 
     async def texts(self, session_id: str, **fields: Any) -> list[str]:
         """What OpenAI messages say."""
-        return [json.loads(message.json)["content"] for message in await self.read(session_id, **fields)]
+        return [
+            json.loads(message.json)["content"] for message in await self.read(session_id, **fields)
+        ]
 
     async def copy(self, source: str, new: str = "", **fields: Any) -> CopySessionResponse:
-        return await self.sessions.CopySession(CopySessionRequest(session_id=source, new_session_id=new, **fields))
+        return await self.sessions.CopySession(
+            CopySessionRequest(session_id=source, new_session_id=new, **fields)
+        )
 
     async def message(self, session_id: str, seq: int) -> Message:
         return await self.sessions.GetMessage(GetMessageRequest(session_id=session_id, seq=seq))
 
     async def list(self, **fields: Any) -> list[Session]:
         """All pages."""
-        contains = {name: fields.pop(name) for name in ("metadata_contains", "config_contains") if name in fields}
-        times = {name: fields.pop(name) for name in list(fields) if name.endswith(("_from", "_before"))}
+        contains = {
+            name: fields.pop(name)
+            for name in ("metadata_contains", "config_contains")
+            if name in fields
+        }
+        times = {
+            name: fields.pop(name) for name in list(fields) if name.endswith(("_from", "_before"))
+        }
         request = ListSessionsRequest(**fields)
         for name, value in contains.items():
             getattr(request, name).update(value)

@@ -28,7 +28,7 @@ from sessiond.v1.task_service_pb2 import (
     ReorderTasksRequest,
     UpdateTaskRequest,
 )
-from sessiond_server.core import pagination as tokens
+from sessiond_server.core import pagination
 from sessiond_server.core.ids import DEFAULT_PROJECT_ID, session_key
 from sessiond_server.core.structs import to_dict
 from sessiond_server.projects.service import Keys
@@ -49,9 +49,13 @@ def struct(**values: object) -> Struct:
     return made
 
 
-async def create(wire: Wire, task_id: str = "", *, session: str = "one", request_id: str = "", **fields: Any) -> Task:
+async def create(
+    wire: Wire, task_id: str = "", *, session: str = "one", request_id: str = "", **fields: Any
+) -> Task:
     task = Task(task_id=task_id, **fields)
-    return await wire.tasks.CreateTask(CreateTaskRequest(session_id=session, task=task, request_id=request_id))
+    return await wire.tasks.CreateTask(
+        CreateTaskRequest(session_id=session, task=task, request_id=request_id)
+    )
 
 
 async def get(wire: Wire, task_id: str, session: str = "one") -> Task:
@@ -66,7 +70,13 @@ async def update(wire: Wire, task: Task, *paths: str, session: str = "one", **fi
 
 
 async def reorder(wire: Wire, *task_ids: str, session: str = "one") -> list[str]:
-    return [*(await wire.tasks.ReorderTasks(ReorderTasksRequest(session_id=session, task_ids=task_ids))).task_ids]
+    return [
+        *(
+            await wire.tasks.ReorderTasks(
+                ReorderTasksRequest(session_id=session, task_ids=task_ids)
+            )
+        ).task_ids
+    ]
 
 
 async def delete(wire: Wire, task_id: str, *, session: str = "one", **fields: Any) -> None:
@@ -111,7 +121,13 @@ pytestmark = pytest.mark.usefixtures("one")
 
 class TestCreate:
     async def test_a_new_task_has_what_its_creator_chose(self, wire: Wire) -> None:
-        created = await create(wire, "t", status=TASK_STATUS_RUNNING, data=struct(a={"b": [1, None, "x"]}), message_seqs=[1, 3])
+        created = await create(
+            wire,
+            "t",
+            status=TASK_STATUS_RUNNING,
+            data=struct(a={"b": [1, None, "x"]}),
+            message_seqs=[1, 3],
+        )
         assert created == await get(wire, "t")
         assert (created.task_id, created.position, created.status) == ("t", 1, TASK_STATUS_RUNNING)
         assert to_dict(created.data, "") == {"a": {"b": [1, None, "x"]}}
@@ -123,7 +139,11 @@ class TestCreate:
     async def test_defaults(self, wire: Wire) -> None:
         created = await wire.tasks.CreateTask(CreateTaskRequest(session_id="one"))
         assert uuid.UUID(created.task_id).version == 7
-        assert (created.position, created.status, len(created.message_seqs)) == (1, TASK_STATUS_PENDING, 0)
+        assert (created.position, created.status, len(created.message_seqs)) == (
+            1,
+            TASK_STATUS_PENDING,
+            0,
+        )
         assert not created.HasField("data")
 
     async def test_it_is_the_last_one(self, wire: Wire) -> None:
@@ -139,7 +159,9 @@ class TestCreate:
         assert created.etag != "x"
         assert created.create_time.seconds > 1 < created.update_time.seconds
 
-    @pytest.mark.parametrize("task_id", ["a/b", "naïve ☕", "x" * 128, "%s", "'; DROP TABLE tasks", '"', "{}"])
+    @pytest.mark.parametrize(
+        "task_id", ["a/b", "naïve ☕", "x" * 128, "%s", "'; DROP TABLE tasks", '"', "{}"]
+    )
     async def test_ids_are_the_callers_own_strings(self, wire: Wire, task_id: str) -> None:
         assert (await create(wire, task_id)).task_id == task_id
         assert (await get(wire, task_id)).task_id == task_id
@@ -183,14 +205,20 @@ class TestCreate:
             ({"message_seqs": range(1, 10_002)}, "task.message_seqs"),
         ],
     )
-    async def test_wrong_requests_name_the_field(self, wire: Wire, fields: dict[str, Any], field: str) -> None:
+    async def test_wrong_requests_name_the_field(
+        self, wire: Wire, fields: dict[str, Any], field: str
+    ) -> None:
         assert invalid_field(await error_of(create(wire, **fields))) == field
         assert await ids(wire) == []
 
     async def test_messages_must_exist(self, wire: Wire) -> None:
         error = await error_of(create(wire, message_seqs=[5, 6]))
         assert (error.code, error.reason) == (grpc.StatusCode.NOT_FOUND, "MESSAGE_NOT_FOUND")
-        assert (error.metadata["session_id"], error.metadata["seq"], error.metadata["last_seq"]) == ("one", "6", "5")
+        assert (
+            error.metadata["session_id"],
+            error.metadata["seq"],
+            error.metadata["last_seq"],
+        ) == ("one", "6", "5")
         assert list(error.fields) == ["task.message_seqs[1]"]
         assert await ids(wire) == []
 
@@ -212,7 +240,9 @@ class TestCreate:
     async def test_many_at_once_do_not_pass_the_limit(self, wire: Wire, query: Query) -> None:
         fill(query, 995)
         results = await asyncio.gather(*(create(wire) for _ in range(12)), return_exceptions=True)
-        assert sorted(result.position for result in results if isinstance(result, Task)) == list(range(996, 1001))
+        assert sorted(result.position for result in results if isinstance(result, Task)) == list(
+            range(996, 1001)
+        )
 
 
 class TestGetAndList:
@@ -225,7 +255,10 @@ class TestGetAndList:
     async def test_malformed_ids_name_the_field(self, wire: Wire, task_id: str) -> None:
         assert invalid_field(await error_of(get(wire, task_id))) == "task_id"
         assert invalid_field(await error_of(delete(wire, task_id))) == "task_id"
-        assert invalid_field(await error_of(update(wire, Task(task_id=task_id), "status"))) == "task.task_id"
+        assert (
+            invalid_field(await error_of(update(wire, Task(task_id=task_id), "status")))
+            == "task.task_id"
+        )
         assert invalid_field(await error_of(reorder(wire, "t", task_id))) == "task_ids[1]"
 
     async def test_a_session_without_tasks(self, wire: Wire) -> None:
@@ -253,17 +286,28 @@ class TestGetAndList:
         await wire.create("two")
         for _ in range(3):
             await create(wire)
-        token = (await wire.tasks.ListTasks(ListTasksRequest(session_id="one", page_size=1))).next_page_token
+        token = (
+            await wire.tasks.ListTasks(ListTasksRequest(session_id="one", page_size=1))
+        ).next_page_token
         assert len(await ids(wire, page_token=token)) == 2
-        for fields in ({"page_token": "x"}, {"page_token": token, "status": 1}, {"page_token": token, "session": "two"}):
+        for fields in (
+            {"page_token": "x"},
+            {"page_token": token, "status": 1},
+            {"page_token": token, "session": "two"},
+        ):
             error = await error_of(pages(wire, **fields))
-            assert (error.code, error.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_PAGE_TOKEN")
+            assert (error.code, error.reason) == (
+                grpc.StatusCode.INVALID_ARGUMENT,
+                "INVALID_PAGE_TOKEN",
+            )
             assert list(error.fields) == ["page_token"]
 
     async def test_forged_positions_are_no_tokens(self, wire: Wire) -> None:
-        question = tokens.fingerprint("tasks", session_key(DEFAULT_PROJECT_ID, "one"), 0)
+        question = pagination.fingerprint("tasks", session_key(DEFAULT_PROJECT_ID, "one"), 0)
         for values in ([2**40, "t"], [0, "t"], [1, "a\0"], ["1", "t"], [1], [1, "t", 2], [1, None]):
-            error = await error_of(pages(wire, page_token=tokens.encode(question, *values)))
+            error = await error_of(
+                pages(wire, page_token=pagination.encode_token(question, *values))
+            )
             assert error.reason == "INVALID_PAGE_TOKEN"
 
     async def test_no_task_is_lost_where_others_go_between_pages(self, wire: Wire) -> None:
@@ -284,7 +328,9 @@ class TestGetAndList:
         await reorder(wire, "t0", "t2", "t3", "t1")
         assert await ids(wire, page_token=page.next_page_token) == ["t3", "t1"]
 
-    async def test_large_tasks_make_short_pages(self, wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_large_tasks_make_short_pages(
+        self, wire: Wire, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setattr(tasks, "MAX_PAGE_BYTES", 100_000)
         made = [await create(wire, f"t{i}", data=struct(a="x" * 60_000)) for i in range(5)]
         assert [len(page) for page in await pages(wire)] == [2, 2, 1]
@@ -294,8 +340,16 @@ class TestGetAndList:
 class TestUpdate:
     async def test_a_mask_names_what_changes(self, wire: Wire) -> None:
         before = await create(wire, "t", data=struct(a=1), message_seqs=[1])
-        after = await update(wire, Task(task_id="t", status=TASK_STATUS_SUCCESS, data=struct(b=2), message_seqs=[2]), "status")
-        assert (after.status, dict(after.data), list(after.message_seqs)) == (TASK_STATUS_SUCCESS, {"a": 1}, [1])
+        after = await update(
+            wire,
+            Task(task_id="t", status=TASK_STATUS_SUCCESS, data=struct(b=2), message_seqs=[2]),
+            "status",
+        )
+        assert (after.status, dict(after.data), list(after.message_seqs)) == (
+            TASK_STATUS_SUCCESS,
+            {"a": 1},
+            [1],
+        )
         assert after == await get(wire, "t")
         assert after.etag != before.etag
         assert after.create_time == before.create_time
@@ -304,9 +358,19 @@ class TestUpdate:
     async def test_without_a_mask_set_fields_are_taken(self, wire: Wire) -> None:
         await create(wire, "t", status=TASK_STATUS_RUNNING, data=struct(a=1), message_seqs=[1])
         after = await update(wire, Task(task_id="t", data=struct(b=2)))
-        assert (after.status, dict(after.data), list(after.message_seqs)) == (TASK_STATUS_RUNNING, {"b": 2}, [1])
-        after = await update(wire, Task(task_id="t", message_seqs=[3, 2], status=TASK_STATUS_FAILED))
-        assert (after.status, dict(after.data), list(after.message_seqs)) == (TASK_STATUS_FAILED, {"b": 2}, [2, 3])
+        assert (after.status, dict(after.data), list(after.message_seqs)) == (
+            TASK_STATUS_RUNNING,
+            {"b": 2},
+            [1],
+        )
+        after = await update(
+            wire, Task(task_id="t", message_seqs=[3, 2], status=TASK_STATUS_FAILED)
+        )
+        assert (after.status, dict(after.data), list(after.message_seqs)) == (
+            TASK_STATUS_FAILED,
+            {"b": 2},
+            [2, 3],
+        )
 
     async def test_a_named_field_that_is_unset_is_cleared(self, wire: Wire) -> None:
         await create(wire, "t", status=TASK_STATUS_RUNNING, data=struct(a=1), message_seqs=[1])
@@ -316,19 +380,38 @@ class TestUpdate:
 
     async def test_data_is_patched_as_rfc_7396_says(self, wire: Wire) -> None:
         await create(wire, "t", data=struct(keep=1, drop=2, deep={"a": 1, "b": 2}))
-        after = await update(wire, Task(task_id="t"), data_patch=struct(drop=None, deep={"b": None, "c": [3]}, new="n"))
+        after = await update(
+            wire,
+            Task(task_id="t"),
+            data_patch=struct(drop=None, deep={"b": None, "c": [3]}, new="n"),
+        )
         assert to_dict(after.data, "") == {"keep": 1, "deep": {"a": 1, "c": [3]}, "new": "n"}
 
     async def test_messages_are_linked_and_unlinked(self, wire: Wire) -> None:
         await create(wire, "t", message_seqs=[2, 4])
-        assert list((await update(wire, Task(task_id="t"), link_seqs=[5, 4, 1, 1])).message_seqs) == [1, 2, 4, 5]
-        assert list((await update(wire, Task(task_id="t"), unlink_seqs=[4, 3, 99, 0])).message_seqs) == [1, 2, 5]
-        assert list((await update(wire, Task(task_id="t"), link_seqs=[3], unlink_seqs=[1])).message_seqs) == [2, 3, 5]
+        assert list(
+            (await update(wire, Task(task_id="t"), link_seqs=[5, 4, 1, 1])).message_seqs
+        ) == [1, 2, 4, 5]
+        assert list(
+            (await update(wire, Task(task_id="t"), unlink_seqs=[4, 3, 99, 0])).message_seqs
+        ) == [1, 2, 5]
+        assert list(
+            (await update(wire, Task(task_id="t"), link_seqs=[3], unlink_seqs=[1])).message_seqs
+        ) == [2, 3, 5]
 
     async def test_patch_link_and_status_go_together(self, wire: Wire) -> None:
         await create(wire, "t")
-        after = await update(wire, Task(task_id="t", status=TASK_STATUS_RUNNING), link_seqs=[1], data_patch=struct(a=1))
-        assert (after.status, dict(after.data), list(after.message_seqs)) == (TASK_STATUS_RUNNING, {"a": 1}, [1])
+        after = await update(
+            wire,
+            Task(task_id="t", status=TASK_STATUS_RUNNING),
+            link_seqs=[1],
+            data_patch=struct(a=1),
+        )
+        assert (after.status, dict(after.data), list(after.message_seqs)) == (
+            TASK_STATUS_RUNNING,
+            {"a": 1},
+            [1],
+        )
 
     @pytest.mark.parametrize(
         ("task", "paths", "fields", "field"),
@@ -360,17 +443,30 @@ class TestUpdate:
 
     async def test_an_empty_mask_names_nothing(self, wire: Wire) -> None:
         await create(wire, "t")
-        request = UpdateTaskRequest(session_id="one", task=Task(task_id="t", status=TASK_STATUS_RUNNING), update_mask=FieldMask())
+        request = UpdateTaskRequest(
+            session_id="one",
+            task=Task(task_id="t", status=TASK_STATUS_RUNNING),
+            update_mask=FieldMask(),
+        )
         assert invalid_field(await error_of(wire.tasks.UpdateTask(request))) == "update_mask"
 
     @pytest.mark.parametrize(
-        ("message_seqs", "link_seqs", "field"), [([5, 6], [], "task.message_seqs[1]"), ([], [1, 2, 6], "link_seqs[2]")]
+        ("message_seqs", "link_seqs", "field"),
+        [([5, 6], [], "task.message_seqs[1]"), ([], [1, 2, 6], "link_seqs[2]")],
     )
-    async def test_messages_must_exist(self, wire: Wire, message_seqs: list[int], link_seqs: list[int], field: str) -> None:
+    async def test_messages_must_exist(
+        self, wire: Wire, message_seqs: list[int], link_seqs: list[int], field: str
+    ) -> None:
         before = await create(wire, "t")
-        error = await error_of(update(wire, Task(task_id="t", message_seqs=message_seqs), link_seqs=link_seqs))
+        error = await error_of(
+            update(wire, Task(task_id="t", message_seqs=message_seqs), link_seqs=link_seqs)
+        )
         assert (error.code, error.reason) == (grpc.StatusCode.NOT_FOUND, "MESSAGE_NOT_FOUND")
-        assert (error.metadata["session_id"], error.metadata["seq"], error.metadata["last_seq"]) == ("one", "6", "5")
+        assert (
+            error.metadata["session_id"],
+            error.metadata["seq"],
+            error.metadata["last_seq"],
+        ) == ("one", "6", "5")
         assert list(error.fields) == [field]
         assert await get(wire, "t") == before
 
@@ -378,12 +474,20 @@ class TestUpdate:
         query("UPDATE sessions SET last_seq = 20000")
         await create(wire, "t", message_seqs=range(1, 10_000))
         await update(wire, Task(task_id="t"), link_seqs=[10_000])
-        assert invalid_field(await error_of(update(wire, Task(task_id="t"), link_seqs=[10_001]))) == "link_seqs"
+        assert (
+            invalid_field(await error_of(update(wire, Task(task_id="t"), link_seqs=[10_001])))
+            == "link_seqs"
+        )
         await update(wire, Task(task_id="t"), link_seqs=[10_001], unlink_seqs=[1])
 
     async def test_patches_do_not_pass_the_limit(self, wire: Wire) -> None:
         before = await create(wire, "t", data=struct(a="x" * 40_000))
-        assert invalid_field(await error_of(update(wire, Task(task_id="t"), data_patch=struct(b="x" * 40_000)))) == "data_patch"
+        assert (
+            invalid_field(
+                await error_of(update(wire, Task(task_id="t"), data_patch=struct(b="x" * 40_000)))
+            )
+            == "data_patch"
+        )
         assert await get(wire, "t") == before
 
     async def test_full_data_can_still_be_patched(self, wire: Wire) -> None:
@@ -394,7 +498,9 @@ class TestUpdate:
     async def test_an_etag_guards_against_others(self, wire: Wire) -> None:
         created = await create(wire, "t")
         first = await update(wire, Task(task_id="t", status=TASK_STATUS_RUNNING), etag=created.etag)
-        error = await error_of(update(wire, Task(task_id="t", status=TASK_STATUS_FAILED), etag=created.etag))
+        error = await error_of(
+            update(wire, Task(task_id="t", status=TASK_STATUS_FAILED), etag=created.etag)
+        )
         assert (error.code, error.reason) == (grpc.StatusCode.ABORTED, "ETAG_MISMATCH")
         assert (error.metadata["session_id"], error.metadata["etag"]) == ("one", first.etag)
         assert list(error.fields) == ["etag"]
@@ -402,7 +508,9 @@ class TestUpdate:
 
     async def test_of_updates_at_once_with_one_etag_one_wins(self, wire: Wire) -> None:
         created = await create(wire, "t")
-        calls = (update(wire, Task(task_id="t", data=struct(n=i)), etag=created.etag) for i in range(8))
+        calls = (
+            update(wire, Task(task_id="t", data=struct(n=i)), etag=created.etag) for i in range(8)
+        )
         results = await asyncio.gather(*calls, return_exceptions=True)
         assert sum(isinstance(result, Task) for result in results) == 1
 
@@ -411,7 +519,9 @@ class TestUpdate:
         await delete(wire, "t")
         second = await create(wire, "t")
         assert first.etag != second.etag
-        assert (await error_of(update(wire, Task(task_id="t"), "status", etag=first.etag))).reason == "ETAG_MISMATCH"
+        assert (
+            await error_of(update(wire, Task(task_id="t"), "status", etag=first.etag))
+        ).reason == "ETAG_MISMATCH"
         await update(wire, Task(task_id="t"), "status", etag=second.etag)
 
     async def test_a_task_that_is_not_there(self, wire: Wire) -> None:
@@ -420,7 +530,9 @@ class TestUpdate:
 
     async def test_updates_at_once_all_take_effect(self, wire: Wire) -> None:
         await create(wire, "t")
-        patches = [update(wire, Task(task_id="t"), data_patch=struct(**{f"k{i}": i})) for i in range(10)]
+        patches = [
+            update(wire, Task(task_id="t"), data_patch=struct(**{f"k{i}": i})) for i in range(10)
+        ]
         links = [update(wire, Task(task_id="t"), link_seqs=[i]) for i in range(1, 6)]
         await asyncio.gather(*patches, *links)
         task = await get(wire, "t")
@@ -437,7 +549,10 @@ class TestReorder:
         assert [task.task_id for task in after] == ["e", "b", "a", "c", "d", "f"]
         assert [task.position for task in after] == [1, 2, 3, 4, 5, 6]
         for task in after:
-            assert (task.etag, task.update_time) == (before[task.task_id].etag, before[task.task_id].update_time)
+            assert (task.etag, task.update_time) == (
+                before[task.task_id].etag,
+                before[task.task_id].update_time,
+            )
         assert (await create(wire, "g")).position == 7
 
     async def test_wrong_requests_name_the_field(self, wire: Wire) -> None:
@@ -459,7 +574,9 @@ class TestReorder:
         fill(query, 1000)
         order = sorted(await ids(wire, page_size=500), reverse=True)
         assert await reorder(wire, *order) == order
-        assert [(task.task_id, task.position) for task in await listed(wire, page_size=500)] == [*zip(order, range(1, 1001), strict=True)]
+        assert [(task.task_id, task.position) for task in await listed(wire, page_size=500)] == [
+            *zip(order, range(1, 1001), strict=True)
+        ]
 
     async def test_a_request_id_is_not_used_up(self, wire: Wire) -> None:
         await create(wire, "a")
@@ -476,7 +593,11 @@ class TestDelete:
         etag = (await get(wire, "e")).etag
         await delete(wire, "b")
         await delete(wire, "d")
-        assert [(task.task_id, task.position) for task in await listed(wire)] == [("a", 1), ("c", 2), ("e", 3)]
+        assert [(task.task_id, task.position) for task in await listed(wire)] == [
+            ("a", 1),
+            ("c", 2),
+            ("e", 3),
+        ]
         assert (await get(wire, "e")).etag == etag
         assert (await error_of(get(wire, "b"))).reason == "TASK_NOT_FOUND"
 
@@ -487,7 +608,9 @@ class TestDelete:
         await delete(wire, "t", allow_missing=True)
 
     async def test_allow_missing_does_not_stand_for_the_session(self, wire: Wire) -> None:
-        assert (await error_of(delete(wire, "t", session="none", allow_missing=True))).reason == "SESSION_NOT_FOUND"
+        assert (
+            await error_of(delete(wire, "t", session="none", allow_missing=True))
+        ).reason == "SESSION_NOT_FOUND"
 
 
 class TestRequestIds:
@@ -501,7 +624,12 @@ class TestRequestIds:
     async def test_repetitions_at_once_are_one(self, wire: Wire) -> None:
         made = await asyncio.gather(*(create(wire, request_id="r") for _ in range(10)))
         assert len({task.task_id for task in made}) == 1
-        updated = await asyncio.gather(*(update(wire, Task(task_id=made[0].task_id), "status", request_id="u") for _ in range(10)))
+        updated = await asyncio.gather(
+            *(
+                update(wire, Task(task_id=made[0].task_id), "status", request_id="u")
+                for _ in range(10)
+            )
+        )
         assert {task.etag for task in updated} == {(await get(wire, made[0].task_id)).etag}
         assert updated[0].etag.endswith("-2")
         await create(wire, "after")
@@ -517,21 +645,52 @@ class TestRequestIds:
             delete(wire, "t", request_id="r"),
         ):
             error = await error_of(call)
-            assert (error.code, error.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "REQUEST_ID_REUSED")
+            assert (error.code, error.reason) == (
+                grpc.StatusCode.INVALID_ARGUMENT,
+                "REQUEST_ID_REUSED",
+            )
             assert error.metadata["request_id"] == "r"
             assert list(error.fields) == ["request_id"]
         await wire.store("one", "x", request_id="s")
         assert (await error_of(create(wire, request_id="s"))).reason == "REQUEST_ID_REUSED"
-        assert (await error_of(wire.store("one", "x", request_id="r"))).reason == "REQUEST_ID_REUSED"
+        assert (
+            await error_of(wire.store("one", "x", request_id="r"))
+        ).reason == "REQUEST_ID_REUSED"
 
     async def test_a_repeated_update_is_one(self, wire: Wire) -> None:
         created = await create(wire, "t")
-        first = await update(wire, Task(task_id="t", status=TASK_STATUS_RUNNING), etag=created.etag, request_id="r")
-        assert await update(wire, Task(task_id="t", status=TASK_STATUS_RUNNING), etag=created.etag, request_id="r") == first
+        first = await update(
+            wire, Task(task_id="t", status=TASK_STATUS_RUNNING), etag=created.etag, request_id="r"
+        )
+        assert (
+            await update(
+                wire,
+                Task(task_id="t", status=TASK_STATUS_RUNNING),
+                etag=created.etag,
+                request_id="r",
+            )
+            == first
+        )
         later = await update(wire, Task(task_id="t", status=TASK_STATUS_SUCCESS))
-        assert await update(wire, Task(task_id="t", status=TASK_STATUS_RUNNING), etag=created.etag, request_id="r") == later
-        for fields in ({"etag": ""}, {"etag": created.etag, "link_seqs": [1]}, {"etag": created.etag, "data_patch": struct(a=1)}):
-            error = await error_of(update(wire, Task(task_id="t", status=TASK_STATUS_RUNNING), request_id="r", **fields))
+        assert (
+            await update(
+                wire,
+                Task(task_id="t", status=TASK_STATUS_RUNNING),
+                etag=created.etag,
+                request_id="r",
+            )
+            == later
+        )
+        for fields in (
+            {"etag": ""},
+            {"etag": created.etag, "link_seqs": [1]},
+            {"etag": created.etag, "data_patch": struct(a=1)},
+        ):
+            error = await error_of(
+                update(
+                    wire, Task(task_id="t", status=TASK_STATUS_RUNNING), request_id="r", **fields
+                )
+            )
             assert error.reason == "REQUEST_ID_REUSED"
 
     async def test_a_repeated_deletion_spares_a_new_task(self, wire: Wire) -> None:
@@ -551,11 +710,16 @@ class TestRequestIds:
         assert (await error_of(create(wire, "t", request_id="r"))).reason == "TASK_NOT_FOUND"
 
     async def test_what_failed_uses_no_request_id_up(self, wire: Wire) -> None:
-        for call in (create(wire, "t", request_id="r", message_seqs=[6]), delete(wire, "t", request_id="r")):
+        for call in (
+            create(wire, "t", request_id="r", message_seqs=[6]),
+            delete(wire, "t", request_id="r"),
+        ):
             assert (await error_of(call)).reason in ("MESSAGE_NOT_FOUND", "TASK_NOT_FOUND")
         await create(wire, "t", request_id="r")
 
-    async def test_a_repetition_is_answered_though_the_session_is_destroyed(self, wire: Wire) -> None:
+    async def test_a_repetition_is_answered_though_the_session_is_destroyed(
+        self, wire: Wire
+    ) -> None:
         first = await create(wire, "t", request_id="r")
         await wire.destroy("one")
         assert await create(wire, "t", request_id="r") == first
@@ -584,7 +748,10 @@ class TestSessions:
             delete(wire, "x", allow_missing=True),
         ):
             error = await error_of(call)
-            assert (error.code, error.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "SESSION_DESTROYED")
+            assert (error.code, error.reason) == (
+                grpc.StatusCode.FAILED_PRECONDITION,
+                "SESSION_DESTROYED",
+            )
             assert error.metadata["session_id"] == "one"
         assert await listed(wire) == [task]
         await wire.resume("one")
@@ -616,7 +783,12 @@ class TestSessions:
         pass_time(query, "two", 50)
         await wire.get("two")
         pass_time(query, "two", 50)
-        for call in (get(wire, "t", "two"), listed(wire, session="two"), create(wire, session="two"), delete(wire, "t", session="two")):
+        for call in (
+            get(wire, "t", "two"),
+            listed(wire, session="two"),
+            create(wire, session="two"),
+            delete(wire, "t", session="two"),
+        ):
             assert (await error_of(call)).reason == "SESSION_NOT_FOUND"
 
     async def test_changes_that_fail_do_not_count(self, wire: Wire) -> None:
@@ -642,19 +814,31 @@ class TestConcurrency:
         await asyncio.gather(*(churn(worker) for worker in range(8)), *appends)
         after = await listed(wire, page_size=500)
         assert [task.position for task in after] == list(range(1, 10 + 8 * 3 + 1))
-        assert {task.task_id for task in after} == {f"t{i}" for i in range(10)} | {f"w{w}-{i}" for w in range(8) for i in (0, 2, 4)}
+        assert {task.task_id for task in after} == {f"t{i}" for i in range(10)} | {
+            f"w{w}-{i}" for w in range(8) for i in (0, 2, 4)
+        }
         assert (await wire.get("one")).last_seq == 15
 
-    async def test_a_session_deleted_meanwhile_leaves_no_rows(self, wire: Wire, query: Query) -> None:
+    async def test_a_session_deleted_meanwhile_leaves_no_rows(
+        self, wire: Wire, query: Query
+    ) -> None:
         """Rows of a log are those of a session, or of a log that the purger is told of; none come after that."""
 
         async def write() -> None:
             for _ in range(4):
-                for call in (create(wire), reorder(wire, "t"), create(wire, "t"), delete(wire, "t")):
+                for call in (
+                    create(wire),
+                    reorder(wire, "t"),
+                    create(wire, "t"),
+                    delete(wire, "t"),
+                ):
                     try:
                         await call
                     except grpc.aio.AioRpcError as e:
-                        if e.code() not in (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.ALREADY_EXISTS):
+                        if e.code() not in (
+                            grpc.StatusCode.NOT_FOUND,
+                            grpc.StatusCode.ALREADY_EXISTS,
+                        ):
                             raise
 
         async def churn() -> None:
@@ -664,15 +848,20 @@ class TestConcurrency:
 
         await asyncio.gather(churn(), *(write() for _ in range(6)))
         await wire.delete("one")
-        assert query("SELECT count(*) FROM tasks WHERE (key, log) NOT IN (SELECT key, log FROM dead_logs)") == [(0,)]
+        assert query(
+            "SELECT count(*) FROM tasks WHERE (key, log) NOT IN (SELECT key, log FROM dead_logs)"
+        ) == [(0,)]
 
-    async def test_a_change_holds_the_session_against_its_deletion(self, wire: Wire, database_url: str, query: Query) -> None:
+    async def test_a_change_holds_the_session_against_its_deletion(
+        self, wire: Wire, database_url: str, query: Query
+    ) -> None:
         """The deletion waits for the change, so that no row can come after it."""
         with psycopg.connect(database_url) as blocker:
             # The change gets the session's row, and stops at its request_id, which another transaction has under way.
             [[key, log]] = query("SELECT key, log FROM sessions")
             blocker.execute(
-                "INSERT INTO requests (key, log, request_id, content_hash, created_at) VALUES (%s, %s, 'r', '', now())", [key, log]
+                "INSERT INTO requests (key, log, request_id, content_hash, created_at) VALUES (%s, %s, 'r', '', now())",
+                [key, log],
             )
             change = asyncio.ensure_future(create(wire, "t", request_id="r"))
             await until_waiting(query, 1)
@@ -681,7 +870,9 @@ class TestConcurrency:
             blocker.rollback()
         assert (await change).task_id == "t"
         await deletion
-        assert query("SELECT count(*) FROM tasks WHERE (key, log) IN (SELECT key, log FROM dead_logs)") == [(1,)]
+        assert query(
+            "SELECT count(*) FROM tasks WHERE (key, log) IN (SELECT key, log FROM dead_logs)"
+        ) == [(1,)]
 
 
 class TestProjects:
@@ -699,12 +890,18 @@ class TestProjects:
         for name in ("blue", "red"):
             secret = (await keys.create_key(name, create_project=True)).secret
             headers[name] = (("authorization", f"Bearer {secret}"),)
-            await wire.sessions.CreateSession(CreateSessionRequest(session=Session(session_id="one")), metadata=headers[name])
+            await wire.sessions.CreateSession(
+                CreateSessionRequest(session=Session(session_id="one")), metadata=headers[name]
+            )
         made = CreateTaskRequest(session_id="one", task=Task(task_id="t"), request_id="r")
         await wire.tasks.CreateTask(made, metadata=headers["blue"])
         asked = GetTaskRequest(session_id="one", task_id="t")
-        assert (await error_of(wire.tasks.GetTask(asked, metadata=headers["red"]))).reason == "TASK_NOT_FOUND"
-        assert not (await wire.tasks.ListTasks(ListTasksRequest(session_id="one"), metadata=headers["red"])).tasks
+        assert (
+            await error_of(wire.tasks.GetTask(asked, metadata=headers["red"]))
+        ).reason == "TASK_NOT_FOUND"
+        assert not (
+            await wire.tasks.ListTasks(ListTasksRequest(session_id="one"), metadata=headers["red"])
+        ).tasks
         assert (await wire.tasks.CreateTask(made, metadata=headers["red"])).position == 1
 
 
@@ -720,5 +917,7 @@ def fill(query: Query, count: int) -> None:
 async def until_waiting(query: Query, count: int) -> None:
     """Until so many of the database's sessions wait for a lock."""
     async with asyncio.timeout(30):
-        while query("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'") != [(count,)]:
+        while query(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        ) != [(count,)]:
             await asyncio.sleep(0.01)

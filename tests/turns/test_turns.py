@@ -48,10 +48,16 @@ def models() -> Iterator[ModelServer]:
 def settings(settings: Settings, models: ModelServer) -> Settings:
     own = {"silence_timeout_s": 30, "retries": 0}
     providers = {
-        "fake": ProviderSettings(type="openai", base_url=models.openai_url, models=("fake-*",), **own),
-        "other": ProviderSettings(type="anthropic", base_url=models.url, api_key_env="", models=("other-*",), **own),
+        "fake": ProviderSettings(
+            type="openai", base_url=models.openai_url, models=("fake-*",), **own
+        ),
+        "other": ProviderSettings(
+            type="anthropic", base_url=models.url, api_key_env="", models=("other-*",), **own
+        ),
     }
-    return settings.model_copy(update={"providers": providers, "default_model": "fake-1", "turn_lease_s": 600})
+    return settings.model_copy(
+        update={"providers": providers, "default_model": "fake-1", "turn_lease_s": 600}
+    )
 
 
 @pytest.fixture
@@ -67,11 +73,17 @@ async def held(models: ModelServer) -> None:
 
 
 async def turn_of(wire: Wire, turn_id: str, session_id: str = "one") -> Turn:
-    return await wire.conversations.GetTurn(cs.GetTurnRequest(session_id=session_id, turn_id=turn_id))
+    return await wire.conversations.GetTurn(
+        cs.GetTurnRequest(session_id=session_id, turn_id=turn_id)
+    )
 
 
 async def turns_of(wire: Wire, session_id: str = "one", **fields: Any) -> list[Turn]:
-    return list((await wire.conversations.ListTurns(cs.ListTurnsRequest(session_id=session_id, **fields))).turns)
+    return list(
+        (
+            await wire.conversations.ListTurns(cs.ListTurnsRequest(session_id=session_id, **fields))
+        ).turns
+    )
 
 
 async def abort(wire: Wire, session_id: str = "one", **fields: Any) -> list[str]:
@@ -83,10 +95,17 @@ HOLD = Reply("held back", after=1, then="hold")
 
 
 class TestSend:
-    async def test_a_turn_from_its_beginning_to_its_end(self, one: Wire, models: ModelServer) -> None:
+    async def test_a_turn_from_its_beginning_to_its_end(
+        self, one: Wire, models: ModelServer
+    ) -> None:
         models.script(Reply("Hello, Ada.", usage=(12, 5)))
         sent = await sending(one, "one", "hi")
-        assert (sent.turn.state, sent.turn.session_id, sent.turn.model, sent.turn.first_seq) == (TURN_STATE_RUNNING, "one", "fake-1", 1)
+        assert (sent.turn.state, sent.turn.session_id, sent.turn.model, sent.turn.first_seq) == (
+            TURN_STATE_RUNNING,
+            "one",
+            "fake-1",
+            1,
+        )
         turn = await sent.end()
         assert sent.types == [
             "user.message",
@@ -107,45 +126,83 @@ class TestSend:
             "stop",
         )
         assert (turn.usage.input_tokens, turn.usage.output_tokens) == (12, 5)
-        assert turn.create_time.ToNanoseconds() <= turn.start_time.ToNanoseconds() <= turn.end_time.ToNanoseconds()
+        assert (
+            turn.create_time.ToNanoseconds()
+            <= turn.start_time.ToNanoseconds()
+            <= turn.end_time.ToNanoseconds()
+        )
         assert await turn_of(one, turn.turn_id) == turn
         asked, answer = await one.read("one")
         assert asked.json == '{"role":"user","content":"hi"}'
-        assert (asked.turn.turn_id, asked.turn.message_id, asked.turn.model) == (turn.turn_id, sent.message_id, "")
+        assert (asked.turn.turn_id, asked.turn.message_id, asked.turn.model) == (
+            turn.turn_id,
+            sent.message_id,
+            "",
+        )
         assert json.loads(answer.json) == {"role": "assistant", "content": "Hello, Ada."}
-        assert (answer.turn.turn_id, answer.turn.message_id, answer.turn.provider) == (turn.turn_id, "", "fake")
+        assert (answer.turn.turn_id, answer.turn.message_id, answer.turn.provider) == (
+            turn.turn_id,
+            "",
+            "fake",
+        )
         assert (answer.turn.stop_reason, answer.turn.usage) == ("stop", turn.usage)
 
-    async def test_the_model_is_given_all_that_was_said_before(self, one: Wire, models: ModelServer) -> None:
-        texts = ['{"role": "system","content":"Be short."}', '{"content":"é\\u00e9  ", "role":"user", "name":"ada"}']
+    async def test_the_model_is_given_all_that_was_said_before(
+        self, one: Wire, models: ModelServer
+    ) -> None:
+        texts = [
+            '{"role": "system","content":"Be short."}',
+            '{"content":"é\\u00e9  ", "role":"user", "name":"ada"}',
+        ]
         await one.store("one", *[Message(format=FORMAT_OPENAI, json=text) for text in texts])
         await send(one, "one", "first")
         await send(one, "one", "second")
         history = [json.loads(message.json) for message in await one.read("one")]
-        assert [request.body["messages"] for request in models.requests] == [history[:3], history[:5]]
+        assert [request.body["messages"] for request in models.requests] == [
+            history[:3],
+            history[:5],
+        ]
         assert history[:2] == [json.loads(text) for text in texts]
 
     async def test_tool_calls_are_kept_and_answered(self, one: Wire, models: ModelServer) -> None:
         models.script(Reply(tool_calls=[("c1", "look", '{"at":  1}')]), Reply("It is one."))
-        turn = await send(one, "one", "look", options={"tools": [{"type": "function", "function": {"name": "look"}}]})
+        turn = await send(
+            one,
+            "one",
+            "look",
+            options={"tools": [{"type": "function", "function": {"name": "look"}}]},
+        )
         assert turn.stop_reason == "tool_calls"
-        assert models.requests[0].body["tools"] == [{"type": "function", "function": {"name": "look"}}]
+        assert models.requests[0].body["tools"] == [
+            {"type": "function", "function": {"name": "look"}}
+        ]
         result = '{"role":"tool","tool_call_id":"c1","content":"1"}'
         turn = await send(one, "one", messages=[Message(format=FORMAT_OPENAI, json=result)])
         assert (turn.first_seq, turn.last_seq) == (3, 4)
-        assert models.requests[1].body["messages"][1]["tool_calls"][0]["function"]["arguments"] == '{"at":  1}'
+        assert (
+            models.requests[1].body["messages"][1]["tool_calls"][0]["function"]["arguments"]
+            == '{"at":  1}'
+        )
         assert models.requests[1].body["messages"][2] == json.loads(result)
 
-    async def test_without_anything_sent_the_model_goes_on(self, one: Wire, models: ModelServer) -> None:
+    async def test_without_anything_sent_the_model_goes_on(
+        self, one: Wire, models: ModelServer
+    ) -> None:
         await one.store("one", "a question")
         sent = await sending(one, "one")
         turn = await sent.end()
         assert (sent.message_id, turn.first_seq, turn.last_seq) == ("", 2, 2)
         assert sent.types[0] == "assistant.turn_start"
-        error = await error_of(one.conversations.Send(cs.SendRequest(session_id=(await one.create("empty")).session_id)))
+        error = await error_of(
+            one.conversations.Send(
+                cs.SendRequest(session_id=(await one.create("empty")).session_id)
+            )
+        )
         assert (error.reason, list(error.fields)) == ("INVALID_FIELD", ["prompt"])
 
-    async def test_messages_are_one_batch_and_the_last_one_has_the_id(self, one: Wire, models: ModelServer) -> None:
+    async def test_messages_are_one_batch_and_the_last_one_has_the_id(
+        self, one: Wire, models: ModelServer
+    ) -> None:
         sent = await sending(one, "one", messages=[openai("a"), openai("b")])
         await sent.end()
         first, second, _ = await one.read("one")
@@ -153,31 +210,65 @@ class TestSend:
         assert first.turn.turn_id == second.turn.turn_id == sent.turn.turn_id
 
     async def test_typed_parts_are_converted(self, one: Wire, models: ModelServer) -> None:
-        await send(one, "one", messages=[Message(role=3, parts=Parts(parts=[Part(text="in parts")]))])
+        await send(
+            one, "one", messages=[Message(role=3, parts=Parts(parts=[Part(text="in parts")]))]
+        )
         assert "in parts" in json.dumps(models.requests[0].body["messages"])
 
-    async def test_the_sessions_config_reaches_the_model(self, wire: Wire, models: ModelServer) -> None:
-        config = {"system_prompt": "Be kind.", "model_options": {"temperature": 0.5, "max_tokens": 7}, "context": {"max_messages": 2}}
+    async def test_the_sessions_config_reaches_the_model(
+        self, wire: Wire, models: ModelServer
+    ) -> None:
+        config = {
+            "system_prompt": "Be kind.",
+            "model_options": {"temperature": 0.5, "max_tokens": 7},
+            "context": {"max_messages": 2},
+        }
         await wire.create("one", config=config, model="fake-2")
-        await wire.store("one", openai("rules", "system"), "old", openai("older", "assistant"), "new")
+        await wire.store(
+            "one", openai("rules", "system"), "old", openai("older", "assistant"), "new"
+        )
         await send(wire, "one", "newest", options={"max_tokens": 9})
         body = models.requests[0].body
         assert (body["model"], body["temperature"], body["max_tokens"]) == ("fake-2", 0.5, 9)
-        assert [message["content"] for message in body["messages"]] == ["Be kind.", "rules", "new", "newest"]
+        assert [message["content"] for message in body["messages"]] == [
+            "Be kind.",
+            "rules",
+            "new",
+            "newest",
+        ]
 
-    async def test_a_context_has_the_calls_of_its_results(self, wire: Wire, models: ModelServer) -> None:
-        calls = [{"id": name, "type": "function", "function": {"name": "f", "arguments": "{}"}} for name in "abc"]
+    async def test_a_context_has_the_calls_of_its_results(
+        self, wire: Wire, models: ModelServer
+    ) -> None:
+        calls = [
+            {"id": name, "type": "function", "function": {"name": "f", "arguments": "{}"}}
+            for name in "abc"
+        ]
         called = {"role": "assistant", "content": None, "tool_calls": calls}
         results = [{"role": "tool", "tool_call_id": name, "content": name} for name in "abc"]
         used = [{"type": "tool_result", "tool_use_id": "a", "content": "1"}]
-        use = {"role": "assistant", "content": [{"type": "tool_use", "id": "a", "name": "f", "input": {}}]}
+        use = {
+            "role": "assistant",
+            "content": [{"type": "tool_use", "id": "a", "name": "f", "input": {}}],
+        }
         await wire.create("one", config={"context": {"max_messages": 2}})
-        await wire.store("one", "x", *[Message(format=FORMAT_OPENAI, json=json.dumps(value)) for value in (called, *results)])
+        await wire.store(
+            "one",
+            "x",
+            *[
+                Message(format=FORMAT_OPENAI, json=json.dumps(value))
+                for value in (called, *results)
+            ],
+        )
         await send(wire, "one")
         assert models.requests[0].body["messages"] == [called, *results]
         await wire.create("two", config={"context": {"max_messages": 2}})
         both = (use, {"role": "user", "content": used})
-        await wire.store("two", "x", *[Message(format=FORMAT_ANTHROPIC, json=json.dumps(value)) for value in both])
+        await wire.store(
+            "two",
+            "x",
+            *[Message(format=FORMAT_ANTHROPIC, json=json.dumps(value)) for value in both],
+        )
         await send(wire, "two", "y", model="other-1")
         assert models.requests[1].body["messages"][1:] == [*both, {"role": "user", "content": "y"}]
 
@@ -191,27 +282,46 @@ class TestSend:
             {"context": {"max_tokens": 1.5}},
         ],
     )
-    async def test_a_config_that_means_nothing_is_named(self, wire: Wire, config: dict[str, Any]) -> None:
+    async def test_a_config_that_means_nothing_is_named(
+        self, wire: Wire, config: dict[str, Any]
+    ) -> None:
         await wire.create("one", config=config)
-        error = await error_of(wire.conversations.Send(cs.SendRequest(session_id="one", prompt="x")))
+        error = await error_of(
+            wire.conversations.Send(cs.SendRequest(session_id="one", prompt="x"))
+        )
         assert error.reason == "INVALID_FIELD"
         assert next(iter(error.fields)).startswith("session.config.")
         assert await wire.read("one") == []
 
-    async def test_another_provider_by_the_turns_model(self, one: Wire, models: ModelServer) -> None:
+    async def test_another_provider_by_the_turns_model(
+        self, one: Wire, models: ModelServer
+    ) -> None:
         await send(one, "one", "for openai")
         turn = await send(one, "one", "for anthropic", model="other-1")
         assert (turn.model, turn.stop_reason) == ("other-1", "end_turn")
         assert models.requests[1].path.endswith("/messages")
-        assert [message.format for message in await one.read("one")] == [FORMAT_OPENAI, FORMAT_OPENAI, FORMAT_ANTHROPIC, FORMAT_ANTHROPIC]
+        assert [message.format for message in await one.read("one")] == [
+            FORMAT_OPENAI,
+            FORMAT_OPENAI,
+            FORMAT_ANTHROPIC,
+            FORMAT_ANTHROPIC,
+        ]
 
     @pytest.mark.parametrize(
         ("fields", "reason", "field"),
         [
             ({"prompt": "x", "messages": [openai("y")]}, "INVALID_FIELD", "messages"),
             ({"messages": [openai("y")] * 101}, "INVALID_FIELD", "messages"),
-            ({"messages": [Message(format=FORMAT_OPENAI, json="{")]}, "INVALID_JSON", "messages[0].json"),
-            ({"messages": [Message(format=FORMAT_OPENAI, json='{"role":"x"}')]}, "UNKNOWN_ROLE", "messages[0].json.role"),
+            (
+                {"messages": [Message(format=FORMAT_OPENAI, json="{")]},
+                "INVALID_JSON",
+                "messages[0].json",
+            ),
+            (
+                {"messages": [Message(format=FORMAT_OPENAI, json='{"role":"x"}')]},
+                "UNKNOWN_ROLE",
+                "messages[0].json.role",
+            ),
             ({"prompt": "x" * 1_100_000}, "MESSAGE_TOO_LARGE", "prompt"),
             ({"prompt": "x", "mode": 7}, "INVALID_FIELD", "mode"),
             ({"prompt": "x", "model": "x" * 257}, "INVALID_FIELD", "model"),
@@ -228,11 +338,20 @@ class TestSend:
         assert (error.reason, list(error.fields)) == (reason, [field])
         assert (await one.read("one"), await turns_of(one)) == ([], [])
 
-    @pytest.mark.parametrize(("model", "setting"), [("gpt-5", "OPENAI_API_KEY"), ("nobodys", "providers")])
-    async def test_a_model_that_nobody_serves(self, one: Wire, monkeypatch: pytest.MonkeyPatch, model: str, setting: str) -> None:
+    @pytest.mark.parametrize(
+        ("model", "setting"), [("gpt-5", "OPENAI_API_KEY"), ("nobodys", "providers")]
+    )
+    async def test_a_model_that_nobody_serves(
+        self, one: Wire, monkeypatch: pytest.MonkeyPatch, model: str, setting: str
+    ) -> None:
         monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-        error = await error_of(one.conversations.Send(cs.SendRequest(session_id="one", prompt="x", model=model)))
-        assert (error.code, error.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "MODEL_NOT_CONFIGURED")
+        error = await error_of(
+            one.conversations.Send(cs.SendRequest(session_id="one", prompt="x", model=model))
+        )
+        assert (error.code, error.reason) == (
+            grpc.StatusCode.FAILED_PRECONDITION,
+            "MODEL_NOT_CONFIGURED",
+        )
         assert (error.metadata["model"], error.metadata["setting"]) == (model, setting)
         assert model in error.text
         assert await one.read("one") == []
@@ -240,9 +359,14 @@ class TestSend:
     async def test_a_destroyed_session_takes_no_turn(self, one: Wire) -> None:
         await one.destroy("one")
         error = await error_of(one.conversations.Send(cs.SendRequest(session_id="one", prompt="x")))
-        assert (error.code, error.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "SESSION_DESTROYED")
+        assert (error.code, error.reason) == (
+            grpc.StatusCode.FAILED_PRECONDITION,
+            "SESSION_DESTROYED",
+        )
 
-    async def test_what_others_store_meanwhile_is_not_the_turns(self, one: Wire, models: ModelServer) -> None:
+    async def test_what_others_store_meanwhile_is_not_the_turns(
+        self, one: Wire, models: ModelServer
+    ) -> None:
         models.script(HOLD)
         sent = await sending(one, "one", "hi")
         await held(models)
@@ -277,7 +401,11 @@ class TestRepetitions:
         assert third.types == ["assistant.message"]
         fourth = await sending(one, "one", "hi", request_id="r", after_seq=2)
         await fourth.end()
-        assert (fourth.types, len(models.requests), await one.texts("one")) == ([], 1, ["hi", "held back"])
+        assert (fourth.types, len(models.requests), await one.texts("one")) == (
+            [],
+            1,
+            ["hi", "held back"],
+        )
 
     async def test_a_turn_that_waits_is_joined(self, one: Wire, models: ModelServer) -> None:
         models.script(HOLD)
@@ -294,13 +422,23 @@ class TestRepetitions:
         models.script(fails(500))
         first = await (await sending(one, "one", "hi", request_id="r")).error()
         second = await (await sending(one, "one", "hi", request_id="r")).error()
-        assert (first.reason, second.reason, len(models.requests)) == ("MODEL_UNAVAILABLE", "MODEL_UNAVAILABLE", 1)
+        assert (first.reason, second.reason, len(models.requests)) == (
+            "MODEL_UNAVAILABLE",
+            "MODEL_UNAVAILABLE",
+            1,
+        )
         assert first.metadata["turn_id"] == second.metadata["turn_id"]
 
     async def test_other_content_is_refused(self, one: Wire) -> None:
         await send(one, "one", "hi", request_id="r")
-        for fields in ({"prompt": "ho"}, {"prompt": "hi", "model": "fake-2"}, {"prompt": "hi", "mode": IMMEDIATE}):
-            error = await error_of(one.conversations.Send(cs.SendRequest(session_id="one", request_id="r", **fields)))
+        for fields in (
+            {"prompt": "ho"},
+            {"prompt": "hi", "model": "fake-2"},
+            {"prompt": "hi", "mode": IMMEDIATE},
+        ):
+            error = await error_of(
+                one.conversations.Send(cs.SendRequest(session_id="one", request_id="r", **fields))
+            )
             assert (error.reason, list(error.fields)) == ("REQUEST_ID_REUSED", ["request_id"])
 
     async def test_many_at_once_are_one_turn(self, one: Wire, models: ModelServer) -> None:
@@ -322,7 +460,9 @@ class TestQueue:
         others = [await sending(one, "one", text) for text in "bcd"]
         assert [sent.turn.state for sent in others] == [TURN_STATE_QUEUED] * 3
         assert await one.texts("one") == ["a"]
-        assert [turn.state for turn in await turns_of(one)] == [TURN_STATE_QUEUED] * 3 + [TURN_STATE_RUNNING]
+        assert [turn.state for turn in await turns_of(one)] == [TURN_STATE_QUEUED] * 3 + [
+            TURN_STATE_RUNNING
+        ]
         models.release()
         await first.end()
         assert first.types[-1] == "assistant.turn_end"  # not idle: others wait
@@ -348,10 +488,16 @@ class TestQueue:
         await held(models)
         await asyncio.gather(*[sending(one, "one", "b") for _ in range(MAX_OPEN_TURNS - 1)])
         error = await error_of(one.conversations.Send(cs.SendRequest(session_id="one", prompt="c")))
-        assert (error.reason, error.metadata["what"], error.metadata["limit"]) == ("LIMIT_EXCEEDED", "turns", str(MAX_OPEN_TURNS))
+        assert (error.reason, error.metadata["what"], error.metadata["limit"]) == (
+            "LIMIT_EXCEEDED",
+            "turns",
+            str(MAX_OPEN_TURNS),
+        )
         assert len(await abort(one, include_queued=True)) == MAX_OPEN_TURNS
 
-    async def test_what_steers_becomes_a_part_of_the_turn(self, one: Wire, models: ModelServer) -> None:
+    async def test_what_steers_becomes_a_part_of_the_turn(
+        self, one: Wire, models: ModelServer
+    ) -> None:
         models.script(HOLD, Reply("steered", usage=(20, 1)))
         first = await sending(one, "one", "a")
         await held(models)
@@ -367,14 +513,23 @@ class TestQueue:
         assert {message.turn.turn_id for message in (await one.read("one"))[:4]} == {turn.turn_id}
         assert [message.turn.message_id for message in await one.read("one")][2] == steer.message_id
         assert (turn.first_seq, turn.last_seq, turn.usage.input_tokens) == (1, 4, 32)
-        assert [m["content"] for m in models.requests[1].body["messages"]] == ["a", "held back", "b"]
+        assert [m["content"] for m in models.requests[1].body["messages"]] == [
+            "a",
+            "held back",
+            "b",
+        ]
         assert [event.seq for event in steer.events if event.seq][-2:] == [3, 4]
         again = await sending(one, "one", "b", mode=IMMEDIATE, request_id="s")
         assert (again.turn.turn_id, await again.end()) == (turn.turn_id, turn)
         assert len(await turns_of(one)) == 2
 
-    async def test_what_steers_a_turn_that_fails_has_its_own(self, one: Wire, models: ModelServer) -> None:
-        models.script(Reply("x y", after=1, then="hold", error={"type": "server_error", "message": "no"}), Reply("its own"))
+    async def test_what_steers_a_turn_that_fails_has_its_own(
+        self, one: Wire, models: ModelServer
+    ) -> None:
+        models.script(
+            Reply("x y", after=1, then="hold", error={"type": "server_error", "message": "no"}),
+            Reply("its own"),
+        )
         first = await sending(one, "one", "a")
         await held(models)
         queued = await sending(one, "one", "q")
@@ -398,12 +553,19 @@ class TestAbort:
         assert await abort(one) == [sent.turn.turn_id]
         error = await sent.error()
         assert (error.code, error.reason) == (grpc.StatusCode.ABORTED, "TURN_ABORTED")
-        assert (error.metadata["session_id"], error.metadata["turn_id"]) == ("one", sent.turn.turn_id)
+        assert (error.metadata["session_id"], error.metadata["turn_id"]) == (
+            "one",
+            sent.turn.turn_id,
+        )
         assert sent.types[-2:] == ["assistant.turn_end", "session.idle"]
         assert sent.events[-2].data["state"] == "aborted"
         assert await asyncio.to_thread(models.wait_until_left)
         turn = await turn_of(one, sent.turn.turn_id)
-        assert (turn.state, turn.error.reason, turn.last_seq) == (TURN_STATE_ABORTED, "TURN_ABORTED", 0)
+        assert (turn.state, turn.error.reason, turn.last_seq) == (
+            TURN_STATE_ABORTED,
+            "TURN_ABORTED",
+            0,
+        )
         assert await one.texts("one") == ["a"]
         await send(one, "one", "b")
         assert len(await one.read("one")) == 3
@@ -423,7 +585,9 @@ class TestAbort:
     async def test_all(self, one: Wire, models: ModelServer) -> None:
         models.script(HOLD)
         sents = [await sending(one, "one", text) for text in "abc"]
-        assert sorted(await abort(one, include_queued=True)) == sorted(sent.turn.turn_id for sent in sents)
+        assert sorted(await abort(one, include_queued=True)) == sorted(
+            sent.turn.turn_id for sent in sents
+        )
         assert {(await sent.error()).reason for sent in sents} == {"TURN_ABORTED"}
         assert await one.texts("one") == ["a"]
 
@@ -442,7 +606,11 @@ class TestAbort:
         await held(models)
         assert await abort(one, request_id="r") == [first.turn.turn_id]
         assert (await turn_of(one, second.turn.turn_id)).state == TURN_STATE_RUNNING
-        error = await error_of(one.conversations.Abort(cs.AbortRequest(session_id="one", include_queued=True, request_id="r")))
+        error = await error_of(
+            one.conversations.Abort(
+                cs.AbortRequest(session_id="one", include_queued=True, request_id="r")
+            )
+        )
         assert error.reason == "REQUEST_ID_REUSED"
 
     async def test_what_is_no_turn(self, one: Wire) -> None:
@@ -460,10 +628,14 @@ class TestAbort:
         ):
             assert (await error_of(one.conversations.Abort(request))).reason == "INVALID_FIELD"
         for turn_id in ("", "x"):
-            error = await error_of(one.conversations.GetTurn(cs.GetTurnRequest(session_id="one", turn_id=turn_id)))
+            error = await error_of(
+                one.conversations.GetTurn(cs.GetTurnRequest(session_id="one", turn_id=turn_id))
+            )
             assert list(error.fields) == ["turn_id"]
 
-    async def test_a_client_that_leaves_may_end_its_turn(self, one: Wire, models: ModelServer) -> None:
+    async def test_a_client_that_leaves_may_end_its_turn(
+        self, one: Wire, models: ModelServer
+    ) -> None:
         models.script(HOLD)
         sent = await sending(one, "one", "a", abort_on_disconnect=True)
         await held(models)
@@ -475,7 +647,9 @@ class TestAbort:
         assert (await turn_of(one, sent.turn.turn_id)).state == TURN_STATE_ABORTED
 
     @pytest.mark.parametrize("is_cancelled", [True, False])
-    async def test_or_leave_it_running(self, one: Wire, models: ModelServer, is_cancelled: bool) -> None:
+    async def test_or_leave_it_running(
+        self, one: Wire, models: ModelServer, is_cancelled: bool
+    ) -> None:
         models.script(HOLD)
         sent = await sending(one, "one", "a", timeout_s=None if is_cancelled else 1.0)
         await held(models)
@@ -493,8 +667,18 @@ class TestFaults:
     @pytest.mark.parametrize(
         ("reply", "reason", "code", "metadata"),
         [
-            (fails(401), "MODEL_ACCESS_DENIED", grpc.StatusCode.FAILED_PRECONDITION, {"http_status": "401"}),
-            (fails(400, "too long"), "MODEL_REQUEST_REJECTED", grpc.StatusCode.FAILED_PRECONDITION, {"http_status": "400"}),
+            (
+                fails(401),
+                "MODEL_ACCESS_DENIED",
+                grpc.StatusCode.FAILED_PRECONDITION,
+                {"http_status": "401"},
+            ),
+            (
+                fails(400, "too long"),
+                "MODEL_REQUEST_REJECTED",
+                grpc.StatusCode.FAILED_PRECONDITION,
+                {"http_status": "400"},
+            ),
             (
                 fails(429, headers={"retry-after": "17"}),
                 "MODEL_RATE_LIMITED",
@@ -503,25 +687,50 @@ class TestFaults:
             ),
             (fails(500), "MODEL_UNAVAILABLE", grpc.StatusCode.ABORTED, {"http_status": "500"}),
             (Reply("a b c", after=2, then="cut"), "MODEL_UNAVAILABLE", grpc.StatusCode.ABORTED, {}),
-            (Reply("a b c", after=2, then="garbage"), "MODEL_ANSWER_INVALID", grpc.StatusCode.ABORTED, {}),
+            (
+                Reply("a b c", after=2, then="garbage"),
+                "MODEL_ANSWER_INVALID",
+                grpc.StatusCode.ABORTED,
+                {},
+            ),
             (Reply("x" * 1_100_000), "MODEL_ANSWER_INVALID", grpc.StatusCode.ABORTED, {}),
         ],
     )
     async def test_each_is_told_and_the_next_turn_works(
-        self, one: Wire, models: ModelServer, reply: Reply, reason: str, code: grpc.StatusCode, metadata: dict[str, str]
+        self,
+        one: Wire,
+        models: ModelServer,
+        reply: Reply,
+        reason: str,
+        code: grpc.StatusCode,
+        metadata: dict[str, str],
     ) -> None:
         models.script(reply)
         sent = await sending(one, "one", "hi")
         error = await sent.error()
         assert (error.code, error.reason) == (code, reason)
-        expected = {"session_id": "one", "turn_id": sent.turn.turn_id, "model": "fake-1", "provider": "fake", **metadata}
+        expected = {
+            "session_id": "one",
+            "turn_id": sent.turn.turn_id,
+            "model": "fake-1",
+            "provider": "fake",
+            **metadata,
+        }
         assert {name: error.metadata.get(name) for name in expected} == expected
         assert error.retry_s == (17 if reason == "MODEL_RATE_LIMITED" else None)
         assert sent.types[-3:] == ["session.error", "assistant.turn_end", "session.idle"]
         told = sent.events[-3].data
-        assert (told["reason"], told["message"], told["turn_id"]) == (reason, error.text, sent.turn.turn_id)
+        assert (told["reason"], told["message"], told["turn_id"]) == (
+            reason,
+            error.text,
+            sent.turn.turn_id,
+        )
         turn = await turn_of(one, sent.turn.turn_id)
-        assert (turn.state, turn.error.reason, turn.error.message) == (TURN_STATE_FAILED, reason, error.text)
+        assert (turn.state, turn.error.reason, turn.error.message) == (
+            TURN_STATE_FAILED,
+            reason,
+            error.text,
+        )
         assert await one.texts("one") == ["hi"]
         assert (await send(one, "one", "again")).state == TURN_STATE_COMPLETED
         assert [m["content"] for m in models.requests[-1].body["messages"]] == ["hi", "again"]
@@ -530,30 +739,53 @@ class TestFaults:
         models.script(HOLD)
         sent = await sending(one, "one", "hi", turn_timeout={"seconds": 1})
         error = await sent.error()
-        assert (error.code, error.reason, error.metadata["timeout_s"]) == (grpc.StatusCode.ABORTED, "TURN_TIMED_OUT", "1")
+        assert (error.code, error.reason, error.metadata["timeout_s"]) == (
+            grpc.StatusCode.ABORTED,
+            "TURN_TIMED_OUT",
+            "1",
+        )
         assert await asyncio.to_thread(models.wait_until_left)
 
     @pytest.mark.parametrize("after", [-1, 2])
-    async def test_a_model_that_falls_silent(self, settings: Settings, database_url: str, models: ModelServer, after: int) -> None:
+    async def test_a_model_that_falls_silent(
+        self, settings: Settings, database_url: str, models: ModelServer, after: int
+    ) -> None:
         """Before its first byte, or in mid-answer."""
-        providers = {"fake": settings.providers["fake"].model_copy(update={"silence_timeout_s": 0.5})}
+        providers = {
+            "fake": settings.providers["fake"].model_copy(update={"silence_timeout_s": 0.5})
+        }
         impatient = settings.model_copy(update={"providers": providers})
-        async with serving(impatient, database_url) as running, grpc.aio.insecure_channel(f"127.0.0.1:{running.port}") as channel:
+        async with (
+            serving(impatient, database_url) as running,
+            grpc.aio.insecure_channel(f"127.0.0.1:{running.port}") as channel,
+        ):
             wire = Wire(channel)
             await wire.create("one")
             models.script(Reply("one two", after=after, then="hold"))
             sent = await sending(wire, "one", "hi")
             error = await sent.error()
-            assert (error.code, error.reason, error.metadata["timeout_s"]) == (grpc.StatusCode.ABORTED, "MODEL_TIMED_OUT", "0.5")
-            assert (sent.types[-3], sent.events[-3].data["reason"]) == ("session.error", "MODEL_TIMED_OUT")
+            assert (error.code, error.reason, error.metadata["timeout_s"]) == (
+                grpc.StatusCode.ABORTED,
+                "MODEL_TIMED_OUT",
+                "0.5",
+            )
+            assert (sent.types[-3], sent.events[-3].data["reason"]) == (
+                "session.error",
+                "MODEL_TIMED_OUT",
+            )
             assert await asyncio.to_thread(models.wait_until_left)
             assert await wire.texts("one") == ["hi"]
             models.release()
             assert (await send(wire, "one", "again")).state == TURN_STATE_COMPLETED
 
-    async def test_a_history_that_is_too_large(self, settings: Settings, database_url: str, models: ModelServer) -> None:
+    async def test_a_history_that_is_too_large(
+        self, settings: Settings, database_url: str, models: ModelServer
+    ) -> None:
         small = settings.model_copy(update={"max_context_bytes": 2000})
-        async with serving(small, database_url) as running, grpc.aio.insecure_channel(f"127.0.0.1:{running.port}") as channel:
+        async with (
+            serving(small, database_url) as running,
+            grpc.aio.insecure_channel(f"127.0.0.1:{running.port}") as channel,
+        ):
             wire = Wire(channel)
             await wire.create("one")
             await wire.store("one", "x" * 2000)
@@ -561,7 +793,9 @@ class TestFaults:
             assert (error.reason, error.metadata["max_bytes"]) == ("CONTEXT_TOO_LARGE", "2000")
             assert int(error.metadata["context_bytes"]) > 2000
 
-    async def test_an_asset_that_went_while_the_turn_waited(self, one: Wire, models: ModelServer, query: Callable[..., Any]) -> None:
+    async def test_an_asset_that_went_while_the_turn_waited(
+        self, one: Wire, models: ModelServer, query: Callable[..., Any]
+    ) -> None:
         """What is sent is checked at once, and again when its time comes."""
         models.script(HOLD)
         first = await sending(one, "one", "a")
@@ -576,7 +810,9 @@ class TestFaults:
 
 
 class TestLife:
-    async def test_destroying_ends_what_runs_and_what_waits(self, one: Wire, models: ModelServer) -> None:
+    async def test_destroying_ends_what_runs_and_what_waits(
+        self, one: Wire, models: ModelServer
+    ) -> None:
         models.script(HOLD)
         sents = [await sending(one, "one", text) for text in "ab"]
         await held(models)
@@ -586,7 +822,9 @@ class TestLife:
         await send(one, "one", "c")
         assert (await one.texts("one"))[:2] == ["a", "c"]
 
-    async def test_a_session_that_is_deleted(self, one: Wire, models: ModelServer, purger: Any, query: Callable[..., Any]) -> None:
+    async def test_a_session_that_is_deleted(
+        self, one: Wire, models: ModelServer, purger: Any, query: Callable[..., Any]
+    ) -> None:
         models.script(HOLD)
         sents = [await sending(one, "one", text) for text in "ab"]
         await held(models)
@@ -600,7 +838,9 @@ class TestLife:
         await purger.round()
         assert query("SELECT count(*) FROM turns") == [(0,)]
 
-    async def test_a_copy_has_the_messages_and_not_the_turns(self, one: Wire, models: ModelServer) -> None:
+    async def test_a_copy_has_the_messages_and_not_the_turns(
+        self, one: Wire, models: ModelServer
+    ) -> None:
         models.script(HOLD)
         await sending(one, "one", "a")
         await held(models)
@@ -616,13 +856,17 @@ class TestLife:
         models.script(HOLD)
         sent = await sending(wire, "one", "a")
         await held(models)
-        query("UPDATE sessions SET used_at = used_at - interval '20 seconds', expiry_check_at = now() - interval '20 seconds'")
+        query(
+            "UPDATE sessions SET used_at = used_at - interval '20 seconds', expiry_check_at = now() - interval '20 seconds'"
+        )
         await purger.round()
         assert (await wire.get("one")).last_seq == 1
         models.release()
         assert (await sent.end()).last_seq == 2
         query("UPDATE sessions SET used_at = used_at - interval '20 seconds'")
-        assert (await error_of(wire.sessions.GetSession(ss.GetSessionRequest(session_id="one")))).reason == "SESSION_NOT_FOUND"
+        assert (
+            await error_of(wire.sessions.GetSession(ss.GetSessionRequest(session_id="one")))
+        ).reason == "SESSION_NOT_FOUND"
 
     async def test_pages_of_turns(self, one: Wire) -> None:
         ids = [(await send(one, "one", text)).turn_id for text in "abcde"]
@@ -635,12 +879,16 @@ class TestLife:
                 break
             request.page_token = page.next_page_token
         assert found == ids[::-1]
-        assert [turn.turn_id for turn in await turns_of(one, state=TURN_STATE_COMPLETED)] == ids[::-1]
+        assert [turn.turn_id for turn in await turns_of(one, state=TURN_STATE_COMPLETED)] == ids[
+            ::-1
+        ]
         assert await turns_of(one, state=TURN_STATE_FAILED) == []
         request.page_token = "x"
         assert (await error_of(one.conversations.ListTurns(request))).reason == "INVALID_PAGE_TOKEN"
         for fields in ({"state": 9}, {"page_size": -1}):
-            error = await error_of(one.conversations.ListTurns(cs.ListTurnsRequest(session_id="one", **fields)))
+            error = await error_of(
+                one.conversations.ListTurns(cs.ListTurnsRequest(session_id="one", **fields))
+            )
             assert list(error.fields) == [next(iter(fields))]
 
 
@@ -648,10 +896,15 @@ class TestServers:
     @pytest.fixture
     async def other(self, settings: Settings, database_url: str) -> AsyncIterator[Wire]:
         """Another server of the same database."""
-        async with serving(settings, database_url) as running, grpc.aio.insecure_channel(f"127.0.0.1:{running.port}") as channel:
+        async with (
+            serving(settings, database_url) as running,
+            grpc.aio.insecure_channel(f"127.0.0.1:{running.port}") as channel,
+        ):
             yield Wire(channel)
 
-    async def test_a_turn_is_joined_from_another_server(self, one: Wire, other: Wire, models: ModelServer) -> None:
+    async def test_a_turn_is_joined_from_another_server(
+        self, one: Wire, other: Wire, models: ModelServer
+    ) -> None:
         models.script(HOLD)
         await sending(one, "one", "hi", request_id="r")
         await held(models)
@@ -665,7 +918,9 @@ class TestServers:
         assert joined.types[-2:] == ["assistant.message", "assistant.turn_end"]
         assert (await waiting.end()).last_seq == 4
 
-    async def test_a_turn_is_aborted_at_another_server(self, one: Wire, other: Wire, models: ModelServer) -> None:
+    async def test_a_turn_is_aborted_at_another_server(
+        self, one: Wire, other: Wire, models: ModelServer
+    ) -> None:
         models.script(HOLD)
         sent, waiting = await sending(one, "one", "a"), await sending(one, "one", "b")
         await held(models)
@@ -676,7 +931,12 @@ class TestServers:
         assert len(await one.read("one")) == 3
 
     async def test_a_server_that_only_slept_cannot_write(
-        self, one: Wire, settings: Settings, database_url: str, models: ModelServer, query: Callable[..., Any]
+        self,
+        one: Wire,
+        settings: Settings,
+        database_url: str,
+        models: ModelServer,
+        query: Callable[..., Any],
     ) -> None:
         models.script(Reply("too late", after=1, then="hold"), Reply("in time"))
         slept = await sending(one, "one", "a")
@@ -684,8 +944,14 @@ class TestServers:
         waiting = await sending(one, "one", "b")
         query("UPDATE turns SET lease_until = now() - interval '1 second' WHERE state = 2")
         # Nothing tells the first server: it hears no notices, and its own look at its leases is far away.
-        query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name = %s", [NAME])
-        async with serving(settings, database_url) as running, grpc.aio.insecure_channel(f"127.0.0.1:{running.port}") as channel:
+        query(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name = %s",
+            [NAME],
+        )
+        async with (
+            serving(settings, database_url) as running,
+            grpc.aio.insecure_channel(f"127.0.0.1:{running.port}") as channel,
+        ):
             turn = await waiting.end()
             assert (turn.state, turn.first_seq) == (TURN_STATE_COMPLETED, 2)
             models.release()
@@ -700,27 +966,51 @@ class TestServers:
     ) -> None:
         quick = settings.model_copy(update={"turn_lease_s": 0.5})
         models.script(HOLD)
-        async with serving(settings, database_url) as first, grpc.aio.insecure_channel(f"127.0.0.1:{first.port}") as channel:
+        async with (
+            serving(settings, database_url) as first,
+            grpc.aio.insecure_channel(f"127.0.0.1:{first.port}") as channel,
+        ):
             wire = Wire(channel)
             await wire.create("one")
-            running, waiting = await sending(wire, "one", "a", request_id="r"), await sending(wire, "one", "b", request_id="s")
+            running, waiting = (
+                await sending(wire, "one", "a", request_id="r"),
+                await sending(wire, "one", "b", request_id="s"),
+            )
             await held(models)
             draining = asyncio.ensure_future(drain(first, delay_s=0, timeout_s=60))
-            assert (await running.error()).reason == (await waiting.error()).reason == "SERVER_DRAINING"
-            async with serving(quick, database_url) as second, grpc.aio.insecure_channel(f"127.0.0.1:{second.port}") as other:
-                joined = await sending(Wire(other), "one", "a", request_id="r"), await sending(Wire(other), "one", "b", request_id="s")
+            assert (
+                (await running.error()).reason
+                == (await waiting.error()).reason
+                == "SERVER_DRAINING"
+            )
+            async with (
+                serving(quick, database_url) as second,
+                grpc.aio.insecure_channel(f"127.0.0.1:{second.port}") as other,
+            ):
+                joined = (
+                    await sending(Wire(other), "one", "a", request_id="r"),
+                    await sending(Wire(other), "one", "b", request_id="s"),
+                )
                 models.release()
                 await draining
                 assert [(await sent.end()).last_seq for sent in joined] == [2, 4]
 
-    async def test_a_server_that_is_stopped_gives_its_turn_up(self, settings: Settings, database_url: str, models: ModelServer) -> None:
+    async def test_a_server_that_is_stopped_gives_its_turn_up(
+        self, settings: Settings, database_url: str, models: ModelServer
+    ) -> None:
         models.script(HOLD)
-        async with serving(settings, database_url) as first, grpc.aio.insecure_channel(f"127.0.0.1:{first.port}") as channel:
+        async with (
+            serving(settings, database_url) as first,
+            grpc.aio.insecure_channel(f"127.0.0.1:{first.port}") as channel,
+        ):
             wire = Wire(channel)
             await wire.create("one")
             sent = await sending(wire, "one", "a")
             await held(models)
-        async with serving(settings, database_url) as second, grpc.aio.insecure_channel(f"127.0.0.1:{second.port}") as channel:
+        async with (
+            serving(settings, database_url) as second,
+            grpc.aio.insecure_channel(f"127.0.0.1:{second.port}") as channel,
+        ):
             turn = await turn_of(Wire(channel), sent.turn.turn_id)
             assert (turn.state, turn.error.reason) == (TURN_STATE_FAILED, "TURN_LOST")
 
@@ -729,7 +1019,9 @@ class TestCrowd:
     async def test_a_hundred_sessions_at_once(self, wire: Wire, models: ModelServer) -> None:
         names = [f"s{i}" for i in range(100)]
         await asyncio.gather(*[wire.create(name) for name in names])
-        sents = await asyncio.gather(*[sending(wire, name, f"I am {name}", model="echo") for name in names])
+        sents = await asyncio.gather(
+            *[sending(wire, name, f"I am {name}", model="echo") for name in names]
+        )
         await asyncio.gather(*[sent.end() for sent in sents])
         for name, sent in zip(names, sents, strict=True):
             assert sent.delta_text.endswith(f"I am {name}")
@@ -738,7 +1030,10 @@ class TestCrowd:
     async def test_events_keep_their_order_however_fast_they_come(self, wire: Wire) -> None:
         """Deltas before the message that they make, and that before the turn's end, at every watcher."""
         await wire.create("one")
-        watchers = [wire.conversations.Watch(cs.WatchRequest(session_id="one", after_seq=0)) for _ in range(3)]
+        watchers = [
+            wire.conversations.Watch(cs.WatchRequest(session_id="one", after_seq=0))
+            for _ in range(3)
+        ]
         for watcher in watchers:
             await watcher.read()
         sents = [await sending(wire, "one", f"word {i}", model="echo") for i in range(20)]
@@ -814,7 +1109,14 @@ class TestOddWords:
 
     @pytest.mark.parametrize("word", ["st\0op", "\ud83d", 7, {"a": 1}, "x" * 10_000])
     async def test_reasons_and_names(self, one: Wire, models: ModelServer, word: Any) -> None:
-        models.script(Reply(events=[{"model": word, **chunk(delta={"content": "x"})}, chunk(delta={}, finish_reason=word)]))
+        models.script(
+            Reply(
+                events=[
+                    {"model": word, **chunk(delta={"content": "x"})},
+                    chunk(delta={}, finish_reason=word),
+                ]
+            )
+        )
         turn = await send(one, "one", "hi")
         assert (turn.state, turn.last_seq) == (TURN_STATE_COMPLETED, 2)
         assert len(turn.stop_reason) <= 256
@@ -839,12 +1141,23 @@ class TestOddWords:
 
     @pytest.mark.parametrize("calls", ["x", {"a": 1}, [1]])
     async def test_calls_that_are_none(self, one: Wire, models: ModelServer, calls: Any) -> None:
-        models.script(Reply(events=[chunk(delta={"tool_calls": calls}), chunk(delta={}, finish_reason="tool_calls")]))
+        models.script(
+            Reply(
+                events=[
+                    chunk(delta={"tool_calls": calls}),
+                    chunk(delta={}, finish_reason="tool_calls"),
+                ]
+            )
+        )
         assert (await (await sending(one, "one", "hi")).error()).reason == "MODEL_ANSWER_INVALID"
 
     @pytest.mark.parametrize("message", ["\ud83d half", "with \0"])
     async def test_errors(self, one: Wire, models: ModelServer, message: str) -> None:
-        models.script(fails(400, message), fails(429, headers={"retry-after-ms": "inf"}), fails(429, headers={"retry-after": "9" * 40}))
+        models.script(
+            fails(400, message),
+            fails(429, headers={"retry-after-ms": "inf"}),
+            fails(429, headers={"retry-after": "9" * 40}),
+        )
         assert (await (await sending(one, "one", "hi")).error()).reason == "MODEL_REQUEST_REJECTED"
         assert (await (await sending(one, "one", "hi")).error()).retry_s is None
         assert (await (await sending(one, "one", "hi")).error()).retry_s == 30 * 86_400
@@ -854,7 +1167,9 @@ class TestOddWords:
         assert (await send(one, "one", "hi")).state == TURN_STATE_COMPLETED
 
     async def test_as_large_as_a_message_may_be(self, one: Wire) -> None:
-        sent = await sending(one, "one", "x" * 1_048_000, options={"echo_text": "short"}, model="echo")
+        sent = await sending(
+            one, "one", "x" * 1_048_000, options={"echo_text": "short"}, model="echo"
+        )
         await sent.end()
         assert sent.types[0] == "user.message"
 
@@ -884,7 +1199,9 @@ class TestLostAcknowledgements:
         # What is lost is found at the next look.
         return settings.model_copy(update={"turn_lease_s": 1.5})
 
-    async def test_of_an_answer_that_goes_on(self, one: Wire, models: ModelServer, lose: Callable[[], None]) -> None:
+    async def test_of_an_answer_that_goes_on(
+        self, one: Wire, models: ModelServer, lose: Callable[[], None]
+    ) -> None:
         models.script(HOLD, Reply("steered"))
         first = await sending(one, "one", "a")
         await held(models)
@@ -897,7 +1214,9 @@ class TestLostAcknowledgements:
         assert turn.usage.input_tokens == 24
         assert len(models.requests) == 2
 
-    async def test_of_a_turns_end(self, one: Wire, models: ModelServer, lose: Callable[[], None]) -> None:
+    async def test_of_a_turns_end(
+        self, one: Wire, models: ModelServer, lose: Callable[[], None]
+    ) -> None:
         models.script(HOLD)
         first = await sending(one, "one", "a")
         await held(models)
@@ -911,25 +1230,36 @@ class TestLostAcknowledgements:
 
     async def test_of_a_send(self, one: Wire, lose: Callable[[], None]) -> None:
         lose()
-        error = await error_of(one.conversations.Send(cs.SendRequest(session_id="one", prompt="hi", request_id="r")))
+        error = await error_of(
+            one.conversations.Send(cs.SendRequest(session_id="one", prompt="hi", request_id="r"))
+        )
         assert error.reason == "DATABASE_UNAVAILABLE"
         assert (await send(one, "one", "hi", request_id="r")).state == TURN_STATE_COMPLETED
         assert len(await one.read("one")) == 2
 
-    async def test_of_an_abort(self, one: Wire, models: ModelServer, lose: Callable[[], None]) -> None:
+    async def test_of_an_abort(
+        self, one: Wire, models: ModelServer, lose: Callable[[], None]
+    ) -> None:
         models.script(HOLD)
         first, second = await sending(one, "one", "a"), await sending(one, "one", "b")
         await held(models)
         lose()
-        error = await error_of(one.conversations.Abort(cs.AbortRequest(session_id="one", request_id="r")))
+        error = await error_of(
+            one.conversations.Abort(cs.AbortRequest(session_id="one", request_id="r"))
+        )
         assert error.reason == "DATABASE_UNAVAILABLE"
         assert await abort(one, request_id="r") == [first.turn.turn_id]
         assert (await second.end()).state == TURN_STATE_COMPLETED
 
 
 class TestHardTimes:
-    async def test_a_database_that_is_away_when_the_history_is_read(self, one: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
-        head, failures = HistoryStore.head, iter((DatabaseUnavailable("away"), PoolExhausted("busy"), Contention("locked")))
+    async def test_a_database_that_is_away_when_the_history_is_read(
+        self, one: Wire, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        head, failures = (
+            HistoryStore.head,
+            iter((DatabaseUnavailable("away"), PoolExhausted("busy"), Contention("locked"))),
+        )
 
         async def failing(self: HistoryStore, *args: Any) -> Any:
             caller = sys._getframe(1).f_code.co_name
@@ -946,7 +1276,10 @@ class TestHardTimes:
     ) -> None:
         quick = settings.model_copy(update={"turn_lease_s": 0.5})
         models.script(HOLD, HOLD)
-        async with serving(quick, database_url) as running, grpc.aio.insecure_channel(f"127.0.0.1:{running.port}") as channel:
+        async with (
+            serving(quick, database_url) as running,
+            grpc.aio.insecure_channel(f"127.0.0.1:{running.port}") as channel,
+        ):
             wire = Wire(channel)
             for name in ("locked", "live"):
                 await wire.create(name)
@@ -956,7 +1289,9 @@ class TestHardTimes:
                 blocker.execute("SELECT FROM sessions WHERE session_id = 'locked' FOR UPDATE")
                 # Nobody's any more, for all that this server can see.
                 locked = "key = (SELECT key FROM sessions WHERE session_id = 'locked')"
-                query(f"UPDATE turns SET holder = gen_random_uuid(), lease_until = now() - interval '1 second' WHERE {locked}")
+                query(
+                    f"UPDATE turns SET holder = gen_random_uuid(), lease_until = now() - interval '1 second' WHERE {locked}"
+                )
                 await until_waiting(database_url)
                 leases = set(query(f"SELECT lease_until FROM turns WHERE NOT {locked}"))
                 async with asyncio.timeout(60):
@@ -964,7 +1299,10 @@ class TestHardTimes:
                         await asyncio.sleep(0.01)
                         leases |= set(query(f"SELECT lease_until FROM turns WHERE NOT {locked}"))
             models.release()
-            await until_async(lambda: query(f"SELECT state FROM turns WHERE {locked}") == [(4,)], "the lost one is ended")
+            await until_async(
+                lambda: query(f"SELECT state FROM turns WHERE {locked}") == [(4,)],
+                "the lost one is ended",
+            )
 
     async def test_what_steered_a_turn_is_that_turn(self, one: Wire, models: ModelServer) -> None:
         models.script(HOLD)

@@ -13,15 +13,17 @@ from sessiond.v1 import session_service_pb2 as ss
 from sessiond.v1.conversation_service_pb2 import WatchRequest, WatchResponse
 from sessiond.v1.event_pb2 import Event
 from sessiond.v1.session_pb2 import Session
-from sessiond_server.core.events import TURN_END, Happening, now_us
+from sessiond_server.core import events
+from sessiond_server.core.events import TURN_END
 from sessiond_server.core.ids import DEFAULT_PROJECT_ID, session_key
+from sessiond_server.core.pg_time import now_us
 from sessiond_server.messages.store.history import HistoryStore
 from sessiond_server.projects.service import Keys
 from sessiond_server.projects.store import KeyStore
 from sessiond_server.retention.purger import Purger
 from sessiond_server.server import Running, drain, serving
 from sessiond_server.settings import Settings
-from sessiond_server.watch.notifier import MAX_PAYLOAD_BYTES, Notices, payloads
+from sessiond_server.watch.notifier import MAX_PAYLOAD_BYTES, Notifier, payloads
 from sessiond_server.watch.store import APPLICATION_NAME, WatchStore
 
 from ..support.waiting import until_async
@@ -131,7 +133,9 @@ class TestMessages:
         await wire.store("one", "c")
         assert (await watcher.event()).seq == 3
 
-    async def test_replay_and_what_comes_join_without_gap_or_repeat(self, no_poll: None, wire: Wire) -> None:
+    async def test_replay_and_what_comes_join_without_gap_or_repeat(
+        self, no_poll: None, wire: Wire
+    ) -> None:
         await wire.create("one")
         for _ in range(5):
             await wire.store("one", *["x" * 500] * 200)
@@ -144,7 +148,9 @@ class TestMessages:
         async def watch_after(seq: int) -> None:
             watchers[seq] = await watching(wire, "one", after_seq=seq)
 
-        await asyncio.gather(*(write() for _ in range(8)), *(watch_after(seq) for seq in (0, 1, 255, 256, 999, 1000)))
+        await asyncio.gather(
+            *(write() for _ in range(8)), *(watch_after(seq) for seq in (0, 1, 255, 256, 999, 1000))
+        )
         for after, watcher in watchers.items():
             assert seqs(await watcher.through(1640)) == list(range(after + 1, 1641))
 
@@ -155,7 +161,9 @@ class TestMessages:
         await wire.store("two", "d")
         watcher = await watching(wire, "two", after_seq=1)
         await wire.store("two", "e")
-        assert [json.loads(event.message.json)["content"] for event in await watcher.through(5)] == ["b", "c", "d", "e"]
+        assert [
+            json.loads(event.message.json)["content"] for event in await watcher.through(5)
+        ] == ["b", "c", "d", "e"]
 
     async def test_an_import_is_handed_on_whole(self, no_poll: None, wire: Wire) -> None:
         await wire.create("one")
@@ -163,7 +171,9 @@ class TestMessages:
         await wire.import_("one", [[openai("x" * 1000)] * 500] * 10)
         assert seqs(await watcher.through(5000)) == list(range(1, 5001))
 
-    async def test_many_watchers_share_the_reads(self, no_poll: None, wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_many_watchers_share_the_reads(
+        self, no_poll: None, wire: Wire, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         await wire.create("one")
         watchers = [await watching(wire, "one") for _ in range(200)]
         reads = 0
@@ -196,20 +206,26 @@ class TestMessages:
 
         monkeypatch.setattr(HistoryStore, "page", noted)
         log = uuid.UUID(hex=session.etag.partition("-")[0])
-        with server.watching.telling(session_key(DEFAULT_PROJECT_ID, "one")):
+        with server.watching.hold_delivery(session_key(DEFAULT_PROJECT_ID, "one")):
             await wire.store("one", "answer", "next prompt")
             await was_read.wait()
-            server.watching.happened(Happening(TURN_END, DEFAULT_PROJECT_ID, "one", log, now_us(), after_seq=1))
+            server.watching.publish(
+                events.Event(TURN_END, DEFAULT_PROJECT_ID, "one", log, now_us(), after_seq=1)
+            )
         found = [(await watcher.event()).type for _ in range(3)]
         assert found == ["user.message", TURN_END, "user.message"]
 
 
 class TestRequests:
     @pytest.mark.parametrize("after_seq", [-1, 3, 2**62])
-    async def test_an_after_seq_that_is_no_place_is_refused(self, wire: Wire, after_seq: int) -> None:
+    async def test_an_after_seq_that_is_no_place_is_refused(
+        self, wire: Wire, after_seq: int
+    ) -> None:
         await wire.create("one")
         await wire.store("one", "a", "b")
-        error = await error_of(wire.conversations.Watch(WatchRequest(session_id="one", after_seq=after_seq)))
+        error = await error_of(
+            wire.conversations.Watch(WatchRequest(session_id="one", after_seq=after_seq))
+        )
         assert (error.reason, list(error.fields)) == ("INVALID_FIELD", ["after_seq"])
 
     async def test_a_project_has_no_after_seq(self, wire: Wire) -> None:
@@ -243,40 +259,67 @@ class TestLifecycle:
         watcher = await watching(wire, session_id)
         await wire.destroy("one")
         await wire.resume("one")
-        await wire.sessions.UpdateSession(ss.UpdateSessionRequest(session=Session(session_id="one", title="t")))
+        await wire.sessions.UpdateSession(
+            ss.UpdateSessionRequest(session=Session(session_id="one", title="t"))
+        )
         await wire.delete("one")
         events = [await watcher.event() for _ in range(4)]
-        assert [event.type for event in events] == ["session.destroyed", "session.resumed", "session.updated", "session.deleted"]
+        assert [event.type for event in events] == [
+            "session.destroyed",
+            "session.resumed",
+            "session.updated",
+            "session.deleted",
+        ]
         for event in events:
             assert (event.session_id, event.seq, event.HasField("message")) == ("one", 0, False)
             assert abs(event.time.ToSeconds() - events[0].time.ToSeconds()) < PATIENCE_S
 
-    async def test_a_project_hears_of_what_is_new(self, no_poll: None, wire: Wire, other_wire: Wire, both_listen: None) -> None:
+    async def test_a_project_hears_of_what_is_new(
+        self, no_poll: None, wire: Wire, other_wire: Wire, both_listen: None
+    ) -> None:
         here, there = await watching(wire), await watching(other_wire)
         await wire.create("one")
         await wire.create("one", get_or_create=True)
         await wire.copy("one", "two")
-        await wire.sessions.ImportSession(iter([ss.ImportSessionRequest(session=Session(session_id="three"), messages=[openai("x")])]))
+        await wire.sessions.ImportSession(
+            iter(
+                [
+                    ss.ImportSessionRequest(
+                        session=Session(session_id="three"), messages=[openai("x")]
+                    )
+                ]
+            )
+        )
         for watcher in (here, there):
             events = [await watcher.event() for _ in range(3)]
-            assert [(event.type, event.session_id) for event in events] == [("session.created", name) for name in ("one", "two", "three")]
+            assert [(event.type, event.session_id) for event in events] == [
+                ("session.created", name) for name in ("one", "two", "three")
+            ]
 
     async def test_deleting_many_is_told_of_each(self, no_poll: None, wire: Wire) -> None:
         for name in ("a1", "a2", "b1"):
             await wire.create(name)
         watcher = await watching(wire)
         await wire.sessions.DeleteSessions(ss.DeleteSessionsRequest(session_id_prefix="a"))
-        assert {(event.type, event.session_id) for event in [await watcher.event(), await watcher.event()]} == {
+        assert {
+            (event.type, event.session_id)
+            for event in [await watcher.event(), await watcher.event()]
+        } == {
             ("session.deleted", "a1"),
             ("session.deleted", "a2"),
         }
 
-    async def test_a_deletion_ends_the_watchers_after_its_event(self, no_poll: None, wire: Wire) -> None:
+    async def test_a_deletion_ends_the_watchers_after_its_event(
+        self, no_poll: None, wire: Wire
+    ) -> None:
         await wire.create("one")
         watcher = await watching(wire, "one")
         await wire.store("one", "x")
         await wire.delete("one")
-        assert [(await watcher.event()).type, (await watcher.event()).type] == ["user.message", "session.deleted"]
+        assert [(await watcher.event()).type, (await watcher.event()).type] == [
+            "user.message",
+            "session.deleted",
+        ]
         assert (await watcher.error()).reason == "SESSION_NOT_FOUND"
 
     async def test_an_expiry_ends_the_watchers_after_its_event(
@@ -284,7 +327,9 @@ class TestLifecycle:
     ) -> None:
         await wire.create("one", idle_ttl_s=3600)
         project, watcher = await watching(wire), await watching(wire, "one")
-        query("UPDATE sessions SET used_at = used_at - interval '2 hours', expiry_check_at = used_at - interval '1 hour'")
+        query(
+            "UPDATE sessions SET used_at = used_at - interval '2 hours', expiry_check_at = used_at - interval '1 hour'"
+        )
         await purger.round()
         assert (await watcher.event()).type == "session.expired"
         assert (await watcher.error()).reason == "SESSION_NOT_FOUND"
@@ -309,10 +354,15 @@ class TestLifecycle:
         await watching(wire, "one")
         query("UPDATE sessions SET used_at = used_at - interval '30 minutes'")
         await until_async(
-            lambda: query("SELECT used_at > now() - interval '5 minutes' FROM sessions") == [(True,)], "the session was touched"
+            lambda: (
+                query("SELECT used_at > now() - interval '5 minutes' FROM sessions") == [(True,)]
+            ),
+            "the session was touched",
         )
 
-    async def test_a_session_made_anew_is_another(self, no_poll: None, wire: Wire, query: Callable[..., Any]) -> None:
+    async def test_a_session_made_anew_is_another(
+        self, no_poll: None, wire: Wire, query: Callable[..., Any]
+    ) -> None:
         await wire.create("one")
         old = await watching(wire, "one")
         # As if another server had done it, and its notices were lost.
@@ -323,7 +373,9 @@ class TestLifecycle:
         await wire.store("one", "x")
         assert (await new.event()).seq == 1
 
-    async def test_a_session_made_anew_is_watched_at_once(self, no_poll: None, wire: Wire, query: Callable[..., Any]) -> None:
+    async def test_a_session_made_anew_is_watched_at_once(
+        self, no_poll: None, wire: Wire, query: Callable[..., Any]
+    ) -> None:
         await wire.create("one")
         old = await watching(wire, "one")
         query("UPDATE sessions SET log = gen_random_uuid()")
@@ -350,7 +402,12 @@ class TestProcesses:
         assert (await watcher.error()).reason == "SESSION_NOT_FOUND"
 
     async def test_a_connection_that_listens_is_made_anew(
-        self, no_poll: None, wire: Wire, other_wire: Wire, both_listen: None, query: Callable[..., Any]
+        self,
+        no_poll: None,
+        wire: Wire,
+        other_wire: Wire,
+        both_listen: None,
+        query: Callable[..., Any],
     ) -> None:
         await wire.create("one")
         watcher = await watching(other_wire, "one")
@@ -358,9 +415,14 @@ class TestProcesses:
         # The notice may be lost: then the look that a new connection begins with finds the message.
         await wire.store("one", "x")
         assert (await watcher.event()).seq == 1
-        await until_async(lambda: query(f"SELECT count(*) {LISTENS}", [APPLICATION_NAME]) == [(2,)], "both servers listen again")
+        await until_async(
+            lambda: query(f"SELECT count(*) {LISTENS}", [APPLICATION_NAME]) == [(2,)],
+            "both servers listen again",
+        )
 
-    async def test_without_notices_the_poll_finds_it(self, wire: Wire, other_wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_without_notices_the_poll_finds_it(
+        self, wire: Wire, other_wire: Wire, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         async def lost(*_: object) -> None:
             pass
 
@@ -376,12 +438,16 @@ class TestProcesses:
         keys = [uuid.uuid4() for _ in range(400)]
         few = payloads("a", keys, [])
         assert all(len(payload.encode()) <= MAX_PAYLOAD_BYTES for payload in few)
-        assert [item for payload in few for item in json.loads(payload)["items"]] == [key.hex for key in keys]
+        assert [item for payload in few for item in json.loads(payload)["items"]] == [
+            key.hex for key in keys
+        ]
         assert json.loads(payloads("a", keys * 2, [])[0])["items"] == [None]
 
     async def test_a_notice_of_another_version_is_a_hint_to_look(self) -> None:
         doubts: list[None] = []
-        notices = Notices(None, on_append=print, on_happening=print, on_doubt=lambda: doubts.append(None))  # type: ignore[arg-type]
+        notices = Notifier(
+            None, on_append=print, on_event=print, on_gap=lambda: doubts.append(None)
+        )  # type: ignore[arg-type]
         for payload in (
             "",
             "[]",
@@ -395,7 +461,9 @@ class TestProcesses:
 
 
 class TestSlow:
-    async def test_a_slow_watcher_is_ended_and_others_go_on(self, no_poll: None, wire: Wire, server: Running) -> None:
+    async def test_a_slow_watcher_is_ended_and_others_go_on(
+        self, no_poll: None, wire: Wire, server: Running
+    ) -> None:
         await wire.create("one")
         options = [("grpc.http2.bdp_probe", 0)]
         async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}", options=options) as apart:
@@ -408,7 +476,11 @@ class TestSlow:
             (channel,) = server.watching._channels.values()
             assert sum(watcher._bytes for watcher in channel.watchers) <= 2 * 1024 * 1024
             error = await slow.error()
-            assert (error.code, error.reason, error.metadata["session_id"]) == (grpc.StatusCode.UNAVAILABLE, "WATCHER_TOO_SLOW", "one")
+            assert (error.code, error.reason, error.metadata["session_id"]) == (
+                grpc.StatusCode.UNAVAILABLE,
+                "WATCHER_TOO_SLOW",
+                "one",
+            )
             assert error.retry_s
             had = seqs(slow._events)
             assert had == list(range(1, len(had) + 1))
@@ -436,7 +508,10 @@ class TestEnds:
         assert hub._projects
         for watcher in watchers:
             watcher.call.cancel()
-        await until_async(lambda: not (hub._channels or hub._projects or hub._tasks), "the watchers were forgotten")
+        await until_async(
+            lambda: not (hub._channels or hub._projects or hub._tasks),
+            "the watchers were forgotten",
+        )
 
     async def test_no_connection_is_held(self, server: Running, wire: Wire) -> None:
         await wire.create("one")
@@ -445,10 +520,14 @@ class TestEnds:
         for watcher in watchers:
             assert (await watcher.event()).seq == 1
 
-    async def test_a_database_that_comes_back_is_read_on(self, no_poll: None, wire: Wire, query: Callable[..., Any]) -> None:
+    async def test_a_database_that_comes_back_is_read_on(
+        self, no_poll: None, wire: Wire, query: Callable[..., Any]
+    ) -> None:
         await wire.create("one")
         watcher = await watching(wire, "one")
-        query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
+        query(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
         while True:
             try:
                 await wire.store("one", "x")
@@ -463,18 +542,27 @@ class TestProjects:
     def settings(self, settings: Settings) -> Settings:
         return settings.model_copy(update={"require_keys": True})
 
-    async def test_another_projects_events_are_not_seen(self, no_poll: None, wire: Wire, server: Running) -> None:
+    async def test_another_projects_events_are_not_seen(
+        self, no_poll: None, wire: Wire, server: Running
+    ) -> None:
         keys = Keys(KeyStore(server.database))
         made = {name: await keys.create_key(name, create_project=True) for name in ("blue", "red")}
-        calls = {name: {"metadata": (("authorization", f"Bearer {key.secret}"),)} for name, key in made.items()}
+        calls = {
+            name: {"metadata": (("authorization", f"Bearer {key.secret}"),)}
+            for name, key in made.items()
+        }
         watch = wire.conversations.Watch
         red, blue = watch(WatchRequest(), **calls["red"]), watch(WatchRequest(), **calls["blue"])
         await red.read()
         await blue.read()
-        await wire.sessions.CreateSession(ss.CreateSessionRequest(session=Session(session_id="one")), **calls["blue"])
+        await wire.sessions.CreateSession(
+            ss.CreateSessionRequest(session=Session(session_id="one")), **calls["blue"]
+        )
         error = await error_of(watch(WatchRequest(session_id="one"), **calls["red"]))
         assert error.reason == "SESSION_NOT_FOUND"
-        await wire.sessions.CreateSession(ss.CreateSessionRequest(session=Session(session_id="two")), **calls["red"])
+        await wire.sessions.CreateSession(
+            ss.CreateSessionRequest(session=Session(session_id="two")), **calls["red"]
+        )
         # Its own event is the first that red gets, though blue's came before.
         assert [event.session_id for event in (await red.read()).events] == ["two"]
         assert [event.session_id for event in (await blue.read()).events] == ["one"]

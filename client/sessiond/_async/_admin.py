@@ -26,9 +26,15 @@ class AsyncAdmin:
         """
         request = pb.CreateProjectRequest(project=pb.Project(name=name))
         stubs = self._connection.stubs
-        return project_of(await self._connection.call(stubs.admin.CreateProject, request, timeout, is_repeatable=False))
+        return project_of(
+            await self._connection.call(
+                stubs.admin.CreateProject, request, timeout, is_repeatable=False
+            )
+        )
 
-    def list_projects(self, *, page_size: int = 0, timeout: float | None = None) -> AsyncLazy[Project]:
+    def list_projects(
+        self, *, page_size: int = 0, timeout: float | None = None
+    ) -> AsyncLazy[Project]:
         """The projects by name, fetched while they are iterated over.
 
         Args:
@@ -36,7 +42,9 @@ class AsyncAdmin:
         """
         return AsyncLazy(lambda: self._project_batches(page_size, timeout))
 
-    async def create_api_key(self, project: str, *, label: str = "", is_admin: bool = False, timeout: float | None = None) -> ApiKey:
+    async def create_api_key(
+        self, project: str, *, label: str = "", is_admin: bool = False, timeout: float | None = None
+    ) -> ApiKey:
         """Make an API key.
 
         Args:
@@ -48,24 +56,34 @@ class AsyncAdmin:
         """
         request = pb.CreateApiKeyRequest(project=project, label=label, is_admin=is_admin)
         stubs = self._connection.stubs
-        response = await self._connection.call(stubs.admin.CreateApiKey, request, timeout, is_repeatable=False)
+        response = await self._connection.call(
+            stubs.admin.CreateApiKey, request, timeout, is_repeatable=False
+        )
         return api_key_of(response.key, response.secret)
 
     async def list_api_keys(self, project: str, *, timeout: float | None = None) -> list[ApiKey]:
         """A project's keys, without their secrets, the newest first. Raises: ProjectNotFound."""
         request = pb.ListApiKeysRequest(project=project)
-        response = await self._connection.call(self._connection.stubs.admin.ListApiKeys, request, timeout)
+        response = await self._connection.call(
+            self._connection.stubs.admin.ListApiKeys, request, timeout
+        )
         return [api_key_of(key) for key in response.keys]
 
     async def revoke_api_key(self, key_id: str, *, timeout: float | None = None) -> ApiKey:
         """End a key; servers refuse it within seconds. Returns the key. Raises: ApiKeyNotFound."""
         request = pb.RevokeApiKeyRequest(key_id=key_id)
-        return api_key_of(await self._connection.call(self._connection.stubs.admin.RevokeApiKey, request, timeout))
+        return api_key_of(
+            await self._connection.call(self._connection.stubs.admin.RevokeApiKey, request, timeout)
+        )
 
-    async def _project_batches(self, page_size: int, timeout: float | None) -> AsyncGenerator[list[Project], None]:
+    async def _project_batches(
+        self, page_size: int, timeout: float | None
+    ) -> AsyncGenerator[list[Project], None]:
         request = pb.ListProjectsRequest(page_size=page_size)
         while True:
-            page = await self._connection.call(self._connection.stubs.admin.ListProjects, request, timeout)
+            page = await self._connection.call(
+                self._connection.stubs.admin.ListProjects, request, timeout
+            )
             yield [project_of(project) for project in page.projects]
             if not page.next_page_token:
                 return

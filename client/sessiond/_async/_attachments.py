@@ -34,7 +34,9 @@ async def parts_of(connection: AsyncConnection, attachments: Iterable[Attachment
             if source is None:
                 parts.append(attachment.part(media_type))
                 continue
-            size = len(source) if isinstance(source, bytes) else (await run(os.stat, source)).st_size
+            size = (
+                len(source) if isinstance(source, bytes) else (await run(os.stat, source)).st_size
+            )
             if size <= min(left, MAX_INLINE_BYTES):
                 data = source if isinstance(source, bytes) else await run(Path(source).read_bytes)
                 left -= len(data)

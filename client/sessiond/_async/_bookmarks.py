@@ -44,15 +44,32 @@ class AsyncBookmarks:
         Returns: the bookmark.
         Raises: BookmarkAlreadyExists, MessageNotFound, LimitExceeded, RequestIdReused.
         """
-        request = _requests.create_bookmark(session_id, name, seq=seq, description=description, replace=replace, request_id=request_id)
-        return Bookmark(await self._connection.call(self._connection.stubs.bookmarks.CreateBookmark, request, timeout))
+        request = _requests.create_bookmark(
+            session_id,
+            name,
+            seq=seq,
+            description=description,
+            replace=replace,
+            request_id=request_id,
+        )
+        return Bookmark(
+            await self._connection.call(
+                self._connection.stubs.bookmarks.CreateBookmark, request, timeout
+            )
+        )
 
     async def get(self, session_id: str, name: str, *, timeout: float | None = None) -> Bookmark:
         """One bookmark. Raises: BookmarkNotFound."""
         request = _requests.get_bookmark(session_id, name)
-        return Bookmark(await self._connection.call(self._connection.stubs.bookmarks.GetBookmark, request, timeout))
+        return Bookmark(
+            await self._connection.call(
+                self._connection.stubs.bookmarks.GetBookmark, request, timeout
+            )
+        )
 
-    def list(self, session_id: str, *, page_size: int | None = None, timeout: float | None = None) -> AsyncLazy[Bookmark]:
+    def list(
+        self, session_id: str, *, page_size: int | None = None, timeout: float | None = None
+    ) -> AsyncLazy[Bookmark]:
         """The session's bookmarks by seq, then by name, fetched page by page while they are iterated over.
 
         Args:
@@ -64,7 +81,13 @@ class AsyncBookmarks:
         return AsyncLazy(lambda: _batches(self._connection, request, timeout))
 
     async def move(
-        self, session_id: str, name: str, seq: int | None = None, *, request_id: str | None = None, timeout: float | None = None
+        self,
+        session_id: str,
+        name: str,
+        seq: int | None = None,
+        *,
+        request_id: str | None = None,
+        timeout: float | None = None,
     ) -> Bookmark:
         """Put a bookmark elsewhere.
 
@@ -74,7 +97,11 @@ class AsyncBookmarks:
         Raises: BookmarkNotFound, MessageNotFound, RequestIdReused.
         """
         request = _requests.move_bookmark(session_id, name, seq, request_id)
-        return Bookmark(await self._connection.call(self._connection.stubs.bookmarks.UpdateBookmark, request, timeout))
+        return Bookmark(
+            await self._connection.call(
+                self._connection.stubs.bookmarks.UpdateBookmark, request, timeout
+            )
+        )
 
     async def update(
         self,
@@ -96,8 +123,19 @@ class AsyncBookmarks:
         Returns: the bookmark as it is now.
         Raises: BookmarkNotFound, BookmarkAlreadyExists, MessageNotFound, RequestIdReused.
         """
-        request = _requests.update_bookmark(session_id, name, seq=seq, description=description, new_name=new_name, request_id=request_id)
-        return Bookmark(await self._connection.call(self._connection.stubs.bookmarks.UpdateBookmark, request, timeout))
+        request = _requests.update_bookmark(
+            session_id,
+            name,
+            seq=seq,
+            description=description,
+            new_name=new_name,
+            request_id=request_id,
+        )
+        return Bookmark(
+            await self._connection.call(
+                self._connection.stubs.bookmarks.UpdateBookmark, request, timeout
+            )
+        )
 
     async def delete(
         self,
@@ -114,8 +152,12 @@ class AsyncBookmarks:
             allow_missing: do nothing where there is no such bookmark.
         Raises: BookmarkNotFound, RequestIdReused.
         """
-        request = _requests.delete_bookmark(session_id, name, allow_missing=allow_missing, request_id=request_id)
-        await self._connection.call(self._connection.stubs.bookmarks.DeleteBookmark, request, timeout)
+        request = _requests.delete_bookmark(
+            session_id, name, allow_missing=allow_missing, request_id=request_id
+        )
+        await self._connection.call(
+            self._connection.stubs.bookmarks.DeleteBookmark, request, timeout
+        )
 
     def messages_since(
         self,
@@ -163,21 +205,45 @@ class AsyncSessionBookmarks:
         """One bookmark. Raises: SessionNotFound, BookmarkNotFound."""
         return await self._bookmarks.get(self._session_id, name, timeout=timeout)
 
-    def list(self, *, page_size: int | None = None, timeout: float | None = None) -> AsyncLazy[Bookmark]:
+    def list(
+        self, *, page_size: int | None = None, timeout: float | None = None
+    ) -> AsyncLazy[Bookmark]:
         """The bookmarks by seq, then by name, fetched while they are iterated over: `client.bookmarks.list` of this session."""
         return self._bookmarks.list(self._session_id, page_size=page_size, timeout=timeout)
 
-    async def move(self, name: str, seq: int | None = None, *, request_id: str | None = None, timeout: float | None = None) -> Bookmark:
+    async def move(
+        self,
+        name: str,
+        seq: int | None = None,
+        *,
+        request_id: str | None = None,
+        timeout: float | None = None,
+    ) -> Bookmark:
         """Put a bookmark elsewhere, by default to the newest message: `client.bookmarks.move` in this session. Returns the bookmark."""
-        return await self._bookmarks.move(self._session_id, name, seq, request_id=request_id, timeout=timeout)
+        return await self._bookmarks.move(
+            self._session_id, name, seq, request_id=request_id, timeout=timeout
+        )
 
     async def update(self, name: str, **changes: Unpack[BookmarkChanges]) -> Bookmark:
         """Move, describe or rename a bookmark: `client.bookmarks.update` in this session. Returns the bookmark as it is now."""
         return await self._bookmarks.update(self._session_id, name, **changes)
 
-    async def delete(self, name: str, *, allow_missing: bool = False, request_id: str | None = None, timeout: float | None = None) -> None:
+    async def delete(
+        self,
+        name: str,
+        *,
+        allow_missing: bool = False,
+        request_id: str | None = None,
+        timeout: float | None = None,
+    ) -> None:
         """Remove a bookmark. Raises: SessionNotFound, BookmarkNotFound (unless allow_missing)."""
-        await self._bookmarks.delete(self._session_id, name, allow_missing=allow_missing, request_id=request_id, timeout=timeout)
+        await self._bookmarks.delete(
+            self._session_id,
+            name,
+            allow_missing=allow_missing,
+            request_id=request_id,
+            timeout=timeout,
+        )
 
     def messages_since(self, name: str, **options: Unpack[SinceOptions]) -> AsyncLazy[Message]:
         """The messages after a bookmark, streamed while they are iterated over: `client.bookmarks.messages_since` of this session."""

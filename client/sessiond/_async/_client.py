@@ -97,11 +97,20 @@ class AsyncClient:
     async def __aenter__(self) -> Self:
         return await self.start()
 
-    async def __aexit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None) -> None:
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         await self.stop()
 
     async def create_session(
-        self, session_id: str | None = None, *, get_or_create: bool = False, **settings: Unpack[SessionSettings]
+        self,
+        session_id: str | None = None,
+        *,
+        get_or_create: bool = False,
+        **settings: Unpack[SessionSettings],
     ) -> AsyncSession:
         """Make a session.
 
@@ -119,12 +128,16 @@ class AsyncClient:
         """The handle of an existing session, which stays in its state. Raises: SessionNotFound."""
         return self._handle(await self.sessions.get(session_id, timeout=timeout))
 
-    async def resume_session(self, session_id: str, *, request_id: str | None = None, timeout: float | None = None) -> AsyncSession:
+    async def resume_session(
+        self, session_id: str, *, request_id: str | None = None, timeout: float | None = None
+    ) -> AsyncSession:
         """Go on with a session, destroyed or not; it is active afterwards. Returns its handle. Raises: SessionNotFound."""
         info = await self.sessions.resume(session_id, request_id=request_id, timeout=timeout)
         return self._handle(info)
 
-    async def get_or_create_session(self, session_id: str, **settings: Unpack[SessionSettings]) -> AsyncSession:
+    async def get_or_create_session(
+        self, session_id: str, **settings: Unpack[SessionSettings]
+    ) -> AsyncSession:
         """Go on with a session, or make it where there is none; it is active afterwards.
 
         Args:
@@ -147,7 +160,9 @@ class AsyncClient:
         """
         return self.sessions.list(**filters)
 
-    def events(self, *, types: Sequence[str] | None = None, timeout: float | None = None) -> AsyncLazy[Event]:
+    def events(
+        self, *, types: Sequence[str] | None = None, timeout: float | None = None
+    ) -> AsyncLazy[Event]:
         """What becomes of the project's sessions ("session.created", "session.deleted", ...), while it happens, without end.
 
         These events are told once: what happens while a connection is down is missed. Messages are events of their session alone:
@@ -172,7 +187,13 @@ class AsyncClient:
         timeout: float | None = None,
     ) -> None:
         """Remove a session and its messages for good. Raises: SessionNotFound (unless allow_missing), ETagMismatch."""
-        await self.sessions.delete(session_id, allow_missing=allow_missing, etag=etag, request_id=request_id, timeout=timeout)
+        await self.sessions.delete(
+            session_id,
+            allow_missing=allow_missing,
+            etag=etag,
+            request_id=request_id,
+            timeout=timeout,
+        )
 
     def _handle(self, info: SessionInfo) -> AsyncSession:
         return AsyncSession(self.sessions, self.tasks, self.bookmarks, info)

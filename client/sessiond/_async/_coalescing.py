@@ -56,7 +56,12 @@ class _Call:
     __slots__ = ("ended", "flight", "metadata", "request", "size", "timer")
 
     def __init__(
-        self, request: StoreMessagesRequest, size: int, timeout: float | None, metadata: _Metadata, loop: asyncio.AbstractEventLoop
+        self,
+        request: StoreMessagesRequest,
+        size: int,
+        timeout: float | None,
+        metadata: _Metadata,
+        loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.request = request
         self.size = size
@@ -106,9 +111,13 @@ class Coalescer:
     a StoreMessages, at once. Its caller cannot tell: each has its own deadline and its own error, and may be cancelled by itself.
     """
 
-    def __init__(self, sessions: SessionServiceAsyncStub, watch: Callable[[aio.Call], None]) -> None:
+    def __init__(
+        self, sessions: SessionServiceAsyncStub, watch: Callable[[aio.Call], None]
+    ) -> None:
         """watch: is told of every stream, to end it when the channel is closed."""
-        self.call = cast("aio.UnaryUnaryMultiCallable[StoreMessagesRequest, StoreMessagesResponse]", self._call)
+        self.call = cast(
+            "aio.UnaryUnaryMultiCallable[StoreMessagesRequest, StoreMessagesResponse]", self._call
+        )
         """As StoreMessages of the stub; of its options timeout and metadata are there."""
         self._sessions = sessions
         self._watch = watch
@@ -124,7 +133,9 @@ class Coalescer:
         self._is_known = True
         self._is_closed = False
 
-    async def _call(self, request: StoreMessagesRequest, *, timeout: float | None, metadata: _Metadata) -> StoreMessagesResponse:
+    async def _call(
+        self, request: StoreMessagesRequest, *, timeout: float | None, metadata: _Metadata
+    ) -> StoreMessagesResponse:
         size = request.ByteSize()
         if not self._is_known or self._is_closed or size > MAX_SHARED_BYTES:
             return await self._sessions.StoreMessages(request, timeout=timeout, metadata=metadata)
@@ -134,7 +145,9 @@ class Coalescer:
         try:
             answer = await call.ended
         except asyncio.CancelledError:
-            if not call.ended.cancelled() and not isinstance(single := call.ended.result(), StoreMessagesResponse):
+            if not call.ended.cancelled() and not isinstance(
+                single := call.ended.result(), StoreMessagesResponse
+            ):
                 single.cancel()
             raise
         finally:
@@ -170,7 +183,10 @@ class Coalescer:
     def _taken(self) -> list[_Call]:
         """The next that go together, out of those that wait."""
         count = len(self._waiting)
-        most = min(MAX_REQUESTS, count if count < MIN_DIVIDED else -(-count // (MAX_FLIGHTS - self._flights)))
+        most = min(
+            MAX_REQUESTS,
+            count if count < MIN_DIVIDED else -(-count // (MAX_FLIGHTS - self._flights)),
+        )
         taken: list[_Call] = []
         left: list[_Call] = []
         size = 0
@@ -214,7 +230,9 @@ class Coalescer:
 
     def _send_alone(self, flight: _Flight, call: _Call) -> None:
         remaining = call.remaining(asyncio.get_running_loop().time())
-        single = self._sessions.StoreMessages(call.request, timeout=remaining, metadata=call.metadata)
+        single = self._sessions.StoreMessages(
+            call.request, timeout=remaining, metadata=call.metadata
+        )
 
         def landed(_: object) -> None:
             self._landed(flight, 0)
@@ -229,9 +247,15 @@ class Coalescer:
             now = asyncio.get_running_loop().time()
             remaining = [call.remaining(now) for call in calls]
             # Each caller keeps its own deadline; the latest one is that of the batch.
-            timeout = None if None in remaining else max(seconds for seconds in remaining if seconds is not None)
+            timeout = (
+                None
+                if None in remaining
+                else max(seconds for seconds in remaining if seconds is not None)
+            )
             request = BatchStoreMessagesRequest(requests=[call.request for call in calls])
-            stream = flight.stream = self._sessions.BatchStoreMessages(request, timeout=timeout, metadata=calls[0].metadata)
+            stream = flight.stream = self._sessions.BatchStoreMessages(
+                request, timeout=timeout, metadata=calls[0].metadata
+            )
             self._watch(stream)
             async for response in stream:
                 for result in response.results:
@@ -243,7 +267,10 @@ class Coalescer:
                 # What is not done yet waits for others at the server, as it would by itself.
                 self._release(flight)
                 self._announce()
-            error = _error(grpc.StatusCode.UNAVAILABLE, "the stream ended without a result, which a server never does")
+            error = _error(
+                grpc.StatusCode.UNAVAILABLE,
+                "the stream ended without a result, which a server never does",
+            )
         except aio.AioRpcError as fault:
             error = fault
             if fault.code() is grpc.StatusCode.UNIMPLEMENTED:
@@ -255,7 +282,14 @@ class Coalescer:
                 self._landed(flight, place)
                 if self._is_known:
                     # An exception of its own for each, because raising it changes it.
-                    call.fail(aio.AioRpcError(error.code(), error.initial_metadata(), error.trailing_metadata(), error.details()))
+                    call.fail(
+                        aio.AioRpcError(
+                            error.code(),
+                            error.initial_metadata(),
+                            error.trailing_metadata(),
+                            error.details(),
+                        )
+                    )
                 elif not call.ended.done():
                     self._send_alone(self._take_off([call]), call)
             self._end(flight)
@@ -268,7 +302,9 @@ class Coalescer:
         self._announce()
 
 
-def _error(code: grpc.StatusCode, text: str, trailers: aio.Metadata | None = None) -> aio.AioRpcError:
+def _error(
+    code: grpc.StatusCode, text: str, trailers: aio.Metadata | None = None
+) -> aio.AioRpcError:
     return aio.AioRpcError(code, aio.Metadata(), trailers or aio.Metadata(), text)
 
 
@@ -276,4 +312,6 @@ def _error_in(result: BatchStoreMessagesResult) -> aio.AioRpcError:
     """The error of one request, as if it had been a call."""
     # It is a google.rpc.Status, field by field.
     trailers = aio.Metadata((_DETAILS_KEY, result.error.SerializeToString()))
-    return _error(_CODES.get(result.error.code, grpc.StatusCode.UNKNOWN), result.error.message, trailers)
+    return _error(
+        _CODES.get(result.error.code, grpc.StatusCode.UNKNOWN), result.error.message, trailers
+    )

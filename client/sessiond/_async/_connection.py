@@ -56,7 +56,12 @@ class AsyncConnection:
             await stubs.close()
 
     async def call(
-        self, method: UnaryMethod[_Request, _Response], request: _Request, timeout: float | None = None, *, is_repeatable: bool = True
+        self,
+        method: UnaryMethod[_Request, _Response],
+        request: _Request,
+        timeout: float | None = None,
+        *,
+        is_repeatable: bool = True,
     ) -> _Response:
         """Make a unary call, again where that is worth it; a change must carry a request_id.
 
@@ -68,7 +73,9 @@ class AsyncConnection:
         retry = CallRetry(self.settings.timeout if timeout is None else timeout)
         while True:
             try:
-                return await method(request, timeout=retry.deadline.remaining(), metadata=self.metadata)
+                return await method(
+                    request, timeout=retry.deadline.remaining(), metadata=self.metadata
+                )
             except FAULTS as fault:
                 error = self.error_of(fault)
                 delay = retry.delay_after(error) if is_repeatable else None
@@ -93,7 +100,9 @@ class AsyncConnection:
         retry = CallRetry(timeout)
         while True:
             try:
-                return await self.stubs.upload(method, requests(), timeout=retry.deadline.remaining(), metadata=self.metadata)
+                return await self.stubs.upload(
+                    method, requests(), timeout=retry.deadline.remaining(), metadata=self.metadata
+                )
             except FAULTS as fault:
                 error = self.error_of(fault)
                 delay = retry.delay_after(error) if is_repeatable else None

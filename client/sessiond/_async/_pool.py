@@ -113,9 +113,13 @@ class AsyncSessionPool:
         if size < 1:
             raise ValueError(f"size is {size}; it must be at least 1")
         if lease_timeout is not None and not 0 < lease_timeout < math.inf:
-            raise ValueError(f"lease_timeout is {lease_timeout}; it must be a number of seconds above 0, or None")
+            raise ValueError(
+                f"lease_timeout is {lease_timeout}; it must be a number of seconds above 0, or None"
+            )
         if template is not None and messages is not None:
-            raise ValueError("messages are those of the pool's own template; there is none where a template is given")
+            raise ValueError(
+                "messages are those of the pool's own template; there is none where a template is given"
+            )
         self._client = client
         self._size = size
         self._given = template.session_id if isinstance(template, AsyncSession) else template
@@ -188,17 +192,23 @@ class AsyncSessionPool:
         session_id = session.session_id
         if await self._give_back(session_id) or self._closed:
             return
-        raise ValueError(f"session {session_id!r} is not on loan from this pool: it was given back or taken back, or is another's")
+        raise ValueError(
+            f"session {session_id!r} is not on loan from this pool: it was given back or taken back, or is another's"
+        )
 
     @asynccontextmanager
-    async def lease(self, *, timeout: float | None = ACQUIRE_TIMEOUT_S) -> AsyncIterator[AsyncSession]:
+    async def lease(
+        self, *, timeout: float | None = ACQUIRE_TIMEOUT_S
+    ) -> AsyncIterator[AsyncSession]:
         """Borrow a session for a block. timeout, and what is raised: as in acquire."""
         session = await self.acquire(timeout=timeout)
         try:
             yield session
         finally:
             if not await self._give_back(session.session_id) and not self._closed:
-                log.warning("session %r had been taken back before its block was done", session.session_id)
+                log.warning(
+                    "session %r had been taken back before its block was done", session.session_id
+                )
 
     async def close(self) -> None:
         """End it: who waits gets PoolClosed, what is on loan is taken back, and the template is deleted where it is the pool's own."""
@@ -225,7 +235,12 @@ class AsyncSessionPool:
         await self.initialize()
         return self
 
-    async def __aexit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None) -> None:
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         await self.close()
 
     async def _take_place(self, deadline: Deadline) -> None:
@@ -244,7 +259,9 @@ class AsyncSessionPool:
                 self._free_place()
             raise
         if self._leave_queue(waiter):
-            raise PoolTimeout(f"all {self._size} sessions of the pool were on loan for the whole timeout")
+            raise PoolTimeout(
+                f"all {self._size} sessions of the pool were on loan for the whole timeout"
+            )
         if not waiter.has_place:
             self._check_open()
 
@@ -276,13 +293,17 @@ class AsyncSessionPool:
             options["idle_ttl"] = max(1.0, IDLE_TTL_FACTOR * self._lease_timeout)
         template = await self._template_after(None)
         try:
-            return (await self._client.sessions.copy(template.session_id, session_id, **options)).session
+            return (
+                await self._client.sessions.copy(template.session_id, session_id, **options)
+            ).session
         except SessionNotFound:
             if self._given is not None:
                 raise
         # It has expired.
         template = await self._template_after(template)
-        return (await self._client.sessions.copy(template.session_id, session_id, **options)).session
+        return (
+            await self._client.sessions.copy(template.session_id, session_id, **options)
+        ).session
 
     async def _template_after(self, gone: SessionInfo | None) -> SessionInfo:
         """The template, made or looked up where there is none, or where it is the one that is gone."""
@@ -292,13 +313,20 @@ class AsyncSessionPool:
                 self._has_keeper = True
                 in_background(self._look_after)
             if self._template is gone or self._template is None:
-                self._template = await self._new_template() if self._given is None else await self._client.sessions.get(self._given)
+                self._template = (
+                    await self._new_template()
+                    if self._given is None
+                    else await self._client.sessions.get(self._given)
+                )
             return self._template
 
     async def _new_template(self) -> SessionInfo:
         sessions = self._client.sessions
         template = await sessions.create(
-            f"{self._prefix}template-{uuid.uuid4()}", model=self._model, config=self._config, idle_ttl=TEMPLATE_IDLE_TTL_S
+            f"{self._prefix}template-{uuid.uuid4()}",
+            model=self._model,
+            config=self._config,
+            idle_ttl=TEMPLATE_IDLE_TTL_S,
         )
         if self._messages:
             try:
@@ -315,7 +343,9 @@ class AsyncSessionPool:
             # The collector may run anywhere, also under the lock: it only leaves word.
             finalizer = finalize(session, self._mail.put, _TakeBack(info.session_id))
             finalizer.atexit = False
-            due = math.inf if self._lease_timeout is None else time.monotonic() + self._lease_timeout
+            due = (
+                math.inf if self._lease_timeout is None else time.monotonic() + self._lease_timeout
+            )
             self._leases[info.session_id] = _Lease(due, finalizer)
         self._mail.put(_Look())
         return session
@@ -347,7 +377,11 @@ class AsyncSessionPool:
         except (SessionNotFound, ClientClosed):
             pass
         except SessiondError as error:
-            log.warning("session %r of a pool could not be removed, and is left to expire: %s", session_id, error)
+            log.warning(
+                "session %r of a pool could not be removed, and is left to expire: %s",
+                session_id,
+                error,
+            )
 
     async def _preserve(self, session_id: str) -> None:
         """Destroy a session, and have it live as long as its template does."""
@@ -375,7 +409,10 @@ class AsyncSessionPool:
         match await self._mail.take(wait):
             case _TakeBack(session_id):
                 if await self._give_back(session_id):
-                    log.warning("session %r was taken back: its handle was given up without a release", session_id)
+                    log.warning(
+                        "session %r was taken back: its handle was given up without a release",
+                        session_id,
+                    )
             case _Remove(session_id, keep):
                 await self._remove(session_id, keep)
             case None:
@@ -389,7 +426,11 @@ class AsyncSessionPool:
             overdue = [session_id for session_id, lease in self._leases.items() if lease.due <= now]
         for session_id in overdue:
             if await self._give_back(session_id):
-                log.warning("session %r was taken back: it was on loan for longer than %s seconds", session_id, self._lease_timeout)
+                log.warning(
+                    "session %r was taken back: it was on loan for longer than %s seconds",
+                    session_id,
+                    self._lease_timeout,
+                )
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(size={self._size}, leased={self.leased})"

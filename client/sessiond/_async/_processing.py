@@ -11,7 +11,16 @@ from sessiond._async._lazy import AsyncLazy
 from sessiond._async._sessions import AsyncSessions
 from sessiond._async._wire import finished, repeated
 from sessiond._types.message import Message
-from sessiond._types.processing import FailedMessage, Failures, Handler, Lease, ProcessingCounts, counts_of, lease_of, seconds_of
+from sessiond._types.processing import (
+    FailedMessage,
+    Failures,
+    Handler,
+    Lease,
+    ProcessingCounts,
+    counts_of,
+    lease_of,
+    seconds_of,
+)
 from sessiond.errors import LeaseLost, SessiondError, SessionNotFound
 from sessiond.v1 import processing_service_pb2 as pb
 
@@ -64,11 +73,22 @@ class AsyncProcessing:
         Raises: LimitExceeded (queues).
         """
         request = _requests.lease_messages(
-            queue, worker=worker, max_sessions=max_sessions, max_messages=max_messages, lease_duration=lease_duration, wait=wait
+            queue,
+            worker=worker,
+            max_sessions=max_sessions,
+            max_messages=max_messages,
+            lease_duration=lease_duration,
+            wait=wait,
         )
         return await self._lease(request, timeout, is_repeatable=False)
 
-    async def extend(self, lease: Lease, lease_duration: timedelta | float = 60.0, *, timeout: float | None = None) -> Lease:
+    async def extend(
+        self,
+        lease: Lease,
+        lease_duration: timedelta | float = 60.0,
+        *,
+        timeout: float | None = None,
+    ) -> Lease:
         """Make a lease last from now on.
 
         Args:
@@ -77,7 +97,11 @@ class AsyncProcessing:
         Raises: LeaseLost.
         """
         request = _requests.extend_lease(lease, lease_duration)
-        return lease_of(await self._connection.call(self._connection.stubs.processing.ExtendLease, request, timeout))
+        return lease_of(
+            await self._connection.call(
+                self._connection.stubs.processing.ExtendLease, request, timeout
+            )
+        )
 
     async def acknowledge(
         self,
@@ -101,7 +125,9 @@ class AsyncProcessing:
         # Once more, a part with failures would be refused: its messages do not belong to the lease any more.
         is_repeatable = not (keep_lease and request.failures)
         stubs = self._connection.stubs
-        await self._connection.call(stubs.processing.AcknowledgeMessages, request, timeout, is_repeatable=is_repeatable)
+        await self._connection.call(
+            stubs.processing.AcknowledgeMessages, request, timeout, is_repeatable=is_repeatable
+        )
 
     async def release(self, lease: Lease, *, timeout: float | None = None) -> None:
         """Give a lease back with nothing done: its messages are pending again. Raises: LeaseLost."""
@@ -126,12 +152,18 @@ class AsyncProcessing:
         Returns: how many messages are pending now that were not before.
         Raises: SessionNotFound, QueueNotFound.
         """
-        request = _requests.requeue_messages(queue, session_id, failed=failed, from_seq=from_seq, seqs=seqs)
+        request = _requests.requeue_messages(
+            queue, session_id, failed=failed, from_seq=from_seq, seqs=seqs
+        )
         stubs = self._connection.stubs
-        answer = await self._connection.call(stubs.processing.RequeueMessages, request, timeout, is_repeatable=False)
+        answer = await self._connection.call(
+            stubs.processing.RequeueMessages, request, timeout, is_repeatable=False
+        )
         return answer.message_count
 
-    async def counts(self, queue: str, session_id: str | None = None, *, timeout: float | None = None) -> ProcessingCounts:
+    async def counts(
+        self, queue: str, session_id: str | None = None, *, timeout: float | None = None
+    ) -> ProcessingCounts:
         """How many messages are in which status.
 
         Args:
@@ -139,9 +171,15 @@ class AsyncProcessing:
         Raises: SessionNotFound, QueueNotFound.
         """
         request = pb.GetProcessingCountsRequest(queue=queue, session_id=session_id or "")
-        return counts_of(await self._connection.call(self._connection.stubs.processing.GetProcessingCounts, request, timeout))
+        return counts_of(
+            await self._connection.call(
+                self._connection.stubs.processing.GetProcessingCounts, request, timeout
+            )
+        )
 
-    def failed_messages(self, queue: str, session_id: str, *, page_size: int = 0, timeout: float | None = None) -> AsyncLazy[FailedMessage]:
+    def failed_messages(
+        self, queue: str, session_id: str, *, page_size: int = 0, timeout: float | None = None
+    ) -> AsyncLazy[FailedMessage]:
         """The messages of a session that workers gave up on, by seq, fetched page by page while they are iterated over.
 
         Args:
@@ -153,10 +191,14 @@ class AsyncProcessing:
 
     async def queues(self, *, timeout: float | None = None) -> list[str]:
         """The project's queues, by name."""
-        answer = await self._connection.call(self._connection.stubs.processing.ListQueues, pb.ListQueuesRequest(), timeout)
+        answer = await self._connection.call(
+            self._connection.stubs.processing.ListQueues, pb.ListQueuesRequest(), timeout
+        )
         return list(answer.queues)
 
-    async def delete_queue(self, queue: str, *, allow_missing: bool = False, timeout: float | None = None) -> None:
+    async def delete_queue(
+        self, queue: str, *, allow_missing: bool = False, timeout: float | None = None
+    ) -> None:
         """Forget a queue and all that is known of its progress.
 
         Args:
@@ -166,7 +208,9 @@ class AsyncProcessing:
         request = pb.DeleteQueueRequest(queue=queue, allow_missing=allow_missing)
         # Once more, it might not find what it deleted.
         stubs = self._connection.stubs
-        await self._connection.call(stubs.processing.DeleteQueue, request, timeout, is_repeatable=allow_missing)
+        await self._connection.call(
+            stubs.processing.DeleteQueue, request, timeout, is_repeatable=allow_missing
+        )
 
     async def work(
         self,
@@ -220,9 +264,18 @@ class AsyncProcessing:
             if not leases and stop_when_empty:
                 return processed
             for lease in leases:
-                processed += await self._process(lease, handler, seconds_of(lease_duration), max_attempts, retry_delay)
+                processed += await self._process(
+                    lease, handler, seconds_of(lease_duration), max_attempts, retry_delay
+                )
 
-    async def _process(self, lease: Lease, handler: Handler, duration_s: float, max_attempts: int, retry_delay: float) -> int:
+    async def _process(
+        self,
+        lease: Lease,
+        handler: Handler,
+        duration_s: float,
+        max_attempts: int,
+        retry_delay: float,
+    ) -> int:
         """Have a lease's messages processed. Answers how many were."""
 
         async def extend() -> None:
@@ -242,7 +295,12 @@ class AsyncProcessing:
                     try:
                         await finished(handler(lease, messages))
                     except Exception as error:
-                        log.warning("the handler of queue %r failed in session %r", lease.queue, lease.session_id, exc_info=True)
+                        log.warning(
+                            "the handler of queue %r failed in session %r",
+                            lease.queue,
+                            lease.session_id,
+                            exc_info=True,
+                        )
                         failure = error
             except SessiondError:
                 raise
@@ -259,7 +317,9 @@ class AsyncProcessing:
             log.info("lease lost in session %r of queue %r", lease.session_id, lease.queue)
         return 0
 
-    async def _give_up(self, lease: Lease, error: Exception, max_attempts: int, retry_delay: float) -> None:
+    async def _give_up(
+        self, lease: Lease, error: Exception, max_attempts: int, retry_delay: float
+    ) -> None:
         """After a failure: for now, or for good."""
         if lease.attempt >= max_attempts:
             await self._fail(lease, f"{type(error).__name__}: {error}")
@@ -279,23 +339,33 @@ class AsyncProcessing:
     async def _messages(self, lease: Lease) -> list[Message]:
         messages: list[Message] = []
         for first, last in lease.ranges:
-            messages += await self._sessions.get_messages(lease.session_id, after_seq=first - 1, through_seq=last).to_list()
+            messages += await self._sessions.get_messages(
+                lease.session_id, after_seq=first - 1, through_seq=last
+            ).to_list()
         return messages
 
-    async def _lease(self, request: pb.LeaseMessagesRequest, timeout: float | None, *, is_repeatable: bool) -> list[Lease]:
+    async def _lease(
+        self, request: pb.LeaseMessagesRequest, timeout: float | None, *, is_repeatable: bool
+    ) -> list[Lease]:
         usual = self._connection.settings.timeout
         if timeout is None and usual is not None:
             timeout = usual + request.wait.ToTimedelta().total_seconds()
         stubs = self._connection.stubs
-        answer = await self._connection.call(stubs.processing.LeaseMessages, request, timeout, is_repeatable=is_repeatable)
+        answer = await self._connection.call(
+            stubs.processing.LeaseMessages, request, timeout, is_repeatable=is_repeatable
+        )
         return [lease_of(lease) for lease in answer.leases]
 
     async def _failure_batches(
         self, queue: str, session_id: str, page_size: int, timeout: float | None
     ) -> AsyncGenerator[list[FailedMessage], None]:
-        request = pb.ListFailedMessagesRequest(queue=queue, session_id=session_id, page_size=page_size)
+        request = pb.ListFailedMessagesRequest(
+            queue=queue, session_id=session_id, page_size=page_size
+        )
         while True:
-            page = await self._connection.call(self._connection.stubs.processing.ListFailedMessages, request, timeout)
+            page = await self._connection.call(
+                self._connection.stubs.processing.ListFailedMessages, request, timeout
+            )
             yield [FailedMessage(failure.seq, failure.error) for failure in page.failures]
             if not page.next_page_token:
                 return

@@ -32,7 +32,13 @@ class AsyncSession:
         bookmarks: named places in it.
     """
 
-    def __init__(self, sessions: AsyncSessions, tasks: AsyncTasks, bookmarks: AsyncBookmarks, info: SessionInfo) -> None:
+    def __init__(
+        self,
+        sessions: AsyncSessions,
+        tasks: AsyncTasks,
+        bookmarks: AsyncBookmarks,
+        info: SessionInfo,
+    ) -> None:
         self._sessions = sessions
         self._of_client = (sessions, tasks, bookmarks)
         self.info = info
@@ -58,7 +64,9 @@ class AsyncSession:
         """One message. seq: from 1. Raises: SessionNotFound, MessageNotFound."""
         return await self._sessions.get_message(self.session_id, seq, timeout=timeout)
 
-    def events(self, after_seq: int | None = None, **options: Unpack[EventOptions]) -> AsyncLazy[Event]:
+    def events(
+        self, after_seq: int | None = None, **options: Unpack[EventOptions]
+    ) -> AsyncLazy[Event]:
         """What happens in the session, while it happens: `client.sessions.events` of this session."""
         return self._sessions.events(self.session_id, after_seq, **options)
 
@@ -68,7 +76,9 @@ class AsyncSession:
     @overload
     def on(self, type_or_handler: str, handler: EventHandler) -> Callable[[], None]: ...
 
-    def on(self, type_or_handler: str | EventHandler, handler: EventHandler | None = None) -> Callable[[], None]:
+    def on(
+        self, type_or_handler: str | EventHandler, handler: EventHandler | None = None
+    ) -> Callable[[], None]:
         """Have a function called with what happens in the session: `on(handler)` with every event, `on("assistant.message", handler)` with
         those of one type.
 
@@ -86,7 +96,13 @@ class AsyncSession:
             return self._handlers.add(type_or_handler, handler)
         return self._handlers.add(None, type_or_handler)
 
-    async def send(self, prompt: Prompt | None = None, *, timeout: float | None = None, **keywords: Unpack[SendOptions]) -> SentMessage:
+    async def send(
+        self,
+        prompt: Prompt | None = None,
+        *,
+        timeout: float | None = None,
+        **keywords: Unpack[SendOptions],
+    ) -> SentMessage:
         """Start a turn; the server has taken it on when this returns: `client.sessions.send` to this session.
 
         Where the handle has handlers (`on`), they get all of the turn's events. Returns the message's id, with the turn's as `turn_id`.
@@ -125,7 +141,9 @@ class AsyncSession:
     ) -> AsyncLazy[Event]:
         """Start a turn and get its events while they happen: `client.sessions.stream` to this session."""
         sending = Sending(self.session_id, prompt, keywords)
-        return AsyncLazy(lambda: self._sessions._stream(sending, timeout, abort_on_exit, self._handlers))
+        return AsyncLazy(
+            lambda: self._sessions._stream(sending, timeout, abort_on_exit, self._handlers)
+        )
 
     async def wait_for_turn(self, turn_id: str, *, timeout: float = WAIT_TIMEOUT_S) -> Message:
         """Wait for the answer of a turn that was sent before: `client.sessions.wait_for_turn` of this session."""
@@ -140,15 +158,29 @@ class AsyncSession:
         timeout: float | None = None,
     ) -> list[Turn]:
         """End the turn that is running, or this one: `client.sessions.abort` in this session. Returns the turns that it ended."""
-        return await self._sessions.abort(self.session_id, turn_id, include_queued=include_queued, request_id=request_id, timeout=timeout)
+        return await self._sessions.abort(
+            self.session_id,
+            turn_id,
+            include_queued=include_queued,
+            request_id=request_id,
+            timeout=timeout,
+        )
 
     async def get_turn(self, turn_id: str, *, timeout: float | None = None) -> Turn:
         """How a turn stands, or how it ended. Raises: SessionNotFound, TurnNotFound."""
         return await self._sessions.get_turn(self.session_id, turn_id, timeout=timeout)
 
-    def turns(self, *, state: str | None = None, page_size: int | None = None, timeout: float | None = None) -> AsyncLazy[Turn]:
+    def turns(
+        self,
+        *,
+        state: str | None = None,
+        page_size: int | None = None,
+        timeout: float | None = None,
+    ) -> AsyncLazy[Turn]:
         """The turns, the newest first: `client.sessions.list_turns` of this session."""
-        return self._sessions.list_turns(self.session_id, state=state, page_size=page_size, timeout=timeout)
+        return self._sessions.list_turns(
+            self.session_id, state=state, page_size=page_size, timeout=timeout
+        )
 
     async def store_message(
         self,
@@ -160,16 +192,24 @@ class AsyncSession:
         **options: Unpack[AppendOptions],
     ) -> StoredRange:
         """Append one message; it is committed when this returns: `client.sessions.store_message` to this session."""
-        return await self._sessions.store_message(self.session_id, blob, format, metadata=metadata, parent_seq=parent_seq, **options)
+        return await self._sessions.store_message(
+            self.session_id, blob, format, metadata=metadata, parent_seq=parent_seq, **options
+        )
 
     async def store_messages(
-        self, messages: Iterable[MessageInput], format: str = "openai", **options: Unpack[AppendOptions]
+        self,
+        messages: Iterable[MessageInput],
+        format: str = "openai",
+        **options: Unpack[AppendOptions],
     ) -> StoredRange:
         """Append a batch of at most 1,000, whole or not at all: `client.sessions.store_messages` to this session."""
         return await self._sessions.store_messages(self.session_id, messages, format, **options)
 
     async def import_messages(
-        self, messages: Source[MessageInput], format: str = "openai", **options: Unpack[AppendOptions]
+        self,
+        messages: Source[MessageInput],
+        format: str = "openai",
+        **options: Unpack[AppendOptions],
     ) -> StoredRange:
         """Append any number of messages, whole or not at all: `client.sessions.import_messages` to this session."""
         return await self._sessions.import_messages(self.session_id, messages, format, **options)
@@ -179,12 +219,16 @@ class AsyncSession:
         self.info = await self._sessions.update(self.session_id, **changes)
         return self.info
 
-    async def copy(self, new_session_id: str | None = None, **options: Unpack[CopyOptions]) -> "AsyncSession":
+    async def copy(
+        self, new_session_id: str | None = None, **options: Unpack[CopyOptions]
+    ) -> "AsyncSession":
         """Make an independent session that begins as this one is, or was: `client.sessions.copy` of this session. Returns its handle."""
         result = await self._sessions.copy(self.session_id, new_session_id, **options)
         return AsyncSession(*self._of_client, result.session)
 
-    def copies(self, *, page_size: int | None = None, timeout: float | None = None) -> AsyncLazy[SessionCopy]:
+    def copies(
+        self, *, page_size: int | None = None, timeout: float | None = None
+    ) -> AsyncLazy[SessionCopy]:
         """The copies of this session that still exist, the newest first: `client.sessions.copies` of this session."""
         return self._sessions.copies(self.session_id, page_size=page_size, timeout=timeout)
 
@@ -192,14 +236,22 @@ class AsyncSession:
         """How many tokens the messages have. Raises: SessionNotFound."""
         return await self._sessions.get_token_counts(self.session_id, timeout=timeout)
 
-    async def destroy(self, *, request_id: str | None = None, timeout: float | None = None) -> SessionInfo:
+    async def destroy(
+        self, *, request_id: str | None = None, timeout: float | None = None
+    ) -> SessionInfo:
         """Close the session to appends. It stays listed and readable. Returns the new `info`. Raises: SessionNotFound."""
-        self.info = await self._sessions.destroy(self.session_id, request_id=request_id, timeout=timeout)
+        self.info = await self._sessions.destroy(
+            self.session_id, request_id=request_id, timeout=timeout
+        )
         return self.info
 
-    async def resume(self, *, request_id: str | None = None, timeout: float | None = None) -> SessionInfo:
+    async def resume(
+        self, *, request_id: str | None = None, timeout: float | None = None
+    ) -> SessionInfo:
         """Make the session active again. Returns the new `info`. Raises: SessionNotFound."""
-        self.info = await self._sessions.resume(self.session_id, request_id=request_id, timeout=timeout)
+        self.info = await self._sessions.resume(
+            self.session_id, request_id=request_id, timeout=timeout
+        )
         return self.info
 
     async def delete(
@@ -211,7 +263,13 @@ class AsyncSession:
         timeout: float | None = None,
     ) -> None:
         """Remove the session and its messages for good. Raises: SessionNotFound (unless allow_missing), ETagMismatch."""
-        await self._sessions.delete(self.session_id, allow_missing=allow_missing, etag=etag, request_id=request_id, timeout=timeout)
+        await self._sessions.delete(
+            self.session_id,
+            allow_missing=allow_missing,
+            etag=etag,
+            request_id=request_id,
+            timeout=timeout,
+        )
 
     async def export(self, *, assets: bool = True, timeout: float | None = None) -> dict[str, Any]:
         """The session with all that is in it as one dict that json.dumps takes: `client.sessions.export` of this session."""
@@ -231,7 +289,9 @@ class AsyncSession:
         timeout: float | None = None,
     ) -> SessionInfo:
         """The same as a file: `client.sessions.export_to` of this session. Returns the session as it was exported."""
-        return await self._sessions.export_to(self.session_id, path, format=format, assets=assets, progress=progress, timeout=timeout)
+        return await self._sessions.export_to(
+            self.session_id, path, format=format, assets=assets, progress=progress, timeout=timeout
+        )
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(session_id={self.session_id!r}, state={self.info.state!r})"

@@ -18,7 +18,14 @@ from sessiond._requests.encoded import Encoder, encoded_store
 from sessiond._requests.input import MessageInput, NewMessage, add_batch, refuse_single
 from sessiond._types.event import Event
 from sessiond._types.message import Message
-from sessiond._types.session import CopyResult, DeletedSessions, SessionCopy, SessionInfo, StoredRange, TokenCounts
+from sessiond._types.session import (
+    CopyResult,
+    DeletedSessions,
+    SessionCopy,
+    SessionInfo,
+    StoredRange,
+    TokenCounts,
+)
 from sessiond.errors import SessiondError, invalid_field
 from sessiond.v1.session_service_pb2 import ImportMessagesRequest
 
@@ -79,12 +86,20 @@ class AsyncSessions(AsyncTurnCalls):
             get_or_create=get_or_create,
             request_id=request_id,
         )
-        return SessionInfo(await self._connection.call(self._connection.stubs.sessions.CreateSession, request, timeout))
+        return SessionInfo(
+            await self._connection.call(
+                self._connection.stubs.sessions.CreateSession, request, timeout
+            )
+        )
 
     async def get(self, session_id: str, *, timeout: float | None = None) -> SessionInfo:
         """One session. Raises: SessionNotFound."""
         request = _requests.get_session(session_id)
-        return SessionInfo(await self._connection.call(self._connection.stubs.sessions.GetSession, request, timeout))
+        return SessionInfo(
+            await self._connection.call(
+                self._connection.stubs.sessions.GetSession, request, timeout
+            )
+        )
 
     def list(
         self,
@@ -179,7 +194,9 @@ class AsyncSessions(AsyncTurnCalls):
             all=all,
             dry_run=dry_run,
         )
-        response = await self._connection.call(self._connection.stubs.sessions.DeleteSessions, request, timeout)
+        response = await self._connection.call(
+            self._connection.stubs.sessions.DeleteSessions, request, timeout
+        )
         return DeletedSessions(response.session_count, response.message_count)
 
     async def copy(
@@ -234,10 +251,16 @@ class AsyncSessions(AsyncTurnCalls):
             keep_task_links=keep_task_links,
             request_id=request_id,
         )
-        response = await self._connection.call(self._connection.stubs.sessions.CopySession, request, timeout)
-        return CopyResult(response.old_session_id, response.new_session_id, SessionInfo(response.session))
+        response = await self._connection.call(
+            self._connection.stubs.sessions.CopySession, request, timeout
+        )
+        return CopyResult(
+            response.old_session_id, response.new_session_id, SessionInfo(response.session)
+        )
 
-    def copies(self, session_id: str, *, page_size: int | None = None, timeout: float | None = None) -> AsyncLazy[SessionCopy]:
+    def copies(
+        self, session_id: str, *, page_size: int | None = None, timeout: float | None = None
+    ) -> AsyncLazy[SessionCopy]:
         """The copies of a session that still exist, the newest first, fetched page by page while they are iterated over.
 
         Args:
@@ -248,11 +271,20 @@ class AsyncSessions(AsyncTurnCalls):
         request = _requests.list_copies(session_id, page_size)
         return AsyncLazy(lambda: copy_batches(self._connection, request, timeout))
 
-    async def get_token_counts(self, session_id: str, *, timeout: float | None = None) -> TokenCounts:
+    async def get_token_counts(
+        self, session_id: str, *, timeout: float | None = None
+    ) -> TokenCounts:
         """How many tokens a session's messages have. They were counted when the messages were stored. Raises: SessionNotFound."""
         request = _requests.get_token_counts(session_id)
-        response = await self._connection.call(self._connection.stubs.sessions.GetTokenCounts, request, timeout)
-        return TokenCounts(response.total_tokens, response.estimated_tokens, response.encoding, response.message_count)
+        response = await self._connection.call(
+            self._connection.stubs.sessions.GetTokenCounts, request, timeout
+        )
+        return TokenCounts(
+            response.total_tokens,
+            response.estimated_tokens,
+            response.encoding,
+            response.message_count,
+        )
 
     async def update(
         self,
@@ -301,17 +333,33 @@ class AsyncSessions(AsyncTurnCalls):
             etag=etag,
             request_id=request_id,
         )
-        return SessionInfo(await self._connection.call(self._connection.stubs.sessions.UpdateSession, request, timeout))
+        return SessionInfo(
+            await self._connection.call(
+                self._connection.stubs.sessions.UpdateSession, request, timeout
+            )
+        )
 
-    async def resume(self, session_id: str, *, request_id: str | None = None, timeout: float | None = None) -> SessionInfo:
+    async def resume(
+        self, session_id: str, *, request_id: str | None = None, timeout: float | None = None
+    ) -> SessionInfo:
         """Make a destroyed session active again; an active one stays so. Returns the session. Raises: SessionNotFound."""
         request = _requests.resume_session(session_id, request_id)
-        return SessionInfo(await self._connection.call(self._connection.stubs.sessions.ResumeSession, request, timeout))
+        return SessionInfo(
+            await self._connection.call(
+                self._connection.stubs.sessions.ResumeSession, request, timeout
+            )
+        )
 
-    async def destroy(self, session_id: str, *, request_id: str | None = None, timeout: float | None = None) -> SessionInfo:
+    async def destroy(
+        self, session_id: str, *, request_id: str | None = None, timeout: float | None = None
+    ) -> SessionInfo:
         """Close a session to appends. It stays listed and readable. Returns the session. Raises: SessionNotFound."""
         request = _requests.destroy_session(session_id, request_id)
-        return SessionInfo(await self._connection.call(self._connection.stubs.sessions.DestroySession, request, timeout))
+        return SessionInfo(
+            await self._connection.call(
+                self._connection.stubs.sessions.DestroySession, request, timeout
+            )
+        )
 
     async def delete(
         self,
@@ -329,7 +377,9 @@ class AsyncSessions(AsyncTurnCalls):
             etag: must be the session's current one. Default: no check.
         Raises: SessionNotFound, ETagMismatch.
         """
-        request = _requests.delete_session(session_id, allow_missing=allow_missing, etag=etag, request_id=request_id)
+        request = _requests.delete_session(
+            session_id, allow_missing=allow_missing, etag=etag, request_id=request_id
+        )
         await self._connection.call(self._connection.stubs.sessions.DeleteSession, request, timeout)
 
     async def store_message(
@@ -357,7 +407,9 @@ class AsyncSessions(AsyncTurnCalls):
         """
         if metadata is not None or parent_seq is not None:
             if not isinstance(blob, Mapping | str | bytes) or isinstance(blob, Message):
-                raise invalid_field("blob", "brings its own metadata and parent_seq; give them in a NewMessage")
+                raise invalid_field(
+                    "blob", "brings its own metadata and parent_seq; give them in a NewMessage"
+                )
             blob = NewMessage(blob, metadata=metadata, parent_seq=parent_seq)
         return await self.store_messages(
             session_id,
@@ -391,14 +443,22 @@ class AsyncSessions(AsyncTurnCalls):
         """
         refuse_single(messages)
         messages = messages if isinstance(messages, Sequence) else list(messages)
-        request = _requests.store_messages(session_id, expected_last_seq=expected_last_seq, request_id=request_id)
+        request = _requests.store_messages(
+            session_id, expected_last_seq=expected_last_seq, request_id=request_id
+        )
         if len(messages) < ENCODED_MESSAGES:
             add_batch(request.messages, messages, format)
-            response = await self._connection.call(self._connection.stubs.appends.call, request, timeout)
+            response = await self._connection.call(
+                self._connection.stubs.appends.call, request, timeout
+            )
         else:
             encoded = encoded_store(request, messages, format)
-            response = await self._connection.call(self._connection.stubs.store_encoded, encoded, timeout)
-        return StoredRange(response.first_seq, response.last_seq, from_timestamp(response.create_time))
+            response = await self._connection.call(
+                self._connection.stubs.store_encoded, encoded, timeout
+            )
+        return StoredRange(
+            response.first_seq, response.last_seq, from_timestamp(response.create_time)
+        )
 
     async def import_messages(
         self,
@@ -422,7 +482,9 @@ class AsyncSessions(AsyncTurnCalls):
         Raises: what store_messages raises, except BatchTooLarge; and whatever iterating over `messages` raises, with nothing stored.
         """
         refuse_single(messages)
-        first = _requests.first_import_piece(session_id, expected_last_seq=expected_last_seq, request_id=request_id)
+        first = _requests.first_import_piece(
+            session_id, expected_last_seq=expected_last_seq, request_id=request_id
+        )
         raised: list[Exception] = []
         try:
             response = await self._connection.upload(
@@ -435,7 +497,9 @@ class AsyncSessions(AsyncTurnCalls):
             if raised:
                 raise raised[0] from None
             raise
-        return StoredRange(response.first_seq, response.last_seq, from_timestamp(response.create_time))
+        return StoredRange(
+            response.first_seq, response.last_seq, from_timestamp(response.create_time)
+        )
 
     def get_messages(
         self,
@@ -480,7 +544,12 @@ class AsyncSessions(AsyncTurnCalls):
         return AsyncLazy(lambda: message_batches(self._connection, request, timeout))
 
     def events(
-        self, session_id: str, after_seq: int | None = None, *, types: Sequence[str] | None = None, timeout: float | None = None
+        self,
+        session_id: str,
+        after_seq: int | None = None,
+        *,
+        types: Sequence[str] | None = None,
+        timeout: float | None = None,
     ) -> AsyncLazy[Event]:
         """A session's events, while they happen: first the messages after after_seq, then everything as it comes, without end.
 
@@ -498,12 +567,21 @@ class AsyncSessions(AsyncTurnCalls):
         wanted = _requests.event_types(types)
         return AsyncLazy(lambda: event_batches(self._connection, request, timeout, types=wanted))
 
-    async def get_message(self, session_id: str, seq: int, *, timeout: float | None = None) -> Message:
+    async def get_message(
+        self, session_id: str, seq: int, *, timeout: float | None = None
+    ) -> Message:
         """One message. seq: from 1. Raises: SessionNotFound, MessageNotFound."""
         request = _requests.get_message(session_id, seq)
-        return Message(session_id, await self._connection.call(self._connection.stubs.sessions.GetMessage, request, timeout))
+        return Message(
+            session_id,
+            await self._connection.call(
+                self._connection.stubs.sessions.GetMessage, request, timeout
+            ),
+        )
 
-    async def export(self, session_id: str, *, assets: bool = True, timeout: float | None = None) -> dict[str, Any]:
+    async def export(
+        self, session_id: str, *, assets: bool = True, timeout: float | None = None
+    ) -> dict[str, Any]:
         """A session with tasks, bookmarks, messages and assets as one dict that json.dumps takes; import_session makes an equal one of it.
 
         Messages and bookmarks are as of one moment, that of looking the session up; tasks are as they are when they are read, without links
@@ -530,7 +608,9 @@ class AsyncSessions(AsyncTurnCalls):
         """
         return await _transfer.export(self._connection, session_id, timeout, assets=assets)
 
-    def export_lines(self, session_id: str, *, assets: bool = True, timeout: float | None = None) -> AsyncLazy[str]:
+    def export_lines(
+        self, session_id: str, *, assets: bool = True, timeout: float | None = None
+    ) -> AsyncLazy[str]:
         """What export answers as lines of JSON, made while they are iterated over, in bounded memory.
 
         Each line has a "kind". In this order: an "export" line with the form's version and the session, a line for each "task", "bookmark"
@@ -543,7 +623,9 @@ class AsyncSessions(AsyncTurnCalls):
         Returns: a lazy listing of lines with their ends, as a file's writelines takes them; nothing is called before it is iterated over,
             and then it raises SessionNotFound.
         """
-        return AsyncLazy(lambda: _transfer.line_batches(self._connection, session_id, timeout, assets=assets))
+        return AsyncLazy(
+            lambda: _transfer.line_batches(self._connection, session_id, timeout, assets=assets)
+        )
 
     async def export_to(
         self,
@@ -564,7 +646,9 @@ class AsyncSessions(AsyncTurnCalls):
         Returns: the session as it was exported.
         Raises: SessionNotFound, and OSError for a file that cannot be written.
         """
-        return await _transfer.export_to(self._connection, session_id, path, format, progress, timeout, assets=assets)
+        return await _transfer.export_to(
+            self._connection, session_id, path, format, progress, timeout, assets=assets
+        )
 
     async def import_session(
         self,
@@ -594,11 +678,16 @@ class AsyncSessions(AsyncTurnCalls):
             made without assets and the project does not have them; what store_messages raises for the messages and assets.upload for the
             assets; OSError for a file that cannot be read. No session is stored then.
         """
-        return await _transfer.import_session(self._connection, source, session_id, progress, request_id, timeout)
+        return await _transfer.import_session(
+            self._connection, source, session_id, progress, request_id, timeout
+        )
 
 
 async def _pieces(
-    first: ImportMessagesRequest, messages: Source[MessageInput], format: str, raised: list[Exception]
+    first: ImportMessagesRequest,
+    messages: Source[MessageInput],
+    format: str,
+    raised: list[Exception],
 ) -> AsyncGenerator[bytes, None]:
     """The pieces of an import, encoded. Where making them raises, the error goes to `raised`, and a last piece makes the server refuse the
     whole.

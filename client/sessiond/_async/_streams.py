@@ -17,8 +17,18 @@ from sessiond._types.turn import ENDED, Turn
 from sessiond.errors import DeadlineExceeded, ServerUnavailable, SessiondError
 from sessiond.v1 import turn_pb2
 from sessiond.v1.asset_service_pb2 import DownloadAssetRequest
-from sessiond.v1.conversation_service_pb2 import ListTurnsRequest, SendRequest, SendResponse, WatchRequest
-from sessiond.v1.session_service_pb2 import GetMessagesRequest, GetSessionRequest, ListCopiesRequest, ListSessionsRequest
+from sessiond.v1.conversation_service_pb2 import (
+    ListTurnsRequest,
+    SendRequest,
+    SendResponse,
+    WatchRequest,
+)
+from sessiond.v1.session_service_pb2 import (
+    GetMessagesRequest,
+    GetSessionRequest,
+    ListCopiesRequest,
+    ListSessionsRequest,
+)
 
 
 async def message_batches(
@@ -37,7 +47,9 @@ async def message_batches(
     retry = StreamRetry(timeout)
     while True:
         stubs = connection.stubs
-        call = stubs.sessions.GetMessages(ask, timeout=retry.deadline.remaining(), metadata=connection.metadata)
+        call = stubs.sessions.GetMessages(
+            ask, timeout=retry.deadline.remaining(), metadata=connection.metadata
+        )
         stubs.watch(call)
         try:
             with closing(Ahead(call)) as responses:
@@ -87,7 +99,9 @@ async def event_batches(
         ask.after_seq = await last_seq_of(connection, ask.session_id, timeout)
     while stop is None or not stop.is_set:
         stubs = connection.stubs
-        call = stubs.conversations.Watch(ask, timeout=retry.deadline.remaining(), metadata=connection.metadata)
+        call = stubs.conversations.Watch(
+            ask, timeout=retry.deadline.remaining(), metadata=connection.metadata
+        )
         stubs.watch(call)
         watchdog = Watchdog(call, _requests.HEARTBEAT_S * _requests.MAX_SILENT_HEARTBEATS)
         error: SessiondError
@@ -104,11 +118,17 @@ async def event_batches(
                 for event in response.events:
                     if event.seq:
                         ask.after_seq = event.seq
-                events = [Event(event) for event in response.events if types is None or event.type in types]
+                events = [
+                    Event(event)
+                    for event in response.events
+                    if types is None or event.type in types
+                ]
                 if events or heartbeats:
                     yield events
                 watchdog.wake()
-            error = ServerUnavailable("the stream ended, which a server never does without an error")
+            error = ServerUnavailable(
+                "the stream ended, which a server never does without an error"
+            )
         except FAULTS as fault:
             if stop and stop.is_set and not is_cancelled():
                 return
@@ -128,7 +148,9 @@ async def event_batches(
         await sleep(delay)
 
 
-async def send_steps(connection: AsyncConnection, request: SendRequest, timeout: float | None) -> AsyncGenerator[SendResponse, None]:
+async def send_steps(
+    connection: AsyncConnection, request: SendRequest, timeout: float | None
+) -> AsyncGenerator[SendResponse, None]:
     """The steps of the turn that a request sets going, over as many connections as it takes: all ask with the request's request_id, and so
     for the one turn. It ends when the turn has ended with an answer.
 
@@ -142,7 +164,9 @@ async def send_steps(connection: AsyncConnection, request: SendRequest, timeout:
     turn = turn_pb2.Turn()
     while True:
         stubs = connection.stubs
-        call = stubs.conversations.Send(ask, timeout=retry.deadline.remaining(), metadata=connection.metadata)
+        call = stubs.conversations.Send(
+            ask, timeout=retry.deadline.remaining(), metadata=connection.metadata
+        )
         stubs.watch(call)
         watchdog = Watchdog(call, _requests.HEARTBEAT_S * _requests.MAX_SILENT_HEARTBEATS)
         error: SessiondError
@@ -174,19 +198,28 @@ async def send_steps(connection: AsyncConnection, request: SendRequest, timeout:
             call.cancel()
         delay = retry.delay_after(error)
         if delay is None:
-            raise (overdue(request.session_id, turn.turn_id, error) if retry.ran_out(error) else error) from cause
+            raise (
+                overdue(request.session_id, turn.turn_id, error) if retry.ran_out(error) else error
+            ) from cause
         await sleep(delay)
 
 
 def overdue(session_id: str, turn_id: str, error: SessiondError) -> DeadlineExceeded:
     """What ends a wait for a turn when its time is over. turn_id: empty = it is not known whether there is one."""
     if not turn_id:
-        return DeadlineExceeded(f"the server has not answered in time: {error.message}", metadata={"session_id": session_id})
+        return DeadlineExceeded(
+            f"the server has not answered in time: {error.message}",
+            metadata={"session_id": session_id},
+        )
     metadata = {"session_id": session_id, "turn_id": turn_id}
-    return DeadlineExceeded(f"turn {turn_id} has not ended in time: {error.message}", metadata=metadata)
+    return DeadlineExceeded(
+        f"turn {turn_id} has not ended in time: {error.message}", metadata=metadata
+    )
 
 
-async def turn_batches(connection: AsyncConnection, request: ListTurnsRequest, timeout: float | None) -> AsyncGenerator[list[Turn], None]:
+async def turn_batches(
+    connection: AsyncConnection, request: ListTurnsRequest, timeout: float | None
+) -> AsyncGenerator[list[Turn], None]:
     """The turns that a request asks for, page by page.
 
     Args:
@@ -206,7 +239,9 @@ async def turn_batches(connection: AsyncConnection, request: ListTurnsRequest, t
 
 async def last_seq_of(connection: AsyncConnection, session_id: str, timeout: float | None) -> int:
     """Where a session ends. Raises: SessionNotFound, and what all calls do."""
-    session = await connection.call(connection.stubs.sessions.GetSession, GetSessionRequest(session_id=session_id), timeout)
+    session = await connection.call(
+        connection.stubs.sessions.GetSession, GetSessionRequest(session_id=session_id), timeout
+    )
     return session.last_seq
 
 
@@ -244,7 +279,10 @@ async def copy_batches(
     while True:
         page = await connection.call(connection.stubs.sessions.ListCopies, ask, timeout)
         if page.copies:
-            yield [SessionCopy(copy.session_id, copy.seq, from_timestamp(copy.create_time)) for copy in page.copies]
+            yield [
+                SessionCopy(copy.session_id, copy.seq, from_timestamp(copy.create_time))
+                for copy in page.copies
+            ]
         if not page.next_page_token:
             return
         ask.page_token = page.next_page_token
@@ -265,7 +303,9 @@ async def asset_pieces(
     retry = StreamRetry(timeout)
     while True:
         stubs = connection.stubs
-        call = stubs.assets.DownloadAsset(ask, timeout=retry.deadline.remaining(), metadata=connection.metadata)
+        call = stubs.assets.DownloadAsset(
+            ask, timeout=retry.deadline.remaining(), metadata=connection.metadata
+        )
         stubs.watch(call)
         try:
             async for response in call:

@@ -44,17 +44,31 @@ class AsyncTasks:
         Raises: TaskAlreadyExists, MessageNotFound, LimitExceeded, RequestIdReused.
         """
         request = _requests.create_task(
-            session_id, task_id=task_id, status=status, data=data, message_seqs=message_seqs, request_id=request_id
+            session_id,
+            task_id=task_id,
+            status=status,
+            data=data,
+            message_seqs=message_seqs,
+            request_id=request_id,
         )
-        return Task(await self._connection.call(self._connection.stubs.tasks.CreateTask, request, timeout))
+        return Task(
+            await self._connection.call(self._connection.stubs.tasks.CreateTask, request, timeout)
+        )
 
     async def get(self, session_id: str, task_id: str, *, timeout: float | None = None) -> Task:
         """One task. Raises: TaskNotFound."""
         request = _requests.get_task(session_id, task_id)
-        return Task(await self._connection.call(self._connection.stubs.tasks.GetTask, request, timeout))
+        return Task(
+            await self._connection.call(self._connection.stubs.tasks.GetTask, request, timeout)
+        )
 
     def list(
-        self, session_id: str, *, status: str | None = None, page_size: int | None = None, timeout: float | None = None
+        self,
+        session_id: str,
+        *,
+        status: str | None = None,
+        page_size: int | None = None,
+        timeout: float | None = None,
     ) -> AsyncLazy[Task]:
         """The session's tasks in their order, fetched page by page while they are iterated over.
 
@@ -107,9 +121,13 @@ class AsyncTasks:
             etag=etag,
             request_id=request_id,
         )
-        return Task(await self._connection.call(self._connection.stubs.tasks.UpdateTask, request, timeout))
+        return Task(
+            await self._connection.call(self._connection.stubs.tasks.UpdateTask, request, timeout)
+        )
 
-    async def reorder(self, session_id: str, task_ids: Iterable[str], *, timeout: float | None = None) -> builtins.list[str]:
+    async def reorder(
+        self, session_id: str, task_ids: Iterable[str], *, timeout: float | None = None
+    ) -> builtins.list[str]:
         """Put tasks into an order.
 
         Args:
@@ -118,7 +136,9 @@ class AsyncTasks:
         Raises: TaskNotFound.
         """
         request = _requests.reorder_tasks(session_id, task_ids)
-        response = await self._connection.call(self._connection.stubs.tasks.ReorderTasks, request, timeout)
+        response = await self._connection.call(
+            self._connection.stubs.tasks.ReorderTasks, request, timeout
+        )
         return [*response.task_ids]
 
     async def delete(
@@ -136,7 +156,9 @@ class AsyncTasks:
             allow_missing: do nothing where there is no such task.
         Raises: TaskNotFound, RequestIdReused.
         """
-        request = _requests.delete_task(session_id, task_id, allow_missing=allow_missing, request_id=request_id)
+        request = _requests.delete_task(
+            session_id, task_id, allow_missing=allow_missing, request_id=request_id
+        )
         await self._connection.call(self._connection.stubs.tasks.DeleteTask, request, timeout)
 
 
@@ -155,26 +177,49 @@ class AsyncSessionTasks:
         """One task. Raises: SessionNotFound, TaskNotFound."""
         return await self._tasks.get(self._session_id, task_id, timeout=timeout)
 
-    def list(self, *, status: str | None = None, page_size: int | None = None, timeout: float | None = None) -> AsyncLazy[Task]:
+    def list(
+        self,
+        *,
+        status: str | None = None,
+        page_size: int | None = None,
+        timeout: float | None = None,
+    ) -> AsyncLazy[Task]:
         """The tasks in their order, fetched while they are iterated over: `client.tasks.list` of this session."""
-        return self._tasks.list(self._session_id, status=status, page_size=page_size, timeout=timeout)
+        return self._tasks.list(
+            self._session_id, status=status, page_size=page_size, timeout=timeout
+        )
 
     async def update(self, task_id: str, **changes: Unpack[TaskChanges]) -> Task:
         """Change a task, all or none: `client.tasks.update` in this session. Returns the task as it is now."""
         return await self._tasks.update(self._session_id, task_id, **changes)
 
-    async def reorder(self, task_ids: Iterable[str], *, timeout: float | None = None) -> builtins.list[str]:
+    async def reorder(
+        self, task_ids: Iterable[str], *, timeout: float | None = None
+    ) -> builtins.list[str]:
         """Put tasks into an order: `client.tasks.reorder` in this session. Returns all task_ids, in their order."""
         return await self._tasks.reorder(self._session_id, task_ids, timeout=timeout)
 
     async def delete(
-        self, task_id: str, *, allow_missing: bool = False, request_id: str | None = None, timeout: float | None = None
+        self,
+        task_id: str,
+        *,
+        allow_missing: bool = False,
+        request_id: str | None = None,
+        timeout: float | None = None,
     ) -> None:
         """Remove a task; those after it move up. Raises: SessionNotFound, SessionDestroyed, TaskNotFound (unless allow_missing)."""
-        await self._tasks.delete(self._session_id, task_id, allow_missing=allow_missing, request_id=request_id, timeout=timeout)
+        await self._tasks.delete(
+            self._session_id,
+            task_id,
+            allow_missing=allow_missing,
+            request_id=request_id,
+            timeout=timeout,
+        )
 
 
-async def _batches(connection: AsyncConnection, request: ListTasksRequest, timeout: float | None) -> AsyncGenerator[list[Task], None]:
+async def _batches(
+    connection: AsyncConnection, request: ListTasksRequest, timeout: float | None
+) -> AsyncGenerator[list[Task], None]:
     ask = ListTasksRequest()
     ask.CopyFrom(request)
     while True:

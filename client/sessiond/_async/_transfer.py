@@ -15,7 +15,16 @@ from sessiond._async._connection import AsyncConnection
 from sessiond._async._streams import asset_pieces, message_batches
 from sessiond._async._tasks import AsyncTasks
 from sessiond._async._wire import Source, each, run
-from sessiond._export import ASSET_PIECE_BYTES, Assembler, AssetPiece, Collection, Counts, Document, Progress, Record
+from sessiond._export import (
+    ASSET_PIECE_BYTES,
+    Assembler,
+    AssetPiece,
+    Collection,
+    Counts,
+    Document,
+    Progress,
+    Record,
+)
 from sessiond._export.files import LinesFile, NewFile, TemporaryFile
 from sessiond._types.session import SessionInfo
 from sessiond.errors import SessiondError, SessionNotFound, invalid_field
@@ -45,18 +54,26 @@ async def record_batches(
         assets: with the contents of the assets that messages refer to, each before the first such message; assets_last: after all messages.
     Raises: SessiondError.
     """
-    info = SessionInfo(await connection.call(connection.stubs.sessions.GetSession, _requests.get_session(session_id), timeout))
+    info = SessionInfo(
+        await connection.call(
+            connection.stubs.sessions.GetSession, _requests.get_session(session_id), timeout
+        )
+    )
     on_header(info)
     # Everything below is as of this moment: what is appended, or marked behind it, from now on is left out.
     last_seq = info.last_seq
     counts = Counts()
     found: dict[str, None] = {}
     yield [_export.header(info)]
-    async for task in AsyncTasks(connection).list(session_id, page_size=_PAGE_SIZE, timeout=timeout):
+    async for task in AsyncTasks(connection).list(
+        session_id, page_size=_PAGE_SIZE, timeout=timeout
+    ):
         record = _export.task_record(task, last_seq)
         counts.count(record)
         yield [record]
-    async for bookmark in AsyncBookmarks(connection).list(session_id, page_size=_PAGE_SIZE, timeout=timeout):
+    async for bookmark in AsyncBookmarks(connection).list(
+        session_id, page_size=_PAGE_SIZE, timeout=timeout
+    ):
         if bookmark.seq <= last_seq:
             record = _export.bookmark_record(bookmark)
             counts.count(record)
@@ -64,18 +81,35 @@ async def record_batches(
     # through_seq = 0 would mean "to the newest".
     if last_seq:
         request = _requests.get_messages(
-            session_id, after_seq=None, after_bookmark=None, through_seq=last_seq, limit=None, order="asc", roles=None, view="full"
+            session_id,
+            after_seq=None,
+            after_bookmark=None,
+            through_seq=last_seq,
+            limit=None,
+            order="asc",
+            roles=None,
+            view="full",
         )
         async with aclosing(message_batches(connection, request, None)) as batches:
             async for batch in batches:
                 records: list[Record] = []
                 for message in batch:
-                    new = [asset_id for asset_id in dict.fromkeys(_export.asset_ids(message)) if asset_id not in found] if assets else []
+                    new = (
+                        [
+                            asset_id
+                            for asset_id in dict.fromkeys(_export.asset_ids(message))
+                            if asset_id not in found
+                        ]
+                        if assets
+                        else []
+                    )
                     found.update(dict.fromkeys(new))
                     if new and not assets_last:
                         yield records
                         records = []
-                        async with aclosing(_asset_records(connection, new, counts, timeout)) as pieces:
+                        async with aclosing(
+                            _asset_records(connection, new, counts, timeout)
+                        ) as pieces:
                             async for piece in pieces:
                                 yield [piece]
                     record = _export.message_record(message)
@@ -126,15 +160,21 @@ async def line_batches(
     connection: AsyncConnection, session_id: str, timeout: float | None, *, assets: bool
 ) -> AsyncGenerator[list[str], None]:
     """The export as lines of JSON."""
-    async with aclosing(record_batches(connection, session_id, None, timeout, assets=assets)) as batches:
+    async with aclosing(
+        record_batches(connection, session_id, None, timeout, assets=assets)
+    ) as batches:
         async for batch in batches:
             yield [_export.line(record) for record in batch]
 
 
-async def export(connection: AsyncConnection, session_id: str, timeout: float | None, *, assets: bool) -> dict[str, Any]:
+async def export(
+    connection: AsyncConnection, session_id: str, timeout: float | None, *, assets: bool
+) -> dict[str, Any]:
     """The export as one dict."""
     collection = Collection()
-    async with aclosing(record_batches(connection, session_id, None, timeout, assets=assets)) as batches:
+    async with aclosing(
+        record_batches(connection, session_id, None, timeout, assets=assets)
+    ) as batches:
         async for batch in batches:
             for record in batch:
                 collection.take(record)
@@ -158,7 +198,15 @@ async def export_to(
     found: list[SessionInfo] = []
     file = await run(lambda: NewFile(path))
     try:
-        records = record_batches(connection, session_id, progress, timeout, found.append, assets=assets, assets_last=form == "json")
+        records = record_batches(
+            connection,
+            session_id,
+            progress,
+            timeout,
+            found.append,
+            assets=assets,
+            assets_last=form == "json",
+        )
         async with aclosing(records) as batches:
             async for batch in batches:
                 text = "".join([text_of(record) for record in batch])
@@ -189,7 +237,9 @@ async def import_session(
 
     def pieces() -> AsyncGenerator[ImportSessionRequest, None]:
         attempts.append([])
-        return _pieces(connection, source, Assembler(session_id, request_id), progress, attempts[-1])
+        return _pieces(
+            connection, source, Assembler(session_id, request_id), progress, attempts[-1]
+        )
 
     try:
         response = await connection.upload(
@@ -207,7 +257,11 @@ async def import_session(
 
 
 async def _pieces(
-    connection: AsyncConnection, source: ExportSource, assembler: Assembler, progress: Progress | None, raised: list[Exception]
+    connection: AsyncConnection,
+    source: ExportSource,
+    assembler: Assembler,
+    progress: Progress | None,
+    raised: list[Exception],
 ) -> AsyncGenerator[ImportSessionRequest, None]:
     """The pieces of an import; the assets are uploaded on the way, since the server looks for them when the last piece has come.
 
@@ -250,14 +304,21 @@ class _Uploads:
     async def take(self, piece: AssetPiece) -> None:
         """Take a piece; with the last one, upload the asset. Raises: what uploading raises; OSError."""
         if piece.is_first and piece.is_last:
-            await self._assets.upload(piece.data, media_type=piece.media_type, asset_id=piece.asset_id)
+            await self._assets.upload(
+                piece.data, media_type=piece.media_type, asset_id=piece.asset_id
+            )
             return
         if self._file is None:
             self._file = await run(TemporaryFile)
         await run(self._file.write, piece.data)
         if piece.is_last:
             await run(self._file.complete)
-            await self._assets.upload(self._file.path, media_type=piece.media_type, asset_id=piece.asset_id, size=piece.size)
+            await self._assets.upload(
+                self._file.path,
+                media_type=piece.media_type,
+                asset_id=piece.asset_id,
+                size=piece.size,
+            )
             self.close()
 
     def close(self) -> None:
@@ -297,7 +358,9 @@ async def _lines(source: str | os.PathLike[str] | Source[str]) -> AsyncGenerator
     if not isinstance(source, str | os.PathLike):
         async for text in each(source):
             if not isinstance(text, str):
-                raise invalid_field("source", f"gives {type(text).__name__} where it must give lines of text")
+                raise invalid_field(
+                    "source", f"gives {type(text).__name__} where it must give lines of text"
+                )
             # Half a surrogate pair passes here, and is refused where it stands, with its place.
             yield text.encode("utf-8", "surrogatepass")
         return

@@ -113,7 +113,9 @@ class AsyncTurnCalls:
         sending = Sending(session_id, prompt, keywords)
         return AsyncLazy(lambda: self._stream(sending, timeout, abort_on_exit))
 
-    async def wait_for_turn(self, session_id: str, turn_id: str, *, timeout: float = WAIT_TIMEOUT_S) -> Message:
+    async def wait_for_turn(
+        self, session_id: str, turn_id: str, *, timeout: float = WAIT_TIMEOUT_S
+    ) -> Message:
         """Wait for the answer of a turn that was sent before, here or elsewhere.
 
         Args:
@@ -130,11 +132,17 @@ class AsyncTurnCalls:
         try:
             # Watching begins before the first look, so that the end does not fall between them.
             request = _requests.watch(session_id, after_seq=None)
-            batches = event_batches(self._connection, request, deadline.remaining(), opened=opened, heartbeats=True)
+            batches = event_batches(
+                self._connection, request, deadline.remaining(), opened=opened, heartbeats=True
+            )
             async with aclosing(batches):
                 async for events in batches:
                     # Without events it is a heartbeat: now and then it looks all the same.
-                    if may_have_missed_it or not events or any(_is_end(event, turn_id) for event in events):
+                    if (
+                        may_have_missed_it
+                        or not events
+                        or any(_is_end(event, turn_id) for event in events)
+                    ):
                         may_have_missed_it = False
                         turn = await self._turn(session_id, turn_id, deadline.remaining())
                         if turn.state in ENDED:
@@ -160,16 +168,27 @@ class AsyncTurnCalls:
         Returns: the turns that this call ended. Empty = there was nothing to end.
         Raises: SessionNotFound, TurnNotFound, RequestIdReused.
         """
-        request = _requests_turns.abort(session_id, turn_id, include_queued=include_queued, request_id=request_id)
-        response = await self._connection.call(self._connection.stubs.conversations.Abort, request, timeout)
+        request = _requests_turns.abort(
+            session_id, turn_id, include_queued=include_queued, request_id=request_id
+        )
+        response = await self._connection.call(
+            self._connection.stubs.conversations.Abort, request, timeout
+        )
         return [Turn(turn) for turn in response.turns]
 
-    async def get_turn(self, session_id: str, turn_id: str, *, timeout: float | None = None) -> Turn:
+    async def get_turn(
+        self, session_id: str, turn_id: str, *, timeout: float | None = None
+    ) -> Turn:
         """How a turn stands, or how it ended. Raises: SessionNotFound, TurnNotFound."""
         return Turn(await self._turn(session_id, turn_id, timeout))
 
     def list_turns(
-        self, session_id: str, *, state: str | None = None, page_size: int | None = None, timeout: float | None = None
+        self,
+        session_id: str,
+        *,
+        state: str | None = None,
+        page_size: int | None = None,
+        timeout: float | None = None,
     ) -> AsyncLazy[Turn]:
         """The turns of a session, the newest first, fetched page by page while they are iterated over.
 
@@ -190,7 +209,9 @@ class AsyncTurnCalls:
             async for step in steps:
                 if step.HasField("turn"):
                     return sent_message(request.session_id, step.message_id, step.turn.turn_id)
-        raise ServerUnavailable("the stream ended without a turn, which a server never does without an error")
+        raise ServerUnavailable(
+            "the stream ended without a turn, which a server never does without an error"
+        )
 
     async def _send_and_wait(self, sending: Sending, timeout: float, aborts: bool) -> Message:
         deadline = Deadline(timeout)
@@ -200,12 +221,17 @@ class AsyncTurnCalls:
         turn = turn_pb2.Turn()
         seen: message_pb2.Message | None = None
         try:
-            async with aclosing(send_steps(self._connection, request, deadline.remaining())) as steps:
+            async with aclosing(
+                send_steps(self._connection, request, deadline.remaining())
+            ) as steps:
                 async for step in steps:
                     if step.HasField("turn"):
                         turn = step.turn
                     for event in step.events:
-                        if event.type == "assistant.message" and event.message.turn.turn_id == turn.turn_id:
+                        if (
+                            event.type == "assistant.message"
+                            and event.message.turn.turn_id == turn.turn_id
+                        ):
                             seen = event.message
             return await self._answer(turn, seen, deadline)
         except DeadlineExceeded as error:
@@ -216,7 +242,11 @@ class AsyncTurnCalls:
             raise
 
     async def _stream(
-        self, sending: Sending, timeout: float | None, aborts: bool, handlers: AsyncHandlers | None = None
+        self,
+        sending: Sending,
+        timeout: float | None,
+        aborts: bool,
+        handlers: AsyncHandlers | None = None,
     ) -> AsyncGenerator[list[Event], None]:
         """handlers: those who are to get all of it."""
         deadline = Deadline(timeout)
@@ -224,7 +254,9 @@ class AsyncTurnCalls:
             await handlers.ready()
         await self._prepare(sending)
         sending.request.abort_on_disconnect = aborts
-        async with aclosing(send_steps(self._connection, sending.request, deadline.remaining())) as steps:
+        async with aclosing(
+            send_steps(self._connection, sending.request, deadline.remaining())
+        ) as steps:
             async for step in steps:
                 if step.events:
                     yield [Event(event) for event in step.events]
@@ -235,16 +267,22 @@ class AsyncTurnCalls:
 
     async def _turn(self, session_id: str, turn_id: str, timeout: float | None) -> turn_pb2.Turn:
         request = _requests_turns.get_turn(session_id, turn_id)
-        return await self._connection.call(self._connection.stubs.conversations.GetTurn, request, timeout)
+        return await self._connection.call(
+            self._connection.stubs.conversations.GetTurn, request, timeout
+        )
 
-    async def _answer(self, turn: turn_pb2.Turn, seen: message_pb2.Message | None, deadline: Deadline) -> Message:
+    async def _answer(
+        self, turn: turn_pb2.Turn, seen: message_pb2.Message | None, deadline: Deadline
+    ) -> Message:
         """The answer of a turn that has ended. seen: the last of its messages that came."""
         if turn.state != turn_pb2.TURN_STATE_COMPLETED:
             raise error_of_turn(turn)
         if seen is None or seen.seq != turn.last_seq:
             # It came while a connection was down, or before the client joined.
             request = _requests.get_message(turn.session_id, turn.last_seq)
-            seen = await self._connection.call(self._connection.stubs.sessions.GetMessage, request, deadline.remaining())
+            seen = await self._connection.call(
+                self._connection.stubs.sessions.GetMessage, request, deadline.remaining()
+            )
         return Message(turn.session_id, seen)
 
 

@@ -8,7 +8,15 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+)
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 from weakref import WeakSet
@@ -183,7 +191,9 @@ class AsyncStubs:
 
     def __init__(self, settings: Settings) -> None:
         if settings.credentials:
-            self._channel = aio.secure_channel(settings.target, settings.credentials, settings.options)
+            self._channel = aio.secure_channel(
+                settings.target, settings.credentials, settings.options
+            )
         else:
             self._channel = aio.insecure_channel(settings.target, settings.options)
         self.sessions = SessionServiceStub(self._channel)
@@ -195,12 +205,16 @@ class AsyncStubs:
         self.admin = AdminServiceStub(self._channel)
         self._streams: WeakSet[aio.Call] = WeakSet()
         self.appends = Coalescer(self.sessions, self.watch)
-        self.store_encoded: aio.UnaryUnaryMultiCallable[bytes, StoreMessagesResponse] = self._channel.unary_unary(
-            STORE_MESSAGES, response_deserializer=StoreMessagesResponse.FromString
+        self.store_encoded: aio.UnaryUnaryMultiCallable[bytes, StoreMessagesResponse] = (
+            self._channel.unary_unary(
+                STORE_MESSAGES, response_deserializer=StoreMessagesResponse.FromString
+            )
         )
         """StoreMessages with a request that is encoded already."""
-        self.import_encoded: aio.StreamUnaryMultiCallable[bytes, ImportMessagesResponse] = self._channel.stream_unary(
-            IMPORT_MESSAGES, response_deserializer=ImportMessagesResponse.FromString
+        self.import_encoded: aio.StreamUnaryMultiCallable[bytes, ImportMessagesResponse] = (
+            self._channel.stream_unary(
+                IMPORT_MESSAGES, response_deserializer=ImportMessagesResponse.FromString
+            )
         )
         """ImportMessages with pieces that are encoded already."""
 
@@ -303,7 +317,9 @@ async def finished(made: object) -> None:
 
 
 @asynccontextmanager
-async def repeated(interval_s: float, function: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+async def repeated(
+    interval_s: float, function: Callable[[], Awaitable[None]]
+) -> AsyncIterator[None]:
     """Call a function again and again while the block runs, in a task of its own. It must not raise."""
 
     async def repeat() -> None:

@@ -104,7 +104,9 @@ def message_record(message: Message) -> Record:
     value = message.to_dict()
     value["metadata"] = _sorted(value["metadata"])
     if "parts" in value:
-        value["parts"] = json_format.MessageToDict(message.proto.parts, preserving_proto_field_name=True)["parts"]
+        value["parts"] = json_format.MessageToDict(
+            message.proto.parts, preserving_proto_field_name=True
+        )["parts"]
     return "message", value
 
 
@@ -179,14 +181,19 @@ class Collection:
             self._head = value
         elif kind == "asset":
             if not value["offset"]:
-                self._lists["assets"].append({name: value[name] for name in ("asset_id", "media_type", "size")})
+                self._lists["assets"].append(
+                    {name: value[name] for name in ("asset_id", "media_type", "size")}
+                )
                 self._data.append([])
             self._data[-1].append(value["data"])
         elif kind != "end":
             self._lists[_LISTS[kind]].append(value)
 
     def result(self) -> dict[str, Any]:
-        assets = [{**asset, "data": "".join(data)} for asset, data in zip(self._lists["assets"], self._data, strict=True)]
+        assets = [
+            {**asset, "data": "".join(data)}
+            for asset, data in zip(self._lists["assets"], self._data, strict=True)
+        ]
         return {**self._head, **self._lists, "assets": assets}
 
 
@@ -356,7 +363,10 @@ class Assembler:
         if self._last_kind == "end":
             raise invalid_field(place, "comes after the end of the export")
         if self._asset and kind != "asset":
-            raise invalid_field(place, f"comes where asset {self._asset.asset_id} is to go on at the offset {self._asset.offset}")
+            raise invalid_field(
+                place,
+                f"comes where asset {self._asset.asset_id} is to go on at the offset {self._asset.offset}",
+            )
         if kind in ("message", "asset") and not self._is_head_sent:
             # At once, so that the server can refuse it before all is sent.
             self._is_head_sent = True
@@ -367,7 +377,10 @@ class Assembler:
                 self._take_session(place, value)
             case "task" | "bookmark":
                 if self._last_kind in ("message", "asset"):
-                    raise invalid_field(place, f"is a {kind} after the {_LISTS[self._last_kind]}; it must come before them")
+                    raise invalid_field(
+                        place,
+                        f"is a {kind} after the {_LISTS[self._last_kind]}; it must come before them",
+                    )
                 if kind == "task":
                     _fill_task(self._piece.tasks.add(), fields)
                 else:
@@ -375,7 +388,10 @@ class Assembler:
             case "message":
                 message = self._piece.messages.add()
                 if (seq := fields.integer("seq")) not in (None, self._counts.messages + 1):
-                    raise invalid_field(place, f"has the seq {seq}, and {self._counts.messages + 1} is its turn: messages are missing")
+                    raise invalid_field(
+                        place,
+                        f"has the seq {seq}, and {self._counts.messages + 1} is its turn: messages are missing",
+                    )
                 _fill_message(message, fields)
                 self._piece_bytes += len(message.json) or message.ByteSize()
             case "asset":
@@ -383,7 +399,9 @@ class Assembler:
             case "end":
                 self._check_end(place, value)
             case _:
-                raise invalid_field(place, f"is of the kind {kind[:40]!r}, which this version does not know")
+                raise invalid_field(
+                    place, f"is of the kind {kind[:40]!r}, which this version does not know"
+                )
         self._counts.count(record)
         self._last_kind, self._last_place = kind, place
         if self._piece_bytes >= PIECE_BYTES:
@@ -394,7 +412,9 @@ class Assembler:
         """The last piece. Raises: InvalidField where the export was cut off."""
         if self._last_kind != "end":
             after = f" after {self._last_place}" if self._last_place else ""
-            raise invalid_field("source", f"has no end: it was cut off{after}" if after else "is empty")
+            raise invalid_field(
+                "source", f"has no end: it was cut off{after}" if after else "is empty"
+            )
         return self._piece
 
     def _take_piece(self) -> ImportSessionRequest:
@@ -412,32 +432,48 @@ class Assembler:
             if size is None or size < 0:
                 raise fields.fault("size", "is no number of bytes")
             if asset_id in self._asset_ids:
-                raise invalid_field(fields.place, f"has the asset {asset_id} again; each has its turn once")
+                raise invalid_field(
+                    fields.place, f"has the asset {asset_id} again; each has its turn once"
+                )
             # What cannot be sent is refused here, with its place.
             fields.put(UploadAssetRequest(), "media_type", media_type)
             fields.put(UploadAssetRequest(), "size", size)
             self._asset_ids.add(asset_id)
             asset = self._asset = _OpenAsset(asset_id, media_type, size)
         elif head != asset.head:
-            raise invalid_field(fields.place, f"comes where asset {asset.asset_id} is to go on at the offset {asset.offset}")
+            raise invalid_field(
+                fields.place,
+                f"comes where asset {asset.asset_id} is to go on at the offset {asset.offset}",
+            )
         if (offset := fields.integer("offset")) != asset.offset:
-            raise fields.fault("offset", f"is {offset}, and {asset.offset} is its turn: pieces of asset {asset_id} are missing")
+            raise fields.fault(
+                "offset",
+                f"is {offset}, and {asset.offset} is its turn: pieces of asset {asset_id} are missing",
+            )
         data = fields.base64("data")
         is_first = not asset.offset
         asset.offset += len(data)
         asset.hash.update(data)
         if asset.offset > asset.size or (asset.size and not data):
-            raise fields.fault("data", f"has {len(data)} bytes from the offset {offset} on, and asset {asset_id} has {asset.size} in all")
+            raise fields.fault(
+                "data",
+                f"has {len(data)} bytes from the offset {offset} on, and asset {asset_id} has {asset.size} in all",
+            )
         if is_last := asset.offset == asset.size:
             if (digest := asset.hash.hexdigest()) != asset_id:
-                raise fields.fault("data", f"is not the content of asset {asset_id}: its SHA-256 is {digest}")
+                raise fields.fault(
+                    "data", f"is not the content of asset {asset_id}: its SHA-256 is {digest}"
+                )
             self._asset = None
         return AssetPiece(asset_id, media_type, asset.size, data, is_first, is_last)
 
     def _take_session(self, place: str, value: Mapping[str, Any]) -> None:
         version = value.get("version")
         if version != VERSION or isinstance(version, bool):
-            raise invalid_field(place, f"is of version {version!r} of the exported form; this client reads version {VERSION}")
+            raise invalid_field(
+                place,
+                f"is of version {version!r} of the exported form; this client reads version {VERSION}",
+            )
         if not isinstance(value.get("session"), Mapping):
             raise invalid_field(place, "has no session")
         fields = _Fields(place, value["session"])
@@ -449,9 +485,13 @@ class Assembler:
     def _check_end(self, place: str, value: Mapping[str, Any]) -> None:
         for name, count in self._counts.end()[1].items():
             if value.get(name) != count:
-                raise invalid_field(place, f"says that there are {value.get(name)} {name}, and there are {count}")
+                raise invalid_field(
+                    place, f"says that there are {value.get(name)} {name}, and there are {count}"
+                )
         if self.total not in (None, self.messages):
-            raise invalid_field(place, f"comes after {self.messages} messages, and the session has {self.total}")
+            raise invalid_field(
+                place, f"comes after {self.messages} messages, and the session has {self.total}"
+            )
 
 
 class _Fields:

@@ -17,9 +17,13 @@ class NewFile:
         self._is_beside = Path(path).is_file() or not Path(path).exists()
         # A link stays one, and leads to the new file.
         self._target = Path(os.path.realpath(path))
-        self._path = self._target.with_name(f".{uuid.uuid4().hex}.part") if self._is_beside else Path(path)
+        self._path = (
+            self._target.with_name(f".{uuid.uuid4().hex}.part") if self._is_beside else Path(path)
+        )
         try:
-            self._file = self._path.open("x" if self._is_beside else "w", encoding="utf-8", newline="\n")
+            self._file = self._path.open(
+                "x" if self._is_beside else "w", encoding="utf-8", newline="\n"
+            )
         except OSError as error:
             # With the name that the caller knows.
             raise type(error)(error.errno, error.strerror, os.fspath(path)) from None

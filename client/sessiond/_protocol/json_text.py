@@ -10,7 +10,11 @@ import orjson
 
 _dumps = orjson.dumps
 # Of what is a dict by its class alone, only the standard library asks for the items.
-_OPTIONS = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
+_OPTIONS = (
+    orjson.OPT_PASSTHROUGH_DATACLASS
+    | orjson.OPT_PASSTHROUGH_DATETIME
+    | orjson.OPT_PASSTHROUGH_SUBCLASS
+)
 
 
 def encode(value: Mapping[str, Any]) -> bytes:
@@ -51,5 +55,7 @@ def _simple(value: object) -> object:
 
 
 # Made once: json.dumps with arguments makes an encoder for each call.
-_encode_text = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=_simple).encode
+_encode_text = json.JSONEncoder(
+    ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=_simple
+).encode
 _encode_ascii = json.JSONEncoder(separators=(",", ":"), allow_nan=False, default=_simple).encode

@@ -4,7 +4,14 @@ from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 from sessiond.errors import invalid_field
-from sessiond.v1 import conversation_service_pb2, message_pb2, session_pb2, session_service_pb2, task_pb2, turn_pb2
+from sessiond.v1 import (
+    conversation_service_pb2,
+    message_pb2,
+    session_pb2,
+    session_service_pb2,
+    task_pb2,
+    turn_pb2,
+)
 
 _Number = TypeVar("_Number", bound=int)
 

@@ -26,9 +26,13 @@ class Deadline:
     def __init__(self, timeout: float | None) -> None:
         """timeout: unit seconds; None or infinite = no end. Raises: InvalidField."""
         if timeout is not None and (not isinstance(timeout, int | float) or math.isnan(timeout)):
-            raise invalid_field("timeout", f"is {timeout!r}; it must be a number of seconds, math.inf or None")
+            raise invalid_field(
+                "timeout", f"is {timeout!r}; it must be a number of seconds, math.inf or None"
+            )
         # What gRPC cannot count is as good as no end.
-        self._end = None if timeout is None or timeout > LONGEST_TIMEOUT_S else time.monotonic() + timeout
+        self._end = (
+            None if timeout is None or timeout > LONGEST_TIMEOUT_S else time.monotonic() + timeout
+        )
 
     def remaining(self) -> float | None:
         """Seconds that are left, at least 0. None = no end."""
@@ -109,7 +113,9 @@ class TurnRetry(StreamRetry):
 
     def ran_out(self, error: SessiondError) -> bool:
         """Whether it was the time that ended the wait, and not the error that came last."""
-        return isinstance(error, DeadlineExceeded) or (self._is_accepted and is_broken_stream(error))
+        return isinstance(error, DeadlineExceeded) or (
+            self._is_accepted and is_broken_stream(error)
+        )
 
     def _is_hopeless(self, failing_s: float) -> bool:
         return not self._is_accepted and super()._is_hopeless(failing_s)

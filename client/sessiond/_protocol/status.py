@@ -13,7 +13,15 @@ from sessiond.errors import FieldViolation, SessiondError
 from sessiond.v1 import turn_pb2
 
 # What gRPC writes into a status that it made up itself because a connection or stream broke, where the code alone does not say so.
-_TRANSPORT_FAULTS = ("rst_stream", "eos", "goaway", "socket closed", "stream removed", "connection reset", "broken pipe")
+_TRANSPORT_FAULTS = (
+    "rst_stream",
+    "eos",
+    "goaway",
+    "socket closed",
+    "stream removed",
+    "connection reset",
+    "broken pipe",
+)
 _TRANSPORT_CODES = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.CANCELLED}
 
 # What grpc.aio makes of the whole call when a write of a stream fails, whatever the server said (github.com/grpc/grpc/issues/36066). What
@@ -51,11 +59,17 @@ def error_of(failed: grpc.RpcError, target: str) -> SessiondError:
     code, text = call.code(), call.details() or ""
     info, violations, retry_after = _details(failed)
     if info is None:
-        if code is grpc.StatusCode.UNAVAILABLE or (code is grpc.StatusCode.INTERNAL and text == _LOST_ANSWER):
+        if code is grpc.StatusCode.UNAVAILABLE or (
+            code is grpc.StatusCode.INTERNAL and text == _LOST_ANSWER
+        ):
             hint = f"no answer from {target} (is `sessiond serve` running at {target}?)"
-            return errors.ServerUnavailable(f"{hint}: {text}" if text else hint, retry_after=retry_after)
+            return errors.ServerUnavailable(
+                f"{hint}: {text}" if text else hint, retry_after=retry_after
+            )
         cls = _BY_CODE.get(code, SessiondError)
-        return cls(text, code=code, reason=code.name, field_violations=violations, retry_after=retry_after)
+        return cls(
+            text, code=code, reason=code.name, field_violations=violations, retry_after=retry_after
+        )
     # A newer server may have reasons that this client does not know; their code still says what to do.
     by_code = errors.TurnFailed if is_outcome(info.metadata) else _BY_CODE.get(code, SessiondError)
     return _BY_REASON.get(info.reason, by_code)(

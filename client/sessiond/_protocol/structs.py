@@ -55,7 +55,10 @@ def _fill_value(target: Value, value: Any, path: str, depth: int) -> None:
             target.bool_value = value
         case int():
             if abs(value) > MAX_INTEGER:
-                raise invalid_field(path, "is an integer beyond ±2^53, which would come back as another one; send it as a string")
+                raise invalid_field(
+                    path,
+                    "is an integer beyond ±2^53, which would come back as another one; send it as a string",
+                )
             target.number_value = value
         case float():
             if not math.isfinite(value):
@@ -65,7 +68,9 @@ def _fill_value(target: Value, value: Any, path: str, depth: int) -> None:
             try:
                 target.string_value = value
             except UnicodeError:
-                raise invalid_field(path, "is not valid Unicode: it holds a lone surrogate") from None
+                raise invalid_field(
+                    path, "is not valid Unicode: it holds a lone surrogate"
+                ) from None
         case Mapping():
             # Touched first, so that an empty object is an object and not a value without a kind.
             target.struct_value.SetInParent()
@@ -77,7 +82,9 @@ def _fill_value(target: Value, value: Any, path: str, depth: int) -> None:
             for i, item in enumerate(value):
                 _fill_value(target.list_value.values.add(), item, f"{path}[{i}]", depth + 1)
         case _:
-            raise invalid_field(path, f"is of type {type(value).__name__}, which JSON does not have")
+            raise invalid_field(
+                path, f"is of type {type(value).__name__}, which JSON does not have"
+            )
 
 
 def _from_value(value: Value) -> Any:

@@ -9,7 +9,15 @@ from typing import Any, TypedDict, TypeGuard, TypeVar
 
 from google.protobuf.message import Message as ProtoMessage
 
-from sessiond._protocol.names import MESSAGE_ORDERS, ROLES, SESSION_ORDERS, STATES, TASK_STATUSES, VIEWS, number_of
+from sessiond._protocol.names import (
+    MESSAGE_ORDERS,
+    ROLES,
+    SESSION_ORDERS,
+    STATES,
+    TASK_STATUSES,
+    VIEWS,
+    number_of,
+)
 from sessiond._protocol.structs import fill_struct
 from sessiond._protocol.times import to_duration, to_timestamp
 from sessiond._types.processing import FailedMessage, Failures, Lease
@@ -219,7 +227,11 @@ def create_session(
     # An empty id is more likely a variable that was not set than a wish for a made-up one.
     if session_id == "":
         raise invalid_field("session_id", "is empty; leave it out to have one made")
-    request = filled(CreateSessionRequest(), get_or_create=get_or_create, request_id=request_id_or_new(request_id))
+    request = filled(
+        CreateSessionRequest(),
+        get_or_create=get_or_create,
+        request_id=request_id_or_new(request_id),
+    )
     session = filled(request.session, session_id=session_id, model=model, user=user, title=title)
     put_struct(session, "config", config)
     put_struct(session, "metadata", metadata)
@@ -257,7 +269,13 @@ def list_sessions(
     )
     put_struct(request, "config_contains", config_contains)
     put_struct(request, "metadata_contains", metadata_contains)
-    _put_times(request, created_from=created_from, created_before=created_before, active_from=active_from, active_before=active_before)
+    _put_times(
+        request,
+        created_from=created_from,
+        created_before=created_before,
+        active_from=active_from,
+        active_before=active_before,
+    )
     return request
 
 
@@ -291,7 +309,13 @@ def delete_sessions(
     )
     put_struct(request, "config_contains", config_contains)
     put_struct(request, "metadata_contains", metadata_contains)
-    _put_times(request, created_from=created_from, created_before=created_before, active_from=active_from, active_before=active_before)
+    _put_times(
+        request,
+        created_from=created_from,
+        created_before=created_before,
+        active_from=active_from,
+        active_before=active_before,
+    )
     return request
 
 
@@ -381,22 +405,41 @@ def update_session(
 
 
 def resume_session(session_id: str, request_id: str | None) -> ResumeSessionRequest:
-    return filled(ResumeSessionRequest(), session_id=session_id, request_id=request_id_or_new(request_id))
+    return filled(
+        ResumeSessionRequest(), session_id=session_id, request_id=request_id_or_new(request_id)
+    )
 
 
 def destroy_session(session_id: str, request_id: str | None) -> DestroySessionRequest:
-    return filled(DestroySessionRequest(), session_id=session_id, request_id=request_id_or_new(request_id))
+    return filled(
+        DestroySessionRequest(), session_id=session_id, request_id=request_id_or_new(request_id)
+    )
 
 
-def delete_session(session_id: str, *, allow_missing: bool, etag: str | None, request_id: str | None) -> DeleteSessionRequest:
+def delete_session(
+    session_id: str, *, allow_missing: bool, etag: str | None, request_id: str | None
+) -> DeleteSessionRequest:
     request = DeleteSessionRequest()
-    return filled(request, session_id=session_id, allow_missing=allow_missing, etag=etag, request_id=request_id_or_new(request_id))
+    return filled(
+        request,
+        session_id=session_id,
+        allow_missing=allow_missing,
+        etag=etag,
+        request_id=request_id_or_new(request_id),
+    )
 
 
-def store_messages(session_id: str, *, expected_last_seq: int | None, request_id: str | None) -> StoreMessagesRequest:
+def store_messages(
+    session_id: str, *, expected_last_seq: int | None, request_id: str | None
+) -> StoreMessagesRequest:
     """Still without messages."""
     request = StoreMessagesRequest()
-    return filled(request, session_id=session_id, expected_last_seq=expected_last_seq, request_id=request_id_or_new(request_id))
+    return filled(
+        request,
+        session_id=session_id,
+        expected_last_seq=expected_last_seq,
+        request_id=request_id_or_new(request_id),
+    )
 
 
 def lease_messages(
@@ -409,7 +452,11 @@ def lease_messages(
     wait: timedelta | float | None,
 ) -> processing_service_pb2.LeaseMessagesRequest:
     request = filled(
-        processing_service_pb2.LeaseMessagesRequest(), queue=queue, worker=worker, max_sessions=max_sessions, max_messages=max_messages
+        processing_service_pb2.LeaseMessagesRequest(),
+        queue=queue,
+        worker=worker,
+        max_sessions=max_sessions,
+        max_messages=max_messages,
     )
     request.lease_duration.CopyFrom(to_duration(lease_duration, "lease_duration"))
     if wait is not None:
@@ -417,15 +464,21 @@ def lease_messages(
     return request
 
 
-def extend_lease(lease: Lease, lease_duration: timedelta | float) -> processing_service_pb2.ExtendLeaseRequest:
-    return processing_service_pb2.ExtendLeaseRequest(lease_id=lease.lease_id, lease_duration=to_duration(lease_duration, "lease_duration"))
+def extend_lease(
+    lease: Lease, lease_duration: timedelta | float
+) -> processing_service_pb2.ExtendLeaseRequest:
+    return processing_service_pb2.ExtendLeaseRequest(
+        lease_id=lease.lease_id, lease_duration=to_duration(lease_duration, "lease_duration")
+    )
 
 
 def acknowledge_messages(
     lease: Lease, through_seq: int | None, failures: Failures, keep_lease: bool
 ) -> processing_service_pb2.AcknowledgeMessagesRequest:
     request = filled(
-        processing_service_pb2.AcknowledgeMessagesRequest(lease_id=lease.lease_id), through_seq=through_seq, keep_lease=keep_lease
+        processing_service_pb2.AcknowledgeMessagesRequest(lease_id=lease.lease_id),
+        through_seq=through_seq,
+        keep_lease=keep_lease,
     )
     if isinstance(failures, Mapping):
         failures = [FailedMessage(seq, error) for seq, error in failures.items()]
@@ -443,7 +496,11 @@ def requeue_messages(
     if failed + (from_seq is not None) + (seqs is not None) != 1:
         raise invalid_field("which", "is required: give exactly one of failed, from_seq and seqs")
     request = filled(
-        processing_service_pb2.RequeueMessagesRequest(), queue=queue, session_id=session_id, failed=failed or None, from_seq=from_seq
+        processing_service_pb2.RequeueMessagesRequest(),
+        queue=queue,
+        session_id=session_id,
+        failed=failed or None,
+        from_seq=from_seq,
     )
     if seqs is not None:
         # An empty list is sent too: that it needs one is the server's to say.
@@ -455,10 +512,17 @@ def requeue_messages(
     return request
 
 
-def first_import_piece(session_id: str, *, expected_last_seq: int | None, request_id: str | None) -> ImportMessagesRequest:
+def first_import_piece(
+    session_id: str, *, expected_last_seq: int | None, request_id: str | None
+) -> ImportMessagesRequest:
     """The first piece of an import, still without messages."""
     request = ImportMessagesRequest()
-    return filled(request, session_id=session_id, expected_last_seq=expected_last_seq, request_id=request_id_or_new(request_id))
+    return filled(
+        request,
+        session_id=session_id,
+        expected_last_seq=expected_last_seq,
+        request_id=request_id_or_new(request_id),
+    )
 
 
 def get_messages(
@@ -520,7 +584,9 @@ def create_task(
     # As for sessions: an empty id is more likely a variable that was not set.
     if task_id == "":
         raise invalid_field("task_id", "is empty; leave it out to have one made")
-    request = filled(CreateTaskRequest(), session_id=session_id, request_id=request_id_or_new(request_id))
+    request = filled(
+        CreateTaskRequest(), session_id=session_id, request_id=request_id_or_new(request_id)
+    )
     filled(request.task, task_id=task_id, status=number_of(TASK_STATUSES, status, "status"))
     put_struct(request.task, "data", data)
     _put_items(request.task.message_seqs, message_seqs, "message_seqs")
@@ -549,14 +615,29 @@ def update_task(
     etag: str | None,
     request_id: str | None,
 ) -> UpdateTaskRequest:
-    request = filled(UpdateTaskRequest(), session_id=session_id, etag=etag, request_id=request_id_or_new(request_id))
-    filled(request.task, task_id=task_id, status=None if status is None else number_of(TASK_STATUSES, status, "status"))
+    request = filled(
+        UpdateTaskRequest(),
+        session_id=session_id,
+        etag=etag,
+        request_id=request_id_or_new(request_id),
+    )
+    filled(
+        request.task,
+        task_id=task_id,
+        status=None if status is None else number_of(TASK_STATUSES, status, "status"),
+    )
     put_struct(request.task, "data", data)
     put_struct(request, "data_patch", data_patch)
-    _put_items(request.task.message_seqs, () if message_seqs is None else message_seqs, "message_seqs")
+    _put_items(
+        request.task.message_seqs, () if message_seqs is None else message_seqs, "message_seqs"
+    )
     _put_items(request.link_seqs, link, "link")
     _put_items(request.unlink_seqs, unlink, "unlink")
-    is_given = {"status": status is not None, "data": data is not None, "message_seqs": message_seqs is not None}
+    is_given = {
+        "status": status is not None,
+        "data": data is not None,
+        "message_seqs": message_seqs is not None,
+    }
     if paths := [field for field, given in is_given.items() if given]:
         request.update_mask.paths.extend(paths)
     return request
@@ -570,15 +651,34 @@ def reorder_tasks(session_id: str, task_ids: Iterable[str]) -> ReorderTasksReque
     return request
 
 
-def delete_task(session_id: str, task_id: str, *, allow_missing: bool, request_id: str | None) -> DeleteTaskRequest:
+def delete_task(
+    session_id: str, task_id: str, *, allow_missing: bool, request_id: str | None
+) -> DeleteTaskRequest:
     request = DeleteTaskRequest()
-    return filled(request, session_id=session_id, task_id=task_id, allow_missing=allow_missing, request_id=request_id_or_new(request_id))
+    return filled(
+        request,
+        session_id=session_id,
+        task_id=task_id,
+        allow_missing=allow_missing,
+        request_id=request_id_or_new(request_id),
+    )
 
 
 def create_bookmark(
-    session_id: str, name: str, *, seq: int | None, description: str, replace: bool, request_id: str | None
+    session_id: str,
+    name: str,
+    *,
+    seq: int | None,
+    description: str,
+    replace: bool,
+    request_id: str | None,
 ) -> CreateBookmarkRequest:
-    request = filled(CreateBookmarkRequest(), session_id=session_id, replace=replace, request_id=request_id_or_new(request_id))
+    request = filled(
+        CreateBookmarkRequest(),
+        session_id=session_id,
+        replace=replace,
+        request_id=request_id_or_new(request_id),
+    )
     filled(request.bookmark, name=name, seq=seq, description=description)
     return request
 
@@ -591,20 +691,35 @@ def list_bookmarks(session_id: str, *, page_size: int | None) -> ListBookmarksRe
     return filled(ListBookmarksRequest(), session_id=session_id, page_size=page_size)
 
 
-def move_bookmark(session_id: str, name: str, seq: int | None, request_id: str | None) -> UpdateBookmarkRequest:
+def move_bookmark(
+    session_id: str, name: str, seq: int | None, request_id: str | None
+) -> UpdateBookmarkRequest:
     """seq: None = the newest message."""
-    request = filled(UpdateBookmarkRequest(), session_id=session_id, request_id=request_id_or_new(request_id))
+    request = filled(
+        UpdateBookmarkRequest(), session_id=session_id, request_id=request_id_or_new(request_id)
+    )
     filled(request.bookmark, name=name, seq=seq)
     request.update_mask.paths.append("seq")
     return request
 
 
 def update_bookmark(
-    session_id: str, name: str, *, seq: int | None, description: str | None, new_name: str | None, request_id: str | None
+    session_id: str,
+    name: str,
+    *,
+    seq: int | None,
+    description: str | None,
+    new_name: str | None,
+    request_id: str | None,
 ) -> UpdateBookmarkRequest:
     if new_name == "":
         raise invalid_field("new_name", "is empty; leave it out to keep the name")
-    request = filled(UpdateBookmarkRequest(), session_id=session_id, new_name=new_name, request_id=request_id_or_new(request_id))
+    request = filled(
+        UpdateBookmarkRequest(),
+        session_id=session_id,
+        new_name=new_name,
+        request_id=request_id_or_new(request_id),
+    )
     filled(request.bookmark, name=name, seq=seq, description=description)
     is_given = {"seq": seq is not None, "description": description is not None}
     if paths := [field for field, given in is_given.items() if given]:
@@ -612,9 +727,17 @@ def update_bookmark(
     return request
 
 
-def delete_bookmark(session_id: str, name: str, *, allow_missing: bool, request_id: str | None) -> DeleteBookmarkRequest:
+def delete_bookmark(
+    session_id: str, name: str, *, allow_missing: bool, request_id: str | None
+) -> DeleteBookmarkRequest:
     request = DeleteBookmarkRequest()
-    return filled(request, session_id=session_id, name=name, allow_missing=allow_missing, request_id=request_id_or_new(request_id))
+    return filled(
+        request,
+        session_id=session_id,
+        name=name,
+        allow_missing=allow_missing,
+        request_id=request_id_or_new(request_id),
+    )
 
 
 def is_path(source: object) -> TypeGuard[str | os.PathLike[str]]:
@@ -629,7 +752,9 @@ def media_type_of(name: str) -> str:
     return guessed if guessed and not encoding else ""
 
 
-def upload_asset(source: object, *, media_type: str, asset_id: str | None, size: int | None) -> UploadAssetRequest:
+def upload_asset(
+    source: object, *, media_type: str, asset_id: str | None, size: int | None
+) -> UploadAssetRequest:
     """The first piece of an upload, without data. The source says what it says of itself."""
     if not media_type and is_path(source):
         media_type = media_type_of(os.fspath(source))
@@ -638,7 +763,9 @@ def upload_asset(source: object, *, media_type: str, asset_id: str | None, size:
     return filled(UploadAssetRequest(), media_type=media_type, asset_id=asset_id, size=size)
 
 
-def download_asset(asset_id: str, *, offset: int | None, length: int | None) -> DownloadAssetRequest:
+def download_asset(
+    asset_id: str, *, offset: int | None, length: int | None
+) -> DownloadAssetRequest:
     if length == 0:
         # To the server it stands for all.
         raise invalid_field("length", "is 0; leave it out to read all")
@@ -686,7 +813,11 @@ def _put_times(request: ProtoMessage, **times: datetime | None) -> None:
             getattr(request, field).CopyFrom(to_timestamp(time, field))
 
 
-def _put_expiry(session: session_pb2.Session | CopySessionRequest, idle_ttl: timedelta | float | None, never_expires: bool) -> None:
+def _put_expiry(
+    session: session_pb2.Session | CopySessionRequest,
+    idle_ttl: timedelta | float | None,
+    never_expires: bool,
+) -> None:
     if never_expires and idle_ttl is not None:
         raise invalid_field("idle_ttl", "cannot be given together with never_expires")
     if never_expires:

@@ -47,7 +47,9 @@ class Attachment:
     """Empty = unknown."""
     name: str = ""
 
-    def part(self, media_type: str, *, inline: bytes | None = None, asset_id: str | None = None) -> Part:
+    def part(
+        self, media_type: str, *, inline: bytes | None = None, asset_id: str | None = None
+    ) -> Part:
         """The part of a message that has it, or refers to it."""
         try:
             blob = Blob(media_type=media_type, name=self.name)
@@ -92,7 +94,10 @@ def _attachment(value: object, place: str) -> Attachment:
         case bytes() | bytearray():
             raise invalid_field(place, 'needs a media type: give (content, "image/png"), or a dict')
         case _:
-            raise invalid_field(place, f"is of type {type(value).__name__}; it must be a path, a URL, (content, media type) or a dict")
+            raise invalid_field(
+                place,
+                f"is of type {type(value).__name__}; it must be a path, a URL, (content, media type) or a dict",
+            )
 
 
 def _of_dict(given: Mapping[Any, Any], place: str) -> Attachment:
@@ -100,7 +105,10 @@ def _of_dict(given: Mapping[Any, Any], place: str) -> Attachment:
     for key, value in given.items():
         name = _SPELLINGS.get(key, key)
         if name not in (*_SOURCES, "media_type", "name", "type"):
-            raise invalid_field(f"{place}.{key}", f"is not known; a dict may have {', '.join((*_SOURCES, 'media_type', 'name', 'type'))}")
+            raise invalid_field(
+                f"{place}.{key}",
+                f"is not known; a dict may have {', '.join((*_SOURCES, 'media_type', 'name', 'type'))}",
+            )
         if value is not None:
             values[name] = value
     if (kind := values.pop("type", "file")) not in _TYPES:
@@ -109,7 +117,9 @@ def _of_dict(given: Mapping[Any, Any], place: str) -> Attachment:
         raise invalid_field(place, f"needs exactly one of {', '.join(_SOURCES)}")
     for name in ("media_type", "name", "uri", "asset_id"):
         if not isinstance(values.get(name, ""), str):
-            raise invalid_field(f"{place}.{name}", f"must be a text, not {type(values[name]).__name__}")
+            raise invalid_field(
+                f"{place}.{name}", f"must be a text, not {type(values[name]).__name__}"
+            )
     if sources == ["data"]:
         values["data"] = _content(values["data"], f"{place}.data")
     elif sources == ["path"]:

@@ -77,7 +77,9 @@ class Encoder:
         return encoded
 
 
-def encoded_store(head: StoreMessagesRequest, messages: Sequence[MessageInput], format: str) -> bytes:
+def encoded_store(
+    head: StoreMessagesRequest, messages: Sequence[MessageInput], format: str
+) -> bytes:
     """A request that has no messages yet, and these, encoded. Raises: InvalidField for what cannot be sent."""
     encoder = Encoder(head, format)
     for place, message in enumerate(messages):

@@ -64,7 +64,11 @@ def to_proto(value: MessageInput, format: str, path: str) -> message_pb2.Message
             return _provider_message(value, format, path)
 
 
-def add_batch(batch: "RepeatedCompositeFieldContainer[message_pb2.Message]", messages: Iterable[MessageInput], format: str) -> None:
+def add_batch(
+    batch: "RepeatedCompositeFieldContainer[message_pb2.Message]",
+    messages: Iterable[MessageInput],
+    format: str,
+) -> None:
     """Add messages to a request's batch.
 
     Raises: InvalidField for what cannot be sent, and for a single message in the place of a list.
@@ -76,7 +80,9 @@ def add_batch(batch: "RepeatedCompositeFieldContainer[message_pb2.Message]", mes
 def refuse_single(messages: object) -> None:
     """Raises: InvalidField for one message where many are expected: its keys or characters would pass for messages."""
     if isinstance(messages, Mapping | str | bytes | NewMessage | message_pb2.Message):
-        raise invalid_field("messages", "must be a list of messages; store_message takes a single one")
+        raise invalid_field(
+            "messages", "must be a list of messages; store_message takes a single one"
+        )
 
 
 def _provider_message(value: Blob, format: str, path: str) -> message_pb2.Message:
@@ -90,7 +96,9 @@ def _provider_message(value: Blob, format: str, path: str) -> message_pb2.Messag
             try:
                 text = value.decode()
             except UnicodeDecodeError as error:
-                raise invalid_field(f"{path}.json", f"is not UTF-8: {error.reason} at byte {error.start}") from None
+                raise invalid_field(
+                    f"{path}.json", f"is not UTF-8: {error.reason} at byte {error.start}"
+                ) from None
         case Mapping():
             text = _dumped(value, path)
         case _:
@@ -102,7 +110,9 @@ def _provider_message(value: Blob, format: str, path: str) -> message_pb2.Messag
     try:
         result.json = text
     except UnicodeError:
-        raise invalid_field(f"{path}.json", "is not valid Unicode: it holds a lone surrogate") from None
+        raise invalid_field(
+            f"{path}.json", "is not valid Unicode: it holds a lone surrogate"
+        ) from None
     return result
 
 
@@ -135,6 +145,14 @@ def _new_message(value: NewMessage, format: str, path: str) -> message_pb2.Messa
 def _stored_again(read: message_pb2.Message) -> message_pb2.Message:
     result = message_pb2.Message()
     result.CopyFrom(read)
-    for field in ("seq", "create_time", "content_bytes", "parent_seq", "token_count", "tokens_estimated", "turn"):
+    for field in (
+        "seq",
+        "create_time",
+        "content_bytes",
+        "parent_seq",
+        "token_count",
+        "tokens_estimated",
+        "turn",
+    ):
         result.ClearField(field)
     return result

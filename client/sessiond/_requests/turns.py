@@ -10,7 +10,12 @@ from sessiond._requests import filled, put_struct, request_id_or_new
 from sessiond._requests.attachments import Attachment, AttachmentInput, attachments_of
 from sessiond._requests.input import MessageInput, add_batch
 from sessiond.errors import invalid_field
-from sessiond.v1.conversation_service_pb2 import AbortRequest, GetTurnRequest, ListTurnsRequest, SendRequest
+from sessiond.v1.conversation_service_pb2 import (
+    AbortRequest,
+    GetTurnRequest,
+    ListTurnsRequest,
+    SendRequest,
+)
 from sessiond.v1.message_pb2 import ROLE_USER, Message, Part, Parts
 
 Prompt: TypeAlias = str | Mapping[str, Any]
@@ -53,13 +58,21 @@ class Sending:
         values = _merged(prompt, given)
         text = values["prompt"]
         if text is not None and not isinstance(text, str):
-            raise invalid_field("prompt", f"is of type {type(text).__name__}; it must be a text, or a dict of send's keywords")
+            raise invalid_field(
+                "prompt",
+                f"is of type {type(text).__name__}; it must be a text, or a dict of send's keywords",
+            )
         self.attachments: list[Attachment] = attachments_of(values["attachments"])
         if text == "" and not self.attachments:
             # More likely a variable that was not set than a wish to have the model go on.
-            raise invalid_field("prompt", "is empty; leave it out to have the model go on from the history as it is")
+            raise invalid_field(
+                "prompt", "is empty; leave it out to have the model go on from the history as it is"
+            )
         if values["messages"] is not None and (text is not None or self.attachments):
-            raise invalid_field("messages", f"cannot be given together with {'prompt' if text is not None else 'attachments'}")
+            raise invalid_field(
+                "messages",
+                f"cannot be given together with {'prompt' if text is not None else 'attachments'}",
+            )
         self.text = text or ""
         request = filled(
             SendRequest(),
@@ -72,7 +85,10 @@ class Sending:
         if values["messages"] is not None:
             add_batch(request.messages, values["messages"], values["format"])
             if not request.messages:
-                raise invalid_field("messages", "is empty; leave it out to have the model go on from the history as it is")
+                raise invalid_field(
+                    "messages",
+                    "is empty; leave it out to have the model go on from the history as it is",
+                )
         put_struct(request, "options", values["options"])
         if values["turn_timeout"] is not None:
             request.turn_timeout.CopyFrom(to_duration(values["turn_timeout"], "turn_timeout"))
@@ -92,11 +108,17 @@ def aborts(on_timeout: str) -> bool:
     return on_timeout == "abort"
 
 
-def abort(session_id: str, turn_id: str | None, *, include_queued: bool, request_id: str | None) -> AbortRequest:
+def abort(
+    session_id: str, turn_id: str | None, *, include_queued: bool, request_id: str | None
+) -> AbortRequest:
     if turn_id == "":
         raise invalid_field("turn_id", "is empty; leave it out to abort the turn that is running")
     return filled(
-        AbortRequest(), session_id=session_id, turn_id=turn_id, include_queued=include_queued, request_id=request_id_or_new(request_id)
+        AbortRequest(),
+        session_id=session_id,
+        turn_id=turn_id,
+        include_queued=include_queued,
+        request_id=request_id_or_new(request_id),
     )
 
 
@@ -121,7 +143,9 @@ def _merged(prompt: Prompt | None, given: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in prompt.items():
         name = _SPELLINGS.get(key, key)
         if name not in _DEFAULTS:
-            raise invalid_field(f"prompt.{key}", f"is not known; a dict may have {', '.join(_DEFAULTS)}")
+            raise invalid_field(
+                f"prompt.{key}", f"is not known; a dict may have {', '.join(_DEFAULTS)}"
+            )
         if values[name] is not None and values[name] != _DEFAULTS[name]:
             raise invalid_field(name, "is given twice, in the dict and as a keyword")
         values[name] = _DEFAULTS[name] if value is None else value

@@ -27,7 +27,9 @@ class Admin:
         """
         request = pb.CreateProjectRequest(project=pb.Project(name=name))
         stubs = self._connection.stubs
-        return project_of(self._connection.call(stubs.admin.CreateProject, request, timeout, is_repeatable=False))
+        return project_of(
+            self._connection.call(stubs.admin.CreateProject, request, timeout, is_repeatable=False)
+        )
 
     def list_projects(self, *, page_size: int = 0, timeout: float | None = None) -> Lazy[Project]:
         """The projects by name, fetched while they are iterated over.
@@ -37,7 +39,9 @@ class Admin:
         """
         return Lazy(lambda: self._project_batches(page_size, timeout))
 
-    def create_api_key(self, project: str, *, label: str = "", is_admin: bool = False, timeout: float | None = None) -> ApiKey:
+    def create_api_key(
+        self, project: str, *, label: str = "", is_admin: bool = False, timeout: float | None = None
+    ) -> ApiKey:
         """Make an API key.
 
         Args:
@@ -49,7 +53,9 @@ class Admin:
         """
         request = pb.CreateApiKeyRequest(project=project, label=label, is_admin=is_admin)
         stubs = self._connection.stubs
-        response = self._connection.call(stubs.admin.CreateApiKey, request, timeout, is_repeatable=False)
+        response = self._connection.call(
+            stubs.admin.CreateApiKey, request, timeout, is_repeatable=False
+        )
         return api_key_of(response.key, response.secret)
 
     def list_api_keys(self, project: str, *, timeout: float | None = None) -> list[ApiKey]:
@@ -61,12 +67,18 @@ class Admin:
     def revoke_api_key(self, key_id: str, *, timeout: float | None = None) -> ApiKey:
         """End a key; servers refuse it within seconds. Returns the key. Raises: ApiKeyNotFound."""
         request = pb.RevokeApiKeyRequest(key_id=key_id)
-        return api_key_of(self._connection.call(self._connection.stubs.admin.RevokeApiKey, request, timeout))
+        return api_key_of(
+            self._connection.call(self._connection.stubs.admin.RevokeApiKey, request, timeout)
+        )
 
-    def _project_batches(self, page_size: int, timeout: float | None) -> Generator[list[Project], None]:
+    def _project_batches(
+        self, page_size: int, timeout: float | None
+    ) -> Generator[list[Project], None]:
         request = pb.ListProjectsRequest(page_size=page_size)
         while True:
-            page = self._connection.call(self._connection.stubs.admin.ListProjects, request, timeout)
+            page = self._connection.call(
+                self._connection.stubs.admin.ListProjects, request, timeout
+            )
             yield [project_of(project) for project in page.projects]
             if not page.next_page_token:
                 return

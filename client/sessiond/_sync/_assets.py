@@ -26,7 +26,9 @@ class _File(Protocol):
     def read(self, size: int, /) -> bytes: ...
 
 
-AssetSource: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | _File | Source[bytes]
+AssetSource: TypeAlias = (
+    str | os.PathLike[str] | bytes | bytearray | memoryview | _File | Source[bytes]
+)
 
 
 class Assets:
@@ -77,9 +79,18 @@ class Assets:
     def get(self, asset_id: str, *, timeout: float | None = None) -> Asset:
         """What is known of an asset. Raises: AssetNotFound."""
         request = _requests.get_asset(asset_id)
-        return Asset(self._connection.call(self._connection.stubs.assets.GetAsset, request, timeout))
+        return Asset(
+            self._connection.call(self._connection.stubs.assets.GetAsset, request, timeout)
+        )
 
-    def download(self, asset_id: str, *, offset: int | None = None, length: int | None = None, timeout: float | None = None) -> Lazy[bytes]:
+    def download(
+        self,
+        asset_id: str,
+        *,
+        offset: int | None = None,
+        length: int | None = None,
+        timeout: float | None = None,
+    ) -> Lazy[bytes]:
         """An asset's content in pieces, streamed while they are iterated over. A stream that breaks is opened again where it broke off.
 
         Args:
@@ -98,7 +109,9 @@ class Assets:
         check_content(asset_id, hashlib.sha256(content).hexdigest())
         return content
 
-    def save(self, asset_id: str, path: str | os.PathLike[str], *, timeout: float | None = None) -> None:
+    def save(
+        self, asset_id: str, path: str | os.PathLike[str], *, timeout: float | None = None
+    ) -> None:
         """Write an asset's content to a file, in bounded memory. The file has its name only once it is whole, and its SHA-256 is right.
 
         Args:
@@ -131,10 +144,14 @@ def _open(path: str | os.PathLike[str], mode: str) -> BinaryIO:
 def check_content(asset_id: str, digest: str) -> None:
     """Compare the SHA-256 of what was downloaded. Raises: InternalError."""
     if digest != asset_id:
-        raise InternalError(f"what came is not the content of asset {asset_id}: its SHA-256 is {digest}")
+        raise InternalError(
+            f"what came is not the content of asset {asset_id}: its SHA-256 is {digest}"
+        )
 
 
-def _upload_requests(first: UploadAssetRequest, source: AssetSource) -> Generator[UploadAssetRequest, None]:
+def _upload_requests(
+    first: UploadAssetRequest, source: AssetSource
+) -> Generator[UploadAssetRequest, None]:
     request = UploadAssetRequest()
     request.CopyFrom(first)
     is_first = True

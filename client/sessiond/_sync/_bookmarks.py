@@ -45,15 +45,28 @@ class Bookmarks:
         Returns: the bookmark.
         Raises: BookmarkAlreadyExists, MessageNotFound, LimitExceeded, RequestIdReused.
         """
-        request = _requests.create_bookmark(session_id, name, seq=seq, description=description, replace=replace, request_id=request_id)
-        return Bookmark(self._connection.call(self._connection.stubs.bookmarks.CreateBookmark, request, timeout))
+        request = _requests.create_bookmark(
+            session_id,
+            name,
+            seq=seq,
+            description=description,
+            replace=replace,
+            request_id=request_id,
+        )
+        return Bookmark(
+            self._connection.call(self._connection.stubs.bookmarks.CreateBookmark, request, timeout)
+        )
 
     def get(self, session_id: str, name: str, *, timeout: float | None = None) -> Bookmark:
         """One bookmark. Raises: BookmarkNotFound."""
         request = _requests.get_bookmark(session_id, name)
-        return Bookmark(self._connection.call(self._connection.stubs.bookmarks.GetBookmark, request, timeout))
+        return Bookmark(
+            self._connection.call(self._connection.stubs.bookmarks.GetBookmark, request, timeout)
+        )
 
-    def list(self, session_id: str, *, page_size: int | None = None, timeout: float | None = None) -> Lazy[Bookmark]:
+    def list(
+        self, session_id: str, *, page_size: int | None = None, timeout: float | None = None
+    ) -> Lazy[Bookmark]:
         """The session's bookmarks by seq, then by name, fetched page by page while they are iterated over.
 
         Args:
@@ -65,7 +78,13 @@ class Bookmarks:
         return Lazy(lambda: _batches(self._connection, request, timeout))
 
     def move(
-        self, session_id: str, name: str, seq: int | None = None, *, request_id: str | None = None, timeout: float | None = None
+        self,
+        session_id: str,
+        name: str,
+        seq: int | None = None,
+        *,
+        request_id: str | None = None,
+        timeout: float | None = None,
     ) -> Bookmark:
         """Put a bookmark elsewhere.
 
@@ -75,7 +94,9 @@ class Bookmarks:
         Raises: BookmarkNotFound, MessageNotFound, RequestIdReused.
         """
         request = _requests.move_bookmark(session_id, name, seq, request_id)
-        return Bookmark(self._connection.call(self._connection.stubs.bookmarks.UpdateBookmark, request, timeout))
+        return Bookmark(
+            self._connection.call(self._connection.stubs.bookmarks.UpdateBookmark, request, timeout)
+        )
 
     def update(
         self,
@@ -97,8 +118,17 @@ class Bookmarks:
         Returns: the bookmark as it is now.
         Raises: BookmarkNotFound, BookmarkAlreadyExists, MessageNotFound, RequestIdReused.
         """
-        request = _requests.update_bookmark(session_id, name, seq=seq, description=description, new_name=new_name, request_id=request_id)
-        return Bookmark(self._connection.call(self._connection.stubs.bookmarks.UpdateBookmark, request, timeout))
+        request = _requests.update_bookmark(
+            session_id,
+            name,
+            seq=seq,
+            description=description,
+            new_name=new_name,
+            request_id=request_id,
+        )
+        return Bookmark(
+            self._connection.call(self._connection.stubs.bookmarks.UpdateBookmark, request, timeout)
+        )
 
     def delete(
         self,
@@ -115,7 +145,9 @@ class Bookmarks:
             allow_missing: do nothing where there is no such bookmark.
         Raises: BookmarkNotFound, RequestIdReused.
         """
-        request = _requests.delete_bookmark(session_id, name, allow_missing=allow_missing, request_id=request_id)
+        request = _requests.delete_bookmark(
+            session_id, name, allow_missing=allow_missing, request_id=request_id
+        )
         self._connection.call(self._connection.stubs.bookmarks.DeleteBookmark, request, timeout)
 
     def messages_since(
@@ -168,24 +200,48 @@ class SessionBookmarks:
         """The bookmarks by seq, then by name, fetched while they are iterated over: `client.bookmarks.list` of this session."""
         return self._bookmarks.list(self._session_id, page_size=page_size, timeout=timeout)
 
-    def move(self, name: str, seq: int | None = None, *, request_id: str | None = None, timeout: float | None = None) -> Bookmark:
+    def move(
+        self,
+        name: str,
+        seq: int | None = None,
+        *,
+        request_id: str | None = None,
+        timeout: float | None = None,
+    ) -> Bookmark:
         """Put a bookmark elsewhere, by default to the newest message: `client.bookmarks.move` in this session. Returns the bookmark."""
-        return self._bookmarks.move(self._session_id, name, seq, request_id=request_id, timeout=timeout)
+        return self._bookmarks.move(
+            self._session_id, name, seq, request_id=request_id, timeout=timeout
+        )
 
     def update(self, name: str, **changes: Unpack[BookmarkChanges]) -> Bookmark:
         """Move, describe or rename a bookmark: `client.bookmarks.update` in this session. Returns the bookmark as it is now."""
         return self._bookmarks.update(self._session_id, name, **changes)
 
-    def delete(self, name: str, *, allow_missing: bool = False, request_id: str | None = None, timeout: float | None = None) -> None:
+    def delete(
+        self,
+        name: str,
+        *,
+        allow_missing: bool = False,
+        request_id: str | None = None,
+        timeout: float | None = None,
+    ) -> None:
         """Remove a bookmark. Raises: SessionNotFound, BookmarkNotFound (unless allow_missing)."""
-        self._bookmarks.delete(self._session_id, name, allow_missing=allow_missing, request_id=request_id, timeout=timeout)
+        self._bookmarks.delete(
+            self._session_id,
+            name,
+            allow_missing=allow_missing,
+            request_id=request_id,
+            timeout=timeout,
+        )
 
     def messages_since(self, name: str, **options: Unpack[SinceOptions]) -> Lazy[Message]:
         """The messages after a bookmark, streamed while they are iterated over: `client.bookmarks.messages_since` of this session."""
         return self._bookmarks.messages_since(self._session_id, name, **options)
 
 
-def _batches(connection: Connection, request: ListBookmarksRequest, timeout: float | None) -> Generator[list[Bookmark], None]:
+def _batches(
+    connection: Connection, request: ListBookmarksRequest, timeout: float | None
+) -> Generator[list[Bookmark], None]:
     ask = ListBookmarksRequest()
     ask.CopyFrom(request)
     while True:

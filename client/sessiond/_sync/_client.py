@@ -98,10 +98,21 @@ class Client:
     def __enter__(self) -> Self:
         return self.start()
 
-    def __exit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         self.stop()
 
-    def create_session(self, session_id: str | None = None, *, get_or_create: bool = False, **settings: Unpack[SessionSettings]) -> Session:
+    def create_session(
+        self,
+        session_id: str | None = None,
+        *,
+        get_or_create: bool = False,
+        **settings: Unpack[SessionSettings],
+    ) -> Session:
         """Make a session.
 
         Args:
@@ -118,12 +129,16 @@ class Client:
         """The handle of an existing session, which stays in its state. Raises: SessionNotFound."""
         return self._handle(self.sessions.get(session_id, timeout=timeout))
 
-    def resume_session(self, session_id: str, *, request_id: str | None = None, timeout: float | None = None) -> Session:
+    def resume_session(
+        self, session_id: str, *, request_id: str | None = None, timeout: float | None = None
+    ) -> Session:
         """Go on with a session, destroyed or not; it is active afterwards. Returns its handle. Raises: SessionNotFound."""
         info = self.sessions.resume(session_id, request_id=request_id, timeout=timeout)
         return self._handle(info)
 
-    def get_or_create_session(self, session_id: str, **settings: Unpack[SessionSettings]) -> Session:
+    def get_or_create_session(
+        self, session_id: str, **settings: Unpack[SessionSettings]
+    ) -> Session:
         """Go on with a session, or make it where there is none; it is active afterwards.
 
         Args:
@@ -146,7 +161,9 @@ class Client:
         """
         return self.sessions.list(**filters)
 
-    def events(self, *, types: Sequence[str] | None = None, timeout: float | None = None) -> Lazy[Event]:
+    def events(
+        self, *, types: Sequence[str] | None = None, timeout: float | None = None
+    ) -> Lazy[Event]:
         """What becomes of the project's sessions ("session.created", "session.deleted", ...), while it happens, without end.
 
         These events are told once: what happens while a connection is down is missed. Messages are events of their session alone:
@@ -171,7 +188,13 @@ class Client:
         timeout: float | None = None,
     ) -> None:
         """Remove a session and its messages for good. Raises: SessionNotFound (unless allow_missing), ETagMismatch."""
-        self.sessions.delete(session_id, allow_missing=allow_missing, etag=etag, request_id=request_id, timeout=timeout)
+        self.sessions.delete(
+            session_id,
+            allow_missing=allow_missing,
+            etag=etag,
+            request_id=request_id,
+            timeout=timeout,
+        )
 
     def _handle(self, info: SessionInfo) -> Session:
         return Session(self.sessions, self.tasks, self.bookmarks, info)

@@ -57,7 +57,12 @@ class Connection:
             stubs.close()
 
     def call(
-        self, method: UnaryMethod[_Request, _Response], request: _Request, timeout: float | None = None, *, is_repeatable: bool = True
+        self,
+        method: UnaryMethod[_Request, _Response],
+        request: _Request,
+        timeout: float | None = None,
+        *,
+        is_repeatable: bool = True,
     ) -> _Response:
         """Make a unary call, again where that is worth it; a change must carry a request_id.
 
@@ -94,7 +99,9 @@ class Connection:
         retry = CallRetry(timeout)
         while True:
             try:
-                return self.stubs.upload(method, requests(), timeout=retry.deadline.remaining(), metadata=self.metadata)
+                return self.stubs.upload(
+                    method, requests(), timeout=retry.deadline.remaining(), metadata=self.metadata
+                )
             except FAULTS as fault:
                 error = self.error_of(fault)
                 delay = retry.delay_after(error) if is_repeatable else None

@@ -12,7 +12,14 @@ from sessiond._sync._connection import Connection
 from sessiond._sync._streams import event_batches, last_seq_of
 from sessiond._sync._wire import Signal, Stop, finished, in_background, sleep
 from sessiond._types.event import Event, EventHandler
-from sessiond.errors import ClientClosed, DeadlineExceeded, Overloaded, SessiondError, SessionNotFound, Unavailable
+from sessiond.errors import (
+    ClientClosed,
+    DeadlineExceeded,
+    Overloaded,
+    SessiondError,
+    SessionNotFound,
+    Unavailable,
+)
 
 log = logging.getLogger("sessiond")
 
@@ -67,7 +74,9 @@ class _Watch:
         for seq, signal in self._waiting:
             if self._is_over or seq <= self._seq:
                 signal.set()
-        self._waiting = [(seq, signal) for seq, signal in self._waiting if not self._is_over and seq > self._seq]
+        self._waiting = [
+            (seq, signal) for seq, signal in self._waiting if not self._is_over and seq > self._seq
+        ]
 
 
 class Handlers:
@@ -104,15 +113,26 @@ class Handlers:
         """Return when the handlers, where there are any, are called with what comes; or after some seconds."""
         watch = self._watch
         if watch and not watch.opened.wait(READY_TIMEOUT_S):
-            log.warning("the handlers of session %r may miss something: the watching has not begun yet", self._session_id)
+            log.warning(
+                "the handlers of session %r may miss something: the watching has not begun yet",
+                self._session_id,
+            )
 
     def handed_out(self, seq: int) -> None:
         """Return when the handlers, where there are any, have been called with everything up to a message; or after some seconds. Within a
         handler at once: it is what would be waited for.
         """
         watch = self._watch
-        if watch and _within.get() is not self and not watch.reached(seq).wait(HANDED_OUT_TIMEOUT_S):
-            log.warning("the handlers of session %r have not been called with message %d yet", self._session_id, seq)
+        if (
+            watch
+            and _within.get() is not self
+            and not watch.reached(seq).wait(HANDED_OUT_TIMEOUT_S)
+        ):
+            log.warning(
+                "the handlers of session %r have not been called with message %d yet",
+                self._session_id,
+                seq,
+            )
 
     def _run(self, watching: _Watch) -> None:
         """Watch until stopped, or until there is nothing to watch any more."""
@@ -126,7 +146,9 @@ class Handlers:
                         after_seq = last_seq_of(self._connection, self._session_id, None)
                         watching.hand_out(after_seq)
                     request = watch(self._session_id, after_seq=after_seq)
-                    for events in event_batches(self._connection, request, None, stop=stop, opened=watching.open):
+                    for events in event_batches(
+                        self._connection, request, None, stop=stop, opened=watching.open
+                    ):
                         for event in events:
                             after_seq = event.seq or after_seq
                             self._hand_out(event, stop)
@@ -140,7 +162,9 @@ class Handlers:
         except SessionNotFound:
             log.info("session %r is gone: its handlers are called no more", self._session_id)
         except SessiondError:
-            log.exception("watching session %r failed: its handlers are called no more", self._session_id)
+            log.exception(
+                "watching session %r failed: its handlers are called no more", self._session_id
+            )
         finally:
             with self._lock:
                 if self._watch is watching:

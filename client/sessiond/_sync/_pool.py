@@ -114,9 +114,13 @@ class SessionPool:
         if size < 1:
             raise ValueError(f"size is {size}; it must be at least 1")
         if lease_timeout is not None and not 0 < lease_timeout < math.inf:
-            raise ValueError(f"lease_timeout is {lease_timeout}; it must be a number of seconds above 0, or None")
+            raise ValueError(
+                f"lease_timeout is {lease_timeout}; it must be a number of seconds above 0, or None"
+            )
         if template is not None and messages is not None:
-            raise ValueError("messages are those of the pool's own template; there is none where a template is given")
+            raise ValueError(
+                "messages are those of the pool's own template; there is none where a template is given"
+            )
         self._client = client
         self._size = size
         self._given = template.session_id if isinstance(template, Session) else template
@@ -189,7 +193,9 @@ class SessionPool:
         session_id = session.session_id
         if self._give_back(session_id) or self._closed:
             return
-        raise ValueError(f"session {session_id!r} is not on loan from this pool: it was given back or taken back, or is another's")
+        raise ValueError(
+            f"session {session_id!r} is not on loan from this pool: it was given back or taken back, or is another's"
+        )
 
     @contextmanager
     def lease(self, *, timeout: float | None = ACQUIRE_TIMEOUT_S) -> Iterator[Session]:
@@ -199,7 +205,9 @@ class SessionPool:
             yield session
         finally:
             if not self._give_back(session.session_id) and not self._closed:
-                log.warning("session %r had been taken back before its block was done", session.session_id)
+                log.warning(
+                    "session %r had been taken back before its block was done", session.session_id
+                )
 
     def close(self) -> None:
         """End it: who waits gets PoolClosed, what is on loan is taken back, and the template is deleted where it is the pool's own."""
@@ -226,7 +234,12 @@ class SessionPool:
         self.initialize()
         return self
 
-    def __exit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         self.close()
 
     def _take_place(self, deadline: Deadline) -> None:
@@ -245,7 +258,9 @@ class SessionPool:
                 self._free_place()
             raise
         if self._leave_queue(waiter):
-            raise PoolTimeout(f"all {self._size} sessions of the pool were on loan for the whole timeout")
+            raise PoolTimeout(
+                f"all {self._size} sessions of the pool were on loan for the whole timeout"
+            )
         if not waiter.has_place:
             self._check_open()
 
@@ -293,13 +308,20 @@ class SessionPool:
                 self._has_keeper = True
                 in_background(self._look_after)
             if self._template is gone or self._template is None:
-                self._template = self._new_template() if self._given is None else self._client.sessions.get(self._given)
+                self._template = (
+                    self._new_template()
+                    if self._given is None
+                    else self._client.sessions.get(self._given)
+                )
             return self._template
 
     def _new_template(self) -> SessionInfo:
         sessions = self._client.sessions
         template = sessions.create(
-            f"{self._prefix}template-{uuid.uuid4()}", model=self._model, config=self._config, idle_ttl=TEMPLATE_IDLE_TTL_S
+            f"{self._prefix}template-{uuid.uuid4()}",
+            model=self._model,
+            config=self._config,
+            idle_ttl=TEMPLATE_IDLE_TTL_S,
         )
         if self._messages:
             try:
@@ -316,7 +338,9 @@ class SessionPool:
             # The collector may run anywhere, also under the lock: it only leaves word.
             finalizer = finalize(session, self._mail.put, _TakeBack(info.session_id))
             finalizer.atexit = False
-            due = math.inf if self._lease_timeout is None else time.monotonic() + self._lease_timeout
+            due = (
+                math.inf if self._lease_timeout is None else time.monotonic() + self._lease_timeout
+            )
             self._leases[info.session_id] = _Lease(due, finalizer)
         self._mail.put(_Look())
         return session
@@ -348,7 +372,11 @@ class SessionPool:
         except (SessionNotFound, ClientClosed):
             pass
         except SessiondError as error:
-            log.warning("session %r of a pool could not be removed, and is left to expire: %s", session_id, error)
+            log.warning(
+                "session %r of a pool could not be removed, and is left to expire: %s",
+                session_id,
+                error,
+            )
 
     def _preserve(self, session_id: str) -> None:
         """Destroy a session, and have it live as long as its template does."""
@@ -376,7 +404,10 @@ class SessionPool:
         match self._mail.take(wait):
             case _TakeBack(session_id):
                 if self._give_back(session_id):
-                    log.warning("session %r was taken back: its handle was given up without a release", session_id)
+                    log.warning(
+                        "session %r was taken back: its handle was given up without a release",
+                        session_id,
+                    )
             case _Remove(session_id, keep):
                 self._remove(session_id, keep)
             case None:
@@ -390,7 +421,11 @@ class SessionPool:
             overdue = [session_id for session_id, lease in self._leases.items() if lease.due <= now]
         for session_id in overdue:
             if self._give_back(session_id):
-                log.warning("session %r was taken back: it was on loan for longer than %s seconds", session_id, self._lease_timeout)
+                log.warning(
+                    "session %r was taken back: it was on loan for longer than %s seconds",
+                    session_id,
+                    self._lease_timeout,
+                )
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(size={self._size}, leased={self.leased})"

@@ -33,7 +33,13 @@ class Session:
         bookmarks: named places in it.
     """
 
-    def __init__(self, sessions: Sessions, tasks: Tasks, bookmarks: Bookmarks, info: SessionInfo) -> None:
+    def __init__(
+        self,
+        sessions: Sessions,
+        tasks: Tasks,
+        bookmarks: Bookmarks,
+        info: SessionInfo,
+    ) -> None:
         self._sessions = sessions
         self._of_client = (sessions, tasks, bookmarks)
         self.info = info
@@ -69,7 +75,9 @@ class Session:
     @overload
     def on(self, type_or_handler: str, handler: EventHandler) -> Callable[[], None]: ...
 
-    def on(self, type_or_handler: str | EventHandler, handler: EventHandler | None = None) -> Callable[[], None]:
+    def on(
+        self, type_or_handler: str | EventHandler, handler: EventHandler | None = None
+    ) -> Callable[[], None]:
         """Have a function called with what happens in the session: `on(handler)` with every event, `on("assistant.message", handler)` with
         those of one type.
 
@@ -87,7 +95,13 @@ class Session:
             return self._handlers.add(type_or_handler, handler)
         return self._handlers.add(None, type_or_handler)
 
-    def send(self, prompt: Prompt | None = None, *, timeout: float | None = None, **keywords: Unpack[SendOptions]) -> SentMessage:
+    def send(
+        self,
+        prompt: Prompt | None = None,
+        *,
+        timeout: float | None = None,
+        **keywords: Unpack[SendOptions],
+    ) -> SentMessage:
         """Start a turn; the server has taken it on when this returns: `client.sessions.send` to this session.
 
         Where the handle has handlers (`on`), they get all of the turn's events. Returns the message's id, with the turn's as `turn_id`.
@@ -141,15 +155,29 @@ class Session:
         timeout: float | None = None,
     ) -> list[Turn]:
         """End the turn that is running, or this one: `client.sessions.abort` in this session. Returns the turns that it ended."""
-        return self._sessions.abort(self.session_id, turn_id, include_queued=include_queued, request_id=request_id, timeout=timeout)
+        return self._sessions.abort(
+            self.session_id,
+            turn_id,
+            include_queued=include_queued,
+            request_id=request_id,
+            timeout=timeout,
+        )
 
     def get_turn(self, turn_id: str, *, timeout: float | None = None) -> Turn:
         """How a turn stands, or how it ended. Raises: SessionNotFound, TurnNotFound."""
         return self._sessions.get_turn(self.session_id, turn_id, timeout=timeout)
 
-    def turns(self, *, state: str | None = None, page_size: int | None = None, timeout: float | None = None) -> Lazy[Turn]:
+    def turns(
+        self,
+        *,
+        state: str | None = None,
+        page_size: int | None = None,
+        timeout: float | None = None,
+    ) -> Lazy[Turn]:
         """The turns, the newest first: `client.sessions.list_turns` of this session."""
-        return self._sessions.list_turns(self.session_id, state=state, page_size=page_size, timeout=timeout)
+        return self._sessions.list_turns(
+            self.session_id, state=state, page_size=page_size, timeout=timeout
+        )
 
     def store_message(
         self,
@@ -161,13 +189,25 @@ class Session:
         **options: Unpack[AppendOptions],
     ) -> StoredRange:
         """Append one message; it is committed when this returns: `client.sessions.store_message` to this session."""
-        return self._sessions.store_message(self.session_id, blob, format, metadata=metadata, parent_seq=parent_seq, **options)
+        return self._sessions.store_message(
+            self.session_id, blob, format, metadata=metadata, parent_seq=parent_seq, **options
+        )
 
-    def store_messages(self, messages: Iterable[MessageInput], format: str = "openai", **options: Unpack[AppendOptions]) -> StoredRange:
+    def store_messages(
+        self,
+        messages: Iterable[MessageInput],
+        format: str = "openai",
+        **options: Unpack[AppendOptions],
+    ) -> StoredRange:
         """Append a batch of at most 1,000, whole or not at all: `client.sessions.store_messages` to this session."""
         return self._sessions.store_messages(self.session_id, messages, format, **options)
 
-    def import_messages(self, messages: Source[MessageInput], format: str = "openai", **options: Unpack[AppendOptions]) -> StoredRange:
+    def import_messages(
+        self,
+        messages: Source[MessageInput],
+        format: str = "openai",
+        **options: Unpack[AppendOptions],
+    ) -> StoredRange:
         """Append any number of messages, whole or not at all: `client.sessions.import_messages` to this session."""
         return self._sessions.import_messages(self.session_id, messages, format, **options)
 
@@ -181,7 +221,9 @@ class Session:
         result = self._sessions.copy(self.session_id, new_session_id, **options)
         return Session(*self._of_client, result.session)
 
-    def copies(self, *, page_size: int | None = None, timeout: float | None = None) -> Lazy[SessionCopy]:
+    def copies(
+        self, *, page_size: int | None = None, timeout: float | None = None
+    ) -> Lazy[SessionCopy]:
         """The copies of this session that still exist, the newest first: `client.sessions.copies` of this session."""
         return self._sessions.copies(self.session_id, page_size=page_size, timeout=timeout)
 
@@ -189,7 +231,9 @@ class Session:
         """How many tokens the messages have. Raises: SessionNotFound."""
         return self._sessions.get_token_counts(self.session_id, timeout=timeout)
 
-    def destroy(self, *, request_id: str | None = None, timeout: float | None = None) -> SessionInfo:
+    def destroy(
+        self, *, request_id: str | None = None, timeout: float | None = None
+    ) -> SessionInfo:
         """Close the session to appends. It stays listed and readable. Returns the new `info`. Raises: SessionNotFound."""
         self.info = self._sessions.destroy(self.session_id, request_id=request_id, timeout=timeout)
         return self.info
@@ -208,7 +252,13 @@ class Session:
         timeout: float | None = None,
     ) -> None:
         """Remove the session and its messages for good. Raises: SessionNotFound (unless allow_missing), ETagMismatch."""
-        self._sessions.delete(self.session_id, allow_missing=allow_missing, etag=etag, request_id=request_id, timeout=timeout)
+        self._sessions.delete(
+            self.session_id,
+            allow_missing=allow_missing,
+            etag=etag,
+            request_id=request_id,
+            timeout=timeout,
+        )
 
     def export(self, *, assets: bool = True, timeout: float | None = None) -> dict[str, Any]:
         """The session with all that is in it as one dict that json.dumps takes: `client.sessions.export` of this session."""
@@ -228,7 +278,9 @@ class Session:
         timeout: float | None = None,
     ) -> SessionInfo:
         """The same as a file: `client.sessions.export_to` of this session. Returns the session as it was exported."""
-        return self._sessions.export_to(self.session_id, path, format=format, assets=assets, progress=progress, timeout=timeout)
+        return self._sessions.export_to(
+            self.session_id, path, format=format, assets=assets, progress=progress, timeout=timeout
+        )
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(session_id={self.session_id!r}, state={self.info.state!r})"

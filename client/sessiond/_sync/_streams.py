@@ -18,11 +18,23 @@ from sessiond._types.turn import ENDED, Turn
 from sessiond.errors import DeadlineExceeded, ServerUnavailable, SessiondError
 from sessiond.v1 import turn_pb2
 from sessiond.v1.asset_service_pb2 import DownloadAssetRequest
-from sessiond.v1.conversation_service_pb2 import ListTurnsRequest, SendRequest, SendResponse, WatchRequest
-from sessiond.v1.session_service_pb2 import GetMessagesRequest, GetSessionRequest, ListCopiesRequest, ListSessionsRequest
+from sessiond.v1.conversation_service_pb2 import (
+    ListTurnsRequest,
+    SendRequest,
+    SendResponse,
+    WatchRequest,
+)
+from sessiond.v1.session_service_pb2 import (
+    GetMessagesRequest,
+    GetSessionRequest,
+    ListCopiesRequest,
+    ListSessionsRequest,
+)
 
 
-def message_batches(connection: Connection, request: GetMessagesRequest, timeout: float | None) -> Generator[Iterator[Message], None]:
+def message_batches(
+    connection: Connection, request: GetMessagesRequest, timeout: float | None
+) -> Generator[Iterator[Message], None]:
     """The messages that a request asks for, without gap or repeat, over as many connections as it takes. Each batch can be iterated over
     once: a message is made when it is taken, because a thousand at once would have the garbage collector walk over them.
 
@@ -36,7 +48,9 @@ def message_batches(connection: Connection, request: GetMessagesRequest, timeout
     retry = StreamRetry(timeout)
     while True:
         stubs = connection.stubs
-        call = stubs.sessions.GetMessages(ask, timeout=retry.deadline.remaining(), metadata=connection.metadata)
+        call = stubs.sessions.GetMessages(
+            ask, timeout=retry.deadline.remaining(), metadata=connection.metadata
+        )
         stubs.watch(call)
         try:
             with closing(Ahead(call)) as responses:
@@ -86,7 +100,9 @@ def event_batches(
         ask.after_seq = last_seq_of(connection, ask.session_id, timeout)
     while stop is None or not stop.is_set:
         stubs = connection.stubs
-        call = stubs.conversations.Watch(ask, timeout=retry.deadline.remaining(), metadata=connection.metadata)
+        call = stubs.conversations.Watch(
+            ask, timeout=retry.deadline.remaining(), metadata=connection.metadata
+        )
         stubs.watch(call)
         watchdog = Watchdog(call, _requests.HEARTBEAT_S * _requests.MAX_SILENT_HEARTBEATS)
         error: SessiondError
@@ -103,11 +119,17 @@ def event_batches(
                 for event in response.events:
                     if event.seq:
                         ask.after_seq = event.seq
-                events = [Event(event) for event in response.events if types is None or event.type in types]
+                events = [
+                    Event(event)
+                    for event in response.events
+                    if types is None or event.type in types
+                ]
                 if events or heartbeats:
                     yield events
                 watchdog.wake()
-            error = ServerUnavailable("the stream ended, which a server never does without an error")
+            error = ServerUnavailable(
+                "the stream ended, which a server never does without an error"
+            )
         except FAULTS as fault:
             if stop and stop.is_set and not is_cancelled():
                 return
@@ -127,7 +149,9 @@ def event_batches(
         sleep(delay)
 
 
-def send_steps(connection: Connection, request: SendRequest, timeout: float | None) -> Generator[SendResponse, None]:
+def send_steps(
+    connection: Connection, request: SendRequest, timeout: float | None
+) -> Generator[SendResponse, None]:
     """The steps of the turn that a request sets going, over as many connections as it takes: all ask with the request's request_id, and so
     for the one turn. It ends when the turn has ended with an answer.
 
@@ -141,7 +165,9 @@ def send_steps(connection: Connection, request: SendRequest, timeout: float | No
     turn = turn_pb2.Turn()
     while True:
         stubs = connection.stubs
-        call = stubs.conversations.Send(ask, timeout=retry.deadline.remaining(), metadata=connection.metadata)
+        call = stubs.conversations.Send(
+            ask, timeout=retry.deadline.remaining(), metadata=connection.metadata
+        )
         stubs.watch(call)
         watchdog = Watchdog(call, _requests.HEARTBEAT_S * _requests.MAX_SILENT_HEARTBEATS)
         error: SessiondError
@@ -173,19 +199,28 @@ def send_steps(connection: Connection, request: SendRequest, timeout: float | No
             call.cancel()
         delay = retry.delay_after(error)
         if delay is None:
-            raise (overdue(request.session_id, turn.turn_id, error) if retry.ran_out(error) else error) from cause
+            raise (
+                overdue(request.session_id, turn.turn_id, error) if retry.ran_out(error) else error
+            ) from cause
         sleep(delay)
 
 
 def overdue(session_id: str, turn_id: str, error: SessiondError) -> DeadlineExceeded:
     """What ends a wait for a turn when its time is over. turn_id: empty = it is not known whether there is one."""
     if not turn_id:
-        return DeadlineExceeded(f"the server has not answered in time: {error.message}", metadata={"session_id": session_id})
+        return DeadlineExceeded(
+            f"the server has not answered in time: {error.message}",
+            metadata={"session_id": session_id},
+        )
     metadata = {"session_id": session_id, "turn_id": turn_id}
-    return DeadlineExceeded(f"turn {turn_id} has not ended in time: {error.message}", metadata=metadata)
+    return DeadlineExceeded(
+        f"turn {turn_id} has not ended in time: {error.message}", metadata=metadata
+    )
 
 
-def turn_batches(connection: Connection, request: ListTurnsRequest, timeout: float | None) -> Generator[list[Turn], None]:
+def turn_batches(
+    connection: Connection, request: ListTurnsRequest, timeout: float | None
+) -> Generator[list[Turn], None]:
     """The turns that a request asks for, page by page.
 
     Args:
@@ -205,11 +240,15 @@ def turn_batches(connection: Connection, request: ListTurnsRequest, timeout: flo
 
 def last_seq_of(connection: Connection, session_id: str, timeout: float | None) -> int:
     """Where a session ends. Raises: SessionNotFound, and what all calls do."""
-    session = connection.call(connection.stubs.sessions.GetSession, GetSessionRequest(session_id=session_id), timeout)
+    session = connection.call(
+        connection.stubs.sessions.GetSession, GetSessionRequest(session_id=session_id), timeout
+    )
     return session.last_seq
 
 
-def session_batches(connection: Connection, request: ListSessionsRequest, timeout: float | None) -> Generator[list[SessionInfo], None]:
+def session_batches(
+    connection: Connection, request: ListSessionsRequest, timeout: float | None
+) -> Generator[list[SessionInfo], None]:
     """The sessions that a request asks for, page by page.
 
     Args:
@@ -227,7 +266,9 @@ def session_batches(connection: Connection, request: ListSessionsRequest, timeou
         ask.page_token = page.next_page_token
 
 
-def copy_batches(connection: Connection, request: ListCopiesRequest, timeout: float | None) -> Generator[list[SessionCopy], None]:
+def copy_batches(
+    connection: Connection, request: ListCopiesRequest, timeout: float | None
+) -> Generator[list[SessionCopy], None]:
     """The copies that a request asks for, page by page.
 
     Args:
@@ -239,13 +280,18 @@ def copy_batches(connection: Connection, request: ListCopiesRequest, timeout: fl
     while True:
         page = connection.call(connection.stubs.sessions.ListCopies, ask, timeout)
         if page.copies:
-            yield [SessionCopy(copy.session_id, copy.seq, from_timestamp(copy.create_time)) for copy in page.copies]
+            yield [
+                SessionCopy(copy.session_id, copy.seq, from_timestamp(copy.create_time))
+                for copy in page.copies
+            ]
         if not page.next_page_token:
             return
         ask.page_token = page.next_page_token
 
 
-def asset_pieces(connection: Connection, request: DownloadAssetRequest, timeout: float | None) -> Generator[list[bytes], None]:
+def asset_pieces(
+    connection: Connection, request: DownloadAssetRequest, timeout: float | None
+) -> Generator[list[bytes], None]:
     """The content that a request asks for, without gap or repeat, over as many connections as it takes.
 
     Args:
@@ -258,7 +304,9 @@ def asset_pieces(connection: Connection, request: DownloadAssetRequest, timeout:
     retry = StreamRetry(timeout)
     while True:
         stubs = connection.stubs
-        call = stubs.assets.DownloadAsset(ask, timeout=retry.deadline.remaining(), metadata=connection.metadata)
+        call = stubs.assets.DownloadAsset(
+            ask, timeout=retry.deadline.remaining(), metadata=connection.metadata
+        )
         stubs.watch(call)
         try:
             for response in call:

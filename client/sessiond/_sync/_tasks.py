@@ -45,16 +45,30 @@ class Tasks:
         Raises: TaskAlreadyExists, MessageNotFound, LimitExceeded, RequestIdReused.
         """
         request = _requests.create_task(
-            session_id, task_id=task_id, status=status, data=data, message_seqs=message_seqs, request_id=request_id
+            session_id,
+            task_id=task_id,
+            status=status,
+            data=data,
+            message_seqs=message_seqs,
+            request_id=request_id,
         )
-        return Task(self._connection.call(self._connection.stubs.tasks.CreateTask, request, timeout))
+        return Task(
+            self._connection.call(self._connection.stubs.tasks.CreateTask, request, timeout)
+        )
 
     def get(self, session_id: str, task_id: str, *, timeout: float | None = None) -> Task:
         """One task. Raises: TaskNotFound."""
         request = _requests.get_task(session_id, task_id)
         return Task(self._connection.call(self._connection.stubs.tasks.GetTask, request, timeout))
 
-    def list(self, session_id: str, *, status: str | None = None, page_size: int | None = None, timeout: float | None = None) -> Lazy[Task]:
+    def list(
+        self,
+        session_id: str,
+        *,
+        status: str | None = None,
+        page_size: int | None = None,
+        timeout: float | None = None,
+    ) -> Lazy[Task]:
         """The session's tasks in their order, fetched page by page while they are iterated over.
 
         Args:
@@ -106,9 +120,13 @@ class Tasks:
             etag=etag,
             request_id=request_id,
         )
-        return Task(self._connection.call(self._connection.stubs.tasks.UpdateTask, request, timeout))
+        return Task(
+            self._connection.call(self._connection.stubs.tasks.UpdateTask, request, timeout)
+        )
 
-    def reorder(self, session_id: str, task_ids: Iterable[str], *, timeout: float | None = None) -> builtins.list[str]:
+    def reorder(
+        self, session_id: str, task_ids: Iterable[str], *, timeout: float | None = None
+    ) -> builtins.list[str]:
         """Put tasks into an order.
 
         Args:
@@ -117,7 +135,9 @@ class Tasks:
         Raises: TaskNotFound.
         """
         request = _requests.reorder_tasks(session_id, task_ids)
-        response = self._connection.call(self._connection.stubs.tasks.ReorderTasks, request, timeout)
+        response = self._connection.call(
+            self._connection.stubs.tasks.ReorderTasks, request, timeout
+        )
         return [*response.task_ids]
 
     def delete(
@@ -135,7 +155,9 @@ class Tasks:
             allow_missing: do nothing where there is no such task.
         Raises: TaskNotFound, RequestIdReused.
         """
-        request = _requests.delete_task(session_id, task_id, allow_missing=allow_missing, request_id=request_id)
+        request = _requests.delete_task(
+            session_id, task_id, allow_missing=allow_missing, request_id=request_id
+        )
         self._connection.call(self._connection.stubs.tasks.DeleteTask, request, timeout)
 
 
@@ -154,24 +176,49 @@ class SessionTasks:
         """One task. Raises: SessionNotFound, TaskNotFound."""
         return self._tasks.get(self._session_id, task_id, timeout=timeout)
 
-    def list(self, *, status: str | None = None, page_size: int | None = None, timeout: float | None = None) -> Lazy[Task]:
+    def list(
+        self,
+        *,
+        status: str | None = None,
+        page_size: int | None = None,
+        timeout: float | None = None,
+    ) -> Lazy[Task]:
         """The tasks in their order, fetched while they are iterated over: `client.tasks.list` of this session."""
-        return self._tasks.list(self._session_id, status=status, page_size=page_size, timeout=timeout)
+        return self._tasks.list(
+            self._session_id, status=status, page_size=page_size, timeout=timeout
+        )
 
     def update(self, task_id: str, **changes: Unpack[TaskChanges]) -> Task:
         """Change a task, all or none: `client.tasks.update` in this session. Returns the task as it is now."""
         return self._tasks.update(self._session_id, task_id, **changes)
 
-    def reorder(self, task_ids: Iterable[str], *, timeout: float | None = None) -> builtins.list[str]:
+    def reorder(
+        self, task_ids: Iterable[str], *, timeout: float | None = None
+    ) -> builtins.list[str]:
         """Put tasks into an order: `client.tasks.reorder` in this session. Returns all task_ids, in their order."""
         return self._tasks.reorder(self._session_id, task_ids, timeout=timeout)
 
-    def delete(self, task_id: str, *, allow_missing: bool = False, request_id: str | None = None, timeout: float | None = None) -> None:
+    def delete(
+        self,
+        task_id: str,
+        *,
+        allow_missing: bool = False,
+        request_id: str | None = None,
+        timeout: float | None = None,
+    ) -> None:
         """Remove a task; those after it move up. Raises: SessionNotFound, SessionDestroyed, TaskNotFound (unless allow_missing)."""
-        self._tasks.delete(self._session_id, task_id, allow_missing=allow_missing, request_id=request_id, timeout=timeout)
+        self._tasks.delete(
+            self._session_id,
+            task_id,
+            allow_missing=allow_missing,
+            request_id=request_id,
+            timeout=timeout,
+        )
 
 
-def _batches(connection: Connection, request: ListTasksRequest, timeout: float | None) -> Generator[list[Task], None]:
+def _batches(
+    connection: Connection, request: ListTasksRequest, timeout: float | None
+) -> Generator[list[Task], None]:
     ask = ListTasksRequest()
     ask.CopyFrom(request)
     while True:

@@ -10,7 +10,16 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from sessiond import _export, _requests
-from sessiond._export import ASSET_PIECE_BYTES, Assembler, AssetPiece, Collection, Counts, Document, Progress, Record
+from sessiond._export import (
+    ASSET_PIECE_BYTES,
+    Assembler,
+    AssetPiece,
+    Collection,
+    Counts,
+    Document,
+    Progress,
+    Record,
+)
 from sessiond._export.files import LinesFile, NewFile, TemporaryFile
 from sessiond._sync._assets import Assets, check_content
 from sessiond._sync._bookmarks import Bookmarks
@@ -46,7 +55,11 @@ def record_batches(
         assets: with the contents of the assets that messages refer to, each before the first such message; assets_last: after all messages.
     Raises: SessiondError.
     """
-    info = SessionInfo(connection.call(connection.stubs.sessions.GetSession, _requests.get_session(session_id), timeout))
+    info = SessionInfo(
+        connection.call(
+            connection.stubs.sessions.GetSession, _requests.get_session(session_id), timeout
+        )
+    )
     on_header(info)
     # Everything below is as of this moment: what is appended, or marked behind it, from now on is left out.
     last_seq = info.last_seq
@@ -65,13 +78,28 @@ def record_batches(
     # through_seq = 0 would mean "to the newest".
     if last_seq:
         request = _requests.get_messages(
-            session_id, after_seq=None, after_bookmark=None, through_seq=last_seq, limit=None, order="asc", roles=None, view="full"
+            session_id,
+            after_seq=None,
+            after_bookmark=None,
+            through_seq=last_seq,
+            limit=None,
+            order="asc",
+            roles=None,
+            view="full",
         )
         with closing(message_batches(connection, request, None)) as batches:
             for batch in batches:
                 records: list[Record] = []
                 for message in batch:
-                    new = [asset_id for asset_id in dict.fromkeys(_export.asset_ids(message)) if asset_id not in found] if assets else []
+                    new = (
+                        [
+                            asset_id
+                            for asset_id in dict.fromkeys(_export.asset_ids(message))
+                            if asset_id not in found
+                        ]
+                        if assets
+                        else []
+                    )
                     found.update(dict.fromkeys(new))
                     if new and not assets_last:
                         yield records
@@ -94,7 +122,9 @@ def record_batches(
     yield [counts.end()]
 
 
-def _asset_records(connection: Connection, asset_ids: Iterable[str], counts: Counts, timeout: float | None) -> Generator[Record, None]:
+def _asset_records(
+    connection: Connection, asset_ids: Iterable[str], counts: Counts, timeout: float | None
+) -> Generator[Record, None]:
     """The contents of assets, piece by piece. They are the same pieces each time, however they come from the server."""
     for asset_id in asset_ids:
         asset = Assets(connection).get(asset_id, timeout=timeout)
@@ -121,14 +151,18 @@ def _asset_records(connection: Connection, asset_ids: Iterable[str], counts: Cou
             yield record
 
 
-def line_batches(connection: Connection, session_id: str, timeout: float | None, *, assets: bool) -> Generator[list[str], None]:
+def line_batches(
+    connection: Connection, session_id: str, timeout: float | None, *, assets: bool
+) -> Generator[list[str], None]:
     """The export as lines of JSON."""
     with closing(record_batches(connection, session_id, None, timeout, assets=assets)) as batches:
         for batch in batches:
             yield [_export.line(record) for record in batch]
 
 
-def export(connection: Connection, session_id: str, timeout: float | None, *, assets: bool) -> dict[str, Any]:
+def export(
+    connection: Connection, session_id: str, timeout: float | None, *, assets: bool
+) -> dict[str, Any]:
     """The export as one dict."""
     collection = Collection()
     with closing(record_batches(connection, session_id, None, timeout, assets=assets)) as batches:
@@ -155,7 +189,15 @@ def export_to(
     found: list[SessionInfo] = []
     file = run(lambda: NewFile(path))
     try:
-        records = record_batches(connection, session_id, progress, timeout, found.append, assets=assets, assets_last=form == "json")
+        records = record_batches(
+            connection,
+            session_id,
+            progress,
+            timeout,
+            found.append,
+            assets=assets,
+            assets_last=form == "json",
+        )
         with closing(records) as batches:
             for batch in batches:
                 text = "".join([text_of(record) for record in batch])
@@ -186,7 +228,9 @@ def import_session(
 
     def pieces() -> Generator[ImportSessionRequest, None]:
         attempts.append([])
-        return _pieces(connection, source, Assembler(session_id, request_id), progress, attempts[-1])
+        return _pieces(
+            connection, source, Assembler(session_id, request_id), progress, attempts[-1]
+        )
 
     try:
         response = connection.upload(
@@ -204,7 +248,11 @@ def import_session(
 
 
 def _pieces(
-    connection: Connection, source: ExportSource, assembler: Assembler, progress: Progress | None, raised: list[Exception]
+    connection: Connection,
+    source: ExportSource,
+    assembler: Assembler,
+    progress: Progress | None,
+    raised: list[Exception],
 ) -> Generator[ImportSessionRequest, None]:
     """The pieces of an import; the assets are uploaded on the way, since the server looks for them when the last piece has come.
 
@@ -254,7 +302,12 @@ class _Uploads:
         run(self._file.write, piece.data)
         if piece.is_last:
             run(self._file.complete)
-            self._assets.upload(self._file.path, media_type=piece.media_type, asset_id=piece.asset_id, size=piece.size)
+            self._assets.upload(
+                self._file.path,
+                media_type=piece.media_type,
+                asset_id=piece.asset_id,
+                size=piece.size,
+            )
             self.close()
 
     def close(self) -> None:
@@ -294,7 +347,9 @@ def _lines(source: str | os.PathLike[str] | Source[str]) -> Generator[bytes, Non
     if not isinstance(source, str | os.PathLike):
         for text in each(source):
             if not isinstance(text, str):
-                raise invalid_field("source", f"gives {type(text).__name__} where it must give lines of text")
+                raise invalid_field(
+                    "source", f"gives {type(text).__name__} where it must give lines of text"
+                )
             # Half a surrogate pair passes here, and is refused where it stands, with its place.
             yield text.encode("utf-8", "surrogatepass")
         return

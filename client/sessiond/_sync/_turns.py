@@ -114,7 +114,9 @@ class TurnCalls:
         sending = Sending(session_id, prompt, keywords)
         return Lazy(lambda: self._stream(sending, timeout, abort_on_exit))
 
-    def wait_for_turn(self, session_id: str, turn_id: str, *, timeout: float = WAIT_TIMEOUT_S) -> Message:
+    def wait_for_turn(
+        self, session_id: str, turn_id: str, *, timeout: float = WAIT_TIMEOUT_S
+    ) -> Message:
         """Wait for the answer of a turn that was sent before, here or elsewhere.
 
         Args:
@@ -131,11 +133,17 @@ class TurnCalls:
         try:
             # Watching begins before the first look, so that the end does not fall between them.
             request = _requests.watch(session_id, after_seq=None)
-            batches = event_batches(self._connection, request, deadline.remaining(), opened=opened, heartbeats=True)
+            batches = event_batches(
+                self._connection, request, deadline.remaining(), opened=opened, heartbeats=True
+            )
             with closing(batches):
                 for events in batches:
                     # Without events it is a heartbeat: now and then it looks all the same.
-                    if may_have_missed_it or not events or any(_is_end(event, turn_id) for event in events):
+                    if (
+                        may_have_missed_it
+                        or not events
+                        or any(_is_end(event, turn_id) for event in events)
+                    ):
                         may_have_missed_it = False
                         turn = self._turn(session_id, turn_id, deadline.remaining())
                         if turn.state in ENDED:
@@ -161,8 +169,12 @@ class TurnCalls:
         Returns: the turns that this call ended. Empty = there was nothing to end.
         Raises: SessionNotFound, TurnNotFound, RequestIdReused.
         """
-        request = _requests_turns.abort(session_id, turn_id, include_queued=include_queued, request_id=request_id)
-        response = self._connection.call(self._connection.stubs.conversations.Abort, request, timeout)
+        request = _requests_turns.abort(
+            session_id, turn_id, include_queued=include_queued, request_id=request_id
+        )
+        response = self._connection.call(
+            self._connection.stubs.conversations.Abort, request, timeout
+        )
         return [Turn(turn) for turn in response.turns]
 
     def get_turn(self, session_id: str, turn_id: str, *, timeout: float | None = None) -> Turn:
@@ -170,7 +182,12 @@ class TurnCalls:
         return Turn(self._turn(session_id, turn_id, timeout))
 
     def list_turns(
-        self, session_id: str, *, state: str | None = None, page_size: int | None = None, timeout: float | None = None
+        self,
+        session_id: str,
+        *,
+        state: str | None = None,
+        page_size: int | None = None,
+        timeout: float | None = None,
     ) -> Lazy[Turn]:
         """The turns of a session, the newest first, fetched page by page while they are iterated over.
 
@@ -191,7 +208,9 @@ class TurnCalls:
             for step in steps:
                 if step.HasField("turn"):
                     return sent_message(request.session_id, step.message_id, step.turn.turn_id)
-        raise ServerUnavailable("the stream ended without a turn, which a server never does without an error")
+        raise ServerUnavailable(
+            "the stream ended without a turn, which a server never does without an error"
+        )
 
     def _send_and_wait(self, sending: Sending, timeout: float, aborts: bool) -> Message:
         deadline = Deadline(timeout)
@@ -206,7 +225,10 @@ class TurnCalls:
                     if step.HasField("turn"):
                         turn = step.turn
                     for event in step.events:
-                        if event.type == "assistant.message" and event.message.turn.turn_id == turn.turn_id:
+                        if (
+                            event.type == "assistant.message"
+                            and event.message.turn.turn_id == turn.turn_id
+                        ):
                             seen = event.message
             return self._answer(turn, seen, deadline)
         except DeadlineExceeded as error:
@@ -217,7 +239,11 @@ class TurnCalls:
             raise
 
     def _stream(
-        self, sending: Sending, timeout: float | None, aborts: bool, handlers: Handlers | None = None
+        self,
+        sending: Sending,
+        timeout: float | None,
+        aborts: bool,
+        handlers: Handlers | None = None,
     ) -> Generator[list[Event], None]:
         """handlers: those who are to get all of it."""
         deadline = Deadline(timeout)
@@ -238,14 +264,18 @@ class TurnCalls:
         request = _requests_turns.get_turn(session_id, turn_id)
         return self._connection.call(self._connection.stubs.conversations.GetTurn, request, timeout)
 
-    def _answer(self, turn: turn_pb2.Turn, seen: message_pb2.Message | None, deadline: Deadline) -> Message:
+    def _answer(
+        self, turn: turn_pb2.Turn, seen: message_pb2.Message | None, deadline: Deadline
+    ) -> Message:
         """The answer of a turn that has ended. seen: the last of its messages that came."""
         if turn.state != turn_pb2.TURN_STATE_COMPLETED:
             raise error_of_turn(turn)
         if seen is None or seen.seq != turn.last_seq:
             # It came while a connection was down, or before the client joined.
             request = _requests.get_message(turn.session_id, turn.last_seq)
-            seen = self._connection.call(self._connection.stubs.sessions.GetMessage, request, deadline.remaining())
+            seen = self._connection.call(
+                self._connection.stubs.sessions.GetMessage, request, deadline.remaining()
+            )
         return Message(turn.session_id, seen)
 
 

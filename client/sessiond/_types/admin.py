@@ -43,4 +43,12 @@ def project_of(pb: admin_service_pb2.Project) -> Project:
 
 def api_key_of(pb: admin_service_pb2.ApiKey, secret: str | None = None) -> ApiKey:
     revoked_at = from_timestamp(pb.revoke_time) if pb.HasField("revoke_time") else None
-    return ApiKey(pb.key_id, pb.project, pb.label, pb.is_admin, from_timestamp(pb.create_time), revoked_at, secret)
+    return ApiKey(
+        pb.key_id,
+        pb.project,
+        pb.label,
+        pb.is_admin,
+        from_timestamp(pb.create_time),
+        revoked_at,
+        secret,
+    )

@@ -46,4 +46,6 @@ class Asset(Record):
         return URI_PREFIX + self.asset_id
 
     def __repr__(self) -> str:
-        return f"Asset(asset_id={self.asset_id!r}, size={self.size}, media_type={self.media_type!r})"
+        return (
+            f"Asset(asset_id={self.asset_id!r}, size={self.size}, media_type={self.media_type!r})"
+        )

@@ -61,7 +61,9 @@ class Event(Record):
     @property
     def message(self) -> Message | None:
         """The stored message. None = an event of the session itself."""
-        return Message(self._pb.session_id, self._pb.message) if self._pb.HasField("message") else None
+        return (
+            Message(self._pb.session_id, self._pb.message) if self._pb.HasField("message") else None
+        )
 
     @property
     def data(self) -> Any:

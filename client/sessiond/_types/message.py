@@ -20,7 +20,9 @@ class MessageData(Record):
 
     _fields = ("content", "turn_id", "message_id")
 
-    def __init__(self, content: str, turn_id: str | None = None, message_id: str | None = None) -> None:
+    def __init__(
+        self, content: str, turn_id: str | None = None, message_id: str | None = None
+    ) -> None:
         self.content = content
         """The message's text."""
         self.turn_id = turn_id
@@ -115,7 +117,11 @@ class Message(Record):
         text = self._pb.json
         if text:
             return text
-        return json.dumps(self.blob, ensure_ascii=False, separators=(",", ":")) if self._pb.HasField("parts") else ""
+        return (
+            json.dumps(self.blob, ensure_ascii=False, separators=(",", ":"))
+            if self._pb.HasField("parts")
+            else ""
+        )
 
     @property
     def format(self) -> str | None:
@@ -188,7 +194,11 @@ class Message(Record):
         if text:
             value = json.loads(text)
             return value if isinstance(value, dict) else {}
-        return {"role": self.role, "parts": parts_json(self._pb.parts.parts)} if self._pb.HasField("parts") else {}
+        return (
+            {"role": self.role, "parts": parts_json(self._pb.parts.parts)}
+            if self._pb.HasField("parts")
+            else {}
+        )
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Message):

@@ -78,7 +78,14 @@ Handler: TypeAlias = Callable[[Lease, list[Message]], object]
 
 def lease_of(lease: pb.Lease) -> Lease:
     ranges = [(r.first_seq, r.last_seq) for r in lease.ranges]
-    return Lease(lease.lease_id, lease.queue, lease.session_id, ranges, from_timestamp(lease.expire_time), lease.attempt)
+    return Lease(
+        lease.lease_id,
+        lease.queue,
+        lease.session_id,
+        ranges,
+        from_timestamp(lease.expire_time),
+        lease.attempt,
+    )
 
 
 def counts_of(counts: pb.ProcessingCounts) -> ProcessingCounts:

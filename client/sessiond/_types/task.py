@@ -18,7 +18,17 @@ class Task(Record):
 
     __slots__ = ("_data", "_pb")
 
-    _fields = ("task_id", "position", "order", "status", "data", "message_seqs", "created_at", "updated_at", "etag")
+    _fields = (
+        "task_id",
+        "position",
+        "order",
+        "status",
+        "data",
+        "message_seqs",
+        "created_at",
+        "updated_at",
+        "etag",
+    )
 
     def __init__(self, pb: task_pb2.Task) -> None:
         self._pb = pb

@@ -16,7 +16,9 @@ def text_of_blob(blob: dict[str, Any], format: int) -> str:
         parts = blob.get("parts")
         if not isinstance(parts, list):
             return ""
-        return _joined(part.get("text") for part in parts if isinstance(part, dict) and not part.get("thought"))
+        return _joined(
+            part.get("text") for part in parts if isinstance(part, dict) and not part.get("thought")
+        )
     content = blob.get("content")
     if content is None and blob.get("type") == "function_call_output":
         content = blob.get("output")
@@ -24,7 +26,11 @@ def text_of_blob(blob: dict[str, Any], format: int) -> str:
         return content
     if not isinstance(content, list):
         return ""
-    return _joined(part.get("text") for part in content if isinstance(part, dict) and part.get("type") in _TEXT_TYPES)
+    return _joined(
+        part.get("text")
+        for part in content
+        if isinstance(part, dict) and part.get("type") in _TEXT_TYPES
+    )
 
 
 def text_of_parts(parts: Iterable[message_pb2.Part]) -> str:
@@ -52,7 +58,12 @@ def _part_json(part: message_pb2.Part) -> dict[str, Any]:
             return {"type": kind, **_blob_json(getattr(part, kind))}
         case "tool_call":
             call = part.tool_call
-            return {"type": "tool_call", "call_id": call.call_id, "name": call.name, "arguments_json": call.arguments_json}
+            return {
+                "type": "tool_call",
+                "call_id": call.call_id,
+                "name": call.name,
+                "arguments_json": call.arguments_json,
+            }
         case "tool_result":
             result = part.tool_result
             return {
@@ -63,7 +74,11 @@ def _part_json(part: message_pb2.Part) -> dict[str, Any]:
             }
         case "reasoning":
             reasoning = part.reasoning
-            return {"type": "reasoning", "text": reasoning.text, "signature": _base64(reasoning.signature)}
+            return {
+                "type": "reasoning",
+                "text": reasoning.text,
+                "signature": _base64(reasoning.signature),
+            }
         case _:
             return {"type": "unknown"}
 

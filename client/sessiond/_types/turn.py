@@ -158,7 +158,9 @@ class Turn(Record):
         return from_timestamp(self._pb.end_time) if self._pb.HasField("end_time") else None
 
     def __repr__(self) -> str:
-        return f"Turn(turn_id={self.turn_id!r}, session_id={self.session_id!r}, state={self.state!r})"
+        return (
+            f"Turn(turn_id={self.turn_id!r}, session_id={self.session_id!r}, state={self.state!r})"
+        )
 
 
 class MessageTurn(Record):

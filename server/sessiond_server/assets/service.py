@@ -23,7 +23,7 @@ UPLOAD_ENDS_S = 23 * 3600
 CLOSE_TIMEOUT_S = 5.0
 
 # What does not matter to whoever asked: the sweep removes what is left.
-PUT_OFF = (ObjectStoreUnavailable, DatabaseUnavailable, PoolExhausted, Contention)
+TRANSIENT_ERRORS = (ObjectStoreUnavailable, DatabaseUnavailable, PoolExhausted, Contention)
 
 _ASSET_ID = re.compile("[0-9a-f]{64}")
 
@@ -73,7 +73,9 @@ class Assets:
                 async with aclosing(content.checked(pieces)) as checked:
                     await self._objects.put(object_key, checked)
                 check_cancelled()
-                new = AssetRow(content.hash.digest(), object_key, content.size, upload.media_type, 0)
+                new = AssetRow(
+                    content.hash.digest(), object_key, content.size, upload.media_type, 0
+                )
                 row = await self._store.record(upload.project_id, new, token)
         except UploadGivenUp:
             # It took so long that a sweep has removed what there was by then, and knows of no more.
@@ -94,7 +96,9 @@ class Assets:
             raise asset_not_found(asset_id)
         return row
 
-    async def download(self, project_id: UUID, asset_id: str, offset: int, length: int) -> tuple[AssetRow, AsyncGenerator[bytes, None]]:
+    async def download(
+        self, project_id: UUID, asset_id: str, offset: int, length: int
+    ) -> tuple[AssetRow, AsyncGenerator[bytes, None]]:
         """What is known of an asset, and its content from `offset` on, at most `length` bytes (0 = all), in pieces: at least one.
 
         Raises: Fault ASSET_NOT_FOUND, INVALID_FIELD; the iterator also ObjectStoreUnavailable.
@@ -132,7 +136,7 @@ class Assets:
             try:
                 # The answer of the database may have been lost, and the object be an asset's.
                 is_loose = await self._store.give_up(object_key)
-            except PUT_OFF:
+            except TRANSIENT_ERRORS:
                 return
             if is_loose:
                 await self._remove(object_key)
@@ -147,7 +151,7 @@ class Assets:
         try:
             await self._objects.delete(object_key)
             await self._store.forget([object_key])
-        except PUT_OFF as e:
+        except TRANSIENT_ERRORS as e:
             log.warning("an object is left to the sweep", object_key=object_key, error=str(e)[:200])
 
 
@@ -174,10 +178,18 @@ class _Content:
         if self._upload.size and self.size != self._upload.size:
             raise self._mismatch("size", f"is {self._upload.size}, but {self.size} bytes came")
         if self._upload.asset_id and self.hash.hexdigest() != self._upload.asset_id:
-            raise self._mismatch("asset_id", f"is {self._upload.asset_id}, but what came is {self.hash.hexdigest()}")
+            raise self._mismatch(
+                "asset_id", f"is {self._upload.asset_id}, but what came is {self.hash.hexdigest()}"
+            )
 
     def _mismatch(self, field: str, description: str) -> Fault:
-        return invalid(field, description, reason="ASSET_MISMATCH", asset_id=self.hash.hexdigest(), size=self.size)
+        return invalid(
+            field,
+            description,
+            reason="ASSET_MISMATCH",
+            asset_id=self.hash.hexdigest(),
+            size=self.size,
+        )
 
 
 def check_asset_id(asset_id: str, field: str = "asset_id") -> bytes:
@@ -190,7 +202,12 @@ def check_asset_id(asset_id: str, field: str = "asset_id") -> bytes:
 
 
 def too_large(field: str, limit: int) -> Fault:
-    return invalid(field, f"is larger than an asset may be: {limit} bytes", reason="ASSET_TOO_LARGE", max_bytes=limit)
+    return invalid(
+        field,
+        f"is larger than an asset may be: {limit} bytes",
+        reason="ASSET_TOO_LARGE",
+        max_bytes=limit,
+    )
 
 
 def asset_not_found(asset_id: str, field: str = "") -> Fault:

@@ -4,7 +4,7 @@ import asyncio
 
 import structlog
 
-from sessiond_server.assets.service import PUT_OFF
+from sessiond_server.assets.service import TRANSIENT_ERRORS
 from sessiond_server.assets.store.assets import AssetStore, Place
 from sessiond_server.assets.store.objects import Objects, ObjectStoreUnavailable
 
@@ -25,7 +25,9 @@ class Sweeper:
         grace_s: for how long after its last upload an asset stays that nothing refers to.
     """
 
-    def __init__(self, store: AssetStore, objects: Objects, *, interval_s: float, grace_s: float) -> None:
+    def __init__(
+        self, store: AssetStore, objects: Objects, *, interval_s: float, grace_s: float
+    ) -> None:
         self._store = store
         self._objects = objects
         self._interval_s = interval_s
@@ -38,7 +40,7 @@ class Sweeper:
             await asyncio.sleep(self._interval_s)
             try:
                 await self.round()
-            except PUT_OFF as e:
+            except TRANSIENT_ERRORS as e:
                 log.warning("sweep put off", error=str(e)[:200])
             except Exception:
                 # A fault here must not end the sweeping until the next restart.
@@ -48,7 +50,9 @@ class Sweeper:
         """Remove what is due. Looks at the next assets, and goes on there in the next round. Answers how many assets and objects went."""
         assets = objects = 0
         for _ in range(BATCHES_A_ROUND):
-            looked_at, removed, self._place = await self._store.loosen_unused(self._grace_s, self._place, ASSETS_A_BATCH)
+            looked_at, removed, self._place = await self._store.release_unreferenced(
+                self._grace_s, self._place, ASSETS_A_BATCH
+            )
             assets += removed
             if looked_at < ASSETS_A_BATCH:
                 self._place = Place()

@@ -1,26 +1,24 @@
 """The rules of bookmarks."""
 
-from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 from sessiond_server.bookmarks.store import BookmarkRow, BookmarkStore
-from sessiond_server.core import pagination as tokens
+from sessiond_server.core import pagination
 from sessiond_server.core.errors import Fault, invalid, session_not_found
-from sessiond_server.core.ids import check_bookmark_name, check_description, check_session_id, session_key
+from sessiond_server.core.ids import (
+    check_bookmark_name,
+    check_description,
+    check_session_id,
+    session_key,
+)
 from sessiond_server.core.limits import MAX_BOOKMARKS
-from sessiond_server.sessions.changes import changing, limit_exceeded, message_not_found, page_size_of
-from sessiond_server.sessions.store.lock import Change, Repeated
+from sessiond_server.core.pagination import Page, Paging
+from sessiond_server.db.idempotency import DuplicateRequest
+from sessiond_server.sessions.changes import changing, limit_exceeded, message_not_found
+from sessiond_server.sessions.store.lock import Change
 
 _MAX_SEQ = 2**63 - 1
-
-
-@dataclass(frozen=True, slots=True)
-class BookmarkPage:
-    """A page of bookmarks; an empty next_page_token ends the listing."""
-
-    bookmarks: list[BookmarkRow]
-    next_page_token: str
 
 
 class Bookmarks:
@@ -30,7 +28,15 @@ class Bookmarks:
         self._store = store
 
     async def create(
-        self, project_id: UUID, session_id: str, name: str, seq: int | None, description: str, *, replace: bool, request_id: str
+        self,
+        project_id: UUID,
+        session_id: str,
+        name: str,
+        seq: int | None,
+        description: str,
+        *,
+        replace: bool,
+        request_id: str,
     ) -> BookmarkRow:
         """A new bookmark, or with replace the one of this name, moved. seq: None = at the newest message.
 
@@ -41,18 +47,22 @@ class Bookmarks:
         _check(seq, description)
         content = ("create bookmark", name, seq, description, replace)
         try:
-            async with changing(self._store, project_id, session_id, request_id, *content, made=name) as change:
+            async with changing(
+                self._store, project_id, session_id, request_id, *content, made=name
+            ) as change:
                 there = await self._store.find(change, name)
                 if there and not replace:
                     raise _already_exists(session_id, name, "bookmark.name")
                 place = _place(change, session_id, seq)
                 if there:
-                    return await self._store.update(change, name, {"seq": place, "description": description})
+                    return await self._store.update(
+                        change, name, {"seq": place, "description": description}
+                    )
                 if await self._store.count(change) >= MAX_BOOKMARKS:
                     raise limit_exceeded("bookmarks", MAX_BOOKMARKS)
                 return await self._store.insert(change, name, place, description)
-        except Repeated as first:
-            return await self.get(project_id, session_id, first.made)
+        except DuplicateRequest as duplicate:
+            return await self.get(project_id, session_id, duplicate.result)
 
     async def get(self, project_id: UUID, session_id: str, name: str) -> BookmarkRow:
         """Raises: Fault BOOKMARK_NOT_FOUND."""
@@ -66,24 +76,27 @@ class Bookmarks:
             raise _bookmark_not_found(session_id, name)
         return row
 
-    async def list(self, project_id: UUID, session_id: str, page_size: int, page_token: str) -> BookmarkPage:
+    async def list(
+        self, project_id: UUID, session_id: str, page_size: int, page_token: str
+    ) -> Page[BookmarkRow]:
         """A page, by seq, then by name. Raises: Fault INVALID_PAGE_TOKEN."""
         check_session_id(session_id)
-        size = page_size_of(page_size)
         key = session_key(project_id, session_id)
-        question = tokens.fingerprint("bookmarks", key)
-        after = _decode_position(page_token, question) if page_token else None
+        paging = Paging(page_size, page_token, ("bookmarks", key), pagination.seq, pagination.text)
         # One row more than asked for says whether there is a next page.
-        rows = await self._store.list(key, project_id, after, size + 1)
+        rows = await self._store.list(key, project_id, paging.after, paging.size + 1)
         if not rows and not await self._store.has_session(key, project_id):
             raise session_not_found(session_id)
-        if len(rows) <= size:
-            return BookmarkPage(rows, "")
-        rows.pop()
-        return BookmarkPage(rows, tokens.encode(question, rows[-1].seq, rows[-1].name))
+        return paging.page(rows, lambda row: (row.seq, row.name))
 
     async def update(
-        self, project_id: UUID, session_id: str, name: str, values: dict[str, Any], new_name: str, request_id: str
+        self,
+        project_id: UUID,
+        session_id: str,
+        name: str,
+        values: dict[str, Any],
+        new_name: str,
+        request_id: str,
     ) -> BookmarkRow:
         """Move, describe or rename a bookmark.
 
@@ -98,10 +111,14 @@ class Bookmarks:
             check_bookmark_name(new_name, "new_name")
         _check(values.get("seq"), values.get("description", ""))
         if not values and not new_name:
-            raise invalid("update_mask", "names no field, and there is no new_name: nothing to update")
+            raise invalid(
+                "update_mask", "names no field, and there is no new_name: nothing to update"
+            )
         content = ("update bookmark", name, values, new_name)
         try:
-            async with changing(self._store, project_id, session_id, request_id, *content, made=new_name or name) as change:
+            async with changing(
+                self._store, project_id, session_id, request_id, *content, made=new_name or name
+            ) as change:
                 if await self._store.find(change, name) is None:
                     raise _bookmark_not_found(session_id, name)
                 columns = dict(values)
@@ -112,25 +129,37 @@ class Bookmarks:
                         raise _already_exists(session_id, new_name, "new_name")
                     columns["name"] = new_name
                 return await self._store.update(change, name, columns)
-        except Repeated as first:
-            return await self.get(project_id, session_id, first.made)
+        except DuplicateRequest as duplicate:
+            return await self.get(project_id, session_id, duplicate.result)
 
-    async def delete(self, project_id: UUID, session_id: str, name: str, *, allow_missing: bool, request_id: str) -> None:
+    async def delete(
+        self, project_id: UUID, session_id: str, name: str, *, allow_missing: bool, request_id: str
+    ) -> None:
         """Remove a bookmark. Raises: Fault BOOKMARK_NOT_FOUND, REQUEST_ID_REUSED."""
         check_session_id(session_id)
         check_bookmark_name(name)
         try:
-            async with changing(self._store, project_id, session_id, request_id, "delete bookmark", name, allow_missing) as change:
+            async with changing(
+                self._store,
+                project_id,
+                session_id,
+                request_id,
+                "delete bookmark",
+                name,
+                allow_missing,
+            ) as change:
                 if not await self._store.delete(change, name) and not allow_missing:
                     raise _bookmark_not_found(session_id, name)
-        except Repeated:
+        except DuplicateRequest:
             # There may be a bookmark of this name again; a repetition does not touch it.
             return
 
 
 def _check(seq: int | None, description: str) -> None:
     if seq is not None and seq < 0:
-        raise invalid("bookmark.seq", "is negative; 0 stands for the place before the first message")
+        raise invalid(
+            "bookmark.seq", "is negative; 0 stands for the place before the first message"
+        )
     check_description(description, "bookmark.description")
 
 
@@ -157,10 +186,3 @@ def _already_exists(session_id: str, name: str, field: str) -> Fault:
         metadata={"session_id": session_id, "name": name},
         fields={field: "is the name of a bookmark that is there"},
     )
-
-
-def _decode_position(token: str, question: str) -> tuple[int, str]:
-    match tokens.decode(token, question, field="page_token", reason="INVALID_PAGE_TOKEN"):
-        case [int(seq), str(name)] if 0 <= seq <= _MAX_SEQ and "\0" not in name:
-            return seq, name
-    raise invalid("page_token", "is not a token of this server", reason="INVALID_PAGE_TOKEN")

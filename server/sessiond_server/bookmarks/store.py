@@ -11,9 +11,9 @@ from sqlalchemy import ColumnElement, bindparam, delete, func, select, tuple_, u
 from sqlalchemy.dialects.postgresql import insert
 
 from sessiond_server.db import schema as tables
+from sessiond_server.db.idempotency import RequestRecord
 from sessiond_server.db.pool import Database
 from sessiond_server.sessions.store.lock import NOW, Change, change, is_there, joined
-from sessiond_server.sessions.store.sessions import Record
 
 B = tables.bookmarks.c
 
@@ -39,7 +39,9 @@ class BookmarkStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def change(self, key: UUID, project_id: UUID, record: Record | None) -> AbstractAsyncContextManager[Change]:
+    def change(
+        self, key: UUID, project_id: UUID, record: RequestRecord | None
+    ) -> AbstractAsyncContextManager[Change]:
         """See changes.change."""
         return change(self._database, key, project_id, record)
 
@@ -57,12 +59,17 @@ class BookmarkStore:
         row = await self.get(key, project_id, name)
         return row.seq if row else None
 
-    async def list(self, key: UUID, project_id: UUID, after: tuple[int, str] | None, limit: int) -> list[BookmarkRow]:
+    async def list(
+        self, key: UUID, project_id: UUID, after: tuple[int, str] | None, limit: int
+    ) -> list[BookmarkRow]:
         """At most `limit` bookmarks by seq, then by name. after: seq and name of the last one of the page before."""
         statement = joined(tables.bookmarks, *_COLUMNS).order_by(B.seq, B.name).limit(limit)
         if after:
             statement = statement.where(tuple_(B.seq, B.name) > tuple_(*after))
-        return [BookmarkRow(**row) for row in await self._database.rows(statement.params(key=key, project_id=project_id))]
+        return [
+            BookmarkRow(**row)
+            for row in await self._database.rows(statement.params(key=key, project_id=project_id))
+        ]
 
     async def find(self, change: Change, name: str) -> BookmarkRow | None:
         """None where it does not exist."""
@@ -78,7 +85,15 @@ class BookmarkStore:
         """Add a bookmark of a new name."""
         statement = (
             insert(tables.bookmarks)
-            .values(key=change.key, log=change.log, name=name, seq=seq, description=description, created_at=NOW, updated_at=NOW)
+            .values(
+                key=change.key,
+                log=change.log,
+                name=name,
+                seq=seq,
+                description=description,
+                created_at=NOW,
+                updated_at=NOW,
+            )
             .returning(*_COLUMNS)
         )
         [row] = await change.rows(statement)
@@ -86,13 +101,22 @@ class BookmarkStore:
 
     async def update(self, change: Change, name: str, values: Mapping[str, Any]) -> BookmarkRow:
         """Set columns (name, seq, description) of a bookmark that exists."""
-        statement = update(tables.bookmarks).where(*_of(change), B.name == name).values(**values, updated_at=NOW).returning(*_COLUMNS)
+        statement = (
+            update(tables.bookmarks)
+            .where(*_of(change), B.name == name)
+            .values(**values, updated_at=NOW)
+            .returning(*_COLUMNS)
+        )
         [row] = await change.rows(statement)
         return BookmarkRow(**row)
 
     async def delete(self, change: Change, name: str) -> bool:
         """False where it does not exist."""
-        return bool(await change.rows(delete(tables.bookmarks).where(*_of(change), B.name == name).returning(B.name)))
+        return bool(
+            await change.rows(
+                delete(tables.bookmarks).where(*_of(change), B.name == name).returning(B.name)
+            )
+        )
 
 
 def _of(change: Change) -> list[ColumnElement[bool]]:

@@ -16,7 +16,9 @@ COMMANDS: dict[str, tuple[Callable[[list[str]], int], str]] = {
     "version": (version.run, "print the version"),
 }
 
-USAGE = "usage: sessiond COMMAND [OPTIONS]\n\n" + "".join(f"  {name:10} {what}\n" for name, (_, what) in COMMANDS.items())
+USAGE = "usage: sessiond COMMAND [OPTIONS]\n\n" + "".join(
+    f"  {name:10} {what}\n" for name, (_, what) in COMMANDS.items()
+)
 USAGE += "\n`sessiond COMMAND --help` says more. Every setting is a flag, a SESSIOND_* variable and a key of --config FILE.\n"
 
 

@@ -60,10 +60,24 @@ def run(arguments: list[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("session_id", metavar="SESSION_ID", help="of a session to go on with, or to make")
-    parser.add_argument("--model", metavar="NAME", help="to ask here, and by default in a session that is made. Default: the session's")
-    parser.add_argument("--new", action="store_true", help="fail where there is such a session already")
-    parser.add_argument("--history", type=client.count, default=10, metavar="N", help="show the newest N messages at first. Default: 10")
+    parser.add_argument(
+        "session_id", metavar="SESSION_ID", help="of a session to go on with, or to make"
+    )
+    parser.add_argument(
+        "--model",
+        metavar="NAME",
+        help="to ask here, and by default in a session that is made. Default: the session's",
+    )
+    parser.add_argument(
+        "--new", action="store_true", help="fail where there is such a session already"
+    )
+    parser.add_argument(
+        "--history",
+        type=client.count,
+        default=10,
+        metavar="N",
+        help="show the newest N messages at first. Default: 10",
+    )
     client.add_flags(parser)
     return client.run(parser.parse_args(arguments), _chat)
 
@@ -139,7 +153,9 @@ def _show(session: Session, count: int) -> None:
     last_seq = session.refresh().last_seq
     # through_seq = 0 would mean "to the newest".
     if count and last_seq:
-        for message in session.get_messages(after_seq=max(last_seq - count, 0), through_seq=last_seq):
+        for message in session.get_messages(
+            after_seq=max(last_seq - count, 0), through_seq=last_seq
+        ):
             output.print_message(message)
     output.flush()
 
@@ -231,7 +247,9 @@ class _Answer:
                 self._end_line()
                 output.note(f"(the server does not answer; trying for {PATIENCE_S:g} seconds)")
             elif now - self._away_since > PATIENCE_S:
-                raise _Left(f"the server did not come back, and the prompt may have been taken: {_one_line(error)}") from None
+                raise _Left(
+                    f"the server did not come back, and the prompt may have been taken: {_one_line(error)}"
+                ) from None
         else:
             if self._away_since is not None:
                 output.note("(the server is back)")
@@ -245,7 +263,9 @@ class _Answer:
         try:
             if self._turn_id is None:
                 # It waits for other turns, or is on its way: sent again, it is the same turn.
-                self._turn_id = self._session.send(self._prompt, timeout=LOOK_TIMEOUT_S, **self._keywords).turn_id
+                self._turn_id = self._session.send(
+                    self._prompt, timeout=LOOK_TIMEOUT_S, **self._keywords
+                ).turn_id
             self._session.abort(self._turn_id, timeout=LOOK_TIMEOUT_S)
         except (Unavailable, DeadlineExceeded):
             raise _Left("the server does not answer, and the turn may go on") from None
@@ -255,7 +275,9 @@ class _Answer:
         if event.seq and event.seq <= self._seq:
             return
         self._seq = event.seq or self._seq
-        self._turn_id = (message.turn.turn_id if message and message.turn else event.data.get("turn_id")) or self._turn_id
+        self._turn_id = (
+            message.turn.turn_id if message and message.turn else event.data.get("turn_id")
+        ) or self._turn_id
         if event.type == "assistant.message_delta":
             self._write(str(event.data.get("delta_content", "")))
         elif message and event.type == "assistant.message":

@@ -14,21 +14,44 @@ from sessiond_server.cli.errors import CommandError
 def add_flags(command: argparse.ArgumentParser) -> None:
     """Where the server is."""
     group = command.add_argument_group("the server")
-    group.add_argument("--target", metavar="HOST:PORT", help="default: SESSIOND_TARGET, or localhost:50051")
-    group.add_argument("--api-key", metavar="KEY", help="default: SESSIOND_API_KEY, or none. Other users of this machine can see a flag")
-    group.add_argument("--tls", action="store_true", help="ask over TLS, with the well-known authorities")
-    group.add_argument("--tls-ca", metavar="FILE", help="ask over TLS, with the authority in this PEM file")
-    group.add_argument("--timeout", type=seconds, default=30.0, metavar="SECONDS", help="of a call with its repetitions. Default: 30")
+    group.add_argument(
+        "--target", metavar="HOST:PORT", help="default: SESSIOND_TARGET, or localhost:50051"
+    )
+    group.add_argument(
+        "--api-key",
+        metavar="KEY",
+        help="default: SESSIOND_API_KEY, or none. Other users of this machine can see a flag",
+    )
+    group.add_argument(
+        "--tls", action="store_true", help="ask over TLS, with the well-known authorities"
+    )
+    group.add_argument(
+        "--tls-ca", metavar="FILE", help="ask over TLS, with the authority in this PEM file"
+    )
+    group.add_argument(
+        "--timeout",
+        type=seconds,
+        default=30.0,
+        metavar="SECONDS",
+        help="of a call with its repetitions. Default: 30",
+    )
 
 
 def run(given: argparse.Namespace, work: Callable[[Client, argparse.Namespace], int]) -> int:
     """Connect, and do it. Answers its exit code. Raises: CommandError."""
     try:
-        client = Client(given.target, api_key=given.api_key, tls=given.tls_ca or given.tls, timeout=given.timeout)
+        client = Client(
+            given.target,
+            api_key=given.api_key,
+            tls=given.tls_ca or given.tls,
+            timeout=given.timeout,
+        )
     except ValueError as e:
         raise CommandError(str(e), exit_code=2) from None
     except OSError as e:
-        raise CommandError(f"--tls-ca: cannot read {given.tls_ca}: {e.strerror}", exit_code=2) from None
+        raise CommandError(
+            f"--tls-ca: cannot read {given.tls_ca}: {e.strerror}", exit_code=2
+        ) from None
     try:
         with client:
             code = work(client, given)

@@ -60,7 +60,11 @@ def check_schema(url: str) -> None:
     """Raises: CommandError where the database does not answer, or is not at the newest revision."""
     found, wanted = revision(url), migrate.newest()
     if found != wanted:
-        state = "has no schema yet" if found is None else f"is at revision {found}, and this version needs {wanted}"
+        state = (
+            "has no schema yet"
+            if found is None
+            else f"is at revision {found}, and this version needs {wanted}"
+        )
         raise CommandError(f"the database {state}: run `sessiond migrate`")
 
 

@@ -19,7 +19,9 @@ def run(arguments: list[str]) -> int:
     """Create, list or revoke. Settings (--database-url, --data-dir, ...) may follow the command's own flags."""
     parser = argparse.ArgumentParser(prog="sessiond keys")
     commands = parser.add_subparsers(dest="command", required=True)
-    create = commands.add_parser("create", help="make a key, and its project if it is new; the key is shown once")
+    create = commands.add_parser(
+        "create", help="make a key, and its project if it is new; the key is shown once"
+    )
     create.add_argument("--project", required=True, help="1 to 64 characters of a-z, 0-9, '-', '_'")
     create.add_argument("--label", default="", help="what the key is for")
     create.add_argument("--admin", action="store_true", help="let it call AdminService")
@@ -50,7 +52,9 @@ async def _with_keys(url: str, work: Callable[[Keys], Awaitable[None]]) -> int:
 
 
 async def _create(keys: Keys, options: argparse.Namespace) -> None:
-    new = await keys.create_key(options.project, label=options.label, is_admin=options.admin, create_project=True)
+    new = await keys.create_key(
+        options.project, label=options.label, is_admin=options.admin, create_project=True
+    )
     if options.json:
         _print(_shown(new.key) | {"secret": new.secret})
         return
@@ -67,7 +71,9 @@ async def _list(keys: Keys, options: argparse.Namespace) -> None:
     for row in rows:
         state = f"revoked {row.revoked_at:%Y-%m-%d %H:%M}" if row.revoked_at else "valid"
         kind = "admin" if row.is_admin else "project"
-        sys.stdout.write(f"{row.key_id}  {kind:8} {row.created_at:%Y-%m-%d %H:%M}  {state:24} {row.label}\n")
+        sys.stdout.write(
+            f"{row.key_id}  {kind:8} {row.created_at:%Y-%m-%d %H:%M}  {state:24} {row.label}\n"
+        )
 
 
 async def _revoke(keys: Keys, options: argparse.Namespace) -> None:

@@ -12,7 +12,9 @@ def run(arguments: list[str]) -> int:
         before = revision(settings.database_url)
         upgrade(settings.database_url)
         after = revision(settings.database_url)
-        sys.stdout.write(f"{before or 'empty'} -> {after}\n" if before != after else f"{after}: nothing to do\n")
+        sys.stdout.write(
+            f"{before or 'empty'} -> {after}\n" if before != after else f"{after}: nothing to do\n"
+        )
         return 0
     # The embedded database is migrated whenever it is opened.
     with database(settings) as url:

@@ -32,14 +32,18 @@ def run(arguments: list[str]) -> int:
             if settings.workers == 1:
                 uvloop.run(_serve(settings, url, supervisor, _announcer(settings, embedded)))
             else:
-                uvloop.run(_serve_workers(settings, url, supervisor, _announcer(settings, embedded)))
+                uvloop.run(
+                    _serve_workers(settings, url, supervisor, _announcer(settings, embedded))
+                )
         except (OSError, workers.WorkersError) as e:
             raise CommandError(str(e)) from None
     return 0
 
 
 @contextmanager
-def _database(settings: Settings, with_migration: bool) -> Iterator[tuple[str, EmbeddedPostgres | None]]:
+def _database(
+    settings: Settings, with_migration: bool
+) -> Iterator[tuple[str, EmbeddedPostgres | None]]:
     if settings.database_url:
         if with_migration:
             upgrade(settings.database_url)
@@ -49,7 +53,9 @@ def _database(settings: Settings, with_migration: bool) -> Iterator[tuple[str, E
         return
     try:
         # Each process has one besides its pool, which listens.
-        embedded = EmbeddedPostgres(settings.data_dir, connections=settings.workers * (settings.pool_size + 1))
+        embedded = EmbeddedPostgres(
+            settings.data_dir, connections=settings.workers * (settings.pool_size + 1)
+        )
         url = embedded.start()
     except EmbeddedError as e:
         raise CommandError(str(e)) from None
@@ -61,12 +67,22 @@ def _database(settings: Settings, with_migration: bool) -> Iterator[tuple[str, E
         embedded.stop()
 
 
-async def _serve(settings: Settings, url: str, supervise: Callable[[], object] | None, on_ready: Callable[[int], None]) -> None:
+async def _serve(
+    settings: Settings,
+    url: str,
+    supervise: Callable[[], object] | None,
+    on_ready: Callable[[int], None],
+) -> None:
     async with _beside(supervise):
         await server.run(settings, url, on_ready=on_ready)
 
 
-async def _serve_workers(settings: Settings, url: str, supervise: Callable[[], object] | None, on_ready: Callable[[int], None]) -> None:
+async def _serve_workers(
+    settings: Settings,
+    url: str,
+    supervise: Callable[[], object] | None,
+    on_ready: Callable[[int], None],
+) -> None:
     async with _beside(supervise):
         await workers.run(settings, url, on_ready=on_ready)
 
@@ -92,7 +108,11 @@ def _announcer(settings: Settings, embedded: EmbeddedPostgres | None) -> Callabl
     def announce(port: int) -> None:
         unix = settings.listen.startswith("unix:")
         address = settings.listen if unix else f"{settings.listen.rpartition(':')[0]}:{port}"
-        where = f"embedded PostgreSQL in {settings.data_dir}" if embedded else str(settings.redacted()["database_url"])
+        where = (
+            f"embedded PostgreSQL in {settings.data_dir}"
+            if embedded
+            else str(settings.redacted()["database_url"])
+        )
         processes = "1 process" if settings.workers == 1 else f"{settings.workers} processes"
         sys.stdout.write(f"sessiond serves on {address} ({where}; {processes})\n")
         sys.stdout.flush()

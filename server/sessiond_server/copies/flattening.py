@@ -28,7 +28,11 @@ class Flattener:
         for segment in short:
             for first in range(segment.first_seq, segment.last_seq + 1, MESSAGES_A_BATCH):
                 last = min(first + MESSAGES_A_BATCH - 1, segment.last_seq)
-                if not await self._store.write(chain, replace(segment, first_seq=first, last_seq=last)):
+                if not await self._store.write(
+                    chain, replace(segment, first_seq=first, last_seq=last)
+                ):
                     return False
-        moved = [replace(s, key=chain.key, log=chain.log) if s in short else s for s in chain.segments]
+        moved = [
+            replace(s, key=chain.key, log=chain.log) if s in short else s for s in chain.segments
+        ]
         return await self._store.replace(chain, joined(moved))

@@ -2,14 +2,21 @@
 
 import uuid
 from dataclasses import astuple, dataclass
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sessiond_server.copies.store.copies import Copy, CopyRow, CopyStore, CopyTooLarge, NoSource, NoSuchBookmark, NoSuchSeq
-from sessiond_server.core import pagination as tokens
+from sessiond_server.copies.store.copies import (
+    Copy,
+    CopyRow,
+    CopyStore,
+    CopyTooLarge,
+    NoSource,
+    NoSuchBookmark,
+    NoSuchSeq,
+)
+from sessiond_server.core import pagination
 from sessiond_server.core.errors import Fault, invalid, session_not_found
-from sessiond_server.core.events import CREATED, Hints, happening
+from sessiond_server.core.events import CREATED, EventPublisher
 from sessiond_server.core.ids import (
     check_bookmark_name,
     check_request_id,
@@ -20,18 +27,18 @@ from sessiond_server.core.ids import (
     uuid7,
 )
 from sessiond_server.core.limits import (
-    DEFAULT_PAGE_SIZE,
     MAX_NAME_CHARACTERS,
-    MAX_PAGE_SIZE,
     MAX_TITLE_CHARACTERS,
 )
-from sessiond_server.messages.store.append import DuplicateRequest
-from sessiond_server.sessions.service import NEVER, checked_ttl, content_hash, made_first
-from sessiond_server.sessions.store.sessions import Record, SessionRow, SessionStore
+from sessiond_server.core.pagination import Page, Paging
+from sessiond_server.db.idempotency import DuplicateRequest, RequestRecord, content_hash
+from sessiond_server.sessions.lifecycle_events import lifecycle_event
+from sessiond_server.sessions.service import NEVER, checked_ttl, session_from_first_request
+from sessiond_server.sessions.store.sessions import SessionRow, SessionStore
 
 
 @dataclass(frozen=True, slots=True)
-class Copying:
+class CopyRequest:
     """What a caller asks of a copy. None, and for ids empty: as in the source, or made here.
 
     Args:
@@ -72,24 +79,18 @@ class Copying:
             checked_ttl(self.idle_ttl_ms, "idle_ttl")
 
 
-@dataclass(frozen=True, slots=True)
-class CopyPage:
-    """A page of copies; an empty next_page_token ends it."""
-
-    copies: list[CopyRow]
-    next_page_token: str
-
-
 class Copies:
-    """Args: max_messages: of the largest copy that is made; 0 = no limit. hints: is told of each copy."""
+    """Args: max_messages: of the largest copy that is made; 0 = no limit. publisher: is told of each copy."""
 
-    def __init__(self, store: CopyStore, sessions: SessionStore, max_messages: int, hints: Hints) -> None:
+    def __init__(
+        self, store: CopyStore, sessions: SessionStore, max_messages: int, publisher: EventPublisher
+    ) -> None:
         self._store = store
         self._sessions = sessions
         self._max_messages = max_messages
-        self._hints = hints
+        self._publisher = publisher
 
-    async def copy(self, project_id: UUID, asked: Copying) -> SessionRow:
+    async def copy(self, project_id: UUID, asked: CopyRequest) -> SessionRow:
         """The new session.
 
         Raises: Fault, with the reasons that CopySession names.
@@ -98,7 +99,12 @@ class Copies:
         new_id = asked.new_session_id or str(uuid7())
         record = None
         if asked.request_id:
-            record = Record(creation_key(project_id, asked.request_id), asked.request_id, content_hash("copy", *astuple(asked)), new_id)
+            record = RequestRecord(
+                creation_key(project_id, asked.request_id),
+                asked.request_id,
+                content_hash("copy", *astuple(asked)),
+                new_id,
+            )
         copy = Copy(
             source_key=session_key(project_id, asked.session_id),
             project_id=project_id,
@@ -119,16 +125,20 @@ class Copies:
         )
         try:
             made = await self._store.copy(copy, record)
-        except DuplicateRequest:
+        except DuplicateRequest as duplicate:
             assert record is not None  # noqa: S101 - only a record can be a duplicate
-            return await made_first(self._sessions, project_id, record)
+            return await session_from_first_request(self._sessions, project_id, record, duplicate)
         except NoSource:
             raise session_not_found(asked.session_id) from None
         except NoSuchSeq as e:
             raise Fault(
                 "MESSAGE_NOT_FOUND",
                 f"up_to_seq: session {asked.session_id!r} has no message {asked.up_to}; it is at seq {e.args[0]}",
-                metadata={"session_id": asked.session_id, "seq": asked.up_to, "last_seq": e.args[0]},
+                metadata={
+                    "session_id": asked.session_id,
+                    "seq": asked.up_to,
+                    "last_seq": e.args[0],
+                },
                 fields={"up_to_seq": "names no message of the session"},
             ) from None
         except NoSuchBookmark:
@@ -142,7 +152,11 @@ class Copies:
             raise Fault(
                 "SESSION_TOO_LARGE",
                 f"session {asked.session_id!r}: a copy would have {e.args[0]} messages; this server's operator allows {self._max_messages}",
-                metadata={"session_id": asked.session_id, "message_count": e.args[0], "max_messages": self._max_messages},
+                metadata={
+                    "session_id": asked.session_id,
+                    "message_count": e.args[0],
+                    "max_messages": self._max_messages,
+                },
             ) from None
         if made is None:
             raise Fault(
@@ -151,36 +165,21 @@ class Copies:
                 metadata={"session_id": new_id},
                 fields={"new_session_id": "is the id of a session that exists"},
             )
-        self._hints.happened(happening(CREATED, made))
+        self._publisher.publish(lifecycle_event(CREATED, made))
         return made
 
-    async def list(self, project_id: UUID, session_id: str, page_size: int, page_token: str) -> CopyPage:
+    async def list(
+        self, project_id: UUID, session_id: str, page_size: int, page_token: str
+    ) -> Page[CopyRow]:
         """Copies of a session that still exist, the newest first.
 
         Raises: Fault SESSION_NOT_FOUND, INVALID_FIELD, INVALID_PAGE_TOKEN.
         """
         check_session_id(session_id)
-        if page_size < 0:
-            raise invalid("page_size", "is negative")
         key = session_key(project_id, session_id)
         row = await self._sessions.get(key, project_id)
         if row is None:
             raise session_not_found(session_id)
-        question = tokens.fingerprint("copies", row.log)
-        after = _decode_position(page_token, question) if page_token else None
-        size = min(page_size or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
-        rows = await self._store.copies_of(key, row.log, project_id, after, size + 1)
-        if len(rows) <= size:
-            return CopyPage(rows, "")
-        last = rows[size - 1]
-        return CopyPage(rows[:size], tokens.encode(question, last.created_at.isoformat(), str(last.key)))
-
-
-def _decode_position(token: str, question: str) -> tuple[datetime, UUID]:
-    field, reason = "page_token", "INVALID_PAGE_TOKEN"
-    values = tokens.decode(token, question, field=field, reason=reason)
-    try:
-        created_at, key = values
-        return tokens.time(created_at), UUID(key)
-    except tokens.UNREADABLE:
-        raise invalid(field, "is not a token of this server", reason=reason) from None
+        paging = Paging(page_size, page_token, ("copies", row.log), pagination.time, UUID)
+        rows = await self._store.copies_of(key, row.log, project_id, paging.after, paging.size + 1)
+        return paging.page(rows, lambda copy: (copy.created_at, copy.key))

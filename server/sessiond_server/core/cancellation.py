@@ -30,7 +30,9 @@ async def cancel_all(tasks: Iterable[asyncio.Task[None]]) -> None:
         _, pending = await asyncio.wait(pending, timeout=0.1)
 
 
-async def to_its_end(work: "Coroutine[Any, Any, _Result] | asyncio.Future[_Result]") -> _Result:
+async def run_to_completion(
+    work: "Coroutine[Any, Any, _Result] | asyncio.Future[_Result]",
+) -> _Result:
     """Do what has to be done after a commit, although the caller may be cancelled at the commit: then it goes on without him."""
     task = asyncio.ensure_future(work)
     # The event loop itself keeps only weak references to its tasks.

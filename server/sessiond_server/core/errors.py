@@ -31,13 +31,19 @@ class Fault(Exception):
         self.retry_after_s = retry_after_s
 
 
-def invalid(field: str, description: str, *, reason: str = "INVALID_FIELD", **metadata: object) -> Fault:
+def invalid(
+    field: str, description: str, *, reason: str = "INVALID_FIELD", **metadata: object
+) -> Fault:
     """A fault of one field: its path in the request, and what is wrong with it."""
     return Fault(reason, f"{field}: {description}", metadata=metadata, fields={field: description})
 
 
 def session_not_found(session_id: str) -> Fault:
-    return Fault("SESSION_NOT_FOUND", f"there is no session {session_id!r}", metadata={"session_id": session_id})
+    return Fault(
+        "SESSION_NOT_FOUND",
+        f"there is no session {session_id!r}",
+        metadata={"session_id": session_id},
+    )
 
 
 def request_id_reused(request_id: str) -> Fault:

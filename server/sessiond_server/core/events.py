@@ -3,12 +3,8 @@
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Protocol
 from uuid import UUID
-
-from sessiond_server.sessions.store.deletion import Buried
-from sessiond_server.sessions.store.sessions import SessionRow
 
 CREATED = "session.created"
 UPDATED = "session.updated"
@@ -27,11 +23,9 @@ IDLE = "session.idle"
 DELTAS = frozenset({MESSAGE_DELTA, REASONING_DELTA})
 DELTA_CONTENT = "delta_content"
 
-_EPOCH_2000 = datetime(2000, 1, 1, tzinfo=UTC)
-
 
 @dataclass(frozen=True, slots=True)
-class Happening:
+class Event:
     """An ephemeral event.
 
     Args:
@@ -55,27 +49,16 @@ class Happening:
         return self.type in DELTAS
 
 
-class Hints(Protocol):
+class EventPublisher(Protocol):
     """Takes what has just been committed. It answers at once, and nobody's success depends on it: the database is the truth."""
 
-    def appended(self, key: UUID) -> None:
+    def messages_appended(self, key: UUID) -> None:
         """The session has new messages."""
 
-    def happened(self, happening: Happening) -> None:
+    def publish(self, event: Event) -> None:
         """Something became of a session."""
 
-    def telling(self, key: UUID) -> AbstractContextManager[None]:
+    def hold_delivery(self, key: UUID) -> AbstractContextManager[None]:
         """Around a commit and what is told of it: meanwhile no watcher of this process is handed messages of the session, so that what
         is told takes its place among those that were committed with it.
         """
-
-
-def happening(type_: str, session: SessionRow | Buried) -> Happening:
-    """That something happened to a session, just now."""
-    return Happening(type_, session.project_id, session.session_id, session.log, now_us())
-
-
-def now_us() -> int:
-    """The time of an event that happens now."""
-    since = datetime.now(UTC) - _EPOCH_2000
-    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds

@@ -49,8 +49,16 @@ def check_session_id(session_id: str, field: str = "session_id") -> str:
     if not session_id:
         raise invalid(field, "is required")
     if len(session_id) > MAX_SESSION_ID_CHARACTERS:
-        raise invalid(field, f"has {len(session_id)} characters; at most {MAX_SESSION_ID_CHARACTERS} are allowed")
-    if session_id.isascii() and session_id.isprintable() and session_id[0] != " " and session_id[-1] != " ":
+        raise invalid(
+            field,
+            f"has {len(session_id)} characters; at most {MAX_SESSION_ID_CHARACTERS} are allowed",
+        )
+    if (
+        session_id.isascii()
+        and session_id.isprintable()
+        and session_id[0] != " "
+        and session_id[-1] != " "
+    ):
         return session_id
     if session_id.strip() != session_id:
         raise invalid(field, "begins or ends with white space")
@@ -60,7 +68,10 @@ def check_session_id(session_id: str, field: str = "session_id") -> str:
 
 def check_request_id(request_id: str) -> str:
     if len(request_id) > MAX_REQUEST_ID_CHARACTERS:
-        raise invalid("request_id", f"has {len(request_id)} characters; at most {MAX_REQUEST_ID_CHARACTERS} are allowed")
+        raise invalid(
+            "request_id",
+            f"has {len(request_id)} characters; at most {MAX_REQUEST_ID_CHARACTERS} are allowed",
+        )
     _check_characters("request_id", request_id)
     return request_id
 
@@ -86,7 +97,10 @@ def check_bookmark_name(name: str, field: str = "name") -> str:
 def check_description(description: str, field: str) -> str:
     """A text for people that may have several lines. Raises Fault INVALID_FIELD."""
     if len(description) > MAX_DESCRIPTION_CHARACTERS:
-        raise invalid(field, f"has {len(description)} characters; at most {MAX_DESCRIPTION_CHARACTERS} are allowed")
+        raise invalid(
+            field,
+            f"has {len(description)} characters; at most {MAX_DESCRIPTION_CHARACTERS} are allowed",
+        )
     if "\0" in description:
         raise invalid(field, "holds a NUL character, which PostgreSQL cannot keep")
     return description

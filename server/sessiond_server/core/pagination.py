@@ -1,54 +1,145 @@
-"""Opaque tokens: where a listing or a stream goes on. URL-safe, and never a right to anything: every call is checked anew."""
+"""Pages of listings, and the opaque tokens that continue a listing or a stream.
+
+Tokens are URL-safe and unsigned. They grant nothing: every call is authorised and checked anew, and
+whoever alters a token gets an error or another position.
+"""
 
 import base64
 import binascii
 import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import orjson
 
 from sessiond_server.core.errors import invalid
+from sessiond_server.core.limits import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
 
 VERSION = 1
 
+Row = TypeVar("Row")
+Parser = Callable[[Any], Any]
+"""Reads one value of a token. Raises one of UNREADABLE for anything but what the token's maker wrote."""
 
-def fingerprint(*parts: object) -> str:
-    """Of the request's other fields, so that a token does not go on with another question."""
-    return hashlib.blake2b(repr(parts).encode(), digest_size=6).hexdigest()
-
-
-def encode(question: str, *values: Any) -> str:
-    """Values that JSON can hold, as a token that belongs to a question (see fingerprint)."""
-    return base64.urlsafe_b64encode(orjson.dumps([VERSION, question, *values])).rstrip(b"=").decode()
-
-
-def decode(token: str, question: str, *, field: str, reason: str) -> list[Any]:
-    """The values of a token. Raises Fault with the reason for what is no token, or one of another question."""
-    try:
-        values = orjson.loads(base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True))
-    except (binascii.Error, ValueError):
-        values = None
-    if not isinstance(values, list) or len(values) < 2 or values[0] != VERSION:
-        raise invalid(field, "is not a token of this server", reason=reason)
-    if values[1] != question:
-        raise invalid(field, "belongs to a request with other fields; send the same ones", reason=reason)
-    return values[2:]
-
-
-# What the readers below, and UUID, raise for what is not theirs. Tokens are not signed: whoever alters one gets an error, or another place.
 UNREADABLE = (ValueError, TypeError, AttributeError, OverflowError)
 
 
+@dataclass(frozen=True, slots=True)
+class Page(Generic[Row]):
+    """One page of a listing; the last page has an empty next_page_token."""
+
+    items: list[Row]
+    next_page_token: str
+
+
+class Paging:
+    """The page that a caller asks for.
+
+    Attributes:
+        size: rows on the page.
+        after: position of the last row of the page before; None for the first page.
+    """
+
+    def __init__(
+        self, page_size: int, page_token: str, query: Sequence[object], *position: Parser
+    ) -> None:
+        """Checks what the caller sent.
+
+        Args:
+            page_size: rows; 0 = DEFAULT_PAGE_SIZE, at most MAX_PAGE_SIZE are returned.
+            page_token: next_page_token of the page before; "" for the first page.
+            query: what the listing is of. A token continues the same query only.
+            position: parsers of the values that a row's position consists of.
+
+        Raises:
+            Fault: INVALID_FIELD for a negative page_size; INVALID_PAGE_TOKEN.
+        """
+        if page_size < 0:
+            raise invalid("page_size", "is negative")
+        self.size = min(page_size or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
+        self._fingerprint = fingerprint(*query)
+        self.after: tuple[Any, ...] | None = None
+        if page_token:
+            self.after = decode_token(
+                page_token,
+                self._fingerprint,
+                *position,
+                field="page_token",
+                reason="INVALID_PAGE_TOKEN",
+            )
+
+    def page(
+        self,
+        rows: list[Row],
+        position: Callable[[Row], Sequence[Any]],
+        *,
+        has_more: bool | None = None,
+    ) -> Page[Row]:
+        """Returns the page.
+
+        Args:
+            rows: in order; one row more than `size` says that there is a next page.
+            position: a row's position, which the next page begins after.
+            has_more: whether there is a next page, where the rows do not say so.
+        """
+        if has_more is None:
+            has_more = len(rows) > self.size
+        rows = rows[: self.size]
+        return Page(rows, encode_token(self._fingerprint, *position(rows[-1])) if has_more else "")
+
+
+def fingerprint(*query: object) -> str:
+    """Returns a hash of a query, the same in every process: 12 hexadecimal digits."""
+    # Not repr(): a protobuf map has another order of keys in each process.
+    encoded = orjson.dumps(query, default=str, option=orjson.OPT_SORT_KEYS)
+    return hashlib.blake2b(encoded, digest_size=6).hexdigest()
+
+
+def encode_token(fingerprint: str, *values: Any) -> str:
+    """Returns a token of a query (see fingerprint) that holds values: numbers, texts, UUIDs, times."""
+    encoded = orjson.dumps([VERSION, fingerprint, *values])
+    return base64.urlsafe_b64encode(encoded).rstrip(b"=").decode()
+
+
+def decode_token(
+    token: str, fingerprint: str, *parsers: Parser, field: str, reason: str
+) -> tuple[Any, ...]:
+    """Returns the values of a token, one for each parser.
+
+    Raises:
+        Fault: with the reason, for a malformed token and for one of another query.
+    """
+    try:
+        encoded = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
+        version, owner, *values = orjson.loads(encoded)
+        if version != VERSION:
+            raise ValueError(version)
+    except (binascii.Error, *UNREADABLE):
+        raise invalid(field, "is not a token of this server", reason=reason) from None
+    if owner != fingerprint:
+        raise invalid(
+            field, "belongs to a request with other fields; send the same ones", reason=reason
+        )
+    try:
+        return tuple(parse(value) for parse, value in zip(parsers, values, strict=True))
+    except UNREADABLE:
+        raise invalid(field, "is not a token of this server", reason=reason) from None
+
+
 def int4(value: Any) -> int:
-    """A number that PostgreSQL's integer holds."""
-    if not isinstance(value, int) or not -(2**31) <= value < 2**31:
-        raise ValueError(value)
-    return value
+    """Parses a number that PostgreSQL's integer holds."""
+    return _within(value, -(2**31), 2**31 - 1)
+
+
+def seq(value: Any) -> int:
+    """Parses a seq, or 0 for the place before the first message."""
+    return _within(value, 0, 2**63 - 1)
 
 
 def time(value: Any) -> datetime:
-    """A time with its zone, as isoformat() writes it."""
+    """Parses a time with its zone, in ISO 8601."""
     found = datetime.fromisoformat(value)
     if found.tzinfo is None:
         raise ValueError(value)
@@ -56,8 +147,14 @@ def time(value: Any) -> datetime:
 
 
 def text(value: Any) -> str:
-    """A text that PostgreSQL's text holds."""
+    """Parses a text that PostgreSQL's text holds."""
     if not isinstance(value, str) or "\0" in value:
         raise ValueError(value)
-    value.encode()  # half a surrogate pair is no text
+    value.encode()  # half a surrogate pair cannot be stored
+    return value
+
+
+def _within(value: Any, least: int, most: int) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        raise ValueError(value)
     return value

@@ -47,7 +47,9 @@ def _value(value: Value, path: str, key: str, depth: int) -> Any:
         case "string_value":
             text = value.string_value
             if "\0" in text:
-                raise invalid(f"{path}.{key}", "holds a NUL character, which PostgreSQL cannot keep")
+                raise invalid(
+                    f"{path}.{key}", "holds a NUL character, which PostgreSQL cannot keep"
+                )
             return text
         case "number_value":
             number = value.number_value
@@ -61,7 +63,10 @@ def _value(value: Value, path: str, key: str, depth: int) -> Any:
         case "list_value":
             if depth >= MAX_DEPTH:
                 raise invalid(f"{path}.{key}"[:256], f"is nested deeper than {MAX_DEPTH} levels")
-            return [_value(item, path, f"{key}[{i}]", depth + 1) for i, item in enumerate(value.list_value.values)]
+            return [
+                _value(item, path, f"{key}[{i}]", depth + 1)
+                for i, item in enumerate(value.list_value.values)
+            ]
         case "null_value":
             return None
         case _:

@@ -22,7 +22,9 @@ def upgrade(database_url: str, *, lock_timeout_s: float = 5.0) -> None:
     with _connect(database_url) as connection:
         connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": LOCK})
         try:
-            connection.execute(text("SELECT set_config('lock_timeout', :t, false)"), {"t": f"{lock_timeout_s}s"})
+            connection.execute(
+                text("SELECT set_config('lock_timeout', :t, false)"), {"t": f"{lock_timeout_s}s"}
+            )
             connection.commit()
             config = _config()
             config.attributes["connection"] = connection

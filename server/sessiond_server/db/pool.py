@@ -66,7 +66,9 @@ class Database:
         prepared: False where a pooler in transaction mode stands between, which cannot keep prepared statements.
     """
 
-    def __init__(self, url: str, *, size: int = 16, timeout_s: float = 5.0, prepared: bool = True) -> None:
+    def __init__(
+        self, url: str, *, size: int = 16, timeout_s: float = 5.0, prepared: bool = True
+    ) -> None:
         self._url = url
         self._compiled: dict[ClauseElement, bytes] = {}
         self._probed_at = float("-inf")
@@ -105,7 +107,9 @@ class Database:
 
     async def connect_alone(self, application_name: str) -> AsyncConnection[TupleRow]:
         """A connection in autocommit mode besides the pool. Raises: psycopg.OperationalError."""
-        return await AsyncConnection.connect(self._url, autocommit=True, application_name=application_name, connect_timeout=10)
+        return await AsyncConnection.connect(
+            self._url, autocommit=True, application_name=application_name, connect_timeout=10
+        )
 
     async def ping(self) -> None:
         """One round trip. Raises DatabaseUnavailable or PoolExhausted."""
@@ -151,7 +155,9 @@ class Database:
         elif (known := self._compiled.get(statement)) is not None:
             text = known
         else:
-            text = self._compiled[statement] = str(statement.compile(dialect=self._dialect)).encode()
+            text = self._compiled[statement] = str(
+                statement.compile(dialect=self._dialect)
+            ).encode()
         # Values are written into the text, so that each is planned for what it is (see _configure_prepared). Results come as text: the
         # binary loaders of these connections are for the hot paths (see _configure).
         async with AsyncClientCursor(on, row_factory=dict_row) as cursor:
@@ -191,15 +197,25 @@ class Lease:
             raise DatabaseUnavailable("the server is closing its database connections") from e
         return self._connection
 
-    async def __aexit__(self, exc_type: object, exc: BaseException | None, traceback: object) -> None:
+    async def __aexit__(
+        self, exc_type: object, exc: BaseException | None, traceback: object
+    ) -> None:
         # The pool looks at the state of what it gets back: a broken connection is replaced, an open transaction rolled back.
         await self._database._pool.putconn(self._connection)
         match exc:
             case None:
                 return
-            case psycopg.errors.LockNotAvailable() | psycopg.errors.DeadlockDetected() | psycopg.errors.SerializationFailure():
+            case (
+                psycopg.errors.LockNotAvailable()
+                | psycopg.errors.DeadlockDetected()
+                | psycopg.errors.SerializationFailure()
+            ):
                 raise Contention(str(exc)) from exc
-            case psycopg.OperationalError() | psycopg.InterfaceError() | psycopg.errors.ReadOnlySqlTransaction():
+            case (
+                psycopg.OperationalError()
+                | psycopg.InterfaceError()
+                | psycopg.errors.ReadOnlySqlTransaction()
+            ):
                 raise DatabaseUnavailable("the connection to the database broke") from exc
 
 

@@ -9,7 +9,7 @@ from sessiond.v1.message_pb2 import Message
 from sessiond_server.assets.service import asset_not_found
 from sessiond_server.assets.store.assets import AssetMissing
 from sessiond_server.core.errors import Fault, invalid
-from sessiond_server.core.events import CREATED, Hints, happening
+from sessiond_server.core.events import CREATED, EventPublisher
 from sessiond_server.core.ids import (
     check_bookmark_name,
     check_description,
@@ -21,14 +21,19 @@ from sessiond_server.core.ids import (
     uuid7,
 )
 from sessiond_server.core.limits import MAX_BOOKMARKS, MAX_TASK_MESSAGES, MAX_TASKS, Limits
-from sessiond_server.imports.store import ImportedBookmark, ImportedTask, SessionImport, SessionImportStore
-from sessiond_server.messages.store.append import DuplicateRequest
+from sessiond_server.db.idempotency import NO_LOG, DuplicateRequest, RequestRecord, content_hash
+from sessiond_server.imports.store import (
+    ImportedBookmark,
+    ImportedTask,
+    SessionImport,
+    SessionImportStore,
+)
 from sessiond_server.messages.store.spool import Spool
 from sessiond_server.messages.token_counts import Tokenizer
-from sessiond_server.messages.validation import Intake
-from sessiond_server.sessions.service import Settings, content_hash, made_first, new_session
-from sessiond_server.sessions.store.sessions import NIL_LOG as NO_LOG
-from sessiond_server.sessions.store.sessions import Record, SessionRow, SessionStore
+from sessiond_server.messages.validation import MessageValidator
+from sessiond_server.sessions.lifecycle_events import lifecycle_event
+from sessiond_server.sessions.service import Settings, new_session, session_from_first_request
+from sessiond_server.sessions.store.sessions import SessionRow, SessionStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,23 +57,32 @@ class ImportHead:
         if len(self.tasks) > MAX_TASKS:
             raise invalid("tasks", f"are {len(self.tasks)}; a session has at most {MAX_TASKS}")
         if len(self.bookmarks) > MAX_BOOKMARKS:
-            raise invalid("bookmarks", f"are {len(self.bookmarks)}; a session has at most {MAX_BOOKMARKS}")
+            raise invalid(
+                "bookmarks", f"are {len(self.bookmarks)}; a session has at most {MAX_BOOKMARKS}"
+            )
         seen: set[str] = set()
         for i, task in enumerate(self.tasks):
             check_task_id(task.task_id, f"tasks[{i}].task_id")
             if task.task_id in seen:
-                raise invalid(f"tasks[{i}].task_id", f"is {task.task_id!r} again; each task has its own")
+                raise invalid(
+                    f"tasks[{i}].task_id", f"is {task.task_id!r} again; each task has its own"
+                )
             seen.add(task.task_id)
             field = f"tasks[{i}].message_seqs"
             if len(task.message_seqs) > MAX_TASK_MESSAGES:
-                raise invalid(field, f"has {len(task.message_seqs)} seqs; at most {MAX_TASK_MESSAGES} are allowed")
+                raise invalid(
+                    field,
+                    f"has {len(task.message_seqs)} seqs; at most {MAX_TASK_MESSAGES} are allowed",
+                )
             if task.message_seqs and task.message_seqs[0] < 1:
                 raise invalid(field, f"has {task.message_seqs[0]}; seqs begin with 1")
         seen.clear()
         for i, bookmark in enumerate(self.bookmarks):
             check_bookmark_name(bookmark.name, f"bookmarks[{i}].name")
             if bookmark.name in seen:
-                raise invalid(f"bookmarks[{i}].name", f"is {bookmark.name!r} again; each bookmark has its own")
+                raise invalid(
+                    f"bookmarks[{i}].name", f"is {bookmark.name!r} again; each bookmark has its own"
+                )
             seen.add(bookmark.name)
             check_description(bookmark.description, f"bookmarks[{i}].description")
             if bookmark.seq is not None and bookmark.seq < 0:
@@ -78,23 +92,37 @@ class ImportHead:
         """That what they name is there, once all messages are. Raises: Fault INVALID_FIELD."""
         for i, task in enumerate(self.tasks):
             if task.message_seqs and task.message_seqs[-1] > last_seq:
-                raise invalid(f"tasks[{i}].message_seqs", f"has {task.message_seqs[-1]}, but there are {last_seq} messages")
+                raise invalid(
+                    f"tasks[{i}].message_seqs",
+                    f"has {task.message_seqs[-1]}, but there are {last_seq} messages",
+                )
         for i, bookmark in enumerate(self.bookmarks):
             if bookmark.seq is not None and bookmark.seq > last_seq:
-                raise invalid(f"bookmarks[{i}].seq", f"is {bookmark.seq}, but there are {last_seq} messages")
+                raise invalid(
+                    f"bookmarks[{i}].seq", f"is {bookmark.seq}, but there are {last_seq} messages"
+                )
 
 
 class SessionImports:
-    """Imports of whole sessions. Nothing is there before all of it is. hints: is told of each."""
+    """Imports of whole sessions. Nothing is there before all of it is. publisher: is told of each."""
 
-    def __init__(self, store: SessionImportStore, sessions: SessionStore, limits: Limits, tokenizer: Tokenizer, hints: Hints) -> None:
+    def __init__(
+        self,
+        store: SessionImportStore,
+        sessions: SessionStore,
+        limits: Limits,
+        tokenizer: Tokenizer,
+        publisher: EventPublisher,
+    ) -> None:
         self._store = store
         self._sessions = sessions
         self._limits = limits
         self._tokenizer = tokenizer
-        self._hints = hints
+        self._publisher = publisher
 
-    async def run(self, project_id: UUID, head: ImportHead, pieces: AsyncIterator[Sequence[Message]]) -> SessionRow:
+    async def run(
+        self, project_id: UUID, head: ImportHead, pieces: AsyncIterator[Sequence[Message]]
+    ) -> SessionRow:
         """The new session.
 
         Raises: Fault, with the reasons that ImportSession names.
@@ -104,20 +132,22 @@ class SessionImports:
         key = session_key(project_id, session_id)
         new = new_session(project_id, session_id, head.settings, self._limits)
         # Before it is all sent; but a repetition is answered as the first time.
-        if await self._sessions.get(key, project_id) and not await self._is_recorded(project_id, head.request_id):
+        if await self._sessions.get(key, project_id) and not await self._is_recorded(
+            project_id, head.request_id
+        ):
             raise _exists(session_id)
-        intake = Intake(self._limits, self._tokenizer, keeps_turn=True)
+        validator = MessageValidator(self._limits, self._tokenizer, keeps_turn=True)
         with Spool() as spool:
             async for messages in pieces:
-                spool.add(intake.take(messages, keep_times=True))
-            if intake.parent_floor > 0:
+                spool.add(validator.encode(messages, keep_times=True))
+            if validator.parent_floor > 0:
                 raise Fault(
                     "PARENT_NOT_FOUND",
                     "messages: a parent_seq names no message before it",
-                    metadata={"session_id": session_id, "last_seq": intake.count},
+                    metadata={"session_id": session_id, "last_seq": validator.count},
                     fields={"messages.parent_seq": "names no earlier message of the session"},
                 )
-            head.check_seqs(intake.count)
+            head.check_seqs(validator.count)
             made = SessionImport(
                 new=new,
                 state=head.state,
@@ -125,34 +155,43 @@ class SessionImports:
                 active_at=head.active_at,
                 tasks=head.tasks,
                 bookmarks=head.bookmarks,
-                count=intake.count,
-                content_bytes=intake.content_bytes,
-                largest_bytes=intake.largest_bytes,
-                tokens=intake.tokens,
-                estimated=intake.estimated_tokens,
-                first_words=intake.first_words,
-                first_words_place=intake.first_words_place,
-                asset_refs=intake.asset_refs,
-                assets=tuple(intake.asset_fields),
+                count=validator.count,
+                content_bytes=validator.content_bytes,
+                largest_bytes=validator.largest_bytes,
+                tokens=validator.tokens,
+                estimated=validator.estimated_tokens,
+                first_words=validator.first_words,
+                first_words_place=validator.first_words_place,
+                asset_refs=validator.asset_refs,
+                assets=tuple(validator.asset_fields),
             )
             record = None
             if head.request_id:
-                content = content_hash("import", *astuple(head), intake.content_hash.hex())
-                record = Record(creation_key(project_id, head.request_id), head.request_id, content, session_id)
+                content = content_hash("import", *astuple(head), validator.content_hash.hex())
+                record = RequestRecord(
+                    creation_key(project_id, head.request_id), head.request_id, content, session_id
+                )
             try:
                 row = await self._store.create(made, spool, record)
-            except DuplicateRequest:
+            except DuplicateRequest as duplicate:
                 assert record is not None  # noqa: S101 - only a record can be a duplicate
-                return await made_first(self._sessions, project_id, record)
+                return await session_from_first_request(
+                    self._sessions, project_id, record, duplicate
+                )
             except AssetMissing as e:
-                raise asset_not_found(e.sha256.hex(), intake.asset_fields[e.sha256]) from None
+                raise asset_not_found(e.sha256.hex(), validator.asset_fields[e.sha256]) from None
         if row is None:
             raise _exists(session_id)
-        self._hints.happened(happening(CREATED, row))
+        self._publisher.publish(lifecycle_event(CREATED, row))
         return row
 
     async def _is_recorded(self, project_id: UUID, request_id: str) -> bool:
-        return bool(request_id and await self._sessions.recorded(creation_key(project_id, request_id), NO_LOG, request_id))
+        return bool(
+            request_id
+            and await self._sessions.find_request(
+                creation_key(project_id, request_id), NO_LOG, request_id
+            )
+        )
 
 
 def _exists(session_id: str) -> Fault:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from psycopg import AsyncConnection
@@ -12,17 +12,18 @@ from sqlalchemy import and_, func, literal, not_, select
 from sqlalchemy.dialects.postgresql import JSONB, insert
 
 from sessiond_server.assets.store import assets
+from sessiond_server.core.pg_time import to_pg_us
 from sessiond_server.db import schema as tables
 from sessiond_server.db.expiry import alive
+from sessiond_server.db.idempotency import RequestRecord, record_request
 from sessiond_server.db.pool import Database
 from sessiond_server.messages.store.append import copy_rows
 from sessiond_server.messages.store.spool import Spool, Start
-from sessiond_server.sessions.store.deletion import bury
-from sessiond_server.sessions.store.sessions import COLUMNS, NewSession, Record, SessionRow, after_ms, insert_record
+from sessiond_server.sessions.store.deletion import delete_sessions
+from sessiond_server.sessions.store.sessions import COLUMNS, NewSession, SessionRow, after_ms
 
 T = tables.sessions.c
 _NOW = func.clock_timestamp()
-_EPOCH_2000 = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,9 @@ class SessionImportStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def create(self, made: SessionImport, spool: Spool, record: Record | None) -> SessionRow | None:
+    async def create(
+        self, made: SessionImport, spool: Spool, record: RequestRecord | None
+    ) -> SessionRow | None:
         """The new session. None where there is one of its key already; then nothing happened.
 
         Raises: DuplicateRequest, AssetMissing.
@@ -84,25 +87,33 @@ class SessionImportStore:
         try:
             async with self._database.transaction() as connection:
                 if record:
-                    await insert_record(self._database, connection, record)
+                    await record_request(self._database, connection, record)
                 if made.asset_refs:
                     await assets.hold(connection, new.project_id, made.assets)
                 # An expired session that the purger has not reached yet is gone for everybody else; it must be for us too.
-                await bury(self._database, connection, and_(T.key == new.key, not_(alive())))
+                await delete_sessions(
+                    self._database, connection, and_(T.key == new.key, not_(alive()))
+                )
                 row = await self._insert(connection, made)
                 if row is None:
                     raise _Exists
-                now = (await self._database.rows(select(_NOW.label("now")), on=connection))[0]["now"]
-                await copy_rows(connection, spool, Start(new.key, new.log, 1, microseconds(now), 0, 0))
+                now = (await self._database.rows(select(_NOW.label("now")), on=connection))[0][
+                    "now"
+                ]
+                await copy_rows(connection, spool, Start(new.key, new.log, 1, to_pg_us(now), 0, 0))
                 if made.asset_refs:
-                    await assets.refer(connection, new.key, new.log, new.project_id, 1, made.asset_refs)
+                    await assets.refer(
+                        connection, new.key, new.log, new.project_id, 1, made.asset_refs
+                    )
                 await self._insert_tasks(connection, made)
                 await self._insert_bookmarks(connection, made)
                 return row
         except _Exists:
             return None
 
-    async def _insert(self, connection: AsyncConnection[TupleRow], made: SessionImport) -> SessionRow | None:
+    async def _insert(
+        self, connection: AsyncConnection[TupleRow], made: SessionImport
+    ) -> SessionRow | None:
         new = made.new
         statement = (
             insert(tables.sessions)
@@ -136,7 +147,9 @@ class SessionImportStore:
         rows = await self._database.rows(statement, on=connection)
         return SessionRow(**rows[0]) if rows else None
 
-    async def _insert_tasks(self, connection: AsyncConnection[TupleRow], made: SessionImport) -> None:
+    async def _insert_tasks(
+        self, connection: AsyncConnection[TupleRow], made: SessionImport
+    ) -> None:
         rows = [
             {
                 "key": made.new.key,
@@ -154,7 +167,9 @@ class SessionImportStore:
         if rows:
             await self._database.rows(insert(tables.tasks).values(rows), on=connection)
 
-    async def _insert_bookmarks(self, connection: AsyncConnection[TupleRow], made: SessionImport) -> None:
+    async def _insert_bookmarks(
+        self, connection: AsyncConnection[TupleRow], made: SessionImport
+    ) -> None:
         rows = [
             {
                 "key": made.new.key,
@@ -169,11 +184,6 @@ class SessionImportStore:
         ]
         if rows:
             await self._database.rows(insert(tables.bookmarks).values(rows), on=connection)
-
-
-def microseconds(time: datetime) -> int:
-    """Since 2000-01-01 UTC, as PostgreSQL counts."""
-    return (time - _EPOCH_2000) // timedelta(microseconds=1)
 
 
 def _json(value: dict[str, Any]) -> Any:

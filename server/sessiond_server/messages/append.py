@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from operator import attrgetter
 from uuid import UUID
 
@@ -10,18 +9,18 @@ from sessiond.v1.message_pb2 import Message
 from sessiond_server.assets.service import asset_not_found
 from sessiond_server.assets.store.assets import AssetMissing
 from sessiond_server.core.errors import Fault, invalid, request_id_reused, session_not_found
-from sessiond_server.core.events import Hints
+from sessiond_server.core.events import EventPublisher
 from sessiond_server.core.ids import check_request_id, check_session_id, session_key
 from sessiond_server.core.limits import Limits
-from sessiond_server.messages.store.append import Append, Appended, AppendStore, DuplicateRequest
+from sessiond_server.core.pg_time import to_pg_us
+from sessiond_server.core.states import SessionState
+from sessiond_server.db.idempotency import DuplicateRequest
+from sessiond_server.messages.store.append import Append, Appended, AppendStore
 from sessiond_server.messages.store.rows import Rows
 from sessiond_server.messages.store.spool import Spool
 from sessiond_server.messages.token_counts import Tokenizer
-from sessiond_server.messages.validation import Intake, check_batch
-from sessiond_server.sessions.service import DESTROYED
+from sessiond_server.messages.validation import MessageValidator, check_batch
 from sessiond_server.sessions.store.sessions import SessionStore
-
-_EPOCH_2000 = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +40,7 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class PreparedAppend:
     """An append that is ready for the store. asset_fields: where each asset is named first."""
 
     target: Target
@@ -51,23 +50,30 @@ class Taken:
 
 
 class Appends:
-    """Appends to sessions. Nothing is acknowledged before it is committed. hints: is told of each."""
+    """Appends to sessions. Nothing is acknowledged before it is committed. publisher: is told of each."""
 
-    def __init__(self, store: AppendStore, sessions: SessionStore, limits: Limits, tokenizer: Tokenizer, hints: Hints) -> None:
+    def __init__(
+        self,
+        store: AppendStore,
+        sessions: SessionStore,
+        limits: Limits,
+        tokenizer: Tokenizer,
+        publisher: EventPublisher,
+    ) -> None:
         self._store = store
         self._sessions = sessions
         self._limits = limits
         self._tokenizer = tokenizer
-        self._hints = hints
+        self._publisher = publisher
 
     async def store(self, target: Target, messages: Sequence[Message]) -> Appended:
         """Append one batch, all or none.
 
         Raises: Fault, with the reasons that StoreMessages names.
         """
-        return await self.store_taken(self.take(target, messages))
+        return await self.append_prepared(self.prepare(target, messages))
 
-    def take(self, target: Target, messages: Sequence[Message]) -> Taken:
+    def prepare(self, target: Target, messages: Sequence[Message]) -> PreparedAppend:
         """Check one batch, and make of it what is stored. The messages are changed on the way.
 
         Raises: Fault, for what is wrong whatever the session is.
@@ -77,22 +83,24 @@ class Appends:
             raise invalid("messages", "is empty; send at least one")
         # Before anything is parsed: the sizes of the strings are known.
         check_batch(len(messages), sum(map(len, map(attrgetter("json"), messages))), self._limits)
-        intake = Intake(self._limits, self._tokenizer)
-        rows = intake.take(messages)
-        check_batch(intake.count, intake.content_bytes, self._limits)
-        return Taken(target, append_of(target, intake), rows, intake.asset_fields)
+        validator = MessageValidator(self._limits, self._tokenizer)
+        rows = validator.encode(messages)
+        check_batch(validator.count, validator.content_bytes, self._limits)
+        return PreparedAppend(target, append_of(target, validator), rows, validator.asset_fields)
 
-    async def store_taken(self, taken: Taken) -> Appended:
-        """Append what was taken. Raises: Fault."""
+    async def append_prepared(self, prepared: PreparedAppend) -> Appended:
+        """Append what was prepared. Raises: Fault."""
         try:
-            done = await self._store.append(taken.append, taken.rows)
+            done = await self._store.append(prepared.append, prepared.rows)
         except DuplicateRequest:
             done = None
         except AssetMissing as e:
-            raise _asset_missing(taken.asset_fields, e) from None
-        return await self._answer(taken.target, taken.append, done)
+            raise _asset_missing(prepared.asset_fields, e) from None
+        return await self._answer(prepared.target, prepared.append, done)
 
-    async def store_stream(self, target: Target, pieces: AsyncIterator[Sequence[Message]]) -> Appended:
+    async def store_stream(
+        self, target: Target, pieces: AsyncIterator[Sequence[Message]]
+    ) -> Appended:
         """Append all pieces as one, all or none. The session is locked only once the last piece is here.
 
         Raises: Fault, with the reasons that ImportMessages names.
@@ -100,34 +108,38 @@ class Appends:
         target.check()
         # A session that cannot take them should say so before they are all sent.
         await self._check_open(target)
-        intake = Intake(self._limits, self._tokenizer)
+        validator = MessageValidator(self._limits, self._tokenizer)
         with Spool() as spool:
             async for messages in pieces:
-                spool.add(intake.take(messages))
-            if not intake.count:
+                spool.add(validator.encode(messages))
+            if not validator.count:
                 raise invalid("messages", "is empty; send at least one")
-            append = append_of(target, intake)
+            append = append_of(target, validator)
             try:
                 done = await self._store.append_bulk(append, spool)
             except DuplicateRequest:
                 done = None
             except AssetMissing as e:
-                raise _asset_missing(intake.asset_fields, e) from None
+                raise _asset_missing(validator.asset_fields, e) from None
         return await self._answer(target, append, done)
 
     async def _answer(self, target: Target, append: Append, done: Appended | None) -> Appended:
         if done is None:
             return await self._explain(target, append)
-        self._hints.appended(append.key)
+        self._publisher.messages_appended(append.key)
         return done
 
     async def _check_open(self, target: Target) -> None:
-        row = await self._sessions.get(session_key(target.project_id, target.session_id), target.project_id)
+        row = await self._sessions.get(
+            session_key(target.project_id, target.session_id), target.project_id
+        )
         if row is None:
             raise session_not_found(target.session_id)
-        if target.request_id and await self._sessions.recorded(row.key, row.log, target.request_id):
+        if target.request_id and await self._sessions.find_request(
+            row.key, row.log, target.request_id
+        ):
             return  # a repetition is answered as the first time, whatever became of the session
-        if row.state == DESTROYED:
+        if row.state == SessionState.DESTROYED:
             raise _destroyed(target.session_id)
 
     async def _explain(self, target: Target, append: Append) -> Appended:
@@ -136,14 +148,12 @@ class Appends:
         if row is None:
             raise session_not_found(target.session_id)
         if target.request_id:
-            first = await self._sessions.recorded(append.key, row.log, target.request_id)
+            first = await self._sessions.find_request(append.key, row.log, target.request_id)
             if first:
                 if first.content_hash != append.content_hash:
                     raise request_id_reused(target.request_id)
-                since = first.created_at - _EPOCH_2000
-                created_us = (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
-                return Appended(first.first_seq, first.last_seq, created_us)
-        if row.state == DESTROYED:
+                return Appended(first.first_seq, first.last_seq, to_pg_us(first.created_at))
+        if row.state == SessionState.DESTROYED:
             raise _destroyed(target.session_id)
         if target.expected_last_seq is not None and target.expected_last_seq != row.last_seq:
             raise Fault(
@@ -161,7 +171,9 @@ class Appends:
                 "PARENT_NOT_FOUND",
                 f"messages: a parent_seq names no message before it; session {target.session_id!r} is at seq {row.last_seq}",
                 metadata={"session_id": target.session_id, "last_seq": row.last_seq},
-                fields={"messages.parent_seq": "names no message of the session, nor an earlier one of the batch"},
+                fields={
+                    "messages.parent_seq": "names no message of the session, nor an earlier one of the batch"
+                },
             )
         # The condition failed when the statement ran and holds now: another append came in between.
         raise Fault(
@@ -178,24 +190,24 @@ class Appends:
         )
 
 
-def append_of(target: Target, intake: Intake) -> Append:
-    """The append of what an intake has taken."""
+def append_of(target: Target, validator: MessageValidator) -> Append:
+    """The append of what an validator has prepared."""
     return Append(
         key=session_key(target.project_id, target.session_id),
         project_id=target.project_id,
-        count=intake.count,
-        content_bytes=intake.content_bytes,
-        largest=intake.largest_bytes,
-        tokens=intake.tokens,
-        estimated=intake.estimated_tokens,
-        first_words=intake.first_words,
-        first_words_place=intake.first_words_place,
+        count=validator.count,
+        content_bytes=validator.content_bytes,
+        largest=validator.largest_bytes,
+        tokens=validator.tokens,
+        estimated=validator.estimated_tokens,
+        first_words=validator.first_words,
+        first_words_place=validator.first_words_place,
         expected_last_seq=target.expected_last_seq,
-        parent_floor=intake.parent_floor,
+        parent_floor=validator.parent_floor,
         request_id=target.request_id,
-        content_hash=intake.content_hash,
-        asset_refs=intake.asset_refs,
-        assets=tuple(intake.asset_fields),
+        content_hash=validator.content_hash,
+        asset_refs=validator.asset_refs,
+        assets=tuple(validator.asset_fields),
     )
 
 

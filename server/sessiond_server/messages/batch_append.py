@@ -7,11 +7,12 @@ from uuid import UUID
 
 from sessiond.v1.message_pb2 import Message
 from sessiond_server.core.errors import invalid
-from sessiond_server.core.events import Hints
+from sessiond_server.core.events import EventPublisher
 from sessiond_server.core.limits import MAX_REQUESTS, Limits
-from sessiond_server.messages.append import Appends, Taken, Target
-from sessiond_server.messages.store.append import Appended, DuplicateRequest
-from sessiond_server.messages.store.batch_append import AppendManyStore
+from sessiond_server.db.idempotency import DuplicateRequest
+from sessiond_server.messages.append import Appends, PreparedAppend, Target
+from sessiond_server.messages.store.append import Appended
+from sessiond_server.messages.store.batch_append import BatchAppendStore
 
 # Series of one call that are stored one by one at the same time: they may wait for others, each with a connection of the pool.
 MAX_SINGLE = 4
@@ -23,27 +24,31 @@ Outcome = tuple[int, Appended | Exception]
 @dataclass(frozen=True, slots=True)
 class _Request:
     place: int
-    taken: Taken
+    prepared: PreparedAppend
 
 
 _Series = list[_Request]
 
 
-class ManyAppends:
+class BatchAppender:
     """Stores many appends at once where that is possible, and the others one by one.
 
     Args:
         appends: stores the others; it waits, and finds out why something was not stored.
-        hints: is told of each series that is stored.
+        publisher: is told of each series that is stored.
     """
 
-    def __init__(self, store: AppendManyStore, appends: Appends, limits: Limits, hints: Hints) -> None:
+    def __init__(
+        self, store: BatchAppendStore, appends: Appends, limits: Limits, publisher: EventPublisher
+    ) -> None:
         self._store = store
         self._appends = appends
         self._limits = limits
-        self._hints = hints
+        self._publisher = publisher
 
-    async def store(self, project_id: UUID, requests: Sequence[tuple[Target, Sequence[Message]]]) -> AsyncGenerator[list[Outcome], None]:
+    async def store(
+        self, project_id: UUID, requests: Sequence[tuple[Target, Sequence[Message]]]
+    ) -> AsyncGenerator[list[Outcome], None]:
         """Append each batch, whole or not at all, whatever becomes of the others; those to one session in their order.
 
         Yields: outcomes, as they are known.
@@ -52,20 +57,25 @@ class ManyAppends:
         if not requests:
             raise invalid("requests", "is empty; send at least one")
         if len(requests) > MAX_REQUESTS:
-            raise invalid("requests", f"has {len(requests)} requests; a call may have {MAX_REQUESTS}")
+            raise invalid(
+                "requests", f"has {len(requests)} requests; a call may have {MAX_REQUESTS}"
+            )
         outcomes: list[Outcome] = []
         sessions: dict[UUID, _Series] = {}
         for place, (target, messages) in enumerate(requests):
             try:
-                taken = self._appends.take(target, messages)
+                prepared = self._appends.prepare(target, messages)
             except Exception as error:
                 outcomes.append((place, error))
             else:
-                sessions.setdefault(taken.append.key, []).append(_Request(place, taken))
+                sessions.setdefault(prepared.append.key, []).append(_Request(place, prepared))
         left = [series for series in sessions.values() if not _fits(series)]
         for many in self._divided(series for series in sessions.values() if _fits(series)):
             try:
-                stored = await self._store.append(project_id, [[(r.taken.append, r.taken.rows) for r in series] for series in many])
+                stored = await self._store.append(
+                    project_id,
+                    [[(r.prepared.append, r.prepared.rows) for r in series] for series in many],
+                )
             except DuplicateRequest:
                 left += many
                 continue
@@ -76,7 +86,7 @@ class ManyAppends:
                 if appended is None:
                     left.append(series)
                 else:
-                    self._hints.appended(series[0].taken.append.key)
+                    self._publisher.messages_appended(series[0].prepared.append.key)
                     outcomes += zip((request.place for request in series), appended, strict=True)
         if outcomes:
             yield outcomes
@@ -88,9 +98,12 @@ class ManyAppends:
         many: list[_Series] = []
         count = content_bytes = 0
         for series in all_series:
-            own_count = sum(request.taken.append.count for request in series)
-            own_bytes = sum(request.taken.append.content_bytes for request in series)
-            if many and (count + own_count > self._limits.max_batch_messages or content_bytes + own_bytes > self._limits.max_batch_bytes):
+            own_count = sum(request.prepared.append.count for request in series)
+            own_bytes = sum(request.prepared.append.content_bytes for request in series)
+            if many and (
+                count + own_count > self._limits.max_batch_messages
+                or content_bytes + own_bytes > self._limits.max_batch_bytes
+            ):
                 yield many
                 many, count, content_bytes = [], 0, 0
             many.append(series)
@@ -121,7 +134,9 @@ class ManyAppends:
         outcomes: list[Outcome] = []
         for request in series:
             try:
-                outcomes.append((request.place, await self._appends.store_taken(request.taken)))
+                outcomes.append(
+                    (request.place, await self._appends.append_prepared(request.prepared))
+                )
             except Exception as error:
                 outcomes.append((request.place, error))
         return outcomes
@@ -131,9 +146,15 @@ def _fits(series: _Series) -> bool:
     """Whether it can be stored in one statement with others, as a whole: no assets to lock, no condition on what comes before it in the
     series, no repetition of itself.
     """
-    if any(request.taken.append.asset_refs for request in series):
+    if any(request.prepared.append.asset_refs for request in series):
         return False
     if len(series) == 1:
         return True
-    ids = [request.taken.append.request_id for request in series if request.taken.append.request_id]
-    return len(ids) == len(set(ids)) and all(request.taken.append.expected_last_seq is None for request in series[1:])
+    ids = [
+        request.prepared.append.request_id
+        for request in series
+        if request.prepared.append.request_id
+    ]
+    return len(ids) == len(set(ids)) and all(
+        request.prepared.append.expected_last_seq is None for request in series[1:]
+    )

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from sessiond.v1.message_pb2 import Role
 from sessiond_server.bookmarks.store import BookmarkStore
-from sessiond_server.core import pagination as tokens
+from sessiond_server.core import pagination
 from sessiond_server.core.errors import Fault, invalid, session_not_found
 from sessiond_server.core.ids import check_bookmark_name, check_session_id, session_key
 from sessiond_server.messages.pages import (
@@ -49,14 +49,18 @@ class Reading:
     resume_token: str = ""
     after_bookmark: str | None = None
 
-    def question(self, log: UUID) -> str:
-        return tokens.fingerprint(log, self.through_seq, self.limit, self.descending, self.roles, self.basic)
+    def fingerprint(self, log: UUID) -> str:
+        return pagination.fingerprint(
+            log, self.through_seq, self.limit, self.descending, self.roles, self.basic
+        )
 
 
 class History:
     """Reads of messages, for one process: it owns the page cache."""
 
-    def __init__(self, store: HistoryStore, bookmarks: BookmarkStore, page_cache_bytes: int) -> None:
+    def __init__(
+        self, store: HistoryStore, bookmarks: BookmarkStore, page_cache_bytes: int
+    ) -> None:
         self._store = store
         self._bookmarks = bookmarks
         self._cache = PageCache(page_cache_bytes)
@@ -71,8 +75,8 @@ class History:
         head = await self._head(key, project_id, reading.session_id)
         if reading.after_bookmark is not None:
             reading = replace(reading, after_seq=await self._place_of(key, project_id, reading))
-        question = reading.question(head.log)
-        window = _Window(reading, head, question)
+        fingerprint = reading.fingerprint(head.log)
+        window = _Window(reading, head, fingerprint)
         # A session that is larger than the cache would push everything out, its own first pages before anybody reads them again.
         fits = self._cache.has_room_for(head.content_bytes)
         if window.is_done:
@@ -89,14 +93,20 @@ class History:
                     if again.log != head.log:
                         raise session_not_found(reading.session_id)
                     if window.move_to(again.segments):
-                        fetch = asyncio.ensure_future(self._fetch(key, head.log, window.query(), fits))
+                        fetch = asyncio.ensure_future(
+                            self._fetch(key, head.log, window.query(), fits)
+                        )
                         continue
                     if not window.is_whole(page):
                         raise session_not_found(reading.session_id)
                 window.advance(page)
                 if not window.is_done:
                     fetch = asyncio.ensure_future(self._fetch(key, head.log, window.query(), fits))
-                if window.is_done and reading.roles and (await self._head(key, project_id, reading.session_id)).log != head.log:
+                if (
+                    window.is_done
+                    and reading.roles
+                    and (await self._head(key, project_id, reading.session_id)).log != head.log
+                ):
                     raise session_not_found(reading.session_id)
                 if page or window.is_done:
                     yield page.encoded + window.tail() if page else window.tail()
@@ -116,7 +126,9 @@ class History:
         key = session_key(project_id, session_id)
         head = await self._head(key, project_id, session_id)
         while seq <= head.last_seq:
-            rows = await self._store.page(PageQuery(tuple(cut(head.segments, seq - 1, seq)), 1, None))
+            rows = await self._store.page(
+                PageQuery(tuple(cut(head.segments, seq - 1, seq)), 1, None)
+            )
             if rows:
                 _, created_us, body = rows[0]
                 return assigned(seq, created_us) + bytes(body)
@@ -152,7 +164,9 @@ class History:
             await self._store.touch(key, project_id)
         return head
 
-    async def _fetch(self, key: UUID, log: UUID, query: PageQuery, fits: bool) -> EncodedPage | None:
+    async def _fetch(
+        self, key: UUID, log: UUID, query: PageQuery, fits: bool
+    ) -> EncodedPage | None:
         # Filtered, backward and bodiless reads are rare and make other pages; they are not worth the room.
         cacheable = fits and not (query.descending or query.roles or query.basic)
         first, last = query.segments[0], query.segments[-1]
@@ -167,8 +181,14 @@ class History:
         page = encode_basic_page(rows) if query.basic else encode_page(rows)
         # A page that ends where the messages end might be longer the next time. And one that is not whole, of logs that are being purged,
         # is for its reader to find out about, and for nobody else.
-        is_whole = page.first_seq == first.first_seq and page.last_seq - page.first_seq + 1 == page.count
-        if cacheable and is_whole and (page.count == query.max_rows or page.last_seq < last.last_seq):
+        is_whole = (
+            page.first_seq == first.first_seq and page.last_seq - page.first_seq + 1 == page.count
+        )
+        if (
+            cacheable
+            and is_whole
+            and (page.count == query.max_rows or page.last_seq < last.last_seq)
+        ):
             self._cache.put(page_key, page)
         return page
 
@@ -176,14 +196,16 @@ class History:
 class _Window:
     """What is left of a reading: after < seq <= through, `left` messages (0 = all); and how large the next page is."""
 
-    def __init__(self, reading: Reading, head: LogHead, question: str) -> None:
+    def __init__(self, reading: Reading, head: LogHead, fingerprint: str) -> None:
         self._reading = reading
         self._segments = head.segments
-        self._question = question
+        self._fingerprint = fingerprint
         self._scanned = 0
         self._largest_bytes = head.largest_bytes
         if reading.resume_token:
-            self._after, through, self._left, self._end = _decode_position(reading.resume_token, question)
+            self._after, through, self._left, self._end = _decode_position(
+                reading.resume_token, fingerprint
+            )
             self._through = min(through, head.last_seq)
         else:
             self._end = min(reading.through_seq or head.last_seq, head.last_seq)
@@ -206,7 +228,13 @@ class _Window:
         """The next page."""
         rows = min(self._rows, self._left) if self._left else self._rows
         # Seqs have no gaps, so the segments that a page can come from are known; of a read by role, those that one query may look through.
-        span = rows if not self._reading.roles else MAX_SCAN if self.is_shared else self._through - self._after
+        span = (
+            rows
+            if not self._reading.roles
+            else MAX_SCAN
+            if self.is_shared
+            else self._through - self._after
+        )
         if self._reading.descending:
             segments = cut(self._segments, max(self._after, self._through - span), self._through)
             self._scanned = segments[0].first_seq - 1
@@ -229,8 +257,12 @@ class _Window:
         if page is None:
             return False
         if self._reading.descending:
-            return page.first_seq == self._through and page.first_seq - page.last_seq + 1 == page.count
-        return page.first_seq == self._after + 1 and page.last_seq - page.first_seq + 1 == page.count
+            return (
+                page.first_seq == self._through and page.first_seq - page.last_seq + 1 == page.count
+            )
+        return (
+            page.first_seq == self._after + 1 and page.last_seq - page.first_seq + 1 == page.count
+        )
 
     def advance(self, page: EncodedPage | None) -> None:
         """Go behind a page. None: there was nothing in what was looked through."""
@@ -256,7 +288,12 @@ class _Window:
 
     def tail(self) -> bytes:
         """The end of a response: where to go on, and the pinned end."""
-        return response_tail(tokens.encode(self._question, self._after, self._through, self._left, self._end), self._end)
+        return response_tail(
+            pagination.encode_token(
+                self._fingerprint, self._after, self._through, self._left, self._end
+            ),
+            self._end,
+        )
 
 
 def _check(reading: Reading) -> None:
@@ -269,10 +306,12 @@ def _check(reading: Reading) -> None:
             raise invalid(f"roles[{i}]", "is not a role")
 
 
-def _decode_position(token: str, question: str) -> tuple[int, int, int, int]:
-    field, reason = "resume_token", "INVALID_RESUME_TOKEN"
-    values = tokens.decode(token, question, field=field, reason=reason)
-    if len(values) != 4 or not all(isinstance(value, int) and 0 <= value < 2**63 for value in values):
-        raise invalid(field, "is not a token of this server", reason=reason)
-    after, through, left, end = values
+def _decode_position(token: str, fingerprint: str) -> tuple[int, int, int, int]:
+    after, through, left, end = pagination.decode_token(
+        token,
+        fingerprint,
+        *[pagination.seq] * 4,
+        field="resume_token",
+        reason="INVALID_RESUME_TOKEN",
+    )
     return after, through, left, end

@@ -93,7 +93,12 @@ def encode_basic_page(rows: Sequence[tuple[Any, ...]]) -> EncodedPage:
                 seq,
                 created_us,
                 # role = 3, format = 4 (left out where it is the zero value), content_bytes = 9
-                b"\x18" + varint(role) + (b"\x20" + varint(format_) if format_ else b"") + b"\x48" + varint(size) + encoded_tokens(tokens),
+                b"\x18"
+                + varint(role)
+                + (b"\x20" + varint(format_) if format_ else b"")
+                + b"\x48"
+                + varint(size)
+                + encoded_tokens(tokens),
             )
             for seq, created_us, role, format_, size, tokens in rows
         ]
@@ -118,7 +123,12 @@ _TOKENS = {tokens: _encoded_tokens(tokens) for tokens in range(-2000, 2001)}
 def response_tail(resume_token: str, through_seq: int) -> bytes:
     """The rest of a GetMessagesResponse: resume_token = 2, through_seq = 3."""
     token = resume_token.encode()
-    return b"\x12" + varint(len(token)) + token + (b"\x18" + varint(through_seq) if through_seq else b"")
+    return (
+        b"\x12"
+        + varint(len(token))
+        + token
+        + (b"\x18" + varint(through_seq) if through_seq else b"")
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,7 +118,18 @@ def texts_of_parts(parts: Sequence[Part]) -> list[str]:
 
 def _openai(value: dict[str, Any], texts: list[str]) -> None:
     """A Chat Completions message, or an item of the Responses API."""
-    for key in ("content", "refusal", "reasoning", "reasoning_content", "name", "arguments", "input", "output", "summary", "code"):
+    for key in (
+        "content",
+        "refusal",
+        "reasoning",
+        "reasoning_content",
+        "name",
+        "arguments",
+        "input",
+        "output",
+        "summary",
+        "code",
+    ):
         # The name of a message's author is not text; that of a call is.
         if key in value and (key != "name" or "role" not in value):
             _add(value[key], texts)

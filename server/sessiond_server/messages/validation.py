@@ -26,7 +26,13 @@ from sessiond.v1.message_pb2 import (
 from sessiond_server.assets.service import check_asset_id
 from sessiond_server.core import structs
 from sessiond_server.core.errors import Fault, invalid
-from sessiond_server.core.limits import MAX_APPEND_ASSETS, MAX_MESSAGE_ASSETS, MAX_PARTS, MAX_SUMMARY_CHARACTERS, Limits
+from sessiond_server.core.limits import (
+    MAX_APPEND_ASSETS,
+    MAX_MESSAGE_ASSETS,
+    MAX_PARTS,
+    MAX_SUMMARY_CHARACTERS,
+    Limits,
+)
 from sessiond_server.messages.pages import SECONDS_1970_TO_2000, encoded_tokens, varint
 from sessiond_server.messages.store.rows import NO_TIME, Rows
 from sessiond_server.messages.token_counts import Tokenizer, texts_of_json, texts_of_parts
@@ -63,11 +69,14 @@ _ASSET_REFERENCE = re.compile(ASSET_PREFIX + rb"([0-9a-f]{64})(?![0-9a-f])")
 
 # The beginning of a message that is JSON and nothing else, as the generated code writes it: role = 3, format = 4, the tag of json = 5.
 _HEADS = {
-    (role, number): b"\x18" + varint(role) + b"\x20" + varint(number) + b"\x2a" for role in Role.values() if role for number in _FORMATS
+    (role, number): b"\x18" + varint(role) + b"\x20" + varint(number) + b"\x2a"
+    for role in Role.values()
+    if role
+    for number in _FORMATS
 }
 
 
-class Intake:
+class MessageValidator:
     """Takes the messages of one append, in one piece or several, and keeps what the append must know of them all."""
 
     def __init__(self, limits: Limits, tokenizer: Tokenizer, *, keeps_turn: bool = False) -> None:
@@ -102,7 +111,7 @@ class Intake:
         """Of every message taken so far: the same messages give the same one."""
         return self._hash.digest()[:16]
 
-    def take(self, messages: Sequence[Message], *, keep_times: bool = False) -> Rows:
+    def encode(self, messages: Sequence[Message], *, keep_times: bool = False) -> Rows:
         """Check and encode. The messages are changed on the way.
 
         Args:
@@ -111,14 +120,29 @@ class Intake:
         Raises: Fault INVALID_FIELD, INVALID_JSON, UNKNOWN_ROLE, MESSAGE_TOO_LARGE; with the path of the field.
         """
         rows = Rows()
-        roles, formats, sizes, bodies = rows.roles.append, rows.formats.append, rows.sizes.append, rows.bodies.append
-        tokens, count_tokens, sign, keeps_turn = rows.tokens.append, self._tokenizer.count, self._sign, self._keeps_turn
+        roles, formats, sizes, bodies = (
+            rows.roles.append,
+            rows.formats.append,
+            rows.sizes.append,
+            rows.bodies.append,
+        )
+        tokens, count_tokens, sign, keeps_turn = (
+            rows.tokens.append,
+            self._tokenizer.count,
+            self._sign,
+            self._keeps_turn,
+        )
         hashed: list[bytes] = []
         first = self.count
         for message in messages:
             text, message_format = message.json, message.format
             # Nearly all messages are a provider's JSON and nothing else: they take the short way, at half the cost.
-            if text and not (keep_times or message.parent_seq or message.HasField("metadata") or (keeps_turn and message.HasField("turn"))):
+            if text and not (
+                keep_times
+                or message.parent_seq
+                or message.HasField("metadata")
+                or (keeps_turn and message.HasField("turn"))
+            ):
                 encoded = _bytes_of(text)
                 size = len(encoded)
                 role, texts = self._check_json(encoded, message_format, message.role)
@@ -187,12 +211,17 @@ class Intake:
     def _check_time(self, message: Message) -> int:
         """Check what an imported message says of its place. Answers its time as Rows.times has it."""
         if message.seq not in (0, self.count + 1):
-            raise invalid(f"{self._path}.seq", f"is {message.seq}, but the message is number {self.count + 1} of the session")
+            raise invalid(
+                f"{self._path}.seq",
+                f"is {message.seq}, but the message is number {self.count + 1} of the session",
+            )
         if not message.HasField("create_time"):
             return NO_TIME
         time = message.create_time
         if not (0 <= time.seconds <= MAX_TIME_S and 0 <= time.nanos < 1_000_000_000):
-            raise invalid(f"{self._path}.create_time", "is not a time between the years 1970 and 9999")
+            raise invalid(
+                f"{self._path}.create_time", "is not a time between the years 1970 and 9999"
+            )
         return (time.seconds - SECONDS_1970_TO_2000) * 1_000_000 + time.nanos // 1000
 
     def _check_parent(self, message: Message) -> None:
@@ -220,7 +249,9 @@ class Intake:
         """Find the assets that messages refer to in JSON. first: the place of the first of them."""
         for place, message in enumerate(messages, first):
             if digits := _ASSET_REFERENCE.findall(_bytes_of(message.json)):
-                self._named[place] = [(bytes.fromhex(some.decode()), f"messages[{place}].json") for some in digits]
+                self._named[place] = [
+                    (bytes.fromhex(some.decode()), f"messages[{place}].json") for some in digits
+                ]
 
     def _note_assets(self, place: int, named: Iterable[tuple[bytes, str]]) -> None:
         """Keep which assets a message refers to, and by which field."""
@@ -233,13 +264,21 @@ class Intake:
             if len(own) > MAX_MESSAGE_ASSETS:
                 raise invalid(field, f"refers to more than {MAX_MESSAGE_ASSETS} assets")
         if len(self.asset_refs) > MAX_APPEND_ASSETS:
-            raise invalid("messages", f"refer to assets more than {MAX_APPEND_ASSETS} times; send several appends")
+            raise invalid(
+                "messages",
+                f"refer to assets more than {MAX_APPEND_ASSETS} times; send several appends",
+            )
 
-    def _check_json(self, encoded: bytes, message_format: int, given: Role.ValueType) -> tuple[Role.ValueType, list[str]]:
+    def _check_json(
+        self, encoded: bytes, message_format: int, given: Role.ValueType
+    ) -> tuple[Role.ValueType, list[str]]:
         """Check a provider's message. given: the role beside it, or 0. Answers its role, and the texts whose tokens count."""
         known = _FORMATS.get(message_format)
         if known is None:
-            raise invalid(f"{self._path}.format", "is required with json: FORMAT_OPENAI, FORMAT_ANTHROPIC or FORMAT_GEMINI")
+            raise invalid(
+                f"{self._path}.format",
+                "is required with json: FORMAT_OPENAI, FORMAT_ANTHROPIC or FORMAT_GEMINI",
+            )
         if len(encoded) > self._max_bytes:
             self._check_size(len(encoded), f"{self._path}.json")
         try:
@@ -330,7 +369,9 @@ def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is not JSON")
 
 
-def _role(value: Any, format_name: str, roles: dict[str, Role.ValueType], field: str) -> Role.ValueType:
+def _role(
+    value: Any, format_name: str, roles: dict[str, Role.ValueType], field: str
+) -> Role.ValueType:
     if not isinstance(value, dict):
         raise invalid(field, "is JSON, but not an object", reason="INVALID_JSON")
     role = value.get("role")
@@ -343,7 +384,11 @@ def _role(value: Any, format_name: str, roles: dict[str, Role.ValueType], field:
         if format_name == "gemini" and "parts" in value:
             return ROLE_USER  # as the API itself has it
         raise invalid(f"{field}.role", f"is missing; {_one_of(roles)}", reason="UNKNOWN_ROLE")
-    raise invalid(f"{field}.role", f"is {str(role)[:64]!r}, which {format_name} does not know; {_one_of(roles)}", reason="UNKNOWN_ROLE")
+    raise invalid(
+        f"{field}.role",
+        f"is {str(role)[:64]!r}, which {format_name} does not know; {_one_of(roles)}",
+        reason="UNKNOWN_ROLE",
+    )
 
 
 def _one_of(roles: Iterable[str]) -> str:
@@ -356,11 +401,17 @@ def _text(value: dict[str, Any], format_name: str) -> str:
     if isinstance(content, str):
         return content
     if isinstance(content, list):
-        return " ".join(part["text"] for part in content[:16] if isinstance(part, dict) and isinstance(part.get("text"), str))
+        return " ".join(
+            part["text"]
+            for part in content[:16]
+            if isinstance(part, dict) and isinstance(part.get("text"), str)
+        )
     return ""
 
 
-def _check_part_list(parts: Sequence[Part], path: str, assets: list[tuple[bytes, str]], *, nested: bool) -> None:
+def _check_part_list(
+    parts: Sequence[Part], path: str, assets: list[tuple[bytes, str]], *, nested: bool
+) -> None:
     if not parts and not nested:
         raise invalid(path, "is empty; a message has at least one part")
     if len(parts) > MAX_PARTS:
@@ -374,7 +425,10 @@ def _check_part(part: Part, path: str, assets: list[tuple[bytes, str]], *, neste
     kind = part.WhichOneof("kind")
     match kind:
         case None:
-            raise invalid(path, "has no kind: set text, image, audio, file, tool_call, tool_result, reasoning or data")
+            raise invalid(
+                path,
+                "has no kind: set text, image, audio, file, tool_call, tool_result, reasoning or data",
+            )
         case "image" | "audio" | "file":
             blob: Blob = getattr(part, kind)
             source = blob.WhichOneof("source")
@@ -394,11 +448,13 @@ def _check_part(part: Part, path: str, assets: list[tuple[bytes, str]], *, neste
         case "tool_result":
             if not part.tool_result.call_id:
                 raise invalid(f"{path}.tool_result.call_id", "is required")
-            _check_part_list(part.tool_result.parts, f"{path}.tool_result.parts", assets, nested=True)
+            _check_part_list(
+                part.tool_result.parts, f"{path}.tool_result.parts", assets, nested=True
+            )
         case "data":
             _parse(part.data.encode(), f"{path}.data")
         case _:
             pass
 
 
-__all__ = ["Intake", "check_batch"]
+__all__ = ["MessageValidator", "check_batch"]

@@ -8,10 +8,11 @@ import time
 from dataclasses import dataclass
 from uuid import UUID
 
-from sessiond_server.core import pagination as tokens
+from sessiond_server.core import pagination
 from sessiond_server.core.errors import Fault, invalid
 from sessiond_server.core.ids import DEFAULT_PROJECT_ID, check_text, project_id_of
-from sessiond_server.core.limits import DEFAULT_PAGE_SIZE, MAX_NAME_CHARACTERS, MAX_PAGE_SIZE
+from sessiond_server.core.limits import MAX_NAME_CHARACTERS
+from sessiond_server.core.pagination import Page, Paging
 from sessiond_server.projects.store import KeyRow, KeyStore, ProjectRow
 
 _PROJECT_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
@@ -58,7 +59,10 @@ class Authenticator:
         """The caller of an `authorization` header. Raises: Fault API_KEY_MISSING, API_KEY_INVALID."""
         if not authorization:
             if self._require_keys:
-                raise Fault("API_KEY_MISSING", "this server asks for a key: send `authorization: Bearer KEY`")
+                raise Fault(
+                    "API_KEY_MISSING",
+                    "this server asks for a key: send `authorization: Bearer KEY`",
+                )
             return ANONYMOUS
         scheme, _, secret = authorization.partition(" ")
         secret = secret.strip()
@@ -80,7 +84,11 @@ class Authenticator:
     async def _find(self, secret: str, digest: bytes) -> Caller | None:
         match = _KEY.fullmatch(secret)
         row = await self._store.key(match[1]) if match else None
-        if row is None or row.revoked_at is not None or not hmac.compare_digest(row.secret_hash, digest):
+        if (
+            row is None
+            or row.revoked_at is not None
+            or not hmac.compare_digest(row.secret_hash, digest)
+        ):
             return None
         return Caller(row.project_id, row.is_admin, row.key_id)
 
@@ -93,30 +101,28 @@ class Keys:
 
     async def create_project(self, name: str) -> ProjectRow:
         """Raises: Fault INVALID_FIELD, PROJECT_ALREADY_EXISTS."""
-        row = await self._store.create_project(project_id_of(_check_name(name, "project.name")), name)
+        row = await self._store.create_project(
+            project_id_of(_check_name(name, "project.name")), name
+        )
         if row is None:
-            raise Fault("PROJECT_ALREADY_EXISTS", f"there is a project {name!r} already", metadata={"project": name})
+            raise Fault(
+                "PROJECT_ALREADY_EXISTS",
+                f"there is a project {name!r} already",
+                metadata={"project": name},
+            )
         return row
 
-    async def list_projects(self, page_size: int, page_token: str) -> tuple[list[ProjectRow], str]:
+    async def list_projects(self, page_size: int, page_token: str) -> Page[ProjectRow]:
         """A page and the token of the next one. Raises: Fault INVALID_FIELD, INVALID_PAGE_TOKEN."""
-        if page_size < 0:
-            raise invalid("page_size", "is negative")
-        size = min(page_size or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
-        question = tokens.fingerprint("projects")
-        after = ""
-        if page_token:
-            values = tokens.decode(page_token, question, field="page_token", reason="INVALID_PAGE_TOKEN")
-            if len(values) != 1 or not isinstance(values[0], str):
-                raise invalid("page_token", "is not a token of this server", reason="INVALID_PAGE_TOKEN")
-            after = values[0]
-        rows = await self._store.list_projects(after, size + 1)
-        if len(rows) <= size:
-            return rows, ""
-        rows.pop()
-        return rows, tokens.encode(question, rows[-1].name)
+        paging = Paging(page_size, page_token, ["projects"], pagination.text)
+        rows = await self._store.list_projects(
+            paging.after[0] if paging.after else "", paging.size + 1
+        )
+        return paging.page(rows, lambda row: [row.name])
 
-    async def create_key(self, project: str, *, label: str = "", is_admin: bool = False, create_project: bool = False) -> NewKey:
+    async def create_key(
+        self, project: str, *, label: str = "", is_admin: bool = False, create_project: bool = False
+    ) -> NewKey:
         """A new key of a project, which with create_project is made where it is missing.
 
         Raises: Fault INVALID_FIELD, PROJECT_NOT_FOUND.
@@ -144,19 +150,25 @@ class Keys:
         check_text("key_id", key_id, MAX_NAME_CHARACTERS)
         row = await self._store.revoke(key_id)
         if row is None:
-            raise Fault("API_KEY_NOT_FOUND", f"there is no key {key_id!r}", metadata={"key_id": key_id})
+            raise Fault(
+                "API_KEY_NOT_FOUND", f"there is no key {key_id!r}", metadata={"key_id": key_id}
+            )
         return row
 
     async def _project(self, name: str) -> ProjectRow:
         row = await self._store.project(name)
         if row is None:
-            raise Fault("PROJECT_NOT_FOUND", f"there is no project {name!r}", metadata={"project": name})
+            raise Fault(
+                "PROJECT_NOT_FOUND", f"there is no project {name!r}", metadata={"project": name}
+            )
         return row
 
 
 def _check_name(name: str, field: str) -> str:
     if not _PROJECT_NAME.fullmatch(name):
-        raise invalid(field, "is 1 to 64 characters of a-z, 0-9, '-' and '_', the first a letter or digit")
+        raise invalid(
+            field, "is 1 to 64 characters of a-z, 0-9, '-' and '_', the first a letter or digit"
+        )
     return name
 
 
@@ -166,4 +178,7 @@ def _hash(secret: str) -> bytes:
 
 
 def _bad_key() -> Fault:
-    return Fault("API_KEY_INVALID", "the key is unknown, malformed or revoked; send `authorization: Bearer KEY`")
+    return Fault(
+        "API_KEY_INVALID",
+        "the key is unknown, malformed or revoked; send `authorization: Bearer KEY`",
+    )

@@ -34,7 +34,10 @@ class KeyRow:
     revoked_at: datetime | None
 
 
-_KEY = [projects.c.name.label("project") if f.name == "project" else api_keys.c[f.name] for f in fields(KeyRow)]
+_KEY = [
+    projects.c.name.label("project") if f.name == "project" else api_keys.c[f.name]
+    for f in fields(KeyRow)
+]
 _KEYS = select(*_KEY).join_from(api_keys, projects, api_keys.c.project_id == projects.c.project_id)
 _PROJECT = [projects.c[f.name] for f in fields(ProjectRow)]
 
@@ -47,7 +50,9 @@ class KeyStore:
 
     async def create_project(self, project_id: UUID, name: str) -> ProjectRow | None:
         """None where there is one of this name."""
-        statement = insert(projects).values(project_id=project_id, name=name).on_conflict_do_nothing()
+        statement = (
+            insert(projects).values(project_id=project_id, name=name).on_conflict_do_nothing()
+        )
         rows = await self._database.rows(statement.returning(*_PROJECT))
         return ProjectRow(**rows[0]) if rows else None
 
@@ -57,12 +62,22 @@ class KeyStore:
 
     async def list_projects(self, after: str, limit: int) -> list[ProjectRow]:
         """By name, those above `after`."""
-        statement = select(*_PROJECT).where(projects.c.name > after).order_by(projects.c.name).limit(limit)
+        statement = (
+            select(*_PROJECT).where(projects.c.name > after).order_by(projects.c.name).limit(limit)
+        )
         return [ProjectRow(**row) for row in await self._database.rows(statement)]
 
-    async def create_key(self, key_id: str, project_id: UUID, secret_hash: bytes, label: str, is_admin: bool) -> KeyRow | None:
+    async def create_key(
+        self, key_id: str, project_id: UUID, secret_hash: bytes, label: str, is_admin: bool
+    ) -> KeyRow | None:
         await self._database.rows(
-            insert(api_keys).values(key_id=key_id, project_id=project_id, secret_hash=secret_hash, label=label, is_admin=is_admin)
+            insert(api_keys).values(
+                key_id=key_id,
+                project_id=project_id,
+                secret_hash=secret_hash,
+                label=label,
+                is_admin=is_admin,
+            )
         )
         return await self.key(key_id)
 
@@ -72,12 +87,16 @@ class KeyStore:
 
     async def list_keys(self, project_id: UUID) -> list[KeyRow]:
         """The newest first."""
-        statement = _KEYS.where(api_keys.c.project_id == project_id).order_by(api_keys.c.created_at.desc(), api_keys.c.key_id)
+        statement = _KEYS.where(api_keys.c.project_id == project_id).order_by(
+            api_keys.c.created_at.desc(), api_keys.c.key_id
+        )
         return [KeyRow(**row) for row in await self._database.rows(statement)]
 
     async def revoke(self, key_id: str) -> KeyRow | None:
         """Revoking twice keeps the first time. None where there is no such key."""
         await self._database.rows(
-            update(api_keys).where(api_keys.c.key_id == key_id).values(revoked_at=func.coalesce(api_keys.c.revoked_at, func.now()))
+            update(api_keys)
+            .where(api_keys.c.key_id == key_id)
+            .values(revoked_at=func.coalesce(api_keys.c.revoked_at, func.now()))
         )
         return await self.key(key_id)

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from sessiond.v1.message_pb2 import FORMAT_ANTHROPIC, Format
 from sessiond.v1.turn_pb2 import Usage
-from sessiond_server.providers.base import Answer, Delta, Question
+from sessiond_server.providers.base import Answer, Delta, ModelRequest
 from sessiond_server.providers.conversion import for_anthropic
-from sessiond_server.providers.errors import Asked, count_of
+from sessiond_server.providers.errors import ProviderCall, count_of
 from sessiond_server.providers.files import with_assets
-from sessiond_server.providers.json_text import dumps, spelled
+from sessiond_server.providers.json_text import dumps, replace_surrogates
 from sessiond_server.providers.retries import retried
 
 if TYPE_CHECKING:
@@ -39,7 +39,15 @@ class AnthropicMessages:
 
     format: Format.ValueType = FORMAT_ANTHROPIC
 
-    def __init__(self, name: str, *, base_url: str, api_key: str | None, silence_timeout_s: float, retries: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        base_url: str,
+        api_key: str | None,
+        silence_timeout_s: float,
+        retries: int,
+    ) -> None:
         import anthropic
         import httpx2
 
@@ -52,28 +60,36 @@ class AnthropicMessages:
             base_url=base_url,
             api_key=api_key or NO_KEY,
             max_retries=0,
-            timeout=httpx2.Timeout(silence_timeout_s, connect=min(CONNECT_TIMEOUT_S, silence_timeout_s)),
+            timeout=httpx2.Timeout(
+                silence_timeout_s, connect=min(CONNECT_TIMEOUT_S, silence_timeout_s)
+            ),
         )
 
-    async def ask(self, question: Question) -> AsyncGenerator[Delta | Answer, None]:
+    async def ask(self, request: ModelRequest) -> AsyncGenerator[Delta | Answer, None]:
         """See Provider. Options: max_tokens is DEFAULT_MAX_TOKENS unless they say otherwise; a system of theirs goes before the prompt."""
-        asked = Asked(self.name, question.model, self._silence_timeout_s, self._key)
+        asked = ProviderCall(self.name, request.model, self._silence_timeout_s, self._key)
         with asked.translated(self._sdk):
             system, messages = await with_assets(
-                lambda assets: for_anthropic(question.messages, assets, question.system_prompt), question.load_asset
+                lambda assets: for_anthropic(request.messages, assets, request.system_prompt),
+                request.load_asset,
             )
         body = {
             "max_tokens": DEFAULT_MAX_TOKENS,
-            **question.options,
-            "model": question.model,
+            **request.options,
+            "model": request.model,
             "messages": messages,
             "stream": True,
         }
-        if given := question.options.get("system"):
-            system = [*(given if isinstance(given, list) else [{"type": "text", "text": given}]), *system]
+        if given := request.options.get("system"):
+            system = [
+                *(given if isinstance(given, list) else [{"type": "text", "text": given}]),
+                *system,
+            ]
         if system:
             body["system"] = system
-        async with aclosing(retried(lambda: self._attempt(asked, body), retries=self._retries)) as pieces:
+        async with aclosing(
+            retried(lambda: self._attempt(asked, body), retries=self._retries)
+        ) as pieces:
             async for piece in pieces:
                 yield piece
 
@@ -81,7 +97,9 @@ class AnthropicMessages:
         """See Provider."""
         await self._client.close()
 
-    async def _attempt(self, asked: Asked, body: dict[str, Any]) -> AsyncGenerator[Delta | Answer, None]:
+    async def _attempt(
+        self, asked: ProviderCall, body: dict[str, Any]
+    ) -> AsyncGenerator[Delta | Answer, None]:
         answer = MessageAnswer(asked)
         stream = await self._open(asked, body)
         try:
@@ -95,24 +113,34 @@ class AnthropicMessages:
                         yield delta
         finally:
             await stream.close()
-        yield answer.whole(is_event_stream="text/event-stream" in stream.response.headers.get("content-type", ""))
+        yield answer.whole(
+            is_event_stream="text/event-stream" in stream.response.headers.get("content-type", "")
+        )
 
-    async def _open(self, asked: Asked, body: dict[str, Any]) -> "anthropic.AsyncStream[object]":
+    async def _open(
+        self, asked: ProviderCall, body: dict[str, Any]
+    ) -> "anthropic.AsyncStream[object]":
         with asked.translated(self._sdk):
             try:
                 return await self._send(body)
             except UnicodeEncodeError:
-                return await self._send(spelled(body))
+                return await self._send(replace_surrogates(body))
 
     async def _send(self, body: dict[str, Any]) -> "anthropic.AsyncStream[object]":
         # Not messages.create(): that takes no options but those that it knows, and makes models of what is kept as it comes.
-        return await self._client.post("/v1/messages", body=body, cast_to=object, stream=True, stream_cls=self._sdk.AsyncStream[object])
+        return await self._client.post(
+            "/v1/messages",
+            body=body,
+            cast_to=object,
+            stream=True,
+            stream_cls=self._sdk.AsyncStream[object],
+        )
 
 
 class MessageAnswer:
     """An answer as it grows out of events."""
 
-    def __init__(self, asked: Asked) -> None:
+    def __init__(self, asked: ProviderCall) -> None:
         self._asked = asked
         self._blocks: dict[int, dict[str, Any]] = {}
         # The inputs of calls come as pieces of JSON.
@@ -135,7 +163,11 @@ class MessageAnswer:
                 case "content_block_start":
                     block = dict(event["content_block"])
                     self._blocks[event["index"]] = block
-                    if text := block.get("text") if block["type"] == "text" else block.get("thinking"):
+                    if (
+                        text := block.get("text")
+                        if block["type"] == "text"
+                        else block.get("thinking")
+                    ):
                         yield Delta(_text(text), is_reasoning=block["type"] != "text")
                 case "content_block_delta":
                     yield from self._grow(event["index"], event["delta"])
@@ -160,13 +192,23 @@ class MessageAnswer:
                 if text:
                     self._blocks[index]["input"] = json.loads(text)
             # Empty texts do come, and are refused when they are sent back.
-            content = [block for _, block in sorted(self._blocks.items()) if block.get("type") != "text" or block.get("text")]
+            content = [
+                block
+                for _, block in sorted(self._blocks.items())
+                if block.get("type") != "text" or block.get("text")
+            ]
             if not content:
-                raise self._asked.invalid(f"ended its answer without any content ({self.stop_reason})")
+                raise self._asked.invalid(
+                    f"ended its answer without any content ({self.stop_reason})"
+                )
             text = dumps({"role": "assistant", "content": content})
         except ValueError:
-            raise self._asked.invalid(f"called a tool with what is not JSON ({self.stop_reason})") from None
-        return Answer(json=text, model=self._model, stop_reason=self.stop_reason, usage=self._counted())
+            raise self._asked.invalid(
+                f"called a tool with what is not JSON ({self.stop_reason})"
+            ) from None
+        return Answer(
+            json=text, model=self._model, stop_reason=self.stop_reason, usage=self._counted()
+        )
 
     def _grow(self, index: int, delta: dict[str, Any]) -> Iterator[Delta]:
         block = self._blocks[index]
@@ -196,7 +238,9 @@ class MessageAnswer:
             return None
         cached = count_of(counts, "cache_read_input_tokens")
         return Usage(
-            input_tokens=count_of(counts, "input_tokens") + cached + count_of(counts, "cache_creation_input_tokens"),
+            input_tokens=count_of(counts, "input_tokens")
+            + cached
+            + count_of(counts, "cache_creation_input_tokens"),
             output_tokens=count_of(counts, "output_tokens"),
             cached_input_tokens=cached,
             reasoning_tokens=count_of(counts, "output_tokens_details", "thinking_tokens"),

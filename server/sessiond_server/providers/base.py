@@ -20,7 +20,12 @@ class ModelFault(Exception):
     """
 
     def __init__(
-        self, reason: str, message: str, *, metadata: Mapping[str, object] | None = None, retry_after_s: float | None = None
+        self,
+        reason: str,
+        message: str,
+        *,
+        metadata: Mapping[str, object] | None = None,
+        retry_after_s: float | None = None,
     ) -> None:
         super().__init__(message)
         self.reason = reason
@@ -42,7 +47,7 @@ LoadAsset: TypeAlias = Callable[[str], Awaitable[AssetContent]]
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class ModelRequest:
     """One call of a model.
 
     Args:
@@ -97,7 +102,7 @@ class Provider(Protocol):
     def format(self) -> Format.ValueType:
         """Of its messages' JSON: that of its answers, and that in which a prompt for it is stored."""
 
-    def ask(self, question: Question) -> AsyncGenerator[Delta | Answer, None]:
+    def ask(self, request: ModelRequest) -> AsyncGenerator[Delta | Answer, None]:
         """Ask once: deltas as they come, then the answer, exactly one. Closing the generator ends the request.
 
         Raises: ModelFault, after the retries that are safe: never once a delta was given.

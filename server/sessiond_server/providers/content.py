@@ -19,7 +19,13 @@ from sessiond.v1.message_pb2 import (
     Part,
     Role,
 )
-from sessiond_server.providers.files import Assets, asset_id_of, media_type_of, parse_data_url, to_base64
+from sessiond_server.providers.files import (
+    Assets,
+    asset_id_of,
+    media_type_of,
+    parse_data_url,
+    to_base64,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +67,7 @@ Piece: TypeAlias = Text | Media | Call | Result
 
 
 @dataclass(slots=True)
-class Spoken:
+class NeutralMessage:
     """A message in pieces."""
 
     role: Role.ValueType
@@ -80,7 +86,7 @@ class Spoken:
         return [piece for piece in self.pieces if isinstance(piece, Text | Media)]
 
 
-def read(message: Message, value: dict[str, Any], assets: Assets) -> Spoken:
+def read(message: Message, value: dict[str, Any], assets: Assets) -> NeutralMessage:
     """A message in pieces. value: its JSON, parsed; {} for typed parts."""
     pieces: Iterator[Piece] = iter(())
     if message.HasField("parts"):
@@ -91,15 +97,15 @@ def read(message: Message, value: dict[str, Any], assets: Assets) -> Spoken:
         pieces = _anthropic(value.get("content"), assets)
     elif message.format == FORMAT_GEMINI:
         pieces = _gemini(value, assets)
-    return Spoken(message.role, list(pieces))
+    return NeutralMessage(message.role, list(pieces))
 
 
-def texts(spoken: Spoken) -> list[str]:
+def texts(spoken: NeutralMessage) -> list[str]:
     """What is said in a message."""
     return [piece.text for piece in spoken.pieces if isinstance(piece, Text)]
 
 
-def settle_calls(spoken: Sequence[Spoken]) -> None:
+def settle_calls(spoken: Sequence[NeutralMessage]) -> None:
     """Give each call an id of its own, and its result the same: some formats have none, and real histories use one several times."""
     seen: set[str] = set()
     # By the id that the format gave, or by the name where it gave none: the ids of the calls that wait for their result.
@@ -107,7 +113,9 @@ def settle_calls(spoken: Sequence[Spoken]) -> None:
     for message in spoken:
         for i, piece in enumerate(message.pieces):
             if isinstance(piece, Call | Result):
-                ids = waiting.setdefault((True, piece.call_id) if piece.call_id else (False, piece.name), [])
+                ids = waiting.setdefault(
+                    (True, piece.call_id) if piece.call_id else (False, piece.name), []
+                )
             if isinstance(piece, Call):
                 call_id = _unused(piece.call_id or f"call_{len(seen) + 1}", seen)
                 seen.add(call_id)
@@ -127,9 +135,9 @@ def _unused(call_id: str, seen: set[str]) -> str:
     return candidate
 
 
-def joined(messages: Sequence[Spoken]) -> Iterator[Spoken]:
+def joined(messages: Sequence[NeutralMessage]) -> Iterator[NeutralMessage]:
     """The messages, calls that the model made at once in one of them. The empty ones are left out."""
-    last: Spoken | None = None
+    last: NeutralMessage | None = None
     for message in messages:
         if not message.pieces:
             continue
@@ -152,7 +160,9 @@ def _part(part: Part, assets: Assets) -> Iterator[Piece]:
         case "image" | "audio" | "file" as kind:
             yield _blob(kind, getattr(part, kind), assets)
         case "tool_call":
-            yield Call(part.tool_call.call_id, part.tool_call.name, part.tool_call.arguments_json or "{}")
+            yield Call(
+                part.tool_call.call_id, part.tool_call.name, part.tool_call.arguments_json or "{}"
+            )
         case "tool_result":
             inner = [piece for inner in part.tool_result.parts for piece in _part(inner, assets)]
             yield Result(part.tool_result.call_id, "", _said(inner), part.tool_result.is_error)
@@ -163,7 +173,12 @@ def _part(part: Part, assets: Assets) -> Iterator[Piece]:
 def _blob(kind: str, blob: Blob, assets: Assets) -> Media:
     match blob.WhichOneof("source"):
         case "inline":
-            return Media(kind, media_type_of(blob.inline, blob.media_type), to_base64(blob.inline), name=blob.name)
+            return Media(
+                kind,
+                media_type_of(blob.inline, blob.media_type),
+                to_base64(blob.inline),
+                name=blob.name,
+            )
         case "asset_id":
             return _asset(kind, blob.asset_id, blob.media_type, blob.name, assets)
         case _:
@@ -189,7 +204,12 @@ def inline(kind: str, data: Any, media_type: str, name: str, assets: Assets) -> 
 
 def _asset(kind: str, asset_id: str, media_type: str, name: str, assets: Assets) -> Media:
     asset = assets.get(asset_id)
-    return Media(kind, media_type_of(asset.content, media_type or asset.media_type), to_base64(asset.content), name=name)
+    return Media(
+        kind,
+        media_type_of(asset.content, media_type or asset.media_type),
+        to_base64(asset.content),
+        name=name,
+    )
 
 
 def _said(pieces: Sequence[Piece]) -> list[Text | Media]:
@@ -201,9 +221,17 @@ def _openai(value: dict[str, Any], assets: Assets) -> Iterator[Piece]:
     kind = _string(value.get("type"))
     if "role" not in value:
         if kind in ("function_call", "custom_tool_call"):
-            yield Call(_string(value.get("call_id")), _string(value.get("name")), _arguments(value, kind == "custom_tool_call"))
+            yield Call(
+                _string(value.get("call_id")),
+                _string(value.get("name")),
+                _arguments(value, kind == "custom_tool_call"),
+            )
         elif kind in ("function_call_output", "custom_tool_call_output"):
-            yield Result(_string(value.get("call_id")), "", list(_openai_content(value.get("output"), assets)))
+            yield Result(
+                _string(value.get("call_id")),
+                "",
+                list(_openai_content(value.get("output"), assets)),
+            )
         return
     content = list(_openai_content(value.get("content"), assets))
     if value["role"] in ("tool", "function"):
@@ -236,16 +264,30 @@ def _openai_content(content: Any, assets: Assets) -> Iterator[Text | Media]:
                 yield Text(_string(part.get("refusal")))
             case "image_url" | "input_image":
                 held = part.get("image_url")
-                yield media("image", held.get("url") if isinstance(held, dict) else held, "", _string(part.get("file_id")), assets)
+                yield media(
+                    "image",
+                    held.get("url") if isinstance(held, dict) else held,
+                    "",
+                    _string(part.get("file_id")),
+                    assets,
+                )
             case "input_audio":
                 held = part.get("input_audio")
                 if isinstance(held, dict):
-                    yield inline("audio", held.get("data"), f"audio/{_string(held.get('format')) or 'wav'}", "", assets)
+                    yield inline(
+                        "audio",
+                        held.get("data"),
+                        f"audio/{_string(held.get('format')) or 'wav'}",
+                        "",
+                        assets,
+                    )
             case "file" | "input_file":
                 held = part.get("file") if part.get("type") == "file" else part
                 if isinstance(held, dict):
                     name = _string(held.get("filename")) or _string(held.get("file_id"))
-                    yield media("file", held.get("file_data") or held.get("file_url"), "", name, assets)
+                    yield media(
+                        "file", held.get("file_data") or held.get("file_url"), "", name, assets
+                    )
             case _:
                 pass
 
@@ -262,10 +304,16 @@ def _anthropic(content: Any, assets: Assets) -> Iterator[Piece]:
             case "document":
                 yield from _said([*_source("file", block, assets)])
             case "tool_use":
-                yield Call(_string(block.get("id")), _string(block.get("name")), json.dumps(block.get("input") or {}))
+                yield Call(
+                    _string(block.get("id")),
+                    _string(block.get("name")),
+                    json.dumps(block.get("input") or {}),
+                )
             case "tool_result":
                 inner = _said([*_anthropic(block.get("content"), assets)])
-                yield Result(_string(block.get("tool_use_id")), "", inner, block.get("is_error") is True)
+                yield Result(
+                    _string(block.get("tool_use_id")), "", inner, block.get("is_error") is True
+                )
             case _:
                 pass
 
@@ -309,9 +357,19 @@ def _gemini(value: dict[str, Any], assets: Assets) -> Iterator[Piece]:
                 case "inlineData":
                     yield inline(_kind(media_type), held.get("data"), media_type, name, assets)
                 case "fileData":
-                    yield media(_kind(media_type), held.get("fileUri", held.get("file_uri")), media_type, name, assets)
+                    yield media(
+                        _kind(media_type),
+                        held.get("fileUri", held.get("file_uri")),
+                        media_type,
+                        name,
+                        assets,
+                    )
                 case "functionCall":
-                    yield Call(_string(held.get("id")), _string(held.get("name")), json.dumps(held.get("args") or {}))
+                    yield Call(
+                        _string(held.get("id")),
+                        _string(held.get("name")),
+                        json.dumps(held.get("args") or {}),
+                    )
                 case "functionResponse":
                     answer = Text(json.dumps(held.get("response") or {}, ensure_ascii=False))
                     yield Result(_string(held.get("id")), _string(held.get("name")), [answer])

@@ -11,10 +11,36 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from sessiond.v1.message_pb2 import FORMAT_ANTHROPIC, FORMAT_OPENAI, ROLE_ASSISTANT, ROLE_DEVELOPER, ROLE_SYSTEM, Format, Message, Role
-from sessiond_server.providers.content import Call, Media, Result, Spoken, Text, inline, joined, media, read, settle_calls, texts
+from sessiond.v1.message_pb2 import (
+    FORMAT_ANTHROPIC,
+    FORMAT_OPENAI,
+    ROLE_ASSISTANT,
+    ROLE_DEVELOPER,
+    ROLE_SYSTEM,
+    Format,
+    Message,
+    Role,
+)
+from sessiond_server.providers.content import (
+    Call,
+    Media,
+    NeutralMessage,
+    Result,
+    Text,
+    inline,
+    joined,
+    media,
+    read,
+    settle_calls,
+    texts,
+)
 from sessiond_server.providers.files import ASSET_PREFIX, Assets, as_text, asset_id_of, data_url
-from sessiond_server.providers.tool_calls import anthropic_calls, mended_anthropic, mended_openai, openai_calls
+from sessiond_server.providers.tool_calls import (
+    anthropic_calls,
+    openai_calls,
+    pair_tool_calls_anthropic,
+    pair_tool_calls_openai,
+)
 
 JSON: TypeAlias = dict[str, Any]
 _RESPONSES_PARTS = {"input_text", "output_text", "input_image", "input_file"}
@@ -45,10 +71,12 @@ def for_openai(messages: Sequence[Message], assets: Assets, system_prompt: str =
         sent += [_openai_result(result) for result in answered]
         # Files cannot stand in a tool's message.
         sent += [_openai_files(result) for result in answered if _has_files(result)]
-    return mended_openai(sent)
+    return pair_tool_calls_openai(sent)
 
 
-def for_anthropic(messages: Sequence[Message], assets: Assets, system_prompt: str = "") -> tuple[list[JSON], list[JSON]]:
+def for_anthropic(
+    messages: Sequence[Message], assets: Assets, system_prompt: str = ""
+) -> tuple[list[JSON], list[JSON]]:
     """The system blocks and the messages of a Messages request."""
     system: list[JSON] = [{"type": "text", "text": system_prompt}] if system_prompt else []
     sent: list[JSON] = []
@@ -63,32 +91,39 @@ def for_anthropic(messages: Sequence[Message], assets: Assets, system_prompt: st
         else:
             blocks = _anthropic_blocks(entry, answers)
             if blocks:
-                sent.append({"role": "assistant" if _is_assistant(entry) else "user", "content": blocks})
+                sent.append(
+                    {"role": "assistant" if _is_assistant(entry) else "user", "content": blocks}
+                )
             answered = answers.of([call.call_id for call in entry.calls])
         if answered:
-            sent.append({"role": "user", "content": [_anthropic_result(result) for result in answered]})
-    sent = mended_anthropic(sent)
+            sent.append(
+                {"role": "user", "content": [_anthropic_result(result) for result in answered]}
+            )
+    sent = pair_tool_calls_anthropic(sent)
     if not sent or sent[0].get("role") == "assistant":
         sent.insert(0, {"role": "user", "content": ASSISTANT_FIRST})
     return system, sent
 
 
-def said(messages: Sequence[Message]) -> list[tuple[Role.ValueType, str]]:
-    """Who said what, as text alone."""
+def plain_texts(messages: Sequence[Message]) -> list[tuple[Role.ValueType, str]]:
+    """Returns the role and the text of each message."""
     assets = Assets()
-    return [(message.role, " ".join(texts(read(message, _value(message), assets)))) for message in messages]
+    return [
+        (message.role, " ".join(texts(read(message, _value(message), assets))))
+        for message in messages
+    ]
 
 
 class _Answers:
     """The results of calls, each given out once: with its call where that is found, else where it was stored."""
 
-    def __init__(self, entries: Sequence[Native | Spoken]) -> None:
+    def __init__(self, entries: Sequence[Native | NeutralMessage]) -> None:
         self._by_id: dict[str, list[Result]] = {}
         self._given: set[int] = set()
         # Results without a call that is sent are no answers.
         known = {call_id for entry in entries for call_id in _calls(entry)}
         for entry in entries:
-            for result in entry.results if isinstance(entry, Spoken) else ():
+            for result in entry.results if isinstance(entry, NeutralMessage) else ():
                 if result.call_id in known:
                     self._by_id.setdefault(result.call_id, []).append(result)
                     self._given.add(id(result))
@@ -97,30 +132,37 @@ class _Answers:
         """The results of these calls."""
         return [self._by_id[call_id].pop(0) for call_id in call_ids if self._by_id.get(call_id)]
 
-    def strays(self, spoken: Spoken) -> list[Text | Media]:
+    def strays(self, spoken: NeutralMessage) -> list[Text | Media]:
         """What the message has of results whose call is not in the history."""
         strays: list[Text | Media] = []
         for result in spoken.results:
             if id(result) not in self._given:
-                strays += [Text(f"[result of the tool call {result.call_id or result.name}]"), *result.pieces]
+                strays += [
+                    Text(f"[result of the tool call {result.call_id or result.name}]"),
+                    *result.pieces,
+                ]
         return strays
 
 
-def _entries(messages: Sequence[Message], own: Format.ValueType, assets: Assets) -> list[Native | Spoken]:
-    entries: list[Native | Spoken] = []
-    run: list[Spoken] = []
+def _entries(
+    messages: Sequence[Message], own: Format.ValueType, assets: Assets
+) -> list[Native | NeutralMessage]:
+    entries: list[Native | NeutralMessage] = []
+    run: list[NeutralMessage] = []
     for message in messages:
         value = _value(message)
         if message.format == own and (native := _native(value, own)) is not None:
             entries += joined(run)
             run = []
             if ASSET_PREFIX in message.json:
-                (_put_into_openai if own == FORMAT_OPENAI else _put_into_anthropic)(native.get("content"), assets)
+                (_put_into_openai if own == FORMAT_OPENAI else _put_into_anthropic)(
+                    native.get("content"), assets
+                )
             entries.append(Native(message.role, native))
             continue
         run.append(read(message, value, assets))
     entries += joined(run)
-    settle_calls([entry for entry in entries if isinstance(entry, Spoken)])
+    settle_calls([entry for entry in entries if isinstance(entry, NeutralMessage)])
     return entries
 
 
@@ -132,21 +174,26 @@ def _native(value: JSON, own: Format.ValueType) -> JSON | None:
     """The message as the provider's API takes it. None = it has to be converted."""
     if own == FORMAT_ANTHROPIC:
         # Whole answers of the API are stored as well, but it takes back nothing of them but this.
-        return {"role": value.get("role"), "content": value.get("content")} if value.get("type") == "message" else value
+        return (
+            {"role": value.get("role"), "content": value.get("content")}
+            if value.get("type") == "message"
+            else value
+        )
     content = value.get("content")
     is_item = "role" not in value or any(
-        isinstance(part, dict) and part.get("type") in _RESPONSES_PARTS for part in (content if isinstance(content, list) else ())
+        isinstance(part, dict) and part.get("type") in _RESPONSES_PARTS
+        for part in (content if isinstance(content, list) else ())
     )
     return None if is_item or value.get("type") == "message" else value
 
 
-def _calls(entry: Native | Spoken) -> list[str]:
-    if isinstance(entry, Spoken):
+def _calls(entry: Native | NeutralMessage) -> list[str]:
+    if isinstance(entry, NeutralMessage):
         return [call.call_id for call in entry.calls]
     return [*openai_calls(entry.value), *anthropic_calls(entry.value)]
 
 
-def _is_assistant(spoken: Spoken) -> bool:
+def _is_assistant(spoken: NeutralMessage) -> bool:
     return spoken.role == ROLE_ASSISTANT or bool(spoken.calls)
 
 
@@ -157,7 +204,7 @@ def _has_files(result: Result) -> bool:
 # Chat Completions
 
 
-def _openai_messages(spoken: Spoken, answers: _Answers) -> Iterator[JSON]:
+def _openai_messages(spoken: NeutralMessage, answers: _Answers) -> Iterator[JSON]:
     content = [*answers.strays(spoken), *spoken.content]
     if spoken.role in (ROLE_SYSTEM, ROLE_DEVELOPER):
         role = "developer" if spoken.role == ROLE_DEVELOPER else "system"
@@ -167,7 +214,11 @@ def _openai_messages(spoken: Spoken, answers: _Answers) -> Iterator[JSON]:
         message: JSON = {"role": "assistant", "content": _openai_content(parts) if parts else None}
         if spoken.calls:
             message["tool_calls"] = [
-                {"id": call.call_id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+                {
+                    "id": call.call_id,
+                    "type": "function",
+                    "function": {"name": call.name, "arguments": call.arguments},
+                }
                 for call in spoken.calls
             ]
         yield message
@@ -186,7 +237,10 @@ def _openai_result(result: Result) -> JSON:
 
 def _openai_files(result: Result) -> JSON:
     files = [piece for piece in result.pieces if isinstance(piece, Media)]
-    return {"role": "user", "content": _openai_content([Text(f"[files of the tool call {result.call_id}]"), *files])}
+    return {
+        "role": "user",
+        "content": _openai_content([Text(f"[files of the tool call {result.call_id}]"), *files]),
+    }
 
 
 def _openai_content(pieces: Sequence[Text | Media]) -> str | list[JSON]:
@@ -205,7 +259,13 @@ def _openai_part(piece: Text | Media) -> JSON:
         if piece.data and (sound := _OPENAI_SOUNDS.get(piece.media_type)):
             return {"type": "input_audio", "input_audio": {"data": piece.data, "format": sound}}
         if piece.data and piece.kind == "file" and not piece.media_type.startswith(_TEXT_TYPES):
-            return {"type": "file", "file": {"filename": piece.name or "file", "file_data": data_url(piece.media_type, piece.data)}}
+            return {
+                "type": "file",
+                "file": {
+                    "filename": piece.name or "file",
+                    "file_data": data_url(piece.media_type, piece.data),
+                },
+            }
     return {"type": "text", "text": _plain(piece).text}
 
 
@@ -221,25 +281,34 @@ def _put_into_openai(content: Any, assets: Assets) -> None:
             held = part.get(key)
             if isinstance(held, dict) and asset_id_of(held.get(field)):
                 found = inline(key, held[field], "", "", assets)
-                held[field] = found.data if key == "input_audio" else data_url(found.media_type, found.data)
+                held[field] = (
+                    found.data if key == "input_audio" else data_url(found.media_type, found.data)
+                )
 
 
 # Messages
 
 
-def _system_blocks(entry: Native | Spoken) -> list[JSON]:
-    if isinstance(entry, Spoken):
-        return [{"type": "text", "text": _plain(piece).text} for piece in entry.content if _plain(piece).text.strip()]
+def _system_blocks(entry: Native | NeutralMessage) -> list[JSON]:
+    if isinstance(entry, NeutralMessage):
+        return [
+            {"type": "text", "text": _plain(piece).text}
+            for piece in entry.content
+            if _plain(piece).text.strip()
+        ]
     content = entry.value.get("content")
     if isinstance(content, str):
         return [{"type": "text", "text": content}] if content.strip() else []
     return content if isinstance(content, list) else []
 
 
-def _anthropic_blocks(spoken: Spoken, answers: _Answers) -> list[JSON]:
+def _anthropic_blocks(spoken: NeutralMessage, answers: _Answers) -> list[JSON]:
     content = [*answers.strays(spoken), *spoken.content]
     if _is_assistant(spoken):
-        return [*_anthropic_content([_plain(piece) for piece in content]), *map(_tool_use, spoken.calls)]
+        return [
+            *_anthropic_content([_plain(piece) for piece in content]),
+            *map(_tool_use, spoken.calls),
+        ]
     return _anthropic_content(content)
 
 
@@ -284,13 +353,19 @@ def _anthropic_block(piece: Text | Media) -> JSON:
         if piece.kind == "image" and (piece.data or _is_web(piece.uri)):
             return {"type": "image", "source": _source(piece, "image/png")}
         if piece.media_type == "application/pdf" and (piece.data or _is_web(piece.uri)):
-            return {"type": "document", "source": _source(piece, piece.media_type)} | ({"title": piece.name} if piece.name else {})
+            return {"type": "document", "source": _source(piece, piece.media_type)} | (
+                {"title": piece.name} if piece.name else {}
+            )
     return {"type": "text", "text": _plain(piece).text}
 
 
 def _source(piece: Media, default_type: str) -> JSON:
     if piece.data:
-        return {"type": "base64", "media_type": piece.media_type or default_type, "data": piece.data}
+        return {
+            "type": "base64",
+            "media_type": piece.media_type or default_type,
+            "data": piece.data,
+        }
     return {"type": "url", "url": piece.uri}
 
 
@@ -307,9 +382,17 @@ def _put_into_anthropic(content: Any, assets: Assets) -> None:
             found = media("file", source["url"], "", "", assets)
             default_type = "image/png" if block.get("type") == "image" else "application/pdf"
             if found.media_type.startswith(_TEXT_TYPES):
-                block["source"] = {"type": "text", "media_type": "text/plain", "data": as_text(found.data)}
+                block["source"] = {
+                    "type": "text",
+                    "media_type": "text/plain",
+                    "data": as_text(found.data),
+                }
             else:
-                block["source"] = {"type": "base64", "media_type": found.media_type or default_type, "data": found.data}
+                block["source"] = {
+                    "type": "base64",
+                    "media_type": found.media_type or default_type,
+                    "data": found.data,
+                }
         elif asset_id_of(source.get("data")):
             found = inline("file", source["data"], "", "", assets)
             source["data"] = as_text(found.data) if source.get("type") == "text" else found.data

@@ -44,7 +44,7 @@ class ProviderFault(ModelFault):
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ProviderCall:
     """Who was asked what, for faults.
 
     Args:
@@ -56,7 +56,9 @@ class Asked:
     silence_timeout_s: float
     key: str | None = None
 
-    def fault(self, reason: str, text: str, *, is_passing: bool = False, **metadata: object) -> ProviderFault:
+    def fault(
+        self, reason: str, text: str, *, is_passing: bool = False, **metadata: object
+    ) -> ProviderFault:
         """A fault of this call. text: goes on from the provider's name."""
         retry_after_s = metadata.get("retry_after_s")
         fault = ProviderFault(
@@ -70,7 +72,9 @@ class Asked:
 
     def broken_off(self) -> ProviderFault:
         """The stream ended before the answer did."""
-        return self.fault("MODEL_UNAVAILABLE", "broke off before the end of its answer", is_passing=True)
+        return self.fault(
+            "MODEL_UNAVAILABLE", "broke off before the end of its answer", is_passing=True
+        )
 
     def invalid(self, text: str) -> ProviderFault:
         return self.fault("MODEL_ANSWER_INVALID", text)
@@ -92,13 +96,20 @@ class Asked:
             fault = self._of_connection(e.__cause__ or e)
         except sdk.APIStatusError as e:
             status = e.status_code
-            fault = self._of_words(e.body) if status < 400 else self._of_status(status, e.body, e.response.headers)
+            fault = (
+                self._of_words(e.body)
+                if status < 400
+                else self._of_status(status, e.body, e.response.headers)
+            )
         except sdk.APIError as e:
             fault = self._of_words(e.body)
         except (json.JSONDecodeError, UnicodeDecodeError):
             fault = self.invalid("sent what is not JSON")
         except RecursionError:
-            fault = self.fault("MODEL_REQUEST_REJECTED", "cannot be sent the history: a message is nested too deeply")
+            fault = self.fault(
+                "MODEL_REQUEST_REJECTED",
+                "cannot be sent the history: a message is nested too deeply",
+            )
         else:
             return
         # The exceptions of the SDKs hold the request, and so the key.
@@ -109,36 +120,64 @@ class Asked:
 
         if isinstance(error, httpx2.ConnectTimeout | httpx2.PoolTimeout):
             return self._of_connection(error)
-        return self.fault("MODEL_TIMED_OUT", f"was silent for {self.silence_timeout_s:g} seconds", timeout_s=self.silence_timeout_s)
+        return self.fault(
+            "MODEL_TIMED_OUT",
+            f"was silent for {self.silence_timeout_s:g} seconds",
+            timeout_s=self.silence_timeout_s,
+        )
 
     def _of_connection(self, error: BaseException) -> ProviderFault:
         detail = f"{type(error).__name__}: {self._clean(str(error))}".removesuffix(": ")
-        return self.fault("MODEL_UNAVAILABLE", f"cannot be reached, or broke off ({detail})", is_passing=True)
+        return self.fault(
+            "MODEL_UNAVAILABLE", f"cannot be reached, or broke off ({detail})", is_passing=True
+        )
 
     def _of_status(self, status: int, body: object, headers: Mapping[str, str]) -> ProviderFault:
         detail = self._detail(body)
         if status in (401, 403):
-            return self.fault("MODEL_ACCESS_DENIED", f"refuses the server's key (HTTP {status}){detail}", http_status=status)
+            return self.fault(
+                "MODEL_ACCESS_DENIED",
+                f"refuses the server's key (HTTP {status}){detail}",
+                http_status=status,
+            )
         if status == 429:
             after = retry_after_s(headers)
             metadata = {"http_status": status} | ({} if after is None else {"retry_after_s": after})
             # A quota that is used up does not come back in seconds.
             is_passing = "insufficient_quota" not in words_of(body)
-            return self.fault("MODEL_RATE_LIMITED", f"limits the rate (HTTP 429){detail}", is_passing=is_passing, **metadata)
+            return self.fault(
+                "MODEL_RATE_LIMITED",
+                f"limits the rate (HTTP 429){detail}",
+                is_passing=is_passing,
+                **metadata,
+            )
         # 408 and 409 (a lock that others hold) are about the moment, not about the request.
         if 400 <= status < 500 and status not in (408, 409):
-            return self.fault("MODEL_REQUEST_REJECTED", f"does not take the request (HTTP {status}){detail}", http_status=status)
-        return self.fault("MODEL_UNAVAILABLE", f"failed (HTTP {status}){detail}", is_passing=True, http_status=status)
+            return self.fault(
+                "MODEL_REQUEST_REJECTED",
+                f"does not take the request (HTTP {status}){detail}",
+                http_status=status,
+            )
+        return self.fault(
+            "MODEL_UNAVAILABLE",
+            f"failed (HTTP {status}){detail}",
+            is_passing=True,
+            http_status=status,
+        )
 
     def _of_words(self, body: object) -> ProviderFault:
         """An error in the stream."""
         words = words_of(body)
         status = next((_STATUS_OF_WORDS[word] for word in words if word in _STATUS_OF_WORDS), None)
         # Some say the status that the provider behind them had.
-        status = status or next((int(word) for word in words if re.fullmatch("[45][0-9][0-9]", word)), None)
+        status = status or next(
+            (int(word) for word in words if re.fullmatch("[45][0-9][0-9]", word)), None
+        )
         if status:
             return self._of_status(status, body, {})
-        return self.fault("MODEL_UNAVAILABLE", f"failed in its answer{self._detail(body)}", is_passing=True)
+        return self.fault(
+            "MODEL_UNAVAILABLE", f"failed in its answer{self._detail(body)}", is_passing=True
+        )
 
     def _detail(self, body: object) -> str:
         error = _error_of(body)
@@ -161,7 +200,11 @@ def _error_of(body: object) -> object:
 def words_of(body: object) -> list[str]:
     """By which words a provider names an error, the most precise first."""
     error = _error_of(body)
-    return [str(error[key]) for key in ("code", "type") if error.get(key)] if isinstance(error, dict) else []
+    return (
+        [str(error[key]) for key in ("code", "type") if error.get(key)]
+        if isinstance(error, dict)
+        else []
+    )
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
@@ -176,7 +219,9 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
         time = parsedate_to_datetime(given)
     except (ValueError, OverflowError):
         return None
-    return _bounded(((time if time.tzinfo else time.replace(tzinfo=UTC)) - datetime.now(UTC)).total_seconds())
+    return _bounded(
+        ((time if time.tzinfo else time.replace(tzinfo=UTC)) - datetime.now(UTC)).total_seconds()
+    )
 
 
 def _bounded(seconds: float) -> float | None:
@@ -188,4 +233,8 @@ def count_of(counts: object, *path: str) -> int:
     """A count that a provider reports. 0 = it does not, or not as a number."""
     for key in path:
         counts = counts.get(key) if isinstance(counts, dict) else None
-    return counts if isinstance(counts, int) and not isinstance(counts, bool) and 0 <= counts < 2**63 else 0
+    return (
+        counts
+        if isinstance(counts, int) and not isinstance(counts, bool) and 0 <= counts < 2**63
+        else 0
+    )

@@ -34,7 +34,7 @@ class Assets:
         return self._contents.get(asset_id, AssetContent(b"", ""))
 
     async def load(self, load_asset: LoadAsset) -> bool:
-        """Load what was asked for in vain. Answers whether there was any."""
+        """Admission what was asked for in vain. Answers whether there was any."""
         wanted, self._wanted = self._wanted, {}
         for asset_id in wanted:
             self._contents[asset_id] = await load_asset(asset_id)

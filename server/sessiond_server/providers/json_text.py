@@ -18,7 +18,7 @@ def dumps(message: dict[str, Any]) -> str:
     return text
 
 
-def spelled(value: Any) -> Any:
+def replace_surrogates(value: Any) -> Any:
     """The same with what UTF-8 cannot spell, halves of surrogate pairs, replaced: models do write them, and the SDKs cannot send them."""
     if isinstance(value, str):
         try:
@@ -28,7 +28,7 @@ def spelled(value: Any) -> Any:
             return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         return value
     if isinstance(value, dict):
-        return {spelled(key): spelled(item) for key, item in value.items()}
+        return {replace_surrogates(key): replace_surrogates(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [spelled(item) for item in value]
+        return [replace_surrogates(item) for item in value]
     return value

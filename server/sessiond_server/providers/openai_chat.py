@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from sessiond.v1.message_pb2 import FORMAT_OPENAI, Format
 from sessiond.v1.turn_pb2 import Usage
-from sessiond_server.providers.base import Answer, Delta, Question
+from sessiond_server.providers.base import Answer, Delta, ModelRequest
 from sessiond_server.providers.conversion import for_openai
-from sessiond_server.providers.errors import Asked, ProviderFault, count_of
+from sessiond_server.providers.errors import ProviderCall, ProviderFault, count_of
 from sessiond_server.providers.files import with_assets
-from sessiond_server.providers.json_text import dumps, spelled
+from sessiond_server.providers.json_text import dumps, replace_surrogates
 from sessiond_server.providers.retries import retried
 
 if TYPE_CHECKING:
@@ -20,7 +20,18 @@ CONNECT_TIMEOUT_S = 10.0
 # A server that asks for no key still gets one: the SDK insists, and would otherwise take that of OpenAI from the environment.
 NO_KEY = "none"
 # Strings that come in pieces; of any other the last one counts.
-_GROWING = {"content", "refusal", "reasoning", "reasoning_content", "arguments", "input", "data", "transcript", "text", "summary"}
+_GROWING = {
+    "content",
+    "refusal",
+    "reasoning",
+    "reasoning_content",
+    "arguments",
+    "input",
+    "data",
+    "transcript",
+    "text",
+    "summary",
+}
 _REASONING = ("reasoning_content", "reasoning")
 
 
@@ -39,7 +50,15 @@ class OpenAIChat:
 
     format: Format.ValueType = FORMAT_OPENAI
 
-    def __init__(self, name: str, *, base_url: str, api_key: str | None, silence_timeout_s: float, retries: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        base_url: str,
+        api_key: str | None,
+        silence_timeout_s: float,
+        retries: int,
+    ) -> None:
         import httpx2
         import openai
 
@@ -53,16 +72,23 @@ class OpenAIChat:
             base_url=base_url,
             api_key=api_key or NO_KEY,
             max_retries=0,
-            timeout=httpx2.Timeout(silence_timeout_s, connect=min(CONNECT_TIMEOUT_S, silence_timeout_s)),
+            timeout=httpx2.Timeout(
+                silence_timeout_s, connect=min(CONNECT_TIMEOUT_S, silence_timeout_s)
+            ),
         )
 
-    async def ask(self, question: Question) -> AsyncGenerator[Delta | Answer, None]:
+    async def ask(self, request: ModelRequest) -> AsyncGenerator[Delta | Answer, None]:
         """See Provider."""
-        asked = Asked(self.name, question.model, self._silence_timeout_s, self._key)
+        asked = ProviderCall(self.name, request.model, self._silence_timeout_s, self._key)
         with asked.translated(self._sdk):
-            messages = await with_assets(lambda assets: for_openai(question.messages, assets, question.system_prompt), question.load_asset)
-        body = {**question.options, "model": question.model, "messages": messages, "stream": True}
-        async with aclosing(retried(lambda: self._attempt(asked, body), retries=self._retries)) as pieces:
+            messages = await with_assets(
+                lambda assets: for_openai(request.messages, assets, request.system_prompt),
+                request.load_asset,
+            )
+        body = {**request.options, "model": request.model, "messages": messages, "stream": True}
+        async with aclosing(
+            retried(lambda: self._attempt(asked, body), retries=self._retries)
+        ) as pieces:
             async for piece in pieces:
                 yield piece
 
@@ -70,7 +96,9 @@ class OpenAIChat:
         """See Provider."""
         await self._client.close()
 
-    async def _attempt(self, asked: Asked, body: dict[str, Any]) -> AsyncGenerator[Delta | Answer, None]:
+    async def _attempt(
+        self, asked: ProviderCall, body: dict[str, Any]
+    ) -> AsyncGenerator[Delta | Answer, None]:
         answer = ChatAnswer(asked)
         stream = await self._open(asked, body)
         try:
@@ -89,28 +117,38 @@ class OpenAIChat:
                         yield delta
         finally:
             await stream.close()
-        yield answer.whole(is_event_stream="text/event-stream" in stream.response.headers.get("content-type", ""))
+        yield answer.whole(
+            is_event_stream="text/event-stream" in stream.response.headers.get("content-type", "")
+        )
 
-    async def _open(self, asked: Asked, body: dict[str, Any]) -> "openai.AsyncStream[object]":
+    async def _open(
+        self, asked: ProviderCall, body: dict[str, Any]
+    ) -> "openai.AsyncStream[object]":
         """Send the request; without stream_options where the server does not know them."""
         if self._knows_stream_options:
             # With usage, unless the caller has options of his own.
             try:
                 return await self._post(asked, {"stream_options": {"include_usage": True}} | body)
             except ProviderFault as fault:
-                if fault.reason != "MODEL_REQUEST_REJECTED" or "stream_options" not in fault.message or "stream_options" in body:
+                if (
+                    fault.reason != "MODEL_REQUEST_REJECTED"
+                    or "stream_options" not in fault.message
+                    or "stream_options" in body
+                ):
                     raise
                 self._knows_stream_options = False
         return await self._post(asked, body)
 
-    async def _post(self, asked: Asked, body: dict[str, Any]) -> "openai.AsyncStream[object]":
+    async def _post(
+        self, asked: ProviderCall, body: dict[str, Any]
+    ) -> "openai.AsyncStream[object]":
         # Not chat.completions.create(): that takes no options but those that it knows, and makes models of what is kept as it comes.
         # Named, the security keeps the SDK from sending an admin key of the environment.
         with asked.translated(self._sdk):
             try:
                 return await self._send(body)
             except UnicodeEncodeError:
-                return await self._send(spelled(body))
+                return await self._send(replace_surrogates(body))
 
     async def _send(self, body: dict[str, Any]) -> "openai.AsyncStream[object]":
         return await self._client.post(
@@ -126,7 +164,7 @@ class OpenAIChat:
 class ChatAnswer:
     """An answer as it grows out of chunks. Of several choices, the first one."""
 
-    def __init__(self, asked: Asked) -> None:
+    def __init__(self, asked: ProviderCall) -> None:
         self._asked = asked
         self._message: dict[str, Any] = {}
         self._model = ""
@@ -166,12 +204,23 @@ class ChatAnswer:
         if not (isinstance(calls, list) and all(isinstance(call, dict) for call in calls)):
             raise self._asked.invalid("sent calls of tools that are not of the protocol")
         calls = [{key: value for key, value in call.items() if key != "index"} for call in calls]
-        rest = {key: value for key, value in self._message.items() if key != "role" and value not in (None, "", [])}
+        rest = {
+            key: value
+            for key, value in self._message.items()
+            if key != "role" and value not in (None, "", [])
+        }
         if not (content or calls or rest.keys() - set(_REASONING) - {"reasoning_details"}):
             raise self._asked.invalid(f"ended its answer without any content ({self.stop_reason})")
-        message = {"role": "assistant", "content": content or None, **rest} | ({"tool_calls": calls} if calls else {})
+        message = {"role": "assistant", "content": content or None, **rest} | (
+            {"tool_calls": calls} if calls else {}
+        )
         try:
-            return Answer(json=dumps(message), model=self._model, stop_reason=self.stop_reason, usage=self._usage)
+            return Answer(
+                json=dumps(message),
+                model=self._model,
+                stop_reason=self.stop_reason,
+                usage=self._usage,
+            )
         except ValueError:
             raise self._asked.invalid("sent what cannot be stored as JSON") from None
 
@@ -220,7 +269,11 @@ def _merge_list(key: str, items: list[Any], delta: list[Any]) -> None:
             items.append(item)
             continue
         same = [known for known in items if known.get("index") == item.get("index")]
-        if same and not (key == "tool_calls" and item.get("id") and same[-1].get("id") not in (None, "", item["id"])):
+        if same and not (
+            key == "tool_calls"
+            and item.get("id")
+            and same[-1].get("id") not in (None, "", item["id"])
+        ):
             _merge(same[-1], item)
         else:
             items.append(_begun(key, item))

@@ -12,7 +12,10 @@ from sessiond_server.providers.openai_chat import OpenAIChat
 from sessiond_server.providers.settings import ProviderSettings, completed
 
 INSTALL = "pip install 'sessiond[models]'"
-_CLASSES: dict[str, type[OpenAIChat] | type[AnthropicMessages]] = {"openai": OpenAIChat, "anthropic": AnthropicMessages}
+_CLASSES: dict[str, type[OpenAIChat] | type[AnthropicMessages]] = {
+    "openai": OpenAIChat,
+    "anthropic": AnthropicMessages,
+}
 _PLACES = {
     "openai": ("OPENAI_BASE_URL", "https://api.openai.com/v1", "OPENAI_API_KEY"),
     "anthropic": ("ANTHROPIC_BASE_URL", "https://api.anthropic.com", "ANTHROPIC_API_KEY"),
@@ -97,7 +100,12 @@ class Models:
             key_variable = ""
         key = self._environment.get(key_variable, "").strip() if key_variable else ""
         if key_variable and not key:
-            raise self._not_configured(name, model, f"has no key: set {key_variable} in the server's environment", key_variable)
+            raise self._not_configured(
+                name,
+                model,
+                f"has no key: set {key_variable} in the server's environment",
+                key_variable,
+            )
         try:
             return _CLASSES[settings.type](
                 name,
@@ -107,7 +115,9 @@ class Models:
                 retries=settings.retries,
             )
         except ModuleNotFoundError:
-            raise self._not_configured(name, model, f"needs a package that is not installed: {INSTALL}", INSTALL) from None
+            raise self._not_configured(
+                name, model, f"needs a package that is not installed: {INSTALL}", INSTALL
+            ) from None
 
     def _not_configured(self, provider: str, model: str, text: str, setting: str) -> ModelFault:
         return ModelFault(

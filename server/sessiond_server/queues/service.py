@@ -5,22 +5,24 @@ import re
 from bisect import bisect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
-from sessiond_server.core import pagination as tokens
+from sessiond_server.core import pagination
 from sessiond_server.core.errors import Fault, invalid, session_not_found
 from sessiond_server.core.ids import check_session_id, check_text, session_key
-from sessiond_server.core.limits import DEFAULT_PAGE_SIZE, MAX_NAME_CHARACTERS, MAX_PAGE_SIZE
+from sessiond_server.core.limits import MAX_NAME_CHARACTERS
+from sessiond_server.core.pagination import Page, Paging
 from sessiond_server.queues.store import (
+    Acknowledgement,
     Counts,
-    Held,
+    HeldLease,
     Leased,
     LeaseGone,
     LeaseRef,
     ProcessingStore,
-    Progress,
+    QueueState,
     Ranges,
-    Standing,
     TooManyQueues,
 )
 from sessiond_server.sessions.store.sessions import SessionRow, SessionStore
@@ -46,7 +48,7 @@ _LEASE = "lease"
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class LeaseRequest:
     """What a worker asks for; zeros are defaults. lease_ms, wait_ms: None = unset."""
 
     queue: str
@@ -58,20 +60,12 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
-class Which:
+class RequeueSelector:
     """Messages to process again: exactly one is not None."""
 
     failed: bool | None
     from_seq: int | None
     seqs: Sequence[int] | None
-
-
-@dataclass(frozen=True, slots=True)
-class Failures:
-    """A page of failed messages, (seq, error); an empty next_page_token ends it."""
-
-    failures: list[tuple[int, str]]
-    next_page_token: str
 
 
 class Processing:
@@ -95,7 +89,7 @@ class Processing:
         self._is_draining = is_draining
         self._max_wait_s = max(0.0, default_deadline_s - MARGIN_S)
 
-    async def lease(self, project_id: UUID, ask: Ask) -> list[Leased]:
+    async def lease(self, project_id: UUID, ask: LeaseRequest) -> list[Leased]:
         """Take work, and wait for it where there is none and the caller wants to.
 
         Raises: Fault INVALID_FIELD, LIMIT_EXCEEDED.
@@ -155,11 +149,17 @@ class Processing:
         if through_seq is not None and through_seq < 0:
             raise invalid("through_seq", "is negative")
         try:
-            await self._store.acknowledge(ref, project_id, lambda held: decide(held, through_seq, failures, keep_lease=keep_lease))
+            await self._store.acknowledge(
+                ref,
+                project_id,
+                lambda held: decide(held, through_seq, failures, keep_lease=keep_lease),
+            )
         except LeaseGone:
             raise _lease_lost(lease_id) from None
 
-    async def requeue(self, project_id: UUID, queue: str, session_id: str, which: Which) -> int:
+    async def requeue(
+        self, project_id: UUID, queue: str, session_id: str, which: RequeueSelector
+    ) -> int:
         """Answers how many messages are pending now that were not before.
 
         Raises: Fault SESSION_NOT_FOUND, QUEUE_NOT_FOUND, INVALID_FIELD.
@@ -172,10 +172,16 @@ class Processing:
         if which.seqs is not None:
             for i, seq in enumerate(which.seqs):
                 if seq > session.last_seq:
-                    raise invalid(f"seqs.seqs[{i}]", f"is {seq}; the session's last_seq is {session.last_seq}")
-            return await self._store.requeue_seqs(session.key, session.log, project_id, queue, which.seqs)
+                    raise invalid(
+                        f"seqs.seqs[{i}]", f"is {seq}; the session's last_seq is {session.last_seq}"
+                    )
+            return await self._store.requeue_seqs(
+                session.key, session.log, project_id, queue, which.seqs
+            )
         if which.from_seq is not None:
-            return await self._store.requeue_from(session.key, session.log, project_id, queue, which.from_seq)
+            return await self._store.requeue_from(
+                session.key, session.log, project_id, queue, which.from_seq
+            )
         return await self._store.requeue_failed(session.key, session.log, project_id, queue)
 
     async def counts(self, project_id: UUID, queue: str, session_id: str) -> Counts:
@@ -187,23 +193,19 @@ class Processing:
         await self._check_known(project_id, queue)
         return await self._store.counts(project_id, queue, session.key if session else None)
 
-    async def failures(self, project_id: UUID, queue: str, session_id: str, page_size: int, page_token: str) -> Failures:
+    async def failures(
+        self, project_id: UUID, queue: str, session_id: str, page_size: int, page_token: str
+    ) -> Page[tuple[int, str]]:
         """Raises: Fault SESSION_NOT_FOUND, QUEUE_NOT_FOUND, INVALID_FIELD, INVALID_PAGE_TOKEN."""
         check_session_id(session_id)
         _check_queue(queue)
-        if page_size < 0:
-            raise invalid("page_size", "is negative")
-        size = min(page_size or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
-        question = tokens.fingerprint("failures", queue, session_id)
-        after = _decode_position(page_token, question) if page_token else 0
+        paging = Paging(page_size, page_token, ("failures", queue, session_id), pagination.seq)
+        after = paging.after[0] if paging.after else 0
         session = await self._session(project_id, session_id)
         await self._check_known(project_id, queue)
         # One more than asked for says whether there is a next page.
-        found = await self._store.failures(session.key, project_id, queue, after, size + 1)
-        if len(found) <= size:
-            return Failures(found, "")
-        found.pop()
-        return Failures(found, tokens.encode(question, found[-1][0]))
+        found = await self._store.failures(session.key, project_id, queue, after, paging.size + 1)
+        return paging.page(found, lambda failure: failure[:1])
 
     async def queues(self, project_id: UUID) -> list[str]:
         """By name."""
@@ -226,7 +228,7 @@ class Processing:
             raise _queue_not_found(queue)
 
 
-def choose(standing: Standing, max_messages: int) -> Ranges:
+def choose(standing: QueueState, max_messages: int) -> Ranges:
     """What to lease: messages that are pending again, else the next ones."""
     if standing.again:
         return ranges_of(standing.again[:max_messages])
@@ -245,7 +247,13 @@ def ranges_of(seqs: Sequence[int]) -> Ranges:
     return ranges
 
 
-def decide(held: Held, through_seq: int | None, failures: Sequence[tuple[int, str]], *, keep_lease: bool) -> Progress:
+def decide(
+    held: HeldLease,
+    through_seq: int | None,
+    failures: Sequence[tuple[int, str]],
+    *,
+    keep_lease: bool,
+) -> Acknowledgement:
     """What an acknowledgement of a lease comes to. Raises: Fault INVALID_FIELD."""
     last = held.ranges[-1][1]
     through = last if through_seq is None else through_seq
@@ -257,13 +265,20 @@ def decide(held: Held, through_seq: int | None, failures: Sequence[tuple[int, st
     for i, (seq, error) in enumerate(failures):
         at = bisect(firsts, seq) - 1
         if at < 0 or seq > done[at][1]:
-            raise invalid(f"failures[{i}].seq", f"is {seq}, which is not among the messages of the lease up to through_seq")
+            raise invalid(
+                f"failures[{i}].seq",
+                f"is {seq}, which is not among the messages of the lease up to through_seq",
+            )
         if seq in errors:
             raise invalid(f"failures[{i}].seq", f"is {seq}, as an earlier one is")
         # PostgreSQL takes no NUL.
         errors[seq] = error[:MAX_ERROR_CHARACTERS].replace("\0", "\N{REPLACEMENT CHARACTER}")
-    rest = [(max(first, through + 1), last) for first, last in held.ranges if last > through] if keep_lease else []
-    return Progress(done, errors, rest)
+    rest = (
+        [(max(first, through + 1), last) for first, last in held.ranges if last > through]
+        if keep_lease
+        else []
+    )
+    return Acknowledgement(done, errors, rest)
 
 
 def counts_by_status(counts: Counts) -> Mapping[str, int]:
@@ -278,19 +293,24 @@ def counts_by_status(counts: Counts) -> Mapping[str, int]:
 
 def encode_lease_id(ref: LeaseRef) -> str:
     """Names the lease; its UUID is what cannot be guessed."""
-    return tokens.encode(_LEASE, ref.key.hex, ref.log.hex, ref.queue, ref.lease_id.hex)
+    return pagination.encode_token(_LEASE, ref.key.hex, ref.log.hex, ref.queue, ref.lease_id.hex)
 
 
 def decode_lease_id(lease_id: str) -> LeaseRef:
     """Raises: Fault INVALID_FIELD for what no server made."""
     if not lease_id:
         raise invalid("lease_id", "is required")
-    values = tokens.decode(lease_id, _LEASE, field="lease_id", reason="INVALID_FIELD")
+    key, log, queue, random = pagination.decode_token(
+        lease_id, _LEASE, UUID, UUID, _queue, UUID, field="lease_id", reason="INVALID_FIELD"
+    )
+    return LeaseRef(key, log, queue, random)
+
+
+def _queue(value: Any) -> str:
     try:
-        key, log, queue, random = values
-        return LeaseRef(UUID(hex=key), UUID(hex=log), _check_queue(queue), UUID(hex=random))
-    except (ValueError, TypeError, AttributeError, Fault):
-        raise invalid("lease_id", "is not a lease_id of this server") from None
+        return _check_queue(value)
+    except Fault as fault:
+        raise ValueError(value) from fault
 
 
 def _check_queue(queue: str) -> str:
@@ -301,10 +321,12 @@ def _check_queue(queue: str) -> str:
     return queue
 
 
-def _check_which(which: Which) -> None:
+def _check_which(which: RequeueSelector) -> None:
     if which.seqs is not None:
         if not 1 <= len(which.seqs) <= MAX_REQUEUED:
-            raise invalid("seqs.seqs", f"has {len(which.seqs)} seqs; 1 to {MAX_REQUEUED} are allowed")
+            raise invalid(
+                "seqs.seqs", f"has {len(which.seqs)} seqs; 1 to {MAX_REQUEUED} are allowed"
+            )
         known: set[int] = set()
         for i, seq in enumerate(which.seqs):
             if seq < 1:
@@ -335,15 +357,12 @@ def _lease_ms(lease_ms: int | None) -> int:
     return lease_ms
 
 
-def _decode_position(token: str, question: str) -> int:
-    values = tokens.decode(token, question, field="page_token", reason="INVALID_PAGE_TOKEN")
-    if len(values) != 1 or not isinstance(values[0], int) or not 0 <= values[0] < 2**63:
-        raise invalid("page_token", "is not a token of this server", reason="INVALID_PAGE_TOKEN")
-    return values[0]
-
-
 def _queue_not_found(queue: str) -> Fault:
-    return Fault("QUEUE_NOT_FOUND", f"the project has no queue {queue!r}; the first lease of messages makes it", metadata={"queue": queue})
+    return Fault(
+        "QUEUE_NOT_FOUND",
+        f"the project has no queue {queue!r}; the first lease of messages makes it",
+        metadata={"queue": queue},
+    )
 
 
 def _lease_lost(lease_id: str) -> Fault:

@@ -46,14 +46,18 @@ SESSIONS_A_DISTRIBUTION = 200
 DISTRIBUTIONS_A_LEASE = 10
 SESSIONS_A_DELETION = 1000
 
-_LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended('queues of ' || (:project_id)::text, 0))")
+_LOCK = text(
+    "SELECT pg_advisory_xact_lock(hashtextextended('queues of ' || (:project_id)::text, 0))"
+)
 
 _FREE = "is_ready AND (lease_until IS NULL OR lease_until <= statement_timestamp())"
 _OF_ROW = "key = :key AND log = :log AND queue = :queue"
 
 # Sessions with the mark. How many there are changes faster than the planner's statistics, and differs between projects: by those it may
 # think it cheap to pass by all sessions until some turn up. The order, which only the index on the mark has at hand, leaves no such choice.
-_WITH_NEWS = f"has_news AND project_id BETWEEN :project_id AND :project_id AND {ALIVE} ORDER BY project_id"
+_WITH_NEWS = (
+    f"has_news AND project_id BETWEEN :project_id AND :project_id AND {ALIVE} ORDER BY project_id"
+)
 
 _LOOK = text(f"""
 SELECT
@@ -78,7 +82,9 @@ WITH news AS (
 SELECT count(*) AS count FROM news""")
 
 _COUNT_QUEUES = text("SELECT count(*) AS count FROM queues WHERE project_id = :project_id")
-_INSERT_QUEUE = text("INSERT INTO queues (project_id, queue) VALUES (:project_id, :queue) ON CONFLICT DO NOTHING RETURNING queue")
+_INSERT_QUEUE = text(
+    "INSERT INTO queues (project_id, queue) VALUES (:project_id, :queue) ON CONFLICT DO NOTHING RETURNING queue"
+)
 _REMOVE_OLD_ROWS = text("""
 DELETE FROM processing p USING sessions s WHERE s.project_id = :project_id AND p.key = s.key AND p.log = s.log AND p.queue = :queue""")
 _REMOVE_OLD_EXCEPTIONS = text("""
@@ -134,7 +140,9 @@ RETURNING s.session_id, p.lease_firsts, p.lease_lasts, p.lease_until, p.attempt"
 _LOCK_ROW = text(f"""
 SELECT done_seq, attempt, lease_id, lease_firsts, lease_lasts, lease_until > statement_timestamp() AS is_live
 FROM processing WHERE {_OF_ROW} AND project_id = :project_id FOR NO KEY UPDATE""")
-_HEAD = text(f"SELECT last_seq FROM sessions WHERE key = :key AND log = :log AND project_id = :project_id AND {ALIVE}")
+_HEAD = text(
+    f"SELECT last_seq FROM sessions WHERE key = :key AND log = :log AND project_id = :project_id AND {ALIVE}"
+)
 
 _DELETE_AGAIN = text(f"""
 DELETE FROM processing_exceptions e USING unnest((:firsts)::bigint[], (:lasts)::bigint[]) AS r (first, last)
@@ -160,12 +168,16 @@ INSERT INTO processing_exceptions AS e (key, log, queue, seq, status)
 SELECT :key, :log, :queue, seq, {AGAIN} FROM unnest((:seqs)::bigint[]) AS r (seq)
 ON CONFLICT (key, log, queue, seq) DO UPDATE SET status = {AGAIN}, error = '', updated_at = now() WHERE e.status = {FAILED}
 RETURNING seq""")
-_DELETE_FROM = text(f"DELETE FROM processing_exceptions WHERE {_OF_ROW} AND seq >= :from_seq RETURNING status")
+_DELETE_FROM = text(
+    f"DELETE FROM processing_exceptions WHERE {_OF_ROW} AND seq >= :from_seq RETURNING status"
+)
 _REWIND = text(f"UPDATE processing SET done_seq = :done_seq, attempt = 0 WHERE {_OF_ROW}")
 _REVOKE = text(f"""
 UPDATE processing SET lease_id = NULL, lease_until = NULL, worker = '', attempt = 0, is_ready = true, ready_at = clock_timestamp()
 WHERE {_OF_ROW}""")
-_WAKE = text(f"UPDATE processing SET is_ready = true, ready_at = clock_timestamp() WHERE {_OF_ROW} AND NOT is_ready")
+_WAKE = text(
+    f"UPDATE processing SET is_ready = true, ready_at = clock_timestamp() WHERE {_OF_ROW} AND NOT is_ready"
+)
 
 
 def _counts(condition: str) -> str:
@@ -195,7 +207,9 @@ ORDER BY e.seq LIMIT :limit""")
 
 _HAS_QUEUE = text("SELECT queue FROM queues WHERE project_id = :project_id AND queue = :queue")
 _QUEUES = text("SELECT queue FROM queues WHERE project_id = :project_id ORDER BY queue")
-_DELETE_QUEUE = text("DELETE FROM queues WHERE project_id = :project_id AND queue = :queue RETURNING queue")
+_DELETE_QUEUE = text(
+    "DELETE FROM queues WHERE project_id = :project_id AND queue = :queue RETURNING queue"
+)
 _SESSIONS_AFTER = text("""
 SELECT session_id, key, log FROM sessions WHERE project_id = :project_id AND session_id > :after ORDER BY session_id LIMIT :batch""")
 
@@ -210,7 +224,7 @@ class LeaseGone(Exception):
 
 @dataclass(frozen=True, slots=True)
 class LeaseRef:
-    """Which lease of which row."""
+    """RequeueSelector lease of which row."""
 
     key: UUID
     log: UUID
@@ -230,7 +244,7 @@ class Leased:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class QueueState:
     """What a lease may be made of: a session's seqs up to last_seq, those up to done_seq dealt with but for `again` (ascending)."""
 
     done_seq: int
@@ -239,7 +253,7 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class HeldLease:
     """A lease that is to be acknowledged. Its ranges are above done_seq, or they are of messages that are pending again."""
 
     done_seq: int
@@ -247,7 +261,7 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class Acknowledgement:
     """What an acknowledgement changes.
 
     Args:
@@ -291,7 +305,7 @@ class ProcessingStore:
         max_messages: int,
         duration_ms: int,
         max_queues: int,
-        choose: Callable[[Standing], Ranges],
+        choose: Callable[[QueueState], Ranges],
     ) -> list[Leased]:
         """Lease rows that are ready, those that wait longest first. An unknown queue is registered.
 
@@ -310,7 +324,9 @@ class ProcessingStore:
         leases: list[Leased] = []
         while len(leases) < max_sessions:
             async with self._database.transaction() as connection:
-                picked = await self._database.rows(_PICK, which | {"limit": max_sessions - len(leases)}, on=connection)
+                picked = await self._database.rows(
+                    _PICK, which | {"limit": max_sessions - len(leases)}, on=connection
+                )
                 if not picked:
                     break
                 # The rows are locked: what is read from now on knows of every append that they were made ready for.
@@ -322,9 +338,17 @@ class ProcessingStore:
                 empty: list[DictRow] = []
                 for row in picked:
                     if session := sessions.get((row["key"], row["log"])):
-                        ranges = choose(Standing(row["done_seq"], session["last_seq"], session["again"]))
+                        ranges = choose(
+                            QueueState(row["done_seq"], session["last_seq"], session["again"])
+                        )
                         if ranges:
-                            chosen.append((LeaseRef(row["key"], row["log"], queue, uuid4()), session["session_id"], ranges))
+                            chosen.append(
+                                (
+                                    LeaseRef(row["key"], row["log"], queue, uuid4()),
+                                    session["session_id"],
+                                    ranges,
+                                )
+                            )
                         else:
                             empty.append(row)
                 if empty:
@@ -338,14 +362,19 @@ class ProcessingStore:
 
     async def extend(self, ref: LeaseRef, project_id: UUID, duration_ms: int) -> Leased:
         """Let a lease last from now on. Raises: LeaseGone."""
-        parameters = _row_of(ref, project_id) | {"lease_id": ref.lease_id, "duration": timedelta(milliseconds=duration_ms)}
+        parameters = _row_of(ref, project_id) | {
+            "lease_id": ref.lease_id,
+            "duration": timedelta(milliseconds=duration_ms),
+        }
         rows = await self._database.rows(_EXTEND, parameters)
         if not rows:
             raise LeaseGone
         [row] = rows
         return Leased(ref, row["session_id"], _ranges(row), row["lease_until"], row["attempt"])
 
-    async def acknowledge(self, ref: LeaseRef, project_id: UUID, decide: Callable[[Held], Progress]) -> None:
+    async def acknowledge(
+        self, ref: LeaseRef, project_id: UUID, decide: Callable[[HeldLease], Acknowledgement]
+    ) -> None:
         """Store what became of a lease. What `decide` raises leaves all as it was.
 
         Raises: LeaseGone.
@@ -359,23 +388,34 @@ class ProcessingStore:
             head = await self._database.rows(_HEAD, which, on=connection)
             if not head:
                 raise LeaseGone
-            held = Held(row["done_seq"], _ranges(row))
+            held = HeldLease(row["done_seq"], _ranges(row))
             progress = decide(held)
             done_seq = held.done_seq
             if progress.done:
                 if progress.done[0][0] > done_seq:
                     done_seq = progress.done[-1][1]
                 else:
-                    await self._database.rows(_DELETE_AGAIN, which | _bounds(progress.done), on=connection)
+                    await self._database.rows(
+                        _DELETE_AGAIN, which | _bounds(progress.done), on=connection
+                    )
             if progress.failures:
-                failures = {"seqs": list(progress.failures), "errors": list(progress.failures.values())}
+                failures = {
+                    "seqs": list(progress.failures),
+                    "errors": list(progress.failures.values()),
+                }
                 await self._database.rows(_INSERT_FAILED, which | failures, on=connection)
             after = which | {"done_seq": done_seq, "last_seq": head[0]["last_seq"]}
             if progress.rest:
-                after |= {"attempt": 1 if progress.done else row["attempt"]} | _bounds(progress.rest)
+                after |= {"attempt": 1 if progress.done else row["attempt"]} | _bounds(
+                    progress.rest
+                )
                 await self._database.rows(_KEEP_LEASE, after, on=connection)
             else:
-                await self._database.rows(_END_LEASE, after | {"attempt": 0 if progress.done else row["attempt"]}, on=connection)
+                await self._database.rows(
+                    _END_LEASE,
+                    after | {"attempt": 0 if progress.done else row["attempt"]},
+                    on=connection,
+                )
 
     async def requeue_failed(self, key: UUID, log: UUID, project_id: UUID, queue: str) -> int:
         """Make failed messages pending. Answers how many are pending now that were not before."""
@@ -389,7 +429,9 @@ class ProcessingStore:
                 await self._database.rows(_WAKE, which, on=connection)
             return len(changed)
 
-    async def requeue_seqs(self, key: UUID, log: UUID, project_id: UUID, queue: str, seqs: Sequence[int]) -> int:
+    async def requeue_seqs(
+        self, key: UUID, log: UUID, project_id: UUID, queue: str, seqs: Sequence[int]
+    ) -> int:
         """Make these messages pending; those that are pending or leased stay so. Answers as requeue_failed."""
         which = {"key": key, "log": log, "queue": queue, "project_id": project_id}
         async with self._database.transaction() as connection:
@@ -397,12 +439,16 @@ class ProcessingStore:
             done = [seq for seq in seqs if row and seq <= row["done_seq"]]
             if not done:
                 return 0
-            changed = await self._database.rows(_REQUEUE_SEQS, which | {"seqs": done}, on=connection)
+            changed = await self._database.rows(
+                _REQUEUE_SEQS, which | {"seqs": done}, on=connection
+            )
             if changed:
                 await self._database.rows(_WAKE, which, on=connection)
             return len(changed)
 
-    async def requeue_from(self, key: UUID, log: UUID, project_id: UUID, queue: str, from_seq: int) -> int:
+    async def requeue_from(
+        self, key: UUID, log: UUID, project_id: UUID, queue: str, from_seq: int
+    ) -> int:
         """Make all messages from a seq on pending; a lease that has some of them ends. Answers as requeue_failed."""
         which = {"key": key, "log": log, "queue": queue, "project_id": project_id}
         async with self._database.transaction() as connection:
@@ -412,9 +458,18 @@ class ProcessingStore:
             is_ended = row["lease_id"] is not None and row["lease_lasts"][-1] >= from_seq
             count = 0
             if from_seq <= row["done_seq"]:
-                removed = await self._database.rows(_DELETE_FROM, which | {"from_seq": from_seq}, on=connection)
-                await self._database.rows(_REWIND, which | {"done_seq": from_seq - 1}, on=connection)
-                count = row["done_seq"] - from_seq + 1 - sum(exception["status"] == AGAIN for exception in removed)
+                removed = await self._database.rows(
+                    _DELETE_FROM, which | {"from_seq": from_seq}, on=connection
+                )
+                await self._database.rows(
+                    _REWIND, which | {"done_seq": from_seq - 1}, on=connection
+                )
+                count = (
+                    row["done_seq"]
+                    - from_seq
+                    + 1
+                    - sum(exception["status"] == AGAIN for exception in removed)
+                )
             if is_ended:
                 # What was leased was running, not pending, wherever it lies; re-queued messages above were taken off as pending ones.
                 if row["is_live"]:
@@ -433,17 +488,31 @@ class ProcessingStore:
             [row] = await self._database.rows(_COUNTS_OF_SESSION, which | {"key": key})
         return Counts(**row)
 
-    async def failures(self, key: UUID, project_id: UUID, queue: str, after: int, limit: int) -> list[tuple[int, str]]:
+    async def failures(
+        self, key: UUID, project_id: UUID, queue: str, after: int, limit: int
+    ) -> list[tuple[int, str]]:
         """Failed messages above the seq `after`: (seq, error), by seq."""
-        parameters = {"key": key, "project_id": project_id, "queue": queue, "after": after, "limit": limit}
-        return [(row["seq"], row["error"]) for row in await self._database.rows(_FAILURES, parameters)]
+        parameters = {
+            "key": key,
+            "project_id": project_id,
+            "queue": queue,
+            "after": after,
+            "limit": limit,
+        }
+        return [
+            (row["seq"], row["error"]) for row in await self._database.rows(_FAILURES, parameters)
+        ]
 
     async def has_queue(self, project_id: UUID, queue: str) -> bool:
-        return bool(await self._database.rows(_HAS_QUEUE, {"project_id": project_id, "queue": queue}))
+        return bool(
+            await self._database.rows(_HAS_QUEUE, {"project_id": project_id, "queue": queue})
+        )
 
     async def queues(self, project_id: UUID) -> list[str]:
         """By name."""
-        return [row["queue"] for row in await self._database.rows(_QUEUES, {"project_id": project_id})]
+        return [
+            row["queue"] for row in await self._database.rows(_QUEUES, {"project_id": project_id})
+        ]
 
     async def delete_queue(self, project_id: UUID, queue: str) -> bool:
         """Forget a queue, then its rows in batches. False where there is none.
@@ -460,7 +529,11 @@ class ProcessingStore:
             async with self._locked_queues(project_id) as connection:
                 if await self._database.rows(_HAS_QUEUE, which, on=connection):
                     return True  # registered anew: its rows are not ours
-                sessions = await self._database.rows(_SESSIONS_AFTER, which | {"after": after, "batch": SESSIONS_A_DELETION}, on=connection)
+                sessions = await self._database.rows(
+                    _SESSIONS_AFTER,
+                    which | {"after": after, "batch": SESSIONS_A_DELETION},
+                    on=connection,
+                )
                 if not sessions:
                     return True
                 await self._forget(connection, which | _keys(sessions))
@@ -513,10 +586,20 @@ class ProcessingStore:
             }
             for ref, _, ranges in chosen
         ]
-        parameters = {**which, "leases": Jsonb(leases), "worker": worker, "duration": timedelta(milliseconds=duration_ms)}
-        taken = {row["key"]: row for row in await self._database.rows(_LEASE, parameters, on=connection)}
+        parameters = {
+            **which,
+            "leases": Jsonb(leases),
+            "worker": worker,
+            "duration": timedelta(milliseconds=duration_ms),
+        }
+        taken = {
+            row["key"]: row for row in await self._database.rows(_LEASE, parameters, on=connection)
+        }
         return [
-            Leased(ref, session_id, ranges, taken[ref.key]["lease_until"], taken[ref.key]["attempt"]) for ref, session_id, ranges in chosen
+            Leased(
+                ref, session_id, ranges, taken[ref.key]["lease_until"], taken[ref.key]["attempt"]
+            )
+            for ref, session_id, ranges in chosen
         ]
 
     async def _forget(self, connection: Connection, which: Mapping[str, object]) -> None:
@@ -524,7 +607,9 @@ class ProcessingStore:
         await self._database.rows(_FORGET_ROWS, which, on=connection)
         await self._database.rows(_FORGET_EXCEPTIONS, which, on=connection)
 
-    async def _lock_row(self, connection: Connection, which: Mapping[str, object]) -> DictRow | None:
+    async def _lock_row(
+        self, connection: Connection, which: Mapping[str, object]
+    ) -> DictRow | None:
         rows = await self._database.rows(_LOCK_ROW, which, on=connection)
         return rows[0] if rows else None
 
@@ -546,14 +631,14 @@ def _ranges(row: DictRow) -> Ranges:
 
 
 __all__ = [
+    "Acknowledgement",
     "Counts",
-    "Held",
+    "HeldLease",
     "LeaseGone",
     "LeaseRef",
     "Leased",
     "ProcessingStore",
-    "Progress",
+    "QueueState",
     "Ranges",
-    "Standing",
     "TooManyQueues",
 ]

@@ -5,9 +5,10 @@ import asyncio
 import structlog
 
 from sessiond_server.copies.flattening import Flattener
-from sessiond_server.core.events import EXPIRED, Hints, happening
+from sessiond_server.core.events import EXPIRED, EventPublisher
 from sessiond_server.db.pool import Contention, DatabaseUnavailable, PoolExhausted
 from sessiond_server.retention.store import PurgeStore
+from sessiond_server.sessions.lifecycle_events import lifecycle_event
 
 SESSIONS_A_BATCH = 500
 LOGS_A_BATCH = 200
@@ -22,15 +23,23 @@ class Purger:
     """Every server runs one; they share the work by locking what they take.
 
     Args:
-        hints: is told of the sessions that expired.
+        publisher: is told of the sessions that expired.
         interval_s: rest between two rounds.
         request_retention_s: how long a request_id is remembered.
     """
 
-    def __init__(self, store: PurgeStore, flattener: Flattener, hints: Hints, *, interval_s: float, request_retention_s: float) -> None:
+    def __init__(
+        self,
+        store: PurgeStore,
+        flattener: Flattener,
+        publisher: EventPublisher,
+        *,
+        interval_s: float,
+        request_retention_s: float,
+    ) -> None:
         self._store = store
         self._flattener = flattener
-        self._hints = hints
+        self._publisher = publisher
         self._interval_s = interval_s
         self._request_retention_s = request_retention_s
 
@@ -55,7 +64,7 @@ class Purger:
             looked_at, expired = await self._store.expire(SESSIONS_A_BATCH)
             sessions += len(expired)
             for session in expired:
-                self._hints.happened(happening(EXPIRED, session))
+                self._publisher.publish(lifecycle_event(EXPIRED, session))
             # Before the logs: it queues those that it has emptied.
             flattened += await self._flatten()
             logs = 0
@@ -65,11 +74,19 @@ class Purger:
                 messages += deleted
                 if not done and not deleted:
                     break
-            forgotten = await self._store.forget_requests(self._request_retention_s, REQUESTS_A_BATCH)
+            forgotten = await self._store.forget_requests(
+                self._request_retention_s, REQUESTS_A_BATCH
+            )
             requests += forgotten
             is_more = looked_at == SESSIONS_A_BATCH or logs > 0 or deleted > 0 or forgotten > 0
         if sessions or flattened or messages or requests:
-            log.info("purged", expired_sessions=sessions, flattened_copies=flattened, messages=messages, request_records=requests)
+            log.info(
+                "purged",
+                expired_sessions=sessions,
+                flattened_copies=flattened,
+                messages=messages,
+                request_records=requests,
+            )
         return sessions, messages, requests
 
     async def _flatten(self) -> int:

@@ -10,7 +10,7 @@ from psycopg.types.numeric import Int8
 
 from sessiond_server.db.expiry import ALIVE
 from sessiond_server.db.pool import Database
-from sessiond_server.sessions.store.deletion import Buried, bury_locked
+from sessiond_server.sessions.store.deletion import DeletedSession, delete_locked
 
 _DUE = f"""
 SELECT key, {ALIVE}, project_id, session_id, log, last_seq FROM sessions
@@ -21,7 +21,9 @@ WHERE expiry_check_at <= statement_timestamp() ORDER BY expiry_check_at LIMIT %(
 _PUT_OFF = """
 UPDATE sessions SET expiry_check_at = used_at + idle_ttl_ms * interval '1 millisecond' WHERE key = ANY(%(keys)s)"""
 
-_LOCK_LOGS = "SELECT key, log FROM dead_logs ORDER BY queued_at LIMIT %(logs)s FOR UPDATE SKIP LOCKED"
+_LOCK_LOGS = (
+    "SELECT key, log FROM dead_logs ORDER BY queued_at LIMIT %(logs)s FOR UPDATE SKIP LOCKED"
+)
 
 _THESE = "unnest(%(keys)s::uuid[], %(logs)s::uuid[]) AS these (key, log)"
 _LIVE = f"SELECT key, log FROM sessions JOIN {_THESE} USING (key, log)"
@@ -70,7 +72,7 @@ class PurgeStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def expire(self, batch: int) -> tuple[int, list[Buried]]:
+    async def expire(self, batch: int) -> tuple[int, list[DeletedSession]]:
         """Remove sessions whose time has passed, at most `batch`. Answers how many it looked at, and those that went."""
         async with self._database.transaction() as connection:
             cursor = await connection.execute(_DUE, {"batch": Int8(batch)})
@@ -78,8 +80,10 @@ class PurgeStore:
             used = [key for key, is_alive, *_ in due if is_alive]
             if used:
                 await connection.execute(_PUT_OFF, {"keys": used})
-            dead = {key: Buried(*session) for key, is_alive, *session in due if not is_alive}
-            await bury_locked(self._database, connection, list(dead))
+            dead = {
+                key: DeletedSession(*session) for key, is_alive, *session in due if not is_alive
+            }
+            await delete_locked(self._database, connection, list(dead))
         return len(due), list(dead.values())
 
     async def purge_logs(self, logs: int, batch: int) -> tuple[int, int]:
@@ -116,11 +120,15 @@ class PurgeStore:
     async def forget_requests(self, age_s: float, batch: int) -> int:
         """Delete at most `batch` request records older than age_s seconds."""
         async with self._database.connection() as connection:
-            cursor = await connection.execute(_DELETE_OLD_REQUESTS, {"age": timedelta(seconds=age_s), "batch": Int8(batch)})
+            cursor = await connection.execute(
+                _DELETE_OLD_REQUESTS, {"age": timedelta(seconds=age_s), "batch": Int8(batch)}
+            )
             return cursor.rowcount
 
     @staticmethod
-    async def _delete_messages(connection: AsyncConnection[TupleRow], key: UUID, log: UUID, batch: int) -> int:
+    async def _delete_messages(
+        connection: AsyncConnection[TupleRow], key: UUID, log: UUID, batch: int
+    ) -> int:
         cursor = await connection.execute(_UNREACHED, {"key": key, "log": log})
         deleted = 0
         for first, end in await cursor.fetchall():
@@ -148,7 +156,9 @@ async def _those(connection: AsyncConnection[TupleRow], statement: str, logs: Lo
     return await cursor.fetchall()
 
 
-async def _one(connection: AsyncConnection[TupleRow], statement: str, parameters: dict[str, object]) -> TupleRow:
+async def _one(
+    connection: AsyncConnection[TupleRow], statement: str, parameters: dict[str, object]
+) -> TupleRow:
     cursor = await connection.execute(statement.encode(), parameters)
     row = await cursor.fetchone()
     assert row is not None  # noqa: S101 - an aggregate has a row

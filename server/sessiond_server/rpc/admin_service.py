@@ -30,16 +30,26 @@ class AdminServicer:
     async def CreateProject(self, request: CreateProjectRequest, caller: Caller) -> Project:
         return _project(await self._keys.create_project(request.project.name))
 
-    async def ListProjects(self, request: ListProjectsRequest, caller: Caller) -> ListProjectsResponse:
-        rows, next_page_token = await self._keys.list_projects(request.page_size, request.page_token)
-        return ListProjectsResponse(projects=[_project(row) for row in rows], next_page_token=next_page_token)
+    async def ListProjects(
+        self, request: ListProjectsRequest, caller: Caller
+    ) -> ListProjectsResponse:
+        page = await self._keys.list_projects(request.page_size, request.page_token)
+        return ListProjectsResponse(
+            projects=[_project(row) for row in page.items], next_page_token=page.next_page_token
+        )
 
-    async def CreateApiKey(self, request: CreateApiKeyRequest, caller: Caller) -> CreateApiKeyResponse:
-        new = await self._keys.create_key(request.project, label=request.label, is_admin=request.is_admin)
+    async def CreateApiKey(
+        self, request: CreateApiKeyRequest, caller: Caller
+    ) -> CreateApiKeyResponse:
+        new = await self._keys.create_key(
+            request.project, label=request.label, is_admin=request.is_admin
+        )
         return CreateApiKeyResponse(key=_key(new.key), secret=new.secret)
 
     async def ListApiKeys(self, request: ListApiKeysRequest, caller: Caller) -> ListApiKeysResponse:
-        return ListApiKeysResponse(keys=[_key(row) for row in await self._keys.list_keys(request.project)])
+        return ListApiKeysResponse(
+            keys=[_key(row) for row in await self._keys.list_keys(request.project)]
+        )
 
     async def RevokeApiKey(self, request: RevokeApiKeyRequest, caller: Caller) -> ApiKey:
         return _key(await self._keys.revoke_key(request.key_id))

@@ -3,13 +3,19 @@
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 
-from sessiond.v1.asset_service_pb2 import Asset, DownloadAssetRequest, DownloadAssetResponse, GetAssetRequest, UploadAssetRequest
+from sessiond.v1.asset_service_pb2 import (
+    Asset,
+    DownloadAssetRequest,
+    DownloadAssetResponse,
+    GetAssetRequest,
+    UploadAssetRequest,
+)
 from sessiond_server.assets.service import Assets, Upload
 from sessiond_server.assets.store.assets import AssetRow
 from sessiond_server.assets.store.objects import ObjectStoreUnavailable
 from sessiond_server.core.errors import Fault
 from sessiond_server.projects.service import Caller
-from sessiond_server.rpc.handlers import Load, read_on
+from sessiond_server.rpc.handlers import Admission, drain_requests
 
 # Method names are those of the protos.
 # ruff: noqa: N802
@@ -20,11 +26,13 @@ class AssetServicer:
 
     needs_admin = False
 
-    def __init__(self, assets: Assets, load: Load) -> None:
+    def __init__(self, assets: Assets, load: Admission) -> None:
         self._assets = assets
         self._load = load
 
-    async def UploadAsset(self, requests: AsyncIterator[UploadAssetRequest], caller: Caller) -> Asset:
+    async def UploadAsset(
+        self, requests: AsyncIterator[UploadAssetRequest], caller: Caller
+    ) -> Asset:
         # A stream without a piece is an empty asset, as one with an empty piece is.
         first = await anext(requests, None) or UploadAssetRequest()
 
@@ -34,14 +42,20 @@ class AssetServicer:
                 yield request.data
 
         try:
-            row = await self._assets.upload(Upload(caller.project_id, first.media_type, first.asset_id, first.size), pieces())
+            row = await self._assets.upload(
+                Upload(caller.project_id, first.media_type, first.asset_id, first.size), pieces()
+            )
         except (Fault, ObjectStoreUnavailable):
-            await read_on(requests)
+            await drain_requests(requests)
             raise
         return _asset(row)
 
-    async def DownloadAsset(self, request: DownloadAssetRequest, caller: Caller) -> AsyncGenerator[bytes, None]:
-        row, pieces = await self._assets.download(caller.project_id, request.asset_id, request.offset, request.length)
+    async def DownloadAsset(
+        self, request: DownloadAssetRequest, caller: Caller
+    ) -> AsyncGenerator[bytes, None]:
+        row, pieces = await self._assets.download(
+            caller.project_id, request.asset_id, request.offset, request.length
+        )
         asset: Asset | None = _asset(row)
         async with aclosing(pieces):
             async for piece in pieces:

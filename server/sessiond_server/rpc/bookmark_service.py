@@ -46,18 +46,35 @@ class BookmarkServicer:
         return _message(row)
 
     async def GetBookmark(self, request: GetBookmarkRequest, caller: Caller) -> Bookmark:
-        return _message(await self._bookmarks.get(caller.project_id, request.session_id, request.name))
+        return _message(
+            await self._bookmarks.get(caller.project_id, request.session_id, request.name)
+        )
 
-    async def ListBookmarks(self, request: ListBookmarksRequest, caller: Caller) -> ListBookmarksResponse:
-        page = await self._bookmarks.list(caller.project_id, request.session_id, request.page_size, request.page_token)
-        return ListBookmarksResponse(bookmarks=[_message(row) for row in page.bookmarks], next_page_token=page.next_page_token)
+    async def ListBookmarks(
+        self, request: ListBookmarksRequest, caller: Caller
+    ) -> ListBookmarksResponse:
+        page = await self._bookmarks.list(
+            caller.project_id, request.session_id, request.page_size, request.page_token
+        )
+        return ListBookmarksResponse(
+            bookmarks=[_message(row) for row in page.items], next_page_token=page.next_page_token
+        )
 
     async def UpdateBookmark(self, request: UpdateBookmarkRequest, caller: Caller) -> Bookmark:
         name, values = request.bookmark.name, _values(request)
-        row = await self._bookmarks.update(caller.project_id, request.session_id, name, values, request.new_name, request.request_id)
+        row = await self._bookmarks.update(
+            caller.project_id,
+            request.session_id,
+            name,
+            values,
+            request.new_name,
+            request.request_id,
+        )
         return _message(row)
 
-    async def DeleteBookmark(self, request: DeleteBookmarkRequest, caller: Caller) -> DeleteBookmarkResponse:
+    async def DeleteBookmark(
+        self, request: DeleteBookmarkRequest, caller: Caller
+    ) -> DeleteBookmarkResponse:
         await self._bookmarks.delete(
             caller.project_id,
             request.session_id,

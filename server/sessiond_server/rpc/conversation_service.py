@@ -16,7 +16,7 @@ from sessiond.v1.conversation_service_pb2 import (
     WatchRequest,
 )
 from sessiond.v1.turn_pb2 import Turn, TurnState
-from sessiond_server.core.cancellation import to_its_end
+from sessiond_server.core.cancellation import run_to_completion
 from sessiond_server.core.errors import invalid
 from sessiond_server.core.structs import to_dict
 from sessiond_server.projects.service import Caller
@@ -24,7 +24,7 @@ from sessiond_server.rpc import conversions as convert
 from sessiond_server.turns.service import Sending, Turns
 from sessiond_server.turns.store import TurnRow
 from sessiond_server.turns.streams import TurnStreams
-from sessiond_server.watch.hub import Asked, Watching
+from sessiond_server.watch.hub import Watching, WatchOptions
 
 # Method names are those of the protos.
 # ruff: noqa: N802
@@ -51,10 +51,14 @@ class ConversationServicer:
             request.model,
             to_dict(request.options, "options") if request.HasField("options") else {},
             request.mode == SEND_MODE_IMMEDIATE,
-            convert.milliseconds(request.turn_timeout) if request.HasField("turn_timeout") else None,
+            convert.milliseconds(request.turn_timeout)
+            if request.HasField("turn_timeout")
+            else None,
             request.request_id,
         )
-        steps = self._streams.send(sending, after_seq=request.after_seq, abort_on_disconnect=request.abort_on_disconnect)
+        steps = self._streams.send(
+            sending, after_seq=request.after_seq, abort_on_disconnect=request.abort_on_disconnect
+        )
         async with aclosing(steps):
             async for step in steps:
                 response = SendResponse(events=step.events, message_id=step.message_id)
@@ -70,24 +74,35 @@ class ConversationServicer:
             include_queued=request.include_queued,
             request_id=request.request_id,
         )
-        ended = await to_its_end(aborting)
+        ended = await run_to_completion(aborting)
         return AbortResponse(turns=[_message(row, request.session_id) for row in ended])
 
     async def GetTurn(self, request: GetTurnRequest, caller: Caller) -> Turn:
-        return _message(await self._turns.get(caller.project_id, request.session_id, request.turn_id), request.session_id)
+        return _message(
+            await self._turns.get(caller.project_id, request.session_id, request.turn_id),
+            request.session_id,
+        )
 
     async def ListTurns(self, request: ListTurnsRequest, caller: Caller) -> ListTurnsResponse:
         if request.state not in TurnState.values():
             raise invalid("state", f"is {request.state}, which is no state of a turn")
-        page = await self._turns.list(caller.project_id, request.session_id, request.state, request.page_size, request.page_token)
-        turns = [_message(row, request.session_id) for row in page.turns]
+        page = await self._turns.list(
+            caller.project_id,
+            request.session_id,
+            request.state,
+            request.page_size,
+            request.page_token,
+        )
+        turns = [_message(row, request.session_id) for row in page.items]
         return ListTurnsResponse(turns=turns, next_page_token=page.next_page_token)
 
     async def Watch(self, request: WatchRequest, caller: Caller) -> AsyncGenerator[bytes, None]:
-        asked = Asked(
+        asked = WatchOptions(
             request.session_id,
             request.after_seq if request.HasField("after_seq") else None,
-            convert.milliseconds(request.heartbeat_interval) if request.HasField("heartbeat_interval") else None,
+            convert.milliseconds(request.heartbeat_interval)
+            if request.HasField("heartbeat_interval")
+            else None,
         )
         async with aclosing(self._watching.watch(caller.project_id, asked)) as responses:
             async for response in responses:
@@ -107,7 +122,12 @@ def _message(row: TurnRow, session_id: str) -> Turn:
     )
     if row.usage:
         usage = turn.usage
-        usage.input_tokens, usage.output_tokens, usage.cached_input_tokens, usage.reasoning_tokens = row.usage
+        (
+            usage.input_tokens,
+            usage.output_tokens,
+            usage.cached_input_tokens,
+            usage.reasoning_tokens,
+        ) = row.usage
     if row.error:
         turn.error.reason = row.error["reason"]
         turn.error.message = row.error["message"]

@@ -24,16 +24,16 @@ from sessiond.v1.session_service_pb2 import (
     UpdateSessionRequest,
 )
 from sessiond.v1.task_pb2 import Task, TaskStatus
-from sessiond_server.copies.service import Copying
+from sessiond_server.copies.service import CopyRequest
 from sessiond_server.copies.store.copies import CopyRow
+from sessiond_server.core import states
 from sessiond_server.core.errors import invalid
 from sessiond_server.core.structs import to_dict, to_struct
 from sessiond_server.imports.service import ImportHead
 from sessiond_server.imports.store import ImportedBookmark, ImportedTask
 from sessiond_server.messages.pages import SECONDS_1970_TO_2000
-from sessiond_server.sessions.service import ACTIVE, NEVER, Settings, etag_of, expires_at_ms
+from sessiond_server.sessions.service import NEVER, Settings, etag_of, expires_at_ms
 from sessiond_server.sessions.store.sessions import Filter, SessionRow
-from sessiond_server.tasks.service import PENDING
 
 _ORDERS: dict[int, str] = {
     SESSION_ORDER_UNSPECIFIED: "active_desc",
@@ -95,12 +95,16 @@ def settings(session: Session) -> Settings:
         user_name=session.user,
         title=session.title,
         config=to_dict(session.config, "session.config") if session.HasField("config") else None,
-        metadata=to_dict(session.metadata, "session.metadata") if session.HasField("metadata") else None,
+        metadata=to_dict(session.metadata, "session.metadata")
+        if session.HasField("metadata")
+        else None,
         idle_ttl_ms=_idle_ttl_ms(session),
     )
 
 
-def update_values(request: UpdateSessionRequest) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+def update_values(
+    request: UpdateSessionRequest,
+) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     """The columns to set and the patches to apply. Raises: Fault INVALID_FIELD."""
     session = request.session
     chosen = settings(session)
@@ -108,7 +112,9 @@ def update_values(request: UpdateSessionRequest) -> tuple[dict[str, Any], dict[s
         paths = list(request.update_mask.paths)
         for path in paths:
             if path not in _COLUMNS:
-                raise invalid("update_mask", f"names {path[:64]!r}; known are {', '.join(_COLUMNS)}")
+                raise invalid(
+                    "update_mask", f"names {path[:64]!r}; known are {', '.join(_COLUMNS)}"
+                )
     else:
         paths = [name for name in ("model", "user", "title") if getattr(session, name)]
         paths += [name for name in ("config", "metadata") if session.HasField(name)]
@@ -125,7 +131,9 @@ def update_values(request: UpdateSessionRequest) -> tuple[dict[str, Any], dict[s
     return values, patches
 
 
-def session_filter(request: ListSessionsRequest | DeleteSessionsRequest, project_id: UUID) -> Filter:
+def session_filter(
+    request: ListSessionsRequest | DeleteSessionsRequest, project_id: UUID
+) -> Filter:
     """The filter fields that both requests have. Raises: Fault INVALID_FIELD."""
 
     def time(field: str) -> datetime | None:
@@ -149,10 +157,10 @@ def session_filter(request: ListSessionsRequest | DeleteSessionsRequest, project
     )
 
 
-def copying(request: CopySessionRequest) -> Copying:
+def copying(request: CopySessionRequest) -> CopyRequest:
     """What a copy is asked for. Raises: Fault INVALID_FIELD."""
     kind = request.WhichOneof("cut")
-    return Copying(
+    return CopyRequest(
         session_id=request.session_id,
         new_session_id=request.new_session_id,
         up_to=getattr(request, kind) if kind else None,
@@ -174,13 +182,13 @@ def import_head(request: ImportSessionRequest) -> ImportHead:
     return ImportHead(
         session_id=session.session_id,
         settings=settings(session),
-        state=state_number(session.state, "session.state") or ACTIVE,
+        state=state_number(session.state, "session.state") or states.SessionState.ACTIVE,
         created_at=_optional_time(session, "create_time", "session"),
         active_at=_optional_time(session, "active_time", "session"),
         tasks=[
             ImportedTask(
                 task.task_id,
-                task_status(task.status, f"tasks[{i}].status") or PENDING,
+                task_status(task.status, f"tasks[{i}].status") or states.TaskStatus.PENDING,
                 to_dict(task.data, f"tasks[{i}].data"),
                 sorted(set(task.message_seqs)),
                 _optional_time(task, "create_time", f"tasks[{i}]"),
@@ -257,7 +265,10 @@ def _idle_ttl_ms(session: Session | CopySessionRequest, prefix: str = "session."
     match session.WhichOneof("expiry"):
         case "never_expires":
             if not session.never_expires:
-                raise invalid(f"{prefix}never_expires", "must be true where it is set; set idle_ttl to expire the session")
+                raise invalid(
+                    f"{prefix}never_expires",
+                    "must be true where it is set; set idle_ttl to expire the session",
+                )
             return NEVER
         case "idle_ttl":
             return milliseconds(session.idle_ttl)

@@ -83,9 +83,17 @@ def as_fault(error: BaseException) -> Fault | None:
                 retry_after_s=1.0,
             )
         case PoolExhausted():
-            return Fault("OVERLOADED", "every database connection of this server is busy; try again", retry_after_s=0.5)
+            return Fault(
+                "OVERLOADED",
+                "every database connection of this server is busy; try again",
+                retry_after_s=0.5,
+            )
         case Contention():
-            return Fault("OVERLOADED", "others hold what this call needs; nothing happened, try again", retry_after_s=0.1)
+            return Fault(
+                "OVERLOADED",
+                "others hold what this call needs; nothing happened, try again",
+                retry_after_s=0.1,
+            )
         case ObjectStoreUnavailable():
             return Fault(
                 "ASSET_STORE_UNAVAILABLE",
@@ -101,15 +109,23 @@ def as_fault(error: BaseException) -> Fault | None:
             return None
 
 
-def status_of(fault: Fault, call_id: str) -> tuple[grpc.StatusCode, str, tuple[tuple[str, bytes], ...]]:
+def status_of(
+    fault: Fault, call_id: str
+) -> tuple[grpc.StatusCode, str, tuple[tuple[str, bytes], ...]]:
     """Code, text and trailing metadata of a fault, as context.abort takes them."""
-    return CODES[fault.reason], fault.message, ((DETAILS_KEY, whole_status_of(fault, call_id).SerializeToString()),)
+    return (
+        CODES[fault.reason],
+        fault.message,
+        ((DETAILS_KEY, whole_status_of(fault, call_id).SerializeToString()),),
+    )
 
 
 def whole_status_of(fault: Fault, call_id: str) -> Status:
     """Code, text and details of a fault."""
     code = CODES[fault.reason]
-    info = ErrorInfo(reason=fault.reason, domain=DOMAIN, metadata={**fault.metadata, "call_id": call_id})
+    info = ErrorInfo(
+        reason=fault.reason, domain=DOMAIN, metadata={**fault.metadata, "call_id": call_id}
+    )
     status = Status(code=code.value[0], message=fault.message)
     _add(status, info)
     if fault.fields:

@@ -31,18 +31,18 @@ from sessiond_server.rpc.raw_messages import raw_class
 
 SLOW_CALL_S = 1.0
 # They last as long as their clients want them to: they are counted apart, and none is slow.
-LONG_CALLS = ("Watch", "Send")
+STREAMING_RPCS = ("Watch", "Send")
 
 # How much of a client's stream that is refused is still listened to, and how long for each next piece.
-READ_ON_S = 0.5
-READ_ON_BYTES = 64 * 1024 * 1024
+DRAIN_TIMEOUT_S = 0.5
+DRAIN_BYTES = 64 * 1024 * 1024
 
 log = structlog.get_logger("sessiond.calls")
 
 
 @dataclass(slots=True)
-class Load:
-    """What runs in this process, and whether it is about to stop. long_calls: those of LONG_CALLS, which `calls` leaves out."""
+class Admission:
+    """What runs in this process, and whether it is about to stop. long_calls: those of STREAMING_RPCS, which `calls` leaves out."""
 
     max_calls: int
     max_long_calls: int
@@ -52,25 +52,31 @@ class Load:
 
     def begin(self, method: str) -> None:
         """A call comes."""
-        if method in LONG_CALLS:
+        if method in STREAMING_RPCS:
             self.long_calls += 1
         else:
             self.calls += 1
 
     def end(self, method: str) -> None:
         """It is over."""
-        if method in LONG_CALLS:
+        if method in STREAMING_RPCS:
             self.long_calls -= 1
         else:
             self.calls -= 1
 
-    def check_room(self, method: str) -> None:
+    def admit(self, method: str) -> None:
         """Raises: Fault OVERLOADED, once there are more calls of its kind than may be."""
-        if method in LONG_CALLS:
+        if method in STREAMING_RPCS:
             if self.long_calls > self.max_long_calls:
-                raise Fault("OVERLOADED", f"this server has {self.max_long_calls} watchers and turns under way", retry_after_s=0.5)
+                raise Fault(
+                    "OVERLOADED",
+                    f"this server has {self.max_long_calls} watchers and turns under way",
+                    retry_after_s=0.5,
+                )
         elif self.calls > self.max_calls:
-            raise Fault("OVERLOADED", f"this server has {self.max_calls} calls under way", retry_after_s=0.5)
+            raise Fault(
+                "OVERLOADED", f"this server has {self.max_calls} calls under way", retry_after_s=0.5
+            )
 
     def check_draining(self) -> None:
         """For long streams, between two messages. Raises: Fault SERVER_DRAINING."""
@@ -126,7 +132,7 @@ class _Call:
 
     def finish(self) -> None:
         took = time.monotonic() - self.started
-        if took > SLOW_CALL_S and self.method not in LONG_CALLS:
+        if took > SLOW_CALL_S and self.method not in STREAMING_RPCS:
             log.info("slow call", took_ms=round(took * 1000), **self._names())
         elif log.is_enabled_for(logging.DEBUG):
             log.debug("call", took_ms=round(took * 1000, 1), **self._names())
@@ -140,9 +146,14 @@ class _Call:
         fault = as_fault(error)
         if fault is None:
             log.exception("call failed by a fault of the server", **self._names(), exc_info=error)
-            fault = Fault("INTERNAL", f"a fault of the server's own; its log has more under call_id {self.call_id}")
+            fault = Fault(
+                "INTERNAL",
+                f"a fault of the server's own; its log has more under call_id {self.call_id}",
+            )
         else:
-            log.info("call refused", reason=fault.reason, error=fault.message[:500], **self._names())
+            log.info(
+                "call refused", reason=fault.reason, error=fault.message[:500], **self._names()
+            )
         return fault
 
     def _names(self) -> dict[str, str | None]:
@@ -170,7 +181,9 @@ class Calls:
         default_deadline_s: for unary calls of clients that set none.
     """
 
-    def __init__(self, authenticator: Authenticator, load: Load, *, default_deadline_s: float) -> None:
+    def __init__(
+        self, authenticator: Authenticator, load: Admission, *, default_deadline_s: float
+    ) -> None:
         self._authenticator = authenticator
         self._load = load
         self._default_deadline_s = default_deadline_s
@@ -179,7 +192,12 @@ class Calls:
         """The handlers of all methods of a service. Raises AttributeError where the servicer lacks one."""
         return grpc.method_handlers_generic_handler(
             service.full_name,
-            {method.name: self._handler(method, getattr(servicer, method.name), servicer.needs_admin) for method in service.methods},
+            {
+                method.name: self._handler(
+                    method, getattr(servicer, method.name), servicer.needs_admin
+                )
+                for method in service.methods
+            },
         )
 
     def _handler(
@@ -187,10 +205,16 @@ class Calls:
     ) -> "grpc.RpcMethodHandler[bytes, bytes]":
         decode = _decoder(method)
         if method.client_streaming:
-            return grpc.stream_unary_rpc_method_handler(self._stream_unary(method, decode, function, needs_admin))
+            return grpc.stream_unary_rpc_method_handler(
+                self._stream_unary(method, decode, function, needs_admin)
+            )
         if method.server_streaming:
-            return grpc.unary_stream_rpc_method_handler(self._unary_stream(method, decode, function, needs_admin))
-        return grpc.unary_unary_rpc_method_handler(self._unary_unary(method, decode, function, needs_admin))
+            return grpc.unary_stream_rpc_method_handler(
+                self._unary_stream(method, decode, function, needs_admin)
+            )
+        return grpc.unary_unary_rpc_method_handler(
+            self._unary_unary(method, decode, function, needs_admin)
+        )
 
     def _unary_unary(
         self,
@@ -206,7 +230,9 @@ class Calls:
             load.begin(name)
             try:
                 remaining = context.time_remaining()
-                async with asyncio.timeout(self._default_deadline_s if remaining is None else remaining):
+                async with asyncio.timeout(
+                    self._default_deadline_s if remaining is None else remaining
+                ):
                     caller = await self._admit(call, needs_admin)
                     response = await function(decode(request), caller)
                 return response if isinstance(response, bytes) else response.SerializeToString()
@@ -228,7 +254,9 @@ class Calls:
     ) -> Callable[[bytes, "ServicerContext[bytes, bytes]"], AsyncIterator[bytes]]:
         name, load = method.name, self._load
 
-        async def handle(request: bytes, context: "ServicerContext[bytes, bytes]") -> AsyncIterator[bytes]:
+        async def handle(
+            request: bytes, context: "ServicerContext[bytes, bytes]"
+        ) -> AsyncIterator[bytes]:
             call = _Call(name, context)
             _streaming.set(call)
             load.begin(name)
@@ -255,7 +283,9 @@ class Calls:
     ) -> Callable[[AsyncIterator[bytes], "ServicerContext[bytes, bytes]"], Awaitable[bytes]]:
         name, load = method.name, self._load
 
-        async def handle(requests: AsyncIterator[bytes], context: "ServicerContext[bytes, bytes]") -> bytes:
+        async def handle(
+            requests: AsyncIterator[bytes], context: "ServicerContext[bytes, bytes]"
+        ) -> bytes:
             call = _Call(name, context)
             load.begin(name)
             try:
@@ -273,38 +303,49 @@ class Calls:
 
     async def _admit(self, call: _Call, needs_admin: bool) -> Caller:
         """Raises: Fault OVERLOADED, API_KEY_MISSING, API_KEY_INVALID, ADMIN_KEY_REQUIRED."""
-        self._load.check_room(call.method)
+        self._load.admit(call.method)
         caller = call.caller = await self._authenticator.caller(call.authorization)
         if needs_admin and not caller.is_admin:
-            raise Fault("ADMIN_KEY_REQUIRED", "AdminService asks for an admin key (`sessiond keys create --admin`)")
+            raise Fault(
+                "ADMIN_KEY_REQUIRED",
+                "AdminService asks for an admin key (`sessiond keys create --admin`)",
+            )
         return caller
 
 
-async def read_on(requests: AsyncIterator[ProtoMessage]) -> None:
+async def drain_requests(requests: AsyncIterator[ProtoMessage]) -> None:
     """Take what a client still sends, for a while, before it is refused.
 
     Clients of some languages, Python's asyncio among them, lose an answer that comes while they write.
     """
     taken = 0
     with suppress(TimeoutError, StopAsyncIteration):
-        while taken < READ_ON_BYTES:
-            async with asyncio.timeout(READ_ON_S):
+        while taken < DRAIN_BYTES:
+            async with asyncio.timeout(DRAIN_TIMEOUT_S):
                 taken += (await anext(requests)).ByteSize()
 
 
 def _decoder(method: MethodDescriptor) -> Callable[[bytes], ProtoMessage]:
-    request_class = raw_class(method.input_type) if method.name in RAW_CALLS else GetMessageClass(method.input_type)
+    request_class = (
+        raw_class(method.input_type)
+        if method.name in RAW_CALLS
+        else GetMessageClass(method.input_type)
+    )
 
     def decode(encoded: bytes) -> ProtoMessage:
         try:
             return request_class.FromString(encoded)
         except DecodeError as e:
-            raise Fault("MALFORMED_REQUEST", f"the bytes sent are no {method.input_type.full_name}: {e}") from e
+            raise Fault(
+                "MALFORMED_REQUEST", f"the bytes sent are no {method.input_type.full_name}: {e}"
+            ) from e
 
     return decode
 
 
-async def _decoded(requests: AsyncIterator[bytes], decode: Callable[[bytes], ProtoMessage]) -> AsyncIterator[ProtoMessage]:
+async def _decoded(
+    requests: AsyncIterator[bytes], decode: Callable[[bytes], ProtoMessage]
+) -> AsyncIterator[ProtoMessage]:
     check_cancelled()
     async for request in requests:
         yield decode(request)

@@ -21,7 +21,13 @@ from sessiond.v1.processing_service_pb2 import (
     SeqRange,
 )
 from sessiond_server.projects.service import Caller
-from sessiond_server.queues.service import Ask, Processing, Which, counts_by_status, encode_lease_id
+from sessiond_server.queues.service import (
+    LeaseRequest,
+    Processing,
+    RequeueSelector,
+    counts_by_status,
+    encode_lease_id,
+)
 from sessiond_server.queues.store import Leased
 from sessiond_server.rpc import conversions as convert
 
@@ -37,22 +43,34 @@ class ProcessingServicer:
     def __init__(self, processing: Processing) -> None:
         self._processing = processing
 
-    async def LeaseMessages(self, request: LeaseMessagesRequest, caller: Caller) -> LeaseMessagesResponse:
-        ask = Ask(
+    async def LeaseMessages(
+        self, request: LeaseMessagesRequest, caller: Caller
+    ) -> LeaseMessagesResponse:
+        ask = LeaseRequest(
             queue=request.queue,
             worker=request.worker,
             max_sessions=request.max_sessions,
             max_messages=request.max_messages,
-            lease_ms=convert.milliseconds(request.lease_duration) if request.HasField("lease_duration") else None,
+            lease_ms=convert.milliseconds(request.lease_duration)
+            if request.HasField("lease_duration")
+            else None,
             wait_ms=convert.milliseconds(request.wait) if request.HasField("wait") else None,
         )
-        return LeaseMessagesResponse(leases=[_lease(lease) for lease in await self._processing.lease(caller.project_id, ask)])
+        return LeaseMessagesResponse(
+            leases=[_lease(lease) for lease in await self._processing.lease(caller.project_id, ask)]
+        )
 
     async def ExtendLease(self, request: ExtendLeaseRequest, caller: Caller) -> Lease:
-        lease_ms = convert.milliseconds(request.lease_duration) if request.HasField("lease_duration") else None
+        lease_ms = (
+            convert.milliseconds(request.lease_duration)
+            if request.HasField("lease_duration")
+            else None
+        )
         return _lease(await self._processing.extend(caller.project_id, request.lease_id, lease_ms))
 
-    async def AcknowledgeMessages(self, request: AcknowledgeMessagesRequest, caller: Caller) -> AcknowledgeMessagesResponse:
+    async def AcknowledgeMessages(
+        self, request: AcknowledgeMessagesRequest, caller: Caller
+    ) -> AcknowledgeMessagesResponse:
         await self._processing.acknowledge(
             caller.project_id,
             request.lease_id,
@@ -62,31 +80,48 @@ class ProcessingServicer:
         )
         return AcknowledgeMessagesResponse()
 
-    async def RequeueMessages(self, request: RequeueMessagesRequest, caller: Caller) -> RequeueMessagesResponse:
+    async def RequeueMessages(
+        self, request: RequeueMessagesRequest, caller: Caller
+    ) -> RequeueMessagesResponse:
         chosen = request.WhichOneof("which")
-        which = Which(
+        which = RequeueSelector(
             failed=request.failed if chosen == "failed" else None,
             from_seq=request.from_seq if chosen == "from_seq" else None,
             seqs=request.seqs.seqs if chosen == "seqs" else None,
         )
-        count = await self._processing.requeue(caller.project_id, request.queue, request.session_id, which)
+        count = await self._processing.requeue(
+            caller.project_id, request.queue, request.session_id, which
+        )
         return RequeueMessagesResponse(message_count=count)
 
-    async def GetProcessingCounts(self, request: GetProcessingCountsRequest, caller: Caller) -> ProcessingCounts:
+    async def GetProcessingCounts(
+        self, request: GetProcessingCountsRequest, caller: Caller
+    ) -> ProcessingCounts:
         counts = await self._processing.counts(caller.project_id, request.queue, request.session_id)
         return ProcessingCounts(**counts_by_status(counts))
 
-    async def ListFailedMessages(self, request: ListFailedMessagesRequest, caller: Caller) -> ListFailedMessagesResponse:
-        page = await self._processing.failures(caller.project_id, request.queue, request.session_id, request.page_size, request.page_token)
+    async def ListFailedMessages(
+        self, request: ListFailedMessagesRequest, caller: Caller
+    ) -> ListFailedMessagesResponse:
+        page = await self._processing.failures(
+            caller.project_id,
+            request.queue,
+            request.session_id,
+            request.page_size,
+            request.page_token,
+        )
         return ListFailedMessagesResponse(
-            failures=[ProcessingFailure(seq=seq, error=error) for seq, error in page.failures], next_page_token=page.next_page_token
+            failures=[ProcessingFailure(seq=seq, error=error) for seq, error in page.items],
+            next_page_token=page.next_page_token,
         )
 
     async def ListQueues(self, request: ListQueuesRequest, caller: Caller) -> ListQueuesResponse:
         return ListQueuesResponse(queues=await self._processing.queues(caller.project_id))
 
     async def DeleteQueue(self, request: DeleteQueueRequest, caller: Caller) -> DeleteQueueResponse:
-        await self._processing.delete_queue(caller.project_id, request.queue, allow_missing=request.allow_missing)
+        await self._processing.delete_queue(
+            caller.project_id, request.queue, allow_missing=request.allow_missing
+        )
         return DeleteQueueResponse()
 
 

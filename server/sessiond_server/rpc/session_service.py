@@ -40,18 +40,19 @@ from sessiond.v1.session_service_pb2 import (
     UpdateSessionRequest,
 )
 from sessiond_server.copies.service import Copies
-from sessiond_server.core.cancellation import to_its_end
+from sessiond_server.core.cancellation import run_to_completion
 from sessiond_server.core.errors import Fault, invalid
+from sessiond_server.core.states import SessionState
 from sessiond_server.imports.service import SessionImports
 from sessiond_server.messages.append import Appends, Target
-from sessiond_server.messages.batch_append import ManyAppends, Outcome
+from sessiond_server.messages.batch_append import BatchAppender, Outcome
 from sessiond_server.messages.history import History, Reading
 from sessiond_server.messages.store.append import Appended
 from sessiond_server.messages.token_counts import ENCODING
 from sessiond_server.projects.service import Caller
 from sessiond_server.rpc import conversions as convert
-from sessiond_server.rpc.handlers import Load, read_on, status_of_part
-from sessiond_server.sessions.service import ACTIVE, DESTROYED, Sessions
+from sessiond_server.rpc.handlers import Admission, drain_requests, status_of_part
+from sessiond_server.sessions.service import Sessions
 from sessiond_server.sessions.store.sessions import Listing
 
 # Method names are those of the protos.
@@ -69,9 +70,9 @@ class SessionServicer:
         copies: Copies,
         imports: SessionImports,
         appends: Appends,
-        many_appends: ManyAppends,
+        many_appends: BatchAppender,
         history: History,
-        load: Load,
+        load: Admission,
     ) -> None:
         self._sessions = sessions
         self._copies = copies
@@ -92,12 +93,23 @@ class SessionServicer:
         return convert.session_message(row)
 
     async def GetSession(self, request: GetSessionRequest, caller: Caller) -> Session:
-        return convert.session_message(await self._sessions.get(caller.project_id, request.session_id))
+        return convert.session_message(
+            await self._sessions.get(caller.project_id, request.session_id)
+        )
 
-    async def ListSessions(self, request: ListSessionsRequest, caller: Caller) -> ListSessionsResponse:
-        listing = Listing(convert.session_filter(request, caller.project_id), convert.order_name(request.order), limit=0)
+    async def ListSessions(
+        self, request: ListSessionsRequest, caller: Caller
+    ) -> ListSessionsResponse:
+        listing = Listing(
+            convert.session_filter(request, caller.project_id),
+            convert.order_name(request.order),
+            limit=0,
+        )
         page = await self._sessions.list(listing, request.page_size, request.page_token)
-        return ListSessionsResponse(sessions=[convert.session_message(row) for row in page.sessions], next_page_token=page.next_page_token)
+        return ListSessionsResponse(
+            sessions=[convert.session_message(row) for row in page.items],
+            next_page_token=page.next_page_token,
+        )
 
     async def UpdateSession(self, request: UpdateSessionRequest, caller: Caller) -> Session:
         values, patches = convert.update_values(request)
@@ -112,14 +124,22 @@ class SessionServicer:
         return convert.session_message(row)
 
     async def ResumeSession(self, request: ResumeSessionRequest, caller: Caller) -> Session:
-        return convert.session_message(await self._sessions.set_state(caller.project_id, request.session_id, ACTIVE, request.request_id))
+        return convert.session_message(
+            await self._sessions.set_state(
+                caller.project_id, request.session_id, SessionState.ACTIVE, request.request_id
+            )
+        )
 
     async def DestroySession(self, request: DestroySessionRequest, caller: Caller) -> Session:
         # Its turns, too, whatever becomes of the caller.
-        destroying = self._sessions.set_state(caller.project_id, request.session_id, DESTROYED, request.request_id)
-        return convert.session_message(await to_its_end(destroying))
+        destroying = self._sessions.set_state(
+            caller.project_id, request.session_id, SessionState.DESTROYED, request.request_id
+        )
+        return convert.session_message(await run_to_completion(destroying))
 
-    async def DeleteSession(self, request: DeleteSessionRequest, caller: Caller) -> DeleteSessionResponse:
+    async def DeleteSession(
+        self, request: DeleteSessionRequest, caller: Caller
+    ) -> DeleteSessionResponse:
         await self._sessions.delete(
             caller.project_id,
             request.session_id,
@@ -129,27 +149,45 @@ class SessionServicer:
         )
         return DeleteSessionResponse()
 
-    async def DeleteSessions(self, request: DeleteSessionsRequest, caller: Caller) -> DeleteSessionsResponse:
+    async def DeleteSessions(
+        self, request: DeleteSessionsRequest, caller: Caller
+    ) -> DeleteSessionsResponse:
         chosen = convert.session_filter(request, caller.project_id)
-        sessions, messages = await self._sessions.delete_many(chosen, everything=request.all, dry_run=request.dry_run)
+        sessions, messages = await self._sessions.delete_many(
+            chosen, everything=request.all, dry_run=request.dry_run
+        )
         return DeleteSessionsResponse(session_count=sessions, message_count=messages)
 
     async def CopySession(self, request: CopySessionRequest, caller: Caller) -> CopySessionResponse:
         row = await self._copies.copy(caller.project_id, convert.copying(request))
         session = convert.session_message(row)
-        return CopySessionResponse(old_session_id=request.session_id, new_session_id=row.session_id, session=session)
-
-    async def ListCopies(self, request: ListCopiesRequest, caller: Caller) -> ListCopiesResponse:
-        page = await self._copies.list(caller.project_id, request.session_id, request.page_size, request.page_token)
-        return ListCopiesResponse(copies=[convert.copy_message(row) for row in page.copies], next_page_token=page.next_page_token)
-
-    async def GetTokenCounts(self, request: GetTokenCountsRequest, caller: Caller) -> GetTokenCountsResponse:
-        row = await self._sessions.get(caller.project_id, request.session_id)
-        return GetTokenCountsResponse(
-            total_tokens=row.token_count, estimated_tokens=row.estimated_tokens, encoding=ENCODING, message_count=row.last_seq
+        return CopySessionResponse(
+            old_session_id=request.session_id, new_session_id=row.session_id, session=session
         )
 
-    async def ImportSession(self, requests: AsyncIterator[ImportSessionRequest], caller: Caller) -> Session:
+    async def ListCopies(self, request: ListCopiesRequest, caller: Caller) -> ListCopiesResponse:
+        page = await self._copies.list(
+            caller.project_id, request.session_id, request.page_size, request.page_token
+        )
+        return ListCopiesResponse(
+            copies=[convert.copy_message(row) for row in page.items],
+            next_page_token=page.next_page_token,
+        )
+
+    async def GetTokenCounts(
+        self, request: GetTokenCountsRequest, caller: Caller
+    ) -> GetTokenCountsResponse:
+        row = await self._sessions.get(caller.project_id, request.session_id)
+        return GetTokenCountsResponse(
+            total_tokens=row.token_count,
+            estimated_tokens=row.estimated_tokens,
+            encoding=ENCODING,
+            message_count=row.last_seq,
+        )
+
+    async def ImportSession(
+        self, requests: AsyncIterator[ImportSessionRequest], caller: Caller
+    ) -> Session:
         first = await anext(requests, None)
         if first is None:
             raise invalid("session", "is required: the stream ended without a piece")
@@ -162,20 +200,26 @@ class SessionServicer:
         try:
             row = await self._imports.run(caller.project_id, convert.import_head(first), pieces())
         except Fault:
-            await read_on(requests)
+            await drain_requests(requests)
             raise
         return convert.session_message(row)
 
-    async def StoreMessages(self, request: StoreMessagesRequest, caller: Caller) -> StoreMessagesResponse:
+    async def StoreMessages(
+        self, request: StoreMessagesRequest, caller: Caller
+    ) -> StoreMessagesResponse:
         return _stored(await self._appends.store(_target(request, caller), request.messages))
 
-    async def BatchStoreMessages(self, request: BatchStoreMessagesRequest, caller: Caller) -> AsyncGenerator[bytes, None]:
+    async def BatchStoreMessages(
+        self, request: BatchStoreMessagesRequest, caller: Caller
+    ) -> AsyncGenerator[bytes, None]:
         requests = [(_target(one, caller), one.messages) for one in request.requests]
         async with aclosing(self._many_appends.store(caller.project_id, requests)) as known:
             async for outcomes in known:
                 yield BatchStoreMessagesResponse(results=map(_result, outcomes)).SerializeToString()
 
-    async def ImportMessages(self, requests: AsyncIterator[ImportMessagesRequest], caller: Caller) -> ImportMessagesResponse:
+    async def ImportMessages(
+        self, requests: AsyncIterator[ImportMessagesRequest], caller: Caller
+    ) -> ImportMessagesResponse:
         first = await anext(requests, None)
         if first is None:
             raise invalid("session_id", "is required: the stream ended without a piece")
@@ -191,13 +235,17 @@ class SessionServicer:
         try:
             stored = await self._appends.store_stream(target, pieces())
         except Fault:
-            await read_on(requests)
+            await drain_requests(requests)
             raise
         return ImportMessagesResponse(
-            first_seq=stored.first_seq, last_seq=stored.last_seq, create_time=convert.timestamp_of(stored.created_us)
+            first_seq=stored.first_seq,
+            last_seq=stored.last_seq,
+            create_time=convert.timestamp_of(stored.created_us),
         )
 
-    async def GetMessages(self, request: GetMessagesRequest, caller: Caller) -> AsyncGenerator[bytes, None]:
+    async def GetMessages(
+        self, request: GetMessagesRequest, caller: Caller
+    ) -> AsyncGenerator[bytes, None]:
         if request.order not in MessageOrder.values():
             raise invalid("order", f"is {request.order}, which is no MessageOrder")
         if request.view not in MessageView.values():
@@ -211,7 +259,9 @@ class SessionServicer:
             roles=tuple(request.roles),
             basic=request.view == MESSAGE_VIEW_BASIC,
             resume_token=request.resume_token,
-            after_bookmark=request.after_bookmark if request.WhichOneof("start") == "after_bookmark" else None,
+            after_bookmark=request.after_bookmark
+            if request.WhichOneof("start") == "after_bookmark"
+            else None,
         )
         async with aclosing(self._history.stream(caller.project_id, reading)) as batches:
             async for batch in batches:
@@ -224,7 +274,9 @@ class SessionServicer:
 
 def _stored(appended: Appended) -> StoreMessagesResponse:
     return StoreMessagesResponse(
-        first_seq=appended.first_seq, last_seq=appended.last_seq, create_time=convert.timestamp_of(appended.created_us)
+        first_seq=appended.first_seq,
+        last_seq=appended.last_seq,
+        create_time=convert.timestamp_of(appended.created_us),
     )
 
 
@@ -234,7 +286,10 @@ def _result(outcome: Outcome) -> BatchStoreMessagesResult:
         return BatchStoreMessagesResult(index=index, response=_stored(end))
     status = status_of_part(end)
     return BatchStoreMessagesResult(
-        index=index, error=BatchStoreMessagesError(code=status.code, message=status.message, details=status.details)
+        index=index,
+        error=BatchStoreMessagesError(
+            code=status.code, message=status.message, details=status.details
+        ),
     )
 
 

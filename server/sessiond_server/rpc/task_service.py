@@ -14,11 +14,12 @@ from sessiond.v1.task_service_pb2 import (
     ReorderTasksResponse,
     UpdateTaskRequest,
 )
+from sessiond_server.core import states
 from sessiond_server.core.errors import invalid
 from sessiond_server.core.structs import to_dict, to_struct
 from sessiond_server.projects.service import Caller
 from sessiond_server.rpc.conversions import task_status
-from sessiond_server.tasks.service import PENDING, NewTask, TaskChanges, Tasks, etag_of
+from sessiond_server.tasks.service import NewTask, TaskChanges, Tasks, etag_of
 from sessiond_server.tasks.store import TaskRow
 
 # What UpdateTask's mask may name.
@@ -40,15 +41,23 @@ class TaskServicer:
         task = request.task
         values = _values(task, _PATHS)
         new = NewTask(task.task_id, values["status"], values["data"], values["message_seqs"])
-        return _message(await self._tasks.create(caller.project_id, request.session_id, new, request.request_id))
+        return _message(
+            await self._tasks.create(caller.project_id, request.session_id, new, request.request_id)
+        )
 
     async def GetTask(self, request: GetTaskRequest, caller: Caller) -> Task:
-        return _message(await self._tasks.get(caller.project_id, request.session_id, request.task_id))
+        return _message(
+            await self._tasks.get(caller.project_id, request.session_id, request.task_id)
+        )
 
     async def ListTasks(self, request: ListTasksRequest, caller: Caller) -> ListTasksResponse:
         status = task_status(request.status, "status")
-        page = await self._tasks.list(caller.project_id, request.session_id, status, request.page_size, request.page_token)
-        return ListTasksResponse(tasks=[_message(row) for row in page.tasks], next_page_token=page.next_page_token)
+        page = await self._tasks.list(
+            caller.project_id, request.session_id, status, request.page_size, request.page_token
+        )
+        return ListTasksResponse(
+            tasks=[_message(row) for row in page.items], next_page_token=page.next_page_token
+        )
 
     async def UpdateTask(self, request: UpdateTaskRequest, caller: Caller) -> Task:
         row = await self._tasks.update(
@@ -61,8 +70,12 @@ class TaskServicer:
         )
         return _message(row)
 
-    async def ReorderTasks(self, request: ReorderTasksRequest, caller: Caller) -> ReorderTasksResponse:
-        order = await self._tasks.reorder(caller.project_id, request.session_id, request.task_ids, request.request_id)
+    async def ReorderTasks(
+        self, request: ReorderTasksRequest, caller: Caller
+    ) -> ReorderTasksResponse:
+        order = await self._tasks.reorder(
+            caller.project_id, request.session_id, request.task_ids, request.request_id
+        )
         return ReorderTasksResponse(task_ids=order)
 
     async def DeleteTask(self, request: DeleteTaskRequest, caller: Caller) -> DeleteTaskResponse:
@@ -101,17 +114,25 @@ def _changes(request: UpdateTaskRequest) -> TaskChanges:
             if path not in _PATHS:
                 raise invalid("update_mask", f"names {path[:64]!r}; known are {', '.join(_PATHS)}")
     else:
-        is_set = {"status": task.status != TASK_STATUS_UNSPECIFIED, "data": task.HasField("data"), "message_seqs": bool(task.message_seqs)}
+        is_set = {
+            "status": task.status != TASK_STATUS_UNSPECIFIED,
+            "data": task.HasField("data"),
+            "message_seqs": bool(task.message_seqs),
+        }
         paths = tuple(path for path in _PATHS if is_set[path])
-    data_patch = to_dict(request.data_patch, "data_patch") if request.HasField("data_patch") else None
-    return TaskChanges(_values(task, paths), data_patch, list(request.link_seqs), list(request.unlink_seqs))
+    data_patch = (
+        to_dict(request.data_patch, "data_patch") if request.HasField("data_patch") else None
+    )
+    return TaskChanges(
+        _values(task, paths), data_patch, list(request.link_seqs), list(request.unlink_seqs)
+    )
 
 
 def _values(task: Task, paths: tuple[str, ...]) -> dict[str, Any]:
     """What the named fields say; what is unset is empty, the status pending. Raises: Fault INVALID_FIELD."""
     values: dict[str, Any] = {}
     if "status" in paths:
-        values["status"] = task_status(task.status, "task.status") or PENDING
+        values["status"] = task_status(task.status, "task.status") or states.TaskStatus.PENDING
     if "data" in paths:
         values["data"] = to_dict(task.data, "task.data")
     if "message_seqs" in paths:

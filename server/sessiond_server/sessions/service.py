@@ -1,19 +1,15 @@
 """The life of a session: create, read, list, update, resume, destroy, delete."""
 
-import hashlib
 import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from datetime import datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 
-import orjson
-
-from sessiond_server.core import events as happenings
-from sessiond_server.core import pagination as tokens
-from sessiond_server.core.errors import Fault, invalid, request_id_reused, session_not_found
-from sessiond_server.core.events import Hints, happening
+from sessiond_server.core import events, pagination
+from sessiond_server.core.errors import Fault, invalid, session_not_found
+from sessiond_server.core.events import EventPublisher
 from sessiond_server.core.ids import (
     check_request_id,
     check_session_id,
@@ -23,29 +19,27 @@ from sessiond_server.core.ids import (
     uuid7,
 )
 from sessiond_server.core.limits import (
-    DEFAULT_PAGE_SIZE,
     MAX_IDLE_TTL_MS,
     MAX_JSON_BYTES,
     MAX_NAME_CHARACTERS,
-    MAX_PAGE_SIZE,
     MAX_TITLE_CHARACTERS,
     MIN_IDLE_TTL_MS,
     Limits,
 )
-from sessiond_server.sessions.store.sessions import NIL_LOG as NO_LOG
+from sessiond_server.core.pagination import Page, Paging
+from sessiond_server.core.states import SessionState
+from sessiond_server.db.idempotency import NO_LOG, DuplicateRequest, RequestRecord, content_hash
+from sessiond_server.sessions.lifecycle_events import lifecycle_event
 from sessiond_server.sessions.store.sessions import (
-    DuplicateRequest,
     Filter,
     Listing,
     NewSession,
-    Record,
     SessionRow,
     SessionStore,
     TooLarge,
     sort_key,
 )
 
-ACTIVE, DESTROYED = 1, 2
 NEVER = -1
 """An idle_ttl_ms that says: never expires, whatever the server's default is."""
 
@@ -55,7 +49,11 @@ ATTEMPTS = 5
 DELETED_A_BATCH = 500
 
 # The columns that an update may set, and the most characters of those that are texts.
-_TEXTS = {"model": MAX_NAME_CHARACTERS, "user_name": MAX_NAME_CHARACTERS, "title": MAX_TITLE_CHARACTERS}
+_TEXTS = {
+    "model": MAX_NAME_CHARACTERS,
+    "user_name": MAX_NAME_CHARACTERS,
+    "title": MAX_TITLE_CHARACTERS,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,29 +68,35 @@ class Settings:
     idle_ttl_ms: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
-    """A page of a listing; an empty next_page_token ends it."""
-
-    sessions: list[SessionRow]
-    next_page_token: str
-
-
 class Sessions:
     """The rules of the lifecycle. Ids are the caller's; project_id is who calls.
 
     Args:
-        hints: is told of each change.
+        publisher: is told of each change.
         end_turns: ends the turns of a session that was destroyed.
     """
 
-    def __init__(self, store: SessionStore, limits: Limits, hints: Hints, end_turns: Callable[[UUID, str], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        store: SessionStore,
+        limits: Limits,
+        publisher: EventPublisher,
+        end_turns: Callable[[UUID, str], Awaitable[None]],
+    ) -> None:
         self._store = store
         self._limits = limits
-        self._hints = hints
+        self._publisher = publisher
         self._end_turns = end_turns
 
-    async def create(self, project_id: UUID, session_id: str, settings: Settings, *, get_or_create: bool, request_id: str) -> SessionRow:
+    async def create(
+        self,
+        project_id: UUID,
+        session_id: str,
+        settings: Settings,
+        *,
+        get_or_create: bool,
+        request_id: str,
+    ) -> SessionRow:
         """A new session, or with get_or_create the one that is there.
 
         Raises: Fault SESSION_ALREADY_EXISTS, INVALID_FIELD, REQUEST_ID_REUSED.
@@ -103,16 +107,19 @@ class Sessions:
         new = new_session(project_id, session_id, settings, self._limits)
         record = None
         if request_id:
-            content = content_hash("create", "" if made_here else session_id, get_or_create, *_values(settings))
-            record = Record(creation_key(project_id, request_id), request_id, content, session_id)
+            content = content_hash(
+                "create", "" if made_here else session_id, get_or_create, *_values(settings)
+            )
+            record = RequestRecord(
+                creation_key(project_id, request_id), request_id, content, session_id
+            )
         for _ in range(ATTEMPTS):
             try:
                 created = await self._store.create(new, record)
-            except DuplicateRequest:
-                assert record is not None  # noqa: S101 - only a record can be a duplicate
-                return await made_first(self._store, project_id, record)
+            except DuplicateRequest as duplicate:
+                return await session_from_first_request(self._store, project_id, record, duplicate)
             if created:
-                self._hints.happened(happening(happenings.CREATED, created))
+                self._publisher.publish(lifecycle_event(events.CREATED, created))
                 return created
             if not get_or_create:
                 raise Fault(
@@ -123,7 +130,7 @@ class Sessions:
             if found := await self._store.get(new.key, project_id):
                 return found
             # Deleted between the two statements: make it anew.
-        raise always_changing(session_id)
+        raise conflicting_recreation(session_id)
 
     async def get(self, project_id: UUID, session_id: str) -> SessionRow:
         """Raises: Fault SESSION_NOT_FOUND."""
@@ -133,25 +140,20 @@ class Sessions:
             raise session_not_found(session_id)
         return row
 
-    async def list(self, listing: Listing, page_size: int, page_token: str) -> Page:
+    async def list(self, listing: Listing, page_size: int, page_token: str) -> Page[SessionRow]:
         """A page. listing.limit and listing.after are set here.
 
         Raises: Fault INVALID_FIELD, INVALID_PAGE_TOKEN.
         """
-        if page_size < 0:
-            raise invalid("page_size", "is negative")
+        paging = Paging(page_size, page_token, ("sessions", listing), *_POSITIONS[listing.order])
         _check_filter(listing.filter)
-        size = min(page_size or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
-        question = tokens.fingerprint(listing)
-        after = _decode_position(page_token, listing.order, question) if page_token else None
         # One row more than asked for says whether there is a next page.
-        rows = await self._store.list(replace(listing, limit=size + 1, after=after))
-        if len(rows) <= size:
-            return Page(rows, "")
-        rows.pop()
-        return Page(rows, _encode_position(sort_key(listing.order, rows[-1]), question))
+        rows = await self._store.list(replace(listing, limit=paging.size + 1, after=paging.after))
+        return paging.page(rows, partial(sort_key, listing.order))
 
-    async def delete_many(self, chosen: Filter, *, everything: bool, dry_run: bool) -> tuple[int, int]:
+    async def delete_many(
+        self, chosen: Filter, *, everything: bool, dry_run: bool
+    ) -> tuple[int, int]:
         """Remove, batch by batch, or only count, the sessions that meet a filter. Answers how many, and their messages.
 
         Raises: Fault INVALID_FIELD.
@@ -172,9 +174,12 @@ class Sessions:
         sessions = messages = 0
         while True:
             gone = await self._store.delete_some(chosen, before, DELETED_A_BATCH)
-            sessions, messages = sessions + len(gone), messages + sum(session.last_seq for session in gone)
+            sessions, messages = (
+                sessions + len(gone),
+                messages + sum(session.last_seq for session in gone),
+            )
             for session in gone:
-                self._hints.happened(happening(happenings.DELETED, session))
+                self._publisher.publish(lifecycle_event(events.DELETED, session))
             if len(gone) < DELETED_A_BATCH:
                 return sessions, messages
 
@@ -199,7 +204,9 @@ class Sessions:
         if "idle_ttl_ms" in values:
             ttl = values["idle_ttl_ms"]
             ttl = self._limits.default_idle_ttl_ms if ttl is None else ttl
-            values = values | {"idle_ttl_ms": None if ttl == NEVER else checked_ttl(ttl, "session.idle_ttl")}
+            values = values | {
+                "idle_ttl_ms": None if ttl == NEVER else checked_ttl(ttl, "session.idle_ttl")
+            }
         for name in patches:
             if name in values:
                 raise invalid(f"{name}_patch", f"cannot go together with a new {name}")
@@ -209,11 +216,13 @@ class Sessions:
         record = None
         if request_id:
             content = content_hash("update", sorted(values.items()), sorted(patches.items()), etag)
-            record = Record(key, request_id, content)
+            record = RequestRecord(key, request_id, content)
         expected = _decode_etag(etag) if etag else None
         for _ in range(ATTEMPTS):
             try:
-                row = await self._store.update(key, project_id, values, patches, expected, MAX_JSON_BYTES, record)
+                row = await self._store.update(
+                    key, project_id, values, patches, expected, MAX_JSON_BYTES, record
+                )
             except DuplicateRequest:
                 row = None
             except TooLarge as e:
@@ -223,7 +232,7 @@ class Sessions:
                     f"would make {column} {size} bytes; at most {MAX_JSON_BYTES} are allowed",
                 ) from None
             if row:
-                self._hints.happened(happening(happenings.UPDATED, row))
+                self._publisher.publish(lifecycle_event(events.UPDATED, row))
                 return row
             current = await self.get(project_id, session_id)
             # Before the etag: of two equal requests the first one changed it, which is not somebody else.
@@ -231,30 +240,44 @@ class Sessions:
                 return current
             if etag:
                 raise self._etag_mismatch(current)
-        raise always_changing(session_id)
+        raise conflicting_recreation(session_id)
 
-    async def set_state(self, project_id: UUID, session_id: str, state: int, request_id: str) -> SessionRow:
+    async def set_state(
+        self, project_id: UUID, session_id: str, state: SessionState, request_id: str
+    ) -> SessionRow:
         """Destroy or resume. Raises: Fault SESSION_NOT_FOUND."""
         check_session_id(session_id)
         check_request_id(request_id)
         row = await self._store.set_state(session_key(project_id, session_id), project_id, state)
         if row is None:
             raise session_not_found(session_id)
-        self._hints.happened(happening(happenings.RESUMED if state == ACTIVE else happenings.DESTROYED, row))
-        if state == DESTROYED:
+        self._publisher.publish(
+            lifecycle_event(
+                events.RESUMED if state == SessionState.ACTIVE else events.DESTROYED, row
+            )
+        )
+        if state == SessionState.DESTROYED:
             await self._end_turns(project_id, session_id)
         return row
 
-    async def delete(self, project_id: UUID, session_id: str, *, allow_missing: bool, etag: str, request_id: str) -> None:
+    async def delete(
+        self, project_id: UUID, session_id: str, *, allow_missing: bool, etag: str, request_id: str
+    ) -> None:
         """Gone when this returns. Raises: Fault SESSION_NOT_FOUND, ETAG_MISMATCH, REQUEST_ID_REUSED."""
         check_session_id(session_id)
         check_request_id(request_id)
         key = session_key(project_id, session_id)
-        record = Record(key, request_id, content_hash("delete", allow_missing, etag)) if request_id else None
+        record = (
+            RequestRecord(key, request_id, content_hash("delete", allow_missing, etag))
+            if request_id
+            else None
+        )
         for _ in range(ATTEMPTS):
             try:
-                if gone := await self._store.delete(key, project_id, _decode_etag(etag) if etag else None, record):
-                    self._hints.happened(happening(happenings.DELETED, gone))
+                if gone := await self._store.delete(
+                    key, project_id, _decode_etag(etag) if etag else None, record
+                ):
+                    self._publisher.publish(lifecycle_event(events.DELETED, gone))
                     return
             except DuplicateRequest:
                 # There is a session again, made after the first one went; a repetition does not touch it.
@@ -268,15 +291,14 @@ class Sessions:
                 raise session_not_found(session_id)
             if etag:
                 raise self._etag_mismatch(current)
-        raise always_changing(session_id)
+        raise conflicting_recreation(session_id)
 
-    async def _is_repeated(self, record: Record) -> bool:
+    async def _is_repeated(self, record: RequestRecord) -> bool:
         """Whether the request was done before. Raises: Fault REQUEST_ID_REUSED."""
-        first = await self._store.recorded(record.key, NO_LOG, record.request_id)
+        first = await self._store.find_request(record.key, NO_LOG, record.request_id)
         if first is None:
             return False
-        if first.content_hash != record.content_hash:
-            raise request_id_reused(record.request_id)
+        record.check_repeats(first)
         return True
 
     @staticmethod
@@ -290,11 +312,15 @@ class Sessions:
         )
 
 
-def new_session(project_id: UUID, session_id: str, settings: Settings, limits: Limits) -> NewSession:
+def new_session(
+    project_id: UUID, session_id: str, settings: Settings, limits: Limits
+) -> NewSession:
     """A session to make. Raises: Fault INVALID_FIELD."""
     for name, most in _TEXTS.items():
         check_text(f"session.{_field(name)}", getattr(settings, name), most)
-    idle_ttl_ms = limits.default_idle_ttl_ms if settings.idle_ttl_ms is None else settings.idle_ttl_ms
+    idle_ttl_ms = (
+        limits.default_idle_ttl_ms if settings.idle_ttl_ms is None else settings.idle_ttl_ms
+    )
     return NewSession(
         key=session_key(project_id, session_id),
         project_id=project_id,
@@ -309,22 +335,33 @@ def new_session(project_id: UUID, session_id: str, settings: Settings, limits: L
     )
 
 
-async def made_first(store: SessionStore, project_id: UUID, record: Record) -> SessionRow:
-    """The session that the first request of this id made: by creation, copy or import.
+async def session_from_first_request(
+    store: SessionStore,
+    project_id: UUID,
+    record: RequestRecord | None,
+    duplicate: DuplicateRequest,
+) -> SessionRow:
+    """Returns the session that the first request of this id made: by creation, copy or import.
 
-    Raises: Fault REQUEST_ID_REUSED; SESSION_NOT_FOUND where it is gone by now.
+    Raises:
+        Fault: REQUEST_ID_REUSED; SESSION_NOT_FOUND if it is gone by now.
     """
-    first = await store.recorded(record.key, NO_LOG, record.request_id)
-    if first is None or first.content_hash != record.content_hash:
-        raise request_id_reused(record.request_id)
-    row = await store.get(session_key(project_id, first.session_id), project_id)
+    assert record is not None  # noqa: S101 - only a record can be a duplicate
+    first = duplicate.first or await store.find_request(record.key, NO_LOG, record.request_id)
+    record.check_repeats(first)
+    session_id = first.result if first else ""
+    row = await store.get(session_key(project_id, session_id), project_id)
     if row is None:
-        raise session_not_found(first.session_id)
+        raise session_not_found(session_id)
     return row
 
 
 def _check_filter(chosen: Filter) -> None:
-    texts = {"session_id_prefix": chosen.session_id_prefix, "user": chosen.user_name, "model": chosen.model}
+    texts = {
+        "session_id_prefix": chosen.session_id_prefix,
+        "user": chosen.user_name,
+        "model": chosen.model,
+    }
     for field, text in texts.items():
         check_text(field, text, MAX_NAME_CHARACTERS)
 
@@ -336,11 +373,17 @@ def etag_of(row: SessionRow) -> str:
 
 def expires_at_ms(row: SessionRow) -> int | None:
     """When it expires if it is not used before: milliseconds since 1970 UTC."""
-    return None if row.idle_ttl_ms is None else int(row.used_at.timestamp() * 1000) + row.idle_ttl_ms
+    return (
+        None if row.idle_ttl_ms is None else int(row.used_at.timestamp() * 1000) + row.idle_ttl_ms
+    )
 
 
-def always_changing(session_id: str) -> Fault:
-    return Fault("OVERLOADED", f"session {session_id!r} is deleted and made anew by others all the time", retry_after_s=0.5)
+def conflicting_recreation(session_id: str) -> Fault:
+    return Fault(
+        "OVERLOADED",
+        f"session {session_id!r} is deleted and made anew by others all the time",
+        retry_after_s=0.5,
+    )
 
 
 def _decode_etag(etag: str) -> tuple[UUID, int]:
@@ -354,26 +397,12 @@ def _decode_etag(etag: str) -> tuple[UUID, int]:
         raise invalid("etag", "is not an etag of this server") from None
 
 
-def _encode_position(position: tuple[Any, ...], question: str) -> str:
-    values = [value.isoformat() if isinstance(value, datetime) else str(value) if isinstance(value, UUID) else value for value in position]
-    return tokens.encode(question, *values)
-
-
 _POSITIONS: dict[str, tuple[Any, ...]] = {
-    "active_desc": (tokens.int4, tokens.time, UUID),
-    "created_desc": (tokens.time, UUID),
-    "created_asc": (tokens.time, UUID),
-    "id_asc": (tokens.text,),
+    "active_desc": (pagination.int4, pagination.time, UUID),
+    "created_desc": (pagination.time, UUID),
+    "created_asc": (pagination.time, UUID),
+    "id_asc": (pagination.text,),
 }
-
-
-def _decode_position(token: str, order: str, question: str) -> tuple[Any, ...]:
-    field, reason = "page_token", "INVALID_PAGE_TOKEN"
-    values = tokens.decode(token, question, field=field, reason=reason)
-    try:
-        return tuple(parse(value) for parse, value in zip(_POSITIONS[order], values, strict=True))
-    except tokens.UNREADABLE:
-        raise invalid(field, "is not a token of this server", reason=reason) from None
 
 
 def checked_ttl(idle_ttl_ms: int | None, field: str) -> int | None:
@@ -387,9 +416,11 @@ def _field(column: str) -> str:
 
 
 def _values(settings: Settings) -> list[Any]:
-    return [settings.model, settings.user_name, settings.title, settings.config, settings.metadata, settings.idle_ttl_ms]
-
-
-def content_hash(*content: Any) -> bytes:
-    """Of a request's content: what a repetition must have the same of."""
-    return hashlib.blake2b(orjson.dumps(content, option=orjson.OPT_SORT_KEYS), digest_size=16).digest()
+    return [
+        settings.model,
+        settings.user_name,
+        settings.title,
+        settings.config,
+        settings.metadata,
+        settings.idle_ttl_ms,
+    ]

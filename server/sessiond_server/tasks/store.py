@@ -9,13 +9,26 @@ from typing import Any
 from uuid import UUID
 
 from psycopg.types.json import Jsonb
-from sqlalchemy import BigInteger, ColumnElement, Integer, Text, bindparam, cast, delete, func, literal, select, true, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Integer,
+    Text,
+    bindparam,
+    cast,
+    delete,
+    func,
+    literal,
+    select,
+    true,
+    update,
+)
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, insert
 
 from sessiond_server.db import schema as tables
+from sessiond_server.db.idempotency import RequestRecord
 from sessiond_server.db.pool import Database
 from sessiond_server.sessions.store.lock import NOW, Change, change, is_there, joined
-from sessiond_server.sessions.store.sessions import Record
 
 T = tables.tasks.c
 
@@ -46,7 +59,9 @@ class TaskStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def change(self, key: UUID, project_id: UUID, record: Record | None) -> AbstractAsyncContextManager[Change]:
+    def change(
+        self, key: UUID, project_id: UUID, record: RequestRecord | None
+    ) -> AbstractAsyncContextManager[Change]:
         """See changes.change."""
         return change(self._database, key, project_id, record)
 
@@ -56,11 +71,19 @@ class TaskStore:
 
     async def get(self, key: UUID, project_id: UUID, task_id: str) -> TaskRow | None:
         """None where the task does not exist, or its session does not."""
-        rows = await self._database.rows(_GET, {"key": key, "project_id": project_id, "task_id": task_id})
+        rows = await self._database.rows(
+            _GET, {"key": key, "project_id": project_id, "task_id": task_id}
+        )
         return TaskRow(**rows[0]) if rows else None
 
     async def list(
-        self, key: UUID, project_id: UUID, status: int, after: tuple[int, str] | None, limit: int, max_bytes: int
+        self,
+        key: UUID,
+        project_id: UUID,
+        status: int,
+        after: tuple[int, str] | None,
+        limit: int,
+        max_bytes: int,
     ) -> tuple[list[TaskRow], bool]:
         """A page in the tasks' order, and whether there are more.
 
@@ -82,11 +105,18 @@ class TaskStore:
             other = tables.tasks.alias()
             now = (
                 select(other.c.position)
-                .where(other.c.key == tables.sessions.c.key, other.c.log == tables.sessions.c.log, other.c.task_id == task_id)
+                .where(
+                    other.c.key == tables.sessions.c.key,
+                    other.c.log == tables.sessions.c.log,
+                    other.c.task_id == task_id,
+                )
                 .correlate(tables.sessions)
                 .scalar_subquery()
             )
-            query = query.where(T.position > func.least(func.coalesce(now, position - 1), literal(position, Integer)))
+            query = query.where(
+                T.position
+                > func.least(func.coalesce(now, position - 1), literal(position, Integer))
+            )
         page = query.subquery()
         statement = (
             select(*(page.c[field.name] for field in fields(TaskRow)), page.c.to_come)
@@ -117,7 +147,13 @@ class TaskStore:
         return int(row["count"])
 
     async def insert(
-        self, change: Change, task_id: str, position: int, status: int, data: dict[str, Any], message_seqs: Sequence[int]
+        self,
+        change: Change,
+        task_id: str,
+        position: int,
+        status: int,
+        data: dict[str, Any],
+        message_seqs: Sequence[int],
     ) -> TaskRow:
         """Add a task of a new task_id."""
         statement = (
@@ -138,7 +174,13 @@ class TaskStore:
         [row] = await change.rows(statement)
         return TaskRow(**row)
 
-    async def update(self, change: Change, task_id: str, values: Mapping[str, Any], data_patch: dict[str, Any] | None) -> TaskRow:
+    async def update(
+        self,
+        change: Change,
+        task_id: str,
+        values: Mapping[str, Any],
+        data_patch: dict[str, Any] | None,
+    ) -> TaskRow:
         """Set columns, and apply an RFC 7396 merge patch to `data`, of a task that exists.
 
         Args:
@@ -167,17 +209,27 @@ class TaskStore:
         )
         statement = (
             update(tables.tasks)
-            .where(*_of(change), T.task_id == placed.c.task_id, T.position != cast(placed.c.place, BigInteger))
+            .where(
+                *_of(change),
+                T.task_id == placed.c.task_id,
+                T.position != cast(placed.c.place, BigInteger),
+            )
             .values(position=cast(placed.c.place, Integer))
         )
         await change.rows(statement)
 
     async def delete(self, change: Change, task_id: str) -> bool:
         """Remove a task and move up those after it. False where it does not exist."""
-        rows = await change.rows(delete(tables.tasks).where(*_of(change), T.task_id == task_id).returning(T.position))
+        rows = await change.rows(
+            delete(tables.tasks).where(*_of(change), T.task_id == task_id).returning(T.position)
+        )
         if not rows:
             return False
-        later = update(tables.tasks).where(*_of(change), T.position > rows[0]["position"]).values(position=T.position - 1)
+        later = (
+            update(tables.tasks)
+            .where(*_of(change), T.position > rows[0]["position"])
+            .values(position=T.position - 1)
+        )
         await change.rows(later)
         return True
 

@@ -5,7 +5,15 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from sessiond.v1.message_pb2 import FORMAT_ANTHROPIC, FORMAT_GEMINI, FORMAT_OPENAI, ROLE_DEVELOPER, ROLE_SYSTEM, ROLE_TOOL, Message
+from sessiond.v1.message_pb2 import (
+    FORMAT_ANTHROPIC,
+    FORMAT_GEMINI,
+    FORMAT_OPENAI,
+    ROLE_DEVELOPER,
+    ROLE_SYSTEM,
+    ROLE_TOOL,
+    Message,
+)
 from sessiond_server.core.errors import Fault, invalid, session_not_found
 from sessiond_server.messages.store.history import HistoryStore, LogHead, PageQuery
 from sessiond_server.messages.store.segments import cut
@@ -53,7 +61,7 @@ def policy_of(config: dict[str, Any]) -> Policy:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class HistoryRequest:
     """Whose history. log: tells the session from others of the same id. max_bytes: of content, all in all."""
 
     key: UUID
@@ -63,7 +71,7 @@ class Wanted:
     max_bytes: int
 
 
-async def history_of(store: HistoryStore, wanted: Wanted, policy: Policy) -> list[Message]:
+async def history_of(store: HistoryStore, wanted: HistoryRequest, policy: Policy) -> list[Message]:
     """The messages, the oldest first: the newest that the policy allows, and before them all system and developer messages.
 
     Raises: Fault CONTEXT_TOO_LARGE; SESSION_NOT_FOUND where it goes meanwhile.
@@ -82,13 +90,15 @@ def _has_results(message: Message) -> bool:
     """Whether a message answers calls of tools. One that only seems to costs a message more."""
     if message.HasField("parts"):
         return any(part.HasField("tool_result") for part in message.parts.parts)
-    return message.role == ROLE_TOOL or any(word in message.json for word in _RESULTS.get(message.format, ()))
+    return message.role == ROLE_TOOL or any(
+        printable in message.json for printable in _RESULTS.get(message.format, ())
+    )
 
 
 class _Reading:
     """One attempt. What is not where the head says was moved meanwhile, or is gone: read() then answers None."""
 
-    def __init__(self, store: HistoryStore, wanted: Wanted, head: LogHead) -> None:
+    def __init__(self, store: HistoryStore, wanted: HistoryRequest, head: LogHead) -> None:
         self._store = store
         self._wanted = wanted
         self._head = head
@@ -120,7 +130,9 @@ class _Reading:
                 if message.seq != end:
                     return None
                 tokens += message.token_count
-                is_enough = (max_messages and len(messages) >= max_messages) or (max_tokens and tokens > max_tokens)
+                is_enough = (max_messages and len(messages) >= max_messages) or (
+                    max_tokens and tokens > max_tokens
+                )
                 if messages and is_enough and not _has_results(messages[-1]):
                     return messages
                 messages.append(message)
@@ -137,11 +149,15 @@ class _Reading:
             messages += page
             after = page[-1].seq
 
-    async def _page(self, after: int, through: int, *, descending: bool = False, roles: tuple[int, ...] = ()) -> Sequence[Message]:
+    async def _page(
+        self, after: int, through: int, *, descending: bool = False, roles: tuple[int, ...] = ()
+    ) -> Sequence[Message]:
         segments = tuple(cut(self._head.segments, after, through))
         if not segments:
             return ()
-        rows = await self._store.page(PageQuery(segments, PAGE_ROWS, PAGE_BYTES, descending=descending, roles=roles))
+        rows = await self._store.page(
+            PageQuery(segments, PAGE_ROWS, PAGE_BYTES, descending=descending, roles=roles)
+        )
         messages = []
         for seq, _, body in rows:
             message = Message.FromString(body)
@@ -157,5 +173,9 @@ class _Reading:
             "CONTEXT_TOO_LARGE",
             f"the history of session {self._wanted.session_id!r} has {content_bytes} bytes; this server sends a model at most "
             f"{self._wanted.max_bytes}: set config.context.max_messages or max_tokens",
-            metadata={"session_id": self._wanted.session_id, "context_bytes": content_bytes, "max_bytes": self._wanted.max_bytes},
+            metadata={
+                "session_id": self._wanted.session_id,
+                "context_bytes": content_bytes,
+                "max_bytes": self._wanted.max_bytes,
+            },
         )

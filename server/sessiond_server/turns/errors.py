@@ -6,7 +6,7 @@ from uuid import UUID
 
 from sessiond_server.core.errors import Fault
 from sessiond_server.providers.base import ModelFault
-from sessiond_server.providers.json_text import spelled
+from sessiond_server.providers.json_text import replace_surrogates
 
 MAX_ERROR_CHARACTERS = 1_000
 MAX_WORD_CHARACTERS = 256
@@ -14,12 +14,16 @@ MAX_WORD_CHARACTERS = 256
 
 def fault_of_model(fault: ModelFault) -> Fault:
     """A model's fault as one of the service."""
-    return Fault(fault.reason, fault.message, metadata=fault.metadata, retry_after_s=fault.retry_after_s)
+    return Fault(
+        fault.reason, fault.message, metadata=fault.metadata, retry_after_s=fault.retry_after_s
+    )
 
 
-def unforeseen(turn_id: UUID) -> Fault:
+def internal_error(turn_id: UUID) -> Fault:
     """What nobody foresaw, and the log tells of."""
-    return Fault("INTERNAL", f"a fault of the server's own; its log has more under turn_id {turn_id}")
+    return Fault(
+        "INTERNAL", f"a fault of the server's own; its log has more under turn_id {turn_id}"
+    )
 
 
 def error_of(fault: Fault, session_id: str, turn_id: UUID) -> dict[str, Any]:
@@ -29,8 +33,8 @@ def error_of(fault: Fault, session_id: str, turn_id: UUID) -> dict[str, Any]:
         metadata["retry_after_s"] = f"{fault.retry_after_s:g}"
     return {
         "reason": fault.reason,
-        "message": _kept(fault.message[:MAX_ERROR_CHARACTERS]),
-        "metadata": {key: _kept(value) for key, value in metadata.items()},
+        "message": storable(fault.message[:MAX_ERROR_CHARACTERS]),
+        "metadata": {key: storable(value) for key, value in metadata.items()},
     }
 
 
@@ -42,19 +46,26 @@ def aborted(why: str, session_id: str, turn_id: UUID) -> dict[str, Any]:
 def fault_of_turn(error: Mapping[str, Any] | None, turn_id: UUID) -> Fault:
     """What error_of made, as a fault again."""
     if error is None:
-        return unforeseen(turn_id)
+        return internal_error(turn_id)
     metadata = {**error["metadata"], "turn_id": str(turn_id)}
     retry_after_s = float(metadata["retry_after_s"]) if "retry_after_s" in metadata else None
     return Fault(error["reason"], error["message"], metadata=metadata, retry_after_s=retry_after_s)
 
 
-def word(given: object) -> str:
+def printable(given: object) -> str:
     """A short text of a provider's, as it may be kept: what is none is none."""
     if not isinstance(given, str):
         return ""
-    return str(spelled("".join(c if c.isprintable() or "\ud800" <= c <= "\udfff" else " " for c in given[:MAX_WORD_CHARACTERS])))
+    return str(
+        replace_surrogates(
+            "".join(
+                c if c.isprintable() or "\ud800" <= c <= "\udfff" else " "
+                for c in given[:MAX_WORD_CHARACTERS]
+            )
+        )
+    )
 
 
-def _kept(text: str) -> str:
+def storable(text: str) -> str:
     # PostgreSQL's jsonb takes neither NUL nor half a surrogate pair.
-    return str(spelled(text)).replace("\0", "\ufffd")
+    return str(replace_surrogates(text)).replace("\0", "\ufffd")

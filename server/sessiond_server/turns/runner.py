@@ -21,25 +21,48 @@ from sessiond.v1.turn_pb2 import MessageTurn, Usage
 from sessiond_server.assets.service import Assets, asset_not_found
 from sessiond_server.assets.store.assets import AssetMissing
 from sessiond_server.assets.store.objects import ObjectStoreUnavailable
-from sessiond_server.core import events as happenings
+from sessiond_server.core import events
 from sessiond_server.core.cancellation import cancel_all
 from sessiond_server.core.errors import Fault
-from sessiond_server.core.events import DELTA_CONTENT, Happening, Hints, now_us
+from sessiond_server.core.events import DELTA_CONTENT, Event, EventPublisher
 from sessiond_server.core.limits import Limits
+from sessiond_server.core.pg_time import now_us
+from sessiond_server.core.states import SessionState
+from sessiond_server.db.idempotency import RequestRecord
 from sessiond_server.db.pool import Contention, DatabaseUnavailable, PoolExhausted
 from sessiond_server.messages.append import Target, append_of
 from sessiond_server.messages.store.append import Appended
 from sessiond_server.messages.store.history import HistoryStore
 from sessiond_server.messages.token_counts import Tokenizer
-from sessiond_server.messages.validation import Intake
-from sessiond_server.providers.base import Answer, AssetContent, Delta, ModelFault, Question, Route
-from sessiond_server.providers.json_text import spelled
-from sessiond_server.sessions.service import DESTROYED
+from sessiond_server.messages.validation import MessageValidator
+from sessiond_server.providers.base import (
+    Answer,
+    AssetContent,
+    Delta,
+    ModelFault,
+    ModelRequest,
+    Route,
+)
+from sessiond_server.providers.json_text import replace_surrogates
 from sessiond_server.sessions.store.lock import Change, SessionMissing
-from sessiond_server.sessions.store.sessions import Record, SessionStore
-from sessiond_server.turns.context import Wanted, history_of, policy_of
-from sessiond_server.turns.errors import aborted, error_of, fault_of_model, unforeseen, word
-from sessiond_server.turns.store import ABORTED, COMPLETED, FAILED, RUNNING, Ending, TurnRow, TurnStore
+from sessiond_server.sessions.store.sessions import SessionStore
+from sessiond_server.turns.context import HistoryRequest, history_of, policy_of
+from sessiond_server.turns.errors import (
+    aborted,
+    error_of,
+    fault_of_model,
+    internal_error,
+    printable,
+)
+from sessiond_server.turns.store import (
+    ABORTED,
+    COMPLETED,
+    FAILED,
+    RUNNING,
+    Ending,
+    TurnRow,
+    TurnStore,
+)
 
 FIRST_RETRY_S, LONGEST_RETRY_S = 0.1, 2.0
 DATABASE_RETRY_S = 0.5
@@ -67,7 +90,7 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True)
-class Started:
+class StartedTurn:
     """A turn that has just become the running one of its session, with this process.
 
     end_seq: the last message that it appended, 0 where there is none. after_seq: the same, or the session's end.
@@ -86,7 +109,7 @@ class Started:
 
 
 @dataclass(slots=True)
-class Progress:
+class TurnChanges:
     """What a transaction has done to a session's turns, to be told once it is committed.
 
     ended: turns that are over. started: the one that runs now. is_idle: nothing runs or waits. settled: the one that this process has run
@@ -94,21 +117,21 @@ class Progress:
     """
 
     ended: list[TurnRow] = field(default_factory=list)
-    started: Started | None = None
+    started: StartedTurn | None = None
     is_idle: bool = False
     has_appended: bool = False
     settled: UUID | None = None
 
 
 @dataclass(slots=True)
-class _Running:
+class RunningTurn:
     """A turn that this process runs.
 
     is_over: it was ended by somebody else, or must be given up (then why says so). end_seq: the last that it appended; after_seq: the same,
     or the session's end where it has not appended anything. half: the first half of a character whose second one comes with the next delta.
     """
 
-    started: Started
+    started: StartedTurn
     after_seq: int
     end_seq: int
     half: str = ""
@@ -142,7 +165,7 @@ class TurnRunner:
         history: HistoryStore,
         models: Router,
         assets: Assets,
-        hints: Hints,
+        publisher: EventPublisher,
         limits: Limits,
         tokenizer: Tokenizer,
         *,
@@ -155,13 +178,13 @@ class TurnRunner:
         self._history = history
         self._models = models
         self._assets = assets
-        self._hints = hints
+        self._publisher = publisher
         self._limits = limits
         self._tokenizer = tokenizer
         self._is_draining = is_draining
         self._lease = lease
         self._max_context_bytes = max_context_bytes
-        self._running: dict[UUID, _Running] = {}
+        self._running: dict[UUID, RunningTurn] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_closing = False
 
@@ -169,39 +192,59 @@ class TurnRunner:
 
     @asynccontextmanager
     async def change(
-        self, key: UUID, project_id: UUID, session_id: str, record: Record | None = None
-    ) -> AsyncIterator[tuple[Change, Progress]]:
+        self, key: UUID, project_id: UUID, session_id: str, record: RequestRecord | None = None
+    ) -> AsyncIterator[tuple[Change, TurnChanges]]:
         """Change a session's turns: a transaction, after whose commit what it did is told, and what it started is run.
 
-        Raises: SessionMissing, Repeated.
+        Raises: SessionMissing, DuplicateRequest.
         """
-        progress = Progress()
+        changes = TurnChanges()
         with ExitStack() as telling:
             async with self._store.change(key, project_id, record) as change:
                 # Only now: whoever waits for the session's row holds nobody up.
-                telling.enter_context(self._hints.telling(key))
-                yield change, progress
-            self._go_on(change, project_id, session_id, progress)
+                telling.enter_context(self._publisher.hold_delivery(key))
+                yield change, changes
+            self._go_on(change, project_id, session_id, changes)
 
-    async def start_next(self, change: Change, project_id: UUID, session_id: str, progress: Progress) -> None:
+    async def start_next(
+        self, change: Change, project_id: UUID, session_id: str, changes: TurnChanges
+    ) -> None:
         """Make the next turn that waits the running one, where none is running."""
-        if change.state == DESTROYED:
+        if change.state == SessionState.DESTROYED:
             for turn_id in await self._store.waiting(change):
-                await self.end(change, turn_id, Ending(ABORTED, error=aborted("the session was destroyed", session_id, turn_id)), progress)
+                await self.end(
+                    change,
+                    turn_id,
+                    Ending(
+                        ABORTED, error=aborted("the session was destroyed", session_id, turn_id)
+                    ),
+                    changes,
+                )
         if self._is_draining() or self._is_closing:
-            progress.is_idle = not await self._store.waiting(change)
+            changes.is_idle = not await self._store.waiting(change)
             return
         while waiting := await self._store.next(change):
-            row, options = await self._store.start(change, waiting.turn_id, self._lease.holder, self._lease.duration_s)
+            row, options = await self._store.start(
+                change, waiting.turn_id, self._lease.holder, self._lease.duration_s
+            )
             messages = SendRequest.FromString(waiting.prompt).messages
             try:
-                appended = await self._append(change, project_id, session_id, row.turn_id, messages) if messages else None
+                appended = (
+                    await self._append(change, project_id, session_id, row.turn_id, messages)
+                    if messages
+                    else None
+                )
             except Fault as fault:
-                await self.end(change, row.turn_id, Ending(FAILED, error=error_of(fault, session_id, row.turn_id)), progress)
+                await self.end(
+                    change,
+                    row.turn_id,
+                    Ending(FAILED, error=error_of(fault, session_id, row.turn_id)),
+                    changes,
+                )
                 continue
             end_seq = appended.last_seq if appended else 0
-            progress.has_appended |= appended is not None
-            progress.started = Started(
+            changes.has_appended |= appended is not None
+            changes.started = StartedTurn(
                 change.key,
                 change.log,
                 project_id,
@@ -214,13 +257,15 @@ class TurnRunner:
                 end_seq or (await self._store.open(change)).last_seq,
             )
             return
-        progress.is_idle = True
+        changes.is_idle = True
 
-    async def end(self, change: Change, turn_id: UUID, ending: Ending, progress: Progress) -> TurnRow | None:
+    async def end(
+        self, change: Change, turn_id: UUID, ending: Ending, changes: TurnChanges
+    ) -> TurnRow | None:
         """End a turn. None: it is over already."""
         row = await self._store.end(change, turn_id, ending)
         if row:
-            progress.ended.append(row)
+            changes.ended.append(row)
         return row
 
     def runs(self, turn_id: UUID) -> bool:
@@ -231,17 +276,17 @@ class TurnRunner:
         """(session's key, turn_id) of each turn that this process runs."""
         return [(running.started.key, turn_id) for turn_id, running in self._running.items()]
 
-    def heard(self, happening: Happening) -> None:
+    def heard(self, event: Event) -> None:
         """Something happened to a session, here or elsewhere: it may be the end of a turn that runs here."""
-        if happening.type == happenings.TURN_END and happening.data:
+        if event.type == events.TURN_END and event.data:
             with suppress(ValueError):
-                self.give_up(UUID(happening.data["turn_id"]))
-        elif happening.type in (happenings.DELETED, happenings.EXPIRED):
+                self.cancel(UUID(event.data["turn_id"]))
+        elif event.type in (events.DELETED, events.EXPIRED):
             for running in self._running.values():
-                if running.started.log == happening.log:
+                if running.started.log == event.log:
                     running.is_over.set()
 
-    def give_up(self, turn_id: UUID) -> None:
+    def cancel(self, turn_id: UUID) -> None:
         """Stop a turn that somebody else has ended, where it runs here."""
         if running := self._running.get(turn_id):
             running.is_over.set()
@@ -263,22 +308,26 @@ class TurnRunner:
 
     # A turn's way.
 
-    def _go_on(self, change: Change, project_id: UUID, session_id: str, progress: Progress) -> None:
+    def _go_on(
+        self, change: Change, project_id: UUID, session_id: str, changes: TurnChanges
+    ) -> None:
         """Tell what was done, and run what was started. After the commit."""
-        if progress.settled:
-            self._running.pop(progress.settled, None)
-        self._tell_ended(change, project_id, session_id, progress)
-        if progress.started and progress.started.turn_id not in self._running:
-            self._begin(progress.started)
+        if changes.settled:
+            self._running.pop(changes.settled, None)
+        self._tell_ended(change, project_id, session_id, changes)
+        if changes.started and changes.started.turn_id not in self._running:
+            self._begin(changes.started)
 
-    def _begin(self, started: Started) -> None:
-        running = self._running[started.turn_id] = _Running(started, started.after_seq, started.end_seq)
-        self._tell(running, happenings.TURN_START, {"model": started.model})
+    def _begin(self, started: StartedTurn) -> None:
+        running = self._running[started.turn_id] = RunningTurn(
+            started, started.after_seq, started.end_seq
+        )
+        self._tell(running, events.TURN_START, {"model": started.model})
         task = asyncio.create_task(self._run(running))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _run(self, running: _Running) -> None:
+    async def _run(self, running: RunningTurn) -> None:
         started = running.started
         try:
             while not running.is_over.is_set():
@@ -286,30 +335,37 @@ class TurnRunner:
                     outcome: Answer | Fault = await self._ask(running)
                 except (DatabaseUnavailable, PoolExhausted, Contention) as e:
                     # Before the model was asked: that can wait.
-                    log.debug("a turn waits for the database", turn_id=str(started.turn_id), error=str(e))
+                    log.debug(
+                        "a turn waits for the database", turn_id=str(started.turn_id), error=str(e)
+                    )
                     await asyncio.sleep(DATABASE_RETRY_S)
                     continue
                 except Fault as fault:
                     outcome = fault
                 except ObjectStoreUnavailable:
-                    outcome = Fault("ASSET_STORE_UNAVAILABLE", "the store of the assets' content does not answer")
+                    outcome = Fault(
+                        "ASSET_STORE_UNAVAILABLE",
+                        "the store of the assets' content does not answer",
+                    )
                 except ModelFault as fault:
                     outcome = fault_of_model(fault)
                 except Exception:
-                    log.exception("turn failed by a fault of the server", turn_id=str(started.turn_id))
-                    outcome = unforeseen(started.turn_id)
+                    log.exception(
+                        "turn failed by a fault of the server", turn_id=str(started.turn_id)
+                    )
+                    outcome = internal_error(started.turn_id)
                 if running.is_over.is_set():
                     break
-                if not await self._settle_somehow(running, outcome):
+                if not await self._settle_or_fail(running, outcome):
                     return
             if running.why:
-                await self._settle_somehow(running, running.why)
+                await self._settle_or_fail(running, running.why)
         except Exception:
             log.exception("turn left to its lease", turn_id=str(started.turn_id))
         finally:
             self._running.pop(started.turn_id, None)
 
-    async def _ask(self, running: _Running) -> Answer:
+    async def _ask(self, running: RunningTurn) -> Answer:
         """Ask the model once. Returns, or raises, also when the turn is over.
 
         Raises: ModelFault; Fault TURN_TIMED_OUT, and those of history_of.
@@ -317,7 +373,11 @@ class TurnRunner:
         asking = asyncio.create_task(self._answer(running))
         over = asyncio.create_task(running.is_over.wait())
         try:
-            await asyncio.wait((asking, over), timeout=max(running.remaining_s, 0), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(
+                (asking, over),
+                timeout=max(running.remaining_s, 0),
+                return_when=asyncio.FIRST_COMPLETED,
+            )
             if asking.done():
                 return asking.result()
             raise Fault(
@@ -330,18 +390,24 @@ class TurnRunner:
                 if not task.done():
                     await cancel_all([task])  # type: ignore[list-item]
 
-    async def _answer(self, running: _Running) -> Answer:
+    async def _answer(self, running: RunningTurn) -> Answer:
         started = running.started
         row = await self._sessions.get(started.key, started.project_id)
         policy = policy_of(row.config if row else {})
-        wanted = Wanted(started.key, started.project_id, started.session_id, started.log, self._max_context_bytes)
+        wanted = HistoryRequest(
+            started.key,
+            started.project_id,
+            started.session_id,
+            started.log,
+            self._max_context_bytes,
+        )
         messages = await history_of(self._history, wanted, policy)
         route = self._models.route(started.model)
 
         async def load_asset(asset_id: str) -> AssetContent:
             return await self._load_asset(started.project_id, asset_id)
 
-        question = Question(
+        question = ModelRequest(
             model=route.model,
             messages=messages,
             load_asset=load_asset,
@@ -353,7 +419,11 @@ class TurnRunner:
                 if isinstance(piece, Answer):
                     return piece
                 self._tell_delta(running, piece)
-        raise ModelFault("MODEL_ANSWER_INVALID", "the model's answer has no end", metadata={"model": started.model})
+        raise ModelFault(
+            "MODEL_ANSWER_INVALID",
+            "the model's answer has no end",
+            metadata={"model": started.model},
+        )
 
     async def _load_asset(self, project_id: UUID, asset_id: str) -> AssetContent:
         asset, pieces = await self._assets.download(project_id, asset_id, 0, 0)
@@ -365,116 +435,158 @@ class TurnRunner:
                 )
             return AssetContent(b"".join([piece async for piece in pieces]), asset.media_type)
 
-    async def _settle_somehow(self, running: _Running, outcome: Answer | Fault) -> bool:
+    async def _settle_or_fail(self, running: RunningTurn, outcome: Answer | Fault) -> bool:
         """Settle; what nobody foresaw ends the turn as well."""
         try:
             return await self._settle(running, outcome)
         except Exception:
             turn_id = running.started.turn_id
             log.exception("turn's end failed by a fault of the server", turn_id=str(turn_id))
-            return await self._settle(running, unforeseen(turn_id))
+            return await self._settle(running, internal_error(turn_id))
 
-    async def _settle(self, running: _Running, outcome: Answer | Fault) -> bool:
+    async def _settle(self, running: RunningTurn, outcome: Answer | Fault) -> bool:
         """Write down what came of a call of the model. Answers whether the turn goes on: something was sent to steer it.
 
         Tried until the database answers: the model's work is done, and paid for.
         """
-        delay_s, is_doubtful = FIRST_RETRY_S, False
+        delay_s, commit_uncertain = FIRST_RETRY_S, False
         while True:
             try:
-                return await self._try_to_settle(running, outcome, is_doubtful=is_doubtful)
+                return await self._try_to_settle(
+                    running, outcome, commit_uncertain=commit_uncertain
+                )
             except (DatabaseUnavailable, PoolExhausted, Contention) as e:
                 if self._is_closing:
                     return False
-                is_doubtful |= isinstance(e, DatabaseUnavailable)
-                log.warning("a turn's end waits for the database", turn_id=str(running.started.turn_id), error=str(e))
+                commit_uncertain |= isinstance(e, DatabaseUnavailable)
+                log.warning(
+                    "a turn's end waits for the database",
+                    turn_id=str(running.started.turn_id),
+                    error=str(e),
+                )
             await asyncio.sleep(delay_s)
             delay_s = min(delay_s * 2, LONGEST_RETRY_S)
 
-    async def _try_to_settle(self, running: _Running, outcome: Answer | Fault, *, is_doubtful: bool) -> bool:
-        """is_doubtful: an attempt before may have been committed, though its answer was lost."""
-        started, goes_on_from = running.started, 0
+    async def _try_to_settle(
+        self, running: RunningTurn, outcome: Answer | Fault, *, commit_uncertain: bool
+    ) -> bool:
+        """commit_uncertain: an attempt before may have been committed, though its answer was lost."""
+        started, resume_seq = running.started, 0
         usage = _sum(running.usage, outcome.usage if isinstance(outcome, Answer) else None)
         try:
-            async with self.change(started.key, started.project_id, started.session_id) as (change, progress):
-                held = await self._store.find(change, started.turn_id) if change.log == started.log else None
+            async with self.change(started.key, started.project_id, started.session_id) as (
+                change,
+                changes,
+            ):
+                held = (
+                    await self._store.find(change, started.turn_id)
+                    if change.log == started.log
+                    else None
+                )
                 if held is None:
                     return False
                 if held.turn.state != RUNNING:
                     # Ended by somebody else, who told it; or by ourselves, and then nobody did.
-                    if is_doubtful and held.turn.state == COMPLETED:
-                        progress.ended.append(held.turn)
-                        progress.has_appended = True
+                    if commit_uncertain and held.turn.state == COMPLETED:
+                        changes.ended.append(held.turn)
+                        changes.has_appended = True
                 elif held.turn.end_seq > running.end_seq:
                     # It went on the time before.
-                    goes_on_from = held.turn.end_seq
-                    progress.has_appended = True
+                    resume_seq = held.turn.end_seq
+                    changes.has_appended = True
                 else:
-                    goes_on_from = await self._settle_in(change, running, outcome, usage, progress)
-                progress.settled = None if goes_on_from else started.turn_id
+                    resume_seq = await self._settle_locked(change, running, outcome, usage, changes)
+                changes.settled = None if resume_seq else started.turn_id
         except SessionMissing:
             return False
-        if goes_on_from:
+        if resume_seq:
             running.usage = usage
-            running.end_seq = running.after_seq = goes_on_from
-        return goes_on_from > 0
+            running.end_seq = running.after_seq = resume_seq
+        return resume_seq > 0
 
-    async def _settle_in(self, change: Change, running: _Running, outcome: Answer | Fault, usage: Usage | None, progress: Progress) -> int:
+    async def _settle_locked(
+        self,
+        change: Change,
+        running: RunningTurn,
+        outcome: Answer | Fault,
+        usage: Usage | None,
+        changes: TurnChanges,
+    ) -> int:
         """Answers the seq after which the turn goes on. 0 = it is over."""
-        started, goes_on_from = running.started, 0
-        if change.state == DESTROYED:
+        started, resume_seq = running.started, 0
+        if change.state == SessionState.DESTROYED:
             outcome = Fault("TURN_ABORTED", "the session was destroyed")
         fault: Fault | None
         if isinstance(outcome, Answer):
-            fault, goes_on_from = await self._take(change, running, outcome, usage, progress)
+            fault, resume_seq = await self._take(change, running, outcome, usage, changes)
         else:
             fault = outcome
         if fault:
             state = ABORTED if fault.reason == "TURN_ABORTED" else FAILED
             error = error_of(fault, started.session_id, started.turn_id)
-            await self.end(change, started.turn_id, Ending(state, usage=_counts(usage), error=error), progress)
-        if not goes_on_from:
-            await self.start_next(change, started.project_id, started.session_id, progress)
-        return goes_on_from
+            await self.end(
+                change, started.turn_id, Ending(state, usage=_counts(usage), error=error), changes
+            )
+        if not resume_seq:
+            await self.start_next(change, started.project_id, started.session_id, changes)
+        return resume_seq
 
     async def _take(
-        self, change: Change, running: _Running, answer: Answer, usage: Usage | None, progress: Progress
+        self,
+        change: Change,
+        running: RunningTurn,
+        answer: Answer,
+        usage: Usage | None,
+        changes: TurnChanges,
     ) -> tuple[Fault | None, int]:
-        """Append an answer, and either what was sent to steer the turn, or its end. Answers a fault, and as _settle_in."""
+        """Append an answer, and either what was sent to steer the turn, or its end. Answers a fault, and as _settle_locked."""
         started = running.started
         route = self._models.route(started.model)
         origin = MessageTurn(
             turn_id=str(started.turn_id),
-            model=word(answer.model),
+            model=printable(answer.model),
             provider=route.provider.name,
-            stop_reason=word(answer.stop_reason),
+            stop_reason=printable(answer.stop_reason),
             usage=answer.usage,
         )
         message = Message(format=route.provider.format, json=answer.json, turn=origin)
         try:
-            appended = await self._append(change, started.project_id, started.session_id, started.turn_id, [message], is_answer=True)
+            appended = await self._append(
+                change,
+                started.project_id,
+                started.session_id,
+                started.turn_id,
+                [message],
+                is_answer=True,
+            )
         except Fault as fault:
             about = {"model": started.model, "provider": route.provider.name}
-            return Fault("MODEL_ANSWER_INVALID", f"the model's answer cannot be stored: {fault.message}", metadata=about), 0
-        progress.has_appended = True
-        last, goes_on_from = appended.last_seq, 0
+            return Fault(
+                "MODEL_ANSWER_INVALID",
+                f"the model's answer cannot be stored: {fault.message}",
+                metadata=about,
+            ), 0
+        changes.has_appended = True
+        last, resume_seq = appended.last_seq, 0
         for steering in await self._store.steering(change, started.turn_id):
             messages = SendRequest.FromString(steering.prompt).messages
             try:
                 # Its messages say that they belong to a turn of their own, which it now is not.
                 for sent in messages:
                     sent.turn.turn_id = str(started.turn_id)
-                appended = await self._append(change, started.project_id, started.session_id, started.turn_id, messages)
+                appended = await self._append(
+                    change, started.project_id, started.session_id, started.turn_id, messages
+                )
             except Fault as fault:
                 error = error_of(fault, started.session_id, steering.turn_id)
-                await self.end(change, steering.turn_id, Ending(FAILED, error=error), progress)
+                await self.end(change, steering.turn_id, Ending(FAILED, error=error), changes)
                 continue
             await self._store.join(change, steering.turn_id, started.turn_id, appended)
-            goes_on_from = appended.last_seq
-        if goes_on_from:
-            return None, goes_on_from
-        ending = Ending(COMPLETED, last, last, word(answer.stop_reason), _counts(usage))
-        await self.end(change, started.turn_id, ending, progress)
+            resume_seq = appended.last_seq
+        if resume_seq:
+            return None, resume_seq
+        ending = Ending(COMPLETED, last, last, printable(answer.stop_reason), _counts(usage))
+        await self.end(change, started.turn_id, ending, changes)
         return None, 0
 
     async def _append(
@@ -488,57 +600,88 @@ class TurnRunner:
         is_answer: bool = False,
     ) -> Appended:
         """Append messages of the running turn. Raises: Fault, with the reasons of StoreMessages."""
-        intake = Intake(self._limits, self._tokenizer, keeps_turn=True)
-        rows = intake.take(messages)
-        append = append_of(Target(project_id, session_id, None, ""), intake)
+        validator = MessageValidator(self._limits, self._tokenizer, keeps_turn=True)
+        rows = validator.encode(messages)
+        append = append_of(Target(project_id, session_id, None, ""), validator)
         while True:
             try:
                 appended = await self._store.append(change, turn_id, append, rows)
                 break
             except AssetMissing as e:
                 if not is_answer:
-                    raise asset_not_found(e.sha256.hex(), intake.asset_fields[e.sha256]) from None
+                    raise asset_not_found(
+                        e.sha256.hex(), validator.asset_fields[e.sha256]
+                    ) from None
                 # A model may write what looks like a reference.
                 refs = tuple(ref for ref in append.asset_refs if ref[1] != e.sha256)
-                append = replace(append, asset_refs=refs, assets=tuple(sha256 for sha256 in append.assets if sha256 != e.sha256))
+                append = replace(
+                    append,
+                    asset_refs=refs,
+                    assets=tuple(sha256 for sha256 in append.assets if sha256 != e.sha256),
+                )
         if appended is None:
-            raise Fault("PARENT_NOT_FOUND", "a parent_seq names no message before it", metadata={"session_id": session_id})
+            raise Fault(
+                "PARENT_NOT_FOUND",
+                "a parent_seq names no message before it",
+                metadata={"session_id": session_id},
+            )
         return appended
 
     # What is told.
 
-    def _tell_ended(self, change: Change, project_id: UUID, session_id: str, progress: Progress) -> None:
-        if progress.has_appended:
-            self._hints.appended(change.key)
+    def _tell_ended(
+        self, change: Change, project_id: UUID, session_id: str, changes: TurnChanges
+    ) -> None:
+        if changes.has_appended:
+            self._publisher.messages_appended(change.key)
 
         def tell(type_: str, row: TurnRow, data: Mapping[str, Any]) -> None:
             after_seq = row.end_seq or None
             data = {"turn_id": str(row.turn_id), **data}
-            self._hints.happened(Happening(type_, project_id, session_id, change.log, now_us(), after_seq, data))
+            self._publisher.publish(
+                Event(type_, project_id, session_id, change.log, now_us(), after_seq, data)
+            )
 
-        for row in progress.ended:
+        for row in changes.ended:
             if row.error:
                 log.info(
-                    "turn ended without an answer", turn_id=str(row.turn_id), reason=row.error["reason"], error=row.error["message"][:500]
+                    "turn ended without an answer",
+                    turn_id=str(row.turn_id),
+                    reason=row.error["reason"],
+                    error=row.error["message"][:500],
                 )
             if row.state == FAILED and row.error:
-                tell(happenings.ERROR, row, row.error)
-            tell(happenings.TURN_END, row, {"state": STATE_NAMES[row.state], "stop_reason": row.stop_reason})
-        if progress.is_idle and progress.ended:
-            tell(happenings.IDLE, progress.ended[-1], {})
+                tell(events.ERROR, row, row.error)
+            tell(
+                events.TURN_END,
+                row,
+                {"state": STATE_NAMES[row.state], "stop_reason": row.stop_reason},
+            )
+        if changes.is_idle and changes.ended:
+            tell(events.IDLE, changes.ended[-1], {})
 
-    def _tell_delta(self, running: _Running, delta: Delta) -> None:
+    def _tell_delta(self, running: RunningTurn, delta: Delta) -> None:
         text, running.half = running.half + delta.text, ""
         if "\ud800" <= text[-1:] <= "\udbff":
             text, running.half = text[:-1], text[-1]
         if text:
-            type_ = happenings.REASONING_DELTA if delta.is_reasoning else happenings.MESSAGE_DELTA
-            self._tell(running, type_, {DELTA_CONTENT: spelled(text)})
+            type_ = events.REASONING_DELTA if delta.is_reasoning else events.MESSAGE_DELTA
+            self._tell(running, type_, {DELTA_CONTENT: replace_surrogates(text)})
 
-    def _tell(self, running: _Running, type_: str, data: Mapping[str, Any]) -> None:
+    def _tell(self, running: RunningTurn, type_: str, data: Mapping[str, Any]) -> None:
         started = running.started
         data = {"turn_id": str(started.turn_id), **data}
-        self._hints.happened(Happening(type_, started.project_id, started.session_id, started.log, now_us(), running.after_seq, data))
+        self._publisher.publish(
+            Event(
+                type_,
+                started.project_id,
+                started.session_id,
+                started.log,
+                now_us(),
+                running.after_seq,
+                data,
+            )
+        )
 
 
 def _sum(before: Usage | None, more: Usage | None) -> Usage | None:
@@ -555,4 +698,9 @@ def _sum(before: Usage | None, more: Usage | None) -> Usage | None:
 def _counts(usage: Usage | None) -> list[int] | None:
     if usage is None:
         return None
-    return [usage.input_tokens, usage.output_tokens, usage.cached_input_tokens, usage.reasoning_tokens]
+    return [
+        usage.input_tokens,
+        usage.output_tokens,
+        usage.cached_input_tokens,
+        usage.reasoning_tokens,
+    ]

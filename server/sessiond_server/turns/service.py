@@ -10,17 +10,34 @@ import orjson
 from sessiond.v1.conversation_service_pb2 import SendRequest
 from sessiond.v1.message_pb2 import Message
 from sessiond.v1.turn_pb2 import MessageTurn
-from sessiond_server.core import pagination as tokens
-from sessiond_server.core.errors import Fault, invalid, request_id_reused, session_not_found
-from sessiond_server.core.ids import check_request_id, check_session_id, check_text, session_key, uuid7
-from sessiond_server.core.limits import MAX_NAME_CHARACTERS, MAX_OPEN_TURNS, MAX_PROMPT_MESSAGES, MIN_TURN_TIMEOUT_MS, Limits
+from sessiond_server.core.errors import Fault, invalid, session_not_found
+from sessiond_server.core.ids import (
+    check_request_id,
+    check_session_id,
+    check_text,
+    session_key,
+    uuid7,
+)
+from sessiond_server.core.limits import (
+    MAX_NAME_CHARACTERS,
+    MAX_OPEN_TURNS,
+    MAX_PROMPT_MESSAGES,
+    MIN_TURN_TIMEOUT_MS,
+    Limits,
+)
+from sessiond_server.core.pagination import Page, Paging
+from sessiond_server.core.states import SessionState
+from sessiond_server.db.idempotency import (
+    DuplicateRequest,
+    RecordedRequest,
+    RequestRecord,
+    content_hash,
+)
 from sessiond_server.messages.token_counts import Tokenizer
-from sessiond_server.messages.validation import Intake, check_batch
+from sessiond_server.messages.validation import MessageValidator, check_batch
 from sessiond_server.providers.base import ModelFault
-from sessiond_server.sessions.changes import page_size_of
-from sessiond_server.sessions.service import DESTROYED, content_hash
-from sessiond_server.sessions.store.lock import Repeated, SessionMissing
-from sessiond_server.sessions.store.sessions import Record, SessionRow, SessionStore
+from sessiond_server.sessions.store.lock import SessionMissing
+from sessiond_server.sessions.store.sessions import SessionRow, SessionStore
 from sessiond_server.turns.context import policy_of
 from sessiond_server.turns.errors import aborted, fault_of_model
 from sessiond_server.turns.runner import Router, TurnRunner
@@ -49,14 +66,6 @@ class Accepted:
     turn: TurnRow
     after_seq: int
     is_new: bool
-
-
-@dataclass(frozen=True, slots=True)
-class TurnPage:
-    """A page of turns; an empty next_page_token ends the listing."""
-
-    turns: list[TurnRow]
-    next_page_token: str
 
 
 class Turns:
@@ -101,16 +110,19 @@ class Turns:
         turn_id = uuid7()
         record = None
         if sending.request_id:
-            record = Record(key, sending.request_id, _content_of(sending), str(turn_id))
+            record = RequestRecord(key, sending.request_id, _content_of(sending), str(turn_id))
             # Whatever became of the session and of the settings since.
-            if first := await self._sessions.recorded(key, session.log, sending.request_id):
-                return await self._joined(sending, record, first.content_hash, first.session_id)
-        if session.state == DESTROYED:
+            if first := await self._sessions.find_request(key, session.log, sending.request_id):
+                return await self._joined(sending, record, first)
+        if session.state == SessionState.DESTROYED:
             raise _destroyed(session_id)
         turn = self._new_turn(sending, session, turn_id, timeout_ms)
         try:
-            async with self._runner.change(key, project_id, session_id, record) as (change, progress):
-                if change.state == DESTROYED:
+            async with self._runner.change(key, project_id, session_id, record) as (
+                change,
+                changes,
+            ):
+                if change.state == SessionState.DESTROYED:
                     raise _destroyed(session_id)
                 open_ = await self._store.open(change)
                 if open_.count >= MAX_OPEN_TURNS:
@@ -120,23 +132,36 @@ class Turns:
                         metadata={"what": "turns", "limit": MAX_OPEN_TURNS},
                     )
                 if turn.message_id is None and not open_.last_seq and not open_.count:
-                    raise invalid("prompt", "is empty, and so is the session: there is nothing that a model could answer")
+                    raise invalid(
+                        "prompt",
+                        "is empty, and so is the session: there is nothing that a model could answer",
+                    )
                 steers = open_.running_turn if sending.is_immediate else None
                 await self._store.add(change, replace(turn, steers=steers), open_.last_place + 1)
                 if open_.running_turn is None:
-                    await self._runner.start_next(change, project_id, session_id, progress)
+                    await self._runner.start_next(change, project_id, session_id, changes)
         except SessionMissing:
             raise session_not_found(session_id) from None
-        except Repeated as first_one:
-            return await self._joined(sending, record, first_one.content_hash, first_one.made)
+        except DuplicateRequest as duplicate:
+            return await self._joined(sending, record, duplicate.first)
         try:
             turn_now = await self.own(project_id, session_id, str(turn_id))
         except Fault as fault:
             # Deleted, and made anew by others, since the commit.
-            raise session_not_found(session_id) if fault.reason == "TURN_NOT_FOUND" else fault from None
+            raise (
+                session_not_found(session_id) if fault.reason == "TURN_NOT_FOUND" else fault
+            ) from None
         return Accepted(turn_now, open_.last_seq, True)
 
-    async def abort(self, project_id: UUID, session_id: str, turn_id: str, *, include_queued: bool, request_id: str) -> list[TurnRow]:
+    async def abort(
+        self,
+        project_id: UUID,
+        session_id: str,
+        turn_id: str,
+        *,
+        include_queued: bool,
+        request_id: str,
+    ) -> list[TurnRow]:
         """End turns. Answers those that it ended. Raises: Fault, with the reasons that Abort names."""
         check_session_id(session_id)
         check_request_id(request_id)
@@ -144,9 +169,16 @@ class Turns:
             raise invalid("include_queued", "goes not together with turn_id")
         wanted = check_turn_id(turn_id) if turn_id else None
         key = session_key(project_id, session_id)
-        record = Record(key, request_id, content_hash("abort", turn_id, include_queued)) if request_id else None
+        record = (
+            RequestRecord(key, request_id, content_hash("abort", turn_id, include_queued))
+            if request_id
+            else None
+        )
         try:
-            async with self._runner.change(key, project_id, session_id, record) as (change, progress):
+            async with self._runner.change(key, project_id, session_id, record) as (
+                change,
+                changes,
+            ):
                 running = (await self._store.open(change)).running_turn
                 doomed = [wanted or running]
                 if include_queued:
@@ -156,31 +188,41 @@ class Turns:
                 for doomed_id in doomed:
                     if doomed_id:
                         error = aborted("the turn was aborted", session_id, doomed_id)
-                        await self._runner.end(change, doomed_id, Ending(ABORTED, error=error), progress)
-                ended = list(progress.ended)
+                        await self._runner.end(
+                            change, doomed_id, Ending(ABORTED, error=error), changes
+                        )
+                ended = list(changes.ended)
                 if record:
-                    await self._store.note(change, request_id, ",".join(str(row.turn_id) for row in ended))
+                    await self._store.set_replay_result(
+                        change, request_id, ",".join(str(row.turn_id) for row in ended)
+                    )
                 if running is None or any(row.turn_id == running for row in ended):
-                    await self._runner.start_next(change, project_id, session_id, progress)
+                    await self._runner.start_next(change, project_id, session_id, changes)
         except SessionMissing:
             raise session_not_found(session_id) from None
-        except Repeated as first:
-            if record is None or first.content_hash != record.content_hash:
-                raise request_id_reused(request_id) from None
-            return [await self.get(project_id, session_id, made) for made in first.made.split(",") if made]
+        except DuplicateRequest as duplicate:
+            if record:
+                record.check_repeats(duplicate.first)
+            return [
+                await self.get(project_id, session_id, ended_id)
+                for ended_id in duplicate.result.split(",")
+                if ended_id
+            ]
         return ended
 
     async def session_destroyed(self, project_id: UUID, session_id: str) -> None:
         """End the turns of a session that is destroyed, unless it is resumed by now."""
         try:
-            async with self._runner.change(session_key(project_id, session_id), project_id, session_id) as (change, progress):
-                if change.state != DESTROYED:
+            async with self._runner.change(
+                session_key(project_id, session_id), project_id, session_id
+            ) as (change, changes):
+                if change.state != SessionState.DESTROYED:
                     return
                 running = (await self._store.open(change)).running_turn
                 if running:
                     error = aborted("the session was destroyed", session_id, running)
-                    await self._runner.end(change, running, Ending(ABORTED, error=error), progress)
-                await self._runner.start_next(change, project_id, session_id, progress)
+                    await self._runner.end(change, running, Ending(ABORTED, error=error), changes)
+                await self._runner.start_next(change, project_id, session_id, changes)
         except SessionMissing:
             return
 
@@ -201,22 +243,22 @@ class Turns:
             raise _turn_not_found(session_id, turn_id)
         return row
 
-    async def list(self, project_id: UUID, session_id: str, state: int, page_size: int, page_token: str) -> TurnPage:
+    async def list(
+        self, project_id: UUID, session_id: str, state: int, page_size: int, page_token: str
+    ) -> Page[TurnRow]:
         """A page, the newest first. state: 0 = any. Raises: Fault SESSION_NOT_FOUND, INVALID_FIELD, INVALID_PAGE_TOKEN."""
         check_session_id(session_id)
-        size = page_size_of(page_size)
         key = session_key(project_id, session_id)
-        question = tokens.fingerprint("turns", key, state)
-        before = _decode_position(page_token, question) if page_token else None
-        rows = await self._store.list(key, project_id, state, before, size + 1)
+        paging = Paging(page_size, page_token, ("turns", key, state), UUID)
+        before = paging.after[0] if paging.after else None
+        rows = await self._store.list(key, project_id, state, before, paging.size + 1)
         if not rows and await self._sessions.get(key, project_id) is None:
             raise session_not_found(session_id)
-        if len(rows) <= size:
-            return TurnPage(rows, "")
-        rows.pop()
-        return TurnPage(rows, tokens.encode(question, str(rows[-1].turn_id)))
+        return paging.page(rows, lambda row: [row.turn_id])
 
-    def _new_turn(self, sending: Sending, session: SessionRow, turn_id: UUID, timeout_ms: int) -> NewTurn:
+    def _new_turn(
+        self, sending: Sending, session: SessionRow, turn_id: UUID, timeout_ms: int
+    ) -> NewTurn:
         """Raises: Fault, for what cannot be sent."""
         policy_of(session.config)
         model = sending.model or session.model or self._default_model
@@ -227,7 +269,10 @@ class Turns:
         if sending.prompt and sending.messages:
             raise invalid("messages", "go not together with prompt")
         if len(sending.messages) > MAX_PROMPT_MESSAGES:
-            raise invalid("messages", f"are {len(sending.messages)}; at most {MAX_PROMPT_MESSAGES} are allowed")
+            raise invalid(
+                "messages",
+                f"are {len(sending.messages)}; at most {MAX_PROMPT_MESSAGES} are allowed",
+            )
         messages = list(sending.messages)
         if sending.prompt:
             text = orjson.dumps({"role": "user", "content": sending.prompt}).decode()
@@ -241,16 +286,19 @@ class Turns:
             messages[-1].turn.message_id = str(message_id)
         prompt = SendRequest(messages=messages).SerializeToString()
         check_batch(len(messages), sum(len(m.json) for m in messages), self._limits)
-        intake = Intake(self._limits, self._tokenizer, keeps_turn=True)
+        validator = MessageValidator(self._limits, self._tokenizer, keeps_turn=True)
         try:
-            intake.take(messages)
+            validator.encode(messages)
         except Fault as fault:
             if not sending.prompt:
                 raise
             raise Fault(
-                fault.reason, fault.message, metadata=fault.metadata, fields={"prompt": next(iter(fault.fields.values()), "")}
+                fault.reason,
+                fault.message,
+                metadata=fault.metadata,
+                fields={"prompt": next(iter(fault.fields.values()), "")},
             ) from None
-        check_batch(intake.count, intake.content_bytes, self._limits)
+        check_batch(validator.count, validator.content_bytes, self._limits)
         return NewTurn(turn_id, model, prompt, message_id, sending.options, timeout_ms)
 
     def _checked_timeout_ms(self, timeout_ms: int | None) -> int:
@@ -260,14 +308,18 @@ class Turns:
             raise invalid("turn_timeout", f"is {timeout_ms} ms; from 1 second on are allowed")
         return min(timeout_ms, self._max_timeout_ms)
 
-    async def _joined(self, sending: Sending, record: Record | None, first_hash: bytes, made: str) -> Accepted:
+    async def _joined(
+        self, sending: Sending, record: RequestRecord | None, first: RecordedRequest | None
+    ) -> Accepted:
         """What the first Send of this request_id started."""
-        if record is None or first_hash != record.content_hash:
-            raise request_id_reused(sending.request_id)
+        assert record is not None and first is not None  # noqa: S101, PT018 - only a record can be a duplicate
+        record.check_repeats(first)
         # The session before the turn: of a turn that waits still, what it appends then comes after that.
         session = await self._sessions.get(record.key, sending.project_id)
-        row = await self.own(sending.project_id, sending.session_id, made)
-        return Accepted(row, row.first_seq - 1 if row.first_seq else session.last_seq if session else 0, False)
+        row = await self.own(sending.project_id, sending.session_id, first.result)
+        return Accepted(
+            row, row.first_seq - 1 if row.first_seq else session.last_seq if session else 0, False
+        )
 
 
 def check_turn_id(turn_id: str) -> UUID:
@@ -280,16 +332,15 @@ def check_turn_id(turn_id: str) -> UUID:
 
 def _content_of(sending: Sending) -> bytes:
     messages = [message.SerializeToString(deterministic=True).hex() for message in sending.messages]
-    return content_hash("send", sending.prompt, messages, sending.model, dict(sending.options), sending.is_immediate, sending.timeout_ms)
-
-
-def _decode_position(token: str, question: str) -> UUID:
-    values = tokens.decode(token, question, field="page_token", reason="INVALID_PAGE_TOKEN")
-    try:
-        (turn_id,) = values
-        return UUID(turn_id)
-    except tokens.UNREADABLE:
-        raise invalid("page_token", "is not a token of this server", reason="INVALID_PAGE_TOKEN") from None
+    return content_hash(
+        "send",
+        sending.prompt,
+        messages,
+        sending.model,
+        dict(sending.options),
+        sending.is_immediate,
+        sending.timeout_ms,
+    )
 
 
 def _destroyed(session_id: str) -> Fault:
@@ -302,5 +353,7 @@ def _destroyed(session_id: str) -> Fault:
 
 def _turn_not_found(session_id: str, turn_id: str) -> Fault:
     return Fault(
-        "TURN_NOT_FOUND", f"session {session_id!r} has no turn {turn_id!r}", metadata={"session_id": session_id, "turn_id": turn_id}
+        "TURN_NOT_FOUND",
+        f"session {session_id!r} has no turn {turn_id!r}",
+        metadata={"session_id": session_id, "turn_id": turn_id},
     )

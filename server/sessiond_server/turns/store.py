@@ -17,11 +17,11 @@ from psycopg.types.json import Jsonb
 from sqlalchemy import text
 
 from sessiond_server.db.expiry import ALIVE
+from sessiond_server.db.idempotency import RequestRecord
 from sessiond_server.db.pool import Database
 from sessiond_server.messages.store.append import Append, Appended, AppendStore
 from sessiond_server.messages.store.rows import Rows
 from sessiond_server.sessions.store.lock import Change, change
-from sessiond_server.sessions.store.sessions import Record
 
 QUEUED, RUNNING, COMPLETED, FAILED, ABORTED, JOINED = 1, 2, 3, 4, 5, 6
 
@@ -49,7 +49,7 @@ class TurnRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class OwnedTurn:
     """A turn, and who runs it."""
 
     turn: TurnRow
@@ -80,7 +80,7 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True)
-class Open:
+class OpenTurns:
     """What of a session's turns is not over. last_seq: the session's."""
 
     running_turn: UUID | None
@@ -90,7 +90,7 @@ class Open:
 
 
 @dataclass(frozen=True, slots=True)
-class Forsaken:
+class OrphanedTurn:
     """A session whose running turn has no server any more, or whose turns wait for one. running_turn: None = the latter.
 
     is_mine: the turn is this process's, which does not know of it: it never heard that it was started.
@@ -150,11 +150,17 @@ _END = text(f"""
 UPDATE turns SET state = :state, prompt = NULL, end_seq = COALESCE(:end_seq, end_seq), last_seq = :last_seq, stop_reason = :stop_reason,
     usage = COALESCE((:usage)::bigint[], usage), error = (:error)::jsonb, ended_at = clock_timestamp(), lease_until = NULL
 WHERE {_OF_TURN} AND state <= 2 RETURNING {_COLUMNS}""")
-_UNFENCE = text("UPDATE sessions SET running_turn = NULL WHERE key = :key AND running_turn = :turn_id")
-_WAITING = text(f"SELECT turn_id FROM turns WHERE key = :key AND log = :log AND state = {QUEUED} AND state <= 2 ORDER BY place")
+_UNFENCE = text(
+    "UPDATE sessions SET running_turn = NULL WHERE key = :key AND running_turn = :turn_id"
+)
+_WAITING = text(
+    f"SELECT turn_id FROM turns WHERE key = :key AND log = :log AND state = {QUEUED} AND state <= 2 ORDER BY place"
+)
 
 _FIND = text(f"SELECT {_COLUMNS}, options, holder FROM turns WHERE {_OF_TURN}")
-_NOTE = text("UPDATE requests SET session_id = :made WHERE key = :key AND log = :log AND request_id = :request_id")
+_SET_REPLAY_RESULT = text(
+    "UPDATE requests SET session_id = :made WHERE key = :key AND log = :log AND request_id = :request_id"
+)
 
 _GET = text(f"""
 SELECT {", ".join("turns." + field.name for field in fields(TurnRow))} FROM turns JOIN sessions USING (key, log)
@@ -179,7 +185,9 @@ WHERE turns.state <= 2 AND {ALIVE} AND (
     turns.state = {RUNNING} AND (turns.lease_until < clock_timestamp() OR turns.holder = :holder) AND NOT turn_id = ANY((:mine)::uuid[])
     OR turns.state = {QUEUED} AND s.running_turn IS NULL)
 LIMIT :limit""")
-_IS_FORSAKEN = text(f"SELECT lease_until < clock_timestamp() AS is_forsaken FROM turns WHERE {_OF_TURN} AND state = {RUNNING}")
+_IS_FORSAKEN = text(
+    f"SELECT lease_until < clock_timestamp() AS is_orphaned FROM turns WHERE {_OF_TURN} AND state = {RUNNING}"
+)
 
 
 class TurnStore:
@@ -189,17 +197,21 @@ class TurnStore:
         self._database = database
         self._appends = appends
 
-    def change(self, key: UUID, project_id: UUID, record: Record | None = None) -> AbstractAsyncContextManager[Change]:
-        """As changes.change. Raises: SessionMissing, Repeated."""
+    def change(
+        self, key: UUID, project_id: UUID, record: RequestRecord | None = None
+    ) -> AbstractAsyncContextManager[Change]:
+        """As changes.change. Raises: SessionMissing, DuplicateRequest."""
         return change(self._database, key, project_id, record)
 
     async def get(self, key: UUID, project_id: UUID, turn_id: UUID) -> TurnRow | None:
-        rows = await self._database.rows(_GET, {"key": key, "project_id": project_id, "turn_id": turn_id})
+        rows = await self._database.rows(
+            _GET, {"key": key, "project_id": project_id, "turn_id": turn_id}
+        )
         return TurnRow(**rows[0]) if rows else None
 
-    async def open(self, change: Change) -> Open:
+    async def open(self, change: Change) -> OpenTurns:
         [row] = await self._rows(change, _OPEN)
-        return Open(**row)
+        return OpenTurns(**row)
 
     async def add(self, change: Change, turn: NewTurn, place: int) -> None:
         """Queue a turn."""
@@ -225,27 +237,43 @@ class TurnStore:
         """What was sent to steer a running turn, in order."""
         return [Waiting(**row) for row in await self._rows(change, _STEERING, turn_id=turn_id)]
 
-    async def start(self, change: Change, turn_id: UUID, holder: UUID, lease_s: float) -> tuple[TurnRow, dict[str, Any]]:
+    async def start(
+        self, change: Change, turn_id: UUID, holder: UUID, lease_s: float
+    ) -> tuple[TurnRow, dict[str, Any]]:
         """Make a turn that waits the running one. Answers it, and its options."""
         await self._rows(change, _FENCE, turn_id=turn_id)
-        [row] = await self._rows(change, _START, turn_id=turn_id, holder=holder, lease=timedelta(seconds=lease_s))
+        [row] = await self._rows(
+            change, _START, turn_id=turn_id, holder=holder, lease=timedelta(seconds=lease_s)
+        )
         options = row.pop("options")
         return TurnRow(**row), options
 
-    async def append(self, change: Change, turn_id: UUID, append: Append, rows: Rows) -> Appended | None:
+    async def append(
+        self, change: Change, turn_id: UUID, append: Append, rows: Rows
+    ) -> Appended | None:
         """Append messages of the running turn. None: it is not the running one, or the session takes no appends.
 
         Raises: AssetMissing.
         """
         appended = await self._appends.append_fenced(change.connection, append, rows, turn_id)
         if appended:
-            await self._rows(change, _APPENDED, turn_id=turn_id, first_seq=appended.first_seq, end_seq=appended.last_seq)
+            await self._rows(
+                change,
+                _APPENDED,
+                turn_id=turn_id,
+                first_seq=appended.first_seq,
+                end_seq=appended.last_seq,
+            )
         return appended
 
-    async def join(self, change: Change, turn_id: UUID, joined: UUID, appended: Appended | None) -> None:
+    async def join(
+        self, change: Change, turn_id: UUID, joined: UUID, appended: Appended | None
+    ) -> None:
         """What was sent to steer has become a part of the turn `joined`."""
         first, last = (appended.first_seq, appended.last_seq) if appended else (0, 0)
-        await self._rows(change, _JOIN, turn_id=turn_id, joined=joined, first_seq=first, end_seq=last)
+        await self._rows(
+            change, _JOIN, turn_id=turn_id, joined=joined, first_seq=first, end_seq=last
+        )
 
     async def end(self, change: Change, turn_id: UUID, ending: Ending) -> TurnRow | None:
         """End a turn that runs or waits. None: it is over already."""
@@ -269,40 +297,55 @@ class TurnStore:
         """The turns that wait, in order."""
         return [row["turn_id"] for row in await self._rows(change, _WAITING)]
 
-    async def find(self, change: Change, turn_id: UUID) -> Held | None:
+    async def find(self, change: Change, turn_id: UUID) -> OwnedTurn | None:
         """A turn of the session as it is now."""
         rows = await self._rows(change, _FIND, turn_id=turn_id)
         if not rows:
             return None
         options, holder = rows[0].pop("options"), rows[0].pop("holder")
-        return Held(TurnRow(**rows[0]), options, holder)
+        return OwnedTurn(TurnRow(**rows[0]), options, holder)
 
-    async def note(self, change: Change, request_id: str, made: str) -> None:
+    async def set_replay_result(self, change: Change, request_id: str, made: str) -> None:
         """Have the repetition of a request be told what this one did, which was not known when it was recorded."""
-        await self._rows(change, _NOTE, request_id=request_id, made=made)
+        await self._rows(change, _SET_REPLAY_RESULT, request_id=request_id, made=made)
 
-    async def is_forsaken(self, change: Change, turn_id: UUID) -> bool:
+    async def is_orphaned(self, change: Change, turn_id: UUID) -> bool:
         """Whether a turn runs and its lease has run out."""
         rows = await self._rows(change, _IS_FORSAKEN, turn_id=turn_id)
-        return bool(rows and rows[0]["is_forsaken"])
+        return bool(rows and rows[0]["is_orphaned"])
 
-    async def renew(self, turns: Sequence[tuple[UUID, UUID]], holder: UUID, lease_s: float) -> set[UUID]:
+    async def renew(
+        self, turns: Sequence[tuple[UUID, UUID]], holder: UUID, lease_s: float
+    ) -> set[UUID]:
         """Renew the leases of turns, as (key, turn_id). Answers those that are still the holder's."""
         keys = [key for key, _ in turns]
-        parameters = {"keys": keys, "turn_ids": [turn_id for _, turn_id in turns], "holder": holder, "lease": timedelta(seconds=lease_s)}
+        parameters = {
+            "keys": keys,
+            "turn_ids": [turn_id for _, turn_id in turns],
+            "holder": holder,
+            "lease": timedelta(seconds=lease_s),
+        }
         return {row["turn_id"] for row in await self._database.rows(_RENEW, parameters)}
 
-    async def forsaken(self, holder: UUID, mine: Sequence[UUID], limit: int) -> list[Forsaken]:
+    async def forsaken(self, holder: UUID, mine: Sequence[UUID], limit: int) -> list[OrphanedTurn]:
         """Sessions whose turns nobody runs. holder: this process; mine: the turns that it runs, whatever became of their leases."""
         parameters = {"holder": holder, "mine": list(mine), "limit": limit}
-        return [Forsaken(**row) for row in await self._database.rows(_FORSAKEN, parameters)]
+        return [OrphanedTurn(**row) for row in await self._database.rows(_FORSAKEN, parameters)]
 
     @staticmethod
     async def _rows(change: Change, statement: Any, **parameters: Any) -> list[dict[str, Any]]:
         own = {"key": change.key, "log": change.log} | parameters
         return await change.database.rows(statement, own, on=change.connection)
 
-    async def list(self, key: UUID, project_id: UUID, state: int, before: UUID | None, limit: int) -> list[TurnRow]:
+    async def list(
+        self, key: UUID, project_id: UUID, state: int, before: UUID | None, limit: int
+    ) -> list[TurnRow]:
         """The newest first. state: 0 = any."""
-        parameters = {"key": key, "project_id": project_id, "state": state, "before": before, "limit": limit}
+        parameters = {
+            "key": key,
+            "project_id": project_id,
+            "state": state,
+            "before": before,
+            "limit": limit,
+        }
         return [TurnRow(**row) for row in await self._database.rows(_LIST, parameters)]

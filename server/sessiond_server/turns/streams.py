@@ -9,17 +9,17 @@ from uuid import UUID
 
 import structlog
 
+from sessiond.v1 import event_pb2
 from sessiond.v1.conversation_service_pb2 import WatchResponse
-from sessiond.v1.event_pb2 import Event
-from sessiond_server.core import events as happenings
-from sessiond_server.core.cancellation import cancel_all, to_its_end
+from sessiond_server.core import events
+from sessiond_server.core.cancellation import cancel_all, run_to_completion
 from sessiond_server.core.errors import Fault, invalid, session_not_found
 from sessiond_server.core.ids import check_session_id
 from sessiond_server.turns.errors import fault_of_turn
 from sessiond_server.turns.runner import TurnRunner
 from sessiond_server.turns.service import Accepted, Sending, Turns
 from sessiond_server.turns.store import COMPLETED, JOINED, QUEUED, RUNNING, TurnRow
-from sessiond_server.watch.hub import Asked, Watching
+from sessiond_server.watch.hub import Watching, WatchOptions
 
 # How often the database is asked after a turn that runs elsewhere, should its end not be told.
 LOOK_MS = 2_000
@@ -32,7 +32,7 @@ log = structlog.get_logger(__name__)
 class Step:
     """A piece of what a Send is told; nothing of it set = a heartbeat. turn, message_id: as in SendResponse."""
 
-    events: Sequence[Event] = ()
+    events: Sequence[event_pb2.Event] = ()
     turn: TurnRow | None = None
     message_id: str = ""
 
@@ -46,7 +46,9 @@ class TurnStreams:
         self._watching = watching
         self._aborting: set[asyncio.Task[None]] = set()
 
-    async def send(self, sending: Sending, *, after_seq: int, abort_on_disconnect: bool) -> AsyncGenerator[Step, None]:
+    async def send(
+        self, sending: Sending, *, after_seq: int, abort_on_disconnect: bool
+    ) -> AsyncGenerator[Step, None]:
         """Start a turn, or join it, and tell what happens in it.
 
         Args:
@@ -57,25 +59,32 @@ class TurnStreams:
         if after_seq < 0:
             raise invalid("after_seq", "is negative; 0 stands for the beginning")
         # Before anything happens in the turn, so that nothing of it is missed.
-        live = self._watching.watch(sending.project_id, Asked(check_session_id(sending.session_id), None, LOOK_MS))
+        live = self._watching.watch(
+            sending.project_id, WatchOptions(check_session_id(sending.session_id), None, LOOK_MS)
+        )
         async with aclosing(live):
             await anext(live)
             sent = asyncio.ensure_future(self._turns.send(sending))
             try:
-                accepted = await to_its_end(sent)
+                accepted = await run_to_completion(sent)
             except asyncio.CancelledError:
                 if abort_on_disconnect:
                     self._abort_once(sending, sent)
                 raise
             following = _Following(self._turns, self._runner, sending, accepted.turn)
             try:
-                yield Step(turn=await self._leading(sending, accepted.turn), message_id=str(accepted.turn.message_id or ""))
+                yield Step(
+                    turn=await self._leading(sending, accepted.turn),
+                    message_id=str(accepted.turn.message_id or ""),
+                )
                 if accepted.is_new:
                     async for step in following.steps(live, max(after_seq, accepted.after_seq)):
                         yield step
                 else:
                     await live.aclose()
-                    async for step in self._again(following, sending, max(after_seq, accepted.after_seq)):
+                    async for step in self._again(
+                        following, sending, max(after_seq, accepted.after_seq)
+                    ):
                         yield step
                 turn = await self._leading(sending, following.own)
                 if turn.state != COMPLETED:
@@ -87,11 +96,17 @@ class TurnStreams:
                     self._abort(sending.project_id, sending.session_id, str(accepted.turn.turn_id))
                 raise
 
-    async def _again(self, following: "_Following", sending: Sending, after_seq: int) -> AsyncGenerator[Step, None]:
+    async def _again(
+        self, following: "_Following", sending: Sending, after_seq: int
+    ) -> AsyncGenerator[Step, None]:
         """What happened in a turn that began before, and what happens still."""
         if await following.is_over_at(after_seq):
             return
-        async with aclosing(self._watching.watch(sending.project_id, Asked(sending.session_id, after_seq, LOOK_MS))) as chunks:
+        async with aclosing(
+            self._watching.watch(
+                sending.project_id, WatchOptions(sending.session_id, after_seq, LOOK_MS)
+            )
+        ) as chunks:
             async for step in following.steps(chunks, after_seq):
                 yield step
 
@@ -102,7 +117,11 @@ class TurnStreams:
     async def _leading(self, sending: Sending, own: TurnRow) -> TurnRow:
         """The turn that a Send is a part of: its own, or the one that it steers."""
         leader = own.joined or (own.steers if own.state == QUEUED else None)
-        return await self._turns.get(sending.project_id, sending.session_id, str(leader)) if leader else own
+        return (
+            await self._turns.get(sending.project_id, sending.session_id, str(leader))
+            if leader
+            else own
+        )
 
     def _abort_once(self, sending: Sending, sent: "asyncio.Future[Accepted]") -> None:
         """Abort what is accepted only after the client has left."""
@@ -116,7 +135,9 @@ class TurnStreams:
     def _abort(self, project_id: UUID, session_id: str, turn_id: str) -> None:
         async def abort() -> None:
             try:
-                await self._turns.abort(project_id, session_id, turn_id, include_queued=False, request_id="")
+                await self._turns.abort(
+                    project_id, session_id, turn_id, include_queued=False, request_id=""
+                )
             except Exception as e:
                 log.info("turn of a client that left not aborted", turn_id=turn_id, error=str(e))
 
@@ -139,7 +160,9 @@ class _Following:
         self._ended: TurnRow | None = None
         self._told_at = time.monotonic()
 
-    async def steps(self, chunks: AsyncGenerator[bytes, None], after_seq: int) -> AsyncGenerator[Step, None]:
+    async def steps(
+        self, chunks: AsyncGenerator[bytes, None], after_seq: int
+    ) -> AsyncGenerator[Step, None]:
         """What happens after a seq, until the turn is over. Raises: Fault, those of Watching.watch."""
         self._seen = after_seq
         async for chunk in chunks:
@@ -152,7 +175,9 @@ class _Following:
             if time.monotonic() - self._told_at >= HEARTBEAT_S:
                 self._told_at = time.monotonic()
                 yield Step()
-            if self._ended is None and (has_ended or not (chunk or self._runner.runs(self.own.turn_id))):
+            if self._ended is None and (
+                has_ended or not (chunk or self._runner.runs(self.own.turn_id))
+            ):
                 self._ended = await self._look()
             if self._ended and self._ended.end_seq <= self._seen:
                 return
@@ -176,11 +201,15 @@ class _Following:
             raise
         return None if leader.state in (QUEUED, RUNNING) else leader
 
-    def _of_turn(self, events: Sequence[Event]) -> tuple[list[Event], bool]:
+    def _of_turn(self, watched: Sequence[event_pb2.Event]) -> tuple[list[event_pb2.Event], bool]:
         """Those of the events that are the turn's, and whether they tell of its end, or of that of the turn it steers."""
-        mine = {str(turn_id) for turn_id in (self.own.turn_id, self.own.joined, self.own.steers) if turn_id}
+        mine = {
+            str(turn_id)
+            for turn_id in (self.own.turn_id, self.own.joined, self.own.steers)
+            if turn_id
+        }
         found, has_ended = [], False
-        for event in events:
+        for event in watched:
             if event.seq:
                 # What was watched before the turn began may be older.
                 self._seen = max(self._seen, event.seq)
@@ -188,5 +217,5 @@ class _Following:
                     found.append(event)
             elif event.HasField("data") and event.data.fields["turn_id"].string_value in mine:
                 found.append(event)
-                has_ended |= event.type == happenings.TURN_END
+                has_ended |= event.type == events.TURN_END
         return found, has_ended

@@ -14,9 +14,9 @@ from uuid import UUID
 
 import structlog
 
-from sessiond.v1.event_pb2 import Event
+from sessiond.v1 import event_pb2
 from sessiond_server.core.errors import Fault, session_not_found
-from sessiond_server.core.events import Happening
+from sessiond_server.core.events import Event
 from sessiond_server.core.ids import session_key
 from sessiond_server.db.pool import Contention, DatabaseUnavailable, PoolExhausted
 from sessiond_server.messages.pages import assigned, timestamp, varint
@@ -31,7 +31,13 @@ PATIENCE_S = 0.2
 SENT_BYTES_A_SECOND = 20_000_000
 MAX_SEQ = 2**63 - 1
 
-_MESSAGE_TYPES = {1: b"system.message", 2: b"developer.message", 3: b"user.message", 4: b"assistant.message", 5: b"tool.message"}
+_MESSAGE_TYPES = {
+    1: b"system.message",
+    2: b"developer.message",
+    3: b"user.message",
+    4: b"assistant.message",
+    5: b"tool.message",
+}
 
 log = structlog.get_logger(__name__)
 
@@ -40,7 +46,12 @@ class Channel:
     """The new messages and lifecycle events of one session, for all who watch it. seq: the last message that was handed on."""
 
     def __init__(
-        self, history: HistoryStore, all_told: Callable[[UUID], Awaitable[None]], project_id: UUID, session_id: str, head: LogHead
+        self,
+        history: HistoryStore,
+        all_told: Callable[[UUID], Awaitable[None]],
+        project_id: UUID,
+        session_id: str,
+        head: LogHead,
     ) -> None:
         self.key = session_key(project_id, session_id)
         self.project_id = project_id
@@ -49,7 +60,7 @@ class Channel:
         self.seq = head.last_seq
         self.watchers: set[Watcher] = set()
         self._history = history
-        self._all_told = all_told
+        self._wait_for_publication = all_told
         self._wake = asyncio.Event()
         self._is_resting = False
         self._told: deque[Chunk] = deque()
@@ -64,9 +75,15 @@ class Channel:
         """Hand on an ephemeral event, behind the messages that it comes after, and before those that come after it."""
         if self.is_over:
             return
-        if self._is_resting and not self._wake.is_set() and not self._told and chunk.after_seq is not None and chunk.after_seq <= self.seq:
+        if (
+            self._is_resting
+            and not self._wake.is_set()
+            and not self._told
+            and chunk.after_seq is not None
+            and chunk.after_seq <= self.seq
+        ):
             # All that it comes after is handed on, and of what may come after it nothing is known yet.
-            self._push_told(chunk)
+            self._push_ephemeral(chunk)
         elif len(self._told) < MAX_QUEUED_CHUNKS:
             self._told.append(chunk)
             self._wake.set()
@@ -100,14 +117,16 @@ class Channel:
                     # The poll comes back to it.
                     log.debug("reading put off", error=str(e))
                 # What was told before the reading, and besides what comes after messages that are handed on.
-                while self._told and (id(self._told[0]) in told or self._told[0].after_seq is not None):
+                while self._told and (
+                    id(self._told[0]) in told or self._told[0].after_seq is not None
+                ):
                     if not is_over and (self._told[0].after_seq or 0) > self.seq:
                         break
-                    self._push_told(self._told.popleft())
+                    self._push_ephemeral(self._told.popleft())
                 if is_over:
                     break
             while self._told:
-                self._push_told(self._told.popleft())
+                self._push_ephemeral(self._told.popleft())
             for watcher in self.watchers:
                 watcher.end(session_not_found(self.session_id))
         except Exception as e:
@@ -120,19 +139,27 @@ class Channel:
         is_more = True
         while is_more and not self._is_closed:
             await self._wait_for_room()
-            rows = await self._history.page(PageQuery((Segment(self.key, self.log, self.seq + 1, MAX_SEQ),), PAGE_ROWS, PAGE_BYTES))
+            rows = await self._history.page(
+                PageQuery(
+                    (Segment(self.key, self.log, self.seq + 1, MAX_SEQ),), PAGE_ROWS, PAGE_BYTES
+                )
+            )
             if not rows or rows[0][0] != self.seq + 1:
                 return  # nothing new, or purged already
             # They may be of a commit of which this process has not told yet.
-            await self._all_told(self.key)
+            await self._wait_for_publication(self.key)
             is_more = len(rows) == PAGE_ROWS
             # Events that happened between two of these messages go there.
-            while self._told and (place := self._told[0].after_seq) is not None and place < rows[-1][0]:
+            while (
+                self._told
+                and (place := self._told[0].after_seq) is not None
+                and place < rows[-1][0]
+            ):
                 before = max(place - self.seq, 0)
                 if before:
                     self._push_messages(rows[:before])
                     rows = rows[before:]
-                self._push_told(self._told.popleft())
+                self._push_ephemeral(self._told.popleft())
             is_more = self._push_messages(rows) >= PAGE_BYTES or is_more
 
     async def _wait_for_room(self) -> None:
@@ -154,7 +181,7 @@ class Channel:
         self._push(chunk)
         return len(chunk.encoded)
 
-    def _push_told(self, chunk: Chunk) -> None:
+    def _push_ephemeral(self, chunk: Chunk) -> None:
         if not chunk.is_late(self.seq):
             self._push(chunk)
 
@@ -257,7 +284,7 @@ class Watcher:
 class Chunk:
     """Events as the first bytes of a WatchResponse. All its watchers share it.
 
-    ends: where each event ends; last_seq: 0 = ephemeral. after_seq, is_delta: of an ephemeral one, as Happening has them.
+    ends: where each event ends; last_seq: 0 = ephemeral. after_seq, is_delta: of an ephemeral one, as Event has them.
     """
 
     encoded: bytes
@@ -276,7 +303,9 @@ class Chunk:
         if skipped <= 0:
             return self
         start = self.ends[skipped - 1]
-        return Chunk(self.encoded[start:], tuple(end - start for end in self.ends[skipped:]), self.last_seq)
+        return Chunk(
+            self.encoded[start:], tuple(end - start for end in self.ends[skipped:]), self.last_seq
+        )
 
 
 def chunk_of_messages(session_id: str, rows: Sequence[Any]) -> Chunk:
@@ -308,13 +337,15 @@ def chunk_of_messages(session_id: str, rows: Sequence[Any]) -> Chunk:
     return Chunk(b"".join(parts), tuple(ends), rows[-1][0])
 
 
-def chunk_of_event(happening: Happening) -> Chunk:
-    event = Event(type=happening.type, session_id=happening.session_id)
-    event.time.ParseFromString(timestamp(happening.time_us))
-    if happening.data:
-        event.data.update(happening.data)
-    encoded = event.SerializeToString()
-    return Chunk(b"\n" + varint(len(encoded)) + encoded, after_seq=happening.after_seq, is_delta=happening.is_delta)
+def chunk_of_event(event: Event) -> Chunk:
+    message = event_pb2.Event(type=event.type, session_id=event.session_id)
+    message.time.ParseFromString(timestamp(event.time_us))
+    if event.data:
+        message.data.update(event.data)
+    encoded = message.SerializeToString()
+    return Chunk(
+        b"\n" + varint(len(encoded)) + encoded, after_seq=event.after_seq, is_delta=event.is_delta
+    )
 
 
 def _too_slow(session_id: str) -> Fault:

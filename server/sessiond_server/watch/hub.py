@@ -2,7 +2,7 @@
 
 Of each watched session one channel reads new messages from the database, once for all its watchers. A watcher reads its own past by pages
 until it meets the channel; from then on it takes what the channel hands it. Order, and that nothing is missing or comes twice, follow from
-the seqs alone. Hints (of this process, and by NOTIFY of others) and a slow poll only say when it is worth looking.
+the seqs alone. EventPublisher (of this process, and by NOTIFY of others) and a slow poll only say when it is worth looking.
 """
 
 import asyncio
@@ -14,17 +14,25 @@ from uuid import UUID
 
 import structlog
 
-from sessiond_server.core import events as happenings
+from sessiond_server.core import events
 from sessiond_server.core.cancellation import cancel_all
 from sessiond_server.core.errors import invalid, session_not_found
-from sessiond_server.core.events import Happening, happening
+from sessiond_server.core.events import Event
 from sessiond_server.core.ids import check_session_id, session_key
 from sessiond_server.db.pool import Contention, DatabaseUnavailable, PoolExhausted
 from sessiond_server.messages.store.history import HistoryStore, LogHead, PageQuery
 from sessiond_server.messages.store.segments import cut
-from sessiond_server.sessions.store.deletion import Buried
-from sessiond_server.watch.channel import PAGE_BYTES, PAGE_ROWS, Channel, Watcher, chunk_of_event, chunk_of_messages
-from sessiond_server.watch.notifier import Notices
+from sessiond_server.sessions.lifecycle_events import lifecycle_event
+from sessiond_server.sessions.store.deletion import DeletedSession
+from sessiond_server.watch.channel import (
+    PAGE_BYTES,
+    PAGE_ROWS,
+    Channel,
+    Watcher,
+    chunk_of_event,
+    chunk_of_messages,
+)
+from sessiond_server.watch.notifier import Notifier
 from sessiond_server.watch.store import WatchStore
 
 POLL_S = 2.0
@@ -37,7 +45,7 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class WatchOptions:
     """What to watch. session_id: "" = the project. after_seq, heartbeat_ms: None = unset."""
 
     session_id: str
@@ -56,37 +64,46 @@ class Watching:
         listens: hear of other processes by LISTEN; False where a pooler in transaction mode stands between, which cannot do that.
     """
 
-    def __init__(self, store: WatchStore, history: HistoryStore, check_draining: Callable[[], None], *, listens: bool) -> None:
+    def __init__(
+        self,
+        store: WatchStore,
+        history: HistoryStore,
+        check_draining: Callable[[], None],
+        *,
+        listens: bool,
+    ) -> None:
         self._store = store
         self._history = history
         self._check_draining = check_draining
         self._listens = listens
-        self._notices = Notices(store, on_append=self._wake, on_happening=self._spread, on_doubt=self._poll_soon)
+        self._notices = Notifier(
+            store, on_append=self._wake, on_event=self._dispatch, on_gap=self._poll_soon
+        )
         self._channels: dict[UUID, Channel] = {}
         self._projects: dict[UUID, set[Watcher]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._poll_now = asyncio.Event()
-        self._listeners: list[Callable[[Happening], None]] = []
+        self._listeners: list[Callable[[Event], None]] = []
         # Of each session the commits that are under way here, and not told of yet.
         self._telling: dict[UUID, list[asyncio.Event]] = {}
 
-    def listen(self, listener: Callable[[Happening], None]) -> None:
+    def listen(self, listener: Callable[[Event], None]) -> None:
         """Have a function called with whatever happens, here or at another process. It answers at once."""
         self._listeners.append(listener)
 
-    def appended(self, key: UUID) -> None:
-        """As Hints has it."""
+    def messages_appended(self, key: UUID) -> None:
+        """As EventPublisher has it."""
         self._wake(key)
-        self._notices.appended(key)
+        self._notices.messages_appended(key)
 
-    def happened(self, happening: Happening) -> None:
-        """As Hints has it."""
-        self._spread(happening)
-        self._notices.happened(happening)
+    def publish(self, event: Event) -> None:
+        """As EventPublisher has it."""
+        self._dispatch(event)
+        self._notices.publish(event)
 
     @contextmanager
-    def telling(self, key: UUID) -> Iterator[None]:
-        """As Hints has it."""
+    def hold_delivery(self, key: UUID) -> Iterator[None]:
+        """As EventPublisher has it."""
         done = asyncio.Event()
         before = self._telling.setdefault(key, [])
         before.append(done)
@@ -100,7 +117,11 @@ class Watching:
 
     def loops(self) -> list[Coroutine[Any, Any, None]]:
         """What has to run beside it, until cancelled."""
-        return [self._poll(), self._notices.send(), *([self._notices.listen()] if self._listens else [])]
+        return [
+            self._poll(),
+            self._notices.send(),
+            *([self._notices.listen()] if self._listens else []),
+        ]
 
     def wake_all(self) -> None:
         """Have every watcher look whether the server is draining."""
@@ -114,7 +135,7 @@ class Watching:
         """End what runs."""
         await cancel_all(self._tasks)
 
-    async def watch(self, project_id: UUID, asked: Asked) -> AsyncGenerator[bytes, None]:
+    async def watch(self, project_id: UUID, asked: WatchOptions) -> AsyncGenerator[bytes, None]:
         """Encoded WatchResponses, without end. No connection is held while one is yielded.
 
         Raises: Fault SESSION_NOT_FOUND, INVALID_FIELD, WATCHER_TOO_SLOW, SERVER_DRAINING.
@@ -148,16 +169,24 @@ class Watching:
             if not channel.watchers:
                 self._leave(channel)
 
-    async def _join(self, project_id: UUID, session_id: str, after_seq: int | None) -> tuple[Channel, Watcher, LogHead]:
+    async def _join(
+        self, project_id: UUID, session_id: str, after_seq: int | None
+    ) -> tuple[Channel, Watcher, LogHead]:
         """A watcher at the session's channel, which may be new."""
         key = session_key(project_id, session_id)
         while True:
             head = await self._head(key, project_id, session_id)
             if after_seq is not None and after_seq > head.last_seq:
-                raise invalid("after_seq", f"is {after_seq}, but the session is at seq {head.last_seq}", last_seq=head.last_seq)
+                raise invalid(
+                    "after_seq",
+                    f"is {after_seq}, but the session is at seq {head.last_seq}",
+                    last_seq=head.last_seq,
+                )
             channel = self._channels.get(key)
             if channel is None:
-                channel = self._channels[key] = Channel(self._history, self._all_told, project_id, session_id, head)
+                channel = self._channels[key] = Channel(
+                    self._history, self._wait_for_publication, project_id, session_id, head
+                )
                 task = asyncio.create_task(self._run(channel))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
@@ -181,22 +210,34 @@ class Watching:
         if self._channels.get(channel.key) is channel:
             del self._channels[channel.key]
 
-    async def _replay(self, channel: Channel, watcher: Watcher, head: LogHead) -> AsyncGenerator[bytes, None]:
+    async def _replay(
+        self, channel: Channel, watcher: Watcher, head: LogHead
+    ) -> AsyncGenerator[bytes, None]:
         """The watcher's past, until it meets the channel."""
         while watcher.after < channel.seq and not watcher.error:
             self._check_draining()
             rows: Sequence[Any] = ()
-            wanted = cut(head.segments, watcher.after, min(head.last_seq, watcher.after + PAGE_ROWS))
+            wanted = cut(
+                head.segments, watcher.after, min(head.last_seq, watcher.after + PAGE_ROWS)
+            )
             if wanted:
                 rows = await self._history.page(PageQuery(tuple(wanted), PAGE_ROWS, PAGE_BYTES))
-            if rows and rows[0][0] == watcher.after + 1 and rows[-1][0] == watcher.after + len(rows):
+            if (
+                rows
+                and rows[0][0] == watcher.after + 1
+                and rows[-1][0] == watcher.after + len(rows)
+            ):
                 chunk = chunk_of_messages(channel.session_id, rows)
                 watcher.after = chunk.last_seq
                 yield chunk.encoded
                 continue
             # There are more by now, or they were moved while a copy was flattened, or the session is gone.
             again = await self._history.head(channel.key, channel.project_id)
-            if again is None or again.log != channel.log or (wanted and again.segments == head.segments):
+            if (
+                again is None
+                or again.log != channel.log
+                or (wanted and again.segments == head.segments)
+            ):
                 watcher.end(session_not_found(channel.session_id))
                 return
             head = again
@@ -223,7 +264,7 @@ class Watching:
             await self._history.touch(key, project_id)
         return head
 
-    async def _all_told(self, key: UUID) -> None:
+    async def _wait_for_publication(self, key: UUID) -> None:
         """Return once everything is told of the commits that are under way now."""
         for done in list(self._telling.get(key, ())):
             await done.wait()
@@ -232,24 +273,26 @@ class Watching:
         if channel := self._channels.get(key):
             channel.wake()
 
-    def _spread(self, happening: Happening) -> None:
+    def _dispatch(self, event: Event) -> None:
         for listener in self._listeners:
-            listener(happening)
-        watchers = self._projects.get(happening.project_id, ()) if happening.type in happenings.LIFECYCLE else ()
-        channel = self._channels.get(session_key(happening.project_id, happening.session_id))
+            listener(event)
+        watchers = (
+            self._projects.get(event.project_id, ()) if event.type in events.LIFECYCLE else ()
+        )
+        channel = self._channels.get(session_key(event.project_id, event.session_id))
         if not watchers and channel is None:
             return
-        chunk = chunk_of_event(happening)
+        chunk = chunk_of_event(event)
         for watcher in watchers:
             watcher.push(chunk)
         if channel is None:
             return
-        if channel.log != happening.log:
+        if channel.log != event.log:
             # Of a session that had the id before, or has it now. Which, the database knows.
             self._poll_soon()
             return
         channel.tell(chunk)
-        if happening.type in (happenings.DELETED, happenings.EXPIRED):
+        if event.type in (events.DELETED, events.EXPIRED):
             channel.end()
 
     def _poll_soon(self) -> None:
@@ -282,8 +325,10 @@ class Watching:
             if state is None or state.log != channel.log:
                 channel.end()
             elif not state.is_alive:
-                gone = Buried(channel.project_id, channel.session_id, channel.log, state.last_seq)
-                channel.tell(chunk_of_event(happening(happenings.EXPIRED, gone)))
+                gone = DeletedSession(
+                    channel.project_id, channel.session_id, channel.log, state.last_seq
+                )
+                channel.tell(chunk_of_event(lifecycle_event(events.EXPIRED, gone)))
                 channel.end()
             else:
                 if state.last_seq > channel.seq:
@@ -298,5 +343,7 @@ def _checked_heartbeat_ms(heartbeat_ms: int | None) -> int:
     if heartbeat_ms is None:
         return DEFAULT_HEARTBEAT_MS
     if not MIN_HEARTBEAT_MS <= heartbeat_ms <= MAX_HEARTBEAT_MS:
-        raise invalid("heartbeat_interval", f"is {heartbeat_ms} ms; from 1 second to 5 minutes are allowed")
+        raise invalid(
+            "heartbeat_interval", f"is {heartbeat_ms} ms; from 1 second to 5 minutes are allowed"
+        )
     return heartbeat_ms

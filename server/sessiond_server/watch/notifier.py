@@ -1,4 +1,4 @@
-"""Hints from one server process to the others, by way of the database's NOTIFY. They save waiting; nothing depends on them."""
+"""EventPublisher from one server process to the others, by way of the database's NOTIFY. They save waiting; nothing depends on them."""
 
 import asyncio
 import uuid
@@ -10,7 +10,7 @@ from uuid import UUID
 import orjson
 import structlog
 
-from sessiond_server.core.events import DELTA_CONTENT, Happening
+from sessiond_server.core.events import DELTA_CONTENT, Event
 from sessiond_server.db.pool import Contention, DatabaseUnavailable, PoolExhausted
 from sessiond_server.watch.store import WatchStore
 
@@ -27,12 +27,12 @@ FIRST_RETRY_S, LONGEST_RETRY_S = 0.1, 5.0
 log = structlog.get_logger(__name__)
 
 
-class Notices:
+class Notifier:
     """What this process tells the others, and hears from them.
 
     Args:
-        on_append: takes the key of a session with new messages. on_happening: takes a lifecycle event.
-        on_doubt: called where anything may have changed: hints were left out, or may have been missed.
+        on_append: takes the key of a session with new messages. on_event: takes a lifecycle event.
+        on_gap: called where anything may have changed: hints were left out, or may have been missed.
     """
 
     def __init__(
@@ -40,59 +40,64 @@ class Notices:
         store: WatchStore,
         *,
         on_append: Callable[[UUID], None],
-        on_happening: Callable[[Happening], None],
-        on_doubt: Callable[[], None],
+        on_event: Callable[[Event], None],
+        on_gap: Callable[[], None],
     ) -> None:
         self._store = store
         self._on_append = on_append
-        self._on_happening = on_happening
-        self._on_doubt = on_doubt
+        self._on_event = on_event
+        self._on_doubt = on_gap
         self._name = uuid.uuid4().hex
         self._keys: set[UUID] = set()
-        self._happenings: list[Happening] = []
+        self._events: list[Event] = []
         # Of each session, by its log, the place of the last one.
         self._last_of: dict[UUID, int] = {}
-        self._is_pending = asyncio.Event()
+        self._wake = asyncio.Event()
 
-    def appended(self, key: UUID) -> None:
+    def messages_appended(self, key: UUID) -> None:
         """Have the others told."""
         if len(self._keys) <= MAX_PENDING:
             self._keys.add(key)
-        self._is_pending.set()
+        self._wake.set()
 
-    def happened(self, happening: Happening) -> None:
+    def publish(self, event: Event) -> None:
         """Have the others told, unless there is too much to tell."""
-        self._is_pending.set()
-        if happening.is_delta and self._add_to_last(happening):
+        self._wake.set()
+        if event.is_delta and self._add_to_last(event):
             return
-        if len(self._happenings) <= MAX_PENDING:
-            self._last_of[happening.log] = len(self._happenings)
-            self._happenings.append(happening)
+        if len(self._events) <= MAX_PENDING:
+            self._last_of[event.log] = len(self._events)
+            self._events.append(event)
 
-    def _add_to_last(self, delta: Happening) -> bool:
+    def _add_to_last(self, delta: Event) -> bool:
         """Make a delta a part of the one before it, where that waits still: of text that streams, one notice has many words."""
         place = self._last_of.get(delta.log)
         if place is None:
             return False
-        last = self._happenings[place]
-        if last.type != delta.type or not last.data or not delta.data or last.after_seq != delta.after_seq:
+        last = self._events[place]
+        if (
+            last.type != delta.type
+            or not last.data
+            or not delta.data
+            or last.after_seq != delta.after_seq
+        ):
             return False
         text = last.data[DELTA_CONTENT] + delta.data[DELTA_CONTENT]
         if len(text) > MAX_DELTA_CHARACTERS or last.data["turn_id"] != delta.data["turn_id"]:
             return False
-        self._happenings[place] = replace(last, data={**last.data, DELTA_CONTENT: text})
+        self._events[place] = replace(last, data={**last.data, DELTA_CONTENT: text})
         return True
 
     async def send(self) -> None:
         """Send what is collected, until cancelled."""
         while True:
-            await self._is_pending.wait()
+            await self._wake.wait()
             await asyncio.sleep(COLLECT_S)
-            self._is_pending.clear()
+            self._wake.clear()
             keys, self._keys = self._keys, set()
-            happenings, self._happenings, self._last_of = self._happenings, [], {}
+            events, self._events, self._last_of = self._events, [], {}
             try:
-                await self._store.notify(payloads(self._name, keys, happenings))
+                await self._store.notify(payloads(self._name, keys, events))
             except (DatabaseUnavailable, PoolExhausted, Contention) as e:
                 log.debug("notices lost", error=str(e))
             except Exception:
@@ -132,18 +137,20 @@ class Notices:
                         self._on_append(UUID(item))
                     case [type_, project_id, session_id, log_, time_us, *rest]:
                         # The version before has no rest.
-                        self._on_happening(Happening(type_, UUID(project_id), session_id, UUID(log_), time_us, *rest))
+                        self._on_event(
+                            Event(type_, UUID(project_id), session_id, UUID(log_), time_us, *rest)
+                        )
         except (ValueError, KeyError, TypeError, AttributeError):
             self._on_doubt()
 
 
-def payloads(sender: str, keys: Iterable[UUID], happenings: Iterable[Happening]) -> list[str]:
-    """Hints as the payloads of few notices."""
-    keys, happenings = list(keys), list(happenings)
+def payloads(sender: str, keys: Iterable[UUID], events: Iterable[Event]) -> list[str]:
+    """EventPublisher as the payloads of few notices."""
+    keys, events = list(keys), list(events)
     # A session's messages before its events, so that these find what they come after.
-    too_many = len(keys) > MAX_PENDING or len(happenings) > MAX_PENDING
+    too_many = len(keys) > MAX_PENDING or len(events) > MAX_PENDING
     items = [b"null"] if too_many else [orjson.dumps(key.hex) for key in keys]
-    items += [item for happening in happenings[:MAX_PENDING] for item in _items(happening)]
+    items += [item for event in events[:MAX_PENDING] for item in _items(event)]
     head, tail = f'{{"from":"{sender}","items":['.encode(), b"]}"
     room = MAX_PAYLOAD_BYTES - len(head) - len(tail)
     made: list[list[bytes]] = []
@@ -157,13 +164,17 @@ def payloads(sender: str, keys: Iterable[UUID], happenings: Iterable[Happening])
     return [(head + b",".join(part) + tail).decode() for part in made]
 
 
-def _items(happening: Happening) -> list[bytes]:
+def _items(event: Event) -> list[bytes]:
     """An event as items of a payload: in pieces, where it adds more text than one has room for."""
-    item = orjson.dumps([getattr(happening, field.name) for field in fields(happening)])
+    item = orjson.dumps([getattr(event, field.name) for field in fields(event)])
     if len(item) <= MAX_ITEM_BYTES:
         return [item]
-    text = happening.data[DELTA_CONTENT] if happening.is_delta and happening.data else ""
+    text = event.data[DELTA_CONTENT] if event.is_delta and event.data else ""
     if len(text) < 2:
         return [b"null"]
     halves = (text[: len(text) // 2], text[len(text) // 2 :])
-    return [item for half in halves for item in _items(replace(happening, data={**(happening.data or {}), DELTA_CONTENT: half}))]
+    return [
+        item
+        for half in halves
+        for item in _items(replace(event, data={**(event.data or {}), DELTA_CONTENT: half}))
+    ]

@@ -41,7 +41,9 @@ class WatchStore:
     async def states(self, keys: Sequence[UUID]) -> dict[UUID, State]:
         """Those of the sessions that are there."""
         async with self._database.connection() as connection:
-            cursor = await connection.execute(_STATES, (list(keys),), prepare=self._database.prepare, binary=True)
+            cursor = await connection.execute(
+                _STATES, (list(keys),), prepare=self._database.prepare, binary=True
+            )
             return {key: State(*state) for key, *state in await cursor.fetchall()}
 
     async def touch(self, keys: Sequence[UUID]) -> None:

@@ -9,7 +9,14 @@ from sessiond._async._client import AsyncClient
 from sessiond._protocol.settings import DEFAULT_TIMEOUT_S
 from sessiond._types.session import CopyResult, SessionInfo, TokenCounts
 from sessiond.compat.acontext import _types as _acontext
-from sessiond.compat.acontext._types import GetMessagesOutput, GetTasksOutput, ListSessionsOutput, Message, Session, translated
+from sessiond.compat.acontext._types import (
+    GetMessagesOutput,
+    GetTasksOutput,
+    ListSessionsOutput,
+    Message,
+    Session,
+    translated,
+)
 
 
 class AsyncAcontextClient:
@@ -19,7 +26,13 @@ class AsyncAcontextClient:
         sessions: the calls about sessions.
     """
 
-    def __init__(self, *, api_key: str | None = None, base_url: str | None = None, timeout: float | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        api_key: str | None = None,
+        base_url: str | None = None,
+        timeout: float | None = None,
+    ) -> None:
         """Settings are read here; nothing is connected yet.
 
         Args:
@@ -32,7 +45,10 @@ class AsyncAcontextClient:
         """
         target, tls = _acontext.target_of(base_url)
         self._client = AsyncClient(
-            target, api_key=_acontext.key_of(api_key), timeout=DEFAULT_TIMEOUT_S if timeout is None else timeout, tls=tls
+            target,
+            api_key=_acontext.key_of(api_key),
+            timeout=DEFAULT_TIMEOUT_S if timeout is None else timeout,
+            tls=tls,
         )
         self.sessions = AsyncAcontextSessions(self._client)
 
@@ -44,7 +60,12 @@ class AsyncAcontextClient:
         await self._client.start()
         return self
 
-    async def __aexit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None) -> None:
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         await self.close()
 
 
@@ -72,7 +93,9 @@ class AsyncAcontextSessions:
             use_uuid: its id; where there is a session of this id, that one is answered. Any text will do. Default: the server makes a UUID.
         """
         with translated():
-            info = await self._sessions.create(use_uuid, user=user, config=configs, get_or_create=use_uuid is not None)
+            info = await self._sessions.create(
+                use_uuid, user=user, config=configs, get_or_create=use_uuid is not None
+            )
         return _acontext.session_of(info)
 
     async def list(
@@ -142,7 +165,14 @@ class AsyncAcontextSessions:
         with translated():
             return (await self._sessions.update(session_id, config_patch=configs)).config
 
-    async def store_message(self, session_id: str, *, blob: Any, format: str = "openai", meta: Mapping[str, Any] | None = None) -> Message:
+    async def store_message(
+        self,
+        session_id: str,
+        *,
+        blob: Any,
+        format: str = "openai",
+        meta: Mapping[str, Any] | None = None,
+    ) -> Message:
         """Append one message; it is committed when this returns.
 
         Args:
@@ -193,7 +223,12 @@ class AsyncAcontextSessions:
             return await self._sessions.get_token_counts(session_id)
 
     async def get_tasks(
-        self, session_id: str, *, limit: int | None = None, cursor: str | None = None, time_desc: bool | None = None
+        self,
+        session_id: str,
+        *,
+        limit: int | None = None,
+        cursor: str | None = None,
+        time_desc: bool | None = None,
     ) -> GetTasksOutput:
         """A page of the session's tasks by their creation, the oldest first. Programs make them by sessiond's own client (`client.tasks`).
 
@@ -204,4 +239,6 @@ class AsyncAcontextSessions:
         """
         with translated():
             found = await self._client.tasks.list(session_id, page_size=100).to_list()
-            return _acontext.page_of_tasks(session_id, found, limit, cursor, newest_first=bool(time_desc))
+            return _acontext.page_of_tasks(
+                session_id, found, limit, cursor, newest_first=bool(time_desc)
+            )

@@ -10,7 +10,14 @@ from sessiond._protocol.settings import DEFAULT_TIMEOUT_S
 from sessiond._sync._client import Client
 from sessiond._types.session import CopyResult, SessionInfo, TokenCounts
 from sessiond.compat.acontext import _types as _acontext
-from sessiond.compat.acontext._types import GetMessagesOutput, GetTasksOutput, ListSessionsOutput, Message, Session, translated
+from sessiond.compat.acontext._types import (
+    GetMessagesOutput,
+    GetTasksOutput,
+    ListSessionsOutput,
+    Message,
+    Session,
+    translated,
+)
 
 
 class AcontextClient:
@@ -20,7 +27,13 @@ class AcontextClient:
         sessions: the calls about sessions.
     """
 
-    def __init__(self, *, api_key: str | None = None, base_url: str | None = None, timeout: float | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        api_key: str | None = None,
+        base_url: str | None = None,
+        timeout: float | None = None,
+    ) -> None:
         """Settings are read here; nothing is connected yet.
 
         Args:
@@ -32,7 +45,12 @@ class AcontextClient:
         Raises: ValueError for a base_url that cannot be one.
         """
         target, tls = _acontext.target_of(base_url)
-        self._client = Client(target, api_key=_acontext.key_of(api_key), timeout=DEFAULT_TIMEOUT_S if timeout is None else timeout, tls=tls)
+        self._client = Client(
+            target,
+            api_key=_acontext.key_of(api_key),
+            timeout=DEFAULT_TIMEOUT_S if timeout is None else timeout,
+            tls=tls,
+        )
         self.sessions = AcontextSessions(self._client)
 
     def close(self) -> None:
@@ -43,7 +61,12 @@ class AcontextClient:
         self._client.start()
         return self
 
-    def __exit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         self.close()
 
 
@@ -71,7 +94,9 @@ class AcontextSessions:
             use_uuid: its id; where there is a session of this id, that one is answered. Any text will do. Default: the server makes a UUID.
         """
         with translated():
-            info = self._sessions.create(use_uuid, user=user, config=configs, get_or_create=use_uuid is not None)
+            info = self._sessions.create(
+                use_uuid, user=user, config=configs, get_or_create=use_uuid is not None
+            )
         return _acontext.session_of(info)
 
     def list(
@@ -141,7 +166,14 @@ class AcontextSessions:
         with translated():
             return (self._sessions.update(session_id, config_patch=configs)).config
 
-    def store_message(self, session_id: str, *, blob: Any, format: str = "openai", meta: Mapping[str, Any] | None = None) -> Message:
+    def store_message(
+        self,
+        session_id: str,
+        *,
+        blob: Any,
+        format: str = "openai",
+        meta: Mapping[str, Any] | None = None,
+    ) -> Message:
         """Append one message; it is committed when this returns.
 
         Args:
@@ -192,7 +224,12 @@ class AcontextSessions:
             return self._sessions.get_token_counts(session_id)
 
     def get_tasks(
-        self, session_id: str, *, limit: int | None = None, cursor: str | None = None, time_desc: bool | None = None
+        self,
+        session_id: str,
+        *,
+        limit: int | None = None,
+        cursor: str | None = None,
+        time_desc: bool | None = None,
     ) -> GetTasksOutput:
         """A page of the session's tasks by their creation, the oldest first. Programs make them by sessiond's own client (`client.tasks`).
 
@@ -203,4 +240,6 @@ class AcontextSessions:
         """
         with translated():
             found = self._client.tasks.list(session_id, page_size=100).to_list()
-            return _acontext.page_of_tasks(session_id, found, limit, cursor, newest_first=bool(time_desc))
+            return _acontext.page_of_tasks(
+                session_id, found, limit, cursor, newest_first=bool(time_desc)
+            )

@@ -48,7 +48,9 @@ class APIError(AcontextError):
         payload: the reason's facts, e.g. {"session_id": "..."}.
     """
 
-    def __init__(self, *, status_code: int, message: str, error: str, payload: Mapping[str, str]) -> None:
+    def __init__(
+        self, *, status_code: int, message: str, error: str, payload: Mapping[str, str]
+    ) -> None:
         super().__init__(f"{status_code}: {message}")
         self.status_code = status_code
         self.code = status_code
@@ -66,11 +68,20 @@ def translated() -> Iterator[None]:
     """Raises AcontextErrors in the place of sessiond's."""
     try:
         yield
-    except (errors.Unavailable, errors.DeadlineExceeded, errors.Cancelled, errors.ClientClosed) as error:
+    except (
+        errors.Unavailable,
+        errors.DeadlineExceeded,
+        errors.Cancelled,
+        errors.ClientClosed,
+    ) as error:
         raise TransportError(str(error)) from error
     except errors.SessiondError as error:
-        status = 413 if isinstance(error, errors.SessionTooLarge) else _STATUSES.get(error.code, 500)
-        raise APIError(status_code=status, message=str(error), error=error.reason, payload=error.metadata) from error
+        status = (
+            413 if isinstance(error, errors.SessionTooLarge) else _STATUSES.get(error.code, 500)
+        )
+        raise APIError(
+            status_code=status, message=str(error), error=error.reason, payload=error.metadata
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,16 +228,30 @@ def blob_of(blob: Any) -> Any:
 
 
 def session_of(info: SessionInfo) -> Session:
-    return Session(info.session_id, info.user or None, info.config, iso(info.created_at), iso(info.active_at))
+    return Session(
+        info.session_id, info.user or None, info.config, iso(info.created_at), iso(info.active_at)
+    )
 
 
-def stored_message(session_id: str, blob: Mapping[str, Any], meta: Mapping[str, Any] | None, stored: StoredRange) -> Message:
+def stored_message(
+    session_id: str, blob: Mapping[str, Any], meta: Mapping[str, Any] | None, stored: StoredRange
+) -> Message:
     seq, time = stored.last_seq, iso(stored.create_time)
     parent_id = f"{session_id}/{seq - 1}" if seq > 1 else None
-    return Message(f"{session_id}/{seq}", session_id, parent_id, str(blob.get("role", "")), dict(meta or {}), time, time)
+    return Message(
+        f"{session_id}/{seq}",
+        session_id,
+        parent_id,
+        str(blob.get("role", "")),
+        dict(meta or {}),
+        time,
+        time,
+    )
 
 
-def page_of_messages(found: Sequence[_message.Message], limit: int, format: str, *, newest_first: bool) -> GetMessagesOutput:
+def page_of_messages(
+    found: Sequence[_message.Message], limit: int, format: str, *, newest_first: bool
+) -> GetMessagesOutput:
     """A page.
 
     Args:
@@ -243,7 +268,8 @@ def page_of_messages(found: Sequence[_message.Message], limit: int, format: str,
         if message.format != format:
             stored = message.format or "typed parts"
             raise errors.invalid_field(
-                "format", f'is "{format}", and message {message.seq} is stored as {stored}; sessiond does not convert'
+                "format",
+                f'is "{format}", and message {message.seq} is stored as {stored}; sessiond does not convert',
             )
     return GetMessagesOutput(
         items=[message.blob for message in page],
@@ -256,14 +282,28 @@ def page_of_messages(found: Sequence[_message.Message], limit: int, format: str,
 
 
 def page_of_tasks(
-    session_id: str, found: Iterable[_task.Task], limit: int | None, cursor: str | None, *, newest_first: bool
+    session_id: str,
+    found: Iterable[_task.Task],
+    limit: int | None,
+    cursor: str | None,
+    *,
+    newest_first: bool,
 ) -> GetTasksOutput:
     """A page of all tasks, by the time of their creation. Raises: InvalidField for a cursor that is none."""
     tasks = sorted(found, key=attrgetter("created_at", "position"), reverse=newest_first)
     start = number_of(cursor)
     end = start + (limit or DEFAULT_LIMIT)
     items = [
-        Task(t.task_id, session_id, t.position, TaskData(t.data), t.status, iso(t.created_at), iso(t.updated_at)) for t in tasks[start:end]
+        Task(
+            t.task_id,
+            session_id,
+            t.position,
+            TaskData(t.data),
+            t.status,
+            iso(t.created_at),
+            iso(t.updated_at),
+        )
+        for t in tasks[start:end]
     ]
     has_more = end < len(tasks)
     return GetTasksOutput(items, str(end) if has_more else None, has_more)

@@ -17,7 +17,14 @@ from sessiond._types.session import SessionInfo
 from sessiond.compat.copilot import _options as _copilot
 from sessiond.compat.copilot._async_history import AsyncHistory, Reader
 from sessiond.compat.copilot._async_lifecycle import AsyncLifecycle
-from sessiond.compat.copilot._options import ConfigInput, MessageOptions, PingResponse, PromptInput, ResumeConfig, SessionConfig
+from sessiond.compat.copilot._options import (
+    ConfigInput,
+    MessageOptions,
+    PingResponse,
+    PromptInput,
+    ResumeConfig,
+    SessionConfig,
+)
 from sessiond.errors import DeadlineExceeded, SessionNotFound, TurnFailed, TurnNotFound
 
 log = logging.getLogger("sessiond")
@@ -72,10 +79,17 @@ class AsyncCopilotClient:
         await self.start()
         return self
 
-    async def __aexit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None) -> None:
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         await self.stop()
 
-    async def create_session(self, config: ConfigInput | None = None, **keywords: Unpack[SessionConfig]) -> "AsyncCopilotSession":
+    async def create_session(
+        self, config: ConfigInput | None = None, **keywords: Unpack[SessionConfig]
+    ) -> "AsyncCopilotSession":
         """Make a session; where there is one of this id, go on with that one, which keeps its messages and
         settings, except that it does not expire any more where infinite_sessions is True.
 
@@ -92,7 +106,11 @@ class AsyncCopilotClient:
             if wanted.never_expires and not session.info.never_expires:
                 await session.update(never_expires=True)
             if wanted.model and session.info.model != wanted.model:
-                log.warning("session %r was there, and keeps its model %r", wanted.session_id, session.info.model)
+                log.warning(
+                    "session %r was there, and keeps its model %r",
+                    wanted.session_id,
+                    session.info.model,
+                )
         return self._handle(session, wanted)
 
     async def resume_session(
@@ -118,7 +136,9 @@ class AsyncCopilotClient:
         await self._lifecycle.ready()
         await self._client.delete_session(session_id)
 
-    async def list_sessions(self, filter: Mapping[str, Any] | None = None, **filters: Unpack[SessionFilters]) -> list[SessionInfo]:
+    async def list_sessions(
+        self, filter: Mapping[str, Any] | None = None, **filters: Unpack[SessionFilters]
+    ) -> list[SessionInfo]:
         """All sessions, destroyed ones too, the most recently active first. Each reads by attribute and by key: `info.session_id`,
         `info["sessionId"]`, `info.get("summary")`.
 
@@ -126,7 +146,9 @@ class AsyncCopilotClient:
             filter, filters: as of `sessiond.Client.list_sessions`, e.g. session_id_prefix="user-". The SDK's own, about directories and
                 repositories, raise TypeError.
         """
-        found: list[SessionInfo] = await self._client.list_sessions(**_copilot.filters_of(filter, filters)).to_list()
+        found: list[SessionInfo] = await self._client.list_sessions(
+            **_copilot.filters_of(filter, filters)
+        ).to_list()
         return found
 
     async def get_session_metadata(self, session_id: str) -> SessionInfo | None:
@@ -148,7 +170,9 @@ class AsyncCopilotClient:
     @overload
     def on_lifecycle(self, type_or_handler: str, handler: EventHandler) -> Callable[[], None]: ...
 
-    def on_lifecycle(self, type_or_handler: str | EventHandler, handler: EventHandler | None = None) -> Callable[[], None]:
+    def on_lifecycle(
+        self, type_or_handler: str | EventHandler, handler: EventHandler | None = None
+    ) -> Callable[[], None]:
         """Have a function called, in the background, with what becomes of the project's sessions, whoever does it: `on_lifecycle(handler)`,
         or `on_lifecycle("session.deleted", handler)`. Returns a function that ends it.
         """
@@ -187,7 +211,9 @@ class AsyncCopilotSession:
         """None: a session has no directory."""
         return None
 
-    async def send(self, options: PromptInput | None = None, **keywords: Unpack[MessageOptions]) -> str:
+    async def send(
+        self, options: PromptInput | None = None, **keywords: Unpack[MessageOptions]
+    ) -> str:
         """Start a turn, and return when the server has taken it on. Turns run one after the other.
 
         Args:
@@ -200,7 +226,10 @@ class AsyncCopilotSession:
         return sent
 
     async def send_and_wait(
-        self, options: PromptInput | None = None, timeout: float | None = None, **keywords: Unpack[MessageOptions]
+        self,
+        options: PromptInput | None = None,
+        timeout: float | None = None,
+        **keywords: Unpack[MessageOptions],
     ) -> Message:
         """Start a turn, and wait for its answer, and for handlers to have been called with it.
 
@@ -212,7 +241,9 @@ class AsyncCopilotSession:
         """
         values = _copilot.options_of(options, keywords)
         try:
-            return await self._session.send_and_wait(timeout=_copilot.WAIT_TIMEOUT_S if timeout is None else timeout, **values)
+            return await self._session.send_and_wait(
+                timeout=_copilot.WAIT_TIMEOUT_S if timeout is None else timeout, **values
+            )
         except DeadlineExceeded as error:
             if turn_id := error.metadata.get("turn_id"):
                 self._sent.append(turn_id)
@@ -224,7 +255,9 @@ class AsyncCopilotSession:
     @overload
     def on(self, type_or_handler: str, handler: EventHandler) -> Callable[[], None]: ...
 
-    def on(self, type_or_handler: str | EventHandler, handler: EventHandler | None = None) -> Callable[[], None]:
+    def on(
+        self, type_or_handler: str | EventHandler, handler: EventHandler | None = None
+    ) -> Callable[[], None]:
         """Have a function called, in the background, with what happens: `on(handler)`, or `on("assistant.message", handler)`. All events of
         what this handle sends come, in order. destroy() ends it. Returns a function that ends it earlier.
         """
@@ -276,7 +309,12 @@ class AsyncCopilotSession:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None) -> None:
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         await self.destroy()
 
     async def _settle(self, timeout: float) -> None:
@@ -291,12 +329,18 @@ class AsyncCopilotSession:
         for turn_id in dict.fromkeys(reversed([*waiting, *running])):
             if turn_id in self._sent:
                 try:
-                    answer = await self._session.wait_for_turn(turn_id, timeout=deadline.remaining() or 0.0)
+                    answer = await self._session.wait_for_turn(
+                        turn_id, timeout=deadline.remaining() or 0.0
+                    )
                     await self._session._handlers.handed_out(answer.seq)
                 except (TurnFailed, TurnNotFound):
                     continue
                 except DeadlineExceeded:
-                    log.warning("session %r is destroyed although a turn is not done after %g seconds", self.session_id, timeout)
+                    log.warning(
+                        "session %r is destroyed although a turn is not done after %g seconds",
+                        self.session_id,
+                        timeout,
+                    )
                     break
         self._sent.clear()
 

@@ -66,7 +66,9 @@ class Reader:
 
     def history(self, session_id: str, messages: AsyncLazy[Message]) -> AsyncHistory:
         """messages: the same for those who wait."""
-        return AsyncHistory(messages, lambda: Sessions(self._opened()).get_messages(session_id).to_list())
+        return AsyncHistory(
+            messages, lambda: Sessions(self._opened()).get_messages(session_id).to_list()
+        )
 
     def _opened(self) -> Connection:
         """Raises: ClientClosed."""

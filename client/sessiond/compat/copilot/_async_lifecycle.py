@@ -46,7 +46,9 @@ class AsyncLifecycle:
         for opened in list(self._opened.values()):
             await opened.wait(READY_TIMEOUT_S)
 
-    async def _run(self, type_: str | None, handler: EventHandler, stop: Stop, opened: Signal) -> None:
+    async def _run(
+        self, type_: str | None, handler: EventHandler, stop: Stop, opened: Signal
+    ) -> None:
         def is_open(yes: bool) -> None:
             if yes:
                 opened.set()
@@ -56,12 +58,18 @@ class AsyncLifecycle:
             while not stop.is_set:
                 try:
                     request = watch("", after_seq=None)
-                    async for events in event_batches(self._connection, request, None, types=types, stop=stop, opened=is_open):
+                    async for events in event_batches(
+                        self._connection, request, None, types=types, stop=stop, opened=is_open
+                    ):
                         for event in events:
                             try:
                                 await finished(handler(event))
                             except Exception:
-                                log.exception("a lifecycle handler failed at %s of session %r", event.type, event.session_id)
+                                log.exception(
+                                    "a lifecycle handler failed at %s of session %r",
+                                    event.type,
+                                    event.session_id,
+                                )
                 except (Unavailable, DeadlineExceeded, Overloaded) as error:
                     # A server that is away for long may still come back.
                     log.warning("watching the sessions goes on later: %s", error)

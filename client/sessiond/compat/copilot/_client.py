@@ -28,8 +28,12 @@ class CopilotClient:
     ) -> None:
         """As of AsyncCopilotClient."""
         # One of them is used. Making both connects nothing, and refuses here what is wrong.
-        self._async = AsyncCopilotClient(options, target=target, api_key=api_key, timeout=timeout, tls=tls, **keywords)
-        self._sync = SyncCopilotClient(options, target=target, api_key=api_key, timeout=timeout, tls=tls, **keywords)
+        self._async = AsyncCopilotClient(
+            options, target=target, api_key=api_key, timeout=timeout, tls=tls, **keywords
+        )
+        self._sync = SyncCopilotClient(
+            options, target=target, api_key=api_key, timeout=timeout, tls=tls, **keywords
+        )
         self._lock = Lock()
         self._is_async: bool | None = None
 
@@ -98,7 +102,12 @@ class CopilotClient:
         await self._chosen().start()
         return self
 
-    async def __aexit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None) -> None:
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         await self._chosen().stop()
 
     def __enter__(self) -> Self:
@@ -107,7 +116,12 @@ class CopilotClient:
         self._chosen().start()
         return self
 
-    def __exit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         self._chosen().stop()
 
 

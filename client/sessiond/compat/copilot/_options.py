@@ -126,7 +126,9 @@ class Wanted:
                 self._config["infinite_sessions"] = dict(policy)
             case other:
                 # Not guessed at: who means True would lose a session.
-                raise TypeError(f"infinite_sessions is True, False or a dict, not {type(other).__name__}")
+                raise TypeError(
+                    f"infinite_sessions is True, False or a dict, not {type(other).__name__}"
+                )
         if system_prompt := _system_prompt(values.get("system_message")):
             self._config["system_prompt"] = system_prompt
         if effort := values.get("reasoning_effort"):
@@ -135,7 +137,9 @@ class Wanted:
     @property
     def settings(self) -> SessionSettings:
         """Of a session that is made."""
-        return SessionSettings(model=self.model, config=self._config or None, never_expires=self.never_expires)
+        return SessionSettings(
+            model=self.model, config=self._config or None, never_expires=self.never_expires
+        )
 
     @property
     def changes(self) -> SessionChanges | None:
@@ -164,7 +168,9 @@ def filters_of(given: Mapping[str, Any] | None, keywords: Mapping[str, Any]) -> 
     """Raises: TypeError."""
     values = _merged("list_sessions", given, keywords)
     _refuse("list_sessions", values, SessionFilters.__optional_keys__)
-    return cast("SessionFilters", {key: value for key, value in values.items() if value is not None})
+    return cast(
+        "SessionFilters", {key: value for key, value in values.items() if value is not None}
+    )
 
 
 def check_client_options(given: Mapping[str, Any] | None, keywords: Mapping[str, Any]) -> None:
@@ -172,7 +178,9 @@ def check_client_options(given: Mapping[str, Any] | None, keywords: Mapping[str,
     _refuse("CopilotClient", _merged("CopilotClient", given, keywords), _UNUSED_OPTIONS)
 
 
-def handler_of(call: str, type_or_handler: str | EventHandler, handler: EventHandler | None) -> tuple[str | None, EventHandler]:
+def handler_of(
+    call: str, type_or_handler: str | EventHandler, handler: EventHandler | None
+) -> tuple[str | None, EventHandler]:
     """The type, None = any, and what is called with its events. Raises: TypeError."""
     if isinstance(type_or_handler, str):
         if handler is None:
@@ -193,7 +201,9 @@ def _merged(call: str, given: object, keywords: Mapping[str, Any]) -> dict[str, 
         # A config class of the caller's own.
         given = {field.name: getattr(given, field.name) for field in fields(given)}
     if not isinstance(given, Mapping):
-        raise TypeError(f"{call}() takes a dict, a dataclass, or keywords, not {type(given).__name__}")
+        raise TypeError(
+            f"{call}() takes a dict, a dataclass, or keywords, not {type(given).__name__}"
+        )
     if twice := given.keys() & keywords.keys():
         raise TypeError(f"{call}() got {min(twice)!r} twice, in the dict and as a keyword")
     return {**given, **keywords}
@@ -206,13 +216,21 @@ def _refuse(call: str, values: Mapping[str, Any], known: Collection[str]) -> Non
             raise TypeError(f"{call}() knows no {key!r} here; it takes {', '.join(sorted(known))}")
 
 
+_MODES = ("append", "replace")
+
+
 def _system_prompt(given: object) -> str:
     match given:
         case None:
             return ""
         case str():
             return given
-        case {"content": str() as content} if given.get("mode", "append") in ("append", "replace") and given.keys() <= {"mode", "content"}:  # type: ignore[attr-defined]
+        # "mode" may be missing; anything but these two keys would be ignored without a word.
+        case {"content": str() as content, **rest} if rest.get("mode", "append") in _MODES and (
+            rest.keys() <= {"mode"}
+        ):
             return content
         case _:
-            raise ValueError('system_message is a text, or {"content": text} with the mode "append" or "replace"')
+            raise ValueError(
+                'system_message is a text, or {"content": text} with the mode "append" or "replace"'
+            )

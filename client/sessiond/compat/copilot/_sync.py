@@ -16,7 +16,14 @@ from sessiond._types.event import EventHandler
 from sessiond._types.message import Message
 from sessiond._types.session import SessionInfo
 from sessiond.compat.copilot import _options as _copilot
-from sessiond.compat.copilot._options import ConfigInput, MessageOptions, PingResponse, PromptInput, ResumeConfig, SessionConfig
+from sessiond.compat.copilot._options import (
+    ConfigInput,
+    MessageOptions,
+    PingResponse,
+    PromptInput,
+    ResumeConfig,
+    SessionConfig,
+)
 from sessiond.compat.copilot._sync_history import History, Reader
 from sessiond.compat.copilot._sync_lifecycle import Lifecycle
 from sessiond.errors import DeadlineExceeded, SessionNotFound, TurnFailed, TurnNotFound
@@ -73,10 +80,17 @@ class SyncCopilotClient:
         self.start()
         return self
 
-    def __exit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         self.stop()
 
-    def create_session(self, config: ConfigInput | None = None, **keywords: Unpack[SessionConfig]) -> "SyncCopilotSession":
+    def create_session(
+        self, config: ConfigInput | None = None, **keywords: Unpack[SessionConfig]
+    ) -> "SyncCopilotSession":
         """Make a session; where there is one of this id, go on with that one, which keeps its messages and
         settings, except that it does not expire any more where infinite_sessions is True.
 
@@ -93,10 +107,16 @@ class SyncCopilotClient:
             if wanted.never_expires and not session.info.never_expires:
                 session.update(never_expires=True)
             if wanted.model and session.info.model != wanted.model:
-                log.warning("session %r was there, and keeps its model %r", wanted.session_id, session.info.model)
+                log.warning(
+                    "session %r was there, and keeps its model %r",
+                    wanted.session_id,
+                    session.info.model,
+                )
         return self._handle(session, wanted)
 
-    def resume_session(self, session_id: str, config: ConfigInput | None = None, **keywords: Unpack[ResumeConfig]) -> "SyncCopilotSession":
+    def resume_session(
+        self, session_id: str, config: ConfigInput | None = None, **keywords: Unpack[ResumeConfig]
+    ) -> "SyncCopilotSession":
         """Go on with a session, destroyed or not.
 
         Args:
@@ -117,7 +137,9 @@ class SyncCopilotClient:
         self._lifecycle.ready()
         self._client.delete_session(session_id)
 
-    def list_sessions(self, filter: Mapping[str, Any] | None = None, **filters: Unpack[SessionFilters]) -> list[SessionInfo]:
+    def list_sessions(
+        self, filter: Mapping[str, Any] | None = None, **filters: Unpack[SessionFilters]
+    ) -> list[SessionInfo]:
         """All sessions, destroyed ones too, the most recently active first. Each reads by attribute and by key: `info.session_id`,
         `info["sessionId"]`, `info.get("summary")`.
 
@@ -125,7 +147,9 @@ class SyncCopilotClient:
             filter, filters: as of `sessiond.Client.list_sessions`, e.g. session_id_prefix="user-". The SDK's own, about directories and
                 repositories, raise TypeError.
         """
-        found: list[SessionInfo] = self._client.list_sessions(**_copilot.filters_of(filter, filters)).to_list()
+        found: list[SessionInfo] = self._client.list_sessions(
+            **_copilot.filters_of(filter, filters)
+        ).to_list()
         return found
 
     def get_session_metadata(self, session_id: str) -> SessionInfo | None:
@@ -147,7 +171,9 @@ class SyncCopilotClient:
     @overload
     def on_lifecycle(self, type_or_handler: str, handler: EventHandler) -> Callable[[], None]: ...
 
-    def on_lifecycle(self, type_or_handler: str | EventHandler, handler: EventHandler | None = None) -> Callable[[], None]:
+    def on_lifecycle(
+        self, type_or_handler: str | EventHandler, handler: EventHandler | None = None
+    ) -> Callable[[], None]:
         """Have a function called, in the background, with what becomes of the project's sessions, whoever does it: `on_lifecycle(handler)`,
         or `on_lifecycle("session.deleted", handler)`. Returns a function that ends it.
         """
@@ -199,7 +225,10 @@ class SyncCopilotSession:
         return sent
 
     def send_and_wait(
-        self, options: PromptInput | None = None, timeout: float | None = None, **keywords: Unpack[MessageOptions]
+        self,
+        options: PromptInput | None = None,
+        timeout: float | None = None,
+        **keywords: Unpack[MessageOptions],
     ) -> Message:
         """Start a turn, and wait for its answer, and for handlers to have been called with it.
 
@@ -211,7 +240,9 @@ class SyncCopilotSession:
         """
         values = _copilot.options_of(options, keywords)
         try:
-            return self._session.send_and_wait(timeout=_copilot.WAIT_TIMEOUT_S if timeout is None else timeout, **values)
+            return self._session.send_and_wait(
+                timeout=_copilot.WAIT_TIMEOUT_S if timeout is None else timeout, **values
+            )
         except DeadlineExceeded as error:
             if turn_id := error.metadata.get("turn_id"):
                 self._sent.append(turn_id)
@@ -223,7 +254,9 @@ class SyncCopilotSession:
     @overload
     def on(self, type_or_handler: str, handler: EventHandler) -> Callable[[], None]: ...
 
-    def on(self, type_or_handler: str | EventHandler, handler: EventHandler | None = None) -> Callable[[], None]:
+    def on(
+        self, type_or_handler: str | EventHandler, handler: EventHandler | None = None
+    ) -> Callable[[], None]:
         """Have a function called, in the background, with what happens: `on(handler)`, or `on("assistant.message", handler)`. All events of
         what this handle sends come, in order. destroy() ends it. Returns a function that ends it earlier.
         """
@@ -275,7 +308,12 @@ class SyncCopilotSession:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         self.destroy()
 
     def _settle(self, timeout: float) -> None:
@@ -290,12 +328,18 @@ class SyncCopilotSession:
         for turn_id in dict.fromkeys(reversed([*waiting, *running])):
             if turn_id in self._sent:
                 try:
-                    answer = self._session.wait_for_turn(turn_id, timeout=deadline.remaining() or 0.0)
+                    answer = self._session.wait_for_turn(
+                        turn_id, timeout=deadline.remaining() or 0.0
+                    )
                     self._session._handlers.handed_out(answer.seq)
                 except (TurnFailed, TurnNotFound):
                     continue
                 except DeadlineExceeded:
-                    log.warning("session %r is destroyed although a turn is not done after %g seconds", self.session_id, timeout)
+                    log.warning(
+                        "session %r is destroyed although a turn is not done after %g seconds",
+                        self.session_id,
+                        timeout,
+                    )
                     break
         self._sent.clear()
 

@@ -57,12 +57,18 @@ class Lifecycle:
             while not stop.is_set:
                 try:
                     request = watch("", after_seq=None)
-                    for events in event_batches(self._connection, request, None, types=types, stop=stop, opened=is_open):
+                    for events in event_batches(
+                        self._connection, request, None, types=types, stop=stop, opened=is_open
+                    ):
                         for event in events:
                             try:
                                 finished(handler(event))
                             except Exception:
-                                log.exception("a lifecycle handler failed at %s of session %r", event.type, event.session_id)
+                                log.exception(
+                                    "a lifecycle handler failed at %s of session %r",
+                                    event.type,
+                                    event.session_id,
+                                )
                 except (Unavailable, DeadlineExceeded, Overloaded) as error:
                     # A server that is away for long may still come back.
                     log.warning("watching the sessions goes on later: %s", error)

@@ -24,7 +24,9 @@ REFS_A_STATEMENT = 5_000
 
 _NOBODY = UUID(int=0)
 
-_COLUMNS = "sha256, object_key, size, media_type, (extract(epoch FROM created_at) * 1000000)::bigint"
+_COLUMNS = (
+    "sha256, object_key, size, media_type, (extract(epoch FROM created_at) * 1000000)::bigint"
+)
 
 _ANNOUNCE = """
 INSERT INTO loose_objects (object_key, due_at) VALUES (%(key)s, now() + %(ends)s)
@@ -43,7 +45,9 @@ RETURNING {_COLUMNS}"""
 
 _GET = f"SELECT {_COLUMNS} FROM assets WHERE project_id = %s AND sha256 = %s"
 
-_GIVE_UP = "UPDATE loose_objects SET due_at = now() + %(ends)s WHERE object_key = %(key)s RETURNING 1"
+_GIVE_UP = (
+    "UPDATE loose_objects SET due_at = now() + %(ends)s WHERE object_key = %(key)s RETURNING 1"
+)
 _FORGET = "DELETE FROM loose_objects WHERE object_key = ANY(%(keys)s)"
 
 # The locks are compatible with one another and with an upload of the same content, not with the sweep: until the references are
@@ -125,7 +129,9 @@ class AssetStore:
     async def announce(self, object_key: str) -> int:
         """Record an object that is going to be written. Answers the token that record asks for."""
         async with self._database.connection() as connection:
-            cursor = await connection.execute(_ANNOUNCE, {"key": object_key, "ends": UPLOAD_ENDS}, binary=True)
+            cursor = await connection.execute(
+                _ANNOUNCE, {"key": object_key, "ends": UPLOAD_ENDS}, binary=True
+            )
             row = await cursor.fetchone()
         assert row  # noqa: S101 - RETURNING of an INSERT
         return int(row[0])
@@ -177,7 +183,9 @@ class AssetStore:
         async with self._database.connection() as connection:
             await connection.execute(_FORGET, {"keys": list(object_keys)})
 
-    async def loosen_unused(self, grace_s: float, after: Place, batch: int) -> tuple[int, int, Place]:
+    async def release_unreferenced(
+        self, grace_s: float, after: Place, batch: int
+    ) -> tuple[int, int, Place]:
         """Look at the next `batch` assets that were last uploaded more than grace_s seconds ago, and drop those that nothing refers to.
         Their objects are then loose.
 
@@ -187,19 +195,31 @@ class AssetStore:
         async with self._database.connection() as connection:
             cursor = await connection.execute(
                 _LOOK,
-                {"grace": grace, "time": after.time, "project_id": after.project_id, "sha256": after.sha256, "batch": Int8(batch)},
+                {
+                    "grace": grace,
+                    "time": after.time,
+                    "project_id": after.project_id,
+                    "sha256": after.sha256,
+                    "batch": Int8(batch),
+                },
                 binary=True,
             )
             rows = await cursor.fetchall()
         if not rows:
             return 0, 0, after
         unused = [(row[0], row[1]) for row in rows if row[3]]
-        return len(rows), await self._loosen(unused, grace) if unused else 0, Place(rows[-1][2], rows[-1][0], rows[-1][1])
+        return (
+            len(rows),
+            await self._loosen(unused, grace) if unused else 0,
+            Place(rows[-1][2], rows[-1][0], rows[-1][1]),
+        )
 
     async def take_due(self, batch: int) -> list[str]:
         """Claim at most `batch` loose objects that are due, for their removal."""
         async with self._database.connection() as connection:
-            cursor = await connection.execute(_TAKE_DUE, {"ends": REMOVAL_ENDS, "batch": Int8(batch)})
+            cursor = await connection.execute(
+                _TAKE_DUE, {"ends": REMOVAL_ENDS, "batch": Int8(batch)}
+            )
             return [row[0] for row in await cursor.fetchall()]
 
     async def _loosen(self, unused: list[tuple[UUID, bytes]], grace: timedelta) -> int:
@@ -209,16 +229,23 @@ class AssetStore:
             locked = await cursor.fetchall()
             if not locked:
                 return 0
-            cursor = await connection.execute(_LOOSEN, {"projects": [row[0] for row in locked], "digests": [row[1] for row in locked]})
+            cursor = await connection.execute(
+                _LOOSEN,
+                {"projects": [row[0] for row in locked], "digests": [row[1] for row in locked]},
+            )
             return cursor.rowcount
 
 
-async def hold(connection: AsyncConnection[TupleRow], project_id: UUID, digests: Sequence[bytes]) -> None:
+async def hold(
+    connection: AsyncConnection[TupleRow], project_id: UUID, digests: Sequence[bytes]
+) -> None:
     """Keep the assets from being swept until the transaction ends.
 
     Raises: AssetMissing, with the first of the digests that no asset has.
     """
-    cursor = await connection.execute(_LOCK, {"project_id": project_id, "digests": list(digests)}, binary=True)
+    cursor = await connection.execute(
+        _LOCK, {"project_id": project_id, "digests": list(digests)}, binary=True
+    )
     found = {row[0] for row in await cursor.fetchall()}
     for digest in digests:
         if digest not in found:
@@ -226,7 +253,12 @@ async def hold(connection: AsyncConnection[TupleRow], project_id: UUID, digests:
 
 
 async def refer(
-    connection: AsyncConnection[TupleRow], key: UUID, log: UUID, project_id: UUID, first_seq: int, refs: Sequence[tuple[int, bytes]]
+    connection: AsyncConnection[TupleRow],
+    key: UUID,
+    log: UUID,
+    project_id: UUID,
+    first_seq: int,
+    refs: Sequence[tuple[int, bytes]],
 ) -> None:
     """Record which messages refer to which assets. refs: (place in the append, from 0; sha256), each once."""
     for start in range(0, len(refs), REFS_A_STATEMENT):

@@ -53,8 +53,14 @@ class Objects:
 
     def __init__(self, location: str) -> None:
         url = urlsplit(location)
-        self._bucket, self._prefix = (url.netloc, url.path.strip("/")) if url.scheme == "s3" else ("", "")
-        self._root = None if self._bucket else Path(unquote(url.path) if url.scheme == "file" else location).absolute()
+        self._bucket, self._prefix = (
+            (url.netloc, url.path.strip("/")) if url.scheme == "s3" else ("", "")
+        )
+        self._root = (
+            None
+            if self._bucket
+            else Path(unquote(url.path) if url.scheme == "file" else location).absolute()
+        )
         self._opened: LocalStore | S3Store | None = None
         self._putting: dict[str, asyncio.Task[None]] = {}
 
@@ -67,7 +73,9 @@ class Objects:
         abandoned = asyncio.Event()
         # In a task of its own, which is never cancelled: a request that is dropped leaves parts behind, or an object that comes after it
         # was deleted.
-        putting = self._putting[key] = asyncio.create_task(self._put(key, _taken(handed, abandoned)))
+        putting = self._putting[key] = asyncio.create_task(
+            self._put(key, _taken(handed, abandoned))
+        )
         putting.add_done_callback(lambda _: self._putting.pop(key))
         try:
             async for piece in pieces:
@@ -91,7 +99,11 @@ class Objects:
         while offset < end:
             stop = min(offset + READ_BYTES, end)
             try:
-                stretch = memoryview(await self._asked(obstore.get_range_async(self._store(), key, start=offset, end=stop)))
+                stretch = memoryview(
+                    await self._asked(
+                        obstore.get_range_async(self._store(), key, start=offset, end=stop)
+                    )
+                )
             except FileNotFoundError:
                 raise ObjectMissing(key) from None
             if len(stretch) != stop - offset:
@@ -123,11 +135,19 @@ class Objects:
             if head_bytes > PART_BYTES:
                 more = _joined(head, pieces)
                 await self._asked(
-                    obstore.put_async(self._store(), key, more, chunk_size=PART_BYTES, max_concurrency=PARTS_AT_ONCE),
+                    obstore.put_async(
+                        self._store(),
+                        key,
+                        more,
+                        chunk_size=PART_BYTES,
+                        max_concurrency=PARTS_AT_ONCE,
+                    ),
                 )
                 break
         else:
-            await self._asked(obstore.put_async(self._store(), key, b"".join(head), use_multipart=False))
+            await self._asked(
+                obstore.put_async(self._store(), key, b"".join(head), use_multipart=False)
+            )
         if self._root:
             await self._asked(asyncio.to_thread(_make_durable, self._root, key))
 
@@ -143,7 +163,11 @@ class Objects:
                         self._bucket,
                         prefix=self._prefix or None,
                         # The endpoint says which it is: for AWS itself https, for a store in the next room perhaps http.
-                        client_options={"allow_http": True, "connect_timeout": timedelta(seconds=5), "timeout": timedelta(seconds=60)},
+                        client_options={
+                            "allow_http": True,
+                            "connect_timeout": timedelta(seconds=5),
+                            "timeout": timedelta(seconds=60),
+                        },
                         # A client that waits is better told soon, and tries again by itself.
                         retry_config={"max_retries": 3, "retry_timeout": timedelta(seconds=15)},
                     )
@@ -178,7 +202,9 @@ async def _unless_done(task: asyncio.Task[None], step: Awaitable[None]) -> None:
         await task
 
 
-async def _taken(handed: asyncio.Queue[bytes | None], abandoned: asyncio.Event) -> AsyncGenerator[bytes, None]:
+async def _taken(
+    handed: asyncio.Queue[bytes | None], abandoned: asyncio.Event
+) -> AsyncGenerator[bytes, None]:
     while (piece := await handed.get()) is not None and not abandoned.is_set():
         yield piece
     if abandoned.is_set():

@@ -28,7 +28,13 @@ def copy(client: Client, given: argparse.Namespace) -> int:
     )
     if given.json:
         session = result.session.to_dict()
-        output.print_json({"old_session_id": result.old_session_id, "new_session_id": result.new_session_id, "session": session})
+        output.print_json(
+            {
+                "old_session_id": result.old_session_id,
+                "new_session_id": result.new_session_id,
+                "session": session,
+            }
+        )
     else:
         output.print_line(result.new_session_id)
     return 0
@@ -49,7 +55,9 @@ def delete(client: Client, given: argparse.Namespace) -> int:
     if counted and not _is_wanted(counted):
         output.note("Nothing is deleted.")
         return 1
-    with output.progress(f"deleting {output.many(counted.session_count, 'session')}" if counted else "deleting"):
+    with output.progress(
+        f"deleting {output.many(counted.session_count, 'session')}" if counted else "deleting"
+    ):
         # It ends when it is done: what was removed until a deadline would stay removed anyway.
         deleted = client.sessions.delete_many(**chosen, all=given.all, timeout=math.inf)
     _print_deleted(deleted, given)
@@ -82,7 +90,10 @@ def _delete_named(client: Client, given: argparse.Namespace) -> int:
 def _is_wanted(counted: DeletedSessions) -> bool:
     """Ask. Raises: CommandError where there is nobody to ask."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise CommandError(f"{_words(counted)} meet the filter; --yes deletes them without being asked", exit_code=2)
+        raise CommandError(
+            f"{_words(counted)} meet the filter; --yes deletes them without being asked",
+            exit_code=2,
+        )
     sys.stderr.write(f"Delete {_words(counted)} for good? [y/N] ")
     sys.stderr.flush()
     return sys.stdin.readline().strip().lower() in ("y", "yes")

@@ -33,16 +33,37 @@ def parser() -> argparse.ArgumentParser:
     commands = result.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def command(name: str, help: str, json_help: str, epilog: str = "") -> argparse.ArgumentParser:
-        new = commands.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.", epilog=epilog, allow_abbrev=False)
+        new = commands.add_parser(
+            name,
+            help=help,
+            description=f"{help[0].upper()}{help[1:]}.",
+            epilog=epilog,
+            allow_abbrev=False,
+        )
         add_flags(new)
         new.add_argument("--json", action="store_true", help=json_help)
         return new
 
     lines = "print JSON lines, one a session; times are in UTC"
-    listing = command("list", "list sessions, by default the most recently active 50", lines, f"Times are shown in local time. {_TIMES}")
+    listing = command(
+        "list",
+        "list sessions, by default the most recently active 50",
+        lines,
+        f"Times are shown in local time. {_TIMES}",
+    )
     _add_filters(listing)
-    listing.add_argument("--order", choices=["active_desc", "created_desc", "created_asc", "id_asc"], help="default: active_desc")
-    listing.add_argument("--limit", type=count, default=50, metavar="N", help="how many sessions at the most; 0 = all. Default: 50")
+    listing.add_argument(
+        "--order",
+        choices=["active_desc", "created_desc", "created_asc", "id_asc"],
+        help="default: active_desc",
+    )
+    listing.add_argument(
+        "--limit",
+        type=count,
+        default=50,
+        metavar="N",
+        help="how many sessions at the most; 0 = all. Default: 50",
+    )
 
     document = "print one JSON document; times are in UTC"
     show = command(
@@ -52,7 +73,14 @@ def parser() -> argparse.ArgumentParser:
         "Times are shown in local time.",
     )
     show.add_argument("session_id", metavar="ID")
-    show.add_argument("--messages", type=count, nargs="?", const=0, metavar="N", help="its newest N messages too; without N: all of them")
+    show.add_argument(
+        "--messages",
+        type=count,
+        nargs="?",
+        const=0,
+        metavar="N",
+        help="its newest N messages too; without N: all of them",
+    )
 
     tail = command(
         "tail",
@@ -61,33 +89,80 @@ def parser() -> argparse.ArgumentParser:
         "Times are shown in local time.",
     )
     tail.add_argument("session_id", metavar="ID")
-    tail.add_argument("-n", "--lines", type=count, default=10, metavar="N", help="how many messages. Default: 10")
-    tail.add_argument("-f", "--follow", action="store_true", help="go on with new messages as they come, until Ctrl-C")
+    tail.add_argument(
+        "-n", "--lines", type=count, default=10, metavar="N", help="how many messages. Default: 10"
+    )
+    tail.add_argument(
+        "-f",
+        "--follow",
+        action="store_true",
+        help="go on with new messages as they come, until Ctrl-C",
+    )
 
-    copy = command("copy", "copy a session, at the same cost whatever its size, and print the copy's id", document)
+    copy = command(
+        "copy",
+        "copy a session, at the same cost whatever its size, and print the copy's id",
+        document,
+    )
     copy.add_argument("session_id", metavar="ID")
     copy.add_argument("--new-id", metavar="ID", help="the copy's id. Default: the server makes one")
     cut = copy.add_mutually_exclusive_group()
-    cut.add_argument("--up-to-seq", type=count, metavar="SEQ", help="the last seq to copy; 0 = no message. Default: the newest")
+    cut.add_argument(
+        "--up-to-seq",
+        type=count,
+        metavar="SEQ",
+        help="the last seq to copy; 0 = no message. Default: the newest",
+    )
     cut.add_argument("--up-to-bookmark", metavar="NAME", help="the same by a bookmark's name")
     for name in ("title", "user", "model"):
         copy.add_argument(f"--{name}", help='of the copy; "" = none. Default: the source\'s')
     for name in ("config", "metadata"):
-        copy.add_argument(f"--{name}", type=_object, metavar="JSON", help="of the copy: a JSON object. Default: the source's")
+        copy.add_argument(
+            f"--{name}",
+            type=_object,
+            metavar="JSON",
+            help="of the copy: a JSON object. Default: the source's",
+        )
     expiry = copy.add_mutually_exclusive_group()
-    expiry.add_argument("--idle-ttl", type=seconds, metavar="SECONDS", help="how long the copy lives unused. Default: as the source")
-    expiry.add_argument("--never-expires", action="store_true", help="keep the copy until it is deleted")
-    copy.add_argument("--keep-processing-status", action="store_true", help="default: every message of the copy is pending in every queue")
-    copy.add_argument("--keep-task-links", action="store_true", help="default: the copy's tasks have no links to messages")
+    expiry.add_argument(
+        "--idle-ttl",
+        type=seconds,
+        metavar="SECONDS",
+        help="how long the copy lives unused. Default: as the source",
+    )
+    expiry.add_argument(
+        "--never-expires", action="store_true", help="keep the copy until it is deleted"
+    )
+    copy.add_argument(
+        "--keep-processing-status",
+        action="store_true",
+        help="default: every message of the copy is pending in every queue",
+    )
+    copy.add_argument(
+        "--keep-task-links",
+        action="store_true",
+        help="default: the copy's tasks have no links to messages",
+    )
 
     export = command(
-        "export", "export a session with its tasks, bookmarks, messages and assets", "with --output: print what was exported as JSON"
+        "export",
+        "export a session with its tasks, bookmarks, messages and assets",
+        "with --output: print what was exported as JSON",
     )
     export.add_argument("session_id", metavar="ID")
     export.add_argument(
-        "-o", "--output", default="-", metavar="FILE", help="- = standard output (default). A file is replaced when all is there"
+        "-o",
+        "--output",
+        default="-",
+        metavar="FILE",
+        help="- = standard output (default). A file is replaced when all is there",
     )
-    export.add_argument("--format", choices=["jsonl", "json"], default="jsonl", help="JSON lines (default), or one JSON document")
+    export.add_argument(
+        "--format",
+        choices=["jsonl", "json"],
+        default="jsonl",
+        help="JSON lines (default), or one JSON document",
+    )
     export.add_argument(
         "--no-assets",
         dest="assets",
@@ -95,9 +170,19 @@ def parser() -> argparse.ArgumentParser:
         help="leave out the contents of assets; the project that it is imported into must have them already",
     )
 
-    importing = command("import", "make a session of an exported one, whole or not at all, and print its id", document)
-    importing.add_argument("file", metavar="FILE", help="of `sessiond sessions export`, in either format; - = standard input")
-    importing.add_argument("--session-id", metavar="ID", help="of the new session. Default: the exported one")
+    importing = command(
+        "import",
+        "make a session of an exported one, whole or not at all, and print its id",
+        document,
+    )
+    importing.add_argument(
+        "file",
+        metavar="FILE",
+        help="of `sessiond sessions export`, in either format; - = standard input",
+    )
+    importing.add_argument(
+        "--session-id", metavar="ID", help="of the new session. Default: the exported one"
+    )
 
     delete = command(
         "delete",
@@ -107,9 +192,16 @@ def parser() -> argparse.ArgumentParser:
     )
     delete.add_argument("session_ids", metavar="ID", nargs="*")
     _add_filters(delete)
-    delete.add_argument("--all", action="store_true", help="every session of the project; in the place of a filter")
+    delete.add_argument(
+        "--all", action="store_true", help="every session of the project; in the place of a filter"
+    )
     delete.add_argument("--dry-run", action="store_true", help="delete nothing, only count")
-    delete.add_argument("-y", "--yes", action="store_true", help="do not ask; needed for a filter where there is no terminal to ask at")
+    delete.add_argument(
+        "-y",
+        "--yes",
+        action="store_true",
+        help="do not ask; needed for a filter where there is no terminal to ask at",
+    )
     return result
 
 
@@ -120,15 +212,32 @@ def filters(given: argparse.Namespace) -> dict[str, Any]:
 
 def _add_filters(command: argparse.ArgumentParser) -> None:
     group = command.add_argument_group("filters, combined with 'and'")
-    group.add_argument("--prefix", dest="session_id_prefix", metavar="TEXT", help="the beginning of the id, letter case included")
+    group.add_argument(
+        "--prefix",
+        dest="session_id_prefix",
+        metavar="TEXT",
+        help="the beginning of the id, letter case included",
+    )
     group.add_argument("--user")
     group.add_argument("--state", choices=["active", "destroyed"])
     group.add_argument("--model")
-    group.add_argument("--config-contains", type=_object, metavar="JSON", help="a JSON object that the config contains")
-    group.add_argument("--metadata-contains", type=_object, metavar="JSON", help="a JSON object that the metadata contains")
+    group.add_argument(
+        "--config-contains",
+        type=_object,
+        metavar="JSON",
+        help="a JSON object that the config contains",
+    )
+    group.add_argument(
+        "--metadata-contains",
+        type=_object,
+        metavar="JSON",
+        help="a JSON object that the metadata contains",
+    )
     group.add_argument("--created-from", type=_time, metavar="TIME", help="created then or later")
     group.add_argument("--created-before", type=_time, metavar="TIME")
-    group.add_argument("--active-from", type=_time, metavar="TIME", help="last active then or later")
+    group.add_argument(
+        "--active-from", type=_time, metavar="TIME", help="last active then or later"
+    )
     group.add_argument("--active-before", type=_time, metavar="TIME")
 
 

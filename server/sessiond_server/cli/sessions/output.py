@@ -58,7 +58,9 @@ def print_rows(rows: Iterable[Sequence[str]], widths: list[int]) -> None:
         widths[:] = [max(width, cell_len(cell)) for width, cell in zip(widths, row, strict=True)]
     columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
     for row in shown:
-        fixed = "  ".join(set_cell_size(cell, width) for cell, width in zip(row[:-1], widths, strict=False))
+        fixed = "  ".join(
+            set_cell_size(cell, width) for cell, width in zip(row[:-1], widths, strict=False)
+        )
         room = columns - cell_len(fixed) - 2
         last = set_cell_size(row[-1], room) if 0 < room < cell_len(row[-1]) else row[-1]
         print_line(f"{fixed}  {last}")
@@ -103,10 +105,22 @@ def harmless(text: str) -> str:
 @contextmanager
 def progress(what: str) -> Iterator[Told]:
     """A bar on stderr, where that is a terminal. It runs to and fro until it is told of a total."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
     console = Console(stderr=True)
     is_shown = console.is_terminal
     # Not redirected: what is printed meanwhile is our answer, and may go into a file.
-    with Progress(*columns, console=console, transient=True, disable=not is_shown, redirect_stdout=False, redirect_stderr=False) as bar:
+    with Progress(
+        *columns,
+        console=console,
+        transient=True,
+        disable=not is_shown,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    ) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -40,8 +40,15 @@ def list_sessions(client: Client, given: argparse.Namespace) -> int:
 def show(client: Client, given: argparse.Namespace) -> int:
     session = client.get_session(given.session_id)
     info = session.info
-    tasks, bookmarks = session.tasks.list(page_size=100).to_list(), session.bookmarks.list(page_size=500).to_list()
-    document = {**info.to_dict(), "tasks": [task.to_dict() for task in tasks], "bookmarks": [mark.to_dict() for mark in bookmarks]}
+    tasks, bookmarks = (
+        session.tasks.list(page_size=100).to_list(),
+        session.bookmarks.list(page_size=500).to_list(),
+    )
+    document = {
+        **info.to_dict(),
+        "tasks": [task.to_dict() for task in tasks],
+        "bookmarks": [mark.to_dict() for mark in bookmarks],
+    }
     if given.json and given.messages is None:
         output.print_json(document)
         return 0
@@ -50,19 +57,33 @@ def show(client: Client, given: argparse.Namespace) -> int:
     else:
         _print_session(info)
         output.print_line(f"\ntasks ({len(tasks)})")
-        links = [", ".join(map(str, task.message_seqs[:10])) + (", …" if len(task.message_seqs) > 10 else "") for task in tasks]
+        links = [
+            ", ".join(map(str, task.message_seqs[:10]))
+            + (", …" if len(task.message_seqs) > 10 else "")
+            for task in tasks
+        ]
         rows = [
-            (f"{task.position}", task.status, task.task_id, f"messages {seqs}" if seqs else "", _compact(task.data))
+            (
+                f"{task.position}",
+                task.status,
+                task.task_id,
+                f"messages {seqs}" if seqs else "",
+                _compact(task.data),
+            )
             for task, seqs in zip(tasks, links, strict=True)
         ]
         output.print_rows(rows, [0] * 5)
         output.print_line(f"\nbookmarks ({len(bookmarks)})")
-        output.print_rows([(f"after {mark.seq}", mark.name, mark.description) for mark in bookmarks], [0] * 3)
+        output.print_rows(
+            [(f"after {mark.seq}", mark.name, mark.description) for mark in bookmarks], [0] * 3
+        )
     if given.messages is not None:
         if not given.json:
             output.print_line("\nmessages")
         # As of the moment of what is shown above.
-        for message in _newest(client, given.session_id, given.messages or info.last_seq, info.last_seq):
+        for message in _newest(
+            client, given.session_id, given.messages or info.last_seq, info.last_seq
+        ):
             _print(message, as_json=given.json)
     return 0
 
@@ -87,7 +108,9 @@ def _newest(client: Client, session_id: str, count: int, last_seq: int) -> Itera
     """The newest messages up to last_seq, the oldest of them first."""
     # through_seq = 0 would mean "to the newest".
     if count and last_seq:
-        yield from client.sessions.get_messages(session_id, after_seq=max(last_seq - count, 0), through_seq=last_seq)
+        yield from client.sessions.get_messages(
+            session_id, after_seq=max(last_seq - count, 0), through_seq=last_seq
+        )
 
 
 def _print(message: Message, *, as_json: bool) -> None:
@@ -117,7 +140,9 @@ def _print_session(info: SessionInfo) -> None:
     tokens = f"{info.token_count:,}"
     if info.estimated_token_count:
         tokens += f", of which {info.estimated_token_count:,} are estimated"
-    origin = f"a copy of {info.origin.session_id} up to seq {info.origin.seq}" if info.origin else ""
+    origin = (
+        f"a copy of {info.origin.session_id} up to seq {info.origin.seq}" if info.origin else ""
+    )
     output.print_fields(
         [
             ("session_id", info.session_id),

@@ -13,12 +13,21 @@ def export(client: Client, given: argparse.Namespace) -> int:
         _export_to_stdout(client, given)
         return 0
     with output.progress("exporting") as told:
-        info = client.sessions.export_to(given.session_id, given.output, format=given.format, assets=given.assets, progress=told)
-    done = {"session_id": info.session_id, "message_count": info.message_count, "format": given.format, "output": given.output}
+        info = client.sessions.export_to(
+            given.session_id, given.output, format=given.format, assets=given.assets, progress=told
+        )
+    done = {
+        "session_id": info.session_id,
+        "message_count": info.message_count,
+        "format": given.format,
+        "output": given.output,
+    }
     if given.json:
         output.print_json(done)
     else:
-        output.print_line(f"exported {info.session_id} with {output.many(info.message_count, 'message')} to {given.output}")
+        output.print_line(
+            f"exported {info.session_id} with {output.many(info.message_count, 'message')} to {given.output}"
+        )
     return 0
 
 

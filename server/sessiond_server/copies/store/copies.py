@@ -14,11 +14,11 @@ from sqlalchemy import and_, bindparam, not_, select, tuple_
 
 from sessiond_server.db import schema as tables
 from sessiond_server.db.expiry import ALIVE, TOUCH, TOUCH_DUE, alive
+from sessiond_server.db.idempotency import DuplicateRequest, RequestRecord, record_request
 from sessiond_server.db.pool import Database
-from sessiond_server.messages.store.append import DuplicateRequest
 from sessiond_server.messages.store.segments import Segment, cut, joined, short_segments
-from sessiond_server.sessions.store.deletion import bury
-from sessiond_server.sessions.store.sessions import Record, SessionRow, insert_record
+from sessiond_server.sessions.store.deletion import delete_sessions
+from sessiond_server.sessions.store.sessions import SessionRow
 
 # KEY SHARE lets appends go on, and keeps off whoever would delete the source or move its messages.
 _LOCK = f"""
@@ -82,7 +82,12 @@ _RETURNING = f" SELECT {', '.join(field.name for field in fields(SessionRow))} F
 
 T = tables.sessions.c
 _FIELDS = [T.session_id, T.origin_seq, T.created_at, T.key]
-_ORIGIN = (T.project_id == bindparam("project_id"), T.origin_key == bindparam("key"), T.origin_log == bindparam("log"), alive())
+_ORIGIN = (
+    T.project_id == bindparam("project_id"),
+    T.origin_key == bindparam("key"),
+    T.origin_log == bindparam("log"),
+    alive(),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +150,7 @@ class CopyStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def copy(self, copy: Copy, record: Record | None) -> SessionRow | None:
+    async def copy(self, copy: Copy, record: RequestRecord | None) -> SessionRow | None:
         """The new session. None where there is one of its key already; then nothing happened.
 
         Raises: NoSource, NoSuchSeq, NoSuchBookmark, CopyTooLarge, DuplicateRequest.
@@ -153,11 +158,13 @@ class CopyStore:
         try:
             async with self._database.transaction() as connection:
                 if record:
-                    await insert_record(self._database, connection, record)
+                    await record_request(self._database, connection, record)
                 row = await self._copy(connection, copy)
                 if row is None:
                     # An expired session that the purger has not reached yet is gone for everybody else; it must be for us too.
-                    if not await bury(self._database, connection, and_(T.key == copy.new_key, not_(alive()))):
+                    if not await delete_sessions(
+                        self._database, connection, and_(T.key == copy.new_key, not_(alive()))
+                    ):
                         raise _Exists
                     row = await self._copy(connection, copy)
                     if row is None:
@@ -166,13 +173,28 @@ class CopyStore:
         except _Exists:
             return None
 
-    async def copies_of(self, key: UUID, log: UUID, project_id: UUID, after: tuple[datetime, UUID] | None, limit: int) -> list[CopyRow]:
+    async def copies_of(
+        self,
+        key: UUID,
+        log: UUID,
+        project_id: UUID,
+        after: tuple[datetime, UUID] | None,
+        limit: int,
+    ) -> list[CopyRow]:
         """Copies of the session that are still there, the newest first, those behind `after`."""
-        statement = select(*_FIELDS).where(*_ORIGIN).order_by(T.created_at.desc(), T.key.desc()).limit(limit)
+        statement = (
+            select(*_FIELDS)
+            .where(*_ORIGIN)
+            .order_by(T.created_at.desc(), T.key.desc())
+            .limit(limit)
+        )
         if after:
             statement = statement.where(tuple_(T.created_at, T.key) < tuple_(*after))
         rows = await self._database.rows(statement.params(key=key, log=log, project_id=project_id))
-        return [CopyRow(row["session_id"], row["origin_seq"], row["created_at"], row["key"]) for row in rows]
+        return [
+            CopyRow(row["session_id"], row["origin_seq"], row["created_at"], row["key"])
+            for row in rows
+        ]
 
     async def _copy(self, connection: AsyncConnection[TupleRow], copy: Copy) -> SessionRow | None:
         prepare = self._database.prepare
@@ -203,8 +225,12 @@ class CopyStore:
         if copy.max_messages and through > copy.max_messages:
             raise CopyTooLarge(through)
         # After the lock, in a statement of its own: what moved the messages before it had committed, so this sees it.
-        segments = [Segment(*row) for row in await ask(_SEGMENTS, key=copy.source_key)] if base_seq else []
-        segments = joined(cut([*segments, Segment(copy.source_key, log, base_seq + 1, last_seq)], 0, through))
+        segments = (
+            [Segment(*row) for row in await ask(_SEGMENTS, key=copy.source_key)] if base_seq else []
+        )
+        segments = joined(
+            cut([*segments, Segment(copy.source_key, log, base_seq + 1, last_seq)], 0, through)
+        )
         if through < last_seq:
             content_bytes, tokens, estimated = await self._totals(ask, segments, tokens, estimated)
         statement = _COPY + (_COPY_PROCESSING if copy.keep_processing else "") + _RETURNING
@@ -219,7 +245,9 @@ class CopyStore:
                         "new_id": copy.new_id,
                         "new_log": copy.new_log,
                         "cut": Int8(through),
-                        "short_segments": Int8(len(short_segments(segments, copy.new_key, copy.new_log))),
+                        "short_segments": Int8(
+                            len(short_segments(segments, copy.new_key, copy.new_log))
+                        ),
                         "bytes": Int8(content_bytes),
                         "tokens": Int8(tokens),
                         "estimated": Int8(estimated),
@@ -247,7 +275,9 @@ class CopyStore:
         return SessionRow(**row) if row else None
 
     @staticmethod
-    async def _totals(ask: Any, segments: list[Segment], tokens: int, estimated: int) -> tuple[int, int, int]:
+    async def _totals(
+        ask: Any, segments: list[Segment], tokens: int, estimated: int
+    ) -> tuple[int, int, int]:
         """content_bytes, tokens and estimated tokens of the segments; tokens and estimated are those of the whole session."""
         if not segments:
             return 0, 0, 0
@@ -257,8 +287,17 @@ class CopyStore:
         if found and found[0][0] is not None and estimated in (0, tokens):
             total_bytes, total_tokens = found[0]
             return total_bytes, total_tokens, total_tokens if estimated else 0
-        sums = [(await ask(_SUMS, key=s.key, log=s.log, first=Int8(s.first_seq), last=Int8(s.last_seq)))[0] for s in segments]
-        total_bytes, total_tokens, total_estimated = (int(sum(column)) for column in zip(*sums, strict=True))
+        sums = [
+            (
+                await ask(
+                    _SUMS, key=s.key, log=s.log, first=Int8(s.first_seq), last=Int8(s.last_seq)
+                )
+            )[0]
+            for s in segments
+        ]
+        total_bytes, total_tokens, total_estimated = (
+            int(sum(column)) for column in zip(*sums, strict=True)
+        )
         return total_bytes, total_tokens, total_estimated
 
 

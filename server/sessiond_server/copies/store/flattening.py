@@ -74,7 +74,9 @@ class FlatteningStore:
             chains = []
             for key, log in found:
                 cursor = await connection.execute(_SEGMENTS, {"key": key})
-                chains.append(LongChain(key, log, tuple(Segment(*row) for row in await cursor.fetchall())))
+                chains.append(
+                    LongChain(key, log, tuple(Segment(*row) for row in await cursor.fetchall()))
+                )
         return chains
 
     async def write(self, chain: LongChain, source: Segment) -> bool:
@@ -87,7 +89,12 @@ class FlatteningStore:
             cursor = await connection.execute(_HOLD, own)
             if await cursor.fetchone() is None:
                 return False
-            part = {"src_key": source.key, "src_log": source.log, "first": Int8(source.first_seq), "last": Int8(source.last_seq)}
+            part = {
+                "src_key": source.key,
+                "src_log": source.log,
+                "first": Int8(source.first_seq),
+                "last": Int8(source.last_seq),
+            }
             cursor = await connection.execute(_WRITE, own | part)
             row = await cursor.fetchone()
             return row is not None and row[0] == len(source)
@@ -111,5 +118,7 @@ class FlatteningStore:
             }
             await connection.execute(_INSERT, {"key": chain.key, **columns})
             left = {(s.key, s.log) for s in chain.segments} - {(s.key, s.log) for s in segments}
-            await connection.execute(_QUEUE, {"keys": [key for key, _ in left], "logs": [log for _, log in left]})
+            await connection.execute(
+                _QUEUE, {"keys": [key for key, _ in left], "logs": [log for _, log in left]}
+            )
         return True

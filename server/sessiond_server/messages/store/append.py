@@ -16,6 +16,7 @@ from psycopg.types.numeric import Int8
 
 from sessiond_server.assets.store import assets
 from sessiond_server.db.expiry import ALIVE
+from sessiond_server.db.idempotency import DuplicateRequest
 from sessiond_server.db.pool import Database, Int8s
 from sessiond_server.messages.store.rows import Rows
 from sessiond_server.messages.store.spool import Spool, Start
@@ -37,7 +38,17 @@ TAKES_APPENDS = f"""{{in_project}} AND state = 1 AND {ALIVE}
         AND ({{expected}}::bigint IS NULL OR last_seq = {{expected}}::bigint)
         AND last_seq >= {{parent_floor}}"""
 
-_VALUES = ("count", "bytes", "largest", "first_words", "first_words_place", "tokens", "estimated", "expected", "parent_floor")
+_VALUES = (
+    "count",
+    "bytes",
+    "largest",
+    "first_words",
+    "first_words_place",
+    "tokens",
+    "estimated",
+    "expected",
+    "parent_floor",
+)
 _GIVEN = {name: f"%({name})s" for name in _VALUES}
 
 
@@ -88,13 +99,19 @@ _SELECT = "SELECT last_seq, active_at, log FROM bump"
 
 
 _STATEMENTS = {
-    (single, recorded): f"WITH {_BUMP}, {_RECORD + ',' if recorded else ''} {_ONE if single else _MANY} {_SELECT}"
+    (
+        single,
+        recorded,
+    ): f"WITH {_BUMP}, {_RECORD + ',' if recorded else ''} {_ONE if single else _MANY} {_SELECT}"
     for single in (True, False)
     for recorded in (True, False)
 }
 
 # What a turn appends: nothing, once the session has another one.
-_FENCED = {single: f"WITH {_bump('AND running_turn = %(turn)s')}, {_ONE if single else _MANY} {_SELECT}" for single in (True, False)}
+_FENCED = {
+    single: f"WITH {_bump('AND running_turn = %(turn)s')}, {_ONE if single else _MANY} {_SELECT}"
+    for single in (True, False)
+}
 
 _BUMPS = {
     recorded: f"WITH {_BUMP}{',' + _RECORD if recorded else ''} SELECT log, last_seq, active_at, total_bytes, total_tokens FROM bump"
@@ -103,10 +120,6 @@ _BUMPS = {
 
 _COPY = """COPY messages (key, log, seq, role, format, content_bytes, created_at, body, tokens, total_bytes, total_tokens)
 FROM STDIN (FORMAT BINARY)"""
-
-
-class DuplicateRequest(Exception):
-    """The request_id is recorded already; nothing was stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +163,9 @@ class Append:
             "tokens": Int8(self.tokens),
             "estimated": Int8(self.estimated),
             "first_words": self.first_words,
-            "first_words_place": None if self.first_words_place is None else Int8(self.first_words_place),
+            "first_words_place": None
+            if self.first_words_place is None
+            else Int8(self.first_words_place),
             "expected": None if self.expected_last_seq is None else Int8(self.expected_last_seq),
             "parent_floor": Int8(self.parent_floor),
             "request_id": self.request_id,
@@ -191,14 +206,18 @@ class AppendStore:
                 found = await self._run(connection, statement, parameters)
         return Appended(found[0] - append.count + 1, found[0], found[1]) if found else None
 
-    async def append_fenced(self, connection: AsyncConnection[TupleRow], append: Append, rows: Rows, turn_id: UUID) -> Appended | None:
+    async def append_fenced(
+        self, connection: AsyncConnection[TupleRow], append: Append, rows: Rows, turn_id: UUID
+    ) -> Appended | None:
         """As append, in a transaction of the caller's, for a turn. None: the session has another one, or takes no appends.
 
         Raises: AssetMissing.
         """
         if append.asset_refs:
             await assets.hold(connection, append.project_id, append.assets)
-        found = await self._run(connection, _FENCED[len(rows) == 1], _parameters(append, rows) | {"turn": turn_id})
+        found = await self._run(
+            connection, _FENCED[len(rows) == 1], _parameters(append, rows) | {"turn": turn_id}
+        )
         if not found:
             return None
         if append.asset_refs:
@@ -210,20 +229,28 @@ class AppendStore:
         async with self._database.transaction() as connection:
             if append.asset_refs:
                 await assets.hold(connection, append.project_id, append.assets)
-            found = await self._run(connection, _BUMPS[bool(append.request_id)], append.parameters())
+            found = await self._run(
+                connection, _BUMPS[bool(append.request_id)], append.parameters()
+            )
             if found is None:
                 return None
             log, last_seq, created_us, total_bytes, total_tokens = found
             appended = Appended(last_seq - append.count + 1, last_seq, created_us)
             before = total_bytes - append.content_bytes, total_tokens - append.tokens
-            await copy_rows(connection, spool, Start(append.key, log, appended.first_seq, created_us, *before))
+            await copy_rows(
+                connection, spool, Start(append.key, log, appended.first_seq, created_us, *before)
+            )
             if append.asset_refs:
                 await _refer(connection, append, log=log, last_seq=last_seq)
         return appended
 
-    async def _run(self, connection: AsyncConnection[TupleRow], statement: str, parameters: dict[str, object]) -> TupleRow | None:
+    async def _run(
+        self, connection: AsyncConnection[TupleRow], statement: str, parameters: dict[str, object]
+    ) -> TupleRow | None:
         try:
-            cursor = await connection.execute(statement, parameters, prepare=self._database.prepare, binary=True)
+            cursor = await connection.execute(
+                statement, parameters, prepare=self._database.prepare, binary=True
+            )
         except psycopg.errors.UniqueViolation as e:
             raise DuplicateRequest from e
         return await cursor.fetchone()
@@ -232,7 +259,12 @@ class AppendStore:
 def _parameters(append: Append, rows: Rows) -> dict[str, object]:
     parameters = append.parameters()
     if len(rows) == 1:
-        parameters.update(role=Int8(rows.roles[0]), format=Int8(rows.formats[0]), body=rows.bodies[0], row_tokens=Int8(rows.tokens[0]))
+        parameters.update(
+            role=Int8(rows.roles[0]),
+            format=Int8(rows.formats[0]),
+            body=rows.bodies[0],
+            row_tokens=Int8(rows.tokens[0]),
+        )
     else:
         parameters.update(
             roles=Int8s(rows.roles),
@@ -246,8 +278,17 @@ def _parameters(append: Append, rows: Rows) -> dict[str, object]:
     return parameters
 
 
-async def _refer(connection: AsyncConnection[TupleRow], append: Append, *, log: UUID, last_seq: int) -> None:
-    await assets.refer(connection, append.key, log, append.project_id, last_seq - append.count + 1, append.asset_refs)
+async def _refer(
+    connection: AsyncConnection[TupleRow], append: Append, *, log: UUID, last_seq: int
+) -> None:
+    await assets.refer(
+        connection,
+        append.key,
+        log,
+        append.project_id,
+        last_seq - append.count + 1,
+        append.asset_refs,
+    )
 
 
 async def copy_rows(connection: AsyncConnection[TupleRow], spool: Spool, start: Start) -> None:

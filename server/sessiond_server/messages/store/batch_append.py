@@ -10,8 +10,9 @@ from uuid import UUID
 import psycopg
 from psycopg.types.numeric import Int8
 
+from sessiond_server.db.idempotency import DuplicateRequest
 from sessiond_server.db.pool import Database, Int8s
-from sessiond_server.messages.store.append import SET, TAKES_APPENDS, Append, Appended, DuplicateRequest
+from sessiond_server.messages.store.append import SET, TAKES_APPENDS, Append, Appended
 from sessiond_server.messages.store.rows import Rows
 
 # As a function the comparison matches no index: of a table without statistics, the planner would else read all sessions of the project.
@@ -83,7 +84,7 @@ Series = Sequence[tuple[Append, Rows]]
 """Appends to one session, one after the other."""
 
 
-class AppendManyStore:
+class BatchAppendStore:
     """Appends to many sessions."""
 
     def __init__(self, database: Database) -> None:
@@ -102,7 +103,10 @@ class AppendManyStore:
         async with self._database.connection() as connection:
             try:
                 cursor = await connection.execute(
-                    STATEMENTS[bool(parameters["r_ids"])], parameters, prepare=self._database.prepare, binary=True
+                    STATEMENTS[bool(parameters["r_ids"])],
+                    parameters,
+                    prepare=self._database.prepare,
+                    binary=True,
                 )
             except psycopg.errors.UniqueViolation as e:
                 raise DuplicateRequest from e
@@ -141,11 +145,24 @@ def parameters_of(project_id: UUID, many: Sequence[Series]) -> dict[str, object]
                 request_ids.append(append.request_id)
                 hashes.append(append.content_hash)
                 records.append((place, count + 1, count + append.count))
-            for role, message_format, size, message_tokens in zip(rows.roles, rows.formats, rows.sizes, rows.tokens, strict=True):
+            for role, message_format, size, message_tokens in zip(
+                rows.roles, rows.formats, rows.sizes, rows.tokens, strict=True
+            ):
                 count += 1
                 content_bytes += size
                 tokens += abs(message_tokens)
-                messages.append((place, count, role, message_format, size, message_tokens, content_bytes, tokens))
+                messages.append(
+                    (
+                        place,
+                        count,
+                        role,
+                        message_format,
+                        size,
+                        message_tokens,
+                        content_bytes,
+                        tokens,
+                    )
+                )
             bodies += rows.bodies
             estimated += append.estimated
             largest = max(largest, append.largest)
@@ -153,7 +170,9 @@ def parameters_of(project_id: UUID, many: Sequence[Series]) -> dict[str, object]
         expected = -1 if first.expected_last_seq is None else first.expected_last_seq
         keys.append(first.key)
         first_words.append(words)
-        sessions.append((count, content_bytes, largest, words_place, tokens, estimated, expected, parent_floor))
+        sessions.append(
+            (count, content_bytes, largest, words_place, tokens, estimated, expected, parent_floor)
+        )
     parameters: dict[str, object] = {
         "project_id": project_id,
         "limit": Int8(len(keys)),
@@ -163,11 +182,33 @@ def parameters_of(project_id: UUID, many: Sequence[Series]) -> dict[str, object]
         "r_hashes": hashes,
         "bodies": bodies,
     }
-    for names, table in ((_OF_SESSIONS, sessions), (_OF_RECORDS, records), (_OF_MESSAGES, messages)):
+    for names, table in (
+        (_OF_SESSIONS, sessions),
+        (_OF_RECORDS, records),
+        (_OF_MESSAGES, messages),
+    ):
         parameters.update(zip(names, map(Int8s, zip(*table, strict=True)), strict=bool(table)))
     return parameters
 
 
-_OF_SESSIONS = ("counts", "bytes", "largest", "first_words_places", "tokens", "estimated", "expected", "parent_floors")
+_OF_SESSIONS = (
+    "counts",
+    "bytes",
+    "largest",
+    "first_words_places",
+    "tokens",
+    "estimated",
+    "expected",
+    "parent_floors",
+)
 _OF_RECORDS = ("r_places", "r_firsts", "r_lasts")
-_OF_MESSAGES = ("m_places", "m_numbers", "roles", "formats", "sizes", "row_tokens", "sum_bytes", "sum_tokens")
+_OF_MESSAGES = (
+    "m_places",
+    "m_numbers",
+    "roles",
+    "formats",
+    "sizes",
+    "row_tokens",
+    "sum_bytes",
+    "sum_tokens",
+)

@@ -55,7 +55,11 @@ _FULL = "seq, created_at, body"
 _BASIC = "seq, created_at, role, format, content_bytes, tokens"
 _PAGES = {
     (basic, many, descending, by_role, by_bytes): _page(
-        _BASIC if basic else _FULL, many=many, descending=descending, by_role=by_role, by_bytes=by_bytes
+        _BASIC if basic else _FULL,
+        many=many,
+        descending=descending,
+        by_role=by_role,
+        by_bytes=by_bytes,
     )
     for basic in (True, False)
     for many in (True, False)
@@ -105,7 +109,9 @@ class HistoryStore:
     async def head(self, key: UUID, project_id: UUID) -> LogHead | None:
         """None where the session does not exist for the project, or has expired."""
         async with self._database.connection() as connection:
-            cursor = await connection.execute(_HEAD, (key, project_id), prepare=self._database.prepare, binary=True)
+            cursor = await connection.execute(
+                _HEAD, (key, project_id), prepare=self._database.prepare, binary=True
+            )
             row = await cursor.fetchone()
         if row is None:
             return None
@@ -140,12 +146,19 @@ class HistoryStore:
         else:
             (segment,) = query.segments
             parameters["key"], parameters["log"] = segment.key, segment.log
-            parameters["first"], parameters["last"] = Int8(segment.first_seq), Int8(segment.last_seq)
+            parameters["first"], parameters["last"] = (
+                Int8(segment.first_seq),
+                Int8(segment.last_seq),
+            )
         if query.max_bytes is not None:
             parameters["bytes"] = Int8(query.max_bytes)
         if query.roles:
             parameters["roles"] = list(query.roles)
-        statement = _PAGES[query.basic, many, query.descending, bool(query.roles), query.max_bytes is not None]
+        statement = _PAGES[
+            query.basic, many, query.descending, bool(query.roles), query.max_bytes is not None
+        ]
         async with self._database.connection() as connection:
-            cursor = await connection.execute(statement, parameters, prepare=self._database.prepare, binary=True)
+            cursor = await connection.execute(
+                statement, parameters, prepare=self._database.prepare, binary=True
+            )
             return await cursor.fetchall()

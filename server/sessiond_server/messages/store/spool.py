@@ -13,9 +13,12 @@ from uuid import UUID
 from sessiond_server.messages.store.rows import NO_TIME, Rows
 
 MEMORY_BYTES = 8 * 1024 * 1024
+PREFIX = "sessiond-import-"
 READ_BYTES = 512 * 1024
 
-_HEAD = struct.Struct(">hhiiqi")  # role, format, content_bytes, tokens, time or NO_TIME, length of the body that follows
+_HEAD = struct.Struct(
+    ">hhiiqi"
+)  # role, format, content_bytes, tokens, time or NO_TIME, length of the body that follows
 
 # The layout of a binary COPY: https://www.postgresql.org/docs/current/sql-copy.html ("Binary Format")
 _COPY_START = b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0)
@@ -45,7 +48,8 @@ class Spool:
 
     def __init__(self) -> None:
         # Binary, so bytes in and out; typeshed cannot say so.
-        self._file = cast(IO[bytes], tempfile.SpooledTemporaryFile(max_size=MEMORY_BYTES, prefix="sessiond-import-"))  # noqa: SIM115
+        file = tempfile.SpooledTemporaryFile(max_size=MEMORY_BYTES, prefix=PREFIX)  # noqa: SIM115
+        self._file = cast(IO[bytes], file)
 
     def __enter__(self) -> "Spool":
         return self
@@ -57,7 +61,9 @@ class Spool:
         """Append rows. Writes to a file's cache at worst, so it may run on the event loop."""
         parts: list[bytes] = []
         times = rows.times or [NO_TIME] * len(rows)
-        columns = zip(rows.roles, rows.formats, rows.sizes, rows.tokens, times, rows.bodies, strict=True)
+        columns = zip(
+            rows.roles, rows.formats, rows.sizes, rows.tokens, times, rows.bodies, strict=True
+        )
         for role, format_, size, tokens, time, body in columns:
             parts.append(_HEAD.pack(role, format_, size, tokens, time, len(body)))
             parts.append(body)

@@ -14,15 +14,13 @@ from uuid import UUID
 from psycopg import AsyncConnection
 from psycopg.rows import DictRow, TupleRow
 from sqlalchemy import ClauseElement, ColumnElement, Select, bindparam, func, select, update
-from sqlalchemy.dialects.postgresql import insert
 
 from sessiond_server.db import schema as tables
 from sessiond_server.db.expiry import alive
+from sessiond_server.db.idempotency import RequestRecord, record_request
 from sessiond_server.db.pool import Database
-from sessiond_server.sessions.store.sessions import Record
 
 S = tables.sessions.c
-R = tables.requests.c
 
 # Within one statement it stands still: a new row has the same time of creation and of change.
 NOW: ColumnElement[datetime] = func.statement_timestamp()
@@ -30,20 +28,6 @@ NOW: ColumnElement[datetime] = func.statement_timestamp()
 
 class SessionMissing(Exception):
     """There is no such session for the project; nothing was changed."""
-
-
-class Repeated(Exception):
-    """The request_id is recorded already; nothing was changed.
-
-    Args:
-        content_hash: of the first request's content.
-        made: the task_id or the name that the first request left.
-    """
-
-    def __init__(self, content_hash: bytes, made: str) -> None:
-        super().__init__()
-        self.content_hash = content_hash
-        self.made = made
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +47,12 @@ class Change:
 
 
 @asynccontextmanager
-async def change(database: Database, key: UUID, project_id: UUID, record: Record | None) -> AsyncIterator[Change]:
+async def change(
+    database: Database, key: UUID, project_id: UUID, record: RequestRecord | None
+) -> AsyncIterator[Change]:
     """Change things of a session: committed at the end of the block, undone by an exception.
 
-    Raises: SessionMissing, Repeated.
+    Raises: SessionMissing, DuplicateRequest.
     """
     # A change counts as use, and the row has to be locked in any case.
     use = (
@@ -81,39 +67,23 @@ async def change(database: Database, key: UUID, project_id: UUID, record: Record
             raise SessionMissing
         begun = Change(database, connection, key, **rows[0])
         if record:
-            await _record(begun, record)
+            await record_request(database, connection, record, begun.log)
         yield begun
-
-
-async def _record(begun: Change, record: Record) -> None:
-    """Under the session's log, as appends do it: a re-created session starts clean."""
-    statement = (
-        insert(tables.requests)
-        .values(
-            key=begun.key,
-            log=begun.log,
-            request_id=record.request_id,
-            content_hash=record.content_hash,
-            session_id=record.session_id,
-            created_at=NOW,
-        )
-        .on_conflict_do_nothing()
-        .returning(R.request_id)
-    )
-    if await begun.rows(statement):
-        return
-    first = select(R.content_hash, R.session_id).where(R.key == begun.key, R.log == begun.log, R.request_id == record.request_id)
-    [row] = await begun.rows(first)
-    raise Repeated(row["content_hash"], row["session_id"])
 
 
 def joined(table: Any, *columns: ColumnElement[Any]) -> Select[Any]:
     """SELECT of a table's rows that belong to the session :key of :project_id."""
     joint = (table.c.key == S.key) & (table.c.log == S.log)
-    return select(*columns).select_from(tables.sessions.join(table, joint)).where(*_of(bindparam("key"), bindparam("project_id")))
+    return (
+        select(*columns)
+        .select_from(tables.sessions.join(table, joint))
+        .where(*_of(bindparam("key"), bindparam("project_id")))
+    )
 
 
-_THERE = select(S.log).where(S.key == bindparam("key"), S.project_id == bindparam("project_id"), alive())
+_THERE = select(S.log).where(
+    S.key == bindparam("key"), S.project_id == bindparam("project_id"), alive()
+)
 
 
 async def is_there(database: Database, key: UUID, project_id: UUID) -> bool:

@@ -6,21 +6,37 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-import psycopg
-from psycopg import AsyncConnection
-from psycopg.rows import TupleRow
 from psycopg.types.json import Jsonb
-from sqlalchemy import ColumnElement, Select, Text, and_, bindparam, case, cast, func, literal, or_, select, tuple_, update
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    Text,
+    and_,
+    bindparam,
+    case,
+    cast,
+    func,
+    literal,
+    or_,
+    select,
+    tuple_,
+    update,
+)
 from sqlalchemy.dialects.postgresql import INTERVAL, JSONB, insert
 
+from sessiond_server.core.states import SessionState
 from sessiond_server.db import schema as tables
 from sessiond_server.db.expiry import alive
+from sessiond_server.db.idempotency import (
+    RecordedRequest,
+    RequestRecord,
+    find_request,
+    record_request,
+)
 from sessiond_server.db.pool import Database
-from sessiond_server.messages.store.append import DuplicateRequest
-from sessiond_server.sessions.store.deletion import Buried, bury
+from sessiond_server.sessions.store.deletion import DeletedSession, delete_sessions
 
 T = tables.sessions.c
-NIL_LOG = UUID(int=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +69,9 @@ class SessionRow:
 
 
 COLUMNS = [tables.sessions.c[field.name] for field in fields(SessionRow)]
-_GET = select(*COLUMNS).where(T.key == bindparam("key"), T.project_id == bindparam("project_id"), alive())
+_GET = select(*COLUMNS).where(
+    T.key == bindparam("key"), T.project_id == bindparam("project_id"), alive()
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,27 +88,6 @@ class NewSession:
     config: dict[str, Any]
     metadata: dict[str, Any]
     idle_ttl_ms: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """A request_id to record with a change, so that it can be told from its repetition."""
-
-    key: UUID
-    request_id: str
-    content_hash: bytes
-    session_id: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Recorded:
-    """What a request_id did the first time. created_at as for messages, None of it for a change without messages."""
-
-    content_hash: bytes
-    first_seq: int
-    last_seq: int
-    session_id: str
-    created_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +125,11 @@ _NOW: ColumnElement[datetime] = func.clock_timestamp()
 
 
 def after_ms(idle_ttl_ms: int | None) -> ColumnElement[datetime] | None:
-    return None if idle_ttl_ms is None else _NOW + cast(literal(f"{idle_ttl_ms} milliseconds"), INTERVAL)
+    return (
+        None
+        if idle_ttl_ms is None
+        else _NOW + cast(literal(f"{idle_ttl_ms} milliseconds"), INTERVAL)
+    )
 
 
 def _used() -> dict[str, Any]:
@@ -147,7 +148,7 @@ class SessionStore:
         rows = await self._database.rows(_GET, {"key": key, "project_id": project_id})
         return SessionRow(**rows[0]) if rows else None
 
-    async def create(self, new: NewSession, record: Record | None) -> SessionRow | None:
+    async def create(self, new: NewSession, record: RequestRecord | None) -> SessionRow | None:
         """None where there is a session of this key already; then nothing happened.
 
         Raises: DuplicateRequest.
@@ -155,9 +156,13 @@ class SessionStore:
         try:
             async with self._database.transaction() as connection:
                 if record:
-                    await insert_record(self._database, connection, record)
+                    await record_request(self._database, connection, record)
                 # An expired session that the purger has not reached yet is gone for everybody else; it must be for us too.
-                await bury(self._database, connection, and_(T.key == new.key, T.project_id == new.project_id, ~alive()))
+                await delete_sessions(
+                    self._database,
+                    connection,
+                    and_(T.key == new.key, T.project_id == new.project_id, ~alive()),
+                )
                 statement = (
                     insert(tables.sessions)
                     .values(
@@ -165,7 +170,7 @@ class SessionStore:
                         project_id=new.project_id,
                         session_id=new.session_id,
                         log=new.log,
-                        state=1,
+                        state=SessionState.ACTIVE,
                         model=new.model,
                         user_name=new.user_name,
                         title=new.title,
@@ -191,7 +196,9 @@ class SessionStore:
         statement = (
             update(tables.sessions)
             .where(*_of(key, project_id))
-            .values(state=state, revision=T.revision + case((T.state == state, 0), else_=1), **_used())
+            .values(
+                state=state, revision=T.revision + case((T.state == state, 0), else_=1), **_used()
+            )
             .returning(*COLUMNS)
         )
         rows = await self._database.rows(statement)
@@ -205,7 +212,7 @@ class SessionStore:
         patches: Mapping[str, dict[str, Any]],
         etag: tuple[UUID, int] | None,
         max_json_bytes: int,
-        record: Record | None,
+        record: RequestRecord | None,
     ) -> SessionRow | None:
         """Set columns, and apply RFC 7396 merge patches to `config` and `metadata`, in one statement.
 
@@ -247,10 +254,16 @@ class SessionStore:
                 if name in columns and size > max_json_bytes:
                     raise TooLarge(name, size)
             if record:
-                await insert_record(self._database, connection, record)
+                await record_request(self._database, connection, record)
         return SessionRow(**row)
 
-    async def delete(self, key: UUID, project_id: UUID, etag: tuple[UUID, int] | None, record: Record | None) -> Buried | None:
+    async def delete(
+        self,
+        key: UUID,
+        project_id: UUID,
+        etag: tuple[UUID, int] | None,
+        record: RequestRecord | None,
+    ) -> DeletedSession | None:
         """Remove the row and queue its log for the purger, in one transaction. None where it does not exist (or the etag differs).
 
         Raises: DuplicateRequest.
@@ -259,24 +272,33 @@ class SessionStore:
         if etag:
             conditions += [T.log == etag[0], T.revision == etag[1]]
         async with self._database.transaction() as connection:
-            gone = await bury(self._database, connection, and_(*conditions))
+            gone = await delete_sessions(self._database, connection, and_(*conditions))
             if not gone:
                 return None
             if record:
-                await insert_record(self._database, connection, record)
+                await record_request(self._database, connection, record)
         return gone[0]
 
     async def count(self, chosen: Filter, before: datetime) -> tuple[int, int]:
         """How many sessions meet a filter that were there at a time, and how many messages they have."""
-        statement = select(func.count(), func.coalesce(func.sum(T.last_seq), 0)).where(*filter_conditions(chosen), _was_there(before))
+        statement = select(func.count(), func.coalesce(func.sum(T.last_seq), 0)).where(
+            *filter_conditions(chosen), _was_there(before)
+        )
         (row,) = await self._database.rows(statement)
         sessions, messages = row.values()
         return sessions, int(messages)
 
-    async def delete_some(self, chosen: Filter, before: datetime, limit: int) -> list[Buried]:
+    async def delete_some(
+        self, chosen: Filter, before: datetime, limit: int
+    ) -> list[DeletedSession]:
         """Remove at most `limit` of these sessions. Answers those that went."""
         async with self._database.transaction() as connection:
-            return await bury(self._database, connection, and_(*filter_conditions(chosen), _was_there(before)), limit=limit)
+            return await delete_sessions(
+                self._database,
+                connection,
+                and_(*filter_conditions(chosen), _was_there(before)),
+                limit=limit,
+            )
 
     async def now(self) -> datetime:
         """The database's clock."""
@@ -287,31 +309,9 @@ class SessionStore:
         """At most listing.limit rows after listing.after, in order."""
         return [SessionRow(**row) for row in await self._database.rows(list_statement(listing))]
 
-    async def recorded(self, key: UUID, log: UUID, request_id: str) -> Recorded | None:
-        """What this request_id did."""
-        r = tables.requests.c
-        rows = await self._database.rows(
-            select(r.content_hash, r.first_seq, r.last_seq, r.session_id, r.created_at).where(
-                r.key == key, r.log == log, r.request_id == request_id
-            )
-        )
-        return Recorded(**rows[0]) if rows else None
-
-
-async def insert_record(database: Database, connection: AsyncConnection[TupleRow], record: Record) -> None:
-    """Record a request_id in the transaction of its change. Raises: DuplicateRequest."""
-    statement = insert(tables.requests).values(
-        key=record.key,
-        log=NIL_LOG,
-        request_id=record.request_id,
-        content_hash=record.content_hash,
-        session_id=record.session_id,
-        created_at=_NOW,
-    )
-    try:
-        await database.rows(statement, on=connection)
-    except psycopg.errors.UniqueViolation as e:
-        raise DuplicateRequest from e
+    async def find_request(self, key: UUID, log: UUID, request_id: str) -> RecordedRequest | None:
+        """Returns what a request_id did; None if it is not recorded."""
+        return await find_request(self._database, key, log, request_id)
 
 
 def list_statement(listing: Listing) -> Select[Any]:
@@ -354,7 +354,10 @@ def filter_conditions(chosen: Filter) -> list[ColumnElement[bool]]:
 _ORDERS: dict[str, Any] = {
     "active_desc": (
         (T.active_minute.desc(), T.active_at.desc(), T.key.desc()),
-        lambda minute, at, key: and_(T.active_minute <= minute, tuple_(T.active_minute, T.active_at, T.key) < tuple_(minute, at, key)),
+        lambda minute, at, key: and_(
+            T.active_minute <= minute,
+            tuple_(T.active_minute, T.active_at, T.key) < tuple_(minute, at, key),
+        ),
     ),
     "created_desc": (
         (T.created_at.desc(), T.key.desc()),
@@ -407,18 +410,14 @@ class _Exists(Exception):
 
 __all__ = [
     "COLUMNS",
-    "DuplicateRequest",
     "Filter",
     "Listing",
     "NewSession",
-    "Record",
-    "Recorded",
     "SessionRow",
     "SessionStore",
     "TooLarge",
     "after_ms",
     "filter_conditions",
-    "insert_record",
     "list_statement",
     "sort_key",
 ]

@@ -27,7 +27,9 @@ def upgrade() -> None:
         sa.UniqueConstraint("name", name="projects_name_key"),
     )
     # The project of servers without keys. Its id is derived from its name, as every project's is.
-    op.execute("INSERT INTO projects (project_id, name) VALUES ('1a3c88bb-a02a-5ae3-ae1b-c4646af33f8c', 'default')")
+    op.execute(
+        "INSERT INTO projects (project_id, name) VALUES ('1a3c88bb-a02a-5ae3-ae1b-c4646af33f8c', 'default')"
+    )
     op.create_table(
         "api_keys",
         sa.Column("key_id", ID_TEXT),
@@ -57,7 +59,12 @@ def upgrade() -> None:
             nullable=False,
             comment="where its messages lie; tells it from a predecessor of the same id",
         ),
-        sa.Column("state", sa.SmallInteger, nullable=False, comment="1 active, 2 destroyed, as in the protos"),
+        sa.Column(
+            "state",
+            sa.SmallInteger,
+            nullable=False,
+            comment="1 active, 2 destroyed, as in the protos",
+        ),
         sa.Column(
             "revision",
             sa.Integer,
@@ -86,19 +93,28 @@ def upgrade() -> None:
             "active_minute",
             sa.Integer,
             # Through UTC, because what depends on the time zone cannot be a generated column.
-            sa.Computed("floor(extract(epoch FROM active_at AT TIME ZONE 'UTC') / 60)::integer", persisted=True),
+            sa.Computed(
+                "floor(extract(epoch FROM active_at AT TIME ZONE 'UTC') / 60)::integer",
+                persisted=True,
+            ),
             nullable=False,
         ),
         sa.Column("idle_ttl_ms", sa.BigInteger, comment="null: never expires"),
-        sa.Column("used_at", TIME, nullable=False, comment="expired when used_at + idle_ttl_ms has passed"),
+        sa.Column(
+            "used_at", TIME, nullable=False, comment="expired when used_at + idle_ttl_ms has passed"
+        ),
         sa.Column("expiry_check_at", TIME),
         sa.PrimaryKeyConstraint("key", name="sessions_pkey"),
         sa.UniqueConstraint("project_id", "session_id", name="sessions_project_id_session_id_key"),
         postgresql_with={"fillfactor": "70", "autovacuum_vacuum_scale_factor": "0.02"},
     )
-    op.create_index("sessions_activity_idx", "sessions", ["project_id", sa.text("active_minute DESC")])
+    op.create_index(
+        "sessions_activity_idx", "sessions", ["project_id", sa.text("active_minute DESC")]
+    )
     op.create_index("sessions_created_idx", "sessions", ["project_id", "created_at", "key"])
-    op.create_index("sessions_user_idx", "sessions", ["project_id", "user_name", sa.text("active_minute DESC")])
+    op.create_index(
+        "sessions_user_idx", "sessions", ["project_id", "user_name", sa.text("active_minute DESC")]
+    )
     op.create_index(
         "sessions_expiry_idx",
         "sessions",
@@ -123,9 +139,17 @@ def upgrade() -> None:
         sa.Column("format", sa.SmallInteger, nullable=False),
         sa.Column("content_bytes", sa.Integer, nullable=False),
         sa.Column("created_at", TIME, nullable=False),
-        sa.Column("body", sa.LargeBinary, nullable=False, comment="the encoded Message less what the server assigns"),
+        sa.Column(
+            "body",
+            sa.LargeBinary,
+            nullable=False,
+            comment="the encoded Message less what the server assigns",
+        ),
         sa.PrimaryKeyConstraint("key", "log", "seq", name="messages_pkey"),
-        postgresql_with={"autovacuum_vacuum_insert_scale_factor": "0.1", "autovacuum_analyze_scale_factor": "0.1"},
+        postgresql_with={
+            "autovacuum_vacuum_insert_scale_factor": "0.1",
+            "autovacuum_analyze_scale_factor": "0.1",
+        },
     )
     # lz4 decompresses several times faster than pglz for a few per cent more space; not every build has it.
     op.execute("""
@@ -156,7 +180,9 @@ def upgrade() -> None:
             server_default="",
             comment="of the session that a create made",
         ),
-        sa.Column("created_at", TIME, nullable=False, comment="an append's: the messages' created_at"),
+        sa.Column(
+            "created_at", TIME, nullable=False, comment="an append's: the messages' created_at"
+        ),
         sa.PrimaryKeyConstraint("key", "log", "request_id", name="requests_pkey"),
     )
     op.create_index("requests_created_at_idx", "requests", ["created_at"], postgresql_using="brin")

@@ -22,21 +22,43 @@ NOW = sa.func.now()
 
 def upgrade() -> None:
     for column in (
-        sa.Column("base_seq", sa.BigInteger, nullable=False, server_default="0", comment="up to it, segments says where the messages lie"),
         sa.Column(
-            "short_segments", sa.Integer, nullable=False, server_default="0", comment="those of its segments that are worth flattening"
+            "base_seq",
+            sa.BigInteger,
+            nullable=False,
+            server_default="0",
+            comment="up to it, segments says where the messages lie",
         ),
-        sa.Column("first_words_seq", sa.BigInteger, comment="of the message that first_words is from"),
+        sa.Column(
+            "short_segments",
+            sa.Integer,
+            nullable=False,
+            server_default="0",
+            comment="those of its segments that are worth flattening",
+        ),
+        sa.Column(
+            "first_words_seq", sa.BigInteger, comment="of the message that first_words is from"
+        ),
         sa.Column("token_count", sa.BigInteger, nullable=False, server_default="0"),
         sa.Column(
-            "estimated_tokens", sa.BigInteger, nullable=False, server_default="0", comment="the part of token_count that is estimated"
+            "estimated_tokens",
+            sa.BigInteger,
+            nullable=False,
+            server_default="0",
+            comment="the part of token_count that is estimated",
         ),
         sa.Column("origin_key", sa.Uuid, comment="of the session that it was copied from"),
         sa.Column("origin_log", sa.Uuid),
         sa.Column("origin_session_id", sa.Text),
         sa.Column("origin_seq", sa.BigInteger),
         # The sessions that are there have never been looked at by any queue, as a new one.
-        sa.Column("has_news", sa.Boolean, nullable=False, server_default=sa.text("true"), comment="its queues are to be told of messages"),
+        sa.Column(
+            "has_news",
+            sa.Boolean,
+            nullable=False,
+            server_default=sa.text("true"),
+            comment="its queues are to be told of messages",
+        ),
     ):
         op.add_column("sessions", column)
     op.create_index(
@@ -45,11 +67,28 @@ def upgrade() -> None:
         ["origin_key", "origin_log", sa.text("created_at DESC"), sa.text("key DESC")],
         postgresql_where=sa.text("origin_key IS NOT NULL"),
     )
-    op.create_index("sessions_chain_idx", "sessions", ["short_segments"], postgresql_where=sa.text("short_segments > 16"))
-    op.create_index("sessions_news_idx", "sessions", ["project_id"], postgresql_where=sa.text("has_news"))
+    op.create_index(
+        "sessions_chain_idx",
+        "sessions",
+        ["short_segments"],
+        postgresql_where=sa.text("short_segments > 16"),
+    )
+    op.create_index(
+        "sessions_news_idx", "sessions", ["project_id"], postgresql_where=sa.text("has_news")
+    )
     for column in (
-        sa.Column("tokens", sa.Integer, nullable=False, server_default="0", comment="negative: an estimate"),
-        sa.Column("total_bytes", sa.BigInteger, comment="content_bytes of the session up to and with this message"),
+        sa.Column(
+            "tokens",
+            sa.Integer,
+            nullable=False,
+            server_default="0",
+            comment="negative: an estimate",
+        ),
+        sa.Column(
+            "total_bytes",
+            sa.BigInteger,
+            comment="content_bytes of the session up to and with this message",
+        ),
         sa.Column("total_tokens", sa.BigInteger, comment="tokens likewise, estimates included"),
     ):
         op.add_column("messages", column)
@@ -72,10 +111,21 @@ def upgrade() -> None:
         sa.Column("key", sa.Uuid, nullable=False),
         sa.Column("log", sa.Uuid, nullable=False),
         sa.Column("task_id", ID_TEXT, nullable=False),
-        sa.Column("position", sa.Integer, nullable=False, comment="1, 2, 3, ... without a gap; unique, but not while tasks are reordered"),
+        sa.Column(
+            "position",
+            sa.Integer,
+            nullable=False,
+            comment="1, 2, 3, ... without a gap; unique, but not while tasks are reordered",
+        ),
         sa.Column("status", sa.SmallInteger, nullable=False, comment="as in the protos"),
         sa.Column("data", JSONB, nullable=False, server_default=sa.text("'{}'")),
-        sa.Column("message_seqs", ARRAY(sa.BigInteger), nullable=False, server_default=sa.text("'{}'"), comment="ascending, each once"),
+        sa.Column(
+            "message_seqs",
+            ARRAY(sa.BigInteger),
+            nullable=False,
+            server_default=sa.text("'{}'"),
+            comment="ascending, each once",
+        ),
         sa.Column("revision", sa.Integer, nullable=False, server_default="1"),
         sa.Column("created_at", TIME, nullable=False),
         sa.Column("updated_at", TIME, nullable=False),
@@ -106,9 +156,17 @@ def upgrade() -> None:
         sa.Column("log", sa.Uuid, nullable=False),
         sa.Column("queue", ID_TEXT, nullable=False),
         sa.Column("project_id", sa.Uuid, nullable=False),
-        sa.Column("done_seq", sa.BigInteger, nullable=False, server_default="0", comment="up to it all is dealt with, exceptions apart"),
+        sa.Column(
+            "done_seq",
+            sa.BigInteger,
+            nullable=False,
+            server_default="0",
+            comment="up to it all is dealt with, exceptions apart",
+        ),
         sa.Column("is_ready", sa.Boolean, nullable=False, comment="there may be pending messages"),
-        sa.Column("ready_at", TIME, nullable=False, comment="since when; who waits longest comes first"),
+        sa.Column(
+            "ready_at", TIME, nullable=False, comment="since when; who waits longest comes first"
+        ),
         sa.Column("lease_id", sa.Uuid),
         sa.Column("lease_until", TIME),
         sa.Column("lease_firsts", ARRAY(sa.BigInteger), comment="of the ranges that are leased"),
@@ -124,13 +182,20 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("key", "log", "queue", name="processing_pkey"),
         postgresql_with={"fillfactor": "80"},
     )
-    op.create_index("processing_ready_idx", "processing", ["project_id", "queue", "ready_at"], postgresql_where=sa.text("is_ready"))
+    op.create_index(
+        "processing_ready_idx",
+        "processing",
+        ["project_id", "queue", "ready_at"],
+        postgresql_where=sa.text("is_ready"),
+    )
     op.create_table(
         "processing_exceptions",
         sa.Column("key", sa.Uuid, nullable=False),
         sa.Column("log", sa.Uuid, nullable=False),
         sa.Column("queue", ID_TEXT, nullable=False),
-        sa.Column("seq", sa.BigInteger, autoincrement=False, nullable=False, comment="at most done_seq"),
+        sa.Column(
+            "seq", sa.BigInteger, autoincrement=False, nullable=False, comment="at most done_seq"
+        ),
         sa.Column("status", sa.SmallInteger, nullable=False, comment="1 pending again, 4 failed"),
         sa.Column("error", sa.Text, nullable=False, server_default=""),
         sa.Column("updated_at", TIME, nullable=False, server_default=NOW),
@@ -141,11 +206,18 @@ def upgrade() -> None:
         "assets",
         sa.Column("project_id", sa.Uuid, nullable=False),
         sa.Column("sha256", sa.LargeBinary, nullable=False),
-        sa.Column("object_key", sa.Text, nullable=False, comment="where its content lies; another one for each upload"),
+        sa.Column(
+            "object_key",
+            sa.Text,
+            nullable=False,
+            comment="where its content lies; another one for each upload",
+        ),
         sa.Column("size", sa.BigInteger, nullable=False),
         sa.Column("media_type", sa.Text, nullable=False, server_default=""),
         sa.Column("created_at", TIME, nullable=False, server_default=NOW),
-        sa.Column("touched_at", TIME, nullable=False, server_default=NOW, comment="of the last upload"),
+        sa.Column(
+            "touched_at", TIME, nullable=False, server_default=NOW, comment="of the last upload"
+        ),
         sa.PrimaryKeyConstraint("project_id", "sha256", name="assets_pkey"),
     )
     op.create_index("assets_touched_at_idx", "assets", ["touched_at"])
@@ -153,7 +225,13 @@ def upgrade() -> None:
         "asset_refs",
         sa.Column("key", sa.Uuid, nullable=False),
         sa.Column("log", sa.Uuid, nullable=False),
-        sa.Column("seq", sa.BigInteger, autoincrement=False, nullable=False, comment="of the message that refers to it; goes with that"),
+        sa.Column(
+            "seq",
+            sa.BigInteger,
+            autoincrement=False,
+            nullable=False,
+            comment="of the message that refers to it; goes with that",
+        ),
         sa.Column("sha256", sa.LargeBinary, nullable=False),
         sa.Column("project_id", sa.Uuid, nullable=False),
         sa.PrimaryKeyConstraint("key", "log", "seq", "sha256", name="asset_refs_pkey"),
@@ -161,7 +239,11 @@ def upgrade() -> None:
     op.create_index("asset_refs_asset_idx", "asset_refs", ["project_id", "sha256"])
     op.create_table(
         "loose_objects",
-        sa.Column("object_key", sa.Text, comment="an object that no asset has, or not yet: every object is here or there"),
+        sa.Column(
+            "object_key",
+            sa.Text,
+            comment="an object that no asset has, or not yet: every object is here or there",
+        ),
         sa.Column("due_at", TIME, nullable=False, comment="when it may be removed"),
         sa.PrimaryKeyConstraint("object_key", name="loose_objects_pkey"),
     )

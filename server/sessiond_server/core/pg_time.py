@@ -1,0 +1,15 @@
+"""PostgreSQL's own form of a timestamp: microseconds since 2000-01-01 UTC."""
+
+from datetime import UTC, datetime, timedelta
+
+EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+def to_pg_us(time: datetime) -> int:
+    """Returns a time as microseconds since 2000-01-01 UTC."""
+    return (time - EPOCH) // timedelta(microseconds=1)
+
+
+def now_us() -> int:
+    """Returns the present time as microseconds since 2000-01-01 UTC."""
+    return to_pg_us(datetime.now(UTC))

@@ -1,0 +1,37 @@
+"""States as the database stores them. Their numbers are those of the enums in protos/."""
+
+from enum import IntEnum
+
+
+class SessionState(IntEnum):
+    """State of a session."""
+
+    ACTIVE = 1
+    DESTROYED = 2
+
+
+class TaskStatus(IntEnum):
+    """Status of a task. The client changes it freely."""
+
+    PENDING = 1
+    RUNNING = 2
+    SUCCESS = 3
+    FAILED = 4
+
+
+class TurnState(IntEnum):
+    """State of a turn. JOINED is internal: the turn was steered into another one and ends with it."""
+
+    QUEUED = 1
+    RUNNING = 2
+    COMPLETED = 3
+    FAILED = 4
+    ABORTED = 5
+    JOINED = 6
+
+
+class QueueMessageState(IntEnum):
+    """State of a message in a queue, as far as an exception to the watermark is stored for it."""
+
+    AGAIN = 1
+    FAILED = 4
