@@ -85,7 +85,7 @@ bench-quick: .venv-bench/.done ## The same, ten times smaller: says whether it r
 
 docs: .venv-docs/.done ## Build the documentation's site in build/site, strictly, and check its links
 	.venv-docs/bin/python scripts/generate-reference
-	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
 	.venv-docs/bin/python scripts/check-links build/site
 
 docs-serve: .venv-docs/.done ## Show the site on localhost:8000 while it is written
