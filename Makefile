@@ -3,12 +3,13 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 ARGS ?=
 # The version of npm's @copilotkit/aimock.
 AIMOCK := 1.43.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run aimock test test-all lint format types protos protos-check sync sync-check bench bench-quick docs docs-serve constraints ci clean
+.PHONY: help setup run aimock test test-unit test-sql test-all test-matrix lint format types protos protos-check sync sync-check bench bench-quick docs docs-serve constraints ci clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,10 +33,19 @@ aimock: ## Install aimock, a stand-in for the providers, with npm; without it th
 	fi
 
 test: setup aimock ## Run the tests, but for the long ones
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not slow' $(ARGS)
+	$(PYTEST) -m 'not slow' $(ARGS)
+
+test-unit: setup ## Run the tests that need no database, in seconds
+	$(PYTEST) -m unit $(ARGS)
+
+test-sql: setup ## Run the tests that prove something about SQL
+	$(PYTEST) -m 'sql and not slow' $(ARGS)
 
 test-all: setup aimock ## Run all tests: crashes under load, a million messages
-	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+	$(PYTEST) $(ARGS)
+
+test-matrix: ## Run the tests on several versions of Python and PostgreSQL (an hour)
+	scripts/test-matrix
 
 lint: setup sync-check ## Check style, import directions, protos
 	$(BIN)/ruff check .

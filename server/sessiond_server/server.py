@@ -46,7 +46,8 @@ from sessiond_server.messages.store.append import AppendStore
 from sessiond_server.messages.store.batch_append import BatchAppendStore
 from sessiond_server.messages.store.history import HistoryStore
 from sessiond_server.messages.token_counts import tokenizer
-from sessiond_server.projects.service import Authenticator, Keys
+from sessiond_server.projects.authentication import Authenticator
+from sessiond_server.projects.service import Keys
 from sessiond_server.projects.store import KeyStore
 from sessiond_server.providers.routing import Models
 from sessiond_server.queues.service import Processing
@@ -237,6 +238,7 @@ def _limits(settings: Settings) -> Limits:
         max_message_bytes=settings.max_message_bytes,
         max_batch_messages=settings.max_batch_messages,
         max_batch_bytes=settings.max_batch_bytes,
+        max_import_bytes=settings.max_import_bytes,
         max_asset_bytes=settings.max_asset_bytes,
         default_idle_ttl_ms=int(settings.default_idle_ttl_s * 1000) or None,
     )
@@ -283,7 +285,12 @@ def _handlers(
     authenticator = Authenticator(
         keys, require_keys=settings.require_keys, cache_s=settings.key_cache_s
     )
-    calls = Calls(authenticator, load, default_deadline_s=settings.default_deadline_s)
+    calls = Calls(
+        authenticator,
+        load,
+        default_deadline_s=settings.default_deadline_s,
+        stream_idle_timeout_s=settings.import_idle_timeout_s,
+    )
     turns = Turns(
         TurnStore(database, AppendStore(database)),
         sessions,

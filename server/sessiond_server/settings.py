@@ -24,7 +24,7 @@ from pydantic_settings import SettingsError as SourceError
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
-from sessiond_server.providers.settings import ProviderSettings, completed
+from sessiond_server.providers.settings import ProviderSettings, merge_built_in
 
 ENV_PREFIX = "SESSIOND_"
 
@@ -122,6 +122,16 @@ class Settings(BaseSettings):
         ge=1024,
         le=24 * 1024 * 1024,
         description="Content of one StoreMessages, in bytes.",
+    )
+    max_import_bytes: int = Field(
+        8 * 1024**3,
+        ge=0,
+        description="Messages of one ImportMessages or ImportSession, in bytes. 0 = no limit.",
+    )
+    import_idle_timeout_s: float = Field(
+        600.0,
+        gt=0,
+        description="Seconds without a message after which a client's stream is refused.",
     )
     tokenizer: Literal["auto", "o200k_base", "estimate"] = Field(
         "auto",
@@ -259,7 +269,7 @@ class Settings(BaseSettings):
                 raise ValueError(
                     "a name is not 1 to 64 letters, digits, dots, dashes and underscores"
                 )
-        completed(value)
+        merge_built_in(value)
         return value
 
     @field_validator("listen")

@@ -7,17 +7,16 @@ from hypothesis import strategies as st
 
 from sessiond.v1.message_pb2 import Message
 from sessiond.v1.session_service_pb2 import GetMessagesResponse
-from sessiond_server.messages.pages import (
-    SECONDS_1970_TO_2000,
+from sessiond_server.core.pg_time import EPOCH_S
+from sessiond_server.messages.encoding import (
     EncodedPage,
-    PageCache,
-    PageKey,
-    assigned,
+    assigned_fields,
     encode_basic_page,
     encode_page,
     response_tail,
     varint,
 )
+from sessiond_server.messages.pages import PageCache, PageKey
 
 seqs = st.one_of(st.integers(1, 200), st.integers(16_300, 16_500), st.integers(1, 2**62))
 times = st.integers(0, 3 * 10**15)
@@ -29,7 +28,7 @@ def typed(seq: int, created_us: int, message: Message) -> Message:
     made = Message()
     made.CopyFrom(message)
     made.seq = seq
-    made.create_time.seconds = created_us // 1_000_000 + SECONDS_1970_TO_2000
+    made.create_time.seconds = created_us // 1_000_000 + EPOCH_S
     made.create_time.nanos = created_us % 1_000_000 * 1000
     return made
 
@@ -71,9 +70,9 @@ def test_spliced_is_the_same_as_typed(
     assert response == expected
     assert (page.count, page.first_seq, page.last_seq) == (len(rows), rows[0][0], rows[-1][0])
     for seq, created, message in rows:
-        assert Message.FromString(assigned(seq, created) + message.SerializeToString()) == typed(
-            seq, created, message
-        )
+        assert Message.FromString(
+            assigned_fields(seq, created) + message.SerializeToString()
+        ) == typed(seq, created, message)
 
 
 @given(

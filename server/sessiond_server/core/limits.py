@@ -38,6 +38,8 @@ class Limits:
     """Messages of one StoreMessages. Default 1,000."""
     max_batch_bytes: int = 4 * 1024 * 1024
     """Content of one StoreMessages. Default 4 MiB."""
+    max_import_bytes: int = 8 * 1024**3
+    """Messages of one ImportMessages or ImportSession. Default 8 GiB; 0 = no limit."""
     max_asset_bytes: int = 5 * 1024**3
     """Content of one asset. Default 5 GiB."""
     default_idle_ttl_ms: int | None = None

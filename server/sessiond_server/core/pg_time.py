@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+EPOCH_S = int(EPOCH.timestamp())
 
 
 def to_pg_us(time: datetime) -> int:

@@ -116,7 +116,7 @@ class Database:
         async with self.connection() as connection:
             await connection.execute("SELECT 1")
 
-    def connection(self) -> "Lease":
+    def connection(self) -> "PooledConnection":
         """A connection in autocommit mode, given back at the end of the block: `async with database.connection() as connection`.
 
         Raises:
@@ -124,7 +124,7 @@ class Database:
             DatabaseUnavailable: the connection broke.
             Contention: a lock timeout, a deadlock, a serialization failure.
         """
-        return Lease(self)
+        return PooledConnection(self)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection[TupleRow]]:
@@ -176,7 +176,7 @@ class Database:
         return self._away
 
 
-class Lease:
+class PooledConnection:
     """A connection of the pool for the length of a block. A class, and getconn/putconn: what the pool's own context manager does
     besides is for connections that are not in autocommit mode, and costs a tenth of an append.
     """

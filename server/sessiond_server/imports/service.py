@@ -1,4 +1,4 @@
-"""Whole sessions from elsewhere: what ImportSession promises."""
+"""Imports of whole sessions: the rules of ImportSession."""
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import astuple, dataclass
@@ -10,17 +10,15 @@ from sessiond_server.assets.service import asset_not_found
 from sessiond_server.assets.store.assets import AssetMissing
 from sessiond_server.core.errors import Fault, invalid
 from sessiond_server.core.events import CREATED, EventPublisher
-from sessiond_server.core.ids import (
+from sessiond_server.core.ids import creation_key, session_key, uuid7
+from sessiond_server.core.limits import MAX_BOOKMARKS, MAX_TASK_MESSAGES, MAX_TASKS, Limits
+from sessiond_server.core.validation import (
     check_bookmark_name,
     check_description,
     check_request_id,
     check_session_id,
     check_task_id,
-    creation_key,
-    session_key,
-    uuid7,
 )
-from sessiond_server.core.limits import MAX_BOOKMARKS, MAX_TASK_MESSAGES, MAX_TASKS, Limits
 from sessiond_server.db.idempotency import NO_LOG, DuplicateRequest, RequestRecord, content_hash
 from sessiond_server.imports.store import (
     ImportedBookmark,
@@ -28,20 +26,36 @@ from sessiond_server.imports.store import (
     SessionImport,
     SessionImportStore,
 )
+from sessiond_server.messages.append import spool_pieces
 from sessiond_server.messages.store.spool import Spool
 from sessiond_server.messages.token_counts import Tokenizer
 from sessiond_server.messages.validation import MessageValidator
 from sessiond_server.sessions.lifecycle_events import lifecycle_event
-from sessiond_server.sessions.service import Settings, new_session, session_from_first_request
+from sessiond_server.sessions.service import (
+    SessionSettings,
+    new_session,
+    session_from_first_request,
+)
 from sessiond_server.sessions.store.sessions import SessionRow, SessionStore
 
 
 @dataclass(frozen=True, slots=True)
 class ImportHead:
-    """Everything but the messages. session_id: empty = one is made. Times: None = now."""
+    """Everything but the messages.
+
+    Attributes:
+        session_id: id of the new session; "" = generated.
+        settings: its settings.
+        state: its state, a SessionState.
+        created_at: its create time; None = now.
+        active_at: its active time; None = now.
+        tasks: its tasks, in order.
+        bookmarks: its bookmarks.
+        request_id: makes the import safe to repeat; "" = none.
+    """
 
     session_id: str
-    settings: Settings
+    settings: SessionSettings
     state: int
     created_at: datetime | None
     active_at: datetime | None
@@ -50,7 +64,11 @@ class ImportHead:
     request_id: str
 
     def check(self) -> None:
-        """Raises: Fault INVALID_FIELD."""
+        """Check the fields that do not depend on the messages.
+
+        Raises:
+            Fault: INVALID_FIELD.
+        """
         if self.session_id:
             check_session_id(self.session_id, "session.session_id")
         check_request_id(self.request_id)
@@ -89,7 +107,11 @@ class ImportHead:
                 raise invalid(f"bookmarks[{i}].seq", "is negative")
 
     def check_seqs(self, last_seq: int) -> None:
-        """That what they name is there, once all messages are. Raises: Fault INVALID_FIELD."""
+        """Check that the seqs of tasks and bookmarks exist.
+
+        Raises:
+            Fault: INVALID_FIELD.
+        """
         for i, task in enumerate(self.tasks):
             if task.message_seqs and task.message_seqs[-1] > last_seq:
                 raise invalid(
@@ -104,7 +126,7 @@ class ImportHead:
 
 
 class SessionImports:
-    """Imports of whole sessions. Nothing is there before all of it is. publisher: is told of each."""
+    """Imports of whole sessions, all or nothing."""
 
     def __init__(
         self,
@@ -123,23 +145,24 @@ class SessionImports:
     async def run(
         self, project_id: UUID, head: ImportHead, pieces: AsyncIterator[Sequence[Message]]
     ) -> SessionRow:
-        """The new session.
+        """Create the session.
 
-        Raises: Fault, with the reasons that ImportSession names.
+        Raises:
+            Fault: with the reasons that ImportSession names.
         """
         head.check()
         session_id = head.session_id or str(uuid7())
         key = session_key(project_id, session_id)
         new = new_session(project_id, session_id, head.settings, self._limits)
-        # Before it is all sent; but a repetition is answered as the first time.
+        # So that a conflict is reported before all messages are sent; a repetition returns the
+        # first result.
         if await self._sessions.get(key, project_id) and not await self._is_recorded(
             project_id, head.request_id
         ):
             raise _exists(session_id)
-        validator = MessageValidator(self._limits, self._tokenizer, keeps_turn=True)
+        validator = MessageValidator(self._limits, self._tokenizer, keep_turn=True)
         with Spool() as spool:
-            async for messages in pieces:
-                spool.add(validator.encode(messages, keep_times=True))
+            await spool_pieces(pieces, validator, spool, self._limits, keep_times=True)
             if validator.parent_floor > 0:
                 raise Fault(
                     "PARENT_NOT_FOUND",
@@ -197,6 +220,7 @@ class SessionImports:
 def _exists(session_id: str) -> Fault:
     return Fault(
         "SESSION_ALREADY_EXISTS",
-        f"there is a session {session_id!r} already; delete it first, or import under another session_id",
+        f"there is a session {session_id!r} already; delete it first, or import under another "
+        "session_id",
         metadata={"session_id": session_id},
     )

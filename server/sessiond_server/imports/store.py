@@ -1,15 +1,14 @@
-"""Whole sessions from elsewhere: the row, its messages through COPY, its tasks and bookmarks, as one transaction."""
+"""Imports of whole sessions: row, messages, tasks and bookmarks, in one transaction."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
 from psycopg import AsyncConnection
-from psycopg.rows import TupleRow
+from psycopg.rows import TupleRow, dict_row
 from psycopg.types.json import Jsonb
-from sqlalchemy import and_, func, literal, not_, select
-from sqlalchemy.dialects.postgresql import JSONB, insert
+from sqlalchemy import and_, not_
 
 from sessiond_server.assets.store import assets
 from sessiond_server.core.pg_time import to_pg_us
@@ -20,15 +19,47 @@ from sessiond_server.db.pool import Database
 from sessiond_server.messages.store.append import copy_rows
 from sessiond_server.messages.store.spool import Spool, Start
 from sessiond_server.sessions.store.deletion import delete_sessions
-from sessiond_server.sessions.store.sessions import COLUMNS, NewSession, SessionRow, after_ms
+from sessiond_server.sessions.store.sessions import NewSession, SessionRow
 
 T = tables.sessions.c
-_NOW = func.clock_timestamp()
+
+_INSERT = f"""
+INSERT INTO sessions (key, project_id, session_id, log, state, model, user_name, title, config,
+    metadata, last_seq, content_bytes, largest_bytes, token_count, estimated_tokens, first_words,
+    first_words_seq, created_at, active_at, used_at, idle_ttl_ms, expiry_check_at)
+SELECT %(key)s, %(project_id)s, %(session_id)s, %(log)s, %(state)s, %(model)s, %(user_name)s,
+    %(title)s, %(config)s, %(metadata)s, %(count)s, %(content_bytes)s, %(largest_bytes)s,
+    %(tokens)s, %(estimated)s, %(first_words)s, %(first_words_place)s,
+    COALESCE(%(created_at)s, now), COALESCE(%(active_at)s, now), now, %(idle_ttl_ms)s,
+    now + %(idle_ttl_ms)s::bigint * interval '1 millisecond'
+FROM clock_timestamp() AS now
+ON CONFLICT DO NOTHING RETURNING {", ".join(field.name for field in fields(SessionRow))}"""
+
+_INSERT_TASK = """
+INSERT INTO tasks (key, log, task_id, position, status, data, message_seqs, created_at, updated_at)
+SELECT %(key)s, %(log)s, %(task_id)s, %(position)s, %(status)s, %(data)s, %(message_seqs)s,
+    COALESCE(%(created_at)s, now), COALESCE(%(updated_at)s, %(created_at)s, now)
+FROM clock_timestamp() AS now"""
+
+_INSERT_BOOKMARK = """
+INSERT INTO bookmarks (key, log, name, seq, description, created_at, updated_at)
+SELECT %(key)s, %(log)s, %(name)s, %(seq)s, %(description)s,
+    COALESCE(%(created_at)s, now), COALESCE(%(updated_at)s, %(created_at)s, now)
+FROM clock_timestamp() AS now"""
 
 
 @dataclass(frozen=True, slots=True)
 class ImportedTask:
-    """A task; its position is its place in the list. Times: None = now."""
+    """A task. Its position is its place in the list.
+
+    Attributes:
+        task_id: its id.
+        status: a TaskStatus.
+        data: a JSON object.
+        message_seqs: the messages that it links to, in order.
+        created_at: None = now.
+        updated_at: None = created_at.
+    """
 
     task_id: str
     status: int
@@ -40,7 +71,15 @@ class ImportedTask:
 
 @dataclass(frozen=True, slots=True)
 class ImportedBookmark:
-    """A bookmark. seq: None = at the newest message. Times: None = now."""
+    """A bookmark.
+
+    Attributes:
+        name: its name.
+        seq: the message; None = the newest one.
+        description: a text for people.
+        created_at: None = now.
+        updated_at: None = created_at.
+    """
 
     name: str
     seq: int | None
@@ -51,7 +90,25 @@ class ImportedBookmark:
 
 @dataclass(frozen=True, slots=True)
 class SessionImport:
-    """Everything but the messages. Times: None = now. The counters are those of the messages."""
+    """Everything but the messages.
+
+    Attributes:
+        new: the session's id and settings.
+        state: a SessionState.
+        created_at: None = now.
+        active_at: None = now.
+        tasks: in order.
+        bookmarks: in any order.
+        count: messages.
+        content_bytes: size of their content.
+        largest_bytes: content of the largest one.
+        tokens: tokens of all.
+        estimated: the part of `tokens` that is estimated.
+        first_words: beginning of the first user message; None if there is none.
+        first_words_place: which message that is, from 1; None if there is none.
+        asset_refs: (place of the message, from 0; sha256) for each asset that a message refers to.
+        assets: sha256 of these assets, each once.
+    """
 
     new: NewSession
     state: int
@@ -79,9 +136,14 @@ class SessionImportStore:
     async def create(
         self, made: SessionImport, spool: Spool, record: RequestRecord | None
     ) -> SessionRow | None:
-        """The new session. None where there is one of its key already; then nothing happened.
+        """Create the session.
 
-        Raises: DuplicateRequest, AssetMissing.
+        Returns:
+            The session; None if its key is taken, and nothing happened.
+
+        Raises:
+            DuplicateRequest: the request_id is recorded already.
+            AssetMissing: a message refers to an asset that does not exist.
         """
         new = made.new
         try:
@@ -90,105 +152,56 @@ class SessionImportStore:
                     await record_request(self._database, connection, record)
                 if made.asset_refs:
                     await assets.hold(connection, new.project_id, made.assets)
-                # An expired session that the purger has not reached yet is gone for everybody else; it must be for us too.
+                # An expired session that the purger has not reached yet must not block its id.
                 await delete_sessions(
                     self._database, connection, and_(T.key == new.key, not_(alive()))
                 )
                 row = await self._insert(connection, made)
-                if row is None:
-                    raise _Exists
-                now = (await self._database.rows(select(_NOW.label("now")), on=connection))[0][
-                    "now"
-                ]
-                await copy_rows(connection, spool, Start(new.key, new.log, 1, to_pg_us(now), 0, 0))
+                start = Start(new.key, new.log, 1, to_pg_us(row.used_at), 0, 0)
+                await copy_rows(connection, spool, start)
                 if made.asset_refs:
                     await assets.refer(
                         connection, new.key, new.log, new.project_id, 1, made.asset_refs
                     )
-                await self._insert_tasks(connection, made)
-                await self._insert_bookmarks(connection, made)
+                await self._insert_children(connection, made)
                 return row
-        except _Exists:
+        except _AlreadyExists:
             return None
 
     async def _insert(
         self, connection: AsyncConnection[TupleRow], made: SessionImport
-    ) -> SessionRow | None:
-        new = made.new
-        statement = (
-            insert(tables.sessions)
-            .values(
-                key=new.key,
-                project_id=new.project_id,
-                session_id=new.session_id,
-                log=new.log,
-                state=made.state,
-                model=new.model,
-                user_name=new.user_name,
-                title=new.title,
-                config=_json(new.config),
-                metadata=_json(new.metadata),
-                last_seq=made.count,
-                content_bytes=made.content_bytes,
-                largest_bytes=made.largest_bytes,
-                token_count=made.tokens,
-                estimated_tokens=made.estimated,
-                first_words=made.first_words,
-                first_words_seq=made.first_words_place,
-                created_at=made.created_at or _NOW,
-                active_at=made.active_at or _NOW,
-                used_at=_NOW,
-                idle_ttl_ms=new.idle_ttl_ms,
-                expiry_check_at=after_ms(new.idle_ttl_ms),
-            )
-            .on_conflict_do_nothing()
-            .returning(*COLUMNS)
-        )
-        rows = await self._database.rows(statement, on=connection)
-        return SessionRow(**rows[0]) if rows else None
+    ) -> SessionRow:
+        parameters = _columns(made) | _columns(made.new)
+        for name in ("config", "metadata"):
+            parameters[name] = Jsonb(parameters[name])
+        async with connection.cursor(row_factory=dict_row) as cursor:
+            await cursor.execute(_INSERT, parameters)
+            row = await cursor.fetchone()
+        if row is None:
+            raise _AlreadyExists
+        return SessionRow(**row)
 
-    async def _insert_tasks(
+    async def _insert_children(
         self, connection: AsyncConnection[TupleRow], made: SessionImport
     ) -> None:
-        rows = [
-            {
-                "key": made.new.key,
-                "log": made.new.log,
-                "task_id": task.task_id,
-                "position": position,
-                "status": task.status,
-                "data": _json(task.data),
-                "message_seqs": task.message_seqs,
-                "created_at": task.created_at or _NOW,
-                "updated_at": task.updated_at or task.created_at or _NOW,
-            }
+        own = {"key": made.new.key, "log": made.new.log}
+        tasks = [
+            own | _columns(task) | {"position": position, "data": Jsonb(task.data)}
             for position, task in enumerate(made.tasks, 1)
         ]
-        if rows:
-            await self._database.rows(insert(tables.tasks).values(rows), on=connection)
-
-    async def _insert_bookmarks(
-        self, connection: AsyncConnection[TupleRow], made: SessionImport
-    ) -> None:
-        rows = [
-            {
-                "key": made.new.key,
-                "log": made.new.log,
-                "name": bookmark.name,
-                "seq": made.count if bookmark.seq is None else bookmark.seq,
-                "description": bookmark.description,
-                "created_at": bookmark.created_at or _NOW,
-                "updated_at": bookmark.updated_at or bookmark.created_at or _NOW,
-            }
+        bookmarks = [
+            own | _columns(bookmark) | {"seq": made.count if bookmark.seq is None else bookmark.seq}
             for bookmark in made.bookmarks
         ]
-        if rows:
-            await self._database.rows(insert(tables.bookmarks).values(rows), on=connection)
+        async with connection.cursor() as cursor:
+            await cursor.executemany(_INSERT_TASK, tasks)
+            await cursor.executemany(_INSERT_BOOKMARK, bookmarks)
 
 
-def _json(value: dict[str, Any]) -> Any:
-    return literal(Jsonb(value), JSONB)
+def _columns(row: Any) -> dict[str, Any]:
+    """Return a dataclass's fields, as parameters by name."""
+    return {field.name: getattr(row, field.name) for field in fields(row)}
 
 
-class _Exists(Exception):
+class _AlreadyExists(Exception):
     """Rolls an import back."""

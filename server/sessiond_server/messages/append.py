@@ -1,4 +1,4 @@
-"""Appends: what StoreMessages and ImportMessages promise."""
+"""Appends: the rules of StoreMessages and ImportMessages."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,24 +8,32 @@ from uuid import UUID
 from sessiond.v1.message_pb2 import Message
 from sessiond_server.assets.service import asset_not_found
 from sessiond_server.assets.store.assets import AssetMissing
-from sessiond_server.core.errors import Fault, invalid, request_id_reused, session_not_found
+from sessiond_server.core.errors import Fault, invalid, session_not_found
 from sessiond_server.core.events import EventPublisher
-from sessiond_server.core.ids import check_request_id, check_session_id, session_key
+from sessiond_server.core.ids import session_key
 from sessiond_server.core.limits import Limits
 from sessiond_server.core.pg_time import to_pg_us
 from sessiond_server.core.states import SessionState
-from sessiond_server.db.idempotency import DuplicateRequest
+from sessiond_server.core.validation import check_request_id, check_session_id
+from sessiond_server.db.idempotency import DuplicateRequest, RequestRecord
 from sessiond_server.messages.store.append import Append, Appended, AppendStore
 from sessiond_server.messages.store.rows import Rows
 from sessiond_server.messages.store.spool import Spool
 from sessiond_server.messages.token_counts import Tokenizer
-from sessiond_server.messages.validation import MessageValidator, check_batch
+from sessiond_server.messages.validation import MessageValidator, check_batch, check_import
 from sessiond_server.sessions.store.sessions import SessionStore
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where an append goes, and under which conditions."""
+    """The session of an append, and the conditions.
+
+    Attributes:
+        project_id: the caller's project.
+        session_id: the session.
+        expected_last_seq: the last_seq that the session must have; None = any.
+        request_id: makes the append safe to repeat; "" = none.
+    """
 
     project_id: UUID
     session_id: str
@@ -33,6 +41,11 @@ class Target:
     request_id: str
 
     def check(self) -> None:
+        """Check the fields.
+
+        Raises:
+            Fault: INVALID_FIELD.
+        """
         check_session_id(self.session_id)
         check_request_id(self.request_id)
         if self.expected_last_seq is not None and self.expected_last_seq < 0:
@@ -41,7 +54,14 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class PreparedAppend:
-    """An append that is ready for the store. asset_fields: where each asset is named first."""
+    """A checked append, ready for the store.
+
+    Attributes:
+        target: the session.
+        append: parameters for the store.
+        rows: the messages.
+        asset_fields: path of the field that refers to an asset first, by sha256.
+    """
 
     target: Target
     append: Append
@@ -50,7 +70,7 @@ class PreparedAppend:
 
 
 class Appends:
-    """Appends to sessions. Nothing is acknowledged before it is committed. publisher: is told of each."""
+    """Appends to sessions. Nothing is acknowledged before it is committed."""
 
     def __init__(
         self,
@@ -69,19 +89,21 @@ class Appends:
     async def store(self, target: Target, messages: Sequence[Message]) -> Appended:
         """Append one batch, all or none.
 
-        Raises: Fault, with the reasons that StoreMessages names.
+        Raises:
+            Fault: with the reasons that StoreMessages names.
         """
         return await self.append_prepared(self.prepare(target, messages))
 
     def prepare(self, target: Target, messages: Sequence[Message]) -> PreparedAppend:
-        """Check one batch, and make of it what is stored. The messages are changed on the way.
+        """Check and encode one batch. Changes the messages on the way.
 
-        Raises: Fault, for what is wrong whatever the session is.
+        Raises:
+            Fault: for everything that is wrong regardless of the session.
         """
         target.check()
         if not messages:
             raise invalid("messages", "is empty; send at least one")
-        # Before anything is parsed: the sizes of the strings are known.
+        # First by the sizes of the strings, which are known before anything is parsed.
         check_batch(len(messages), sum(map(len, map(attrgetter("json"), messages))), self._limits)
         validator = MessageValidator(self._limits, self._tokenizer)
         rows = validator.encode(messages)
@@ -89,29 +111,35 @@ class Appends:
         return PreparedAppend(target, append_of(target, validator), rows, validator.asset_fields)
 
     async def append_prepared(self, prepared: PreparedAppend) -> Appended:
-        """Append what was prepared. Raises: Fault."""
+        """Append a prepared batch.
+
+        Raises:
+            Fault: with the reasons that StoreMessages names.
+        """
         try:
             done = await self._store.append(prepared.append, prepared.rows)
         except DuplicateRequest:
             done = None
         except AssetMissing as e:
             raise _asset_missing(prepared.asset_fields, e) from None
-        return await self._answer(prepared.target, prepared.append, done)
+        return await self._finish(prepared.target, prepared.append, done)
 
     async def store_stream(
         self, target: Target, pieces: AsyncIterator[Sequence[Message]]
     ) -> Appended:
-        """Append all pieces as one, all or none. The session is locked only once the last piece is here.
+        """Append all pieces as one, all or none.
 
-        Raises: Fault, with the reasons that ImportMessages names.
+        The session is locked only after the last piece has arrived.
+
+        Raises:
+            Fault: with the reasons that ImportMessages names.
         """
         target.check()
-        # A session that cannot take them should say so before they are all sent.
+        # So that a session that takes no appends is reported before all messages are sent.
         await self._check_open(target)
         validator = MessageValidator(self._limits, self._tokenizer)
         with Spool() as spool:
-            async for messages in pieces:
-                spool.add(validator.encode(messages))
+            await spool_pieces(pieces, validator, spool, self._limits)
             if not validator.count:
                 raise invalid("messages", "is empty; send at least one")
             append = append_of(target, validator)
@@ -121,9 +149,9 @@ class Appends:
                 done = None
             except AssetMissing as e:
                 raise _asset_missing(validator.asset_fields, e) from None
-        return await self._answer(target, append, done)
+        return await self._finish(target, append, done)
 
-    async def _answer(self, target: Target, append: Append, done: Appended | None) -> Appended:
+    async def _finish(self, target: Target, append: Append, done: Appended | None) -> Appended:
         if done is None:
             return await self._explain(target, append)
         self._publisher.messages_appended(append.key)
@@ -138,60 +166,83 @@ class Appends:
         if target.request_id and await self._sessions.find_request(
             row.key, row.log, target.request_id
         ):
-            return  # a repetition is answered as the first time, whatever became of the session
+            return  # a repetition returns the first result, whatever the session's state is now
         if row.state == SessionState.DESTROYED:
             raise _destroyed(target.session_id)
 
     async def _explain(self, target: Target, append: Append) -> Appended:
-        """Why an append did nothing: it is a repetition (then what the first one did), or a condition did not hold."""
+        """Find out why an append stored nothing.
+
+        Returns:
+            The result of the first request, if this one is a repetition.
+
+        Raises:
+            Fault: for the condition that did not hold.
+        """
         row = await self._sessions.get(append.key, target.project_id)
         if row is None:
             raise session_not_found(target.session_id)
         if target.request_id:
             first = await self._sessions.find_request(append.key, row.log, target.request_id)
             if first:
-                if first.content_hash != append.content_hash:
-                    raise request_id_reused(target.request_id)
+                record = RequestRecord(append.key, target.request_id, append.content_hash)
+                record.check_repeats(first)
                 return Appended(first.first_seq, first.last_seq, to_pg_us(first.created_at))
         if row.state == SessionState.DESTROYED:
             raise _destroyed(target.session_id)
         if target.expected_last_seq is not None and target.expected_last_seq != row.last_seq:
-            raise Fault(
-                "SEQUENCE_CONFLICT",
-                f"session {target.session_id!r} is at seq {row.last_seq}, not {target.expected_last_seq}: "
-                "somebody else appended; read on from there, then try again",
-                metadata={
-                    "session_id": target.session_id,
-                    "expected_last_seq": target.expected_last_seq,
-                    "last_seq": row.last_seq,
-                },
+            raise _sequence_conflict(
+                target,
+                row.last_seq,
+                f"is at seq {row.last_seq}, not {target.expected_last_seq}: somebody else "
+                "appended; read on from there, then try again",
             )
         if append.parent_floor > row.last_seq:
             raise Fault(
                 "PARENT_NOT_FOUND",
-                f"messages: a parent_seq names no message before it; session {target.session_id!r} is at seq {row.last_seq}",
+                "messages: a parent_seq names no message before it; session "
+                f"{target.session_id!r} is at seq {row.last_seq}",
                 metadata={"session_id": target.session_id, "last_seq": row.last_seq},
                 fields={
-                    "messages.parent_seq": "names no message of the session, nor an earlier one of the batch"
+                    "messages.parent_seq": "names no message of the session, nor an earlier one "
+                    "of the batch"
                 },
             )
         # The condition failed when the statement ran and holds now: another append came in between.
-        raise Fault(
-            "SEQUENCE_CONFLICT" if target.expected_last_seq is not None else "OVERLOADED",
-            f"session {target.session_id!r} changed while the append ran; try again",
-            metadata={
-                "session_id": target.session_id,
-                "expected_last_seq": target.expected_last_seq,
-                "last_seq": row.last_seq,
-            }
-            if target.expected_last_seq is not None
-            else {},
-            retry_after_s=None if target.expected_last_seq is not None else 0.05,
-        )
+        changed = "changed while the append ran; try again"
+        if target.expected_last_seq is not None:
+            raise _sequence_conflict(target, row.last_seq, changed)
+        raise Fault("OVERLOADED", f"session {target.session_id!r} {changed}", retry_after_s=0.05)
+
+
+async def spool_pieces(
+    pieces: AsyncIterator[Sequence[Message]],
+    validator: MessageValidator,
+    spool: Spool,
+    limits: Limits,
+    *,
+    keep_times: bool = False,
+) -> None:
+    """Check the messages of an import and spool them, as they arrive.
+
+    Args:
+        pieces: the messages.
+        validator: checks them.
+        spool: receives the rows.
+        limits: sizes that the operator allows.
+        keep_times: see MessageValidator.encode.
+
+    Raises:
+        Fault: BATCH_TOO_LARGE above max_import_bytes; OVERLOADED if the temporary disk is full; or
+            for a message.
+    """
+    async for messages in pieces:
+        spool.add(validator.encode(messages, keep_times=keep_times))
+        check_import(validator.count, spool.size, limits)
 
 
 def append_of(target: Target, validator: MessageValidator) -> Append:
-    """The append of what an validator has prepared."""
+    """Return the append of the messages that a validator has encoded."""
     return Append(
         key=session_key(target.project_id, target.session_id),
         project_id=target.project_id,
@@ -213,6 +264,18 @@ def append_of(target: Target, validator: MessageValidator) -> Append:
 
 def _asset_missing(asset_fields: Mapping[bytes, str], error: AssetMissing) -> Fault:
     return asset_not_found(error.sha256.hex(), asset_fields[error.sha256])
+
+
+def _sequence_conflict(target: Target, last_seq: int, text: str) -> Fault:
+    return Fault(
+        "SEQUENCE_CONFLICT",
+        f"session {target.session_id!r} {text}",
+        metadata={
+            "session_id": target.session_id,
+            "expected_last_seq": target.expected_last_seq,
+            "last_seq": last_seq,
+        },
+    )
 
 
 def _destroyed(session_id: str) -> Fault:

@@ -1,4 +1,4 @@
-"""Appends that travel together: what BatchStoreMessages promises."""
+"""Batches of appends: the rules of BatchStoreMessages."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
@@ -14,11 +14,12 @@ from sessiond_server.messages.append import Appends, PreparedAppend, Target
 from sessiond_server.messages.store.append import Appended
 from sessiond_server.messages.store.batch_append import BatchAppendStore
 
-# Series of one call that are stored one by one at the same time: they may wait for others, each with a connection of the pool.
+# The most series of one call that are stored at the same time, each on a pooled connection that may
+# wait for a lock.
 MAX_SINGLE = 4
 
 Outcome = tuple[int, Appended | Exception]
-"""A request's place in the call, and what it ended with."""
+"""The index of a request in the call, and its result or error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +32,7 @@ _Series = list[_Request]
 
 
 class BatchAppender:
-    """Stores many appends at once where that is possible, and the others one by one.
-
-    Args:
-        appends: stores the others; it waits, and finds out why something was not stored.
-        publisher: is told of each series that is stored.
-    """
+    """Stores many appends in one statement where that is possible, and the others one by one."""
 
     def __init__(
         self, store: BatchAppendStore, appends: Appends, limits: Limits, publisher: EventPublisher
@@ -49,10 +45,19 @@ class BatchAppender:
     async def store(
         self, project_id: UUID, requests: Sequence[tuple[Target, Sequence[Message]]]
     ) -> AsyncGenerator[list[Outcome], None]:
-        """Append each batch, whole or not at all, whatever becomes of the others; those to one session in their order.
+        """Append each batch, whole or not at all, independently of the others.
 
-        Yields: outcomes, as they are known.
-        Raises: Fault INVALID_FIELD, before anything is stored.
+        Batches to the same session are appended in their order.
+
+        Args:
+            project_id: the caller's project.
+            requests: the batches.
+
+        Yields:
+            Outcomes, as they become known.
+
+        Raises:
+            Fault: INVALID_FIELD, before anything is stored.
         """
         if not requests:
             raise invalid("requests", "is empty; send at least one")
@@ -70,7 +75,7 @@ class BatchAppender:
             else:
                 sessions.setdefault(prepared.append.key, []).append(_Request(place, prepared))
         left = [series for series in sessions.values() if not _fits(series)]
-        for many in self._divided(series for series in sessions.values() if _fits(series)):
+        for many in self._statements(series for series in sessions.values() if _fits(series)):
             try:
                 stored = await self._store.append(
                     project_id,
@@ -93,8 +98,8 @@ class BatchAppender:
         async for single in self._one_by_one(left):
             yield single
 
-    def _divided(self, all_series: Iterable[_Series]) -> Iterator[list[_Series]]:
-        """What goes into one statement: as much as one request may ask for, or one series."""
+    def _statements(self, all_series: Iterable[_Series]) -> Iterator[list[_Series]]:
+        """Group series by statement: within the limits of one request, or a single series."""
         many: list[_Series] = []
         count = content_bytes = 0
         for series in all_series:
@@ -113,7 +118,7 @@ class BatchAppender:
             yield many
 
     async def _one_by_one(self, left: list[_Series]) -> AsyncGenerator[list[Outcome], None]:
-        """Store some series at a time, each append by itself. They hold nothing while they wait."""
+        """Store up to MAX_SINGLE series at a time, each append by itself."""
         waiting = iter(left)
         running: set[asyncio.Task[list[Outcome]]] = set()
         try:
@@ -143,8 +148,10 @@ class BatchAppender:
 
 
 def _fits(series: _Series) -> bool:
-    """Whether it can be stored in one statement with others, as a whole: no assets to lock, no condition on what comes before it in the
-    series, no repetition of itself.
+    """Whether a series can be stored in one statement with others.
+
+    It must have no assets to lock, no condition on an append within the series, and no request_id
+    twice.
     """
     if any(request.prepared.append.asset_refs for request in series):
         return False

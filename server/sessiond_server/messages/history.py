@@ -1,4 +1,4 @@
-"""Reading a session's messages, as a stream of encoded pages or one by one."""
+"""Reads of a session's messages: as a stream of encoded pages, or one message."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -9,34 +9,45 @@ from sessiond.v1.message_pb2 import Role
 from sessiond_server.bookmarks.store import BookmarkStore
 from sessiond_server.core import pagination
 from sessiond_server.core.errors import Fault, invalid, session_not_found
-from sessiond_server.core.ids import check_bookmark_name, check_session_id, session_key
-from sessiond_server.messages.pages import (
+from sessiond_server.core.ids import session_key
+from sessiond_server.core.validation import check_bookmark_name, check_session_id
+from sessiond_server.messages.encoding import (
     EncodedPage,
-    PageCache,
-    PageKey,
-    assigned,
+    assigned_fields,
     encode_basic_page,
     encode_page,
     response_tail,
 )
+from sessiond_server.messages.pages import PageCache, PageKey
 from sessiond_server.messages.store.history import HistoryStore, LogHead, PageQuery
 from sessiond_server.messages.store.segments import Segment, cut
 
-# The first page is small, for a fast first byte; each next one is larger, up to what travels best.
+# The first page is small, for a fast first byte. Later ones grow up to the size with the best
+# throughput.
 FIRST_ROWS, MAX_ROWS = 16, 4096
 FIRST_BYTES, MAX_BYTES = 32 * 1024, 512 * 1024
 GROWTH = 4
-# Messages that one query of a read by role looks through, where they lie in several segments: all of these are read before they are sorted.
+# The most messages that one query of a read by role scans across several segments: it reads all of
+# them before it sorts.
 MAX_SCAN = 16_384
-# A page of this size does no harm, should all its messages be as large as the session's largest.
+# Pages up to this size need no byte limit, even if every message were as large as the largest.
 SAFE_BYTES = 8 * MAX_BYTES
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What to read: after_seq < seq <= through_seq (0 = the end), at most `limit` (0 = all).
+    """A request for messages with after_seq < seq <= through_seq.
 
-    basic leaves the contents out. resume_token goes on after an earlier batch; the rest must then be the same.
+    Attributes:
+        session_id: the session.
+        after_seq: seq to begin after; 0 = at the first message.
+        through_seq: the last seq; 0 = the newest message.
+        limit: the most messages; 0 = all.
+        descending: newest first.
+        roles: only messages of these roles; empty = all.
+        basic: without the content.
+        resume_token: continue after an earlier batch. The other fields must be the same as then.
+        after_bookmark: name of the bookmark to begin after, instead of after_seq.
     """
 
     session_id: str
@@ -50,13 +61,14 @@ class Reading:
     after_bookmark: str | None = None
 
     def fingerprint(self, log: UUID) -> str:
+        """Return the fingerprint that ties a resume_token to this read."""
         return pagination.fingerprint(
             log, self.through_seq, self.limit, self.descending, self.roles, self.basic
         )
 
 
 class History:
-    """Reads of messages, for one process: it owns the page cache."""
+    """Reads of messages, through the page cache of this process."""
 
     def __init__(
         self, store: HistoryStore, bookmarks: BookmarkStore, page_cache_bytes: int
@@ -66,18 +78,25 @@ class History:
         self._cache = PageCache(page_cache_bytes)
 
     async def stream(self, project_id: UUID, reading: Reading) -> AsyncGenerator[bytes, None]:
-        """Encoded GetMessagesResponses. No connection is held while one is yielded; the next page is fetched meanwhile.
+        """Stream messages.
 
-        Raises: Fault SESSION_NOT_FOUND, INVALID_FIELD, INVALID_RESUME_TOKEN.
+        While a response is yielded, no connection is held, and the next page is fetched.
+
+        Yields:
+            Encoded GetMessagesResponses; at least one.
+
+        Raises:
+            Fault: SESSION_NOT_FOUND, BOOKMARK_NOT_FOUND, INVALID_FIELD or INVALID_RESUME_TOKEN.
         """
         _check(reading)
         key = session_key(project_id, reading.session_id)
         head = await self._head(key, project_id, reading.session_id)
         if reading.after_bookmark is not None:
-            reading = replace(reading, after_seq=await self._place_of(key, project_id, reading))
+            reading = replace(reading, after_seq=await self._bookmark_seq(key, project_id, reading))
         fingerprint = reading.fingerprint(head.log)
         window = _Window(reading, head, fingerprint)
-        # A session that is larger than the cache would push everything out, its own first pages before anybody reads them again.
+        # A session larger than the cache would evict everything, and its own first pages before
+        # they are read again.
         fits = self._cache.has_room_for(head.content_bytes)
         if window.is_done:
             yield window.tail()
@@ -86,9 +105,11 @@ class History:
         try:
             while True:
                 page = await fetch
-                if not window.is_whole(page) or (reading.roles and window.is_shared):
-                    # Deleted and purged while it was read: to end here as if this were all would be to lose messages silently. Or moved:
-                    # then the messages are elsewhere. Of a read by role, whose pages have gaps of their own, only asking can tell.
+                if not window.is_complete(page) or (reading.roles and window.is_shared):
+                    # Messages are missing: either the session was deleted and purged during the
+                    # read, and ending here would lose messages silently; or they were moved to
+                    # another log. Pages of a read by role have gaps anyway, so only a fresh head
+                    # tells.
                     again = await self._head(key, project_id, reading.session_id)
                     if again.log != head.log:
                         raise session_not_found(reading.session_id)
@@ -97,7 +118,7 @@ class History:
                             self._fetch(key, head.log, window.query(), fits)
                         )
                         continue
-                    if not window.is_whole(page):
+                    if not window.is_complete(page):
                         raise session_not_found(reading.session_id)
                 window.advance(page)
                 if not window.is_done:
@@ -116,10 +137,14 @@ class History:
             fetch.cancel()
             await asyncio.wait([fetch])
             if not fetch.cancelled():
-                fetch.exception()  # seen, though nobody is left to be told
+                fetch.exception()  # retrieved, or asyncio logs it
 
     async def message(self, project_id: UUID, session_id: str, seq: int) -> bytes:
-        """One message, encoded. Raises: Fault SESSION_NOT_FOUND, MESSAGE_NOT_FOUND, INVALID_FIELD."""
+        """Return one encoded Message.
+
+        Raises:
+            Fault: SESSION_NOT_FOUND, MESSAGE_NOT_FOUND or INVALID_FIELD.
+        """
         check_session_id(session_id)
         if seq < 1:
             raise invalid("seq", "is required, and at least 1")
@@ -131,8 +156,8 @@ class History:
             )
             if rows:
                 _, created_us, body = rows[0]
-                return assigned(seq, created_us) + bytes(body)
-            # Deleted in between, or moved.
+                return assigned_fields(seq, created_us) + bytes(body)
+            # The session was deleted since the head was read, or its messages were moved.
             before, head = head, await self._head(key, project_id, session_id)
             if head.log != before.log or head.segments == before.segments:
                 raise session_not_found(session_id)
@@ -142,9 +167,9 @@ class History:
             metadata={"session_id": session_id, "seq": seq, "last_seq": head.last_seq},
         )
 
-    async def _place_of(self, key: UUID, project_id: UUID, reading: Reading) -> int:
+    async def _bookmark_seq(self, key: UUID, project_id: UUID, reading: Reading) -> int:
         name = reading.after_bookmark
-        assert name is not None  # noqa: S101 - asked for only where there is one
+        assert name is not None  # noqa: S101 - checked by the caller
         check_bookmark_name(name, "after_bookmark")
         seq = await self._bookmarks.seq_of(key, project_id, name)
         if seq is None:
@@ -167,26 +192,28 @@ class History:
     async def _fetch(
         self, key: UUID, log: UUID, query: PageQuery, fits: bool
     ) -> EncodedPage | None:
-        # Filtered, backward and bodiless reads are rare and make other pages; they are not worth the room.
+        # Filtered, backward and bodiless reads are rare and have pages of their own: not worth
+        # caching.
         cacheable = fits and not (query.descending or query.roles or query.basic)
         first, last = query.segments[0], query.segments[-1]
-        # A page of one segment is found by where it lies, so that a session and its copies share it.
-        place = (first.key, first.log) if first is last else (key, log)
-        page_key = PageKey(*place, first.first_seq - 1, query.max_rows, query.max_bytes)
+        # A page within one segment is cached under that log, so that a session and its copies share
+        # it.
+        source = (first.key, first.log) if first is last else (key, log)
+        page_key = PageKey(*source, first.first_seq - 1, query.max_rows, query.max_bytes)
         if cacheable and (cached := self._cache.get(page_key)) and cached.last_seq <= last.last_seq:
             return cached
         rows = await self._store.page(query)
         if not rows:
             return None
         page = encode_basic_page(rows) if query.basic else encode_page(rows)
-        # A page that ends where the messages end might be longer the next time. And one that is not whole, of logs that are being purged,
-        # is for its reader to find out about, and for nobody else.
-        is_whole = (
+        # The last page may be longer the next time. An incomplete one, of a log that is being
+        # purged, is of no use to other readers.
+        is_complete = (
             page.first_seq == first.first_seq and page.last_seq - page.first_seq + 1 == page.count
         )
         if (
             cacheable
-            and is_whole
+            and is_complete
             and (page.count == query.max_rows or page.last_seq < last.last_seq)
         ):
             self._cache.put(page_key, page)
@@ -194,7 +221,13 @@ class History:
 
 
 class _Window:
-    """What is left of a reading: after < seq <= through, `left` messages (0 = all); and how large the next page is."""
+    """The rest of a read: after < seq <= through, at most `left` messages (0 = all).
+
+    It also decides the size of the next page.
+
+    Attributes:
+        is_done: whether nothing is left.
+    """
 
     def __init__(self, reading: Reading, head: LogHead, fingerprint: str) -> None:
         self._reading = reading
@@ -215,19 +248,20 @@ class _Window:
 
     @property
     def is_shared(self) -> bool:
-        """Whether some of the messages lie in other sessions' logs."""
+        """Whether some messages are in other sessions' logs."""
         return len(self._segments) > 1
 
     def move_to(self, segments: tuple[Segment, ...]) -> bool:
-        """Go on in these segments. Answers whether they are others than before, for the messages that are to be read."""
+        """Continue in other segments. Returns whether they differ for the remaining messages."""
         before = cut(self._segments, self._after, self._through)
         self._segments = segments
         return cut(segments, self._after, self._through) != before
 
     def query(self) -> PageQuery:
-        """The next page."""
+        """Return the query of the next page."""
         rows = min(self._rows, self._left) if self._left else self._rows
-        # Seqs have no gaps, so the segments that a page can come from are known; of a read by role, those that one query may look through.
+        # Seqs have no gaps, so the range of the next page is known; for a read by role, the range
+        # that one query may scan.
         span = (
             rows
             if not self._reading.roles
@@ -250,8 +284,8 @@ class _Window:
             basic=self._reading.basic,
         )
 
-    def is_whole(self, page: EncodedPage | None) -> bool:
-        """Whether nothing is missing where the page begins, nor within it. Of a read by role, nobody can tell."""
+    def is_complete(self, page: EncodedPage | None) -> bool:
+        """Whether no message is missing before or in the page; always true for a read by role."""
         if self._reading.roles:
             return True
         if page is None:
@@ -265,7 +299,7 @@ class _Window:
         )
 
     def advance(self, page: EncodedPage | None) -> None:
-        """Go behind a page. None: there was nothing in what was looked through."""
+        """Move past a page; None = the scanned range had no matching message."""
         if page is None:
             if self._reading.descending:
                 self._through = self._scanned
@@ -282,12 +316,12 @@ class _Window:
         self.is_done = self._after >= self._through
         if page:
             self._bytes = min(self._bytes * GROWTH, MAX_BYTES)
-            # The database looks at every row that it may pick, so ask for hardly more than will fit.
+            # The database reads every row that it may pick, so request few more than will fit.
             fitting = self._bytes * page.count // len(page.encoded)
             self._rows = max(FIRST_ROWS, min(fitting, self._rows * 4 * GROWTH, MAX_ROWS))
 
     def tail(self) -> bytes:
-        """The end of a response: where to go on, and the pinned end."""
+        """Encode the end of a response: the resume_token and the pinned end."""
         return response_tail(
             pagination.encode_token(
                 self._fingerprint, self._after, self._through, self._left, self._end

@@ -1,7 +1,8 @@
-"""How many tokens a message has: which of its texts count, and who counts them.
+"""Token counts of messages: which texts count, and how they are counted.
 
-Counted is what a model reads or writes as text: what is said, thought, refused, the names and arguments of calls, and their answers.
-Not counted: roles and what providers add around messages, images, audio, files, signatures, ids and the caller's metadata.
+Text that a model reads or writes counts: content, reasoning, refusals, the names and arguments of
+calls, and their results. Roles, provider overhead, images, audio, files, signatures, ids and
+metadata do not count.
 """
 
 import json
@@ -16,7 +17,7 @@ from sessiond.v1.message_pb2 import FORMAT_ANTHROPIC, FORMAT_GEMINI, FORMAT_OPEN
 ENCODING = "o200k_base"
 BYTES_A_TOKEN = 4
 PIECE_CHARACTERS = 32_768
-# Providers nest a result in a call's answer, and no deeper.
+# Providers nest content within a tool's result, but not deeper.
 MAX_DEPTH = 4
 
 
@@ -28,15 +29,18 @@ class Tokenizer(Protocol):
         """Whether count() is an estimate."""
         ...
 
-    def count(self, texts: Sequence[str]) -> int: ...
+    def count(self, texts: Sequence[str]) -> int:
+        """Return the number of tokens of all texts."""
+        ...
 
 
 class Estimate:
-    """A token for every 4 bytes of UTF-8: of o200k_base's tokens, English text has about that many."""
+    """Estimates one token for 4 bytes of UTF-8, about what o200k_base needs for English text."""
 
     estimates = True
 
     def count(self, texts: Sequence[str]) -> int:
+        """Return an estimate for all texts together."""
         size = 0
         for text in texts:
             size += len(text) if text.isascii() else _utf8_size(text)
@@ -51,7 +55,7 @@ def _utf8_size(text: str) -> int:
 
 
 class Vocabulary:
-    """o200k_base itself, from the package bpe-openai (the extra `tokens`), which carries it and asks no network."""
+    """Counts with o200k_base, which the package bpe-openai (extra `tokens`) contains."""
 
     estimates = False
 
@@ -61,23 +65,29 @@ class Vocabulary:
         self._encode: Callable[[str], list[int]] = bpe_openai.get_encoding(ENCODING).encode_ordinary
 
     def count(self, texts: Sequence[str]) -> int:
+        """Return the number of tokens of all texts."""
         count = 0
         for text in texts:
-            # The package refuses texts of a million characters, and of 200,000 tokens. At each cut a token may be counted twice.
+            # The package refuses texts above a million characters or 200,000 tokens. A token that
+            # a cut divides is counted twice.
             for start in range(0, len(text), PIECE_CHARACTERS):
                 piece = text[start : start + PIECE_CHARACTERS]
                 try:
                     count += len(self._encode(piece))
                 except UnicodeEncodeError:
-                    # Half of a surrogate pair: JSON's escapes can spell it, UTF-8 cannot.
+                    # Half of a surrogate pair: JSON escapes can spell it, UTF-8 cannot.
                     count += len(self._encode(piece.encode(errors="replace").decode()))
         return count
 
 
 def tokenizer(kind: str) -> Tokenizer:
-    """Args: kind: "o200k_base", "estimate", or "auto": the first where its package is installed.
+    """Create a tokenizer.
 
-    Raises: ModuleNotFoundError for "o200k_base" without its package.
+    Args:
+        kind: "o200k_base"; "estimate"; or "auto" for the former if its package is installed.
+
+    Raises:
+        ModuleNotFoundError: for "o200k_base" without its package.
     """
     if kind == ENCODING or (kind == "auto" and find_spec("bpe_openai")):
         return Vocabulary()
@@ -85,10 +95,13 @@ def tokenizer(kind: str) -> Tokenizer:
 
 
 def texts_of_json(value: dict[str, Any], message_format: int) -> list[str]:
-    """The texts of a provider's message that count. What is not of the shape that the provider documents is passed over."""
+    """Return the texts of a provider's message that count.
+
+    Values that do not have the documented shape are skipped.
+    """
     if message_format == FORMAT_OPENAI:
         content = value.get("content")
-        # Nearly all messages are this.
+        # The shape of nearly all messages.
         if isinstance(content, str) and len(value) == 2:
             return [content]
     texts: list[str] = []
@@ -97,7 +110,7 @@ def texts_of_json(value: dict[str, Any], message_format: int) -> list[str]:
 
 
 def texts_of_parts(parts: Sequence[Part]) -> list[str]:
-    """The texts of a message in sessiond's own types that count."""
+    """Return the texts of a message in parts that count."""
     texts: list[str] = []
     for part in parts:
         match part.WhichOneof("kind"):
@@ -130,7 +143,7 @@ def _openai(value: dict[str, Any], texts: list[str]) -> None:
         "summary",
         "code",
     ):
-        # The name of a message's author is not text; that of a call is.
+        # The name of a message's author does not count; that of a call does.
         if key in value and (key != "name" or "role" not in value):
             _add(value[key], texts)
     for call in _objects(value.get("tool_calls")):
@@ -155,7 +168,7 @@ def _anthropic(value: dict[str, Any], texts: list[str], depth: int = 0) -> None:
             if isinstance(text := block.get(key), str):
                 texts.append(text)
         if isinstance(arguments := block.get("input"), dict):
-            texts.append(_json(arguments))
+            texts.append(_compact_json(arguments))
         if "content" in block and depth < MAX_DEPTH:
             _anthropic(block, texts, depth + 1)
 
@@ -165,11 +178,11 @@ def _gemini(value: dict[str, Any], texts: list[str]) -> None:
         if isinstance(text := part.get("text"), str):
             texts.append(text)
         for kind, keys in _GEMINI_PARTS.items():
-            held = part.get(kind)
-            if isinstance(held, dict):
+            call = part.get(kind)
+            if isinstance(call, dict):
                 for key in keys:
-                    if key in held:
-                        _add(held[key], texts)
+                    if key in call:
+                        _add(call[key], texts)
 
 
 _GEMINI_PARTS = {
@@ -186,11 +199,11 @@ _WALKS: dict[int, Callable[[dict[str, Any], list[str]], None]] = {
 
 
 def _add(value: Any, texts: list[str]) -> None:
-    """A text, an object (as compact JSON), or a list of content parts of either API."""
+    """Add a text, an object (as compact JSON), or a list of content parts of either API."""
     if isinstance(value, str):
         texts.append(value)
     elif isinstance(value, dict):
-        texts.append(_json(value))
+        texts.append(_compact_json(value))
     elif isinstance(value, list):
         for part in _objects(value):
             for key in ("text", "refusal"):
@@ -202,13 +215,13 @@ def _objects(value: Any) -> list[dict[str, Any]]:
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
-def _json(value: dict[str, Any]) -> str:
+def _compact_json(value: dict[str, Any]) -> str:
     try:
         return orjson.dumps(value).decode()
     except orjson.JSONEncodeError:
         pass
     try:
-        # Numbers beyond 64 bits, half surrogates, and what is nested deeper than orjson goes.
+        # orjson refuses numbers beyond 64 bits, half surrogates and deep nesting.
         return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     except RecursionError:
         return ""

@@ -14,7 +14,7 @@ from sessiond_server.assets.service import Assets, Upload
 from sessiond_server.assets.store.assets import AssetRow
 from sessiond_server.assets.store.objects import ObjectStoreUnavailable
 from sessiond_server.core.errors import Fault
-from sessiond_server.projects.service import Caller
+from sessiond_server.projects.authentication import Caller
 from sessiond_server.rpc.handlers import Admission, drain_requests
 
 # Method names are those of the protos.

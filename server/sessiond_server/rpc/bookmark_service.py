@@ -15,7 +15,7 @@ from sessiond.v1.bookmark_service_pb2 import (
 from sessiond_server.bookmarks.service import Bookmarks
 from sessiond_server.bookmarks.store import BookmarkRow
 from sessiond_server.core.errors import invalid
-from sessiond_server.projects.service import Caller
+from sessiond_server.projects.authentication import Caller
 
 # What UpdateBookmark's mask may name.
 _PATHS = ("seq", "description")

@@ -19,7 +19,7 @@ from sessiond.v1.turn_pb2 import Turn, TurnState
 from sessiond_server.core.cancellation import run_to_completion
 from sessiond_server.core.errors import invalid
 from sessiond_server.core.structs import to_dict
-from sessiond_server.projects.service import Caller
+from sessiond_server.projects.authentication import Caller
 from sessiond_server.rpc import conversions as convert
 from sessiond_server.turns.service import Sending, Turns
 from sessiond_server.turns.store import TurnRow

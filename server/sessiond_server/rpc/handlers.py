@@ -25,7 +25,7 @@ from grpc.aio import ServicerContext
 
 from sessiond_server.core.cancellation import check_cancelled
 from sessiond_server.core.errors import Fault
-from sessiond_server.projects.service import Authenticator, Caller
+from sessiond_server.projects.authentication import Authenticator, Caller
 from sessiond_server.rpc.errors import as_fault, status_of, whole_status_of
 from sessiond_server.rpc.raw_messages import raw_class
 
@@ -179,14 +179,21 @@ class Calls:
 
     Args:
         default_deadline_s: for unary calls of clients that set none.
+        stream_idle_timeout_s: seconds without a message after which a client's stream is refused.
     """
 
     def __init__(
-        self, authenticator: Authenticator, load: Admission, *, default_deadline_s: float
+        self,
+        authenticator: Authenticator,
+        load: Admission,
+        *,
+        default_deadline_s: float,
+        stream_idle_timeout_s: float,
     ) -> None:
         self._authenticator = authenticator
         self._load = load
         self._default_deadline_s = default_deadline_s
+        self._stream_idle_timeout_s = stream_idle_timeout_s
 
     def handlers(self, service: ServiceDescriptor, servicer: Servicer) -> grpc.GenericRpcHandler:
         """The handlers of all methods of a service. Raises AttributeError where the servicer lacks one."""
@@ -290,7 +297,8 @@ class Calls:
             load.begin(name)
             try:
                 caller = await self._admit(call, needs_admin)
-                response = await function(_decoded(requests, decode), caller)
+                pieces = _decoded(requests, decode, self._stream_idle_timeout_s)
+                response = await function(pieces, caller)
                 return response if isinstance(response, bytes) else response.SerializeToString()
             except Exception as e:
                 await call.fail(e)
@@ -344,9 +352,25 @@ def _decoder(method: MethodDescriptor) -> Callable[[bytes], ProtoMessage]:
 
 
 async def _decoded(
-    requests: AsyncIterator[bytes], decode: Callable[[bytes], ProtoMessage]
+    requests: AsyncIterator[bytes], decode: Callable[[bytes], ProtoMessage], idle_timeout_s: float
 ) -> AsyncIterator[ProtoMessage]:
-    check_cancelled()
-    async for request in requests:
-        yield decode(request)
+    """Decode a client's stream.
+
+    Raises:
+        Fault: DEADLINE_EXCEEDED if the client sends nothing for idle_timeout_s.
+    """
+    while True:
         check_cancelled()
+        try:
+            async with asyncio.timeout(idle_timeout_s):
+                request = await anext(requests)
+        except StopAsyncIteration:
+            check_cancelled()
+            return
+        except TimeoutError:
+            raise Fault(
+                "DEADLINE_EXCEEDED",
+                f"the client sent nothing for {idle_timeout_s:g} s, and this server waits no "
+                "longer; nothing was stored, send the stream again",
+            ) from None
+        yield decode(request)

@@ -20,7 +20,7 @@ from sessiond.v1.processing_service_pb2 import (
     RequeueMessagesResponse,
     SeqRange,
 )
-from sessiond_server.projects.service import Caller
+from sessiond_server.projects.authentication import Caller
 from sessiond_server.queues.service import (
     LeaseRequest,
     Processing,

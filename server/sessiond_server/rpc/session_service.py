@@ -49,7 +49,7 @@ from sessiond_server.messages.batch_append import BatchAppender, Outcome
 from sessiond_server.messages.history import History, Reading
 from sessiond_server.messages.store.append import Appended
 from sessiond_server.messages.token_counts import ENCODING
-from sessiond_server.projects.service import Caller
+from sessiond_server.projects.authentication import Caller
 from sessiond_server.rpc import conversions as convert
 from sessiond_server.rpc.handlers import Admission, drain_requests, status_of_part
 from sessiond_server.sessions.service import Sessions

@@ -414,7 +414,7 @@ class TurnRunner:
             system_prompt=policy.system_prompt,
             options={**policy.model_options, **started.options},
         )
-        async with aclosing(route.provider.ask(question)) as pieces:
+        async with aclosing(route.provider.stream(question)) as pieces:
             async for piece in pieces:
                 if isinstance(piece, Answer):
                     return piece
@@ -600,7 +600,7 @@ class TurnRunner:
         is_answer: bool = False,
     ) -> Appended:
         """Append messages of the running turn. Raises: Fault, with the reasons of StoreMessages."""
-        validator = MessageValidator(self._limits, self._tokenizer, keeps_turn=True)
+        validator = MessageValidator(self._limits, self._tokenizer, keep_turn=True)
         rows = validator.encode(messages)
         append = append_of(Target(project_id, session_id, None, ""), validator)
         while True:

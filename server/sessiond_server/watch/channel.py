@@ -19,7 +19,7 @@ from sessiond_server.core.errors import Fault, session_not_found
 from sessiond_server.core.events import Event
 from sessiond_server.core.ids import session_key
 from sessiond_server.db.pool import Contention, DatabaseUnavailable, PoolExhausted
-from sessiond_server.messages.pages import assigned, timestamp, varint
+from sessiond_server.messages.encoding import assigned_fields, timestamp, varint
 from sessiond_server.messages.store.history import HistoryStore, LogHead, PageQuery
 from sessiond_server.messages.store.segments import Segment
 
@@ -316,7 +316,7 @@ def chunk_of_messages(session_id: str, rows: Sequence[Any]) -> Chunk:
     ends: list[int] = []
     end = 0
     for seq, created_us, body in rows:
-        message = assigned(seq, created_us) + body
+        message = assigned_fields(seq, created_us) + body
         stamp = timestamp(created_us)
         # A stored body begins with its role = 3.
         type_ = _MESSAGE_TYPES[body[1]]

@@ -18,7 +18,8 @@ from sessiond_server.core import events
 from sessiond_server.core.cancellation import cancel_all
 from sessiond_server.core.errors import invalid, session_not_found
 from sessiond_server.core.events import Event
-from sessiond_server.core.ids import check_session_id, session_key
+from sessiond_server.core.ids import session_key
+from sessiond_server.core.validation import check_session_id
 from sessiond_server.db.pool import Contention, DatabaseUnavailable, PoolExhausted
 from sessiond_server.messages.store.history import HistoryStore, LogHead, PageQuery
 from sessiond_server.messages.store.segments import cut

@@ -1,7 +1,8 @@
 """The append: one statement, one round trip.
 
-It bumps `last_seq` on the session's row, with every condition in that UPDATE's WHERE, and inserts the rows under the seqs that it got.
-The row's lock makes the order of commits the order of seqs, so a reader that has seen n never finds a smaller one later.
+It bumps `last_seq` on the session's row, with every condition in the WHERE of that UPDATE, and
+inserts the rows with the seqs that it got. The row's lock makes the order of commits the order of
+seqs, so a reader that has seen seq n never finds a smaller one later.
 """
 
 from collections.abc import Sequence
@@ -21,13 +22,15 @@ from sessiond_server.db.pool import Database, Int8s
 from sessiond_server.messages.store.rows import Rows
 from sessiond_server.messages.store.spool import Spool, Start
 
-# Nothing indexed changes, except active_minute once a minute: the update stays HOT. Formatted with the name of each value.
+# No indexed column changes, except active_minute once a minute, so the update stays HOT. Formatted
+# with the name of each value.
 SET = """
         last_seq = last_seq + {count},
         content_bytes = content_bytes + {bytes},
         largest_bytes = GREATEST(largest_bytes, {largest}::int),
         first_words = COALESCE(first_words, {first_words}),
-        first_words_seq = CASE WHEN first_words IS NULL THEN last_seq + {first_words_place}::bigint ELSE first_words_seq END,
+        first_words_seq = CASE WHEN first_words IS NULL
+            THEN last_seq + {first_words_place}::bigint ELSE first_words_seq END,
         token_count = token_count + {tokens},
         estimated_tokens = estimated_tokens + {estimated},
         active_at = clock_timestamp(),
@@ -53,87 +56,108 @@ _GIVEN = {name: f"%({name})s" for name in _VALUES}
 
 
 def _bump(fence: str) -> str:
-    # Of a row waited for, READ COMMITTED reads the newest version again before it judges the WHERE: two appends with the same
-    # expected_last_seq cannot both pass.
+    # After waiting for a row, READ COMMITTED evaluates the WHERE on its newest version, so two
+    # appends with the same expected_last_seq cannot both pass.
+    conditions = TAKES_APPENDS.format(in_project="project_id = %(project_id)s", **_GIVEN)
     return f"""
 bump AS (
     UPDATE sessions SET {SET.format(**_GIVEN)}
-    WHERE key = %(key)s AND {TAKES_APPENDS.format(in_project="project_id = %(project_id)s", **_GIVEN)} {fence}
+    WHERE key = %(key)s AND {conditions} {fence}
     RETURNING log, last_seq, active_at, content_bytes AS total_bytes, token_count AS total_tokens
 )"""
 
 
 _BUMP = _bump("")
 
-# A duplicate fails on the primary key, so that the bump rolls back with it; ON CONFLICT DO NOTHING would leave a gap.
+# A duplicate fails on the primary key, so that the bump rolls back with it; ON CONFLICT DO NOTHING
+# would leave a gap.
 _RECORD = """
 recorded AS (
     INSERT INTO requests (key, log, request_id, content_hash, first_seq, last_seq, created_at)
-    SELECT %(key)s, log, %(request_id)s, %(hash)s, last_seq - %(count)s + 1, last_seq, active_at FROM bump
-)"""
-
-_ONE = """
-stored AS (
-    INSERT INTO messages (key, log, seq, role, format, content_bytes, created_at, body, tokens, total_bytes, total_tokens)
-    SELECT %(key)s, log, last_seq, %(role)s::smallint, %(format)s::smallint, %(bytes)s::int, active_at, %(body)b,
-        %(row_tokens)s::int, total_bytes, total_tokens
+    SELECT %(key)s, log, %(request_id)s, %(hash)s, last_seq - %(count)s + 1, last_seq, active_at
     FROM bump
 )"""
 
-# %b: as text, an array of bytea is escaped twice, which takes longer than all the rest of the append. Set-returning functions in a SELECT's
-# list hand on row by row; in FROM, all rows of all arrays would be written into a table of their own first.
-_MANY = """
+MESSAGE_COLUMNS = """key, log, seq, role, format, content_bytes, created_at, body, tokens,
+        total_bytes, total_tokens"""
+
+_ONE = f"""
 stored AS (
-    INSERT INTO messages (key, log, seq, role, format, content_bytes, created_at, body, tokens, total_bytes, total_tokens)
-    SELECT %(key)s, log, last_seq - %(count)s + m.place, m.role::smallint, m.format::smallint, m.content_bytes::int, active_at, m.body,
-        m.tokens::int, total_bytes - %(bytes)s + m.sum_bytes, total_tokens - %(tokens)s + m.sum_tokens
+    INSERT INTO messages ({MESSAGE_COLUMNS})
+    SELECT %(key)s, log, last_seq, %(role)s::smallint, %(format)s::smallint, %(bytes)s::int,
+        active_at, %(body)b, %(row_tokens)s::int, total_bytes, total_tokens
+    FROM bump
+)"""
+
+# %b: as text, an array of bytea is escaped twice, which takes longer than all the rest of the
+# append. Set-returning functions in the SELECT list are streamed; in FROM they would be
+# materialised first.
+_MANY = f"""
+stored AS (
+    INSERT INTO messages ({MESSAGE_COLUMNS})
+    SELECT %(key)s, log, last_seq - %(count)s + m.place, m.role::smallint, m.format::smallint,
+        m.content_bytes::int, active_at, m.body, m.tokens::int,
+        total_bytes - %(bytes)s + m.sum_bytes, total_tokens - %(tokens)s + m.sum_tokens
     FROM bump, (
-        SELECT place, body, (%(roles)b::bigint[])[place] AS role, (%(formats)b::bigint[])[place] AS format,
-            (%(sizes)b::bigint[])[place] AS content_bytes, (%(row_tokens)b::bigint[])[place] AS tokens,
-            (%(sum_bytes)b::bigint[])[place] AS sum_bytes, (%(sum_tokens)b::bigint[])[place] AS sum_tokens
-        FROM (SELECT unnest(%(bodies)b::bytea[]) AS body, generate_series(1, %(count)s) AS place) AS b
+        SELECT place, body,
+            (%(roles)b::bigint[])[place] AS role, (%(formats)b::bigint[])[place] AS format,
+            (%(sizes)b::bigint[])[place] AS content_bytes,
+            (%(row_tokens)b::bigint[])[place] AS tokens,
+            (%(sum_bytes)b::bigint[])[place] AS sum_bytes,
+            (%(sum_tokens)b::bigint[])[place] AS sum_tokens
+        FROM (
+            SELECT unnest(%(bodies)b::bytea[]) AS body, generate_series(1, %(count)s) AS place
+        ) AS b
     ) AS m
 )"""
 
 _SELECT = "SELECT last_seq, active_at, log FROM bump"
 
 
+# By whether there is one message, and whether there is a request_id.
 _STATEMENTS = {
-    (
-        single,
-        recorded,
-    ): f"WITH {_BUMP}, {_RECORD + ',' if recorded else ''} {_ONE if single else _MANY} {_SELECT}"
+    (single, recorded): (
+        f"WITH {_BUMP}, {_RECORD + ',' if recorded else ''} {_ONE if single else _MANY} {_SELECT}"
+    )
     for single in (True, False)
     for recorded in (True, False)
 }
 
-# What a turn appends: nothing, once the session has another one.
+# For turns: stores nothing once the session runs another turn.
 _FENCED = {
     single: f"WITH {_bump('AND running_turn = %(turn)s')}, {_ONE if single else _MANY} {_SELECT}"
     for single in (True, False)
 }
 
 _BUMPS = {
-    recorded: f"WITH {_BUMP}{',' + _RECORD if recorded else ''} SELECT log, last_seq, active_at, total_bytes, total_tokens FROM bump"
+    recorded: f"WITH {_BUMP}{',' + _RECORD if recorded else ''} "
+    "SELECT log, last_seq, active_at, total_bytes, total_tokens FROM bump"
     for recorded in (True, False)
 }
 
-_COPY = """COPY messages (key, log, seq, role, format, content_bytes, created_at, body, tokens, total_bytes, total_tokens)
-FROM STDIN (FORMAT BINARY)"""
+_COPY = f"COPY messages ({MESSAGE_COLUMNS}) FROM STDIN (FORMAT BINARY)"
 
 
 @dataclass(frozen=True, slots=True)
 class Append:
-    """What one append asks for.
+    """Parameters of one append.
 
-    Args:
-        count: messages; content_bytes: of their content; largest: bytes of the largest one.
-        tokens: of all of them; estimated: the part of it that is estimated.
-        first_words: of the first user message among them, or None; first_words_place: which one it is, from 1, or None.
-        expected_last_seq: the last_seq that the session must have, or None.
-        parent_floor: the least last_seq under which every parent_seq of the batch exists.
-        request_id, content_hash: what makes it safe to repeat; "" for none.
-        asset_refs: (place in the append, from 0; sha256) for each asset that a message refers to. assets: their sha256, each once.
+    Attributes:
+        key: the session.
+        project_id: its project.
+        count: messages.
+        content_bytes: size of their content.
+        largest: content of the largest one, in bytes.
+        tokens: tokens of all.
+        estimated: the part of `tokens` that is estimated.
+        first_words: beginning of the first user message; None if there is none.
+        first_words_place: which message that is, from 1; None if there is none.
+        expected_last_seq: the last_seq that the session must have; None = any.
+        parent_floor: the least last_seq with which every parent_seq of the batch exists.
+        request_id: makes the append safe to repeat; "" = none.
+        content_hash: hash of the messages, which a repetition must match.
+        asset_refs: (place in the append, from 0; sha256) for each asset that a message refers to.
+        assets: sha256 of these assets, each once.
     """
 
     key: UUID
@@ -153,7 +177,9 @@ class Append:
     assets: Sequence[bytes] = ()
 
     def parameters(self) -> dict[str, object]:
-        # Int8: psycopg otherwise picks the parameter's type by the value, and each mix of types is a statement of its own to prepare.
+        """Return the statements' parameters, without those of the rows."""
+        # Int8: otherwise psycopg picks the type by the value, and prepares a statement for each mix
+        # of types.
         return {
             "key": self.key,
             "project_id": self.project_id,
@@ -175,7 +201,13 @@ class Append:
 
 @dataclass(frozen=True, slots=True)
 class Appended:
-    """Where messages were stored; created_us is in microseconds since 2000-01-01 UTC, as PostgreSQL counts."""
+    """The result of an append.
+
+    Attributes:
+        first_seq: seq of the first message.
+        last_seq: seq of the last message.
+        created_us: their create time, in microseconds since 2000-01-01 UTC.
+    """
 
     first_seq: int
     last_seq: int
@@ -189,9 +221,14 @@ class AppendStore:
         self._database = database
 
     async def append(self, append: Append, rows: Rows) -> Appended | None:
-        """Store the rows, all or none. None: a condition did not hold, and nothing happened.
+        """Store the rows, all or none.
 
-        Raises: DuplicateRequest; AssetMissing; those of Database.connection.
+        Returns:
+            The result; None if a condition did not hold, and nothing happened.
+
+        Raises:
+            DuplicateRequest: the request_id is recorded already.
+            AssetMissing: a message refers to an asset that does not exist.
         """
         parameters = _parameters(append, rows)
         statement = _STATEMENTS[len(rows) == 1, bool(append.request_id)]
@@ -209,9 +246,13 @@ class AppendStore:
     async def append_fenced(
         self, connection: AsyncConnection[TupleRow], append: Append, rows: Rows, turn_id: UUID
     ) -> Appended | None:
-        """As append, in a transaction of the caller's, for a turn. None: the session has another one, or takes no appends.
+        """Store the rows of a turn, in the caller's transaction.
 
-        Raises: AssetMissing.
+        Returns:
+            The result; None if the session runs another turn or takes no appends.
+
+        Raises:
+            AssetMissing: a message refers to an asset that does not exist.
         """
         if append.asset_refs:
             await assets.hold(connection, append.project_id, append.assets)
@@ -225,7 +266,10 @@ class AppendStore:
         return Appended(found[0] - append.count + 1, found[0], found[1])
 
     async def append_bulk(self, append: Append, spool: Spool) -> Appended | None:
-        """As append, for the rows of a spool, through COPY. The session's row is locked while they stream in."""
+        """Store the rows of a spool, as `append` does, through COPY.
+
+        Locks the session's row while the rows stream in.
+        """
         async with self._database.transaction() as connection:
             if append.asset_refs:
                 await assets.hold(connection, append.project_id, append.assets)
@@ -292,7 +336,7 @@ async def _refer(
 
 
 async def copy_rows(connection: AsyncConnection[TupleRow], spool: Spool, start: Start) -> None:
-    """Write a spool's rows into the messages table."""
+    """Copy a spool's rows into the messages table."""
     async with connection.cursor() as cursor, cursor.copy(_COPY) as copy:
         for piece in spool.copy_data(start):
             await copy.write(piece)

@@ -1,7 +1,8 @@
 """Appends to many sessions: one statement, one round trip, one commit.
 
-It never waits for a session's row: one that somebody holds is skipped, and left to the caller. While it holds a row, nobody else has a
-message or a record of a request of that session under way. So it may hold many rows, in whatever order it finds them, without a deadlock.
+The statement never waits for a session's row. It skips locked rows and leaves them to the caller.
+While it holds a row, no other transaction inserts messages or request records of that session, so
+it can lock many rows, in any order, without a deadlock.
 """
 
 from collections.abc import Sequence
@@ -12,25 +13,33 @@ from psycopg.types.numeric import Int8
 
 from sessiond_server.db.idempotency import DuplicateRequest
 from sessiond_server.db.pool import Database, Int8s
-from sessiond_server.messages.store.append import SET, TAKES_APPENDS, Append, Appended
+from sessiond_server.messages.store.append import (
+    MESSAGE_COLUMNS,
+    SET,
+    TAKES_APPENDS,
+    Append,
+    Appended,
+)
 from sessiond_server.messages.store.rows import Rows
 
-# As a function the comparison matches no index: of a table without statistics, the planner would else read all sessions of the project.
+# As a function call the comparison matches no index. Otherwise, for a table without statistics, the
+# planner would read all sessions of the project.
 _CONDITIONS = {
     "in_project": "uuid_eq(project_id, %(project_id)s)",
     "expected": "NULLIF(w_expected, -1)",
     "parent_floor": "w_parent_floor",
 }
 
-# The LIMIT leaves out nothing. With a limit that it does not know the planner counts on one row, and so it looks up each session by key,
-# also where the table is small, or was when it was analysed.
+# The LIMIT excludes nothing. For an unknown limit the planner assumes one row, so it looks up each
+# session by key, even if the table is small or was when it was analysed.
 _HOLD = f"""
 wanted AS MATERIALIZED (
-    SELECT * FROM unnest(%(keys)b::uuid[], %(counts)b::bigint[], %(bytes)b::bigint[], %(largest)b::bigint[], %(first_words)b::text[],
-            %(first_words_places)b::bigint[], %(tokens)b::bigint[], %(estimated)b::bigint[], %(expected)b::bigint[],
+    SELECT * FROM unnest(%(keys)b::uuid[], %(counts)b::bigint[], %(bytes)b::bigint[],
+            %(largest)b::bigint[], %(first_words)b::text[], %(first_words_places)b::bigint[],
+            %(tokens)b::bigint[], %(estimated)b::bigint[], %(expected)b::bigint[],
             %(parent_floors)b::bigint[])
-        WITH ORDINALITY AS w (w_key, w_count, w_bytes, w_largest, w_words, w_words_place, w_tokens, w_estimated, w_expected,
-            w_parent_floor, place)
+        WITH ORDINALITY AS w (w_key, w_count, w_bytes, w_largest, w_words, w_words_place, w_tokens,
+            w_estimated, w_expected, w_parent_floor, place)
     LIMIT %(limit)s
 ),
 held AS (
@@ -53,35 +62,41 @@ _BUMP = f"""
 bump AS (
     UPDATE sessions SET {SET.format(**_VALUES)}
     FROM held WHERE key = w_key
-    RETURNING place, key, log, last_seq, active_at, last_seq - w_count AS seq_before, content_bytes - w_bytes AS bytes_before,
-        token_count - w_tokens AS tokens_before
+    RETURNING place, key, log, last_seq, active_at, last_seq - w_count AS seq_before,
+        content_bytes - w_bytes AS bytes_before, token_count - w_tokens AS tokens_before
 )"""
 
 _RECORD = """
 recorded AS (
     INSERT INTO requests (key, log, request_id, content_hash, first_seq, last_seq, created_at)
-    SELECT key, log, r.request_id, r.content_hash, seq_before + r.first, seq_before + r.last, active_at
-    FROM bump JOIN unnest(%(r_places)b::bigint[], %(r_ids)b::text[], %(r_hashes)b::bytea[], %(r_firsts)b::bigint[], %(r_lasts)b::bigint[])
+    SELECT key, log, r.request_id, r.content_hash, seq_before + r.first, seq_before + r.last,
+        active_at
+    FROM bump JOIN unnest(%(r_places)b::bigint[], %(r_ids)b::text[], %(r_hashes)b::bytea[],
+            %(r_firsts)b::bigint[], %(r_lasts)b::bigint[])
         AS r (place, request_id, content_hash, first, last) USING (place)
 )"""
 
-_STORE = """
+_STORE = f"""
 stored AS (
-    INSERT INTO messages (key, log, seq, role, format, content_bytes, created_at, body, tokens, total_bytes, total_tokens)
-    SELECT key, log, seq_before + m.number, m.role::smallint, m.format::smallint, m.content_bytes::int, active_at, m.body,
-        m.tokens::int, bytes_before + m.sum_bytes, tokens_before + m.sum_tokens
-    FROM bump JOIN unnest(%(m_places)b::bigint[], %(m_numbers)b::bigint[], %(roles)b::bigint[], %(formats)b::bigint[],
-            %(sizes)b::bigint[], %(bodies)b::bytea[], %(row_tokens)b::bigint[], %(sum_bytes)b::bigint[], %(sum_tokens)b::bigint[])
-        AS m (place, number, role, format, content_bytes, body, tokens, sum_bytes, sum_tokens) USING (place)
+    INSERT INTO messages ({MESSAGE_COLUMNS})
+    SELECT key, log, seq_before + m.number, m.role::smallint, m.format::smallint,
+        m.content_bytes::int, active_at, m.body, m.tokens::int, bytes_before + m.sum_bytes,
+        tokens_before + m.sum_tokens
+    FROM bump JOIN unnest(%(m_places)b::bigint[], %(m_numbers)b::bigint[], %(roles)b::bigint[],
+            %(formats)b::bigint[], %(sizes)b::bigint[], %(bodies)b::bytea[],
+            %(row_tokens)b::bigint[], %(sum_bytes)b::bigint[], %(sum_tokens)b::bigint[])
+        AS m (place, number, role, format, content_bytes, body, tokens, sum_bytes, sum_tokens)
+        USING (place)
 )"""
 
 STATEMENTS = {
-    recorded: f"WITH {_HOLD}, {_BUMP}, {_RECORD + ',' if recorded else ''} {_STORE} SELECT place, last_seq, active_at FROM bump"
+    recorded: f"WITH {_HOLD}, {_BUMP}, {_RECORD + ',' if recorded else ''} {_STORE} "
+    "SELECT place, last_seq, active_at FROM bump"
     for recorded in (True, False)
 }
 
 Series = Sequence[tuple[Append, Rows]]
-"""Appends to one session, one after the other."""
+"""Consecutive appends to one session."""
 
 
 class BatchAppendStore:
@@ -91,12 +106,21 @@ class BatchAppendStore:
         self._database = database
 
     async def append(self, project_id: UUID, many: Sequence[Series]) -> list[list[Appended] | None]:
-        """Store series of appends to different sessions, each whole or not at all, independently of the others. In a series only the first
-        append may have an expected_last_seq, and no two the same request_id; none has assets.
+        """Store series of appends to different sessions.
 
-        Returns: of each series where its appends are stored. None: nothing of it happened; a condition did not hold, or somebody else has
-            the session.
-        Raises: DuplicateRequest, and nothing happened at all; those of Database.connection.
+        Each series is stored whole or not at all, independently of the others.
+
+        Args:
+            project_id: the project of all sessions.
+            many: the series. In each only the first append may have an expected_last_seq, no two
+                have the same request_id, and none refers to assets.
+
+        Returns:
+            The results of each series; None for a series of which nothing was stored, because a
+            condition did not hold or another transaction has locked the session.
+
+        Raises:
+            DuplicateRequest: a request_id is recorded already; nothing was stored at all.
         """
         parameters = parameters_of(project_id, many)
         stored: list[list[Appended] | None] = [None] * len(many)
@@ -112,11 +136,11 @@ class BatchAppendStore:
                 raise DuplicateRequest from e
             found = await cursor.fetchall()
         for place, last_seq, created_us in found:
-            stored[place - 1] = _spread(many[place - 1], last_seq, created_us)
+            stored[place - 1] = _results(many[place - 1], last_seq, created_us)
         return stored
 
 
-def _spread(series: Series, last_seq: int, created_us: int) -> list[Appended]:
+def _results(series: Series, last_seq: int, created_us: int) -> list[Appended]:
     appended: list[Appended] = []
     for append, _ in reversed(series):
         appended.append(Appended(last_seq - append.count + 1, last_seq, created_us))
@@ -125,7 +149,11 @@ def _spread(series: Series, last_seq: int, created_us: int) -> list[Appended]:
 
 
 def parameters_of(project_id: UUID, many: Sequence[Series]) -> dict[str, object]:
-    """Three tables by columns: the sessions; the records of requests and the messages, each with the place of its session, from 1."""
+    """Return the statement's parameters: three tables, by column.
+
+    The tables are the sessions, and the request records and messages with the place of their
+    session, from 1.
+    """
     keys: list[UUID] = []
     first_words: list[str] = []
     request_ids: list[str] = []
@@ -183,15 +211,15 @@ def parameters_of(project_id: UUID, many: Sequence[Series]) -> dict[str, object]
         "bodies": bodies,
     }
     for names, table in (
-        (_OF_SESSIONS, sessions),
-        (_OF_RECORDS, records),
-        (_OF_MESSAGES, messages),
+        (_SESSION_COLUMNS, sessions),
+        (_RECORD_COLUMNS, records),
+        (_MESSAGE_COLUMNS, messages),
     ):
         parameters.update(zip(names, map(Int8s, zip(*table, strict=True)), strict=bool(table)))
     return parameters
 
 
-_OF_SESSIONS = (
+_SESSION_COLUMNS = (
     "counts",
     "bytes",
     "largest",
@@ -201,8 +229,8 @@ _OF_SESSIONS = (
     "expected",
     "parent_floors",
 )
-_OF_RECORDS = ("r_places", "r_firsts", "r_lasts")
-_OF_MESSAGES = (
+_RECORD_COLUMNS = ("r_places", "r_firsts", "r_lasts")
+_MESSAGE_COLUMNS = (
     "m_places",
     "m_numbers",
     "roles",

@@ -1,4 +1,7 @@
-"""Reading messages: short keyset queries on the primary key, a page each, so that no connection waits for a client."""
+"""Reads of messages: short keyset queries on the primary key, one for each page.
+
+So no connection waits for a client.
+"""
 
 from dataclasses import dataclass
 from uuid import UUID
@@ -10,11 +13,13 @@ from sessiond_server.db.expiry import ALIVE, TOUCH, TOUCH_DUE
 from sessiond_server.db.pool import Database
 from sessiond_server.messages.store.segments import Segment
 
-# Of a session that is no copy, the join is skipped without a look at segments: what it would ask for is known to be nothing.
+# base_seq > 0: for a session that is no copy, the join does not look at segments at all.
 _HEAD = f"""
-SELECT log, last_seq, content_bytes, largest_bytes, {TOUCH_DUE}, base_seq, shared.keys, shared.logs, shared.lasts
+SELECT log, last_seq, content_bytes, largest_bytes, {TOUCH_DUE}, base_seq, shared.keys, shared.logs,
+    shared.lasts
 FROM sessions LEFT JOIN LATERAL (
-    SELECT array_agg(src_key ORDER BY first_seq) AS keys, array_agg(src_log ORDER BY first_seq) AS logs,
+    SELECT array_agg(src_key ORDER BY first_seq) AS keys,
+        array_agg(src_log ORDER BY first_seq) AS logs,
         array_agg(segments.last_seq ORDER BY first_seq) AS lasts
     FROM segments WHERE sessions.base_seq > 0 AND segments.key = sessions.key
 ) AS shared ON true
@@ -31,19 +36,22 @@ def _page(columns: str, *, many: bool, descending: bool, by_role: bool, by_bytes
 SELECT {columns} FROM messages
 WHERE key = %(key)s AND log = %(log)s AND seq >= %(first)s AND seq <= %(last)s {role}
 ORDER BY seq {order} LIMIT %(rows)s"""
-        # LATERAL with a LIMIT of its own: a scan of the primary key for each segment, whatever the planner thinks of the arrays.
+        # LATERAL with its own LIMIT: one scan of the primary key for each segment, however the
+        # planner estimates the arrays.
         return f"""
-SELECT {columns} FROM unnest(%(keys)s::uuid[], %(logs)s::uuid[], %(firsts)s::bigint[], %(lasts)s::bigint[])
-    AS segment (key, log, first_seq, last_seq), LATERAL (
+SELECT {columns} FROM unnest(
+        %(keys)s::uuid[], %(logs)s::uuid[], %(firsts)s::bigint[], %(lasts)s::bigint[]
+    ) AS segment (key, log, first_seq, last_seq), LATERAL (
     SELECT * FROM messages
-    WHERE messages.key = segment.key AND messages.log = segment.log AND seq >= segment.first_seq AND seq <= segment.last_seq {role}
+    WHERE messages.key = segment.key AND messages.log = segment.log
+        AND seq >= segment.first_seq AND seq <= segment.last_seq {role}
     ORDER BY seq {order} LIMIT %(rows)s
 ) AS messages ORDER BY seq {order} LIMIT %(rows)s"""
 
     if not by_bytes:
         return picked(columns)
-    # The running sum of content_bytes, a plain column, cuts the page, so that a body beyond the cut is never read from TOAST.
-    # A message that is larger than the page is a page.
+    # The running sum of content_bytes, a plain column, cuts the page, so that no body beyond the
+    # cut is read from TOAST. A message larger than a page is a page of its own.
     return f"""
 SELECT {columns} FROM (
     SELECT *, sum(content_bytes) OVER (ORDER BY seq {order} ROWS UNBOUNDED PRECEDING) AS running
@@ -71,10 +79,16 @@ _PAGES = {
 
 @dataclass(frozen=True, slots=True)
 class LogHead:
-    """Where a session's messages lie and how far they go.
+    """Where a session's messages are stored, and how many there are.
 
-    segments: in order, from 1 to last_seq; the last one is the session's own log, unless that is empty.
-    content_bytes: content of all of them; largest_bytes: of the largest one. touch_due: the session's expiry is worth moving on.
+    Attributes:
+        log: the session's own log.
+        last_seq: seq of the newest message.
+        content_bytes: content of all messages.
+        largest_bytes: content of the largest one.
+        touch_due: whether a read should postpone the session's expiry.
+        segments: in order, from 1 to last_seq. The last one is the session's own log, unless that
+            is empty.
     """
 
     log: UUID
@@ -87,9 +101,16 @@ class LogHead:
 
 @dataclass(frozen=True, slots=True)
 class PageQuery:
-    """The messages of segments, which are in order; at most max_rows, from the last one backwards if descending.
+    """A query for one page of messages.
 
-    max_bytes: end with the message that reaches this much content; None where max_rows bounds that well enough (it is 1.5 times as fast).
+    Attributes:
+        segments: where to read, in order.
+        max_rows: the most messages.
+        max_bytes: end with the message that reaches this much content; None = no such limit, which
+            is 1.5 times as fast.
+        descending: from the last message backwards.
+        roles: only messages of these roles; empty = all.
+        basic: without the bodies.
     """
 
     segments: tuple[Segment, ...]
@@ -107,7 +128,7 @@ class HistoryStore:
         self._database = database
 
     async def head(self, key: UUID, project_id: UUID) -> LogHead | None:
-        """None where the session does not exist for the project, or has expired."""
+        """Return the head; None if the session does not exist in the project or has expired."""
         async with self._database.connection() as connection:
             cursor = await connection.execute(
                 _HEAD, (key, project_id), prepare=self._database.prepare, binary=True
@@ -127,14 +148,16 @@ class HistoryStore:
         return LogHead(log, last_seq, content_bytes, largest_bytes, touch_due, tuple(segments))
 
     async def touch(self, key: UUID, project_id: UUID) -> None:
-        """Count a use: the idle time starts anew."""
+        """Restart the session's idle time."""
         async with self._database.connection() as connection:
             await connection.execute(TOUCH, (key, project_id), prepare=self._database.prepare)
 
     async def page(self, query: PageQuery) -> list[TupleRow]:
-        """Rows in order: (seq, created_us, body), or for basic (seq, created_us, role, format, content_bytes, tokens).
+        """Return the rows of a page, in order.
 
-        created_us is in microseconds since 2000-01-01 UTC.
+        Returns:
+            (seq, created_us, body), or for basic queries (seq, created_us, role, format,
+            content_bytes, tokens). created_us is in microseconds since 2000-01-01 UTC.
         """
         parameters: dict[str, object] = {"rows": Int8(query.max_rows)}
         many = len(query.segments) > 1

@@ -1,4 +1,4 @@
-"""What goes into the messages table."""
+"""Rows for the messages table."""
 
 from dataclasses import dataclass, field
 
@@ -7,10 +7,16 @@ NO_TIME = -(2**63)
 
 @dataclass(slots=True)
 class Rows:
-    """Messages to store, column by column, as the insert wants them: no object for each message.
+    """Messages to store, by column as the insert takes them: no object for each message.
 
-    bodies are encoded Messages less what the server assigns; sizes are their content in bytes; tokens are negative where estimated.
-    times are those of messages that bring their own, in microseconds since 2000-01-01 UTC, NO_TIME for those that do not; or empty.
+    Attributes:
+        roles: their roles.
+        formats: their formats.
+        sizes: bytes of content.
+        tokens: token counts; negative for estimates.
+        times: create times of imported messages, in microseconds since 2000-01-01 UTC, NO_TIME for
+            those without one; or empty.
+        bodies: encoded Messages, without the fields that the server assigns.
     """
 
     roles: list[int] = field(default_factory=list)

@@ -1,4 +1,7 @@
-"""Where a session's messages lie: the segments that a copy shares with its source, then the session's own log."""
+"""Segments: where the messages of a session are stored.
+
+A session reads the segments that it shares with the source of its copy, then its own log.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,20 +21,26 @@ class Segment:
         return self.last_seq - self.first_seq + 1
 
 
+SEGMENTS = (
+    "SELECT src_key, src_log, first_seq, last_seq FROM segments "
+    "WHERE key = %(key)s ORDER BY first_seq"
+)
+"""Selects the shared segments of a session, in order, with Segment's columns."""
+
 SHORT = 2_000
-"""Messages up to which a segment is short: its own scan costs a read more than its messages do."""
+"""The most messages of a short segment: scanning it separately costs more than its messages."""
 MAX_SHORT = 16
-"""How many short segments a session may have before it is flattened. The index sessions_chain_idx has the same number."""
+"""The most short segments of a session that is not flattened; as in sessions_chain_idx."""
 
 
 def short_segments(segments: Sequence[Segment], key: UUID, log: UUID) -> list[Segment]:
-    """Those of a session's segments that are worth moving into its own log (key, log)."""
-    # By the log too: the key may have had other logs, of sessions of the same id that are gone.
+    """Return the segments of a session that are worth moving into its own log (key, log)."""
+    # Compares the log as well: the key may have other logs, of deleted sessions with the same id.
     return [s for s in segments if len(s) <= SHORT and (s.key, s.log) != (key, log)]
 
 
 def cut(segments: Sequence[Segment], after: int, through: int) -> list[Segment]:
-    """The parts of segments, which are in order, that hold after < seq <= through."""
+    """Return the parts of ordered segments with after < seq <= through."""
     return [
         replace(s, first_seq=max(s.first_seq, after + 1), last_seq=min(s.last_seq, through))
         for s in segments
@@ -40,7 +49,7 @@ def cut(segments: Sequence[Segment], after: int, through: int) -> list[Segment]:
 
 
 def joined(segments: Sequence[Segment]) -> list[Segment]:
-    """The same messages in the fewest segments: neighbours in one log become one."""
+    """Return the same messages in the fewest segments: joins neighbours of one log."""
     result: list[Segment] = []
     for s in segments:
         if result and (result[-1].key, result[-1].log) == (s.key, s.log):
