@@ -9,7 +9,7 @@ ARGS ?=
 AIMOCK := 1.43.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run aimock test test-unit test-sql test-all test-matrix lint format types protos protos-check sync sync-check bench bench-quick constraints ci clean
+.PHONY: help setup run aimock test test-unit test-sql test-all test-matrix lint format types protos protos-check sync sync-check bench bench-quick docs docs-serve constraints ci clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -93,12 +93,27 @@ bench-quick: .venv-bench/.done ## The same, ten times smaller: says whether it r
 	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[server]' --requirement benchmarks/requirements.txt
 	@touch $@
 
-constraints: ## Pin what a fresh environment installs today
-	scripts/pin-constraints $(PYTHON)
+docs: .venv-docs/.done ## Build the documentation's site in build/site, strictly, and check its links
+	.venv-docs/bin/python scripts/generate-reference
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
+	.venv-docs/bin/python scripts/check-links build/site
+
+docs-serve: .venv-docs/.done ## Show the site on localhost:8000 while it is written
+	.venv-docs/bin/python scripts/generate-reference
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs serve
+
+.venv-docs/.done: pyproject.toml docs/constraints.txt
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check --constraint docs/constraints.txt --editable '.[server,docs]'
+	@touch $@
+
+constraints: ## Pin what fresh environments install today
+	scripts/pin-constraints $(PYTHON) server,dev constraints.txt
+	scripts/pin-constraints $(PYTHON) server,docs docs/constraints.txt
 
 ci: ## What the build server runs
 	.ci/run
 
 clean: ## Remove environments and caches
-	rm -rf .venv .venv-protos .venv-bench .aimock build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-protos .venv-bench .venv-docs docs/reference/generated .aimock build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
