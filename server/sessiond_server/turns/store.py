@@ -1,9 +1,12 @@
-"""Turns: what waits, what runs, and who has it.
+"""Turns of sessions: those that wait, the one that runs, and the server that runs it.
 
-Of a session one turn runs at a time: the one that `sessions.running_turn` names, which is also the fence of its appends. Whoever starts,
-goes on with or ends a turn holds the session's row (sessions/store/lock.py), so nothing here has to think of two at once. The server that runs a
-turn renews its lease; a lease that ran out says that the server is gone, and any other may end the turn. A server that only slept finds
-that the session has another turn by then, or none, and its appends do nothing.
+A session runs one turn at a time: the one that `sessions.running_turn` names. That column is also
+the fence of the turn's appends. Whoever starts, continues or ends a turn holds the session's row
+(sessions/store/lock.py), so the statements here need not consider two at once.
+
+The server that runs a turn renews its lease. Once the lease has run out, the server counts as gone,
+and any other server may end the turn. If it was only asleep, it finds that the session has another
+turn by then, or none, and its appends do nothing.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
