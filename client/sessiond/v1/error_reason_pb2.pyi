@@ -51,8 +51,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_MESSAGE_TOO_LARGE: _ErrorReason.ValueType  # 13
     """INVALID_ARGUMENT: a message is larger than the server takes. Metadata: content_bytes, max_bytes. Details: BadRequest."""
     ERROR_REASON_BATCH_TOO_LARGE: _ErrorReason.ValueType  # 14
-    """INVALID_ARGUMENT: a batch has too many messages or bytes; send several, or use ImportMessages.
-    Metadata: message_count, max_messages, content_bytes, max_bytes. Details: BadRequest.
+    """INVALID_ARGUMENT: a batch has too many messages or bytes; send several, or use ImportMessages. Or an import has too many bytes; send several.
+    Metadata: message_count, max_messages (of a batch), content_bytes (of an import with metadata), max_bytes. Details: BadRequest.
     """
     ERROR_REASON_INVALID_PAGE_TOKEN: _ErrorReason.ValueType  # 15
     """INVALID_ARGUMENT: the page_token is not one, or is of a request with other filters. Details: BadRequest."""
@@ -178,8 +178,8 @@ ERROR_REASON_UNKNOWN_ROLE: ErrorReason.ValueType  # 12
 ERROR_REASON_MESSAGE_TOO_LARGE: ErrorReason.ValueType  # 13
 """INVALID_ARGUMENT: a message is larger than the server takes. Metadata: content_bytes, max_bytes. Details: BadRequest."""
 ERROR_REASON_BATCH_TOO_LARGE: ErrorReason.ValueType  # 14
-"""INVALID_ARGUMENT: a batch has too many messages or bytes; send several, or use ImportMessages.
-Metadata: message_count, max_messages, content_bytes, max_bytes. Details: BadRequest.
+"""INVALID_ARGUMENT: a batch has too many messages or bytes; send several, or use ImportMessages. Or an import has too many bytes; send several.
+Metadata: message_count, max_messages (of a batch), content_bytes (of an import with metadata), max_bytes. Details: BadRequest.
 """
 ERROR_REASON_INVALID_PAGE_TOKEN: ErrorReason.ValueType  # 15
 """INVALID_ARGUMENT: the page_token is not one, or is of a request with other filters. Details: BadRequest."""
