@@ -122,6 +122,7 @@ class TooLarge(Exception):
 
 
 _NOW: ColumnElement[datetime] = func.clock_timestamp()
+_STATEMENT_TIME: ColumnElement[datetime] = func.statement_timestamp()
 
 
 def after_ms(idle_ttl_ms: int | None) -> ColumnElement[datetime] | None:
@@ -176,10 +177,12 @@ class SessionStore:
                         title=new.title,
                         config=_json(new.config),
                         metadata=_json(new.metadata),
-                        created_at=_NOW,
+                        # The three times of a new session are one: clock_timestamp() moves on between them.
+                        created_at=_STATEMENT_TIME,
                         idle_ttl_ms=new.idle_ttl_ms,
                         expiry_check_at=after_ms(new.idle_ttl_ms),
-                        **_used(),
+                        active_at=_STATEMENT_TIME,
+                        used_at=_STATEMENT_TIME,
                     )
                     .on_conflict_do_nothing()
                     .returning(*COLUMNS)
