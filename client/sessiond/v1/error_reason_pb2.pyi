@@ -51,8 +51,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_MESSAGE_TOO_LARGE: _ErrorReason.ValueType  # 13
     """INVALID_ARGUMENT: a message is larger than the server takes. Metadata: content_bytes, max_bytes. Details: BadRequest."""
     ERROR_REASON_BATCH_TOO_LARGE: _ErrorReason.ValueType  # 14
-    """INVALID_ARGUMENT: a batch has too many messages or bytes; send several, or use ImportMessages.
-    Metadata: message_count, max_messages, content_bytes, max_bytes. Details: BadRequest.
+    """INVALID_ARGUMENT: a batch has too many messages or bytes; send several, or use ImportMessages. Or an import has too many bytes; send several.
+    Metadata: message_count, max_messages (of a batch), content_bytes (of an import with metadata), max_bytes. Details: BadRequest.
     """
     ERROR_REASON_INVALID_PAGE_TOKEN: _ErrorReason.ValueType  # 15
     """INVALID_ARGUMENT: the page_token is not one, or is of a request with other filters. Details: BadRequest."""
@@ -79,7 +79,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_SERVER_DRAINING: _ErrorReason.ValueType  # 26
     """UNAVAILABLE: this server is shutting down; go on at another, or at this one once it is back. Details: RetryInfo."""
     ERROR_REASON_DEADLINE_EXCEEDED: _ErrorReason.ValueType  # 27
-    """DEADLINE_EXCEEDED: the call's deadline passed. A change may or may not have happened; repeat it with its request_id."""
+    """DEADLINE_EXCEEDED: the call's deadline passed, or the client sent nothing on its stream for too long. A change may or may not have happened; repeat it with its request_id."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 28
     """INTERNAL: a fault of the server's own. Its log has more under the call_id."""
     ERROR_REASON_LIMIT_EXCEEDED: _ErrorReason.ValueType  # 29
@@ -178,8 +178,8 @@ ERROR_REASON_UNKNOWN_ROLE: ErrorReason.ValueType  # 12
 ERROR_REASON_MESSAGE_TOO_LARGE: ErrorReason.ValueType  # 13
 """INVALID_ARGUMENT: a message is larger than the server takes. Metadata: content_bytes, max_bytes. Details: BadRequest."""
 ERROR_REASON_BATCH_TOO_LARGE: ErrorReason.ValueType  # 14
-"""INVALID_ARGUMENT: a batch has too many messages or bytes; send several, or use ImportMessages.
-Metadata: message_count, max_messages, content_bytes, max_bytes. Details: BadRequest.
+"""INVALID_ARGUMENT: a batch has too many messages or bytes; send several, or use ImportMessages. Or an import has too many bytes; send several.
+Metadata: message_count, max_messages (of a batch), content_bytes (of an import with metadata), max_bytes. Details: BadRequest.
 """
 ERROR_REASON_INVALID_PAGE_TOKEN: ErrorReason.ValueType  # 15
 """INVALID_ARGUMENT: the page_token is not one, or is of a request with other filters. Details: BadRequest."""
@@ -206,7 +206,7 @@ ERROR_REASON_DATABASE_UNAVAILABLE: ErrorReason.ValueType  # 25
 ERROR_REASON_SERVER_DRAINING: ErrorReason.ValueType  # 26
 """UNAVAILABLE: this server is shutting down; go on at another, or at this one once it is back. Details: RetryInfo."""
 ERROR_REASON_DEADLINE_EXCEEDED: ErrorReason.ValueType  # 27
-"""DEADLINE_EXCEEDED: the call's deadline passed. A change may or may not have happened; repeat it with its request_id."""
+"""DEADLINE_EXCEEDED: the call's deadline passed, or the client sent nothing on its stream for too long. A change may or may not have happened; repeat it with its request_id."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 28
 """INTERNAL: a fault of the server's own. Its log has more under the call_id."""
 ERROR_REASON_LIMIT_EXCEEDED: ErrorReason.ValueType  # 29
