@@ -3,12 +3,13 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 ARGS ?=
 # The version of npm's @copilotkit/aimock.
 AIMOCK := 1.43.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run aimock test test-all lint format types protos protos-check sync sync-check bench bench-quick constraints ci clean
+.PHONY: help setup run aimock test test-unit test-sql test-all test-matrix lint format types protos protos-check sync sync-check bench bench-quick docs docs-serve constraints ci clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,10 +33,19 @@ aimock: ## Install aimock, a stand-in for the providers, with npm; without it th
 	fi
 
 test: setup aimock ## Run the tests, but for the long ones
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not slow' $(ARGS)
+	$(PYTEST) -m 'not slow' $(ARGS)
+
+test-unit: setup ## Run the tests that need no database, in seconds
+	$(PYTEST) -m unit $(ARGS)
+
+test-sql: setup ## Run the tests that prove something about SQL
+	$(PYTEST) -m 'sql and not slow' $(ARGS)
 
 test-all: setup aimock ## Run all tests: crashes under load, a million messages
-	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+	$(PYTEST) $(ARGS)
+
+test-matrix: ## Run the tests on several versions of Python and PostgreSQL (an hour)
+	scripts/test-matrix
 
 lint: setup sync-check ## Check style, import directions, protos
 	$(BIN)/ruff check .
@@ -83,12 +93,27 @@ bench-quick: .venv-bench/.done ## The same, ten times smaller: says whether it r
 	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[server]' --requirement benchmarks/requirements.txt
 	@touch $@
 
-constraints: ## Pin what a fresh environment installs today
-	scripts/pin-constraints $(PYTHON)
+docs: .venv-docs/.done ## Build the documentation's site in build/site, strictly, and check its links
+	.venv-docs/bin/python scripts/generate-reference
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
+	.venv-docs/bin/python scripts/check-links build/site
+
+docs-serve: .venv-docs/.done ## Show the site on localhost:8000 while it is written
+	.venv-docs/bin/python scripts/generate-reference
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs serve
+
+.venv-docs/.done: pyproject.toml docs/constraints.txt
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check --constraint docs/constraints.txt --editable '.[server,docs]'
+	@touch $@
+
+constraints: ## Pin what fresh environments install today
+	scripts/pin-constraints $(PYTHON) server,dev constraints.txt
+	scripts/pin-constraints $(PYTHON) server,docs docs/constraints.txt
 
 ci: ## What the build server runs
 	.ci/run
 
 clean: ## Remove environments and caches
-	rm -rf .venv .venv-protos .venv-bench .aimock build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-protos .venv-bench .venv-docs docs/reference/generated .aimock build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

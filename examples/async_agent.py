@@ -1,9 +1,11 @@
-"""An agent's loop that can be stopped anywhere and goes on where it was, and that never answers twice.
+"""An agent's loop that can be stopped anywhere, continues where it was, and never answers twice.
 
-What is to be done next is read from the history, so a new process needs nothing but the session's id. Each append says with
-expected_last_seq on which history it was decided: of two processes that run the same session, one is refused and reads again.
+The loop reads the next step from the history, so a new process needs only the session's id. Each
+append names with expected_last_seq the history that it was decided on. If two processes run the
+same session, one is refused and reads again.
 
-Start a server (`make run`), then: python examples/async_agent.py. SESSIOND_TARGET names a server elsewhere.
+Start a server (`make run`), then: python examples/async_agent.py.
+SESSIOND_TARGET names a server elsewhere.
 """
 
 import asyncio
@@ -17,7 +19,7 @@ QUESTION = {"role": "user", "content": "How warm is it in Paris?"}
 
 
 async def next_message(history: list[Message]) -> dict[str, Any] | None:
-    """What the agent says next, given what was said. None: it has answered. A real one calls a model and its tools here."""
+    """The next message. None: the agent has answered. A real agent calls a model and tools here."""
     last = history[-1].blob
     match last["role"]:
         case "user":
@@ -44,10 +46,10 @@ async def next_message(history: list[Message]) -> dict[str, Any] | None:
 
 
 async def run(session: AsyncSession, name: str) -> None:
-    """Carry on until the agent has answered."""
+    """Continue until the agent has answered."""
     history: list[Message] = []
     while True:
-        # Only what is new: the history before it is here already.
+        # Only what is new; earlier messages are in `history`.
         async for message in session.get_messages(after_seq=len(history)):
             history.append(message)
         message_blob = await next_message(history)
@@ -56,19 +58,19 @@ async def run(session: AsyncSession, name: str) -> None:
         try:
             stored = await session.store_message(message_blob, expected_last_seq=len(history))
         except SequenceConflict as error:
-            print(f"{name}: somebody else was faster, the session is at {error.last_seq}")
+            print(f"{name}: another process was faster, the session is at {error.last_seq}")
         else:
             print(f"{name}: stored {message_blob['role']} as {stored.last_seq}")
 
 
 async def main() -> None:
-    """Ask, and let two agents compete for the answer."""
+    """Ask a question, and let two agents compete for the answer."""
     async with AsyncClient() as client:
         await client.delete_session(SESSION_ID, allow_missing=True)
         session = await client.create_session(SESSION_ID, model="gpt-5")
         await session.store_message(QUESTION, expected_last_seq=0)
 
-        # Two processes would do the same; the history has each step once.
+        # Two processes would do the same. The history has each step once.
         other = await client.resume_session(SESSION_ID)
         await asyncio.gather(run(session, "first"), run(other, "second"))
 

@@ -1,7 +1,10 @@
-"""Many conversations at once: the same prompt to two models, events of several sessions, a pool for requests that have nothing in common.
+"""Many conversations at once.
 
-Start a server (`make run`), then: python examples/async_chats.py. SESSIOND_TARGET names a server elsewhere. The models are those that are
-built in, which say what they are told; MODELS=gpt-5,claude-sonnet-4 asks others, for which the server needs keys.
+The same prompt to two models, events of several sessions, and a pool for independent requests.
+
+Start a server (`make run`), then: python examples/async_chats.py.
+SESSIOND_TARGET names a server elsewhere. The default models are built in and echo what they are
+given; MODELS=gpt-5,claude-sonnet-4 uses others, for which the server needs keys.
 """
 
 import asyncio
@@ -14,7 +17,7 @@ MODELS = os.environ.get("MODELS", "echo-one,echo-two").split(",")
 
 
 async def compare(client: AsyncClient) -> None:
-    """The same prompt to each model, at once."""
+    """Send the same prompt to each model, concurrently."""
     sessions = [await client.create_session(f"{PREFIX}{model}", model=model) for model in MODELS]
     answers = await asyncio.gather(
         *(session.send_and_wait("What is a session?") for session in sessions)
@@ -24,7 +27,7 @@ async def compare(client: AsyncClient) -> None:
 
 
 async def listen(client: AsyncClient) -> None:
-    """Answers are collected by handlers; when the waiting is over, they have been called."""
+    """Collect answers with handlers. When send_and_wait returns, they have been called."""
     results: dict[str, str] = {}
 
     async def collect(event: Event) -> None:
@@ -37,11 +40,11 @@ async def listen(client: AsyncClient) -> None:
     for session in sessions:
         session.on("assistant.message", collect)
     await asyncio.gather(*(session.send_and_wait("One sentence about it.") for session in sessions))
-    print("heard:", sorted(results))
+    print("received:", sorted(results))
 
 
 async def serve(client: AsyncClient) -> None:
-    """More requests than sessions: each waits for its turn, and none sees what another said."""
+    """Serve more requests than sessions: each waits, and none sees what another said."""
     system = {"role": "system", "content": "You answer in one sentence."}
     async with AsyncSessionPool(
         client, 2, model=MODELS[0], messages=[system], session_id_prefix=f"{PREFIX}pool-"
@@ -56,7 +59,7 @@ async def serve(client: AsyncClient) -> None:
 
 
 async def steer(client: AsyncClient) -> None:
-    """Say something more while the model is at work. It has it before it answers for good."""
+    """Steer a running turn. The model reads the message before its final answer."""
     session = await client.create_session(
         f"{PREFIX}steered", model="echo", config={"model_options": {"echo_delay_ms": 100}}
     )
@@ -68,7 +71,7 @@ async def steer(client: AsyncClient) -> None:
 
 
 async def main() -> None:
-    """Play the four, and clean up."""
+    """Run all four, and clean up."""
     async with AsyncClient() as client:
         await client.sessions.delete_many(session_id_prefix=PREFIX)
         await compare(client)

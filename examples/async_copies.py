@@ -1,6 +1,7 @@
-"""Several attempts at the same task at once, each in a copy of its own; the best of them is kept.
+"""Several attempts at the same task, each in a copy of its own. The best one is kept.
 
-Start a server (`make run`), then: python examples/async_copies.py. SESSIOND_TARGET names a server elsewhere.
+Start a server (`make run`), then: python examples/async_copies.py.
+SESSIOND_TARGET names a server elsewhere.
 """
 
 import asyncio
@@ -16,7 +17,7 @@ STYLES = {
 
 
 async def attempt(original: AsyncSession, style: str) -> tuple[AsyncSession, int]:
-    """One attempt. Answers its session, and how many tokens it has. A real one calls a model here."""
+    """Make one attempt. Returns its session and its tokens. A real program calls a model here."""
     copy = await original.copy(f"{SESSION_ID}-{style}", metadata={"style": style})
     await copy.store_message({"role": "assistant", "content": STYLES[style]})
     counts = await copy.get_token_counts()
@@ -24,7 +25,7 @@ async def attempt(original: AsyncSession, style: str) -> tuple[AsyncSession, int
 
 
 async def main() -> None:
-    """Try all styles at once, and keep the shortest answer."""
+    """Try all styles concurrently, and keep the shortest answer."""
     async with AsyncClient() as client:
         await client.sessions.delete_many(session_id_prefix=SESSION_ID)
         original = await client.create_session(SESSION_ID, model="gpt-5")
@@ -38,7 +39,7 @@ async def main() -> None:
             if session is not best:
                 await session.delete()
 
-        # What is left is a session like any other; the original is as it was.
+        # The best attempt is a session like any other. The original is unchanged.
         async for message in best.get_messages():
             print(f"{message.seq} {message.role:10} {message.content}")
         print(

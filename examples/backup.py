@@ -1,6 +1,9 @@
-"""A session goes into a file, is lost, and comes back exactly: messages, tasks, bookmarks, settings and times.
+"""Export a session to a file, delete it, and restore it exactly.
 
-Start a server (`make run`), then: python examples/backup.py. SESSIOND_TARGET names a server elsewhere.
+Messages, tasks, bookmarks, settings and times are all in the file.
+
+Start a server (`make run`), then: python examples/backup.py.
+SESSIOND_TARGET names a server elsewhere.
 """
 
 import tempfile
@@ -25,14 +28,14 @@ def main() -> None:
         session.tasks.create(task_id="look it up", status="success", message_seqs=[1, 2])
         session.bookmarks.create("answered")
 
-        # JSON lines, written in bounded memory; the file is there when it is complete, and not before.
+        # JSON lines, written in bounded memory. The file appears when it is complete.
         path = Path(directory) / "session.jsonl"
         session.export_to(path)
         before = path.read_text(encoding="utf-8")
         for line in before.splitlines():
             print(line[:60])
 
-        # An import is whole or nothing: a file that was cut off leaves no session behind.
+        # An import is whole or nothing: a truncated file leaves no session behind.
         session.delete()
         cut = before.splitlines()[:-2]
         try:
@@ -43,7 +46,8 @@ def main() -> None:
         info = client.sessions.import_session(path)
         is_same = "".join(client.sessions.export_lines(SESSION_ID)) == before
         print(
-            f"{info.session_id} is back with {info.message_count} messages, {'the same' if is_same else 'other'} as before"
+            f"{info.session_id} is back with {info.message_count} messages,",
+            "equal to the original" if is_same else "different from the original",
         )
         client.delete_session(SESSION_ID)
 

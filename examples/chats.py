@@ -1,7 +1,8 @@
-"""Conversations with models: several at once, streamed, stopped in the middle, gone on with later.
+"""Conversations with models: several at once, streamed, aborted, continued later.
 
-Start a server (`make run`), then: python examples/chats.py. SESSIOND_TARGET names a server elsewhere. The models are those that are
-built in, which say what they are told; MODEL=gpt-5 asks another, for which the server needs a key.
+Start a server (`make run`), then: python examples/chats.py.
+SESSIOND_TARGET names a server elsewhere. The default model is built in and echoes what it is given;
+MODEL=gpt-5 uses another one, for which the server needs a key.
 """
 
 import os
@@ -14,7 +15,7 @@ MODEL = os.environ.get("MODEL", "echo")
 
 
 def several(client: Client) -> None:
-    """Each session has its own history, and the model sees nothing else."""
+    """Hold several conversations. The model sees the history of one session only."""
     languages = ("Python", "Go")
     sessions = {name: client.create_session(f"{PREFIX}{name}", model=MODEL) for name in languages}
     for name, session in sessions.items():
@@ -24,22 +25,23 @@ def several(client: Client) -> None:
 
 
 def as_it_is_written(client: Client) -> None:
-    """Show an answer while it comes. Whoever else has the session hears of it too."""
+    """Show an answer while it is written. Other watchers of the session receive it, too."""
     session = client.create_session(f"{PREFIX}stream", model=MODEL)
-    heard: Counter[str] = Counter()
-    unsubscribe = session.on(lambda event: heard.update([event.type]))
+    received: Counter[str] = Counter()
+    unsubscribe = session.on(lambda event: received.update([event.type]))
     for event in session.stream("Tell me of the sea."):
         if event.type == "assistant.message_delta":
             print(event.data.delta_content, end="", flush=True)
     print()
     session.send_and_wait("And of the wind.")
     unsubscribe()
-    print("messages that the handler heard:", heard["user.message"] + heard["assistant.message"])
+    messages = received["user.message"] + received["assistant.message"]
+    print("messages that the handler received:", messages)
 
 
 def stopped(client: Client) -> None:
-    """A turn that is aborted leaves what was sent. Sending nothing more has the model go on from there."""
-    # The pauses make the built-in model slow enough to be stopped.
+    """Abort a turn. What was sent is kept, and a send without a prompt continues from there."""
+    # The delay makes the built-in model slow enough to be aborted.
     session = client.create_session(
         f"{PREFIX}stopped", model="echo", config={"model_options": {"echo_delay_ms": 200}}
     )
@@ -50,11 +52,11 @@ def stopped(client: Client) -> None:
     except TurnAborted:
         print("stopped; kept:", [message.content for message in session.get_messages()])
     session.update(config={})
-    print("gone on:", session.send_and_wait().content)
+    print("continued:", session.send_and_wait().content)
 
 
 def later(client: Client) -> None:
-    """Sent and left: the turn needs nobody. Another program finds the answer, by the session's id alone."""
+    """Send and leave. Another program finds the answer by the session's id."""
     sent = client.create_session(f"{PREFIX}later", model=MODEL).send("Think about it.")
 
     again = client.resume_session(f"{PREFIX}later")
@@ -66,7 +68,7 @@ def later(client: Client) -> None:
 
 
 def main() -> None:
-    """Play the four, and clean up."""
+    """Run all four, and clean up."""
     with Client() as client:
         client.sessions.delete_many(session_id_prefix=PREFIX)
         several(client)

@@ -1,8 +1,9 @@
-"""Copies: an experiment beside the original, a checkpoint to go back to, a template for new conversations.
+"""Copies as experiments, as checkpoints, and as templates.
 
-A copy costs the same whatever the session's size, and from then on neither session knows of the other.
+A copy takes the same time whatever the session's size. From then on both sessions are independent.
 
-Start a server (`make run`), then: python examples/copies.py. SESSIOND_TARGET names a server elsewhere.
+Start a server (`make run`), then: python examples/copies.py.
+SESSIOND_TARGET names a server elsewhere.
 """
 
 from sessiond import Client
@@ -11,7 +12,7 @@ PREFIX = "example-copies-"
 
 
 def experiment(client: Client) -> None:
-    """Ask the same in two ways, and compare what it takes."""
+    """Ask the same in two ways, and compare the cost."""
     original = client.create_session(f"{PREFIX}original", model="gpt-5")
     original.store_message({"role": "user", "content": "Plan a day in Paris."})
 
@@ -25,12 +26,12 @@ def experiment(client: Client) -> None:
 
     for session in (original, variant):
         print(f"{session.refresh().model:10} {session.get_token_counts().total_tokens} tokens")
-    # A copy remembers where it came from, up to which message.
+    # A copy remembers its source, and the last message that it took from it.
     print("the variant was copied at seq", variant.info.origin.seq if variant.info.origin else None)
 
 
 def checkpoint(client: Client) -> None:
-    """Mark a place, go on, and go back to it: the copy ends at the bookmark."""
+    """Set a bookmark, continue, and go back: the copy ends at the bookmark."""
     session = client.create_session(f"{PREFIX}work")
     session.store_messages(
         [
@@ -49,7 +50,7 @@ def checkpoint(client: Client) -> None:
 
 
 def template(client: Client) -> None:
-    """Instructions and settings are made once; each conversation begins as a copy of them."""
+    """Write instructions and settings once, and begin each conversation as a copy."""
     base = client.create_session(f"{PREFIX}template", model="gpt-5", config={"temperature": 0.2})
     base.store_message(
         {"role": "system", "content": "You answer questions about orders, and about nothing else."}
@@ -69,7 +70,7 @@ def template(client: Client) -> None:
 
 
 def main() -> None:
-    """Play the three, and clean up."""
+    """Run all three, and clean up."""
     with Client() as client:
         client.sessions.delete_many(session_id_prefix=PREFIX)
         experiment(client)

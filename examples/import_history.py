@@ -1,6 +1,7 @@
-"""A long history comes in as one atomic append, and goes out as JSON lines.
+"""Import a long history as one atomic append, and export it as JSON lines.
 
-Start a server (`make run`), then: python examples/import_history.py. SESSIOND_TARGET names a server elsewhere.
+Start a server (`make run`), then: python examples/import_history.py.
+SESSIOND_TARGET names a server elsewhere.
 """
 
 import json
@@ -15,7 +16,7 @@ MESSAGES = 20_000
 
 
 def history() -> Iterator[str]:
-    """A long conversation, one JSON text a message; text is kept byte for byte. A real one is read from a file."""
+    """A long conversation, one JSON text a message. A real program reads it from a file."""
     for i in range(MESSAGES // 2):
         yield json.dumps({"role": "user", "content": f"What is {i} squared?"})
         yield json.dumps({"role": "assistant", "content": str(i * i)})
@@ -27,8 +28,8 @@ def main() -> None:
         client.delete_session(SESSION_ID, allow_missing=True)
         session = client.create_session(SESSION_ID, title="Squares")
 
-        # Sent while it is iterated over, and stored whole or not at all. What breaks on the way leaves nothing behind; an iterator is
-        # used up then, where a list would be sent again.
+        # Sent while it is generated, and stored whole or not at all. After a broken connection the
+        # client can send a list again, but not a generator.
         stored = session.import_messages(history(), expected_last_seq=0)
         print(f"imported {len(stored):,} messages")
 
@@ -38,10 +39,11 @@ def main() -> None:
             file.writelines(f"{message.json}\n" for message in session.get_messages())
         is_same = path.read_text(encoding="utf-8").splitlines() == list(history())
         print(
-            f"exported {path.stat().st_size:,} bytes, {'the same as' if is_same else 'other than'} those that came"
+            f"exported {path.stat().st_size:,} bytes,",
+            "equal to the import" if is_same else "different from the import",
         )
 
-        # export() answers the session and its messages as one dict, for sessions that fit in memory.
+        # export() returns the session as one dict, for sessions that fit in memory.
         exported = session.export()
         print(
             exported["session"]["title"],

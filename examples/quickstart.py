@@ -1,6 +1,7 @@
-"""A conversation from its beginning to its end: create, append, read, destroy, resume, delete.
+"""One conversation from start to end: create, append, read, destroy, resume, delete.
 
-Start a server (`make run`), then: python examples/quickstart.py. SESSIOND_TARGET names a server elsewhere.
+Start a server (`make run`), then: python examples/quickstart.py.
+SESSIOND_TARGET names a server elsewhere.
 """
 
 from sessiond import Client, SessionDestroyed
@@ -9,14 +10,14 @@ SESSION_ID = "example-quickstart"
 
 
 def main() -> None:
-    """Play the conversation."""
+    """Run the conversation."""
     with Client() as client:
-        # The id is the caller's own; without one the server makes a UUIDv7. It expires a day after it was last used.
+        # The id is yours to choose. The session expires a day after its last use.
         session = client.get_or_create_session(
             SESSION_ID, model="gpt-5", user="ada", idle_ttl=24 * 60 * 60
         )
 
-        # A batch is stored whole or not at all, and committed when this returns.
+        # A batch is stored whole or not at all, and is committed when this returns.
         stored = session.store_messages(
             [
                 {"role": "system", "content": "You answer questions about orders."},
@@ -25,21 +26,21 @@ def main() -> None:
         )
         print("stored as", list(stored))
 
-        # One message, with labels of one's own.
+        # One message, with labels of your own.
         session.store_message(
             {"role": "assistant", "content": "It left the warehouse this morning."},
             metadata={"tokens": 9},
         )
 
-        # Messages are streamed while they are iterated over.
+        # Messages are streamed while you iterate.
         for message in session.get_messages():
             print(f"{message.seq:3} {message.role:10} {message.content}")
 
-        # The newest two, without what the system said.
+        # The newest two, without system messages.
         for message in session.get_messages(order="desc", limit=2, roles=["user", "assistant"]):
             print("newest:", message.content, message.metadata)
 
-        # A destroyed session is kept and readable, and takes no appends until it is resumed.
+        # A destroyed session is readable, and refuses appends until it is resumed.
         session.destroy()
         try:
             session.store_message({"role": "user", "content": "Are you there?"})
@@ -48,7 +49,7 @@ def main() -> None:
         session = client.resume_session(SESSION_ID)
         print(session.info.state, session.info.message_count, "messages:", session.info.summary)
 
-        # Deleting is for good.
+        # Deleting cannot be undone.
         session.delete()
         print(
             "left:",

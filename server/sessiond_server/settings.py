@@ -24,7 +24,7 @@ from pydantic_settings import SettingsError as SourceError
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
-from sessiond_server.providers.settings import ProviderSettings, completed
+from sessiond_server.providers.settings import ProviderSettings, merge_built_in
 
 ENV_PREFIX = "SESSIOND_"
 
@@ -269,7 +269,7 @@ class Settings(BaseSettings):
                 raise ValueError(
                     "a name is not 1 to 64 letters, digits, dots, dashes and underscores"
                 )
-        completed(value)
+        merge_built_in(value)
         return value
 
     @field_validator("listen")

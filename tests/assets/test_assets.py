@@ -326,7 +326,7 @@ class TestRefused:
                 await call
         # Whatever the server has heard of by now, it has heard of all the uploads.
         await error_of(get(wire, NOBODY))
-        await until_async(lambda: server.load.calls == 0, "the calls ended")
+        await until_async(lambda: server.admission.calls == 0, "the calls ended")
         await until_async(
             lambda: rows(query) == (0, 0, 0) and not store.everything(), "nothing was left"
         )
@@ -403,7 +403,7 @@ class TestDownloads:
             call = wire.assets.DownloadAsset(DownloadAssetRequest(asset_id=asset.asset_id))
             await call.read()
             call.cancel()
-        await until_async(lambda: server.load.calls == 0, "the calls ended")
+        await until_async(lambda: server.admission.calls == 0, "the calls ended")
 
 
 class TestReferences:

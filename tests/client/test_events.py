@@ -7,7 +7,8 @@ from typing import Any
 import grpc
 import pytest
 
-from sessiond import _requests, errors
+from sessiond import errors
+from sessiond._requests import watch as watch_requests
 from sessiond.v1 import event_pb2, message_pb2, session_pb2
 from sessiond.v1.conversation_service_pb2 import WatchResponse
 
@@ -172,8 +173,8 @@ async def test_a_project_is_watched_without_a_seq(colour, server, client, impati
 async def test_a_silent_stream_is_taken_for_broken(
     colour, server, client, impatient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_requests, "HEARTBEAT_S", 1.0)
-    monkeypatch.setattr(_requests, "MAX_SILENT_HEARTBEATS", 0.1)
+    monkeypatch.setattr(watch_requests, "HEARTBEAT_S", 1.0)
+    monkeypatch.setattr(watch_requests, "MAX_SILENT_HEARTBEATS", 0.1)
     server.on(
         "Watch", [response(message(1)), silence], [response(message(2)), session_gone(server)]
     )

@@ -434,16 +434,17 @@ async def test_listing_filters(colour, server, client) -> None:
     with pytest.raises(InvalidField):
         await colour.collect(listing)
     sent = server.of("ListSessions")[0]
-    assert (sent.session_id_prefix, sent.state, sent.model) == (
+    assert sent.order == SESSION_ORDER_CREATED_ASC
+    chosen = sent.filter
+    assert (chosen.session_id_prefix, chosen.state, chosen.model) == (
         "p",
         session_pb2.SESSION_STATE_DESTROYED,
         "m",
     )
-    assert sent.order == SESSION_ORDER_CREATED_ASC
-    assert sent.HasField("metadata_contains")
-    assert from_struct(sent.config_contains) == {"a": 1}
-    assert sent.created_from.seconds == sent.active_before.seconds == int(since.timestamp())
-    assert not sent.HasField("created_before")
+    assert chosen.HasField("metadata_contains")
+    assert from_struct(chosen.config_contains) == {"a": 1}
+    assert chosen.created_from.seconds == chosen.active_before.seconds == int(since.timestamp())
+    assert not chosen.HasField("created_before")
 
 
 async def test_context_managers(server) -> None:

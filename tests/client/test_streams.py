@@ -286,7 +286,7 @@ async def test_a_listing_pages_by_itself(colour, server, client) -> None:
     listing = client.list_sessions(user="u", page_size=2, order="id_asc")
     assert [info.session_id for info in await colour.collect(listing)] == ["a", "b", "c"]
     requests = server.of("ListSessions")
-    assert [(r.page_token, r.user, r.page_size) for r in requests] == [
+    assert [(r.page_token, r.filter.user, r.page_size) for r in requests] == [
         ("", "u", 2),
         ("1", "u", 2),
         ("2", "u", 2),

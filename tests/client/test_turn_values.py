@@ -10,7 +10,7 @@ import grpc
 import pytest
 
 from sessiond import EventData, Message, MessageTurn, Turn, errors
-from sessiond._export import line
+from sessiond._export.writer import line
 from sessiond._protocol.status import is_broken_stream, is_worth_retrying
 from sessiond._protocol.times import to_timestamp
 from sessiond._requests.input import to_proto

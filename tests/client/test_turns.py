@@ -10,8 +10,9 @@ from typing import Any
 import grpc
 import pytest
 
-from sessiond import _requests, errors
+from sessiond import errors
 from sessiond._protocol.structs import from_struct
+from sessiond._requests import watch as watch_requests
 from sessiond.v1 import asset_service_pb2, event_pb2, message_pb2, session_pb2, turn_pb2
 from sessiond.v1.conversation_service_pb2 import (
     SEND_MODE_ENQUEUE,
@@ -445,7 +446,7 @@ class TestSendAndWait:
     async def test_a_silent_stream_is_taken_for_broken(
         self, colour, server, session, impatient, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(_requests, "MAX_SILENT_HEARTBEATS", 0.01)
+        monkeypatch.setattr(watch_requests, "MAX_SILENT_HEARTBEATS", 0.01)
         server.on("Send", [accepted(), silence], answered())
         assert (await colour.call(session.send_and_wait, "x")).seq == 9
         assert len(server.of("Send")) == 2

@@ -17,6 +17,7 @@ from sessiond._protocol.status import error_of, is_worth_retrying
 from sessiond._protocol.structs import MAX_DEPTH, fill_struct, from_struct
 from sessiond._protocol.times import from_duration, from_timestamp, to_duration, to_timestamp
 from sessiond._requests.input import add_batch, to_proto
+from sessiond.compat.copilot import SessionMetadata
 from sessiond.errors import ServerUnavailable
 from sessiond.v1 import message_pb2, session_pb2
 from sessiond.v1.session_service_pb2 import CreateSessionRequest, StoreMessagesRequest
@@ -386,14 +387,22 @@ def test_a_session_by_attribute_and_by_key() -> None:
     assert "sessionId" in info
 
 
-def test_what_is_empty_gives_way_to_the_default() -> None:
+def test_get_gives_an_empty_value_as_a_mapping_does() -> None:
     info = SessionInfo(session_pb2.Session(session_id="s"))
-    assert info.summary == ""
+    assert info.get("summary", "No summary") == ""
+    assert info.get("expires_at", "never") is None
+    assert info.get("last_seq", 7) == 0
+    assert info.get("nothing", "x") == "x"
+    assert info.never_expires
+
+
+def test_the_copilot_sdk_leaves_out_what_is_empty() -> None:
+    info = SessionMetadata(session_pb2.Session(session_id="s"))
     assert info.get("summary", "No summary") == "No summary"
     assert info.get("expiresAt", "never") == "never"
     assert info.get("lastSeq", 7) == 0
     assert info.get("nothing", "x") == "x"
-    assert info.never_expires
+    assert info["summary"] == ""
 
 
 def test_a_stored_range_iterates_over_its_seqs() -> None:

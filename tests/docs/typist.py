@@ -1,7 +1,8 @@
-"""Runs programs one after the other over the same names, as a reader does who types them in: a program of its own, started by the tests.
+"""Runs programs one after the other over the same names, as a reader types them in.
 
-Takes {"programs": [...]} on stdin, gives what each printed on stdout. Top-level awaits are for one event loop, in which all run that do
-not start one by themselves; where no program has any, there is no loop.
+The tests start it as a program of its own. It takes {"programs": [...]} on stdin and prints what
+each program printed. Programs with top-level awaits share one event loop with those that start
+none; if no program has any, there is no loop.
 """
 
 import ast

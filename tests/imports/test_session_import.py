@@ -143,7 +143,7 @@ async def test_times_to_come_are_kept_and_do_not_save_from_deletion(wire: Wire) 
     assert made.create_time == session.create_time
     for dry_run in (True, False):
         answer = await wire.sessions.DeleteSessions(
-            ss.DeleteSessionsRequest(session_id_prefix="one", dry_run=dry_run)
+            ss.DeleteSessionsRequest(filter={"session_id_prefix": "one"}, dry_run=dry_run)
         )
         assert (answer.session_count, answer.message_count) == (1, 1)
     assert await wire.list() == []

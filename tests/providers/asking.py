@@ -117,7 +117,7 @@ class Heard:
 async def hear(provider: Provider, asked: ModelRequest) -> Heard:
     """Ask, and take what comes to the end."""
     heard = Heard()
-    pieces: AsyncGenerator[Delta | Answer, None] = provider.ask(asked)
+    pieces: AsyncGenerator[Delta | Answer, None] = provider.stream(asked)
     try:
         async for piece in pieces:
             if isinstance(piece, Delta):

@@ -8,26 +8,24 @@ import pytest
 from sessiond.v1.turn_pb2 import Usage
 from sessiond_server.providers.base import Answer
 from sessiond_server.providers.errors import ProviderCall, ProviderFault
-from sessiond_server.providers.openai_chat import ChatAnswer, OpenAIChat
+from sessiond_server.providers.openai_chat import ChatAnswerBuilder, OpenAIChat
 
 from ..support.model_server import ModelServer, Reply, fails
 from .asking import hear, question
 
 
 def grown(*deltas: dict[str, Any], finish_reason: str | None = "stop", **last: Any) -> Answer:
-    answer = ChatAnswer(ProviderCall("openai", "m", 30))
+    answer = ChatAnswerBuilder(ProviderCall("openai", "m", 30))
     for delta in deltas:
         list(
-            answer.take(
+            answer.add(
                 {"model": "m-1", "choices": [{"index": 0, "delta": delta, "finish_reason": None}]}
             )
         )
     list(
-        answer.take(
-            {"choices": [{"index": 0, "delta": {}, "finish_reason": finish_reason}], **last}
-        )
+        answer.add({"choices": [{"index": 0, "delta": {}, "finish_reason": finish_reason}], **last})
     )
-    return answer.whole()
+    return answer.build()
 
 
 def message(*deltas: dict[str, Any]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from sessiond.v1.message_pb2 import (
 )
 from sessiond_server.providers.base import AssetContent
 from sessiond_server.providers.conversion import ASSISTANT_FIRST, for_anthropic, for_openai
-from sessiond_server.providers.files import Assets, with_assets
+from sessiond_server.providers.files import AssetContents, with_assets
 from sessiond_server.providers.tool_calls import NO_RESULT
 
 from .asking import anthropic, gemini, openai, stored
@@ -35,11 +35,11 @@ REFERENCE = f"sessiond-asset:{ASSET}"
 
 
 def to_openai(messages: list[Message]) -> list[dict[str, Any]]:
-    return for_openai(messages, Assets())
+    return for_openai(messages, AssetContents())
 
 
 def to_anthropic(messages: list[Message]) -> list[dict[str, Any]]:
-    return for_anthropic(messages, Assets())[1]
+    return for_anthropic(messages, AssetContents())[1]
 
 
 def parts(role: Any, *pieces: Part) -> Message:
@@ -85,7 +85,7 @@ class TestRealConversations:
     def test_to_anthropic_they_are_valid(self, conversations: list[dict[str, Any]]) -> None:
         for conversation in conversations:
             values = conversation["messages"]
-            system, messages = for_anthropic(openai(*values), Assets())
+            system, messages = for_anthropic(openai(*values), AssetContents())
             check_anthropic(messages)
             assert [block["text"] for block in system] == [
                 value["content"] for value in values if value["role"] == "system"
@@ -115,7 +115,7 @@ class TestRealConversations:
         self, conversations: list[dict[str, Any]]
     ) -> None:
         for conversation in conversations:
-            system, messages = for_anthropic(openai(*conversation["messages"]), Assets())
+            system, messages = for_anthropic(openai(*conversation["messages"]), AssetContents())
             back = to_openai(anthropic({"role": "system", "content": system}, *messages))
             assert [value["role"] for value in back] == [
                 value["role"] for value in conversation["messages"]
@@ -353,7 +353,7 @@ class TestInstructions:
                 {"role": "system", "content": [block]}, {"role": "system", "content": "Four."}
             ),
         ]
-        system, messages = for_anthropic(history, Assets(), "Zero.")
+        system, messages = for_anthropic(history, AssetContents(), "Zero.")
         assert [item["text"] for item in system] == ["Zero.", "One.", "Two.", "Three.", "Four."]
         assert system[3] == block
         assert len(messages) == 1
@@ -363,7 +363,7 @@ class TestInstructions:
             *anthropic({"role": "system", "content": "One."}),
             parts(ROLE_DEVELOPER, Part(text="Two.")),
         ]
-        assert for_openai(history, Assets(), "Zero.") == [
+        assert for_openai(history, AssetContents(), "Zero.") == [
             {"role": "system", "content": "Zero."},
             {"role": "system", "content": "One."},
             {"role": "developer", "content": "Two."},

@@ -80,7 +80,7 @@ async def test_options_that_are_none(options: dict[str, Any]) -> None:
 
 
 async def test_it_can_be_cancelled() -> None:
-    pieces = Echo().ask(question(echo_text="one two", echo_delay_ms=60_000))
+    pieces = Echo().stream(question(echo_text="one two", echo_delay_ms=60_000))
     task = asyncio.ensure_future(anext(pieces))
     await asyncio.sleep(0)
     task.cancel()

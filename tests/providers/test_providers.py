@@ -407,7 +407,7 @@ class TestCancellation:
         self, make: Made, model_server: ModelServer
     ) -> None:
         model_server.script(Reply("One two three.", after=4, then="hold"))
-        pieces = make().ask(question())
+        pieces = make().stream(question())
         await anext(pieces)
         await pieces.aclose()
         assert await asyncio.to_thread(model_server.wait_until_left)

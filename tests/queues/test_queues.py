@@ -20,7 +20,7 @@ from sessiond_server.core.ids import DEFAULT_PROJECT_ID, session_key
 from sessiond_server.projects.service import Keys
 from sessiond_server.projects.store import KeyStore
 from sessiond_server.queues.service import choose, ranges_of
-from sessiond_server.queues.store import _DISTRIBUTE, _LOOK, Standing
+from sessiond_server.queues.store import _DISTRIBUTE, _LOOK, QueueState
 from sessiond_server.server import Running, drain
 from sessiond_server.settings import Settings
 
@@ -721,19 +721,12 @@ class TestQueues:
         for request in (
             pb.ListFailedMessagesRequest(queue="q", session_id="two", page_token=token),
             pb.ListFailedMessagesRequest(queue="other", session_id="one", page_token=token),
-            pb.ListFailedMessagesRequest(queue="q", session_id="one", page_token="x"),
         ):
             error = await error_of(wire.processing.ListFailedMessages(request))
             assert (error.code, error.reason) == (
                 grpc.StatusCode.INVALID_ARGUMENT,
                 "INVALID_PAGE_TOKEN",
             )
-        error = await error_of(
-            wire.processing.ListFailedMessages(
-                pb.ListFailedMessagesRequest(queue="q", session_id="one", page_size=-1)
-            )
-        )
-        assert list(error.fields) == ["page_size"]
 
 
 class TestSessionsThatGo:
@@ -1106,9 +1099,9 @@ async def test_looking_for_news_passes_by_no_session_without(
 def test_ranges() -> None:
     assert ranges_of([]) == []
     assert ranges_of([1, 2, 3, 5, 7, 8]) == [(1, 3), (5, 5), (7, 8)]
-    assert choose(Standing(5, 9, []), 3) == [(6, 8)]
-    assert choose(Standing(5, 9, [2, 4]), 3) == [(2, 2), (4, 4)]
-    assert choose(Standing(9, 9, []), 3) == []
+    assert choose(QueueState(5, 9, []), 3) == [(6, 8)]
+    assert choose(QueueState(5, 9, [2, 4]), 3) == [(2, 2), (4, 4)]
+    assert choose(QueueState(9, 9, []), 3) == []
 
 
 def test_reasons_are_those_of_the_protos() -> None:

@@ -27,7 +27,8 @@ from sessiond_server.projects.store import KeyStore
 from sessiond_server.queues.service import encode_lease_id
 from sessiond_server.queues.store import LeaseRef
 from sessiond_server.rpc.errors import CODES
-from sessiond_server.server import SERVICES, Running, serving
+from sessiond_server.rpc.services import SERVICES
+from sessiond_server.server import Running, serving
 from sessiond_server.settings import Settings
 
 from ..support.wire import Wire, WireError, error_of, openai
@@ -48,7 +49,7 @@ CALLS: dict[str, Callable[[str], Any]] = {
     "ResumeSession": lambda s: ss.ResumeSessionRequest(session_id=s),
     "DestroySession": lambda s: ss.DestroySessionRequest(session_id=s),
     "DeleteSession": lambda s: ss.DeleteSessionRequest(session_id=s),
-    "DeleteSessions": lambda s: ss.DeleteSessionsRequest(session_id_prefix=s),
+    "DeleteSessions": lambda s: ss.DeleteSessionsRequest(filter={"session_id_prefix": s}),
     "CopySession": lambda s: ss.CopySessionRequest(session_id=s),
     "ListCopies": lambda s: ss.ListCopiesRequest(session_id=s),
     "GetTokenCounts": lambda s: ss.GetTokenCountsRequest(session_id=s),
@@ -425,13 +426,6 @@ class TestAdmin:
         assert error.reason == "PROJECT_NOT_FOUND"
         error = await error_of(wire.admin.RevokeApiKey(admin.RevokeApiKeyRequest(key_id="none")))
         assert error.reason == "API_KEY_NOT_FOUND"
-        for request in (
-            admin.ListProjectsRequest(page_size=-1),
-            admin.ListProjectsRequest(page_token="x"),
-        ):
-            assert (
-                await error_of(wire.admin.ListProjects(request))
-            ).code == grpc.StatusCode.INVALID_ARGUMENT
 
 
 async def test_refusals_are_not_logged_as_crashes(

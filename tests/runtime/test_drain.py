@@ -17,11 +17,11 @@ async def test_calls_under_way_are_finished(wire: Wire, server: Running, databas
         blocker.execute("SELECT * FROM sessions FOR UPDATE")
         call = asyncio.ensure_future(wire.store("one", "x"))
         async with asyncio.timeout(20):
-            while not server.load.calls:
+            while not server.admission.calls:
                 await asyncio.sleep(0.01)
         draining = asyncio.ensure_future(drain(server, delay_s=0, timeout_s=30))
         async with asyncio.timeout(20):
-            while not server.load.is_draining:
+            while not server.admission.is_draining:
                 await asyncio.sleep(0.01)
     assert (await call).last_seq == 1
     await draining

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from sessiond_server import settings
-from sessiond_server.providers.settings import completed
+from sessiond_server.providers.settings import merge_built_in
 from sessiond_server.settings import Settings, SettingsError, is_local, load
 
 
@@ -261,7 +261,7 @@ def test_providers_of_the_file_and_of_a_variable(
         5,
         "MY_KEY",
     )
-    every = completed(found.providers)
+    every = merge_built_in(found.providers)
     assert (every["openai"].type, every["openai"].retries, "gpt-*" in every["openai"].models) == (
         "openai",
         5,
@@ -277,7 +277,7 @@ def test_providers_of_a_flag() -> None:
 
 def test_there_are_providers_without_any_being_named() -> None:
     assert load().providers == {}
-    assert list(completed({})) == ["openai", "anthropic", "echo"]
+    assert list(merge_built_in({})) == ["openai", "anthropic", "echo"]
 
 
 @pytest.mark.parametrize(
@@ -292,20 +292,20 @@ def test_there_are_providers_without_any_being_named() -> None:
         ('{"openai": {"api_key": "sk-secret"}}', "openai.api_key: "),
         (
             '{"openai": {"api_key_env": "sk-secret"}}',
-            "openai.api_key_env: is no name of an environment variable",
+            "openai.api_key_env: must name an environment variable",
         ),
         (
             '{"openai": {"api_key_env": "gsk_secret"}}',
-            "openai.api_key_env: is no name of an environment variable",
+            "openai.api_key_env: must name an environment variable",
         ),
-        ('{"openai": {"base_url": "localhost:1"}}', "openai.base_url: is no URL"),
+        ('{"openai": {"base_url": "localhost:1"}}', "openai.base_url: must be an HTTP URL"),
         (
             '{"openai": {"base_url": "http://me:secret@localhost"}}',
-            "openai.base_url: has more than",
+            "openai.base_url: must consist of",
         ),
         (
             '{"openai": {"base_url": "http://localhost?key=secret"}}',
-            "openai.base_url: has more than",
+            "openai.base_url: must consist of",
         ),
     ],
 )
@@ -326,7 +326,7 @@ def test_a_process_of_ours_has_the_same_providers(
     monkeypatch.setenv("SESSIOND_CONFIG", "")
     for name, value in mine.environment().items():
         monkeypatch.setenv(name, value)
-    assert completed(load().providers) == completed(mine.providers)
+    assert merge_built_in(load().providers) == merge_built_in(mine.providers)
     assert load().providers["openai"].model_fields_set == {"retries"}
 
 

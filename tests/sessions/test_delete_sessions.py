@@ -10,20 +10,14 @@ from sessiond.v1.session_service_pb2 import DeleteSessionsRequest, DeleteSession
 from sessiond_server.retention.purger import Purger
 from sessiond_server.sessions import service as rules
 
-from ..support.wire import Wire, error_of
+from ..support.wire import Wire, error_of, session_filter
 
 Query = Callable[..., list[tuple[Any, ...]]]
 
 
 async def delete(wire: Wire, **fields: Any) -> tuple[int, int]:
-    contains = {
-        name: fields.pop(name)
-        for name in ("metadata_contains", "config_contains")
-        if name in fields
-    }
-    request = DeleteSessionsRequest(**fields)
-    for name, value in contains.items():
-        getattr(request, name).update(value)
+    flags = {name: fields.pop(name) for name in ("all", "dry_run") if name in fields}
+    request = DeleteSessionsRequest(filter=session_filter(**fields), **flags)
     answer: DeleteSessionsResponse = await wire.sessions.DeleteSessions(request)
     return answer.session_count, answer.message_count
 
@@ -69,11 +63,13 @@ async def test_a_dry_run_counts_what_the_deletion_removes(
 
 
 async def test_all_has_to_be_said(filled: Wire) -> None:
-    for fields in ({}, {"all": True, "user": "user-1"}):
+    for fields in ({}, {"all": True, "filter": {"user": "user-1"}}):
         error = await error_of(filled.sessions.DeleteSessions(DeleteSessionsRequest(**fields)))
         assert (error.reason, list(error.fields)) == ("INVALID_FIELD", ["all"])
-    error = await error_of(filled.sessions.DeleteSessions(DeleteSessionsRequest(user="a\0")))
-    assert list(error.fields) == ["user"]
+    error = await error_of(
+        filled.sessions.DeleteSessions(DeleteSessionsRequest(filter={"user": "a\0"}))
+    )
+    assert list(error.fields) == ["filter.user"]
     assert len(await filled.list()) == 6
 
 

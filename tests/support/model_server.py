@@ -213,6 +213,8 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in {
             "content-type": "application/json",
             "content-length": str(len(content)),
+            # A client that keeps the connection would send its next request into a closing one.
+            "connection": "close",
             **reply.headers,
         }.items():
             self.send_header(name, value)

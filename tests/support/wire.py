@@ -3,6 +3,7 @@
 import json
 from collections.abc import AsyncIterable, Awaitable, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import grpc
@@ -31,6 +32,7 @@ from sessiond.v1.session_service_pb2 import (
     ImportMessagesRequest,
     ListSessionsRequest,
     ResumeSessionRequest,
+    SessionFilter,
     StoreMessagesRequest,
     StoreMessagesResponse,
 )
@@ -98,6 +100,19 @@ def error_in(result: BatchStoreMessagesResult) -> WireError:
     return taken_apart(
         grpc.aio.AioRpcError(code, grpc.aio.Metadata(), trailers, result.error.message)
     )
+
+
+def session_filter(**fields: Any) -> SessionFilter:
+    """A filter of plain values: Structs as dicts, times as datetimes."""
+    chosen = SessionFilter()
+    for name, value in fields.items():
+        if isinstance(value, dict):
+            getattr(chosen, name).update(value)
+        elif isinstance(value, datetime):
+            getattr(chosen, name).FromDatetime(value)
+        else:
+            setattr(chosen, name, value)
+    return chosen
 
 
 class Wire:
@@ -216,20 +231,13 @@ class Wire:
         return await self.sessions.GetMessage(GetMessageRequest(session_id=session_id, seq=seq))
 
     async def list(self, **fields: Any) -> list[Session]:
-        """All pages."""
-        contains = {
-            name: fields.pop(name)
-            for name in ("metadata_contains", "config_contains")
-            if name in fields
-        }
-        times = {
-            name: fields.pop(name) for name in list(fields) if name.endswith(("_from", "_before"))
-        }
-        request = ListSessionsRequest(**fields)
-        for name, value in contains.items():
-            getattr(request, name).update(value)
-        for name, value in times.items():
-            getattr(request, name).FromDatetime(value)
+        """All pages.
+
+        Args:
+            fields: order, page_size, and fields of the filter.
+        """
+        paging = {name: fields.pop(name) for name in ("order", "page_size") if name in fields}
+        request = ListSessionsRequest(filter=session_filter(**fields), **paging)
         sessions: list[Session] = []
         while True:
             page = await self.sessions.ListSessions(request)

@@ -300,7 +300,9 @@ class TestLifecycle:
         for name in ("a1", "a2", "b1"):
             await wire.create(name)
         watcher = await watching(wire)
-        await wire.sessions.DeleteSessions(ss.DeleteSessionsRequest(session_id_prefix="a"))
+        await wire.sessions.DeleteSessions(
+            ss.DeleteSessionsRequest(filter={"session_id_prefix": "a"})
+        )
         assert {
             (event.type, event.session_id)
             for event in [await watcher.event(), await watcher.event()]

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import BinaryIO, Protocol, TypeAlias, cast
 from uuid import uuid4
 
-from sessiond import _requests
 from sessiond._async._connection import AsyncConnection
 from sessiond._async._lazy import AsyncLazy
 from sessiond._async._streams import asset_pieces
 from sessiond._async._wire import Source, each, run
-from sessiond._requests import is_path
+from sessiond._requests import assets as asset_requests
+from sessiond._requests.assets import is_path
 from sessiond._types.asset import Asset
 from sessiond.errors import InternalError
 from sessiond.v1.asset_service_pb2 import UploadAssetRequest
@@ -66,7 +66,9 @@ class AsyncAssets:
         """
         if size is None and is_path(source):
             size = (await run(os.stat, source)).st_size
-        first = _requests.upload_asset(source, media_type=media_type, asset_id=asset_id, size=size)
+        first = asset_requests.upload_asset(
+            source, media_type=media_type, asset_id=asset_id, size=size
+        )
         answer = await self._connection.upload(
             self._connection.stubs.assets.UploadAsset,
             lambda: _upload_requests(first, source),
@@ -77,7 +79,7 @@ class AsyncAssets:
 
     async def get(self, asset_id: str, *, timeout: float | None = None) -> Asset:
         """What is known of an asset. Raises: AssetNotFound."""
-        request = _requests.get_asset(asset_id)
+        request = asset_requests.get_asset(asset_id)
         return Asset(
             await self._connection.call(self._connection.stubs.assets.GetAsset, request, timeout)
         )
@@ -98,7 +100,7 @@ class AsyncAssets:
             timeout: of the whole reading. Unit: seconds. Default: none.
         Returns: a lazy listing; nothing is called before it is iterated over, and then it raises AssetNotFound, AssetStoreUnavailable.
         """
-        request = _requests.download_asset(asset_id, offset=offset, length=length)
+        request = asset_requests.download_asset(asset_id, offset=offset, length=length)
         return AsyncLazy(lambda: asset_pieces(self._connection, request, timeout))
 
     async def read(self, asset_id: str, *, timeout: float | None = None) -> bytes:

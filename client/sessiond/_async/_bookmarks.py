@@ -3,11 +3,12 @@
 from collections.abc import AsyncGenerator, Sequence
 from typing import Unpack
 
-from sessiond import _requests
 from sessiond._async._connection import AsyncConnection
 from sessiond._async._lazy import AsyncLazy
 from sessiond._async._streams import message_batches
-from sessiond._requests import BookmarkChanges, BookmarkSettings, SinceOptions
+from sessiond._requests import bookmarks as bookmark_requests
+from sessiond._requests import messages as message_requests
+from sessiond._requests.options import BookmarkChanges, BookmarkSettings, SinceOptions
 from sessiond._types.bookmark import Bookmark
 from sessiond._types.message import Message
 from sessiond.v1.bookmark_service_pb2 import ListBookmarksRequest
@@ -44,7 +45,7 @@ class AsyncBookmarks:
         Returns: the bookmark.
         Raises: BookmarkAlreadyExists, MessageNotFound, LimitExceeded, RequestIdReused.
         """
-        request = _requests.create_bookmark(
+        request = bookmark_requests.create_bookmark(
             session_id,
             name,
             seq=seq,
@@ -60,7 +61,7 @@ class AsyncBookmarks:
 
     async def get(self, session_id: str, name: str, *, timeout: float | None = None) -> Bookmark:
         """One bookmark. Raises: BookmarkNotFound."""
-        request = _requests.get_bookmark(session_id, name)
+        request = bookmark_requests.get_bookmark(session_id, name)
         return Bookmark(
             await self._connection.call(
                 self._connection.stubs.bookmarks.GetBookmark, request, timeout
@@ -77,7 +78,7 @@ class AsyncBookmarks:
             timeout: of each call.
         Returns: a lazy listing; nothing is called before it is iterated over.
         """
-        request = _requests.list_bookmarks(session_id, page_size=page_size)
+        request = bookmark_requests.list_bookmarks(session_id, page_size=page_size)
         return AsyncLazy(lambda: _batches(self._connection, request, timeout))
 
     async def move(
@@ -96,7 +97,7 @@ class AsyncBookmarks:
         Returns: the bookmark as it is now.
         Raises: BookmarkNotFound, MessageNotFound, RequestIdReused.
         """
-        request = _requests.move_bookmark(session_id, name, seq, request_id)
+        request = bookmark_requests.move_bookmark(session_id, name, seq, request_id)
         return Bookmark(
             await self._connection.call(
                 self._connection.stubs.bookmarks.UpdateBookmark, request, timeout
@@ -123,7 +124,7 @@ class AsyncBookmarks:
         Returns: the bookmark as it is now.
         Raises: BookmarkNotFound, BookmarkAlreadyExists, MessageNotFound, RequestIdReused.
         """
-        request = _requests.update_bookmark(
+        request = bookmark_requests.update_bookmark(
             session_id,
             name,
             seq=seq,
@@ -152,7 +153,7 @@ class AsyncBookmarks:
             allow_missing: do nothing where there is no such bookmark.
         Raises: BookmarkNotFound, RequestIdReused.
         """
-        request = _requests.delete_bookmark(
+        request = bookmark_requests.delete_bookmark(
             session_id, name, allow_missing=allow_missing, request_id=request_id
         )
         await self._connection.call(
@@ -177,7 +178,7 @@ class AsyncBookmarks:
             through_seq, limit, order, roles, view, timeout: as in `sessions.get_messages`.
         Returns: a lazy listing; nothing is called before it is iterated over, and then it raises BookmarkNotFound.
         """
-        request = _requests.get_messages(
+        request = message_requests.get_messages(
             session_id,
             after_seq=None,
             after_bookmark=name,

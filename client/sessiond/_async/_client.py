@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Self, Unpack
 
-from sessiond import _requests
 from sessiond._async._admin import AsyncAdmin
 from sessiond._async._assets import AsyncAssets
 from sessiond._async._bookmarks import AsyncBookmarks
@@ -17,7 +16,8 @@ from sessiond._async._streams import event_batches
 from sessiond._async._tasks import AsyncTasks
 from sessiond._async._wire import AsyncStubs, Metadata
 from sessiond._protocol.settings import DEFAULT_TIMEOUT_S, ChannelOptions, Tls, settings
-from sessiond._requests import SessionFilters, SessionSettings
+from sessiond._requests import watch as watch_requests
+from sessiond._requests.options import SessionFilters, SessionSettings
 from sessiond._types.event import Event
 from sessiond._types.session import SessionInfo
 
@@ -173,8 +173,8 @@ class AsyncClient:
             timeout: of the whole stream. Unit: seconds. Default: none.
         Returns: a lazy listing to iterate over; nothing is called before.
         """
-        request = _requests.watch("", after_seq=None)
-        wanted = _requests.event_types(types)
+        request = watch_requests.watch("", after_seq=None)
+        wanted = watch_requests.event_types(types)
         return AsyncLazy(lambda: event_batches(self._connection, request, timeout, types=wanted))
 
     async def delete_session(

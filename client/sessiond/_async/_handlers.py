@@ -9,7 +9,7 @@ from sessiond._async._connection import AsyncConnection
 from sessiond._async._streams import event_batches, last_seq_of
 from sessiond._async._wire import Signal, Stop, finished, in_background, sleep
 from sessiond._protocol.retry import MAX_STREAM_DELAY_S
-from sessiond._requests import watch
+from sessiond._requests.watch import watch
 from sessiond._types.event import Event, EventHandler
 from sessiond.errors import (
     ClientClosed,

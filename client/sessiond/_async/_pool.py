@@ -19,8 +19,8 @@ from sessiond._async._client import AsyncClient
 from sessiond._async._session import AsyncSession
 from sessiond._async._wire import Mailbox, Mutex, Signal, in_background
 from sessiond._protocol.retry import Deadline
-from sessiond._requests import CopyOptions
 from sessiond._requests.input import MessageInput
+from sessiond._requests.options import CopyOptions
 from sessiond._types.session import SessionInfo
 from sessiond.errors import ClientClosed, PoolClosed, PoolTimeout, SessiondError, SessionNotFound
 

@@ -11,9 +11,15 @@ from sessiond._async._sessions import AsyncSessions
 from sessiond._async._tasks import AsyncSessionTasks, AsyncTasks
 from sessiond._async._turns import WAIT_TIMEOUT_S
 from sessiond._async._wire import Source
-from sessiond._export import Progress
-from sessiond._requests import AppendOptions, CopyOptions, EventOptions, ReadOptions, SessionChanges
+from sessiond._export.records import Progress
 from sessiond._requests.input import MessageInput
+from sessiond._requests.options import (
+    AppendOptions,
+    CopyOptions,
+    EventOptions,
+    ReadOptions,
+    SessionChanges,
+)
 from sessiond._requests.turns import OnTimeout, Prompt, Sending, SendOptions, aborts
 from sessiond._types.event import Event, EventHandler
 from sessiond._types.message import Message

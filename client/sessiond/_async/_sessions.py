@@ -5,15 +5,17 @@ from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sessiond import _requests
 from sessiond._async import _transfer
 from sessiond._async._lazy import AsyncLazy
 from sessiond._async._streams import copy_batches, event_batches, message_batches, session_batches
 from sessiond._async._transfer import ExportSource
 from sessiond._async._turns import AsyncTurnCalls
 from sessiond._async._wire import Source, each
-from sessiond._export import PIECE_BYTES, Progress
+from sessiond._export.records import PIECE_BYTES, Progress
 from sessiond._protocol.times import from_timestamp
+from sessiond._requests import messages as message_requests
+from sessiond._requests import sessions as session_requests
+from sessiond._requests import watch as watch_requests
 from sessiond._requests.encoded import Encoder, encoded_store
 from sessiond._requests.input import MessageInput, NewMessage, add_batch, refuse_single
 from sessiond._types.event import Event
@@ -74,7 +76,7 @@ class AsyncSessions(AsyncTurnCalls):
         Returns: the session.
         Raises: SessionAlreadyExists.
         """
-        request = _requests.create_session(
+        request = session_requests.create_session(
             session_id,
             model=model,
             user=user,
@@ -94,7 +96,7 @@ class AsyncSessions(AsyncTurnCalls):
 
     async def get(self, session_id: str, *, timeout: float | None = None) -> SessionInfo:
         """One session. Raises: SessionNotFound."""
-        request = _requests.get_session(session_id)
+        request = session_requests.get_session(session_id)
         return SessionInfo(
             await self._connection.call(
                 self._connection.stubs.sessions.GetSession, request, timeout
@@ -136,7 +138,7 @@ class AsyncSessions(AsyncTurnCalls):
             timeout: of each call.
         Returns: a lazy listing; nothing is called before it is iterated over.
         """
-        request = _requests.list_sessions(
+        request = session_requests.list_sessions(
             session_id_prefix=session_id_prefix,
             user=user,
             state=state,
@@ -180,7 +182,7 @@ class AsyncSessions(AsyncTurnCalls):
             timeout: of the whole. Unit: seconds. Default: 10 minutes.
         Returns: how many sessions, and how many messages these held.
         """
-        request = _requests.delete_sessions(
+        request = session_requests.delete_sessions(
             session_id_prefix=session_id_prefix,
             user=user,
             state=state,
@@ -235,7 +237,7 @@ class AsyncSessions(AsyncTurnCalls):
         Returns: `old_session_id`, `new_session_id`, and the copy as `session`.
         Raises: SessionNotFound, SessionAlreadyExists, SessionTooLarge, MessageNotFound, BookmarkNotFound.
         """
-        request = _requests.copy_session(
+        request = session_requests.copy_session(
             session_id,
             new_session_id,
             up_to_seq=up_to_seq,
@@ -268,14 +270,14 @@ class AsyncSessions(AsyncTurnCalls):
             timeout: of each call.
         Raises: SessionNotFound, when it is iterated over.
         """
-        request = _requests.list_copies(session_id, page_size)
+        request = session_requests.list_copies(session_id, page_size)
         return AsyncLazy(lambda: copy_batches(self._connection, request, timeout))
 
     async def get_token_counts(
         self, session_id: str, *, timeout: float | None = None
     ) -> TokenCounts:
         """How many tokens a session's messages have. They were counted when the messages were stored. Raises: SessionNotFound."""
-        request = _requests.get_token_counts(session_id)
+        request = session_requests.get_token_counts(session_id)
         response = await self._connection.call(
             self._connection.stubs.sessions.GetTokenCounts, request, timeout
         )
@@ -319,7 +321,7 @@ class AsyncSessions(AsyncTurnCalls):
         Returns: the session as it is now.
         Raises: SessionNotFound, ETagMismatch.
         """
-        request = _requests.update_session(
+        request = session_requests.update_session(
             session_id,
             model=model,
             user=user,
@@ -343,7 +345,7 @@ class AsyncSessions(AsyncTurnCalls):
         self, session_id: str, *, request_id: str | None = None, timeout: float | None = None
     ) -> SessionInfo:
         """Make a destroyed session active again; an active one stays so. Returns the session. Raises: SessionNotFound."""
-        request = _requests.resume_session(session_id, request_id)
+        request = session_requests.resume_session(session_id, request_id)
         return SessionInfo(
             await self._connection.call(
                 self._connection.stubs.sessions.ResumeSession, request, timeout
@@ -354,7 +356,7 @@ class AsyncSessions(AsyncTurnCalls):
         self, session_id: str, *, request_id: str | None = None, timeout: float | None = None
     ) -> SessionInfo:
         """Close a session to appends. It stays listed and readable. Returns the session. Raises: SessionNotFound."""
-        request = _requests.destroy_session(session_id, request_id)
+        request = session_requests.destroy_session(session_id, request_id)
         return SessionInfo(
             await self._connection.call(
                 self._connection.stubs.sessions.DestroySession, request, timeout
@@ -377,7 +379,7 @@ class AsyncSessions(AsyncTurnCalls):
             etag: must be the session's current one. Default: no check.
         Raises: SessionNotFound, ETagMismatch.
         """
-        request = _requests.delete_session(
+        request = session_requests.delete_session(
             session_id, allow_missing=allow_missing, etag=etag, request_id=request_id
         )
         await self._connection.call(self._connection.stubs.sessions.DeleteSession, request, timeout)
@@ -443,7 +445,7 @@ class AsyncSessions(AsyncTurnCalls):
         """
         refuse_single(messages)
         messages = messages if isinstance(messages, Sequence) else list(messages)
-        request = _requests.store_messages(
+        request = message_requests.store_messages(
             session_id, expected_last_seq=expected_last_seq, request_id=request_id
         )
         if len(messages) < ENCODED_MESSAGES:
@@ -482,7 +484,7 @@ class AsyncSessions(AsyncTurnCalls):
         Raises: what store_messages raises, except BatchTooLarge; and whatever iterating over `messages` raises, with nothing stored.
         """
         refuse_single(messages)
-        first = _requests.first_import_piece(
+        first = message_requests.first_import_piece(
             session_id, expected_last_seq=expected_last_seq, request_id=request_id
         )
         raised: list[Exception] = []
@@ -531,7 +533,7 @@ class AsyncSessions(AsyncTurnCalls):
         Returns: a lazy listing; nothing is called before it is iterated over, and then it raises SessionNotFound, and
             BookmarkNotFound where after_bookmark names none.
         """
-        request = _requests.get_messages(
+        request = message_requests.get_messages(
             session_id,
             after_seq=after_seq,
             after_bookmark=after_bookmark,
@@ -563,15 +565,15 @@ class AsyncSessions(AsyncTurnCalls):
         Returns: a lazy listing to iterate over; nothing is called before, and it ends by leaving the loop, or with an error:
             SessionNotFound when the session is deleted or expires, Unavailable when the server stays away.
         """
-        request = _requests.watch(session_id, after_seq=after_seq)
-        wanted = _requests.event_types(types)
+        request = watch_requests.watch(session_id, after_seq=after_seq)
+        wanted = watch_requests.event_types(types)
         return AsyncLazy(lambda: event_batches(self._connection, request, timeout, types=wanted))
 
     async def get_message(
         self, session_id: str, seq: int, *, timeout: float | None = None
     ) -> Message:
         """One message. seq: from 1. Raises: SessionNotFound, MessageNotFound."""
-        request = _requests.get_message(session_id, seq)
+        request = message_requests.get_message(session_id, seq)
         return Message(
             session_id,
             await self._connection.call(

@@ -4,12 +4,12 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import closing
 from itertools import repeat
 
-from sessiond import _requests
 from sessiond._async._connection import AsyncConnection
 from sessiond._async._wire import FAULTS, Ahead, Stop, Watchdog, is_cancelled, sleep
 from sessiond._protocol.retry import StreamRetry, TurnRetry
 from sessiond._protocol.status import error_of_turn
 from sessiond._protocol.times import from_timestamp
+from sessiond._requests import watch as watch_requests
 from sessiond._types.event import Event
 from sessiond._types.message import Message
 from sessiond._types.session import SessionCopy, SessionInfo
@@ -103,7 +103,7 @@ async def event_batches(
             ask, timeout=retry.deadline.remaining(), metadata=connection.metadata
         )
         stubs.watch(call)
-        watchdog = Watchdog(call, _requests.HEARTBEAT_S * _requests.MAX_SILENT_HEARTBEATS)
+        watchdog = Watchdog(call, watch_requests.HEARTBEAT_S * watch_requests.MAX_SILENT_HEARTBEATS)
         error: SessiondError
         cause: BaseException | None = None
         try:
@@ -168,7 +168,7 @@ async def send_steps(
             ask, timeout=retry.deadline.remaining(), metadata=connection.metadata
         )
         stubs.watch(call)
-        watchdog = Watchdog(call, _requests.HEARTBEAT_S * _requests.MAX_SILENT_HEARTBEATS)
+        watchdog = Watchdog(call, watch_requests.HEARTBEAT_S * watch_requests.MAX_SILENT_HEARTBEATS)
         error: SessiondError
         cause: BaseException | None = None
         try:

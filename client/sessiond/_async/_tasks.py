@@ -4,10 +4,10 @@ import builtins
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from typing import Any, Unpack
 
-from sessiond import _requests
 from sessiond._async._connection import AsyncConnection
 from sessiond._async._lazy import AsyncLazy
-from sessiond._requests import TaskChanges, TaskSettings
+from sessiond._requests import tasks as task_requests
+from sessiond._requests.options import TaskChanges, TaskSettings
 from sessiond._types.task import Task
 from sessiond.v1.task_service_pb2 import ListTasksRequest
 
@@ -43,7 +43,7 @@ class AsyncTasks:
         Returns: the task.
         Raises: TaskAlreadyExists, MessageNotFound, LimitExceeded, RequestIdReused.
         """
-        request = _requests.create_task(
+        request = task_requests.create_task(
             session_id,
             task_id=task_id,
             status=status,
@@ -57,7 +57,7 @@ class AsyncTasks:
 
     async def get(self, session_id: str, task_id: str, *, timeout: float | None = None) -> Task:
         """One task. Raises: TaskNotFound."""
-        request = _requests.get_task(session_id, task_id)
+        request = task_requests.get_task(session_id, task_id)
         return Task(
             await self._connection.call(self._connection.stubs.tasks.GetTask, request, timeout)
         )
@@ -78,7 +78,7 @@ class AsyncTasks:
             timeout: of each call.
         Returns: a lazy listing; nothing is called before it is iterated over.
         """
-        request = _requests.list_tasks(session_id, status=status, page_size=page_size)
+        request = task_requests.list_tasks(session_id, status=status, page_size=page_size)
         return AsyncLazy(lambda: _batches(self._connection, request, timeout))
 
     async def update(
@@ -109,7 +109,7 @@ class AsyncTasks:
         Returns: the task as it is now.
         Raises: TaskNotFound, ETagMismatch, MessageNotFound, RequestIdReused.
         """
-        request = _requests.update_task(
+        request = task_requests.update_task(
             session_id,
             task_id,
             status=status,
@@ -135,7 +135,7 @@ class AsyncTasks:
         Returns: the task_ids of all tasks of the session, in their order.
         Raises: TaskNotFound.
         """
-        request = _requests.reorder_tasks(session_id, task_ids)
+        request = task_requests.reorder_tasks(session_id, task_ids)
         response = await self._connection.call(
             self._connection.stubs.tasks.ReorderTasks, request, timeout
         )
@@ -156,7 +156,7 @@ class AsyncTasks:
             allow_missing: do nothing where there is no such task.
         Raises: TaskNotFound, RequestIdReused.
         """
-        request = _requests.delete_task(
+        request = task_requests.delete_task(
             session_id, task_id, allow_missing=allow_missing, request_id=request_id
         )
         await self._connection.call(self._connection.stubs.tasks.DeleteTask, request, timeout)

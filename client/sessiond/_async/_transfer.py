@@ -8,24 +8,20 @@ from contextlib import aclosing
 from functools import partial
 from typing import Any, TypeAlias
 
-from sessiond import _export, _requests
 from sessiond._async._assets import AsyncAssets, check_content
 from sessiond._async._bookmarks import AsyncBookmarks
 from sessiond._async._connection import AsyncConnection
 from sessiond._async._streams import asset_pieces, message_batches
 from sessiond._async._tasks import AsyncTasks
 from sessiond._async._wire import Source, each, run
-from sessiond._export import (
-    ASSET_PIECE_BYTES,
-    Assembler,
-    AssetPiece,
-    Collection,
-    Counts,
-    Document,
-    Progress,
-    Record,
-)
+from sessiond._export import reader, records, writer
 from sessiond._export.files import LinesFile, NewFile, TemporaryFile
+from sessiond._export.reader import Assembler, AssetPiece
+from sessiond._export.records import ASSET_PIECE_BYTES, Counts, Progress, Record
+from sessiond._export.writer import Collection, Document
+from sessiond._requests import assets as asset_requests
+from sessiond._requests import messages as message_requests
+from sessiond._requests import sessions as session_requests
 from sessiond._types.session import SessionInfo
 from sessiond.errors import SessiondError, SessionNotFound, invalid_field
 from sessiond.v1.session_service_pb2 import ImportSessionRequest
@@ -56,7 +52,7 @@ async def record_batches(
     """
     info = SessionInfo(
         await connection.call(
-            connection.stubs.sessions.GetSession, _requests.get_session(session_id), timeout
+            connection.stubs.sessions.GetSession, session_requests.get_session(session_id), timeout
         )
     )
     on_header(info)
@@ -64,23 +60,23 @@ async def record_batches(
     last_seq = info.last_seq
     counts = Counts()
     found: dict[str, None] = {}
-    yield [_export.header(info)]
+    yield [records.header(info)]
     async for task in AsyncTasks(connection).list(
         session_id, page_size=_PAGE_SIZE, timeout=timeout
     ):
-        record = _export.task_record(task, last_seq)
+        record = records.task_record(task, last_seq)
         counts.count(record)
         yield [record]
     async for bookmark in AsyncBookmarks(connection).list(
         session_id, page_size=_PAGE_SIZE, timeout=timeout
     ):
         if bookmark.seq <= last_seq:
-            record = _export.bookmark_record(bookmark)
+            record = records.bookmark_record(bookmark)
             counts.count(record)
             yield [record]
     # through_seq = 0 would mean "to the newest".
     if last_seq:
-        request = _requests.get_messages(
+        request = message_requests.get_messages(
             session_id,
             after_seq=None,
             after_bookmark=None,
@@ -92,12 +88,12 @@ async def record_batches(
         )
         async with aclosing(message_batches(connection, request, None)) as batches:
             async for batch in batches:
-                records: list[Record] = []
+                batch_records: list[Record] = []
                 for message in batch:
                     new = (
                         [
                             asset_id
-                            for asset_id in dict.fromkeys(_export.asset_ids(message))
+                            for asset_id in dict.fromkeys(records.asset_ids(message))
                             if asset_id not in found
                         ]
                         if assets
@@ -105,17 +101,17 @@ async def record_batches(
                     )
                     found.update(dict.fromkeys(new))
                     if new and not assets_last:
-                        yield records
-                        records = []
+                        yield batch_records
+                        batch_records = []
                         async with aclosing(
                             _asset_records(connection, new, counts, timeout)
                         ) as pieces:
                             async for piece in pieces:
                                 yield [piece]
-                    record = _export.message_record(message)
+                    record = records.message_record(message)
                     counts.count(record)
-                    records.append(record)
-                yield records
+                    batch_records.append(record)
+                yield batch_records
                 if progress:
                     progress(counts.messages, last_seq)
     if counts.messages != last_seq:
@@ -136,14 +132,14 @@ async def _asset_records(
         digest = hashlib.sha256()
         offset = 0
         buffer = bytearray()
-        request = _requests.download_asset(asset_id, offset=None, length=None)
+        request = asset_requests.download_asset(asset_id, offset=None, length=None)
         async with aclosing(asset_pieces(connection, request, None)) as batches:
             async for batch in batches:
                 for data in batch:
                     digest.update(data)
                     buffer += data
                 while len(buffer) >= ASSET_PIECE_BYTES:
-                    record = _export.asset_record(asset, offset, bytes(buffer[:ASSET_PIECE_BYTES]))
+                    record = records.asset_record(asset, offset, bytes(buffer[:ASSET_PIECE_BYTES]))
                     counts.count(record)
                     yield record
                     offset += ASSET_PIECE_BYTES
@@ -151,7 +147,7 @@ async def _asset_records(
         check_content(asset_id, digest.hexdigest())
         # An empty asset is one piece without data.
         if buffer or not offset:
-            record = _export.asset_record(asset, offset, bytes(buffer))
+            record = records.asset_record(asset, offset, bytes(buffer))
             counts.count(record)
             yield record
 
@@ -164,7 +160,7 @@ async def line_batches(
         record_batches(connection, session_id, None, timeout, assets=assets)
     ) as batches:
         async for batch in batches:
-            yield [_export.line(record) for record in batch]
+            yield [writer.line(record) for record in batch]
 
 
 async def export(
@@ -194,11 +190,11 @@ async def export_to(
     """The export as a file, which is there when it is complete."""
     if form not in ("jsonl", "json"):
         raise invalid_field("format", f"is {form!r}; it must be one of jsonl, json")
-    text_of = _export.line if form == "jsonl" else Document().text
+    text_of = writer.line if form == "jsonl" else Document().text
     found: list[SessionInfo] = []
     file = await run(lambda: NewFile(path))
     try:
-        records = record_batches(
+        encoded = record_batches(
             connection,
             session_id,
             progress,
@@ -207,7 +203,7 @@ async def export_to(
             assets=assets,
             assets_last=form == "json",
         )
-        async with aclosing(records) as batches:
+        async with aclosing(encoded) as batches:
             async for batch in batches:
                 text = "".join([text_of(record) for record in batch])
                 await run(partial(file.write, text))
@@ -269,8 +265,8 @@ async def _pieces(
     """
     uploads = _Uploads(connection)
     try:
-        async with aclosing(_placed_records(source)) as records:
-            async for place, record in records:
+        async with aclosing(_placed_records(source)) as placed:
+            async for place, record in placed:
                 for piece in assembler.take(place, record):
                     if isinstance(piece, AssetPiece):
                         await uploads.take(piece)
@@ -284,7 +280,7 @@ async def _pieces(
     except Exception as error:
         # A stream that merely breaks off here could pass for one that is complete.
         raised.append(error)
-        yield _export.REFUSED_PIECE
+        yield reader.REFUSED_PIECE
         return
     finally:
         uploads.close()
@@ -331,7 +327,7 @@ class _Uploads:
 async def _placed_records(source: ExportSource) -> AsyncGenerator[tuple[str, Record], None]:
     """The records of a source, each with the words for its place. Raises: InvalidField, OSError."""
     if isinstance(source, Mapping):
-        for placed in _export.records_of(source):
+        for placed in reader.records_of(source):
             yield placed
         return
     if isinstance(source, bytes):
@@ -343,13 +339,13 @@ async def _placed_records(source: ExportSource) -> AsyncGenerator[tuple[str, Rec
         async for line in lines:
             number += 1
             if number == 1:
-                is_lines = _export.is_lines(line)
+                is_lines = reader.is_lines(line)
             if not is_lines:
                 document.append(line)
             elif line.strip():
-                yield f"line {number}", _export.record_of(line, f"line {number}")
+                yield f"line {number}", reader.record_of(line, f"line {number}")
     if document:
-        for placed in _export.records_of(_export.parsed(b"".join(document), "source")):
+        for placed in reader.records_of(reader.parsed(b"".join(document), "source")):
             yield placed
 
 

@@ -4,7 +4,6 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from typing import Unpack
 
-from sessiond import _requests
 from sessiond._async._attachments import parts_of
 from sessiond._async._connection import AsyncConnection
 from sessiond._async._handlers import AsyncHandlers
@@ -12,7 +11,9 @@ from sessiond._async._lazy import AsyncLazy
 from sessiond._async._streams import event_batches, overdue, send_steps, turn_batches
 from sessiond._protocol.retry import Deadline
 from sessiond._protocol.status import error_of_turn
-from sessiond._requests import turns as _requests_turns
+from sessiond._requests import messages as message_requests
+from sessiond._requests import turns as turn_requests
+from sessiond._requests import watch as watch_requests
 from sessiond._requests.turns import OnTimeout, Prompt, Sending, SendOptions
 from sessiond._types.event import Event
 from sessiond._types.message import Message
@@ -87,7 +88,7 @@ class AsyncTurnCalls:
             TurnAborted, TurnLost.
         """
         sending = Sending(session_id, prompt, keywords)
-        return await self._send_and_wait(sending, timeout, _requests_turns.aborts(on_timeout))
+        return await self._send_and_wait(sending, timeout, turn_requests.aborts(on_timeout))
 
     def stream(
         self,
@@ -131,7 +132,7 @@ class AsyncTurnCalls:
 
         try:
             # Watching begins before the first look, so that the end does not fall between them.
-            request = _requests.watch(session_id, after_seq=None)
+            request = watch_requests.watch(session_id, after_seq=None)
             batches = event_batches(
                 self._connection, request, deadline.remaining(), opened=opened, heartbeats=True
             )
@@ -168,7 +169,7 @@ class AsyncTurnCalls:
         Returns: the turns that this call ended. Empty = there was nothing to end.
         Raises: SessionNotFound, TurnNotFound, RequestIdReused.
         """
-        request = _requests_turns.abort(
+        request = turn_requests.abort(
             session_id, turn_id, include_queued=include_queued, request_id=request_id
         )
         response = await self._connection.call(
@@ -198,7 +199,7 @@ class AsyncTurnCalls:
             timeout: of each call.
         Raises: SessionNotFound, when it is iterated over.
         """
-        request = _requests_turns.list_turns(session_id, state=state, page_size=page_size)
+        request = turn_requests.list_turns(session_id, state=state, page_size=page_size)
         return AsyncLazy(lambda: turn_batches(self._connection, request, timeout))
 
     async def _send(self, sending: Sending, timeout: float | None) -> SentMessage:
@@ -266,7 +267,7 @@ class AsyncTurnCalls:
             sending.take_parts(await parts_of(self._connection, sending.attachments))
 
     async def _turn(self, session_id: str, turn_id: str, timeout: float | None) -> turn_pb2.Turn:
-        request = _requests_turns.get_turn(session_id, turn_id)
+        request = turn_requests.get_turn(session_id, turn_id)
         return await self._connection.call(
             self._connection.stubs.conversations.GetTurn, request, timeout
         )
@@ -279,7 +280,7 @@ class AsyncTurnCalls:
             raise error_of_turn(turn)
         if seen is None or seen.seq != turn.last_seq:
             # It came while a connection was down, or before the client joined.
-            request = _requests.get_message(turn.session_id, turn.last_seq)
+            request = message_requests.get_message(turn.session_id, turn.last_seq)
             seen = await self._connection.call(
                 self._connection.stubs.sessions.GetMessage, request, deadline.remaining()
             )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from sessiond._requests import media_type_of
+from sessiond._requests.assets import media_type_of
 from sessiond._types.asset import URI_PREFIX
 from sessiond.errors import invalid_field
 from sessiond.v1.message_pb2 import Blob, Part

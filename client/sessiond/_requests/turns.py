@@ -6,8 +6,8 @@ from typing import Any, Literal, TypeAlias, TypedDict
 
 from sessiond._protocol.names import SEND_MODES, TURN_STATES, number_of
 from sessiond._protocol.times import to_duration
-from sessiond._requests import filled, put_struct, request_id_or_new
 from sessiond._requests.attachments import Attachment, AttachmentInput, attachments_of
+from sessiond._requests.fields import filled, put_struct, request_id_or_new
 from sessiond._requests.input import MessageInput, add_batch
 from sessiond.errors import invalid_field
 from sessiond.v1.conversation_service_pb2 import (

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import BinaryIO, Protocol, TypeAlias, cast
 from uuid import uuid4
 
-from sessiond import _requests
-from sessiond._requests import is_path
+from sessiond._requests import assets as asset_requests
+from sessiond._requests.assets import is_path
 from sessiond._sync._connection import Connection
 from sessiond._sync._lazy import Lazy
 from sessiond._sync._streams import asset_pieces
@@ -67,7 +67,9 @@ class Assets:
         """
         if size is None and is_path(source):
             size = (run(os.stat, source)).st_size
-        first = _requests.upload_asset(source, media_type=media_type, asset_id=asset_id, size=size)
+        first = asset_requests.upload_asset(
+            source, media_type=media_type, asset_id=asset_id, size=size
+        )
         answer = self._connection.upload(
             self._connection.stubs.assets.UploadAsset,
             lambda: _upload_requests(first, source),
@@ -78,7 +80,7 @@ class Assets:
 
     def get(self, asset_id: str, *, timeout: float | None = None) -> Asset:
         """What is known of an asset. Raises: AssetNotFound."""
-        request = _requests.get_asset(asset_id)
+        request = asset_requests.get_asset(asset_id)
         return Asset(
             self._connection.call(self._connection.stubs.assets.GetAsset, request, timeout)
         )
@@ -99,7 +101,7 @@ class Assets:
             timeout: of the whole reading. Unit: seconds. Default: none.
         Returns: a lazy listing; nothing is called before it is iterated over, and then it raises AssetNotFound, AssetStoreUnavailable.
         """
-        request = _requests.download_asset(asset_id, offset=offset, length=length)
+        request = asset_requests.download_asset(asset_id, offset=offset, length=length)
         return Lazy(lambda: asset_pieces(self._connection, request, timeout))
 
     def read(self, asset_id: str, *, timeout: float | None = None) -> bytes:

@@ -4,8 +4,9 @@
 from collections.abc import Generator, Sequence
 from typing import Unpack
 
-from sessiond import _requests
-from sessiond._requests import BookmarkChanges, BookmarkSettings, SinceOptions
+from sessiond._requests import bookmarks as bookmark_requests
+from sessiond._requests import messages as message_requests
+from sessiond._requests.options import BookmarkChanges, BookmarkSettings, SinceOptions
 from sessiond._sync._connection import Connection
 from sessiond._sync._lazy import Lazy
 from sessiond._sync._streams import message_batches
@@ -45,7 +46,7 @@ class Bookmarks:
         Returns: the bookmark.
         Raises: BookmarkAlreadyExists, MessageNotFound, LimitExceeded, RequestIdReused.
         """
-        request = _requests.create_bookmark(
+        request = bookmark_requests.create_bookmark(
             session_id,
             name,
             seq=seq,
@@ -59,7 +60,7 @@ class Bookmarks:
 
     def get(self, session_id: str, name: str, *, timeout: float | None = None) -> Bookmark:
         """One bookmark. Raises: BookmarkNotFound."""
-        request = _requests.get_bookmark(session_id, name)
+        request = bookmark_requests.get_bookmark(session_id, name)
         return Bookmark(
             self._connection.call(self._connection.stubs.bookmarks.GetBookmark, request, timeout)
         )
@@ -74,7 +75,7 @@ class Bookmarks:
             timeout: of each call.
         Returns: a lazy listing; nothing is called before it is iterated over.
         """
-        request = _requests.list_bookmarks(session_id, page_size=page_size)
+        request = bookmark_requests.list_bookmarks(session_id, page_size=page_size)
         return Lazy(lambda: _batches(self._connection, request, timeout))
 
     def move(
@@ -93,7 +94,7 @@ class Bookmarks:
         Returns: the bookmark as it is now.
         Raises: BookmarkNotFound, MessageNotFound, RequestIdReused.
         """
-        request = _requests.move_bookmark(session_id, name, seq, request_id)
+        request = bookmark_requests.move_bookmark(session_id, name, seq, request_id)
         return Bookmark(
             self._connection.call(self._connection.stubs.bookmarks.UpdateBookmark, request, timeout)
         )
@@ -118,7 +119,7 @@ class Bookmarks:
         Returns: the bookmark as it is now.
         Raises: BookmarkNotFound, BookmarkAlreadyExists, MessageNotFound, RequestIdReused.
         """
-        request = _requests.update_bookmark(
+        request = bookmark_requests.update_bookmark(
             session_id,
             name,
             seq=seq,
@@ -145,7 +146,7 @@ class Bookmarks:
             allow_missing: do nothing where there is no such bookmark.
         Raises: BookmarkNotFound, RequestIdReused.
         """
-        request = _requests.delete_bookmark(
+        request = bookmark_requests.delete_bookmark(
             session_id, name, allow_missing=allow_missing, request_id=request_id
         )
         self._connection.call(self._connection.stubs.bookmarks.DeleteBookmark, request, timeout)
@@ -168,7 +169,7 @@ class Bookmarks:
             through_seq, limit, order, roles, view, timeout: as in `sessions.get_messages`.
         Returns: a lazy listing; nothing is called before it is iterated over, and then it raises BookmarkNotFound.
         """
-        request = _requests.get_messages(
+        request = message_requests.get_messages(
             session_id,
             after_seq=None,
             after_bookmark=name,

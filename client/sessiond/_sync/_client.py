@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Self, Unpack
 
-from sessiond import _requests
 from sessiond._protocol.settings import DEFAULT_TIMEOUT_S, ChannelOptions, Tls, settings
-from sessiond._requests import SessionFilters, SessionSettings
+from sessiond._requests import watch as watch_requests
+from sessiond._requests.options import SessionFilters, SessionSettings
 from sessiond._sync._admin import Admin
 from sessiond._sync._assets import Assets
 from sessiond._sync._bookmarks import Bookmarks
@@ -174,8 +174,8 @@ class Client:
             timeout: of the whole stream. Unit: seconds. Default: none.
         Returns: a lazy listing to iterate over; nothing is called before.
         """
-        request = _requests.watch("", after_seq=None)
-        wanted = _requests.event_types(types)
+        request = watch_requests.watch("", after_seq=None)
+        wanted = watch_requests.event_types(types)
         return Lazy(lambda: event_batches(self._connection, request, timeout, types=wanted))
 
     def delete_session(

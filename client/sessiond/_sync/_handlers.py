@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from threading import Lock
 
 from sessiond._protocol.retry import MAX_STREAM_DELAY_S
-from sessiond._requests import watch
+from sessiond._requests.watch import watch
 from sessiond._sync._connection import Connection
 from sessiond._sync._streams import event_batches, last_seq_of
 from sessiond._sync._wire import Signal, Stop, finished, in_background, sleep

@@ -17,8 +17,8 @@ from typing import Any, Self
 from weakref import finalize
 
 from sessiond._protocol.retry import Deadline
-from sessiond._requests import CopyOptions
 from sessiond._requests.input import MessageInput
+from sessiond._requests.options import CopyOptions
 from sessiond._sync._client import Client
 from sessiond._sync._session import Session
 from sessiond._sync._wire import Mailbox, Mutex, Signal, in_background

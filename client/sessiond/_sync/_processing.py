@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterable
 from contextlib import suppress
 from datetime import timedelta
 
-from sessiond import _requests
+from sessiond._requests import processing as queue_requests
 from sessiond._sync._connection import Connection
 from sessiond._sync._lazy import Lazy
 from sessiond._sync._sessions import Sessions
@@ -73,7 +73,7 @@ class Processing:
         Returns: the leases; none where there is no work.
         Raises: LimitExceeded (queues).
         """
-        request = _requests.lease_messages(
+        request = queue_requests.lease_messages(
             queue,
             worker=worker,
             max_sessions=max_sessions,
@@ -97,7 +97,7 @@ class Processing:
         Returns: the lease with its new end.
         Raises: LeaseLost.
         """
-        request = _requests.extend_lease(lease, lease_duration)
+        request = queue_requests.extend_lease(lease, lease_duration)
         return lease_of(
             self._connection.call(self._connection.stubs.processing.ExtendLease, request, timeout)
         )
@@ -120,7 +120,7 @@ class Processing:
             keep_lease: go on with what is left after through_seq under the same lease.
         Raises: LeaseLost; also where an earlier attempt of this call was accepted and its answer lost.
         """
-        request = _requests.acknowledge_messages(lease, through_seq, failures, keep_lease)
+        request = queue_requests.acknowledge_messages(lease, through_seq, failures, keep_lease)
         # Once more, a part with failures would be refused: its messages do not belong to the lease any more.
         is_repeatable = not (keep_lease and request.failures)
         stubs = self._connection.stubs
@@ -151,7 +151,7 @@ class Processing:
         Returns: how many messages are pending now that were not before.
         Raises: SessionNotFound, QueueNotFound.
         """
-        request = _requests.requeue_messages(
+        request = queue_requests.requeue_messages(
             queue, session_id, failed=failed, from_seq=from_seq, seqs=seqs
         )
         stubs = self._connection.stubs
@@ -248,7 +248,7 @@ class Processing:
             stop_when_empty: end when there is nothing to lease. What other workers hold, or waits for another attempt, is not waited for.
         Returns: how many messages were processed.
         """
-        request = _requests.lease_messages(
+        request = queue_requests.lease_messages(
             queue,
             worker=worker,
             max_sessions=1,

@@ -5,9 +5,15 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Unpack, overload
 
-from sessiond._export import Progress
-from sessiond._requests import AppendOptions, CopyOptions, EventOptions, ReadOptions, SessionChanges
+from sessiond._export.records import Progress
 from sessiond._requests.input import MessageInput
+from sessiond._requests.options import (
+    AppendOptions,
+    CopyOptions,
+    EventOptions,
+    ReadOptions,
+    SessionChanges,
+)
 from sessiond._requests.turns import OnTimeout, Prompt, Sending, SendOptions, aborts
 from sessiond._sync._bookmarks import Bookmarks, SessionBookmarks
 from sessiond._sync._handlers import Handlers

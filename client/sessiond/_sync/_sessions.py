@@ -6,9 +6,11 @@ from collections.abc import Generator, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sessiond import _requests
-from sessiond._export import PIECE_BYTES, Progress
+from sessiond._export.records import PIECE_BYTES, Progress
 from sessiond._protocol.times import from_timestamp
+from sessiond._requests import messages as message_requests
+from sessiond._requests import sessions as session_requests
+from sessiond._requests import watch as watch_requests
 from sessiond._requests.encoded import Encoder, encoded_store
 from sessiond._requests.input import MessageInput, NewMessage, add_batch, refuse_single
 from sessiond._sync import _transfer
@@ -75,7 +77,7 @@ class Sessions(TurnCalls):
         Returns: the session.
         Raises: SessionAlreadyExists.
         """
-        request = _requests.create_session(
+        request = session_requests.create_session(
             session_id,
             model=model,
             user=user,
@@ -93,7 +95,7 @@ class Sessions(TurnCalls):
 
     def get(self, session_id: str, *, timeout: float | None = None) -> SessionInfo:
         """One session. Raises: SessionNotFound."""
-        request = _requests.get_session(session_id)
+        request = session_requests.get_session(session_id)
         return SessionInfo(
             self._connection.call(self._connection.stubs.sessions.GetSession, request, timeout)
         )
@@ -133,7 +135,7 @@ class Sessions(TurnCalls):
             timeout: of each call.
         Returns: a lazy listing; nothing is called before it is iterated over.
         """
-        request = _requests.list_sessions(
+        request = session_requests.list_sessions(
             session_id_prefix=session_id_prefix,
             user=user,
             state=state,
@@ -177,7 +179,7 @@ class Sessions(TurnCalls):
             timeout: of the whole. Unit: seconds. Default: 10 minutes.
         Returns: how many sessions, and how many messages these held.
         """
-        request = _requests.delete_sessions(
+        request = session_requests.delete_sessions(
             session_id_prefix=session_id_prefix,
             user=user,
             state=state,
@@ -232,7 +234,7 @@ class Sessions(TurnCalls):
         Returns: `old_session_id`, `new_session_id`, and the copy as `session`.
         Raises: SessionNotFound, SessionAlreadyExists, SessionTooLarge, MessageNotFound, BookmarkNotFound.
         """
-        request = _requests.copy_session(
+        request = session_requests.copy_session(
             session_id,
             new_session_id,
             up_to_seq=up_to_seq,
@@ -265,12 +267,12 @@ class Sessions(TurnCalls):
             timeout: of each call.
         Raises: SessionNotFound, when it is iterated over.
         """
-        request = _requests.list_copies(session_id, page_size)
+        request = session_requests.list_copies(session_id, page_size)
         return Lazy(lambda: copy_batches(self._connection, request, timeout))
 
     def get_token_counts(self, session_id: str, *, timeout: float | None = None) -> TokenCounts:
         """How many tokens a session's messages have. They were counted when the messages were stored. Raises: SessionNotFound."""
-        request = _requests.get_token_counts(session_id)
+        request = session_requests.get_token_counts(session_id)
         response = self._connection.call(
             self._connection.stubs.sessions.GetTokenCounts, request, timeout
         )
@@ -314,7 +316,7 @@ class Sessions(TurnCalls):
         Returns: the session as it is now.
         Raises: SessionNotFound, ETagMismatch.
         """
-        request = _requests.update_session(
+        request = session_requests.update_session(
             session_id,
             model=model,
             user=user,
@@ -336,7 +338,7 @@ class Sessions(TurnCalls):
         self, session_id: str, *, request_id: str | None = None, timeout: float | None = None
     ) -> SessionInfo:
         """Make a destroyed session active again; an active one stays so. Returns the session. Raises: SessionNotFound."""
-        request = _requests.resume_session(session_id, request_id)
+        request = session_requests.resume_session(session_id, request_id)
         return SessionInfo(
             self._connection.call(self._connection.stubs.sessions.ResumeSession, request, timeout)
         )
@@ -345,7 +347,7 @@ class Sessions(TurnCalls):
         self, session_id: str, *, request_id: str | None = None, timeout: float | None = None
     ) -> SessionInfo:
         """Close a session to appends. It stays listed and readable. Returns the session. Raises: SessionNotFound."""
-        request = _requests.destroy_session(session_id, request_id)
+        request = session_requests.destroy_session(session_id, request_id)
         return SessionInfo(
             self._connection.call(self._connection.stubs.sessions.DestroySession, request, timeout)
         )
@@ -366,7 +368,7 @@ class Sessions(TurnCalls):
             etag: must be the session's current one. Default: no check.
         Raises: SessionNotFound, ETagMismatch.
         """
-        request = _requests.delete_session(
+        request = session_requests.delete_session(
             session_id, allow_missing=allow_missing, etag=etag, request_id=request_id
         )
         self._connection.call(self._connection.stubs.sessions.DeleteSession, request, timeout)
@@ -432,7 +434,7 @@ class Sessions(TurnCalls):
         """
         refuse_single(messages)
         messages = messages if isinstance(messages, Sequence) else list(messages)
-        request = _requests.store_messages(
+        request = message_requests.store_messages(
             session_id, expected_last_seq=expected_last_seq, request_id=request_id
         )
         if len(messages) < ENCODED_MESSAGES:
@@ -467,7 +469,7 @@ class Sessions(TurnCalls):
         Raises: what store_messages raises, except BatchTooLarge; and whatever iterating over `messages` raises, with nothing stored.
         """
         refuse_single(messages)
-        first = _requests.first_import_piece(
+        first = message_requests.first_import_piece(
             session_id, expected_last_seq=expected_last_seq, request_id=request_id
         )
         raised: list[Exception] = []
@@ -516,7 +518,7 @@ class Sessions(TurnCalls):
         Returns: a lazy listing; nothing is called before it is iterated over, and then it raises SessionNotFound, and
             BookmarkNotFound where after_bookmark names none.
         """
-        request = _requests.get_messages(
+        request = message_requests.get_messages(
             session_id,
             after_seq=after_seq,
             after_bookmark=after_bookmark,
@@ -548,13 +550,13 @@ class Sessions(TurnCalls):
         Returns: a lazy listing to iterate over; nothing is called before, and it ends by leaving the loop, or with an error:
             SessionNotFound when the session is deleted or expires, Unavailable when the server stays away.
         """
-        request = _requests.watch(session_id, after_seq=after_seq)
-        wanted = _requests.event_types(types)
+        request = watch_requests.watch(session_id, after_seq=after_seq)
+        wanted = watch_requests.event_types(types)
         return Lazy(lambda: event_batches(self._connection, request, timeout, types=wanted))
 
     def get_message(self, session_id: str, seq: int, *, timeout: float | None = None) -> Message:
         """One message. seq: from 1. Raises: SessionNotFound, MessageNotFound."""
-        request = _requests.get_message(session_id, seq)
+        request = message_requests.get_message(session_id, seq)
         return Message(
             session_id,
             self._connection.call(self._connection.stubs.sessions.GetMessage, request, timeout),

@@ -5,10 +5,10 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from itertools import repeat
 
-from sessiond import _requests
 from sessiond._protocol.retry import StreamRetry, TurnRetry
 from sessiond._protocol.status import error_of_turn
 from sessiond._protocol.times import from_timestamp
+from sessiond._requests import watch as watch_requests
 from sessiond._sync._connection import Connection
 from sessiond._sync._wire import FAULTS, Ahead, Stop, Watchdog, is_cancelled, sleep
 from sessiond._types.event import Event
@@ -104,7 +104,7 @@ def event_batches(
             ask, timeout=retry.deadline.remaining(), metadata=connection.metadata
         )
         stubs.watch(call)
-        watchdog = Watchdog(call, _requests.HEARTBEAT_S * _requests.MAX_SILENT_HEARTBEATS)
+        watchdog = Watchdog(call, watch_requests.HEARTBEAT_S * watch_requests.MAX_SILENT_HEARTBEATS)
         error: SessiondError
         cause: BaseException | None = None
         try:
@@ -169,7 +169,7 @@ def send_steps(
             ask, timeout=retry.deadline.remaining(), metadata=connection.metadata
         )
         stubs.watch(call)
-        watchdog = Watchdog(call, _requests.HEARTBEAT_S * _requests.MAX_SILENT_HEARTBEATS)
+        watchdog = Watchdog(call, watch_requests.HEARTBEAT_S * watch_requests.MAX_SILENT_HEARTBEATS)
         error: SessiondError
         cause: BaseException | None = None
         try:

@@ -5,8 +5,8 @@ import builtins
 from collections.abc import Generator, Iterable, Mapping
 from typing import Any, Unpack
 
-from sessiond import _requests
-from sessiond._requests import TaskChanges, TaskSettings
+from sessiond._requests import tasks as task_requests
+from sessiond._requests.options import TaskChanges, TaskSettings
 from sessiond._sync._connection import Connection
 from sessiond._sync._lazy import Lazy
 from sessiond._types.task import Task
@@ -44,7 +44,7 @@ class Tasks:
         Returns: the task.
         Raises: TaskAlreadyExists, MessageNotFound, LimitExceeded, RequestIdReused.
         """
-        request = _requests.create_task(
+        request = task_requests.create_task(
             session_id,
             task_id=task_id,
             status=status,
@@ -58,7 +58,7 @@ class Tasks:
 
     def get(self, session_id: str, task_id: str, *, timeout: float | None = None) -> Task:
         """One task. Raises: TaskNotFound."""
-        request = _requests.get_task(session_id, task_id)
+        request = task_requests.get_task(session_id, task_id)
         return Task(self._connection.call(self._connection.stubs.tasks.GetTask, request, timeout))
 
     def list(
@@ -77,7 +77,7 @@ class Tasks:
             timeout: of each call.
         Returns: a lazy listing; nothing is called before it is iterated over.
         """
-        request = _requests.list_tasks(session_id, status=status, page_size=page_size)
+        request = task_requests.list_tasks(session_id, status=status, page_size=page_size)
         return Lazy(lambda: _batches(self._connection, request, timeout))
 
     def update(
@@ -108,7 +108,7 @@ class Tasks:
         Returns: the task as it is now.
         Raises: TaskNotFound, ETagMismatch, MessageNotFound, RequestIdReused.
         """
-        request = _requests.update_task(
+        request = task_requests.update_task(
             session_id,
             task_id,
             status=status,
@@ -134,7 +134,7 @@ class Tasks:
         Returns: the task_ids of all tasks of the session, in their order.
         Raises: TaskNotFound.
         """
-        request = _requests.reorder_tasks(session_id, task_ids)
+        request = task_requests.reorder_tasks(session_id, task_ids)
         response = self._connection.call(
             self._connection.stubs.tasks.ReorderTasks, request, timeout
         )
@@ -155,7 +155,7 @@ class Tasks:
             allow_missing: do nothing where there is no such task.
         Raises: TaskNotFound, RequestIdReused.
         """
-        request = _requests.delete_task(
+        request = task_requests.delete_task(
             session_id, task_id, allow_missing=allow_missing, request_id=request_id
         )
         self._connection.call(self._connection.stubs.tasks.DeleteTask, request, timeout)

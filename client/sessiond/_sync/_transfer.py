@@ -9,18 +9,14 @@ from contextlib import closing
 from functools import partial
 from typing import Any, TypeAlias
 
-from sessiond import _export, _requests
-from sessiond._export import (
-    ASSET_PIECE_BYTES,
-    Assembler,
-    AssetPiece,
-    Collection,
-    Counts,
-    Document,
-    Progress,
-    Record,
-)
+from sessiond._export import reader, records, writer
 from sessiond._export.files import LinesFile, NewFile, TemporaryFile
+from sessiond._export.reader import Assembler, AssetPiece
+from sessiond._export.records import ASSET_PIECE_BYTES, Counts, Progress, Record
+from sessiond._export.writer import Collection, Document
+from sessiond._requests import assets as asset_requests
+from sessiond._requests import messages as message_requests
+from sessiond._requests import sessions as session_requests
 from sessiond._sync._assets import Assets, check_content
 from sessiond._sync._bookmarks import Bookmarks
 from sessiond._sync._connection import Connection
@@ -57,7 +53,7 @@ def record_batches(
     """
     info = SessionInfo(
         connection.call(
-            connection.stubs.sessions.GetSession, _requests.get_session(session_id), timeout
+            connection.stubs.sessions.GetSession, session_requests.get_session(session_id), timeout
         )
     )
     on_header(info)
@@ -65,19 +61,19 @@ def record_batches(
     last_seq = info.last_seq
     counts = Counts()
     found: dict[str, None] = {}
-    yield [_export.header(info)]
+    yield [records.header(info)]
     for task in Tasks(connection).list(session_id, page_size=_PAGE_SIZE, timeout=timeout):
-        record = _export.task_record(task, last_seq)
+        record = records.task_record(task, last_seq)
         counts.count(record)
         yield [record]
     for bookmark in Bookmarks(connection).list(session_id, page_size=_PAGE_SIZE, timeout=timeout):
         if bookmark.seq <= last_seq:
-            record = _export.bookmark_record(bookmark)
+            record = records.bookmark_record(bookmark)
             counts.count(record)
             yield [record]
     # through_seq = 0 would mean "to the newest".
     if last_seq:
-        request = _requests.get_messages(
+        request = message_requests.get_messages(
             session_id,
             after_seq=None,
             after_bookmark=None,
@@ -89,12 +85,12 @@ def record_batches(
         )
         with closing(message_batches(connection, request, None)) as batches:
             for batch in batches:
-                records: list[Record] = []
+                batch_records: list[Record] = []
                 for message in batch:
                     new = (
                         [
                             asset_id
-                            for asset_id in dict.fromkeys(_export.asset_ids(message))
+                            for asset_id in dict.fromkeys(records.asset_ids(message))
                             if asset_id not in found
                         ]
                         if assets
@@ -102,15 +98,15 @@ def record_batches(
                     )
                     found.update(dict.fromkeys(new))
                     if new and not assets_last:
-                        yield records
-                        records = []
+                        yield batch_records
+                        batch_records = []
                         with closing(_asset_records(connection, new, counts, timeout)) as pieces:
                             for piece in pieces:
                                 yield [piece]
-                    record = _export.message_record(message)
+                    record = records.message_record(message)
                     counts.count(record)
-                    records.append(record)
-                yield records
+                    batch_records.append(record)
+                yield batch_records
                 if progress:
                     progress(counts.messages, last_seq)
     if counts.messages != last_seq:
@@ -131,14 +127,14 @@ def _asset_records(
         digest = hashlib.sha256()
         offset = 0
         buffer = bytearray()
-        request = _requests.download_asset(asset_id, offset=None, length=None)
+        request = asset_requests.download_asset(asset_id, offset=None, length=None)
         with closing(asset_pieces(connection, request, None)) as batches:
             for batch in batches:
                 for data in batch:
                     digest.update(data)
                     buffer += data
                 while len(buffer) >= ASSET_PIECE_BYTES:
-                    record = _export.asset_record(asset, offset, bytes(buffer[:ASSET_PIECE_BYTES]))
+                    record = records.asset_record(asset, offset, bytes(buffer[:ASSET_PIECE_BYTES]))
                     counts.count(record)
                     yield record
                     offset += ASSET_PIECE_BYTES
@@ -146,7 +142,7 @@ def _asset_records(
         check_content(asset_id, digest.hexdigest())
         # An empty asset is one piece without data.
         if buffer or not offset:
-            record = _export.asset_record(asset, offset, bytes(buffer))
+            record = records.asset_record(asset, offset, bytes(buffer))
             counts.count(record)
             yield record
 
@@ -157,7 +153,7 @@ def line_batches(
     """The export as lines of JSON."""
     with closing(record_batches(connection, session_id, None, timeout, assets=assets)) as batches:
         for batch in batches:
-            yield [_export.line(record) for record in batch]
+            yield [writer.line(record) for record in batch]
 
 
 def export(
@@ -185,11 +181,11 @@ def export_to(
     """The export as a file, which is there when it is complete."""
     if form not in ("jsonl", "json"):
         raise invalid_field("format", f"is {form!r}; it must be one of jsonl, json")
-    text_of = _export.line if form == "jsonl" else Document().text
+    text_of = writer.line if form == "jsonl" else Document().text
     found: list[SessionInfo] = []
     file = run(lambda: NewFile(path))
     try:
-        records = record_batches(
+        encoded = record_batches(
             connection,
             session_id,
             progress,
@@ -198,7 +194,7 @@ def export_to(
             assets=assets,
             assets_last=form == "json",
         )
-        with closing(records) as batches:
+        with closing(encoded) as batches:
             for batch in batches:
                 text = "".join([text_of(record) for record in batch])
                 run(partial(file.write, text))
@@ -260,8 +256,8 @@ def _pieces(
     """
     uploads = _Uploads(connection)
     try:
-        with closing(_placed_records(source)) as records:
-            for place, record in records:
+        with closing(_placed_records(source)) as placed:
+            for place, record in placed:
                 for piece in assembler.take(place, record):
                     if isinstance(piece, AssetPiece):
                         uploads.take(piece)
@@ -275,7 +271,7 @@ def _pieces(
     except Exception as error:
         # A stream that merely breaks off here could pass for one that is complete.
         raised.append(error)
-        yield _export.REFUSED_PIECE
+        yield reader.REFUSED_PIECE
         return
     finally:
         uploads.close()
@@ -320,7 +316,7 @@ class _Uploads:
 def _placed_records(source: ExportSource) -> Generator[tuple[str, Record], None]:
     """The records of a source, each with the words for its place. Raises: InvalidField, OSError."""
     if isinstance(source, Mapping):
-        for placed in _export.records_of(source):
+        for placed in reader.records_of(source):
             yield placed
         return
     if isinstance(source, bytes):
@@ -332,13 +328,13 @@ def _placed_records(source: ExportSource) -> Generator[tuple[str, Record], None]
         for line in lines:
             number += 1
             if number == 1:
-                is_lines = _export.is_lines(line)
+                is_lines = reader.is_lines(line)
             if not is_lines:
                 document.append(line)
             elif line.strip():
-                yield f"line {number}", _export.record_of(line, f"line {number}")
+                yield f"line {number}", reader.record_of(line, f"line {number}")
     if document:
-        for placed in _export.records_of(_export.parsed(b"".join(document), "source")):
+        for placed in reader.records_of(reader.parsed(b"".join(document), "source")):
             yield placed
 
 

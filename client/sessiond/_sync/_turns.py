@@ -5,10 +5,11 @@ from collections.abc import Generator
 from contextlib import closing, suppress
 from typing import Unpack
 
-from sessiond import _requests
 from sessiond._protocol.retry import Deadline
 from sessiond._protocol.status import error_of_turn
-from sessiond._requests import turns as _requests_turns
+from sessiond._requests import messages as message_requests
+from sessiond._requests import turns as turn_requests
+from sessiond._requests import watch as watch_requests
 from sessiond._requests.turns import OnTimeout, Prompt, Sending, SendOptions
 from sessiond._sync._attachments import parts_of
 from sessiond._sync._connection import Connection
@@ -88,7 +89,7 @@ class TurnCalls:
             TurnAborted, TurnLost.
         """
         sending = Sending(session_id, prompt, keywords)
-        return self._send_and_wait(sending, timeout, _requests_turns.aborts(on_timeout))
+        return self._send_and_wait(sending, timeout, turn_requests.aborts(on_timeout))
 
     def stream(
         self,
@@ -132,7 +133,7 @@ class TurnCalls:
 
         try:
             # Watching begins before the first look, so that the end does not fall between them.
-            request = _requests.watch(session_id, after_seq=None)
+            request = watch_requests.watch(session_id, after_seq=None)
             batches = event_batches(
                 self._connection, request, deadline.remaining(), opened=opened, heartbeats=True
             )
@@ -169,7 +170,7 @@ class TurnCalls:
         Returns: the turns that this call ended. Empty = there was nothing to end.
         Raises: SessionNotFound, TurnNotFound, RequestIdReused.
         """
-        request = _requests_turns.abort(
+        request = turn_requests.abort(
             session_id, turn_id, include_queued=include_queued, request_id=request_id
         )
         response = self._connection.call(
@@ -197,7 +198,7 @@ class TurnCalls:
             timeout: of each call.
         Raises: SessionNotFound, when it is iterated over.
         """
-        request = _requests_turns.list_turns(session_id, state=state, page_size=page_size)
+        request = turn_requests.list_turns(session_id, state=state, page_size=page_size)
         return Lazy(lambda: turn_batches(self._connection, request, timeout))
 
     def _send(self, sending: Sending, timeout: float | None) -> SentMessage:
@@ -261,7 +262,7 @@ class TurnCalls:
             sending.take_parts(parts_of(self._connection, sending.attachments))
 
     def _turn(self, session_id: str, turn_id: str, timeout: float | None) -> turn_pb2.Turn:
-        request = _requests_turns.get_turn(session_id, turn_id)
+        request = turn_requests.get_turn(session_id, turn_id)
         return self._connection.call(self._connection.stubs.conversations.GetTurn, request, timeout)
 
     def _answer(
@@ -272,7 +273,7 @@ class TurnCalls:
             raise error_of_turn(turn)
         if seen is None or seen.seq != turn.last_seq:
             # It came while a connection was down, or before the client joined.
-            request = _requests.get_message(turn.session_id, turn.last_seq)
+            request = message_requests.get_message(turn.session_id, turn.last_seq)
             seen = self._connection.call(
                 self._connection.stubs.sessions.GetMessage, request, deadline.remaining()
             )

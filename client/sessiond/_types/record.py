@@ -1,4 +1,4 @@
-"""What the answers have in common: attributes that can also be asked for by key."""
+"""The base of what calls return: attributes that can also be read by key."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
@@ -9,10 +9,10 @@ from sessiond._protocol.times import iso
 
 
 class Record(Mapping[str, Any]):
-    """A read-only answer with attributes, which also reads like a dict.
+    """A read-only result with attributes, which is also a Mapping of them.
 
-    `record["created_at"]` is the attribute as it is; `record["createdAt"]`, the key's JSON spelling, is its JSON form: times are ISO 8601
-    strings, durations are seconds.
+    `record["created_at"]` is the attribute as it is. `record["createdAt"]`, the JSON spelling, is its
+    JSON form: times are ISO 8601 strings, durations are seconds. Iteration gives the attributes' names.
     """
 
     __slots__ = ()
@@ -35,16 +35,8 @@ class Record(Mapping[str, Any]):
     def __len__(self) -> int:
         return len(self._fields)
 
-    def get(self, key: str, default: Any = None) -> Any:
-        """The value of a key; `default` where there is no such key, or its value is None or an empty string."""
-        try:
-            value = self[key]
-        except KeyError:
-            return default
-        return default if value is None or value == "" else value
-
     def to_dict(self) -> dict[str, Any]:
-        """All of it as a dict that json.dumps takes."""
+        """Returns the record as a dict that json.dumps takes."""
         return {field: _plain(getattr(self, field)) for field in self._fields}
 
 

@@ -163,13 +163,11 @@ class GetSessionRequest(_message.Message):
 Global___GetSessionRequest: _TypeAlias = GetSessionRequest  # noqa: Y015
 
 @_typing.final
-class ListSessionsRequest(_message.Message):
-    """ListSessionsRequest asks for a page of sessions. Filters are combined with "and"."""
+class SessionFilter(_message.Message):
+    """SessionFilter selects sessions of a project. A session matches if it meets every field that is set."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    PAGE_SIZE_FIELD_NUMBER: _builtins.int
-    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     SESSION_ID_PREFIX_FIELD_NUMBER: _builtins.int
     USER_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
@@ -180,50 +178,43 @@ class ListSessionsRequest(_message.Message):
     CREATED_BEFORE_FIELD_NUMBER: _builtins.int
     ACTIVE_FROM_FIELD_NUMBER: _builtins.int
     ACTIVE_BEFORE_FIELD_NUMBER: _builtins.int
-    ORDER_FIELD_NUMBER: _builtins.int
-    page_size: _builtins.int
-    """page_size is how many sessions to answer at the most. 0 = 50; more than 500 = 500; negative is refused."""
-    page_token: _builtins.str
-    """page_token is next_page_token of the page before; filters and order must be the same. Empty = the first page."""
     session_id_prefix: _builtins.str
-    """session_id_prefix keeps sessions whose id begins so, letter case included. Empty = all."""
+    """session_id_prefix matches sessions whose id begins with it; case-sensitive. At most 256 characters. Empty = all."""
     user: _builtins.str
-    """user keeps sessions of this user. Empty = all."""
+    """user matches sessions of this user. At most 256 characters. Empty = all."""
     state: _session_pb2.SessionState.ValueType
-    """state keeps sessions in this state. Unspecified = all."""
+    """state matches sessions in this state. Unspecified = all."""
     model: _builtins.str
-    """model keeps sessions of this model. Empty = all."""
-    order: Global___SessionOrder.ValueType
-    """order of the answer. Unspecified = the most recently active first."""
+    """model matches sessions of this model. At most 256 characters. Empty = all."""
     @_builtins.property
     def config_contains(self) -> _struct_pb2.Struct:
-        """config_contains keeps sessions whose config contains this JSON object, as PostgreSQL's jsonb @> has it. Unset = all."""
+        """config_contains matches sessions whose config contains this JSON object, as defined by PostgreSQL's jsonb @>.
+        At most 64 KiB as JSON text. Unset = all.
+        """
 
     @_builtins.property
     def metadata_contains(self) -> _struct_pb2.Struct:
-        """metadata_contains keeps sessions whose metadata contains this JSON object. Unset = all."""
+        """metadata_contains matches sessions whose metadata contains this JSON object. Limits as for config_contains. Unset = all."""
 
     @_builtins.property
     def created_from(self) -> _timestamp_pb2.Timestamp:
-        """created_from keeps sessions created at this time or later. Unset = all."""
+        """created_from matches sessions created at this time or later. Unset = all."""
 
     @_builtins.property
     def created_before(self) -> _timestamp_pb2.Timestamp:
-        """created_before keeps sessions created before this time. Unset = all."""
+        """created_before matches sessions created before this time. Unset = all."""
 
     @_builtins.property
     def active_from(self) -> _timestamp_pb2.Timestamp:
-        """active_from keeps sessions whose active_time is this time or later. Unset = all."""
+        """active_from matches sessions whose active_time is this time or later. Unset = all."""
 
     @_builtins.property
     def active_before(self) -> _timestamp_pb2.Timestamp:
-        """active_before keeps sessions whose active_time is before this time. Unset = all."""
+        """active_before matches sessions whose active_time is before this time. Unset = all."""
 
     def __init__(
         self,
         *,
-        page_size: _builtins.int = ...,
-        page_token: _builtins.str = ...,
         session_id_prefix: _builtins.str = ...,
         user: _builtins.str = ...,
         state: _session_pb2.SessionState.ValueType = ...,
@@ -234,11 +225,46 @@ class ListSessionsRequest(_message.Message):
         created_before: _timestamp_pb2.Timestamp | None = ...,
         active_from: _timestamp_pb2.Timestamp | None = ...,
         active_before: _timestamp_pb2.Timestamp | None = ...,
-        order: Global___SessionOrder.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["active_before", b"active_before", "active_from", b"active_from", "config_contains", b"config_contains", "created_before", b"created_before", "created_from", b"created_from", "metadata_contains", b"metadata_contains"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_before", b"active_before", "active_from", b"active_from", "config_contains", b"config_contains", "created_before", b"created_before", "created_from", b"created_from", "metadata_contains", b"metadata_contains", "model", b"model", "order", b"order", "page_size", b"page_size", "page_token", b"page_token", "session_id_prefix", b"session_id_prefix", "state", b"state", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_before", b"active_before", "active_from", b"active_from", "config_contains", b"config_contains", "created_before", b"created_before", "created_from", b"created_from", "metadata_contains", b"metadata_contains", "model", b"model", "session_id_prefix", b"session_id_prefix", "state", b"state", "user", b"user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SessionFilter: _TypeAlias = SessionFilter  # noqa: Y015
+
+@_typing.final
+class ListSessionsRequest(_message.Message):
+    """ListSessionsRequest requests a page of sessions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILTER_FIELD_NUMBER: _builtins.int
+    ORDER_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    order: Global___SessionOrder.ValueType
+    """order of the sessions. Unspecified = the most recently active first."""
+    page_size: _builtins.int
+    """page_size is the largest number of sessions to return. 0 = 50; more than 500 = 500; negative is refused."""
+    page_token: _builtins.str
+    """page_token is next_page_token of the previous page; filter and order must be the same. Empty = the first page."""
+    @_builtins.property
+    def filter(self) -> Global___SessionFilter:
+        """filter selects the sessions. Unset = all sessions of the project."""
+
+    def __init__(
+        self,
+        *,
+        filter: Global___SessionFilter | None = ...,
+        order: Global___SessionOrder.ValueType = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "order", b"order", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -429,77 +455,31 @@ Global___DeleteSessionResponse: _TypeAlias = DeleteSessionResponse  # noqa: Y015
 
 @_typing.final
 class DeleteSessionsRequest(_message.Message):
-    """DeleteSessionsRequest names sessions by a filter. Fields are those of ListSessionsRequest, combined with "and"."""
+    """DeleteSessionsRequest selects the sessions to remove."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    DRY_RUN_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
     ALL_FIELD_NUMBER: _builtins.int
-    SESSION_ID_PREFIX_FIELD_NUMBER: _builtins.int
-    USER_FIELD_NUMBER: _builtins.int
-    STATE_FIELD_NUMBER: _builtins.int
-    MODEL_FIELD_NUMBER: _builtins.int
-    CONFIG_CONTAINS_FIELD_NUMBER: _builtins.int
-    METADATA_CONTAINS_FIELD_NUMBER: _builtins.int
-    CREATED_FROM_FIELD_NUMBER: _builtins.int
-    CREATED_BEFORE_FIELD_NUMBER: _builtins.int
-    ACTIVE_FROM_FIELD_NUMBER: _builtins.int
-    ACTIVE_BEFORE_FIELD_NUMBER: _builtins.int
-    dry_run: _builtins.bool
-    """dry_run removes nothing and only counts. Default false."""
+    DRY_RUN_FIELD_NUMBER: _builtins.int
     all: _builtins.bool
-    """all has to be set where no filter is: it says that every session of the project is meant. Not together with a filter."""
-    session_id_prefix: _builtins.str
-    """session_id_prefix keeps sessions whose id begins so, letter case included. Empty = all."""
-    user: _builtins.str
-    """user keeps sessions of this user. Empty = all."""
-    state: _session_pb2.SessionState.ValueType
-    """state keeps sessions in this state. Unspecified = all."""
-    model: _builtins.str
-    """model keeps sessions of this model. Empty = all."""
+    """all selects every session of the project. Required if there is no filter; refused together with one. Default false."""
+    dry_run: _builtins.bool
+    """dry_run counts the sessions and removes nothing. Default false."""
     @_builtins.property
-    def config_contains(self) -> _struct_pb2.Struct:
-        """config_contains keeps sessions whose config contains this JSON object, as PostgreSQL's jsonb @> has it. Unset = all."""
-
-    @_builtins.property
-    def metadata_contains(self) -> _struct_pb2.Struct:
-        """metadata_contains keeps sessions whose metadata contains this JSON object. Unset = all."""
-
-    @_builtins.property
-    def created_from(self) -> _timestamp_pb2.Timestamp:
-        """created_from keeps sessions created at this time or later. Unset = all."""
-
-    @_builtins.property
-    def created_before(self) -> _timestamp_pb2.Timestamp:
-        """created_before keeps sessions created before this time. Unset = all."""
-
-    @_builtins.property
-    def active_from(self) -> _timestamp_pb2.Timestamp:
-        """active_from keeps sessions whose active_time is this time or later. Unset = all."""
-
-    @_builtins.property
-    def active_before(self) -> _timestamp_pb2.Timestamp:
-        """active_before keeps sessions whose active_time is before this time. Unset = all."""
+    def filter(self) -> Global___SessionFilter:
+        """filter selects the sessions. Required unless all is set; a filter without a field that is set counts as unset."""
 
     def __init__(
         self,
         *,
-        dry_run: _builtins.bool = ...,
+        filter: Global___SessionFilter | None = ...,
         all: _builtins.bool = ...,
-        session_id_prefix: _builtins.str = ...,
-        user: _builtins.str = ...,
-        state: _session_pb2.SessionState.ValueType = ...,
-        model: _builtins.str = ...,
-        config_contains: _struct_pb2.Struct | None = ...,
-        metadata_contains: _struct_pb2.Struct | None = ...,
-        created_from: _timestamp_pb2.Timestamp | None = ...,
-        created_before: _timestamp_pb2.Timestamp | None = ...,
-        active_from: _timestamp_pb2.Timestamp | None = ...,
-        active_before: _timestamp_pb2.Timestamp | None = ...,
+        dry_run: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["active_before", b"active_before", "active_from", b"active_from", "config_contains", b"config_contains", "created_before", b"created_before", "created_from", b"created_from", "metadata_contains", b"metadata_contains"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_before", b"active_before", "active_from", b"active_from", "all", b"all", "config_contains", b"config_contains", "created_before", b"created_before", "created_from", b"created_from", "dry_run", b"dry_run", "metadata_contains", b"metadata_contains", "model", b"model", "session_id_prefix", b"session_id_prefix", "state", b"state", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all", b"all", "dry_run", b"dry_run", "filter", b"filter"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

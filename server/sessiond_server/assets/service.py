@@ -14,8 +14,8 @@ from sessiond_server.assets.store.assets import AssetRow, AssetStore, UploadGive
 from sessiond_server.assets.store.objects import ObjectMissing, Objects, ObjectStoreUnavailable
 from sessiond_server.core.cancellation import check_cancelled
 from sessiond_server.core.errors import Fault, invalid
-from sessiond_server.core.ids import check_text
 from sessiond_server.core.limits import MAX_MEDIA_TYPE_CHARACTERS, Limits
+from sessiond_server.core.validation import check_text
 from sessiond_server.db.pool import Contention, DatabaseUnavailable, PoolExhausted
 
 # Less than UPLOAD_ENDS in assets/store/assets.py, after which the server is considered dead.

@@ -60,9 +60,6 @@ class Sweeper:
                 await self.round()
             except TRANSIENT_ERRORS as e:
                 log.warning("asset_gc_retrying", error=str(e)[:200])
-            except Exception:
-                # A bug must not end the garbage collection until the next restart.
-                log.exception("asset_gc_failed")
 
     async def round(self) -> Swept:
         """Scan the next assets, continuing where the last round ended, and remove due objects."""

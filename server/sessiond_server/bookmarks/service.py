@@ -6,14 +6,10 @@ from uuid import UUID
 from sessiond_server.bookmarks.store import BookmarkRow, BookmarkStore
 from sessiond_server.core import pagination
 from sessiond_server.core.errors import Fault, invalid, session_not_found
-from sessiond_server.core.ids import (
-    check_bookmark_name,
-    check_description,
-    check_session_id,
-    session_key,
-)
+from sessiond_server.core.ids import session_key
 from sessiond_server.core.limits import MAX_BOOKMARKS
 from sessiond_server.core.pagination import Page, Paging
+from sessiond_server.core.validation import check_bookmark_name, check_description, check_session_id
 from sessiond_server.db.idempotency import DuplicateRequest
 from sessiond_server.sessions.changes import changing, limit_exceeded, message_not_found
 from sessiond_server.sessions.store.lock import Change

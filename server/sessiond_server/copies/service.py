@@ -17,20 +17,18 @@ from sessiond_server.copies.store.copies import (
 from sessiond_server.core import pagination
 from sessiond_server.core.errors import Fault, invalid, session_not_found
 from sessiond_server.core.events import CREATED, EventPublisher
-from sessiond_server.core.ids import (
-    check_bookmark_name,
-    check_request_id,
-    check_session_id,
-    check_text,
-    creation_key,
-    session_key,
-    uuid7,
-)
+from sessiond_server.core.ids import creation_key, session_key, uuid7
 from sessiond_server.core.limits import (
     MAX_NAME_CHARACTERS,
     MAX_TITLE_CHARACTERS,
 )
 from sessiond_server.core.pagination import Page, Paging
+from sessiond_server.core.validation import (
+    check_bookmark_name,
+    check_request_id,
+    check_session_id,
+    check_text,
+)
 from sessiond_server.db.idempotency import DuplicateRequest, RequestRecord, content_hash
 from sessiond_server.sessions.lifecycle_events import lifecycle_event
 from sessiond_server.sessions.service import NEVER, checked_ttl, session_from_first_request

@@ -1,13 +1,17 @@
 """The connection pool, and how statements run on it.
 
-One psycopg pool a process. Hot statements run on a pooled connection's own cursor, binary and prepared; cold ones are written with
-SQLAlchemy Core, compiled here and run on the same connections (docs/decisions/003-one-pool.md).
+Every process has one psycopg pool. Hot statements run on a pooled connection's own cursor, binary
+and prepared. All others go through `Database.rows`: constant ones are psycopg texts with
+`%(name)s` placeholders; those that are put together from parts are written with SQLAlchemy Core and
+compiled here (docs/decisions/003-one-pool.md).
 """
 
+import asyncio
 import struct
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import fields
 from typing import Any
 
 import psycopg
@@ -22,23 +26,33 @@ from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
 
 class DatabaseUnavailable(Exception):
-    """The database does not answer, or went away in the middle: whether a change happened is not known."""
+    """The database does not respond, or the connection broke: a change may have been committed."""
 
 
 class PoolExhausted(Exception):
-    """Every connection is busy, and stayed so for the whole of the pool's timeout."""
+    """Every connection stayed busy for the whole of the pool's timeout."""
 
 
 class Contention(Exception):
-    """The database gave up on a lock, a deadlock or a serialization failure; nothing happened, trying again may help."""
+    """The database gave up on a lock, a deadlock or a serialization failure.
+
+    Nothing was changed; trying again may help.
+    """
+
+
+class StatementCanceled(Contention):
+    """The database canceled a statement, e.g. after its statement_timeout. Nothing was changed."""
 
 
 class Int8s(list[int]):
-    """An array of bigint, as a parameter. psycopg dumps lists item by item, with a type that depends on the items; this is all at once."""
+    """A parameter of type bigint[].
+
+    psycopg dumps a list item by item, with a type that depends on the items; this is faster.
+    """
 
 
 class _Int8sDumper(Dumper):
-    """The binary form of an array of one dimension: https://github.com/postgres/postgres, array_recv in arrayfuncs.c."""
+    """Dumps the binary form of a one-dimensional array, as array_recv of PostgreSQL reads it."""
 
     format = Format.BINARY
     oid = 1016
@@ -59,26 +73,32 @@ _NO_INT8S = struct.pack(">iii", 0, 0, _INT8_OID)
 class Database:
     """A pool of autocommit connections to one database.
 
-    Args:
-        url: libpq connection string or URI.
-        size: connections at the most.
-        timeout_s: how long a caller waits for a connection.
-        prepared: False where a pooler in transaction mode stands between, which cannot keep prepared statements.
+    Attributes:
+        prepare: what hot statements pass to execute(prepare=...).
     """
 
     def __init__(
         self, url: str, *, size: int = 16, timeout_s: float = 5.0, prepared: bool = True
     ) -> None:
+        """Creates a closed pool.
+
+        Args:
+            url: libpq connection string or URI.
+            size: the most connections. At least 1.
+            timeout_s: how long a caller waits for a connection. Unit: seconds.
+            prepared: False if a pooler in transaction mode, which cannot keep prepared statements,
+                is in between.
+        """
         self._url = url
         self._compiled: dict[ClauseElement, bytes] = {}
-        self._probed_at = float("-inf")
-        self._away = False
+        self._probe: asyncio.Task[bool] | None = None
+        self._probed_at = 0.0
         self._pool = AsyncConnectionPool(
             url,
             min_size=min(2, size),
             max_size=size,
             timeout=timeout_s,
-            # A queue longer than this only turns a fast refusal into a slow one.
+            # A longer queue would only turn a fast refusal into a slow one.
             max_waiting=size * 64,
             open=False,
             configure=_configure_prepared if prepared else _configure,
@@ -87,98 +107,136 @@ class Database:
             name="sessiond",
             kwargs={
                 "autocommit": True,
-                # Only what asks for it is prepared: the hot statements.
+                # Only the statements that request it, the hot ones, are prepared.
                 "prepare_threshold": 2**31 if prepared else None,
                 "application_name": "sessiond",
                 "connect_timeout": 10,
             },
         )
         self._dialect = PGDialect_psycopg()  # type: ignore[no-untyped-call]
-        # psycopg prepares with its own cache; None leaves the choice to prepare_threshold, which is off without it.
+        # None leaves the choice to prepare_threshold, which is off if `prepared` is False.
         self.prepare: bool | None = True if prepared else None
 
     async def open(self) -> None:
-        """Begin to connect. Does not wait: a database that is away makes calls fail, not the start."""
+        """Starts connecting, without waiting for it.
+
+        If the database is unavailable, requests fail, not the start of the server.
+        """
         await self._pool.open(wait=False)
 
     async def close(self) -> None:
-        """Close the connections; those in use when they come back."""
+        """Closes the connections; those in use when they are returned."""
         await self._pool.close()
+        if self._probe:
+            await asyncio.wait([self._probe])
 
     async def connect_alone(self, application_name: str) -> AsyncConnection[TupleRow]:
-        """A connection in autocommit mode besides the pool. Raises: psycopg.OperationalError."""
+        """Returns an autocommit connection outside the pool.
+
+        Raises:
+            psycopg.OperationalError: if the database does not accept it.
+        """
         return await AsyncConnection.connect(
             self._url, autocommit=True, application_name=application_name, connect_timeout=10
         )
 
     async def ping(self) -> None:
-        """One round trip. Raises DatabaseUnavailable or PoolExhausted."""
+        """Makes one round trip.
+
+        Raises:
+            DatabaseUnavailable: if the database does not respond.
+            PoolExhausted: if no connection became free in time.
+        """
         async with self.connection() as connection:
             await connection.execute("SELECT 1")
 
-    def connection(self) -> "Lease":
-        """A connection in autocommit mode, given back at the end of the block: `async with database.connection() as connection`.
+    def connection(self) -> "PooledConnection":
+        """Returns a context manager that lends an autocommit connection.
 
-        Raises:
-            PoolExhausted: none came free in time.
+        Entering or leaving it raises:
+            PoolExhausted: no connection became free in time.
             DatabaseUnavailable: the connection broke.
-            Contention: a lock timeout, a deadlock, a serialization failure.
+            Contention: a lock timeout, a deadlock, a serialization failure or a canceled statement.
         """
-        return Lease(self)
+        return PooledConnection(self)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection[TupleRow]]:
-        """As connection(), in one transaction: committed at the end, rolled back on an exception."""
+        """Lends a connection in a transaction.
+
+        The transaction is committed at the end of the block and rolled back on an exception;
+        psycopg.Rollback rolls it back and leaves the block without one. Raises as `connection`.
+        """
         async with self.connection() as connection, connection.transaction():
             yield connection
 
     async def rows(
         self,
-        statement: ClauseElement,
+        statement: str | ClauseElement,
         parameters: Mapping[str, Any] | None = None,
         *,
         on: AsyncConnection[TupleRow] | None = None,
     ) -> list[DictRow]:
-        """Run a Core statement and answer its rows as dicts (none for a statement without RETURNING).
+        """Runs a statement and returns its rows as dicts.
 
         Args:
-            parameters: of a statement that is a constant of its module; it is then compiled once. None: its values are in it.
-            on: the connection to run on. None: one of the pool's.
+            statement: a psycopg text with `%(name)s` placeholders, or a Core statement.
+            parameters: the values. A Core statement that takes parameters has to be a constant of
+                its module, since it is compiled once; without parameters, it contains its values.
+            on: the connection to run on; None for one of the pool.
+
+        Returns:
+            The rows; none for a statement without a result.
+
+        Raises:
+            PoolExhausted, DatabaseUnavailable, Contention: as `connection`, if `on` is None.
         """
         if on is None:
             async with self.connection() as connection:
                 return await self.rows(statement, parameters, on=connection)
-        if parameters is None:
-            # Values go to psycopg as they are (JSON wrapped in Jsonb by the caller): Core writes the text, psycopg knows the types.
+        if isinstance(statement, str):
+            text = statement.encode()
+        elif parameters is None:
+            # Core writes the text; psycopg adapts the values (the caller wraps JSON in Jsonb).
             compiled = statement.compile(dialect=self._dialect)
             text, parameters = str(compiled).encode(), compiled.params
         elif (known := self._compiled.get(statement)) is not None:
             text = known
         else:
-            text = self._compiled[statement] = str(
-                statement.compile(dialect=self._dialect)
-            ).encode()
-        # Values are written into the text, so that each is planned for what it is (see _configure_prepared). Results come as text: the
-        # binary loaders of these connections are for the hot paths (see _configure).
+            text = str(statement.compile(dialect=self._dialect)).encode()
+            self._compiled[statement] = text
+        # A client cursor writes values into the text, so that each statement is planned for its
+        # values (see _configure_prepared), and receives text results: the binary loaders of these
+        # connections are for the hot paths (see _configure).
         async with AsyncClientCursor(on, row_factory=dict_row) as cursor:
             await cursor.execute(text, parameters)
             return await cursor.fetchall() if cursor.description else []
 
     async def _is_away(self) -> bool:
-        """Whether the database takes no connection at all, as against too few being free. Asks at most once a second."""
-        if time.monotonic() - self._probed_at > 1.0:
+        """Whether the database accepts no connection at all, rather than too few being free.
+
+        Callers share one probe, which is repeated at most once a second.
+        """
+        probe = self._probe
+        if probe is None or (probe.done() and time.monotonic() - self._probed_at > 1.0):
+            probe = self._probe = asyncio.create_task(self._cannot_connect())
+        return await asyncio.shield(probe)
+
+    async def _cannot_connect(self) -> bool:
+        try:
+            await (await AsyncConnection.connect(self._url, connect_timeout=2)).close()
+        except psycopg.OperationalError:
+            return True
+        finally:
             self._probed_at = time.monotonic()
-            try:
-                await (await AsyncConnection.connect(self._url, connect_timeout=2)).close()
-                self._away = False
-            except psycopg.OperationalError:
-                self._away = True
-        return self._away
+        return False
 
 
-class Lease:
-    """A connection of the pool for the length of a block. A class, and getconn/putconn: what the pool's own context manager does
-    besides is for connections that are not in autocommit mode, and costs a tenth of an append.
+class PooledConnection:
+    """Lends a connection of the pool for the length of a block.
+
+    The pool's own context manager does more, for connections that are not in autocommit mode, and
+    that costs a tenth of an append.
     """
 
     __slots__ = ("_connection", "_database")
@@ -200,7 +258,7 @@ class Lease:
     async def __aexit__(
         self, exc_type: object, exc: BaseException | None, traceback: object
     ) -> None:
-        # The pool looks at the state of what it gets back: a broken connection is replaced, an open transaction rolled back.
+        # The pool replaces a broken connection and rolls back an open transaction.
         await self._database._pool.putconn(self._connection)
         match exc:
             case None:
@@ -211,6 +269,9 @@ class Lease:
                 | psycopg.errors.SerializationFailure()
             ):
                 raise Contention(str(exc)) from exc
+            # An OperationalError, but the connection is fine.
+            case psycopg.errors.QueryCanceled():
+                raise StatementCanceled(str(exc)) from exc
             case (
                 psycopg.OperationalError()
                 | psycopg.InterfaceError()
@@ -219,15 +280,28 @@ class Lease:
                 raise DatabaseUnavailable("the connection to the database broke") from exc
 
 
+def columns_of(row_type: type[Any], alias: str = "") -> str:
+    """Returns the columns of a row's dataclass, for a SELECT list or RETURNING.
+
+    Args:
+        row_type: a dataclass whose fields are named after columns.
+        alias: of the table; "" for none.
+    """
+    prefix = f"{alias}." if alias else ""
+    return ", ".join(f"{prefix}{field.name}" for field in fields(row_type))
+
+
 async def _configure(connection: AsyncConnection[Any]) -> None:
-    # A binary timestamptz is an int64 of microseconds since 2000-01-01. The hot paths put it on the wire as it is; making a
-    # datetime of each, to take it apart again, costs more than all the rest of a row. Text results still come as datetimes.
+    # A binary timestamptz is an int64 of microseconds since 2000-01-01. The hot paths put it on the
+    # wire as it is; making a datetime of each, to take it apart again, would cost more than the
+    # rest of the row. Text results still come as datetimes.
     connection.adapters.register_loader("timestamptz", Int8BinaryLoader)
     connection.adapters.register_dumper(Int8s, _Int8sDumper)
 
 
 async def _configure_prepared(connection: AsyncConnection[Any]) -> None:
     await _configure(connection)
-    # PostgreSQL plans the first five executions of a prepared statement for their values, on each connection. The hot statements have one
-    # good plan whatever the values are, and a batch of messages is half a megabyte to plan with.
+    # PostgreSQL plans the first five executions of a prepared statement for their values, on each
+    # connection. The hot statements have one good plan whatever the values are, and a batch of
+    # messages is half a megabyte to plan with.
     await connection.execute("SET plan_cache_mode = force_generic_plan")

@@ -10,17 +10,15 @@ from sessiond_server.assets.service import asset_not_found
 from sessiond_server.assets.store.assets import AssetMissing
 from sessiond_server.core.errors import Fault, invalid
 from sessiond_server.core.events import CREATED, EventPublisher
-from sessiond_server.core.ids import (
+from sessiond_server.core.ids import creation_key, session_key, uuid7
+from sessiond_server.core.limits import MAX_BOOKMARKS, MAX_TASK_MESSAGES, MAX_TASKS, Limits
+from sessiond_server.core.validation import (
     check_bookmark_name,
     check_description,
     check_request_id,
     check_session_id,
     check_task_id,
-    creation_key,
-    session_key,
-    uuid7,
 )
-from sessiond_server.core.limits import MAX_BOOKMARKS, MAX_TASK_MESSAGES, MAX_TASKS, Limits
 from sessiond_server.db.idempotency import NO_LOG, DuplicateRequest, RequestRecord, content_hash
 from sessiond_server.imports.store import (
     ImportedBookmark,
@@ -33,7 +31,11 @@ from sessiond_server.messages.store.spool import Spool
 from sessiond_server.messages.token_counts import Tokenizer
 from sessiond_server.messages.validation import MessageValidator
 from sessiond_server.sessions.lifecycle_events import lifecycle_event
-from sessiond_server.sessions.service import Settings, new_session, session_from_first_request
+from sessiond_server.sessions.service import (
+    SessionSettings,
+    new_session,
+    session_from_first_request,
+)
 from sessiond_server.sessions.store.sessions import SessionRow, SessionStore
 
 
@@ -53,7 +55,7 @@ class ImportHead:
     """
 
     session_id: str
-    settings: Settings
+    settings: SessionSettings
     state: int
     created_at: datetime | None
     active_at: datetime | None

@@ -10,10 +10,11 @@ from sessiond_server.assets.service import asset_not_found
 from sessiond_server.assets.store.assets import AssetMissing
 from sessiond_server.core.errors import Fault, invalid, session_not_found
 from sessiond_server.core.events import EventPublisher
-from sessiond_server.core.ids import check_request_id, check_session_id, session_key
+from sessiond_server.core.ids import session_key
 from sessiond_server.core.limits import Limits
 from sessiond_server.core.pg_time import to_pg_us
 from sessiond_server.core.states import SessionState
+from sessiond_server.core.validation import check_request_id, check_session_id
 from sessiond_server.db.idempotency import DuplicateRequest, RequestRecord
 from sessiond_server.messages.store.append import Append, Appended, AppendStore
 from sessiond_server.messages.store.rows import Rows

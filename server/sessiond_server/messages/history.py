@@ -9,7 +9,8 @@ from sessiond.v1.message_pb2 import Role
 from sessiond_server.bookmarks.store import BookmarkStore
 from sessiond_server.core import pagination
 from sessiond_server.core.errors import Fault, invalid, session_not_found
-from sessiond_server.core.ids import check_bookmark_name, check_session_id, session_key
+from sessiond_server.core.ids import session_key
+from sessiond_server.core.validation import check_bookmark_name, check_session_id
 from sessiond_server.messages.encoding import (
     EncodedPage,
     assigned_fields,

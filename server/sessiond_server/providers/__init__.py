@@ -1,1 +1,4 @@
-"""The models: who answers, by name, and each provider's protocol. Neither gRPC nor SQL, and nothing of sessions."""
+"""Model providers: routing by model name, and one module per protocol.
+
+Nothing here knows gRPC, SQL or sessions.
+"""

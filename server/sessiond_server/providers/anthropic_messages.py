@@ -1,217 +1,56 @@
 """Anthropic's Messages API."""
 
 import json
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import aclosing
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
-from sessiond.v1.message_pb2 import FORMAT_ANTHROPIC, Format
+from sessiond.v1.message_pb2 import FORMAT_ANTHROPIC
 from sessiond.v1.turn_pb2 import Usage
 from sessiond_server.providers.base import Answer, Delta, ModelRequest
 from sessiond_server.providers.conversion import for_anthropic
 from sessiond_server.providers.errors import ProviderCall, count_of
-from sessiond_server.providers.files import with_assets
-from sessiond_server.providers.json_text import dumps, replace_surrogates
-from sessiond_server.providers.retries import retried
+from sessiond_server.providers.files import AssetContents
+from sessiond_server.providers.json_text import dumps, require_text
+from sessiond_server.providers.sdk import AnswerBuilder, SdkProvider
 
-if TYPE_CHECKING:
-    import anthropic
-
-CONNECT_TIMEOUT_S = 10.0
-# The API wants one. More than nearly all answers have, and no more than the older models take.
+# The API requires a limit. This exceeds nearly all answers, and the older models accept it.
 DEFAULT_MAX_TOKENS = 8192
-# A server that asks for no key still gets one: the SDK would otherwise take one from the environment or from a profile on disk.
-NO_KEY = "none"
 
 
-class AnthropicMessages:
-    """Asks by the Messages API.
+class MessagesAnswerBuilder(AnswerBuilder):
+    """Builds an answer from the events of the Messages API."""
 
-    Args:
-        name: in the server's settings.
-        base_url: up to /v1/messages, which is added.
-        api_key: None = the server asks for none.
-        silence_timeout_s: how long not a byte may come.
-        retries: after the first attempt.
-
-    Raises: ModuleNotFoundError where the SDK is not installed.
-    """
-
-    format: Format.ValueType = FORMAT_ANTHROPIC
-
-    def __init__(
-        self,
-        name: str,
-        *,
-        base_url: str,
-        api_key: str | None,
-        silence_timeout_s: float,
-        retries: int,
-    ) -> None:
-        import anthropic
-        import httpx2
-
-        self.name = name
-        self._sdk = anthropic
-        self._key = api_key
-        self._silence_timeout_s = silence_timeout_s
-        self._retries = retries
-        self._client = anthropic.AsyncAnthropic(
-            base_url=base_url,
-            api_key=api_key or NO_KEY,
-            max_retries=0,
-            timeout=httpx2.Timeout(
-                silence_timeout_s, connect=min(CONNECT_TIMEOUT_S, silence_timeout_s)
-            ),
-        )
-
-    async def ask(self, request: ModelRequest) -> AsyncGenerator[Delta | Answer, None]:
-        """See Provider. Options: max_tokens is DEFAULT_MAX_TOKENS unless they say otherwise; a system of theirs goes before the prompt."""
-        asked = ProviderCall(self.name, request.model, self._silence_timeout_s, self._key)
-        with asked.translated(self._sdk):
-            system, messages = await with_assets(
-                lambda assets: for_anthropic(request.messages, assets, request.system_prompt),
-                request.load_asset,
-            )
-        body = {
-            "max_tokens": DEFAULT_MAX_TOKENS,
-            **request.options,
-            "model": request.model,
-            "messages": messages,
-            "stream": True,
-        }
-        if given := request.options.get("system"):
-            system = [
-                *(given if isinstance(given, list) else [{"type": "text", "text": given}]),
-                *system,
-            ]
-        if system:
-            body["system"] = system
-        async with aclosing(
-            retried(lambda: self._attempt(asked, body), retries=self._retries)
-        ) as pieces:
-            async for piece in pieces:
-                yield piece
-
-    async def close(self) -> None:
-        """See Provider."""
-        await self._client.close()
-
-    async def _attempt(
-        self, asked: ProviderCall, body: dict[str, Any]
-    ) -> AsyncGenerator[Delta | Answer, None]:
-        answer = MessageAnswer(asked)
-        stream = await self._open(asked, body)
-        try:
-            with asked.translated(self._sdk):
-                while not answer.is_whole:
-                    try:
-                        event = await anext(stream)
-                    except StopAsyncIteration:
-                        break
-                    for delta in answer.take(event):
-                        yield delta
-        finally:
-            await stream.close()
-        yield answer.whole(
-            is_event_stream="text/event-stream" in stream.response.headers.get("content-type", "")
-        )
-
-    async def _open(
-        self, asked: ProviderCall, body: dict[str, Any]
-    ) -> "anthropic.AsyncStream[object]":
-        with asked.translated(self._sdk):
-            try:
-                return await self._send(body)
-            except UnicodeEncodeError:
-                return await self._send(replace_surrogates(body))
-
-    async def _send(self, body: dict[str, Any]) -> "anthropic.AsyncStream[object]":
-        # Not messages.create(): that takes no options but those that it knows, and makes models of what is kept as it comes.
-        return await self._client.post(
-            "/v1/messages",
-            body=body,
-            cast_to=object,
-            stream=True,
-            stream_cls=self._sdk.AsyncStream[object],
-        )
-
-
-class MessageAnswer:
-    """An answer as it grows out of events."""
-
-    def __init__(self, asked: ProviderCall) -> None:
-        self._asked = asked
+    def __init__(self, call: ProviderCall) -> None:
+        super().__init__(call)
         self._blocks: dict[int, dict[str, Any]] = {}
-        # The inputs of calls come as pieces of JSON.
+        # The inputs of tool calls arrive as pieces of JSON text.
         self._inputs: dict[int, str] = {}
-        self._model = ""
         self._usage: dict[str, Any] = {}
-        self._has_events = False
-        self.stop_reason = ""
-        self.is_whole = False
 
-    def take(self, event: Any) -> Iterator[Delta]:
-        """Add an event. Raises: ProviderFault MODEL_ANSWER_INVALID where it is not one."""
-        try:
-            self._has_events = True
-            match event["type"]:
-                case "message_start":
-                    message = event["message"]
-                    self._model = message.get("model") or ""
-                    self._count(message.get("usage"))
-                case "content_block_start":
-                    block = dict(event["content_block"])
-                    self._blocks[event["index"]] = block
-                    if (
-                        text := block.get("text")
-                        if block["type"] == "text"
-                        else block.get("thinking")
-                    ):
-                        yield Delta(_text(text), is_reasoning=block["type"] != "text")
-                case "content_block_delta":
-                    yield from self._grow(event["index"], event["delta"])
-                case "message_delta":
-                    self.stop_reason = event["delta"].get("stop_reason") or self.stop_reason
-                    self._count(event.get("usage"))
-                case "message_stop":
-                    self.is_whole = True
-                case _:
-                    pass
-        except (AttributeError, KeyError, TypeError):
-            raise self._asked.invalid("sent an event that is not of the protocol") from None
+    def _add(self, event: Any) -> Iterator[Delta]:
+        match event["type"]:
+            case "message_start":
+                message = event["message"]
+                self._model = message.get("model") or ""
+                self._update_usage(message.get("usage"))
+            case "content_block_start":
+                block = dict(event["content_block"])
+                self._blocks[event["index"]] = block
+                is_text = block["type"] == "text"
+                if text := block.get("text" if is_text else "thinking"):
+                    yield Delta(require_text(text), is_reasoning=not is_text)
+            case "content_block_delta":
+                yield from self._extend(self._blocks[event["index"]], event)
+            case "message_delta":
+                self.stop_reason = event["delta"].get("stop_reason") or self.stop_reason
+                self._update_usage(event.get("usage"))
+            case "message_stop":
+                self.is_complete = self.is_last = True
+            case _:
+                pass
 
-    def whole(self, *, is_event_stream: bool = True) -> Answer:
-        """The answer. Raises: ProviderFault where the stream ended too early, or with nothing that could be stored."""
-        if not self._has_events and not is_event_stream:
-            raise self._asked.invalid("did not answer with a stream of events")
-        if not self.is_whole:
-            raise self._asked.broken_off()
-        try:
-            for index, text in self._inputs.items():
-                if text:
-                    self._blocks[index]["input"] = json.loads(text)
-            # Empty texts do come, and are refused when they are sent back.
-            content = [
-                block
-                for _, block in sorted(self._blocks.items())
-                if block.get("type") != "text" or block.get("text")
-            ]
-            if not content:
-                raise self._asked.invalid(
-                    f"ended its answer without any content ({self.stop_reason})"
-                )
-            text = dumps({"role": "assistant", "content": content})
-        except ValueError:
-            raise self._asked.invalid(
-                f"called a tool with what is not JSON ({self.stop_reason})"
-            ) from None
-        return Answer(
-            json=text, model=self._model, stop_reason=self.stop_reason, usage=self._counted()
-        )
-
-    def _grow(self, index: int, delta: dict[str, Any]) -> Iterator[Delta]:
-        block = self._blocks[index]
+    def _extend(self, block: dict[str, Any], event: dict[str, Any]) -> Iterator[Delta]:
+        index, delta = event["index"], event["delta"]
         match delta["type"]:
             case "text_delta":
                 block["text"] = (block.get("text") or "") + delta["text"]
@@ -220,7 +59,7 @@ class MessageAnswer:
                 block["thinking"] = (block.get("thinking") or "") + delta["thinking"]
                 yield Delta(delta["thinking"], is_reasoning=True)
             case "signature_delta":
-                block["signature"] = _text(delta["signature"])
+                block["signature"] = require_text(delta["signature"])
             case "input_json_delta":
                 self._inputs[index] = self._inputs.get(index, "") + delta["partial_json"]
             case "citations_delta":
@@ -228,11 +67,33 @@ class MessageAnswer:
             case _:
                 pass
 
-    def _count(self, usage: Any) -> None:
-        # The counts of a message_delta are totals; what it leaves out stands as it was.
+    def _update_usage(self, usage: Any) -> None:
+        # The counts of a message_delta are totals; a count that it leaves out stays as it was.
         self._usage |= {key: value for key, value in (usage or {}).items() if value is not None}
 
-    def _counted(self) -> Usage | None:
+    def _build(self) -> Answer:
+        try:
+            for index, text in self._inputs.items():
+                if text:
+                    self._blocks[index]["input"] = json.loads(text)
+            # The API sends empty texts, but rejects them when they are sent back.
+            content = [
+                block
+                for _, block in sorted(self._blocks.items())
+                if block.get("type") != "text" or block.get("text")
+            ]
+            if not content:
+                raise self._empty()
+            text = dumps({"role": "assistant", "content": content})
+        except ValueError:
+            raise self._call.invalid(
+                f"called a tool with arguments that are not JSON ({self.stop_reason})"
+            ) from None
+        return Answer(
+            json=text, model=self._model, stop_reason=self.stop_reason, usage=self._total_usage()
+        )
+
+    def _total_usage(self) -> Usage | None:
         counts = self._usage
         if not counts:
             return None
@@ -247,7 +108,41 @@ class MessageAnswer:
         )
 
 
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError
-    return value
+class AnthropicMessages(SdkProvider):
+    """Calls the Messages API. base_url does not include /v1/messages.
+
+    The option max_tokens defaults to DEFAULT_MAX_TOKENS. The option system precedes the request's
+    system prompt.
+    """
+
+    format = FORMAT_ANTHROPIC
+    _builder = MessagesAnswerBuilder
+
+    @staticmethod
+    def _import_sdk() -> tuple[Any, Any]:
+        import anthropic
+
+        return anthropic, anthropic.AsyncAnthropic
+
+    def _make_body(self, request: ModelRequest, assets: AssetContents) -> dict[str, Any]:
+        system, messages = for_anthropic(request.messages, assets, request.system_prompt)
+        if own := request.options.get("system"):
+            system = [*(own if isinstance(own, list) else [{"type": "text", "text": own}]), *system]
+        return {
+            "max_tokens": DEFAULT_MAX_TOKENS,
+            **request.options,
+            "model": request.model,
+            "messages": messages,
+            "stream": True,
+        } | ({"system": system} if system else {})
+
+    async def _post(self, body: dict[str, Any]) -> Any:
+        # Not messages.create(): it accepts only the options that it knows, and turns the JSON that
+        # is to be stored unchanged into models.
+        return await self._client.post(
+            "/v1/messages",
+            body=body,
+            cast_to=object,
+            stream=True,
+            stream_cls=self._sdk.AsyncStream[object],
+        )

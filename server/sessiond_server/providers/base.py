@@ -1,4 +1,7 @@
-"""What a turn asks of a model, and what comes back. Providers implement Provider; `routing` finds the one for a name."""
+"""What a turn requests of a model, and what it gets back.
+
+Providers implement Provider; `routing` finds the one for a model's name.
+"""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,14 +12,15 @@ from sessiond.v1.turn_pb2 import Usage
 
 
 class ModelFault(Exception):
-    """A model cannot be asked, or did not answer.
+    """A model cannot be called, or its answer failed.
 
     Args:
-        reason: the ErrorReason, one of MODEL_NOT_CONFIGURED, MODEL_ACCESS_DENIED, MODEL_RATE_LIMITED, MODEL_REQUEST_REJECTED,
-            MODEL_UNAVAILABLE, MODEL_TIMED_OUT, MODEL_ANSWER_INVALID.
-        message: for people; never with a key in it.
-        metadata: the keys that error_reason.proto names, but for session_id and turn_id.
-        retry_after_s: when the provider said that it would answer again.
+        reason: ErrorReason without its prefix: MODEL_NOT_CONFIGURED, MODEL_ACCESS_DENIED,
+            MODEL_RATE_LIMITED, MODEL_REQUEST_REJECTED, MODEL_UNAVAILABLE, MODEL_TIMED_OUT or
+            MODEL_ANSWER_INVALID.
+        message: for people; never contains a key.
+        metadata: the keys that error_reason.proto names, without session_id and turn_id.
+        retry_after_s: seconds after which the provider accepts a retry. None = not given.
     """
 
     def __init__(
@@ -36,27 +40,36 @@ class ModelFault(Exception):
 
 @dataclass(frozen=True, slots=True)
 class AssetContent:
-    """A file that a message refers to. media_type: "" = unknown."""
+    """A file that a message refers to.
+
+    Attributes:
+        content: the bytes.
+        media_type: "" = unknown.
+    """
 
     content: bytes
     media_type: str
 
 
 LoadAsset: TypeAlias = Callable[[str], Awaitable[AssetContent]]
-"""Takes an asset_id. Raises: ModelFault MODEL_REQUEST_REJECTED where it is too large to be sent."""
+"""Loads an asset by its id.
+
+Raises:
+    ModelFault: MODEL_REQUEST_REJECTED if it is too large to be sent.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelRequest:
     """One call of a model.
 
-    Args:
-        model: the name as the provider knows it.
-        messages: the history, the oldest first, as stored: each has role, and json with format, or parts.
-        system_prompt: instructions above the history that are not part of it. "" = none.
-        options: go into the request as they are (temperature, max_tokens, tools, ...); what the provider's class sets itself (model,
-            messages, stream) wins.
-        load_asset: gets the content of an asset that a message refers to.
+    Attributes:
+        model: the name that the provider uses.
+        messages: the stored history, oldest first: each has a role, and json with format, or parts.
+        load_asset: loads the content of an asset that a message refers to.
+        system_prompt: instructions that precede the history and are not part of it. "" = none.
+        options: fields of the provider's request (temperature, max_tokens, tools, ...). The fields
+            that the provider's class sets (model, messages, stream) take precedence.
     """
 
     model: str
@@ -68,7 +81,12 @@ class ModelRequest:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """Text that the model added. is_reasoning: to its thinking, not to its answer."""
+    """Text that the model added.
+
+    Attributes:
+        text: the addition.
+        is_reasoning: whether it belongs to the model's thinking, not to its answer.
+    """
 
     text: str
     is_reasoning: bool = False
@@ -76,12 +94,13 @@ class Delta:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The whole answer.
+    """The complete answer.
 
-    Args:
-        json: the assistant's message in the provider's own form, as it will be stored and sent back: tool calls, signatures and all.
-        model: as the provider names it in its answer.
-        stop_reason: in the provider's own word; "" = it did not say.
+    Attributes:
+        json: the assistant's message in the provider's format, complete with tool calls and
+            signatures: it is stored and sent back unchanged.
+        model: the name in the provider's answer.
+        stop_reason: as the provider spells it. "" = not given.
         usage: None = not reported.
     """
 
@@ -92,29 +111,38 @@ class Answer:
 
 
 class Provider(Protocol):
-    """Someone who answers for models."""
+    """A source of model answers."""
 
     @property
     def name(self) -> str:
-        """Its name in the server's settings."""
+        """The provider's name in the server's settings."""
 
     @property
     def format(self) -> Format.ValueType:
-        """Of its messages' JSON: that of its answers, and that in which a prompt for it is stored."""
+        """The JSON format of its answers. Prompts for it are stored in the same format."""
 
-    def ask(self, request: ModelRequest) -> AsyncGenerator[Delta | Answer, None]:
-        """Ask once: deltas as they come, then the answer, exactly one. Closing the generator ends the request.
+    def stream(self, request: ModelRequest) -> AsyncGenerator[Delta | Answer, None]:
+        """Call the model once. Closing the generator aborts the request.
 
-        Raises: ModelFault, after the retries that are safe: never once a delta was given.
+        Yields:
+            Deltas as they arrive, then exactly one Answer.
+
+        Raises:
+            ModelFault: after the safe retries. There is none once a delta was yielded.
         """
 
     async def close(self) -> None:
-        """Give up its connections."""
+        """Close the connections."""
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Where a model's name leads. model: the name as the provider knows it."""
+    """The provider that serves a model.
+
+    Attributes:
+        provider: serves the model.
+        model: the name that the provider uses.
+    """
 
     provider: Provider
     model: str

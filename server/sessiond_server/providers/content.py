@@ -1,7 +1,8 @@
-"""Messages of any format, taken to pieces that every provider knows.
+"""Splits messages of any format into pieces that every provider knows.
 
-Left out is what only the provider understands that made it: its thinking, citations, the calls of tools that it runs itself. Stored JSON
-was checked for its role and nothing else, so whatever is not of the shape that the provider documents is passed over.
+Pieces that only their own provider understands are left out: its thinking, citations, and calls of
+tools that it runs itself. Of stored JSON only the role was checked, so anything that does not have
+the documented shape is skipped.
 """
 
 import json
@@ -20,7 +21,7 @@ from sessiond.v1.message_pb2 import (
     Role,
 )
 from sessiond_server.providers.files import (
-    Assets,
+    AssetContents,
     asset_id_of,
     media_type_of,
     parse_data_url,
@@ -35,7 +36,15 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Media:
-    """A file. kind: image, audio or file. Its content is data, in base64, or stands at uri; media_type "" = unknown."""
+    """A file.
+
+    Attributes:
+        kind: image, audio or file.
+        media_type: "" = unknown.
+        data: the content in base64. "" = it is at uri.
+        uri: "" = none.
+        name: "" = none.
+    """
 
     kind: str
     media_type: str = ""
@@ -46,7 +55,13 @@ class Media:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A tool is called. arguments: JSON text. call_id "" = the format has none."""
+    """A tool call.
+
+    Attributes:
+        call_id: "" = the format has none.
+        name: the tool.
+        arguments: JSON text.
+    """
 
     call_id: str
     name: str
@@ -55,7 +70,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A tool answered."""
+    """The result of a tool call."""
 
     call_id: str
     name: str
@@ -68,7 +83,7 @@ Piece: TypeAlias = Text | Media | Call | Result
 
 @dataclass(slots=True)
 class NeutralMessage:
-    """A message in pieces."""
+    """A message as pieces that no provider owns."""
 
     role: Role.ValueType
     pieces: list[Piece] = field(default_factory=list)
@@ -86,8 +101,14 @@ class NeutralMessage:
         return [piece for piece in self.pieces if isinstance(piece, Text | Media)]
 
 
-def read(message: Message, value: dict[str, Any], assets: Assets) -> NeutralMessage:
-    """A message in pieces. value: its JSON, parsed; {} for typed parts."""
+def read(message: Message, value: dict[str, Any], assets: AssetContents) -> NeutralMessage:
+    """Split a message into pieces.
+
+    Args:
+        message: as stored.
+        value: its parsed JSON; {} for typed parts.
+        assets: contents of the assets that it refers to.
+    """
     pieces: Iterator[Piece] = iter(())
     if message.HasField("parts"):
         pieces = (piece for part in message.parts.parts for piece in _part(part, assets))
@@ -100,20 +121,23 @@ def read(message: Message, value: dict[str, Any], assets: Assets) -> NeutralMess
     return NeutralMessage(message.role, list(pieces))
 
 
-def texts(spoken: NeutralMessage) -> list[str]:
-    """What is said in a message."""
-    return [piece.text for piece in spoken.pieces if isinstance(piece, Text)]
+def texts(message: NeutralMessage) -> list[str]:
+    """Return the texts of a message."""
+    return [piece.text for piece in message.pieces if isinstance(piece, Text)]
 
 
-def settle_calls(spoken: Sequence[NeutralMessage]) -> None:
-    """Give each call an id of its own, and its result the same: some formats have none, and real histories use one several times."""
+def assign_call_ids(messages: Sequence[NeutralMessage]) -> None:
+    """Give each call a unique id, and its result the same.
+
+    Some formats have no ids, and real histories use one id several times.
+    """
     seen: set[str] = set()
-    # By the id that the format gave, or by the name where it gave none: the ids of the calls that wait for their result.
-    waiting: dict[tuple[bool, str], list[str]] = {}
-    for message in spoken:
+    # The new ids of the calls without a result so far, by the id in the format, or else by name.
+    pending: dict[tuple[bool, str], list[str]] = {}
+    for message in messages:
         for i, piece in enumerate(message.pieces):
             if isinstance(piece, Call | Result):
-                ids = waiting.setdefault(
+                ids = pending.setdefault(
                     (True, piece.call_id) if piece.call_id else (False, piece.name), []
                 )
             if isinstance(piece, Call):
@@ -122,7 +146,8 @@ def settle_calls(spoken: Sequence[NeutralMessage]) -> None:
                 ids.append(call_id)
                 message.pieces[i] = replace(piece, call_id=call_id)
             elif isinstance(piece, Result):
-                # Of calls that have the same id, the last one is answered; those that have none are answered in their order.
+                # A result belongs to the latest call with its id. Calls without ids are answered
+                # in order.
                 call_id = ids.pop(-1 if piece.call_id else 0) if ids else piece.call_id
                 message.pieces[i] = replace(piece, call_id=call_id)
 
@@ -135,8 +160,8 @@ def _unused(call_id: str, seen: set[str]) -> str:
     return candidate
 
 
-def joined(messages: Sequence[NeutralMessage]) -> Iterator[NeutralMessage]:
-    """The messages, calls that the model made at once in one of them. The empty ones are left out."""
+def merge_calls(messages: Sequence[NeutralMessage]) -> Iterator[NeutralMessage]:
+    """Merge parallel calls of the model into one message, and leave out empty messages."""
     last: NeutralMessage | None = None
     for message in messages:
         if not message.pieces:
@@ -151,7 +176,7 @@ def joined(messages: Sequence[NeutralMessage]) -> Iterator[NeutralMessage]:
         yield last
 
 
-def _part(part: Part, assets: Assets) -> Iterator[Piece]:
+def _part(part: Part, assets: AssetContents) -> Iterator[Piece]:
     match part.WhichOneof("kind"):
         case "text":
             yield Text(part.text)
@@ -165,12 +190,14 @@ def _part(part: Part, assets: Assets) -> Iterator[Piece]:
             )
         case "tool_result":
             inner = [piece for inner in part.tool_result.parts for piece in _part(inner, assets)]
-            yield Result(part.tool_result.call_id, "", _said(inner), part.tool_result.is_error)
+            yield Result(
+                part.tool_result.call_id, "", _content_of(inner), part.tool_result.is_error
+            )
         case _:
             pass
 
 
-def _blob(kind: str, blob: Blob, assets: Assets) -> Media:
+def _blob(kind: str, blob: Blob, assets: AssetContents) -> Media:
     match blob.WhichOneof("source"):
         case "inline":
             return Media(
@@ -185,8 +212,8 @@ def _blob(kind: str, blob: Blob, assets: Assets) -> Media:
             return media(kind, blob.uri, blob.media_type, blob.name, assets)
 
 
-def media(kind: str, reference: Any, media_type: str, name: str, assets: Assets) -> Media:
-    """The file behind a reference of a provider's JSON: an URL, a data URL, or an asset."""
+def media(kind: str, reference: Any, media_type: str, name: str, assets: AssetContents) -> Media:
+    """Return the file that a provider's JSON refers to by URL, data URL or asset."""
     reference = reference if isinstance(reference, str) else ""
     if asset_id := asset_id_of(reference):
         return _asset(kind, asset_id, media_type, name, assets)
@@ -195,14 +222,14 @@ def media(kind: str, reference: Any, media_type: str, name: str, assets: Assets)
     return Media(kind, media_type, uri=reference, name=name)
 
 
-def inline(kind: str, data: Any, media_type: str, name: str, assets: Assets) -> Media:
-    """The file whose base64 stands in a provider's JSON, or the asset that is named in its place."""
+def inline(kind: str, data: Any, media_type: str, name: str, assets: AssetContents) -> Media:
+    """Return the file that a provider's JSON contains as base64, or the asset in its place."""
     if asset_id := asset_id_of(data):
         return _asset(kind, asset_id, media_type, name, assets)
     return Media(kind, media_type, data if isinstance(data, str) else "", name=name)
 
 
-def _asset(kind: str, asset_id: str, media_type: str, name: str, assets: Assets) -> Media:
+def _asset(kind: str, asset_id: str, media_type: str, name: str, assets: AssetContents) -> Media:
     asset = assets.get(asset_id)
     return Media(
         kind,
@@ -212,12 +239,12 @@ def _asset(kind: str, asset_id: str, media_type: str, name: str, assets: Assets)
     )
 
 
-def _said(pieces: Sequence[Piece]) -> list[Text | Media]:
+def _content_of(pieces: Sequence[Piece]) -> list[Text | Media]:
     return [piece for piece in pieces if isinstance(piece, Text | Media)]
 
 
-def _openai(value: dict[str, Any], assets: Assets) -> Iterator[Piece]:
-    """A Chat Completions message, or an item of the Responses API."""
+def _openai(value: dict[str, Any], assets: AssetContents) -> Iterator[Piece]:
+    """Split a Chat Completions message or an item of the Responses API."""
     kind = _string(value.get("type"))
     if "role" not in value:
         if kind in ("function_call", "custom_tool_call"):
@@ -242,18 +269,20 @@ def _openai(value: dict[str, Any], assets: Assets) -> Iterator[Piece]:
         yield Text(refusal)
     for call in _objects(value.get("tool_calls")):
         custom = call.get("type") == "custom"
-        held = call.get("custom" if custom else "function")
-        if isinstance(held, dict):
-            yield Call(_string(call.get("id")), _string(held.get("name")), _arguments(held, custom))
-    if isinstance(held := value.get("function_call"), dict):
-        yield Call("", _string(held.get("name")), _arguments(held, False))
+        inner = call.get("custom" if custom else "function")
+        if isinstance(inner, dict):
+            yield Call(
+                _string(call.get("id")), _string(inner.get("name")), _arguments(inner, custom)
+            )
+    if isinstance(inner := value.get("function_call"), dict):
+        yield Call("", _string(inner.get("name")), _arguments(inner, False))
 
 
-def _arguments(held: dict[str, Any], custom: bool) -> str:
-    return json.dumps({"input": held.get("input")}) if custom else _string(held.get("arguments"))
+def _arguments(inner: dict[str, Any], custom: bool) -> str:
+    return json.dumps({"input": inner.get("input")}) if custom else _string(inner.get("arguments"))
 
 
-def _openai_content(content: Any, assets: Assets) -> Iterator[Text | Media]:
+def _openai_content(content: Any, assets: AssetContents) -> Iterator[Text | Media]:
     if isinstance(content, str):
         yield Text(content)
     for part in _objects(content):
@@ -263,36 +292,36 @@ def _openai_content(content: Any, assets: Assets) -> Iterator[Text | Media]:
             case "refusal":
                 yield Text(_string(part.get("refusal")))
             case "image_url" | "input_image":
-                held = part.get("image_url")
+                inner = part.get("image_url")
                 yield media(
                     "image",
-                    held.get("url") if isinstance(held, dict) else held,
+                    inner.get("url") if isinstance(inner, dict) else inner,
                     "",
                     _string(part.get("file_id")),
                     assets,
                 )
             case "input_audio":
-                held = part.get("input_audio")
-                if isinstance(held, dict):
+                inner = part.get("input_audio")
+                if isinstance(inner, dict):
                     yield inline(
                         "audio",
-                        held.get("data"),
-                        f"audio/{_string(held.get('format')) or 'wav'}",
+                        inner.get("data"),
+                        f"audio/{_string(inner.get('format')) or 'wav'}",
                         "",
                         assets,
                     )
             case "file" | "input_file":
-                held = part.get("file") if part.get("type") == "file" else part
-                if isinstance(held, dict):
-                    name = _string(held.get("filename")) or _string(held.get("file_id"))
+                inner = part.get("file") if part.get("type") == "file" else part
+                if isinstance(inner, dict):
+                    name = _string(inner.get("filename")) or _string(inner.get("file_id"))
                     yield media(
-                        "file", held.get("file_data") or held.get("file_url"), "", name, assets
+                        "file", inner.get("file_data") or inner.get("file_url"), "", name, assets
                     )
             case _:
                 pass
 
 
-def _anthropic(content: Any, assets: Assets) -> Iterator[Piece]:
+def _anthropic(content: Any, assets: AssetContents) -> Iterator[Piece]:
     if isinstance(content, str):
         yield Text(content)
     for block in _objects(content):
@@ -300,9 +329,9 @@ def _anthropic(content: Any, assets: Assets) -> Iterator[Piece]:
             case "text":
                 yield Text(_string(block.get("text")))
             case "image":
-                yield from _said([*_source("image", block, assets)])
+                yield from _content_of([*_source("image", block, assets)])
             case "document":
-                yield from _said([*_source("file", block, assets)])
+                yield from _content_of([*_source("file", block, assets)])
             case "tool_use":
                 yield Call(
                     _string(block.get("id")),
@@ -310,7 +339,7 @@ def _anthropic(content: Any, assets: Assets) -> Iterator[Piece]:
                     json.dumps(block.get("input") or {}),
                 )
             case "tool_result":
-                inner = _said([*_anthropic(block.get("content"), assets)])
+                inner = _content_of([*_anthropic(block.get("content"), assets)])
                 yield Result(
                     _string(block.get("tool_use_id")), "", inner, block.get("is_error") is True
                 )
@@ -318,7 +347,7 @@ def _anthropic(content: Any, assets: Assets) -> Iterator[Piece]:
                 pass
 
 
-def _source(kind: str, block: dict[str, Any], assets: Assets) -> Iterator[Piece]:
+def _source(kind: str, block: dict[str, Any], assets: AssetContents) -> Iterator[Piece]:
     source = block.get("source")
     if not isinstance(source, dict):
         return
@@ -341,40 +370,40 @@ def _source(kind: str, block: dict[str, Any], assets: Assets) -> Iterator[Piece]
             pass
 
 
-def _gemini(value: dict[str, Any], assets: Assets) -> Iterator[Piece]:
+def _gemini(value: dict[str, Any], assets: AssetContents) -> Iterator[Piece]:
     for part in _objects(value.get("parts")):
         if part.get("thought") is True:
             continue
         if isinstance(text := part.get("text"), str):
             yield Text(text)
         for camel, snake in _GEMINI_PARTS:
-            held = part.get(camel, part.get(snake))
-            if not isinstance(held, dict):
+            inner = part.get(camel, part.get(snake))
+            if not isinstance(inner, dict):
                 continue
-            media_type = _string(held.get("mimeType", held.get("mime_type")))
-            name = _string(held.get("displayName", held.get("display_name")))
+            media_type = _string(inner.get("mimeType", inner.get("mime_type")))
+            name = _string(inner.get("displayName", inner.get("display_name")))
             match camel:
                 case "inlineData":
-                    yield inline(_kind(media_type), held.get("data"), media_type, name, assets)
+                    yield inline(_kind(media_type), inner.get("data"), media_type, name, assets)
                 case "fileData":
                     yield media(
                         _kind(media_type),
-                        held.get("fileUri", held.get("file_uri")),
+                        inner.get("fileUri", inner.get("file_uri")),
                         media_type,
                         name,
                         assets,
                     )
                 case "functionCall":
                     yield Call(
-                        _string(held.get("id")),
-                        _string(held.get("name")),
-                        json.dumps(held.get("args") or {}),
+                        _string(inner.get("id")),
+                        _string(inner.get("name")),
+                        json.dumps(inner.get("args") or {}),
                     )
                 case "functionResponse":
-                    answer = Text(json.dumps(held.get("response") or {}, ensure_ascii=False))
-                    yield Result(_string(held.get("id")), _string(held.get("name")), [answer])
+                    answer = Text(json.dumps(inner.get("response") or {}, ensure_ascii=False))
+                    yield Result(_string(inner.get("id")), _string(inner.get("name")), [answer])
                 case _:
-                    yield Text(_string(held.get("code", held.get("output"))))
+                    yield Text(_string(inner.get("code", inner.get("output"))))
 
 
 _GEMINI_PARTS = (

@@ -1,8 +1,10 @@
-"""The history as each provider takes it.
+"""Converts a history to the format of each provider.
 
-A message in the provider's own format goes unchanged, but for assets, whose content is put in, and for what the API refuses: items of the
-Responses API in Chat Completions, and what Anthropic's API adds to its answers. Any other is converted: text, files, calls and results.
-Results of tools stand right after the message that called them, as both APIs want it, wherever they were stored (see mending).
+A message in the provider's own format stays unchanged, except that assets are replaced by their
+content, and that parts which the API rejects are removed or converted: items of the Responses API
+in Chat Completions, and the fields that Anthropic's API adds to its answers. The texts, files,
+calls and results of any other message are converted. Both APIs require the results of tools
+directly after the message that calls them, wherever they were stored (see tool_calls).
 """
 
 import json
@@ -27,14 +29,20 @@ from sessiond_server.providers.content import (
     NeutralMessage,
     Result,
     Text,
+    assign_call_ids,
     inline,
-    joined,
     media,
+    merge_calls,
     read,
-    settle_calls,
     texts,
 )
-from sessiond_server.providers.files import ASSET_PREFIX, Assets, as_text, asset_id_of, data_url
+from sessiond_server.providers.files import (
+    ASSET_PREFIX,
+    AssetContents,
+    as_text,
+    asset_id_of,
+    data_url,
+)
 from sessiond_server.providers.tool_calls import (
     anthropic_calls,
     openai_calls,
@@ -51,50 +59,52 @@ ASSISTANT_FIRST = "(The assistant speaks first.)"
 
 @dataclass(frozen=True, slots=True)
 class Native:
-    """A message in the provider's own format, as it will be sent."""
+    """A message in the provider's own format, ready to be sent."""
 
     role: Role.ValueType
     value: JSON
 
 
-def for_openai(messages: Sequence[Message], assets: Assets, system_prompt: str = "") -> list[JSON]:
-    """The messages of a Chat Completions request."""
+def for_openai(
+    messages: Sequence[Message], assets: AssetContents, system_prompt: str = ""
+) -> list[JSON]:
+    """Return the messages of a Chat Completions request."""
     sent: list[JSON] = [{"role": "system", "content": system_prompt}] if system_prompt else []
-    answers = _Answers(entries := _entries(messages, FORMAT_OPENAI, assets))
+    results = _Results(entries := _entries(messages, FORMAT_OPENAI, assets))
     for entry in entries:
         if isinstance(entry, Native):
             sent.append(entry.value)
-            answered = answers.of(openai_calls(entry.value))
+            answered = results.of(openai_calls(entry.value))
         else:
-            sent += _openai_messages(entry, answers)
-            answered = answers.of([call.call_id for call in entry.calls])
+            sent += _openai_messages(entry, results)
+            answered = results.of([call.call_id for call in entry.calls])
         sent += [_openai_result(result) for result in answered]
-        # Files cannot stand in a tool's message.
+        # A tool message cannot contain files.
         sent += [_openai_files(result) for result in answered if _has_files(result)]
     return pair_tool_calls_openai(sent)
 
 
 def for_anthropic(
-    messages: Sequence[Message], assets: Assets, system_prompt: str = ""
+    messages: Sequence[Message], assets: AssetContents, system_prompt: str = ""
 ) -> tuple[list[JSON], list[JSON]]:
-    """The system blocks and the messages of a Messages request."""
+    """Return the system blocks and the messages of a Messages request."""
     system: list[JSON] = [{"type": "text", "text": system_prompt}] if system_prompt else []
     sent: list[JSON] = []
-    answers = _Answers(entries := _entries(messages, FORMAT_ANTHROPIC, assets))
+    results = _Results(entries := _entries(messages, FORMAT_ANTHROPIC, assets))
     for entry in entries:
         if entry.role in (ROLE_SYSTEM, ROLE_DEVELOPER):
             system += _system_blocks(entry)
             continue
         if isinstance(entry, Native):
             sent.append(entry.value)
-            answered = answers.of(anthropic_calls(entry.value))
+            answered = results.of(anthropic_calls(entry.value))
         else:
-            blocks = _anthropic_blocks(entry, answers)
+            blocks = _anthropic_blocks(entry, results)
             if blocks:
                 sent.append(
                     {"role": "assistant" if _is_assistant(entry) else "user", "content": blocks}
                 )
-            answered = answers.of([call.call_id for call in entry.calls])
+            answered = results.of([call.call_id for call in entry.calls])
         if answered:
             sent.append(
                 {"role": "user", "content": [_anthropic_result(result) for result in answered]}
@@ -106,63 +116,61 @@ def for_anthropic(
 
 
 def plain_texts(messages: Sequence[Message]) -> list[tuple[Role.ValueType, str]]:
-    """Returns the role and the text of each message."""
-    assets = Assets()
+    """Return the role and the text of each message."""
+    assets = AssetContents()
     return [
         (message.role, " ".join(texts(read(message, _value(message), assets))))
         for message in messages
     ]
 
 
-class _Answers:
-    """The results of calls, each given out once: with its call where that is found, else where it was stored."""
+class _Results:
+    """Results by call. One without a call in the history stays where it was stored."""
 
     def __init__(self, entries: Sequence[Native | NeutralMessage]) -> None:
         self._by_id: dict[str, list[Result]] = {}
-        self._given: set[int] = set()
-        # Results without a call that is sent are no answers.
+        self._matched: set[int] = set()
         known = {call_id for entry in entries for call_id in _calls(entry)}
         for entry in entries:
             for result in entry.results if isinstance(entry, NeutralMessage) else ():
                 if result.call_id in known:
                     self._by_id.setdefault(result.call_id, []).append(result)
-                    self._given.add(id(result))
+                    self._matched.add(id(result))
 
     def of(self, call_ids: Sequence[str]) -> list[Result]:
-        """The results of these calls."""
         return [self._by_id[call_id].pop(0) for call_id in call_ids if self._by_id.get(call_id)]
 
-    def strays(self, spoken: NeutralMessage) -> list[Text | Media]:
-        """What the message has of results whose call is not in the history."""
-        strays: list[Text | Media] = []
-        for result in spoken.results:
-            if id(result) not in self._given:
-                strays += [
+    def orphans(self, message: NeutralMessage) -> list[Text | Media]:
+        """Return the message's results whose call is not in the history."""
+        orphans: list[Text | Media] = []
+        for result in message.results:
+            if id(result) not in self._matched:
+                orphans += [
                     Text(f"[result of the tool call {result.call_id or result.name}]"),
                     *result.pieces,
                 ]
-        return strays
+        return orphans
 
 
 def _entries(
-    messages: Sequence[Message], own: Format.ValueType, assets: Assets
+    messages: Sequence[Message], own: Format.ValueType, assets: AssetContents
 ) -> list[Native | NeutralMessage]:
     entries: list[Native | NeutralMessage] = []
     run: list[NeutralMessage] = []
     for message in messages:
         value = _value(message)
         if message.format == own and (native := _native(value, own)) is not None:
-            entries += joined(run)
+            entries += merge_calls(run)
             run = []
             if ASSET_PREFIX in message.json:
-                (_put_into_openai if own == FORMAT_OPENAI else _put_into_anthropic)(
+                (_resolve_openai_assets if own == FORMAT_OPENAI else _resolve_anthropic_assets)(
                     native.get("content"), assets
                 )
             entries.append(Native(message.role, native))
             continue
         run.append(read(message, value, assets))
-    entries += joined(run)
-    settle_calls([entry for entry in entries if isinstance(entry, NeutralMessage)])
+    entries += merge_calls(run)
+    assign_call_ids([entry for entry in entries if isinstance(entry, NeutralMessage)])
     return entries
 
 
@@ -171,9 +179,9 @@ def _value(message: Message) -> JSON:
 
 
 def _native(value: JSON, own: Format.ValueType) -> JSON | None:
-    """The message as the provider's API takes it. None = it has to be converted."""
+    """Return the message as the provider's API accepts it. None = it must be converted."""
     if own == FORMAT_ANTHROPIC:
-        # Whole answers of the API are stored as well, but it takes back nothing of them but this.
+        # The API accepts only these two fields of the answers that it gave.
         return (
             {"role": value.get("role"), "content": value.get("content")}
             if value.get("type") == "message"
@@ -193,8 +201,8 @@ def _calls(entry: Native | NeutralMessage) -> list[str]:
     return [*openai_calls(entry.value), *anthropic_calls(entry.value)]
 
 
-def _is_assistant(spoken: NeutralMessage) -> bool:
-    return spoken.role == ROLE_ASSISTANT or bool(spoken.calls)
+def _is_assistant(message: NeutralMessage) -> bool:
+    return message.role == ROLE_ASSISTANT or bool(message.calls)
 
 
 def _has_files(result: Result) -> bool:
@@ -204,24 +212,24 @@ def _has_files(result: Result) -> bool:
 # Chat Completions
 
 
-def _openai_messages(spoken: NeutralMessage, answers: _Answers) -> Iterator[JSON]:
-    content = [*answers.strays(spoken), *spoken.content]
-    if spoken.role in (ROLE_SYSTEM, ROLE_DEVELOPER):
-        role = "developer" if spoken.role == ROLE_DEVELOPER else "system"
+def _openai_messages(message: NeutralMessage, results: _Results) -> Iterator[JSON]:
+    content = [*results.orphans(message), *message.content]
+    if message.role in (ROLE_SYSTEM, ROLE_DEVELOPER):
+        role = "developer" if message.role == ROLE_DEVELOPER else "system"
         yield {"role": role, "content": _openai_content([_plain(piece) for piece in content])}
-    elif _is_assistant(spoken):
+    elif _is_assistant(message):
         parts = [_plain(piece) for piece in content]
-        message: JSON = {"role": "assistant", "content": _openai_content(parts) if parts else None}
-        if spoken.calls:
-            message["tool_calls"] = [
+        answer: JSON = {"role": "assistant", "content": _openai_content(parts) if parts else None}
+        if message.calls:
+            answer["tool_calls"] = [
                 {
                     "id": call.call_id,
                     "type": "function",
                     "function": {"name": call.name, "arguments": call.arguments},
                 }
-                for call in spoken.calls
+                for call in message.calls
             ]
-        yield message
+        yield answer
     elif content:
         yield {"role": "user", "content": _openai_content(content)}
 
@@ -272,16 +280,16 @@ def _openai_part(piece: Text | Media) -> JSON:
 _OPENAI_SOUNDS = {"audio/wav": "wav", "audio/x-wav": "wav", "audio/mpeg": "mp3", "audio/mp3": "mp3"}
 
 
-def _put_into_openai(content: Any, assets: Assets) -> None:
-    """Put the contents of assets where a message's content names them."""
+def _resolve_openai_assets(content: Any, assets: AssetContents) -> None:
+    """Replace the asset references in a message's content by the assets' contents."""
     for part in content if isinstance(content, list) else ():
         if not isinstance(part, dict):
             continue
         for key, field in (("image_url", "url"), ("file", "file_data"), ("input_audio", "data")):
-            held = part.get(key)
-            if isinstance(held, dict) and asset_id_of(held.get(field)):
-                found = inline(key, held[field], "", "", assets)
-                held[field] = (
+            inner = part.get(key)
+            if isinstance(inner, dict) and asset_id_of(inner.get(field)):
+                found = inline(key, inner[field], "", "", assets)
+                inner[field] = (
                     found.data if key == "input_audio" else data_url(found.media_type, found.data)
                 )
 
@@ -302,12 +310,12 @@ def _system_blocks(entry: Native | NeutralMessage) -> list[JSON]:
     return content if isinstance(content, list) else []
 
 
-def _anthropic_blocks(spoken: NeutralMessage, answers: _Answers) -> list[JSON]:
-    content = [*answers.strays(spoken), *spoken.content]
-    if _is_assistant(spoken):
+def _anthropic_blocks(message: NeutralMessage, results: _Results) -> list[JSON]:
+    content = [*results.orphans(message), *message.content]
+    if _is_assistant(message):
         return [
             *_anthropic_content([_plain(piece) for piece in content]),
-            *map(_tool_use, spoken.calls),
+            *map(_tool_use, message.calls),
         ]
     return _anthropic_content(content)
 
@@ -317,7 +325,7 @@ def _tool_use(call: Call) -> JSON:
         arguments = json.loads(call.arguments or "{}")
     except ValueError:
         arguments = call.arguments
-    # The API takes nothing but an object. Models do write other things.
+    # The API accepts only objects, but models write other values.
     return {
         "type": "tool_use",
         "id": _anthropic_id(call.call_id),
@@ -343,7 +351,7 @@ def _anthropic_result(result: Result) -> JSON:
 
 
 def _anthropic_content(pieces: Sequence[Text | Media]) -> list[JSON]:
-    """Blocks of the pieces, but for texts of nothing but white space, which the API refuses."""
+    """Return the blocks of the pieces, without blank texts, which the API rejects."""
     blocks = [_anthropic_block(piece) for piece in pieces]
     return [block for block in blocks if block["type"] != "text" or block["text"].strip()]
 
@@ -369,12 +377,12 @@ def _source(piece: Media, default_type: str) -> JSON:
     return {"type": "url", "url": piece.uri}
 
 
-def _put_into_anthropic(content: Any, assets: Assets) -> None:
-    """Put the contents of assets where a message's content names them, in results of tools, too."""
+def _resolve_anthropic_assets(content: Any, assets: AssetContents) -> None:
+    """Replace the asset references in a message's content, tool results included."""
     for block in content if isinstance(content, list) else ():
         if not isinstance(block, dict):
             continue
-        _put_into_anthropic(block.get("content"), assets)
+        _resolve_anthropic_assets(block.get("content"), assets)
         source = block.get("source")
         if not isinstance(source, dict):
             continue
@@ -397,7 +405,7 @@ def _put_into_anthropic(content: Any, assets: Assets) -> None:
             found = inline("file", source["data"], "", "", assets)
             source["data"] = as_text(found.data) if source.get("type") == "text" else found.data
         else:
-            _put_into_anthropic(source.get("content"), assets)
+            _resolve_anthropic_assets(source.get("content"), assets)
 
 
 # Both
@@ -408,10 +416,10 @@ def _is_web(uri: str) -> bool:
 
 
 def _plain(piece: Text | Media) -> Text:
-    """A piece as text: a file that cannot be sent as such is told of, that the model may say so."""
+    """Return a piece as text. It describes a file that cannot be sent, so the model can say so."""
     if isinstance(piece, Text):
         return piece
     if piece.data and piece.media_type.startswith(_TEXT_TYPES):
         return Text(as_text(piece.data))
     about = " ".join(filter(None, (piece.kind, piece.name, piece.media_type, piece.uri)))
-    return Text(f"[{about}: not sent, since the model's provider does not take it here]")
+    return Text(f"[{about}: not sent, because the model's provider does not accept it here]")

@@ -1,4 +1,4 @@
-"""The model that needs no provider: it says what it was told. For development, demonstrations and tests."""
+"""A model that needs no provider and repeats its input: for development and tests."""
 
 import asyncio
 import re
@@ -20,13 +20,16 @@ _REASONS = frozenset(ErrorReason.keys())
 
 
 class Echo:
-    """Answers "echo of 3 messages: " and the text of the last user message, a word a delta.
+    """Answers "echo of 3 messages: " and the text of the last user message, one word per delta.
 
-    The messages are those of the history, the last one included; the system prompt is not one. Usage counts words as tokens. Options:
-        echo_text: answer this instead.
-        echo_delay_ms: pause before each delta, in milliseconds; at most 60,000.
-        echo_fault: fail with this reason, e.g. "MODEL_UNAVAILABLE".
-        echo_fault_after: after so many deltas. Default: 0.
+    The count includes all messages of the history, but not the system prompt. Usage counts words as
+    tokens.
+
+    Options of a request:
+        echo_text: replaces the answer.
+        echo_delay_ms: pause before each delta in milliseconds, at most 60,000. Default: 0.
+        echo_fault: the reason to fail with, such as "MODEL_UNAVAILABLE".
+        echo_fault_after: the number of deltas before the fault. Default: 0.
     """
 
     format: Format.ValueType = FORMAT_OPENAI
@@ -34,8 +37,12 @@ class Echo:
     def __init__(self, name: str = "echo") -> None:
         self.name = name
 
-    async def ask(self, request: ModelRequest) -> AsyncGenerator[Delta | Answer, None]:
-        """See Provider. Raises: ModelFault MODEL_REQUEST_REJECTED for options that are none; that of echo_fault."""
+    async def stream(self, request: ModelRequest) -> AsyncGenerator[Delta | Answer, None]:
+        """See Provider.
+
+        Raises:
+            ModelFault: MODEL_REQUEST_REJECTED for invalid options; the fault of echo_fault.
+        """
         text = self._option(request, "echo_text", str, None)
         delay_s = self._option(request, "echo_delay_ms", int | float, 0) / 1000
         fault = self._option(request, "echo_fault", str, "")
@@ -48,7 +55,9 @@ class Echo:
             raise self._rejected(request, "echo_fault")
         history = plain_texts(request.messages)
         if text is None:
-            text = self._echo([words for role, words in history if role == ROLE_USER], len(history))
+            text = self._echo(
+                [content for role, content in history if role == ROLE_USER], len(history)
+            )
         count = 0
         for word in _WORD.findall(text):
             if fault and count >= fault_after:
@@ -60,22 +69,25 @@ class Echo:
         if fault:
             raise ModelFault(
                 fault,
-                f"{self.name} was told to fail",
+                f"{self.name} failed, as echo_fault requests",
                 metadata={"model": request.model, "provider": self.name},
             )
-        read = sum(len(words.split()) for _, words in history) + len(request.system_prompt.split())
+        prompts = [request.system_prompt, *(content for _, content in history)]
         yield Answer(
             json=dumps({"role": "assistant", "content": text}),
             model=request.model,
             stop_reason="stop",
-            usage=Usage(input_tokens=read, output_tokens=count),
+            usage=Usage(
+                input_tokens=sum(len(prompt.split()) for prompt in prompts), output_tokens=count
+            ),
         )
 
     async def close(self) -> None:
-        """See Provider: there is nothing to give up."""
+        """See Provider: there is nothing to close."""
 
-    def _echo(self, said_by_user: list[str], count: int) -> str:
-        return f"echo of {count} message{'' if count == 1 else 's'}: {said_by_user[-1] if said_by_user else ''}".strip()
+    def _echo(self, user_texts: list[str], count: int) -> str:
+        messages = "message" if count == 1 else "messages"
+        return f"echo of {count} {messages}: {user_texts[-1] if user_texts else ''}".strip()
 
     def _option(self, request: ModelRequest, name: str, kind: Any, default: Any) -> Any:
         value = request.options.get(name, default)
@@ -86,6 +98,6 @@ class Echo:
     def _rejected(self, request: ModelRequest, name: str) -> ModelFault:
         return ModelFault(
             "MODEL_REQUEST_REJECTED",
-            f"{self.name} does not take the request: {name} is not what it may be",
+            f"{self.name} rejected the request: {name} has an invalid value",
             metadata={"model": request.model, "provider": self.name},
         )

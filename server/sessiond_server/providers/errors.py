@@ -1,4 +1,8 @@
-"""What goes wrong at a provider, as ModelFault: by HTTP status, by its own words in the stream, by what the SDK and the network raise."""
+"""Provider errors as ModelFault.
+
+They come as an HTTP status, as an error event in the stream, or as an exception of the SDK or the
+network.
+"""
 
 import json
 import math
@@ -14,10 +18,10 @@ from sessiond_server.providers.base import ModelFault
 
 MAX_DETAIL_CHARACTERS = 500
 MAX_RETRY_AFTER_S = 30 * 86_400.0
-# What looks like a key: a provider may quote the one that it refuses.
+# Looks like a key: a provider may quote the key that it rejects.
 _KEY = re.compile(r"\b(?:sk|gsk|xai)-[\w*.-]{8,}|\bgsk_\w{8,}|(?<=Bearer )\S+")
-# The words for errors that come in the stream, where the HTTP status was 200 already: the statuses that they would have had.
-_STATUS_OF_WORDS = {
+# Codes of errors that arrive in the stream, after HTTP status 200, by the status that fits them.
+_STATUS_OF_CODE = {
     "authentication_error": 401,
     "invalid_api_key": 401,
     "permission_error": 403,
@@ -38,17 +42,24 @@ _STATUS_OF_WORDS = {
 
 
 class ProviderFault(ModelFault):
-    """A ModelFault of a provider. is_passing: the same request may succeed in a moment."""
+    """A ModelFault of a provider.
 
-    is_passing = False
+    Attributes:
+        is_transient: whether the same request may soon succeed.
+    """
+
+    is_transient = False
 
 
 @dataclass(frozen=True, slots=True)
 class ProviderCall:
-    """Who was asked what, for faults.
+    """A call of a provider, as its faults describe it.
 
-    Args:
-        key: the provider's, that it may be kept out of texts.
+    Attributes:
+        provider: name in the server's settings.
+        model: the name that the provider uses.
+        silence_timeout_s: seconds for which the provider may send nothing.
+        key: the provider's key, which is removed from error texts.
     """
 
     provider: str
@@ -57,9 +68,9 @@ class ProviderCall:
     key: str | None = None
 
     def fault(
-        self, reason: str, text: str, *, is_passing: bool = False, **metadata: object
+        self, reason: str, text: str, *, is_transient: bool = False, **metadata: object
     ) -> ProviderFault:
-        """A fault of this call. text: goes on from the provider's name."""
+        """Make a fault of this call. The text follows the provider's name."""
         retry_after_s = metadata.get("retry_after_s")
         fault = ProviderFault(
             reason,
@@ -67,13 +78,13 @@ class ProviderCall:
             metadata={"model": self.model, "provider": self.provider} | metadata,
             retry_after_s=retry_after_s if isinstance(retry_after_s, float) else None,
         )
-        fault.is_passing = is_passing
+        fault.is_transient = is_transient
         return fault
 
-    def broken_off(self) -> ProviderFault:
-        """The stream ended before the answer did."""
+    def interrupted(self) -> ProviderFault:
+        """Make the fault of a stream that ended before the answer did."""
         return self.fault(
-            "MODEL_UNAVAILABLE", "broke off before the end of its answer", is_passing=True
+            "MODEL_UNAVAILABLE", "broke off before the end of its answer", is_transient=True
         )
 
     def invalid(self, text: str) -> ProviderFault:
@@ -81,102 +92,104 @@ class ProviderCall:
 
     @contextmanager
     def translated(self, sdk: Any) -> Iterator[None]:
-        """What the SDK and what is under it raise comes out as ProviderFault.
+        """Turn the exceptions of the SDK and of its HTTP client into ProviderFault.
 
         Args:
-            sdk: the module openai or anthropic, which name their exceptions alike.
+            sdk: the module openai or anthropic. Both use the same names for exceptions.
         """
         import httpx2
 
         try:
             yield
         except (sdk.APITimeoutError, httpx2.TimeoutException) as e:
-            fault = self._of_timeout(e.__cause__ or e)
+            fault = self._timeout_fault(e.__cause__ or e)
         except (sdk.APIConnectionError, httpx2.RequestError) as e:
-            fault = self._of_connection(e.__cause__ or e)
+            fault = self._connection_fault(e.__cause__ or e)
         except sdk.APIStatusError as e:
             status = e.status_code
             fault = (
-                self._of_words(e.body)
+                self._stream_fault(e.body)
                 if status < 400
-                else self._of_status(status, e.body, e.response.headers)
+                else self._status_fault(status, e.body, e.response.headers)
             )
         except sdk.APIError as e:
-            fault = self._of_words(e.body)
+            fault = self._stream_fault(e.body)
         except (json.JSONDecodeError, UnicodeDecodeError):
-            fault = self.invalid("sent what is not JSON")
+            fault = self.invalid("sent invalid JSON")
         except RecursionError:
             fault = self.fault(
                 "MODEL_REQUEST_REJECTED",
-                "cannot be sent the history: a message is nested too deeply",
+                "cannot receive the history: a message is nested too deeply",
             )
         else:
             return
-        # The exceptions of the SDKs hold the request, and so the key.
+        # The SDKs' exceptions hold the request, and with it the key.
         raise fault from None
 
-    def _of_timeout(self, error: BaseException) -> ProviderFault:
+    def _timeout_fault(self, error: BaseException) -> ProviderFault:
         import httpx2
 
         if isinstance(error, httpx2.ConnectTimeout | httpx2.PoolTimeout):
-            return self._of_connection(error)
+            return self._connection_fault(error)
         return self.fault(
             "MODEL_TIMED_OUT",
             f"was silent for {self.silence_timeout_s:g} seconds",
             timeout_s=self.silence_timeout_s,
         )
 
-    def _of_connection(self, error: BaseException) -> ProviderFault:
+    def _connection_fault(self, error: BaseException) -> ProviderFault:
         detail = f"{type(error).__name__}: {self._clean(str(error))}".removesuffix(": ")
         return self.fault(
-            "MODEL_UNAVAILABLE", f"cannot be reached, or broke off ({detail})", is_passing=True
+            "MODEL_UNAVAILABLE",
+            f"cannot be reached, or broke off the connection ({detail})",
+            is_transient=True,
         )
 
-    def _of_status(self, status: int, body: object, headers: Mapping[str, str]) -> ProviderFault:
+    def _status_fault(self, status: int, body: object, headers: Mapping[str, str]) -> ProviderFault:
         detail = self._detail(body)
         if status in (401, 403):
             return self.fault(
                 "MODEL_ACCESS_DENIED",
-                f"refuses the server's key (HTTP {status}){detail}",
+                f"rejected the server's API key (HTTP {status}){detail}",
                 http_status=status,
             )
         if status == 429:
             after = retry_after_s(headers)
             metadata = {"http_status": status} | ({} if after is None else {"retry_after_s": after})
-            # A quota that is used up does not come back in seconds.
-            is_passing = "insufficient_quota" not in words_of(body)
+            # A used-up quota does not recover within seconds.
+            is_transient = "insufficient_quota" not in codes_of(body)
             return self.fault(
                 "MODEL_RATE_LIMITED",
-                f"limits the rate (HTTP 429){detail}",
-                is_passing=is_passing,
+                f"limited the rate (HTTP 429){detail}",
+                is_transient=is_transient,
                 **metadata,
             )
-        # 408 and 409 (a lock that others hold) are about the moment, not about the request.
+        # 408 and 409 (a lock held by another request) are transient, not faults of the request.
         if 400 <= status < 500 and status not in (408, 409):
             return self.fault(
                 "MODEL_REQUEST_REJECTED",
-                f"does not take the request (HTTP {status}){detail}",
+                f"rejected the request (HTTP {status}){detail}",
                 http_status=status,
             )
         return self.fault(
             "MODEL_UNAVAILABLE",
             f"failed (HTTP {status}){detail}",
-            is_passing=True,
+            is_transient=True,
             http_status=status,
         )
 
-    def _of_words(self, body: object) -> ProviderFault:
-        """An error in the stream."""
-        words = words_of(body)
-        status = next((_STATUS_OF_WORDS[word] for word in words if word in _STATUS_OF_WORDS), None)
-        # Some say the status that the provider behind them had.
+    def _stream_fault(self, body: object) -> ProviderFault:
+        """Make the fault of an error event in the stream."""
+        codes = codes_of(body)
+        status = next((_STATUS_OF_CODE[code] for code in codes if code in _STATUS_OF_CODE), None)
+        # Gateways report the status of the provider behind them.
         status = status or next(
-            (int(word) for word in words if re.fullmatch("[45][0-9][0-9]", word)), None
+            (int(code) for code in codes if re.fullmatch("[45][0-9][0-9]", code)), None
         )
         if status:
-            return self._of_status(status, body, {})
+            return self._status_fault(status, body, {})
         return self.fault(
-            "MODEL_UNAVAILABLE", f"failed in its answer{self._detail(body)}", is_passing=True
+            "MODEL_UNAVAILABLE", f"failed while answering{self._detail(body)}", is_transient=True
         )
 
     def _detail(self, body: object) -> str:
@@ -193,12 +206,12 @@ class ProviderCall:
 
 
 def _error_of(body: object) -> object:
-    """The error in a body: {"error": {...}} of either API, or what the SDK took out of it already."""
+    """Return the error in a body: {"error": {...}}, or what the SDK already took out of it."""
     return body.get("error") or body if isinstance(body, dict) else body
 
 
-def words_of(body: object) -> list[str]:
-    """By which words a provider names an error, the most precise first."""
+def codes_of(body: object) -> list[str]:
+    """Return the codes with which a provider classifies an error, the most precise first."""
     error = _error_of(body)
     return (
         [str(error[key]) for key in ("code", "type") if error.get(key)]
@@ -208,7 +221,7 @@ def words_of(body: object) -> list[str]:
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """When the provider will answer again, in seconds, by its headers. None = it does not say."""
+    """Return the seconds after which the headers permit a retry. None = not given."""
     try:
         if milliseconds := headers.get("retry-after-ms"):
             return _bounded(float(milliseconds) / 1000)
@@ -225,12 +238,12 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
 
 
 def _bounded(seconds: float) -> float | None:
-    """Nobody waits for longer; and infinity, or what is no number, says nothing."""
+    """Limit a wait to a range that is of use. None for infinity and NaN."""
     return min(max(0.0, seconds), MAX_RETRY_AFTER_S) if math.isfinite(seconds) else None
 
 
 def count_of(counts: object, *path: str) -> int:
-    """A count that a provider reports. 0 = it does not, or not as a number."""
+    """Return a count that a provider reports. 0 = missing or not a number."""
     for key in path:
         counts = counts.get(key) if isinstance(counts, dict) else None
     return (

@@ -1,4 +1,4 @@
-"""Files that messages refer to: assets, data URLs, and what type a content is."""
+"""Files that messages refer to: assets, data URLs and their media types."""
 
 import base64
 import re
@@ -21,32 +21,38 @@ _MAGIC = (
 )
 
 
-class Assets:
-    """The contents of assets. What is not here yet is noted, and answered empty: see with_assets()."""
+class AssetContents:
+    """Contents of assets. A missing one is recorded and comes out empty: see with_assets()."""
 
     def __init__(self) -> None:
         self._contents: dict[str, AssetContent] = {}
-        self._wanted: dict[str, None] = {}
+        self._missing: dict[str, None] = {}
 
     def get(self, asset_id: str) -> AssetContent:
         if asset_id not in self._contents:
-            self._wanted[asset_id] = None
+            self._missing[asset_id] = None
         return self._contents.get(asset_id, AssetContent(b"", ""))
 
     async def load(self, load_asset: LoadAsset) -> bool:
-        """Admission what was asked for in vain. Answers whether there was any."""
-        wanted, self._wanted = self._wanted, {}
-        for asset_id in wanted:
+        """Load the missing contents.
+
+        Returns:
+            Whether any was missing.
+        """
+        missing, self._missing = self._missing, {}
+        for asset_id in missing:
             self._contents[asset_id] = await load_asset(asset_id)
-        return bool(wanted)
+        return bool(missing)
 
 
-async def with_assets(convert: Callable[[Assets], T], load_asset: LoadAsset) -> T:
-    """What convert makes once it has the assets that it asks for: a second time, where it asks for any.
+async def with_assets(convert: Callable[[AssetContents], T], load_asset: LoadAsset) -> T:
+    """Convert with the assets that the conversion uses.
 
-    Raises: what load_asset raises.
+    Args:
+        convert: a pure function. It runs once to find the assets, and again if there are any.
+        load_asset: loads an asset. Its exceptions are passed on.
     """
-    assets = Assets()
+    assets = AssetContents()
     result = convert(assets)
     if await assets.load(load_asset):
         result = convert(assets)
@@ -54,14 +60,14 @@ async def with_assets(convert: Callable[[Assets], T], load_asset: LoadAsset) -> 
 
 
 def asset_id_of(reference: object) -> str | None:
-    """The asset that a string of a provider's JSON names. None = it names none."""
+    """Return the id of the asset that a string of a provider's JSON refers to, if any."""
     if isinstance(reference, str) and (match := _ASSET_REFERENCE.fullmatch(reference)):
         return match[1]
     return None
 
 
 def parse_data_url(url: str) -> tuple[str, str] | None:
-    """Media type and base64 of a data URL. None = it is not one."""
+    """Return the media type and the base64 of a data URL. None for any other string."""
     if not url.startswith("data:") or not (match := _DATA_URL.fullmatch(url)):
         return None
     media_type, encoded, data = match[1].split(";")[0], match[2], match[3]
@@ -77,7 +83,7 @@ def to_base64(content: bytes) -> str:
 
 
 def as_text(data: str) -> str:
-    """The text that is in base64; what is not UTF-8 is replaced."""
+    """Decode base64 text. Bytes that are not UTF-8 are replaced."""
     try:
         return base64.b64decode(data).decode(errors="replace")
     except ValueError:
@@ -85,7 +91,7 @@ def as_text(data: str) -> str:
 
 
 def media_type_of(content: bytes, given: str) -> str:
-    """The media type of a content: the one given, else what its first bytes say. "" = unknown."""
+    """Return the given media type, or else the one of the first bytes. "" = unknown."""
     if given and given != "application/octet-stream":
         return given
     if content[:4] == b"RIFF" and content[8:12] == b"WEBP":

@@ -1,4 +1,4 @@
-"""Asking again, where that is safe: after a fault that passes, while nothing was streamed."""
+"""Retries after transient faults, as long as nothing was streamed."""
 
 import asyncio
 import random
@@ -12,20 +12,25 @@ from sessiond_server.providers.errors import ProviderFault
 Attempt: TypeAlias = Callable[[], AsyncGenerator[Delta | Answer, None]]
 
 BACKOFF_S = 0.5
-# A turn that waits holds up all that wait behind it: beyond this the caller decides.
+# A waiting turn holds up the turns that are queued behind it. The caller decides beyond this.
 MAX_RETRY_AFTER_S = 8.0
 
 
-async def retried(attempt: Attempt, *, retries: int) -> AsyncGenerator[Delta | Answer, None]:
-    """What the first attempt that succeeds gives.
+async def with_retries(attempt: Attempt, *, retries: int) -> AsyncGenerator[Delta | Answer, None]:
+    """Try until an attempt succeeds.
 
     Args:
-        retries: how many follow the first attempt at most.
+        attempt: starts an attempt.
+        retries: the maximum number of attempts after the first.
 
-    Raises: ProviderFault of the last attempt. At once where something was streamed, the fault does not pass, or the provider
-        asks to wait for more than MAX_RETRY_AFTER_S.
+    Yields:
+        The pieces of the successful attempt.
+
+    Raises:
+        ProviderFault: of the last attempt; immediately if something was streamed, the fault is not
+            transient, or the provider requests a wait of more than MAX_RETRY_AFTER_S.
     """
-    for tried in range(retries + 1):
+    for count in range(retries + 1):
         streamed = False
         try:
             async with aclosing(attempt()) as pieces:
@@ -35,8 +40,8 @@ async def retried(attempt: Attempt, *, retries: int) -> AsyncGenerator[Delta | A
             return
         except ProviderFault as fault:
             after = fault.retry_after_s or 0.0
-            if streamed or tried == retries or not fault.is_passing or after > MAX_RETRY_AFTER_S:
+            if streamed or count == retries or not fault.is_transient or after > MAX_RETRY_AFTER_S:
                 raise
-        # Spread, that all who were turned away at once do not come back at once.
-        spread = random.uniform(0.5, 1)  # noqa: S311
-        await asyncio.sleep(after + BACKOFF_S * 2**tried * spread)
+        # Jitter: requests that were rejected together must not return together.
+        jitter = random.uniform(0.5, 1)  # noqa: S311
+        await asyncio.sleep(after + BACKOFF_S * 2**count * jitter)

@@ -1,4 +1,4 @@
-"""Which provider answers for a model."""
+"""Finds the provider that serves a model."""
 
 import os
 from collections.abc import Mapping
@@ -9,29 +9,30 @@ from sessiond_server.providers.anthropic_messages import AnthropicMessages
 from sessiond_server.providers.base import ModelFault, Provider, Route
 from sessiond_server.providers.echo import Echo
 from sessiond_server.providers.openai_chat import OpenAIChat
-from sessiond_server.providers.settings import ProviderSettings, completed
+from sessiond_server.providers.settings import ProviderSettings, merge_built_in
 
 INSTALL = "pip install 'sessiond[models]'"
 _CLASSES: dict[str, type[OpenAIChat] | type[AnthropicMessages]] = {
     "openai": OpenAIChat,
     "anthropic": AnthropicMessages,
 }
-_PLACES = {
+_ENDPOINTS = {
     "openai": ("OPENAI_BASE_URL", "https://api.openai.com/v1", "OPENAI_API_KEY"),
     "anthropic": ("ANTHROPIC_BASE_URL", "https://api.anthropic.com", "ANTHROPIC_API_KEY"),
 }
 
 
 class Models:
-    """Finds the provider for a model's name. Providers are made when they are first asked for, and kept.
+    """Finds the provider for a model's name. A provider is created on first use and kept.
 
     Args:
-        providers: the operator's own, by name; those that are built in need not be among them.
-        default_model: the name for sessions that name none.
-        echo_models: echo answers for every model.
-        environment: where keys and the SDKs' base URLs are looked up. Default: that of the process.
+        providers: the operator's own, by name. The built-in ones are added.
+        default_model: the model of sessions that name none.
+        echo_models: whether echo serves every model.
+        environment: provides keys and the SDKs' base URLs. Default: the process's environment.
 
-    Raises: ValueError for a provider without a type.
+    Raises:
+        ValueError: if a provider has no type.
     """
 
     def __init__(
@@ -43,18 +44,21 @@ class Models:
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self.default_model = default_model
-        self._settings = completed(providers or {})
+        self._settings = merge_built_in(providers or {})
         self._echo = Echo() if echo_models else None
         self._environment = os.environ if environment is None else environment
-        self._made: dict[str, Provider] = {}
+        self._providers: dict[str, Provider] = {}
 
     def route(self, name: str) -> Route:
-        """Where a model's name leads.
+        """Find the provider of a model.
 
         Args:
-            name: "PROVIDER/NAME" with a provider of the settings, or a name that a pattern of one matches.
+            name: "PROVIDER/NAME" with a configured provider, or a name that the pattern of one
+                matches.
 
-        Raises: ModelFault MODEL_NOT_CONFIGURED: no provider serves it, or its provider has no key or no SDK.
+        Raises:
+            ModelFault: MODEL_NOT_CONFIGURED if no provider serves the model, or its provider has
+                no key or no SDK.
         """
         if self._echo:
             return Route(self._echo, name)
@@ -66,37 +70,40 @@ class Models:
                 return Route(self._provider(provider, name), name)
         raise ModelFault(
             "MODEL_NOT_CONFIGURED",
-            f"no provider of this server serves the model {name!r}: name it in the models of one (providers), or ask for PROVIDER/MODEL "
-            f"with one of {', '.join(self._settings)}",
+            f"no provider of this server serves the model {name!r}: add it to the models of a "
+            f"provider, or request PROVIDER/MODEL with one of {', '.join(self._settings)}",
             metadata={"model": name, "setting": "providers"},
         )
 
     def prepare(self) -> None:
-        """Make all providers that have what they need. Importing an SDK takes up to a second, which then no call has to wait for."""
+        """Create all providers that are fully configured.
+
+        Importing an SDK takes up to a second. No call has to wait for it afterwards.
+        """
         for name in () if self._echo else self._settings:
             with suppress(ModelFault):
                 self._provider(name, name)
 
     async def close(self) -> None:
         """Close the providers' connections."""
-        made, self._made = self._made, {}
-        for provider in made.values():
+        providers, self._providers = self._providers, {}
+        for provider in providers.values():
             await provider.close()
 
     def _provider(self, name: str, model: str) -> Provider:
-        if name not in self._made:
-            self._made[name] = self._make(name, model)
-        return self._made[name]
+        if name not in self._providers:
+            self._providers[name] = self._create(name, model)
+        return self._providers[name]
 
-    def _make(self, name: str, model: str) -> Provider:
+    def _create(self, name: str, model: str) -> Provider:
         settings = self._settings[name]
         if settings.type is None or settings.type == "echo":
             return Echo(name)
-        variable, public_url, key_variable = _PLACES[settings.type]
+        variable, public_url, key_variable = _ENDPOINTS[settings.type]
         if settings.api_key_env is not None:
             key_variable = settings.api_key_env
         elif settings.base_url:
-            # A server of one's own; and a key for the public one is not for others.
+            # The operator's own server must not receive the key of the public one.
             key_variable = ""
         key = self._environment.get(key_variable, "").strip() if key_variable else ""
         if key_variable and not key:
@@ -122,6 +129,6 @@ class Models:
     def _not_configured(self, provider: str, model: str, text: str, setting: str) -> ModelFault:
         return ModelFault(
             "MODEL_NOT_CONFIGURED",
-            f"the model {model!r} cannot be asked: {provider} {text}",
+            f"the model {model!r} is not available: {provider} {text}",
             metadata={"model": model, "provider": provider, "setting": setting},
         )

@@ -1,4 +1,4 @@
-"""What the settings say of providers: those that are built in, and the operator's own."""
+"""Settings of providers, and the built-in providers."""
 
 import re
 from collections.abc import Mapping
@@ -11,10 +11,10 @@ ProviderType = Literal["openai", "anthropic", "echo"]
 
 
 def _variable(name: str) -> str:
-    # Capitals: so that a key which is written here by mistake is refused before it can be logged.
+    # Capitals only: a key that is put here by mistake is rejected before it can be logged.
     if name and not re.fullmatch("[A-Z_][A-Z0-9_]*", name):
         raise ValueError(
-            "is no name of an environment variable in capitals; the key itself does not belong here"
+            "must name an environment variable, in capitals; do not put the key itself here"
         )
     return name
 
@@ -22,16 +22,17 @@ def _variable(name: str) -> str:
 def _http_url(url: str) -> str:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("is no URL; it looks like http://localhost:11434/v1")
+        raise ValueError("must be an HTTP URL such as http://localhost:11434/v1")
     if "@" in parts.netloc or parts.query or parts.fragment:
         raise ValueError(
-            "has more than scheme, host and path; the key belongs into the variable that api_key_env names"
+            "must consist of scheme, host and path; put the key in the variable that api_key_env "
+            "names"
         )
     return url
 
 
 class ProviderSettings(BaseModel):
-    """A provider. What is left out of one that has the name of a built-in one is as it is there."""
+    """A provider. Under the name of a built-in one, missing fields default to its fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -41,15 +42,15 @@ class ProviderSettings(BaseModel):
     )
     base_url: Annotated[str, AfterValidator(_http_url)] | None = Field(
         default=None,
-        description="Where it is. Default: OPENAI_BASE_URL or ANTHROPIC_BASE_URL, else the public one.",
+        description="Its URL. Default: OPENAI_BASE_URL or ANTHROPIC_BASE_URL, else the public one.",
     )
     api_key_env: Annotated[str, AfterValidator(_variable)] | None = Field(
         default=None,
-        description="The environment variable that holds the key. Default: OPENAI_API_KEY or ANTHROPIC_API_KEY, but none with a base_url. "
-        "Empty = none.",
+        description="The environment variable that holds the key. Default: OPENAI_API_KEY or "
+        "ANTHROPIC_API_KEY, but none with a base_url. Empty = none.",
     )
     models: tuple[str, ...] = Field(
-        default=(), description="Names of its models, * and ? stand for anything, and case counts."
+        default=(), description="Patterns of its models' names, with * and ?. Case-sensitive."
     )
     silence_timeout_s: float = Field(
         default=300.0, gt=0, le=3600, description="Seconds for which it may send nothing."
@@ -58,7 +59,7 @@ class ProviderSettings(BaseModel):
         default=2,
         ge=0,
         le=10,
-        description="Attempts after the first one, while nothing was streamed.",
+        description="Attempts after the first, as long as nothing was streamed.",
     )
 
 
@@ -75,15 +76,19 @@ BUILT_IN = {
 }
 
 
-def completed(own: Mapping[str, ProviderSettings]) -> dict[str, ProviderSettings]:
-    """All providers, in the order in which their patterns are tried: the operator's own, then the built-in ones.
+def merge_built_in(own: Mapping[str, ProviderSettings]) -> dict[str, ProviderSettings]:
+    """Add the built-in providers to the operator's own.
 
-    Raises: ValueError for one without a type.
+    Returns:
+        Providers by name, in the order in which their patterns are tried: the operator's own first.
+
+    Raises:
+        ValueError: if a provider has no type.
     """
     providers = {}
-    for name, given in own.items():
-        given_fields = {field: getattr(given, field) for field in given.model_fields_set}
-        providers[name] = BUILT_IN.get(name, ProviderSettings()).model_copy(update=given_fields)
+    for name, override in own.items():
+        own_fields = {field: getattr(override, field) for field in override.model_fields_set}
+        providers[name] = BUILT_IN.get(name, ProviderSettings()).model_copy(update=own_fields)
         if providers[name].type is None:
-            raise ValueError(f"{name} has no type: openai, anthropic or echo")
+            raise ValueError(f"{name} has no type; set it to openai, anthropic or echo")
     return providers | {name: settings for name, settings in BUILT_IN.items() if name not in own}

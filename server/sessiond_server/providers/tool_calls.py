@@ -1,7 +1,8 @@
-"""Calls of tools and their results, put together as providers want them: every call answered, right behind the message that calls.
+"""Pairs tool calls with their results, as providers require: each result directly after its call.
 
-Histories are not always so: a prompt waits while a tool still runs, a result is stored late or never, a part of the history is left out.
-The history stays as it is stored; only the request is mended, since a provider would refuse it and all that come after.
+Stored histories differ: a prompt arrives while a tool still runs, a result is stored late or never,
+or a part of the history is left out. The stored history stays as it is. Only the request is
+repaired, because the provider would reject it and all later ones.
 """
 
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ NO_RESULT = "(There is no result.)"
 
 
 def openai_calls(message: JSON) -> list[str]:
-    """The ids of the calls in a message of Chat Completions."""
+    """Return the ids of the calls in a Chat Completions message."""
     calls = message.get("tool_calls")
     return (
         [str(call.get("id")) for call in calls if isinstance(call, dict)]
@@ -22,56 +23,56 @@ def openai_calls(message: JSON) -> list[str]:
 
 
 def anthropic_calls(message: JSON) -> list[str]:
-    """The ids of the calls in a message of the Messages API."""
+    """Return the ids of the calls in a message of the Messages API."""
     return [str(block.get("id")) for block in _blocks(message) if block.get("type") == "tool_use"]
 
 
 def pair_tool_calls_openai(messages: Sequence[JSON]) -> list[JSON]:
-    """The messages of a Chat Completions request. Those that are well stay as they are."""
-    taken: set[int] = set()
-    mended: list[JSON] = []
+    """Repair the messages of a Chat Completions request. Valid ones stay as they are."""
+    used: set[int] = set()
+    repaired: list[JSON] = []
     for place, message in enumerate(messages):
-        if place in taken:
+        if place in used:
             continue
-        mended.append(_stray_message(message) if message.get("role") == "tool" else message)
+        repaired.append(_orphan_message(message) if message.get("role") == "tool" else message)
         for call_id in openai_calls(message):
             found = next(
                 (
                     i
                     for i in range(place + 1, len(messages))
-                    if i not in taken
+                    if i not in used
                     and messages[i].get("role") == "tool"
                     and messages[i].get("tool_call_id") == call_id
                 ),
                 None,
             )
             if found is None:
-                mended.append({"role": "tool", "tool_call_id": call_id, "content": NO_RESULT})
+                repaired.append({"role": "tool", "tool_call_id": call_id, "content": NO_RESULT})
             else:
-                taken.add(found)
-                mended.append(messages[found])
-    return mended
+                used.add(found)
+                repaired.append(messages[found])
+    return repaired
 
 
 def pair_tool_calls_anthropic(messages: Sequence[JSON]) -> list[JSON]:
-    """The messages of a Messages request. Those that are well stay as they are."""
-    taken: set[int] = set()
-    mended: list[JSON] = []
-    # What answers the calls of the message before.
+    """Repair the messages of a Messages request. Valid ones stay as they are."""
+    used: set[int] = set()
+    repaired: list[JSON] = []
+    # The results of the previous message's calls.
     answers: list[JSON] = []
     for place, message in enumerate(messages):
         blocks = _blocks(message)
         results = [block for block in blocks if block.get("type") == "tool_result"]
-        rest = [_orphan_result(block) for block in blocks if id(block) not in taken]
+        rest = [_orphan_result(block) for block in blocks if id(block) not in used]
         if (
             answers
             and message.get("role") == "user"
             and {id(block) for block in results} == {id(block) for block in answers}
         ):
-            mended.append(message)
+            repaired.append(message)
         elif answers and message.get("role") == "user":
             text = message.get("content")
-            mended.append(
+            repaired.append(
                 {
                     **message,
                     "content": [
@@ -82,11 +83,11 @@ def pair_tool_calls_anthropic(messages: Sequence[JSON]) -> list[JSON]:
             )
         else:
             if answers:
-                mended.append({"role": "user", "content": answers})
+                repaired.append({"role": "user", "content": answers})
             if not results:
-                mended.append(message)
+                repaired.append(message)
             elif rest:
-                mended.append({**message, "content": rest})
+                repaired.append({**message, "content": rest})
         answers = []
         for call_id in anthropic_calls(message):
             found = next(
@@ -94,18 +95,18 @@ def pair_tool_calls_anthropic(messages: Sequence[JSON]) -> list[JSON]:
                     block
                     for later in messages[place + 1 :]
                     for block in _blocks(later)
-                    if _is_open(block, call_id, taken)
+                    if _is_open(block, call_id, used)
                 ),
                 None,
             )
             if found:
-                taken.add(id(found))
+                used.add(id(found))
             answers.append(
                 found or {"type": "tool_result", "tool_use_id": call_id, "content": NO_RESULT}
             )
     if answers:
-        mended.append({"role": "user", "content": answers})
-    return mended
+        repaired.append({"role": "user", "content": answers})
+    return repaired
 
 
 def _blocks(message: JSON) -> list[JSON]:
@@ -115,32 +116,35 @@ def _blocks(message: JSON) -> list[JSON]:
     )
 
 
-def _is_open(block: JSON, call_id: str, taken: set[int]) -> bool:
+def _is_open(block: JSON, call_id: str, used: set[int]) -> bool:
     return (
         block.get("type") == "tool_result"
         and block.get("tool_use_id") == call_id
-        and id(block) not in taken
+        and id(block) not in used
     )
 
 
-def _stray_message(message: JSON) -> JSON:
-    """A result whose call is not there, as what it says."""
-    return {"role": "user", "content": _told(message.get("tool_call_id"), message.get("content"))}
+def _orphan_message(message: JSON) -> JSON:
+    """Turn a result without a call into text."""
+    return {
+        "role": "user",
+        "content": _result_text(message.get("tool_call_id"), message.get("content")),
+    }
 
 
 def _orphan_result(block: JSON) -> JSON:
-    """The same of Anthropic's."""
+    """Turn an Anthropic result without a call into text."""
     if block.get("type") != "tool_result":
         return block
-    return {"type": "text", "text": _told(block.get("tool_use_id"), block.get("content"))}
+    return {"type": "text", "text": _result_text(block.get("tool_use_id"), block.get("content"))}
 
 
-def _told(call_id: object, content: object) -> str:
-    said = (
+def _result_text(call_id: object, content: object) -> str:
+    texts = (
         [part.get("text") for part in content if isinstance(part, dict)]
         if isinstance(content, list)
         else [content]
     )
     return " ".join(
-        [f"[result of the tool call {call_id}]", *[part for part in said if isinstance(part, str)]]
+        [f"[result of the tool call {call_id}]", *[part for part in texts if isinstance(part, str)]]
     )

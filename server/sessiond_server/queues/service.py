@@ -10,9 +10,10 @@ from uuid import UUID
 
 from sessiond_server.core import pagination
 from sessiond_server.core.errors import Fault, invalid, session_not_found
-from sessiond_server.core.ids import check_session_id, check_text, session_key
+from sessiond_server.core.ids import session_key
 from sessiond_server.core.limits import MAX_NAME_CHARACTERS
 from sessiond_server.core.pagination import Page, Paging
+from sessiond_server.core.validation import check_session_id, check_text
 from sessiond_server.queues.store import (
     Acknowledgement,
     Counts,

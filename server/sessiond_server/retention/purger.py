@@ -68,9 +68,6 @@ class Purger:
                 await self.round()
             except (DatabaseUnavailable, PoolExhausted, Contention) as e:
                 log.warning("purge_retrying", error=str(e))
-            except Exception:
-                # A bug must not end purging until the next restart.
-                log.exception("purge_failed")
 
     async def round(self) -> Purged:
         """Remove everything that is due."""

@@ -12,7 +12,8 @@ from sessiond.v1.admin_service_pb2 import (
     Project,
     RevokeApiKeyRequest,
 )
-from sessiond_server.projects.service import Caller, Keys
+from sessiond_server.projects.authentication import Caller
+from sessiond_server.projects.service import Keys
 from sessiond_server.projects.store import KeyRow, ProjectRow
 
 # Method names are those of the protos.
@@ -20,7 +21,7 @@ from sessiond_server.projects.store import KeyRow, ProjectRow
 
 
 class AdminServicer:
-    """The methods of AdminService, as calls.Servicer has them."""
+    """The methods of AdminService; see handlers.Servicer."""
 
     needs_admin = True
 

@@ -12,23 +12,21 @@ from sessiond.v1.asset_service_pb2 import (
 )
 from sessiond_server.assets.service import Assets, Upload
 from sessiond_server.assets.store.assets import AssetRow
-from sessiond_server.assets.store.objects import ObjectStoreUnavailable
-from sessiond_server.core.errors import Fault
-from sessiond_server.projects.service import Caller
-from sessiond_server.rpc.handlers import Admission, drain_requests
+from sessiond_server.projects.authentication import Caller
+from sessiond_server.rpc.admission import Admission
 
 # Method names are those of the protos.
 # ruff: noqa: N802
 
 
 class AssetServicer:
-    """The methods of AssetService, as calls.Servicer has them."""
+    """The methods of AssetService; see handlers.Servicer."""
 
     needs_admin = False
 
-    def __init__(self, assets: Assets, load: Admission) -> None:
+    def __init__(self, assets: Assets, admission: Admission) -> None:
         self._assets = assets
-        self._load = load
+        self._admission = admission
 
     async def UploadAsset(
         self, requests: AsyncIterator[UploadAssetRequest], caller: Caller
@@ -41,13 +39,9 @@ class AssetServicer:
             async for request in requests:
                 yield request.data
 
-        try:
-            row = await self._assets.upload(
-                Upload(caller.project_id, first.media_type, first.asset_id, first.size), pieces()
-            )
-        except (Fault, ObjectStoreUnavailable):
-            await drain_requests(requests)
-            raise
+        row = await self._assets.upload(
+            Upload(caller.project_id, first.media_type, first.asset_id, first.size), pieces()
+        )
         return _asset(row)
 
     async def DownloadAsset(
@@ -59,7 +53,7 @@ class AssetServicer:
         asset: Asset | None = _asset(row)
         async with aclosing(pieces):
             async for piece in pieces:
-                self._load.check_draining()
+                self._admission.check_draining()
                 yield DownloadAssetResponse(data=piece, asset=asset).SerializeToString()
                 asset = None
 

@@ -15,7 +15,7 @@ from sessiond.v1.bookmark_service_pb2 import (
 from sessiond_server.bookmarks.service import Bookmarks
 from sessiond_server.bookmarks.store import BookmarkRow
 from sessiond_server.core.errors import invalid
-from sessiond_server.projects.service import Caller
+from sessiond_server.projects.authentication import Caller
 
 # What UpdateBookmark's mask may name.
 _PATHS = ("seq", "description")
@@ -25,7 +25,7 @@ _PATHS = ("seq", "description")
 
 
 class BookmarkServicer:
-    """The methods of BookmarkService, as calls.Servicer has them."""
+    """The methods of BookmarkService; see handlers.Servicer."""
 
     needs_admin = False
 

@@ -19,8 +19,8 @@ from sessiond.v1.turn_pb2 import Turn, TurnState
 from sessiond_server.core.cancellation import run_to_completion
 from sessiond_server.core.errors import invalid
 from sessiond_server.core.structs import to_dict
-from sessiond_server.projects.service import Caller
-from sessiond_server.rpc import conversions as convert
+from sessiond_server.projects.authentication import Caller
+from sessiond_server.rpc import conversions
 from sessiond_server.turns.service import Sending, Turns
 from sessiond_server.turns.store import TurnRow
 from sessiond_server.turns.streams import TurnStreams
@@ -31,7 +31,7 @@ from sessiond_server.watch.hub import Watching, WatchOptions
 
 
 class ConversationServicer:
-    """The methods of ConversationService, as calls.Servicer has them."""
+    """The methods of ConversationService; see handlers.Servicer."""
 
     needs_admin = False
 
@@ -51,7 +51,7 @@ class ConversationServicer:
             request.model,
             to_dict(request.options, "options") if request.HasField("options") else {},
             request.mode == SEND_MODE_IMMEDIATE,
-            convert.milliseconds(request.turn_timeout)
+            conversions.milliseconds(request.turn_timeout)
             if request.HasField("turn_timeout")
             else None,
             request.request_id,
@@ -100,7 +100,7 @@ class ConversationServicer:
         asked = WatchOptions(
             request.session_id,
             request.after_seq if request.HasField("after_seq") else None,
-            convert.milliseconds(request.heartbeat_interval)
+            conversions.milliseconds(request.heartbeat_interval)
             if request.HasField("heartbeat_interval")
             else None,
         )

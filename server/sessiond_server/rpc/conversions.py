@@ -32,8 +32,8 @@ from sessiond_server.core.pg_time import EPOCH_S
 from sessiond_server.core.structs import to_dict, to_struct
 from sessiond_server.imports.service import ImportHead
 from sessiond_server.imports.store import ImportedBookmark, ImportedTask
-from sessiond_server.sessions.service import NEVER, Settings, etag_of, expires_at_ms
-from sessiond_server.sessions.store.sessions import Filter, SessionRow
+from sessiond_server.sessions.service import NEVER, SessionSettings, etag_of, expires_at_ms
+from sessiond_server.sessions.store.sessions import SessionFilter, SessionRow
 
 _ORDERS: dict[int, str] = {
     SESSION_ORDER_UNSPECIFIED: "active_desc",
@@ -88,9 +88,9 @@ def session_message(row: SessionRow) -> Session:
     return message
 
 
-def settings(session: Session) -> Settings:
+def settings(session: Session) -> SessionSettings:
     """What a new session's creator chose. Raises: Fault INVALID_FIELD."""
-    return Settings(
+    return SessionSettings(
         model=session.model,
         user_name=session.user,
         title=session.title,
@@ -133,21 +133,30 @@ def update_values(
 
 def session_filter(
     request: ListSessionsRequest | DeleteSessionsRequest, project_id: UUID
-) -> Filter:
-    """The filter fields that both requests have. Raises: Fault INVALID_FIELD."""
+) -> SessionFilter:
+    """Converts the filter of a request.
+
+    Raises:
+        Fault: INVALID_FIELD for a field of the filter.
+    """
+    chosen = request.filter
 
     def time(field: str) -> datetime | None:
-        return time_of(getattr(request, field), field) if request.HasField(field) else None  # type: ignore[arg-type]
+        return (
+            time_of(getattr(chosen, field), f"filter.{field}") if chosen.HasField(field) else None  # type: ignore[arg-type]
+        )
 
     def struct(field: str) -> dict[str, Any] | None:
-        return to_dict(getattr(request, field), field) if request.HasField(field) else None  # type: ignore[arg-type]
+        return (
+            to_dict(getattr(chosen, field), f"filter.{field}") if chosen.HasField(field) else None  # type: ignore[arg-type]
+        )
 
-    return Filter(
+    return SessionFilter(
         project_id=project_id,
-        session_id_prefix=request.session_id_prefix,
-        user_name=request.user,
-        state=state_number(request.state),
-        model=request.model,
+        session_id_prefix=chosen.session_id_prefix,
+        user_name=chosen.user,
+        state=state_number(chosen.state, "filter.state"),
+        model=chosen.model,
         config_contains=struct("config_contains"),
         metadata_contains=struct("metadata_contains"),
         created_from=time("created_from"),
@@ -230,7 +239,7 @@ def order_name(order: SessionOrder.ValueType) -> str:
     return _ORDERS[order]
 
 
-def state_number(state: SessionState.ValueType, field: str = "state") -> int:
+def state_number(state: SessionState.ValueType, field: str) -> int:
     if state not in SessionState.values():
         raise invalid(field, f"is {state}, which is no SessionState")
     return int(state)

@@ -8,7 +8,12 @@ from google.rpc.status_pb2 import Status
 
 from sessiond_server.assets.store.objects import ObjectStoreUnavailable
 from sessiond_server.core.errors import Fault
-from sessiond_server.db.pool import Contention, DatabaseUnavailable, PoolExhausted
+from sessiond_server.db.pool import (
+    Contention,
+    DatabaseUnavailable,
+    PoolExhausted,
+    StatementCanceled,
+)
 
 DOMAIN = "sessiond.v1"
 DETAILS_KEY = "grpc-status-details-bin"
@@ -87,6 +92,13 @@ def as_fault(error: BaseException) -> Fault | None:
                 "OVERLOADED",
                 "every database connection of this server is busy; try again",
                 retry_after_s=0.5,
+            )
+        case StatementCanceled():
+            return Fault(
+                "OVERLOADED",
+                "the database canceled a statement, such as after its statement_timeout; nothing was "
+                "changed: try again later, or raise the timeout",
+                retry_after_s=1.0,
             )
         case Contention():
             return Fault(

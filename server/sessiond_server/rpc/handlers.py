@@ -1,7 +1,8 @@
-"""The way of every call: who calls, until when, what came of it.
+"""Runs every call: authentication, admission, deadline, errors, log.
 
-The handlers are built from the services' descriptors with identity serializers, so that this module sees bytes: a request that cannot
-be decoded becomes a typed error, and a response may be spliced from stored bytes.
+The handlers are built from the services' descriptors with identity serializers, so this module
+sees bytes: a request that cannot be decoded becomes a typed error, and a response may be spliced
+from stored bytes.
 """
 
 import asyncio
@@ -11,8 +12,7 @@ import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, suppress
 from contextvars import ContextVar
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import grpc
 import structlog
@@ -25,99 +25,60 @@ from grpc.aio import ServicerContext
 
 from sessiond_server.core.cancellation import check_cancelled
 from sessiond_server.core.errors import Fault
-from sessiond_server.projects.service import Authenticator, Caller
+from sessiond_server.projects.authentication import Authenticator, Caller
+from sessiond_server.rpc.admission import STREAMING_RPCS, Admission
 from sessiond_server.rpc.errors import as_fault, status_of, whole_status_of
 from sessiond_server.rpc.raw_messages import raw_class
 
 SLOW_CALL_S = 1.0
-# They last as long as their clients want them to: they are counted apart, and none is slow.
-STREAMING_RPCS = ("Watch", "Send")
 
-# How much of a client's stream that is refused is still listened to, and how long for each next piece.
-DRAIN_TIMEOUT_S = 0.5
+# How long, and up to what size, the server reads on from a client whose stream it refuses.
+DRAIN_TIMEOUT_S = 5.0
+DRAIN_IDLE_S = 0.5
 DRAIN_BYTES = 64 * 1024 * 1024
+
+# RPCs of many messages. Their requests carry Message.json as bytes, whatever the annotations of
+# the servicers' methods say.
+RAW_CALLS = frozenset({"StoreMessages", "BatchStoreMessages", "ImportMessages"})
+
+Context: TypeAlias = "ServicerContext[bytes, bytes]"
+Decode: TypeAlias = Callable[[bytes], ProtoMessage]
+Unary: TypeAlias = Callable[[Any, Caller], Awaitable[ProtoMessage | bytes]]
+ServerStream: TypeAlias = Callable[[Any, Caller], AsyncGenerator[bytes, None]]
 
 log = structlog.get_logger("sessiond.calls")
 
 
-@dataclass(slots=True)
-class Admission:
-    """What runs in this process, and whether it is about to stop. long_calls: those of STREAMING_RPCS, which `calls` leaves out."""
-
-    max_calls: int
-    max_long_calls: int
-    calls: int = 0
-    long_calls: int = 0
-    is_draining: bool = False
-
-    def begin(self, method: str) -> None:
-        """A call comes."""
-        if method in STREAMING_RPCS:
-            self.long_calls += 1
-        else:
-            self.calls += 1
-
-    def end(self, method: str) -> None:
-        """It is over."""
-        if method in STREAMING_RPCS:
-            self.long_calls -= 1
-        else:
-            self.calls -= 1
-
-    def admit(self, method: str) -> None:
-        """Raises: Fault OVERLOADED, once there are more calls of its kind than may be."""
-        if method in STREAMING_RPCS:
-            if self.long_calls > self.max_long_calls:
-                raise Fault(
-                    "OVERLOADED",
-                    f"this server has {self.max_long_calls} watchers and turns under way",
-                    retry_after_s=0.5,
-                )
-        elif self.calls > self.max_calls:
-            raise Fault(
-                "OVERLOADED", f"this server has {self.max_calls} calls under way", retry_after_s=0.5
-            )
-
-    def check_draining(self) -> None:
-        """For long streams, between two messages. Raises: Fault SERVER_DRAINING."""
-        if self.is_draining:
-            raise Fault(
-                "SERVER_DRAINING",
-                "this server is shutting down; go on at another, from the last resume_token or seq",
-                retry_after_s=0.2,
-            )
-
-
-# Those of many messages. Their requests have Message.json as bytes, whatever the types of the servicers' methods say.
-RAW_CALLS = frozenset({"StoreMessages", "BatchStoreMessages", "ImportMessages"})
-
-
 class Servicer(Protocol):
-    """Methods named as the RPCs: (request, caller) -> response; iterators where the RPC streams.
+    """Methods named after the RPCs: (request, caller) -> response; iterators where the RPC streams.
 
-    A response is a protobuf message, or one encoded already.
+    A response is a protobuf message, or the bytes of one.
     """
 
     @property
     def needs_admin(self) -> bool: ...
 
 
-@dataclass(slots=True)
 class _Call:
-    """One call under way."""
+    """One call under way, for the length of an `async with` block.
 
-    method: str
-    context: "ServicerContext[bytes, bytes]"
-    started: float = field(default_factory=time.monotonic)
-    caller: Caller | None = None
-    authorization: str | None = None
-    _call_id: str = ""
-    peer: str = ""
+    An exception that leaves the block ends the call with a typed status.
+    """
 
-    def __post_init__(self) -> None:
-        # Now, not when it is logged: by then the call may be torn down, and gRPC crashes the process where it is asked.
-        self.peer = self.context.peer()
-        for key, value in self.context.invocation_metadata() or ():
+    __slots__ = ("_admission", "_call_id", "_context", "authorization", "caller", "method", "peer",
+                 "started")  # fmt: skip
+
+    def __init__(self, method: str, context: Context, admission: Admission) -> None:
+        self.method = method
+        self.started = time.monotonic()
+        self.caller: Caller | None = None
+        self.authorization: str | None = None
+        self._context = context
+        self._admission = admission
+        self._call_id = ""
+        # Read now: when the call is logged it may be torn down, and gRPC would crash the process.
+        self.peer = context.peer()
+        for key, value in context.invocation_metadata() or ():
             if key == "authorization":
                 self.authorization = str(value)
             elif key == "x-request-id" and isinstance(value, str) and value.isprintable():
@@ -125,38 +86,42 @@ class _Call:
 
     @property
     def call_id(self) -> str:
-        """By which the log names the call: the caller's x-request-id, or one made up when it is first wanted."""
+        """The call's id in the log: the caller's x-request-id, or one made up on first use."""
         if not self._call_id:
             self._call_id = uuid.uuid4().hex
         return self._call_id
 
-    def finish(self) -> None:
-        took = time.monotonic() - self.started
-        if took > SLOW_CALL_S and self.method not in STREAMING_RPCS:
-            log.info("slow call", took_ms=round(took * 1000), **self._names())
-        elif log.is_enabled_for(logging.DEBUG):
-            log.debug("call", took_ms=round(took * 1000, 1), **self._names())
+    async def __aenter__(self) -> "_Call":
+        self._admission.begin(self.method)
+        return self
 
-    async def fail(self, error: Exception) -> None:
-        """End the call with a typed status. Does not return."""
-        await self.context.abort(*status_of(self.fault_of(error), self.call_id))
+    async def __aexit__(self, _type: object, error: BaseException | None, _tb: object) -> None:
+        try:
+            if isinstance(error, Exception):
+                await self._context.abort(*status_of(self.fault_of(error), self.call_id))
+        finally:
+            self._admission.end(self.method)
+            took_s = time.monotonic() - self.started
+            if took_s > SLOW_CALL_S and self.method not in STREAMING_RPCS:
+                log.info("slow_call", took_ms=round(took_s * 1000), **self._log_fields())
+            elif log.is_enabled_for(logging.DEBUG):
+                log.debug("call", took_ms=round(took_s * 1000, 1), **self._log_fields())
 
     def fault_of(self, error: Exception) -> Fault:
-        """What the caller is told of an error; the log is told, too."""
+        """Log an error and return the Fault that is sent to the caller."""
         fault = as_fault(error)
         if fault is None:
-            log.exception("call failed by a fault of the server", **self._names(), exc_info=error)
-            fault = Fault(
+            log.exception("call_failed", **self._log_fields(), exc_info=error)
+            return Fault(
                 "INTERNAL",
-                f"a fault of the server's own; its log has more under call_id {self.call_id}",
+                f"internal error; the server's log has more under call_id {self.call_id}",
             )
-        else:
-            log.info(
-                "call refused", reason=fault.reason, error=fault.message[:500], **self._names()
-            )
+        log.info(
+            "call_refused", reason=fault.reason, error=fault.message[:500], **self._log_fields()
+        )
         return fault
 
-    def _names(self) -> dict[str, str | None]:
+    def _log_fields(self) -> dict[str, str | None]:
         return {
             "method": self.method,
             "call_id": self.call_id,
@@ -169,7 +134,10 @@ _streaming: ContextVar[_Call] = ContextVar("streaming")
 
 
 def status_of_part(error: Exception) -> Status:
-    """The status of a part of the running call, which itself goes on: as it would be if the part were a call. For streams of responses."""
+    """Log the error of one part of the running server stream, and return the part's status.
+
+    The call itself continues. The status is the one that the part would get as a call.
+    """
     call = _streaming.get()
     return whole_status_of(call.fault_of(error), call.call_id)
 
@@ -178,25 +146,31 @@ class Calls:
     """Builds the handlers of services.
 
     Args:
-        default_deadline_s: for unary calls of clients that set none.
+        authenticator: finds the caller of each call.
+        admission: counts the calls, and refuses those that are too many.
+        default_deadline_s: deadline, in seconds, of unary calls whose clients set none.
         stream_idle_timeout_s: seconds without a message after which a client's stream is refused.
     """
 
     def __init__(
         self,
         authenticator: Authenticator,
-        load: Admission,
+        admission: Admission,
         *,
         default_deadline_s: float,
         stream_idle_timeout_s: float,
     ) -> None:
         self._authenticator = authenticator
-        self._load = load
+        self._admission = admission
         self._default_deadline_s = default_deadline_s
         self._stream_idle_timeout_s = stream_idle_timeout_s
 
     def handlers(self, service: ServiceDescriptor, servicer: Servicer) -> grpc.GenericRpcHandler:
-        """The handlers of all methods of a service. Raises AttributeError where the servicer lacks one."""
+        """Return the handlers of all methods of a service.
+
+        Raises:
+            AttributeError: if the servicer lacks a method.
+        """
         return grpc.method_handlers_generic_handler(
             service.full_name,
             {
@@ -210,130 +184,90 @@ class Calls:
     def _handler(
         self, method: MethodDescriptor, function: Callable[[Any, Caller], Any], needs_admin: bool
     ) -> "grpc.RpcMethodHandler[bytes, bytes]":
-        decode = _decoder(method)
+        arguments = (method.name, _decoder(method), function, needs_admin)
         if method.client_streaming:
-            return grpc.stream_unary_rpc_method_handler(
-                self._stream_unary(method, decode, function, needs_admin)
-            )
+            return grpc.stream_unary_rpc_method_handler(self._stream_unary(*arguments))
         if method.server_streaming:
-            return grpc.unary_stream_rpc_method_handler(
-                self._unary_stream(method, decode, function, needs_admin)
-            )
-        return grpc.unary_unary_rpc_method_handler(
-            self._unary_unary(method, decode, function, needs_admin)
-        )
+            return grpc.unary_stream_rpc_method_handler(self._unary_stream(*arguments))
+        return grpc.unary_unary_rpc_method_handler(self._unary_unary(*arguments))
 
     def _unary_unary(
-        self,
-        method: MethodDescriptor,
-        decode: Callable[[bytes], ProtoMessage],
-        function: Callable[[Any, Caller], Awaitable[ProtoMessage | bytes]],
-        needs_admin: bool,
-    ) -> Callable[[bytes, "ServicerContext[bytes, bytes]"], Awaitable[bytes]]:
-        name, load = method.name, self._load
-
-        async def handle(request: bytes, context: "ServicerContext[bytes, bytes]") -> bytes:
-            call = _Call(name, context)
-            load.begin(name)
-            try:
+        self, name: str, decode: Decode, function: Unary, needs_admin: bool
+    ) -> Callable[[bytes, Context], Awaitable[bytes]]:
+        async def handle(request: bytes, context: Context) -> bytes:
+            async with _Call(name, context, self._admission) as call:
                 remaining = context.time_remaining()
                 async with asyncio.timeout(
                     self._default_deadline_s if remaining is None else remaining
                 ):
                     caller = await self._admit(call, needs_admin)
-                    response = await function(decode(request), caller)
-                return response if isinstance(response, bytes) else response.SerializeToString()
-            except Exception as e:
-                await call.fail(e)
-                raise
-            finally:
-                load.end(name)
-                call.finish()
+                    return _encoded(await function(decode(request), caller))
 
         return handle
 
     def _unary_stream(
-        self,
-        method: MethodDescriptor,
-        decode: Callable[[bytes], ProtoMessage],
-        function: Callable[[Any, Caller], AsyncGenerator[bytes, None]],
-        needs_admin: bool,
-    ) -> Callable[[bytes, "ServicerContext[bytes, bytes]"], AsyncIterator[bytes]]:
-        name, load = method.name, self._load
-
-        async def handle(
-            request: bytes, context: "ServicerContext[bytes, bytes]"
-        ) -> AsyncIterator[bytes]:
-            call = _Call(name, context)
-            _streaming.set(call)
-            load.begin(name)
-            try:
+        self, name: str, decode: Decode, function: ServerStream, needs_admin: bool
+    ) -> Callable[[bytes, Context], AsyncIterator[bytes]]:
+        async def handle(request: bytes, context: Context) -> AsyncIterator[bytes]:
+            async with _Call(name, context, self._admission) as call:
+                _streaming.set(call)
                 caller = await self._admit(call, needs_admin)
                 async with aclosing(function(decode(request), caller)) as responses:
                     async for response in responses:
                         yield response
-            except Exception as e:
-                await call.fail(e)
-                raise
-            finally:
-                load.end(name)
-                call.finish()
 
         return handle
 
     def _stream_unary(
-        self,
-        method: MethodDescriptor,
-        decode: Callable[[bytes], ProtoMessage],
-        function: Callable[[Any, Caller], Awaitable[ProtoMessage | bytes]],
-        needs_admin: bool,
-    ) -> Callable[[AsyncIterator[bytes], "ServicerContext[bytes, bytes]"], Awaitable[bytes]]:
-        name, load = method.name, self._load
-
-        async def handle(
-            requests: AsyncIterator[bytes], context: "ServicerContext[bytes, bytes]"
-        ) -> bytes:
-            call = _Call(name, context)
-            load.begin(name)
-            try:
+        self, name: str, decode: Decode, function: Unary, needs_admin: bool
+    ) -> Callable[[AsyncIterator[bytes], Context], Awaitable[bytes]]:
+        async def handle(requests: AsyncIterator[bytes], context: Context) -> bytes:
+            async with _Call(name, context, self._admission) as call:
                 caller = await self._admit(call, needs_admin)
                 pieces = _decoded(requests, decode, self._stream_idle_timeout_s)
-                response = await function(pieces, caller)
-                return response if isinstance(response, bytes) else response.SerializeToString()
-            except Exception as e:
-                await call.fail(e)
-                raise
-            finally:
-                load.end(name)
-                call.finish()
+                try:
+                    return _encoded(await function(pieces, caller))
+                except Exception:
+                    await drain_requests(requests)
+                    raise
 
         return handle
 
     async def _admit(self, call: _Call, needs_admin: bool) -> Caller:
-        """Raises: Fault OVERLOADED, API_KEY_MISSING, API_KEY_INVALID, ADMIN_KEY_REQUIRED."""
-        self._load.admit(call.method)
+        """Check the limits and find the caller.
+
+        Raises:
+            Fault: OVERLOADED, API_KEY_MISSING, API_KEY_INVALID or ADMIN_KEY_REQUIRED.
+        """
+        self._admission.admit(call.method)
         caller = call.caller = await self._authenticator.caller(call.authorization)
         if needs_admin and not caller.is_admin:
             raise Fault(
                 "ADMIN_KEY_REQUIRED",
-                "AdminService asks for an admin key (`sessiond keys create --admin`)",
+                "AdminService requires an admin key (`sessiond keys create --admin`)",
             )
         return caller
 
 
-async def drain_requests(requests: AsyncIterator[ProtoMessage]) -> None:
-    """Take what a client still sends, for a while, before it is refused.
+async def drain_requests(requests: AsyncIterator[bytes]) -> None:
+    """Read on from a client whose stream is refused, within bounds.
 
-    Clients of some languages, Python's asyncio among them, lose an answer that comes while they write.
+    Some clients, Python's asyncio client among them, lose a response that arrives while they
+    write.
     """
     taken = 0
     with suppress(TimeoutError, StopAsyncIteration):
-        while taken < DRAIN_BYTES:
-            async with asyncio.timeout(DRAIN_TIMEOUT_S):
-                taken += (await anext(requests)).ByteSize()
+        async with asyncio.timeout(DRAIN_TIMEOUT_S):
+            while taken < DRAIN_BYTES:
+                async with asyncio.timeout(DRAIN_IDLE_S):
+                    taken += len(await anext(requests))
 
 
-def _decoder(method: MethodDescriptor) -> Callable[[bytes], ProtoMessage]:
+def _encoded(response: ProtoMessage | bytes) -> bytes:
+    return response if isinstance(response, bytes) else response.SerializeToString()
+
+
+def _decoder(method: MethodDescriptor) -> Decode:
     request_class = (
         raw_class(method.input_type)
         if method.name in RAW_CALLS
@@ -345,14 +279,14 @@ def _decoder(method: MethodDescriptor) -> Callable[[bytes], ProtoMessage]:
             return request_class.FromString(encoded)
         except DecodeError as e:
             raise Fault(
-                "MALFORMED_REQUEST", f"the bytes sent are no {method.input_type.full_name}: {e}"
+                "MALFORMED_REQUEST", f"the request is not a {method.input_type.full_name}: {e}"
             ) from e
 
     return decode
 
 
 async def _decoded(
-    requests: AsyncIterator[bytes], decode: Callable[[bytes], ProtoMessage], idle_timeout_s: float
+    requests: AsyncIterator[bytes], decode: Decode, idle_timeout_s: float
 ) -> AsyncIterator[ProtoMessage]:
     """Decode a client's stream.
 

@@ -20,7 +20,7 @@ from sessiond.v1.processing_service_pb2 import (
     RequeueMessagesResponse,
     SeqRange,
 )
-from sessiond_server.projects.service import Caller
+from sessiond_server.projects.authentication import Caller
 from sessiond_server.queues.service import (
     LeaseRequest,
     Processing,
@@ -29,14 +29,14 @@ from sessiond_server.queues.service import (
     encode_lease_id,
 )
 from sessiond_server.queues.store import Leased
-from sessiond_server.rpc import conversions as convert
+from sessiond_server.rpc import conversions
 
 # Method names are those of the protos.
 # ruff: noqa: N802
 
 
 class ProcessingServicer:
-    """The methods of ProcessingService, as calls.Servicer has them."""
+    """The methods of ProcessingService; see handlers.Servicer."""
 
     needs_admin = False
 
@@ -51,10 +51,10 @@ class ProcessingServicer:
             worker=request.worker,
             max_sessions=request.max_sessions,
             max_messages=request.max_messages,
-            lease_ms=convert.milliseconds(request.lease_duration)
+            lease_ms=conversions.milliseconds(request.lease_duration)
             if request.HasField("lease_duration")
             else None,
-            wait_ms=convert.milliseconds(request.wait) if request.HasField("wait") else None,
+            wait_ms=conversions.milliseconds(request.wait) if request.HasField("wait") else None,
         )
         return LeaseMessagesResponse(
             leases=[_lease(lease) for lease in await self._processing.lease(caller.project_id, ask)]
@@ -62,7 +62,7 @@ class ProcessingServicer:
 
     async def ExtendLease(self, request: ExtendLeaseRequest, caller: Caller) -> Lease:
         lease_ms = (
-            convert.milliseconds(request.lease_duration)
+            conversions.milliseconds(request.lease_duration)
             if request.HasField("lease_duration")
             else None
         )

@@ -41,7 +41,7 @@ from sessiond.v1.session_service_pb2 import (
 )
 from sessiond_server.copies.service import Copies
 from sessiond_server.core.cancellation import run_to_completion
-from sessiond_server.core.errors import Fault, invalid
+from sessiond_server.core.errors import invalid
 from sessiond_server.core.states import SessionState
 from sessiond_server.imports.service import SessionImports
 from sessiond_server.messages.append import Appends, Target
@@ -49,9 +49,10 @@ from sessiond_server.messages.batch_append import BatchAppender, Outcome
 from sessiond_server.messages.history import History, Reading
 from sessiond_server.messages.store.append import Appended
 from sessiond_server.messages.token_counts import ENCODING
-from sessiond_server.projects.service import Caller
-from sessiond_server.rpc import conversions as convert
-from sessiond_server.rpc.handlers import Admission, drain_requests, status_of_part
+from sessiond_server.projects.authentication import Caller
+from sessiond_server.rpc import conversions
+from sessiond_server.rpc.admission import Admission
+from sessiond_server.rpc.handlers import status_of_part
 from sessiond_server.sessions.service import Sessions
 from sessiond_server.sessions.store.sessions import Listing
 
@@ -60,7 +61,7 @@ from sessiond_server.sessions.store.sessions import Listing
 
 
 class SessionServicer:
-    """The methods of SessionService, as calls.Servicer has them."""
+    """The methods of SessionService; see handlers.Servicer."""
 
     needs_admin = False
 
@@ -72,7 +73,7 @@ class SessionServicer:
         appends: Appends,
         many_appends: BatchAppender,
         history: History,
-        load: Admission,
+        admission: Admission,
     ) -> None:
         self._sessions = sessions
         self._copies = copies
@@ -80,20 +81,20 @@ class SessionServicer:
         self._appends = appends
         self._many_appends = many_appends
         self._history = history
-        self._load = load
+        self._admission = admission
 
     async def CreateSession(self, request: CreateSessionRequest, caller: Caller) -> Session:
         row = await self._sessions.create(
             caller.project_id,
             request.session.session_id,
-            convert.settings(request.session),
+            conversions.settings(request.session),
             get_or_create=request.get_or_create,
             request_id=request.request_id,
         )
-        return convert.session_message(row)
+        return conversions.session_message(row)
 
     async def GetSession(self, request: GetSessionRequest, caller: Caller) -> Session:
-        return convert.session_message(
+        return conversions.session_message(
             await self._sessions.get(caller.project_id, request.session_id)
         )
 
@@ -101,18 +102,18 @@ class SessionServicer:
         self, request: ListSessionsRequest, caller: Caller
     ) -> ListSessionsResponse:
         listing = Listing(
-            convert.session_filter(request, caller.project_id),
-            convert.order_name(request.order),
+            conversions.session_filter(request, caller.project_id),
+            conversions.order_name(request.order),
             limit=0,
         )
         page = await self._sessions.list(listing, request.page_size, request.page_token)
         return ListSessionsResponse(
-            sessions=[convert.session_message(row) for row in page.items],
+            sessions=[conversions.session_message(row) for row in page.items],
             next_page_token=page.next_page_token,
         )
 
     async def UpdateSession(self, request: UpdateSessionRequest, caller: Caller) -> Session:
-        values, patches = convert.update_values(request)
+        values, patches = conversions.update_values(request)
         row = await self._sessions.update(
             caller.project_id,
             request.session.session_id,
@@ -121,10 +122,10 @@ class SessionServicer:
             etag=request.etag,
             request_id=request.request_id,
         )
-        return convert.session_message(row)
+        return conversions.session_message(row)
 
     async def ResumeSession(self, request: ResumeSessionRequest, caller: Caller) -> Session:
-        return convert.session_message(
+        return conversions.session_message(
             await self._sessions.set_state(
                 caller.project_id, request.session_id, SessionState.ACTIVE, request.request_id
             )
@@ -135,7 +136,7 @@ class SessionServicer:
         destroying = self._sessions.set_state(
             caller.project_id, request.session_id, SessionState.DESTROYED, request.request_id
         )
-        return convert.session_message(await run_to_completion(destroying))
+        return conversions.session_message(await run_to_completion(destroying))
 
     async def DeleteSession(
         self, request: DeleteSessionRequest, caller: Caller
@@ -152,15 +153,15 @@ class SessionServicer:
     async def DeleteSessions(
         self, request: DeleteSessionsRequest, caller: Caller
     ) -> DeleteSessionsResponse:
-        chosen = convert.session_filter(request, caller.project_id)
+        chosen = conversions.session_filter(request, caller.project_id)
         sessions, messages = await self._sessions.delete_many(
             chosen, everything=request.all, dry_run=request.dry_run
         )
         return DeleteSessionsResponse(session_count=sessions, message_count=messages)
 
     async def CopySession(self, request: CopySessionRequest, caller: Caller) -> CopySessionResponse:
-        row = await self._copies.copy(caller.project_id, convert.copying(request))
-        session = convert.session_message(row)
+        row = await self._copies.copy(caller.project_id, conversions.copying(request))
+        session = conversions.session_message(row)
         return CopySessionResponse(
             old_session_id=request.session_id, new_session_id=row.session_id, session=session
         )
@@ -170,7 +171,7 @@ class SessionServicer:
             caller.project_id, request.session_id, request.page_size, request.page_token
         )
         return ListCopiesResponse(
-            copies=[convert.copy_message(row) for row in page.items],
+            copies=[conversions.copy_message(row) for row in page.items],
             next_page_token=page.next_page_token,
         )
 
@@ -197,12 +198,8 @@ class SessionServicer:
             async for request in requests:
                 yield request.messages
 
-        try:
-            row = await self._imports.run(caller.project_id, convert.import_head(first), pieces())
-        except Fault:
-            await drain_requests(requests)
-            raise
-        return convert.session_message(row)
+        row = await self._imports.run(caller.project_id, conversions.import_head(first), pieces())
+        return conversions.session_message(row)
 
     async def StoreMessages(
         self, request: StoreMessagesRequest, caller: Caller
@@ -232,15 +229,11 @@ class SessionServicer:
                     raise invalid("session_id", "differs from that of the first piece")
                 yield request.messages
 
-        try:
-            stored = await self._appends.store_stream(target, pieces())
-        except Fault:
-            await drain_requests(requests)
-            raise
+        stored = await self._appends.store_stream(target, pieces())
         return ImportMessagesResponse(
             first_seq=stored.first_seq,
             last_seq=stored.last_seq,
-            create_time=convert.timestamp_of(stored.created_us),
+            create_time=conversions.timestamp_of(stored.created_us),
         )
 
     async def GetMessages(
@@ -265,7 +258,7 @@ class SessionServicer:
         )
         async with aclosing(self._history.stream(caller.project_id, reading)) as batches:
             async for batch in batches:
-                self._load.check_draining()
+                self._admission.check_draining()
                 yield batch
 
     async def GetMessage(self, request: GetMessageRequest, caller: Caller) -> bytes:
@@ -276,7 +269,7 @@ def _stored(appended: Appended) -> StoreMessagesResponse:
     return StoreMessagesResponse(
         first_seq=appended.first_seq,
         last_seq=appended.last_seq,
-        create_time=convert.timestamp_of(appended.created_us),
+        create_time=conversions.timestamp_of(appended.created_us),
     )
 
 

@@ -17,7 +17,7 @@ from sessiond.v1.task_service_pb2 import (
 from sessiond_server.core import states
 from sessiond_server.core.errors import invalid
 from sessiond_server.core.structs import to_dict, to_struct
-from sessiond_server.projects.service import Caller
+from sessiond_server.projects.authentication import Caller
 from sessiond_server.rpc.conversions import task_status
 from sessiond_server.tasks.service import NewTask, TaskChanges, Tasks, etag_of
 from sessiond_server.tasks.store import TaskRow
@@ -30,7 +30,7 @@ _PATHS = ("status", "data", "message_seqs")
 
 
 class TaskServicer:
-    """The methods of TaskService, as calls.Servicer has them."""
+    """The methods of TaskService; see handlers.Servicer."""
 
     needs_admin = False
 

@@ -6,7 +6,8 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from sessiond_server.core.errors import Fault, session_not_found
-from sessiond_server.core.ids import check_request_id, check_session_id, session_key
+from sessiond_server.core.ids import session_key
+from sessiond_server.core.validation import check_request_id, check_session_id
 from sessiond_server.db.idempotency import DuplicateRequest, RequestRecord, content_hash
 from sessiond_server.sessions.store.lock import Change, SessionMissing
 

@@ -10,14 +10,7 @@ from uuid import UUID
 from sessiond_server.core import events, pagination
 from sessiond_server.core.errors import Fault, invalid, session_not_found
 from sessiond_server.core.events import EventPublisher
-from sessiond_server.core.ids import (
-    check_request_id,
-    check_session_id,
-    check_text,
-    creation_key,
-    session_key,
-    uuid7,
-)
+from sessiond_server.core.ids import creation_key, session_key, uuid7
 from sessiond_server.core.limits import (
     MAX_IDLE_TTL_MS,
     MAX_JSON_BYTES,
@@ -28,12 +21,13 @@ from sessiond_server.core.limits import (
 )
 from sessiond_server.core.pagination import Page, Paging
 from sessiond_server.core.states import SessionState
+from sessiond_server.core.validation import check_request_id, check_session_id, check_text
 from sessiond_server.db.idempotency import NO_LOG, DuplicateRequest, RequestRecord, content_hash
 from sessiond_server.sessions.lifecycle_events import lifecycle_event
 from sessiond_server.sessions.store.sessions import (
-    Filter,
     Listing,
     NewSession,
+    SessionFilter,
     SessionRow,
     SessionStore,
     TooLarge,
@@ -57,7 +51,7 @@ _TEXTS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class SessionSettings:
     """What a caller may choose about a session. idle_ttl_ms: None = the server's default, NEVER = never."""
 
     model: str = ""
@@ -92,7 +86,7 @@ class Sessions:
         self,
         project_id: UUID,
         session_id: str,
-        settings: Settings,
+        settings: SessionSettings,
         *,
         get_or_create: bool,
         request_id: str,
@@ -152,14 +146,14 @@ class Sessions:
         return paging.page(rows, partial(sort_key, listing.order))
 
     async def delete_many(
-        self, chosen: Filter, *, everything: bool, dry_run: bool
+        self, chosen: SessionFilter, *, everything: bool, dry_run: bool
     ) -> tuple[int, int]:
         """Remove, batch by batch, or only count, the sessions that meet a filter. Answers how many, and their messages.
 
         Raises: Fault INVALID_FIELD.
         """
         _check_filter(chosen)
-        is_empty = chosen == Filter(chosen.project_id)
+        is_empty = chosen == SessionFilter(chosen.project_id)
         if is_empty != everything:
             raise invalid(
                 "all",
@@ -193,7 +187,7 @@ class Sessions:
         etag: str,
         request_id: str,
     ) -> SessionRow:
-        """Set columns (names of Settings) and merge patches into config and metadata.
+        """Set columns (names of SessionSettings) and merge patches into config and metadata.
 
         Raises: Fault SESSION_NOT_FOUND, ETAG_MISMATCH, INVALID_FIELD, REQUEST_ID_REUSED.
         """
@@ -313,7 +307,7 @@ class Sessions:
 
 
 def new_session(
-    project_id: UUID, session_id: str, settings: Settings, limits: Limits
+    project_id: UUID, session_id: str, settings: SessionSettings, limits: Limits
 ) -> NewSession:
     """A session to make. Raises: Fault INVALID_FIELD."""
     for name, most in _TEXTS.items():
@@ -356,14 +350,14 @@ async def session_from_first_request(
     return row
 
 
-def _check_filter(chosen: Filter) -> None:
+def _check_filter(chosen: SessionFilter) -> None:
     texts = {
         "session_id_prefix": chosen.session_id_prefix,
         "user": chosen.user_name,
         "model": chosen.model,
     }
     for field, text in texts.items():
-        check_text(field, text, MAX_NAME_CHARACTERS)
+        check_text(f"filter.{field}", text, MAX_NAME_CHARACTERS)
 
 
 def etag_of(row: SessionRow) -> str:
@@ -415,7 +409,7 @@ def _field(column: str) -> str:
     return "user" if column == "user_name" else column
 
 
-def _values(settings: Settings) -> list[Any]:
+def _values(settings: SessionSettings) -> list[Any]:
     return [
         settings.model,
         settings.user_name,

@@ -10,16 +10,11 @@ from uuid import UUID
 
 from sessiond_server.core import pagination
 from sessiond_server.core.errors import Fault, invalid, session_not_found
-from sessiond_server.core.ids import (
-    check_request_id,
-    check_session_id,
-    check_task_id,
-    session_key,
-    uuid7,
-)
+from sessiond_server.core.ids import session_key, uuid7
 from sessiond_server.core.limits import MAX_JSON_BYTES, MAX_TASK_MESSAGES, MAX_TASKS
 from sessiond_server.core.pagination import Page, Paging
 from sessiond_server.core.states import SessionState
+from sessiond_server.core.validation import check_request_id, check_session_id, check_task_id
 from sessiond_server.db.idempotency import DuplicateRequest
 from sessiond_server.sessions.changes import changing, limit_exceeded, message_not_found
 from sessiond_server.sessions.store.lock import Change

@@ -1,14 +1,14 @@
 """Leases of turns: a server that runs a turn says now and then that it is there; the turns of one that does not are ended by the others."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 from uuid import UUID
 
 import structlog
 
 from sessiond_server.core.errors import Fault
+from sessiond_server.core.supervision import Loop
 from sessiond_server.db.pool import Contention, DatabaseUnavailable, PoolExhausted
 from sessiond_server.sessions.store.lock import Change, SessionMissing
 from sessiond_server.turns.errors import error_of
@@ -38,9 +38,9 @@ class TurnLeases:
         self._lease = lease
         self._is_draining = is_draining
 
-    def loops(self) -> list[Coroutine[Any, Any, None]]:
-        """What has to run beside it, until cancelled."""
-        return [self._renew_leases(), self._recover_orphans()]
+    def loops(self) -> dict[str, Loop]:
+        """Return the background loops by name."""
+        return {"turn_leases": self._renew_leases, "turn_recovery": self._recover_orphans}
 
     async def _renew_leases(self) -> None:
         """Renew the leases of what runs here. Alone: nothing that takes long may hold it up."""
@@ -55,7 +55,7 @@ class TurnLeases:
             with _put_off("forsaken turns put off"):
                 if not self._is_draining():
                     mine = [turn_id for _, turn_id in self._runner.running()]
-                    for forsaken in await self._store.forsaken(
+                    for forsaken in await self._store.orphans(
                         self._lease.holder, mine, FORSAKEN_A_ROUND
                     ):
                         with _put_off("a forsaken turn put off"):

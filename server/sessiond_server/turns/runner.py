@@ -60,8 +60,10 @@ from sessiond_server.turns.store import (
     FAILED,
     RUNNING,
     Ending,
+    StartFailed,
     TurnRow,
     TurnStore,
+    Waiting,
 )
 
 FIRST_RETRY_S, LONGEST_RETRY_S = 0.1, 2.0
@@ -224,40 +226,46 @@ class TurnRunner:
             changes.is_idle = not await self._store.waiting(change)
             return
         while waiting := await self._store.next(change):
-            row, options = await self._store.start(
-                change, waiting.turn_id, self._lease.holder, self._lease.duration_s
-            )
-            messages = SendRequest.FromString(waiting.prompt).messages
             try:
-                appended = (
-                    await self._append(change, project_id, session_id, row.turn_id, messages)
-                    if messages
-                    else None
-                )
-            except Fault as fault:
-                await self.end(
-                    change,
-                    row.turn_id,
-                    Ending(FAILED, error=error_of(fault, session_id, row.turn_id)),
-                    changes,
-                )
+                # A turn that cannot start must not undo the end of the one before it.
+                async with self._store.savepoint(change):
+                    changes.started = await self._start(change, project_id, session_id, waiting)
+            except (Fault, StartFailed) as e:
+                if isinstance(e, StartFailed):
+                    log.error(
+                        "turn_start_failed", turn_id=str(waiting.turn_id), exc_info=e.__cause__
+                    )
+                fault = e if isinstance(e, Fault) else internal_error(waiting.turn_id)
+                error = error_of(fault, session_id, waiting.turn_id)
+                await self.end(change, waiting.turn_id, Ending(FAILED, error=error), changes)
                 continue
-            end_seq = appended.last_seq if appended else 0
-            changes.has_appended |= appended is not None
-            changes.started = StartedTurn(
-                change.key,
-                change.log,
-                project_id,
-                session_id,
-                row.turn_id,
-                row.model,
-                options,
-                row.timeout_ms,
-                end_seq,
-                end_seq or (await self._store.open(change)).last_seq,
-            )
+            changes.has_appended |= changes.started.end_seq > 0
             return
         changes.is_idle = True
+
+    async def _start(
+        self, change: Change, project_id: UUID, session_id: str, waiting: Waiting
+    ) -> StartedTurn:
+        row, options = await self._store.start(
+            change, waiting.turn_id, self._lease.holder, self._lease.duration_s
+        )
+        messages = SendRequest.FromString(waiting.prompt).messages
+        end_seq = 0
+        if messages:
+            appended = await self._append(change, project_id, session_id, row.turn_id, messages)
+            end_seq = appended.last_seq
+        return StartedTurn(
+            change.key,
+            change.log,
+            project_id,
+            session_id,
+            row.turn_id,
+            row.model,
+            options,
+            row.timeout_ms,
+            end_seq,
+            end_seq or (await self._store.open(change)).last_seq,
+        )
 
     async def end(
         self, change: Change, turn_id: UUID, ending: Ending, changes: TurnChanges
@@ -356,12 +364,10 @@ class TurnRunner:
                     outcome = internal_error(started.turn_id)
                 if running.is_over.is_set():
                     break
-                if not await self._settle_or_fail(running, outcome):
+                if not await self._settle(running, outcome):
                     return
             if running.why:
-                await self._settle_or_fail(running, running.why)
-        except Exception:
-            log.exception("turn left to its lease", turn_id=str(started.turn_id))
+                await self._settle(running, running.why)
         finally:
             self._running.pop(started.turn_id, None)
 
@@ -414,7 +420,7 @@ class TurnRunner:
             system_prompt=policy.system_prompt,
             options={**policy.model_options, **started.options},
         )
-        async with aclosing(route.provider.ask(question)) as pieces:
+        async with aclosing(route.provider.stream(question)) as pieces:
             async for piece in pieces:
                 if isinstance(piece, Answer):
                     return piece
@@ -435,42 +441,32 @@ class TurnRunner:
                 )
             return AssetContent(b"".join([piece async for piece in pieces]), asset.media_type)
 
-    async def _settle_or_fail(self, running: RunningTurn, outcome: Answer | Fault) -> bool:
-        """Settle; what nobody foresaw ends the turn as well."""
-        try:
-            return await self._settle(running, outcome)
-        except Exception:
-            turn_id = running.started.turn_id
-            log.exception("turn's end failed by a fault of the server", turn_id=str(turn_id))
-            return await self._settle(running, internal_error(turn_id))
-
     async def _settle(self, running: RunningTurn, outcome: Answer | Fault) -> bool:
-        """Write down what came of a call of the model. Answers whether the turn goes on: something was sent to steer it.
+        """Write what came of a call of the model, as often as it takes.
 
-        Tried until the database answers: the model's work is done, and paid for.
+        The model's work is done and paid for, so the turn stays this process's, and the model is
+        not asked again. An answer that cannot be stored for an unforeseen reason is given up: from
+        then on, what is written is that the turn failed.
+
+        Returns:
+            Whether the turn goes on, because messages were sent to steer it.
         """
-        delay_s, commit_uncertain = FIRST_RETRY_S, False
+        turn_id = running.started.turn_id
+        delay_s = FIRST_RETRY_S
         while True:
             try:
-                return await self._try_to_settle(
-                    running, outcome, commit_uncertain=commit_uncertain
-                )
+                return await self._try_to_settle(running, outcome)
             except (DatabaseUnavailable, PoolExhausted, Contention) as e:
-                if self._is_closing:
-                    return False
-                commit_uncertain |= isinstance(e, DatabaseUnavailable)
-                log.warning(
-                    "a turn's end waits for the database",
-                    turn_id=str(running.started.turn_id),
-                    error=str(e),
-                )
+                log.warning("turn_end_retrying", turn_id=str(turn_id), error=str(e))
+            except Exception:
+                log.exception("turn_end_failed", turn_id=str(turn_id))
+                outcome = internal_error(turn_id)
+            if self._is_closing:
+                return False
             await asyncio.sleep(delay_s)
             delay_s = min(delay_s * 2, LONGEST_RETRY_S)
 
-    async def _try_to_settle(
-        self, running: RunningTurn, outcome: Answer | Fault, *, commit_uncertain: bool
-    ) -> bool:
-        """commit_uncertain: an attempt before may have been committed, though its answer was lost."""
+    async def _try_to_settle(self, running: RunningTurn, outcome: Answer | Fault) -> bool:
         started, resume_seq = running.started, 0
         usage = _sum(running.usage, outcome.usage if isinstance(outcome, Answer) else None)
         try:
@@ -486,8 +482,9 @@ class TurnRunner:
                 if held is None:
                     return False
                 if held.turn.state != RUNNING:
-                    # Ended by somebody else, who told it; or by ourselves, and then nobody did.
-                    if commit_uncertain and held.turn.state == COMPLETED:
+                    # Another server ended it and published the end. Only this one completes it:
+                    # an earlier commit succeeded then, and nobody published it yet.
+                    if held.turn.state == COMPLETED:
                         changes.ended.append(held.turn)
                         changes.has_appended = True
                 elif held.turn.end_seq > running.end_seq:

@@ -11,13 +11,7 @@ from sessiond.v1.conversation_service_pb2 import SendRequest
 from sessiond.v1.message_pb2 import Message
 from sessiond.v1.turn_pb2 import MessageTurn
 from sessiond_server.core.errors import Fault, invalid, session_not_found
-from sessiond_server.core.ids import (
-    check_request_id,
-    check_session_id,
-    check_text,
-    session_key,
-    uuid7,
-)
+from sessiond_server.core.ids import session_key, uuid7
 from sessiond_server.core.limits import (
     MAX_NAME_CHARACTERS,
     MAX_OPEN_TURNS,
@@ -27,6 +21,7 @@ from sessiond_server.core.limits import (
 )
 from sessiond_server.core.pagination import Page, Paging
 from sessiond_server.core.states import SessionState
+from sessiond_server.core.validation import check_request_id, check_session_id, check_text
 from sessiond_server.db.idempotency import (
     DuplicateRequest,
     RecordedRequest,

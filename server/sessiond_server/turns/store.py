@@ -1,27 +1,39 @@
-"""Turns: what waits, what runs, and who has it.
+"""Turns of sessions: those that wait, the one that runs, and the server that runs it.
 
-Of a session one turn runs at a time: the one that `sessions.running_turn` names, which is also the fence of its appends. Whoever starts,
-goes on with or ends a turn holds the session's row (sessions/store/lock.py), so nothing here has to think of two at once. The server that runs a
-turn renews its lease; a lease that ran out says that the server is gone, and any other may end the turn. A server that only slept finds
-that the session has another turn by then, or none, and its appends do nothing.
+A session runs one turn at a time: the one that `sessions.running_turn` names. That column is also
+the fence of the turn's appends. Whoever starts, continues or ends a turn holds the session's row
+(sessions/store/lock.py), so the statements here need not consider two at once.
+
+The server that runs a turn renews its lease. Once the lease has run out, the server counts as gone,
+and any other server may end the turn. If it was only asleep, it finds that the session has another
+turn by then, or none, and its appends do nothing.
 """
 
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import psycopg
 from psycopg.types.json import Jsonb
 from sqlalchemy import text
 
+from sessiond_server.core.errors import Fault
 from sessiond_server.db.expiry import ALIVE
 from sessiond_server.db.idempotency import RequestRecord
 from sessiond_server.db.pool import Database
 from sessiond_server.messages.store.append import Append, Appended, AppendStore
 from sessiond_server.messages.store.rows import Rows
 from sessiond_server.sessions.store.lock import Change, change
+
+# What a later transaction may not meet again: a broken connection, a lock, a deadlock, a read-only standby.
+TRANSIENT_ERRORS = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    psycopg.errors.ReadOnlySqlTransaction,
+)
 
 QUEUED, RUNNING, COMPLETED, FAILED, ABORTED, JOINED = 1, 2, 3, 4, 5, 6
 
@@ -115,6 +127,10 @@ class Ending:
     error: Mapping[str, Any] | None = None
 
 
+class StartFailed(Exception):
+    """A turn cannot start, for the reason that __cause__ has."""
+
+
 _COLUMNS = ", ".join(field.name for field in fields(TurnRow))
 _OF_TURN = "key = :key AND log = :log AND turn_id = :turn_id"
 
@@ -202,6 +218,22 @@ class TurnStore:
     ) -> AbstractAsyncContextManager[Change]:
         """As changes.change. Raises: SessionMissing, DuplicateRequest."""
         return change(self._database, key, project_id, record)
+
+    @asynccontextmanager
+    async def savepoint(self, change: Change) -> AsyncIterator[None]:
+        """Undo the block's statements if it raises, and keep the transaction usable.
+
+        Raises:
+            StartFailed: the block raised something that no repetition of the transaction mends. A
+                Fault, and errors of the connection and of locks, pass as they are.
+        """
+        try:
+            async with change.connection.transaction():
+                yield
+        except (Fault, *TRANSIENT_ERRORS):
+            raise
+        except Exception as e:
+            raise StartFailed from e
 
     async def get(self, key: UUID, project_id: UUID, turn_id: UUID) -> TurnRow | None:
         rows = await self._database.rows(
@@ -327,7 +359,7 @@ class TurnStore:
         }
         return {row["turn_id"] for row in await self._database.rows(_RENEW, parameters)}
 
-    async def forsaken(self, holder: UUID, mine: Sequence[UUID], limit: int) -> list[OrphanedTurn]:
+    async def orphans(self, holder: UUID, mine: Sequence[UUID], limit: int) -> list[OrphanedTurn]:
         """Sessions whose turns nobody runs. holder: this process; mine: the turns that it runs, whatever became of their leases."""
         parameters = {"holder": holder, "mine": list(mine), "limit": limit}
         return [OrphanedTurn(**row) for row in await self._database.rows(_FORSAKEN, parameters)]

@@ -14,7 +14,7 @@ from sessiond.v1.conversation_service_pb2 import WatchResponse
 from sessiond_server.core import events
 from sessiond_server.core.cancellation import cancel_all, run_to_completion
 from sessiond_server.core.errors import Fault, invalid, session_not_found
-from sessiond_server.core.ids import check_session_id
+from sessiond_server.core.validation import check_session_id
 from sessiond_server.turns.errors import fault_of_turn
 from sessiond_server.turns.runner import TurnRunner
 from sessiond_server.turns.service import Accepted, Sending, Turns

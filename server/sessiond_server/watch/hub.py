@@ -6,7 +6,7 @@ the seqs alone. EventPublisher (of this process, and by NOTIFY of others) and a 
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +18,9 @@ from sessiond_server.core import events
 from sessiond_server.core.cancellation import cancel_all
 from sessiond_server.core.errors import invalid, session_not_found
 from sessiond_server.core.events import Event
-from sessiond_server.core.ids import check_session_id, session_key
+from sessiond_server.core.ids import session_key
+from sessiond_server.core.supervision import Loop
+from sessiond_server.core.validation import check_session_id
 from sessiond_server.db.pool import Contention, DatabaseUnavailable, PoolExhausted
 from sessiond_server.messages.store.history import HistoryStore, LogHead, PageQuery
 from sessiond_server.messages.store.segments import cut
@@ -115,13 +117,10 @@ class Watching:
             if not before:
                 self._telling.pop(key, None)
 
-    def loops(self) -> list[Coroutine[Any, Any, None]]:
-        """What has to run beside it, until cancelled."""
-        return [
-            self._poll(),
-            self._notices.send(),
-            *([self._notices.listen()] if self._listens else []),
-        ]
+    def loops(self) -> dict[str, Loop]:
+        """Return the background loops by name."""
+        loops: dict[str, Loop] = {"watch_poll": self._poll, "notify_sender": self._notices.send}
+        return loops | ({"notify_listener": self._notices.listen} if self._listens else {})
 
     def wake_all(self) -> None:
         """Have every watcher look whether the server is draining."""
@@ -312,8 +311,6 @@ class Watching:
                     await self._look(list(self._channels.values()))
             except (DatabaseUnavailable, PoolExhausted, Contention) as e:
                 log.debug("poll put off", error=str(e))
-            except Exception:
-                log.exception("poll failed")
             await asyncio.sleep(POLL_REST_S)
 
     async def _look(self, channels: Sequence[Channel]) -> None:

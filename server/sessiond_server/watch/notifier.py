@@ -100,8 +100,6 @@ class Notifier:
                 await self._store.notify(payloads(self._name, keys, events))
             except (DatabaseUnavailable, PoolExhausted, Contention) as e:
                 log.debug("notices lost", error=str(e))
-            except Exception:
-                log.exception("notices lost")
 
     async def listen(self) -> None:
         """Hear what the others send, until cancelled. A connection that breaks is made anew."""
@@ -118,8 +116,6 @@ class Notifier:
                             self._on_doubt()
             except DatabaseUnavailable as e:
                 log.debug("does not listen", error=str(e))
-            except Exception:
-                log.exception("does not listen")
             await asyncio.sleep(delay_s)
             delay_s = min(delay_s * 2, LONGEST_RETRY_S)
 

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
-from sessiond import _requests
 from sessiond._async._client import AsyncClient
 from sessiond._protocol.settings import DEFAULT_TIMEOUT_S
+from sessiond._requests import sessions as session_requests
 from sessiond._types.session import CopyResult, SessionInfo, TokenCounts
 from sessiond.compat.acontext import _types as _acontext
 from sessiond.compat.acontext._types import (
@@ -117,7 +117,7 @@ class AsyncAcontextSessions:
             filter_by_configs: sessions whose configs contain this JSON object.
         """
         with translated():
-            request = _requests.list_sessions(
+            request = session_requests.list_sessions(
                 session_id_prefix=None,
                 user=user,
                 state=None,

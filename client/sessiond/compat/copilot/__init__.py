@@ -16,11 +16,15 @@ raise TypeError where the conversation would be another one: SessionConfig names
 
 from sessiond._types.event import Event
 from sessiond._types.message import Message
-from sessiond._types.session import SessionInfo
 from sessiond.compat.copilot._async import AsyncCopilotClient, AsyncCopilotSession
 from sessiond.compat.copilot._async_history import AsyncHistory
 from sessiond.compat.copilot._client import CopilotClient
-from sessiond.compat.copilot._options import MessageOptions, PingResponse, SessionConfig
+from sessiond.compat.copilot._options import (
+    MessageOptions,
+    PingResponse,
+    SessionConfig,
+    SessionMetadata,
+)
 from sessiond.compat.copilot._sync import SyncCopilotClient, SyncCopilotSession
 
 __all__ = [
@@ -33,7 +37,7 @@ __all__ = [
     "MessageOptions",
     "PingResponse",
     "SessionConfig",
-    "SessionInfo",
+    "SessionMetadata",
     "SyncCopilotClient",
     "SyncCopilotSession",
 ]

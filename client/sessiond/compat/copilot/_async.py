@@ -10,10 +10,9 @@ from sessiond._async._client import AsyncClient
 from sessiond._async._session import AsyncSession
 from sessiond._protocol.retry import Deadline
 from sessiond._protocol.settings import DEFAULT_TIMEOUT_S, Tls
-from sessiond._requests import SessionFilters
+from sessiond._requests.options import SessionFilters
 from sessiond._types.event import EventHandler
 from sessiond._types.message import Message
-from sessiond._types.session import SessionInfo
 from sessiond.compat.copilot import _options as _copilot
 from sessiond.compat.copilot._async_history import AsyncHistory, Reader
 from sessiond.compat.copilot._async_lifecycle import AsyncLifecycle
@@ -24,6 +23,7 @@ from sessiond.compat.copilot._options import (
     PromptInput,
     ResumeConfig,
     SessionConfig,
+    SessionMetadata,
 )
 from sessiond.errors import DeadlineExceeded, SessionNotFound, TurnFailed, TurnNotFound
 
@@ -138,7 +138,7 @@ class AsyncCopilotClient:
 
     async def list_sessions(
         self, filter: Mapping[str, Any] | None = None, **filters: Unpack[SessionFilters]
-    ) -> list[SessionInfo]:
+    ) -> list[SessionMetadata]:
         """All sessions, destroyed ones too, the most recently active first. Each reads by attribute and by key: `info.session_id`,
         `info["sessionId"]`, `info.get("summary")`.
 
@@ -146,15 +146,13 @@ class AsyncCopilotClient:
             filter, filters: as of `sessiond.Client.list_sessions`, e.g. session_id_prefix="user-". The SDK's own, about directories and
                 repositories, raise TypeError.
         """
-        found: list[SessionInfo] = await self._client.list_sessions(
-            **_copilot.filters_of(filter, filters)
-        ).to_list()
-        return found
+        found = await self._client.list_sessions(**_copilot.filters_of(filter, filters)).to_list()
+        return [SessionMetadata(info._pb) for info in found]
 
-    async def get_session_metadata(self, session_id: str) -> SessionInfo | None:
+    async def get_session_metadata(self, session_id: str) -> SessionMetadata | None:
         """A session as it would be listed. None = there is none."""
         try:
-            return await self._client.sessions.get(session_id)
+            return SessionMetadata((await self._client.sessions.get(session_id))._pb)
         except SessionNotFound:
             return None
 

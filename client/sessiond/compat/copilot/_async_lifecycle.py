@@ -7,7 +7,7 @@ from sessiond._async._connection import AsyncConnection
 from sessiond._async._streams import event_batches
 from sessiond._async._wire import Signal, Stop, finished, in_background, sleep
 from sessiond._protocol.retry import MAX_STREAM_DELAY_S
-from sessiond._requests import watch
+from sessiond._requests.watch import watch
 from sessiond._types.event import EventHandler
 from sessiond.errors import ClientClosed, DeadlineExceeded, Overloaded, SessiondError, Unavailable
 

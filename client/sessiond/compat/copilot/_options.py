@@ -5,8 +5,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, TypeAlias, TypedDict, cast
 
-from sessiond._requests import SessionChanges, SessionFilters, SessionSettings
+from sessiond._requests.options import SessionChanges, SessionFilters, SessionSettings
 from sessiond._types.event import EventHandler
+from sessiond._types.session import SessionInfo
 
 WAIT_TIMEOUT_S = 60.0
 DESTROY_TIMEOUT_S = 60.0
@@ -214,6 +215,20 @@ def _refuse(call: str, values: Mapping[str, Any], known: Collection[str]) -> Non
         # An empty list of tools asks for nothing.
         if key not in known and value not in (None, False, "", [], (), {}):
             raise TypeError(f"{call}() knows no {key!r} here; it takes {', '.join(sorted(known))}")
+
+
+class SessionMetadata(SessionInfo):
+    """A session as the SDK lists it."""
+
+    __slots__ = ()
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Returns the value of a key; `default` for an unknown key, None and an empty string.
+
+        The SDK leaves out what a session does not have, such as a summary.
+        """
+        value = super().get(key)
+        return default if value is None or value == "" else value
 
 
 _MODES = ("append", "replace")

@@ -9,12 +9,11 @@ from typing import Any, Self, Unpack, overload
 
 from sessiond._protocol.retry import Deadline
 from sessiond._protocol.settings import DEFAULT_TIMEOUT_S, Tls
-from sessiond._requests import SessionFilters
+from sessiond._requests.options import SessionFilters
 from sessiond._sync._client import Client
 from sessiond._sync._session import Session
 from sessiond._types.event import EventHandler
 from sessiond._types.message import Message
-from sessiond._types.session import SessionInfo
 from sessiond.compat.copilot import _options as _copilot
 from sessiond.compat.copilot._options import (
     ConfigInput,
@@ -23,6 +22,7 @@ from sessiond.compat.copilot._options import (
     PromptInput,
     ResumeConfig,
     SessionConfig,
+    SessionMetadata,
 )
 from sessiond.compat.copilot._sync_history import History, Reader
 from sessiond.compat.copilot._sync_lifecycle import Lifecycle
@@ -139,7 +139,7 @@ class SyncCopilotClient:
 
     def list_sessions(
         self, filter: Mapping[str, Any] | None = None, **filters: Unpack[SessionFilters]
-    ) -> list[SessionInfo]:
+    ) -> list[SessionMetadata]:
         """All sessions, destroyed ones too, the most recently active first. Each reads by attribute and by key: `info.session_id`,
         `info["sessionId"]`, `info.get("summary")`.
 
@@ -147,15 +147,13 @@ class SyncCopilotClient:
             filter, filters: as of `sessiond.Client.list_sessions`, e.g. session_id_prefix="user-". The SDK's own, about directories and
                 repositories, raise TypeError.
         """
-        found: list[SessionInfo] = self._client.list_sessions(
-            **_copilot.filters_of(filter, filters)
-        ).to_list()
-        return found
+        found = self._client.list_sessions(**_copilot.filters_of(filter, filters)).to_list()
+        return [SessionMetadata(info._pb) for info in found]
 
-    def get_session_metadata(self, session_id: str) -> SessionInfo | None:
+    def get_session_metadata(self, session_id: str) -> SessionMetadata | None:
         """A session as it would be listed. None = there is none."""
         try:
-            return self._client.sessions.get(session_id)
+            return SessionMetadata((self._client.sessions.get(session_id))._pb)
         except SessionNotFound:
             return None
 

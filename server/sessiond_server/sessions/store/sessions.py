@@ -91,7 +91,7 @@ class NewSession:
 
 
 @dataclass(frozen=True, slots=True)
-class Filter:
+class SessionFilter:
     """Which sessions of a project."""
 
     project_id: UUID
@@ -109,9 +109,9 @@ class Filter:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """Filter and order of a listing. `after` is the sort key of the last row of the page before."""
+    """SessionFilter and order of a listing. `after` is the sort key of the last row of the page before."""
 
-    filter: Filter
+    filter: SessionFilter
     order: str  # active_desc, created_desc, created_asc, id_asc
     limit: int
     after: tuple[Any, ...] | None = None
@@ -279,7 +279,7 @@ class SessionStore:
                 await record_request(self._database, connection, record)
         return gone[0]
 
-    async def count(self, chosen: Filter, before: datetime) -> tuple[int, int]:
+    async def count(self, chosen: SessionFilter, before: datetime) -> tuple[int, int]:
         """How many sessions meet a filter that were there at a time, and how many messages they have."""
         statement = select(func.count(), func.coalesce(func.sum(T.last_seq), 0)).where(
             *filter_conditions(chosen), _was_there(before)
@@ -289,7 +289,7 @@ class SessionStore:
         return sessions, int(messages)
 
     async def delete_some(
-        self, chosen: Filter, before: datetime, limit: int
+        self, chosen: SessionFilter, before: datetime, limit: int
     ) -> list[DeletedSession]:
         """Remove at most `limit` of these sessions. Answers those that went."""
         async with self._database.transaction() as connection:
@@ -323,7 +323,7 @@ def list_statement(listing: Listing) -> Select[Any]:
     return select(*COLUMNS).where(*conditions).order_by(*order).limit(listing.limit)
 
 
-def filter_conditions(chosen: Filter) -> list[ColumnElement[bool]]:
+def filter_conditions(chosen: SessionFilter) -> list[ColumnElement[bool]]:
     conditions: list[ColumnElement[bool]] = [T.project_id == chosen.project_id, alive()]
     if chosen.session_id_prefix:
         # A range, not LIKE: nothing to escape, and it runs on the unique index. Byte order is what the collation "C" has.
@@ -410,9 +410,9 @@ class _Exists(Exception):
 
 __all__ = [
     "COLUMNS",
-    "Filter",
     "Listing",
     "NewSession",
+    "SessionFilter",
     "SessionRow",
     "SessionStore",
     "TooLarge",

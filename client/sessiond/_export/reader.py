@@ -1,0 +1,424 @@
+"""Imports: reads the records of an export, and makes the requests of an import of them."""
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from google.protobuf import json_format
+from google.protobuf.message import Message as ProtoMessage
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from sessiond._export.records import ASSET_ID, LISTS, PIECE_BYTES, VERSION, Counts, Record
+from sessiond._protocol.names import FORMATS, ROLES, STATES, TASK_STATUSES, number_of
+from sessiond._protocol.structs import fill_struct
+from sessiond._protocol.times import to_duration, to_timestamp
+from sessiond.errors import InvalidField, invalid_field
+from sessiond.v1.asset_service_pb2 import UploadAssetRequest
+from sessiond.v1.bookmark_pb2 import Bookmark as BookmarkMessage
+from sessiond.v1.message_pb2 import Message as MessageMessage
+from sessiond.v1.session_pb2 import Session
+from sessiond.v1.session_service_pb2 import ImportSessionRequest
+from sessiond.v1.task_pb2 import Task as TaskMessage
+from sessiond.v1.turn_pb2 import MessageTurn
+
+# What no server takes: it makes an import fail that turns out to be none after its first pieces are sent.
+REFUSED_PIECE = ImportSessionRequest(session=Session(session_id="\0"), messages=[MessageMessage()])
+
+
+def records_of(document: object) -> Iterator[tuple[str, Record]]:
+    """The records of a dict as `export()` answers it, each with the words for its place.
+
+    Raises: InvalidField.
+    """
+    if not isinstance(document, Mapping) or "session" not in document:
+        raise invalid_field("source", "is no exported session")
+    yield "export", ("export", {"version": document.get("version"), "session": document["session"]})
+    counts = Counts()
+    # The assets before the messages that refer to them.
+    for kind in ("task", "bookmark", "asset", "message"):
+        name = LISTS[kind]
+        items = document.get(name, [])
+        if not isinstance(items, list | tuple):
+            raise invalid_field(name, "is not a list")
+        for i, item in enumerate(items):
+            if not isinstance(item, Mapping):
+                raise invalid_field(f"{name}[{i}]", "is not a JSON object")
+            for record in _asset_pieces(item) if kind == "asset" else [(kind, dict(item))]:
+                counts.count(record)
+                yield f"{name}[{i}]", record
+    yield "end", counts.end()
+
+
+def _asset_pieces(item: Mapping[str, Any]) -> Iterator[Record]:
+    """The records of an asset that is in one."""
+    data = item.get("data")
+    # What is no text is refused where it is read.
+    count = len(data) if isinstance(data, str) else 0
+    for start in range(0, count or 1, PIECE_BYTES):
+        piece = data[start : start + PIECE_BYTES] if isinstance(data, str) else data
+        yield "asset", {**item, "offset": start // 4 * 3, "data": piece}
+
+
+def parsed(text: str | bytes, place: str) -> object:
+    """The JSON value of a text. Raises: InvalidField."""
+    try:
+        return json.loads(text)
+    except UnicodeDecodeError as error:
+        raise invalid_field(place, f"is not UTF-8: {error.reason} at byte {error.start}") from None
+    except (TypeError, ValueError, RecursionError) as error:
+        raise invalid_field(place, f"is not JSON: {error}") from None
+
+
+def record_of(text: str | bytes, place: str) -> Record:
+    """The record of a line. Raises: InvalidField."""
+    value = parsed(text, place)
+    kind = value.pop("kind", None) if isinstance(value, dict) else None
+    if not isinstance(value, dict) or not isinstance(kind, str):
+        raise invalid_field(place, "is no record of an export: it has no kind")
+    return kind, value
+
+
+def is_lines(first: str | bytes) -> bool:
+    """Whether a text that begins with this line is an export as JSON lines; otherwise it is one document."""
+    text = first if isinstance(first, str) else first.decode("utf-8", "replace")
+    if text.lstrip("\ufeff \t").startswith('{"kind"'):
+        return True
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(value, dict) and "kind" in value
+
+
+@dataclass(frozen=True, slots=True)
+class AssetPiece:
+    """A piece of an asset's content, to be uploaded before the import ends."""
+
+    asset_id: str
+    media_type: str
+    size: int
+    data: bytes
+    is_first: bool
+    is_last: bool
+
+
+class _OpenAsset:
+    """The asset whose pieces are coming."""
+
+    def __init__(self, asset_id: str, media_type: str, size: int) -> None:
+        self.head = (asset_id, media_type, size)
+        self.asset_id, _, self.size = self.head
+        self.offset = 0
+        """How many bytes were taken."""
+        self.hash = hashlib.sha256()
+
+
+class Assembler:
+    """Makes of an export's records, given in their order, the pieces of ImportSession and those of the assets.
+
+    Args:
+        session_id: takes the place of the exported one.
+        request_id: of the import.
+    """
+
+    def __init__(self, session_id: str | None, request_id: str) -> None:
+        self._session_id = session_id
+        self._piece = ImportSessionRequest(request_id=request_id)
+        self._piece_bytes = 0
+        self._is_head_sent = False
+        self._asset: _OpenAsset | None = None
+        self._asset_ids: set[str] = set()
+        self._counts = Counts()
+        self._last_kind = ""
+        self._last_place = ""
+        self.total: int | None = None
+        """How many messages there are to come, where the export says so."""
+
+    @property
+    def messages(self) -> int:
+        """How many messages were taken."""
+        return self._counts.messages
+
+    def take(self, place: str, record: Record) -> list[ImportSessionRequest | AssetPiece]:
+        """Take a record. Answers what is to be sent now, in this order. Raises: InvalidField."""
+        kind, value = record
+        ready: list[ImportSessionRequest | AssetPiece] = []
+        if (kind == "export") != (not self._last_kind):
+            what = "is a second export" if self._last_kind else "is not the beginning of an export"
+            raise invalid_field(place, what)
+        if self._last_kind == "end":
+            raise invalid_field(place, "comes after the end of the export")
+        if self._asset and kind != "asset":
+            raise invalid_field(
+                place,
+                f"comes where asset {self._asset.asset_id} is to go on at the offset {self._asset.offset}",
+            )
+        if kind in ("message", "asset") and not self._is_head_sent:
+            # At once, so that the server can refuse it before all is sent.
+            self._is_head_sent = True
+            ready.append(self._take_piece())
+        fields = _Fields(place, value)
+        match kind:
+            case "export":
+                self._take_session(place, value)
+            case "task" | "bookmark":
+                if self._last_kind in ("message", "asset"):
+                    raise invalid_field(
+                        place,
+                        f"is a {kind} after the {LISTS[self._last_kind]}; it must come before them",
+                    )
+                if kind == "task":
+                    _fill_task(self._piece.tasks.add(), fields)
+                else:
+                    _fill_bookmark(self._piece.bookmarks.add(), fields)
+            case "message":
+                message = self._piece.messages.add()
+                if (seq := fields.integer("seq")) not in (None, self._counts.messages + 1):
+                    raise invalid_field(
+                        place,
+                        f"has the seq {seq}, and {self._counts.messages + 1} is its turn: messages are missing",
+                    )
+                _fill_message(message, fields)
+                self._piece_bytes += len(message.json) or message.ByteSize()
+            case "asset":
+                ready.append(self._take_asset(fields))
+            case "end":
+                self._check_end(place, value)
+            case _:
+                raise invalid_field(
+                    place, f"is of the kind {kind[:40]!r}, which this version does not know"
+                )
+        self._counts.count(record)
+        self._last_kind, self._last_place = kind, place
+        if self._piece_bytes >= PIECE_BYTES:
+            ready.append(self._take_piece())
+        return ready
+
+    def finish(self) -> ImportSessionRequest:
+        """The last piece. Raises: InvalidField where the export was cut off."""
+        if self._last_kind != "end":
+            after = f" after {self._last_place}" if self._last_place else ""
+            raise invalid_field(
+                "source", f"has no end: it was cut off{after}" if after else "is empty"
+            )
+        return self._piece
+
+    def _take_piece(self) -> ImportSessionRequest:
+        """What there is of a piece."""
+        piece, self._piece, self._piece_bytes = self._piece, ImportSessionRequest(), 0
+        return piece
+
+    def _take_asset(self, fields: "_Fields") -> AssetPiece:
+        head = (fields.text("asset_id"), fields.text("media_type"), fields.integer("size"))
+        asset_id, media_type, size = head
+        asset = self._asset
+        if asset is None:
+            if not ASSET_ID.fullmatch(asset_id):
+                raise fields.fault("asset_id", "is no asset_id: 64 lower-case hexadecimal digits")
+            if size is None or size < 0:
+                raise fields.fault("size", "is no number of bytes")
+            if asset_id in self._asset_ids:
+                raise invalid_field(
+                    fields.place, f"has the asset {asset_id} again; each has its turn once"
+                )
+            # What cannot be sent is refused here, with its place.
+            fields.put(UploadAssetRequest(), "media_type", media_type)
+            fields.put(UploadAssetRequest(), "size", size)
+            self._asset_ids.add(asset_id)
+            asset = self._asset = _OpenAsset(asset_id, media_type, size)
+        elif head != asset.head:
+            raise invalid_field(
+                fields.place,
+                f"comes where asset {asset.asset_id} is to go on at the offset {asset.offset}",
+            )
+        if (offset := fields.integer("offset")) != asset.offset:
+            raise fields.fault(
+                "offset",
+                f"is {offset}, and {asset.offset} is its turn: pieces of asset {asset_id} are missing",
+            )
+        data = fields.base64("data")
+        is_first = not asset.offset
+        asset.offset += len(data)
+        asset.hash.update(data)
+        if asset.offset > asset.size or (asset.size and not data):
+            raise fields.fault(
+                "data",
+                f"has {len(data)} bytes from the offset {offset} on, and asset {asset_id} has {asset.size} in all",
+            )
+        if is_last := asset.offset == asset.size:
+            if (digest := asset.hash.hexdigest()) != asset_id:
+                raise fields.fault(
+                    "data", f"is not the content of asset {asset_id}: its SHA-256 is {digest}"
+                )
+            self._asset = None
+        return AssetPiece(asset_id, media_type, asset.size, data, is_first, is_last)
+
+    def _take_session(self, place: str, value: Mapping[str, Any]) -> None:
+        version = value.get("version")
+        if version != VERSION or isinstance(version, bool):
+            raise invalid_field(
+                place,
+                f"is of version {version!r} of the exported form; this client reads version {VERSION}",
+            )
+        if not isinstance(value.get("session"), Mapping):
+            raise invalid_field(place, "has no session")
+        fields = _Fields(place, value["session"])
+        self.total = fields.integer("last_seq")
+        _fill_session(self._piece.session, fields)
+        if self._session_id is not None:
+            fields.put(self._piece.session, "session_id", self._session_id)
+
+    def _check_end(self, place: str, value: Mapping[str, Any]) -> None:
+        for name, count in self._counts.end()[1].items():
+            if value.get(name) != count:
+                raise invalid_field(
+                    place, f"says that there are {value.get(name)} {name}, and there are {count}"
+                )
+        if self.total not in (None, self.messages):
+            raise invalid_field(
+                place, f"comes after {self.messages} messages, and the session has {self.total}"
+            )
+
+
+class _Fields:
+    """A record's fields, each checked when it is asked for. What is missing or null is unset."""
+
+    def __init__(self, place: str, value: Mapping[str, Any]) -> None:
+        self.place = place
+        self._value = value
+
+    def get(self, name: str) -> Any:
+        return self._value.get(name)
+
+    def fault(self, name: str, what: str) -> InvalidField:
+        return invalid_field(f"{self.place}: {name}", what)
+
+    def put(self, target: ProtoMessage, field: str, value: object) -> None:
+        """Set a field of a message."""
+        try:
+            setattr(target, field, value)
+        except (TypeError, ValueError) as error:
+            raise self.fault(field, f"cannot be sent: {error}") from None
+
+    def text(self, name: str) -> str:
+        value = self.get(name)
+        if value is not None and not isinstance(value, str):
+            raise self.fault(name, "is not a string")
+        return value or ""
+
+    def integer(self, name: str) -> int | None:
+        value = self.get(name)
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
+            raise self.fault(name, "is not an integer")
+        return value
+
+    def nested(self, name: str) -> "_Fields | None":
+        """The fields of an object within. None = there is none."""
+        value = self.get(name)
+        if value is not None and not isinstance(value, Mapping):
+            raise self.fault(name, "is not a JSON object")
+        return None if value is None else _Fields(f"{self.place}: {name}", value)
+
+    def base64(self, name: str) -> bytes:
+        value = self.get(name)
+        if not isinstance(value, str):
+            raise self.fault(name, "is not a string")
+        try:
+            return base64.b64decode(value, validate=True)
+        except ValueError as error:
+            raise self.fault(name, f"is not base64: {error}") from None
+
+    def number(self, name: str, target: ProtoMessage) -> None:
+        if (value := self.integer(name)) is not None:
+            self.put(target, name, value)
+
+    def time(self, name: str, target: Timestamp) -> None:
+        if not (text := self.text(name)):
+            return
+        try:
+            time = datetime.fromisoformat(text)
+        except ValueError:
+            raise self.fault(name, f"is {text[:40]!r}, which is no ISO 8601 time") from None
+        target.CopyFrom(to_timestamp(time, f"{self.place}: {name}"))
+
+    def fill(self, name: str, target: Any) -> None:
+        """Write a JSON object into a Struct; an empty one is none."""
+        if value := self.get(name):
+            fill_struct(target, value, f"{self.place}: {name}")
+
+    def name_of(self, name: str, names: Mapping[str, Any]) -> Any:
+        """The number of an enum's name; 0 = unset."""
+        value = self.get(name)
+        return 0 if value is None else number_of(names, value, f"{self.place}: {name}")
+
+
+def _fill_session(session: Session, fields: _Fields) -> None:
+    for name in ("session_id", "model", "user", "title"):
+        fields.put(session, name, fields.text(name))
+    session.state = fields.name_of("state", STATES)
+    fields.fill("config", session.config)
+    fields.fill("metadata", session.metadata)
+    fields.time("created_at", session.create_time)
+    fields.time("active_at", session.active_time)
+    idle_ttl = fields.get("idle_ttl")
+    if idle_ttl is not None:
+        if not isinstance(idle_ttl, int | float) or isinstance(idle_ttl, bool):
+            raise fields.fault("idle_ttl", "is not a number of seconds")
+        session.idle_ttl.CopyFrom(to_duration(idle_ttl, f"{fields.place}: idle_ttl"))
+    elif fields.get("never_expires"):
+        session.never_expires = True
+
+
+def _fill_task(task: TaskMessage, fields: _Fields) -> None:
+    fields.put(task, "task_id", fields.text("task_id"))
+    task.status = fields.name_of("status", TASK_STATUSES)
+    fields.fill("data", task.data)
+    try:
+        task.message_seqs.extend(fields.get("message_seqs") or ())
+    except (TypeError, ValueError) as error:
+        raise fields.fault("message_seqs", f"is not a list of seqs: {error}") from None
+    fields.time("created_at", task.create_time)
+    fields.time("updated_at", task.update_time)
+
+
+def _fill_bookmark(bookmark: BookmarkMessage, fields: _Fields) -> None:
+    fields.put(bookmark, "name", fields.text("name"))
+    fields.put(bookmark, "description", fields.text("description"))
+    fields.number("seq", bookmark)
+    fields.time("created_at", bookmark.create_time)
+    fields.time("updated_at", bookmark.update_time)
+
+
+def _fill_message(message: MessageMessage, fields: _Fields) -> None:
+    message.role = fields.name_of("role", ROLES)
+    message.format = fields.name_of("format", FORMATS)
+    if (parts := fields.get("parts")) is not None:
+        try:
+            json_format.ParseDict({"parts": parts}, message.parts)
+        except (json_format.ParseError, TypeError, ValueError, AttributeError) as error:
+            raise fields.fault("parts", f"are none: {error}") from None
+    elif fields.get("json") is None:
+        raise invalid_field(fields.place, "has neither json nor parts")
+    else:
+        fields.put(message, "json", fields.text("json"))
+    fields.number("seq", message)
+    fields.number("parent_seq", message)
+    fields.fill("metadata", message.metadata)
+    fields.time("created_at", message.create_time)
+    if (turn := fields.nested("turn")) is not None:
+        _fill_turn(message.turn, turn)
+
+
+def _fill_turn(turn: MessageTurn, fields: _Fields) -> None:
+    # A turn of which nothing is said is one all the same.
+    turn.SetInParent()
+    for name in ("turn_id", "message_id", "model", "provider", "stop_reason"):
+        fields.put(turn, name, fields.text(name))
+    if (usage := fields.nested("usage")) is not None:
+        turn.usage.SetInParent()
+        for name in ("input_tokens", "output_tokens", "cached_input_tokens", "reasoning_tokens"):
+            usage.number(name, turn.usage)

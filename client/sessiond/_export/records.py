@@ -1,0 +1,155 @@
+"""The records of an export: one each for the session, a task, a bookmark, a message, a piece of an asset."""
+
+import base64
+import re
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from google.protobuf import json_format
+
+from sessiond._protocol.times import iso
+from sessiond._types.asset import URI_PREFIX, Asset
+from sessiond._types.bookmark import Bookmark
+from sessiond._types.message import Message
+from sessiond._types.session import SessionInfo
+from sessiond._types.task import Task
+from sessiond.v1.message_pb2 import Part
+
+VERSION = 1
+
+
+# A piece of this size keeps the stream busy without holding much of it in memory.
+PIECE_BYTES = 256 * 1024
+
+
+# Of an asset's content in one record: PIECE_BYTES in base64. A multiple of 3, so that the pieces' base64 joined is that of the whole.
+ASSET_PIECE_BYTES = PIECE_BYTES // 4 * 3
+
+
+Record = tuple[str, dict[str, Any]]
+
+
+Progress = Callable[[int, int | None], object]
+
+
+LISTS = {"task": "tasks", "bookmark": "bookmarks", "message": "messages", "asset": "assets"}
+
+
+ASSET_ID = re.compile("[0-9a-f]{64}")
+
+
+# As the server reads it: exactly 64 digits; whatever else comes after the prefix is text like any other.
+_ASSET_REFERENCE = re.compile(f"{URI_PREFIX}({ASSET_ID.pattern})(?![0-9a-f])")
+
+
+def header(info: SessionInfo) -> Record:
+    """The record that an export begins with."""
+    session = {
+        "session_id": info.session_id,
+        "state": info.state,
+        "model": info.model,
+        "user": info.user,
+        "title": info.title,
+        "config": sorted_value(info.config),
+        "metadata": sorted_value(info.metadata),
+        "idle_ttl": info.idle_ttl.total_seconds() if info.idle_ttl else None,
+        "never_expires": info.never_expires,
+        "created_at": iso(info.created_at),
+        "active_at": iso(info.active_at),
+        "last_seq": info.last_seq,
+    }
+    return "export", {"version": VERSION, "session": session}
+
+
+def task_record(task: Task, last_seq: int) -> Record:
+    """last_seq: links to messages after it are left out, as these are not exported."""
+    return "task", {
+        "task_id": task.task_id,
+        "status": task.status,
+        "data": sorted_value(task.data),
+        "message_seqs": [seq for seq in task.message_seqs if seq <= last_seq],
+        "created_at": iso(task.created_at),
+        "updated_at": iso(task.updated_at),
+    }
+
+
+def bookmark_record(bookmark: Bookmark) -> Record:
+    return "bookmark", {
+        "name": bookmark.name,
+        "seq": bookmark.seq,
+        "description": bookmark.description,
+        "created_at": iso(bookmark.created_at),
+        "updated_at": iso(bookmark.updated_at),
+    }
+
+
+def message_record(message: Message) -> Record:
+    """Typed parts are in the JSON form that protobuf defines, which brings them back exactly; `content` is for people to read."""
+    value = message.to_dict()
+    value["metadata"] = sorted_value(value["metadata"])
+    if "parts" in value:
+        value["parts"] = json_format.MessageToDict(
+            message.proto.parts, preserving_proto_field_name=True
+        )["parts"]
+    return "message", value
+
+
+def asset_record(asset: Asset, offset: int, data: bytes) -> Record:
+    """A piece of an asset, from this offset on."""
+    return "asset", {
+        "asset_id": asset.asset_id,
+        "media_type": asset.media_type,
+        "size": asset.size,
+        "offset": offset,
+        "data": base64.b64encode(data).decode("ascii"),
+    }
+
+
+def asset_ids(message: Message) -> Iterable[str]:
+    """The assets that a message refers to, some perhaps more than once."""
+    if message.proto.WhichOneof("content") == "parts":
+        return _asset_ids_of(message.proto.parts.parts)
+    text = message.proto.json
+    # Most messages refer to none, and looking for a plain text is faster.
+    return _ASSET_REFERENCE.findall(text) if URI_PREFIX in text else ()
+
+
+def _asset_ids_of(parts: Iterable[Part]) -> Iterator[str]:
+    for part in parts:
+        match part.WhichOneof("kind"):
+            case "image" | "audio" | "file" as kind:
+                if asset_id := getattr(part, kind).asset_id:
+                    yield asset_id
+            case "tool_result":
+                yield from _asset_ids_of(part.tool_result.parts)
+
+
+class Counts:
+    """How many there were of each kind. An asset's pieces are one."""
+
+    def __init__(self) -> None:
+        self._of = dict.fromkeys(LISTS, 0)
+
+    @property
+    def messages(self) -> int:
+        return self._of["message"]
+
+    def count(self, record: Record) -> None:
+        kind, value = record
+        if kind in self._of and not (kind == "asset" and value.get("offset")):
+            self._of[kind] += 1
+
+    def end(self) -> Record:
+        """The record that an export ends with."""
+        return "end", {name: self._of[kind] for kind, name in LISTS.items()}
+
+
+def sorted_value(value: Any) -> Any:
+    """A JSON value with the keys of its objects in order: a Struct keeps none, and the same session shall give the same text."""
+    match value:
+        case dict():
+            return {key: sorted_value(value[key]) for key in sorted(value)}
+        case list():
+            return [sorted_value(item) for item in value]
+        case _:
+            return value

@@ -1,0 +1,87 @@
+"""Exports as text: JSON Lines, or one JSON document."""
+
+import json
+from typing import Any
+
+from sessiond._export.records import LISTS, Record
+
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+
+
+def line(record: Record) -> str:
+    """The record as a line of JSON, with its end."""
+    kind, value = record
+    return _encode({"kind": kind, **value}) + "\n"
+
+
+class Collection:
+    """The dict of `export()`, made record by record."""
+
+    def __init__(self) -> None:
+        self._head: dict[str, Any] = {}
+        self._lists: dict[str, list[dict[str, Any]]] = {name: [] for name in LISTS.values()}
+        # Of each asset.
+        self._data: list[list[str]] = []
+
+    def take(self, record: Record) -> None:
+        kind, value = record
+        if kind == "export":
+            self._head = value
+        elif kind == "asset":
+            if not value["offset"]:
+                self._lists["assets"].append(
+                    {name: value[name] for name in ("asset_id", "media_type", "size")}
+                )
+                self._data.append([])
+            self._data[-1].append(value["data"])
+        elif kind != "end":
+            self._lists[LISTS[kind]].append(value)
+
+    def result(self) -> dict[str, Any]:
+        assets = [
+            {**asset, "data": "".join(data)}
+            for asset, data in zip(self._lists["assets"], self._data, strict=True)
+        ]
+        return {**self._head, **self._lists, "assets": assets}
+
+
+class Document:
+    """The pieces of text of one JSON document, in the form of `export()`, made record by record. The assets have to come last."""
+
+    def __init__(self) -> None:
+        self._open: str | None = None
+        self._count = 0
+        # Characters of the open asset's base64 that are still to come.
+        self._data_left = 0
+
+    def text(self, record: Record) -> str:
+        """What a record adds to the text."""
+        kind, value = record
+        if kind == "export":
+            return _encode(value)[:-1]
+        if kind == "end":
+            return "".join(self._begin(name) for name in self._rest()) + "]}\n"
+        if kind == "asset" and value["offset"]:
+            return self._data(value["data"])
+        before = "".join(self._begin(name) for name in self._rest(until=LISTS[kind]))
+        comma = "," if self._count else ""
+        self._count += 1
+        if kind != "asset":
+            return f"{before}{comma}\n{_encode(value)}"
+        head = _encode({name: value[name] for name in ("asset_id", "media_type", "size")})
+        self._data_left = -(-value["size"] // 3) * 4
+        return f'{before}{comma}\n{head[:-1]},"data":"{self._data(value["data"])}'
+
+    def _data(self, data: str) -> str:
+        self._data_left -= len(data)
+        return data if self._data_left else data + '"}'
+
+    def _rest(self, until: str = "assets") -> list[str]:
+        """The lists from the one after the open one to this one."""
+        names = list(LISTS.values())
+        return names[names.index(self._open) + 1 if self._open else 0 : names.index(until) + 1]
+
+    def _begin(self, name: str) -> str:
+        before = "]," if self._open else ","
+        self._open, self._count = name, 0
+        return f'{before}\n"{name}":['

@@ -1,0 +1,230 @@
+"""What can go wrong, as exceptions.
+
+SessiondError (RuntimeError)
+├── NotFound
+│   ├── SessionNotFound            SESSION_NOT_FOUND
+│   ├── MessageNotFound            MESSAGE_NOT_FOUND
+│   ├── TaskNotFound               TASK_NOT_FOUND
+│   ├── BookmarkNotFound           BOOKMARK_NOT_FOUND
+│   ├── TurnNotFound               TURN_NOT_FOUND
+│   ├── QueueNotFound              QUEUE_NOT_FOUND
+│   ├── AssetNotFound              ASSET_NOT_FOUND
+│   ├── ProjectNotFound            PROJECT_NOT_FOUND
+│   └── ApiKeyNotFound             API_KEY_NOT_FOUND
+├── AlreadyExists
+│   ├── SessionAlreadyExists       SESSION_ALREADY_EXISTS
+│   ├── TaskAlreadyExists          TASK_ALREADY_EXISTS
+│   ├── BookmarkAlreadyExists      BOOKMARK_ALREADY_EXISTS
+│   └── ProjectAlreadyExists       PROJECT_ALREADY_EXISTS
+├── Conflict                       somebody else was faster: read again, then decide
+│   ├── SequenceConflict           SEQUENCE_CONFLICT
+│   ├── ETagMismatch               ETAG_MISMATCH
+│   └── LeaseLost                  LEASE_LOST
+├── FailedPrecondition             the session is not in the state that the call needs
+│   ├── SessionDestroyed           SESSION_DESTROYED
+│   ├── SessionTooLarge            SESSION_TOO_LARGE
+│   ├── LimitExceeded              LIMIT_EXCEEDED
+│   └── ModelNotConfigured         MODEL_NOT_CONFIGURED
+├── TurnFailed                     the turn ended without an answer; what was sent is kept
+│   ├── ModelAccessDenied          MODEL_ACCESS_DENIED
+│   ├── ModelRateLimited           MODEL_RATE_LIMITED
+│   ├── ModelRequestRejected       MODEL_REQUEST_REJECTED
+│   ├── ModelUnavailable           MODEL_UNAVAILABLE
+│   ├── ModelTimedOut              MODEL_TIMED_OUT
+│   ├── ModelAnswerInvalid         MODEL_ANSWER_INVALID
+│   ├── ContextTooLarge            CONTEXT_TOO_LARGE
+│   ├── TurnTimedOut               TURN_TIMED_OUT
+│   ├── TurnAborted                TURN_ABORTED
+│   └── TurnLost                   TURN_LOST
+├── InvalidRequest                 the request itself is at fault; field_violations say where
+│   ├── InvalidField               INVALID_FIELD
+│   ├── InvalidJson                INVALID_JSON
+│   ├── UnknownRole                UNKNOWN_ROLE
+│   ├── ParentNotFound             PARENT_NOT_FOUND
+│   ├── MessageTooLarge            MESSAGE_TOO_LARGE
+│   ├── BatchTooLarge              BATCH_TOO_LARGE
+│   ├── AssetTooLarge              ASSET_TOO_LARGE
+│   ├── AssetMismatch              ASSET_MISMATCH
+│   ├── RequestIdReused            REQUEST_ID_REUSED
+│   ├── InvalidPageToken           INVALID_PAGE_TOKEN
+│   ├── InvalidResumeToken         INVALID_RESUME_TOKEN
+│   └── MalformedRequest           MALFORMED_REQUEST
+├── Unauthenticated
+│   ├── ApiKeyMissing              API_KEY_MISSING
+│   └── ApiKeyInvalid              API_KEY_INVALID
+├── PermissionDenied
+│   └── AdminKeyRequired           ADMIN_KEY_REQUIRED
+├── ResourceExhausted              also: an answer above the client's receive limit
+│   └── Overloaded                 OVERLOADED
+├── Unavailable                    tried again already, without success
+│   ├── ServerUnavailable          no server answers at the target
+│   ├── DatabaseUnavailable        DATABASE_UNAVAILABLE
+│   ├── AssetStoreUnavailable      ASSET_STORE_UNAVAILABLE
+│   ├── ServerDraining             SERVER_DRAINING
+│   └── WatcherTooSlow             WATCHER_TOO_SLOW
+├── DeadlineExceeded (TimeoutError) DEADLINE_EXCEEDED, by the server's clock or the client's
+├── Cancelled                      the call was cancelled on its way, not by this program
+├── Unimplemented                  the server does not know the call: it is older than this client, or another program
+├── InternalError                  INTERNAL
+├── ClientClosed                   the client was closed before the call or during it
+├── PoolTimeout (TimeoutError)     no session of a SessionPool became free in time
+└── PoolClosed                     the SessionPool was closed before the call or during it
+
+The names at the right are the reasons of `sessiond.v1.ErrorReason`, whose comments say when each comes and which metadata it brings.
+"""
+
+from sessiond.errors._base import FieldViolation, SessiondError
+from sessiond.errors._requests import (
+    AssetMismatch,
+    AssetTooLarge,
+    BatchTooLarge,
+    InvalidField,
+    InvalidJson,
+    InvalidPageToken,
+    InvalidRequest,
+    InvalidResumeToken,
+    MalformedRequest,
+    MessageTooLarge,
+    ParentNotFound,
+    RequestIdReused,
+    UnknownRole,
+)
+from sessiond.errors._requests import invalid_field as invalid_field
+from sessiond.errors._resources import (
+    AlreadyExists,
+    ApiKeyNotFound,
+    AssetNotFound,
+    BookmarkAlreadyExists,
+    BookmarkNotFound,
+    Conflict,
+    ETagMismatch,
+    FailedPrecondition,
+    LeaseLost,
+    LimitExceeded,
+    MessageNotFound,
+    ModelNotConfigured,
+    NotFound,
+    ProjectAlreadyExists,
+    ProjectNotFound,
+    QueueNotFound,
+    SequenceConflict,
+    SessionAlreadyExists,
+    SessionDestroyed,
+    SessionNotFound,
+    SessionTooLarge,
+    TaskAlreadyExists,
+    TaskNotFound,
+    TurnNotFound,
+)
+from sessiond.errors._service import (
+    AdminKeyRequired,
+    ApiKeyInvalid,
+    ApiKeyMissing,
+    AssetStoreUnavailable,
+    Cancelled,
+    ClientClosed,
+    DatabaseUnavailable,
+    DeadlineExceeded,
+    InternalError,
+    Overloaded,
+    PermissionDenied,
+    PoolClosed,
+    PoolTimeout,
+    ResourceExhausted,
+    ServerDraining,
+    ServerUnavailable,
+    Unauthenticated,
+    Unavailable,
+    Unimplemented,
+    WatcherTooSlow,
+)
+from sessiond.errors._turns import (
+    ContextTooLarge,
+    ModelAccessDenied,
+    ModelAnswerInvalid,
+    ModelRateLimited,
+    ModelRequestRejected,
+    ModelTimedOut,
+    ModelUnavailable,
+    TurnAborted,
+    TurnFailed,
+    TurnLost,
+    TurnTimedOut,
+)
+
+__all__ = [
+    "AdminKeyRequired",
+    "AlreadyExists",
+    "ApiKeyInvalid",
+    "ApiKeyMissing",
+    "ApiKeyNotFound",
+    "AssetMismatch",
+    "AssetNotFound",
+    "AssetStoreUnavailable",
+    "AssetTooLarge",
+    "BatchTooLarge",
+    "BookmarkAlreadyExists",
+    "BookmarkNotFound",
+    "Cancelled",
+    "ClientClosed",
+    "Conflict",
+    "ContextTooLarge",
+    "DatabaseUnavailable",
+    "DeadlineExceeded",
+    "ETagMismatch",
+    "FailedPrecondition",
+    "FieldViolation",
+    "InternalError",
+    "InvalidField",
+    "InvalidJson",
+    "InvalidPageToken",
+    "InvalidRequest",
+    "InvalidResumeToken",
+    "LeaseLost",
+    "LimitExceeded",
+    "MalformedRequest",
+    "MessageNotFound",
+    "MessageTooLarge",
+    "ModelAccessDenied",
+    "ModelAnswerInvalid",
+    "ModelNotConfigured",
+    "ModelRateLimited",
+    "ModelRequestRejected",
+    "ModelTimedOut",
+    "ModelUnavailable",
+    "NotFound",
+    "Overloaded",
+    "ParentNotFound",
+    "PermissionDenied",
+    "PoolClosed",
+    "PoolTimeout",
+    "ProjectAlreadyExists",
+    "ProjectNotFound",
+    "QueueNotFound",
+    "RequestIdReused",
+    "ResourceExhausted",
+    "SequenceConflict",
+    "ServerDraining",
+    "ServerUnavailable",
+    "SessionAlreadyExists",
+    "SessionDestroyed",
+    "SessionNotFound",
+    "SessionTooLarge",
+    "SessiondError",
+    "TaskAlreadyExists",
+    "TaskNotFound",
+    "TurnAborted",
+    "TurnFailed",
+    "TurnLost",
+    "TurnNotFound",
+    "TurnTimedOut",
+    "Unauthenticated",
+    "Unavailable",
+    "Unimplemented",
+    "UnknownRole",
+    "WatcherTooSlow",
+]
+
+# Tracebacks and reprs name the public module.
+for _name in __all__:
+    globals()[_name].__module__ = __name__

@@ -1,0 +1,241 @@
+"""Wiring: makes every store and every service of a process once, and closes them in order."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from uuid import uuid4
+
+import grpc
+
+from sessiond_server.assets.service import Assets
+from sessiond_server.assets.store.assets import AssetStore
+from sessiond_server.assets.store.objects import Objects
+from sessiond_server.assets.sweeper import Sweeper
+from sessiond_server.bookmarks.service import Bookmarks
+from sessiond_server.bookmarks.store import BookmarkStore
+from sessiond_server.copies.flattening import Flattener
+from sessiond_server.copies.service import Copies
+from sessiond_server.copies.store.copies import CopyStore
+from sessiond_server.copies.store.flattening import FlatteningStore
+from sessiond_server.core.limits import Limits
+from sessiond_server.core.supervision import Loop
+from sessiond_server.db.pool import Database
+from sessiond_server.imports.service import SessionImports
+from sessiond_server.imports.store import SessionImportStore
+from sessiond_server.messages.append import Appends
+from sessiond_server.messages.batch_append import BatchAppender
+from sessiond_server.messages.history import History
+from sessiond_server.messages.store.append import AppendStore
+from sessiond_server.messages.store.batch_append import BatchAppendStore
+from sessiond_server.messages.store.history import HistoryStore
+from sessiond_server.messages.token_counts import tokenizer
+from sessiond_server.projects.authentication import Authenticator
+from sessiond_server.projects.service import Keys
+from sessiond_server.projects.store import KeyStore
+from sessiond_server.providers.routing import Models
+from sessiond_server.queues.service import Processing
+from sessiond_server.queues.store import ProcessingStore
+from sessiond_server.retention.purger import Purger
+from sessiond_server.retention.store import PurgeStore
+from sessiond_server.rpc.admin_service import AdminServicer
+from sessiond_server.rpc.admission import Admission
+from sessiond_server.rpc.asset_service import AssetServicer
+from sessiond_server.rpc.bookmark_service import BookmarkServicer
+from sessiond_server.rpc.conversation_service import ConversationServicer
+from sessiond_server.rpc.handlers import Calls, Servicer
+from sessiond_server.rpc.processing_service import ProcessingServicer
+from sessiond_server.rpc.services import SERVICES
+from sessiond_server.rpc.session_service import SessionServicer
+from sessiond_server.rpc.task_service import TaskServicer
+from sessiond_server.sessions.service import Sessions
+from sessiond_server.sessions.store.sessions import SessionStore
+from sessiond_server.settings import Settings
+from sessiond_server.tasks.service import Tasks
+from sessiond_server.tasks.store import TaskStore
+from sessiond_server.turns.leases import TurnLeases
+from sessiond_server.turns.runner import Lease, TurnRunner
+from sessiond_server.turns.service import Turns
+from sessiond_server.turns.store import TurnStore
+from sessiond_server.turns.streams import TurnStreams
+from sessiond_server.watch.hub import Watching
+from sessiond_server.watch.store import WatchStore
+
+
+class Stores:
+    """Every store of a database."""
+
+    def __init__(self, database: Database) -> None:
+        self.append = AppendStore(database)
+        self.assets = AssetStore(database)
+        self.batch_append = BatchAppendStore(database)
+        self.bookmarks = BookmarkStore(database)
+        self.copies = CopyStore(database)
+        self.flattening = FlatteningStore(database)
+        self.history = HistoryStore(database)
+        self.imports = SessionImportStore(database)
+        self.keys = KeyStore(database)
+        self.purge = PurgeStore(database)
+        self.queues = ProcessingStore(database)
+        self.sessions = SessionStore(database)
+        self.tasks = TaskStore(database)
+        self.turns = TurnStore(database, self.append)
+        self.watch = WatchStore(database)
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The parts of a process that serve calls, run beside them, or are closed with it.
+
+    Attributes:
+        handlers: the gRPC handlers of every service.
+        loops: the background loops by name; each is to run until it is cancelled.
+    """
+
+    handlers: tuple[grpc.GenericRpcHandler, ...]
+    loops: dict[str, Loop]
+    database: Database
+    objects: Objects
+    watching: Watching
+    runner: TurnRunner
+
+
+@asynccontextmanager
+async def open_services(
+    settings: Settings, database_url: str, admission: Admission
+) -> AsyncIterator[Services]:
+    """Open the services for the length of the block, and close them in the reverse order."""
+    async with AsyncExitStack() as stack:
+        database = Database(
+            database_url,
+            size=settings.pool_size,
+            timeout_s=settings.pool_timeout_s,
+            prepared=settings.prepared_statements,
+        )
+        stack.push_async_callback(database.close)
+        await database.open()
+        stores, objects = Stores(database), Objects(settings.asset_location())
+        limits, counts = _limits(settings), tokenizer(settings.tokenizer)
+
+        def is_draining() -> bool:
+            return admission.is_draining
+
+        assets = Assets(stores.assets, objects, limits)
+        stack.push_async_callback(assets.close)
+        watching = Watching(
+            stores.watch,
+            stores.history,
+            admission.check_draining,
+            listens=settings.prepared_statements,
+        )
+        stack.push_async_callback(watching.close)
+        models = Models(
+            settings.providers,
+            default_model=settings.default_model,
+            echo_models=settings.echo_models,
+        )
+        stack.push_async_callback(models.close)
+        models.prepare()
+        lease = Lease(uuid4(), settings.turn_lease_s)
+        runner = TurnRunner(
+            stores.turns,
+            stores.sessions,
+            stores.history,
+            models,
+            assets,
+            watching,
+            limits,
+            counts,
+            is_draining=is_draining,
+            lease=lease,
+            max_context_bytes=settings.max_context_bytes,
+        )
+        stack.push_async_callback(runner.close)
+        watching.listen(runner.heard)
+        turns = Turns(
+            stores.turns,
+            stores.sessions,
+            runner,
+            models,
+            limits,
+            counts,
+            default_model=settings.default_model,
+            max_timeout_ms=int(settings.turn_timeout_s * 1000),
+        )
+        streams = TurnStreams(turns, runner, watching)
+        stack.push_async_callback(streams.close)
+        appends = Appends(stores.append, stores.sessions, limits, counts, watching)
+        purger = Purger(
+            stores.purge,
+            Flattener(stores.flattening),
+            watching,
+            interval_s=settings.purge_interval_s,
+            request_retention_s=settings.request_id_retention_s,
+        )
+        sweeper = Sweeper(
+            stores.assets,
+            objects,
+            interval_s=settings.purge_interval_s,
+            grace_s=settings.asset_grace_s,
+        )
+        leases = TurnLeases(stores.turns, runner, lease, is_draining=is_draining)
+        # In the order of SERVICES.
+        servicers: tuple[Servicer, ...] = (
+            SessionServicer(
+                Sessions(stores.sessions, limits, watching, turns.session_destroyed),
+                Copies(stores.copies, stores.sessions, settings.copy_max_messages, watching),
+                SessionImports(stores.imports, stores.sessions, limits, counts, watching),
+                appends,
+                BatchAppender(stores.batch_append, appends, limits, watching),
+                History(stores.history, stores.bookmarks, settings.page_cache_bytes),
+                admission,
+            ),
+            TaskServicer(Tasks(stores.tasks)),
+            BookmarkServicer(Bookmarks(stores.bookmarks)),
+            ProcessingServicer(
+                Processing(
+                    stores.queues,
+                    stores.sessions,
+                    is_draining=is_draining,
+                    default_deadline_s=settings.default_deadline_s,
+                )
+            ),
+            AssetServicer(assets, admission),
+            ConversationServicer(turns, streams, watching),
+            AdminServicer(Keys(stores.keys)),
+        )
+        authenticator = Authenticator(
+            stores.keys, require_keys=settings.require_keys, cache_s=settings.key_cache_s
+        )
+        calls = Calls(
+            authenticator,
+            admission,
+            default_deadline_s=settings.default_deadline_s,
+            stream_idle_timeout_s=settings.import_idle_timeout_s,
+        )
+        yield Services(
+            tuple(
+                calls.handlers(service, servicer)
+                for service, servicer in zip(SERVICES, servicers, strict=True)
+            ),
+            {
+                "purger": purger.run,
+                "sweeper": sweeper.run,
+                **watching.loops(),
+                **leases.loops(),
+            },
+            database,
+            objects,
+            watching,
+            runner,
+        )
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        max_message_bytes=settings.max_message_bytes,
+        max_batch_messages=settings.max_batch_messages,
+        max_batch_bytes=settings.max_batch_bytes,
+        max_import_bytes=settings.max_import_bytes,
+        max_asset_bytes=settings.max_asset_bytes,
+        default_idle_ttl_ms=int(settings.default_idle_ttl_s * 1000) or None,
+    )

@@ -1,0 +1,75 @@
+"""Checks of ids and short texts in requests.
+
+Every check takes the path of the field in the request, returns the text unchanged, and raises
+Fault INVALID_FIELD with that path.
+"""
+
+from sessiond_server.core.errors import invalid
+from sessiond_server.core.limits import (
+    MAX_BOOKMARK_NAME_CHARACTERS,
+    MAX_DESCRIPTION_CHARACTERS,
+    MAX_REQUEST_ID_CHARACTERS,
+    MAX_SESSION_ID_CHARACTERS,
+    MAX_TASK_ID_CHARACTERS,
+)
+
+
+def check_session_id(session_id: str, field: str = "session_id") -> str:
+    """Checks a session_id, which is required."""
+    # The usual case, without a look at every character.
+    if (
+        0 < len(session_id) <= MAX_SESSION_ID_CHARACTERS
+        and session_id.isascii()
+        and session_id.isprintable()
+        and session_id[0] != " "
+        and session_id[-1] != " "
+    ):
+        return session_id
+    return _check_name(session_id, field, MAX_SESSION_ID_CHARACTERS)
+
+
+def check_task_id(task_id: str, field: str = "task_id") -> str:
+    """Checks a task_id, which is required."""
+    return _check_name(task_id, field, MAX_TASK_ID_CHARACTERS)
+
+
+def check_bookmark_name(name: str, field: str = "name") -> str:
+    """Checks the name of a bookmark, which is required."""
+    return _check_name(name, field, MAX_BOOKMARK_NAME_CHARACTERS)
+
+
+def check_request_id(request_id: str) -> str:
+    """Checks a request_id; "" means that there is none."""
+    return check_text("request_id", request_id, MAX_REQUEST_ID_CHARACTERS)
+
+
+def check_description(description: str, field: str) -> str:
+    """Checks a text for people, which may have several lines."""
+    _check_length(field, description, MAX_DESCRIPTION_CHARACTERS)
+    if "\0" in description:
+        raise invalid(field, "contains a NUL character, which PostgreSQL cannot store")
+    return description
+
+
+def check_text(field: str, text: str, max_characters: int) -> str:
+    """Checks a text of one line, which may be empty."""
+    _check_length(field, text, max_characters)
+    for character in text:
+        # C0, DEL and C1: they are invisible, break terminals and logs, and PostgreSQL refuses NUL.
+        if character < " " or "\x7f" <= character <= "\x9f":
+            raise invalid(field, f"contains the control character U+{ord(character):04X}")
+    return text
+
+
+def _check_name(name: str, field: str, max_characters: int) -> str:
+    if not name:
+        raise invalid(field, "is required")
+    _check_length(field, name, max_characters)
+    if name.strip() != name:
+        raise invalid(field, "begins or ends with white space")
+    return check_text(field, name, max_characters)
+
+
+def _check_length(field: str, text: str, max_characters: int) -> None:
+    if len(text) > max_characters:
+        raise invalid(field, f"has {len(text)} characters; at most {max_characters} are allowed")

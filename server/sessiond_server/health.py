@@ -1,0 +1,61 @@
+"""The health service: reports SERVING while the database answers."""
+
+import asyncio
+
+import psycopg
+import structlog
+from grpc_health.v1.health import aio
+from grpc_health.v1.health_pb2 import HealthCheckResponse
+
+from sessiond_server.db.pool import Database
+from sessiond_server.rpc.services import SERVICES
+
+PROBE_INTERVAL_S = 2.0
+PROBE_TIMEOUT_S = 4.0
+
+log = structlog.get_logger(__name__)
+
+
+class HealthMonitor:
+    """Probes the database and publishes the result for every service.
+
+    The probe has a connection of its own. Through the pool, a server whose connections are all
+    busy would look like one without a database; a balancer would take it out and thereby make
+    the other servers busier.
+    """
+
+    def __init__(self, database: Database, servicer: aio.HealthServicer) -> None:
+        self._database = database
+        self._servicer = servicer
+        self._status: HealthCheckResponse.ServingStatus | None = None
+
+    async def run(self) -> None:
+        """Probe until cancelled."""
+        while True:
+            try:
+                await self._probe_until_failure()
+            except (psycopg.Error, TimeoutError) as e:
+                await self._publish(HealthCheckResponse.NOT_SERVING, error=repr(e))
+            await asyncio.sleep(PROBE_INTERVAL_S)
+
+    async def _probe_until_failure(self) -> None:
+        async with asyncio.timeout(PROBE_TIMEOUT_S):
+            connection = await self._database.connect_alone("sessiond-health")
+        async with connection:
+            while True:
+                async with asyncio.timeout(PROBE_TIMEOUT_S):
+                    await connection.execute("SELECT 1")
+                await self._publish(HealthCheckResponse.SERVING)
+                await asyncio.sleep(PROBE_INTERVAL_S)
+
+    async def _publish(self, status: HealthCheckResponse.ServingStatus, error: str = "") -> None:
+        if status == self._status:
+            return
+        name = HealthCheckResponse.ServingStatus.Name(status)
+        if status != HealthCheckResponse.SERVING:
+            log.warning("health_changed", status=name, error=error)
+        elif self._status is not None:
+            log.info("health_changed", status=name)
+        self._status = status
+        for service in ("", *(service.full_name for service in SERVICES)):
+            await self._servicer.set(service, status)

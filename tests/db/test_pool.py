@@ -1,0 +1,104 @@
+"""Database: running statements, and telling failures apart."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import psycopg
+import pytest
+
+from sessiond_server.db.pool import (
+    Contention,
+    Database,
+    DatabaseUnavailable,
+    PoolExhausted,
+    StatementCanceled,
+    columns_of,
+)
+from sessiond_server.rpc.errors import as_fault
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    database = Database(database_url, size=2, timeout_s=0.05)
+    await database.open()
+    yield database
+    await database.close()
+
+
+async def test_everybody_during_the_first_probe_of_an_outage_learns_of_it() -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        port = silent.getsockname()[1]
+        database = Database(f"postgresql://127.0.0.1:{port}/x")
+        leaving, *others = (asyncio.create_task(database._is_away()) for _ in range(5))
+        await asyncio.sleep(0)
+        # A caller that leaves does not end the probe of the others.
+        leaving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await leaving
+        silent.close()  # resets the connection of the probe
+        assert await asyncio.gather(*others) == [True] * 4
+        await database.close()
+
+
+async def test_a_database_that_refuses_connections_is_unavailable() -> None:
+    with socket.socket() as refusing:
+        refusing.bind(("127.0.0.1", 0))
+        port = refusing.getsockname()[1]
+        database = Database(f"postgresql://127.0.0.1:{port}/x", size=1, timeout_s=0.05)
+        await database.open()
+        with pytest.raises(DatabaseUnavailable):
+            await database.ping()
+        await database.close()
+
+
+async def test_a_busy_pool_is_no_outage(database: Database) -> None:
+    async with database.connection(), database.connection():
+        with pytest.raises(PoolExhausted):
+            await database.ping()
+
+
+async def run_into_statement_timeout(database: Database) -> None:
+    async with database.transaction() as connection:
+        await connection.execute("SET LOCAL statement_timeout = '10ms'")
+        await connection.execute("SELECT pg_sleep(60)")
+
+
+async def test_a_statement_timeout_is_told_apart_from_an_outage(database: Database) -> None:
+    with pytest.raises(StatementCanceled) as canceled:
+        await run_into_statement_timeout(database)
+    fault = as_fault(canceled.value)
+    assert fault is not None
+    assert (fault.reason, "statement_timeout" in fault.message) == ("OVERLOADED", True)
+    # Whoever retries after contention retries after this, too.
+    assert isinstance(canceled.value, Contention)
+
+
+async def test_a_text_takes_named_parameters_and_returns_dicts(database: Database) -> None:
+    text = "SELECT %(number)s AS number, %(text)s::text AS text, '%%' AS percent"
+    rows = await database.rows(text, {"number": 7, "text": "it's"})
+    assert rows == [{"number": 7, "text": "it's", "percent": "%"}]
+    async with database.transaction() as connection:
+        await database.rows("CREATE TEMPORARY TABLE t (n int) ON COMMIT DROP", on=connection)
+        assert await database.rows("INSERT INTO t VALUES (1)", on=connection) == []
+        assert await database.rows("SELECT n FROM t", on=connection) == [{"n": 1}]
+
+
+async def test_a_rollback_leaves_the_block_without_an_exception(database: Database) -> None:
+    async with database.transaction() as connection:
+        await database.rows("CREATE TABLE undone (n int)", on=connection)
+        raise psycopg.Rollback
+    assert await database.rows("SELECT to_regclass('undone') AS found") == [{"found": None}]
+
+
+def test_columns_are_those_of_the_dataclass() -> None:
+    @dataclass
+    class Row:
+        key: int
+        name: str
+
+    assert columns_of(Row) == "key, name"
+    assert columns_of(Row, "s") == "s.key, s.name"

@@ -1,0 +1,68 @@
+"""Client streams that are refused: the server reads on for a while, within bounds."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from sessiond.v1.session_service_pb2 import ImportMessagesRequest
+from sessiond_server.rpc import handlers
+from sessiond_server.rpc.handlers import drain_requests
+
+from ..support.wire import Wire, error_of, openai
+
+
+class Trickle:
+    """A client that sends a byte at a time, soon enough for each, and never ends."""
+
+    def __init__(self) -> None:
+        self.sent = 0
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while True:
+            await asyncio.sleep(0.005)
+            self.sent += 1
+            yield b"x"
+
+
+async def test_a_client_that_trickles_is_not_read_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handlers, "DRAIN_TIMEOUT_S", 0.1)
+    trickle = Trickle()
+    async with asyncio.timeout(30):
+        await drain_requests(aiter(trickle))
+    assert trickle.sent
+
+
+async def test_a_client_that_stalls_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handlers, "DRAIN_TIMEOUT_S", 3600)
+    monkeypatch.setattr(handlers, "DRAIN_IDLE_S", 0.01)
+
+    async def stalled() -> AsyncIterator[bytes]:
+        yield b"x"
+        await asyncio.Event().wait()
+
+    async with asyncio.timeout(30):
+        await drain_requests(stalled())
+
+
+async def test_no_more_is_read_than_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handlers, "DRAIN_BYTES", 100)
+    pieces = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal pieces
+        while True:
+            pieces += 1
+            yield b"x" * 10
+
+    await drain_requests(endless())
+    assert pieces == 10
+
+
+async def test_a_client_that_still_writes_learns_why_it_is_refused(wire: Wire) -> None:
+    async def pieces() -> AsyncIterator[ImportMessagesRequest]:
+        for _ in range(200):
+            yield ImportMessagesRequest(session_id="nobody", messages=[openai("x" * 10_000)])
+
+    error = await error_of(wire.sessions.ImportMessages(pieces()))
+    assert error.reason == "SESSION_NOT_FOUND"

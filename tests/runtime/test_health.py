@@ -1,0 +1,97 @@
+"""The health service: SERVING while the database answers, busy or not."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import psycopg
+import pytest
+from grpc_health.v1 import health
+from grpc_health.v1.health_pb2 import HealthCheckResponse
+
+from sessiond_server import health as health_module
+from sessiond_server.core.supervision import supervise
+from sessiond_server.db.pool import Database
+from sessiond_server.health import HealthMonitor
+
+SERVING, NOT_SERVING = HealthCheckResponse.SERVING, HealthCheckResponse.NOT_SERVING
+SERVICE = "sessiond.v1.SessionService"
+
+
+class Statuses(health.aio.HealthServicer):
+    """A health servicer whose statuses can be awaited."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.published: asyncio.Queue[HealthCheckResponse.ServingStatus] = asyncio.Queue()
+
+    async def set(self, service: str, status: HealthCheckResponse.ServingStatus) -> None:
+        await super().set(service, status)
+        if service == SERVICE:
+            self.published.put_nowait(status)
+
+    async def next(self) -> HealthCheckResponse.ServingStatus:
+        async with asyncio.timeout(60):
+            return await self.published.get()
+
+
+@pytest.fixture(autouse=True)
+def short_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health_module, "PROBE_INTERVAL_S", 0.01)
+
+
+@asynccontextmanager
+async def monitored(database: Database) -> AsyncIterator[Statuses]:
+    statuses = Statuses()
+    task = asyncio.create_task(supervise("health", HealthMonitor(database, statuses).run))
+    try:
+        yield statuses
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+async def test_a_server_whose_connections_are_all_busy_is_serving(database_url: str) -> None:
+    database = Database(database_url, size=1)
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(database.close)
+        await database.open()
+        await stack.enter_async_context(database.connection())
+        async with monitored(database) as statuses:
+            assert await statuses.next() == SERVING
+
+
+async def test_a_lost_connection_is_reported_and_so_is_the_return(database_url: str) -> None:
+    async with monitored(Database(database_url)) as statuses:
+        assert await statuses.next() == SERVING
+        with psycopg.connect(database_url, autocommit=True) as connection:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND application_name = 'sessiond-health'"
+            )
+        assert await statuses.next() == NOT_SERVING
+        assert await statuses.next() == SERVING
+
+
+async def test_a_database_that_is_away_is_reported() -> None:
+    async with monitored(Database("postgresql://nobody@127.0.0.1:1/none")) as statuses:
+        assert await statuses.next() == NOT_SERVING
+
+
+@pytest.mark.parametrize("error", [psycopg.InternalError, ZeroDivisionError])
+async def test_the_status_follows_the_database_after_any_error(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    database = Database(database_url)
+    connect = database.connect_alone
+
+    async def failing_once(application_name: str) -> object:
+        monkeypatch.setattr(database, "connect_alone", connect)
+        raise error
+
+    monkeypatch.setattr(database, "connect_alone", failing_once)
+    async with monitored(database) as statuses:
+        seen = [await statuses.next()]
+        while seen[-1] != SERVING:
+            seen.append(await statuses.next())
+    assert seen[-1] == SERVING
