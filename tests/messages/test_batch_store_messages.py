@@ -532,7 +532,7 @@ async def test_watchers_are_told_at_once(
     await wire.create("one")
     await wire.create("two")
     told: list[Any] = []
-    monkeypatch.setattr(type(server.watching), "appended", lambda _, key: told.append(key))
+    monkeypatch.setattr(type(server.watching), "messages_appended", lambda _, key: told.append(key))
     await wire.store_batch(ask("one", "a"), ask("two", "a"), ask("one", "b"), ask("none", "b"))
     assert set(told) == {session_key(DEFAULT_PROJECT_ID, name) for name in ("one", "two")}
 
