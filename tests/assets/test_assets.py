@@ -31,7 +31,7 @@ from sessiond.v1.message_pb2 import (
 from sessiond.v1.session_pb2 import Session
 from sessiond.v1.session_service_pb2 import CreateSessionRequest, StoreMessagesRequest
 from sessiond_server.assets.store import objects as objects_module
-from sessiond_server.assets.store.assets import AssetStore, Place
+from sessiond_server.assets.store.assets import AssetStore, ScanPosition
 from sessiond_server.assets.store.objects import Objects, ObjectStoreUnavailable
 from sessiond_server.assets.sweeper import Sweeper
 from sessiond_server.core.ids import DEFAULT_PROJECT_ID
@@ -344,17 +344,17 @@ class TestRefused:
         error: type[Exception],
     ) -> None:
         """The store breaks off in the middle; what it has by then goes."""
-        taken = objects_module._taken
+        queued = objects_module._queued
 
         async def failing(*args: Any) -> AsyncIterator[bytes]:
             count = 0
-            async for piece in taken(*args):
+            async for piece in queued(*args):
                 count += 1
                 if count == pieces_before:
                     raise error("no space left on device")
                 yield piece
 
-        monkeypatch.setattr(objects_module, "_taken", failing)
+        monkeypatch.setattr(objects_module, "_queued", failing)
         told = await error_of(upload(wire, random_bytes(11_000_000)))
         assert (told.code, told.reason) == (grpc.StatusCode.UNAVAILABLE, "ASSET_STORE_UNAVAILABLE")
         assert told.retry_s
@@ -639,11 +639,11 @@ class TestReferences:
                 await wire.store("one", mention(asset.asset_id))
         # All of the same time: the place tells them apart nevertheless.
         query("UPDATE assets SET touched_at = now() - interval '2 h'")
-        store, place, removed = AssetStore(server.database), Place(), []
+        store, place, removed = AssetStore(server.database), ScanPosition(), []
         for _ in range(4):
-            looked_at, count, place = await store.release_unreferenced(3600, place, 3)
-            removed.append((looked_at, count))
-        assert [looked_at for looked_at, _ in removed] == [3, 3, 3, 1]
+            scanned, count, place = await store.release_unreferenced(3600, place, 3)
+            removed.append((scanned, count))
+        assert [scanned for scanned, _ in removed] == [3, 3, 3, 1]
         assert sum(count for _, count in removed) == 5
         assert rows(query) == (5, 5, 5)
 

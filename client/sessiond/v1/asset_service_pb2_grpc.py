@@ -26,9 +26,9 @@ if _version_not_supported:
 
 
 class AssetServiceStub(object):
-    """AssetService keeps files that messages refer to (Blob.asset_id, or "sessiond-asset:ASSET_ID" in a provider's JSON). An asset is named by its
-    content: the same bytes are stored once in a project, whatever number of messages, sessions and copies refers to them. An asset that no message
-    refers to any more is removed, but not before an hour has passed since it was last uploaded (the server's operator may say otherwise).
+    """AssetService keeps files that messages refer to (Blob.asset_id, or "sessiond-asset:ASSET_ID" in a provider's JSON). The content names the
+    asset: a project stores the same bytes once, however many messages, sessions and copies refer to them. The server removes an asset once no
+    message refers to it, but not within an hour of its last upload (asset_grace_s).
     """
 
     def __init__(self, channel):
@@ -55,14 +55,14 @@ class AssetServiceStub(object):
 
 
 class AssetServiceServicer(object):
-    """AssetService keeps files that messages refer to (Blob.asset_id, or "sessiond-asset:ASSET_ID" in a provider's JSON). An asset is named by its
-    content: the same bytes are stored once in a project, whatever number of messages, sessions and copies refers to them. An asset that no message
-    refers to any more is removed, but not before an hour has passed since it was last uploaded (the server's operator may say otherwise).
+    """AssetService keeps files that messages refer to (Blob.asset_id, or "sessiond-asset:ASSET_ID" in a provider's JSON). The content names the
+    asset: a project stores the same bytes once, however many messages, sessions and copies refer to them. The server removes an asset once no
+    message refers to it, but not within an hour of its last upload (asset_grace_s).
     """
 
     def UploadAsset(self, request_iterator, context):
-        """UploadAsset stores a file. Nothing is left of an upload that does not end well. Errors: ASSET_TOO_LARGE, ASSET_MISMATCH, INVALID_FIELD,
-        ASSET_STORE_UNAVAILABLE.
+        """UploadAsset stores a file. A failed upload leaves nothing. Errors: ASSET_TOO_LARGE, ASSET_MISMATCH, INVALID_FIELD,
+        ASSET_STORE_UNAVAILABLE, and DEADLINE_EXCEEDED if the client sends nothing for 600 seconds (import_idle_timeout_s).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -76,7 +76,7 @@ class AssetServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetAsset(self, request, context):
-        """GetAsset answers what is known of a file. Errors: ASSET_NOT_FOUND.
+        """GetAsset returns the metadata of a file. Errors: ASSET_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -109,9 +109,9 @@ def add_AssetServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AssetService(object):
-    """AssetService keeps files that messages refer to (Blob.asset_id, or "sessiond-asset:ASSET_ID" in a provider's JSON). An asset is named by its
-    content: the same bytes are stored once in a project, whatever number of messages, sessions and copies refers to them. An asset that no message
-    refers to any more is removed, but not before an hour has passed since it was last uploaded (the server's operator may say otherwise).
+    """AssetService keeps files that messages refer to (Blob.asset_id, or "sessiond-asset:ASSET_ID" in a provider's JSON). The content names the
+    asset: a project stores the same bytes once, however many messages, sessions and copies refer to them. The server removes an asset once no
+    message refers to it, but not within an hour of its last upload (asset_grace_s).
     """
 
     @staticmethod

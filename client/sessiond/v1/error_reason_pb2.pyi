@@ -79,7 +79,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_SERVER_DRAINING: _ErrorReason.ValueType  # 26
     """UNAVAILABLE: this server is shutting down; go on at another, or at this one once it is back. Details: RetryInfo."""
     ERROR_REASON_DEADLINE_EXCEEDED: _ErrorReason.ValueType  # 27
-    """DEADLINE_EXCEEDED: the call's deadline passed. A change may or may not have happened; repeat it with its request_id."""
+    """DEADLINE_EXCEEDED: the call's deadline passed, or the client sent nothing on its stream for too long. A change may or may not have happened; repeat it with its request_id."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 28
     """INTERNAL: a fault of the server's own. Its log has more under the call_id."""
     ERROR_REASON_LIMIT_EXCEEDED: _ErrorReason.ValueType  # 29
@@ -206,7 +206,7 @@ ERROR_REASON_DATABASE_UNAVAILABLE: ErrorReason.ValueType  # 25
 ERROR_REASON_SERVER_DRAINING: ErrorReason.ValueType  # 26
 """UNAVAILABLE: this server is shutting down; go on at another, or at this one once it is back. Details: RetryInfo."""
 ERROR_REASON_DEADLINE_EXCEEDED: ErrorReason.ValueType  # 27
-"""DEADLINE_EXCEEDED: the call's deadline passed. A change may or may not have happened; repeat it with its request_id."""
+"""DEADLINE_EXCEEDED: the call's deadline passed, or the client sent nothing on its stream for too long. A change may or may not have happened; repeat it with its request_id."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 28
 """INTERNAL: a fault of the server's own. Its log has more under the call_id."""
 ERROR_REASON_LIMIT_EXCEEDED: ErrorReason.ValueType  # 29

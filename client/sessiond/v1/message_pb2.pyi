@@ -31,15 +31,15 @@ class _RoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Role.ValueType],
     ROLE_UNSPECIFIED: _Role.ValueType  # 0
     """Not known. Never stored."""
     ROLE_SYSTEM: _Role.ValueType  # 1
-    """The instructions above the conversation."""
+    """Instructions above the conversation."""
     ROLE_DEVELOPER: _Role.ValueType  # 2
-    """The application's instructions, where a provider tells them from the system's."""
+    """The application's instructions, if the provider distinguishes them from the system's."""
     ROLE_USER: _Role.ValueType  # 3
-    """The person or program that asks."""
+    """The person or program that talks to the model."""
     ROLE_ASSISTANT: _Role.ValueType  # 4
-    """The model ("assistant", or "model" in gemini's words)."""
+    """The model ("assistant"; "model" in Gemini's format)."""
     ROLE_TOOL: _Role.ValueType  # 5
-    """A tool's answer ("tool", or "function" in older words)."""
+    """A tool's result ("tool"; "function" in older formats)."""
 
 class Role(_Role, metaclass=_RoleEnumTypeWrapper):
     """Role says who speaks in a message."""
@@ -47,15 +47,15 @@ class Role(_Role, metaclass=_RoleEnumTypeWrapper):
 ROLE_UNSPECIFIED: Role.ValueType  # 0
 """Not known. Never stored."""
 ROLE_SYSTEM: Role.ValueType  # 1
-"""The instructions above the conversation."""
+"""Instructions above the conversation."""
 ROLE_DEVELOPER: Role.ValueType  # 2
-"""The application's instructions, where a provider tells them from the system's."""
+"""The application's instructions, if the provider distinguishes them from the system's."""
 ROLE_USER: Role.ValueType  # 3
-"""The person or program that asks."""
+"""The person or program that talks to the model."""
 ROLE_ASSISTANT: Role.ValueType  # 4
-"""The model ("assistant", or "model" in gemini's words)."""
+"""The model ("assistant"; "model" in Gemini's format)."""
 ROLE_TOOL: Role.ValueType  # 5
-"""A tool's answer ("tool", or "function" in older words)."""
+"""A tool's result ("tool"; "function" in older formats)."""
 Global___Role: _TypeAlias = Role  # noqa: Y015
 
 class _Format:
@@ -74,7 +74,7 @@ class _FormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Format.ValueTy
     """Gemini: a Content of the Gemini API."""
 
 class Format(_Format, metaclass=_FormatEnumTypeWrapper):
-    """Format names the provider whose message a json content is."""
+    """Format names the provider whose message json holds."""
 
 FORMAT_UNSPECIFIED: Format.ValueType  # 0
 """No provider: the content is parts."""
@@ -105,29 +105,29 @@ class Message(_message.Message):
     TOKENS_ESTIMATED_FIELD_NUMBER: _builtins.int
     TURN_FIELD_NUMBER: _builtins.int
     seq: _builtins.int
-    """seq is the message's place in its session: 1, 2, 3, ... in the order of commits, without a gap. Output only."""
+    """seq is the message's position in its session: 1, 2, 3, ... in the order of commits, without gaps. Output only."""
     role: Global___Role.ValueType
-    """role says who speaks. Required with parts. With json the server reads it from the JSON, and a role sent beside it must agree."""
+    """role says who speaks. Required with parts. With json, the server reads it from the JSON; a role sent beside it must agree."""
     format: Global___Format.ValueType
     """format names the provider whose message json holds. Required with json, unset with parts."""
     json: _builtins.str
-    """json is a provider's own message, a JSON object. It is checked once and kept byte for byte: spacing, key order and number spelling stay."""
+    """json is a provider's own message, a JSON object. It is validated once and kept byte for byte, with its spacing, key order and number spelling."""
     parent_seq: _builtins.int
-    """parent_seq is the seq of the message that this one follows, where that is not the one before it. It must exist when the message
-    is stored; a message of the same batch counts. 0 = the message before it.
+    """parent_seq is the seq of the message that this one follows, if that is not the previous one. The message must be stored already, or
+    come earlier in the same batch. 0 = the previous message.
     """
     content_bytes: _builtins.int
     """content_bytes is the size of json in UTF-8, or of parts encoded. Unit: bytes. Output only."""
     token_count: _builtins.int
-    """token_count is how many tokens the message's text has: what is said, thought, called and answered, in the encoding that GetTokenCounts
-    names. Roles, images, audio and files are not counted. Unit: tokens. Output only.
+    """token_count is the number of tokens of the message's text: content, reasoning, tool calls and their results, in the encoding that
+    GetTokenCounts names. Roles, images, audio and files do not count. Unit: tokens. Output only.
     """
     tokens_estimated: _builtins.bool
-    """tokens_estimated says that token_count is an estimate, a token for every 4 bytes of UTF-8, since the server had no tokenizer. Output only."""
+    """tokens_estimated says that token_count is an estimate, one token for 4 bytes of UTF-8, because the server had no tokenizer. Output only."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """create_time is when the message was stored, by the database's clock; unless that is set back, it never runs against seq. A message that
-        came by ImportSession has the time that it brought, from 1970 on. Output only elsewhere.
+        """create_time is when the message was stored, by the database's clock. It increases with seq, unless that clock is set back.
+        ImportSession keeps the time that it is sent, from 1970 on. Output only elsewhere.
         """
 
     @_builtins.property
@@ -140,8 +140,8 @@ class Message(_message.Message):
 
     @_builtins.property
     def turn(self) -> _turn_pb2.MessageTurn:
-        """turn says which turn of ConversationService stored the message. Unset = none: it was stored by the caller. A message that came by
-        ImportSession has what it brought. Output only elsewhere.
+        """turn says which turn of ConversationService stored the message. Unset = none: a caller stored it. ImportSession keeps the turn that
+        it is sent. Output only elsewhere.
         """
 
     def __init__(
@@ -179,7 +179,7 @@ class Parts(_message.Message):
     PARTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Part]:
-        """parts are the pieces in the order in which they were said. 1 to 1,000."""
+        """parts are the pieces, in order. 1 to 1,000."""
 
     def __init__(
         self,
@@ -226,15 +226,15 @@ class Part(_message.Message):
 
     @_builtins.property
     def tool_call(self) -> Global___ToolCall:
-        """tool_call is the model's wish to run a tool."""
+        """tool_call is the model's request to run a tool."""
 
     @_builtins.property
     def tool_result(self) -> Global___ToolResult:
-        """tool_result is what the tool answered."""
+        """tool_result is the tool's result."""
 
     @_builtins.property
     def reasoning(self) -> Global___Reasoning:
-        """reasoning is the model's thinking, signed or redacted where its provider does so."""
+        """reasoning is the model's thinking, signed or redacted if its provider does so."""
 
     def __init__(
         self,
@@ -276,11 +276,11 @@ class Blob(_message.Message):
     uri: _builtins.str
     """uri says where the content is. A provider's JSON refers to an asset by a string of the form "sessiond-asset:ASSET_ID"."""
     asset_id: _builtins.str
-    """asset_id names an asset of the project (AssetService). It must exist when the message is stored, and stays as long as the message can
-    be reached.
+    """asset_id names an asset of the project (AssetService). It must exist when the message is stored, and stays as long as the message is
+    reachable.
     """
     name: _builtins.str
-    """name is the file's name, for people. Empty = none."""
+    """name of the file, for people. Empty = none."""
     def __init__(
         self,
         *,
@@ -302,7 +302,7 @@ Global___Blob: _TypeAlias = Blob  # noqa: Y015
 
 @_typing.final
 class ToolCall(_message.Message):
-    """ToolCall is the model's wish to run a tool."""
+    """ToolCall is the model's request to run a tool."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -312,9 +312,9 @@ class ToolCall(_message.Message):
     call_id: _builtins.str
     """call_id ties the call to its result. Required."""
     name: _builtins.str
-    """name is the tool's name. Required."""
+    """name of the tool. Required."""
     arguments_json: _builtins.str
-    """arguments_json is the call's arguments as JSON text, kept byte for byte. Empty = no arguments."""
+    """arguments_json holds the call's arguments as JSON text, kept byte for byte. Empty = no arguments."""
     def __init__(
         self,
         *,
@@ -332,7 +332,7 @@ Global___ToolCall: _TypeAlias = ToolCall  # noqa: Y015
 
 @_typing.final
 class ToolResult(_message.Message):
-    """ToolResult is what a tool answered."""
+    """ToolResult is the result of a tool."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -340,12 +340,12 @@ class ToolResult(_message.Message):
     PARTS_FIELD_NUMBER: _builtins.int
     IS_ERROR_FIELD_NUMBER: _builtins.int
     call_id: _builtins.str
-    """call_id is that of the call. Required."""
+    """call_id of the call. Required."""
     is_error: _builtins.bool
-    """is_error says that the tool failed, and the parts say how."""
+    """is_error says that the tool failed; the parts say why."""
     @_builtins.property
     def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Part]:
-        """parts are the answer; tool calls and tool results are not allowed in it."""
+        """parts are the result. Tool calls and tool results are not allowed in it."""
 
     def __init__(
         self,
@@ -371,9 +371,9 @@ class Reasoning(_message.Message):
     TEXT_FIELD_NUMBER: _builtins.int
     SIGNATURE_FIELD_NUMBER: _builtins.int
     text: _builtins.str
-    """text is what can be read of it. Empty where the provider redacts it."""
+    """text is the readable part. Empty if the provider redacts it."""
     signature: _builtins.bytes
-    """signature is the provider's proof or its encrypted form, kept byte for byte. Empty = none."""
+    """signature is the provider's signature or the encrypted reasoning, kept byte for byte. Empty = none."""
     def __init__(
         self,
         *,

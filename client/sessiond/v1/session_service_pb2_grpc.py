@@ -235,7 +235,7 @@ class SessionServiceServicer(object):
 
     def ImportSession(self, request_iterator, context):
         """ImportSession makes a session from what was exported of one, here or elsewhere: settings, state, times, tasks, bookmarks and messages,
-        exactly as they were, as one atomic change. Errors: SESSION_ALREADY_EXISTS, and those of StoreMessages, CreateTask and CreateBookmark.
+        exactly as they were, as one atomic change. Errors: SESSION_ALREADY_EXISTS, and those of ImportMessages, CreateTask and CreateBookmark.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -262,7 +262,8 @@ class SessionServiceServicer(object):
 
     def ImportMessages(self, request_iterator, context):
         """ImportMessages appends any number of messages, sent in batches, as one atomic append: all of them when the call
-        answers, none if it fails. Errors: as StoreMessages.
+        answers, none if it fails. Errors: as StoreMessages, BATCH_TOO_LARGE only above 8 GiB (max_import_bytes); DEADLINE_EXCEEDED if the
+        client sends nothing for 600 seconds (import_idle_timeout_s); OVERLOADED if the server's temporary disk is full.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

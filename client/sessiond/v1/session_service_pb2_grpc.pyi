@@ -85,7 +85,7 @@ class SessionServiceStub:
     """
     ImportSession: _grpc.StreamUnaryMultiCallable[_session_service_pb2.ImportSessionRequest, _session_pb2.Session]
     """ImportSession makes a session from what was exported of one, here or elsewhere: settings, state, times, tasks, bookmarks and messages,
-    exactly as they were, as one atomic change. Errors: SESSION_ALREADY_EXISTS, and those of StoreMessages, CreateTask and CreateBookmark.
+    exactly as they were, as one atomic change. Errors: SESSION_ALREADY_EXISTS, and those of ImportMessages, CreateTask and CreateBookmark.
     """
     StoreMessages: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.StoreMessagesRequest, _session_service_pb2.StoreMessagesResponse]
     """StoreMessages appends a batch, atomically and durably: when it answers, all of it is committed.
@@ -100,7 +100,8 @@ class SessionServiceStub:
     """
     ImportMessages: _grpc.StreamUnaryMultiCallable[_session_service_pb2.ImportMessagesRequest, _session_service_pb2.ImportMessagesResponse]
     """ImportMessages appends any number of messages, sent in batches, as one atomic append: all of them when the call
-    answers, none if it fails. Errors: as StoreMessages.
+    answers, none if it fails. Errors: as StoreMessages, BATCH_TOO_LARGE only above 8 GiB (max_import_bytes); DEADLINE_EXCEEDED if the
+    client sends nothing for 600 seconds (import_idle_timeout_s); OVERLOADED if the server's temporary disk is full.
     """
     GetMessages: _grpc.UnaryStreamMultiCallable[_session_service_pb2.GetMessagesRequest, _session_service_pb2.GetMessagesResponse]
     """GetMessages streams a session's messages in batches. At least one batch is sent, an empty one if there is nothing to read.
@@ -165,7 +166,7 @@ class SessionServiceAsyncStub(SessionServiceStub):
     """
     ImportSession: _aio.StreamUnaryMultiCallable[_session_service_pb2.ImportSessionRequest, _session_pb2.Session]  # type: ignore[assignment]
     """ImportSession makes a session from what was exported of one, here or elsewhere: settings, state, times, tasks, bookmarks and messages,
-    exactly as they were, as one atomic change. Errors: SESSION_ALREADY_EXISTS, and those of StoreMessages, CreateTask and CreateBookmark.
+    exactly as they were, as one atomic change. Errors: SESSION_ALREADY_EXISTS, and those of ImportMessages, CreateTask and CreateBookmark.
     """
     StoreMessages: _aio.UnaryUnaryMultiCallable[_session_service_pb2.StoreMessagesRequest, _session_service_pb2.StoreMessagesResponse]  # type: ignore[assignment]
     """StoreMessages appends a batch, atomically and durably: when it answers, all of it is committed.
@@ -180,7 +181,8 @@ class SessionServiceAsyncStub(SessionServiceStub):
     """
     ImportMessages: _aio.StreamUnaryMultiCallable[_session_service_pb2.ImportMessagesRequest, _session_service_pb2.ImportMessagesResponse]  # type: ignore[assignment]
     """ImportMessages appends any number of messages, sent in batches, as one atomic append: all of them when the call
-    answers, none if it fails. Errors: as StoreMessages.
+    answers, none if it fails. Errors: as StoreMessages, BATCH_TOO_LARGE only above 8 GiB (max_import_bytes); DEADLINE_EXCEEDED if the
+    client sends nothing for 600 seconds (import_idle_timeout_s); OVERLOADED if the server's temporary disk is full.
     """
     GetMessages: _aio.UnaryStreamMultiCallable[_session_service_pb2.GetMessagesRequest, _session_service_pb2.GetMessagesResponse]  # type: ignore[assignment]
     """GetMessages streams a session's messages in batches. At least one batch is sent, an empty one if there is nothing to read.
@@ -314,7 +316,7 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_session_pb2.Session, _abc.Awaitable[_session_pb2.Session]]:
         """ImportSession makes a session from what was exported of one, here or elsewhere: settings, state, times, tasks, bookmarks and messages,
-        exactly as they were, as one atomic change. Errors: SESSION_ALREADY_EXISTS, and those of StoreMessages, CreateTask and CreateBookmark.
+        exactly as they were, as one atomic change. Errors: SESSION_ALREADY_EXISTS, and those of ImportMessages, CreateTask and CreateBookmark.
         """
 
     @_abc_1.abstractmethod
@@ -347,7 +349,8 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.ImportMessagesResponse, _abc.Awaitable[_session_service_pb2.ImportMessagesResponse]]:
         """ImportMessages appends any number of messages, sent in batches, as one atomic append: all of them when the call
-        answers, none if it fails. Errors: as StoreMessages.
+        answers, none if it fails. Errors: as StoreMessages, BATCH_TOO_LARGE only above 8 GiB (max_import_bytes); DEADLINE_EXCEEDED if the
+        client sends nothing for 600 seconds (import_idle_timeout_s); OVERLOADED if the server's temporary disk is full.
         """
 
     @_abc_1.abstractmethod

@@ -1,4 +1,4 @@
-"""The rules of assets."""
+"""Assets: the rules of AssetService."""
 
 import asyncio
 import hashlib
@@ -18,11 +18,11 @@ from sessiond_server.core.limits import MAX_MEDIA_TYPE_CHARACTERS, Limits
 from sessiond_server.core.validation import check_text
 from sessiond_server.db.pool import Contention, DatabaseUnavailable, PoolExhausted
 
-# Less than the time after which an object that is being written is taken for one that a killed server left (assets/store/assets.py).
+# Less than UPLOAD_ENDS in assets/store/assets.py, after which the server is considered dead.
 UPLOAD_ENDS_S = 23 * 3600
 CLOSE_TIMEOUT_S = 5.0
 
-# What does not matter to whoever asked: the sweep removes what is left.
+# Errors that leave work to the garbage collection, which retries.
 TRANSIENT_ERRORS = (ObjectStoreUnavailable, DatabaseUnavailable, PoolExhausted, Contention)
 
 _ASSET_ID = re.compile("[0-9a-f]{64}")
@@ -32,7 +32,14 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """What an upload says of itself. asset_id "" and size 0 = not known."""
+    """What a client declares about its upload.
+
+    Attributes:
+        project_id: its project.
+        media_type: IANA media type; "" = unknown.
+        asset_id: expected id of the content; "" = unknown.
+        size: expected size in bytes; 0 = unknown.
+    """
 
     project_id: UUID
     media_type: str
@@ -41,9 +48,9 @@ class Upload:
 
 
 class Assets:
-    """Files that messages refer to. Their content lies in the object store, what is known of them in the database.
+    """Files that messages refer to: content in the object store, metadata in the database.
 
-    An upload holds neither connection nor lock while its client sends.
+    An upload holds no connection and no lock while its client sends.
     """
 
     def __init__(self, store: AssetStore, objects: Objects, limits: Limits) -> None:
@@ -53,9 +60,11 @@ class Assets:
         self._discarding: set[asyncio.Task[None]] = set()
 
     async def upload(self, upload: Upload, pieces: AsyncIterator[bytes]) -> AssetRow:
-        """Store a file. Where that fails, or the client goes away, nothing of it stays.
+        """Store a file. A failed or cancelled upload leaves nothing.
 
-        Raises: Fault, with the reasons that UploadAsset names; ObjectStoreUnavailable.
+        Raises:
+            Fault: with the reasons that UploadAsset names.
+            ObjectStoreUnavailable: the object store failed.
         """
         check_text("media_type", upload.media_type, MAX_MEDIA_TYPE_CHARACTERS)
         if upload.asset_id:
@@ -66,7 +75,8 @@ class Assets:
             raise too_large("size", self._limits.max_asset_bytes)
         object_key = f"{upload.project_id.hex}/{uuid4().hex}"
         try:
-            # Before the first byte is written, so that the sweep knows of it, whatever happens from here on.
+            # Before the first byte is written, so that the garbage collection knows the object
+            # whatever happens from here on.
             token = await self._store.announce(object_key)
             async with asyncio.timeout(UPLOAD_ENDS_S):
                 content = _Content(upload, self._limits.max_asset_bytes)
@@ -78,11 +88,12 @@ class Assets:
                 )
                 row = await self._store.record(upload.project_id, new, token)
         except UploadGivenUp:
-            # It took so long that a sweep has removed what there was by then, and knows of no more.
+            # The garbage collection has removed what was written by then, and its row: nothing else
+            # would remove the rest.
             await self._remove(object_key)
             raise TimeoutError from None
         except BaseException:
-            # A cancelled call must not cancel this as well, and is not to wait for it.
+            # Shielded: cancelling the call must not cancel the clean-up.
             await asyncio.shield(self._discard(object_key))
             raise
         if row.object_key != object_key:
@@ -90,7 +101,11 @@ class Assets:
         return row
 
     async def get(self, project_id: UUID, asset_id: str) -> AssetRow:
-        """What is known of an asset. Raises: Fault ASSET_NOT_FOUND, INVALID_FIELD."""
+        """Return an asset's metadata.
+
+        Raises:
+            Fault: ASSET_NOT_FOUND or INVALID_FIELD.
+        """
         row = await self._store.get(project_id, check_asset_id(asset_id))
         if row is None:
             raise asset_not_found(asset_id)
@@ -99,9 +114,20 @@ class Assets:
     async def download(
         self, project_id: UUID, asset_id: str, offset: int, length: int
     ) -> tuple[AssetRow, AsyncGenerator[bytes, None]]:
-        """What is known of an asset, and its content from `offset` on, at most `length` bytes (0 = all), in pieces: at least one.
+        """Read an asset.
 
-        Raises: Fault ASSET_NOT_FOUND, INVALID_FIELD; the iterator also ObjectStoreUnavailable.
+        Args:
+            project_id: the caller's project.
+            asset_id: the asset.
+            offset: first byte.
+            length: the most bytes; 0 = all.
+
+        Returns:
+            The metadata, and an iterator over pieces of the content: at least one. The iterator may
+            raise ObjectStoreUnavailable.
+
+        Raises:
+            Fault: ASSET_NOT_FOUND or INVALID_FIELD.
         """
         for field, value in (("offset", offset), ("length", length)):
             if value < 0:
@@ -113,7 +139,7 @@ class Assets:
         return row, self._pieces(row, offset, min(length, count) if length else count)
 
     async def close(self) -> None:
-        """Wait a little for what is being removed. What is not by then, the sweep removes."""
+        """Wait up to CLOSE_TIMEOUT_S for removals; the garbage collection does the rest."""
         if self._discarding:
             await asyncio.wait(self._discarding, timeout=CLOSE_TIMEOUT_S)
 
@@ -126,15 +152,15 @@ class Assets:
                 async for piece in pieces:
                     yield piece
         except ObjectMissing:
-            # Swept while it was read.
+            # Removed by the garbage collection meanwhile.
             raise asset_not_found(row.sha256.hex()) from None
 
     def _discard(self, object_key: str) -> asyncio.Task[None]:
-        """Give up what an upload has written."""
+        """Give up the object of a failed upload."""
 
         async def discard() -> None:
             try:
-                # The answer of the database may have been lost, and the object be an asset's.
+                # Asks first: the commit may have succeeded although its response was lost.
                 is_loose = await self._store.give_up(object_key)
             except TRANSIENT_ERRORS:
                 return
@@ -147,16 +173,21 @@ class Assets:
         return task
 
     async def _remove(self, object_key: str) -> None:
-        """Remove a loose object, or leave it to the sweep."""
+        """Remove a loose object, or leave it to the garbage collection."""
         try:
             await self._objects.delete(object_key)
             await self._store.forget([object_key])
         except TRANSIENT_ERRORS as e:
-            log.warning("an object is left to the sweep", object_key=object_key, error=str(e)[:200])
+            log.warning("object_left_to_gc", object_key=object_key, error=str(e)[:200])
 
 
 class _Content:
-    """Counts and hashes what comes."""
+    """Counts and hashes the content of an upload.
+
+    Attributes:
+        hash: SHA-256 of the content so far.
+        size: bytes so far.
+    """
 
     def __init__(self, upload: Upload, max_bytes: int) -> None:
         self._upload = upload
@@ -165,21 +196,28 @@ class _Content:
         self.size = 0
 
     async def checked(self, pieces: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
-        """The pieces, up to the first byte that is too much. Raises: Fault ASSET_TOO_LARGE, ASSET_MISMATCH."""
+        """Pass the pieces on, and compare them with what the client declared.
+
+        Raises:
+            Fault: ASSET_TOO_LARGE or ASSET_MISMATCH.
+        """
         async for piece in pieces:
             self.size += len(piece)
             self.hash.update(piece)
             if self.size > self._max_bytes:
                 raise too_large("data", self._max_bytes)
             if self._upload.size and self.size > self._upload.size:
-                raise self._mismatch("size", f"is {self._upload.size}, but more came")
+                raise self._mismatch("size", f"is {self._upload.size}, but the content is longer")
             if piece:
                 yield piece
         if self._upload.size and self.size != self._upload.size:
-            raise self._mismatch("size", f"is {self._upload.size}, but {self.size} bytes came")
+            raise self._mismatch(
+                "size", f"is {self._upload.size}, but the content has {self.size} bytes"
+            )
         if self._upload.asset_id and self.hash.hexdigest() != self._upload.asset_id:
             raise self._mismatch(
-                "asset_id", f"is {self._upload.asset_id}, but what came is {self.hash.hexdigest()}"
+                "asset_id",
+                f"is {self._upload.asset_id}, but the content's is {self.hash.hexdigest()}",
             )
 
     def _mismatch(self, field: str, description: str) -> Fault:
@@ -193,15 +231,24 @@ class _Content:
 
 
 def check_asset_id(asset_id: str, field: str = "asset_id") -> bytes:
-    """The SHA-256 that the id spells. Raises: Fault INVALID_FIELD."""
+    """Return the SHA-256 of an asset_id.
+
+    Args:
+        asset_id: the id.
+        field: path of the field, for faults.
+
+    Raises:
+        Fault: INVALID_FIELD.
+    """
     if not asset_id:
         raise invalid(field, "is required")
     if not _ASSET_ID.fullmatch(asset_id):
-        raise invalid(field, "is no asset_id: 64 lower-case hexadecimal digits")
+        raise invalid(field, "is not an asset_id: 64 lower-case hexadecimal digits")
     return bytes.fromhex(asset_id)
 
 
 def too_large(field: str, limit: int) -> Fault:
+    """Return the fault for content above the limit of bytes."""
     return invalid(
         field,
         f"is larger than an asset may be: {limit} bytes",
@@ -211,7 +258,12 @@ def too_large(field: str, limit: int) -> Fault:
 
 
 def asset_not_found(asset_id: str, field: str = "") -> Fault:
-    """field: the path of what names it, where that is not the request's own asset_id."""
+    """Return the fault for an unknown asset.
+
+    Args:
+        asset_id: the asset.
+        field: path of the field that refers to it; "" = the request's own asset_id.
+    """
     text = f"there is no asset {asset_id}"
     return Fault(
         "ASSET_NOT_FOUND",

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from psycopg import AsyncConnection, Rollback
-from psycopg.rows import TupleRow, dict_row
+from psycopg.rows import TupleRow
 from psycopg.types.json import Jsonb
 from sqlalchemy import and_, not_
 
@@ -170,10 +170,8 @@ class SessionImportStore:
         parameters = _columns(made) | _columns(made.new)
         for name in ("config", "metadata"):
             parameters[name] = Jsonb(parameters[name])
-        async with connection.cursor(row_factory=dict_row) as cursor:
-            await cursor.execute(_INSERT, parameters)
-            row = await cursor.fetchone()
-        return SessionRow(**row) if row else None
+        rows = await self._database.rows(_INSERT, parameters, on=connection)
+        return SessionRow(**rows[0]) if rows else None
 
     async def _insert_children(
         self, connection: AsyncConnection[TupleRow], made: SessionImport

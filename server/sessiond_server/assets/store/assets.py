@@ -1,12 +1,14 @@
-"""Assets: what is known of them, who refers to them, and which objects nobody has.
+"""Assets: their metadata, the references to them, and objects without an asset.
 
-Every object of the object store is named by a row: of `assets`, or of `loose_objects` before it is an asset's and after. So a crash at any
-point leaves nothing that is not known, and the sweep removes what is loose and due.
+A row names every object of the object store: a row of `assets`, or of `loose_objects` before the
+object belongs to an asset and afterwards. So a crash at any point leaves no unknown object, and the
+garbage collection removes loose objects that are due.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import NamedTuple
 from uuid import UUID
 
 from psycopg import AsyncConnection
@@ -15,14 +17,15 @@ from psycopg.types.numeric import Int8
 
 from sessiond_server.db.pool import Database
 
-# For as long as an upload may take, and more. After that its object is taken for that of a server that was killed.
+# Longer than an upload may take. After that, the server that was writing its object is considered
+# dead.
 UPLOAD_ENDS = timedelta(hours=24)
-# For as long as an object may take to be removed, and more. After that it is somebody else's turn.
+# Longer than the removal of an object may take. After that, another server tries.
 REMOVAL_ENDS = timedelta(minutes=10)
 
 REFS_A_STATEMENT = 5_000
 
-_NOBODY = UUID(int=0)
+_NIL = UUID(int=0)
 
 _COLUMNS = (
     "sha256, object_key, size, media_type, (extract(epoch FROM created_at) * 1000000)::bigint"
@@ -32,10 +35,11 @@ _ANNOUNCE = """
 INSERT INTO loose_objects (object_key, due_at) VALUES (%(key)s, now() + %(ends)s)
 RETURNING (extract(epoch FROM due_at) * 1000000)::bigint"""
 
-# Whoever gives an object up changes its due_at: it can then no longer become an asset's.
+# Giving an object up changes its due_at, so that it can no longer become the content of an asset.
 _HOLD = """
 SELECT 1 FROM loose_objects
-WHERE object_key = %(key)s AND (extract(epoch FROM due_at) * 1000000)::bigint = %(token)s FOR UPDATE"""
+WHERE object_key = %(key)s AND (extract(epoch FROM due_at) * 1000000)::bigint = %(token)s
+FOR UPDATE"""
 
 _RECORD = f"""
 INSERT INTO assets (project_id, sha256, object_key, size, media_type)
@@ -50,46 +54,57 @@ _GIVE_UP = (
 )
 _FORGET = "DELETE FROM loose_objects WHERE object_key = ANY(%(keys)s)"
 
-# The locks are compatible with one another and with an upload of the same content, not with the sweep: until the references are
-# committed, the assets stay. In order, so that two appends do not wait for each other.
+# These locks are compatible with one another and with an upload of the same content, but not with
+# the garbage collection: the assets stay until the references are committed. In order, so that two
+# appends cannot deadlock.
 _LOCK = """
-SELECT sha256 FROM assets WHERE project_id = %(project_id)s AND sha256 = ANY(%(digests)b) ORDER BY sha256 FOR KEY SHARE"""
+SELECT sha256 FROM assets WHERE project_id = %(project_id)s AND sha256 = ANY(%(digests)b)
+ORDER BY sha256 FOR KEY SHARE"""
 
 _REFER = """
 INSERT INTO asset_refs (key, log, seq, sha256, project_id)
-SELECT %(key)s, %(log)s, seq, sha256, %(project_id)s FROM unnest(%(seqs)b::bigint[], %(digests)b::bytea[]) AS r (seq, sha256)"""
+SELECT %(key)s, %(log)s, seq, sha256, %(project_id)s
+FROM unnest(%(seqs)b::bigint[], %(digests)b::bytea[]) AS r (seq, sha256)"""
 
-_LOOK = """
-SELECT project_id, sha256, touched_at::text,
-    NOT EXISTS (SELECT FROM asset_refs r WHERE r.project_id = a.project_id AND r.sha256 = a.sha256)
+_UNREFERENCED = """NOT EXISTS (
+        SELECT FROM asset_refs r WHERE r.project_id = a.project_id AND r.sha256 = a.sha256)"""
+
+_SCAN = f"""
+SELECT project_id, sha256, touched_at::text, {_UNREFERENCED}
 FROM assets a
-WHERE touched_at < now() - %(grace)s AND (touched_at, project_id, sha256) > (%(time)s::timestamptz, %(project_id)s::uuid, %(sha256)s::bytea)
+WHERE touched_at < now() - %(grace)s AND (touched_at, project_id, sha256)
+    > (%(time)s::timestamptz, %(project_id)s::uuid, %(sha256)s::bytea)
 ORDER BY touched_at, project_id, sha256 LIMIT %(batch)s"""
 
-_LOCK_UNUSED = """
-SELECT a.project_id, a.sha256 FROM assets a
-JOIN unnest(%(projects)b::uuid[], %(digests)b::bytea[]) AS u (project_id, sha256) USING (project_id, sha256)
+_GIVEN = "unnest(%(projects)b::uuid[], %(digests)b::bytea[]) AS given (project_id, sha256)"
+
+_LOCK_UNUSED = f"""
+SELECT a.project_id, a.sha256 FROM assets a JOIN {_GIVEN} USING (project_id, sha256)
 WHERE a.touched_at < now() - %(grace)s
 ORDER BY a.project_id, a.sha256 FOR UPDATE OF a SKIP LOCKED"""
 
-# A statement after the one that locks, so that it sees what was committed until then.
-_LOOSEN = """
+# A statement after the one that locks, so that it sees everything committed before the lock.
+_RELEASE = f"""
 WITH gone AS (
-    DELETE FROM assets a USING unnest(%(projects)b::uuid[], %(digests)b::bytea[]) AS u (project_id, sha256)
-    WHERE a.project_id = u.project_id AND a.sha256 = u.sha256
-        AND NOT EXISTS (SELECT FROM asset_refs r WHERE r.project_id = a.project_id AND r.sha256 = a.sha256)
+    DELETE FROM assets a USING {_GIVEN}
+    WHERE a.project_id = given.project_id AND a.sha256 = given.sha256 AND {_UNREFERENCED}
     RETURNING a.object_key
 )
 INSERT INTO loose_objects (object_key, due_at) SELECT object_key, now() FROM gone"""
 
 _TAKE_DUE = """
 UPDATE loose_objects SET due_at = now() + %(ends)s WHERE object_key = ANY(ARRAY(
-    SELECT object_key FROM loose_objects WHERE due_at <= now() ORDER BY due_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED))
+    SELECT object_key FROM loose_objects WHERE due_at <= now()
+    ORDER BY due_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED))
 RETURNING object_key"""
 
 
 class AssetMissing(Exception):
-    """The project has no asset of this content. sha256: of the first one that is missing."""
+    """The project lacks an asset.
+
+    Attributes:
+        sha256: hash of the first missing asset.
+    """
 
     def __init__(self, sha256: bytes) -> None:
         super().__init__(sha256.hex())
@@ -97,12 +112,20 @@ class AssetMissing(Exception):
 
 
 class UploadGivenUp(Exception):
-    """The object was taken for one that nobody finishes; it cannot become an asset's."""
+    """The upload took so long that its object was given up."""
 
 
 @dataclass(frozen=True, slots=True)
 class AssetRow:
-    """What is known of an asset; created_us is in microseconds since 1970."""
+    """Metadata of an asset.
+
+    Attributes:
+        sha256: hash of the content.
+        object_key: key of the content in the object store.
+        size: size of the content in bytes.
+        media_type: IANA media type; "" = unknown.
+        created_us: time of the first upload, in microseconds since 1970.
+    """
 
     sha256: bytes
     object_key: str
@@ -112,22 +135,36 @@ class AssetRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """How far a sweep has come through the assets in the order of touched_at."""
+class ScanPosition:
+    """Position of a scan through the assets, in the order of touched_at, project_id, sha256."""
 
     time: str = "-infinity"
-    project_id: UUID = _NOBODY
+    project_id: UUID = _NIL
     sha256: bytes = b""
 
 
+class Released(NamedTuple):
+    """A scanned batch of assets.
+
+    Attributes:
+        scanned: assets in the batch.
+        released: those of them that were deleted, because nothing refers to them.
+        position: where the next batch begins.
+    """
+
+    scanned: int
+    released: int
+    position: ScanPosition
+
+
 class AssetStore:
-    """Assets: what is known of them."""
+    """Assets and loose objects."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def announce(self, object_key: str) -> int:
-        """Record an object that is going to be written. Answers the token that record asks for."""
+        """Record an object before it is written. Returns the token that `record` requires."""
         async with self._database.connection() as connection:
             cursor = await connection.execute(
                 _ANNOUNCE, {"key": object_key, "ends": UPLOAD_ENDS}, binary=True
@@ -137,9 +174,20 @@ class AssetStore:
         return int(row[0])
 
     async def record(self, project_id: UUID, new: AssetRow, token: int) -> AssetRow:
-        """Make an announced object an asset's content, or find the asset that has this content already: then the object is given up.
+        """Create an asset for an announced object.
 
-        Raises: UploadGivenUp.
+        If the project has an asset with this content already, the object is given up.
+
+        Args:
+            project_id: the project.
+            new: the asset.
+            token: what `announce` returned.
+
+        Returns:
+            The new asset, or the existing one.
+
+        Raises:
+            UploadGivenUp: the upload took too long.
         """
         async with self._database.transaction() as connection:
             cursor = await connection.execute(_HOLD, {"key": new.object_key, "token": Int8(token)})
@@ -157,7 +205,7 @@ class AssetStore:
                 binary=True,
             )
             row = await cursor.fetchone()
-            assert row  # noqa: S101 - DO UPDATE answers a row in any case
+            assert row  # noqa: S101 - DO UPDATE returns a row in any case
             found = AssetRow(*row)
             if found.object_key == new.object_key:
                 await connection.execute(_FORGET, {"keys": [new.object_key]})
@@ -166,35 +214,37 @@ class AssetStore:
         return found
 
     async def get(self, project_id: UUID, sha256: bytes) -> AssetRow | None:
-        """What is known of an asset."""
+        """Return an asset's metadata; None if the project lacks it."""
         async with self._database.connection() as connection:
             cursor = await connection.execute(_GET, [project_id, sha256], binary=True)
             row = await cursor.fetchone()
         return AssetRow(*row) if row else None
 
     async def give_up(self, object_key: str) -> bool:
-        """Claim an announced object for its removal. False: it is an asset's, or gone."""
+        """Claim an announced object for removal. Returns False if it is an asset's, or gone."""
         async with self._database.connection() as connection:
             cursor = await connection.execute(_GIVE_UP, {"key": object_key, "ends": REMOVAL_ENDS})
             return await cursor.fetchone() is not None
 
     async def forget(self, object_keys: Sequence[str]) -> None:
-        """Forget loose objects that are removed."""
+        """Delete the rows of removed objects."""
         async with self._database.connection() as connection:
             await connection.execute(_FORGET, {"keys": list(object_keys)})
 
     async def release_unreferenced(
-        self, grace_s: float, after: Place, batch: int
-    ) -> tuple[int, int, Place]:
-        """Look at the next `batch` assets that were last uploaded more than grace_s seconds ago, and drop those that nothing refers to.
-        Their objects are then loose.
+        self, grace_s: float, after: ScanPosition, batch: int
+    ) -> Released:
+        """Scan the next assets and delete those without references; their objects become loose.
 
-        Returns: how many it looked at, how many went, where to go on.
+        Args:
+            grace_s: spare assets that were uploaded within this many seconds.
+            after: end of the batch before.
+            batch: the most assets to scan.
         """
         grace = timedelta(seconds=grace_s)
         async with self._database.connection() as connection:
             cursor = await connection.execute(
-                _LOOK,
+                _SCAN,
                 {
                     "grace": grace,
                     "time": after.time,
@@ -206,23 +256,21 @@ class AssetStore:
             )
             rows = await cursor.fetchall()
         if not rows:
-            return 0, 0, after
-        unused = [(row[0], row[1]) for row in rows if row[3]]
-        return (
-            len(rows),
-            await self._loosen(unused, grace) if unused else 0,
-            Place(rows[-1][2], rows[-1][0], rows[-1][1]),
-        )
+            return Released(0, 0, after)
+        unused = [(project_id, sha256) for project_id, sha256, _, is_unused in rows if is_unused]
+        released = await self._release(unused, grace) if unused else 0
+        project_id, sha256, time, _ = rows[-1]
+        return Released(len(rows), released, ScanPosition(time, project_id, sha256))
 
     async def take_due(self, batch: int) -> list[str]:
-        """Claim at most `batch` loose objects that are due, for their removal."""
+        """Claim at most `batch` loose objects that are due for removal. Returns their keys."""
         async with self._database.connection() as connection:
             cursor = await connection.execute(
                 _TAKE_DUE, {"ends": REMOVAL_ENDS, "batch": Int8(batch)}
             )
             return [row[0] for row in await cursor.fetchall()]
 
-    async def _loosen(self, unused: list[tuple[UUID, bytes]], grace: timedelta) -> int:
+    async def _release(self, unused: list[tuple[UUID, bytes]], grace: timedelta) -> int:
         async with self._database.transaction() as connection:
             chosen = {"projects": [u[0] for u in unused], "digests": [u[1] for u in unused]}
             cursor = await connection.execute(_LOCK_UNUSED, {**chosen, "grace": grace}, binary=True)
@@ -230,7 +278,7 @@ class AssetStore:
             if not locked:
                 return 0
             cursor = await connection.execute(
-                _LOOSEN,
+                _RELEASE,
                 {"projects": [row[0] for row in locked], "digests": [row[1] for row in locked]},
             )
             return cursor.rowcount
@@ -239,9 +287,10 @@ class AssetStore:
 async def hold(
     connection: AsyncConnection[TupleRow], project_id: UUID, digests: Sequence[bytes]
 ) -> None:
-    """Keep the assets from being swept until the transaction ends.
+    """Lock assets against garbage collection until the transaction ends.
 
-    Raises: AssetMissing, with the first of the digests that no asset has.
+    Raises:
+        AssetMissing: the project lacks one of them.
     """
     cursor = await connection.execute(
         _LOCK, {"project_id": project_id, "digests": list(digests)}, binary=True
@@ -260,7 +309,16 @@ async def refer(
     first_seq: int,
     refs: Sequence[tuple[int, bytes]],
 ) -> None:
-    """Record which messages refer to which assets. refs: (place in the append, from 0; sha256), each once."""
+    """Record which messages refer to which assets.
+
+    Args:
+        connection: in the transaction that stores the messages.
+        key: of the messages' log.
+        log: likewise.
+        project_id: the assets' project.
+        first_seq: seq of the append's first message.
+        refs: (place in the append, from 0; sha256), each once.
+    """
     for start in range(0, len(refs), REFS_A_STATEMENT):
         some = refs[start : start + REFS_A_STATEMENT]
         await connection.execute(

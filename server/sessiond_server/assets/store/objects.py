@@ -1,6 +1,7 @@
-"""Where the content of assets lies: a directory or an S3 bucket, through obstore. Objects have keys and bytes, nothing else.
+"""The object store, which holds the content of assets: a directory or an S3 bucket.
 
-An object is written once, whole or not at all, and never changed.
+An object has a key and bytes, nothing else. It is written once, whole or not at all, and never
+changed.
 """
 
 import asyncio
@@ -18,12 +19,13 @@ import structlog
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore, S3Store
 
-# S3 takes parts of 5 MiB at least, and 10,000 of them at most: hence the most that max_asset_bytes may be.
+# S3 requires parts of at least 5 MiB and at most 10,000 of them, hence the maximum of
+# max_asset_bytes.
 PART_BYTES = 5 * 1024 * 1024
-# Parts on their way at once. What an upload has in memory is about these, the one that is being filled, and one piece.
+# Parts in flight. An upload's memory is about these, the part that is being filled, and one piece.
 PARTS_AT_ONCE = 2
-# A read asks for a stretch after the other instead of one stream: whoever reads slowly then keeps no request open, which the store would
-# end in the middle.
+# A read requests one range after another instead of a single stream, so that a slow reader keeps no
+# request open, which the store would cut.
 READ_BYTES = 1024 * 1024
 PIECE_BYTES = 256 * 1024
 
@@ -33,7 +35,7 @@ log = structlog.get_logger(__name__)
 
 
 class ObjectStoreUnavailable(Exception):
-    """The object store does not answer, or refuses what it must not refuse."""
+    """The object store does not answer, or refuses a request that it should accept."""
 
 
 class ObjectMissing(Exception):
@@ -41,14 +43,15 @@ class ObjectMissing(Exception):
 
 
 class _Abandoned(Exception):
-    """Makes obstore give up an upload, and remove what it has stored of it."""
+    """Makes obstore abort an upload and remove its parts."""
 
 
 class Objects:
-    """The objects of one place.
+    """The objects of one store. It is opened at the first use.
 
     Args:
-        location: an absolute path, file:///PATH, or s3://BUCKET/PREFIX with the usual AWS_* variables. Nothing is asked of it yet.
+        location: an absolute path, file:///PATH, or s3://BUCKET/PREFIX with the usual AWS_*
+            variables.
     """
 
     def __init__(self, location: str) -> None:
@@ -65,68 +68,83 @@ class Objects:
         self._putting: dict[str, asyncio.Task[None]] = {}
 
     async def put(self, key: str, pieces: AsyncIterator[bytes]) -> None:
-        """Store the pieces as one object, in bounded memory. Where iterating raises, or the caller is cancelled, nothing is stored.
+        """Store the pieces as one object, in bounded memory.
 
-        Raises: ObjectStoreUnavailable, and whatever iterating raises.
+        Stores nothing if the iterator raises or the caller is cancelled.
+
+        Raises:
+            ObjectStoreUnavailable: the store failed.
+            Exception: whatever the iterator raises.
         """
-        handed: asyncio.Queue[bytes | None] = asyncio.Queue(1)
+        queue: asyncio.Queue[bytes | None] = asyncio.Queue(1)
         abandoned = asyncio.Event()
-        # In a task of its own, which is never cancelled: a request that is dropped leaves parts behind, or an object that comes after it
-        # was deleted.
+        # A separate task, which is never cancelled: an aborted request leaves parts behind, or an
+        # object that appears after it was deleted.
         putting = self._putting[key] = asyncio.create_task(
-            self._put(key, _taken(handed, abandoned))
+            self._put(key, _queued(queue, abandoned))
         )
         putting.add_done_callback(lambda _: self._putting.pop(key))
         try:
             async for piece in pieces:
-                await _unless_done(putting, handed.put(piece))
-            await _unless_done(putting, handed.put(None))
+                await _unless_done(putting, queue.put(piece))
+            await _unless_done(putting, queue.put(None))
             await asyncio.shield(putting)
         except BaseException:
             abandoned.set()
-            if handed.empty():
-                handed.put_nowait(None)
-            # Nobody asks for its outcome any more.
+            if queue.empty():
+                queue.put_nowait(None)
+            # Retrieves the exception, or asyncio logs it.
             putting.add_done_callback(lambda task: task.exception())
             raise
 
     async def get(self, key: str, offset: int, length: int) -> AsyncGenerator[bytes, None]:
-        """`length` bytes from `offset` on, in pieces. Not more than a few pieces are in memory.
+        """Read a range of an object, in bounded memory.
 
-        Raises: ObjectMissing, ObjectStoreUnavailable.
+        Args:
+            key: the object.
+            offset: first byte.
+            length: bytes to read.
+
+        Yields:
+            Pieces of at most PIECE_BYTES.
+
+        Raises:
+            ObjectMissing: the object does not exist.
+            ObjectStoreUnavailable: the store failed.
         """
         end = offset + length
         while offset < end:
             stop = min(offset + READ_BYTES, end)
             try:
-                stretch = memoryview(
-                    await self._asked(
+                content = memoryview(
+                    await self._request(
                         obstore.get_range_async(self._store(), key, start=offset, end=stop)
                     )
                 )
             except FileNotFoundError:
                 raise ObjectMissing(key) from None
-            if len(stretch) != stop - offset:
+            if len(content) != stop - offset:
                 raise _unavailable(f"object {key} is shorter than it was")
-            for start in range(0, len(stretch), PIECE_BYTES):
-                yield bytes(stretch[start : start + PIECE_BYTES])
+            for start in range(0, len(content), PIECE_BYTES):
+                yield bytes(content[start : start + PIECE_BYTES])
             offset = stop
 
     async def delete(self, key: str) -> None:
-        """Remove an object, and what an upload that was killed has left of it. One that is not there is no error.
+        """Remove an object, and the remains of a killed upload. A missing object is no error.
 
-        Raises: ObjectStoreUnavailable.
+        Raises:
+            ObjectStoreUnavailable: the store failed.
         """
-        # A put of this process that was given up is still at the store.
+        # An abandoned put of this process may still be running.
         if putting := self._putting.get(key):
             await asyncio.wait({putting})
         with suppress(FileNotFoundError):
-            await self._asked(obstore.delete_async(self._store(), key))
+            await self._request(obstore.delete_async(self._store(), key))
         if self._root:
-            await self._asked(asyncio.to_thread(_remove_staged, self._root / key))
+            await self._request(asyncio.to_thread(_remove_staged, self._root / key))
 
     async def _put(self, key: str, pieces: AsyncGenerator[bytes, None]) -> None:
-        # What fits into one part goes in one request. Most assets do.
+        # Content that fits into one part, as most does, goes in one request.
         head: list[bytes] = []
         head_bytes = 0
         async for piece in pieces:
@@ -134,7 +152,7 @@ class Objects:
             head_bytes += len(piece)
             if head_bytes > PART_BYTES:
                 more = _joined(head, pieces)
-                await self._asked(
+                await self._request(
                     obstore.put_async(
                         self._store(),
                         key,
@@ -145,14 +163,13 @@ class Objects:
                 )
                 break
         else:
-            await self._asked(
+            await self._request(
                 obstore.put_async(self._store(), key, b"".join(head), use_multipart=False)
             )
         if self._root:
-            await self._asked(asyncio.to_thread(_make_durable, self._root, key))
+            await self._request(asyncio.to_thread(_make_durable, self._root, key))
 
     def _store(self) -> LocalStore | S3Store:
-        """Raises: ObjectStoreUnavailable."""
         if self._opened is None:
             try:
                 if self._root:
@@ -162,23 +179,23 @@ class Objects:
                     self._opened = S3Store(
                         self._bucket,
                         prefix=self._prefix or None,
-                        # The endpoint says which it is: for AWS itself https, for a store in the next room perhaps http.
+                        # The endpoint decides: https for AWS, perhaps http for a local store.
                         client_options={
                             "allow_http": True,
                             "connect_timeout": timedelta(seconds=5),
                             "timeout": timedelta(seconds=60),
                         },
-                        # A client that waits is better told soon, and tries again by itself.
+                        # Better to fail soon: the client waits, and can retry by itself.
                         retry_config={"max_retries": 3, "retry_timeout": timedelta(seconds=15)},
                     )
             except (BaseError, OSError, ValueError) as e:
                 raise _unavailable(str(e)) from e
         return self._opened
 
-    async def _asked(self, answer: Awaitable[_T]) -> _T:
-        """Raises: ObjectStoreUnavailable, FileNotFoundError."""
+    async def _request(self, request: Awaitable[_T]) -> _T:
+        """Await a request, and translate the store's errors except FileNotFoundError."""
         try:
-            return await answer
+            return await request
         except (FileNotFoundError, _Abandoned):
             raise
         except (BaseError, OSError, ValueError) as e:
@@ -186,26 +203,27 @@ class Objects:
 
 
 def _unavailable(why: str) -> ObjectStoreUnavailable:
-    # The caller is told no more than that; whoever can mend it reads the log. obstore's texts have their source's fields below.
-    log.warning("the asset store failed", error=why.partition("\n\nDebug source")[0][:500])
+    # The details go to the log only. obstore appends the fields of the underlying error to its
+    # texts.
+    log.warning("asset_store_failed", error=why.partition("\n\nDebug source")[0][:500])
     return ObjectStoreUnavailable(why)
 
 
 async def _unless_done(task: asyncio.Task[None], step: Awaitable[None]) -> None:
-    """Do a step of the task's. If the task ends first, which is by an error, raise that."""
-    doing = asyncio.ensure_future(step)
+    """Await a step. If the task ends first, which only an error does, raise its error."""
+    running = asyncio.ensure_future(step)
     try:
-        await asyncio.wait({doing, task}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({running, task}, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        doing.cancel()
+        running.cancel()
     if task.done():
         await task
 
 
-async def _taken(
-    handed: asyncio.Queue[bytes | None], abandoned: asyncio.Event
+async def _queued(
+    queue: asyncio.Queue[bytes | None], abandoned: asyncio.Event
 ) -> AsyncGenerator[bytes, None]:
-    while (piece := await handed.get()) is not None and not abandoned.is_set():
+    while (piece := await queue.get()) is not None and not abandoned.is_set():
         yield piece
     if abandoned.is_set():
         raise _Abandoned
@@ -220,11 +238,11 @@ async def _joined(head: list[bytes], rest: AsyncIterator[bytes]) -> AsyncGenerat
 
 
 def _make_durable(root: Path, key: str) -> None:
-    """Have the object outlive a power cut, as what the database has committed does: file, names, and nothing in a cache alone."""
+    """Sync the file and its directories, so that the object survives a power cut."""
     path = root / key
     for synced in (path, path.parent, root):
         if os.name != "posix" and synced is not path:
-            continue  # elsewhere a directory cannot be opened
+            continue  # only POSIX can open a directory
         descriptor = os.open(synced, os.O_RDONLY)
         try:
             os.fsync(descriptor)
@@ -233,6 +251,6 @@ def _make_durable(root: Path, key: str) -> None:
 
 
 def _remove_staged(path: Path) -> None:
-    """Remove the files in which the local store collects an object before it has its name: NAME#1, NAME#2, ..."""
+    """Remove the local store's staging files of an object: NAME#1, NAME#2, ..."""
     for staged in path.parent.glob(f"{glob.escape(path.name)}#*"):
         staged.unlink(missing_ok=True)

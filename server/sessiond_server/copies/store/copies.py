@@ -104,7 +104,7 @@ _COPY_PROCESSING = """, copied_progress AS (
 _RETURNING = f" SELECT {', '.join(field.name for field in fields(SessionRow))} FROM made"
 
 _COPIES = f"""
-SELECT session_id, origin_seq, created_at, key FROM sessions
+SELECT session_id, origin_seq AS seq, created_at, key FROM sessions
 WHERE project_id = %(project_id)s AND origin_key = %(key)s AND origin_log = %(log)s AND {ALIVE}
     AND (created_at, key) < (%(before_time)s::timestamptz, %(before_key)s::uuid)
 ORDER BY created_at DESC, key DESC LIMIT %(limit)s"""
@@ -262,11 +262,9 @@ class CopyStore:
             "project_id": project_id,
             "before_time": before_time,
             "before_key": before_key,
-            "limit": Int8(limit),
+            "limit": limit,
         }
-        async with self._database.connection() as connection:
-            cursor = await connection.execute(_COPIES, parameters)
-            return [CopyRow(*row) for row in await cursor.fetchall()]
+        return [CopyRow(**row) for row in await self._database.rows(_COPIES, parameters)]
 
     async def _copy(self, connection: AsyncConnection[TupleRow], copy: Copy) -> SessionRow | None:
         prepare = self._database.prepare
