@@ -1,5 +1,7 @@
-"""Several processes on one port (SO_REUSEPORT). The parent owns the database and the port; it never touches gRPC, which does not
-survive a fork, so workers are started as programs of their own.
+"""Several worker processes that share one port by SO_REUSEPORT.
+
+The parent owns the database and the port. It never uses gRPC, which does not survive a fork;
+workers are started as programs of their own.
 """
 
 import asyncio
@@ -7,8 +9,8 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from typing import Any
 
 import structlog
@@ -18,40 +20,53 @@ from sessiond_server.settings import Settings
 START_TIMEOUT_S = 60.0
 MAX_QUICK_DEATHS = 5
 QUICK_DEATH_S = 5.0
+STDERR = 2
 
 log = structlog.get_logger(__name__)
 
 
 class WorkersError(Exception):
-    """The workers do not start."""
+    """The workers cannot be started."""
 
 
 async def run(settings: Settings, database_url: str, *, on_ready: Callable[[int], None]) -> None:
-    """Run settings.workers processes until SIGTERM or SIGINT; one that dies is started again.
+    """Run settings.workers processes until SIGTERM or SIGINT, and restart those that die.
 
-    Raises: WorkersError, OSError.
+    Args:
+        settings: the settings of every worker.
+        database_url: a database with the newest schema.
+        on_ready: called with the port once every worker serves.
+
+    Raises:
+        OSError: if the port cannot be reserved.
+        WorkersError: if a worker dies again and again right after its start.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    with _reserved_port(settings.listen) as (listen, port):
+    with reserve_port(settings.listen) as (listen, port):
+        # The settings hold what the configuration file said, which may have changed since.
         environment = os.environ | settings.environment()
-        environment |= {"SESSIOND_LISTEN": listen, "SESSIOND_DATABASE_URL": database_url}
+        environment |= {
+            "SESSIOND_CONFIG": "",
+            "SESSIOND_LISTEN": listen,
+            "SESSIOND_DATABASE_URL": database_url,
+        }
         ready = [asyncio.Event() for _ in range(settings.workers)]
         stop_after_s = settings.drain_delay_s + settings.drain_timeout_s + 10.0
         keepers = [
             asyncio.create_task(_keep(event, environment, stop, stop_after_s)) for event in ready
         ]
         try:
-            everybody = asyncio.gather(*(event.wait() for event in ready))
+            all_ready = asyncio.gather(*(event.wait() for event in ready))
             stopped = asyncio.ensure_future(stop.wait())
-            started: list[asyncio.Future[Any]] = [everybody, stopped, *keepers]
+            started: list[asyncio.Future[Any]] = [all_ready, stopped, *keepers]
             await asyncio.wait(started, return_when=asyncio.FIRST_COMPLETED)
-            if everybody.done():
+            if all_ready.done():
                 on_ready(port)
             else:
-                everybody.cancel()
+                all_ready.cancel()
             await asyncio.wait([stopped, *keepers], return_when=asyncio.FIRST_COMPLETED)
             stopped.cancel()
         finally:
@@ -62,35 +77,38 @@ async def run(settings: Settings, database_url: str, *, on_ready: Callable[[int]
                 raise result
 
 
-class _reserved_port:  # noqa: N801
-    """Holds the port, so that `port 0` is one number for all workers, and one that others use is found out at once."""
+@contextmanager
+def reserve_port(listen: str) -> Iterator[tuple[str, int]]:
+    """Hold a port for the length of the block.
 
-    def __init__(self, listen: str) -> None:
-        if listen.startswith("unix:"):
-            raise OSError("several workers share a TCP port; a unix: socket takes one")
-        host, _, port = listen.rpartition(":")
-        self._host = host
-        family, _, _, _, address = socket.getaddrinfo(
-            host.strip("[]"), int(port), type=socket.SOCK_STREAM
-        )[0]
-        self._socket = socket.socket(family, socket.SOCK_STREAM)
+    The reservation turns port 0 into one number for all workers, and detects at once a port that
+    another server uses.
+
+    Yields:
+        The address with the actual port, and the port.
+
+    Raises:
+        OSError: if the address cannot be bound, or is a unix: socket.
+    """
+    if listen.startswith("unix:"):
+        raise OSError("several workers share a TCP port; a unix: socket serves only one")
+    host, _, port = listen.rpartition(":")
+    family, _, _, _, address = socket.getaddrinfo(
+        host.strip("[]"), int(port), type=socket.SOCK_STREAM
+    )[0]
+    with closing(socket.socket(family, socket.SOCK_STREAM)) as reserved:
         try:
-            # SO_REUSEPORT would let in the workers of another server too, and calls would go to either by chance.
+            # SO_REUSEPORT alone would also succeed beside the workers of another server, and each
+            # call would reach either server by chance. A plain bind finds them.
             with socket.socket(family, socket.SOCK_STREAM) as alone:
                 alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 alone.bind(address)
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            self._socket.bind(address)
+            reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            reserved.bind(address)
         except OSError as e:
-            self._socket.close()
             raise OSError(f"cannot listen on {listen}: {e.strerror}") from e
-
-    def __enter__(self) -> tuple[str, int]:
-        port = self._socket.getsockname()[1]
-        return f"{self._host}:{port}", port
-
-    def __exit__(self, *exc: object) -> None:
-        self._socket.close()
+        number = reserved.getsockname()[1]
+        yield f"{host}:{number}", number
 
 
 async def _keep(
@@ -100,26 +118,33 @@ async def _keep(
     quick_deaths = 0
     loop = asyncio.get_running_loop()
     while not stop.is_set():
-        started = loop.time()
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            __name__,
-            env=environment,
-            stdin=asyncio.subprocess.PIPE,  # its end tells the worker that we are gone, however we went
-            stdout=asyncio.subprocess.PIPE,
-            start_new_session=True,
-        )
-        ended = asyncio.ensure_future(process.wait())
-        stopped = asyncio.ensure_future(stop.wait())
-        line = asyncio.ensure_future(process.stdout.readline())  # type: ignore[union-attr]
-        await asyncio.wait(
-            [line, ended, stopped], timeout=START_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED
-        )
-        if line.done() and line.result().startswith(b"ready"):
+        started_at = loop.time()
+        with _readiness_pipe() as (is_ready, write_end):
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                __name__,
+                str(write_end),
+                env=environment,
+                # The worker reads its end of this pipe: EOF means that the parent is gone.
+                stdin=asyncio.subprocess.PIPE,
+                # Nobody reads the worker's stdout: a pipe would fill up and block its event loop.
+                stdout=STDERR,
+                pass_fds=[write_end],
+                start_new_session=True,
+            )
+            ended = asyncio.ensure_future(process.wait())
+            stopped = asyncio.ensure_future(stop.wait())
+            became_ready = asyncio.ensure_future(is_ready.wait())
+            await asyncio.wait(
+                [became_ready, ended, stopped],
+                timeout=START_TIMEOUT_S,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            became_ready.cancel()
+        if is_ready.is_set():
             ready.set()
             await asyncio.wait([ended, stopped], return_when=asyncio.FIRST_COMPLETED)
-        line.cancel()
         stopped.cancel()
         if stop.is_set():
             with suppress(ProcessLookupError):
@@ -130,23 +155,44 @@ async def _keep(
         await ended
         if stop.is_set():
             return
-        log.error("a worker ended", pid=process.pid, exit_code=process.returncode)
-        quick_deaths = quick_deaths + 1 if loop.time() - started < QUICK_DEATH_S else 0
+        log.error("worker_died", pid=process.pid, exit_code=process.returncode)
+        quick_deaths = quick_deaths + 1 if loop.time() - started_at < QUICK_DEATH_S else 0
         if quick_deaths >= MAX_QUICK_DEATHS:
             raise WorkersError(
-                f"workers end as soon as they start (exit code {process.returncode}); the log above says why"
+                f"workers die as soon as they start (exit code {process.returncode}); "
+                "see the log above for the reason"
             )
         await asyncio.sleep(0.1 * 2**quick_deaths)
 
 
-def _work() -> None:
-    """A worker: serves as the environment says until its parent tells it to stop, or is gone."""
+@contextmanager
+def _readiness_pipe() -> Iterator[tuple[asyncio.Event, int]]:
+    """Yield an event that is set by a byte in a pipe, and the pipe's end to write it to."""
+    loop, is_ready = asyncio.get_running_loop(), asyncio.Event()
+    read_end, write_end = os.pipe()
+
+    def on_readable() -> None:
+        loop.remove_reader(read_end)
+        if os.read(read_end, 1):
+            is_ready.set()
+
+    loop.add_reader(read_end, on_readable)
+    try:
+        yield is_ready, write_end
+    finally:
+        loop.remove_reader(read_end)
+        os.close(read_end)
+        os.close(write_end)
+
+
+def _work(ready_fd: int) -> None:
+    """Serve as the environment says, until the parent terminates this worker or is gone."""
     import uvloop
 
     from sessiond_server import logs, server, settings
 
-    mine = settings.load()
-    logs.configure(mine.log_format, mine.log_level)
+    loaded = settings.load()
+    logs.configure(loaded.log_format, loaded.log_level)
 
     def on_ready(port: int) -> None:
         def parent_is_gone() -> None:
@@ -154,15 +200,16 @@ def _work() -> None:
             os.kill(os.getpid(), signal.SIGTERM)
 
         asyncio.get_running_loop().add_reader(sys.stdin.fileno(), parent_is_gone)
-        sys.stdout.write(f"ready {port}\n")
-        sys.stdout.flush()
+        with suppress(BrokenPipeError):
+            os.write(ready_fd, b"\n")
+        os.close(ready_fd)
 
-    assert mine.database_url is not None  # noqa: S101 - the parent sets it
+    assert loaded.database_url is not None  # noqa: S101 - the parent sets it
     try:
-        uvloop.run(server.run(mine, mine.database_url, on_ready=on_ready))
+        uvloop.run(server.run(loaded, loaded.database_url, on_ready=on_ready))
     except OSError as e:
         sys.exit(f"sessiond worker: {e}")
 
 
 if __name__ == "__main__":
-    _work()
+    _work(int(sys.argv[1]))

@@ -33,10 +33,10 @@ def sessiond(*arguments: str, **environment: str) -> subprocess.CompletedProcess
         (("serve", "--listen", "nowhere"), "--listen (SESSIOND_LISTEN)"),
         (("serve", "--listen", "0.0.0.0:50051"), "--insecure allows it"),
         (("serve", "--listen", "0.0.0.0:50051", "--require-keys"), "--insecure allows it"),
-        (("serve", "--tls-cert", "x.pem"), "--tls-cert and --tls-key go together"),
+        (("serve", "--tls-cert", "x.pem"), "--tls-cert and --tls-key must be set together"),
         (("serve", "--tls-cert", "/no/x.pem", "--tls-key", "/no/y.pem"), "cannot read /no/x.pem"),
         (("serve", "--database-url", "mysql://x/y"), "sessiond runs on PostgreSQL"),
-        (("serve", "--config", "/no/file"), "there is no file /no/file"),
+        (("serve", "--config", "/no/file"), "/no/file is not a file"),
     ],
 )
 def test_wrong_use_is_told_in_a_line(arguments: tuple[str, ...], says: str) -> None:
@@ -149,7 +149,7 @@ def test_help_says_every_default_in_words() -> None:
     done = sessiond("serve", "--help")
     assert done.returncode == 0
     text = " ".join(done.stdout.split())
-    assert "Default: the embedded one." in text
+    assert "Default: the embedded PostgreSQL." in text
     assert "(default: 16)" in text
     assert "None" not in text
     assert "factory" not in text
@@ -163,7 +163,7 @@ def test_files_that_are_no_certificate_are_named(database_url: str, tmp_path: Pa
     done = sessiond("serve", *flags, SESSIOND_DATABASE_URL=database_url)
     assert done.returncode == 1
     assert (
-        f"--tls-cert {cert} and --tls-key {key} are no certificate chain and its private key"
+        f"--tls-cert {cert} and --tls-key {key} are not a PEM certificate chain and its private key"
         in done.stderr
     )
     assert "Traceback" not in done.stderr

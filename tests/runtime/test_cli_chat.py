@@ -149,7 +149,7 @@ def test_lines_are_prompts(server: ServerProcess, client: Client) -> None:
     answers, help_text = done.stdout.split("/history", 1)
     assert answers == "echo of 1 message: Hello\necho of 3 messages: /usr is a path\n"
     assert "Ctrl-C" in help_text
-    assert done.stderr == "there is no command '/nothing'; /help names them, and //... sends it\n"
+    assert done.stderr == "unknown command '/nothing'; /help lists the commands, //... sends it\n"
     assert client.sessions.get("chat-1").model == "echo-small"
     assert client.sessions.get("chat-1").message_count == 4
 
@@ -325,5 +325,5 @@ def test_a_server_that_stays_away(
     with Client(server.target) as client:
         session = client.create_session("chat-1")
         server.kill()
-        assert not chat._Answer(session, "Hello", None).shown()
-    assert "did not come back, and the prompt may have been taken" in capfd.readouterr().err
+        assert not chat._Answer(session, "Hello", None).show()
+    assert "did not come back, and the prompt may have been accepted" in capfd.readouterr().err

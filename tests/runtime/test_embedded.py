@@ -13,8 +13,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from sessiond_server import embedded as embedded_module
 from sessiond_server.embedded import EmbeddedError, EmbeddedPostgres
+from sessiond_server.embedded import cluster as embedded_module
 
 from ..support.embedded import (
     end_postgres,

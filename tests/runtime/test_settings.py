@@ -1,5 +1,6 @@
 """Settings: their order of precedence, what they refuse and in which words, what of them may be logged."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from sessiond_server.settings import Settings, SettingsError, is_local, load
 
 @pytest.fixture(autouse=True)
 def nothing_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No setting of whoever runs the tests, and none that --config leaves in the environment."""
+    """No setting of whoever runs the tests."""
     monkeypatch.setenv("SESSIOND_CONFIG", "")
     for name in Settings.model_fields:
         monkeypatch.delenv(f"SESSIOND_{name.upper()}", raising=False)
@@ -52,6 +53,14 @@ def test_the_environment_may_name_the_file(config: Path, monkeypatch: pytest.Mon
     assert load().drain_timeout_s == 1.5
 
 
+def test_a_file_of_one_load_is_not_left_for_the_next(config: Path) -> None:
+    config.write_text("pool_size = 3\n")
+    before = dict(os.environ)
+    assert load(["--config", str(config)]).pool_size == 3
+    assert dict(os.environ) == before
+    assert load() == Settings()
+
+
 def test_an_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("DATABASE_URL", "POOL_SIZE", "TLS_CERT", "LISTEN", "REQUIRE_KEYS"):
         monkeypatch.setenv(f"SESSIOND_{name}", "")
@@ -68,8 +77,8 @@ def test_switches_can_be_turned_off(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("pool_size = ", "is no TOML"),
-        ("pool-size = 3", "has settings that there are not: pool-size"),
+        ("pool_size = ", "is not valid TOML"),
+        ("pool-size = 3", "has unknown settings: pool-size"),
         ("pool_size = 'many'", "--pool-size (SESSIOND_POOL_SIZE)"),
     ],
 )
@@ -79,11 +88,11 @@ def test_a_wrong_file_is_told(config: Path, text: str, says: str) -> None:
 
 
 def test_a_file_that_is_not_there_or_no_text_is_told(tmp_path: Path, config: Path) -> None:
-    assert "there is no file" in refusal("--config", str(config))
-    assert "there is no file" in refusal("--config", str(tmp_path))
+    assert "is not a file" in refusal("--config", str(config))
+    assert "is not a file" in refusal("--config", str(tmp_path))
     config.write_bytes(b"\xff\xfe")
-    assert "is no TOML" in refusal("--config", str(config))
-    assert "asks for the path" in refusal("--config")
+    assert "is not valid TOML" in refusal("--config", str(config))
+    assert "requires the path" in refusal("--config")
 
 
 @pytest.mark.parametrize("flag", ["--conf", "--pool", "--nonsense"])
@@ -157,8 +166,8 @@ def test_beyond_this_machine_only_with_tls_and_keys(tls: list[str]) -> None:
 
 
 def test_certificate_and_key_are_readable_and_go_together(tls: list[str], tmp_path: Path) -> None:
-    assert "go together" in refusal(*tls[:2])
-    assert "go together" in refusal(*tls[2:])
+    assert "must be set together" in refusal(*tls[:2])
+    assert "must be set together" in refusal(*tls[2:])
     assert "--tls-key: cannot read" in refusal(*tls[:2], "--tls-key", str(tmp_path / "missing"))
     assert "--tls-cert: cannot read" in refusal("--tls-cert", str(tmp_path), *tls[2:])
 
@@ -287,7 +296,7 @@ def test_there_are_providers_without_any_being_named() -> None:
         ('{"x": 3}', "x: "),
         ('{"x": {}}', "x has no type"),
         ('{"x": {"type": "other"}}', "x.type: "),
-        ('{"a/b": {"type": "echo"}}', "a name is not"),
+        ('{"a/b": {"type": "echo"}}', "a provider's name must"),
         ('{"openai": {"retries": -1}}', "openai.retries: "),
         ('{"openai": {"api_key": "sk-secret"}}', "openai.api_key: "),
         (

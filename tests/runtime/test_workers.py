@@ -59,7 +59,7 @@ def test_workers_that_cannot_start_end_the_server(database_url: str, tmp_path: P
     )
     assert done.returncode == 1
     assert not done.stdout
-    assert "workers end as soon as they start" in done.stderr
+    assert "workers die as soon as they start" in done.stderr
 
 
 def test_a_unix_socket_takes_one_process(database_url: str, tmp_path: Path) -> None:
@@ -68,3 +68,21 @@ def test_a_unix_socket_takes_one_process(database_url: str, tmp_path: Path) -> N
     )
     assert done.returncode == 1
     assert "several workers share a TCP port" in done.stderr
+
+
+def test_a_worker_that_prints_much_serves(
+    database_url: str, start_server: Start, tmp_path: Path
+) -> None:
+    """More than a pipe holds, which would block a worker whose output nobody reads."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\n"
+        "if 'sessiond_server.workers' in sys.orig_argv:\n"
+        "    for _ in range(1024):\n"
+        "        print('x' * 1023)\n"
+    )
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    server = start_server("--workers", "2", SESSIOND_DATABASE_URL=database_url, PYTHONPATH=path)
+    with Client(server.target) as client:
+        assert client.create_session("one").session_id == "one"
+    assert server.terminate() == 0
+    assert server.log.read_text().count("x" * 1023) == 2048

@@ -1,4 +1,4 @@
-"""The command line: serve, migrate, keys, sessions, chat, health, version. One module a command."""
+"""The command line, one module for each command."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -8,22 +8,35 @@ from sessiond_server.cli.errors import CommandError
 
 COMMANDS: dict[str, tuple[Callable[[list[str]], int], str]] = {
     "serve": (serve.run, "serve sessions over gRPC"),
-    "migrate": (migrate.run, "bring the database's schema to this version"),
+    "migrate": (migrate.run, "migrate the database's schema to this version"),
     "keys": (keys.run, "create, list and revoke API keys"),
-    "sessions": (sessions.run, "list, show, copy, export, import and delete sessions of a server"),
-    "chat": (chat.run, "talk with a model in a session of a server"),
-    "health": (health.run, "ask a server whether it serves (exit 0 or 1)"),
+    "sessions": (
+        sessions.run,
+        "list, show, copy, export, import and delete the sessions of a server",
+    ),
+    "chat": (chat.run, "talk to a model in a session of a server"),
+    "health": (health.run, "check whether a server is serving (exit code 0 or 1)"),
     "version": (version.run, "print the version"),
 }
 
 USAGE = "usage: sessiond COMMAND [OPTIONS]\n\n" + "".join(
     f"  {name:10} {what}\n" for name, (_, what) in COMMANDS.items()
 )
-USAGE += "\n`sessiond COMMAND --help` says more. Every setting is a flag, a SESSIOND_* variable and a key of --config FILE.\n"
+USAGE += (
+    "\n`sessiond COMMAND --help` describes a command. "
+    "Every setting is a flag, a SESSIOND_* variable and a key of --config FILE.\n"
+)
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run a command. Answers the exit code: 0 done, 1 failed, 2 used wrongly."""
+    """Run a command.
+
+    Args:
+        arguments: the command's name and its own arguments.
+
+    Returns:
+        The exit code: 0 for success, 1 for a failure, 2 for wrong usage.
+    """
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         sys.stdout.write(USAGE)
         return 0 if arguments else 2

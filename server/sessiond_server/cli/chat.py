@@ -1,4 +1,4 @@
-"""`sessiond chat SESSION_ID`: a conversation at a terminal, or by lines from elsewhere, through the client."""
+"""`sessiond chat`: a conversation with a model, at a terminal or with lines from stdin."""
 
 import argparse
 import io
@@ -18,65 +18,75 @@ from sessiond.errors import DeadlineExceeded, SessiondError, TurnAborted, TurnFa
 from sessiond_server.cli import client
 from sessiond_server.cli.sessions import output
 
-# A server that is being restarted is back within that.
+# How long a prompt is retried while the server is away: enough for a restart.
 PATIENCE_S = 60.0
-# A stream is silent while a model thinks, and while the server is away: after so long it is asked which.
+# After this much silence, ping the server: is the model thinking, or the server gone?
 SILENCE_S = 3.0
-LOOK_TIMEOUT_S = 2.0
+PING_TIMEOUT_S = 2.0
 RETRY_DELAY_S = 0.5
 
 _HELP = """\
-/history N   the newest N messages
-/help        this
-/quit        end, as Ctrl-D does; the session stays as it is
-//...        a line that begins with a slash
+/history N   show the newest N messages
+/help        show this help
+/quit        quit, as Ctrl-D does; the session is kept
+//...        send a line that begins with a slash
 Ctrl-C while the model answers aborts the answer."""
 
 _EPILOG = f"""\
-A line is a prompt. Where standard input is no terminal, its lines are sent one after the other, and the exit code is 1 where one had no
-answer. A prompt that is sent while the server is away is sent again for {PATIENCE_S:g} seconds, and counts once.
+Each line is a prompt. If standard input is not a terminal, its lines are sent one after another,
+and the exit code is 1 if any of them got no answer. While the server is away, a prompt is retried
+for {PATIENCE_S:g} seconds; it is never sent twice.
 
 {_HELP}"""
 
 
-class _Signs(Enum):
+class _Signal(Enum):
     INTERRUPT = auto()
     DONE = auto()
 
 
-_Item: TypeAlias = Event | Exception | _Signs
+_Item: TypeAlias = Event | Exception | _Signal
 
 
-class _Left(Exception):
-    """Nobody waits for the answer any longer. Its text says why."""
+class _GivenUp(Exception):
+    """The command stops waiting for the answer; the text says why."""
 
 
 def run(arguments: list[str]) -> int:
-    """Talk. Raises: CommandError."""
+    """Run a conversation.
+
+    Args:
+        arguments: the session's id and flags.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        CommandError: if the conversation cannot begin.
+    """
     parser = argparse.ArgumentParser(
         prog="sessiond chat",
-        description="Talk with a model in a session of a running server, which is made where it is not there.",
+        description="Talk to a model in a session of a running server. The session is created if it "
+        "does not exist.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument(
-        "session_id", metavar="SESSION_ID", help="of a session to go on with, or to make"
+        "session_id", metavar="SESSION_ID", help="id of the session to continue or create"
     )
     parser.add_argument(
         "--model",
         metavar="NAME",
-        help="to ask here, and by default in a session that is made. Default: the session's",
+        help="model to use here, and as the default of a new session. Default: the session's model",
     )
-    parser.add_argument(
-        "--new", action="store_true", help="fail where there is such a session already"
-    )
+    parser.add_argument("--new", action="store_true", help="fail if the session already exists")
     parser.add_argument(
         "--history",
         type=client.count,
         default=10,
         metavar="N",
-        help="show the newest N messages at first. Default: 10",
+        help="number of newest messages to show first. Default: 10",
     )
     client.add_flags(parser)
     return client.run(parser.parse_args(arguments), _chat)
@@ -89,16 +99,16 @@ def _chat(connected: Client, given: argparse.Namespace) -> int:
         session = connected.get_or_create_session(given.session_id, model=given.model)
     _show(session, given.history)
     if isinstance(sys.stdin, io.TextIOWrapper):
-        # What is no text in this machine's encoding is shown as such, and not a reason to stop.
+        # Bytes that are not text in this machine's encoding become U+FFFD instead of an error.
         sys.stdin.reconfigure(errors="replace")
-    is_asked = sys.stdin.isatty() and sys.stdout.isatty()
-    if is_asked:
-        # Lines can be edited where Python has it.
+    is_terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    if is_terminal:
+        # Makes lines editable, if this Python has readline.
         with suppress(ImportError):
             import readline  # noqa: F401
-        output.note(f"session {session.session_id}: /help says more, Ctrl-D ends")
+        output.note(f"session {session.session_id}: /help for help, Ctrl-D to quit")
     failures = 0
-    for line in _lines(is_asked):
+    for line in _lines(is_terminal):
         command, _, rest = line.partition(" ")
         match command:
             case "/quit" | "/exit":
@@ -111,29 +121,29 @@ def _chat(connected: Client, given: argparse.Namespace) -> int:
                 except SessiondError as error:
                     output.note(f"sessiond chat: {_one_line(error)}")
             case _ if line.startswith("/") and not line.startswith("//"):
-                output.note(f"there is no command {line!r}; /help names them, and //... sends it")
+                output.note(f"unknown command {line!r}; /help lists the commands, //... sends it")
             case _:
                 answer = _Answer(session, line.removeprefix("/"), given.model)
-                failures += not answer.shown()
-                if answer.is_interrupted and not is_asked:
-                    # There is nobody to go back to.
+                failures += not answer.show()
+                if answer.is_interrupted and not is_terminal:
+                    # Nobody is there to type another prompt.
                     raise KeyboardInterrupt
         output.flush()
-    return 1 if failures and not is_asked else 0
+    return 1 if failures and not is_terminal else 0
 
 
-def _lines(is_asked: bool) -> Iterator[str]:
-    """What is typed, without what is empty."""
+def _lines(is_terminal: bool) -> Iterator[str]:
+    """Yield the lines that are typed, without empty ones."""
     while True:
         try:
-            # Without a terminal nothing is asked, so that the output is answers alone.
-            line = input("> ") if is_asked else _next_line()
+            # Without a terminal there is no prompt sign, so that the output holds only answers.
+            line = input("> ") if is_terminal else _next_line()
         except EOFError:
-            if is_asked:
+            if is_terminal:
                 output.print_line()
             return
         except KeyboardInterrupt:
-            if not is_asked:
+            if not is_terminal:
                 raise
             output.print_line()
             continue
@@ -142,14 +152,13 @@ def _lines(is_asked: bool) -> Iterator[str]:
 
 
 def _next_line() -> str:
-    """Raises: EOFError."""
     if not (line := sys.stdin.readline()):
         raise EOFError
     return line.rstrip("\r\n")
 
 
 def _show(session: Session, count: int) -> None:
-    """The newest messages, the oldest of them first."""
+    """Print the newest messages, oldest first."""
     last_seq = session.refresh().last_seq
     # through_seq = 0 would mean "to the newest".
     if count and last_seq:
@@ -161,9 +170,10 @@ def _show(session: Session, count: int) -> None:
 
 
 class _Answer:
-    """One prompt, and what comes of it.
+    """One prompt and its answer.
 
-    The stream is read in a thread of its own, and what it brings is taken here: an interrupt that is raised within gRPC could be lost.
+    A thread of its own reads the stream and passes its events to the main thread: an interrupt
+    that is raised inside gRPC could be lost.
     """
 
     def __init__(self, session: Session, prompt: str, model: str | None) -> None:
@@ -171,21 +181,21 @@ class _Answer:
         self._prompt = prompt
         self._keywords: dict[str, Any] = {"request_id": str(uuid.uuid4()), "model": model}
         self._items: SimpleQueue[_Item] = SimpleQueue()
-        self._is_left = threading.Event()
+        self._is_done = threading.Event()
         self._turn_id: str | None = None
         self._seq = 0
         self._away_since: float | None = None
         self.is_interrupted = False
         self._written = ""
 
-    def shown(self) -> bool:
-        """Print it while it is written. Answers whether all of it came."""
+    def show(self) -> bool:
+        """Print the answer while it arrives, and return whether it is complete."""
         try:
-            with _interrupts(lambda: self._items.put(_Signs.INTERRUPT)):
+            with _interrupts(lambda: self._items.put(_Signal.INTERRUPT)):
                 threading.Thread(target=self._read, name="sessiond-answer", daemon=True).start()
                 while self._take():
                     output.flush()
-        except _Left as left:
+        except _GivenUp as left:
             self._end_line()
             output.note(f"sessiond chat: {left}")
         except TurnAborted:
@@ -200,35 +210,35 @@ class _Answer:
         else:
             return True
         finally:
-            self._is_left.set()
+            self._is_done.set()
         return False
 
     def _read(self) -> None:
-        """Have the turn's events come, over servers that go and come again. The same request_id joins the same turn."""
-        while not self._is_left.is_set():
+        """Read the turn's events, across server restarts: the same request_id joins the turn."""
+        while not self._is_done.is_set():
             try:
                 for event in self._session.stream(self._prompt, **self._keywords):
                     self._items.put(event)
             except (Unavailable, DeadlineExceeded):
-                self._is_left.wait(RETRY_DELAY_S)
+                self._is_done.wait(RETRY_DELAY_S)
             except Exception as error:
                 self._items.put(error)
                 return
             else:
-                self._items.put(_Signs.DONE)
+                self._items.put(_Signal.DONE)
                 return
 
     def _take(self) -> bool:
-        """What comes next. Answers whether there is more to come. Raises: what ends it without an answer."""
+        """Process the next item, and return whether more follow; raise an error that ends it."""
         try:
             item = self._items.get(timeout=SILENCE_S)
         except Empty:
-            self._look()
+            self._ping()
             return True
         match item:
-            case _Signs.DONE:
+            case _Signal.DONE:
                 return False
-            case _Signs.INTERRUPT:
+            case _Signal.INTERRUPT:
                 self._abort()
             case Exception():
                 raise item
@@ -236,19 +246,20 @@ class _Answer:
                 self._print(item)
         return True
 
-    def _look(self) -> None:
-        """Whether the server is there. Raises: _Left, when it was away for too long."""
+    def _ping(self) -> None:
+        """Check that the server is there; raise _GivenUp if it was away for too long."""
         try:
-            self._session.refresh(timeout=LOOK_TIMEOUT_S)
+            self._session.refresh(timeout=PING_TIMEOUT_S)
         except (Unavailable, DeadlineExceeded) as error:
             now = time.monotonic()
             if self._away_since is None:
                 self._away_since = now
                 self._end_line()
-                output.note(f"(the server does not answer; trying for {PATIENCE_S:g} seconds)")
+                output.note(f"(the server does not answer; retrying for {PATIENCE_S:g} seconds)")
             elif now - self._away_since > PATIENCE_S:
-                raise _Left(
-                    f"the server did not come back, and the prompt may have been taken: {_one_line(error)}"
+                raise _GivenUp(
+                    "the server did not come back, and the prompt may have been accepted: "
+                    f"{_one_line(error)}"
                 ) from None
         else:
             if self._away_since is not None:
@@ -256,19 +267,19 @@ class _Answer:
             self._away_since = None
 
     def _abort(self) -> None:
-        """Raises: _Left, where there is no time for it."""
+        """Abort the turn; raise _GivenUp at a second Ctrl-C, or if the server is away."""
         if self.is_interrupted:
-            raise _Left("the turn is left alone; it may go on")
+            raise _GivenUp("the turn was not aborted and may continue")
         self.is_interrupted = True
         try:
             if self._turn_id is None:
-                # It waits for other turns, or is on its way: sent again, it is the same turn.
+                # The turn is queued or not yet accepted. Sending it again returns the same turn.
                 self._turn_id = self._session.send(
-                    self._prompt, timeout=LOOK_TIMEOUT_S, **self._keywords
+                    self._prompt, timeout=PING_TIMEOUT_S, **self._keywords
                 ).turn_id
-            self._session.abort(self._turn_id, timeout=LOOK_TIMEOUT_S)
+            self._session.abort(self._turn_id, timeout=PING_TIMEOUT_S)
         except (Unavailable, DeadlineExceeded):
-            raise _Left("the server does not answer, and the turn may go on") from None
+            raise _GivenUp("the server does not answer; the turn may continue") from None
 
     def _print(self, event: Event) -> None:
         message = event.message
@@ -288,10 +299,10 @@ class _Answer:
         self._written += text
 
     def _finish(self, message: Message) -> None:
-        """All of the message is there, whatever of it had come before."""
+        """Print what is still missing of a complete message."""
         content = message.content or message.json
         if not content.startswith(self._written):
-            # Some of it was missed while the connection was down, or it was another attempt's.
+            # Deltas were lost with the connection, or belonged to an earlier attempt.
             self._end_line()
         self._write(content[len(self._written) :])
         self._end_line()
@@ -309,7 +320,7 @@ def _one_line(error: SessiondError) -> str:
 
 @contextmanager
 def _interrupts(call: Callable[[], None]) -> Iterator[None]:
-    """Have Ctrl-C call a function, and nothing else, while the block runs."""
+    """Make Ctrl-C call a function, and nothing else, while the block runs."""
     before = signal.signal(signal.SIGINT, lambda *_: call())
     try:
         yield

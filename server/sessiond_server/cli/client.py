@@ -1,4 +1,4 @@
-"""What the commands that work on a running server have in common: where it is, and what they say when it fails."""
+"""What the commands that use a running server share: the flags of the connection, and errors."""
 
 import argparse
 import math
@@ -12,33 +12,46 @@ from sessiond_server.cli.errors import CommandError
 
 
 def add_flags(command: argparse.ArgumentParser) -> None:
-    """Where the server is."""
+    """Add the flags of the connection to the server."""
     group = command.add_argument_group("the server")
     group.add_argument(
-        "--target", metavar="HOST:PORT", help="default: SESSIOND_TARGET, or localhost:50051"
+        "--target",
+        metavar="HOST:PORT",
+        help="address of the server. Default: SESSIOND_TARGET, or localhost:50051",
     )
     group.add_argument(
         "--api-key",
         metavar="KEY",
-        help="default: SESSIOND_API_KEY, or none. Other users of this machine can see a flag",
+        help="API key. Default: SESSIOND_API_KEY, or none. Other users of this machine can see flags",
     )
     group.add_argument(
-        "--tls", action="store_true", help="ask over TLS, with the well-known authorities"
+        "--tls", action="store_true", help="use TLS, and trust the system's authorities"
     )
     group.add_argument(
-        "--tls-ca", metavar="FILE", help="ask over TLS, with the authority in this PEM file"
+        "--tls-ca", metavar="FILE", help="use TLS, and trust the authority in this PEM file"
     )
     group.add_argument(
         "--timeout",
         type=seconds,
         default=30.0,
         metavar="SECONDS",
-        help="of a call with its repetitions. Default: 30",
+        help="timeout of a call, including its retries. Default: 30",
     )
 
 
 def run(given: argparse.Namespace, work: Callable[[Client, argparse.Namespace], int]) -> int:
-    """Connect, and do it. Answers its exit code. Raises: CommandError."""
+    """Connect to the server and run a command.
+
+    Args:
+        given: the parsed flags.
+        work: the command; it returns the exit code.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        CommandError: if the flags are wrong or the command fails.
+    """
     try:
         client = Client(
             given.target,
@@ -55,13 +68,14 @@ def run(given: argparse.Namespace, work: Callable[[Client, argparse.Namespace], 
     try:
         with client:
             code = work(client, given)
-            # Here, where a reader that has gone can still be told from a fault.
+            # Flush here, where a reader that is gone is not an error.
             sys.stdout.flush()
             return code
     except SessiondError as e:
         raise CommandError(" ".join(str(e).split())) from None
     except BrokenPipeError:
-        # Whoever reads our output (`| head`) has enough. Python would write what is left of it at exit, and complain.
+        # The reader of our output (`| head`) has seen enough. Discard the rest, which Python would
+        # otherwise write at exit, and complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as e:
@@ -69,18 +83,18 @@ def run(given: argparse.Namespace, work: Callable[[Client, argparse.Namespace], 
 
 
 def seconds(text: str) -> float:
-    """The value of a flag."""
+    """Parse a flag's number of seconds."""
     try:
         value = float(text)
     except ValueError:
         value = math.nan
     if not (math.isfinite(value) and value > 0):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
     return value
 
 
 def count(text: str) -> int:
-    """The value of a flag."""
+    """Parse a flag's count."""
     if not text.isascii() or not text.isdigit():
-        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 on")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 0 or more")
     return int(text)

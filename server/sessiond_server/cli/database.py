@@ -1,4 +1,4 @@
-"""The database that a command works on: the one of the settings, or the embedded one, running or not."""
+"""The database of a command: the one in the settings, or the embedded one."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,19 +15,38 @@ from sessiond_server.settings import Settings, SettingsError
 
 
 def load_settings(arguments: Sequence[str], command: str, epilog: str | None = None) -> Settings:
-    """The settings of a command, with logging set up as they say; epilog is the end of its --help. Raises: CommandError."""
+    """Load the settings of a command, and configure logging by them.
+
+    Args:
+        arguments: flags of the settings.
+        command: the command's name.
+        epilog: end of the command's --help.
+
+    Returns:
+        The settings.
+
+    Raises:
+        CommandError: if a setting is wrong.
+    """
     try:
         settings = settings_module.load(arguments, prog=f"sessiond {command}", epilog=epilog)
     except SettingsError as e:
         raise CommandError(str(e), exit_code=2) from None
-    # To stderr: stdout is for what the command answers, such as a key that a script catches.
+    # Logs go to stderr: stdout is for the command's result, such as a key that a script reads.
     logs.configure(settings.log_format, settings.log_level)
     return settings
 
 
 @contextmanager
 def database(settings: Settings) -> Iterator[str]:
-    """The URL of a database that answers and has the newest schema. Raises: CommandError."""
+    """Open a database with the newest schema for the length of the block.
+
+    Yields:
+        Its URL.
+
+    Raises:
+        CommandError: if there is no such database.
+    """
     if settings.database_url:
         check_schema(settings.database_url)
         yield settings.database_url
@@ -35,7 +54,7 @@ def database(settings: Settings) -> Iterator[str]:
     try:
         embedded = EmbeddedPostgres(settings.data_dir)
         if embedded.is_running:
-            # A server has it; it takes connections of ours too.
+            # A running server owns it, but it accepts other connections.
             yield embedded.database_url
             return
         url = embedded.start()
@@ -49,7 +68,11 @@ def database(settings: Settings) -> Iterator[str]:
 
 
 def upgrade(url: str) -> None:
-    """Migrate. Raises: CommandError."""
+    """Migrate a database to the newest schema.
+
+    Raises:
+        CommandError: if that fails.
+    """
     try:
         migrate.upgrade(url)
     except (DBAPIError, psycopg.Error) as e:
@@ -57,19 +80,27 @@ def upgrade(url: str) -> None:
 
 
 def check_schema(url: str) -> None:
-    """Raises: CommandError where the database does not answer, or is not at the newest revision."""
+    """Check that a database has the newest schema.
+
+    Raises:
+        CommandError: if it does not, or cannot be reached.
+    """
     found, wanted = revision(url), migrate.newest()
     if found != wanted:
         state = (
             "has no schema yet"
             if found is None
-            else f"is at revision {found}, and this version needs {wanted}"
+            else f"is at revision {found}, but this version needs {wanted}"
         )
         raise CommandError(f"the database {state}: run `sessiond migrate`")
 
 
 def revision(url: str) -> str | None:
-    """The revision that the database is at. Raises: CommandError."""
+    """Return the revision of a database's schema, or None without a schema.
+
+    Raises:
+        CommandError: if the database cannot be reached.
+    """
     try:
         return migrate.current(url)
     except (DBAPIError, psycopg.Error) as e:

@@ -1,11 +1,12 @@
-"""Faults of a command that its user can mend."""
+"""Errors of a command that its user can fix."""
 
 
 class CommandError(Exception):
-    """Ends the command with one line for its user.
+    """Ends the command with a one-line message.
 
     Args:
-        exit_code: 1 = it failed, 2 = it was used wrongly.
+        message: the line for the user.
+        exit_code: 1 for a failure, 2 for wrong usage.
     """
 
     def __init__(self, message: str, exit_code: int = 1) -> None:

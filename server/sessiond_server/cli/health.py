@@ -1,4 +1,4 @@
-"""`sessiond health`: asks the health service, as a container's health check does."""
+"""`sessiond health`: calls the health service, for containers' health checks."""
 
 import argparse
 import os
@@ -12,20 +12,46 @@ from sessiond_server.cli.errors import CommandError
 
 
 def run(arguments: list[str]) -> int:
-    """Exit 0 where the server says SERVING, else 1."""
-    parser = argparse.ArgumentParser(prog="sessiond health")
+    """Print the server's status.
+
+    Args:
+        arguments: flags.
+
+    Returns:
+        0 if the status is SERVING, otherwise 1.
+
+    Raises:
+        CommandError: if the file of --tls-ca cannot be read.
+    """
+    parser = argparse.ArgumentParser(
+        prog="sessiond health",
+        description="Check whether a server is serving. Exit code 0: SERVING; 1: anything else.",
+    )
     parser.add_argument(
-        "--target", default=os.environ.get("SESSIOND_TARGET", "localhost:50051"), help="HOST:PORT"
+        "--target",
+        metavar="HOST:PORT",
+        default=os.environ.get("SESSIOND_TARGET", "localhost:50051"),
+        help="address of the server. Default: SESSIOND_TARGET, or localhost:50051",
     )
     parser.add_argument(
         "--tls-ca",
         default=os.environ.get("SESSIOND_TLS_CERT"),
-        help="PEM file of the authority to trust; asks over TLS. Default: SESSIOND_TLS_CERT, the server's own certificate",
+        metavar="FILE",
+        help="use TLS, and trust the authority in this PEM file. "
+        "Default: SESSIOND_TLS_CERT, the server's own certificate",
     )
     parser.add_argument(
-        "--server-name", help="the name in the certificate, where it is not the target's host"
+        "--server-name",
+        metavar="NAME",
+        help="name in the server's certificate. Default: the target's host",
     )
-    parser.add_argument("--timeout", type=float, default=5.0, help="seconds")
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        default=5.0,
+        metavar="SECONDS",
+        help="timeout of the check. Default: 5",
+    )
     options = parser.parse_args(arguments)
     if options.tls_ca:
         try:
@@ -43,12 +69,12 @@ def run(arguments: list[str]) -> int:
         channel = grpc.insecure_channel(options.target)
     with channel:
         try:
-            answer = health_pb2_grpc.HealthStub(channel).Check(
+            response = health_pb2_grpc.HealthStub(channel).Check(
                 health_pb2.HealthCheckRequest(), timeout=options.timeout
             )
         except grpc.RpcError as e:
             sys.stderr.write(f"{options.target}: {e.code().name}\n")
             return 1
-    status = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
+    status = health_pb2.HealthCheckResponse.ServingStatus.Name(response.status)
     sys.stdout.write(f"{status}\n")
     return 0 if status == "SERVING" else 1

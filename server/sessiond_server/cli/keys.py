@@ -1,4 +1,4 @@
-"""`sessiond keys create|list|revoke`: works on the database itself, so that the first key needs none."""
+"""`sessiond keys`: works on the database itself, so the first key needs no other key."""
 
 import argparse
 import asyncio
@@ -16,19 +16,40 @@ from sessiond_server.projects.store import KeyRow, KeyStore
 
 
 def run(arguments: list[str]) -> int:
-    """Create, list or revoke. Settings (--database-url, --data-dir, ...) may follow the command's own flags."""
-    parser = argparse.ArgumentParser(prog="sessiond keys")
+    """Create, list or revoke API keys.
+
+    Args:
+        arguments: the subcommand with its flags; settings (--database-url, ...) may follow.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        CommandError: if the command fails.
+    """
+    parser = argparse.ArgumentParser(
+        prog="sessiond keys",
+        description="Create, list and revoke API keys, directly in the database.",
+        epilog="Settings such as --database-url may follow; see `sessiond serve --help`.",
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     create = commands.add_parser(
-        "create", help="make a key, and its project if it is new; the key is shown once"
+        "create", help="create a key, and its project if that is new; the key is shown only once"
     )
-    create.add_argument("--project", required=True, help="1 to 64 characters of a-z, 0-9, '-', '_'")
-    create.add_argument("--label", default="", help="what the key is for")
-    create.add_argument("--admin", action="store_true", help="let it call AdminService")
+    create.add_argument(
+        "--project",
+        required=True,
+        metavar="NAME",
+        help="name of the project: 1 to 64 characters of a-z, 0-9, '-' and '_'",
+    )
+    create.add_argument("--label", default="", metavar="TEXT", help="purpose of the key")
+    create.add_argument("--admin", action="store_true", help="allow the key to call AdminService")
     listing = commands.add_parser("list", help="list a project's keys, without their secrets")
-    listing.add_argument("--project", required=True)
-    revoke = commands.add_parser("revoke", help="end a key; servers refuse it within seconds")
-    revoke.add_argument("key_id")
+    listing.add_argument("--project", required=True, metavar="NAME", help="name of the project")
+    revoke = commands.add_parser(
+        "revoke", help="revoke a key; servers refuse it after at most --key-cache-s seconds"
+    )
+    revoke.add_argument("key_id", metavar="KEY_ID", help="id of the key, as `list` shows it")
     for command in (create, listing, revoke):
         command.add_argument("--json", action="store_true", help="print JSON")
     options, rest = parser.parse_known_args(arguments)
@@ -58,8 +79,8 @@ async def _create(keys: Keys, options: argparse.Namespace) -> None:
     if options.json:
         _print(_shown(new.key) | {"secret": new.secret})
         return
-    # The key alone on stdout, so that a script can catch it.
-    sys.stderr.write(f"A key of project {options.project}. It is shown this once; keep it safe:\n")
+    # Only the key goes to stdout, so that a script can read it.
+    sys.stderr.write(f"Key of project {options.project}. It is shown only once; keep it safe:\n")
     sys.stdout.write(f"{new.secret}\n")
 
 

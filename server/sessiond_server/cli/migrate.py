@@ -6,7 +6,17 @@ from sessiond_server.cli.database import database, load_settings, revision, upgr
 
 
 def run(arguments: list[str]) -> int:
-    """Bring the schema to this version's, under a lock: any number may run at once."""
+    """Migrate the database's schema to this version, under a lock.
+
+    Args:
+        arguments: flags of the settings.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        CommandError: if the migration fails.
+    """
     settings = load_settings(arguments, "migrate")
     if settings.database_url:
         before = revision(settings.database_url)
@@ -16,7 +26,7 @@ def run(arguments: list[str]) -> int:
             f"{before or 'empty'} -> {after}\n" if before != after else f"{after}: nothing to do\n"
         )
         return 0
-    # The embedded database is migrated whenever it is opened.
+    # Opening the embedded database migrates it.
     with database(settings) as url:
         sys.stdout.write(f"{revision(url)}: the embedded database is up to date\n")
     return 0

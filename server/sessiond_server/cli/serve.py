@@ -2,8 +2,8 @@
 
 import asyncio
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import structlog
 import uvloop
@@ -11,30 +11,38 @@ import uvloop
 from sessiond_server import server, workers
 from sessiond_server.cli.database import check_schema, load_settings, upgrade
 from sessiond_server.cli.errors import CommandError
+from sessiond_server.core.cancellation import cancel_all
 from sessiond_server.embedded import EmbeddedError, EmbeddedPostgres
 from sessiond_server.settings import Settings
+
+# Connections of a process besides its pool: one listens, one is for the health check.
+EXTRA_CONNECTIONS = 2
+
+_EPILOG = (
+    "--migrate: bring the schema of --database-url to this version before serving. "
+    "The embedded database is always migrated."
+)
 
 log = structlog.get_logger("sessiond")
 
 
 def run(arguments: list[str]) -> int:
-    """Serve until SIGTERM or SIGINT. `--migrate` migrates a database that is not the embedded one first."""
-    with_migration = "--migrate" in arguments
-    settings = load_settings(
-        [argument for argument in arguments if argument != "--migrate"],
-        "serve",
-        "--migrate: bring the schema of --database-url to this version before serving (the embedded database's always is).",
-    )
+    """Serve until SIGTERM or SIGINT.
+
+    Args:
+        arguments: flags of the settings, and --migrate to migrate an external database first.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        CommandError: if the server cannot start.
+    """
+    settings = load_settings([a for a in arguments if a != "--migrate"], "serve", _EPILOG)
     log.info("settings", **settings.redacted())
-    with _database(settings, with_migration) as (url, embedded):
-        supervisor = embedded.supervise if embedded else None
+    with _database(settings, "--migrate" in arguments) as (url, embedded):
         try:
-            if settings.workers == 1:
-                uvloop.run(_serve(settings, url, supervisor, _announcer(settings, embedded)))
-            else:
-                uvloop.run(
-                    _serve_workers(settings, url, supervisor, _announcer(settings, embedded))
-                )
+            uvloop.run(_serve(settings, url, embedded))
         except (OSError, workers.WorkersError) as e:
             raise CommandError(str(e)) from None
     return 0
@@ -52,9 +60,9 @@ def _database(
         yield settings.database_url, None
         return
     try:
-        # Each process has one besides its pool, which listens.
         embedded = EmbeddedPostgres(
-            settings.data_dir, connections=settings.workers * (settings.pool_size + 1)
+            settings.data_dir,
+            connections=settings.workers * (settings.pool_size + EXTRA_CONNECTIONS),
         )
         url = embedded.start()
     except EmbeddedError as e:
@@ -63,45 +71,24 @@ def _database(
         upgrade(url)
         yield url, embedded
     finally:
-        # After the drain: calls under way have had their database to the end.
+        # After the drain, so that calls under way keep their database to the end.
         embedded.stop()
 
 
-async def _serve(
-    settings: Settings,
-    url: str,
-    supervise: Callable[[], object] | None,
-    on_ready: Callable[[int], None],
-) -> None:
-    async with _beside(supervise):
-        await server.run(settings, url, on_ready=on_ready)
+async def _serve(settings: Settings, url: str, embedded: EmbeddedPostgres | None) -> None:
+    serve = server.run if settings.workers == 1 else workers.run
+    async with supervised(embedded):
+        await serve(settings, url, on_ready=_announcer(settings, embedded))
 
 
-async def _serve_workers(
-    settings: Settings,
-    url: str,
-    supervise: Callable[[], object] | None,
-    on_ready: Callable[[int], None],
-) -> None:
-    async with _beside(supervise):
-        await workers.run(settings, url, on_ready=on_ready)
-
-
-class _beside:  # noqa: N801 - reads as a statement
-    """Runs the database's supervisor for the length of the block."""
-
-    def __init__(self, supervise: Callable[[], object] | None) -> None:
-        self._supervise = supervise
-        self._task: asyncio.Task[object] | None = None
-
-    async def __aenter__(self) -> None:
-        if self._supervise:
-            self._task = asyncio.create_task(self._supervise())  # type: ignore[arg-type]
-
-    async def __aexit__(self, *exc: object) -> None:
-        if self._task:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+@asynccontextmanager
+async def supervised(embedded: EmbeddedPostgres | None) -> AsyncIterator[None]:
+    """Restart the embedded PostgreSQL whenever it dies, for the length of the block."""
+    tasks = [asyncio.create_task(embedded.supervise())] if embedded else []
+    try:
+        yield
+    finally:
+        await cancel_all(tasks)
 
 
 def _announcer(settings: Settings, embedded: EmbeddedPostgres | None) -> Callable[[int], None]:

@@ -1,4 +1,4 @@
-"""`sessiond sessions list|show|copy|export|import|delete|tail`: works on a running server, through the client."""
+"""`sessiond sessions`: works on a running server, through the client."""
 
 import argparse
 from collections.abc import Callable
@@ -19,6 +19,16 @@ COMMANDS: dict[str, Callable[[Client, argparse.Namespace], int]] = {
 
 
 def run(arguments: list[str]) -> int:
-    """Run one of the commands. Raises: CommandError."""
+    """Run one of the subcommands.
+
+    Args:
+        arguments: the subcommand and its flags.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        CommandError: if the subcommand fails.
+    """
     given = options.parser().parse_args(arguments)
     return client.run(given, COMMANDS[given.command])

@@ -1,4 +1,4 @@
-"""copy, delete."""
+"""The subcommands that change sessions: copy, delete."""
 
 import argparse
 import math
@@ -43,7 +43,7 @@ def copy(client: Client, given: argparse.Namespace) -> int:
 def delete(client: Client, given: argparse.Namespace) -> int:
     chosen = filters(given)
     if bool(given.session_ids) + bool(chosen) + given.all != 1:
-        raise CommandError("delete: give either ids, or a filter, or --all", exit_code=2)
+        raise CommandError("delete: give either ids, a filter, or --all", exit_code=2)
     if given.session_ids:
         return _delete_named(client, given)
     counted = None
@@ -52,13 +52,13 @@ def delete(client: Client, given: argparse.Namespace) -> int:
     if given.dry_run or (counted and not counted.session_count):
         _print_deleted(counted or DeletedSessions(0, 0), given)
         return 0
-    if counted and not _is_wanted(counted):
-        output.note("Nothing is deleted.")
+    if counted and not _is_confirmed(counted):
+        output.note("Nothing was deleted.")
         return 1
     with output.progress(
         f"deleting {output.many(counted.session_count, 'session')}" if counted else "deleting"
     ):
-        # It ends when it is done: what was removed until a deadline would stay removed anyway.
+        # Without a deadline: what is deleted before one stays deleted anyway.
         deleted = client.sessions.delete_many(**chosen, all=given.all, timeout=math.inf)
     _print_deleted(deleted, given)
     return 0
@@ -74,7 +74,7 @@ def _delete_named(client: Client, given: argparse.Namespace) -> int:
             else:
                 client.delete_session(session_id)
         except SessionNotFound as e:
-            # The others are deleted all the same.
+            # Delete the others nevertheless.
             missing.append(session_id)
             output.note(f"sessiond sessions: {e}")
         else:
@@ -87,14 +87,14 @@ def _delete_named(client: Client, given: argparse.Namespace) -> int:
     return 1 if missing else 0
 
 
-def _is_wanted(counted: DeletedSessions) -> bool:
-    """Ask. Raises: CommandError where there is nobody to ask."""
+def _is_confirmed(counted: DeletedSessions) -> bool:
+    """Ask for confirmation; raise CommandError without a terminal to ask at."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise CommandError(
-            f"{_words(counted)} meet the filter; --yes deletes them without being asked",
+            f"{_words(counted)} match the filter; --yes deletes them without asking",
             exit_code=2,
         )
-    sys.stderr.write(f"Delete {_words(counted)} for good? [y/N] ")
+    sys.stderr.write(f"Delete {_words(counted)} permanently? [y/N] ")
     sys.stderr.flush()
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
@@ -108,4 +108,5 @@ def _print_deleted(deleted: DeletedSessions, given: argparse.Namespace) -> None:
 
 
 def _words(counted: DeletedSessions) -> str:
-    return f"{output.many(counted.session_count, 'session')} with {output.many(counted.message_count, 'message')}"
+    sessions = output.many(counted.session_count, "session")
+    return f"{sessions} with {output.many(counted.message_count, 'message')}"

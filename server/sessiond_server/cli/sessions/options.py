@@ -19,15 +19,15 @@ _FILTERS = (
     "active_from",
     "active_before",
 )
-_TIMES = "Times that are given are ISO 8601, e.g. 2026-01-31T12:00:00Z; without a time zone they are local."
+_TIMES = "Give times in ISO 8601, e.g. 2026-01-31T12:00:00Z; times without a zone are local times."
 
 
 def parser() -> argparse.ArgumentParser:
-    """Of the whole command."""
+    """Build the parser of the whole command."""
     result = argparse.ArgumentParser(
         prog="sessiond sessions",
         description="Work with the sessions of a running server.",
-        epilog="`sessiond sessions COMMAND --help` says more.",
+        epilog="`sessiond sessions COMMAND --help` describes a subcommand.",
         allow_abbrev=False,
     )
     commands = result.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -44,10 +44,10 @@ def parser() -> argparse.ArgumentParser:
         new.add_argument("--json", action="store_true", help=json_help)
         return new
 
-    lines = "print JSON lines, one a session; times are in UTC"
+    lines = "print JSON lines, one for each session; times are in UTC"
     listing = command(
         "list",
-        "list sessions, by default the most recently active 50",
+        "list sessions, by default the 50 most recently active ones",
         lines,
         f"Times are shown in local time. {_TIMES}",
     )
@@ -55,21 +55,21 @@ def parser() -> argparse.ArgumentParser:
     listing.add_argument(
         "--order",
         choices=["active_desc", "created_desc", "created_asc", "id_asc"],
-        help="default: active_desc",
+        help="order of the list. Default: active_desc",
     )
     listing.add_argument(
         "--limit",
         type=count,
         default=50,
         metavar="N",
-        help="how many sessions at the most; 0 = all. Default: 50",
+        help="maximum number of sessions; 0 = all. Default: 50",
     )
 
     document = "print one JSON document; times are in UTC"
     show = command(
         "show",
-        "show a session: settings, counters, tokens, origin, tasks, bookmarks",
-        f"{document}. With --messages: JSON lines, the session first, then a message a line",
+        "show a session: settings, counters, tokens, origin, tasks and bookmarks",
+        f"{document}. With --messages: JSON lines, the session first, then one for each message",
         "Times are shown in local time.",
     )
     show.add_argument("session_id", metavar="ID")
@@ -79,56 +79,62 @@ def parser() -> argparse.ArgumentParser:
         nargs="?",
         const=0,
         metavar="N",
-        help="its newest N messages too; without N: all of them",
+        help="also show the newest N messages; without N: all of them",
     )
 
     tail = command(
         "tail",
         "show the newest messages of a session",
-        "print JSON lines, one a message; times are in UTC",
+        "print JSON lines, one for each message; times are in UTC",
         "Times are shown in local time.",
     )
     tail.add_argument("session_id", metavar="ID")
     tail.add_argument(
-        "-n", "--lines", type=count, default=10, metavar="N", help="how many messages. Default: 10"
+        "-n", "--lines", type=count, default=10, metavar="N", help="number of messages. Default: 10"
     )
     tail.add_argument(
         "-f",
         "--follow",
         action="store_true",
-        help="go on with new messages as they come, until Ctrl-C",
+        help="continue with new messages as they arrive, until Ctrl-C",
     )
 
     copy = command(
         "copy",
-        "copy a session, at the same cost whatever its size, and print the copy's id",
+        "copy a session, at a cost independent of its size, and print the copy's id",
         document,
     )
     copy.add_argument("session_id", metavar="ID")
-    copy.add_argument("--new-id", metavar="ID", help="the copy's id. Default: the server makes one")
+    copy.add_argument(
+        "--new-id", metavar="ID", help="id of the copy. Default: the server generates one"
+    )
     cut = copy.add_mutually_exclusive_group()
     cut.add_argument(
         "--up-to-seq",
         type=count,
         metavar="SEQ",
-        help="the last seq to copy; 0 = no message. Default: the newest",
+        help="last seq to copy; 0 = no message. Default: the newest",
     )
-    cut.add_argument("--up-to-bookmark", metavar="NAME", help="the same by a bookmark's name")
+    cut.add_argument("--up-to-bookmark", metavar="NAME", help="bookmark at which the copy ends")
     for name in ("title", "user", "model"):
-        copy.add_argument(f"--{name}", help='of the copy; "" = none. Default: the source\'s')
+        copy.add_argument(
+            f"--{name}",
+            metavar="TEXT",
+            help=f'{name} of the copy; "" = none. Default: as the source',
+        )
     for name in ("config", "metadata"):
         copy.add_argument(
             f"--{name}",
             type=_object,
             metavar="JSON",
-            help="of the copy: a JSON object. Default: the source's",
+            help=f"{name} of the copy, a JSON object. Default: as the source",
         )
     expiry = copy.add_mutually_exclusive_group()
     expiry.add_argument(
         "--idle-ttl",
         type=seconds,
         metavar="SECONDS",
-        help="how long the copy lives unused. Default: as the source",
+        help="time without use after which the copy expires. Default: as the source",
     )
     expiry.add_argument(
         "--never-expires", action="store_true", help="keep the copy until it is deleted"
@@ -136,12 +142,12 @@ def parser() -> argparse.ArgumentParser:
     copy.add_argument(
         "--keep-processing-status",
         action="store_true",
-        help="default: every message of the copy is pending in every queue",
+        help="keep the messages' status in queues. Default: every message is pending in every queue",
     )
     copy.add_argument(
         "--keep-task-links",
         action="store_true",
-        help="default: the copy's tasks have no links to messages",
+        help="keep the links of tasks to messages. Default: the copy's tasks have no links",
     )
 
     export = command(
@@ -155,97 +161,108 @@ def parser() -> argparse.ArgumentParser:
         "--output",
         default="-",
         metavar="FILE",
-        help="- = standard output (default). A file is replaced when all is there",
+        help="file to write; - = standard output. An existing file is replaced once the export is "
+        "complete. Default: -",
     )
     export.add_argument(
         "--format",
         choices=["jsonl", "json"],
         default="jsonl",
-        help="JSON lines (default), or one JSON document",
+        help="JSON lines, or one JSON document. Default: jsonl",
     )
     export.add_argument(
         "--no-assets",
         dest="assets",
         action="store_false",
-        help="leave out the contents of assets; the project that it is imported into must have them already",
+        help="leave out the content of assets; the project of the import must already have them",
     )
 
     importing = command(
         "import",
-        "make a session of an exported one, whole or not at all, and print its id",
+        "import an exported session, completely or not at all, and print its id",
         document,
     )
     importing.add_argument(
         "file",
         metavar="FILE",
-        help="of `sessiond sessions export`, in either format; - = standard input",
+        help="output of `sessiond sessions export`, in either format; - = standard input",
     )
     importing.add_argument(
-        "--session-id", metavar="ID", help="of the new session. Default: the exported one"
+        "--session-id", metavar="ID", help="id of the new session. Default: as exported"
     )
 
     delete = command(
         "delete",
-        "delete sessions for good: those that are named, or all that meet a filter",
+        "delete sessions permanently, by id or by filter",
         document,
-        f"Before it deletes by a filter it counts, and asks. {_TIMES}",
+        f"Deleting by a filter counts the sessions first, and asks. {_TIMES}",
     )
     delete.add_argument("session_ids", metavar="ID", nargs="*")
     _add_filters(delete)
     delete.add_argument(
-        "--all", action="store_true", help="every session of the project; in the place of a filter"
+        "--all",
+        action="store_true",
+        help="delete every session of the project; instead of a filter",
     )
-    delete.add_argument("--dry-run", action="store_true", help="delete nothing, only count")
+    delete.add_argument(
+        "--dry-run", action="store_true", help="count the sessions without deleting them"
+    )
     delete.add_argument(
         "-y",
         "--yes",
         action="store_true",
-        help="do not ask; needed for a filter where there is no terminal to ask at",
+        help="delete without asking; required for a filter if there is no terminal",
     )
     return result
 
 
 def filters(given: argparse.Namespace) -> dict[str, Any]:
-    """The filters that were given, as the client takes them."""
+    """Return the filters that were given, as arguments of the client."""
     return {name: value for name in _FILTERS if (value := getattr(given, name)) is not None}
 
 
 def _add_filters(command: argparse.ArgumentParser) -> None:
-    group = command.add_argument_group("filters, combined with 'and'")
+    group = command.add_argument_group("filters (a session must match all of them)")
     group.add_argument(
         "--prefix",
         dest="session_id_prefix",
         metavar="TEXT",
-        help="the beginning of the id, letter case included",
+        help="beginning of the id, case-sensitive",
     )
-    group.add_argument("--user")
-    group.add_argument("--state", choices=["active", "destroyed"])
-    group.add_argument("--model")
+    group.add_argument("--user", metavar="TEXT", help="user of the session")
+    group.add_argument("--state", choices=["active", "destroyed"], help="state of the session")
+    group.add_argument("--model", metavar="NAME", help="model of the session")
     group.add_argument(
         "--config-contains",
         type=_object,
         metavar="JSON",
-        help="a JSON object that the config contains",
+        help="JSON object that the config contains",
     )
     group.add_argument(
         "--metadata-contains",
         type=_object,
         metavar="JSON",
-        help="a JSON object that the metadata contains",
+        help="JSON object that the metadata contains",
     )
-    group.add_argument("--created-from", type=_time, metavar="TIME", help="created then or later")
-    group.add_argument("--created-before", type=_time, metavar="TIME")
     group.add_argument(
-        "--active-from", type=_time, metavar="TIME", help="last active then or later"
+        "--created-from", type=_time, metavar="TIME", help="created at this time or later"
     )
-    group.add_argument("--active-before", type=_time, metavar="TIME")
+    group.add_argument(
+        "--created-before", type=_time, metavar="TIME", help="created before this time"
+    )
+    group.add_argument(
+        "--active-from", type=_time, metavar="TIME", help="last active at this time or later"
+    )
+    group.add_argument(
+        "--active-before", type=_time, metavar="TIME", help="last active before this time"
+    )
 
 
 def _time(text: str) -> datetime:
     try:
         time = datetime.fromisoformat(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no ISO 8601 time") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not an ISO 8601 time") from None
     return time if time.tzinfo else time.astimezone()
 
 
@@ -255,5 +272,5 @@ def _object(text: str) -> dict[str, Any]:
     except ValueError as e:
         raise argparse.ArgumentTypeError(f"is not JSON: {e}") from None
     if not isinstance(value, dict):
-        raise argparse.ArgumentTypeError("is no JSON object")
+        raise argparse.ArgumentTypeError("is not a JSON object")
     return value

@@ -1,4 +1,4 @@
-"""What the commands print."""
+"""Output of the subcommands."""
 
 import json
 import re
@@ -18,14 +18,14 @@ from sessiond import Message
 _CONTENT_CHARACTERS = 2_000
 
 
-class Told(Protocol):
-    """Is told how far the work is."""
+class ProgressCallback(Protocol):
+    """Called with the amount of work done, and the total if it is known."""
 
     def __call__(self, done: int, total: int | None, /) -> None: ...
 
 
 def print_json(value: object) -> None:
-    """One document."""
+    """Print one JSON document."""
     sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
@@ -38,20 +38,21 @@ def print_line(text: str = "") -> None:
 
 
 def note(text: str) -> None:
-    """A line beside the answer, on stderr."""
+    """Print a line to stderr, beside the result."""
     sys.stderr.write(f"{harmless(text)}\n")
 
 
 def flush() -> None:
-    """Let those who wait for it see what is printed so far."""
+    """Pass on what is printed so far."""
     sys.stdout.flush()
 
 
 def print_rows(rows: Iterable[Sequence[str]], widths: list[int]) -> None:
-    """Rows in columns, the last one cut where a terminal ends.
+    """Print rows in columns; the last column is cut at the width of a terminal.
 
     Args:
-        widths: at the least; grown to what the rows need.
+        rows: the cells of each row.
+        widths: minimum widths of the columns; raised in place to what the rows need.
     """
     shown = [[" ".join(cell.split()) for cell in row] for row in rows]
     for row in shown:
@@ -67,14 +68,14 @@ def print_rows(rows: Iterable[Sequence[str]], widths: list[int]) -> None:
 
 
 def print_fields(fields: Iterable[tuple[str, str]]) -> None:
-    """Names and values, without those that are empty."""
+    """Print names and values, without empty values."""
     for name, value in fields:
         if value:
             print_line(f"{name:12} {value}")
 
 
 def print_message(message: Message) -> None:
-    """A message for people: its text or, where it has none, its JSON; long ones are cut."""
+    """Print a message for people: its text or else its JSON, cut if it is long."""
     print_line(f"#{message.seq}  {message.role}  {local(message.created_at)}")
     text = message.content or message.json
     if len(text) > _CONTENT_CHARACTERS:
@@ -84,7 +85,7 @@ def print_message(message: Message) -> None:
 
 
 def local(time: datetime) -> str:
-    """In this machine's time zone, to the second."""
+    """Format a time in this machine's time zone, to the second."""
     return f"{time.astimezone():%Y-%m-%d %H:%M:%S}"
 
 
@@ -93,18 +94,22 @@ def duration(value: timedelta) -> str:
 
 
 def many(count: int, noun: str) -> str:
-    """E.g. "1 session", "1,200 sessions"."""
+    """Return a count with its noun, e.g. "1 session" or "1,200 sessions"."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def harmless(text: str) -> str:
-    """Texts may come from anywhere: what would move a terminal's cursor, or worse, is shown as a replacement character."""
+    """Replace control characters, which could take over the terminal, by U+FFFD."""
     return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", "\ufffd", text)
 
 
 @contextmanager
-def progress(what: str) -> Iterator[Told]:
-    """A bar on stderr, where that is a terminal. It runs to and fro until it is told of a total."""
+def progress(what: str) -> Iterator[ProgressCallback]:
+    """Show a progress bar on stderr, if that is a terminal.
+
+    Yields:
+        A callback for the progress; the bar is indeterminate until it is called with a total.
+    """
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -113,7 +118,7 @@ def progress(what: str) -> Iterator[Told]:
     )
     console = Console(stderr=True)
     is_shown = console.is_terminal
-    # Not redirected: what is printed meanwhile is our answer, and may go into a file.
+    # Not redirected: what is printed meanwhile is the result, and may go into a file.
     with Progress(
         *columns,
         console=console,

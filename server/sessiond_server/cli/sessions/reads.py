@@ -1,4 +1,4 @@
-"""list, show, tail."""
+"""The subcommands that read sessions: list, show, tail."""
 
 import argparse
 import json
@@ -12,7 +12,7 @@ from sessiond_server.cli.sessions import output
 from sessiond_server.cli.sessions.options import filters
 
 _HEAD = ("ID", "STATE", "MESSAGES", "TOKENS", "ACTIVE", "USER", "MODEL", "SUMMARY")
-# So many rows are set into columns together: a long listing begins to show before it is all here.
+# Rows that are aligned together: a long listing begins to show before it is complete.
 _ROWS = 500
 _PAGE_SIZE = 500
 
@@ -31,9 +31,11 @@ def list_sessions(client: Client, given: argparse.Namespace) -> int:
         output.print_rows([*rows, *batch], widths)
         rows = []
     if rows:
-        output.note("There are no such sessions.")
+        output.note("No sessions found.")
     elif given.limit and next(found, None):
-        output.note(f"There are more than these {given.limit:,}: --limit N shows N, --limit 0 all.")
+        output.note(
+            f"There are more than {given.limit:,} sessions: --limit N shows N, --limit 0 all."
+        )
     return 0
 
 
@@ -80,7 +82,7 @@ def show(client: Client, given: argparse.Namespace) -> int:
     if given.messages is not None:
         if not given.json:
             output.print_line("\nmessages")
-        # As of the moment of what is shown above.
+        # Up to the last_seq that is shown above.
         for message in _newest(
             client, given.session_id, given.messages or info.last_seq, info.last_seq
         ):
@@ -90,7 +92,8 @@ def show(client: Client, given: argparse.Namespace) -> int:
 
 def tail(client: Client, given: argparse.Namespace) -> int:
     if given.follow:
-        # The way to end it, and so no failure. At once: an interrupt that is raised somewhere within gRPC may be lost there.
+        # Ctrl-C is the normal end of --follow. Exit at once: an interrupt that is raised inside
+        # gRPC may be lost there.
         signal.signal(signal.SIGINT, lambda *_: os._exit(0))
     last_seq = client.sessions.get(given.session_id).last_seq
     for message in _newest(client, given.session_id, given.lines, last_seq):
@@ -105,7 +108,7 @@ def tail(client: Client, given: argparse.Namespace) -> int:
 
 
 def _newest(client: Client, session_id: str, count: int, last_seq: int) -> Iterator[Message]:
-    """The newest messages up to last_seq, the oldest of them first."""
+    """Yield the newest messages up to last_seq, oldest first."""
     # through_seq = 0 would mean "to the newest".
     if count and last_seq:
         yield from client.sessions.get_messages(
@@ -136,7 +139,8 @@ def _row(info: SessionInfo) -> tuple[str, ...]:
 def _print_session(info: SessionInfo) -> None:
     expiry = "never"
     if info.idle_ttl and info.expires_at:
-        expiry = f"{output.local(info.expires_at)}, unless it is used: {output.duration(info.idle_ttl)} after its last use"
+        idle_ttl = output.duration(info.idle_ttl)
+        expiry = f"{output.local(info.expires_at)} ({idle_ttl} after the last use)"
     tokens = f"{info.token_count:,}"
     if info.estimated_token_count:
         tokens += f", of which {info.estimated_token_count:,} are estimated"

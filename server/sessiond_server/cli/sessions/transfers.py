@@ -1,4 +1,4 @@
-"""export, import."""
+"""The subcommands that transfer sessions: export, import."""
 
 import argparse
 import json
@@ -12,9 +12,13 @@ def export(client: Client, given: argparse.Namespace) -> int:
     if given.output == "-":
         _export_to_stdout(client, given)
         return 0
-    with output.progress("exporting") as told:
+    with output.progress("exporting") as report:
         info = client.sessions.export_to(
-            given.session_id, given.output, format=given.format, assets=given.assets, progress=told
+            given.session_id,
+            given.output,
+            format=given.format,
+            assets=given.assets,
+            progress=report,
         )
     done = {
         "session_id": info.session_id,
@@ -26,15 +30,16 @@ def export(client: Client, given: argparse.Namespace) -> int:
         output.print_json(done)
     else:
         output.print_line(
-            f"exported {info.session_id} with {output.many(info.message_count, 'message')} to {given.output}"
+            f"exported {info.session_id} with {output.many(info.message_count, 'message')} "
+            f"to {given.output}"
         )
     return 0
 
 
 def import_session(client: Client, given: argparse.Namespace) -> int:
-    with output.progress("importing") as told:
+    with output.progress("importing") as report:
         source = sys.stdin if given.file == "-" else given.file
-        info = client.sessions.import_session(source, given.session_id, progress=told)
+        info = client.sessions.import_session(source, given.session_id, progress=report)
     if given.json:
         output.print_json(info.to_dict())
     else:
@@ -48,11 +53,11 @@ def _export_to_stdout(client: Client, given: argparse.Namespace) -> None:
         sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
         return
     count, total = 0, None
-    with output.progress("exporting") as told:
+    with output.progress("exporting") as report:
         for line in client.sessions.export_lines(given.session_id, assets=given.assets):
             sys.stdout.write(line)
             if total is None:
                 total = json.loads(line)["session"]["last_seq"]
             if line.startswith('{"kind":"message"'):
                 count += 1
-                told(count, total)
+                report(count, total)

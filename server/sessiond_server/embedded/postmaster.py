@@ -1,0 +1,86 @@
+"""The process of a running PostgreSQL, found by its postmaster.pid."""
+
+import asyncio
+import os
+from contextlib import suppress
+from pathlib import Path
+
+import structlog
+
+log = structlog.get_logger(__name__)
+
+
+def find_postmaster(cluster: Path) -> int | None:
+    """Return the pid of the PostgreSQL that runs on the cluster, or None."""
+    try:
+        pid = int((cluster / "postmaster.pid").read_text().splitlines()[0])
+        # The file outlives a kill -9, and by now the pid may be another process's.
+        if not _runs_on(cluster, pid):
+            return None
+        os.kill(pid, 0)
+    except PermissionError:
+        return pid
+    except (OSError, ValueError, IndexError):
+        return None
+    return pid
+
+
+def _runs_on(cluster: Path, pid: int) -> bool:
+    """Return whether the process is PostgreSQL on the cluster; True where there is no /proc."""
+    if not Path("/proc/self/cmdline").exists():
+        return True
+    arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    if Path(os.fsdecode(arguments[0])).name != "postgres" or b"-D" not in arguments:
+        return False
+    # The server may have been given another path to the same directory.
+    return Path(os.fsdecode(arguments[arguments.index(b"-D") + 1])).samefile(cluster)
+
+
+def disown_stale_pid(cluster: Path, socket_lock: Path) -> None:
+    """Let PostgreSQL start although an unrelated process has the pid in postmaster.pid.
+
+    PostgreSQL refuses to start while a process with that pid runs. In a container a collision is
+    likely, since pids begin at 1 each time. PostgreSQL ignores the pid of its grandparent, so
+    ours is written instead. The file is not removed: PostgreSQL finds out from the rest of it
+    whether processes of the former server are left.
+
+    Args:
+        cluster: the data directory of PostgreSQL.
+        socket_lock: the lock file of its socket.
+    """
+    pid_file = cluster / "postmaster.pid"
+    try:
+        first, _, rest = pid_file.read_text().partition("\n")
+    except FileNotFoundError:
+        return
+    if not first.strip().isdecimal() or find_postmaster(cluster) is not None:
+        return
+    with suppress(ProcessLookupError, PermissionError):
+        os.kill(int(first), 0)
+        log.warning("stale_postmaster_pid", pid=int(first))
+        pid_file.write_text(f"{os.getpid()}\n{rest}")
+        socket_lock.unlink(missing_ok=True)
+
+
+async def wait_for_end(pid: int) -> None:
+    """Return when the process has ended; on Linux without polling."""
+    if not hasattr(os, "pidfd_open"):
+        while True:
+            try:
+                os.kill(pid, 0)
+            except ProcessLookupError:
+                return
+            except PermissionError:
+                pass
+            await asyncio.sleep(0.5)
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+    try:
+        loop.add_reader(descriptor, ended.set)
+        await ended.wait()
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)

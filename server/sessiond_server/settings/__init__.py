@@ -1,0 +1,9 @@
+"""Settings: parsed once into one object from flags, environment variables and a TOML file.
+
+Flags take precedence over variables (SESSIOND_*), and variables over the file.
+"""
+
+from sessiond_server.settings.loading import SettingsError, load
+from sessiond_server.settings.model import Settings, default_data_dir, is_local
+
+__all__ = ["Settings", "SettingsError", "default_data_dir", "is_local", "load"]

@@ -1,0 +1,371 @@
+"""The settings, their defaults, and what they accept."""
+
+import ipaddress
+import json
+import os
+import re
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Literal, Self
+from urllib.parse import urlsplit
+
+import platformdirs
+from pydantic import Field, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+from sessiond_server.providers.settings import ProviderSettings, merge_built_in
+
+ENV_PREFIX = "SESSIOND_"
+
+# The configuration file, while load() builds a Settings: its sources cannot take arguments.
+config_file: ContextVar[Path | None] = ContextVar("config_file", default=None)
+
+
+def default_data_dir() -> Path:
+    """Return the default directory of the embedded database and of assets."""
+    # root's own data directory is closed to the system user that PostgreSQL has to run as.
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        return Path("/var/lib/sessiond")
+    return Path(platformdirs.user_data_dir("sessiond", appauthor=False))
+
+
+class Settings(BaseSettings):
+    """The server's settings.
+
+    Every field is a flag (--pool-size), an environment variable (SESSIOND_POOL_SIZE) and a key of
+    the configuration file (pool_size).
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX,
+        # Compose files and unit files pass variables that are unset as empty ones.
+        env_ignore_empty=True,
+        frozen=True,
+        extra="forbid",
+        cli_kebab_case=True,
+        cli_implicit_flags=True,
+        cli_hide_none_type=True,
+        cli_avoid_json=True,
+        cli_prog_name="sessiond serve",
+    )
+
+    listen: str = Field(
+        "localhost:50051",
+        description="Address to serve on: HOST:PORT or unix:PATH. Port 0 picks a free port.",
+    )
+    database_url: str | None = Field(
+        None,
+        description="URL of a PostgreSQL 15 to 18: postgresql://USER:PASSWORD@HOST:PORT/NAME. "
+        "Default: the embedded PostgreSQL.",
+    )
+    data_dir: Path = Field(
+        default_factory=default_data_dir,
+        description="Directory of the embedded PostgreSQL and, unless --asset-store is set, of "
+        "assets. Default: the platform's directory for application data.",
+    )
+    workers: int = Field(
+        1, ge=1, le=64, description="Number of processes that serve, sharing one port."
+    )
+
+    require_keys: bool = Field(
+        False,
+        description="Refuse calls without an API key. An API key that is sent is always checked.",
+    )
+    tls_cert: Path | None = Field(
+        None, description="PEM file with the server's certificate chain. Default: no TLS."
+    )
+    tls_key: Path | None = Field(
+        None, description="PEM file with the certificate's private key, not encrypted."
+    )
+    insecure: bool = Field(
+        False,
+        description="Allow listening on addresses that other machines can reach without both TLS "
+        "and API keys.",
+    )
+    key_cache_s: float = Field(
+        5.0,
+        ge=0,
+        le=300,
+        description="Seconds for which a checked API key is cached; a revoked key works that long.",
+    )
+
+    pool_size: int = Field(
+        16,
+        ge=1,
+        le=500,
+        description="Maximum number of pooled database connections of each process. Each process "
+        "has two more: one that listens, and one for health checks.",
+    )
+    pool_timeout_s: float = Field(
+        5.0,
+        gt=0,
+        description="Seconds that a call waits for a database connection before it is refused.",
+    )
+    prepared_statements: bool = Field(
+        True,
+        description="Prepare hot statements. Turn this off behind PgBouncer in transaction mode.",
+    )
+    default_deadline_s: float = Field(
+        30.0,
+        gt=0,
+        description="Deadline, in seconds, of calls whose clients set none. Streams have none.",
+    )
+    max_concurrent_rpcs: int = Field(
+        2000,
+        ge=1,
+        description="Maximum number of concurrent calls of each process, not counting Watch and "
+        "Send; more are refused.",
+    )
+    max_watchers: int = Field(
+        5000,
+        ge=1,
+        description="Maximum number of concurrent Watch and Send calls of each process; more are "
+        "refused.",
+    )
+
+    max_message_bytes: int = Field(
+        1024 * 1024, ge=1024, le=3_500_000, description="Maximum size of one message, in bytes."
+    )
+    max_batch_messages: int = Field(
+        1000, ge=1, le=100_000, description="Maximum number of messages of one StoreMessages call."
+    )
+    max_batch_bytes: int = Field(
+        4 * 1024 * 1024,
+        ge=1024,
+        le=24 * 1024 * 1024,
+        description="Maximum size of the messages of one StoreMessages call, in bytes.",
+    )
+    max_import_bytes: int = Field(
+        8 * 1024**3,
+        ge=0,
+        description="Maximum size of the messages of one ImportMessages or ImportSession call, in "
+        "bytes. 0 = no limit.",
+    )
+    import_idle_timeout_s: float = Field(
+        600.0,
+        gt=0,
+        description="Seconds without data after which an upload or import is refused.",
+    )
+    tokenizer: Literal["auto", "o200k_base", "estimate"] = Field(
+        "auto",
+        description="How tokens are counted. auto = o200k_base if the extra `tokens` is "
+        "installed, otherwise an estimate.",
+    )
+    copy_max_messages: int = Field(
+        0, ge=0, description="Maximum number of messages of a copied session. 0 = no limit."
+    )
+    page_cache_bytes: int = Field(
+        64 * 1024 * 1024,
+        ge=0,
+        description="Size of the cache of encoded message pages of each process, in bytes. "
+        "0 = no cache.",
+    )
+
+    asset_store: str | None = Field(
+        None,
+        description="Store of the assets' content: a directory (/PATH or file:///PATH), or "
+        "s3://BUCKET/PREFIX with the usual AWS_* variables. Default: `assets` in --data-dir.",
+    )
+    max_asset_bytes: int = Field(
+        5 * 1024**3, ge=1024, le=50_000_000_000, description="Maximum size of one asset, in bytes."
+    )
+    asset_grace_s: float = Field(
+        3600.0,
+        ge=0,
+        description="Seconds after its last upload for which an asset without references is kept.",
+    )
+
+    default_idle_ttl_s: float = Field(
+        0.0,
+        ge=0,
+        description="Seconds without use after which sessions expire whose creators chose no "
+        "expiry. 0 = never.",
+    )
+    purge_interval_s: float = Field(
+        5.0, gt=0, description="Seconds between two rounds of the purger and the asset sweeper."
+    )
+    request_id_retention_s: float = Field(
+        86_400.0, ge=60, description="Seconds for which a request_id is remembered."
+    )
+
+    providers: dict[str, ProviderSettings] = Field(
+        default_factory=dict,
+        description="Model providers, as a JSON object by name; in the file, one table "
+        "[providers.NAME] each. Keys: type (openai, anthropic, echo), base_url, api_key_env (the "
+        "NAME of the variable that holds the key), models (patterns), silence_timeout_s, retries. "
+        "openai, anthropic and echo are built in; entries of these names override their fields.",
+    )
+    default_model: str = Field(
+        "echo", min_length=1, max_length=256, description="Model of sessions that name none."
+    )
+    echo_models: bool = Field(
+        False,
+        description="Let echo answer for every model: for development, without provider keys.",
+    )
+    turn_timeout_s: float = Field(
+        600.0,
+        ge=1,
+        description="Maximum duration of a turn, in seconds; callers may ask for less.",
+    )
+    turn_lease_s: float = Field(
+        15.0,
+        ge=0.5,
+        le=600,
+        description="Seconds without a renewal after which other servers end a server's turns.",
+    )
+    max_context_bytes: int = Field(
+        16 * 1024 * 1024,
+        ge=1024,
+        description="Maximum size of the history that is sent to a model, in bytes.",
+    )
+
+    drain_delay_s: float = Field(
+        0.0,
+        ge=0,
+        description="Seconds to keep serving while reporting NOT_SERVING after SIGTERM, so that "
+        "load balancers notice.",
+    )
+    drain_timeout_s: float = Field(
+        20.0, ge=0, description="Seconds that calls and turns under way may take after SIGTERM."
+    )
+    reflection: bool = Field(True, description="Serve gRPC reflection, which grpcurl needs.")
+    log_format: Literal["auto", "console", "json"] = Field(
+        "auto", description="Format of the log. auto = console on a terminal, else JSON lines."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severe level that is logged. debug logs every call."
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        config = config_file.get()
+        files = [TomlConfigSettingsSource(settings_cls, config)] if config else []
+        return (init_settings, env_settings, *files)
+
+    @field_validator("database_url")
+    @classmethod
+    def _check_database_url(cls, value: str | None) -> str | None:
+        if value is None or value == "":
+            return None
+        try:
+            url = make_url(value)
+        except (ArgumentError, ValueError):
+            raise ValueError(
+                "is not a URL of the form postgresql://USER:PASSWORD@HOST:PORT/NAME"
+            ) from None
+        if url.drivername.partition("+")[0] not in ("postgresql", "postgres"):
+            raise ValueError(
+                f"names {url.drivername!r}, but sessiond runs on PostgreSQL: postgresql://..."
+            )
+        return url.set(drivername="postgresql").render_as_string(hide_password=False)
+
+    @field_validator("asset_store")
+    @classmethod
+    def _check_asset_store(cls, value: str | None) -> str | None:
+        if not value:
+            return None
+        url = urlsplit(value)
+        match url.scheme:
+            case "s3" if (
+                url.netloc and "@" not in url.netloc and not url.query and not url.fragment
+            ):
+                return value
+            case "file" if url.netloc in ("", "localhost") and url.path.startswith("/"):
+                return value
+            case _ if Path(value).is_absolute():
+                return value
+        raise ValueError("is none of /PATH, file:///PATH and s3://BUCKET/PREFIX")
+
+    @field_validator("providers")
+    @classmethod
+    def _check_providers(cls, value: dict[str, ProviderSettings]) -> dict[str, ProviderSettings]:
+        for name in value:
+            if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", name):
+                raise ValueError(
+                    "a provider's name must be 1 to 64 letters, digits, dots, dashes and underscores"
+                )
+        merge_built_in(value)
+        return value
+
+    @field_validator("listen")
+    @classmethod
+    def _check_listen(cls, value: str) -> str:
+        if value.startswith("unix:"):
+            return value
+        host, _, port = value.rpartition(":")
+        if not host or not port.isdecimal() or int(port) > 65535:
+            raise ValueError(
+                "is not HOST:PORT, such as localhost:50051, 0.0.0.0:50051 or [::1]:50051"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _check_security(self) -> Self:
+        if bool(self.tls_cert) != bool(self.tls_key):
+            raise ValueError("--tls-cert and --tls-key must be set together")
+        for flag, path in (("--tls-cert", self.tls_cert), ("--tls-key", self.tls_key)):
+            if path and not (path.is_file() and os.access(path, os.R_OK)):
+                raise ValueError(f"{flag}: cannot read {path}")
+        if (
+            not self.insecure
+            and not is_local(self.listen)
+            and not (self.tls_cert and self.require_keys)
+        ):
+            raise ValueError(
+                f"refusing to listen on {self.listen}, which other machines can reach, without "
+                "both TLS (--tls-cert, --tls-key) and API keys (--require-keys); "
+                "--insecure allows it"
+            )
+        return self
+
+    def redacted(self) -> dict[str, object]:
+        """Return the settings for the log, without the database's password."""
+        shown = self.model_dump(mode="json") | {"providers": self._providers_as_given()}
+        if self.database_url:
+            shown["database_url"] = make_url(self.database_url).render_as_string(hide_password=True)
+        return shown
+
+    def asset_location(self) -> str:
+        """Return the location of the asset store, with the default applied."""
+        return self.asset_store or str(self.data_dir / "assets")
+
+    def environment(self) -> dict[str, str]:
+        """Return the settings as environment variables, for a worker process."""
+        dumped = self.model_dump(mode="json", exclude_none=True) | {
+            "providers": json.dumps(self._providers_as_given())
+        }
+        return {f"{ENV_PREFIX}{name.upper()}": str(value) for name, value in dumped.items()}
+
+    def _providers_as_given(self) -> dict[str, object]:
+        # Fields that were not given would override those of the built-in providers.
+        return {
+            name: provider.model_dump(mode="json", exclude_unset=True)
+            for name, provider in self.providers.items()
+        }
+
+
+def is_local(listen: str) -> bool:
+    """Return whether only this machine can reach the address."""
+    if listen.startswith("unix:"):
+        return True
+    host = listen.rpartition(":")[0].strip("[]")
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
