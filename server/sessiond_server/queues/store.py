@@ -31,6 +31,7 @@ from psycopg.rows import DictRow, TupleRow
 from psycopg.types.json import Jsonb
 from sqlalchemy import text
 
+from sessiond_server.core.states import QueueMessageState
 from sessiond_server.db.expiry import ALIVE
 from sessiond_server.db.pool import Database
 
@@ -38,7 +39,7 @@ Connection = AsyncConnection[TupleRow]
 Ranges = list[tuple[int, int]]
 """Seqs as (first, last), ascending."""
 
-AGAIN, FAILED = 1, 4
+AGAIN, FAILED = QueueMessageState.AGAIN, QueueMessageState.FAILED
 
 # A distribution holds the rows of this many sessions, so that their appends wait for it.
 SESSIONS_A_DISTRIBUTION = 200

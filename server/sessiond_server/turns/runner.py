@@ -71,7 +71,7 @@ DATABASE_RETRY_S = 0.5
 CLOSE_TIMEOUT_S = 5.0
 MAX_SENT_ASSET_BYTES = 20 * 1024 * 1024
 
-STATE_NAMES = {COMPLETED: "completed", FAILED: "failed", ABORTED: "aborted"}
+STATE_NAMES: Mapping[int, str] = {COMPLETED: "completed", FAILED: "failed", ABORTED: "aborted"}
 
 log = structlog.get_logger(__name__)
 

@@ -21,6 +21,7 @@ from psycopg.types.json import Jsonb
 from sqlalchemy import text
 
 from sessiond_server.core.errors import Fault
+from sessiond_server.core.states import TurnState
 from sessiond_server.db.expiry import ALIVE
 from sessiond_server.db.idempotency import RequestRecord
 from sessiond_server.db.pool import Database
@@ -35,7 +36,7 @@ TRANSIENT_ERRORS = (
     psycopg.errors.ReadOnlySqlTransaction,
 )
 
-QUEUED, RUNNING, COMPLETED, FAILED, ABORTED, JOINED = 1, 2, 3, 4, 5, 6
+QUEUED, RUNNING, COMPLETED, FAILED, ABORTED, JOINED = TurnState
 
 
 @dataclass(frozen=True, slots=True)
