@@ -361,7 +361,9 @@ class ResumeSessionRequest(_message.Message):
     session_id: _builtins.str
     """session_id of the session. Required."""
     request_id: _builtins.str
-    """request_id is accepted for symmetry: resuming twice is the same as once."""
+    """request_id is accepted and not recorded. Resuming twice is the same as once, but a repetition that arrives after a
+    DestroySession resumes the session again.
+    """
     def __init__(
         self,
         *,
@@ -387,7 +389,9 @@ class DestroySessionRequest(_message.Message):
     session_id: _builtins.str
     """session_id of the session. Required."""
     request_id: _builtins.str
-    """request_id is accepted for symmetry: destroying twice is the same as once."""
+    """request_id is accepted and not recorded. Destroying twice is the same as once, but a repetition that arrives after a
+    ResumeSession destroys the session again.
+    """
     def __init__(
         self,
         *,
