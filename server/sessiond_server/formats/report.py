@@ -16,6 +16,7 @@ class ChangeKind(Enum):
     ROLE_CHANGED = "A message is sent under another role, marked as what it is."
     BLANK_OMITTED = "A blank text is left out."
     BLANK_REPLACED = "A blank message is replaced by a note that it is blank."
+    TEXT_REPAIRED = "Half of a surrogate pair, which no API accepts, is replaced."
     FILE_REPLACED = "A file is replaced by a note, because the API does not accept it here."
     FILE_MOVED = "A file of a tool's result follows in a message of its own."
     ITEM_REPLACED = "An item that only its own format has is sent as text or as a note."

@@ -69,9 +69,20 @@ def stored_or_new(new: JSON, stored: JSON, raw: str) -> JSON:
 
     All APIs refuse lone surrogates, which only an escape can spell.
     """
-    if new != stored or _has_assets(new) or _SURROGATE.search(raw):
+    if new != stored or _has_assets(new) or has_lone_surrogates(raw):
         return new
     return StoredObject(new, raw)
+
+
+def has_lone_surrogates(raw: str) -> bool:
+    """Whether JSON text spells half of a surrogate pair, which only an escape can."""
+    if not _SURROGATE.search(raw):
+        return False
+    try:
+        orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return True
+    return False
 
 
 def _has_assets(value: Any) -> bool:

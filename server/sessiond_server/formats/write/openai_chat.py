@@ -53,12 +53,14 @@ class ChatDialect:
         keep_unknown_keys: whether keys that OpenAI does not document are sent.
         is_openai: whether the server is OpenAI's own, which accepts keys, roles and lists that
             others refuse.
+        files: whether users may send anything but text.
         id_length: of the ids of calls, in characters.
     """
 
     reasoning_key: str = ""
     keep_unknown_keys: bool = False
     is_openai: bool = True
+    files: bool = True
     id_length: int = 40
 
 
@@ -190,10 +192,12 @@ class _Writer:
         return {"type": "text", "text": text.text if isinstance(text, Text) else text}
 
     def _part(self, entry: Entry, piece: Content) -> JSON:
-        if isinstance(piece, Media):
+        if isinstance(piece, Media) and self._dialect.files:
             media_type = self._steps.media_type(piece)
             if piece.kind == "image" and (part := self._image(piece, media_type)):
                 return part
+            if not self._dialect.is_openai:
+                return self._text_part(entry, piece)
             if (sound := _SOUNDS.get(media_type)) and (data := self._steps.content_of(piece)):
                 audio = {"data": data, "format": sound}
                 return {"type": "input_audio", "input_audio": audio}
@@ -272,13 +276,12 @@ class _Writer:
                     new[key] = value
                 case "audio" | "images" | "refusal":
                     # Their text is added below.
-                    if value:
-                        self._lost(entry, ChangeKind.FIELD_CHANGED, key)
+                    self._lost(entry, ChangeKind.FIELD_CHANGED, key)
                 case _ if key in REASONING_KEYS and key != self._dialect.reasoning_key:
-                    if value and not self._dialect.keep_unknown_keys:
-                        self._lost(entry, ChangeKind.THINKING_OMITTED, key)
-                    elif value:
+                    if value and self._dialect.keep_unknown_keys:
                         new[key] = value
+                    else:
+                        self._lost(entry, ChangeKind.THINKING_OMITTED, key)
                 case _ if key == self._dialect.reasoning_key and isinstance(value, str):
                     new[key] = value
                 case _:
@@ -458,11 +461,13 @@ class _Writer:
         return {"tool_call_id": paired.wire_id, **new}
 
     def _is_sendable_file(self, piece: Content) -> bool:
-        if not isinstance(piece, Media):
+        if not (isinstance(piece, Media) and self._dialect.files):
             return False
         media_type = self._steps.media_type(piece)
         if piece.kind == "image":
             return self._image(piece, media_type) is not None
+        if not self._dialect.is_openai:
+            return False
         has_content = bool(piece.data or piece.asset_id in self._steps.assets)
         return has_content and (media_type in _SOUNDS or media_type == "application/pdf")
 

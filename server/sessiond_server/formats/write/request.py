@@ -26,7 +26,7 @@ from sessiond_server.formats.pieces import (
 )
 from sessiond_server.formats.read import read
 from sessiond_server.formats.report import ChangeKind, Report, UnsendableHistory
-from sessiond_server.formats.wire import AssetInfo, AssetString
+from sessiond_server.formats.wire import AssetInfo, AssetString, has_lone_surrogates
 
 IMAGES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 _TEXT_TYPES = ("text/", "application/json", "application/xml", "application/yaml")
@@ -95,6 +95,9 @@ class Steps:
         self._reads_summaries = reads_summaries
         self.report = Report()
         entries = [read(message) for message in history.messages]
+        for entry in entries:
+            if has_lone_surrogates(entry.raw):
+                self.report.add(entry.seq, ChangeKind.TEXT_REPAIRED)
         self._check_compaction(entries)
         self.steps: list[Step] = pair(entries, self.report)
         assign_ids(self.steps, pattern=id_pattern, max_length=id_length, report=self.report)

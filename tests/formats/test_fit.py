@@ -1,0 +1,116 @@
+"""Every history becomes a request that its provider accepts, and nothing vanishes unreported."""
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sessiond.v1.message_pb2 import FORMAT_ANTHROPIC, FORMAT_OPENAI, ROLE_ASSISTANT, ROLE_USER, Message
+from sessiond_server.formats.report import UnsendableHistory
+from sessiond_server.formats.wire import AssetString, StoredObject, encode
+from sessiond_server.formats.write import anthropic, openai_chat
+from sessiond_server.formats.write.openai_chat import ChatDialect
+from sessiond_server.formats.write.request import FittedRequest, History
+
+from ..support.strict_models.anthropic_messages import validate_anthropic
+from ..support.strict_models.openai_chat import (
+    validate_deepseek,
+    validate_groq,
+    validate_openai_chat,
+)
+from ..support.strict_models.sdk_types import validate_against_sdk
+from .histories import ASSETS, PNG, histories
+
+JSON = dict[str, Any]
+MARK = re.compile(r"mark[0-9a-f]+\.")
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """A dialect under test."""
+
+    fit: Callable[[History], FittedRequest]
+    validate: Callable[[JSON], None]
+    api: str
+    is_own: Callable[[Message], bool]
+    messages: str
+
+
+def _is_chat(message: Message) -> bool:
+    value = json.loads(message.json) if message.format == FORMAT_OPENAI else {}
+    return "role" in value and value.get("type") != "message"
+
+
+DIALECTS: Mapping[str, Dialect] = {
+    "openai": Dialect(
+        openai_chat.fit, validate_openai_chat, "openai", _is_chat, "messages"
+    ),
+    "groq": Dialect(
+        lambda history: openai_chat.fit(history, ChatDialect(is_openai=False)),
+        validate_groq,
+        "groq",
+        lambda message: False,
+        "messages",
+    ),
+    "deepseek": Dialect(
+        lambda history: openai_chat.fit(
+            history, ChatDialect(is_openai=False, reasoning_key="reasoning_content", files=False)
+        ),
+        validate_deepseek,
+        "deepseek",
+        lambda message: False,
+        "messages",
+    ),
+    "anthropic": Dialect(
+        anthropic.fit,
+        validate_anthropic,
+        "anthropic",
+        lambda message: (
+            message.format == FORMAT_ANTHROPIC and message.role in (ROLE_USER, ROLE_ASSISTANT)
+        ),
+        "messages",
+    ),
+}
+
+
+def sent(dialect: Dialect, messages: Sequence[Message]) -> tuple[FittedRequest, JSON]:
+    """Return the request, and its body as the provider gets it."""
+    options = {"max_tokens": 100} if dialect.api == "anthropic" else {}
+    request = dialect.fit(History(messages, "Be kind.", options, ASSETS))
+    pieces = [
+        piece if isinstance(piece, bytes) else json.dumps(piece.prefix + PNG).encode()
+        for piece in encode({"model": "m", **request.body}).pieces
+        if not isinstance(piece, AssetString) or piece.asset_id in ASSETS
+    ]
+    body = json.loads(b"".join(pieces))
+    assert isinstance(body, dict)
+    return request, body
+
+
+@pytest.mark.parametrize("name", DIALECTS)
+@settings(max_examples=1500, deadline=None)
+@given(data=st.data())
+def test_every_history_is_accepted_and_nothing_vanishes(name: str, data: st.DataObject) -> None:
+    dialect = DIALECTS[name]
+    messages = data.draw(histories())
+    try:
+        request, body = sent(dialect, messages)
+    except UnsendableHistory as unsendable:
+        assert unsendable.seqs
+        return
+    dialect.validate(body)
+    assert not validate_against_sdk(dialect.api, body)  # type: ignore[arg-type]
+    text = json.dumps(body, ensure_ascii=False)
+    for message in messages:
+        for mark in MARK.findall(message.json or str(message.parts)):
+            assert mark in text or request.report.of(message.seq), (message.seq, mark)
+    unchanged = [item for item in request.body[dialect.messages] if isinstance(item, StoredObject)]
+    raws = {item.raw for item in unchanged}
+    for message in messages:
+        if dialect.is_own(message) and not request.report.of(message.seq):
+            assert message.json in raws, message.seq
