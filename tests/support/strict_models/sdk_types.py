@@ -45,7 +45,7 @@ def validate_against_sdk(api: Api, body: JSON) -> list[str]:
 def sdk_is_installed(api: Api) -> bool:
     """Return whether the SDK that validate_against_sdk needs can be imported."""
     try:
-        validate_against_sdk(api, {})
+        validate_against_sdk(api, {"contents": []})
     except ImportError:
         return False
     return True
