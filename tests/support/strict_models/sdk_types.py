@@ -42,6 +42,7 @@ def validate_against_sdk(api: Api, body: JSON) -> list[str]:
     return _differences(_validator(api), value)
 
 
+@cache
 def sdk_is_installed(api: Api) -> bool:
     """Return whether the SDK that validate_against_sdk needs can be imported."""
     try:
