@@ -22,7 +22,8 @@ _OF_USERS = {"image", "document", "search_result", "tool_result", "container_upl
 _IN_RESULTS = ("text", "image", "search_result", "document", "tool_reference", "browser_state")
 _THINKING = ("thinking", "redacted_thinking")
 _SAMPLING = frozenset({"temperature", "top_p", "top_k"})
-# Models before mid-conversation system messages, which also take _SAMPLING; and models that still continue a prefilled answer.
+# Models before mid-conversation system messages, which also take _SAMPLING. Below, models that
+# still continue a prefilled answer.
 _NO_SYSTEM = re.compile(r"claude-([23]|instant|sonnet-4|haiku-4|opus-4-([0-7]|20))")
 _PREFILL = re.compile(r"claude-([23]|instant|(sonnet|haiku|opus)-4-([0-5]|20))")
 

@@ -42,10 +42,11 @@ def validate_against_sdk(api: Api, body: JSON) -> list[str]:
     return _differences(_validator(api), value)
 
 
+@cache
 def sdk_is_installed(api: Api) -> bool:
     """Return whether the SDK that validate_against_sdk needs can be imported."""
     try:
-        validate_against_sdk(api, {})
+        validate_against_sdk(api, {"contents": []})
     except ImportError:
         return False
     return True
@@ -74,6 +75,14 @@ def item_keys() -> Mapping[str, frozenset[str]]:
 
 
 @cache
+def item_nulls() -> Mapping[str, frozenset[str]]:
+    """Return the keys that may be null in an input item of Responses, by type."""
+    from openai.types.responses import ResponseInputItemParam
+
+    return _keys_by("type", ResponseInputItemParam, only_nulls=True)
+
+
+@cache
 def block_keys() -> Mapping[str, frozenset[str]]:
     """Return the keys that Anthropic's SDK knows in a content block, by type."""
     from anthropic.types import BrowserStateBlockParam, ContentBlockParam, ToolReferenceBlockParam
@@ -81,12 +90,15 @@ def block_keys() -> Mapping[str, frozenset[str]]:
     return _keys_by("type", ContentBlockParam | ToolReferenceBlockParam | BrowserStateBlockParam)
 
 
-def _keys_by(tag: str, union: Any) -> dict[str, frozenset[str]]:
+def _keys_by(tag: str, union: Any, *, only_nulls: bool = False) -> dict[str, frozenset[str]]:
     keys: dict[str, frozenset[str]] = {}
     for kind in get_args(union):
         hints = get_type_hints(kind)
+        named = {
+            key for key, hint in hints.items() if not only_nulls or type(None) in get_args(hint)
+        }
         for name in _literals(hints[tag]):
-            keys[name] = keys.get(name, frozenset()) | frozenset(hints)
+            keys[name] = keys.get(name, frozenset()) | named
     return keys
 
 
