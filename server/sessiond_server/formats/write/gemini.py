@@ -49,6 +49,7 @@ _INNER_KEYS = {
 }
 _NAME_START = re.compile("[a-zA-Z_]")
 MAX_NAME = 64
+_MEDIA = re.compile(r"image/(png|jpeg|webp|heic|heif)|audio/.+|video/.+|application/pdf|text/.+")
 
 
 @dataclass(slots=True)
@@ -325,7 +326,7 @@ class _Writer:
         if media_type.startswith(("text/", "application/json")) and not own:
             return None
         data = self._steps.content_of(piece)
-        if not (data and media_type):
+        if not (data and _MEDIA.fullmatch(media_type)):
             return None
         if own is None:
             return {"inlineData": {"mimeType": media_type, "data": data}}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sessiond.v1.message_pb2 import FORMAT_OPENAI, ROLE_DEVELOPER
-from sessiond_server.formats.pairing import NO_RESULT, Answer, PairedCall, Results, Said
+from sessiond_server.formats.pairing import NO_RESULT, Answer, PairedCall, Results, Said, as_stored
 from sessiond_server.formats.pieces import (
     JSON,
     Content,
@@ -402,7 +402,7 @@ class _Writer:
 
     def _results(self, calls: Sequence[PairedCall]) -> Iterator[JSON]:
         files: list[JSON] = []
-        for paired in calls:
+        for paired in as_stored(calls):
             entry, result = paired.result_entry, paired.result
             if entry is None or result is None:
                 yield {"role": "tool", "tool_call_id": paired.wire_id, "content": NO_RESULT}

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sessiond.v1.message_pb2 import FORMAT_OPENAI, ROLE_ASSISTANT, ROLE_DEVELOPER
-from sessiond_server.formats.pairing import NO_RESULT, Answer, PairedCall, Results, Said
+from sessiond_server.formats.pairing import NO_RESULT, Answer, PairedCall, Results, Said, as_stored
 from sessiond_server.formats.pieces import (
     JSON,
     Call,
@@ -96,6 +96,7 @@ class _Writer:
             reads_summaries=True,
         )
         self._lost = self._steps.lost
+        self._ids: set[str] = set()
 
     def write(self, history: History) -> FittedRequest:
         items: list[JSON] = []
@@ -174,7 +175,7 @@ class _Writer:
                 self._lost(entry, ChangeKind.THINKING_OMITTED)
             elif isinstance(piece, Text | Media | Foreign):
                 part = self._part(entry, piece, is_text_only=is_text_only)
-                if part.get("text") != "":
+                if part.get("text") != "" or entry.is_item:
                     parts.append(part)
         return parts
 
@@ -248,7 +249,8 @@ class _Writer:
         """Return a reasoning item, if the API can read it without having stored it."""
         item = self._known(entry)
         summary = item.get("summary")
-        if not (isinstance(item.get("encrypted_content"), str) and item["encrypted_content"]):
+        encrypted = item.get("encrypted_content")
+        if not ("id" in item and isinstance(encrypted, str) and encrypted):
             self._lost(entry, ChangeKind.THINKING_OMITTED)
             return None
         if not isinstance(summary, list):
@@ -292,7 +294,9 @@ class _Writer:
         is_output = value.get("type") == "message" and isinstance(value.get("content"), list)
         if is_output and len(parts) == len(value["content"]) and parts:
             new["content"] = parts
-            for key in ("id", "status", "phase"):
+            if self._is_new_id(value.get("id")):
+                new["id"] = value["id"]
+            for key in ("status", "phase"):
                 if isinstance(value.get(key), str) and value[key]:
                     new[key] = value[key]
             if "id" not in new or "status" not in new:
@@ -337,7 +341,7 @@ class _Writer:
     # Results
 
     def _results(self, calls: Sequence[PairedCall]) -> Iterator[JSON]:
-        for paired in calls:
+        for paired in as_stored(calls):
             entry, result = paired.result_entry, paired.result
             kind = "custom_tool_call_output" if paired.call.is_custom else "function_call_output"
             new: JSON = {"type": kind, "call_id": paired.wire_id}
@@ -388,10 +392,19 @@ class _Writer:
         if any(texts):
             yield {"role": role, "content": "\n\n".join(filter(None, texts))}
 
+    def _is_new_id(self, item_id: Any) -> bool:
+        """Whether an item may have this id: the API accepts each once."""
+        if not isinstance(item_id, str) or not item_id or item_id in self._ids:
+            return False
+        self._ids.add(item_id)
+        return True
+
     def _known(self, entry: Entry) -> JSON:
         """Return a stored item without the keys that the API refuses, and without null."""
         item = entry.value
         known = _ITEM_KEYS.get(str(item.get("type")), set())
+        if not self._is_new_id(item.get("id")):
+            known = known - {"id"}
         kept: JSON = {}
         for key, value in item.items():
             if key == "type" or (key in known and (value is not None or key in _NULLABLE)):
