@@ -226,18 +226,21 @@ def test_openai_refuses(case: Case) -> None:
     assert refusal.body()["error"].keys() == {"message", "type", "param", "code"}
 
 
+UNDOCUMENTED: JSON = {
+    "reasoning_content": "r",
+    "reasoning_details": [],
+    "annotations": [],
+    "provider_specific_fields": {},
+    "parsed": None,
+    "refusal": None,
+    "audio": None,
+}
+
+
 @each(
     *[
         Case(key, chat(U, A, U), chat(U, A | {key: value}, U), f"property '{key}' is unsupported")
-        for key, value in {
-            "reasoning_content": "r",
-            "reasoning_details": [],
-            "annotations": [],
-            "provider_specific_fields": {},
-            "parsed": None,
-            "refusal": None,
-            "audio": None,
-        }.items()
+        for key, value in UNDOCUMENTED.items()
     ],
     Case(
         "developer", chat(U), chat({"role": "developer", "content": "d"}, U), "'role' has invalid"
