@@ -151,7 +151,9 @@ OPENAI = each(
         chat(*LOOP[:2], tool(content=image("https://x.test/a.png")["content"])),
         "Supported values are: 'text'",
     ),
-    Case("a result's name", chat(*LOOP), chat(*LOOP[:2], tool(name="f")), "Unknown parameter"),
+    Case(
+        "a result's key", chat(*LOOP[:2], tool(name="f")), chat(*LOOP[:2], tool(id="1")), "[2].id"
+    ),
     Case("a blank in a name", chat(U | {"name": "Ann"}), chat(U | {"name": "An n"}), "pattern"),
     Case(
         "a picture's media type",
@@ -226,18 +228,21 @@ def test_openai_refuses(case: Case) -> None:
     assert refusal.body()["error"].keys() == {"message", "type", "param", "code"}
 
 
+UNDOCUMENTED: JSON = {
+    "reasoning_content": "r",
+    "reasoning_details": [],
+    "annotations": [],
+    "provider_specific_fields": {},
+    "parsed": None,
+    "refusal": None,
+    "audio": None,
+}
+
+
 @each(
     *[
         Case(key, chat(U, A, U), chat(U, A | {key: value}, U), f"property '{key}' is unsupported")
-        for key, value in {
-            "reasoning_content": "r",
-            "reasoning_details": [],
-            "annotations": [],
-            "provider_specific_fields": {},
-            "parsed": None,
-            "refusal": None,
-            "audio": None,
-        }.items()
+        for key, value in UNDOCUMENTED.items()
     ],
     Case(
         "developer", chat(U), chat({"role": "developer", "content": "d"}, U), "'role' has invalid"
@@ -287,6 +292,8 @@ def test_the_sdk_has_a_type_for_each_message(api: Any) -> None:
         image(f"data:image/png;base64,{PNG}"),
         file(filename="a", file_data=PDF),
         *LOOP,
+        calls(call("c2")),
+        tool("c2", name="f"),
         A | {"annotations": []},
     )
     body = chat(*messages, stream=True, tools=[function("f")])

@@ -18,7 +18,7 @@ def ask(*items: Any, **options: Any) -> JSON:
 
 
 def call(call_id: Any = "c1", **fields: Any) -> JSON:
-    item = {"type": "function_call", "call_id": call_id, "name": "f", "arguments": "{}"}
+    item: JSON = {"type": "function_call", "call_id": call_id, "name": "f", "arguments": "{}"}
     return item | fields
 
 
@@ -35,13 +35,13 @@ def custom_output(call_id: str = "c1") -> JSON:
 
 
 def think(item_id: str = "rs_1", encrypted: str | None = "ours", **fields: Any) -> JSON:
-    item = {"type": "reasoning", "id": item_id, "summary": [], "encrypted_content": encrypted}
+    item: JSON = {"type": "reasoning", "id": item_id, "summary": [], "encrypted_content": encrypted}
     return item | fields
 
 
 def answer(item_id: str = "msg_1", **fields: Any) -> JSON:
     part = {"type": "output_text", "text": "a", "annotations": []}
-    item = {"type": "message", "id": item_id, "role": "assistant", "status": "completed"}
+    item: JSON = {"type": "message", "id": item_id, "role": "assistant", "status": "completed"}
     return item | {"content": [part]} | fields
 
 

@@ -158,11 +158,9 @@ async def test_errors_and_limits() -> None:
 async def test_the_cache_counts_requests_that_were_taken(server: StrictModelServer) -> None:
     async with openai(server.openai_url) as client:
         for count in (1, 2, 1):
+            messages: list[Any] = [U] * count
             await client.chat.completions.create(
-                model="m",
-                messages=[U] * count,
-                stream=True,
-                user="ann",  # type: ignore[list-item]
+                model="m", messages=messages, stream=True, user="ann"
             )
     assert [use.messages for use in server.cache.uses] == [0, 1, 1]
     assert server.cache.breaks("ann") == 1

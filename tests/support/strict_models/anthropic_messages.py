@@ -96,6 +96,15 @@ class _Messages:
             refuse(f"{at}: Input should be a valid {names[kind]}")
         return value
 
+    def _option(self, holder: JSON, key: str, kind: type) -> Any:
+        """Return a value of a kind that need not be there: then it is empty."""
+        return self._need(holder, key, kind, "") if key in holder else kind()
+
+    def _object(self, value: Any, path: str) -> JSON:
+        if not isinstance(value, dict):
+            refuse(f"{path}: Input should be a valid dictionary or object to extract fields from")
+        return value
+
     def _pattern(self, value: str, pattern: str, path: str) -> None:
         if not re.search(pattern, value) or value.endswith("\n"):
             refuse(f"{path}: String should match pattern '{pattern}'")
@@ -103,10 +112,11 @@ class _Messages:
     def _options(self, body: JSON) -> None:
         if body["max_tokens"] < 1:
             refuse("max_tokens: Input should be greater than or equal to 1")
-        for index, sequence in enumerate(body.get("stop_sequences") or ()):
-            if not sequence.strip():
+        for index, sequence in enumerate(self._option(body, "stop_sequences", list)):
+            if not isinstance(sequence, str) or not sequence.strip():
                 refuse(f"stop_sequences.{index}: each stop sequence must contain non-whitespace")
-        thinking = body.get("thinking") or {}
+        thinking = self._option(body, "thinking", dict)
+        choice = self._option(body, "tool_choice", dict)
         if thinking.get("type") != "enabled":
             return
         if self._need(thinking, "budget_tokens", int, "thinking.enabled") < MIN_BUDGET:
@@ -118,17 +128,17 @@ class _Messages:
             refuse("`max_tokens` must be greater than `thinking.budget_tokens`")
         if body.get("temperature", 1) != 1:
             refuse("`temperature` may only be set to 1 when thinking is enabled")
-        if (body.get("tool_choice") or {}).get("type") in ("any", "tool"):
+        if choice.get("type") in ("any", "tool"):
             refuse("Thinking may not be enabled when tool_choice forces tool use.")
 
     def _tools(self, body: JSON) -> None:
-        tools = body.get("tools") or []
+        tools = self._option(body, "tools", list)
         if "tool_choice" in body and not tools:
             refuse("tool_choice: tool_choice may only be specified while providing tools")
         names: set[str] = set()
         for index, tool in enumerate(tools):
             path = f"tools.{index}.custom"
-            self._marker(tool, f"tools.{index}")
+            self._marker(self._object(tool, path), f"tools.{index}")
             if tool.get("type", "custom") != "custom":
                 continue
             name = self._need(tool, "name", str, path)
@@ -142,9 +152,7 @@ class _Messages:
 
     def _message(self, message: Any, index: int, model: str) -> None:
         path = f"messages.{index}"
-        if not isinstance(message, dict):
-            refuse(f"{path}: Input should be a valid dictionary or object to extract fields from")
-        role = self._need(message, "role", str, path)
+        role = self._need(self._object(message, path), "role", str, path)
         if role == "system" and _NO_SYSTEM.search(model):
             refuse(f"{path}: role 'system' is not supported on this model")
         if role not in ("user", "assistant", "system"):
@@ -196,9 +204,7 @@ class _Messages:
             self._block(block, "system", f"{path}.{index}")
 
     def _block(self, block: Any, role: str, path: str, allowed: Collection[str] = ()) -> None:
-        if not isinstance(block, dict):
-            refuse(f"{path}: Input should be a valid dictionary or object to extract fields from")
-        kind = block.get("type")
+        kind: str = self._need(self._object(block, path), "type", str, path)
         tags = allowed or block_keys().keys() - {"tool_reference", "browser_state"}
         if kind not in tags:
             names = ", ".join(f"'{tag}'" for tag in sorted(tags))
@@ -231,6 +237,8 @@ class _Messages:
                 self._search(block, at)
             case _:
                 pass
+        if kind.endswith("_tool_result"):
+            self._need(block, "tool_use_id", str, at)
 
     def _signed(self, signature: str, text: str, path: str) -> None:
         if not self._signatures(signature, text):
@@ -282,8 +290,10 @@ class _Messages:
     def _search(self, block: JSON, path: str) -> None:
         content = block.get("content")
         for index, found in enumerate(content if isinstance(content, list) else ()):
-            if not self._signatures(str(found.get("encrypted_content") or ""), ""):
-                refuse(f"{path}.content.{index}: Invalid `encrypted_content` in `search_result`")
+            at = f"{path}.content.{index}"
+            signature = self._need(self._object(found, at), "encrypted_content", str, at)
+            if not self._signatures(signature, ""):
+                refuse(f"{at}: Invalid `encrypted_content` in `search_result`")
 
     def _source(self, block: JSON, kind: str, path: str) -> None:
         source = self._need(block, "source", dict, path)
@@ -366,7 +376,7 @@ class _Messages:
 
     def _thinking(self, body: JSON) -> None:
         """Check that a running loop of tools still has its thinking."""
-        if (body.get("thinking") or {}).get("type") != "enabled":
+        if body.get("thinking", {}).get("type") != "enabled":
             return
         messages = body["messages"]
         last = max(

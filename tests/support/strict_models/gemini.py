@@ -137,10 +137,12 @@ class _Gemini:
         for index, tool in enumerate(_items(tools, "tools")):
             if not isinstance(tool, dict) or not tool:
                 _refuse(f"* GenerateContentRequest.tools[{index}].tool_type: required one_of\n")
-            declared = next(
+            declared: Any = next(
                 (v for key, v in tool.items() if _camel(key) == "functionDeclarations"), []
             )
-            for place, function in enumerate(declared):
+            for place, function in enumerate(_items(declared, f"tools[{index}]")):
+                if not isinstance(function, dict):
+                    _refuse(f"Invalid value at 'tools[{index}]', an object is required")
                 path = f"tools[{index}].function_declarations[{place}].name"
                 self._name(function.get("name"), path)
                 if function["name"] in names:
@@ -204,6 +206,8 @@ class _Gemini:
                 "turn."
             )
         inner = _fields(fields[kind], _DATA[kind], f"{path}.{kind}")
+        if not isinstance(inner.get("id", ""), str):
+            _refuse(f"Invalid value at '{path}.{kind}.id' (TYPE_STRING)")
         match kind:
             case "inlineData":
                 self._inline(inner, f"{path}.inline_data")

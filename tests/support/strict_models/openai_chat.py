@@ -7,7 +7,7 @@ from typing import Any
 from .body import check_json, decode_base64, split_data_url
 from .fields import MAX_TOOLS, Fields
 from .refusal import JSON, Api, Refusal
-from .sdk_types import COMPATIBLE_KEYS, message_keys, request_keys
+from .sdk_types import COMPATIBLE_KEYS, UNTYPED_KEYS, message_keys, request_keys
 
 MAX_MESSAGES = 2048
 MAX_CALLS = 128
@@ -33,7 +33,6 @@ class ChatRules:
         user_parts: the types of content parts that it takes from users.
         max_id: the maximum length of a call's id. 0 = none.
         refuses_keys: whether it refuses keys of messages and calls that it does not know.
-        answer_keys: keys that it takes back with an answer, though its request type lacks them.
         needs_reasoning: whether answers with calls need their reasoning while thinking is on.
         refuses_prefill: whether the newest message may not be the assistant's.
     """
@@ -43,12 +42,11 @@ class ChatRules:
     user_parts: tuple[str, ...] = _ALL_PARTS
     max_id: int = 0
     refuses_keys: bool = True
-    answer_keys: frozenset[str] = frozenset()
     needs_reasoning: bool = False
     refuses_prefill: bool = False
 
 
-OPENAI = ChatRules("openai", max_id=40, answer_keys=frozenset({"annotations"}))
+OPENAI = ChatRules("openai", max_id=40)
 GROQ = ChatRules(
     "groq",
     roles=("system", "user", "assistant", "tool", "function"),
@@ -213,11 +211,9 @@ class _Chat(Fields):
     def _message_keys(self, message: JSON, role: str, index: int) -> None:
         if not self._rules.refuses_keys:
             return
-        known = message_keys()[role]
+        known = message_keys()[role] | UNTYPED_KEYS.get(role, frozenset())
         if self.api == "groq":
-            known -= {"refusal", "audio"}
-        elif role == "assistant":
-            known |= self._rules.answer_keys
+            known -= {"refusal", "audio", "annotations"}
         for key in message:
             if key in known:
                 continue

@@ -127,7 +127,9 @@ class _Responses(Fields):
                 None,
             )
         least = body.get("max_output_tokens")
-        if least is not None and least < MIN_OUTPUT_TOKENS:
+        if least is not None and self.kind(least, "an integer", "max_output_tokens") < (
+            MIN_OUTPUT_TOKENS
+        ):
             self.refuse(
                 f"Invalid 'max_output_tokens': integer below minimum value. Expected a value >= "
                 f"{MIN_OUTPUT_TOKENS}, but got {least} instead.",
@@ -157,7 +159,7 @@ class _Responses(Fields):
                     "invalid_type",
                 )
         if kind == "item_reference":
-            self._not_found(item["id"])
+            self._not_found(self.text(item, "id", path))
         self._id(item, kind, path)
         match kind:
             case "message":

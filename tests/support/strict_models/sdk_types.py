@@ -15,8 +15,12 @@ COMPATIBLE_KEYS: Mapping[Api, frozenset[str]] = {
     "deepseek": frozenset({"reasoning_content", "prefix", "thinking"}),
     "groq": frozenset({"reasoning_format", "include_reasoning"}),
 }
-# OpenAI's own SDK sends these back with an answer, and OpenAI takes them.
-_ANSWER_KEYS = frozenset({"annotations"})
+# Keys of messages that OpenAI takes, though its types lack them, by role: its SDK sends the first
+# back with an answer, and its own examples once had the second.
+UNTYPED_KEYS: Mapping[str, frozenset[str]] = {
+    "assistant": frozenset({"annotations"}),
+    "tool": frozenset({"name"}),
+}
 _STRICT = ConfigDict(extra="forbid", arbitrary_types_allowed=True, strict=True)
 
 
@@ -34,11 +38,11 @@ def validate_against_sdk(api: Api, body: JSON) -> list[str]:
     Raises:
         ImportError: if the provider's SDK is not installed.
     """
-    allowed = COMPATIBLE_KEYS.get(api, frozenset()) | _ANSWER_KEYS
     if api == "gemini":
         return [line for key in body for line in _gemini_differences(key, body[key])]
+    is_chat = api in ("openai", "groq", "deepseek")
     # A key that the type does not have would hide every other difference of its union.
-    value = _without(body, allowed) if api in ("openai", "groq", "deepseek") else body
+    value = _without(body, COMPATIBLE_KEYS.get(api, frozenset())) if is_chat else body
     return _differences(_validator(api), value)
 
 
@@ -163,12 +167,16 @@ def _with_lists(schema: Any) -> Any:
 
 
 def _without(value: Any, keys: frozenset[str]) -> Any:
-    """Return a body without some keys of its own and of its messages."""
+    """Return a body without some keys of its own and of its messages, and without UNTYPED_KEYS."""
     messages = value.get("messages")
     plain = {key: entry for key, entry in value.items() if key not in keys}
     if isinstance(messages, list):
         plain["messages"] = [
-            {key: entry for key, entry in message.items() if key not in keys}
+            {
+                key: entry
+                for key, entry in message.items()
+                if key not in keys | UNTYPED_KEYS.get(str(message.get("role")), frozenset())
+            }
             if isinstance(message, dict)
             else message
             for message in messages
