@@ -148,6 +148,7 @@ async def open_services(
             is_draining=is_draining,
             lease=lease,
             max_context_bytes=settings.max_context_bytes,
+            max_request_bytes=settings.max_request_bytes,
         )
         stack.push_async_callback(runner.close)
         watching.listen(runner.heard)

@@ -29,7 +29,7 @@ def grown(*deltas: dict[str, Any], finish_reason: str | None = "stop", **last: A
 
 
 def message(*deltas: dict[str, Any]) -> dict[str, Any]:
-    made: dict[str, Any] = json.loads(grown(*deltas).json)
+    made: dict[str, Any] = json.loads(grown(*deltas).messages[0])
     return made
 
 
@@ -110,8 +110,8 @@ def test_a_refusal() -> None:
 
 
 def test_half_a_surrogate_pair_is_kept_as_an_escape() -> None:
-    assert grown({"content": "\ud83d"}).json == '{"role":"assistant","content":"\\ud83d"}'
-    assert grown({"content": "ü"}).json == '{"role":"assistant","content":"ü"}'
+    assert grown({"content": "\ud83d"}).messages[0] == '{"role":"assistant","content":"\\ud83d"}'
+    assert grown({"content": "ü"}).messages[0] == '{"role":"assistant","content":"ü"}'
 
 
 def test_usage_in_full() -> None:

@@ -26,7 +26,7 @@ def refusal(models: Models, name: str) -> ModelFault:
 
 async def test_names_that_are_built_in() -> None:
     models = Models(environment=KEYS)
-    for name in ("gpt-5", "gpt-4o-mini", "o1", "o3-pro", "o4-mini", "chatgpt-4o-latest"):
+    for name in ("gpt-5", "gpt-4o-mini", "o1", "o3", "o4-mini", "gpt-5-mini", "chatgpt-4o-latest"):
         assert where(models, name) == ("openai", name)
     assert where(models, "claude-sonnet-4") == ("anthropic", "claude-sonnet-4")
     assert where(models, "echo") == ("echo", "echo")

@@ -5,8 +5,8 @@ from typing import Any
 from uuid import UUID
 
 from sessiond_server.core.errors import Fault
+from sessiond_server.formats.wire import replace_surrogates
 from sessiond_server.providers.base import ModelFault
-from sessiond_server.providers.json_text import replace_surrogates
 
 MAX_ERROR_CHARACTERS = 1_000
 MAX_WORD_CHARACTERS = 256
@@ -56,16 +56,14 @@ def printable(given: object) -> str:
     """A short text of a provider's, as it may be kept: what is none is none."""
     if not isinstance(given, str):
         return ""
-    return str(
-        replace_surrogates(
-            "".join(
-                c if c.isprintable() or "\ud800" <= c <= "\udfff" else " "
-                for c in given[:MAX_WORD_CHARACTERS]
-            )
+    return replace_surrogates(
+        "".join(
+            c if c.isprintable() or "\ud800" <= c <= "\udfff" else " "
+            for c in given[:MAX_WORD_CHARACTERS]
         )
     )
 
 
 def storable(text: str) -> str:
     # PostgreSQL's jsonb takes neither NUL nor half a surrogate pair.
-    return str(replace_surrogates(text)).replace("\0", "\ufffd")
+    return replace_surrogates(text).replace("\0", "\ufffd")

@@ -7,9 +7,10 @@ server is there.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import ExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -30,20 +31,14 @@ from sessiond_server.core.pg_time import now_us
 from sessiond_server.core.states import SessionState
 from sessiond_server.db.idempotency import RequestRecord
 from sessiond_server.db.pool import Contention, DatabaseUnavailable, PoolExhausted
+from sessiond_server.formats.files import MAGIC_BYTES, media_type_of
+from sessiond_server.formats.wire import AssetInfo, replace_surrogates
 from sessiond_server.messages.append import Target, append_of
 from sessiond_server.messages.store.append import Appended
 from sessiond_server.messages.store.history import HistoryStore
 from sessiond_server.messages.token_counts import Tokenizer
 from sessiond_server.messages.validation import MessageValidator
-from sessiond_server.providers.base import (
-    Answer,
-    AssetContent,
-    Delta,
-    ModelFault,
-    ModelRequest,
-    Route,
-)
-from sessiond_server.providers.json_text import replace_surrogates
+from sessiond_server.providers.base import Answer, Delta, ModelFault, ModelRequest, Route
 from sessiond_server.sessions.store.lock import Change, SessionMissing
 from sessiond_server.sessions.store.sessions import SessionStore
 from sessiond_server.turns.context import HistoryRequest, history_of, policy_of
@@ -69,7 +64,6 @@ from sessiond_server.turns.store import (
 FIRST_RETRY_S, LONGEST_RETRY_S = 0.1, 2.0
 DATABASE_RETRY_S = 0.5
 CLOSE_TIMEOUT_S = 5.0
-MAX_SENT_ASSET_BYTES = 20 * 1024 * 1024
 
 STATE_NAMES: Mapping[int, str] = {COMPLETED: "completed", FAILED: "failed", ABORTED: "aborted"}
 
@@ -158,6 +152,7 @@ class TurnRunner:
         is_draining: once it says so, no turn is started any more: what waits is left to other servers.
         lease: under which it starts turns.
         max_context_bytes: of a history that a model is given.
+        max_request_bytes: of a request to a model, assets included.
     """
 
     def __init__(
@@ -174,6 +169,7 @@ class TurnRunner:
         is_draining: Callable[[], bool],
         lease: Lease,
         max_context_bytes: int,
+        max_request_bytes: int,
     ) -> None:
         self._store = store
         self._sessions = sessions
@@ -186,6 +182,7 @@ class TurnRunner:
         self._is_draining = is_draining
         self._lease = lease
         self._max_context_bytes = max_context_bytes
+        self._max_request_bytes = max_request_bytes
         self._running: dict[UUID, RunningTurn] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_closing = False
@@ -410,15 +407,14 @@ class TurnRunner:
         messages = await history_of(self._history, wanted, policy)
         route = self._models.route(started.model)
 
-        async def load_asset(asset_id: str) -> AssetContent:
-            return await self._load_asset(started.project_id, asset_id)
-
         question = ModelRequest(
             model=route.model,
             messages=messages,
-            load_asset=load_asset,
             system_prompt=policy.system_prompt,
             options={**policy.model_options, **started.options},
+            describe_assets=partial(self._describe_assets, started.project_id),
+            load_asset=partial(self._load_asset, started.project_id),
+            max_request_bytes=self._max_request_bytes,
         )
         async with aclosing(route.provider.stream(question)) as pieces:
             async for piece in pieces:
@@ -431,15 +427,32 @@ class TurnRunner:
             metadata={"model": started.model},
         )
 
-    async def _load_asset(self, project_id: UUID, asset_id: str) -> AssetContent:
-        asset, pieces = await self._assets.download(project_id, asset_id, 0, 0)
+    async def _describe_assets(
+        self, project_id: UUID, asset_ids: Sequence[str]
+    ) -> Mapping[str, AssetInfo]:
+        """Describe the assets that exist, those of unknown type by their first bytes."""
+        described: dict[str, AssetInfo] = {}
+        for asset_id in asset_ids:
+            try:
+                row = await self._assets.get(project_id, asset_id)
+                media_type = row.media_type
+                if media_type in ("", "application/octet-stream"):
+                    _, pieces = await self._assets.download(project_id, asset_id, 0, MAGIC_BYTES)
+                    async with aclosing(pieces):
+                        first = b"".join([piece async for piece in pieces])
+                    media_type = media_type_of(first, media_type)
+            except Fault as fault:
+                if fault.reason != "ASSET_NOT_FOUND":
+                    raise
+                continue
+            described[asset_id] = AssetInfo(media_type, row.size)
+        return described
+
+    async def _load_asset(self, project_id: UUID, asset_id: str) -> AsyncGenerator[bytes, None]:
+        _, pieces = await self._assets.download(project_id, asset_id, 0, 0)
         async with aclosing(pieces):
-            if asset.size > MAX_SENT_ASSET_BYTES:
-                raise ModelFault(
-                    "MODEL_REQUEST_REJECTED",
-                    f"asset {asset_id} has {asset.size} bytes; at most {MAX_SENT_ASSET_BYTES} are sent to a model",
-                )
-            return AssetContent(b"".join([piece async for piece in pieces]), asset.media_type)
+            async for piece in pieces:
+                yield piece
 
     async def _settle(self, running: RunningTurn, outcome: Answer | Fault) -> bool:
         """Write what came of a call of the model, as often as it takes.
@@ -546,14 +559,20 @@ class TurnRunner:
             stop_reason=printable(answer.stop_reason),
             usage=answer.usage,
         )
-        message = Message(format=route.provider.format, json=answer.json, turn=origin)
+        messages = [
+            Message(format=route.provider.format, json=json, turn=origin)
+            for json in answer.messages
+        ]
+        # The usage is that of the whole answer.
+        for message in messages[:-1]:
+            message.turn.ClearField("usage")
         try:
             appended = await self._append(
                 change,
                 started.project_id,
                 started.session_id,
                 started.turn_id,
-                [message],
+                messages,
                 is_answer=True,
             )
         except Fault as fault:
@@ -566,13 +585,13 @@ class TurnRunner:
         changes.has_appended = True
         last, resume_seq = appended.last_seq, 0
         for steering in await self._store.steering(change, started.turn_id):
-            messages = SendRequest.FromString(steering.prompt).messages
+            prompt = SendRequest.FromString(steering.prompt).messages
             try:
                 # Its messages say that they belong to a turn of their own, which it now is not.
-                for sent in messages:
+                for sent in prompt:
                     sent.turn.turn_id = str(started.turn_id)
                 appended = await self._append(
-                    change, started.project_id, started.session_id, started.turn_id, messages
+                    change, started.project_id, started.session_id, started.turn_id, prompt
                 )
             except Fault as fault:
                 error = error_of(fault, started.session_id, steering.turn_id)
