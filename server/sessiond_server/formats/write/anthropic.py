@@ -1,6 +1,6 @@
 """Writes requests of Anthropic's Messages API."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +33,7 @@ from sessiond_server.formats.write.request import (
     Steps,
     in_order,
     is_web,
+    seqs_of,
 )
 
 MAX_CACHE_MARKERS = 4
@@ -93,6 +94,7 @@ class _Writer:
         )
         self._lost = self._steps.lost
         self._sent: list[JSON] = []
+        self._seqs: list[tuple[int, ...]] = []
         self._server_ids: set[str] = set()
         # The results that the next message of the user begins with, and their messages.
         self._results: list[JSON] = []
@@ -125,16 +127,17 @@ class _Writer:
         self._flush()
         self._complete()
         body = self._options(history.options, system)
-        return FittedRequest(body | {"messages": self._sent}, self._steps.report)
+        return FittedRequest(body | {"messages": self._sent}, self._steps.report, self._seqs)
 
     def _complete(self) -> None:
         """Add the messages that the API requires at the beginning and at the end."""
         sent = self._sent
         if not sent or sent[0]["role"] != "user":
             sent.insert(0, {"role": "user", "content": ASSISTANT_FIRST})
+            self._seqs.insert(0, ())
             self._steps.report.add(0, ChangeKind.MESSAGE_ADDED, ASSISTANT_FIRST)
         if sent[-1]["role"] != "user":
-            sent.append({"role": "user", "content": CONTINUE})
+            self._append({"role": "user", "content": CONTINUE}, [])
             self._steps.report.add(0, ChangeKind.MESSAGE_ADDED, CONTINUE)
 
     # What is said
@@ -171,7 +174,7 @@ class _Writer:
         self._lost(said.entry, ChangeKind.ROLE_CHANGED, "system")
         blocks[0] = {**blocks[0], "text": f"<system>\n{blocks[0]['text']}"}
         blocks[-1] = {**blocks[-1], "text": f"{blocks[-1]['text']}\n</system>"}
-        self._sent.append({"role": "user", "content": blocks})
+        self._append({"role": "user", "content": blocks}, [said.entry])
 
     def _flush(self) -> None:
         """Send results that no message of the user follows."""
@@ -181,7 +184,11 @@ class _Writer:
             if len(entries) == 1:
                 self._add(entries[0], "user", blocks)
             else:
-                self._sent.append({"role": "user", "content": blocks})
+                self._append({"role": "user", "content": blocks}, entries)
+
+    def _append(self, message: JSON, entries: Iterable[Entry]) -> None:
+        self._sent.append(message)
+        self._seqs.append(seqs_of(entries))
 
     def _add(self, entry: Entry, role: str, blocks: list[JSON]) -> None:
         """Add a message, as it is stored if its blocks are the stored ones."""
@@ -195,7 +202,7 @@ class _Writer:
             new = stored_or_new(in_order(new, entry.value), entry.value, entry.raw)
         elif len(blocks) == 1 and blocks[0].keys() == {"type", "text"}:
             new["content"] = blocks[0]["text"]
-        self._sent.append(new)
+        self._append(new, [entry])
 
     # Answers
 
@@ -232,7 +239,9 @@ class _Writer:
         elif len(answer.entries) == 1:
             self._add(first, "assistant", blocks)
         else:
-            self._sent.append({"role": "assistant", "content": blocks})
+            self._append(
+                {"role": "assistant", "content": blocks}, [entry for entry, _ in answer.entries]
+            )
 
     def _keeps_thinking(self, answer: Answer) -> bool:
         """Whether the answer is sent unchanged, so that its signed reasoning is valid."""
@@ -290,14 +299,27 @@ class _Writer:
                     kept["content"] = blocks
             if not isinstance(kept.get("is_error", False), bool):
                 kept.pop("is_error")
-            return in_order({**kept, **new}, own)
+            return self._plain_error(entry, in_order({**kept, **new}, own))
         self._steps.lost_extras(entry)
         blocks = self._blocks(entry, result.pieces)
         if len(blocks) == 1 and blocks[0].keys() == {"type", "text"}:
             new["content"] = blocks[0]["text"]
         elif blocks:
             new["content"] = blocks
-        return new | ({"is_error": True} if result.is_error else {})
+        return self._plain_error(entry, new | ({"is_error": True} if result.is_error else {}))
+
+    def _plain_error(self, entry: Entry, block: JSON) -> JSON:
+        """Return a result of which the API accepts is_error: only text may come with it."""
+        content = block.get("content")
+        is_text = isinstance(content, str) or all(
+            inner.get("type") == "text" for inner in objects_of(content)
+        )
+        if not block.get("is_error") or (content and is_text):
+            return block
+        self._lost(entry, ChangeKind.FIELD_CHANGED, "tool_result.is_error")
+        first = {"type": _TEXT, "text": "Error:"}
+        kept = {key: value for key, value in block.items() if key != "is_error"}
+        return kept | {"content": [first, *objects_of(content)]}
 
     # Blocks
 
@@ -470,12 +492,14 @@ def _complete_server_calls(pieces: Sequence[Piece], used: set[str]) -> frozenset
     complete: set[int] = set()
     open_calls: dict[object, JSON] = {}
     for piece in pieces:
-        block = piece.source if isinstance(piece, Foreign) else None
-        if block and piece.kind in _SERVER_CALLS and isinstance(call_id := block.get("id"), str):
+        if not (isinstance(piece, Foreign) and piece.source):
+            continue
+        block = piece.source
+        if piece.kind in _SERVER_CALLS and isinstance(call_id := block.get("id"), str):
             if call_id not in used and isinstance(block.get("input"), dict):
                 open_calls[call_id] = block
             used.add(call_id)
-        elif block and piece.kind.endswith("_tool_result"):
+        elif piece.kind.endswith("_tool_result"):
             call = open_calls.pop(block.get("tool_use_id"), None)
             if call:
                 complete |= {id(call), id(block)}

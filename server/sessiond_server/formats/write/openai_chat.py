@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from sessiond.v1.message_pb2 import FORMAT_OPENAI, ROLE_DEVELOPER
 from sessiond_server.formats.pairing import NO_RESULT, Answer, PairedCall, Results, Said, as_stored
@@ -32,6 +32,7 @@ from sessiond_server.formats.write.request import (
     in_order,
     is_native,
     is_web,
+    seqs_of,
 )
 
 MAX_CALLS = 128
@@ -42,6 +43,10 @@ NO_REASONING = "(The reasoning is not available.)"
 _SOUNDS = {"audio/wav": "wav", "audio/x-wav": "wav", "audio/mpeg": "mp3", "audio/mp3": "mp3"}
 _AUTHOR = re.compile(r"[^\s<|\\/>]{1,64}")
 _ARGUMENT_KEYS = {"function": "arguments", "custom": "input"}
+
+
+# A message of the request, and the seqs of the stored messages that it is made of.
+_Sent: TypeAlias = tuple[JSON, tuple[int, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,38 +93,41 @@ class _Writer:
     def write(self, history: History) -> FittedRequest:
         system = history.system_prompt
         first = [{"role": "system", "content": system}] if system else []
-        groups: list[list[JSON]] = []
+        groups: list[list[_Sent]] = [[(message, ()) for message in first]]
         for step in self._steps.steps:
             match step:
                 case Said():
-                    groups.append([*self._said(step)])
+                    seqs = seqs_of([step.entry])
+                    groups.append([(message, seqs) for message in self._said(step)])
                 case Answer():
                     groups.append([*self._answer(step)])
                 case Results():
                     pass
-        sent = [*first, *self._limited(groups, MAX_MESSAGES - len(first) - 1)]
-        if sent and sent[-1].get("role") == "assistant":
-            sent.append({"role": "user", "content": CONTINUE})
+        sent = self._limited(groups, MAX_MESSAGES - 1)
+        if not sent or sent[-1][0].get("role") == "assistant":
+            sent.append(({"role": "user", "content": CONTINUE}, ()))
             self._steps.report.add(0, ChangeKind.MESSAGE_ADDED, CONTINUE)
-        return FittedRequest({**history.options, "messages": sent}, self._steps.report)
+        body = {**history.options, "messages": [message for message, _ in sent]}
+        return FittedRequest(body, self._steps.report, [seqs for _, seqs in sent])
 
-    def _limited(self, groups: list[list[JSON]], limit: int) -> list[JSON]:
+    def _limited(self, groups: list[list[_Sent]], limit: int) -> list[_Sent]:
         """Return the messages, without the oldest if there are too many."""
         excess = sum(map(len, groups)) - limit
         if excess <= 0:
             return [message for group in groups for message in group]
         to_omit = -(-excess // OMITTED_AT_ONCE) * OMITTED_AT_ONCE + 1
-        kept: list[JSON] = []
+        kept: list[_Sent] = []
         omitted = 0
         for group in groups:
-            is_instruction = bool(group) and group[0].get("role") in ("system", "developer")
+            is_instruction = bool(group) and group[0][0].get("role") in ("system", "developer")
             if omitted < to_omit and not is_instruction and len(group) < limit:
                 omitted += len(group)
+                for seq in {seq for _, seqs in group for seq in seqs}:
+                    self._steps.report.add(seq, ChangeKind.MESSAGE_OMITTED, "too many messages")
             else:
                 kept += group
         note = f"[the oldest {omitted} messages: not sent, because there are too many]"
-        self._steps.report.add(0, ChangeKind.MESSAGE_OMITTED, note)
-        return [{"role": "user", "content": note}, *kept]
+        return [({"role": "user", "content": note}, ()), *kept]
 
     # What is said
 
@@ -228,7 +236,8 @@ class _Writer:
 
     # Answers
 
-    def _answer(self, answer: Answer) -> Iterator[JSON]:
+    def _answer(self, answer: Answer) -> Iterator[_Sent]:
+        seqs = seqs_of(entry for entry, _ in answer.entries)
         entry, pieces = answer.entries[0]
         is_one = len(answer.entries) == 1
         if is_one and is_native(entry, pieces) and _is_chat(entry):
@@ -248,9 +257,9 @@ class _Writer:
         for start in range(0, len(calls), MAX_CALLS) or (0,):
             if len(calls) > MAX_CALLS:
                 part = {**new, "tool_calls": calls[start : start + MAX_CALLS]}
-                yield part if start == 0 else {**part, "content": None}
+                yield (part if start == 0 else {**part, "content": None}), seqs
             else:
-                yield new
+                yield new, seqs
             yield from self._results(answer.calls[start : start + MAX_CALLS])
 
     def _native_answer(self, entry: Entry, calls: Sequence[PairedCall]) -> JSON:
@@ -400,18 +409,23 @@ class _Writer:
 
     # Results
 
-    def _results(self, calls: Sequence[PairedCall]) -> Iterator[JSON]:
-        files: list[JSON] = []
+    def _results(self, calls: Sequence[PairedCall]) -> Iterator[_Sent]:
+        files: list[_Sent] = []
         for paired in as_stored(calls):
             entry, result = paired.result_entry, paired.result
+            new: JSON | None
             if entry is None or result is None:
-                yield {"role": "tool", "tool_call_id": paired.wire_id, "content": NO_RESULT}
+                new = {"role": "tool", "tool_call_id": paired.wire_id, "content": NO_RESULT}
+                yield new, seqs_of([paired.entry])
                 continue
-            if entry.value is result.source and entry.value.get("role") == "tool":
-                new = self._native_result(entry, paired)
+            seqs = seqs_of([entry])
+            if entry.value is result.source and "role" in entry.value:
+                is_tool = entry.value["role"] == "tool"
+                new = self._native_result(entry, paired) if is_tool else None
                 if new is not None:
-                    yield stored_or_new(new, entry.value, entry.raw)
+                    yield stored_or_new(new, entry.value, entry.raw), seqs
                     continue
+                self._lost(entry, ChangeKind.FIELD_CHANGED, "content" if is_tool else "role")
             moved = [piece for piece in result.pieces if self._is_sendable_file(piece)]
             pieces = [piece for piece in result.pieces if not self._is_sendable_file(piece)]
             texts = [self._text_part(entry, piece)["text"] for piece in pieces]
@@ -422,13 +436,13 @@ class _Writer:
                 self._lost(entry, ChangeKind.FILE_MOVED)
                 label = Text(f"[files of the tool call {paired.wire_id}]")
                 content = [label, *moved]
-                files.append({"role": "user", "content": self._content(entry, content)})
+                files.append(({"role": "user", "content": self._content(entry, content)}, seqs))
             # A text file stands alone, since only a whole string can be an asset's content.
             if all(type(text) is str for text in texts):
                 sent: str | list[JSON] = "\n".join(texts)
             else:
                 sent = [{"type": "text", "text": text} for text in texts]
-            yield {"role": "tool", "tool_call_id": paired.wire_id, "content": sent}
+            yield {"role": "tool", "tool_call_id": paired.wire_id, "content": sent}, seqs
         # A tool's message cannot contain files.
         yield from files
 

@@ -32,6 +32,7 @@ from sessiond_server.formats.write.request import (
     in_order,
     is_native,
     is_web,
+    seqs_of,
 )
 
 # The keys of each item that the API accepts, without type. An item of any other type is not sent.
@@ -100,14 +101,19 @@ class _Writer:
 
     def write(self, history: History) -> FittedRequest:
         items: list[JSON] = []
+        seqs: list[tuple[int, ...]] = []
         for step in self._steps.steps:
             match step:
                 case Said():
                     items += self._said(step)
+                    seqs += [seqs_of([step.entry])] * (len(items) - len(seqs))
                 case Answer():
                     items += self._answer(step)
+                    entries = [entry for entry, _ in step.entries]
+                    seqs += [seqs_of(entries)] * (len(items) - len(seqs))
                 case Results():
                     items += self._results(step.calls)
+                    seqs += [seqs_of([p.result_entry or p.entry]) for p in as_stored(step.calls)]
         last = items[-1] if items else {}
         if (
             not items
@@ -121,7 +127,7 @@ class _Writer:
         prompts = [own if isinstance(own, str) else "", history.system_prompt]
         if any(prompts):
             body["instructions"] = "\n\n".join(filter(None, prompts))
-        return FittedRequest(body, self._steps.report)
+        return FittedRequest(body, self._steps.report, [*seqs, ()][: len(items)])
 
     # What is said
 
@@ -183,12 +189,12 @@ class _Writer:
         own = piece.source if entry.format == FORMAT_OPENAI else None
         new: JSON | None = None
         if isinstance(piece, Media) and not is_text_only:
-            new = self._file(piece, own)
+            new = self._file(entry, piece, own)
         if new is None:
             new = {"type": "input_text", "text": self._text(entry, piece)}
         return in_order(new, own) if own and own.get("type") == new["type"] else new
 
-    def _file(self, piece: Media, own: JSON | None) -> JSON | None:
+    def _file(self, entry: Entry, piece: Media, own: JSON | None) -> JSON | None:
         media_type = self._steps.media_type(piece)
         if piece.kind == "image" and (media_type or "image/png") in IMAGES:
             url = self._steps.content_of(piece, prefix=f"data:{media_type or 'image/png'};base64,")
@@ -197,7 +203,9 @@ class _Writer:
             detail = own.get("detail") if own else None
             inner = own.get("image_url") if own else None
             detail = detail or (inner.get("detail") if isinstance(inner, dict) else None)
-            detail = detail if detail in ("low", "high", "auto", "original") else "auto"
+            if detail not in ("low", "high", "auto", "original"):
+                self._lost(entry, ChangeKind.FIELD_CHANGED, "detail")
+                detail = "auto"
             if any(source.values()):
                 return {"type": "input_image", "detail": detail, **source}
         if media_type == "application/pdf" or (own and piece.kind == "file"):
@@ -239,7 +247,7 @@ class _Writer:
             for item in items:
                 if has_lost_reasoning and "id" in item and item.get("type") in _LINKED:
                     self._lost(entry, ChangeKind.FIELD_REMOVED, "id")
-                    yield {key: value for key, value in item.items() if key != "id"}
+                    yield _without_id(item)
                 else:
                     yield item
         if pending:
@@ -368,6 +376,8 @@ class _Writer:
         if own and own.get("type") == new["type"]:
             new = in_order({**self._known(entry), **new, "output": output}, own)
             return stored_or_new(new, own, entry.raw)
+        if own:
+            self._lost(entry, ChangeKind.FIELD_CHANGED, "type")
         self._steps.lost_extras(entry)
         return new | {"output": output}
 
@@ -417,6 +427,13 @@ class _Writer:
 _CALLS = {"function_call", "custom_tool_call", *ACTIONS}
 # Items whose ids the API ties to the reasoning before them.
 _LINKED = {"message", *_CALLS}
+
+
+def _without_id(item: JSON) -> JSON:
+    if item.get("type") != "message":
+        return {key: value for key, value in item.items() if key != "id"}
+    texts = [part.get("text") or part.get("refusal") or "" for part in item["content"]]
+    return {"role": "assistant", "content": "\n\n".join(filter(None, texts))}
 
 
 def _is_reasoning(entry: Entry) -> bool:
