@@ -147,6 +147,8 @@ class _Writer:
             return new
         if "role" not in entry.value and content.role == "user":
             del new["role"]
+        elif entry.value.get("role") != content.role:
+            self._lost(entry, ChangeKind.ROLE_CHANGED, str(entry.value.get("role")))
         return stored_or_new(_respelled(new, entry.value), entry.value, entry.raw)
 
     def _add(self, entry: Entry, role: str, parts: Sequence[JSON]) -> None:
@@ -378,12 +380,11 @@ def _respelled(new: Any, stored: Any) -> Any:
         return [_respelled(item, old) for item, old in zip(new, stored, strict=True)]
     if not (isinstance(new, dict) and isinstance(stored, dict)):
         return new
-    names = {camel(str(key)): str(key) for key in stored}
+    names: dict[str, str] = {camel(key): key for key in stored}
     respelled: JSON = {
-        names.get(key, key): item
-        if camel(key) in ("args", "response")
-        else _respelled(item, stored.get(names.get(key, key)))
+        spelled: item if key in ("args", "response") else _respelled(item, stored.get(spelled))
         for key, item in new.items()
+        for spelled in (str(names.get(key, key)),)
     }
     return in_order(respelled, stored)
 
