@@ -21,6 +21,7 @@ from sessiond_server.formats.pieces import (
 from sessiond_server.formats.read.openai import ACTIONS
 from sessiond_server.formats.report import ChangeKind
 from sessiond_server.formats.wire import stored_or_new
+from sessiond_server.formats.write.openai_items import ITEM_KEYS, NULLABLE_KEYS, REQUIRED_KEYS
 from sessiond_server.formats.write.request import (
     BLANK,
     CONTINUE,
@@ -34,47 +35,6 @@ from sessiond_server.formats.write.request import (
     is_web,
     seqs_of,
 )
-
-# The keys of each item that the API accepts, without type. An item of any other type is not sent.
-_ITEM_KEYS = {
-    "message": {"role", "content", "id", "status", "phase"},
-    "function_call": {"call_id", "name", "arguments", "id", "status", "namespace", "caller"},
-    "custom_tool_call": {"call_id", "name", "input", "id", "namespace", "caller"},
-    "function_call_output": {"call_id", "output", "id", "status", "caller"},
-    "custom_tool_call_output": {"call_id", "output", "id", "caller"},
-    "reasoning": {"id", "summary", "content", "encrypted_content", "status"},
-    "computer_call": {"id", "call_id", "action", "actions", "pending_safety_checks", "status"},
-    "computer_call_output": {
-        "call_id", "output", "id", "acknowledged_safety_checks", "status",
-    },
-    "local_shell_call": {"id", "action", "call_id", "status"},
-    "local_shell_call_output": {"id", "output", "status"},
-    "shell_call": {"action", "call_id", "id", "environment", "status", "caller"},
-    "shell_call_output": {"call_id", "output", "id", "max_output_length", "status", "caller"},
-    "apply_patch_call": {"call_id", "operation", "status", "id", "caller"},
-    "apply_patch_call_output": {"call_id", "status", "id", "output", "caller"},
-    "web_search_call": {"id", "action", "status"},
-    "file_search_call": {"id", "queries", "status", "results"},
-    "code_interpreter_call": {"id", "code", "container_id", "outputs", "status"},
-    "image_generation_call": {"id", "result", "status"},
-    "mcp_list_tools": {"id", "server_label", "tools", "error"},
-    "mcp_call": {
-        "id", "arguments", "name", "server_label", "approval_request_id", "error", "output",
-        "status",
-    },
-    "compaction": {"encrypted_content", "id"},
-}  # fmt: skip
-# Items of which nothing but the type, the id and the encrypted content can be left out.
-_REQUIRED = {
-    "web_search_call": {"id", "action", "status"},
-    "file_search_call": {"id", "queries", "status"},
-    "code_interpreter_call": {"id", "code", "container_id", "outputs", "status"},
-    "image_generation_call": {"id", "result", "status"},
-    "mcp_list_tools": {"id", "server_label", "tools"},
-    "mcp_call": {"id", "arguments", "name", "server_label"},
-    "compaction": {"encrypted_content"},
-}
-_NULLABLE = {"code", "outputs", "result", "output", "error"}
 
 
 def fit(history: History) -> FittedRequest:
@@ -386,10 +346,10 @@ class _Writer:
     def _item(self, entry: Entry, pieces: Sequence[Piece]) -> Iterator[JSON]:
         """Write an item that is no message, call, result or reasoning."""
         kind = str(entry.value.get("type"))
-        required = _REQUIRED.get(kind)
+        required = REQUIRED_KEYS.get(kind)
         item = self._known(entry) if required else {}
         if required and all(
-            item.get(key) is not None or (key in _NULLABLE and key in item) for key in required
+            item.get(key) is not None or (key in NULLABLE_KEYS and key in item) for key in required
         ):
             yield stored_or_new(item, entry.value, entry.raw)
             return
@@ -412,12 +372,12 @@ class _Writer:
     def _known(self, entry: Entry) -> JSON:
         """Return a stored item without the keys that the API refuses, and without null."""
         item = entry.value
-        known = _ITEM_KEYS.get(str(item.get("type")), set())
+        known = ITEM_KEYS.get(str(item.get("type")), set())
         if not self._is_new_id(item.get("id")):
             known = known - {"id"}
         kept: JSON = {}
         for key, value in item.items():
-            if key == "type" or (key in known and (value is not None or key in _NULLABLE)):
+            if key == "type" or (key in known and (value is not None or key in NULLABLE_KEYS)):
                 kept[key] = value
             elif key not in ("type",):
                 self._lost(entry, ChangeKind.FIELD_REMOVED, key)
