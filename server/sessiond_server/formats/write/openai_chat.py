@@ -13,6 +13,7 @@ from sessiond_server.formats.pieces import (
     Foreign,
     Media,
     Piece,
+    Result,
     Text,
     Thinking,
     objects_of,
