@@ -231,8 +231,10 @@ def assign_ids(steps: Sequence[Step], *, pattern: str, max_length: int, report: 
     namer = _Namer(pattern, max_length)
     for paired in _calls(steps):
         paired.wire_id = namer.id_of(paired.call.call_id)
-        if paired.wire_id != paired.call.call_id and paired.call.call_id:
+        if paired.wire_id != paired.call.call_id:
             report.add(paired.entry.seq, ChangeKind.ID_CHANGED, paired.call.call_id)
+            if paired.result_entry:
+                report.add(paired.result_entry.seq, ChangeKind.ID_CHANGED, paired.call.call_id)
 
 
 def assign_names(steps: Sequence[Step], *, pattern: str, max_length: int, report: Report) -> None:

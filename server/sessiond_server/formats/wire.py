@@ -75,12 +75,12 @@ def stored_or_new(new: JSON, stored: JSON, raw: str) -> JSON:
 
 
 def has_lone_surrogates(raw: str) -> bool:
-    """Whether JSON text spells half of a surrogate pair, which only an escape can."""
-    if not _SURROGATE.search(raw):
-        return False
+    """Whether JSON text has half of a surrogate pair, spelled as an escape or not."""
     try:
-        orjson.loads(raw)
-    except orjson.JSONDecodeError:
+        raw.encode()
+        if _SURROGATE.search(raw):
+            orjson.loads(raw)
+    except ValueError:
         return True
     return False
 

@@ -1,61 +1,37 @@
 """Writes requests of Anthropic's Messages API."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sessiond.v1.message_pb2 import FORMAT_ANTHROPIC
-from sessiond_server.formats.files import kind_of
 from sessiond_server.formats.pairing import NO_RESULT, Answer, PairedCall, Results, Said, as_stored
 from sessiond_server.formats.pieces import (
     JSON,
-    Content,
     Entry,
     Foreign,
     Media,
-    Piece,
     Text,
     Thinking,
     objects_of,
 )
 from sessiond_server.formats.report import ChangeKind
 from sessiond_server.formats.wire import stored_or_new
+from sessiond_server.formats.write.anthropic_blocks import AnthropicBlocks, complete_server_calls
 from sessiond_server.formats.write.arguments import object_of
 from sessiond_server.formats.write.cache_markers import MarkerLimit
 from sessiond_server.formats.write.request import (
     ASSISTANT_FIRST,
     BLANK,
     CONTINUE,
-    IMAGES,
     SYSTEM_ROLES,
     FittedRequest,
     History,
-    Steps,
     in_order,
-    is_web,
+    seqs_of,
 )
 
 MAX_CACHE_MARKERS = 4
-_TEXT = "text"
-# The keys of each block that the API accepts, without type.
-_BLOCK_KEYS = {
-    "text": {"text", "citations", "cache_control"},
-    "image": {"source", "cache_control"},
-    "document": {"source", "title", "context", "citations", "cache_control"},
-    "tool_use": {"id", "name", "input", "caller", "cache_control"},
-    "tool_result": {"tool_use_id", "content", "is_error", "cache_control"},
-    "thinking": {"thinking", "signature"},
-    "redacted_thinking": {"data"},
-    "search_result": {"source", "title", "content", "citations", "cache_control"},
-    "container_upload": {"file_id", "cache_control"},
-    "compaction": {"content", "encrypted_content", "cache_control"},
-    "server_tool_use": {"id", "name", "input", "caller", "cache_control"},
-    "mcp_tool_use": {"id", "name", "input", "server_name", "cache_control"},
-}
-# The calls that the provider runs itself, and their results, which stand in the same answer.
-_SERVER_CALLS = {"server_tool_use", "mcp_tool_use"}
-_SERVER_RESULT_KEYS = {"tool_use_id", "content", "is_error", "caller", "cache_control"}
-_ONLY_USERS = {"image", "document", "search_result", "container_upload"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +43,9 @@ class AnthropicDialect:
     """
 
     inline_system: bool = False
+
+
+TAGGED_SYSTEM = AnthropicDialect()
 
 
 def fit(
@@ -81,18 +60,12 @@ def fit(
     return _Writer(history, dialect).write(history)
 
 
-class _Writer:
+class _Writer(AnthropicBlocks):
     def __init__(self, history: History, dialect: AnthropicDialect) -> None:
+        super().__init__(history)
         self._dialect = dialect
-        self._steps = Steps(
-            history,
-            id_pattern="[a-zA-Z0-9_-]",
-            id_length=128,
-            name_pattern="[a-zA-Z0-9_-]",
-            name_length=128,
-        )
-        self._lost = self._steps.lost
         self._sent: list[JSON] = []
+        self._seqs: list[tuple[int, ...]] = []
         self._server_ids: set[str] = set()
         # The results that the next message of the user begins with, and their messages.
         self._results: list[JSON] = []
@@ -101,7 +74,7 @@ class _Writer:
     def write(self, history: History) -> FittedRequest:
         system: list[JSON] = []
         if history.system_prompt.strip():
-            system.append({"type": _TEXT, "text": history.system_prompt})
+            system.append({"type": "text", "text": history.system_prompt})
         for step in self._steps.steps:
             match step:
                 case Said() if step.role in SYSTEM_ROLES and not (self._sent or self._results):
@@ -125,16 +98,17 @@ class _Writer:
         self._flush()
         self._complete()
         body = self._options(history.options, system)
-        return FittedRequest(body | {"messages": self._sent}, self._steps.report)
+        return FittedRequest(body | {"messages": self._sent}, self._steps.report, self._seqs)
 
     def _complete(self) -> None:
         """Add the messages that the API requires at the beginning and at the end."""
         sent = self._sent
         if not sent or sent[0]["role"] != "user":
             sent.insert(0, {"role": "user", "content": ASSISTANT_FIRST})
+            self._seqs.insert(0, ())
             self._steps.report.add(0, ChangeKind.MESSAGE_ADDED, ASSISTANT_FIRST)
         if sent[-1]["role"] != "user":
-            sent.append({"role": "user", "content": CONTINUE})
+            self._append({"role": "user", "content": CONTINUE}, [])
             self._steps.report.add(0, ChangeKind.MESSAGE_ADDED, CONTINUE)
 
     # What is said
@@ -155,7 +129,7 @@ class _Writer:
                 self._lost(entry, ChangeKind.BLANK_OMITTED)
                 return
             self._lost(entry, ChangeKind.BLANK_REPLACED)
-            blocks = [{"type": _TEXT, "text": BLANK}]
+            blocks = [{"type": "text", "text": BLANK}]
         self._add(entry, "user", blocks)
 
     def _later_system(self, said: Said) -> None:
@@ -171,7 +145,7 @@ class _Writer:
         self._lost(said.entry, ChangeKind.ROLE_CHANGED, "system")
         blocks[0] = {**blocks[0], "text": f"<system>\n{blocks[0]['text']}"}
         blocks[-1] = {**blocks[-1], "text": f"{blocks[-1]['text']}\n</system>"}
-        self._sent.append({"role": "user", "content": blocks})
+        self._append({"role": "user", "content": blocks}, [said.entry])
 
     def _flush(self) -> None:
         """Send results that no message of the user follows."""
@@ -181,7 +155,11 @@ class _Writer:
             if len(entries) == 1:
                 self._add(entries[0], "user", blocks)
             else:
-                self._sent.append({"role": "user", "content": blocks})
+                self._append({"role": "user", "content": blocks}, entries)
+
+    def _append(self, message: JSON, entries: Iterable[Entry]) -> None:
+        self._sent.append(message)
+        self._seqs.append(seqs_of(entries))
 
     def _add(self, entry: Entry, role: str, blocks: list[JSON]) -> None:
         """Add a message, as it is stored if its blocks are the stored ones."""
@@ -190,12 +168,12 @@ class _Writer:
             for key in entry.value.keys() - {"role", "content"}:
                 self._lost(entry, ChangeKind.FIELD_REMOVED, key)
             stored = entry.value.get("content")
-            if isinstance(stored, str) and blocks == [{"type": _TEXT, "text": stored}]:
+            if isinstance(stored, str) and blocks == [{"type": "text", "text": stored}]:
                 new["content"] = stored
             new = stored_or_new(in_order(new, entry.value), entry.value, entry.raw)
         elif len(blocks) == 1 and blocks[0].keys() == {"type", "text"}:
             new["content"] = blocks[0]["text"]
-        self._sent.append(new)
+        self._append(new, [entry])
 
     # Answers
 
@@ -208,7 +186,7 @@ class _Writer:
                 self._lost(entry, ChangeKind.MESSAGES_MERGED)
             if entry.format != FORMAT_ANTHROPIC:
                 self._steps.lost_extras(entry)
-            complete = _complete_server_calls(pieces, self._server_ids)
+            complete = complete_server_calls(pieces, self._server_ids)
             for piece in pieces:
                 match piece:
                     case Thinking():
@@ -232,7 +210,9 @@ class _Writer:
         elif len(answer.entries) == 1:
             self._add(first, "assistant", blocks)
         else:
-            self._sent.append({"role": "assistant", "content": blocks})
+            self._append(
+                {"role": "assistant", "content": blocks}, [entry for entry, _ in answer.entries]
+            )
 
     def _keeps_thinking(self, answer: Answer) -> bool:
         """Whether the answer is sent unchanged, so that its signed reasoning is valid."""
@@ -290,118 +270,27 @@ class _Writer:
                     kept["content"] = blocks
             if not isinstance(kept.get("is_error", False), bool):
                 kept.pop("is_error")
-            return in_order({**kept, **new}, own)
+            return self._plain_error(entry, in_order({**kept, **new}, own))
         self._steps.lost_extras(entry)
         blocks = self._blocks(entry, result.pieces)
         if len(blocks) == 1 and blocks[0].keys() == {"type", "text"}:
             new["content"] = blocks[0]["text"]
         elif blocks:
             new["content"] = blocks
-        return new | ({"is_error": True} if result.is_error else {})
+        return self._plain_error(entry, new | ({"is_error": True} if result.is_error else {}))
 
-    # Blocks
-
-    def _blocks(
-        self, entry: Entry, pieces: Sequence[Piece], *, is_text_only: bool = False
-    ) -> list[JSON]:
-        """Return the blocks of pieces, without blank texts, which the API refuses."""
-        blocks: list[JSON] = []
-        for piece in pieces:
-            if isinstance(piece, Thinking):
-                self._lost(entry, ChangeKind.THINKING_OMITTED)
-            elif isinstance(piece, Text | Media | Foreign):
-                blocks += self._block(entry, piece, is_answer=is_text_only)
-        return blocks
-
-    def _block(
-        self,
-        entry: Entry,
-        piece: Content,
-        *,
-        is_answer: bool = False,
-        complete: frozenset[int] = frozenset(),
-    ) -> Iterator[JSON]:
-        """Return the block of a piece.
-
-        Args:
-            entry: its message.
-            piece: what is sent.
-            is_answer: whether it stands in an answer or an instruction, which have no files.
-            complete: identities of the blocks of server-run calls and results that belong together.
-        """
-        own = piece.source if entry.format == FORMAT_ANTHROPIC else None
-        if isinstance(piece, Foreign) and own and self._is_sendable(own, is_answer, complete):
-            yield self._known_keys(entry, own)
-            return
-        if isinstance(piece, Media) and not is_answer and (block := self._file(entry, piece, own)):
-            yield block
-            return
-        is_document = own is not None and own.get("type") == "document" and not is_answer
-        if isinstance(piece, Text) and own and is_document and piece.text.strip():
-            yield self._known_keys(entry, own)
-            return
-        if isinstance(piece, Text):
-            text: str = piece.text
-        else:
-            given = self._steps.as_text(entry, piece)
-            text = given.text if isinstance(given, Text) else given
-        if not text.strip():
-            self._lost(entry, ChangeKind.BLANK_OMITTED)
-        elif own and own.get("type") == "text" and isinstance(piece, Text):
-            yield self._known_keys(entry, own)
-        else:
-            yield {"type": _TEXT, "text": text}
-
-    def _is_sendable(self, block: JSON, is_answer: bool, complete: frozenset[int]) -> bool:
-        """Whether a block that only the API has can be sent as it is."""
-        kind = str(block.get("type"))
-        if kind in _SERVER_CALLS or kind.endswith("_tool_result"):
-            return id(block) in complete
-        if kind == "compaction":
-            return is_answer and isinstance(block.get("content"), str)
-        if kind == "search_result":
-            return not is_answer and all(
-                isinstance(block.get(key), str) for key in ("source", "title")
-            )
-        return False
-
-    def _file(self, entry: Entry, piece: Media, own: JSON | None) -> JSON | None:
-        """Return the block of a file. None = the API does not accept it."""
-        media_type = self._steps.media_type(piece)
-        if own and piece.file_id:
-            return self._known_keys(entry, own)
-        kind = kind_of(media_type) if media_type else piece.kind
-        if kind == "image" and (media_type or "image/png") in IMAGES:
-            source = self._source(piece, media_type or "image/png")
-            new: JSON = {"type": "image", "source": source}
-        elif media_type == "application/pdf" or (own and piece.kind == "file" and not media_type):
-            source = self._source(piece, "application/pdf")
-            new = {"type": "document", "source": source}
-            if piece.name and not own:
-                new["title"] = piece.name
-        else:
-            return None
-        if source is None:
-            return None
-        if own and own.get("type") == new["type"]:
-            stored = own.get("source")
-            if isinstance(stored, dict):
-                new["source"] = in_order(source, stored)
-            new = in_order({**self._known_keys(entry, own), **new}, own)
-        return new
-
-    def _source(self, piece: Media, media_type: str) -> JSON | None:
-        if data := self._steps.content_of(piece):
-            return {"type": "base64", "media_type": media_type, "data": data}
-        return {"type": "url", "url": piece.uri} if is_web(piece.uri) else None
-
-    def _known_keys(self, entry: Entry, block: JSON) -> JSON:
-        """Return a stored block without the keys that the API refuses."""
-        kind = str(block.get("type"))
-        known = _BLOCK_KEYS.get(kind, _SERVER_RESULT_KEYS)
-        for key in block.keys() - known - {"type"}:
-            self._lost(entry, ChangeKind.FIELD_REMOVED, f"{kind}.{key}")
-        return {key: value for key, value in block.items() if key == "type" or key in known}
+    def _plain_error(self, entry: Entry, block: JSON) -> JSON:
+        """Return a result of which the API accepts is_error: only text may come with it."""
+        content = block.get("content")
+        is_text = isinstance(content, str) or all(
+            inner.get("type") == "text" for inner in objects_of(content)
+        )
+        if not block.get("is_error") or (content and is_text):
+            return block
+        self._lost(entry, ChangeKind.FIELD_CHANGED, "tool_result.is_error")
+        first = {"type": "text", "text": "Error:"}
+        kept = {key: value for key, value in block.items() if key != "is_error"}
+        return kept | {"content": [first, *objects_of(content)]}
 
     # Options
 
@@ -409,7 +298,7 @@ class _Writer:
         body = dict(options)
         own = body.pop("system", None)
         if isinstance(own, str) and own.strip():
-            system.insert(0, {"type": _TEXT, "text": own})
+            system.insert(0, {"type": "text", "text": own})
         elif isinstance(own, list):
             system[:0] = own
         if system:
@@ -455,28 +344,3 @@ def _is_thinking(block: JSON) -> bool:
 
 def _unique(entries: Sequence[Entry]) -> list[Entry]:
     return list({id(entry): entry for entry in entries}.values())
-
-
-def _complete_server_calls(pieces: Sequence[Piece], used: set[str]) -> frozenset[int]:
-    """Find the server-run calls that have a result behind them in the same answer.
-
-    Args:
-        pieces: of the answer.
-        used: ids of calls so far; receives those of the answer.
-
-    Returns:
-        The identities of the blocks of these calls and of their results.
-    """
-    complete: set[int] = set()
-    open_calls: dict[object, JSON] = {}
-    for piece in pieces:
-        block = piece.source if isinstance(piece, Foreign) else None
-        if block and piece.kind in _SERVER_CALLS and isinstance(call_id := block.get("id"), str):
-            if call_id not in used and isinstance(block.get("input"), dict):
-                open_calls[call_id] = block
-            used.add(call_id)
-        elif block and piece.kind.endswith("_tool_result"):
-            call = open_calls.pop(block.get("tool_use_id"), None)
-            if call:
-                complete |= {id(call), id(block)}
-    return frozenset(complete)

@@ -14,13 +14,14 @@ from sessiond_server.formats.pieces import (
     Foreign,
     Media,
     Piece,
+    Result,
     Text,
     Thinking,
 )
 from sessiond_server.formats.read.gemini import camel
 from sessiond_server.formats.report import ChangeKind
 from sessiond_server.formats.wire import stored_or_new
-from sessiond_server.formats.write.arguments import object_of
+from sessiond_server.formats.write.arguments import is_deeper, object_of
 from sessiond_server.formats.write.request import (
     ASSISTANT_FIRST,
     BLANK,
@@ -30,6 +31,7 @@ from sessiond_server.formats.write.request import (
     History,
     Steps,
     in_order,
+    seqs_of,
 )
 
 # Google documents this value for calls that another model made.
@@ -49,6 +51,8 @@ _INNER_KEYS = {
 }
 _NAME_START = re.compile("[a-zA-Z_]")
 MAX_NAME = 64
+# Levels of the arguments and results of tools; the API refuses requests of more than 100 in all.
+MAX_DEPTH = 80
 _MEDIA = re.compile(r"image/(png|jpeg|webp|heic|heif)|audio/.+|video/.+|application/pdf|text/.+")
 
 
@@ -103,9 +107,9 @@ class _Writer:
         self._complete()
         self._sign_current_turn()
         body = _options(history.options, system)
-        return FittedRequest(
-            body | {"contents": [*map(self._content, self._contents)]}, self._steps.report
-        )
+        contents = [*map(self._content, self._contents)]
+        seqs = [seqs_of(content.entries) for content in self._contents]
+        return FittedRequest(body | {"contents": contents}, self._steps.report, seqs)
 
     def _complete(self) -> None:
         """Add the contents that the API requires at the beginning and at the end."""
@@ -121,12 +125,12 @@ class _Writer:
         """Mark the first call of each step since the last prompt, if it has no signature."""
         for content in reversed(self._contents):
             is_prompt = content.role == "user" and not any(
-                "functionResponse" in part for part in content.parts
+                part.get("functionResponse") for part in content.parts
             )
             if is_prompt:
                 return
             for i, part in enumerate(content.parts):
-                if "functionCall" in part:
+                if part.get("functionCall"):
                     if not part.get("thoughtSignature"):
                         content.parts[i] = part | {"thoughtSignature": NO_SIGNATURE}
                         for entry in content.entries[:1]:
@@ -143,7 +147,9 @@ class _Writer:
             return new
         if "role" not in entry.value and content.role == "user":
             del new["role"]
-        return stored_or_new(in_order(new, entry.value), entry.value, entry.raw)
+        elif entry.value.get("role") != content.role:
+            self._lost(entry, ChangeKind.ROLE_CHANGED, str(entry.value.get("role")))
+        return stored_or_new(_respelled(new, entry.value), entry.value, entry.raw)
 
     def _add(self, entry: Entry, role: str, parts: Sequence[JSON]) -> None:
         """Add parts; roles have to alternate."""
@@ -234,13 +240,16 @@ class _Writer:
             part = self._own(paired.entry, own)
             inner = part["functionCall"] | {"name": name}
             arguments = inner.get("args")
-            if arguments is not None and not isinstance(arguments, dict):
+            if is_deeper(arguments, MAX_DEPTH):
+                inner["args"] = {"arguments": paired.call.arguments}
+                self._lost(paired.entry, ChangeKind.ARGUMENTS_WRAPPED, name)
+            elif arguments is not None and not isinstance(arguments, dict):
                 inner["args"] = {"arguments": arguments}
                 self._lost(paired.entry, ChangeKind.ARGUMENTS_WRAPPED, name)
             if "id" in inner:
                 inner["id"] = paired.wire_id
             return part | {"functionCall": inner}
-        arguments, is_wrapped = object_of(paired.call)
+        arguments, is_wrapped = object_of(paired.call, max_depth=MAX_DEPTH)
         if is_wrapped:
             self._lost(paired.entry, ChangeKind.ARGUMENTS_WRAPPED, name)
         return {"functionCall": {"name": name, "args": arguments}}
@@ -265,14 +274,17 @@ class _Writer:
             own = part["functionResponse"]
             kept = {key: value for key, value in own.items() if key != "id"}
             new = in_order({**kept, **inner}, own)
-            if not isinstance(new.get("response"), dict):
+            if is_deeper(new.get("response"), MAX_DEPTH):
+                new["response"] = {"output": "".join(self._texts_of(entry, result))}
+                self._lost(entry, ChangeKind.FIELD_CHANGED, "response")
+            elif not isinstance(new.get("response"), dict):
                 new["response"] = {"output": new.get("response")}
                 self._lost(entry, ChangeKind.FIELD_CHANGED, "response")
             self._add(entry, "user", [part | {"functionResponse": new}])
             return None
         self._steps.lost_extras(entry)
         files = [piece for piece in result.pieces if isinstance(piece, Media)]
-        texts = [self._text(entry, piece) for piece in result.pieces if piece not in files]
+        texts = self._texts_of(entry, result)
         parts = [part for file in files for part in self._part(entry, file)]
         texts += [part["text"] for part in parts if "text" in part]
         moved = [part for part in parts if "text" not in part]
@@ -284,6 +296,9 @@ class _Writer:
         inner["response"] = {key: "\n".join(texts) if plain else texts}
         self._add(entry, "user", [{"functionResponse": inner}])
         return (entry, moved) if moved else None
+
+    def _texts_of(self, entry: Entry, result: Result) -> list[str]:
+        return [self._text(entry, piece) for piece in result.pieces if not isinstance(piece, Media)]
 
     def _call_part(self, paired: PairedCall) -> JSON:
         own = paired.call.source if paired.entry.format == FORMAT_GEMINI else None
@@ -307,7 +322,7 @@ class _Writer:
             return
         if isinstance(piece, Foreign) and own:
             part = self._own(entry, own)
-            if part.keys() & {"executableCode", "codeExecutionResult"}:
+            if any(part.get(key) for key in ("executableCode", "codeExecutionResult")):
                 yield part
                 return
         text = self._text(entry, piece)
@@ -321,7 +336,7 @@ class _Writer:
     def _file(self, entry: Entry, piece: Media, own: JSON | None) -> JSON | None:
         if own and piece.uri:
             part = self._own(entry, own)
-            return part if "fileData" in part else None
+            return part if part.get("fileData") else None
         media_type = self._steps.media_type(piece) or _DEFAULT_TYPES.get(piece.kind, "")
         if media_type.startswith(("text/", "application/json")) and not own:
             return None
@@ -332,7 +347,7 @@ class _Writer:
             return {"inlineData": {"mimeType": media_type, "data": data}}
         part = self._own(entry, own)
         kept = {key: value for key, value in part.items() if key not in ("inlineData", "fileData")}
-        inner = part.get("inlineData", {})
+        inner = part.get("inlineData") or {}
         new = in_order({"mimeType": media_type, "data": data}, inner)
         return in_order({"inlineData": new, **kept}, part)
 
@@ -347,18 +362,31 @@ class _Writer:
         new: JSON = {}
         for key, value in part.items():
             name = camel(key)
-            if value is None:
-                continue
             if name not in _PART_KEYS:
                 self._lost(entry, ChangeKind.FIELD_REMOVED, name)
             elif name in _INNER_KEYS and isinstance(value, dict):
-                inner = {camel(k): v for k, v in value.items() if v is not None}
+                inner = {camel(k): v for k, v in value.items()}
                 for k in inner.keys() - _INNER_KEYS[name]:
                     self._lost(entry, ChangeKind.FIELD_REMOVED, f"{name}.{k}")
                 new[name] = {k: v for k, v in inner.items() if k in _INNER_KEYS[name]}
             else:
                 new[name] = value
         return new
+
+
+def _respelled(new: Any, stored: Any) -> Any:
+    """Return a content in the spelling (mime_type or mimeType) and order of the stored one."""
+    if isinstance(new, list) and isinstance(stored, list) and len(new) == len(stored):
+        return [_respelled(item, old) for item, old in zip(new, stored, strict=True)]
+    if not (isinstance(new, dict) and isinstance(stored, dict)):
+        return new
+    names: dict[str, str] = {camel(key): key for key in stored}
+    respelled: JSON = {
+        spelled: item if key in ("args", "response") else _respelled(item, stored.get(spelled))
+        for key, item in new.items()
+        for spelled in (str(names.get(key, key)),)
+    }
+    return in_order(respelled, stored)
 
 
 _DEFAULT_TYPES = {"image": "image/png", "audio": "audio/wav"}

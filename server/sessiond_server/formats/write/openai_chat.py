@@ -2,8 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from sessiond.v1.message_pb2 import FORMAT_OPENAI, ROLE_DEVELOPER
 from sessiond_server.formats.pairing import NO_RESULT, Answer, PairedCall, Results, Said, as_stored
@@ -14,6 +13,7 @@ from sessiond_server.formats.pieces import (
     Foreign,
     Media,
     Piece,
+    Result,
     Text,
     Thinking,
     objects_of,
@@ -21,17 +21,16 @@ from sessiond_server.formats.pieces import (
 from sessiond_server.formats.read.openai import REASONING_KEYS
 from sessiond_server.formats.report import ChangeKind
 from sessiond_server.formats.wire import stored_or_new
+from sessiond_server.formats.write.openai_chat_parts import ChatDialect, ChatParts
 from sessiond_server.formats.write.request import (
     BLANK,
     CONTINUE,
-    IMAGES,
     SYSTEM_ROLES,
     FittedRequest,
     History,
-    Steps,
     in_order,
     is_native,
-    is_web,
+    seqs_of,
 )
 
 MAX_CALLS = 128
@@ -39,32 +38,18 @@ MAX_MESSAGES = 2048
 # Messages that are left out at once when there are too many, so that the prefix changes seldom.
 OMITTED_AT_ONCE = 512
 NO_REASONING = "(The reasoning is not available.)"
-_SOUNDS = {"audio/wav": "wav", "audio/x-wav": "wav", "audio/mpeg": "mp3", "audio/mp3": "mp3"}
 _AUTHOR = re.compile(r"[^\s<|\\/>]{1,64}")
 _ARGUMENT_KEYS = {"function": "arguments", "custom": "input"}
 
 
-@dataclass(frozen=True, slots=True)
-class ChatDialect:
-    """What a server accepts.
-
-    Attributes:
-        reasoning_key: the key under which an assistant's reasoning is sent. "" = it is not sent.
-        keep_unknown_keys: whether keys that OpenAI does not document are sent.
-        is_openai: whether the server is OpenAI's own, which accepts keys, roles and lists that
-            others refuse.
-        files: whether users may send anything but text.
-        id_length: of the ids of calls, in characters.
-    """
-
-    reasoning_key: str = ""
-    keep_unknown_keys: bool = False
-    is_openai: bool = True
-    files: bool = True
-    id_length: int = 40
+# A message of the request, and the seqs of the stored messages that it is made of.
+_Sent: TypeAlias = tuple[JSON, tuple[int, ...]]
 
 
-def fit(history: History, dialect: ChatDialect = ChatDialect()) -> FittedRequest:
+OPENAI = ChatDialect()
+
+
+def fit(history: History, dialect: ChatDialect = OPENAI) -> FittedRequest:
     """Make a request that the API accepts.
 
     Raises:
@@ -73,53 +58,45 @@ def fit(history: History, dialect: ChatDialect = ChatDialect()) -> FittedRequest
     return _Writer(history, dialect).write(history)
 
 
-class _Writer:
-    def __init__(self, history: History, dialect: ChatDialect) -> None:
-        self._dialect = dialect
-        self._steps = Steps(
-            history,
-            id_pattern=r"[\x21-\x7e]",
-            id_length=dialect.id_length,
-            name_pattern="[a-zA-Z0-9_-]",
-            name_length=64,
-        )
-        self._lost = self._steps.lost
-
+class _Writer(ChatParts):
     def write(self, history: History) -> FittedRequest:
         system = history.system_prompt
         first = [{"role": "system", "content": system}] if system else []
-        groups: list[list[JSON]] = []
+        groups: list[list[_Sent]] = [[(message, ()) for message in first]]
         for step in self._steps.steps:
             match step:
                 case Said():
-                    groups.append([*self._said(step)])
+                    seqs = seqs_of([step.entry])
+                    groups.append([(message, seqs) for message in self._said(step)])
                 case Answer():
                     groups.append([*self._answer(step)])
                 case Results():
                     pass
-        sent = [*first, *self._limited(groups, MAX_MESSAGES - len(first) - 1)]
-        if sent and sent[-1].get("role") == "assistant":
-            sent.append({"role": "user", "content": CONTINUE})
+        sent = self._limited(groups, MAX_MESSAGES - 1)
+        if not sent or sent[-1][0].get("role") == "assistant":
+            sent.append(({"role": "user", "content": CONTINUE}, ()))
             self._steps.report.add(0, ChangeKind.MESSAGE_ADDED, CONTINUE)
-        return FittedRequest({**history.options, "messages": sent}, self._steps.report)
+        body = {**history.options, "messages": [message for message, _ in sent]}
+        return FittedRequest(body, self._steps.report, [seqs for _, seqs in sent])
 
-    def _limited(self, groups: list[list[JSON]], limit: int) -> list[JSON]:
+    def _limited(self, groups: list[list[_Sent]], limit: int) -> list[_Sent]:
         """Return the messages, without the oldest if there are too many."""
         excess = sum(map(len, groups)) - limit
         if excess <= 0:
             return [message for group in groups for message in group]
         to_omit = -(-excess // OMITTED_AT_ONCE) * OMITTED_AT_ONCE + 1
-        kept: list[JSON] = []
+        kept: list[_Sent] = []
         omitted = 0
         for group in groups:
-            is_instruction = bool(group) and group[0].get("role") in ("system", "developer")
+            is_instruction = bool(group) and group[0][0].get("role") in ("system", "developer")
             if omitted < to_omit and not is_instruction and len(group) < limit:
                 omitted += len(group)
+                for seq in {seq for _, seqs in group for seq in seqs}:
+                    self._steps.report.add(seq, ChangeKind.MESSAGE_OMITTED, "too many messages")
             else:
                 kept += group
         note = f"[the oldest {omitted} messages: not sent, because there are too many]"
-        self._steps.report.add(0, ChangeKind.MESSAGE_OMITTED, note)
-        return [{"role": "user", "content": note}, *kept]
+        return [({"role": "user", "content": note}, ()), *kept]
 
     # What is said
 
@@ -162,73 +139,10 @@ class _Writer:
             return value
         return self._content(entry, entry.pieces, is_instruction=is_instruction, keep_list=True)
 
-    def _content(
-        self,
-        entry: Entry,
-        pieces: Sequence[Piece],
-        *,
-        is_instruction: bool = False,
-        keep_list: bool = False,
-    ) -> str | list[JSON]:
-        """Return pieces as the content of a message that is not the model's."""
-        parts = [
-            self._text_part(entry, piece) if is_instruction else self._part(entry, piece)
-            for piece in pieces
-            if isinstance(piece, Text | Media | Foreign)
-        ]
-        for piece in pieces:
-            if isinstance(piece, Thinking):
-                self._lost(entry, ChangeKind.THINKING_OMITTED)
-        if not keep_list:
-            parts = [part for part in parts if part.get("text") != ""]
-            if len(parts) == 1 and parts[0].keys() == {"type", "text"}:
-                return parts[0]["text"]  # type: ignore[no-any-return]
-        return parts
-
-    def _text_part(self, entry: Entry, piece: Content) -> JSON:
-        if isinstance(piece, Text):
-            return _stored_part({"type": "text", "text": piece.text}, piece.source)
-        text = self._steps.as_text(entry, piece)
-        return {"type": "text", "text": text.text if isinstance(text, Text) else text}
-
-    def _part(self, entry: Entry, piece: Content) -> JSON:
-        if isinstance(piece, Media) and self._dialect.files:
-            media_type = self._steps.media_type(piece)
-            if piece.kind == "image" and (part := self._image(piece, media_type)):
-                return part
-            if not self._dialect.is_openai:
-                return self._text_part(entry, piece)
-            if (sound := _SOUNDS.get(media_type)) and (data := self._steps.content_of(piece)):
-                audio = {"data": data, "format": sound}
-                return {"type": "input_audio", "input_audio": audio}
-            own = piece.source if piece.source and piece.source.get("type") == "file" else None
-            if piece.file_id and own and self._dialect.is_openai:
-                return {"type": "file", "file": {"file_id": piece.file_id}}
-            is_pdf = media_type == "application/pdf"
-            prefix = f"data:{media_type};base64,"
-            if is_pdf and (data := self._steps.content_of(piece, prefix=prefix)):
-                file = {"filename": piece.name or "file.pdf", "file_data": data}
-                return _stored_part({"type": "file", "file": file}, own)
-        return self._text_part(entry, piece)
-
-    def _image(self, piece: Media, media_type: str) -> JSON | None:
-        media_type = media_type or "image/png"
-        if media_type not in IMAGES:
-            return None
-        url = self._steps.content_of(piece, prefix=f"data:{media_type};base64,")
-        url = url or (piece.uri if is_web(piece.uri) else "")
-        if not url:
-            return None
-        image: JSON = {"url": url}
-        own = piece.source.get("image_url") if piece.source else None
-        detail = own.get("detail") if isinstance(own, dict) else None
-        if detail in ("auto", "low", "high"):
-            image["detail"] = detail
-        return _stored_part({"type": "image_url", "image_url": image}, piece.source)
-
     # Answers
 
-    def _answer(self, answer: Answer) -> Iterator[JSON]:
+    def _answer(self, answer: Answer) -> Iterator[_Sent]:
+        seqs = seqs_of(entry for entry, _ in answer.entries)
         entry, pieces = answer.entries[0]
         is_one = len(answer.entries) == 1
         if is_one and is_native(entry, pieces) and _is_chat(entry):
@@ -248,9 +162,9 @@ class _Writer:
         for start in range(0, len(calls), MAX_CALLS) or (0,):
             if len(calls) > MAX_CALLS:
                 part = {**new, "tool_calls": calls[start : start + MAX_CALLS]}
-                yield part if start == 0 else {**part, "content": None}
+                yield (part if start == 0 else {**part, "content": None}), seqs
             else:
-                yield new
+                yield new, seqs
             yield from self._results(answer.calls[start : start + MAX_CALLS])
 
     def _native_answer(self, entry: Entry, calls: Sequence[PairedCall]) -> JSON:
@@ -301,11 +215,13 @@ class _Writer:
         value = entry.value
         if isinstance(value.get("refusal"), str) and value["refusal"] and not new.get("refusal"):
             yield value["refusal"]
+        images = objects_of(value.get("images"))
         for piece in entry.pieces:
-            in_audio = isinstance(piece, Foreign) and piece.source is value.get("audio")
-            in_images = isinstance(piece, Media) and piece.source in objects_of(value.get("images"))
-            if (in_audio and "audio" not in new) or in_images:
-                assert isinstance(piece, Foreign | Media)  # noqa: S101
+            is_audio = isinstance(piece, Foreign) and piece.source is value.get("audio")
+            is_image = isinstance(piece, Media) and piece.source in images
+            if isinstance(piece, Foreign | Media) and (
+                is_image or (is_audio and "audio" not in new)
+            ):
                 yield str(self._text_part(entry, piece)["text"])
 
     def _answer_content(self, entry: Entry, value: Any) -> Any:
@@ -400,18 +316,23 @@ class _Writer:
 
     # Results
 
-    def _results(self, calls: Sequence[PairedCall]) -> Iterator[JSON]:
-        files: list[JSON] = []
+    def _results(self, calls: Sequence[PairedCall]) -> Iterator[_Sent]:
+        files: list[_Sent] = []
         for paired in as_stored(calls):
             entry, result = paired.result_entry, paired.result
+            new: JSON | None
             if entry is None or result is None:
-                yield {"role": "tool", "tool_call_id": paired.wire_id, "content": NO_RESULT}
+                new = {"role": "tool", "tool_call_id": paired.wire_id, "content": NO_RESULT}
+                yield new, seqs_of([paired.entry])
                 continue
-            if entry.value is result.source and entry.value.get("role") == "tool":
-                new = self._native_result(entry, paired)
+            seqs = seqs_of([entry])
+            if entry.value is result.source and "role" in entry.value:
+                is_tool = entry.value["role"] == "tool"
+                new = self._native_result(entry, paired, result) if is_tool else None
                 if new is not None:
-                    yield stored_or_new(new, entry.value, entry.raw)
+                    yield stored_or_new(new, entry.value, entry.raw), seqs
                     continue
+                self._lost(entry, ChangeKind.FIELD_CHANGED, "content" if is_tool else "role")
             moved = [piece for piece in result.pieces if self._is_sendable_file(piece)]
             pieces = [piece for piece in result.pieces if not self._is_sendable_file(piece)]
             texts = [self._text_part(entry, piece)["text"] for piece in pieces]
@@ -422,20 +343,18 @@ class _Writer:
                 self._lost(entry, ChangeKind.FILE_MOVED)
                 label = Text(f"[files of the tool call {paired.wire_id}]")
                 content = [label, *moved]
-                files.append({"role": "user", "content": self._content(entry, content)})
+                files.append(({"role": "user", "content": self._content(entry, content)}, seqs))
             # A text file stands alone, since only a whole string can be an asset's content.
             if all(type(text) is str for text in texts):
                 sent: str | list[JSON] = "\n".join(texts)
             else:
                 sent = [{"type": "text", "text": text} for text in texts]
-            yield {"role": "tool", "tool_call_id": paired.wire_id, "content": sent}
+            yield {"role": "tool", "tool_call_id": paired.wire_id, "content": sent}, seqs
         # A tool's message cannot contain files.
         yield from files
 
-    def _native_result(self, entry: Entry, paired: PairedCall) -> JSON | None:
+    def _native_result(self, entry: Entry, paired: PairedCall, result: Result) -> JSON | None:
         content = entry.value.get("content")
-        result = paired.result
-        assert result is not None  # noqa: S101
         if not isinstance(content, str) and not (
             isinstance(content, list)
             and content
@@ -460,30 +379,7 @@ class _Writer:
                     self._unknown(entry, new, key, value)
         return {"tool_call_id": paired.wire_id, **new}
 
-    def _is_sendable_file(self, piece: Content) -> bool:
-        if not (isinstance(piece, Media) and self._dialect.files):
-            return False
-        media_type = self._steps.media_type(piece)
-        if piece.kind == "image":
-            return self._image(piece, media_type) is not None
-        if not self._dialect.is_openai:
-            return False
-        has_content = bool(piece.data or piece.asset_id in self._steps.assets)
-        return has_content and (media_type in _SOUNDS or media_type == "application/pdf")
-
-    def _unknown(self, entry: Entry, new: JSON, key: str, value: Any) -> None:
-        """Keep or remove a key that the API does not document."""
-        if self._dialect.keep_unknown_keys and value is not None:
-            new[key] = value
-        else:
-            self._lost(entry, ChangeKind.FIELD_REMOVED, key)
-
 
 def _is_chat(entry: Entry) -> bool:
     """Whether a message is one of Chat Completions, not one of the Responses API."""
     return entry.format == FORMAT_OPENAI and not entry.is_item
-
-
-def _stored_part(new: JSON, stored: JSON | None) -> JSON:
-    """Return a part in the stored order of keys, if there is a stored one of the same keys."""
-    return in_order(new, stored) if stored else new

@@ -21,6 +21,7 @@ from sessiond_server.formats.pieces import (
 from sessiond_server.formats.read.openai import ACTIONS
 from sessiond_server.formats.report import ChangeKind
 from sessiond_server.formats.wire import stored_or_new
+from sessiond_server.formats.write.openai_items import ITEM_KEYS, NULLABLE_KEYS, REQUIRED_KEYS
 from sessiond_server.formats.write.request import (
     BLANK,
     CONTINUE,
@@ -32,48 +33,8 @@ from sessiond_server.formats.write.request import (
     in_order,
     is_native,
     is_web,
+    seqs_of,
 )
-
-# The keys of each item that the API accepts, without type. An item of any other type is not sent.
-_ITEM_KEYS = {
-    "message": {"role", "content", "id", "status", "phase"},
-    "function_call": {"call_id", "name", "arguments", "id", "status", "namespace", "caller"},
-    "custom_tool_call": {"call_id", "name", "input", "id", "namespace", "caller"},
-    "function_call_output": {"call_id", "output", "id", "status", "caller"},
-    "custom_tool_call_output": {"call_id", "output", "id", "caller"},
-    "reasoning": {"id", "summary", "content", "encrypted_content", "status"},
-    "computer_call": {"id", "call_id", "action", "actions", "pending_safety_checks", "status"},
-    "computer_call_output": {
-        "call_id", "output", "id", "acknowledged_safety_checks", "status",
-    },
-    "local_shell_call": {"id", "action", "call_id", "status"},
-    "local_shell_call_output": {"id", "output", "status"},
-    "shell_call": {"action", "call_id", "id", "environment", "status", "caller"},
-    "shell_call_output": {"call_id", "output", "id", "max_output_length", "status", "caller"},
-    "apply_patch_call": {"call_id", "operation", "status", "id", "caller"},
-    "apply_patch_call_output": {"call_id", "status", "id", "output", "caller"},
-    "web_search_call": {"id", "action", "status"},
-    "file_search_call": {"id", "queries", "status", "results"},
-    "code_interpreter_call": {"id", "code", "container_id", "outputs", "status"},
-    "image_generation_call": {"id", "result", "status"},
-    "mcp_list_tools": {"id", "server_label", "tools", "error"},
-    "mcp_call": {
-        "id", "arguments", "name", "server_label", "approval_request_id", "error", "output",
-        "status",
-    },
-    "compaction": {"encrypted_content", "id"},
-}  # fmt: skip
-# Items of which nothing but the type, the id and the encrypted content can be left out.
-_REQUIRED = {
-    "web_search_call": {"id", "action", "status"},
-    "file_search_call": {"id", "queries", "status"},
-    "code_interpreter_call": {"id", "code", "container_id", "outputs", "status"},
-    "image_generation_call": {"id", "result", "status"},
-    "mcp_list_tools": {"id", "server_label", "tools"},
-    "mcp_call": {"id", "arguments", "name", "server_label"},
-    "compaction": {"encrypted_content"},
-}
-_NULLABLE = {"code", "outputs", "result", "output", "error"}
 
 
 def fit(history: History) -> FittedRequest:
@@ -100,14 +61,19 @@ class _Writer:
 
     def write(self, history: History) -> FittedRequest:
         items: list[JSON] = []
+        seqs: list[tuple[int, ...]] = []
         for step in self._steps.steps:
             match step:
                 case Said():
                     items += self._said(step)
+                    seqs += [seqs_of([step.entry])] * (len(items) - len(seqs))
                 case Answer():
                     items += self._answer(step)
+                    entries = [entry for entry, _ in step.entries]
+                    seqs += [seqs_of(entries)] * (len(items) - len(seqs))
                 case Results():
                     items += self._results(step.calls)
+                    seqs += [seqs_of([p.result_entry or p.entry]) for p in as_stored(step.calls)]
         last = items[-1] if items else {}
         if (
             not items
@@ -121,7 +87,7 @@ class _Writer:
         prompts = [own if isinstance(own, str) else "", history.system_prompt]
         if any(prompts):
             body["instructions"] = "\n\n".join(filter(None, prompts))
-        return FittedRequest(body, self._steps.report)
+        return FittedRequest(body, self._steps.report, [*seqs, ()][: len(items)])
 
     # What is said
 
@@ -183,12 +149,12 @@ class _Writer:
         own = piece.source if entry.format == FORMAT_OPENAI else None
         new: JSON | None = None
         if isinstance(piece, Media) and not is_text_only:
-            new = self._file(piece, own)
+            new = self._file(entry, piece, own)
         if new is None:
             new = {"type": "input_text", "text": self._text(entry, piece)}
         return in_order(new, own) if own and own.get("type") == new["type"] else new
 
-    def _file(self, piece: Media, own: JSON | None) -> JSON | None:
+    def _file(self, entry: Entry, piece: Media, own: JSON | None) -> JSON | None:
         media_type = self._steps.media_type(piece)
         if piece.kind == "image" and (media_type or "image/png") in IMAGES:
             url = self._steps.content_of(piece, prefix=f"data:{media_type or 'image/png'};base64,")
@@ -197,7 +163,9 @@ class _Writer:
             detail = own.get("detail") if own else None
             inner = own.get("image_url") if own else None
             detail = detail or (inner.get("detail") if isinstance(inner, dict) else None)
-            detail = detail if detail in ("low", "high", "auto", "original") else "auto"
+            if detail not in ("low", "high", "auto", "original"):
+                self._lost(entry, ChangeKind.FIELD_CHANGED, "detail")
+                detail = "auto"
             if any(source.values()):
                 return {"type": "input_image", "detail": detail, **source}
         if media_type == "application/pdf" or (own and piece.kind == "file"):
@@ -239,7 +207,7 @@ class _Writer:
             for item in items:
                 if has_lost_reasoning and "id" in item and item.get("type") in _LINKED:
                     self._lost(entry, ChangeKind.FIELD_REMOVED, "id")
-                    yield {key: value for key, value in item.items() if key != "id"}
+                    yield _without_id(item)
                 else:
                     yield item
         if pending:
@@ -368,6 +336,8 @@ class _Writer:
         if own and own.get("type") == new["type"]:
             new = in_order({**self._known(entry), **new, "output": output}, own)
             return stored_or_new(new, own, entry.raw)
+        if own:
+            self._lost(entry, ChangeKind.FIELD_CHANGED, "type")
         self._steps.lost_extras(entry)
         return new | {"output": output}
 
@@ -376,10 +346,10 @@ class _Writer:
     def _item(self, entry: Entry, pieces: Sequence[Piece]) -> Iterator[JSON]:
         """Write an item that is no message, call, result or reasoning."""
         kind = str(entry.value.get("type"))
-        required = _REQUIRED.get(kind)
+        required = REQUIRED_KEYS.get(kind)
         item = self._known(entry) if required else {}
         if required and all(
-            item.get(key) is not None or (key in _NULLABLE and key in item) for key in required
+            item.get(key) is not None or (key in NULLABLE_KEYS and key in item) for key in required
         ):
             yield stored_or_new(item, entry.value, entry.raw)
             return
@@ -402,12 +372,12 @@ class _Writer:
     def _known(self, entry: Entry) -> JSON:
         """Return a stored item without the keys that the API refuses, and without null."""
         item = entry.value
-        known = _ITEM_KEYS.get(str(item.get("type")), set())
+        known = ITEM_KEYS.get(str(item.get("type")), set())
         if not self._is_new_id(item.get("id")):
             known = known - {"id"}
         kept: JSON = {}
         for key, value in item.items():
-            if key == "type" or (key in known and (value is not None or key in _NULLABLE)):
+            if key == "type" or (key in known and (value is not None or key in NULLABLE_KEYS)):
                 kept[key] = value
             elif key not in ("type",):
                 self._lost(entry, ChangeKind.FIELD_REMOVED, key)
@@ -417,6 +387,13 @@ class _Writer:
 _CALLS = {"function_call", "custom_tool_call", *ACTIONS}
 # Items whose ids the API ties to the reasoning before them.
 _LINKED = {"message", *_CALLS}
+
+
+def _without_id(item: JSON) -> JSON:
+    if item.get("type") != "message":
+        return {key: value for key, value in item.items() if key != "id"}
+    texts = [part.get("text") or part.get("refusal") or "" for part in item["content"]]
+    return {"role": "assistant", "content": "\n\n".join(filter(None, texts))}
 
 
 def _is_reasoning(entry: Entry) -> bool:

@@ -1,6 +1,6 @@
 """What the writers of all dialects share: their input, their output, and the notes they leave."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,10 +64,12 @@ class FittedRequest:
     Attributes:
         body: its JSON without the model's name; may contain StoredObject and AssetString.
         report: what it does not contain, or contains in another form.
+        seqs: for each message of the body, the seqs of the stored messages that it is made of.
     """
 
     body: JSON
     report: Report
+    seqs: Sequence[tuple[int, ...]] = ()
 
 
 class Steps:
@@ -189,6 +191,11 @@ def is_web(uri: str) -> bool:
 def is_native(entry: Entry, pieces: Sequence[Piece]) -> bool:
     """Whether the pieces are those of the message, so that its own JSON can be sent."""
     return bool(entry.value) and [*map(id, entry.pieces)] == [*map(id, pieces)]
+
+
+def seqs_of(entries: Iterable[Entry | None]) -> tuple[int, ...]:
+    """Return the seqs of stored messages, each once, in order."""
+    return tuple(sorted({entry.seq for entry in entries if entry}))
 
 
 def in_order(new: JSON, stored: JSON) -> JSON:
