@@ -19,7 +19,7 @@ def seqs_of(fitted: FittedRequest | None, *texts: object) -> list[int]:
         fitted: the request. None = it was not made yet.
         texts: what the provider says.
     """
-    sources: Sequence[Sequence[int]] = getattr(fitted, "seqs", ())
+    sources = fitted.seqs if fitted else []
     places = [
         int(match[1]) for text in texts if isinstance(text, str) for match in _PLACE.finditer(text)
     ]
@@ -67,8 +67,9 @@ def _named(seqs: Sequence[int]) -> str:
 
 
 def _cure(seqs: Sequence[int]) -> str:
-    before = seqs[0] - 1
-    return (
-        f"rewind the session to seq {before}, copy it up to seq {before}, or leave the message out "
-        "by config.context"
-    )
+    before = min(seqs) - 1
+    first = f"rewind the session to seq {before}, copy it up to seq {before}"
+    if not before:
+        first = "begin a new session"
+    what = "the message" if len(seqs) == 1 else "the messages"
+    return f"{first}, or leave {what} out by config.context"
