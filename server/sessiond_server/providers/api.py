@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, ParamSpec, TypeVar
 
+from orjson import JSONEncodeError
+
 from sessiond.v1.message_pb2 import Format, Message
 from sessiond_server.formats.pieces import JSON
 from sessiond_server.formats.report import UnsendableHistory
@@ -187,20 +189,22 @@ class ApiProvider(ABC):
         history = History(request.messages, request.system_prompt, options, assets)
         try:
             fitted = self._fit(history)
+            messages = encode_messages(fitted.body[self._messages_key])
         except UnsendableHistory as e:
             raise call.fault(
                 "MODEL_REQUEST_REJECTED",
                 f"cannot continue the session: {explain_unsendable(e)}",
                 seqs=",".join(map(str, e.seqs)),
             ) from None
-        except RecursionError:
+        except (RecursionError, JSONEncodeError):
             raise call.fault(
                 "MODEL_REQUEST_REJECTED",
                 "cannot receive the history: a message is nested too deeply",
             ) from None
-        body = fitted.body
-        messages = encode_messages(body.pop(self._messages_key))
-        return _Prepared(replace(call, fitted=fitted), request, assets, body, messages)
+        fields = {key: value for key, value in fitted.body.items() if key != self._messages_key}
+        # The values of the messages are not kept while the model answers.
+        call = replace(call, fitted=replace(fitted, body={}))
+        return _Prepared(call, request, assets, fields, messages)
 
     async def _attempt(self, prepared: "_Prepared") -> AsyncGenerator[Delta | Answer, None]:
         call = prepared.call

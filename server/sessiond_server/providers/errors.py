@@ -21,7 +21,7 @@ from sessiond_server.providers.rejections import explain, seqs_of
 MAX_DETAIL_CHARACTERS = 500
 MAX_RETRY_AFTER_S = 30 * 86_400.0
 # Looks like a key: a provider may quote the key that it rejects.
-_KEY = re.compile(r"\b(?:sk|gsk|xai)-[\w*.-]{8,}|\bgsk_\w{8,}|(?<=Bearer )\S+")
+_KEY = re.compile(r"\b(?:sk|gsk|xai)-[\w*.-]{8,}|\bgsk_\w{8,}|\bAIza[\w-]{16,}|(?<=Bearer )\S+")
 # Codes of errors that arrive in the stream, after HTTP status 200, by the status that fits them.
 _STATUS_OF_CODE = {
     "authentication_error": 401,

@@ -4,6 +4,7 @@ The requests do not go through Google's SDK: its public methods accept only the 
 know, and turn contents that are to be sent and stored unchanged into models.
 """
 
+import json
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any
@@ -66,10 +67,8 @@ class GeminiAnswerBuilder(AnswerBuilder):
         for part in self._parts:
             call = part.get("functionCall")
             if isinstance(call, dict) and is_deep(call.get("args")):
-                part["functionCall"] = {
-                    **call,
-                    "args": {"arguments": orjson.dumps(call["args"]).decode()},
-                }
+                text = json.dumps(call["args"], ensure_ascii=False)
+                part["functionCall"] = {**call, "args": {"arguments": text}}
         if all(part.get("thought") is True or part.get("text") == "" for part in self._parts):
             raise self._empty()
         try:
