@@ -86,9 +86,9 @@ class ProviderSettings(BaseModel):
     )
     id_length: int = Field(
         default=40,
-        ge=9,
+        ge=13,
         le=256,
-        description="openai only: maximum length of the ids of tool calls. Mistral requires 9.",
+        description="openai only: maximum length of the ids of tool calls.",
     )
     files: bool = Field(
         default=True, description="openai only: whether the server accepts images and other files."
