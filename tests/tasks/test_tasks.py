@@ -499,12 +499,23 @@ class TestReorder:
             *zip(order, range(1, 1001), strict=True)
         ]
 
-    async def test_a_request_id_is_not_used_up(self, wire: Wire) -> None:
-        await create(wire, "a")
-        await create(wire, "b")
-        for order in (["b", "a"], ["a", "b"]):
-            request = ReorderTasksRequest(session_id="one", task_ids=order, request_id="r")
-            assert list((await wire.tasks.ReorderTasks(request)).task_ids) == order
+    async def test_a_repeated_reordering_leaves_a_later_order(self, wire: Wire) -> None:
+        for task_id in "abc":
+            await create(wire, task_id)
+        requests = [
+            ReorderTasksRequest(session_id="one", task_ids=task_ids, request_id=request_id)
+            for task_ids, request_id in (("c", "first"), ("b", "second"), ("c", "first"))
+        ]
+        orders = [(await wire.tasks.ReorderTasks(request)).task_ids for request in requests]
+        assert ["".join(order) for order in orders] == ["cab", "bca", "bca"]
+
+    async def test_a_request_id_belongs_to_one_order(self, wire: Wire) -> None:
+        for task_id in "ab":
+            await create(wire, task_id)
+        request = ReorderTasksRequest(session_id="one", task_ids=["b"], request_id="r")
+        await wire.tasks.ReorderTasks(request)
+        request.task_ids[:] = ["a"]
+        assert (await error_of(wire.tasks.ReorderTasks(request))).reason == "REQUEST_ID_REUSED"
 
 
 class TestDelete:

@@ -72,7 +72,9 @@ def delete_sessions(*, all: bool, dry_run: bool, **filters: Any) -> DeleteSessio
     for field in ("session_id_prefix", "user", "model"):
         if filters[field] == "":
             raise invalid_field(field, "is empty; leave it out to not filter by it")
-    request = filled(DeleteSessionsRequest(), all=all, dry_run=dry_run)
+    request = filled(
+        DeleteSessionsRequest(), all=all, dry_run=dry_run, request_id=request_id_or_new(None)
+    )
     _put_filter(request.filter, **filters)
     return request
 

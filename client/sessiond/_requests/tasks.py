@@ -90,7 +90,9 @@ def update_task(
 def reorder_tasks(session_id: str, task_ids: Iterable[str]) -> ReorderTasksRequest:
     if isinstance(task_ids, str):
         raise invalid_field("task_ids", f'must be a list of ids, e.g. ["{task_ids}"]')
-    request = filled(ReorderTasksRequest(), session_id=session_id)
+    request = filled(
+        ReorderTasksRequest(), session_id=session_id, request_id=request_id_or_new(None)
+    )
     put_items(request.task_ids, task_ids, "task_ids")
     return request
 

@@ -29,6 +29,9 @@ GRPC_VERSION: str
 class AdminServiceStub:
     """AdminService manages projects and their API keys. Where the server asks for keys, it asks here for an admin key
     (ADMIN_KEY_REQUIRED otherwise); `sessiond keys create --admin` makes the first one.
+
+    These calls have no request_id. Creating a project again fails (PROJECT_ALREADY_EXISTS), creating a key again creates another one,
+    and revoking a key again changes nothing.
     """
 
     @_typing.overload
@@ -50,6 +53,9 @@ class AdminServiceStub:
 class AdminServiceAsyncStub(AdminServiceStub):
     """AdminService manages projects and their API keys. Where the server asks for keys, it asks here for an admin key
     (ADMIN_KEY_REQUIRED otherwise); `sessiond keys create --admin` makes the first one.
+
+    These calls have no request_id. Creating a project again fails (PROJECT_ALREADY_EXISTS), creating a key again creates another one,
+    and revoking a key again changes nothing.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -67,6 +73,9 @@ class AdminServiceAsyncStub(AdminServiceStub):
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     """AdminService manages projects and their API keys. Where the server asks for keys, it asks here for an admin key
     (ADMIN_KEY_REQUIRED otherwise); `sessiond keys create --admin` makes the first one.
+
+    These calls have no request_id. Creating a project again fails (PROJECT_ALREADY_EXISTS), creating a key again creates another one,
+    and revoking a key again changes nothing.
     """
 
     @_abc_1.abstractmethod

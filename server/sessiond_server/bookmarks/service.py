@@ -14,11 +14,13 @@ from sessiond_server.db.idempotency import DuplicateRequest
 from sessiond_server.sessions.changes import changing, limit_exceeded, message_not_found
 from sessiond_server.sessions.store.lock import Change
 
-_MAX_SEQ = 2**63 - 1
-
 
 class Bookmarks:
-    """The rules of bookmarks. project_id is who calls. All methods raise Fault SESSION_NOT_FOUND and INVALID_FIELD."""
+    """The rules of bookmarks. Every method takes the caller's project.
+
+    All methods also raise Fault SESSION_NOT_FOUND, and INVALID_FIELD for malformed ids; those that
+    change something REQUEST_ID_REUSED.
+    """
 
     def __init__(self, store: BookmarkStore) -> None:
         self._store = store
@@ -34,9 +36,20 @@ class Bookmarks:
         replace: bool,
         request_id: str,
     ) -> BookmarkRow:
-        """A new bookmark, or with replace the one of this name, moved. seq: None = at the newest message.
+        """Creates a bookmark.
 
-        Raises: Fault, with the reasons that CreateBookmark names.
+        Args:
+            project_id: the caller's project.
+            session_id: the session.
+            name: of the bookmark.
+            seq: the message that it stands after; 0 for the start, None for the newest message.
+            description: a text for people; "" for none.
+            replace: move the bookmark of this name if there is one.
+            request_id: of the request; "" for none.
+
+        Raises:
+            Fault: BOOKMARK_ALREADY_EXISTS unless replace; MESSAGE_NOT_FOUND for seq;
+                LIMIT_EXCEEDED.
         """
         check_session_id(session_id)
         check_bookmark_name(name, "bookmark.name")
@@ -44,7 +57,7 @@ class Bookmarks:
         content = ("create bookmark", name, seq, description, replace)
         try:
             async with changing(
-                self._store, project_id, session_id, request_id, *content, made=name
+                self._store, project_id, session_id, request_id, *content, result=name
             ) as change:
                 there = await self._store.find(change, name)
                 if there and not replace:
@@ -61,7 +74,11 @@ class Bookmarks:
             return await self.get(project_id, session_id, duplicate.result)
 
     async def get(self, project_id: UUID, session_id: str, name: str) -> BookmarkRow:
-        """Raises: Fault BOOKMARK_NOT_FOUND."""
+        """Returns a bookmark.
+
+        Raises:
+            Fault: BOOKMARK_NOT_FOUND.
+        """
         check_session_id(session_id)
         check_bookmark_name(name)
         key = session_key(project_id, session_id)
@@ -75,11 +92,15 @@ class Bookmarks:
     async def list(
         self, project_id: UUID, session_id: str, page_size: int, page_token: str
     ) -> Page[BookmarkRow]:
-        """A page, by seq, then by name. Raises: Fault INVALID_PAGE_TOKEN."""
+        """Returns a page of bookmarks by seq, then by name.
+
+        Raises:
+            Fault: INVALID_PAGE_TOKEN.
+        """
         check_session_id(session_id)
         key = session_key(project_id, session_id)
         paging = Paging(page_size, page_token, ("bookmarks", key), pagination.seq, pagination.text)
-        # One row more than asked for says whether there is a next page.
+        # One more row than requested shows whether there is a next page.
         rows = await self._store.list(key, project_id, paging.after, paging.size + 1)
         if not rows and not await self._store.has_session(key, project_id):
             raise session_not_found(session_id)
@@ -94,12 +115,19 @@ class Bookmarks:
         new_name: str,
         request_id: str,
     ) -> BookmarkRow:
-        """Move, describe or rename a bookmark.
+        """Moves, describes or renames a bookmark.
 
         Args:
-            values: new values by name: seq (None = the newest message), description.
-            new_name: empty = it keeps its name.
-        Raises: Fault, with the reasons that UpdateBookmark names.
+            project_id: the caller's project.
+            session_id: the session.
+            name: of the bookmark.
+            values: new values by name: seq (None for the newest message), description.
+            new_name: "" to keep the name.
+            request_id: of the request; "" for none.
+
+        Raises:
+            Fault: BOOKMARK_NOT_FOUND; BOOKMARK_ALREADY_EXISTS for new_name; MESSAGE_NOT_FOUND for
+                seq.
         """
         check_session_id(session_id)
         check_bookmark_name(name, "bookmark.name")
@@ -113,7 +141,7 @@ class Bookmarks:
         content = ("update bookmark", name, values, new_name)
         try:
             async with changing(
-                self._store, project_id, session_id, request_id, *content, made=new_name or name
+                self._store, project_id, session_id, request_id, *content, result=new_name or name
             ) as change:
                 if await self._store.find(change, name) is None:
                     raise _bookmark_not_found(session_id, name)
@@ -131,7 +159,11 @@ class Bookmarks:
     async def delete(
         self, project_id: UUID, session_id: str, name: str, *, allow_missing: bool, request_id: str
     ) -> None:
-        """Remove a bookmark. Raises: Fault BOOKMARK_NOT_FOUND, REQUEST_ID_REUSED."""
+        """Removes a bookmark.
+
+        Raises:
+            Fault: BOOKMARK_NOT_FOUND unless allow_missing.
+        """
         check_session_id(session_id)
         check_bookmark_name(name)
         try:
@@ -147,7 +179,7 @@ class Bookmarks:
                 if not await self._store.delete(change, name) and not allow_missing:
                     raise _bookmark_not_found(session_id, name)
         except DuplicateRequest:
-            # There may be a bookmark of this name again; a repetition does not touch it.
+            # If there is a bookmark of this name again, it was created after the first request.
             return
 
 
@@ -180,5 +212,5 @@ def _already_exists(session_id: str, name: str, field: str) -> Fault:
         "BOOKMARK_ALREADY_EXISTS",
         f"session {session_id!r} has a bookmark {name!r} already",
         metadata={"session_id": session_id, "name": name},
-        fields={field: "is the name of a bookmark that is there"},
+        fields={field: "is the name of another bookmark"},
     )

@@ -31,7 +31,8 @@ from sessiond_server.core.validation import (
 )
 from sessiond_server.db.idempotency import DuplicateRequest, RequestRecord, content_hash
 from sessiond_server.sessions.lifecycle_events import lifecycle_event
-from sessiond_server.sessions.service import NEVER, checked_ttl, session_from_first_request
+from sessiond_server.sessions.service import session_from_first_request
+from sessiond_server.sessions.settings import NEVER, checked_ttl
 from sessiond_server.sessions.store.sessions import SessionRow, SessionStore
 
 

@@ -32,6 +32,11 @@ def creation_key(project_id: UUID, request_id: str) -> UUID:
     return uuid5(project_id, "create\0" + request_id)
 
 
+def deletion_key(project_id: UUID, request_id: str) -> UUID:
+    """Returns the key that the request_id of a deletion by filter is recorded under."""
+    return uuid5(project_id, "delete\0" + request_id)
+
+
 def uuid7() -> UUID:
     """Returns a UUID of version 7 (RFC 9562): milliseconds since 1970, then random bits."""
     # The standard library has uuid7 since Python 3.14 only.

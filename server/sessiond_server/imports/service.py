@@ -31,11 +31,8 @@ from sessiond_server.messages.store.spool import Spool
 from sessiond_server.messages.token_counts import Tokenizer
 from sessiond_server.messages.validation import MessageValidator
 from sessiond_server.sessions.lifecycle_events import lifecycle_event
-from sessiond_server.sessions.service import (
-    SessionSettings,
-    new_session,
-    session_from_first_request,
-)
+from sessiond_server.sessions.service import session_from_first_request
+from sessiond_server.sessions.settings import SessionSettings, new_session
 from sessiond_server.sessions.store.sessions import SessionRow, SessionStore
 
 

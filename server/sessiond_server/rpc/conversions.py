@@ -32,7 +32,8 @@ from sessiond_server.core.pg_time import EPOCH_S
 from sessiond_server.core.structs import to_dict, to_struct
 from sessiond_server.imports.service import ImportHead
 from sessiond_server.imports.store import ImportedBookmark, ImportedTask
-from sessiond_server.sessions.service import NEVER, SessionSettings, etag_of, expires_at_ms
+from sessiond_server.sessions.service import etag_of, expires_at_ms
+from sessiond_server.sessions.settings import NEVER, SessionSettings
 from sessiond_server.sessions.store.sessions import SessionFilter, SessionRow
 
 _ORDERS: dict[int, str] = {

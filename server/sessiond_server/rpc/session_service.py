@@ -153,11 +153,13 @@ class SessionServicer:
     async def DeleteSessions(
         self, request: DeleteSessionsRequest, caller: Caller
     ) -> DeleteSessionsResponse:
-        chosen = conversions.session_filter(request, caller.project_id)
-        sessions, messages = await self._sessions.delete_many(
-            chosen, everything=request.all, dry_run=request.dry_run
+        counts = await self._sessions.delete_many(
+            conversions.session_filter(request, caller.project_id),
+            everything=request.all,
+            dry_run=request.dry_run,
+            request_id=request.request_id,
         )
-        return DeleteSessionsResponse(session_count=sessions, message_count=messages)
+        return DeleteSessionsResponse(session_count=counts.sessions, message_count=counts.messages)
 
     async def CopySession(self, request: CopySessionRequest, caller: Caller) -> CopySessionResponse:
         row = await self._copies.copy(caller.project_id, conversions.copying(request))
