@@ -220,6 +220,7 @@ async def open_services(
             {
                 "purger": purger.run,
                 "sweeper": sweeper.run,
+                "key_check": authenticator.run,
                 **watching.loops(),
                 **leases.loops(),
             },
