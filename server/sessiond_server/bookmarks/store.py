@@ -20,7 +20,7 @@ B = tables.bookmarks.c
 
 @dataclass(frozen=True, slots=True)
 class BookmarkRow:
-    """A row of the bookmarks table; db/schema.py describes the columns."""
+    """A row of the bookmarks table; db/schema/ describes the columns."""
 
     name: str
     seq: int

@@ -1,9 +1,13 @@
-"""SQL that says when a session has expired; every statement about a caller's session contains it."""
+"""SQL that says when a session has expired.
+
+Every statement about a caller's session contains it.
+"""
 
 from sqlalchemy import Boolean, ColumnElement, literal_column
 
-# Every use of a session sets used_at. The clock is that of the statement, so that a long transaction
-# does not keep a session alive. A running turn counts as use, however long the model takes.
+# Every use of a session sets used_at. The clock is that of the statement, so that a long
+# transaction does not keep a session alive. A running turn counts as use, however long the model
+# takes.
 ALIVE = (
     "(idle_ttl_ms IS NULL OR used_at + idle_ttl_ms * interval '1 millisecond'"
     " > statement_timestamp() OR running_turn IS NOT NULL)"

@@ -23,7 +23,7 @@ T = tables.tasks.c
 
 @dataclass(frozen=True, slots=True)
 class TaskRow:
-    """A row of the tasks table; db/schema.py describes the columns."""
+    """A row of the tasks table; db/schema/ describes the columns."""
 
     log: UUID
     task_id: str

@@ -43,7 +43,7 @@ T = tables.sessions.c
 
 @dataclass(frozen=True, slots=True)
 class SessionRow:
-    """A row of the sessions table; db/schema.py describes the columns."""
+    """A row of the sessions table; db/schema/ describes the columns."""
 
     key: UUID
     project_id: UUID
