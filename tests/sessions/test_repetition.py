@@ -1,7 +1,9 @@
 """Repeating requests that resume, destroy and delete sessions."""
 
+import asyncio
 from typing import Any
 
+import psycopg
 import pytest
 
 from sessiond.v1.session_pb2 import SESSION_STATE_ACTIVE, SESSION_STATE_DESTROYED, Session
@@ -11,6 +13,7 @@ from sessiond.v1.session_service_pb2 import (
     ResumeSessionRequest,
 )
 
+from ..support.waiting import until_waiting
 from ..support.wire import Wire, error_of
 
 
@@ -63,6 +66,20 @@ async def test_a_refused_destroy_is_not_recorded(wire: Wire) -> None:
     assert (await error_of(destroy(wire, "a"))).reason == "SESSION_NOT_FOUND"
     await wire.create("one")
     assert (await destroy(wire, "a")).state == SESSION_STATE_DESTROYED
+
+
+async def test_a_deletion_under_way_does_not_delay_a_creation_with_its_request_id(
+    one: Wire, database_url: str
+) -> None:
+    with psycopg.connect(database_url) as connection:
+        connection.execute("SELECT FROM sessions FOR UPDATE")
+        deletion = asyncio.create_task(one.delete("one", request_id="a"))
+        await until_waiting(database_url)
+        error = await error_of(one.create("one", request_id="a"))
+        assert error.reason == "SESSION_ALREADY_EXISTS"
+        assert not deletion.done()
+    await deletion
+    await one.create("one", request_id="a")
 
 
 class TestDeleteSessions:
