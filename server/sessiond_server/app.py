@@ -1,4 +1,4 @@
-"""Wiring: makes every store and every service of a process once, and closes them in order."""
+"""Wiring: creates every store and every service of a process once, and closes them in order."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager

@@ -1,4 +1,4 @@
-"""One server process: binds the address, serves until it is told to stop, then drains."""
+"""One server process: binds the address, serves until SIGTERM or SIGINT, then drains."""
 
 import asyncio
 import gc

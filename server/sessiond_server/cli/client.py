@@ -22,7 +22,8 @@ def add_flags(command: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--api-key",
         metavar="KEY",
-        help="API key. Default: SESSIOND_API_KEY, or none. Other users of this machine can see flags",
+        help="API key. Default: SESSIOND_API_KEY, or none. Other users of this machine can see "
+        "flags",
     )
     group.add_argument(
         "--tls", action="store_true", help="use TLS, and trust the system's authorities"

@@ -46,6 +46,7 @@ def invalid(
 
 
 def session_not_found(session_id: str) -> Fault:
+    """Returns the fault of a session_id that the caller's project does not have."""
     return Fault(
         "SESSION_NOT_FOUND",
         f"there is no session {session_id!r}",
@@ -71,8 +72,8 @@ def etag_mismatch(what: str, session_id: str, current: str) -> Fault:
     """Returns the fault of a change that expected another etag.
 
     Args:
-        what: the thing that was to be changed, e.g. "session 'a'".
-        session_id: the session that it is, or belongs to.
+        what: what the change is of, e.g. "session 'a'" or "task 'b'".
+        session_id: that session, or the session that it belongs to.
         current: its present etag.
     """
     return Fault(
@@ -84,6 +85,7 @@ def etag_mismatch(what: str, session_id: str, current: str) -> Fault:
 
 
 def request_id_reused(request_id: str) -> Fault:
+    """Returns the fault of a request_id that is recorded with other content."""
     return invalid(
         "request_id",
         "was used before for a request with other content; use a new one for each request",

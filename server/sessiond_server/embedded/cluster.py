@@ -90,7 +90,10 @@ class EmbeddedPostgres:
 
     @property
     def socket_dir(self) -> Path:
-        """The directory of the socket: in the data directory, or a temporary one if that is too long."""
+        """The directory of the socket.
+
+        It is in the data directory, or a temporary one if that path is too long.
+        """
         own = self._data_dir / "run"
         if len(os.fsencode(own / f".s.PGSQL.{PORT}")) <= MAX_SOCKET_PATH:
             return own
@@ -250,8 +253,9 @@ class EmbeddedPostgres:
         shutil.rmtree(unfinished, ignore_errors=True)
         self._own(unfinished)
         self._call(
-            "initdb", "-D", str(unfinished), "-U", DATABASE, "-A", "trust", "-E", "UTF8", "--locale-provider=builtin",
-            "--locale=C.UTF-8", "--data-checksums", "--no-instructions",
+            "initdb", "-D", str(unfinished), "-U", DATABASE, "-A", "trust", "-E", "UTF8",
+            "--locale-provider=builtin", "--locale=C.UTF-8", "--data-checksums",
+            "--no-instructions",
         )  # fmt: skip
         unfinished.rename(self._cluster)
 
@@ -349,7 +353,8 @@ class EmbeddedPostgres:
                 stderr=err,
                 cwd="/",
                 check=False,
-                # Its own session: Ctrl-C must reach only sessiond, which stops PostgreSQL after its drain.
+                # Its own session: Ctrl-C must reach only sessiond, which stops PostgreSQL after
+                # its drain.
                 start_new_session=True,
                 user=self._user.uid if self._user else None,
                 group=self._user.gid if self._user else None,

@@ -1,4 +1,4 @@
-"""ConversationService on the wire."""
+"""ConversationService: converts requests, calls the features, converts responses."""
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -110,7 +110,6 @@ class ConversationServicer:
 
 
 def _message(row: TurnRow, session_id: str) -> Turn:
-    """A turn as callers see it."""
     turn = Turn(
         turn_id=str(row.turn_id),
         session_id=session_id,

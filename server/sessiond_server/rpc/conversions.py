@@ -1,5 +1,6 @@
-"""Protos to the service's words and back."""
+"""Converts protobuf messages to the features' types and back."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -8,6 +9,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from sessiond.v1.bookmark_pb2 import Bookmark
+from sessiond.v1.bookmark_service_pb2 import UpdateBookmarkRequest
 from sessiond.v1.session_pb2 import Session, SessionState
 from sessiond.v1.session_service_pb2 import (
     SESSION_ORDER_ACTIVE_DESC,
@@ -24,6 +26,7 @@ from sessiond.v1.session_service_pb2 import (
     UpdateSessionRequest,
 )
 from sessiond.v1.task_pb2 import Task, TaskStatus
+from sessiond.v1.task_service_pb2 import UpdateTaskRequest
 from sessiond_server.copies.service import CopyRequest
 from sessiond_server.copies.store.copies import CopyRow
 from sessiond_server.core import states
@@ -43,7 +46,7 @@ _ORDERS: dict[int, str] = {
     SESSION_ORDER_CREATED_ASC: "created_asc",
     SESSION_ORDER_ID_ASC: "id_asc",
 }
-# Paths of UpdateSession's mask and the columns that they stand for.
+# The column of each path in UpdateSession's mask.
 _COLUMNS = {
     "model": "model",
     "user": "user_name",
@@ -56,7 +59,7 @@ _COLUMNS = {
 
 
 def session_message(row: SessionRow) -> Session:
-    """A session as callers see it."""
+    """Converts a session's row."""
     message = Session(
         session_id=row.session_id,
         state=SessionState.ValueType(row.state),
@@ -90,7 +93,11 @@ def session_message(row: SessionRow) -> Session:
 
 
 def settings(session: Session) -> SessionSettings:
-    """What a new session's creator chose. Raises: Fault INVALID_FIELD."""
+    """Converts the settings of a new session.
+
+    Raises:
+        Fault: INVALID_FIELD for a setting.
+    """
     return SessionSettings(
         model=session.model,
         user_name=session.user,
@@ -106,21 +113,27 @@ def settings(session: Session) -> SessionSettings:
 def update_values(
     request: UpdateSessionRequest,
 ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """The columns to set and the patches to apply. Raises: Fault INVALID_FIELD."""
+    """Converts an update of a session.
+
+    Returns:
+        The new values by column, and the patches of config and metadata.
+
+    Raises:
+        Fault: INVALID_FIELD for a setting, or an unknown path in the mask.
+    """
     session = request.session
     chosen = settings(session)
-    if request.HasField("update_mask"):
-        paths = list(request.update_mask.paths)
-        for path in paths:
-            if path not in _COLUMNS:
-                raise invalid(
-                    "update_mask", f"names {path[:64]!r}; known are {', '.join(_COLUMNS)}"
-                )
-    else:
-        paths = [name for name in ("model", "user", "title") if getattr(session, name)]
-        paths += [name for name in ("config", "metadata") if session.HasField(name)]
-        paths += ["idle_ttl"] if session.WhichOneof("expiry") else []
-    values: dict[str, Any] = {_COLUMNS[path]: getattr(chosen, _COLUMNS[path]) for path in paths}
+    is_set = {
+        "model": bool(session.model),
+        "user": bool(session.user),
+        "title": bool(session.title),
+        "config": session.HasField("config"),
+        "metadata": session.HasField("metadata"),
+        "idle_ttl": session.WhichOneof("expiry") is not None,
+        "never_expires": False,
+    }
+    columns = [_COLUMNS[path] for path in updated_paths(request, is_set)]
+    values: dict[str, Any] = {column: getattr(chosen, column) for column in columns}
     for name in ("config", "metadata"):
         if name in values:
             values[name] = values[name] or {}
@@ -130,6 +143,27 @@ def update_values(
         if request.HasField(f"{name}_patch")  # type: ignore[arg-type]
     }
     return values, patches
+
+
+def updated_paths(
+    request: UpdateSessionRequest | UpdateTaskRequest | UpdateBookmarkRequest,
+    is_set: Mapping[str, bool],
+) -> list[str]:
+    """Returns the fields that an update changes: those in its mask, or else those that are set.
+
+    Args:
+        request: the update.
+        is_set: whether a field is set, by path; other paths are unknown.
+
+    Raises:
+        Fault: INVALID_FIELD for an unknown path in the mask.
+    """
+    if not request.HasField("update_mask"):
+        return [path for path, given in is_set.items() if given]
+    for path in request.update_mask.paths:
+        if path not in is_set:
+            raise invalid("update_mask", f"names {path[:64]!r}; known are {', '.join(is_set)}")
+    return list(request.update_mask.paths)
 
 
 def session_filter(
@@ -168,7 +202,11 @@ def session_filter(
 
 
 def copying(request: CopySessionRequest) -> CopyRequest:
-    """What a copy is asked for. Raises: Fault INVALID_FIELD."""
+    """Converts the request of a copy.
+
+    Raises:
+        Fault: INVALID_FIELD.
+    """
     kind = request.WhichOneof("cut")
     return CopyRequest(
         session_id=request.session_id,
@@ -187,7 +225,11 @@ def copying(request: CopySessionRequest) -> CopyRequest:
 
 
 def import_head(request: ImportSessionRequest) -> ImportHead:
-    """The first piece of an import, without its messages. Raises: Fault INVALID_FIELD."""
+    """Converts the first piece of an import, without its messages.
+
+    Raises:
+        Fault: INVALID_FIELD.
+    """
     session = request.session
     return ImportHead(
         session_id=session.session_id,
@@ -221,14 +263,18 @@ def import_head(request: ImportSessionRequest) -> ImportHead:
 
 
 def task_status(status: TaskStatus.ValueType, field: str) -> int:
-    """Raises: Fault INVALID_FIELD."""
+    """Converts the status of a task; 0 for UNSPECIFIED.
+
+    Raises:
+        Fault: INVALID_FIELD for an unknown number.
+    """
     if status not in TaskStatus.values():
         raise invalid(field, f"is {status}, which is no TaskStatus")
     return int(status)
 
 
 def copy_message(row: CopyRow) -> SessionCopy:
-    """A copy as callers see it."""
+    """Converts the row of a copy."""
     message = SessionCopy(session_id=row.session_id, seq=row.seq)
     message.create_time.FromDatetime(row.created_at)
     return message
@@ -247,7 +293,11 @@ def state_number(state: SessionState.ValueType, field: str) -> int:
 
 
 def time_of(timestamp: Timestamp, field: str) -> datetime:
-    """Raises: Fault INVALID_FIELD."""
+    """Converts a time.
+
+    Raises:
+        Fault: INVALID_FIELD if it is out of range.
+    """
     try:
         return timestamp.ToDatetime(tzinfo=UTC)
     except (ValueError, OverflowError):
@@ -255,18 +305,18 @@ def time_of(timestamp: Timestamp, field: str) -> datetime:
 
 
 def _optional_time(message: Session | Task | Bookmark, name: str, path: str) -> datetime | None:
-    """A time that an import brings."""
+    """Returns a time of imported data; None if it is not set."""
     if not message.HasField(name):  # type: ignore[arg-type]
         return None
     time = time_of(getattr(message, name), f"{path}.{name}")
-    # What the columns hold: active_minute ends in the year 6053.
+    # The column active_minute ends in the year 6053.
     if not 1970 <= time.year < 6000:
         raise invalid(f"{path}.{name}", "is not a time between the years 1970 and 5999")
     return time
 
 
 def timestamp_of(created_us: int) -> Timestamp:
-    """Of microseconds since 2000-01-01 UTC."""
+    """Converts microseconds since 2000-01-01 UTC."""
     seconds, us = divmod(created_us, 1_000_000)
     return Timestamp(seconds=seconds + EPOCH_S, nanos=us * 1000)
 
@@ -287,6 +337,6 @@ def _idle_ttl_ms(session: Session | CopySessionRequest, prefix: str = "session."
 
 
 def milliseconds(duration: Duration) -> int:
-    """Of a duration, cut."""
-    # By hand: the message's own method refuses what is out of its range with errors of its own.
+    """Returns a duration in whole milliseconds, rounded down."""
+    # Duration.ToMilliseconds() raises errors of its own for durations that are out of its range.
     return duration.seconds * 1000 + duration.nanos // 1_000_000

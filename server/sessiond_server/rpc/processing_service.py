@@ -1,4 +1,4 @@
-"""ProcessingService on the wire."""
+"""ProcessingService: converts requests, calls the features, converts responses."""
 
 from sessiond.v1.processing_service_pb2 import (
     AcknowledgeMessagesRequest,

@@ -1,4 +1,4 @@
-"""SessionService on the wire."""
+"""SessionService: converts requests, calls the features, converts responses."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
@@ -132,7 +132,7 @@ class SessionServicer:
         )
 
     async def DestroySession(self, request: DestroySessionRequest, caller: Caller) -> Session:
-        # Its turns, too, whatever becomes of the caller.
+        # Its turns have to end even if the caller leaves meanwhile.
         destroying = self._sessions.set_state(
             caller.project_id, request.session_id, SessionState.DESTROYED, request.request_id
         )

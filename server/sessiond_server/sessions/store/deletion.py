@@ -75,8 +75,9 @@ async def delete_locked(
 ) -> None:
     """Deletes sessions whose rows the transaction has locked FOR UPDATE.
 
-    The lock needs a statement of its own, before this one: a session's segments may be moved while
-    the lock is waited for, and a statement sees only what was committed before it started.
+    The lock needs a statement of its own, before this one: another transaction may move a session's
+    segments while the lock waits for it, and a statement sees only what was committed before it
+    started.
     """
     if keys:
         await database.rows(_DELETE, {"keys": list(keys)}, on=connection)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -22,7 +22,7 @@ from sqlalchemy import (
     tuple_,
     update,
 )
-from sqlalchemy.dialects.postgresql import INTERVAL, JSONB
+from sqlalchemy.dialects.postgresql import JSONB
 
 from sessiond_server.core.states import SessionState
 from sessiond_server.db import schema as tables
@@ -159,14 +159,6 @@ class TooLarge(Exception):
 
 
 _NOW: ColumnElement[datetime] = func.clock_timestamp()
-_STATEMENT_TIME: ColumnElement[datetime] = func.statement_timestamp()
-
-
-def after_ms(idle_ttl_ms: int | None) -> ColumnElement[datetime] | None:
-    """Returns the time that is so many milliseconds from now; None for None."""
-    if idle_ttl_ms is None:
-        return None
-    return _NOW + cast(literal(f"{idle_ttl_ms} milliseconds"), INTERVAL)
 
 
 class SessionStore:
@@ -255,7 +247,9 @@ class SessionStore:
         for name, patch in patches.items():
             columns[name] = func.sessiond_merge_patch(T[name], _json(patch))
         if "idle_ttl_ms" in columns:
-            columns["expiry_check_at"] = after_ms(columns["idle_ttl_ms"])
+            ttl_ms = columns["idle_ttl_ms"]
+            expiry = None if ttl_ms is None else _NOW + timedelta(milliseconds=ttl_ms)
+            columns["expiry_check_at"] = expiry
         statement = (
             update(tables.sessions)
             .where(*_is(key, project_id, etag))
@@ -350,30 +344,23 @@ def list_statement(listing: Listing) -> Select[Any]:
 
 def filter_conditions(chosen: SessionFilter) -> list[ColumnElement[bool]]:
     """Returns the conditions of a filter; expired sessions never match."""
-    conditions: list[ColumnElement[bool]] = [T.project_id == chosen.project_id, alive()]
+    equal = ((T.user_name, chosen.user_name), (T.state, chosen.state), (T.model, chosen.model))
+    contained = ((T.config, chosen.config_contains), (T.metadata, chosen.metadata_contains))
+    since = ((T.created_at, chosen.created_from), (T.active_at, chosen.active_from))
+    before = ((T.created_at, chosen.created_before), (T.active_at, chosen.active_before))
+    conditions = [
+        T.project_id == chosen.project_id,
+        alive(),
+        *(column == value for column, value in equal if value),
+        *(column.op("@>")(_json(value)) for column, value in contained if value is not None),
+        *(column >= time for column, time in since if time is not None),
+        *(column < time for column, time in before if time is not None),
+    ]
     if chosen.session_id_prefix:
         # Unlike LIKE, a range needs no escapes and uses the unique index, whose collation "C" is
         # byte order.
-        conditions.append(T.session_id >= chosen.session_id_prefix)
-        conditions.append(T.session_id < _next_prefix(chosen.session_id_prefix))
-    if chosen.user_name:
-        conditions.append(T.user_name == chosen.user_name)
-    if chosen.state:
-        conditions.append(T.state == chosen.state)
-    if chosen.model:
-        conditions.append(T.model == chosen.model)
-    if chosen.config_contains is not None:
-        conditions.append(T.config.op("@>")(_json(chosen.config_contains)))
-    if chosen.metadata_contains is not None:
-        conditions.append(T.metadata.op("@>")(_json(chosen.metadata_contains)))
-    if chosen.created_from is not None:
-        conditions.append(T.created_at >= chosen.created_from)
-    if chosen.created_before is not None:
-        conditions.append(T.created_at < chosen.created_before)
-    if chosen.active_from is not None:
-        conditions.append(T.active_at >= chosen.active_from)
-    if chosen.active_before is not None:
-        conditions.append(T.active_at < chosen.active_before)
+        prefix = chosen.session_id_prefix
+        conditions += [T.session_id >= prefix, T.session_id < _next_prefix(prefix)]
     return conditions
 
 
