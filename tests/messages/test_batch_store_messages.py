@@ -24,7 +24,7 @@ from sessiond_server.core.ids import DEFAULT_PROJECT_ID, session_key
 from sessiond_server.messages.batch_append import BatchAppender
 from sessiond_server.messages.store.append import Append, AppendStore
 from sessiond_server.messages.store.batch_append import STATEMENTS, BatchAppendStore, parameters_of
-from sessiond_server.messages.store.rows import Rows
+from sessiond_server.messages.store.rows import Rows, Totals
 from sessiond_server.projects.service import Keys
 from sessiond_server.projects.store import KeyStore
 from sessiond_server.server import Running, serving
@@ -594,19 +594,12 @@ async def test_appends_are_heap_only_updates(wire: Wire, database_url: str) -> N
         [
             (
                 Append(
-                    session_key(DEFAULT_PROJECT_ID, name),
-                    DEFAULT_PROJECT_ID,
-                    1,
-                    1,
-                    1,
-                    1,
-                    0,
-                    None,
-                    None,
-                    None,
-                    0,
-                    "",
-                    b"",
+                    key=session_key(DEFAULT_PROJECT_ID, name),
+                    project_id=DEFAULT_PROJECT_ID,
+                    totals=Totals(count=1, content_bytes=1, largest_bytes=1, tokens=1),
+                    expected_last_seq=None,
+                    request_id="",
+                    content_hash=b"",
                 ),
                 rows,
             )

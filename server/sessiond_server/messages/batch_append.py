@@ -103,8 +103,8 @@ class BatchAppender:
         many: list[_Series] = []
         count = content_bytes = 0
         for series in all_series:
-            own_count = sum(request.prepared.append.count for request in series)
-            own_bytes = sum(request.prepared.append.content_bytes for request in series)
+            own_count = sum(request.prepared.append.totals.count for request in series)
+            own_bytes = sum(request.prepared.append.totals.content_bytes for request in series)
             if many and (
                 count + own_count > self._limits.max_batch_messages
                 or content_bytes + own_bytes > self._limits.max_batch_bytes

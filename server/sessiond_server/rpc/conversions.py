@@ -27,14 +27,12 @@ from sessiond.v1.session_service_pb2 import (
 )
 from sessiond.v1.task_pb2 import Task, TaskStatus
 from sessiond.v1.task_service_pb2 import UpdateTaskRequest
-from sessiond_server.copies.service import CopyRequest
-from sessiond_server.copies.store.copies import CopyRow
+from sessiond_server.copies.store.copies import CopyRequest, CopyRow
 from sessiond_server.core import states
 from sessiond_server.core.errors import invalid
 from sessiond_server.core.pg_time import EPOCH_S
 from sessiond_server.core.structs import to_dict, to_struct
-from sessiond_server.imports.service import ImportHead
-from sessiond_server.imports.store import ImportedBookmark, ImportedTask
+from sessiond_server.imports.store import ImportedBookmark, ImportedTask, ImportHead
 from sessiond_server.sessions.service import etag_of, expires_at_ms
 from sessiond_server.sessions.settings import NEVER, SessionSettings
 from sessiond_server.sessions.store.sessions import SessionFilter, SessionRow

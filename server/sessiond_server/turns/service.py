@@ -293,7 +293,7 @@ class Turns:
                 metadata=fault.metadata,
                 fields={"prompt": next(iter(fault.fields.values()), "")},
             ) from None
-        check_batch(validator.count, validator.content_bytes, self._limits)
+        check_batch(validator.totals.count, validator.totals.content_bytes, self._limits)
         return NewTurn(turn_id, model, prompt, message_id, sending.options, timeout_ms)
 
     def _checked_timeout_ms(self, timeout_ms: int | None) -> int:
