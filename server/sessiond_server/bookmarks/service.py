@@ -36,7 +36,7 @@ class Bookmarks:
         replace: bool,
         request_id: str,
     ) -> BookmarkRow:
-        """Creates a bookmark.
+        """Create a bookmark.
 
         Args:
             project_id: the caller's project.
@@ -51,30 +51,31 @@ class Bookmarks:
             Fault: BOOKMARK_ALREADY_EXISTS unless replace; MESSAGE_NOT_FOUND for seq;
                 LIMIT_EXCEEDED.
         """
-        check_session_id(session_id)
         check_bookmark_name(name, "bookmark.name")
         _check(seq, description)
-        content = ("create bookmark", name, seq, description, replace)
         try:
             async with changing(
-                self._store, project_id, session_id, request_id, *content, result=name
+                self._store,
+                project_id,
+                session_id,
+                request_id,
+                *("create bookmark", name, seq, description, replace),
+                result=name,
             ) as change:
-                there = await self._store.find(change, name)
-                if there and not replace:
+                exists = bool(await self._store.find(change, name))
+                if exists and not replace:
                     raise _already_exists(session_id, name, "bookmark.name")
-                place = _place(change, session_id, seq)
-                if there:
-                    return await self._store.update(
-                        change, name, {"seq": place, "description": description}
-                    )
+                values = {"seq": _place(change, session_id, seq), "description": description}
+                if exists:
+                    return await self._store.update(change, name, values)
                 if await self._store.count(change) >= MAX_BOOKMARKS:
                     raise limit_exceeded("bookmarks", MAX_BOOKMARKS)
-                return await self._store.insert(change, name, place, description)
+                return await self._store.insert(change, name=name, **values)
         except DuplicateRequest as duplicate:
             return await self.get(project_id, session_id, duplicate.result)
 
     async def get(self, project_id: UUID, session_id: str, name: str) -> BookmarkRow:
-        """Returns a bookmark.
+        """Return a bookmark.
 
         Raises:
             Fault: BOOKMARK_NOT_FOUND.
@@ -92,7 +93,7 @@ class Bookmarks:
     async def list(
         self, project_id: UUID, session_id: str, page_size: int, page_token: str
     ) -> Page[BookmarkRow]:
-        """Returns a page of bookmarks by seq, then by name.
+        """Return a page of bookmarks by seq, then by name.
 
         Raises:
             Fault: INVALID_PAGE_TOKEN.
@@ -115,7 +116,7 @@ class Bookmarks:
         new_name: str,
         request_id: str,
     ) -> BookmarkRow:
-        """Moves, describes or renames a bookmark.
+        """Move, describe or rename a bookmark.
 
         Args:
             project_id: the caller's project.
@@ -129,7 +130,6 @@ class Bookmarks:
             Fault: BOOKMARK_NOT_FOUND; BOOKMARK_ALREADY_EXISTS for new_name; MESSAGE_NOT_FOUND for
                 seq.
         """
-        check_session_id(session_id)
         check_bookmark_name(name, "bookmark.name")
         if new_name:
             check_bookmark_name(new_name, "new_name")
@@ -138,10 +138,14 @@ class Bookmarks:
             raise invalid(
                 "update_mask", "names no field, and there is no new_name: nothing to update"
             )
-        content = ("update bookmark", name, values, new_name)
         try:
             async with changing(
-                self._store, project_id, session_id, request_id, *content, result=new_name or name
+                self._store,
+                project_id,
+                session_id,
+                request_id,
+                *("update bookmark", name, values, new_name),
+                result=new_name or name,
             ) as change:
                 if await self._store.find(change, name) is None:
                     raise _bookmark_not_found(session_id, name)
@@ -159,12 +163,11 @@ class Bookmarks:
     async def delete(
         self, project_id: UUID, session_id: str, name: str, *, allow_missing: bool, request_id: str
     ) -> None:
-        """Removes a bookmark.
+        """Remove a bookmark.
 
         Raises:
             Fault: BOOKMARK_NOT_FOUND unless allow_missing.
         """
-        check_session_id(session_id)
         check_bookmark_name(name)
         try:
             async with changing(
@@ -172,9 +175,7 @@ class Bookmarks:
                 project_id,
                 session_id,
                 request_id,
-                "delete bookmark",
-                name,
-                allow_missing,
+                *("delete bookmark", name, allow_missing),
             ) as change:
                 if not await self._store.delete(change, name) and not allow_missing:
                     raise _bookmark_not_found(session_id, name)

@@ -19,7 +19,7 @@ from sessiond_server.core import states
 from sessiond_server.core.structs import to_dict, to_struct
 from sessiond_server.projects.authentication import Caller
 from sessiond_server.rpc.conversions import task_status, updated_paths
-from sessiond_server.tasks.service import NewTask, TaskChanges, Tasks, etag_of
+from sessiond_server.tasks.service import TaskChanges, Tasks, etag_of
 from sessiond_server.tasks.store import TaskRow
 
 # Method names are those of the protos.
@@ -36,10 +36,14 @@ class TaskServicer:
 
     async def CreateTask(self, request: CreateTaskRequest, caller: Caller) -> Task:
         task = request.task
-        new = NewTask(task.task_id, **_values(task, ("status", "data", "message_seqs")))
-        return _message(
-            await self._tasks.create(caller.project_id, request.session_id, new, request.request_id)
+        row = await self._tasks.create(
+            caller.project_id,
+            request.session_id,
+            task.task_id,
+            **_values(task, ("status", "data", "message_seqs")),
+            request_id=request.request_id,
         )
+        return _message(row)
 
     async def GetTask(self, request: GetTaskRequest, caller: Caller) -> Task:
         return _message(

@@ -1,34 +1,28 @@
 """What the rules of tasks and bookmarks have in common."""
 
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, Protocol
+from contextlib import asynccontextmanager
+from typing import Any
 from uuid import UUID
 
-from sessiond_server.core.errors import Fault, session_not_found
+from sessiond_server.core.errors import Fault, session_destroyed, session_not_found
 from sessiond_server.core.ids import session_key
+from sessiond_server.core.states import SessionState
 from sessiond_server.core.validation import check_request_id, check_session_id
 from sessiond_server.db.idempotency import RequestRecord, content_hash
-from sessiond_server.sessions.store.lock import Change, SessionMissing
-
-
-class ChangeableStore(Protocol):
-    """A store of rows that belong to a session."""
-
-    def change(
-        self, key: UUID, project_id: UUID, record: RequestRecord | None
-    ) -> AbstractAsyncContextManager[Change]:
-        """Opens a transaction that locks the session's row."""
+from sessiond_server.sessions.store.children import ChildStore
+from sessiond_server.sessions.store.lock import Change, SessionMissing, change
 
 
 @asynccontextmanager
 async def changing(
-    store: ChangeableStore,
+    store: ChildStore[Any],
     project_id: UUID,
     session_id: str,
     request_id: str,
     *content: Any,
     result: str = "",
+    purpose: str = "",
 ) -> AsyncIterator[Change]:
     """Opens a change, which the end of the block commits and an exception undoes.
 
@@ -39,24 +33,22 @@ async def changing(
         request_id: of the request; "" for none.
         content: the request's name and fields, as JSON values. A repetition must have the same.
         result: the task_id or name that the request leaves, which a repetition needs.
+        purpose: what a destroyed session must be resumed for; "" if it may be changed as it is.
 
     Raises:
         DuplicateRequest: if the request is a repetition.
         Fault: SESSION_NOT_FOUND; INVALID_FIELD for a malformed session_id or request_id;
-            REQUEST_ID_REUSED if the request_id had other content.
+            REQUEST_ID_REUSED if the request_id had other content; SESSION_DESTROYED.
     """
     check_session_id(session_id)
     check_request_id(request_id)
-    record = (
-        RequestRecord(
-            session_key(project_id, session_id), request_id, content_hash(*content), result
-        )
-        if request_id
-        else None
-    )
+    key = session_key(project_id, session_id)
+    record = RequestRecord(key, request_id, content_hash(*content), result) if request_id else None
     try:
-        async with store.change(session_key(project_id, session_id), project_id, record) as change:
-            yield change
+        async with change(store.database, key, project_id, record) as begun:
+            if purpose and begun.state == SessionState.DESTROYED:
+                raise session_destroyed(session_id, purpose)
+            yield begun
     except SessionMissing:
         raise session_not_found(session_id) from None
 

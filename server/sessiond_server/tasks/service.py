@@ -13,13 +13,11 @@ from sessiond_server.core.errors import (
     Fault,
     etag_mismatch,
     invalid,
-    session_destroyed,
     session_not_found,
 )
 from sessiond_server.core.ids import session_key, uuid7
 from sessiond_server.core.limits import MAX_JSON_BYTES, MAX_TASK_MESSAGES, MAX_TASKS
 from sessiond_server.core.pagination import Page, Paging
-from sessiond_server.core.states import SessionState
 from sessiond_server.core.validation import check_session_id, check_task_id
 from sessiond_server.db.idempotency import DuplicateRequest
 from sessiond_server.sessions.changes import changing, limit_exceeded, message_not_found
@@ -30,23 +28,7 @@ from sessiond_server.tasks.store import TaskRow, TaskStore
 # the size of its JSON.
 MAX_PAGE_BYTES = 2 * 1024 * 1024
 _ETAG = re.compile(r"[0-9a-f]{16}-[0-9]{1,10}")
-
-
-@dataclass(frozen=True, slots=True)
-class NewTask:
-    """What a caller chooses about a new task.
-
-    Attributes:
-        task_id: "" to have one chosen.
-        status: a TaskStatus.
-        data: a JSON object.
-        message_seqs: the messages that it is linked to.
-    """
-
-    task_id: str
-    status: int
-    data: dict[str, Any]
-    message_seqs: Sequence[int]
+_PURPOSE = "change its tasks"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +48,7 @@ class TaskChanges:
     unlink: Sequence[int]
 
     def check(self) -> None:
-        """Checks that the changes do not contradict each other.
+        """Check that the changes do not contradict each other.
 
         Raises:
             Fault: INVALID_FIELD.
@@ -88,14 +70,14 @@ class TaskChanges:
         _check_seqs(self.link, "link_seqs")
 
     def new_values(self, task: TaskRow) -> dict[str, Any]:
-        """Returns the columns to set.
+        """Return the columns to set.
 
         Raises:
             Fault: INVALID_FIELD if the task would be linked to too many messages.
         """
         values = dict(self.values)
         if "message_seqs" in values:
-            values["message_seqs"] = _ascending(values["message_seqs"])
+            values["message_seqs"] = sorted(set(values["message_seqs"]))
         elif self.link or self.unlink:
             seqs = set(task.message_seqs).union(self.link).difference(self.unlink)
             if len(seqs) > MAX_TASK_MESSAGES:
@@ -104,7 +86,7 @@ class TaskChanges:
                     f"would make message_seqs {len(seqs)} seqs; at most {MAX_TASK_MESSAGES} are "
                     "allowed",
                 )
-            values["message_seqs"] = _ascending(seqs)
+            values["message_seqs"] = sorted(seqs)
         return values
 
 
@@ -119,41 +101,66 @@ class Tasks:
         self._store = store
 
     async def create(
-        self, project_id: UUID, session_id: str, new: NewTask, request_id: str
+        self,
+        project_id: UUID,
+        session_id: str,
+        task_id: str,
+        status: int,
+        data: dict[str, Any],
+        message_seqs: Sequence[int],
+        *,
+        request_id: str,
     ) -> TaskRow:
-        """Adds a task after the others.
+        """Add a task after the others.
+
+        Args:
+            project_id: the caller's project.
+            session_id: the session.
+            task_id: its id; "" = generated.
+            status: a TaskStatus.
+            data: a JSON object.
+            message_seqs: the messages that it is linked to.
+            request_id: makes the call safe to repeat; "" = none.
 
         Raises:
             Fault: TASK_ALREADY_EXISTS; MESSAGE_NOT_FOUND for a seq in message_seqs; LIMIT_EXCEEDED.
         """
-        check_session_id(session_id)
-        task_id = check_task_id(new.task_id or str(uuid7()), "task.task_id")
-        _check_seqs(new.message_seqs, "task.message_seqs")
-        seqs = _ascending(new.message_seqs)
-        content = ("create task", new.task_id, new.status, new.data, seqs)
+        given_id, task_id = task_id, check_task_id(task_id or str(uuid7()), "task.task_id")
+        _check_seqs(message_seqs, "task.message_seqs")
+        seqs = sorted(set(message_seqs))
         try:
             async with changing(
-                self._store, project_id, session_id, request_id, *content, result=task_id
+                self._store,
+                project_id,
+                session_id,
+                request_id,
+                *("create task", given_id, status, data, seqs),
+                result=task_id,
+                purpose=_PURPOSE,
             ) as change:
-                _check_open(change, session_id)
                 if await self._store.find(change, task_id):
                     raise Fault(
                         "TASK_ALREADY_EXISTS",
                         f"session {session_id!r} has a task {task_id!r} already",
                         metadata={"session_id": session_id, "task_id": task_id},
                     )
-                _check_messages(change, session_id, new.message_seqs, "task.message_seqs")
+                _check_messages(change, session_id, message_seqs, "task.message_seqs")
                 count = await self._store.count(change)
                 if count >= MAX_TASKS:
                     raise limit_exceeded("tasks", MAX_TASKS)
                 return await self._store.insert(
-                    change, task_id, count + 1, new.status, new.data, seqs
+                    change,
+                    task_id=task_id,
+                    position=count + 1,
+                    status=status,
+                    data=data,
+                    message_seqs=seqs,
                 )
         except DuplicateRequest as duplicate:
             return await self.get(project_id, session_id, duplicate.result)
 
     async def get(self, project_id: UUID, session_id: str, task_id: str) -> TaskRow:
-        """Returns a task.
+        """Return a task.
 
         Raises:
             Fault: TASK_NOT_FOUND.
@@ -171,7 +178,7 @@ class Tasks:
     async def list(
         self, project_id: UUID, session_id: str, status: int, page_size: int, page_token: str
     ) -> Page[TaskRow]:
-        """Returns a page of tasks in their order.
+        """Return a page of tasks in their order.
 
         Args:
             project_id: the caller's project.
@@ -205,7 +212,7 @@ class Tasks:
         etag: str,
         request_id: str,
     ) -> TaskRow:
-        """Changes a task.
+        """Change a task.
 
         Args:
             project_id: the caller's project.
@@ -218,25 +225,21 @@ class Tasks:
         Raises:
             Fault: TASK_NOT_FOUND; ETAG_MISMATCH; MESSAGE_NOT_FOUND for a seq to link.
         """
-        check_session_id(session_id)
         check_task_id(task_id, "task.task_id")
         changes.check()
         if etag and not _ETAG.fullmatch(etag):
             raise invalid("etag", "is not an etag of a task")
-        content = (
-            "update task",
-            task_id,
-            changes.values,
-            changes.data_patch,
-            list(changes.link),
-            list(changes.unlink),
-            etag,
-        )
         try:
             async with changing(
-                self._store, project_id, session_id, request_id, *content, result=task_id
+                self._store,
+                project_id,
+                session_id,
+                request_id,
+                *("update task", task_id, changes.values, changes.data_patch),
+                *(list(changes.link), list(changes.unlink), etag),
+                result=task_id,
+                purpose=_PURPOSE,
             ) as change:
-                _check_open(change, session_id)
                 task = await self._store.find(change, task_id)
                 if task is None:
                     raise _task_not_found(session_id, task_id)
@@ -246,7 +249,7 @@ class Tasks:
                     change, session_id, changes.values.get("message_seqs", ()), "task.message_seqs"
                 )
                 _check_messages(change, session_id, changes.link, "link_seqs")
-                changed = await self._store.update(
+                changed = await self._store.change_task(
                     change, task_id, changes.new_values(task), changes.data_patch
                 )
                 if changes.data_patch is not None:
@@ -258,7 +261,7 @@ class Tasks:
     async def reorder(
         self, project_id: UUID, session_id: str, task_ids: Sequence[str], request_id: str
     ) -> Sequence[str]:
-        """Puts tasks first, in a new order; the others keep theirs.
+        """Put tasks first, in a new order; the others keep theirs.
 
         Returns:
             All task_ids in their order.
@@ -266,7 +269,6 @@ class Tasks:
         Raises:
             Fault: TASK_NOT_FOUND.
         """
-        check_session_id(session_id)
         if not task_ids:
             raise invalid("task_ids", "is empty; name at least one task")
         first: dict[str, None] = {}
@@ -275,17 +277,19 @@ class Tasks:
             if task_id in first:
                 raise invalid(f"task_ids[{i}]", f"is {task_id!r} again; name each task once")
             first[task_id] = None
-        content = ("reorder tasks", list(task_ids))
         try:
             async with changing(
-                self._store, project_id, session_id, request_id, *content
+                self._store,
+                project_id,
+                session_id,
+                request_id,
+                *("reorder tasks", list(task_ids)),
+                purpose=_PURPOSE,
             ) as change:
-                _check_open(change, session_id)
                 present = await self._store.order(change)
-                if missing := first.keys() - set(present):
-                    raise _task_not_found(
-                        session_id, next(task_id for task_id in task_ids if task_id in missing)
-                    )
+                for task_id in first:
+                    if task_id not in present:
+                        raise _task_not_found(session_id, task_id)
                 order = [*first, *(task_id for task_id in present if task_id not in first)]
                 await self._store.reorder(change, order)
                 return order
@@ -303,12 +307,11 @@ class Tasks:
         allow_missing: bool,
         request_id: str,
     ) -> None:
-        """Removes a task; those after it move up.
+        """Remove a task; those after it move up.
 
         Raises:
             Fault: TASK_NOT_FOUND unless allow_missing.
         """
-        check_session_id(session_id)
         check_task_id(task_id)
         try:
             async with changing(
@@ -316,11 +319,9 @@ class Tasks:
                 project_id,
                 session_id,
                 request_id,
-                "delete task",
-                task_id,
-                allow_missing,
+                *("delete task", task_id, allow_missing),
+                purpose=_PURPOSE,
             ) as change:
-                _check_open(change, session_id)
                 if not await self._store.delete(change, task_id) and not allow_missing:
                     raise _task_not_found(session_id, task_id)
         except DuplicateRequest:
@@ -329,7 +330,7 @@ class Tasks:
 
 
 def etag_of(task: TaskRow) -> str:
-    """Returns the etag of a task.
+    """Return the etag of a task.
 
     It contains the log and the time of creation, so that a re-created task has other etags.
     """
@@ -337,11 +338,6 @@ def etag_of(task: TaskRow) -> str:
         f"{task.log} {task.created_at.timestamp()} {task.task_id}".encode(), digest_size=8
     )
     return f"{made.hexdigest()}-{task.revision}"
-
-
-def _check_open(change: Change, session_id: str) -> None:
-    if change.state == SessionState.DESTROYED:
-        raise session_destroyed(session_id, "change its tasks")
 
 
 def _check_seqs(seqs: Sequence[int], field: str) -> None:
@@ -366,10 +362,6 @@ def _check_size(task: TaskRow) -> None:
         )
 
 
-def _ascending(seqs: Sequence[int] | set[int]) -> list[int]:
-    return sorted(set(seqs))
-
-
 def _task_not_found(session_id: str, task_id: str) -> Fault:
     return Fault(
         "TASK_NOT_FOUND",
@@ -379,7 +371,7 @@ def _task_not_found(session_id: str, task_id: str) -> Fault:
 
 
 def _position(value: Any) -> int:
-    """Parses the position of a task in a page token."""
+    """Parse the position of a task in a page token."""
     if not 0 < pagination.int4(value) <= MAX_TASKS:
         raise ValueError(value)
     return int(value)

@@ -27,7 +27,6 @@ NOW: ColumnElement[datetime] = func.statement_timestamp()
 _LOCK = f"""
 UPDATE sessions SET active_at = clock_timestamp(), used_at = clock_timestamp()
 WHERE {LIVE_SESSION} RETURNING log, state, last_seq"""
-_EXISTS = f"SELECT 1 AS found FROM sessions WHERE {LIVE_SESSION}"
 
 
 class SessionMissing(Exception):
@@ -87,8 +86,3 @@ async def change(
         if record:
             await record_request(database, connection, record, locked.log)
         yield locked
-
-
-async def session_exists(database: Database, key: UUID, project_id: UUID) -> bool:
-    """Returns whether the project has the session."""
-    return bool(await database.rows(_EXISTS, {"key": key, "project_id": project_id}))
