@@ -59,7 +59,11 @@ class Bookmarks:
                 project_id,
                 session_id,
                 request_id,
-                *("create bookmark", name, seq, description, replace),
+                "create bookmark",
+                name,
+                seq,
+                description,
+                replace,
                 result=name,
             ) as change:
                 exists = bool(await self._store.find(change, name))
@@ -144,7 +148,10 @@ class Bookmarks:
                 project_id,
                 session_id,
                 request_id,
-                *("update bookmark", name, values, new_name),
+                "update bookmark",
+                name,
+                values,
+                new_name,
                 result=new_name or name,
             ) as change:
                 if await self._store.find(change, name) is None:
@@ -175,7 +182,9 @@ class Bookmarks:
                 project_id,
                 session_id,
                 request_id,
-                *("delete bookmark", name, allow_missing),
+                "delete bookmark",
+                name,
+                allow_missing,
             ) as change:
                 if not await self._store.delete(change, name) and not allow_missing:
                     raise _bookmark_not_found(session_id, name)

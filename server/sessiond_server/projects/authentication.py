@@ -113,8 +113,8 @@ class Authenticator:
         self._store = store
         self._require_keys = require_keys
         self._cache_s = cache_s
-        self._keys: OrderedDict[str, tuple[float, KeyRow]] = OrderedDict()
-        self._misses: OrderedDict[str, tuple[float, None]] = OrderedDict()
+        self._keys: OrderedDict[str, tuple[float, KeyRow | None]] = OrderedDict()
+        self._misses: OrderedDict[str, tuple[float, KeyRow | None]] = OrderedDict()
         self._lookups: dict[str, asyncio.Task[KeyRow | None]] = {}
         self._free_lookups = asyncio.Semaphore(MAX_LOOKUPS)
         self._streams: dict[OpenStream, str] = {}
@@ -201,16 +201,13 @@ class Authenticator:
     async def _look_up(self, key_id: str) -> KeyRow | None:
         async with self._free_lookups:
             row = await self._store.key(key_id)
-        expires_at = time.monotonic() + self._cache_s
+        if row and row.revoked_at is not None:
+            row = None
+        cache, most = (self._keys, MAX_CACHED_KEYS) if row else (self._misses, MAX_CACHED_MISSES)
         self._keys.pop(key_id, None)
-        if row is None or row.revoked_at is not None:
-            self._misses[key_id] = (expires_at, None)
-            if len(self._misses) > MAX_CACHED_MISSES:
-                self._misses.popitem(last=False)
-            return None
-        self._keys[key_id] = (expires_at, row)
-        if len(self._keys) > MAX_CACHED_KEYS:
-            self._keys.popitem(last=False)
+        cache[key_id] = (time.monotonic() + self._cache_s, row)
+        if len(cache) > most:
+            cache.popitem(last=False)
         return row
 
 

@@ -31,7 +31,7 @@ class Keys:
         self._store = store
 
     async def create_project(self, name: str) -> ProjectRow:
-        """Creates a project.
+        """Create a project.
 
         Raises:
             Fault: PROJECT_ALREADY_EXISTS; INVALID_FIELD for a malformed name.
@@ -48,7 +48,7 @@ class Keys:
         return row
 
     async def list_projects(self, page_size: int, page_token: str) -> Page[ProjectRow]:
-        """Returns a page of projects by name.
+        """Return a page of projects by name.
 
         Raises:
             Fault: INVALID_FIELD; INVALID_PAGE_TOKEN.
@@ -62,7 +62,7 @@ class Keys:
     async def create_key(
         self, project: str, *, label: str = "", is_admin: bool = False, create_project: bool = False
     ) -> NewKey:
-        """Creates a key of a project.
+        """Create a key of a project.
 
         Args:
             project: name of the project.
@@ -83,11 +83,10 @@ class Keys:
         key = await self._store.create_key(
             key_id, row.project_id, hash_secret(secret), label, is_admin
         )
-        assert key is not None  # noqa: S101 - keys are never deleted
         return NewKey(key, secret)
 
     async def list_keys(self, project: str) -> list[KeyRow]:
-        """Returns the keys of a project, the newest first.
+        """Return the keys of a project, the newest first.
 
         Raises:
             Fault: PROJECT_NOT_FOUND; INVALID_FIELD for a malformed name.
@@ -96,7 +95,7 @@ class Keys:
         return await self._store.list_keys((await self._project(project)).project_id)
 
     async def revoke_key(self, key_id: str) -> KeyRow:
-        """Revokes a key. Servers refuse it once their caches expire.
+        """Revoke a key. Servers refuse it once their caches expire.
 
         Raises:
             Fault: API_KEY_NOT_FOUND; INVALID_FIELD for a malformed key_id.

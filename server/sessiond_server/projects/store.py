@@ -38,18 +38,24 @@ _PROJECT = f"SELECT {_COLUMNS} FROM projects WHERE name = %(name)s"
 _PROJECTS = f"""
 SELECT {_COLUMNS} FROM projects WHERE name > %(after)s ORDER BY name LIMIT %(limit)s"""
 
-_KEYS = """
+_FROM_KEYS = """
 SELECT key_id, project_id, projects.name AS project, secret_hash, label, is_admin,
     api_keys.created_at, revoked_at
-FROM api_keys JOIN projects USING (project_id)"""
+FROM {} AS api_keys JOIN projects USING (project_id)"""
+_KEYS = _FROM_KEYS.format("api_keys")
 _KEY = f"{_KEYS} WHERE key_id = %(key_id)s"
 _KEYS_OF_PROJECT = f"""{_KEYS}
 WHERE project_id = %(project_id)s ORDER BY api_keys.created_at DESC, key_id"""
-_CREATE_KEY = """
-INSERT INTO api_keys (key_id, project_id, secret_hash, label, is_admin)
-VALUES (%(key_id)s, %(project_id)s, %(secret_hash)s, %(label)s, %(is_admin)s)"""
-_REVOKE = """
-UPDATE api_keys SET revoked_at = coalesce(revoked_at, now()) WHERE key_id = %(key_id)s"""
+_CREATE_KEY = f"""
+WITH created AS (
+    INSERT INTO api_keys (key_id, project_id, secret_hash, label, is_admin)
+    VALUES (%(key_id)s, %(project_id)s, %(secret_hash)s, %(label)s, %(is_admin)s) RETURNING *
+) {_FROM_KEYS.format("created")}"""
+_REVOKE = f"""
+WITH revoked AS (
+    UPDATE api_keys SET revoked_at = coalesce(revoked_at, now()) WHERE key_id = %(key_id)s
+    RETURNING *
+) {_FROM_KEYS.format("revoked")}"""
 
 
 class KeyStore:
@@ -59,7 +65,7 @@ class KeyStore:
         self._database = database
 
     async def create_project(self, project_id: UUID, name: str) -> ProjectRow | None:
-        """Creates a project.
+        """Create a project.
 
         Returns:
             The project; None if there is one of this name.
@@ -69,19 +75,19 @@ class KeyStore:
         return ProjectRow(**rows[0]) if rows else None
 
     async def project(self, name: str) -> ProjectRow | None:
-        """Returns a project; None if there is none of this name."""
+        """Return a project; None if there is none of this name."""
         rows = await self._database.rows(_PROJECT, {"name": name})
         return ProjectRow(**rows[0]) if rows else None
 
     async def list_projects(self, after: str, limit: int) -> list[ProjectRow]:
-        """Returns at most `limit` projects by name, those after a name."""
+        """Return at most `limit` projects by name, those after a name."""
         rows = await self._database.rows(_PROJECTS, {"after": after, "limit": limit})
         return [ProjectRow(**row) for row in rows]
 
     async def create_key(
         self, key_id: str, project_id: UUID, secret_hash: bytes, label: str, is_admin: bool
-    ) -> KeyRow | None:
-        """Creates a key with a new key_id and returns it."""
+    ) -> KeyRow:
+        """Create a key with a new key_id."""
         parameters = {
             "key_id": key_id,
             "project_id": project_id,
@@ -89,24 +95,24 @@ class KeyStore:
             "label": label,
             "is_admin": is_admin,
         }
-        await self._database.rows(_CREATE_KEY, parameters)
-        return await self.key(key_id)
+        [row] = await self._database.rows(_CREATE_KEY, parameters)
+        return KeyRow(**row)
 
     async def key(self, key_id: str) -> KeyRow | None:
-        """Returns a key; None if there is none of this id."""
+        """Return a key; None if there is none of this id."""
         rows = await self._database.rows(_KEY, {"key_id": key_id})
         return KeyRow(**rows[0]) if rows else None
 
     async def list_keys(self, project_id: UUID) -> list[KeyRow]:
-        """Returns the keys of a project, the newest first."""
+        """Return the keys of a project, the newest first."""
         rows = await self._database.rows(_KEYS_OF_PROJECT, {"project_id": project_id})
         return [KeyRow(**row) for row in rows]
 
     async def revoke(self, key_id: str) -> KeyRow | None:
-        """Revokes a key; a revoked one keeps the time of its revocation.
+        """Revoke a key; a revoked one keeps the time of its revocation.
 
         Returns:
             The key; None if there is none of this id.
         """
-        await self._database.rows(_REVOKE, {"key_id": key_id})
-        return await self.key(key_id)
+        rows = await self._database.rows(_REVOKE, {"key_id": key_id})
+        return KeyRow(**rows[0]) if rows else None

@@ -134,7 +134,11 @@ class Tasks:
                 project_id,
                 session_id,
                 request_id,
-                *("create task", given_id, status, data, seqs),
+                "create task",
+                given_id,
+                status,
+                data,
+                seqs,
                 result=task_id,
                 purpose=_PURPOSE,
             ) as change:
@@ -235,8 +239,13 @@ class Tasks:
                 project_id,
                 session_id,
                 request_id,
-                *("update task", task_id, changes.values, changes.data_patch),
-                *(list(changes.link), list(changes.unlink), etag),
+                "update task",
+                task_id,
+                changes.values,
+                changes.data_patch,
+                list(changes.link),
+                list(changes.unlink),
+                etag,
                 result=task_id,
                 purpose=_PURPOSE,
             ) as change:
@@ -283,7 +292,8 @@ class Tasks:
                 project_id,
                 session_id,
                 request_id,
-                *("reorder tasks", list(task_ids)),
+                "reorder tasks",
+                list(task_ids),
                 purpose=_PURPOSE,
             ) as change:
                 present = await self._store.order(change)
@@ -319,7 +329,9 @@ class Tasks:
                 project_id,
                 session_id,
                 request_id,
-                *("delete task", task_id, allow_missing),
+                "delete task",
+                task_id,
+                allow_missing,
                 purpose=_PURPOSE,
             ) as change:
                 if not await self._store.delete(change, task_id) and not allow_missing:
