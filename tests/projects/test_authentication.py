@@ -143,7 +143,7 @@ async def test_requests_share_one_lookup_when_a_key_expires(clock: Clock) -> Non
     keys.free.clear()
     requests = [asyncio.create_task(caller(authenticator)) for _ in range(10)]
     await asyncio.sleep(0)
-    # One that leaves does not take the lookup with it.
+    # A cancelled request does not cancel the lookup.
     requests.pop(0).cancel()
     await asyncio.sleep(0)
     keys.free.set()

@@ -20,7 +20,8 @@ class BookmarkRow:
     updated_at: datetime
 
 
-_LIST = f"""{of_session("bookmarks", BookmarkRow)} AND (bookmarks.seq, bookmarks.name) > (%(after)s, %(after_name)s)
+_LIST = f"""{of_session("bookmarks", BookmarkRow)}
+    AND (bookmarks.seq, bookmarks.name) > (%(after)s, %(after_name)s)
 ORDER BY bookmarks.seq, bookmarks.name LIMIT %(limit)s"""
 
 

@@ -60,7 +60,7 @@ class KeyLookup(Protocol):
     """Finds API keys."""
 
     async def key(self, key_id: str) -> KeyRow | None:
-        """Returns the key of an id; None if there is none."""
+        """Return the key of an id; None if there is none."""
 
 
 class OpenStream:
@@ -71,14 +71,14 @@ class OpenStream:
         self._is_sending = self._is_revoked = False
 
     def revoke(self) -> None:
-        """Ends the call: at once, or after the response that gRPC is sending."""
+        """End the call: at once, or after the response that gRPC is sending."""
         if not (self._is_sending or self._is_revoked):
             self._scope.reschedule(asyncio.get_running_loop().time())
         self._is_revoked = True
 
     @contextmanager
     def sending(self) -> Iterator[None]:
-        """Keeps the call from being interrupted in gRPC, where its error would lose its reason.
+        """Keep the call from being interrupted in gRPC, where its error would lose its reason.
 
         Raises:
             Fault: API_KEY_INVALID if the key has been revoked, before or during the block.
@@ -103,7 +103,7 @@ class Authenticator:
     """
 
     def __init__(self, store: KeyLookup, *, require_keys: bool, cache_s: float) -> None:
-        """Creates an authenticator with an empty cache.
+        """Create an authenticator with an empty cache.
 
         Args:
             store: where keys are looked up.
@@ -120,7 +120,7 @@ class Authenticator:
         self._streams: dict[OpenStream, str] = {}
 
     async def caller(self, authorization: str | None) -> Caller:
-        """Returns the caller of a request.
+        """Return the caller of a request.
 
         Args:
             authorization: the `authorization` header; None if there is none.
@@ -146,7 +146,7 @@ class Authenticator:
 
     @asynccontextmanager
     async def open_stream(self, caller: Caller) -> AsyncIterator[OpenStream]:
-        """Ends a block, which handles a streaming call, once the caller's key is revoked.
+        """End a block, which handles a streaming call, once the caller's key is revoked.
 
         Raises:
             Fault: API_KEY_INVALID if the key is revoked.
@@ -166,7 +166,7 @@ class Authenticator:
             self._streams.pop(stream, None)
 
     async def run(self) -> None:
-        """Ends the open streams of revoked keys, as often as cached keys expire, until cancelled."""
+        """End the open streams of revoked keys, as often as cached keys expire, until cancelled."""
         while True:
             await asyncio.sleep(max(self._cache_s, MIN_CHECK_S))
             try:
@@ -175,14 +175,14 @@ class Authenticator:
                 log.warning("key_check_retrying", error=str(e))
 
     async def check_streams(self) -> None:
-        """Looks up the keys of all open streams and ends the streams of those that are revoked."""
+        """Look up the keys of all open streams and end the streams of those that are revoked."""
         for key_id in set(self._streams.values()):
             if await self._shared_lookup(key_id) is None:
                 for stream in [s for s, of_key in self._streams.items() if of_key == key_id]:
                     stream.revoke()
 
     async def _key(self, key_id: str) -> KeyRow | None:
-        """Returns a key that is not revoked, from the cache if possible."""
+        """Return a key that is not revoked, from the cache if possible."""
         now = time.monotonic()
         for cache in (self._keys, self._misses):
             if (known := cache.get(key_id)) and now < known[0]:
@@ -191,7 +191,7 @@ class Authenticator:
         return await self._shared_lookup(key_id)
 
     async def _shared_lookup(self, key_id: str) -> KeyRow | None:
-        """Returns a key that is not revoked, from a lookup that concurrent requests share."""
+        """Return a key that is not revoked, from a lookup that concurrent requests share."""
         lookup = self._lookups.get(key_id)
         if lookup is None:
             lookup = self._lookups[key_id] = asyncio.create_task(self._look_up(key_id))
@@ -212,7 +212,7 @@ class Authenticator:
 
 
 def hash_secret(secret: str) -> bytes:
-    """Returns the SHA-256 of a key, which is what the database stores."""
+    """Return the SHA-256 of a key, which is what the database stores."""
     # A fast hash is enough: nobody guesses 256 random bits.
     return hashlib.sha256(secret.encode(errors="replace")).digest()
 
