@@ -62,14 +62,16 @@ class Copies:
         """
         _check(request)
         new_id = request.new_session_id or str(uuid7())
-        record = None
-        if request.request_id:
-            record = RequestRecord(
+        record = (
+            RequestRecord(
                 creation_key(project_id, request.request_id),
                 request.request_id,
                 content_hash("copy", *astuple(request)),
                 new_id,
             )
+            if request.request_id
+            else None
+        )
         copy = Copy(
             request=request,
             project_id=project_id,

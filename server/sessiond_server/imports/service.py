@@ -80,10 +80,16 @@ class SessionImports:
             made = SessionImport(
                 new, head, validator.totals, validator.asset_refs, tuple(validator.asset_fields)
             )
-            record = None
-            if head.request_id:
-                content = content_hash("import", *astuple(head), validator.content_hash.hex())
-                record = RequestRecord(creation, head.request_id, content, session_id)
+            record = (
+                RequestRecord(
+                    creation,
+                    head.request_id,
+                    content_hash("import", *astuple(head), validator.content_hash.hex()),
+                    session_id,
+                )
+                if head.request_id
+                else None
+            )
             try:
                 row = await self._store.create(made, spool, record)
             except DuplicateRequest as duplicate:

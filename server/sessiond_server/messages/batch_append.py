@@ -136,15 +136,13 @@ class BatchAppender:
                 await asyncio.wait(running)
 
     async def _in_order(self, series: _Series) -> list[Outcome]:
-        outcomes: list[Outcome] = []
-        for request in series:
-            try:
-                outcomes.append(
-                    (request.place, await self._appends.append_prepared(request.prepared))
-                )
-            except Exception as error:
-                outcomes.append((request.place, error))
-        return outcomes
+        return [await self._outcome(request) for request in series]
+
+    async def _outcome(self, request: _Request) -> Outcome:
+        try:
+            return request.place, await self._appends.append_prepared(request.prepared)
+        except Exception as error:
+            return request.place, error
 
 
 def _fits(series: _Series) -> bool:

@@ -261,8 +261,11 @@ class Tasks:
                 changed = await self._store.change_task(
                     change, task_id, changes.new_values(task), changes.data_patch
                 )
-                if changes.data_patch is not None:
-                    _check_size(changed)
+                if changes.data_patch is not None and (size := _size(changed)) > MAX_JSON_BYTES:
+                    raise invalid(
+                        "data_patch",
+                        f"would make data {size} bytes; at most {MAX_JSON_BYTES} are allowed",
+                    )
                 return changed
         except DuplicateRequest:
             return await self.get(project_id, session_id, task_id)
@@ -366,12 +369,8 @@ def _check_messages(change: Change, session_id: str, seqs: Sequence[int], field:
             raise message_not_found(change, session_id, seq, f"{field}[{i}]")
 
 
-def _check_size(task: TaskRow) -> None:
-    size = len(json.dumps(task.data, ensure_ascii=False, separators=(",", ":")).encode())
-    if size > MAX_JSON_BYTES:
-        raise invalid(
-            "data_patch", f"would make data {size} bytes; at most {MAX_JSON_BYTES} are allowed"
-        )
+def _size(task: TaskRow) -> int:
+    return len(json.dumps(task.data, ensure_ascii=False, separators=(",", ":")).encode())
 
 
 def _task_not_found(session_id: str, task_id: str) -> Fault:

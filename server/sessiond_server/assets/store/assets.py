@@ -101,6 +101,7 @@ UPDATE loose_objects SET due_at = now() + %(ends)s WHERE object_key = ANY(ARRAY(
 RETURNING object_key"""
 
 
+@dataclass(eq=False)
 class AssetMissing(Exception):
     """The project lacks an asset.
 
@@ -108,9 +109,7 @@ class AssetMissing(Exception):
         sha256: hash of the first missing asset.
     """
 
-    def __init__(self, sha256: bytes) -> None:
-        super().__init__(sha256.hex())
-        self.sha256 = sha256
+    sha256: bytes
 
 
 class UploadGivenUp(Exception):

@@ -201,6 +201,7 @@ class NoSource(Exception):
     """The source does not exist in the project, or has expired."""
 
 
+@dataclass(eq=False)
 class NoSuchSeq(Exception):
     """The source has no message with this seq.
 
@@ -208,15 +209,14 @@ class NoSuchSeq(Exception):
         last_seq: the source's last seq.
     """
 
-    def __init__(self, last_seq: int) -> None:
-        super().__init__(last_seq)
-        self.last_seq = last_seq
+    last_seq: int
 
 
 class NoSuchBookmark(Exception):
     """The source has no bookmark with this name."""
 
 
+@dataclass(eq=False)
 class CopyTooLarge(Exception):
     """The copy would have more messages than allowed.
 
@@ -224,9 +224,7 @@ class CopyTooLarge(Exception):
         messages: how many it would have.
     """
 
-    def __init__(self, messages: int) -> None:
-        super().__init__(messages)
-        self.messages = messages
+    messages: int
 
 
 class CopyStore:

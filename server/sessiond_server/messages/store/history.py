@@ -139,10 +139,8 @@ class HistoryStore:
         log, last_seq, content_bytes, largest_bytes, touch_due, base_seq, keys, logs, lasts = row
         segments: list[Segment] = []
         if base_seq:
-            first = 1
-            for src_key, src_log, last in zip(keys, logs, lasts, strict=True):
-                segments.append(Segment(src_key, src_log, first, last))
-                first = last + 1
+            # Each segment begins after the end of the one before.
+            segments += map(Segment, keys, logs, [1, *(last + 1 for last in lasts)], lasts)
         if last_seq > base_seq:
             segments.append(Segment(key, log, base_seq + 1, last_seq))
         return LogHead(log, last_seq, content_bytes, largest_bytes, touch_due, tuple(segments))
