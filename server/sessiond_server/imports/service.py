@@ -59,8 +59,8 @@ class SessionImports:
         session_id = head.session_id or str(uuid7())
         new = new_session(project_id, session_id, head.settings, self._limits)
         creation = creation_key(project_id, head.request_id)
-        # So that a conflict is reported before all messages are sent; a repetition returns the
-        # first result.
+        # Reports a conflict before the client sends all messages; a repetition returns the first
+        # result.
         if await self._sessions.get(new.key, project_id) and not (
             head.request_id and await self._sessions.find_request(creation, NO_LOG, head.request_id)
         ):

@@ -130,7 +130,7 @@ class Appends:
             Fault: with the reasons that ImportMessages names.
         """
         target.check()
-        # So that a session that takes no appends is reported before all messages are sent.
+        # Reports a session that takes no appends before the client sends all messages.
         await self._check_open(target)
         validator = MessageValidator(self._limits, self._tokenizer)
         with Spool() as spool:

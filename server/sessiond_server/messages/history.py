@@ -218,7 +218,7 @@ class _Window:
     def __init__(self, reading: Reading, head: LogHead) -> None:
         self._reading = reading
         self._segments = head.segments
-        # What ties a resume_token to this read.
+        # Ties a resume_token to this read.
         self._fingerprint = pagination.fingerprint(
             head.log,
             reading.through_seq,

@@ -117,8 +117,8 @@ class MessageValidator:
                 # Deterministic: the order of a Struct's keys must not make a repeated request look
                 # like another one.
                 body = message.SerializeToString(deterministic=True)
-            # Without the tokens: a request sent again to a server with another tokenizer is still
-            # the same request.
+            # The hash leaves out the tokens: a request that is sent again to a server with another
+            # tokenizer is still the same request.
             hashed.append(body)
             tokens = count_tokens(texts)
             totals.tokens += tokens

@@ -1,4 +1,4 @@
-"""Who calls: the project and the rights of an API key."""
+"""Authentication: the project and the rights of an API key."""
 
 import asyncio
 import hashlib

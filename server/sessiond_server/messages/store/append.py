@@ -113,7 +113,7 @@ stored AS (
 
 _SELECT = "SELECT last_seq, active_at, log FROM bump"
 
-# By whether there is one message, and whether there is a request_id.
+# The keys: whether there is a single message, and whether there is a request_id.
 _STATEMENTS = {
     (single, recorded): (
         f"WITH {_BUMP}, {_RECORD + ',' if recorded else ''} {_ONE if single else _MANY} {_SELECT}"

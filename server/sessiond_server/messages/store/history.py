@@ -79,7 +79,7 @@ _PAGES = {
 
 @dataclass(frozen=True, slots=True)
 class LogHead:
-    """Where a session's messages are stored, and how many there are.
+    """Location and number of a session's messages.
 
     Attributes:
         log: the session's own log.

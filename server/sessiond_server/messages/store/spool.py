@@ -41,7 +41,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Where a spool's rows are to be stored.
+    """The place for the rows of a spool.
 
     Attributes:
         key: of the log.
@@ -116,7 +116,7 @@ class Spool:
                 Spool.total_in_memory -= self.size
                 self._file.write(memory.getbuffer())
         self._file.write(encoded)
-        # So that a full disk shows here, and not within the transaction that reads the file.
+        # A full disk then shows here, and not within the transaction that reads the file.
         self._file.flush()
 
     def copy_data(self, start: Start) -> Iterator[bytes]:
