@@ -34,7 +34,9 @@ from sessiond_server.projects.service import Keys
 from sessiond_server.projects.store import KeyStore
 from sessiond_server.providers.routing import Models
 from sessiond_server.queues.service import Processing
-from sessiond_server.queues.store import ProcessingStore
+from sessiond_server.queues.store.leases import LeaseStore
+from sessiond_server.queues.store.progress import ProgressStore
+from sessiond_server.queues.store.queues import QueueStore
 from sessiond_server.retention.purger import Purger
 from sessiond_server.retention.store import PurgeStore
 from sessiond_server.rpc.admin_service import AdminServicer
@@ -75,7 +77,9 @@ class Stores:
         self.imports = SessionImportStore(database)
         self.keys = KeyStore(database)
         self.purge = PurgeStore(database)
-        self.queues = ProcessingStore(database)
+        self.queue_leases = LeaseStore(database)
+        self.queue_progress = ProgressStore(database)
+        self.queues = QueueStore(database)
         self.sessions = SessionStore(database)
         self.tasks = TaskStore(database)
         self.turns = TurnStore(database, self.append)
@@ -194,6 +198,8 @@ async def open_services(
             ProcessingServicer(
                 Processing(
                     stores.queues,
+                    stores.queue_leases,
+                    stores.queue_progress,
                     stores.sessions,
                     is_draining=is_draining,
                     default_deadline_s=settings.default_deadline_s,

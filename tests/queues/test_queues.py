@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import re
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -11,7 +10,6 @@ from typing import Any
 import grpc
 import psycopg
 import pytest
-from sqlalchemy import TextClause
 
 from sessiond.v1 import processing_service_pb2 as pb
 from sessiond.v1.error_reason_pb2 import ErrorReason
@@ -19,8 +17,8 @@ from sessiond.v1.session_service_pb2 import CreateSessionRequest, StoreMessagesR
 from sessiond_server.core.ids import DEFAULT_PROJECT_ID, session_key
 from sessiond_server.projects.service import Keys
 from sessiond_server.projects.store import KeyStore
-from sessiond_server.queues.service import choose, ranges_of
-from sessiond_server.queues.store import _DISTRIBUTE, _LOOK, QueueState
+from sessiond_server.queues.store.leases import CHECK, ranges_to_lease
+from sessiond_server.queues.store.queues import DISTRIBUTE
 from sessiond_server.server import Running, drain
 from sessiond_server.settings import Settings
 
@@ -1077,10 +1075,8 @@ async def test_a_row_a_session_and_queue(wire: Wire, query: Query) -> None:
     assert query("SELECT count(*) FROM processing_exceptions") == [(0,)]
 
 
-@pytest.mark.parametrize("statement", [_LOOK, _DISTRIBUTE], ids=["look", "distribute"])
-async def test_looking_for_news_passes_by_no_session_without(
-    statement: TextClause, query: Query
-) -> None:
+@pytest.mark.parametrize("statement", [CHECK, DISTRIBUTE], ids=["check", "distribute"])
+async def test_looking_for_news_passes_by_no_session_without(statement: str, query: Query) -> None:
     """Also where the planner's statistics are of a time when all sessions had news."""
     query(
         "INSERT INTO sessions (key, project_id, session_id, log, state, created_at, active_at, used_at)"
@@ -1089,19 +1085,18 @@ async def test_looking_for_news_passes_by_no_session_without(
     )
     query("ANALYZE sessions")
     query("UPDATE sessions SET has_news = false")
-    text = re.sub(r"(?<!:):(\w+)", r"%(\1)s", statement.text.replace("%", "%%"))
-    plan = query(f"EXPLAIN {text}", {"project_id": DEFAULT_PROJECT_ID, "queue": "q", "batch": 200})
+    plan = query(
+        f"EXPLAIN {statement}", {"project_id": DEFAULT_PROJECT_ID, "queue": "q", "batch": 200}
+    )
     assert any("sessions_news_idx on sessions" in row[0] for row in plan)
     # But for the update by key ("sessions s"), for which a table as small as this one may be read through.
     assert not any("Seq Scan on sessions  (" in row[0] for row in plan)
 
 
-def test_ranges() -> None:
-    assert ranges_of([]) == []
-    assert ranges_of([1, 2, 3, 5, 7, 8]) == [(1, 3), (5, 5), (7, 8)]
-    assert choose(QueueState(5, 9, []), 3) == [(6, 8)]
-    assert choose(QueueState(5, 9, [2, 4]), 3) == [(2, 2), (4, 4)]
-    assert choose(QueueState(9, 9, []), 3) == []
+def test_requeued_messages_are_leased_before_the_next_ones() -> None:
+    assert ranges_to_lease(5, 9, [], 3) == [(6, 8)]
+    assert ranges_to_lease(9, 9, [], 3) == []
+    assert ranges_to_lease(9, 9, [1, 2, 3, 5, 7, 8], 10) == [(1, 3), (5, 5), (7, 8)]
 
 
 def test_reasons_are_those_of_the_protos() -> None:
