@@ -59,7 +59,7 @@ from sessiond_server.turns.runner import Lease, TurnRunner
 from sessiond_server.turns.service import Turns
 from sessiond_server.turns.store import TurnStore
 from sessiond_server.turns.streams import TurnStreams
-from sessiond_server.watch.hub import Watching
+from sessiond_server.watch.hub import WatchHub
 from sessiond_server.watch.store import WatchStore
 
 
@@ -99,7 +99,7 @@ class Services:
     loops: dict[str, Loop]
     database: Database
     objects: Objects
-    watching: Watching
+    watching: WatchHub
     runner: TurnRunner
 
 
@@ -125,7 +125,7 @@ async def open_services(
 
         assets = Assets(stores.assets, objects, limits)
         stack.push_async_callback(assets.close)
-        watching = Watching(
+        watching = WatchHub(
             stores.watch,
             stores.history,
             admission.check_draining,
@@ -154,7 +154,7 @@ async def open_services(
             max_context_bytes=settings.max_context_bytes,
         )
         stack.push_async_callback(runner.close)
-        watching.listen(runner.heard)
+        watching.add_listener(runner.heard)
         turns = Turns(
             stores.turns,
             stores.sessions,

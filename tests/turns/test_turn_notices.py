@@ -6,13 +6,15 @@ from typing import Any
 
 from sessiond_server.core.events import MESSAGE_DELTA, TURN_END, Event
 from sessiond_server.messages.store.history import LogHead
-from sessiond_server.watch.channel import Channel, Chunk, Watcher
+from sessiond_server.watch.channel import Channel
+from sessiond_server.watch.encoding import Chunk
 from sessiond_server.watch.notifier import (
     MAX_DELTA_CHARACTERS,
     MAX_PAYLOAD_BYTES,
     Notifier,
     payloads,
 )
+from sessiond_server.watch.watcher import Watcher
 
 PROJECT, LOG = uuid.uuid4(), uuid.uuid4()
 
@@ -87,7 +89,7 @@ def test_what_is_sent_is_what_is_taken() -> None:
     made = payloads("somebody", [key], sent)
     assert all(len(payload.encode()) <= MAX_PAYLOAD_BYTES for payload in made)
     for payload in made:
-        heard.notices._take(payload)
+        heard.notices._receive(payload)
     assert heard.appended == [key]
     assert heard.events[-1] == sent[-1]
     assert "".join((event.data or {})["delta_content"] for event in heard.events[:-1]) == "".join(
@@ -101,7 +103,7 @@ def test_what_is_sent_is_what_is_taken() -> None:
 def test_a_notice_of_the_version_before_is_understood() -> None:
     heard = Heard()
     item = ["session.destroyed", str(PROJECT), "one", str(LOG), 7]
-    heard.notices._take(json.dumps({"from": "somebody", "items": [item]}))
+    heard.notices._receive(json.dumps({"from": "somebody", "items": [item]}))
     assert heard.events == [Event("session.destroyed", PROJECT, "one", LOG, 7)]
 
 
@@ -133,7 +135,7 @@ async def handed_out(*, seq: int, last_seq: int, told: list[Chunk]) -> list[int 
     watcher.go_live()
     channel.watchers.add(watcher)
     for one in told:
-        channel.tell(one)
+        channel.publish(one)
     channel.end()
     await channel.run()
     given: list[int | str] = []

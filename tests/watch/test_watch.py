@@ -458,7 +458,7 @@ class TestProcesses:
             '{"from":"b","items":[["a","b","c","d","e"]]}',
             '{"from":"b","items":[null]}',
         ):
-            notices._take(payload)
+            notices._receive(payload)
         assert len(doubts) == 6
 
 
@@ -476,7 +476,7 @@ class TestSlow:
                 received += await quick.through(i + 1)
             assert seqs(received) == list(range(1, 101))
             (channel,) = server.watching._channels.values()
-            assert sum(watcher._bytes for watcher in channel.watchers) <= 2 * 1024 * 1024
+            assert sum(watcher.queued_bytes for watcher in channel.watchers) <= 2 * 1024 * 1024
             error = await slow.error()
             assert (error.code, error.reason, error.metadata["session_id"]) == (
                 grpc.StatusCode.UNAVAILABLE,

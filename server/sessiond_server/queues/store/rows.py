@@ -12,8 +12,8 @@ from sessiond_server.core.states import QueueMessageState
 from sessiond_server.db.pool import Database
 
 Connection = AsyncConnection[TupleRow]
+# Seqs as (first, last), ascending.
 Ranges = list[tuple[int, int]]
-"""Seqs as (first, last), ascending."""
 
 AGAIN, FAILED = QueueMessageState.AGAIN, QueueMessageState.FAILED
 
