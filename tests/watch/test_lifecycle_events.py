@@ -38,7 +38,7 @@ class TestLifecycleEvents:
             assert (event.session_id, event.seq, event.HasField("message")) == ("one", 0, False)
             assert abs(event.time.ToSeconds() - events[0].time.ToSeconds()) < PATIENCE_S
 
-    async def test_a_project_receives_new_sessions_of_every_process(
+    async def test_new_sessions_reach_project_watchers_at_every_process(
         self, no_poll: None, wire: Wire, other_wire: Wire, both_listen: None
     ) -> None:
         here, there = await watching(wire), await watching(other_wire)
