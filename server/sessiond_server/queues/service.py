@@ -180,8 +180,6 @@ class Processing:
             Fault: LEASE_LOST; INVALID_FIELD.
         """
         ref = decode_lease_id(lease_id)
-        if through_seq is not None and through_seq < 0:
-            raise invalid("through_seq", "is negative")
         if not await self._progress.acknowledge(
             ref,
             project_id,
@@ -291,8 +289,10 @@ def decide(
     """
     end = leased[-1][1]
     through = end if through_seq is None else through_seq
-    if through > end:
-        raise invalid("through_seq", f"is {through}; the lease ends with {end}")
+    if not 0 <= through <= end:
+        raise invalid(
+            "through_seq", f"is {through}; 0 to {end}, the last seq of the lease, are allowed"
+        )
     done = [(first, min(last, through)) for first, last in leased if first <= through]
     firsts = [first for first, _ in done]
     errors: dict[int, str] = {}

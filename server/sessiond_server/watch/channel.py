@@ -96,11 +96,11 @@ class Channel:
         ):
             # Every message before this event has been delivered and no newer one is known.
             self._push_ephemeral(chunk)
-            return
-        self._ephemeral.append((self._round, chunk))
-        if len(self._ephemeral) > MAX_EPHEMERAL:
-            self._drop_ephemeral()
-        self._wake.set()
+        else:
+            self._ephemeral.append((self._round, chunk))
+            if len(self._ephemeral) > MAX_EPHEMERAL:
+                self._drop_ephemeral()
+            self._wake.set()
 
     def end(self) -> None:
         """End all watchers after the remaining events: the session is gone."""
@@ -180,7 +180,11 @@ class Channel:
 
     async def _wait_for_room(self) -> None:
         """Wait for watchers that keep up, so that a burst does not end them."""
-        while crowded := [watcher for watcher in self.watchers if watcher.is_crowded]:
+        while crowded := [
+            watcher
+            for watcher in self.watchers
+            if not (watcher.has_room.is_set() or watcher.is_late)
+        ]:
             queued = sum(watcher.queued_bytes for watcher in self.watchers)
             try:
                 async with asyncio.timeout(ROOM_TIMEOUT_S + queued / SENT_BYTES_A_SECOND):

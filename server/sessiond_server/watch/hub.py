@@ -299,15 +299,13 @@ class WatchHub:
         chunk = chunk_of_event(event)
         for watcher in watchers:
             watcher.push(chunk)
-        if channel is None:
-            return
-        if channel.log != event.log:
+        if channel and channel.log != event.log:
             # It belongs to an earlier or a later session with the same id: the database knows.
             self._poll_now.set()
-            return
-        channel.publish(chunk)
-        if event.type in (events.DELETED, events.EXPIRED):
-            channel.end()
+        elif channel:
+            channel.publish(chunk)
+            if event.type in (events.DELETED, events.EXPIRED):
+                channel.end()
 
     async def _poll(self) -> None:
         """Check the watched sessions now and then for changes that no notification announced."""

@@ -73,35 +73,14 @@ class Notifier:
     def publish(self, event: Event) -> None:
         """Notify the other processes of an event, unless there are too many; deltas go first."""
         self._wake.set()
-        if event.is_delta and self._add_to_last(event):
-            return
-        if len(self._events) >= (MAX_DELTAS if event.is_delta else MAX_EVENTS):
+        place = self._last_of.get(event.log)
+        if event.is_delta and place is not None and (joined := _joined(self._events[place], event)):
+            self._events[place] = joined
+        elif len(self._events) < (MAX_DELTAS if event.is_delta else MAX_EVENTS):
+            self._last_of[event.log] = len(self._events)
+            self._events.append(event)
+        else:
             self._dropped += 1
-            return
-        self._last_of[event.log] = len(self._events)
-        self._events.append(event)
-
-    def _add_to_last(self, delta: Event) -> bool:
-        """Append a delta to the session's last event, if that is one of the same text.
-
-        So a notification carries many words of a text that streams.
-        """
-        place = self._last_of.get(delta.log)
-        if place is None:
-            return False
-        last = self._events[place]
-        if (
-            last.type != delta.type
-            or not last.data
-            or not delta.data
-            or last.after_seq != delta.after_seq
-        ):
-            return False
-        text = last.data[DELTA_CONTENT] + delta.data[DELTA_CONTENT]
-        if len(text) > MAX_DELTA_CHARACTERS or last.data["turn_id"] != delta.data["turn_id"]:
-            return False
-        self._events[place] = replace(last, data={**last.data, DELTA_CONTENT: text})
-        return True
 
     async def send(self) -> None:
         """Send what is collected, until cancelled."""
@@ -157,6 +136,21 @@ class Notifier:
                         )
         except (ValueError, KeyError, TypeError, AttributeError):
             self._on_gap()
+
+
+def _joined(last: Event, delta: Event) -> Event | None:
+    """Join a delta to the session's last event; None if that is not one of the same text.
+
+    So a notification carries many words of a text that streams.
+    """
+    if (last.type, last.after_seq) != (delta.type, delta.after_seq):
+        return None
+    if not (last.data and delta.data) or last.data["turn_id"] != delta.data["turn_id"]:
+        return None
+    text = last.data[DELTA_CONTENT] + delta.data[DELTA_CONTENT]
+    if len(text) > MAX_DELTA_CHARACTERS:
+        return None
+    return replace(last, data={**last.data, DELTA_CONTENT: text})
 
 
 def payloads(sender: str, keys: Collection[UUID], events: Iterable[Event]) -> list[str]:

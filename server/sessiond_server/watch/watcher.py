@@ -34,11 +34,6 @@ class Watcher:
         self._queue: deque[Chunk] = deque()
         self._woken = asyncio.Event()
 
-    @property
-    def is_crowded(self) -> bool:
-        """Whether the channel should wait for it."""
-        return not (self.has_room.is_set() or self.is_late)
-
     def push(self, chunk: Chunk) -> None:
         """Queue the new part of a chunk; end the watcher if its queue is full."""
         if self.error:
