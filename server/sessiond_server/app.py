@@ -34,7 +34,9 @@ from sessiond_server.projects.service import Keys
 from sessiond_server.projects.store import KeyStore
 from sessiond_server.providers.routing import Models
 from sessiond_server.queues.service import Processing
-from sessiond_server.queues.store import ProcessingStore
+from sessiond_server.queues.store.leases import LeaseStore
+from sessiond_server.queues.store.progress import ProgressStore
+from sessiond_server.queues.store.queues import QueueStore
 from sessiond_server.retention.purger import Purger
 from sessiond_server.retention.store import PurgeStore
 from sessiond_server.rpc.admin_service import AdminServicer
@@ -57,7 +59,7 @@ from sessiond_server.turns.runner import Lease, TurnRunner
 from sessiond_server.turns.service import Turns
 from sessiond_server.turns.store import TurnStore
 from sessiond_server.turns.streams import TurnStreams
-from sessiond_server.watch.hub import Watching
+from sessiond_server.watch.hub import WatchHub
 from sessiond_server.watch.store import WatchStore
 
 
@@ -75,7 +77,9 @@ class Stores:
         self.imports = SessionImportStore(database)
         self.keys = KeyStore(database)
         self.purge = PurgeStore(database)
-        self.queues = ProcessingStore(database)
+        self.queue_leases = LeaseStore(database)
+        self.queue_progress = ProgressStore(database)
+        self.queues = QueueStore(database)
         self.sessions = SessionStore(database)
         self.tasks = TaskStore(database)
         self.turns = TurnStore(database, self.append)
@@ -95,7 +99,7 @@ class Services:
     loops: dict[str, Loop]
     database: Database
     objects: Objects
-    watching: Watching
+    watching: WatchHub
     runner: TurnRunner
 
 
@@ -121,7 +125,7 @@ async def open_services(
 
         assets = Assets(stores.assets, objects, limits)
         stack.push_async_callback(assets.close)
-        watching = Watching(
+        watching = WatchHub(
             stores.watch,
             stores.history,
             admission.check_draining,
@@ -150,7 +154,7 @@ async def open_services(
             max_context_bytes=settings.max_context_bytes,
         )
         stack.push_async_callback(runner.close)
-        watching.listen(runner.heard)
+        watching.add_listener(runner.heard)
         turns = Turns(
             stores.turns,
             stores.sessions,
@@ -194,6 +198,8 @@ async def open_services(
             ProcessingServicer(
                 Processing(
                     stores.queues,
+                    stores.queue_leases,
+                    stores.queue_progress,
                     stores.sessions,
                     is_draining=is_draining,
                     default_deadline_s=settings.default_deadline_s,

@@ -19,7 +19,7 @@ from sessiond_server.turns.errors import fault_of_turn
 from sessiond_server.turns.runner import TurnRunner
 from sessiond_server.turns.service import Accepted, Sending, Turns
 from sessiond_server.turns.store import COMPLETED, JOINED, QUEUED, RUNNING, TurnRow
-from sessiond_server.watch.hub import Watching, WatchOptions
+from sessiond_server.watch.hub import WatchHub, WatchOptions
 
 # How often the database is asked after a turn that runs elsewhere, should its end not be told.
 LOOK_MS = 2_000
@@ -40,7 +40,7 @@ class Step:
 class TurnStreams:
     """The streams of Send."""
 
-    def __init__(self, turns: Turns, runner: TurnRunner, watching: Watching) -> None:
+    def __init__(self, turns: Turns, runner: TurnRunner, watching: WatchHub) -> None:
         self._turns = turns
         self._runner = runner
         self._watching = watching
@@ -163,7 +163,7 @@ class _Following:
     async def steps(
         self, chunks: AsyncGenerator[bytes, None], after_seq: int
     ) -> AsyncGenerator[Step, None]:
-        """What happens after a seq, until the turn is over. Raises: Fault, those of Watching.watch."""
+        """What happens after a seq, until the turn is over. Raises: Fault, those of WatchHub.watch."""
         self._seen = after_seq
         async for chunk in chunks:
             has_ended = False
