@@ -11,12 +11,14 @@ from sessiond_server.core.supervision import Loop
 from sessiond_server.db.pool import Contention, DatabaseUnavailable, PoolExhausted
 from sessiond_server.sessions.store.lock import SessionMissing
 from sessiond_server.turns.runner import TurnRunner
-from sessiond_server.turns.state import TurnLease, TurnSlots
+from sessiond_server.turns.state import TurnChanges, TurnLease, TurnSlots
 from sessiond_server.turns.store import OrphanedTurn, TurnStore
 from sessiond_server.turns.transitions import TurnTransitions
 
 RENEWALS_A_LEASE = 3
 ORPHANS_A_ROUND = 100
+# Each holds a connection of the pool while it waits for its session's row.
+RECOVERIES_AT_ONCE = 4
 # How long the recovery of a turn may wait, e.g. for the session's row.
 RECOVERY_TIMEOUT_S = 2.0
 
@@ -67,37 +69,61 @@ class TurnLeases:
         while True:
             if self._slots.is_open:
                 with _retried("turn_recovery_retrying"):
-                    running = [running.turn_id for running in self._runner.running()]
-                    for orphan in await self._store.orphans(
-                        self._lease.holder, running, ORPHANS_A_ROUND
-                    ):
-                        with _retried("turn_recovery_retrying"):
-                            async with asyncio.timeout(RECOVERY_TIMEOUT_S):
-                                await self._recover(orphan)
-            await asyncio.sleep(self._interval_s)
+                    await self._recover_round()
+            # A slot that becomes free is for the turn that has waited longest.
+            await self._slots.wait_for_room(self._interval_s)
+
+    async def _recover_round(self) -> None:
+        room = self._slots.room
+        running = [running.turn_id for running in self._runner.running()]
+        found = await self._store.orphans(
+            self._lease.holder, running, ORPHANS_A_ROUND, include_queued=room > 0
+        )
+        orphans = iter(found)
+
+        async def recover_each() -> None:
+            for orphan in orphans:
+                await self._recover(orphan)
+
+        async with asyncio.TaskGroup() as group:
+            # Not more than the free slots, which then go to those that have waited longest.
+            for _ in range(min(room or RECOVERIES_AT_ONCE, RECOVERIES_AT_ONCE)):
+                group.create_task(recover_each())
 
     async def _recover(self, orphan: OrphanedTurn) -> None:
+        if orphan.running_turn is None and not self._slots.room:
+            return
+        try:
+            with _retried("turn_recovery_retrying"), suppress(SessionMissing):
+                async with (
+                    asyncio.timeout(RECOVERY_TIMEOUT_S),
+                    self._runner.change(
+                        orphan.key, orphan.project_id, orphan.session_id
+                    ) as changes,
+                ):
+                    await self._recover_locked(changes, orphan)
+        except Exception:
+            # One that fails in every round must not keep the loop from the others.
+            log.exception("turn_recovery_failed", session_id=orphan.session_id)
+
+    async def _recover_locked(self, changes: TurnChanges, orphan: OrphanedTurn) -> None:
         """End a turn whose process is gone, and start the next one."""
-        with suppress(SessionMissing):
-            async with self._runner.change(
-                orphan.key, orphan.project_id, orphan.session_id
-            ) as changes:
-                turn_id = (await self._store.open(changes.change)).running_turn
-                if turn_id != orphan.running_turn:
-                    return
-                if turn_id:
-                    if self._runner.runs(turn_id):
-                        return
-                    if orphan.is_mine:
-                        await self._transitions.adopt(changes, turn_id)
-                        return
-                    if not await self._store.is_orphaned(changes.change, turn_id):
-                        return
-                    fault = Fault(
-                        "TURN_LOST", "the server that ran the turn is gone; what was sent is kept"
-                    )
-                    await self._transitions.fail(changes, turn_id, fault)
-                await self._transitions.start_next(changes)
+        turn_id = (await self._store.open(changes.change)).running_turn
+        if turn_id != orphan.running_turn:
+            return
+        if turn_id:
+            if self._runner.runs(turn_id):
+                return
+            if orphan.is_mine:
+                await self._transitions.adopt(changes, turn_id)
+                return
+            if not await self._store.is_orphaned(changes.change, turn_id):
+                return
+            fault = Fault(
+                "TURN_LOST", "the server that ran the turn is gone; what was sent is kept"
+            )
+            await self._transitions.fail(changes, turn_id, fault)
+        await self._transitions.start_next(changes)
 
 
 @contextmanager

@@ -97,6 +97,9 @@ class TurnRunner:
             self._announcements.committed(changes)
             if changes.started and not self.runs(changes.started.turn_id):
                 self._begin(changes.started)
+            if changes.is_full:
+                # A slot may have become free before the turn could be seen to be queued.
+                self._slots.wake()
 
     def runs(self, turn_id: UUID) -> bool:
         """Whether this process runs the turn."""

@@ -47,13 +47,13 @@ class TurnSlots:
         return not (self.is_closed or self._is_draining())
 
     @property
-    def has_room(self) -> bool:
-        """Whether another turn may start."""
-        return self.is_open and len(self._taken) < self._limit
+    def room(self) -> int:
+        """How many more turns may start."""
+        return max(self._limit - len(self._taken), 0) if self.is_open else 0
 
     def try_take(self, turn_id: UUID) -> bool:
         """Take a slot for a turn that is about to start. Return whether there was one."""
-        if self.has_room:
+        if self.room:
             self._taken.add(turn_id)
             return True
         return False
@@ -66,11 +66,16 @@ class TurnSlots:
         """Free the slot of a turn, if it has one."""
         was_full = len(self._taken) >= self._limit
         self._taken.discard(turn_id)
-        if was_full and self.has_room:
+        if was_full:
+            self.wake()
+
+    def wake(self) -> None:
+        """End wait_for_room if there is room."""
+        if self.room:
             self._freed.set()
 
     async def wait_for_room(self, timeout_s: float) -> None:
-        """Return once a full process has room again, or after `timeout_s` seconds."""
+        """Return once queued turns may find room again, or after `timeout_s` seconds."""
         try:
             async with asyncio.timeout(timeout_s):
                 await self._freed.wait()
@@ -136,6 +141,7 @@ class TurnChanges:
         started: the turn that it started.
         settled: the turn of this process that is over.
         has_appended: whether it appended messages.
+        is_full: whether it left a turn queued for want of a slot.
         is_idle: whether no turn is running or queued.
     """
 
@@ -146,6 +152,7 @@ class TurnChanges:
     started: RunningTurn | None = None
     settled: UUID | None = None
     has_appended: bool = False
+    is_full: bool = False
     is_idle: bool = False
 
     @property

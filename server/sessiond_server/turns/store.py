@@ -28,8 +28,7 @@ from sessiond_server.messages.store.append import Append, Appended, AppendStore
 from sessiond_server.messages.store.rows import Rows
 from sessiond_server.sessions.store.lock import Change, change
 
-# A later transaction may not meet these again: a broken connection, a lock, a deadlock, a read-only
-# standby.
+# Errors that a later transaction may not meet: a broken connection, a deadlock, a standby.
 TRANSIENT_ERRORS = (
     psycopg.OperationalError,
     psycopg.InterfaceError,
@@ -225,16 +224,21 @@ WHERE turns.key = mine.key AND turns.turn_id = mine.turn_id AND {_RUNNING}
     AND holder = %(holder)s
 RETURNING turns.turn_id"""
 
-# Turns are queued while none is running if a process was shut down between the two.
+# A session has queued turns but runs none if its process was shut down or had no slot; the first of
+# them stands for all. A locked session is left to a later round: so nobody waits for one that is
+# held for long, or that another process is recovering.
 _ORPHANS = f"""
-SELECT DISTINCT s.key, s.project_id, s.session_id, s.running_turn,
+SELECT s.key, s.project_id, s.session_id, s.running_turn,
     COALESCE(turns.holder = %(holder)s, false) AS is_mine
 FROM turns JOIN sessions s USING (key, log)
 WHERE {ALIVE} AND (
     {_RUNNING} AND NOT turn_id = ANY(%(running)s::uuid[])
     AND (turns.lease_until < clock_timestamp() OR turns.holder = %(holder)s)
-    OR {_QUEUED} AND s.running_turn IS NULL)
-LIMIT %(limit)s"""
+    OR %(include_queued)s AND {_QUEUED} AND s.running_turn IS NULL AND NOT EXISTS (
+        SELECT FROM turns earlier WHERE earlier.key = turns.key AND earlier.log = turns.log
+            AND earlier.state <= 2 AND earlier.place < turns.place))
+ORDER BY COALESCE(turns.lease_until, turns.created_at) LIMIT %(limit)s
+FOR NO KEY UPDATE OF s SKIP LOCKED"""
 _IS_ORPHANED = f"""
 SELECT turn_id FROM turns WHERE {_OF_TURN} AND {_RUNNING} AND lease_until < clock_timestamp()"""
 
@@ -397,16 +401,18 @@ class TurnStore:
         return {row["turn_id"] for row in await self._database.rows(_RENEW, parameters)}
 
     async def orphans(
-        self, holder: UUID, running: Sequence[UUID], limit: int
+        self, holder: UUID, running: Sequence[UUID], limit: int, *, include_queued: bool
     ) -> list[OrphanedTurn]:
-        """Return sessions whose turns no process runs.
+        """Return sessions whose turns no process runs, those first that have waited longest.
 
         Args:
             holder: the asking process.
             running: the turns that it runs, whatever became of their leases.
             limit: the most sessions.
+            include_queued: include sessions that have only queued turns.
         """
-        parameters = {"holder": holder, "running": list(running), "limit": limit}
+        mine = {"holder": holder, "running": list(running)}
+        parameters = {**mine, "include_queued": include_queued, "limit": limit}
         return [OrphanedTurn(**row) for row in await self._database.rows(_ORPHANS, parameters)]
 
     async def list(
@@ -421,13 +427,8 @@ class TurnStore:
             before: only turns older than this one; None = from the newest on.
             limit: the most turns.
         """
-        parameters = {
-            "key": key,
-            "project_id": project_id,
-            "state": state,
-            "before": before,
-            "limit": limit,
-        }
+        caller = {"key": key, "project_id": project_id}
+        parameters = {**caller, "state": state, "before": before, "limit": limit}
         return [TurnRow(**row) for row in await self._database.rows(_LIST, parameters)]
 
 

@@ -66,6 +66,7 @@ class TurnTransitions:
                 await self.abort(changes, turn_id, "the session was destroyed")
         while queued := await self._store.next_queued(change):
             if not self._slots.try_take(queued.turn_id):
+                changes.is_full = True
                 return
             try:
                 # A turn that cannot start must not undo the end of the one before it.
