@@ -13,7 +13,7 @@ from sessiond_server.server import serving
 from sessiond_server.settings import Settings
 
 from ..support.model_server import ModelServer, Reply
-from ..support.turns import Sent, sending
+from ..support.turns import PATIENCE_S, Sent, sending
 from ..support.wire import Wire
 
 IMMEDIATE = cs.SEND_MODE_IMMEDIATE
@@ -59,3 +59,10 @@ async def abort(wire: Wire, session_id: str = "one", **fields: Any) -> list[str]
     """Abort turns. Return their ids."""
     answer = await wire.conversations.Abort(cs.AbortRequest(session_id=session_id, **fields))
     return [turn.turn_id for turn in answer.turns]
+
+
+async def newest(wire: Wire, state: int) -> None:
+    """Wait until the newest turn of session "one" is in a state."""
+    async with asyncio.timeout(PATIENCE_S):
+        while (await turns_of(wire))[0].state != state:
+            await asyncio.sleep(0.02)

@@ -1,11 +1,13 @@
 """Servers whose models are a test's own."""
 
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import pytest
 
 from sessiond_server.providers.settings import ProviderSettings
 from sessiond_server.settings import Settings
+from sessiond_server.turns.store import TurnStore
 
 from ..support.model_server import ModelServer
 from ..support.wire import Wire
@@ -50,3 +52,16 @@ async def other(settings: Settings, database_url: str) -> AsyncIterator[Wire]:
     """Another server of the same database."""
     async with connected(settings, database_url) as wire:
         yield wire
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The results of all looks for orphaned turns."""
+    found, orphans = [], TurnStore.orphans
+
+    async def kept(*args: Any, **options: Any) -> Any:
+        found.append(await orphans(*args, **options))
+        return found[-1]
+
+    monkeypatch.setattr(TurnStore, "orphans", kept)
+    return found

@@ -1,6 +1,5 @@
 """max_running_turns: a process at its limit leaves turns queued, until it or another has a slot."""
 
-import asyncio
 from typing import Any
 from uuid import uuid4
 
@@ -8,14 +7,14 @@ import pytest
 
 from sessiond.v1.turn_pb2 import TURN_STATE_COMPLETED, TURN_STATE_QUEUED
 from sessiond_server.settings import Settings
-from sessiond_server.turns.state import TurnSlots
-from sessiond_server.turns.store import TurnStore
+from sessiond_server.turns.state import TurnChanges, TurnSlots
+from sessiond_server.turns.transitions import TurnTransitions
 
 from ..support.model_server import ModelServer
-from ..support.turns import sending
+from ..support.turns import send, sending
 from ..support.waiting import until_async
 from ..support.wire import Wire
-from .calls import connected, send_held, turn_of
+from .calls import connected, newest, send_held, turn_of
 
 
 @pytest.fixture
@@ -71,15 +70,8 @@ async def test_another_process_starts_what_a_full_one_leaves_queued(
 
 
 async def test_a_full_process_leaves_queued_what_it_recovers(
-    settings: Settings, database_url: str, models: ModelServer, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, database_url: str, models: ModelServer, looks: list[Any]
 ) -> None:
-    looks, orphans = 0, TurnStore.orphans
-
-    async def counted(*args: Any, **options: Any) -> Any:
-        nonlocal looks
-        looks += 1
-        return await orphans(*args, **options)
-
     quick = settings.model_copy(update={"turn_lease_s": 0.5})
     async with connected(quick, database_url) as wire:
         await wire.create("busy")
@@ -88,14 +80,31 @@ async def test_a_full_process_leaves_queued_what_it_recovers(
             await stopped.create("one")
             await send_held(stopped, models)
             queued = await sending(stopped, "one", "b")
-        monkeypatch.setattr(TurnStore, "orphans", counted)
-        await until_async(lambda: looks >= 3, "orphaned turns were looked for")
+        seen = len(looks)
+        await until_async(lambda: len(looks) >= seen + 3, "orphaned turns are looked for")
         assert (await turn_of(wire, queued.turn.turn_id)).state == TURN_STATE_QUEUED
         assert len(models.requests) == 2
         models.release()
-        async with asyncio.timeout(60):
-            while (await turn_of(wire, queued.turn.turn_id)).state != TURN_STATE_COMPLETED:
-                await asyncio.sleep(0.02)
+        await newest(wire, TURN_STATE_COMPLETED)
+
+
+async def test_a_slot_that_is_freed_before_a_send_commits_is_used(
+    one: Wire, models: ModelServer, looks: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await send_held(one, models)
+    await one.create("two")
+    start_next = TurnTransitions.start_next
+
+    async def slow(transitions: TurnTransitions, changes: TurnChanges) -> None:
+        """Start the next turn, but commit only after a look that cannot see it yet."""
+        await start_next(transitions, changes)
+        if changes.session_id == "two" and changes.is_full:
+            seen = len(looks)
+            models.release()
+            await until_async(lambda: len(looks) > seen, "the free slot is noticed")
+
+    monkeypatch.setattr(TurnTransitions, "start_next", slow)
+    assert (await send(one, "two", "b")).state == TURN_STATE_COMPLETED
 
 
 async def test_a_slot_that_is_freed_before_the_wait_ends_it() -> None:
