@@ -217,9 +217,7 @@ class TurnRunner:
                 metadata={"timeout_s": f"{running.timeout_s:g}"},
             )
         finally:
-            for task in (call, over):
-                if not task.done():
-                    await cancel_all([task])  # type: ignore[list-item]
+            await cancel_all((call, over))  # type: ignore[arg-type]
 
     async def _call(self, running: RunningTurn) -> Answer:
         row = await self._sessions.get(running.key, running.project_id)

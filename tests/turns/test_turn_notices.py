@@ -1,4 +1,4 @@
-"""Delivery of events: coalesced and split for other processes, ordered among the messages."""
+"""What happens in turns, on its way to other server processes: joined, cut in pieces, and put where it belongs."""
 
 import json
 import uuid
@@ -33,8 +33,8 @@ def end() -> Event:
     return Event(TURN_END, PROJECT, "one", LOG, 6, 2, {"turn_id": "t", "state": "completed"})
 
 
-class Recorder:
-    """A notifier that sends nothing, and records what it receives."""
+class Heard:
+    """Notifier that keep what would be sent, and what they take."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []
@@ -51,8 +51,8 @@ class Recorder:
         return self.notices._events
 
 
-def test_consecutive_deltas_of_a_turn_are_coalesced() -> None:
-    recorder = Recorder()
+def test_deltas_in_a_row_are_one() -> None:
+    heard = Heard()
     for event in (
         delta("a"),
         delta("b"),
@@ -61,52 +61,52 @@ def test_consecutive_deltas_of_a_turn_are_coalesced() -> None:
         delta("d", turn_id="u"),
         delta("e", turn_id="u", after_seq=2),
     ):
-        recorder.notices.publish(event)
-    recorder.notices.publish(delta("f", log=uuid.uuid4()))
-    recorder.notices.publish(delta("g", turn_id="u", after_seq=2))
-    found = [(event.data or {}).get("delta_content") for event in recorder.waiting]
+        heard.notices.publish(event)
+    heard.notices.publish(delta("f", log=uuid.uuid4()))
+    heard.notices.publish(delta("g", turn_id="u", after_seq=2))
+    found = [(event.data or {}).get("delta_content") for event in heard.waiting]
     assert found == ["ab", None, "c", "d", "eg", "f"]
 
 
-def test_a_coalesced_delta_has_a_limit() -> None:
-    recorder = Recorder()
+def test_a_delta_grows_up_to_a_limit() -> None:
+    heard = Heard()
     for _ in range(5):
-        recorder.notices.publish(delta("x" * (MAX_DELTA_CHARACTERS // 2)))
-    assert [len((event.data or {})["delta_content"]) for event in recorder.waiting] == [
+        heard.notices.publish(delta("x" * (MAX_DELTA_CHARACTERS // 2)))
+    assert [len((event.data or {})["delta_content"]) for event in heard.waiting] == [
         2000,
         2000,
         1000,
     ]
 
 
-def test_other_processes_receive_what_was_published() -> None:
-    recorder = Recorder()
+def test_what_is_sent_is_what_is_taken() -> None:
+    heard = Heard()
     key = uuid.uuid4()
     texts = ["plain", "x" * 30_000, "\0" * 5_000, "é\U0001f600" * 4_000]
     sent = [*[delta(text) for text in texts], end()]
     made = payloads("somebody", [key], sent)
     assert all(len(payload.encode()) <= MAX_PAYLOAD_BYTES for payload in made)
     for payload in made:
-        recorder.notices._take(payload)
-    assert recorder.appended == [key]
-    assert recorder.events[-1] == sent[-1]
-    assert "".join(
-        (event.data or {})["delta_content"] for event in recorder.events[:-1]
-    ) == "".join(texts)
-    assert {(event.type, event.after_seq, event.log) for event in recorder.events[:-1]} == {
+        heard.notices._take(payload)
+    assert heard.appended == [key]
+    assert heard.events[-1] == sent[-1]
+    assert "".join((event.data or {})["delta_content"] for event in heard.events[:-1]) == "".join(
+        texts
+    )
+    assert {(event.type, event.after_seq, event.log) for event in heard.events[:-1]} == {
         (MESSAGE_DELTA, 1, LOG)
     }
 
 
-def test_notifications_of_the_previous_version_are_understood() -> None:
-    recorder = Recorder()
+def test_a_notice_of_the_version_before_is_understood() -> None:
+    heard = Heard()
     item = ["session.destroyed", str(PROJECT), "one", str(LOG), 7]
-    recorder.notices._take(json.dumps({"from": "somebody", "items": [item]}))
-    assert recorder.events == [Event("session.destroyed", PROJECT, "one", LOG, 7)]
+    heard.notices._take(json.dumps({"from": "somebody", "items": [item]}))
+    assert heard.events == [Event("session.destroyed", PROJECT, "one", LOG, 7)]
 
 
 class History:
-    """A log with messages 1, 2, 3, ... up to last_seq."""
+    """Messages 1, 2, 3, ... of which so many are there."""
 
     def __init__(self, last_seq: int) -> None:
         self.last_seq = last_seq
@@ -120,25 +120,19 @@ def chunk(name: str, after_seq: int | None, *, is_delta: bool = False) -> Chunk:
     return Chunk(name.encode(), after_seq=after_seq, is_delta=is_delta)
 
 
-async def no_publication(key: uuid.UUID) -> None:
+async def nothing_to_tell(key: uuid.UUID) -> None:
     pass
 
 
-async def delivered(*, seq: int, last_seq: int, published: list[Chunk]) -> list[int | str]:
-    """Return the seqs and events that a live watcher of a channel gets, in order.
-
-    Args:
-        seq: the message up to which the channel has read.
-        last_seq: the newest message in the log.
-        published: events that were published meanwhile.
-    """
+async def handed_out(*, seq: int, last_seq: int, told: list[Chunk]) -> list[int | str]:
+    """What a live watcher gets of a channel at `seq`, when messages up to last_seq are there, and events were told meanwhile."""
     channel = Channel(
-        History(last_seq), no_publication, PROJECT, "one", LogHead(LOG, seq, 0, 0, False, ())
+        History(last_seq), nothing_to_tell, PROJECT, "one", LogHead(LOG, seq, 0, 0, False, ())
     )  # type: ignore[arg-type]
     watcher = Watcher("one", seq)
     watcher.go_live()
     channel.watchers.add(watcher)
-    for one in published:
+    for one in told:
         channel.tell(one)
     channel.end()
     await channel.run()
@@ -152,36 +146,36 @@ async def delivered(*, seq: int, last_seq: int, published: list[Chunk]) -> list[
     return given
 
 
-async def test_an_event_is_delivered_after_the_message_that_it_follows() -> None:
-    published = [
+async def test_an_event_comes_between_the_messages_where_it_happened() -> None:
+    told = [
         chunk("start", 3),
         chunk("delta", 3, is_delta=True),
         chunk("end", 4),
         chunk("start 2", 5),
         chunk("idle", 6),
     ]
-    found = await delivered(seq=1, last_seq=6, published=published)
+    found = await handed_out(seq=1, last_seq=6, told=told)
     assert found == [2, 3, "start", "delta", 4, "end", 5, "start 2", 6, "idle"]
 
 
-async def test_a_delta_of_a_stored_message_is_dropped() -> None:
-    assert await delivered(
-        seq=4, last_seq=4, published=[chunk("delta", 3, is_delta=True), chunk("end", 4)]
+async def test_a_delta_of_a_message_that_is_there_is_dropped() -> None:
+    assert await handed_out(
+        seq=4, last_seq=4, told=[chunk("delta", 3, is_delta=True), chunk("end", 4)]
     ) == ["end"]
 
 
-async def test_an_event_without_a_seq_is_delivered_after_the_stored_messages() -> None:
-    assert await delivered(seq=1, last_seq=3, published=[chunk("destroyed", None)]) == [
+async def test_an_event_without_a_place_comes_behind_what_is_stored() -> None:
+    assert await handed_out(seq=1, last_seq=3, told=[chunk("destroyed", None)]) == [
         2,
         3,
         "destroyed",
     ]
 
 
-async def test_events_before_a_watcher_is_live_are_ordered() -> None:
+async def test_what_comes_before_a_watcher_is_live_is_put_right() -> None:
     watcher = Watcher("one", 2)
     for one in (chunk("late", 2, is_delta=True), chunk("delta", 3, is_delta=True), chunk("end", 3)):
         watcher.push(one)
-    watcher.after = 3  # it has read the stored messages meanwhile
+    watcher.after = 3  # it has read its past meanwhile
     watcher.go_live()
     assert [one.encoded for one in watcher._queue] == [b"delta", b"end"]
