@@ -55,10 +55,12 @@ from sessiond_server.settings import Settings
 from sessiond_server.tasks.service import Tasks
 from sessiond_server.tasks.store import TaskStore
 from sessiond_server.turns.leases import TurnLeases
-from sessiond_server.turns.runner import Lease, TurnRunner
+from sessiond_server.turns.runner import TurnRunner
 from sessiond_server.turns.service import Turns
+from sessiond_server.turns.state import TurnLease, TurnSlots
 from sessiond_server.turns.store import TurnStore
 from sessiond_server.turns.streams import TurnStreams
+from sessiond_server.turns.transitions import TurnTransitions
 from sessiond_server.watch.hub import WatchHub
 from sessiond_server.watch.store import WatchStore
 
@@ -139,26 +141,27 @@ async def open_services(
         )
         stack.push_async_callback(models.close)
         models.prepare()
-        lease = Lease(uuid4(), settings.turn_lease_s)
+        lease = TurnLease(uuid4(), settings.turn_lease_s)
+        slots = TurnSlots(settings.max_running_turns, is_draining=is_draining)
+        transitions = TurnTransitions(stores.turns, models, limits, counts, lease, slots)
         runner = TurnRunner(
             stores.turns,
+            transitions,
+            slots,
+            watching,
             stores.sessions,
             stores.history,
             models,
             assets,
-            watching,
-            limits,
-            counts,
-            is_draining=is_draining,
-            lease=lease,
             max_context_bytes=settings.max_context_bytes,
         )
         stack.push_async_callback(runner.close)
-        watching.add_listener(runner.heard)
+        watching.add_listener(runner.on_event)
         turns = Turns(
             stores.turns,
             stores.sessions,
             runner,
+            transitions,
             models,
             limits,
             counts,
@@ -181,7 +184,7 @@ async def open_services(
             interval_s=settings.purge_interval_s,
             grace_s=settings.asset_grace_s,
         )
-        leases = TurnLeases(stores.turns, runner, lease, is_draining=is_draining)
+        leases = TurnLeases(stores.turns, transitions, runner, lease, slots)
         # In the order of SERVICES.
         servicers: tuple[Servicer, ...] = (
             SessionServicer(
