@@ -1,4 +1,4 @@
-"""The plain text of a message, and a JSON form of typed parts. Pure functions."""
+"""The plain text of messages, and the JSON form of typed parts. Pure functions."""
 
 import base64
 from collections.abc import Iterable
@@ -6,12 +6,15 @@ from typing import Any
 
 from sessiond.v1 import message_pb2
 
-# What the providers call a content part that is text: Chat Completions, Responses (input and output), Anthropic.
+# Types of text parts in Chat Completions and Anthropic, and in Responses (input and output).
 _TEXT_TYPES = {"text", "input_text", "output_text"}
 
 
 def text_of_blob(blob: dict[str, Any], format: int) -> str:
-    """The text of a provider's message: its text parts joined. Empty where it has none; reasoning and tool calls are not text."""
+    """Return the text of a provider's message: its text parts joined.
+
+    Reasoning and tool calls are not text. Empty = the message has no text.
+    """
     if format == message_pb2.FORMAT_GEMINI:
         parts = blob.get("parts")
         if not isinstance(parts, list):
@@ -34,12 +37,12 @@ def text_of_blob(blob: dict[str, Any], format: int) -> str:
 
 
 def text_of_parts(parts: Iterable[message_pb2.Part]) -> str:
-    """The text parts joined."""
+    """Return the text parts, joined."""
     return "".join(part.text for part in parts)
 
 
 def parts_json(parts: Iterable[message_pb2.Part]) -> list[dict[str, Any]]:
-    """Typed parts as JSON values: each has a "type"; bytes are base64."""
+    """Return typed parts as JSON values. Each has a "type"; bytes are base64."""
     return [_part_json(part) for part in parts]
 
 
