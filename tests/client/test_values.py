@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sessiond import InvalidField, Message, NewMessage, SessionInfo, StoredRange, TokenCounts
+from sessiond._protocol.retry import Deadline
 from sessiond._protocol.status import error_of, is_worth_retrying
 from sessiond._protocol.structs import MAX_DEPTH, fill_struct, from_struct
 from sessiond._protocol.times import from_duration, from_timestamp, to_duration, to_timestamp
@@ -114,15 +115,31 @@ def test_times_need_a_zone() -> None:
         to_timestamp(datetime(2026, 1, 1), "created_from")
 
 
+def test_times_that_are_not_datetimes_are_refused_by_name() -> None:
+    with pytest.raises(InvalidField, match="created_from must be a datetime, not str"):
+        to_timestamp("2026-01-01T00:00:00Z", "created_from")  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(("given", "expected"), [(90, 90), (0.5, 0.5), (timedelta(days=2), 172800)])
 def test_durations(given: Any, expected: float) -> None:
     assert from_duration(to_duration(given, "idle_ttl")).total_seconds() == expected
 
 
-@pytest.mark.parametrize("given", [float("nan"), float("inf"), 1e300])
-def test_durations_that_are_none(given: float) -> None:
+@pytest.mark.parametrize("given", [float("nan"), float("inf"), 1e300, 10**400, "1h"])
+def test_durations_that_are_none(given: Any) -> None:
     with pytest.raises(InvalidField, match="idle_ttl"):
         to_duration(given, "idle_ttl")
+
+
+@pytest.mark.parametrize("given", [float("inf"), 10**400, None])
+def test_timeouts_beyond_what_grpc_counts_never_end(given: Any) -> None:
+    assert Deadline(given).remaining() is None
+
+
+@pytest.mark.parametrize("given", [float("nan"), "30"])
+def test_timeouts_that_are_no_numbers_are_refused_by_name(given: Any) -> None:
+    with pytest.raises(InvalidField, match=r"timeout is .*; it must be a number of seconds"):
+        Deadline(given)
 
 
 def read(blob: Any, format: str = "openai", **fields: Any) -> Message:
