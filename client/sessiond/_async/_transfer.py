@@ -17,7 +17,7 @@ from sessiond._async._wire import Source, each, run
 from sessiond._export import reader, records, writer
 from sessiond._export.files import LinesFile, NewFile, TemporaryFile
 from sessiond._export.reader import Assembler, AssetPiece
-from sessiond._export.records import ASSET_PIECE_BYTES, Counts, Progress, Record
+from sessiond._export.records import ASSET_PIECE_BYTES, ExportCounts, ExportRecord, Progress
 from sessiond._export.writer import Collection, Document
 from sessiond._requests import assets as asset_requests
 from sessiond._requests import messages as message_requests
@@ -41,7 +41,7 @@ async def record_batches(
     *,
     assets: bool,
     assets_last: bool = False,
-) -> AsyncGenerator[list[Record], None]:
+) -> AsyncGenerator[list[ExportRecord], None]:
     """The records of an export, in their order.
 
     Args:
@@ -58,7 +58,7 @@ async def record_batches(
     on_header(info)
     # Everything below is as of this moment: what is appended, or marked behind it, from now on is left out.
     last_seq = info.last_seq
-    counts = Counts()
+    counts = ExportCounts()
     found: dict[str, None] = {}
     yield [records.header(info)]
     async for task in AsyncTasks(connection).list(
@@ -88,7 +88,7 @@ async def record_batches(
         )
         async with aclosing(message_batches(connection, request, None)) as batches:
             async for batch in batches:
-                batch_records: list[Record] = []
+                batch_records: list[ExportRecord] = []
                 for message in batch:
                     new = (
                         [
@@ -124,8 +124,8 @@ async def record_batches(
 
 
 async def _asset_records(
-    connection: AsyncConnection, asset_ids: Iterable[str], counts: Counts, timeout: float | None
-) -> AsyncGenerator[Record, None]:
+    connection: AsyncConnection, asset_ids: Iterable[str], counts: ExportCounts, timeout: float | None
+) -> AsyncGenerator[ExportRecord, None]:
     """The contents of assets, piece by piece. They are the same pieces each time, however they come from the server."""
     for asset_id in asset_ids:
         asset = await AsyncAssets(connection).get(asset_id, timeout=timeout)
@@ -324,7 +324,7 @@ class _Uploads:
             self._file = None
 
 
-async def _placed_records(source: ExportSource) -> AsyncGenerator[tuple[str, Record], None]:
+async def _placed_records(source: ExportSource) -> AsyncGenerator[tuple[str, ExportRecord], None]:
     """The records of a source, each with the words for its place. Raises: InvalidField, OSError."""
     if isinstance(source, Mapping):
         for placed in reader.records_of(source):

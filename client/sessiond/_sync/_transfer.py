@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 from sessiond._export import reader, records, writer
 from sessiond._export.files import LinesFile, NewFile, TemporaryFile
 from sessiond._export.reader import Assembler, AssetPiece
-from sessiond._export.records import ASSET_PIECE_BYTES, Counts, Progress, Record
+from sessiond._export.records import ASSET_PIECE_BYTES, ExportCounts, ExportRecord, Progress
 from sessiond._export.writer import Collection, Document
 from sessiond._requests import assets as asset_requests
 from sessiond._requests import messages as message_requests
@@ -42,7 +42,7 @@ def record_batches(
     *,
     assets: bool,
     assets_last: bool = False,
-) -> Generator[list[Record], None]:
+) -> Generator[list[ExportRecord], None]:
     """The records of an export, in their order.
 
     Args:
@@ -59,7 +59,7 @@ def record_batches(
     on_header(info)
     # Everything below is as of this moment: what is appended, or marked behind it, from now on is left out.
     last_seq = info.last_seq
-    counts = Counts()
+    counts = ExportCounts()
     found: dict[str, None] = {}
     yield [records.header(info)]
     for task in Tasks(connection).list(session_id, page_size=_PAGE_SIZE, timeout=timeout):
@@ -85,7 +85,7 @@ def record_batches(
         )
         with closing(message_batches(connection, request, None)) as batches:
             for batch in batches:
-                batch_records: list[Record] = []
+                batch_records: list[ExportRecord] = []
                 for message in batch:
                     new = (
                         [
@@ -119,8 +119,8 @@ def record_batches(
 
 
 def _asset_records(
-    connection: Connection, asset_ids: Iterable[str], counts: Counts, timeout: float | None
-) -> Generator[Record, None]:
+    connection: Connection, asset_ids: Iterable[str], counts: ExportCounts, timeout: float | None
+) -> Generator[ExportRecord, None]:
     """The contents of assets, piece by piece. They are the same pieces each time, however they come from the server."""
     for asset_id in asset_ids:
         asset = Assets(connection).get(asset_id, timeout=timeout)
@@ -313,7 +313,7 @@ class _Uploads:
             self._file = None
 
 
-def _placed_records(source: ExportSource) -> Generator[tuple[str, Record], None]:
+def _placed_records(source: ExportSource) -> Generator[tuple[str, ExportRecord], None]:
     """The records of a source, each with the words for its place. Raises: InvalidField, OSError."""
     if isinstance(source, Mapping):
         for placed in reader.records_of(source):
