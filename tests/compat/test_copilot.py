@@ -1,4 +1,4 @@
-"""`sessiond.compat.copilot`: every spelling, in both colours, and the client that is either."""
+"""`sessiond.compat.copilot`: all spellings, with the async, the sync and the deciding client."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -39,7 +39,10 @@ async def ours(target: str) -> AsyncIterator[AsyncClient]:
 
 
 class Colour:
-    """One of the two clients, called alike: the sync one in a thread, since the server runs in the test's loop."""
+    """One of the two clients, called alike.
+
+    The sync client runs in a thread, because the server runs in the test's loop.
+    """
 
     def __init__(self, is_async: bool, target: str) -> None:
         self.is_async = is_async
@@ -66,7 +69,7 @@ async def colour(request: pytest.FixtureRequest, target: str) -> AsyncIterator[C
 
 @dataclass
 class OwnConfig:
-    """A caller's own."""
+    """A caller's own config class."""
 
     session_id: str
     model: str
@@ -74,7 +77,7 @@ class OwnConfig:
 
 
 async def slow(ours: AsyncClient, session_id: str, delay_ms: float) -> None:
-    """Have the session's model take its time."""
+    """Make the session's model answer slowly."""
     await ours.sessions.update(
         session_id, config={"model_options": {"echo_delay_ms": delay_ms, "echo_text": "one two"}}
     )
@@ -156,6 +159,13 @@ class TestSpellings:
             info = await ours.sessions.get((await colour.create(given)).session_id)
             assert (info.config, info.never_expires) == (config, never_expires), given
 
+    async def test_empty_options_that_are_unknown_are_ignored(self, colour: Colour) -> None:
+        session = await colour.create(tools=[], agent_mode="")
+        answer = await colour.call(session.send_and_wait, "Hello", agent_mode="", tools=[])
+        assert answer.content == "echo of 1 message: Hello"
+        rows = await colour.call(colour.client.list_sessions, {"cwd": ""})
+        assert [row.session_id for row in rows] == [session.session_id]
+
     async def test_refused(self, colour: Colour, ours: AsyncClient) -> None:
         for keywords, name in [
             ({"tools": [print]}, "tools"),
@@ -193,7 +203,7 @@ class TestSessions:
         await colour.call(first.send_and_wait, "Hello")
         await colour.call(first.disconnect)
         second = await colour.create({"session_id": "chat", "model": "b"})
-        assert "session 'chat' was there, and keeps its model 'a'" in caplog.text
+        assert "session 'chat' already exists and keeps its model 'a'" in caplog.text
         assert (
             await colour.call(second.send_and_wait, "Hello")
         ).content == "echo of 3 messages: Hello"
@@ -218,7 +228,7 @@ class TestSessions:
         )
         info = await ours.sessions.get("chat")
         assert (info.model, info.config, info.never_expires) == ("m", {"system_prompt": "b"}, True)
-        with pytest.raises(TypeError, match="two ids"):
+        with pytest.raises(TypeError, match="two different ids"):
             await colour.call(colour.client.resume_session, "chat", {"session_id": "other"})
 
     async def test_what_is_not_there(self, colour: Colour) -> None:
@@ -345,7 +355,7 @@ class TestHandlers:
         await colour.call(session.send_and_wait, "Hello")
         assert len(answers) == 1
         assert len([event for event in events if event.seq]) == 4
-        with pytest.raises(TypeError, match="handler besides"):
+        with pytest.raises(TypeError, match="needs a handler"):
             session.on("assistant.message")
 
     async def test_on_lifecycle(self, colour: Colour) -> None:
@@ -431,7 +441,7 @@ class TestEither:
             assert (await client.ping()).message == "pong:"
             assert isinstance(await client.resume_session("chat"), copilot.AsyncCopilotSession)
             client.on_lifecycle(print)()
-            with pytest.raises(RuntimeError, match="is an async one"):
+            with pytest.raises(RuntimeError, match="inside an event loop"):
                 await asyncio.to_thread(client.list_sessions)
             await client.delete_session("chat")
 

@@ -1,4 +1,4 @@
-# Generated from sessiond/_async/_attachments.py by scripts/generate-sync-client: do not edit.
+# Generated from _async/_attachments.py by scripts/generate-sync-client. Do not edit.
 """What is attached to a prompt: read, and uploaded where it is large."""
 
 import os

@@ -1,4 +1,4 @@
-# Generated from sessiond/_async/_connection.py by scripts/generate-sync-client: do not edit.
+# Generated from _async/_connection.py by scripts/generate-sync-client. Do not edit.
 """One client's channel: opened when it is needed, and the way that every unary call takes."""
 
 from __future__ import annotations

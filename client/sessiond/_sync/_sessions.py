@@ -1,4 +1,4 @@
-# Generated from sessiond/_async/_sessions.py by scripts/generate-sync-client: do not edit.
+# Generated from _async/_sessions.py by scripts/generate-sync-client. Do not edit.
 """`client.sessions`: the calls of SessionService, by id."""
 
 import os

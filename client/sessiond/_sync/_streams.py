@@ -1,4 +1,4 @@
-# Generated from sessiond/_async/_streams.py by scripts/generate-sync-client: do not edit.
+# Generated from _async/_streams.py by scripts/generate-sync-client. Do not edit.
 """Answers that come in batches: a stream that goes on where it broke off, and a listing that pages by itself."""
 
 from collections.abc import Callable, Generator, Iterator

@@ -1,4 +1,4 @@
-# Generated from sessiond/_async/_transfer.py by scripts/generate-sync-client: do not edit.
+# Generated from _async/_transfer.py by scripts/generate-sync-client. Do not edit.
 """Sessions as a whole: out of one server as an export, into another one."""
 
 import hashlib

@@ -1,4 +1,4 @@
-# Generated from sessiond/compat/acontext/_async.py by scripts/generate-sync-client: do not edit.
+# Generated from compat/acontext/_async.py by scripts/generate-sync-client. Do not edit.
 """The clients of `sessiond.compat.acontext`."""
 
 from collections.abc import Mapping
