@@ -209,7 +209,7 @@ class TestSessions:
         ).content == "echo of 3 messages: Hello"
         info = await ours.sessions.get("chat")
         assert (info.model, info.never_expires) == ("a", False)
-        # Who asks for it must not lose the session.
+        # A caller who requests it must not lose the session.
         await colour.create({"session_id": "chat", "infinite_sessions": True})
         assert (await ours.sessions.get("chat")).never_expires
 
@@ -276,7 +276,7 @@ class TestSessions:
         session.on("assistant.message", lambda event: heard.append(event.data.content))
         for i in range(3):
             await colour.call(session.send, f"question {i}")
-        # Time enough for the server to take it on, and too little for the turns before it.
+        # Long enough for the server to accept the turn, too short for the turns before it.
         with pytest.raises(TimeoutError):
             await colour.call(session.send_and_wait, "question 3", timeout=1)
         await colour.call(session.destroy)
@@ -285,7 +285,7 @@ class TestSessions:
             "one two"
         ] * 4
         assert (await ours.sessions.get("chat")).state == "destroyed"
-        # Again it does nothing, also after somebody else has resumed it.
+        # A second call does nothing, even after another client has resumed the session.
         await ours.resume_session("chat")
         await colour.call(session.destroy)
         assert (await ours.sessions.get("chat")).state == "active"
@@ -365,7 +365,7 @@ class TestHandlers:
         def failing(event: Event) -> None:
             raise ValueError(event.type)
 
-        # Within the loop, where handlers of the async client run.
+        # Called in the loop, where handlers of the async client run.
         colour.client.on_lifecycle(lambda event: everything.append((event.type, event.session_id)))
         unsubscribe = colour.client.on_lifecycle(
             "session.deleted", lambda event: deleted.append(event.session_id)
@@ -396,7 +396,7 @@ class TestHistory:
                 ("user", "user.message", "Hello")
             ]
 
-            # The server is not in this loop only, or a plain read would wait for itself.
+            # The server must run in another loop, or a blocking read would wait for itself.
             history = session.get_messages()
             assert repr(history) == "AsyncHistory(not fetched yet)"
             plain = await asyncio.to_thread(list, history)

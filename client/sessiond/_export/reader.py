@@ -176,8 +176,10 @@ class Assembler:
         kind, value = record
         ready: list[ImportSessionRequest | AssetPiece] = []
         if (kind == "export") != (not self._last_kind):
-            what = "is a second export" if self._last_kind else "is not the beginning of an export"
-            raise invalid_field(place, what)
+            raise invalid_field(
+                place,
+                "is a second export" if self._last_kind else "is not the beginning of an export",
+            )
         if self._last_kind == "end":
             raise invalid_field(place, "comes after the end of the export")
         if self._asset and kind != "asset":

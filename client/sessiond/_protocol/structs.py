@@ -41,8 +41,6 @@ def from_struct(struct: Struct) -> dict[str, Any]:
 
 
 def _fill_object(target: Struct, value: Mapping[str, Any], path: str, depth: int) -> None:
-    if depth > MAX_DEPTH:
-        raise invalid_field(path, f"is nested deeper than {MAX_DEPTH} levels")
     for key, item in value.items():
         if not isinstance(key, str):
             raise invalid_field(path, f"has a key that is not a string: {key!r}")
@@ -77,13 +75,13 @@ def _fill_value(target: Value, value: Any, path: str, depth: int) -> None:
                 raise invalid_field(
                     path, "is not valid Unicode: it holds a lone surrogate"
                 ) from None
+        case Mapping() | list() | tuple() if depth >= MAX_DEPTH:
+            raise invalid_field(path, f"is nested deeper than {MAX_DEPTH} levels")
         case Mapping():
             # An empty object would otherwise leave the value without a kind.
             target.struct_value.SetInParent()
             _fill_object(target.struct_value, value, path, depth + 1)
         case list() | tuple():
-            if depth >= MAX_DEPTH:
-                raise invalid_field(path, f"is nested deeper than {MAX_DEPTH} levels")
             target.list_value.SetInParent()
             for i, item in enumerate(value):
                 _fill_value(target.list_value.values.add(), item, f"{path}[{i}]", depth + 1)

@@ -53,10 +53,8 @@ def _joined(texts: Iterable[Any]) -> str:
 def _part_json(part: message_pb2.Part) -> dict[str, Any]:
     kind = part.WhichOneof("kind")
     match kind:
-        case "text":
-            return {"type": "text", "text": part.text}
-        case "data":
-            return {"type": "data", "data": part.data}
+        case "text" | "data":
+            return {"type": kind, kind: getattr(part, kind)}
         case "image" | "audio" | "file":
             return {"type": kind, **_blob_json(getattr(part, kind))}
         case "tool_call":
@@ -87,14 +85,9 @@ def _part_json(part: message_pb2.Part) -> dict[str, Any]:
 
 
 def _blob_json(blob: message_pb2.Blob) -> dict[str, Any]:
-    match blob.WhichOneof("source"):
-        case "uri":
-            source = {"uri": blob.uri}
-        case "asset_id":
-            source = {"asset_id": blob.asset_id}
-        case _:
-            source = {"inline": _base64(blob.inline)}
-    return {"media_type": blob.media_type, "name": blob.name, **source}
+    source = blob.WhichOneof("source") or "inline"
+    value = _base64(blob.inline) if source == "inline" else getattr(blob, source)
+    return {"media_type": blob.media_type, "name": blob.name, source: value}
 
 
 def _base64(data: bytes) -> str:
