@@ -12,7 +12,7 @@ from google.protobuf.struct_pb2 import Struct
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sessiond import InvalidField, Message, NewMessage, SessionInfo, StoredRange, TokenCounts
+from sessiond import Event, InvalidField, Message, NewMessage, SessionInfo, StoredRange, TokenCounts
 from sessiond._protocol.retry import Deadline
 from sessiond._protocol.status import error_of, is_worth_retrying
 from sessiond._protocol.structs import MAX_DEPTH, fill_struct, from_struct
@@ -20,7 +20,7 @@ from sessiond._protocol.times import from_duration, from_timestamp, to_duration,
 from sessiond._requests.input import add_batch, to_proto
 from sessiond.compat.copilot import SessionMetadata
 from sessiond.errors import ServerUnavailable
-from sessiond.v1 import message_pb2, session_pb2
+from sessiond.v1 import event_pb2, message_pb2, session_pb2
 from sessiond.v1.session_service_pb2 import CreateSessionRequest, StoreMessagesRequest
 
 TIMES = st.datetimes(
@@ -402,6 +402,30 @@ def test_a_session_by_attribute_and_by_key() -> None:
     assert json.loads(json.dumps(info.to_dict()))["modified_time"] == "2026-01-02T00:00:00Z"
     assert pickle.loads(pickle.dumps(info)) == info  # noqa: S301
     assert "sessionId" in info
+
+
+def test_equal_records_hash_alike_and_equal_their_mapping() -> None:
+    pb = session_pb2.Session(session_id="s", last_seq=3)
+    info, again = SessionInfo(pb), SessionInfo(session_pb2.Session(session_id="s", last_seq=3))
+    assert (info, hash(info)) == (again, hash(again))
+    assert info == dict(info)
+    assert info != SessionInfo(session_pb2.Session(session_id="s", last_seq=4))
+    assert repr(info) == "SessionInfo(session_id='s', state='unknown', last_seq=3)"
+
+
+def test_an_event_as_a_dict_is_plain_data() -> None:
+    event = Event(event_pb2.Event(type="session.idle", session_id="s"))
+    fill_struct(event.proto.data, {"turn_id": "t"}, "data")
+    value = event.to_dict()
+    assert type(value["data"]) is dict
+    assert json.loads(json.dumps(value)) == {
+        "type": "session.idle",
+        "seq": None,
+        "session_id": "s",
+        "time": "1970-01-01T00:00:00Z",
+        "message": None,
+        "data": {"turn_id": "t"},
+    }
 
 
 def test_get_gives_an_empty_value_as_a_mapping_does() -> None:
