@@ -124,7 +124,10 @@ async def record_batches(
 
 
 async def _asset_records(
-    connection: AsyncConnection, asset_ids: Iterable[str], counts: ExportCounts, timeout: float | None
+    connection: AsyncConnection,
+    asset_ids: Iterable[str],
+    counts: ExportCounts,
+    timeout: float | None,
 ) -> AsyncGenerator[ExportRecord, None]:
     """The contents of assets, piece by piece. They are the same pieces each time, however they come from the server."""
     for asset_id in asset_ids:

@@ -24,16 +24,14 @@ from sessiond._protocol.names import FORMATS, ROLES, STATES, TASK_STATUSES, numb
 from sessiond._protocol.structs import fill_struct
 from sessiond._protocol.times import to_duration, to_timestamp
 from sessiond.errors import InvalidField, invalid_field
+from sessiond.v1 import bookmark_pb2, message_pb2, session_pb2, task_pb2, turn_pb2
 from sessiond.v1.asset_service_pb2 import UploadAssetRequest
-from sessiond.v1.bookmark_pb2 import Bookmark as BookmarkProto
-from sessiond.v1.message_pb2 import Message as MessageProto
-from sessiond.v1.session_pb2 import Session
 from sessiond.v1.session_service_pb2 import ImportSessionRequest
-from sessiond.v1.task_pb2 import Task as TaskProto
-from sessiond.v1.turn_pb2 import MessageTurn
 
 # Every server refuses this piece: it makes an import fail whose first pieces are already sent.
-REFUSED_PIECE = ImportSessionRequest(session=Session(session_id="\0"), messages=[MessageProto()])
+REFUSED_PIECE = ImportSessionRequest(
+    session=session_pb2.Session(session_id="\0"), messages=[message_pb2.Message()]
+)
 
 
 def records_of(document: object) -> Iterator[tuple[str, ExportRecord]]:
@@ -228,11 +226,10 @@ class Assembler:
         Raises:
             InvalidField: the export is truncated.
         """
+        if not self._last_kind:
+            raise invalid_field("source", "is empty")
         if self._last_kind != "end":
-            after = f" after {self._last_place}" if self._last_place else ""
-            raise invalid_field(
-                "source", f"has no end: it was cut off{after}" if after else "is empty"
-            )
+            raise invalid_field("source", f"has no end: it was cut off after {self._last_place}")
         return self._piece
 
     def _take_piece(self) -> ImportSessionRequest:
@@ -367,13 +364,12 @@ class _Fields:
             self.put(target, name, value)
 
     def time(self, name: str, target: Timestamp) -> None:
-        if not (text := self.text(name)):
-            return
-        try:
-            time = datetime.fromisoformat(text)
-        except ValueError:
-            raise self.fault(name, f"is {text[:40]!r}, which is not an ISO 8601 time") from None
-        target.CopyFrom(to_timestamp(time, f"{self.place}: {name}"))
+        if text := self.text(name):
+            try:
+                time = datetime.fromisoformat(text)
+            except ValueError:
+                raise self.fault(name, f"is {text[:40]!r}, which is not an ISO 8601 time") from None
+            target.CopyFrom(to_timestamp(time, f"{self.place}: {name}"))
 
     def fill(self, name: str, target: Any) -> None:
         """Write a JSON object into a Struct. An empty object leaves it unset."""
@@ -386,7 +382,7 @@ class _Fields:
         return 0 if value is None else number_of(names, value, f"{self.place}: {name}")
 
 
-def _fill_session(session: Session, fields: _Fields) -> None:
+def _fill_session(session: session_pb2.Session, fields: _Fields) -> None:
     for name in ("session_id", "model", "user", "title"):
         fields.put(session, name, fields.text(name))
     session.state = fields.name_of("state", STATES)
@@ -403,7 +399,7 @@ def _fill_session(session: Session, fields: _Fields) -> None:
         session.never_expires = True
 
 
-def _fill_task(task: TaskProto, fields: _Fields) -> None:
+def _fill_task(task: task_pb2.Task, fields: _Fields) -> None:
     fields.put(task, "task_id", fields.text("task_id"))
     task.status = fields.name_of("status", TASK_STATUSES)
     fields.fill("data", task.data)
@@ -415,7 +411,7 @@ def _fill_task(task: TaskProto, fields: _Fields) -> None:
     fields.time("updated_at", task.update_time)
 
 
-def _fill_bookmark(bookmark: BookmarkProto, fields: _Fields) -> None:
+def _fill_bookmark(bookmark: bookmark_pb2.Bookmark, fields: _Fields) -> None:
     fields.put(bookmark, "name", fields.text("name"))
     fields.put(bookmark, "description", fields.text("description"))
     fields.number("seq", bookmark)
@@ -423,7 +419,7 @@ def _fill_bookmark(bookmark: BookmarkProto, fields: _Fields) -> None:
     fields.time("updated_at", bookmark.update_time)
 
 
-def _fill_message(message: MessageProto, fields: _Fields) -> None:
+def _fill_message(message: message_pb2.Message, fields: _Fields) -> None:
     message.role = fields.name_of("role", ROLES)
     message.format = fields.name_of("format", FORMATS)
     if (parts := fields.get("parts")) is not None:
@@ -443,7 +439,7 @@ def _fill_message(message: MessageProto, fields: _Fields) -> None:
         _fill_turn(message.turn, turn)
 
 
-def _fill_turn(turn: MessageTurn, fields: _Fields) -> None:
+def _fill_turn(turn: turn_pb2.MessageTurn, fields: _Fields) -> None:
     # A turn without any field is still a turn.
     turn.SetInParent()
     for name in ("turn_id", "message_id", "model", "provider", "stop_reason"):

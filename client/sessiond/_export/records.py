@@ -134,10 +134,12 @@ class ExportCounts:
     def messages(self) -> int:
         return self._of["message"]
 
-    def count(self, record: ExportRecord) -> None:
+    def count(self, record: ExportRecord) -> ExportRecord:
+        """Count a record, and return it."""
         kind, value = record
         if kind in self._of and not (kind == "asset" and value.get("offset")):
             self._of[kind] += 1
+        return record
 
     def end(self) -> ExportRecord:
         """Return the last record of an export."""

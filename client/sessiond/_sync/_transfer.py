@@ -119,7 +119,10 @@ def record_batches(
 
 
 def _asset_records(
-    connection: Connection, asset_ids: Iterable[str], counts: ExportCounts, timeout: float | None
+    connection: Connection,
+    asset_ids: Iterable[str],
+    counts: ExportCounts,
+    timeout: float | None,
 ) -> Generator[ExportRecord, None]:
     """The contents of assets, piece by piece. They are the same pieces each time, however they come from the server."""
     for asset_id in asset_ids:
