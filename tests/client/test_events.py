@@ -173,14 +173,18 @@ async def test_a_project_is_watched_without_a_seq(colour, server, client, impati
 async def test_a_silent_stream_is_taken_for_broken(
     colour, server, client, impatient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    async def script(request: Any, context: Any) -> list[Any]:
+        # By position, because a slow machine may find more than one connection silent.
+        if request.after_seq < 1:
+            return [response(message(1)), silence]
+        return [response(message(2)), session_gone(server)]
+
     monkeypatch.setattr(watch_requests, "HEARTBEAT_S", 1.0)
-    monkeypatch.setattr(watch_requests, "MAX_SILENT_HEARTBEATS", 0.1)
-    server.on(
-        "Watch", [response(message(1)), silence], [response(message(2)), session_gone(server)]
-    )
+    monkeypatch.setattr(watch_requests, "MAX_SILENCE_S", 0.2)
+    server.on("Watch", script)
     events, _ = await until_error(colour, client.sessions.events("s", 0))
     assert [event.seq for event in events] == [1, 2]
-    assert [request.heartbeat_interval.seconds for request in server.of("Watch")] == [1, 1]
+    assert {request.heartbeat_interval.seconds for request in server.of("Watch")} == {1}
 
 
 async def test_leaving_the_loop_ends_the_call(colour, server, client) -> None:

@@ -11,7 +11,7 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from sessiond import AsyncClient, Client, InvalidField, NewMessage, errors
-from sessiond._async._sessions import ENCODED_MESSAGES
+from sessiond._async._messages import ENCODED_MESSAGES
 from sessiond._protocol.structs import from_struct
 from sessiond.v1 import admin_service_pb2, message_pb2, session_pb2
 from sessiond.v1.bookmark_service_pb2 import ListBookmarksResponse

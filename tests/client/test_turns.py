@@ -446,10 +446,11 @@ class TestSendAndWait:
     async def test_a_silent_stream_is_taken_for_broken(
         self, colour, server, session, impatient, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(watch_requests, "MAX_SILENT_HEARTBEATS", 0.01)
+        monkeypatch.setattr(watch_requests, "MAX_SILENCE_S", 0.2)
         server.on("Send", [accepted(), silence], answered())
         assert (await colour.call(session.send_and_wait, "x")).seq == 9
-        assert len(server.of("Send")) == 2
+        # A slow machine may find more than one connection silent.
+        assert len(server.of("Send")) >= 2
 
     @pytest.mark.parametrize("reason", TURN_FAILURES)
     async def test_a_failed_turn_raises(
@@ -720,7 +721,7 @@ class TestHandlers:
 
     def set_patience(self, seconds: float) -> None:
         for module in ("_async", "_sync"):
-            for name in ("READY_TIMEOUT_S", "HANDED_OUT_TIMEOUT_S"):
+            for name in ("READY_TIMEOUT_S", "DELIVERED_TIMEOUT_S"):
                 self.patch.setattr(f"sessiond.{module}._handlers.{name}", seconds)
 
     @pytest.mark.parametrize("how", ["send", "send_and_wait", "stream"])
@@ -811,7 +812,7 @@ class TestHandlers:
         session.on(lambda event: None)
         with caplog.at_level(logging.WARNING, "sessiond"):
             assert (await colour.call(session.send_and_wait, "x")).seq == 9
-        assert "may miss something" in caplog.text
+        assert "may miss events" in caplog.text
         assert "have not been called with message 9" in caplog.text
 
     async def test_a_broken_watch_is_waited_for_again(

@@ -20,7 +20,7 @@ from sessiond._async._session import AsyncSession
 from sessiond._async._wire import Mailbox, Mutex, Signal, in_background
 from sessiond._protocol.retry import Deadline
 from sessiond._requests.input import MessageInput
-from sessiond._requests.options import CopyOptions
+from sessiond._requests.options import SessionSettings
 from sessiond._types.session import SessionInfo
 from sessiond.errors import ClientClosed, PoolClosed, PoolTimeout, SessiondError, SessionNotFound
 
@@ -288,7 +288,7 @@ class AsyncSessionPool:
             raise PoolClosed("the pool is closed")
 
     async def _copy(self, session_id: str) -> SessionInfo:
-        options = CopyOptions(model=self._model, config=self._config)
+        options = SessionSettings(model=self._model, config=self._config)
         if self._lease_timeout is not None:
             options["idle_ttl"] = max(1.0, IDLE_TTL_FACTOR * self._lease_timeout)
         template = await self._template_after(None)

@@ -134,10 +134,12 @@ class Counts:
     def messages(self) -> int:
         return self._of["message"]
 
-    def count(self, record: Record) -> None:
+    def count(self, record: Record) -> Record:
+        """Count a record, and return it."""
         kind, value = record
         if kind in self._of and not (kind == "asset" and value.get("offset")):
             self._of[kind] += 1
+        return record
 
     def end(self) -> Record:
         """The record that an export ends with."""

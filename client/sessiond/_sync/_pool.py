@@ -18,7 +18,7 @@ from weakref import finalize
 
 from sessiond._protocol.retry import Deadline
 from sessiond._requests.input import MessageInput
-from sessiond._requests.options import CopyOptions
+from sessiond._requests.options import SessionSettings
 from sessiond._sync._client import Client
 from sessiond._sync._session import Session
 from sessiond._sync._wire import Mailbox, Mutex, Signal, in_background
@@ -287,7 +287,7 @@ class SessionPool:
             raise PoolClosed("the pool is closed")
 
     def _copy(self, session_id: str) -> SessionInfo:
-        options = CopyOptions(model=self._model, config=self._config)
+        options = SessionSettings(model=self._model, config=self._config)
         if self._lease_timeout is not None:
             options["idle_ttl"] = max(1.0, IDLE_TTL_FACTOR * self._lease_timeout)
         template = self._template_after(None)

@@ -10,7 +10,7 @@ from sessiond._async._client import AsyncClient
 from sessiond._async._session import AsyncSession
 from sessiond._protocol.retry import Deadline
 from sessiond._protocol.settings import DEFAULT_TIMEOUT_S, Tls
-from sessiond._requests.options import SessionFilters
+from sessiond._requests.options import ListSessionsOptions
 from sessiond._types.event import EventHandler
 from sessiond._types.message import Message
 from sessiond.compat.copilot import _options as _copilot
@@ -137,7 +137,7 @@ class AsyncCopilotClient:
         await self._client.delete_session(session_id)
 
     async def list_sessions(
-        self, filter: Mapping[str, Any] | None = None, **filters: Unpack[SessionFilters]
+        self, filter: Mapping[str, Any] | None = None, **filters: Unpack[ListSessionsOptions]
     ) -> list[SessionMetadata]:
         """All sessions, destroyed ones too, the most recently active first. Each reads by attribute and by key: `info.session_id`,
         `info["sessionId"]`, `info.get("summary")`.
@@ -330,7 +330,7 @@ class AsyncCopilotSession:
                     answer = await self._session.wait_for_turn(
                         turn_id, timeout=deadline.remaining() or 0.0
                     )
-                    await self._session._handlers.handed_out(answer.seq)
+                    await self._session._handlers.wait_delivered(answer.seq)
                 except (TurnFailed, TurnNotFound):
                     continue
                 except DeadlineExceeded:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, TypeAlias, TypedDict, cast
 
-from sessiond._requests.options import SessionChanges, SessionFilters, SessionSettings
+from sessiond._requests.options import ListSessionsOptions, SessionSettings
 from sessiond._types.event import EventHandler
 from sessiond._types.session import SessionInfo
 
@@ -143,9 +143,9 @@ class Wanted:
         )
 
     @property
-    def changes(self) -> SessionChanges | None:
+    def changes(self) -> dict[str, Any] | None:
         """Of one that is there. None = it stays as it is."""
-        changes = SessionChanges()
+        changes: dict[str, Any] = {}
         if self.model:
             changes["model"] = self.model
         if self._config:
@@ -165,12 +165,12 @@ def options_of(given: PromptInput | None, keywords: Mapping[str, Any]) -> dict[s
     return {key: value for key, value in values.items() if value is not None}
 
 
-def filters_of(given: Mapping[str, Any] | None, keywords: Mapping[str, Any]) -> SessionFilters:
+def filters_of(given: Mapping[str, Any] | None, keywords: Mapping[str, Any]) -> ListSessionsOptions:
     """Raises: TypeError."""
     values = _merged("list_sessions", given, keywords)
-    _refuse("list_sessions", values, SessionFilters.__optional_keys__)
+    _refuse("list_sessions", values, ListSessionsOptions.__optional_keys__)
     return cast(
-        "SessionFilters", {key: value for key, value in values.items() if value is not None}
+        "ListSessionsOptions", {key: value for key, value in values.items() if value is not None}
     )
 
 
