@@ -263,7 +263,8 @@ async def test_the_deadline_is_a_typed_error(colour, server, client) -> None:
     with pytest.raises(errors.DeadlineExceeded) as caught:
         await colour.call(client.get_session, "s", timeout=0.05)
     assert str(caught.value).startswith("DEADLINE_EXCEEDED: ")
-    assert len(server.received) == 1
+    # On a slow machine, the time may be over before the server has the call.
+    assert len(server.received) <= 1
 
 
 async def test_a_refused_connection_names_the_target(colour, server, impatient) -> None:
@@ -301,6 +302,21 @@ async def test_closing_ends_what_runs(colour, server, client) -> None:
     await colour.call(client.stop)
     with pytest.raises(errors.ClientClosed):
         await call
+
+
+async def test_a_call_between_two_attempts_ends_with_the_client(
+    colour, server, client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def stop(delay: float) -> None:
+        await client.stop()
+
+    colour_sleep = stop if colour.is_async else lambda delay: client.stop()
+    package = "_async" if colour.is_async else "_sync"
+    monkeypatch.setattr(f"sessiond.{package}._connection.sleep", colour_sleep)
+    server.on("GetSession", server.abort(UNAVAILABLE, "away"))
+    with pytest.raises(errors.ClientClosed):
+        await colour.call(client.get_session, "s")
+    assert len(server.received) == 1
 
 
 async def test_cancellation_goes_through(server) -> None:

@@ -265,7 +265,9 @@ async def test_who_came_first_gets_one_first(colour, sessions, pools) -> None:
         waiting = []
         for number in range(4):
             waiting.append(asyncio.ensure_future(wait(number)))
-            await until_async(lambda number=number: len(pool._waiters) == number + 1, "it waits")
+            await until_async(
+                lambda number=number: len(pool._places._waiters) == number + 1, "it waits"
+            )
         await colour.call(pool.release, held)
         await asyncio.gather(*waiting)
     assert served == [0, 1, 2, 3]
@@ -292,7 +294,7 @@ async def test_a_cancelled_wait_loses_no_place(server, colour, sessions, pools) 
             asyncio.ensure_future(pool.acquire()),
             asyncio.ensure_future(pool.acquire()),
         )
-        await until_async(lambda: len(pool._waiters) == 2, "they wait")
+        await until_async(lambda: len(pool._places._waiters) == 2, "they wait")
         cancelled.cancel()
         with pytest.raises(asyncio.CancelledError):
             await cancelled
@@ -300,9 +302,9 @@ async def test_a_cancelled_wait_loses_no_place(server, colour, sessions, pools) 
         session = await patient
         # Cancelled just when it was given the place.
         cancelled = asyncio.ensure_future(pool.acquire())
-        await until_async(lambda: len(pool._waiters) == 1, "it waits")
+        await until_async(lambda: len(pool._places._waiters) == 1, "it waits")
         releasing = asyncio.ensure_future(pool.release(session))
-        while pool._waiters:
+        while pool._places._waiters:
             await asyncio.sleep(0)
         cancelled.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -360,7 +362,7 @@ async def test_a_handle_that_is_given_up_comes_back(colour, sessions, pools, cap
     async with pools(size=1) as pool:
         held = [await colour.call(pool.acquire)]
         waiting = asyncio.ensure_future(colour.call(pool.acquire, timeout=100))
-        await until_async(lambda: len(pool._waiters) == 1, "one waits")
+        await until_async(lambda: len(pool._places._waiters) == 1, "one waits")
         with caplog.at_level(logging.WARNING, "sessiond"):
             held.clear()
             gc.collect()
@@ -396,7 +398,7 @@ async def test_closing(colour, sessions, pools) -> None:
     async with pools(size=1) as pool:
         held = await colour.call(pool.acquire)
         waiting = asyncio.ensure_future(colour.call(pool.acquire))
-        await until_async(lambda: len(pool._waiters) == 1, "one waits")
+        await until_async(lambda: len(pool._places._waiters) == 1, "one waits")
         await colour.call(pool.close)
         with pytest.raises(errors.PoolClosed):
             await waiting

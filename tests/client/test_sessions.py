@@ -77,6 +77,7 @@ async def test_create_with_nothing(colour, server, client) -> None:
         ({"session_id": 7}, "session_id"),
         ({"session_id": "\ud800"}, "session_id"),
         ({"idle_ttl": 5, "never_expires": True}, "idle_ttl"),
+        ({"idle_ttl": "soon"}, "idle_ttl"),
     ],
 )
 async def test_what_cannot_be_sent_is_not_sent(
@@ -86,6 +87,27 @@ async def test_what_cannot_be_sent_is_not_sent(
         await colour.call(client.create_session, **arguments)
     assert caught.value.field_violations[0].field == field
     assert caught.value.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert server.received == []
+
+
+@pytest.mark.parametrize(
+    ("call", "arguments"),
+    [
+        ("create", {}),
+        ("list", {}),
+        ("delete_many", {}),
+        ("copy", {"session_id": "s"}),
+        ("update", {"session_id": "s"}),
+        ("get_messages", {"session_id": "s"}),
+        ("store_message", {"session_id": "s", "blob": {}}),
+        ("send", {"session_id": "s"}),
+    ],
+)
+async def test_an_unknown_keyword_is_a_type_error(
+    colour, server, client, call: str, arguments: dict[str, Any]
+) -> None:
+    with pytest.raises(TypeError, match="unexpected keyword argument 'modle'"):
+        await colour.call(getattr(client.sessions, call), **arguments, modle="m")
     assert server.received == []
 
 

@@ -26,7 +26,7 @@ from sessiond.v1 import session_service_pb2 as pb
 DELETE_TIMEOUT_S = 600.0
 
 
-class AsyncSessions(AsyncMessageCalls, AsyncTurnCalls, AsyncExportCalls):
+class AsyncSessions(AsyncExportCalls, AsyncTurnCalls, AsyncMessageCalls):
     """The calls about sessions, their messages and their turns, by session id.
 
     `timeout` is the deadline of a call over all its attempts, in seconds. Default: the client's;

@@ -19,9 +19,9 @@ class SessionSettings(TypedDict, total=False):
     title: str | None
     """Name for people to read, at most 512 characters. "" = none."""
     config: Mapping[str, Any] | None
-    """Settings of the conversation: a JSON object of at most 64 KiB, without integers beyond ±2^53."""
+    """Settings of the conversation: a JSON object of at most 64 KiB, integers within ±2^53."""
     metadata: Mapping[str, Any] | None
-    """Labels of the caller: a JSON object of at most 64 KiB, without integers beyond ±2^53."""
+    """Labels of the caller: a JSON object of at most 64 KiB, integers within ±2^53."""
     idle_ttl: timedelta | float | None
     """How long the session lives unused: a timedelta or seconds, from 1 second to 10 years."""
     never_expires: bool
@@ -69,9 +69,9 @@ class ReadOptions(TypedDict, total=False):
     limit: int | None
     """Most messages to read. Default: all."""
     order: str
-    """Either "asc" (default) or "desc": backwards from through_seq, so that a limit keeps the newest."""
+    """Either "asc" (default) or "desc": backwards from through_seq, so a limit keeps the newest."""
     roles: Sequence[str] | None
-    """Only messages of these roles: "user", "assistant", "system", "developer", "tool". Default: all."""
+    """Only these roles: "user", "assistant", "system", "developer", "tool". Default: all."""
     view: str
     """Either "full" (default) or "basic": only seq, created_at, role, format and content_bytes."""
     timeout: float | None
@@ -95,6 +95,6 @@ class TaskSettings(TypedDict, total=False):
     status: str | None
     """Either "pending", "running", "success" or "failed"."""
     data: Mapping[str, Any] | None
-    """What to keep about the task: a JSON object of at most 64 KiB, without integers beyond ±2^53."""
+    """Data about the task: a JSON object of at most 64 KiB, integers within ±2^53."""
     message_seqs: Iterable[int] | None
     """Seqs of the task's messages, at most 10,000, such as a StoredRange. They must exist."""

@@ -38,8 +38,8 @@ class SendOptions(TypedDict, total=False):
     format: str
     """Format of dicts and JSON texts in messages: "openai" (default), "anthropic" or "gemini"."""
     attachments: Sequence[AttachmentInput]
-    """Files that go with the prompt: paths, URLs, tuples of content and media type, or dicts with
-    one of "path", "data" (bytes or base64), "uri" and "asset_id", and "media_type" and "name".
+    """Files for the prompt: paths, URLs, tuples of content and media type, or dicts with one of
+    "path", "data" (bytes or base64), "uri" and "asset_id", and perhaps "media_type" and "name".
     Files above 256 KiB are uploaded as assets first."""
     mode: str
     """If a turn is running, "enqueue" (default) waits for a turn of its own, and "immediate" steers
@@ -73,7 +73,7 @@ class Sending:
         if text is not None and not isinstance(text, str):
             raise invalid_field(
                 "prompt",
-                f"is of type {type(text).__name__}; it must be a text, or a dict of send's keywords",
+                f"is of type {type(text).__name__}; it must be a text or a dict of send's keywords",
             )
         self.attachments: list[Attachment] = attachments_of(values["attachments"])
         if text == "" and not self.attachments:

@@ -92,7 +92,7 @@ class Session:
     def on(
         self, type_or_handler: str | EventHandler, handler: EventHandler | None = None
     ) -> Callable[[], None]:
-        """Call a function with the session's events: `on(handler)`, or of one type: `on(type, handler)`.
+        """Call a function with the session's events: `on(handler)` or `on(type, handler)`.
 
         Handlers are called in the background, one after the other, in the order in which they were
         added. An exception is logged (logger "sessiond"), and the others go on. Handlers get all
