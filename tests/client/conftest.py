@@ -23,6 +23,7 @@ from sessiond.v1 import (
     bookmark_service_pb2,
     conversation_service_pb2,
     processing_service_pb2,
+    session_pb2,
     session_service_pb2,
     task_service_pb2,
 )
@@ -231,6 +232,13 @@ async def client(colour: Colour, server: FakeServer) -> AsyncIterator[Any]:
     client = colour.client(server.target)
     yield client
     await colour.call(client.stop)
+
+
+@pytest.fixture
+async def session(colour: Colour, server: FakeServer, client: Any) -> Any:
+    """The handle of the session "s"."""
+    server.on("GetSession", session_pb2.Session(session_id="s", last_seq=7))
+    return await colour.call(client.get_session, "s")
 
 
 @pytest.fixture(autouse=True)

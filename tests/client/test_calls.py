@@ -63,13 +63,13 @@ async def test_target_and_key_come_from_the_environment(colour, server, monkeypa
 async def test_deadline_is_the_clients_or_the_calls(colour, server, client) -> None:
     server.on("GetSession", SESSION)
     await colour.call(client.get_session, "s")
-    await colour.call(client.get_session, "s", timeout=5)
+    await colour.call(client.get_session, "s", timeout=500)
     await colour.call(client.get_session, "s", timeout=float("inf"))
     await colour.call(client.get_session, "s", timeout=1e20)
     by_default, by_call, *never = [call.remaining_s for call in server.received]
     # The header rounds up by a little.
-    assert 20 < by_default < 31
-    assert 0 < by_call < 6
+    assert 0 < by_default < 31
+    assert 31 < by_call < 501
     assert len(never) == 2
     assert all(remaining_s is None or remaining_s > 1e6 for remaining_s in never)
 
@@ -102,7 +102,8 @@ async def test_the_timeout_covers_all_attempts(colour, server, client, impatient
         server.abort(UNAVAILABLE, "later", reason="SERVER_DRAINING", retry_after_s=0.3),
         SESSION,
     )
-    await colour.call(client.get_session, "s", timeout=5)
+    # gRPC sends longer times with less precision.
+    await colour.call(client.get_session, "s", timeout=9)
     first, second = [call.remaining_s for call in server.received]
     assert second < first - 0.2
 
@@ -198,7 +199,7 @@ async def test_every_reason_has_an_error_of_its_code(
     )
 
 
-async def test_field_violations_are_told(colour, server, client) -> None:
+async def test_field_violations_are_in_the_error(colour, server, client) -> None:
     fields = {"messages[3].json": "is not JSON"}
     server.on(
         "GetSession",

@@ -170,7 +170,7 @@ async def test_a_project_is_watched_without_a_seq(colour, server, client, impati
         assert (request.session_id, request.HasField("after_seq")) == ("", False)
 
 
-async def test_a_silent_stream_is_taken_for_broken(
+async def test_a_silent_stream_is_opened_again(
     colour, server, client, impatient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def script(request: Any, context: Any) -> list[Any]:
