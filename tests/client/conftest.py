@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
-from sessiond import AsyncClient, Client
+from sessiond import AsyncClient, AsyncSessionPool, Client, SessionPool
 from sessiond._protocol import retry as _retry
 from sessiond.v1 import (
     admin_service_pb2,
@@ -27,6 +28,8 @@ from sessiond.v1 import (
     session_service_pb2,
     task_service_pb2,
 )
+
+from .pool_sessions import PoolSessions
 
 FILES = (
     session_service_pb2,
@@ -239,6 +242,24 @@ async def session(colour: Colour, server: FakeServer, client: Any) -> Any:
     """The handle of the session "s"."""
     server.on("GetSession", session_pb2.Session(session_id="s", last_seq=7))
     return await colour.call(client.get_session, "s")
+
+
+@pytest.fixture
+def sessions(server: FakeServer) -> PoolSessions:
+    return PoolSessions(server)
+
+
+@pytest.fixture
+def pools(colour: Colour, client: Any) -> Any:
+    @asynccontextmanager
+    async def running(size: int = 2, **settings: Any) -> AsyncIterator[Any]:
+        pool = (AsyncSessionPool if colour.is_async else SessionPool)(client, size, **settings)
+        try:
+            yield pool
+        finally:
+            await colour.call(pool.close)
+
+    return running
 
 
 @pytest.fixture(autouse=True)
