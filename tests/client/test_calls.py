@@ -1,4 +1,4 @@
-"""Unary calls: what is sent, for how long, what is tried again, and what comes out when it fails."""
+"""Unary calls: keys, deadlines, retries, and typed errors."""
 
 import asyncio
 import pickle
@@ -22,7 +22,7 @@ UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
 
 
 def codes() -> dict[str, grpc.StatusCode]:
-    """Reason to code, as the comments of the proto have it."""
+    """Read the code of each reason from the comments of the proto."""
     found = re.findall(
         r"// ([A-Z_]+): .*\n(?:\s*//.*\n)*\s*ERROR_REASON_(\w+) =", PROTO.read_text()
     )
@@ -39,7 +39,7 @@ async def test_sends_the_api_key(colour, server) -> None:
     await colour.call(client.stop)
 
 
-async def test_sends_no_key_where_there_is_none(colour, server, client) -> None:
+async def test_sends_no_key_without_one(colour, server, client) -> None:
     server.on("GetSession", SESSION)
     await colour.call(client.get_session, "s")
     assert "authorization" not in server.received[0].metadata
@@ -83,7 +83,7 @@ async def test_a_timeout_that_is_no_number_is_refused(
     assert server.received == []
 
 
-async def test_unavailable_is_tried_again_with_the_same_request_id(
+async def test_unavailable_is_retried_with_the_same_request_id(
     colour, server, client, impatient
 ) -> None:
     failure = server.abort(UNAVAILABLE, "going", reason="SERVER_DRAINING", retry_after_s=0.001)
@@ -108,7 +108,7 @@ async def test_the_timeout_covers_all_attempts(colour, server, client, impatient
     assert second < first - 0.2
 
 
-async def test_every_call_has_a_request_id_of_its_own(colour, server, client) -> None:
+async def test_every_call_has_its_own_request_id(colour, server, client) -> None:
     server.on("CreateSession", SESSION)
     await colour.call(client.create_session)
     await colour.call(client.create_session)
@@ -134,7 +134,7 @@ async def test_gives_up_after_some_attempts(colour, server, client, impatient) -
     assert len(server.received) == _retry.MAX_ATTEMPTS
 
 
-async def test_overload_is_tried_again_only_when_the_server_says_when(
+async def test_overload_is_retried_only_with_a_retry_delay(
     colour, server, client, impatient
 ) -> None:
     code = grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -160,9 +160,7 @@ async def test_does_not_wait_beyond_the_deadline(colour, server, client) -> None
     assert caught.value.retry_after == 3600
 
 
-async def test_making_keys_and_projects_is_not_tried_again(
-    colour, server, client, impatient
-) -> None:
+async def test_creating_keys_and_projects_is_not_retried(colour, server, client, impatient) -> None:
     server.on(
         "CreateApiKey",
         server.abort(UNAVAILABLE, "going", reason="SERVER_DRAINING", retry_after_s=0.001),
@@ -246,7 +244,7 @@ async def test_an_unknown_reason_keeps_its_name_and_the_class_of_its_code(
         await colour.call(client.get_session, "s")
 
 
-async def test_errors_of_grpc_itself_are_typed(colour, server, client) -> None:
+async def test_errors_raised_by_grpc_are_typed(colour, server, client) -> None:
     with pytest.raises(errors.Unimplemented):
         await colour.call(client.get_session, "s")
     server.on("GetSession", session_pb2.Session(session_id="s", title="x" * 5000))
@@ -290,7 +288,7 @@ async def test_a_closed_client_says_so_and_opens_again(colour, server, client) -
     await colour.call(client.close)
 
 
-async def test_closing_ends_what_runs(colour, server, client) -> None:
+async def test_closing_ends_running_calls(colour, server, client) -> None:
     arrived = asyncio.Event()
 
     async def never(request: Any, context: Any) -> Any:
@@ -320,7 +318,7 @@ async def test_a_call_between_two_attempts_ends_with_the_client(
     assert len(server.received) == 1
 
 
-async def test_cancellation_goes_through(server) -> None:
+async def test_a_cancellation_is_raised(server) -> None:
     arrived = asyncio.Event()
     gone = asyncio.Event()
 
@@ -339,7 +337,7 @@ async def test_cancellation_goes_through(server) -> None:
         await gone.wait()
 
 
-async def test_a_cancelled_backoff_goes_through(server) -> None:
+async def test_a_cancellation_between_attempts_is_raised(server) -> None:
     refused = asyncio.Event()
 
     async def refuse(request: Any, context: Any) -> Any:

@@ -150,7 +150,9 @@ async def test_each_has_its_own_error(client: AsyncClient, server: FakeServer) -
 
 
 @pytest.mark.usefixtures("impatient")
-async def test_each_is_tried_again_by_itself(client: AsyncClient, server: FakeServer) -> None:
+async def test_each_call_of_a_batch_is_retried_alone(
+    client: AsyncClient, server: FakeServer
+) -> None:
     busy = server.abort(
         grpc.StatusCode.RESOURCE_EXHAUSTED, "busy", reason="OVERLOADED", retry_after_s=0.001
     )
@@ -164,7 +166,7 @@ async def test_each_is_tried_again_by_itself(client: AsyncClient, server: FakeSe
 
 
 @pytest.mark.usefixtures("impatient")
-async def test_a_batch_that_fails_is_tried_again_with_the_same_request_ids(
+async def test_a_failed_batch_is_retried_with_the_same_request_ids(
     client: AsyncClient, server: FakeServer
 ) -> None:
     server.on(
@@ -183,9 +185,7 @@ async def test_a_batch_that_fails_is_tried_again_with_the_same_request_ids(
 
 
 @pytest.mark.usefixtures("impatient")
-async def test_a_stream_that_ends_too_early_is_tried_again(
-    client: AsyncClient, server: FakeServer
-) -> None:
+async def test_a_stream_that_ends_early_is_retried(client: AsyncClient, server: FakeServer) -> None:
     half = BatchStoreMessagesResponse(results=[result(0), result(99)])
     server.on("BatchStoreMessages", [half], answered)
     stored = await asyncio.gather(

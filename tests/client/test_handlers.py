@@ -25,9 +25,7 @@ class TestHandlers:
                 self.patch.setattr(f"sessiond.{module}._handlers.{name}", seconds)
 
     @pytest.mark.parametrize("how", ["send", "send_and_wait", "stream"])
-    async def test_they_listen_before_something_is_sent(
-        self, colour, server, session, how: str
-    ) -> None:
+    async def test_the_watch_is_open_before_a_send(self, colour, server, session, how: str) -> None:
         go = asyncio.Event()
 
         async def late(request: Any, context: Any) -> None:
@@ -55,7 +53,7 @@ class TestHandlers:
         go.set()
         await sending
 
-    async def test_they_have_been_called_when_the_answer_is_there(
+    async def test_handlers_have_seen_the_answer_when_it_is_returned(
         self, colour, server, session
     ) -> None:
         go, seen = asyncio.Event(), []

@@ -87,7 +87,7 @@ async def test_one_of_many_that_cannot_be_sent_is_named(colour, server, client) 
     assert server.of("StoreMessages") == []
 
 
-async def test_store_message_with_what_belongs_to_it(colour, server, client) -> None:
+async def test_store_message_with_metadata_and_parent(colour, server, client) -> None:
     server.on("CreateSession", ACTIVE)
     server.on("StoreMessages", STORED)
     session = await colour.call(client.create_session, "s")
@@ -109,7 +109,7 @@ def pieces_of(server: Any) -> list[list[ImportMessagesRequest]]:
 
 
 async def test_import_sends_a_last_message_without_bytes(colour, server, client) -> None:
-    """What is wrong with it is the server's to say."""
+    """It is sent for the server to refuse."""
     server.on("ImportMessages", IMPORTED)
     messages = [{"role": "user", "content": "x" * 300_000}, message_pb2.Message()]
     await colour.call(client.sessions.import_messages, "s", messages)
@@ -188,20 +188,23 @@ async def test_a_bad_message_in_an_import_is_named(colour, server, client) -> No
     assert caught.value.field_violations[0].field == "messages[1]"
 
 
-async def test_an_import_that_the_server_ends_early_tells_why(colour, server, client) -> None:
+async def test_an_import_that_the_server_ends_early_raises_its_error(
+    colour, server, client
+) -> None:
     refusal = server.abort(
         grpc.StatusCode.FAILED_PRECONDITION, "destroyed", reason="SESSION_DESTROYED"
     )
     server.refuse_uploads = refusal
     source = ({"role": "user", "content": "x" * 50_000} for _ in range(1000))
-    # grpc.aio may lose an answer that comes while a write is under way (github.com/grpc/grpc/issues/36066); what is left to say then is
-    # that it is lost. Our server reads on for a while before it refuses, so that this is rare; this one does not.
-    told = (
+    # grpc.aio may lose a response that comes during a write (github.com/grpc/grpc/issues/36066),
+    # and then the client can only say so. The real server reads on for a while before it refuses,
+    # which makes that rare; this one does not.
+    expected = (
         (errors.SessionDestroyed, errors.ServerUnavailable)
         if colour.is_async
         else errors.SessionDestroyed
     )
-    with pytest.raises(told):
+    with pytest.raises(expected):
         await colour.call(client.sessions.import_messages, "s", source)
 
 
@@ -252,6 +255,6 @@ async def test_a_source_that_is_used_up_is_not_imported_again(
         {"after_seq": 2**70},
     ],
 )
-def test_bad_options_of_a_reading_are_told_at_once(arguments: dict[str, Any]) -> None:
+def test_bad_read_options_raise_at_once(arguments: dict[str, Any]) -> None:
     with pytest.raises(InvalidField):
         Client("nowhere.invalid:1").sessions.get_messages("s", **arguments)

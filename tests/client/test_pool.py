@@ -63,7 +63,7 @@ async def test_a_given_template_that_is_gone(colour, sessions, pools) -> None:
         assert pool.available == 1
 
 
-async def test_the_pools_template_is_made_again_when_it_expires(colour, sessions, pools) -> None:
+async def test_an_expired_template_is_created_again(colour, sessions, pools) -> None:
     async with pools() as pool:
         await colour.call(pool.initialize)
         sessions.there.clear()
@@ -84,7 +84,7 @@ async def test_a_template_that_cannot_be_filled_is_not_kept(
         assert sessions.there == {}
 
 
-async def test_keeping_what_comes_back(colour, server, sessions, pools) -> None:
+async def test_keep_destroys_returned_sessions(colour, server, sessions, pools) -> None:
     async with pools(keep=True) as pool:
         session = await colour.call(pool.acquire)
         await colour.call(pool.release, session)
@@ -124,7 +124,7 @@ async def test_as_blocks(colour, client, sessions) -> None:
     assert sessions.there == {}
 
 
-async def test_what_is_not_on_loan_cannot_be_given_back(colour, client, sessions, pools) -> None:
+async def test_only_leased_sessions_can_be_released(colour, client, sessions, pools) -> None:
     foreign = await colour.call(client.create_session, "foreign")
     async with pools() as pool:
         session = await colour.call(pool.acquire)
@@ -173,7 +173,7 @@ async def test_fifty_tasks_over_five_leases(colour, sessions, pools) -> None:
     assert sessions.there == {}
 
 
-async def test_who_came_first_gets_one_first(colour, sessions, pools) -> None:
+async def test_sessions_are_lent_in_the_order_of_the_calls(colour, sessions, pools) -> None:
     served: list[int] = []
     async with pools(size=1) as pool:
         held = await colour.call(pool.acquire)
@@ -202,7 +202,7 @@ async def test_waiting_for_too_long(colour, sessions, pools) -> None:
                 await colour.call(pool.acquire, timeout=timeout)
             assert isinstance(caught.value, TimeoutError)
         await colour.call(pool.release, session)
-        # Those who gave up are not in the way.
+        # Calls that gave up have left the queue.
         await colour.call(pool.acquire, timeout=0)
 
 
@@ -288,12 +288,16 @@ async def test_a_deletion_that_fails_loses_no_place(
         {"template": "t", "messages": [{"role": "user"}]},
     ],
 )
-async def test_what_a_pool_cannot_be(client, colour, settings: dict[str, Any]) -> None:
+async def test_bad_arguments_of_a_pool_are_refused(
+    client, colour, settings: dict[str, Any]
+) -> None:
     with pytest.raises(ValueError):
         (AsyncSessionPool if colour.is_async else SessionPool)(client, **settings)
 
 
-async def test_what_is_never_taken_back(colour, server, sessions, pools) -> None:
+async def test_without_a_lease_timeout_copies_do_not_expire(
+    colour, server, sessions, pools
+) -> None:
     async with pools(lease_timeout=None) as pool:
         await colour.call(pool.acquire)
         assert not server.of("CopySession")[0].HasField("idle_ttl")

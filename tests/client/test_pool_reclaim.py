@@ -11,7 +11,7 @@ from sessiond import AsyncSessionPool, errors
 from ..support.waiting import until_async
 
 
-async def test_a_handle_that_is_given_up_comes_back(colour, sessions, pools, caplog) -> None:
+async def test_a_garbage_collected_handle_is_taken_back(colour, sessions, pools, caplog) -> None:
     async with pools(size=1) as pool:
         held = [await colour.call(pool.acquire)]
         waiting = asyncio.ensure_future(colour.call(pool.acquire, timeout=100))
@@ -21,16 +21,16 @@ async def test_a_handle_that_is_given_up_comes_back(colour, sessions, pools, cap
             gc.collect()
             second = await waiting
         await until_async(lambda: sessions.deleted == sessions.copies[:1], "it was deleted")
-        await until_async(lambda: "without a release" in caplog.text, "it was told")
+        await until_async(lambda: "without a release" in caplog.text, "it is logged")
         assert second.session_id == sessions.copies[1]
 
 
-async def test_a_lease_that_runs_out_comes_back(colour, sessions, pools, caplog) -> None:
+async def test_an_expired_lease_is_taken_back(colour, sessions, pools, caplog) -> None:
     async with pools(size=1, lease_timeout=0.05) as pool:
         with caplog.at_level(logging.WARNING, "sessiond"):
             late = await colour.call(pool.acquire)
             await until_async(lambda: late.session_id in sessions.deleted, "it was taken back")
-        await until_async(lambda: "for longer than 0.05 seconds" in caplog.text, "it was told")
+        await until_async(lambda: "for longer than 0.05 seconds" in caplog.text, "it is logged")
         with pytest.raises(errors.SessionNotFound):
             await colour.call(late.refresh)
         with pytest.raises(ValueError, match="taken back"):
@@ -38,7 +38,7 @@ async def test_a_lease_that_runs_out_comes_back(colour, sessions, pools, caplog)
         assert (pool.available, pool.leased) == (1, 0)
 
 
-async def test_a_block_that_takes_too_long_is_told(colour, client, sessions, caplog) -> None:
+async def test_a_block_longer_than_its_lease_is_logged(colour, client, sessions, caplog) -> None:
     if not colour.is_async:
         pytest.skip("the same code")
     with caplog.at_level(logging.WARNING, "sessiond"):
@@ -65,7 +65,7 @@ async def test_closing(colour, sessions, pools) -> None:
     assert pool.leased == 0
 
 
-async def test_closing_waits_for_what_is_being_removed(colour, server, sessions, pools) -> None:
+async def test_closing_waits_for_a_running_deletion(colour, server, sessions, pools) -> None:
     async with pools(size=1) as pool:
         held = [await colour.call(pool.acquire)]
         sessions.hold_deletions = asyncio.Event()

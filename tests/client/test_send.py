@@ -110,7 +110,7 @@ class TestSend:
             ("x", {"attachments": [{"uri": 7}]}, "attachments[0].uri"),
         ],
     )
-    async def test_what_cannot_be_sent_names_the_field(
+    async def test_a_bad_value_names_its_field(
         self, colour, server, session, prompt, keywords, field: str
     ) -> None:
         for call in (session.send, session.send_and_wait):

@@ -101,7 +101,7 @@ class TestSendAndWait:
         assert (await colour.call(session.send_and_wait, "x")).seq == 11
 
     async def test_of_the_turn_that_it_steered(self, colour, server, session) -> None:
-        # The turn that was joined failed before, and what was sent has a turn of its own.
+        # The steered turn failed first, so the message gets its own turn.
         server.on(
             "Send",
             [

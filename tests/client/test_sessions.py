@@ -70,7 +70,7 @@ async def test_create_with_nothing(colour, server, client) -> None:
         ({"idle_ttl": "soon"}, "idle_ttl"),
     ],
 )
-async def test_what_cannot_be_sent_is_not_sent(
+async def test_a_bad_value_is_not_sent(
     colour, server, client, arguments: dict[str, Any], field: str
 ) -> None:
     with pytest.raises(InvalidField) as caught:
@@ -116,7 +116,7 @@ async def test_get_or_create_resumes_a_destroyed_session(colour, server, client)
     assert session.info.state == "active"
 
 
-async def test_resuming_what_is_not_there_is_a_runtime_error(colour, server, client) -> None:
+async def test_resuming_a_missing_session_is_a_runtime_error(colour, server, client) -> None:
     server.on(
         "ResumeSession", server.abort(grpc.StatusCode.NOT_FOUND, "no", reason="SESSION_NOT_FOUND")
     )
@@ -124,7 +124,7 @@ async def test_resuming_what_is_not_there_is_a_runtime_error(colour, server, cli
         await colour.call(client.resume_session, "s")
 
 
-async def test_a_handle_goes_through_a_life(colour, server, client) -> None:
+async def test_the_lifecycle_of_a_handle(colour, server, client) -> None:
     server.on("ResumeSession", ACTIVE)
     server.on("GetSession", ACTIVE)
     server.on("DestroySession", DESTROYED)
@@ -157,7 +157,7 @@ async def test_delete_by_id(colour, server, client) -> None:
     assert server.of("DeleteSession")[0].session_id == "id"
 
 
-async def test_update_names_what_it_changes(colour, server, client) -> None:
+async def test_update_masks_the_changed_fields(colour, server, client) -> None:
     server.on("GetSession", ACTIVE)
     server.on("UpdateSession", ACTIVE)
     session = await colour.call(client.get_session, "s")
