@@ -1,4 +1,4 @@
-"""What goes into requests and what answers look like: no server needed."""
+"""Conversions of values to requests and of responses to values, without a server."""
 
 import json
 import pickle
@@ -74,7 +74,7 @@ def test_whole_numbers_come_back_as_int() -> None:
         ([1], "config"),
     ],
 )
-def test_what_a_struct_cannot_hold_is_refused_by_name(value: Any, field: str) -> None:
+def test_values_that_a_struct_cannot_hold_are_refused_by_name(value: Any, field: str) -> None:
     with pytest.raises(InvalidField) as caught:
         fill_struct(Struct(), value, "config")
     assert caught.value.field_violations[0].field == field
@@ -437,7 +437,7 @@ def test_get_gives_an_empty_value_as_a_mapping_does() -> None:
     assert info.never_expires
 
 
-def test_the_copilot_sdk_leaves_out_what_is_empty() -> None:
+def test_the_copilot_sdk_leaves_out_empty_fields() -> None:
     info = SessionMetadata(session_pb2.Session(session_id="s"))
     assert info.get("summary", "No summary") == "No summary"
     assert info.get("expiresAt", "never") == "never"
@@ -475,8 +475,8 @@ def test_token_counts_say_whether_they_are_an_estimate() -> None:
     assert not TokenCounts(10, 0, "o200k_base", 2).is_estimate
 
 
-def test_a_batch_that_begins_with_what_needs_the_long_way() -> None:
-    """Half a surrogate pair cannot be set as it is: what was begun of it does not stay."""
+def test_a_lone_surrogate_within_a_batch() -> None:
+    """protobuf refuses it at first, and must not keep a half-written message."""
     request = StoreMessagesRequest()
     add_batch(
         request.messages,

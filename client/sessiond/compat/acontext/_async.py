@@ -126,22 +126,15 @@ class AsyncAcontextSessions:
         """
         with translated():
             request = session_requests.list_sessions(
-                session_id_prefix=None,
                 user=user,
-                state=None,
-                model=None,
                 config_contains=filter_by_configs,
-                metadata_contains=None,
-                created_from=None,
-                created_before=None,
-                active_from=None,
-                active_before=None,
                 order="created_desc" if time_desc else "created_asc",
                 page_size=limit or _acontext.DEFAULT_LIMIT,
             )
             request.page_token = cursor or ""
-            connection = self._client._connection
-            page = await connection.call(connection.stubs.sessions.ListSessions, request)
+            page = await self._client._connection.call(
+                lambda stubs: stubs.sessions.ListSessions, request
+            )
         items = [_acontext.session_of(SessionInfo(session)) for session in page.sessions]
         return ListSessionsOutput(items, page.next_page_token or None, bool(page.next_page_token))
 

@@ -10,7 +10,7 @@ from sessiond._async._client import AsyncClient
 from sessiond._async._session import AsyncSession
 from sessiond._protocol.retry import Deadline
 from sessiond._protocol.settings import DEFAULT_TIMEOUT_S, Tls
-from sessiond._requests.options import SessionFilters
+from sessiond._requests.options import ListSessionsOptions
 from sessiond._types.event import EventHandler
 from sessiond._types.message import Message
 from sessiond.compat.copilot import _options as _copilot
@@ -160,7 +160,7 @@ class AsyncCopilotClient:
         await self._client.delete_session(session_id)
 
     async def list_sessions(
-        self, filter: Mapping[str, Any] | None = None, **filters: Unpack[SessionFilters]
+        self, filter: Mapping[str, Any] | None = None, **filters: Unpack[ListSessionsOptions]
     ) -> list[SessionMetadata]:
         """Return all sessions, including destroyed ones, most recently active first.
 
@@ -405,7 +405,7 @@ class AsyncCopilotSession:
                     answer = await self._session.wait_for_turn(
                         turn_id, timeout=deadline.remaining() or 0.0
                     )
-                    await self._session._handlers.handed_out(answer.seq)
+                    await self._session._handlers.wait_delivered(answer.seq)
                 except (TurnFailed, TurnNotFound):
                     continue
                 except DeadlineExceeded:

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, TypeAlias, TypedDict, cast
 
-from sessiond._requests.options import SessionChanges, SessionFilters, SessionSettings
+from sessiond._requests.options import ListSessionsOptions, SessionSettings
 from sessiond._types.event import EventHandler
 from sessiond._types.session import SessionInfo
 
@@ -152,13 +152,13 @@ class RequestedSettings:
         )
 
     @property
-    def changes(self) -> SessionChanges | None:
+    def changes(self) -> dict[str, Any] | None:
         """The changes to an existing session. None = no change."""
-        changes = SessionChanges(
-            model=self.model or None,
-            config_patch=self._config or None,
-            never_expires=self.never_expires,
-        )
+        changes = {
+            "model": self.model or None,
+            "config_patch": self._config or None,
+            "never_expires": self.never_expires,
+        }
         return changes if any(changes.values()) else None
 
 
@@ -175,14 +175,14 @@ def options_of(given: PromptInput | None, keywords: Mapping[str, Any]) -> dict[s
     return values
 
 
-def filters_of(given: Mapping[str, Any] | None, keywords: Mapping[str, Any]) -> SessionFilters:
+def filters_of(given: Mapping[str, Any] | None, keywords: Mapping[str, Any]) -> ListSessionsOptions:
     """Return the keywords of `client.list_sessions`.
 
     Raises:
         TypeError: a filter is unknown or given twice.
     """
-    known = SessionFilters.__optional_keys__
-    return cast("SessionFilters", _merged("list_sessions", given, keywords, known))
+    known = ListSessionsOptions.__optional_keys__
+    return cast("ListSessionsOptions", _merged("list_sessions", given, keywords, known))
 
 
 def check_client_options(given: Mapping[str, Any] | None, keywords: Mapping[str, Any]) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Self, Unpack, overload
 
 from sessiond._protocol.retry import Deadline
 from sessiond._protocol.settings import DEFAULT_TIMEOUT_S, Tls
-from sessiond._requests.options import SessionFilters
+from sessiond._requests.options import ListSessionsOptions
 from sessiond._sync._client import Client
 from sessiond._sync._session import Session
 from sessiond._types.event import EventHandler
@@ -161,7 +161,7 @@ class SyncCopilotClient:
         self._client.delete_session(session_id)
 
     def list_sessions(
-        self, filter: Mapping[str, Any] | None = None, **filters: Unpack[SessionFilters]
+        self, filter: Mapping[str, Any] | None = None, **filters: Unpack[ListSessionsOptions]
     ) -> list[SessionMetadata]:
         """Return all sessions, including destroyed ones, most recently active first.
 
@@ -402,7 +402,7 @@ class SyncCopilotSession:
                     answer = self._session.wait_for_turn(
                         turn_id, timeout=deadline.remaining() or 0.0
                     )
-                    self._session._handlers.handed_out(answer.seq)
+                    self._session._handlers.wait_delivered(answer.seq)
                 except (TurnFailed, TurnNotFound):
                     continue
                 except DeadlineExceeded:
