@@ -1,4 +1,4 @@
-"""`sessiond sessions`, as its users run it: against a server in another process."""
+"""`sessiond sessions` with a server in another process."""
 
 import json
 import os
@@ -54,7 +54,7 @@ def client(server: ServerProcess) -> Iterator[Client]:
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
-    """Runs the command in this process, which takes a tenth of the time."""
+    """Runs the command in this process, in a tenth of the time of a process of its own."""
 
     def run(*arguments: str) -> Done:
         try:
@@ -399,14 +399,16 @@ def test_progress_is_shown_at_a_terminal_only(client: Client, tmp_path: Path) ->
         (("list", "--tls-ca", "/no/ca.pem"), "--tls-ca: cannot read /no/ca.pem"),
     ],
 )
-def test_wrong_use_is_told(run: Callable[..., Done], arguments: tuple[str, ...], says: str) -> None:
+def test_wrong_usage_is_reported(
+    run: Callable[..., Done], arguments: tuple[str, ...], says: str
+) -> None:
     done = run(*arguments)
     assert done.code == 2
     assert says in done.err
     assert "Traceback" not in done.err
 
 
-def test_failures_are_told_in_a_line(server: ServerProcess, run: Callable[..., Done]) -> None:
+def test_failures_are_reported_in_one_line(server: ServerProcess, run: Callable[..., Done]) -> None:
     for arguments in (
         ("show", "x"),
         ("tail", "x"),
@@ -445,7 +447,7 @@ def test_keys(
     assert run("list", "--target", server.target, "--json").code == 0
 
 
-def test_a_reader_that_has_enough_is_no_failure(client: Client) -> None:
+def test_a_closed_output_pipe_is_no_failure(client: Client) -> None:
     session = client.create_session("long")
     session.import_messages([{"role": "user", "content": "x" * 1000}] * 3000)
     for arguments in (
