@@ -138,6 +138,19 @@ def test_keys_from_creation_to_revocation(
     assert "a-z, 0-9" in wrong.stderr
 
 
+def test_commands_send_the_key_of_a_flag_or_a_variable(
+    start_server: Callable[..., ServerProcess], database_url: str
+) -> None:
+    environment = {"SESSIOND_DATABASE_URL": database_url}
+    target = start_server("--require-keys", **environment).target
+    key = sessiond("keys", "create", "--project", "acme", **environment).stdout.strip()
+    listing = ("sessions", "list", "--target", target, "--json")
+    refused = sessiond(*listing)
+    assert (refused.returncode, refused.stderr.split(":")[1]) == (1, " API_KEY_MISSING")
+    assert sessiond(*listing, "--api-key", key).returncode == 0
+    assert sessiond(*listing, SESSIOND_API_KEY=key).returncode == 0
+
+
 def test_health_and_version(start_server: Callable[..., ServerProcess], database_url: str) -> None:
     server = start_server(SESSIOND_DATABASE_URL=database_url)
     done = sessiond("health", "--target", server.target)

@@ -35,6 +35,11 @@ class Done:
     def json_lines(self) -> list[Any]:
         return [json.loads(line) for line in self.out.splitlines()]
 
+    @property
+    def kinds(self) -> list[str]:
+        """The kinds of an export's lines."""
+        return [line["kind"] for line in self.json_lines]
+
 
 @pytest.fixture
 def server(
@@ -247,27 +252,12 @@ def test_export_and_import(client: Client, run: Callable[..., Done], tmp_path: P
     fill(client)
     lines = run("export", "chat-1")
     assert lines.err == ""
-    assert [line["kind"] for line in lines.json_lines] == [
-        "export",
-        "task",
-        "bookmark",
-        *["message"] * 12,
-        "end",
-    ]
+    assert lines.kinds == ["export", "task", "bookmark", *["message"] * 12, "end"]
     assert run("export", "chat-1", "--format", "json").json == client.sessions.export("chat-1")
     asset = client.assets.upload(b"a picture")
     client.create_session("with").store_message({"role": "user", "content": asset.uri})
-    assert [line["kind"] for line in run("export", "with").json_lines] == [
-        "export",
-        "asset",
-        "message",
-        "end",
-    ]
-    assert [line["kind"] for line in run("export", "with", "--no-assets").json_lines] == [
-        "export",
-        "message",
-        "end",
-    ]
+    assert run("export", "with").kinds == ["export", "asset", "message", "end"]
+    assert run("export", "with", "--no-assets").kinds == ["export", "message", "end"]
     assert len(run("export", "with", "--format", "json").json["assets"]) == 1
     assert run("export", "with", "--format", "json", "--no-assets").json["assets"] == []
     for flags, count in (((), 1), (("--no-assets",), 0)):
@@ -423,28 +413,6 @@ def test_failures_are_reported_in_one_line(server: ServerProcess, run: Callable[
     assert away.code == 1
     assert away.err.startswith("sessiond sessions: UNAVAILABLE: no answer from 127.0.0.1:1")
     assert away.err.count("\n") == 1
-
-
-def test_keys(
-    start_server: Callable[..., ServerProcess],
-    database_url: str,
-    run: Callable[..., Done],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("SESSIOND_DATABASE_URL", database_url)
-    server = start_server("--require-keys", SESSIOND_DATABASE_URL=database_url)
-    made = subprocess.run(
-        [*COMMAND[:-1], "keys", "create", "--project", "acme"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    key = made.stdout.strip()
-    refused = run("list", "--target", server.target)
-    assert (refused.code, refused.err.split(":")[1]) == (1, " API_KEY_MISSING")
-    assert run("list", "--target", server.target, "--api-key", key, "--json").code == 0
-    monkeypatch.setenv("SESSIOND_API_KEY", key)
-    assert run("list", "--target", server.target, "--json").code == 0
 
 
 def test_a_closed_output_pipe_is_no_failure(client: Client) -> None:
