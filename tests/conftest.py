@@ -3,6 +3,8 @@
 SESSIOND_TEST_DATABASE_URL names a PostgreSQL whose user may create databases; without it the embedded one runs for the length of the tests.
 """
 
+import gzip
+import json
 import os
 import shutil
 import tempfile
@@ -29,6 +31,7 @@ from sessiond_server.retention.store import PurgeStore
 from sessiond_server.server import Running, serving
 from sessiond_server.settings import Settings
 
+from .support.conversations import made_up_conversations
 from .support.processes import ServerProcess
 from .support.wire import Wire
 
@@ -288,12 +291,11 @@ def start_server(tmp_path: Path) -> Iterator[Callable[..., ServerProcess]]:
         process.end()
 
 
-@pytest.fixture(scope="session")
-def conversations() -> list[dict[str, object]]:
-    """The 200 real conversations, where they are at hand."""
-    import gzip
-    import json
-
+@pytest.fixture(scope="session", params=["made_up", "real"])
+def conversations(request: pytest.FixtureRequest) -> list[dict[str, Any]]:
+    """Conversations of agents that call tools. The real ones are not part of the repository."""
+    if request.param == "made_up":
+        return made_up_conversations()
     if not CONVERSATIONS.exists():
         pytest.skip(f"the real conversations are not here ({CONVERSATIONS.name} in shared/data)")
     with gzip.open(CONVERSATIONS, "rt", encoding="utf-8") as lines:
