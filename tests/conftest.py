@@ -7,6 +7,7 @@ import gzip
 import json
 import os
 import shutil
+import signal
 import tempfile
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -32,6 +33,8 @@ from sessiond_server.server import Running, serving
 from sessiond_server.settings import Settings
 
 from .support.conversations import made_up_conversations
+from .support.embedded import end_postgres
+from .support.guardian import Guardian
 from .support.processes import ServerProcess
 from .support.wire import Wire
 
@@ -58,7 +61,7 @@ AIMOCK = (
 
 # What needs a database or another process is no unit test.
 HEAVY_FIXTURES = {"postgres", "start_server", "data_dir", "aimock_of_npm"}
-HEAVY_FOLDERS = {"acceptance", "docs", "runtime"}
+HEAVY_FOLDERS = {"acceptance", "docs", "runtime", "support"}
 # Their tests prove something about SQL, so they also run on other versions of PostgreSQL.
 SQL_FOLDERS = {
     "assets",
@@ -76,6 +79,11 @@ SQL_FOLDERS = {
     "turns",
     "watch",
 }
+
+
+def pytest_configure() -> None:
+    """Let the tests' processes be interrupted, also where a shell runs pytest in the background."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -107,13 +115,21 @@ def as_url(conninfo: str) -> str:
     ).render_as_string(hide_password=False)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def guardian() -> Iterator[Guardian]:
+    """Ends what the tests leave running, which is an error unless the tests were killed."""
+    made = Guardian()
+    yield made
+    assert not (left := made.finish()), f"the tests left processes running:\n{left}"
+
+
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[str]:
-    """A connection string of a PostgreSQL in which databases may be made."""
+def postgres(guardian: Guardian) -> Iterator[str]:
+    """A connection string of a PostgreSQL in which databases may be created."""
     if given := os.environ.get("SESSIOND_TEST_DATABASE_URL"):
         yield given
         return
-    with _scratch(_memory()) as directory:
+    with _scratch(guardian, _memory()) as directory:
         embedded = EmbeddedPostgres(directory, tuning=NOT_DURABLE)
         embedded.start()
         try:
@@ -130,19 +146,28 @@ def _memory() -> str | None:
 
 
 @contextmanager
-def _scratch(parent: str | None = None) -> Iterator[Path]:
-    """Makes a directory that other users may pass through; pytest closes its own to them."""
+def _scratch(guardian: Guardian, parent: str | None = None) -> Iterator[Path]:
+    """Make a directory that other users may pass through; pytest closes its own to them."""
     with tempfile.TemporaryDirectory(
         prefix="sessiond-test-", dir=parent, ignore_cleanup_errors=True
     ) as directory:
+        guardian.remove_at_end(Path(directory))
         yield Path(directory)
 
 
-@pytest.fixture
-def data_dir() -> Iterator[Path]:
-    """A data directory for an embedded PostgreSQL."""
-    with _scratch() as directory:
+@pytest.fixture(scope="session")
+def session_data_dir(guardian: Guardian) -> Iterator[Path]:
+    """A data directory for an embedded PostgreSQL that many tests use."""
+    with _scratch(guardian) as directory:
         yield directory
+
+
+@pytest.fixture
+def data_dir(guardian: Guardian) -> Iterator[Path]:
+    """A data directory for an embedded PostgreSQL, which ends with the test if it still runs."""
+    with _scratch(guardian) as directory:
+        yield directory
+        end_postgres(directory)
 
 
 @pytest.fixture(scope="session")
@@ -276,8 +301,11 @@ def query(database_url: str) -> Callable[..., list[tuple[object, ...]]]:
 
 
 @pytest.fixture
-def start_server(tmp_path: Path) -> Iterator[Callable[..., ServerProcess]]:
-    """Starts `sessiond serve` in a process of its own: start_server("--workers", "2", SESSIOND_DATABASE_URL=...)."""
+def start_server(tmp_path: Path, data_dir: Path) -> Iterator[Callable[..., ServerProcess]]:
+    """Start `sessiond serve` in another process: start_server("--workers", "2", SESSIOND_...=...).
+
+    The servers end before data_dir is removed: without it they would not find their PostgreSQL.
+    """
     started: list[ServerProcess] = []
 
     def start(*flags: str, **environment: str) -> ServerProcess:

@@ -42,10 +42,10 @@ def as_sent(blob: Conversation) -> str:
 
 
 def test_conversations_survive_a_restart_byte_for_byte(
-    crash_dir: Path, start_server: Start, conversations: list[Conversation]
+    data_dir: Path, start_server: Start, conversations: list[Conversation]
 ) -> None:
     half = len(conversations) // 2
-    first = start_server(SESSIOND_DATA_DIR=str(crash_dir))
+    first = start_server(SESSIOND_DATA_DIR=str(data_dir))
     sent: dict[str, list[str]] = {}
     with Client(first.target) as client:
         for number, conversation in enumerate(conversations):
@@ -71,7 +71,7 @@ def test_conversations_survive_a_restart_byte_for_byte(
             assert list(stored) == list(range(1, len(messages) + 1))
     assert first.terminate() == 0
 
-    second = start_server(SESSIOND_DATA_DIR=str(crash_dir))
+    second = start_server(SESSIOND_DATA_DIR=str(data_dir))
     with Client(second.target) as client:
         for conversation in conversations:
             session_id, messages = conversation["session_id"], conversation["messages"]

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import random
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -18,7 +19,7 @@ from sessiond import AsyncClient, Client, StoredRange, errors
 
 from ..support.embedded import has_another_postgres, is_alive, kill_postgres, postmaster
 from ..support.processes import ServerProcess
-from ..support.waiting import PATIENCE_S, until_async
+from ..support.waiting import PATIENCE_S, until, until_async
 
 Start = Callable[..., ServerProcess]
 
@@ -213,14 +214,14 @@ def check_order(load: Admission) -> None:
             last[append.writer, append.session_id] = append.stored.last_seq
 
 
-async def test_two_crashes_under_load(crash_dir: Path, start_server: Start) -> None:
-    await crash(start_server, crash_dir, rounds=2, seed=2)
+async def test_two_crashes_under_load(data_dir: Path, start_server: Start) -> None:
+    await crash(start_server, data_dir, rounds=2, seed=2)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-async def test_twenty_crashes_under_load(crash_dir: Path, start_server: Start) -> None:
-    load = await crash(start_server, crash_dir, rounds=20, seed=20)
+async def test_twenty_crashes_under_load(data_dir: Path, start_server: Start) -> None:
+    load = await crash(start_server, data_dir, rounds=20, seed=20)
     # Writers were at work when it happened, or it was no test.
     assert load.failures
     print(
@@ -229,16 +230,16 @@ async def test_twenty_crashes_under_load(crash_dir: Path, start_server: Start) -
     )
 
 
-async def test_an_import_under_way_is_whole_or_absent(crash_dir: Path, start_server: Start) -> None:
+async def test_an_import_under_way_is_whole_or_absent(data_dir: Path, start_server: Start) -> None:
     """An import whose server dies before it is complete leaves nothing, and the same request_id stores it afterwards, once."""
-    server = await asyncio.to_thread(start_server, SESSIOND_DATA_DIR=str(crash_dir))
+    server = await asyncio.to_thread(start_server, SESSIOND_DATA_DIR=str(data_dir))
     texts = [f'{{"role":"user","content":"{number} {"x" * 300}"}}' for number in range(20_000)]
     killed = asyncio.Event()
 
     async def source() -> AsyncIterator[str]:
         for number, text in enumerate(texts):
             if number == len(texts) // 2:
-                await asyncio.to_thread(kill_both, server, crash_dir)
+                await asyncio.to_thread(kill_both, server, data_dir)
                 killed.set()
             yield text
 
@@ -248,7 +249,7 @@ async def test_an_import_under_way_is_whole_or_absent(crash_dir: Path, start_ser
             await client.sessions.import_messages("one", source(), request_id="import")
         assert killed.is_set()
         restarted = await asyncio.to_thread(
-            start_server, "--listen", server.target, SESSIOND_DATA_DIR=str(crash_dir)
+            start_server, "--listen", server.target, SESSIOND_DATA_DIR=str(data_dir)
         )
         assert await client.sessions.get_messages("one") == []
         for _ in range(2):
@@ -277,16 +278,16 @@ class Interrupted(list[str]):
 
 
 async def test_an_import_of_a_list_is_sent_again_unaided(
-    crash_dir: Path, start_server: Start
+    data_dir: Path, start_server: Start
 ) -> None:
     """The server dies, and is back, in the midst of an import: whoever gave a list hears nothing of it."""
-    servers = [await asyncio.to_thread(start_server, SESSIOND_DATA_DIR=str(crash_dir))]
+    servers = [await asyncio.to_thread(start_server, SESSIOND_DATA_DIR=str(data_dir))]
     target = servers[0].target
 
     def interrupt() -> None:
         # The event loop waits: the client meets the new server at its next attempt.
         servers[-1].kill()
-        servers.append(start_server("--listen", target, SESSIOND_DATA_DIR=str(crash_dir)))
+        servers.append(start_server("--listen", target, SESSIOND_DATA_DIR=str(data_dir)))
 
     texts = [f'{{"role":"user","content":"{number} {"x" * 300}"}}' for number in range(10_000)]
     async with AsyncClient(target) as client:
@@ -300,13 +301,13 @@ async def test_an_import_of_a_list_is_sent_again_unaided(
 
 
 def test_a_second_server_on_the_same_directory_is_refused(
-    crash_dir: Path, start_server: Start
+    data_dir: Path, start_server: Start
 ) -> None:
-    server = start_server(SESSIOND_DATA_DIR=str(crash_dir))
+    server = start_server(SESSIOND_DATA_DIR=str(data_dir))
     second = subprocess.run(
         [sys.executable, "-m", "sessiond_server", "serve", "--listen", "127.0.0.1:0"],
         env={k: v for k, v in os.environ.items() if not k.startswith("SESSIOND_")}
-        | {"SESSIOND_DATA_DIR": str(crash_dir)},
+        | {"SESSIOND_DATA_DIR": str(data_dir)},
         capture_output=True,
         text=True,
         timeout=PATIENCE_S,
@@ -315,7 +316,7 @@ def test_a_second_server_on_the_same_directory_is_refused(
     assert second.returncode == 1
     assert not second.stdout
     assert (
-        f"another sessiond (process {server.process.pid}) uses the data directory {crash_dir}"
+        f"another sessiond (process {server.process.pid}) uses the data directory {data_dir}"
         in second.stderr
     )
     assert "--data-dir" in second.stderr
@@ -325,16 +326,32 @@ def test_a_second_server_on_the_same_directory_is_refused(
     assert server.terminate() == 0
 
 
-def test_an_orphaned_postgres_is_adopted(crash_dir: Path, start_server: Start) -> None:
-    first = start_server(SESSIOND_DATA_DIR=str(crash_dir))
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_server_that_is_stopped_while_it_starts_leaves_no_postgres(
+    data_dir: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    server = ServerProcess((), {"SESSIOND_DATA_DIR": str(data_dir)}, tmp_path / "server.log")
+    try:
+        until((data_dir / "postgres" / "postmaster.pid").exists, "PostgreSQL started")
+        server.process.send_signal(number)
+        assert server.process.wait(PATIENCE_S) == (130 if number == signal.SIGINT else 0)
+        with pytest.raises(FileNotFoundError):
+            postmaster(data_dir)
+        assert "Traceback" not in server.log.read_text()
+    finally:
+        server.end()
+
+
+def test_an_orphaned_postgres_is_adopted(data_dir: Path, start_server: Start) -> None:
+    first = start_server(SESSIOND_DATA_DIR=str(data_dir))
     with Client(first.target) as client:
         client.create_session("one").store_message({"role": "user", "content": "still there"})
     first.kill()
-    orphan = postmaster(crash_dir)
+    orphan = postmaster(data_dir)
     assert is_alive(orphan)
 
-    second = start_server(SESSIOND_DATA_DIR=str(crash_dir))
-    assert postmaster(crash_dir) == orphan
+    second = start_server(SESSIOND_DATA_DIR=str(data_dir))
+    assert postmaster(data_dir) == orphan
     with Client(second.target) as client:
         assert [message.content for message in client.sessions.get_messages("one")] == [
             "still there"
@@ -343,18 +360,18 @@ def test_an_orphaned_postgres_is_adopted(crash_dir: Path, start_server: Start) -
     assert not is_alive(orphan)
 
 
-async def test_a_killed_postgres_comes_back_by_itself(crash_dir: Path, start_server: Start) -> None:
+async def test_a_killed_postgres_comes_back_by_itself(data_dir: Path, start_server: Start) -> None:
     """Without a load, twice in a row: the server that runs starts it again, and goes on."""
-    server = await asyncio.to_thread(start_server, SESSIOND_DATA_DIR=str(crash_dir))
+    server = await asyncio.to_thread(start_server, SESSIOND_DATA_DIR=str(data_dir))
     async with AsyncClient(server.target) as client:
         session = await client.create_session("one")
         for number in range(1, 4):
             stored = await session.store_message({"role": "user", "content": str(number)})
             assert stored.last_seq == number
             if number < 3:
-                killed = kill_postgres(crash_dir)
+                killed = kill_postgres(data_dir)
                 await until_async(
-                    partial(has_another_postgres, crash_dir, killed), "another PostgreSQL ran"
+                    partial(has_another_postgres, data_dir, killed), "another PostgreSQL ran"
                 )
                 await answers(client)
         assert [message.content for message in await session.get_messages()] == ["1", "2", "3"]

@@ -128,13 +128,13 @@ def _listens(pid: int, port: int) -> bool:
     )
 
 
-async def test_sigterm_ends_all_of_them(crash_dir: Path, start_server: Start) -> None:
+async def test_sigterm_ends_all_of_them(data_dir: Path, start_server: Start) -> None:
     server = await asyncio.to_thread(
-        start_server, "--workers", "2", SESSIOND_DATA_DIR=str(crash_dir)
+        start_server, "--workers", "2", SESSIOND_DATA_DIR=str(data_dir)
     )
     everybody = [
         child.pid for child in psutil.Process(server.process.pid).children(recursive=True)
-    ] + [postmaster(crash_dir)]
+    ] + [postmaster(data_dir)]
     assert len(everybody) > 2
     async with AsyncClient(server.target) as client:
         session = await client.create_session("one")
@@ -143,15 +143,15 @@ async def test_sigterm_ends_all_of_them(crash_dir: Path, start_server: Start) ->
     assert not [pid for pid in everybody if is_alive(pid)]
 
 
-def test_workers_end_with_their_parent(crash_dir: Path, start_server: Start) -> None:
-    server = start_server("--workers", "2", SESSIOND_DATA_DIR=str(crash_dir))
+def test_workers_end_with_their_parent(data_dir: Path, start_server: Start) -> None:
+    server = start_server("--workers", "2", SESSIOND_DATA_DIR=str(data_dir))
     workers = workers_of(server)
     assert len(workers) == 2
     server.kill()
     until(lambda: not any(is_alive(pid) for pid in workers), "the workers of a killed server ended")
     # Nothing of it is in the way of the next one.
     again = start_server(
-        "--workers", "2", "--listen", server.target, SESSIOND_DATA_DIR=str(crash_dir)
+        "--workers", "2", "--listen", server.target, SESSIOND_DATA_DIR=str(data_dir)
     )
     assert len(workers_of(again)) == 2
     assert again.terminate() == 0
