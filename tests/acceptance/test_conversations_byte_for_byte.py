@@ -20,8 +20,8 @@ ODD_TEXTS = [
     '{"name":"find_order","arguments":"{\\"id\\": \\"12-A\\", \\"deep\\": [1, 2.50, 1e3]}"}}]}',
     '{"role":"tool","tool_call_id":"call_1","name":"find_order",'
     '"content":"{\\"state\\": \\"sent\\", \\"price\\": 12.50}"}',
-    '{"role":"assistant","content":"half of an emoji: \\ud83d, and the other half: \\ude00","n":1.0,'
-    '"big":123456789012345678901234567890}',
+    '{"role":"assistant","content":"half of an emoji: \\ud83d, and the other half: \\ude00",'
+    '"n":1.0,"big":123456789012345678901234567890}',
     '\n{"role":"user","content":"a whole one escaped: \\ud83d\\ude00 \\/ \\u2028 end\u2028"}\n',
     '{"role":"user","content":[{"type":"text","text":"part one "},'
     '{"type":"image_url","image_url":{"url":"data:,"}}],"x":{"b":1,"a":2}}',

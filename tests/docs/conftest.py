@@ -50,7 +50,7 @@ def client(target: str) -> Iterator[Client]:
 
 @pytest.fixture
 def typed(tmp_path: Path) -> Typed:
-    """Type programs into one interpreter: typed(target, program, ...) -> the lines of each."""
+    """Type programs into one interpreter; called with a target, returns the lines of each."""
 
     def run(target: str, *programs: str) -> list[list[str]]:
         done = subprocess.run(

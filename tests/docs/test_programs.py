@@ -1,5 +1,7 @@
-"""Every example runs: the programs in examples/, and the blocks of Python, of shell sessions and of
-grpcurl commands on all pages, in their order, against a server in a process of its own.
+"""Every example runs against a server in another process.
+
+Examples are the programs in examples/, and the blocks of Python, shell sessions and grpcurl
+commands on all pages, in their order.
 """
 
 import json
@@ -32,7 +34,7 @@ from .pages import (
 )
 
 DEFAULT_TARGET = "localhost:50051"
-TIMEOUT_S = 60
+TIMEOUT_S = 240
 
 # Different at each run: times, etags, tokens.
 _VOLATILE = ("create_time", "active_time", "etag", "resume_token", "token_count")

@@ -1,4 +1,4 @@
-"""Conversations with a lending library's agent: made up, the same on every run, and odd in the ways real ones are.
+"""Made-up conversations with a library's agent: equal on every run, and odd as real ones are.
 
 They are OpenAI chat messages with and without tool calls, one or several at once.
 """
