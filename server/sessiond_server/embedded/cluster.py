@@ -135,8 +135,11 @@ class EmbeddedPostgres:
                 f"cannot use the data directory {self._data_dir}: {e}; "
                 "choose another one with --data-dir"
             ) from e
-        except BaseException:
+        except Exception:
             self.release()
+            raise
+        except BaseException:
+            self.stop()  # the start was interrupted
             raise
         return self.database_url
 
