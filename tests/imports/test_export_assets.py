@@ -378,8 +378,7 @@ def _broken_assets(lines: list[str]) -> Iterator[tuple[list[str], str]]:
     yield changed(lines, 7, media_type="x/y"), "line 8 interrupts asset"
     yield (
         [*lines[:6], *lines[7:]],
-        f"line 7: offset is {2 * PIECE} instead of {PIECE}: pieces of asset {picture} are "
-        f"missing",
+        f"line 7: offset is {2 * PIECE} instead of {PIECE}: pieces of asset {picture} are missing",
     )
     yield [*lines[:5], *lines[6:]], f"line 6: offset is {PIECE} instead of 0: pieces"
     yield (
