@@ -1,4 +1,4 @@
-"""Token counts: which texts count, who counts them, and that the sums agree."""
+"""Token counts: which texts count, how they are counted, and their sums."""
 
 import json
 from importlib.util import find_spec
@@ -148,11 +148,13 @@ needs_vocabulary = pytest.mark.skipif(
         ),
     ],
 )
-def test_what_counts(message_format: int, value: dict[str, Any], texts: list[str]) -> None:
+def test_texts_of_json_messages_count(
+    message_format: int, value: dict[str, Any], texts: list[str]
+) -> None:
     assert texts_of_json(value, message_format) == texts
 
 
-def test_what_counts_of_parts() -> None:
+def test_texts_of_parts_count() -> None:
     parts = [
         Part(text="a"),
         Part(tool_call=ToolCall(call_id="1", name="f", arguments_json="{}")),
@@ -174,7 +176,7 @@ def test_the_estimate_is_a_quarter_of_the_bytes() -> None:
         count(["ab", "cd"]),
     ] == [0, 0, 1, 1, 2, 1]
     assert count(["日本"]) == 2
-    assert count(["\ud83d"]) == 1  # half a surrogate pair, as JSON can spell it
+    assert count(["\ud83d"]) == 1  # half a surrogate pair, from a JSON escape
 
 
 @needs_vocabulary
@@ -182,7 +184,7 @@ def test_the_vocabulary_is_o200k_base() -> None:
     count = Vocabulary().count
     assert count(["hello world"]) == 2
     assert count(["hello world", "hello world"]) == 4
-    assert count(["<|endoftext|>"]) > 1  # text, no special token
+    assert count(["<|endoftext|>"]) > 1  # as text, not as a special token
     assert count(["\ud83d"]) == 1
     assert count([""]) == 0
 
@@ -192,12 +194,12 @@ def test_the_vocabulary_is_o200k_base() -> None:
     "text", ["x" * 1_000_000, "0123456789abcdef" * 50_000, "\U0001f600" * 225_000, "日" * 300_000]
 )
 def test_texts_of_any_size_are_counted(text: str) -> None:
-    """The package refuses some of these at once."""
+    """The package refuses some of these in one piece."""
     assert Vocabulary().count([text]) > 1000
 
 
 @pytest.mark.parametrize("message_format", [FORMAT_OPENAI, FORMAT_ANTHROPIC, FORMAT_GEMINI])
-def test_nothing_is_too_deep(message_format: int) -> None:
+def test_deeply_nested_json_is_counted_without_an_error(message_format: int) -> None:
     deep: dict[str, Any] = {}
     for _ in range(5000):
         deep = {
@@ -216,7 +218,7 @@ def test_nothing_is_too_deep(message_format: int) -> None:
     texts_of_json(value, message_format)
 
 
-async def test_what_orjson_takes_can_be_stored(wire: Wire) -> None:
+async def test_deeply_nested_json_that_orjson_parses_is_stored(wire: Wire) -> None:
     await wire.create("one")
     deep = '{"x":' * 1000 + "1" + "}" * 1000
     for number, text in (
@@ -233,7 +235,7 @@ async def test_what_orjson_takes_can_be_stored(wire: Wire) -> None:
         assert (await wire.read("one"))[-1].json == text
 
 
-def test_the_setting_chooses() -> None:
+def test_the_setting_selects_the_tokenizer() -> None:
     assert tokenizer("estimate").estimates
     assert tokenizer("auto").estimates == (find_spec("bpe_openai") is None)
 
@@ -269,7 +271,7 @@ async def test_estimates_are_marked_and_sums_agree(wire: Wire) -> None:
     assert (session.token_count, session.estimated_token_count) == (13, 13)
 
 
-async def test_what_the_caller_says_of_them_is_ignored(wire: Wire) -> None:
+async def test_token_counts_of_the_caller_are_ignored(wire: Wire) -> None:
     await wire.create("one")
     message = openai("x" * 10, "assistant")
     message.token_count, message.tokens_estimated = 999, False
@@ -298,8 +300,10 @@ class TestVocabulary:
         assert not any(m.tokens_estimated for m in read)
         assert await counts(wire, "one") == (sum(expected), 0, "o200k_base", len(read))
 
-    async def test_a_session_may_have_both(self, wire: Wire, query: Any) -> None:
-        """Of which a copy that ends in the middle counts each."""
+    async def test_estimated_and_exact_counts_are_summed_apart(
+        self, wire: Wire, query: Any
+    ) -> None:
+        """A copy of a part counts both kinds of its messages."""
         await wire.create("one")
         await wire.store("one", "hello world")
         query("UPDATE messages SET tokens = -tokens")

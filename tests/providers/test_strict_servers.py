@@ -121,7 +121,9 @@ async def test_settings_of_a_compatible_server(
 
 
 async def test_a_server_that_takes_short_ids_and_no_files(server: StrictModelServer) -> None:
-    settings = ProviderSettings(type="openai", base_url=server.openai_url, id_length=13, files=False)
+    settings = ProviderSettings(
+        type="openai", base_url=server.openai_url, id_length=13, files=False
+    )
     models = Models({"it": settings}, environment={})
     called = {**CALL, "id": "call_of_more_than_13_characters"}
     image = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}

@@ -63,7 +63,7 @@ def parse_json(encoded: bytes, field: str) -> Any:
         # orjson refuses some JSON that the grammar allows and that models do send, such as half of
         # a surrogate pair (\ud83d) in an escape.
         try:
-            # As text: given bytes, the library would guess the encoding.
+            # The library would guess the encoding of bytes.
             return json.loads(encoded.decode(), parse_constant=_refuse_constant)
         except RecursionError:
             raise invalid(field, "is nested too deeply", reason="INVALID_JSON") from None

@@ -64,5 +64,3 @@ def _check_part(part: Part, path: str, assets: list[tuple[bytes, str]], *, neste
             check_parts(part.tool_result.parts, f"{path}.tool_result.parts", assets, nested=True)
         case "data":
             parse_json(part.data.encode(), f"{path}.data")
-        case _:
-            pass

@@ -6,7 +6,7 @@ metadata do not count.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib.util import find_spec
 from typing import Any, Protocol
 
@@ -43,15 +43,9 @@ class Estimate:
         """Return an estimate for all texts together."""
         size = 0
         for text in texts:
-            size += len(text) if text.isascii() else _utf8_size(text)
+            # Half of a surrogate pair: JSON escapes can spell it, UTF-8 cannot.
+            size += len(text) if text.isascii() else len(text.encode(errors="replace"))
         return (size + BYTES_A_TOKEN - 1) // BYTES_A_TOKEN
-
-
-def _utf8_size(text: str) -> int:
-    try:
-        return len(text.encode())
-    except UnicodeEncodeError:
-        return len(text.encode(errors="replace"))
 
 
 class Vocabulary:
@@ -75,7 +69,6 @@ class Vocabulary:
                 try:
                     count += len(self._encode(piece))
                 except UnicodeEncodeError:
-                    # Half of a surrogate pair: JSON escapes can spell it, UTF-8 cannot.
                     count += len(self._encode(piece.encode(errors="replace").decode()))
         return count
 
@@ -124,39 +117,17 @@ def texts_of_parts(parts: Sequence[Part]) -> list[str]:
                 texts.append(part.reasoning.text)
             case "data":
                 texts.append(part.data)
-            case _:
-                pass
     return texts
 
 
 def _openai(value: dict[str, Any], texts: list[str]) -> None:
     """A Chat Completions message, or an item of the Responses API."""
-    for key in (
-        "content",
-        "refusal",
-        "reasoning",
-        "reasoning_content",
-        "name",
-        "arguments",
-        "input",
-        "output",
-        "summary",
-        "code",
-    ):
-        # The name of a message's author does not count; that of a call does.
-        if key in value and (key != "name" or "role" not in value):
-            _add(value[key], texts)
+    # The name of a message's author does not count; that of a call does.
+    _add_values(value, _OPENAI_KEYS if "role" in value else ("name", *_OPENAI_KEYS), texts)
     for call in _objects(value.get("tool_calls")):
         for kind in ("function", "custom"):
-            _call(call.get(kind), texts)
-    _call(value.get("function_call"), texts)
-
-
-def _call(call: Any, texts: list[str]) -> None:
-    if isinstance(call, dict):
-        for key in ("name", "arguments", "input"):
-            if key in call:
-                _add(call[key], texts)
+            _add_values(call.get(kind), _OPENAI_CALL_KEYS, texts)
+    _add_values(value.get("function_call"), _OPENAI_CALL_KEYS, texts)
 
 
 def _anthropic(value: dict[str, Any], texts: list[str], depth: int = 0) -> None:
@@ -164,9 +135,7 @@ def _anthropic(value: dict[str, Any], texts: list[str], depth: int = 0) -> None:
     if isinstance(content, str):
         texts.append(content)
     for block in _objects(content):
-        for key in ("text", "thinking", "name"):
-            if isinstance(text := block.get(key), str):
-                texts.append(text)
+        _add_strings(block, ("text", "thinking", "name"), texts)
         if isinstance(arguments := block.get("input"), dict):
             texts.append(_compact_json(arguments))
         if "content" in block and depth < MAX_DEPTH:
@@ -175,16 +144,23 @@ def _anthropic(value: dict[str, Any], texts: list[str], depth: int = 0) -> None:
 
 def _gemini(value: dict[str, Any], texts: list[str]) -> None:
     for part in _objects(value.get("parts")):
-        if isinstance(text := part.get("text"), str):
-            texts.append(text)
+        _add_strings(part, ("text",), texts)
         for kind, keys in _GEMINI_PARTS.items():
-            call = part.get(kind)
-            if isinstance(call, dict):
-                for key in keys:
-                    if key in call:
-                        _add(call[key], texts)
+            _add_values(part.get(kind), keys, texts)
 
 
+_OPENAI_KEYS = (
+    "content",
+    "refusal",
+    "reasoning",
+    "reasoning_content",
+    "arguments",
+    "input",
+    "output",
+    "summary",
+    "code",
+)
+_OPENAI_CALL_KEYS = ("name", "arguments", "input")
 _GEMINI_PARTS = {
     "functionCall": ("name", "args"),
     "functionResponse": ("name", "response"),
@@ -198,17 +174,28 @@ _WALKS: dict[int, Callable[[dict[str, Any], list[str]], None]] = {
 }
 
 
+def _add_values(value: Any, keys: Iterable[str], texts: list[str]) -> None:
+    """Add the values of an object's keys, if it is an object."""
+    if isinstance(value, dict):
+        for key in keys:
+            if key in value:
+                _add(value[key], texts)
+
+
+def _add_strings(value: dict[str, Any], keys: Iterable[str], texts: list[str]) -> None:
+    """Add the values of an object's keys that are strings."""
+    texts += (text for key in keys if isinstance(text := value.get(key), str))
+
+
 def _add(value: Any, texts: list[str]) -> None:
     """Add a text, an object (as compact JSON), or a list of content parts of either API."""
     if isinstance(value, str):
         texts.append(value)
     elif isinstance(value, dict):
         texts.append(_compact_json(value))
-    elif isinstance(value, list):
+    else:
         for part in _objects(value):
-            for key in ("text", "refusal"):
-                if isinstance(text := part.get(key), str):
-                    texts.append(text)
+            _add_strings(part, ("text", "refusal"), texts)
 
 
 def _objects(value: Any) -> list[dict[str, Any]]:
@@ -219,9 +206,8 @@ def _compact_json(value: dict[str, Any]) -> str:
     try:
         return orjson.dumps(value).decode()
     except orjson.JSONEncodeError:
-        pass
-    try:
         # orjson refuses numbers beyond 64 bits, half surrogates and deep nesting.
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    except RecursionError:
-        return ""
+        try:
+            return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+        except RecursionError:
+            return ""

@@ -9,7 +9,8 @@ from uuid import uuid4
 from sessiond.v1.message_pb2 import FORMAT_OPENAI
 from sessiond.v1.turn_pb2 import Usage
 from sessiond_server.formats.pieces import JSON
-from sessiond_server.formats.write.openai_chat import ChatDialect, fit
+from sessiond_server.formats.write.openai_chat import fit
+from sessiond_server.formats.write.openai_chat_parts import ChatDialect
 from sessiond_server.formats.write.request import FittedRequest, History
 from sessiond_server.providers.api import AnswerBuilder
 from sessiond_server.providers.base import Answer, Delta

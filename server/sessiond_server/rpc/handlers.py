@@ -212,9 +212,13 @@ class Calls:
             async with _Call(name, context, self._admission) as call:
                 _streaming.set(call)
                 caller = await self._admit(call, needs_admin)
-                async with aclosing(function(decode(request), caller)) as responses:
+                async with (
+                    self._authenticator.open_stream(caller) as stream,
+                    aclosing(function(decode(request), caller)) as responses,
+                ):
                     async for response in responses:
-                        yield response
+                        with stream.sending():
+                            yield response
 
         return handle
 
@@ -226,7 +230,8 @@ class Calls:
                 caller = await self._admit(call, needs_admin)
                 pieces = _decoded(requests, decode, self._stream_idle_timeout_s)
                 try:
-                    return _encoded(await function(pieces, caller))
+                    async with self._authenticator.open_stream(caller):
+                        return _encoded(await function(pieces, caller))
                 except Exception:
                     await drain_requests(requests)
                     raise
