@@ -106,6 +106,9 @@ class OpenAIChat(SdkProvider):
         args: see ApiProvider.
         dialect: what the server accepts. Default: what OpenAI's own accepts.
         settings: see ApiProvider.
+
+    Attributes:
+        dialect: what the server accepts.
     """
 
     format = FORMAT_OPENAI
@@ -120,7 +123,7 @@ class OpenAIChat(SdkProvider):
     )
 
     def __init__(self, *args: Any, dialect: ChatDialect | None = None, **settings: Any) -> None:
-        self._dialect = dialect or ChatDialect()
+        self.dialect = dialect or ChatDialect()
         super().__init__(*args, **settings)
 
     @staticmethod
@@ -130,7 +133,7 @@ class OpenAIChat(SdkProvider):
         return openai, openai.AsyncOpenAI
 
     def _fit(self, history: History) -> FittedRequest:
-        return fit(history, self._dialect)
+        return fit(history, self.dialect)
 
 
 def _with_text_content(delta: JSON) -> JSON:

@@ -116,7 +116,7 @@ BUILT_IN = {
             "gpt-5.*-pro*",
             "gpt-*-codex*",
             "codex-mini*",
-            "o?-deep-research*",
+            "o?-*deep-research*",
             "computer-use-*",
         ),
     ),
