@@ -11,7 +11,7 @@ import grpc
 
 from sessiond._async._wire import FAULTS, AsyncStubs, Metadata, is_cancelled, sleep
 from sessiond._protocol.retry import CallRetry
-from sessiond._protocol.settings import Settings
+from sessiond._protocol.settings import ClientSettings
 from sessiond._protocol.status import error_of
 from sessiond.errors import ClientClosed, SessiondError
 
@@ -25,7 +25,7 @@ _Response = TypeVar("_Response")
 class AsyncConnection:
     """Holds the channel, and calls over it with deadlines, retries and typed errors."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: ClientSettings) -> None:
         self.settings = settings
         self._lock = Lock()
         self._stubs: AsyncStubs | None = None

@@ -16,7 +16,7 @@ from sessiond._async._wire import Source, each, run_blocking
 from sessiond._export import reader, records, writer
 from sessiond._export.files import LinesFile, NewFile, TemporaryFile
 from sessiond._export.reader import Assembler, AssetPiece
-from sessiond._export.records import ASSET_PIECE_BYTES, Counts, Progress, Record
+from sessiond._export.records import ASSET_PIECE_BYTES, ExportCounts, ExportRecord, Progress
 from sessiond._export.writer import Collection, Document
 from sessiond._requests import assets as asset_requests
 from sessiond._requests import messages as message_requests
@@ -40,7 +40,7 @@ async def record_batches(
     *,
     assets: bool,
     assets_last: bool = False,
-) -> AsyncGenerator[list[Record], None]:
+) -> AsyncGenerator[list[ExportRecord], None]:
     """Yield the records of an export in their order.
 
     Args:
@@ -69,7 +69,7 @@ async def record_batches(
     on_header(info)
     # The export is as of this moment: it leaves out later messages, and bookmarks behind them.
     last_seq = info.last_seq
-    counts = Counts()
+    counts = ExportCounts()
     found: dict[str, None] = {}
     yield [records.header(info)]
     async for task in AsyncTasks(connection).list(
@@ -86,7 +86,7 @@ async def record_batches(
         request = message_requests.get_messages(session_id, through_seq=last_seq)
         async with aclosing(message_batches(connection, request, None)) as batches:
             async for batch in batches:
-                batch_records: list[Record] = []
+                batch_records: list[ExportRecord] = []
                 for message in batch:
                     new = dict.fromkeys(records.asset_ids(message) if assets else ())
                     new = {asset_id: None for asset_id in new if asset_id not in found}
@@ -113,8 +113,11 @@ async def record_batches(
 
 
 async def _asset_records(
-    connection: AsyncConnection, asset_ids: Iterable[str], counts: Counts, timeout: float | None
-) -> AsyncGenerator[Record, None]:
+    connection: AsyncConnection,
+    asset_ids: Iterable[str],
+    counts: ExportCounts,
+    timeout: float | None,
+) -> AsyncGenerator[ExportRecord, None]:
     """Yield the contents of assets, in pieces that do not depend on the server's pieces."""
     for asset_id in asset_ids:
         asset = await AsyncAssets(connection).get(asset_id, timeout=timeout)
@@ -297,7 +300,7 @@ class _Uploads:
             self._file = None
 
 
-async def _placed_records(source: ExportSource) -> AsyncGenerator[tuple[str, Record], None]:
+async def _placed_records(source: ExportSource) -> AsyncGenerator[tuple[str, ExportRecord], None]:
     """Yield the records of a source, each with a description of its place.
 
     Raises:

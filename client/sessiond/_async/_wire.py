@@ -25,7 +25,7 @@ import grpc
 from grpc import aio
 
 from sessiond._async._coalescing import Coalescer
-from sessiond._protocol.settings import Settings
+from sessiond._protocol.settings import ClientSettings
 from sessiond._requests.encoded import IMPORT_MESSAGES, STORE_MESSAGES
 from sessiond.v1.admin_service_pb2_grpc import AdminServiceStub
 from sessiond.v1.asset_service_pb2_grpc import AssetServiceStub
@@ -216,7 +216,7 @@ class AsyncStubs:
         import_encoded: ImportMessages with encoded requests.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: ClientSettings) -> None:
         if settings.credentials:
             self._channel = aio.secure_channel(
                 settings.target, settings.credentials, settings.options

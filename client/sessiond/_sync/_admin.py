@@ -1,4 +1,4 @@
-# Generated from sessiond/_async/_admin.py by scripts/generate-sync-client: do not edit.
+# Generated from _async/_admin.py by scripts/generate-sync-client. Do not edit.
 """`client.admin`: projects and API keys."""
 
 from sessiond._sync._connection import Calls

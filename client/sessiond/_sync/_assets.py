@@ -1,4 +1,4 @@
-# Generated from sessiond/_async/_assets.py by scripts/generate-sync-client: do not edit.
+# Generated from _async/_assets.py by scripts/generate-sync-client. Do not edit.
 """`client.assets`: the calls of AssetService."""
 
 import hashlib

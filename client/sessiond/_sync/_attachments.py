@@ -1,4 +1,4 @@
-# Generated from sessiond/_async/_attachments.py by scripts/generate-sync-client: do not edit.
+# Generated from _async/_attachments.py by scripts/generate-sync-client. Do not edit.
 """Attachments of a prompt: small ones are sent with it, large ones are uploaded first."""
 
 import os

@@ -1,4 +1,4 @@
-# Generated from sessiond/_async/_bookmarks.py by scripts/generate-sync-client: do not edit.
+# Generated from _async/_bookmarks.py by scripts/generate-sync-client. Do not edit.
 """`client.bookmarks`: the calls of BookmarkService."""
 
 from typing import Unpack

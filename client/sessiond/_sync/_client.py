@@ -1,4 +1,4 @@
-# Generated from sessiond/_async/_client.py by scripts/generate-sync-client: do not edit.
+# Generated from _async/_client.py by scripts/generate-sync-client. Do not edit.
 """The client of a server."""
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-# Generated from sessiond/_async/_connection.py by scripts/generate-sync-client: do not edit.
+# Generated from _async/_connection.py by scripts/generate-sync-client. Do not edit.
 """A client's channel, opened when it is needed, and the retries of unary calls and uploads."""
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 import grpc
 
 from sessiond._protocol.retry import CallRetry
-from sessiond._protocol.settings import Settings
+from sessiond._protocol.settings import ClientSettings
 from sessiond._protocol.status import error_of
 from sessiond._sync._wire import FAULTS, Metadata, Stubs, is_cancelled, sleep
 from sessiond.errors import ClientClosed, SessiondError
@@ -26,7 +26,7 @@ _Response = TypeVar("_Response")
 class Connection:
     """Holds the channel, and calls over it with deadlines, retries and typed errors."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: ClientSettings) -> None:
         self.settings = settings
         self._lock = Lock()
         self._stubs: Stubs | None = None

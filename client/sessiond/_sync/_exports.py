@@ -1,4 +1,4 @@
-# Generated from sessiond/_async/_exports.py by scripts/generate-sync-client: do not edit.
+# Generated from _async/_exports.py by scripts/generate-sync-client. Do not edit.
 """The calls that export and import whole sessions; `client.sessions` has them."""
 
 import os

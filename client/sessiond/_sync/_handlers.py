@@ -1,4 +1,4 @@
-# Generated from sessiond/_async/_handlers.py by scripts/generate-sync-client: do not edit.
+# Generated from _async/_handlers.py by scripts/generate-sync-client. Do not edit.
 """Calls handlers with the events of a session, in the background."""
 
 import logging

@@ -1,4 +1,4 @@
-# Generated from sessiond/_async/_messages.py by scripts/generate-sync-client: do not edit.
+# Generated from _async/_messages.py by scripts/generate-sync-client. Do not edit.
 """The calls about messages, by session id; `client.sessions` has them."""
 
 from collections.abc import Generator, Iterable, Mapping, Sequence

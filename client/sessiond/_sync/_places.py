@@ -1,4 +1,4 @@
-# Generated from sessiond/_async/_places.py by scripts/generate-sync-client: do not edit.
+# Generated from _async/_places.py by scripts/generate-sync-client. Do not edit.
 """A limited number of places, given out in the order of the requests."""
 
 from collections import deque

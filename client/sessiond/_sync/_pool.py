@@ -1,4 +1,4 @@
-# Generated from sessiond/_async/_pool.py by scripts/generate-sync-client: do not edit.
+# Generated from _async/_pool.py by scripts/generate-sync-client. Do not edit.
 """A pool that lends sessions: a limited number at a time, each a fresh copy of one template."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-# Generated from sessiond/_async/_processing.py by scripts/generate-sync-client: do not edit.
+# Generated from _async/_processing.py by scripts/generate-sync-client. Do not edit.
 """`client.processing`: queues of messages for background workers."""
 
 import logging

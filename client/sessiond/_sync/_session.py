@@ -1,4 +1,4 @@
-# Generated from sessiond/_async/_session.py by scripts/generate-sync-client: do not edit.
+# Generated from _async/_session.py by scripts/generate-sync-client. Do not edit.
 """The handle of one session."""
 
 import os

@@ -1,4 +1,4 @@
-# Generated from sessiond/_async/_sessions.py by scripts/generate-sync-client: do not edit.
+# Generated from _async/_sessions.py by scripts/generate-sync-client. Do not edit.
 """`client.sessions`: the calls about sessions, by id."""
 
 from collections.abc import Mapping, Sequence

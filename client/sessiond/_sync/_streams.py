@@ -1,4 +1,4 @@
-# Generated from sessiond/_async/_streams.py by scripts/generate-sync-client: do not edit.
+# Generated from _async/_streams.py by scripts/generate-sync-client. Do not edit.
 """Streams that go on where a broken connection left off, and lists that are fetched in pages."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-# Generated from sessiond/_async/_tasks.py by scripts/generate-sync-client: do not edit.
+# Generated from _async/_tasks.py by scripts/generate-sync-client. Do not edit.
 """`client.tasks`: the calls of TaskService."""
 
 import builtins

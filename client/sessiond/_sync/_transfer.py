@@ -1,4 +1,4 @@
-# Generated from sessiond/_async/_transfer.py by scripts/generate-sync-client: do not edit.
+# Generated from _async/_transfer.py by scripts/generate-sync-client. Do not edit.
 """The streams of exports and imports of whole sessions."""
 
 import hashlib
@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 from sessiond._export import reader, records, writer
 from sessiond._export.files import LinesFile, NewFile, TemporaryFile
 from sessiond._export.reader import Assembler, AssetPiece
-from sessiond._export.records import ASSET_PIECE_BYTES, Counts, Progress, Record
+from sessiond._export.records import ASSET_PIECE_BYTES, ExportCounts, ExportRecord, Progress
 from sessiond._export.writer import Collection, Document
 from sessiond._requests import assets as asset_requests
 from sessiond._requests import messages as message_requests
@@ -41,7 +41,7 @@ def record_batches(
     *,
     assets: bool,
     assets_last: bool = False,
-) -> Generator[list[Record], None]:
+) -> Generator[list[ExportRecord], None]:
     """Yield the records of an export in their order.
 
     Args:
@@ -70,7 +70,7 @@ def record_batches(
     on_header(info)
     # The export is as of this moment: it leaves out later messages, and bookmarks behind them.
     last_seq = info.last_seq
-    counts = Counts()
+    counts = ExportCounts()
     found: dict[str, None] = {}
     yield [records.header(info)]
     for task in Tasks(connection).list(session_id, page_size=_PAGE_SIZE, timeout=timeout):
@@ -83,7 +83,7 @@ def record_batches(
         request = message_requests.get_messages(session_id, through_seq=last_seq)
         with closing(message_batches(connection, request, None)) as batches:
             for batch in batches:
-                batch_records: list[Record] = []
+                batch_records: list[ExportRecord] = []
                 for message in batch:
                     new = dict.fromkeys(records.asset_ids(message) if assets else ())
                     new = {asset_id: None for asset_id in new if asset_id not in found}
@@ -108,8 +108,11 @@ def record_batches(
 
 
 def _asset_records(
-    connection: Connection, asset_ids: Iterable[str], counts: Counts, timeout: float | None
-) -> Generator[Record, None]:
+    connection: Connection,
+    asset_ids: Iterable[str],
+    counts: ExportCounts,
+    timeout: float | None,
+) -> Generator[ExportRecord, None]:
     """Yield the contents of assets, in pieces that do not depend on the server's pieces."""
     for asset_id in asset_ids:
         asset = Assets(connection).get(asset_id, timeout=timeout)
@@ -286,7 +289,7 @@ class _Uploads:
             self._file = None
 
 
-def _placed_records(source: ExportSource) -> Generator[tuple[str, Record], None]:
+def _placed_records(source: ExportSource) -> Generator[tuple[str, ExportRecord], None]:
     """Yield the records of a source, each with a description of its place.
 
     Raises:

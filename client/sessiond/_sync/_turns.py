@@ -1,4 +1,4 @@
-# Generated from sessiond/_async/_turns.py by scripts/generate-sync-client: do not edit.
+# Generated from _async/_turns.py by scripts/generate-sync-client. Do not edit.
 """The calls about turns, by session id; `client.sessions` has them."""
 
 from collections.abc import Generator

@@ -18,7 +18,7 @@ import grpc
 
 from sessiond._sync._coalescing import Coalescer
 from sessiond._requests.encoded import IMPORT_MESSAGES, STORE_MESSAGES
-from sessiond._protocol.settings import Settings
+from sessiond._protocol.settings import ClientSettings
 from sessiond.v1.admin_service_pb2_grpc import AdminServiceStub
 from sessiond.v1.asset_service_pb2_grpc import AssetServiceStub
 from sessiond.v1.bookmark_service_pb2_grpc import BookmarkServiceStub
@@ -184,7 +184,7 @@ class Stubs:
         import_encoded: ImportMessages with encoded requests.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: ClientSettings) -> None:
         if settings.credentials:
             self._channel = grpc.secure_channel(
                 settings.target, settings.credentials, settings.options
