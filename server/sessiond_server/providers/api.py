@@ -264,8 +264,7 @@ class ApiProvider(ABC):
         except AssetChanged as e:
             raise call.fault(
                 "MODEL_REQUEST_REJECTED",
-                f"is not called: the content of asset {e.asset_id} is not as long as it was stored; "
-                "upload it again",
+                f"is not called: the content of asset {e.asset_id} is incomplete; upload it again",
             ) from None
 
 
