@@ -170,7 +170,8 @@ class _Writer:
             inner = own.get("image_url") if own else None
             detail = detail or (inner.get("detail") if isinstance(inner, dict) else None)
             if detail not in ("low", "high", "auto", "original"):
-                self._lost(entry, ChangeKind.FIELD_CHANGED, "detail")
+                if own and own.get("type") == "input_image":
+                    self._lost(entry, ChangeKind.FIELD_CHANGED, "detail")
                 detail = "auto"
             if any(source.values()):
                 return {"type": "input_image", "detail": detail, **source}
