@@ -193,8 +193,8 @@ def page() -> str:
             "request, and a turn reports every difference (`Turn.changes`). This table is made by "
             "running the code: each row is a short history, each column an API. “as it is” means "
             "that nothing is reported; otherwise the cell names the changes, which are explained "
-            "below. Not listed: messages that are merged, as Gemini requires of messages of one role "
-            "in succession, and most APIs of the items of one answer.",
+            "below. Not listed: messages that are merged, as Gemini requires of messages of one "
+            "role in succession, and most APIs of the items of one answer.",
             table(("content", *_WRITERS), rows),
             "## Changes",
             table(("change", "meaning"), kinds),
