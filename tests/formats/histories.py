@@ -26,7 +26,10 @@ from sessiond_server.formats.wire import AssetInfo
 from sessiond_server.messages.json_content import FORMATS, role_of
 
 JSON = dict[str, Any]
-PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
+PNG = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk"
+    "YPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
+)
 PDF = "JVBERi0xLjQKJUVPRgo="
 KNOWN_ASSET, MISSING_ASSET = "a" * 64, "b" * 64
 ASSETS = {KNOWN_ASSET: AssetInfo("image/png", 70)}

@@ -1,6 +1,7 @@
 """Histories that broke turns elsewhere, by kind of fault; each is sent to every dialect."""
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -18,7 +19,9 @@ from sessiond.v1.message_pb2 import (
 from sessiond_server.formats.pairing import NO_RESULT
 from sessiond_server.formats.report import ChangeKind, UnsendableHistory
 from sessiond_server.formats.wire import StoredObject
-from sessiond_server.formats.write.request import BLANK
+from sessiond_server.formats.write import openai_chat
+from sessiond_server.formats.write.openai_chat_parts import ChatDialect
+from sessiond_server.formats.write.request import BLANK, History
 
 from .dialects import DIALECTS
 from .histories import as_message
@@ -194,18 +197,29 @@ FOREIGN = {
     "an object as a tool's result": ([calls("c"), tool("c", {"temp": 21})], "21"),
     "a number as a tool's result": ([calls("c"), tool("c", [21])], "21"),
     "an MCP call's output": (
-        [{"type": "mcp_call", "id": "mcp_m", "name": "f", "server_label": "s"}
-         | {"arguments": "{}", "output": "the answer is 42"}],
+        [
+            {"type": "mcp_call", "id": "mcp_m", "name": "f", "server_label": "s"}
+            | {"arguments": "{}", "output": "the answer is 42"}
+        ],
         "the answer is 42",
     ),
     "a search": (
-        [{"type": "web_search_call", "id": "ws_w", "status": "completed"}
-         | {"action": {"type": "search", "query": "weather in Ulm"}}],
+        [
+            {"type": "web_search_call", "id": "ws_w", "status": "completed"}
+            | {"action": {"type": "search", "query": "weather in Ulm"}}
+        ],
         "weather in Ulm",
     ),
     "code that ran": (
-        [{"type": "code_interpreter_call", "id": "ci_1", "status": "completed", "code": "print(7)"}
-         | {"container_id": "x", "outputs": [{"type": "logs", "logs": "seven"}]}],
+        [
+            {
+                "type": "code_interpreter_call",
+                "id": "ci_1",
+                "status": "completed",
+                "code": "print(7)",
+            }
+            | {"container_id": "x", "outputs": [{"type": "logs", "logs": "seven"}]}
+        ],
         "seven",
     ),
     "an item that nobody knows": (
@@ -221,24 +235,43 @@ FOREIGN = {
         "total 0",
     ),
     "Anthropic's server tools": (
-        [blocks(
-            "assistant",
-            {"type": "server_tool_use", "id": "srvtoolu_s", "name": "web_search", "input": {"query": "Ulm"}},
-            {"type": "web_search_tool_result", "tool_use_id": "srvtoolu_s"}
-            | {"content": [{"type": "web_search_result", "title": "Ulm today", "url": "https://u"}]},
-        )],
+        [
+            blocks(
+                "assistant",
+                {
+                    "type": "server_tool_use",
+                    "id": "srvtoolu_s",
+                    "name": "web_search",
+                    "input": {"query": "Ulm"},
+                },
+                {"type": "web_search_tool_result", "tool_use_id": "srvtoolu_s"}
+                | {
+                    "content": [
+                        {"type": "web_search_result", "title": "Ulm today", "url": "https://u"}
+                    ]
+                },
+            )
+        ],
         "Ulm today",
     ),
     "a Claude result": (
-        [as_message(blocks("assistant", use("c")), FORMAT_ANTHROPIC), blocks("user", result("c", "21 degrees"))],
+        [
+            as_message(blocks("assistant", use("c")), FORMAT_ANTHROPIC),
+            blocks("user", result("c", "21 degrees")),
+        ],
         "21 degrees",
     ),
     "code of Gemini's": (
-        [{"role": "model", "parts": [{"executableCode": {"language": "PYTHON", "code": "print(7)"}}]}],
+        [
+            {
+                "role": "model",
+                "parts": [{"executableCode": {"language": "PYTHON", "code": "print(7)"}}],
+            }
+        ],
         "print(7)",
     ),
     "a refusal": ([{"role": "assistant", "content": None, "refusal": "I may not"}], "I may not"),
-}  # fmt: skip
+}
 
 
 class TestNothingVanishes:
@@ -431,3 +464,13 @@ class TestSystem:
         later = {"role": "system", "content": "speak French"}
         text = text_of(name, USER, answer, later, PROMPT)
         assert text.index("an answer") < text.index("speak French") < text.index("go on")
+
+
+def test_mistral_gets_ids_of_nine_letters_and_digits() -> None:
+    mistral = ChatDialect(is_openai=False, id_length=9)
+    values = [USER, calls("call_1", "abcDEF123"), tool("call_1", "one"), tool("abcDEF123", "two")]
+    body = openai_chat.fit(History(history(*values)), mistral).body
+    ids = [call["id"] for call in body["messages"][1]["tool_calls"]]
+    assert [message["tool_call_id"] for message in body["messages"][2:]] == ids
+    assert ids[1] == "abcDEF123"
+    assert re.fullmatch("[a-zA-Z0-9]{9}", ids[0])

@@ -24,6 +24,8 @@ from sessiond_server.formats.report import ChangeKind, Report
 
 NO_RESULT = "(There is no result.)"
 UNNAMED_TOOL = "unnamed_tool"
+# Shorter ids have no room for what the stored one says.
+READABLE_ID = 16
 
 
 @dataclass(slots=True)
@@ -217,7 +219,9 @@ class _Pairing:
         self._answer, self._since, self._has_results = None, [], False
 
 
-def assign_ids(steps: Sequence[Step], *, pattern: str, max_length: int, report: Report) -> None:
+def assign_ids(
+    steps: Sequence[Step], *, pattern: str, max_length: int, report: Report, min_length: int = 1
+) -> None:
     """Give each call an id that the API accepts and that no other call has.
 
     The same history always gets the same ids: a longer one keeps those of its beginning.
@@ -227,8 +231,9 @@ def assign_ids(steps: Sequence[Step], *, pattern: str, max_length: int, report: 
         pattern: a regular expression for one character that an id may have.
         max_length: of an id, in characters.
         report: receives the changes.
+        min_length: of an id, in characters.
     """
-    namer = _Namer(pattern, max_length)
+    namer = _Namer(pattern, min_length, max_length)
     for paired in _calls(steps):
         paired.wire_id = namer.id_of(paired.call.call_id)
         if paired.wire_id != paired.call.call_id:
@@ -255,7 +260,8 @@ def _calls(steps: Sequence[Step]) -> Iterator[PairedCall]:
 
 
 class _Namer:
-    def __init__(self, pattern: str, max_length: int) -> None:
+    def __init__(self, pattern: str, min_length: int, max_length: int) -> None:
+        self._lengths = range(min_length, max_length + 1)
         self._odd = re.compile(f"(?!{pattern}).", re.DOTALL)
         self._max_length = max_length
         self._used: set[str] = set()
@@ -264,14 +270,15 @@ class _Namer:
     def id_of(self, stored: str) -> str:
         self._count += 1
         name = self._odd.sub("_", stored)
-        if stored and name == stored and len(name) <= self._max_length and name not in self._used:
+        if name == stored and len(name) in self._lengths and name not in self._used:
             self._used.add(name)
             return name
         # A hash, not a number: a number could be the id of a later call.
         for attempt in count():
             digest = hashlib.sha256(f"{stored}\0{self._count}\0{attempt}".encode(errors="replace"))
-            suffix = digest.hexdigest()[:8]
-            unique = f"{name[: self._max_length - 9] or 'call'}_{suffix}"
+            unique = digest.hexdigest()[: min(self._max_length, 32)]
+            if self._max_length >= READABLE_ID:
+                unique = f"{name[: self._max_length - 9] or 'call'}_{unique[:8]}"
             if unique not in self._used:
                 break
         self._used.add(unique)

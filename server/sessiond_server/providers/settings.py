@@ -86,9 +86,10 @@ class ProviderSettings(BaseModel):
     )
     id_length: int = Field(
         default=40,
-        ge=13,
+        ge=9,
         le=256,
-        description="openai only: maximum length of the ids of tool calls.",
+        description="openai only: maximum length of the ids of tool calls. 9 = exactly 9 letters "
+        "and digits, as Mistral requires.",
     )
     files: bool = Field(
         default=True, description="openai only: whether the server accepts images and other files."

@@ -20,6 +20,9 @@ from sessiond_server.formats.write.request import IMAGES, History, Steps, in_ord
 _SOUNDS = {"audio/wav": "wav", "audio/x-wav": "wav", "audio/mpeg": "mp3", "audio/mp3": "mp3"}
 
 
+MISTRAL_ID = 9
+
+
 @dataclass(frozen=True, slots=True)
 class ChatDialect:
     """What a server accepts.
@@ -30,7 +33,8 @@ class ChatDialect:
         is_openai: whether the server is OpenAI's own, which accepts keys, roles and lists that
             others refuse.
         files: whether users may send anything but text.
-        id_length: of the ids of calls, in characters.
+        id_length: maximum length of the ids of calls, in characters. 9 = exactly 9 letters and
+            digits, as Mistral requires.
     """
 
     reasoning_key: str = ""
@@ -53,10 +57,12 @@ class ChatParts:
 
     def __init__(self, history: History, dialect: ChatDialect) -> None:
         self._dialect = dialect
+        is_mistral = dialect.id_length == MISTRAL_ID
         self._steps = Steps(
             history,
-            id_pattern=r"[\x21-\x7e]",
+            id_pattern="[a-zA-Z0-9]" if is_mistral else r"[\x21-\x7e]",
             id_length=dialect.id_length,
+            id_min_length=MISTRAL_ID if is_mistral else 1,
             name_pattern="[a-zA-Z0-9_-]",
             name_length=64,
         )

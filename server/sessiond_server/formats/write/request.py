@@ -92,6 +92,7 @@ class Steps:
         id_length: int,
         name_pattern: str,
         name_length: int,
+        id_min_length: int = 1,
         reads_summaries: bool = False,
     ) -> None:
         self._reads_summaries = reads_summaries
@@ -102,7 +103,13 @@ class Steps:
                 self.report.add(entry.seq, ChangeKind.TEXT_REPAIRED)
         self._check_compaction(entries)
         self.steps: list[Step] = pair(entries, self.report)
-        assign_ids(self.steps, pattern=id_pattern, max_length=id_length, report=self.report)
+        assign_ids(
+            self.steps,
+            pattern=id_pattern,
+            min_length=id_min_length,
+            max_length=id_length,
+            report=self.report,
+        )
         assign_names(self.steps, pattern=name_pattern, max_length=name_length, report=self.report)
         self.newest = next(
             (entry for entry in reversed(entries) if entry.role not in SYSTEM_ROLES), None
