@@ -474,3 +474,28 @@ def test_mistral_gets_ids_of_nine_letters_and_digits() -> None:
     assert [message["tool_call_id"] for message in body["messages"][2:]] == ids
     assert ids[1] == "abcDEF123"
     assert re.fullmatch("[a-zA-Z0-9]{9}", ids[0])
+
+
+class TestTooManyMessages:
+    """OpenAI accepts 2,048 messages in a request."""
+
+    @staticmethod
+    def _exchanges(count: int) -> list[JSON]:
+        system = {"role": "system", "content": "be kind"}
+        loop = [USER, calls("c"), tool("c"), {"role": "assistant", "content": "a"}]
+        return [system, *(loop * count), PROMPT]
+
+    def test_the_oldest_are_left_out_and_told(self) -> None:
+        request, body = DIALECTS["openai"].send(history(*self._exchanges(600)))
+        sent = body["messages"]
+        assert [message["role"] for message in sent[:3]] == ["system", "system", "user"]
+        assert "not sent" in sent[2]["content"]
+        assert sent[-1] == PROMPT
+        assert ChangeKind.MESSAGE_OMITTED in request.report.of(2)
+
+    def test_the_beginning_changes_seldom(self) -> None:
+        beginnings = {
+            json.dumps(DIALECTS["openai"].send(history(*self._exchanges(count)))[1]["messages"][:9])
+            for count in range(600, 640, 2)
+        }
+        assert len(beginnings) <= 2

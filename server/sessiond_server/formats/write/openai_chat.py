@@ -96,7 +96,10 @@ class _Writer(ChatParts):
             else:
                 kept += group
         note = f"[the oldest {omitted} messages: not sent, because there are too many]"
-        return [({"role": "user", "content": note}, ()), *kept]
+        is_later = (m["role"] not in ("system", "developer") for m, _ in kept)
+        place = next((i for i, later in enumerate(is_later) if later), len(kept))
+        kept.insert(place, ({"role": "user", "content": note}, ()))
+        return kept
 
     # What is said
 
