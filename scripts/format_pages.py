@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from proto_pages import table
+from tables import table
 
 from sessiond.v1.message_pb2 import (
     FORMAT_ANTHROPIC,

@@ -14,7 +14,7 @@ from sessiond_server.core.limits import MAX_JSON_BYTES
 
 # protobuf's parsers accept 100 levels. A nested object takes three of them, and the messages around
 # a Struct take some more.
-MAX_DEPTH = 30
+MAX_DEPTH = 30  # levels of nested objects and arrays in config, metadata and data
 
 
 def to_dict(struct: Struct, field: str) -> dict[str, Any]:
