@@ -13,14 +13,19 @@ LABELS = {
     "vs_openai_agents": "times as good as openai-agents",
     "vs_floor": "times as good as the asyncpg floor",
 }
-BAR = 0.38  # of a line's height
+BAR = 0.38  # height of a bar, as a part of its line
 
 
 def draw(ratios: list[dict[str, Any]], note: str, path: Path) -> bool:
-    """Write the chart of report.ratios() as a PNG. False where no peer was measured, and there is nothing to draw.
+    """Draw the chart of report.ratios() as a PNG.
 
     Args:
-        note: a line beneath the title.
+        ratios: result of report.ratios().
+        note: a line below the title.
+        path: the file to write.
+
+    Returns:
+        False if no peer was measured, so that there is nothing to draw.
     """
     ratios = [row for row in ratios if any(row[key] is not None for key in COLOURS)]
     if not ratios:

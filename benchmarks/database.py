@@ -1,4 +1,8 @@
-"""The PostgreSQL of a run: the embedded one in a temporary directory, or the one that SESSIOND_BENCH_DATABASE_URL names."""
+"""The databases of a run.
+
+PostgreSQL is the server that SESSIOND_BENCH_DATABASE_URL names, or an embedded one in a temporary
+directory.
+"""
 
 import logging
 import os
@@ -29,18 +33,19 @@ SHOWN_SETTINGS = (
 
 @dataclass(frozen=True, slots=True)
 class Databases:
-    """Two databases of one server."""
+    """Two databases on one server."""
 
     sessiond_url: str
     peers_url: str
     facts: dict[str, str]
-    """The server's version and the settings that matter here."""
+    """The server's version, and its settings that affect the results."""
 
     def rows(self) -> int:
-        """Of all tables of sessiond."""
+        """Return the number of rows in all tables of sessiond."""
         with psycopg.connect(self.sessiond_url, autocommit=True) as connection:
             tables = connection.execute(
-                "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"
+                "SELECT relname FROM pg_class "
+                "WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"
             ).fetchall()
             return sum(
                 connection.execute(f"SELECT count(*) FROM {table}".encode()).fetchall()[0][0]
@@ -48,7 +53,7 @@ class Databases:
             )
 
     def settle(self) -> None:
-        """Vacuum, analyse and checkpoint, so that no measurement pays for what was loaded before it."""
+        """Vacuum, analyse and checkpoint, so that no measurement pays for earlier writes."""
         for url in (self.sessiond_url, self.peers_url):
             with psycopg.connect(url, autocommit=True) as connection:
                 connection.execute("VACUUM ANALYZE")
@@ -58,7 +63,7 @@ class Databases:
 
 @contextmanager
 def databases() -> Iterator[Databases]:
-    """Two empty databases, dropped at the end."""
+    """Create two empty databases, and drop them at the end."""
     if given := os.environ.get(DATABASE_URL):
         with _two_databases(given, "") as made:
             yield made
@@ -100,5 +105,5 @@ def _setting(connection: psycopg.Connection[tuple[object, ...]], name: str) -> s
 
 def _with_database(url: str, name: str) -> str:
     parts = urlsplit(url)
-    # urlunsplit drops the empty host of a URL that names a socket, and with it two slashes.
+    # urlunsplit would drop the empty host of a socket URL, and with it two slashes.
     return urlunsplit(parts._replace(path=f"/{name}", netloc=parts.netloc or "@"))

@@ -1,4 +1,7 @@
-"""The measurements. Each goes through its subjects in turn, round after round, because a machine's speed drifts."""
+"""The measurements.
+
+Each measures its subjects in turn, round after round, because a machine's speed drifts.
+"""
 
 import asyncio
 import gc
@@ -21,7 +24,7 @@ from serving import serve
 from subject_floor import Floor
 from subject_sessiond import Sessiond
 from subjects import Subject
-from workload import Message, repeated
+from workload import MessageDict, repeated
 
 SESSIOND = "sessiond"
 UNCACHED = "sessiond, page cache off"
@@ -51,45 +54,45 @@ IS_MEMORY_KNOWN = Path("/proc/self/clear_refs").exists()
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How much is measured. All counts."""
+    """The amounts to measure. All are counts."""
 
     rounds: int = 7
     heavy_rounds: int = 3
-    """Of what starts servers."""
+    """Rounds of measurements that start servers."""
     loads: int = 5
-    """Rounds of what writes a long session."""
+    """Rounds of measurements that write a long session."""
     appends: int = 500
-    """One after the other, in each round."""
+    """Appends one after the other, in each round."""
     sessions: int = 16
-    """That are appended to concurrently."""
+    """Sessions with concurrent appends."""
     appends_per_session: int = 60
     batch: int = 1000
     batches: int = 20
     short: int = 5000
-    """Messages of the shorter session that is read."""
+    """Messages of the short session."""
     short_reads: int = 5
-    """Of it, in each round."""
+    """Reads of the short session, in each round."""
     long: int = 100_000
-    """Messages of the longer session."""
+    """Messages of the long session."""
     copied: tuple[int, ...] = (100, 5000, 100_000, 1_000_000)
-    """Messages of the sessions that are copied."""
+    """Messages of each session that is copied."""
     copies: int = 30
-    """Of each, in each round."""
+    """Copies of each session, in each round."""
     depth: int = 100
-    """Copies of copies, each with messages of its own."""
+    """Length of the chain of copies of copies, each with messages of its own."""
     hop: int = 200
-    """Messages that each adds."""
+    """Messages that each copy in the chain adds."""
     watchers: int = 1000
-    """Of one server."""
+    """Watchers of one server."""
     watched: int = 100
-    """Sessions among which they are spread; or they all watch one."""
+    """Sessions that the watchers are spread over. Another measurement has just one."""
     watched_appends: int = 200
-    """Whose way to a watcher is timed, in each round."""
+    """Appends whose delivery to a watcher is timed, in each round."""
     watched_messages: int = 50
-    """Of each watched session, while everybody watches."""
+    """Messages appended to each watched session while all watchers are connected."""
 
     def quick(self) -> "Sizes":
-        """A tenth of everything, for a smoke run."""
+        """Return about a tenth of the amounts, for a smoke test."""
         return Sizes(
             rounds=2,
             heavy_rounds=2,
@@ -114,11 +117,15 @@ class Sizes:
 
 
 class Bench:
-    """One run: the subjects, the messages, and what was measured so far.
+    """One run: its subjects, messages and results so far.
 
     Args:
-        subjects: opened, by name: those of READERS and LOADERS.
-        addresses: of READERS, for processes that open them anew: one of subjects.KINDS, and its address.
+        subjects: opened subjects by name: those in READERS and LOADERS.
+        addresses: kind (one of subjects.KINDS) and address of each of READERS, which their own
+            processes open again.
+        databases: the databases of the run.
+        messages: the messages to store.
+        sizes: the amounts to measure.
     """
 
     def __init__(
@@ -126,7 +133,7 @@ class Bench:
         subjects: Mapping[str, Subject],
         addresses: Mapping[str, tuple[str, str]],
         databases: Databases,
-        messages: list[Message],
+        messages: list[MessageDict],
         sizes: Sizes,
     ) -> None:
         self.results = Results()
@@ -138,12 +145,12 @@ class Bench:
         self._numbers = count(1)
 
     async def append(self) -> None:
-        """Single appends: one writer, then several sessions with a writer each."""
+        """Measure single appends: by one writer, then to several sessions with one writer each."""
         await self._append_latency()
         await self._append_throughput()
 
     async def batch(self) -> None:
-        """Batches, one after the other into a new session."""
+        """Measure batches, one after the other into a new session."""
         size, total = self._sizes.batch, self._sizes.batch * self._sizes.batches
         batches = [self._messages[start : start + size] for start in range(0, total, size)]
         for name, subject in self._turns(BATCHERS, self._sizes.rounds):
@@ -158,11 +165,11 @@ class Bench:
             )
 
     async def load(self) -> None:
-        """A long session at once."""
+        """Measure the import of a long session."""
         long = self._messages[: self._sizes.long]
         for name, subject in self._turns(LOADERS, self._sizes.loads):
             session_id = await self._new_session(subject)
-            # Else vacuum and checkpoint come over whoever's turn it is.
+            # Otherwise a vacuum or checkpoint would hit an arbitrary subject.
             self._databases.settle()
             self.results.add(
                 "load",
@@ -172,7 +179,7 @@ class Bench:
             )
 
     async def flat(self) -> None:
-        """Single appends to a new session and to a long one, in turns."""
+        """Measure single appends to a new and a long session, alternately."""
         long_ids: dict[str, str] = {}
         for name in WRITERS:
             long_ids[name] = await self._new_session(self._subjects[name])
@@ -200,7 +207,7 @@ class Bench:
             )
 
     async def read(self) -> None:
-        """Full reads of a short and a long session, and what of it the memory of the reading process sees."""
+        """Measure full reads of a short and a long session, and the memory of the readers."""
         session_ids: dict[tuple[str, int], str] = {}
         for length in (self._sizes.short, self._sizes.long):
             for name in (SESSIOND, AGENTS, FLOOR, FLOOR_JSONB):
@@ -216,7 +223,7 @@ class Bench:
         short, long = self._sizes.short, self._sizes.long
         with Readers(self._addresses) as readers:
             for name in READERS:
-                await readers.read(name, "dicts", session_ids[name, long])  # it warms up
+                await readers.read(name, "dicts", session_ids[name, long])  # warm-up
             for name, _ in self._turns(READERS, self._sizes.rounds):
                 for length, repeats, label in (
                     (short, self._sizes.short_reads, "short"),
@@ -241,7 +248,7 @@ class Bench:
                     )
 
     async def copy(self) -> None:
-        """Copies of sessions of all sizes, and reads of copies beside reads of what they are copies of."""
+        """Measure copies of sessions of all sizes, and reads of copies and of their sources."""
         ours, floor = self._subjects[SESSIOND], self._subjects[FLOOR]
         assert isinstance(ours, Sessiond)
         assert isinstance(floor, Floor)
@@ -258,7 +265,7 @@ class Bench:
             await floor.load(session_id, self._messages[:length])
         self._databases.settle()
         for number in range(self._sizes.rounds):
-            # In turns, copy by copy: what else the machine does meets all sizes alike.
+            # Alternate copy by copy, so that other load on the machine hits all sizes alike.
             latencies_s: dict[int, list[float]] = {length: [] for length in session_ids}
             gc.collect()
             for turn in range(self._sizes.copies):
@@ -288,7 +295,10 @@ class Bench:
         await self._read_copies(ours, session_ids)
 
     async def watch(self) -> None:
-        """Many watchers of a new server, spread over sessions and all of one; another server serves the same database."""
+        """Measure many watchers of a server, spread over many sessions and then on one.
+
+        A second server on the same database has as many.
+        """
         sizes = self._sizes
         program = str(Path(__file__).with_name("watchers.py"))
         for _ in range(sizes.heavy_rounds):
@@ -340,7 +350,7 @@ class Bench:
         names = (SESSIOND, UNCACHED)
         with Readers({name: self._addresses[name] for name in names}) as readers:
             for name in names:
-                # Pair by pair: all of them together are more than the cache holds, and whoever comes first would pay for the others.
+                # Pair by pair, because all of them together exceed the cache.
                 for pair in pairs:
                     (_, first_id, _, _), (_, second_id, _, _) = pair
                     assert await self._subjects[name].texts(first_id) == await self._subjects[
@@ -351,7 +361,7 @@ class Bench:
                             pair if number % 2 else reversed(pair)
                         ):
                             took_s = await readers.read(name, "texts", session_id, repeats)
-                            if number >= 0:  # the first round warms up
+                            if number >= 0:  # the first round is warm-up
                                 self.results.add(
                                     measurement, name, "messages/s", length * repeats / took_s
                                 )
@@ -386,20 +396,20 @@ class Bench:
             )
 
     async def _check_reads(self, session_ids: Mapping[tuple[str, int], str]) -> None:
-        """Read everything once: it warms up, and shows that every subject answers what was stored."""
+        """Read everything once, as warm-up, and check that each subject returns what was stored."""
         for (name, length), session_id in session_ids.items():
             stored = self._messages[:length]
             assert await self._subjects[name].dicts(session_id) == stored, (
-                f"{name} answers something else than what was stored"
+                f"{name} returns something else than was stored"
             )
             if name != AGENTS:
                 texts = await self._subjects[name].texts(session_id)
                 assert [json.loads(text) for text in texts] == stored, (
-                    f"{name} answers something else than what was stored"
+                    f"{name} returns something else than was stored"
                 )
 
     async def _peak_memory(self, name: str, session_id: str, level: str) -> float:
-        """By how much a process that only reads the session grows. Unit: MiB."""
+        """Return the memory growth of a process that only reads the session, in MiB."""
         program = str(Path(__file__).with_name("peak_memory.py"))
         command = [sys.executable, program, *self._addresses[name], session_id, level]
         done = await asyncio.to_thread(
@@ -413,7 +423,10 @@ class Bench:
         return session_id
 
     def _turns(self, names: tuple[str, ...], rounds: int) -> Iterator[tuple[str, Subject]]:
-        """Every subject once a round. Each round begins with another one, so that nobody always follows the same neighbour's dirt."""
+        """Yield every subject once in each round.
+
+        Each round starts with the next subject, so that none always follows the same one.
+        """
         for number in range(rounds):
             first = number % len(names)
             for name in names[first:] + names[:first]:
@@ -421,7 +434,7 @@ class Bench:
 
 
 async def _timed(work: Callable[[], Awaitable[Any]]) -> float:
-    """Seconds that the work takes. What it answers is let go after the clock has stopped."""
+    """Return the duration of the work in seconds, without the release of its result."""
     gc.collect()
     started = time.perf_counter()
     result = await work()
@@ -430,19 +443,21 @@ async def _timed(work: Callable[[], Awaitable[Any]]) -> float:
     return elapsed_s
 
 
-async def _append_batches(subject: Subject, session_id: str, batches: list[list[Message]]) -> None:
+async def _append_batches(
+    subject: Subject, session_id: str, batches: list[list[MessageDict]]
+) -> None:
     for batch in batches:
         await subject.append_batch(session_id, batch)
 
 
 async def _append_to_each(
-    subject: Subject, session_ids: list[str], messages: list[Message]
+    subject: Subject, session_ids: list[str], messages: list[MessageDict]
 ) -> None:
     async with asyncio.TaskGroup() as tasks:
         for session_id in session_ids:
             tasks.create_task(_append_all(subject, session_id, messages))
 
 
-async def _append_all(subject: Subject, session_id: str, messages: list[Message]) -> None:
+async def _append_all(subject: Subject, session_id: str, messages: list[MessageDict]) -> None:
     for message in messages:
         await subject.append(session_id, message)

@@ -1,7 +1,8 @@
-"""By how much the memory of a process grows that reads one session: `peak_memory.py KIND ADDRESS SESSION_ID LEVEL`, run by measurements.py.
+"""Measures the memory growth of a process that reads one session.
 
-LEVEL is "texts", "dicts", or, for sessiond, "one by one": every message is looked at and let go, as only a stream can do. Prints MiB.
-Linux only.
+measurements.py runs `peak_memory.py KIND ADDRESS SESSION_ID LEVEL`. LEVEL is "texts", "dicts", or,
+for sessiond, "one by one": each message is parsed and released, which only a stream allows. Prints
+MiB. Linux only.
 """
 
 import gc
@@ -47,13 +48,13 @@ async def _measured(work: Callable[[], Awaitable[Any]]) -> float:
 
 
 def _current_mib() -> float:
-    """The memory of this process; its peak counts anew from here."""
+    """Return the memory of this process, and reset its peak."""
     Path("/proc/self/clear_refs").write_text("5")
     return _mib("VmRSS")
 
 
 def _mib(field: str) -> float:
-    """VmRSS (now) or VmHWM (the peak) of this process."""
+    """Return VmRSS (current) or VmHWM (peak) of this process, in MiB."""
     found = re.search(rf"{field}:\s*(\d+) kB", Path("/proc/self/status").read_text())
     assert found
     return int(found[1]) / 1024

@@ -1,7 +1,8 @@
-"""A process that reads sessions, as a program of its subject's users would be: `reader.py KIND ADDRESS`, run by readers.py.
+"""A process that reads sessions, like a program of its subject's users.
 
-It takes a line of JSON for each reading, [level, session_id, times], and answers how long that took. Unit: seconds. Nothing else lives in
-it, no other subject's packages, nor what the benchmark keeps; the garbage collector is left as Python has it.
+readers.py runs `reader.py KIND ADDRESS`. For each line of JSON, [level, session_id, times], it
+prints how long the reads took, in seconds. The process holds neither other subjects' packages
+nor the benchmark's objects, and keeps Python's settings of the garbage collector.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""The processes that read, one for each subject."""
+"""The reading processes, one for each subject."""
 
 import asyncio
 import json
@@ -12,10 +12,10 @@ READ_TIMEOUT_S = 120
 
 
 class Readers:
-    """Readers of subjects, by name. Use as a context manager: leaving it ends them.
+    """Reading processes by subject. A context manager, whose exit ends them.
 
     Args:
-        addresses: (one of subjects.KINDS, its address), by the name of the subject.
+        addresses: for each subject's name, its kind (one of subjects.KINDS) and address.
     """
 
     def __init__(self, addresses: Mapping[str, tuple[str, str]]) -> None:
@@ -40,7 +40,17 @@ class Readers:
         self._stack.close()
 
     async def read(self, name: str, level: str, session_id: str, times: int = 1) -> float:
-        """Have a session read so many times. level: a method of the subject. Answers how long it took. Unit: seconds."""
+        """Let a process read a session.
+
+        Args:
+            name: name of the subject.
+            level: a method of Subject: "texts", "dicts" or "first".
+            session_id: the session.
+            times: how many times to read it.
+
+        Returns:
+            The duration of all reads together, in seconds.
+        """
         process = self._processes[name]
         assert process.stdin
         assert process.stdout

@@ -1,4 +1,4 @@
-"""What a run says: the table, the targets, and what goes into the JSON."""
+"""The report of a run: the table, the targets, and the ratios for JSON."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,12 +17,15 @@ from measurements import (
 )
 from series import Results, Series
 
-FLAT = 1.15  # latency in a long session may be this many times that in an empty one, and the other way round
+FLAT = 1.15  # allowed ratio of the latencies in a long and an empty session, either way
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A line of the table: sessiond beside the peers. A peer is (measurement, subject), None where it has no such thing."""
+    """A line of the table: sessiond beside the peers.
+
+    A peer is (measurement, subject). None = it has nothing comparable.
+    """
 
     title: str
     measurement: str
@@ -32,8 +35,8 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
-    """A line of the targets."""
+class TargetResult:
+    """A target and its outcome."""
 
     title: str
     wanted: str
@@ -43,7 +46,7 @@ class Target:
 
 
 def rows(sizes: Sizes) -> Iterator[Row]:
-    """All lines of the table, in order."""
+    """Yield all lines of the table, in order."""
 
     def row(title: str, measurement: str, ours: str = SESSIOND) -> Row:
         return Row(title, measurement, ours, (measurement, AGENTS), (measurement, FLOOR))
@@ -101,7 +104,7 @@ def rows(sizes: Sizes) -> Iterator[Row]:
         )
         yield Row(f"{crowd}, all together", f"events, {label}")
         for where, place in (("here", "same process"), ("there", "other process")):
-            # Who is alone does not know of how many sessions the others will be.
+            # Without other watchers, the number of their sessions makes no difference.
             for company, note in (("alone", "nobody else"), ("among many", f"{crowd} idle"))[
                 label == "one session" :
             ]:
@@ -113,7 +116,7 @@ def rows(sizes: Sizes) -> Iterator[Row]:
 
 
 def table(results: Results, sizes: Sizes) -> str:
-    """The table: the median of the rounds, the lowest and the highest in brackets, and how many times better sessiond is."""
+    """Return the table: medians with the lowest and highest round, and sessiond's ratios."""
     lines = [("", "sessiond", "openai-agents", "floor", "vs agents", "vs floor")]
     for row in rows(sizes):
         ours = results.get(row.measurement, row.ours)
@@ -143,13 +146,14 @@ def table(results: Results, sizes: Sizes) -> str:
     return "\n".join(line.rstrip() for line in text)
 
 
-def targets(results: Results, sizes: Sizes) -> list[Target]:
-    """The targets that were measured, and beneath each read the other ways of comparing it.
+def targets(results: Results, sizes: Sizes) -> list[TargetResult]:
+    """Return the outcomes of all measured targets, each followed by other comparisons of it.
 
-    What counts is what a reader gets who asks for no more, from the server with its default settings: openai-agents parses everything,
-    sessiond and the floor hand out text that is parsed when it is looked at. What it takes to parse everything stands beneath.
+    The targets compare what a plain read returns, from a server with default settings:
+    openai-agents parses every message, while sessiond and the floor return text that is parsed on
+    access. Comparisons with everything parsed follow.
     """
-    found: list[Target] = []
+    found: list[TargetResult] = []
 
     def add(
         title: str,
@@ -161,7 +165,9 @@ def targets(results: Results, sizes: Sizes) -> list[Target]:
         ratio = results.ratio(measurement, ours, other)
         if ratio is not None:
             met = None if at_least is None else ratio >= at_least
-            found.append(Target(title, "" if at_least is None else f">= {at_least:g}x", ratio, met))
+            found.append(
+                TargetResult(title, "" if at_least is None else f">= {at_least:g}x", ratio, met)
+            )
 
     dicts, texts = "read long, dicts", "read long, texts"
     add(
@@ -203,13 +209,15 @@ def targets(results: Results, sizes: Sizes) -> list[Target]:
     )
     if flat is not None:
         title = f"append latency, session of {sizes.long:,} against an empty one"
-        found.append(Target(title, "within 15 %", flat, 1 / FLAT <= flat <= FLAT))
+        found.append(TargetResult(title, "within 15 %", flat, 1 / FLAT <= flat <= FLAT))
     smallest, largest = sizes.copied[0], sizes.copied[-1]
-    # "Better" for the smallest: how many times as long the largest takes.
+    # The smallest is the "better" one, so the ratio says how many times longer the largest takes.
     ratio = results.ratio(f"copy of {smallest}", SESSIOND, (f"copy of {largest}", SESSIOND))
     if ratio is not None:
         found.append(
-            Target(f"copy of {largest:,}: times that of {smallest:,}", "<= 2x", ratio, ratio <= 2)
+            TargetResult(
+                f"copy of {largest:,}: times that of {smallest:,}", "<= 2x", ratio, ratio <= 2
+            )
         )
     for ours in (SESSIOND, UNCACHED):
         note = ", page cache off" if ours == UNCACHED else ""
@@ -230,18 +238,19 @@ def targets(results: Results, sizes: Sizes) -> list[Target]:
     return found
 
 
-def target_lines(found: list[Target]) -> str:
-    """The targets for reading."""
+def target_lines(found: list[TargetResult]) -> str:
+    """Return the targets as text."""
     width = max((len(target.title) for target in found), default=0)
     verdicts = {True: "met", False: "not met", None: ""}
     return "\n".join(
-        f"{target.title.ljust(width)}  {target.ratio:6.2f}x  {target.wanted:>11}  {verdicts[target.is_met]}".rstrip()
+        f"{target.title.ljust(width)}  {target.ratio:6.2f}x  {target.wanted:>11}  "
+        f"{verdicts[target.is_met]}".rstrip()
         for target in found
     )
 
 
 def ratios(results: Results, sizes: Sizes) -> list[dict[str, Any]]:
-    """The table's ratios, for JSON and the chart. None where a subject has no such thing."""
+    """Return the table's ratios, for JSON and the chart. None = nothing comparable."""
     listed: list[dict[str, Any]] = []
     title = ""
     for row in rows(sizes):

@@ -1,4 +1,7 @@
-"""sessiond against what people use in process today, on one PostgreSQL: `python benchmarks/run.py`. See benchmarks/README.md."""
+"""Compares sessiond with in-process libraries on one PostgreSQL: `python benchmarks/run.py`.
+
+See benchmarks/README.md.
+"""
 
 import argparse
 import asyncio
@@ -54,17 +57,21 @@ SERVERS: Mapping[str, Mapping[str, str]] = {
 
 
 def main() -> int:
-    """Run what the command line asks for."""
+    """Run the measurements that the command line selects."""
     parser = argparse.ArgumentParser(
-        description="Measure sessiond against openai-agents and an asyncpg floor, on one PostgreSQL."
+        description="Compare sessiond with openai-agents and an asyncpg floor, on one PostgreSQL."
     )
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="a tenth of everything: shows that it runs, not how fast",
+        help="about a tenth of the amounts, as a smoke test; the figures mean nothing",
     )
     parser.add_argument(
-        "--only", type=_parts, default=PARTS, metavar="PART,...", help=f"some of {', '.join(PARTS)}"
+        "--only",
+        type=_parts,
+        default=PARTS,
+        metavar="PART,...",
+        help=f"run only some of {', '.join(PARTS)}",
     )
     parser.add_argument(
         "--output",
@@ -73,12 +80,12 @@ def main() -> int:
         help="directory of latest.json and latest.png (%(default)s)",
     )
     arguments = parser.parse_args()
-    signal.signal(signal.SIGTERM, _exit)  # as Ctrl-C does: what was started is ended
+    signal.signal(signal.SIGTERM, _exit)  # like Ctrl-C: servers and databases are cleaned up
     sizes = Sizes().quick() if arguments.quick else Sizes()
     try:
         with ExitStack() as stack:
             made = stack.enter_context(databases())
-            _say("making the schema and starting the servers")
+            _say("creating the schema and starting the servers")
             migrate(made.sessiond_url)
             targets = {
                 name: stack.enter_context(serve(made.sessiond_url, settings)).target
@@ -93,7 +100,8 @@ def main() -> int:
     ratios = report.ratios(results, sizes)
     print(f"\n{_headline(facts)}\n\n{report.table(results, sizes)}\n")
     print(
-        "Median of the rounds (lowest..highest). Ratios are taken within each round; above 1, sessiond is better.\n"
+        "Median of the rounds (lowest..highest). Ratios are taken within each round; "
+        "above 1, sessiond is better.\n"
     )
     print(f"Targets\n{report.target_lines(found)}\n")
     _write(arguments.output / "latest.json", facts, sizes, results, ratios, found)
@@ -117,7 +125,8 @@ async def _measure(
     addresses = {name: (SESSIOND, target) for name, target in targets.items()}
     addresses |= {name: (name, made.peers_url) for name in (AGENTS, FLOOR, FLOOR_JSONB)}
     stored = messages(max(sizes.long, sizes.batch * sizes.batches))
-    gc.freeze()  # the messages are the benchmark's, not a subject's: the collector need not walk over them for anybody
+    # The messages belong to the benchmark; no subject should pay for the collector to visit them.
+    gc.freeze()
     async with asyncio.timeout(TIMEOUT_S), AsyncExitStack() as stack:
         for subject in subjects.values():
             await subject.open()
@@ -157,8 +166,9 @@ def _processor() -> str:
 def _headline(facts: dict[str, Any]) -> str:
     packages = facts["packages"]
     return (
-        f"sessiond {packages['sessiond']}, openai-agents {packages['openai-agents']}, asyncpg {packages['asyncpg']}; "
-        f"PostgreSQL {facts['postgresql']['server_version']}, Python {facts['python']}, {facts['cores']} cores"
+        f"sessiond {packages['sessiond']}, openai-agents {packages['openai-agents']}, "
+        f"asyncpg {packages['asyncpg']}; PostgreSQL {facts['postgresql']['server_version']}, "
+        f"Python {facts['python']}, {facts['cores']} cores"
     )
 
 
@@ -168,7 +178,7 @@ def _write(
     sizes: Sizes,
     results: Results,
     ratios: list[dict[str, Any]],
-    found: list[report.Target],
+    found: list[report.TargetResult],
 ) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     content = {
@@ -186,7 +196,7 @@ def _parts(value: str) -> tuple[str, ...]:
     parts = tuple(value.split(","))
     if unknown := [part for part in parts if part not in PARTS]:
         raise argparse.ArgumentTypeError(
-            f"no such part: {', '.join(unknown)}; there are {', '.join(PARTS)}"
+            f"unknown part: {', '.join(unknown)}; choose from {', '.join(PARTS)}"
         )
     return parts
 

@@ -1,4 +1,4 @@
-"""What was measured: one value for each round."""
+"""Measured values: one for each round."""
 
 import statistics
 from dataclasses import asdict, dataclass, field
@@ -10,9 +10,9 @@ class Series:
     """The values of one subject in one measurement."""
 
     unit: str
-    """Per second ("messages/s"): more is better; any other ("ms", "MiB", "KiB"): less is."""
+    """Unit of the values. More is better for rates ("messages/s"), less for all others ("ms")."""
     values: list[float] = field(default_factory=list)
-    """One for each round, in the order of the rounds."""
+    """One value for each round, in order."""
 
     @property
     def is_more_better(self) -> bool:
@@ -30,16 +30,22 @@ class Results:
         self._series: dict[tuple[str, str], Series] = {}
 
     def add(self, measurement: str, subject: str, unit: str, value: float) -> None:
-        """One round's value."""
+        """Add the value of one round."""
         self._series.setdefault((measurement, subject), Series(unit)).values.append(value)
 
     def get(self, measurement: str, subject: str) -> Series | None:
         return self._series.get((measurement, subject))
 
     def ratio(self, measurement: str, subject: str, other: tuple[str, str]) -> float | None:
-        """How many times better `subject` is than another (measurement, subject); None where one of them is missing.
+        """Return how many times better a subject is than another. None = one of them is missing.
 
-        It is taken within each round, where both met the same state of the machine; this is the median of the rounds.
+        The ratio is taken within each round, where both met the same state of the machine. The
+        result is the median of the rounds.
+
+        Args:
+            measurement: name of the measurement.
+            subject: name of the subject.
+            other: measurement and subject to compare with.
         """
         ours, theirs = self.get(measurement, subject), self.get(*other)
         if ours is None or theirs is None:
@@ -48,7 +54,7 @@ class Results:
         return statistics.median(a / b if ours.is_more_better else b / a for a, b in pairs)
 
     def to_list(self) -> list[dict[str, Any]]:
-        """For JSON."""
+        """Return all series as JSON values."""
         return [
             {"measurement": measurement, "subject": subject, "median": series.median}
             | asdict(series)

@@ -1,4 +1,4 @@
-"""sessiond's server, in a process of its own."""
+"""Runs sessiond's server as a process."""
 
 import os
 import re
@@ -17,19 +17,25 @@ STOP_TIMEOUT_S = 40
 
 
 class ServerError(Exception):
-    """The server did not start; the text holds the end of its log."""
+    """The server did not start. The text contains the end of its log."""
 
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A server that runs. target: HOST:PORT; pid: of its process."""
+    """A running server."""
 
     target: str
+    """HOST:PORT."""
     pid: int
+    """Id of its process."""
 
 
 def migrate(database_url: str) -> None:
-    """Make the schema. Raises: ServerError."""
+    """Create the schema.
+
+    Raises:
+        ServerError: the migration failed.
+    """
     done = subprocess.run(
         [sys.executable, "-m", "sessiond_server", "migrate"],
         env=os.environ | {"SESSIOND_DATABASE_URL": database_url},
@@ -43,10 +49,14 @@ def migrate(database_url: str) -> None:
 
 @contextmanager
 def serve(database_url: str, settings: Mapping[str, str]) -> Iterator[Served]:
-    """A server on a free port, ended with the block. Raises: ServerError.
+    """Run a server on a free port until the block ends.
 
     Args:
-        settings: SESSIOND_* variables beside the database's; what they leave out has its default.
+        database_url: its database.
+        settings: SESSIOND_* variables other than the database's. Default: the server's defaults.
+
+    Raises:
+        ServerError: the server did not start.
     """
     clean = {name: value for name, value in os.environ.items() if not name.startswith("SESSIOND_")}
     with tempfile.TemporaryDirectory(prefix="sessiond-bench-log-") as directory:
@@ -57,14 +67,15 @@ def serve(database_url: str, settings: Mapping[str, str]) -> Iterator[Served]:
                 env=clean | {"SESSIOND_DATABASE_URL": database_url} | dict(settings),
                 stdout=out,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C is for the benchmark, which ends its servers itself
+                start_new_session=True,  # Ctrl-C stops the benchmark, which stops its servers
             )
         try:
             yield Served(_address(process, log), process.pid)
         finally:
             if process.poll() is not None:
                 sys.stderr.write(
-                    f"a server ended by itself, with status {process.returncode}:\n{log.read_text()[-2000:]}\n"
+                    f"a server exited with status {process.returncode}:\n"
+                    f"{log.read_text()[-2000:]}\n"
                 )
             process.terminate()
             try:
@@ -82,4 +93,4 @@ def _address(process: subprocess.Popen[bytes], log: Path) -> str:
         if process.poll() is not None:
             break
         time.sleep(0.05)
-    raise ServerError(f"sessiond does not serve:\n{log.read_text()[-2000:]}")
+    raise ServerError(f"sessiond did not start:\n{log.read_text()[-2000:]}")

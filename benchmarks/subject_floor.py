@@ -1,33 +1,34 @@
-"""What PostgreSQL asks of anybody, as a subject of the benchmark."""
+"""The minimal use of PostgreSQL, as a subject of the benchmark."""
 
 import json
 
 import asyncpg  # type: ignore[import-untyped]
 import orjson
 from subjects import POOL_SIZE
-from workload import Message
+from workload import MessageDict
 
 FLOOR_BATCH = 1000  # rows of one unnest statement
 
 
 class _Connection(asyncpg.Connection):  # type: ignore[misc]
-    """A connection that goes back to its pool without asyncpg's reset, which is a round trip of its own."""
+    """A connection without asyncpg's reset on its return to the pool, which costs a round trip."""
 
     def get_reset_query(self) -> str:
         return ""
 
 
 class Floor:
-    """The least that PostgreSQL asks of anybody: one table, asyncpg, one prepared statement for each kind of call.
+    """The minimal use of PostgreSQL: one table, asyncpg, one prepared statement per kind of call.
 
-    It leaves out what a session store has to do: the caller counts the seqs (two writers to one session would collide), nothing is checked,
-    no session exists, nothing expires, no call can be repeated safely.
+    It omits the work of a session store: the caller counts the seqs, so two writers to one session
+    would collide; nothing is validated, sessions do not exist, nothing expires, and no call is safe
+    to retry.
     """
 
-    BODY_TYPE = "json"  # keeps the text as it came, as sessiond does
+    BODY_TYPE = "json"  # stores the text unchanged, as sessiond does
 
     @staticmethod
-    def _dumped(message: Message) -> str:
+    def _dumped(message: MessageDict) -> str:
         return json.dumps(message, ensure_ascii=False, separators=(",", ":"))
 
     def __init__(self, url: str) -> None:
@@ -37,13 +38,15 @@ class Floor:
         self._table = f"messages_{self.BODY_TYPE}"
         self._create = f"""
             CREATE TABLE IF NOT EXISTS {self._table} (
-                session_id text, seq bigint, body {self.BODY_TYPE} NOT NULL, created_at timestamptz NOT NULL DEFAULT now(),
+                session_id text, seq bigint, body {self.BODY_TYPE} NOT NULL,
+                created_at timestamptz NOT NULL DEFAULT now(),
                 PRIMARY KEY (session_id, seq)
             )"""
         self._append = f"INSERT INTO {self._table} (session_id, seq, body) VALUES ($1, $2, $3)"
         self._batch = f"""
             INSERT INTO {self._table} (session_id, seq, body)
-            SELECT $1, $2 + n, body FROM unnest($3::{self.BODY_TYPE}[]) WITH ORDINALITY AS u(body, n)"""
+            SELECT $1, $2 + n, body
+            FROM unnest($3::{self.BODY_TYPE}[]) WITH ORDINALITY AS u(body, n)"""
         self._read = (
             f"SELECT seq, body, created_at FROM {self._table} WHERE session_id = $1 ORDER BY seq"
         )
@@ -62,8 +65,8 @@ class Floor:
     async def close(self) -> None:
         await self._opened.close()
 
-    def _take(self, session_id: str, count: int) -> int:
-        """The seq before those of the next `count` messages."""
+    def _reserve(self, session_id: str, count: int) -> int:
+        """Reserve `count` seqs. Return the seq before the first of them."""
         before = self._last_seq.get(session_id, 0)
         self._last_seq[session_id] = before + count
         return before
@@ -71,27 +74,27 @@ class Floor:
     async def create(self, session_id: str) -> None:
         self._last_seq[session_id] = 0
 
-    async def append(self, session_id: str, message: Message) -> None:
+    async def append(self, session_id: str, message: MessageDict) -> None:
         await self._opened.execute(
-            self._append, session_id, self._take(session_id, 1) + 1, self._dumped(message)
+            self._append, session_id, self._reserve(session_id, 1) + 1, self._dumped(message)
         )
 
-    async def append_batch(self, session_id: str, messages: list[Message]) -> None:
-        before = self._take(session_id, len(messages))
+    async def append_batch(self, session_id: str, messages: list[MessageDict]) -> None:
+        before = self._reserve(session_id, len(messages))
         await self._opened.execute(
             self._batch, session_id, before, [self._dumped(message) for message in messages]
         )
 
-    async def load(self, session_id: str, messages: list[Message]) -> None:
+    async def load(self, session_id: str, messages: list[MessageDict]) -> None:
         async with self._opened.acquire() as connection, connection.transaction():
             for start in range(0, len(messages), FLOOR_BATCH):
                 texts = [self._dumped(message) for message in messages[start : start + FLOOR_BATCH]]
                 await connection.execute(
-                    self._batch, session_id, self._take(session_id, len(texts)), texts
+                    self._batch, session_id, self._reserve(session_id, len(texts)), texts
                 )
 
     async def copy(self, session_id: str, new_session_id: str) -> None:
-        """Row by row."""
+        """Copy the session's rows."""
         columns = f"INSERT INTO {self._table} (session_id, seq, body, created_at)"
         await self._opened.execute(
             f"{columns} SELECT $2, seq, body, created_at FROM {self._table} WHERE session_id = $1",
@@ -102,7 +105,7 @@ class Floor:
     async def texts(self, session_id: str) -> list[str]:
         return [row["body"] for row in await self._opened.fetch(self._read, session_id)]
 
-    async def dicts(self, session_id: str) -> list[Message]:
+    async def dicts(self, session_id: str) -> list[MessageDict]:
         return [json.loads(row["body"]) for row in await self._opened.fetch(self._read, session_id)]
 
     async def first(self, session_id: str) -> None:
@@ -110,16 +113,16 @@ class Floor:
 
 
 class FloorJsonb(Floor):
-    """The floor with parsed bodies: what many would choose, though it loses spacing, key order and number spelling."""
+    """The floor with jsonb, the common choice. It loses spacing, key order and number format."""
 
     BODY_TYPE = "jsonb"
 
 
 class FloorCopy(Floor):
-    """The floor, loading by COPY."""
+    """The floor, loading with COPY."""
 
-    async def load(self, session_id: str, messages: list[Message]) -> None:
-        seq = self._take(session_id, len(messages)) + 1
+    async def load(self, session_id: str, messages: list[MessageDict]) -> None:
+        seq = self._reserve(session_id, len(messages)) + 1
         rows = [(session_id, seq + n, self._dumped(message)) for n, message in enumerate(messages)]
         async with self._opened.acquire() as connection:
             await connection.copy_records_to_table(
@@ -128,8 +131,8 @@ class FloorCopy(Floor):
 
 
 class FloorOrjson(Floor):
-    """The floor with the JSON library that sessiond's client writes dicts with."""
+    """The floor with orjson, the JSON library of sessiond's client."""
 
     @staticmethod
-    def _dumped(message: Message) -> str:
+    def _dumped(message: MessageDict) -> str:
         return orjson.dumps(message).decode()

@@ -3,13 +3,13 @@
 from collections.abc import Iterable
 from typing import Any, cast
 
-from workload import Message
+from workload import MessageDict
 
 from sessiond import AsyncClient
 
 
 class Sessiond:
-    """sessiond, through its Python client and gRPC."""
+    """sessiond, through gRPC and its Python client."""
 
     def __init__(self, target: str) -> None:
         self._client = AsyncClient(target)
@@ -23,23 +23,23 @@ class Sessiond:
     async def create(self, session_id: str) -> None:
         await self._client.create_session(session_id=session_id)
 
-    async def append(self, session_id: str, message: Message) -> None:
+    async def append(self, session_id: str, message: MessageDict) -> None:
         await self._client.sessions.store_message(
             session_id=session_id, blob=message, format="openai"
         )
 
-    async def append_batch(self, session_id: str, messages: list[Message]) -> None:
+    async def append_batch(self, session_id: str, messages: list[MessageDict]) -> None:
         await self._client.sessions.store_messages(
             session_id=session_id, messages=messages, format="openai"
         )
 
-    async def load(self, session_id: str, messages: Iterable[Message]) -> None:
+    async def load(self, session_id: str, messages: Iterable[MessageDict]) -> None:
         await self._client.sessions.import_messages(
             session_id=session_id, messages=messages, format="openai"
         )
 
     async def copy(self, session_id: str) -> str:
-        """Answers the new session's id."""
+        """Copy a session. Return the new session's id."""
         return (await self._client.sessions.copy(session_id=session_id)).new_session_id
 
     async def texts(self, session_id: str) -> list[str]:
@@ -48,7 +48,7 @@ class Sessiond:
             async for message in self._client.sessions.get_messages(session_id=session_id)
         ]
 
-    async def dicts(self, session_id: str) -> list[Message]:
+    async def dicts(self, session_id: str) -> list[MessageDict]:
         return [
             message.blob
             async for message in self._client.sessions.get_messages(session_id=session_id)

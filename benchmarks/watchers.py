@@ -1,7 +1,9 @@
-"""Many watchers of one server, from a process of their own: `watchers.py HERE THERE PID NAME SESSIONS WATCHERS APPENDS MESSAGES`.
+"""Measures many watchers of one server, from a process of their own.
 
-Run by measurements.py. HERE is a new server, PID its process; THERE another one of the same database; NAME begins the ids of its sessions.
-Prints a JSON object, measurement to [unit, value]. The calls are raw: what is measured is the server.
+measurements.py runs `watchers.py HERE THERE PID NAME SESSIONS WATCHERS APPENDS MESSAGES`. HERE is
+the address of a new server and PID its process, THERE the address of another server on the same
+database, NAME the prefix of the sessions' ids. Prints a JSON object, measurement to [unit, value].
+The calls use the stubs directly, because the server is measured, not the client.
 """
 
 import asyncio
@@ -33,7 +35,7 @@ WRITERS = 16
 WARM_UP_APPENDS = 30
 PERCENTILES = (50, 99)
 TIMEOUT_S = 300
-# Channels to the same address would share one connection otherwise, and with it the server's limit of streams.
+# Channels to one address would otherwise share a connection, and its limit of streams.
 OPTIONS = [("grpc.use_local_subchannel_pool", 1)]
 
 
@@ -41,8 +43,12 @@ Figure: TypeAlias = tuple[str, float]
 """Unit and value."""
 
 
-class Watcher:
-    """A Watch call that has begun. arrived: when each seq did, by time.perf_counter()."""
+class TimedWatcher:
+    """A Watch call.
+
+    Attributes:
+        arrived: time of arrival of each seq, by time.perf_counter().
+    """
 
     def __init__(self, channel: grpc.aio.Channel, session_id: str) -> None:
         stub: Any = ConversationServiceStub(channel)
@@ -51,14 +57,14 @@ class Watcher:
         self._waiting: dict[int, asyncio.Future[None]] = {}
         self._task: asyncio.Task[None] | None = None
 
-    async def begin(self) -> "Watcher":
-        """Return when the server has it."""
+    async def begin(self) -> "TimedWatcher":
+        """Start, and return once the server has accepted the call."""
         self._take(await self._call.read())
         self._task = asyncio.create_task(self._follow())
         return self
 
     async def has(self, seq: int) -> float:
-        """When a message arrived; waits for it."""
+        """Wait for a message. Return its time of arrival."""
         if seq not in self.arrived:
             assert self._task
             self._waiting[seq] = asyncio.get_running_loop().create_future()
@@ -66,7 +72,7 @@ class Watcher:
                 [self._waiting[seq], self._task], return_when=asyncio.FIRST_COMPLETED
             )
             if seq not in self.arrived:
-                await self._task  # raises what it ended with
+                await self._task  # raises the error that ended it
         return self.arrived[seq]
 
     async def end(self) -> None:
@@ -74,13 +80,14 @@ class Watcher:
         if self._task:
             await asyncio.wait([self._task])
             if not self._task.cancelled():
-                self._task.exception()  # it ends with one, being cancelled by us; unasked for, asyncio would report it
+                # Our cancellation ends it with an exception, which asyncio would report if unread.
+                self._task.exception()
 
     async def _follow(self) -> None:
         while True:
             response = await self._call.read()
             if response is grpc.aio.EOF:
-                await self._call  # raises what it ended with
+                await self._call  # raises the error that ended it
             self._take(response)
 
     def _take(self, response: Any) -> None:
@@ -94,7 +101,7 @@ class Watcher:
 
 
 class Servers:
-    """Connections to both servers, and what is asked of them."""
+    """Connections to both servers, and the calls to them."""
 
     def __init__(self, here: str, there: str, stack: AsyncExitStack) -> None:
         self._targets = {"here": here, "there": there}
@@ -110,18 +117,18 @@ class Servers:
         )
 
     async def append(self, session_id: str) -> int:
-        """Store one message here. Answers its seq."""
+        """Store one message on the server HERE. Return its seq."""
         message = Message(format=FORMAT_OPENAI, json=next(self._bodies))
         stored = await self._sessions.StoreMessages(
             StoreMessagesRequest(session_id=session_id, messages=[message])
         )
         return int(stored.last_seq)
 
-    async def watch(self, where: str, session_ids: Sequence[str], count: int) -> list[Watcher]:
-        """So many watchers, who come all at once; the sessions get one after the other."""
+    async def watch(self, where: str, session_ids: Sequence[str], count: int) -> list[TimedWatcher]:
+        """Start `count` watchers at once, spread evenly over the sessions."""
         channels = [await self._connect(where) for _ in range(-(-count // WATCHERS_A_CONNECTION))]
         made = [
-            Watcher(channels[number % len(channels)], session_ids[number % len(session_ids)])
+            TimedWatcher(channels[number % len(channels)], session_ids[number % len(session_ids)])
             for number in range(count)
         ]
         for watcher in made:
@@ -147,7 +154,21 @@ async def _measure(
     appends: int,
     rounds: int,
 ) -> dict[str, Figure]:
-    """appends: those that are timed. rounds: messages of each session, once everybody watches."""
+    """Run all measurements.
+
+    Args:
+        here: address of the server under test.
+        there: address of another server on the same database.
+        pid: process of the server under test.
+        name: prefix of the sessions' ids.
+        sessions: number of watched sessions.
+        watchers: number of watchers at each server.
+        appends: number of timed appends.
+        rounds: number of messages for each session while all watchers are connected.
+
+    Returns:
+        Unit and value by measurement.
+    """
     found: dict[str, Figure] = {}
     async with asyncio.timeout(TIMEOUT_S), AsyncExitStack() as stack:
         servers = Servers(here, there, stack)
@@ -165,7 +186,7 @@ async def _measure(
         found["join"] = "ms", (time.perf_counter() - started) * 1000
         if before_kib:
             found["memory idle"] = "KiB", (_resident_kib(pid) - before_kib) / watchers
-        # The other server's notices have to pass by as many.
+        # The other server must have as many, so that it too handles each notification among many.
         others = await servers.watch("there", session_ids, watchers)
         found |= _named(await _latencies(servers, lone, alone, appends), "among many")
         await asyncio.gather(*(watcher.end() for watcher in others))
@@ -184,9 +205,13 @@ async def _measure(
 
 
 async def _latencies(
-    servers: Servers, session_id: str, watchers: dict[str, Watcher], appends: int
+    servers: Servers, session_id: str, watchers: dict[str, TimedWatcher], appends: int
 ) -> dict[str, list[float]]:
-    """Seconds from the acknowledgement of an append to the message at each watcher. Less than 0 where the message is faster."""
+    """Measure the time from the acknowledgement of an append to its arrival at each watcher.
+
+    Returns:
+        Seconds by watcher. Below 0 if the message arrived before the acknowledgement.
+    """
     found: dict[str, list[float]] = {where: [] for where in watchers}
     gc.collect()
     for _ in range(appends):
@@ -209,7 +234,7 @@ def _named(latencies_s: dict[str, list[float]], company: str) -> dict[str, Figur
 
 
 async def _write(servers: Servers, session_ids: Sequence[str], rounds: int) -> None:
-    """Some writers, each of whom has sessions of its own; round after round, so that all sessions grow alike."""
+    """Append with WRITERS writers, each to its own sessions, which all grow at the same rate."""
 
     async def write(own: Sequence[str]) -> None:
         for _ in range(rounds):
@@ -220,7 +245,7 @@ async def _write(servers: Servers, session_ids: Sequence[str], rounds: int) -> N
 
 
 def _resident_kib(pid: str) -> int:
-    """What a process has in memory; 0 where nobody tells (other than Linux)."""
+    """Return the resident memory of a process in KiB. 0 = unknown (not on Linux)."""
     status = Path(f"/proc/{pid}/status")
     found = re.search(r"VmRSS:\s*(\d+) kB", status.read_text()) if status.exists() else None
     return int(found[1]) if found else 0

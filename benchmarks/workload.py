@@ -1,33 +1,34 @@
-"""What is stored: OpenAI messages of about 500 bytes, the same ones in every run."""
+"""The messages to store: OpenAI messages of about 500 bytes, identical in every run."""
 
 import random
 from collections.abc import Iterator
 from itertools import cycle, islice
 from typing import Any, TypeAlias
 
-Message: TypeAlias = dict[str, Any]
+MessageDict: TypeAlias = dict[str, Any]
 
 MEAN_JSON_BYTES = 500
 SPREAD_JSON_BYTES = 200  # a message has between 300 and 700 bytes
-FRAME_BYTES = 34  # {"role":"assistant","content":""} and its like
+FRAME_BYTES = 34  # e.g. {"role":"assistant","content":""}
 TEXT_CHARACTERS = 200_000
 WORDS = """
-the session agent tool result message of and a to in is that file query model please look table then row column error returned should would
-check find code test "quoted" why because history stream append café naïve user asked answer follows below above request response function
-value 42 2.5 true list items next step, first second third. done
+the session agent tool result message of and a to in is that file query model please look table
+then row column error returned should would check find code test "quoted" why because history
+stream append café naïve user asked answer follows below above request response function value
+42 2.5 true list items next step, first second third. done
 """
 
 
-def repeated(some: list[Message], count: int) -> Iterator[Message]:
-    """`count` of them, from the beginning again where they end."""
+def repeated(some: list[MessageDict], count: int) -> Iterator[MessageDict]:
+    """Return `count` messages, starting over when they run out."""
     return islice(cycle(some), count)
 
 
-def messages(count: int) -> list[Message]:
-    """`count` messages, user and assistant in turns, each a dict of its own."""
+def messages(count: int) -> list[MessageDict]:
+    """Return `count` messages, alternately of user and assistant, each as its own dict."""
     choose = random.Random(20)
     text = " ".join(choose.choices([*WORDS.split(), "\n"], k=TEXT_CHARACTERS // 5))
-    result: list[Message] = []
+    result: list[MessageDict] = []
     for number in range(count):
         length = (
             MEAN_JSON_BYTES - FRAME_BYTES + choose.randint(-SPREAD_JSON_BYTES, SPREAD_JSON_BYTES)

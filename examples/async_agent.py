@@ -19,7 +19,7 @@ QUESTION = {"role": "user", "content": "How warm is it in Paris?"}
 
 
 async def next_message(history: list[Message]) -> dict[str, Any] | None:
-    """The next message. None: the agent has answered. A real agent calls a model and tools here."""
+    """Return the next message, or None after the answer. A real agent calls a model and tools."""
     last = history[-1].blob
     match last["role"]:
         case "user":

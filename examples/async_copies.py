@@ -17,7 +17,7 @@ STYLES = {
 
 
 async def attempt(original: AsyncSession, style: str) -> tuple[AsyncSession, int]:
-    """Make one attempt. Returns its session and its tokens. A real program calls a model here."""
+    """Make an attempt. Return its session and tokens. A real program calls a model here."""
     copy = await original.copy(f"{SESSION_ID}-{style}", metadata={"style": style})
     await copy.store_message({"role": "assistant", "content": STYLES[style]})
     counts = await copy.get_token_counts()

@@ -16,7 +16,7 @@ MESSAGES = 20_000
 
 
 def history() -> Iterator[str]:
-    """A long conversation, one JSON text a message. A real program reads it from a file."""
+    """Yield a long conversation, one JSON text per message. A real program reads a file."""
     for i in range(MESSAGES // 2):
         yield json.dumps({"role": "user", "content": f"What is {i} squared?"})
         yield json.dumps({"role": "assistant", "content": str(i * i)})

@@ -1,4 +1,4 @@
-"""Pages of the reference about the protos: their comments, by way of their descriptors."""
+"""The reference's pages about the protos, from the comments in their descriptors."""
 
 import re
 import sys
@@ -31,7 +31,7 @@ Comments = dict[tuple[int, ...], str]
 
 
 def pages() -> dict[str, str]:
-    """The pages by name."""
+    """Return the pages' texts by name."""
     protos = _descriptors()
     homes = _homes(protos)
     services = {
@@ -44,7 +44,7 @@ def pages() -> dict[str, str]:
 
 
 def _descriptors() -> list[FileDescriptorProto]:
-    """The project's protos with their comments, by name."""
+    """Return the project's protos with their comments, sorted by name."""
     names = sorted(str(path.relative_to(PROTOS)) for path in PROTOS.rglob("*.proto"))
     with tempfile.TemporaryDirectory() as directory:
         result = Path(directory) / "set"
@@ -61,7 +61,7 @@ def _page_of(proto: FileDescriptorProto) -> str:
 
 
 def _homes(protos: list[FileDescriptorProto]) -> dict[str, str]:
-    """Full name of each message and enum -> its page."""
+    """Return the page of each message and enum, by full name."""
     return {
         f".{PACKAGE}.{kind.name}": "errors" if proto.name == ERRORS_PROTO else _page_of(proto)
         for proto in protos
@@ -78,12 +78,12 @@ def _comments(proto: FileDescriptorProto) -> Comments:
 
 
 def _prose(comment: str) -> str:
-    """A comment as one paragraph of Markdown."""
+    """Return a comment as one paragraph of Markdown."""
     return escaped(" ".join(comment.split()))
 
 
 def escaped(text: str) -> str:
-    """Prose that shows as it is. What stands between backquotes is left alone."""
+    """Escape Markdown in prose, except between backquotes."""
     pieces = re.split(r"(`[^`]*`)", text)
     return "".join(
         piece
@@ -105,6 +105,7 @@ class ProtoPage:
     """One proto file as a page.
 
     Args:
+        proto: the file.
         homes: the page of each message and enum, by full name.
     """
 
@@ -115,7 +116,7 @@ class ProtoPage:
         self._page = _page_of(proto)
 
     def text(self) -> str:
-        """The page."""
+        """Return the page's text."""
         title = (
             self._proto.service[0].name
             if self._proto.service

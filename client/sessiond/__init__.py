@@ -1,4 +1,4 @@
-"""The client of sessiond, the session store for language-model agents.
+"""The Python client of sessiond, the session store for language-model agents.
 
     from sessiond import Client
 
@@ -8,7 +8,8 @@
         for message in session.get_messages():
             print(message.role, message.content)
 
-`AsyncClient` has the same calls, to be awaited. `sessiond.errors` draws what they raise; `sessiond.v1` holds the generated protobuf code.
+`AsyncClient` has the same calls as coroutines. `sessiond.errors` lists the exceptions, and
+`sessiond.v1` is the generated protobuf code.
 """
 
 from sessiond import errors

@@ -28,7 +28,7 @@ from sessiond_server.messages.store.history import HistoryStore
 from sessiond_server.retention.purger import Purger
 from sessiond_server.retention.store import PurgeStore
 from sessiond_server.server import Running
-from sessiond_server.watch.hub import Watching
+from sessiond_server.watch.hub import WatchHub
 from sessiond_server.watch.store import WatchStore
 
 from ..conftest import purger_of
@@ -63,7 +63,7 @@ def run_machine(
     ):
         database = Database(database_url, size=2)
         runner.run(database.open())
-        watching = Watching(
+        watching = WatchHub(
             WatchStore(database), HistoryStore(database), lambda: None, listens=False
         )
         purger = Purger(

@@ -1,7 +1,8 @@
-"""A fake server on a real port, and both clients behind one way of calling, so that a test says what holds for both."""
+"""A fake server on a real port, and one way to call both clients, so that a test covers both."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
-from sessiond import AsyncClient, Client
+from sessiond import AsyncClient, AsyncSessionPool, Client, SessionPool
 from sessiond._protocol import retry as _retry
 from sessiond.v1 import (
     admin_service_pb2,
@@ -23,9 +24,12 @@ from sessiond.v1 import (
     bookmark_service_pb2,
     conversation_service_pb2,
     processing_service_pb2,
+    session_pb2,
     session_service_pb2,
     task_service_pb2,
 )
+
+from .pool_sessions import PoolSessions
 
 FILES = (
     session_service_pb2,
@@ -58,20 +62,21 @@ class Abort:
 
 @dataclass
 class Received:
-    """A call that the server got."""
+    """A call that the server has received."""
 
     method: str
     request: Any
-    """The request; of a client stream, the list of its pieces."""
+    """The request; for a client stream, the list of its requests."""
     metadata: dict[str, str]
     remaining_s: float | None
-    """Time to the deadline. None = there is none."""
+    """Time to the deadline. None = no deadline."""
 
 
 class FakeServer:
-    """Answers by script: for each method a list of steps, one a call; the last one stays.
+    """Responds by a script: for each method a list of steps, one a call; the last one stays.
 
-    A step is an answer, an Abort, or an async function (request, context) that answers; for a stream, a list of these.
+    A step is a response, an Abort, or an async function (request, context) that returns a
+    response; for a stream, a list of these.
     """
 
     def __init__(self) -> None:
@@ -80,14 +85,14 @@ class FakeServer:
         self.target = ""
         self.cancelled = asyncio.Event()
         self.refuse_uploads: Abort | None = None
-        """Ends client streams at their first piece."""
+        """Ends client streams at their first request."""
         self._server: grpc.aio.Server | None = None
 
     def on(self, method: str, *steps: Any) -> None:
         self.script[method] = list(steps)
 
     def of(self, method: str) -> list[Any]:
-        """The requests that a method got."""
+        """Return the requests that a method has received."""
         return [call.request for call in self.received if call.method == method]
 
     @staticmethod
@@ -193,7 +198,10 @@ class FakeServer:
 
 
 class Colour:
-    """One of the two clients, called alike: the sync one in a thread, since the fake server runs in the test's loop."""
+    """One of the two clients, called alike.
+
+    The sync client runs in a thread, because the fake server runs in the test's event loop.
+    """
 
     def __init__(self, is_async: bool) -> None:
         self.is_async = is_async
@@ -207,7 +215,7 @@ class Colour:
         return await asyncio.to_thread(function, *args, **kwargs)
 
     async def collect(self, lazy: Any) -> list[Any]:
-        """The items, one after the other as a `for` takes them."""
+        """Iterate over a lazy list; return its items."""
         if self.is_async:
             return [item async for item in lazy]
         return await asyncio.to_thread(list, lazy)
@@ -233,6 +241,31 @@ async def client(colour: Colour, server: FakeServer) -> AsyncIterator[Any]:
     await colour.call(client.stop)
 
 
+@pytest.fixture
+async def session(colour: Colour, server: FakeServer, client: Any) -> Any:
+    """The handle of the session "s"."""
+    server.on("GetSession", session_pb2.Session(session_id="s", last_seq=7))
+    return await colour.call(client.get_session, "s")
+
+
+@pytest.fixture
+def sessions(server: FakeServer) -> PoolSessions:
+    return PoolSessions(server)
+
+
+@pytest.fixture
+def pools(colour: Colour, client: Any) -> Any:
+    @asynccontextmanager
+    async def running(size: int = 2, **settings: Any) -> AsyncIterator[Any]:
+        pool = (AsyncSessionPool if colour.is_async else SessionPool)(client, size, **settings)
+        try:
+            yield pool
+        finally:
+            await colour.call(pool.close)
+
+    return running
+
+
 @pytest.fixture(autouse=True)
 def _settings_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SESSIOND_TARGET", raising=False)
@@ -241,7 +274,7 @@ def _settings_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Retries wait for next to nothing, and streams give up by count alone."""
+    """Let retries wait for hardly any time, and streams give up by count alone."""
     monkeypatch.setattr(_retry, "FIRST_DELAY_S", 0.001)
     monkeypatch.setattr(_retry, "FIRST_STREAM_DELAY_S", 0.001)
     monkeypatch.setattr(_retry, "MAX_STREAM_DELAY_S", 0.01)

@@ -1,4 +1,4 @@
-"""`client.assets`: every kind of source, reading back, and what happens where connections break."""
+"""`client.assets`: every kind of source, downloads, and broken connections."""
 
 import hashlib
 import io
@@ -44,7 +44,7 @@ async def real(colour: Colour, target: str) -> AsyncIterator[Any]:
 
 
 def names(directory: Path) -> list[str]:
-    """What lies in a directory, hidden files included; not the server's own."""
+    """The files in a directory, hidden ones included, except the server's own."""
     return sorted(path.name for path in directory.iterdir() if path.name != "assets")
 
 
@@ -110,7 +110,7 @@ async def test_the_name_says_the_media_type(
     assert given.media_type == "text/x-mine"
 
 
-async def test_what_is_known_before(colour: Colour, real: Any) -> None:
+async def test_a_given_size_and_asset_id_are_checked(colour: Colour, real: Any) -> None:
     await colour.call(real.assets.upload, in_bits(CONTENT), asset_id=ASSET_ID, size=len(CONTENT))
     for wrong in ({"asset_id": "0" * 64}, {"size": 5}, {"size": len(CONTENT) + 1}):
         with pytest.raises(AssetMismatch) as raised:
@@ -234,7 +234,7 @@ def answers(*pieces: bytes, size: int) -> list[Any]:
 
 
 class TestScripted:
-    """What a real server does not do when it is asked to."""
+    """Failures that a real server cannot be made to have."""
 
     async def test_a_download_goes_on_where_it_was(
         self, colour: Colour, client: Any, server: FakeServer, impatient: None
@@ -292,7 +292,7 @@ class TestScripted:
             await colour.call(client.assets.save, ASSET_ID, tmp_path / "saved")
         assert names(tmp_path) == []
 
-    async def test_an_upload_is_tried_again(
+    async def test_an_upload_is_retried(
         self, colour: Colour, client: Any, server: FakeServer, impatient: None
     ) -> None:
         away = server.abort(

@@ -1,4 +1,4 @@
-"""client.bookmarks and session.bookmarks: what they ask for, and what they answer."""
+"""client.bookmarks and session.bookmarks: their requests and results."""
 
 import json
 from datetime import UTC, datetime
@@ -107,7 +107,7 @@ async def test_move_and_update(colour, server, client) -> None:
         ("move", {"name": "b", "seq": 2**63}, "seq"),
     ],
 )
-async def test_what_cannot_be_sent_is_not_sent(
+async def test_a_bad_value_is_not_sent(
     colour, server, client, call: str, arguments: dict[str, Any], field: str
 ) -> None:
     with pytest.raises(InvalidField) as caught:

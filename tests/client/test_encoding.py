@@ -1,4 +1,4 @@
-"""What a caller gives, on its way to bytes: dicts to JSON, and messages to requests, compared with the libraries that do it slowly."""
+"""Dicts to JSON, and messages to encoded requests, compared with slower libraries."""
 
 import json
 import uuid
@@ -79,15 +79,17 @@ def test_without_floats_it_is_the_text_of_the_standard_library(value: Any) -> No
 
 @pytest.mark.parametrize("beside", [{}, {"nothing": None}], ids=["alone", "beside a null"])
 class TestBothWays:
-    """Where there is a null another library is asked, and must say the same."""
+    """With a null, another library encodes the value; the result must be the same."""
 
     @pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
-    def test_what_is_no_number_is_refused(self, beside: dict[str, Any], number: float) -> None:
+    def test_nan_and_infinities_are_refused(self, beside: dict[str, Any], number: float) -> None:
         with pytest.raises(ValueError, match="not JSON compliant"):
             encode({"a": [{"b": number}], **beside})
 
     @pytest.mark.parametrize("value", [datetime.now(UTC), {1, 2}, b"x", Point(1), object()])
-    def test_what_json_has_not_is_refused(self, beside: dict[str, Any], value: object) -> None:
+    def test_values_that_json_does_not_have_are_refused(
+        self, beside: dict[str, Any], value: object
+    ) -> None:
         with pytest.raises(TypeError, match="not JSON serializable"):
             encode({"a": value, **beside})
 
@@ -105,7 +107,7 @@ class TestBothWays:
             ("\u2028 é \U0001f600 \x7f \x1f", '"\u2028 é \U0001f600 \x7f \\u001f"'),
         ],
     )
-    def test_what_is_rare(self, beside: dict[str, Any], value: object, text: str) -> None:
+    def test_rare_types_and_keys(self, beside: dict[str, Any], value: object, text: str) -> None:
         expected = "{" + f'"a":{text}' + (',"nothing":null' if beside else "") + "}"
         assert encode({"a": value, **beside}).decode() == expected
 
@@ -190,7 +192,7 @@ def test_pieces_are_the_whole_in_turn() -> None:
 
 
 @pytest.mark.parametrize("bad", [{"a": float("nan")}, {"a": object()}, b"\xff", 5])
-def test_what_cannot_be_sent_is_named(bad: Any) -> None:
+def test_a_bad_value_is_named(bad: Any) -> None:
     with pytest.raises(InvalidField) as caught:
         encoded_store(StoreMessagesRequest(), [{"role": "user"}, bad], "openai")
     assert caught.value.field_violations[0].field.startswith("messages[1]")

@@ -1,95 +1,16 @@
-"""Pools: fresh copies on loan, in turn, and back from whoever does not give them back."""
+"""Pools: fresh copies on loan, in the order of the calls."""
 
 import asyncio
-import gc
 import logging
 import threading
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
 import pytest
 
 from sessiond import AsyncSessionPool, SessionPool, errors
-from sessiond.v1 import session_pb2
-from sessiond.v1.session_service_pb2 import (
-    CopySessionResponse,
-    DeleteSessionResponse,
-    ImportMessagesResponse,
-)
 
 from ..support.waiting import until_async
-
-
-class Sessions:
-    """The sessions of the fake server."""
-
-    def __init__(self, server: Any) -> None:
-        self.server = server
-        self.there: dict[str, session_pb2.Session] = {}
-        self.copies: list[str] = []
-        self.deleted: list[str] = []
-        self.hold: asyncio.Event | None = None
-        """Holds copying up."""
-        self.hold_deletions: asyncio.Event | None = None
-        server.on("CreateSession", self._create)
-        server.on("GetSession", self._get)
-        server.on("CopySession", self._copy)
-        server.on("DeleteSession", self._delete)
-        server.on("UpdateSession", self._update)
-        server.on("DestroySession", self._get)
-        server.on("ImportMessages", ImportMessagesResponse(first_seq=1, last_seq=1))
-
-    def gone(self) -> Any:
-        return self.server.abort(grpc.StatusCode.NOT_FOUND, "no", reason="SESSION_NOT_FOUND")
-
-    async def _create(self, request: Any, context: Any) -> session_pb2.Session:
-        self.there[request.session.session_id] = request.session
-        return request.session
-
-    async def _get(self, request: Any, context: Any) -> session_pb2.Session:
-        if request.session_id not in self.there:
-            await self.gone().raise_in(context)
-        return self.there[request.session_id]
-
-    async def _copy(self, request: Any, context: Any) -> CopySessionResponse:
-        await self._get(request, context)
-        copy = session_pb2.Session(session_id=request.new_session_id, model=request.model)
-        copy.idle_ttl.CopyFrom(request.idle_ttl)
-        self.there[copy.session_id] = copy
-        self.copies.append(copy.session_id)
-        if self.hold:
-            await self.hold.wait()
-        return CopySessionResponse(session=copy)
-
-    async def _delete(self, request: Any, context: Any) -> DeleteSessionResponse:
-        if self.hold_deletions:
-            await self.hold_deletions.wait()
-        self.there.pop(request.session_id, None)
-        self.deleted.append(request.session_id)
-        return DeleteSessionResponse()
-
-    async def _update(self, request: Any, context: Any) -> session_pb2.Session:
-        return self.there[request.session.session_id]
-
-
-@pytest.fixture
-def sessions(server) -> Sessions:
-    return Sessions(server)
-
-
-@pytest.fixture
-def pools(colour, client) -> Any:
-    @asynccontextmanager
-    async def running(size: int = 2, **settings: Any) -> AsyncIterator[Any]:
-        pool = (AsyncSessionPool if colour.is_async else SessionPool)(client, size, **settings)
-        try:
-            yield pool
-        finally:
-            await colour.call(pool.close)
-
-    return running
 
 
 async def test_each_lease_is_a_fresh_copy(colour, server, sessions, pools) -> None:
@@ -142,7 +63,7 @@ async def test_a_given_template_that_is_gone(colour, sessions, pools) -> None:
         assert pool.available == 1
 
 
-async def test_the_pools_template_is_made_again_when_it_expires(colour, sessions, pools) -> None:
+async def test_an_expired_template_is_created_again(colour, sessions, pools) -> None:
     async with pools() as pool:
         await colour.call(pool.initialize)
         sessions.there.clear()
@@ -163,7 +84,7 @@ async def test_a_template_that_cannot_be_filled_is_not_kept(
         assert sessions.there == {}
 
 
-async def test_keeping_what_comes_back(colour, server, sessions, pools) -> None:
+async def test_keep_destroys_returned_sessions(colour, server, sessions, pools) -> None:
     async with pools(keep=True) as pool:
         session = await colour.call(pool.acquire)
         await colour.call(pool.release, session)
@@ -203,7 +124,7 @@ async def test_as_blocks(colour, client, sessions) -> None:
     assert sessions.there == {}
 
 
-async def test_what_is_not_on_loan_cannot_be_given_back(colour, client, sessions, pools) -> None:
+async def test_only_leased_sessions_can_be_released(colour, client, sessions, pools) -> None:
     foreign = await colour.call(client.create_session, "foreign")
     async with pools() as pool:
         session = await colour.call(pool.acquire)
@@ -252,7 +173,7 @@ async def test_fifty_tasks_over_five_leases(colour, sessions, pools) -> None:
     assert sessions.there == {}
 
 
-async def test_who_came_first_gets_one_first(colour, sessions, pools) -> None:
+async def test_sessions_are_lent_in_the_order_of_the_calls(colour, sessions, pools) -> None:
     served: list[int] = []
     async with pools(size=1) as pool:
         held = await colour.call(pool.acquire)
@@ -265,7 +186,9 @@ async def test_who_came_first_gets_one_first(colour, sessions, pools) -> None:
         waiting = []
         for number in range(4):
             waiting.append(asyncio.ensure_future(wait(number)))
-            await until_async(lambda number=number: len(pool._waiters) == number + 1, "it waits")
+            await until_async(
+                lambda number=number: len(pool._places._waiters) == number + 1, "it waits"
+            )
         await colour.call(pool.release, held)
         await asyncio.gather(*waiting)
     assert served == [0, 1, 2, 3]
@@ -279,7 +202,7 @@ async def test_waiting_for_too_long(colour, sessions, pools) -> None:
                 await colour.call(pool.acquire, timeout=timeout)
             assert isinstance(caught.value, TimeoutError)
         await colour.call(pool.release, session)
-        # Those who gave up are not in the way.
+        # Calls that gave up have left the queue.
         await colour.call(pool.acquire, timeout=0)
 
 
@@ -292,7 +215,7 @@ async def test_a_cancelled_wait_loses_no_place(server, colour, sessions, pools) 
             asyncio.ensure_future(pool.acquire()),
             asyncio.ensure_future(pool.acquire()),
         )
-        await until_async(lambda: len(pool._waiters) == 2, "they wait")
+        await until_async(lambda: len(pool._places._waiters) == 2, "they wait")
         cancelled.cancel()
         with pytest.raises(asyncio.CancelledError):
             await cancelled
@@ -300,9 +223,9 @@ async def test_a_cancelled_wait_loses_no_place(server, colour, sessions, pools) 
         session = await patient
         # Cancelled just when it was given the place.
         cancelled = asyncio.ensure_future(pool.acquire())
-        await until_async(lambda: len(pool._waiters) == 1, "it waits")
+        await until_async(lambda: len(pool._places._waiters) == 1, "it waits")
         releasing = asyncio.ensure_future(pool.release(session))
-        while pool._waiters:
+        while pool._places._waiters:
             await asyncio.sleep(0)
         cancelled.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -356,91 +279,6 @@ async def test_a_deletion_that_fails_loses_no_place(
         await colour.call(pool.acquire, timeout=0)
 
 
-async def test_a_handle_that_is_given_up_comes_back(colour, sessions, pools, caplog) -> None:
-    async with pools(size=1) as pool:
-        held = [await colour.call(pool.acquire)]
-        waiting = asyncio.ensure_future(colour.call(pool.acquire, timeout=100))
-        await until_async(lambda: len(pool._waiters) == 1, "one waits")
-        with caplog.at_level(logging.WARNING, "sessiond"):
-            held.clear()
-            gc.collect()
-            second = await waiting
-        await until_async(lambda: sessions.deleted == sessions.copies[:1], "it was deleted")
-        await until_async(lambda: "without a release" in caplog.text, "it was told")
-        assert second.session_id == sessions.copies[1]
-
-
-async def test_a_lease_that_runs_out_comes_back(colour, sessions, pools, caplog) -> None:
-    async with pools(size=1, lease_timeout=0.05) as pool:
-        with caplog.at_level(logging.WARNING, "sessiond"):
-            late = await colour.call(pool.acquire)
-            await until_async(lambda: late.session_id in sessions.deleted, "it was taken back")
-        await until_async(lambda: "for longer than 0.05 seconds" in caplog.text, "it was told")
-        with pytest.raises(errors.SessionNotFound):
-            await colour.call(late.refresh)
-        with pytest.raises(ValueError, match="taken back"):
-            await colour.call(pool.release, late)
-        assert (pool.available, pool.leased) == (1, 0)
-
-
-async def test_a_block_that_takes_too_long_is_told(colour, client, sessions, caplog) -> None:
-    if not colour.is_async:
-        pytest.skip("the same code")
-    with caplog.at_level(logging.WARNING, "sessiond"):
-        async with AsyncSessionPool(client, 1, lease_timeout=0.05) as pool, pool.lease() as session:
-            await until_async(lambda: session.session_id in sessions.deleted, "it was taken back")
-    assert "before its block was done" in caplog.text
-
-
-async def test_closing(colour, sessions, pools) -> None:
-    async with pools(size=1) as pool:
-        held = await colour.call(pool.acquire)
-        waiting = asyncio.ensure_future(colour.call(pool.acquire))
-        await until_async(lambda: len(pool._waiters) == 1, "one waits")
-        await colour.call(pool.close)
-        with pytest.raises(errors.PoolClosed):
-            await waiting
-        for call in (pool.acquire, pool.initialize):
-            with pytest.raises(errors.PoolClosed):
-                await colour.call(call)
-        # Too late, and nothing to do.
-        await colour.call(pool.release, held)
-        await colour.call(pool.close)
-    assert sessions.there == {}
-    assert pool.leased == 0
-
-
-async def test_closing_waits_for_what_is_being_removed(colour, server, sessions, pools) -> None:
-    async with pools(size=1) as pool:
-        held = [await colour.call(pool.acquire)]
-        sessions.hold_deletions = asyncio.Event()
-        held.clear()
-        gc.collect()
-        await until_async(lambda: len(server.of("DeleteSession")) == 1, "it is being removed")
-        closing = asyncio.ensure_future(colour.call(pool.close))
-        await until_async(lambda: pool._closed, "it is being closed")
-        # Of the template; it comes after.
-        done, _ = await asyncio.wait({closing}, timeout=0.3)
-        assert not done
-        assert len(server.of("DeleteSession")) == 1
-        sessions.hold_deletions.set()
-        await closing
-    assert sessions.there == {}
-
-
-async def test_closing_while_one_is_copied(colour, sessions, pools) -> None:
-    async with pools(size=1) as pool:
-        await colour.call(pool.initialize)
-        sessions.hold = asyncio.Event()
-        waiting = asyncio.ensure_future(colour.call(pool.acquire))
-        await until_async(lambda: len(sessions.copies) == 1, "it is copied")
-        await colour.call(pool.close)
-        sessions.hold.set()
-        with pytest.raises(errors.PoolClosed):
-            await waiting
-    assert sessions.there == {}
-
-
 @pytest.mark.parametrize(
     "settings",
     [
@@ -450,12 +288,16 @@ async def test_closing_while_one_is_copied(colour, sessions, pools) -> None:
         {"template": "t", "messages": [{"role": "user"}]},
     ],
 )
-async def test_what_a_pool_cannot_be(client, colour, settings: dict[str, Any]) -> None:
+async def test_bad_arguments_of_a_pool_are_refused(
+    client, colour, settings: dict[str, Any]
+) -> None:
     with pytest.raises(ValueError):
         (AsyncSessionPool if colour.is_async else SessionPool)(client, **settings)
 
 
-async def test_what_is_never_taken_back(colour, server, sessions, pools) -> None:
+async def test_without_a_lease_timeout_copies_do_not_expire(
+    colour, server, sessions, pools
+) -> None:
     async with pools(lease_timeout=None) as pool:
         await colour.call(pool.acquire)
         assert not server.of("CopySession")[0].HasField("idle_ttl")

@@ -35,7 +35,7 @@ async def client(colour: Colour, running: Running) -> AsyncIterator[Any]:
 
 @pytest.fixture
 async def q(colour: Colour, client: Any) -> Any:
-    """The calls, to be awaited in both colours: await q.lease("a"). With a session "one" of ten messages."""
+    """The calls, to be awaited in both colours; there is a session "one" of ten messages."""
 
     class Calls:
         def __getattr__(self, name: str) -> Any:
@@ -58,7 +58,7 @@ async def fill(colour: Colour, client: Any, session_id: str, count: int) -> None
 
 
 def handler_of(colour: Colour, function: Any) -> Any:
-    """The handler as a coroutine function for the async client."""
+    """Make the handler a coroutine function for the async client."""
 
     async def handle(lease: Lease, messages: Any) -> None:
         await asyncio.sleep(0)
@@ -158,7 +158,7 @@ async def test_queues(q: Any) -> None:
         ("requeue", {"queue": "a", "session_id": "one", "seqs": []}, "seqs.seqs"),
     ],
 )
-async def test_what_cannot_be_sent_names_the_field(
+async def test_a_bad_value_names_its_field(
     q: Any, call: str, arguments: dict[str, Any], field: str
 ) -> None:
     with pytest.raises(errors.InvalidField) as caught:
@@ -215,7 +215,7 @@ class TestWork:
         assert await q.work("a", handler_of(colour, handle), stop_when_empty=True) == 3
         assert seen == [2, 5, 6]
 
-    async def test_what_fails_comes_again_and_is_given_up_on(
+    async def test_failed_messages_come_again_until_they_are_given_up_on(
         self, colour: Colour, client: Any, q: Any, caplog: Any
     ) -> None:
         attempts: list[int] = []
@@ -256,7 +256,7 @@ class TestWork:
         failures = await colour.collect(client.processing.failed_messages("a", "one"))
         assert {failure.error for failure in failures} == {"RuntimeError: file ?\ufffd"}
 
-    async def test_what_fails_waits_before_it_comes_again(
+    async def test_failed_messages_wait_before_they_come_again(
         self, colour: Colour, client: Any, q: Any
     ) -> None:
         await fill(colour, client, "two", 1)
@@ -279,7 +279,7 @@ class TestWork:
         [lease] = await q.lease("a", wait=20)
         assert (lease.session_id, lease.attempt) == ("one", 2)
 
-    async def test_what_kills_its_workers_is_given_up_on(
+    async def test_messages_that_kill_workers_are_given_up_on(
         self, colour: Colour, client: Any, q: Any
     ) -> None:
         for _ in range(2):
@@ -297,7 +297,7 @@ class TestWork:
     async def test_the_lease_is_extended_while_the_handler_runs(
         self, colour: Colour, client: Any, q: Any
     ) -> None:
-        """The handler runs until others have seen the lease for longer than it was taken for."""
+        """The handler runs for longer than the duration of the lease."""
         ended: list[Any] = []
 
         async def handle(lease: Lease, messages: list[sessiond.Message]) -> None:
@@ -379,7 +379,7 @@ class TestWork:
 
 
 class TestAgain:
-    """Which calls are tried again, against a server that fails by script."""
+    """Which calls are retried."""
 
     @pytest.fixture
     async def client(self, colour: Colour, server: FakeServer) -> AsyncIterator[Any]:

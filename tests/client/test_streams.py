@@ -1,4 +1,4 @@
-"""Reading: lazy, in batches, and on where the stream broke off."""
+"""Reads: lazy, in batches, and resumed after a broken stream."""
 
 import asyncio
 import contextlib
@@ -139,7 +139,7 @@ async def test_gives_up_without_progress(colour, server, client, impatient) -> N
     assert len(server.received) == _retry.MAX_STREAM_FAILURES
 
 
-async def test_a_missing_session_is_told_at_the_first_message(colour, server, client) -> None:
+async def test_a_missing_session_raises_at_the_first_message(colour, server, client) -> None:
     server.on(
         "GetMessages", server.abort(grpc.StatusCode.NOT_FOUND, "no", reason="SESSION_NOT_FOUND")
     )
@@ -203,7 +203,7 @@ async def test_a_cancelled_reader_stops(server) -> None:
 
 
 class Cutter:
-    """A TCP proxy in front of the server that breaks each connection off after some bytes of answers."""
+    """A TCP proxy that breaks each connection to the server after some bytes of responses."""
 
     def __init__(self, port: int, bytes_a_connection: int) -> None:
         self.port = port

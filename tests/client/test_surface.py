@@ -1,4 +1,4 @@
-"""What the package shows, and what has to agree with files elsewhere."""
+"""The public names of the package, and its agreement with files elsewhere."""
 
 import inspect
 import subprocess
@@ -16,7 +16,7 @@ from sessiond._protocol import settings as _settings
 ROOT = Path(__file__).parents[2]
 
 
-def test_all_names_what_is_there() -> None:
+def test_all_lists_the_public_names() -> None:
     shown = {
         name
         for name, value in vars(sessiond).items()
@@ -78,13 +78,14 @@ def test_grpc_knows_every_channel_argument() -> None:
 def test_the_client_imports_its_own_dependencies_only() -> None:
     code = (
         "import sys; before = set(sys.modules); import sessiond;"
-        "print(*{m.partition('.')[0] for m in set(sys.modules) - before} - set(sys.stdlib_module_names))"
+        "new = {name.partition('.')[0] for name in set(sys.modules) - before};"
+        "print(*new - set(sys.stdlib_module_names))"
     )
     env = {"PYTHONPATH": str(ROOT / "client")}
     found = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env
     ).stdout.split()
-    # grpc imports its own companions (health, reflection) where they are installed.
+    # grpc imports its companions (health, reflection) if they are installed.
     others = {name for name in found if not name.startswith(("grpc", "_cython", "cython"))}
     assert others <= {"sessiond", "google", "orjson", "typing_extensions"}
 

@@ -1,4 +1,4 @@
-"""client.tasks and session.tasks: what they ask for, and what they answer."""
+"""client.tasks and session.tasks: their requests and results."""
 
 import json
 from datetime import UTC, datetime
@@ -111,7 +111,7 @@ async def test_create(colour, server, client) -> None:
         ("reorder", {"task_ids": [1]}, "task_ids"),
     ],
 )
-async def test_what_cannot_be_sent_is_not_sent(
+async def test_a_bad_value_is_not_sent(
     colour, server, client, call: str, arguments: dict[str, Any], field: str
 ) -> None:
     with pytest.raises(InvalidField) as caught:
@@ -120,7 +120,7 @@ async def test_what_cannot_be_sent_is_not_sent(
     assert server.received == []
 
 
-async def test_update_names_what_is_given(colour, server, client) -> None:
+async def test_update_masks_the_given_fields(colour, server, client) -> None:
     server.on("UpdateTask", task())
     await colour.call(client.tasks.update, "s", "t", status="success", etag="e", request_id="r")
     await colour.call(client.tasks.update, "s", "t", data={}, message_seqs=[])

@@ -1,4 +1,4 @@
-"""Turns and what belongs to them as values: read by attribute and by key, and kept by an export."""
+"""Turns and their parts as values: read by attribute and by key, and kept by an export."""
 
 import copy
 import json
@@ -144,7 +144,7 @@ def test_the_data_of_an_event() -> None:
 
 
 @pytest.mark.parametrize("cls", [errors.ModelRateLimited, errors.Unavailable, errors.TurnFailed])
-def test_the_outcome_of_a_turn_is_not_tried_again(cls: type[errors.SessiondError]) -> None:
+def test_the_outcome_of_a_turn_is_not_retried(cls: type[errors.SessiondError]) -> None:
     for message in ("x", "Received RST_STREAM"):
         error = cls(message, metadata={"turn_id": "t"}, retry_after=1.0)
         assert not is_worth_retrying(error)
@@ -159,7 +159,7 @@ def test_a_deadline_is_a_timeout() -> None:
 
 
 async def test_an_export_keeps_the_turns_of_messages(colour, server, client) -> None:
-    """Export, import, and export again: the same bytes."""
+    """Exporting an imported session gives the same bytes."""
     turns = [
         None,
         turn_pb2.MessageTurn(turn_id="t", message_id="m"),
@@ -228,7 +228,7 @@ async def test_an_export_with_a_broken_turn_is_refused(
         "session": session,
         "messages": [{"seq": 1, "role": "user", "format": "openai", "json": "{}", "turn": turn}],
     }
-    # The piece that the client sends to have the whole refused.
+    # The request that the client sends to have the import refused.
     server.on(
         "ImportSession",
         server.abort(grpc.StatusCode.INVALID_ARGUMENT, "no", reason="INVALID_FIELD"),

@@ -1,4 +1,4 @@
-"""What goes into requests and what answers look like: no server needed."""
+"""Conversions of values to requests and of responses to values, without a server."""
 
 import json
 import pickle
@@ -12,14 +12,15 @@ from google.protobuf.struct_pb2 import Struct
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sessiond import InvalidField, Message, NewMessage, SessionInfo, StoredRange, TokenCounts
+from sessiond import Event, InvalidField, Message, NewMessage, SessionInfo, StoredRange, TokenCounts
+from sessiond._protocol.retry import Deadline
 from sessiond._protocol.status import error_of, is_worth_retrying
 from sessiond._protocol.structs import MAX_DEPTH, fill_struct, from_struct
 from sessiond._protocol.times import from_duration, from_timestamp, to_duration, to_timestamp
 from sessiond._requests.input import add_batch, to_proto
 from sessiond.compat.copilot import SessionMetadata
 from sessiond.errors import ServerUnavailable
-from sessiond.v1 import message_pb2, session_pb2
+from sessiond.v1 import event_pb2, message_pb2, session_pb2
 from sessiond.v1.session_service_pb2 import CreateSessionRequest, StoreMessagesRequest
 
 TIMES = st.datetimes(
@@ -73,7 +74,7 @@ def test_whole_numbers_come_back_as_int() -> None:
         ([1], "config"),
     ],
 )
-def test_what_a_struct_cannot_hold_is_refused_by_name(value: Any, field: str) -> None:
+def test_values_that_a_struct_cannot_hold_are_refused_by_name(value: Any, field: str) -> None:
     with pytest.raises(InvalidField) as caught:
         fill_struct(Struct(), value, "config")
     assert caught.value.field_violations[0].field == field
@@ -114,15 +115,31 @@ def test_times_need_a_zone() -> None:
         to_timestamp(datetime(2026, 1, 1), "created_from")
 
 
+def test_times_that_are_not_datetimes_are_refused_by_name() -> None:
+    with pytest.raises(InvalidField, match="created_from must be a datetime, not str"):
+        to_timestamp("2026-01-01T00:00:00Z", "created_from")  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(("given", "expected"), [(90, 90), (0.5, 0.5), (timedelta(days=2), 172800)])
 def test_durations(given: Any, expected: float) -> None:
     assert from_duration(to_duration(given, "idle_ttl")).total_seconds() == expected
 
 
-@pytest.mark.parametrize("given", [float("nan"), float("inf"), 1e300])
-def test_durations_that_are_none(given: float) -> None:
+@pytest.mark.parametrize("given", [float("nan"), float("inf"), 1e300, 10**400, "1h"])
+def test_durations_that_are_none(given: Any) -> None:
     with pytest.raises(InvalidField, match="idle_ttl"):
         to_duration(given, "idle_ttl")
+
+
+@pytest.mark.parametrize("given", [float("inf"), 10**400, None])
+def test_timeouts_beyond_what_grpc_counts_never_end(given: Any) -> None:
+    assert Deadline(given).remaining() is None
+
+
+@pytest.mark.parametrize("given", [float("nan"), "30"])
+def test_timeouts_that_are_no_numbers_are_refused_by_name(given: Any) -> None:
+    with pytest.raises(InvalidField, match=r"timeout is .*; it must be a number of seconds"):
+        Deadline(given)
 
 
 def read(blob: Any, format: str = "openai", **fields: Any) -> Message:
@@ -387,6 +404,30 @@ def test_a_session_by_attribute_and_by_key() -> None:
     assert "sessionId" in info
 
 
+def test_equal_records_hash_alike_and_equal_their_mapping() -> None:
+    pb = session_pb2.Session(session_id="s", last_seq=3)
+    info, again = SessionInfo(pb), SessionInfo(session_pb2.Session(session_id="s", last_seq=3))
+    assert (info, hash(info)) == (again, hash(again))
+    assert info == dict(info)
+    assert info != SessionInfo(session_pb2.Session(session_id="s", last_seq=4))
+    assert repr(info) == "SessionInfo(session_id='s', state='unknown', last_seq=3)"
+
+
+def test_an_event_as_a_dict_is_plain_data() -> None:
+    event = Event(event_pb2.Event(type="session.idle", session_id="s"))
+    fill_struct(event.proto.data, {"turn_id": "t"}, "data")
+    value = event.to_dict()
+    assert type(value["data"]) is dict
+    assert json.loads(json.dumps(value)) == {
+        "type": "session.idle",
+        "seq": None,
+        "session_id": "s",
+        "time": "1970-01-01T00:00:00Z",
+        "message": None,
+        "data": {"turn_id": "t"},
+    }
+
+
 def test_get_gives_an_empty_value_as_a_mapping_does() -> None:
     info = SessionInfo(session_pb2.Session(session_id="s"))
     assert info.get("summary", "No summary") == ""
@@ -396,7 +437,7 @@ def test_get_gives_an_empty_value_as_a_mapping_does() -> None:
     assert info.never_expires
 
 
-def test_the_copilot_sdk_leaves_out_what_is_empty() -> None:
+def test_the_copilot_sdk_leaves_out_empty_fields() -> None:
     info = SessionMetadata(session_pb2.Session(session_id="s"))
     assert info.get("summary", "No summary") == "No summary"
     assert info.get("expiresAt", "never") == "never"
@@ -434,8 +475,8 @@ def test_token_counts_say_whether_they_are_an_estimate() -> None:
     assert not TokenCounts(10, 0, "o200k_base", 2).is_estimate
 
 
-def test_a_batch_that_begins_with_what_needs_the_long_way() -> None:
-    """Half a surrogate pair cannot be set as it is: what was begun of it does not stay."""
+def test_a_lone_surrogate_within_a_batch() -> None:
+    """protobuf refuses it at first, and must not keep a half-written message."""
     request = StoreMessagesRequest()
     add_batch(
         request.messages,

@@ -1,4 +1,4 @@
-"""`sessiond.compat.acontext`: what programs for Acontext's SDK use of it."""
+"""`sessiond.compat.acontext`: the calls that programs for Acontext's SDK make."""
 
 import asyncio
 from collections.abc import AsyncIterator

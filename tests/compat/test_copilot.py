@@ -1,4 +1,4 @@
-"""`sessiond.compat.copilot`: every spelling, in both colours, and the client that is either."""
+"""`sessiond.compat.copilot`: all spellings, with the async, the sync and the deciding client."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -39,7 +39,10 @@ async def ours(target: str) -> AsyncIterator[AsyncClient]:
 
 
 class Colour:
-    """One of the two clients, called alike: the sync one in a thread, since the server runs in the test's loop."""
+    """One of the two clients, called alike.
+
+    The sync client runs in a thread, because the server runs in the test's loop.
+    """
 
     def __init__(self, is_async: bool, target: str) -> None:
         self.is_async = is_async
@@ -66,7 +69,7 @@ async def colour(request: pytest.FixtureRequest, target: str) -> AsyncIterator[C
 
 @dataclass
 class OwnConfig:
-    """A caller's own."""
+    """A caller's own config class."""
 
     session_id: str
     model: str
@@ -74,7 +77,7 @@ class OwnConfig:
 
 
 async def slow(ours: AsyncClient, session_id: str, delay_ms: float) -> None:
-    """Have the session's model take its time."""
+    """Make the session's model answer slowly."""
     await ours.sessions.update(
         session_id, config={"model_options": {"echo_delay_ms": delay_ms, "echo_text": "one two"}}
     )
@@ -156,6 +159,13 @@ class TestSpellings:
             info = await ours.sessions.get((await colour.create(given)).session_id)
             assert (info.config, info.never_expires) == (config, never_expires), given
 
+    async def test_empty_options_that_are_unknown_are_ignored(self, colour: Colour) -> None:
+        session = await colour.create(tools=[], agent_mode="")
+        answer = await colour.call(session.send_and_wait, "Hello", agent_mode="", tools=[])
+        assert answer.content == "echo of 1 message: Hello"
+        rows = await colour.call(colour.client.list_sessions, {"cwd": ""})
+        assert [row.session_id for row in rows] == [session.session_id]
+
     async def test_refused(self, colour: Colour, ours: AsyncClient) -> None:
         for keywords, name in [
             ({"tools": [print]}, "tools"),
@@ -193,13 +203,13 @@ class TestSessions:
         await colour.call(first.send_and_wait, "Hello")
         await colour.call(first.disconnect)
         second = await colour.create({"session_id": "chat", "model": "b"})
-        assert "session 'chat' was there, and keeps its model 'a'" in caplog.text
+        assert "session 'chat' already exists and keeps its model 'a'" in caplog.text
         assert (
             await colour.call(second.send_and_wait, "Hello")
         ).content == "echo of 3 messages: Hello"
         info = await ours.sessions.get("chat")
         assert (info.model, info.never_expires) == ("a", False)
-        # Who asks for it must not lose the session.
+        # A caller who requests it must not lose the session.
         await colour.create({"session_id": "chat", "infinite_sessions": True})
         assert (await ours.sessions.get("chat")).never_expires
 
@@ -218,7 +228,7 @@ class TestSessions:
         )
         info = await ours.sessions.get("chat")
         assert (info.model, info.config, info.never_expires) == ("m", {"system_prompt": "b"}, True)
-        with pytest.raises(TypeError, match="two ids"):
+        with pytest.raises(TypeError, match="two different ids"):
             await colour.call(colour.client.resume_session, "chat", {"session_id": "other"})
 
     async def test_what_is_not_there(self, colour: Colour) -> None:
@@ -266,7 +276,7 @@ class TestSessions:
         session.on("assistant.message", lambda event: heard.append(event.data.content))
         for i in range(3):
             await colour.call(session.send, f"question {i}")
-        # Time enough for the server to take it on, and too little for the turns before it.
+        # Long enough for the server to accept the turn, too short for the turns before it.
         with pytest.raises(TimeoutError):
             await colour.call(session.send_and_wait, "question 3", timeout=1)
         await colour.call(session.destroy)
@@ -275,7 +285,7 @@ class TestSessions:
             "one two"
         ] * 4
         assert (await ours.sessions.get("chat")).state == "destroyed"
-        # Again it does nothing, also after somebody else has resumed it.
+        # A second call does nothing, even after another client has resumed the session.
         await ours.resume_session("chat")
         await colour.call(session.destroy)
         assert (await ours.sessions.get("chat")).state == "active"
@@ -345,7 +355,7 @@ class TestHandlers:
         await colour.call(session.send_and_wait, "Hello")
         assert len(answers) == 1
         assert len([event for event in events if event.seq]) == 4
-        with pytest.raises(TypeError, match="handler besides"):
+        with pytest.raises(TypeError, match="needs a handler"):
             session.on("assistant.message")
 
     async def test_on_lifecycle(self, colour: Colour) -> None:
@@ -355,7 +365,7 @@ class TestHandlers:
         def failing(event: Event) -> None:
             raise ValueError(event.type)
 
-        # Within the loop, where handlers of the async client run.
+        # Called in the loop, where handlers of the async client run.
         colour.client.on_lifecycle(lambda event: everything.append((event.type, event.session_id)))
         unsubscribe = colour.client.on_lifecycle(
             "session.deleted", lambda event: deleted.append(event.session_id)
@@ -386,7 +396,7 @@ class TestHistory:
                 ("user", "user.message", "Hello")
             ]
 
-            # The server is not in this loop only, or a plain read would wait for itself.
+            # The server must run in another loop, or a blocking read would wait for itself.
             history = session.get_messages()
             assert repr(history) == "AsyncHistory(not fetched yet)"
             plain = await asyncio.to_thread(list, history)
@@ -431,7 +441,7 @@ class TestEither:
             assert (await client.ping()).message == "pong:"
             assert isinstance(await client.resume_session("chat"), copilot.AsyncCopilotSession)
             client.on_lifecycle(print)()
-            with pytest.raises(RuntimeError, match="is an async one"):
+            with pytest.raises(RuntimeError, match="inside an event loop"):
                 await asyncio.to_thread(client.list_sessions)
             await client.delete_session("chat")
 

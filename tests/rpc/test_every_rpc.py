@@ -25,7 +25,7 @@ from sessiond.v1.task_pb2 import TASK_STATUS_RUNNING, Task
 from sessiond_server.projects.service import Keys
 from sessiond_server.projects.store import KeyStore
 from sessiond_server.queues.service import encode_lease_id
-from sessiond_server.queues.store import LeaseRef
+from sessiond_server.queues.store.rows import LeaseRef
 from sessiond_server.rpc.errors import CODES
 from sessiond_server.rpc.services import SERVICES
 from sessiond_server.server import Running, serving

@@ -1,1 +1,1 @@
-"""The async client; the source of the sync one, which scripts/generate-sync-client makes from it."""
+"""The async client, from which scripts/generate-sync-client generates the sync one."""

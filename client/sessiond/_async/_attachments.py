@@ -1,4 +1,4 @@
-"""What is attached to a prompt: read, and uploaded where it is large."""
+"""Attachments of a prompt: small ones are sent with it, large ones are uploaded first."""
 
 import os
 from collections.abc import Iterable
@@ -6,20 +6,23 @@ from pathlib import Path
 
 from sessiond._async._assets import AsyncAssets
 from sessiond._async._connection import AsyncConnection
-from sessiond._async._wire import run
+from sessiond._async._wire import run_blocking
 from sessiond._requests.attachments import Attachment
 from sessiond.errors import SessiondError, invalid_field
 from sessiond.v1.message_pb2 import Part
 
 MAX_INLINE_BYTES = 256 * 1024
-# Of all attachments of a message: it has to fit into one request.
+# All inline attachments together: the message has to fit into one request.
 MAX_ALL_INLINE_BYTES = 1024 * 1024
 
 
 async def parts_of(connection: AsyncConnection, attachments: Iterable[Attachment]) -> list[Part]:
-    """The parts of a message that have the attachments, or refer to them.
+    """Return the parts of a message that hold the attachments, or refer to them.
 
-    Raises: InvalidField for a file that cannot be read, AssetNotFound, and what uploading raises.
+    Raises:
+        InvalidField: if a file cannot be read.
+        AssetNotFound: if there is no such asset.
+        SessiondError: as in assets.upload.
     """
     assets = AsyncAssets(connection)
     left = MAX_ALL_INLINE_BYTES
@@ -27,7 +30,7 @@ async def parts_of(connection: AsyncConnection, attachments: Iterable[Attachment
     for attachment in attachments:
         media_type = attachment.media_type
         if attachment.asset_id is not None and not media_type:
-            # It decides which kind of part it is.
+            # The media type decides the kind of the part.
             media_type = (await assets.get(attachment.asset_id)).media_type
         try:
             source = attachment.data if attachment.path is None else attachment.path
@@ -35,17 +38,23 @@ async def parts_of(connection: AsyncConnection, attachments: Iterable[Attachment
                 parts.append(attachment.part(media_type))
                 continue
             size = (
-                len(source) if isinstance(source, bytes) else (await run(os.stat, source)).st_size
+                len(source)
+                if isinstance(source, bytes)
+                else (await run_blocking(os.stat, source)).st_size
             )
             if size <= min(left, MAX_INLINE_BYTES):
-                data = source if isinstance(source, bytes) else await run(Path(source).read_bytes)
+                data = (
+                    source
+                    if isinstance(source, bytes)
+                    else await run_blocking(Path(source).read_bytes)
+                )
                 left -= len(data)
                 parts.append(attachment.part(media_type, inline=data))
             else:
                 asset = await assets.upload(source, media_type=media_type)
                 parts.append(attachment.part(media_type, asset_id=asset.asset_id))
         except SessiondError:
-            # Some of them are OSErrors, too.
+            # Some of these are OSErrors too.
             raise
         except OSError as error:
             raise invalid_field(f"{attachment.place}.path", f"cannot be read: {error}") from error

@@ -1,28 +1,26 @@
 """`client.bookmarks`: the calls of BookmarkService."""
 
-from collections.abc import AsyncGenerator, Sequence
 from typing import Unpack
 
-from sessiond._async._connection import AsyncConnection
+from sessiond._async._connection import AsyncCalls
 from sessiond._async._lazy import AsyncLazy
-from sessiond._async._streams import message_batches
+from sessiond._async._streams import message_batches, page_batches
 from sessiond._requests import bookmarks as bookmark_requests
 from sessiond._requests import messages as message_requests
-from sessiond._requests.options import BookmarkChanges, BookmarkSettings, SinceOptions
+from sessiond._requests.fields import filled, request_id_or_new
+from sessiond._requests.options import ReadOptions
 from sessiond._types.bookmark import Bookmark
 from sessiond._types.message import Message
-from sessiond.v1.bookmark_service_pb2 import ListBookmarksRequest
+from sessiond.v1 import bookmark_service_pb2 as pb
 
 
-class AsyncBookmarks:
-    """The calls of BookmarkService, by session id: named places in a session, at most 1,000 of them, kept by the server.
+class AsyncBookmarks(AsyncCalls):
+    """The calls about bookmarks, by session id: named places in a session, at most 1,000 of them.
 
-    A bookmark stands after the message of its seq. `timeout` and `request_id` are as in `client.sessions`. All raise SessionNotFound
-    besides what is named at each call. A destroyed session's bookmarks can be changed.
+    A bookmark stands after the message of its seq. The bookmarks of a destroyed session can be
+    changed. `timeout` and `request_id` are as in `client.sessions`. Besides the errors named at a
+    call, all raise SessionNotFound.
     """
-
-    def __init__(self, connection: AsyncConnection) -> None:
-        self._connection = connection
 
     async def create(
         self,
@@ -35,15 +33,26 @@ class AsyncBookmarks:
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> Bookmark:
-        """Mark a place.
+        """Create a bookmark.
 
         Args:
-            name: 1 to 128 characters, unique in the session, no white space at either end.
-            seq: the message that it stands after; 0 = before the first message. Default: the newest message.
-            description: for people to read. At most 1,024 characters.
-            replace: where there is a bookmark of this name, give it this seq and description.
-        Returns: the bookmark.
-        Raises: BookmarkAlreadyExists, MessageNotFound, LimitExceeded, RequestIdReused.
+            session_id: the session.
+            name: 1 to 128 characters, unique in the session, without white space at either end.
+            seq: the message that it stands after; 0 = before the first message. Default: the
+                newest message.
+            description: text for people to read, at most 1,024 characters.
+            replace: change the bookmark of this name if there is one.
+            request_id: makes the call safe to repeat.
+            timeout: deadline over all attempts, in seconds.
+
+        Returns:
+            The bookmark.
+
+        Raises:
+            BookmarkAlreadyExists: if there is one of this name, unless replace.
+            MessageNotFound: if seq is no message.
+            LimitExceeded: if the session has 1,000 bookmarks.
+            RequestIdReused: if the request_id was used with other content.
         """
         request = bookmark_requests.create_bookmark(
             session_id,
@@ -55,31 +64,50 @@ class AsyncBookmarks:
         )
         return Bookmark(
             await self._connection.call(
-                self._connection.stubs.bookmarks.CreateBookmark, request, timeout
+                lambda stubs: stubs.bookmarks.CreateBookmark, request, timeout
             )
         )
 
     async def get(self, session_id: str, name: str, *, timeout: float | None = None) -> Bookmark:
-        """One bookmark. Raises: BookmarkNotFound."""
-        request = bookmark_requests.get_bookmark(session_id, name)
+        """Return one bookmark.
+
+        Args:
+            session_id: the session.
+            name: the bookmark.
+            timeout: deadline over all attempts, in seconds.
+
+        Raises:
+            BookmarkNotFound: if there is no such bookmark.
+        """
+        request = filled(pb.GetBookmarkRequest(), session_id=session_id, name=name)
         return Bookmark(
-            await self._connection.call(
-                self._connection.stubs.bookmarks.GetBookmark, request, timeout
-            )
+            await self._connection.call(lambda stubs: stubs.bookmarks.GetBookmark, request, timeout)
         )
 
     def list(
         self, session_id: str, *, page_size: int | None = None, timeout: float | None = None
     ) -> AsyncLazy[Bookmark]:
-        """The session's bookmarks by seq, then by name, fetched page by page while they are iterated over.
+        """List the bookmarks by seq, then by name, fetched page by page during the iteration.
 
         Args:
-            page_size: how many bookmarks a call brings at the most, 1 to 500. Default: 50.
-            timeout: of each call.
-        Returns: a lazy listing; nothing is called before it is iterated over.
+            session_id: the session.
+            page_size: bookmarks a call, 1 to 500. Default: 50.
+            timeout: deadline of each call, in seconds.
+
+        Returns:
+            A lazy list, which calls nothing before it is iterated over.
         """
-        request = bookmark_requests.list_bookmarks(session_id, page_size=page_size)
-        return AsyncLazy(lambda: _batches(self._connection, request, timeout))
+        request = filled(pb.ListBookmarksRequest(), session_id=session_id, page_size=page_size)
+        return AsyncLazy(
+            lambda: page_batches(
+                self._connection,
+                lambda stubs: stubs.bookmarks.ListBookmarks,
+                request,
+                timeout,
+                "bookmarks",
+                Bookmark,
+            )
+        )
 
     async def move(
         self,
@@ -90,17 +118,32 @@ class AsyncBookmarks:
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> Bookmark:
-        """Put a bookmark elsewhere.
+        """Move a bookmark.
 
         Args:
-            seq: the message that it stands after; 0 = before the first message. Default: the newest message.
-        Returns: the bookmark as it is now.
-        Raises: BookmarkNotFound, MessageNotFound, RequestIdReused.
+            session_id: the session.
+            name: the bookmark.
+            seq: the message that it stands after; 0 = before the first message. Default: the
+                newest message.
+            request_id: makes the call safe to repeat.
+            timeout: deadline over all attempts, in seconds.
+
+        Returns:
+            The bookmark after the change.
+
+        Raises:
+            BookmarkNotFound: if there is no such bookmark.
+            MessageNotFound: if seq is no message.
+            RequestIdReused: if the request_id was used with other content.
         """
-        request = bookmark_requests.move_bookmark(session_id, name, seq, request_id)
+        request = bookmark_requests.update_bookmark(
+            session_id, name, seq=seq, request_id=request_id
+        )
+        # Also without a seq: the server then takes the newest message.
+        request.update_mask.paths[:] = ["seq"]
         return Bookmark(
             await self._connection.call(
-                self._connection.stubs.bookmarks.UpdateBookmark, request, timeout
+                lambda stubs: stubs.bookmarks.UpdateBookmark, request, timeout
             )
         )
 
@@ -115,14 +158,27 @@ class AsyncBookmarks:
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> Bookmark:
-        """Move, describe or rename a bookmark, all or none. What is None stays as it is; move() goes to the newest message.
+        """Move, describe or rename a bookmark, all or none. What is None stays as it is.
+
+        To move it to the newest message, use move().
 
         Args:
+            session_id: the session.
+            name: the bookmark.
             seq: the message that it stands after; 0 = before the first message.
-            description: "" = none.
-            new_name: as a name in create.
-        Returns: the bookmark as it is now.
-        Raises: BookmarkNotFound, BookmarkAlreadyExists, MessageNotFound, RequestIdReused.
+            description: text for people to read, at most 1,024 characters. "" = none.
+            new_name: a name as in create.
+            request_id: makes the call safe to repeat.
+            timeout: deadline over all attempts, in seconds.
+
+        Returns:
+            The bookmark after the change.
+
+        Raises:
+            BookmarkNotFound: if there is no such bookmark.
+            BookmarkAlreadyExists: if there is one of the new name.
+            MessageNotFound: if seq is no message.
+            RequestIdReused: if the request_id was used with other content.
         """
         request = bookmark_requests.update_bookmark(
             session_id,
@@ -134,7 +190,7 @@ class AsyncBookmarks:
         )
         return Bookmark(
             await self._connection.call(
-                self._connection.stubs.bookmarks.UpdateBookmark, request, timeout
+                lambda stubs: stubs.bookmarks.UpdateBookmark, request, timeout
             )
         )
 
@@ -147,48 +203,44 @@ class AsyncBookmarks:
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> None:
-        """Remove a bookmark. The messages stay.
+        """Delete a bookmark. The messages stay.
 
         Args:
-            allow_missing: do nothing where there is no such bookmark.
-        Raises: BookmarkNotFound, RequestIdReused.
+            session_id: the session.
+            name: the bookmark.
+            allow_missing: do nothing if there is no such bookmark.
+            request_id: makes the call safe to repeat.
+            timeout: deadline over all attempts, in seconds.
+
+        Raises:
+            BookmarkNotFound: if there is no such bookmark, unless allow_missing.
+            RequestIdReused: if the request_id was used with other content.
         """
-        request = bookmark_requests.delete_bookmark(
-            session_id, name, allow_missing=allow_missing, request_id=request_id
+        request = filled(
+            pb.DeleteBookmarkRequest(),
+            session_id=session_id,
+            name=name,
+            allow_missing=allow_missing,
+            request_id=request_id_or_new(request_id),
         )
-        await self._connection.call(
-            self._connection.stubs.bookmarks.DeleteBookmark, request, timeout
-        )
+        await self._connection.call(lambda stubs: stubs.bookmarks.DeleteBookmark, request, timeout)
 
     def messages_since(
-        self,
-        session_id: str,
-        name: str,
-        *,
-        through_seq: int | None = None,
-        limit: int | None = None,
-        order: str = "asc",
-        roles: Sequence[str] | None = None,
-        view: str = "full",
-        timeout: float | None = None,
+        self, session_id: str, name: str, **options: Unpack[ReadOptions]
     ) -> AsyncLazy[Message]:
-        """The messages after a bookmark, streamed while they are iterated over.
+        """Read the messages after a bookmark, streamed during the iteration.
 
         Args:
-            through_seq, limit, order, roles, view, timeout: as in `sessions.get_messages`.
-        Returns: a lazy listing; nothing is called before it is iterated over, and then it raises BookmarkNotFound.
+            session_id: the session.
+            name: the bookmark.
+            **options: through_seq, limit, order, roles, view, timeout.
+
+        Returns:
+            A lazy list, which calls nothing before it is iterated over. Iterating raises
+            BookmarkNotFound if there is no such bookmark.
         """
-        request = message_requests.get_messages(
-            session_id,
-            after_seq=None,
-            after_bookmark=name,
-            through_seq=through_seq,
-            limit=limit,
-            order=order,
-            roles=roles,
-            view=view,
-        )
-        return AsyncLazy(lambda: message_batches(self._connection, request, timeout))
+        request = message_requests.get_messages(session_id, after_bookmark=name, **options)
+        return AsyncLazy(lambda: message_batches(self._connection, request, options.get("timeout")))
 
 
 class AsyncSessionBookmarks:
@@ -198,18 +250,35 @@ class AsyncSessionBookmarks:
         self._bookmarks = bookmarks
         self._session_id = session_id
 
-    async def create(self, name: str, **settings: Unpack[BookmarkSettings]) -> Bookmark:
-        """Mark a place, by default the newest message: `client.bookmarks.create` in this session. Returns the bookmark."""
-        return await self._bookmarks.create(self._session_id, name, **settings)
+    async def create(
+        self,
+        name: str,
+        *,
+        seq: int | None = None,
+        description: str = "",
+        replace: bool = False,
+        request_id: str | None = None,
+        timeout: float | None = None,
+    ) -> Bookmark:
+        """Create a bookmark; see `client.bookmarks.create`."""
+        return await self._bookmarks.create(
+            self._session_id,
+            name,
+            seq=seq,
+            description=description,
+            replace=replace,
+            request_id=request_id,
+            timeout=timeout,
+        )
 
     async def get(self, name: str, *, timeout: float | None = None) -> Bookmark:
-        """One bookmark. Raises: SessionNotFound, BookmarkNotFound."""
+        """Return one bookmark; see `client.bookmarks.get`."""
         return await self._bookmarks.get(self._session_id, name, timeout=timeout)
 
     def list(
         self, *, page_size: int | None = None, timeout: float | None = None
     ) -> AsyncLazy[Bookmark]:
-        """The bookmarks by seq, then by name, fetched while they are iterated over: `client.bookmarks.list` of this session."""
+        """List the bookmarks by seq, then by name; see `client.bookmarks.list`."""
         return self._bookmarks.list(self._session_id, page_size=page_size, timeout=timeout)
 
     async def move(
@@ -220,14 +289,31 @@ class AsyncSessionBookmarks:
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> Bookmark:
-        """Put a bookmark elsewhere, by default to the newest message: `client.bookmarks.move` in this session. Returns the bookmark."""
+        """Move a bookmark, by default to the newest message; see `client.bookmarks.move`."""
         return await self._bookmarks.move(
             self._session_id, name, seq, request_id=request_id, timeout=timeout
         )
 
-    async def update(self, name: str, **changes: Unpack[BookmarkChanges]) -> Bookmark:
-        """Move, describe or rename a bookmark: `client.bookmarks.update` in this session. Returns the bookmark as it is now."""
-        return await self._bookmarks.update(self._session_id, name, **changes)
+    async def update(
+        self,
+        name: str,
+        *,
+        seq: int | None = None,
+        description: str | None = None,
+        new_name: str | None = None,
+        request_id: str | None = None,
+        timeout: float | None = None,
+    ) -> Bookmark:
+        """Move, describe or rename a bookmark; see `client.bookmarks.update`."""
+        return await self._bookmarks.update(
+            self._session_id,
+            name,
+            seq=seq,
+            description=description,
+            new_name=new_name,
+            request_id=request_id,
+            timeout=timeout,
+        )
 
     async def delete(
         self,
@@ -237,7 +323,7 @@ class AsyncSessionBookmarks:
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> None:
-        """Remove a bookmark. Raises: SessionNotFound, BookmarkNotFound (unless allow_missing)."""
+        """Delete a bookmark; see `client.bookmarks.delete`."""
         await self._bookmarks.delete(
             self._session_id,
             name,
@@ -246,20 +332,6 @@ class AsyncSessionBookmarks:
             timeout=timeout,
         )
 
-    def messages_since(self, name: str, **options: Unpack[SinceOptions]) -> AsyncLazy[Message]:
-        """The messages after a bookmark, streamed while they are iterated over: `client.bookmarks.messages_since` of this session."""
+    def messages_since(self, name: str, **options: Unpack[ReadOptions]) -> AsyncLazy[Message]:
+        """Read the messages after a bookmark; see `client.bookmarks.messages_since`."""
         return self._bookmarks.messages_since(self._session_id, name, **options)
-
-
-async def _batches(
-    connection: AsyncConnection, request: ListBookmarksRequest, timeout: float | None
-) -> AsyncGenerator[list[Bookmark], None]:
-    ask = ListBookmarksRequest()
-    ask.CopyFrom(request)
-    while True:
-        page = await connection.call(connection.stubs.bookmarks.ListBookmarks, ask, timeout)
-        if page.bookmarks:
-            yield [Bookmark(bookmark) for bookmark in page.bookmarks]
-        if not page.next_page_token:
-            return
-        ask.page_token = page.next_page_token

@@ -1,4 +1,4 @@
-"""The client: where everything begins."""
+"""The client of a server."""
 
 from collections.abc import Sequence
 from types import TracebackType
@@ -12,28 +12,42 @@ from sessiond._async._lazy import AsyncLazy
 from sessiond._async._processing import AsyncProcessing
 from sessiond._async._session import AsyncSession
 from sessiond._async._sessions import AsyncSessions
-from sessiond._async._streams import event_batches
 from sessiond._async._tasks import AsyncTasks
 from sessiond._async._wire import AsyncStubs, Metadata
 from sessiond._protocol.settings import DEFAULT_TIMEOUT_S, ChannelOptions, Tls, settings
-from sessiond._requests import watch as watch_requests
-from sessiond._requests.options import SessionFilters, SessionSettings
+from sessiond._requests.options import SessionFilter, SessionSettings
 from sessiond._types.event import Event
 from sessiond._types.session import SessionInfo
 
 
 class AsyncClient:
-    """A sessiond server, seen from here. One client holds one connection and serves any number of concurrent calls.
+    """A connection to a sessiond server, for any number of concurrent calls.
 
-    The connection is made at the first call, or by start(), and ended by stop() or the end of a `with` block.
+    It is opened at the first call or by start(), and closed by stop() or at the end of a `with`
+    block. Creating a client reads its settings, and connects to nothing.
+
+    Args:
+        target: HOST:PORT of the server, or another name that gRPC resolves. Default:
+            $SESSIOND_TARGET, or localhost:50051.
+        api_key: the key, which also names the project. Default: $SESSIOND_API_KEY, or none. Without
+            TLS it is sent unencrypted.
+        timeout: deadline of a call over all its attempts, in seconds. Default: 30. None = none.
+        tls: False = no TLS; True = TLS with the system's certificate authorities; a path = TLS with
+            the authority in this PEM file; grpc.ChannelCredentials for anything else.
+        options: gRPC channel arguments, which override the client's own.
 
     Attributes:
-        sessions: the calls of SessionService, by session id.
-        tasks: the calls of TaskService, by session id; `session.tasks` are the same for one session.
-        bookmarks: the calls of BookmarkService, by session id; `session.bookmarks` are the same for one session.
+        sessions: calls about sessions, messages and turns, by session id.
+        tasks: calls about tasks, by session id; `session.tasks` has those of one session.
+        bookmarks: calls about bookmarks, by session id; `session.bookmarks` has those of one
+            session.
         processing: queues of messages for background workers.
         assets: files that messages refer to.
-        admin: the calls of AdminService: projects and API keys.
+        admin: projects and API keys.
+
+    Raises:
+        ValueError: if the target or the API key is malformed.
+        OSError: if the certificate file cannot be read.
     """
 
     def __init__(
@@ -45,17 +59,6 @@ class AsyncClient:
         tls: Tls = False,
         options: ChannelOptions | None = None,
     ) -> None:
-        """Settings are read here; nothing is connected yet.
-
-        Args:
-            target: HOST:PORT of the server, or another name that gRPC resolves. Default: $SESSIOND_TARGET, or localhost:50051.
-            api_key: names the project and lets in. Default: $SESSIOND_API_KEY, or none. Without TLS it travels readable.
-            timeout: deadline of a call over all its attempts. Unit: seconds. Default: 30. None = none.
-            tls: False = plain text; True = TLS with the well-known certificate authorities; a path = TLS with the authority
-                in this PEM file; grpc.ChannelCredentials for anything else.
-            options: gRPC channel arguments, which win over the client's own.
-        Raises: ValueError for a target or an API key that cannot be one, OSError for a certificate file that cannot be read.
-        """
         self._connection = AsyncConnection(settings(target, api_key, timeout, tls, options))
         self.sessions = AsyncSessions(self._connection)
         self.tasks = AsyncTasks(self._connection)
@@ -71,27 +74,33 @@ class AsyncClient:
 
     @property
     def stubs(self) -> AsyncStubs:
-        """The generated stubs on this client's connection, e.g. `client.stubs.admin`. They take and give protobuf messages, neither retry
-        nor translate errors, and send no API key by themselves: give them `metadata=client.metadata`.
+        """The generated stubs on this client's connection, e.g. `client.stubs.admin`.
+
+        They take and return protobuf messages, neither retry nor translate errors, and send no API
+        key by themselves: give them `metadata=client.metadata`.
         """
         return self._connection.stubs
 
     @property
     def metadata(self) -> Metadata:
-        """The gRPC metadata that is sent with every call: the API key."""
+        """The gRPC metadata sent with every call: the API key."""
         return self._connection.metadata
 
     async def start(self) -> Self:
-        """Open the connection now, or again after stop(). The server is not called yet. Returns the client."""
+        """Open the connection now, or again after stop(), without calling the server.
+
+        Returns:
+            The client itself.
+        """
         self._connection.open()
         return self
 
     async def stop(self) -> None:
-        """End what runs, and close the connection. Calls raise ClientClosed from now on."""
+        """End the running calls, and close the connection. Further calls raise ClientClosed."""
         await self._connection.close()
 
     async def close(self) -> None:
-        """The same as stop()."""
+        """Do the same as stop()."""
         await self.stop()
 
     async def __aenter__(self) -> Self:
@@ -110,72 +119,137 @@ class AsyncClient:
         session_id: str | None = None,
         *,
         get_or_create: bool = False,
+        request_id: str | None = None,
+        timeout: float | None = None,
         **settings: Unpack[SessionSettings],
     ) -> AsyncSession:
-        """Make a session.
+        """Create a session.
 
         Args:
-            session_id: 1 to 256 characters, unique in the project. Default: the server makes a UUIDv7.
-            get_or_create: answer the existing session, as it is, where there is one of this id.
-            settings: model, user, title, config, metadata, idle_ttl, never_expires, request_id, timeout, as in `sessions.create`.
-        Returns: its handle.
-        Raises: SessionAlreadyExists, InvalidField, RequestIdReused.
+            session_id: 1 to 256 characters, unique in the project. Default: a UUIDv7 of the server.
+            get_or_create: return the existing session, unchanged, if there is one of this id.
+            request_id: makes the call safe to repeat, at most 128 characters. Default: a random
+                one.
+            timeout: deadline over all attempts, in seconds. Default: the client's.
+            **settings: model, user, title, config, metadata, idle_ttl, never_expires. Defaults:
+                none; for idle_ttl, the server's.
+
+        Returns:
+            The session's handle.
+
+        Raises:
+            SessionAlreadyExists: if there is one of this id, unless get_or_create.
+            InvalidField: if a value is malformed.
+            RequestIdReused: if the request_id was used with other content.
         """
-        info = await self.sessions.create(session_id, get_or_create=get_or_create, **settings)
+        info = await self.sessions.create(
+            session_id,
+            get_or_create=get_or_create,
+            request_id=request_id,
+            timeout=timeout,
+            **settings,
+        )
         return self._handle(info)
 
     async def get_session(self, session_id: str, *, timeout: float | None = None) -> AsyncSession:
-        """The handle of an existing session, which stays in its state. Raises: SessionNotFound."""
+        """Return the handle of an existing session, in whatever state.
+
+        Args:
+            session_id: the session.
+            timeout: deadline over all attempts, in seconds. Default: the client's.
+
+        Raises:
+            SessionNotFound: if there is no such session.
+        """
         return self._handle(await self.sessions.get(session_id, timeout=timeout))
 
     async def resume_session(
         self, session_id: str, *, request_id: str | None = None, timeout: float | None = None
     ) -> AsyncSession:
-        """Go on with a session, destroyed or not; it is active afterwards. Returns its handle. Raises: SessionNotFound."""
+        """Make a session active, destroyed or not, and return its handle.
+
+        Args:
+            session_id: the session.
+            request_id: makes the call safe to repeat, at most 128 characters. Default: a random
+                one.
+            timeout: deadline over all attempts, in seconds. Default: the client's.
+
+        Raises:
+            SessionNotFound: if there is no such session.
+        """
         info = await self.sessions.resume(session_id, request_id=request_id, timeout=timeout)
         return self._handle(info)
 
     async def get_or_create_session(
-        self, session_id: str, **settings: Unpack[SessionSettings]
+        self,
+        session_id: str,
+        *,
+        request_id: str | None = None,
+        timeout: float | None = None,
+        **settings: Unpack[SessionSettings],
     ) -> AsyncSession:
-        """Go on with a session, or make it where there is none; it is active afterwards.
+        """Return a session's handle, after creating the session or making it active if need be.
 
         Args:
-            settings: as in create_session; a session that exists keeps its own.
-        Returns: its handle.
-        Raises: InvalidField, RequestIdReused.
+            session_id: 1 to 256 characters.
+            request_id: makes the call safe to repeat, at most 128 characters. Default: a random
+                one.
+            timeout: deadline over all attempts, in seconds. Default: the client's.
+            **settings: model, user, title, config, metadata, idle_ttl, never_expires, for a new
+                session; an existing one keeps its own.
+
+        Raises:
+            InvalidField: if a value is malformed.
+            RequestIdReused: if the request_id was used with other content.
         """
-        session = await self.create_session(session_id, get_or_create=True, **settings)
+        session = await self.create_session(
+            session_id, get_or_create=True, request_id=request_id, timeout=timeout, **settings
+        )
         if session.info.state != "active":
-            await session.resume(timeout=settings.get("timeout"))
+            await session.resume(timeout=timeout)
         return session
 
-    def list_sessions(self, **filters: Unpack[SessionFilters]) -> AsyncLazy[SessionInfo]:
-        """The project's sessions, the most recently active first, fetched while they are iterated over.
+    def list_sessions(
+        self,
+        *,
+        order: str | None = None,
+        page_size: int | None = None,
+        timeout: float | None = None,
+        **conditions: Unpack[SessionFilter],
+    ) -> AsyncLazy[SessionInfo]:
+        """List the project's sessions, fetched page by page during the iteration.
 
         Args:
-            filters: session_id_prefix, user, state, model, config_contains, metadata_contains, created_from, created_before,
-                active_from, active_before, order, page_size, timeout, as in `sessions.list`.
-        Returns: a lazy listing; nothing is called before it is iterated over.
+            order: "active_desc" (default: the most recently active first), "created_desc",
+                "created_asc" or "id_asc".
+            page_size: sessions a call, 1 to 500. Default: 50.
+            timeout: deadline of each call, in seconds. Default: the client's.
+            **conditions: session_id_prefix, user, state, model, config_contains, metadata_contains,
+                created_from, created_before, active_from, active_before. A session has to meet
+                all that are given.
+
+        Returns:
+            A lazy list, which calls nothing before it is iterated over.
         """
-        return self.sessions.list(**filters)
+        return self.sessions.list(order=order, page_size=page_size, timeout=timeout, **conditions)
 
     def events(
         self, *, types: Sequence[str] | None = None, timeout: float | None = None
     ) -> AsyncLazy[Event]:
-        """What becomes of the project's sessions ("session.created", "session.deleted", ...), while it happens, without end.
+        """Follow the lifecycle of the project's sessions, for ever.
 
-        These events are told once: what happens while a connection is down is missed. Messages are events of their session alone:
-        `client.sessions.events`.
+        These events, such as "session.created" and "session.deleted", are not stored: those that
+        are published while a connection is down are missed. `client.sessions.events` has the
+        messages of a session.
 
         Args:
-            types: events of these types only. Default: all.
-            timeout: of the whole stream. Unit: seconds. Default: none.
-        Returns: a lazy listing to iterate over; nothing is called before.
+            types: only events of these types. Default: all.
+            timeout: deadline of the whole stream, in seconds. Default: none.
+
+        Returns:
+            A lazy list that never ends, and calls nothing before it is iterated over.
         """
-        request = watch_requests.watch("", after_seq=None)
-        wanted = watch_requests.event_types(types)
-        return AsyncLazy(lambda: event_batches(self._connection, request, timeout, types=wanted))
+        return self.sessions.events("", types=types, timeout=timeout)
 
     async def delete_session(
         self,
@@ -186,7 +260,20 @@ class AsyncClient:
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> None:
-        """Remove a session and its messages for good. Raises: SessionNotFound (unless allow_missing), ETagMismatch."""
+        """Delete a session and its messages for good.
+
+        Args:
+            session_id: the session.
+            allow_missing: do nothing if there is no such session.
+            etag: the session's current etag, or the call fails. Default: no check.
+            request_id: makes the call safe to repeat, at most 128 characters. Default: a random
+                one.
+            timeout: deadline over all attempts, in seconds. Default: the client's.
+
+        Raises:
+            SessionNotFound: if there is no such session, unless allow_missing.
+            ETagMismatch: if the session has another etag.
+        """
         await self.sessions.delete(
             session_id,
             allow_missing=allow_missing,

@@ -1,6 +1,6 @@
-"""StoreMessages calls that are made at the same time travel together.
+"""Sends concurrent StoreMessages calls together.
 
-The twin is sessiond/_sync/_coalescing.py, by hand as well.
+The twin is sessiond/_sync/_coalescing.py, written by hand too.
 """
 
 from __future__ import annotations
@@ -30,30 +30,30 @@ if TYPE_CHECKING:
     _Single: TypeAlias = aio.UnaryUnaryCall[StoreMessagesRequest, StoreMessagesResponse]
     _Stream: TypeAlias = aio.UnaryStreamCall[BatchStoreMessagesRequest, BatchStoreMessagesResponse]
 
-# A larger request gains nothing by company, and would hold it up.
+# A larger request gains nothing from a batch, and would delay it.
 MAX_SHARED_BYTES = 64 * 1024
 
-# Of one batch. The server takes as many requests, and far more bytes.
+# Limits of a batch. The server takes as many requests, and far more bytes.
 MAX_REQUESTS = 256
 MAX_BATCH_BYTES = 1024 * 1024
 
-# While so many are under way, further calls wait for one of them to land, and become a batch. But no longer than this: where the server is
-# far, that would take longer than it saves.
-MAX_FLIGHTS = 2
+# While this many are in flight, further calls wait for one of them to finish, and become a batch.
+# They wait no longer than this: with a distant server, that would take longer than it saves.
+MAX_IN_FLIGHT = 2
 MAX_WAIT_S = 0.005
 
-# From so many on, those that wait are divided among the flights that are free, so that client, server and database work at the same time.
-# Smaller batches would cost more than that gains.
-MIN_DIVIDED = 32
+# From this number on, the waiting calls are split among the batches that may be started, so that
+# client, server and database work at the same time. Splitting fewer costs more than it gains.
+MIN_SPLIT = 32
 
 _DETAILS_KEY = "grpc-status-details-bin"
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
 class _Call:
-    """One call that waits for its departure, or for its answer."""
+    """One caller's StoreMessages, waiting to be sent or for its response."""
 
-    __slots__ = ("ended", "flight", "metadata", "request", "size", "timer")
+    __slots__ = ("batch", "ended", "metadata", "request", "size", "timer")
 
     def __init__(
         self,
@@ -66,18 +66,18 @@ class _Call:
         self.request = request
         self.size = size
         self.metadata = metadata
-        self.flight: _Flight | None = None
-        # The answer; or the call as one of its own, where it is alone.
+        self.batch: _Batch | None = None
+        # The response, or the gRPC call if the request is sent alone.
         self.ended: asyncio.Future[StoreMessagesResponse | _Single] = loop.create_future()
         self.timer = None if timeout is None else loop.call_later(timeout, self._expire)
 
     def remaining(self, now: float) -> float | None:
-        """Seconds to its deadline. None = there is none."""
+        """Return the seconds to its deadline, or None if there is none."""
         return None if self.timer is None else max(0.0, self.timer.when() - now)
 
-    def succeed(self, answer: StoreMessagesResponse | _Single) -> None:
+    def succeed(self, result: StoreMessagesResponse | _Single) -> None:
         if not self.ended.done():
-            self.ended.set_result(answer)
+            self.ended.set_result(result)
 
     def fail(self, error: aio.AioRpcError) -> None:
         if not self.ended.done():
@@ -87,49 +87,62 @@ class _Call:
         self.fail(_error(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded"))
 
 
-class _Flight:
-    """What is under way: a batch, or a call of its own. calls: those without a result, by their place."""
+class _Batch:
+    """Calls that are in flight together, or one that is alone.
 
-    __slots__ = ("calls", "counts", "stream", "timer")
+    Attributes:
+        calls: the calls without a result, by their index.
+        is_awaited: whether it counts for MAX_IN_FLIGHT.
+        stream: the gRPC call of the batch.
+        timer: ends the waiting for it.
+    """
 
-    def __init__(self, calls: list[_Call]) -> None:
+    __slots__ = ("calls", "is_awaited", "stream", "timer")
+
+    def __init__(self, calls: list[_Call], timer: asyncio.TimerHandle) -> None:
         self.calls = dict(enumerate(calls))
-        self.counts = True
+        self.is_awaited = True
         self.stream: _Stream | None = None
-        self.timer: asyncio.TimerHandle | None = None
+        self.timer = timer
 
-    def look(self) -> None:
-        """Cancel it where nobody waits for it any more."""
+    def cancel_if_abandoned(self) -> None:
+        """Cancel the gRPC call if no caller waits for it any more."""
         if self.stream and self.calls and all(call.ended.done() for call in self.calls.values()):
             self.stream.cancel()
 
 
 class Coalescer:
-    """`StoreMessages` of a stub, for many callers at the same time.
+    """`StoreMessages` of a stub, for many concurrent callers.
 
-    Calls that are made in one tick of the event loop, or while others are under way, become one BatchStoreMessages; a call that is alone is
-    a StoreMessages, at once. Its caller cannot tell: each has its own deadline and its own error, and may be cancelled by itself.
+    Calls that are made in one tick of the event loop, or while others are in flight, become one
+    BatchStoreMessages; a call that is alone is sent as StoreMessages, at once. The callers see no
+    difference: each has its own deadline and error, and can be cancelled on its own.
     """
 
     def __init__(
         self, sessions: SessionServiceAsyncStub, watch: Callable[[aio.Call], None]
     ) -> None:
-        """watch: is told of every stream, to end it when the channel is closed."""
+        """Make the calls of a stub.
+
+        Args:
+            sessions: the stub.
+            watch: called with each stream, to be ended when the channel is closed.
+        """
         self.call = cast(
             "aio.UnaryUnaryMultiCallable[StoreMessagesRequest, StoreMessagesResponse]", self._call
         )
-        """As StoreMessages of the stub; of its options timeout and metadata are there."""
+        """StoreMessages of the stub, with the options timeout and metadata."""
         self._sessions = sessions
         self._watch = watch
         self._waiting: list[_Call] = []
-        self._is_due = False
-        # Those that others wait for.
-        self._flights = 0
-        # How many calls to a session are under way. Another one would only wait for them, and at the server.
+        self._is_scheduled = False
+        # Batches that waiting calls wait for.
+        self._in_flight = 0
+        # Calls in flight by session. A further call would only wait for them at the server.
         self._busy: Counter[str] = Counter()
-        # The event loop itself keeps only weak references to its tasks.
+        # The event loop keeps only weak references to its tasks.
         self._tasks: set[asyncio.Task[None]] = set()
-        # Until a server says that it does not know BatchStoreMessages.
+        # False once a server has said that it does not know BatchStoreMessages.
         self._is_known = True
         self._is_closed = False
 
@@ -141,9 +154,9 @@ class Coalescer:
             return await self._sessions.StoreMessages(request, timeout=timeout, metadata=metadata)
         call = _Call(request, size, timeout, metadata, asyncio.get_running_loop())
         self._waiting.append(call)
-        self._announce()
+        self._schedule()
         try:
-            answer = await call.ended
+            result = await call.ended
         except asyncio.CancelledError:
             if not call.ended.cancelled() and not isinstance(
                 single := call.ended.result(), StoreMessagesResponse
@@ -153,41 +166,41 @@ class Coalescer:
         finally:
             if call.timer:
                 call.timer.cancel()
-            if call.flight:
-                call.flight.look()
-        return answer if isinstance(answer, StoreMessagesResponse) else await answer
+            if call.batch:
+                call.batch.cancel_if_abandoned()
+        return result if isinstance(result, StoreMessagesResponse) else await result
 
     def close(self) -> None:
-        """End what waits. What is under way ends with the channel."""
+        """Fail the waiting calls. Those in flight end with the channel."""
         self._is_closed = True
         for call in self._waiting:
             call.fail(_error(grpc.StatusCode.CANCELLED, "the channel is closed"))
         self._waiting.clear()
 
-    def _announce(self) -> None:
-        if self._waiting and not self._is_due and self._flights < MAX_FLIGHTS:
-            self._is_due = True
-            asyncio.get_running_loop().call_soon(self._depart)
+    def _schedule(self) -> None:
+        if self._waiting and not self._is_scheduled and self._in_flight < MAX_IN_FLIGHT:
+            self._is_scheduled = True
+            asyncio.get_running_loop().call_soon(self._dispatch)
 
-    def _depart(self) -> None:
-        self._is_due = False
-        while self._flights < MAX_FLIGHTS and (calls := self._taken()):
-            flight = self._take_off(calls)
+    def _dispatch(self) -> None:
+        self._is_scheduled = False
+        while self._in_flight < MAX_IN_FLIGHT and (calls := self._next_calls()):
+            batch = self._start(calls)
             if len(calls) == 1:
-                self._send_alone(flight, calls[0])
+                self._send_single(batch, calls[0])
             else:
-                task = asyncio.get_running_loop().create_task(self._send(flight, calls))
+                task = asyncio.get_running_loop().create_task(self._send(batch, calls))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
 
-    def _taken(self) -> list[_Call]:
-        """The next that go together, out of those that wait."""
+    def _next_calls(self) -> list[_Call]:
+        """Remove the calls of the next batch from the waiting ones."""
         count = len(self._waiting)
         most = min(
             MAX_REQUESTS,
-            count if count < MIN_DIVIDED else -(-count // (MAX_FLIGHTS - self._flights)),
+            count if count < MIN_SPLIT else -(-count // (MAX_IN_FLIGHT - self._in_flight)),
         )
-        taken: list[_Call] = []
+        chosen: list[_Call] = []
         left: list[_Call] = []
         size = 0
         for call in self._waiting:
@@ -197,30 +210,33 @@ class Coalescer:
                 left.append(call)
                 continue
             size += call.size
-            # Once one has to stay, so do all after it: none overtakes another one of its session.
-            (taken if len(taken) < most and size <= MAX_BATCH_BYTES else left).append(call)
+            # After the first call that stays all stay, so that none overtakes another one of its
+            # session.
+            (chosen if len(chosen) < most and size <= MAX_BATCH_BYTES else left).append(call)
         self._waiting = left
-        return taken
+        return chosen
 
-    def _take_off(self, calls: list[_Call]) -> _Flight:
-        flight = _Flight(calls)
+    def _start(self, calls: list[_Call]) -> _Batch:
+        loop = asyncio.get_running_loop()
+        batch: _Batch = _Batch(
+            calls, loop.call_later(MAX_WAIT_S, lambda: self._stop_awaiting(batch))
+        )
         for call in calls:
-            call.flight = flight
+            call.batch = batch
             self._busy[call.request.session_id] += 1
-        self._flights += 1
-        flight.timer = asyncio.get_running_loop().call_later(MAX_WAIT_S, self._release, flight)
-        return flight
+        self._in_flight += 1
+        return batch
 
-    def _release(self, flight: _Flight) -> None:
-        """Nobody waits any longer for it to land."""
-        if flight.counts:
-            flight.counts = False
-            self._flights -= 1
-            self._announce()
+    def _stop_awaiting(self, batch: _Batch) -> None:
+        """Let waiting calls no longer wait for this batch."""
+        if batch.is_awaited:
+            batch.is_awaited = False
+            self._in_flight -= 1
+            self._schedule()
 
-    def _landed(self, flight: _Flight, place: int) -> _Call | None:
-        """The call at a place, which has its result, or is to have none."""
-        call = flight.calls.pop(place, None)
+    def _remove(self, batch: _Batch, index: int) -> _Call | None:
+        """Remove a call that has ended from its batch."""
+        call = batch.calls.pop(index, None)
         if call:
             session_id = call.request.session_id
             self._busy[session_id] -= 1
@@ -228,60 +244,59 @@ class Coalescer:
                 del self._busy[session_id]
         return call
 
-    def _send_alone(self, flight: _Flight, call: _Call) -> None:
+    def _send_single(self, batch: _Batch, call: _Call) -> None:
         remaining = call.remaining(asyncio.get_running_loop().time())
         single = self._sessions.StoreMessages(
             call.request, timeout=remaining, metadata=call.metadata
         )
 
-        def landed(_: object) -> None:
-            self._landed(flight, 0)
-            self._end(flight)
+        def ended(_: object) -> None:
+            self._remove(batch, 0)
+            self._finish(batch)
 
-        single.add_done_callback(landed)
+        single.add_done_callback(ended)
         call.succeed(single)
 
-    async def _send(self, flight: _Flight, calls: list[_Call]) -> None:
+    async def _send(self, batch: _Batch, calls: list[_Call]) -> None:
         error = _error(grpc.StatusCode.CANCELLED, "the call was cancelled")
         try:
             now = asyncio.get_running_loop().time()
             remaining = [call.remaining(now) for call in calls]
-            # Each caller keeps its own deadline; the latest one is that of the batch.
+            # Each caller keeps its own deadline; the batch has the latest one.
             timeout = (
                 None
                 if None in remaining
                 else max(seconds for seconds in remaining if seconds is not None)
             )
             request = BatchStoreMessagesRequest(requests=[call.request for call in calls])
-            stream = flight.stream = self._sessions.BatchStoreMessages(
+            stream = batch.stream = self._sessions.BatchStoreMessages(
                 request, timeout=timeout, metadata=calls[0].metadata
             )
             self._watch(stream)
             async for response in stream:
                 for result in response.results:
-                    if call := self._landed(flight, result.index):
+                    if call := self._remove(batch, result.index):
                         if result.HasField("response"):
                             call.succeed(result.response)
                         else:
                             call.fail(_error_in(result))
-                # What is not done yet waits for others at the server, as it would by itself.
-                self._release(flight)
-                self._announce()
+                # The rest of the batch waits for other calls at the server.
+                self._stop_awaiting(batch)
+                self._schedule()
             error = _error(
-                grpc.StatusCode.UNAVAILABLE,
-                "the stream ended without a result, which a server never does",
+                grpc.StatusCode.UNAVAILABLE, "the server ended the stream before all results"
             )
         except aio.AioRpcError as fault:
             error = fault
             if fault.code() is grpc.StatusCode.UNIMPLEMENTED:
                 self._is_known = False
         finally:
-            # Whatever happened, nobody is left waiting.
-            flight.stream = None
-            for place, call in list(flight.calls.items()):
-                self._landed(flight, place)
+            # No caller is left without a result.
+            batch.stream = None
+            for index, call in list(batch.calls.items()):
+                self._remove(batch, index)
                 if self._is_known:
-                    # An exception of its own for each, because raising it changes it.
+                    # A new exception for each, because raising an exception changes it.
                     call.fail(
                         aio.AioRpcError(
                             error.code(),
@@ -291,15 +306,14 @@ class Coalescer:
                         )
                     )
                 elif not call.ended.done():
-                    self._send_alone(self._take_off([call]), call)
-            self._end(flight)
+                    self._send_single(self._start([call]), call)
+            self._finish(batch)
 
-    def _end(self, flight: _Flight) -> None:
-        if flight.timer:
-            flight.timer.cancel()
-        self._release(flight)
-        # Calls of its sessions can go now, whether it was waited for or not.
-        self._announce()
+    def _finish(self, batch: _Batch) -> None:
+        batch.timer.cancel()
+        self._stop_awaiting(batch)
+        # Calls to its sessions can be sent now, even if they did not wait for this batch.
+        self._schedule()
 
 
 def _error(
@@ -309,8 +323,8 @@ def _error(
 
 
 def _error_in(result: BatchStoreMessagesResult) -> aio.AioRpcError:
-    """The error of one request, as if it had been a call."""
-    # It is a google.rpc.Status, field by field.
+    """Return the error of one request, as that of a call of its own."""
+    # The message has the fields of google.rpc.Status.
     trailers = aio.Metadata((_DETAILS_KEY, result.error.SerializeToString()))
     return _error(
         _CODES.get(result.error.code, grpc.StatusCode.UNKNOWN), result.error.message, trailers

@@ -1,8 +1,9 @@
-"""One client's channel: opened when it is needed, and the way that every unary call takes."""
+"""A client's channel, opened when it is needed, and the retries of unary calls and uploads."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from threading import Lock
 from typing import TYPE_CHECKING, TypeVar
 
@@ -10,12 +11,12 @@ import grpc
 
 from sessiond._async._wire import FAULTS, AsyncStubs, Metadata, is_cancelled, sleep
 from sessiond._protocol.retry import CallRetry
-from sessiond._protocol.settings import Settings
+from sessiond._protocol.settings import ClientSettings
 from sessiond._protocol.status import error_of
 from sessiond.errors import ClientClosed, SessiondError
 
 if TYPE_CHECKING:
-    from sessiond._async._wire import UnaryMethod, UploadMethod
+    from sessiond._async._wire import Attempt, UnaryMethod, UploadMethod
 
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
@@ -24,7 +25,7 @@ _Response = TypeVar("_Response")
 class AsyncConnection:
     """Holds the channel, and calls over it with deadlines, retries and typed errors."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: ClientSettings) -> None:
         self.settings = settings
         self._lock = Lock()
         self._stubs: AsyncStubs | None = None
@@ -32,24 +33,25 @@ class AsyncConnection:
 
     @property
     def metadata(self) -> Metadata:
-        """Sent with every call."""
+        """The metadata sent with every call."""
         return self.settings.metadata
 
     @property
     def stubs(self) -> AsyncStubs:
-        """The stubs on the channel, which is opened if it is not yet.
+        """The stubs on the channel, which is opened if need be.
 
-        Raises: ClientClosed after close().
+        Raises:
+            ClientClosed: after close().
         """
         stubs = self._stubs
         return stubs if stubs is not None else self._open(reopen=False)
 
     def open(self) -> None:
-        """Open the channel, also after close(). The server is not called."""
+        """Open the channel, also after close(), without calling the server."""
         self._open(reopen=True)
 
     async def close(self) -> None:
-        """End what runs, and close the channel."""
+        """End the running calls, and close the channel."""
         with self._lock:
             stubs, self._stubs, self._closed = self._stubs, None, True
         if stubs is not None:
@@ -57,66 +59,100 @@ class AsyncConnection:
 
     async def call(
         self,
-        method: UnaryMethod[_Request, _Response],
+        stub: Callable[[AsyncStubs], UnaryMethod[_Request, _Response]],
         request: _Request,
         timeout: float | None = None,
         *,
         is_repeatable: bool = True,
     ) -> _Response:
-        """Make a unary call, again where that is worth it; a change must carry a request_id.
+        """Make a unary call, and retry it after errors that pass.
 
         Args:
-            timeout: of all attempts together. Unit: seconds. None = the client's; infinite = none.
-            is_repeatable: False for a change without a request_id, which might happen twice.
-        Raises: SessiondError.
+            stub: picks the method, for each attempt anew.
+            request: the request; a change must carry a request_id.
+            timeout: deadline over all attempts, in seconds. Default: the client's; math.inf = none.
+            is_repeatable: False for a change without a request_id, which could happen twice.
+
+        Returns:
+            The response.
+
+        Raises:
+            SessiondError: if the call failed.
         """
-        retry = CallRetry(self.settings.timeout if timeout is None else timeout)
-        while True:
-            try:
-                return await method(
-                    request, timeout=retry.deadline.remaining(), metadata=self.metadata
-                )
-            except FAULTS as fault:
-                error = self.error_of(fault)
-                delay = retry.delay_after(error) if is_repeatable else None
-                if delay is None:
-                    raise error from fault
-            await sleep(delay)
+        return await self._retried(
+            lambda remaining: stub(self.stubs)(request, timeout=remaining, metadata=self.metadata),
+            self.settings.timeout if timeout is None else timeout,
+            is_repeatable,
+        )
 
     async def upload(
         self,
-        method: UploadMethod[_Request, _Response],
+        stub: Callable[[AsyncStubs], UploadMethod[_Request, _Response]],
         requests: Callable[[], AsyncGenerator[_Request, None]],
         *,
         timeout: float | None,
         is_repeatable: bool,
+        refusal: _Request | None = None,
     ) -> _Response:
-        """Make a client-streaming call, again where that is worth it and the requests can be made again.
+        """Make a client-streaming call, and retry it after errors that pass.
 
         Args:
-            timeout: of all attempts together. Unit: seconds. None = none.
-        Raises: SessiondError, and whatever making the requests raises.
+            stub: picks the method, for each attempt anew.
+            requests: makes the requests of an attempt.
+            timeout: deadline over all attempts, in seconds. None = none.
+            is_repeatable: False if the requests can be made only once.
+            refusal: sent if making the requests raises, so that the server refuses the whole: it
+                could take a stream that merely breaks off for a complete one.
+
+        Returns:
+            The response.
+
+        Raises:
+            SessiondError: if the call failed.
+            Exception: whatever making the requests raises.
         """
-        retry = CallRetry(timeout)
-        while True:
-            try:
-                return await self.stubs.upload(
-                    method, requests(), timeout=retry.deadline.remaining(), metadata=self.metadata
-                )
-            except FAULTS as fault:
-                error = self.error_of(fault)
-                delay = retry.delay_after(error) if is_repeatable else None
-                if delay is None:
-                    raise error from fault
-            await sleep(delay)
+        raised: list[Exception] = []
+
+        async def attempt(remaining: float | None) -> _Response:
+            nonlocal raised
+            # A new list: gRPC's thread may still work on an attempt that has ended.
+            raised = []
+            pieces = requests() if refusal is None else _guarded(requests(), refusal, raised)
+            return await self.stubs.upload(
+                stub(self.stubs), pieces, timeout=remaining, metadata=self.metadata
+            )
+
+        try:
+            return await self._retried(attempt, timeout, is_repeatable)
+        except SessiondError:
+            if raised:
+                raise raised[0] from None
+            raise
 
     def error_of(self, fault: BaseException) -> SessiondError:
-        """The typed error of a failed call. A cancellation of the running task is raised on."""
+        """Return the typed error of a failed call.
+
+        A cancellation of the running task is raised again.
+        """
         if self._closed and not is_cancelled():
             return ClientClosed("the client was closed during the call")
         if not isinstance(fault, grpc.RpcError):
             raise fault
         return error_of(fault, self.settings.target)
+
+    async def _retried(
+        self, attempt: Attempt[_Response], timeout: float | None, is_repeatable: bool
+    ) -> _Response:
+        retry = CallRetry(timeout)
+        while True:
+            try:
+                return await attempt(retry.deadline.remaining())
+            except FAULTS as fault:
+                error = self.error_of(fault)
+                delay = retry.delay_after(error) if is_repeatable else None
+                if delay is None:
+                    raise error from fault
+            await sleep(delay)
 
     def _open(self, *, reopen: bool) -> AsyncStubs:
         with self._lock:
@@ -126,3 +162,23 @@ class AsyncConnection:
             if self._stubs is None:
                 self._stubs = AsyncStubs(self.settings)
             return self._stubs
+
+
+class AsyncCalls:
+    """The base of the classes that make a service's calls."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+
+
+async def _guarded(
+    requests: AsyncGenerator[_Request, None], refusal: _Request, raised: list[Exception]
+) -> AsyncGenerator[_Request, None]:
+    """Yield the requests; if making them raises, keep the error in `raised` and yield `refusal`."""
+    async with aclosing(requests):
+        try:
+            async for request in requests:
+                yield request
+        except Exception as error:
+            raised.append(error)
+            yield refusal

@@ -1,4 +1,4 @@
-"""Answers that are fetched while they are iterated over. The twin is sessiond/_sync/_lazy.py, written by hand as well."""
+"""Lazy lists. The twin is sessiond/_sync/_lazy.py, written by hand too."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable
 from typing import Any, Generic, TypeVar
@@ -7,10 +7,11 @@ _Item = TypeVar("_Item")
 
 
 class AsyncLazy(Generic[_Item]):
-    """Items that come from the server as they are asked for.
+    """A list that is fetched from the server during the iteration.
 
-    `async for item in lazy` takes them one after the other in bounded memory; `await lazy` collects them into a list. Nothing is called
-    before the first item is asked for; each iteration calls anew.
+    `async for item in lazy` takes the items one after the other, in bounded memory; `await lazy`
+    collects them into a list. Nothing is called before the first item is taken; each iteration
+    calls the server again.
     """
 
     def __init__(self, batches: Callable[[], AsyncGenerator[Iterable[_Item], None]]) -> None:
@@ -29,7 +30,7 @@ class AsyncLazy(Generic[_Item]):
         return self.to_list().__await__()
 
     async def to_list(self) -> list[_Item]:
-        """All items."""
+        """Fetch all items, and return them as a list."""
         items: list[_Item] = []
         batches = self._batches()
         try:

@@ -1,4 +1,4 @@
-"""Sessions on loan: some at a time, each a fresh copy of one template."""
+"""A pool that lends sessions: a limited number at a time, each a fresh copy of one template."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import logging
 import math
 import time
 import uuid
-from collections import deque
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -16,70 +15,85 @@ from typing import Any, Self
 from weakref import finalize
 
 from sessiond._async._client import AsyncClient
+from sessiond._async._places import Places
 from sessiond._async._session import AsyncSession
 from sessiond._async._wire import Mailbox, Mutex, Signal, in_background
 from sessiond._protocol.retry import Deadline
 from sessiond._requests.input import MessageInput
-from sessiond._requests.options import CopyOptions
+from sessiond._requests.options import SessionSettings
 from sessiond._types.session import SessionInfo
-from sessiond.errors import ClientClosed, PoolClosed, PoolTimeout, SessiondError, SessionNotFound
+from sessiond.errors import ClientClosed, PoolClosed, SessiondError, SessionNotFound
 
 log = logging.getLogger("sessiond")
 
 ACQUIRE_TIMEOUT_S = 30.0
 LEASE_TIMEOUT_S = 600.0
-# A copy lives for so many lease timeouts without use, so that those of a program that died go away by themselves.
+# A copy expires after this many lease timeouts without use, if the program has died.
 IDLE_TTL_FACTOR = 2
-# The pool's own template, likewise. One that has expired is made again.
+# The pool's own template expires too. It is created again when it is needed.
 TEMPLATE_IDLE_TTL_S = 24 * 3600.0
 
 
-class _Waiter:
-    """Somebody who waits for a place."""
-
-    def __init__(self) -> None:
-        self.signal = Signal()
-        self.has_place = False
-
-
 @dataclass(frozen=True, slots=True)
-class _Lease:
-    """A session that is on loan. It does not hold the handle, whose end is the end of the loan."""
+class _ActiveLease:
+    """A session on loan. It does not refer to the handle, whose collection ends the lease."""
 
     due: float
-    """When it is taken back, by time.monotonic()."""
+    """When the lease expires, by time.monotonic()."""
     finalizer: finalize[..., AsyncSession]
 
 
+# Commands to the reaper, which ends leases in the background.
+
+
 @dataclass(frozen=True, slots=True)
-class _TakeBack:
-    """Word to the keeper: nobody has this session any more."""
+class _Reclaim:
+    """End the lease of a session whose handle has been garbage-collected."""
 
     session_id: str
 
 
 @dataclass(frozen=True, slots=True)
-class _Remove:
-    """Word to the keeper: this session is to be removed, or preserved."""
+class _Delete:
+    """Delete a session, or destroy it."""
 
     session_id: str
     keep: bool
 
 
 @dataclass(frozen=True, slots=True)
-class _Look:
-    """Word to the keeper: there is something new, a lease or the end."""
+class _Wake:
+    """Look at the leases again: there is a new one, or the pool is closed."""
 
 
 class AsyncSessionPool:
-    """Lends sessions: at most `size` at a time, each a copy of the template as it is then, made for the one who borrows it.
+    """Lends sessions: at most `size` at a time, each a new copy of the template for its borrower.
 
-    Nobody gets a session that was used before: one that comes back is deleted. A session also comes back when its handle is given up
-    (garbage-collected) without a word, and `lease_timeout` after it was lent. So keep the handle for as long as the session is needed.
+    No session is lent twice: a returned one is deleted. A session is also taken back when its
+    handle is garbage-collected, and `lease_timeout` after it was lent. So keep the handle as long
+    as you need the session.
 
-        async with AsyncSessionPool(client, 5, messages=[{"role": "system", "content": "Be brief."}]) as pool:
+        async with AsyncSessionPool(client, 5, model="gpt-5") as pool:
             async with pool.lease() as session:
                 answer = await session.send_and_wait("Hello")
+
+    Creating a pool calls nothing.
+
+    Args:
+        client: makes the calls. The pool does not close it.
+        size: most sessions on loan, at least 1. Default: 5.
+        template: the session to copy, or its id. The pool leaves it alone. Default: the pool
+            creates one, and deletes it when it is closed.
+        model: model of the sessions. Default: the template's, or none.
+        config: config of the sessions. Default: the template's, or none.
+        messages: messages of the pool's own template: any number of values that store_messages
+            takes, dicts in OpenAI's format. Not together with template.
+        session_id_prefix: beginning of the ids of the sessions. Default: none.
+        lease_timeout: seconds after which a session is taken back. Default: 600. None = never.
+        keep: destroy returned sessions instead of deleting them, so that they stay readable.
+
+    Raises:
+        ValueError: if an argument is out of range.
     """
 
     def __init__(
@@ -95,21 +109,6 @@ class AsyncSessionPool:
         lease_timeout: float | None = LEASE_TIMEOUT_S,
         keep: bool = False,
     ) -> None:
-        """Nothing is called yet.
-
-        Args:
-            client: makes the calls; it is not closed with the pool.
-            size: how many sessions are on loan at the most, at least 1. Default: 5.
-            template: the session to copy, or its id. It is left alone. Default: the pool makes one, and deletes it when it is closed.
-            model: of the sessions. Default: the template's, or none.
-            config: of the sessions, likewise.
-            messages: what the pool's own template begins with: any number of what store_messages takes, in OpenAI's format where they are
-                dicts. Not together with template.
-            session_id_prefix: what the ids of the sessions begin with. Default: nothing.
-            lease_timeout: when a session is taken back from whoever has it. Unit: seconds. Default: 600. None = never.
-            keep: destroy the sessions that come back, so that they stay readable, in the place of deleting them.
-        Raises: ValueError.
-        """
         if size < 1:
             raise ValueError(f"size is {size}; it must be at least 1")
         if lease_timeout is not None and not 0 < lease_timeout < math.inf:
@@ -118,11 +117,13 @@ class AsyncSessionPool:
             )
         if template is not None and messages is not None:
             raise ValueError(
-                "messages are those of the pool's own template; there is none where a template is given"
+                "messages belong to the pool's own template; give them without a template"
             )
         self._client = client
         self._size = size
-        self._given = template.session_id if isinstance(template, AsyncSession) else template
+        self._given_template = (
+            template.session_id if isinstance(template, AsyncSession) else template
+        )
         self._model = model
         self._config = config
         self._messages = None if messages is None else list(messages)
@@ -130,106 +131,133 @@ class AsyncSessionPool:
         self._lease_timeout = lease_timeout
         self._keep = keep
         self._template: SessionInfo | None = None
-        self._beginning = Mutex()
-        # What follows changes under the lock, which nobody holds while waiting for something.
+        self._template_mutex = Mutex()
+        self._places = Places(size)
+        # Guards the leases. Nobody waits while holding it.
         self._lock = Lock()
-        self._free = size
-        self._waiters: deque[_Waiter] = deque()
-        self._leases: dict[str, _Lease] = {}
+        self._leases: dict[str, _ActiveLease] = {}
         self._closed = False
-        self._mail: Mailbox[_TakeBack | _Remove | _Look] = Mailbox()
-        self._has_keeper = False
-        self._keeper_ended = Signal()
+        self._commands: Mailbox[_Reclaim | _Delete | _Wake] = Mailbox()
+        self._has_reaper = False
+        self._reaper_ended = Signal()
 
     @property
     def size(self) -> int:
-        """How many sessions are on loan at the most."""
+        """Most sessions on loan at a time."""
         return self._size
 
     @property
     def available(self) -> int:
-        """How many can be had without waiting."""
-        return self._free
+        """How many sessions can be borrowed without waiting."""
+        return self._places.free
 
     @property
     def leased(self) -> int:
-        """How many are on loan, or about to be."""
-        return self._size - self._free
+        """How many sessions are on loan, or about to be."""
+        return self._size - self._places.free
 
     async def initialize(self) -> None:
-        """Make the template, or look it up, now; otherwise the first acquire does it. Raises: PoolClosed, SessionNotFound."""
+        """Create or look up the template now, instead of at the first acquire.
+
+        Raises:
+            PoolClosed: if the pool is closed.
+            SessionNotFound: if the given template is gone.
+        """
         await self._template_after(None)
 
     async def acquire(self, *, timeout: float | None = ACQUIRE_TIMEOUT_S) -> AsyncSession:
-        """Borrow a session. Who came first gets one first.
+        """Borrow a session, in the order of the calls.
 
         Args:
-            timeout: how long to wait for one to become free. Unit: seconds. Default: 30. None = without end.
-        Returns: its handle. Keep it: when it is garbage-collected, the session is taken back.
-        Raises: PoolTimeout (a TimeoutError), PoolClosed, SessionNotFound where a given template is gone.
+            timeout: how long to wait for a free place, in seconds. Default: 30. None = for ever.
+
+        Returns:
+            The session's handle. When it is garbage-collected, the session is taken back.
+
+        Raises:
+            PoolTimeout: if all sessions were on loan; a TimeoutError.
+            PoolClosed: if the pool is closed.
+            SessionNotFound: if the given template is gone.
         """
-        deadline = Deadline(timeout)
-        await self._take_place(deadline)
+        await self._places.take(Deadline(timeout))
         session_id = f"{self._prefix}{uuid.uuid4()}"
         try:
             info = await self._copy(session_id)
             return self._lend(info)
         except PoolClosed:
-            self._free_place()
-            await self._remove(session_id, keep=False)
+            self._places.free_one()
+            await self._delete(session_id, keep=False)
             raise
         except BaseException:
-            self._free_place()
-            # The copy may have been made all the same.
-            self._mail.put(_Remove(session_id, keep=False))
+            self._places.free_one()
+            # The server may have made the copy all the same.
+            self._commands.put(_Delete(session_id, keep=False))
             raise
 
     async def release(self, session: AsyncSession) -> None:
-        """Give a session back. It is deleted, or destroyed where the pool keeps them. After close() there is nothing to do.
+        """Return a session, which is deleted, or destroyed with `keep`.
 
-        Raises: ValueError for a session that is not on loan from this pool: given back or taken back already, or another's.
+        After close() this does nothing.
+
+        Args:
+            session: its handle.
+
+        Raises:
+            ValueError: if the session is not on loan from this pool, perhaps no longer.
         """
         session_id = session.session_id
-        if await self._give_back(session_id) or self._closed:
+        if await self._end_lease(session_id) or self._closed:
             return
         raise ValueError(
-            f"session {session_id!r} is not on loan from this pool: it was given back or taken back, or is another's"
+            f"session {session_id!r} is not on loan from this pool: it was returned, taken back, or"
+            " is not the pool's"
         )
 
     @asynccontextmanager
     async def lease(
         self, *, timeout: float | None = ACQUIRE_TIMEOUT_S
     ) -> AsyncIterator[AsyncSession]:
-        """Borrow a session for a block. timeout, and what is raised: as in acquire."""
+        """Borrow a session for a block.
+
+        Args:
+            timeout: how long to wait for a free place, in seconds. Default: 30. None = for ever.
+
+        Yields:
+            The session's handle.
+
+        Raises:
+            SessiondError: as in acquire.
+        """
         session = await self.acquire(timeout=timeout)
         try:
             yield session
         finally:
-            if not await self._give_back(session.session_id) and not self._closed:
+            if not await self._end_lease(session.session_id) and not self._closed:
                 log.warning(
-                    "session %r had been taken back before its block was done", session.session_id
+                    "session %r was taken back before its block was done", session.session_id
                 )
 
     async def close(self) -> None:
-        """End it: who waits gets PoolClosed, what is on loan is taken back, and the template is deleted where it is the pool's own."""
+        """Take all sessions back, and delete the pool's own template.
+
+        Calls that wait for a session raise PoolClosed.
+        """
         with self._lock:
             self._closed = True
-            waiters, self._waiters = self._waiters, deque()
+            self._places.close()
             leases, self._leases = self._leases, {}
-        for waiter in waiters:
-            waiter.signal.set()
-        self._mail.put(_Look())
+        self._commands.put(_Wake())
         for session_id, lease in leases.items():
             lease.finalizer.detach()
-            self._free_place()
-            await self._remove(session_id, self._keep)
-        async with self._beginning:
-            if self._has_keeper:
-                # It may have something in hand still.
-                await self._keeper_ended.wait(None)
+            self._places.free_one()
+            await self._delete(session_id, self._keep)
+        async with self._template_mutex:
+            if self._has_reaper:
+                # It may still be deleting a session.
+                await self._reaper_ended.wait(None)
             template, self._template = self._template, None
-            if template and self._given is None:
-                await self._remove(template.session_id, keep=False)
+            if template and self._given_template is None:
+                await self._delete(template.session_id, keep=False)
 
     async def __aenter__(self) -> Self:
         await self.initialize()
@@ -243,52 +271,8 @@ class AsyncSessionPool:
     ) -> None:
         await self.close()
 
-    async def _take_place(self, deadline: Deadline) -> None:
-        with self._lock:
-            self._check_open()
-            # Nobody waits while there is one: who frees a place gives it to the next.
-            if self._free:
-                self._free -= 1
-                return
-            waiter = _Waiter()
-            self._waiters.append(waiter)
-        try:
-            await waiter.signal.wait(deadline.remaining())
-        except BaseException:
-            if not self._leave_queue(waiter) and waiter.has_place:
-                self._free_place()
-            raise
-        if self._leave_queue(waiter):
-            raise PoolTimeout(
-                f"all {self._size} sessions of the pool were on loan for the whole timeout"
-            )
-        if not waiter.has_place:
-            self._check_open()
-
-    def _leave_queue(self, waiter: _Waiter) -> bool:
-        """Whether it was still in the queue, and so has no place."""
-        with self._lock:
-            if waiter in self._waiters:
-                self._waiters.remove(waiter)
-                return True
-            return False
-
-    def _free_place(self) -> None:
-        """Somebody's place is free: the next one's, or nobody's."""
-        with self._lock:
-            if self._waiters:
-                waiter = self._waiters.popleft()
-                waiter.has_place = True
-                waiter.signal.set()
-            else:
-                self._free += 1
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise PoolClosed("the pool is closed")
-
     async def _copy(self, session_id: str) -> SessionInfo:
-        options = CopyOptions(model=self._model, config=self._config)
+        options = SessionSettings(model=self._model, config=self._config)
         if self._lease_timeout is not None:
             options["idle_ttl"] = max(1.0, IDLE_TTL_FACTOR * self._lease_timeout)
         template = await self._template_after(None)
@@ -297,7 +281,7 @@ class AsyncSessionPool:
                 await self._client.sessions.copy(template.session_id, session_id, **options)
             ).session
         except SessionNotFound:
-            if self._given is not None:
+            if self._given_template is not None:
                 raise
         # It has expired.
         template = await self._template_after(template)
@@ -306,17 +290,17 @@ class AsyncSessionPool:
         ).session
 
     async def _template_after(self, gone: SessionInfo | None) -> SessionInfo:
-        """The template, made or looked up where there is none, or where it is the one that is gone."""
-        async with self._beginning:
-            self._check_open()
-            if not self._has_keeper:
-                self._has_keeper = True
-                in_background(self._look_after)
+        """Return the template, after creating or fetching it if there is none but the gone one."""
+        async with self._template_mutex:
+            self._places.check_open()
+            if not self._has_reaper:
+                self._has_reaper = True
+                in_background(self._reap)
             if self._template is gone or self._template is None:
                 self._template = (
                     await self._new_template()
-                    if self._given is None
-                    else await self._client.sessions.get(self._given)
+                    if self._given_template is None
+                    else await self._client.sessions.get(self._given_template)
                 )
             return self._template
 
@@ -332,42 +316,42 @@ class AsyncSessionPool:
             try:
                 await sessions.import_messages(template.session_id, self._messages)
             except SessiondError:
-                await self._remove(template.session_id, keep=False)
+                await self._delete(template.session_id, keep=False)
                 raise
         return template
 
     def _lend(self, info: SessionInfo) -> AsyncSession:
         session = self._client._handle(info)
         with self._lock:
-            self._check_open()
-            # The collector may run anywhere, also under the lock: it only leaves word.
-            finalizer = finalize(session, self._mail.put, _TakeBack(info.session_id))
+            self._places.check_open()
+            # The garbage collector may run anywhere, even under the lock: it sends a command.
+            finalizer = finalize(session, self._commands.put, _Reclaim(info.session_id))
             finalizer.atexit = False
             due = (
                 math.inf if self._lease_timeout is None else time.monotonic() + self._lease_timeout
             )
-            self._leases[info.session_id] = _Lease(due, finalizer)
-        self._mail.put(_Look())
+            self._leases[info.session_id] = _ActiveLease(due, finalizer)
+        self._commands.put(_Wake())
         return session
 
-    async def _give_back(self, session_id: str) -> bool:
-        """End a loan. Answers whether there was one."""
+    async def _end_lease(self, session_id: str) -> bool:
+        """End the lease of a session, if any; return whether there was one."""
         with self._lock:
             lease = self._leases.pop(session_id, None)
         if lease is None:
             return False
         lease.finalizer.detach()
-        # Before the session is removed: the next one gets another, and need not wait for that.
-        self._free_place()
+        # Before the deletion, for which the next waiter need not wait.
+        self._places.free_one()
         try:
-            await self._remove(session_id, self._keep)
+            await self._delete(session_id, self._keep)
         except BaseException:
-            self._mail.put(_Remove(session_id, self._keep))
+            self._commands.put(_Delete(session_id, self._keep))
             raise
         return True
 
-    async def _remove(self, session_id: str, keep: bool) -> None:
-        """Delete a session, or keep it destroyed. What fails is logged: the session then expires."""
+    async def _delete(self, session_id: str, keep: bool) -> None:
+        """Delete a session, or destroy it. After a logged failure, the session expires."""
         sessions = self._client.sessions
         try:
             if keep:
@@ -378,54 +362,54 @@ class AsyncSessionPool:
             pass
         except SessiondError as error:
             log.warning(
-                "session %r of a pool could not be removed, and is left to expire: %s",
+                "session %r of a pool could not be deleted, and is left to expire: %s",
                 session_id,
                 error,
             )
 
     async def _preserve(self, session_id: str) -> None:
-        """Destroy a session, and have it live as long as its template does."""
+        """Destroy a session, and let it live as long as the given template, or for ever."""
         template = self._template
-        if template and self._given is not None and template.idle_ttl:
+        if template and self._given_template is not None and template.idle_ttl:
             await self._client.sessions.update(session_id, idle_ttl=template.idle_ttl)
         else:
             await self._client.sessions.update(session_id, never_expires=True)
         await self._client.sessions.destroy(session_id)
 
-    async def _look_after(self) -> None:
-        """Take back what is overdue or given up, until the pool is closed and nothing is left to do."""
+    async def _reap(self) -> None:
+        """End overdue and abandoned leases until the pool is closed and all is done."""
         try:
-            while await self._look_after_next():
+            while await self._reap_next():
                 pass
         finally:
-            self._keeper_ended.set()
+            self._reaper_ended.set()
 
-    async def _look_after_next(self) -> bool:
-        """Answers whether there is more to come."""
+    async def _reap_next(self) -> bool:
+        """Wait for a command or an expiry, and handle it; return whether to go on."""
         with self._lock:
             due = min((lease.due for lease in self._leases.values()), default=math.inf)
             is_closed = self._closed
         wait = 0.0 if is_closed else None if math.isinf(due) else max(0.0, due - time.monotonic())
-        match await self._mail.take(wait):
-            case _TakeBack(session_id):
-                if await self._give_back(session_id):
+        match await self._commands.take(wait):
+            case _Reclaim(session_id):
+                if await self._end_lease(session_id):
                     log.warning(
-                        "session %r was taken back: its handle was given up without a release",
+                        "session %r was taken back: its handle was dropped without a release",
                         session_id,
                     )
-            case _Remove(session_id, keep):
-                await self._remove(session_id, keep)
+            case _Delete(session_id, keep):
+                await self._delete(session_id, keep)
             case None:
-                await self._take_back_overdue()
+                await self._reclaim_overdue()
                 return not is_closed
         return True
 
-    async def _take_back_overdue(self) -> None:
+    async def _reclaim_overdue(self) -> None:
         now = time.monotonic()
         with self._lock:
             overdue = [session_id for session_id, lease in self._leases.items() if lease.due <= now]
         for session_id in overdue:
-            if await self._give_back(session_id):
+            if await self._end_lease(session_id):
                 log.warning(
                     "session %r was taken back: it was on loan for longer than %s seconds",
                     session_id,

@@ -1,15 +1,17 @@
 """`client.processing`: queues of messages for background workers."""
 
 import logging
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from datetime import timedelta
 
-from sessiond._async._connection import AsyncConnection
+from sessiond._async._connection import AsyncCalls, AsyncConnection
 from sessiond._async._lazy import AsyncLazy
 from sessiond._async._sessions import AsyncSessions
+from sessiond._async._streams import page_batches
 from sessiond._async._wire import finished, repeated
 from sessiond._requests import processing as queue_requests
+from sessiond._requests.fields import filled
 from sessiond._types.message import Message
 from sessiond._types.processing import (
     FailedMessage,
@@ -24,26 +26,28 @@ from sessiond._types.processing import (
 from sessiond.errors import LeaseLost, SessiondError, SessionNotFound
 from sessiond.v1 import processing_service_pb2 as pb
 
-# While a handler runs, its lease is extended so many times in its duration: one extension may get lost.
+# While a handler runs, its lease is extended this often in its duration, so that one may fail.
 EXTENSIONS = 3
 MAX_RETRY_DELAY_S = 3600.0
 MAX_ERROR_CHARACTERS = 1024
-# How long to try to give a lease back when the worker itself is being stopped.
-GIVE_BACK_S = 2.0
+# Deadline of giving a lease back when the worker itself is being stopped.
+GIVE_BACK_TIMEOUT_S = 2.0
 
 log = logging.getLogger(__name__)
 
 
-class AsyncProcessing:
-    """The calls of ProcessingService: background workers follow the project's sessions.
+class AsyncProcessing(AsyncCalls):
+    """The calls about processing queues, with which background workers follow all sessions.
 
-    Each kind of work is a queue, made at its first lease, which begins with every message that there is. A worker leases pending messages
-    of a session, reads them and acknowledges them; `work` does that in a loop. Of each session, messages are leased in their order, and by
-    one worker at a time. Each message is processed at least once: where a worker dies or its lease runs out, it comes again.
+    Each kind of work is a queue. It is created at its first lease, and begins with all stored
+    messages. A worker leases pending messages of a session, reads them and acknowledges them;
+    `work` does that in a loop. The messages of a session are leased in order, and to one worker at
+    a time. Each message is processed at least once: it comes again if a worker dies or its lease
+    expires.
     """
 
     def __init__(self, connection: AsyncConnection) -> None:
-        self._connection = connection
+        super().__init__(connection)
         self._sessions = AsyncSessions(connection)
 
     async def lease(
@@ -57,20 +61,28 @@ class AsyncProcessing:
         wait: timedelta | float | None = None,
         timeout: float | None = None,
     ) -> list[Lease]:
-        """Take pending messages of sessions that nobody else works on, of those that wait longest first.
+        """Lease pending messages of sessions that no other worker has, the longest pending first.
 
-        Not tried again by itself: where an answer is lost, its messages come again only when the lease has run out.
+        The call is not retried: if its response is lost, the messages come again when the lease
+        has expired.
 
         Args:
-            queue: the kind of work: 1 to 64 characters of a-z, 0-9, "-" and "_". A project has at most 16 queues.
-            worker: the caller's name for itself, for people to read. At most 256 characters.
-            max_sessions: how many leases to take at the most, each of another session. 1 to 100.
-            max_messages: how many messages a lease may have. 1 to 10,000.
-            lease_duration: how long a lease lasts unless it is extended: a timedelta or seconds, from 1 second to 1 hour.
-            wait: how long to wait for work where there is none: a timedelta or seconds, at most 30 seconds. Default: not at all.
-            timeout: deadline of the call. Unit: seconds. Default: the client's, and `wait` on top.
-        Returns: the leases; none where there is no work.
-        Raises: LimitExceeded (queues).
+            queue: the kind of work: 1 to 64 characters of a-z, 0-9, "-" and "_". A project has at
+                most 16 queues.
+            worker: the caller's name, for people to read, at most 256 characters.
+            max_sessions: most leases to take, each of another session, 1 to 100.
+            max_messages: most messages of a lease, 1 to 10,000.
+            lease_duration: how long a lease lasts unless it is extended: a timedelta or seconds,
+                from 1 second to 1 hour.
+            wait: how long to wait for work: a timedelta or seconds, at most 30 seconds. Default:
+                not at all.
+            timeout: deadline of the call, in seconds. Default: the client's plus `wait`.
+
+        Returns:
+            The leases, none if there is no work.
+
+        Raises:
+            LimitExceeded: if the project has 16 queues, and this is none of them.
         """
         request = queue_requests.lease_messages(
             queue,
@@ -89,17 +101,25 @@ class AsyncProcessing:
         *,
         timeout: float | None = None,
     ) -> Lease:
-        """Make a lease last from now on.
+        """Extend a lease, counted from now.
 
         Args:
+            lease: the lease.
             lease_duration: a timedelta or seconds, from 1 second to 1 hour.
-        Returns: the lease with its new end.
-        Raises: LeaseLost.
+            timeout: deadline over all attempts, in seconds.
+
+        Returns:
+            The lease with its new end.
+
+        Raises:
+            LeaseLost: if the lease has ended, or another worker has the messages.
         """
-        request = queue_requests.extend_lease(lease, lease_duration)
+        request = filled(
+            pb.ExtendLeaseRequest(), lease_id=lease.lease_id, lease_duration=lease_duration
+        )
         return lease_of(
             await self._connection.call(
-                self._connection.stubs.processing.ExtendLease, request, timeout
+                lambda stubs: stubs.processing.ExtendLease, request, timeout
             )
         )
 
@@ -112,25 +132,42 @@ class AsyncProcessing:
         keep_lease: bool = False,
         timeout: float | None = None,
     ) -> None:
-        """Say what became of a lease's messages, and end it. A lease that ran out is still accepted where nobody took it over.
+        """Report the outcome of a lease's messages, and end the lease.
+
+        An expired lease is still accepted as long as no other worker has its messages.
 
         Args:
-            through_seq: the last seq that was dealt with; those after it are pending again. 0 = none. Default: all.
-            failures: the messages among them to give up on: {seq: error}, or FailedMessages. All others are processed successfully. Of
-                an error, 1,024 characters are kept.
-            keep_lease: go on with what is left after through_seq under the same lease.
-        Raises: LeaseLost; also where an earlier attempt of this call was accepted and its answer lost.
+            lease: the lease.
+            through_seq: the last processed seq; later messages are pending again. 0 = none.
+                Default: all.
+            failures: the messages among them to give up on: {seq: error}, or FailedMessages. All
+                others count as processed. 1,024 characters of an error are kept.
+            keep_lease: keep the messages after through_seq under the same lease.
+            timeout: deadline over all attempts, in seconds.
+
+        Raises:
+            LeaseLost: if the lease has ended, or another worker has the messages; also if an
+                earlier attempt of this call was accepted and its response lost.
         """
         request = queue_requests.acknowledge_messages(lease, through_seq, failures, keep_lease)
-        # Once more, a part with failures would be refused: its messages do not belong to the lease any more.
-        is_repeatable = not (keep_lease and request.failures)
-        stubs = self._connection.stubs
         await self._connection.call(
-            stubs.processing.AcknowledgeMessages, request, timeout, is_repeatable=is_repeatable
+            lambda stubs: stubs.processing.AcknowledgeMessages,
+            request,
+            timeout,
+            # A repeated part with failures is refused: the messages have left the lease.
+            is_repeatable=not (keep_lease and request.failures),
         )
 
     async def release(self, lease: Lease, *, timeout: float | None = None) -> None:
-        """Give a lease back with nothing done: its messages are pending again. Raises: LeaseLost."""
+        """Give a lease back. Its messages are pending again.
+
+        Args:
+            lease: the lease.
+            timeout: deadline over all attempts, in seconds.
+
+        Raises:
+            LeaseLost: if the lease has ended, or another worker has the messages.
+        """
         await self.acknowledge(lease, through_seq=0, timeout=timeout)
 
     async def requeue(
@@ -143,73 +180,118 @@ class AsyncProcessing:
         seqs: Iterable[int] | None = None,
         timeout: float | None = None,
     ) -> int:
-        """Make processed messages of a session pending again. Give one of failed, from_seq and seqs. Not tried again by itself.
+        """Make processed messages of a session pending again. The call is not retried.
+
+        Exactly one of failed, from_seq and seqs is required.
 
         Args:
-            failed: those that workers gave up on.
-            from_seq: all from this seq on, at least 1. A lease that has some of them is lost.
-            seqs: these, each once, at most 10,000. Those that are pending or leased stay so.
-        Returns: how many messages are pending now that were not before.
-        Raises: SessionNotFound, QueueNotFound.
+            queue: the queue.
+            session_id: the session.
+            failed: the messages that workers gave up on.
+            from_seq: all messages from this seq on, at least 1. Leases that have some of them are
+                lost.
+            seqs: these messages, each once, at most 10,000. Those that are pending or leased stay
+                so.
+            timeout: deadline of the call, in seconds.
+
+        Returns:
+            How many messages became pending.
+
+        Raises:
+            SessionNotFound: if there is no such session.
+            QueueNotFound: if there is no such queue.
         """
         request = queue_requests.requeue_messages(
             queue, session_id, failed=failed, from_seq=from_seq, seqs=seqs
         )
-        stubs = self._connection.stubs
-        answer = await self._connection.call(
-            stubs.processing.RequeueMessages, request, timeout, is_repeatable=False
+        response = await self._connection.call(
+            lambda stubs: stubs.processing.RequeueMessages, request, timeout, is_repeatable=False
         )
-        return answer.message_count
+        return response.message_count
 
     async def counts(
         self, queue: str, session_id: str | None = None, *, timeout: float | None = None
     ) -> ProcessingCounts:
-        """How many messages are in which status.
+        """Return how many messages are pending, leased, processed and failed.
 
         Args:
-            session_id: of one session. Default: of all sessions of the project, which takes longer the more there are.
-        Raises: SessionNotFound, QueueNotFound.
+            queue: the queue.
+            session_id: count only this session. Default: all sessions of the project, which takes
+                longer the more there are.
+            timeout: deadline over all attempts, in seconds.
+
+        Raises:
+            SessionNotFound: if there is no such session.
+            QueueNotFound: if there is no such queue.
         """
         request = pb.GetProcessingCountsRequest(queue=queue, session_id=session_id or "")
         return counts_of(
             await self._connection.call(
-                self._connection.stubs.processing.GetProcessingCounts, request, timeout
+                lambda stubs: stubs.processing.GetProcessingCounts, request, timeout
             )
         )
 
     def failed_messages(
         self, queue: str, session_id: str, *, page_size: int = 0, timeout: float | None = None
     ) -> AsyncLazy[FailedMessage]:
-        """The messages of a session that workers gave up on, by seq, fetched page by page while they are iterated over.
+        """List a session's messages that workers gave up on, by seq, fetched page by page.
 
         Args:
-            page_size: how many a call brings at the most, 1 to 500. 0 = 50.
-            timeout: of each call.
-        Returns: a lazy listing; nothing is called before it is iterated over, and then it raises SessionNotFound and QueueNotFound.
+            queue: the queue.
+            session_id: the session.
+            page_size: messages a call, 1 to 500. 0 = 50.
+            timeout: deadline of each call, in seconds.
+
+        Returns:
+            A lazy list, which calls nothing before it is iterated over. Iterating raises
+            SessionNotFound if there is no such session, and QueueNotFound if there is no such
+            queue.
         """
-        return AsyncLazy(lambda: self._failure_batches(queue, session_id, page_size, timeout))
+        request = pb.ListFailedMessagesRequest(
+            queue=queue, session_id=session_id, page_size=page_size
+        )
+        return AsyncLazy(
+            lambda: page_batches(
+                self._connection,
+                lambda stubs: stubs.processing.ListFailedMessages,
+                request,
+                timeout,
+                "failures",
+                lambda failure: FailedMessage(failure.seq, failure.error),
+            )
+        )
 
     async def queues(self, *, timeout: float | None = None) -> list[str]:
-        """The project's queues, by name."""
-        answer = await self._connection.call(
-            self._connection.stubs.processing.ListQueues, pb.ListQueuesRequest(), timeout
+        """Return the names of the project's queues, sorted.
+
+        Args:
+            timeout: deadline over all attempts, in seconds.
+        """
+        response = await self._connection.call(
+            lambda stubs: stubs.processing.ListQueues, pb.ListQueuesRequest(), timeout
         )
-        return list(answer.queues)
+        return list(response.queues)
 
     async def delete_queue(
         self, queue: str, *, allow_missing: bool = False, timeout: float | None = None
     ) -> None:
-        """Forget a queue and all that is known of its progress.
+        """Delete a queue and its progress in all sessions.
 
         Args:
-            allow_missing: do nothing where there is no such queue.
-        Raises: QueueNotFound.
+            queue: the queue.
+            allow_missing: do nothing if there is no such queue.
+            timeout: deadline over all attempts, in seconds.
+
+        Raises:
+            QueueNotFound: if there is no such queue, unless allow_missing.
         """
         request = pb.DeleteQueueRequest(queue=queue, allow_missing=allow_missing)
-        # Once more, it might not find what it deleted.
-        stubs = self._connection.stubs
         await self._connection.call(
-            stubs.processing.DeleteQueue, request, timeout, is_repeatable=allow_missing
+            lambda stubs: stubs.processing.DeleteQueue,
+            request,
+            timeout,
+            # A repetition might not find the queue that the first attempt deleted.
+            is_repeatable=allow_missing,
         )
 
     async def work(
@@ -225,29 +307,37 @@ class AsyncProcessing:
         idle_wait: timedelta | float = 10.0,
         stop_when_empty: bool = False,
     ) -> int:
-        """Process the queue's messages, one lease after the other: lease, read, `handler(lease, messages)`, acknowledge.
+        """Process a queue in a loop: lease, read, call the handler, acknowledge.
 
-        Where the handler raises an Exception, it is logged (logger "sessiond"), and the messages come again, after retry_delay; at the
-        last attempt they are given up on instead, with the error's text. Where it raises anything else, or the loop is stopped in the
-        midst, the lease is given back and the error raised on. While the handler runs, its lease is extended again and again. A handler
-        may be called twice with the same messages, so it should be able to see what it has done already.
+        If the handler raises an Exception, it is logged (logger "sessiond"), and the messages come
+        again after retry_delay. At the last attempt they are given up on with the error's text.
+        If it raises another BaseException, or the loop is stopped, the lease is given back, and
+        the error is raised. While the handler runs, its lease is extended. A handler may be called
+        twice with the same messages, so it should recognise what it has done.
 
-        The loop ends when the client is stopped (ClientClosed), when its task is cancelled or interrupted, or when an error of the
-        server persists over the retries of a call.
+        The loop ends when the client is stopped (ClientClosed), when its task is cancelled or
+        interrupted, or when an error of the server outlasts the retries of a call.
 
         Args:
-            queue: as in lease.
-            handler: called with the lease and the list of its messages. What it returns is awaited where it can be; in an async client, a
-                handler that blocks the event loop also blocks the extension of its lease.
-            worker: as in lease.
-            max_messages: how many messages to hand over at once at the most. They are in memory together.
-            lease_duration: how long after this worker's death another one gets its messages: a timedelta or seconds, from 1 second.
-            max_attempts: how often messages are leased in a row, by whichever worker, before they are given up on. At least 1.
-            retry_delay: seconds until messages whose handler failed come again, doubled with each further attempt; at most an hour. Other
-                sessions go on meanwhile. 0 = at once.
-            idle_wait: how long each call waits for work on the server: a timedelta or seconds, at most 30 seconds.
-            stop_when_empty: end when there is nothing to lease. What other workers hold, or waits for another attempt, is not waited for.
-        Returns: how many messages were processed.
+            queue: the kind of work: 1 to 64 characters of a-z, 0-9, "-" and "_".
+            handler: called with the lease and the list of its messages. An awaitable result is
+                awaited. In an async client, a handler that blocks the event loop also blocks the
+                extension of its lease.
+            worker: the caller's name, for people to read, at most 256 characters.
+            max_messages: most messages of a call of the handler, all in memory together.
+            lease_duration: how long after this worker's death another one gets its messages: a
+                timedelta or seconds, from 1 second to 1 hour.
+            max_attempts: how often messages are leased in a row, by any worker, before they are
+                given up on; at least 1.
+            retry_delay: seconds until failed messages come again, doubled at each further attempt,
+                at most an hour. 0 = at once. Other sessions go on meanwhile.
+            idle_wait: how long each call waits for work: a timedelta or seconds, at most 30
+                seconds.
+            stop_when_empty: end when there is nothing to lease, without waiting for messages that
+                other workers have or that wait for their next attempt.
+
+        Returns:
+            How many messages were processed.
         """
         request = queue_requests.lease_messages(
             queue,
@@ -259,7 +349,7 @@ class AsyncProcessing:
         )
         processed = 0
         while True:
-            # A lease whose answer was lost runs out, and comes again here or elsewhere: to try again is worth it.
+            # Repeated: a lease whose response was lost expires, and its messages come again.
             leases = await self._lease(request, None, is_repeatable=True)
             if not leases and stop_when_empty:
                 return processed
@@ -276,17 +366,18 @@ class AsyncProcessing:
         max_attempts: int,
         retry_delay: float,
     ) -> int:
-        """Have a lease's messages processed. Answers how many were."""
+        """Process a lease's messages; return how many."""
 
         async def extend() -> None:
-            # What goes wrong here shows when the lease is acknowledged.
+            # A failure shows when the lease is acknowledged.
             with suppress(SessiondError):
                 await self.extend(lease, duration_s, timeout=duration_s / EXTENSIONS)
 
         failure: Exception | None = None
         try:
             if lease.attempt > max_attempts:
-                # Whoever had them before came to no end, not even to an error: they may be what kills workers.
+                # No earlier worker got to an outcome, not even a failure: the messages may have
+                # killed them.
                 await self._fail(lease, f"leased {lease.attempt - 1} times without an outcome")
                 return 0
             try:
@@ -306,33 +397,34 @@ class AsyncProcessing:
                 raise
             except BaseException:
                 with suppress(SessiondError):
-                    await self.release(lease, timeout=GIVE_BACK_S)
+                    await self.release(lease, timeout=GIVE_BACK_TIMEOUT_S)
                 raise
             if failure is None:
                 await self.acknowledge(lease)
                 return len(messages)
             await self._give_up(lease, failure, max_attempts, retry_delay)
         except (LeaseLost, SessionNotFound):
-            # Others have the messages, or nobody needs them any more.
+            # Another worker has the messages, or the session is gone.
             log.info("lease lost in session %r of queue %r", lease.session_id, lease.queue)
         return 0
 
     async def _give_up(
         self, lease: Lease, error: Exception, max_attempts: int, retry_delay: float
     ) -> None:
-        """After a failure: for now, or for good."""
+        """Have failed messages come again later, or give up on them at the last attempt."""
         if lease.attempt >= max_attempts:
             await self._fail(lease, f"{type(error).__name__}: {error}")
             return
         delay = min(retry_delay * 2.0 ** (lease.attempt - 1), MAX_RETRY_DELAY_S)
         if delay > 0:
-            # The lease is left alone: when it runs out, the messages come again.
+            # The messages come again when this lease expires.
             await self.extend(lease, max(delay, 1.0))
         else:
             await self.release(lease)
 
     async def _fail(self, lease: Lease, text: str) -> None:
-        # Cut here too: it is sent for each message. Lone surrogates, which file names may bring, cannot be sent.
+        # Cut here, because it is sent for each message. protobuf refuses lone surrogates, which
+        # file names may have.
         text = text[:MAX_ERROR_CHARACTERS].encode(errors="replace").decode()
         await self.acknowledge(lease, failures=dict.fromkeys(lease.seqs, text))
 
@@ -350,23 +442,10 @@ class AsyncProcessing:
         usual = self._connection.settings.timeout
         if timeout is None and usual is not None:
             timeout = usual + request.wait.ToTimedelta().total_seconds()
-        stubs = self._connection.stubs
-        answer = await self._connection.call(
-            stubs.processing.LeaseMessages, request, timeout, is_repeatable=is_repeatable
+        response = await self._connection.call(
+            lambda stubs: stubs.processing.LeaseMessages,
+            request,
+            timeout,
+            is_repeatable=is_repeatable,
         )
-        return [lease_of(lease) for lease in answer.leases]
-
-    async def _failure_batches(
-        self, queue: str, session_id: str, page_size: int, timeout: float | None
-    ) -> AsyncGenerator[list[FailedMessage], None]:
-        request = pb.ListFailedMessagesRequest(
-            queue=queue, session_id=session_id, page_size=page_size
-        )
-        while True:
-            page = await self._connection.call(
-                self._connection.stubs.processing.ListFailedMessages, request, timeout
-            )
-            yield [FailedMessage(failure.seq, failure.error) for failure in page.failures]
-            if not page.next_page_token:
-                return
-            request.page_token = page.next_page_token
+        return [lease_of(lease) for lease in response.leases]

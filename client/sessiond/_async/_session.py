@@ -1,7 +1,7 @@
 """The handle of one session."""
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Unpack, overload
 
 from sessiond._async._bookmarks import AsyncBookmarks, AsyncSessionBookmarks
@@ -13,13 +13,7 @@ from sessiond._async._turns import WAIT_TIMEOUT_S
 from sessiond._async._wire import Source
 from sessiond._export.records import Progress
 from sessiond._requests.input import MessageInput
-from sessiond._requests.options import (
-    AppendOptions,
-    CopyOptions,
-    EventOptions,
-    ReadOptions,
-    SessionChanges,
-)
+from sessiond._requests.options import AppendOptions, ReadOptions, SessionSettings
 from sessiond._requests.turns import OnTimeout, Prompt, Sending, SendOptions, aborts
 from sessiond._types.event import Event, EventHandler
 from sessiond._types.message import Message
@@ -28,14 +22,14 @@ from sessiond._types.turn import SentMessage, Turn
 
 
 class AsyncSession:
-    """One session: the calls of `client.sessions` without its id. Clients make it; it holds no connection of its own.
+    """One session: the calls of `client.sessions` without the id. Clients create it.
 
-    `send`, `send_and_wait` and `stream` first see to it that the handlers given by `on` are called with what comes of them.
+    `send`, `send_and_wait` and `stream` first wait until the handlers of `on` get the new events.
 
     Attributes:
-        info: the session as it was at the last answer about it; refresh() asks again.
-        tasks: what an agent tracks in the session.
-        bookmarks: named places in it.
+        info: the session as of the last response about it; refresh() fetches it again.
+        tasks: the session's tasks.
+        bookmarks: the session's bookmarks.
     """
 
     def __init__(
@@ -46,7 +40,7 @@ class AsyncSession:
         info: SessionInfo,
     ) -> None:
         self._sessions = sessions
-        self._of_client = (sessions, tasks, bookmarks)
+        self._client_calls = (sessions, tasks, bookmarks)
         self.info = info
         self.tasks = AsyncSessionTasks(tasks, info.session_id)
         self.bookmarks = AsyncSessionBookmarks(bookmarks, info.session_id)
@@ -54,27 +48,39 @@ class AsyncSession:
 
     @property
     def session_id(self) -> str:
-        """The session's name within its project."""
+        """The session's id, unique in its project."""
         return self.info.session_id
 
     async def refresh(self, *, timeout: float | None = None) -> SessionInfo:
-        """Ask the server how the session is now. Returns the new `info`. Raises: SessionNotFound."""
+        """Fetch the session's present state; return the new `info`. See `client.sessions.get`."""
         self.info = await self._sessions.get(self.session_id, timeout=timeout)
         return self.info
 
-    def get_messages(self, **options: Unpack[ReadOptions]) -> AsyncLazy[Message]:
-        """The messages, streamed while they are iterated over: `client.sessions.get_messages` of this session."""
-        return self._sessions.get_messages(self.session_id, **options)
+    def get_messages(
+        self,
+        *,
+        after_seq: int | None = None,
+        after_bookmark: str | None = None,
+        **options: Unpack[ReadOptions],
+    ) -> AsyncLazy[Message]:
+        """Read messages, streamed during the iteration; see `client.sessions.get_messages`."""
+        return self._sessions.get_messages(
+            self.session_id, after_seq=after_seq, after_bookmark=after_bookmark, **options
+        )
 
     async def get_message(self, seq: int, *, timeout: float | None = None) -> Message:
-        """One message. seq: from 1. Raises: SessionNotFound, MessageNotFound."""
+        """Return one message; see `client.sessions.get_message`."""
         return await self._sessions.get_message(self.session_id, seq, timeout=timeout)
 
     def events(
-        self, after_seq: int | None = None, **options: Unpack[EventOptions]
+        self,
+        after_seq: int | None = None,
+        *,
+        types: Sequence[str] | None = None,
+        timeout: float | None = None,
     ) -> AsyncLazy[Event]:
-        """What happens in the session, while it happens: `client.sessions.events` of this session."""
-        return self._sessions.events(self.session_id, after_seq, **options)
+        """Follow the session: messages, then events as they come; see `client.sessions.events`."""
+        return self._sessions.events(self.session_id, after_seq, types=types, timeout=timeout)
 
     @overload
     def on(self, type_or_handler: EventHandler) -> Callable[[], None]: ...
@@ -85,20 +91,25 @@ class AsyncSession:
     def on(
         self, type_or_handler: str | EventHandler, handler: EventHandler | None = None
     ) -> Callable[[], None]:
-        """Have a function called with what happens in the session: `on(handler)` with every event, `on("assistant.message", handler)` with
-        those of one type.
+        """Call a function with the session's events: `on(handler)` or `on(type, handler)`.
 
-        Handlers are called in the background, one after the other, in the order in which they were given. One that raises is logged (logger
-        "sessiond"), and the others go on. They get all that comes of what this handle sends from now on; of what others do, what
-        comes from shortly after this call on, a server that is away for a while notwithstanding. To miss nothing from a certain message on,
-        iterate over events(after_seq). The watching ends when the last
-        handler is taken away, when the client stops, or when the session is gone.
+        Handlers are called in the background, one after the other, in the order in which they were
+        added. An exception is logged (logger "sessiond"), and the others go on. Handlers get all
+        events of what this handle sends from now on. They get what others do from shortly after
+        this call on, except for events, not messages, that are published during an outage. To miss
+        no message, iterate over events(after_seq). The watch ends when the last handler is removed,
+        the client stops, or the session is gone.
 
-        Returns: a function without arguments that takes the handler away again.
+        Args:
+            type_or_handler: the type of the events, e.g. "assistant.message"; or the handler.
+            handler: the handler, after a type. It takes an Event; an awaitable result is awaited.
+
+        Returns:
+            A function without arguments that removes the handler.
         """
         if isinstance(type_or_handler, str):
             if handler is None:
-                raise TypeError("on() takes a handler besides the type")
+                raise TypeError("on() needs a handler after the type")
             return self._handlers.add(type_or_handler, handler)
         return self._handlers.add(None, type_or_handler)
 
@@ -109,9 +120,9 @@ class AsyncSession:
         timeout: float | None = None,
         **keywords: Unpack[SendOptions],
     ) -> SentMessage:
-        """Start a turn; the server has taken it on when this returns: `client.sessions.send` to this session.
+        """Start a turn; return when the server has accepted it. See `client.sessions.send`.
 
-        Where the handle has handlers (`on`), they get all of the turn's events. Returns the message's id, with the turn's as `turn_id`.
+        Handlers of this handle (`on`) get all of the turn's events.
         """
         sending = Sending(self.session_id, prompt, keywords)
         await self._handlers.ready()
@@ -125,16 +136,16 @@ class AsyncSession:
         on_timeout: OnTimeout = "leave",
         **keywords: Unpack[SendOptions],
     ) -> Message:
-        """Start a turn and wait for its answer: `client.sessions.send_and_wait` to this session.
+        """Start a turn and wait for its answer; see `client.sessions.send_and_wait`.
 
-        Where the handle has handlers (`on`), they have been called with the events up to the answer when this returns; unless they take
-        longer than 5 seconds for them, or call this themselves.
+        When this returns, the handlers of this handle (`on`) have been called with the events up to
+        the answer, unless they take more than 5 seconds, or call this themselves.
         """
         sending = Sending(self.session_id, prompt, keywords)
         is_abort = aborts(on_timeout)
         await self._handlers.ready()
         answer = await self._sessions._send_and_wait(sending, timeout, is_abort)
-        await self._handlers.handed_out(answer.seq)
+        await self._handlers.wait_delivered(answer.seq)
         return answer
 
     def stream(
@@ -145,14 +156,14 @@ class AsyncSession:
         timeout: float | None = None,
         **keywords: Unpack[SendOptions],
     ) -> AsyncLazy[Event]:
-        """Start a turn and get its events while they happen: `client.sessions.stream` to this session."""
+        """Start a turn and stream its events; see `client.sessions.stream`."""
         sending = Sending(self.session_id, prompt, keywords)
         return AsyncLazy(
             lambda: self._sessions._stream(sending, timeout, abort_on_exit, self._handlers)
         )
 
     async def wait_for_turn(self, turn_id: str, *, timeout: float = WAIT_TIMEOUT_S) -> Message:
-        """Wait for the answer of a turn that was sent before: `client.sessions.wait_for_turn` of this session."""
+        """Wait for the answer of a turn started before; see `client.sessions.wait_for_turn`."""
         return await self._sessions.wait_for_turn(self.session_id, turn_id, timeout=timeout)
 
     async def abort(
@@ -163,7 +174,7 @@ class AsyncSession:
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> list[Turn]:
-        """End the turn that is running, or this one: `client.sessions.abort` in this session. Returns the turns that it ended."""
+        """Abort the running turn or another one; see `client.sessions.abort`."""
         return await self._sessions.abort(
             self.session_id,
             turn_id,
@@ -173,7 +184,7 @@ class AsyncSession:
         )
 
     async def get_turn(self, turn_id: str, *, timeout: float | None = None) -> Turn:
-        """How a turn stands, or how it ended. Raises: SessionNotFound, TurnNotFound."""
+        """Return a turn: its state, and how it ended. See `client.sessions.get_turn`."""
         return await self._sessions.get_turn(self.session_id, turn_id, timeout=timeout)
 
     def turns(
@@ -183,7 +194,7 @@ class AsyncSession:
         page_size: int | None = None,
         timeout: float | None = None,
     ) -> AsyncLazy[Turn]:
-        """The turns, the newest first: `client.sessions.list_turns` of this session."""
+        """List the turns, the newest first; see `client.sessions.list_turns`."""
         return self._sessions.list_turns(
             self.session_id, state=state, page_size=page_size, timeout=timeout
         )
@@ -197,7 +208,7 @@ class AsyncSession:
         parent_seq: int | None = None,
         **options: Unpack[AppendOptions],
     ) -> StoredRange:
-        """Append one message; it is committed when this returns: `client.sessions.store_message` to this session."""
+        """Append one message, committed on return; see `client.sessions.store_message`."""
         return await self._sessions.store_message(
             self.session_id, blob, format, metadata=metadata, parent_seq=parent_seq, **options
         )
@@ -208,7 +219,7 @@ class AsyncSession:
         format: str = "openai",
         **options: Unpack[AppendOptions],
     ) -> StoredRange:
-        """Append a batch of at most 1,000, whole or not at all: `client.sessions.store_messages` to this session."""
+        """Append at most 1,000 messages, all or nothing; see `client.sessions.store_messages`."""
         return await self._sessions.store_messages(self.session_id, messages, format, **options)
 
     async def import_messages(
@@ -217,35 +228,71 @@ class AsyncSession:
         format: str = "openai",
         **options: Unpack[AppendOptions],
     ) -> StoredRange:
-        """Append any number of messages, whole or not at all: `client.sessions.import_messages` to this session."""
+        """Append many messages, all or nothing; see `client.sessions.import_messages`."""
         return await self._sessions.import_messages(self.session_id, messages, format, **options)
 
-    async def update(self, **changes: Unpack[SessionChanges]) -> SessionInfo:
-        """Change settings, all or none: `client.sessions.update` of this session. Returns the new `info`."""
-        self.info = await self._sessions.update(self.session_id, **changes)
+    async def update(
+        self,
+        *,
+        config_patch: Mapping[str, Any] | None = None,
+        metadata_patch: Mapping[str, Any] | None = None,
+        etag: str | None = None,
+        request_id: str | None = None,
+        timeout: float | None = None,
+        **settings: Unpack[SessionSettings],
+    ) -> SessionInfo:
+        """Change settings, all or none; return the new `info`. See `client.sessions.update`."""
+        self.info = await self._sessions.update(
+            self.session_id,
+            config_patch=config_patch,
+            metadata_patch=metadata_patch,
+            etag=etag,
+            request_id=request_id,
+            timeout=timeout,
+            **settings,
+        )
         return self.info
 
     async def copy(
-        self, new_session_id: str | None = None, **options: Unpack[CopyOptions]
+        self,
+        new_session_id: str | None = None,
+        *,
+        up_to_seq: int | None = None,
+        up_to_bookmark: str | None = None,
+        keep_processing_status: bool = False,
+        keep_task_links: bool = False,
+        request_id: str | None = None,
+        timeout: float | None = None,
+        **settings: Unpack[SessionSettings],
     ) -> "AsyncSession":
-        """Make an independent session that begins as this one is, or was: `client.sessions.copy` of this session. Returns its handle."""
-        result = await self._sessions.copy(self.session_id, new_session_id, **options)
-        return AsyncSession(*self._of_client, result.session)
+        """Create a copy of the session; return its handle. See `client.sessions.copy`."""
+        result = await self._sessions.copy(
+            self.session_id,
+            new_session_id,
+            up_to_seq=up_to_seq,
+            up_to_bookmark=up_to_bookmark,
+            keep_processing_status=keep_processing_status,
+            keep_task_links=keep_task_links,
+            request_id=request_id,
+            timeout=timeout,
+            **settings,
+        )
+        return AsyncSession(*self._client_calls, result.session)
 
     def copies(
         self, *, page_size: int | None = None, timeout: float | None = None
     ) -> AsyncLazy[SessionCopy]:
-        """The copies of this session that still exist, the newest first: `client.sessions.copies` of this session."""
+        """List the copies that still exist, the newest first; see `client.sessions.copies`."""
         return self._sessions.copies(self.session_id, page_size=page_size, timeout=timeout)
 
     async def get_token_counts(self, *, timeout: float | None = None) -> TokenCounts:
-        """How many tokens the messages have. Raises: SessionNotFound."""
+        """Return how many tokens the messages have; see `client.sessions.get_token_counts`."""
         return await self._sessions.get_token_counts(self.session_id, timeout=timeout)
 
     async def destroy(
         self, *, request_id: str | None = None, timeout: float | None = None
     ) -> SessionInfo:
-        """Close the session to appends. It stays listed and readable. Returns the new `info`. Raises: SessionNotFound."""
+        """Close the session to appends; return the new `info`. See `client.sessions.destroy`."""
         self.info = await self._sessions.destroy(
             self.session_id, request_id=request_id, timeout=timeout
         )
@@ -254,7 +301,7 @@ class AsyncSession:
     async def resume(
         self, *, request_id: str | None = None, timeout: float | None = None
     ) -> SessionInfo:
-        """Make the session active again. Returns the new `info`. Raises: SessionNotFound."""
+        """Make the session active again; return the new `info`. See `client.sessions.resume`."""
         self.info = await self._sessions.resume(
             self.session_id, request_id=request_id, timeout=timeout
         )
@@ -268,7 +315,7 @@ class AsyncSession:
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> None:
-        """Remove the session and its messages for good. Raises: SessionNotFound (unless allow_missing), ETagMismatch."""
+        """Delete the session and its messages for good; see `client.sessions.delete`."""
         await self._sessions.delete(
             self.session_id,
             allow_missing=allow_missing,
@@ -278,11 +325,11 @@ class AsyncSession:
         )
 
     async def export(self, *, assets: bool = True, timeout: float | None = None) -> dict[str, Any]:
-        """The session with all that is in it as one dict that json.dumps takes: `client.sessions.export` of this session."""
+        """Return the whole session as one dict; see `client.sessions.export`."""
         return await self._sessions.export(self.session_id, assets=assets, timeout=timeout)
 
     def export_lines(self, *, assets: bool = True, timeout: float | None = None) -> AsyncLazy[str]:
-        """The same as lines of JSON, made while they are iterated over: `client.sessions.export_lines` of this session."""
+        """Export the session as lines of JSON; see `client.sessions.export_lines`."""
         return self._sessions.export_lines(self.session_id, assets=assets, timeout=timeout)
 
     async def export_to(
@@ -294,7 +341,7 @@ class AsyncSession:
         progress: Progress | None = None,
         timeout: float | None = None,
     ) -> SessionInfo:
-        """The same as a file: `client.sessions.export_to` of this session. Returns the session as it was exported."""
+        """Export the session to a file; see `client.sessions.export_to`."""
         return await self._sessions.export_to(
             self.session_id, path, format=format, assets=assets, progress=progress, timeout=timeout
         )

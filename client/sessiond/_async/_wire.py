@@ -1,6 +1,6 @@
-"""What differs between the two clients: the channel, sleeping, sending a stream, work in the background.
+"""What differs between the two clients: the channel, waiting, uploads, work in the background.
 
-The twin is sessiond/_sync/_wire.py, by hand as well.
+The twin is sessiond/_sync/_wire.py, written by hand too.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import grpc
 from grpc import aio
 
 from sessiond._async._coalescing import Coalescer
-from sessiond._protocol.settings import Settings
+from sessiond._protocol.settings import ClientSettings
 from sessiond._requests.encoded import IMPORT_MESSAGES, STORE_MESSAGES
 from sessiond.v1.admin_service_pb2_grpc import AdminServiceStub
 from sessiond.v1.asset_service_pb2_grpc import AssetServiceStub
@@ -48,7 +48,9 @@ if TYPE_CHECKING:
     from sessiond.v1.task_service_pb2_grpc import TaskServiceAsyncStub
 
     UnaryMethod: TypeAlias = aio.UnaryUnaryMultiCallable
+    StreamMethod: TypeAlias = aio.UnaryStreamMultiCallable
     UploadMethod: TypeAlias = aio.StreamUnaryMultiCallable
+    Attempt: TypeAlias = Callable[[float | None], Awaitable["_Response"]]
 
 _Item = TypeVar("_Item")
 _Request = TypeVar("_Request")
@@ -57,26 +59,32 @@ _Response = TypeVar("_Response")
 Metadata = tuple[tuple[str, str], ...]
 Source = AsyncIterable[_Item] | Iterable[_Item]
 
-# What a failed call raises. Closing a channel cancels its calls, and so their waiters, although nobody cancelled the tasks.
+# What a failed call raises. A closing channel cancels its calls and with them their waiters,
+# although nobody cancelled the tasks.
 FAULTS = (grpc.RpcError, asyncio.CancelledError)
 
 sleep = asyncio.sleep
 
 
 class Stop:
-    """Ends a stream from outside."""
+    """Ends a stream from outside.
+
+    Attributes:
+        is_set: whether the stream is to end.
+    """
 
     def __init__(self) -> None:
         self.is_set = False
         self._call: aio.Call | None = None
 
     def watch(self, call: aio.Call) -> None:
-        """The call to end; at once, where it is set already."""
+        """Have set() end this call; if it is set already, the call ends at once."""
         self._call = call
         if self.is_set:
             call.cancel()
 
     def set(self) -> None:
+        """End the stream."""
         self.is_set = True
         if self._call:
             self._call.cancel()
@@ -86,7 +94,7 @@ Mutex = asyncio.Lock
 
 
 class Signal:
-    """Something to wait for."""
+    """An event that can be waited for with a timeout."""
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
@@ -94,7 +102,14 @@ class Signal:
         self.clear = self._event.clear
 
     async def wait(self, timeout: float | None) -> bool:
-        """Whether it was set in time. timeout: unit seconds; None = no end."""
+        """Wait until the signal is set.
+
+        Args:
+            timeout: how long to wait, in seconds. None = without end.
+
+        Returns:
+            Whether it was set in time.
+        """
         try:
             async with asyncio.timeout(timeout):
                 await self._event.wait()
@@ -104,7 +119,7 @@ class Signal:
 
 
 class Mailbox(Generic[_Item]):
-    """Items from anywhere, the garbage collector included, for one task that takes them."""
+    """A queue to one task, from any thread and from the garbage collector."""
 
     def __init__(self) -> None:
         self._items: deque[_Item] = deque()
@@ -112,14 +127,22 @@ class Mailbox(Generic[_Item]):
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def put(self, item: _Item) -> None:
+        """Add an item, without blocking."""
         self._items.append(item)
         if self._loop:
-            # A loop that is closed has nobody who takes it.
+            # Nobody takes items from a closed loop.
             with suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._has_items.set)
 
     async def take(self, timeout: float | None) -> _Item | None:
-        """The next item. None = there was none in time. timeout: unit seconds; None = no end."""
+        """Take the next item.
+
+        Args:
+            timeout: how long to wait, in seconds. None = without end.
+
+        Returns:
+            The item, or None if there was none in time.
+        """
         self._loop = asyncio.get_running_loop()
         while not self._items:
             try:
@@ -132,77 +155,81 @@ class Mailbox(Generic[_Item]):
 
 
 class Watchdog:
-    """Cancels a call that is silent for too long while somebody waits for it."""
+    """Cancels a call that is silent for too long while somebody waits for it.
 
-    def __init__(self, call: aio.Call, silence_s: float) -> None:
-        self.has_bitten = False
+    Attributes:
+        expired: whether it has cancelled the call.
+    """
+
+    def __init__(self, call: aio.Call, max_silence_s: float | None) -> None:
+        self.expired = False
         self._call = call
-        self._silence_s = silence_s
+        self._max_silence_s = max_silence_s
         self._timer: asyncio.TimerHandle | None = None
 
-    def wake(self) -> None:
-        """From now on it counts."""
-        self._timer = asyncio.get_running_loop().call_later(self._silence_s, self._bite)
+    def start(self) -> None:
+        """Count the silence from now on."""
+        if self._max_silence_s is not None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(self._max_silence_s, self._expire)
 
-    def rest(self) -> None:
-        """Nobody waits for the call."""
+    def pause(self) -> None:
+        """Stop counting while nobody waits for the call."""
         if self._timer:
             self._timer.cancel()
 
-    def end(self) -> None:
-        """It is not needed any more."""
-        self.rest()
+    def close(self) -> None:
+        """Stop for good."""
+        self.pause()
 
-    def _bite(self) -> None:
-        self.has_bitten = True
+    def _expire(self) -> None:
+        self.expired = True
         self._call.cancel()
 
 
-# The event loop itself keeps only weak references to its tasks.
+# The event loop keeps only weak references to its tasks.
 _tasks: set[asyncio.Task[None]] = set()
 
 
 def in_background(function: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Call a function in a task of its own. It must not raise."""
+    """Call a function in a new task. It must not raise."""
     task = asyncio.get_running_loop().create_task(function())
     _tasks.add(task)
     task.add_done_callback(_tasks.discard)
 
 
 class AsyncStubs:
-    """The generated stubs on the client's channel, for calls that the client does not wrap. They send no API key by themselves:
-    give `metadata=client.metadata`.
+    """The generated stubs on the client's channel, for calls that the client does not wrap.
+
+    They send no API key by themselves: give `metadata=client.metadata`.
+
+    Attributes:
+        sessions: SessionService.
+        tasks: TaskService.
+        bookmarks: BookmarkService.
+        processing: ProcessingService.
+        assets: AssetService.
+        conversations: ConversationService.
+        admin: AdminService.
+        appends: StoreMessages for many concurrent callers, as `appends.call`.
+        store_encoded: StoreMessages with an encoded request.
+        import_encoded: ImportMessages with encoded requests.
     """
 
-    sessions: SessionServiceAsyncStub
-    """SessionService."""
-    tasks: TaskServiceAsyncStub
-    """TaskService."""
-    bookmarks: BookmarkServiceAsyncStub
-    """BookmarkService."""
-    processing: ProcessingServiceAsyncStub
-    """ProcessingService."""
-    assets: AssetServiceAsyncStub
-    """AssetService."""
-    conversations: ConversationServiceAsyncStub
-    """ConversationService."""
-    admin: AdminServiceAsyncStub
-    """AdminService."""
-
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: ClientSettings) -> None:
         if settings.credentials:
             self._channel = aio.secure_channel(
                 settings.target, settings.credentials, settings.options
             )
         else:
             self._channel = aio.insecure_channel(settings.target, settings.options)
-        self.sessions = SessionServiceStub(self._channel)
-        self.tasks = TaskServiceStub(self._channel)
-        self.bookmarks = BookmarkServiceStub(self._channel)
-        self.processing = ProcessingServiceStub(self._channel)
-        self.assets = AssetServiceStub(self._channel)
-        self.conversations = ConversationServiceStub(self._channel)
-        self.admin = AdminServiceStub(self._channel)
+        self.sessions: SessionServiceAsyncStub = SessionServiceStub(self._channel)
+        self.tasks: TaskServiceAsyncStub = TaskServiceStub(self._channel)
+        self.bookmarks: BookmarkServiceAsyncStub = BookmarkServiceStub(self._channel)
+        self.processing: ProcessingServiceAsyncStub = ProcessingServiceStub(self._channel)
+        self.assets: AssetServiceAsyncStub = AssetServiceStub(self._channel)
+        self.conversations: ConversationServiceAsyncStub = ConversationServiceStub(self._channel)
+        self.admin: AdminServiceAsyncStub = AdminServiceStub(self._channel)
         self._streams: WeakSet[aio.Call] = WeakSet()
         self.appends = Coalescer(self.sessions, self.watch)
         self.store_encoded: aio.UnaryUnaryMultiCallable[bytes, StoreMessagesResponse] = (
@@ -210,18 +237,16 @@ class AsyncStubs:
                 STORE_MESSAGES, response_deserializer=StoreMessagesResponse.FromString
             )
         )
-        """StoreMessages with a request that is encoded already."""
         self.import_encoded: aio.StreamUnaryMultiCallable[bytes, ImportMessagesResponse] = (
             self._channel.stream_unary(
                 IMPORT_MESSAGES, response_deserializer=ImportMessagesResponse.FromString
             )
         )
-        """ImportMessages with pieces that are encoded already."""
 
     async def close(self) -> None:
-        """Ends what runs on the channel, and closes it."""
+        """End the running calls, and close the channel."""
         self.appends.close()
-        # A closing channel does not find every stream that somebody waits for (grpcio 1.75), and would leave the waiter waiting.
+        # A closing channel overlooks some streams (grpcio 1.75), whose readers would wait for ever.
         for stream in list(self._streams):
             stream.cancel()
         await self._channel.close()
@@ -238,7 +263,21 @@ class AsyncStubs:
         timeout: float | None,
         metadata: Metadata,
     ) -> _Response:
-        """Send a stream of requests and wait for the answer."""
+        """Send a stream of requests, and return the response.
+
+        Args:
+            method: the method.
+            requests: the requests; they are closed at the end.
+            timeout: deadline of the call, in seconds. None = none.
+            metadata: sent with the call.
+
+        Returns:
+            The response.
+
+        Raises:
+            grpc.RpcError: if the call failed.
+            Exception: whatever making the requests raises.
+        """
         call = method(timeout=timeout, metadata=metadata)
         self.watch(call)
         try:
@@ -246,8 +285,8 @@ class AsyncStubs:
                 try:
                     await call.write(request)
                 except (grpc.RpcError, asyncio.InvalidStateError):
-                    # The server has ended the call before the stream was complete. Why, the answer says, unless gRPC has lost it (see
-                    # _status): a failed write says no more than "internal error".
+                    # The server has ended the call early. The response says why, unless gRPC has
+                    # lost it (see _protocol/status.py); a failed write does not.
                     break
             else:
                 await call.done_writing()
@@ -257,51 +296,52 @@ class AsyncStubs:
             await requests.aclose()
 
 
-class Ahead(Generic[_Response]):
-    """The responses of a stream, each with the next one on its way while it is worked on.
+class Prefetch(Generic[_Response]):
+    """The responses of a stream, each requested while the one before it is in use.
 
-    No generator: one that has to wait when it is closed cannot be closed by an event loop that shuts down, together with those around it.
+    It is no generator: an event loop that shuts down could not close a generator that has to wait,
+    together with those around it.
     """
 
     def __init__(self, call: aio.UnaryStreamCall[Any, _Response]) -> None:
         self._call = call
-        self._coming = self._ask()
+        self._next = self._read()
 
-    def __aiter__(self) -> Ahead[_Response]:
+    def __aiter__(self) -> Prefetch[_Response]:
         return self
 
     async def __anext__(self) -> _Response:
-        if (response := await self._coming) is aio.EOF:
+        if (response := await self._next) is aio.EOF:
             raise StopAsyncIteration
-        self._coming = self._ask()
-        # It starts now, not when this response is done with.
+        self._next = self._read()
+        # Starts the read now rather than after this response has been used.
         await asyncio.sleep(0)
         return cast(_Response, response)
 
     def close(self) -> None:
-        """The next one is not wanted any more."""
-        self._coming.cancel()
+        """Give up the next response."""
+        self._next.cancel()
 
-    def _ask(self) -> asyncio.Future[Any]:
-        coming = asyncio.ensure_future(self._call.read())
-        # What it ends with is looked at, though perhaps nobody waits for it.
-        coming.add_done_callback(lambda done: done.cancelled() or done.exception())
-        return coming
+    def _read(self) -> asyncio.Future[Any]:
+        read = asyncio.ensure_future(self._call.read())
+        # Retrieves the exception, for which perhaps nobody waits.
+        read.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return read
 
 
 def is_cancelled() -> bool:
-    """Whether the running task itself is asked to stop."""
+    """Return whether the running task itself has been cancelled."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 
 
-async def run(function: Callable[..., _Item], *args: Any) -> _Item:
-    """Call what waits for a disk: in a thread, so that the event loop does not."""
+async def run_blocking(function: Callable[..., _Item], *args: Any) -> _Item:
+    """Call a function that waits for a disk, in a thread, and return its result."""
     return await asyncio.to_thread(function, *args)
 
 
 async def each(source: Source[_Item]) -> AsyncIterator[_Item]:
-    """The items of an iterable of either kind."""
+    """Yield the items of an iterable of either kind."""
     if isinstance(source, AsyncIterable):
         async for item in source:
             yield item
@@ -310,17 +350,17 @@ async def each(source: Source[_Item]) -> AsyncIterator[_Item]:
             yield item
 
 
-async def finished(made: object) -> None:
-    """Wait for what a handler made, where it is a coroutine or another awaitable."""
-    if inspect.isawaitable(made):
-        await made
+async def finished(result: object) -> None:
+    """Wait for the result of a handler if it is awaitable."""
+    if inspect.isawaitable(result):
+        await result
 
 
 @asynccontextmanager
 async def repeated(
     interval_s: float, function: Callable[[], Awaitable[None]]
 ) -> AsyncIterator[None]:
-    """Call a function again and again while the block runs, in a task of its own. It must not raise."""
+    """Call a function periodically while the block runs, in a new task. It must not raise."""
 
     async def repeat() -> None:
         while True:

@@ -1,4 +1,4 @@
-"""Files of exports. Everything in here may block."""
+"""Files of exports. Every call may block."""
 
 import os
 import tempfile
@@ -10,12 +10,17 @@ READ_BYTES = 256 * 1024
 
 
 class NewFile:
-    """A file that takes the place of the one that is there, when it is complete. Opened here. Raises: OSError."""
+    """A text file that replaces the one at its path once it is complete.
+
+    Args:
+        path: the file. A pipe or device is written to directly; a symbolic link stays one.
+
+    Raises:
+        OSError: the file cannot be opened.
+    """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        # What is there and no file, e.g. a pipe, cannot be replaced: it is written to.
         self._is_beside = Path(path).is_file() or not Path(path).exists()
-        # A link stays one, and leads to the new file.
         self._target = Path(os.path.realpath(path))
         self._path = (
             self._target.with_name(f".{uuid.uuid4().hex}.part") if self._is_beside else Path(path)
@@ -25,20 +30,20 @@ class NewFile:
                 "x" if self._is_beside else "w", encoding="utf-8", newline="\n"
             )
         except OSError as error:
-            # With the name that the caller knows.
+            # The error should name the caller's path, not the temporary one.
             raise type(error)(error.errno, error.strerror, os.fspath(path)) from None
 
     def write(self, text: str) -> None:
         self._file.write(text)
 
     def complete(self) -> None:
-        """Close it, and put it into its place."""
+        """Close the file and move it to its path."""
         self._file.close()
         if self._is_beside:
             self._path.replace(self._target)
 
     def discard(self) -> None:
-        """Close it, and leave what was there before."""
+        """Close and remove the file, and keep the one that it would have replaced."""
         try:
             self._file.close()
         finally:
@@ -47,21 +52,25 @@ class NewFile:
 
 
 class TemporaryFile:
-    """A file of its own, to be written and then read by its path. Opened here. Raises: OSError."""
+    """A temporary file, to write and then read by its path.
+
+    Raises:
+        OSError: the file cannot be created.
+    """
 
     def __init__(self) -> None:
         number, self.path = tempfile.mkstemp(prefix="sessiond-")
-        self._file = os.fdopen(number, "wb")  # closed by complete() or discard()
+        self._file = os.fdopen(number, "wb")  # complete() or discard() closes it
 
     def write(self, data: bytes) -> None:
         self._file.write(data)
 
     def complete(self) -> None:
-        """Nothing more is written."""
+        """Close the file, so that it can be read."""
         self._file.close()
 
     def discard(self) -> None:
-        """Close it, and remove it."""
+        """Close and remove the file."""
         try:
             self._file.close()
         finally:
@@ -69,13 +78,17 @@ class TemporaryFile:
 
 
 class LinesFile:
-    """The lines of a file, some at a time. Opened here. Raises: OSError."""
+    """A file that is read some lines at a time.
+
+    Raises:
+        OSError: the file cannot be opened.
+    """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._file: IO[bytes] = Path(path).open("rb")  # noqa: SIM115 - closed by close()
+        self._file: IO[bytes] = Path(path).open("rb")  # noqa: SIM115 - close() closes it
 
     def read(self) -> list[bytes]:
-        """The next lines, with their ends. Empty = there are no more."""
+        """Return the next lines, with their line ends. Empty = the end of the file."""
         return self._file.readlines(READ_BYTES)
 
     def close(self) -> None:

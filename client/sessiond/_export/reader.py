@@ -1,4 +1,4 @@
-"""Imports: reads the records of an export, and makes the requests of an import of them."""
+"""Reads the records of an export, and converts them to the requests of an import."""
 
 import base64
 import hashlib
@@ -12,33 +12,42 @@ from google.protobuf import json_format
 from google.protobuf.message import Message as ProtoMessage
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from sessiond._export.records import ASSET_ID, LISTS, PIECE_BYTES, VERSION, Counts, Record
+from sessiond._export.records import (
+    ASSET_ID,
+    LISTS,
+    PIECE_BYTES,
+    VERSION,
+    ExportCounts,
+    ExportRecord,
+)
 from sessiond._protocol.names import FORMATS, ROLES, STATES, TASK_STATUSES, number_of
 from sessiond._protocol.structs import fill_struct
 from sessiond._protocol.times import to_duration, to_timestamp
 from sessiond.errors import InvalidField, invalid_field
+from sessiond.v1 import bookmark_pb2, message_pb2, session_pb2, task_pb2, turn_pb2
 from sessiond.v1.asset_service_pb2 import UploadAssetRequest
-from sessiond.v1.bookmark_pb2 import Bookmark as BookmarkMessage
-from sessiond.v1.message_pb2 import Message as MessageMessage
-from sessiond.v1.session_pb2 import Session
 from sessiond.v1.session_service_pb2 import ImportSessionRequest
-from sessiond.v1.task_pb2 import Task as TaskMessage
-from sessiond.v1.turn_pb2 import MessageTurn
 
-# What no server takes: it makes an import fail that turns out to be none after its first pieces are sent.
-REFUSED_PIECE = ImportSessionRequest(session=Session(session_id="\0"), messages=[MessageMessage()])
+# Every server refuses this piece: it makes an import fail whose first pieces are already sent.
+REFUSED_PIECE = ImportSessionRequest(
+    session=session_pb2.Session(session_id="\0"), messages=[message_pb2.Message()]
+)
 
 
-def records_of(document: object) -> Iterator[tuple[str, Record]]:
-    """The records of a dict as `export()` answers it, each with the words for its place.
+def records_of(document: object) -> Iterator[tuple[str, ExportRecord]]:
+    """Read the dict of `export()`.
 
-    Raises: InvalidField.
+    Yields:
+        Each record with its place for errors, e.g. "messages[3]".
+
+    Raises:
+        InvalidField: the document is not an export.
     """
     if not isinstance(document, Mapping) or "session" not in document:
-        raise invalid_field("source", "is no exported session")
+        raise invalid_field("source", "is not an exported session")
     yield "export", ("export", {"version": document.get("version"), "session": document["session"]})
-    counts = Counts()
-    # The assets before the messages that refer to them.
+    counts = ExportCounts()
+    # Assets must precede the messages that refer to them.
     for kind in ("task", "bookmark", "asset", "message"):
         name = LISTS[kind]
         items = document.get(name, [])
@@ -53,18 +62,22 @@ def records_of(document: object) -> Iterator[tuple[str, Record]]:
     yield "end", counts.end()
 
 
-def _asset_pieces(item: Mapping[str, Any]) -> Iterator[Record]:
-    """The records of an asset that is in one."""
+def _asset_pieces(item: Mapping[str, Any]) -> Iterator[ExportRecord]:
+    """Split an asset into records of one piece each."""
     data = item.get("data")
-    # What is no text is refused where it is read.
+    # The Assembler refuses data that is not a string.
     count = len(data) if isinstance(data, str) else 0
     for start in range(0, count or 1, PIECE_BYTES):
         piece = data[start : start + PIECE_BYTES] if isinstance(data, str) else data
         yield "asset", {**item, "offset": start // 4 * 3, "data": piece}
 
 
-def parsed(text: str | bytes, place: str) -> object:
-    """The JSON value of a text. Raises: InvalidField."""
+def parsed(text: str | bytes, place: str) -> Any:
+    """Parse JSON.
+
+    Raises:
+        InvalidField: the text is not JSON in UTF-8.
+    """
     try:
         return json.loads(text)
     except UnicodeDecodeError as error:
@@ -73,17 +86,20 @@ def parsed(text: str | bytes, place: str) -> object:
         raise invalid_field(place, f"is not JSON: {error}") from None
 
 
-def record_of(text: str | bytes, place: str) -> Record:
-    """The record of a line. Raises: InvalidField."""
+def record_of(text: str | bytes, place: str) -> ExportRecord:
+    """Parse a line of an export.
+
+    Raises:
+        InvalidField: the line is not a record.
+    """
     value = parsed(text, place)
-    kind = value.pop("kind", None) if isinstance(value, dict) else None
-    if not isinstance(value, dict) or not isinstance(kind, str):
-        raise invalid_field(place, "is no record of an export: it has no kind")
-    return kind, value
+    if not isinstance(value, dict) or not isinstance(value.get("kind"), str):
+        raise invalid_field(place, "is not a record of an export: it has no kind")
+    return value.pop("kind"), value
 
 
 def is_lines(first: str | bytes) -> bool:
-    """Whether a text that begins with this line is an export as JSON lines; otherwise it is one document."""
+    """Return whether the first line of an export shows JSON Lines; otherwise it is one document."""
     text = first if isinstance(first, str) else first.decode("utf-8", "replace")
     if text.lstrip("\ufeff \t").startswith('{"kind"'):
         return True
@@ -96,7 +112,7 @@ def is_lines(first: str | bytes) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class AssetPiece:
-    """A piece of an asset's content, to be uploaded before the import ends."""
+    """A piece of an asset's content, to upload before the import ends."""
 
     asset_id: str
     media_type: str
@@ -106,23 +122,22 @@ class AssetPiece:
     is_last: bool
 
 
-class _OpenAsset:
-    """The asset whose pieces are coming."""
+class _PartialAsset:
+    """An asset of which pieces are still missing; `offset` bytes have arrived."""
 
-    def __init__(self, asset_id: str, media_type: str, size: int) -> None:
-        self.head = (asset_id, media_type, size)
-        self.asset_id, _, self.size = self.head
+    def __init__(self, head: tuple[str, str, int]) -> None:
+        self.head = head
+        self.asset_id, _, self.size = head
         self.offset = 0
-        """How many bytes were taken."""
         self.hash = hashlib.sha256()
 
 
 class Assembler:
-    """Makes of an export's records, given in their order, the pieces of ImportSession and those of the assets.
+    """Converts an export's records, in order, to pieces of ImportSession and of assets.
 
     Args:
-        session_id: takes the place of the exported one.
-        request_id: of the import.
+        session_id: id of the new session. None = the exported id.
+        request_id: the import's request_id.
     """
 
     def __init__(self, session_id: str | None, request_id: str) -> None:
@@ -130,57 +145,66 @@ class Assembler:
         self._piece = ImportSessionRequest(request_id=request_id)
         self._piece_bytes = 0
         self._is_head_sent = False
-        self._asset: _OpenAsset | None = None
+        self._asset: _PartialAsset | None = None
         self._asset_ids: set[str] = set()
-        self._counts = Counts()
+        self._counts = ExportCounts()
         self._last_kind = ""
         self._last_place = ""
         self.total: int | None = None
-        """How many messages there are to come, where the export says so."""
+        """Number of messages in the whole export. None = the export does not say."""
 
     @property
     def messages(self) -> int:
-        """How many messages were taken."""
+        """Number of messages so far."""
         return self._counts.messages
 
-    def take(self, place: str, record: Record) -> list[ImportSessionRequest | AssetPiece]:
-        """Take a record. Answers what is to be sent now, in this order. Raises: InvalidField."""
+    def take(self, place: str, record: ExportRecord) -> list[ImportSessionRequest | AssetPiece]:
+        """Add a record.
+
+        Args:
+            place: the record's place for errors, e.g. "line 7".
+            record: the record.
+
+        Returns:
+            The requests and asset pieces to send now, in order.
+
+        Raises:
+            InvalidField: the record is invalid, or out of order.
+        """
         kind, value = record
         ready: list[ImportSessionRequest | AssetPiece] = []
         if (kind == "export") != (not self._last_kind):
-            what = "is a second export" if self._last_kind else "is not the beginning of an export"
-            raise invalid_field(place, what)
+            raise invalid_field(
+                place,
+                "is a second export" if self._last_kind else "is not the beginning of an export",
+            )
         if self._last_kind == "end":
             raise invalid_field(place, "comes after the end of the export")
         if self._asset and kind != "asset":
-            raise invalid_field(
-                place,
-                f"comes where asset {self._asset.asset_id} is to go on at the offset {self._asset.offset}",
-            )
+            raise self._interruption(place, self._asset)
         if kind in ("message", "asset") and not self._is_head_sent:
-            # At once, so that the server can refuse it before all is sent.
+            # Sent at once, so that the server can refuse the session before it receives the rest.
             self._is_head_sent = True
             ready.append(self._take_piece())
         fields = _Fields(place, value)
         match kind:
             case "export":
                 self._take_session(place, value)
-            case "task" | "bookmark":
-                if self._last_kind in ("message", "asset"):
-                    raise invalid_field(
-                        place,
-                        f"is a {kind} after the {LISTS[self._last_kind]}; it must come before them",
-                    )
-                if kind == "task":
-                    _fill_task(self._piece.tasks.add(), fields)
-                else:
-                    _fill_bookmark(self._piece.bookmarks.add(), fields)
+            case "task" | "bookmark" if self._last_kind in ("message", "asset"):
+                raise invalid_field(
+                    place,
+                    f"is a {kind} after the {LISTS[self._last_kind]}; it must come before them",
+                )
+            case "task":
+                _fill_task(self._piece.tasks.add(), fields)
+            case "bookmark":
+                _fill_bookmark(self._piece.bookmarks.add(), fields)
             case "message":
                 message = self._piece.messages.add()
-                if (seq := fields.integer("seq")) not in (None, self._counts.messages + 1):
+                expected = self._counts.messages + 1
+                if (seq := fields.integer("seq")) not in (None, expected):
                     raise invalid_field(
-                        place,
-                        f"has the seq {seq}, and {self._counts.messages + 1} is its turn: messages are missing",
+                        place, f"has seq {seq} instead of {expected}: messages are missing"
                     )
                 _fill_message(message, fields)
                 self._piece_bytes += len(message.json) or message.ByteSize()
@@ -189,9 +213,7 @@ class Assembler:
             case "end":
                 self._check_end(place, value)
             case _:
-                raise invalid_field(
-                    place, f"is of the kind {kind[:40]!r}, which this version does not know"
-                )
+                raise invalid_field(place, f"has the unknown kind {kind[:40]!r}")
         self._counts.count(record)
         self._last_kind, self._last_place = kind, place
         if self._piece_bytes >= PIECE_BYTES:
@@ -199,18 +221,27 @@ class Assembler:
         return ready
 
     def finish(self) -> ImportSessionRequest:
-        """The last piece. Raises: InvalidField where the export was cut off."""
+        """Return the last piece.
+
+        Raises:
+            InvalidField: the export is truncated.
+        """
+        if not self._last_kind:
+            raise invalid_field("source", "is empty")
         if self._last_kind != "end":
-            after = f" after {self._last_place}" if self._last_place else ""
-            raise invalid_field(
-                "source", f"has no end: it was cut off{after}" if after else "is empty"
-            )
+            raise invalid_field("source", f"has no end: it was cut off after {self._last_place}")
         return self._piece
 
     def _take_piece(self) -> ImportSessionRequest:
-        """What there is of a piece."""
+        """Return the current piece, and begin the next."""
         piece, self._piece, self._piece_bytes = self._piece, ImportSessionRequest(), 0
         return piece
+
+    @staticmethod
+    def _interruption(place: str, asset: _PartialAsset) -> InvalidField:
+        return invalid_field(
+            place, f"interrupts asset {asset.asset_id}, which continues at offset {asset.offset}"
+        )
 
     def _take_asset(self, fields: "_Fields") -> AssetPiece:
         head = (fields.text("asset_id"), fields.text("media_type"), fields.integer("size"))
@@ -218,27 +249,22 @@ class Assembler:
         asset = self._asset
         if asset is None:
             if not ASSET_ID.fullmatch(asset_id):
-                raise fields.fault("asset_id", "is no asset_id: 64 lower-case hexadecimal digits")
+                raise fields.fault("asset_id", "must be 64 lower-case hexadecimal digits")
             if size is None or size < 0:
-                raise fields.fault("size", "is no number of bytes")
+                raise fields.fault("size", "must be a number of bytes")
             if asset_id in self._asset_ids:
-                raise invalid_field(
-                    fields.place, f"has the asset {asset_id} again; each has its turn once"
-                )
-            # What cannot be sent is refused here, with its place.
+                raise invalid_field(fields.place, f"repeats asset {asset_id}")
+            # Values that protobuf cannot hold are refused here, with their place.
             fields.put(UploadAssetRequest(), "media_type", media_type)
             fields.put(UploadAssetRequest(), "size", size)
             self._asset_ids.add(asset_id)
-            asset = self._asset = _OpenAsset(asset_id, media_type, size)
+            asset = self._asset = _PartialAsset((asset_id, media_type, size))
         elif head != asset.head:
-            raise invalid_field(
-                fields.place,
-                f"comes where asset {asset.asset_id} is to go on at the offset {asset.offset}",
-            )
+            raise self._interruption(fields.place, asset)
         if (offset := fields.integer("offset")) != asset.offset:
             raise fields.fault(
                 "offset",
-                f"is {offset}, and {asset.offset} is its turn: pieces of asset {asset_id} are missing",
+                f"is {offset} instead of {asset.offset}: pieces of asset {asset_id} are missing",
             )
         data = fields.base64("data")
         is_first = not asset.offset
@@ -247,7 +273,8 @@ class Assembler:
         if asset.offset > asset.size or (asset.size and not data):
             raise fields.fault(
                 "data",
-                f"has {len(data)} bytes from the offset {offset} on, and asset {asset_id} has {asset.size} in all",
+                f"has {len(data)} bytes at offset {offset} of asset {asset_id}, "
+                f"which has {asset.size} in all",
             )
         if is_last := asset.offset == asset.size:
             if (digest := asset.hash.hexdigest()) != asset_id:
@@ -262,7 +289,7 @@ class Assembler:
         if version != VERSION or isinstance(version, bool):
             raise invalid_field(
                 place,
-                f"is of version {version!r} of the exported form; this client reads version {VERSION}",
+                f"has format version {version!r}; this client reads version {VERSION}",
             )
         if not isinstance(value.get("session"), Mapping):
             raise invalid_field(place, "has no session")
@@ -276,16 +303,16 @@ class Assembler:
         for name, count in self._counts.end()[1].items():
             if value.get(name) != count:
                 raise invalid_field(
-                    place, f"says that there are {value.get(name)} {name}, and there are {count}"
+                    place, f"counts {value.get(name)} {name}, but the export has {count}"
                 )
         if self.total not in (None, self.messages):
             raise invalid_field(
-                place, f"comes after {self.messages} messages, and the session has {self.total}"
+                place, f"comes after {self.messages} messages, but the session has {self.total}"
             )
 
 
 class _Fields:
-    """A record's fields, each checked when it is asked for. What is missing or null is unset."""
+    """A record's fields, each checked on access. A missing or null field is unset."""
 
     def __init__(self, place: str, value: Mapping[str, Any]) -> None:
         self.place = place
@@ -298,7 +325,7 @@ class _Fields:
         return invalid_field(f"{self.place}: {name}", what)
 
     def put(self, target: ProtoMessage, field: str, value: object) -> None:
-        """Set a field of a message."""
+        """Set a field of a protobuf message."""
         try:
             setattr(target, field, value)
         except (TypeError, ValueError) as error:
@@ -317,7 +344,7 @@ class _Fields:
         return value
 
     def nested(self, name: str) -> "_Fields | None":
-        """The fields of an object within. None = there is none."""
+        """Return the fields of a nested object. None = unset."""
         value = self.get(name)
         if value is not None and not isinstance(value, Mapping):
             raise self.fault(name, "is not a JSON object")
@@ -337,26 +364,25 @@ class _Fields:
             self.put(target, name, value)
 
     def time(self, name: str, target: Timestamp) -> None:
-        if not (text := self.text(name)):
-            return
-        try:
-            time = datetime.fromisoformat(text)
-        except ValueError:
-            raise self.fault(name, f"is {text[:40]!r}, which is no ISO 8601 time") from None
-        target.CopyFrom(to_timestamp(time, f"{self.place}: {name}"))
+        if text := self.text(name):
+            try:
+                time = datetime.fromisoformat(text)
+            except ValueError:
+                raise self.fault(name, f"is {text[:40]!r}, which is not an ISO 8601 time") from None
+            target.CopyFrom(to_timestamp(time, f"{self.place}: {name}"))
 
     def fill(self, name: str, target: Any) -> None:
-        """Write a JSON object into a Struct; an empty one is none."""
+        """Write a JSON object into a Struct. An empty object leaves it unset."""
         if value := self.get(name):
             fill_struct(target, value, f"{self.place}: {name}")
 
     def name_of(self, name: str, names: Mapping[str, Any]) -> Any:
-        """The number of an enum's name; 0 = unset."""
+        """Return the number of an enum's name. 0 = unset."""
         value = self.get(name)
         return 0 if value is None else number_of(names, value, f"{self.place}: {name}")
 
 
-def _fill_session(session: Session, fields: _Fields) -> None:
+def _fill_session(session: session_pb2.Session, fields: _Fields) -> None:
     for name in ("session_id", "model", "user", "title"):
         fields.put(session, name, fields.text(name))
     session.state = fields.name_of("state", STATES)
@@ -373,7 +399,7 @@ def _fill_session(session: Session, fields: _Fields) -> None:
         session.never_expires = True
 
 
-def _fill_task(task: TaskMessage, fields: _Fields) -> None:
+def _fill_task(task: task_pb2.Task, fields: _Fields) -> None:
     fields.put(task, "task_id", fields.text("task_id"))
     task.status = fields.name_of("status", TASK_STATUSES)
     fields.fill("data", task.data)
@@ -385,7 +411,7 @@ def _fill_task(task: TaskMessage, fields: _Fields) -> None:
     fields.time("updated_at", task.update_time)
 
 
-def _fill_bookmark(bookmark: BookmarkMessage, fields: _Fields) -> None:
+def _fill_bookmark(bookmark: bookmark_pb2.Bookmark, fields: _Fields) -> None:
     fields.put(bookmark, "name", fields.text("name"))
     fields.put(bookmark, "description", fields.text("description"))
     fields.number("seq", bookmark)
@@ -393,14 +419,14 @@ def _fill_bookmark(bookmark: BookmarkMessage, fields: _Fields) -> None:
     fields.time("updated_at", bookmark.update_time)
 
 
-def _fill_message(message: MessageMessage, fields: _Fields) -> None:
+def _fill_message(message: message_pb2.Message, fields: _Fields) -> None:
     message.role = fields.name_of("role", ROLES)
     message.format = fields.name_of("format", FORMATS)
     if (parts := fields.get("parts")) is not None:
         try:
             json_format.ParseDict({"parts": parts}, message.parts)
         except (json_format.ParseError, TypeError, ValueError, AttributeError) as error:
-            raise fields.fault("parts", f"are none: {error}") from None
+            raise fields.fault("parts", f"are invalid: {error}") from None
     elif fields.get("json") is None:
         raise invalid_field(fields.place, "has neither json nor parts")
     else:
@@ -413,8 +439,8 @@ def _fill_message(message: MessageMessage, fields: _Fields) -> None:
         _fill_turn(message.turn, turn)
 
 
-def _fill_turn(turn: MessageTurn, fields: _Fields) -> None:
-    # A turn of which nothing is said is one all the same.
+def _fill_turn(turn: turn_pb2.MessageTurn, fields: _Fields) -> None:
+    # A turn without any field is still a turn.
     turn.SetInParent()
     for name in ("turn_id", "message_id", "model", "provider", "stop_reason"):
         fields.put(turn, name, fields.text(name))

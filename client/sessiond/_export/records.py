@@ -1,9 +1,9 @@
-"""The records of an export: one each for the session, a task, a bookmark, a message, a piece of an asset."""
+"""Creates the records of an export: session, tasks, bookmarks, messages, pieces of assets."""
 
 import base64
 import re
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
 from google.protobuf import json_format
 
@@ -17,33 +17,29 @@ from sessiond.v1.message_pb2 import Part
 
 VERSION = 1
 
-
-# A piece of this size keeps the stream busy without holding much of it in memory.
+# Large enough to keep a stream busy, small enough to hold several in memory.
 PIECE_BYTES = 256 * 1024
 
-
-# Of an asset's content in one record: PIECE_BYTES in base64. A multiple of 3, so that the pieces' base64 joined is that of the whole.
+# Bytes of an asset in one record, which are PIECE_BYTES in base64. A multiple of 3, so that the
+# pieces' base64 can be joined.
 ASSET_PIECE_BYTES = PIECE_BYTES // 4 * 3
 
+ExportRecord: TypeAlias = tuple[str, dict[str, Any]]
+"""A record's kind and its JSON object."""
 
-Record = tuple[str, dict[str, Any]]
-
-
-Progress = Callable[[int, int | None], object]
-
+Progress: TypeAlias = Callable[[int, int | None], object]
+"""A function that is called with the messages done and their total. None = unknown."""
 
 LISTS = {"task": "tasks", "bookmark": "bookmarks", "message": "messages", "asset": "assets"}
 
-
 ASSET_ID = re.compile("[0-9a-f]{64}")
 
-
-# As the server reads it: exactly 64 digits; whatever else comes after the prefix is text like any other.
+# The server, too, takes only exactly 64 digits for a reference; anything else is plain text.
 _ASSET_REFERENCE = re.compile(f"{URI_PREFIX}({ASSET_ID.pattern})(?![0-9a-f])")
 
 
-def header(info: SessionInfo) -> Record:
-    """The record that an export begins with."""
+def header(info: SessionInfo) -> ExportRecord:
+    """Return the first record of an export."""
     session = {
         "session_id": info.session_id,
         "state": info.state,
@@ -61,8 +57,8 @@ def header(info: SessionInfo) -> Record:
     return "export", {"version": VERSION, "session": session}
 
 
-def task_record(task: Task, last_seq: int) -> Record:
-    """last_seq: links to messages after it are left out, as these are not exported."""
+def task_record(task: Task, last_seq: int) -> ExportRecord:
+    """Return the record of a task, without links to messages after last_seq."""
     return "task", {
         "task_id": task.task_id,
         "status": task.status,
@@ -73,7 +69,7 @@ def task_record(task: Task, last_seq: int) -> Record:
     }
 
 
-def bookmark_record(bookmark: Bookmark) -> Record:
+def bookmark_record(bookmark: Bookmark) -> ExportRecord:
     return "bookmark", {
         "name": bookmark.name,
         "seq": bookmark.seq,
@@ -83,8 +79,12 @@ def bookmark_record(bookmark: Bookmark) -> Record:
     }
 
 
-def message_record(message: Message) -> Record:
-    """Typed parts are in the JSON form that protobuf defines, which brings them back exactly; `content` is for people to read."""
+def message_record(message: Message) -> ExportRecord:
+    """Return the record of a message.
+
+    Typed parts have the JSON form that protobuf defines, which is lossless. `content` is for people
+    to read.
+    """
     value = message.to_dict()
     value["metadata"] = sorted_value(value["metadata"])
     if "parts" in value:
@@ -94,8 +94,8 @@ def message_record(message: Message) -> Record:
     return "message", value
 
 
-def asset_record(asset: Asset, offset: int, data: bytes) -> Record:
-    """A piece of an asset, from this offset on."""
+def asset_record(asset: Asset, offset: int, data: bytes) -> ExportRecord:
+    """Return the record of a piece of an asset, at an offset in bytes."""
     return "asset", {
         "asset_id": asset.asset_id,
         "media_type": asset.media_type,
@@ -106,11 +106,11 @@ def asset_record(asset: Asset, offset: int, data: bytes) -> Record:
 
 
 def asset_ids(message: Message) -> Iterable[str]:
-    """The assets that a message refers to, some perhaps more than once."""
+    """Return the ids of the assets that a message refers to, possibly with duplicates."""
     if message.proto.WhichOneof("content") == "parts":
         return _asset_ids_of(message.proto.parts.parts)
     text = message.proto.json
-    # Most messages refer to none, and looking for a plain text is faster.
+    # Most messages refer to none, and a substring search is faster than the pattern.
     return _ASSET_REFERENCE.findall(text) if URI_PREFIX in text else ()
 
 
@@ -124,8 +124,8 @@ def _asset_ids_of(parts: Iterable[Part]) -> Iterator[str]:
                 yield from _asset_ids_of(part.tool_result.parts)
 
 
-class Counts:
-    """How many there were of each kind. An asset's pieces are one."""
+class ExportCounts:
+    """The number of records of each kind. An asset counts once, whatever its pieces."""
 
     def __init__(self) -> None:
         self._of = dict.fromkeys(LISTS, 0)
@@ -134,18 +134,23 @@ class Counts:
     def messages(self) -> int:
         return self._of["message"]
 
-    def count(self, record: Record) -> None:
+    def count(self, record: ExportRecord) -> ExportRecord:
+        """Count a record, and return it."""
         kind, value = record
         if kind in self._of and not (kind == "asset" and value.get("offset")):
             self._of[kind] += 1
+        return record
 
-    def end(self) -> Record:
-        """The record that an export ends with."""
+    def end(self) -> ExportRecord:
+        """Return the last record of an export."""
         return "end", {name: self._of[kind] for kind, name in LISTS.items()}
 
 
 def sorted_value(value: Any) -> Any:
-    """A JSON value with the keys of its objects in order: a Struct keeps none, and the same session shall give the same text."""
+    """Return a JSON value with the keys of its objects sorted.
+
+    A Struct has no order, but the same session should always export the same text.
+    """
     match value:
         case dict():
             return {key: sorted_value(value[key]) for key in sorted(value)}

@@ -1,29 +1,29 @@
-"""Exports as text: JSON Lines, or one JSON document."""
+"""Writes exports: as JSON Lines, one JSON document, or a dict."""
 
 import json
 from typing import Any
 
-from sessiond._export.records import LISTS, Record
+from sessiond._export.records import LISTS, ExportRecord
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
 
-def line(record: Record) -> str:
-    """The record as a line of JSON, with its end."""
+def line(record: ExportRecord) -> str:
+    """Return a record as a line of JSON, with its line end."""
     kind, value = record
     return _encode({"kind": kind, **value}) + "\n"
 
 
 class Collection:
-    """The dict of `export()`, made record by record."""
+    """Builds the dict of `export()` record by record."""
 
     def __init__(self) -> None:
         self._head: dict[str, Any] = {}
         self._lists: dict[str, list[dict[str, Any]]] = {name: [] for name in LISTS.values()}
-        # Of each asset.
+        # The pieces of each asset's base64.
         self._data: list[list[str]] = []
 
-    def take(self, record: Record) -> None:
+    def take(self, record: ExportRecord) -> None:
         kind, value = record
         if kind == "export":
             self._head = value
@@ -46,16 +46,19 @@ class Collection:
 
 
 class Document:
-    """The pieces of text of one JSON document, in the form of `export()`, made record by record. The assets have to come last."""
+    """Writes one JSON document in the form of `export()`, record by record.
+
+    Asset records must come after all others.
+    """
 
     def __init__(self) -> None:
         self._open: str | None = None
         self._count = 0
-        # Characters of the open asset's base64 that are still to come.
+        # Characters of the open asset's base64 that are still missing.
         self._data_left = 0
 
-    def text(self, record: Record) -> str:
-        """What a record adds to the text."""
+    def text(self, record: ExportRecord) -> str:
+        """Return the text that a record adds."""
         kind, value = record
         if kind == "export":
             return _encode(value)[:-1]
@@ -77,7 +80,7 @@ class Document:
         return data if self._data_left else data + '"}'
 
     def _rest(self, until: str = "assets") -> list[str]:
-        """The lists from the one after the open one to this one."""
+        """Return the names of the lists after the open one, up to this one."""
         names = list(LISTS.values())
         return names[names.index(self._open) + 1 if self._open else 0 : names.index(until) + 1]
 

@@ -1,4 +1,4 @@
-"""Dicts as JSON: compact UTF-8, and nothing that is not JSON."""
+"""Strict JSON encoding of mappings, as compact UTF-8."""
 
 import json
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from uuid import UUID
 import orjson
 
 _dumps = orjson.dumps
-# Of what is a dict by its class alone, only the standard library asks for the items.
+# A subclass of dict may override items(), which only the standard library honours.
 _OPTIONS = (
     orjson.OPT_PASSTHROUGH_DATACLASS
     | orjson.OPT_PASSTHROUGH_DATETIME
@@ -18,9 +18,15 @@ _OPTIONS = (
 
 
 def encode(value: Mapping[str, Any]) -> bytes:
-    """The JSON of a mapping, with UUIDs as text and members of enums as their values.
+    """Encode a mapping, with UUIDs as strings and members of enums as their values.
 
-    Raises: TypeError, ValueError, RecursionError for what JSON cannot say: other objects, NaN and infinity, what refers to itself.
+    Returns:
+        Compact JSON in UTF-8.
+
+    Raises:
+        TypeError: a value has a type that JSON lacks.
+        ValueError: a number is NaN or infinite, or a value contains itself.
+        RecursionError: the value is nested too deeply.
     """
     if not isinstance(value, dict):
         value = dict(value)
@@ -28,19 +34,22 @@ def encode(value: Mapping[str, Any]) -> bytes:
         encoded = _dumps(value, None, _OPTIONS)
     except TypeError:
         return _encode_slowly(value)
-    # It writes NaN and infinity as null, for want of anything better. The library that refuses them is asked only where there is a null;
-    # and nearly all messages are two texts, which need not be searched for one.
+    # orjson writes NaN and infinity as null, so a result with a null is encoded again by the strict
+    # encoder. Most messages are just two strings: these skip the search.
     if len(value) == 2 and type(value.get("role")) is type(value.get("content")) is str:
         return encoded
     return _encode_slowly(value) if b"null" in encoded else encoded
 
 
 def _encode_slowly(value: dict[str, Any]) -> bytes:
-    """As the standard library has it, which also knows integers beyond 64 bits and keys that are no strings, and says what is wrong."""
+    """Encode with the standard library.
+
+    It also takes integers beyond 64 bits and keys that are not strings, and its errors are precise.
+    """
     try:
         return _encode_text(value).encode()
     except UnicodeEncodeError:
-        # Half of a surrogate pair is no text; its escape is JSON all the same.
+        # A lone surrogate has no UTF-8 form, but its escape is valid JSON.
         return _encode_ascii(value).encode()
 
 
@@ -54,7 +63,7 @@ def _simple(value: object) -> object:
             raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
 
 
-# Made once: json.dumps with arguments makes an encoder for each call.
+# json.dumps() with arguments would create an encoder for each call.
 _encode_text = json.JSONEncoder(
     ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=_simple
 ).encode

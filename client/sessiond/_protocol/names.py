@@ -1,4 +1,4 @@
-"""The names that callers use for roles, formats, orders and views, taken from the protos' enums."""
+"""Names of the protos' enum values, in lower case and without their prefix."""
 
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
@@ -38,7 +38,16 @@ TURN_STATE_NAMES = {number: name for name, number in TURN_STATES.items()}
 
 
 def number_of(names: Mapping[str, _Number], value: str, field: str) -> _Number:
-    """The enum's number. Raises: InvalidField for a name that it does not have."""
+    """Return the number of an enum value.
+
+    Args:
+        names: numbers by name.
+        value: the name.
+        field: path of the field, for the error.
+
+    Raises:
+        InvalidField: the enum has no such name.
+    """
     try:
         return names[value]
     except (KeyError, TypeError):

@@ -1,6 +1,5 @@
-"""When a call is tried again, and how long it waits until then. No I/O in here."""
+"""Retry policy: which calls are retried, and after how long. No I/O."""
 
-import math
 import random
 import time
 
@@ -13,7 +12,7 @@ MAX_ATTEMPTS = 6
 FIRST_DELAY_S = 0.1
 MAX_DELAY_S = 2.0
 
-# A stream that has already delivered is worth more patience: enough for a server to restart.
+# A stream that has delivered something is retried for as long as a server takes to restart.
 MAX_STREAM_FAILURES = 8
 MIN_STREAM_PATIENCE_S = 10.0
 FIRST_STREAM_DELAY_S = 0.25
@@ -21,38 +20,49 @@ MAX_STREAM_DELAY_S = 4.0
 
 
 class Deadline:
-    """The time that a call has, over all its attempts."""
+    """The deadline of a call, over all its attempts."""
 
     def __init__(self, timeout: float | None) -> None:
-        """timeout: unit seconds; None or infinite = no end. Raises: InvalidField."""
-        if timeout is not None and (not isinstance(timeout, int | float) or math.isnan(timeout)):
+        """Start the clock.
+
+        Args:
+            timeout: seconds from now. None or infinite = no deadline.
+
+        Raises:
+            InvalidField: the timeout is not a number.
+        """
+        # NaN alone differs from itself; math.isnan() fails for an int beyond the floats.
+        if timeout is not None and (not isinstance(timeout, int | float) or timeout != timeout):
             raise invalid_field(
                 "timeout", f"is {timeout!r}; it must be a number of seconds, math.inf or None"
             )
-        # What gRPC cannot count is as good as no end.
+        # gRPC cannot represent longer timeouts.
         self._end = (
             None if timeout is None or timeout > LONGEST_TIMEOUT_S else time.monotonic() + timeout
         )
 
     def remaining(self) -> float | None:
-        """Seconds that are left, at least 0. None = no end."""
+        """Return the seconds left, at least 0. None = no deadline."""
         return None if self._end is None else max(0.0, self._end - time.monotonic())
 
     def allows(self, delay: float) -> bool:
-        """Whether there is time left after `delay` seconds."""
+        """Return whether time is left after `delay` seconds."""
         return self._end is None or time.monotonic() + delay < self._end
 
 
 class CallRetry:
-    """Counts the attempts of one call."""
+    """Counts the attempts of one call.
+
+    Args:
+        timeout: seconds for all attempts together. None = no deadline.
+    """
 
     def __init__(self, timeout: float | None) -> None:
-        """timeout: of all attempts together. Unit: seconds; None = no end."""
         self.deadline = Deadline(timeout)
         self._failures = 0
 
     def delay_after(self, error: SessiondError) -> float | None:
-        """Seconds to wait before the next attempt; None = give up."""
+        """Return the seconds to wait before the next attempt. None = give up."""
         self._failures += 1
         if self._failures >= MAX_ATTEMPTS or not is_worth_retrying(error):
             return None
@@ -61,22 +71,25 @@ class CallRetry:
 
 
 class StreamRetry:
-    """Counts the failures of one stream since it last delivered something."""
+    """Counts the failures of one stream since it last delivered something.
+
+    Args:
+        timeout: seconds for the whole stream. None = no deadline.
+    """
 
     def __init__(self, timeout: float | None) -> None:
-        """timeout: of the whole stream. Unit: seconds; None = no end."""
         self.deadline = Deadline(timeout)
         self._opening: CallRetry | None = CallRetry(None)
         self._failures = 0
         self._first_failure_at = 0.0
 
     def progress(self) -> None:
-        """Something was delivered."""
+        """Record that the stream delivered something."""
         self._opening = None
         self._failures = 0
 
     def delay_after(self, error: SessiondError) -> float | None:
-        """Seconds to wait before the stream is opened again; None = give up."""
+        """Return the seconds to wait before reopening the stream. None = give up."""
         delay = self._opening.delay_after(error) if self._opening else self._delay_between(error)
         return delay if delay is not None and self.deadline.allows(delay) else None
 
@@ -96,14 +109,18 @@ class StreamRetry:
 
 
 class TurnRetry(StreamRetry):
-    """Counts the failures of one wait for a turn. A turn goes on without its stream: once the server has it, it is waited for as long as
-    there is time, however often the connection breaks.
+    """Counts the failures of one wait for a turn.
+
+    A turn runs on without its stream. Once the server has accepted it, the wait continues until the
+    deadline, however often the connection breaks.
+
+    Args:
+        timeout: seconds for the whole wait. None = no deadline.
     """
 
     def __init__(self, timeout: float | None) -> None:
-        """timeout: of the whole wait. Unit: seconds; None = no end."""
         super().__init__(timeout)
-        # The request_id makes opening it again safe, so that it has the patience of a stream from the beginning.
+        # The request_id makes reopening safe, so a stream's longer patience applies from the start.
         self._opening = None
         self._is_accepted = False
 
@@ -112,7 +129,7 @@ class TurnRetry(StreamRetry):
         self._is_accepted = True
 
     def ran_out(self, error: SessiondError) -> bool:
-        """Whether it was the time that ended the wait, and not the error that came last."""
+        """Return whether the deadline ended the wait, rather than the last error."""
         return isinstance(error, DeadlineExceeded) or (
             self._is_accepted and is_broken_stream(error)
         )
@@ -122,7 +139,7 @@ class TurnRetry(StreamRetry):
 
 
 def _backoff(error: SessiondError, first_s: float, max_s: float, failures: int) -> float:
-    # Full jitter, so that many clients that failed together do not come back together. What the server asks for is waited in full.
-    # The exponent is bounded because a patient stream may fail often.
+    # Full jitter spreads clients that failed together; the server's retry_after is kept in full.
+    # The exponent is bounded because a stream may fail many times.
     longest = min(max_s, first_s * 2 ** min(failures - 1, 16))
-    return (error.retry_after or 0.0) + random.uniform(0, longest)  # noqa: S311 - no secret
+    return (error.retry_after or 0.0) + random.uniform(0, longest)  # noqa: S311 - not a secret

@@ -1,4 +1,4 @@
-"""Where the server is and how to talk to it: parsed once, from arguments and environment."""
+"""The client's settings: target, credentials, timeout and channel options."""
 
 import os
 import re
@@ -18,35 +18,37 @@ DEFAULT_TIMEOUT_S = 30.0
 Tls: TypeAlias = bool | str | os.PathLike[str] | grpc.ChannelCredentials
 ChannelOptions: TypeAlias = Mapping[str, Any] | Sequence[tuple[str, Any]]
 
-# Names as in gRPC's own channel_arg_names.h: an unknown one is ignored without a word, so a test looks each up in the gRPC library.
+# Names are those of gRPC's channel_arg_names.h. gRPC silently ignores unknown names, so a test
+# looks up each one in its library.
 CHANNEL_OPTIONS: dict[str, Any] = {
-    # A peer that vanished is noticed while a call runs; the server lets clients ping every 10 seconds.
+    # Detects a peer that vanished during a call. The server allows a ping every 10 seconds.
     "grpc.keepalive_time_ms": 30_000,
     "grpc.keepalive_timeout_ms": 10_000,
     "grpc.max_receive_message_length": 64 * 1024 * 1024,
-    # The client tries again by itself, with a request_id and within the call's timeout; gRPC's own retries would multiply with that.
+    # The client retries by itself, with a request_id and within the call's timeout. Retries by gRPC
+    # would multiply the attempts.
     "grpc.enable_retries": 0,
-    # A channel that waits between connection attempts fails all calls meanwhile, so it must not wait longer than our retries do.
+    # All calls fail while a channel backs off, so it must not back off longer than our retries do.
     "grpc.initial_reconnect_backoff_ms": 100,
     "grpc.max_reconnect_backoff_ms": 2_000,
-    # The connections of two clients in one process have nothing to do with each other, and neither have their failures.
+    # Clients in one process must not share connections, and thus failures.
     "grpc.use_local_subchannel_pool": 1,
     "grpc.primary_user_agent": f"sessiond-python/{__version__}",
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
-    """One client's settings."""
+class ClientSettings:
+    """The settings of one client."""
 
     target: str
     """HOST:PORT, or another name that gRPC resolves."""
     timeout: float | None
-    """Deadline of a call over all its attempts. Unit: seconds. None = none."""
+    """Seconds for a call, over all its attempts. None = no deadline."""
     metadata: tuple[tuple[str, str], ...] = field(repr=False)
-    """Sent with every call. Not shown: it holds the API key."""
+    """Metadata of every call. Left out of repr() because it holds the API key."""
     credentials: grpc.ChannelCredentials | None = field(repr=False)
-    """None = plain text."""
+    """Credentials for TLS. None = plain text."""
     options: tuple[tuple[str, Any], ...]
     """gRPC channel arguments."""
 
@@ -57,15 +59,17 @@ def settings(
     timeout: float | None,
     tls: Tls,
     options: ChannelOptions | None,
-) -> Settings:
-    """The settings that arguments and environment give together; the arguments are documented at the clients.
+) -> ClientSettings:
+    """Combine arguments, environment and defaults; the clients document the arguments.
 
-    Raises: ValueError for a target or an API key that cannot be one, OSError for a certificate file that cannot be read.
+    Raises:
+        ValueError: the target or the API key is malformed.
+        OSError: the certificate file cannot be read.
     """
     key = (api_key if api_key is not None else os.environ.get("SESSIOND_API_KEY", "")).strip()
     if not key.isascii() or not key.isprintable():
-        raise ValueError("the API key holds characters that no key has")
-    return Settings(
+        raise ValueError("the API key must consist of printable ASCII characters")
+    return ClientSettings(
         target=_target(target or os.environ.get("SESSIOND_TARGET") or DEFAULT_TARGET),
         timeout=timeout,
         metadata=(("authorization", f"Bearer {key}"),) if key else (),
@@ -76,8 +80,10 @@ def settings(
 
 def _target(target: str) -> str:
     if re.match(r"(http|https|grpc|grpcs)://", target):
-        raise ValueError(f'the target is HOST:PORT, not a URL: "{target}" (for TLS give tls=True)')
-    # gRPC would take port 443, where no sessiond listens.
+        raise ValueError(
+            f'target must be HOST:PORT, not a URL: "{target}" (for TLS, pass tls=True)'
+        )
+    # gRPC's default port is 443, where no sessiond listens.
     return f"{target}:{DEFAULT_PORT}" if re.fullmatch(r"[A-Za-z0-9._-]+", target) else target
 
 

@@ -1,4 +1,4 @@
-"""From a failed gRPC call to a typed error."""
+"""Conversion of failed gRPC calls to typed errors."""
 
 from collections.abc import Iterator, Mapping
 from typing import Protocol, cast
@@ -12,7 +12,8 @@ from sessiond import errors
 from sessiond.errors import FieldViolation, SessiondError
 from sessiond.v1 import turn_pb2
 
-# What gRPC writes into a status that it made up itself because a connection or stream broke, where the code alone does not say so.
+# Texts of statuses that gRPC itself creates when a connection or stream breaks, for codes that have
+# other causes too.
 _TRANSPORT_FAULTS = (
     "rst_stream",
     "eos",
@@ -24,13 +25,13 @@ _TRANSPORT_FAULTS = (
 )
 _TRANSPORT_CODES = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.CANCELLED}
 
-# What grpc.aio makes of the whole call when a write of a stream fails, whatever the server said (github.com/grpc/grpc/issues/36066). What
-# is known is only that the answer is lost.
+# grpc.aio reports this for a failed write to a stream, whatever the server answered
+# (github.com/grpc/grpc/issues/36066). The answer is lost.
 _LOST_ANSWER = "Internal error from Core"
 
 
-class _Failed(Protocol):
-    """What the RpcErrors of both of gRPC's APIs have; grpc.RpcError itself declares nothing."""
+class _RpcOutcome(Protocol):
+    """The methods of both gRPC APIs' RpcErrors; grpc.RpcError itself declares none."""
 
     def code(self) -> grpc.StatusCode: ...
 
@@ -44,38 +45,35 @@ def _subclasses(cls: type[SessiondError]) -> Iterator[type[SessiondError]]:
 
 
 _BY_REASON = {cls.reason: cls for cls in _subclasses(SessiondError) if "reason" in vars(cls)}
-# Not raised for a code alone.
+# Raised by the client itself, or for a reason; never for a code alone.
 _SPECIAL = (errors.ClientClosed, errors.TurnFailed, errors.PoolTimeout, errors.PoolClosed)
 _BY_CODE = {cls.code: cls for cls in SessiondError.__subclasses__() if cls not in _SPECIAL}
 
 
 def error_of(failed: grpc.RpcError, target: str) -> SessiondError:
-    """The typed error of a failed call.
+    """Return the typed error of a failed call.
 
     Args:
-        target: the server's address, for the text of an error that no server sent.
+        failed: the error of gRPC.
+        target: the server's address, for errors that no server sent.
     """
-    call = cast("_Failed", failed)
+    call = cast("_RpcOutcome", failed)
     code, text = call.code(), call.details() or ""
     info, violations, retry_after = _details(failed)
-    if info is None:
-        if code is grpc.StatusCode.UNAVAILABLE or (
-            code is grpc.StatusCode.INTERNAL and text == _LOST_ANSWER
-        ):
-            hint = f"no answer from {target} (is `sessiond serve` running at {target}?)"
-            return errors.ServerUnavailable(
-                f"{hint}: {text}" if text else hint, retry_after=retry_after
-            )
-        cls = _BY_CODE.get(code, SessiondError)
-        return cls(
-            text, code=code, reason=code.name, field_violations=violations, retry_after=retry_after
+    if not info.reason and (
+        code is grpc.StatusCode.UNAVAILABLE
+        or (code is grpc.StatusCode.INTERNAL and text == _LOST_ANSWER)
+    ):
+        hint = f"no answer from {target} (is `sessiond serve` running at {target}?)"
+        return errors.ServerUnavailable(
+            f"{hint}: {text}" if text else hint, retry_after=retry_after
         )
-    # A newer server may have reasons that this client does not know; their code still says what to do.
+    # A newer server may send reasons that this client does not know; the code still has a class.
     by_code = errors.TurnFailed if is_outcome(info.metadata) else _BY_CODE.get(code, SessiondError)
     return _BY_REASON.get(info.reason, by_code)(
         text,
         code=code,
-        reason=info.reason,
+        reason=info.reason or code.name,
         metadata=dict(info.metadata),
         field_violations=violations,
         retry_after=retry_after,
@@ -83,21 +81,21 @@ def error_of(failed: grpc.RpcError, target: str) -> SessiondError:
 
 
 def error_of_turn(turn: turn_pb2.Turn) -> SessiondError:
-    """The typed error of a turn that ended without an answer, as its Send raises it."""
+    """Return the typed error of a turn that ended without an answer, as its Send raises it."""
     cls = _BY_REASON.get(turn.error.reason, errors.TurnFailed)
     metadata = {**turn.error.metadata, "session_id": turn.session_id, "turn_id": turn.turn_id}
     return cls(turn.error.message, reason=turn.error.reason or None, metadata=metadata)
 
 
 def is_outcome(metadata: Mapping[str, str]) -> bool:
-    """Whether an error with this metadata says how a turn ended, and not how the call went."""
+    """Return whether an error with this metadata is the outcome of a turn, not of the call."""
     return "turn_id" in metadata
 
 
 def is_worth_retrying(error: SessiondError) -> bool:
-    """Whether the same request may do better a little later."""
+    """Return whether the same request may succeed a little later."""
     if is_outcome(error.metadata):
-        # The same request_id would be answered with the same.
+        # The server would replay the outcome for the same request_id.
         return False
     if error.code is grpc.StatusCode.RESOURCE_EXHAUSTED:
         return error.retry_after is not None
@@ -105,7 +103,7 @@ def is_worth_retrying(error: SessiondError) -> bool:
 
 
 def is_broken_stream(error: SessiondError) -> bool:
-    """Whether a stream that ended so may go on at another connection."""
+    """Return whether a stream that failed this way may resume on another connection."""
     if is_worth_retrying(error):
         return True
     if error.code not in _TRANSPORT_CODES or error.metadata:
@@ -114,14 +112,14 @@ def is_broken_stream(error: SessiondError) -> bool:
     return any(fault in text for fault in _TRANSPORT_FAULTS)
 
 
-def _details(failed: grpc.RpcError) -> tuple[ErrorInfo | None, list[FieldViolation], float | None]:
-    info: ErrorInfo | None = None
+def _details(failed: grpc.RpcError) -> tuple[ErrorInfo, list[FieldViolation], float | None]:
+    info = ErrorInfo()
     violations: list[FieldViolation] = []
     retry_after: float | None = None
     try:
         status = rpc_status.from_call(failed)
     except (ValueError, DecodeError):
-        # Details that contradict the status or do not parse come from something between us and the server.
+        # Details that contradict the status or do not parse come from a proxy, not from the server.
         status = None
     for detail in status.details if status else ():
         if detail.Is(ErrorInfo.DESCRIPTOR):

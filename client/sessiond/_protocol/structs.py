@@ -1,6 +1,7 @@
-"""google.protobuf.Struct from dict and back.
+"""Conversion between dict and google.protobuf.Struct.
 
-Written by hand: protobuf's json_format turns integers that a double cannot hold into others without a word, and knows no field paths.
+protobuf's json_format would silently change integers that a double cannot hold, and its errors have
+no field paths.
 """
 
 import math
@@ -12,7 +13,8 @@ from google.protobuf.struct_pb2 import NULL_VALUE, Struct, Value
 from sessiond.errors import invalid_field
 
 MAX_INTEGER = 2**53
-# A nested object takes three of the 100 levels that protobuf's parsers go down, and the messages around it take some too.
+# A nested object uses three of the 100 levels that protobuf's parsers allow, and the messages
+# around it use some too.
 MAX_DEPTH = 30
 
 
@@ -20,9 +22,13 @@ def fill_struct(target: Struct, value: Mapping[str, Any], field: str) -> None:
     """Write a JSON object into an empty Struct.
 
     Args:
-        field: its name in the request, for errors.
-    Raises: InvalidField for whatever JSON, or a Struct, cannot hold: other types, NaN, infinities, integers beyond ±2^53, keys
-        that are not strings, more than 30 levels.
+        target: the Struct.
+        value: the object.
+        field: path of the field, for the error.
+
+    Raises:
+        InvalidField: the object holds what JSON or a Struct cannot: another type, NaN or infinity,
+            an integer beyond ±2^53, a key that is not a string, more than 30 levels.
     """
     if not isinstance(value, Mapping):
         raise invalid_field(field, f"must be a dict, not {type(value).__name__}")
@@ -30,13 +36,11 @@ def fill_struct(target: Struct, value: Mapping[str, Any], field: str) -> None:
 
 
 def from_struct(struct: Struct) -> dict[str, Any]:
-    """The JSON object; whole numbers up to ±2^53 come back as int."""
+    """Return a Struct as a dict; whole numbers up to ±2^53 become int."""
     return {key: _from_value(value) for key, value in struct.fields.items()}
 
 
 def _fill_object(target: Struct, value: Mapping[str, Any], path: str, depth: int) -> None:
-    if depth > MAX_DEPTH:
-        raise invalid_field(path, f"is nested deeper than {MAX_DEPTH} levels")
     for key, item in value.items():
         if not isinstance(key, str):
             raise invalid_field(path, f"has a key that is not a string: {key!r}")
@@ -57,12 +61,12 @@ def _fill_value(target: Value, value: Any, path: str, depth: int) -> None:
             if abs(value) > MAX_INTEGER:
                 raise invalid_field(
                     path,
-                    "is an integer beyond ±2^53, which would come back as another one; send it as a string",
+                    "is an integer beyond ±2^53, which would lose digits; send it as a string",
                 )
             target.number_value = value
         case float():
             if not math.isfinite(value):
-                raise invalid_field(path, f"is {value}, and JSON has no such number")
+                raise invalid_field(path, f"is {value}, which JSON cannot represent")
             target.number_value = value
         case str():
             try:
@@ -71,13 +75,13 @@ def _fill_value(target: Value, value: Any, path: str, depth: int) -> None:
                 raise invalid_field(
                     path, "is not valid Unicode: it holds a lone surrogate"
                 ) from None
+        case Mapping() | list() | tuple() if depth >= MAX_DEPTH:
+            raise invalid_field(path, f"is nested deeper than {MAX_DEPTH} levels")
         case Mapping():
-            # Touched first, so that an empty object is an object and not a value without a kind.
+            # An empty object would otherwise leave the value without a kind.
             target.struct_value.SetInParent()
             _fill_object(target.struct_value, value, path, depth + 1)
         case list() | tuple():
-            if depth >= MAX_DEPTH:
-                raise invalid_field(path, f"is nested deeper than {MAX_DEPTH} levels")
             target.list_value.SetInParent()
             for i, item in enumerate(value):
                 _fill_value(target.list_value.values.add(), item, f"{path}[{i}]", depth + 1)

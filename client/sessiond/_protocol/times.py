@@ -1,6 +1,5 @@
-"""Times and durations: Python's to protobuf's and back."""
+"""Conversion of times and durations between Python and protobuf."""
 
-import math
 from datetime import UTC, datetime, timedelta
 
 from google.protobuf.duration_pb2 import Duration
@@ -13,7 +12,13 @@ _SECOND = timedelta(seconds=1)
 
 
 def to_timestamp(value: datetime, field: str) -> Timestamp:
-    """Raises: InvalidField for a time without a time zone, which could mean several times."""
+    """Convert a time to a Timestamp.
+
+    Raises:
+        InvalidField: the value is not a datetime, or has no time zone.
+    """
+    if not isinstance(value, datetime):
+        raise invalid_field(field, f"must be a datetime, not {type(value).__name__}")
     if value.utcoffset() is None:
         raise invalid_field(field, "has no time zone; give e.g. datetime.now(UTC)")
     since = value - _EPOCH
@@ -21,29 +26,37 @@ def to_timestamp(value: datetime, field: str) -> Timestamp:
 
 
 def from_timestamp(value: Timestamp) -> datetime:
-    """In UTC, cut to microseconds."""
+    """Return the time in UTC, truncated to microseconds."""
     return _EPOCH + timedelta(seconds=value.seconds, microseconds=value.nanos // 1000)
 
 
 def to_duration(value: timedelta | float, field: str) -> Duration:
-    """value: a timedelta, or a number of seconds. Raises: InvalidField for a number that is no duration."""
+    """Convert a duration.
+
+    Args:
+        value: a timedelta, or a number of seconds.
+        field: path of the field, for the error.
+
+    Raises:
+        InvalidField: the value is neither, not finite, or too large.
+    """
     if not isinstance(value, timedelta):
-        if not math.isfinite(value):
-            raise invalid_field(field, "is not a finite number of seconds")
         try:
             value = timedelta(seconds=value)
-        except OverflowError:
-            raise invalid_field(field, "is too long") from None
+        except (TypeError, ValueError, OverflowError) as error:
+            raise invalid_field(
+                field, f"must be a timedelta or a number of seconds: {error}"
+            ) from None
     duration = Duration()
     duration.FromTimedelta(value)
     return duration
 
 
 def from_duration(value: Duration) -> timedelta:
-    """Cut to microseconds."""
+    """Return the duration, truncated to microseconds."""
     return timedelta(seconds=value.seconds, microseconds=value.nanos // 1000)
 
 
 def iso(value: datetime) -> str:
-    """ISO 8601, in UTC, e.g. "2026-01-31T12:00:00.123456Z"."""
+    """Format a UTC time as ISO 8601, e.g. "2026-01-31T12:00:00.123456Z"."""
     return value.isoformat().replace("+00:00", "Z")

@@ -1,1 +1,1 @@
-"""The requests, built from keyword arguments. No I/O in here."""
+"""Builds the requests from keyword arguments. No I/O in here."""

@@ -1,4 +1,4 @@
-"""Files that go with a prompt, as the caller gives them. No I/O in here."""
+"""Attachments of a prompt, as the caller gives them. No I/O in here."""
 
 import base64
 import os
@@ -14,11 +14,12 @@ from sessiond.errors import invalid_field
 from sessiond.v1.message_pb2 import Blob, Part
 
 AttachmentInput: TypeAlias = str | os.PathLike[str] | tuple[bytes, str] | Mapping[str, Any]
-"""The path of a file; a URL; (content, media type); or a dict with one of "path", "data" (bytes, or base64), "uri" and "asset_id", and,
-where it is known, "media_type" and "name".
+"""The path of a file; a URL; (content, media type); or a dict with one of "path", "data" (bytes, or
+base64), "uri" and "asset_id", and perhaps "media_type" and "name".
 """
 
 _SOURCES = ("path", "data", "uri", "asset_id")
+_KEYS = (*_SOURCES, "media_type", "name", "type")
 _SPELLINGS = {
     "url": "uri",
     "assetId": "asset_id",
@@ -29,28 +30,45 @@ _SPELLINGS = {
     "displayName": "name",
 }
 _TYPES = ("file", "blob", "image", "audio", "url", "uri", "asset")
-# Not a drive's letter.
+# A scheme of one letter is the drive of a path.
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|data:")
 
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """One file, with exactly one of path, data, uri and asset_id."""
+    """One file, with exactly one of path, data, uri and asset_id.
+
+    Attributes:
+        place: the field of the call, for errors.
+        path: path of the file.
+        data: content of the file.
+        uri: address of the file.
+        asset_id: the asset that is the file.
+        media_type: the IANA media type. "" = unknown.
+        name: name of the file. "" = none.
+    """
 
     place: str
-    """The field, for errors."""
     path: str | None = None
     data: bytes | None = None
     uri: str | None = None
     asset_id: str | None = None
     media_type: str = ""
-    """Empty = unknown."""
     name: str = ""
 
     def part(
         self, media_type: str, *, inline: bytes | None = None, asset_id: str | None = None
     ) -> Part:
-        """The part of a message that has it, or refers to it."""
+        """Return the part of a message that holds the file, or refers to it.
+
+        Args:
+            media_type: the IANA media type, which decides the kind of the part.
+            inline: the content, to be held by the part.
+            asset_id: the asset that the file was uploaded as.
+
+        Raises:
+            InvalidField: if a value cannot be sent.
+        """
         try:
             blob = Blob(media_type=media_type, name=self.name)
             if inline is not None:
@@ -71,7 +89,11 @@ class Attachment:
 
 
 def attachments_of(given: object) -> list[Attachment]:
-    """Raises: InvalidField."""
+    """Return the attachments that a caller gave.
+
+    Raises:
+        InvalidField: if one is malformed.
+    """
     if given is None:
         return []
     if not isinstance(given, list | tuple):
@@ -96,7 +118,8 @@ def _attachment(value: object, place: str) -> Attachment:
         case _:
             raise invalid_field(
                 place,
-                f"is of type {type(value).__name__}; it must be a path, a URL, (content, media type) or a dict",
+                f"is of type {type(value).__name__}; it must be a path, a URL,"
+                " (content, media type) or a dict",
             )
 
 
@@ -104,10 +127,9 @@ def _of_dict(given: Mapping[Any, Any], place: str) -> Attachment:
     values: dict[str, Any] = {}
     for key, value in given.items():
         name = _SPELLINGS.get(key, key)
-        if name not in (*_SOURCES, "media_type", "name", "type"):
+        if name not in _KEYS:
             raise invalid_field(
-                f"{place}.{key}",
-                f"is not known; a dict may have {', '.join((*_SOURCES, 'media_type', 'name', 'type'))}",
+                f"{place}.{key}", f"is not known; a dict may have {', '.join(_KEYS)}"
             )
         if value is not None:
             values[name] = value
@@ -125,14 +147,14 @@ def _of_dict(given: Mapping[Any, Any], place: str) -> Attachment:
     elif sources == ["path"]:
         values["path"] = _path(values["path"], f"{place}.path")
         values.setdefault("name", Path(values["path"]).name)
-    said_by = values.get("path") or values.get("uri") or values.get("name") or ""
-    values.setdefault("media_type", media_type_of(said_by))
+    name = values.get("path") or values.get("uri") or values.get("name") or ""
+    values.setdefault("media_type", media_type_of(name))
     return Attachment(place, **values)
 
 
 def _path(value: object, place: str) -> str:
     try:
-        path = os.fspath(value)  # type: ignore[call-overload]  # refused where it is none
+        path = os.fspath(value)  # type: ignore[call-overload]  # raises TypeError
     except TypeError:
         raise invalid_field(place, f"must be a path, not {type(value).__name__}") from None
     if not isinstance(path, str) or not path:

@@ -1,14 +1,8 @@
-"""Requests about bookmarks."""
+"""Requests about bookmarks. All raise InvalidField for a value that cannot be sent."""
 
-from sessiond._requests.fields import filled, request_id_or_new
+from sessiond._requests.fields import filled, put_mask, request_id_or_new
 from sessiond.errors import invalid_field
-from sessiond.v1.bookmark_service_pb2 import (
-    CreateBookmarkRequest,
-    DeleteBookmarkRequest,
-    GetBookmarkRequest,
-    ListBookmarksRequest,
-    UpdateBookmarkRequest,
-)
+from sessiond.v1.bookmark_service_pb2 import CreateBookmarkRequest, UpdateBookmarkRequest
 
 
 def create_bookmark(
@@ -30,33 +24,13 @@ def create_bookmark(
     return request
 
 
-def get_bookmark(session_id: str, name: str) -> GetBookmarkRequest:
-    return filled(GetBookmarkRequest(), session_id=session_id, name=name)
-
-
-def list_bookmarks(session_id: str, *, page_size: int | None) -> ListBookmarksRequest:
-    return filled(ListBookmarksRequest(), session_id=session_id, page_size=page_size)
-
-
-def move_bookmark(
-    session_id: str, name: str, seq: int | None, request_id: str | None
-) -> UpdateBookmarkRequest:
-    """seq: None = the newest message."""
-    request = filled(
-        UpdateBookmarkRequest(), session_id=session_id, request_id=request_id_or_new(request_id)
-    )
-    filled(request.bookmark, name=name, seq=seq)
-    request.update_mask.paths.append("seq")
-    return request
-
-
 def update_bookmark(
     session_id: str,
     name: str,
     *,
     seq: int | None,
-    description: str | None,
-    new_name: str | None,
+    description: str | None = None,
+    new_name: str | None = None,
     request_id: str | None,
 ) -> UpdateBookmarkRequest:
     if new_name == "":
@@ -68,20 +42,5 @@ def update_bookmark(
         request_id=request_id_or_new(request_id),
     )
     filled(request.bookmark, name=name, seq=seq, description=description)
-    is_given = {"seq": seq is not None, "description": description is not None}
-    if paths := [field for field, given in is_given.items() if given]:
-        request.update_mask.paths.extend(paths)
+    put_mask(request, {"seq": seq, "description": description})
     return request
-
-
-def delete_bookmark(
-    session_id: str, name: str, *, allow_missing: bool, request_id: str | None
-) -> DeleteBookmarkRequest:
-    request = DeleteBookmarkRequest()
-    return filled(
-        request,
-        session_id=session_id,
-        name=name,
-        allow_missing=allow_missing,
-        request_id=request_id_or_new(request_id),
-    )

@@ -1,7 +1,7 @@
-"""Many messages as the bytes of requests, without an object for each: that takes half the time.
+"""Encodes requests of many messages without an object for each, which takes half the time.
 
 The encoding is specified at https://protobuf.dev/programming-guides/encoding/
-A property test compares it with what the generated code writes.
+A property test compares it with that of the generated code.
 """
 
 from collections.abc import Sequence
@@ -31,11 +31,14 @@ _JSON = _tag(Message.JSON_FIELD_NUMBER, _BYTES)
 
 
 class Encoder:
-    """Encodes requests of messages, one after the other. size: of what is added and not yet taken. Unit: bytes.
+    """Encodes messages into requests, one after the other.
 
     Args:
-        head: a request without messages; its fields stand in the first one that is taken.
-        format: whose messages dicts and JSON texts are.
+        head: a request without messages, whose fields the first request gets.
+        format: the format of dicts and JSON texts.
+
+    Attributes:
+        size: bytes of the messages that were added and not yet taken.
     """
 
     def __init__(self, head: Head, format: str) -> None:
@@ -49,12 +52,20 @@ class Encoder:
         self._parts = [head.SerializeToString()]
 
     def add(self, message: MessageInput, place: int) -> None:
-        """Add messages[place]. Raises: InvalidField for what cannot be sent."""
+        """Add a message.
+
+        Args:
+            message: the message.
+            place: its index in the caller's list, for errors.
+
+        Raises:
+            InvalidField: if it cannot be sent.
+        """
         if self._is_known and type(message) is dict:
             try:
                 encoded = encode(message)
             except (TypeError, ValueError, RecursionError):
-                pass  # the long way says what is wrong
+                pass  # to_proto raises the error
             else:
                 length = _varint(len(encoded))
                 size = self._fixed + len(length) + len(encoded)
@@ -67,11 +78,11 @@ class Encoder:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing waits to be taken. A message may have no bytes."""
+        """Whether there is nothing to take. A message may have no bytes."""
         return not self._parts
 
     def take(self) -> bytes:
-        """A request of what was added since the last time."""
+        """Return a request with the messages that were added since the last one."""
         encoded = b"".join(self._parts)
         self._parts, self.size = [], 0
         return encoded
@@ -80,7 +91,16 @@ class Encoder:
 def encoded_store(
     head: StoreMessagesRequest, messages: Sequence[MessageInput], format: str
 ) -> bytes:
-    """A request that has no messages yet, and these, encoded. Raises: InvalidField for what cannot be sent."""
+    """Return a request with messages, encoded.
+
+    Args:
+        head: the request without messages.
+        messages: the messages.
+        format: the format of dicts and JSON texts.
+
+    Raises:
+        InvalidField: if a message cannot be sent.
+    """
     encoder = Encoder(head, format)
     for place, message in enumerate(messages):
         encoder.add(message, place)

@@ -1,69 +1,107 @@
-"""Filling the fields of a request from keyword arguments."""
+"""Fills the fields of requests from keyword arguments."""
 
 import secrets
-from collections.abc import Iterable, Mapping, MutableSequence
-from datetime import datetime, timedelta
+from collections.abc import Collection, Iterable, Mapping, MutableSequence
 from typing import Any, TypeVar
 
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message as ProtoMessage
+from google.protobuf.struct_pb2 import Struct
+from google.protobuf.timestamp_pb2 import Timestamp
 
+from sessiond._protocol import names
 from sessiond._protocol.structs import fill_struct
 from sessiond._protocol.times import to_duration, to_timestamp
 from sessiond.errors import invalid_field
-from sessiond.v1 import session_pb2
-from sessiond.v1.session_service_pb2 import CopySessionRequest
 
-_Item = TypeVar("_Item")
+_Message = TypeVar("_Message", bound=ProtoMessage)
 
-
-_Request = TypeVar("_Request", bound=ProtoMessage)
+# The names that callers use, by the name of the field's enum.
+_ENUM_NAMES: Mapping[str, Mapping[str, int]] = {
+    "MessageOrder": names.MESSAGE_ORDERS,
+    "MessageView": names.VIEWS,
+    "SendMode": names.SEND_MODES,
+    "SessionOrder": names.SESSION_ORDERS,
+    "SessionState": names.STATES,
+    "TaskStatus": names.TASK_STATUSES,
+    "TurnState": names.TURN_STATES,
+}
 
 
 def request_id_or_new(given: str | None) -> str:
-    # Without one, a call whose answer was lost could not be repeated.
+    """Return the caller's request_id or a random one; without any, a retry could act twice."""
     return given or secrets.token_hex(16)
 
 
-def filled(request: _Request, **values: Any) -> _Request:
+def filled(request: _Message, **values: Any) -> _Message:
+    """Set fields of a request, each converted to the type of its field; return the request.
+
+    A mapping becomes a Struct, a datetime a Timestamp, a timedelta or a number of seconds a
+    Duration, and the name of an enum's value its number. None leaves the field unset.
+
+    Raises:
+        InvalidField: if a value does not fit its field.
+    """
     for field, value in values.items():
-        if value is None:
-            continue
-        try:
-            setattr(request, field, value)
-        except (TypeError, ValueError) as error:
-            raise invalid_field(field, f"cannot be sent: {error}") from error
+        if value is not None:
+            try:
+                _put(request, field, value)
+            except (AttributeError, TypeError, ValueError) as error:
+                raise invalid_field(field, f"cannot be sent: {error}") from error
     return request
 
 
-def put_items(target: MutableSequence[_Item], items: Iterable[_Item], field: str) -> None:
+def _put(request: ProtoMessage, field: str, value: Any) -> None:
+    match getattr(request, field):
+        case int():
+            enum = request.DESCRIPTOR.fields_by_name[field].enum_type
+            if enum is not None:
+                value = names.number_of(_ENUM_NAMES[enum.name], value, field)
+            setattr(request, field, value)
+        case Struct() as struct:
+            # Marks the field as set: an empty object differs from none.
+            struct.SetInParent()
+            fill_struct(struct, value, field)
+        case Duration() as duration:
+            duration.CopyFrom(to_duration(value, field))
+        case Timestamp() as timestamp:
+            timestamp.CopyFrom(to_timestamp(value, field))
+        case MutableSequence() as items:
+            put_items(items, value, field)
+        case _:
+            setattr(request, field, value)
+
+
+def put_items(target: MutableSequence[Any], values: Iterable[Any], field: str) -> None:
+    """Append to a repeated field.
+
+    Raises:
+        InvalidField: if a value does not fit, or if there is one string in the place of a list.
+    """
+    if isinstance(values, str):
+        raise invalid_field(field, f'must be a list, e.g. ["{values}"]')
     try:
-        target.extend(items)
+        target.extend(values)
     except (TypeError, ValueError) as error:
         raise invalid_field(field, f"cannot be sent: {error}") from error
 
 
-def put_struct(request: ProtoMessage, field: str, value: Mapping[str, Any] | None) -> None:
-    if value is not None:
-        struct = getattr(request, field)
-        # An empty object is something else than none.
-        struct.SetInParent()
-        fill_struct(struct, value, field)
+def put_mask(request: Any, values: Mapping[str, Any]) -> None:
+    """Name the fields that an update sets.
+
+    Without a mask, the server takes an empty string or object for "unchanged".
+    """
+    if paths := [field for field, value in values.items() if value is not None]:
+        request.update_mask.paths.extend(paths)
 
 
-def put_times(request: ProtoMessage, **times: datetime | None) -> None:
-    for field, time in times.items():
-        if time is not None:
-            getattr(request, field).CopyFrom(to_timestamp(time, field))
+def check_keywords(given: Mapping[str, Any], known: Collection[str]) -> None:
+    """Check the keywords of an `Unpack`, which Python itself does not.
 
-
-def put_expiry(
-    session: session_pb2.Session | CopySessionRequest,
-    idle_ttl: timedelta | float | None,
-    never_expires: bool,
-) -> None:
-    if never_expires and idle_ttl is not None:
-        raise invalid_field("idle_ttl", "cannot be given together with never_expires")
-    if never_expires:
-        session.never_expires = True
-    elif idle_ttl is not None:
-        session.idle_ttl.CopyFrom(to_duration(idle_ttl, "idle_ttl"))
+    Raises:
+        TypeError: if one is not known.
+    """
+    if unknown := given.keys() - known:
+        raise TypeError(
+            f"unexpected keyword argument {min(unknown)!r}; known are {', '.join(sorted(known))}"
+        )

@@ -1,4 +1,4 @@
-"""A message as the caller gives it, and its way into protobuf."""
+"""Messages as the caller gives them, and their conversion to protobuf."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,39 +19,44 @@ Blob: TypeAlias = Mapping[str, Any] | str | bytes
 
 @dataclass(frozen=True, slots=True)
 class NewMessage:
-    """A message to store, with what belongs to it alone. Give either `blob` or `parts`."""
+    """A message to store, with its metadata and parent. Give either `blob` or `parts`."""
 
     blob: Blob | None = None
-    """The provider's message: a dict, or JSON text (str or bytes), which is stored byte for byte."""
+    """The provider's message: a dict, or JSON text (str or bytes), which is kept byte for byte."""
     format: str | None = None
-    """Whose message `blob` is: "openai", "anthropic" or "gemini". None = the format of the call."""
+    """Format of `blob`: "openai", "anthropic" or "gemini". None = that of the call."""
     metadata: Mapping[str, Any] | None = None
-    """Labels for this message: a JSON object of at most 64 KiB. None = none."""
+    """Labels of this message: a JSON object of at most 64 KiB. None = none."""
     parent_seq: int | None = None
-    """The seq of the message that this one follows; it must exist, or come before it in the same batch. None = the message before it."""
+    """Seq of the message that this one follows. That one must exist, or come before this one in the
+    same batch. None = the message before it."""
     parts: Sequence[message_pb2.Part] = ()
-    """The content in sessiond's own types, 1 to 1,000 of them."""
+    """The content in sessiond's own types, 1 to 1,000 parts."""
     role: str | None = None
-    """Who speaks: "user", "assistant", "system", "developer" or "tool". Required with `parts`; read from a `blob` otherwise."""
+    """The speaker: "user", "assistant", "system", "developer" or "tool". Required with `parts`;
+    read from a `blob` otherwise."""
 
 
 MessageInput: TypeAlias = Blob | message_pb2.Message | Message | NewMessage
 
 
-# protobuf takes UTF-8 for a string, though its types do not say so.
+# protobuf takes UTF-8 bytes for a string, though its types do not say so.
 _encode = cast("Callable[[Mapping[str, Any]], str]", encode)
 
 
 def to_proto(value: MessageInput, format: str, path: str) -> message_pb2.Message:
-    """The protobuf message that stores `value`.
+    """Return the protobuf message that stores a caller's message.
 
-    A Message that was read before is stored with its exact content, role, format and metadata; its parent_seq stays behind, since seqs
-    belong to a session.
+    A Message that was read is stored with its exact content, role, format and metadata, but without
+    its parent_seq, because seqs belong to a session.
 
     Args:
-        format: whose message a dict or JSON text is.
+        value: the caller's message.
+        format: the format of a dict or JSON text.
         path: the field in the request, e.g. "messages[3]", for errors.
-    Raises: InvalidField for what cannot be sent.
+
+    Raises:
+        InvalidField: if the message cannot be sent.
     """
     match value:
         case message_pb2.Message():
@@ -71,14 +76,24 @@ def add_batch(
 ) -> None:
     """Add messages to a request's batch.
 
-    Raises: InvalidField for what cannot be sent, and for a single message in the place of a list.
+    Args:
+        batch: the repeated field.
+        messages: the messages.
+        format: the format of dicts and JSON texts.
+
+    Raises:
+        InvalidField: if a message cannot be sent, or if there is one in the place of a list.
     """
     refuse_single(messages)
     batch.extend(to_proto(message, format, f"messages[{i}]") for i, message in enumerate(messages))
 
 
 def refuse_single(messages: object) -> None:
-    """Raises: InvalidField for one message where many are expected: its keys or characters would pass for messages."""
+    """Refuse one message in the place of a list: its keys or characters would pass for messages.
+
+    Raises:
+        InvalidField: if it is one message.
+    """
     if isinstance(messages, Mapping | str | bytes | NewMessage | message_pb2.Message):
         raise invalid_field(
             "messages", "must be a list of messages; store_message takes a single one"
@@ -104,8 +119,9 @@ def _provider_message(value: Blob, format: str, path: str) -> message_pb2.Messag
         case _:
             raise invalid_field(
                 path,
-                f"is of type {type(value).__name__}; it must be a dict, JSON text (str or bytes), a NewMessage or a Message"
-                " (objects of a provider's SDK: give their dict, e.g. by model_dump())",
+                f"is of type {type(value).__name__}; it must be a dict, JSON text (str or bytes), a"
+                " NewMessage or a Message (objects of a provider's SDK: give their dict, e.g. by"
+                " model_dump())",
             )
     try:
         result.json = text

@@ -1,4 +1,8 @@
-"""Keyword arguments that several calls share, as typed dicts."""
+"""Keyword arguments that several calls share.
+
+Each TypedDict is flat, and documents its keywords one by one, because the reference shows the
+keywords of a call that takes `**keywords: Unpack[...]` from here.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -6,144 +10,91 @@ from typing import Any, TypedDict
 
 
 class SessionSettings(TypedDict, total=False):
-    """What a session can be created with, as in `client.sessions.create`."""
+    """The settings of a session. None is the same as leaving a setting out."""
 
     model: str | None
+    """Model that the conversation runs against, at most 256 characters. "" = none."""
     user: str | None
+    """User whom the conversation belongs to, at most 256 characters. "" = none."""
     title: str | None
+    """Name for people to read, at most 512 characters. "" = none."""
     config: Mapping[str, Any] | None
+    """Settings of the conversation: a JSON object of at most 64 KiB, integers within ±2^53."""
     metadata: Mapping[str, Any] | None
+    """Labels of the caller: a JSON object of at most 64 KiB, integers within ±2^53."""
     idle_ttl: timedelta | float | None
+    """How long the session lives unused: a timedelta or seconds, from 1 second to 10 years."""
     never_expires: bool
-    request_id: str | None
-    timeout: float | None
+    """True keeps the session until it is deleted. Not together with idle_ttl."""
 
 
-class SessionChanges(TypedDict, total=False):
-    """What can be changed of a session, as in `client.sessions.update`."""
-
-    model: str | None
-    user: str | None
-    title: str | None
-    config: Mapping[str, Any] | None
-    metadata: Mapping[str, Any] | None
-    config_patch: Mapping[str, Any] | None
-    metadata_patch: Mapping[str, Any] | None
-    idle_ttl: timedelta | float | None
-    never_expires: bool
-    etag: str | None
-    request_id: str | None
-    timeout: float | None
-
-
-class SessionFilters(TypedDict, total=False):
-    """Which sessions to list and in which order, as in `client.sessions.list`."""
+class SessionFilter(TypedDict, total=False):
+    """Conditions on sessions. A session has to meet all that are given."""
 
     session_id_prefix: str | None
+    """Beginning of session_id; case matters."""
     user: str | None
+    """Sessions of this user."""
     state: str | None
+    """Sessions in this state: "active" or "destroyed"."""
     model: str | None
+    """Sessions of this model."""
     config_contains: Mapping[str, Any] | None
+    """Sessions whose config contains this JSON object, as PostgreSQL's jsonb @> defines it."""
     metadata_contains: Mapping[str, Any] | None
+    """Sessions whose metadata contains this JSON object, as PostgreSQL's jsonb @> defines it."""
     created_from: datetime | None
+    """Sessions created at this time or later. Needs a time zone, as the other times do."""
     created_before: datetime | None
+    """Sessions created before this time."""
     active_from: datetime | None
+    """Sessions last active at this time or later."""
     active_before: datetime | None
+    """Sessions last active before this time."""
+
+
+class ListSessionsOptions(SessionFilter, total=False):
+    """The keywords of `list_sessions` in one dict."""
+
     order: str | None
     page_size: int | None
     timeout: float | None
 
 
-class CopyOptions(TypedDict, total=False):
-    """What a copy is to be, as in `client.sessions.copy`."""
-
-    up_to_seq: int | None
-    up_to_bookmark: str | None
-    model: str | None
-    user: str | None
-    title: str | None
-    config: Mapping[str, Any] | None
-    metadata: Mapping[str, Any] | None
-    idle_ttl: timedelta | float | None
-    never_expires: bool
-    keep_processing_status: bool
-    keep_task_links: bool
-    request_id: str | None
-    timeout: float | None
-
-
-class SinceOptions(TypedDict, total=False):
-    """Which messages after a place to read, as in `client.sessions.get_messages`."""
+class ReadOptions(TypedDict, total=False):
+    """Which messages to read, and how."""
 
     through_seq: int | None
+    """Last seq to read. Default: the newest when the iteration begins."""
     limit: int | None
+    """Most messages to read. Default: all."""
     order: str
+    """Either "asc" (default) or "desc": backwards from through_seq, so a limit keeps the newest."""
     roles: Sequence[str] | None
+    """Only these roles: "user", "assistant", "system", "developer", "tool". Default: all."""
     view: str
+    """Either "full" (default) or "basic": only seq, created_at, role, format and content_bytes."""
     timeout: float | None
-
-
-class ReadOptions(SinceOptions, total=False):
-    """Which messages to read, as in `client.sessions.get_messages`."""
-
-    after_seq: int | None
-    after_bookmark: str | None
-
-
-class EventOptions(TypedDict, total=False):
-    """Which events to watch, as in `client.sessions.events`."""
-
-    types: Sequence[str] | None
-    timeout: float | None
-
-
-class TaskSettings(TypedDict, total=False):
-    """What a task can be created with, as in `client.tasks.create`."""
-
-    status: str
-    data: Mapping[str, Any] | None
-    message_seqs: Iterable[int]
-    request_id: str | None
-    timeout: float | None
-
-
-class TaskChanges(TypedDict, total=False):
-    """What can be changed of a task, as in `client.tasks.update`."""
-
-    status: str | None
-    data: Mapping[str, Any] | None
-    data_patch: Mapping[str, Any] | None
-    message_seqs: Iterable[int] | None
-    link: Iterable[int]
-    unlink: Iterable[int]
-    etag: str | None
-    request_id: str | None
-    timeout: float | None
-
-
-class BookmarkSettings(TypedDict, total=False):
-    """What a bookmark can be created with, as in `client.bookmarks.create`."""
-
-    seq: int | None
-    description: str
-    replace: bool
-    request_id: str | None
-    timeout: float | None
-
-
-class BookmarkChanges(TypedDict, total=False):
-    """What can be changed of a bookmark, as in `client.bookmarks.update`."""
-
-    seq: int | None
-    description: str | None
-    new_name: str | None
-    request_id: str | None
-    timeout: float | None
+    """Deadline of the whole read, in seconds. Default: none."""
 
 
 class AppendOptions(TypedDict, total=False):
-    """How messages are appended, as in `client.sessions.store_messages`."""
+    """How to append messages."""
 
     expected_last_seq: int | None
+    """Store nothing unless the session's last_seq is this; 0 = the session is empty."""
     request_id: str | None
+    """Makes the append safe to repeat, at most 128 characters. Default: a random one."""
     timeout: float | None
+    """Deadline over all attempts, in seconds. Default: the client's; for an import, none."""
+
+
+class TaskSettings(TypedDict, total=False):
+    """The settings of a task. None is the same as leaving a setting out."""
+
+    status: str | None
+    """Either "pending", "running", "success" or "failed"."""
+    data: Mapping[str, Any] | None
+    """Data about the task: a JSON object of at most 64 KiB, integers within ±2^53."""
+    message_seqs: Iterable[int] | None
+    """Seqs of the task's messages, at most 10,000, such as a StoredRange. They must exist."""

@@ -1,25 +1,18 @@
-"""The requests of ConversationService about turns, built from keyword arguments. No I/O in here."""
+"""Requests about turns."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Literal, TypeAlias, TypedDict
 
-from sessiond._protocol.names import SEND_MODES, TURN_STATES, number_of
-from sessiond._protocol.times import to_duration
 from sessiond._requests.attachments import Attachment, AttachmentInput, attachments_of
-from sessiond._requests.fields import filled, put_struct, request_id_or_new
+from sessiond._requests.fields import check_keywords, filled, request_id_or_new
 from sessiond._requests.input import MessageInput, add_batch
 from sessiond.errors import invalid_field
-from sessiond.v1.conversation_service_pb2 import (
-    AbortRequest,
-    GetTurnRequest,
-    ListTurnsRequest,
-    SendRequest,
-)
+from sessiond.v1.conversation_service_pb2 import AbortRequest, SendRequest
 from sessiond.v1.message_pb2 import ROLE_USER, Message, Part, Parts
 
 Prompt: TypeAlias = str | Mapping[str, Any]
-"""What the user says; or a dict of the keywords of send, e.g. {"prompt": ..., "attachments": [...]}."""
+"""The user's text; or a dict of send's keywords, e.g. {"prompt": ..., "attachments": [...]}."""
 
 OnTimeout: TypeAlias = Literal["leave", "abort"]
 
@@ -38,33 +31,53 @@ _SPELLINGS = {"requestId": "request_id", "turnTimeout": "turn_timeout"}
 
 
 class SendOptions(TypedDict, total=False):
-    """How to send, as in `client.sessions.send`."""
+    """What to send, and how."""
 
     messages: Iterable[MessageInput] | None
+    """1 to 100 messages as store_messages takes them, instead of prompt and attachments."""
     format: str
+    """Format of dicts and JSON texts in messages: "openai" (default), "anthropic" or "gemini"."""
     attachments: Sequence[AttachmentInput]
+    """Files for the prompt: paths, URLs, tuples of content and media type, or dicts with one of
+    "path", "data" (bytes or base64), "uri" and "asset_id", and perhaps "media_type" and "name".
+    Files above 256 KiB are uploaded as assets first."""
     mode: str
+    """If a turn is running, "enqueue" (default) waits for a turn of its own, and "immediate" steers
+    the running turn."""
     model: str | None
+    """Model to ask. Default: the session's, or the server's default."""
     options: Mapping[str, Any] | None
+    """Goes into the request to the model as it is (temperature, max_tokens, tools, ...): a JSON
+    object of at most 64 KiB."""
     turn_timeout: timedelta | float | None
+    """Ends the turn when it runs for longer: a timedelta or seconds, from 1 second. Default: the
+    server's limit."""
     request_id: str | None
+    """Makes the call safe to repeat: the same id joins the first turn. Default: a random one."""
 
 
 class Sending:
-    """A request, and what has to be read or uploaded before it can be sent."""
+    """A request, and the attachments to read or upload before it can be sent.
+
+    Creating one raises InvalidField for a value that cannot be sent.
+
+    Attributes:
+        request: the request, without the attachments.
+        attachments: the attachments.
+        text: the prompt. "" = none.
+    """
 
     def __init__(self, session_id: str, prompt: Prompt | None, given: Mapping[str, Any]) -> None:
-        """Raises: InvalidField."""
         values = _merged(prompt, given)
         text = values["prompt"]
         if text is not None and not isinstance(text, str):
             raise invalid_field(
                 "prompt",
-                f"is of type {type(text).__name__}; it must be a text, or a dict of send's keywords",
+                f"is of type {type(text).__name__}; it must be a text or a dict of send's keywords",
             )
         self.attachments: list[Attachment] = attachments_of(values["attachments"])
         if text == "" and not self.attachments:
-            # More likely a variable that was not set than a wish to have the model go on.
+            # More likely an unset variable than a wish to have the model go on.
             raise invalid_field(
                 "prompt", "is empty; leave it out to have the model go on from the history as it is"
             )
@@ -74,35 +87,37 @@ class Sending:
                 f"cannot be given together with {'prompt' if text is not None else 'attachments'}",
             )
         self.text = text or ""
-        request = filled(
+        self.request = filled(
             SendRequest(),
             session_id=session_id,
             prompt=None if self.attachments else self.text,
             model=values["model"],
-            mode=number_of(SEND_MODES, values["mode"], "mode"),
+            mode=values["mode"],
+            options=values["options"],
+            turn_timeout=values["turn_timeout"],
             request_id=request_id_or_new(values["request_id"]),
         )
         if values["messages"] is not None:
-            add_batch(request.messages, values["messages"], values["format"])
-            if not request.messages:
+            add_batch(self.request.messages, values["messages"], values["format"])
+            if not self.request.messages:
                 raise invalid_field(
                     "messages",
                     "is empty; leave it out to have the model go on from the history as it is",
                 )
-        put_struct(request, "options", values["options"])
-        if values["turn_timeout"] is not None:
-            request.turn_timeout.CopyFrom(to_duration(values["turn_timeout"], "turn_timeout"))
-        self.request = request
 
     def take_parts(self, parts: Sequence[Part]) -> None:
-        """What became of the attachments: with the prompt they make one message."""
-        said = [Part(text=self.text)] if self.text else []
+        """Send the prompt and the parts of the attachments, as one message."""
+        text = [Part(text=self.text)] if self.text else []
         self.request.ClearField("messages")
-        self.request.messages.append(Message(role=ROLE_USER, parts=Parts(parts=[*said, *parts])))
+        self.request.messages.append(Message(role=ROLE_USER, parts=Parts(parts=[*text, *parts])))
 
 
 def aborts(on_timeout: str) -> bool:
-    """Raises: InvalidField."""
+    """Return whether a wait whose time runs out aborts the turn.
+
+    Raises:
+        InvalidField: if on_timeout is neither "leave" nor "abort".
+    """
     if on_timeout not in ("leave", "abort"):
         raise invalid_field("on_timeout", f"is {on_timeout!r}; it must be one of leave, abort")
     return on_timeout == "abort"
@@ -122,19 +137,9 @@ def abort(
     )
 
 
-def get_turn(session_id: str, turn_id: str) -> GetTurnRequest:
-    return filled(GetTurnRequest(), session_id=session_id, turn_id=turn_id)
-
-
-def list_turns(session_id: str, *, state: str | None, page_size: int | None) -> ListTurnsRequest:
-    number = None if state is None else number_of(TURN_STATES, state, "state")
-    return filled(ListTurnsRequest(), session_id=session_id, state=number, page_size=page_size)
-
-
 def _merged(prompt: Prompt | None, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The keywords, wherever they were given."""
-    if unknown := given.keys() - _DEFAULTS.keys():
-        raise TypeError(f"send got an unexpected keyword argument {min(unknown)!r}")
+    """Return the keywords, those in a dict of a prompt included."""
+    check_keywords(given, SendOptions.__optional_keys__)
     values = {**_DEFAULTS, **given}
     if not isinstance(prompt, Mapping):
         return {**values, "prompt": prompt}

@@ -1,1 +1,1 @@
-"""The sync client, generated from the async one except for this file, _wire.py and _lazy.py."""
+"""The sync client, generated from the async one except for a few files written by hand."""

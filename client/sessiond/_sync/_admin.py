@@ -1,85 +1,115 @@
-# Generated from sessiond/_async/_admin.py by scripts/generate-sync-client: do not edit.
+# Generated from _async/_admin.py by scripts/generate-sync-client. Do not edit.
 """`client.admin`: projects and API keys."""
 
-from collections.abc import Generator
-
-from sessiond._sync._connection import Connection
+from sessiond._sync._connection import Calls
 from sessiond._sync._lazy import Lazy
+from sessiond._sync._streams import page_batches
 from sessiond._types.admin import ApiKey, Project, api_key_of, project_of
 from sessiond.v1 import admin_service_pb2 as pb
 
 
-class Admin:
-    """The calls of AdminService. Where the server asks for API keys, they need an admin key, and raise AdminKeyRequired otherwise.
+class Admin(Calls):
+    """The calls about projects and API keys.
 
-    create_project and create_api_key are not tried again by themselves: they carry no request_id.
+    If the server requires API keys, these calls need an admin key, and raise AdminKeyRequired
+    without one. create_project and create_api_key are not retried, because they have no
+    request_id.
     """
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-
     def create_project(self, name: str, *, timeout: float | None = None) -> Project:
-        """Make a project.
+        """Create a project.
 
         Args:
-            name: 1 to 64 characters of a-z, 0-9, "-" and "_", beginning with a letter or digit. Unique.
-        Raises: ProjectAlreadyExists, InvalidField.
+            name: 1 to 64 characters of a-z, 0-9, "-" and "_", the first one a letter or a digit.
+                Unique.
+            timeout: deadline of the call, in seconds.
+
+        Returns:
+            The project.
+
+        Raises:
+            ProjectAlreadyExists: if there is one of this name.
         """
         request = pb.CreateProjectRequest(project=pb.Project(name=name))
-        stubs = self._connection.stubs
         return project_of(
-            self._connection.call(stubs.admin.CreateProject, request, timeout, is_repeatable=False)
+            self._connection.call(
+                lambda stubs: stubs.admin.CreateProject, request, timeout, is_repeatable=False
+            )
         )
 
     def list_projects(self, *, page_size: int = 0, timeout: float | None = None) -> Lazy[Project]:
-        """The projects by name, fetched while they are iterated over.
+        """List the projects by name, fetched page by page during the iteration.
 
         Args:
-            page_size: how many a call brings, at most 500. 0 = 50.
+            page_size: projects a call, at most 500. 0 = 50.
+            timeout: deadline of each call, in seconds.
+
+        Returns:
+            A lazy list, which calls nothing before it is iterated over.
         """
-        return Lazy(lambda: self._project_batches(page_size, timeout))
+        request = pb.ListProjectsRequest(page_size=page_size)
+        return Lazy(
+            lambda: page_batches(
+                self._connection,
+                lambda stubs: stubs.admin.ListProjects,
+                request,
+                timeout,
+                "projects",
+                project_of,
+            )
+        )
 
     def create_api_key(
         self, project: str, *, label: str = "", is_admin: bool = False, timeout: float | None = None
     ) -> ApiKey:
-        """Make an API key.
+        """Create an API key.
 
         Args:
-            project: the name of the project; it must exist.
-            label: what the key is for. At most 256 characters.
+            project: name of the project.
+            label: text that tells the key from others, at most 256 characters.
             is_admin: let the key manage projects and keys.
-        Returns: the key with its `secret`, which nothing shows again.
-        Raises: ProjectNotFound, InvalidField.
+            timeout: deadline of the call, in seconds.
+
+        Returns:
+            The key with its `secret`, which cannot be read again.
+
+        Raises:
+            ProjectNotFound: if there is no such project.
         """
         request = pb.CreateApiKeyRequest(project=project, label=label, is_admin=is_admin)
-        stubs = self._connection.stubs
         response = self._connection.call(
-            stubs.admin.CreateApiKey, request, timeout, is_repeatable=False
+            lambda stubs: stubs.admin.CreateApiKey, request, timeout, is_repeatable=False
         )
         return api_key_of(response.key, response.secret)
 
     def list_api_keys(self, project: str, *, timeout: float | None = None) -> list[ApiKey]:
-        """A project's keys, without their secrets, the newest first. Raises: ProjectNotFound."""
+        """Return a project's keys, the newest first, without their secrets.
+
+        Args:
+            project: name of the project.
+            timeout: deadline over all attempts, in seconds.
+
+        Raises:
+            ProjectNotFound: if there is no such project.
+        """
         request = pb.ListApiKeysRequest(project=project)
-        response = self._connection.call(self._connection.stubs.admin.ListApiKeys, request, timeout)
+        response = self._connection.call(lambda stubs: stubs.admin.ListApiKeys, request, timeout)
         return [api_key_of(key) for key in response.keys]
 
     def revoke_api_key(self, key_id: str, *, timeout: float | None = None) -> ApiKey:
-        """End a key; servers refuse it within seconds. Returns the key. Raises: ApiKeyNotFound."""
+        """Revoke a key. Servers refuse it within seconds.
+
+        Args:
+            key_id: the key.
+            timeout: deadline over all attempts, in seconds.
+
+        Returns:
+            The key.
+
+        Raises:
+            ApiKeyNotFound: if there is no such key.
+        """
         request = pb.RevokeApiKeyRequest(key_id=key_id)
         return api_key_of(
-            self._connection.call(self._connection.stubs.admin.RevokeApiKey, request, timeout)
+            self._connection.call(lambda stubs: stubs.admin.RevokeApiKey, request, timeout)
         )
-
-    def _project_batches(
-        self, page_size: int, timeout: float | None
-    ) -> Generator[list[Project], None]:
-        request = pb.ListProjectsRequest(page_size=page_size)
-        while True:
-            page = self._connection.call(
-                self._connection.stubs.admin.ListProjects, request, timeout
-            )
-            yield [project_of(project) for project in page.projects]
-            if not page.next_page_token:
-                return
-            request.page_token = page.next_page_token

@@ -1,5 +1,5 @@
-# Generated from sessiond/_async/_attachments.py by scripts/generate-sync-client: do not edit.
-"""What is attached to a prompt: read, and uploaded where it is large."""
+# Generated from _async/_attachments.py by scripts/generate-sync-client. Do not edit.
+"""Attachments of a prompt: small ones are sent with it, large ones are uploaded first."""
 
 import os
 from collections.abc import Iterable
@@ -8,19 +8,22 @@ from pathlib import Path
 from sessiond._requests.attachments import Attachment
 from sessiond._sync._assets import Assets
 from sessiond._sync._connection import Connection
-from sessiond._sync._wire import run
+from sessiond._sync._wire import run_blocking
 from sessiond.errors import SessiondError, invalid_field
 from sessiond.v1.message_pb2 import Part
 
 MAX_INLINE_BYTES = 256 * 1024
-# Of all attachments of a message: it has to fit into one request.
+# All inline attachments together: the message has to fit into one request.
 MAX_ALL_INLINE_BYTES = 1024 * 1024
 
 
 def parts_of(connection: Connection, attachments: Iterable[Attachment]) -> list[Part]:
-    """The parts of a message that have the attachments, or refer to them.
+    """Return the parts of a message that hold the attachments, or refer to them.
 
-    Raises: InvalidField for a file that cannot be read, AssetNotFound, and what uploading raises.
+    Raises:
+        InvalidField: if a file cannot be read.
+        AssetNotFound: if there is no such asset.
+        SessiondError: as in assets.upload.
     """
     assets = Assets(connection)
     left = MAX_ALL_INLINE_BYTES
@@ -28,23 +31,29 @@ def parts_of(connection: Connection, attachments: Iterable[Attachment]) -> list[
     for attachment in attachments:
         media_type = attachment.media_type
         if attachment.asset_id is not None and not media_type:
-            # It decides which kind of part it is.
+            # The media type decides the kind of the part.
             media_type = (assets.get(attachment.asset_id)).media_type
         try:
             source = attachment.data if attachment.path is None else attachment.path
             if source is None:
                 parts.append(attachment.part(media_type))
                 continue
-            size = len(source) if isinstance(source, bytes) else (run(os.stat, source)).st_size
+            size = (
+                len(source)
+                if isinstance(source, bytes)
+                else (run_blocking(os.stat, source)).st_size
+            )
             if size <= min(left, MAX_INLINE_BYTES):
-                data = source if isinstance(source, bytes) else run(Path(source).read_bytes)
+                data = (
+                    source if isinstance(source, bytes) else run_blocking(Path(source).read_bytes)
+                )
                 left -= len(data)
                 parts.append(attachment.part(media_type, inline=data))
             else:
                 asset = assets.upload(source, media_type=media_type)
                 parts.append(attachment.part(media_type, asset_id=asset.asset_id))
         except SessiondError:
-            # Some of them are OSErrors, too.
+            # Some of these are OSErrors too.
             raise
         except OSError as error:
             raise invalid_field(f"{attachment.place}.path", f"cannot be read: {error}") from error

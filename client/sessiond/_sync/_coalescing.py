@@ -1,6 +1,6 @@
-"""Each StoreMessages call travels by itself: calls that threads make at the same time have no tick of a loop in common.
+"""Sends each StoreMessages call alone: calls of several threads share no tick of a loop.
 
-The twin is sessiond/_async/_coalescing.py, by hand as well.
+The twin is sessiond/_async/_coalescing.py, written by hand too.
 """
 
 from __future__ import annotations
@@ -22,4 +22,4 @@ class Coalescer:
         self.call = sessions.StoreMessages
 
     def close(self) -> None:
-        """Nothing to do."""
+        """Do nothing."""

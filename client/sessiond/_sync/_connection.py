@@ -1,22 +1,23 @@
-# Generated from sessiond/_async/_connection.py by scripts/generate-sync-client: do not edit.
-"""One client's channel: opened when it is needed, and the way that every unary call takes."""
+# Generated from _async/_connection.py by scripts/generate-sync-client. Do not edit.
+"""A client's channel, opened when it is needed, and the retries of unary calls and uploads."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from contextlib import closing
 from threading import Lock
 from typing import TYPE_CHECKING, TypeVar
 
 import grpc
 
 from sessiond._protocol.retry import CallRetry
-from sessiond._protocol.settings import Settings
+from sessiond._protocol.settings import ClientSettings
 from sessiond._protocol.status import error_of
 from sessiond._sync._wire import FAULTS, Metadata, Stubs, is_cancelled, sleep
 from sessiond.errors import ClientClosed, SessiondError
 
 if TYPE_CHECKING:
-    from sessiond._sync._wire import UnaryMethod, UploadMethod
+    from sessiond._sync._wire import Attempt, UnaryMethod, UploadMethod
 
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
@@ -25,7 +26,7 @@ _Response = TypeVar("_Response")
 class Connection:
     """Holds the channel, and calls over it with deadlines, retries and typed errors."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: ClientSettings) -> None:
         self.settings = settings
         self._lock = Lock()
         self._stubs: Stubs | None = None
@@ -33,24 +34,25 @@ class Connection:
 
     @property
     def metadata(self) -> Metadata:
-        """Sent with every call."""
+        """The metadata sent with every call."""
         return self.settings.metadata
 
     @property
     def stubs(self) -> Stubs:
-        """The stubs on the channel, which is opened if it is not yet.
+        """The stubs on the channel, which is opened if need be.
 
-        Raises: ClientClosed after close().
+        Raises:
+            ClientClosed: after close().
         """
         stubs = self._stubs
         return stubs if stubs is not None else self._open(reopen=False)
 
     def open(self) -> None:
-        """Open the channel, also after close(). The server is not called."""
+        """Open the channel, also after close(), without calling the server."""
         self._open(reopen=True)
 
     def close(self) -> None:
-        """End what runs, and close the channel."""
+        """End the running calls, and close the channel."""
         with self._lock:
             stubs, self._stubs, self._closed = self._stubs, None, True
         if stubs is not None:
@@ -58,64 +60,100 @@ class Connection:
 
     def call(
         self,
-        method: UnaryMethod[_Request, _Response],
+        stub: Callable[[Stubs], UnaryMethod[_Request, _Response]],
         request: _Request,
         timeout: float | None = None,
         *,
         is_repeatable: bool = True,
     ) -> _Response:
-        """Make a unary call, again where that is worth it; a change must carry a request_id.
+        """Make a unary call, and retry it after errors that pass.
 
         Args:
-            timeout: of all attempts together. Unit: seconds. None = the client's; infinite = none.
-            is_repeatable: False for a change without a request_id, which might happen twice.
-        Raises: SessiondError.
+            stub: picks the method, for each attempt anew.
+            request: the request; a change must carry a request_id.
+            timeout: deadline over all attempts, in seconds. Default: the client's; math.inf = none.
+            is_repeatable: False for a change without a request_id, which could happen twice.
+
+        Returns:
+            The response.
+
+        Raises:
+            SessiondError: if the call failed.
         """
-        retry = CallRetry(self.settings.timeout if timeout is None else timeout)
-        while True:
-            try:
-                return method(request, timeout=retry.deadline.remaining(), metadata=self.metadata)
-            except FAULTS as fault:
-                error = self.error_of(fault)
-                delay = retry.delay_after(error) if is_repeatable else None
-                if delay is None:
-                    raise error from fault
-            sleep(delay)
+        return self._retried(
+            lambda remaining: stub(self.stubs)(request, timeout=remaining, metadata=self.metadata),
+            self.settings.timeout if timeout is None else timeout,
+            is_repeatable,
+        )
 
     def upload(
         self,
-        method: UploadMethod[_Request, _Response],
+        stub: Callable[[Stubs], UploadMethod[_Request, _Response]],
         requests: Callable[[], Generator[_Request, None]],
         *,
         timeout: float | None,
         is_repeatable: bool,
+        refusal: _Request | None = None,
     ) -> _Response:
-        """Make a client-streaming call, again where that is worth it and the requests can be made again.
+        """Make a client-streaming call, and retry it after errors that pass.
 
         Args:
-            timeout: of all attempts together. Unit: seconds. None = none.
-        Raises: SessiondError, and whatever making the requests raises.
+            stub: picks the method, for each attempt anew.
+            requests: makes the requests of an attempt.
+            timeout: deadline over all attempts, in seconds. None = none.
+            is_repeatable: False if the requests can be made only once.
+            refusal: sent if making the requests raises, so that the server refuses the whole: it
+                could take a stream that merely breaks off for a complete one.
+
+        Returns:
+            The response.
+
+        Raises:
+            SessiondError: if the call failed.
+            Exception: whatever making the requests raises.
         """
-        retry = CallRetry(timeout)
-        while True:
-            try:
-                return self.stubs.upload(
-                    method, requests(), timeout=retry.deadline.remaining(), metadata=self.metadata
-                )
-            except FAULTS as fault:
-                error = self.error_of(fault)
-                delay = retry.delay_after(error) if is_repeatable else None
-                if delay is None:
-                    raise error from fault
-            sleep(delay)
+        raised: list[Exception] = []
+
+        def attempt(remaining: float | None) -> _Response:
+            nonlocal raised
+            # A new list: gRPC's thread may still work on an attempt that has ended.
+            raised = []
+            pieces = requests() if refusal is None else _guarded(requests(), refusal, raised)
+            return self.stubs.upload(
+                stub(self.stubs), pieces, timeout=remaining, metadata=self.metadata
+            )
+
+        try:
+            return self._retried(attempt, timeout, is_repeatable)
+        except SessiondError:
+            if raised:
+                raise raised[0] from None
+            raise
 
     def error_of(self, fault: BaseException) -> SessiondError:
-        """The typed error of a failed call. A cancellation of the running task is raised on."""
+        """Return the typed error of a failed call.
+
+        A cancellation of the running task is raised again.
+        """
         if self._closed and not is_cancelled():
             return ClientClosed("the client was closed during the call")
         if not isinstance(fault, grpc.RpcError):
             raise fault
         return error_of(fault, self.settings.target)
+
+    def _retried(
+        self, attempt: Attempt[_Response], timeout: float | None, is_repeatable: bool
+    ) -> _Response:
+        retry = CallRetry(timeout)
+        while True:
+            try:
+                return attempt(retry.deadline.remaining())
+            except FAULTS as fault:
+                error = self.error_of(fault)
+                delay = retry.delay_after(error) if is_repeatable else None
+                if delay is None:
+                    raise error from fault
+            sleep(delay)
 
     def _open(self, *, reopen: bool) -> Stubs:
         with self._lock:
@@ -125,3 +163,23 @@ class Connection:
             if self._stubs is None:
                 self._stubs = Stubs(self.settings)
             return self._stubs
+
+
+class Calls:
+    """The base of the classes that make a service's calls."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+
+def _guarded(
+    requests: Generator[_Request, None], refusal: _Request, raised: list[Exception]
+) -> Generator[_Request, None]:
+    """Yield the requests; if making them raises, keep the error in `raised` and yield `refusal`."""
+    with closing(requests):
+        try:
+            for request in requests:
+                yield request
+        except Exception as error:
+            raised.append(error)
+            yield refusal

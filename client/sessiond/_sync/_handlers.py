@@ -1,5 +1,5 @@
-# Generated from sessiond/_async/_handlers.py by scripts/generate-sync-client: do not edit.
-"""Functions that are called with the events of a session, in the background."""
+# Generated from _async/_handlers.py by scripts/generate-sync-client. Do not edit.
+"""Calls handlers with the events of a session, in the background."""
 
 import logging
 from collections.abc import Callable
@@ -23,47 +23,52 @@ from sessiond.errors import (
 
 log = logging.getLogger("sessiond")
 
-# How long what is sent waits for the handlers to be listening, and what was answered for them to be done with it.
+# How long a send waits for the watch to be open, and its answer for the handlers to have seen it.
 READY_TIMEOUT_S = 5.0
-HANDED_OUT_TIMEOUT_S = 5.0
+DELIVERED_TIMEOUT_S = 5.0
 
-# The handlers in which the running code is called.
+# The AsyncHandlers whose handler calls the running code.
 _within: ContextVar[object | None] = ContextVar("_within", default=None)
 
 
 class _Watch:
-    """How far one watcher has come."""
+    """The progress of one watch.
+
+    Attributes:
+        stop: ends the watch.
+        opened: set while events come, and after the end.
+    """
 
     def __init__(self) -> None:
         self.stop = Stop()
         self.opened = Signal()
         self._lock = Lock()
         self._seq = 0
-        self._is_over = False
+        self._has_ended = False
         self._waiting: list[tuple[int, Signal]] = []
 
     def open(self, is_open: bool) -> None:
-        """Events come from now on, or they do not for a while."""
-        if is_open or self._is_over:
+        """Note that events come from now on, or do not for a while."""
+        if is_open or self._has_ended:
             self.opened.set()
         else:
             self.opened.clear()
 
-    def hand_out(self, seq: int) -> None:
-        """The handlers have been called with everything up to this message."""
+    def delivered(self, seq: int) -> None:
+        """Note that the handlers have been called with everything up to this message."""
         with self._lock:
             self._seq = max(self._seq, seq)
             self._wake()
 
     def end(self) -> None:
-        """Nothing more comes: nobody needs to wait for it."""
+        """Wake all who wait: nothing more comes."""
         with self._lock:
-            self._is_over = True
+            self._has_ended = True
             self._wake()
         self.opened.set()
 
     def reached(self, seq: int) -> Signal:
-        """What says that the handlers have been called with this message, or never will be."""
+        """Return a signal of the handlers having been called with this message, or of the end."""
         signal = Signal()
         with self._lock:
             self._waiting.append((seq, signal))
@@ -71,16 +76,16 @@ class _Watch:
         return signal
 
     def _wake(self) -> None:
-        for seq, signal in self._waiting:
-            if self._is_over or seq <= self._seq:
+        waiting, self._waiting = self._waiting, []
+        for seq, signal in waiting:
+            if self._has_ended or seq <= self._seq:
                 signal.set()
-        self._waiting = [
-            (seq, signal) for seq, signal in self._waiting if not self._is_over and seq > self._seq
-        ]
+            else:
+                self._waiting.append((seq, signal))
 
 
 class Handlers:
-    """The handlers of one session's events: one watcher for all of them, as long as there is one."""
+    """The handlers of a session's events, which share one watch as long as there are any."""
 
     def __init__(self, connection: Connection, session_id: str) -> None:
         self._connection = connection
@@ -90,7 +95,15 @@ class Handlers:
         self._watch: _Watch | None = None
 
     def add(self, type_: str | None, handler: EventHandler) -> Callable[[], None]:
-        """Call a handler from now on. type_: None = with every event. Returns what ends that."""
+        """Call a handler from now on.
+
+        Args:
+            type_: the type of its events. None = all.
+            handler: the handler.
+
+        Returns:
+            A function that removes the handler.
+        """
         entry = (type_, handler)
         with self._lock:
             if self._watch is None:
@@ -101,7 +114,7 @@ class Handlers:
 
         def remove() -> None:
             with self._lock:
-                # By identity: the same handler may have been given twice.
+                # By identity, because the same handler may have been added twice.
                 self._entries = [other for other in self._entries if other is not entry]
                 ended, self._watch = (None, self._watch) if self._entries else (self._watch, None)
             if ended:
@@ -110,24 +123,21 @@ class Handlers:
         return remove
 
     def ready(self) -> None:
-        """Return when the handlers, where there are any, are called with what comes; or after some seconds."""
+        """Wait until the watch of the handlers, if any, is open, or for READY_TIMEOUT_S."""
         watch = self._watch
         if watch and not watch.opened.wait(READY_TIMEOUT_S):
             log.warning(
-                "the handlers of session %r may miss something: the watching has not begun yet",
+                "the handlers of session %r may miss events: the watch is not open yet",
                 self._session_id,
             )
 
-    def handed_out(self, seq: int) -> None:
-        """Return when the handlers, where there are any, have been called with everything up to a message; or after some seconds. Within a
-        handler at once: it is what would be waited for.
+    def wait_delivered(self, seq: int) -> None:
+        """Wait until the handlers, if any, have seen a message, or for DELIVERED_TIMEOUT_S.
+
+        A call from within a handler returns at once: it would wait for itself.
         """
         watch = self._watch
-        if (
-            watch
-            and _within.get() is not self
-            and not watch.reached(seq).wait(HANDED_OUT_TIMEOUT_S)
-        ):
+        if watch and _within.get() is not self and not watch.reached(seq).wait(DELIVERED_TIMEOUT_S):
             log.warning(
                 "the handlers of session %r have not been called with message %d yet",
                 self._session_id,
@@ -135,35 +145,35 @@ class Handlers:
             )
 
     def _run(self, watching: _Watch) -> None:
-        """Watch until stopped, or until there is nothing to watch any more."""
+        """Watch until stopped, or until the session or the client is gone."""
         stop = watching.stop
         after_seq: int | None = None
         try:
             while not stop.is_set:
                 try:
                     if after_seq is None:
-                        # Here, so that what comes while the server is away is not missed.
+                        # Known before the watch, so that an outage loses no messages.
                         after_seq = last_seq_of(self._connection, self._session_id, None)
-                        watching.hand_out(after_seq)
+                        watching.delivered(after_seq)
                     request = watch(self._session_id, after_seq=after_seq)
                     for events in event_batches(
                         self._connection, request, None, stop=stop, opened=watching.open
                     ):
                         for event in events:
                             after_seq = event.seq or after_seq
-                            self._hand_out(event, stop)
-                            watching.hand_out(after_seq)
+                            self._deliver(event, stop)
+                            watching.delivered(after_seq)
                 except (Unavailable, DeadlineExceeded, Overloaded) as error:
-                    # Nobody is there to be told; a server that is away for long may still come back.
-                    log.warning("watching session %r goes on later: %s", self._session_id, error)
+                    # There is no caller to raise to, and the server may come back.
+                    log.warning("watching session %r again later: %s", self._session_id, error)
                     sleep(MAX_STREAM_DELAY_S)
         except ClientClosed:
             pass
         except SessionNotFound:
-            log.info("session %r is gone: its handlers are called no more", self._session_id)
+            log.info("session %r is gone: its handlers are no longer called", self._session_id)
         except SessiondError:
             log.exception(
-                "watching session %r failed: its handlers are called no more", self._session_id
+                "watching session %r failed: its handlers are no longer called", self._session_id
             )
         finally:
             with self._lock:
@@ -171,7 +181,7 @@ class Handlers:
                     self._watch = None
             watching.end()
 
-    def _hand_out(self, event: Event, stop: Stop) -> None:
+    def _deliver(self, event: Event, stop: Stop) -> None:
         for type_, handler in self._entries:
             if type_ not in (None, event.type) or stop.is_set:
                 continue

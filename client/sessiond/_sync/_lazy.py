@@ -1,4 +1,4 @@
-"""Answers that are fetched while they are iterated over. The twin is sessiond/_async/_lazy.py, written by hand as well."""
+"""Lazy lists. The twin is sessiond/_async/_lazy.py, written by hand too."""
 
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
@@ -8,10 +8,11 @@ _Item = TypeVar("_Item")
 
 
 class Lazy(Generic[_Item]):
-    """Items that come from the server as they are asked for.
+    """A list that is fetched from the server during the iteration.
 
-    `for item in lazy` takes them one after the other in bounded memory; `lazy.to_list()` collects them. Nothing is called before the
-    first item is asked for; each iteration calls anew.
+    `for item in lazy` takes the items one after the other, in bounded memory; `lazy.to_list()`
+    collects them into a list. Nothing is called before the first item is taken; each iteration
+    calls the server again.
     """
 
     def __init__(self, batches: Callable[[], Generator[Iterable[_Item], None, None]]) -> None:
@@ -23,7 +24,7 @@ class Lazy(Generic[_Item]):
                 yield from batch
 
     def to_list(self) -> list[_Item]:
-        """All items."""
+        """Fetch all items, and return them as a list."""
         items: list[_Item] = []
         with closing(self._batches()) as batches:
             for batch in batches:

@@ -1,19 +1,13 @@
-# Generated from sessiond/_async/_session.py by scripts/generate-sync-client: do not edit.
+# Generated from _async/_session.py by scripts/generate-sync-client. Do not edit.
 """The handle of one session."""
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Unpack, overload
 
 from sessiond._export.records import Progress
 from sessiond._requests.input import MessageInput
-from sessiond._requests.options import (
-    AppendOptions,
-    CopyOptions,
-    EventOptions,
-    ReadOptions,
-    SessionChanges,
-)
+from sessiond._requests.options import AppendOptions, ReadOptions, SessionSettings
 from sessiond._requests.turns import OnTimeout, Prompt, Sending, SendOptions, aborts
 from sessiond._sync._bookmarks import Bookmarks, SessionBookmarks
 from sessiond._sync._handlers import Handlers
@@ -29,14 +23,14 @@ from sessiond._types.turn import SentMessage, Turn
 
 
 class Session:
-    """One session: the calls of `client.sessions` without its id. Clients make it; it holds no connection of its own.
+    """One session: the calls of `client.sessions` without the id. Clients create it.
 
-    `send`, `send_and_wait` and `stream` first see to it that the handlers given by `on` are called with what comes of them.
+    `send`, `send_and_wait` and `stream` first wait until the handlers of `on` get the new events.
 
     Attributes:
-        info: the session as it was at the last answer about it; refresh() asks again.
-        tasks: what an agent tracks in the session.
-        bookmarks: named places in it.
+        info: the session as of the last response about it; refresh() fetches it again.
+        tasks: the session's tasks.
+        bookmarks: the session's bookmarks.
     """
 
     def __init__(
@@ -47,7 +41,7 @@ class Session:
         info: SessionInfo,
     ) -> None:
         self._sessions = sessions
-        self._of_client = (sessions, tasks, bookmarks)
+        self._client_calls = (sessions, tasks, bookmarks)
         self.info = info
         self.tasks = SessionTasks(tasks, info.session_id)
         self.bookmarks = SessionBookmarks(bookmarks, info.session_id)
@@ -55,25 +49,39 @@ class Session:
 
     @property
     def session_id(self) -> str:
-        """The session's name within its project."""
+        """The session's id, unique in its project."""
         return self.info.session_id
 
     def refresh(self, *, timeout: float | None = None) -> SessionInfo:
-        """Ask the server how the session is now. Returns the new `info`. Raises: SessionNotFound."""
+        """Fetch the session's present state; return the new `info`. See `client.sessions.get`."""
         self.info = self._sessions.get(self.session_id, timeout=timeout)
         return self.info
 
-    def get_messages(self, **options: Unpack[ReadOptions]) -> Lazy[Message]:
-        """The messages, streamed while they are iterated over: `client.sessions.get_messages` of this session."""
-        return self._sessions.get_messages(self.session_id, **options)
+    def get_messages(
+        self,
+        *,
+        after_seq: int | None = None,
+        after_bookmark: str | None = None,
+        **options: Unpack[ReadOptions],
+    ) -> Lazy[Message]:
+        """Read messages, streamed during the iteration; see `client.sessions.get_messages`."""
+        return self._sessions.get_messages(
+            self.session_id, after_seq=after_seq, after_bookmark=after_bookmark, **options
+        )
 
     def get_message(self, seq: int, *, timeout: float | None = None) -> Message:
-        """One message. seq: from 1. Raises: SessionNotFound, MessageNotFound."""
+        """Return one message; see `client.sessions.get_message`."""
         return self._sessions.get_message(self.session_id, seq, timeout=timeout)
 
-    def events(self, after_seq: int | None = None, **options: Unpack[EventOptions]) -> Lazy[Event]:
-        """What happens in the session, while it happens: `client.sessions.events` of this session."""
-        return self._sessions.events(self.session_id, after_seq, **options)
+    def events(
+        self,
+        after_seq: int | None = None,
+        *,
+        types: Sequence[str] | None = None,
+        timeout: float | None = None,
+    ) -> Lazy[Event]:
+        """Follow the session: messages, then events as they come; see `client.sessions.events`."""
+        return self._sessions.events(self.session_id, after_seq, types=types, timeout=timeout)
 
     @overload
     def on(self, type_or_handler: EventHandler) -> Callable[[], None]: ...
@@ -84,20 +92,25 @@ class Session:
     def on(
         self, type_or_handler: str | EventHandler, handler: EventHandler | None = None
     ) -> Callable[[], None]:
-        """Have a function called with what happens in the session: `on(handler)` with every event, `on("assistant.message", handler)` with
-        those of one type.
+        """Call a function with the session's events: `on(handler)` or `on(type, handler)`.
 
-        Handlers are called in the background, one after the other, in the order in which they were given. One that raises is logged (logger
-        "sessiond"), and the others go on. They get all that comes of what this handle sends from now on; of what others do, what
-        comes from shortly after this call on, a server that is away for a while notwithstanding. To miss nothing from a certain message on,
-        iterate over events(after_seq). The watching ends when the last
-        handler is taken away, when the client stops, or when the session is gone.
+        Handlers are called in the background, one after the other, in the order in which they were
+        added. An exception is logged (logger "sessiond"), and the others go on. Handlers get all
+        events of what this handle sends from now on. They get what others do from shortly after
+        this call on, except for events, not messages, that are published during an outage. To miss
+        no message, iterate over events(after_seq). The watch ends when the last handler is removed,
+        the client stops, or the session is gone.
 
-        Returns: a function without arguments that takes the handler away again.
+        Args:
+            type_or_handler: the type of the events, e.g. "assistant.message"; or the handler.
+            handler: the handler, after a type. It takes an Event; an awaitable result is awaited.
+
+        Returns:
+            A function without arguments that removes the handler.
         """
         if isinstance(type_or_handler, str):
             if handler is None:
-                raise TypeError("on() takes a handler besides the type")
+                raise TypeError("on() needs a handler after the type")
             return self._handlers.add(type_or_handler, handler)
         return self._handlers.add(None, type_or_handler)
 
@@ -108,9 +121,9 @@ class Session:
         timeout: float | None = None,
         **keywords: Unpack[SendOptions],
     ) -> SentMessage:
-        """Start a turn; the server has taken it on when this returns: `client.sessions.send` to this session.
+        """Start a turn; return when the server has accepted it. See `client.sessions.send`.
 
-        Where the handle has handlers (`on`), they get all of the turn's events. Returns the message's id, with the turn's as `turn_id`.
+        Handlers of this handle (`on`) get all of the turn's events.
         """
         sending = Sending(self.session_id, prompt, keywords)
         self._handlers.ready()
@@ -124,16 +137,16 @@ class Session:
         on_timeout: OnTimeout = "leave",
         **keywords: Unpack[SendOptions],
     ) -> Message:
-        """Start a turn and wait for its answer: `client.sessions.send_and_wait` to this session.
+        """Start a turn and wait for its answer; see `client.sessions.send_and_wait`.
 
-        Where the handle has handlers (`on`), they have been called with the events up to the answer when this returns; unless they take
-        longer than 5 seconds for them, or call this themselves.
+        When this returns, the handlers of this handle (`on`) have been called with the events up to
+        the answer, unless they take more than 5 seconds, or call this themselves.
         """
         sending = Sending(self.session_id, prompt, keywords)
         is_abort = aborts(on_timeout)
         self._handlers.ready()
         answer = self._sessions._send_and_wait(sending, timeout, is_abort)
-        self._handlers.handed_out(answer.seq)
+        self._handlers.wait_delivered(answer.seq)
         return answer
 
     def stream(
@@ -144,12 +157,12 @@ class Session:
         timeout: float | None = None,
         **keywords: Unpack[SendOptions],
     ) -> Lazy[Event]:
-        """Start a turn and get its events while they happen: `client.sessions.stream` to this session."""
+        """Start a turn and stream its events; see `client.sessions.stream`."""
         sending = Sending(self.session_id, prompt, keywords)
         return Lazy(lambda: self._sessions._stream(sending, timeout, abort_on_exit, self._handlers))
 
     def wait_for_turn(self, turn_id: str, *, timeout: float = WAIT_TIMEOUT_S) -> Message:
-        """Wait for the answer of a turn that was sent before: `client.sessions.wait_for_turn` of this session."""
+        """Wait for the answer of a turn started before; see `client.sessions.wait_for_turn`."""
         return self._sessions.wait_for_turn(self.session_id, turn_id, timeout=timeout)
 
     def abort(
@@ -160,7 +173,7 @@ class Session:
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> list[Turn]:
-        """End the turn that is running, or this one: `client.sessions.abort` in this session. Returns the turns that it ended."""
+        """Abort the running turn or another one; see `client.sessions.abort`."""
         return self._sessions.abort(
             self.session_id,
             turn_id,
@@ -170,7 +183,7 @@ class Session:
         )
 
     def get_turn(self, turn_id: str, *, timeout: float | None = None) -> Turn:
-        """How a turn stands, or how it ended. Raises: SessionNotFound, TurnNotFound."""
+        """Return a turn: its state, and how it ended. See `client.sessions.get_turn`."""
         return self._sessions.get_turn(self.session_id, turn_id, timeout=timeout)
 
     def turns(
@@ -180,7 +193,7 @@ class Session:
         page_size: int | None = None,
         timeout: float | None = None,
     ) -> Lazy[Turn]:
-        """The turns, the newest first: `client.sessions.list_turns` of this session."""
+        """List the turns, the newest first; see `client.sessions.list_turns`."""
         return self._sessions.list_turns(
             self.session_id, state=state, page_size=page_size, timeout=timeout
         )
@@ -194,7 +207,7 @@ class Session:
         parent_seq: int | None = None,
         **options: Unpack[AppendOptions],
     ) -> StoredRange:
-        """Append one message; it is committed when this returns: `client.sessions.store_message` to this session."""
+        """Append one message, committed on return; see `client.sessions.store_message`."""
         return self._sessions.store_message(
             self.session_id, blob, format, metadata=metadata, parent_seq=parent_seq, **options
         )
@@ -205,7 +218,7 @@ class Session:
         format: str = "openai",
         **options: Unpack[AppendOptions],
     ) -> StoredRange:
-        """Append a batch of at most 1,000, whole or not at all: `client.sessions.store_messages` to this session."""
+        """Append at most 1,000 messages, all or nothing; see `client.sessions.store_messages`."""
         return self._sessions.store_messages(self.session_id, messages, format, **options)
 
     def import_messages(
@@ -214,38 +227,76 @@ class Session:
         format: str = "openai",
         **options: Unpack[AppendOptions],
     ) -> StoredRange:
-        """Append any number of messages, whole or not at all: `client.sessions.import_messages` to this session."""
+        """Append many messages, all or nothing; see `client.sessions.import_messages`."""
         return self._sessions.import_messages(self.session_id, messages, format, **options)
 
-    def update(self, **changes: Unpack[SessionChanges]) -> SessionInfo:
-        """Change settings, all or none: `client.sessions.update` of this session. Returns the new `info`."""
-        self.info = self._sessions.update(self.session_id, **changes)
+    def update(
+        self,
+        *,
+        config_patch: Mapping[str, Any] | None = None,
+        metadata_patch: Mapping[str, Any] | None = None,
+        etag: str | None = None,
+        request_id: str | None = None,
+        timeout: float | None = None,
+        **settings: Unpack[SessionSettings],
+    ) -> SessionInfo:
+        """Change settings, all or none; return the new `info`. See `client.sessions.update`."""
+        self.info = self._sessions.update(
+            self.session_id,
+            config_patch=config_patch,
+            metadata_patch=metadata_patch,
+            etag=etag,
+            request_id=request_id,
+            timeout=timeout,
+            **settings,
+        )
         return self.info
 
-    def copy(self, new_session_id: str | None = None, **options: Unpack[CopyOptions]) -> "Session":
-        """Make an independent session that begins as this one is, or was: `client.sessions.copy` of this session. Returns its handle."""
-        result = self._sessions.copy(self.session_id, new_session_id, **options)
-        return Session(*self._of_client, result.session)
+    def copy(
+        self,
+        new_session_id: str | None = None,
+        *,
+        up_to_seq: int | None = None,
+        up_to_bookmark: str | None = None,
+        keep_processing_status: bool = False,
+        keep_task_links: bool = False,
+        request_id: str | None = None,
+        timeout: float | None = None,
+        **settings: Unpack[SessionSettings],
+    ) -> "Session":
+        """Create a copy of the session; return its handle. See `client.sessions.copy`."""
+        result = self._sessions.copy(
+            self.session_id,
+            new_session_id,
+            up_to_seq=up_to_seq,
+            up_to_bookmark=up_to_bookmark,
+            keep_processing_status=keep_processing_status,
+            keep_task_links=keep_task_links,
+            request_id=request_id,
+            timeout=timeout,
+            **settings,
+        )
+        return Session(*self._client_calls, result.session)
 
     def copies(
         self, *, page_size: int | None = None, timeout: float | None = None
     ) -> Lazy[SessionCopy]:
-        """The copies of this session that still exist, the newest first: `client.sessions.copies` of this session."""
+        """List the copies that still exist, the newest first; see `client.sessions.copies`."""
         return self._sessions.copies(self.session_id, page_size=page_size, timeout=timeout)
 
     def get_token_counts(self, *, timeout: float | None = None) -> TokenCounts:
-        """How many tokens the messages have. Raises: SessionNotFound."""
+        """Return how many tokens the messages have; see `client.sessions.get_token_counts`."""
         return self._sessions.get_token_counts(self.session_id, timeout=timeout)
 
     def destroy(
         self, *, request_id: str | None = None, timeout: float | None = None
     ) -> SessionInfo:
-        """Close the session to appends. It stays listed and readable. Returns the new `info`. Raises: SessionNotFound."""
+        """Close the session to appends; return the new `info`. See `client.sessions.destroy`."""
         self.info = self._sessions.destroy(self.session_id, request_id=request_id, timeout=timeout)
         return self.info
 
     def resume(self, *, request_id: str | None = None, timeout: float | None = None) -> SessionInfo:
-        """Make the session active again. Returns the new `info`. Raises: SessionNotFound."""
+        """Make the session active again; return the new `info`. See `client.sessions.resume`."""
         self.info = self._sessions.resume(self.session_id, request_id=request_id, timeout=timeout)
         return self.info
 
@@ -257,7 +308,7 @@ class Session:
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> None:
-        """Remove the session and its messages for good. Raises: SessionNotFound (unless allow_missing), ETagMismatch."""
+        """Delete the session and its messages for good; see `client.sessions.delete`."""
         self._sessions.delete(
             self.session_id,
             allow_missing=allow_missing,
@@ -267,11 +318,11 @@ class Session:
         )
 
     def export(self, *, assets: bool = True, timeout: float | None = None) -> dict[str, Any]:
-        """The session with all that is in it as one dict that json.dumps takes: `client.sessions.export` of this session."""
+        """Return the whole session as one dict; see `client.sessions.export`."""
         return self._sessions.export(self.session_id, assets=assets, timeout=timeout)
 
     def export_lines(self, *, assets: bool = True, timeout: float | None = None) -> Lazy[str]:
-        """The same as lines of JSON, made while they are iterated over: `client.sessions.export_lines` of this session."""
+        """Export the session as lines of JSON; see `client.sessions.export_lines`."""
         return self._sessions.export_lines(self.session_id, assets=assets, timeout=timeout)
 
     def export_to(
@@ -283,7 +334,7 @@ class Session:
         progress: Progress | None = None,
         timeout: float | None = None,
     ) -> SessionInfo:
-        """The same as a file: `client.sessions.export_to` of this session. Returns the session as it was exported."""
+        """Export the session to a file; see `client.sessions.export_to`."""
         return self._sessions.export_to(
             self.session_id, path, format=format, assets=assets, progress=progress, timeout=timeout
         )

@@ -1,75 +1,106 @@
-# Generated from sessiond/_async/_streams.py by scripts/generate-sync-client: do not edit.
-"""Answers that come in batches: a stream that goes on where it broke off, and a listing that pages by itself."""
+# Generated from _async/_streams.py by scripts/generate-sync-client. Do not edit.
+"""Streams that go on where a broken connection left off, and lists that are fetched in pages."""
+
+from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from itertools import repeat
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sessiond._protocol.retry import StreamRetry, TurnRetry
 from sessiond._protocol.status import error_of_turn
-from sessiond._protocol.times import from_timestamp
 from sessiond._requests import watch as watch_requests
 from sessiond._sync._connection import Connection
-from sessiond._sync._wire import FAULTS, Ahead, Stop, Watchdog, is_cancelled, sleep
+from sessiond._sync._wire import (
+    FAULTS,
+    Prefetch,
+    Stop,
+    Stubs,
+    Watchdog,
+    is_cancelled,
+    sleep,
+)
 from sessiond._types.event import Event
 from sessiond._types.message import Message
-from sessiond._types.session import SessionCopy, SessionInfo
-from sessiond._types.turn import ENDED, Turn
+from sessiond._types.turn import ENDED
 from sessiond.errors import DeadlineExceeded, ServerUnavailable, SessiondError
 from sessiond.v1 import turn_pb2
 from sessiond.v1.asset_service_pb2 import DownloadAssetRequest
-from sessiond.v1.conversation_service_pb2 import (
-    ListTurnsRequest,
-    SendRequest,
-    SendResponse,
-    WatchRequest,
-)
-from sessiond.v1.session_service_pb2 import (
-    GetMessagesRequest,
-    GetSessionRequest,
-    ListCopiesRequest,
-    ListSessionsRequest,
-)
+from sessiond.v1.conversation_service_pb2 import SendRequest, SendResponse, WatchRequest
+from sessiond.v1.session_service_pb2 import GetMessagesRequest, GetSessionRequest
+
+if TYPE_CHECKING:
+    from sessiond._sync._wire import StreamMethod, UnaryMethod
+
+_Item = TypeVar("_Item")
+_Request = TypeVar("_Request")
+_Response = TypeVar("_Response")
+
+
+def page_batches(
+    connection: Connection,
+    stub: Callable[[Stubs], UnaryMethod[Any, Any]],
+    request: Any,
+    timeout: float | None,
+    field: str,
+    convert: Callable[[Any], _Item],
+) -> Generator[list[_Item], None]:
+    """Yield the items of a list, page by page.
+
+    Args:
+        connection: makes the calls.
+        stub: picks the method.
+        request: the request of the first page; it is left as it is.
+        timeout: deadline of a page over all its attempts, in seconds. None = the client's.
+        field: the field of the response with the items.
+        convert: makes the value of an item.
+
+    Yields:
+        The items of a page.
+
+    Raises:
+        SessiondError: if a call failed.
+    """
+    next_request = type(request)()
+    next_request.CopyFrom(request)
+    while True:
+        page = connection.call(stub, next_request, timeout)
+        yield [convert(item) for item in getattr(page, field)]
+        if not page.next_page_token:
+            return
+        next_request.page_token = page.next_page_token
 
 
 def message_batches(
     connection: Connection, request: GetMessagesRequest, timeout: float | None
 ) -> Generator[Iterator[Message], None]:
-    """The messages that a request asks for, without gap or repeat, over as many connections as it takes. Each batch can be iterated over
-    once: a message is made when it is taken, because a thousand at once would have the garbage collector walk over them.
+    """Yield a session's messages, each once and in order, over as many connections as it takes.
 
     Args:
-        timeout: of the whole stream. Unit: seconds. None = none.
-    Raises: SessiondError.
+        connection: makes the calls.
+        request: which messages; it is left as it is.
+        timeout: deadline of the whole, in seconds. None = none.
+
+    Yields:
+        A batch, to be iterated over once. It makes each message when it is taken, because the
+        garbage collector would walk over a thousand of them.
+
+    Raises:
+        SessiondError: if the stream failed.
     """
-    session_id = request.session_id
-    ask = GetMessagesRequest()
-    ask.CopyFrom(request)
-    retry = StreamRetry(timeout)
-    while True:
-        stubs = connection.stubs
-        call = stubs.sessions.GetMessages(
-            ask, timeout=retry.deadline.remaining(), metadata=connection.metadata
-        )
-        stubs.watch(call)
-        try:
-            with closing(Ahead(call)) as responses:
-                for response in responses:
-                    retry.progress()
-                    if response.resume_token:
-                        # Takes the place of after_seq; the other fields have to stay as they are.
-                        ask.resume_token = response.resume_token
-                    if response.messages:
-                        yield map(Message, repeat(session_id), response.messages)
-            return
-        except FAULTS as fault:
-            error = connection.error_of(fault)
-            delay = retry.delay_after(error)
-            if delay is None:
-                raise error from fault
-        finally:
-            call.cancel()
-        sleep(delay)
+    resumed = GetMessagesRequest()
+    resumed.CopyFrom(request)
+    responses = _responses(
+        connection, lambda stubs: stubs.sessions.GetMessages, resumed, StreamRetry(timeout)
+    )
+    with closing(responses):
+        for response in responses:
+            if response.resume_token:
+                # It replaces after_seq; the other fields have to stay the same.
+                resumed.resume_token = response.resume_token
+            if response.messages:
+                yield map(Message, repeat(request.session_id), response.messages)
 
 
 def event_batches(
@@ -82,131 +113,109 @@ def event_batches(
     opened: Callable[[bool], None] | None = None,
     heartbeats: bool = False,
 ) -> Generator[list[Event], None]:
-    """The events that a request asks for, as they come; messages without gap or repeat, over as many connections as it takes.
+    """Yield events as they come, over as many connections as it takes.
+
+    Messages come each once and in order; other events may be missed between two connections.
 
     Args:
-        timeout: of the whole stream. Unit: seconds. None = none.
-        types: those that are wanted. None = all.
-        stop: ends it when it is set.
-        opened: called with True when a connection has brought its first response, and with False when it has ended.
-        heartbeats: yield a batch for each response, be it without events: of each connection the first, and then some a minute.
-    Raises: SessiondError.
+        connection: makes the calls.
+        request: which events; it is left as it is.
+        timeout: deadline of the whole, in seconds. None = none.
+        types: the types to yield. None = all.
+        stop: ends the stream when it is set.
+        opened: called with True at each response, and with False when a connection has ended.
+        heartbeats: yield a batch for each response, even without events: the first one of each
+            connection, and then some a minute.
+
+    Yields:
+        The events of a response.
+
+    Raises:
+        SessiondError: if the stream failed.
     """
-    ask = WatchRequest()
-    ask.CopyFrom(request)
-    retry = StreamRetry(timeout)
-    if ask.session_id and not ask.HasField("after_seq"):
-        # Without it, what is stored while a connection is down before the first message came would be missed.
-        ask.after_seq = last_seq_of(connection, ask.session_id, timeout)
-    while stop is None or not stop.is_set:
-        stubs = connection.stubs
-        call = stubs.conversations.Watch(
-            ask, timeout=retry.deadline.remaining(), metadata=connection.metadata
-        )
-        stubs.watch(call)
-        watchdog = Watchdog(call, watch_requests.HEARTBEAT_S * watch_requests.MAX_SILENT_HEARTBEATS)
-        error: SessiondError
-        cause: BaseException | None = None
-        try:
-            if stop:
-                stop.watch(call)
-            watchdog.wake()
-            for response in call:
-                watchdog.rest()
-                retry.progress()
-                if opened:
-                    opened(True)
-                for event in response.events:
-                    if event.seq:
-                        ask.after_seq = event.seq
-                events = [
-                    Event(event)
-                    for event in response.events
-                    if types is None or event.type in types
-                ]
-                if events or heartbeats:
-                    yield events
-                watchdog.wake()
-            error = ServerUnavailable(
-                "the stream ended, which a server never does without an error"
-            )
-        except FAULTS as fault:
-            if stop and stop.is_set and not is_cancelled():
-                return
-            if watchdog.has_bitten and not is_cancelled():
-                error = ServerUnavailable("the stream was silent for too long")
-            else:
-                error = connection.error_of(fault)
-            cause = fault
-        finally:
-            watchdog.end()
-            call.cancel()
-            if opened:
-                opened(False)
-        delay = retry.delay_after(error)
-        if delay is None:
-            raise error from cause
-        sleep(delay)
+    resumed = WatchRequest()
+    resumed.CopyFrom(request)
+    if resumed.session_id and not resumed.HasField("after_seq"):
+        # Otherwise a connection that breaks before the first message would lose messages.
+        resumed.after_seq = last_seq_of(connection, resumed.session_id, timeout)
+    responses = _responses(
+        connection,
+        lambda stubs: stubs.conversations.Watch,
+        resumed,
+        StreamRetry(timeout),
+        is_complete=lambda is_clean: False,
+        max_silence_s=watch_requests.MAX_SILENCE_S,
+        stop=stop,
+        opened=opened,
+    )
+    with closing(responses):
+        for response in responses:
+            for event in response.events:
+                if event.seq:
+                    resumed.after_seq = event.seq
+            events = [
+                Event(event) for event in response.events if types is None or event.type in types
+            ]
+            if events or heartbeats:
+                yield events
 
 
 def send_steps(
     connection: Connection, request: SendRequest, timeout: float | None
 ) -> Generator[SendResponse, None]:
-    """The steps of the turn that a request sets going, over as many connections as it takes: all ask with the request's request_id, and so
-    for the one turn. It ends when the turn has ended with an answer.
+    """Yield the steps of a turn until it has ended, over as many connections as it takes.
+
+    All connections send the same request_id, and so join the same turn.
 
     Args:
-        timeout: of the whole stream. Unit: seconds. None = none.
-    Raises: SessiondError; DeadlineExceeded with the turn_id, as far as it is known.
+        connection: makes the calls.
+        request: what to send; it is left as it is.
+        timeout: deadline of the whole, in seconds. None = none.
+
+    Yields:
+        The server's responses.
+
+    Raises:
+        DeadlineExceeded: if the time ran out; its metadata has the turn_id if it is known.
+        TurnFailed: if the turn ended without an answer.
+        SessiondError: if the stream failed.
     """
-    ask = SendRequest()
-    ask.CopyFrom(request)
+    resumed = SendRequest()
+    resumed.CopyFrom(request)
     retry = TurnRetry(timeout)
     turn = turn_pb2.Turn()
-    while True:
-        stubs = connection.stubs
-        call = stubs.conversations.Send(
-            ask, timeout=retry.deadline.remaining(), metadata=connection.metadata
-        )
-        stubs.watch(call)
-        watchdog = Watchdog(call, watch_requests.HEARTBEAT_S * watch_requests.MAX_SILENT_HEARTBEATS)
-        error: SessiondError
-        cause: BaseException | None = None
-        try:
-            watchdog.wake()
-            for response in call:
-                watchdog.rest()
-                retry.progress()
+    responses = _responses(
+        connection,
+        lambda stubs: stubs.conversations.Send,
+        resumed,
+        retry,
+        is_complete=lambda is_clean: is_clean and turn.state in ENDED,
+        max_silence_s=watch_requests.MAX_SILENCE_S,
+    )
+    try:
+        with closing(responses):
+            for response in responses:
                 if response.HasField("turn"):
                     turn = response.turn
                 for event in response.events:
-                    ask.after_seq = max(ask.after_seq, event.seq)
+                    resumed.after_seq = max(resumed.after_seq, event.seq)
                 yield response
-                watchdog.wake()
-            if turn.state in ENDED:
-                if turn.state == turn_pb2.TURN_STATE_COMPLETED:
-                    return
-                raise error_of_turn(turn)
-            error = ServerUnavailable("the stream ended before the turn did")
-        except FAULTS as fault:
-            if watchdog.has_bitten and not is_cancelled():
-                error = ServerUnavailable("the stream was silent for too long")
-            else:
-                error = connection.error_of(fault)
-            cause = fault
-        finally:
-            watchdog.end()
-            call.cancel()
-        delay = retry.delay_after(error)
-        if delay is None:
-            raise (
-                overdue(request.session_id, turn.turn_id, error) if retry.ran_out(error) else error
-            ) from cause
-        sleep(delay)
+    except SessiondError as error:
+        if retry.ran_out(error):
+            raise overdue(request.session_id, turn.turn_id, error) from error
+        raise
+    if turn.state != turn_pb2.TURN_STATE_COMPLETED:
+        raise error_of_turn(turn)
 
 
 def overdue(session_id: str, turn_id: str, error: SessiondError) -> DeadlineExceeded:
-    """What ends a wait for a turn when its time is over. turn_id: empty = it is not known whether there is one."""
+    """Return the error of a wait for a turn whose time ran out.
+
+    Args:
+        session_id: the turn's session.
+        turn_id: the turn. "" = it is not known whether there is one.
+        error: the last failure.
+    """
     if not turn_id:
         return DeadlineExceeded(
             f"the server has not answered in time: {error.message}",
@@ -218,118 +227,127 @@ def overdue(session_id: str, turn_id: str, error: SessiondError) -> DeadlineExce
     )
 
 
-def turn_batches(
-    connection: Connection, request: ListTurnsRequest, timeout: float | None
-) -> Generator[list[Turn], None]:
-    """The turns that a request asks for, page by page.
-
-    Args:
-        timeout: of one page with all its attempts. Unit: seconds. None = the client's.
-    Raises: SessiondError.
-    """
-    ask = ListTurnsRequest()
-    ask.CopyFrom(request)
-    while True:
-        page = connection.call(connection.stubs.conversations.ListTurns, ask, timeout)
-        if page.turns:
-            yield [Turn(turn) for turn in page.turns]
-        if not page.next_page_token:
-            return
-        ask.page_token = page.next_page_token
-
-
 def last_seq_of(connection: Connection, session_id: str, timeout: float | None) -> int:
-    """Where a session ends. Raises: SessionNotFound, and what all calls do."""
+    """Return a session's last_seq.
+
+    Raises:
+        SessionNotFound: if there is no such session.
+    """
     session = connection.call(
-        connection.stubs.sessions.GetSession, GetSessionRequest(session_id=session_id), timeout
+        lambda stubs: stubs.sessions.GetSession, GetSessionRequest(session_id=session_id), timeout
     )
     return session.last_seq
-
-
-def session_batches(
-    connection: Connection, request: ListSessionsRequest, timeout: float | None
-) -> Generator[list[SessionInfo], None]:
-    """The sessions that a request asks for, page by page.
-
-    Args:
-        timeout: of one page with all its attempts. Unit: seconds. None = the client's.
-    Raises: SessiondError.
-    """
-    ask = ListSessionsRequest()
-    ask.CopyFrom(request)
-    while True:
-        page = connection.call(connection.stubs.sessions.ListSessions, ask, timeout)
-        if page.sessions:
-            yield [SessionInfo(session) for session in page.sessions]
-        if not page.next_page_token:
-            return
-        ask.page_token = page.next_page_token
-
-
-def copy_batches(
-    connection: Connection, request: ListCopiesRequest, timeout: float | None
-) -> Generator[list[SessionCopy], None]:
-    """The copies that a request asks for, page by page.
-
-    Args:
-        timeout: of one page with all its attempts. Unit: seconds. None = the client's.
-    Raises: SessiondError.
-    """
-    ask = ListCopiesRequest()
-    ask.CopyFrom(request)
-    while True:
-        page = connection.call(connection.stubs.sessions.ListCopies, ask, timeout)
-        if page.copies:
-            yield [
-                SessionCopy(copy.session_id, copy.seq, from_timestamp(copy.create_time))
-                for copy in page.copies
-            ]
-        if not page.next_page_token:
-            return
-        ask.page_token = page.next_page_token
 
 
 def asset_pieces(
     connection: Connection, request: DownloadAssetRequest, timeout: float | None
 ) -> Generator[list[bytes], None]:
-    """The content that a request asks for, without gap or repeat, over as many connections as it takes.
+    """Yield an asset's content without gap or repeat, over as many connections as it takes.
 
     Args:
-        timeout: of the whole stream. Unit: seconds. None = none.
-    Raises: SessiondError.
+        connection: makes the calls.
+        request: which part of which asset; it is left as it is.
+        timeout: deadline of the whole, in seconds. None = none.
+
+    Yields:
+        A list of one piece.
+
+    Raises:
+        SessiondError: if the stream failed.
     """
-    ask = DownloadAssetRequest()
-    ask.CopyFrom(request)
+    resumed = DownloadAssetRequest()
+    resumed.CopyFrom(request)
     left: int | None = None
-    retry = StreamRetry(timeout)
-    while True:
+    responses = _responses(
+        connection,
+        lambda stubs: stubs.assets.DownloadAsset,
+        resumed,
+        StreamRetry(timeout),
+        # With all bytes here, a fault does not matter; a length of 0 would ask for the rest.
+        is_complete=lambda is_clean: is_clean or left == 0,
+    )
+    with closing(responses):
+        for response in responses:
+            if left is None:
+                left = response.asset.size - resumed.offset
+                left = min(left, request.length or left)
+            if response.data:
+                left -= len(response.data)
+                resumed.offset += len(response.data)
+                resumed.length = left if request.length else 0
+                yield [response.data]
+
+
+def _responses(
+    connection: Connection,
+    stub: Callable[[Stubs], StreamMethod[_Request, _Response]],
+    request: _Request,
+    retry: StreamRetry,
+    *,
+    is_complete: Callable[[bool], bool] = lambda is_clean: is_clean,
+    max_silence_s: float | None = None,
+    stop: Stop | None = None,
+    opened: Callable[[bool], None] | None = None,
+) -> Generator[_Response, None]:
+    """Yield the responses of a stream over as many connections as it takes.
+
+    Args:
+        connection: makes the calls.
+        stub: picks the method.
+        request: the request. Whoever takes the responses changes it, so that the next connection
+            goes on where the last one broke off.
+        retry: counts the failures, and has the deadline.
+        is_complete: whether all has come; called with True when the server has ended the stream
+            without an error, and with False when it has failed.
+        max_silence_s: how long a connection may be silent, in seconds. None = for ever.
+        stop: ends the stream when it is set.
+        opened: called with True at each response, and with False when a connection has ended.
+
+    Yields:
+        The responses.
+
+    Raises:
+        SessiondError: if the stream failed.
+    """
+    while stop is None or not stop.is_set:
         stubs = connection.stubs
-        call = stubs.assets.DownloadAsset(
-            ask, timeout=retry.deadline.remaining(), metadata=connection.metadata
+        call = stub(stubs)(
+            request, timeout=retry.deadline.remaining(), metadata=connection.metadata
         )
         stubs.watch(call)
+        watchdog = Watchdog(call, max_silence_s)
+        error: SessiondError = ServerUnavailable("the stream ended before all had come")
+        cause: BaseException | None = None
         try:
-            for response in call:
-                retry.progress()
-                if left is None:
-                    left = response.asset.size - ask.offset
-                    if request.length:
-                        left = min(left, request.length)
-                if response.data:
-                    left -= len(response.data)
-                    ask.offset += len(response.data)
-                    if request.length:
-                        ask.length = left
-                    yield [response.data]
-            return
-        except FAULTS as fault:
-            error = connection.error_of(fault)
-            # All of it came, and only the end of the stream did not; a length of 0 would ask for the rest of the file.
-            if left == 0:
+            if stop:
+                stop.watch(call)
+            with closing(Prefetch(call)) as responses:
+                watchdog.start()
+                for response in responses:
+                    watchdog.pause()
+                    retry.progress()
+                    if opened:
+                        opened(True)
+                    yield response
+                    watchdog.start()
+            if is_complete(True):
                 return
-            delay = retry.delay_after(error)
-            if delay is None:
-                raise error from fault
+        except FAULTS as fault:
+            cause = fault
+            if watchdog.expired and not is_cancelled():
+                error = ServerUnavailable("the stream was silent for too long")
+            elif stop and stop.is_set and not is_cancelled():
+                return
+            else:
+                error = connection.error_of(fault)
+            if is_complete(False):
+                return
         finally:
+            watchdog.close()
             call.cancel()
+            if opened:
+                opened(False)
+        delay = retry.delay_after(error)
+        if delay is None:
+            raise error from cause
         sleep(delay)

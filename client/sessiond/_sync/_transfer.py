@@ -1,9 +1,8 @@
-# Generated from sessiond/_async/_transfer.py by scripts/generate-sync-client: do not edit.
-"""Sessions as a whole: out of one server as an export, into another one."""
+# Generated from _async/_transfer.py by scripts/generate-sync-client. Do not edit.
+"""The streams of exports and imports of whole sessions."""
 
 import hashlib
 import os
-import uuid
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import closing
 from functools import partial
@@ -12,24 +11,24 @@ from typing import Any, TypeAlias
 from sessiond._export import reader, records, writer
 from sessiond._export.files import LinesFile, NewFile, TemporaryFile
 from sessiond._export.reader import Assembler, AssetPiece
-from sessiond._export.records import ASSET_PIECE_BYTES, Counts, Progress, Record
+from sessiond._export.records import ASSET_PIECE_BYTES, ExportCounts, ExportRecord, Progress
 from sessiond._export.writer import Collection, Document
 from sessiond._requests import assets as asset_requests
 from sessiond._requests import messages as message_requests
-from sessiond._requests import sessions as session_requests
+from sessiond._requests.fields import filled, request_id_or_new
 from sessiond._sync._assets import Assets, check_content
 from sessiond._sync._bookmarks import Bookmarks
 from sessiond._sync._connection import Connection
 from sessiond._sync._streams import asset_pieces, message_batches
 from sessiond._sync._tasks import Tasks
-from sessiond._sync._wire import Source, each, run
+from sessiond._sync._wire import Source, each, run_blocking
 from sessiond._types.session import SessionInfo
-from sessiond.errors import SessiondError, SessionNotFound, invalid_field
-from sessiond.v1.session_service_pb2 import ImportSessionRequest
+from sessiond.errors import SessionNotFound, invalid_field
+from sessiond.v1.session_service_pb2 import GetSessionRequest, ImportSessionRequest
 
 ExportSource: TypeAlias = Mapping[str, Any] | str | os.PathLike[str] | Source[str]
 
-# Tasks are large at the most: so many of them are still far below what an answer may hold.
+# This many tasks, even large ones, are far below the size limit of a response.
 _PAGE_SIZE = 100
 
 
@@ -42,70 +41,60 @@ def record_batches(
     *,
     assets: bool,
     assets_last: bool = False,
-) -> Generator[list[Record], None]:
-    """The records of an export, in their order.
+) -> Generator[list[ExportRecord], None]:
+    """Yield the records of an export in their order.
 
     Args:
-        timeout: of looking the session up, and of each page of tasks and bookmarks. Unit: seconds. None = the client's.
-        on_header: is given the session first.
-        assets: with the contents of the assets that messages refer to, each before the first such message; assets_last: after all messages.
-    Raises: SessiondError.
+        connection: makes the calls.
+        session_id: the session.
+        progress: called with the number of messages yielded and of all messages.
+        timeout: deadline of looking the session up, and of each page of tasks and bookmarks, in
+            seconds. None = the client's.
+        on_header: called first, with the session.
+        assets: yield the contents of the assets too, each before the first message that has it.
+        assets_last: yield them after all messages.
+
+    Yields:
+        Some records.
+
+    Raises:
+        SessionNotFound: if there is no such session, or it is deleted meanwhile.
     """
     info = SessionInfo(
         connection.call(
-            connection.stubs.sessions.GetSession, session_requests.get_session(session_id), timeout
+            lambda stubs: stubs.sessions.GetSession,
+            filled(GetSessionRequest(), session_id=session_id),
+            timeout,
         )
     )
     on_header(info)
-    # Everything below is as of this moment: what is appended, or marked behind it, from now on is left out.
+    # The export is as of this moment: it leaves out later messages, and bookmarks behind them.
     last_seq = info.last_seq
-    counts = Counts()
+    counts = ExportCounts()
     found: dict[str, None] = {}
     yield [records.header(info)]
     for task in Tasks(connection).list(session_id, page_size=_PAGE_SIZE, timeout=timeout):
-        record = records.task_record(task, last_seq)
-        counts.count(record)
-        yield [record]
+        yield [counts.count(records.task_record(task, last_seq))]
     for bookmark in Bookmarks(connection).list(session_id, page_size=_PAGE_SIZE, timeout=timeout):
         if bookmark.seq <= last_seq:
-            record = records.bookmark_record(bookmark)
-            counts.count(record)
-            yield [record]
+            yield [counts.count(records.bookmark_record(bookmark))]
     # through_seq = 0 would mean "to the newest".
     if last_seq:
-        request = message_requests.get_messages(
-            session_id,
-            after_seq=None,
-            after_bookmark=None,
-            through_seq=last_seq,
-            limit=None,
-            order="asc",
-            roles=None,
-            view="full",
-        )
+        request = message_requests.get_messages(session_id, through_seq=last_seq)
         with closing(message_batches(connection, request, None)) as batches:
             for batch in batches:
-                batch_records: list[Record] = []
+                batch_records: list[ExportRecord] = []
                 for message in batch:
-                    new = (
-                        [
-                            asset_id
-                            for asset_id in dict.fromkeys(records.asset_ids(message))
-                            if asset_id not in found
-                        ]
-                        if assets
-                        else []
-                    )
-                    found.update(dict.fromkeys(new))
+                    new = dict.fromkeys(records.asset_ids(message) if assets else ())
+                    new = {asset_id: None for asset_id in new if asset_id not in found}
+                    found.update(new)
                     if new and not assets_last:
                         yield batch_records
                         batch_records = []
                         with closing(_asset_records(connection, new, counts, timeout)) as pieces:
                             for piece in pieces:
                                 yield [piece]
-                    record = records.message_record(message)
-                    counts.count(record)
-                    batch_records.append(record)
+                    batch_records.append(counts.count(records.message_record(message)))
                 yield batch_records
                 if progress:
                     progress(counts.messages, last_seq)
@@ -119,38 +108,38 @@ def record_batches(
 
 
 def _asset_records(
-    connection: Connection, asset_ids: Iterable[str], counts: Counts, timeout: float | None
-) -> Generator[Record, None]:
-    """The contents of assets, piece by piece. They are the same pieces each time, however they come from the server."""
+    connection: Connection,
+    asset_ids: Iterable[str],
+    counts: ExportCounts,
+    timeout: float | None,
+) -> Generator[ExportRecord, None]:
+    """Yield the contents of assets, in pieces that do not depend on the server's pieces."""
     for asset_id in asset_ids:
         asset = Assets(connection).get(asset_id, timeout=timeout)
         digest = hashlib.sha256()
         offset = 0
         buffer = bytearray()
-        request = asset_requests.download_asset(asset_id, offset=None, length=None)
+        request = asset_requests.download_asset(asset_id)
         with closing(asset_pieces(connection, request, None)) as batches:
             for batch in batches:
                 for data in batch:
                     digest.update(data)
                     buffer += data
                 while len(buffer) >= ASSET_PIECE_BYTES:
-                    record = records.asset_record(asset, offset, bytes(buffer[:ASSET_PIECE_BYTES]))
-                    counts.count(record)
-                    yield record
+                    piece = bytes(buffer[:ASSET_PIECE_BYTES])
+                    yield counts.count(records.asset_record(asset, offset, piece))
                     offset += ASSET_PIECE_BYTES
                     del buffer[:ASSET_PIECE_BYTES]
         check_content(asset_id, digest.hexdigest())
         # An empty asset is one piece without data.
         if buffer or not offset:
-            record = records.asset_record(asset, offset, bytes(buffer))
-            counts.count(record)
-            yield record
+            yield counts.count(records.asset_record(asset, offset, bytes(buffer)))
 
 
 def line_batches(
     connection: Connection, session_id: str, timeout: float | None, *, assets: bool
 ) -> Generator[list[str], None]:
-    """The export as lines of JSON."""
+    """Yield an export as lines of JSON."""
     with closing(record_batches(connection, session_id, None, timeout, assets=assets)) as batches:
         for batch in batches:
             yield [writer.line(record) for record in batch]
@@ -159,7 +148,7 @@ def line_batches(
 def export(
     connection: Connection, session_id: str, timeout: float | None, *, assets: bool
 ) -> dict[str, Any]:
-    """The export as one dict."""
+    """Return an export as one dict."""
     collection = Collection()
     with closing(record_batches(connection, session_id, None, timeout, assets=assets)) as batches:
         for batch in batches:
@@ -178,12 +167,12 @@ def export_to(
     *,
     assets: bool,
 ) -> SessionInfo:
-    """The export as a file, which is there when it is complete."""
+    """Write an export to a file, which appears once it is complete."""
     if form not in ("jsonl", "json"):
         raise invalid_field("format", f"is {form!r}; it must be one of jsonl, json")
     text_of = writer.line if form == "jsonl" else Document().text
     found: list[SessionInfo] = []
-    file = run(lambda: NewFile(path))
+    file = run_blocking(lambda: NewFile(path))
     try:
         encoded = record_batches(
             connection,
@@ -197,10 +186,10 @@ def export_to(
         with closing(encoded) as batches:
             for batch in batches:
                 text = "".join([text_of(record) for record in batch])
-                run(partial(file.write, text))
-        run(file.complete)
+                run_blocking(partial(file.write, text))
+        run_blocking(file.complete)
     except BaseException:
-        # Not awaited: where the task is cancelled, this has to happen still.
+        # Not awaited, so that it also happens in a cancelled task.
         file.discard()
         raise
     return found[0]
@@ -214,32 +203,19 @@ def import_session(
     request_id: str | None,
     timeout: float | None,
 ) -> SessionInfo:
-    """A new session of an export."""
+    """Create a session from an export."""
     if session_id == "":
         raise invalid_field("session_id", "is empty; leave it out to keep the exported one")
-    # The same for all attempts, or a repetition would meet the session that the attempt before made.
-    request_id = request_id or uuid.uuid4().hex
-    # Of each attempt: one that has ended may still be at work in gRPC's thread.
-    attempts: list[list[Exception]] = []
-
-    def pieces() -> Generator[ImportSessionRequest, None]:
-        attempts.append([])
-        return _pieces(
-            connection, source, Assembler(session_id, request_id), progress, attempts[-1]
-        )
-
-    try:
-        response = connection.upload(
-            connection.stubs.sessions.ImportSession,
-            pieces,
-            timeout=timeout,
-            # Any other source is used up by the first attempt.
-            is_repeatable=isinstance(source, Mapping | str | os.PathLike | list | tuple),
-        )
-    except SessiondError:
-        if attempts and attempts[-1]:
-            raise attempts[-1][0] from None
-        raise
+    # The same for all attempts: a retry must not meet the session of the attempt before.
+    final_request_id = request_id_or_new(request_id)
+    response = connection.upload(
+        lambda stubs: stubs.sessions.ImportSession,
+        lambda: _pieces(connection, source, Assembler(session_id, final_request_id), progress),
+        timeout=timeout,
+        # The first attempt uses up any other source.
+        is_repeatable=isinstance(source, Mapping | str | os.PathLike | list | tuple),
+        refusal=reader.REFUSED_PIECE,
+    )
     return SessionInfo(response)
 
 
@@ -248,11 +224,10 @@ def _pieces(
     source: ExportSource,
     assembler: Assembler,
     progress: Progress | None,
-    raised: list[Exception],
 ) -> Generator[ImportSessionRequest, None]:
-    """The pieces of an import; the assets are uploaded on the way, since the server looks for them when the last piece has come.
+    """Yield the requests of an import, and upload the assets on the way.
 
-    Where making them raises, the error goes to `raised`, and a last piece makes the server refuse the whole.
+    The server looks the assets up when the last request has come.
     """
     uploads = _Uploads(connection)
     try:
@@ -268,11 +243,6 @@ def _pieces(
         last = assembler.finish()
         if progress:
             progress(assembler.messages, assembler.total)
-    except Exception as error:
-        # A stream that merely breaks off here could pass for one that is complete.
-        raised.append(error)
-        yield reader.REFUSED_PIECE
-        return
     finally:
         uploads.close()
     yield last
@@ -281,7 +251,8 @@ def _pieces(
 class _Uploads:
     """Uploads assets whose content comes in pieces, one asset after the other.
 
-    What comes in several pieces goes through a temporary file: so it needs no memory, and can be sent again where the connection breaks.
+    An asset of several pieces goes through a temporary file, so that it needs no memory, and can be
+    sent again after a broken connection.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -289,15 +260,20 @@ class _Uploads:
         self._file: TemporaryFile | None = None
 
     def take(self, piece: AssetPiece) -> None:
-        """Take a piece; with the last one, upload the asset. Raises: what uploading raises; OSError."""
+        """Add a piece; with the last one, upload the asset.
+
+        Raises:
+            SessiondError: as in assets.upload.
+            OSError: if the temporary file cannot be written.
+        """
         if piece.is_first and piece.is_last:
             self._assets.upload(piece.data, media_type=piece.media_type, asset_id=piece.asset_id)
             return
         if self._file is None:
-            self._file = run(TemporaryFile)
-        run(self._file.write, piece.data)
+            self._file = run_blocking(TemporaryFile)
+        run_blocking(self._file.write, piece.data)
         if piece.is_last:
-            run(self._file.complete)
+            run_blocking(self._file.complete)
             self._assets.upload(
                 self._file.path,
                 media_type=piece.media_type,
@@ -307,14 +283,19 @@ class _Uploads:
             self.close()
 
     def close(self) -> None:
-        """Leave no file behind. Not awaited: where the task is cancelled, this has to happen still."""
+        """Remove the temporary file, if any. Not awaited, for the sake of cancelled tasks."""
         if self._file:
             self._file.discard()
             self._file = None
 
 
-def _placed_records(source: ExportSource) -> Generator[tuple[str, Record], None]:
-    """The records of a source, each with the words for its place. Raises: InvalidField, OSError."""
+def _placed_records(source: ExportSource) -> Generator[tuple[str, ExportRecord], None]:
+    """Yield the records of a source, each with a description of its place.
+
+    Raises:
+        InvalidField: if the source is no export.
+        OSError: if a file cannot be read.
+    """
     if isinstance(source, Mapping):
         for placed in reader.records_of(source):
             yield placed
@@ -339,19 +320,19 @@ def _placed_records(source: ExportSource) -> Generator[tuple[str, Record], None]
 
 
 def _lines(source: str | os.PathLike[str] | Source[str]) -> Generator[bytes, None]:
-    """The lines of a path, or of what is iterated over, in UTF-8."""
+    """Yield the lines of a file or an iterable, in UTF-8."""
     if not isinstance(source, str | os.PathLike):
         for text in each(source):
             if not isinstance(text, str):
                 raise invalid_field(
-                    "source", f"gives {type(text).__name__} where it must give lines of text"
+                    "source", f"yields {type(text).__name__}; it must yield lines of text"
                 )
-            # Half a surrogate pair passes here, and is refused where it stands, with its place.
+            # A lone surrogate passes here, and is refused later with its place.
             yield text.encode("utf-8", "surrogatepass")
         return
-    file = run(lambda: LinesFile(source))
+    file = run_blocking(lambda: LinesFile(source))
     try:
-        while lines := run(file.read):
+        while lines := run_blocking(file.read):
             for line in lines:
                 yield line
     finally:

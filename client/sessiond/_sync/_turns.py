@@ -1,5 +1,5 @@
-# Generated from sessiond/_async/_turns.py by scripts/generate-sync-client: do not edit.
-"""The calls of ConversationService about turns, by session id; `client.sessions` has them."""
+# Generated from _async/_turns.py by scripts/generate-sync-client. Do not edit.
+"""The calls about turns, by session id; `client.sessions` has them."""
 
 from collections.abc import Generator
 from contextlib import closing, suppress
@@ -7,31 +7,30 @@ from typing import Unpack
 
 from sessiond._protocol.retry import Deadline
 from sessiond._protocol.status import error_of_turn
-from sessiond._requests import messages as message_requests
 from sessiond._requests import turns as turn_requests
 from sessiond._requests import watch as watch_requests
+from sessiond._requests.fields import filled
 from sessiond._requests.turns import OnTimeout, Prompt, Sending, SendOptions
 from sessiond._sync._attachments import parts_of
-from sessiond._sync._connection import Connection
+from sessiond._sync._connection import Calls
 from sessiond._sync._handlers import Handlers
 from sessiond._sync._lazy import Lazy
-from sessiond._sync._streams import event_batches, overdue, send_steps, turn_batches
+from sessiond._sync._streams import event_batches, overdue, page_batches, send_steps
 from sessiond._types.event import Event
 from sessiond._types.message import Message
 from sessiond._types.turn import ENDED, SentMessage, Turn, sent_message
 from sessiond.errors import DeadlineExceeded, ServerUnavailable, SessiondError
+from sessiond.v1 import conversation_service_pb2 as pb
 from sessiond.v1 import message_pb2, turn_pb2
+from sessiond.v1.session_service_pb2 import GetMessageRequest
 
 WAIT_TIMEOUT_S = 60.0
-# Of an abort after a wait that took too long, on top of it.
+# Deadline of the abort that follows a wait whose time ran out.
 ABORT_TIMEOUT_S = 5.0
 
 
-class TurnCalls:
-    """The calls about turns, with keyword arguments in the place of requests."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+class TurnCalls(Calls):
+    """The calls about turns, with keyword arguments instead of requests."""
 
     def send(
         self,
@@ -41,28 +40,37 @@ class TurnCalls:
         timeout: float | None = None,
         **keywords: Unpack[SendOptions],
     ) -> SentMessage:
-        """Start a turn: the server appends what is sent, asks the model with all of the history, and appends the answer.
+        """Start a turn: the server appends the prompt, asks the model, and appends its answer.
 
-        Without prompt, messages and attachments, the model goes on from the history as it is: after tool results that were stored, or after
-        a turn that failed. This returns when the server has taken the turn on; the turn then needs no client.
+        The model gets the whole history. Without prompt, messages and attachments it goes on from
+        the history as it is: after stored tool results, or after a turn that failed. The call
+        returns when the server has accepted the turn, which then needs no client.
 
         Args:
-            prompt: what the user says; or a dict of it and the keywords, e.g. {"prompt": "...", "attachments": ["a.png"]}.
-            keywords: these, none of them required:
-            messages: stored as they are, 1 to 100, as store_messages takes them, in the place of prompt and attachments.
-            format: whose messages the dicts and JSON texts in messages are: "openai", "anthropic" or "gemini".
-            attachments: files that go with the prompt: the path of each, its URL, (content, media type), or a dict with one of "path",
-                "data" (bytes or base64), "uri" and "asset_id", and "media_type" and "name". What is above 256 KiB is uploaded as an
-                asset first.
-            mode: where a turn is running: "enqueue" waits and has a turn of its own; "immediate" steers the turn that is running.
-            model: to ask. Default: the session's, or the server's default.
-            options: go into the request to the model as they are (temperature, max_tokens, tools, ...): a JSON object of at most 64 KiB.
-            turn_timeout: ends the turn when it runs for longer: a timedelta or seconds, from 1 second. Default: the server's limit.
-            request_id: the same again joins the first turn.
-        Returns: the id of the message, the last one where there were several: a str, as its `Message.id` will be, with the turn as
-            `turn_id`. Empty where nothing was sent.
-        Raises: SessionNotFound, SessionDestroyed, InvalidJson, UnknownRole, ParentNotFound, MessageTooLarge, BatchTooLarge, AssetNotFound,
-            RequestIdReused, ModelNotConfigured, LimitExceeded (of turns that wait): nothing is stored. What uploading attachments raises.
+            session_id: the session.
+            prompt: the user's text; or a dict of it and the keywords, e.g.
+                {"prompt": "...", "attachments": ["a.png"]}.
+            timeout: deadline over all attempts, in seconds.
+            **keywords: messages, format, attachments, mode, model, options, turn_timeout,
+                request_id.
+
+        Returns:
+            The id of the message, of the last one if there are several: a str that equals its
+            `Message.id`, with the turn's id as `turn_id`. "" if nothing was sent.
+
+        Raises:
+            SessionNotFound: if there is no such session.
+            SessionDestroyed: if the session is destroyed.
+            InvalidJson: if a message is not a JSON object.
+            UnknownRole: if a message has no role that its format knows.
+            ParentNotFound: if a parent_seq is no message.
+            MessageTooLarge: if a message is larger than the server takes.
+            BatchTooLarge: if there are too many messages or bytes.
+            AssetNotFound: if there is no such asset.
+            RequestIdReused: if the request_id was used with other content.
+            ModelNotConfigured: if the server has no such model.
+            LimitExceeded: if too many turns wait in the session.
+            SessiondError: as assets.upload, for attachments.
         """
         sending = Sending(session_id, prompt, keywords)
         return self._send(sending, timeout)
@@ -76,17 +84,28 @@ class TurnCalls:
         on_timeout: OnTimeout = "leave",
         **keywords: Unpack[SendOptions],
     ) -> Message:
-        """Start a turn and wait for its answer, over broken connections and a server that restarts.
+        """Start a turn and wait for its answer, even if connections break or the server restarts.
 
         Args:
-            timeout: of the whole wait, that for the turns before it included. Unit: seconds. Default: 60. math.inf = none.
-            on_timeout: what becomes of the turn when the time is over, or the caller is cancelled: "leave" it, then it goes on, and
-                wait_for_turn waits for it; or "abort" it. With "abort" a connection that breaks may abort it, too.
-            the rest: as in send.
-        Returns: the turn's final answer; with mode "immediate", that of the turn that it steered.
-        Raises: what send raises; DeadlineExceeded (a TimeoutError), whose metadata name the turn_id; and a TurnFailed: ModelAccessDenied,
-            ModelRateLimited, ModelRequestRejected, ModelUnavailable, ModelTimedOut, ModelAnswerInvalid, ContextTooLarge, TurnTimedOut,
-            TurnAborted, TurnLost.
+            session_id: the session.
+            prompt: as in send.
+            timeout: deadline of the whole wait, including the turns before this one, in seconds.
+                Default: 60. math.inf = none.
+            on_timeout: what becomes of the turn when the time runs out or the caller is cancelled.
+                "leave" lets it go on, and wait_for_turn can wait for it. "abort" aborts it; then a
+                connection that breaks may abort it too.
+            **keywords: messages, format, attachments, mode, model, options, turn_timeout,
+                request_id, as in send.
+
+        Returns:
+            The turn's final answer; with mode "immediate", that of the turn that it steered.
+
+        Raises:
+            SessiondError: as in send.
+            DeadlineExceeded: if the time ran out; a TimeoutError whose metadata has the turn_id.
+            TurnFailed: if the turn ended without an answer: ModelAccessDenied, ModelRateLimited,
+                ModelRequestRejected, ModelUnavailable, ModelTimedOut, ModelAnswerInvalid,
+                ContextTooLarge, TurnTimedOut, TurnAborted or TurnLost.
         """
         sending = Sending(session_id, prompt, keywords)
         return self._send_and_wait(sending, timeout, turn_requests.aborts(on_timeout))
@@ -100,17 +119,24 @@ class TurnCalls:
         timeout: float | None = None,
         **keywords: Unpack[SendOptions],
     ) -> Lazy[Event]:
-        """Start a turn and get its events while they happen: what was sent, "assistant.message_delta" as the model writes, its messages.
+        """Start a turn and stream its events: the prompt, deltas as the model writes, its messages.
 
-        Connections that break are made again; deltas may be missed meanwhile, messages are not.
+        Broken connections are opened again. "assistant.message_delta" events may be missed
+        meanwhile, messages are not.
 
         Args:
-            abort_on_exit: abort the turn when the iteration ends before it. A connection that breaks may abort it, too. Default: it goes
-                on.
-            timeout: of the whole stream. Unit: seconds. Default: none.
-            the rest: as in send.
-        Returns: a lazy listing that ends after the turn; nothing is sent before it is iterated over, and iterating again joins the same
-            turn. A turn that fails raises at the end, as send_and_wait does.
+            session_id: the session.
+            prompt: as in send.
+            abort_on_exit: abort the turn if the iteration ends before it; then a connection that
+                breaks may abort it too. Default: the turn goes on.
+            timeout: deadline of the whole stream, in seconds. Default: none.
+            **keywords: messages, format, attachments, mode, model, options, turn_timeout,
+                request_id, as in send.
+
+        Returns:
+            A lazy list that ends with the turn, and sends nothing before it is iterated over.
+            Iterating again joins the same turn. If the turn fails, iterating raises the errors of
+            send_and_wait.
         """
         sending = Sending(session_id, prompt, keywords)
         return Lazy(lambda: self._stream(sending, timeout, abort_on_exit))
@@ -118,11 +144,21 @@ class TurnCalls:
     def wait_for_turn(
         self, session_id: str, turn_id: str, *, timeout: float = WAIT_TIMEOUT_S
     ) -> Message:
-        """Wait for the answer of a turn that was sent before, here or elsewhere.
+        """Wait for the answer of a turn that was started before, by any client.
 
         Args:
-            timeout: of the whole wait. Unit: seconds. Default: 60. math.inf = none.
-        Returns, raises: as send_and_wait; also TurnNotFound.
+            session_id: the session.
+            turn_id: the turn.
+            timeout: deadline of the whole wait, in seconds. Default: 60. math.inf = none.
+
+        Returns:
+            The turn's final answer.
+
+        Raises:
+            SessionNotFound: if there is no such session.
+            TurnNotFound: if there is no such turn.
+            DeadlineExceeded: if the time ran out.
+            TurnFailed: if the turn ended without an answer, as in send_and_wait.
         """
         deadline = Deadline(timeout)
         may_have_missed_it = True
@@ -132,14 +168,14 @@ class TurnCalls:
             may_have_missed_it = may_have_missed_it or not is_open
 
         try:
-            # Watching begins before the first look, so that the end does not fall between them.
+            # Watches before it looks the turn up, so that it cannot miss the end in between.
             request = watch_requests.watch(session_id, after_seq=None)
             batches = event_batches(
                 self._connection, request, deadline.remaining(), opened=opened, heartbeats=True
             )
             with closing(batches):
                 for events in batches:
-                    # Without events it is a heartbeat: now and then it looks all the same.
+                    # A batch without events is a heartbeat: it looks the turn up now and then.
                     if (
                         may_have_missed_it
                         or not events
@@ -162,24 +198,41 @@ class TurnCalls:
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> list[Turn]:
-        """End turns before they are done. What they appended is kept, what the model had written so far is not.
+        """Abort turns. Messages that they have appended stay; an unfinished answer is dropped.
 
         Args:
-            turn_id: the turn, running or waiting. Default: the one that is running.
-            include_queued: end those that wait, too. Only without turn_id.
-        Returns: the turns that this call ended. Empty = there was nothing to end.
-        Raises: SessionNotFound, TurnNotFound, RequestIdReused.
+            session_id: the session.
+            turn_id: the turn, running or queued. Default: the running one.
+            include_queued: abort the queued turns too. Only without turn_id.
+            request_id: makes the call safe to repeat.
+            timeout: deadline over all attempts, in seconds.
+
+        Returns:
+            The turns that this call aborted, perhaps none.
+
+        Raises:
+            SessionNotFound: if there is no such session.
+            TurnNotFound: if there is no such turn.
+            RequestIdReused: if the request_id was used with other content.
         """
         request = turn_requests.abort(
             session_id, turn_id, include_queued=include_queued, request_id=request_id
         )
-        response = self._connection.call(
-            self._connection.stubs.conversations.Abort, request, timeout
-        )
+        response = self._connection.call(lambda stubs: stubs.conversations.Abort, request, timeout)
         return [Turn(turn) for turn in response.turns]
 
     def get_turn(self, session_id: str, turn_id: str, *, timeout: float | None = None) -> Turn:
-        """How a turn stands, or how it ended. Raises: SessionNotFound, TurnNotFound."""
+        """Return a turn: its state, and how it ended.
+
+        Args:
+            session_id: the session.
+            turn_id: the turn.
+            timeout: deadline over all attempts, in seconds.
+
+        Raises:
+            SessionNotFound: if there is no such session.
+            TurnNotFound: if there is no such turn.
+        """
         return Turn(self._turn(session_id, turn_id, timeout))
 
     def list_turns(
@@ -190,16 +243,32 @@ class TurnCalls:
         page_size: int | None = None,
         timeout: float | None = None,
     ) -> Lazy[Turn]:
-        """The turns of a session, the newest first, fetched page by page while they are iterated over.
+        """List the turns of a session, the newest first, fetched page by page.
 
         Args:
-            state: "queued", "running", "completed", "failed" or "aborted". Default: all.
-            page_size: how many turns a call brings, 1 to 500. Default: 50.
-            timeout: of each call.
-        Raises: SessionNotFound, when it is iterated over.
+            session_id: the session.
+            state: only turns in this state: "queued", "running", "completed", "failed" or
+                "aborted". Default: all.
+            page_size: turns a call, 1 to 500. Default: 50.
+            timeout: deadline of each call, in seconds.
+
+        Returns:
+            A lazy list, which calls nothing before it is iterated over. Iterating raises
+            SessionNotFound if there is no such session.
         """
-        request = turn_requests.list_turns(session_id, state=state, page_size=page_size)
-        return Lazy(lambda: turn_batches(self._connection, request, timeout))
+        request = filled(
+            pb.ListTurnsRequest(), session_id=session_id, state=state, page_size=page_size
+        )
+        return Lazy(
+            lambda: page_batches(
+                self._connection,
+                lambda stubs: stubs.conversations.ListTurns,
+                request,
+                timeout,
+                "turns",
+                Turn,
+            )
+        )
 
     def _send(self, sending: Sending, timeout: float | None) -> SentMessage:
         self._prepare(sending)
@@ -234,7 +303,7 @@ class TurnCalls:
             return self._answer(turn, seen, deadline)
         except DeadlineExceeded as error:
             if aborts and (turn_id := error.metadata.get("turn_id")):
-                # The server does it by itself, unless it is the connection to it that broke.
+                # The server does so by itself, unless the connection to it broke.
                 with suppress(SessiondError):
                     self.abort(request.session_id, turn_id, timeout=ABORT_TIMEOUT_S)
             raise
@@ -246,7 +315,7 @@ class TurnCalls:
         aborts: bool,
         handlers: Handlers | None = None,
     ) -> Generator[list[Event], None]:
-        """handlers: those who are to get all of it."""
+        """Yield the events of a turn, after the handlers, if any, are ready for them."""
         deadline = Deadline(timeout)
         if handlers:
             handlers.ready()
@@ -262,20 +331,20 @@ class TurnCalls:
             sending.take_parts(parts_of(self._connection, sending.attachments))
 
     def _turn(self, session_id: str, turn_id: str, timeout: float | None) -> turn_pb2.Turn:
-        request = turn_requests.get_turn(session_id, turn_id)
-        return self._connection.call(self._connection.stubs.conversations.GetTurn, request, timeout)
+        request = filled(pb.GetTurnRequest(), session_id=session_id, turn_id=turn_id)
+        return self._connection.call(lambda stubs: stubs.conversations.GetTurn, request, timeout)
 
     def _answer(
         self, turn: turn_pb2.Turn, seen: message_pb2.Message | None, deadline: Deadline
     ) -> Message:
-        """The answer of a turn that has ended. seen: the last of its messages that came."""
+        """Return the answer of a turn that has ended; `seen` is its last message that came."""
         if turn.state != turn_pb2.TURN_STATE_COMPLETED:
             raise error_of_turn(turn)
         if seen is None or seen.seq != turn.last_seq:
             # It came while a connection was down, or before the client joined.
-            request = message_requests.get_message(turn.session_id, turn.last_seq)
+            request = GetMessageRequest(session_id=turn.session_id, seq=turn.last_seq)
             seen = self._connection.call(
-                self._connection.stubs.sessions.GetMessage, request, deadline.remaining()
+                lambda stubs: stubs.sessions.GetMessage, request, deadline.remaining()
             )
         return Message(turn.session_id, seen)
 

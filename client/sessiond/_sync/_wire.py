@@ -1,10 +1,11 @@
-"""What differs between the two clients: the channel, sleeping, sending a stream, work in the background.
+"""What differs between the two clients: the channel, waiting, uploads, work in the background.
 
-The twin is sessiond/_async/_wire.py, by hand as well.
+The twin is sessiond/_async/_wire.py, written by hand too.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -17,7 +18,7 @@ import grpc
 
 from sessiond._sync._coalescing import Coalescer
 from sessiond._requests.encoded import IMPORT_MESSAGES, STORE_MESSAGES
-from sessiond._protocol.settings import Settings
+from sessiond._protocol.settings import ClientSettings
 from sessiond.v1.admin_service_pb2_grpc import AdminServiceStub
 from sessiond.v1.asset_service_pb2_grpc import AssetServiceStub
 from sessiond.v1.bookmark_service_pb2_grpc import BookmarkServiceStub
@@ -31,7 +32,9 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     UnaryMethod: TypeAlias = grpc.UnaryUnaryMultiCallable
+    StreamMethod: TypeAlias = grpc.UnaryStreamMultiCallable
     UploadMethod: TypeAlias = grpc.StreamUnaryMultiCallable
+    Attempt: TypeAlias = Callable[[float | None], "_Response"]
 
 _Item = TypeVar("_Item")
 _Request = TypeVar("_Request")
@@ -47,7 +50,11 @@ sleep = time.sleep
 
 
 class Stop:
-    """Ends a stream from outside."""
+    """Ends a stream from outside.
+
+    Attributes:
+        is_set: whether the stream is to end.
+    """
 
     def __init__(self) -> None:
         self.is_set = False
@@ -55,13 +62,14 @@ class Stop:
         self._call: grpc.Call | None = None
 
     def watch(self, call: grpc.Call) -> None:
-        """The call to end; at once, where it is set already."""
+        """Have set() end this call; if it is set already, the call ends at once."""
         with self._lock:
             self._call = call
         if self.is_set:
             call.cancel()
 
     def set(self) -> None:
+        """End the stream."""
         with self._lock:
             self.is_set = True
             call = self._call
@@ -73,7 +81,7 @@ Mutex = threading.Lock
 
 
 class Signal:
-    """Something to wait for."""
+    """An event that can be waited for with a timeout."""
 
     def __init__(self) -> None:
         self._event = Event()
@@ -81,20 +89,34 @@ class Signal:
         self.clear = self._event.clear
 
     def wait(self, timeout: float | None) -> bool:
-        """Whether it was set in time. timeout: unit seconds; None = no end."""
+        """Wait until the signal is set.
+
+        Args:
+            timeout: how long to wait, in seconds. None = without end.
+
+        Returns:
+            Whether it was set in time.
+        """
         return self._event.wait(timeout)
 
 
 class Mailbox(Generic[_Item]):
-    """Items from anywhere, the garbage collector included, for one thread that takes them."""
+    """A queue to one thread, from any thread and from the garbage collector."""
 
     def __init__(self) -> None:
-        # Of the queues the one that may be put to while it is being put to.
+        # The only queue whose put() is reentrant, as the garbage collector needs it.
         self._items: SimpleQueue[_Item] = SimpleQueue()
         self.put = self._items.put
 
     def take(self, timeout: float | None) -> _Item | None:
-        """The next item. None = there was none in time. timeout: unit seconds; None = no end."""
+        """Take the next item.
+
+        Args:
+            timeout: how long to wait, in seconds. None = without end.
+
+        Returns:
+            The item, or None if there was none in time.
+        """
         try:
             return self._items.get(timeout=timeout)
         except Empty:
@@ -102,64 +124,71 @@ class Mailbox(Generic[_Item]):
 
 
 class Watchdog:
-    """Cancels a call that is silent for too long while somebody waits for it. It looks some times within that."""
+    """Cancels a call that is silent for too long while somebody waits for it.
 
-    def __init__(self, call: grpc.Call, silence_s: float) -> None:
-        self.has_bitten = False
+    It checks four times within that time.
+
+    Attributes:
+        expired: whether it has cancelled the call.
+    """
+
+    def __init__(self, call: grpc.Call, max_silence_s: float | None) -> None:
+        self.expired = False
         self._call = call
-        self._silence_s = silence_s
-        self._due = float("inf")
-        self._ended = Event()
-        threading.Thread(target=self._run, name="sessiond-watchdog", daemon=True).start()
+        self._max_silence_s = math.inf if max_silence_s is None else max_silence_s
+        self._due = math.inf
+        self._closed = Event()
+        if max_silence_s is not None:
+            threading.Thread(target=self._run, name="sessiond-watchdog", daemon=True).start()
 
-    def wake(self) -> None:
-        """From now on it counts."""
-        self._due = time.monotonic() + self._silence_s
+    def start(self) -> None:
+        """Count the silence from now on."""
+        self._due = time.monotonic() + self._max_silence_s
 
-    def rest(self) -> None:
-        """Nobody waits for the call."""
-        self._due = float("inf")
+    def pause(self) -> None:
+        """Stop counting while nobody waits for the call."""
+        self._due = math.inf
 
-    def end(self) -> None:
-        """It is not needed any more."""
-        self._ended.set()
+    def close(self) -> None:
+        """Stop for good."""
+        self._closed.set()
 
     def _run(self) -> None:
-        while not self._ended.wait(self._silence_s / 4):
+        while not self._closed.wait(self._max_silence_s / 4):
             if time.monotonic() >= self._due:
-                self.has_bitten = True
+                self.expired = True
                 self._call.cancel()
                 return
 
 
 def in_background(function: Callable[[], None]) -> None:
-    """Call a function in a thread of its own, which does not keep the program from ending. It must not raise."""
+    """Call a function in a new daemon thread. It must not raise."""
     threading.Thread(target=function, name="sessiond-events", daemon=True).start()
 
 
 class Stubs:
-    """The generated stubs on the client's channel, for calls that the client does not wrap. They send no API key by themselves:
-    give `metadata=client.metadata`.
+    """The generated stubs on the client's channel, for calls that the client does not wrap.
+
+    They send no API key by themselves: give `metadata=client.metadata`.
+
+    Attributes:
+        sessions: SessionService.
+        tasks: TaskService.
+        bookmarks: BookmarkService.
+        processing: ProcessingService.
+        assets: AssetService.
+        conversations: ConversationService.
+        admin: AdminService.
+        appends: StoreMessages, as `appends.call`.
+        store_encoded: StoreMessages with an encoded request.
+        import_encoded: ImportMessages with encoded requests.
     """
 
-    sessions: SessionServiceStub
-    """SessionService."""
-    tasks: TaskServiceStub
-    """TaskService."""
-    bookmarks: BookmarkServiceStub
-    """BookmarkService."""
-    processing: ProcessingServiceStub
-    """ProcessingService."""
-    assets: AssetServiceStub
-    """AssetService."""
-    conversations: ConversationServiceStub
-    """ConversationService."""
-    admin: AdminServiceStub
-    """AdminService."""
-
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: ClientSettings) -> None:
         if settings.credentials:
-            self._channel = grpc.secure_channel(settings.target, settings.credentials, settings.options)
+            self._channel = grpc.secure_channel(
+                settings.target, settings.credentials, settings.options
+            )
         else:
             self._channel = grpc.insecure_channel(settings.target, settings.options)
         self.sessions = SessionServiceStub(self._channel)
@@ -170,19 +199,23 @@ class Stubs:
         self.conversations = ConversationServiceStub(self._channel)
         self.admin = AdminServiceStub(self._channel)
         self.appends = Coalescer(self.sessions, self.watch)
-        self.store_encoded: grpc.UnaryUnaryMultiCallable[bytes, StoreMessagesResponse] = self._channel.unary_unary(STORE_MESSAGES, response_deserializer=StoreMessagesResponse.FromString)
-        """StoreMessages with a request that is encoded already."""
-        self.import_encoded: grpc.StreamUnaryMultiCallable[bytes, ImportMessagesResponse] = self._channel.stream_unary(
-            IMPORT_MESSAGES, response_deserializer=ImportMessagesResponse.FromString
+        self.store_encoded: grpc.UnaryUnaryMultiCallable[bytes, StoreMessagesResponse] = (
+            self._channel.unary_unary(
+                STORE_MESSAGES, response_deserializer=StoreMessagesResponse.FromString
+            )
         )
-        """ImportMessages with pieces that are encoded already."""
+        self.import_encoded: grpc.StreamUnaryMultiCallable[bytes, ImportMessagesResponse] = (
+            self._channel.stream_unary(
+                IMPORT_MESSAGES, response_deserializer=ImportMessagesResponse.FromString
+            )
+        )
 
     def close(self) -> None:
-        """Ends what runs on the channel, and closes it."""
+        """End the running calls, and close the channel."""
         self._channel.close()
 
     def watch(self, stream: grpc.Call) -> None:
-        """Nothing to do: a closing channel ends its streams."""
+        """Do nothing: a closing channel ends its streams."""
 
     def upload(
         self,
@@ -192,7 +225,21 @@ class Stubs:
         timeout: float | None,
         metadata: Metadata,
     ) -> _Response:
-        """Send a stream of requests and wait for the answer. Raises also what making the requests raises."""
+        """Send a stream of requests, and return the response.
+
+        Args:
+            method: the method.
+            requests: the requests.
+            timeout: deadline of the call, in seconds. None = none.
+            metadata: sent with the call.
+
+        Returns:
+            The response.
+
+        Raises:
+            grpc.RpcError: if the call failed.
+            Exception: whatever making the requests raises.
+        """
         raised: list[Exception] = []
         begun = Event()
 
@@ -200,8 +247,8 @@ class Stubs:
             try:
                 yield from requests
             except Exception as error:
-                # gRPC would log it and hide it. The call ends here, since a stream that merely breaks off could pass for one that is
-                # complete.
+                # gRPC would log and hide the error. The call is cancelled, because a stream that
+                # merely breaks off could pass for a complete one.
                 raised.append(error)
                 begun.wait()
                 call.cancel()
@@ -213,15 +260,15 @@ class Stubs:
         except grpc.FutureCancelledError:
             if raised:
                 raise raised[0] from None
-            # The future hides the status of a cancelled call; the call itself has it, and is an RpcError.
+            # The future hides the status of a cancelled call. The call has it, and is an RpcError.
             raise cast("grpc.RpcError", call) from None
         finally:
-            # Also where the waiting is interrupted: gRPC would go on sending in its own thread.
+            # After an interrupted wait, gRPC would go on sending in its own thread.
             call.cancel()
 
 
-class Ahead(Generic[_Response]):
-    """The responses of a stream. Only the asyncio client gains by asking for the next one early."""
+class Prefetch(Generic[_Response]):
+    """The responses of a stream. Only the asyncio client gains by requesting them early."""
 
     def __init__(self, call: Iterator[_Response]) -> None:
         self._call = call
@@ -230,31 +277,31 @@ class Ahead(Generic[_Response]):
         return self._call
 
     def close(self) -> None:
-        """The next one is not wanted any more."""
+        """Do nothing."""
 
 
 def is_cancelled() -> bool:
-    """Whether the running task itself is asked to stop: threads never are."""
+    """Return False: nobody cancels threads."""
     return False
 
 
-def run(function: Callable[..., _Item], *args: Any) -> _Item:
-    """Call what waits for a disk."""
+def run_blocking(function: Callable[..., _Item], *args: Any) -> _Item:
+    """Call a function that waits for a disk, and return its result."""
     return function(*args)
 
 
 def each(source: Source[_Item]) -> Iterator[_Item]:
-    """The items of an iterable."""
+    """Return the items of an iterable."""
     return iter(source)
 
 
-def finished(made: object) -> None:
-    """Nothing to do: a handler is finished when it returns."""
+def finished(result: object) -> None:
+    """Do nothing: a handler has finished when it returns."""
 
 
 @contextmanager
 def repeated(interval_s: float, function: Callable[[], None]) -> Iterator[None]:
-    """Call a function again and again while the block runs, in a thread of its own. It must not raise."""
+    """Call a function periodically while the block runs, in a new thread. It must not raise."""
     ended = threading.Event()
 
     def repeat() -> None:

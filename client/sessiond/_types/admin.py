@@ -1,4 +1,4 @@
-"""What the server says about projects and API keys."""
+"""Projects and API keys."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -9,32 +9,32 @@ from sessiond.v1 import admin_service_pb2
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """A tenant: sessions, users and keys belong to exactly one."""
+    """A tenant: each session, user and key belongs to exactly one project."""
 
     name: str
-    """Its name. Unique."""
+    """The project's name, unique on the server."""
     created_at: datetime
-    """When it was made, in UTC."""
+    """Time of creation, in UTC."""
 
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """An API key. Only the answer of create_api_key has its secret."""
+    """An API key. Only create_api_key returns its secret."""
 
     key_id: str
-    """Names the key; it may be shown and logged."""
+    """Identifies the key. Not secret: it may be shown and logged."""
     project: str
-    """The name of its project."""
+    """Name of the key's project."""
     label: str
-    """What it is for. Empty = none."""
+    """A description for people to read. Empty = none."""
     is_admin: bool
-    """Whether it may manage projects and keys."""
+    """Whether the key may manage projects and keys."""
     created_at: datetime
-    """When it was made, in UTC."""
+    """Time of creation, in UTC."""
     revoked_at: datetime | None
-    """When it was revoked, in UTC. None = it is valid."""
+    """Time of revocation, in UTC. None = the key is valid."""
     secret: str | None = field(default=None, repr=False)
-    """The whole key, to be given as `api_key`. None = not known: the server keeps only a hash of it."""
+    """The whole key, to pass as `api_key`. None = unknown: the server keeps only a hash of it."""
 
 
 def project_of(pb: admin_service_pb2.Project) -> Project:
@@ -42,13 +42,12 @@ def project_of(pb: admin_service_pb2.Project) -> Project:
 
 
 def api_key_of(pb: admin_service_pb2.ApiKey, secret: str | None = None) -> ApiKey:
-    revoked_at = from_timestamp(pb.revoke_time) if pb.HasField("revoke_time") else None
     return ApiKey(
         pb.key_id,
         pb.project,
         pb.label,
         pb.is_admin,
         from_timestamp(pb.create_time),
-        revoked_at,
+        from_timestamp(pb.revoke_time) if pb.HasField("revoke_time") else None,
         secret,
     )

@@ -1,55 +1,45 @@
-"""What the server says about a bookmark."""
+"""Bookmarks: names for positions in a session."""
 
 from datetime import datetime
 
 from sessiond._protocol.times import from_timestamp
-from sessiond._types.record import Record
+from sessiond._types.record import ProtoRecord
 from sessiond.v1 import bookmark_pb2
 
 
-class Bookmark(Record):
-    """A bookmark as it was when the server answered; it does not change afterwards.
+class Bookmark(ProtoRecord[bookmark_pb2.Bookmark]):
+    """A bookmark as the server returned it; it does not change afterwards.
 
-    Reads by attribute, and by key in both spellings: `bookmark.created_at`, `bookmark["created_at"]`, `bookmark["createdAt"]`.
+    Reads by attribute, and by key in both spellings: `bookmark.created_at`,
+    `bookmark["created_at"]`, `bookmark["createdAt"]`.
     """
 
-    __slots__ = ("_pb",)
+    __slots__ = ()
 
     _fields = ("name", "seq", "description", "created_at", "updated_at")
-
-    def __init__(self, pb: bookmark_pb2.Bookmark) -> None:
-        self._pb = pb
+    _identity = ("name", "seq")
 
     @property
     def name(self) -> str:
-        """Its name, unique in the session."""
+        """The bookmark's name, unique in its session."""
         return self._pb.name
 
     @property
     def seq(self) -> int:
-        """Where it stands: after the message of this seq. 0 = before the first message."""
+        """The seq of the message that it stands after. 0 = before the first message."""
         return self._pb.seq
 
     @property
     def description(self) -> str:
-        """For people to read. Empty = none."""
+        """A description for people to read. Empty = none."""
         return self._pb.description
 
     @property
     def created_at(self) -> datetime:
-        """When the bookmark was created, in UTC."""
+        """Time of creation, in UTC."""
         return from_timestamp(self._pb.create_time)
 
     @property
     def updated_at(self) -> datetime:
-        """When it was last changed, in UTC."""
+        """Time of the last change, in UTC."""
         return from_timestamp(self._pb.update_time)
-
-    def __eq__(self, other: object) -> bool:
-        return self._pb == other._pb if isinstance(other, Bookmark) else NotImplemented
-
-    def __hash__(self) -> int:
-        return hash((self._pb.name, self._pb.seq))
-
-    def __repr__(self) -> str:
-        return f"Bookmark(name={self.name!r}, seq={self.seq})"

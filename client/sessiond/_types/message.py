@@ -1,4 +1,4 @@
-"""A message as it is read."""
+"""Stored messages."""
 
 import json
 from datetime import datetime
@@ -7,14 +7,14 @@ from typing import Any
 from sessiond._protocol.names import FORMAT_NAMES, ROLE_NAMES
 from sessiond._protocol.structs import from_struct
 from sessiond._protocol.times import from_timestamp
-from sessiond._types.record import Record
+from sessiond._types.record import ProtoRecord, Record
 from sessiond._types.text import parts_json, text_of_blob, text_of_parts
 from sessiond._types.turn import MessageTurn
 from sessiond.v1 import message_pb2
 
 
 class MessageData(Record):
-    """`message.data`: the payload, where a message is read as an event. Its text is `data.content`."""
+    """`message.data`: a message's payload when it is read as an event."""
 
     __slots__ = ("content", "message_id", "turn_id")
 
@@ -26,7 +26,7 @@ class MessageData(Record):
         self.content = content
         """The message's text."""
         self.turn_id = turn_id
-        """The turn that it belongs to. None = none."""
+        """The id of the message's turn. None = none."""
         self.message_id = message_id
         """The message's id, as `Message.id`."""
 
@@ -34,15 +34,15 @@ class MessageData(Record):
         return f"MessageData(content={self.content!r})"
 
 
-class Message(Record):
-    """One stored message. It never changes.
+class Message(ProtoRecord[message_pb2.Message]):
+    """A stored message. It never changes.
 
-    Reads by attribute and by key: `message.role`, `message["role"]`, `message["createdAt"]`. Everything is worked out when it is
-    asked for, from the bytes that came: of a session of 100,000 messages only what is looked at costs anything.
+    Reads by attribute and by key: `message.role`, `message["role"]`, `message["createdAt"]`. Each
+    value is decoded on access, so that reading 100,000 messages costs only what is looked at.
     """
 
-    # Made once for every message that is read, so it holds no more than the two references.
-    __slots__ = ("_blob", "_pb", "session_id")
+    # One instance for each message read, so it holds no more than it needs.
+    __slots__ = ("_blob", "session_id")
 
     _fields = (
         "id",
@@ -63,59 +63,68 @@ class Message(Record):
         "tokens_estimated",
         "turn",
     )
+    _identity = ("session_id", "seq")
 
     def __init__(self, session_id: str, pb: message_pb2.Message) -> None:
         self.session_id = session_id
-        """The session that it was read from."""
+        """The id of the session that it was read from."""
         self._pb = pb
         self._blob: dict[str, Any] | None = None
 
     @property
     def id(self) -> str:
-        """ "SESSION_ID/SEQ"; of a message that was sent into a turn "SESSION_ID/MESSAGE_ID", which is known before it has a seq."""
+        """The message's id: "SESSION_ID/SEQ".
+
+        For a message that was sent into a turn, "SESSION_ID/MESSAGE_ID", which is known before the
+        message has a seq.
+        """
         return f"{self.session_id}/{self._pb.turn.message_id or self._pb.seq}"
 
     @property
     def seq(self) -> int:
-        """Its place in the session: 1, 2, 3, ... without a gap."""
+        """The message's position in the session: 1, 2, 3, ... without gaps."""
         return self._pb.seq
 
     @property
     def role(self) -> str:
-        """Who speaks: "user", "assistant", "system", "developer" or "tool"."""
+        """The author: "user", "assistant", "system", "developer" or "tool"."""
         return ROLE_NAMES.get(self._pb.role, "unknown")
 
     @property
     def type(self) -> str:
-        """Its name as an event, e.g. "user.message"."""
+        """The message's type as an event, e.g. "user.message"."""
         return f"{self.role}.message"
 
     @property
     def content(self) -> str:
-        """Its text: the text parts joined. Empty where it has none, and in the "basic" view."""
+        """The message's text: its text parts joined. Empty without any, and in the "basic" view."""
         if self._pb.WhichOneof("content") == "parts":
             return text_of_parts(self._pb.parts.parts)
         return text_of_blob(self.blob, self._pb.format)
 
     @property
     def data(self) -> MessageData:
-        """Its payload as an event; `data.content` is the text."""
+        """The message's payload as an event; `data.content` is the text."""
         return MessageData(self.content, self._pb.turn.turn_id or None, self.id)
 
     @property
     def blob(self) -> dict[str, Any]:
-        """The provider's message as a dict; typed parts as {"role": ..., "parts": [...]}. Empty in the "basic" view."""
-        blob = self._blob
-        if blob is None:
-            blob = self._blob = self._parsed()
-        return blob
+        """The provider's message as a dict. Empty in the "basic" view.
+
+        For typed parts: {"role": ..., "parts": [...]}.
+        """
+        if self._blob is None:
+            self._blob = self._parsed()
+        return self._blob
 
     @property
     def json(self) -> str:
-        """The provider's message exactly as it was stored; typed parts as the JSON of `blob`. Empty in the "basic" view."""
-        # A provider's message is never empty; asking for it is cheaper than asking which content there is.
-        text = self._pb.json
-        if text:
+        """The provider's message exactly as it was stored. Empty in the "basic" view.
+
+        For typed parts, the JSON of `blob`.
+        """
+        # A provider's message is never empty, and reading it is cheaper than WhichOneof().
+        if text := self._pb.json:
             return text
         return (
             json.dumps(self.blob, ensure_ascii=False, separators=(",", ":"))
@@ -125,32 +134,32 @@ class Message(Record):
 
     @property
     def format(self) -> str | None:
-        """Whose message `json` is: "openai", "anthropic" or "gemini". None = typed parts."""
+        """The format of `json`: "openai", "anthropic" or "gemini". None = typed parts."""
         return FORMAT_NAMES.get(self._pb.format)
 
     @property
     def created_at(self) -> datetime:
-        """When it was stored, by the database's clock. In UTC."""
+        """Time of storage by the database's clock, in UTC."""
         return from_timestamp(self._pb.create_time)
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """The caller's own labels for this message."""
+        """The caller's labels for this message."""
         return from_struct(self._pb.metadata)
 
     @property
     def parent_seq(self) -> int | None:
-        """The seq of the message that it follows. None = the one before it."""
+        """The seq of the message that it follows. None = the previous message."""
         return self._pb.parent_seq or None
 
     @property
     def content_bytes(self) -> int:
-        """The size of `json` in UTF-8, or of the typed parts encoded. Unit: bytes."""
+        """Size of `json` in UTF-8, or of the encoded typed parts, in bytes."""
         return self._pb.content_bytes
 
     @property
     def token_count(self) -> int:
-        """How many tokens its text has, in the encoding that `get_token_counts` names. Unit: tokens."""
+        """Number of tokens of the text, in the encoding that `get_token_counts` names."""
         return self._pb.token_count
 
     @property
@@ -160,17 +169,19 @@ class Message(Record):
 
     @property
     def turn(self) -> MessageTurn | None:
-        """The turn that stored it. None = none: the caller stored it."""
+        """The turn that stored the message. None = the caller stored it."""
         return MessageTurn(self._pb.turn) if self._pb.HasField("turn") else None
 
     @property
     def proto(self) -> message_pb2.Message:
-        """The protobuf message itself, with the typed parts. Not to be changed."""
+        """The underlying protobuf message, with the typed parts. Do not change it."""
         return self._pb
 
     def to_dict(self) -> dict[str, Any]:
-        """The message as a dict that json.dumps takes: `json` (the exact text) or `parts` is the content, the rest is about it.
-        `turn` is there where the message has one.
+        """Return the message as a dict that json.dumps accepts.
+
+        `json` (the exact text) or `parts` is the content; the other keys describe it. `turn` is
+        present only if the message has a turn.
         """
         result: dict[str, Any] = {
             "seq": self.seq,
@@ -190,8 +201,7 @@ class Message(Record):
         return result
 
     def _parsed(self) -> dict[str, Any]:
-        text = self._pb.json
-        if text:
+        if text := self._pb.json:
             value = json.loads(text)
             return value if isinstance(value, dict) else {}
         return (
@@ -205,8 +215,8 @@ class Message(Record):
             return NotImplemented
         return self.session_id == other.session_id and self._pb == other._pb
 
-    def __hash__(self) -> int:
-        return hash((self.session_id, self._pb.seq))
+    # Python clears __hash__ in a class that defines __eq__.
+    __hash__ = ProtoRecord.__hash__
 
     def __repr__(self) -> str:
         content = self.content

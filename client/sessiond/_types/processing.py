@@ -1,4 +1,4 @@
-"""What the server says about queues, and what a worker does with their messages."""
+"""Leases of messages, and their processing statuses."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -12,34 +12,34 @@ from sessiond.v1 import processing_service_pb2 as pb
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """Messages of one session that this worker alone may process, until the lease ends."""
+    """The exclusive right to process some messages of one session, until the lease expires."""
 
     lease_id: str
-    """Names the lease."""
+    """Identifies the lease."""
     queue: str
-    """The queue that it belongs to."""
+    """Name of the queue."""
     session_id: str
-    """The session of the messages."""
+    """The id of the messages' session."""
     ranges: list[tuple[int, int]]
-    """The messages' seqs as (first, last), ascending: one range, where nothing was re-queued."""
+    """The messages' seqs as (first, last), ascending. One range unless messages were requeued."""
     expires_at: datetime
-    """When it ends unless it is extended, in UTC."""
+    """Time of expiry unless the lease is extended, in UTC."""
     attempt: int
-    """How often these messages were leased, this time included: 1 = for the first time."""
+    """How many times these messages were leased, this lease included. 1 = the first time."""
 
     @property
     def first_seq(self) -> int:
-        """The first message's seq."""
+        """The seq of the first message."""
         return self.ranges[0][0]
 
     @property
     def last_seq(self) -> int:
-        """The last message's seq."""
+        """The seq of the last message."""
         return self.ranges[-1][1]
 
     @property
     def message_count(self) -> int:
-        """How many messages are leased."""
+        """Number of leased messages."""
         return sum(last - first + 1 for first, last in self.ranges)
 
     @property
@@ -50,26 +50,26 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class ProcessingCounts:
-    """How many messages are in which status. Together they are all messages."""
+    """Number of messages in each processing status. Their sum is the number of all messages."""
 
     pending: int
-    """Not processed yet, or to be processed again."""
+    """Not processed yet, or requeued."""
     running: int
     """Leased."""
     success: int
     """Processed."""
     failed: int
-    """Given up on."""
+    """Reported as failed by a worker."""
 
 
 @dataclass(frozen=True, slots=True)
 class FailedMessage:
-    """A message that a worker gave up on."""
+    """A message whose processing failed."""
 
     seq: int
-    """Its seq."""
+    """The message's seq."""
     error: str
-    """Why, for people to read."""
+    """The cause, for people to read."""
 
 
 Failures: TypeAlias = Mapping[int, str] | Iterable[FailedMessage]
@@ -77,12 +77,11 @@ Handler: TypeAlias = Callable[[Lease, list[Message]], object]
 
 
 def lease_of(lease: pb.Lease) -> Lease:
-    ranges = [(r.first_seq, r.last_seq) for r in lease.ranges]
     return Lease(
         lease.lease_id,
         lease.queue,
         lease.session_id,
-        ranges,
+        [(r.first_seq, r.last_seq) for r in lease.ranges],
         from_timestamp(lease.expire_time),
         lease.attempt,
     )
@@ -93,5 +92,4 @@ def counts_of(counts: pb.ProcessingCounts) -> ProcessingCounts:
 
 
 def seconds_of(duration: timedelta | float) -> float:
-    """Of a timedelta, or of seconds as they are."""
     return duration.total_seconds() if isinstance(duration, timedelta) else duration

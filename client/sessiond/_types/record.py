@@ -1,18 +1,22 @@
-"""The base of what calls return: attributes that can also be read by key."""
+"""Base classes of what calls return: attributes that can also be read by key."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from datetime import datetime, timedelta
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic, TypeVar
+
+from google.protobuf.message import Message as ProtoMessage
 
 from sessiond._protocol.times import iso
+
+_Proto = TypeVar("_Proto", bound=ProtoMessage)
 
 
 class Record(Mapping[str, Any]):
     """A read-only result with attributes, which is also a Mapping of them.
 
-    `record["created_at"]` is the attribute as it is. `record["createdAt"]`, the JSON spelling, is its
-    JSON form: times are ISO 8601 strings, durations are seconds. Iteration gives the attributes' names.
+    `record["created_at"]` is the attribute as it is. `record["createdAt"]`, the JSON spelling, is
+    its JSON form: times are ISO 8601 strings, durations are seconds. Iteration yields the names.
     """
 
     __slots__ = ()
@@ -36,8 +40,30 @@ class Record(Mapping[str, Any]):
         return len(self._fields)
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the record as a dict that json.dumps takes."""
+        """Return the record as a dict that json.dumps accepts."""
         return {field: _plain(getattr(self, field)) for field in self._fields}
+
+
+class ProtoRecord(Record, Generic[_Proto]):
+    """A record that reads the fields of a protobuf message on access."""
+
+    __slots__ = ("_pb",)
+
+    _identity: ClassVar[tuple[str, ...]] = ()
+    """The fields that repr() shows and hash() uses."""
+
+    def __init__(self, pb: _Proto) -> None:
+        self._pb = pb
+
+    def __eq__(self, other: object) -> bool:
+        return self._pb == other._pb if isinstance(other, ProtoRecord) else super().__eq__(other)
+
+    def __hash__(self) -> int:
+        return hash(tuple(getattr(self, field) for field in self._identity))
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{field}={getattr(self, field)!r}" for field in self._identity)
+        return f"{type(self).__name__}({shown})"
 
 
 def _camel(name: str) -> str:
@@ -54,4 +80,5 @@ def _plain(value: Any) -> Any:
         return value.to_dict()
     if is_dataclass(value) and not isinstance(value, type):
         return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
-    return value
+    # A copy, so that changes to the result do not reach the record; also of subclasses of dict.
+    return dict(value) if isinstance(value, dict) else value

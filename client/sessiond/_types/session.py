@@ -1,4 +1,4 @@
-"""What the server says about a session, and about what it stored."""
+"""Sessions, and the results of calls that change them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,18 +8,19 @@ from typing import Any
 from sessiond._protocol.names import STATE_NAMES
 from sessiond._protocol.structs import from_struct
 from sessiond._protocol.times import from_duration, from_timestamp
-from sessiond._types.record import Record
+from sessiond._types.record import ProtoRecord
 from sessiond.v1 import session_pb2
 
 
-class SessionInfo(Record):
-    """A session as it was when the server answered; it does not change afterwards.
+class SessionInfo(ProtoRecord[session_pb2.Session]):
+    """A session as the server returned it; it does not change afterwards.
 
-    Reads by attribute, and by key in both spellings: `info.session_id`, `info["session_id"]`, `info["sessionId"]`. The JSON
-    spelling gives JSON values: `info["modifiedTime"]` is an ISO 8601 string where `info.modified_time` is a datetime.
+    Reads by attribute, and by key in both spellings: `info.session_id`, `info["session_id"]`,
+    `info["sessionId"]`. The JSON spelling gives JSON values: `info["modifiedTime"]` is an ISO 8601
+    string where `info.modified_time` is a datetime.
     """
 
-    __slots__ = ("_config", "_metadata", "_pb")
+    __slots__ = ("_config", "_metadata")
 
     _fields = (
         "session_id",
@@ -45,52 +46,53 @@ class SessionInfo(Record):
         "expires_at",
         "etag",
     )
+    _identity = ("session_id", "state", "last_seq")
 
     def __init__(self, pb: session_pb2.Session) -> None:
-        self._pb = pb
+        super().__init__(pb)
         self._config: dict[str, Any] | None = None
         self._metadata: dict[str, Any] | None = None
 
     @property
     def session_id(self) -> str:
-        """The session's name within its project."""
+        """The session's id, unique in its project."""
         return self._pb.session_id
 
     @property
     def state(self) -> str:
-        """ "active" (appends are accepted) or "destroyed" (they are not, until it is resumed)."""
+        """The state: "active" (accepts appends) or "destroyed" (does not, until it is resumed)."""
         return STATE_NAMES.get(self._pb.state, "unknown")
 
     @property
     def model(self) -> str:
-        """Name of the model that the conversation runs against. Empty = none chosen."""
+        """Name of the model that answers in the session. Empty = none chosen."""
         return self._pb.model
 
     @property
     def user(self) -> str:
-        """Whom the conversation belongs to. Empty = nobody named."""
+        """The user that the session belongs to. Empty = none."""
         return self._pb.user
 
     @property
     def title(self) -> str:
-        """A name for people to read. Empty = none."""
+        """A title for people to read. Empty = none."""
         return self._pb.title
 
     @property
     def summary(self) -> str:
-        """The title, or else the first words of the first user message. Empty until there is one."""
+        """The title, or else the first words of the first user message. Empty = neither exists."""
         return self._pb.summary
 
     @property
     def config(self) -> dict[str, Any]:
-        """Settings of the conversation."""
+        """The session's settings, as a JSON object."""
         if self._config is None:
             self._config = from_struct(self._pb.config)
         return self._config
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """The caller's own labels."""
+        """The caller's labels, as a JSON object."""
         if self._metadata is None:
             self._metadata = from_struct(self._pb.metadata)
         return self._metadata
@@ -102,38 +104,38 @@ class SessionInfo(Record):
 
     @property
     def message_count(self) -> int:
-        """How many messages the session holds."""
+        """Number of messages in the session."""
         return self._pb.message_count
 
     @property
     def content_bytes(self) -> int:
-        """The size of the messages' contents. Unit: bytes."""
+        """Size of the messages' contents, in bytes."""
         return self._pb.content_bytes
 
     @property
     def token_count(self) -> int:
-        """How many tokens the messages have. Unit: tokens of the encoding that `get_token_counts` names."""
+        """Number of tokens of the messages, in the encoding that `get_token_counts` names."""
         return self._pb.token_count
 
     @property
     def estimated_token_count(self) -> int:
-        """The part of token_count that is an estimate. Unit: tokens."""
+        """The part of token_count that is an estimate."""
         return self._pb.estimated_token_count
 
     @property
     def origin(self) -> "SessionOrigin | None":
-        """Where the session was copied from. None = it is no copy."""
+        """The session that this one was copied from. None = it is not a copy."""
         origin = self._pb.origin
         return SessionOrigin(origin.session_id, origin.seq) if self._pb.HasField("origin") else None
 
     @property
     def created_at(self) -> datetime:
-        """When the session was created, in UTC."""
+        """Time of creation, in UTC."""
         return from_timestamp(self._pb.create_time)
 
     @property
     def active_at(self) -> datetime:
-        """When a message was last appended, or the session was created, resumed, destroyed or updated. In UTC."""
+        """Time of the last append, creation, resume, destroy or update, in UTC."""
         return from_timestamp(self._pb.active_time)
 
     @property
@@ -148,7 +150,7 @@ class SessionInfo(Record):
 
     @property
     def idle_ttl(self) -> timedelta | None:
-        """How long the session lives when it is not used. None = it never expires."""
+        """How long the session lives without activity. None = it never expires."""
         return from_duration(self._pb.idle_ttl) if self._pb.HasField("idle_ttl") else None
 
     @property
@@ -158,34 +160,25 @@ class SessionInfo(Record):
 
     @property
     def expires_at(self) -> datetime | None:
-        """When the session expires if it is not used before, in UTC. None = never."""
+        """Time of expiry without further activity, in UTC. None = never."""
         return from_timestamp(self._pb.expire_time) if self._pb.HasField("expire_time") else None
 
     @property
     def etag(self) -> str:
-        """Changes whenever anything but the messages and the times changes. Opaque."""
+        """An opaque version that changes with everything but the messages and the times."""
         return self._pb.etag
-
-    def __eq__(self, other: object) -> bool:
-        return self._pb == other._pb if isinstance(other, SessionInfo) else NotImplemented
-
-    def __hash__(self) -> int:
-        return hash((self._pb.session_id, self._pb.etag))
-
-    def __repr__(self) -> str:
-        return f"SessionInfo(session_id={self.session_id!r}, state={self.state!r}, last_seq={self.last_seq})"
 
 
 @dataclass(frozen=True, slots=True)
 class StoredRange:
-    """Where messages were stored: at first_seq, first_seq + 1, ..., last_seq. Iterates over these seqs."""
+    """The seqs of stored messages: first_seq to last_seq, without gaps. Iterates over them."""
 
     first_seq: int
     """The seq of the first message."""
     last_seq: int
     """The seq of the last message."""
     create_time: datetime
-    """When they were stored, by the database's clock. In UTC."""
+    """Time of storage by the database's clock, in UTC."""
 
     def __iter__(self) -> Iterator[int]:
         return iter(range(self.first_seq, self.last_seq + 1))
@@ -199,24 +192,24 @@ class StoredRange:
 
 @dataclass(frozen=True, slots=True)
 class SessionOrigin:
-    """Where a copy came from. It stays as it was, whatever becomes of the source."""
+    """The source of a copy. It stays the same even if the source changes or is deleted."""
 
     session_id: str
     """The source's id at the time of the copy."""
     seq: int
-    """The last seq that was copied: up to it both sessions are the same. 0 = no message."""
+    """The last seq that was copied: up to it both sessions are equal. 0 = no message."""
 
 
 @dataclass(frozen=True, slots=True)
 class CopyResult:
-    """What a copy made."""
+    """The result of a copy."""
 
     old_session_id: str
-    """The source."""
+    """The source's id."""
     new_session_id: str
-    """The copy."""
+    """The copy's id."""
     session: SessionInfo
-    """The copy, as it is now."""
+    """The copy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,36 +221,37 @@ class SessionCopy:
     seq: int
     """The last seq that was copied."""
     created_at: datetime
-    """When it was made, in UTC."""
+    """Time of the copy, in UTC."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenCounts:
-    """How many tokens a session's messages have.
+    """Number of tokens of a session's messages.
 
-    Counted is what is said, thought, called and answered; roles, images, audio and files are not.
+    Counts text, reasoning, tool calls and tool results; not roles, images, audio or files.
     """
 
     total_tokens: int
-    """All of them. Unit: tokens."""
+    """The number of tokens, counted and estimated."""
     estimated_tokens: int
-    """The part that is estimated, a token for every 4 bytes of UTF-8, since the server had no tokenizer. 0 = all are counted."""
+    """The part that is estimated, at 4 bytes of UTF-8 per token: messages that were stored while
+    the server had no tokenizer. 0 = none."""
     encoding: str
-    """The vocabulary: "o200k_base", whatever the session's model is."""
+    """The vocabulary: "o200k_base", for every model."""
     message_count: int
-    """How many messages the session holds."""
+    """Number of messages in the session."""
 
     @property
     def is_estimate(self) -> bool:
-        """Whether a part of it is estimated."""
+        """Whether a part of total_tokens is estimated."""
         return self.estimated_tokens > 0
 
 
 @dataclass(frozen=True, slots=True)
 class DeletedSessions:
-    """What a deletion by filter removed or, of a dry run, would remove."""
+    """What a deletion by filter removed, or would remove in a dry run."""
 
     session_count: int
-    """How many sessions."""
+    """Number of sessions."""
     message_count: int
-    """How many messages these held. Messages that copies share count in each."""
+    """Number of their messages. Messages that copies share count once for each copy."""

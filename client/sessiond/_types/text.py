@@ -1,4 +1,4 @@
-"""The plain text of a message, and a JSON form of typed parts. Pure functions."""
+"""The plain text of messages, and the JSON form of typed parts. Pure functions."""
 
 import base64
 from collections.abc import Iterable
@@ -6,12 +6,15 @@ from typing import Any
 
 from sessiond.v1 import message_pb2
 
-# What the providers call a content part that is text: Chat Completions, Responses (input and output), Anthropic.
+# Types of text parts in Chat Completions and Anthropic, and in Responses (input and output).
 _TEXT_TYPES = {"text", "input_text", "output_text"}
 
 
 def text_of_blob(blob: dict[str, Any], format: int) -> str:
-    """The text of a provider's message: its text parts joined. Empty where it has none; reasoning and tool calls are not text."""
+    """Return the text of a provider's message: its text parts joined.
+
+    Reasoning and tool calls are not text. Empty = the message has no text.
+    """
     if format == message_pb2.FORMAT_GEMINI:
         parts = blob.get("parts")
         if not isinstance(parts, list):
@@ -34,12 +37,12 @@ def text_of_blob(blob: dict[str, Any], format: int) -> str:
 
 
 def text_of_parts(parts: Iterable[message_pb2.Part]) -> str:
-    """The text parts joined."""
+    """Return the text parts, joined."""
     return "".join(part.text for part in parts)
 
 
 def parts_json(parts: Iterable[message_pb2.Part]) -> list[dict[str, Any]]:
-    """Typed parts as JSON values: each has a "type"; bytes are base64."""
+    """Return typed parts as JSON values. Each has a "type"; bytes are base64."""
     return [_part_json(part) for part in parts]
 
 
@@ -50,10 +53,8 @@ def _joined(texts: Iterable[Any]) -> str:
 def _part_json(part: message_pb2.Part) -> dict[str, Any]:
     kind = part.WhichOneof("kind")
     match kind:
-        case "text":
-            return {"type": "text", "text": part.text}
-        case "data":
-            return {"type": "data", "data": part.data}
+        case "text" | "data":
+            return {"type": kind, kind: getattr(part, kind)}
         case "image" | "audio" | "file":
             return {"type": kind, **_blob_json(getattr(part, kind))}
         case "tool_call":
@@ -84,14 +85,9 @@ def _part_json(part: message_pb2.Part) -> dict[str, Any]:
 
 
 def _blob_json(blob: message_pb2.Blob) -> dict[str, Any]:
-    match blob.WhichOneof("source"):
-        case "uri":
-            source = {"uri": blob.uri}
-        case "asset_id":
-            source = {"asset_id": blob.asset_id}
-        case _:
-            source = {"inline": _base64(blob.inline)}
-    return {"media_type": blob.media_type, "name": blob.name, **source}
+    source = blob.WhichOneof("source") or "inline"
+    value = _base64(blob.inline) if source == "inline" else getattr(blob, source)
+    return {"media_type": blob.media_type, "name": blob.name, source: value}
 
 
 def _base64(data: bytes) -> str:

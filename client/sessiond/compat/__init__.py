@@ -1,1 +1,4 @@
-"""Other libraries' spelling, over sessiond's client: for programs that are moved to sessiond by changing their imports."""
+"""Other libraries' APIs on top of sessiond's client.
+
+Programs move to sessiond by changing their imports.
+"""

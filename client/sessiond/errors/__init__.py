@@ -1,4 +1,4 @@
-"""What can go wrong, as exceptions.
+"""The exceptions of the client.
 
 SessiondError (RuntimeError)
 ├── NotFound
@@ -16,16 +16,16 @@ SessiondError (RuntimeError)
 │   ├── TaskAlreadyExists          TASK_ALREADY_EXISTS
 │   ├── BookmarkAlreadyExists      BOOKMARK_ALREADY_EXISTS
 │   └── ProjectAlreadyExists       PROJECT_ALREADY_EXISTS
-├── Conflict                       somebody else was faster: read again, then decide
+├── Conflict                       another caller changed it first: read again
 │   ├── SequenceConflict           SEQUENCE_CONFLICT
 │   ├── ETagMismatch               ETAG_MISMATCH
 │   └── LeaseLost                  LEASE_LOST
-├── FailedPrecondition             the session is not in the state that the call needs
+├── FailedPrecondition             the session's state does not allow the call
 │   ├── SessionDestroyed           SESSION_DESTROYED
 │   ├── SessionTooLarge            SESSION_TOO_LARGE
 │   ├── LimitExceeded              LIMIT_EXCEEDED
 │   └── ModelNotConfigured         MODEL_NOT_CONFIGURED
-├── TurnFailed                     the turn ended without an answer; what was sent is kept
+├── TurnFailed                     the turn ended without an answer
 │   ├── ModelAccessDenied          MODEL_ACCESS_DENIED
 │   ├── ModelRateLimited           MODEL_RATE_LIMITED
 │   ├── ModelRequestRejected       MODEL_REQUEST_REJECTED
@@ -36,7 +36,7 @@ SessiondError (RuntimeError)
 │   ├── TurnTimedOut               TURN_TIMED_OUT
 │   ├── TurnAborted                TURN_ABORTED
 │   └── TurnLost                   TURN_LOST
-├── InvalidRequest                 the request itself is at fault; field_violations say where
+├── InvalidRequest                 field_violations name the fields
 │   ├── InvalidField               INVALID_FIELD
 │   ├── InvalidJson                INVALID_JSON
 │   ├── UnknownRole                UNKNOWN_ROLE
@@ -54,23 +54,24 @@ SessiondError (RuntimeError)
 │   └── ApiKeyInvalid              API_KEY_INVALID
 ├── PermissionDenied
 │   └── AdminKeyRequired           ADMIN_KEY_REQUIRED
-├── ResourceExhausted              also: an answer above the client's receive limit
+├── ResourceExhausted              also a response above the client's limit
 │   └── Overloaded                 OVERLOADED
-├── Unavailable                    tried again already, without success
-│   ├── ServerUnavailable          no server answers at the target
+├── Unavailable                    raised after the client's retries
+│   ├── ServerUnavailable          the target does not respond
 │   ├── DatabaseUnavailable        DATABASE_UNAVAILABLE
 │   ├── AssetStoreUnavailable      ASSET_STORE_UNAVAILABLE
 │   ├── ServerDraining             SERVER_DRAINING
 │   └── WatcherTooSlow             WATCHER_TOO_SLOW
-├── DeadlineExceeded (TimeoutError) DEADLINE_EXCEEDED, by the server's clock or the client's
-├── Cancelled                      the call was cancelled on its way, not by this program
-├── Unimplemented                  the server does not know the call: it is older than this client, or another program
+├── DeadlineExceeded (TimeoutError) DEADLINE_EXCEEDED
+├── Cancelled                      cancelled by a proxy or the server
+├── Unimplemented                  the server does not have the call
 ├── InternalError                  INTERNAL
-├── ClientClosed                   the client was closed before the call or during it
+├── ClientClosed                   the client was closed before or during the call
 ├── PoolTimeout (TimeoutError)     no session of a SessionPool became free in time
-└── PoolClosed                     the SessionPool was closed before the call or during it
+└── PoolClosed                     the SessionPool was closed before or during the call
 
-The names at the right are the reasons of `sessiond.v1.ErrorReason`, whose comments say when each comes and which metadata it brings.
+The names in capitals are reasons of `sessiond.v1.ErrorReason`, whose comments say when the server
+raises each and which metadata it carries.
 """
 
 from sessiond.errors._base import FieldViolation, SessiondError
@@ -225,6 +226,6 @@ __all__ = [
     "WatcherTooSlow",
 ]
 
-# Tracebacks and reprs name the public module.
+# Tracebacks and reprs should name the public module.
 for _name in __all__:
     globals()[_name].__module__ = __name__

@@ -1,4 +1,4 @@
-"""The base of all exceptions."""
+"""The base class of all exceptions."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import grpc
 
 @dataclass(frozen=True, slots=True)
 class FieldViolation:
-    """One fault of a request."""
+    """One invalid field of a request."""
 
     field: str
     """Path of the field, e.g. "messages[3].json"."""
@@ -17,19 +17,31 @@ class FieldViolation:
 
 
 class SessiondError(RuntimeError):
-    """The base of everything that this package raises about a call. `str(error)` begins with the reason.
+    """The base of all errors that a call raises. `str(error)` begins with the reason.
 
     Attributes:
-        message: what happened, in words.
+        message: what happened, as text.
         code: the gRPC status code.
-        reason: name of an ErrorReason, e.g. "SESSION_NOT_FOUND"; where the server gave none, the name of the code.
-        metadata: the reason's facts, e.g. {"session_id": "..."}; ErrorReason names the keys. Empty where the server gave none.
-        field_violations: the faults of the request's fields. Empty for most reasons.
-        retry_after: how long the server asks to wait before the next try. Unit: seconds. None = it did not say.
+        reason: name of an ErrorReason, e.g. "SESSION_NOT_FOUND". Default: the name of the code.
+        metadata: details of the reason, e.g. {"session_id": "..."}; ErrorReason lists the keys.
+            Empty = the server sent none.
+        field_violations: the invalid fields of the request. Empty for most reasons.
+        retry_after: how long the server asks to wait before a retry, in seconds. None = it does
+            not ask.
     """
 
     code: grpc.StatusCode = grpc.StatusCode.UNKNOWN
     reason: str = "UNKNOWN"
+
+    def __init_subclass__(
+        cls, *, code: grpc.StatusCode | None = None, reason: str | None = None
+    ) -> None:
+        """Set a class's own code and reason. Default: the base's code, and the code's name."""
+        super().__init_subclass__()
+        if code is not None:
+            cls.code, cls.reason = code, code.name
+        if reason is not None:
+            cls.reason = reason
 
     def __init__(
         self,
@@ -53,7 +65,7 @@ class SessiondError(RuntimeError):
 
     @property
     def call_id(self) -> str:
-        """The name of the call in the server's log. Empty where the error is not the server's."""
+        """The call's id in the server's log. Empty = the server did not raise the error."""
         return self.metadata.get("call_id", "")
 
     def __str__(self) -> str:

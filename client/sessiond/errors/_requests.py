@@ -1,91 +1,72 @@
-"""Errors of requests that are at fault themselves."""
+"""Errors of invalid requests."""
 
 import grpc
 
 from sessiond.errors._base import FieldViolation, SessiondError
 
 
-class InvalidRequest(SessiondError):
-    """The request itself is at fault; sent again as it is, it fails again."""
-
-    code = grpc.StatusCode.INVALID_ARGUMENT
-    reason = "INVALID_ARGUMENT"
+class InvalidRequest(SessiondError, code=grpc.StatusCode.INVALID_ARGUMENT):
+    """The request is invalid; repeating it unchanged fails again."""
 
 
-class InvalidField(InvalidRequest):
-    """Fields are missing, malformed or out of range. The client raises it too, for what it cannot send."""
+class InvalidField(InvalidRequest, reason="INVALID_FIELD"):
+    """A field is missing, malformed or out of range.
 
-    reason = "INVALID_FIELD"
-
-
-class InvalidJson(InvalidRequest):
-    """A message is not a JSON object, or another JSON text is not JSON."""
-
-    reason = "INVALID_JSON"
+    The client raises it too, for values that cannot be sent.
+    """
 
 
-class UnknownRole(InvalidRequest):
-    """The role is missing or not one that the format knows."""
-
-    reason = "UNKNOWN_ROLE"
+class InvalidJson(InvalidRequest, reason="INVALID_JSON"):
+    """A message is not a JSON object, or another JSON field does not parse."""
 
 
-class ParentNotFound(InvalidRequest):
-    """parent_seq names no message."""
-
-    reason = "PARENT_NOT_FOUND"
+class UnknownRole(InvalidRequest, reason="UNKNOWN_ROLE"):
+    """The role is missing, or the format has no such role."""
 
 
-class MessageTooLarge(InvalidRequest):
-    """A message is larger than the server takes."""
-
-    reason = "MESSAGE_TOO_LARGE"
+class ParentNotFound(InvalidRequest, reason="PARENT_NOT_FOUND"):
+    """No message has the seq parent_seq."""
 
 
-class BatchTooLarge(InvalidRequest):
-    """A batch has too many messages or bytes; send several, or use import_messages."""
-
-    reason = "BATCH_TOO_LARGE"
+class MessageTooLarge(InvalidRequest, reason="MESSAGE_TOO_LARGE"):
+    """A message exceeds the server's size limit."""
 
 
-class AssetTooLarge(InvalidRequest):
-    """The content is larger than the server takes."""
-
-    reason = "ASSET_TOO_LARGE"
+class BatchTooLarge(InvalidRequest, reason="BATCH_TOO_LARGE"):
+    """A batch has too many messages or bytes; split it, or use import_messages."""
 
 
-class AssetMismatch(InvalidRequest):
-    """The content is not what the upload said that it is."""
-
-    reason = "ASSET_MISMATCH"
+class AssetTooLarge(InvalidRequest, reason="ASSET_TOO_LARGE"):
+    """The content exceeds the server's size limit."""
 
 
-class RequestIdReused(InvalidRequest):
-    """The request_id was used for other content."""
-
-    reason = "REQUEST_ID_REUSED"
+class AssetMismatch(InvalidRequest, reason="ASSET_MISMATCH"):
+    """The content does not match the asset_id or size that the upload declared."""
 
 
-class InvalidPageToken(InvalidRequest):
-    """The page_token is not one, or is of a request with other filters."""
-
-    reason = "INVALID_PAGE_TOKEN"
+class RequestIdReused(InvalidRequest, reason="REQUEST_ID_REUSED"):
+    """The request_id was used before, with other content."""
 
 
-class InvalidResumeToken(InvalidRequest):
-    """The resume_token is not one, is of a request with other fields, or its session is gone."""
-
-    reason = "INVALID_RESUME_TOKEN"
+class InvalidPageToken(InvalidRequest, reason="INVALID_PAGE_TOKEN"):
+    """The page_token is malformed, or belongs to a request with other filters."""
 
 
-class MalformedRequest(InvalidRequest):
-    """The bytes sent are not an encoding of the request."""
+class InvalidResumeToken(InvalidRequest, reason="INVALID_RESUME_TOKEN"):
+    """The resume_token is malformed, belongs to another request, or its session is gone."""
 
-    reason = "MALFORMED_REQUEST"
+
+class MalformedRequest(InvalidRequest, reason="MALFORMED_REQUEST"):
+    """The bytes sent do not decode as the request's protobuf message."""
 
 
 def invalid_field(field: str, description: str) -> InvalidField:
-    """The error for a field that the client itself refuses."""
+    """Return the error for a field that the client itself refuses.
+
+    Args:
+        field: path of the field, e.g. "messages[3].json".
+        description: what is wrong, as a predicate: "is empty; give a name".
+    """
     return InvalidField(
         f"{field} {description}", field_violations=[FieldViolation(field, description)]
     )

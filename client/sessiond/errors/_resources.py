@@ -1,164 +1,120 @@
-"""Errors about what a call names: it is missing, there already, or in another state."""
+"""Errors about resources: missing, already existing, or in the wrong state."""
 
 import grpc
 
 from sessiond.errors._base import SessiondError
 
 
-class NotFound(SessiondError):
-    """What the call names does not exist, or belongs to another project."""
-
-    code = grpc.StatusCode.NOT_FOUND
-    reason = "NOT_FOUND"
+class NotFound(SessiondError, code=grpc.StatusCode.NOT_FOUND):
+    """The resource does not exist, or belongs to another project."""
 
 
-class SessionNotFound(NotFound):
-    """The project has no such session, or it is deleted or expired."""
-
-    reason = "SESSION_NOT_FOUND"
+class SessionNotFound(NotFound, reason="SESSION_NOT_FOUND"):
+    """The project has no such session; it may have been deleted or have expired."""
 
 
-class MessageNotFound(NotFound):
-    """The session has no message of this seq."""
-
-    reason = "MESSAGE_NOT_FOUND"
+class MessageNotFound(NotFound, reason="MESSAGE_NOT_FOUND"):
+    """The session has no message with this seq."""
 
 
-class TaskNotFound(NotFound):
+class TaskNotFound(NotFound, reason="TASK_NOT_FOUND"):
     """The session has no such task."""
 
-    reason = "TASK_NOT_FOUND"
+
+class BookmarkNotFound(NotFound, reason="BOOKMARK_NOT_FOUND"):
+    """The session has no bookmark with this name."""
 
 
-class BookmarkNotFound(NotFound):
-    """The session has no bookmark of this name."""
-
-    reason = "BOOKMARK_NOT_FOUND"
-
-
-class TurnNotFound(NotFound):
+class TurnNotFound(NotFound, reason="TURN_NOT_FOUND"):
     """The session has no such turn."""
 
-    reason = "TURN_NOT_FOUND"
+
+class QueueNotFound(NotFound, reason="QUEUE_NOT_FOUND"):
+    """The project has no such queue; the first lease creates it."""
 
 
-class QueueNotFound(NotFound):
-    """The project has no such queue; the first lease makes it."""
-
-    reason = "QUEUE_NOT_FOUND"
-
-
-class AssetNotFound(NotFound):
+class AssetNotFound(NotFound, reason="ASSET_NOT_FOUND"):
     """The project has no such asset; upload it first."""
 
-    reason = "ASSET_NOT_FOUND"
+
+class ProjectNotFound(NotFound, reason="PROJECT_NOT_FOUND"):
+    """No project has this name."""
 
 
-class ProjectNotFound(NotFound):
-    """There is no such project."""
-
-    reason = "PROJECT_NOT_FOUND"
+class ApiKeyNotFound(NotFound, reason="API_KEY_NOT_FOUND"):
+    """No API key has this key_id."""
 
 
-class ApiKeyNotFound(NotFound):
-    """There is no such key."""
-
-    reason = "API_KEY_NOT_FOUND"
+class AlreadyExists(SessiondError, code=grpc.StatusCode.ALREADY_EXISTS):
+    """The resource to create exists already."""
 
 
-class AlreadyExists(SessiondError):
-    """What the call would create is there already."""
-
-    code = grpc.StatusCode.ALREADY_EXISTS
-    reason = "ALREADY_EXISTS"
+class SessionAlreadyExists(AlreadyExists, reason="SESSION_ALREADY_EXISTS"):
+    """The project already has a session with this id."""
 
 
-class SessionAlreadyExists(AlreadyExists):
-    """The project has a session of this id."""
-
-    reason = "SESSION_ALREADY_EXISTS"
+class TaskAlreadyExists(AlreadyExists, reason="TASK_ALREADY_EXISTS"):
+    """The session already has a task with this id."""
 
 
-class TaskAlreadyExists(AlreadyExists):
-    """The session has a task of this id."""
-
-    reason = "TASK_ALREADY_EXISTS"
+class BookmarkAlreadyExists(AlreadyExists, reason="BOOKMARK_ALREADY_EXISTS"):
+    """The session already has a bookmark with this name."""
 
 
-class BookmarkAlreadyExists(AlreadyExists):
-    """The session has a bookmark of this name."""
-
-    reason = "BOOKMARK_ALREADY_EXISTS"
+class ProjectAlreadyExists(AlreadyExists, reason="PROJECT_ALREADY_EXISTS"):
+    """A project with this name exists already."""
 
 
-class ProjectAlreadyExists(AlreadyExists):
-    """There is a project of this name."""
-
-    reason = "PROJECT_ALREADY_EXISTS"
+class Conflict(SessiondError, code=grpc.StatusCode.ABORTED):
+    """Another caller changed the session first; nothing was written."""
 
 
-class Conflict(SessiondError):
-    """Somebody else changed the session first, and nothing was written."""
-
-    code = grpc.StatusCode.ABORTED
-    reason = "ABORTED"
-
-
-class SequenceConflict(Conflict):
-    """expected_last_seq is not the session's last_seq."""
-
-    reason = "SEQUENCE_CONFLICT"
+class SequenceConflict(Conflict, reason="SEQUENCE_CONFLICT"):
+    """expected_last_seq differs from the session's last_seq."""
 
     @property
     def last_seq(self) -> int | None:
-        """The session's last_seq: read on from there. None where the server did not say."""
+        """The session's last_seq, to continue reading after. None = not reported."""
         value = self.metadata.get("last_seq", "")
         return int(value) if value.isdecimal() else None
 
 
-class ETagMismatch(Conflict):
-    """The etag is not the session's."""
-
-    reason = "ETAG_MISMATCH"
+class ETagMismatch(Conflict, reason="ETAG_MISMATCH"):
+    """The etag differs from the session's current one."""
 
     @property
     def etag(self) -> str | None:
-        """The session's current etag. None where the server did not say."""
+        """The session's current etag. None = not reported."""
         return self.metadata.get("etag")
 
 
-class LeaseLost(Conflict):
-    """The lease ran out and another worker has its messages, or it was acknowledged already, or the session is gone."""
+class LeaseLost(Conflict, reason="LEASE_LOST"):
+    """The lease is no longer held.
 
-    reason = "LEASE_LOST"
-
-
-class FailedPrecondition(SessiondError):
-    """The session is not in the state that the call needs."""
-
-    code = grpc.StatusCode.FAILED_PRECONDITION
-    reason = "FAILED_PRECONDITION"
+    It expired and another worker leased its messages, it was already acknowledged, or the session
+    is gone.
+    """
 
 
-class SessionDestroyed(FailedPrecondition):
+class FailedPrecondition(SessiondError, code=grpc.StatusCode.FAILED_PRECONDITION):
+    """The session's state does not allow the call."""
+
+
+class SessionDestroyed(FailedPrecondition, reason="SESSION_DESTROYED"):
     """The session is destroyed; resume it to append."""
 
-    reason = "SESSION_DESTROYED"
+
+class SessionTooLarge(FailedPrecondition, reason="SESSION_TOO_LARGE"):
+    """The session exceeds the size up to which the server copies sessions."""
 
 
-class SessionTooLarge(FailedPrecondition):
-    """The session is larger than the operator lets it be copied."""
-
-    reason = "SESSION_TOO_LARGE"
+class LimitExceeded(FailedPrecondition, reason="LIMIT_EXCEEDED"):
+    """The maximum number of these resources is reached."""
 
 
-class LimitExceeded(FailedPrecondition):
-    """There are as many as there may be."""
+class ModelNotConfigured(FailedPrecondition, reason="MODEL_NOT_CONFIGURED"):
+    """No provider can serve the model.
 
-    reason = "LIMIT_EXCEEDED"
-
-
-class ModelNotConfigured(FailedPrecondition):
-    """No provider in the server's settings serves the model, or the provider has no key, or its package is not installed."""
-
-    reason = "MODEL_NOT_CONFIGURED"
+    The server's settings name none for it, the provider has no key, or its package is not
+    installed.
+    """

@@ -5,132 +5,96 @@ import grpc
 from sessiond.errors._base import SessiondError
 
 
-class Unauthenticated(SessiondError):
-    """The server does not know who calls."""
-
-    code = grpc.StatusCode.UNAUTHENTICATED
-    reason = "UNAUTHENTICATED"
+class Unauthenticated(SessiondError, code=grpc.StatusCode.UNAUTHENTICATED):
+    """The caller is not authenticated."""
 
 
-class ApiKeyMissing(Unauthenticated):
-    """The server asks for an API key and none was sent."""
-
-    reason = "API_KEY_MISSING"
+class ApiKeyMissing(Unauthenticated, reason="API_KEY_MISSING"):
+    """The server requires an API key and none was sent."""
 
 
-class ApiKeyInvalid(Unauthenticated):
+class ApiKeyInvalid(Unauthenticated, reason="API_KEY_INVALID"):
     """The API key is unknown, malformed or revoked."""
 
-    reason = "API_KEY_INVALID"
+
+class PermissionDenied(SessiondError, code=grpc.StatusCode.PERMISSION_DENIED):
+    """The caller lacks the permission for the call."""
 
 
-class PermissionDenied(SessiondError):
-    """The caller may not do this."""
-
-    code = grpc.StatusCode.PERMISSION_DENIED
-    reason = "PERMISSION_DENIED"
+class AdminKeyRequired(PermissionDenied, reason="ADMIN_KEY_REQUIRED"):
+    """The call requires an admin key."""
 
 
-class AdminKeyRequired(PermissionDenied):
-    """The call needs an admin key."""
+class ResourceExhausted(SessiondError, code=grpc.StatusCode.RESOURCE_EXHAUSTED):
+    """A limit of the server or the connection is reached.
 
-    reason = "ADMIN_KEY_REQUIRED"
-
-
-class ResourceExhausted(SessiondError):
-    """Something is used up, at the server or on the way: e.g. an answer is above the client's receive limit."""
-
-    code = grpc.StatusCode.RESOURCE_EXHAUSTED
-    reason = "RESOURCE_EXHAUSTED"
+    For example, a response exceeds the client's receive limit.
+    """
 
 
-class Overloaded(ResourceExhausted):
-    """The server has too much to do."""
-
-    reason = "OVERLOADED"
+class Overloaded(ResourceExhausted, reason="OVERLOADED"):
+    """The server is overloaded; retry later."""
 
 
-class Unavailable(SessiondError):
-    """No answer for now. A change may or may not have happened; it is safe to repeat with its request_id."""
+class Unavailable(SessiondError, code=grpc.StatusCode.UNAVAILABLE):
+    """The server or something it needs is temporarily unavailable.
 
-    code = grpc.StatusCode.UNAVAILABLE
-    reason = "UNAVAILABLE"
+    A change may or may not have happened; repeating it with the same request_id is safe.
+    """
 
 
 class ServerUnavailable(Unavailable):
-    """No server answers at the target, or the connection broke and could not be made again."""
+    """The target does not respond, or the connection broke and could not be reopened."""
 
 
-class DatabaseUnavailable(Unavailable):
-    """The server's database does not answer."""
-
-    reason = "DATABASE_UNAVAILABLE"
+class DatabaseUnavailable(Unavailable, reason="DATABASE_UNAVAILABLE"):
+    """The server's database does not respond."""
 
 
-class AssetStoreUnavailable(Unavailable):
-    """The store of the assets' content does not answer."""
-
-    reason = "ASSET_STORE_UNAVAILABLE"
+class AssetStoreUnavailable(Unavailable, reason="ASSET_STORE_UNAVAILABLE"):
+    """The object store of the assets does not respond."""
 
 
-class ServerDraining(Unavailable):
+class ServerDraining(Unavailable, reason="SERVER_DRAINING"):
     """The server is shutting down."""
 
-    reason = "SERVER_DRAINING"
 
+class WatcherTooSlow(Unavailable, reason="WATCHER_TOO_SLOW"):
+    """The watcher consumed events more slowly than they arrived.
 
-class WatcherTooSlow(Unavailable):
-    """Events were taken more slowly than they came. Watching goes on from the last seq that came; the client does that by itself."""
-
-    reason = "WATCHER_TOO_SLOW"
-
-
-class DeadlineExceeded(SessiondError, TimeoutError):
-    """The call's timeout passed. A change may or may not have happened; it is safe to repeat with its request_id. Of a wait for a turn,
-    metadata["turn_id"] names the turn.
+    The client resumes by itself, after the last seq that it received.
     """
 
-    code = grpc.StatusCode.DEADLINE_EXCEEDED
-    reason = "DEADLINE_EXCEEDED"
+
+class DeadlineExceeded(SessiondError, TimeoutError, code=grpc.StatusCode.DEADLINE_EXCEEDED):
+    """The call's timeout passed.
+
+    A change may or may not have happened; repeating it with the same request_id is safe. After a
+    wait for a turn, metadata["turn_id"] names the turn.
+    """
 
 
-class Cancelled(SessiondError):
-    """The call was cancelled on its way, not by this program."""
-
-    code = grpc.StatusCode.CANCELLED
-    reason = "CANCELLED"
+class Cancelled(SessiondError, code=grpc.StatusCode.CANCELLED):
+    """The call was cancelled by a proxy or the server, not by this program."""
 
 
-class Unimplemented(SessiondError):
-    """The server does not know the call: it is older than this client, or it is another program."""
-
-    code = grpc.StatusCode.UNIMPLEMENTED
-    reason = "UNIMPLEMENTED"
+class Unimplemented(SessiondError, code=grpc.StatusCode.UNIMPLEMENTED):
+    """The server does not implement the call: it is older than this client, or not sessiond."""
 
 
-class InternalError(SessiondError):
-    """A fault of the server's own. Its log has more under the call_id."""
-
-    code = grpc.StatusCode.INTERNAL
-    reason = "INTERNAL"
+class InternalError(SessiondError, code=grpc.StatusCode.INTERNAL):
+    """An internal error of the server; its log has details under the call_id."""
 
 
-class ClientClosed(SessiondError):
-    """The client was closed before the call or during it; `start()` opens it again."""
-
-    code = grpc.StatusCode.CANCELLED
-    reason = "CLIENT_CLOSED"
+class ClientClosed(SessiondError, code=grpc.StatusCode.CANCELLED, reason="CLIENT_CLOSED"):
+    """The client was closed before or during the call; `start()` reopens it."""
 
 
-class PoolTimeout(SessiondError, TimeoutError):
-    """All sessions of the pool were on loan for as long as the caller would wait."""
+class PoolTimeout(
+    SessiondError, TimeoutError, code=grpc.StatusCode.RESOURCE_EXHAUSTED, reason="POOL_TIMEOUT"
+):
+    """No session of the pool became free within the caller's timeout."""
 
-    code = grpc.StatusCode.RESOURCE_EXHAUSTED
-    reason = "POOL_TIMEOUT"
 
-
-class PoolClosed(SessiondError):
-    """The pool was closed before the call or during it."""
-
-    code = grpc.StatusCode.CANCELLED
-    reason = "POOL_CLOSED"
+class PoolClosed(SessiondError, code=grpc.StatusCode.CANCELLED, reason="POOL_CLOSED"):
+    """The pool was closed before or during the call."""

@@ -5,77 +5,68 @@ import grpc
 from sessiond.errors._base import SessiondError
 
 
-class TurnFailed(SessiondError):
-    """The turn ended without an answer. What was sent is kept: sending nothing more has the model go on from there, in a new turn."""
+class TurnFailed(SessiondError, code=grpc.StatusCode.ABORTED, reason="TURN_FAILED"):
+    """The turn ended without an answer.
 
-    code = grpc.StatusCode.ABORTED
-    reason = "TURN_FAILED"
+    The messages that were sent are kept. A send without a message lets the model continue from
+    there, in a new turn.
+    """
 
     @property
     def turn_id(self) -> str | None:
-        """The turn. None where the server did not say."""
+        """The turn's id. None = not reported."""
         return self.metadata.get("turn_id")
 
 
-class ModelAccessDenied(TurnFailed):
+class ModelAccessDenied(
+    TurnFailed, code=grpc.StatusCode.FAILED_PRECONDITION, reason="MODEL_ACCESS_DENIED"
+):
     """The model's provider refused the server's key."""
 
-    code = grpc.StatusCode.FAILED_PRECONDITION
-    reason = "MODEL_ACCESS_DENIED"
+
+class ModelRateLimited(
+    TurnFailed, code=grpc.StatusCode.RESOURCE_EXHAUSTED, reason="MODEL_RATE_LIMITED"
+):
+    """The model's provider limits the rate, or its quota is used up.
+
+    Another send starts a new turn.
+    """
 
 
-class ModelRateLimited(TurnFailed):
-    """The model's provider limits the rate, or the quota is used up. Sent again, it is a new turn."""
+class ModelRequestRejected(
+    TurnFailed, code=grpc.StatusCode.FAILED_PRECONDITION, reason="MODEL_REQUEST_REJECTED"
+):
+    """The model's provider rejected the request.
 
-    code = grpc.StatusCode.RESOURCE_EXHAUSTED
-    reason = "MODEL_RATE_LIMITED"
-
-
-class ModelRequestRejected(TurnFailed):
-    """The model's provider does not take the request: the model is unknown to it, the history is too long, an option is wrong."""
-
-    code = grpc.StatusCode.FAILED_PRECONDITION
-    reason = "MODEL_REQUEST_REJECTED"
+    For example, it does not know the model, the history is too long, or an option is invalid.
+    """
 
 
-class ModelUnavailable(TurnFailed):
-    """The model's provider failed, cannot be reached, or broke off."""
-
-    reason = "MODEL_UNAVAILABLE"
+class ModelUnavailable(TurnFailed, reason="MODEL_UNAVAILABLE"):
+    """The model's provider failed, is unreachable, or broke off its answer."""
 
 
-class ModelTimedOut(TurnFailed):
-    """The model was silent for too long."""
-
-    reason = "MODEL_TIMED_OUT"
+class ModelTimedOut(TurnFailed, reason="MODEL_TIMED_OUT"):
+    """The model sent nothing for too long."""
 
 
-class ModelAnswerInvalid(TurnFailed):
+class ModelAnswerInvalid(TurnFailed, reason="MODEL_ANSWER_INVALID"):
     """The model's answer cannot be stored."""
 
-    reason = "MODEL_ANSWER_INVALID"
+
+class ContextTooLarge(
+    TurnFailed, code=grpc.StatusCode.FAILED_PRECONDITION, reason="CONTEXT_TOO_LARGE"
+):
+    """The history exceeds the size that the server sends to a model."""
 
 
-class ContextTooLarge(TurnFailed):
-    """The history is larger than the server sends to a model."""
-
-    code = grpc.StatusCode.FAILED_PRECONDITION
-    reason = "CONTEXT_TOO_LARGE"
+class TurnTimedOut(TurnFailed, reason="TURN_TIMED_OUT"):
+    """The turn ran longer than its turn_timeout."""
 
 
-class TurnTimedOut(TurnFailed):
-    """The turn ran for longer than its turn_timeout."""
-
-    reason = "TURN_TIMED_OUT"
+class TurnAborted(TurnFailed, reason="TURN_ABORTED"):
+    """The turn was aborted, or its session was destroyed."""
 
 
-class TurnAborted(TurnFailed):
-    """The turn was ended by abort, or because its session was destroyed."""
-
-    reason = "TURN_ABORTED"
-
-
-class TurnLost(TurnFailed):
-    """The server that ran the turn died or was shut down."""
-
-    reason = "TURN_LOST"
+class TurnLost(TurnFailed, reason="TURN_LOST"):
+    """The server that ran the turn crashed or was shut down."""

@@ -24,7 +24,7 @@ from sessiond_server.rpc import conversions
 from sessiond_server.turns.service import Sending, Turns
 from sessiond_server.turns.store import TurnRow
 from sessiond_server.turns.streams import TurnStreams
-from sessiond_server.watch.hub import Watching, WatchOptions
+from sessiond_server.watch.hub import WatchHub, WatchOptions
 
 # Method names are those of the protos.
 # ruff: noqa: N802
@@ -35,7 +35,7 @@ class ConversationServicer:
 
     needs_admin = False
 
-    def __init__(self, turns: Turns, streams: TurnStreams, watching: Watching) -> None:
+    def __init__(self, turns: Turns, streams: TurnStreams, watching: WatchHub) -> None:
         self._turns = turns
         self._streams = streams
         self._watching = watching

@@ -215,6 +215,13 @@ class Settings(BaseSettings):
         ge=1,
         description="Maximum duration of a turn, in seconds; callers may ask for less.",
     )
+    max_running_turns: int = Field(
+        256,
+        ge=1,
+        description="Maximum number of turns that run at once in each process; more stay queued "
+        "until this or another process has room. Each holds a history of up to "
+        "--max-context-bytes in memory.",
+    )
     turn_lease_s: float = Field(
         15.0,
         ge=0.5,

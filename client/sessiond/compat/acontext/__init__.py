@@ -1,14 +1,15 @@
-"""The session calls of Acontext's Python SDK, over sessiond's client.
+"""The session calls of Acontext's Python SDK, on top of sessiond's client.
 
     from sessiond.compat.acontext import AcontextClient
 
     with AcontextClient() as client:
         session = client.sessions.create(user="ada")
-        client.sessions.store_message(session.id, blob={"role": "user", "content": "Hello"}, format="openai")
+        message = {"role": "user", "content": "Hello"}
+        client.sessions.store_message(session.id, blob=message, format="openai")
         result = client.sessions.copy(session_id=session.id)
 
-Only what sessiond does as well is here: another call is an AttributeError, and another argument a TypeError.
-docs/migrating-from-acontext.md says what differs.
+Only calls that sessiond supports exist: others raise AttributeError, and unsupported arguments
+raise TypeError. docs/migrating-from-acontext.md describes the differences.
 """
 
 from sessiond._types.session import CopyResult, TokenCounts
@@ -28,7 +29,7 @@ from sessiond.compat.acontext._types import (
 )
 
 AcontextAsyncClient = AsyncAcontextClient
-"""The SDK's own name of the same class."""
+"""The SDK's name for AsyncAcontextClient."""
 
 __all__ = [
     "APIError",

@@ -1,4 +1,4 @@
-# Generated from sessiond/compat/acontext/_async.py by scripts/generate-sync-client: do not edit.
+# Generated from compat/acontext/_async.py by scripts/generate-sync-client. Do not edit.
 """The clients of `sessiond.compat.acontext`."""
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ from sessiond.compat.acontext._types import (
 
 
 class AcontextClient:
-    """Acontext's client, over one of sessiond.
+    """Acontext's client, on top of sessiond's.
 
     Attributes:
         sessions: the calls about sessions.
@@ -34,15 +34,18 @@ class AcontextClient:
         base_url: str | None = None,
         timeout: float | None = None,
     ) -> None:
-        """Settings are read here; nothing is connected yet.
+        """Read the settings; the connection opens later.
 
         Args:
-            api_key: a key of sessiond ("sk-sessiond-..."). Any other, such as one of Acontext, is as none: it is not sent, a server without
-                keys is used all the same, and one with keys answers API_KEY_MISSING. Default: $SESSIOND_API_KEY, or none.
-            base_url: "http://HOST:PORT", "https://HOST:PORT" (over TLS) or HOST:PORT of a sessiond server. Default: $SESSIOND_TARGET, or
-                localhost:50051.
-            timeout: deadline of a call over all its attempts. Unit: seconds. Default: 30.
-        Raises: ValueError for a base_url that cannot be one.
+            api_key: an API key of sessiond ("sk-sessiond-..."). Other keys, such as Acontext's, are
+                not sent; a server that requires keys then raises API_KEY_MISSING. Default:
+                $SESSIOND_API_KEY, or none.
+            base_url: "http://HOST:PORT", "https://HOST:PORT" (TLS) or HOST:PORT of a sessiond
+                server. Default: $SESSIOND_TARGET, or localhost:50051.
+            timeout: seconds for a call, over all its attempts. Default: 30.
+
+        Raises:
+            ValueError: the base_url is malformed.
         """
         target, tls = _acontext.target_of(base_url)
         self._client = Client(
@@ -54,7 +57,7 @@ class AcontextClient:
         self.sessions = AcontextSessions(self._client)
 
     def close(self) -> None:
-        """End what runs, and close the connection."""
+        """End running calls, and close the connection."""
         self._client.close()
 
     def __enter__(self) -> Self:
@@ -71,7 +74,11 @@ class AcontextClient:
 
 
 class AcontextSessions:
-    """The calls about sessions. All raise AcontextError: APIError where the server refuses, TransportError where no answer comes."""
+    """The calls about sessions.
+
+    All raise AcontextError: APIError if the server refuses the call, TransportError if it does not
+    answer.
+    """
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -85,13 +92,14 @@ class AcontextSessions:
         configs: Mapping[str, Any] | None = None,
         use_uuid: str | None = None,
     ) -> Session:
-        """Make a session.
+        """Create a session.
 
         Args:
-            user: whom it belongs to.
-            disable_task_tracking: without effect: sessiond makes no tasks by itself.
-            configs: settings of the conversation: a JSON object of at most 64 KiB.
-            use_uuid: its id; where there is a session of this id, that one is answered. Any text will do. Default: the server makes a UUID.
+            user: name of the user that it belongs to. Default: none.
+            disable_task_tracking: ignored: sessiond creates no tasks by itself.
+            configs: settings of the session: a JSON object of at most 64 KiB. Default: empty.
+            use_uuid: the session's id, which may be any string. An existing session with this id is
+                returned unchanged. Default: the server generates a UUID.
         """
         with translated():
             info = self._sessions.create(
@@ -108,51 +116,43 @@ class AcontextSessions:
         time_desc: bool | None = None,
         filter_by_configs: Mapping[str, Any] | None = None,
     ) -> ListSessionsOutput:
-        """A page of the project's sessions by their creation, the oldest first.
+        """Return a page of the project's sessions, ordered by creation.
 
         Args:
-            user: sessions of this user.
-            limit: how many, 1 to 500. Default: 20.
-            cursor: next_cursor of the page before, with the same filters and order.
-            time_desc: the newest first.
-            filter_by_configs: sessions whose configs contain this JSON object.
+            user: only sessions of this user. Default: all.
+            limit: number of sessions, 1 to 500. Default: 20.
+            cursor: next_cursor of the previous page, with the same filters and order.
+            time_desc: newest first. Default: oldest first.
+            filter_by_configs: only sessions whose configs contain this JSON object.
         """
         with translated():
             request = session_requests.list_sessions(
-                session_id_prefix=None,
                 user=user,
-                state=None,
-                model=None,
                 config_contains=filter_by_configs,
-                metadata_contains=None,
-                created_from=None,
-                created_before=None,
-                active_from=None,
-                active_before=None,
                 order="created_desc" if time_desc else "created_asc",
                 page_size=limit or _acontext.DEFAULT_LIMIT,
             )
             request.page_token = cursor or ""
-            connection = self._client._connection
-            page = connection.call(connection.stubs.sessions.ListSessions, request)
+            page = self._client._connection.call(lambda stubs: stubs.sessions.ListSessions, request)
         items = [_acontext.session_of(SessionInfo(session)) for session in page.sessions]
         return ListSessionsOutput(items, page.next_page_token or None, bool(page.next_page_token))
 
     def delete(self, session_id: str) -> None:
-        """Remove a session and its messages for good."""
+        """Delete a session and its messages permanently."""
         with translated():
             self._sessions.delete(session_id)
 
     def copy(self, session_id: str) -> CopyResult:
-        """Make an independent session that begins as this one is, whatever its size.
+        """Create an independent copy of a session of any size.
 
-        Returns: `old_session_id` and `new_session_id`.
+        Returns:
+            The result, with `old_session_id` and `new_session_id`.
         """
         with translated():
             return self._sessions.copy(session_id)
 
     def get_configs(self, session_id: str) -> Session:
-        """The session, with its configs."""
+        """Return the session, with its configs."""
         with translated():
             return _acontext.session_of(self._sessions.get(session_id))
 
@@ -162,7 +162,15 @@ class AcontextSessions:
             self._sessions.update(session_id, config=configs)
 
     def patch_configs(self, session_id: str, *, configs: Mapping[str, Any]) -> dict[str, Any]:
-        """Change some of the configs: given keys are set, None deletes a key, objects are merged (RFC 7396). Returns the whole."""
+        """Change some of the configs by a JSON merge patch (RFC 7396).
+
+        Args:
+            session_id: the session's id.
+            configs: keys to set. None deletes a key; objects are merged.
+
+        Returns:
+            All configs after the change.
+        """
         with translated():
             return (self._sessions.update(session_id, config_patch=configs)).config
 
@@ -174,12 +182,13 @@ class AcontextSessions:
         format: str = "openai",
         meta: Mapping[str, Any] | None = None,
     ) -> Message:
-        """Append one message; it is committed when this returns.
+        """Append one message. It is committed when this returns.
 
         Args:
+            session_id: the session's id.
             blob: the provider's message: a dict, or an object of its SDK with `model_dump()`.
-            format: whose message it is: "openai", "anthropic" or "gemini".
-            meta: labels for the message: a JSON object of at most 64 KiB.
+            format: the message's format: "openai", "anthropic" or "gemini".
+            meta: labels for the message: a JSON object of at most 64 KiB. Default: empty.
         """
         value = _acontext.blob_of(blob)
         with translated():
@@ -196,14 +205,16 @@ class AcontextSessions:
         time_desc: bool | None = None,
         with_asset_public_url: bool | None = None,
     ) -> GetMessagesOutput:
-        """A page of messages, always with the oldest of them first.
+        """Return a page of messages, oldest first.
 
         Args:
-            limit: how many. Default: all.
-            cursor: next_cursor of the page before, with the same order.
-            format: that in which the messages were stored: they are given back as they are. A page with a message of another is refused.
-            time_desc: begin with the page of the newest.
-            with_asset_public_url: without effect: sessiond gives no public URLs.
+            session_id: the session's id.
+            limit: number of messages. Default: all.
+            cursor: next_cursor of the previous page, with the same order.
+            format: the format of the stored messages, which are returned unchanged. A page that
+                contains a message of another format is refused.
+            time_desc: begin with the page of the newest messages. Default: of the oldest.
+            with_asset_public_url: ignored: sessiond has no public URLs.
         """
         count = limit or 0
         with translated():
@@ -211,7 +222,7 @@ class AcontextSessions:
             found = self._sessions.get_messages(
                 session_id,
                 after_seq=None if time_desc else start,
-                # Pages backwards end with the first message, after which there are none.
+                # Backward pages end at the first message, so a cursor is always above 1.
                 through_seq=start - 1 if time_desc and start > 1 else None,
                 order="desc" if time_desc else "asc",
                 limit=count + 1 if count else None,
@@ -219,7 +230,7 @@ class AcontextSessions:
             return _acontext.page_of_messages(found, count, format, newest_first=bool(time_desc))
 
     def get_token_counts(self, session_id: str) -> TokenCounts:
-        """How many tokens the messages have, as `total_tokens`."""
+        """Return the number of tokens of the messages, as `total_tokens`."""
         with translated():
             return self._sessions.get_token_counts(session_id)
 
@@ -231,12 +242,15 @@ class AcontextSessions:
         cursor: str | None = None,
         time_desc: bool | None = None,
     ) -> GetTasksOutput:
-        """A page of the session's tasks by their creation, the oldest first. Programs make them by sessiond's own client (`client.tasks`).
+        """Return a page of the session's tasks, ordered by creation.
+
+        Tasks are created with sessiond's own client (`client.tasks`).
 
         Args:
-            limit: how many. Default: 20.
-            cursor: next_cursor of the page before, with the same order.
-            time_desc: the newest first.
+            session_id: the session's id.
+            limit: number of tasks. Default: 20.
+            cursor: next_cursor of the previous page, with the same order.
+            time_desc: newest first. Default: oldest first.
         """
         with translated():
             found = self._client.tasks.list(session_id, page_size=100).to_list()

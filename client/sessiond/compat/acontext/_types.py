@@ -1,11 +1,11 @@
-"""What both clients of `sessiond.compat.acontext` share: answers, errors, settings. No I/O in here."""
+"""Results, errors and conversions of both clients of `sessiond.compat.acontext`. No I/O."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import Any
+from typing import Any, Generic, TypeVar
 from urllib.parse import urlsplit
 
 import grpc
@@ -19,7 +19,9 @@ from sessiond._types.session import SessionInfo, StoredRange
 _KEY_PREFIX = "sk-sessiond-"
 DEFAULT_LIMIT = 20
 
-# What HTTP would say; where a code's meaning is wider than the status, the reason in the text tells.
+_Item = TypeVar("_Item")
+
+# The closest HTTP status of each code; the reason in the text is more precise.
 _STATUSES = {
     grpc.StatusCode.INVALID_ARGUMENT: 400,
     grpc.StatusCode.UNAUTHENTICATED: 401,
@@ -34,18 +36,23 @@ _STATUSES = {
 
 
 class AcontextError(Exception):
-    """The base of everything that the calls raise. Its `__cause__` is sessiond's own error, with code, reason and metadata."""
+    """The base of all errors of the calls.
+
+    Its `__cause__` is sessiond's own error, with code, reason and metadata.
+    """
 
 
 class APIError(AcontextError):
-    """The server refused a call. `str(error)` has the reason, e.g. "404: SESSION_NOT_FOUND: there is no session 'x'".
+    """The server refused a call.
+
+    `str(error)` has status and reason, e.g. "404: SESSION_NOT_FOUND: there is no session 'x'".
 
     Attributes:
-        status_code: what HTTP would have said.
-        code: the same.
-        message: the reason and what happened, in words.
+        status_code: the closest HTTP status, e.g. 404.
+        code: the same as status_code.
+        message: the reason, and what happened.
         error: the reason alone, a name of sessiond.v1.ErrorReason.
-        payload: the reason's facts, e.g. {"session_id": "..."}.
+        payload: details of the reason, e.g. {"session_id": "..."}.
     """
 
     def __init__(
@@ -60,12 +67,15 @@ class APIError(AcontextError):
 
 
 class TransportError(AcontextError):
-    """No answer came: the server cannot be reached, is overloaded or going, or took too long. The client had tried again by itself."""
+    """The server did not answer, even after the client's retries.
+
+    It is unreachable, overloaded or shutting down, or took too long.
+    """
 
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Raises AcontextErrors in the place of sessiond's."""
+    """Raise AcontextErrors in place of sessiond's errors."""
     try:
         yield
     except (
@@ -89,55 +99,55 @@ class Session:
     """A session."""
 
     id: str
-    """Its id: a UUID, or what the program chose by `use_uuid`."""
+    """The session's id: a UUID, or the `use_uuid` that it was created with."""
     user_id: str | None
-    """The user's name as the program gave it: sessiond makes no ids for users. None = nobody named."""
+    """The user's name, since sessiond has no ids for users. None = no user."""
     configs: dict[str, Any]
-    """Settings of the conversation."""
+    """The session's settings."""
     created_at: str
-    """ISO 8601, in UTC."""
+    """Time of creation. ISO 8601, in UTC."""
     updated_at: str
-    """When a message was last appended, or the session was created or changed. ISO 8601, in UTC."""
+    """Time of the last append or change. ISO 8601, in UTC."""
     disable_task_tracking: bool = True
-    """Always: sessiond makes no tasks by itself."""
+    """Always True: sessiond creates no tasks by itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message that was stored."""
+    """A stored message."""
 
     id: str
-    """ "SESSION_ID/SEQ"."""
+    """The message's id: "SESSION_ID/SEQ"."""
     session_id: str
-    """The session's."""
+    """The session's id."""
     parent_id: str | None
-    """The id of the message before it. None = it is the first one."""
+    """The id of the previous message. None = this is the first one."""
     role: str
-    """As the blob has it."""
+    """The role in the blob."""
     meta: dict[str, Any]
-    """The caller's own labels."""
+    """The caller's labels."""
     created_at: str
-    """ISO 8601, in UTC."""
+    """Time of storage. ISO 8601, in UTC."""
     updated_at: str
-    """The same: messages never change."""
+    """The same as created_at: messages never change."""
 
 
 class TaskData(dict[str, Any]):
-    """What is kept about a task: a dict, whose usual keys are attributes too."""
+    """The caller's data about a task: a dict whose usual keys are also attributes."""
 
     @property
     def task_description(self) -> str:
-        """Empty = none."""
+        """The description. Empty = none."""
         return str(self.get("task_description", ""))
 
     @property
     def progresses(self) -> list[str] | None:
-        """None = not given."""
+        """The progress notes. None = not given."""
         return self.get("progresses")
 
     @property
     def user_preferences(self) -> list[str] | None:
-        """None = not given."""
+        """The user's preferences. None = not given."""
         return self.get("user_preferences")
 
 
@@ -146,74 +156,73 @@ class Task:
     """A task of a session."""
 
     id: str
-    """Its id."""
+    """The task's id."""
     session_id: str
-    """The session's."""
+    """The session's id."""
     order: int
-    """Its place in the session's order of tasks, from 1."""
+    """The task's position among the session's tasks, from 1."""
     data: TaskData
-    """What is kept about it."""
+    """The caller's data about the task."""
     status: str
-    """ "pending", "running", "success" or "failed"."""
+    """The status: "pending", "running", "success" or "failed"."""
     created_at: str
-    """ISO 8601, in UTC."""
+    """Time of creation. ISO 8601, in UTC."""
     updated_at: str
-    """ISO 8601, in UTC."""
+    """Time of the last change. ISO 8601, in UTC."""
     is_planning: bool = False
-    """Always: sessiond has no hidden tasks."""
+    """Always False: sessiond has no hidden tasks."""
 
 
 @dataclass(frozen=True, slots=True)
-class ListSessionsOutput:
+class _Page(Generic[_Item]):
+    items: list[_Item]
+    """The results, in order."""
+    next_cursor: str | None
+    """Cursor of the next page. None = this is the last page."""
+    has_more: bool
+    """Whether there is a next page."""
+
+
+class ListSessionsOutput(_Page[Session]):
     """A page of sessions."""
 
-    items: list[Session]
-    """The sessions, in order."""
-    next_cursor: str | None
-    """Asks for the next page. None = this was the last one."""
-    has_more: bool
-    """Whether there is a next page."""
+    __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True)
-class GetTasksOutput:
+class GetTasksOutput(_Page[Task]):
     """A page of tasks."""
 
-    items: list[Task]
-    """The tasks, in order."""
-    next_cursor: str | None
-    """Asks for the next page. None = this was the last one."""
-    has_more: bool
-    """Whether there is a next page."""
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
-class GetMessagesOutput:
-    """A page of messages, the oldest of them first."""
+class GetMessagesOutput(_Page[dict[str, Any]]):
+    """A page of messages in the provider's format, oldest first."""
 
-    items: list[dict[str, Any]]
-    """The messages, in the provider's format."""
     ids: list[str]
-    """Their ids."""
+    """The messages' ids."""
     metas: list[dict[str, Any]]
-    """Their labels."""
-    next_cursor: str | None
-    """Asks for the next page. None = this was the last one."""
-    has_more: bool
-    """Whether there is a next page."""
+    """The messages' labels."""
     this_time_tokens: int
-    """How many tokens they have together."""
+    """Number of tokens of the page's messages."""
     public_urls: dict[str, Any] = field(default_factory=dict)
-    """Always empty: sessiond gives no public URLs."""
+    """Always empty: sessiond has no public URLs."""
 
 
 def key_of(api_key: str | None) -> str | None:
-    """The key to send. Only sessiond's own are: another service's would be refused even where none is needed, and is not ours to see."""
+    """Return the key to send: a sessiond key, or None.
+
+    A key of another service is not sent: it would be refused even by a server without keys, and it
+    is none of that server's business.
+    """
     return api_key if api_key is not None and api_key.startswith(_KEY_PREFIX) else None
 
 
 def target_of(base_url: str | None) -> tuple[str | None, bool]:
-    """HOST:PORT of a URL, and whether it asks for TLS. The path, such as "/api/v1", means nothing here. None = the client's default."""
+    """Return HOST:PORT of a URL, and whether it requires TLS.
+
+    The path, such as "/api/v1", is ignored. None = the client's default.
+    """
     if not base_url:
         return None, False
     if not re.match(r"\w+://", base_url):
@@ -223,7 +232,7 @@ def target_of(base_url: str | None) -> tuple[str | None, bool]:
 
 
 def blob_of(blob: Any) -> Any:
-    """A message as sessiond's client takes it: an object of a provider's SDK as its dict."""
+    """Return a message as sessiond's client takes it: objects of a provider's SDK as dicts."""
     return blob.model_dump() if hasattr(blob, "model_dump") else blob
 
 
@@ -252,12 +261,16 @@ def stored_message(
 def page_of_messages(
     found: Sequence[_message.Message], limit: int, format: str, *, newest_first: bool
 ) -> GetMessagesOutput:
-    """A page.
+    """Return a page of messages, oldest first.
 
     Args:
-        found: in the order of the reading, one more than the page holds where there is another page.
-        limit: 0 = none.
-    Raises: InvalidField where a message is of another format.
+        found: the messages in reading order, with one more than the limit if there is a next page.
+        limit: length of a page. 0 = unlimited.
+        format: the format that every message must have.
+        newest_first: whether `found` begins with the newest message.
+
+    Raises:
+        InvalidField: a message has another format.
     """
     page = list(found[:limit] if limit else found)
     has_more = len(found) > len(page)
@@ -269,7 +282,8 @@ def page_of_messages(
             stored = message.format or "typed parts"
             raise errors.invalid_field(
                 "format",
-                f'is "{format}", and message {message.seq} is stored as {stored}; sessiond does not convert',
+                f'is "{format}", but message {message.seq} is stored as {stored}; '
+                "sessiond does not convert messages",
             )
     return GetMessagesOutput(
         items=[message.blob for message in page],
@@ -289,7 +303,18 @@ def page_of_tasks(
     *,
     newest_first: bool,
 ) -> GetTasksOutput:
-    """A page of all tasks, by the time of their creation. Raises: InvalidField for a cursor that is none."""
+    """Return a page of a session's tasks, ordered by their creation.
+
+    Args:
+        session_id: the session's id.
+        found: all tasks of the session.
+        limit: length of a page. Default: 20.
+        cursor: next_cursor of the previous page. None = the first page.
+        newest_first: whether the newest task comes first.
+
+    Raises:
+        InvalidField: the cursor is malformed.
+    """
     tasks = sorted(found, key=attrgetter("created_at", "position"), reverse=newest_first)
     start = number_of(cursor)
     end = start + (limit or DEFAULT_LIMIT)
@@ -310,7 +335,11 @@ def page_of_tasks(
 
 
 def number_of(cursor: str | None) -> int:
-    """What a cursor says; None = 0. Raises: InvalidField."""
+    """Return the number in a cursor; None = 0.
+
+    Raises:
+        InvalidField: the cursor is malformed.
+    """
     if cursor and not (cursor.isascii() and cursor.isdigit()):
-        raise errors.invalid_field("cursor", "is none; give next_cursor of the page before")
+        raise errors.invalid_field("cursor", "is malformed; pass next_cursor of the previous page")
     return int(cursor or 0)

@@ -1,4 +1,4 @@
-"""What the calls raise, where programs look for it."""
+"""The errors of the calls, under the SDK's module name."""
 
 from sessiond.compat.acontext._types import AcontextError, APIError, TransportError
 

@@ -1,5 +1,3 @@
-"""What the calls raise, where programs look for it."""
+"""The errors of the calls, under an older module name of the SDK."""
 
-from sessiond.compat.acontext._types import AcontextError, APIError, TransportError
-
-__all__ = ["APIError", "AcontextError", "TransportError"]
+from sessiond.compat.acontext.errors import *  # noqa: F403

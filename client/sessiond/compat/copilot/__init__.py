@@ -1,4 +1,6 @@
-"""The session calls of the GitHub Copilot SDK for Python, over sessiond's client: sessions are on the server, and so are the models.
+"""The session calls of the GitHub Copilot SDK for Python, on top of sessiond's client.
+
+Sessions and models are on the server:
 
     from sessiond.compat.copilot import CopilotClient
 
@@ -8,10 +10,11 @@
         print(answer.data.content)
         await session.destroy()
 
-What the SDK's versions spell differently is taken in every spelling: dicts, SessionConfig and MessageOptions, keywords; destroy and
-disconnect, get_messages and get_events. CopilotClient is async within an event loop and sync elsewhere, decided by its first call;
-AsyncCopilotClient and SyncCopilotClient are only one. Fields without a meaning here are ignored where nobody would notice, and
-raise TypeError where the conversation would be another one: SessionConfig names them. There are no tools.
+All spellings of the SDK's versions work: dicts, SessionConfig and MessageOptions, keywords; destroy
+and disconnect, get_messages and get_events. The first call of a CopilotClient decides whether it is
+async (inside an event loop) or sync (elsewhere); AsyncCopilotClient and SyncCopilotClient are
+always one of them. SessionConfig lists the fields that are ignored. Fields that would change the
+conversation, such as tools, raise TypeError.
 """
 
 from sessiond._types.event import Event

@@ -10,7 +10,7 @@ from sessiond._async._client import AsyncClient
 from sessiond._async._session import AsyncSession
 from sessiond._protocol.retry import Deadline
 from sessiond._protocol.settings import DEFAULT_TIMEOUT_S, Tls
-from sessiond._requests.options import SessionFilters
+from sessiond._requests.options import ListSessionsOptions
 from sessiond._types.event import EventHandler
 from sessiond._types.message import Message
 from sessiond.compat.copilot import _options as _copilot
@@ -31,7 +31,7 @@ log = logging.getLogger("sessiond")
 
 
 class AsyncCopilotClient:
-    """The SDK's client, over one of sessiond: sessions are on the server, and outlive every client.
+    """The SDK's client, on top of sessiond's. Sessions are on the server and outlive clients.
 
     Every call may raise a SessiondError, which is a RuntimeError.
     """
@@ -46,15 +46,22 @@ class AsyncCopilotClient:
         tls: Tls = False,
         **keywords: Any,
     ) -> None:
-        """Settings are read here; nothing is connected yet.
+        """Read the settings; the connection opens later.
 
         Args:
+            options: options of the SDK about its local process (cli_path, cwd, env, log_level,
+                ...), which are ignored.
             target: HOST:PORT of a sessiond server. Default: $SESSIOND_TARGET, or localhost:50051.
-            api_key: Default: $SESSIOND_API_KEY, or none.
-            timeout: deadline of a call that does not wait for a turn. Unit: seconds. Default: 30.
-            tls: as of sessiond.Client.
-            options, keywords: the SDK's, about the process that it starts (cli_path, cwd, env, log_level, ...): without effect.
-        Raises: TypeError for other options; ValueError, OSError as sessiond.Client does.
+            api_key: an API key of sessiond. Default: $SESSIOND_API_KEY, or none.
+            timeout: seconds for a call, except for those that wait for a turn. Default: 30.
+                None = no deadline.
+            tls: as in sessiond.Client.
+            **keywords: more options of the SDK.
+
+        Raises:
+            TypeError: an option is unknown.
+            ValueError: the target or the API key is malformed.
+            OSError: the certificate file of `tls` cannot be read.
         """
         _copilot.check_client_options(options, keywords)
         self._client = AsyncClient(target, api_key=api_key, timeout=timeout, tls=tls)
@@ -62,11 +69,11 @@ class AsyncCopilotClient:
         self._lifecycle = AsyncLifecycle(self._client._connection)
 
     async def start(self) -> None:
-        """Open the connection, as the first call does otherwise."""
+        """Open the connection. Otherwise the first call does it."""
         await self._client.start()
 
     async def stop(self) -> None:
-        """Close the connection. Sessions stay as they are, and turns that run go on."""
+        """Close the connection. Sessions are kept, and running turns continue."""
         self._lifecycle.end()
         self._reader.close()
         await self._client.stop()
@@ -90,14 +97,20 @@ class AsyncCopilotClient:
     async def create_session(
         self, config: ConfigInput | None = None, **keywords: Unpack[SessionConfig]
     ) -> "AsyncCopilotSession":
-        """Make a session; where there is one of this id, go on with that one, which keeps its messages and
-        settings, except that it does not expire any more where infinite_sessions is True.
+        """Create a session, or continue the one that has its id.
+
+        An existing session keeps its messages and settings. Only infinite_sessions=True still
+        takes effect: the session no longer expires.
 
         Args:
-            config, keywords: what it shall be: see SessionConfig.
-        Raises: TypeError, ValueError for what is not to be had.
+            config: the settings; see SessionConfig.
+            **keywords: more settings.
+
+        Raises:
+            TypeError: a setting is unknown, given twice, or not supported.
+            ValueError: the system_message is malformed.
         """
-        wanted = _copilot.Wanted("create_session", config, keywords)
+        wanted = _copilot.RequestedSettings("create_session", config, keywords)
         await self._lifecycle.ready()
         if wanted.session_id is None:
             session = await self._client.create_session(**wanted.settings)
@@ -107,7 +120,7 @@ class AsyncCopilotClient:
                 await session.update(never_expires=True)
             if wanted.model and session.info.model != wanted.model:
                 log.warning(
-                    "session %r was there, and keeps its model %r",
+                    "session %r already exists and keeps its model %r",
                     wanted.session_id,
                     session.info.model,
                 )
@@ -116,15 +129,21 @@ class AsyncCopilotClient:
     async def resume_session(
         self, session_id: str, config: ConfigInput | None = None, **keywords: Unpack[ResumeConfig]
     ) -> "AsyncCopilotSession":
-        """Go on with a session, destroyed or not.
+        """Continue a session, destroyed or not.
 
         Args:
-            config, keywords: settings to change, as in create_session. Default: it keeps its own.
-        Raises: SessionNotFound (a RuntimeError) where there is none, or none any more.
+            session_id: the session's id.
+            config: settings to change, as in create_session. Default: none.
+            **keywords: more settings to change.
+
+        Raises:
+            SessionNotFound: the session does not exist, or is deleted or expired. A RuntimeError.
+            TypeError: a setting is unknown, given twice, or not supported.
+            ValueError: the system_message is malformed.
         """
-        wanted = _copilot.Wanted("resume_session", config, keywords)
+        wanted = _copilot.RequestedSettings("resume_session", config, keywords)
         if wanted.session_id not in (None, session_id):
-            raise TypeError("resume_session() got two ids")
+            raise TypeError("resume_session() got two different ids")
         await self._lifecycle.ready()
         session = await self._client.resume_session(session_id)
         if changes := wanted.changes:
@@ -132,32 +151,41 @@ class AsyncCopilotClient:
         return self._handle(session, wanted)
 
     async def delete_session(self, session_id: str) -> None:
-        """Remove a session and its messages for good. Raises: SessionNotFound (a RuntimeError)."""
+        """Delete a session and its messages permanently.
+
+        Raises:
+            SessionNotFound: the session does not exist. A RuntimeError.
+        """
         await self._lifecycle.ready()
         await self._client.delete_session(session_id)
 
     async def list_sessions(
-        self, filter: Mapping[str, Any] | None = None, **filters: Unpack[SessionFilters]
+        self, filter: Mapping[str, Any] | None = None, **filters: Unpack[ListSessionsOptions]
     ) -> list[SessionMetadata]:
-        """All sessions, destroyed ones too, the most recently active first. Each reads by attribute and by key: `info.session_id`,
-        `info["sessionId"]`, `info.get("summary")`.
+        """Return all sessions, including destroyed ones, most recently active first.
+
+        Each reads by attribute and by key: `info.session_id`, `info["sessionId"]`,
+        `info.get("summary")`.
 
         Args:
-            filter, filters: as of `sessiond.Client.list_sessions`, e.g. session_id_prefix="user-". The SDK's own, about directories and
-                repositories, raise TypeError.
+            filter: filters of `sessiond.Client.list_sessions`, e.g. {"session_id_prefix": "user-"}.
+            **filters: more filters.
+
+        Raises:
+            TypeError: a filter is unknown, as are the SDK's filters by directory and repository.
         """
         found = await self._client.list_sessions(**_copilot.filters_of(filter, filters)).to_list()
         return [SessionMetadata(info._pb) for info in found]
 
     async def get_session_metadata(self, session_id: str) -> SessionMetadata | None:
-        """A session as it would be listed. None = there is none."""
+        """Return a session as list_sessions does. None = it does not exist."""
         try:
             return SessionMetadata((await self._client.sessions.get(session_id))._pb)
         except SessionNotFound:
             return None
 
     async def get_last_session_id(self) -> str | None:
-        """Of the project's most recently active session. None = there is none."""
+        """Return the id of the project's most recently active session. None = no session."""
         async for info in self._client.list_sessions(page_size=1):
             return info.session_id
         return None
@@ -171,17 +199,35 @@ class AsyncCopilotClient:
     def on_lifecycle(
         self, type_or_handler: str | EventHandler, handler: EventHandler | None = None
     ) -> Callable[[], None]:
-        """Have a function called, in the background, with what becomes of the project's sessions, whoever does it: `on_lifecycle(handler)`,
-        or `on_lifecycle("session.deleted", handler)`. Returns a function that ends it.
+        """Call a function, in the background, with lifecycle events of the project's sessions.
+
+        Changes by other clients count too: `on_lifecycle(handler)`, or
+        `on_lifecycle("session.deleted", handler)`.
+
+        Args:
+            type_or_handler: the type of events, or the function.
+            handler: the function, if a type is given.
+
+        Returns:
+            A function that stops it.
         """
         return self._lifecycle.add(*_copilot.handler_of("on_lifecycle", type_or_handler, handler))
 
     async def ping(self, message: str | None = None) -> PingResponse:
-        """Ask the server for something small. Raises: Unavailable where it does not answer."""
+        """Send a small request to the server.
+
+        Args:
+            message: text to repeat in the answer. Default: none.
+
+        Raises:
+            Unavailable: the server does not answer.
+        """
         await self.get_last_session_id()
         return _copilot.pong(message)
 
-    def _handle(self, session: AsyncSession, wanted: _copilot.Wanted) -> "AsyncCopilotSession":
+    def _handle(
+        self, session: AsyncSession, wanted: _copilot.RequestedSettings
+    ) -> "AsyncCopilotSession":
         made = AsyncCopilotSession(session, self._reader)
         if wanted.on_event:
             made.on(wanted.on_event)
@@ -189,35 +235,41 @@ class AsyncCopilotClient:
 
 
 class AsyncCopilotSession:
-    """The SDK's session, over one of sessiond. Clients make it."""
+    """The SDK's session, on top of sessiond's. Clients create it."""
 
     def __init__(self, session: AsyncSession, reader: Reader) -> None:
         self._session = session
         self._reader = reader
-        # Turns that nobody is known to have waited for.
+        # Ids of turns that no call has waited for.
         self._sent: deque[str] = deque(maxlen=_copilot.MAX_SENT)
         self._subscriptions: list[Callable[[], None]] = []
         self._is_destroyed = False
 
     @property
     def session_id(self) -> str:
-        """The session's name within its project."""
+        """The session's id, unique in its project."""
         return self._session.session_id
 
     @property
     def workspace_path(self) -> None:
-        """None: a session has no directory."""
+        """Always None: a session has no directory."""
         return None
 
     async def send(
         self, options: PromptInput | None = None, **keywords: Unpack[MessageOptions]
     ) -> str:
-        """Start a turn, and return when the server has taken it on. Turns run one after the other.
+        """Start a turn, and return once the server has accepted it. Turns run one at a time.
 
         Args:
-            options, keywords: the prompt, or what MessageOptions has.
-        Returns: the message's id, as its `id` in get_messages().
-        Raises: TypeError for what is not known; SessionDestroyed (a RuntimeError) after destroy().
+            options: the prompt, or a dict as MessageOptions.
+            **keywords: more options.
+
+        Returns:
+            The message's id, as its `id` in get_messages().
+
+        Raises:
+            TypeError: an option is unknown or given twice, or the prompt is missing.
+            SessionDestroyed: destroy() was called. A RuntimeError.
         """
         sent = await self._session.send(**_copilot.options_of(options, keywords))
         self._sent.append(sent.turn_id)
@@ -229,13 +281,22 @@ class AsyncCopilotSession:
         timeout: float | None = None,
         **keywords: Unpack[MessageOptions],
     ) -> Message:
-        """Start a turn, and wait for its answer, and for handlers to have been called with it.
+        """Start a turn, and wait for its answer and for handlers to be called with it.
 
         Args:
-            options, keywords: as in send.
-            timeout: of the whole wait. Unit: seconds. Default: 60.
-        Returns: the answer of this very turn: `type` is "assistant.message", `data.content`, or `content`, the text.
-        Raises: TimeoutError when the time is over, and the turn goes on; TurnFailed (a RuntimeError) for a turn that fails.
+            options: as in send.
+            timeout: seconds for the whole wait. Default: 60.
+            **keywords: as in send.
+
+        Returns:
+            The answer of this turn. Its `type` is "assistant.message", and `data.content` or
+            `content` is its text.
+
+        Raises:
+            TimeoutError: the timeout passed; the turn continues.
+            TurnFailed: the turn ended without an answer. A RuntimeError.
+            TypeError: an option is unknown or given twice, or the prompt is missing.
+            SessionDestroyed: destroy() was called. A RuntimeError.
         """
         values = _copilot.options_of(options, keywords)
         try:
@@ -256,8 +317,17 @@ class AsyncCopilotSession:
     def on(
         self, type_or_handler: str | EventHandler, handler: EventHandler | None = None
     ) -> Callable[[], None]:
-        """Have a function called, in the background, with what happens: `on(handler)`, or `on("assistant.message", handler)`. All events of
-        what this handle sends come, in order. destroy() ends it. Returns a function that ends it earlier.
+        """Call a function, in the background, with the session's events until destroy().
+
+        `on(handler)`, or `on("assistant.message", handler)`. All events of turns that this object
+        starts arrive, in order.
+
+        Args:
+            type_or_handler: the type of events, or the function.
+            handler: the function, if a type is given.
+
+        Returns:
+            A function that stops it earlier.
         """
         type_, function = _copilot.handler_of("on", type_or_handler, handler)
         unsubscribe = self._session.on(type_, function) if type_ else self._session.on(function)
@@ -265,38 +335,43 @@ class AsyncCopilotSession:
         return unsubscribe
 
     def get_messages(self) -> AsyncHistory:
-        """All messages, the oldest first. Each has `role`, `content`, `id`, and `type` and `data.content`, by attribute and by key.
+        """Return all messages, oldest first.
 
-        To be awaited, or used as a list as it is: then the messages are fetched when it is first looked at, and the event loop waits for
-        that.
+        Each has `role`, `content`, `id`, `type` and `data.content`, by attribute and by key. An
+        async session's history is awaitable; used as a list without that, it blocks the event loop
+        while it fetches the messages.
         """
         return self._reader.history(self.session_id, self._session.get_messages())
 
     def get_events(self) -> AsyncHistory:
-        """The same as get_messages(): only messages are kept."""
+        """The same as get_messages(): only messages are stored."""
         return self.get_messages()
 
     async def abort(self) -> None:
-        """End the turn that is running. The session stays usable."""
+        """End the running turn. The session stays usable."""
         await self._session.abort()
 
     async def set_model(self, model: str) -> None:
-        """Ask another model from the next turn on."""
+        """Use another model from the next turn on."""
         await self._session.update(model=model)
 
     async def destroy(self, timeout: float = _copilot.DESTROY_TIMEOUT_S) -> None:
-        """Close the session, which is kept to be resumed, after the turns that this handle has sent; called again, it does nothing.
+        """Close the session, for all its users, after the turns that this object has started.
 
-        The session is closed to everybody who has it, since there is one for all.
+        The session is kept and can be resumed. A second call does nothing.
 
         Args:
-            timeout: for the turns; those that still run then are aborted. Unit: seconds. Default: 60.
-        Raises: SessionNotFound (a RuntimeError) where it is deleted or expired.
+            timeout: seconds to wait for the turns; then those still running are aborted.
+                Default: 60.
+
+        Raises:
+            SessionNotFound: the session is deleted or expired. A RuntimeError.
         """
         if self._is_destroyed:
             return
-        await self._settle(timeout)
-        _copilot.end_all(self._subscriptions)
+        await self._wait_for_sent_turns(timeout)
+        for unsubscribe in self._subscriptions:
+            unsubscribe()
         await self._session.destroy()
         self._is_destroyed = True
 
@@ -315,27 +390,27 @@ class AsyncCopilotSession:
     ) -> None:
         await self.destroy()
 
-    async def _settle(self, timeout: float) -> None:
-        """Wait for the turns that were sent, and for handlers to have been called with their answers."""
+    async def _wait_for_sent_turns(self, timeout: float) -> None:
+        """Wait for the turns that were sent, and for handlers to be called with their answers."""
         if not self._sent:
             return
         deadline = Deadline(timeout)
-        # In this order: a turn that begins to run meanwhile is in one of them.
+        # In this order, so that a turn that starts to run in between is in at least one list.
         waiting = [turn.turn_id async for turn in self._session.turns(state="queued")]
         running = [turn.turn_id async for turn in self._session.turns(state="running")]
-        # The turns are listed with the newest first.
+        # The lists begin with the newest turn.
         for turn_id in dict.fromkeys(reversed([*waiting, *running])):
             if turn_id in self._sent:
                 try:
                     answer = await self._session.wait_for_turn(
                         turn_id, timeout=deadline.remaining() or 0.0
                     )
-                    await self._session._handlers.handed_out(answer.seq)
+                    await self._session._handlers.wait_delivered(answer.seq)
                 except (TurnFailed, TurnNotFound):
                     continue
                 except DeadlineExceeded:
                     log.warning(
-                        "session %r is destroyed although a turn is not done after %g seconds",
+                        "destroying session %r, although a turn is still running after %g seconds",
                         self.session_id,
                         timeout,
                     )

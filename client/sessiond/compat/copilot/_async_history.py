@@ -1,4 +1,4 @@
-"""The history, to be awaited or looked at as it is. The twin is sessiond/compat/copilot/_sync_history.py, written by hand as well."""
+"""The history of an async session: awaitable, and a list. _sync_history.py is its sync twin."""
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from threading import Lock
@@ -12,10 +12,14 @@ from sessiond._types.message import Message
 
 
 class AsyncHistory(Sequence[Message]):
-    """All messages of a session as they are when it is first looked at.
+    """All messages of a session, fetched on first use.
 
-    `await history` fetches them without holding up the event loop, and gives a list. Used as a list without that, it fetches them on the
-    spot, and the event loop waits for as long as it takes.
+    `await history` fetches them and returns a list. Using it as a list without that fetches them
+    too, but blocks the event loop meanwhile.
+
+    Args:
+        messages: the messages, to fetch asynchronously.
+        read: fetches the messages, blocking.
     """
 
     def __init__(self, messages: AsyncLazy[Message], read: Callable[[], list[Message]]) -> None:
@@ -57,7 +61,10 @@ class AsyncHistory(Sequence[Message]):
 
 
 class Reader:
-    """Reads histories, also for those who do not wait: over a connection of its own, since the client's belongs to the event loop."""
+    """Reads histories, also without an event loop.
+
+    Blocking reads use a connection of their own, since the client's belongs to the event loop.
+    """
 
     def __init__(self, of_client: AsyncConnection) -> None:
         self._of_client = of_client
@@ -65,14 +72,13 @@ class Reader:
         self._connection: Connection | None = None
 
     def history(self, session_id: str, messages: AsyncLazy[Message]) -> AsyncHistory:
-        """messages: the same for those who wait."""
+        """Return the history of a session; `messages` fetches it asynchronously."""
         return AsyncHistory(
             messages, lambda: Sessions(self._opened()).get_messages(session_id).to_list()
         )
 
     def _opened(self) -> Connection:
-        """Raises: ClientClosed."""
-        _ = self._of_client.stubs
+        _ = self._of_client.stubs  # raises ClientClosed
         with self._lock:
             if self._connection is None:
                 self._connection = Connection(self._of_client.settings)

@@ -1,4 +1,4 @@
-"""Functions that are called with what becomes of the project's sessions, in the background."""
+"""Background handlers of the lifecycle events of a project's sessions."""
 
 import logging
 from collections.abc import Callable
@@ -17,14 +17,14 @@ READY_TIMEOUT_S = 5.0
 
 
 class AsyncLifecycle:
-    """The lifecycle handlers of one client, each with a stream of its own: there are few."""
+    """The lifecycle handlers of one client. Each has its own stream, because there are few."""
 
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
         self._opened: dict[Stop, Signal] = {}
 
     def add(self, type_: str | None, handler: EventHandler) -> Callable[[], None]:
-        """Call a handler from now on. type_: None = with every event. Returns what ends that."""
+        """Call a handler with each event of a type, None = all. Return a function that stops it."""
         stop, opened = Stop(), Signal()
         self._opened[stop] = opened
         in_background(lambda: self._run(type_, handler, stop, opened))
@@ -36,13 +36,13 @@ class AsyncLifecycle:
         return remove
 
     def end(self) -> None:
-        """No handler is called any more."""
+        """Stop all handlers."""
         opened, self._opened = self._opened, {}
         for stop in opened:
             stop.set()
 
     async def ready(self) -> None:
-        """Return when the handlers are called with what comes; or after some seconds."""
+        """Wait until every handler's stream is open, at most READY_TIMEOUT_S each."""
         for opened in list(self._opened.values()):
             await opened.wait(READY_TIMEOUT_S)
 
@@ -71,12 +71,12 @@ class AsyncLifecycle:
                                     event.session_id,
                                 )
                 except (Unavailable, DeadlineExceeded, Overloaded) as error:
-                    # A server that is away for long may still come back.
-                    log.warning("watching the sessions goes on later: %s", error)
+                    # The server may come back even after a long outage.
+                    log.warning("retrying the watch of the sessions: %s", error)
                     await sleep(MAX_STREAM_DELAY_S)
         except ClientClosed:
             pass
         except SessiondError:
-            log.exception("watching the sessions failed: the lifecycle handlers are called no more")
+            log.exception("the watch of the sessions failed; a lifecycle handler is stopped")
         finally:
             opened.set()

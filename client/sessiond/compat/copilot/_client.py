@@ -1,10 +1,10 @@
-"""The client that is async or sync by where it is first used."""
+"""A client that is async or sync, depending on where it is first used."""
 
 import asyncio
 from collections.abc import Mapping
 from threading import Lock
 from types import TracebackType
-from typing import Any, NoReturn, Self
+from typing import Any, Self
 
 from sessiond._protocol.settings import DEFAULT_TIMEOUT_S, Tls
 from sessiond.compat.copilot._async import AsyncCopilotClient
@@ -12,8 +12,10 @@ from sessiond.compat.copilot._sync import SyncCopilotClient
 
 
 class CopilotClient:
-    """AsyncCopilotClient where it is first used within a running event loop, SyncCopilotClient elsewhere. It stays what it is then: using
-    it otherwise afterwards raises a RuntimeError. Sessions are what its client is.
+    """A client that is async inside a running event loop, and sync elsewhere.
+
+    The first call decides it for the client and its sessions. Later calls from the other kind of
+    code raise RuntimeError. See AsyncCopilotClient for the arguments.
     """
 
     def __init__(
@@ -26,8 +28,7 @@ class CopilotClient:
         tls: Tls = False,
         **keywords: Any,
     ) -> None:
-        """As of AsyncCopilotClient."""
-        # One of them is used. Making both connects nothing, and refuses here what is wrong.
+        # Creating both connects nothing, and checks the arguments now.
         self._async = AsyncCopilotClient(
             options, target=target, api_key=api_key, timeout=timeout, tls=tls, **keywords
         )
@@ -38,28 +39,26 @@ class CopilotClient:
         self._is_async: bool | None = None
 
     def _chosen(self) -> Any:
-        """The client for where this is called. Raises: RuntimeError."""
         is_async = _has_loop()
         with self._lock:
             if self._is_async is None:
                 self._is_async = is_async
-        if self._is_async is is_async:
-            return self._async if is_async else self._sync
-        if is_async:
-            raise RuntimeError(
-                "this CopilotClient was first used outside an event loop, and is a sync one: make another within the loop, or take "
-                "AsyncCopilotClient"
+        if self._is_async is not is_async:
+            where, name = (
+                ("outside", "AsyncCopilotClient") if is_async else ("inside", "SyncCopilotClient")
             )
-        raise RuntimeError(
-            "this CopilotClient was first used within an event loop, and is an async one: make another outside, or take SyncCopilotClient"
-        )
+            raise RuntimeError(
+                f"this CopilotClient was first used {where} an event loop, and works only there; "
+                f"create another one here, or use {name}"
+            )
+        return self._async if is_async else self._sync
 
     def start(self) -> Any:
         """Open the connection."""
         return self._chosen().start()
 
     def stop(self) -> Any:
-        """Close the connection. Sessions stay as they are."""
+        """Close the connection. Sessions are kept."""
         return self._chosen().stop()
 
     def force_stop(self) -> Any:
@@ -112,7 +111,7 @@ class CopilotClient:
 
     def __enter__(self) -> Self:
         if _has_loop():
-            _refuse_with()
+            raise RuntimeError("inside an event loop, use a CopilotClient with `async with`")
         self._chosen().start()
         return self
 
@@ -131,7 +130,3 @@ def _has_loop() -> bool:
     except RuntimeError:
         return False
     return True
-
-
-def _refuse_with() -> NoReturn:
-    raise RuntimeError("within an event loop a CopilotClient is used by `async with`")

@@ -1,37 +1,38 @@
-"""What both clients of `sessiond.compat.copilot` share: spellings, and what becomes of each field. No I/O in here."""
+"""Options of both clients of `sessiond.compat.copilot`. No I/O."""
 
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, TypeAlias, TypedDict, cast
 
-from sessiond._requests.options import SessionChanges, SessionFilters, SessionSettings
+from sessiond._requests.options import ListSessionsOptions, SessionSettings
 from sessiond._types.event import EventHandler
 from sessiond._types.session import SessionInfo
 
 WAIT_TIMEOUT_S = 60.0
 DESTROY_TIMEOUT_S = 60.0
 
-# More than the server lets run and wait in one session.
+# More than the server allows to run and queue in one session.
 MAX_SENT = 1000
 
 
 class ResumeConfig(TypedDict, total=False):
-    """What to change of a session when it is resumed: the fields of SessionConfig, but for its id."""
+    """The changes to make when a session is resumed: the fields of SessionConfig except its id."""
 
     model: str | None
-    """Default: the server's."""
+    """Name of the model. Default: the server's default model."""
     system_message: str | Mapping[str, Any] | None
-    """A text, or {"content": ...} with the mode "append" or "replace", which are the same here: nothing stands before it."""
+    """The system prompt: a string, or {"content": ...} with the mode "append" or "replace". Both
+    modes are equivalent, because there is no built-in prompt to append to."""
     reasoning_effort: str | None
-    """Goes to the model as it is."""
+    """Passed to the model unchanged."""
     infinite_sessions: bool | Mapping[str, Any] | None
-    """True = the session never expires. A dict is kept in the session's config: it is about shortening what the model is sent, and nothing
-    expires earlier or later for it. False = the server's default."""
+    """True = the session never expires. False = the server's default. A dict is only stored in the
+    session's config: it concerns compaction of the history, not expiry."""
     on_event: EventHandler | None
-    """Is called as by session.on()."""
+    """A function to call with each event, as with session.on()."""
     streaming: bool | None
-    """Without effect, as is all below: deltas always come."""
+    """Ignored, as are all fields below: the session always publishes deltas."""
     include_sub_agent_streaming_events: bool | None
     client_name: str | None
     working_directory: str | None
@@ -48,30 +49,34 @@ class ResumeConfig(TypedDict, total=False):
 
 
 class SessionConfig(ResumeConfig, total=False):
-    """What to make a session with: a dict, which may also be written as a call, SessionConfig(session_id="...", model="...").
+    """The settings to create a session with, as a dict.
 
-    The rest of the SDK's fields raise TypeError, unless they are empty: what they ask for does not happen here.
+    It may be written as a call: SessionConfig(session_id="...", model="..."). All other fields of
+    the SDK raise TypeError unless they are empty, because they are not supported.
     """
 
     session_id: str | None
-    """Default: the server makes one."""
+    """The session's id. Default: the server generates one."""
 
 
 class MessageOptions(TypedDict, total=False):
-    """What to send: a dict, which may also be written as a call, MessageOptions(prompt="..."). Other fields raise TypeError."""
+    """A message to send, as a dict.
+
+    It may be written as a call: MessageOptions(prompt="..."). Other fields raise TypeError.
+    """
 
     prompt: str
-    """What the user says."""
+    """The user's text."""
     attachments: Sequence[Any] | None
-    """Files, as `client.sessions.send` takes them; of the SDK's dicts "file" and "blob"."""
+    """Files, as `client.sessions.send` takes them, or the SDK's dicts of type "file" or "blob"."""
     mode: str | None
-    """Where a turn is running: "enqueue" (default) or "immediate"."""
+    """What to do while a turn is running: "enqueue" (default) or "immediate"."""
 
 
 ConfigInput: TypeAlias = SessionConfig | ResumeConfig | Mapping[str, Any]
 PromptInput: TypeAlias = str | MessageOptions | Mapping[str, Any]
 
-# About the process that the SDK starts on the user's own machine.
+# Options of the local process that the SDK starts.
 _UNUSED_OPTIONS = frozenset(
     {
         "auto_restart",
@@ -94,42 +99,46 @@ _UNUSED_OPTIONS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class PingResponse:
-    """The server's answer, and so a sign that it answers at all."""
+    """The server's answer to a ping."""
 
     message: str
-    """What was said, after "pong: "."""
+    """The pinged message, after "pong: "."""
     timestamp: int
-    """By this machine's clock. Unit: milliseconds since 1970."""
+    """Time of the answer by this machine's clock, in milliseconds since 1970."""
 
 
 def pong(message: str | None) -> PingResponse:
     return PingResponse(f"pong: {message or ''}".rstrip(), int(time.time() * 1000))
 
 
-class Wanted:
-    """What a session shall be, wherever and however it was said."""
+class RequestedSettings:
+    """The settings that a session should have, from any of the SDK's spellings.
+
+    Args:
+        call: name of the call, for errors.
+        given: a dict or dataclass of settings.
+        keywords: more settings.
+
+    Raises:
+        TypeError: a setting is unknown, given twice, or not supported.
+        ValueError: a setting is malformed.
+    """
 
     def __init__(self, call: str, given: ConfigInput | None, keywords: Mapping[str, Any]) -> None:
-        """Raises: TypeError for what is not known, said twice, or not to be had; ValueError."""
-        values = _merged(call, given, keywords)
-        _refuse(call, values, SessionConfig.__optional_keys__)
-        self.session_id: str | None = values.pop("session_id", None)
+        values = _merged(call, given, keywords, SessionConfig.__optional_keys__)
+        self.session_id: str | None = values.get("session_id")
         self.on_event: EventHandler | None = values.get("on_event")
         self.model: str | None = values.get("model")
-        self.never_expires = False
+        infinite = values.get("infinite_sessions")
+        if not isinstance(infinite, bool | Mapping | None):
+            # A guess could lose the session of a caller who meant True.
+            raise TypeError(
+                f"infinite_sessions is True, False or a dict, not {type(infinite).__name__}"
+            )
+        self.never_expires = infinite is True
         self._config: dict[str, Any] = {}
-        match values.get("infinite_sessions"):
-            case None | False:
-                pass
-            case True:
-                self.never_expires = True
-            case Mapping() as policy:
-                self._config["infinite_sessions"] = dict(policy)
-            case other:
-                # Not guessed at: who means True would lose a session.
-                raise TypeError(
-                    f"infinite_sessions is True, False or a dict, not {type(other).__name__}"
-                )
+        if isinstance(infinite, Mapping):
+            self._config["infinite_sessions"] = dict(infinite)
         if system_prompt := _system_prompt(values.get("system_message")):
             self._config["system_prompt"] = system_prompt
         if effort := values.get("reasoning_effort"):
@@ -137,101 +146,106 @@ class Wanted:
 
     @property
     def settings(self) -> SessionSettings:
-        """Of a session that is made."""
+        """The settings to create a session with."""
         return SessionSettings(
             model=self.model, config=self._config or None, never_expires=self.never_expires
         )
 
     @property
-    def changes(self) -> SessionChanges | None:
-        """Of one that is there. None = it stays as it is."""
-        changes = SessionChanges()
-        if self.model:
-            changes["model"] = self.model
-        if self._config:
-            changes["config_patch"] = self._config
-        if self.never_expires:
-            changes["never_expires"] = True
-        return changes or None
+    def changes(self) -> dict[str, Any] | None:
+        """The changes to an existing session. None = no change."""
+        changes = {
+            "model": self.model or None,
+            "config_patch": self._config or None,
+            "never_expires": self.never_expires,
+        }
+        return changes if any(changes.values()) else None
 
 
 def options_of(given: PromptInput | None, keywords: Mapping[str, Any]) -> dict[str, Any]:
-    """The keywords of `session.send`. Raises: TypeError for what is not known or said twice, or no prompt."""
-    values = _merged("send", {"prompt": given} if isinstance(given, str) else given, keywords)
-    _refuse("send", values, MessageOptions.__optional_keys__)
-    if values.get("prompt") is None:
+    """Return the keywords of `session.send`.
+
+    Raises:
+        TypeError: an option is unknown or given twice, or the prompt is missing.
+    """
+    options = {"prompt": given} if isinstance(given, str) else given
+    values = _merged("send", options, keywords, MessageOptions.__optional_keys__)
+    if "prompt" not in values:
         raise TypeError("send() needs a prompt")
-    # None is as not given.
-    return {key: value for key, value in values.items() if value is not None}
+    return values
 
 
-def filters_of(given: Mapping[str, Any] | None, keywords: Mapping[str, Any]) -> SessionFilters:
-    """Raises: TypeError."""
-    values = _merged("list_sessions", given, keywords)
-    _refuse("list_sessions", values, SessionFilters.__optional_keys__)
-    return cast(
-        "SessionFilters", {key: value for key, value in values.items() if value is not None}
-    )
+def filters_of(given: Mapping[str, Any] | None, keywords: Mapping[str, Any]) -> ListSessionsOptions:
+    """Return the keywords of `client.list_sessions`.
+
+    Raises:
+        TypeError: a filter is unknown or given twice.
+    """
+    known = ListSessionsOptions.__optional_keys__
+    return cast("ListSessionsOptions", _merged("list_sessions", given, keywords, known))
 
 
 def check_client_options(given: Mapping[str, Any] | None, keywords: Mapping[str, Any]) -> None:
-    """Raises: TypeError for what is not known."""
-    _refuse("CopilotClient", _merged("CopilotClient", given, keywords), _UNUSED_OPTIONS)
+    """Check the options of the SDK's client, which have no effect.
+
+    Raises:
+        TypeError: an option is unknown or given twice.
+    """
+    _merged("CopilotClient", given, keywords, _UNUSED_OPTIONS)
 
 
 def handler_of(
     call: str, type_or_handler: str | EventHandler, handler: EventHandler | None
 ) -> tuple[str | None, EventHandler]:
-    """The type, None = any, and what is called with its events. Raises: TypeError."""
+    """Return the type of events, None = any, and the function to call with them.
+
+    Raises:
+        TypeError: a type is given without a function.
+    """
     if isinstance(type_or_handler, str):
         if handler is None:
-            raise TypeError(f"{call}() takes a handler besides the type")
+            raise TypeError(f"{call}() needs a handler in addition to the type")
         return type_or_handler, handler
     return None, type_or_handler
 
 
-def end_all(subscriptions: Iterable[Callable[[], None]]) -> None:
-    for unsubscribe in subscriptions:
-        unsubscribe()
+def _merged(
+    call: str, given: object, keywords: Mapping[str, Any], known: Collection[str]
+) -> dict[str, Any]:
+    """Merge a dict or dataclass with keywords; leave out None and empty unknown values.
 
-
-def _merged(call: str, given: object, keywords: Mapping[str, Any]) -> dict[str, Any]:
-    if given is None:
-        return dict(keywords)
+    Raises:
+        TypeError: a key is given twice, or is unknown and not empty.
+    """
     if is_dataclass(given) and not isinstance(given, type):
-        # A config class of the caller's own.
         given = {field.name: getattr(given, field.name) for field in fields(given)}
-    if not isinstance(given, Mapping):
+    values = {} if given is None else given
+    if not isinstance(values, Mapping):
         raise TypeError(
-            f"{call}() takes a dict, a dataclass, or keywords, not {type(given).__name__}"
+            f"{call}() takes a dict, a dataclass, or keywords, not {type(values).__name__}"
         )
-    if twice := given.keys() & keywords.keys():
+    if twice := values.keys() & keywords.keys():
         raise TypeError(f"{call}() got {min(twice)!r} twice, in the dict and as a keyword")
-    return {**given, **keywords}
-
-
-def _refuse(call: str, values: Mapping[str, Any], known: Collection[str]) -> None:
+    values = {**values, **keywords}
     for key, value in values.items():
-        # An empty list of tools asks for nothing.
+        # An empty unknown option, e.g. a list of tools, requests nothing.
         if key not in known and value not in (None, False, "", [], (), {}):
             raise TypeError(f"{call}() knows no {key!r} here; it takes {', '.join(sorted(known))}")
+    return {key: value for key, value in values.items() if key in known and value is not None}
 
 
 class SessionMetadata(SessionInfo):
-    """A session as the SDK lists it."""
+    """A session, as the SDK lists it."""
 
     __slots__ = ()
 
     def get(self, key: str, default: Any = None) -> Any:
         """Returns the value of a key; `default` for an unknown key, None and an empty string.
 
-        The SDK leaves out what a session does not have, such as a summary.
+        The SDK omits keys that a session does not have, such as a summary.
         """
         value = super().get(key)
         return default if value is None or value == "" else value
-
-
-_MODES = ("append", "replace")
 
 
 def _system_prompt(given: object) -> str:
@@ -240,12 +254,14 @@ def _system_prompt(given: object) -> str:
             return ""
         case str():
             return given
-        # "mode" may be missing; anything but these two keys would be ignored without a word.
-        case {"content": str() as content, **rest} if rest.get("mode", "append") in _MODES and (
-            rest.keys() <= {"mode"}
+        # Other keys are refused, because they would have no effect.
+        case {"content": str() as content, **rest} if rest in (
+            {},
+            {"mode": "append"},
+            {"mode": "replace"},
         ):
             return content
         case _:
             raise ValueError(
-                'system_message is a text, or {"content": text} with the mode "append" or "replace"'
+                'system_message must be a str, or {"content": str} with mode "append" or "replace"'
             )

@@ -1,4 +1,4 @@
-"""The history. The twin is sessiond/compat/copilot/_async_history.py, written by hand as well."""
+"""The history of a sync session: a list. _async_history.py is its async twin."""
 
 from typing import TypeAlias
 
@@ -13,10 +13,10 @@ class Reader:
     """Reads histories."""
 
     def __init__(self, of_client: Connection) -> None:
-        """Nothing is needed besides the client's own connection."""
+        """Take the arguments of the async twin, which needs them."""
 
     def history(self, session_id: str, messages: Lazy[Message]) -> History:
         return messages.to_list()
 
     def close(self) -> None:
-        """Nothing to do."""
+        """Do nothing: there is no connection of its own."""

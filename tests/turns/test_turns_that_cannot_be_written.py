@@ -1,24 +1,21 @@
-"""Turns whose end or start cannot be written: the model is asked once, and they end as INTERNAL."""
+"""Turns that cannot be written: the model is called once, and they end as INTERNAL."""
 
-import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from sessiond.v1 import conversation_service_pb2 as cs
-from sessiond.v1.turn_pb2 import TURN_STATE_COMPLETED, TURN_STATE_FAILED, TURN_STATE_RUNNING, Turn
-from sessiond_server.providers.settings import ProviderSettings
+from sessiond.v1.turn_pb2 import TURN_STATE_COMPLETED, TURN_STATE_FAILED, TURN_STATE_RUNNING
 from sessiond_server.settings import Settings
 from sessiond_server.turns.store import TurnStore
 
-from ..support.model_server import ModelServer, Reply
+from ..support.model_server import ModelServer
 from ..support.turns import send, sending
 from ..support.waiting import until_async
 from ..support.wire import Wire
+from .calls import send_held, turn_of
 
-HOLD = Reply("held back", after=1, then="hold")
-# What PostgreSQL says where the role has no right to insert, whoever the tests' role is.
+# The error of a role without the right to insert, since the tests may run as a superuser.
 NO_INSERTS = """
 CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -28,41 +25,14 @@ CREATE TRIGGER refuse BEFORE INSERT ON messages FOR EACH STATEMENT EXECUTE FUNCT
 
 
 @pytest.fixture
-def models() -> Iterator[ModelServer]:
-    with ModelServer() as server:
-        yield server
-
-
-@pytest.fixture
-def settings(settings: Settings, models: ModelServer, monkeypatch: pytest.MonkeyPatch) -> Settings:
+def settings(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Orphaned turns are looked for every 0.2 seconds."""
     monkeypatch.setattr("sessiond_server.turns.runner.LONGEST_RETRY_S", 0.1)
-    fake = ProviderSettings(
-        type="openai", base_url=models.openai_url, models=("fake-*",), retries=0
-    )
-    # Orphans are looked for every 0.2 seconds.
-    return settings.model_copy(
-        update={"providers": {"fake": fake}, "default_model": "fake-1", "turn_lease_s": 0.6}
-    )
+    return settings.model_copy(update={"turn_lease_s": 0.6})
 
 
-@pytest.fixture
-async def one(wire: Wire) -> Wire:
-    """A server with a session "one"."""
-    await wire.create("one")
-    return wire
-
-
-async def held(models: ModelServer) -> None:
-    """Wait until the model was asked, and holds its answer back."""
-    assert await asyncio.to_thread(models.wait_until_held)
-
-
-async def turn_of(wire: Wire, turn_id: str) -> Turn:
-    return await wire.conversations.GetTurn(cs.GetTurnRequest(session_id="one", turn_id=turn_id))
-
-
-async def test_a_turn_whose_end_cannot_be_written_is_asked_once_and_ends_as_internal(
-    one: Wire, models: ModelServer, monkeypatch: pytest.MonkeyPatch
+async def test_a_turn_whose_end_cannot_be_written_calls_the_model_once_and_ends_as_internal(
+    one: Wire, models: ModelServer, looks: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failures = 0
     end = TurnStore.end
@@ -74,21 +44,13 @@ async def test_a_turn_whose_end_cannot_be_written_is_asked_once_and_ends_as_inte
             raise RuntimeError("none of the errors of the database")
         return await end(*args)
 
-    orphans, looks = TurnStore.orphans, 0
-
-    async def counted(*args: Any) -> Any:
-        nonlocal looks
-        looks += 1
-        return await orphans(*args)
-
     monkeypatch.setattr(TurnStore, "end", failing)
-    monkeypatch.setattr(TurnStore, "orphans", counted)
     sent = await sending(one, "one", "hi")
     assert (await sent.error()).reason == "INTERNAL"
     turn = await turn_of(one, sent.turn.turn_id)
     assert (failures, turn.state, turn.error.reason) == (6, TURN_STATE_FAILED, "INTERNAL")
-    seen = looks
-    await until_async(lambda: looks >= seen + 2, "orphaned turns were looked for again")
+    seen = len(looks)
+    await until_async(lambda: len(looks) >= seen + 2, "orphaned turns are looked for again")
     assert len(models.requests) == 1
     assert (await send(one, "one", "again")).state == TURN_STATE_COMPLETED
 
@@ -96,9 +58,7 @@ async def test_a_turn_whose_end_cannot_be_written_is_asked_once_and_ends_as_inte
 async def test_an_answer_that_cannot_be_inserted_ends_the_turn_as_internal(
     one: Wire, models: ModelServer, query: Callable[..., Any]
 ) -> None:
-    models.script(HOLD)
-    sent = await sending(one, "one", "hi")
-    await held(models)
+    sent = await send_held(one, models)
     query(NO_INSERTS)
     models.release()
     assert (await sent.error()).reason == "INTERNAL"
@@ -108,9 +68,7 @@ async def test_an_answer_that_cannot_be_inserted_ends_the_turn_as_internal(
 async def test_a_queued_turn_that_cannot_start_ends_as_internal_after_the_one_before_it(
     one: Wire, models: ModelServer, query: Callable[..., Any]
 ) -> None:
-    models.script(HOLD)
-    first, second = await sending(one, "one", "a"), await sending(one, "one", "b")
-    await held(models)
+    first, second = await send_held(one, models), await sending(one, "one", "b")
     query("UPDATE turns SET prompt = '\\x00' WHERE turn_id = %s", [second.turn.turn_id])
     models.release()
     assert (await first.end()).state == TURN_STATE_COMPLETED
@@ -120,7 +78,7 @@ async def test_a_queued_turn_that_cannot_start_ends_as_internal_after_the_one_be
     assert await one.texts("one") == ["a", "held back", "c", models.default.text]
 
 
-async def test_a_turn_that_cannot_start_for_want_of_a_right_is_never_asked(
+async def test_a_turn_that_cannot_start_for_want_of_a_right_calls_no_model(
     one: Wire, models: ModelServer, query: Callable[..., Any]
 ) -> None:
     query(NO_INSERTS)
@@ -131,7 +89,7 @@ async def test_a_turn_that_cannot_start_for_want_of_a_right_is_never_asked(
     assert len(models.requests) == 1
 
 
-async def test_a_turn_that_nobody_can_end_is_not_asked_after_a_restart(
+async def test_a_turn_that_nobody_can_end_calls_no_model_after_a_restart(
     one: Wire, models: ModelServer, monkeypatch: pytest.MonkeyPatch, query: Callable[..., Any]
 ) -> None:
     ends = 0
@@ -143,10 +101,10 @@ async def test_a_turn_that_nobody_can_end_is_not_asked_after_a_restart(
 
     monkeypatch.setattr(TurnStore, "end", failing)
     sent = await sending(one, "one", "hi")
-    await until_async(lambda: ends >= 3, "its end was tried")
-    # As after a restart: another holder, whose lease ran out, has it in the table.
+    await until_async(lambda: ends >= 3, "its end is tried")
+    # As after a restart: the row has another holder, whose lease has run out.
     query("UPDATE turns SET holder = gen_random_uuid(), lease_until = now() - interval '1 second'")
     seen = ends
-    await until_async(lambda: ends >= seen + 4, "its end was tried again")
+    await until_async(lambda: ends >= seen + 4, "its end is tried again")
     assert (await turn_of(one, sent.turn.turn_id)).state == TURN_STATE_RUNNING
     assert len(models.requests) == 1

@@ -1,0 +1,239 @@
+"""The calls about messages, by session id; `client.sessions` has them."""
+
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from typing import Any, Unpack
+
+from sessiond._async._connection import AsyncCalls
+from sessiond._async._lazy import AsyncLazy
+from sessiond._async._streams import message_batches
+from sessiond._async._wire import Source, each
+from sessiond._export.records import PIECE_BYTES
+from sessiond._protocol.times import from_timestamp
+from sessiond._requests import messages as message_requests
+from sessiond._requests.encoded import Encoder, encoded_store
+from sessiond._requests.fields import filled, request_id_or_new
+from sessiond._requests.input import MessageInput, NewMessage, add_batch, refuse_single
+from sessiond._requests.options import AppendOptions, ReadOptions
+from sessiond._types.message import Message
+from sessiond._types.session import StoredRange
+from sessiond.errors import invalid_field
+from sessiond.v1 import session_service_pb2 as pb
+
+# From this number on, messages are encoded without an object for each.
+ENCODED_MESSAGES = 100
+
+
+class AsyncMessageCalls(AsyncCalls):
+    """The calls about messages, with keyword arguments instead of requests."""
+
+    async def store_message(
+        self,
+        session_id: str,
+        blob: MessageInput,
+        format: str = "openai",
+        *,
+        metadata: Mapping[str, Any] | None = None,
+        parent_seq: int | None = None,
+        **options: Unpack[AppendOptions],
+    ) -> StoredRange:
+        """Append one message. It is committed when this returns.
+
+        Args:
+            session_id: the session.
+            blob: the provider's message: a dict, or JSON text (str or bytes), which is kept byte
+                for byte; or another value that store_messages takes.
+            format: the provider's format: "openai", "anthropic" or "gemini".
+            metadata: labels of the message: a JSON object of at most 64 KiB. Only with a dict or
+                JSON text.
+            parent_seq: seq of the message that it follows. Default: the one before it. Only with a
+                dict or JSON text.
+            **options: expected_last_seq, request_id, timeout.
+
+        Returns:
+            Where it is stored; its seq is `last_seq`.
+
+        Raises:
+            SessiondError: as in store_messages.
+        """
+        if metadata is not None or parent_seq is not None:
+            if not isinstance(blob, Mapping | str | bytes) or isinstance(blob, Message):
+                raise invalid_field(
+                    "blob", "brings its own metadata and parent_seq; give them in a NewMessage"
+                )
+            blob = NewMessage(blob, metadata=metadata, parent_seq=parent_seq)
+        return await self.store_messages(session_id, [blob], format, **options)
+
+    async def store_messages(
+        self,
+        session_id: str,
+        messages: Iterable[MessageInput],
+        format: str = "openai",
+        *,
+        expected_last_seq: int | None = None,
+        request_id: str | None = None,
+        timeout: float | None = None,
+    ) -> StoredRange:
+        """Append a batch, all or nothing. It is committed when this returns.
+
+        Args:
+            session_id: the session.
+            messages: 1 to 1,000 messages, together at most 4 MiB. Each is a provider's message (a
+                dict, or JSON text as str or bytes, kept byte for byte), a NewMessage (typed parts,
+                labels, a parent), a Message that was read, or a protobuf Message.
+            format: the format of dicts and JSON texts: "openai", "anthropic" or "gemini".
+            expected_last_seq: store nothing unless the session's last_seq is this; 0 = the session
+                is empty.
+            request_id: makes the call safe to repeat.
+            timeout: deadline over all attempts, in seconds.
+
+        Returns:
+            Where the messages are stored.
+
+        Raises:
+            SessionNotFound: if there is no such session.
+            SessionDestroyed: if the session is destroyed.
+            SequenceConflict: if last_seq is not expected_last_seq.
+            ParentNotFound: if a parent_seq is no message.
+            InvalidJson: if a message is not a JSON object.
+            UnknownRole: if a message has no role that its format knows.
+            MessageTooLarge: if a message is larger than the server takes.
+            BatchTooLarge: if there are too many messages or bytes.
+            RequestIdReused: if the request_id was used with other content.
+        """
+        refuse_single(messages)
+        messages = messages if isinstance(messages, Sequence) else list(messages)
+        request = filled(
+            pb.StoreMessagesRequest(),
+            session_id=session_id,
+            expected_last_seq=expected_last_seq,
+            request_id=request_id_or_new(request_id),
+        )
+        if len(messages) < ENCODED_MESSAGES:
+            add_batch(request.messages, messages, format)
+            response = await self._connection.call(
+                lambda stubs: stubs.appends.call, request, timeout
+            )
+        else:
+            encoded = encoded_store(request, messages, format)
+            response = await self._connection.call(
+                lambda stubs: stubs.store_encoded, encoded, timeout
+            )
+        return _stored_range(response)
+
+    async def import_messages(
+        self,
+        session_id: str,
+        messages: Source[MessageInput],
+        format: str = "openai",
+        *,
+        expected_last_seq: int | None = None,
+        request_id: str | None = None,
+        timeout: float | None = None,
+    ) -> StoredRange:
+        """Append any number of messages, all or nothing. They are committed when this returns.
+
+        Args:
+            session_id: the session.
+            messages: any number of values that store_messages takes. They are sent while they are
+                iterated over. After a broken connection, a list or another sequence is sent again;
+                another iterable can be used only once, and the error is raised.
+            format: the format of dicts and JSON texts: "openai", "anthropic" or "gemini".
+            expected_last_seq: store nothing unless the session's last_seq is this; 0 = the session
+                is empty.
+            request_id: makes the call safe to repeat.
+            timeout: deadline over all attempts, in seconds. Default: none.
+
+        Returns:
+            Where the messages are stored.
+
+        Raises:
+            SessiondError: as in store_messages, except BatchTooLarge.
+            Exception: whatever iterating over `messages` raises. Nothing is stored then.
+        """
+        refuse_single(messages)
+        first = filled(
+            pb.ImportMessagesRequest(),
+            session_id=session_id,
+            expected_last_seq=expected_last_seq,
+            request_id=request_id_or_new(request_id),
+        )
+        response = await self._connection.upload(
+            lambda stubs: stubs.import_encoded,
+            lambda: _pieces(first, messages, format),
+            timeout=timeout,
+            is_repeatable=isinstance(messages, Sequence),
+            # No session has this id.
+            refusal=pb.ImportMessagesRequest(session_id="\0").SerializeToString(),
+        )
+        return _stored_range(response)
+
+    def get_messages(
+        self,
+        session_id: str,
+        *,
+        after_seq: int | None = None,
+        after_bookmark: str | None = None,
+        **options: Unpack[ReadOptions],
+    ) -> AsyncLazy[Message]:
+        """Read the messages with after_seq < seq <= through_seq, streamed during the iteration.
+
+        A broken stream goes on where it broke off, without gap or repeat. Messages that are stored
+        after the iteration has begun do not come.
+
+        Args:
+            session_id: the session.
+            after_seq: skip the messages up to this seq. Default: none.
+            after_bookmark: skip the messages up to this bookmark. Not together with after_seq.
+            **options: through_seq, limit, order, roles, view, timeout.
+
+        Returns:
+            A lazy list, which calls nothing before it is iterated over. Iterating raises
+            SessionNotFound if there is no such session, and BookmarkNotFound if there is no such
+            bookmark.
+        """
+        request = message_requests.get_messages(
+            session_id, after_seq=after_seq, after_bookmark=after_bookmark, **options
+        )
+        return AsyncLazy(lambda: message_batches(self._connection, request, options.get("timeout")))
+
+    async def get_message(
+        self, session_id: str, seq: int, *, timeout: float | None = None
+    ) -> Message:
+        """Return one message.
+
+        Args:
+            session_id: the session.
+            seq: the message's seq, from 1.
+            timeout: deadline over all attempts, in seconds.
+
+        Raises:
+            SessionNotFound: if there is no such session.
+            MessageNotFound: if there is no such message.
+        """
+        request = filled(pb.GetMessageRequest(), session_id=session_id, seq=seq)
+        return Message(
+            session_id,
+            await self._connection.call(lambda stubs: stubs.sessions.GetMessage, request, timeout),
+        )
+
+
+async def _pieces(
+    first: pb.ImportMessagesRequest, messages: Source[MessageInput], format: str
+) -> AsyncGenerator[bytes, None]:
+    """Yield the encoded requests of an import."""
+    encoder = Encoder(first, format)
+    is_first = True
+    count = 0
+    async for message in each(messages):
+        encoder.add(message, count)
+        count += 1
+        if encoder.size >= PIECE_BYTES:
+            yield encoder.take()
+            is_first = False
+    # An import without messages is sent too, for the server to refuse.
+    if is_first or not encoder.is_empty:
+        yield encoder.take()
+
+
+def _stored_range(response: pb.StoreMessagesResponse | pb.ImportMessagesResponse) -> StoredRange:
+    return StoredRange(response.first_seq, response.last_seq, from_timestamp(response.create_time))

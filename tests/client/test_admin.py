@@ -1,0 +1,40 @@
+"""The calls of client.admin."""
+
+from datetime import UTC, datetime
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from sessiond.v1 import admin_service_pb2
+
+
+async def test_admin(colour, server, client) -> None:
+    key = admin_service_pb2.ApiKey(
+        key_id="k", project="p", label="l", is_admin=True, create_time=Timestamp(seconds=1)
+    )
+    project = admin_service_pb2.Project(name="p", create_time=Timestamp(seconds=1))
+    server.on("CreateProject", project)
+    page = admin_service_pb2.ListProjectsResponse
+    server.on(
+        "ListProjects", page(projects=[project], next_page_token="t"), page(projects=[project])
+    )
+    server.on("CreateApiKey", admin_service_pb2.CreateApiKeyResponse(key=key, secret="hush"))
+    server.on("ListApiKeys", admin_service_pb2.ListApiKeysResponse(keys=[key]))
+    revoked = admin_service_pb2.ApiKey(key_id="k", revoke_time=Timestamp(seconds=2))
+    server.on("RevokeApiKey", revoked)
+    assert (await colour.call(client.admin.create_project, "p")).name == "p"
+    assert [p.name for p in await colour.collect(client.admin.list_projects())] == ["p", "p"]
+    assert [r.page_token for r in server.of("ListProjects")] == ["", "t"]
+    made = await colour.call(client.admin.create_api_key, "p", label="l", is_admin=True)
+    assert made.secret == "hush"
+    assert "hush" not in repr(made)
+    (listed,) = await colour.call(client.admin.list_api_keys, "p")
+    assert (listed.key_id, listed.label, listed.is_admin, listed.secret, listed.revoked_at) == (
+        "k",
+        "l",
+        True,
+        None,
+        None,
+    )
+    assert (await colour.call(client.admin.revoke_api_key, "k")).revoked_at == datetime(
+        1970, 1, 1, 0, 0, 2, tzinfo=UTC
+    )
