@@ -218,23 +218,6 @@ def test_deeply_nested_json_is_counted_without_an_error(message_format: int) -> 
     texts_of_json(value, message_format)
 
 
-async def test_deeply_nested_json_that_orjson_parses_is_stored(wire: Wire) -> None:
-    await wire.create("one")
-    deep = '{"x":' * 1000 + "1" + "}" * 1000
-    for number, text in (
-        (
-            FORMAT_ANTHROPIC,
-            f'{{"role":"assistant","content":[{{"type":"tool_use","id":"1","name":"f","input":{deep}}}]}}',
-        ),
-        (
-            FORMAT_OPENAI,
-            '{"role":"assistant","function_call":' + '{"function_call":' * 1000 + "{}" + "}" * 1001,
-        ),
-    ):
-        await wire.store("one", Message(format=number, json=text))
-        assert (await wire.read("one"))[-1].json == text
-
-
 def test_the_setting_selects_the_tokenizer() -> None:
     assert tokenizer("estimate").estimates
     assert tokenizer("auto").estimates == (find_spec("bpe_openai") is None)

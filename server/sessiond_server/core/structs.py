@@ -15,6 +15,7 @@ from sessiond_server.core.limits import MAX_JSON_BYTES
 # protobuf's parsers accept 100 levels. A nested object takes three of them, and the messages around
 # a Struct take some more.
 MAX_DEPTH = 30
+MAX_INTEGER = 2**53
 
 
 def to_dict(struct: Struct, field: str) -> dict[str, Any]:
@@ -25,8 +26,8 @@ def to_dict(struct: Struct, field: str) -> dict[str, Any]:
         field: its path in the request, for faults.
 
     Raises:
-        Fault: INVALID_FIELD for NaN, infinities, NUL characters and unset values, and for more
-            than MAX_DEPTH levels or MAX_JSON_BYTES.
+        Fault: INVALID_FIELD for NaN, infinities, numbers beyond 2^53, NUL characters and unset
+            values, and for more than MAX_DEPTH levels or MAX_JSON_BYTES.
     """
     result = _object(struct, field, 1)
     size = len(orjson.dumps(result, option=orjson.OPT_PASSTHROUGH_SUBCLASS))
@@ -59,7 +60,14 @@ def _value(value: Value, path: str, key: str, depth: int) -> Any:
             number = value.number_value
             if not math.isfinite(number):
                 raise invalid(f"{path}.{key}", "is not a finite number, as JSON requires")
-            return int(number) if number.is_integer() and abs(number) <= 2**53 else number
+            # Every double from there on is whole, and most were rounded on the way.
+            if abs(number) > MAX_INTEGER:
+                raise invalid(
+                    f"{path}.{key}",
+                    "is a number beyond 2^53, which a Struct cannot hold exactly; store it as a "
+                    "string",
+                )
+            return int(number) if number.is_integer() else number
         case "bool_value":
             return value.bool_value
         case "struct_value":

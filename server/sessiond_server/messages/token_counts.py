@@ -92,11 +92,6 @@ def texts_of_json(value: dict[str, Any], message_format: int) -> list[str]:
 
     Values that do not have the documented shape are skipped.
     """
-    if message_format == FORMAT_OPENAI:
-        content = value.get("content")
-        # The shape of nearly all messages.
-        if isinstance(content, str) and len(value) == 2:
-            return [content]
     texts: list[str] = []
     _WALKS[message_format](value, texts)
     return texts

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Sequence
 
 import orjson
 
-from sessiond.v1.message_pb2 import ROLE_USER, Message, Role
+from sessiond.v1.message_pb2 import FORMAT_GEMINI, ROLE_USER, Message, Role
 from sessiond_server.core import structs
 from sessiond_server.core.errors import Fault, invalid
+from sessiond_server.core.json_text import is_too_deep, parse_odd_json, too_deep
 from sessiond_server.core.limits import (
     MAX_APPEND_ASSETS,
     MAX_MESSAGE_ASSETS,
@@ -17,9 +18,11 @@ from sessiond_server.core.limits import (
     Limits,
 )
 from sessiond_server.core.pg_time import EPOCH_S
+from sessiond_server.messages import schemas
 from sessiond_server.messages.encoding import encoded_tokens, varint
-from sessiond_server.messages.json_content import FORMATS, parse_json, role_of, user_text
+from sessiond_server.messages.json_content import FORMATS, role_of, user_text
 from sessiond_server.messages.parts import check_parts
+from sessiond_server.messages.schemas.checks import SchemaError
 from sessiond_server.messages.store.rows import NO_TIME, Rows, Totals
 from sessiond_server.messages.token_counts import Tokenizer, texts_of_json, texts_of_parts
 
@@ -258,8 +261,8 @@ class MessageValidator:
             self._check_size(len(encoded), f"{self._path}.json")
         try:
             value = orjson.loads(encoded)
-        except orjson.JSONDecodeError:
-            value = parse_json(encoded, f"{self._path}.json")
+        except orjson.JSONDecodeError as e:
+            value = parse_odd_json(encoded, f"{self._path}.json", e)
         name, roles = known
         try:
             role = roles[value["role"]]
@@ -273,9 +276,21 @@ class MessageValidator:
                 f"is {given_name}, but the JSON says {Role.Name(role)}",
                 reason="UNKNOWN_ROLE",
             )
+        content = value.get("content")
+        # The shape of nearly all messages.
+        if isinstance(content, str) and len(value) == 2 and message_format != FORMAT_GEMINI:
+            texts = [content]
+        else:
+            if is_too_deep(value, encoded):
+                raise too_deep(f"{self._path}.json")
+            try:
+                schemas.CHECKS[message_format](value)
+            except SchemaError as e:
+                raise schemas.fault_of(e, value, name, f"{self._path}.json") from None
+            texts = texts_of_json(value, message_format)
         if role == ROLE_USER and self.totals.first_words is None:
             self._set_first_words(user_text(value, name))
-        return role, texts_of_json(value, message_format)
+        return role, texts
 
     def _check_parts(self, message: Message) -> tuple[int, list[str]]:
         """Check a message in parts. Returns its size, and the texts whose tokens count."""

@@ -25,6 +25,7 @@ from grpc.aio import ServicerContext
 
 from sessiond_server.core.cancellation import check_cancelled
 from sessiond_server.core.errors import Fault
+from sessiond_server.core.structs import MAX_DEPTH
 from sessiond_server.projects.authentication import Authenticator, Caller
 from sessiond_server.rpc.admission import STREAMING_RPCS, Admission
 from sessiond_server.rpc.errors import as_fault, status_of, whole_status_of
@@ -284,7 +285,9 @@ def _decoder(method: MethodDescriptor) -> Decode:
             return request_class.FromString(encoded)
         except DecodeError as e:
             raise Fault(
-                "MALFORMED_REQUEST", f"the request is not a {method.input_type.full_name}: {e}"
+                "MALFORMED_REQUEST",
+                f"the request is not a {method.input_type.full_name}, or a Struct in it is nested "
+                f"deeper than {MAX_DEPTH} levels: {e}",
             ) from e
 
     return decode
