@@ -146,10 +146,8 @@ async def fill(target: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_workers_that_die_lose_nothing(
-    crash_dir: Path, tmp_path: Path, start_server: Start
-) -> None:
-    server = start_server(SESSIOND_DATA_DIR=str(crash_dir))
+def test_workers_that_die_lose_nothing(data_dir: Path, tmp_path: Path, start_server: Start) -> None:
+    server = start_server(SESSIOND_DATA_DIR=str(data_dir))
     asyncio.run(fill(server.target))
     rng = random.Random(7)
     began = time.monotonic()

@@ -220,7 +220,7 @@ class TestAssets:
                 assert list(red.sessions.export_lines("iterator")) == renamed(lines, "iterator")
                 with pytest.raises(
                     InvalidField,
-                    match=f"line 8: offset is {3 * PIECE}, and {2 * PIECE} is its turn",
+                    match=f"line 8: offset is {3 * PIECE} instead of {2 * PIECE}: pieces",
                 ):
                     red.sessions.import_session(iter([*lines[:7], *lines[8:]]), "gap")
                 with pytest.raises(SessionNotFound):
@@ -276,7 +276,7 @@ class TestAssets:
         for change, says in (
             ({"data": None}, "assets[1]: data is not a string"),
             ({"data": document["assets"][1]["data"][:-1] + " "}, "assets[1]: data is not base64"),
-            ({"data": document["assets"][1]["data"][:-8]}, "assets[2] comes where asset"),
+            ({"data": document["assets"][1]["data"][:-8]}, "assets[2] interrupts asset"),
             ({"size": "9"}, "assets[1]: size is not an integer"),
         ):
             assets = [
@@ -357,45 +357,44 @@ def _broken_assets(lines: list[str]) -> Iterator[tuple[list[str], str]]:
     yield changed(lines, 3, data="MDEyMzQ1Njc4OQ="), "line 4: data is not base64"
     yield changed(lines, 3, data="ü"), "line 4: data is not base64"
     yield changed(lines, 3, data=7), "line 4: data is not a string"
-    yield changed(lines, 3, data=""), "line 4: data has 0 bytes from the offset 0 on, and asset"
-    yield changed(lines, 3, size=9), "line 4: data has 10 bytes from the offset 0 on, and asset"
+    yield changed(lines, 3, data=""), "line 4: data has 0 bytes at offset 0 of asset"
+    yield changed(lines, 3, size=9), "line 4: data has 10 bytes at offset 0 of asset"
     yield (
         changed(lines, 3, size=11),
-        f"line 5 comes where asset {IDS['little']} is to go on at the offset 10",
+        f"line 5 interrupts asset {IDS['little']}, which continues at offset 10",
     )
-    yield changed(lines, 3, size=-1), "line 4: size is no number of bytes"
-    yield changed(lines, 3, size=None), "line 4: size is no number of bytes"
-    yield changed(lines, 3, asset_id=IDS["little"].upper()), "line 4: asset_id is no asset_id"
-    yield changed(lines, 3, offset=None), "line 4: offset is None, and 0 is its turn"
+    yield changed(lines, 3, size=-1), "line 4: size must be a number of bytes"
+    yield changed(lines, 3, size=None), "line 4: size must be a number of bytes"
+    yield changed(lines, 3, asset_id=IDS["little"].upper()), "line 4: asset_id must be 64"
+    yield changed(lines, 3, offset=None), "line 4: offset is None instead of 0"
     yield (
         changed(lines, 7, offset=2 * PIECE + 1),
-        f"line 8: offset is {2 * PIECE + 1}, and {2 * PIECE} is its turn",
+        f"line 8: offset is {2 * PIECE + 1} instead of {2 * PIECE}: pieces",
     )
     yield (
         changed(lines, 7, size=700 * 1024 + 1),
-        f"line 8 comes where asset {picture} is to go on at the offset {2 * PIECE}",
+        f"line 8 interrupts asset {picture}, which continues at offset {2 * PIECE}",
     )
-    yield changed(lines, 7, media_type="x/y"), "line 8 comes where asset"
+    yield changed(lines, 7, media_type="x/y"), "line 8 interrupts asset"
     yield (
         [*lines[:6], *lines[7:]],
-        f"line 7: offset is {2 * PIECE}, and {PIECE} is its turn: pieces of asset {picture} are "
-        f"missing",
+        f"line 7: offset is {2 * PIECE} instead of {PIECE}: pieces of asset {picture} are missing",
     )
-    yield [*lines[:5], *lines[6:]], f"line 6: offset is {PIECE}, and 0 is its turn"
+    yield [*lines[:5], *lines[6:]], f"line 6: offset is {PIECE} instead of 0: pieces"
     yield (
         [*lines[:8], *lines[9:]],
-        f"line 9 comes where asset {picture} is to go on at the offset {3 * PIECE}",
+        f"line 9 interrupts asset {picture}, which continues at offset {3 * PIECE}",
     )
-    yield [*lines[:8], *lines[10:]], f"line 9 comes where asset {picture} is to go on"
+    yield [*lines[:8], *lines[10:]], f"line 9 interrupts asset {picture}"
     yield (
         [*lines[:7], lines[6], *lines[7:]],
-        f"line 8: offset is {PIECE}, and {2 * PIECE} is its turn",
+        f"line 8: offset is {PIECE} instead of {2 * PIECE}: pieces",
     )
-    yield [*lines[:5], lines[3], *lines[5:]], f"line 6 has the asset {IDS['little']} again"
+    yield [*lines[:5], lines[3], *lines[5:]], f"line 6 repeats asset {IDS['little']}"
     yield lines[:7], "it was cut off after line 7"
-    yield [*lines[:3], *lines[4:]], "line 16 says that there are 4 assets, and there are 3"
+    yield [*lines[:3], *lines[4:]], "line 16 counts 4 assets, but the export has 3"
     yield (
         changed(lines, 16, assets=None),
-        "line 17 says that there are None assets, and there are 4",
+        "line 17 counts None assets, but the export has 4",
     )
     yield [lines[0], lines[3], *lines[1:3], *lines[4:]], "line 3 is a bookmark after the assets"

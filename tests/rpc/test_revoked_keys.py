@@ -1,4 +1,4 @@
-"""A revoked key ends the streams that were opened with it, also those on which nothing happens."""
+"""Revoking a key ends its open streams, also idle ones."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -67,7 +67,7 @@ def header(key: NewKey) -> tuple[tuple[str, str]]:
 
 
 async def watch(wire: Wire, key: NewKey) -> Any:
-    """Returns a watch that has delivered its first response and has nothing else to say."""
+    """Returns a watch that has delivered its first response and is idle."""
     request = WatchRequest(session_id="one", heartbeat_interval={"seconds": 60})
     opened = wire.conversations.Watch(request, metadata=header(key))
     await anext(aiter(opened))

@@ -1,4 +1,4 @@
-"""What the commands that use a running server share: the flags of the connection, and errors."""
+"""The connection to a running server: its flags, and errors as one line."""
 
 import argparse
 import math

@@ -1,6 +1,7 @@
 """`sessiond serve`."""
 
 import asyncio
+import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -39,6 +40,8 @@ def run(arguments: list[str]) -> int:
         CommandError: if the server cannot start.
         EmbeddedError: if the embedded database cannot run.
     """
+    # Until the server has handlers of its own, SIGTERM ends the start and stops PostgreSQL.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     settings = load_settings([a for a in arguments if a != "--migrate"], "serve", _EPILOG)
     log.info("settings", **settings.redacted())
     with _database(settings, "--migrate" in arguments) as (url, embedded):

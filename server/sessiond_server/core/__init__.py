@@ -1,1 +1,1 @@
-"""What all features share: errors, ids, limits, states, events, pages. No gRPC, no SQL."""
+"""Shared by all features: errors, ids, limits, states, events, pages. No gRPC, no SQL."""

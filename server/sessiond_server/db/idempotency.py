@@ -31,7 +31,7 @@ NO_LOG = UUID(int=0)
 
 @dataclass(frozen=True, slots=True)
 class RecordedRequest:
-    """What a request_id did the first time.
+    """The first request of a request_id.
 
     Attributes:
         first_seq, last_seq: the messages that it stored; 0 if it stored none.

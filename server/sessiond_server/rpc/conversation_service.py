@@ -17,7 +17,6 @@ from sessiond.v1.conversation_service_pb2 import (
 )
 from sessiond.v1.turn_pb2 import Turn, TurnState
 from sessiond_server.core.cancellation import run_to_completion
-from sessiond_server.core.errors import invalid
 from sessiond_server.core.structs import to_dict
 from sessiond_server.projects.authentication import Caller
 from sessiond_server.rpc import conversions
@@ -41,8 +40,7 @@ class ConversationServicer:
         self._watching = watching
 
     async def Send(self, request: SendRequest, caller: Caller) -> AsyncGenerator[bytes, None]:
-        if request.mode not in SendMode.values():
-            raise invalid("mode", f"is {request.mode}, which is no mode of this server")
+        mode = conversions.enum_number(SendMode.DESCRIPTOR, request.mode, "mode")
         sending = Sending(
             caller.project_id,
             request.session_id,
@@ -50,7 +48,7 @@ class ConversationServicer:
             list(request.messages),
             request.model,
             to_dict(request.options, "options") if request.HasField("options") else {},
-            request.mode == SEND_MODE_IMMEDIATE,
+            mode == SEND_MODE_IMMEDIATE,
             conversions.milliseconds(request.turn_timeout)
             if request.HasField("turn_timeout")
             else None,
@@ -84,12 +82,10 @@ class ConversationServicer:
         )
 
     async def ListTurns(self, request: ListTurnsRequest, caller: Caller) -> ListTurnsResponse:
-        if request.state not in TurnState.values():
-            raise invalid("state", f"is {request.state}, which is no state of a turn")
         page = await self._turns.list(
             caller.project_id,
             request.session_id,
-            request.state,
+            conversions.enum_number(TurnState.DESCRIPTOR, request.state, "state"),
             request.page_size,
             request.page_token,
         )

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+from google.protobuf.descriptor import EnumDescriptor
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -188,7 +189,7 @@ def session_filter(
         project_id=project_id,
         session_id_prefix=chosen.session_id_prefix,
         user_name=chosen.user,
-        state=state_number(chosen.state, "filter.state"),
+        state=enum_number(SessionState.DESCRIPTOR, chosen.state, "filter.state"),
         model=chosen.model,
         config_contains=struct("config_contains"),
         metadata_contains=struct("metadata_contains"),
@@ -232,7 +233,8 @@ def import_head(request: ImportSessionRequest) -> ImportHead:
     return ImportHead(
         session_id=session.session_id,
         settings=settings(session),
-        state=state_number(session.state, "session.state") or states.SessionState.ACTIVE,
+        state=enum_number(SessionState.DESCRIPTOR, session.state, "session.state")
+        or states.SessionState.ACTIVE,
         created_at=_optional_time(session, "create_time", "session"),
         active_at=_optional_time(session, "active_time", "session"),
         tasks=[
@@ -261,14 +263,8 @@ def import_head(request: ImportSessionRequest) -> ImportHead:
 
 
 def task_status(status: TaskStatus.ValueType, field: str) -> int:
-    """Converts the status of a task; 0 for UNSPECIFIED.
-
-    Raises:
-        Fault: INVALID_FIELD for an unknown number.
-    """
-    if status not in TaskStatus.values():
-        raise invalid(field, f"is {status}, which is no TaskStatus")
-    return int(status)
+    """Checks the status of a task; see enum_number."""
+    return enum_number(TaskStatus.DESCRIPTOR, status, field)
 
 
 def copy_message(row: CopyRow) -> SessionCopy:
@@ -279,15 +275,23 @@ def copy_message(row: CopyRow) -> SessionCopy:
 
 
 def order_name(order: SessionOrder.ValueType) -> str:
-    if order not in _ORDERS:
-        raise invalid("order", f"is {order}, which is no SessionOrder")
-    return _ORDERS[order]
+    """Converts the order of a listing.
+
+    Raises:
+        Fault: INVALID_FIELD for an unknown number.
+    """
+    return _ORDERS[enum_number(SessionOrder.DESCRIPTOR, order, "order")]
 
 
-def state_number(state: SessionState.ValueType, field: str) -> int:
-    if state not in SessionState.values():
-        raise invalid(field, f"is {state}, which is no SessionState")
-    return int(state)
+def enum_number(enum: EnumDescriptor, number: int, field: str) -> int:
+    """Checks the value of an enum; 0 is UNSPECIFIED.
+
+    Raises:
+        Fault: INVALID_FIELD for an unknown number.
+    """
+    if number not in enum.values_by_number:
+        raise invalid(field, f"is {number}, which is no {enum.name}")
+    return int(number)
 
 
 def time_of(timestamp: Timestamp, field: str) -> datetime:

@@ -241,18 +241,16 @@ class SessionServicer:
     async def GetMessages(
         self, request: GetMessagesRequest, caller: Caller
     ) -> AsyncGenerator[bytes, None]:
-        if request.order not in MessageOrder.values():
-            raise invalid("order", f"is {request.order}, which is no MessageOrder")
-        if request.view not in MessageView.values():
-            raise invalid("view", f"is {request.view}, which is no MessageView")
+        order = conversions.enum_number(MessageOrder.DESCRIPTOR, request.order, "order")
+        view = conversions.enum_number(MessageView.DESCRIPTOR, request.view, "view")
         reading = Reading(
             session_id=request.session_id,
             after_seq=request.after_seq,
             through_seq=request.through_seq,
             limit=request.limit,
-            descending=request.order == MESSAGE_ORDER_DESC,
+            descending=order == MESSAGE_ORDER_DESC,
             roles=tuple(request.roles),
-            basic=request.view == MESSAGE_VIEW_BASIC,
+            basic=view == MESSAGE_VIEW_BASIC,
             resume_token=request.resume_token,
             after_bookmark=request.after_bookmark
             if request.WhichOneof("start") == "after_bookmark"

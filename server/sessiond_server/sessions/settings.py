@@ -1,4 +1,4 @@
-"""What callers may choose about a session."""
+"""The settings of a session, and their checks."""
 
 import uuid
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ _TEXTS = {
 
 @dataclass(frozen=True, slots=True)
 class SessionSettings:
-    """What the creator of a session may choose.
+    """The settings of a new session.
 
     Attributes:
         model: name of a model; "" for none.

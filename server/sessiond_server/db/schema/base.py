@@ -1,4 +1,4 @@
-"""What all tables share: the metadata, and types of columns."""
+"""The metadata and the types of columns that all tables share."""
 
 from sqlalchemy import MetaData, Text
 from sqlalchemy.dialects.postgresql import TIMESTAMP
