@@ -46,7 +46,7 @@ _PART_KEYS = frozenset(
 def read(entry: Entry) -> None:
     """Split a message or an item; see sessiond_server.formats.read."""
     value = entry.value
-    if "role" in value:
+    if value.get("role") is not None:
         entry.pieces += _message(entry)
         entry.extras += rest_of(value, _MESSAGE_KEYS)
         if value["role"] not in ("tool", "function") and value.get("name"):
