@@ -24,7 +24,7 @@ from sessiond_server.projects.store import KeyStore
 from sessiond_server.server import Running
 from sessiond_server.settings import Settings
 
-from ..support.wire import Wire, WireError, error_of, openai
+from ..support.wire import Wire, WireError, error_of, openai, pictures
 from .helpers import Query, ask, seqs
 from .test_store_messages import BAD, ODD
 
@@ -359,15 +359,12 @@ class TestLimits:
 async def test_a_missing_asset_fails_its_request_only(wire: Wire) -> None:
     await wire.create("one")
     await wire.create("two")
-    missing = Message(
-        format=FORMAT_OPENAI,
-        json=json.dumps({"role": "user", "content": "sessiond-asset:" + "0" * 64}),
-    )
+    missing = pictures("0" * 64)
     ends = await wire.store_batch(
         ask("one", "a"), ask("one", missing), ask("two", "x", missing), ask("one", "b")
     )
     assert seqs(ends) == [(1, 1), "ASSET_NOT_FOUND", "ASSET_NOT_FOUND", (2, 2)]
-    assert list(ends[2].fields) == ["messages[1].json"]  # type: ignore[union-attr]
+    assert list(ends[2].fields) == ["messages[1].json.content[0].image_url.url"]  # type: ignore[union-attr]
 
 
 class TestProjects:

@@ -1,7 +1,6 @@
 """Validation of incoming messages, and their encoding for storage."""
 
 import hashlib
-import re
 from array import array
 from collections.abc import Iterable, Sequence
 
@@ -10,7 +9,12 @@ import orjson
 from sessiond.v1.message_pb2 import FORMAT_GEMINI, ROLE_USER, Message, Role
 from sessiond_server.core import structs
 from sessiond_server.core.errors import Fault, invalid
-from sessiond_server.core.json_text import is_too_deep, parse_odd_json, too_deep
+from sessiond_server.core.json_text import (
+    is_too_deep,
+    parse_json,
+    parse_odd_json,
+    too_deep,
+)
 from sessiond_server.core.limits import (
     MAX_APPEND_ASSETS,
     MAX_MESSAGE_ASSETS,
@@ -19,6 +23,7 @@ from sessiond_server.core.limits import (
 )
 from sessiond_server.core.pg_time import EPOCH_S
 from sessiond_server.messages import schemas
+from sessiond_server.messages.asset_references import references
 from sessiond_server.messages.encoding import encoded_tokens, varint
 from sessiond_server.messages.json_content import FORMATS, role_of, user_text
 from sessiond_server.messages.parts import check_parts
@@ -29,9 +34,6 @@ from sessiond_server.messages.token_counts import Tokenizer, texts_of_json, text
 MAX_TIME_S = 253_402_300_799  # the last second of the year 9999
 
 ASSET_PREFIX = b"sessiond-asset:"
-# Exactly 64 digits; anything else after the prefix is ordinary text.
-_ASSET_REFERENCE = re.compile(ASSET_PREFIX + rb"([0-9a-f]{64})(?![0-9a-f])")
-
 
 # The beginning of a message that is only JSON, as the generated code writes it: role = 3,
 # format = 4, the tag of json = 5.
@@ -217,9 +219,12 @@ class MessageValidator:
     def _find_assets(self, messages: Sequence[Message], first: int) -> None:
         """Find the assets that messages refer to in JSON; `first` is the first one's place."""
         for place, message in enumerate(messages, first):
-            if digits := _ASSET_REFERENCE.findall(_as_bytes(message.json)):
+            encoded = _as_bytes(message.json)
+            if ASSET_PREFIX in encoded:
+                field = f"messages[{place}].json"
+                value = parse_json(encoded, field)
                 self._named[place] = [
-                    (bytes.fromhex(some.decode()), f"messages[{place}].json") for some in digits
+                    (sha256, field + path) for sha256, path in references(value, message.format)
                 ]
 
     def _add_assets(self, place: int, named: Iterable[tuple[bytes, str]]) -> None:

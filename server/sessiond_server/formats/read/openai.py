@@ -92,7 +92,7 @@ def _item(item: JSON) -> Iterator[Piece]:
         case _ if kind.endswith("call_output") and call_id:
             yield Result(call_id, "", list(content(item.get("output"))), source=item)
         case "image_generation_call" if isinstance(item.get("result"), str):
-            yield Media("image", "image/png", item["result"], source=item)
+            yield inline("image", item["result"], media_type="image/png", name="", source=item)
         case _:
             yield Foreign(kind or "item", readable(item), item)
 

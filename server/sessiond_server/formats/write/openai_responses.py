@@ -358,6 +358,9 @@ class _Writer:
         kind = str(entry.value.get("type"))
         required = REQUIRED_KEYS.get(kind)
         item = self._known(entry) if required else {}
+        for piece in pieces:
+            if isinstance(piece, Media) and piece.asset_id and "result" in item:
+                item["result"] = self._steps.content_of(piece) or None
         if required and all(
             item.get(key) is not None or (key in NULLABLE_KEYS and key in item) for key in required
         ):
