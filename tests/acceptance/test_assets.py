@@ -137,7 +137,8 @@ def test_a_large_asset_needs_bounded_memory_and_goes_with_its_last_session(
     )
     with Client(with_sessions.target) as client:
         session = client.create_session("one")
-        session.store_message({"role": "user", "content": f"sessiond-asset:{asset_id}"})
+        picture = {"type": "image_url", "image_url": {"url": f"sessiond-asset:{asset_id}"}}
+        session.store_message({"role": "user", "content": [picture]})
         session.copy("two")
     assert with_sessions.terminate() == 0
     sweeping = start_server(

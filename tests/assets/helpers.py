@@ -17,7 +17,7 @@ from sessiond.v1.message_pb2 import (
 )
 
 from ..support.s3 import BUCKET, S3
-from ..support.wire import Wire, openai
+from ..support.wire import Wire, pictures
 
 Query = Callable[..., list[tuple[object, ...]]]
 
@@ -93,7 +93,7 @@ def get(wire: Wire, asset_id: str, **options: Any) -> Any:
 
 
 def mention(asset_id: str) -> Message:
-    return openai(f"look at sessiond-asset:{asset_id}, please")
+    return pictures(asset_id)
 
 
 def pass_time(query: Query, seconds: float = 7200) -> None:

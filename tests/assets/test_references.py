@@ -18,7 +18,7 @@ from sessiond.v1.message_pb2 import (
 )
 from sessiond_server.core.ids import DEFAULT_PROJECT_ID
 
-from ..support.wire import Wire, error_of, openai
+from ..support.wire import Wire, error_of, openai, pictures
 from .helpers import NOBODY, Query, Store, mention, rows, upload
 
 
@@ -51,7 +51,15 @@ class TestReferences:
                 return Message(
                     format=FORMAT_ANTHROPIC,
                     json=json.dumps(
-                        {"role": "user", "content": [{"u": f"sessiond-asset:{named}"}]}
+                        {
+                            "role": "user",
+                            "content": [
+                                {
+                                    "type": "image",
+                                    "source": {"type": "url", "url": f"sessiond-asset:{named}"},
+                                }
+                            ],
+                        }
                     ),
                 )
             if kind == "result":
@@ -65,7 +73,7 @@ class TestReferences:
             return self.with_part(self.blob(kind, named))
 
         path = {
-            "json": "messages[2].json",
+            "json": "messages[2].json.content[0].source.url",
             "result": "messages[2].parts.parts[1].tool_result.parts[1].image.asset_id",
         }.get(kind, f"messages[2].parts.parts[1].{kind}.asset_id")
 
@@ -102,32 +110,43 @@ class TestReferences:
         assert list(error.fields) == ["messages[0].parts.parts[1].file.asset_id"]
 
     @pytest.mark.parametrize(
-        "text", ["", "abc", NOBODY[:-1], NOBODY + "0", NOBODY.upper()[:63] + "F", " " + NOBODY]
+        "text",
+        [
+            "",
+            "abc",
+            NOBODY,
+            f"{NOBODY}, please",
+            NOBODY[:-1],
+            NOBODY + "0",
+            NOBODY.upper()[:63] + "F",
+            " " + NOBODY,
+        ],
     )
-    async def test_text_that_only_resembles_a_reference_is_stored(
+    async def test_text_that_quotes_or_resembles_a_reference_is_stored(
         self, wire: Wire, query: Query, text: str
     ) -> None:
         await wire.create("one")
         await wire.store("one", openai(f"sessiond-asset:{text}"))
-        await wire.import_("one", [[openai(f"sessiond-asset:{text}")]])
+        await wire.import_("one", [[openai(f"sessiond-asset:{text}", "assistant")]])
         assert rows(query) == (0, 0, 0)
 
     async def test_a_message_refers_to_an_asset_once(self, wire: Wire, query: Query) -> None:
         ids = [(await upload(wire, f"{i}".encode())).asset_id for i in range(20)]
         await wire.create("one")
-        names = " ".join(f"sessiond-asset:{asset_id}" for asset_id in ids + ids)
         await wire.store(
-            "one", openai(names), "nothing", mention(ids[3]), openai(names, "assistant")
+            "one",
+            pictures(*ids, *ids),
+            "nothing",
+            mention(ids[3]),
+            pictures(*ids, role="assistant"),
         )
         assert query("SELECT seq, count(*) FROM asset_refs GROUP BY seq ORDER BY seq") == [
             (1, 20),
             (3, 1),
             (4, 20),
         ]
-        error = await error_of(
-            wire.store("one", "fine", openai(f"{names} sessiond-asset:{NOBODY}"))
-        )
-        assert list(error.fields) == ["messages[1].json"]
+        error = await error_of(wire.store("one", "fine", pictures(*ids, NOBODY)))
+        assert list(error.fields) == ["messages[1].json.content[20].image_url.url"]
 
     async def test_an_import_records_thousands_of_references(
         self, wire: Wire, query: Query, asset_id: str
@@ -164,6 +183,7 @@ class TestReferences:
 
     async def test_a_message_with_too_many_references_is_refused(self, wire: Wire) -> None:
         await wire.create("one")
-        names = "".join(f"sessiond-asset:{i:064x} " for i in range(1001))
-        error = await error_of(wire.store("one", openai("first"), openai(names)))
-        assert (error.reason, list(error.fields)) == ("INVALID_FIELD", ["messages[1].json"])
+        named = [f"{i:064x}" for i in range(1001)]
+        error = await error_of(wire.store("one", openai("first"), pictures(*named)))
+        assert error.reason == "INVALID_FIELD"
+        assert list(error.fields) == ["messages[1].json.content[1000].image_url.url"]

@@ -154,6 +154,14 @@ class TestNativeMessages:
         text_of(name, USER, as_message(value, _format_of(value)), PROMPT)
 
     @everywhere
+    def test_a_call_with_a_role_of_null_is_sent(self, name: str) -> None:
+        output = {"type": "function_call_output", "call_id": "c", "output": "found it"}
+        call = NATIVE_FAULTS["a role of null"] | {"name": "look_up"}
+        text = text_of(name, USER, call, output, PROMPT)
+        assert "look_up" in text
+        assert "found it" in text
+
+    @everywhere
     @pytest.mark.parametrize("blank", ["", " ", "\n\n", "\t \n"])
     def test_a_blank_prompt_is_sent_as_such(self, name: str, blank: str) -> None:
         text = text_of(

@@ -8,6 +8,7 @@ import random
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,6 +43,17 @@ IDS = {name: hashlib.sha256(content).hexdigest() for name, content in CONTENTS.i
 RECORDS = {"little": 1, "picture": 4, "none": 1, "whole pieces": 2}
 
 
+def pictures(*asset_ids: str) -> dict[str, Any]:
+    """Return a message with pictures."""
+    return {
+        "role": "user",
+        "content": [
+            {"type": "image_url", "image_url": {"url": f"sessiond-asset:{asset_id}"}}
+            for asset_id in asset_ids
+        ],
+    }
+
+
 async def a_session_with_assets(client: AsyncClient, session_id: str) -> None:
     """Assets in parts, in a tool's result, in a provider's JSON; and text that resembles one."""
     for name, content in CONTENTS.items():
@@ -57,11 +69,7 @@ async def a_session_with_assets(client: AsyncClient, session_id: str) -> None:
     await session.store_messages(
         [
             {"role": "user", "content": f"before {look_alike}"},
-            {
-                "role": "user",
-                "content": f"look at sessiond-asset:{IDS['little']}, "
-                f"sessiond-asset:{IDS['little']}",
-            },
+            pictures(IDS["little"], IDS["little"]),
             NewMessage(
                 parts=[
                     Part(text=f"sessiond-asset:{'1' * 64}"),
@@ -74,16 +82,21 @@ async def a_session_with_assets(client: AsyncClient, session_id: str) -> None:
                 role="tool",
             ),
             NewMessage(
-                json.dumps(
-                    {"role": "user", "content": [{"u": f"sessiond-asset:{IDS['whole pieces']}"}]}
-                ),
+                {
+                    "role": "user",
+                    "content": [
+                        {
+                            "type": "document",
+                            "source": {
+                                "type": "base64",
+                                "data": f"sessiond-asset:{IDS['whole pieces']}",
+                            },
+                        }
+                    ],
+                },
                 format="anthropic",
             ),
-            {
-                "role": "user",
-                "content": f"again sessiond-asset:{IDS['whole pieces']} "
-                f"sessiond-asset:{IDS['little']}",
-            },
+            pictures(IDS["whole pieces"], IDS["little"]),
         ]
     )
 

@@ -24,7 +24,7 @@ from sessiond_server.projects.store import KeyStore
 from sessiond_server.server import Running
 from sessiond_server.settings import Settings
 
-from ..support.wire import Wire, WireError, error_of, openai
+from ..support.wire import Wire, WireError, error_of, openai, pictures
 from .helpers import Query, ask, seqs
 from .test_store_messages import BAD, ODD
 
@@ -332,10 +332,10 @@ class TestLimits:
             full, ask("two", *["x"] * 600), ask("three", *["x"] * 1001), ask("one", *["x"] * 600)
         )
         assert seqs(ends) == [(1, 600), (1, 600), "BATCH_TOO_LARGE", (601, 1200)]
-        large = openai("x" * 1_000_000)
+        large = openai("x" * 6_000_000)
         ends = await wire.store_batch(
             *[ask(name, large, large) for name in ("one", "two", "three")],
-            ask("one", "x" * 2_000_000),
+            ask("one", "x" * 2**24),
         )
         assert seqs(ends) == [(1201, 1202), (601, 602), (1, 2), "MESSAGE_TOO_LARGE"]
 
@@ -359,15 +359,12 @@ class TestLimits:
 async def test_a_missing_asset_fails_its_request_only(wire: Wire) -> None:
     await wire.create("one")
     await wire.create("two")
-    missing = Message(
-        format=FORMAT_OPENAI,
-        json=json.dumps({"role": "user", "content": "sessiond-asset:" + "0" * 64}),
-    )
+    missing = pictures("0" * 64)
     ends = await wire.store_batch(
         ask("one", "a"), ask("one", missing), ask("two", "x", missing), ask("one", "b")
     )
     assert seqs(ends) == [(1, 1), "ASSET_NOT_FOUND", "ASSET_NOT_FOUND", (2, 2)]
-    assert list(ends[2].fields) == ["messages[1].json"]  # type: ignore[union-attr]
+    assert list(ends[2].fields) == ["messages[1].json.content[0].image_url.url"]  # type: ignore[union-attr]
 
 
 class TestProjects:

@@ -57,6 +57,15 @@ def openai(content: str, role: str = "user") -> Message:
     return Message(format=FORMAT_OPENAI, json=json.dumps({"role": role, "content": content}))
 
 
+def pictures(*asset_ids: str, role: str = "user") -> Message:
+    """A message with pictures, each an asset."""
+    parts = [
+        {"type": "image_url", "image_url": {"url": f"sessiond-asset:{asset_id}"}}
+        for asset_id in asset_ids
+    ]
+    return Message(format=FORMAT_OPENAI, json=json.dumps({"role": role, "content": parts}))
+
+
 async def error_of(call: Awaitable[Any] | AsyncIterable[Any]) -> WireError:
     """Return the error that a call ends with. Fails the test if there is none."""
     try:

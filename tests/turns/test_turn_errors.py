@@ -15,7 +15,7 @@ from sessiond_server.settings import Settings
 
 from ..support.model_server import ModelServer, Reply, fails
 from ..support.turns import send, sending
-from ..support.wire import Wire, openai
+from ..support.wire import Wire, pictures
 from .calls import HOLD, connected, send_held, turn_of
 
 
@@ -145,7 +145,7 @@ async def test_a_queued_turn_whose_asset_is_missing_fails(
 ) -> None:
     """The messages are appended, and their assets checked, when the turn starts."""
     first = await send_held(one, models)
-    second = await sending(one, "one", messages=[openai("sessiond-asset:" + "0" * 64)])
+    second = await sending(one, "one", messages=[pictures("0" * 64)])
     third = await sending(one, "one", "c")
     models.release()
     await first.end()

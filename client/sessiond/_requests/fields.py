@@ -10,6 +10,7 @@ from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from sessiond._protocol import names
+from sessiond._protocol.json_text import encode
 from sessiond._protocol.structs import fill_struct
 from sessiond._protocol.times import to_duration, to_timestamp
 from sessiond.errors import invalid_field
@@ -61,6 +62,10 @@ def _put(request: ProtoMessage, field: str, value: Any) -> None:
         case Struct() as struct:
             # Marks the field as set: an empty object differs from none.
             struct.SetInParent()
+            options = value.get("model_options") if field in ("config", "config_patch") else None
+            if isinstance(options, Mapping):
+                # As text, which keeps the order of its keys.
+                value = {**value, "model_options": encode(options).decode()}
             fill_struct(struct, value, field)
         case Duration() as duration:
             duration.CopyFrom(to_duration(value, field))

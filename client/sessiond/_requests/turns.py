@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Literal, TypeAlias, TypedDict
 
+from sessiond._protocol.json_text import encode
 from sessiond._requests.attachments import Attachment, AttachmentInput, attachments_of
 from sessiond._requests.fields import check_keywords, filled, request_id_or_new
 from sessiond._requests.input import MessageInput, add_batch
@@ -48,7 +49,7 @@ class SendOptions(TypedDict, total=False):
     """Model to ask. Default: the session's, or the server's default."""
     options: Mapping[str, Any] | None
     """Goes into the request to the model as it is (temperature, max_tokens, tools, ...): a JSON
-    object of at most 64 KiB."""
+    object of at most 1 MiB and 200 levels, whose keys keep their order."""
     turn_timeout: timedelta | float | None
     """Ends the turn when it runs for longer: a timedelta or seconds, from 1 second. Default: the
     server's limit."""
@@ -93,7 +94,7 @@ class Sending:
             prompt=None if self.attachments else self.text,
             model=values["model"],
             mode=values["mode"],
-            options=values["options"],
+            options_json=_options_text(values["options"]),
             turn_timeout=values["turn_timeout"],
             request_id=request_id_or_new(values["request_id"]),
         )
@@ -110,6 +111,13 @@ class Sending:
         text = [Part(text=self.text)] if self.text else []
         self.request.ClearField("messages")
         self.request.messages.append(Message(role=ROLE_USER, parts=Parts(parts=[*text, *parts])))
+
+
+def _options_text(options: Mapping[str, Any] | None) -> str | None:
+    try:
+        return None if options is None else encode(options).decode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise invalid_field("options", f"cannot be sent: {error}") from error
 
 
 def aborts(on_timeout: str) -> bool:

@@ -11,6 +11,8 @@ MAX_NAME_CHARACTERS = 256  # model and user of a session, label of a key, worker
 MAX_TITLE_CHARACTERS = 512  # title of a session
 MAX_MEDIA_TYPE_CHARACTERS = 256  # media_type of an asset
 MAX_JSON_BYTES = 64 * 1024  # config or metadata of a session, metadata of a message, data of a task
+MAX_JSON_LEVELS = 200  # nested objects and arrays of any JSON text
+MAX_OPTIONS_BYTES = 1024 * 1024  # options of a Send, model_options of a session
 MAX_PARTS = 1000  # parts of a message
 MAX_SUMMARY_CHARACTERS = 120  # summary of a session; longer first words are cut
 MIN_IDLE_TTL_MS = 1_000  # idle_ttl of a session
@@ -35,12 +37,12 @@ MAX_DESCRIPTION_CHARACTERS = 1024  # description of a bookmark
 class Limits:
     """Limits that an operator may set."""
 
-    max_message_bytes: int = 1024 * 1024
-    """Content of one message. Default 1 MiB."""
+    max_message_bytes: int = 16 * 1024 * 1024
+    """Content of one message. Default 16 MiB."""
     max_batch_messages: int = 1000
     """Messages of one StoreMessages. Default 1,000."""
-    max_batch_bytes: int = 4 * 1024 * 1024
-    """Content of one StoreMessages. Default 4 MiB."""
+    max_batch_bytes: int = 32 * 1024 * 1024
+    """Content of one StoreMessages. Default 32 MiB."""
     max_import_bytes: int = 8 * 1024**3
     """Messages of one ImportMessages or ImportSession. Default 8 GiB; 0 = no limit."""
     max_asset_bytes: int = 5 * 1024**3

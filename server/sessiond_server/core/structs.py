@@ -15,21 +15,26 @@ from sessiond_server.core.limits import MAX_JSON_BYTES
 # protobuf's parsers accept 100 levels. A nested object takes three of them, and the messages around
 # a Struct take some more.
 MAX_DEPTH = 30  # levels of nested objects and arrays in config, metadata and data
+MAX_INTEGER = 2**53  # absolute value of integers in config, metadata and data
 
 
-def to_dict(struct: Struct, field: str) -> dict[str, Any]:
+def to_dict(struct: Struct, field: str, *, text_key: str = "") -> dict[str, Any]:
     """Returns a Struct as a JSON object; whole numbers become int.
 
     Args:
         struct: the Struct.
         field: its path in the request, for faults.
+        text_key: a key with a text that does not count towards MAX_JSON_BYTES; "" for none.
 
     Raises:
-        Fault: INVALID_FIELD for NaN, infinities, NUL characters and unset values, and for more
-            than MAX_DEPTH levels or MAX_JSON_BYTES.
+        Fault: INVALID_FIELD for NaN, infinities, numbers beyond 2^53, NUL characters and unset
+            values, and for more than MAX_DEPTH levels or MAX_JSON_BYTES.
     """
     result = _object(struct, field, 1)
-    size = len(orjson.dumps(result, option=orjson.OPT_PASSTHROUGH_SUBCLASS))
+    counted = result
+    if isinstance(result.get(text_key), str):
+        counted = {key: value for key, value in result.items() if key != text_key}
+    size = len(orjson.dumps(counted, option=orjson.OPT_PASSTHROUGH_SUBCLASS))
     if size > MAX_JSON_BYTES:
         raise invalid(field, f"takes {size} bytes as JSON; at most {MAX_JSON_BYTES} are allowed")
     return result
@@ -59,7 +64,14 @@ def _value(value: Value, path: str, key: str, depth: int) -> Any:
             number = value.number_value
             if not math.isfinite(number):
                 raise invalid(f"{path}.{key}", "is not a finite number, as JSON requires")
-            return int(number) if number.is_integer() and abs(number) <= 2**53 else number
+            # Every double from there on is whole, and most were rounded on the way.
+            if abs(number) > MAX_INTEGER:
+                raise invalid(
+                    f"{path}.{key}",
+                    "is a number beyond 2^53, which a Struct cannot hold exactly; store it as a "
+                    "string",
+                )
+            return int(number) if number.is_integer() else number
         case "bool_value":
             return value.bool_value
         case "struct_value":

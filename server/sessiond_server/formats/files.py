@@ -15,6 +15,8 @@ _MAGIC = (
     (b"GIF8", "image/gif"),
     (b"%PDF-", "application/pdf"),
 )
+# Text has spaces, and names do not go on for so long.
+_BASE64 = re.compile(r"(?=.*[a-z])(?=.*[A-Z])(?=.*[0-9])[A-Za-z0-9+/_-]{1024}")
 # Bytes at the beginning of a file that media_type_of() looks at.
 MAGIC_BYTES = 16
 
@@ -55,6 +57,13 @@ def parse_data_url(url: str) -> tuple[str, str] | None:
         return None
     media_type, encoded, data = match[1].split(";")[0], match[2], match[3]
     return media_type, data if encoded else to_base64(unquote_to_bytes(data))
+
+
+def is_content(text: str) -> bool:
+    """Whether a string is the content of a file: a data URL, or 1 KiB of base64 and more."""
+    if text.startswith("data:"):
+        return ";base64," in text[:256]
+    return len(text) >= 1024 and bool(_BASE64.match("".join(text[:1100].splitlines())))
 
 
 def data_url(media_type: str, data: str) -> str:

@@ -146,7 +146,7 @@ class Entry:
     def is_item(self) -> bool:
         """Whether it is an item of the Responses API, of which one answer has several."""
         return self.format == FORMAT_OPENAI and (
-            "role" not in self.value or self.value.get("type") == "message"
+            self.value.get("role") is None or self.value.get("type") == "message"
         )
 
     @property

@@ -1,15 +1,20 @@
 """Validation of incoming messages, and their encoding for storage."""
 
 import hashlib
-import re
 from array import array
 from collections.abc import Iterable, Sequence
 
 import orjson
 
-from sessiond.v1.message_pb2 import ROLE_USER, Message, Role
+from sessiond.v1.message_pb2 import FORMAT_GEMINI, ROLE_USER, Message, Role
 from sessiond_server.core import structs
-from sessiond_server.core.errors import Fault, invalid
+from sessiond_server.core.errors import invalid
+from sessiond_server.core.json_text import (
+    is_too_deep,
+    parse_json,
+    parse_odd_json,
+    too_deep,
+)
 from sessiond_server.core.limits import (
     MAX_APPEND_ASSETS,
     MAX_MESSAGE_ASSETS,
@@ -17,18 +22,24 @@ from sessiond_server.core.limits import (
     Limits,
 )
 from sessiond_server.core.pg_time import EPOCH_S
+from sessiond_server.messages import schemas
+from sessiond_server.messages.asset_references import references
 from sessiond_server.messages.encoding import encoded_tokens, varint
-from sessiond_server.messages.json_content import FORMATS, parse_json, role_of, user_text
+from sessiond_server.messages.json_content import FORMATS, role_of, user_text
 from sessiond_server.messages.parts import check_parts
+from sessiond_server.messages.schemas.checks import SchemaError
 from sessiond_server.messages.store.rows import NO_TIME, Rows, Totals
 from sessiond_server.messages.token_counts import Tokenizer, texts_of_json, texts_of_parts
+
+# What to do about content that is too large.
+STORE_FILES = (
+    "Files belong into assets: send them as `attachments`, or upload them (UploadAsset) and put "
+    "sessiond-asset:ASSET_ID in place of their content"
+)
 
 MAX_TIME_S = 253_402_300_799  # the last second of the year 9999
 
 ASSET_PREFIX = b"sessiond-asset:"
-# Exactly 64 digits; anything else after the prefix is ordinary text.
-_ASSET_REFERENCE = re.compile(ASSET_PREFIX + rb"([0-9a-f]{64})(?![0-9a-f])")
-
 
 # The beginning of a message that is only JSON, as the generated code writes it: role = 3,
 # format = 4, the tag of json = 5.
@@ -200,7 +211,8 @@ class MessageValidator:
         if size > self._max_bytes:
             raise invalid(
                 field,
-                f"takes {size} bytes; a message may have {self._max_bytes}",
+                f"takes {size} bytes; a message may have {self._max_bytes} (the server's "
+                f"max_message_bytes). {STORE_FILES}",
                 reason="MESSAGE_TOO_LARGE",
                 content_bytes=size,
                 max_bytes=self._max_bytes,
@@ -214,9 +226,12 @@ class MessageValidator:
     def _find_assets(self, messages: Sequence[Message], first: int) -> None:
         """Find the assets that messages refer to in JSON; `first` is the first one's place."""
         for place, message in enumerate(messages, first):
-            if digits := _ASSET_REFERENCE.findall(_as_bytes(message.json)):
+            encoded = _as_bytes(message.json)
+            if ASSET_PREFIX in encoded:
+                field = f"messages[{place}].json"
+                value = parse_json(encoded, field)
                 self._named[place] = [
-                    (bytes.fromhex(some.decode()), f"messages[{place}].json") for some in digits
+                    (sha256, field + path) for sha256, path in references(value, message.format)
                 ]
 
     def _add_assets(self, place: int, named: Iterable[tuple[bytes, str]]) -> None:
@@ -258,8 +273,8 @@ class MessageValidator:
             self._check_size(len(encoded), f"{self._path}.json")
         try:
             value = orjson.loads(encoded)
-        except orjson.JSONDecodeError:
-            value = parse_json(encoded, f"{self._path}.json")
+        except orjson.JSONDecodeError as e:
+            value = parse_odd_json(encoded, f"{self._path}.json", e)
         name, roles = known
         try:
             role = roles[value["role"]]
@@ -273,9 +288,21 @@ class MessageValidator:
                 f"is {given_name}, but the JSON says {Role.Name(role)}",
                 reason="UNKNOWN_ROLE",
             )
+        content = value.get("content")
+        # The shape of nearly all messages.
+        if isinstance(content, str) and len(value) == 2 and message_format != FORMAT_GEMINI:
+            texts = [content]
+        else:
+            if is_too_deep(value, encoded):
+                raise too_deep(f"{self._path}.json")
+            try:
+                schemas.CHECKS[message_format](value)
+            except SchemaError as e:
+                raise schemas.fault_of(e, value, name, f"{self._path}.json") from None
+            texts = texts_of_json(value, message_format)
         if role == ROLE_USER and self.totals.first_words is None:
             self._set_first_words(user_text(value, name))
-        return role, texts_of_json(value, message_format)
+        return role, texts
 
     def _check_parts(self, message: Message) -> tuple[int, list[str]]:
         """Check a message in parts. Returns its size, and the texts whose tokens count."""
@@ -306,23 +333,24 @@ def check_batch(count: int, content_bytes: int, limits: Limits) -> None:
     Raises:
         Fault: BATCH_TOO_LARGE.
     """
-    if count > limits.max_batch_messages or content_bytes > limits.max_batch_bytes:
-        over = (
-            f"{count} messages; a batch may have {limits.max_batch_messages}"
-            if count > limits.max_batch_messages
-            else f"{content_bytes} bytes of content; a batch may have {limits.max_batch_bytes}"
-        )
-        raise Fault(
-            "BATCH_TOO_LARGE",
-            f"messages: the batch has {over}. Send several batches, or use ImportMessages",
-            metadata={
-                "message_count": count,
-                "max_messages": limits.max_batch_messages,
-                "content_bytes": content_bytes,
-                "max_bytes": limits.max_batch_bytes,
-            },
-            fields={"messages": f"has {over}"},
-        )
+    if count > limits.max_batch_messages:
+        over = f"has {count} messages; a batch may have {limits.max_batch_messages}"
+        setting, advice = "max_batch_messages", ""
+    elif content_bytes > limits.max_batch_bytes:
+        over = f"has {content_bytes} bytes of content; a batch may have {limits.max_batch_bytes}"
+        setting, advice = "max_batch_bytes", f". {STORE_FILES}"
+    else:
+        return
+    raise invalid(
+        "messages",
+        f"{over} (the server's {setting}). Send several batches, or import the messages "
+        f"(ImportMessages, import_messages){advice}",
+        reason="BATCH_TOO_LARGE",
+        message_count=count,
+        max_messages=limits.max_batch_messages,
+        content_bytes=content_bytes,
+        max_bytes=limits.max_batch_bytes,
+    )
 
 
 def check_import(count: int, size: int, limits: Limits) -> None:

@@ -27,6 +27,7 @@ from grpc.aio import ServicerContext
 from sessiond_server.core.cancellation import check_cancelled
 from sessiond_server.core.errors import Fault
 from sessiond_server.core.limits import MAX_SESSION_ID_CHARACTERS
+from sessiond_server.core.structs import MAX_DEPTH
 from sessiond_server.projects.authentication import Authenticator, Caller
 from sessiond_server.rpc.admission import STREAMING_RPCS, Admission
 from sessiond_server.rpc.errors import as_fault, status_of, whole_status_of
@@ -303,7 +304,9 @@ def _decoder(method: MethodDescriptor) -> Decode:
             request = request_class.FromString(encoded)
         except DecodeError as e:
             raise Fault(
-                "MALFORMED_REQUEST", f"the request is not a {method.input_type.full_name}: {e}"
+                "MALFORMED_REQUEST",
+                f"the request is not a {method.input_type.full_name}, or a Struct in it is nested "
+                f"deeper than {MAX_DEPTH} levels: {e}",
             ) from e
         # Later pieces of a stream need not repeat it.
         call.session_id = call.session_id or session_id_of(request)

@@ -46,7 +46,7 @@ _PART_KEYS = frozenset(
 def read(entry: Entry) -> None:
     """Split a message or an item; see sessiond_server.formats.read."""
     value = entry.value
-    if "role" in value:
+    if value.get("role") is not None:
         entry.pieces += _message(entry)
         entry.extras += rest_of(value, _MESSAGE_KEYS)
         if value["role"] not in ("tool", "function") and value.get("name"):
@@ -92,7 +92,7 @@ def _item(item: JSON) -> Iterator[Piece]:
         case _ if kind.endswith("call_output") and call_id:
             yield Result(call_id, "", list(content(item.get("output"))), source=item)
         case "image_generation_call" if isinstance(item.get("result"), str):
-            yield Media("image", "image/png", item["result"], source=item)
+            yield inline("image", item["result"], media_type="image/png", name="", source=item)
         case _:
             yield Foreign(kind or "item", readable(item), item)
 

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
+from sessiond_server.formats.files import is_content
+
 # Values that say nothing to another model, or that are no text.
 _UNREADABLE = {
     "type",
@@ -40,5 +42,5 @@ def _lines(value: Any, key: str) -> Iterator[str]:
     elif isinstance(value, list):
         for item in value:
             yield from _lines(item, key)
-    elif value not in (None, ""):
+    elif value not in (None, "") and not (isinstance(value, str) and is_content(value)):
         yield str(value) if key in ("", "text", "content") else f"{key}: {value}"

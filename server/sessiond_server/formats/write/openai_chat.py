@@ -329,7 +329,7 @@ class _Writer(ChatParts):
                 yield new, seqs_of([paired.entry])
                 continue
             seqs = seqs_of([entry])
-            if entry.value is result.source and "role" in entry.value:
+            if entry.value is result.source and entry.value.get("role") is not None:
                 is_tool = entry.value["role"] == "tool"
                 new = self._native_result(entry, paired, result) if is_tool else None
                 if new is not None:

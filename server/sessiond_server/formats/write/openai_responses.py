@@ -103,7 +103,7 @@ class _Writer:
         if said.role in SYSTEM_ROLES:
             role = "developer" if said.role == ROLE_DEVELOPER else "system"
         stored = is_native(entry, said.pieces) and entry.format == FORMAT_OPENAI
-        if stored and "role" not in entry.value:
+        if stored and entry.value.get("role") is None:
             # An item that the caller made, such as an approval.
             yield from self._item(entry, said.pieces)
             return
@@ -235,7 +235,7 @@ class _Writer:
     def _answer_items(
         self, entry: Entry, pieces: Sequence[Piece], calls: Iterator[PairedCall]
     ) -> Iterator[JSON]:
-        if entry.format == FORMAT_OPENAI and "role" not in entry.value:
+        if entry.format == FORMAT_OPENAI and entry.value.get("role") is None:
             if any(isinstance(piece, Call) for piece in pieces):
                 yield self._call(next(calls))
             else:
@@ -331,7 +331,11 @@ class _Writer:
                 yield self._result(entry, result, new)
 
     def _result(self, entry: Entry, result: Result, new: JSON) -> JSON:
-        own = entry.value if result.source is entry.value and "role" not in entry.value else None
+        own = (
+            entry.value
+            if result.source is entry.value and entry.value.get("role") is None
+            else None
+        )
         output: Any = own.get("output") if own else None
         if not isinstance(output, str):
             output = self._parts(entry, result.pieces)
@@ -357,6 +361,9 @@ class _Writer:
         kind = str(entry.value.get("type"))
         required = REQUIRED_KEYS.get(kind)
         item = self._known(entry) if required else {}
+        for piece in pieces:
+            if isinstance(piece, Media) and piece.asset_id and "result" in item:
+                item["result"] = self._steps.content_of(piece) or None
         if required and all(
             item.get(key) is not None or (key in NULLABLE_KEYS and key in item) for key in required
         ):
