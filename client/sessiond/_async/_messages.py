@@ -30,7 +30,7 @@ class AsyncMessageCalls(AsyncCalls):
         self,
         session_id: str,
         blob: MessageInput,
-        format: str = "openai",
+        format: str | None = None,
         *,
         metadata: Mapping[str, Any] | None = None,
         parent_seq: int | None = None,
@@ -42,7 +42,8 @@ class AsyncMessageCalls(AsyncCalls):
             session_id: the session.
             blob: the provider's message: a dict, or JSON text (str or bytes), which is kept byte
                 for byte; or another value that store_messages takes.
-            format: the provider's format: "openai", "anthropic" or "gemini".
+            format: the provider's format: "openai", "anthropic" or "gemini". Default: by the
+                message's shape, and "openai" for plain text.
             metadata: labels of the message: a JSON object of at most 64 KiB. Only with a dict or
                 JSON text.
             parent_seq: seq of the message that it follows. Default: the one before it. Only with a
@@ -67,7 +68,7 @@ class AsyncMessageCalls(AsyncCalls):
         self,
         session_id: str,
         messages: Iterable[MessageInput],
-        format: str = "openai",
+        format: str | None = None,
         *,
         expected_last_seq: int | None = None,
         request_id: str | None = None,
@@ -80,7 +81,8 @@ class AsyncMessageCalls(AsyncCalls):
             messages: 1 to 1,000 messages, together at most 4 MiB. Each is a provider's message (a
                 dict, or JSON text as str or bytes, kept byte for byte), a NewMessage (typed parts,
                 labels, a parent), a Message that was read, or a protobuf Message.
-            format: the format of dicts and JSON texts: "openai", "anthropic" or "gemini".
+            format: the format of dicts and JSON texts: "openai", "anthropic" or "gemini". Default:
+                by the shape of each, and "openai" for plain text.
             expected_last_seq: store nothing unless the session's last_seq is this; 0 = the session
                 is empty.
             request_id: makes the call safe to repeat.
@@ -124,7 +126,7 @@ class AsyncMessageCalls(AsyncCalls):
         self,
         session_id: str,
         messages: Source[MessageInput],
-        format: str = "openai",
+        format: str | None = None,
         *,
         expected_last_seq: int | None = None,
         request_id: str | None = None,
@@ -137,7 +139,8 @@ class AsyncMessageCalls(AsyncCalls):
             messages: any number of values that store_messages takes. They are sent while they are
                 iterated over. After a broken connection, a list or another sequence is sent again;
                 another iterable can be used only once, and the error is raised.
-            format: the format of dicts and JSON texts: "openai", "anthropic" or "gemini".
+            format: the format of dicts and JSON texts: "openai", "anthropic" or "gemini". Default:
+                by the shape of each, and "openai" for plain text.
             expected_last_seq: store nothing unless the session's last_seq is this; 0 = the session
                 is empty.
             request_id: makes the call safe to repeat.
@@ -218,7 +221,7 @@ class AsyncMessageCalls(AsyncCalls):
 
 
 async def _pieces(
-    first: pb.ImportMessagesRequest, messages: Source[MessageInput], format: str
+    first: pb.ImportMessagesRequest, messages: Source[MessageInput], format: str | None
 ) -> AsyncGenerator[bytes, None]:
     """Yield the encoded requests of an import."""
     encoder = Encoder(first, format)

@@ -202,7 +202,7 @@ class AsyncSession:
     async def store_message(
         self,
         blob: MessageInput,
-        format: str = "openai",
+        format: str | None = None,
         *,
         metadata: Mapping[str, Any] | None = None,
         parent_seq: int | None = None,
@@ -216,7 +216,7 @@ class AsyncSession:
     async def store_messages(
         self,
         messages: Iterable[MessageInput],
-        format: str = "openai",
+        format: str | None = None,
         **options: Unpack[AppendOptions],
     ) -> StoredRange:
         """Append at most 1,000 messages, all or nothing; see `client.sessions.store_messages`."""
@@ -225,7 +225,7 @@ class AsyncSession:
     async def import_messages(
         self,
         messages: Source[MessageInput],
-        format: str = "openai",
+        format: str | None = None,
         **options: Unpack[AppendOptions],
     ) -> StoredRange:
         """Append many messages, all or nothing; see `client.sessions.import_messages`."""

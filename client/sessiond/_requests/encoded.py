@@ -6,11 +6,12 @@ A property test compares it with that of the generated code.
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from sessiond._protocol.json_text import encode
 from sessiond._protocol.names import FORMATS
 from sessiond._requests.input import MessageInput, to_proto
+from sessiond._requests.shapes import format_of
 from sessiond.v1.message_pb2 import Message
 from sessiond.v1.session_service_pb2 import DESCRIPTOR, ImportMessagesRequest, StoreMessagesRequest
 
@@ -21,13 +22,23 @@ STORE_MESSAGES, IMPORT_MESSAGES = f"{_METHODS}/StoreMessages", f"{_METHODS}/Impo
 
 _BYTES, _NUMBER = 2, 0  # wire types
 
+_PLAIN = ("user", "assistant")
+
 
 def _tag(field: int, wire_type: int) -> bytes:
     return bytes((field << 3 | wire_type,))
 
 
-_FORMAT = _tag(Message.FORMAT_FIELD_NUMBER, _NUMBER)
-_JSON = _tag(Message.JSON_FIELD_NUMBER, _BYTES)
+_BEFORE_JSON = {
+    name: bytes(
+        (
+            *_tag(Message.FORMAT_FIELD_NUMBER, _NUMBER),
+            number,
+            *_tag(Message.JSON_FIELD_NUMBER, _BYTES),
+        )
+    )
+    for name, number in FORMATS.items()
+}
 
 
 class Encoder:
@@ -35,19 +46,15 @@ class Encoder:
 
     Args:
         head: a request without messages, whose fields the first request gets.
-        format: the format of dicts and JSON texts.
+        format: the format of dicts and JSON texts. None = by the shape of each.
 
     Attributes:
         size: bytes of the messages that were added and not yet taken.
     """
 
-    def __init__(self, head: Head, format: str) -> None:
+    def __init__(self, head: Head, format: str | None) -> None:
         self.size = 0
         self._format = format
-        # Nearly all messages are dicts of a known format.
-        self._is_known = format in FORMATS
-        self._before_json = _FORMAT + bytes((FORMATS.get(format, 0),)) + _JSON
-        self._fixed = len(self._before_json)
         self._before = _tag(head.MESSAGES_FIELD_NUMBER, _BYTES)
         self._parts = [head.SerializeToString()]
 
@@ -61,15 +68,18 @@ class Encoder:
         Raises:
             InvalidField: if it cannot be sent.
         """
-        if self._is_known and type(message) is dict:
+        # Nearly all messages are dicts of a known format.
+        if type(message) is dict:
             try:
                 encoded = encode(message)
-            except (TypeError, ValueError, RecursionError):
+                format = _format_of(message, place) if self._format is None else self._format
+                before_json = _BEFORE_JSON[format]
+            except (TypeError, ValueError, KeyError, RecursionError):
                 pass  # to_proto raises the error
             else:
                 length = _varint(len(encoded))
-                size = self._fixed + len(length) + len(encoded)
-                self._parts += (self._before, _varint(size), self._before_json, length, encoded)
+                size = len(before_json) + len(length) + len(encoded)
+                self._parts += (self._before, _varint(size), before_json, length, encoded)
                 self.size += size
                 return
         body = to_proto(message, self._format, f"messages[{place}]").SerializeToString()
@@ -89,14 +99,14 @@ class Encoder:
 
 
 def encoded_store(
-    head: StoreMessagesRequest, messages: Sequence[MessageInput], format: str
+    head: StoreMessagesRequest, messages: Sequence[MessageInput], format: str | None
 ) -> bytes:
     """Return a request with messages, encoded.
 
     Args:
         head: the request without messages.
         messages: the messages.
-        format: the format of dicts and JSON texts.
+        format: the format of dicts and JSON texts. None = by the shape of each.
 
     Raises:
         InvalidField: if a message cannot be sent.
@@ -105,6 +115,13 @@ def encoded_store(
     for place, message in enumerate(messages):
         encoder.add(message, place)
     return encoder.take()
+
+
+def _format_of(message: dict[str, Any], place: int) -> str:
+    # Most messages are a role and a text, which takes no closer look.
+    if len(message) == 2 and type(message.get("content")) is str and message.get("role") in _PLAIN:
+        return "openai"
+    return format_of(message, f"messages[{place}]") or "openai"
 
 
 @lru_cache(16_384)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 from sessiond._protocol.json_text import encode
 from sessiond._protocol.names import FORMATS, ROLES, number_of
 from sessiond._protocol.structs import fill_struct
+from sessiond._requests import shapes
 from sessiond._types.message import Message
 from sessiond.errors import invalid_field
 from sessiond.v1 import message_pb2
@@ -24,7 +25,7 @@ class NewMessage:
     blob: Blob | None = None
     """The provider's message: a dict, or JSON text (str or bytes), which is kept byte for byte."""
     format: str | None = None
-    """Format of `blob`: "openai", "anthropic" or "gemini". None = that of the call."""
+    """Format of `blob`: "openai", "anthropic" or "gemini". None = that of the call, or by shape."""
     metadata: Mapping[str, Any] | None = None
     """Labels of this message: a JSON object of at most 64 KiB. None = none."""
     parent_seq: int | None = None
@@ -44,7 +45,9 @@ MessageInput: TypeAlias = Blob | message_pb2.Message | Message | NewMessage
 _encode = cast("Callable[[Mapping[str, Any]], str]", encode)
 
 
-def to_proto(value: MessageInput, format: str, path: str) -> message_pb2.Message:
+def to_proto(
+    value: MessageInput, format: str | None, path: str, *, is_sent: bool = False
+) -> message_pb2.Message:
     """Return the protobuf message that stores a caller's message.
 
     A Message that was read is stored with its exact content, role, format and metadata, but without
@@ -52,8 +55,9 @@ def to_proto(value: MessageInput, format: str, path: str) -> message_pb2.Message
 
     Args:
         value: the caller's message.
-        format: the format of a dict or JSON text.
+        format: the format of a dict or JSON text. None = by its shape; "openai" if that shows none.
         path: the field in the request, e.g. "messages[3]", for errors.
+        is_sent: leave the format of plain text to the server, which knows the model's provider.
 
     Raises:
         InvalidField: if the message cannot be sent.
@@ -64,28 +68,34 @@ def to_proto(value: MessageInput, format: str, path: str) -> message_pb2.Message
         case Message():
             return _stored_again(value.proto)
         case NewMessage():
-            return _new_message(value, format, path)
+            return _new_message(value, format, path, is_sent)
         case _:
-            return _provider_message(value, format, path)
+            return _provider_message(value, format, path, is_sent)
 
 
 def add_batch(
     batch: "RepeatedCompositeFieldContainer[message_pb2.Message]",
     messages: Iterable[MessageInput],
-    format: str,
+    format: str | None,
+    *,
+    is_sent: bool = False,
 ) -> None:
     """Add messages to a request's batch.
 
     Args:
         batch: the repeated field.
         messages: the messages.
-        format: the format of dicts and JSON texts.
+        format: the format of dicts and JSON texts, as in to_proto.
+        is_sent: as in to_proto.
 
     Raises:
         InvalidField: if a message cannot be sent, or if there is one in the place of a list.
     """
     refuse_single(messages)
-    batch.extend(to_proto(message, format, f"messages[{i}]") for i, message in enumerate(messages))
+    batch.extend(
+        to_proto(message, format, f"messages[{i}]", is_sent=is_sent)
+        for i, message in enumerate(messages)
+    )
 
 
 def refuse_single(messages: object) -> None:
@@ -100,10 +110,10 @@ def refuse_single(messages: object) -> None:
         )
 
 
-def _provider_message(value: Blob, format: str, path: str) -> message_pb2.Message:
+def _provider_message(
+    value: Blob, format: str | None, path: str, is_sent: bool
+) -> message_pb2.Message:
     result = message_pb2.Message()
-    # The server reads the role from the JSON.
-    result.format = number_of(FORMATS, format, "format")
     match value:
         case str():
             text = value
@@ -129,6 +139,13 @@ def _provider_message(value: Blob, format: str, path: str) -> message_pb2.Messag
         raise invalid_field(
             f"{path}.json", "is not valid Unicode: it holds a lone surrogate"
         ) from None
+    if format is None:
+        shape = value if isinstance(value, Mapping) else shapes.parsed(value)
+        if is_sent and shapes.is_plain(shape):
+            return result
+        format = shapes.format_of(shape, path) or "openai"
+    # The server reads the role from the JSON.
+    result.format = number_of(FORMATS, format, "format")
     return result
 
 
@@ -139,11 +156,13 @@ def _dumped(value: Mapping[str, Any], path: str) -> str:
         raise invalid_field(f"{path}.json", f"cannot be written as JSON: {error}") from error
 
 
-def _new_message(value: NewMessage, format: str, path: str) -> message_pb2.Message:
+def _new_message(
+    value: NewMessage, format: str | None, path: str, is_sent: bool
+) -> message_pb2.Message:
     if (value.blob is None) == (not value.parts):
         raise invalid_field(path, "needs either a blob or parts")
     if value.blob is not None:
-        result = _provider_message(value.blob, value.format or format, path)
+        result = _provider_message(value.blob, value.format or format, path, is_sent)
     else:
         result = message_pb2.Message(parts=message_pb2.Parts(parts=value.parts))
     if value.role is not None:

@@ -19,7 +19,7 @@ OnTimeout: TypeAlias = Literal["leave", "abort"]
 _DEFAULTS: dict[str, Any] = {
     "prompt": None,
     "messages": None,
-    "format": "openai",
+    "format": None,
     "attachments": (),
     "mode": "enqueue",
     "model": None,
@@ -35,8 +35,9 @@ class SendOptions(TypedDict, total=False):
 
     messages: Iterable[MessageInput] | None
     """1 to 100 messages as store_messages takes them, instead of prompt and attachments."""
-    format: str
-    """Format of dicts and JSON texts in messages: "openai" (default), "anthropic" or "gemini"."""
+    format: str | None
+    """Format of dicts and JSON texts in messages: "openai", "anthropic" or "gemini". Default: by
+    the shape of each; for plain text, that of the model's provider."""
     attachments: Sequence[AttachmentInput]
     """Files for the prompt: paths, URLs, tuples of content and media type, or dicts with one of
     "path", "data" (bytes or base64), "uri" and "asset_id", and perhaps "media_type" and "name".
@@ -98,7 +99,7 @@ class Sending:
             request_id=request_id_or_new(values["request_id"]),
         )
         if values["messages"] is not None:
-            add_batch(self.request.messages, values["messages"], values["format"])
+            add_batch(self.request.messages, values["messages"], values["format"], is_sent=True)
             if not self.request.messages:
                 raise invalid_field(
                     "messages",

@@ -201,7 +201,7 @@ class Session:
     def store_message(
         self,
         blob: MessageInput,
-        format: str = "openai",
+        format: str | None = None,
         *,
         metadata: Mapping[str, Any] | None = None,
         parent_seq: int | None = None,
@@ -215,7 +215,7 @@ class Session:
     def store_messages(
         self,
         messages: Iterable[MessageInput],
-        format: str = "openai",
+        format: str | None = None,
         **options: Unpack[AppendOptions],
     ) -> StoredRange:
         """Append at most 1,000 messages, all or nothing; see `client.sessions.store_messages`."""
@@ -224,7 +224,7 @@ class Session:
     def import_messages(
         self,
         messages: Source[MessageInput],
-        format: str = "openai",
+        format: str | None = None,
         **options: Unpack[AppendOptions],
     ) -> StoredRange:
         """Append many messages, all or nothing; see `client.sessions.import_messages`."""
