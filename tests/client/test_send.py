@@ -120,7 +120,7 @@ class TestSend:
         assert server.of("Send") == []
 
     async def test_unknown_keywords_are_refused(self, colour, session) -> None:
-        with pytest.raises(TypeError, match="promt"):
+        with pytest.raises(errors.InvalidField, match="promt is not known"):
             await colour.call(session.send, promt="x")
         with pytest.raises(errors.InvalidField):
             await colour.call(session.send_and_wait, "x", on_timeout="wait")

@@ -345,8 +345,8 @@ def test_a_message_that_was_read_is_stored_with_its_exact_content() -> None:
 @pytest.mark.parametrize(
     ("message", "field"),
     [
-        ({"role": "user", "content": {1, 2}}, "messages[1].json"),
-        ({"role": "user", "content": float("nan")}, "messages[1].json"),
+        ({"role": "user", "content": {1, 2}}, "messages[1].content"),
+        ({"role": "user", "content": float("nan")}, "messages[1].content"),
         (b"\xff", "messages[1].json"),
         (7, "messages[1]"),
         (NewMessage(), "messages[1]"),

@@ -10,6 +10,7 @@ from sessiond._async._lazy import AsyncLazy
 from sessiond._async._sessions import AsyncSessions
 from sessiond._async._streams import page_batches
 from sessiond._async._wire import finished, repeated
+from sessiond._protocol.checks import check_function, check_number
 from sessiond._requests import processing as queue_requests
 from sessiond._requests.fields import filled
 from sessiond._types.message import Message
@@ -115,7 +116,9 @@ class AsyncProcessing(AsyncCalls):
             LeaseLost: if the lease has ended, or another worker has the messages.
         """
         request = filled(
-            pb.ExtendLeaseRequest(), lease_id=lease.lease_id, lease_duration=lease_duration
+            pb.ExtendLeaseRequest(),
+            lease_id=queue_requests.lease_id_of(lease),
+            lease_duration=lease_duration,
         )
         return lease_of(
             await self._connection.call(
@@ -224,7 +227,7 @@ class AsyncProcessing(AsyncCalls):
             SessionNotFound: if there is no such session.
             QueueNotFound: if there is no such queue.
         """
-        request = pb.GetProcessingCountsRequest(queue=queue, session_id=session_id or "")
+        request = filled(pb.GetProcessingCountsRequest(), queue=queue, session_id=session_id)
         return counts_of(
             await self._connection.call(
                 lambda stubs: stubs.processing.GetProcessingCounts, request, timeout
@@ -247,8 +250,11 @@ class AsyncProcessing(AsyncCalls):
             SessionNotFound if there is no such session, and QueueNotFound if there is no such
             queue.
         """
-        request = pb.ListFailedMessagesRequest(
-            queue=queue, session_id=session_id, page_size=page_size
+        request = filled(
+            pb.ListFailedMessagesRequest(),
+            queue=queue,
+            session_id=session_id,
+            page_size=page_size,
         )
         return AsyncLazy(
             lambda: page_batches(
@@ -285,7 +291,7 @@ class AsyncProcessing(AsyncCalls):
         Raises:
             QueueNotFound: if there is no such queue, unless allow_missing.
         """
-        request = pb.DeleteQueueRequest(queue=queue, allow_missing=allow_missing)
+        request = filled(pb.DeleteQueueRequest(), queue=queue, allow_missing=allow_missing)
         await self._connection.call(
             lambda stubs: stubs.processing.DeleteQueue,
             request,
@@ -339,6 +345,9 @@ class AsyncProcessing(AsyncCalls):
         Returns:
             How many messages were processed.
         """
+        check_function(handler, "handler")
+        check_number(max_attempts, "max_attempts", least=1)
+        check_number(retry_delay, "retry_delay", least=0)
         request = queue_requests.lease_messages(
             queue,
             worker=worker,

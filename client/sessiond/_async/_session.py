@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Unpack, overload
+from typing import Any, Unpack, cast, overload
 
 from sessiond._async._bookmarks import AsyncBookmarks, AsyncSessionBookmarks
 from sessiond._async._handlers import AsyncHandlers
@@ -12,6 +12,7 @@ from sessiond._async._tasks import AsyncSessionTasks, AsyncTasks
 from sessiond._async._turns import WAIT_TIMEOUT_S
 from sessiond._async._wire import Source
 from sessiond._export.records import Progress
+from sessiond._protocol.checks import check_function
 from sessiond._requests.input import MessageInput
 from sessiond._requests.options import AppendOptions, ReadOptions, SessionSettings
 from sessiond._requests.turns import OnTimeout, Prompt, Sending, SendOptions, aborts
@@ -108,9 +109,9 @@ class AsyncSession:
             A function without arguments that removes the handler.
         """
         if isinstance(type_or_handler, str):
-            if handler is None:
-                raise TypeError("on() needs a handler after the type")
-            return self._handlers.add(type_or_handler, handler)
+            check_function(handler, "handler")
+            return self._handlers.add(type_or_handler, cast("EventHandler", handler))
+        check_function(type_or_handler, "type_or_handler")
         return self._handlers.add(None, type_or_handler)
 
     async def send(

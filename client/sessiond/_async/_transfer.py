@@ -16,8 +16,15 @@ from sessiond._async._wire import Source, each, run_blocking
 from sessiond._export import reader, records, writer
 from sessiond._export.files import LinesFile, NewFile, TemporaryFile
 from sessiond._export.reader import Assembler, AssetPiece
-from sessiond._export.records import ASSET_PIECE_BYTES, ExportCounts, ExportRecord, Progress
+from sessiond._export.records import (
+    ASSET_PIECE_BYTES,
+    ExportCounts,
+    ExportRecord,
+    Progress,
+    check_progress,
+)
 from sessiond._export.writer import Collection, Document
+from sessiond._protocol.checks import path_of
 from sessiond._requests import assets as asset_requests
 from sessiond._requests import messages as message_requests
 from sessiond._requests.fields import filled, request_id_or_new
@@ -179,9 +186,10 @@ async def export_to(
     """Write an export to a file, which appears once it is complete."""
     if form not in ("jsonl", "json"):
         raise invalid_field("format", f"is {form!r}; it must be one of jsonl, json")
+    check_progress(progress)
     text_of = writer.line if form == "jsonl" else Document().text
     found: list[SessionInfo] = []
-    file = await run_blocking(lambda: NewFile(path))
+    file = await run_blocking(NewFile, path_of(path, "path"))
     try:
         encoded = record_batches(
             connection,
@@ -215,8 +223,13 @@ async def import_session(
     """Create a session from an export."""
     if session_id == "":
         raise invalid_field("session_id", "is empty; leave it out to keep the exported one")
+    check_progress(progress)
+    reader.check_source(source)
     # The same for all attempts: a retry must not meet the session of the attempt before.
     final_request_id = request_id_or_new(request_id)
+    # Refuses values of the wrong type before anything is read.
+    head = filled(ImportSessionRequest(), request_id=final_request_id)
+    filled(head.session, session_id=session_id)
     response = await connection.upload(
         lambda stubs: stubs.sessions.ImportSession,
         lambda: _pieces(connection, source, Assembler(session_id, final_request_id), progress),
@@ -311,8 +324,6 @@ async def _placed_records(source: ExportSource) -> AsyncGenerator[tuple[str, Exp
         for placed in reader.records_of(source):
             yield placed
         return
-    if isinstance(source, bytes):
-        raise invalid_field("source", "must be a path, a dict, or lines of text")
     number = 0
     is_lines = True
     document: list[bytes] = []
@@ -341,7 +352,7 @@ async def _lines(source: str | os.PathLike[str] | Source[str]) -> AsyncGenerator
             # A lone surrogate passes here, and is refused later with its place.
             yield text.encode("utf-8", "surrogatepass")
         return
-    file = await run_blocking(lambda: LinesFile(source))
+    file = await run_blocking(LinesFile, source)
     try:
         while lines := await run_blocking(file.read):
             for line in lines:

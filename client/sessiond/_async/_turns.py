@@ -289,7 +289,7 @@ class AsyncTurnCalls(AsyncCalls):
         deadline = Deadline(timeout)
         await self._prepare(sending)
         request = sending.request
-        request.abort_on_disconnect = aborts
+        filled(request, abort_on_disconnect=aborts)
         turn = turn_pb2.Turn()
         seen: message_pb2.Message | None = None
         try:
@@ -325,7 +325,7 @@ class AsyncTurnCalls(AsyncCalls):
         if handlers:
             await handlers.ready()
         await self._prepare(sending)
-        sending.request.abort_on_disconnect = aborts
+        filled(sending.request, abort_on_disconnect=aborts)
         async with aclosing(
             send_steps(self._connection, sending.request, deadline.remaining())
         ) as steps:

@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 from google.protobuf import json_format
 
+from sessiond._protocol.checks import check_function
 from sessiond._protocol.times import iso
 from sessiond._types.asset import URI_PREFIX, Asset
 from sessiond._types.bookmark import Bookmark
@@ -29,6 +30,12 @@ ExportRecord: TypeAlias = tuple[str, dict[str, Any]]
 
 Progress: TypeAlias = Callable[[int, int | None], object]
 """A function that is called with the messages done and their total. None = unknown."""
+
+
+def check_progress(progress: Progress | None) -> None:
+    if progress is not None:
+        check_function(progress, "progress")
+
 
 LISTS = {"task": "tasks", "bookmark": "bookmarks", "message": "messages", "asset": "assets"}
 

@@ -1,10 +1,10 @@
 """Messages as the caller gives them, and their conversion to protobuf."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
-from sessiond._protocol.json_text import encode
+from sessiond._protocol.json_text import encode, fault_in
 from sessiond._protocol.names import FORMATS, ROLES, number_of
 from sessiond._protocol.structs import fill_struct
 from sessiond._requests import shapes
@@ -91,22 +91,30 @@ def add_batch(
     Raises:
         InvalidField: if a message cannot be sent, or if there is one in the place of a list.
     """
-    refuse_single(messages)
+    check_list(messages)
     batch.extend(
         to_proto(message, format, f"messages[{i}]", is_sent=is_sent)
         for i, message in enumerate(messages)
     )
 
 
-def refuse_single(messages: object) -> None:
-    """Refuse one message in the place of a list: its keys or characters would pass for messages.
+def check_list(messages: object, *, is_streamed: bool = False) -> None:
+    """Refuse what is no list, as one message: its keys or characters would pass for messages.
+
+    Args:
+        messages: the caller's messages.
+        is_streamed: take an asynchronous iterable, too.
 
     Raises:
-        InvalidField: if it is one message.
+        InvalidField: if there is no list of messages.
     """
     if isinstance(messages, Mapping | str | bytes | NewMessage | message_pb2.Message):
         raise invalid_field(
             "messages", "must be a list of messages; store_message takes a single one"
+        )
+    if not isinstance(messages, (Iterable, AsyncIterable) if is_streamed else Iterable):
+        raise invalid_field(
+            "messages", f"must be a list of messages, not {type(messages).__name__}"
         )
 
 
@@ -130,8 +138,8 @@ def _provider_message(
             raise invalid_field(
                 path,
                 f"is of type {type(value).__name__}; it must be a dict, JSON text (str or bytes), a"
-                " NewMessage or a Message (objects of a provider's SDK: give their dict, e.g. by"
-                " model_dump())",
+                " NewMessage or a Message (objects of a provider's SDK: give their dict,"
+                ' model_dump(mode="json", exclude_none=True))',
             )
     try:
         result.json = text
@@ -153,7 +161,8 @@ def _dumped(value: Mapping[str, Any], path: str) -> str:
     try:
         return _encode(value)
     except (TypeError, ValueError, RecursionError) as error:
-        raise invalid_field(f"{path}.json", f"cannot be written as JSON: {error}") from error
+        found = fault_in(value, path) or (path, f"cannot be written as JSON: {error}")
+        raise invalid_field(*found) from error
 
 
 def _new_message(

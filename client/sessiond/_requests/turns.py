@@ -5,9 +5,9 @@ from datetime import timedelta
 from typing import Any, Literal, TypeAlias, TypedDict
 
 from sessiond._requests.attachments import Attachment, AttachmentInput, attachments_of
-from sessiond._requests.fields import check_keywords, filled, request_id_or_new
+from sessiond._requests.fields import filled, request_id_or_new
 from sessiond._requests.input import MessageInput, add_batch
-from sessiond.errors import invalid_field
+from sessiond.errors import InvalidField, invalid_field
 from sessiond.v1.conversation_service_pb2 import AbortRequest, SendRequest
 from sessiond.v1.message_pb2 import ROLE_USER, Message, Part, Parts
 
@@ -138,9 +138,19 @@ def abort(
     )
 
 
+def _unknown(name: object, value: object, prefix: str = "") -> InvalidField:
+    # Most are options of the model, which other libraries take as keywords.
+    return invalid_field(
+        f"{prefix}{name}",
+        f"is not known to send; give an option of the model as options={{{name!r}: {value!r:.60}}}."
+        f" Known are {', '.join(_DEFAULTS)}",
+    )
+
+
 def _merged(prompt: Prompt | None, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the keywords, those in a dict of a prompt included."""
-    check_keywords(given, SendOptions.__optional_keys__)
+    if unknown := given.keys() - SendOptions.__optional_keys__:
+        raise _unknown(min(unknown), given[min(unknown)])
     values = {**_DEFAULTS, **given}
     if not isinstance(prompt, Mapping):
         return {**values, "prompt": prompt}
@@ -149,9 +159,7 @@ def _merged(prompt: Prompt | None, given: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in prompt.items():
         name = _SPELLINGS.get(key, key)
         if name not in _DEFAULTS:
-            raise invalid_field(
-                f"prompt.{key}", f"is not known; a dict may have {', '.join(_DEFAULTS)}"
-            )
+            raise _unknown(key, value, "prompt.")
         if values[name] is not None and values[name] != _DEFAULTS[name]:
             raise invalid_field(name, "is given twice, in the dict and as a keyword")
         values[name] = _DEFAULTS[name] if value is None else value

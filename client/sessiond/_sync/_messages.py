@@ -9,7 +9,7 @@ from sessiond._protocol.times import from_timestamp
 from sessiond._requests import messages as message_requests
 from sessiond._requests.encoded import Encoder, encoded_store
 from sessiond._requests.fields import filled, request_id_or_new
-from sessiond._requests.input import MessageInput, NewMessage, add_batch, refuse_single
+from sessiond._requests.input import MessageInput, NewMessage, add_batch, check_list
 from sessiond._requests.options import AppendOptions, ReadOptions
 from sessiond._sync._connection import Calls
 from sessiond._sync._lazy import Lazy
@@ -103,7 +103,7 @@ class MessageCalls(Calls):
             BatchTooLarge: if there are too many messages or bytes.
             RequestIdReused: if the request_id was used with other content.
         """
-        refuse_single(messages)
+        check_list(messages)
         messages = messages if isinstance(messages, Sequence) else list(messages)
         request = filled(
             pb.StoreMessagesRequest(),
@@ -150,7 +150,7 @@ class MessageCalls(Calls):
             SessiondError: as in store_messages, except BatchTooLarge.
             Exception: whatever iterating over `messages` raises. Nothing is stored then.
         """
-        refuse_single(messages)
+        check_list(messages, is_streamed=True)
         first = filled(
             pb.ImportMessagesRequest(),
             session_id=session_id,

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from datetime import timedelta
 
+from sessiond._protocol.checks import check_function, check_number
 from sessiond._requests import processing as queue_requests
 from sessiond._requests.fields import filled
 from sessiond._sync._connection import Calls, Connection
@@ -116,7 +117,9 @@ class Processing(Calls):
             LeaseLost: if the lease has ended, or another worker has the messages.
         """
         request = filled(
-            pb.ExtendLeaseRequest(), lease_id=lease.lease_id, lease_duration=lease_duration
+            pb.ExtendLeaseRequest(),
+            lease_id=queue_requests.lease_id_of(lease),
+            lease_duration=lease_duration,
         )
         return lease_of(
             self._connection.call(lambda stubs: stubs.processing.ExtendLease, request, timeout)
@@ -223,7 +226,7 @@ class Processing(Calls):
             SessionNotFound: if there is no such session.
             QueueNotFound: if there is no such queue.
         """
-        request = pb.GetProcessingCountsRequest(queue=queue, session_id=session_id or "")
+        request = filled(pb.GetProcessingCountsRequest(), queue=queue, session_id=session_id)
         return counts_of(
             self._connection.call(
                 lambda stubs: stubs.processing.GetProcessingCounts, request, timeout
@@ -246,8 +249,11 @@ class Processing(Calls):
             SessionNotFound if there is no such session, and QueueNotFound if there is no such
             queue.
         """
-        request = pb.ListFailedMessagesRequest(
-            queue=queue, session_id=session_id, page_size=page_size
+        request = filled(
+            pb.ListFailedMessagesRequest(),
+            queue=queue,
+            session_id=session_id,
+            page_size=page_size,
         )
         return Lazy(
             lambda: page_batches(
@@ -284,7 +290,7 @@ class Processing(Calls):
         Raises:
             QueueNotFound: if there is no such queue, unless allow_missing.
         """
-        request = pb.DeleteQueueRequest(queue=queue, allow_missing=allow_missing)
+        request = filled(pb.DeleteQueueRequest(), queue=queue, allow_missing=allow_missing)
         self._connection.call(
             lambda stubs: stubs.processing.DeleteQueue,
             request,
@@ -338,6 +344,9 @@ class Processing(Calls):
         Returns:
             How many messages were processed.
         """
+        check_function(handler, "handler")
+        check_number(max_attempts, "max_attempts", least=1)
+        check_number(retry_delay, "retry_delay", least=0)
         request = queue_requests.lease_messages(
             queue,
             worker=worker,

@@ -286,7 +286,7 @@ class TurnCalls(Calls):
         deadline = Deadline(timeout)
         self._prepare(sending)
         request = sending.request
-        request.abort_on_disconnect = aborts
+        filled(request, abort_on_disconnect=aborts)
         turn = turn_pb2.Turn()
         seen: message_pb2.Message | None = None
         try:
@@ -320,7 +320,7 @@ class TurnCalls(Calls):
         if handlers:
             handlers.ready()
         self._prepare(sending)
-        sending.request.abort_on_disconnect = aborts
+        filled(sending.request, abort_on_disconnect=aborts)
         with closing(send_steps(self._connection, sending.request, deadline.remaining())) as steps:
             for step in steps:
                 if step.events:
