@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from sessiond._async._assets import AsyncAssets, check_content
+from sessiond._async._attachments import FileExtractor
 from sessiond._async._bookmarks import AsyncBookmarks
 from sessiond._async._connection import AsyncConnection
 from sessiond._async._streams import asset_pieces, message_batches
@@ -219,12 +220,14 @@ async def import_session(
     progress: Progress | None,
     request_id: str | None,
     timeout: float | None,
+    extract_files: bool | int,
 ) -> SessionInfo:
     """Create a session from an export."""
     if session_id == "":
         raise invalid_field("session_id", "is empty; leave it out to keep the exported one")
     check_progress(progress)
     reader.check_source(source)
+    extractor = FileExtractor(connection, extract_files)
     # The same for all attempts: a retry must not meet the session of the attempt before.
     final_request_id = request_id_or_new(request_id)
     # Refuses values of the wrong type before anything is read.
@@ -232,7 +235,9 @@ async def import_session(
     filled(head.session, session_id=session_id)
     response = await connection.upload(
         lambda stubs: stubs.sessions.ImportSession,
-        lambda: _pieces(connection, source, Assembler(session_id, final_request_id), progress),
+        lambda: _pieces(
+            connection, source, Assembler(session_id, final_request_id), progress, extractor
+        ),
         timeout=timeout,
         # The first attempt uses up any other source.
         is_repeatable=isinstance(source, Mapping | str | os.PathLike | list | tuple),
@@ -246,6 +251,7 @@ async def _pieces(
     source: ExportSource,
     assembler: Assembler,
     progress: Progress | None,
+    extractor: FileExtractor,
 ) -> AsyncGenerator[ImportSessionRequest, None]:
     """Yield the requests of an import, and upload the assets on the way.
 
@@ -259,7 +265,7 @@ async def _pieces(
                     if isinstance(piece, AssetPiece):
                         await uploads.take(piece)
                         continue
-                    yield piece
+                    yield await _without_files(piece, extractor)
                     if progress:
                         progress(assembler.messages, assembler.total)
         last = assembler.finish()
@@ -267,7 +273,16 @@ async def _pieces(
             progress(assembler.messages, assembler.total)
     finally:
         uploads.close()
-    yield last
+    yield await _without_files(last, extractor)
+
+
+async def _without_files(
+    piece: ImportSessionRequest, extractor: FileExtractor
+) -> ImportSessionRequest:
+    for message in piece.messages:
+        if (stored := await extractor.take(message)) is not message:
+            message.CopyFrom(stored)
+    return piece
 
 
 class _Uploads:

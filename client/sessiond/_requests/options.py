@@ -83,6 +83,9 @@ class AppendOptions(TypedDict, total=False):
 
     expected_last_seq: int | None
     """Store nothing unless the session's last_seq is this; 0 = the session is empty."""
+    extract_files: bool | int
+    """Upload the files inside the messages, data URLs and base64, as assets first, and store
+    references to them. True = files from 256 KiB on; a number = files from this size on."""
     request_id: str | None
     """Makes the append safe to repeat, at most 128 characters. Default: a random one."""
     timeout: float | None

@@ -6,6 +6,7 @@ from typing import Any, Literal, TypeAlias, TypedDict
 
 from sessiond._requests.attachments import Attachment, AttachmentInput, attachments_of
 from sessiond._requests.fields import filled, request_id_or_new
+from sessiond._requests.inline_files import least_bytes
 from sessiond._requests.input import MessageInput, add_batch
 from sessiond.errors import InvalidField, invalid_field
 from sessiond.v1.conversation_service_pb2 import AbortRequest, SendRequest
@@ -20,6 +21,7 @@ _DEFAULTS: dict[str, Any] = {
     "prompt": None,
     "messages": None,
     "format": None,
+    "extract_files": False,
     "attachments": (),
     "mode": "enqueue",
     "model": None,
@@ -38,6 +40,8 @@ class SendOptions(TypedDict, total=False):
     format: str | None
     """Format of dicts and JSON texts in messages: "openai", "anthropic" or "gemini". Default: by
     the shape of each; for plain text, that of the model's provider."""
+    extract_files: bool | int
+    """Upload the files inside messages as assets first, as in store_messages."""
     attachments: Sequence[AttachmentInput]
     """Files for the prompt: paths, URLs, tuples of content and media type, or dicts with one of
     "path", "data" (bytes or base64), "uri" and "asset_id", and perhaps "media_type" and "name".
@@ -66,6 +70,7 @@ class Sending:
         request: the request, without the attachments.
         attachments: the attachments.
         text: the prompt. "" = none.
+        extract_files: as the caller gave it.
     """
 
     def __init__(self, session_id: str, prompt: Prompt | None, given: Mapping[str, Any]) -> None:
@@ -88,6 +93,8 @@ class Sending:
                 f"cannot be given together with {'prompt' if text is not None else 'attachments'}",
             )
         self.text = text or ""
+        self.extract_files = values["extract_files"]
+        least_bytes(self.extract_files)  # checks it
         self.request = filled(
             SendRequest(),
             session_id=session_id,

@@ -9,8 +9,9 @@ from sessiond._protocol.times import from_timestamp
 from sessiond._requests import messages as message_requests
 from sessiond._requests.encoded import Encoder, encoded_store
 from sessiond._requests.fields import filled, request_id_or_new
-from sessiond._requests.input import MessageInput, NewMessage, add_batch, check_list
+from sessiond._requests.input import MessageInput, NewMessage, add_batch, check_list, to_proto
 from sessiond._requests.options import AppendOptions, ReadOptions
+from sessiond._sync._attachments import FileExtractor
 from sessiond._sync._connection import Calls
 from sessiond._sync._lazy import Lazy
 from sessiond._sync._streams import message_batches
@@ -49,7 +50,7 @@ class MessageCalls(Calls):
                 JSON text.
             parent_seq: seq of the message that it follows. Default: the one before it. Only with a
                 dict or JSON text.
-            **options: expected_last_seq, request_id, timeout.
+            **options: expected_last_seq, extract_files, request_id, timeout.
 
         Returns:
             Where it is stored; its seq is `last_seq`.
@@ -72,6 +73,7 @@ class MessageCalls(Calls):
         format: str | None = None,
         *,
         expected_last_seq: int | None = None,
+        extract_files: bool | int = False,
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> StoredRange:
@@ -86,6 +88,9 @@ class MessageCalls(Calls):
                 by the shape of each, and "openai" for plain text.
             expected_last_seq: store nothing unless the session's last_seq is this; 0 = the session
                 is empty.
+            extract_files: upload the files inside the messages, data URLs and base64, as assets
+                first, and store references to them. True = files from 256 KiB on; a number = files
+                from this size on, in bytes.
             request_id: makes the call safe to repeat.
             timeout: deadline over all attempts, in seconds.
 
@@ -105,6 +110,12 @@ class MessageCalls(Calls):
         """
         check_list(messages)
         messages = messages if isinstance(messages, Sequence) else list(messages)
+        extractor = FileExtractor(self._connection, extract_files)
+        if extractor.least is not None:
+            messages = [
+                extractor.take(to_proto(message, format, f"messages[{i}]"))
+                for i, message in enumerate(messages)
+            ]
         request = filled(
             pb.StoreMessagesRequest(),
             session_id=session_id,
@@ -126,6 +137,7 @@ class MessageCalls(Calls):
         format: str | None = None,
         *,
         expected_last_seq: int | None = None,
+        extract_files: bool | int = False,
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> StoredRange:
@@ -140,6 +152,9 @@ class MessageCalls(Calls):
                 by the shape of each, and "openai" for plain text.
             expected_last_seq: store nothing unless the session's last_seq is this; 0 = the session
                 is empty.
+            extract_files: upload the files inside the messages, data URLs and base64, as assets
+                first, and store references to them. True = files from 256 KiB on; a number = files
+                from this size on, in bytes.
             request_id: makes the call safe to repeat.
             timeout: deadline over all attempts, in seconds. Default: none.
 
@@ -157,9 +172,10 @@ class MessageCalls(Calls):
             expected_last_seq=expected_last_seq,
             request_id=request_id_or_new(request_id),
         )
+        extractor = FileExtractor(self._connection, extract_files)
         response = self._connection.upload(
             lambda stubs: stubs.import_encoded,
-            lambda: _pieces(first, messages, format),
+            lambda: _pieces(first, messages, format, extractor),
             timeout=timeout,
             is_repeatable=isinstance(messages, Sequence),
             # No session has this id.
@@ -216,14 +232,21 @@ class MessageCalls(Calls):
 
 
 def _pieces(
-    first: pb.ImportMessagesRequest, messages: Source[MessageInput], format: str | None
+    first: pb.ImportMessagesRequest,
+    messages: Source[MessageInput],
+    format: str | None,
+    extractor: FileExtractor,
 ) -> Generator[bytes, None]:
     """Yield the encoded requests of an import."""
     encoder = Encoder(first, format)
     is_first = True
     count = 0
     for message in each(messages):
-        encoder.add(message, count)
+        if extractor.least is None:
+            encoder.add(message, count)
+        else:
+            read = to_proto(message, format, f"messages[{count}]")
+            encoder.add(extractor.take(read), count)
         count += 1
         if encoder.size >= PIECE_BYTES:
             yield encoder.take()

@@ -24,6 +24,7 @@ from sessiond._requests import assets as asset_requests
 from sessiond._requests import messages as message_requests
 from sessiond._requests.fields import filled, request_id_or_new
 from sessiond._sync._assets import Assets, check_content
+from sessiond._sync._attachments import FileExtractor
 from sessiond._sync._bookmarks import Bookmarks
 from sessiond._sync._connection import Connection
 from sessiond._sync._streams import asset_pieces, message_batches
@@ -210,12 +211,14 @@ def import_session(
     progress: Progress | None,
     request_id: str | None,
     timeout: float | None,
+    extract_files: bool | int,
 ) -> SessionInfo:
     """Create a session from an export."""
     if session_id == "":
         raise invalid_field("session_id", "is empty; leave it out to keep the exported one")
     check_progress(progress)
     reader.check_source(source)
+    extractor = FileExtractor(connection, extract_files)
     # The same for all attempts: a retry must not meet the session of the attempt before.
     final_request_id = request_id_or_new(request_id)
     # Refuses values of the wrong type before anything is read.
@@ -223,7 +226,9 @@ def import_session(
     filled(head.session, session_id=session_id)
     response = connection.upload(
         lambda stubs: stubs.sessions.ImportSession,
-        lambda: _pieces(connection, source, Assembler(session_id, final_request_id), progress),
+        lambda: _pieces(
+            connection, source, Assembler(session_id, final_request_id), progress, extractor
+        ),
         timeout=timeout,
         # The first attempt uses up any other source.
         is_repeatable=isinstance(source, Mapping | str | os.PathLike | list | tuple),
@@ -237,6 +242,7 @@ def _pieces(
     source: ExportSource,
     assembler: Assembler,
     progress: Progress | None,
+    extractor: FileExtractor,
 ) -> Generator[ImportSessionRequest, None]:
     """Yield the requests of an import, and upload the assets on the way.
 
@@ -250,7 +256,7 @@ def _pieces(
                     if isinstance(piece, AssetPiece):
                         uploads.take(piece)
                         continue
-                    yield piece
+                    yield _without_files(piece, extractor)
                     if progress:
                         progress(assembler.messages, assembler.total)
         last = assembler.finish()
@@ -258,7 +264,14 @@ def _pieces(
             progress(assembler.messages, assembler.total)
     finally:
         uploads.close()
-    yield last
+    yield _without_files(last, extractor)
+
+
+def _without_files(piece: ImportSessionRequest, extractor: FileExtractor) -> ImportSessionRequest:
+    for message in piece.messages:
+        if (stored := extractor.take(message)) is not message:
+            message.CopyFrom(stored)
+    return piece
 
 
 class _Uploads:
