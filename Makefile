@@ -88,9 +88,10 @@ bench: .venv-bench/.done ## Measure against what people use instead (a few minut
 bench-quick: .venv-bench/.done ## The same, ten times smaller: says whether it runs, not how fast
 	.venv-bench/bin/python benchmarks/run.py --quick $(ARGS)
 
-.venv-bench/.done: pyproject.toml constraints.txt benchmarks/requirements.txt
+.venv-bench/.done: pyproject.toml constraints.txt benchmarks/constraints.txt benchmarks/requirements.txt
 	$(PYTHON) -m venv .venv-bench
-	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[server]' --requirement benchmarks/requirements.txt
+	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+		--constraint benchmarks/constraints.txt --editable '.[server]' --requirement benchmarks/requirements.txt
 	@touch $@
 
 docs: .venv-docs/.done ## Build the documentation's site in build/site, strictly, and check its links

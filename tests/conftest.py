@@ -1,10 +1,14 @@
-"""What all tests share: a real PostgreSQL, a database of its own for each test, servers in this process and in others.
+"""Fixtures of all tests: a PostgreSQL, a database for each test, servers here and in processes.
 
-SESSIOND_TEST_DATABASE_URL names a PostgreSQL whose user may create databases; without it the embedded one runs for the length of the tests.
+SESSIOND_TEST_DATABASE_URL names a PostgreSQL whose user may create databases. Without it, the tests
+start the embedded one.
 """
 
+import gzip
+import json
 import os
 import shutil
+import signal
 import tempfile
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -29,6 +33,9 @@ from sessiond_server.retention.store import PurgeStore
 from sessiond_server.server import Running, serving
 from sessiond_server.settings import Settings
 
+from .support.conversations import made_up_conversations
+from .support.embedded import end_postgres
+from .support.guardian import Guardian
 from .support.processes import ServerProcess
 from .support.wire import Wire
 
@@ -52,11 +59,10 @@ AIMOCK = (
     / "cli.js"
 )
 
-
-# What needs a database or another process is no unit test.
+# Fixtures and folders of tests that need a database or another process, and so are no unit tests.
 HEAVY_FIXTURES = {"postgres", "start_server", "data_dir", "aimock_of_npm"}
-HEAVY_FOLDERS = {"acceptance", "docs", "runtime"}
-# Their tests prove something about SQL, so they also run on other versions of PostgreSQL.
+HEAVY_FOLDERS = {"acceptance", "docs", "runtime", "support"}
+# These tests prove something about SQL, so they also run on other versions of PostgreSQL.
 SQL_FOLDERS = {
     "assets",
     "bookmarks",
@@ -75,8 +81,13 @@ SQL_FOLDERS = {
 }
 
 
+def pytest_configure() -> None:
+    """Let the tests' processes be interrupted, also where a shell runs pytest in the background."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Sorts the tests into tiers by what they use: `unit`, `sql`, or neither."""
+    """Mark the tests as `unit`, `sql` or neither, by what they use."""
     for item in items:
         folder = item.path.relative_to(Path(__file__).parent).parts[0]
         fixtures = HEAVY_FIXTURES.intersection(getattr(item, "fixturenames", ()))
@@ -87,7 +98,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def as_url(conninfo: str) -> str:
-    """A URL of any libpq connection string, since that is what the settings take."""
+    """Return a URL, as the settings take it, for any libpq connection string."""
     parts = conninfo_to_dict(conninfo)
     host = str(parts.get("host", ""))
     query = {"host": host} if host.startswith("/") else {}
@@ -104,13 +115,21 @@ def as_url(conninfo: str) -> str:
     ).render_as_string(hide_password=False)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def guardian() -> Iterator[Guardian]:
+    """Ends what the tests leave running, which is an error unless the tests were killed."""
+    made = Guardian()
+    yield made
+    assert not (left := made.finish()), f"the tests left processes running:\n{left}"
+
+
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[str]:
-    """A connection string of a PostgreSQL in which databases may be made."""
+def postgres(guardian: Guardian) -> Iterator[str]:
+    """A connection string of a PostgreSQL in which databases may be created."""
     if given := os.environ.get("SESSIOND_TEST_DATABASE_URL"):
         yield given
         return
-    with _scratch(_memory()) as directory:
+    with _scratch(guardian, _memory()) as directory:
         embedded = EmbeddedPostgres(directory, tuning=NOT_DURABLE)
         embedded.start()
         try:
@@ -120,31 +139,40 @@ def postgres() -> Iterator[str]:
 
 
 def _memory() -> str | None:
-    """Returns a file system in memory with room for a test cluster; None if there is none."""
-    if os.access("/dev/shm", os.W_OK) and shutil.disk_usage("/dev/shm").free > 4 * 1024**3:  # noqa: S108
-        return "/dev/shm"  # noqa: S108
-    return None
+    """Return a file system in memory with room for a test cluster; None if there is none."""
+    memory = "/dev/shm"  # noqa: S108
+    has_room = os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 4 * 1024**3
+    return memory if has_room else None
 
 
 @contextmanager
-def _scratch(parent: str | None = None) -> Iterator[Path]:
-    """Makes a directory that other users may pass through; pytest closes its own to them."""
+def _scratch(guardian: Guardian, parent: str | None = None) -> Iterator[Path]:
+    """Make a directory that other users may pass through; pytest closes its own to them."""
     with tempfile.TemporaryDirectory(
         prefix="sessiond-test-", dir=parent, ignore_cleanup_errors=True
     ) as directory:
+        guardian.remove_at_end(Path(directory))
         yield Path(directory)
 
 
-@pytest.fixture
-def data_dir() -> Iterator[Path]:
-    """A data directory for an embedded PostgreSQL."""
-    with _scratch() as directory:
+@pytest.fixture(scope="session")
+def session_data_dir(guardian: Guardian) -> Iterator[Path]:
+    """A data directory for an embedded PostgreSQL that many tests use."""
+    with _scratch(guardian) as directory:
         yield directory
+
+
+@pytest.fixture
+def data_dir(guardian: Guardian) -> Iterator[Path]:
+    """A data directory for an embedded PostgreSQL, which ends with the test if it still runs."""
+    with _scratch(guardian) as directory:
+        yield directory
+        end_postgres(directory)
 
 
 @pytest.fixture(scope="session")
 def template(postgres: str) -> Iterator[str]:
-    """The name of a migrated database, to be copied: a copy takes a tenth of a migration."""
+    """The name of a migrated database to copy, which takes a tenth of a migration."""
     name = f"sessiond_template_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(postgres, autocommit=True) as connection:
         connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
@@ -154,7 +182,7 @@ def template(postgres: str) -> Iterator[str]:
 
 
 class Databases:
-    """Makes databases for tests and drops them.
+    """Creates databases for tests and drops them.
 
     A database is dropped when a later one is made: right after a test its connections are still
     ending, and PostgreSQL then sleeps for 100 ms before it looks again.
@@ -165,7 +193,7 @@ class Databases:
         self._left: list[str] = []
 
     def create(self, template: str | None = None) -> str:
-        """Returns the name of a new database: empty, or a copy of the template."""
+        """Return the name of a new database: empty, or a copy of the template."""
         self.drop_left(but=2)
         name = f"sessiond_test_{uuid.uuid4().hex[:12]}"
         statement = sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name))
@@ -176,11 +204,11 @@ class Databases:
         return name
 
     def leave(self, name: str) -> None:
-        """Marks a database as no longer needed."""
+        """Mark a database as no longer needed."""
         self._left.append(name)
 
     def drop_left(self, *, but: int = 0) -> None:
-        """Drops the databases that no test needs, but for the latest ones."""
+        """Drop the databases that no test needs, but for the latest ones."""
         while len(self._left) > but:
             drop = sql.SQL("DROP DATABASE {} WITH (FORCE)")
             self._connection.execute(drop.format(sql.Identifier(self._left.pop(0))))
@@ -212,7 +240,7 @@ def database_url(postgres: str, databases: Databases, template: str) -> Iterator
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    """Settings of servers in this process. The purger rests, unless a test runs it."""
+    """Settings of servers in this process, whose purger runs only when a test runs it."""
     return Settings(
         listen="127.0.0.1:0",
         purge_interval_s=3600,
@@ -243,7 +271,7 @@ def wire(channel: grpc.aio.Channel) -> Wire:
 
 
 def purger_of(server: Running) -> Purger:
-    """A purger like the server's own, whose rounds are the test's to run."""
+    """Return a purger like the server's own, whose rounds the test runs."""
     database = server.database
     flattener = Flattener(FlatteningStore(database))
     return Purger(
@@ -262,7 +290,7 @@ def purger(server: Running) -> Purger:
 
 @pytest.fixture
 def query(database_url: str) -> Callable[..., list[tuple[object, ...]]]:
-    """Asks the test's database: query("SELECT ...", parameters) -> rows."""
+    """Run a statement on the test's database; called with it and its parameters, returns rows."""
 
     def ask(statement: str, parameters: object = None) -> list[tuple[object, ...]]:
         with psycopg.connect(database_url, autocommit=True) as connection:
@@ -273,8 +301,11 @@ def query(database_url: str) -> Callable[..., list[tuple[object, ...]]]:
 
 
 @pytest.fixture
-def start_server(tmp_path: Path) -> Iterator[Callable[..., ServerProcess]]:
-    """Starts `sessiond serve` in a process of its own: start_server("--workers", "2", SESSIOND_DATABASE_URL=...)."""
+def start_server(tmp_path: Path, data_dir: Path) -> Iterator[Callable[..., ServerProcess]]:
+    """Start `sessiond serve` in another process; called with flags, and variables as keywords.
+
+    The servers end before data_dir is removed: without it they would not find their PostgreSQL.
+    """
     started: list[ServerProcess] = []
 
     def start(*flags: str, **environment: str) -> ServerProcess:
@@ -288,12 +319,11 @@ def start_server(tmp_path: Path) -> Iterator[Callable[..., ServerProcess]]:
         process.end()
 
 
-@pytest.fixture(scope="session")
-def conversations() -> list[dict[str, object]]:
-    """The 200 real conversations, where they are at hand."""
-    import gzip
-    import json
-
+@pytest.fixture(scope="session", params=["made_up", "real"])
+def conversations(request: pytest.FixtureRequest) -> list[dict[str, Any]]:
+    """Conversations of agents that call tools. The real ones are not part of the repository."""
+    if request.param == "made_up":
+        return made_up_conversations()
     if not CONVERSATIONS.exists():
         pytest.skip(f"the real conversations are not here ({CONVERSATIONS.name} in shared/data)")
     with gzip.open(CONVERSATIONS, "rt", encoding="utf-8") as lines:
@@ -302,7 +332,7 @@ def conversations() -> list[dict[str, object]]:
 
 @pytest.fixture(scope="session")
 def aimock_of_npm() -> Iterator[AIMockServer]:
-    """A server of aimock, where `make` could install it."""
+    """A server of aimock, if `make` could install it."""
     if not AIMOCK.is_file():
         pytest.skip("aimock is not here: `make aimock` installs it with npm")
     if not shutil.which("node"):
@@ -312,7 +342,7 @@ def aimock_of_npm() -> Iterator[AIMockServer]:
         # Without it the package would download its own.
         patch.setenv("AIMOCK_CLI_PATH", str(AIMOCK))
         server.start()
-    # Its own fixtures leave this pipe open, which is a warning, and so a failure.
+    # The package leaves this pipe open, which is a warning, and so a failure.
     process = server._proc
     yield server
     server.stop()
@@ -322,5 +352,5 @@ def aimock_of_npm() -> Iterator[AIMockServer]:
 
 @pytest.fixture
 def aimock(aimock_of_npm: AIMockServer) -> AIMockServer:
-    """The same, with nothing of the tests before."""
+    """The server of aimock, without what earlier tests set."""
     return aimock_of_npm.reset()

@@ -1,1 +1,1 @@
-"""The sessiond server. Its rooms, from the wire inwards: rpc (protos), service (rules), store (SQL)."""
+"""The sessiond server; docs/code-map.md lists its packages."""

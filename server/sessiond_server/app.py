@@ -1,4 +1,4 @@
-"""Wiring: makes every store and every service of a process once, and closes them in order."""
+"""Wiring: creates every store and every service of a process once, and closes them in order."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -34,7 +34,9 @@ from sessiond_server.projects.service import Keys
 from sessiond_server.projects.store import KeyStore
 from sessiond_server.providers.routing import Models
 from sessiond_server.queues.service import Processing
-from sessiond_server.queues.store import ProcessingStore
+from sessiond_server.queues.store.leases import LeaseStore
+from sessiond_server.queues.store.progress import ProgressStore
+from sessiond_server.queues.store.queues import QueueStore
 from sessiond_server.retention.purger import Purger
 from sessiond_server.retention.store import PurgeStore
 from sessiond_server.rpc.admin_service import AdminServicer
@@ -53,11 +55,13 @@ from sessiond_server.settings import Settings
 from sessiond_server.tasks.service import Tasks
 from sessiond_server.tasks.store import TaskStore
 from sessiond_server.turns.leases import TurnLeases
-from sessiond_server.turns.runner import Lease, TurnRunner
+from sessiond_server.turns.runner import TurnRunner
 from sessiond_server.turns.service import Turns
+from sessiond_server.turns.state import TurnLease, TurnSlots
 from sessiond_server.turns.store import TurnStore
 from sessiond_server.turns.streams import TurnStreams
-from sessiond_server.watch.hub import Watching
+from sessiond_server.turns.transitions import TurnTransitions
+from sessiond_server.watch.hub import WatchHub
 from sessiond_server.watch.store import WatchStore
 
 
@@ -75,7 +79,9 @@ class Stores:
         self.imports = SessionImportStore(database)
         self.keys = KeyStore(database)
         self.purge = PurgeStore(database)
-        self.queues = ProcessingStore(database)
+        self.queue_leases = LeaseStore(database)
+        self.queue_progress = ProgressStore(database)
+        self.queues = QueueStore(database)
         self.sessions = SessionStore(database)
         self.tasks = TaskStore(database)
         self.turns = TurnStore(database, self.append)
@@ -95,7 +101,7 @@ class Services:
     loops: dict[str, Loop]
     database: Database
     objects: Objects
-    watching: Watching
+    watching: WatchHub
     runner: TurnRunner
 
 
@@ -121,7 +127,7 @@ async def open_services(
 
         assets = Assets(stores.assets, objects, limits)
         stack.push_async_callback(assets.close)
-        watching = Watching(
+        watching = WatchHub(
             stores.watch,
             stores.history,
             admission.check_draining,
@@ -135,26 +141,27 @@ async def open_services(
         )
         stack.push_async_callback(models.close)
         models.prepare()
-        lease = Lease(uuid4(), settings.turn_lease_s)
+        lease = TurnLease(uuid4(), settings.turn_lease_s)
+        slots = TurnSlots(settings.max_running_turns, is_draining=is_draining)
+        transitions = TurnTransitions(stores.turns, models, limits, counts, lease, slots)
         runner = TurnRunner(
             stores.turns,
+            transitions,
+            slots,
+            watching,
             stores.sessions,
             stores.history,
             models,
             assets,
-            watching,
-            limits,
-            counts,
-            is_draining=is_draining,
-            lease=lease,
             max_context_bytes=settings.max_context_bytes,
         )
         stack.push_async_callback(runner.close)
-        watching.listen(runner.heard)
+        watching.add_listener(runner.on_event)
         turns = Turns(
             stores.turns,
             stores.sessions,
             runner,
+            transitions,
             models,
             limits,
             counts,
@@ -177,7 +184,7 @@ async def open_services(
             interval_s=settings.purge_interval_s,
             grace_s=settings.asset_grace_s,
         )
-        leases = TurnLeases(stores.turns, runner, lease, is_draining=is_draining)
+        leases = TurnLeases(stores.turns, transitions, runner, lease, slots)
         # In the order of SERVICES.
         servicers: tuple[Servicer, ...] = (
             SessionServicer(
@@ -194,6 +201,8 @@ async def open_services(
             ProcessingServicer(
                 Processing(
                     stores.queues,
+                    stores.queue_leases,
+                    stores.queue_progress,
                     stores.sessions,
                     is_draining=is_draining,
                     default_deadline_s=settings.default_deadline_s,
@@ -220,6 +229,7 @@ async def open_services(
             {
                 "purger": purger.run,
                 "sweeper": sweeper.run,
+                "key_check": authenticator.run,
                 **watching.loops(),
                 **leases.loops(),
             },

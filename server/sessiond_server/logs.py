@@ -1,4 +1,7 @@
-"""Logs: structlog for ours, the standard library's records through the same renderer. To stderr, one line each."""
+"""Logging to stderr, one line an event, by structlog.
+
+Records of the standard library's logging pass through the same renderer.
+"""
 
 import logging
 import sys
@@ -50,10 +53,10 @@ def configure(log_format: str, level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(number)
-    # A client that goes away in the middle of a stream is reported by gRPC as an error with a stack; it is everyday life.
+    # gRPC logs an error with a traceback whenever a client leaves in the middle of a stream.
     logging.getLogger("grpc._cython.cygrpc").addFilter(_is_no_broken_stream)
-    # The pool tells each connection that it lost; our own lines say what that means.
-    # The models' SDKs tell each request, and with debug what is in it.
+    # The pool logs every lost connection, which our own events cover. The SDKs of the providers log
+    # every request, and at debug its content.
     for name in (
         "psycopg.pool",
         "alembic",

@@ -1,4 +1,4 @@
-"""One server process: binds the address, serves until it is told to stop, then drains."""
+"""One server process: binds the address, serves until SIGTERM or SIGINT, then drains."""
 
 import asyncio
 import gc
@@ -24,7 +24,7 @@ from sessiond_server.rpc.admission import Admission
 from sessiond_server.rpc.services import SERVICES
 from sessiond_server.settings import Settings
 from sessiond_server.turns.runner import TurnRunner
-from sessiond_server.watch.hub import Watching
+from sessiond_server.watch.hub import WatchHub
 
 # More than max_batch_bytes may be, so that the server refuses a batch that is too large with a
 # reason; gRPC would refuse it without one.
@@ -56,7 +56,7 @@ class Running:
     health: health.aio.HealthServicer
     database: Database
     objects: Objects
-    watching: Watching
+    watching: WatchHub
     runner: TurnRunner
 
 

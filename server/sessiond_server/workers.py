@@ -46,7 +46,7 @@ async def run(settings: Settings, database_url: str, *, on_ready: Callable[[int]
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     with reserve_port(settings.listen) as (listen, port):
-        # The settings hold what the configuration file said, which may have changed since.
+        # The workers get the settings as loaded: the configuration file may have changed since.
         environment = os.environ | settings.environment()
         environment |= {
             "SESSIOND_CONFIG": "",
@@ -186,7 +186,7 @@ def _readiness_pipe() -> Iterator[tuple[asyncio.Event, int]]:
 
 
 def _work(ready_fd: int) -> None:
-    """Serve as the environment says, until the parent terminates this worker or is gone."""
+    """Serve with settings from the environment until the parent terminates this worker or ends."""
     import uvloop
 
     from sessiond_server import logs, server, settings

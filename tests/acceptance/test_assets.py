@@ -1,4 +1,7 @@
-"""A large asset through a real server: bounded memory on both sides, through a directory and through S3; and gone with its last session."""
+"""A large asset through a real server, stored in a directory and in S3.
+
+Both sides need bounded memory, and the asset is removed with its last session.
+"""
 
 import hashlib
 import subprocess
@@ -21,11 +24,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 SIZE = 200 * 1024 * 1024
 MEBIBYTE = 1024 * 1024
-# Of the server: parts on their way to the store, pieces in gRPC's windows. Far below the asset.
+# Parts on their way to the store and pieces in gRPC's windows: far less than the asset.
 MAX_SERVER_GROWTH_BYTES = 80 * MEBIBYTE
 MAX_CLIENT_GROWTH_BYTES = 64 * MEBIBYTE
 
-# What a client process does: up, down, and what it took. It connects before it measures, so that starting does not count.
+# Uploads and downloads, and prints its peak memory. It connects before it measures.
 CLIENT = """
 import psutil, sys
 from pathlib import Path
@@ -35,7 +38,8 @@ def peak():
     status = Path("/proc/self/status")
     if not status.exists():
         return psutil.Process().memory_info().rss
-    return next(int(line.split()[1]) * 1024 for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+    lines = dict(line.split(":") for line in status.read_text().splitlines())
+    return int(lines["VmHWM"].split()[0]) * 1024
 
 target, source, saved = sys.argv[1:]
 with Client(target) as client:
@@ -63,7 +67,7 @@ def logs_to_purge(database_url: str) -> int:
 def store(
     request: pytest.FixtureRequest, tmp_path: Path
 ) -> Iterator[tuple[dict[str, str], Callable[[], list[str]]]]:
-    """Variables of the server, and what lies in the store."""
+    """The server's variables, and a function that lists what is in the store."""
     if request.param == "local":
         directory = tmp_path / "assets"
         yield (
@@ -78,7 +82,7 @@ def store(
         )
 
 
-def test_a_large_asset_in_bounded_memory(
+def test_a_large_asset_needs_bounded_memory_and_goes_with_its_last_session(
     database_url: str,
     start_server: Callable[..., ServerProcess],
     store: tuple[dict[str, str], Callable[[], list[str]]],
@@ -88,7 +92,7 @@ def test_a_large_asset_in_bounded_memory(
     source, saved = tmp_path / "large.bin", tmp_path / "saved.bin"
     with source.open("wb") as file:
         for number in range(SIZE // MEBIBYTE):
-            # Nothing in it repeats, so that a piece in the wrong place is seen.
+            # Nothing repeats, so that a piece in the wrong place changes the hash.
             file.write(hashlib.shake_256(str(number).encode()).digest(MEBIBYTE))
     server = start_server(
         SESSIOND_DATABASE_URL=database_url,
@@ -115,15 +119,16 @@ def test_a_large_asset_in_bounded_memory(
     client_before, client_uploaded, client_saved = map(int, figures)
     growth = peak_bytes(process) - before
     print(
-        f"server: {before >> 20} MiB before, {growth >> 20} MiB more; client: {client_before >> 20} MiB before, "
-        f"{client_uploaded - client_before >> 20} MiB more after the upload, {client_saved - client_before >> 20} MiB after the download"
+        f"server: {before >> 20} MiB before, {growth >> 20} MiB more; client: "
+        f"{client_before >> 20} MiB before, {client_uploaded - client_before >> 20} MiB more after "
+        f"the upload, {client_saved - client_before >> 20} MiB after the download"
     )
     assert asset_id == hash_of(source) == hash_of(saved)
     assert growth < MAX_SERVER_GROWTH_BYTES
     assert client_saved - client_before < MAX_CLIENT_GROWTH_BYTES
     assert server.terminate() == 0
 
-    # Another server, which purges and sweeps all the time: the asset stays as long as a session refers to it.
+    # A server that purges and sweeps all the time keeps the asset while a session refers to it.
     with_sessions = start_server(
         SESSIOND_DATABASE_URL=database_url,
         SESSIOND_ASSET_GRACE_S="3600",
@@ -132,7 +137,8 @@ def test_a_large_asset_in_bounded_memory(
     )
     with Client(with_sessions.target) as client:
         session = client.create_session("one")
-        session.store_message({"role": "user", "content": f"sessiond-asset:{asset_id}"})
+        picture = {"type": "image_url", "image_url": {"url": f"sessiond-asset:{asset_id}"}}
+        session.store_message({"role": "user", "content": [picture]})
         session.copy("two")
     assert with_sessions.terminate() == 0
     sweeping = start_server(

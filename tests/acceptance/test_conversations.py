@@ -1,4 +1,4 @@
-"""Conversations over servers that die: real processes, and a provider of models that says what it was asked."""
+"""Conversations over servers that die: real processes, and a model server that records requests."""
 
 import asyncio
 import json
@@ -15,7 +15,8 @@ from sessiond.v1.turn_pb2 import TURN_STATE_COMPLETED
 
 from ..support.model_server import ModelServer, Reply
 from ..support.processes import ServerProcess
-from ..support.turns import PATIENCE_S, send, sending
+from ..support.turns import send, sending
+from ..support.waiting import PATIENCE_S, until_async
 from ..support.wire import Wire, taken_apart
 
 HOLD = Reply("one two three four", after=2, then="hold")
@@ -31,7 +32,7 @@ def models() -> Iterator[ModelServer]:
 def start(
     start_server: Callable[..., ServerProcess], database_url: str, models: ModelServer
 ) -> Callable[[], ServerProcess]:
-    """Starts a server of the test's database whose models are the test's."""
+    """Start a server on the test's database and model server."""
     providers = {
         "fake": {
             "type": "openai",
@@ -51,30 +52,31 @@ def start(
         "SESSIOND_DATABASE_URL": database_url,
         "SESSIOND_PROVIDERS": json.dumps(providers),
         "SESSIOND_DEFAULT_MODEL": "gpt-1",
-        "SESSIOND_TURN_LEASE_S": "1",
+        # Short, since tests wait for it, but longer than a busy machine delays a renewal.
+        "SESSIOND_TURN_LEASE_S": "5",
     }
     return lambda: start_server(**environment)
 
 
 def channel(server: ServerProcess) -> grpc.aio.Channel:
-    # Its own: a channel that shares its connections would find the one to a server that is gone.
+    # No shared connections: there may be one to a killed server.
     return grpc.aio.insecure_channel(server.target, options=[("grpc.use_local_subchannel_pool", 1)])
 
 
 async def asked(models: ModelServer) -> None:
-    """Wait until a model was asked, and holds the rest of its answer back."""
+    """Wait until a model has been called and holds back the rest of its answer."""
     assert await asyncio.to_thread(models.wait_until_held)
 
 
 class Watcher:
-    """All that happens in a session from its beginning, as a server tells it."""
+    """The events of a session from its beginning, as one server streams them."""
 
     def __init__(self, wire: Wire, session_id: str) -> None:
         self.call = wire.conversations.Watch(WatchRequest(session_id=session_id, after_seq=0))
         self.events: list[Event] = []
 
     async def until(self, condition: Callable[[Event], bool]) -> Event:
-        """The first event for which it holds, once it has come."""
+        """Return the first event for which the condition holds, when it has arrived."""
         while not (found := [event for event in self.events if condition(event)]):
             async with asyncio.timeout(PATIENCE_S):
                 self.events += (await self.call.read()).events
@@ -89,8 +91,11 @@ class Watcher:
 async def test_a_conversation_goes_on_after_the_servers_death(
     start: Callable[[], ServerProcess], models: ModelServer
 ) -> None:
-    """The fourth turn's request has all that was said in the three before, exactly."""
-    odd = '{"role":"user",  "name":"ada","content":[{"type":"text","text":"\\u00e9 \\u2028 caf\\u00e9 1.50"}]}'
+    """The request of the fourth turn has the messages of the three before, unchanged."""
+    odd = (
+        '{"role":"user",  "name":"ada",'
+        '"content":[{"type":"text","text":"\\u00e9 \\u2028 caf\\u00e9 1.50"}]}'
+    )
     call = Reply(tool_calls=[("c1", "look", '{ "at" : 1.50 }')])
     models.script(Reply("first answer"), call, Reply("It is three."))
     server = start()
@@ -148,10 +153,9 @@ async def test_turns_sent_at_one_server_are_watched_at_the_other(
         assert kinds == ["assistant.message", "assistant.turn_end"] * 20
 
 
-async def test_a_server_that_dies_in_mid_turn(
+async def test_the_turn_of_a_killed_server_fails_and_its_queue_runs_elsewhere(
     start: Callable[[], ServerProcess], models: ModelServer
 ) -> None:
-    """The turn ends as failed at the other server, and what waits runs there."""
     models.script(HOLD)
     first, second = start(), start()
     async with channel(first) as here, channel(second) as there:
@@ -161,7 +165,7 @@ async def test_a_server_that_dies_in_mid_turn(
         lost = await sending(wire, "talk", "never answered", request_id="r")
         await asked(models)
         waiting = await sending(wire, "talk", "answered elsewhere", request_id="s")
-        # What the model has said so far comes to the other server.
+        # The deltas so far arrive at the other server.
         await watcher.until(lambda event: event.type == "assistant.message_delta")
         joined = await sending(other, "talk", "never answered", request_id="r")
         assert joined.turn.turn_id == lost.turn.turn_id
@@ -190,7 +194,7 @@ async def test_a_server_that_dies_in_mid_turn(
         assert [event.seq for event in watcher.events if event.seq] == [1, 2, 3]
 
 
-async def test_a_server_that_is_alone_finds_its_lost_turn(
+async def test_a_restarted_server_ends_its_own_lost_turn(
     start: Callable[[], ServerProcess], models: ModelServer
 ) -> None:
     models.script(HOLD)
@@ -211,7 +215,7 @@ async def test_a_server_that_is_alone_finds_its_lost_turn(
         assert await wire.texts("talk") == ["never answered", "later", hello, "last", hello]
 
 
-async def test_one_prompt_to_two_models_from_one_template(
+async def test_copies_of_a_template_run_on_different_providers(
     start: Callable[[], ServerProcess], models: ModelServer
 ) -> None:
     async with channel(start()) as opened:
@@ -235,12 +239,15 @@ async def test_one_prompt_to_two_models_from_one_template(
 
 
 async def test_random_deaths_lose_no_acknowledged_turn(start: Callable[[], ServerProcess]) -> None:
-    """Two servers, one killed and started again under load: each accepted Send has one outcome, and each answer is its question's."""
+    """Each accepted Send has one outcome, and each answer is that of its question.
+
+    There are two servers, one of which is killed and restarted under load.
+    """
     servers = [start(), start()]
     accepted: dict[str, str] = {}
 
     async def ask(number: int) -> None:
-        """Send under one request_id until there is an outcome."""
+        """Send under one request_id until the turn has an outcome."""
         while True:
             try:
                 async with channel(servers[number % 2]) as opened:
@@ -255,7 +262,9 @@ async def test_random_deaths_lose_no_acknowledged_turn(start: Callable[[], Serve
                     await sent.end()
                     return
             except grpc.aio.AioRpcError as e:
-                if taken_apart(e).reason == "TURN_LOST":
+                error = taken_apart(e)
+                if error.reason == "TURN_LOST":
+                    accepted[f"r{number}"] = error.metadata["turn_id"]
                     return
                 await asyncio.sleep(0.05)
 
@@ -264,13 +273,14 @@ async def test_random_deaths_lose_no_acknowledged_turn(start: Callable[[], Serve
         await wire.create("talk")
         asking = [asyncio.create_task(ask(number)) for number in range(60)]
         for _ in range(3):
-            done = sum(task.done() for task in asking)
-            async with asyncio.timeout(PATIENCE_S):
-                while sum(task.done() for task in asking) < min(done + 10, 60):
-                    await asyncio.sleep(0.01)
+            goal = min(sum(task.done() for task in asking) + 10, 60)
+            await until_async(
+                lambda goal=goal: sum(task.done() for task in asking) >= goal,  # type: ignore[misc]
+                "ten more turns ended",
+            )
             servers[0].kill()
             servers[0] = await asyncio.to_thread(start)
-        async with asyncio.timeout(2 * PATIENCE_S):
+        async with asyncio.timeout(PATIENCE_S):
             await asyncio.gather(*asking)
         messages = await wire.read("talk")
         texts = [
@@ -294,7 +304,7 @@ async def test_random_deaths_lose_no_acknowledged_turn(start: Callable[[], Serve
 async def test_aimock_sees_the_whole_conversation(
     aimock: Any, start_server: Callable[..., ServerProcess], database_url: str
 ) -> None:
-    """The same with a provider that nobody here wrote."""
+    """A model server that is not ours receives all earlier messages, in both formats."""
     aimock.on_message("first", {"content": "one"})
     aimock.on_message("second", {"content": "two"})
     for kind, path in (("openai", "/v1"), ("anthropic", "")):

@@ -10,7 +10,7 @@ from sessiond import Client, SessionTooLarge
 from ..support.processes import ServerProcess
 
 
-def test_5001_messages_against_a_limit_of_5000(
+def test_copies_beyond_the_operators_limit_are_refused_and_write_nothing(
     start_server: Callable[..., ServerProcess],
     database_url: str,
     query: Callable[..., list[tuple[Any, ...]]],
@@ -19,7 +19,8 @@ def test_5001_messages_against_a_limit_of_5000(
     with Client(limited.target) as client:
         session = client.create_session("one")
         session.import_messages([{"role": "user", "content": f"{i}"} for i in range(5001)])
-        written = "SELECT (SELECT count(*) FROM sessions), (SELECT count(*) FROM segments), (SELECT count(*) FROM messages)"
+        counts = (f"(SELECT count(*) FROM {t})" for t in ("sessions", "segments", "messages"))
+        written = f"SELECT {', '.join(counts)}"
         before = query(written)
         with pytest.raises(SessionTooLarge) as refused:
             session.copy("two")

@@ -1,4 +1,7 @@
-"""Copies against a plain model in memory: every order of create, append, copy, delete, create anew, purge and flatten."""
+"""Copies against a plain model in memory.
+
+Sessions are created, appended to, copied, deleted, recreated, purged and flattened in random order.
+"""
 
 import asyncio
 import random
@@ -28,24 +31,30 @@ from sessiond_server.messages.store.history import HistoryStore
 from sessiond_server.retention.purger import Purger
 from sessiond_server.retention.store import PurgeStore
 from sessiond_server.server import Running
-from sessiond_server.watch.hub import Watching
+from sessiond_server.watch.hub import WatchHub
 from sessiond_server.watch.store import WatchStore
 
 from ..conftest import purger_of
 from ..support.processes import ServerProcess
 from ..support.wire import Wire
 
-# What is on disk and reached by nobody: neither by the log's own session nor by a segment.
+# Stored messages that neither the log's own session nor a segment reaches.
 ORPHANS = """
 SELECT count(*) FROM messages AS m
 WHERE NOT EXISTS (SELECT FROM sessions AS s WHERE s.key = m.key AND s.log = m.log)
-    AND NOT EXISTS (SELECT FROM segments AS g WHERE g.src_key = m.key AND g.src_log = m.log AND m.seq BETWEEN g.first_seq AND g.last_seq)"""
-STRAY_SEGMENTS = "SELECT count(*) FROM segments AS g WHERE NOT EXISTS (SELECT FROM sessions AS s WHERE s.key = g.key)"
+    AND NOT EXISTS (
+        SELECT FROM segments AS g
+        WHERE g.src_key = m.key AND g.src_log = m.log AND m.seq BETWEEN g.first_seq AND g.last_seq
+    )"""
+STRAY_SEGMENTS = """
+SELECT count(*) FROM segments AS g
+WHERE NOT EXISTS (SELECT FROM sessions AS s WHERE s.key = g.key)"""
+TABLES = ("messages", "segments", "dead_logs", "sessions")
 
 
 @pytest.fixture
 def flattens_early(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Chains are long from three segments on."""
+    """Treat chains as long from three segments on."""
     monkeypatch.setattr(
         flattening, "_LONG", flattening._LONG.replace("short_segments > 16", "short_segments > 2")
     )
@@ -63,7 +72,7 @@ def run_machine(
     ):
         database = Database(database_url, size=2)
         runner.run(database.open())
-        watching = Watching(
+        watching = WatchHub(
             WatchStore(database), HistoryStore(database), lambda: None, listens=False
         )
         purger = Purger(
@@ -97,7 +106,7 @@ def _machine(
     runs = iter(range(10**9))
 
     class Sessions(RuleBasedStateMachine):
-        """The model: session_id -> its texts."""
+        """The model maps each session_id to its texts."""
 
         ids = Bundle("ids")
 
@@ -155,7 +164,7 @@ def _machine(
             self.model.pop(session_id, None)
 
         @rule(target=ids, session_id=consumes(ids))
-        def create_anew(self, session_id: str) -> str:
+        def recreate(self, session_id: str) -> str:
             if session_id in self.model:
                 client.delete_session(session_id)
             client.create_session(session_id)
@@ -177,7 +186,7 @@ def _machine(
             self.check(session_id)
 
         @invariant()
-        def no_segment_is_nobodys(self) -> None:
+        def every_segment_has_a_session(self) -> None:
             assert connection.execute(STRAY_SEGMENTS).fetchone() == (0,)
 
         def check(self, session_id: str) -> None:
@@ -198,26 +207,28 @@ def _machine(
             for session_id in list(self.model):
                 client.delete_session(session_id)
             purge()
-            for table in ("messages", "segments", "dead_logs", "sessions"):
+            for table in TABLES:
                 assert connection.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,), table
 
     return Sessions
 
 
-def test_every_order(run_machine: Callable[[int, int], None]) -> None:
+def test_copies_match_a_model_in_any_order_of_calls(
+    run_machine: Callable[[int, int], None],
+) -> None:
     run_machine(20, 30)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_10_000_steps(run_machine: Callable[[int, int], None]) -> None:
+def test_copies_match_a_model_over_10_000_calls(run_machine: Callable[[int, int], None]) -> None:
     run_machine(100, 100)
 
 
-async def test_many_at_once_share_logs(
+async def test_concurrent_copies_of_one_template_match_their_models(
     wire: Wire, server: Running, flattens_early: None, database_url: str
 ) -> None:
-    """Eight trees of copies of one template grow and are cut down at the same time, while purgers run; each is as its own model says."""
+    """Eight workers copy, append and delete while purgers run; each has its own model."""
     await wire.create("template")
     await wire.store("template", *(f"t{i}" for i in range(10)))
     done = asyncio.Event()
@@ -262,5 +273,5 @@ async def test_many_at_once_share_logs(
     await wire.delete("template")
     await purger_of(server).round()
     with psycopg.connect(database_url) as connection:
-        for table in ("messages", "segments", "dead_logs", "sessions"):
+        for table in TABLES:
             assert connection.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,), table

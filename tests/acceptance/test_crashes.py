@@ -1,8 +1,12 @@
-"""kill -9 under load, of the server and of its PostgreSQL: what was acknowledged is there once, every other append whole or absent."""
+"""kill -9 of the server and of its PostgreSQL under load.
+
+Every acknowledged append is stored once, and every other one is whole or absent.
+"""
 
 import asyncio
 import os
 import random
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -18,7 +22,7 @@ from sessiond import AsyncClient, Client, StoredRange, errors
 
 from ..support.embedded import has_another_postgres, is_alive, kill_postgres, postmaster
 from ..support.processes import ServerProcess
-from ..support.waiting import PATIENCE_S, until_async
+from ..support.waiting import PATIENCE_S, until, until_async
 
 Start = Callable[..., ServerProcess]
 
@@ -26,13 +30,14 @@ SESSIONS = ("crowded", "busy", "calm")
 WRITERS = 8
 MAX_BATCH = 40
 
-# What an append may end with while a server or its database is away. Everything else is a fault.
-AWAY = (errors.Unavailable, errors.DeadlineExceeded)
+# Errors of an append while a server or its database is away; any other error fails the test.
+# Overloaded: the connections were not back in time, although the database was.
+AWAY = (errors.Unavailable, errors.DeadlineExceeded, errors.Overloaded)
 
 
 @dataclass
 class Append:
-    """One append, as its writer knows it."""
+    """One append, and its result if it was acknowledged."""
 
     writer: int
     session_id: str
@@ -48,11 +53,11 @@ class Append:
 
 
 @dataclass
-class Admission:
-    """Writers, and what they know of their appends.
+class Load:
+    """Writers and their appends.
 
-    Every other writer appends one message at a time, the others also batches. When an append fails, one half of the writers
-    tries it again, with the same request_id, until it is acknowledged; the other half leaves it.
+    Every other writer appends single messages, the others also batches. When an append fails, half
+    of the writers repeat it under the same request_id until it is acknowledged; the others drop it.
     """
 
     client: AsyncClient
@@ -94,7 +99,7 @@ class Admission:
             return
 
     async def more(self, count: int) -> None:
-        """Wait until that many more appends are acknowledged."""
+        """Return when that many more appends are acknowledged."""
         goal = self.acknowledged + count
         async with asyncio.timeout(PATIENCE_S), self._changed:
             await self._changed.wait_for(lambda: self.acknowledged >= goal)
@@ -112,13 +117,13 @@ def kill_database(server: ServerProcess, data_dir: Path) -> None:
 
 
 def kill_both(server: ServerProcess, data_dir: Path) -> None:
-    """As when the machine loses its power, but for what the kernel has not written yet."""
+    """Kill both, as a power cut does, except that the kernel keeps unwritten pages."""
     kill_postgres(data_dir)
     server.kill()
 
 
-async def crash(start_server: Start, data_dir: Path, rounds: int, seed: int) -> Admission:
-    """Write under kills, check what there is afterwards. Answers what the writers know."""
+async def crash(start_server: Start, data_dir: Path, rounds: int, seed: int) -> Load:
+    """Kill servers under load and check what is stored; return the load."""
     kinds = (kill_server, kill_database, kill_both)
     rng = random.Random(seed)
     server = await asyncio.to_thread(start_server, SESSIOND_DATA_DIR=str(data_dir))
@@ -126,11 +131,11 @@ async def crash(start_server: Start, data_dir: Path, rounds: int, seed: int) -> 
     async with AsyncClient(target) as client:
         for session_id in SESSIONS:
             await client.create_session(session_id)
-        load = Admission(client, seed)
+        load = Load(client, seed)
         writers = [asyncio.create_task(load.write(writer)) for writer in range(WRITERS)]
         try:
             for number in range(rounds):
-                # The moment is chosen by what was acknowledged, so that it lies anywhere in the appends under way.
+                # A number of appends, not a time: the kill hits appends in any state.
                 await load.more(rng.randint(1, 250))
                 kill = kinds[number % len(kinds)]
                 await asyncio.to_thread(kill, server, data_dir)
@@ -148,13 +153,13 @@ async def crash(start_server: Start, data_dir: Path, rounds: int, seed: int) -> 
     return load
 
 
-async def check(client: AsyncClient, load: Admission, rng: random.Random) -> None:
+async def check(client: AsyncClient, load: Load, rng: random.Random) -> None:
     before = {session_id: await contents_of(client, session_id) for session_id in SESSIONS}
     for append in load.appends:
         check_append(append, before[append.session_id])
     check_order(load)
 
-    # Every append that was left, and some that were acknowledged, once more under the same request_id.
+    # Repeat every dropped append and some acknowledged ones under the same request_id.
     left = [append for append in load.appends if not append.stored]
     known = [append for append in load.appends if append.stored]
     for append in left + rng.sample(known, min(200, len(known))):
@@ -181,7 +186,7 @@ async def check(client: AsyncClient, load: Admission, rng: random.Random) -> Non
 
 
 async def contents_of(client: AsyncClient, session_id: str) -> list[str]:
-    """A session's contents, the first of which is seq 1."""
+    """Return the contents of a session's messages, from seq 1."""
     info = await client.sessions.get(session_id)
     messages = await client.sessions.get_messages(session_id)
     assert [message.seq for message in messages] == list(range(1, len(messages) + 1))
@@ -204,8 +209,8 @@ def check_append(append: Append, there: list[str]) -> None:
         assert not set(append.contents) & set(there)
 
 
-def check_order(load: Admission) -> None:
-    """A writer waits for each of its appends, so its later ones stand behind its earlier ones."""
+def check_order(load: Load) -> None:
+    """Check that the appends of each writer, which waits for each, are stored in their order."""
     last: dict[tuple[int, str], int] = {}
     for append in load.appends:
         if append.stored:
@@ -213,32 +218,35 @@ def check_order(load: Admission) -> None:
             last[append.writer, append.session_id] = append.stored.last_seq
 
 
-async def test_two_crashes_under_load(crash_dir: Path, start_server: Start) -> None:
-    await crash(start_server, crash_dir, rounds=2, seed=2)
+async def test_two_crashes_under_load_lose_no_acknowledged_append(
+    data_dir: Path, start_server: Start
+) -> None:
+    await crash(start_server, data_dir, rounds=2, seed=2)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-async def test_twenty_crashes_under_load(crash_dir: Path, start_server: Start) -> None:
-    load = await crash(start_server, crash_dir, rounds=20, seed=20)
-    # Writers were at work when it happened, or it was no test.
-    assert load.failures
+async def test_twenty_crashes_under_load_lose_no_acknowledged_append(
+    data_dir: Path, start_server: Start
+) -> None:
+    load = await crash(start_server, data_dir, rounds=20, seed=20)
+    assert load.failures  # writers were at work during the crashes
     print(
         f"{load.acknowledged} appends acknowledged, {load.failures} failed;"
-        f" of those that were left {load.left_whole} are whole and {load.left_absent} absent"
+        f" of the dropped ones {load.left_whole} are whole and {load.left_absent} absent"
     )
 
 
-async def test_an_import_under_way_is_whole_or_absent(crash_dir: Path, start_server: Start) -> None:
-    """An import whose server dies before it is complete leaves nothing, and the same request_id stores it afterwards, once."""
-    server = await asyncio.to_thread(start_server, SESSIOND_DATA_DIR=str(crash_dir))
+async def test_an_import_under_way_is_whole_or_absent(data_dir: Path, start_server: Start) -> None:
+    """The same request_id stores it afterwards, once."""
+    server = await asyncio.to_thread(start_server, SESSIOND_DATA_DIR=str(data_dir))
     texts = [f'{{"role":"user","content":"{number} {"x" * 300}"}}' for number in range(20_000)]
     killed = asyncio.Event()
 
     async def source() -> AsyncIterator[str]:
         for number, text in enumerate(texts):
             if number == len(texts) // 2:
-                await asyncio.to_thread(kill_both, server, crash_dir)
+                await asyncio.to_thread(kill_both, server, data_dir)
                 killed.set()
             yield text
 
@@ -248,7 +256,7 @@ async def test_an_import_under_way_is_whole_or_absent(crash_dir: Path, start_ser
             await client.sessions.import_messages("one", source(), request_id="import")
         assert killed.is_set()
         restarted = await asyncio.to_thread(
-            start_server, "--listen", server.target, SESSIOND_DATA_DIR=str(crash_dir)
+            start_server, "--listen", server.target, SESSIOND_DATA_DIR=str(data_dir)
         )
         assert await client.sessions.get_messages("one") == []
         for _ in range(2):
@@ -260,7 +268,7 @@ async def test_an_import_under_way_is_whole_or_absent(crash_dir: Path, start_ser
 
 
 class Interrupted(list[str]):
-    """A list that calls `interrupt` in the midst of each of its first iterations."""
+    """A list that calls `interrupt` in the middle of each of its first iterations."""
 
     def __init__(self, texts: list[str], interrupt: Callable[[], None], times: int) -> None:
         super().__init__(texts)
@@ -276,17 +284,16 @@ class Interrupted(list[str]):
             yield text
 
 
-async def test_an_import_of_a_list_is_sent_again_unaided(
-    crash_dir: Path, start_server: Start
+async def test_an_import_of_a_list_survives_restarts_of_the_server(
+    data_dir: Path, start_server: Start
 ) -> None:
-    """The server dies, and is back, in the midst of an import: whoever gave a list hears nothing of it."""
-    servers = [await asyncio.to_thread(start_server, SESSIOND_DATA_DIR=str(crash_dir))]
+    servers = [await asyncio.to_thread(start_server, SESSIOND_DATA_DIR=str(data_dir))]
     target = servers[0].target
 
     def interrupt() -> None:
-        # The event loop waits: the client meets the new server at its next attempt.
+        # This blocks the event loop, so the client next connects to the new server.
         servers[-1].kill()
-        servers.append(start_server("--listen", target, SESSIOND_DATA_DIR=str(crash_dir)))
+        servers.append(start_server("--listen", target, SESSIOND_DATA_DIR=str(data_dir)))
 
     texts = [f'{{"role":"user","content":"{number} {"x" * 300}"}}' for number in range(10_000)]
     async with AsyncClient(target) as client:
@@ -300,13 +307,13 @@ async def test_an_import_of_a_list_is_sent_again_unaided(
 
 
 def test_a_second_server_on_the_same_directory_is_refused(
-    crash_dir: Path, start_server: Start
+    data_dir: Path, start_server: Start
 ) -> None:
-    server = start_server(SESSIOND_DATA_DIR=str(crash_dir))
+    server = start_server(SESSIOND_DATA_DIR=str(data_dir))
     second = subprocess.run(
         [sys.executable, "-m", "sessiond_server", "serve", "--listen", "127.0.0.1:0"],
         env={k: v for k, v in os.environ.items() if not k.startswith("SESSIOND_")}
-        | {"SESSIOND_DATA_DIR": str(crash_dir)},
+        | {"SESSIOND_DATA_DIR": str(data_dir)},
         capture_output=True,
         text=True,
         timeout=PATIENCE_S,
@@ -315,7 +322,7 @@ def test_a_second_server_on_the_same_directory_is_refused(
     assert second.returncode == 1
     assert not second.stdout
     assert (
-        f"another sessiond (process {server.process.pid}) uses the data directory {crash_dir}"
+        f"another sessiond (process {server.process.pid}) uses the data directory {data_dir}"
         in second.stderr
     )
     assert "--data-dir" in second.stderr
@@ -325,16 +332,32 @@ def test_a_second_server_on_the_same_directory_is_refused(
     assert server.terminate() == 0
 
 
-def test_an_orphaned_postgres_is_adopted(crash_dir: Path, start_server: Start) -> None:
-    first = start_server(SESSIOND_DATA_DIR=str(crash_dir))
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_server_that_is_stopped_while_it_starts_leaves_no_postgres(
+    data_dir: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    server = ServerProcess((), {"SESSIOND_DATA_DIR": str(data_dir)}, tmp_path / "server.log")
+    try:
+        until((data_dir / "postgres" / "postmaster.pid").exists, "PostgreSQL started")
+        server.process.send_signal(number)
+        assert server.process.wait(PATIENCE_S) == (130 if number == signal.SIGINT else 0)
+        with pytest.raises(FileNotFoundError):
+            postmaster(data_dir)
+        assert "Traceback" not in server.log.read_text()
+    finally:
+        server.end()
+
+
+def test_an_orphaned_postgres_is_adopted(data_dir: Path, start_server: Start) -> None:
+    first = start_server(SESSIOND_DATA_DIR=str(data_dir))
     with Client(first.target) as client:
         client.create_session("one").store_message({"role": "user", "content": "still there"})
     first.kill()
-    orphan = postmaster(crash_dir)
+    orphan = postmaster(data_dir)
     assert is_alive(orphan)
 
-    second = start_server(SESSIOND_DATA_DIR=str(crash_dir))
-    assert postmaster(crash_dir) == orphan
+    second = start_server(SESSIOND_DATA_DIR=str(data_dir))
+    assert postmaster(data_dir) == orphan
     with Client(second.target) as client:
         assert [message.content for message in client.sessions.get_messages("one")] == [
             "still there"
@@ -343,18 +366,17 @@ def test_an_orphaned_postgres_is_adopted(crash_dir: Path, start_server: Start) -
     assert not is_alive(orphan)
 
 
-async def test_a_killed_postgres_comes_back_by_itself(crash_dir: Path, start_server: Start) -> None:
-    """Without a load, twice in a row: the server that runs starts it again, and goes on."""
-    server = await asyncio.to_thread(start_server, SESSIOND_DATA_DIR=str(crash_dir))
+async def test_a_killed_postgres_comes_back_by_itself(data_dir: Path, start_server: Start) -> None:
+    server = await asyncio.to_thread(start_server, SESSIOND_DATA_DIR=str(data_dir))
     async with AsyncClient(server.target) as client:
         session = await client.create_session("one")
         for number in range(1, 4):
             stored = await session.store_message({"role": "user", "content": str(number)})
             assert stored.last_seq == number
             if number < 3:
-                killed = kill_postgres(crash_dir)
+                killed = kill_postgres(data_dir)
                 await until_async(
-                    partial(has_another_postgres, crash_dir, killed), "another PostgreSQL ran"
+                    partial(has_another_postgres, data_dir, killed), "another PostgreSQL ran"
                 )
                 await answers(client)
         assert [message.content for message in await session.get_messages()] == ["1", "2", "3"]
@@ -363,7 +385,7 @@ async def test_a_killed_postgres_comes_back_by_itself(crash_dir: Path, start_ser
 
 
 async def answers(client: AsyncClient) -> None:
-    """Return when the server has its database again; crash recovery may take longer than a call is patient."""
+    """Return when the server has its database again; recovery may outlast a call's retries."""
     async with asyncio.timeout(PATIENCE_S):
         while True:
             with suppress(*AWAY):

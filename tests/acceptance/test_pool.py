@@ -1,4 +1,4 @@
-"""Session pools on a real server: what one borrower says, no other one sees."""
+"""Session pools on a real server: no borrower sees the messages of another."""
 
 import asyncio
 import gc
@@ -22,7 +22,7 @@ async def client(server: Running) -> AsyncIterator[AsyncClient]:
         yield opened
 
 
-async def test_fifty_tasks_over_five_leases(client: AsyncClient) -> None:
+async def test_fifty_tasks_share_five_sessions_without_mixing(client: AsyncClient) -> None:
     leased: set[str] = set()
     most = 0
     async with AsyncSessionPool(client, size=5, messages=RULES) as pool:
@@ -35,7 +35,7 @@ async def test_fifty_tasks_over_five_leases(client: AsyncClient) -> None:
                 most = max(most, pool.leased)
                 first = await session.send_and_wait(f"I am {number}.")
                 second = await session.send_and_wait(f"Still {number}.")
-                # The template's three, and nobody's but its own.
+                # The three messages of the template, and its own.
                 assert (first.content, second.content) == (
                     f"echo of 4 messages: I am {number}.",
                     f"echo of 6 messages: Still {number}.",
@@ -47,22 +47,24 @@ async def test_fifty_tasks_over_five_leases(client: AsyncClient) -> None:
     assert await client.list_sessions().to_list() == []
 
 
-async def test_a_lease_that_nobody_gives_back(client: AsyncClient) -> None:
+async def test_a_session_that_was_dropped_is_replaced(client: AsyncClient) -> None:
     async with AsyncSessionPool(client, size=1, lease_timeout=None) as pool:
         session = await pool.acquire()
         with pytest.raises(PoolTimeout):
             await pool.acquire(timeout=0.05)
         lost = session.session_id
-        # Its borrower is gone without a word.
-        del session
+        del session  # dropped without a release
         gc.collect()
         other = await pool.acquire(timeout=60)
         assert other.session_id != lost
 
 
-async def test_a_borrower_who_comes_too_late_disturbs_nobody(client: AsyncClient) -> None:
-    async with AsyncSessionPool(client, size=1, lease_timeout=1.0) as pool:
+async def test_a_borrower_whose_lease_expired_cannot_write_to_the_next_ones_session(
+    client: AsyncClient,
+) -> None:
+    async with AsyncSessionPool(client, size=1, lease_timeout=0.1) as pool:
         slow = await pool.acquire()
+        pool._lease_timeout = None  # the next lease does not expire, however slow the machine is
         other = await pool.acquire(timeout=60)
         await other.send_and_wait("mine")
 

@@ -1,4 +1,7 @@
-"""Four worker processes drain a queue, one of them is killed twice: every message is processed, in order, by one worker at a time."""
+"""Four worker processes drain a queue while two are killed.
+
+Every message is processed, in order, by one worker at a time.
+"""
 
 import asyncio
 import json
@@ -27,8 +30,8 @@ SESSIONS = 1000
 MESSAGES = 100
 WORKERS = 4
 
-# A worker as its author would write it. What it processed it appends to a file of its own, with the time, which is that of the machine.
-# Where the test wants to kill it in the midst of its work, it finds a file that tells it to wait there.
+# A worker as a user would write it. It appends what it processed to its own file, with the
+# machine's monotonic time. To be killed in the middle of its work, it waits where a file says so.
 WORKER = """
 import json, os, sys, time
 from sessiond import Client
@@ -53,13 +56,20 @@ def handle(lease, messages):
     wait_for_the_end("after")
 
 with Client(target) as client:
-    client.processing.work("index", handle, worker=path, max_messages=40, lease_duration=4.0, idle_wait=1.0)
+    client.processing.work(
+        "index", handle, worker=path, max_messages=40, lease_duration=4.0, idle_wait=1.0
+    )
 """
 
 
 @dataclass(frozen=True)
 class Done:
-    """Messages that a worker processed. start, end: nanoseconds of the machine's monotonic clock."""
+    """Messages that a worker processed.
+
+    Attributes:
+        start: nanoseconds of the machine's monotonic clock.
+        end: the same.
+    """
 
     session_id: str
     first: int
@@ -71,7 +81,7 @@ class Done:
 
 
 class WorkerProcess:
-    """A worker in a process of its own."""
+    """A worker process."""
 
     def __init__(self, target: str, path: Path) -> None:
         self.path = path
@@ -84,7 +94,11 @@ class WorkerProcess:
         return self.path.read_bytes().count(b"\n") if self.path.exists() else 0
 
     def kill_at_work(self, moment: str) -> None:
-        """SIGKILL while it holds a lease: before it has processed the messages, or after that and before it says so."""
+        """Kill it while it holds a lease.
+
+        Args:
+            moment: "before" it processes the messages, or "after" that and before it acknowledges.
+        """
         self.path.with_name(f"{self.path.name}.{moment}").touch()
         until(
             self.path.with_name(f"{self.path.name}.waits").exists,
@@ -106,7 +120,7 @@ class WorkerProcess:
 
 @contextmanager
 def ended(workers: list[WorkerProcess]) -> Iterator[None]:
-    """Leaves no worker behind."""
+    """Kill the workers that are left at the end."""
     try:
         yield
     finally:
@@ -132,10 +146,8 @@ async def fill(target: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_workers_that_die_lose_nothing(
-    crash_dir: Path, tmp_path: Path, start_server: Start
-) -> None:
-    server = start_server(SESSIOND_DATA_DIR=str(crash_dir))
+def test_workers_that_die_lose_nothing(data_dir: Path, tmp_path: Path, start_server: Start) -> None:
+    server = start_server(SESSIOND_DATA_DIR=str(data_dir))
     asyncio.run(fill(server.target))
     rng = random.Random(7)
     began = time.monotonic()
@@ -162,11 +174,12 @@ def test_workers_that_die_lose_nothing(
         took = time.monotonic() - began
         assert client.processing.lease("index") == []
         assert [worker.process.poll() for worker in workers].count(None) == WORKERS
-    # The first one had not processed its messages when it was killed, the second one had.
+    # The first one was killed before it processed its messages, the second one after that.
     check([done for worker in workers for done in worker.done()], repeated=workers[-2].path.name)
     messages = SESSIONS * MESSAGES
     print(
-        f"{messages} messages of {SESSIONS} sessions in {took:.1f} s: {messages / took:.0f} a second"
+        f"{messages} messages of {SESSIONS} sessions in {took:.1f} s: "
+        f"{messages / took:.0f} a second"
     )
     assert server.terminate() == 0
 
@@ -186,11 +199,12 @@ def check(all_done: list[Done], repeated: str) -> None:
             else:
                 assert done.first == reached + 1
                 reached = done.last
-            # Nobody begins before the other has ended.
+            # One worker at a time.
             assert done.start > end
             end = done.end
         assert reached == MESSAGES
-    # What a worker has processed and not acknowledged comes again, once, whole, to another one. All else comes once.
+    # Messages that were processed but not acknowledged come again, once, to another worker. All
+    # others come once.
     [again] = repeats
     [first] = [
         done

@@ -1,4 +1,7 @@
-"""Reading a large session: bounded memory, no connection held for a slow reader, no gap and no repeat where connections break."""
+"""Reading a large session.
+
+Memory is bounded, slow readers hold no connection, and broken connections lose and repeat nothing.
+"""
 
 import asyncio
 import itertools
@@ -10,10 +13,11 @@ import psutil
 import pytest
 
 from sessiond import AsyncClient, Client, Message
+from sessiond._protocol import retry
 
 from ..support.processes import ServerProcess
 from ..support.proxy import CuttingProxy
-from ..support.waiting import until_async
+from ..support.waiting import PATIENCE_S, until_async
 
 Start = Callable[..., ServerProcess]
 Query = Callable[..., list[tuple[object, ...]]]
@@ -23,12 +27,12 @@ MANY = 50_000
 MAX_GROWTH_BYTES = 100 * 1024 * 1024
 PADDING = "A quite ordinary sentence of a conversation, long enough to be one. " * 4
 
-# Bytes from the server until a cut: in the handshake, in the first pages, and in the midst of large ones.
+# Bytes from the server before each cut: in the handshake, in the first pages, within large ones.
 CUTS = (10, 20_000, 700_000, 60, 333_333, 1_500_000, 100_000, 5, 2_000_000)
 
 
 def text_of(seq: int) -> str:
-    """The message that stands at a seq, about 300 bytes."""
+    """Return the message with a seq: about 300 bytes."""
     return f'{{"role":"{"user" if seq % 2 else "assistant"}","content":"{seq}: {PADDING}"}}'
 
 
@@ -46,7 +50,7 @@ def many(database_url: str, start_server: Start) -> ServerProcess:
 
 
 def peak_bytes(process: psutil.Process) -> int:
-    """The most memory that it ever had resident, where the kernel tells (Linux), else what it has now."""
+    """Return the peak of resident memory on Linux, and the present value elsewhere."""
     status = Path(f"/proc/{process.pid}/status")
     if status.exists():
         return next(
@@ -62,7 +66,7 @@ def check_message(message: Message, seq: int) -> None:
     assert message.json == text_of(seq)
 
 
-# What is read: the options, and the seqs that they ask for.
+# Options of a read, and the seqs that it returns.
 READINGS: list[tuple[dict[str, Any], range]] = [
     ({}, range(1, MANY + 1)),
     ({"order": "desc"}, range(MANY, 0, -1)),
@@ -96,8 +100,9 @@ async def test_cut_connections_leave_no_gap_async(
         assert proxy.connections > len(CUTS)
 
 
-def test_appends_meanwhile_are_not_mixed_in(many: ServerProcess) -> None:
-    """The end is pinned when the reading begins, over all its connections."""
+def test_later_appends_are_not_mixed_into_a_read_over_many_connections(
+    many: ServerProcess,
+) -> None:
     with (
         CuttingProxy(many.target, CUTS) as proxy,
         Client(proxy.target) as client,
@@ -112,8 +117,9 @@ def test_appends_meanwhile_are_not_mixed_in(many: ServerProcess) -> None:
 
 
 @pytest.mark.parametrize("cut", [100_000, 1_000_000, 3_000_000, 5_555_555])
-async def test_a_cut_import_is_sent_again(database_url: str, start_server: Start, cut: int) -> None:
-    """Whoever imports a list hears nothing of a connection that is cut on the way."""
+async def test_a_cut_import_of_a_list_is_sent_again(
+    database_url: str, start_server: Start, cut: int
+) -> None:
     server = await asyncio.to_thread(start_server, SESSIOND_DATABASE_URL=database_url)
     sent = list(texts(20_000))
     with CuttingProxy(server.target, [cut, cut + 77_777, cut + 1], upwards=True) as proxy:
@@ -140,13 +146,15 @@ def test_a_killed_server_leaves_no_gap(
             if seq in KILLS:
                 server.kill()
                 server = start_server("--listen", many.target, SESSIOND_DATABASE_URL=database_url)
-        # The last kill may come when everything has arrived already.
+        # Everything may have arrived before the last kill.
         assert proxy.connections >= len(KILLS)
 
 
 async def test_a_killed_server_leaves_no_gap_async(
-    many: ServerProcess, database_url: str, start_server: Start
+    many: ServerProcess, database_url: str, start_server: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # The client reconnects during the restarts, which take longer on a busy machine.
+    monkeypatch.setattr(retry, "MIN_STREAM_PATIENCE_S", PATIENCE_S)
     server = many
     with CuttingProxy(many.target) as proxy:
         async with AsyncClient(proxy.target) as client:
@@ -154,14 +162,14 @@ async def test_a_killed_server_leaves_no_gap_async(
             async for message in client.sessions.get_messages("many"):
                 check_message(message, next(expected))
                 if message.seq in KILLS:
-                    # The reader goes on while the server is away, until it has used up what had come.
+                    # Meanwhile the client reads on, from what has arrived, and reconnects.
                     await asyncio.to_thread(server.kill)
                     restart = asyncio.to_thread(
                         start_server, "--listen", many.target, SESSIOND_DATABASE_URL=database_url
                     )
                     server = await restart
             assert next(expected) == MANY + 1
-        # The last kill may come when everything has arrived already.
+        # Everything may have arrived before the last kill.
         assert proxy.connections >= len(KILLS)
 
 
@@ -181,7 +189,7 @@ def test_a_terminated_server_hands_its_streams_over(
 async def test_a_slow_reader_holds_no_connection(
     database_url: str, start_server: Start, query: Query
 ) -> None:
-    """The server has a single database connection, a dozen readers wait in the midst of a session, and yet others are served."""
+    """Others are served while a dozen readers pause, although there is only one connection."""
     server = await asyncio.to_thread(
         start_server,
         SESSIOND_DATABASE_URL=database_url,
@@ -200,8 +208,8 @@ async def test_a_slow_reader_holds_no_connection(
 
     def busy() -> list[tuple[object, ...]]:
         return query(
-            "SELECT pid, state, query FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-            " AND backend_type = 'client backend' AND state <> 'idle'"
+            "SELECT pid, state, query FROM pg_stat_activity WHERE datname = current_database()"
+            " AND pid <> pg_backend_pid() AND backend_type = 'client backend' AND state <> 'idle'"
         )
 
     async with AsyncClient(server.target) as client, AsyncClient(server.target) as other:
@@ -210,9 +218,9 @@ async def test_a_slow_reader_holds_no_connection(
         started = [asyncio.Event() for _ in range(12)]
         readers = [asyncio.create_task(read(client, event)) for event in started]
         try:
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(PATIENCE_S):
                 await asyncio.gather(*(event.wait() for event in started))
-            # Nothing runs, no transaction is open, as soon as the pages are fetched that may be fetched ahead.
+            # As soon as the server has read ahead, no statement runs and no transaction is open.
             await until_async(lambda: not busy(), "the database had nothing to do")
             assert query("SELECT count(*) FROM pg_cursors") == [(0,)]
             for number in range(50):
@@ -227,8 +235,8 @@ async def test_a_slow_reader_holds_no_connection(
         assert await asyncio.gather(*readers) == [MANY] * 12
 
 
-async def test_readers_that_leave_are_no_crash(many: ServerProcess) -> None:
-    """Whoever stops in the midst of a session, by leaving the loop or by closing the client, leaves no error in the log."""
+async def test_readers_that_stop_early_leave_no_error_in_the_log(many: ServerProcess) -> None:
+    """Half of them leave the loop, half close the client."""
     async with AsyncClient(many.target) as client:
         readings = [
             aiter(client.sessions.get_messages("many", after_seq=number)) for number in range(20)
@@ -258,7 +266,7 @@ async def test_a_million_messages_in_bounded_memory(database_url: str, start_ser
         assert (stored.first_seq, stored.last_seq) == (1, MILLION)
     assert await asyncio.to_thread(first.terminate) == 0
 
-    # A new process: room that the import left behind would hide what the reading takes.
+    # A new process: memory that the import freed would hide what the reading needs.
     server = await asyncio.to_thread(start_server, SESSIOND_DATABASE_URL=database_url)
     process = psutil.Process(server.process.pid)
     async with AsyncClient(server.target) as client:
@@ -279,7 +287,7 @@ async def test_a_million_messages_in_bounded_memory(database_url: str, start_ser
         growth = largest - before
         print(f"one reader: {before >> 20} MiB before, {growth >> 20} MiB more while streaming")
         assert growth < MAX_GROWTH_BYTES
-        # Several readers at once, of which some have stopped: what waits for them is bounded, too.
+        # Eight paused readers and one that reads: what is buffered for them is bounded, too.
         paused = [
             aiter(client.sessions.get_messages("million", after_seq=100_000 * number))
             for number in range(8)

@@ -1,4 +1,4 @@
-"""Watching at the size that is promised: each message exactly once, in order, whoever comes and goes; a thousand watchers of one server."""
+"""Watch at scale: each message once and in order while watchers reconnect; 1,000 watchers."""
 
 import asyncio
 import random
@@ -23,19 +23,20 @@ APPENDS = 10_000
 WRITERS = 8
 PATIENCE_S = 280
 
-# Of either kind, and for each server: those who leave and come back, and those who stay while their connections are cut.
+# For each server: watchers that leave and resume, and watchers whose connections are cut.
 COMERS, CUT = 3, 3
 CUTS = 20
 MAX_VISIT = 2000
-# What a watcher is sent is at least a hundred times as many bytes as there are messages, so that all the cuts are made.
+# A watcher is sent at least a hundred bytes for each message, so all cuts are made.
 MAX_BYTES_TO_CUT = CUT * APPENDS * 100 // CUTS
 
 CROWD = 1000
 SESSIONS = 100
 WATCHERS_A_CONNECTION = 100
 MESSAGES = 20
-# 25 to 40 KiB for each watcher were measured: its call in gRPC and in asyncio, and what waits to be sent. The bound is generous, yet far
-# from what a queue (1 MiB) or a copy of the messages for each watcher would take.
+# Measured: 25 to 40 KiB for each watcher, which are its call in gRPC and asyncio, and responses
+# that wait to be sent. The bound is generous, but far below a full queue (1 MiB) or a copy of the
+# messages for each watcher.
 MAX_GROWTH_BYTES = CROWD * 100 * 1024
 
 
@@ -43,7 +44,7 @@ MAX_GROWTH_BYTES = CROWD * 100 * 1024
 async def test_watchers_that_come_and_go_miss_nothing(
     database_url: str, start_server: Start
 ) -> None:
-    """10,000 appends to two server processes, while watchers leave and resume at random, and connections of others are cut at random."""
+    """10,000 appends to two servers while watchers resume, and connections are cut, at random."""
     servers = [
         await asyncio.to_thread(start_server, SESSIOND_DATABASE_URL=database_url) for _ in range(2)
     ]
@@ -67,7 +68,7 @@ async def test_watchers_that_come_and_go_miss_nothing(
         async def come_and_go() -> list[int]:
             seqs: list[int] = []
             while len(seqs) < APPENDS:
-                # Each time at any of the servers, through a proxy or not, in a connection of its own, which breaks off as it likes.
+                # Each visit is a new connection to any server, directly or through a proxy.
                 left = chance.randint(1, MAX_VISIT)
                 async with AsyncClient(chance.choice(targets)) as client:
                     async for event in client.sessions.events("one", seqs[-1] if seqs else 0):
@@ -101,7 +102,7 @@ async def test_watchers_that_come_and_go_miss_nothing(
 
 
 class Crowd:
-    """A thousand Watch calls of one server, that came all at once. Made by `crowd`."""
+    """A thousand Watch calls to one server; see `crowd`."""
 
     def __init__(self, calls: Sequence[Any]) -> None:
         self.calls = calls
@@ -109,15 +110,15 @@ class Crowd:
         self.types: list[list[str]] = [[] for _ in calls]
 
     async def begin(self) -> None:
-        """Return when the server has them all."""
+        """Wait until the server has accepted all calls."""
         await asyncio.gather(*(self._read(number) for number in range(len(self.calls))))
 
     async def through(self, seq: int) -> None:
-        """Read up to a message, all of them."""
+        """Read every call up to a message."""
         await asyncio.gather(*(self._through(number, seq) for number in range(len(self.calls))))
 
     async def reasons(self) -> set[str]:
-        """What they end with, once they have read what comes before."""
+        """Read every call to its end, and return the reasons of the errors."""
         return set(
             await asyncio.gather(*(self._reason(number) for number in range(len(self.calls))))
         )
@@ -136,7 +137,7 @@ class Crowd:
     async def _read(self, number: int) -> None:
         response = await self.calls[number].read()
         if response is grpc.aio.EOF:
-            await self.calls[number]  # raises what it ended with
+            await self.calls[number]  # raises the error
             raise AssertionError("a watcher ends with an error")
         self.seqs[number] += [event.seq for event in response.events if event.seq]
         self.types[number] += [event.type for event in response.events if not event.seq]
@@ -144,8 +145,8 @@ class Crowd:
 
 @asynccontextmanager
 async def crowd(target: str, session_ids: Sequence[str]) -> AsyncIterator[Crowd]:
-    """Watchers over a dozen connections; the sessions get one after the other."""
-    # Channels to the same address would share one connection otherwise, and with it the server's limit of streams.
+    """Open Watch calls over several connections, in turn for each session."""
+    # Otherwise channels to one address share a connection, and the server's limit of streams.
     options = [("grpc.use_local_subchannel_pool", 1)]
     async with AsyncExitStack() as stack, asyncio.timeout(PATIENCE_S):
         channels = [
@@ -165,7 +166,7 @@ async def crowd(target: str, session_ids: Sequence[str]) -> AsyncIterator[Crowd]
 
 
 def check_log(server: ServerProcess) -> None:
-    """Nothing went wrong that nobody was told of."""
+    """Check that the server logged no error."""
     log = server.log.read_text()
     assert "Traceback" not in log
     assert '"level": "error"' not in log
@@ -192,11 +193,12 @@ async def test_a_thousand_watchers_are_all_served(
             await watchers.through(MESSAGES + 1)
             growth = process.memory_info().rss - before
             print(
-                f"{CROWD} watchers of {sessions} sessions: {before >> 20} MiB before, {growth >> 10} KiB more"
+                f"{CROWD} watchers of {sessions} sessions: "
+                f"{before >> 20} MiB before, {growth >> 10} KiB more"
             )
             assert all(seqs == list(range(2, MESSAGES + 2)) for seqs in watchers.seqs)
             assert growth < MAX_GROWTH_BYTES
-        # They left all at once: whoever comes next finds everything as it was.
+        # All of them left at once; new watchers are served as before.
         async with crowd(server.target, session_ids) as watchers:
             await asyncio.gather(
                 *(
@@ -209,7 +211,7 @@ async def test_a_thousand_watchers_are_all_served(
     check_log(server)
 
 
-async def test_a_thousand_watchers_hear_of_the_deletion(
+async def test_a_thousand_watchers_receive_the_deletion(
     database_url: str, start_server: Start
 ) -> None:
     server = await asyncio.to_thread(start_server, SESSIOND_DATABASE_URL=database_url)

@@ -1,4 +1,4 @@
-"""`--workers 2`: two processes serve one port, one that dies is started again, and none outlives the whole."""
+"""`--workers 2`: two processes share a port, are restarted when they die, and end together."""
 
 import asyncio
 from collections.abc import Callable
@@ -19,7 +19,7 @@ MAX_CONNECTIONS = 200
 
 
 def workers_of(server: ServerProcess) -> set[int]:
-    """The pids of the processes that serve."""
+    """Return the pids of the worker processes."""
     found = set()
     for child in psutil.Process(server.process.pid).children():
         try:
@@ -31,7 +31,7 @@ def workers_of(server: ServerProcess) -> set[int]:
 
 
 def serving(server: ServerProcess, pids: set[int]) -> set[int]:
-    """Those of the processes that hold a connection of a client."""
+    """Return those of the processes that have a client's connection."""
     port = int(server.target.rpartition(":")[2])
     found = set()
     for pid in pids:
@@ -50,7 +50,7 @@ def serving(server: ServerProcess, pids: set[int]) -> set[int]:
 async def reach(
     clients: AsyncExitStack, server: ServerProcess, pids: set[int]
 ) -> list[AsyncClient]:
-    """Open connections until each of the processes has answered one; the kernel chooses which takes it."""
+    """Open connections until each process has one; the kernel distributes them."""
     opened: list[AsyncClient] = []
     while serving(server, pids) != pids:
         assert len(opened) < MAX_CONNECTIONS, f"no connection reached one of {pids}"
@@ -83,7 +83,9 @@ async def test_two_processes_serve_one_port(database_url: str, start_server: Sta
     assert not [pid for pid in workers if is_alive(pid)]
 
 
-async def test_a_killed_worker_comes_back(database_url: str, start_server: Start) -> None:
+async def test_a_killed_worker_is_replaced_and_its_clients_go_on(
+    database_url: str, start_server: Start
+) -> None:
     server = await asyncio.to_thread(
         start_server, "--workers", "2", SESSIOND_DATABASE_URL=database_url
     )
@@ -104,12 +106,12 @@ async def test_a_killed_worker_comes_back(database_url: str, start_server: Start
         for killed in workers:
             psutil.Process(killed).kill()
             gone.add(killed)
-            # Whoever was connected to it goes on at the other, unaided.
+            # Its clients reconnect to the other one.
             for client in opened:
                 assert (
                     await client.sessions.store_message("one", {"role": "user", "content": "x"})
                 ).last_seq
-            # The next one is killed only then: with both gone, there is nobody to go on at.
+            # The other one is killed only then, so that one always serves.
             await until_async(are_two_again, "two workers listened again")
         renewed = workers_of(server)
         await reach(clients, server, renewed)
@@ -128,13 +130,13 @@ def _listens(pid: int, port: int) -> bool:
     )
 
 
-async def test_sigterm_ends_all_of_them(crash_dir: Path, start_server: Start) -> None:
+async def test_sigterm_ends_all_workers_and_postgres(data_dir: Path, start_server: Start) -> None:
     server = await asyncio.to_thread(
-        start_server, "--workers", "2", SESSIOND_DATA_DIR=str(crash_dir)
+        start_server, "--workers", "2", SESSIOND_DATA_DIR=str(data_dir)
     )
     everybody = [
         child.pid for child in psutil.Process(server.process.pid).children(recursive=True)
-    ] + [postmaster(crash_dir)]
+    ] + [postmaster(data_dir)]
     assert len(everybody) > 2
     async with AsyncClient(server.target) as client:
         session = await client.create_session("one")
@@ -143,15 +145,15 @@ async def test_sigterm_ends_all_of_them(crash_dir: Path, start_server: Start) ->
     assert not [pid for pid in everybody if is_alive(pid)]
 
 
-def test_workers_end_with_their_parent(crash_dir: Path, start_server: Start) -> None:
-    server = start_server("--workers", "2", SESSIOND_DATA_DIR=str(crash_dir))
+def test_workers_end_with_their_parent(data_dir: Path, start_server: Start) -> None:
+    server = start_server("--workers", "2", SESSIOND_DATA_DIR=str(data_dir))
     workers = workers_of(server)
     assert len(workers) == 2
     server.kill()
     until(lambda: not any(is_alive(pid) for pid in workers), "the workers of a killed server ended")
-    # Nothing of it is in the way of the next one.
+    # The next server can use its port and its directory.
     again = start_server(
-        "--workers", "2", "--listen", server.target, SESSIOND_DATA_DIR=str(crash_dir)
+        "--workers", "2", "--listen", server.target, SESSIOND_DATA_DIR=str(data_dir)
     )
     assert len(workers_of(again)) == 2
     assert again.terminate() == 0

@@ -1,4 +1,4 @@
-"""BookmarkService: what the protos promise of bookmarks."""
+"""BookmarkService: creating, reading, listing, changing and deleting bookmarks."""
 
 import asyncio
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from sessiond_server.core.ids import DEFAULT_PROJECT_ID, session_key
 from sessiond_server.server import Running
 
 from ..support.wire import Wire, error_of
-from ..tasks.test_tasks import invalid_field
+from ..tasks.helpers import invalid_field
 
 Query = Callable[..., list[tuple[object, ...]]]
 
@@ -98,7 +98,7 @@ class TestCreate:
         assert created.create_time == created.update_time
         assert created.create_time.seconds > 0
 
-    async def test_it_stands_at_the_newest_message_unless_it_is_told(self, wire: Wire) -> None:
+    async def test_a_bookmark_is_at_the_newest_message_by_default(self, wire: Wire) -> None:
         assert (await create(wire, "newest")).seq == 5
         first = await create(wire, "first", seq=0)
         assert first.HasField("seq")
@@ -145,7 +145,7 @@ class TestCreate:
                 == "new_name"
             )
 
-    async def test_replace_moves_the_one_that_is_there(self, wire: Wire) -> None:
+    async def test_replace_moves_an_existing_bookmark(self, wire: Wire) -> None:
         before = await create(wire, "b", seq=1, description="d")
         after = await create(wire, "b", replace=True)
         assert (after.seq, after.description) == (5, "")
@@ -172,7 +172,7 @@ class TestCreate:
         assert invalid_field(await error_of(create(wire, "b", replace=True, **fields))) == field
         assert await get(wire, "b") == before
 
-    async def test_a_description_of_1024_characters(self, wire: Wire) -> None:
+    async def test_a_description_may_have_1024_characters(self, wire: Wire) -> None:
         assert (await create(wire, "b", description="☕" * 1024)).description == "☕" * 1024
 
     async def test_the_message_must_exist(self, wire: Wire) -> None:
@@ -200,7 +200,7 @@ class TestCreate:
 
 
 class TestGetAndList:
-    async def test_by_seq_then_by_name(self, wire: Wire) -> None:
+    async def test_bookmarks_are_listed_by_seq_then_by_name(self, wire: Wire) -> None:
         assert await pages(wire) == [[]]
         for name, seq in (("c", 2), ("a", 4), ("ä", 2), ("B", 2), ("z", 0)):
             await create(wire, name, seq=seq)
@@ -212,7 +212,9 @@ class TestGetAndList:
         ]
         assert len(await pages(wire, page_size=5)) == 1
 
-    async def test_seq_of(self, wire: Wire, server: Running, query: Query) -> None:
+    async def test_seq_of_finds_bookmarks_of_the_project_only(
+        self, wire: Wire, server: Running, query: Query
+    ) -> None:
         store = BookmarkStore(server.database)
         key = session_key(DEFAULT_PROJECT_ID, "one")
         await create(wire, "b", seq=3)
@@ -234,7 +236,7 @@ class TestUpdate:
             await update(wire, Bookmark(name="b", seq=3, description="e"), "description")
         ).seq == 2
 
-    async def test_a_named_field_that_is_unset(self, wire: Wire) -> None:
+    async def test_a_named_field_that_is_unset_gets_its_default(self, wire: Wire) -> None:
         await create(wire, "b", seq=1, description="d")
         after = await update(wire, Bookmark(name="b"), "seq", "description")
         assert (after.seq, after.description) == (5, "")
@@ -259,7 +261,7 @@ class TestUpdate:
         assert (await update(wire, Bookmark(name="c"), new_name="c")).name == "c"
         assert (await update(wire, Bookmark(name="c"), new_name="b")).name == "b"
 
-    async def test_a_name_that_is_there_is_not_taken(self, wire: Wire) -> None:
+    async def test_renaming_to_an_existing_name_is_refused(self, wire: Wire) -> None:
         before = await create(wire, "b", seq=1)
         await create(wire, "c")
         error = await error_of(update(wire, Bookmark(name="b", seq=2), new_name="c"))
@@ -272,14 +274,16 @@ class TestUpdate:
         assert await get(wire, "b") == before
 
     @pytest.mark.parametrize("paths", [["name"], ["*"], ["seq", "create_time"]])
-    async def test_masks_name_what_there_is(self, wire: Wire, paths: list[str]) -> None:
+    async def test_a_mask_with_an_unknown_field_is_refused(
+        self, wire: Wire, paths: list[str]
+    ) -> None:
         await create(wire, "b")
         assert (
             invalid_field(await error_of(update(wire, Bookmark(name="b", seq=1), *paths)))
             == "update_mask"
         )
 
-    async def test_something_has_to_change(self, wire: Wire) -> None:
+    async def test_an_update_without_a_change_is_refused(self, wire: Wire) -> None:
         await create(wire, "b")
         assert invalid_field(await error_of(update(wire, Bookmark(name="b")))) == "update_mask"
         assert (
@@ -289,7 +293,7 @@ class TestUpdate:
             == "update_mask"
         )
 
-    async def test_of_renames_at_once_to_one_name_one_wins(self, wire: Wire) -> None:
+    async def test_one_of_many_renames_to_the_same_name_wins(self, wire: Wire) -> None:
         for i in range(8):
             await create(wire, f"b{i}")
         calls = (update(wire, Bookmark(name=f"b{i}"), new_name="new") for i in range(8))
@@ -298,7 +302,7 @@ class TestUpdate:
         found = await names(wire)
         assert (len(found), found.count("new")) == (8, 1)
 
-    async def test_creations_at_once_are_one(self, wire: Wire) -> None:
+    async def test_concurrent_creations_make_one_bookmark(self, wire: Wire) -> None:
         results = await asyncio.gather(
             *(create(wire, "b") for _ in range(8)), return_exceptions=True
         )
@@ -309,7 +313,7 @@ class TestUpdate:
         assert (await get(wire, "c")).seq in range(6)
         assert len({bookmark.create_time.ToNanoseconds() for bookmark in replaced}) == 1
 
-    async def test_a_bookmark_at_the_newest_is_at_a_message(self, wire: Wire) -> None:
+    async def test_a_bookmark_at_the_newest_message_is_at_a_stored_one(self, wire: Wire) -> None:
         made = await asyncio.gather(
             *(create(wire, f"b{i}") if i % 2 else wire.store("one", "x") for i in range(20))
         )
@@ -341,7 +345,7 @@ class TestRequestIds:
 
 
 class TestSessions:
-    async def test_a_destroyed_sessions_bookmarks_can_be_changed(self, wire: Wire) -> None:
+    async def test_bookmarks_of_a_destroyed_session_can_be_changed(self, wire: Wire) -> None:
         await create(wire, "b", seq=1)
         await wire.destroy("one")
         assert (await get(wire, "b")).seq == 1
@@ -352,7 +356,7 @@ class TestSessions:
 
 
 def fill(query: Query, count: int) -> None:
-    """Give every session so many bookmarks."""
+    """Give every session `count` bookmarks."""
     query(
         "INSERT INTO bookmarks (key, log, name, seq, created_at, updated_at) "
         "SELECT key, log, 'f' || n, n %% 5, now(), now() FROM sessions, generate_series(1, %s) n",

@@ -171,7 +171,12 @@ async def test_messages_refer_to_it(colour: Colour, real: Any) -> None:
         await colour.call(
             real.sessions.store_message,
             "one",
-            {"role": "user", "content": f"sessiond-asset:{'0' * 64}"},
+            {
+                "role": "user",
+                "content": [
+                    {"type": "image_url", "image_url": {"url": f"sessiond-asset:{'0' * 64}"}}
+                ],
+            },
         )
 
 

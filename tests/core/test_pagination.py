@@ -21,7 +21,7 @@ print(fingerprint("sessions", listing))
 
 
 def test_every_process_accepts_the_page_tokens_of_the_others() -> None:
-    """Protobuf maps, and hashes of Python, have another order in each process."""
+    """The order of protobuf maps and Python's hashes differ between processes."""
     request = ListSessionsRequest()
     request.filter.metadata_contains.update({f"key-{i}": {"a": i, "b": i} for i in range(10)})
     encoded = request.SerializeToString(deterministic=True).hex()

@@ -1,4 +1,4 @@
-"""Migrations: the schema that they make is the one that tables.py describes; any number may run at once."""
+"""Migrations: they create the schema of db/schema/, also if several run at once."""
 
 import asyncio
 import uuid
@@ -22,7 +22,7 @@ from sessiond_server.settings import Settings
 from ..support.wire import Wire
 
 
-def test_migrated_is_as_described(database_url: str) -> None:
+def test_the_migrations_create_the_schema(database_url: str) -> None:
     engine = create_engine(make_url(database_url).set(drivername="postgresql+psycopg"))
     with engine.connect() as connection:
         context = MigrationContext.configure(
@@ -32,7 +32,7 @@ def test_migrated_is_as_described(database_url: str) -> None:
     engine.dispose()
 
 
-async def test_many_at_once_migrate_once(empty_database_url: str) -> None:
+async def test_concurrent_migrations_run_once(empty_database_url: str) -> None:
     assert migrate.current(empty_database_url) is None
     await asyncio.gather(
         *(asyncio.to_thread(migrate.upgrade, empty_database_url) for _ in range(4))
@@ -40,7 +40,7 @@ async def test_many_at_once_migrate_once(empty_database_url: str) -> None:
     assert migrate.current(empty_database_url) == migrate.newest()
 
 
-def test_the_default_project_is_there(database_url: str) -> None:
+def test_the_default_project_exists(database_url: str) -> None:
     with psycopg.connect(database_url) as connection:
         assert connection.execute("SELECT project_id, name FROM projects").fetchall() == [
             (DEFAULT_PROJECT_ID, "default")
@@ -77,10 +77,10 @@ def test_the_merge_patch_cases_of_rfc_7396(
     assert row == (True,)
 
 
-async def test_a_database_of_the_first_version_goes_on(
+async def test_a_database_of_the_first_version_can_be_migrated(
     empty_database_url: str, settings: Settings
 ) -> None:
-    """Its messages have no totals and no token counts; everything else is as if it had been stored today."""
+    """Its messages have no totals and no token counts; nothing else differs from new ones."""
     engine = create_engine(make_url(empty_database_url).set(drivername="postgresql+psycopg"))
     with engine.connect() as connection:
         config = migrate._config()
@@ -91,8 +91,9 @@ async def test_a_database_of_the_first_version_goes_on(
     key, log = session_key(DEFAULT_PROJECT_ID, "one"), uuid.uuid4()
     with psycopg.connect(empty_database_url) as connection:
         connection.execute(
-            "INSERT INTO sessions (key, project_id, session_id, log, state, first_words, last_seq, content_bytes, largest_bytes,"
-            " created_at, active_at, used_at) VALUES (%s, %s, 'one', %s, 1, 'hi', 3, 60, 20, now(), now(), now())",
+            "INSERT INTO sessions (key, project_id, session_id, log, state, first_words, last_seq,"
+            " content_bytes, largest_bytes, created_at, active_at, used_at)"
+            " VALUES (%s, %s, 'one', %s, 1, 'hi', 3, 60, 20, now(), now(), now())",
             [key, DEFAULT_PROJECT_ID, log],
         )
         body = Message(
@@ -100,7 +101,8 @@ async def test_a_database_of_the_first_version_goes_on(
         ).SerializeToString()
         for seq in (1, 2, 3):
             connection.execute(
-                "INSERT INTO messages (key, log, seq, role, format, content_bytes, created_at, body)"
+                "INSERT INTO messages"
+                " (key, log, seq, role, format, content_bytes, created_at, body)"
                 " VALUES (%s, %s, %s, 3, 1, 20, now(), %s)",
                 [key, log, seq, body],
             )

@@ -1,4 +1,4 @@
-"""Database: running statements, and telling failures apart."""
+"""Database: running statements, and distinguishing failures."""
 
 import asyncio
 import socket
@@ -27,7 +27,7 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     await database.close()
 
 
-async def test_everybody_during_the_first_probe_of_an_outage_learns_of_it() -> None:
+async def test_all_callers_wait_for_the_first_probe_of_an_outage() -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
@@ -67,13 +67,13 @@ async def run_into_statement_timeout(database: Database) -> None:
         await connection.execute("SELECT pg_sleep(60)")
 
 
-async def test_a_statement_timeout_is_told_apart_from_an_outage(database: Database) -> None:
+async def test_a_statement_timeout_is_no_outage(database: Database) -> None:
     with pytest.raises(StatementCanceled) as canceled:
         await run_into_statement_timeout(database)
     fault = as_fault(canceled.value)
     assert fault is not None
     assert (fault.reason, "statement_timeout" in fault.message) == ("OVERLOADED", True)
-    # Whoever retries after contention retries after this, too.
+    # Callers that retry after contention retry after this, too.
     assert isinstance(canceled.value, Contention)
 
 

@@ -1,64 +1,53 @@
-"""Programs that were written for the Copilot SDK, in each of its spellings, run on sessiond with nothing but their imports changed.
+"""Programs of the Copilot SDK's own pages run on sessiond with nothing but their imports changed.
 
-Every Python block of the pages is run as a reader would type it in, against a server in another process; what a page takes to be there is
-typed in between. The pages stay outside the repository; without them there is nothing to try.
+What a page expects to exist is typed in between. The pages are not part of the repository;
+programs/copilot-*.md cover the same calls.
 """
 
 import json
-import os
 import re
-import subprocess
-import sys
-import textwrap
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from sessiond import Client, SessionNotFound
 
-from ..support.processes import ServerProcess
+from .conftest import Typed
 
 SEEDS = Path(__file__).parents[2].parent / "shared" / "seeds"
-TIMEOUT_S = 120
 
 _BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
-_IMPORT = re.compile(r"^from copilot import", re.MULTILINE)
 _COUNTS = {"001": 8, "002": 8, "003": 5, "004": 8}
 
 ASYNC_CLIENT = """
 import asyncio, json
-from sessiond.compat.copilot import CopilotClient
+from copilot import CopilotClient
 client = CopilotClient()
 await client.start()
 """
 SYNC_CLIENT = """
 import json
-from sessiond.compat.copilot import CopilotClient
+from copilot import CopilotClient
 client = CopilotClient()
 client.start()
 """
 
 
-@dataclass(frozen=True)
-class Block:
-    """A program of a page, its imports changed."""
-
-    original: str
-    text: str
+class Block(str):
+    """A program of a page."""
 
     @property
     def prompts(self) -> list[str]:
-        """What it sends, in the order of the text."""
-        return re.findall(r'prompt(?:": |=)f?"([^"]*)"', self.text)
+        """The prompts that it sends, in the order of the text."""
+        return re.findall(r'prompt(?:": |=)f?"([^"]*)"', self)
 
     @property
     def ids(self) -> list[str]:
-        """The session ids that it has for a start."""
+        """The session ids that stand in it."""
         return re.findall(
             r'(?:session_id(?:": |=)|resume_session\(|delete_session\(|session\(client, )"([^"]+)"',
-            self.text,
+            self,
         )
 
 
@@ -66,67 +55,19 @@ def blocks_of(number: str) -> list[Block]:
     files = sorted(SEEDS.glob(f"{number}*"))
     if not files:
         pytest.skip(f"the page is not here ({SEEDS}/{number}*)")
-    found = [
-        textwrap.dedent(match[1]) for match in _BLOCK.finditer(files[0].read_text(encoding="utf-8"))
-    ]
+    found = [Block(text) for text in _BLOCK.findall(files[0].read_text(encoding="utf-8"))]
     assert len(found) == _COUNTS[number]
-    return [Block(text, _IMPORT.sub("from sessiond.compat.copilot import", text)) for text in found]
+    return found
 
 
-@pytest.fixture
-def start(start_server: Callable[..., ServerProcess], database_url: str) -> Callable[[], str]:
-    """Starts a server on the test's database: its models all echo, its sessions expire. Answers its target."""
-    return lambda: (
-        start_server(
-            SESSIOND_DATABASE_URL=database_url,
-            SESSIOND_ECHO_MODELS="true",
-            SESSIOND_DEFAULT_IDLE_TTL_S="86400",
-        ).target
-    )
+def echoed(prompts: Sequence[str]) -> list[tuple[str, str]]:
+    """Return the messages that these turns leave in a session.
 
-
-@pytest.fixture
-def target(start: Callable[[], str]) -> str:
-    return start()
-
-
-@pytest.fixture
-def client(target: str) -> Iterator[Client]:
-    with Client(target) as opened:
-        yield opened
-
-
-@pytest.fixture
-def typed(tmp_path: Path) -> Callable[..., list[list[str]]]:
-    """Types programs in, in a directory of their own. Answers what each printed."""
-
-    def run(target: str, *programs: Block | str) -> list[list[str]]:
-        texts = [program.text if isinstance(program, Block) else program for program in programs]
-        done = subprocess.run(
-            [sys.executable, str(Path(__file__).with_name("typist.py"))],
-            input=json.dumps({"programs": texts}),
-            env={k: v for k, v in os.environ.items() if not k.startswith("SESSIOND_")}
-            | {"SESSIOND_TARGET": target},
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT_S,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        # Nothing that was forgotten to be awaited, and no handler that failed.
-        assert done.stderr == ""
-        printed: list[list[str]] = json.loads(done.stdout)["printed"]
-        return printed
-
-    return run
-
-
-def echoed(prompts: Sequence[str], before: int = 0) -> list[tuple[str, str]]:
-    """What a session holds after these turns: each answer says how many messages the model was given, so that none is missing."""
+    Each answer has the number of messages that the model was given.
+    """
     said: list[tuple[str, str]] = []
     for i, prompt in enumerate(prompts):
-        count = before + 2 * i + 1
+        count = 2 * i + 1
         said += [
             ("user", prompt),
             ("assistant", f"echo of {count} message{'' if count == 1 else 's'}: {prompt}"),
@@ -142,23 +83,10 @@ def ids_in(client: Client) -> list[str]:
     return [info.session_id for info in client.list_sessions()]
 
 
-@pytest.mark.parametrize("number", _COUNTS)
-def test_only_imports_are_changed(number: str) -> None:
-    blocks = blocks_of(number)
-    assert any(block.text != block.original for block in blocks)
-    for block in blocks:
-        for ours, theirs in zip(block.text.splitlines(), block.original.splitlines(), strict=True):
-            assert ours == theirs or ours == theirs.replace(
-                "from copilot", "from sessiond.compat.copilot", 1
-            )
-
-
 class TestPersisting:
     """Page 001: dicts, awaited; the history as it is."""
 
-    def test_conversations_are_kept(
-        self, typed: Callable[..., list[list[str]]], client: Client
-    ) -> None:
+    def test_conversations_are_kept(self, typed: Typed, client: Client) -> None:
         quick_start, own_ids, infinite, *_ = blocks_of("001")
         typed(
             client.target,
@@ -187,9 +115,7 @@ class TestPersisting:
         assert client.sessions.get(persistent).never_expires
         assert not client.sessions.get(session_id).never_expires
 
-    def test_history(
-        self, typed: Callable[..., list[list[str]]], client: Client, tmp_path: Path
-    ) -> None:
+    def test_history(self, typed: Typed, client: Client, tmp_path: Path) -> None:
         quick_start, _, _, history, listing, *_ = blocks_of("001")
         [session_id] = set(quick_start.ids)
         given = f"{ASYNC_CLIENT}session = await client.resume_session({session_id!r})"
@@ -208,9 +134,13 @@ class TestPersisting:
             quick_start.prompts[0],
         ]
 
-    def test_resume_or_create(self, typed: Callable[..., list[list[str]]], client: Client) -> None:
+    def test_resume_or_create(self, typed: Typed, client: Client) -> None:
         safe_resume = blocks_of("001")[5]
-        made = "print(session.session_id); await session.send_and_wait('Hello'); await session.destroy()"
+        made = """
+            print(session.session_id)
+            await session.send_and_wait("Hello")
+            await session.destroy()
+        """
         found = "print(len(await session.get_messages()))"
         printed = typed(client.target, ASYNC_CLIENT, safe_resume, made, safe_resume, found)
         [session_id] = safe_resume.ids
@@ -218,16 +148,17 @@ class TestPersisting:
         assert printed[4] == ["2"]
         assert client.sessions.get(session_id).state == "active"
 
-    def test_bookmarks(self, typed: Callable[..., list[list[str]]], client: Client) -> None:
+    def test_bookmarks(self, typed: Typed, client: Client) -> None:
         bookmarks = blocks_of("001")[6]
         given = f"{ASYNC_CLIENT}session = await client.create_session({{'session_id': 'marked'}})"
         shown = """
             print(json.dumps(bookmarks.bookmarks))
             print(json.dumps([message.content for message in design_discussion]))
-            print(json.dumps([bookmarks.get_context_since(session, name) for name in ("implementation_start", "nothing")]))
+            for name in ("implementation_start", "nothing"):
+                print(bookmarks.get_context_since(session, name))
         """
-        printed = typed(client.target, given, bookmarks, textwrap.dedent(shown))
-        marks, since_design, since_others = map(json.loads, printed[2])
+        printed = typed(client.target, given, bookmarks, shown)
+        marks, since_design = map(json.loads, printed[2][:2])
         messages = client.sessions.get_messages("marked").to_list()
         assert said_in(client, "marked") == echoed(bookmarks.prompts)
         assert [(mark["message_index"], mark["message_id"]) for mark in marks.values()] == [
@@ -235,9 +166,9 @@ class TestPersisting:
             (3, messages[3].id),
         ]
         assert since_design == [message.content for message in messages[2:]]
-        assert since_others == [[], []]
+        assert printed[2][2:] == ["[]", "[]"]
 
-    def test_deletion_is_final(self, typed: Callable[..., list[list[str]]], client: Client) -> None:
+    def test_deletion_is_final(self, typed: Typed, client: Client) -> None:
         deletion = blocks_of("001")[7]
         [gone] = deletion.ids
         for session_id in (gone, "old-1", "old-2", "new-1"):
@@ -249,7 +180,7 @@ class TestPersisting:
             except RuntimeError as error:
                 print(type(error).__name__)
         """
-        printed = typed(client.target, given, deletion, textwrap.dedent(resumed))
+        printed = typed(client.target, given, deletion, resumed)
         assert printed[2] == ["SessionNotFound"]
         assert ids_in(client) == ["new-1"]
 
@@ -257,9 +188,7 @@ class TestPersisting:
 class TestMultiple:
     """Page 002: dicts, awaited; many sessions at once."""
 
-    def test_contexts_are_isolated(
-        self, typed: Callable[..., list[list[str]]], client: Client
-    ) -> None:
+    def test_contexts_are_isolated(self, typed: Typed, client: Client) -> None:
         quick_start, own_ids, *_ = blocks_of("002")
         printed = typed(client.target, quick_start, ASYNC_CLIENT, own_ids)
         infos = {info.session_id: info for info in client.list_sessions()}
@@ -271,14 +200,14 @@ class TestMultiple:
         expected = [echoed(pair) for pair in zip(begun, followed, strict=True)]
         assert sorted(said_in(client, info.session_id) for info in others) == sorted(expected)
         [claude] = [info for info in others if info.model]
-        assert f'"model": "{claude.model}"' in quick_start.text
+        assert f'"model": "{claude.model}"' in quick_start
         assert said_in(client, claude.session_id) == expected[2]
         assert {info.state for info in others} == {"destroyed"}
 
-    def test_parallel(self, typed: Callable[..., list[list[str]]], client: Client) -> None:
+    def test_parallel(self, typed: Typed, client: Client) -> None:
         parallel = blocks_of("002")[2]
         printed = typed(client.target, ASYNC_CLIENT, parallel, "await parallel_requests()")
-        topics = re.findall(r'"(\w+)"', re.findall(r"topics = \[(.*)\]", parallel.text)[0])
+        topics = re.findall(r'"(\w+)"', re.findall(r"topics = \[(.*)\]", parallel)[0])
         assert len(topics) == 3
         [prompt] = parallel.prompts
         assert sorted(printed[2]) == sorted(
@@ -288,7 +217,7 @@ class TestMultiple:
             ("destroyed", 2)
         ] * 3
 
-    def test_listing(self, typed: Callable[..., list[list[str]]], client: Client) -> None:
+    def test_listing(self, typed: Typed, client: Client) -> None:
         listing = blocks_of("002")[3]
         client.create_session("titled", title="Orders").destroy()
         client.create_session("untitled")
@@ -303,10 +232,10 @@ class TestMultiple:
             "Orders",
         ]
 
-    def test_pool(self, typed: Callable[..., list[list[str]]], client: Client) -> None:
+    def test_pool(self, typed: Typed, client: Client) -> None:
         pool = blocks_of("002")[4]
         # Before the usage closes it: more requests than sessions, and one that waits in vain.
-        definition, usage = pool.text.split("\n\n\n# Usage\n")
+        definition, usage = pool.split("\n\n\n# Usage\n")
         own = """
             mine = SessionPool(client, size=2)
             await mine.initialize()
@@ -326,7 +255,7 @@ class TestMultiple:
             except TimeoutError:
                 print("all are taken")
         """
-        printed = typed(client.target, ASYNC_CLIENT, definition, textwrap.dedent(own), usage)
+        printed = typed(client.target, ASYNC_CLIENT, definition, own, usage)
         assert printed[2] == ["6", "all are taken"]
         infos = {info.session_id: info for info in client.list_sessions()}
         assert len(infos) == int(re.findall(r"SessionPool\(client, size=(\d)\)", usage)[0])
@@ -334,25 +263,23 @@ class TestMultiple:
         # 6 questions before, and the one of the page.
         assert sum(info.message_count for info in infos.values()) == 2 * (6 + len(pool.prompts))
 
-    def test_use_cases(self, typed: Callable[..., list[list[str]]], client: Client) -> None:
+    def test_use_cases(self, typed: Typed, client: Client) -> None:
         *_, users, tasks, comparison = blocks_of("002")
         one_each = """
             first = await get_or_create_session(client, 1)
             await first.send_and_wait("Hello")
-            again, other = await get_or_create_session(client, 1), await get_or_create_session(client, 2)
-            print(len(await again.get_messages()), len(await other.get_messages()))
+            for user in (1, 2):
+                print(len(await (await get_or_create_session(client, user)).get_messages()))
         """
-        given = "sessions = [gpt_session.session_id, claude_session.session_id]\nprint(json.dumps(sessions))"
-        printed = typed(
-            client.target, ASYNC_CLIENT, users, textwrap.dedent(one_each), tasks, comparison, given
-        )
-        assert printed[2] == ["2 0"]
+        given = "print(json.dumps([gpt_session.session_id, claude_session.session_id]))"
+        printed = typed(client.target, ASYNC_CLIENT, users, one_each, tasks, comparison, given)
+        assert printed[2] == ["2", "0"]
         assert set(tasks.ids) < set(ids_in(client))
         assert len(tasks.ids) == 3
-        # The same prompt to both, and each was another model's.
+        # Both had the same prompt, and each its own model.
         gpt, claude = json.loads(printed[5][0])
         assert said_in(client, gpt) == said_in(client, claude) == echoed(comparison.prompts)
-        models = re.findall(r'"model": "([^"]*)"', comparison.text)
+        models = re.findall(r'"model": "([^"]*)"', comparison)
         assert [client.sessions.get(session_id).model for session_id in (gpt, claude)] == models
         for session_id, model in zip((gpt, claude), models, strict=True):
             [*_, answer] = client.sessions.get_messages(session_id)
@@ -363,9 +290,7 @@ class TestMultiple:
 class TestPersistence:
     """Page 003: SessionConfig and MessageOptions, awaited."""
 
-    def test_over_restarts(
-        self, typed: Callable[..., list[list[str]]], client: Client, start: Callable[[], str]
-    ) -> None:
+    def test_over_restarts(self, typed: Typed, client: Client, start: Callable[[], str]) -> None:
         creating, resuming, listing, *_ = blocks_of("003")
         [session_id] = set(creating.ids)
         printed = typed(client.target, creating)
@@ -375,7 +300,7 @@ class TestPersistence:
         # Another process of the application, and of the server.
         printed = typed(
             start(),
-            "from sessiond.compat.copilot import CopilotClient, MessageOptions",
+            "from copilot import CopilotClient, MessageOptions",
             resuming,
             ASYNC_CLIENT,
             listing,
@@ -383,11 +308,9 @@ class TestPersistence:
         assert said_in(client, session_id) == echoed([*creating.prompts, *resuming.prompts])
         assert printed[3] == [f"Session: {session_id}"]
         info = client.sessions.get(session_id)
-        assert (info.state, f'model="{info.model}"' in creating.text) == ("destroyed", True)
+        assert (info.state, f'model="{info.model}"' in creating) == ("destroyed", True)
 
-    def test_deletion_and_history(
-        self, typed: Callable[..., list[list[str]]], client: Client
-    ) -> None:
+    def test_deletion_and_history(self, typed: Typed, client: Client) -> None:
         creating, _, listing, deletion, history = blocks_of("003")
         given = "session = await client.create_session()\nawait session.send_and_wait('Hello')"
         printed = typed(client.target, creating, ASYNC_CLIENT, deletion, given, history, listing)
@@ -404,33 +327,29 @@ class TestPersistence:
 class TestManagement:
     """Page 004: keywords, and no await anywhere."""
 
-    def test_contexts_are_isolated(
-        self, typed: Callable[..., list[list[str]]], client: Client
-    ) -> None:
+    def test_contexts_are_isolated(self, typed: Typed, client: Client) -> None:
         several, own_id, listing, deletion, *_ = blocks_of("004")
         printed = typed(client.target, several, SYNC_CLIENT, own_id, listing, deletion)
         [session_id] = own_id.ids
         assert printed[2] == [session_id]
         assert (len(printed[3]), printed[3][0]) == (4, f"Session: {session_id}")
-        # The last one is deleted again. The others have got every answer, although nobody waited for them.
+        # The last one is deleted again. The others have every answer, although nobody waited.
         infos = list(client.list_sessions())
         begun, followed = several.prompts[:3], several.prompts[3:]
         expected = [echoed(pair) for pair in zip(begun, followed, strict=True)]
         assert sorted(said_in(client, info.session_id) for info in infos) == sorted(expected)
         assert sorted(info.model for info in infos) == sorted(
-            re.findall(r'model="([^"]*)"', several.text)
+            re.findall(r'model="([^"]*)"', several)
         )
         assert {info.state for info in infos} == {"destroyed"}
 
-    def test_over_restarts(
-        self, typed: Callable[..., list[list[str]]], client: Client, start: Callable[[], str]
-    ) -> None:
+    def test_over_restarts(self, typed: Typed, client: Client, start: Callable[[], str]) -> None:
         *_, creating, resuming, history, deletion = blocks_of("004")
         [session_id] = set(creating.ids)
         assert typed(client.target, creating) == [[session_id]]
         assert said_in(client, session_id) == echoed(creating.prompts)
 
-        given = "from sessiond.compat.copilot import CopilotClient"
+        given = "from copilot import CopilotClient"
         again = f"{SYNC_CLIENT}session = client.resume_session({session_id!r})"
         printed = typed(start(), given, resuming, again, history)
         expected = echoed([*creating.prompts, *resuming.prompts])

@@ -1,5 +1,7 @@
-"""Every example runs: the programs in examples/, and the blocks of Python, of shell sessions and of
-grpcurl commands on all pages, in their order, against a server in a process of its own.
+"""Every example runs against a server in another process.
+
+Examples are the programs in examples/, and the blocks of Python, shell sessions and grpcurl
+commands on all pages, in their order.
 """
 
 import json
@@ -8,7 +10,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -33,23 +34,24 @@ from .pages import (
 )
 
 DEFAULT_TARGET = "localhost:50051"
-TIMEOUT_S = 60
+TIMEOUT_S = 240
 
 # Different at each run: times, etags, tokens.
 _VOLATILE = ("create_time", "active_time", "etag", "resume_token", "token_count")
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+def server(
+    session_data_dir: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ServerProcess]:
     """A server as a reader has it: a process of its own, on the embedded PostgreSQL."""
-    with tempfile.TemporaryDirectory(prefix="sessiond-test-", ignore_cleanup_errors=True) as data:
-        log = tmp_path_factory.mktemp("server") / "server.log"
-        process = ServerProcess((), {"SESSIOND_DATA_DIR": data}, log)
-        try:
-            process.wait_until_ready()
-            yield process
-        finally:
-            process.end()
+    log = tmp_path_factory.mktemp("server") / "server.log"
+    process = ServerProcess((), {"SESSIOND_DATA_DIR": str(session_data_dir)}, log)
+    try:
+        process.wait_until_ready()
+        yield process
+    finally:
+        process.end()
 
 
 @pytest.fixture

@@ -1,66 +1,45 @@
-"""Programs that were written for Acontext's SDK run on sessiond with nothing but their imports changed.
+"""Programs of Acontext's own page run on sessiond with nothing but their imports changed.
 
-The page with these programs stays outside the repository; without it there is nothing to try.
+The page is not part of the repository. programs/acontext.md covers the same calls.
 """
 
 import json
-import os
 import re
-import subprocess
-import sys
 import textwrap
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from sessiond import Client
 
-from ..support.processes import ServerProcess
+from .conftest import Typed
 
 SEEDS = Path(__file__).parents[2].parent / "shared" / "seeds"
-TIMEOUT_S = 120
 
 _BLOCK = re.compile(r"^( *)```python\b[^\n]*\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
-_IMPORT = re.compile(r"^(\s*(?:from|import) )acontext\b", re.MULTILINE)
-
-# Runs programs one after the other over the same names, as a reader does who types them in.
-_DRIVER = """
-import contextlib, io, json, sys
-given = json.load(sys.stdin)
-names = {"__name__": "__main__", **given["names"]}
-printed = []
-for i, program in enumerate(given["programs"]):
-    with contextlib.redirect_stdout(io.StringIO()) as out:
-        exec(compile(program, f"block {i + 1}", "exec"), names)
-    printed.append(out.getvalue().splitlines())
-texts = {name: value for name, value in names.items() if isinstance(value, str)}
-results = {name: value.new_session_id for name, value in names.items() if hasattr(value, "new_session_id")}
-json.dump({"printed": printed, "texts": texts, "results": results}, sys.stdout)
-"""
 
 
 @dataclass(frozen=True)
 class Page:
-    originals: list[str]
+    """The programs of the page, in its order."""
+
     programs: list[str]
 
     def texts(self, place: int) -> list[str]:
-        """How the texts begin that a program prints: each up to its first value."""
+        """Return the beginning of each text that a program prints, up to its first value."""
         return [
-            re.split(r"[{]", text)[0]
+            text.partition("{")[0]
             for text in re.findall(r'print\(f?"([^"]*)"', self.programs[place])
         ]
 
     def said(self, place: int) -> list[str]:
-        """The contents of the messages that a program stores."""
+        """Return the contents of the messages that a program stores."""
         return re.findall(r'"content": "([^"]*)"', self.programs[place])
 
     @property
     def session_ids(self) -> set[str]:
-        """The sessions that are taken to be there."""
+        """The ids of the sessions that the page expects to exist."""
         found = {
             session_id
             for program in self.programs
@@ -74,63 +53,29 @@ def page() -> Page:
     files = sorted(SEEDS.glob("000*"))
     if not files:
         pytest.skip(f"the page is not here ({SEEDS}/000*)")
-    blocks = [
-        textwrap.dedent(match[2])
-        for file in files
-        for match in _BLOCK.finditer(file.read_text(encoding="utf-8"))
-    ]
-    return Page(blocks, [_IMPORT.sub(r"\1sessiond.compat.acontext", block) for block in blocks])
+    [text] = [file.read_text(encoding="utf-8") for file in files]
+    programs = [textwrap.dedent(match[2]) for match in _BLOCK.finditer(text)]
+    assert len(programs) == 6
+    return Page(programs)
 
 
-@pytest.fixture
-def target(start_server: Callable[..., ServerProcess], database_url: str) -> str:
-    return start_server(SESSIOND_DATABASE_URL=database_url).target
-
-
-@pytest.fixture
-def client(target: str) -> Iterator[Client]:
-    with Client(target) as opened:
-        yield opened
-
-
-def _run(page: Page, names: dict[str, str], target: str) -> Any:
-    environment = {
-        k: v for k, v in os.environ.items() if not k.startswith(("SESSIOND_", "ACONTEXT_"))
-    } | {"SESSIOND_TARGET": target}
-    done = subprocess.run(
-        [sys.executable, "-c", _DRIVER],
-        input=json.dumps({"names": names, "programs": page.programs}),
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_S,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
-
-
-def test_only_imports_are_changed(page: Page) -> None:
-    assert len(page.programs) == len(page.originals) == 6
-    for program, original in zip(page.programs, page.originals, strict=True):
-        for ours, theirs in zip(program.splitlines(), original.splitlines(), strict=True):
-            assert ours == theirs or ours == theirs.replace(
-                "from acontext", "from sessiond.compat.acontext", 1
-            )
-
-
-def test_the_programs_do_what_the_page_says(page: Page, client: Client) -> None:
-    # What the page takes to be there: sessions, and the names of two of them.
+def test_the_programs_do_what_the_page_says(page: Page, client: Client, typed: Typed) -> None:
+    # The page expects sessions, and variables with the ids of two of them.
     names = {"original_id": "the-original", "session_id": "the-session"}
+    given = "\n".join(f"{name} = {value!r}" for name, value in names.items())
+    shown = """
+import json
+print(json.dumps([template_id, checkpoint.new_session_id, new_conversation.new_session_id]))
+"""
     for session_id in {*page.session_ids, *names.values()}:
         session = client.create_session(session_id, user="ada", config={"temperature": 1})
         session.store_message({"role": "user", "content": f"the beginning of {session_id}"})
         session.tasks.create(data={"task_description": "look"}, status="running", message_seqs=[1])
-    result = _run(page, names, client.target)
-    printed: list[list[str]] = result["printed"]
+    _, *printed, [ids] = typed(client.target, given, *page.programs, shown)
+    template_id, made_checkpoint_id, conversation_id = json.loads(ids)
 
     # The basic copy, and its independence: the copy goes on, the source does not.
-    [source_id] = page.session_ids - {result["texts"]["template_id"]}
+    [source_id] = page.session_ids - {template_id}
     assert printed[0][0] == f"{page.texts(0)[0]}{source_id}"
     copied = printed[0][1].removeprefix(page.texts(0)[1])
     assert [m.content for m in client.sessions.get_messages(copied)] == [
@@ -139,7 +84,7 @@ def test_the_programs_do_what_the_page_says(page: Page, client: Client) -> None:
     ]
     assert client.sessions.get(source_id).message_count == 1
 
-    # The same, async. All that the page promises is copied; the links of tasks are not.
+    # The same, async. Everything that the page promises is copied; the links of tasks are not.
     copied = printed[1][0].removeprefix(page.texts(1)[0])
     info, source = client.sessions.get(copied), client.sessions.get(source_id)
     assert (info.user, info.config, info.message_count) == (source.user, source.config, 1)
@@ -150,7 +95,7 @@ def test_the_programs_do_what_the_page_says(page: Page, client: Client) -> None:
         [],
     )
 
-    # A session that is not there.
+    # A missing session.
     assert printed[2] == page.texts(2)[:1]
 
     # An experiment: the copy has more tokens than the original.
@@ -162,13 +107,13 @@ def test_the_programs_do_what_the_page_says(page: Page, client: Client) -> None:
 
     # A checkpoint: the session goes on, the checkpoint stays.
     checkpoint_id = printed[4][0].removeprefix(page.texts(4)[0])
-    assert checkpoint_id == result["results"]["checkpoint"]
+    assert checkpoint_id == made_checkpoint_id
     assert client.sessions.get(checkpoint_id).message_count == 1
     assert [
         m.content for m in client.sessions.get_messages("the-session", after_seq=1)
     ] == page.said(4)
 
     # A template.
-    [*_, message] = client.sessions.get_messages(result["results"]["new_conversation"])
+    [*_, message] = client.sessions.get_messages(conversation_id)
     assert (message.role, message.content) == ("system", page.said(5)[0])
     assert printed[5] == []

@@ -1,7 +1,8 @@
 """Limits of imports: their bytes, memory and disk, and how long a client may be silent."""
 
+import asyncio
 import tempfile
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ class TestMaxImportBytes:
         await import_(wire, [openai("x" * 1_000)] * 9)
 
     @IMPORTS
-    async def test_metadata_counts(self, wire: Wire, import_: Any) -> None:
+    async def test_metadata_counts_towards_the_limit(self, wire: Wire, import_: Any) -> None:
         await wire.create("one")
         message = openai("x")
         message.metadata["note"] = "x" * 10_000
@@ -93,10 +94,13 @@ class TestIdleTimeout:
         self, wire: Wire, query: Query, rpc: str, first: Any
     ) -> None:
         await wire.create("one")
-        call = wire.method(rpc)()
-        if first:
-            await call.write(first)
-        error: WireError = await error_of(call)
+
+        async def requests() -> AsyncIterator[Any]:
+            if first:
+                yield first
+            await asyncio.Event().wait()
+
+        error: WireError = await error_of(wire.method(rpc)(requests()))
         assert (error.code, error.reason) == (
             grpc.StatusCode.DEADLINE_EXCEEDED,
             "DEADLINE_EXCEEDED",

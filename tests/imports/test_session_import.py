@@ -1,4 +1,4 @@
-"""Imports of whole sessions: exact, atomic, and picky."""
+"""ImportSession: exactness, atomicity, validation."""
 
 from collections.abc import Callable
 from typing import Any
@@ -125,14 +125,14 @@ async def test_everything_comes_back_as_it_went_in(wire: Wire) -> None:
     assert (await wire.store("one", "next")).first_seq == 4
 
 
-async def test_an_empty_session_and_a_made_up_id(wire: Wire) -> None:
+async def test_an_empty_session_is_imported_under_a_generated_id(wire: Wire) -> None:
     made = await import_session(wire, ss.ImportSessionRequest())
     assert len(made.session_id) == 36
     assert made.last_seq == 0
     assert made.create_time == made.active_time
 
 
-async def test_times_to_come_are_kept_and_do_not_save_from_deletion(wire: Wire) -> None:
+async def test_future_times_are_kept_and_do_not_prevent_deletion(wire: Wire) -> None:
     session = at(Session(session_id="one"), "create_time", 32_503_680_000)  # the year 3000
     made = await import_session(
         wire,
@@ -149,7 +149,7 @@ async def test_times_to_come_are_kept_and_do_not_save_from_deletion(wire: Wire) 
     assert await wire.list() == []
 
 
-async def test_an_id_that_is_taken(wire: Wire) -> None:
+async def test_an_id_that_is_taken_is_refused(wire: Wire) -> None:
     await wire.create("one", title="kept")
     for request_id in ("", "r"):
         request = ss.ImportSessionRequest(session=Session(session_id="one"), request_id=request_id)
@@ -308,7 +308,7 @@ async def test_reads_begin_at_bookmarks(wire: Wire) -> None:
         wire.sessions.GetMessages(ss.GetMessagesRequest(session_id="one", after_bookmark=""))
     )
     assert (error.reason, list(error.fields)) == ("INVALID_FIELD", ["after_bookmark"])
-    # Copies end there, and keep those that they reach.
+    # A copy may end at a bookmark, and keeps the bookmarks up to there.
     made = await wire.sessions.CopySession(
         ss.CopySessionRequest(session_id="one", new_session_id="two", up_to_bookmark="here")
     )
@@ -317,7 +317,7 @@ async def test_reads_begin_at_bookmarks(wire: Wire) -> None:
     assert [(b.name, b.seq) for b in marks] == [("here", 20)]
 
 
-async def test_tasks_follow_copies(wire: Wire) -> None:
+async def test_tasks_are_copied(wire: Wire) -> None:
     tasks = [Task(task_id="b", status=TASK_STATUS_SUCCESS, message_seqs=[1, 3]), Task(task_id="a")]
     tasks[0].data.update({"note": "n"})
     messages = [openai(f"{i}") for i in range(3)]

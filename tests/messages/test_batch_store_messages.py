@@ -1,19 +1,14 @@
-"""BatchStoreMessages: each request as StoreMessages would do it, whatever becomes of the others."""
+"""BatchStoreMessages: independence, order, conditions, idempotency, limits."""
 
 import asyncio
 import json
 import random
-import re
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import grpc
-import psycopg
 import pytest
 
-from sessiond import AsyncClient
-from sessiond.errors import SessiondError
 from sessiond.v1.message_pb2 import FORMAT_OPENAI, ROLE_USER, Message
 from sessiond.v1.session_service_pb2 import (
     BatchStoreMessagesRequest,
@@ -21,38 +16,22 @@ from sessiond.v1.session_service_pb2 import (
     StoreMessagesResponse,
 )
 from sessiond_server.core.ids import DEFAULT_PROJECT_ID, session_key
-from sessiond_server.messages.batch_append import BatchAppender
 from sessiond_server.messages.store.append import Append, AppendStore
-from sessiond_server.messages.store.batch_append import STATEMENTS, BatchAppendStore, parameters_of
+from sessiond_server.messages.store.batch_append import BatchAppendStore
 from sessiond_server.messages.store.rows import Rows
 from sessiond_server.projects.service import Keys
 from sessiond_server.projects.store import KeyStore
-from sessiond_server.server import Running, serving
+from sessiond_server.server import Running
 from sessiond_server.settings import Settings
 
-from ..support.processes import ServerProcess
-from ..support.wire import Wire, WireError, error_of, openai
+from ..support.wire import Wire, WireError, error_of, openai, pictures
+from .helpers import Query, ask, seqs
 from .test_store_messages import BAD, ODD
-
-Query = Callable[..., list[tuple[Any, ...]]]
-
-
-def ask(session_id: str, *messages: Message | str, **fields: Any) -> StoreMessagesRequest:
-    encoded = [openai(message) if isinstance(message, str) else message for message in messages]
-    return StoreMessagesRequest(session_id=session_id, messages=encoded, **fields)
-
-
-def seqs(outcomes: list[StoreMessagesResponse | WireError]) -> list[tuple[int, int] | str]:
-    """Where each was stored, or the reason why it was not."""
-    return [
-        end.reason if isinstance(end, WireError) else (end.first_seq, end.last_seq)
-        for end in outcomes
-    ]
 
 
 @pytest.fixture
 def alone(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Counts the appends of the single way, by their messages."""
+    """Return the number of messages of each append that was stored singly."""
     counts: list[int] = []
     store = AppendStore.append
 
@@ -91,7 +70,7 @@ async def test_json_comes_back_byte_for_byte(wire: Wire, alone: list[int]) -> No
         assert message.json == text
 
 
-async def test_requests_for_one_session_are_done_in_their_order(
+async def test_requests_for_one_session_are_stored_in_their_order(
     wire: Wire, alone: list[int]
 ) -> None:
     await wire.create("one")
@@ -109,7 +88,8 @@ async def test_requests_for_one_session_are_done_in_their_order(
 
 
 SESSION_COLUMNS = (
-    "session_id, last_seq, content_bytes, largest_bytes, first_words, first_words_seq, token_count, estimated_tokens, has_news,"
+    "session_id, last_seq, content_bytes, largest_bytes, first_words, first_words_seq, "
+    "token_count, estimated_tokens, has_news,"
     " last_seq = 0 OR active_at > created_at, used_at >= active_at"
 )
 MESSAGE_COLUMNS = (
@@ -120,7 +100,7 @@ REQUEST_COLUMNS = "sessions.session_id, request_id, content_hash, first_seq, r.l
 
 @pytest.mark.parametrize("seed", range(8))
 async def test_a_batch_leaves_what_single_calls_leave(wire: Wire, query: Query, seed: int) -> None:
-    """Row for row, and answer for answer."""
+    """Rows and responses are the same."""
     choose = random.Random(seed)
 
     def message(session_id: str) -> Message:
@@ -161,10 +141,12 @@ async def test_a_batch_leaves_what_single_calls_leave(wire: Wire, query: Query, 
         return [
             query(f"SELECT {SESSION_COLUMNS} FROM sessions ORDER BY 1"),
             query(
-                f"SELECT {MESSAGE_COLUMNS} FROM messages AS m JOIN sessions USING (key, log) ORDER BY 1, 2"
+                f"SELECT {MESSAGE_COLUMNS} FROM messages AS m JOIN sessions USING (key, log) "
+                f"ORDER BY 1, 2"
             ),
             query(
-                f"SELECT {REQUEST_COLUMNS} FROM requests AS r JOIN sessions USING (key, log) ORDER BY 1, 2"
+                f"SELECT {REQUEST_COLUMNS} FROM requests AS r JOIN sessions USING (key, log) "
+                f"ORDER BY 1, 2"
             ),
         ]
 
@@ -190,7 +172,7 @@ async def test_a_batch_leaves_what_single_calls_leave(wire: Wire, query: Query, 
     assert rows() == left
 
 
-async def test_one_bad_request_among_good_ones(wire: Wire) -> None:
+async def test_a_bad_request_does_not_affect_the_others(wire: Wire) -> None:
     await wire.create("one")
     await wire.create("two")
     await wire.create("bad")
@@ -211,7 +193,7 @@ async def test_one_bad_request_among_good_ones(wire: Wire) -> None:
         assert end.reason == BAD[name][1]
 
 
-async def test_sessions_that_take_nothing_among_others(wire: Wire) -> None:
+async def test_sessions_that_refuse_appends_do_not_affect_the_others(wire: Wire) -> None:
     for session_id in ("one", "two", "destroyed"):
         await wire.create(session_id)
     await wire.destroy("destroyed")
@@ -250,7 +232,7 @@ async def test_expired_sessions_are_not_found(wire: Wire, query: Query) -> None:
     ]
 
 
-async def test_expected_last_seq(wire: Wire) -> None:
+async def test_expected_last_seq_guards_each_request(wire: Wire) -> None:
     await wire.create("one")
     await wire.create("two")
     ends = await wire.store_batch(
@@ -280,7 +262,7 @@ async def test_expected_last_seq_loses_no_update(wire: Wire) -> None:
 
 
 class TestRequestIds:
-    async def test_twice_in_one_batch(self, wire: Wire) -> None:
+    async def test_a_request_id_twice_in_one_batch_is_one_append(self, wire: Wire) -> None:
         await wire.create("one")
         await wire.create("two")
         ends = await wire.store_batch(
@@ -293,7 +275,7 @@ class TestRequestIds:
         assert seqs(ends) == [(1, 1), (1, 1), (1, 1), "REQUEST_ID_REUSED", (2, 2)]
         assert ends[0] == ends[2]
 
-    async def test_across_batches(self, wire: Wire) -> None:
+    async def test_a_request_id_in_a_later_batch_is_one_append(self, wire: Wire) -> None:
         for session_id in ("one", "two", "three"):
             await wire.create(session_id)
         first = await wire.store_batch(
@@ -329,7 +311,7 @@ class TestRequestIds:
 
 
 class TestLimits:
-    async def test_of_requests(self, wire: Wire) -> None:
+    async def test_the_number_of_requests_is_limited(self, wire: Wire) -> None:
         await wire.create("one")
         for requests in ([], [ask("one", "x")] * 257):
             error = await error_of(
@@ -340,8 +322,8 @@ class TestLimits:
         assert len(await wire.store_batch(*[ask("one", "x")] * 256)) == 256
         assert (await wire.get("one")).last_seq == 256
 
-    async def test_of_each_request(self, wire: Wire) -> None:
-        """And of each alone: together they may have more."""
+    async def test_limits_hold_for_each_request_and_not_for_the_batch(self, wire: Wire) -> None:
+        """Together, the requests may exceed them."""
         await wire.create("one")
         await wire.create("two")
         await wire.create("three")
@@ -357,12 +339,12 @@ class TestLimits:
         )
         assert seqs(ends) == [(1201, 1202), (601, 602), (1, 2), "MESSAGE_TOO_LARGE"]
 
-    class TestAnOperators:
+    class TestOperatorLimits:
         @pytest.fixture
         def settings(self, settings: Settings) -> Settings:
             return settings.model_copy(update={"max_batch_messages": 2})
 
-        async def test_holds_for_each(self, wire: Wire) -> None:
+        async def test_the_operators_limit_holds_for_each_request(self, wire: Wire) -> None:
             await wire.create("one")
             await wire.create("two")
             ends = await wire.store_batch(
@@ -374,18 +356,15 @@ class TestLimits:
             assert seqs(ends) == [(1, 2), (1, 2), (3, 3), "BATCH_TOO_LARGE"]
 
 
-async def test_assets_are_looked_for(wire: Wire) -> None:
+async def test_a_missing_asset_fails_its_request_only(wire: Wire) -> None:
     await wire.create("one")
     await wire.create("two")
-    missing = Message(
-        format=FORMAT_OPENAI,
-        json=json.dumps({"role": "user", "content": "sessiond-asset:" + "0" * 64}),
-    )
+    missing = pictures("0" * 64)
     ends = await wire.store_batch(
         ask("one", "a"), ask("one", missing), ask("two", "x", missing), ask("one", "b")
     )
     assert seqs(ends) == [(1, 1), "ASSET_NOT_FOUND", "ASSET_NOT_FOUND", (2, 2)]
-    assert list(ends[2].fields) == ["messages[1].json"]  # type: ignore[union-attr]
+    assert list(ends[2].fields) == ["messages[1].json.content[0].image_url.url"]  # type: ignore[union-attr]
 
 
 class TestProjects:
@@ -419,99 +398,7 @@ class TestProjects:
         assert seqs(ends) == [(1, 1), (1, 1)]
 
 
-class TestLocks:
-    async def test_a_session_that_is_held_does_not_hold_up_the_others(
-        self, wire: Wire, database_url: str
-    ) -> None:
-        for session_id in ("one", "held", "two"):
-            await wire.create(session_id)
-        with psycopg.connect(database_url) as blocker:
-            blocker.execute("SELECT * FROM sessions WHERE session_id = 'held' FOR UPDATE")
-            request = BatchStoreMessagesRequest(
-                requests=[ask("one", "a"), ask("held", "a"), ask("two", "a"), ask("held", "b")]
-            )
-            stream = aiter(wire.sessions.BatchStoreMessages(request))
-            first = await anext(stream)
-            assert sorted(result.index for result in first.results) == [0, 2]
-            assert (await wire.get("two")).last_seq == 1
-            assert (await wire.get("held")).last_seq == 0
-        second = await anext(stream)
-        assert [(result.index, result.response.last_seq) for result in second.results] == [
-            (1, 1),
-            (3, 2),
-        ]
-        assert [response async for response in stream] == []
-
-    async def test_a_deadline_ends_what_waits(
-        self, wire: Wire, database_url: str, query: Query
-    ) -> None:
-        await wire.create("one")
-        await wire.create("held")
-        request = BatchStoreMessagesRequest(requests=[ask("one", "a"), ask("held", "a")])
-        with psycopg.connect(database_url) as blocker:
-            blocker.execute("SELECT * FROM sessions WHERE session_id = 'held' FOR UPDATE")
-            error = await error_of(wire.sessions.BatchStoreMessages(request, timeout=0.5))
-            assert error.code == grpc.StatusCode.DEADLINE_EXCEEDED
-            async with asyncio.timeout(10):
-                # The statement is cancelled in the database, not only forgotten by us.
-                while query(
-                    "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-                ):
-                    await asyncio.sleep(0.02)
-        assert ((await wire.get("one")).last_seq, (await wire.get("held")).last_seq) == (1, 0)
-
-    async def test_two_servers_and_hot_sessions(
-        self, settings: Settings, database_url: str, query: Query
-    ) -> None:
-        """Overlapping batches in any order, with single appends and changes between: nobody ends in a deadlock, and no seq is lost."""
-        names = [f"s{i}" for i in range(6)]
-        stored: dict[str, list[int]] = {name: [] for name in names}
-        async with (
-            serving(settings, database_url) as first,
-            serving(settings, database_url) as second,
-            grpc.aio.insecure_channel(f"127.0.0.1:{first.port}") as one,
-            grpc.aio.insecure_channel(f"127.0.0.1:{second.port}") as two,
-        ):
-            wires = [Wire(one), Wire(two)]
-            for name in names:
-                await wires[0].create(name)
-
-            async def batches(wire: Wire) -> None:
-                for i in range(25):
-                    chosen = random.choices(names, k=random.randint(2, 8))
-                    requests = [
-                        ask(name, *["x"] * random.randint(1, 3), request_id=f"{random.random()}")
-                        for name in chosen
-                    ]
-                    if i % 5 == 0:
-                        requests += requests[:1]  # a repetition
-                    for request, end in zip(
-                        requests[: len(chosen)], await wire.store_batch(*requests), strict=False
-                    ):
-                        assert isinstance(end, StoreMessagesResponse), end
-                        stored[request.session_id] += range(end.first_seq, end.last_seq + 1)
-
-            async def singles(wire: Wire) -> None:
-                for _ in range(25):
-                    name = random.choice(names)
-                    end = await wire.store(name, "y", "y")
-                    stored[name] += range(end.first_seq, end.last_seq + 1)
-
-            await asyncio.gather(
-                *(batches(wire) for wire in wires * 4), *(singles(wire) for wire in wires * 2)
-            )
-            for name in names:
-                messages = await wires[0].read(name)
-                assert [m.seq for m in messages] == list(range(1, len(messages) + 1))
-                assert sorted(stored[name]) == [m.seq for m in messages]
-                times = [m.create_time.ToNanoseconds() for m in messages]
-                assert times == sorted(times)
-        assert query(
-            "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
-        ) == [(0,)]
-
-
-async def test_a_fault_of_our_own_is_told_of_each(
+async def test_an_internal_error_is_reported_for_each_request(
     wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def broken(*_: object) -> None:
@@ -526,7 +413,7 @@ async def test_a_fault_of_our_own_is_told_of_each(
     assert seqs([bad]) == ["INVALID_FIELD"]
 
 
-async def test_watchers_are_told_at_once(
+async def test_watchers_are_notified_of_each_session(
     wire: Wire, server: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await wire.create("one")
@@ -535,192 +422,3 @@ async def test_watchers_are_told_at_once(
     monkeypatch.setattr(type(server.watching), "messages_appended", lambda _, key: told.append(key))
     await wire.store_batch(ask("one", "a"), ask("two", "a"), ask("one", "b"), ask("none", "b"))
     assert set(told) == {session_key(DEFAULT_PROJECT_ID, name) for name in ("one", "two")}
-
-
-def _prepared(connection: psycopg.Connection[Any], recorded: bool) -> int:
-    """Prepare the statement as p. Answers how many parameters it has."""
-    names: list[str] = []
-
-    def numbered(found: re.Match[str]) -> str:
-        if found[1] not in names:
-            names.append(found[1])
-        return f"${names.index(found[1]) + 1}"
-
-    text = re.sub(r"%\((\w+)\)[sb]", numbered, STATEMENTS[recorded])
-    types = ", ".join(
-        {"project_id": "uuid", "limit": "bigint"}.get(name, "unknown") for name in names
-    )
-    connection.execute(f"PREPARE p ({types}) AS {text}".encode())
-    return len(names)
-
-
-@pytest.mark.parametrize("recorded", [True, False])
-@pytest.mark.parametrize("analysed", [0, 1, 300, 5000])
-def test_sessions_are_looked_up_by_key(database_url: str, analysed: int, recorded: bool) -> None:
-    """Also where the planner's statistics are of a time when there were none, or few, or of no time."""
-    with psycopg.connect(database_url, autocommit=True) as connection:
-        connection.execute(
-            "INSERT INTO sessions (key, project_id, session_id, log, state, created_at, active_at, used_at)"
-            " SELECT gen_random_uuid(), %s, i::text, gen_random_uuid(), 1, now(), now(), now() FROM generate_series(1, %s) AS i",
-            [DEFAULT_PROJECT_ID, analysed],
-        )
-        if analysed:
-            connection.execute("ANALYZE sessions")
-        connection.execute("SET plan_cache_mode = force_generic_plan")
-        parameters = ", ".join(["NULL"] * _prepared(connection, recorded))
-        plan = [
-            line
-            for (line,) in connection.execute(
-                f"EXPLAIN EXECUTE p ({parameters})".encode()
-            ).fetchall()
-        ]
-    assert sum("Index Scan using sessions_pkey on sessions" in line for line in plan) == (
-        2 if analysed != 1 else plan_of_one(plan)
-    )
-    assert not any("sessions_user_idx" in line or "sessions_activity_idx" in line for line in plan)
-
-
-def plan_of_one(plan: list[str]) -> int:
-    """A table that is known to have a single page may be read through, as by any statement."""
-    return sum("Index Scan using sessions_pkey on sessions" in line for line in plan)
-
-
-async def test_appends_are_heap_only_updates(wire: Wire, database_url: str) -> None:
-    names = [f"s{i}" for i in range(5)]
-    for name in names:
-        await wire.create(name, idle_ttl_s=3600, metadata={"a": 1})
-    rows = Rows(roles=[1], formats=[1], sizes=[1], tokens=[1], bodies=[b"x"])
-    many = [
-        [
-            (
-                Append(
-                    session_key(DEFAULT_PROJECT_ID, name),
-                    DEFAULT_PROJECT_ID,
-                    1,
-                    1,
-                    1,
-                    1,
-                    0,
-                    None,
-                    None,
-                    None,
-                    0,
-                    "",
-                    b"",
-                ),
-                rows,
-            )
-        ]
-        for name in names
-    ]
-    with psycopg.connect(database_url) as connection:
-        from sessiond_server.db.pool import Int8s, _Int8sDumper
-
-        connection.adapters.register_dumper(Int8s, _Int8sDumper)
-        for _ in range(10):
-            cursor = connection.execute(
-                STATEMENTS[False].encode(), parameters_of(DEFAULT_PROJECT_ID, many)
-            )
-            assert len(cursor.fetchall()) == 5
-        [counts] = connection.execute(
-            "SELECT pg_stat_get_xact_tuples_updated('sessions'::regclass), pg_stat_get_xact_tuples_hot_updated('sessions'::regclass)"
-        ).fetchall()
-    assert counts[0] == 50
-    assert counts[1] >= 45
-
-
-class TestClient:
-    """Through the client, whose calls travel together by themselves."""
-
-    @pytest.fixture
-    def batches(self, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-        """How many requests each batch had."""
-        counts: list[int] = []
-        store = BatchAppender.store
-
-        def counted(self: BatchAppender, project_id: Any, requests: Any) -> Any:
-            counts.append(len(requests))
-            return store(self, project_id, requests)
-
-        monkeypatch.setattr(BatchAppender, "store", counted)
-        return counts
-
-    @pytest.mark.parametrize("sessions", [32, 1])
-    async def test_32_writers(
-        self, server: Running, wire: Wire, batches: list[int], sessions: int
-    ) -> None:
-        async with AsyncClient(f"127.0.0.1:{server.port}") as client:
-            for i in range(sessions):
-                await client.create_session(f"s{i}")
-
-            async def write(writer: int) -> list[int]:
-                own = []
-                for i in range(20):
-                    content = [{"role": "user", "content": f"{writer}:{i}"}] * (1 + i % 3)
-                    stored = await client.sessions.store_messages(f"s{writer % sessions}", content)
-                    own += range(stored.first_seq, stored.last_seq + 1)
-                return own
-
-            written = await asyncio.gather(*(write(writer) for writer in range(32)))
-        assert sum(batches) > 500
-        for i in range(sessions):
-            messages = await wire.read(f"s{i}")
-            own = [
-                seq
-                for writer, seqs_of in enumerate(written)
-                if writer % sessions == i
-                for seq in seqs_of
-            ]
-            assert sorted(own) == [m.seq for m in messages] == list(range(1, len(messages) + 1))
-            said = [json.loads(m.json)["content"] for m in messages]
-            for writer in range(i, 32, sessions):
-                assert written[writer] == sorted(written[writer])
-                numbers = [
-                    int(text.split(":")[1]) for text in said if text.startswith(f"{writer}:")
-                ]
-                assert numbers == sorted(numbers)
-                assert [said[seq - 1] for seq in written[writer]] == [
-                    f"{writer}:{n}" for n in numbers
-                ]
-
-    async def test_what_is_acknowledged_is_there_once_after_a_crash(
-        self, start_server: Callable[..., ServerProcess], database_url: str, query: Query
-    ) -> None:
-        server = start_server(SESSIOND_DATABASE_URL=database_url)
-        acknowledged: list[tuple[str, int, str]] = []
-        async with AsyncClient(server.target, timeout=5) as client:
-            for i in range(16):
-                await client.create_session(f"s{i}")
-
-            async def write(writer: int) -> None:
-                for i in range(100_000):
-                    content = f"{writer}:{i}"
-                    stored = await client.sessions.store_message(
-                        f"s{writer}", {"role": "user", "content": content}
-                    )
-                    acknowledged.append((f"s{writer}", stored.last_seq, content))
-
-            tasks = [asyncio.create_task(write(writer)) for writer in range(16)]
-            while len(acknowledged) < 300:
-                await asyncio.sleep(0.01)
-            server.kill()
-            ends = await asyncio.gather(*tasks, return_exceptions=True)
-            assert all(isinstance(end, SessiondError) for end in ends)
-        rows = query(
-            "SELECT session_id, seq, body FROM messages JOIN sessions USING (key, log) ORDER BY 1, 2"
-        )
-        stored = {
-            (session_id, seq): Message.FromString(bytes(body)).json
-            for session_id, seq, body in rows
-        }
-        assert len(stored) == len(rows)
-        for session_id, seq, content in acknowledged:
-            assert json.loads(stored[session_id, seq])["content"] == content
-        contents = [(session_id, text) for (session_id, _), text in stored.items()]
-        assert len(set(contents)) == len(contents)
-        assert all(
-            last == count
-            for last, count in query(
-                "SELECT last_seq, (SELECT count(*) FROM messages AS m WHERE m.key = s.key) FROM sessions AS s"
-            )
-        )

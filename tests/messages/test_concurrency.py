@@ -47,7 +47,7 @@ async def test_32_writers_on_32_sessions(wire: Wire) -> None:
 
 
 async def test_expected_last_seq_loses_no_update(wire: Wire) -> None:
-    """Each writer adds one to a counter that it read: the classical lost update, if anything is lost."""
+    """Each writer adds one to a counter that it read: the classical lost update."""
     await wire.create("one")
 
     async def count(times: int) -> None:
@@ -93,7 +93,7 @@ async def test_appends_and_deletes_leave_no_orphans(wire: Wire, query, server) -
             try:
                 return await wire.delete("one", allow_missing=True)
             except grpc.aio.AioRpcError as error:
-                # Whoever deletes what others make anew all the time is asked to come again.
+                # The session was recreated by others too often: try again.
                 if error.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED:
                     raise
 
@@ -109,7 +109,8 @@ async def test_purgers_at_once_share_the_work(wire: Wire, query, server) -> None
         await wire.create(f"s{i}", idle_ttl_s=60)
         await wire.store(f"s{i}", *["x"] * 50)
     query(
-        "UPDATE sessions SET used_at = now() - interval '1 h', expiry_check_at = now() - interval '1 h'"
+        "UPDATE sessions SET used_at = now() - interval '1 h', expiry_check_at = now() - "
+        "interval '1 h'"
     )
     purgers = [purger_of(server) for _ in range(4)]
     removed = await asyncio.gather(*(purger.round() for purger in purgers))

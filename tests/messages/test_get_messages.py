@@ -19,7 +19,7 @@ DESC = MESSAGE_ORDER_DESC
 
 @pytest.fixture
 async def filled(wire: Wire) -> Wire:
-    """A session `one` of 3,000 messages of growing and shrinking size; every third is the assistant's."""
+    """A session `one` of 3,000 messages of varying size; every third is the assistant's."""
     await wire.create("one")
     messages = [openai("x" * (i % 700), "assistant" if i % 3 == 2 else "user") for i in range(3000)]
     for start in range(0, 3000, 1000):
@@ -27,7 +27,7 @@ async def filled(wire: Wire) -> Wire:
     return wire
 
 
-async def test_an_empty_session_answers_one_empty_batch(wire: Wire) -> None:
+async def test_an_empty_session_returns_one_empty_batch(wire: Wire) -> None:
     await wire.create("one")
     [batch] = await wire.batches("one")
     assert (len(batch.messages), batch.through_seq) == (0, 0)
@@ -59,7 +59,7 @@ async def test_an_empty_session_answers_one_empty_batch(wire: Wire) -> None:
         ({"view": MESSAGE_VIEW_BASIC, "order": DESC, "limit": 10}, range(3000, 2990, -1)),
     ],
 )
-async def test_windows_orders_and_filters(
+async def test_windows_orders_and_filters_select_the_messages(
     filled: Wire, fields: dict[str, object], expected: range
 ) -> None:
     batches = await filled.batches("one", **fields)
@@ -126,8 +126,8 @@ async def test_batches_begin_small_and_stay_below_the_receive_limit(wire: Wire) 
     assert [m.seq for batch in batches for m in batch.messages] == list(range(1, 6001))
 
 
-async def test_the_same_read_twice_is_the_same(filled: Wire) -> None:
-    # The second one comes from the page cache, as far as it holds.
+async def test_a_cached_read_equals_the_first_one(filled: Wire) -> None:
+    # The second read uses the page cache.
     first = await filled.batches("one")
     assert await filled.batches("one") == first
     await filled.store("one", "more")
@@ -159,7 +159,7 @@ async def test_wrong_requests_name_the_field(
     assert list(error.fields) == [field]
 
 
-async def test_a_token_belongs_to_its_question(filled: Wire) -> None:
+async def test_a_resume_token_belongs_to_its_request(filled: Wire) -> None:
     await filled.create("two")
     token = (await filled.batches("one"))[0].resume_token
     for session_id, fields in (
@@ -173,7 +173,7 @@ async def test_a_token_belongs_to_its_question(filled: Wire) -> None:
         ).reason == "INVALID_RESUME_TOKEN"
 
 
-async def test_one_message(filled: Wire) -> None:
+async def test_get_message_returns_one_message(filled: Wire) -> None:
     assert (
         await filled.message("one", 1234) == (await filled.read("one", after_seq=1233, limit=1))[0]
     )
@@ -187,8 +187,8 @@ async def test_one_message(filled: Wire) -> None:
 async def test_a_slow_reader_holds_no_connection(filled: Wire) -> None:
     calls = [filled.sessions.GetMessages(GetMessagesRequest(session_id="one")) for _ in range(20)]
     for call in calls:
-        await call.read()  # one batch, and then no more for now
-    # More streams than connections (8), all in the middle: everybody else still gets one.
+        await call.read()  # one batch, and no more
+    # There are more open streams than connections (8), yet other calls get one.
     for i in range(20):
         await filled.create(f"other-{i}")
     for call in calls:

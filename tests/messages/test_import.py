@@ -83,7 +83,7 @@ async def test_others_append_while_a_long_import_is_sent(wire: Wire) -> None:
     await wire.create("one")
     call = wire.sessions.ImportMessages()
     await call.write(ImportMessagesRequest(session_id="one", messages=[openai("import")] * 10))
-    # The session is not locked while the client takes its time.
+    # The session is not locked while the client sends.
     assert (await wire.store("one", "meanwhile")).first_seq == 1
     await call.done_writing()
     assert (await call).first_seq == 2

@@ -1,8 +1,8 @@
-"""The splice of stored bodies gives what the generated code would; the page cache keeps to its room."""
+"""Spliced pages, which equal what the generated code writes, and the page cache."""
 
 import uuid
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sessiond.v1.message_pb2 import Message
@@ -50,6 +50,7 @@ def messages(draw: st.DrawFn) -> Message:
     return message
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(seqs, times, messages()), min_size=1, max_size=8),
     st.text(st.characters(codec="ascii"), max_size=40),
@@ -75,6 +76,7 @@ def test_spliced_is_the_same_as_typed(
         ) == typed(seq, created, message)
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(seqs, times, st.integers(1, 5), st.integers(0, 3), sizes, counts),
@@ -82,7 +84,9 @@ def test_spliced_is_the_same_as_typed(
         max_size=8,
     )
 )
-def test_basic_pages_too(rows: list[tuple[int, int, int, int, int, int]]) -> None:
+def test_spliced_basic_pages_equal_generated_ones(
+    rows: list[tuple[int, int, int, int, int, int]],
+) -> None:
     response = GetMessagesResponse.FromString(encode_basic_page(rows).encoded)
     assert list(response.messages) == [
         typed(
@@ -100,12 +104,13 @@ def test_basic_pages_too(rows: list[tuple[int, int, int, int, int, int]]) -> Non
     ]
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**63 - 1))
-def test_varints(value: int) -> None:
+def test_varints_equal_generated_ones(value: int) -> None:
     assert Message.FromString(b"\x08" + varint(value)).seq == value
 
 
-def test_the_cache_keeps_to_its_room() -> None:
+def test_the_page_cache_is_bounded_and_evicts_the_least_recently_used() -> None:
     cache = PageCache(10_000)
     log = uuid.uuid4()
     keys = [PageKey(log, log, i, 10, 10) for i in range(30)]
@@ -113,8 +118,8 @@ def test_the_cache_keeps_to_its_room() -> None:
         cache.put(key, EncodedPage(b"x" * 1000, 1, 1, 1))
         cache.get(keys[0])
         assert cache.bytes <= 10_000
-    assert cache.get(keys[0])  # used all the time
+    assert cache.get(keys[0])  # used in between
     assert not cache.get(keys[1])
     assert cache.get(keys[29])
     cache.put(PageKey(log, log, 99, 10, 10), EncodedPage(b"x" * 5000, 1, 1, 1))
-    assert not cache.get(PageKey(log, log, 99, 10, 10))  # one page does not push out all others
+    assert not cache.get(PageKey(log, log, 99, 10, 10))  # one page does not evict all others

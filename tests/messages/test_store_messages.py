@@ -38,7 +38,8 @@ ODD = [
     '{"content":"order","role":"user","z":1,"a":2}',
     '{"role":"user","content":"n","big":12345678901234567890123,"f":1.0,"e":1E5,"neg":-0}',
     '{"role":"user","content":"\\u0000 \\ud83d \\/ \\u00e9 é ☕ 😀"}',
-    '{"role":"assistant","content":null,"tool_calls":[{"id":"c","type":"function","function":{"name":"f","arguments":"{\\"a\\": 1}"}}]}',
+    '{"role":"assistant","content":null,"tool_calls":[{"id":"c","type":"function",'
+    '"function":{"name":"f","arguments":"{\\"a\\": 1}"}}]}',
     '{"role":"user","role":"user","content":"twice"}',
     '{"role":"user","content":[{"type":"text","text":"' + "x" * 20_000 + '"}]}',
 ]
@@ -236,7 +237,7 @@ async def test_metadata_of_a_message_is_checked(wire: Wire) -> None:
         assert list((await error_of(wire.store("one", message))).fields) == [field]
 
 
-async def test_batches_have_limits(wire: Wire) -> None:
+async def test_batches_above_the_limits_are_refused(wire: Wire) -> None:
     await wire.create("one")
     assert list((await error_of(wire.store("one"))).fields) == ["messages"]
     error = await error_of(wire.store("one", *["x"] * 1001))
@@ -281,7 +282,7 @@ async def test_a_request_id_makes_one_append_of_many(wire: Wire) -> None:
     assert (await wire.get("one")).last_seq == 2
 
 
-async def test_a_repetition_is_answered_whatever_became_of_the_session(wire: Wire) -> None:
+async def test_a_repeated_request_returns_the_first_result_in_any_state(wire: Wire) -> None:
     await wire.create("one")
     first = await wire.store("one", "a", request_id="r", expected_last_seq=0)
     await wire.store("one", "b")
@@ -328,7 +329,7 @@ def settings(request: pytest.FixtureRequest, settings: Settings) -> Settings:
     [{"max_message_bytes": 2000, "max_batch_bytes": 3000, "max_batch_messages": 2}],
     indirect=True,
 )
-async def test_an_operator_may_set_the_limits(wire: Wire) -> None:
+async def test_the_operators_limits_hold(wire: Wire) -> None:
     await wire.create("one")
     assert (await error_of(wire.store("one", "x" * 2000))).reason == "MESSAGE_TOO_LARGE"
     assert (await error_of(wire.store("one", "x" * 1900, "x" * 1900))).reason == "BATCH_TOO_LARGE"

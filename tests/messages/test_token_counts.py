@@ -1,6 +1,8 @@
-"""Token counts: which texts count, who counts them, and that the sums agree."""
+"""Token counts: which texts count, how they are counted, and their sums."""
 
+import base64
 import json
+import random
 from importlib.util import find_spec
 from typing import Any
 
@@ -52,7 +54,7 @@ needs_vocabulary = pytest.mark.skipif(
                     "odd",
                 ],
             },
-            ["a"],
+            ["a", "odd"],
         ),
         (
             FORMAT_OPENAI,
@@ -66,8 +68,6 @@ needs_vocabulary = pytest.mark.skipif(
                         "function": {"name": "f", "arguments": '{"x":1}'},
                     },
                     {"id": "2", "type": "custom", "custom": {"name": "g", "input": "y"}},
-                    {"function": None},
-                    "odd",
                 ],
             },
             ["f", '{"x":1}', "g", "y"],
@@ -93,11 +93,6 @@ needs_vocabulary = pytest.mark.skipif(
             },
             ["so"],
         ),
-        (
-            FORMAT_OPENAI,
-            {"role": "assistant", "content": 7, "tool_calls": {"odd": 1}, "function_call": "odd"},
-            [],
-        ),
         (FORMAT_ANTHROPIC, {"role": "user", "content": "hi"}, ["hi"]),
         (
             FORMAT_ANTHROPIC,
@@ -122,7 +117,7 @@ needs_vocabulary = pytest.mark.skipif(
                         "tool_use_id": "2",
                         "content": [
                             {"type": "text", "text": "43"},
-                            {"type": "image", "source": {}},
+                            {"type": "image", "source": {"type": "url", "url": "x"}},
                         ],
                     },
                     {"type": "image", "source": {"type": "base64", "data": "zzz"}},
@@ -141,18 +136,203 @@ needs_vocabulary = pytest.mark.skipif(
                     {"executableCode": {"language": "PYTHON", "code": "1+1"}},
                     {"codeExecutionResult": {"outcome": "OK", "output": "2"}},
                     {"inlineData": {"mimeType": "image/png", "data": "zzz"}},
-                    {"functionCall": "odd"},
                 ],
             },
-            ["a", "f", '{"x":1}', "f", '{"y":2}', "1+1", "2"],
+            [
+                "a",
+                "f",
+                '{"x":1}',
+                "f",
+                '{"y":2}',
+                "language: PYTHON\ncode: 1+1",
+                "outcome: OK\noutput: 2",
+            ],
         ),
     ],
 )
-def test_what_counts(message_format: int, value: dict[str, Any], texts: list[str]) -> None:
+def test_texts_of_json_messages_count(
+    message_format: int, value: dict[str, Any], texts: list[str]
+) -> None:
     assert texts_of_json(value, message_format) == texts
 
 
-def test_what_counts_of_parts() -> None:
+PICTURE = base64.b64encode(random.Random(1).randbytes(200_000)).decode()
+DATA_URL = f"data:image/png;base64,{PICTURE}"
+
+
+@pytest.mark.parametrize(
+    ("message_format", "value", "texts"),
+    [
+        (
+            FORMAT_OPENAI,
+            {
+                "type": "computer_call_output",
+                "call_id": "1",
+                "output": {"type": "computer_screenshot", "image_url": DATA_URL},
+            },
+            [],
+        ),
+        (
+            FORMAT_OPENAI,
+            {
+                "type": "function_call_output",
+                "call_id": "1",
+                "output": [
+                    {"type": "input_text", "text": "see"},
+                    {"type": "input_image", "image_url": DATA_URL},
+                ],
+            },
+            ["see"],
+        ),
+        (FORMAT_OPENAI, {"type": "function_call_output", "call_id": "1", "output": DATA_URL}, []),
+        (FORMAT_OPENAI, {"type": "image_generation_call", "id": "1", "result": PICTURE}, []),
+        (
+            FORMAT_OPENAI,
+            {
+                "type": "code_interpreter_call",
+                "id": "1",
+                "code": "plot()",
+                "outputs": [{"type": "image", "url": DATA_URL}, {"type": "logs", "logs": "ok"}],
+            },
+            ["code: plot()\nlogs: ok"],
+        ),
+        (FORMAT_OPENAI, {"role": "tool", "tool_call_id": "1", "content": DATA_URL}, []),
+        (
+            FORMAT_OPENAI,
+            {
+                "role": "tool",
+                "tool_call_id": "1",
+                "content": [
+                    {"type": "image", "mimeType": "image/png", "data": PICTURE},
+                    {"type": "screenshot", "png": PICTURE, "title": "a page"},
+                ],
+            },
+            ["mimeType: image/png", "title: a page"],
+        ),
+        (
+            FORMAT_ANTHROPIC,
+            {
+                "role": "user",
+                "content": [
+                    {
+                        "type": "tool_result",
+                        "tool_use_id": "1",
+                        "content": [{"type": "image", "source": {"data": PICTURE}}],
+                    },
+                    {"type": "tool_use", "id": "2", "name": "f", "input": {"png": DATA_URL}},
+                ],
+            },
+            ["f", '{"png":""}'],
+        ),
+        (
+            FORMAT_GEMINI,
+            {
+                "role": "user",
+                "parts": [
+                    {"inline_data": {"mime_type": "image/png", "data": PICTURE}},
+                    {"functionResponse": {"name": "f", "response": {"png": [PICTURE], "n": 1}}},
+                ],
+            },
+            ["f", '{"png":[""],"n":1}'],
+        ),
+    ],
+)
+def test_pictures_do_not_count_as_text(
+    message_format: int, value: dict[str, Any], texts: list[str]
+) -> None:
+    assert [text for text in texts_of_json(value, message_format) if text] == [
+        text for text in texts if text
+    ]
+
+
+@pytest.mark.parametrize(
+    ("message_format", "value", "texts"),
+    [
+        (
+            FORMAT_GEMINI,
+            {
+                "role": "model",
+                "parts": [
+                    {"function_call": {"name": "f", "args": {"x": 1}}, "text": None},
+                    {"function_response": {"name": "f", "response": {"y": 2}}},
+                    {"executable_code": {"code": "1+1"}},
+                    {"text": "hm", "thought": True},
+                ],
+            },
+            ["f", '{"x":1}', "f", '{"y":2}', "code: 1+1", "hm"],
+        ),
+        (
+            FORMAT_OPENAI,
+            {"role": "tool", "tool_call_id": "1", "content": [{"type": "text", "text": "42"}]},
+            ["42"],
+        ),
+        (FORMAT_OPENAI, {"role": "tool", "content": {"temp": 21}}, ['{"temp": 21}']),
+        (
+            FORMAT_OPENAI,
+            {
+                "role": "assistant",
+                "content": [
+                    {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]},
+                    {"type": "refusal", "refusal": "no"},
+                ],
+            },
+            ["hm", "no"],
+        ),
+        (
+            FORMAT_OPENAI,
+            {"role": "assistant", "content": "a", "reasoning": "hm", "reasoning_content": "hm"},
+            ["a", "hm"],
+        ),
+        (FORMAT_OPENAI, {"type": "custom_tool_call", "name": "f", "input": "x"}, ["f", "x"]),
+        (FORMAT_OPENAI, {"type": "custom_tool_call_output", "call_id": "1", "output": "y"}, ["y"]),
+        (
+            FORMAT_OPENAI,
+            {"type": "shell_call_output", "call_id": "1", "output": [{"stdout": "ok"}]},
+            ["stdout: ok"],
+        ),
+        (
+            FORMAT_OPENAI,
+            {"type": "mcp_call", "id": "1", "name": "f", "arguments": "{}", "output": "found"},
+            ["name: f\narguments: {}\noutput: found"],
+        ),
+        (
+            FORMAT_OPENAI,
+            {"type": "file_search_call", "id": "1", "queries": ["q"], "results": [{"text": "r"}]},
+            ["queries: q\nr"],
+        ),
+        (
+            FORMAT_OPENAI,
+            {"type": "local_shell_call", "call_id": "1", "action": {"command": ["ls"]}},
+            ["local_shell", '{"command": ["ls"]}'],
+        ),
+        (FORMAT_OPENAI, {"type": "quantum_call", "id": "q", "program": "x"}, ["program: x"]),
+        (FORMAT_OPENAI, {"type": "compaction", "encrypted_content": "zzz"}, [""]),
+        (
+            FORMAT_ANTHROPIC,
+            {
+                "role": "assistant",
+                "content": [
+                    {"type": "server_tool_use", "id": "1", "name": "f", "input": {"q": "x"}},
+                    {
+                        "type": "code_execution_tool_result",
+                        "tool_use_id": "1",
+                        "content": {"type": "code_execution_result", "stdout": "ok"},
+                    },
+                    {"type": "document", "source": {"type": "text", "data": "a text"}},
+                    {"type": "redacted_thinking", "data": "zzz"},
+                ],
+            },
+            ["name: f\nq: x", "stdout: ok", "a text", ""],
+        ),
+    ],
+)
+def test_what_a_model_reads_counts_in_every_kind_of_message(
+    message_format: int, value: dict[str, Any], texts: list[str]
+) -> None:
+    assert texts_of_json(value, message_format) == texts
+
+
+def test_texts_of_parts_count() -> None:
     parts = [
         Part(text="a"),
         Part(tool_call=ToolCall(call_id="1", name="f", arguments_json="{}")),
@@ -174,7 +354,7 @@ def test_the_estimate_is_a_quarter_of_the_bytes() -> None:
         count(["ab", "cd"]),
     ] == [0, 0, 1, 1, 2, 1]
     assert count(["日本"]) == 2
-    assert count(["\ud83d"]) == 1  # half a surrogate pair, as JSON can spell it
+    assert count(["\ud83d"]) == 1  # half a surrogate pair, from a JSON escape
 
 
 @needs_vocabulary
@@ -182,7 +362,7 @@ def test_the_vocabulary_is_o200k_base() -> None:
     count = Vocabulary().count
     assert count(["hello world"]) == 2
     assert count(["hello world", "hello world"]) == 4
-    assert count(["<|endoftext|>"]) > 1  # text, no special token
+    assert count(["<|endoftext|>"]) > 1  # as text, not as a special token
     assert count(["\ud83d"]) == 1
     assert count([""]) == 0
 
@@ -192,48 +372,11 @@ def test_the_vocabulary_is_o200k_base() -> None:
     "text", ["x" * 1_000_000, "0123456789abcdef" * 50_000, "\U0001f600" * 225_000, "日" * 300_000]
 )
 def test_texts_of_any_size_are_counted(text: str) -> None:
-    """The package refuses some of these at once."""
+    """The package refuses some of these in one piece."""
     assert Vocabulary().count([text]) > 1000
 
 
-@pytest.mark.parametrize("message_format", [FORMAT_OPENAI, FORMAT_ANTHROPIC, FORMAT_GEMINI])
-def test_nothing_is_too_deep(message_format: int) -> None:
-    deep: dict[str, Any] = {}
-    for _ in range(5000):
-        deep = {
-            "function_call": deep,
-            "content": [deep],
-            "input": deep,
-            "parts": [deep],
-            "args": deep,
-        }
-    value = {
-        "role": "user",
-        "function_call": deep,
-        "content": [{"input": deep, "content": [deep]}],
-        "parts": [{"functionCall": deep}],
-    }
-    texts_of_json(value, message_format)
-
-
-async def test_what_orjson_takes_can_be_stored(wire: Wire) -> None:
-    await wire.create("one")
-    deep = '{"x":' * 1000 + "1" + "}" * 1000
-    for number, text in (
-        (
-            FORMAT_ANTHROPIC,
-            f'{{"role":"assistant","content":[{{"type":"tool_use","id":"1","name":"f","input":{deep}}}]}}',
-        ),
-        (
-            FORMAT_OPENAI,
-            '{"role":"assistant","function_call":' + '{"function_call":' * 1000 + "{}" + "}" * 1001,
-        ),
-    ):
-        await wire.store("one", Message(format=number, json=text))
-        assert (await wire.read("one"))[-1].json == text
-
-
-def test_the_setting_chooses() -> None:
+def test_the_setting_selects_the_tokenizer() -> None:
     assert tokenizer("estimate").estimates
     assert tokenizer("auto").estimates == (find_spec("bpe_openai") is None)
 
@@ -269,7 +412,7 @@ async def test_estimates_are_marked_and_sums_agree(wire: Wire) -> None:
     assert (session.token_count, session.estimated_token_count) == (13, 13)
 
 
-async def test_what_the_caller_says_of_them_is_ignored(wire: Wire) -> None:
+async def test_token_counts_of_the_caller_are_ignored(wire: Wire) -> None:
     await wire.create("one")
     message = openai("x" * 10, "assistant")
     message.token_count, message.tokens_estimated = 999, False
@@ -298,8 +441,10 @@ class TestVocabulary:
         assert not any(m.tokens_estimated for m in read)
         assert await counts(wire, "one") == (sum(expected), 0, "o200k_base", len(read))
 
-    async def test_a_session_may_have_both(self, wire: Wire, query: Any) -> None:
-        """Of which a copy that ends in the middle counts each."""
+    async def test_estimated_and_exact_counts_are_summed_apart(
+        self, wire: Wire, query: Any
+    ) -> None:
+        """A copy of a part counts both kinds of its messages."""
         await wire.create("one")
         await wire.store("one", "hello world")
         query("UPDATE messages SET tokens = -tokens")

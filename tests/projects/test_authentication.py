@@ -7,6 +7,7 @@ import pytest
 
 from sessiond_server.core.errors import Fault
 from sessiond_server.core.ids import DEFAULT_PROJECT_ID
+from sessiond_server.db.pool import DatabaseUnavailable
 from sessiond_server.projects import authentication
 from sessiond_server.projects.authentication import ANONYMOUS, Authenticator, Caller, hash_secret
 from sessiond_server.projects.store import KeyRow
@@ -142,7 +143,7 @@ async def test_requests_share_one_lookup_when_a_key_expires(clock: Clock) -> Non
     keys.free.clear()
     requests = [asyncio.create_task(caller(authenticator)) for _ in range(10)]
     await asyncio.sleep(0)
-    # One that leaves does not take the lookup with it.
+    # A cancelled request does not cancel the lookup.
     requests.pop(0).cancel()
     await asyncio.sleep(0)
     keys.free.set()
@@ -179,27 +180,100 @@ async def test_a_failed_lookup_is_not_cached() -> None:
     assert (await caller(authenticator)).key_id == KEY_ID
 
 
-async def test_a_revoked_key_is_refused_on_open_streams_once_the_cache_expires(
-    clock: Clock,
+async def stream(
+    authenticator: Authenticator, who: Caller, opened: asyncio.Event, blocked: asyncio.Event
 ) -> None:
+    """A streaming call that waits for something else."""
+    async with authenticator.open_stream(who):
+        opened.set()
+        await blocked.wait()
+
+
+async def test_a_revoked_key_ends_its_open_streams_before_the_cache_expires() -> None:
     keys = Keys(KEY_ID)
     authenticator = Authenticator(keys, require_keys=True, cache_s=60)
-    who = await caller(authenticator)
-    await authenticator.check_revoked(who)
+    opened = asyncio.Event()
+    call = asyncio.create_task(
+        stream(authenticator, await caller(authenticator), opened, asyncio.Event())
+    )
+    await opened.wait()
+    await authenticator.check_streams()
+    assert not call.done()
     keys.revoke(KEY_ID)
-    await authenticator.check_revoked(who)
-    assert keys.looked_up == [KEY_ID]
-    clock.now += 61
+    await authenticator.check_streams()
     with pytest.raises(Fault) as refusal:
-        await authenticator.check_revoked(who)
+        await call
     assert refusal.value.reason == "API_KEY_INVALID"
     await refused(authenticator, KEY_ID)
-    assert keys.looked_up == [KEY_ID] * 2
 
 
-async def test_a_caller_without_a_key_has_none_to_revoke() -> None:
+async def test_a_response_that_is_being_sent_is_sent_before_the_stream_ends() -> None:
+    keys = Keys(KEY_ID)
+    authenticator = Authenticator(keys, require_keys=True, cache_s=60)
+    sending, free, sent = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def call() -> None:
+        async with authenticator.open_stream(await caller(authenticator)) as opened:
+            with opened.sending():
+                sending.set()
+                await free.wait()
+                sent.set()
+
+    task = asyncio.create_task(call())
+    await sending.wait()
+    keys.revoke(KEY_ID)
+    for _ in range(3):
+        await authenticator.check_streams()
+    assert not task.done()
+    free.set()
+    with pytest.raises(Fault) as refusal:
+        await task
+    assert sent.is_set()
+    assert refusal.value.reason == "API_KEY_INVALID"
+
+
+async def test_a_timeout_within_a_stream_is_not_taken_for_a_revocation() -> None:
+    authenticator = Authenticator(Keys(KEY_ID), require_keys=True, cache_s=60)
+    with pytest.raises(TimeoutError):
+        async with authenticator.open_stream(await caller(authenticator)), asyncio.timeout(0):
+            await asyncio.Event().wait()
+
+
+async def test_a_database_that_is_away_ends_no_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(authentication, "MIN_CHECK_S", 0)
+    failed = asyncio.Event()
+
+    class Away(Keys):
+        is_away = False
+
+        async def key(self, key_id: str) -> KeyRow | None:
+            if self.is_away:
+                self.is_away = False
+                failed.set()
+                raise DatabaseUnavailable
+            return await super().key(key_id)
+
+    keys = Away(KEY_ID)
+    authenticator = Authenticator(keys, require_keys=True, cache_s=0)
+    opened = asyncio.Event()
+    call = asyncio.create_task(
+        stream(authenticator, await caller(authenticator), opened, asyncio.Event())
+    )
+    await opened.wait()
+    keys.is_away = True
+    checks = asyncio.create_task(authenticator.run())
+    await failed.wait()
+    assert not call.done()
+    keys.revoke(KEY_ID)
+    with pytest.raises(Fault):
+        await call
+    checks.cancel()
+
+
+async def test_a_stream_without_a_key_is_not_looked_up() -> None:
     keys = Keys()
     authenticator = Authenticator(keys, require_keys=False, cache_s=0)
     assert await authenticator.caller(None) == ANONYMOUS
-    await authenticator.check_revoked(ANONYMOUS)
+    async with authenticator.open_stream(ANONYMOUS):
+        await authenticator.check_streams()
     assert keys.looked_up == []

@@ -1,4 +1,4 @@
-"""The purger deletes a bounded number of rows in each transaction, whatever a log has many of."""
+"""The purger deletes a bounded number of rows in each transaction, of every table."""
 
 from collections.abc import Callable
 
@@ -48,7 +48,7 @@ END $$;
 
 @pytest.fixture
 def largest_transaction(query: Query) -> Callable[[], int]:
-    """The most rows that one transaction has deleted since, as the database's triggers saw it."""
+    """Return the most rows that one transaction has deleted since, as counted by triggers."""
     query(RECORD_DELETIONS)
     for table in (*OWN, "asset_refs", "dead_logs"):
         query(
@@ -110,7 +110,7 @@ async def test_a_table_with_many_rows_is_deleted_in_batches(
     assert largest_transaction() <= BATCH
 
 
-async def test_many_rows_of_many_logs_share_the_batch(
+async def test_rows_of_many_logs_share_one_batch(
     wire: Wire,
     query: Query,
     purger: Purger,
@@ -131,7 +131,7 @@ async def test_many_rows_of_many_logs_share_the_batch(
     assert largest_transaction() <= BATCH
 
 
-async def test_references_to_assets_count(
+async def test_references_to_assets_count_towards_the_batch(
     wire: Wire, query: Query, server: Running, largest_transaction: Callable[[], int]
 ) -> None:
     """A message goes with all its references, so a transaction may exceed the batch by these."""

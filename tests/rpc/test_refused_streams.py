@@ -1,4 +1,4 @@
-"""Client streams that are refused: the server reads on for a while, within bounds."""
+"""Client streams that are refused: the server reads on, within bounds."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -13,7 +13,7 @@ from ..support.wire import Wire, error_of, openai
 
 
 class Trickle:
-    """A client that sends a byte at a time, soon enough for each, and never ends."""
+    """A client that sends single bytes, each in time, without end."""
 
     def __init__(self) -> None:
         self.sent = 0
@@ -25,7 +25,7 @@ class Trickle:
             yield b"x"
 
 
-async def test_a_client_that_trickles_is_not_read_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_draining_a_trickling_client_has_a_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(handlers, "DRAIN_TIMEOUT_S", 0.1)
     trickle = Trickle()
     async with asyncio.timeout(30):
@@ -33,7 +33,7 @@ async def test_a_client_that_trickles_is_not_read_for_ever(monkeypatch: pytest.M
     assert trickle.sent
 
 
-async def test_a_client_that_stalls_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_draining_a_stalled_client_has_a_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(handlers, "DRAIN_TIMEOUT_S", 3600)
     monkeypatch.setattr(handlers, "DRAIN_IDLE_S", 0.01)
 
@@ -45,7 +45,7 @@ async def test_a_client_that_stalls_is_not_waited_for(monkeypatch: pytest.Monkey
         await drain_requests(stalled())
 
 
-async def test_no_more_is_read_than_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_draining_has_a_limit_of_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(handlers, "DRAIN_BYTES", 100)
     pieces = 0
 
@@ -59,7 +59,7 @@ async def test_no_more_is_read_than_a_bound(monkeypatch: pytest.MonkeyPatch) -> 
     assert pieces == 10
 
 
-async def test_a_client_that_still_writes_learns_why_it_is_refused(wire: Wire) -> None:
+async def test_a_client_that_still_writes_receives_its_error(wire: Wire) -> None:
     async def pieces() -> AsyncIterator[ImportMessagesRequest]:
         for _ in range(200):
             yield ImportMessagesRequest(session_id="nobody", messages=[openai("x" * 10_000)])

@@ -39,7 +39,7 @@ def sessiond(*arguments: str, **environment: str) -> subprocess.CompletedProcess
         (("serve", "--config", "/no/file"), "/no/file is not a file"),
     ],
 )
-def test_wrong_use_is_told_in_a_line(arguments: tuple[str, ...], says: str) -> None:
+def test_wrong_usage_is_reported_in_one_line(arguments: tuple[str, ...], says: str) -> None:
     done = sessiond(*arguments)
     assert done.returncode == 2
     assert says in done.stderr + done.stdout
@@ -51,7 +51,10 @@ def test_settings_come_from_flag_environment_and_file(tmp_path: Path) -> None:
 
     config = tmp_path / "sessiond.toml"
     config.write_text("pool_size = 3\nworkers = 2\nlog_level = 'error'\n")
-    code = "from sessiond_server import settings; s = settings.load(['--pool-size', '5']); print(s.pool_size, s.workers, s.log_level)"
+    code = (
+        "from sessiond_server import settings; s = settings.load(['--pool-size', '5']); "
+        "print(s.pool_size, s.workers, s.log_level)"
+    )
     environment = {"SESSIOND_CONFIG": str(config), "SESSIOND_WORKERS": "4"}
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -65,7 +68,7 @@ def test_settings_come_from_flag_environment_and_file(tmp_path: Path) -> None:
     assert "secret" not in str(hidden)
 
 
-def test_a_database_without_a_schema_is_told_what_to_do(empty_database_url: str) -> None:
+def test_a_missing_schema_is_reported_with_its_remedy(empty_database_url: str) -> None:
     done = sessiond("serve", "--listen", "127.0.0.1:0", SESSIOND_DATABASE_URL=empty_database_url)
     assert done.returncode == 1
     assert "run `sessiond migrate`" in done.stderr
@@ -77,7 +80,7 @@ def test_a_database_without_a_schema_is_told_what_to_do(empty_database_url: str)
     )
 
 
-def test_a_database_that_is_away_is_told(tmp_path: Path) -> None:
+def test_an_unreachable_database_is_reported(tmp_path: Path) -> None:
     done = sessiond(
         "serve",
         "--listen",
@@ -89,7 +92,7 @@ def test_a_database_that_is_away_is_told(tmp_path: Path) -> None:
     assert "secret" not in done.stderr
 
 
-def test_a_port_in_use_is_told(
+def test_a_port_in_use_is_reported(
     start_server: Callable[..., ServerProcess], database_url: str
 ) -> None:
     server = start_server(SESSIOND_DATABASE_URL=database_url)
@@ -113,9 +116,7 @@ def test_keys_from_creation_to_revocation(
     made = sessiond("keys", "create", "--project", "acme", "--label", "worker", **environment)
     assert made.returncode == 0
     secret = made.stdout.strip()
-    assert re.fullmatch(
-        r"sk-sessiond-[0-9a-f]{16}-[\w-]{43}", secret
-    )  # the key and nothing else, for scripts
+    assert re.fullmatch(r"sk-sessiond-[0-9a-f]{16}-[\w-]{43}", secret)  # only the key, for scripts
     [listed] = json.loads(
         sessiond("keys", "list", "--project", "acme", "--json", **environment).stdout
     )
@@ -137,6 +138,19 @@ def test_keys_from_creation_to_revocation(
     assert "a-z, 0-9" in wrong.stderr
 
 
+def test_commands_send_the_key_of_a_flag_or_a_variable(
+    start_server: Callable[..., ServerProcess], database_url: str
+) -> None:
+    environment = {"SESSIOND_DATABASE_URL": database_url}
+    target = start_server("--require-keys", **environment).target
+    key = sessiond("keys", "create", "--project", "acme", **environment).stdout.strip()
+    listing = ("sessions", "list", "--target", target, "--json")
+    refused = sessiond(*listing)
+    assert (refused.returncode, refused.stderr.split(":")[1]) == (1, " API_KEY_MISSING")
+    assert sessiond(*listing, "--api-key", key).returncode == 0
+    assert sessiond(*listing, SESSIOND_API_KEY=key).returncode == 0
+
+
 def test_health_and_version(start_server: Callable[..., ServerProcess], database_url: str) -> None:
     server = start_server(SESSIOND_DATABASE_URL=database_url)
     done = sessiond("health", "--target", server.target)
@@ -155,7 +169,7 @@ def test_help_says_every_default_in_words() -> None:
     assert "factory" not in text
 
 
-def test_files_that_are_no_certificate_are_named(database_url: str, tmp_path: Path) -> None:
+def test_invalid_certificates_are_named(database_url: str, tmp_path: Path) -> None:
     cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
     for path in (cert, key):
         path.write_text("this is no PEM\n")

@@ -1,4 +1,4 @@
-"""`sessiond chat`, as its users run it: by lines, at a terminal, and against a server that dies."""
+"""`sessiond chat` as a process: with lines, at a terminal, and with a server that dies."""
 
 import os
 import pty
@@ -42,7 +42,7 @@ def environment(target: str) -> dict[str, str]:
 
 
 def talk(target: str, *arguments: str, lines: str = "") -> subprocess.CompletedProcess[str]:
-    """By lines, all of which are there at once."""
+    """Runs the command with all lines at once."""
     return subprocess.run(
         [*COMMAND, *arguments],
         input=lines,
@@ -55,7 +55,7 @@ def talk(target: str, *arguments: str, lines: str = "") -> subprocess.CompletedP
 
 
 class Talk:
-    """By lines, one after the other."""
+    """A running command that gets one line after the other."""
 
     def __init__(self, target: str, session_id: str, notes: Path) -> None:
         self._notes = notes
@@ -75,7 +75,7 @@ class Talk:
         self.process.stdin.flush()
 
     def heard(self) -> str:
-        """The next line of what is answered."""
+        """Returns the next line of its output."""
         assert self.process.stdout is not None
         return self.process.stdout.readline().rstrip("\n")
 
@@ -94,15 +94,17 @@ def talking(target: str, session_id: str, notes: Path) -> Iterator[Talk]:
 
 
 class Terminal:
-    """A terminal with the command in it."""
+    """A terminal that runs the command."""
 
     def __init__(self, target: str, session_id: str) -> None:
         self._ours, theirs = pty.openpty()
         self.shown = ""
-        # A terminal of its own to belong to, so that its Ctrl-C reaches the command alone; and heeded, whatever this process does with it:
-        # what is run in the background has it ignored.
-        heed = "signal.signal(signal.SIGINT, signal.SIG_DFL)"
-        inside = f"import os, signal, sys; {heed}; os.login_tty(0); os.execv(sys.executable, {[*COMMAND, session_id]!r})"
+        # The command has a controlling terminal of its own, so that Ctrl-C reaches it alone. It
+        # handles SIGINT even if this process, being in the background, ignores it.
+        inside = (
+            "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); "
+            f"os.login_tty(0); os.execv(sys.executable, {[*COMMAND, session_id]!r})"
+        )
         self.process = subprocess.Popen(
             [sys.executable, "-c", inside],
             stdin=theirs,
@@ -116,13 +118,16 @@ class Terminal:
         os.write(self._ours, text.encode())
 
     def wait_for(self, text: str) -> None:
-        """Something that is new since the last wait."""
+        """Waits for a text that is new since the last wait."""
         while text not in self.shown:
             self.shown += os.read(self._ours, 1000).decode()
         self.shown = self.shown.partition(text)[2]
 
     def interrupt(self, text: str) -> None:
-        """Ctrl-C, and wait for what it shows. One that comes just before Python waits for keys is seen only with the next one."""
+        """Presses Ctrl-C until a text is shown.
+
+        Python handles one that comes just before it waits for keys only with the next one.
+        """
         self.type("\x03")
         while text not in self.shown:
             if select.select([self._ours], [], [], AGAIN_S)[0]:
@@ -154,7 +159,7 @@ def test_lines_are_prompts(server: ServerProcess, client: Client) -> None:
     assert client.sessions.get("chat-1").message_count == 4
 
 
-def test_a_session_is_gone_on_with(server: ServerProcess, client: Client) -> None:
+def test_a_session_is_continued(server: ServerProcess, client: Client) -> None:
     session = client.create_session("chat-1")
     session.store_messages(
         [{"role": "user", "content": f"message {i}\x1b[2J"} for i in range(1, 4)]
@@ -172,7 +177,7 @@ def test_a_session_is_gone_on_with(server: ServerProcess, client: Client) -> Non
     assert "SESSION_ALREADY_EXISTS" in refused.stderr
 
 
-def test_a_turn_that_fails_is_told_and_the_next_is_tried(
+def test_a_failed_turn_is_reported_and_the_next_prompt_sent(
     server: ServerProcess, client: Client
 ) -> None:
     session = client.create_session(
@@ -193,7 +198,7 @@ def test_a_turn_that_fails_is_told_and_the_next_is_tried(
     assert "MODEL_NOT_CONFIGURED" in unknown.stderr
 
 
-def test_wrong_use(server: ServerProcess) -> None:
+def test_wrong_usage(server: ServerProcess) -> None:
     assert talk("127.0.0.1:1").returncode == 2
     assert "not a URL" in talk("http://localhost:1", "chat-1").stderr
     assert talk("127.0.0.1:1", "chat-1", "--timeout", "1").returncode == 1
@@ -218,7 +223,7 @@ def test_a_server_that_dies_between_two_prompts(
         chatting.say("second")
         chatting.wait_for_note("the server does not answer")
         start_server(*listen, SESSIOND_DATA_DIR=str(data_dir))
-        # The history is there, and the prompt is in it once.
+        # The history has the prompt once.
         assert chatting.heard() == "echo of 3 messages: second"
         chatting.say("third")
         assert chatting.heard() == "echo of 5 messages: third"
@@ -226,7 +231,7 @@ def test_a_server_that_dies_between_two_prompts(
         assert chatting.process.wait(TIMEOUT_S) == 0
 
 
-def test_a_turn_that_is_lost_is_told(
+def test_a_lost_turn_is_reported(
     start_server: Callable[..., ServerProcess], database_url: str, tmp_path: Path
 ) -> None:
     listen = ("--listen", f"127.0.0.1:{free_port()}")
@@ -253,7 +258,7 @@ def test_ctrl_c_aborts_the_answer(server: ServerProcess, client: Client) -> None
     terminal = Terminal(server.target, "chat-1")
     try:
         terminal.wait_for("> ")
-        # What was typed is dropped.
+        # The typed text is dropped.
         terminal.type("no")
         terminal.wait_for("no")
         terminal.interrupt("> ")
@@ -273,7 +278,7 @@ def test_ctrl_c_aborts_the_answer(server: ServerProcess, client: Client) -> None
     assert [turn.state for turn in session.turns()] == ["completed", "aborted"]
 
 
-def test_an_interrupt_ends_what_nobody_types(
+def test_an_interrupt_ends_a_chat_without_a_terminal(
     server: ServerProcess, client: Client, tmp_path: Path
 ) -> None:
     session = client.create_session("chat-1", config={"model_options": {"echo_delay_ms": 30_000}})
@@ -286,7 +291,7 @@ def test_an_interrupt_ends_what_nobody_types(
     assert [turn.state for turn in session.turns()] == ["aborted"]
 
 
-def test_what_is_no_text_is_sent_as_far_as_it_is(server: ServerProcess) -> None:
+def test_undecodable_input_is_sent_with_replacement_characters(server: ServerProcess) -> None:
     done = subprocess.run(
         [*COMMAND, "chat-1"],
         input=b"caf\xe9\n",
@@ -298,7 +303,7 @@ def test_what_is_no_text_is_sent_as_far_as_it_is(server: ServerProcess) -> None:
     assert (done.returncode, done.stdout.decode()) == (0, "echo of 1 message: caf\ufffd\n")
 
 
-def test_ctrl_c_ends_a_turn_that_waits(server: ServerProcess, client: Client) -> None:
+def test_ctrl_c_aborts_a_queued_turn(server: ServerProcess, client: Client) -> None:
     session = client.create_session("chat-1", config={"model_options": {"echo_delay_ms": 30_000}})
     session.send("somebody else's")
     terminal = Terminal(server.target, "chat-1")

@@ -1,4 +1,4 @@
-"""Programs that end while a history is being read: without a word about it."""
+"""Programs that end while they read a history: they print no error."""
 
 import subprocess
 import sys
@@ -51,7 +51,7 @@ asyncio.run(main())
 @pytest.mark.parametrize(
     "way", ["forgotten", "kept", "read on in the background", "client closed", "left", "ended"]
 )
-def test_an_open_reading_ends_with_its_loop(
+def test_an_open_read_ends_with_its_event_loop(
     start_server: Callable[..., ServerProcess], database_url: str, way: str
 ) -> None:
     server = start_server(SESSIOND_DATABASE_URL=database_url)

@@ -1,4 +1,4 @@
-"""SIGTERM: what runs is finished, streams are told to go on elsewhere, nothing new begins."""
+"""Draining: calls under way finish, streams end with SERVER_DRAINING, new calls are refused."""
 
 import asyncio
 
@@ -27,7 +27,7 @@ async def test_calls_under_way_are_finished(wire: Wire, server: Running, databas
     await draining
 
 
-async def test_streams_are_told_where_to_go_on(wire: Wire, server: Running) -> None:
+async def test_streams_end_with_server_draining(wire: Wire, server: Running) -> None:
     await wire.create("one")
     for _ in range(8):
         await wire.store("one", *[openai("x" * 1000)] * 1000)

@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL: what it is like, whom it lets in, and that it comes back from whatever state it was left in."""
+"""The embedded PostgreSQL: settings, permissions, locks, and starts after every kind of end."""
 
 import asyncio
 import fcntl
@@ -30,7 +30,7 @@ Make = Callable[..., EmbeddedPostgres]
 
 @pytest.fixture
 def make() -> Iterator[Make]:
-    """Makes embedded PostgreSQLs, and leaves none running."""
+    """Creates embedded PostgreSQLs and leaves none running."""
     made: list[tuple[EmbeddedPostgres, Path]] = []
 
     def new(data_dir: Path, **options: int) -> EmbeddedPostgres:
@@ -49,7 +49,7 @@ def ask(url: str, statement: str) -> object:
         return next(iter(cursor.fetchone() or [None])) if cursor.description else None
 
 
-def test_it_is_durable_and_private(data_dir: Path, make: Make) -> None:
+def test_the_cluster_is_durable_and_private(data_dir: Path, make: Make) -> None:
     postgres = make(data_dir)
     assert not postgres.is_running
     url = postgres.start()
@@ -70,7 +70,7 @@ def test_it_is_durable_and_private(data_dir: Path, make: Make) -> None:
     assert ask(make(data_dir).start(), "SELECT one FROM kept") == 1
 
 
-def test_more_connections_make_room_for_themselves(data_dir: Path, make: Make) -> None:
+def test_max_connections_follows_the_pool_sizes(data_dir: Path, make: Make) -> None:
     assert ask(make(data_dir, connections=300).start(), "SHOW max_connections") == "320"
 
 
@@ -83,14 +83,14 @@ def test_a_data_directory_may_have_any_name(data_dir: Path, make: Make, name: st
 
 
 @pytest.mark.parametrize("name", ["$(id)", "`id`", 'a"b', "a\\b"])
-def test_a_name_that_a_shell_would_read_is_refused(data_dir: Path, make: Make, name: str) -> None:
+def test_names_with_shell_characters_are_refused(data_dir: Path, make: Make, name: str) -> None:
     with pytest.raises(EmbeddedError, match="in its name"):
         make(data_dir / name).start()
     assert not list(data_dir.iterdir())
 
 
 def test_a_link_in_the_temporary_directory_is_not_followed(data_dir: Path, make: Make) -> None:
-    """There anybody may have put it, to have another directory opened to the database, or closed to its owner."""
+    """Any user can create such a link, to change the owner or mode of another directory."""
     other = data_dir / "other"
     other.mkdir(mode=0o755)
     before = other.stat()
@@ -113,7 +113,7 @@ def test_one_owner_at_a_time(data_dir: Path, make: Make) -> None:
         EmbeddedError, match=rf"another sessiond \(process {os.getpid()}\) uses the data directory"
     ):
         second.start()
-    # What the first one leaves running, as when it is killed, the second one takes over.
+    # The second one takes over the PostgreSQL that the first one leaves running.
     pid = postmaster(data_dir)
     first.release()
     second.start()
@@ -122,15 +122,15 @@ def test_one_owner_at_a_time(data_dir: Path, make: Make) -> None:
     assert not is_alive(pid)
 
 
-def test_the_lock_goes_with_its_process(data_dir: Path, make: Make) -> None:
-    """The file stays behind, with the number of a process in it, and locks nobody out."""
+def test_the_lock_ends_with_its_process(data_dir: Path, make: Make) -> None:
+    """The lock's file remains, with the pid of a process, and prevents no start."""
     (data_dir / "lock").write_text(str(os.getpid()))
     make(data_dir).start()
     with (data_dir / "lock").open() as lock, pytest.raises(BlockingIOError):
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def test_an_interrupted_initdb_is_begun_anew(data_dir: Path, make: Make) -> None:
+def test_an_interrupted_initdb_is_repeated(data_dir: Path, make: Make) -> None:
     unfinished = data_dir / "postgres.new"
     unfinished.mkdir()
     (unfinished / "PG_VERSION").write_text("18\n")
@@ -138,7 +138,7 @@ def test_an_interrupted_initdb_is_begun_anew(data_dir: Path, make: Make) -> None
     assert not unfinished.exists()
 
 
-def test_what_is_no_database_is_left_alone(data_dir: Path, make: Make) -> None:
+def test_other_files_are_not_overwritten(data_dir: Path, make: Make) -> None:
     letter = data_dir / "postgres" / "letter.txt"
     letter.parent.mkdir()
     letter.write_text("Dear Ada")
@@ -155,13 +155,13 @@ def test_another_major_version_is_refused(data_dir: Path, make: Make) -> None:
         make(data_dir).start()
 
 
-def test_an_unusable_data_directory_is_told(data_dir: Path, make: Make) -> None:
+def test_an_unusable_data_directory_is_reported(data_dir: Path, make: Make) -> None:
     (data_dir / "file").touch()
     with pytest.raises(EmbeddedError, match=r"cannot use the data directory .* --data-dir"):
         make(data_dir / "file").start()
 
 
-def test_without_the_wheel_it_says_what_to_do(
+def test_missing_binaries_are_reported_with_the_remedy(
     data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(embedded_module, "find_spec", lambda name: None)
@@ -170,7 +170,7 @@ def test_without_the_wheel_it_says_what_to_do(
 
 
 def test_it_starts_right_after_a_kill(data_dir: Path, make: Make) -> None:
-    """With clients connected: their processes outlive the postmaster by a moment, and PostgreSQL starts only after them."""
+    """PostgreSQL starts only when the processes of clients, which outlive the postmaster, end."""
     postgres = make(data_dir)
     url = postgres.start()
     ask(url, "CREATE TABLE kept AS SELECT 1 AS one")
@@ -184,8 +184,10 @@ def test_it_starts_right_after_a_kill(data_dir: Path, make: Make) -> None:
     assert has_another_postgres(data_dir, killed)
 
 
-def test_a_stale_number_of_another_process_is_seen_through(data_dir: Path, make: Make) -> None:
-    """In a container numbers begin at 1 again, so postmaster.pid easily names a process of the same user that is no database."""
+def test_a_stale_pid_of_another_process_does_not_prevent_the_start(
+    data_dir: Path, make: Make
+) -> None:
+    """In a container pids begin at 1 again, so postmaster.pid often has that of another process."""
     postgres = make(data_dir)
     ask(postgres.start(), "CREATE TABLE kept AS SELECT 1 AS one")
     killed = kill_postgres(data_dir)
@@ -202,7 +204,7 @@ def test_a_stale_number_of_another_process_is_seen_through(data_dir: Path, make:
             other.kill()
 
 
-async def test_it_is_run_again_when_it_dies(data_dir: Path, make: Make) -> None:
+async def test_the_supervisor_restarts_a_dead_postgres(data_dir: Path, make: Make) -> None:
     postgres = make(data_dir)
     await asyncio.to_thread(postgres.start)
     supervisor = asyncio.create_task(postgres.supervise())
@@ -221,10 +223,10 @@ async def test_it_is_run_again_when_it_dies(data_dir: Path, make: Make) -> None:
     await asyncio.to_thread(postgres.stop)
 
 
-async def test_the_supervisor_does_not_give_up(
+async def test_the_supervisor_retries_failed_starts(
     data_dir: Path, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever keeps PostgreSQL from starting, and be it that there is no memory for a process, it is tried again."""
+    """Failures of PostgreSQL, and of starting a process at all, are temporary."""
     postgres = make(data_dir)
     await asyncio.to_thread(postgres.start)
     failures = 0
@@ -254,7 +256,7 @@ async def test_the_supervisor_does_not_give_up(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has to hand the database to another user")
-def test_root_lets_through_and_not_in(data_dir: Path, make: Make) -> None:
+def test_as_root_parent_directories_become_traversable_only(data_dir: Path, make: Make) -> None:
     closed = data_dir / "closed"
     closed.mkdir(mode=0o700)
     ask(make(closed / "data").start(), "SELECT 1")
@@ -264,13 +266,13 @@ def test_root_lets_through_and_not_in(data_dir: Path, make: Make) -> None:
     assert (closed / "data" / "postgres").stat().st_uid != 0
 
 
-def test_its_log_does_not_grow_for_ever(data_dir: Path, make: Make) -> None:
+def test_the_log_is_rotated_and_omits_statement_errors(data_dir: Path, make: Make) -> None:
     postgres = make(data_dir)
     url = postgres.start()
     log = data_dir / "postgres" / "server.log"
     with pytest.raises(psycopg.Error):
         ask(url, "SELECT no_such_column")
-    # What a statement's sender is told does not stand here as well.
+    # The sender of a statement gets its error; the log does not repeat it.
     assert "no_such_column" not in log.read_text()
     postgres.stop()
     os.truncate(log, embedded_module.MAX_LOG_BYTES + 1)

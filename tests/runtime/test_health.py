@@ -1,4 +1,4 @@
-"""The health service: SERVING while the database answers, busy or not."""
+"""The health service: SERVING while the database responds, busy or not."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""What a server opens, it closes: when its start fails, and when one of the closes fails."""
+"""A server closes everything that it opened, also if its start or one of the closes fails."""
 
 import asyncio
 
@@ -15,7 +15,7 @@ from sessiond_server.turns.streams import TurnStreams
 
 @pytest.fixture
 def closed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of the classes whose close() was called, in order."""
+    """The names of the classes whose close() has been called, in order."""
     names: list[str] = []
     for cls in (TurnStreams, TurnRunner, Assets, Database):
         original = cls.close

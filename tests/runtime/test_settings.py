@@ -1,4 +1,4 @@
-"""Settings: their order of precedence, what they refuse and in which words, what of them may be logged."""
+"""Settings: precedence, errors, and redaction for the log."""
 
 import os
 from pathlib import Path
@@ -12,7 +12,7 @@ from sessiond_server.settings import Settings, SettingsError, is_local, load
 
 @pytest.fixture(autouse=True)
 def nothing_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No setting of whoever runs the tests."""
+    """Removes the settings of the environment in which the tests run."""
     monkeypatch.setenv("SESSIOND_CONFIG", "")
     for name in Settings.model_fields:
         monkeypatch.delenv(f"SESSIOND_{name.upper()}", raising=False)
@@ -29,7 +29,7 @@ def refusal(*arguments: str) -> str:
     return str(caught.value)
 
 
-def test_what_is_set_nowhere_has_its_default() -> None:
+def test_unset_settings_have_their_defaults() -> None:
     found = load()
     assert (found.listen, found.database_url, found.workers) == ("localhost:50051", None, 1)
     assert (found.require_keys, found.insecure, found.prepared_statements) == (False, False, True)
@@ -61,7 +61,7 @@ def test_a_file_of_one_load_is_not_left_for_the_next(config: Path) -> None:
     assert load() == Settings()
 
 
-def test_an_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("DATABASE_URL", "POOL_SIZE", "TLS_CERT", "LISTEN", "REQUIRE_KEYS"):
         monkeypatch.setenv(f"SESSIOND_{name}", "")
     assert load() == Settings()
@@ -82,12 +82,12 @@ def test_switches_can_be_turned_off(monkeypatch: pytest.MonkeyPatch) -> None:
         ("pool_size = 'many'", "--pool-size (SESSIOND_POOL_SIZE)"),
     ],
 )
-def test_a_wrong_file_is_told(config: Path, text: str, says: str) -> None:
+def test_a_wrong_file_is_reported(config: Path, text: str, says: str) -> None:
     config.write_text(text)
     assert says in refusal("--config", str(config))
 
 
-def test_a_file_that_is_not_there_or_no_text_is_told(tmp_path: Path, config: Path) -> None:
+def test_missing_and_undecodable_files_are_reported(tmp_path: Path, config: Path) -> None:
     assert "is not a file" in refusal("--config", str(config))
     assert "is not a file" in refusal("--config", str(tmp_path))
     config.write_bytes(b"\xff\xfe")
@@ -96,7 +96,7 @@ def test_a_file_that_is_not_there_or_no_text_is_told(tmp_path: Path, config: Pat
 
 
 @pytest.mark.parametrize("flag", ["--conf", "--pool", "--nonsense"])
-def test_flags_have_their_whole_names(flag: str) -> None:
+def test_abbreviated_flags_are_refused(flag: str) -> None:
     with pytest.raises(SystemExit) as caught:
         load([flag, "3"])
     assert caught.value.code == 2
@@ -122,7 +122,7 @@ def test_flags_have_their_whole_names(flag: str) -> None:
         ("database-url", "postgresql://[::/d"),
     ],
 )
-def test_a_fault_names_its_flag_and_variable(name: str, value: str) -> None:
+def test_errors_name_the_flag_and_the_variable(name: str, value: str) -> None:
     assert refusal(f"--{name}", value).startswith(
         f"--{name} (SESSIOND_{name.upper().replace('-', '_')}): "
     )
@@ -143,7 +143,7 @@ def test_a_fault_names_its_flag_and_variable(name: str, value: str) -> None:
         ("127.0.0.1.example.com:1", False),
     ],
 )
-def test_what_only_this_machine_reaches(listen: str, local: bool) -> None:
+def test_which_addresses_are_local(listen: str, local: bool) -> None:
     assert is_local(listen) == local
 
 
@@ -154,7 +154,7 @@ def tls(tmp_path: Path) -> list[str]:
     return ["--tls-cert", str(tmp_path / "cert"), "--tls-key", str(tmp_path / "key")]
 
 
-def test_beyond_this_machine_only_with_tls_and_keys(tls: list[str]) -> None:
+def test_other_addresses_require_tls_and_keys(tls: list[str]) -> None:
     beyond = ["--listen", "0.0.0.0:50051"]
     for half in ([], tls, ["--require-keys"]):
         told = refusal(*beyond, *half)
@@ -189,7 +189,7 @@ def test_the_password_is_not_shown() -> None:
     )
 
 
-def test_a_process_of_ours_reads_the_same(tls: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_reads_the_same_settings(tls: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     mine = load(
         [
             *tls,
@@ -219,7 +219,7 @@ def test_every_setting_is_described() -> None:
 @pytest.mark.parametrize(
     "value", ["/srv/assets", "file:///srv/assets", "s3://bucket", "s3://bucket/a/prefix"]
 )
-def test_places_of_assets(value: str) -> None:
+def test_valid_asset_stores(value: str) -> None:
     assert load(["--asset-store", value]).asset_location() == value
 
 
@@ -235,12 +235,12 @@ def test_places_of_assets(value: str) -> None:
         "file:srv",
     ],
 )
-def test_what_is_no_place_of_assets(value: str) -> None:
+def test_invalid_asset_stores(value: str) -> None:
     with pytest.raises(SettingsError, match=r"--asset-store \(SESSIOND_ASSET_STORE\): is none of"):
         load(["--asset-store", value])
 
 
-def test_assets_lie_in_the_data_directory() -> None:
+def test_the_default_asset_store_is_in_the_data_directory() -> None:
     assert load(["--data-dir", "/srv/data"]).asset_location() == "/srv/data/assets"
 
 
@@ -265,7 +265,7 @@ def test_providers_of_the_file_and_of_a_variable(
     found = load(["--config", str(config), "--echo-models"])
     assert (found.default_model, found.echo_models) == ("llama3", True)
     assert found.providers["local"].models == ("llama*",)
-    # Of a provider in both, each gives its own fields.
+    # A provider in both has the fields of both.
     assert (found.providers["openai"].retries, found.providers["openai"].api_key_env) == (
         5,
         "MY_KEY",
@@ -284,7 +284,7 @@ def test_providers_of_a_flag() -> None:
     assert found.providers["mine"].silence_timeout_s == 5
 
 
-def test_there_are_providers_without_any_being_named() -> None:
+def test_built_in_providers_need_no_setting() -> None:
     assert load().providers == {}
     assert list(merge_built_in({})) == ["openai", "anthropic", "echo"]
 
@@ -318,7 +318,9 @@ def test_there_are_providers_without_any_being_named() -> None:
         ),
     ],
 )
-def test_providers_that_are_wrong(value: str, says: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_providers_are_reported_without_their_secrets(
+    value: str, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     told = refusal("--providers", value)
     assert told.startswith("--providers (SESSIOND_PROVIDERS): ")
     assert says in told
@@ -327,9 +329,7 @@ def test_providers_that_are_wrong(value: str, says: str, monkeypatch: pytest.Mon
     assert refusal() == told
 
 
-def test_a_process_of_ours_has_the_same_providers(
-    config: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_worker_has_the_same_providers(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config.write_text(PROVIDERS)
     mine = load(["--config", str(config)])
     monkeypatch.setenv("SESSIOND_CONFIG", "")
@@ -350,7 +350,7 @@ def test_keys_are_not_shown(config: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert "sk-secret" not in str(shown)
 
 
-def test_the_help_tells_of_providers(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_help_describes_providers(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         load(["--help"])
     told = capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""Background loops: one that fails is logged and restarted, and only a cancellation ends it."""
+"""Supervision: a failed loop is logged and restarted; only a cancellation ends it."""
 
 import asyncio
 

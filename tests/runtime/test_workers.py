@@ -1,4 +1,4 @@
-"""How several workers start, and how they do not. How they live and end: tests/acceptance/test_workers.py."""
+"""Starts of several workers; tests/acceptance/test_workers.py tests their lives and ends."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ Start = Callable[..., ServerProcess]
 
 
 def serve(*flags: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """`sessiond serve` that is expected to end by itself."""
+    """Runs `sessiond serve`, which is expected to end by itself."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith("SESSIOND_")}
     command = [sys.executable, "-m", "sessiond_server", "serve", *flags]
     return subprocess.run(

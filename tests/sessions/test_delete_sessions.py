@@ -1,4 +1,4 @@
-"""DeleteSessions: what a filter names, counted or removed."""
+"""DeleteSessions: counting and deleting by a filter."""
 
 from collections.abc import Callable
 from typing import Any
@@ -62,7 +62,7 @@ async def test_a_dry_run_counts_what_the_deletion_removes(
     assert await delete(filled, **fields) == (0, 0)
 
 
-async def test_all_has_to_be_said(filled: Wire) -> None:
+async def test_all_is_required_without_a_filter(filled: Wire) -> None:
     for fields in ({}, {"all": True, "filter": {"user": "user-1"}}):
         error = await error_of(filled.sessions.DeleteSessions(DeleteSessionsRequest(**fields)))
         assert (error.reason, list(error.fields)) == ("INVALID_FIELD", ["all"])
@@ -73,7 +73,7 @@ async def test_all_has_to_be_said(filled: Wire) -> None:
     assert len(await filled.list()) == 6
 
 
-async def test_many_go_in_batches_and_are_purged(
+async def test_many_sessions_are_deleted_in_batches_and_purged(
     wire: Wire, query: Query, purger: Purger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rules, "DELETED_A_BATCH", 7)

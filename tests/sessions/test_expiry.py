@@ -21,8 +21,8 @@ Query = Callable[..., list[tuple[object, ...]]]
 
 def pass_time(query: Query, session_id: str, seconds: float) -> None:
     query(
-        "UPDATE sessions SET used_at = used_at - %s * interval '1 s', expiry_check_at = expiry_check_at - %s * interval '1 s' "
-        "WHERE session_id = %s",
+        "UPDATE sessions SET used_at = used_at - %s * interval '1 s',"
+        " expiry_check_at = expiry_check_at - %s * interval '1 s' WHERE session_id = %s",
         [seconds, seconds, session_id],
     )
 
@@ -55,7 +55,7 @@ async def test_an_expired_id_can_be_used_again_before_the_purger_comes(
 
 
 @pytest.mark.parametrize("use", ["append", "read", "read one", "resume", "update"])
-async def test_every_use_starts_the_time_anew(wire: Wire, query: Query, use: str) -> None:
+async def test_every_use_restarts_the_idle_ttl(wire: Wire, query: Query, use: str) -> None:
     await wire.create("one", idle_ttl_s=60)
     await wire.store("one", "x")
     for _ in range(3):
@@ -74,7 +74,9 @@ async def test_every_use_starts_the_time_anew(wire: Wire, query: Query, use: str
     assert (await wire.get("one")).session_id == "one"
 
 
-async def test_never_is_for_ever(wire: Wire, query: Query, purger: Purger) -> None:
+async def test_sessions_without_an_idle_ttl_are_kept(
+    wire: Wire, query: Query, purger: Purger
+) -> None:
     await wire.create("one", never_expires=True)
     query("UPDATE sessions SET used_at = '1999-01-01'")
     assert await purger.round() == (0, 0, 0)
@@ -94,11 +96,13 @@ async def test_the_purger_removes_what_expired_and_spares_what_was_used(
     assert query("SELECT count(*) FROM messages") == [(1,)]
     assert query("SELECT count(*) FROM requests") == [(1,)]
     assert query("SELECT count(*) FROM dead_logs") == [(0,)]
-    # The check of the used one moved on to its real time.
+    # The next check of the used one is at its expiry.
     assert query("SELECT expiry_check_at > now() + interval '50 s' FROM sessions") == [(True,)]
 
 
-async def test_deleted_messages_go_in_batches(wire: Wire, query: Query, server: Running) -> None:
+async def test_deleted_messages_are_purged_in_batches(
+    wire: Wire, query: Query, server: Running
+) -> None:
     store = PurgeStore(server.database)
     await wire.create("one")
     await wire.create("two")
@@ -150,20 +154,20 @@ async def test_times_to_live_have_limits(wire: Wire, ttl_s: float) -> None:
 
 
 class TestDefault:
-    """A server with an expiry of its own."""
+    """A server with a default idle_ttl."""
 
     @pytest.fixture
     def settings(self, settings: Settings) -> Settings:
         return settings.model_copy(update={"default_idle_ttl_s": 90.0})
 
-    async def test_holds_where_the_creator_chose_none(self, wire: Wire) -> None:
+    async def test_sessions_without_an_own_idle_ttl_get_the_default(self, wire: Wire) -> None:
         assert (await wire.create("one")).idle_ttl.seconds == 90
         assert (await wire.create("two", never_expires=True)).never_expires
         assert (await wire.create("three", idle_ttl_s=5)).idle_ttl.seconds == 5
 
 
 async def test_appends_are_heap_only_updates(wire: Wire, database_url: str) -> None:
-    """What an append changes is in no index (but for the minute, once in it), and pages keep room for it."""
+    """Appends change no indexed column, apart from active_minute, and pages keep room for them."""
     await wire.create("one", idle_ttl_s=3600, metadata={"a": 1})
     key = session_key(DEFAULT_PROJECT_ID, "one")
     parameters = Append(
@@ -174,7 +178,8 @@ async def test_appends_are_heap_only_updates(wire: Wire, database_url: str) -> N
         for _ in range(20):
             connection.execute(_STATEMENTS[True, False].encode(), parameters | row)
         [counts] = connection.execute(
-            "SELECT pg_stat_get_xact_tuples_updated('sessions'::regclass), pg_stat_get_xact_tuples_hot_updated('sessions'::regclass)"
+            "SELECT pg_stat_get_xact_tuples_updated('sessions'::regclass),"
+            " pg_stat_get_xact_tuples_hot_updated('sessions'::regclass)"
         ).fetchall()
     assert counts[0] == 20
     assert counts[1] >= 19

@@ -53,14 +53,14 @@ async def test_an_id_is_used_once(wire: Wire) -> None:
     assert error.metadata["session_id"] == "one"
 
 
-async def test_get_or_create_answers_the_session_as_it_is(wire: Wire) -> None:
+async def test_get_or_create_returns_an_existing_session_unchanged(wire: Wire) -> None:
     first = await wire.create("one", model="a", get_or_create=True)
     again = await wire.create("one", model="b", get_or_create=True)
     assert again == first
     assert again.model == "a"
 
 
-async def test_many_get_or_create_at_once_make_one_session(wire: Wire) -> None:
+async def test_concurrent_get_or_create_makes_one_session(wire: Wire) -> None:
     sessions = await asyncio.gather(*(wire.create("one", get_or_create=True) for _ in range(20)))
     assert len({session.etag for session in sessions}) == 1
 
@@ -83,7 +83,7 @@ async def test_malformed_ids_are_refused(wire: Wire, session_id: str) -> None:
     assert list(error.fields) == ["session.session_id"]
 
 
-async def test_destroyed_sessions_are_kept_and_take_no_appends(wire: Wire) -> None:
+async def test_destroyed_sessions_are_kept_and_refuse_appends(wire: Wire) -> None:
     await wire.create("one")
     await wire.store("one", "kept")
     destroyed = await wire.destroy("one")
@@ -98,7 +98,7 @@ async def test_destroyed_sessions_are_kept_and_take_no_appends(wire: Wire) -> No
     assert (await wire.get("one")).last_seq == 1
 
 
-async def test_resume_makes_active_again_and_keeps_everything(wire: Wire) -> None:
+async def test_a_resumed_session_is_active_and_unchanged(wire: Wire) -> None:
     await wire.create("one", metadata={"a": 1})
     await wire.store("one", "before")
     await wire.destroy("one")
@@ -108,7 +108,7 @@ async def test_resume_makes_active_again_and_keeps_everything(wire: Wire) -> Non
     assert len(await wire.read("one")) == 2
 
 
-async def test_destroy_and_resume_twice_are_as_once(wire: Wire) -> None:
+async def test_destroying_or_resuming_twice_is_the_same_as_once(wire: Wire) -> None:
     created = await wire.create("one")
     assert (await wire.resume("one")).etag == created.etag
     once = await wire.destroy("one")
@@ -148,7 +148,7 @@ async def test_a_recreated_id_has_nothing_of_its_predecessor(wire: Wire) -> None
     assert error.reason == "INVALID_RESUME_TOKEN"
 
 
-async def test_delete_with_an_etag_spares_what_others_changed(wire: Wire) -> None:
+async def test_delete_with_an_etag_spares_a_changed_session(wire: Wire) -> None:
     created = await wire.create("one")
     await wire.destroy("one")
     error = await error_of(wire.delete("one", etag=created.etag))
@@ -179,7 +179,7 @@ async def test_summary_is_the_first_words_of_the_user(wire: Wire) -> None:
     assert len(summary) == 120
 
 
-async def test_creation_repeated_with_its_request_id_is_one(wire: Wire) -> None:
+async def test_a_repeated_creation_creates_one_session(wire: Wire) -> None:
     first = await wire.create("", request_id="r", model="m")
     assert (await wire.create("", request_id="r", model="m")) == first
     assert len(await wire.list()) == 1
@@ -187,7 +187,7 @@ async def test_creation_repeated_with_its_request_id_is_one(wire: Wire) -> None:
     assert (error.code, error.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "REQUEST_ID_REUSED")
 
 
-async def test_deletion_repeated_with_its_request_id_spares_a_new_session(wire: Wire) -> None:
+async def test_a_repeated_deletion_spares_a_recreated_session(wire: Wire) -> None:
     await wire.create("one")
     await wire.delete("one", request_id="r")
     await wire.delete("one", request_id="r")

@@ -110,7 +110,7 @@ async def test_prefixes_are_literal(wire: Wire, prefix: str) -> None:
     assert sorted(ids(await wire.list(session_id_prefix=prefix))) == sorted(wanted)
 
 
-async def test_new_sessions_do_not_disturb_the_pages_behind(five: Wire) -> None:
+async def test_new_sessions_do_not_change_later_pages(five: Wire) -> None:
     request = ListSessionsRequest(page_size=2)
     first = await five.sessions.ListSessions(request)
     await five.create("new")
@@ -119,7 +119,7 @@ async def test_new_sessions_do_not_disturb_the_pages_behind(five: Wire) -> None:
     assert ids(list(first.sessions)) + ids(list(second.sessions)) == list("aedc")
 
 
-async def test_tokens_belong_to_their_question(five: Wire) -> None:
+async def test_tokens_belong_to_their_query(five: Wire) -> None:
     token = (await five.sessions.ListSessions(ListSessionsRequest(page_size=2))).next_page_token
     for fields in (
         {"filter": {"user": "user-1"}},
@@ -191,7 +191,7 @@ def test_pages_are_read_from_an_index(
     nodes = list(_nodes(plan[0]["Plan"]))
     assert index in {node.get("Index Name") for node in nodes}
     looked_at = max(node["Actual Rows"] * node["Actual Loops"] for node in nodes)
-    assert looked_at <= 1100  # a minute's sessions at the most (1,000 here), of 20,000
+    assert looked_at <= 1100  # at most one minute's sessions, which are 1,000 of 20,000
 
 
 def _nodes(plan: dict[str, object]):  # type: ignore[no-untyped-def]
@@ -206,10 +206,12 @@ def seeded_url(database_url: str) -> str:
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute(
             """
-            INSERT INTO sessions (key, project_id, session_id, log, state, user_name, metadata, created_at, active_at, used_at)
-            SELECT gen_random_uuid(), %s, 's-' || i, gen_random_uuid(), 1, 'user-' || i %% 1000, jsonb_build_object('n', i %% 5000),
-                t, t, t
-            FROM generate_series(1, 20000) AS i, LATERAL (SELECT now() - i * interval '60 ms' AS t) AS times
+            INSERT INTO sessions (key, project_id, session_id, log, state, user_name, metadata,
+                created_at, active_at, used_at)
+            SELECT gen_random_uuid(), %s, 's-' || i, gen_random_uuid(), 1, 'user-' || i %% 1000,
+                jsonb_build_object('n', i %% 5000), t, t, t
+            FROM generate_series(1, 20000) AS i,
+                LATERAL (SELECT now() - i * interval '60 ms' AS t) AS times
             """,
             [DEFAULT_PROJECT_ID],
         )
@@ -232,8 +234,8 @@ def seeded_url(database_url: str) -> str:
         ("id_asc", ["\ud83d"]),
     ],
 )
-async def test_altered_tokens_are_told(wire: Wire, order: str, values: list[object]) -> None:
-    """They are not signed, so anything may stand in them."""
+async def test_altered_tokens_are_refused(wire: Wire, order: str, values: list[object]) -> None:
+    """Tokens are not signed, so they may contain any values."""
     number = {"active_desc": 1, "created_desc": 2, "created_asc": 3, "id_asc": 4}[order]
     question = pagination.fingerprint(
         "sessions", Listing(SessionFilter(DEFAULT_PROJECT_ID), order, 0)

@@ -57,7 +57,7 @@ async def test_a_named_field_that_is_unset_is_cleared(wire: Wire) -> None:
     assert after.never_expires
 
 
-async def test_without_a_mask_set_fields_are_taken(wire: Wire) -> None:
+async def test_without_a_mask_the_set_fields_change(wire: Wire) -> None:
     await wire.create("one", model="a", title="t")
     after = await update(wire, Session(session_id="one", title="new"))
     assert (after.model, after.title) == ("a", "new")
@@ -92,7 +92,7 @@ async def test_merge_patches_follow_rfc_7396(wire: Wire) -> None:
     assert to_dict(after.config, "") == {"x": {"y": 1}}
 
 
-async def test_patches_at_once_all_take_effect(wire: Wire) -> None:
+async def test_concurrent_patches_all_take_effect(wire: Wire) -> None:
     await wire.create("one")
     await asyncio.gather(
         *(update(wire, Session(session_id="one"), metadata_patch={f"k{i}": i}) for i in range(30))
@@ -182,8 +182,8 @@ async def test_patches_cannot_grow_beyond_the_limit(wire: Wire) -> None:
     assert len((await wire.get("one")).metadata) == 1
 
 
-async def test_what_is_too_deep_for_an_answer_is_refused(wire: Wire) -> None:
-    """34 levels can just be sent, in a patch, and not be received in a listing."""
+async def test_json_too_deep_for_a_response_is_refused(wire: Wire) -> None:
+    """A patch can carry 34 levels, but the response of a listing cannot."""
     await wire.create("one", metadata={"a": 1})
     deep = Struct()
     level = deep
@@ -211,7 +211,7 @@ async def test_what_is_too_deep_for_an_answer_is_refused(wire: Wire) -> None:
         "-",
     ],
 )
-async def test_etags_that_are_none(wire: Wire, etag: str) -> None:
+async def test_malformed_etags_are_refused(wire: Wire, etag: str) -> None:
     await wire.create("one")
     for call in (
         wire.sessions.UpdateSession(

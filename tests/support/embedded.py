@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL of a server process, seen and killed from outside."""
+"""The embedded PostgreSQL of a server process, observed and killed from outside."""
 
 import os
 import signal
@@ -11,12 +11,16 @@ from .waiting import until
 
 
 def postmaster(data_dir: Path) -> int:
-    """The pid of its PostgreSQL. Raises: OSError, ValueError, IndexError where there is none."""
+    """Return the pid of the PostgreSQL in a data directory.
+
+    Raises:
+        OSError: if none runs; ValueError and IndexError while its pid file is being written.
+    """
     return int((data_dir / "postgres" / "postmaster.pid").read_text().splitlines()[0])
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process runs. One that has ended and that nobody has buried does not."""
+    """Return whether a process runs; a zombie does not."""
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -24,14 +28,14 @@ def is_alive(pid: int) -> bool:
 
 
 def kill_postgres(data_dir: Path) -> int:
-    """kill -9 of the postmaster, as the kernel does it when memory runs out. Answers the pid that it had."""
+    """Kill the postmaster as the kernel does when memory runs out, and return its pid."""
     pid = postmaster(data_dir)
     os.kill(pid, signal.SIGKILL)
     return pid
 
 
 def has_another_postgres(data_dir: Path, dead: int) -> bool:
-    """Whether another postmaster runs than the one that was killed."""
+    """Return whether another postmaster runs than the one that was killed."""
     try:
         pid = postmaster(data_dir)
     except (OSError, ValueError, IndexError):
@@ -40,8 +44,8 @@ def has_another_postgres(data_dir: Path, dead: int) -> bool:
 
 
 def end_postgres(data_dir: Path) -> None:
-    """End a PostgreSQL that outlived its server, if there is one."""
-    with suppress(OSError, ValueError, IndexError):
+    """End the PostgreSQL that outlived its server, if there is one."""
+    with suppress(OSError, ValueError, IndexError, psutil.NoSuchProcess):
         pid = postmaster(data_dir)
         if is_alive(pid) and "postgres" in psutil.Process(pid).name():
             os.kill(pid, signal.SIGINT)

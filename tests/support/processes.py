@@ -1,29 +1,47 @@
 """Servers in processes of their own, as their users run them."""
 
 import os
-import signal
+import secrets
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-READY_TIMEOUT_S = 120
+from .waiting import PATIENCE_S
+
+# Below the ports that systems choose themselves: while a killed server is restarted, no socket of
+# another process is given its port.
+PORTS = range(20_000, 30_000)
+
+
+def free_port() -> int:
+    """Return a port that is free, and stays free while the server that had it is restarted."""
+    while True:
+        port = secrets.choice(PORTS)
+        with socket.socket() as probe, suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 class ServerProcess:
     """`sessiond serve` on a free port of the loopback.
 
     Args:
-        flags: more flags; environment: more variables. log: the file that takes stderr.
+        flags: more flags.
+        environment: more variables.
+        log: the file for stderr.
     """
 
     def __init__(self, flags: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
         self.log = log
         self.target = ""
-        listen = () if "--listen" in flags else ("--listen", "127.0.0.1:0")
+        listen = () if "--listen" in flags else ("--listen", f"127.0.0.1:{free_port()}")
         if "SESSIOND_DATA_DIR" not in environment:
-            # Not where the machine's own server keeps its files.
+            # Not the default, where a server of this user keeps its files.
             environment = {
                 "SESSIOND_ASSET_STORE": str(log.with_suffix(".assets").absolute())
             } | dict(environment)
@@ -39,7 +57,7 @@ class ServerProcess:
         )
 
     def wait_until_ready(self) -> None:
-        """Read the line that says where it serves."""
+        """Read the line with the server's address."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         assert line.startswith("sessiond serves on "), (
@@ -48,23 +66,23 @@ class ServerProcess:
         self.target = line.split()[3]
 
     def kill(self) -> None:
-        """As a power cut would."""
+        """Kill the server, as a power cut would."""
         self.process.kill()
         self.process.wait()
 
-    def terminate(self, timeout_s: float = 60) -> int:
-        """SIGTERM, and wait for the end. Answers the exit code."""
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(timeout_s)
+    def terminate(self) -> int:
+        """Send SIGTERM, wait for the end, and return the exit code."""
+        self.process.terminate()
+        return self.process.wait(PATIENCE_S)
 
     def end(self) -> None:
-        """Leave nothing behind."""
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-            try:
-                self.process.wait(60)
-            except subprocess.TimeoutExpired:
-                self.kill()
-        if self.process.stdout:
-            self.process.stdout.close()
-        self._stderr.close()
+        """End the server, if it still runs."""
+        try:
+            if self.process.poll() is None:
+                self.terminate()
+        except subprocess.TimeoutExpired:
+            self.kill()
+        finally:
+            if self.process.stdout:
+                self.process.stdout.close()
+            self._stderr.close()

@@ -1,4 +1,4 @@
-"""A TCP proxy that cuts connections where a test wants it."""
+"""A TCP proxy that cuts connections after given numbers of bytes."""
 
 import asyncio
 import threading
@@ -8,16 +8,18 @@ from typing import Self
 
 
 class CuttingProxy:
-    """Stands between a client and a server, in a thread of its own, so that the test may use either client.
+    """Relays between clients and a server, in a thread, so that both clients can be tested.
 
     Args:
         target: HOST:PORT of the server.
-        cuts: after how many bytes from the server, counted anew after each cut, all connections are cut. When the list is used up,
-            they are left alone.
-        upwards: count the bytes from the client instead.
+        cuts: numbers of bytes from the server, counted anew after each cut; all connections are cut
+            after each. Those after the last cut are kept.
+        upwards: count the bytes from the clients instead.
 
     Attributes:
-        target: HOST:PORT of the proxy. connections: how many were made so far. cuts_made: how often it has cut.
+        target: HOST:PORT of the proxy.
+        connections: number of connections so far.
+        cuts_made: number of cuts so far.
     """
 
     def __init__(self, target: str, cuts: Sequence[int] = (), *, upwards: bool = False) -> None:
@@ -85,7 +87,7 @@ class CuttingProxy:
                 down.cancel()
                 await asyncio.gather(up, down, return_exceptions=True)
         except OSError:
-            pass  # the server is away: the client sees that its connection ends
+            pass  # the server is away: closing the connection shows it to the client
         finally:
             self._clients.discard(client)
             for end in (client, server):
@@ -106,7 +108,7 @@ class CuttingProxy:
             await writer.drain()
 
     def _cut(self) -> None:
-        """Every other time politely (FIN, and what was written still arrives), else as a firewall does (RST)."""
+        """Cut all connections: by turns with FIN, after all that was written, and with RST."""
         self._cuts.pop(0)
         self._sent = 0
         self.cuts_made += 1

@@ -21,7 +21,7 @@ class S3:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What an operator would set."""
+        """The variables that an operator would set."""
         return {
             "AWS_ACCESS_KEY_ID": "key",
             "AWS_SECRET_ACCESS_KEY": "secret",
@@ -34,16 +34,16 @@ class S3:
         return sorted(self._texts("list-type=2", "Key"))
 
     def uploads(self) -> list[str]:
-        """The keys of multipart uploads that nobody has finished or aborted."""
+        """The keys of multipart uploads that were neither finished nor aborted."""
         return sorted(self._texts("uploads", "Key"))
 
     def reset(self) -> None:
-        """Empty it, and make the bucket anew."""
+        """Empty the server and create the bucket again."""
         self._ask("POST", "/moto-api/reset")
         self._ask("PUT", f"/{BUCKET}")
 
     def stop(self) -> None:
-        """Answer no more."""
+        """Stop the server, as an outage does."""
         self.server.stop()
 
     def _texts(self, query: str, tag: str) -> list[str]:
@@ -53,14 +53,14 @@ class S3:
         ]
 
     def _ask(self, method: str, path: str) -> bytes:
-        # Signed by nobody: moto believes it.
+        # Unsigned: moto does not check.
         with urlopen(Request(self.endpoint + path, method=method)) as answer:  # noqa: S310 - http, as the line above says
             return bytes(answer.read())
 
 
 @contextmanager
 def s3_server() -> Iterator[S3]:
-    """An S3 for the length of the block."""
+    """Run an S3 server for the length of the block."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()

@@ -1,4 +1,4 @@
-"""Send calls, taken apart."""
+"""Send calls, and the events that they stream."""
 
 import asyncio
 from typing import Any
@@ -9,13 +9,12 @@ from sessiond.v1.conversation_service_pb2 import SendRequest
 from sessiond.v1.event_pb2 import Event
 from sessiond.v1.turn_pb2 import Turn
 
+from .waiting import PATIENCE_S
 from .wire import Wire, WireError, taken_apart
-
-PATIENCE_S = 60
 
 
 class Sent:
-    """A Send call. Made by `sending`, which has waited for the first response: turn and message_id are of that."""
+    """A Send call. `sending` makes it and reads the first response, with turn and message_id."""
 
     def __init__(self, wire: Wire, session_id: str, fields: dict[str, Any]) -> None:
         options, timeout_s = fields.pop("options", None), fields.pop("timeout_s", None)
@@ -29,7 +28,7 @@ class Sent:
         self.events: list[Event] = []
 
     async def read(self) -> bool:
-        """Take the next response. False: that was the end."""
+        """Read the next response; return False at the end of the stream."""
         async with asyncio.timeout(PATIENCE_S):
             response = await self.call.read()
         if response is grpc.aio.EOF:
@@ -43,20 +42,20 @@ class Sent:
         return True
 
     async def until(self, type_: str) -> Event:
-        """The first event of a type, once it has come."""
+        """Return the first event of a type, when it has arrived."""
         while not (found := [event for event in self.events if event.type == type_]):
             assert await self.read(), f"the turn ended without {type_}"
         return found[0]
 
     async def end(self) -> Turn:
-        """The turn, once it has ended well."""
+        """Return the turn, when it has ended without an error."""
         while await self.read():
             pass
         assert self.ended
         return self.ended
 
     async def error(self) -> WireError:
-        """What the call ends with."""
+        """Return the error that the call ends with."""
         try:
             await self.end()
         except grpc.aio.AioRpcError as e:
@@ -65,7 +64,7 @@ class Sent:
 
     @property
     def types(self) -> list[str]:
-        """Of the events, deltas in a row as one."""
+        """The events' types, with consecutive deltas as one."""
         types: list[str] = []
         for event in self.events:
             if not (types and types[-1] == event.type and event.type.endswith("_delta")):
@@ -74,7 +73,7 @@ class Sent:
 
     @property
     def delta_text(self) -> str:
-        """What was streamed."""
+        """The text of all deltas."""
         return "".join(
             event.data["delta_content"]
             for event in self.events
@@ -83,7 +82,7 @@ class Sent:
 
 
 async def sending(wire: Wire, session_id: str, prompt: str = "", **fields: Any) -> Sent:
-    """Send, and wait until it is accepted."""
+    """Send, and wait until the server has accepted the turn."""
     sent = Sent(wire, session_id, {"prompt": prompt, **fields})
     await sent.read()
     return sent

@@ -1,4 +1,4 @@
-"""Waiting for what happens elsewhere: asked again and again, with an end. Nothing is concluded from how long it takes."""
+"""Polls for what happens elsewhere, with a deadline that only a hang reaches."""
 
 import asyncio
 import time
@@ -21,7 +21,7 @@ def until(condition: Callable[[], bool], what: str, timeout_s: float = PATIENCE_
 async def until_async(
     condition: Callable[[], bool], what: str, timeout_s: float = PATIENCE_S
 ) -> None:
-    """The same, while the event loop goes on."""
+    """Do the same while the event loop runs."""
     end = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < end, f"waited in vain until {what}"
@@ -29,8 +29,11 @@ async def until_async(
 
 
 async def until_waiting(database_url: str, count: int = 1) -> None:
-    """Return when so many statements wait for a lock."""
-    statement = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    """Return when that many statements wait for a lock."""
+    statement = (
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
     with psycopg.connect(database_url, autocommit=True) as connection:
         await until_async(
             lambda: connection.execute(statement).fetchone() == (count,), f"{count} wait for a lock"

@@ -1,4 +1,4 @@
-"""The protocol without the client: short names for raw calls, and errors taken apart."""
+"""The protocol without the client: short names for raw calls, and errors with their details."""
 
 import json
 from collections.abc import AsyncIterable, Awaitable, Iterable, Mapping
@@ -42,7 +42,7 @@ from sessiond.v1.task_service_pb2_grpc import TaskServiceStub
 
 @dataclass(frozen=True)
 class WireError:
-    """An error as it came."""
+    """An error as received, with its details decoded."""
 
     code: grpc.StatusCode
     text: str
@@ -53,12 +53,21 @@ class WireError:
 
 
 def openai(content: str, role: str = "user") -> Message:
-    """A message to store."""
+    """Return a message to store."""
     return Message(format=FORMAT_OPENAI, json=json.dumps({"role": role, "content": content}))
 
 
+def pictures(*asset_ids: str, role: str = "user") -> Message:
+    """A message with pictures, each an asset."""
+    parts = [
+        {"type": "image_url", "image_url": {"url": f"sessiond-asset:{asset_id}"}}
+        for asset_id in asset_ids
+    ]
+    return Message(format=FORMAT_OPENAI, json=json.dumps({"role": role, "content": parts}))
+
+
 async def error_of(call: Awaitable[Any] | AsyncIterable[Any]) -> WireError:
-    """The error that a call ends with. Fails the test where it does not."""
+    """Return the error that a call ends with. Fails the test if there is none."""
     try:
         if isinstance(call, AsyncIterable):
             async for _ in call:
@@ -93,7 +102,7 @@ def taken_apart(error: grpc.aio.AioRpcError) -> WireError:
 
 
 def error_in(result: BatchStoreMessagesResult) -> WireError:
-    """The error of one request of a batch."""
+    """Return the error of one request of a batch."""
     encoded = result.error.SerializeToString()
     [code] = [code for code in grpc.StatusCode if code.value[0] == result.error.code]
     trailers = grpc.aio.Metadata(("grpc-status-details-bin", encoded))
@@ -103,7 +112,7 @@ def error_in(result: BatchStoreMessagesResult) -> WireError:
 
 
 def session_filter(**fields: Any) -> SessionFilter:
-    """A filter of plain values: Structs as dicts, times as datetimes."""
+    """Return a filter of plain values: Structs as dicts, times as datetimes."""
     chosen = SessionFilter()
     for name, value in fields.items():
         if isinstance(value, dict):
@@ -128,7 +137,7 @@ class Wire:
         self.admin: Any = AdminServiceStub(channel)
 
     def method(self, name: str) -> Any:
-        """The stub's method of an RPC; names are unique among the services."""
+        """Return the stub's method of an RPC; names are unique among the services."""
         stubs = (
             self.sessions,
             self.tasks,
@@ -178,7 +187,7 @@ class Wire:
     async def store_batch(
         self, *requests: StoreMessagesRequest, options: Mapping[str, Any] | None = None
     ) -> list[StoreMessagesResponse | WireError]:
-        """Many stores in one call. Answers what became of each."""
+        """Send many stores in one call; return the response or error of each."""
         ends: dict[int, StoreMessagesResponse | WireError] = {}
         stream = self.sessions.BatchStoreMessages(
             BatchStoreMessagesRequest(requests=requests), **(options or {})
@@ -217,7 +226,7 @@ class Wire:
         ]
 
     async def texts(self, session_id: str, **fields: Any) -> list[str]:
-        """What OpenAI messages say."""
+        """Return the contents of OpenAI messages."""
         return [
             json.loads(message.json)["content"] for message in await self.read(session_id, **fields)
         ]
@@ -231,10 +240,10 @@ class Wire:
         return await self.sessions.GetMessage(GetMessageRequest(session_id=session_id, seq=seq))
 
     async def list(self, **fields: Any) -> list[Session]:
-        """All pages.
+        """Return the sessions of all pages.
 
         Args:
-            fields: order, page_size, and fields of the filter.
+            **fields: order, page_size, and fields of the filter.
         """
         paging = {name: fields.pop(name) for name in ("order", "page_size") if name in fields}
         request = ListSessionsRequest(filter=session_filter(**fields), **paging)

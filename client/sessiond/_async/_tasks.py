@@ -174,7 +174,12 @@ class AsyncTasks(AsyncCalls):
         Raises:
             TaskNotFound: if one of the tasks does not exist.
         """
-        request = filled(pb.ReorderTasksRequest(), session_id=session_id, task_ids=task_ids)
+        request = filled(
+            pb.ReorderTasksRequest(),
+            session_id=session_id,
+            task_ids=task_ids,
+            request_id=request_id_or_new(None),
+        )
         response = await self._connection.call(
             lambda stubs: stubs.tasks.ReorderTasks, request, timeout
         )

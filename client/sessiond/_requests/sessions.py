@@ -43,7 +43,9 @@ def delete_sessions(
     for field in ("session_id_prefix", "user", "model"):
         if conditions.get(field) == "":
             raise invalid_field(field, "is empty; leave it out to not filter by it")
-    request = filled(pb.DeleteSessionsRequest(), all=all, dry_run=dry_run)
+    request = filled(
+        pb.DeleteSessionsRequest(), all=all, dry_run=dry_run, request_id=request_id_or_new(None)
+    )
     _put_filter(request.filter, conditions)
     return request
 

@@ -169,7 +169,12 @@ class Tasks(Calls):
         Raises:
             TaskNotFound: if one of the tasks does not exist.
         """
-        request = filled(pb.ReorderTasksRequest(), session_id=session_id, task_ids=task_ids)
+        request = filled(
+            pb.ReorderTasksRequest(),
+            session_id=session_id,
+            task_ids=task_ids,
+            request_id=request_id_or_new(None),
+        )
         response = self._connection.call(lambda stubs: stubs.tasks.ReorderTasks, request, timeout)
         return [*response.task_ids]
 

@@ -28,6 +28,9 @@ if _version_not_supported:
 class AdminServiceStub(object):
     """AdminService manages projects and their API keys. Where the server asks for keys, it asks here for an admin key
     (ADMIN_KEY_REQUIRED otherwise); `sessiond keys create --admin` makes the first one.
+
+    These calls have no request_id. Creating a project again fails (PROJECT_ALREADY_EXISTS), creating a key again creates another one,
+    and revoking a key again changes nothing.
     """
 
     def __init__(self, channel):
@@ -66,6 +69,9 @@ class AdminServiceStub(object):
 class AdminServiceServicer(object):
     """AdminService manages projects and their API keys. Where the server asks for keys, it asks here for an admin key
     (ADMIN_KEY_REQUIRED otherwise); `sessiond keys create --admin` makes the first one.
+
+    These calls have no request_id. Creating a project again fails (PROJECT_ALREADY_EXISTS), creating a key again creates another one,
+    and revoking a key again changes nothing.
     """
 
     def CreateProject(self, request, context):
@@ -97,7 +103,7 @@ class AdminServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def RevokeApiKey(self, request, context):
-        """RevokeApiKey ends a key. Servers refuse new calls with it within seconds; streams that are open go on. Errors: API_KEY_NOT_FOUND.
+        """RevokeApiKey ends a key. Servers refuse it within seconds, also on streams that are open. Errors: API_KEY_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -142,6 +148,9 @@ def add_AdminServiceServicer_to_server(servicer, server):
 class AdminService(object):
     """AdminService manages projects and their API keys. Where the server asks for keys, it asks here for an admin key
     (ADMIN_KEY_REQUIRED otherwise); `sessiond keys create --admin` makes the first one.
+
+    These calls have no request_id. Creating a project again fails (PROJECT_ALREADY_EXISTS), creating a key again creates another one,
+    and revoking a key again changes nothing.
     """
 
     @staticmethod

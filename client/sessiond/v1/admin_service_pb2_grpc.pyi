@@ -29,6 +29,9 @@ GRPC_VERSION: str
 class AdminServiceStub:
     """AdminService manages projects and their API keys. Where the server asks for keys, it asks here for an admin key
     (ADMIN_KEY_REQUIRED otherwise); `sessiond keys create --admin` makes the first one.
+
+    These calls have no request_id. Creating a project again fails (PROJECT_ALREADY_EXISTS), creating a key again creates another one,
+    and revoking a key again changes nothing.
     """
 
     @_typing.overload
@@ -44,12 +47,15 @@ class AdminServiceStub:
     ListApiKeys: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListApiKeysRequest, _admin_service_pb2.ListApiKeysResponse]
     """ListApiKeys answers a project's keys, without their secrets, the newest first. Errors: PROJECT_NOT_FOUND."""
     RevokeApiKey: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.RevokeApiKeyRequest, _admin_service_pb2.ApiKey]
-    """RevokeApiKey ends a key. Servers refuse new calls with it within seconds; streams that are open go on. Errors: API_KEY_NOT_FOUND."""
+    """RevokeApiKey ends a key. Servers refuse it within seconds, also on streams that are open. Errors: API_KEY_NOT_FOUND."""
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
     """AdminService manages projects and their API keys. Where the server asks for keys, it asks here for an admin key
     (ADMIN_KEY_REQUIRED otherwise); `sessiond keys create --admin` makes the first one.
+
+    These calls have no request_id. Creating a project again fails (PROJECT_ALREADY_EXISTS), creating a key again creates another one,
+    and revoking a key again changes nothing.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -62,11 +68,14 @@ class AdminServiceAsyncStub(AdminServiceStub):
     ListApiKeys: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListApiKeysRequest, _admin_service_pb2.ListApiKeysResponse]  # type: ignore[assignment]
     """ListApiKeys answers a project's keys, without their secrets, the newest first. Errors: PROJECT_NOT_FOUND."""
     RevokeApiKey: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.RevokeApiKeyRequest, _admin_service_pb2.ApiKey]  # type: ignore[assignment]
-    """RevokeApiKey ends a key. Servers refuse new calls with it within seconds; streams that are open go on. Errors: API_KEY_NOT_FOUND."""
+    """RevokeApiKey ends a key. Servers refuse it within seconds, also on streams that are open. Errors: API_KEY_NOT_FOUND."""
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     """AdminService manages projects and their API keys. Where the server asks for keys, it asks here for an admin key
     (ADMIN_KEY_REQUIRED otherwise); `sessiond keys create --admin` makes the first one.
+
+    These calls have no request_id. Creating a project again fails (PROJECT_ALREADY_EXISTS), creating a key again creates another one,
+    and revoking a key again changes nothing.
     """
 
     @_abc_1.abstractmethod
@@ -107,6 +116,6 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_service_pb2.RevokeApiKeyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.ApiKey, _abc.Awaitable[_admin_service_pb2.ApiKey]]:
-        """RevokeApiKey ends a key. Servers refuse new calls with it within seconds; streams that are open go on. Errors: API_KEY_NOT_FOUND."""
+        """RevokeApiKey ends a key. Servers refuse it within seconds, also on streams that are open. Errors: API_KEY_NOT_FOUND."""
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

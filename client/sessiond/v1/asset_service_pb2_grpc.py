@@ -29,6 +29,8 @@ class AssetServiceStub(object):
     """AssetService keeps files that messages refer to (Blob.asset_id, or "sessiond-asset:ASSET_ID" in a provider's JSON). The content names the
     asset: a project stores the same bytes once, however many messages, sessions and copies refer to them. The server removes an asset once no
     message refers to it, but not within an hour of its last upload (asset_grace_s).
+
+    These calls have no request_id: uploading the same bytes again returns the same asset.
     """
 
     def __init__(self, channel):
@@ -58,6 +60,8 @@ class AssetServiceServicer(object):
     """AssetService keeps files that messages refer to (Blob.asset_id, or "sessiond-asset:ASSET_ID" in a provider's JSON). The content names the
     asset: a project stores the same bytes once, however many messages, sessions and copies refer to them. The server removes an asset once no
     message refers to it, but not within an hour of its last upload (asset_grace_s).
+
+    These calls have no request_id: uploading the same bytes again returns the same asset.
     """
 
     def UploadAsset(self, request_iterator, context):
@@ -112,6 +116,8 @@ class AssetService(object):
     """AssetService keeps files that messages refer to (Blob.asset_id, or "sessiond-asset:ASSET_ID" in a provider's JSON). The content names the
     asset: a project stores the same bytes once, however many messages, sessions and copies refer to them. The server removes an asset once no
     message refers to it, but not within an hour of its last upload (asset_grace_s).
+
+    These calls have no request_id: uploading the same bytes again returns the same asset.
     """
 
     @staticmethod

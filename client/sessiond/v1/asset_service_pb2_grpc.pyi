@@ -30,6 +30,8 @@ class AssetServiceStub:
     """AssetService keeps files that messages refer to (Blob.asset_id, or "sessiond-asset:ASSET_ID" in a provider's JSON). The content names the
     asset: a project stores the same bytes once, however many messages, sessions and copies refer to them. The server removes an asset once no
     message refers to it, but not within an hour of its last upload (asset_grace_s).
+
+    These calls have no request_id: uploading the same bytes again returns the same asset.
     """
 
     @_typing.overload
@@ -50,6 +52,8 @@ class AssetServiceAsyncStub(AssetServiceStub):
     """AssetService keeps files that messages refer to (Blob.asset_id, or "sessiond-asset:ASSET_ID" in a provider's JSON). The content names the
     asset: a project stores the same bytes once, however many messages, sessions and copies refer to them. The server removes an asset once no
     message refers to it, but not within an hour of its last upload (asset_grace_s).
+
+    These calls have no request_id: uploading the same bytes again returns the same asset.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -66,6 +70,8 @@ class AssetServiceServicer(metaclass=_abc_1.ABCMeta):
     """AssetService keeps files that messages refer to (Blob.asset_id, or "sessiond-asset:ASSET_ID" in a provider's JSON). The content names the
     asset: a project stores the same bytes once, however many messages, sessions and copies refer to them. The server removes an asset once no
     message refers to it, but not within an hour of its last upload (asset_grace_s).
+
+    These calls have no request_id: uploading the same bytes again returns the same asset.
     """
 
     @_abc_1.abstractmethod

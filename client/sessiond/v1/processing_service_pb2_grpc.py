@@ -32,6 +32,9 @@ class ProcessingServiceStub(object):
     A worker leases pending messages of a session, reads them, and acknowledges them. Of each session, messages are leased in their order, and by
     one worker at a time. A lease that is not acknowledged, extended or released in time ends, and its messages are pending again; so a message is
     processed at least once. What is stored is a row a session and queue, and one for each failed or repeated message, not one a message.
+
+    These calls have no request_id. Extending a lease again extends it again; acknowledging it again, or deleting a queue again, changes nothing and
+    fails (LEASE_LOST, QUEUE_NOT_FOUND). Leasing or requeueing again is another change.
     """
 
     def __init__(self, channel):
@@ -89,6 +92,9 @@ class ProcessingServiceServicer(object):
     A worker leases pending messages of a session, reads them, and acknowledges them. Of each session, messages are leased in their order, and by
     one worker at a time. A lease that is not acknowledged, extended or released in time ends, and its messages are pending again; so a message is
     processed at least once. What is stored is a row a session and queue, and one for each failed or repeated message, not one a message.
+
+    These calls have no request_id. Extending a lease again extends it again; acknowledging it again, or deleting a queue again, changes nothing and
+    fails (LEASE_LOST, QUEUE_NOT_FOUND). Leasing or requeueing again is another change.
     """
 
     def LeaseMessages(self, request, context):
@@ -208,6 +214,9 @@ class ProcessingService(object):
     A worker leases pending messages of a session, reads them, and acknowledges them. Of each session, messages are leased in their order, and by
     one worker at a time. A lease that is not acknowledged, extended or released in time ends, and its messages are pending again; so a message is
     processed at least once. What is stored is a row a session and queue, and one for each failed or repeated message, not one a message.
+
+    These calls have no request_id. Extending a lease again extends it again; acknowledging it again, or deleting a queue again, changes nothing and
+    fails (LEASE_LOST, QUEUE_NOT_FOUND). Leasing or requeueing again is another change.
     """
 
     @staticmethod

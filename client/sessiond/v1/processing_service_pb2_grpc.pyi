@@ -33,6 +33,9 @@ class ProcessingServiceStub:
     A worker leases pending messages of a session, reads them, and acknowledges them. Of each session, messages are leased in their order, and by
     one worker at a time. A lease that is not acknowledged, extended or released in time ends, and its messages are pending again; so a message is
     processed at least once. What is stored is a row a session and queue, and one for each failed or repeated message, not one a message.
+
+    These calls have no request_id. Extending a lease again extends it again; acknowledging it again, or deleting a queue again, changes nothing and
+    fails (LEASE_LOST, QUEUE_NOT_FOUND). Leasing or requeueing again is another change.
     """
 
     @_typing.overload
@@ -70,6 +73,9 @@ class ProcessingServiceAsyncStub(ProcessingServiceStub):
     A worker leases pending messages of a session, reads them, and acknowledges them. Of each session, messages are leased in their order, and by
     one worker at a time. A lease that is not acknowledged, extended or released in time ends, and its messages are pending again; so a message is
     processed at least once. What is stored is a row a session and queue, and one for each failed or repeated message, not one a message.
+
+    These calls have no request_id. Extending a lease again extends it again; acknowledging it again, or deleting a queue again, changes nothing and
+    fails (LEASE_LOST, QUEUE_NOT_FOUND). Leasing or requeueing again is another change.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -103,6 +109,9 @@ class ProcessingServiceServicer(metaclass=_abc_1.ABCMeta):
     A worker leases pending messages of a session, reads them, and acknowledges them. Of each session, messages are leased in their order, and by
     one worker at a time. A lease that is not acknowledged, extended or released in time ends, and its messages are pending again; so a message is
     processed at least once. What is stored is a row a session and queue, and one for each failed or repeated message, not one a message.
+
+    These calls have no request_id. Extending a lease again extends it again; acknowledging it again, or deleting a queue again, changes nothing and
+    fails (LEASE_LOST, QUEUE_NOT_FOUND). Leasing or requeueing again is another change.
     """
 
     @_abc_1.abstractmethod

@@ -361,8 +361,8 @@ class ResumeSessionRequest(_message.Message):
     session_id: _builtins.str
     """session_id of the session. Required."""
     request_id: _builtins.str
-    """request_id is accepted and not recorded. Resuming twice is the same as once, but a repetition that arrives after a
-    DestroySession resumes the session again.
+    """request_id makes the call safe to repeat: the same id again returns the session and changes nothing, whatever
+    its state is by then. At most 128 characters. Empty = none.
     """
     def __init__(
         self,
@@ -389,8 +389,8 @@ class DestroySessionRequest(_message.Message):
     session_id: _builtins.str
     """session_id of the session. Required."""
     request_id: _builtins.str
-    """request_id is accepted and not recorded. Destroying twice is the same as once, but a repetition that arrives after a
-    ResumeSession destroys the session again.
+    """request_id makes the call safe to repeat: the same id again returns the session and changes nothing, whatever
+    its state is by then. At most 128 characters. Empty = none.
     """
     def __init__(
         self,
@@ -466,10 +466,16 @@ class DeleteSessionsRequest(_message.Message):
     FILTER_FIELD_NUMBER: _builtins.int
     ALL_FIELD_NUMBER: _builtins.int
     DRY_RUN_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     all: _builtins.bool
     """all selects every session of the project. Required if there is no filter; refused together with one. Default false."""
     dry_run: _builtins.bool
     """dry_run counts the sessions and removes nothing. Default false."""
+    request_id: _builtins.str
+    """request_id makes the call safe to repeat: the same id again removes only sessions that existed when the first
+    request started, and counts those that it removes itself. Not recorded for a dry run. At most 128 characters.
+    Empty = none.
+    """
     @_builtins.property
     def filter(self) -> Global___SessionFilter:
         """filter selects the sessions. Required unless all is set; a filter without a field that is set counts as unset."""
@@ -480,10 +486,11 @@ class DeleteSessionsRequest(_message.Message):
         filter: Global___SessionFilter | None = ...,
         all: _builtins.bool = ...,
         dry_run: _builtins.bool = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["all", b"all", "dry_run", b"dry_run", "filter", b"filter"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all", b"all", "dry_run", b"dry_run", "filter", b"filter", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

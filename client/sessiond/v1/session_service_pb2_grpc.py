@@ -36,10 +36,10 @@ class SessionServiceStub(object):
     Every error carries a google.rpc.ErrorInfo whose reason is a value of ErrorReason; faults of the request's fields
     are listed in a google.rpc.BadRequest; errors that are worth retrying carry a google.rpc.RetryInfo.
 
-    request_id makes a change safe to repeat: the same id again within 24 hours returns what the first call did and changes
-    nothing; the same id with other content is refused (REQUEST_ID_REUSED). ResumeSession and DestroySession accept one and do
-    not record it: a repetition acts again, also after somebody else's opposite call. DeleteSessions has none: a repetition
-    removes the sessions that meet the filter by then.
+    request_id, on every call that changes something, makes the call safe to repeat: the same id again within 24 hours
+    returns what the first call did and changes nothing; the same id with other content is refused (REQUEST_ID_REUSED).
+    TaskService, BookmarkService and ConversationService have it too. AssetService, ProcessingService and AdminService do
+    not; their comments say what a repetition does.
     """
 
     def __init__(self, channel):
@@ -144,10 +144,10 @@ class SessionServiceServicer(object):
     Every error carries a google.rpc.ErrorInfo whose reason is a value of ErrorReason; faults of the request's fields
     are listed in a google.rpc.BadRequest; errors that are worth retrying carry a google.rpc.RetryInfo.
 
-    request_id makes a change safe to repeat: the same id again within 24 hours returns what the first call did and changes
-    nothing; the same id with other content is refused (REQUEST_ID_REUSED). ResumeSession and DestroySession accept one and do
-    not record it: a repetition acts again, also after somebody else's opposite call. DeleteSessions has none: a repetition
-    removes the sessions that meet the filter by then.
+    request_id, on every call that changes something, makes the call safe to repeat: the same id again within 24 hours
+    returns what the first call did and changes nothing; the same id with other content is refused (REQUEST_ID_REUSED).
+    TaskService, BookmarkService and ConversationService have it too. AssetService, ProcessingService and AdminService do
+    not; their comments say what a repetition does.
     """
 
     def CreateSession(self, request, context):
@@ -394,10 +394,10 @@ class SessionService(object):
     Every error carries a google.rpc.ErrorInfo whose reason is a value of ErrorReason; faults of the request's fields
     are listed in a google.rpc.BadRequest; errors that are worth retrying carry a google.rpc.RetryInfo.
 
-    request_id makes a change safe to repeat: the same id again within 24 hours returns what the first call did and changes
-    nothing; the same id with other content is refused (REQUEST_ID_REUSED). ResumeSession and DestroySession accept one and do
-    not record it: a repetition acts again, also after somebody else's opposite call. DeleteSessions has none: a repetition
-    removes the sessions that meet the filter by then.
+    request_id, on every call that changes something, makes the call safe to repeat: the same id again within 24 hours
+    returns what the first call did and changes nothing; the same id with other content is refused (REQUEST_ID_REUSED).
+    TaskService, BookmarkService and ConversationService have it too. AssetService, ProcessingService and AdminService do
+    not; their comments say what a repetition does.
     """
 
     @staticmethod

@@ -37,10 +37,10 @@ class SessionServiceStub:
     Every error carries a google.rpc.ErrorInfo whose reason is a value of ErrorReason; faults of the request's fields
     are listed in a google.rpc.BadRequest; errors that are worth retrying carry a google.rpc.RetryInfo.
 
-    request_id makes a change safe to repeat: the same id again within 24 hours returns what the first call did and changes
-    nothing; the same id with other content is refused (REQUEST_ID_REUSED). ResumeSession and DestroySession accept one and do
-    not record it: a repetition acts again, also after somebody else's opposite call. DeleteSessions has none: a repetition
-    removes the sessions that meet the filter by then.
+    request_id, on every call that changes something, makes the call safe to repeat: the same id again within 24 hours
+    returns what the first call did and changes nothing; the same id with other content is refused (REQUEST_ID_REUSED).
+    TaskService, BookmarkService and ConversationService have it too. AssetService, ProcessingService and AdminService do
+    not; their comments say what a repetition does.
     """
 
     @_typing.overload
@@ -123,10 +123,10 @@ class SessionServiceAsyncStub(SessionServiceStub):
     Every error carries a google.rpc.ErrorInfo whose reason is a value of ErrorReason; faults of the request's fields
     are listed in a google.rpc.BadRequest; errors that are worth retrying carry a google.rpc.RetryInfo.
 
-    request_id makes a change safe to repeat: the same id again within 24 hours returns what the first call did and changes
-    nothing; the same id with other content is refused (REQUEST_ID_REUSED). ResumeSession and DestroySession accept one and do
-    not record it: a repetition acts again, also after somebody else's opposite call. DeleteSessions has none: a repetition
-    removes the sessions that meet the filter by then.
+    request_id, on every call that changes something, makes the call safe to repeat: the same id again within 24 hours
+    returns what the first call did and changes nothing; the same id with other content is refused (REQUEST_ID_REUSED).
+    TaskService, BookmarkService and ConversationService have it too. AssetService, ProcessingService and AdminService do
+    not; their comments say what a repetition does.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -205,10 +205,10 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
     Every error carries a google.rpc.ErrorInfo whose reason is a value of ErrorReason; faults of the request's fields
     are listed in a google.rpc.BadRequest; errors that are worth retrying carry a google.rpc.RetryInfo.
 
-    request_id makes a change safe to repeat: the same id again within 24 hours returns what the first call did and changes
-    nothing; the same id with other content is refused (REQUEST_ID_REUSED). ResumeSession and DestroySession accept one and do
-    not record it: a repetition acts again, also after somebody else's opposite call. DeleteSessions has none: a repetition
-    removes the sessions that meet the filter by then.
+    request_id, on every call that changes something, makes the call safe to repeat: the same id again within 24 hours
+    returns what the first call did and changes nothing; the same id with other content is refused (REQUEST_ID_REUSED).
+    TaskService, BookmarkService and ConversationService have it too. AssetService, ProcessingService and AdminService do
+    not; their comments say what a repetition does.
     """
 
     @_abc_1.abstractmethod

@@ -215,7 +215,9 @@ class ReorderTasksRequest(_message.Message):
     session_id: _builtins.str
     """session_id of the session. Required."""
     request_id: _builtins.str
-    """request_id is accepted for symmetry: ordering twice is the same as once."""
+    """request_id makes the call safe to repeat: the same id again returns the present order and changes nothing. At most
+    128 characters. Empty = none.
+    """
     @_builtins.property
     def task_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """task_ids of the tasks that come first, in their new order, each once. The others follow in the order that they have. At least one."""

@@ -32,7 +32,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """What a client declares about its upload.
+    """A client's declarations about its upload.
 
     Attributes:
         project_id: its project.

@@ -22,7 +22,7 @@ log = structlog.get_logger(__name__)
 
 
 class Swept(NamedTuple):
-    """What a round removed.
+    """Removals of one round.
 
     Attributes:
         assets: assets without references.

@@ -14,11 +14,13 @@ from sessiond_server.db.idempotency import DuplicateRequest
 from sessiond_server.sessions.changes import changing, limit_exceeded, message_not_found
 from sessiond_server.sessions.store.lock import Change
 
-_MAX_SEQ = 2**63 - 1
-
 
 class Bookmarks:
-    """The rules of bookmarks. project_id is who calls. All methods raise Fault SESSION_NOT_FOUND and INVALID_FIELD."""
+    """The rules of bookmarks. Every method takes the caller's project.
+
+    All methods also raise Fault SESSION_NOT_FOUND, and INVALID_FIELD for malformed ids; those that
+    change something REQUEST_ID_REUSED.
+    """
 
     def __init__(self, store: BookmarkStore) -> None:
         self._store = store
@@ -34,34 +36,54 @@ class Bookmarks:
         replace: bool,
         request_id: str,
     ) -> BookmarkRow:
-        """A new bookmark, or with replace the one of this name, moved. seq: None = at the newest message.
+        """Create a bookmark.
 
-        Raises: Fault, with the reasons that CreateBookmark names.
+        Args:
+            project_id: the caller's project.
+            session_id: the session.
+            name: of the bookmark.
+            seq: the message that it stands after; 0 for the start, None for the newest message.
+            description: a text for people; "" for none.
+            replace: move the bookmark of this name if there is one.
+            request_id: of the request; "" for none.
+
+        Raises:
+            Fault: BOOKMARK_ALREADY_EXISTS unless replace; MESSAGE_NOT_FOUND for seq;
+                LIMIT_EXCEEDED.
         """
-        check_session_id(session_id)
         check_bookmark_name(name, "bookmark.name")
         _check(seq, description)
-        content = ("create bookmark", name, seq, description, replace)
         try:
             async with changing(
-                self._store, project_id, session_id, request_id, *content, made=name
+                self._store,
+                project_id,
+                session_id,
+                request_id,
+                "create bookmark",
+                name,
+                seq,
+                description,
+                replace,
+                result=name,
             ) as change:
-                there = await self._store.find(change, name)
-                if there and not replace:
+                exists = bool(await self._store.find(change, name))
+                if exists and not replace:
                     raise _already_exists(session_id, name, "bookmark.name")
-                place = _place(change, session_id, seq)
-                if there:
-                    return await self._store.update(
-                        change, name, {"seq": place, "description": description}
-                    )
+                values = {"seq": _place(change, session_id, seq), "description": description}
+                if exists:
+                    return await self._store.update(change, name, values)
                 if await self._store.count(change) >= MAX_BOOKMARKS:
                     raise limit_exceeded("bookmarks", MAX_BOOKMARKS)
-                return await self._store.insert(change, name, place, description)
+                return await self._store.insert(change, name=name, **values)
         except DuplicateRequest as duplicate:
             return await self.get(project_id, session_id, duplicate.result)
 
     async def get(self, project_id: UUID, session_id: str, name: str) -> BookmarkRow:
-        """Raises: Fault BOOKMARK_NOT_FOUND."""
+        """Return a bookmark.
+
+        Raises:
+            Fault: BOOKMARK_NOT_FOUND.
+        """
         check_session_id(session_id)
         check_bookmark_name(name)
         key = session_key(project_id, session_id)
@@ -75,11 +97,15 @@ class Bookmarks:
     async def list(
         self, project_id: UUID, session_id: str, page_size: int, page_token: str
     ) -> Page[BookmarkRow]:
-        """A page, by seq, then by name. Raises: Fault INVALID_PAGE_TOKEN."""
+        """Return a page of bookmarks by seq, then by name.
+
+        Raises:
+            Fault: INVALID_PAGE_TOKEN.
+        """
         check_session_id(session_id)
         key = session_key(project_id, session_id)
         paging = Paging(page_size, page_token, ("bookmarks", key), pagination.seq, pagination.text)
-        # One row more than asked for says whether there is a next page.
+        # One more row than requested shows whether there is a next page.
         rows = await self._store.list(key, project_id, paging.after, paging.size + 1)
         if not rows and not await self._store.has_session(key, project_id):
             raise session_not_found(session_id)
@@ -97,11 +123,17 @@ class Bookmarks:
         """Move, describe or rename a bookmark.
 
         Args:
-            values: new values by name: seq (None = the newest message), description.
-            new_name: empty = it keeps its name.
-        Raises: Fault, with the reasons that UpdateBookmark names.
+            project_id: the caller's project.
+            session_id: the session.
+            name: of the bookmark.
+            values: new values by name: seq (None for the newest message), description.
+            new_name: "" to keep the name.
+            request_id: of the request; "" for none.
+
+        Raises:
+            Fault: BOOKMARK_NOT_FOUND; BOOKMARK_ALREADY_EXISTS for new_name; MESSAGE_NOT_FOUND for
+                seq.
         """
-        check_session_id(session_id)
         check_bookmark_name(name, "bookmark.name")
         if new_name:
             check_bookmark_name(new_name, "new_name")
@@ -110,10 +142,17 @@ class Bookmarks:
             raise invalid(
                 "update_mask", "names no field, and there is no new_name: nothing to update"
             )
-        content = ("update bookmark", name, values, new_name)
         try:
             async with changing(
-                self._store, project_id, session_id, request_id, *content, made=new_name or name
+                self._store,
+                project_id,
+                session_id,
+                request_id,
+                "update bookmark",
+                name,
+                values,
+                new_name,
+                result=new_name or name,
             ) as change:
                 if await self._store.find(change, name) is None:
                     raise _bookmark_not_found(session_id, name)
@@ -131,8 +170,11 @@ class Bookmarks:
     async def delete(
         self, project_id: UUID, session_id: str, name: str, *, allow_missing: bool, request_id: str
     ) -> None:
-        """Remove a bookmark. Raises: Fault BOOKMARK_NOT_FOUND, REQUEST_ID_REUSED."""
-        check_session_id(session_id)
+        """Remove a bookmark.
+
+        Raises:
+            Fault: BOOKMARK_NOT_FOUND unless allow_missing.
+        """
         check_bookmark_name(name)
         try:
             async with changing(
@@ -147,7 +189,7 @@ class Bookmarks:
                 if not await self._store.delete(change, name) and not allow_missing:
                     raise _bookmark_not_found(session_id, name)
         except DuplicateRequest:
-            # There may be a bookmark of this name again; a repetition does not touch it.
+            # If there is a bookmark of this name again, it was created after the first request.
             return
 
 
@@ -180,5 +222,5 @@ def _already_exists(session_id: str, name: str, field: str) -> Fault:
         "BOOKMARK_ALREADY_EXISTS",
         f"session {session_id!r} has a bookmark {name!r} already",
         metadata={"session_id": session_id, "name": name},
-        fields={field: "is the name of a bookmark that is there"},
+        fields={field: "is the name of another bookmark"},
     )

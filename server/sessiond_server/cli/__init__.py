@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 from sessiond_server.cli import chat, health, keys, migrate, serve, sessions, version
 from sessiond_server.cli.errors import CommandError
+from sessiond_server.embedded import EmbeddedError
 
 COMMANDS: dict[str, tuple[Callable[[list[str]], int], str]] = {
     "serve": (serve.run, "serve sessions over gRPC"),
@@ -48,8 +49,8 @@ def run(arguments: Sequence[str]) -> int:
     command, _ = COMMANDS[arguments[0]]
     try:
         return command(list(arguments[1:]))
-    except CommandError as e:
+    except (CommandError, EmbeddedError) as e:
         sys.stderr.write(f"sessiond {arguments[0]}: {e}\n")
-        return e.exit_code
+        return e.exit_code if isinstance(e, CommandError) else 1
     except KeyboardInterrupt:
         return 130

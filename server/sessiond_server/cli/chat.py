@@ -66,8 +66,8 @@ def run(arguments: list[str]) -> int:
     """
     parser = argparse.ArgumentParser(
         prog="sessiond chat",
-        description="Talk to a model in a session of a running server. The session is created if it "
-        "does not exist.",
+        description="Talk to a model in a session of a running server. The session is created if "
+        "it does not exist.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

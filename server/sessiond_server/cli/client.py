@@ -1,4 +1,4 @@
-"""What the commands that use a running server share: the flags of the connection, and errors."""
+"""The connection to a running server: its flags, and errors as one line."""
 
 import argparse
 import math
@@ -22,7 +22,8 @@ def add_flags(command: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--api-key",
         metavar="KEY",
-        help="API key. Default: SESSIOND_API_KEY, or none. Other users of this machine can see flags",
+        help="API key. Default: SESSIOND_API_KEY, or none. Other users of this machine can see "
+        "flags",
     )
     group.add_argument(
         "--tls", action="store_true", help="use TLS, and trust the system's authorities"

@@ -10,7 +10,7 @@ from sessiond_server import logs
 from sessiond_server import settings as settings_module
 from sessiond_server.cli.errors import CommandError
 from sessiond_server.db import migrate
-from sessiond_server.embedded import EmbeddedError, EmbeddedPostgres
+from sessiond_server.embedded import EmbeddedPostgres
 from sessiond_server.settings import Settings, SettingsError
 
 
@@ -45,21 +45,34 @@ def database(settings: Settings) -> Iterator[str]:
         Its URL.
 
     Raises:
-        CommandError: if there is no such database.
+        CommandError: if the database of the settings is not such a database.
+        EmbeddedError: if the embedded database cannot run.
     """
     if settings.database_url:
         check_schema(settings.database_url)
         yield settings.database_url
         return
-    try:
-        embedded = EmbeddedPostgres(settings.data_dir)
-        if embedded.is_running:
-            # A running server owns it, but it accepts other connections.
-            yield embedded.database_url
-            return
-        url = embedded.start()
-    except EmbeddedError as e:
-        raise CommandError(str(e)) from None
+    embedded = EmbeddedPostgres(settings.data_dir)
+    if embedded.is_running:
+        # A running server owns it, but it accepts other connections.
+        yield embedded.database_url
+        return
+    with started(embedded) as url:
+        yield url
+
+
+@contextmanager
+def started(embedded: EmbeddedPostgres) -> Iterator[str]:
+    """Run the embedded database, with the newest schema, for the length of the block.
+
+    Yields:
+        Its URL.
+
+    Raises:
+        CommandError: if it cannot be migrated.
+        EmbeddedError: if it cannot run.
+    """
+    url = embedded.start()
     try:
         upgrade(url)
         yield url

@@ -63,9 +63,7 @@ async def _with_keys(url: str, work: Callable[[Keys], Awaitable[None]]) -> int:
     await store.open()
     try:
         await work(Keys(KeyStore(store)))
-    except Fault as e:
-        raise CommandError(e.message) from None
-    except (DatabaseUnavailable, PoolExhausted) as e:
+    except (Fault, DatabaseUnavailable, PoolExhausted) as e:
         raise CommandError(str(e)) from None
     finally:
         await store.close()

@@ -1,6 +1,7 @@
 """`sessiond serve`."""
 
 import asyncio
+import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -9,10 +10,10 @@ import structlog
 import uvloop
 
 from sessiond_server import server, workers
-from sessiond_server.cli.database import check_schema, load_settings, upgrade
+from sessiond_server.cli.database import check_schema, load_settings, started, upgrade
 from sessiond_server.cli.errors import CommandError
 from sessiond_server.core.cancellation import cancel_all
-from sessiond_server.embedded import EmbeddedError, EmbeddedPostgres
+from sessiond_server.embedded import EmbeddedPostgres
 from sessiond_server.settings import Settings
 
 # Connections of a process besides its pool: one listens, one is for the health check.
@@ -37,7 +38,10 @@ def run(arguments: list[str]) -> int:
 
     Raises:
         CommandError: if the server cannot start.
+        EmbeddedError: if the embedded database cannot run.
     """
+    # Until the server has handlers of its own, SIGTERM ends the start and stops PostgreSQL.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     settings = load_settings([a for a in arguments if a != "--migrate"], "serve", _EPILOG)
     log.info("settings", **settings.redacted())
     with _database(settings, "--migrate" in arguments) as (url, embedded):
@@ -59,20 +63,11 @@ def _database(
             check_schema(settings.database_url)
         yield settings.database_url, None
         return
-    try:
-        embedded = EmbeddedPostgres(
-            settings.data_dir,
-            connections=settings.workers * (settings.pool_size + EXTRA_CONNECTIONS),
-        )
-        url = embedded.start()
-    except EmbeddedError as e:
-        raise CommandError(str(e)) from None
-    try:
-        upgrade(url)
+    connections = settings.workers * (settings.pool_size + EXTRA_CONNECTIONS)
+    embedded = EmbeddedPostgres(settings.data_dir, connections=connections)
+    # It stops after the drain, so that calls under way keep their database to the end.
+    with started(embedded) as url:
         yield url, embedded
-    finally:
-        # After the drain, so that calls under way keep their database to the end.
-        embedded.stop()
 
 
 async def _serve(settings: Settings, url: str, embedded: EmbeddedPostgres | None) -> None:

@@ -1,12 +1,12 @@
 """Copies of sessions, and their lineage: the rules of CopySession and ListCopies."""
 
 import uuid
-from dataclasses import astuple, dataclass
-from typing import Any
+from dataclasses import astuple
 from uuid import UUID
 
 from sessiond_server.copies.store.copies import (
     Copy,
+    CopyRequest,
     CopyRow,
     CopyStore,
     CopyTooLarge,
@@ -31,65 +31,9 @@ from sessiond_server.core.validation import (
 )
 from sessiond_server.db.idempotency import DuplicateRequest, RequestRecord, content_hash
 from sessiond_server.sessions.lifecycle_events import lifecycle_event
-from sessiond_server.sessions.service import NEVER, checked_ttl, session_from_first_request
+from sessiond_server.sessions.service import session_from_first_request
+from sessiond_server.sessions.settings import NEVER, checked_ttl
 from sessiond_server.sessions.store.sessions import SessionRow, SessionStore
-
-
-@dataclass(frozen=True, slots=True)
-class CopyRequest:
-    """A request for a copy.
-
-    Attributes:
-        session_id: the source.
-        new_session_id: the copy; "" = generated.
-        up_to: the last seq to copy, or the name of the bookmark to end at; None = the newest
-            message.
-        model: None = as in the source.
-        user_name: None = as in the source.
-        title: None = as in the source.
-        config: None = as in the source.
-        metadata: None = as in the source.
-        idle_ttl_ms: None = as in the source; NEVER = never.
-        keep_processing_status: copy the queues' progress.
-        keep_task_links: keep the tasks' links to copied messages.
-        request_id: makes the copy safe to repeat; "" = none.
-    """
-
-    session_id: str
-    new_session_id: str
-    up_to: int | str | None
-    model: str | None
-    user_name: str | None
-    title: str | None
-    config: dict[str, Any] | None
-    metadata: dict[str, Any] | None
-    idle_ttl_ms: int | None
-    keep_processing_status: bool
-    keep_task_links: bool
-    request_id: str
-
-    def check(self) -> None:
-        """Check the fields.
-
-        Raises:
-            Fault: INVALID_FIELD.
-        """
-        check_session_id(self.session_id)
-        if self.new_session_id:
-            check_session_id(self.new_session_id, "new_session_id")
-        check_request_id(self.request_id)
-        for field, text, most in (
-            ("model", self.model, MAX_NAME_CHARACTERS),
-            ("user", self.user_name, MAX_NAME_CHARACTERS),
-            ("title", self.title, MAX_TITLE_CHARACTERS),
-        ):
-            check_text(field, text or "", most)
-        if isinstance(self.up_to, int) and self.up_to < 0:
-            raise invalid("up_to_seq", "is negative; 0 stands for no message")
-        if isinstance(self.up_to, str):
-            check_bookmark_name(self.up_to, "up_to_bookmark")
-        if self.idle_ttl_ms != NEVER:
-            checked_ttl(self.idle_ttl_ms, "idle_ttl")
 
 
 class Copies:
@@ -116,38 +60,30 @@ class Copies:
         Raises:
             Fault: with the reasons that CopySession names.
         """
-        request.check()
+        _check(request)
         new_id = request.new_session_id or str(uuid7())
-        record = None
-        if request.request_id:
-            record = RequestRecord(
+        record = (
+            RequestRecord(
                 creation_key(project_id, request.request_id),
                 request.request_id,
                 content_hash("copy", *astuple(request)),
                 new_id,
             )
+            if request.request_id
+            else None
+        )
         copy = Copy(
-            source_key=session_key(project_id, request.session_id),
+            request=request,
             project_id=project_id,
+            source_key=session_key(project_id, request.session_id),
             new_key=session_key(project_id, new_id),
             new_id=new_id,
             new_log=uuid.uuid4(),
-            up_to=request.up_to,
-            model=request.model,
-            user_name=request.user_name,
-            title=request.title,
-            config=request.config,
-            metadata=request.metadata,
-            with_ttl=request.idle_ttl_ms is not None,
-            idle_ttl_ms=None if request.idle_ttl_ms == NEVER else request.idle_ttl_ms,
-            keep_processing=request.keep_processing_status,
-            keep_task_links=request.keep_task_links,
             max_messages=self._max_messages,
         )
         try:
             made = await self._store.copy(copy, record)
         except DuplicateRequest as duplicate:
-            assert record is not None  # noqa: S101 - only a record can be a duplicate
             return await session_from_first_request(self._sessions, project_id, record, duplicate)
         except NoSource:
             raise session_not_found(request.session_id) from None
@@ -208,3 +144,27 @@ class Copies:
         paging = Paging(page_size, page_token, ("copies", row.log), pagination.time, UUID)
         rows = await self._store.copies_of(key, row.log, project_id, paging.after, paging.size + 1)
         return paging.page(rows, lambda copy: (copy.created_at, copy.key))
+
+
+def _check(request: CopyRequest) -> None:
+    """Check the fields.
+
+    Raises:
+        Fault: INVALID_FIELD.
+    """
+    check_session_id(request.session_id)
+    if request.new_session_id:
+        check_session_id(request.new_session_id, "new_session_id")
+    check_request_id(request.request_id)
+    for field, text, most in (
+        ("model", request.model, MAX_NAME_CHARACTERS),
+        ("user", request.user_name, MAX_NAME_CHARACTERS),
+        ("title", request.title, MAX_TITLE_CHARACTERS),
+    ):
+        check_text(field, text or "", most)
+    if isinstance(request.up_to, int) and request.up_to < 0:
+        raise invalid("up_to_seq", "is negative; 0 stands for no message")
+    if isinstance(request.up_to, str):
+        check_bookmark_name(request.up_to, "up_to_bookmark")
+    if request.idle_ttl_ms != NEVER:
+        checked_ttl(request.idle_ttl_ms, "idle_ttl")

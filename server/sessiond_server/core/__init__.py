@@ -1,1 +1,1 @@
-"""The rules: what a request must look like and what it means. No gRPC, no SQL; protobuf messages only as the form of what is stored."""
+"""Shared by all features: errors, ids, limits, states, events, pages. No gRPC, no SQL."""

@@ -1,4 +1,4 @@
-"""Cancellations that somebody on the way has swallowed."""
+"""Cancellation that holds although a library swallows it, and work that outlives it."""
 
 import asyncio
 from collections.abc import Coroutine, Iterable
@@ -9,11 +9,12 @@ _unfinished: set[asyncio.Future[Any]] = set()
 
 
 def check_cancelled() -> None:
-    """Raise CancelledError where the running task was asked to stop.
+    """Raises CancelledError if the running task has been cancelled.
 
-    asyncio.wait_for, on which the database driver waits, loses a cancellation that comes together with its result (Python 3.11). A call
-    whose client is gone would then wait for the next piece for ever, or take the end of a broken stream for that of a complete one: gRPC
-    makes no difference between the two, but cancels the call.
+    In Python 3.11 asyncio.wait_for, which the database driver uses, loses a cancellation that
+    arrives together with its result. A call whose client is gone would then wait for ever for the
+    next piece, or take the end of a broken stream for the end of a complete one: gRPC ends both in
+    the same way, but cancels the call of the broken one.
     """
     task = asyncio.current_task()
     if task and task.cancelling():
@@ -21,21 +22,28 @@ def check_cancelled() -> None:
 
 
 async def cancel_all(tasks: Iterable[asyncio.Task[None]]) -> None:
-    """End tasks that run until they are cancelled."""
+    """Cancels tasks and waits until they have ended."""
     pending = set(tasks)
     while pending:
         for task in pending:
             task.cancel()
-        # Once is not enough, for the reason that check_cancelled gives: the task goes on.
+        # A task may lose a cancellation (see check_cancelled), so it is cancelled again.
         _, pending = await asyncio.wait(pending, timeout=0.1)
 
 
 async def run_to_completion(
     work: "Coroutine[Any, Any, _Result] | asyncio.Future[_Result]",
 ) -> _Result:
-    """Do what has to be done after a commit, although the caller may be cancelled at the commit: then it goes on without him."""
+    """Waits for work that has to be completed even if the caller is cancelled meanwhile.
+
+    Args:
+        work: for example what follows a commit.
+
+    Returns:
+        The result of the work.
+    """
     task = asyncio.ensure_future(work)
-    # The event loop itself keeps only weak references to its tasks.
+    # The event loop keeps only weak references to its tasks.
     _unfinished.add(task)
     task.add_done_callback(_unfinished.discard)
     return await asyncio.shield(task)

@@ -1,17 +1,17 @@
-"""Faults: what a rule refuses, and why. rpc turns them into statuses; the reasons are those of error_reason.proto."""
+"""Faults: errors that a rule raises and a caller receives."""
 
 from collections.abc import Mapping
 
 
 class Fault(Exception):
-    """A request that is refused.
+    """A request is refused; rpc/errors.py turns it into a gRPC status.
 
-    Args:
-        reason: a name of ErrorReason without its prefix, e.g. "SESSION_NOT_FOUND".
-        message: one sentence for a person, which says what to do where there is something to do.
+    Attributes:
+        reason: a value of ErrorReason without its prefix, e.g. "SESSION_NOT_FOUND".
+        message: one sentence for a person, which says what to do if anything can be done.
         metadata: every part of the message that varies.
-        fields: field path -> what is wrong with it.
-        retry_after_s: set where trying again later may help.
+        fields: what is wrong with fields of the request, by field path.
+        retry_after_s: when to try again, if that may help. Unit: seconds.
     """
 
     def __init__(
@@ -34,11 +34,19 @@ class Fault(Exception):
 def invalid(
     field: str, description: str, *, reason: str = "INVALID_FIELD", **metadata: object
 ) -> Fault:
-    """A fault of one field: its path in the request, and what is wrong with it."""
+    """Returns a fault of one field.
+
+    Args:
+        field: its path in the request.
+        description: what is wrong with it, continuing "FIELD ...".
+        reason: see Fault.
+        metadata: see Fault.
+    """
     return Fault(reason, f"{field}: {description}", metadata=metadata, fields={field: description})
 
 
 def session_not_found(session_id: str) -> Fault:
+    """Returns the fault of a session_id that the caller's project does not have."""
     return Fault(
         "SESSION_NOT_FOUND",
         f"there is no session {session_id!r}",
@@ -46,7 +54,38 @@ def session_not_found(session_id: str) -> Fault:
     )
 
 
+def session_destroyed(session_id: str, purpose: str) -> Fault:
+    """Returns the fault of a change that a destroyed session refuses.
+
+    Args:
+        session_id: the session.
+        purpose: what the caller wants to do, continuing "resume it to ...".
+    """
+    return Fault(
+        "SESSION_DESTROYED",
+        f"session {session_id!r} is destroyed: resume it (ResumeSession) to {purpose}",
+        metadata={"session_id": session_id},
+    )
+
+
+def etag_mismatch(what: str, session_id: str, current: str) -> Fault:
+    """Returns the fault of a change that expected another etag.
+
+    Args:
+        what: what the change is of, e.g. "session 'a'" or "task 'b'".
+        session_id: that session, or the session that it belongs to.
+        current: its present etag.
+    """
+    return Fault(
+        "ETAG_MISMATCH",
+        f"{what} was changed by somebody else; read it again, then decide",
+        metadata={"session_id": session_id, "etag": current},
+        fields={"etag": f"is not the current one, {current}"},
+    )
+
+
 def request_id_reused(request_id: str) -> Fault:
+    """Returns the fault of a request_id that is recorded with other content."""
     return invalid(
         "request_id",
         "was used before for a request with other content; use a new one for each request",

@@ -1,4 +1,4 @@
-"""What is told of sessions while it happens: that there are new messages, what became of the session itself, what happens in its turns."""
+"""Events of sessions and turns, and where they are published."""
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -23,16 +23,23 @@ IDLE = "session.idle"
 DELTAS = frozenset({MESSAGE_DELTA, REASONING_DELTA})
 DELTA_CONTENT = "delta_content"
 
+# A client may wait for these, so they are the last to be dropped if there are too many events.
+ENDINGS = frozenset({TURN_END, ERROR, IDLE, DESTROYED, DELETED, EXPIRED})
+
 
 @dataclass(frozen=True, slots=True)
 class Event:
     """An ephemeral event.
 
-    Args:
-        log: tells the session from others of the same id, before it or after it.
-        time_us: microseconds since 2000-01-01 UTC, as PostgreSQL counts.
-        after_seq: the last message that was there when it happened. None = not known: it comes behind what is stored by now.
-        data: what there is to say, as JSON has it.
+    Attributes:
+        type: one of the types above.
+        project_id: the session's project.
+        session_id: the session.
+        log: the session's log, which distinguishes it from others with the same id.
+        time_us: microseconds since 2000-01-01 UTC, PostgreSQL's own form.
+        after_seq: the session's last message when the event happened; None if it is not known.
+            Then the event follows the messages that are stored when it is published.
+        data: the event's payload, a JSON object.
     """
 
     type: str
@@ -45,20 +52,29 @@ class Event:
 
     @property
     def is_delta(self) -> bool:
-        """Whether it adds to what will come as a message: once that is there, it says nothing new."""
+        """Whether it is a part of a coming message, which makes it redundant once it is stored."""
         return self.type in DELTAS
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether it says that a turn, the work of a session or a session ended."""
+        return self.type in ENDINGS
 
 
 class EventPublisher(Protocol):
-    """Takes what has just been committed. It answers at once, and nobody's success depends on it: the database is the truth."""
+    """Publishes what has just been committed.
+
+    Methods return at once and never fail. No change depends on them: the database is the truth.
+    """
 
     def messages_appended(self, key: UUID) -> None:
-        """The session has new messages."""
+        """Publish that the session with this key has new messages."""
 
     def publish(self, event: Event) -> None:
-        """Something became of a session."""
+        """Publish an ephemeral event."""
 
     def hold_delivery(self, key: UUID) -> AbstractContextManager[None]:
-        """Around a commit and what is told of it: meanwhile no watcher of this process is handed messages of the session, so that what
-        is told takes its place among those that were committed with it.
+        """Hold back delivery of a session's messages while a commit and its events are published.
+
+        So watchers at this process receive them in the order of the commit.
         """

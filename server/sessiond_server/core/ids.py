@@ -4,7 +4,7 @@ import time
 from functools import lru_cache
 from uuid import UUID, uuid4, uuid5
 
-# Never change it: project ids, and through them all keys, are derived from it.
+# Project ids, and through them all keys, are derived from it: it must never change.
 _NAMESPACE = UUID("6f1c2d0e-5e55-10d0-8a31-73657373696f")
 
 
@@ -19,7 +19,7 @@ DEFAULT_PROJECT_ID = project_id_of(DEFAULT_PROJECT)
 
 @lru_cache(maxsize=4096)
 def session_key(project_id: UUID, session_id: str) -> UUID:
-    """Returns the key of a session, which all its rows are stored under."""
+    """Returns the key of a session; all its rows are stored under it."""
     return uuid5(project_id, session_id)
 
 
@@ -30,6 +30,11 @@ def creation_key(project_id: UUID, request_id: str) -> UUID:
     """
     # A session_id cannot contain NUL, so this is never the key of a session.
     return uuid5(project_id, "create\0" + request_id)
+
+
+def deletion_key(project_id: UUID, request_id: str) -> UUID:
+    """Returns the key that the request_id of a deletion by filter is recorded under."""
+    return uuid5(project_id, "delete\0" + request_id)
 
 
 def uuid7() -> UUID:

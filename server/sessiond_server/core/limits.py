@@ -1,4 +1,4 @@
-"""The sizes that the service allows."""
+"""Limits of what callers may send and store."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,9 @@ MAX_REQUEST_ID_CHARACTERS = 128
 MAX_NAME_CHARACTERS = 256  # model, user, label
 MAX_TITLE_CHARACTERS = 512
 MAX_MEDIA_TYPE_CHARACTERS = 256
-MAX_JSON_BYTES = 64 * 1024  # config, metadata: of a session, of a message
+MAX_JSON_BYTES = 64 * 1024  # config or metadata of a session, metadata of a message
+MAX_JSON_LEVELS = 200  # nested objects and arrays of any JSON text
+MAX_OPTIONS_BYTES = 1024 * 1024  # fields of a provider's request, as JSON text
 MAX_PARTS = 1000
 MAX_SUMMARY_CHARACTERS = 120
 MIN_IDLE_TTL_MS = 1_000
@@ -15,14 +17,14 @@ MAX_IDLE_TTL_MS = 3650 * 24 * 3600 * 1000
 DEFAULT_PAGE_SIZE = 50
 MAX_PAGE_SIZE = 500
 MAX_TASKS = 1000
-MAX_MESSAGE_ASSETS = 1000  # that one message refers to
+MAX_MESSAGE_ASSETS = 1000  # references of one message
 MAX_APPEND_ASSETS = 1_000_000  # references of one import
-MAX_REQUESTS = 256  # of one BatchStoreMessages
+MAX_REQUESTS = 256  # in one BatchStoreMessages
 MAX_TASK_ID_CHARACTERS = 128
 MAX_TASK_MESSAGES = 10_000
 MAX_BOOKMARKS = 1000
-MAX_OPEN_TURNS = 100  # of a session, that run or wait
-MAX_PROMPT_MESSAGES = 100  # of one Send
+MAX_OPEN_TURNS = 100  # running and queued turns of a session
+MAX_PROMPT_MESSAGES = 100  # in one Send
 MIN_TURN_TIMEOUT_MS = 1_000
 MAX_BOOKMARK_NAME_CHARACTERS = 128
 MAX_DESCRIPTION_CHARACTERS = 1024
@@ -30,7 +32,7 @@ MAX_DESCRIPTION_CHARACTERS = 1024
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The sizes that an operator may set."""
+    """Limits that an operator may set."""
 
     max_message_bytes: int = 1024 * 1024
     """Content of one message. Default 1 MiB."""

@@ -21,7 +21,7 @@ VERSION = 1
 
 Row = TypeVar("Row")
 Parser = Callable[[Any], Any]
-"""Reads one value of a token. Raises one of UNREADABLE for anything but what the token's maker wrote."""
+"""Parses one value of a token; raises one of UNREADABLE for a value that it cannot parse."""
 
 UNREADABLE = (ValueError, TypeError, AttributeError, OverflowError)
 
@@ -35,7 +35,7 @@ class Page(Generic[Row]):
 
 
 class Paging:
-    """The page that a caller asks for.
+    """The page that a caller requests.
 
     Attributes:
         size: rows on the page.
@@ -50,8 +50,8 @@ class Paging:
         Args:
             page_size: rows; 0 = DEFAULT_PAGE_SIZE, at most MAX_PAGE_SIZE are returned.
             page_token: next_page_token of the page before; "" for the first page.
-            query: what the listing is of. A token continues the same query only.
-            position: parsers of the values that a row's position consists of.
+            query: everything that selects and orders the rows; a token continues only its query.
+            position: parsers of the values in a row's position.
 
         Raises:
             Fault: INVALID_FIELD for a negative page_size; INVALID_PAGE_TOKEN.
@@ -80,9 +80,9 @@ class Paging:
         """Returns the page.
 
         Args:
-            rows: in order; one row more than `size` says that there is a next page.
-            position: a row's position, which the next page begins after.
-            has_more: whether there is a next page, where the rows do not say so.
+            rows: in order; one row more than `size` means that there is a next page.
+            position: returns the position of a row; the next page begins after it.
+            has_more: whether there is a next page; None if `rows` shows it.
         """
         if has_more is None:
             has_more = len(rows) > self.size
@@ -92,13 +92,13 @@ class Paging:
 
 def fingerprint(*query: object) -> str:
     """Returns a hash of a query, the same in every process: 12 hexadecimal digits."""
-    # Not repr(): a protobuf map has another order of keys in each process.
+    # Not repr(): the order of a protobuf map's keys differs between processes.
     encoded = orjson.dumps(query, default=str, option=orjson.OPT_SORT_KEYS)
     return hashlib.blake2b(encoded, digest_size=6).hexdigest()
 
 
 def encode_token(fingerprint: str, *values: Any) -> str:
-    """Returns a token of a query (see fingerprint) that holds values: numbers, texts, UUIDs, times."""
+    """Returns a token with the fingerprint of a query and numbers, texts, UUIDs or times."""
     encoded = orjson.dumps([VERSION, fingerprint, *values])
     return base64.urlsafe_b64encode(encoded).rstrip(b"=").decode()
 
@@ -108,8 +108,15 @@ def decode_token(
 ) -> tuple[Any, ...]:
     """Returns the values of a token, one for each parser.
 
+    Args:
+        token: the token.
+        fingerprint: of the present query.
+        parsers: of the values.
+        field: path of the token in the request, for faults.
+        reason: of faults.
+
     Raises:
-        Fault: with the reason, for a malformed token and for one of another query.
+        Fault: with the reason, if the token is malformed or belongs to another query.
     """
     try:
         encoded = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
@@ -129,7 +136,7 @@ def decode_token(
 
 
 def int4(value: Any) -> int:
-    """Parses a number that PostgreSQL's integer holds."""
+    """Parses a number in the range of PostgreSQL's integer."""
     return _within(value, -(2**31), 2**31 - 1)
 
 
@@ -147,10 +154,10 @@ def time(value: Any) -> datetime:
 
 
 def text(value: Any) -> str:
-    """Parses a text that PostgreSQL's text holds."""
+    """Parses a text that PostgreSQL can store."""
     if not isinstance(value, str) or "\0" in value:
         raise ValueError(value)
-    value.encode()  # half a surrogate pair cannot be stored
+    value.encode()  # raises for a lone surrogate
     return value
 
 

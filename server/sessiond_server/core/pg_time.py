@@ -1,4 +1,4 @@
-"""PostgreSQL's own form of a timestamp: microseconds since 2000-01-01 UTC."""
+"""PostgreSQL's binary form of a timestamp: microseconds since 2000-01-01 UTC."""
 
 from datetime import UTC, datetime, timedelta
 

@@ -20,7 +20,10 @@ class TaskStatus(IntEnum):
 
 
 class TurnState(IntEnum):
-    """State of a turn. JOINED is internal: the turn was steered into another one and ends with it."""
+    """State of a turn.
+
+    JOINED is internal: the turn's messages became a part of another turn, and it ends with that.
+    """
 
     QUEUED = 1
     RUNNING = 2
@@ -31,7 +34,7 @@ class TurnState(IntEnum):
 
 
 class QueueMessageState(IntEnum):
-    """State of a message in a queue, as far as an exception to the watermark is stored for it."""
+    """State of a message in a queue that its watermark (done_seq) does not show."""
 
     AGAIN = 1
     FAILED = 4

@@ -1,6 +1,6 @@
-"""google.protobuf.Struct to dict and back, checked on the way in.
+"""Converts google.protobuf.Struct to dict, with checks, and back.
 
-Written out by hand because protobuf's own json_format is pure Python with much more to do, and knows neither field paths nor limits.
+protobuf's own json_format is slower and knows neither field paths nor limits.
 """
 
 import math
@@ -12,17 +12,22 @@ from google.protobuf.struct_pb2 import ListValue, Struct, Value
 from sessiond_server.core.errors import invalid
 from sessiond_server.core.limits import MAX_JSON_BYTES
 
-# A nested object takes three of the 100 levels that protobuf's parsers go down, and the messages around it take some too, those of an
-# answer more than those of a request.
+# protobuf's parsers accept 100 levels. A nested object takes three of them, and the messages around
+# a Struct take some more.
 MAX_DEPTH = 30
+MAX_INTEGER = 2**53
 
 
 def to_dict(struct: Struct, field: str) -> dict[str, Any]:
-    """The JSON object that it stands for; whole numbers become int.
+    """Returns a Struct as a JSON object; whole numbers become int.
 
     Args:
+        struct: the Struct.
         field: its path in the request, for faults.
-    Raises: Fault INVALID_FIELD for NaN, infinities, NUL characters, unset values, more than MAX_DEPTH levels, and more than MAX_JSON_BYTES.
+
+    Raises:
+        Fault: INVALID_FIELD for NaN, infinities, numbers beyond 2^53, NUL characters and unset
+            values, and for more than MAX_DEPTH levels or MAX_JSON_BYTES.
     """
     result = _object(struct, field, 1)
     size = len(orjson.dumps(result, option=orjson.OPT_PASSTHROUGH_SUBCLASS))
@@ -37,7 +42,7 @@ def _object(struct: Struct, path: str, depth: int) -> dict[str, Any]:
     result = {}
     for key, value in struct.fields.items():
         if "\0" in key:
-            raise invalid(path, "a key holds a NUL character, which PostgreSQL cannot keep")
+            raise invalid(path, "has a key with a NUL character, which PostgreSQL cannot store")
         result[key] = _value(value, path, key, depth)
     return result
 
@@ -48,14 +53,21 @@ def _value(value: Value, path: str, key: str, depth: int) -> Any:
             text = value.string_value
             if "\0" in text:
                 raise invalid(
-                    f"{path}.{key}", "holds a NUL character, which PostgreSQL cannot keep"
+                    f"{path}.{key}", "contains a NUL character, which PostgreSQL cannot store"
                 )
             return text
         case "number_value":
             number = value.number_value
             if not math.isfinite(number):
-                raise invalid(f"{path}.{key}", "is not a finite number, and JSON has no other")
-            return int(number) if number.is_integer() and abs(number) <= 2**53 else number
+                raise invalid(f"{path}.{key}", "is not a finite number, as JSON requires")
+            # Every double from there on is whole, and most were rounded on the way.
+            if abs(number) > MAX_INTEGER:
+                raise invalid(
+                    f"{path}.{key}",
+                    "is a number beyond 2^53, which a Struct cannot hold exactly; store it as a "
+                    "string",
+                )
+            return int(number) if number.is_integer() else number
         case "bool_value":
             return value.bool_value
         case "struct_value":
@@ -70,11 +82,11 @@ def _value(value: Value, path: str, key: str, depth: int) -> Any:
         case "null_value":
             return None
         case _:
-            raise invalid(f"{path}.{key}", "has no value; write null for null")
+            raise invalid(f"{path}.{key}", "has no value; set null_value for null")
 
 
 def to_struct(value: dict[str, Any], struct: Struct) -> None:
-    """Fill an empty Struct with a JSON object."""
+    """Fills an empty Struct with a JSON object."""
     for key, item in value.items():
         _fill(struct.fields[key], item)
 

@@ -16,7 +16,7 @@ from sessiond_server.core.limits import (
 
 def check_session_id(session_id: str, field: str = "session_id") -> str:
     """Checks a session_id, which is required."""
-    # The usual case, without a look at every character.
+    # A fast path for the usual case, without a loop over the characters.
     if (
         0 < len(session_id) <= MAX_SESSION_ID_CHARACTERS
         and session_id.isascii()
@@ -55,7 +55,7 @@ def check_text(field: str, text: str, max_characters: int) -> str:
     """Checks a text of one line, which may be empty."""
     _check_length(field, text, max_characters)
     for character in text:
-        # C0, DEL and C1: they are invisible, break terminals and logs, and PostgreSQL refuses NUL.
+        # C0, DEL and C1 are invisible and break terminals and logs; PostgreSQL refuses NUL.
         if character < " " or "\x7f" <= character <= "\x9f":
             raise invalid(field, f"contains the control character U+{ord(character):04X}")
     return text

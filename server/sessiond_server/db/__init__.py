@@ -1,1 +1,1 @@
-"""SQL, and nothing but SQL: no rule of the service, no gRPC. One module a table or path; see docs/architecture.md."""
+"""The database: pool, schema, migrations, and the SQL that all features share."""

@@ -1,19 +1,32 @@
-"""When a session counts as expired, in SQL. One text for every statement that takes a caller's session."""
+"""SQL that says when a session has expired.
+
+Every statement about a caller's session contains it.
+"""
 
 from sqlalchemy import Boolean, ColumnElement, literal_column
 
-# used_at is touched by every use; the clock is that of the statement, so a long transaction does not keep a session alive. A turn that
-# runs is use, however long the model takes.
-ALIVE = "(idle_ttl_ms IS NULL OR used_at + idle_ttl_ms * interval '1 millisecond' > statement_timestamp() OR running_turn IS NOT NULL)"
+# Every use of a session sets used_at. The clock is that of the statement, so that a long
+# transaction does not keep a session alive. A running turn counts as use, however long the model
+# takes.
+ALIVE = (
+    "(idle_ttl_ms IS NULL OR used_at + idle_ttl_ms * interval '1 millisecond'"
+    " > statement_timestamp() OR running_turn IS NOT NULL)"
+)
 
-# Whether a use that is no change, which would otherwise write nothing, is worth moving used_at on.
-TOUCH_DUE = """(idle_ttl_ms IS NOT NULL
-    AND statement_timestamp() - used_at > LEAST(idle_ttl_ms * 0.05, 60000) * interval '1 millisecond')"""
+# The caller's session: by key, so long as it is the project's and has not expired.
+LIVE_SESSION = f"sessions.key = %(key)s AND sessions.project_id = %(project_id)s AND {ALIVE}"
 
-# Counts it: of a session by key and project.
-TOUCH = f"UPDATE sessions SET used_at = clock_timestamp() WHERE key = %s AND project_id = %s AND {ALIVE}"  # noqa: S608 - of constants
+# Whether a use that changes nothing is worth a write of used_at.
+TOUCH_DUE = """(idle_ttl_ms IS NOT NULL AND statement_timestamp() - used_at
+    > LEAST(idle_ttl_ms * 0.05, 60000) * interval '1 millisecond')"""
+
+# Records such a use. Parameters: key, project_id.
+TOUCH = (
+    "UPDATE sessions SET used_at = clock_timestamp()"
+    f" WHERE key = %s AND project_id = %s AND {ALIVE}"
+)
 
 
 def alive() -> ColumnElement[bool]:
-    """ALIVE for a Core statement."""
+    """Returns ALIVE for a Core statement."""
     return literal_column(ALIVE, Boolean)

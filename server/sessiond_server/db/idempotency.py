@@ -1,16 +1,19 @@
 """Idempotency: a request_id is recorded in the transaction of the change that it makes.
 
-The primary key of `requests` is (key, log, request_id). Appends and changes of what hangs on a
-session are recorded under the session's own log, so that a re-created session starts clean. Changes
-of the session itself are recorded under NO_LOG, since they may make or end the log. A creation is
-recorded under a key made of the request_id (core.ids.creation_key): a repetition may not know the
-session that it created.
+The primary key of `requests` is (key, log, request_id). Appends, and changes of a session's tasks,
+bookmarks and turns, are recorded under the session's own log, so that a re-created session starts
+clean. Changes of the session itself are recorded under NO_LOG: some create or delete the log, and a
+repetition of the others, such as a Destroy, must not change a session that was re-created since.
+Creations and deletions by filter are recorded under a key made of the request_id
+(core.ids.creation_key, deletion_key), since they do not name a session.
 
 Appends write their record in their own statement (messages/store/append.py) and fail on the primary
 key. All other changes call `record_request`.
 """
 
 import hashlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -19,21 +22,16 @@ from uuid import UUID
 import orjson
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
-from sqlalchemy import bindparam, func, select
-from sqlalchemy.dialects.postgresql import insert
 
 from sessiond_server.core.errors import request_id_reused
-from sessiond_server.db import schema
 from sessiond_server.db.pool import Database
 
 NO_LOG = UUID(int=0)
 
-R = schema.requests.c
-
 
 @dataclass(frozen=True, slots=True)
 class RecordedRequest:
-    """What a request_id did the first time.
+    """The first request of a request_id.
 
     Attributes:
         first_seq, last_seq: the messages that it stored; 0 if it stored none.
@@ -95,11 +93,14 @@ def content_hash(*content: Any) -> bytes:
     return hashlib.blake2b(encoded, digest_size=16).digest()
 
 
-_FIND = select(
-    R.content_hash, R.first_seq, R.last_seq, R.session_id.label("result"), R.created_at
-).where(
-    R.key == bindparam("key"), R.log == bindparam("log"), R.request_id == bindparam("request_id")
-)
+_FIND = """
+SELECT content_hash, first_seq, last_seq, session_id AS result, created_at
+FROM requests WHERE key = %(key)s AND log = %(log)s AND request_id = %(request_id)s"""
+
+_RECORD = """
+INSERT INTO requests (key, log, request_id, content_hash, session_id, created_at)
+VALUES (%(key)s, %(log)s, %(request_id)s, %(content_hash)s, %(result)s, clock_timestamp())
+ON CONFLICT DO NOTHING RETURNING request_id"""
 
 
 async def find_request(
@@ -125,22 +126,33 @@ async def record_request(
     """Records a request in the transaction of its change.
 
     Raises:
-        DuplicateRequest: if it is recorded already.
+        DuplicateRequest: if it is recorded already, with the same content.
+        Fault: REQUEST_ID_REUSED if it is recorded with other content.
     """
-    statement = (
-        insert(schema.requests)
-        .values(
-            key=record.key,
-            log=log,
-            request_id=record.request_id,
-            content_hash=record.content_hash,
-            session_id=record.result,
-            created_at=func.clock_timestamp(),
-        )
-        .on_conflict_do_nothing()
-        .returning(R.request_id)
-    )
-    if not await database.rows(statement, on=connection):
-        raise DuplicateRequest(
-            await find_request(database, record.key, log, record.request_id, on=connection)
-        )
+    parameters = {
+        "key": record.key,
+        "log": log,
+        "request_id": record.request_id,
+        "content_hash": record.content_hash,
+        "result": record.result,
+    }
+    if not await database.rows(_RECORD, parameters, on=connection):
+        first = await find_request(database, record.key, log, record.request_id, on=connection)
+        record.check_repeats(first)
+        raise DuplicateRequest(first)
+
+
+@asynccontextmanager
+async def recorded_transaction(
+    database: Database, record: RequestRecord | None
+) -> AsyncIterator[AsyncConnection[TupleRow]]:
+    """Lends a connection in a transaction that records the request first, under NO_LOG.
+
+    Raises:
+        DuplicateRequest: if it is recorded already, with the same content.
+        Fault: REQUEST_ID_REUSED if it is recorded with other content.
+    """
+    async with database.transaction() as connection:
+        if record:
+            await record_request(database, connection, record)
+        yield connection

@@ -1,4 +1,4 @@
-"""Bring the schema to the newest revision: Alembic, under an advisory lock, so that many servers may try at once."""
+"""Migrations: Alembic under an advisory lock, so that servers can start at the same time."""
 
 from alembic import command
 from alembic.config import Config
@@ -8,16 +8,20 @@ from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.pool import NullPool
 
-# Any number will do, as long as every version of the server uses the same.
+# An arbitrary number that every version of the server has to share.
 LOCK = 0x5E5510D
 
 
 def upgrade(database_url: str, *, lock_timeout_s: float = 5.0) -> None:
-    """Run the migrations that are missing. A second caller waits for the first.
+    """Runs the missing migrations. A second caller waits for the first.
 
-    A statement that cannot get its lock within lock_timeout_s fails instead of queueing every query behind it.
+    Args:
+        database_url: URL of the database.
+        lock_timeout_s: how long a statement waits for a lock before it fails, so that it does not
+            queue every query behind it. Unit: seconds.
 
-    Raises: sqlalchemy.exc.DBAPIError when the database refuses.
+    Raises:
+        sqlalchemy.exc.DBAPIError: if the database refuses a statement.
     """
     with _connect(database_url) as connection:
         connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": LOCK})
@@ -36,13 +40,13 @@ def upgrade(database_url: str, *, lock_timeout_s: float = 5.0) -> None:
 
 
 def current(database_url: str) -> str | None:
-    """The revision that the database is at; None for an empty one."""
+    """Returns the revision of the database; None for an empty one."""
     with _connect(database_url) as connection:
         return MigrationContext.configure(connection).get_current_revision()
 
 
 def newest() -> str:
-    """The revision that this version of the server needs."""
+    """Returns the revision that this version of the server requires."""
     head = ScriptDirectory.from_config(_config()).get_current_head()
     assert head is not None  # noqa: S101 - there is a first migration
     return head

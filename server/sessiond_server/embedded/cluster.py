@@ -90,7 +90,10 @@ class EmbeddedPostgres:
 
     @property
     def socket_dir(self) -> Path:
-        """The directory of the socket: in the data directory, or a temporary one if that is too long."""
+        """The directory of the socket.
+
+        It is in the data directory, or a temporary one if that path is too long.
+        """
         own = self._data_dir / "run"
         if len(os.fsencode(own / f".s.PGSQL.{PORT}")) <= MAX_SOCKET_PATH:
             return own
@@ -121,8 +124,8 @@ class EmbeddedPostgres:
         Raises:
             EmbeddedError: if PostgreSQL cannot run on the data directory.
         """
-        self._acquire()
         try:
+            self._acquire()
             self._prepare()
             self._run()
             self._create_database()
@@ -132,8 +135,11 @@ class EmbeddedPostgres:
                 f"cannot use the data directory {self._data_dir}: {e}; "
                 "choose another one with --data-dir"
             ) from e
-        except BaseException:
+        except Exception:
             self.release()
+            raise
+        except BaseException:
+            self.stop()  # the start was interrupted
             raise
         return self.database_url
 
@@ -197,22 +203,14 @@ class EmbeddedPostgres:
                 f"PostgreSQL cannot use a data directory with {' '.join(sorted(wrong))!r} "
                 f"in its name: {self._data_dir}"
             )
-        try:
-            self._data_dir.mkdir(parents=True, exist_ok=True)
-            # The kernel releases this lock with the process, however that ends.
-            self._lock = (self._data_dir / "lock").open("a+")
-        except OSError as e:
-            raise EmbeddedError(
-                f"cannot use the data directory {self._data_dir}: {e}; "
-                "choose another one with --data-dir"
-            ) from e
+        self._data_dir.mkdir(parents=True, exist_ok=True)
+        # The kernel releases this lock with the process, however that ends.
+        self._lock = (self._data_dir / "lock").open("a+")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._lock.seek(0)
             owner = self._lock.read().strip() or "unknown"
-            self._lock.close()
-            self._lock = None
             raise EmbeddedError(
                 f"another sessiond (process {owner}) uses the data directory {self._data_dir}; "
                 "stop it, choose another directory with --data-dir, or run both on one PostgreSQL "
@@ -250,8 +248,9 @@ class EmbeddedPostgres:
         shutil.rmtree(unfinished, ignore_errors=True)
         self._own(unfinished)
         self._call(
-            "initdb", "-D", str(unfinished), "-U", DATABASE, "-A", "trust", "-E", "UTF8", "--locale-provider=builtin",
-            "--locale=C.UTF-8", "--data-checksums", "--no-instructions",
+            "initdb", "-D", str(unfinished), "-U", DATABASE, "-A", "trust", "-E", "UTF8",
+            "--locale-provider=builtin", "--locale=C.UTF-8", "--data-checksums",
+            "--no-instructions",
         )  # fmt: skip
         unfinished.rename(self._cluster)
 
@@ -349,7 +348,8 @@ class EmbeddedPostgres:
                 stderr=err,
                 cwd="/",
                 check=False,
-                # Its own session: Ctrl-C must reach only sessiond, which stops PostgreSQL after its drain.
+                # Its own session: Ctrl-C must reach only sessiond, which stops PostgreSQL after
+                # its drain.
                 start_new_session=True,
                 user=self._user.uid if self._user else None,
                 group=self._user.gid if self._user else None,

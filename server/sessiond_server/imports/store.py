@@ -17,7 +17,9 @@ from sessiond_server.db.expiry import alive
 from sessiond_server.db.idempotency import RequestRecord, record_request
 from sessiond_server.db.pool import Database
 from sessiond_server.messages.store.append import copy_rows
+from sessiond_server.messages.store.rows import Totals
 from sessiond_server.messages.store.spool import Spool, Start
+from sessiond_server.sessions.settings import SessionSettings
 from sessiond_server.sessions.store.deletion import delete_sessions
 from sessiond_server.sessions.store.sessions import NewSession, SessionRow
 
@@ -89,40 +91,45 @@ class ImportedBookmark:
 
 
 @dataclass(frozen=True, slots=True)
-class SessionImport:
-    """Everything but the messages.
+class ImportHead:
+    """A session to import, without its messages.
 
     Attributes:
-        new: the session's id and settings.
-        state: a SessionState.
-        created_at: None = now.
-        active_at: None = now.
-        tasks: in order.
-        bookmarks: in any order.
-        count: messages.
-        content_bytes: size of their content.
-        largest_bytes: content of the largest one.
-        tokens: tokens of all.
-        estimated: the part of `tokens` that is estimated.
-        first_words: beginning of the first user message; None if there is none.
-        first_words_place: which message that is, from 1; None if there is none.
-        asset_refs: (place of the message, from 0; sha256) for each asset that a message refers to.
-        assets: sha256 of these assets, each once.
+        session_id: id of the new session; "" = generated.
+        settings: its settings.
+        state: its state, a SessionState.
+        created_at: its create time; None = now.
+        active_at: its active time; None = now.
+        tasks: its tasks, in order.
+        bookmarks: its bookmarks.
+        request_id: makes the import safe to repeat; "" = none.
     """
 
-    new: NewSession
+    session_id: str
+    settings: SessionSettings
     state: int
     created_at: datetime | None
     active_at: datetime | None
     tasks: Sequence[ImportedTask]
     bookmarks: Sequence[ImportedBookmark]
-    count: int
-    content_bytes: int
-    largest_bytes: int
-    tokens: int
-    estimated: int
-    first_words: str | None
-    first_words_place: int | None
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class SessionImport:
+    """A checked import, without the rows of the messages.
+
+    Attributes:
+        new: the session's id and settings.
+        head: everything else but the messages.
+        totals: totals of the messages.
+        asset_refs: (place of the message, from 0; sha256) for each asset that a message refers to.
+        assets: sha256 of these assets, each once.
+    """
+
+    new: NewSession
+    head: ImportHead
+    totals: Totals
     asset_refs: Sequence[tuple[int, bytes]]
     assets: Sequence[bytes]
 
@@ -153,9 +160,12 @@ class SessionImportStore:
                 await assets.hold(connection, new.project_id, made.assets)
             # An expired session that the purger has not reached yet must not block its id.
             await delete_sessions(self._database, connection, and_(T.key == new.key, not_(alive())))
-            row = await self._insert(connection, made)
-            if row is None:
+            parameters = _columns(made.head) | _columns(new) | _columns(made.totals)
+            parameters |= {"config": Jsonb(new.config), "metadata": Jsonb(new.metadata)}
+            rows = await self._database.rows(_INSERT, parameters, on=connection)
+            if not rows:
                 raise Rollback
+            row = SessionRow(**rows[0])
             start = Start(new.key, new.log, 1, to_pg_us(row.used_at), 0, 0)
             await copy_rows(connection, spool, start)
             if made.asset_refs:
@@ -164,26 +174,19 @@ class SessionImportStore:
             return row
         return None
 
-    async def _insert(
-        self, connection: AsyncConnection[TupleRow], made: SessionImport
-    ) -> SessionRow | None:
-        parameters = _columns(made) | _columns(made.new)
-        for name in ("config", "metadata"):
-            parameters[name] = Jsonb(parameters[name])
-        rows = await self._database.rows(_INSERT, parameters, on=connection)
-        return SessionRow(**rows[0]) if rows else None
-
     async def _insert_children(
         self, connection: AsyncConnection[TupleRow], made: SessionImport
     ) -> None:
         own = {"key": made.new.key, "log": made.new.log}
         tasks = [
             own | _columns(task) | {"position": position, "data": Jsonb(task.data)}
-            for position, task in enumerate(made.tasks, 1)
+            for position, task in enumerate(made.head.tasks, 1)
         ]
         bookmarks = [
-            own | _columns(bookmark) | {"seq": made.count if bookmark.seq is None else bookmark.seq}
-            for bookmark in made.bookmarks
+            own
+            | _columns(bookmark)
+            | {"seq": made.totals.count if bookmark.seq is None else bookmark.seq}
+            for bookmark in made.head.bookmarks
         ]
         async with connection.cursor() as cursor:
             await cursor.executemany(_INSERT_TASK, tasks)

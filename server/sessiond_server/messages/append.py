@@ -1,6 +1,6 @@
 """Appends: the rules of StoreMessages and ImportMessages."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from uuid import UUID
@@ -107,7 +107,7 @@ class Appends:
         check_batch(len(messages), sum(map(len, map(attrgetter("json"), messages))), self._limits)
         validator = MessageValidator(self._limits, self._tokenizer)
         rows = validator.encode(messages)
-        check_batch(validator.count, validator.content_bytes, self._limits)
+        check_batch(validator.totals.count, validator.totals.content_bytes, self._limits)
         return PreparedAppend(target, append_of(target, validator), rows, validator.asset_fields)
 
     async def append_prepared(self, prepared: PreparedAppend) -> Appended:
@@ -116,13 +116,8 @@ class Appends:
         Raises:
             Fault: with the reasons that StoreMessages names.
         """
-        try:
-            done = await self._store.append(prepared.append, prepared.rows)
-        except DuplicateRequest:
-            done = None
-        except AssetMissing as e:
-            raise _asset_missing(prepared.asset_fields, e) from None
-        return await self._finish(prepared.target, prepared.append, done)
+        storing = self._store.append(prepared.append, prepared.rows)
+        return await self._finish(prepared.target, prepared.append, prepared.asset_fields, storing)
 
     async def store_stream(
         self, target: Target, pieces: AsyncIterator[Sequence[Message]]
@@ -135,23 +130,31 @@ class Appends:
             Fault: with the reasons that ImportMessages names.
         """
         target.check()
-        # So that a session that takes no appends is reported before all messages are sent.
+        # Reports a session that takes no appends before the client sends all messages.
         await self._check_open(target)
         validator = MessageValidator(self._limits, self._tokenizer)
         with Spool() as spool:
             await spool_pieces(pieces, validator, spool, self._limits)
-            if not validator.count:
+            if not validator.totals.count:
                 raise invalid("messages", "is empty; send at least one")
             append = append_of(target, validator)
-            try:
-                done = await self._store.append_bulk(append, spool)
-            except DuplicateRequest:
-                done = None
-            except AssetMissing as e:
-                raise _asset_missing(validator.asset_fields, e) from None
-        return await self._finish(target, append, done)
+            storing = self._store.append_bulk(append, spool)
+            return await self._finish(target, append, validator.asset_fields, storing)
 
-    async def _finish(self, target: Target, append: Append, done: Appended | None) -> Appended:
+    async def _finish(
+        self,
+        target: Target,
+        append: Append,
+        asset_fields: Mapping[bytes, str],
+        storing: Awaitable[Appended | None],
+    ) -> Appended:
+        """Await the store, then publish the append, or find out why nothing was stored."""
+        try:
+            done = await storing
+        except DuplicateRequest:
+            done = None
+        except AssetMissing as e:
+            raise asset_not_found(e.sha256.hex(), asset_fields[e.sha256]) from None
         if done is None:
             return await self._explain(target, append)
         self._publisher.messages_appended(append.key)
@@ -197,7 +200,7 @@ class Appends:
                 f"is at seq {row.last_seq}, not {target.expected_last_seq}: somebody else "
                 "appended; read on from there, then try again",
             )
-        if append.parent_floor > row.last_seq:
+        if append.totals.parent_floor > row.last_seq:
             raise Fault(
                 "PARENT_NOT_FOUND",
                 "messages: a parent_seq names no message before it; session "
@@ -238,7 +241,7 @@ async def spool_pieces(
     """
     async for messages in pieces:
         spool.add(validator.encode(messages, keep_times=keep_times))
-        check_import(validator.count, spool.size, limits)
+        check_import(validator.totals.count, spool.size, limits)
 
 
 def append_of(target: Target, validator: MessageValidator) -> Append:
@@ -246,24 +249,13 @@ def append_of(target: Target, validator: MessageValidator) -> Append:
     return Append(
         key=session_key(target.project_id, target.session_id),
         project_id=target.project_id,
-        count=validator.count,
-        content_bytes=validator.content_bytes,
-        largest=validator.largest_bytes,
-        tokens=validator.tokens,
-        estimated=validator.estimated_tokens,
-        first_words=validator.first_words,
-        first_words_place=validator.first_words_place,
+        totals=validator.totals,
         expected_last_seq=target.expected_last_seq,
-        parent_floor=validator.parent_floor,
         request_id=target.request_id,
         content_hash=validator.content_hash,
         asset_refs=validator.asset_refs,
         assets=tuple(validator.asset_fields),
     )
-
-
-def _asset_missing(asset_fields: Mapping[bytes, str], error: AssetMissing) -> Fault:
-    return asset_not_found(error.sha256.hex(), asset_fields[error.sha256])
 
 
 def _sequence_conflict(target: Target, last_seq: int, text: str) -> Fault:

@@ -103,8 +103,8 @@ class BatchAppender:
         many: list[_Series] = []
         count = content_bytes = 0
         for series in all_series:
-            own_count = sum(request.prepared.append.count for request in series)
-            own_bytes = sum(request.prepared.append.content_bytes for request in series)
+            own_count = sum(request.prepared.append.totals.count for request in series)
+            own_bytes = sum(request.prepared.append.totals.content_bytes for request in series)
             if many and (
                 count + own_count > self._limits.max_batch_messages
                 or content_bytes + own_bytes > self._limits.max_batch_bytes
@@ -136,15 +136,13 @@ class BatchAppender:
                 await asyncio.wait(running)
 
     async def _in_order(self, series: _Series) -> list[Outcome]:
-        outcomes: list[Outcome] = []
-        for request in series:
-            try:
-                outcomes.append(
-                    (request.place, await self._appends.append_prepared(request.prepared))
-                )
-            except Exception as error:
-                outcomes.append((request.place, error))
-        return outcomes
+        return [await self._outcome(request) for request in series]
+
+    async def _outcome(self, request: _Request) -> Outcome:
+        try:
+            return request.place, await self._appends.append_prepared(request.prepared)
+        except Exception as error:
+            return request.place, error
 
 
 def _fits(series: _Series) -> bool:

@@ -30,6 +30,11 @@ class EncodedPage:
     first_seq: int
     last_seq: int
 
+    @property
+    def has_no_gap(self) -> bool:
+        """Whether no seq between the first and the last message is missing."""
+        return abs(self.last_seq - self.first_seq) + 1 == self.count
+
 
 def varint(value: int) -> bytes:
     """Encode a non-negative number as a protobuf varint."""

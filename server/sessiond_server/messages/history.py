@@ -60,12 +60,6 @@ class Reading:
     resume_token: str = ""
     after_bookmark: str | None = None
 
-    def fingerprint(self, log: UUID) -> str:
-        """Return the fingerprint that ties a resume_token to this read."""
-        return pagination.fingerprint(
-            log, self.through_seq, self.limit, self.descending, self.roles, self.basic
-        )
-
 
 class History:
     """Reads of messages, through the page cache of this process."""
@@ -91,10 +85,18 @@ class History:
         _check(reading)
         key = session_key(project_id, reading.session_id)
         head = await self._head(key, project_id, reading.session_id)
-        if reading.after_bookmark is not None:
-            reading = replace(reading, after_seq=await self._bookmark_seq(key, project_id, reading))
-        fingerprint = reading.fingerprint(head.log)
-        window = _Window(reading, head, fingerprint)
+        if (name := reading.after_bookmark) is not None:
+            check_bookmark_name(name, "after_bookmark")
+            after_seq = await self._bookmarks.seq_of(key, project_id, name)
+            if after_seq is None:
+                raise Fault(
+                    "BOOKMARK_NOT_FOUND",
+                    f"after_bookmark: session {reading.session_id!r} has no bookmark {name!r}",
+                    metadata={"session_id": reading.session_id, "name": name},
+                    fields={"after_bookmark": "names no bookmark of the session"},
+                )
+            reading = replace(reading, after_seq=after_seq)
+        window = _Window(reading, head)
         # A session larger than the cache would evict everything, and its own first pages before
         # they are read again.
         fits = self._cache.has_room_for(head.content_bytes)
@@ -167,20 +169,6 @@ class History:
             metadata={"session_id": session_id, "seq": seq, "last_seq": head.last_seq},
         )
 
-    async def _bookmark_seq(self, key: UUID, project_id: UUID, reading: Reading) -> int:
-        name = reading.after_bookmark
-        assert name is not None  # noqa: S101 - checked by the caller
-        check_bookmark_name(name, "after_bookmark")
-        seq = await self._bookmarks.seq_of(key, project_id, name)
-        if seq is None:
-            raise Fault(
-                "BOOKMARK_NOT_FOUND",
-                f"after_bookmark: session {reading.session_id!r} has no bookmark {name!r}",
-                metadata={"session_id": reading.session_id, "name": name},
-                fields={"after_bookmark": "names no bookmark of the session"},
-            )
-        return seq
-
     async def _head(self, key: UUID, project_id: UUID, session_id: str) -> LogHead:
         head = await self._store.head(key, project_id)
         if head is None:
@@ -208,12 +196,10 @@ class History:
         page = encode_basic_page(rows) if query.basic else encode_page(rows)
         # The last page may be longer the next time. An incomplete one, of a log that is being
         # purged, is of no use to other readers.
-        is_complete = (
-            page.first_seq == first.first_seq and page.last_seq - page.first_seq + 1 == page.count
-        )
         if (
             cacheable
-            and is_complete
+            and page.first_seq == first.first_seq
+            and page.has_no_gap
             and (page.count == query.max_rows or page.last_seq < last.last_seq)
         ):
             self._cache.put(page_key, page)
@@ -229,15 +215,27 @@ class _Window:
         is_done: whether nothing is left.
     """
 
-    def __init__(self, reading: Reading, head: LogHead, fingerprint: str) -> None:
+    def __init__(self, reading: Reading, head: LogHead) -> None:
         self._reading = reading
         self._segments = head.segments
-        self._fingerprint = fingerprint
+        # Ties a resume_token to this read.
+        self._fingerprint = pagination.fingerprint(
+            head.log,
+            reading.through_seq,
+            reading.limit,
+            reading.descending,
+            reading.roles,
+            reading.basic,
+        )
         self._scanned = 0
         self._largest_bytes = head.largest_bytes
         if reading.resume_token:
-            self._after, through, self._left, self._end = _decode_position(
-                reading.resume_token, fingerprint
+            self._after, through, self._left, self._end = pagination.decode_token(
+                reading.resume_token,
+                self._fingerprint,
+                *[pagination.seq] * 4,
+                field="resume_token",
+                reason="INVALID_RESUME_TOKEN",
             )
             self._through = min(through, head.last_seq)
         else:
@@ -290,25 +288,15 @@ class _Window:
             return True
         if page is None:
             return False
-        if self._reading.descending:
-            return (
-                page.first_seq == self._through and page.first_seq - page.last_seq + 1 == page.count
-            )
-        return (
-            page.first_seq == self._after + 1 and page.last_seq - page.first_seq + 1 == page.count
-        )
+        first_seq = self._through if self._reading.descending else self._after + 1
+        return page.first_seq == first_seq and page.has_no_gap
 
     def advance(self, page: EncodedPage | None) -> None:
         """Move past a page; None = the scanned range had no matching message."""
-        if page is None:
-            if self._reading.descending:
-                self._through = self._scanned
-            else:
-                self._after = self._scanned
-        elif self._reading.descending:
-            self._through = page.last_seq - 1
+        if self._reading.descending:
+            self._through = page.last_seq - 1 if page else self._scanned
         else:
-            self._after = page.last_seq
+            self._after = page.last_seq if page else self._scanned
         if page and self._left:
             self._left -= page.count
             if not self._left:
@@ -338,14 +326,3 @@ def _check(reading: Reading) -> None:
     for i, role in enumerate(reading.roles):
         if role not in Role.values() or not role:
             raise invalid(f"roles[{i}]", "is not a role")
-
-
-def _decode_position(token: str, fingerprint: str) -> tuple[int, int, int, int]:
-    after, through, left, end = pagination.decode_token(
-        token,
-        fingerprint,
-        *[pagination.seq] * 4,
-        field="resume_token",
-        reason="INVALID_RESUME_TOKEN",
-    )
-    return after, through, left, end

@@ -1,10 +1,6 @@
-"""JSON content: parsing, and what each provider's message format says of roles and text."""
+"""JSON content: what each provider's message format says of roles and text."""
 
-import json
-from collections.abc import Iterable
 from typing import Any
-
-import orjson
 
 from sessiond.v1.message_pb2 import (
     FORMAT_ANTHROPIC,
@@ -18,6 +14,8 @@ from sessiond.v1.message_pb2 import (
     Role,
 )
 from sessiond_server.core.errors import invalid
+from sessiond_server.messages.schemas import openai
+from sessiond_server.messages.schemas.other_formats import advice
 
 Roles = dict[str, Role.ValueType]
 
@@ -47,34 +45,6 @@ FORMATS: dict[int, tuple[str, Roles]] = {
 """The name and the roles of each format."""
 
 
-def parse_json(encoded: bytes, field: str) -> Any:
-    """Parse JSON.
-
-    Args:
-        encoded: UTF-8.
-        field: path of the field, for faults.
-
-    Raises:
-        Fault: INVALID_JSON.
-    """
-    try:
-        return orjson.loads(encoded)
-    except orjson.JSONDecodeError as first:
-        # orjson refuses some JSON that the grammar allows and that models do send, such as half of
-        # a surrogate pair (\ud83d) in an escape.
-        try:
-            # As text: given bytes, the library would guess the encoding.
-            return json.loads(encoded.decode(), parse_constant=_refuse_constant)
-        except RecursionError:
-            raise invalid(field, "is nested too deeply", reason="INVALID_JSON") from None
-        except ValueError:
-            raise invalid(field, f"is not JSON: {first}", reason="INVALID_JSON") from None
-
-
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is not JSON")
-
-
 def role_of(value: Any, format_name: str, roles: Roles, field: str) -> Role.ValueType:
     """Return the role of a provider's message.
 
@@ -93,22 +63,20 @@ def role_of(value: Any, format_name: str, roles: Roles, field: str) -> Role.Valu
     if isinstance(role, str) and (known := roles.get(role)):
         return known
     if role is None:
-        if format_name == "openai" and isinstance(kind := value.get("type"), str):
+        if format_name == "openai" and openai.is_item(value):
             # Items of the Responses API that are not messages have a type instead: the model makes
             # a call, the tool its output.
-            return ROLE_TOOL if kind.endswith(("_output", "_response")) else ROLE_ASSISTANT
-        if format_name == "gemini" and "parts" in value:
+            return ROLE_TOOL if value["type"].endswith(("_output", "_response")) else ROLE_ASSISTANT
+        if format_name == "gemini" and "parts" in value and "kind" not in value:
             return ROLE_USER  # the API's own default
-        raise invalid(f"{field}.role", f"is missing; {_one_of(roles)}", reason="UNKNOWN_ROLE")
+        wrong = "is missing"
+    else:
+        wrong = f"is {str(role)[:64]!r}, which {format_name} does not know"
     raise invalid(
         f"{field}.role",
-        f"is {str(role)[:64]!r}, which {format_name} does not know; {_one_of(roles)}",
+        f"{wrong}; one of {', '.join(roles)}{advice(value, format_name)}",
         reason="UNKNOWN_ROLE",
     )
-
-
-def _one_of(roles: Iterable[str]) -> str:
-    return "one of " + ", ".join(roles)
 
 
 def user_text(value: dict[str, Any], format_name: str) -> str:

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from sessiond.v1.message_pb2 import Blob, Part
 from sessiond_server.assets.service import check_asset_id
 from sessiond_server.core.errors import invalid
+from sessiond_server.core.json_text import parse_json
 from sessiond_server.core.limits import MAX_PARTS
-from sessiond_server.messages.json_content import parse_json
 
 
 def check_parts(
@@ -64,5 +64,3 @@ def _check_part(part: Part, path: str, assets: list[tuple[bytes, str]], *, neste
             check_parts(part.tool_result.parts, f"{path}.tool_result.parts", assets, nested=True)
         case "data":
             parse_json(part.data.encode(), f"{path}.data")
-        case _:
-            pass

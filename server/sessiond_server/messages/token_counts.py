@@ -6,19 +6,38 @@ metadata do not count.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib.util import find_spec
 from typing import Any, Protocol
 
 import orjson
 
-from sessiond.v1.message_pb2 import FORMAT_ANTHROPIC, FORMAT_GEMINI, FORMAT_OPENAI, Part
+from sessiond.v1.message_pb2 import (
+    FORMAT_ANTHROPIC,
+    FORMAT_GEMINI,
+    FORMAT_OPENAI,
+    ROLE_UNSPECIFIED,
+    Part,
+)
+from sessiond_server.formats.files import is_content
+from sessiond_server.formats.pieces import (
+    JSON,
+    Call,
+    Entry,
+    Foreign,
+    Piece,
+    Result,
+    Text,
+    Thinking,
+)
+from sessiond_server.formats.read import anthropic, gemini, openai
+from sessiond_server.formats.read.readable import readable
 
 ENCODING = "o200k_base"
 BYTES_A_TOKEN = 4
 PIECE_CHARACTERS = 32_768
-# Providers nest content within a tool's result, but not deeper.
-MAX_DEPTH = 4
+# Shorter JSON contains no file but a data URL.
+FILE_CHARACTERS = 1024
 
 
 class Tokenizer(Protocol):
@@ -43,15 +62,9 @@ class Estimate:
         """Return an estimate for all texts together."""
         size = 0
         for text in texts:
-            size += len(text) if text.isascii() else _utf8_size(text)
+            # Half of a surrogate pair: JSON escapes can spell it, UTF-8 cannot.
+            size += len(text) if text.isascii() else len(text.encode(errors="replace"))
         return (size + BYTES_A_TOKEN - 1) // BYTES_A_TOKEN
-
-
-def _utf8_size(text: str) -> int:
-    try:
-        return len(text.encode())
-    except UnicodeEncodeError:
-        return len(text.encode(errors="replace"))
 
 
 class Vocabulary:
@@ -75,7 +88,6 @@ class Vocabulary:
                 try:
                     count += len(self._encode(piece))
                 except UnicodeEncodeError:
-                    # Half of a surrogate pair: JSON escapes can spell it, UTF-8 cannot.
                     count += len(self._encode(piece.encode(errors="replace").decode()))
         return count
 
@@ -97,13 +109,12 @@ def tokenizer(kind: str) -> Tokenizer:
 def texts_of_json(value: dict[str, Any], message_format: int) -> list[str]:
     """Return the texts of a provider's message that count.
 
-    Values that do not have the documented shape are skipped.
+    What is frequent is read here; everything else by the reader of the format, which is slower.
+
+    Args:
+        value: a message that the schema of its format accepts.
+        message_format: its format.
     """
-    if message_format == FORMAT_OPENAI:
-        content = value.get("content")
-        # The shape of nearly all messages.
-        if isinstance(content, str) and len(value) == 2:
-            return [content]
     texts: list[str] = []
     _WALKS[message_format](value, texts)
     return texts
@@ -124,104 +135,126 @@ def texts_of_parts(parts: Sequence[Part]) -> list[str]:
                 texts.append(part.reasoning.text)
             case "data":
                 texts.append(part.data)
-            case _:
-                pass
     return texts
 
 
-def _openai(value: dict[str, Any], texts: list[str]) -> None:
+def _openai(value: JSON, texts: list[str]) -> None:
     """A Chat Completions message, or an item of the Responses API."""
-    for key in (
-        "content",
-        "refusal",
-        "reasoning",
-        "reasoning_content",
-        "name",
-        "arguments",
-        "input",
-        "output",
-        "summary",
-        "code",
-    ):
-        # The name of a message's author does not count; that of a call does.
-        if key in value and (key != "name" or "role" not in value):
-            _add(value[key], texts)
-    for call in _objects(value.get("tool_calls")):
-        for kind in ("function", "custom"):
-            _call(call.get(kind), texts)
-    _call(value.get("function_call"), texts)
-
-
-def _call(call: Any, texts: list[str]) -> None:
-    if isinstance(call, dict):
-        for key in ("name", "arguments", "input"):
-            if key in call:
-                _add(call[key], texts)
-
-
-def _anthropic(value: dict[str, Any], texts: list[str], depth: int = 0) -> None:
+    if value.get("role") is None:
+        entry = Entry(0, ROLE_UNSPECIFIED, FORMAT_OPENAI, "", value, [])
+        openai.read(entry)
+        _add_pieces(entry.pieces, texts)
+        return
     content = value.get("content")
-    if isinstance(content, str):
+    if value["role"] in ("tool", "function"):
+        _add_pieces(openai.content(content), texts)
+    elif isinstance(content, str):
         texts.append(content)
-    for block in _objects(content):
-        for key in ("text", "thinking", "name"):
-            if isinstance(text := block.get(key), str):
+    else:
+        for part in content if isinstance(content, list) else ():
+            if isinstance(part, dict) and isinstance(text := part.get("text"), str):
                 texts.append(text)
-        if isinstance(arguments := block.get("input"), dict):
-            texts.append(_compact_json(arguments))
-        if "content" in block and depth < MAX_DEPTH:
-            _anthropic(block, texts, depth + 1)
+            else:
+                _add_pieces(openai.content([part]), texts)
+    _add_string(value, "refusal", texts)
+    # Servers may send the same reasoning under several keys.
+    for key in openai.REASONING_KEYS:
+        if found := value.get(key):
+            texts.append(found if isinstance(found, str) else readable(found))
+            break
+    for call in value.get("tool_calls") or ():
+        _add_call(call.get("function") or call.get("custom"), ("arguments", "input"), texts)
+    _add_call(value.get("function_call"), ("arguments",), texts)
+    if audio := value.get("audio"):
+        _add_string(audio, "transcript", texts)
 
 
-def _gemini(value: dict[str, Any], texts: list[str]) -> None:
-    for part in _objects(value.get("parts")):
-        if isinstance(text := part.get("text"), str):
+def _anthropic(value: JSON, texts: list[str]) -> None:
+    content = value.get("content")
+    for block in [content] if isinstance(content, str) else content or ():
+        if isinstance(block, str):
+            texts.append(block)
+            continue
+        match block.get("type"):
+            case "text" | "thinking" as kind:
+                _add_string(block, kind, texts)
+            case "tool_use":
+                _add_call(block, ("input",), texts)
+            case _:
+                _add_pieces(anthropic.blocks([block]), texts)
+
+
+def _gemini(value: JSON, texts: list[str]) -> None:
+    parts = value.get("parts")
+    for part in [parts] if isinstance(parts, dict) else parts or ():
+        if not isinstance(part, dict):
+            texts.append(str(part))
+        elif isinstance(call := gemini.field(part, "functionCall"), dict):
+            _add_call(call, ("args",), texts)
+        elif isinstance(result := gemini.field(part, "functionResponse"), dict):
+            _add_call(result, ("response",), texts)
+        elif isinstance(text := part.get("text"), str):
             texts.append(text)
-        for kind, keys in _GEMINI_PARTS.items():
-            call = part.get(kind)
-            if isinstance(call, dict):
-                for key in keys:
-                    if key in call:
-                        _add(call[key], texts)
+        else:
+            entry = Entry(0, ROLE_UNSPECIFIED, FORMAT_GEMINI, "", {"parts": [part]}, [])
+            gemini.read(entry)
+            _add_pieces(entry.pieces, texts)
 
 
-_GEMINI_PARTS = {
-    "functionCall": ("name", "args"),
-    "functionResponse": ("name", "response"),
-    "executableCode": ("code",),
-    "codeExecutionResult": ("output",),
-}
-_WALKS: dict[int, Callable[[dict[str, Any], list[str]], None]] = {
+_WALKS: dict[int, Callable[[JSON, list[str]], None]] = {
     FORMAT_OPENAI: _openai,
     FORMAT_ANTHROPIC: _anthropic,
     FORMAT_GEMINI: _gemini,
 }
 
 
-def _add(value: Any, texts: list[str]) -> None:
-    """Add a text, an object (as compact JSON), or a list of content parts of either API."""
-    if isinstance(value, str):
-        texts.append(value)
-    elif isinstance(value, dict):
-        texts.append(_compact_json(value))
-    elif isinstance(value, list):
-        for part in _objects(value):
-            for key in ("text", "refusal"):
-                if isinstance(text := part.get(key), str):
-                    texts.append(text)
+def _add_pieces(pieces: Iterable[Piece], texts: list[str]) -> None:
+    for piece in pieces:
+        match piece:
+            case Text() | Thinking() | Foreign():
+                if not is_content(piece.text):
+                    texts.append(piece.text)
+            case Call():
+                texts += (piece.name, piece.arguments)
+            case Result():
+                _add_pieces(piece.pieces, texts)
 
 
-def _objects(value: Any) -> list[dict[str, Any]]:
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+def _add_string(value: JSON, key: str, texts: list[str]) -> None:
+    if isinstance(text := value.get(key), str):
+        texts.append(text)
 
 
-def _compact_json(value: dict[str, Any]) -> str:
+def _add_call(value: JSON | None, keys: Iterable[str], texts: list[str]) -> None:
+    """Add the name of a call or of its result, and what goes with it."""
+    if value:
+        _add_string(value, "name", texts)
+        for key in keys:
+            if isinstance(item := value.get(key), str):
+                texts.append(item)
+            elif item is not None:
+                texts.append(_compact_json(item))
+
+
+def _compact_json(value: Any) -> str:
     try:
-        return orjson.dumps(value).decode()
+        text = orjson.dumps(value).decode()
     except orjson.JSONEncodeError:
-        pass
-    try:
         # orjson refuses numbers beyond 64 bits, half surrogates and deep nesting.
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    except RecursionError:
-        return ""
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    if len(text) < FILE_CHARACTERS and ";base64," not in text:
+        return text
+    kept = _without_files(value)
+    return text if kept == value else _compact_json(kept)
+
+
+def _without_files(value: Any) -> Any:
+    """Return JSON without the content of files."""
+    match value:
+        case str():
+            return "" if is_content(value) else value
+        case dict():
+            return {key: _without_files(item) for key, item in value.items()}
+        case list():
+            return [_without_files(item) for item in value]
+    return value

@@ -1,15 +1,20 @@
 """Validation of incoming messages, and their encoding for storage."""
 
 import hashlib
-import re
 from array import array
 from collections.abc import Iterable, Sequence
 
 import orjson
 
-from sessiond.v1.message_pb2 import ROLE_USER, Message, Role
+from sessiond.v1.message_pb2 import FORMAT_GEMINI, ROLE_USER, Message, Role
 from sessiond_server.core import structs
 from sessiond_server.core.errors import Fault, invalid
+from sessiond_server.core.json_text import (
+    is_too_deep,
+    parse_json,
+    parse_odd_json,
+    too_deep,
+)
 from sessiond_server.core.limits import (
     MAX_APPEND_ASSETS,
     MAX_MESSAGE_ASSETS,
@@ -17,18 +22,18 @@ from sessiond_server.core.limits import (
     Limits,
 )
 from sessiond_server.core.pg_time import EPOCH_S
+from sessiond_server.messages import schemas
+from sessiond_server.messages.asset_references import references
 from sessiond_server.messages.encoding import encoded_tokens, varint
-from sessiond_server.messages.json_content import FORMATS, parse_json, role_of, user_text
+from sessiond_server.messages.json_content import FORMATS, role_of, user_text
 from sessiond_server.messages.parts import check_parts
-from sessiond_server.messages.store.rows import NO_TIME, Rows
+from sessiond_server.messages.schemas.checks import SchemaError
+from sessiond_server.messages.store.rows import NO_TIME, Rows, Totals
 from sessiond_server.messages.token_counts import Tokenizer, texts_of_json, texts_of_parts
 
 MAX_TIME_S = 253_402_300_799  # the last second of the year 9999
 
 ASSET_PREFIX = b"sessiond-asset:"
-# Exactly 64 digits; anything else after the prefix is ordinary text.
-_ASSET_REFERENCE = re.compile(ASSET_PREFIX + rb"([0-9a-f]{64})(?![0-9a-f])")
-
 
 # The beginning of a message that is only JSON, as the generated code writes it: role = 3,
 # format = 4, the tag of json = 5.
@@ -46,14 +51,7 @@ class MessageValidator:
     It also keeps what the append has to know about all of them.
 
     Attributes:
-        count: messages so far.
-        content_bytes: size of their content.
-        largest_bytes: content of the largest one.
-        tokens: tokens of all.
-        first_words: beginning of the first user message; None if there is none.
-        first_words_place: which message that is, from 1.
-        parent_floor: the least last_seq with which every parent_seq exists. A message may name any
-            message before it, in the batch or stored.
+        totals: totals of the messages so far.
         asset_refs: (place of the message in the append, from 0; sha256) for each asset that a
             message refers to, once for each message.
         asset_fields: path of the field that refers to an asset first, by sha256.
@@ -73,22 +71,11 @@ class MessageValidator:
         self._tokenizer = tokenizer
         self._sign = -1 if tokenizer.estimates else 1
         self._hash = hashlib.sha256()
-        self.count = 0
-        self.content_bytes = 0
-        self.largest_bytes = 0
-        self.tokens = 0
-        self.first_words: str | None = None
-        self.first_words_place: int | None = None
-        self.parent_floor = 0
+        self.totals = Totals()
         self.asset_refs: list[tuple[int, bytes]] = []
         self.asset_fields: dict[bytes, str] = {}
         # (sha256, field) for each reference of the current piece, by the message's place.
         self._named: dict[int, list[tuple[bytes, str]]] = {}
-
-    @property
-    def estimated_tokens(self) -> int:
-        """The part of `tokens` that is estimated."""
-        return self.tokens if self._tokenizer.estimates else 0
 
     @property
     def content_hash(self) -> bytes:
@@ -107,21 +94,12 @@ class MessageValidator:
             Fault: INVALID_FIELD, INVALID_JSON, UNKNOWN_ROLE or MESSAGE_TOO_LARGE, with the path of
                 the field.
         """
-        rows = Rows()
-        roles, formats, sizes, bodies = (
-            rows.roles.append,
-            rows.formats.append,
-            rows.sizes.append,
-            rows.bodies.append,
-        )
-        tokens, count_tokens, sign, keep_turn = (
-            rows.tokens.append,
-            self._tokenizer.count,
-            self._sign,
-            self._keep_turn,
-        )
+        rows, totals = Rows(), self.totals
+        add_role, add_format, add_size = rows.roles.append, rows.formats.append, rows.sizes.append
+        add_tokens, add_body = rows.tokens.append, rows.bodies.append
+        count_tokens, sign, keep_turn = self._tokenizer.count, self._sign, self._keep_turn
         hashed: list[bytes] = []
-        first = self.count
+        first = totals.count
         for message in messages:
             text, message_format = message.json, message.format
             # Nearly all messages are only a provider's JSON. This path costs half of the other.
@@ -144,19 +122,20 @@ class MessageValidator:
                 # Deterministic: the order of a Struct's keys must not make a repeated request look
                 # like another one.
                 body = message.SerializeToString(deterministic=True)
-            # Without the tokens: a request sent again to a server with another tokenizer is still
-            # the same request.
+            # The hash leaves out the tokens: a request that is sent again to a server with another
+            # tokenizer is still the same request.
             hashed.append(body)
-            count = count_tokens(texts)
-            self.tokens += count
-            roles(role)
-            formats(message_format)
-            sizes(size)
-            tokens(sign * count)
-            bodies(body + encoded_tokens(sign * count))
-            self.count += 1
-        self.content_bytes += sum(rows.sizes)
-        self.largest_bytes = max(self.largest_bytes, *rows.sizes, 0)
+            tokens = count_tokens(texts)
+            totals.tokens += tokens
+            add_role(role)
+            add_format(message_format)
+            add_size(size)
+            add_tokens(sign * tokens)
+            add_body(body + encoded_tokens(sign * tokens))
+            totals.count += 1
+        totals.content_bytes += sum(rows.sizes)
+        totals.largest_bytes = max(totals.largest_bytes, *rows.sizes, 0)
+        totals.estimated = totals.tokens if sign < 0 else 0
         joined = b"".join(hashed)
         self._hash.update(joined)
         # Searching all of them at once costs half as much as searching each.
@@ -187,7 +166,10 @@ class MessageValidator:
         if message.HasField("metadata"):
             structs.to_dict(message.metadata, f"{self._path}.metadata")
         if message.parent_seq:
-            self._check_parent(message)
+            if message.parent_seq < 0:
+                raise invalid(f"{self._path}.parent_seq", "is negative")
+            totals = self.totals
+            totals.parent_floor = max(totals.parent_floor, message.parent_seq - totals.count)
         for field in ("seq", "create_time", "token_count", "tokens_estimated"):
             message.ClearField(field)
         if not self._keep_turn:
@@ -200,14 +182,15 @@ class MessageValidator:
     @property
     def _path(self) -> str:
         """Path of the message in the request; indexes count through all pieces of an import."""
-        return f"messages[{self.count}]"
+        return f"messages[{self.totals.count}]"
 
     def _check_time(self, message: Message) -> int:
         """Check seq and create_time of an imported message. Returns its time as in Rows.times."""
-        if message.seq not in (0, self.count + 1):
+        number = self.totals.count + 1
+        if message.seq not in (0, number):
             raise invalid(
                 f"{self._path}.seq",
-                f"is {message.seq}, but the message is number {self.count + 1} of the session",
+                f"is {message.seq}, but the message is number {number} of the session",
             )
         if not message.HasField("create_time"):
             return NO_TIME
@@ -217,11 +200,6 @@ class MessageValidator:
                 f"{self._path}.create_time", "is not a time between the years 1970 and 9999"
             )
         return (time.seconds - EPOCH_S) * 1_000_000 + time.nanos // 1000
-
-    def _check_parent(self, message: Message) -> None:
-        if message.parent_seq < 0:
-            raise invalid(f"{self._path}.parent_seq", "is negative")
-        self.parent_floor = max(self.parent_floor, message.parent_seq - self.count)
 
     def _check_size(self, size: int, field: str) -> None:
         if size > self._max_bytes:
@@ -234,16 +212,19 @@ class MessageValidator:
             )
 
     def _set_first_words(self, words: str) -> None:
-        if self.first_words is None and words:
-            self.first_words = _summary(words) or None
-            self.first_words_place = self.count + 1 if self.first_words else None
+        if self.totals.first_words is None and (summary := _summary(words)):
+            self.totals.first_words = summary
+            self.totals.first_words_place = self.totals.count + 1
 
     def _find_assets(self, messages: Sequence[Message], first: int) -> None:
         """Find the assets that messages refer to in JSON; `first` is the first one's place."""
         for place, message in enumerate(messages, first):
-            if digits := _ASSET_REFERENCE.findall(_as_bytes(message.json)):
+            encoded = _as_bytes(message.json)
+            if ASSET_PREFIX in encoded:
+                field = f"messages[{place}].json"
+                value = parse_json(encoded, field)
                 self._named[place] = [
-                    (bytes.fromhex(some.decode()), f"messages[{place}].json") for some in digits
+                    (sha256, field + path) for sha256, path in references(value, message.format)
                 ]
 
     def _add_assets(self, place: int, named: Iterable[tuple[bytes, str]]) -> None:
@@ -285,8 +266,8 @@ class MessageValidator:
             self._check_size(len(encoded), f"{self._path}.json")
         try:
             value = orjson.loads(encoded)
-        except orjson.JSONDecodeError:
-            value = parse_json(encoded, f"{self._path}.json")
+        except orjson.JSONDecodeError as e:
+            value = parse_odd_json(encoded, f"{self._path}.json", e)
         name, roles = known
         try:
             role = roles[value["role"]]
@@ -300,9 +281,21 @@ class MessageValidator:
                 f"is {given_name}, but the JSON says {Role.Name(role)}",
                 reason="UNKNOWN_ROLE",
             )
-        if role == ROLE_USER and self.first_words is None:
+        content = value.get("content")
+        # The shape of nearly all messages.
+        if isinstance(content, str) and len(value) == 2 and message_format != FORMAT_GEMINI:
+            texts = [content]
+        else:
+            if is_too_deep(value, encoded):
+                raise too_deep(f"{self._path}.json")
+            try:
+                schemas.CHECKS[message_format](value)
+            except SchemaError as e:
+                raise schemas.fault_of(e, value, name, f"{self._path}.json") from None
+            texts = texts_of_json(value, message_format)
+        if role == ROLE_USER and self.totals.first_words is None:
             self._set_first_words(user_text(value, name))
-        return role, texts_of_json(value, message_format)
+        return role, texts
 
     def _check_parts(self, message: Message) -> tuple[int, list[str]]:
         """Check a message in parts. Returns its size, and the texts whose tokens count."""
@@ -316,7 +309,7 @@ class MessageValidator:
         named: list[tuple[bytes, str]] = []
         check_parts(message.parts.parts, f"{path}.parts.parts", named, nested=False)
         if named:
-            self._named[self.count] = named
+            self._named[self.totals.count] = named
         if message.role == ROLE_USER:
             self._set_first_words(" ".join(part.text for part in message.parts.parts if part.text))
         return size, texts_of_parts(message.parts.parts)

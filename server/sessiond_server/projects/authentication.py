@@ -1,4 +1,4 @@
-"""Who calls: the project and the rights of an API key."""
+"""Authentication: the project and the rights of an API key."""
 
 import asyncio
 import hashlib
@@ -6,12 +6,22 @@ import hmac
 import re
 import time
 from collections import OrderedDict
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
 
+import structlog
+
 from sessiond_server.core.errors import Fault
 from sessiond_server.core.ids import DEFAULT_PROJECT_ID
+from sessiond_server.db.pool import (
+    Contention,
+    DatabaseUnavailable,
+    PoolExhausted,
+    StatementCanceled,
+)
 from sessiond_server.projects.store import KeyRow
 
 # A key reads sk-sessiond-ID-SECRET: scanners for leaked secrets recognise it, and logs may show ID.
@@ -21,6 +31,10 @@ MAX_CACHED_KEYS = 10_000
 MAX_CACHED_MISSES = 1_000
 # Looking keys up takes at most so many database connections, however many unknown keys arrive.
 MAX_LOOKUPS = 4
+# The keys of open streams are not checked more often than this, even if keys are not cached.
+MIN_CHECK_S = 1.0
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +60,40 @@ class KeyLookup(Protocol):
     """Finds API keys."""
 
     async def key(self, key_id: str) -> KeyRow | None:
-        """Returns the key of an id; None if there is none."""
+        """Return the key of an id; None if there is none."""
+
+
+class OpenStream:
+    """A streaming call under way; see Authenticator.open_stream."""
+
+    def __init__(self, scope: asyncio.Timeout) -> None:
+        self._scope = scope
+        self._is_sending = self._is_revoked = False
+
+    def revoke(self) -> None:
+        """End the call: at once, or after the response that gRPC is sending."""
+        if not (self._is_sending or self._is_revoked):
+            self._scope.reschedule(asyncio.get_running_loop().time())
+        self._is_revoked = True
+
+    @contextmanager
+    def sending(self) -> Iterator[None]:
+        """Keep the call from being interrupted in gRPC, where its error would lose its reason.
+
+        Raises:
+            Fault: API_KEY_INVALID if the key has been revoked, before or during the block.
+        """
+        self._check()
+        self._is_sending = True
+        try:
+            yield
+        finally:
+            self._is_sending = False
+        self._check()
+
+    def _check(self) -> None:
+        if self._is_revoked:
+            raise _invalid_key()
 
 
 class Authenticator:
@@ -56,7 +103,7 @@ class Authenticator:
     """
 
     def __init__(self, store: KeyLookup, *, require_keys: bool, cache_s: float) -> None:
-        """Creates an authenticator with an empty cache.
+        """Create an authenticator with an empty cache.
 
         Args:
             store: where keys are looked up.
@@ -66,13 +113,14 @@ class Authenticator:
         self._store = store
         self._require_keys = require_keys
         self._cache_s = cache_s
-        self._keys: OrderedDict[str, tuple[float, KeyRow]] = OrderedDict()
-        self._misses: OrderedDict[str, tuple[float, None]] = OrderedDict()
+        self._keys: OrderedDict[str, tuple[float, KeyRow | None]] = OrderedDict()
+        self._misses: OrderedDict[str, tuple[float, KeyRow | None]] = OrderedDict()
         self._lookups: dict[str, asyncio.Task[KeyRow | None]] = {}
         self._free_lookups = asyncio.Semaphore(MAX_LOOKUPS)
+        self._streams: dict[OpenStream, str] = {}
 
     async def caller(self, authorization: str | None) -> Caller:
-        """Returns the caller of a request.
+        """Return the caller of a request.
 
         Args:
             authorization: the `authorization` header; None if there is none.
@@ -96,23 +144,54 @@ class Authenticator:
             raise _invalid_key()
         return Caller(row.project_id, row.is_admin, row.key_id)
 
-    async def check_revoked(self, caller: Caller) -> None:
-        """Checks that the key of an open stream is still valid. Cheap: it uses the same cache.
+    @asynccontextmanager
+    async def open_stream(self, caller: Caller) -> AsyncIterator[OpenStream]:
+        """End a block, which handles a streaming call, once the caller's key is revoked.
 
         Raises:
-            Fault: API_KEY_INVALID if the key has been revoked.
+            Fault: API_KEY_INVALID if the key is revoked.
         """
-        if caller.key_id is not None and await self._key(caller.key_id) is None:
-            raise _invalid_key()
+        scope = asyncio.timeout(None)
+        stream = OpenStream(scope)
+        try:
+            async with scope:
+                if caller.key_id is not None:
+                    self._streams[stream] = caller.key_id
+                yield stream
+        except TimeoutError:
+            if scope.expired():
+                raise _invalid_key() from None
+            raise
+        finally:
+            self._streams.pop(stream, None)
+
+    async def run(self) -> None:
+        """End the open streams of revoked keys, as often as cached keys expire, until cancelled."""
+        while True:
+            await asyncio.sleep(max(self._cache_s, MIN_CHECK_S))
+            try:
+                await self.check_streams()
+            except (DatabaseUnavailable, PoolExhausted, Contention, StatementCanceled) as e:
+                log.warning("key_check_retrying", error=str(e))
+
+    async def check_streams(self) -> None:
+        """Look up the keys of all open streams and end the streams of those that are revoked."""
+        for key_id in set(self._streams.values()):
+            if await self._shared_lookup(key_id) is None:
+                for stream in [s for s, of_key in self._streams.items() if of_key == key_id]:
+                    stream.revoke()
 
     async def _key(self, key_id: str) -> KeyRow | None:
-        """Returns a key that is not revoked, from the cache if possible."""
+        """Return a key that is not revoked, from the cache if possible."""
         now = time.monotonic()
         for cache in (self._keys, self._misses):
             if (known := cache.get(key_id)) and now < known[0]:
                 cache.move_to_end(key_id)
                 return known[1]
-        # When an entry expires, all requests that need it share one lookup.
+        return await self._shared_lookup(key_id)
+
+    async def _shared_lookup(self, key_id: str) -> KeyRow | None:
+        """Return a key that is not revoked, from a lookup that concurrent requests share."""
         lookup = self._lookups.get(key_id)
         if lookup is None:
             lookup = self._lookups[key_id] = asyncio.create_task(self._look_up(key_id))
@@ -122,21 +201,18 @@ class Authenticator:
     async def _look_up(self, key_id: str) -> KeyRow | None:
         async with self._free_lookups:
             row = await self._store.key(key_id)
-        expires_at = time.monotonic() + self._cache_s
+        if row and row.revoked_at is not None:
+            row = None
+        cache, most = (self._keys, MAX_CACHED_KEYS) if row else (self._misses, MAX_CACHED_MISSES)
         self._keys.pop(key_id, None)
-        if row is None or row.revoked_at is not None:
-            self._misses[key_id] = (expires_at, None)
-            if len(self._misses) > MAX_CACHED_MISSES:
-                self._misses.popitem(last=False)
-            return None
-        self._keys[key_id] = (expires_at, row)
-        if len(self._keys) > MAX_CACHED_KEYS:
-            self._keys.popitem(last=False)
+        cache[key_id] = (time.monotonic() + self._cache_s, row)
+        if len(cache) > most:
+            cache.popitem(last=False)
         return row
 
 
 def hash_secret(secret: str) -> bytes:
-    """Returns the SHA-256 of a key, which is what the database stores."""
+    """Return the SHA-256 of a key, which is what the database stores."""
     # A fast hash is enough: nobody guesses 256 random bits.
     return hashlib.sha256(secret.encode(errors="replace")).digest()
 

@@ -1,4 +1,4 @@
-"""Projects and API keys, and who a caller is."""
+"""Projects and API keys."""
 
 import re
 import secrets
@@ -18,7 +18,7 @@ _PROJECT_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 @dataclass(frozen=True, slots=True)
 class NewKey:
-    """A key that was just made, and the only copy of its secret."""
+    """A new key, with the only copy of its secret."""
 
     key: KeyRow
     secret: str
@@ -31,7 +31,11 @@ class Keys:
         self._store = store
 
     async def create_project(self, name: str) -> ProjectRow:
-        """Raises: Fault INVALID_FIELD, PROJECT_ALREADY_EXISTS."""
+        """Create a project.
+
+        Raises:
+            Fault: PROJECT_ALREADY_EXISTS; INVALID_FIELD for a malformed name.
+        """
         row = await self._store.create_project(
             project_id_of(_check_name(name, "project.name")), name
         )
@@ -44,7 +48,11 @@ class Keys:
         return row
 
     async def list_projects(self, page_size: int, page_token: str) -> Page[ProjectRow]:
-        """A page and the token of the next one. Raises: Fault INVALID_FIELD, INVALID_PAGE_TOKEN."""
+        """Return a page of projects by name.
+
+        Raises:
+            Fault: INVALID_FIELD; INVALID_PAGE_TOKEN.
+        """
         paging = Paging(page_size, page_token, ["projects"], pagination.text)
         rows = await self._store.list_projects(
             paging.after[0] if paging.after else "", paging.size + 1
@@ -54,9 +62,16 @@ class Keys:
     async def create_key(
         self, project: str, *, label: str = "", is_admin: bool = False, create_project: bool = False
     ) -> NewKey:
-        """A new key of a project, which with create_project is made where it is missing.
+        """Create a key of a project.
 
-        Raises: Fault INVALID_FIELD, PROJECT_NOT_FOUND.
+        Args:
+            project: name of the project.
+            label: a text for people; "" for none.
+            is_admin: whether the key may use AdminService.
+            create_project: create the project if there is none of this name.
+
+        Raises:
+            Fault: PROJECT_NOT_FOUND; INVALID_FIELD.
         """
         _check_name(project, "project")
         check_text("label", label, MAX_NAME_CHARACTERS)
@@ -68,16 +83,23 @@ class Keys:
         key = await self._store.create_key(
             key_id, row.project_id, hash_secret(secret), label, is_admin
         )
-        assert key is not None  # noqa: S101 - keys are never deleted
         return NewKey(key, secret)
 
     async def list_keys(self, project: str) -> list[KeyRow]:
-        """Raises: Fault INVALID_FIELD, PROJECT_NOT_FOUND."""
+        """Return the keys of a project, the newest first.
+
+        Raises:
+            Fault: PROJECT_NOT_FOUND; INVALID_FIELD for a malformed name.
+        """
         _check_name(project, "project")
         return await self._store.list_keys((await self._project(project)).project_id)
 
     async def revoke_key(self, key_id: str) -> KeyRow:
-        """Raises: Fault INVALID_FIELD, API_KEY_NOT_FOUND."""
+        """Revoke a key. Servers refuse it once their caches expire.
+
+        Raises:
+            Fault: API_KEY_NOT_FOUND; INVALID_FIELD for a malformed key_id.
+        """
         if not key_id:
             raise invalid("key_id", "is required")
         check_text("key_id", key_id, MAX_NAME_CHARACTERS)
@@ -100,6 +122,7 @@ class Keys:
 def _check_name(name: str, field: str) -> str:
     if not _PROJECT_NAME.fullmatch(name):
         raise invalid(
-            field, "is 1 to 64 characters of a-z, 0-9, '-' and '_', the first a letter or digit"
+            field,
+            "must be 1 to 64 characters of a-z, 0-9, '-' and '_', the first a letter or digit",
         )
     return name

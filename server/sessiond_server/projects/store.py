@@ -1,14 +1,10 @@
 """Projects and API keys."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import func, select, update
-from sqlalchemy.dialects.postgresql import insert
-
-from sessiond_server.db.pool import Database
-from sessiond_server.db.schema import api_keys, projects
+from sessiond_server.db.pool import Database, columns_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,69 +30,89 @@ class KeyRow:
     revoked_at: datetime | None
 
 
-_KEY = [
-    projects.c.name.label("project") if f.name == "project" else api_keys.c[f.name]
-    for f in fields(KeyRow)
-]
-_KEYS = select(*_KEY).join_from(api_keys, projects, api_keys.c.project_id == projects.c.project_id)
-_PROJECT = [projects.c[f.name] for f in fields(ProjectRow)]
+_COLUMNS = columns_of(ProjectRow)
+_CREATE_PROJECT = f"""
+INSERT INTO projects (project_id, name) VALUES (%(project_id)s, %(name)s)
+ON CONFLICT DO NOTHING RETURNING {_COLUMNS}"""
+_PROJECT = f"SELECT {_COLUMNS} FROM projects WHERE name = %(name)s"
+_PROJECTS = f"""
+SELECT {_COLUMNS} FROM projects WHERE name > %(after)s ORDER BY name LIMIT %(limit)s"""
+
+_FROM_KEYS = """
+SELECT key_id, project_id, projects.name AS project, secret_hash, label, is_admin,
+    api_keys.created_at, revoked_at
+FROM {} AS api_keys JOIN projects USING (project_id)"""
+_KEYS = _FROM_KEYS.format("api_keys")
+_KEY = f"{_KEYS} WHERE key_id = %(key_id)s"
+_KEYS_OF_PROJECT = f"""{_KEYS}
+WHERE project_id = %(project_id)s ORDER BY api_keys.created_at DESC, key_id"""
+_CREATE_KEY = f"""
+WITH created AS (
+    INSERT INTO api_keys (key_id, project_id, secret_hash, label, is_admin)
+    VALUES (%(key_id)s, %(project_id)s, %(secret_hash)s, %(label)s, %(is_admin)s) RETURNING *
+) {_FROM_KEYS.format("created")}"""
+_REVOKE = f"""
+WITH revoked AS (
+    UPDATE api_keys SET revoked_at = coalesce(revoked_at, now()) WHERE key_id = %(key_id)s
+    RETURNING *
+) {_FROM_KEYS.format("revoked")}"""
 
 
 class KeyStore:
-    """Projects and keys, by name and by key_id."""
+    """Projects by name, and API keys by key_id."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def create_project(self, project_id: UUID, name: str) -> ProjectRow | None:
-        """None where there is one of this name."""
-        statement = (
-            insert(projects).values(project_id=project_id, name=name).on_conflict_do_nothing()
-        )
-        rows = await self._database.rows(statement.returning(*_PROJECT))
+        """Create a project.
+
+        Returns:
+            The project; None if there is one of this name.
+        """
+        parameters = {"project_id": project_id, "name": name}
+        rows = await self._database.rows(_CREATE_PROJECT, parameters)
         return ProjectRow(**rows[0]) if rows else None
 
     async def project(self, name: str) -> ProjectRow | None:
-        rows = await self._database.rows(select(*_PROJECT).where(projects.c.name == name))
+        """Return a project; None if there is none of this name."""
+        rows = await self._database.rows(_PROJECT, {"name": name})
         return ProjectRow(**rows[0]) if rows else None
 
     async def list_projects(self, after: str, limit: int) -> list[ProjectRow]:
-        """By name, those above `after`."""
-        statement = (
-            select(*_PROJECT).where(projects.c.name > after).order_by(projects.c.name).limit(limit)
-        )
-        return [ProjectRow(**row) for row in await self._database.rows(statement)]
+        """Return at most `limit` projects by name, those after a name."""
+        rows = await self._database.rows(_PROJECTS, {"after": after, "limit": limit})
+        return [ProjectRow(**row) for row in rows]
 
     async def create_key(
         self, key_id: str, project_id: UUID, secret_hash: bytes, label: str, is_admin: bool
-    ) -> KeyRow | None:
-        await self._database.rows(
-            insert(api_keys).values(
-                key_id=key_id,
-                project_id=project_id,
-                secret_hash=secret_hash,
-                label=label,
-                is_admin=is_admin,
-            )
-        )
-        return await self.key(key_id)
+    ) -> KeyRow:
+        """Create a key with a new key_id."""
+        parameters = {
+            "key_id": key_id,
+            "project_id": project_id,
+            "secret_hash": secret_hash,
+            "label": label,
+            "is_admin": is_admin,
+        }
+        [row] = await self._database.rows(_CREATE_KEY, parameters)
+        return KeyRow(**row)
 
     async def key(self, key_id: str) -> KeyRow | None:
-        rows = await self._database.rows(_KEYS.where(api_keys.c.key_id == key_id))
+        """Return a key; None if there is none of this id."""
+        rows = await self._database.rows(_KEY, {"key_id": key_id})
         return KeyRow(**rows[0]) if rows else None
 
     async def list_keys(self, project_id: UUID) -> list[KeyRow]:
-        """The newest first."""
-        statement = _KEYS.where(api_keys.c.project_id == project_id).order_by(
-            api_keys.c.created_at.desc(), api_keys.c.key_id
-        )
-        return [KeyRow(**row) for row in await self._database.rows(statement)]
+        """Return the keys of a project, the newest first."""
+        rows = await self._database.rows(_KEYS_OF_PROJECT, {"project_id": project_id})
+        return [KeyRow(**row) for row in rows]
 
     async def revoke(self, key_id: str) -> KeyRow | None:
-        """Revoking twice keeps the first time. None where there is no such key."""
-        await self._database.rows(
-            update(api_keys)
-            .where(api_keys.c.key_id == key_id)
-            .values(revoked_at=func.coalesce(api_keys.c.revoked_at, func.now()))
-        )
-        return await self.key(key_id)
+        """Revoke a key; a revoked one keeps the time of its revocation.
+
+        Returns:
+            The key; None if there is none of this id.
+        """
+        rows = await self._database.rows(_REVOKE, {"key_id": key_id})
+        return KeyRow(**rows[0]) if rows else None

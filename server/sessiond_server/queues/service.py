@@ -3,9 +3,8 @@
 import asyncio
 import re
 from bisect import bisect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 from uuid import UUID
 
 from sessiond_server.core import pagination
@@ -14,18 +13,10 @@ from sessiond_server.core.ids import session_key
 from sessiond_server.core.limits import MAX_NAME_CHARACTERS
 from sessiond_server.core.pagination import Page, Paging
 from sessiond_server.core.validation import check_session_id, check_text
-from sessiond_server.queues.store import (
-    Acknowledgement,
-    Counts,
-    HeldLease,
-    Leased,
-    LeaseGone,
-    LeaseRef,
-    ProcessingStore,
-    QueueState,
-    Ranges,
-    TooManyQueues,
-)
+from sessiond_server.queues.store.leases import LeaseStore
+from sessiond_server.queues.store.progress import Acknowledgement, Counts, ProgressStore
+from sessiond_server.queues.store.queues import QueueStore, TooManyQueues
+from sessiond_server.queues.store.rows import Leased, LeaseRef, Ranges
 from sessiond_server.sessions.store.sessions import SessionRow, SessionStore
 
 MAX_QUEUES = 16
@@ -39,10 +30,10 @@ MAX_LEASE_MS = 3_600_000
 MAX_WAIT_MS = 30_000
 MAX_ERROR_CHARACTERS = 1_024
 
-# How often somebody who waits for work looks for some. In between he holds nothing.
-LOOK_S = 0.25
-# A wait ends so much before the deadline that the server sets where the caller has none.
-MARGIN_S = 1.0
+# A waiting worker checks for work at this interval. It holds no connection in between.
+POLL_INTERVAL_S = 0.25
+# A wait ends this long before the deadline that the server sets for callers without one.
+DEADLINE_MARGIN_S = 1.0
 
 _QUEUE = re.compile(r"[a-z0-9_-]{1,64}")
 _LEASE = "lease"
@@ -50,7 +41,16 @@ _LEASE = "lease"
 
 @dataclass(frozen=True, slots=True)
 class LeaseRequest:
-    """What a worker asks for; zeros are defaults. lease_ms, wait_ms: None = unset."""
+    """A worker's request for messages.
+
+    Attributes:
+        queue: name of the queue.
+        worker: name of the worker; may be "".
+        max_sessions: the most leases; 0 = 1.
+        max_messages: the most messages of each lease; 0 = DEFAULT_MESSAGES.
+        lease_ms: duration of the leases in milliseconds; None = DEFAULT_LEASE_MS.
+        wait_ms: how long to wait for messages, in milliseconds; None = not at all.
+    """
 
     queue: str
     worker: str
@@ -62,7 +62,13 @@ class LeaseRequest:
 
 @dataclass(frozen=True, slots=True)
 class RequeueSelector:
-    """Messages to process again: exactly one is not None."""
+    """Messages to process again. Exactly one attribute is not None.
+
+    Attributes:
+        failed: all messages that failed.
+        from_seq: all messages from a seq on.
+        seqs: the messages with these seqs.
+    """
 
     failed: bool | None
     from_seq: int | None
@@ -70,71 +76,87 @@ class RequeueSelector:
 
 
 class Processing:
-    """The rules of the queues. Ids are the caller's; project_id is who calls.
-
-    Args:
-        is_draining: whether this server is about to stop, so that nobody should wait here.
-        default_deadline_s: of callers that set none.
-    """
+    """The rules of the queues. Methods take the caller's project_id."""
 
     def __init__(
         self,
-        store: ProcessingStore,
+        queues: QueueStore,
+        leases: LeaseStore,
+        progress: ProgressStore,
         sessions: SessionStore,
         *,
         is_draining: Callable[[], bool],
         default_deadline_s: float,
     ) -> None:
-        self._store = store
+        """Create the service.
+
+        Args:
+            queues: store of the queues.
+            leases: store of the leases.
+            progress: store of the queues' progress.
+            sessions: store of the sessions.
+            is_draining: returns whether this server is stopping, so that no worker may wait.
+            default_deadline_s: deadline of calls without one. Unit: seconds.
+        """
+        self._queues = queues
+        self._leases = leases
+        self._progress = progress
         self._sessions = sessions
         self._is_draining = is_draining
-        self._max_wait_s = max(0.0, default_deadline_s - MARGIN_S)
+        self._max_wait_s = max(0.0, default_deadline_s - DEADLINE_MARGIN_S)
 
-    async def lease(self, project_id: UUID, ask: LeaseRequest) -> list[Leased]:
-        """Take work, and wait for it where there is none and the caller wants to.
+    async def lease(self, project_id: UUID, request: LeaseRequest) -> list[Leased]:
+        """Lease messages; wait for some if there are none and the request says so.
 
-        Raises: Fault INVALID_FIELD, LIMIT_EXCEEDED.
+        Raises:
+            Fault: INVALID_FIELD; LIMIT_EXCEEDED if the queue is new and the project has MAX_QUEUES.
         """
-        _check_queue(ask.queue)
-        check_text("worker", ask.worker, MAX_NAME_CHARACTERS)
-        max_sessions = _bounded("max_sessions", ask.max_sessions, 1, MAX_SESSIONS)
-        max_messages = _bounded("max_messages", ask.max_messages, DEFAULT_MESSAGES, MAX_MESSAGES)
-        duration_ms = _lease_ms(ask.lease_ms)
-        wait_ms = ask.wait_ms or 0
+        _check_queue(request.queue)
+        check_text("worker", request.worker, MAX_NAME_CHARACTERS)
+        max_sessions = _bounded("max_sessions", request.max_sessions, 1, MAX_SESSIONS)
+        max_messages = _bounded(
+            "max_messages", request.max_messages, DEFAULT_MESSAGES, MAX_MESSAGES
+        )
+        duration_ms = _lease_ms(request.lease_ms)
+        wait_ms = request.wait_ms or 0
         if not 0 <= wait_ms <= MAX_WAIT_MS:
             raise invalid("wait", f"is {wait_ms} ms; from 0 to 30 seconds are allowed")
-        loop = asyncio.get_running_loop()
-        end = loop.time() + min(wait_ms / 1000, self._max_wait_s)
+        clock = asyncio.get_running_loop().time
+        end = clock() + min(wait_ms / 1000, self._max_wait_s)
         while True:
             try:
-                leases = await self._store.lease(
+                leases = await self._leases.lease(
                     project_id,
-                    ask.queue,
-                    worker=ask.worker,
+                    request.queue,
+                    worker=request.worker,
                     max_sessions=max_sessions,
                     max_messages=max_messages,
                     duration_ms=duration_ms,
                     max_queues=MAX_QUEUES,
-                    choose=lambda standing: choose(standing, max_messages),
                 )
             except TooManyQueues:
                 raise Fault(
                     "LIMIT_EXCEEDED",
-                    f"the project has {MAX_QUEUES} queues, which is the most; delete one (DeleteQueue) to make {ask.queue!r}",
+                    f"the project has {MAX_QUEUES} queues, which is the most; "
+                    f"delete one (DeleteQueue) to make {request.queue!r}",
                     metadata={"what": "queues", "limit": MAX_QUEUES},
                 ) from None
-            left = end - loop.time()
+            left = end - clock()
             if leases or left <= 0 or self._is_draining():
                 return leases
-            await asyncio.sleep(min(LOOK_S, left))
+            await asyncio.sleep(min(POLL_INTERVAL_S, left))
 
     async def extend(self, project_id: UUID, lease_id: str, lease_ms: int | None) -> Leased:
-        """Raises: Fault LEASE_LOST, INVALID_FIELD."""
-        ref, duration_ms = decode_lease_id(lease_id), _lease_ms(lease_ms)
-        try:
-            return await self._store.extend(ref, project_id, duration_ms)
-        except LeaseGone:
-            raise _lease_lost(lease_id) from None
+        """Let a lease last for lease_ms (None = DEFAULT_LEASE_MS) from now on.
+
+        Raises:
+            Fault: LEASE_LOST; INVALID_FIELD.
+        """
+        ref = decode_lease_id(lease_id)
+        leased = await self._leases.extend(ref, project_id, _lease_ms(lease_ms))
+        if leased is None:
+            raise _lease_lost(lease_id)
+        return leased
 
     async def acknowledge(
         self,
@@ -145,122 +167,133 @@ class Processing:
         *,
         keep_lease: bool,
     ) -> None:
-        """Raises: Fault LEASE_LOST, INVALID_FIELD."""
+        """Record that leased messages are processed.
+
+        Args:
+            project_id: the caller's project.
+            lease_id: the lease.
+            through_seq: the last message that is processed; None = all of the lease.
+            failures: (seq, error) of those that failed.
+            keep_lease: keep the other messages leased, instead of releasing them.
+
+        Raises:
+            Fault: LEASE_LOST; INVALID_FIELD.
+        """
         ref = decode_lease_id(lease_id)
-        if through_seq is not None and through_seq < 0:
-            raise invalid("through_seq", "is negative")
-        try:
-            await self._store.acknowledge(
-                ref,
-                project_id,
-                lambda held: decide(held, through_seq, failures, keep_lease=keep_lease),
-            )
-        except LeaseGone:
-            raise _lease_lost(lease_id) from None
+        if not await self._progress.acknowledge(
+            ref,
+            project_id,
+            lambda leased: decide(leased, through_seq, failures, keep_lease=keep_lease),
+        ):
+            raise _lease_lost(lease_id)
 
     async def requeue(
-        self, project_id: UUID, queue: str, session_id: str, which: RequeueSelector
+        self, project_id: UUID, queue: str, session_id: str, selector: RequeueSelector
     ) -> int:
-        """Answers how many messages are pending now that were not before.
+        """Make messages of a session pending.
 
-        Raises: Fault SESSION_NOT_FOUND, QUEUE_NOT_FOUND, INVALID_FIELD.
+        Returns:
+            How many are pending that were not before.
+
+        Raises:
+            Fault: SESSION_NOT_FOUND; QUEUE_NOT_FOUND; INVALID_FIELD.
         """
-        check_session_id(session_id)
-        _check_queue(queue)
-        _check_which(which)
-        session = await self._session(project_id, session_id)
-        await self._check_known(project_id, queue)
-        if which.seqs is not None:
-            for i, seq in enumerate(which.seqs):
-                if seq > session.last_seq:
-                    raise invalid(
-                        f"seqs.seqs[{i}]", f"is {seq}; the session's last_seq is {session.last_seq}"
-                    )
-            return await self._store.requeue_seqs(
-                session.key, session.log, project_id, queue, which.seqs
-            )
-        if which.from_seq is not None:
-            return await self._store.requeue_from(
-                session.key, session.log, project_id, queue, which.from_seq
-            )
-        return await self._store.requeue_failed(session.key, session.log, project_id, queue)
+        _check_selector(selector)
+        session = await self._session(project_id, queue, session_id)
+        row = session.key, session.log, project_id, queue
+        if selector.from_seq is not None:
+            return await self._progress.requeue_from(*row, selector.from_seq)
+        for i, seq in enumerate(selector.seqs or ()):
+            if seq > session.last_seq:
+                raise invalid(
+                    f"seqs.seqs[{i}]", f"is {seq}; the session's last_seq is {session.last_seq}"
+                )
+        return await self._progress.requeue(*row, selector.seqs)
 
     async def counts(self, project_id: UUID, queue: str, session_id: str) -> Counts:
-        """Of a session; of the whole project where session_id is empty. Raises: Fault SESSION_NOT_FOUND, QUEUE_NOT_FOUND."""
+        """Return the counts of a session, or with "" of the whole project.
+
+        Raises:
+            Fault: SESSION_NOT_FOUND; QUEUE_NOT_FOUND; INVALID_FIELD.
+        """
         if session_id:
-            check_session_id(session_id)
+            session = await self._session(project_id, queue, session_id)
+            return await self._progress.counts(project_id, queue, session.key)
         _check_queue(queue)
-        session = await self._session(project_id, session_id) if session_id else None
         await self._check_known(project_id, queue)
-        return await self._store.counts(project_id, queue, session.key if session else None)
+        return await self._progress.counts(project_id, queue, None)
 
     async def failures(
         self, project_id: UUID, queue: str, session_id: str, page_size: int, page_token: str
     ) -> Page[tuple[int, str]]:
-        """Raises: Fault SESSION_NOT_FOUND, QUEUE_NOT_FOUND, INVALID_FIELD, INVALID_PAGE_TOKEN."""
-        check_session_id(session_id)
-        _check_queue(queue)
+        """Return a page of a session's failed messages: (seq, error), by seq.
+
+        Raises:
+            Fault: SESSION_NOT_FOUND; QUEUE_NOT_FOUND; INVALID_FIELD; INVALID_PAGE_TOKEN.
+        """
         paging = Paging(page_size, page_token, ("failures", queue, session_id), pagination.seq)
         after = paging.after[0] if paging.after else 0
-        session = await self._session(project_id, session_id)
-        await self._check_known(project_id, queue)
-        # One more than asked for says whether there is a next page.
-        found = await self._store.failures(session.key, project_id, queue, after, paging.size + 1)
+        session = await self._session(project_id, queue, session_id)
+        # One more than the page has says whether there is a next page.
+        found = await self._progress.failures(
+            session.key, project_id, queue, after, paging.size + 1
+        )
         return paging.page(found, lambda failure: failure[:1])
 
     async def queues(self, project_id: UUID) -> list[str]:
-        """By name."""
-        return await self._store.queues(project_id)
+        """Return the names of the project's queues, sorted."""
+        return await self._queues.list(project_id)
 
     async def delete_queue(self, project_id: UUID, queue: str, *, allow_missing: bool) -> None:
-        """Raises: Fault QUEUE_NOT_FOUND."""
+        """Delete a queue with its progress.
+
+        Raises:
+            Fault: QUEUE_NOT_FOUND, unless allow_missing; INVALID_FIELD.
+        """
         _check_queue(queue)
-        if not await self._store.delete_queue(project_id, queue) and not allow_missing:
+        if not await self._queues.delete(project_id, queue) and not allow_missing:
             raise _queue_not_found(queue)
 
-    async def _session(self, project_id: UUID, session_id: str) -> SessionRow:
-        row = await self._sessions.get(session_key(project_id, session_id), project_id)
-        if row is None:
+    async def _session(self, project_id: UUID, queue: str, session_id: str) -> SessionRow:
+        """Return a session, after checking that it exists and that the project has the queue."""
+        check_session_id(session_id)
+        _check_queue(queue)
+        session = await self._sessions.get(session_key(project_id, session_id), project_id)
+        if session is None:
             raise session_not_found(session_id)
-        return row
+        await self._check_known(project_id, queue)
+        return session
 
     async def _check_known(self, project_id: UUID, queue: str) -> None:
-        if not await self._store.has_queue(project_id, queue):
+        if not await self._queues.has(project_id, queue):
             raise _queue_not_found(queue)
-
-
-def choose(standing: QueueState, max_messages: int) -> Ranges:
-    """What to lease: messages that are pending again, else the next ones."""
-    if standing.again:
-        return ranges_of(standing.again[:max_messages])
-    first, last = standing.done_seq + 1, min(standing.last_seq, standing.done_seq + max_messages)
-    return [(first, last)] if first <= last else []
-
-
-def ranges_of(seqs: Sequence[int]) -> Ranges:
-    """Ascending seqs as ranges."""
-    ranges: Ranges = []
-    for seq in seqs:
-        if ranges and ranges[-1][1] == seq - 1:
-            ranges[-1] = (ranges[-1][0], seq)
-        else:
-            ranges.append((seq, seq))
-    return ranges
 
 
 def decide(
-    held: HeldLease,
+    leased: Ranges,
     through_seq: int | None,
     failures: Sequence[tuple[int, str]],
     *,
     keep_lease: bool,
 ) -> Acknowledgement:
-    """What an acknowledgement of a lease comes to. Raises: Fault INVALID_FIELD."""
-    last = held.ranges[-1][1]
-    through = last if through_seq is None else through_seq
-    if through > last:
-        raise invalid("through_seq", f"is {through}; the lease ends with {last}")
-    done = [(first, min(last, through)) for first, last in held.ranges if first <= through]
+    """Return the changes that an acknowledgement makes.
+
+    Args:
+        leased: the ranges of the lease; at least one.
+        through_seq: as in Processing.acknowledge.
+        failures: as in Processing.acknowledge.
+        keep_lease: as in Processing.acknowledge.
+
+    Raises:
+        Fault: INVALID_FIELD for a seq that is not in the lease, or that comes twice.
+    """
+    end = leased[-1][1]
+    through = end if through_seq is None else through_seq
+    if not 0 <= through <= end:
+        raise invalid(
+            "through_seq", f"is {through}; 0 to {end}, the last seq of the lease, are allowed"
+        )
+    done = [(first, min(last, through)) for first, last in leased if first <= through]
     firsts = [first for first, _ in done]
     errors: dict[int, str] = {}
     for i, (seq, error) in enumerate(failures):
@@ -272,75 +305,59 @@ def decide(
             )
         if seq in errors:
             raise invalid(f"failures[{i}].seq", f"is {seq}, as an earlier one is")
-        # PostgreSQL takes no NUL.
+        # PostgreSQL's text cannot hold NUL.
         errors[seq] = error[:MAX_ERROR_CHARACTERS].replace("\0", "\N{REPLACEMENT CHARACTER}")
-    rest = (
-        [(max(first, through + 1), last) for first, last in held.ranges if last > through]
-        if keep_lease
-        else []
-    )
-    return Acknowledgement(done, errors, rest)
-
-
-def counts_by_status(counts: Counts) -> Mapping[str, int]:
-    """Pending, running, success and failed messages: together all there are."""
-    return {
-        "pending": counts.messages - counts.done + counts.again - counts.leased,
-        "running": counts.leased,
-        "success": counts.done - counts.again - counts.failed,
-        "failed": counts.failed,
-    }
+    rest = [(max(first, through + 1), last) for first, last in leased if last > through]
+    return Acknowledgement(done, errors, rest if keep_lease else [])
 
 
 def encode_lease_id(ref: LeaseRef) -> str:
-    """Names the lease; its UUID is what cannot be guessed."""
+    """Return the lease_id of a lease. Its random UUID makes it impossible to guess."""
     return pagination.encode_token(_LEASE, ref.key.hex, ref.log.hex, ref.queue, ref.lease_id.hex)
 
 
 def decode_lease_id(lease_id: str) -> LeaseRef:
-    """Raises: Fault INVALID_FIELD for what no server made."""
+    """Return the lease of a lease_id.
+
+    Raises:
+        Fault: INVALID_FIELD if it is malformed.
+    """
     if not lease_id:
         raise invalid("lease_id", "is required")
-    key, log, queue, random = pagination.decode_token(
-        lease_id, _LEASE, UUID, UUID, _queue, UUID, field="lease_id", reason="INVALID_FIELD"
+    parsers = UUID, UUID, pagination.text, UUID
+    return LeaseRef(
+        *pagination.decode_token(
+            lease_id, _LEASE, *parsers, field="lease_id", reason="INVALID_FIELD"
+        )
     )
-    return LeaseRef(key, log, queue, random)
 
 
-def _queue(value: Any) -> str:
-    try:
-        return _check_queue(value)
-    except Fault as fault:
-        raise ValueError(value) from fault
-
-
-def _check_queue(queue: str) -> str:
+def _check_queue(queue: str) -> None:
     if not queue:
         raise invalid("queue", "is required")
     if not _QUEUE.fullmatch(queue):
         raise invalid("queue", 'must be 1 to 64 characters of a-z, 0-9, "-" and "_"')
-    return queue
 
 
-def _check_which(which: RequeueSelector) -> None:
-    if which.seqs is not None:
-        if not 1 <= len(which.seqs) <= MAX_REQUEUED:
+def _check_selector(selector: RequeueSelector) -> None:
+    if selector.seqs is not None:
+        if not 1 <= len(selector.seqs) <= MAX_REQUEUED:
             raise invalid(
-                "seqs.seqs", f"has {len(which.seqs)} seqs; 1 to {MAX_REQUEUED} are allowed"
+                "seqs.seqs", f"has {len(selector.seqs)} seqs; 1 to {MAX_REQUEUED} are allowed"
             )
         known: set[int] = set()
-        for i, seq in enumerate(which.seqs):
+        for i, seq in enumerate(selector.seqs):
             if seq < 1:
                 raise invalid(f"seqs.seqs[{i}]", f"is {seq}; seqs begin with 1")
             if seq in known:
                 raise invalid(f"seqs.seqs[{i}]", f"is {seq}, as an earlier one is")
             known.add(seq)
-    elif which.from_seq is not None:
-        if which.from_seq < 1:
-            raise invalid("from_seq", f"is {which.from_seq}; seqs begin with 1")
-    elif which.failed is None:
+    elif selector.from_seq is not None:
+        if selector.from_seq < 1:
+            raise invalid("from_seq", f"is {selector.from_seq}; seqs begin with 1")
+    elif selector.failed is None:
         raise invalid("which", "is required: set failed, from_seq or seqs")
-    elif not which.failed:
+    elif not selector.failed:
         raise invalid("failed", "must be true where it is set")
 
 
@@ -369,6 +386,7 @@ def _queue_not_found(queue: str) -> Fault:
 def _lease_lost(lease_id: str) -> Fault:
     return Fault(
         "LEASE_LOST",
-        "the lease is not held any more: it ran out and another worker has its messages, or it was acknowledged, or the session is gone",
+        "the lease is not held any more: it ran out and another worker has its messages, "
+        "or it was acknowledged, or the session is gone",
         metadata={"lease_id": lease_id},
     )

@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 
 
 class Purged(NamedTuple):
-    """What a round removed.
+    """Removals of one round.
 
     Attributes:
         sessions: expired sessions.
@@ -74,7 +74,7 @@ class Purger:
         sessions = messages = requests = flattened = 0
         is_more = True
         while is_more:
-            # By turns, so that much of one kind does not delay the others.
+            # The kinds take turns, so that much of one does not delay the others.
             checked, expired = await self._store.expire(SESSIONS_A_BATCH)
             sessions += len(expired)
             for session in expired:

@@ -72,7 +72,7 @@ SELECT messages, CASE WHEN messages < (SELECT count(*) FROM picked)
     THEN GREATEST(rows, %(batch)s) ELSE rows END
 FROM doomed"""
 
-# What belongs to the session alone, which no copy reads. `processing` comes before its exceptions:
+# Tables of the session alone, which no copy reads. `processing` comes before its exceptions:
 # an acknowledgement that holds a row of the former may still add rows of the latter.
 _OWN = ("tasks", "bookmarks", "processing", "processing_exceptions", "requests", "turns")
 # LATERAL with its own LIMIT: one scan of the primary key for each log, however the planner
@@ -123,7 +123,7 @@ class Expiry(NamedTuple):
 
 
 class LogPurge(NamedTuple):
-    """What one transaction removed of dead logs.
+    """Removals of one transaction from dead logs.
 
     Attributes:
         logs: logs that are finished.

@@ -1,1 +1,1 @@
-"""The wire: protos in, protos out. Every call passes through calls.py; every error through errors.py."""
+"""The gRPC services. Every call passes through handlers.py, every error through errors.py."""

@@ -1,4 +1,4 @@
-"""AdminService on the wire."""
+"""AdminService: converts requests, calls the features, converts responses."""
 
 from sessiond.v1.admin_service_pb2 import (
     ApiKey,

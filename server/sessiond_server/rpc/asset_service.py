@@ -1,4 +1,4 @@
-"""AssetService on the wire."""
+"""AssetService: converts requests, calls the features, converts responses."""
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
@@ -31,7 +31,7 @@ class AssetServicer:
     async def UploadAsset(
         self, requests: AsyncIterator[UploadAssetRequest], caller: Caller
     ) -> Asset:
-        # A stream without a piece is an empty asset, as one with an empty piece is.
+        # A stream without a piece is an empty asset, like one with an empty piece.
         first = await anext(requests, None) or UploadAssetRequest()
 
         async def pieces() -> AsyncIterator[bytes]:

@@ -1,4 +1,4 @@
-"""BookmarkService on the wire."""
+"""BookmarkService: converts requests, calls the features, converts responses."""
 
 from typing import Any
 
@@ -14,11 +14,8 @@ from sessiond.v1.bookmark_service_pb2 import (
 )
 from sessiond_server.bookmarks.service import Bookmarks
 from sessiond_server.bookmarks.store import BookmarkRow
-from sessiond_server.core.errors import invalid
 from sessiond_server.projects.authentication import Caller
-
-# What UpdateBookmark's mask may name.
-_PATHS = ("seq", "description")
+from sessiond_server.rpc.conversions import updated_paths
 
 # Method names are those of the protos.
 # ruff: noqa: N802
@@ -61,12 +58,11 @@ class BookmarkServicer:
         )
 
     async def UpdateBookmark(self, request: UpdateBookmarkRequest, caller: Caller) -> Bookmark:
-        name, values = request.bookmark.name, _values(request)
         row = await self._bookmarks.update(
             caller.project_id,
             request.session_id,
-            name,
-            values,
+            request.bookmark.name,
+            _values(request),
             request.new_name,
             request.request_id,
         )
@@ -86,7 +82,6 @@ class BookmarkServicer:
 
 
 def _message(row: BookmarkRow) -> Bookmark:
-    """A bookmark as callers see it."""
     message = Bookmark(name=row.name, seq=row.seq, description=row.description)
     message.create_time.FromDatetime(row.created_at)
     message.update_time.FromDatetime(row.updated_at)
@@ -94,18 +89,15 @@ def _message(row: BookmarkRow) -> Bookmark:
 
 
 def _values(request: UpdateBookmarkRequest) -> dict[str, Any]:
-    """The fields to set. Raises: Fault INVALID_FIELD."""
+    """Returns the new values of an update by name.
+
+    Raises:
+        Fault: INVALID_FIELD for an unknown path in the mask.
+    """
     bookmark = request.bookmark
-    if request.HasField("update_mask"):
-        paths = list(request.update_mask.paths)
-        for path in paths:
-            if path not in _PATHS:
-                raise invalid("update_mask", f"names {path[:64]!r}; known are {', '.join(_PATHS)}")
-    else:
-        is_set = {"seq": bookmark.HasField("seq"), "description": bool(bookmark.description)}
-        paths = [path for path in _PATHS if is_set[path]]
+    is_set = {"seq": bookmark.HasField("seq"), "description": bool(bookmark.description)}
     values = {"seq": _seq(bookmark), "description": bookmark.description}
-    return {path: values[path] for path in paths}
+    return {path: values[path] for path in updated_paths(request, is_set)}
 
 
 def _seq(bookmark: Bookmark) -> int | None:

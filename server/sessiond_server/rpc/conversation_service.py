@@ -1,4 +1,4 @@
-"""ConversationService on the wire."""
+"""ConversationService: converts requests, calls the features, converts responses."""
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -17,14 +17,13 @@ from sessiond.v1.conversation_service_pb2 import (
 )
 from sessiond.v1.turn_pb2 import Turn, TurnState
 from sessiond_server.core.cancellation import run_to_completion
-from sessiond_server.core.errors import invalid
 from sessiond_server.core.structs import to_dict
 from sessiond_server.projects.authentication import Caller
 from sessiond_server.rpc import conversions
 from sessiond_server.turns.service import Sending, Turns
 from sessiond_server.turns.store import TurnRow
 from sessiond_server.turns.streams import TurnStreams
-from sessiond_server.watch.hub import Watching, WatchOptions
+from sessiond_server.watch.hub import WatchHub, WatchOptions
 
 # Method names are those of the protos.
 # ruff: noqa: N802
@@ -35,14 +34,13 @@ class ConversationServicer:
 
     needs_admin = False
 
-    def __init__(self, turns: Turns, streams: TurnStreams, watching: Watching) -> None:
+    def __init__(self, turns: Turns, streams: TurnStreams, watching: WatchHub) -> None:
         self._turns = turns
         self._streams = streams
         self._watching = watching
 
     async def Send(self, request: SendRequest, caller: Caller) -> AsyncGenerator[bytes, None]:
-        if request.mode not in SendMode.values():
-            raise invalid("mode", f"is {request.mode}, which is no mode of this server")
+        mode = conversions.enum_number(SendMode.DESCRIPTOR, request.mode, "mode")
         sending = Sending(
             caller.project_id,
             request.session_id,
@@ -50,7 +48,7 @@ class ConversationServicer:
             list(request.messages),
             request.model,
             to_dict(request.options, "options") if request.HasField("options") else {},
-            request.mode == SEND_MODE_IMMEDIATE,
+            mode == SEND_MODE_IMMEDIATE,
             conversions.milliseconds(request.turn_timeout)
             if request.HasField("turn_timeout")
             else None,
@@ -84,12 +82,10 @@ class ConversationServicer:
         )
 
     async def ListTurns(self, request: ListTurnsRequest, caller: Caller) -> ListTurnsResponse:
-        if request.state not in TurnState.values():
-            raise invalid("state", f"is {request.state}, which is no state of a turn")
         page = await self._turns.list(
             caller.project_id,
             request.session_id,
-            request.state,
+            conversions.enum_number(TurnState.DESCRIPTOR, request.state, "state"),
             request.page_size,
             request.page_token,
         )
@@ -110,7 +106,6 @@ class ConversationServicer:
 
 
 def _message(row: TurnRow, session_id: str) -> Turn:
-    """A turn as callers see it."""
     turn = Turn(
         turn_id=str(row.turn_id),
         session_id=session_id,

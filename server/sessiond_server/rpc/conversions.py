@@ -1,13 +1,16 @@
-"""Protos to the service's words and back."""
+"""Converts protobuf messages to the features' types and back."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+from google.protobuf.descriptor import EnumDescriptor
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from sessiond.v1.bookmark_pb2 import Bookmark
+from sessiond.v1.bookmark_service_pb2 import UpdateBookmarkRequest
 from sessiond.v1.session_pb2 import Session, SessionState
 from sessiond.v1.session_service_pb2 import (
     SESSION_ORDER_ACTIVE_DESC,
@@ -24,15 +27,15 @@ from sessiond.v1.session_service_pb2 import (
     UpdateSessionRequest,
 )
 from sessiond.v1.task_pb2 import Task, TaskStatus
-from sessiond_server.copies.service import CopyRequest
-from sessiond_server.copies.store.copies import CopyRow
+from sessiond.v1.task_service_pb2 import UpdateTaskRequest
+from sessiond_server.copies.store.copies import CopyRequest, CopyRow
 from sessiond_server.core import states
 from sessiond_server.core.errors import invalid
 from sessiond_server.core.pg_time import EPOCH_S
 from sessiond_server.core.structs import to_dict, to_struct
-from sessiond_server.imports.service import ImportHead
-from sessiond_server.imports.store import ImportedBookmark, ImportedTask
-from sessiond_server.sessions.service import NEVER, SessionSettings, etag_of, expires_at_ms
+from sessiond_server.imports.store import ImportedBookmark, ImportedTask, ImportHead
+from sessiond_server.sessions.service import etag_of, expires_at_ms
+from sessiond_server.sessions.settings import NEVER, SessionSettings
 from sessiond_server.sessions.store.sessions import SessionFilter, SessionRow
 
 _ORDERS: dict[int, str] = {
@@ -42,7 +45,7 @@ _ORDERS: dict[int, str] = {
     SESSION_ORDER_CREATED_ASC: "created_asc",
     SESSION_ORDER_ID_ASC: "id_asc",
 }
-# Paths of UpdateSession's mask and the columns that they stand for.
+# The column of each path in UpdateSession's mask.
 _COLUMNS = {
     "model": "model",
     "user": "user_name",
@@ -55,7 +58,7 @@ _COLUMNS = {
 
 
 def session_message(row: SessionRow) -> Session:
-    """A session as callers see it."""
+    """Converts a session's row."""
     message = Session(
         session_id=row.session_id,
         state=SessionState.ValueType(row.state),
@@ -89,7 +92,11 @@ def session_message(row: SessionRow) -> Session:
 
 
 def settings(session: Session) -> SessionSettings:
-    """What a new session's creator chose. Raises: Fault INVALID_FIELD."""
+    """Converts the settings of a new session.
+
+    Raises:
+        Fault: INVALID_FIELD for a setting.
+    """
     return SessionSettings(
         model=session.model,
         user_name=session.user,
@@ -105,21 +112,27 @@ def settings(session: Session) -> SessionSettings:
 def update_values(
     request: UpdateSessionRequest,
 ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """The columns to set and the patches to apply. Raises: Fault INVALID_FIELD."""
+    """Converts an update of a session.
+
+    Returns:
+        The new values by column, and the patches of config and metadata.
+
+    Raises:
+        Fault: INVALID_FIELD for a setting, or an unknown path in the mask.
+    """
     session = request.session
     chosen = settings(session)
-    if request.HasField("update_mask"):
-        paths = list(request.update_mask.paths)
-        for path in paths:
-            if path not in _COLUMNS:
-                raise invalid(
-                    "update_mask", f"names {path[:64]!r}; known are {', '.join(_COLUMNS)}"
-                )
-    else:
-        paths = [name for name in ("model", "user", "title") if getattr(session, name)]
-        paths += [name for name in ("config", "metadata") if session.HasField(name)]
-        paths += ["idle_ttl"] if session.WhichOneof("expiry") else []
-    values: dict[str, Any] = {_COLUMNS[path]: getattr(chosen, _COLUMNS[path]) for path in paths}
+    is_set = {
+        "model": bool(session.model),
+        "user": bool(session.user),
+        "title": bool(session.title),
+        "config": session.HasField("config"),
+        "metadata": session.HasField("metadata"),
+        "idle_ttl": session.WhichOneof("expiry") is not None,
+        "never_expires": False,
+    }
+    columns = [_COLUMNS[path] for path in updated_paths(request, is_set)]
+    values: dict[str, Any] = {column: getattr(chosen, column) for column in columns}
     for name in ("config", "metadata"):
         if name in values:
             values[name] = values[name] or {}
@@ -129,6 +142,27 @@ def update_values(
         if request.HasField(f"{name}_patch")  # type: ignore[arg-type]
     }
     return values, patches
+
+
+def updated_paths(
+    request: UpdateSessionRequest | UpdateTaskRequest | UpdateBookmarkRequest,
+    is_set: Mapping[str, bool],
+) -> list[str]:
+    """Returns the fields that an update changes: those in its mask, or else those that are set.
+
+    Args:
+        request: the update.
+        is_set: whether a field is set, by path; other paths are unknown.
+
+    Raises:
+        Fault: INVALID_FIELD for an unknown path in the mask.
+    """
+    if not request.HasField("update_mask"):
+        return [path for path, given in is_set.items() if given]
+    for path in request.update_mask.paths:
+        if path not in is_set:
+            raise invalid("update_mask", f"names {path[:64]!r}; known are {', '.join(is_set)}")
+    return list(request.update_mask.paths)
 
 
 def session_filter(
@@ -155,7 +189,7 @@ def session_filter(
         project_id=project_id,
         session_id_prefix=chosen.session_id_prefix,
         user_name=chosen.user,
-        state=state_number(chosen.state, "filter.state"),
+        state=enum_number(SessionState.DESCRIPTOR, chosen.state, "filter.state"),
         model=chosen.model,
         config_contains=struct("config_contains"),
         metadata_contains=struct("metadata_contains"),
@@ -167,7 +201,11 @@ def session_filter(
 
 
 def copying(request: CopySessionRequest) -> CopyRequest:
-    """What a copy is asked for. Raises: Fault INVALID_FIELD."""
+    """Converts the request of a copy.
+
+    Raises:
+        Fault: INVALID_FIELD.
+    """
     kind = request.WhichOneof("cut")
     return CopyRequest(
         session_id=request.session_id,
@@ -186,12 +224,17 @@ def copying(request: CopySessionRequest) -> CopyRequest:
 
 
 def import_head(request: ImportSessionRequest) -> ImportHead:
-    """The first piece of an import, without its messages. Raises: Fault INVALID_FIELD."""
+    """Converts the first piece of an import, without its messages.
+
+    Raises:
+        Fault: INVALID_FIELD.
+    """
     session = request.session
     return ImportHead(
         session_id=session.session_id,
         settings=settings(session),
-        state=state_number(session.state, "session.state") or states.SessionState.ACTIVE,
+        state=enum_number(SessionState.DESCRIPTOR, session.state, "session.state")
+        or states.SessionState.ACTIVE,
         created_at=_optional_time(session, "create_time", "session"),
         active_at=_optional_time(session, "active_time", "session"),
         tasks=[
@@ -220,33 +263,43 @@ def import_head(request: ImportSessionRequest) -> ImportHead:
 
 
 def task_status(status: TaskStatus.ValueType, field: str) -> int:
-    """Raises: Fault INVALID_FIELD."""
-    if status not in TaskStatus.values():
-        raise invalid(field, f"is {status}, which is no TaskStatus")
-    return int(status)
+    """Checks the status of a task; see enum_number."""
+    return enum_number(TaskStatus.DESCRIPTOR, status, field)
 
 
 def copy_message(row: CopyRow) -> SessionCopy:
-    """A copy as callers see it."""
+    """Converts the row of a copy."""
     message = SessionCopy(session_id=row.session_id, seq=row.seq)
     message.create_time.FromDatetime(row.created_at)
     return message
 
 
 def order_name(order: SessionOrder.ValueType) -> str:
-    if order not in _ORDERS:
-        raise invalid("order", f"is {order}, which is no SessionOrder")
-    return _ORDERS[order]
+    """Converts the order of a listing.
+
+    Raises:
+        Fault: INVALID_FIELD for an unknown number.
+    """
+    return _ORDERS[enum_number(SessionOrder.DESCRIPTOR, order, "order")]
 
 
-def state_number(state: SessionState.ValueType, field: str) -> int:
-    if state not in SessionState.values():
-        raise invalid(field, f"is {state}, which is no SessionState")
-    return int(state)
+def enum_number(enum: EnumDescriptor, number: int, field: str) -> int:
+    """Checks the value of an enum; 0 is UNSPECIFIED.
+
+    Raises:
+        Fault: INVALID_FIELD for an unknown number.
+    """
+    if number not in enum.values_by_number:
+        raise invalid(field, f"is {number}, which is no {enum.name}")
+    return int(number)
 
 
 def time_of(timestamp: Timestamp, field: str) -> datetime:
-    """Raises: Fault INVALID_FIELD."""
+    """Converts a time.
+
+    Raises:
+        Fault: INVALID_FIELD if it is out of range.
+    """
     try:
         return timestamp.ToDatetime(tzinfo=UTC)
     except (ValueError, OverflowError):
@@ -254,18 +307,18 @@ def time_of(timestamp: Timestamp, field: str) -> datetime:
 
 
 def _optional_time(message: Session | Task | Bookmark, name: str, path: str) -> datetime | None:
-    """A time that an import brings."""
+    """Returns a time of imported data; None if it is not set."""
     if not message.HasField(name):  # type: ignore[arg-type]
         return None
     time = time_of(getattr(message, name), f"{path}.{name}")
-    # What the columns hold: active_minute ends in the year 6053.
+    # The column active_minute ends in the year 6053.
     if not 1970 <= time.year < 6000:
         raise invalid(f"{path}.{name}", "is not a time between the years 1970 and 5999")
     return time
 
 
 def timestamp_of(created_us: int) -> Timestamp:
-    """Of microseconds since 2000-01-01 UTC."""
+    """Converts microseconds since 2000-01-01 UTC."""
     seconds, us = divmod(created_us, 1_000_000)
     return Timestamp(seconds=seconds + EPOCH_S, nanos=us * 1000)
 
@@ -286,6 +339,6 @@ def _idle_ttl_ms(session: Session | CopySessionRequest, prefix: str = "session."
 
 
 def milliseconds(duration: Duration) -> int:
-    """Of a duration, cut."""
-    # By hand: the message's own method refuses what is out of its range with errors of its own.
+    """Returns a duration in whole milliseconds, rounded down."""
+    # Duration.ToMilliseconds() raises errors of its own for durations that are out of its range.
     return duration.seconds * 1000 + duration.nanos // 1_000_000

@@ -1,4 +1,4 @@
-"""Errors on the wire: one function builds code, text and details together."""
+"""Turns errors into gRPC statuses with code, text and details."""
 
 import grpc
 from google.protobuf.any_pb2 import Any
@@ -19,7 +19,7 @@ DOMAIN = "sessiond.v1"
 DETAILS_KEY = "grpc-status-details-bin"
 MAX_VIOLATIONS = 20
 
-# A reason always comes with the same code; error_reason.proto says so to the callers, a test compares the two.
+# The code of each reason. error_reason.proto documents it; a test compares the two.
 CODES: dict[str, grpc.StatusCode] = {
     "SESSION_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
     "SESSION_ALREADY_EXISTS": grpc.StatusCode.ALREADY_EXISTS,
@@ -77,14 +77,15 @@ CODES: dict[str, grpc.StatusCode] = {
 
 
 def as_fault(error: BaseException) -> Fault | None:
-    """The fault that an error is to the caller; None for one that nobody foresaw."""
+    """Returns an error as the fault that the caller receives; None for an unexpected error."""
     match error:
         case Fault():
             return error
         case DatabaseUnavailable():
             return Fault(
                 "DATABASE_UNAVAILABLE",
-                "the database does not answer; a change may or may not have happened: repeat it with the same request_id",
+                "the database does not respond; a change may or may not have happened: repeat it "
+                "with the same request_id",
                 retry_after_s=1.0,
             )
         case PoolExhausted():
@@ -96,26 +97,28 @@ def as_fault(error: BaseException) -> Fault | None:
         case StatementCanceled():
             return Fault(
                 "OVERLOADED",
-                "the database canceled a statement, such as after its statement_timeout; nothing was "
-                "changed: try again later, or raise the timeout",
+                "the database canceled a statement, such as after its statement_timeout; nothing "
+                "was changed: try again later, or raise the timeout",
                 retry_after_s=1.0,
             )
         case Contention():
             return Fault(
                 "OVERLOADED",
-                "others hold what this call needs; nothing happened, try again",
+                "other calls hold locks that this call needs; nothing happened, try again",
                 retry_after_s=0.1,
             )
         case ObjectStoreUnavailable():
             return Fault(
                 "ASSET_STORE_UNAVAILABLE",
-                "the store of the assets' content does not answer; nothing of an upload is kept, try again",
+                "the store of the assets' content does not respond; nothing of an upload is kept, "
+                "try again",
                 retry_after_s=1.0,
             )
         case TimeoutError():
             return Fault(
                 "DEADLINE_EXCEEDED",
-                "the call took longer than its deadline; a change may or may not have happened: repeat it with the same request_id",
+                "the call took longer than its deadline; a change may or may not have happened: "
+                "repeat it with the same request_id",
             )
         case _:
             return None
@@ -124,7 +127,7 @@ def as_fault(error: BaseException) -> Fault | None:
 def status_of(
     fault: Fault, call_id: str
 ) -> tuple[grpc.StatusCode, str, tuple[tuple[str, bytes], ...]]:
-    """Code, text and trailing metadata of a fault, as context.abort takes them."""
+    """Returns code, text and trailing metadata of a fault, the arguments of context.abort."""
     return (
         CODES[fault.reason],
         fault.message,
@@ -133,7 +136,7 @@ def status_of(
 
 
 def whole_status_of(fault: Fault, call_id: str) -> Status:
-    """Code, text and details of a fault."""
+    """Returns the Status of a fault, with its details."""
     code = CODES[fault.reason]
     info = ErrorInfo(
         reason=fault.reason, domain=DOMAIN, metadata={**fault.metadata, "call_id": call_id}

@@ -25,6 +25,7 @@ from grpc.aio import ServicerContext
 
 from sessiond_server.core.cancellation import check_cancelled
 from sessiond_server.core.errors import Fault
+from sessiond_server.core.structs import MAX_DEPTH
 from sessiond_server.projects.authentication import Authenticator, Caller
 from sessiond_server.rpc.admission import STREAMING_RPCS, Admission
 from sessiond_server.rpc.errors import as_fault, status_of, whole_status_of
@@ -212,9 +213,13 @@ class Calls:
             async with _Call(name, context, self._admission) as call:
                 _streaming.set(call)
                 caller = await self._admit(call, needs_admin)
-                async with aclosing(function(decode(request), caller)) as responses:
+                async with (
+                    self._authenticator.open_stream(caller) as stream,
+                    aclosing(function(decode(request), caller)) as responses,
+                ):
                     async for response in responses:
-                        yield response
+                        with stream.sending():
+                            yield response
 
         return handle
 
@@ -226,7 +231,8 @@ class Calls:
                 caller = await self._admit(call, needs_admin)
                 pieces = _decoded(requests, decode, self._stream_idle_timeout_s)
                 try:
-                    return _encoded(await function(pieces, caller))
+                    async with self._authenticator.open_stream(caller):
+                        return _encoded(await function(pieces, caller))
                 except Exception:
                     await drain_requests(requests)
                     raise
@@ -279,7 +285,9 @@ def _decoder(method: MethodDescriptor) -> Decode:
             return request_class.FromString(encoded)
         except DecodeError as e:
             raise Fault(
-                "MALFORMED_REQUEST", f"the request is not a {method.input_type.full_name}: {e}"
+                "MALFORMED_REQUEST",
+                f"the request is not a {method.input_type.full_name}, or a Struct in it is nested "
+                f"deeper than {MAX_DEPTH} levels: {e}",
             ) from e
 
     return decode

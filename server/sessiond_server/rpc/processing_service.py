@@ -1,4 +1,4 @@
-"""ProcessingService on the wire."""
+"""ProcessingService: converts requests, calls the features, converts responses."""
 
 from sessiond.v1.processing_service_pb2 import (
     AcknowledgeMessagesRequest,
@@ -25,10 +25,9 @@ from sessiond_server.queues.service import (
     LeaseRequest,
     Processing,
     RequeueSelector,
-    counts_by_status,
     encode_lease_id,
 )
-from sessiond_server.queues.store import Leased
+from sessiond_server.queues.store.rows import Leased
 from sessiond_server.rpc import conversions
 
 # Method names are those of the protos.
@@ -98,7 +97,12 @@ class ProcessingServicer:
         self, request: GetProcessingCountsRequest, caller: Caller
     ) -> ProcessingCounts:
         counts = await self._processing.counts(caller.project_id, request.queue, request.session_id)
-        return ProcessingCounts(**counts_by_status(counts))
+        return ProcessingCounts(
+            pending=counts.pending,
+            running=counts.running,
+            success=counts.success,
+            failed=counts.failed,
+        )
 
     async def ListFailedMessages(
         self, request: ListFailedMessagesRequest, caller: Caller

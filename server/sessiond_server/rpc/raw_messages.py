@@ -1,8 +1,9 @@
-"""Requests that bring messages, with `Message.json` as bytes.
+"""Classes of requests with messages, whose `Message.json` is bytes.
 
-On the wire a string and bytes are the same. What a caller sends is checked and stored as bytes; as a string, each message would be decoded
-and encoded again, for a quarter of the time that taking it in takes. That it is UTF-8 is checked with the JSON, so that the error names the
-message. Everything else about these classes is as in the generated code.
+A string and bytes have the same encoding on the wire. The server checks and stores messages as
+bytes; decoding each into a string and encoding it again would take a quarter of the time of an
+append. The check of the JSON covers UTF-8, so that its error names the message. Otherwise these
+classes equal the generated ones.
 """
 
 from functools import cache
@@ -18,7 +19,7 @@ _MESSAGE = message_pb2.Message.DESCRIPTOR
 
 
 def raw_class(descriptor: Descriptor) -> type[message.Message]:
-    """The class of a request, with `json` as bytes wherever it holds messages."""
+    """Returns the class of a request in which the `json` of messages is bytes."""
     return GetMessageClass(_pool(descriptor.file).FindMessageTypeByName(descriptor.full_name))
 
 

@@ -1,4 +1,4 @@
-"""SessionService on the wire."""
+"""SessionService: converts requests, calls the features, converts responses."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
@@ -132,7 +132,7 @@ class SessionServicer:
         )
 
     async def DestroySession(self, request: DestroySessionRequest, caller: Caller) -> Session:
-        # Its turns, too, whatever becomes of the caller.
+        # Its turns have to end even if the caller leaves meanwhile.
         destroying = self._sessions.set_state(
             caller.project_id, request.session_id, SessionState.DESTROYED, request.request_id
         )
@@ -153,11 +153,13 @@ class SessionServicer:
     async def DeleteSessions(
         self, request: DeleteSessionsRequest, caller: Caller
     ) -> DeleteSessionsResponse:
-        chosen = conversions.session_filter(request, caller.project_id)
-        sessions, messages = await self._sessions.delete_many(
-            chosen, everything=request.all, dry_run=request.dry_run
+        counts = await self._sessions.delete_many(
+            conversions.session_filter(request, caller.project_id),
+            everything=request.all,
+            dry_run=request.dry_run,
+            request_id=request.request_id,
         )
-        return DeleteSessionsResponse(session_count=sessions, message_count=messages)
+        return DeleteSessionsResponse(session_count=counts.sessions, message_count=counts.messages)
 
     async def CopySession(self, request: CopySessionRequest, caller: Caller) -> CopySessionResponse:
         row = await self._copies.copy(caller.project_id, conversions.copying(request))
@@ -239,18 +241,16 @@ class SessionServicer:
     async def GetMessages(
         self, request: GetMessagesRequest, caller: Caller
     ) -> AsyncGenerator[bytes, None]:
-        if request.order not in MessageOrder.values():
-            raise invalid("order", f"is {request.order}, which is no MessageOrder")
-        if request.view not in MessageView.values():
-            raise invalid("view", f"is {request.view}, which is no MessageView")
+        order = conversions.enum_number(MessageOrder.DESCRIPTOR, request.order, "order")
+        view = conversions.enum_number(MessageView.DESCRIPTOR, request.view, "view")
         reading = Reading(
             session_id=request.session_id,
             after_seq=request.after_seq,
             through_seq=request.through_seq,
             limit=request.limit,
-            descending=request.order == MESSAGE_ORDER_DESC,
+            descending=order == MESSAGE_ORDER_DESC,
             roles=tuple(request.roles),
-            basic=request.view == MESSAGE_VIEW_BASIC,
+            basic=view == MESSAGE_VIEW_BASIC,
             resume_token=request.resume_token,
             after_bookmark=request.after_bookmark
             if request.WhichOneof("start") == "after_bookmark"

@@ -1,5 +1,6 @@
-"""TaskService on the wire."""
+"""TaskService: converts requests, calls the features, converts responses."""
 
+from collections.abc import Collection
 from typing import Any
 
 from sessiond.v1.task_pb2 import TASK_STATUS_UNSPECIFIED, Task, TaskStatus
@@ -15,15 +16,11 @@ from sessiond.v1.task_service_pb2 import (
     UpdateTaskRequest,
 )
 from sessiond_server.core import states
-from sessiond_server.core.errors import invalid
 from sessiond_server.core.structs import to_dict, to_struct
 from sessiond_server.projects.authentication import Caller
-from sessiond_server.rpc.conversions import task_status
-from sessiond_server.tasks.service import NewTask, TaskChanges, Tasks, etag_of
+from sessiond_server.rpc.conversions import task_status, updated_paths
+from sessiond_server.tasks.service import TaskChanges, Tasks, etag_of
 from sessiond_server.tasks.store import TaskRow
-
-# What UpdateTask's mask may name.
-_PATHS = ("status", "data", "message_seqs")
 
 # Method names are those of the protos.
 # ruff: noqa: N802
@@ -39,11 +36,14 @@ class TaskServicer:
 
     async def CreateTask(self, request: CreateTaskRequest, caller: Caller) -> Task:
         task = request.task
-        values = _values(task, _PATHS)
-        new = NewTask(task.task_id, values["status"], values["data"], values["message_seqs"])
-        return _message(
-            await self._tasks.create(caller.project_id, request.session_id, new, request.request_id)
+        row = await self._tasks.create(
+            caller.project_id,
+            request.session_id,
+            task.task_id,
+            **_values(task, ("status", "data", "message_seqs")),
+            request_id=request.request_id,
         )
+        return _message(row)
 
     async def GetTask(self, request: GetTaskRequest, caller: Caller) -> Task:
         return _message(
@@ -90,7 +90,6 @@ class TaskServicer:
 
 
 def _message(row: TaskRow) -> Task:
-    """A task as callers see it."""
     message = Task(
         task_id=row.task_id,
         position=row.position,
@@ -106,30 +105,31 @@ def _message(row: TaskRow) -> Task:
 
 
 def _changes(request: UpdateTaskRequest) -> TaskChanges:
-    """Raises: Fault INVALID_FIELD."""
+    """Converts an update.
+
+    Raises:
+        Fault: INVALID_FIELD for a field of the task, or an unknown path in the mask.
+    """
     task = request.task
-    if request.HasField("update_mask"):
-        paths = tuple(request.update_mask.paths)
-        for path in paths:
-            if path not in _PATHS:
-                raise invalid("update_mask", f"names {path[:64]!r}; known are {', '.join(_PATHS)}")
-    else:
-        is_set = {
-            "status": task.status != TASK_STATUS_UNSPECIFIED,
-            "data": task.HasField("data"),
-            "message_seqs": bool(task.message_seqs),
-        }
-        paths = tuple(path for path in _PATHS if is_set[path])
-    data_patch = (
-        to_dict(request.data_patch, "data_patch") if request.HasField("data_patch") else None
-    )
+    is_set = {
+        "status": task.status != TASK_STATUS_UNSPECIFIED,
+        "data": task.HasField("data"),
+        "message_seqs": bool(task.message_seqs),
+    }
     return TaskChanges(
-        _values(task, paths), data_patch, list(request.link_seqs), list(request.unlink_seqs)
+        _values(task, updated_paths(request, is_set)),
+        to_dict(request.data_patch, "data_patch") if request.HasField("data_patch") else None,
+        list(request.link_seqs),
+        list(request.unlink_seqs),
     )
 
 
-def _values(task: Task, paths: tuple[str, ...]) -> dict[str, Any]:
-    """What the named fields say; what is unset is empty, the status pending. Raises: Fault INVALID_FIELD."""
+def _values(task: Task, paths: Collection[str]) -> dict[str, Any]:
+    """Returns the values of fields; unset ones are empty, and the status is pending.
+
+    Raises:
+        Fault: INVALID_FIELD.
+    """
     values: dict[str, Any] = {}
     if "status" in paths:
         values["status"] = task_status(task.status, "task.status") or states.TaskStatus.PENDING

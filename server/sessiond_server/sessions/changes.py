@@ -1,58 +1,60 @@
 """What the rules of tasks and bookmarks have in common."""
 
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, Protocol
+from contextlib import asynccontextmanager
+from typing import Any
 from uuid import UUID
 
-from sessiond_server.core.errors import Fault, session_not_found
+from sessiond_server.core.errors import Fault, session_destroyed, session_not_found
 from sessiond_server.core.ids import session_key
+from sessiond_server.core.states import SessionState
 from sessiond_server.core.validation import check_request_id, check_session_id
-from sessiond_server.db.idempotency import DuplicateRequest, RequestRecord, content_hash
-from sessiond_server.sessions.store.lock import Change, SessionMissing
-
-
-class Changeable(Protocol):
-    """A store of what hangs on a session."""
-
-    def change(
-        self, key: UUID, project_id: UUID, record: RequestRecord | None
-    ) -> AbstractAsyncContextManager[Change]:
-        """Opens a transaction that holds the session's row."""
+from sessiond_server.db.idempotency import RequestRecord, content_hash
+from sessiond_server.sessions.store.children import ChildStore
+from sessiond_server.sessions.store.lock import Change, SessionMissing, change
 
 
 @asynccontextmanager
 async def changing(
-    store: Changeable,
+    store: ChildStore[Any],
     project_id: UUID,
     session_id: str,
     request_id: str,
     *content: Any,
-    made: str = "",
+    result: str = "",
+    purpose: str = "",
 ) -> AsyncIterator[Change]:
-    """A change of a session's tasks or bookmarks: all that happens in the block, or nothing where it ends with an exception.
+    """Opens a change, which the end of the block commits and an exception undoes.
 
     Args:
-        content: of the request, to know its repetition by: its name and every field, as JSON has them.
-        made: what a repetition is to be told: the task_id or name that this request leaves.
-    Raises: DuplicateRequest; Fault SESSION_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED.
+        store: the store to be changed.
+        project_id: the caller's project.
+        session_id: the session to be changed.
+        request_id: of the request; "" for none.
+        content: the request's name and fields, as JSON values. A repetition must have the same.
+        result: the task_id or name that the request leaves, which a repetition needs.
+        purpose: what a destroyed session must be resumed for; "" if it may be changed as it is.
+
+    Raises:
+        DuplicateRequest: if the request is a repetition.
+        Fault: SESSION_NOT_FOUND; INVALID_FIELD for a malformed session_id or request_id;
+            REQUEST_ID_REUSED if the request_id had other content; SESSION_DESTROYED.
     """
     check_session_id(session_id)
     check_request_id(request_id)
     key = session_key(project_id, session_id)
-    record = RequestRecord(key, request_id, content_hash(*content), made) if request_id else None
+    record = RequestRecord(key, request_id, content_hash(*content), result) if request_id else None
     try:
-        async with store.change(key, project_id, record) as change:
-            yield change
+        async with change(store.database, key, project_id, record) as begun:
+            if purpose and begun.state == SessionState.DESTROYED:
+                raise session_destroyed(session_id, purpose)
+            yield begun
     except SessionMissing:
         raise session_not_found(session_id) from None
-    except DuplicateRequest as duplicate:
-        if record:
-            record.check_repeats(duplicate.first)
-        raise
 
 
 def message_not_found(change: Change, session_id: str, seq: int, field: str) -> Fault:
+    """Returns the fault of a field that refers to a message beyond the newest one."""
     return Fault(
         "MESSAGE_NOT_FOUND",
         f"{field}: session {session_id!r} has no message {seq}; it is at seq {change.last_seq}",
@@ -62,6 +64,7 @@ def message_not_found(change: Change, session_id: str, seq: int, field: str) -> 
 
 
 def limit_exceeded(what: str, limit: int) -> Fault:
+    """Returns the fault of one more thing than a session may have."""
     return Fault(
         "LIMIT_EXCEEDED",
         f"a session has at most {limit} {what}; delete some first",

@@ -1,4 +1,4 @@
-"""Events of a session's life, made of its row."""
+"""Events of a session's lifecycle."""
 
 from sessiond_server.core.events import Event
 from sessiond_server.core.pg_time import now_us
@@ -7,5 +7,5 @@ from sessiond_server.sessions.store.sessions import SessionRow
 
 
 def lifecycle_event(type_: str, session: SessionRow | DeletedSession) -> Event:
-    """Returns an event of a session, of this moment."""
+    """Returns an event of a session that happens now."""
     return Event(type_, session.project_id, session.session_id, session.log, now_us())

@@ -105,4 +105,5 @@ def _describe(location: tuple[int | str, ...], message: str) -> str:
         return message
     name = str(location[0])
     inner = ".".join(str(part) for part in location[1:])
-    return f"--{name.replace('_', '-')} ({ENV_PREFIX}{name.upper()}): {inner and inner + ': '}{message}"
+    flag = f"--{name.replace('_', '-')} ({ENV_PREFIX}{name.upper()})"
+    return f"{flag}: {inner and inner + ': '}{message}"

@@ -93,7 +93,8 @@ class Settings(BaseSettings):
         5.0,
         ge=0,
         le=300,
-        description="Seconds for which a checked API key is cached; a revoked key works that long.",
+        description="Seconds for which a checked API key is cached, and between two checks of the "
+        "keys of open streams. A revoked key works that long.",
     )
 
     pool_size: int = Field(
@@ -214,6 +215,13 @@ class Settings(BaseSettings):
         ge=1,
         description="Maximum duration of a turn, in seconds; callers may ask for less.",
     )
+    max_running_turns: int = Field(
+        256,
+        ge=1,
+        description="Maximum number of turns that run at once in each process; more stay queued "
+        "until this or another process has room. Each holds a history of up to "
+        "--max-context-bytes in memory.",
+    )
     turn_lease_s: float = Field(
         15.0,
         ge=0.5,
@@ -296,7 +304,8 @@ class Settings(BaseSettings):
         for name in value:
             if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", name):
                 raise ValueError(
-                    "a provider's name must be 1 to 64 letters, digits, dots, dashes and underscores"
+                    "a provider's name must be 1 to 64 letters, digits, dots, dashes and "
+                    "underscores"
                 )
         merge_built_in(value)
         return value

@@ -1,4 +1,4 @@
-"""What a model is given of a session: its history, as far as the session's config says."""
+"""The context of a model call: the session's history, within the limits of its config."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,10 +19,10 @@ from sessiond_server.messages.store.history import HistoryStore, LogHead, PageQu
 from sessiond_server.messages.store.segments import cut
 
 PAGE_ROWS, PAGE_BYTES = 1024, 4 * 1024 * 1024
-# A history that others delete or move while it is read is read anew so many times.
+# How often a history is read again that is deleted or moved meanwhile.
 ATTEMPTS = 5
 
-# The words for results in messages of other roles.
+# Keys of tool results in messages of roles other than ROLE_TOOL.
 _RESULTS = {
     FORMAT_ANTHROPIC: ('"tool_result"',),
     FORMAT_GEMINI: ('"functionResponse"', '"function_response"'),
@@ -32,7 +32,14 @@ _RESULTS = {
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What a session's config says to ConversationService. max_messages, max_tokens: of the history, 0 = all of it."""
+    """The part of a session's config that turns use.
+
+    Attributes:
+        system_prompt: instructions that precede the history; "" = none.
+        model_options: fields of the provider's request.
+        max_messages: limit of the history; 0 = none.
+        max_tokens: limit of the history; 0 = none.
+    """
 
     system_prompt: str = ""
     model_options: dict[str, Any] = field(default_factory=dict)
@@ -41,28 +48,39 @@ class Policy:
 
 
 def policy_of(config: dict[str, Any]) -> Policy:
-    """Raises: Fault INVALID_FIELD for what is there and is none."""
+    """Return the policy of a session's config.
+
+    Raises:
+        Fault: INVALID_FIELD for a key of the wrong type.
+    """
     system_prompt = config.get("system_prompt", "")
     if not isinstance(system_prompt, str):
-        raise invalid("session.config.system_prompt", "is no string")
+        raise invalid("session.config.system_prompt", "is not a string")
     model_options = config.get("model_options", {})
     if not isinstance(model_options, dict):
-        raise invalid("session.config.model_options", "is no object")
+        raise invalid("session.config.model_options", "is not an object")
     context = config.get("context", {})
     if not isinstance(context, dict):
-        raise invalid("session.config.context", "is no object")
+        raise invalid("session.config.context", "is not an object")
     limits = {}
     for name in ("max_messages", "max_tokens"):
         limit = context.get(name, 0)
         if not isinstance(limit, int) or isinstance(limit, bool) or limit < 0:
-            raise invalid(f"session.config.context.{name}", "is no whole number from 0 on; 0 = all")
+            raise invalid(
+                f"session.config.context.{name}", "is not a whole number from 0 on; 0 = no limit"
+            )
         limits[name] = limit
     return Policy(system_prompt, model_options, **limits)
 
 
 @dataclass(frozen=True, slots=True)
 class HistoryRequest:
-    """Whose history. log: tells the session from others of the same id. max_bytes: of content, all in all."""
+    """A session's history.
+
+    Attributes:
+        log: distinguishes the session from earlier and later ones with the same id.
+        max_bytes: the most content, in bytes.
+    """
 
     key: UUID
     project_id: UUID
@@ -72,31 +90,34 @@ class HistoryRequest:
 
 
 async def history_of(store: HistoryStore, wanted: HistoryRequest, policy: Policy) -> list[Message]:
-    """The messages, the oldest first: the newest that the policy allows, and before them all system and developer messages.
+    """Return the newest messages that the policy allows, the oldest first.
 
-    Raises: Fault CONTEXT_TOO_LARGE; SESSION_NOT_FOUND where it goes meanwhile.
+    If the policy limits them, all system and developer messages before them come first.
+
+    Raises:
+        Fault: CONTEXT_TOO_LARGE; SESSION_NOT_FOUND if the session is deleted meanwhile.
     """
     for _ in range(ATTEMPTS):
         head = await store.head(wanted.key, wanted.project_id)
         if head is None or head.log != wanted.log:
             raise session_not_found(wanted.session_id)
-        messages = await _Reading(store, wanted, head).read(policy)
+        messages = await _HistoryReader(store, wanted, head).read(policy)
         if messages is not None:
             return messages
     raise session_not_found(wanted.session_id)
 
 
 def _has_results(message: Message) -> bool:
-    """Whether a message answers calls of tools. One that only seems to costs a message more."""
+    """Return whether a message has results of tool calls. A false True costs one more message."""
     if message.HasField("parts"):
         return any(part.HasField("tool_result") for part in message.parts.parts)
     return message.role == ROLE_TOOL or any(
-        printable in message.json for printable in _RESULTS.get(message.format, ())
+        key in message.json for key in _RESULTS.get(message.format, ())
     )
 
 
-class _Reading:
-    """One attempt. What is not where the head says was moved meanwhile, or is gone: read() then answers None."""
+class _HistoryReader:
+    """Makes one attempt to read a history."""
 
     def __init__(self, store: HistoryStore, wanted: HistoryRequest, head: LogHead) -> None:
         self._store = store
@@ -105,6 +126,7 @@ class _Reading:
         self._bytes = 0
 
     async def read(self, policy: Policy) -> list[Message] | None:
+        """Return the messages; None if they were moved or deleted since the head was read."""
         if not (policy.max_messages or policy.max_tokens):
             if self._head.content_bytes > self._wanted.max_bytes:
                 raise self._too_large(self._head.content_bytes)
@@ -118,7 +140,10 @@ class _Reading:
         return await self._instructions(first) + window
 
     async def _backwards(self, max_messages: int, max_tokens: int) -> list[Message] | None:
-        """The newest messages, the newest first, at least one. 0 = no limit. Results of tools have their calls with them."""
+        """Return the newest messages, the newest first.
+
+        At least one, and results of tools always with their calls. A limit of 0 is none.
+        """
         messages: list[Message] = []
         tokens = 0
         end = self._head.last_seq
@@ -171,8 +196,9 @@ class _Reading:
     def _too_large(self, content_bytes: int) -> Fault:
         return Fault(
             "CONTEXT_TOO_LARGE",
-            f"the history of session {self._wanted.session_id!r} has {content_bytes} bytes; this server sends a model at most "
-            f"{self._wanted.max_bytes}: set config.context.max_messages or max_tokens",
+            f"the history of session {self._wanted.session_id!r} has {content_bytes} bytes; this "
+            f"server sends a model at most {self._wanted.max_bytes}: set "
+            "config.context.max_messages or max_tokens",
             metadata={
                 "session_id": self._wanted.session_id,
                 "context_bytes": content_bytes,

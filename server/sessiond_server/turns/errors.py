@@ -1,4 +1,7 @@
-"""Why turns end without an answer: as faults, and as their rows keep it. Providers' own words are made such as can be kept."""
+"""Errors of turns: as Faults, and as the turns table stores them.
+
+Strings of providers are made storable here.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,25 +12,25 @@ from sessiond_server.providers.base import ModelFault
 from sessiond_server.providers.json_text import replace_surrogates
 
 MAX_ERROR_CHARACTERS = 1_000
-MAX_WORD_CHARACTERS = 256
+MAX_PROVIDER_CHARACTERS = 256
 
 
 def fault_of_model(fault: ModelFault) -> Fault:
-    """A model's fault as one of the service."""
+    """Return a model's fault as one of the service."""
     return Fault(
         fault.reason, fault.message, metadata=fault.metadata, retry_after_s=fault.retry_after_s
     )
 
 
 def internal_error(turn_id: UUID) -> Fault:
-    """What nobody foresaw, and the log tells of."""
+    """Return the Fault for an unforeseen exception, which has been logged."""
     return Fault(
         "INTERNAL", f"a fault of the server's own; its log has more under turn_id {turn_id}"
     )
 
 
 def error_of(fault: Fault, session_id: str, turn_id: UUID) -> dict[str, Any]:
-    """A fault as a turn keeps it: {"reason", "message", "metadata"}."""
+    """Return a Fault as the turn's row stores it: {"reason", "message", "metadata"}."""
     metadata = {**fault.metadata, "session_id": session_id, "turn_id": str(turn_id)}
     if fault.retry_after_s is not None:
         metadata["retry_after_s"] = f"{fault.retry_after_s:g}"
@@ -38,13 +41,8 @@ def error_of(fault: Fault, session_id: str, turn_id: UUID) -> dict[str, Any]:
     }
 
 
-def aborted(why: str, session_id: str, turn_id: UUID) -> dict[str, Any]:
-    """The error of a turn that was ended before it was done."""
-    return error_of(Fault("TURN_ABORTED", why), session_id, turn_id)
-
-
 def fault_of_turn(error: Mapping[str, Any] | None, turn_id: UUID) -> Fault:
-    """What error_of made, as a fault again."""
+    """Return a stored error as a Fault; the inverse of error_of."""
     if error is None:
         return internal_error(turn_id)
     metadata = {**error["metadata"], "turn_id": str(turn_id)}
@@ -53,19 +51,19 @@ def fault_of_turn(error: Mapping[str, Any] | None, turn_id: UUID) -> Fault:
 
 
 def printable(given: object) -> str:
-    """A short text of a provider's, as it may be kept: what is none is none."""
+    """Return a provider's string, cut and made printable; "" for anything that is not a string."""
     if not isinstance(given, str):
         return ""
     return str(
         replace_surrogates(
             "".join(
                 c if c.isprintable() or "\ud800" <= c <= "\udfff" else " "
-                for c in given[:MAX_WORD_CHARACTERS]
+                for c in given[:MAX_PROVIDER_CHARACTERS]
             )
         )
     )
 
 
 def storable(text: str) -> str:
-    # PostgreSQL's jsonb takes neither NUL nor half a surrogate pair.
+    """Return a text without what PostgreSQL's jsonb rejects: NUL, and half a surrogate pair."""
     return str(replace_surrogates(text)).replace("\0", "\ufffd")

@@ -1,6 +1,10 @@
-"""Turns: what Send, Abort, GetTurn and ListTurns promise. How a turn runs stands in turn_running, how its Send is told in turn_streams."""
+"""The rules of Send, Abort, GetTurn and ListTurns.
+
+runner.py runs the turns, and streams.py streams their events to Send.
+"""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
@@ -31,17 +35,27 @@ from sessiond_server.db.idempotency import (
 from sessiond_server.messages.token_counts import Tokenizer
 from sessiond_server.messages.validation import MessageValidator, check_batch
 from sessiond_server.providers.base import ModelFault
+from sessiond_server.providers.routing import Models
 from sessiond_server.sessions.store.lock import SessionMissing
 from sessiond_server.sessions.store.sessions import SessionRow, SessionStore
 from sessiond_server.turns.context import policy_of
-from sessiond_server.turns.errors import aborted, fault_of_model
-from sessiond_server.turns.runner import Router, TurnRunner
-from sessiond_server.turns.store import ABORTED, Ending, NewTurn, TurnRow, TurnStore
+from sessiond_server.turns.errors import fault_of_model
+from sessiond_server.turns.runner import TurnRunner
+from sessiond_server.turns.store import NewTurn, TurnRow, TurnStore
+from sessiond_server.turns.transitions import TurnTransitions
 
 
 @dataclass(frozen=True, slots=True)
 class Sending:
-    """What a caller sends. prompt and messages: at most one of them. model: "" = the session's. timeout_ms: None = the server's."""
+    """A Send request.
+
+    Attributes:
+        prompt: the text of a user message. At most one of prompt and messages is set.
+        model: "" = the session's.
+        is_immediate: steer the running turn, if there is one.
+        timeout_ms: None = the server's maximum.
+        request_id: makes the call safe to repeat; "" = none.
+    """
 
     project_id: UUID
     session_id: str
@@ -56,7 +70,13 @@ class Sending:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """What became of a Send. turn: its own. after_seq: the session's end before it. is_new: False = it is a repetition."""
+    """The result of a Send.
+
+    Attributes:
+        turn: its own turn, even if that is to steer another one.
+        after_seq: the session's last message before it.
+        is_new: False for a repetition of an earlier Send.
+    """
 
     turn: TurnRow
     after_seq: int
@@ -64,11 +84,11 @@ class Accepted:
 
 
 class Turns:
-    """The rules of turns. Ids are the caller's; project_id is who calls.
+    """The turns of sessions. Ids are the caller's; project_id is the caller's project.
 
     Args:
-        default_model: for sessions that name none.
-        max_timeout_ms: of a turn, and its default.
+        default_model: model of sessions that name none.
+        max_timeout_ms: the longest timeout of a turn, and the default.
     """
 
     def __init__(
@@ -76,7 +96,8 @@ class Turns:
         store: TurnStore,
         sessions: SessionStore,
         runner: TurnRunner,
-        models: Router,
+        transitions: TurnTransitions,
+        models: Models,
         limits: Limits,
         tokenizer: Tokenizer,
         *,
@@ -86,6 +107,7 @@ class Turns:
         self._store = store
         self._sessions = sessions
         self._runner = runner
+        self._transitions = transitions
         self._models = models
         self._limits = limits
         self._tokenizer = tokenizer
@@ -93,7 +115,11 @@ class Turns:
         self._max_timeout_ms = max_timeout_ms
 
     async def send(self, sending: Sending) -> Accepted:
-        """Queue a turn, and run it where none is running. Raises: Fault, with the reasons that Send names: nothing is stored then."""
+        """Queue a turn, and start the next one if none is running.
+
+        Raises:
+            Fault: with the reasons of Send; then nothing is stored.
+        """
         session_id, project_id = check_session_id(sending.session_id), sending.project_id
         check_request_id(sending.request_id)
         check_text("model", sending.model, MAX_NAME_CHARACTERS)
@@ -106,35 +132,34 @@ class Turns:
         record = None
         if sending.request_id:
             record = RequestRecord(key, sending.request_id, _content_of(sending), str(turn_id))
-            # Whatever became of the session and of the settings since.
+            # Before the checks: the session and the settings may have changed since.
             if first := await self._sessions.find_request(key, session.log, sending.request_id):
                 return await self._joined(sending, record, first)
         if session.state == SessionState.DESTROYED:
             raise _destroyed(session_id)
         turn = self._new_turn(sending, session, turn_id, timeout_ms)
         try:
-            async with self._runner.change(key, project_id, session_id, record) as (
-                change,
-                changes,
-            ):
-                if change.state == SessionState.DESTROYED:
+            async with self._runner.change(key, project_id, session_id, record) as changes:
+                if changes.change.state == SessionState.DESTROYED:
                     raise _destroyed(session_id)
-                open_ = await self._store.open(change)
+                open_ = await self._store.open(changes.change)
                 if open_.count >= MAX_OPEN_TURNS:
                     raise Fault(
                         "LIMIT_EXCEEDED",
-                        f"session {session_id!r} has {open_.count} turns that run or wait; at most {MAX_OPEN_TURNS} are allowed",
+                        f"session {session_id!r} has {open_.count} running and queued turns; at "
+                        f"most {MAX_OPEN_TURNS} are allowed",
                         metadata={"what": "turns", "limit": MAX_OPEN_TURNS},
                     )
                 if turn.message_id is None and not open_.last_seq and not open_.count:
                     raise invalid(
                         "prompt",
-                        "is empty, and so is the session: there is nothing that a model could answer",
+                        "is empty, and so is the session: there is nothing for a model to answer",
                     )
-                steers = open_.running_turn if sending.is_immediate else None
-                await self._store.add(change, replace(turn, steers=steers), open_.last_place + 1)
+                if sending.is_immediate:
+                    turn = replace(turn, steers=open_.running_turn)
+                await self._store.add(changes.change, turn, open_.last_place + 1)
                 if open_.running_turn is None:
-                    await self._runner.start_next(change, project_id, session_id, changes)
+                    await self._transitions.start_next(changes)
         except SessionMissing:
             raise session_not_found(session_id) from None
         except DuplicateRequest as duplicate:
@@ -142,7 +167,7 @@ class Turns:
         try:
             turn_now = await self.own(project_id, session_id, str(turn_id))
         except Fault as fault:
-            # Deleted, and made anew by others, since the commit.
+            # The session has been deleted and created again since the commit.
             raise (
                 session_not_found(session_id) if fault.reason == "TURN_NOT_FOUND" else fault
             ) from None
@@ -157,11 +182,25 @@ class Turns:
         include_queued: bool,
         request_id: str,
     ) -> list[TurnRow]:
-        """End turns. Answers those that it ended. Raises: Fault, with the reasons that Abort names."""
+        """Abort turns.
+
+        Args:
+            project_id: the caller's project.
+            session_id: the session.
+            turn_id: the turn to abort; "" = the running one.
+            include_queued: abort the queued turns too; not together with turn_id.
+            request_id: makes the call safe to repeat; "" = none.
+
+        Returns:
+            The turns that it aborted, also for a repetition.
+
+        Raises:
+            Fault: with the reasons of Abort.
+        """
         check_session_id(session_id)
         check_request_id(request_id)
         if turn_id and include_queued:
-            raise invalid("include_queued", "goes not together with turn_id")
+            raise invalid("include_queued", "cannot be combined with turn_id")
         wanted = check_turn_id(turn_id) if turn_id else None
         key = session_key(project_id, session_id)
         record = (
@@ -170,29 +209,21 @@ class Turns:
             else None
         )
         try:
-            async with self._runner.change(key, project_id, session_id, record) as (
-                change,
-                changes,
-            ):
+            async with self._runner.change(key, project_id, session_id, record) as changes:
+                change = changes.change
                 running = (await self._store.open(change)).running_turn
-                doomed = [wanted or running]
-                if include_queued:
-                    doomed += await self._store.waiting(change)
                 if wanted and not await self._store.find(change, wanted):
                     raise _turn_not_found(session_id, turn_id)
-                for doomed_id in doomed:
-                    if doomed_id:
-                        error = aborted("the turn was aborted", session_id, doomed_id)
-                        await self._runner.end(
-                            change, doomed_id, Ending(ABORTED, error=error), changes
-                        )
+                queued = await self._store.queued_ids(change) if include_queued else []
+                for open_id in (wanted or running, *queued):
+                    if open_id:
+                        await self._transitions.abort(changes, open_id, "the turn was aborted")
                 ended = list(changes.ended)
                 if record:
-                    await self._store.set_replay_result(
-                        change, request_id, ",".join(str(row.turn_id) for row in ended)
-                    )
+                    result = ",".join(str(row.turn_id) for row in ended)
+                    await self._store.set_replay_result(change, request_id, result)
                 if running is None or any(row.turn_id == running for row in ended):
-                    await self._runner.start_next(change, project_id, session_id, changes)
+                    await self._transitions.start_next(changes)
         except SessionMissing:
             raise session_not_found(session_id) from None
         except DuplicateRequest as duplicate:
@@ -206,28 +237,26 @@ class Turns:
         return ended
 
     async def session_destroyed(self, project_id: UUID, session_id: str) -> None:
-        """End the turns of a session that is destroyed, unless it is resumed by now."""
-        try:
-            async with self._runner.change(
-                session_key(project_id, session_id), project_id, session_id
-            ) as (change, changes):
-                if change.state != SessionState.DESTROYED:
-                    return
-                running = (await self._store.open(change)).running_turn
-                if running:
-                    error = aborted("the session was destroyed", session_id, running)
-                    await self._runner.end(change, running, Ending(ABORTED, error=error), changes)
-                await self._runner.start_next(change, project_id, session_id, changes)
-        except SessionMissing:
-            return
+        """Abort the turns of a destroyed session, unless it has been resumed by now."""
+        key = session_key(project_id, session_id)
+        with suppress(SessionMissing):
+            async with self._runner.change(key, project_id, session_id) as changes:
+                if changes.change.state == SessionState.DESTROYED:
+                    if running := (await self._store.open(changes.change)).running_turn:
+                        await self._transitions.abort(changes, running, "the session was destroyed")
+                    await self._transitions.start_next(changes)
 
     async def get(self, project_id: UUID, session_id: str, turn_id: str) -> TurnRow:
-        """A turn; of what steered another one, that. Raises: Fault SESSION_NOT_FOUND, TURN_NOT_FOUND, INVALID_FIELD."""
+        """Return a turn, or the turn that it has steered.
+
+        Raises:
+            Fault: SESSION_NOT_FOUND; TURN_NOT_FOUND; INVALID_FIELD if turn_id is no UUID.
+        """
         row = await self.own(project_id, session_id, turn_id)
         return await self.own(project_id, session_id, str(row.joined)) if row.joined else row
 
     async def own(self, project_id: UUID, session_id: str, turn_id: str) -> TurnRow:
-        """As get, but what was sent to steer a turn is itself."""
+        """Return a turn, even if it has steered another one. Raises as `get`."""
         check_session_id(session_id)
         wanted = check_turn_id(turn_id)
         key = session_key(project_id, session_id)
@@ -241,7 +270,18 @@ class Turns:
     async def list(
         self, project_id: UUID, session_id: str, state: int, page_size: int, page_token: str
     ) -> Page[TurnRow]:
-        """A page, the newest first. state: 0 = any. Raises: Fault SESSION_NOT_FOUND, INVALID_FIELD, INVALID_PAGE_TOKEN."""
+        """Return a page of turns, the newest first.
+
+        Args:
+            project_id: the caller's project.
+            session_id: the session.
+            state: only turns in this state; 0 = any.
+            page_size: the most turns; 0 = the default.
+            page_token: of the page before; "" = the first page.
+
+        Raises:
+            Fault: SESSION_NOT_FOUND; INVALID_FIELD; INVALID_PAGE_TOKEN.
+        """
         check_session_id(session_id)
         key = session_key(project_id, session_id)
         paging = Paging(page_size, page_token, ("turns", key, state), UUID)
@@ -254,7 +294,11 @@ class Turns:
     def _new_turn(
         self, sending: Sending, session: SessionRow, turn_id: UUID, timeout_ms: int
     ) -> NewTurn:
-        """Raises: Fault, for what cannot be sent."""
+        """Check what is sent.
+
+        Raises:
+            Fault: with the reasons of Send.
+        """
         policy_of(session.config)
         model = sending.model or session.model or self._default_model
         try:
@@ -262,7 +306,7 @@ class Turns:
         except ModelFault as fault:
             raise fault_of_model(fault) from None
         if sending.prompt and sending.messages:
-            raise invalid("messages", "go not together with prompt")
+            raise invalid("messages", "cannot be combined with prompt")
         if len(sending.messages) > MAX_PROMPT_MESSAGES:
             raise invalid(
                 "messages",
@@ -298,23 +342,23 @@ class Turns:
                 metadata=fault.metadata,
                 fields={"prompt": next(iter(fault.fields.values()), "")},
             ) from None
-        check_batch(validator.count, validator.content_bytes, self._limits)
+        check_batch(validator.totals.count, validator.totals.content_bytes, self._limits)
         return NewTurn(turn_id, model, prompt, message_id, sending.options, timeout_ms)
 
     def _checked_timeout_ms(self, timeout_ms: int | None) -> int:
         if timeout_ms is None:
             return self._max_timeout_ms
         if timeout_ms < MIN_TURN_TIMEOUT_MS:
-            raise invalid("turn_timeout", f"is {timeout_ms} ms; from 1 second on are allowed")
+            raise invalid("turn_timeout", f"is {timeout_ms} ms; the minimum is 1 second")
         return min(timeout_ms, self._max_timeout_ms)
 
     async def _joined(
         self, sending: Sending, record: RequestRecord | None, first: RecordedRequest | None
     ) -> Accepted:
-        """What the first Send of this request_id started."""
+        """Return what the first Send with this request_id started."""
         assert record is not None and first is not None  # noqa: S101, PT018 - only a record can be a duplicate
         record.check_repeats(first)
-        # The session before the turn: of a turn that waits still, what it appends then comes after that.
+        # The session before the turn: a turn that is queued after that appends after its last_seq.
         session = await self._sessions.get(record.key, sending.project_id)
         row = await self.own(sending.project_id, sending.session_id, first.result)
         return Accepted(
@@ -323,7 +367,11 @@ class Turns:
 
 
 def check_turn_id(turn_id: str) -> UUID:
-    """Raises: Fault INVALID_FIELD."""
+    """Return a turn's id.
+
+    Raises:
+        Fault: INVALID_FIELD if it is no UUID.
+    """
     try:
         return UUID(turn_id)
     except ValueError:

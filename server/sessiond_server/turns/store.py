@@ -1,47 +1,44 @@
-"""Turns of sessions: those that wait, the one that runs, and the server that runs it.
+"""Turns of sessions: the queued ones, the running one, and the process that runs it.
 
 A session runs one turn at a time: the one that `sessions.running_turn` names. That column is also
 the fence of the turn's appends. Whoever starts, continues or ends a turn holds the session's row
 (sessions/store/lock.py), so the statements here need not consider two at once.
 
-The server that runs a turn renews its lease. Once the lease has run out, the server counts as gone,
-and any other server may end the turn. If it was only asleep, it finds that the session has another
+The process that runs a turn renews its lease. Once the lease has run out, the process counts as
+gone, and any other may end the turn. If it was only asleep, it finds that the session runs another
 turn by then, or none, and its appends do nothing.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import psycopg
 from psycopg.types.json import Jsonb
-from sqlalchemy import text
 
 from sessiond_server.core.errors import Fault
 from sessiond_server.core.states import TurnState
 from sessiond_server.db.expiry import ALIVE
 from sessiond_server.db.idempotency import RequestRecord
-from sessiond_server.db.pool import Database
+from sessiond_server.db.pool import Database, columns_of
 from sessiond_server.messages.store.append import Append, Appended, AppendStore
 from sessiond_server.messages.store.rows import Rows
 from sessiond_server.sessions.store.lock import Change, change
 
-# What a later transaction may not meet again: a broken connection, a lock, a deadlock, a read-only standby.
+# Errors that a later transaction may not meet: a broken connection, a deadlock, a standby.
 TRANSIENT_ERRORS = (
     psycopg.OperationalError,
     psycopg.InterfaceError,
     psycopg.errors.ReadOnlySqlTransaction,
 )
 
-QUEUED, RUNNING, COMPLETED, FAILED, ABORTED, JOINED = TurnState
-
 
 @dataclass(frozen=True, slots=True)
 class TurnRow:
-    """A row of the turns table, as tables.py describes it, but for prompt, options and who runs it."""
+    """A row of the turns table, without prompt, options and holder; see db/schema.py."""
 
     turn_id: UUID
     state: int
@@ -63,7 +60,7 @@ class TurnRow:
 
 @dataclass(frozen=True, slots=True)
 class OwnedTurn:
-    """A turn, and who runs it."""
+    """A turn, its options, and the process that runs it (None = it is queued)."""
 
     turn: TurnRow
     options: dict[str, Any]
@@ -72,7 +69,13 @@ class OwnedTurn:
 
 @dataclass(frozen=True, slots=True)
 class NewTurn:
-    """A turn that is sent. steers: the running one that it is to become a part of."""
+    """A turn to be queued.
+
+    Attributes:
+        prompt: a serialized SendRequest with the messages.
+        message_id: of the last of the messages; None if there is none.
+        steers: the running turn that it is to become a part of; None for a turn of its own.
+    """
 
     turn_id: UUID
     model: str
@@ -84,17 +87,23 @@ class NewTurn:
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
-    """A turn whose time has come, or what was sent to steer the running one."""
+class QueuedTurn:
+    """A queued turn. Its prompt is a serialized SendRequest with the messages."""
 
     turn_id: UUID
     prompt: bytes
-    message_id: UUID | None
 
 
 @dataclass(frozen=True, slots=True)
 class OpenTurns:
-    """What of a session's turns is not over. last_seq: the session's."""
+    """The turns of a session that are not over.
+
+    Attributes:
+        running_turn: the running one; None if there is none.
+        last_seq: the session's last message.
+        count: how many are running or queued.
+        last_place: the last place in the queue; 0 if there is none.
+    """
 
     running_turn: UUID | None
     last_seq: int
@@ -104,9 +113,11 @@ class OpenTurns:
 
 @dataclass(frozen=True, slots=True)
 class OrphanedTurn:
-    """A session whose running turn has no server any more, or whose turns wait for one. running_turn: None = the latter.
+    """A session whose turns need a process.
 
-    is_mine: the turn is this process's, which does not know of it: it never heard that it was started.
+    Attributes:
+        running_turn: the turn whose process is gone; None if turns are queued and none is running.
+        is_mine: whether the asking process holds the turn, and has not learned that it started it.
     """
 
     key: UUID
@@ -118,9 +129,16 @@ class OrphanedTurn:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a turn ends. last_seq: of its final answer, 0 where there is none."""
+    """How a turn ends.
 
-    state: int
+    Attributes:
+        end_seq: the last message that it appended; None = unchanged.
+        last_seq: its final answer; 0 if there is none.
+        usage: tokens, in the order of the column; None = not reported.
+        error: see errors.error_of; None if it is completed.
+    """
+
+    state: TurnState
     end_seq: int | None = None
     last_seq: int = 0
     stop_reason: str = ""
@@ -129,86 +147,104 @@ class Ending:
 
 
 class StartFailed(Exception):
-    """A turn cannot start, for the reason that __cause__ has."""
+    """A turn cannot start, for the reason in __cause__."""
 
 
-_COLUMNS = ", ".join(field.name for field in fields(TurnRow))
-_OF_TURN = "key = :key AND log = :log AND turn_id = :turn_id"
+# The partial index turns_open_idx serves only statements that repeat its condition, state <= 2.
+_QUEUED = f"turns.state = {TurnState.QUEUED} AND turns.state <= 2"
+_RUNNING = f"turns.state = {TurnState.RUNNING} AND turns.state <= 2"
+_OF_SESSION = "key = %(key)s AND log = %(log)s"
+_OF_TURN = f"{_OF_SESSION} AND turn_id = %(turn_id)s"
+_OF_CALLER = f"key = %(key)s AND project_id = %(project_id)s AND {ALIVE}"
+_COLUMNS = columns_of(TurnRow)
+_OWNED = f"{_COLUMNS}, options, holder"
 
-_OPEN = text("""
-SELECT running_turn, sessions.last_seq, count(turns.turn_id) AS count, COALESCE(max(turns.place), 0) AS last_place
-FROM sessions LEFT JOIN turns ON turns.key = sessions.key AND turns.log = sessions.log AND turns.state <= 2
-WHERE sessions.key = :key GROUP BY sessions.key""")
+_OPEN = """
+SELECT running_turn, sessions.last_seq, count(turns.turn_id) AS count,
+    COALESCE(max(turns.place), 0) AS last_place
+FROM sessions LEFT JOIN turns
+    ON turns.key = sessions.key AND turns.log = sessions.log AND turns.state <= 2
+WHERE sessions.key = %(key)s GROUP BY sessions.key"""
 
-_INSERT = text(f"""
-INSERT INTO turns (key, log, turn_id, place, state, model, prompt, message_id, options, timeout_ms, steers, created_at)
-VALUES (:key, :log, :turn_id, :place, {QUEUED}, :model, :prompt, :message_id, :options, :timeout_ms, :steers, clock_timestamp())""")
+_INSERT = f"""
+INSERT INTO turns (key, log, turn_id, place, state, model, prompt, message_id, options, timeout_ms,
+    steers, created_at)
+VALUES (%(key)s, %(log)s, %(turn_id)s, %(place)s, {TurnState.QUEUED}, %(model)s, %(prompt)s,
+    %(message_id)s, %(options)s, %(timeout_ms)s, %(steers)s, clock_timestamp())"""
 
-# What was sent to steer a turn that is over comes first.
-_NEXT = text(f"""
-SELECT turn_id, prompt, message_id FROM turns WHERE key = :key AND log = :log AND state = {QUEUED} AND state <= 2
-ORDER BY steers IS NULL, place LIMIT 1""")
-_STEERING = text(f"""
-SELECT turn_id, prompt, message_id FROM turns WHERE key = :key AND log = :log AND state = {QUEUED} AND state <= 2 AND steers = :turn_id
-ORDER BY place""")
+# Messages that were sent to steer a turn that is over come first.
+_NEXT = f"""
+SELECT turn_id, prompt FROM turns WHERE {_OF_SESSION} AND {_QUEUED}
+ORDER BY steers IS NULL, place LIMIT 1"""
+_STEERING = f"""
+SELECT turn_id, prompt FROM turns WHERE {_OF_SESSION} AND {_QUEUED} AND steers = %(turn_id)s
+ORDER BY place"""
+_QUEUED_IDS = f"SELECT turn_id FROM turns WHERE {_OF_SESSION} AND {_QUEUED} ORDER BY place"
 
-_FENCE = text("UPDATE sessions SET running_turn = :turn_id WHERE key = :key AND log = :log")
-_START = text(f"""
-UPDATE turns SET state = {RUNNING}, steers = NULL, holder = :holder, lease_until = clock_timestamp() + :lease,
-    started_at = clock_timestamp()
-WHERE {_OF_TURN} RETURNING {_COLUMNS}, options""")
-_APPENDED = text(f"""
-UPDATE turns SET prompt = NULL, end_seq = :end_seq, first_seq = CASE WHEN first_seq = 0 THEN :first_seq ELSE first_seq END
-WHERE {_OF_TURN}""")
-_JOIN = text(f"""
-UPDATE turns SET state = {JOINED}, joined = :joined, prompt = NULL, first_seq = :first_seq, end_seq = :end_seq, ended_at = clock_timestamp()
-WHERE {_OF_TURN}""")
-_END = text(f"""
-UPDATE turns SET state = :state, prompt = NULL, end_seq = COALESCE(:end_seq, end_seq), last_seq = :last_seq, stop_reason = :stop_reason,
-    usage = COALESCE((:usage)::bigint[], usage), error = (:error)::jsonb, ended_at = clock_timestamp(), lease_until = NULL
-WHERE {_OF_TURN} AND state <= 2 RETURNING {_COLUMNS}""")
-_UNFENCE = text(
-    "UPDATE sessions SET running_turn = NULL WHERE key = :key AND running_turn = :turn_id"
-)
-_WAITING = text(
-    f"SELECT turn_id FROM turns WHERE key = :key AND log = :log AND state = {QUEUED} AND state <= 2 ORDER BY place"
-)
+_FENCE = f"UPDATE sessions SET running_turn = %(turn_id)s WHERE {_OF_SESSION}"
+_START = f"""
+UPDATE turns SET state = {TurnState.RUNNING}, steers = NULL, holder = %(holder)s,
+    lease_until = clock_timestamp() + %(lease)s, started_at = clock_timestamp()
+WHERE {_OF_TURN} RETURNING {_OWNED}"""
+_APPENDED = f"""
+UPDATE turns SET prompt = NULL, end_seq = %(end_seq)s,
+    first_seq = CASE WHEN first_seq = 0 THEN %(first_seq)s ELSE first_seq END
+WHERE {_OF_TURN}"""
+_JOIN = f"""
+UPDATE turns SET state = {TurnState.JOINED}, joined = %(joined)s, prompt = NULL,
+    first_seq = %(first_seq)s, end_seq = %(end_seq)s, ended_at = clock_timestamp()
+WHERE {_OF_TURN}"""
+_END = f"""
+UPDATE turns SET state = %(state)s, prompt = NULL, end_seq = COALESCE(%(end_seq)s, end_seq),
+    last_seq = %(last_seq)s, stop_reason = %(stop_reason)s,
+    usage = COALESCE(%(usage)s::bigint[], usage), error = %(error)s::jsonb,
+    ended_at = clock_timestamp(), lease_until = NULL
+WHERE {_OF_TURN} AND state <= 2 RETURNING {_COLUMNS}"""
+_UNFENCE = """
+UPDATE sessions SET running_turn = NULL WHERE key = %(key)s AND running_turn = %(turn_id)s"""
 
-_FIND = text(f"SELECT {_COLUMNS}, options, holder FROM turns WHERE {_OF_TURN}")
-_SET_REPLAY_RESULT = text(
-    "UPDATE requests SET session_id = :made WHERE key = :key AND log = :log AND request_id = :request_id"
-)
+_FIND = f"SELECT {_OWNED} FROM turns WHERE {_OF_TURN}"
+_SET_REPLAY_RESULT = f"""
+UPDATE requests SET session_id = %(result)s WHERE {_OF_SESSION} AND request_id = %(request_id)s"""
 
-_GET = text(f"""
-SELECT {", ".join("turns." + field.name for field in fields(TurnRow))} FROM turns JOIN sessions USING (key, log)
-WHERE key = :key AND project_id = :project_id AND {ALIVE} AND turn_id = :turn_id""")
-_LIST = text(f"""
-SELECT {", ".join("turns." + field.name for field in fields(TurnRow))} FROM turns JOIN sessions USING (key, log)
-WHERE key = :key AND project_id = :project_id AND {ALIVE} AND turns.state <> {JOINED}
-    AND (:state = 0 OR turns.state = :state) AND (CAST(:before AS uuid) IS NULL OR turn_id < :before)
-ORDER BY turn_id DESC LIMIT :limit""")
+_GET = f"""
+SELECT {columns_of(TurnRow, "turns")} FROM turns JOIN sessions USING (key, log)
+WHERE {_OF_CALLER} AND turn_id = %(turn_id)s"""
+_LIST = f"""
+SELECT {columns_of(TurnRow, "turns")} FROM turns JOIN sessions USING (key, log)
+WHERE {_OF_CALLER} AND turns.state <> {TurnState.JOINED}
+    AND (%(state)s = 0 OR turns.state = %(state)s)
+    AND (%(before)s::uuid IS NULL OR turn_id < %(before)s)
+ORDER BY turn_id DESC LIMIT %(limit)s"""
 
-_RENEW = text(f"""
-UPDATE turns SET lease_until = clock_timestamp() + :lease
-FROM unnest((:keys)::uuid[], (:turn_ids)::uuid[]) AS mine (key, turn_id)
-WHERE turns.key = mine.key AND turns.turn_id = mine.turn_id AND state = {RUNNING} AND state <= 2 AND holder = :holder
-RETURNING turns.turn_id""")
+_RENEW = f"""
+UPDATE turns SET lease_until = clock_timestamp() + %(lease)s
+FROM unnest(%(keys)s::uuid[], %(turn_ids)s::uuid[]) AS mine (key, turn_id)
+WHERE turns.key = mine.key AND turns.turn_id = mine.turn_id AND {_RUNNING}
+    AND holder = %(holder)s
+RETURNING turns.turn_id"""
 
-# What waits without anything running: its server was shut down between the two, and left it to the others.
-_FORSAKEN = text(f"""
-SELECT DISTINCT s.key, s.project_id, s.session_id, s.running_turn, COALESCE(turns.holder = :holder, false) AS is_mine
+# A session has queued turns but runs none if its process was shut down or had no slot; the first of
+# them stands for all. A locked session is left to a later round: so nobody waits for one that is
+# held for long, or that another process is recovering.
+_ORPHANS = f"""
+SELECT s.key, s.project_id, s.session_id, s.running_turn,
+    COALESCE(turns.holder = %(holder)s, false) AS is_mine
 FROM turns JOIN sessions s USING (key, log)
-WHERE turns.state <= 2 AND {ALIVE} AND (
-    turns.state = {RUNNING} AND (turns.lease_until < clock_timestamp() OR turns.holder = :holder) AND NOT turn_id = ANY((:mine)::uuid[])
-    OR turns.state = {QUEUED} AND s.running_turn IS NULL)
-LIMIT :limit""")
-_IS_FORSAKEN = text(
-    f"SELECT lease_until < clock_timestamp() AS is_orphaned FROM turns WHERE {_OF_TURN} AND state = {RUNNING}"
-)
+WHERE {ALIVE} AND (
+    {_RUNNING} AND NOT turn_id = ANY(%(running)s::uuid[])
+    AND (turns.lease_until < clock_timestamp() OR turns.holder = %(holder)s)
+    OR %(include_queued)s AND {_QUEUED} AND s.running_turn IS NULL AND NOT EXISTS (
+        SELECT FROM turns earlier WHERE earlier.key = turns.key AND earlier.log = turns.log
+            AND earlier.state <= 2 AND earlier.place < turns.place))
+ORDER BY COALESCE(turns.lease_until, turns.created_at) LIMIT %(limit)s
+FOR NO KEY UPDATE OF s SKIP LOCKED"""
+_IS_ORPHANED = f"""
+SELECT turn_id FROM turns WHERE {_OF_TURN} AND {_RUNNING} AND lease_until < clock_timestamp()"""
 
 
 class TurnStore:
-    """Turns of sessions. What takes a Change happens in its transaction, under the session's row."""
+    """Turns of sessions. Methods that take a Change run in its transaction."""
 
     def __init__(self, database: Database, appends: AppendStore) -> None:
         self._database = database
@@ -217,7 +253,12 @@ class TurnStore:
     def change(
         self, key: UUID, project_id: UUID, record: RequestRecord | None = None
     ) -> AbstractAsyncContextManager[Change]:
-        """As changes.change. Raises: SessionMissing, DuplicateRequest."""
+        """Return sessions.store.lock.change for the session.
+
+        Entering it raises:
+            SessionMissing: if the project has no such session.
+            DuplicateRequest: if the request is recorded already.
+        """
         return change(self._database, key, project_id, record)
 
     @asynccontextmanager
@@ -243,12 +284,13 @@ class TurnStore:
         return TurnRow(**rows[0]) if rows else None
 
     async def open(self, change: Change) -> OpenTurns:
-        [row] = await self._rows(change, _OPEN)
+        """Return the turns of the session that are not over."""
+        [row] = await _rows(change, _OPEN)
         return OpenTurns(**row)
 
     async def add(self, change: Change, turn: NewTurn, place: int) -> None:
-        """Queue a turn."""
-        await self._rows(
+        """Queue a turn at a place."""
+        await _rows(
             change,
             _INSERT,
             turn_id=turn.turn_id,
@@ -261,56 +303,51 @@ class TurnStore:
             steers=turn.steers,
         )
 
-    async def next(self, change: Change) -> Waiting | None:
-        """The turn to run when none is running."""
-        rows = await self._rows(change, _NEXT)
-        return Waiting(**rows[0]) if rows else None
+    async def next_queued(self, change: Change) -> QueuedTurn | None:
+        """Return the turn to start when none is running; None if none is queued."""
+        rows = await _rows(change, _NEXT)
+        return QueuedTurn(**rows[0]) if rows else None
 
-    async def steering(self, change: Change, turn_id: UUID) -> list[Waiting]:
-        """What was sent to steer a running turn, in order."""
-        return [Waiting(**row) for row in await self._rows(change, _STEERING, turn_id=turn_id)]
+    async def steering(self, change: Change, turn_id: UUID) -> list[QueuedTurn]:
+        """Return the queued messages that were sent to steer a running turn, in order."""
+        return [QueuedTurn(**row) for row in await _rows(change, _STEERING, turn_id=turn_id)]
 
-    async def start(
-        self, change: Change, turn_id: UUID, holder: UUID, lease_s: float
-    ) -> tuple[TurnRow, dict[str, Any]]:
-        """Make a turn that waits the running one. Answers it, and its options."""
-        await self._rows(change, _FENCE, turn_id=turn_id)
-        [row] = await self._rows(
-            change, _START, turn_id=turn_id, holder=holder, lease=timedelta(seconds=lease_s)
-        )
-        options = row.pop("options")
-        return TurnRow(**row), options
+    async def queued_ids(self, change: Change) -> list[UUID]:
+        """Return the ids of the queued turns, in order."""
+        return [row["turn_id"] for row in await _rows(change, _QUEUED_IDS)]
+
+    async def start(self, change: Change, turn_id: UUID, holder: UUID, lease_s: float) -> OwnedTurn:
+        """Make a queued turn the running one."""
+        await _rows(change, _FENCE, turn_id=turn_id)
+        lease = timedelta(seconds=lease_s)
+        [row] = await _rows(change, _START, turn_id=turn_id, holder=holder, lease=lease)
+        return _owned(row)
 
     async def append(
         self, change: Change, turn_id: UUID, append: Append, rows: Rows
     ) -> Appended | None:
-        """Append messages of the running turn. None: it is not the running one, or the session takes no appends.
+        """Append messages of the running turn.
 
-        Raises: AssetMissing.
+        Returns:
+            The result; None if the session runs another turn or takes no appends.
+
+        Raises:
+            AssetMissing: if a message refers to an asset that does not exist.
         """
         appended = await self._appends.append_fenced(change.connection, append, rows, turn_id)
         if appended:
-            await self._rows(
-                change,
-                _APPENDED,
-                turn_id=turn_id,
-                first_seq=appended.first_seq,
-                end_seq=appended.last_seq,
-            )
+            first, last = appended.first_seq, appended.last_seq
+            await _rows(change, _APPENDED, turn_id=turn_id, first_seq=first, end_seq=last)
         return appended
 
-    async def join(
-        self, change: Change, turn_id: UUID, joined: UUID, appended: Appended | None
-    ) -> None:
-        """What was sent to steer has become a part of the turn `joined`."""
-        first, last = (appended.first_seq, appended.last_seq) if appended else (0, 0)
-        await self._rows(
-            change, _JOIN, turn_id=turn_id, joined=joined, first_seq=first, end_seq=last
-        )
+    async def join(self, change: Change, turn_id: UUID, joined: UUID, appended: Appended) -> None:
+        """Make a queued turn, whose messages were appended, a part of the turn `joined`."""
+        first, last = appended.first_seq, appended.last_seq
+        await _rows(change, _JOIN, turn_id=turn_id, joined=joined, first_seq=first, end_seq=last)
 
     async def end(self, change: Change, turn_id: UUID, ending: Ending) -> TurnRow | None:
-        """End a turn that runs or waits. None: it is over already."""
-        rows = await self._rows(
+        """End a running or queued turn. Return it; None if it has ended before."""
+        rows = await _rows(
             change,
             _END,
             turn_id=turn_id,
@@ -323,62 +360,83 @@ class TurnStore:
         )
         if not rows:
             return None
-        await self._rows(change, _UNFENCE, turn_id=turn_id)
+        await _rows(change, _UNFENCE, turn_id=turn_id)
         return TurnRow(**rows[0])
 
-    async def waiting(self, change: Change) -> list[UUID]:
-        """The turns that wait, in order."""
-        return [row["turn_id"] for row in await self._rows(change, _WAITING)]
-
     async def find(self, change: Change, turn_id: UUID) -> OwnedTurn | None:
-        """A turn of the session as it is now."""
-        rows = await self._rows(change, _FIND, turn_id=turn_id)
-        if not rows:
-            return None
-        options, holder = rows[0].pop("options"), rows[0].pop("holder")
-        return OwnedTurn(TurnRow(**rows[0]), options, holder)
+        """Return a turn of the session as it is now; None if there is none."""
+        rows = await _rows(change, _FIND, turn_id=turn_id)
+        return _owned(rows[0]) if rows else None
 
-    async def set_replay_result(self, change: Change, request_id: str, made: str) -> None:
-        """Have the repetition of a request be told what this one did, which was not known when it was recorded."""
-        await self._rows(change, _SET_REPLAY_RESULT, request_id=request_id, made=made)
+    async def set_replay_result(self, change: Change, request_id: str, result: str) -> None:
+        """Set the result that a repetition of the request returns.
+
+        It was not known yet when the request was recorded.
+        """
+        await _rows(change, _SET_REPLAY_RESULT, request_id=request_id, result=result)
 
     async def is_orphaned(self, change: Change, turn_id: UUID) -> bool:
-        """Whether a turn runs and its lease has run out."""
-        rows = await self._rows(change, _IS_FORSAKEN, turn_id=turn_id)
-        return bool(rows and rows[0]["is_orphaned"])
+        """Return whether a turn is running and its lease has run out."""
+        return bool(await _rows(change, _IS_ORPHANED, turn_id=turn_id))
 
     async def renew(
         self, turns: Sequence[tuple[UUID, UUID]], holder: UUID, lease_s: float
     ) -> set[UUID]:
-        """Renew the leases of turns, as (key, turn_id). Answers those that are still the holder's."""
-        keys = [key for key, _ in turns]
+        """Renew the leases of turns.
+
+        Args:
+            turns: (the session's key, turn_id) of each.
+            holder: the process that holds them.
+            lease_s: duration of the new leases, in seconds.
+
+        Returns:
+            The ids of those that are still the holder's.
+        """
         parameters = {
-            "keys": keys,
+            "keys": [key for key, _ in turns],
             "turn_ids": [turn_id for _, turn_id in turns],
             "holder": holder,
             "lease": timedelta(seconds=lease_s),
         }
         return {row["turn_id"] for row in await self._database.rows(_RENEW, parameters)}
 
-    async def orphans(self, holder: UUID, mine: Sequence[UUID], limit: int) -> list[OrphanedTurn]:
-        """Sessions whose turns nobody runs. holder: this process; mine: the turns that it runs, whatever became of their leases."""
-        parameters = {"holder": holder, "mine": list(mine), "limit": limit}
-        return [OrphanedTurn(**row) for row in await self._database.rows(_FORSAKEN, parameters)]
+    async def orphans(
+        self, holder: UUID, running: Sequence[UUID], limit: int, *, include_queued: bool
+    ) -> list[OrphanedTurn]:
+        """Return sessions whose turns no process runs, those first that have waited longest.
 
-    @staticmethod
-    async def _rows(change: Change, statement: Any, **parameters: Any) -> list[dict[str, Any]]:
-        own = {"key": change.key, "log": change.log} | parameters
-        return await change.database.rows(statement, own, on=change.connection)
+        Args:
+            holder: the asking process.
+            running: the turns that it runs, whatever became of their leases.
+            limit: the most sessions.
+            include_queued: include sessions that have only queued turns.
+        """
+        mine = {"holder": holder, "running": list(running)}
+        parameters = {**mine, "include_queued": include_queued, "limit": limit}
+        return [OrphanedTurn(**row) for row in await self._database.rows(_ORPHANS, parameters)]
 
     async def list(
         self, key: UUID, project_id: UUID, state: int, before: UUID | None, limit: int
     ) -> list[TurnRow]:
-        """The newest first. state: 0 = any."""
-        parameters = {
-            "key": key,
-            "project_id": project_id,
-            "state": state,
-            "before": before,
-            "limit": limit,
-        }
+        """Return turns, the newest first.
+
+        Args:
+            key: the session's key.
+            project_id: the caller's project.
+            state: only turns in this state; 0 = any.
+            before: only turns older than this one; None = from the newest on.
+            limit: the most turns.
+        """
+        caller = {"key": key, "project_id": project_id}
+        parameters = {**caller, "state": state, "before": before, "limit": limit}
         return [TurnRow(**row) for row in await self._database.rows(_LIST, parameters)]
+
+
+async def _rows(change: Change, statement: str, **parameters: Any) -> list[dict[str, Any]]:
+    own = {"key": change.key, "log": change.log, **parameters}
+    return await change.database.rows(statement, own, on=change.connection)
+
+
+def _owned(row: dict[str, Any]) -> OwnedTurn:
+    options, holder = row.pop("options"), row.pop("holder")
+    return OwnedTurn(TurnRow(**row), options, holder)

@@ -1,11 +1,11 @@
-"""What a Send is told of its turn, from the acceptance to the end: the session's events, as a watcher has them, that are the turn's."""
+"""Streams a turn's events to the Send call: the session's watch stream, filtered by turn id."""
 
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from uuid import UUID
+from functools import partial
 
 import structlog
 
@@ -14,15 +14,16 @@ from sessiond.v1.conversation_service_pb2 import WatchResponse
 from sessiond_server.core import events
 from sessiond_server.core.cancellation import cancel_all, run_to_completion
 from sessiond_server.core.errors import Fault, invalid, session_not_found
+from sessiond_server.core.states import TurnState
 from sessiond_server.core.validation import check_session_id
 from sessiond_server.turns.errors import fault_of_turn
 from sessiond_server.turns.runner import TurnRunner
 from sessiond_server.turns.service import Accepted, Sending, Turns
-from sessiond_server.turns.store import COMPLETED, JOINED, QUEUED, RUNNING, TurnRow
-from sessiond_server.watch.hub import Watching, WatchOptions
+from sessiond_server.turns.store import TurnRow
+from sessiond_server.watch.hub import WatchHub, WatchOptions
 
-# How often the database is asked after a turn that runs elsewhere, should its end not be told.
-LOOK_MS = 2_000
+# How often a turn that runs at another process is looked up, in case its end is not published.
+POLL_MS = 2_000
 HEARTBEAT_S = 15.0
 
 log = structlog.get_logger(__name__)
@@ -30,7 +31,12 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A piece of what a Send is told; nothing of it set = a heartbeat. turn, message_id: as in SendResponse."""
+    """A response of Send; a heartbeat if nothing is set.
+
+    Attributes:
+        turn: see SendResponse.
+        message_id: see SendResponse.
+    """
 
     events: Sequence[event_pb2.Event] = ()
     turn: TurnRow | None = None
@@ -40,7 +46,7 @@ class Step:
 class TurnStreams:
     """The streams of Send."""
 
-    def __init__(self, turns: Turns, runner: TurnRunner, watching: Watching) -> None:
+    def __init__(self, turns: Turns, runner: TurnRunner, watching: WatchHub) -> None:
         self._turns = turns
         self._runner = runner
         self._watching = watching
@@ -49,18 +55,24 @@ class TurnStreams:
     async def send(
         self, sending: Sending, *, after_seq: int, abort_on_disconnect: bool
     ) -> AsyncGenerator[Step, None]:
-        """Start a turn, or join it, and tell what happens in it.
+        """Start a turn, or rejoin it, and stream its events.
 
         Args:
-            after_seq: events of messages up to it are left out.
-            abort_on_disconnect: abort the turn when the generator is closed before the turn is over.
-        Raises: Fault, with the reasons that Send names.
+            sending: the turn.
+            after_seq: events of messages up to this one are left out.
+            abort_on_disconnect: abort the turn if the generator is closed before the turn is over.
+
+        Yields:
+            The turn as it was accepted, its events, and the turn as it ended.
+
+        Raises:
+            Fault: with the reasons of Send.
         """
         if after_seq < 0:
             raise invalid("after_seq", "is negative; 0 stands for the beginning")
-        # Before anything happens in the turn, so that nothing of it is missed.
+        # Watch before the turn starts, so that no event of it is missed.
         live = self._watching.watch(
-            sending.project_id, WatchOptions(check_session_id(sending.session_id), None, LOOK_MS)
+            sending.project_id, WatchOptions(check_session_id(sending.session_id), None, POLL_MS)
         )
         async with aclosing(live):
             await anext(live)
@@ -69,149 +81,144 @@ class TurnStreams:
                 accepted = await run_to_completion(sent)
             except asyncio.CancelledError:
                 if abort_on_disconnect:
-                    self._abort_once(sending, sent)
+                    sent.add_done_callback(partial(self._abort_accepted, sending))
                 raise
-            following = _Following(self._turns, self._runner, sending, accepted.turn)
+            follower = TurnFollower(self._turns, self._runner, sending, accepted.turn)
+            after_seq = max(after_seq, accepted.after_seq)
             try:
                 yield Step(
-                    turn=await self._leading(sending, accepted.turn),
+                    turn=await self._effective_turn(sending, accepted.turn),
                     message_id=str(accepted.turn.message_id or ""),
                 )
                 if accepted.is_new:
-                    async for step in following.steps(live, max(after_seq, accepted.after_seq)):
-                        yield step
+                    steps = follower.steps(live, after_seq)
                 else:
                     await live.aclose()
-                    async for step in self._again(
-                        following, sending, max(after_seq, accepted.after_seq)
-                    ):
-                        yield step
-                turn = await self._leading(sending, following.own)
-                if turn.state != COMPLETED:
+                    steps = self._rejoin(follower, sending, after_seq)
+                async for step in steps:
+                    yield step
+                turn = await self._effective_turn(sending, follower.own)
+                if turn.state != TurnState.COMPLETED:
                     raise fault_of_turn(turn.error, turn.turn_id)
                 yield Step(turn=turn)
             except (GeneratorExit, asyncio.CancelledError):
-                # Nobody listens any more. After any error of ours, a client may join again.
+                # The client has left. After an error of the server it may rejoin the turn.
                 if abort_on_disconnect:
-                    self._abort(sending.project_id, sending.session_id, str(accepted.turn.turn_id))
+                    self._abort_accepted(sending, sent)
                 raise
 
-    async def _again(
-        self, following: "_Following", sending: Sending, after_seq: int
-    ) -> AsyncGenerator[Step, None]:
-        """What happened in a turn that began before, and what happens still."""
-        if await following.is_over_at(after_seq):
-            return
-        async with aclosing(
-            self._watching.watch(
-                sending.project_id, WatchOptions(sending.session_id, after_seq, LOOK_MS)
-            )
-        ) as chunks:
-            async for step in following.steps(chunks, after_seq):
-                yield step
-
     async def close(self) -> None:
-        """End what runs."""
+        """Cancel the aborts that are under way."""
         await cancel_all(self._aborting)
 
-    async def _leading(self, sending: Sending, own: TurnRow) -> TurnRow:
-        """The turn that a Send is a part of: its own, or the one that it steers."""
-        leader = own.joined or (own.steers if own.state == QUEUED else None)
-        return (
-            await self._turns.get(sending.project_id, sending.session_id, str(leader))
-            if leader
-            else own
-        )
+    async def _rejoin(
+        self, follower: "TurnFollower", sending: Sending, after_seq: int
+    ) -> AsyncGenerator[Step, None]:
+        """Stream the stored and the live events of a turn that has started before."""
+        if await follower.is_over_at(after_seq):
+            return
+        options = WatchOptions(sending.session_id, after_seq, POLL_MS)
+        async with aclosing(self._watching.watch(sending.project_id, options)) as chunks:
+            async for step in follower.steps(chunks, after_seq):
+                yield step
 
-    def _abort_once(self, sending: Sending, sent: "asyncio.Future[Accepted]") -> None:
-        """Abort what is accepted only after the client has left."""
+    async def _effective_turn(self, sending: Sending, own: TurnRow) -> TurnRow:
+        """Return the turn that a Send is part of: its own, or the one that it steers."""
+        effective = own.joined or (own.steers if own.state == TurnState.QUEUED else None)
+        if effective is None:
+            return own
+        return await self._turns.get(sending.project_id, sending.session_id, str(effective))
 
-        def accepted(sent: "asyncio.Future[Accepted]") -> None:
-            if not (sent.cancelled() or sent.exception()):
-                self._abort(sending.project_id, sending.session_id, str(sent.result().turn.turn_id))
-
-        sent.add_done_callback(accepted)
-
-    def _abort(self, project_id: UUID, session_id: str, turn_id: str) -> None:
-        async def abort() -> None:
-            try:
-                await self._turns.abort(
-                    project_id, session_id, turn_id, include_queued=False, request_id=""
-                )
-            except Exception as e:
-                log.info("turn of a client that left not aborted", turn_id=turn_id, error=str(e))
-
-        task = asyncio.create_task(abort())
+    def _abort_accepted(self, sending: Sending, sent: "asyncio.Future[Accepted]") -> None:
+        """Abort the turn of a client that has left, if it was accepted."""
+        if sent.cancelled() or sent.exception():
+            return
+        task = asyncio.create_task(self._abort(sending, str(sent.result().turn.turn_id)))
         self._aborting.add(task)
         task.add_done_callback(self._aborting.discard)
 
+    async def _abort(self, sending: Sending, turn_id: str) -> None:
+        try:
+            await self._turns.abort(
+                sending.project_id, sending.session_id, turn_id, include_queued=False, request_id=""
+            )
+        except Exception as e:
+            log.info("abort_on_disconnect_failed", turn_id=turn_id, error=str(e))
 
-class _Following:
-    """One Send's way with its turn. own: the turn as it was looked at last."""
+
+class TurnFollower:
+    """Filters a session's events for one Send, until its turn is over.
+
+    Attributes:
+        own: the Send's own turn, as it was last read.
+    """
 
     def __init__(self, turns: Turns, runner: TurnRunner, sending: Sending, own: TurnRow) -> None:
         self._turns = turns
         self._runner = runner
         self._sending = sending
         self.own = own
-        # Up to this seq all is passed on.
+        # Every message up to this seq has been passed on.
         self._seen = 0
-        # The turn that leads, once it is over.
+        # The effective turn, once it is over.
         self._ended: TurnRow | None = None
-        self._told_at = time.monotonic()
 
     async def steps(
         self, chunks: AsyncGenerator[bytes, None], after_seq: int
     ) -> AsyncGenerator[Step, None]:
-        """What happens after a seq, until the turn is over. Raises: Fault, those of Watching.watch."""
+        """Filter the events of a watch stream until the turn is over.
+
+        Args:
+            chunks: the watch stream.
+            after_seq: the message after which it begins.
+
+        Yields:
+            Events, and heartbeats.
+
+        Raises:
+            Fault: with the reasons of WatchHub.watch; SESSION_NOT_FOUND if the session is deleted.
+        """
         self._seen = after_seq
+        yielded_at = time.monotonic()
         async for chunk in chunks:
-            has_ended = False
-            if chunk:
-                events, has_ended = self._of_turn(WatchResponse.FromString(chunk).events)
-                if events:
-                    self._told_at = time.monotonic()
-                    yield Step(events)
-            if time.monotonic() - self._told_at >= HEARTBEAT_S:
-                self._told_at = time.monotonic()
-                yield Step()
+            found, has_ended = self._filter(WatchResponse.FromString(chunk).events)
+            if found or time.monotonic() - yielded_at >= HEARTBEAT_S:
+                yielded_at = time.monotonic()
+                yield Step(found)
             if self._ended is None and (
                 has_ended or not (chunk or self._runner.runs(self.own.turn_id))
             ):
-                self._ended = await self._look()
+                self._ended = await self._ended_turn()
             if self._ended and self._ended.end_seq <= self._seen:
                 return
 
     async def is_over_at(self, seq: int) -> bool:
-        """Whether nothing comes after a seq any more."""
-        self._ended = await self._look()
+        """Return whether the turn is over and has no message after `seq`."""
+        self._ended = await self._ended_turn()
         return self._ended is not None and self._ended.end_seq <= seq
 
-    async def _look(self) -> TurnRow | None:
-        """The turn that leads, where it is over."""
+    async def _ended_turn(self) -> TurnRow | None:
+        """Return the effective turn if it is over, else None."""
         project_id, session_id = self._sending.project_id, self._sending.session_id
         try:
-            self.own = leader = await self._turns.own(project_id, session_id, str(self.own.turn_id))
-            if leader.state == JOINED:
-                leader = await self._turns.own(project_id, session_id, str(leader.joined))
+            self.own = turn = await self._turns.own(project_id, session_id, str(self.own.turn_id))
+            if turn.state == TurnState.JOINED:
+                turn = await self._turns.own(project_id, session_id, str(turn.joined))
         except Fault as fault:
             if fault.reason == "TURN_NOT_FOUND":
-                # The session has been deleted, and made anew since.
+                # The session has been deleted and created again.
                 raise session_not_found(session_id) from None
             raise
-        return None if leader.state in (QUEUED, RUNNING) else leader
+        return None if turn.state in (TurnState.QUEUED, TurnState.RUNNING) else turn
 
-    def _of_turn(self, watched: Sequence[event_pb2.Event]) -> tuple[list[event_pb2.Event], bool]:
-        """Those of the events that are the turn's, and whether they tell of its end, or of that of the turn it steers."""
-        mine = {
-            str(turn_id)
-            for turn_id in (self.own.turn_id, self.own.joined, self.own.steers)
-            if turn_id
-        }
+    def _filter(self, watched: Sequence[event_pb2.Event]) -> tuple[list[event_pb2.Event], bool]:
+        """Return the turn's events, and whether one is the end of it or of the turn it steers."""
+        ids = (self.own.turn_id, self.own.joined, self.own.steers)
+        mine = {str(turn_id) for turn_id in ids if turn_id}
         found, has_ended = [], False
         for event in watched:
             if event.seq:
-                # What was watched before the turn began may be older.
+                # Messages that were watched before the turn started may be older.
                 self._seen = max(self._seen, event.seq)
                 if event.message.turn.turn_id in mine:
                     found.append(event)

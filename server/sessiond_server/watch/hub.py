@@ -1,14 +1,16 @@
-"""Watching: what Watch promises.
+"""The watched sessions of a server process.
 
-Of each watched session one channel reads new messages from the database, once for all its watchers. A watcher reads its own past by pages
-until it meets the channel; from then on it takes what the channel hands it. Order, and that nothing is missing or comes twice, follow from
-the seqs alone. EventPublisher (of this process, and by NOTIFY of others) and a slow poll only say when it is worth looking.
+Each watched session has one channel. It reads new messages once and fans them out to all watchers.
+A watcher reads stored messages by pages until it has caught up with the channel; from then on the
+channel pushes to it. Order and completeness follow from the seqs alone. Publishers in this process,
+notifications from others and a slow poll only say when to read.
 """
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 from uuid import UUID
 
@@ -26,19 +28,14 @@ from sessiond_server.messages.store.history import HistoryStore, LogHead, PageQu
 from sessiond_server.messages.store.segments import cut
 from sessiond_server.sessions.lifecycle_events import lifecycle_event
 from sessiond_server.sessions.store.deletion import DeletedSession
-from sessiond_server.watch.channel import (
-    PAGE_BYTES,
-    PAGE_ROWS,
-    Channel,
-    Watcher,
-    chunk_of_event,
-    chunk_of_messages,
-)
+from sessiond_server.watch.channel import PAGE_BYTES, PAGE_ROWS, Channel
+from sessiond_server.watch.encoding import chunk_of_event, chunk_of_messages
 from sessiond_server.watch.notifier import Notifier
 from sessiond_server.watch.store import WatchStore
+from sessiond_server.watch.watcher import Watcher
 
 POLL_S = 2.0
-# Polls that hints ask for come no faster than this.
+# The shortest time between two polls, however many are requested.
 POLL_REST_S = 0.1
 
 DEFAULT_HEARTBEAT_MS, MIN_HEARTBEAT_MS, MAX_HEARTBEAT_MS = 15_000, 1_000, 300_000
@@ -48,22 +45,24 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class WatchOptions:
-    """What to watch. session_id: "" = the project. after_seq, heartbeat_ms: None = unset."""
+    """A Watch request.
+
+    Attributes:
+        session_id: the session; "" for all of the project.
+        after_seq: the message to begin after; None for new ones only. Not with a project.
+        heartbeat_ms: the longest silence in milliseconds; None = DEFAULT_HEARTBEAT_MS.
+    """
 
     session_id: str
     after_seq: int | None = None
     heartbeat_ms: int | None = None
 
 
-class Watching:
-    """All watchers of one process.
+class WatchHub:
+    """All watchers of one process, and its EventPublisher.
 
-    A watcher counts as a reader: as long as one is there, the session does not expire, unless its idle_ttl is so short (some seconds) that
-    it runs out between two polls.
-
-    Args:
-        check_draining: raises Fault SERVER_DRAINING once the server is; then wake_all() is called.
-        listens: hear of other processes by LISTEN; False where a pooler in transaction mode stands between, which cannot do that.
+    A watcher counts as a reader: a watched session does not expire, unless its idle_ttl is shorter
+    than the time between two polls.
     """
 
     def __init__(
@@ -74,94 +73,111 @@ class Watching:
         *,
         listens: bool,
     ) -> None:
+        """Create the hub. Its loops() are to be run by the caller.
+
+        Args:
+            store: statements about watched sessions, and notifications.
+            history: store of the messages.
+            check_draining: raises Fault SERVER_DRAINING while the server drains. Whoever begins to
+                drain calls wake_all().
+            listens: receive notifications of other processes by LISTEN; False behind a pooler in
+                transaction mode, which does not support it.
+        """
         self._store = store
         self._history = history
         self._check_draining = check_draining
         self._listens = listens
-        self._notices = Notifier(
-            store, on_append=self._wake, on_event=self._dispatch, on_gap=self._poll_soon
+        self._poll_now = asyncio.Event()
+        self._notifier = Notifier(
+            store, on_append=self._wake, on_event=self._dispatch, on_gap=self._poll_now.set
         )
         self._channels: dict[UUID, Channel] = {}
         self._projects: dict[UUID, set[Watcher]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._poll_now = asyncio.Event()
         self._listeners: list[Callable[[Event], None]] = []
-        # Of each session the commits that are under way here, and not told of yet.
-        self._telling: dict[UUID, list[asyncio.Event]] = {}
+        # By session: commits under way in this process whose events are not published yet.
+        self._unpublished: dict[UUID, list[asyncio.Event]] = {}
 
-    def listen(self, listener: Callable[[Event], None]) -> None:
-        """Have a function called with whatever happens, here or at another process. It answers at once."""
+    def add_listener(self, listener: Callable[[Event], None]) -> None:
+        """Call a function with every ephemeral event of any process. It must return at once."""
         self._listeners.append(listener)
 
     def messages_appended(self, key: UUID) -> None:
-        """As EventPublisher has it."""
         self._wake(key)
-        self._notices.messages_appended(key)
+        self._notifier.messages_appended(key)
 
     def publish(self, event: Event) -> None:
-        """As EventPublisher has it."""
         self._dispatch(event)
-        self._notices.publish(event)
+        self._notifier.publish(event)
 
     @contextmanager
     def hold_delivery(self, key: UUID) -> Iterator[None]:
-        """As EventPublisher has it."""
-        done = asyncio.Event()
-        before = self._telling.setdefault(key, [])
-        before.append(done)
+        published = asyncio.Event()
+        commits = self._unpublished.setdefault(key, [])
+        commits.append(published)
         try:
             yield
         finally:
-            done.set()
-            before.remove(done)
-            if not before:
-                self._telling.pop(key, None)
+            published.set()
+            commits.remove(published)
+            if not commits:
+                self._unpublished.pop(key, None)
 
     def loops(self) -> dict[str, Loop]:
         """Return the background loops by name."""
-        loops: dict[str, Loop] = {"watch_poll": self._poll, "notify_sender": self._notices.send}
-        return loops | ({"notify_listener": self._notices.listen} if self._listens else {})
+        loops: dict[str, Loop] = {"watch_poll": self._poll, "notify_sender": self._notifier.send}
+        return loops | ({"notify_listener": self._notifier.listen} if self._listens else {})
 
     def wake_all(self) -> None:
-        """Have every watcher look whether the server is draining."""
-        for channel in self._channels.values():
-            channel.wake_watchers()
-        for watchers in self._projects.values():
-            for watcher in watchers:
-                watcher.wake()
+        """Make every watcher check whether the server is draining."""
+        watched = (channel.watchers for channel in self._channels.values())
+        for watcher in chain(*watched, *self._projects.values()):
+            watcher.wake()
 
     async def close(self) -> None:
-        """End what runs."""
+        """Stop the channels."""
         await cancel_all(self._tasks)
 
-    async def watch(self, project_id: UUID, asked: WatchOptions) -> AsyncGenerator[bytes, None]:
-        """Encoded WatchResponses, without end. No connection is held while one is yielded.
+    async def watch(self, project_id: UUID, options: WatchOptions) -> AsyncGenerator[bytes, None]:
+        """Watch a session or a project, for as long as the caller iterates.
 
-        Raises: Fault SESSION_NOT_FOUND, INVALID_FIELD, WATCHER_TOO_SLOW, SERVER_DRAINING.
+        Yields:
+            Encoded WatchResponses, the first one at once; b"" is a heartbeat. No connection is
+            held meanwhile.
+
+        Raises:
+            Fault: SESSION_NOT_FOUND; INVALID_FIELD; WATCHER_TOO_SLOW; SERVER_DRAINING.
         """
-        heartbeat_s = _checked_heartbeat_ms(asked.heartbeat_ms) / 1000
-        if not asked.session_id:
-            if asked.after_seq is not None:
+        heartbeat_ms = (
+            DEFAULT_HEARTBEAT_MS if options.heartbeat_ms is None else options.heartbeat_ms
+        )
+        if not MIN_HEARTBEAT_MS <= heartbeat_ms <= MAX_HEARTBEAT_MS:
+            raise invalid(
+                "heartbeat_interval",
+                f"is {heartbeat_ms} ms; from 1 second to 5 minutes are allowed",
+            )
+        if not options.session_id:
+            if options.after_seq is not None:
                 raise invalid("after_seq", "goes only together with session_id")
             watcher = Watcher("", 0)
             watchers = self._projects.setdefault(project_id, set())
             watchers.add(watcher)
             try:
-                async for response in self._follow(watcher, heartbeat_s):
+                async for response in self._follow(watcher, heartbeat_ms / 1000):
                     yield response
             finally:
                 watchers.discard(watcher)
                 if not watchers and self._projects.get(project_id) is watchers:
                     del self._projects[project_id]
             return
-        check_session_id(asked.session_id)
-        if asked.after_seq is not None and asked.after_seq < 0:
+        check_session_id(options.session_id)
+        if options.after_seq is not None and options.after_seq < 0:
             raise invalid("after_seq", "is negative; 0 stands for the beginning")
-        channel, watcher, head = await self._join(project_id, asked.session_id, asked.after_seq)
+        channel, watcher, head = await self._join(project_id, options.session_id, options.after_seq)
         try:
             async for response in self._replay(channel, watcher, head):
                 yield response
-            async for response in self._follow(watcher, heartbeat_s):
+            async for response in self._follow(watcher, heartbeat_ms / 1000):
                 yield response
         finally:
             channel.watchers.discard(watcher)
@@ -171,10 +187,14 @@ class Watching:
     async def _join(
         self, project_id: UUID, session_id: str, after_seq: int | None
     ) -> tuple[Channel, Watcher, LogHead]:
-        """A watcher at the session's channel, which may be new."""
+        """Add a watcher to the session's channel, which is created if there is none."""
         key = session_key(project_id, session_id)
         while True:
-            head = await self._head(key, project_id, session_id)
+            head = await self._history.head(key, project_id)
+            if head is None:
+                raise session_not_found(session_id)
+            if head.touch_due:
+                await self._history.touch(key, project_id)
             if after_seq is not None and after_seq > head.last_seq:
                 raise invalid(
                     "after_seq",
@@ -193,8 +213,9 @@ class Watching:
                 watcher = Watcher(session_id, head.last_seq if after_seq is None else after_seq)
                 channel.watchers.add(watcher)
                 return channel, watcher, head
-            # Made anew under the same id, before the channel heard of it or just now.
-            await self._look([channel])
+            # The session was deleted and created anew, and the channel does not know it yet or
+            # has just learned it.
+            await self._check_sessions([channel])
             if channel.is_over:
                 self._leave(channel)
 
@@ -212,15 +233,15 @@ class Watching:
     async def _replay(
         self, channel: Channel, watcher: Watcher, head: LogHead
     ) -> AsyncGenerator[bytes, None]:
-        """The watcher's past, until it meets the channel."""
+        """Yield stored messages until the watcher has caught up with its channel."""
         while watcher.after < channel.seq and not watcher.error:
             self._check_draining()
             rows: Sequence[Any] = ()
-            wanted = cut(
+            segments = cut(
                 head.segments, watcher.after, min(head.last_seq, watcher.after + PAGE_ROWS)
             )
-            if wanted:
-                rows = await self._history.page(PageQuery(tuple(wanted), PAGE_ROWS, PAGE_BYTES))
+            if segments:
+                rows = await self._history.page(PageQuery(tuple(segments), PAGE_ROWS, PAGE_BYTES))
             if (
                 rows
                 and rows[0][0] == watcher.after + 1
@@ -230,21 +251,23 @@ class Watching:
                 watcher.after = chunk.last_seq
                 yield chunk.encoded
                 continue
-            # There are more by now, or they were moved while a copy was flattened, or the session is gone.
+            # There are more messages by now, or a copy was flattened, which moves its messages, or
+            # the session is gone.
             again = await self._history.head(channel.key, channel.project_id)
             if (
                 again is None
                 or again.log != channel.log
-                or (wanted and again.segments == head.segments)
+                or (segments and again.segments == head.segments)
             ):
                 watcher.end(session_not_found(channel.session_id))
                 return
             head = again
-        # Nothing was waited for since the comparison, so the next message that the channel reads is the watcher's next one.
+        # Nothing was awaited since the comparison, so the next message that the channel delivers
+        # is the watcher's next one.
         watcher.go_live()
 
     async def _follow(self, watcher: Watcher, heartbeat_s: float) -> AsyncGenerator[bytes, None]:
-        """What the watcher is handed. The first response at once, empty where there is nothing yet."""
+        """Yield what is pushed to the watcher. The first response, maybe empty, comes at once."""
         yield watcher.take()
         while True:
             self._check_draining()
@@ -255,18 +278,10 @@ class Watching:
             elif not await watcher.wait(heartbeat_s):
                 yield b""
 
-    async def _head(self, key: UUID, project_id: UUID, session_id: str) -> LogHead:
-        head = await self._history.head(key, project_id)
-        if head is None:
-            raise session_not_found(session_id)
-        if head.touch_due:
-            await self._history.touch(key, project_id)
-        return head
-
     async def _wait_for_publication(self, key: UUID) -> None:
-        """Return once everything is told of the commits that are under way now."""
-        for done in list(self._telling.get(key, ())):
-            await done.wait()
+        """Return when the events of the session's commits that are under way are published."""
+        for published in list(self._unpublished.get(key, ())):
+            await published.wait()
 
     def _wake(self, key: UUID) -> None:
         if channel := self._channels.get(key):
@@ -284,37 +299,30 @@ class Watching:
         chunk = chunk_of_event(event)
         for watcher in watchers:
             watcher.push(chunk)
-        if channel is None:
-            return
-        if channel.log != event.log:
-            # Of a session that had the id before, or has it now. Which, the database knows.
-            self._poll_soon()
-            return
-        channel.tell(chunk)
-        if event.type in (events.DELETED, events.EXPIRED):
-            channel.end()
-
-    def _poll_soon(self) -> None:
-        self._poll_now.set()
+        if channel and channel.log != event.log:
+            # It belongs to an earlier or a later session with the same id: the database knows.
+            self._poll_now.set()
+        elif channel:
+            channel.publish(chunk)
+            if event.type in (events.DELETED, events.EXPIRED):
+                channel.end()
 
     async def _poll(self) -> None:
-        """Look now and then for what no hint said."""
+        """Check the watched sessions now and then for changes that no notification announced."""
         while True:
-            try:
+            with suppress(TimeoutError):
                 async with asyncio.timeout(POLL_S):
                     await self._poll_now.wait()
-            except TimeoutError:
-                pass
             self._poll_now.clear()
             try:
                 if self._channels:
-                    await self._look(list(self._channels.values()))
+                    await self._check_sessions(list(self._channels.values()))
             except (DatabaseUnavailable, PoolExhausted, Contention) as e:
-                log.debug("poll put off", error=str(e))
+                log.debug("watch_poll_retrying", error=str(e))
             await asyncio.sleep(POLL_REST_S)
 
-    async def _look(self, channels: Sequence[Channel]) -> None:
-        """Ask the database how these sessions stand."""
+    async def _check_sessions(self, channels: Sequence[Channel]) -> None:
+        """Compare channels with the state of their sessions in the database."""
         states = await self._store.states([channel.key for channel in channels])
         due = []
         for channel in channels:
@@ -325,7 +333,7 @@ class Watching:
                 gone = DeletedSession(
                     channel.project_id, channel.session_id, channel.log, state.last_seq
                 )
-                channel.tell(chunk_of_event(lifecycle_event(events.EXPIRED, gone)))
+                channel.publish(chunk_of_event(lifecycle_event(events.EXPIRED, gone)))
                 channel.end()
             else:
                 if state.last_seq > channel.seq:
@@ -334,13 +342,3 @@ class Watching:
                     due.append(channel.key)
         if due:
             await self._store.touch(due)
-
-
-def _checked_heartbeat_ms(heartbeat_ms: int | None) -> int:
-    if heartbeat_ms is None:
-        return DEFAULT_HEARTBEAT_MS
-    if not MIN_HEARTBEAT_MS <= heartbeat_ms <= MAX_HEARTBEAT_MS:
-        raise invalid(
-            "heartbeat_interval", f"is {heartbeat_ms} ms; from 1 second to 5 minutes are allowed"
-        )
-    return heartbeat_ms

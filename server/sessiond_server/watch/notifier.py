@@ -1,8 +1,11 @@
-"""EventPublisher from one server process to the others, by way of the database's NOTIFY. They save waiting; nothing depends on them."""
+"""Notifications between server processes, by PostgreSQL's NOTIFY.
+
+They only save waiting: nothing depends on their arrival.
+"""
 
 import asyncio
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import aclosing
 from dataclasses import fields, replace
 from uuid import UUID
@@ -14,11 +17,14 @@ from sessiond_server.core.events import DELTA_CONTENT, Event
 from sessiond_server.db.pool import Contention, DatabaseUnavailable, PoolExhausted
 from sessiond_server.watch.store import WatchStore
 
-# How long hints are collected, so that a busy server sends some dozens of notices a second and not one for each append.
+# Notifications are collected for this long, so that a busy server sends some dozens a second and
+# not one for each append.
 COLLECT_S = 0.02
-# Beyond so many at once, one hint says that anything may have changed.
-MAX_PENDING = 500
-# PostgreSQL takes less than 8,000.
+# Beyond this many sessions, one item says that any session may have new messages.
+MAX_KEYS = 500
+# Beyond this many events deltas are dropped; other events, which need a commit each, later.
+MAX_DELTAS, MAX_EVENTS = 500, 4096
+# PostgreSQL accepts less than 8,000.
 MAX_PAYLOAD_BYTES = 7_900
 MAX_ITEM_BYTES = 7_500
 MAX_DELTA_CHARACTERS = 2_000
@@ -28,12 +34,7 @@ log = structlog.get_logger(__name__)
 
 
 class Notifier:
-    """What this process tells the others, and hears from them.
-
-    Args:
-        on_append: takes the key of a session with new messages. on_event: takes a lifecycle event.
-        on_gap: called where anything may have changed: hints were left out, or may have been missed.
-    """
+    """Sends this process's notifications and receives those of the others."""
 
     def __init__(
         self,
@@ -43,50 +44,43 @@ class Notifier:
         on_event: Callable[[Event], None],
         on_gap: Callable[[], None],
     ) -> None:
+        """Create a notifier. Its send() and listen() are to be run by the caller.
+
+        Args:
+            store: sends and receives payloads.
+            on_append: called with the key of a session that has new messages.
+            on_event: called with an ephemeral event.
+            on_gap: called if notifications are missing or were dropped: anything may have changed.
+        """
         self._store = store
         self._on_append = on_append
         self._on_event = on_event
-        self._on_doubt = on_gap
+        self._on_gap = on_gap
         self._name = uuid.uuid4().hex
         self._keys: set[UUID] = set()
         self._events: list[Event] = []
-        # Of each session, by its log, the place of the last one.
+        # By log: the index of the session's last event in _events.
         self._last_of: dict[UUID, int] = {}
+        self._dropped = 0
         self._wake = asyncio.Event()
 
     def messages_appended(self, key: UUID) -> None:
-        """Have the others told."""
-        if len(self._keys) <= MAX_PENDING:
+        """Notify the other processes of new messages."""
+        if len(self._keys) <= MAX_KEYS:
             self._keys.add(key)
         self._wake.set()
 
     def publish(self, event: Event) -> None:
-        """Have the others told, unless there is too much to tell."""
+        """Notify the other processes of an event, unless there are too many; deltas go first."""
         self._wake.set()
-        if event.is_delta and self._add_to_last(event):
-            return
-        if len(self._events) <= MAX_PENDING:
+        place = self._last_of.get(event.log)
+        if event.is_delta and place is not None and (joined := _joined(self._events[place], event)):
+            self._events[place] = joined
+        elif len(self._events) < (MAX_DELTAS if event.is_delta else MAX_EVENTS):
             self._last_of[event.log] = len(self._events)
             self._events.append(event)
-
-    def _add_to_last(self, delta: Event) -> bool:
-        """Make a delta a part of the one before it, where that waits still: of text that streams, one notice has many words."""
-        place = self._last_of.get(delta.log)
-        if place is None:
-            return False
-        last = self._events[place]
-        if (
-            last.type != delta.type
-            or not last.data
-            or not delta.data
-            or last.after_seq != delta.after_seq
-        ):
-            return False
-        text = last.data[DELTA_CONTENT] + delta.data[DELTA_CONTENT]
-        if len(text) > MAX_DELTA_CHARACTERS or last.data["turn_id"] != delta.data["turn_id"]:
-            return False
-        self._events[place] = replace(last, data={**last.data, DELTA_CONTENT: text})
-        return True
+        else:
+            self._dropped += 1
 
     async def send(self) -> None:
         """Send what is collected, until cancelled."""
@@ -96,57 +90,80 @@ class Notifier:
             self._wake.clear()
             keys, self._keys = self._keys, set()
             events, self._events, self._last_of = self._events, [], {}
+            if self._dropped:
+                log.warning("notifications_dropped", count=self._dropped)
+                self._dropped = 0
             try:
                 await self._store.notify(payloads(self._name, keys, events))
             except (DatabaseUnavailable, PoolExhausted, Contention) as e:
-                log.debug("notices lost", error=str(e))
+                log.debug("notifications_dropped", count=len(keys) + len(events), error=str(e))
 
     async def listen(self) -> None:
-        """Hear what the others send, until cancelled. A connection that breaks is made anew."""
+        """Receive the other processes' notifications, until cancelled; reconnect when needed."""
         delay_s = FIRST_RETRY_S
         while True:
             try:
-                async with aclosing(self._store.listen()) as notices:
-                    async for payload in notices:
+                async with aclosing(self._store.listen()) as received:
+                    async for payload in received:
                         if payload:
                             delay_s = FIRST_RETRY_S
-                            self._take(payload)
+                            self._receive(payload)
                         else:
-                            # It listens only now: what came before was missed.
-                            self._on_doubt()
+                            # The connection is new: what was sent before is missing.
+                            self._on_gap()
             except DatabaseUnavailable as e:
-                log.debug("does not listen", error=str(e))
+                log.debug("notify_listener_disconnected", error=str(e))
             await asyncio.sleep(delay_s)
             delay_s = min(delay_s * 2, LONGEST_RETRY_S)
 
-    def _take(self, payload: str) -> None:
-        # Another version of the server may send what this one does not know; that must not end the listening.
+    def _receive(self, payload: str) -> None:
+        # Another version of the server may send what this one does not know. That must not end
+        # the loop.
         try:
-            notice = orjson.loads(payload)
-            if notice["from"] == self._name:
+            notification = orjson.loads(payload)
+            if notification["from"] == self._name:
                 return
-            for item in notice["items"]:
+            for item in notification["items"]:
                 match item:
                     case None:
-                        self._on_doubt()
+                        self._on_gap()
                     case str():
                         self._on_append(UUID(item))
                     case [type_, project_id, session_id, log_, time_us, *rest]:
-                        # The version before has no rest.
+                        # An earlier version sends no rest.
                         self._on_event(
                             Event(type_, UUID(project_id), session_id, UUID(log_), time_us, *rest)
                         )
         except (ValueError, KeyError, TypeError, AttributeError):
-            self._on_doubt()
+            self._on_gap()
 
 
-def payloads(sender: str, keys: Iterable[UUID], events: Iterable[Event]) -> list[str]:
-    """EventPublisher as the payloads of few notices."""
-    keys, events = list(keys), list(events)
-    # A session's messages before its events, so that these find what they come after.
-    too_many = len(keys) > MAX_PENDING or len(events) > MAX_PENDING
-    items = [b"null"] if too_many else [orjson.dumps(key.hex) for key in keys]
-    items += [item for event in events[:MAX_PENDING] for item in _items(event)]
+def _joined(last: Event, delta: Event) -> Event | None:
+    """Join a delta to the session's last event; None if that is not one of the same text.
+
+    So a notification carries many words of a text that streams.
+    """
+    if (last.type, last.after_seq) != (delta.type, delta.after_seq):
+        return None
+    if not (last.data and delta.data) or last.data["turn_id"] != delta.data["turn_id"]:
+        return None
+    text = last.data[DELTA_CONTENT] + delta.data[DELTA_CONTENT]
+    if len(text) > MAX_DELTA_CHARACTERS:
+        return None
+    return replace(last, data={**last.data, DELTA_CONTENT: text})
+
+
+def payloads(sender: str, keys: Collection[UUID], events: Iterable[Event]) -> list[str]:
+    """Return notifications for others, as few as possible.
+
+    Args:
+        sender: name of this process.
+        keys: sessions with new messages; more than MAX_KEYS stand for all sessions.
+        events: ephemeral events.
+    """
+    # A session's messages come before its events, so that these find what precedes them.
+    items = [b"null"] if len(keys) > MAX_KEYS else [orjson.dumps(key.hex) for key in keys]
+    items += [item for event in events for item in _items(event)]
     head, tail = f'{{"from":"{sender}","items":['.encode(), b"]}"
     room = MAX_PAYLOAD_BYTES - len(head) - len(tail)
     made: list[list[bytes]] = []
@@ -161,7 +178,7 @@ def payloads(sender: str, keys: Iterable[UUID], events: Iterable[Event]) -> list
 
 
 def _items(event: Event) -> list[bytes]:
-    """An event as items of a payload: in pieces, where it adds more text than one has room for."""
+    """Return an event as items of a payload: several if its text is too long for one."""
     item = orjson.dumps([getattr(event, field.name) for field in fields(event)])
     if len(item) <= MAX_ITEM_BYTES:
         return [item]

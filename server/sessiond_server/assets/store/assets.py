@@ -5,15 +5,15 @@ object belongs to an asset and afterwards. So a crash at any point leaves no unk
 garbage collection removes loose objects that are due.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
-from psycopg.types.numeric import Int8
 
 from sessiond_server.db.pool import Database
 
@@ -27,13 +27,13 @@ REFS_A_STATEMENT = 5_000
 
 _NIL = UUID(int=0)
 
-_COLUMNS = (
-    "sha256, object_key, size, media_type, (extract(epoch FROM created_at) * 1000000)::bigint"
-)
+_COLUMNS = """
+sha256, object_key, size, media_type,
+(extract(epoch FROM created_at) * 1000000)::bigint AS created_us"""
 
 _ANNOUNCE = """
 INSERT INTO loose_objects (object_key, due_at) VALUES (%(key)s, now() + %(ends)s)
-RETURNING (extract(epoch FROM due_at) * 1000000)::bigint"""
+RETURNING (extract(epoch FROM due_at) * 1000000)::bigint AS token"""
 
 # Giving an object up changes its due_at, so that it can no longer become the content of an asset.
 _HOLD = """
@@ -47,7 +47,8 @@ VALUES (%(project_id)s, %(sha256)s, %(key)s, %(size)s, %(media_type)s)
 ON CONFLICT (project_id, sha256) DO UPDATE SET touched_at = now()
 RETURNING {_COLUMNS}"""
 
-_GET = f"SELECT {_COLUMNS} FROM assets WHERE project_id = %s AND sha256 = %s"
+_GET = f"""
+SELECT {_COLUMNS} FROM assets WHERE project_id = %(project_id)s AND sha256 = %(sha256)s"""
 
 _GIVE_UP = (
     "UPDATE loose_objects SET due_at = now() + %(ends)s WHERE object_key = %(key)s RETURNING 1"
@@ -70,13 +71,13 @@ _UNREFERENCED = """NOT EXISTS (
         SELECT FROM asset_refs r WHERE r.project_id = a.project_id AND r.sha256 = a.sha256)"""
 
 _SCAN = f"""
-SELECT project_id, sha256, touched_at::text, {_UNREFERENCED}
+SELECT project_id, sha256, touched_at::text AS time, {_UNREFERENCED} AS is_unused
 FROM assets a
 WHERE touched_at < now() - %(grace)s AND (touched_at, project_id, sha256)
     > (%(time)s::timestamptz, %(project_id)s::uuid, %(sha256)s::bytea)
 ORDER BY touched_at, project_id, sha256 LIMIT %(batch)s"""
 
-_GIVEN = "unnest(%(projects)b::uuid[], %(digests)b::bytea[]) AS given (project_id, sha256)"
+_GIVEN = "unnest(%(projects)s::uuid[], %(digests)s::bytea[]) AS given (project_id, sha256)"
 
 _LOCK_UNUSED = f"""
 SELECT a.project_id, a.sha256 FROM assets a JOIN {_GIVEN} USING (project_id, sha256)
@@ -90,7 +91,8 @@ WITH gone AS (
     WHERE a.project_id = given.project_id AND a.sha256 = given.sha256 AND {_UNREFERENCED}
     RETURNING a.object_key
 )
-INSERT INTO loose_objects (object_key, due_at) SELECT object_key, now() FROM gone"""
+INSERT INTO loose_objects (object_key, due_at) SELECT object_key, now() FROM gone
+RETURNING object_key"""
 
 _TAKE_DUE = """
 UPDATE loose_objects SET due_at = now() + %(ends)s WHERE object_key = ANY(ARRAY(
@@ -99,6 +101,7 @@ UPDATE loose_objects SET due_at = now() + %(ends)s WHERE object_key = ANY(ARRAY(
 RETURNING object_key"""
 
 
+@dataclass(eq=False)
 class AssetMissing(Exception):
     """The project lacks an asset.
 
@@ -106,9 +109,7 @@ class AssetMissing(Exception):
         sha256: hash of the first missing asset.
     """
 
-    def __init__(self, sha256: bytes) -> None:
-        super().__init__(sha256.hex())
-        self.sha256 = sha256
+    sha256: bytes
 
 
 class UploadGivenUp(Exception):
@@ -165,13 +166,9 @@ class AssetStore:
 
     async def announce(self, object_key: str) -> int:
         """Record an object before it is written. Returns the token that `record` requires."""
-        async with self._database.connection() as connection:
-            cursor = await connection.execute(
-                _ANNOUNCE, {"key": object_key, "ends": UPLOAD_ENDS}, binary=True
-            )
-            row = await cursor.fetchone()
-        assert row  # noqa: S101 - RETURNING of an INSERT
-        return int(row[0])
+        parameters = {"key": object_key, "ends": UPLOAD_ENDS}
+        [announced] = await self._database.rows(_ANNOUNCE, parameters)
+        return int(announced["token"])
 
     async def record(self, project_id: UUID, new: AssetRow, token: int) -> AssetRow:
         """Create an asset for an announced object.
@@ -189,47 +186,38 @@ class AssetStore:
         Raises:
             UploadGivenUp: the upload took too long.
         """
+        parameters = {
+            "project_id": project_id,
+            "sha256": new.sha256,
+            "key": new.object_key,
+            "size": new.size,
+            "media_type": new.media_type,
+            "token": token,
+        }
         async with self._database.transaction() as connection:
-            cursor = await connection.execute(_HOLD, {"key": new.object_key, "token": Int8(token)})
-            if await cursor.fetchone() is None:
+            run = partial(self._database.rows, on=connection)
+            if not await run(_HOLD, parameters):
                 raise UploadGivenUp(new.object_key)
-            cursor = await connection.execute(
-                _RECORD,
-                {
-                    "project_id": project_id,
-                    "sha256": new.sha256,
-                    "key": new.object_key,
-                    "size": Int8(new.size),
-                    "media_type": new.media_type,
-                },
-                binary=True,
-            )
-            row = await cursor.fetchone()
-            assert row  # noqa: S101 - DO UPDATE returns a row in any case
-            found = AssetRow(*row)
-            if found.object_key == new.object_key:
-                await connection.execute(_FORGET, {"keys": [new.object_key]})
+            [row] = await run(_RECORD, parameters)
+            if row["object_key"] == new.object_key:
+                await run(_FORGET, {"keys": [new.object_key]})
             else:
-                await connection.execute(_GIVE_UP, {"key": new.object_key, "ends": REMOVAL_ENDS})
-        return found
+                await run(_GIVE_UP, {"key": new.object_key, "ends": REMOVAL_ENDS})
+        return AssetRow(**row)
 
     async def get(self, project_id: UUID, sha256: bytes) -> AssetRow | None:
         """Return an asset's metadata; None if the project lacks it."""
-        async with self._database.connection() as connection:
-            cursor = await connection.execute(_GET, [project_id, sha256], binary=True)
-            row = await cursor.fetchone()
-        return AssetRow(*row) if row else None
+        rows = await self._database.rows(_GET, {"project_id": project_id, "sha256": sha256})
+        return AssetRow(**rows[0]) if rows else None
 
     async def give_up(self, object_key: str) -> bool:
         """Claim an announced object for removal. Returns False if it is an asset's, or gone."""
-        async with self._database.connection() as connection:
-            cursor = await connection.execute(_GIVE_UP, {"key": object_key, "ends": REMOVAL_ENDS})
-            return await cursor.fetchone() is not None
+        parameters = {"key": object_key, "ends": REMOVAL_ENDS}
+        return bool(await self._database.rows(_GIVE_UP, parameters))
 
     async def forget(self, object_keys: Sequence[str]) -> None:
         """Delete the rows of removed objects."""
-        async with self._database.connection() as connection:
-            await connection.execute(_FORGET, {"keys": list(object_keys)})
+        await self._database.rows(_FORGET, {"keys": list(object_keys)})
 
     async def release_unreferenced(
         self, grace_s: float, after: ScanPosition, batch: int
@@ -241,47 +229,39 @@ class AssetStore:
             after: end of the batch before.
             batch: the most assets to scan.
         """
-        grace = timedelta(seconds=grace_s)
-        async with self._database.connection() as connection:
-            cursor = await connection.execute(
-                _SCAN,
-                {
-                    "grace": grace,
-                    "time": after.time,
-                    "project_id": after.project_id,
-                    "sha256": after.sha256,
-                    "batch": Int8(batch),
-                },
-                binary=True,
-            )
-            rows = await cursor.fetchall()
+        parameters = {
+            "grace": timedelta(seconds=grace_s),
+            "time": after.time,
+            "project_id": after.project_id,
+            "sha256": after.sha256,
+            "batch": batch,
+        }
+        rows = await self._database.rows(_SCAN, parameters)
         if not rows:
             return Released(0, 0, after)
-        unused = [(project_id, sha256) for project_id, sha256, _, is_unused in rows if is_unused]
-        released = await self._release(unused, grace) if unused else 0
-        project_id, sha256, time, _ = rows[-1]
-        return Released(len(rows), released, ScanPosition(time, project_id, sha256))
+        unused = [row for row in rows if row["is_unused"]]
+        released = 0
+        if unused:
+            async with self._database.transaction() as connection:
+                parameters |= _given(unused)
+                locked = await self._database.rows(_LOCK_UNUSED, parameters, on=connection)
+                released = len(await self._database.rows(_RELEASE, _given(locked), on=connection))
+        last = rows[-1]
+        position = ScanPosition(last["time"], last["project_id"], last["sha256"])
+        return Released(len(rows), released, position)
 
     async def take_due(self, batch: int) -> list[str]:
         """Claim at most `batch` loose objects that are due for removal. Returns their keys."""
-        async with self._database.connection() as connection:
-            cursor = await connection.execute(
-                _TAKE_DUE, {"ends": REMOVAL_ENDS, "batch": Int8(batch)}
-            )
-            return [row[0] for row in await cursor.fetchall()]
+        parameters = {"ends": REMOVAL_ENDS, "batch": batch}
+        return [row["object_key"] for row in await self._database.rows(_TAKE_DUE, parameters)]
 
-    async def _release(self, unused: list[tuple[UUID, bytes]], grace: timedelta) -> int:
-        async with self._database.transaction() as connection:
-            chosen = {"projects": [u[0] for u in unused], "digests": [u[1] for u in unused]}
-            cursor = await connection.execute(_LOCK_UNUSED, {**chosen, "grace": grace}, binary=True)
-            locked = await cursor.fetchall()
-            if not locked:
-                return 0
-            cursor = await connection.execute(
-                _RELEASE,
-                {"projects": [row[0] for row in locked], "digests": [row[1] for row in locked]},
-            )
-            return cursor.rowcount
+
+def _given(rows: Sequence[Mapping[str, Any]]) -> dict[str, object]:
+    """Return the parameters of _GIVEN."""
+    return {
+        "projects": [row["project_id"] for row in rows],
+        "digests": [row["sha256"] for row in rows],
+    }
 
 
 async def hold(

@@ -151,12 +151,11 @@ class Objects:
             head.append(piece)
             head_bytes += len(piece)
             if head_bytes > PART_BYTES:
-                more = _joined(head, pieces)
                 await self._request(
                     obstore.put_async(
                         self._store(),
                         key,
-                        more,
+                        _joined(head, pieces),
                         chunk_size=PART_BYTES,
                         max_concurrency=PARTS_AT_ONCE,
                     ),

@@ -142,7 +142,8 @@ def parser() -> argparse.ArgumentParser:
     copy.add_argument(
         "--keep-processing-status",
         action="store_true",
-        help="keep the messages' status in queues. Default: every message is pending in every queue",
+        help="keep the messages' status in queues. Default: every message is pending in every "
+        "queue",
     )
     copy.add_argument(
         "--keep-task-links",

@@ -23,10 +23,12 @@ from sessiond_server.db.pool import Database
 from sessiond_server.messages.store.segments import (
     SEGMENTS,
     Segment,
+    columns,
     cut,
     joined,
     short_segments,
 )
+from sessiond_server.sessions.settings import NEVER
 from sessiond_server.sessions.store.deletion import delete_sessions
 from sessiond_server.sessions.store.sessions import SessionRow
 
@@ -41,10 +43,17 @@ _TOTALS = """
 SELECT total_bytes, total_tokens FROM messages
 WHERE key = %(key)s AND log = %(log)s AND seq = %(seq)s"""
 
+# LATERAL: one scan of the primary key for each segment, however the planner estimates the arrays.
 _SUMS = """
-SELECT COALESCE(sum(content_bytes), 0), COALESCE(sum(abs(tokens)), 0),
-    COALESCE(sum(-tokens) FILTER (WHERE tokens < 0), 0)
-FROM messages WHERE key = %(key)s AND log = %(log)s AND seq >= %(first)s AND seq <= %(last)s"""
+SELECT sum(bytes)::bigint, sum(tokens)::bigint, sum(estimated)::bigint
+FROM unnest(
+    %(keys)s::uuid[], %(logs)s::uuid[], %(firsts)s::bigint[], %(lasts)s::bigint[]
+) AS segment (key, log, first_seq, last_seq), LATERAL (
+    SELECT COALESCE(sum(content_bytes), 0) AS bytes, COALESCE(sum(abs(tokens)), 0) AS tokens,
+        COALESCE(sum(-tokens) FILTER (WHERE tokens < 0), 0) AS estimated
+    FROM messages WHERE messages.key = segment.key AND messages.log = segment.log
+        AND seq >= segment.first_seq AND seq <= segment.last_seq
+) AS sums"""
 
 # The counters are those of the moment of the lock. Everything else is read from the source's row
 # now, after it: no caller can tell the difference.
@@ -72,7 +81,7 @@ WITH made AS (
     INSERT INTO segments (key, first_seq, last_seq, src_key, src_log)
     SELECT made.key, segment.first_seq, segment.last_seq, segment.src_key, segment.src_log
     FROM made, unnest(
-        %(firsts)s::bigint[], %(lasts)s::bigint[], %(src_keys)s::uuid[], %(src_logs)s::uuid[]
+        %(firsts)s::bigint[], %(lasts)s::bigint[], %(keys)s::uuid[], %(logs)s::uuid[]
     ) AS segment (first_seq, last_seq, src_key, src_log)
 ), copied_tasks AS (
     INSERT INTO tasks (key, log, task_id, position, status, data, message_seqs, created_at,
@@ -115,15 +124,12 @@ T = tables.sessions.c
 
 
 @dataclass(frozen=True, slots=True)
-class Copy:
-    """Parameters of one copy.
+class CopyRequest:
+    """A request for a copy.
 
     Attributes:
-        source_key: the source.
-        project_id: the project of both.
-        new_key: the copy.
-        new_id: its session_id.
-        new_log: its log.
+        session_id: the source.
+        new_session_id: the copy; "" = generated.
         up_to: the last seq to copy, or the name of the bookmark to end at; None = the newest
             message.
         model: None = as in the source.
@@ -131,28 +137,46 @@ class Copy:
         title: None = as in the source.
         config: None = as in the source.
         metadata: None = as in the source.
-        with_ttl: take idle_ttl_ms instead of the source's.
-        idle_ttl_ms: None = never.
-        keep_processing: copy the queues' progress.
+        idle_ttl_ms: None = as in the source; NEVER = never.
+        keep_processing_status: copy the queues' progress.
         keep_task_links: keep the tasks' links to copied messages.
-        max_messages: the most messages; 0 = no limit.
+        request_id: makes the copy safe to repeat; "" = none.
     """
 
-    source_key: UUID
-    project_id: UUID
-    new_key: UUID
-    new_id: str
-    new_log: UUID
+    session_id: str
+    new_session_id: str
     up_to: int | str | None
     model: str | None
     user_name: str | None
     title: str | None
     config: dict[str, Any] | None
     metadata: dict[str, Any] | None
-    with_ttl: bool
     idle_ttl_ms: int | None
-    keep_processing: bool
+    keep_processing_status: bool
     keep_task_links: bool
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """Parameters of one copy.
+
+    Attributes:
+        request: the caller's request.
+        project_id: the project of source and copy.
+        source_key: the source.
+        new_key: the copy.
+        new_id: its session_id.
+        new_log: its log.
+        max_messages: the most messages; 0 = no limit.
+    """
+
+    request: CopyRequest
+    project_id: UUID
+    source_key: UUID
+    new_key: UUID
+    new_id: str
+    new_log: UUID
     max_messages: int
 
 
@@ -177,6 +201,7 @@ class NoSource(Exception):
     """The source does not exist in the project, or has expired."""
 
 
+@dataclass(eq=False)
 class NoSuchSeq(Exception):
     """The source has no message with this seq.
 
@@ -184,15 +209,14 @@ class NoSuchSeq(Exception):
         last_seq: the source's last seq.
     """
 
-    def __init__(self, last_seq: int) -> None:
-        super().__init__(last_seq)
-        self.last_seq = last_seq
+    last_seq: int
 
 
 class NoSuchBookmark(Exception):
     """The source has no bookmark with this name."""
 
 
+@dataclass(eq=False)
 class CopyTooLarge(Exception):
     """The copy would have more messages than allowed.
 
@@ -200,9 +224,7 @@ class CopyTooLarge(Exception):
         messages: how many it would have.
     """
 
-    def __init__(self, messages: int) -> None:
-        super().__init__(messages)
-        self.messages = messages
+    messages: int
 
 
 class CopyStore:
@@ -267,7 +289,7 @@ class CopyStore:
         return [CopyRow(**row) for row in await self._database.rows(_COPIES, parameters)]
 
     async def _copy(self, connection: AsyncConnection[TupleRow], copy: Copy) -> SessionRow | None:
-        prepare = self._database.prepare
+        request, prepare = copy.request, self._database.prepare
 
         async def fetch(statement: str, **parameters: object) -> list[TupleRow]:
             cursor = await connection.execute(statement, parameters, prepare=prepare, binary=True)
@@ -277,15 +299,15 @@ class CopyStore:
         if not found:
             raise NoSource
         log, last_seq, base_seq, content_bytes, tokens, estimated, touch_due = found[0]
-        match copy.up_to:
+        match request.up_to:
             case None:
                 through = last_seq
             case int():
-                through = copy.up_to
+                through = request.up_to
                 if through > last_seq:
                     raise NoSuchSeq(last_seq)
             case str():
-                marked = await fetch(_BOOKMARK, key=copy.source_key, log=log, name=copy.up_to)
+                marked = await fetch(_BOOKMARK, key=copy.source_key, log=log, name=request.up_to)
                 if not marked:
                     raise NoSuchBookmark
                 (through,) = marked[0]
@@ -307,7 +329,9 @@ class CopyStore:
             content_bytes, tokens, estimated = await self._totals(
                 fetch, segments, tokens, estimated
             )
-        statement = _COPY + (_COPY_PROCESSING if copy.keep_processing else "") + _RETURNING
+        statement = (
+            _COPY + (_COPY_PROCESSING if request.keep_processing_status else "") + _RETURNING
+        )
         async with connection.cursor(row_factory=dict_row) as cursor:
             try:
                 await cursor.execute(
@@ -325,18 +349,17 @@ class CopyStore:
                         "bytes": Int8(content_bytes),
                         "tokens": Int8(tokens),
                         "estimated": Int8(estimated),
-                        "model": copy.model,
-                        "user": copy.user_name,
-                        "title": copy.title,
-                        "config": None if copy.config is None else Jsonb(copy.config),
-                        "metadata": None if copy.metadata is None else Jsonb(copy.metadata),
-                        "with_ttl": copy.with_ttl,
-                        "ttl": None if copy.idle_ttl_ms is None else Int8(copy.idle_ttl_ms),
-                        "firsts": [Int8(s.first_seq) for s in segments],
-                        "lasts": [Int8(s.last_seq) for s in segments],
-                        "src_keys": [s.key for s in segments],
-                        "src_logs": [s.log for s in segments],
-                        "task_links": copy.keep_task_links,
+                        "model": request.model,
+                        "user": request.user_name,
+                        "title": request.title,
+                        "config": None if request.config is None else Jsonb(request.config),
+                        "metadata": None if request.metadata is None else Jsonb(request.metadata),
+                        "with_ttl": request.idle_ttl_ms is not None,
+                        "ttl": None
+                        if request.idle_ttl_ms in (None, NEVER)
+                        else Int8(request.idle_ttl_ms),
+                        "task_links": request.keep_task_links,
+                        **columns(segments),
                     },
                     prepare=prepare,
                 )
@@ -369,15 +392,5 @@ class CopyStore:
         if found and found[0][0] is not None and estimated in (0, tokens):
             total_bytes, total_tokens = found[0]
             return total_bytes, total_tokens, total_tokens if estimated else 0
-        sums = [
-            (
-                await fetch(
-                    _SUMS, key=s.key, log=s.log, first=Int8(s.first_seq), last=Int8(s.last_seq)
-                )
-            )[0]
-            for s in segments
-        ]
-        total_bytes, total_tokens, total_estimated = (
-            int(sum(column)) for column in zip(*sums, strict=True)
-        )
+        [(total_bytes, total_tokens, total_estimated)] = await fetch(_SUMS, **columns(segments))
         return total_bytes, total_tokens, total_estimated

@@ -8,11 +8,12 @@ new one if a log is gone when they reach it.
 from dataclasses import dataclass
 from uuid import UUID
 
-from psycopg.types.numeric import Int8
+from psycopg import AsyncConnection
+from psycopg.rows import TupleRow
 
 from sessiond_server.db.pool import Database
 from sessiond_server.messages.store.append import MESSAGE_COLUMNS
-from sessiond_server.messages.store.segments import MAX_SHORT, SEGMENTS, Segment
+from sessiond_server.messages.store.segments import MAX_SHORT, SEGMENTS, Segment, columns
 
 # The number is part of the text, or the partial index would not be used.
 _LONG = f"""
@@ -20,7 +21,7 @@ SELECT key, log FROM sessions WHERE short_segments > {MAX_SHORT}
 ORDER BY short_segments DESC LIMIT %(batch)s"""
 
 # Prevents a deletion of the session before this commits; the purger then finds the new rows.
-_HOLD = "SELECT FROM sessions WHERE key = %(key)s AND log = %(log)s FOR KEY SHARE"
+_HOLD = "SELECT 1 FROM sessions WHERE key = %(key)s AND log = %(log)s FOR KEY SHARE"
 
 _WRITE = f"""
 WITH source AS (
@@ -40,7 +41,7 @@ WITH source AS (
 SELECT count(*) FROM source"""
 
 # Excludes copies and deletions while the list changes.
-_LOCK = "SELECT FROM sessions WHERE key = %(key)s AND log = %(log)s FOR UPDATE"
+_LOCK = "SELECT 1 FROM sessions WHERE key = %(key)s AND log = %(log)s FOR UPDATE"
 
 _CLEAR = """
 WITH cleared AS (DELETE FROM segments WHERE key = %(key)s)
@@ -49,7 +50,7 @@ UPDATE sessions SET short_segments = 0 WHERE key = %(key)s"""
 _INSERT = """
 INSERT INTO segments (key, first_seq, last_seq, src_key, src_log)
 SELECT %(key)s, segment.* FROM unnest(
-    %(firsts)s::bigint[], %(lasts)s::bigint[], %(src_keys)s::uuid[], %(src_logs)s::uuid[]
+    %(firsts)s::bigint[], %(lasts)s::bigint[], %(keys)s::uuid[], %(logs)s::uuid[]
 ) AS segment"""
 
 _QUEUE = """
@@ -83,15 +84,10 @@ class FlatteningStore:
     async def long_chains(self, batch: int) -> list[LongChain]:
         """Return at most `batch` sessions with over MAX_SHORT short segments, longest first."""
         async with self._database.connection() as connection:
-            cursor = await connection.execute(_LONG, {"batch": Int8(batch)})
-            found = await cursor.fetchall()
-            chains = []
-            for key, log in found:
-                cursor = await connection.execute(SEGMENTS, {"key": key})
-                chains.append(
-                    LongChain(key, log, tuple(Segment(*row) for row in await cursor.fetchall()))
-                )
-        return chains
+            return [
+                LongChain(**row, segments=await self._segments(connection, row["key"]))
+                for row in await self._database.rows(_LONG, {"batch": batch}, on=connection)
+            ]
 
     async def write(self, chain: LongChain, source: Segment) -> bool:
         """Copy the messages of a segment, or a part of one, into the session's own log.
@@ -101,20 +97,19 @@ class FlatteningStore:
         Returns:
             False if the session, or a message of the segment, is gone.
         """
+        parameters = {
+            "key": chain.key,
+            "log": chain.log,
+            "src_key": source.key,
+            "src_log": source.log,
+            "first": source.first_seq,
+            "last": source.last_seq,
+        }
         async with self._database.transaction() as connection:
-            own = {"key": chain.key, "log": chain.log}
-            cursor = await connection.execute(_HOLD, own)
-            if await cursor.fetchone() is None:
+            if not await self._database.rows(_HOLD, parameters, on=connection):
                 return False
-            part = {
-                "src_key": source.key,
-                "src_log": source.log,
-                "first": Int8(source.first_seq),
-                "last": Int8(source.last_seq),
-            }
-            cursor = await connection.execute(_WRITE, own | part)
-            row = await cursor.fetchone()
-            return row is not None and row[0] == len(source)
+            [written] = await self._database.rows(_WRITE, parameters, on=connection)
+            return bool(written["count"] == len(source))
 
     async def replace(self, chain: LongChain, segments: list[Segment]) -> bool:
         """Replace the session's segments.
@@ -122,24 +117,22 @@ class FlatteningStore:
         Returns:
             False, and nothing changed, if its segments are no longer those of the chain.
         """
+        own = {"key": chain.key, "log": chain.log}
+        left = {(s.key, s.log) for s in chain.segments} - {(s.key, s.log) for s in segments}
+        left_logs = {"keys": [key for key, _ in left], "logs": [log for _, log in left]}
         async with self._database.transaction() as connection:
-            own = {"key": chain.key, "log": chain.log}
-            cursor = await connection.execute(_LOCK, own)
-            if await cursor.fetchone() is None:
-                return False
-            cursor = await connection.execute(SEGMENTS, own)
-            if tuple(Segment(*row) for row in await cursor.fetchall()) != chain.segments:
+            if (
+                not await self._database.rows(_LOCK, own, on=connection)
+                or await self._segments(connection, chain.key) != chain.segments
+            ):
                 return False
             await connection.execute(_CLEAR, own)
-            columns = {
-                "firsts": [s.first_seq for s in segments],
-                "lasts": [s.last_seq for s in segments],
-                "src_keys": [s.key for s in segments],
-                "src_logs": [s.log for s in segments],
-            }
-            await connection.execute(_INSERT, {"key": chain.key, **columns})
-            left = {(s.key, s.log) for s in chain.segments} - {(s.key, s.log) for s in segments}
-            await connection.execute(
-                _QUEUE, {"keys": [key for key, _ in left], "logs": [log for _, log in left]}
-            )
+            await connection.execute(_INSERT, own | columns(segments))
+            await connection.execute(_QUEUE, left_logs)
         return True
+
+    async def _segments(
+        self, connection: AsyncConnection[TupleRow], key: UUID
+    ) -> tuple[Segment, ...]:
+        rows = await self._database.rows(SEGMENTS, {"key": key}, on=connection)
+        return tuple(Segment(*row.values()) for row in rows)

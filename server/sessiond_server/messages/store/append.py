@@ -19,7 +19,7 @@ from sessiond_server.assets.store import assets
 from sessiond_server.db.expiry import ALIVE
 from sessiond_server.db.idempotency import DuplicateRequest
 from sessiond_server.db.pool import Database, Int8s
-from sessiond_server.messages.store.rows import Rows
+from sessiond_server.messages.store.rows import Rows, Totals
 from sessiond_server.messages.store.spool import Spool, Start
 
 # No indexed column changes, except active_minute once a minute, so the update stays HOT. Formatted
@@ -113,8 +113,7 @@ stored AS (
 
 _SELECT = "SELECT last_seq, active_at, log FROM bump"
 
-
-# By whether there is one message, and whether there is a request_id.
+# The keys: whether there is a single message, and whether there is a request_id.
 _STATEMENTS = {
     (single, recorded): (
         f"WITH {_BUMP}, {_RECORD + ',' if recorded else ''} {_ONE if single else _MANY} {_SELECT}"
@@ -131,7 +130,7 @@ _FENCED = {
 
 _BUMPS = {
     recorded: f"WITH {_BUMP}{',' + _RECORD if recorded else ''} "
-    "SELECT log, last_seq, active_at, total_bytes, total_tokens FROM bump"
+    "SELECT last_seq, active_at, log, total_bytes, total_tokens FROM bump"
     for recorded in (True, False)
 }
 
@@ -145,15 +144,8 @@ class Append:
     Attributes:
         key: the session.
         project_id: its project.
-        count: messages.
-        content_bytes: size of their content.
-        largest: content of the largest one, in bytes.
-        tokens: tokens of all.
-        estimated: the part of `tokens` that is estimated.
-        first_words: beginning of the first user message; None if there is none.
-        first_words_place: which message that is, from 1; None if there is none.
+        totals: totals of the messages.
         expected_last_seq: the last_seq that the session must have; None = any.
-        parent_floor: the least last_seq with which every parent_seq of the batch exists.
         request_id: makes the append safe to repeat; "" = none.
         content_hash: hash of the messages, which a repetition must match.
         asset_refs: (place in the append, from 0; sha256) for each asset that a message refers to.
@@ -162,15 +154,8 @@ class Append:
 
     key: UUID
     project_id: UUID
-    count: int
-    content_bytes: int
-    largest: int
-    tokens: int
-    estimated: int
-    first_words: str | None
-    first_words_place: int | None
+    totals: Totals
     expected_last_seq: int | None
-    parent_floor: int
     request_id: str
     content_hash: bytes
     asset_refs: Sequence[tuple[int, bytes]] = ()
@@ -178,22 +163,21 @@ class Append:
 
     def parameters(self) -> dict[str, object]:
         """Return the statements' parameters, without those of the rows."""
+        totals, place = self.totals, self.totals.first_words_place
         # Int8: otherwise psycopg picks the type by the value, and prepares a statement for each mix
         # of types.
         return {
             "key": self.key,
             "project_id": self.project_id,
-            "count": Int8(self.count),
-            "bytes": Int8(self.content_bytes),
-            "largest": Int8(self.largest),
-            "tokens": Int8(self.tokens),
-            "estimated": Int8(self.estimated),
-            "first_words": self.first_words,
-            "first_words_place": None
-            if self.first_words_place is None
-            else Int8(self.first_words_place),
+            "count": Int8(totals.count),
+            "bytes": Int8(totals.content_bytes),
+            "largest": Int8(totals.largest_bytes),
+            "tokens": Int8(totals.tokens),
+            "estimated": Int8(totals.estimated),
+            "first_words": totals.first_words,
+            "first_words_place": None if place is None else Int8(place),
             "expected": None if self.expected_last_seq is None else Int8(self.expected_last_seq),
-            "parent_floor": Int8(self.parent_floor),
+            "parent_floor": Int8(totals.parent_floor),
             "request_id": self.request_id,
             "hash": self.content_hash,
         }
@@ -232,16 +216,9 @@ class AppendStore:
         """
         parameters = _parameters(append, rows)
         statement = _STATEMENTS[len(rows) == 1, bool(append.request_id)]
-        if append.asset_refs:
-            async with self._database.transaction() as connection:
-                await assets.hold(connection, append.project_id, append.assets)
-                found = await self._run(connection, statement, parameters)
-                if found:
-                    await _refer(connection, append, log=found[2], last_seq=found[0])
-        else:
-            async with self._database.connection() as connection:
-                found = await self._run(connection, statement, parameters)
-        return Appended(found[0] - append.count + 1, found[0], found[1]) if found else None
+        lend = self._database.transaction if append.asset_refs else self._database.connection
+        async with lend() as connection:
+            return await self._append(connection, append, statement, parameters)
 
     async def append_fenced(
         self, connection: AsyncConnection[TupleRow], append: Append, rows: Rows, turn_id: UUID
@@ -254,50 +231,50 @@ class AppendStore:
         Raises:
             AssetMissing: a message refers to an asset that does not exist.
         """
-        if append.asset_refs:
-            await assets.hold(connection, append.project_id, append.assets)
-        found = await self._run(
-            connection, _FENCED[len(rows) == 1], _parameters(append, rows) | {"turn": turn_id}
-        )
-        if not found:
-            return None
-        if append.asset_refs:
-            await _refer(connection, append, log=found[2], last_seq=found[0])
-        return Appended(found[0] - append.count + 1, found[0], found[1])
+        parameters = _parameters(append, rows) | {"turn": turn_id}
+        return await self._append(connection, append, _FENCED[len(rows) == 1], parameters)
 
     async def append_bulk(self, append: Append, spool: Spool) -> Appended | None:
         """Store the rows of a spool, as `append` does, through COPY.
 
         Locks the session's row while the rows stream in.
         """
+        statement = _BUMPS[bool(append.request_id)]
         async with self._database.transaction() as connection:
-            if append.asset_refs:
-                await assets.hold(connection, append.project_id, append.assets)
-            found = await self._run(
-                connection, _BUMPS[bool(append.request_id)], append.parameters()
-            )
-            if found is None:
-                return None
-            log, last_seq, created_us, total_bytes, total_tokens = found
-            appended = Appended(last_seq - append.count + 1, last_seq, created_us)
-            before = total_bytes - append.content_bytes, total_tokens - append.tokens
-            await copy_rows(
-                connection, spool, Start(append.key, log, appended.first_seq, created_us, *before)
-            )
-            if append.asset_refs:
-                await _refer(connection, append, log=log, last_seq=last_seq)
-        return appended
+            return await self._append(connection, append, statement, append.parameters(), spool)
 
-    async def _run(
-        self, connection: AsyncConnection[TupleRow], statement: str, parameters: dict[str, object]
-    ) -> TupleRow | None:
+    async def _append(
+        self,
+        connection: AsyncConnection[TupleRow],
+        append: Append,
+        statement: str,
+        parameters: dict[str, object],
+        spool: Spool | None = None,
+    ) -> Appended | None:
+        """Run a statement of an append, and copy the rows of the spool, if there is one."""
+        if append.asset_refs:
+            await assets.hold(connection, append.project_id, append.assets)
         try:
             cursor = await connection.execute(
                 statement, parameters, prepare=self._database.prepare, binary=True
             )
         except psycopg.errors.UniqueViolation as e:
             raise DuplicateRequest from e
-        return await cursor.fetchone()
+        found = await cursor.fetchone()
+        if found is None:
+            return None
+        last_seq, created_us, log, *after = found
+        first_seq = last_seq - append.totals.count + 1
+        if spool:
+            total_bytes = after[0] - append.totals.content_bytes
+            total_tokens = after[1] - append.totals.tokens
+            start = Start(append.key, log, first_seq, created_us, total_bytes, total_tokens)
+            await copy_rows(connection, spool, start)
+        if append.asset_refs:
+            await assets.refer(
+                connection, append.key, log, append.project_id, first_seq, append.asset_refs
+            )
+        return Appended(first_seq, last_seq, created_us)
 
 
 def _parameters(append: Append, rows: Rows) -> dict[str, object]:
@@ -320,19 +297,6 @@ def _parameters(append: Append, rows: Rows) -> dict[str, object]:
             sum_tokens=Int8s(accumulate(map(abs, rows.tokens))),
         )
     return parameters
-
-
-async def _refer(
-    connection: AsyncConnection[TupleRow], append: Append, *, log: UUID, last_seq: int
-) -> None:
-    await assets.refer(
-        connection,
-        append.key,
-        log,
-        append.project_id,
-        last_seq - append.count + 1,
-        append.asset_refs,
-    )
 
 
 async def copy_rows(connection: AsyncConnection[TupleRow], spool: Spool, start: Start) -> None:

@@ -143,8 +143,9 @@ class BatchAppendStore:
 def _results(series: Series, last_seq: int, created_us: int) -> list[Appended]:
     appended: list[Appended] = []
     for append, _ in reversed(series):
-        appended.append(Appended(last_seq - append.count + 1, last_seq, created_us))
-        last_seq -= append.count
+        first_seq = last_seq - append.totals.count + 1
+        appended.append(Appended(first_seq, last_seq, created_us))
+        last_seq = first_seq - 1
     return appended[::-1]
 
 
@@ -166,13 +167,14 @@ def parameters_of(project_id: UUID, many: Sequence[Series]) -> dict[str, object]
         count = content_bytes = tokens = estimated = largest = parent_floor = words_place = 0
         words = ""
         for append, rows in series:
-            if not words and append.first_words:
-                words, words_place = append.first_words, count + (append.first_words_place or 0)
-            parent_floor = max(parent_floor, append.parent_floor - count)
+            totals = append.totals
+            if not words and totals.first_words:
+                words, words_place = totals.first_words, count + (totals.first_words_place or 0)
+            parent_floor = max(parent_floor, totals.parent_floor - count)
             if append.request_id:
                 request_ids.append(append.request_id)
                 hashes.append(append.content_hash)
-                records.append((place, count + 1, count + append.count))
+                records.append((place, count + 1, count + totals.count))
             for role, message_format, size, message_tokens in zip(
                 rows.roles, rows.formats, rows.sizes, rows.tokens, strict=True
             ):
@@ -192,8 +194,8 @@ def parameters_of(project_id: UUID, many: Sequence[Series]) -> dict[str, object]
                     )
                 )
             bodies += rows.bodies
-            estimated += append.estimated
-            largest = max(largest, append.largest)
+            estimated += totals.estimated
+            largest = max(largest, totals.largest_bytes)
         first = series[0][0]
         expected = -1 if first.expected_last_seq is None else first.expected_last_seq
         keys.append(first.key)

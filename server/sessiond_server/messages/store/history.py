@@ -11,7 +11,7 @@ from psycopg.types.numeric import Int8
 
 from sessiond_server.db.expiry import ALIVE, TOUCH, TOUCH_DUE
 from sessiond_server.db.pool import Database
-from sessiond_server.messages.store.segments import Segment
+from sessiond_server.messages.store.segments import Segment, columns
 
 # base_seq > 0: for a session that is no copy, the join does not look at segments at all.
 _HEAD = f"""
@@ -79,7 +79,7 @@ _PAGES = {
 
 @dataclass(frozen=True, slots=True)
 class LogHead:
-    """Where a session's messages are stored, and how many there are.
+    """Location and number of a session's messages.
 
     Attributes:
         log: the session's own log.
@@ -139,10 +139,8 @@ class HistoryStore:
         log, last_seq, content_bytes, largest_bytes, touch_due, base_seq, keys, logs, lasts = row
         segments: list[Segment] = []
         if base_seq:
-            first = 1
-            for src_key, src_log, last in zip(keys, logs, lasts, strict=True):
-                segments.append(Segment(src_key, src_log, first, last))
-                first = last + 1
+            # Each segment begins after the end of the one before.
+            segments += map(Segment, keys, logs, [1, *(last + 1 for last in lasts)], lasts)
         if last_seq > base_seq:
             segments.append(Segment(key, log, base_seq + 1, last_seq))
         return LogHead(log, last_seq, content_bytes, largest_bytes, touch_due, tuple(segments))
@@ -159,20 +157,14 @@ class HistoryStore:
             (seq, created_us, body), or for basic queries (seq, created_us, role, format,
             content_bytes, tokens). created_us is in microseconds since 2000-01-01 UTC.
         """
-        parameters: dict[str, object] = {"rows": Int8(query.max_rows)}
         many = len(query.segments) > 1
         if many:
-            parameters["keys"] = [s.key for s in query.segments]
-            parameters["logs"] = [s.log for s in query.segments]
-            parameters["firsts"] = [Int8(s.first_seq) for s in query.segments]
-            parameters["lasts"] = [Int8(s.last_seq) for s in query.segments]
+            parameters = columns(query.segments)
         else:
-            (segment,) = query.segments
-            parameters["key"], parameters["log"] = segment.key, segment.log
-            parameters["first"], parameters["last"] = (
-                Int8(segment.first_seq),
-                Int8(segment.last_seq),
-            )
+            (one,) = query.segments
+            first, last = Int8(one.first_seq), Int8(one.last_seq)
+            parameters = {"key": one.key, "log": one.log, "first": first, "last": last}
+        parameters["rows"] = Int8(query.max_rows)
         if query.max_bytes is not None:
             parameters["bytes"] = Int8(query.max_bytes)
         if query.roles:

@@ -1,4 +1,4 @@
-"""Rows for the messages table."""
+"""Rows for the messages table, and their totals."""
 
 from dataclasses import dataclass, field
 
@@ -28,3 +28,29 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self.bodies)
+
+
+@dataclass(slots=True)
+class Totals:
+    """Totals of the messages of one append.
+
+    Attributes:
+        count: messages.
+        content_bytes: size of their content.
+        largest_bytes: content of the largest one.
+        tokens: tokens of all.
+        estimated: the part of `tokens` that is estimated.
+        first_words: beginning of the first user message; None if there is none.
+        first_words_place: which message that is, from 1; None if there is none.
+        parent_floor: the least last_seq with which every parent_seq exists. A message may name any
+            message before it, in the append or stored.
+    """
+
+    count: int = 0
+    content_bytes: int = 0
+    largest_bytes: int = 0
+    tokens: int = 0
+    estimated: int = 0
+    first_words: str | None = None
+    first_words_place: int | None = None
+    parent_floor: int = 0

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from uuid import UUID
 
+from psycopg.types.numeric import Int8
+
 
 @dataclass(frozen=True, slots=True)
 class Segment:
@@ -37,6 +39,16 @@ def short_segments(segments: Sequence[Segment], key: UUID, log: UUID) -> list[Se
     """Return the segments of a session that are worth moving into its own log (key, log)."""
     # Compares the log as well: the key may have other logs, of deleted sessions with the same id.
     return [s for s in segments if len(s) <= SHORT and (s.key, s.log) != (key, log)]
+
+
+def columns(segments: Sequence[Segment]) -> dict[str, object]:
+    """Return the columns of segments, as the parameters of an unnest()."""
+    return {
+        "keys": [s.key for s in segments],
+        "logs": [s.log for s in segments],
+        "firsts": [Int8(s.first_seq) for s in segments],
+        "lasts": [Int8(s.last_seq) for s in segments],
+    }
 
 
 def cut(segments: Sequence[Segment], after: int, through: int) -> list[Segment]:

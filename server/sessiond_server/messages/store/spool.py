@@ -41,7 +41,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Where a spool's rows are to be stored.
+    """The place for the rows of a spool.
 
     Attributes:
         key: of the log.
@@ -95,11 +95,9 @@ class Spool:
             rows.roles, rows.formats, rows.sizes, rows.tokens, times, rows.bodies, strict=True
         )
         for role, format_, size, tokens, time, body in columns:
-            parts.append(_HEAD.pack(role, format_, size, tokens, time, len(body)))
-            parts.append(body)
-        encoded = b"".join(parts)
+            parts += (_HEAD.pack(role, format_, size, tokens, time, len(body)), body)
         try:
-            self._write(encoded)
+            self._write(b"".join(parts))
         except OSError as e:
             log.warning("spool_failed", directory=gettempdir(), error=str(e))
             raise Fault(
@@ -118,7 +116,7 @@ class Spool:
                 Spool.total_in_memory -= self.size
                 self._file.write(memory.getbuffer())
         self._file.write(encoded)
-        # So that a full disk shows here, and not within the transaction that reads the file.
+        # A full disk then shows here, and not within the transaction that reads the file.
         self._file.flush()
 
     def copy_data(self, start: Start) -> Iterator[bytes]:
@@ -142,7 +140,10 @@ class Spool:
                 end = at + _HEAD.size + length
                 if end > len(buffer):
                     break
-                parts.append(
+                total_bytes += content_bytes
+                total_tokens += abs(tokens)
+                created = created_us if time == NO_TIME else time
+                parts += (
                     _COPY_ROW.pack(
                         11,
                         16,
@@ -158,14 +159,12 @@ class Spool:
                         4,
                         content_bytes,
                         8,
-                        created_us if time == NO_TIME else time,
+                        created,
                         length,
-                    )
+                    ),
+                    buffer[at + _HEAD.size : end],
+                    _COPY_ROW_END.pack(4, tokens, 8, total_bytes, 8, total_tokens),
                 )
-                parts.append(buffer[at + _HEAD.size : end])
-                total_bytes += content_bytes
-                total_tokens += abs(tokens)
-                parts.append(_COPY_ROW_END.pack(4, tokens, 8, total_bytes, 8, total_tokens))
                 seq += 1
                 at = end
             buffer = buffer[at:]

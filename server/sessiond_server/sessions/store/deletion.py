@@ -1,6 +1,7 @@
-"""The end of sessions: their rows and segments go, and the logs that they reached are queued for the purger.
+"""Deletes sessions: their rows and segments; the logs that they referred to are queued for purging.
 
-From the commit on nothing of them can be reached. The purger then removes what no other session reaches either.
+From the commit on, nothing of a deleted session can be read. The purger then removes the messages
+of these logs that no other session refers to.
 """
 
 from collections.abc import Sequence
@@ -9,18 +10,30 @@ from uuid import UUID
 
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
-from sqlalchemy import ColumnElement, Uuid, any_, delete, func, literal, select, union
-from sqlalchemy.dialects.postgresql import ARRAY, insert
+from sqlalchemy import ColumnElement, select
 
 from sessiond_server.db import schema as tables
 from sessiond_server.db.pool import Database
 
 T = tables.sessions.c
 
+# dead_logs is filled in the order of keys, so that concurrent deletions queue up for its rows
+# instead of deadlocking. The conflict updates the row rather than doing nothing, in order to wait
+# for a purger that holds the entry and may be about to remove it.
+_DELETE = """
+WITH dead AS (
+    DELETE FROM sessions WHERE key = ANY (%(keys)s) RETURNING key, log
+), left_segments AS (
+    DELETE FROM segments WHERE key = ANY (%(keys)s) RETURNING src_key, src_log
+)
+INSERT INTO dead_logs (key, log)
+SELECT key, log FROM dead UNION SELECT src_key, src_log FROM left_segments ORDER BY key, log
+ON CONFLICT (key, log) DO UPDATE SET queued_at = now()"""
+
 
 @dataclass(frozen=True, slots=True)
 class DeletedSession:
-    """A session that is gone, as it was at its end."""
+    """The last state of a deleted session."""
 
     project_id: UUID
     session_id: str
@@ -35,7 +48,17 @@ async def delete_sessions(
     *,
     limit: int | None = None,
 ) -> list[DeletedSession]:
-    """Remove the sessions that meet the condition, at most `limit`. Answers them. In a transaction of the caller's."""
+    """Deletes sessions in the caller's transaction.
+
+    Args:
+        database: runs the statements.
+        connection: the connection in the transaction.
+        condition: which sessions.
+        limit: the most sessions to delete; None for all.
+
+    Returns:
+        The deleted sessions.
+    """
     chosen = (
         select(T.key, T.project_id, T.session_id, T.log, T.last_seq)
         .where(condition)
@@ -50,31 +73,11 @@ async def delete_sessions(
 async def delete_locked(
     database: Database, connection: AsyncConnection[TupleRow], keys: Sequence[UUID]
 ) -> None:
-    """Remove sessions whose rows the transaction has locked FOR UPDATE.
+    """Deletes sessions whose rows the transaction has locked FOR UPDATE.
 
-    The lock comes in a statement of its own, before this one: a session's segments may have been moved while it was waited for, and a
-    statement sees what was there when it began.
+    The lock needs a statement of its own, before this one: another transaction may move a session's
+    segments while the lock waits for it, and a statement sees only what was committed before it
+    started.
     """
-    if not keys:
-        return
-    these = literal(list(keys), ARRAY(Uuid))
-    dead = delete(tables.sessions).where(T.key == any_(these)).returning(T.key, T.log).cte("dead")
-    segments = tables.segments
-    left = (
-        delete(segments)
-        .where(segments.c.key == any_(these))
-        .returning(segments.c.src_key, segments.c.src_log)
-        .cte("left_segments")
-    )
-    # In the order of their keys, so that two at once wait for each other in a line and not in a circle.
-    logs = union(select(dead.c.key, dead.c.log), select(left.c.src_key, left.c.src_log)).subquery(
-        "logs"
-    )
-    queue = insert(tables.dead_logs).from_select(
-        ["key", "log"], select(logs.c.key, logs.c.log).order_by(logs.c.key, logs.c.log)
-    )
-    # An update, not nothing: it waits for a purger that has the entry, and that may be about to drop it, finding nothing to do.
-    queue = queue.on_conflict_do_update(
-        index_elements=["key", "log"], set_={"queued_at": func.now()}
-    )
-    await database.rows(queue, on=connection)
+    if keys:
+        await database.rows(_DELETE, {"keys": list(keys)}, on=connection)

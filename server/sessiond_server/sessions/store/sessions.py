@@ -1,19 +1,19 @@
-"""The sessions table: create, get, list, update, delete. Cold statements, written with SQLAlchemy Core."""
+"""The sessions table: create, get, list, update, delete."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from datetime import datetime
-from typing import Any
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
 from uuid import UUID
 
+from psycopg import Rollback
 from psycopg.types.json import Jsonb
 from sqlalchemy import (
+    BigInteger,
     ColumnElement,
     Select,
     Text,
     and_,
-    bindparam,
-    case,
     cast,
     func,
     literal,
@@ -22,18 +22,20 @@ from sqlalchemy import (
     tuple_,
     update,
 )
-from sqlalchemy.dialects.postgresql import INTERVAL, JSONB, insert
+from sqlalchemy.dialects.postgresql import JSONB
 
 from sessiond_server.core.states import SessionState
 from sessiond_server.db import schema as tables
-from sessiond_server.db.expiry import alive
+from sessiond_server.db.expiry import LIVE_SESSION, alive
 from sessiond_server.db.idempotency import (
+    NO_LOG,
+    DuplicateRequest,
     RecordedRequest,
     RequestRecord,
     find_request,
-    record_request,
+    recorded_transaction,
 )
-from sessiond_server.db.pool import Database
+from sessiond_server.db.pool import Database, columns_of
 from sessiond_server.sessions.store.deletion import DeletedSession, delete_sessions
 
 T = tables.sessions.c
@@ -41,7 +43,7 @@ T = tables.sessions.c
 
 @dataclass(frozen=True, slots=True)
 class SessionRow:
-    """A row of the sessions table, as tables.py describes it."""
+    """A row of the sessions table; db/schema/ describes the columns."""
 
     key: UUID
     project_id: UUID
@@ -68,15 +70,29 @@ class SessionRow:
     origin_seq: int | None
 
 
-COLUMNS = [tables.sessions.c[field.name] for field in fields(SessionRow)]
-_GET = select(*COLUMNS).where(
-    T.key == bindparam("key"), T.project_id == bindparam("project_id"), alive()
-)
+COLUMNS = [T[field.name] for field in fields(SessionRow)]
+_COLUMNS = columns_of(SessionRow)
+
+_GET = f"SELECT {_COLUMNS} FROM sessions WHERE {LIVE_SESSION}"
+
+_INSERT = f"""
+INSERT INTO sessions (key, project_id, session_id, log, state, model, user_name, title, config,
+    metadata, created_at, active_at, used_at, idle_ttl_ms, expiry_check_at)
+VALUES (%(key)s, %(project_id)s, %(session_id)s, %(log)s, {SessionState.ACTIVE.value}, %(model)s,
+    %(user_name)s, %(title)s, %(config)s, %(metadata)s, statement_timestamp(),
+    statement_timestamp(), statement_timestamp(), %(idle_ttl_ms)s,
+    statement_timestamp() + %(idle_ttl_ms)s * interval '1 millisecond')
+ON CONFLICT DO NOTHING RETURNING {_COLUMNS}"""
+
+_SET_STATE = f"""
+UPDATE sessions SET state = %(state)s, revision = revision + (state <> %(state)s)::integer,
+    active_at = clock_timestamp(), used_at = clock_timestamp()
+WHERE {LIVE_SESSION} RETURNING {_COLUMNS}"""
 
 
 @dataclass(frozen=True, slots=True)
 class NewSession:
-    """Settings of a session to create."""
+    """A session to create."""
 
     key: UUID
     project_id: UUID
@@ -92,7 +108,7 @@ class NewSession:
 
 @dataclass(frozen=True, slots=True)
 class SessionFilter:
-    """Which sessions of a project."""
+    """Selects sessions of a project, as SessionFilter of the protos does."""
 
     project_id: UUID
     session_id_prefix: str = ""
@@ -109,103 +125,92 @@ class SessionFilter:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """SessionFilter and order of a listing. `after` is the sort key of the last row of the page before."""
+    """Filter and order of a listing.
+
+    Attributes:
+        filter: which sessions.
+        order: active_desc, created_desc, created_asc or id_asc.
+        limit: the most rows.
+        after: sort key of the last row of the page before; None for the first page.
+    """
 
     filter: SessionFilter
-    order: str  # active_desc, created_desc, created_asc, id_asc
+    order: str
     limit: int
     after: tuple[Any, ...] | None = None
 
 
+class Etag(NamedTuple):
+    """The version of a session. It contains the log, so a re-created session has other etags."""
+
+    log: UUID
+    revision: int
+
+
+class SessionCounts(NamedTuple):
+    """Numbers of sessions, and of the messages in them."""
+
+    sessions: int
+    messages: int
+
+
 class TooLarge(Exception):
-    """A JSON column would grow beyond its limit; nothing was changed. args: column, bytes."""
+    """A JSON column would exceed its limit; nothing was changed. Args: column, bytes."""
 
 
 _NOW: ColumnElement[datetime] = func.clock_timestamp()
-_STATEMENT_TIME: ColumnElement[datetime] = func.statement_timestamp()
-
-
-def after_ms(idle_ttl_ms: int | None) -> ColumnElement[datetime] | None:
-    return (
-        None
-        if idle_ttl_ms is None
-        else _NOW + cast(literal(f"{idle_ttl_ms} milliseconds"), INTERVAL)
-    )
-
-
-def _used() -> dict[str, Any]:
-    """The columns that every use but an append sets (an append has its own statement)."""
-    return {"active_at": _NOW, "used_at": _NOW}
 
 
 class SessionStore:
-    """Sessions, by key. Every method that takes a caller's session takes its project too."""
+    """Sessions by key. Methods that concern one session also take the caller's project."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def get(self, key: UUID, project_id: UUID) -> SessionRow | None:
-        """None where it does not exist for the project, or has expired."""
+        """Returns a session; None if the project has none of this key, or it has expired."""
         rows = await self._database.rows(_GET, {"key": key, "project_id": project_id})
         return SessionRow(**rows[0]) if rows else None
 
     async def create(self, new: NewSession, record: RequestRecord | None) -> SessionRow | None:
-        """None where there is a session of this key already; then nothing happened.
+        """Creates a session.
 
-        Raises: DuplicateRequest.
+        Returns:
+            The session; None, and nothing is changed, if there is one of this key.
+
+        Raises:
+            DuplicateRequest: if the request is recorded already.
         """
-        try:
-            async with self._database.transaction() as connection:
-                if record:
-                    await record_request(self._database, connection, record)
-                # An expired session that the purger has not reached yet is gone for everybody else; it must be for us too.
-                await delete_sessions(
-                    self._database,
-                    connection,
-                    and_(T.key == new.key, T.project_id == new.project_id, ~alive()),
-                )
-                statement = (
-                    insert(tables.sessions)
-                    .values(
-                        key=new.key,
-                        project_id=new.project_id,
-                        session_id=new.session_id,
-                        log=new.log,
-                        state=SessionState.ACTIVE,
-                        model=new.model,
-                        user_name=new.user_name,
-                        title=new.title,
-                        config=_json(new.config),
-                        metadata=_json(new.metadata),
-                        # The three times of a new session are one: clock_timestamp() moves on between them.
-                        created_at=_STATEMENT_TIME,
-                        idle_ttl_ms=new.idle_ttl_ms,
-                        expiry_check_at=after_ms(new.idle_ttl_ms),
-                        active_at=_STATEMENT_TIME,
-                        used_at=_STATEMENT_TIME,
-                    )
-                    .on_conflict_do_nothing()
-                    .returning(*COLUMNS)
-                )
-                rows = await self._database.rows(statement, on=connection)
-                if not rows:
-                    raise _Exists
-                return SessionRow(**rows[0])
-        except _Exists:
-            return None
-
-    async def set_state(self, key: UUID, project_id: UUID, state: int) -> SessionRow | None:
-        """Make it active (1) or destroyed (2). None where it does not exist."""
-        statement = (
-            update(tables.sessions)
-            .where(*_of(key, project_id))
-            .values(
-                state=state, revision=T.revision + case((T.state == state, 0), else_=1), **_used()
+        values = asdict(new) | {"config": Jsonb(new.config), "metadata": Jsonb(new.metadata)}
+        async with recorded_transaction(self._database, record) as connection:
+            # An expired session may still have its row, until the purger removes it.
+            await delete_sessions(
+                self._database,
+                connection,
+                and_(T.key == new.key, T.project_id == new.project_id, ~alive()),
             )
-            .returning(*COLUMNS)
-        )
-        rows = await self._database.rows(statement)
-        return SessionRow(**rows[0]) if rows else None
+            if rows := await self._database.rows(_INSERT, values, on=connection):
+                return SessionRow(**rows[0])
+            raise Rollback
+        return None
+
+    async def set_state(
+        self, key: UUID, project_id: UUID, state: SessionState, record: RequestRecord | None
+    ) -> SessionRow | None:
+        """Destroys or resumes a session.
+
+        Returns:
+            The session; None if it does not exist.
+
+        Raises:
+            DuplicateRequest: if the request is recorded already.
+        """
+        parameters = {"key": key, "project_id": project_id, "state": state.value}
+        async with recorded_transaction(self._database, record) as connection:
+            if rows := await self._database.rows(_SET_STATE, parameters, on=connection):
+                return SessionRow(**rows[0])
+            raise Rollback
+        return None
 
     async def update(
         self,
@@ -213,18 +218,27 @@ class SessionStore:
         project_id: UUID,
         values: Mapping[str, Any],
         patches: Mapping[str, dict[str, Any]],
-        etag: tuple[UUID, int] | None,
+        etag: Etag | None,
         max_json_bytes: int,
         record: RequestRecord | None,
     ) -> SessionRow | None:
-        """Set columns, and apply RFC 7396 merge patches to `config` and `metadata`, in one statement.
+        """Sets columns and applies RFC 7396 merge patches, in one statement.
 
         Args:
-            values: column names and new values; JSON columns as dicts.
-            etag: the (log, revision) that the row must have, or None.
+            key: the session's key.
+            project_id: the caller's project.
+            values: new values by column; JSON columns as dicts.
+            patches: merge patches of `config` and `metadata`.
+            etag: the version that the session must have; None for any.
             max_json_bytes: the most that config or metadata may take as text.
-        Returns: the new row; None where it does not exist or the etag is not its own.
-        Raises: TooLarge; DuplicateRequest.
+            record: the request; None for one without a request_id.
+
+        Returns:
+            The new row; None if the session does not exist or has another etag.
+
+        Raises:
+            TooLarge: if config or metadata would exceed max_json_bytes.
+            DuplicateRequest: if the request is recorded already.
         """
         columns: dict[str, Any] = dict(values)
         for name in ("config", "metadata"):
@@ -233,83 +247,85 @@ class SessionStore:
         for name, patch in patches.items():
             columns[name] = func.sessiond_merge_patch(T[name], _json(patch))
         if "idle_ttl_ms" in columns:
-            columns["expiry_check_at"] = after_ms(columns["idle_ttl_ms"])
-        conditions = _of(key, project_id)
-        if etag:
-            conditions += [T.log == etag[0], T.revision == etag[1]]
+            ttl_ms = columns["idle_ttl_ms"]
+            expiry = None if ttl_ms is None else _NOW + timedelta(milliseconds=ttl_ms)
+            columns["expiry_check_at"] = expiry
         statement = (
             update(tables.sessions)
-            .where(*conditions)
-            .values(revision=T.revision + 1, **columns, **_used())
+            .where(*_is(key, project_id, etag))
+            .values(revision=T.revision + 1, active_at=_NOW, used_at=_NOW, **columns)
             .returning(
                 *COLUMNS,
                 func.octet_length(cast(T.config, Text)).label("config_size"),
                 func.octet_length(cast(T.metadata, Text)).label("metadata_size"),
             )
         )
-        async with self._database.transaction() as connection:
+        async with recorded_transaction(self._database, record) as connection:
             rows = await self._database.rows(statement, on=connection)
             if not rows:
-                return None
+                raise Rollback
             row = rows[0]
             for name in ("config", "metadata"):
                 size = row.pop(f"{name}_size")
                 if name in columns and size > max_json_bytes:
                     raise TooLarge(name, size)
-            if record:
-                await record_request(self._database, connection, record)
-        return SessionRow(**row)
+            return SessionRow(**row)
+        return None
 
     async def delete(
-        self,
-        key: UUID,
-        project_id: UUID,
-        etag: tuple[UUID, int] | None,
-        record: RequestRecord | None,
+        self, key: UUID, project_id: UUID, etag: Etag | None, record: RequestRecord | None
     ) -> DeletedSession | None:
-        """Remove the row and queue its log for the purger, in one transaction. None where it does not exist (or the etag differs).
+        """Deletes a session and queues its log for purging, in one transaction.
 
-        Raises: DuplicateRequest.
+        Returns:
+            The session; None if it does not exist or has another etag.
+
+        Raises:
+            DuplicateRequest: if the request is recorded already.
         """
-        conditions = _of(key, project_id)
-        if etag:
-            conditions += [T.log == etag[0], T.revision == etag[1]]
-        async with self._database.transaction() as connection:
-            gone = await delete_sessions(self._database, connection, and_(*conditions))
-            if not gone:
-                return None
-            if record:
-                await record_request(self._database, connection, record)
-        return gone[0]
+        condition = and_(*_is(key, project_id, etag))
+        async with recorded_transaction(self._database, record) as connection:
+            if deleted := await delete_sessions(self._database, connection, condition):
+                return deleted[0]
+            raise Rollback
+        return None
 
-    async def count(self, chosen: SessionFilter, before: datetime) -> tuple[int, int]:
-        """How many sessions meet a filter that were there at a time, and how many messages they have."""
-        statement = select(func.count(), func.coalesce(func.sum(T.last_seq), 0)).where(
-            *filter_conditions(chosen), _was_there(before)
-        )
-        (row,) = await self._database.rows(statement)
-        sessions, messages = row.values()
-        return sessions, int(messages)
+    async def start_deletion(self, record: RequestRecord | None) -> datetime:
+        """Returns when a deletion by filter started: a repetition starts when the first one did.
+
+        Raises:
+            Fault: REQUEST_ID_REUSED if the first one had another filter.
+        """
+        if record:
+            try:
+                async with recorded_transaction(self._database, record):
+                    pass
+            except DuplicateRequest:
+                pass
+            if first := await self.find_request(record.key, NO_LOG, record.request_id):
+                return first.created_at
+        [row] = await self._database.rows("SELECT clock_timestamp() AS now")
+        return row["now"]  # type: ignore[no-any-return]
+
+    async def count(self, chosen: SessionFilter, before: datetime) -> SessionCounts:
+        """Counts the sessions that match a filter and existed at a time."""
+        statement = select(
+            func.count().label("sessions"),
+            cast(func.coalesce(func.sum(T.last_seq), 0), BigInteger).label("messages"),
+        ).where(*filter_conditions(chosen), _existed(before))
+        [row] = await self._database.rows(statement)
+        return SessionCounts(**row)
 
     async def delete_some(
         self, chosen: SessionFilter, before: datetime, limit: int
     ) -> list[DeletedSession]:
-        """Remove at most `limit` of these sessions. Answers those that went."""
+        """Deletes at most `limit` of these sessions and returns them."""
+        condition = and_(*filter_conditions(chosen), _existed(before))
         async with self._database.transaction() as connection:
-            return await delete_sessions(
-                self._database,
-                connection,
-                and_(*filter_conditions(chosen), _was_there(before)),
-                limit=limit,
-            )
-
-    async def now(self) -> datetime:
-        """The database's clock."""
-        (row,) = await self._database.rows(select(_NOW.label("now")))
-        return row["now"]  # type: ignore[no-any-return]
+            return await delete_sessions(self._database, connection, condition, limit=limit)
 
     async def list(self, listing: Listing) -> list[SessionRow]:
-        """At most listing.limit rows after listing.after, in order."""
+        """Returns at most listing.limit rows after listing.after, in order."""
         return [SessionRow(**row) for row in await self._database.rows(list_statement(listing))]
 
     async def find_request(self, key: UUID, log: UUID, request_id: str) -> RecordedRequest | None:
@@ -318,7 +334,7 @@ class SessionStore:
 
 
 def list_statement(listing: Listing) -> Select[Any]:
-    """The statement of a listing; public so that a test can look at its plan."""
+    """Returns the statement of a listing; public for a test of its plan."""
     conditions = filter_conditions(listing.filter)
     order, keyset = _ORDERS[listing.order]
     if listing.after is not None:
@@ -327,33 +343,28 @@ def list_statement(listing: Listing) -> Select[Any]:
 
 
 def filter_conditions(chosen: SessionFilter) -> list[ColumnElement[bool]]:
-    conditions: list[ColumnElement[bool]] = [T.project_id == chosen.project_id, alive()]
+    """Returns the conditions of a filter; expired sessions never match."""
+    equal = ((T.user_name, chosen.user_name), (T.state, chosen.state), (T.model, chosen.model))
+    contained = ((T.config, chosen.config_contains), (T.metadata, chosen.metadata_contains))
+    since = ((T.created_at, chosen.created_from), (T.active_at, chosen.active_from))
+    before = ((T.created_at, chosen.created_before), (T.active_at, chosen.active_before))
+    conditions = [
+        T.project_id == chosen.project_id,
+        alive(),
+        *(column == value for column, value in equal if value),
+        *(column.op("@>")(_json(value)) for column, value in contained if value is not None),
+        *(column >= time for column, time in since if time is not None),
+        *(column < time for column, time in before if time is not None),
+    ]
     if chosen.session_id_prefix:
-        # A range, not LIKE: nothing to escape, and it runs on the unique index. Byte order is what the collation "C" has.
-        conditions.append(T.session_id >= chosen.session_id_prefix)
-        conditions.append(T.session_id < _next_prefix(chosen.session_id_prefix))
-    if chosen.user_name:
-        conditions.append(T.user_name == chosen.user_name)
-    if chosen.state:
-        conditions.append(T.state == chosen.state)
-    if chosen.model:
-        conditions.append(T.model == chosen.model)
-    if chosen.config_contains is not None:
-        conditions.append(T.config.op("@>")(_json(chosen.config_contains)))
-    if chosen.metadata_contains is not None:
-        conditions.append(T.metadata.op("@>")(_json(chosen.metadata_contains)))
-    if chosen.created_from is not None:
-        conditions.append(T.created_at >= chosen.created_from)
-    if chosen.created_before is not None:
-        conditions.append(T.created_at < chosen.created_before)
-    if chosen.active_from is not None:
-        conditions.append(T.active_at >= chosen.active_from)
-    if chosen.active_before is not None:
-        conditions.append(T.active_at < chosen.active_before)
+        # Unlike LIKE, a range needs no escapes and uses the unique index, whose collation "C" is
+        # byte order.
+        prefix = chosen.session_id_prefix
+        conditions += [T.session_id >= prefix, T.session_id < _next_prefix(prefix)]
     return conditions
 
 
-# The first condition of each keyset is what the index can use; the row comparison is exact.
+# The index can use the first condition of a keyset; the row comparison makes it exact.
 _ORDERS: dict[str, Any] = {
     "active_desc": (
         (T.active_minute.desc(), T.active_at.desc(), T.key.desc()),
@@ -374,13 +385,13 @@ _ORDERS: dict[str, Any] = {
 }
 
 
-def _was_there(at: datetime) -> ColumnElement[bool]:
-    # created_at alone would pass by a session that was imported with a time of creation that is still to come.
+def _existed(at: datetime) -> ColumnElement[bool]:
+    # An imported session may have a created_at in the future.
     return or_(T.created_at < at, T.used_at < at)
 
 
 def sort_key(order: str, row: SessionRow) -> tuple[Any, ...]:
-    """What `Listing.after` wants of the last row of a page."""
+    """Returns the sort key of a row, for Listing.after."""
     match order:
         case "active_desc":
             return (row.active_minute, row.active_at, row.key)
@@ -391,36 +402,21 @@ def sort_key(order: str, row: SessionRow) -> tuple[Any, ...]:
 
 
 def _next_prefix(prefix: str) -> str:
-    """The least string above every string that begins with prefix, in byte order."""
-    # UTF-8 keeps the order of code points. Above the last one, and in the gap of the surrogates, there is nothing to step to.
+    """Returns the least string above all strings with the prefix, in byte order."""
+    # UTF-8 keeps the order of code points. The surrogates are no characters, so they are skipped;
+    # the last code point has no successor, so the character before it is increased.
     head, last = prefix[:-1], ord(prefix[-1])
     if last == 0x10FFFF:
         return _next_prefix(head) if head else "\U0010ffff" * 65
     return head + chr(0xE000 if last == 0xD7FF else last + 1)
 
 
-def _of(key: UUID, project_id: UUID) -> list[ColumnElement[bool]]:
-    return [T.key == key, T.project_id == project_id, alive()]
+def _is(key: UUID, project_id: UUID, etag: Etag | None) -> list[ColumnElement[bool]]:
+    conditions = [T.key == key, T.project_id == project_id, alive()]
+    if etag:
+        conditions += [T.log == etag.log, T.revision == etag.revision]
+    return conditions
 
 
 def _json(value: dict[str, Any]) -> ColumnElement[Any]:
     return literal(Jsonb(value), JSONB)
-
-
-class _Exists(Exception):
-    """Rolls a create back."""
-
-
-__all__ = [
-    "COLUMNS",
-    "Listing",
-    "NewSession",
-    "SessionFilter",
-    "SessionRow",
-    "SessionStore",
-    "TooLarge",
-    "after_ms",
-    "filter_conditions",
-    "list_statement",
-    "sort_key",
-]

@@ -26,9 +26,10 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("project_id", name="projects_pkey"),
         sa.UniqueConstraint("name", name="projects_name_key"),
     )
-    # The project of servers without keys. Its id is derived from its name, as every project's is.
+    # The project of servers without keys. Its id is derived from its name, like all projects' ids.
     op.execute(
-        "INSERT INTO projects (project_id, name) VALUES ('1a3c88bb-a02a-5ae3-ae1b-c4646af33f8c', 'default')"
+        "INSERT INTO projects (project_id, name)"
+        " VALUES ('1a3c88bb-a02a-5ae3-ae1b-c4646af33f8c', 'default')"
     )
     op.create_table(
         "api_keys",
@@ -92,7 +93,7 @@ def upgrade() -> None:
         sa.Column(
             "active_minute",
             sa.Integer,
-            # Through UTC, because what depends on the time zone cannot be a generated column.
+            # A generated column must not depend on the session's time zone; UTC is constant.
             sa.Computed(
                 "floor(extract(epoch FROM active_at AT TIME ZONE 'UTC') / 60)::integer",
                 persisted=True,
@@ -151,7 +152,8 @@ def upgrade() -> None:
             "autovacuum_analyze_scale_factor": "0.1",
         },
     )
-    # lz4 decompresses several times faster than pglz for a few per cent more space; not every build has it.
+    # lz4 decompresses several times faster than pglz for a few per cent more space. Some builds of
+    # PostgreSQL lack it.
     op.execute("""
         DO $$ BEGIN
             ALTER TABLE messages ALTER COLUMN body SET COMPRESSION lz4;
@@ -200,7 +202,7 @@ def upgrade() -> None:
         CREATE FUNCTION sessiond_merge_patch(target jsonb, patch jsonb) RETURNS jsonb
         LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
         DECLARE
-            result jsonb := CASE WHEN jsonb_typeof(target) = 'object' THEN target ELSE '{}'::jsonb END;
+            result jsonb := CASE WHEN jsonb_typeof(target) = 'object' THEN target ELSE '{}' END;
             field text;
             value jsonb;
         BEGIN
@@ -214,7 +216,8 @@ def upgrade() -> None:
                 IF value = 'null'::jsonb THEN
                     result := result - field;
                 ELSIF jsonb_typeof(value) = 'object' THEN
-                    result := jsonb_set(result, ARRAY[field], sessiond_merge_patch(result -> field, value), true);
+                    value := sessiond_merge_patch(result -> field, value);
+                    result := jsonb_set(result, ARRAY[field], value, true);
                 ELSE
                     result := jsonb_set(result, ARRAY[field], value, true);
                 END IF;

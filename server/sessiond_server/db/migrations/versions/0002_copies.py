@@ -1,6 +1,7 @@
 """Copies, tasks, bookmarks, processing queues, token counts, assets.
 
-Safe while servers of the version before serve: what they write has the defaults here. Messages that they store have no token count.
+Servers of the previous version may go on serving. The rows that they write get the defaults, so
+their messages have no token counts.
 
 Revision ID: 0002
 Revises: 0001
@@ -51,7 +52,7 @@ def upgrade() -> None:
         sa.Column("origin_log", sa.Uuid),
         sa.Column("origin_session_id", sa.Text),
         sa.Column("origin_seq", sa.BigInteger),
-        # The sessions that are there have never been looked at by any queue, as a new one.
+        # No queue has distributed the existing sessions yet: they are like new ones.
         sa.Column(
             "has_news",
             sa.Boolean,

@@ -1,6 +1,6 @@
 """Turns.
 
-Safe while servers of the version before serve: they neither read nor write what is new here.
+Servers of the previous version may go on serving: they neither read nor write the new columns.
 
 Revision ID: 0003
 Revises: 0002

@@ -1,0 +1,40 @@
+"""The schema as SQLAlchemy Core sees it. The migrations create it; a test compares the two.
+
+Every row of a session is found by `key`, so that the schema can be sharded as it is: there are no
+serial ids, and no foreign keys between the tables of sessions. Times are `timestamptz` of the
+database's clock.
+"""
+
+from sessiond_server.db.schema.assets import asset_refs, assets, loose_objects
+from sessiond_server.db.schema.base import metadata
+from sessiond_server.db.schema.projects import api_keys, projects
+from sessiond_server.db.schema.sessions import (
+    bookmarks,
+    dead_logs,
+    messages,
+    requests,
+    segments,
+    sessions,
+    tasks,
+)
+from sessiond_server.db.schema.work import processing, processing_exceptions, queues, turns
+
+__all__ = [
+    "api_keys",
+    "asset_refs",
+    "assets",
+    "bookmarks",
+    "dead_logs",
+    "loose_objects",
+    "messages",
+    "metadata",
+    "processing",
+    "processing_exceptions",
+    "projects",
+    "queues",
+    "requests",
+    "segments",
+    "sessions",
+    "tasks",
+    "turns",
+]

@@ -1,0 +1,16 @@
+"""The metadata and the types of columns that all tables share."""
+
+from sqlalchemy import MetaData, Text
+from sqlalchemy.dialects.postgresql import TIMESTAMP
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "%(table_name)s_pkey",
+        "uq": "%(table_name)s_%(column_0_N_name)s_key",
+        "ix": "%(table_name)s_%(column_0_N_name)s_idx",
+    }
+)
+
+TIME = TIMESTAMP(timezone=True)
+# Byte order makes prefixes and the order by id use the plain unique index, under every locale.
+ID_TEXT = Text(collation="C")

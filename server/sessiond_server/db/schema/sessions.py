@@ -1,0 +1,269 @@
+"""Sessions, their messages, and the records of changes."""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Computed,
+    Index,
+    Integer,
+    LargeBinary,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+
+from sessiond_server.db.schema.base import ID_TEXT, TIME, metadata
+
+# A generated column must not depend on the session's time zone; UTC is constant.
+ACTIVE_MINUTE = "floor(extract(epoch FROM active_at AT TIME ZONE 'UTC') / 60)::integer"
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("key", Uuid, primary_key=True, comment="uuid5(project_id, session_id)"),
+    Column("project_id", Uuid, nullable=False),
+    Column("session_id", ID_TEXT, nullable=False),
+    Column(
+        "log",
+        Uuid,
+        nullable=False,
+        comment="where its messages lie; tells it from a predecessor of the same id",
+    ),
+    Column(
+        "state", SmallInteger, nullable=False, comment="1 active, 2 destroyed, as in the protos"
+    ),
+    Column(
+        "revision",
+        Integer,
+        nullable=False,
+        server_default="1",
+        comment="counts changes of settings and state",
+    ),
+    Column("model", Text, nullable=False, server_default=""),
+    Column("user_name", Text, nullable=False, server_default=""),
+    Column("title", Text, nullable=False, server_default=""),
+    Column("first_words", Text, comment="of the first user message, for listings"),
+    Column("config", JSONB, nullable=False, server_default=text("'{}'")),
+    Column("metadata", JSONB, nullable=False, server_default=text("'{}'")),
+    Column("last_seq", BigInteger, nullable=False, server_default="0"),
+    Column("content_bytes", BigInteger, nullable=False, server_default="0"),
+    Column(
+        "largest_bytes",
+        Integer,
+        nullable=False,
+        server_default="0",
+        comment="of one message; bounds a page's size",
+    ),
+    Column("created_at", TIME, nullable=False),
+    Column("active_at", TIME, nullable=False),
+    # Listings by activity are ordered by (active_minute, active_at). Only active_minute is indexed;
+    # it changes once a minute, so that appends stay heap-only (HOT). It is a monotonic function of
+    # active_at, so the order is exact.
+    Column("active_minute", Integer, Computed(ACTIVE_MINUTE, persisted=True), nullable=False),
+    Column("idle_ttl_ms", BigInteger, comment="null: never expires"),
+    Column(
+        "used_at", TIME, nullable=False, comment="expired when used_at + idle_ttl_ms has passed"
+    ),
+    # When the purger checks the session next: at or before its expiry, never after it. A use does
+    # not have to change it, nor its index.
+    Column("expiry_check_at", TIME),
+    Column(
+        "base_seq",
+        BigInteger,
+        nullable=False,
+        server_default="0",
+        comment="up to it, segments says where the messages lie",
+    ),
+    Column(
+        "short_segments",
+        Integer,
+        nullable=False,
+        server_default="0",
+        comment="those of its segments that are worth flattening",
+    ),
+    Column("first_words_seq", BigInteger, comment="of the message that first_words is from"),
+    Column("token_count", BigInteger, nullable=False, server_default="0"),
+    Column(
+        "estimated_tokens",
+        BigInteger,
+        nullable=False,
+        server_default="0",
+        comment="the part of token_count that is estimated",
+    ),
+    Column("origin_key", Uuid, comment="of the session that it was copied from"),
+    Column("origin_log", Uuid),
+    Column("origin_session_id", Text),
+    Column("origin_seq", BigInteger),
+    # An append sets it and the queues' distribution clears it, so that the index changes once a
+    # distribution and not once an append.
+    Column(
+        "has_news",
+        Boolean,
+        nullable=False,
+        server_default=text("true"),
+        comment="its queues are to be told of messages",
+    ),
+    Column(
+        "running_turn",
+        Uuid,
+        comment="the fence: what a turn appends carries it into the WHERE of the append",
+    ),
+    UniqueConstraint("project_id", "session_id"),
+    Index("sessions_activity_idx", "project_id", text("active_minute DESC")),
+    Index("sessions_created_idx", "project_id", "created_at", "key"),
+    Index("sessions_user_idx", "project_id", "user_name", text("active_minute DESC")),
+    Index(
+        "sessions_expiry_idx",
+        "expiry_check_at",
+        postgresql_where=text("expiry_check_at IS NOT NULL"),
+    ),
+    Index(
+        "sessions_origin_idx",
+        "origin_key",
+        "origin_log",
+        text("created_at DESC"),
+        text("key DESC"),
+        postgresql_where=text("origin_key IS NOT NULL"),
+    ),
+    Index("sessions_chain_idx", "short_segments", postgresql_where=text("short_segments > 16")),
+    Index("sessions_news_idx", "project_id", postgresql_where=text("has_news")),
+    Index(
+        "sessions_metadata_idx",
+        "metadata",
+        postgresql_using="gin",
+        postgresql_ops={"metadata": "jsonb_path_ops"},
+    ),
+    Index(
+        "sessions_config_idx",
+        "config",
+        postgresql_using="gin",
+        postgresql_ops={"config": "jsonb_path_ops"},
+    ),
+    # Every append updates the row (HOT): pages keep room for its next version, and vacuum comes
+    # early.
+    postgresql_with={"fillfactor": "70", "autovacuum_vacuum_scale_factor": "0.02"},
+)
+
+messages = Table(
+    "messages",
+    metadata,
+    Column("key", Uuid, primary_key=True),
+    Column("log", Uuid, primary_key=True),
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("role", SmallInteger, nullable=False),
+    Column("format", SmallInteger, nullable=False),
+    Column("content_bytes", Integer, nullable=False),
+    Column("created_at", TIME, nullable=False),
+    Column(
+        "body",
+        LargeBinary,
+        nullable=False,
+        comment="the encoded Message less what the server assigns",
+    ),
+    Column("tokens", Integer, nullable=False, server_default="0", comment="negative: an estimate"),
+    # Running sums: a copy that ends in the middle of a session takes its counters from one row.
+    Column(
+        "total_bytes",
+        BigInteger,
+        comment="content_bytes of the session up to and with this message",
+    ),
+    Column("total_tokens", BigInteger, comment="tokens likewise, estimates included"),
+    # Rows are inserted and deleted, never updated: vacuum serves the visibility map and freezing.
+    postgresql_with={
+        "autovacuum_vacuum_insert_scale_factor": "0.1",
+        "autovacuum_analyze_scale_factor": "0.1",
+    },
+)
+
+# A session's own log has its messages above base_seq. Its segments are the ranges of other logs
+# that hold the messages from 1 to base_seq, without a gap; a copy shares them with its source. The
+# purger removes messages of a log that neither its session nor a segment reaches.
+segments = Table(
+    "segments",
+    metadata,
+    Column("key", Uuid, primary_key=True, comment="of the session that reads here"),
+    Column("first_seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("last_seq", BigInteger, nullable=False),
+    Column("src_key", Uuid, nullable=False),
+    Column("src_log", Uuid, nullable=False),
+    Index("segments_source_idx", "src_key", "src_log", "last_seq"),
+)
+
+tasks = Table(
+    "tasks",
+    metadata,
+    Column("key", Uuid, primary_key=True),
+    Column("log", Uuid, primary_key=True),
+    Column("task_id", ID_TEXT, primary_key=True),
+    Column(
+        "position",
+        Integer,
+        nullable=False,
+        comment="1, 2, 3, ... without a gap; unique, but not while tasks are reordered",
+    ),
+    Column("status", SmallInteger, nullable=False, comment="as in the protos"),
+    Column("data", JSONB, nullable=False, server_default=text("'{}'")),
+    Column(
+        "message_seqs",
+        ARRAY(BigInteger),
+        nullable=False,
+        server_default=text("'{}'"),
+        comment="ascending, each once",
+    ),
+    Column("revision", Integer, nullable=False, server_default="1"),
+    Column("created_at", TIME, nullable=False),
+    Column("updated_at", TIME, nullable=False),
+)
+
+bookmarks = Table(
+    "bookmarks",
+    metadata,
+    Column("key", Uuid, primary_key=True),
+    Column("log", Uuid, primary_key=True),
+    Column("name", ID_TEXT, primary_key=True),
+    Column("seq", BigInteger, nullable=False),
+    Column("description", Text, nullable=False, server_default=""),
+    Column("created_at", TIME, nullable=False),
+    Column("updated_at", TIME, nullable=False),
+)
+
+requests = Table(
+    "requests",
+    metadata,
+    Column("key", Uuid, primary_key=True),
+    Column(
+        "log",
+        Uuid,
+        primary_key=True,
+        comment="the session's log for an append, the nil UUID for the rest",
+    ),
+    Column("request_id", ID_TEXT, primary_key=True),
+    Column("content_hash", LargeBinary, nullable=False),
+    Column("first_seq", BigInteger, nullable=False, server_default="0"),
+    Column("last_seq", BigInteger, nullable=False, server_default="0"),
+    Column(
+        "session_id",
+        Text,
+        nullable=False,
+        server_default="",
+        comment="of the session that a create made",
+    ),
+    Column("created_at", TIME, nullable=False, comment="an append's: the messages' created_at"),
+    # Rows are inserted in the order of created_at and deleted by it: BRIN is the smallest index.
+    Index("requests_created_at_idx", "created_at", postgresql_using="brin"),
+)
+
+dead_logs = Table(
+    "dead_logs",
+    metadata,
+    Column("key", Uuid, primary_key=True),
+    Column("log", Uuid, primary_key=True),
+    Column("queued_at", TIME, nullable=False, server_default=func.now()),
+    Index("dead_logs_queued_at_idx", "queued_at"),
+)

@@ -1,0 +1,129 @@
+"""Work on sessions: turns of models, and queues of workers."""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    SmallInteger,
+    Table,
+    Text,
+    Uuid,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+
+from sessiond_server.db.schema.base import ID_TEXT, TIME, metadata
+
+# A running turn has a lease, which its server renews. A session has at most one running turn; its
+# row names it (sessions.running_turn).
+turns = Table(
+    "turns",
+    metadata,
+    Column("key", Uuid, primary_key=True),
+    Column("log", Uuid, primary_key=True),
+    Column(
+        "turn_id",
+        Uuid,
+        primary_key=True,
+        comment="UUIDv7: in the order in which they were sent, as far as clocks agree",
+    ),
+    Column("place", BigInteger, nullable=False, comment="the order among those that wait"),
+    Column(
+        "state",
+        SmallInteger,
+        nullable=False,
+        comment="as in the protos; 6: what was sent became a part of the turn `joined`",
+    ),
+    Column("model", Text, nullable=False),
+    Column(
+        "prompt",
+        LargeBinary,
+        comment="a SendRequest with the messages; null once they are appended",
+    ),
+    Column("message_id", Uuid, comment="of the last of the messages; null where there is none"),
+    Column("options", JSONB, nullable=False, server_default=text("'{}'")),
+    Column("timeout_ms", BigInteger, nullable=False),
+    Column("steers", Uuid, comment="the turn that was running when it was sent to steer it"),
+    Column("joined", Uuid),
+    Column("holder", Uuid, comment="the server process that runs it"),
+    Column("lease_until", TIME),
+    Column("first_seq", BigInteger, nullable=False, server_default="0"),
+    Column(
+        "end_seq",
+        BigInteger,
+        nullable=False,
+        server_default="0",
+        comment="the last that it appended",
+    ),
+    Column(
+        "last_seq", BigInteger, nullable=False, server_default="0", comment="of its final answer"
+    ),
+    Column("stop_reason", Text, nullable=False, server_default=""),
+    Column("usage", ARRAY(BigInteger), comment="input, output, cached input, reasoning tokens"),
+    Column("error", JSONB, comment="reason, message, metadata"),
+    Column("created_at", TIME, nullable=False),
+    Column("started_at", TIME),
+    Column("ended_at", TIME),
+    # Only queued and running turns are ever searched. lease_until is not in the index, so that
+    # renewals stay heap-only (HOT).
+    Index("turns_open_idx", "key", "log", "place", postgresql_where=text("state <= 2")),
+    postgresql_with={"fillfactor": "80"},
+)
+
+queues = Table(
+    "queues",
+    metadata,
+    Column("project_id", Uuid, primary_key=True),
+    Column("queue", ID_TEXT, primary_key=True),
+    Column("created_at", TIME, nullable=False, server_default=func.now()),
+)
+
+processing = Table(
+    "processing",
+    metadata,
+    Column("key", Uuid, primary_key=True),
+    Column("log", Uuid, primary_key=True),
+    Column("queue", ID_TEXT, primary_key=True),
+    Column("project_id", Uuid, nullable=False),
+    Column(
+        "done_seq",
+        BigInteger,
+        nullable=False,
+        server_default="0",
+        comment="up to it all is dealt with, exceptions apart",
+    ),
+    Column("is_ready", Boolean, nullable=False, comment="there may be pending messages"),
+    Column("ready_at", TIME, nullable=False, comment="since when; who waits longest comes first"),
+    Column("lease_id", Uuid),
+    Column("lease_until", TIME),
+    Column("lease_firsts", ARRAY(BigInteger), comment="of the ranges that are leased"),
+    Column("lease_lasts", ARRAY(BigInteger)),
+    Column("worker", Text, nullable=False, server_default=""),
+    Column(
+        "attempt",
+        Integer,
+        nullable=False,
+        server_default="0",
+        comment="leases in a row that ended without progress, and the present one",
+    ),
+    Index(
+        "processing_ready_idx", "project_id", "queue", "ready_at", postgresql_where=text("is_ready")
+    ),
+    postgresql_with={"fillfactor": "80"},
+)
+
+processing_exceptions = Table(
+    "processing_exceptions",
+    metadata,
+    Column("key", Uuid, primary_key=True),
+    Column("log", Uuid, primary_key=True),
+    Column("queue", ID_TEXT, primary_key=True),
+    Column("seq", BigInteger, primary_key=True, autoincrement=False, comment="at most done_seq"),
+    Column("status", SmallInteger, nullable=False, comment="1 pending again, 4 failed"),
+    Column("error", Text, nullable=False, server_default=""),
+    Column("updated_at", TIME, nullable=False, server_default=func.now()),
+)

@@ -1,0 +1,260 @@
+"""How far the queues are: acknowledgements, messages to process again, counts and failures."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from sessiond_server.db.expiry import ALIVE
+from sessiond_server.db.pool import Database
+from sessiond_server.queues.store.rows import (
+    AGAIN,
+    FAILED,
+    OF_ROW,
+    LeaseRef,
+    Ranges,
+    bounds,
+    lease_ranges,
+    lock_row,
+    row_key,
+)
+
+_HEAD = f"""
+SELECT last_seq FROM sessions
+WHERE key = %(key)s AND log = %(log)s AND project_id = %(project_id)s AND {ALIVE}"""
+
+_DELETE_AGAIN = f"""
+DELETE FROM processing_exceptions
+USING unnest(%(firsts)s::bigint[], %(lasts)s::bigint[]) AS r (first, last)
+WHERE {OF_ROW} AND status = {AGAIN} AND seq BETWEEN r.first AND r.last"""
+_INSERT_FAILED = f"""
+INSERT INTO processing_exceptions (key, log, queue, seq, status, error)
+SELECT %(key)s, %(log)s, %(queue)s, f.seq, {FAILED}, f.error
+FROM unnest(%(seqs)s::bigint[], %(errors)s::text[]) AS f (seq, error)
+ON CONFLICT (key, log, queue, seq) DO UPDATE SET
+    status = excluded.status, error = excluded.error, updated_at = now()"""
+# through_seq: 0 = nothing was processed. It is below done_seq for messages that were pending again.
+_KEEP_LEASE = f"""
+UPDATE processing SET
+    done_seq = GREATEST(done_seq, %(through_seq)s),
+    attempt = CASE WHEN %(through_seq)s > 0 THEN 1 ELSE attempt END,
+    lease_firsts = %(firsts)s::bigint[], lease_lasts = %(lasts)s::bigint[]
+WHERE {OF_ROW}"""
+_END_LEASE = f"""
+UPDATE processing SET
+    done_seq = GREATEST(done_seq, %(through_seq)s),
+    attempt = CASE WHEN %(through_seq)s > 0 THEN 0 ELSE attempt END,
+    lease_id = NULL, lease_until = NULL, worker = '', ready_at = clock_timestamp(),
+    is_ready = %(last_seq)s > GREATEST(done_seq, %(through_seq)s)
+        OR EXISTS (SELECT FROM processing_exceptions WHERE {OF_ROW} AND status = {AGAIN})
+WHERE {OF_ROW}"""
+
+_REQUEUE_FAILED = f"""
+UPDATE processing_exceptions SET status = {AGAIN}, error = '', updated_at = now()
+WHERE {OF_ROW} AND status = {FAILED} RETURNING seq"""
+_REQUEUE_SEQS = f"""
+INSERT INTO processing_exceptions AS e (key, log, queue, seq, status)
+SELECT %(key)s, %(log)s, %(queue)s, seq, {AGAIN} FROM unnest(%(seqs)s::bigint[]) AS r (seq)
+WHERE seq <= %(done_seq)s
+ON CONFLICT (key, log, queue, seq) DO UPDATE SET status = {AGAIN}, error = '', updated_at = now()
+WHERE e.status = {FAILED} RETURNING seq"""
+_DELETE_FROM = (
+    f"DELETE FROM processing_exceptions WHERE {OF_ROW} AND seq >= %(from_seq)s RETURNING status"
+)
+_REWIND = f"UPDATE processing SET done_seq = %(from_seq)s - 1, attempt = 0 WHERE {OF_ROW}"
+_REVOKE = f"""
+UPDATE processing SET lease_id = NULL, lease_until = NULL, worker = '', attempt = 0,
+    is_ready = true, ready_at = clock_timestamp()
+WHERE {OF_ROW}"""
+_WAKE = f"""
+UPDATE processing SET is_ready = true, ready_at = clock_timestamp() WHERE {OF_ROW} AND NOT is_ready
+"""
+
+# The values stand in the text when PostgreSQL plans it, so the condition on the key costs nothing
+# where it is NULL and uses the index where it is not.
+_SESSIONS = f"""
+s.project_id = %(project_id)s AND (%(key)s::uuid IS NULL OR s.key = %(key)s::uuid) AND {ALIVE}"""
+_COUNTS = f"""
+WITH progress AS (
+    SELECT COALESCE(sum(s.last_seq), 0)::bigint AS messages,
+        COALESCE(sum(p.done_seq), 0)::bigint AS done,
+        COALESCE(sum((
+            SELECT sum(l.last - l.first + 1)
+            FROM unnest(p.lease_firsts, p.lease_lasts) AS l (first, last)
+        )) FILTER (WHERE p.lease_until > statement_timestamp()), 0)::bigint AS leased
+    FROM sessions s
+    LEFT JOIN processing p ON p.key = s.key AND p.log = s.log AND p.queue = %(queue)s
+    WHERE {_SESSIONS}
+), exceptions AS (
+    SELECT count(*) FILTER (WHERE e.status = {AGAIN}) AS again,
+        count(*) FILTER (WHERE e.status = {FAILED}) AS failed
+    FROM processing_exceptions e JOIN sessions s ON s.key = e.key AND s.log = e.log
+    WHERE e.queue = %(queue)s AND {_SESSIONS}
+)
+SELECT messages - done + again - leased AS pending, leased AS running,
+    done - again - failed AS success, failed
+FROM progress, exceptions"""
+
+_FAILURES = f"""
+SELECT e.seq, e.error
+FROM processing_exceptions e JOIN sessions s ON s.key = e.key AND s.log = e.log
+WHERE e.key = %(key)s AND s.project_id = %(project_id)s AND {ALIVE}
+    AND e.queue = %(queue)s AND e.status = {FAILED} AND e.seq > %(after)s
+ORDER BY e.seq LIMIT %(limit)s"""
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledgement:
+    """What an acknowledgement changes.
+
+    Attributes:
+        done: ranges that are processed.
+        failures: seq -> error of those among them that failed.
+        rest: ranges that stay leased; empty if the lease ends.
+    """
+
+    done: Ranges
+    failures: Mapping[int, str]
+    rest: Ranges
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Messages of a session or a project by status. They add up to all messages."""
+
+    pending: int
+    running: int
+    success: int
+    failed: int
+
+
+class ProgressStore:
+    """The progress of queues in sessions. Every method takes the caller's project."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def acknowledge(
+        self, ref: LeaseRef, project_id: UUID, decide: Callable[[Ranges], Acknowledgement]
+    ) -> bool:
+        """Record the processing of leased messages.
+
+        Args:
+            ref: the lease.
+            project_id: the caller's project.
+            decide: returns the changes for the leased ranges. If it raises, nothing is changed.
+
+        Returns:
+            False if the lease is not held any more, or its session is gone.
+        """
+        key = row_key(ref.key, ref.log, project_id, ref.queue)
+        async with self._database.transaction() as connection:
+            row = await lock_row(self._database, connection, key)
+            # In a statement after the lock, see the package's docstring.
+            head = await self._database.rows(_HEAD, key, on=connection)
+            if row is None or row["lease_id"] != ref.lease_id or not head:
+                return False
+            change = decide(lease_ranges(row))
+            if change.done and change.done[0][0] <= row["done_seq"]:
+                await self._database.rows(_DELETE_AGAIN, key | bounds(change.done), on=connection)
+            if change.failures:
+                await self._database.rows(
+                    _INSERT_FAILED,
+                    {
+                        **key,
+                        "seqs": list(change.failures),
+                        "errors": list(change.failures.values()),
+                    },
+                    on=connection,
+                )
+            await self._database.rows(
+                _KEEP_LEASE if change.rest else _END_LEASE,
+                {
+                    **key,
+                    **bounds(change.rest),
+                    "last_seq": head[0]["last_seq"],
+                    "through_seq": change.done[-1][1] if change.done else 0,
+                },
+                on=connection,
+            )
+            return True
+
+    async def requeue(
+        self, key: UUID, log: UUID, project_id: UUID, queue: str, seqs: Sequence[int] | None
+    ) -> int:
+        """Make processed messages of a session pending.
+
+        Args:
+            key: the session's key.
+            log: the session's log.
+            project_id: the caller's project.
+            queue: name of the queue.
+            seqs: the messages; those that are pending or leased stay so. None for all that failed.
+
+        Returns:
+            How many are pending that were not before.
+        """
+        parameters = row_key(key, log, project_id, queue)
+        async with self._database.transaction() as connection:
+            row = await lock_row(self._database, connection, parameters)
+            if row is None:
+                return 0  # never distributed: every message is pending
+            if seqs is None:
+                changed = await self._database.rows(_REQUEUE_FAILED, parameters, on=connection)
+            else:
+                done = {"seqs": list(seqs), "done_seq": row["done_seq"]}
+                changed = await self._database.rows(_REQUEUE_SEQS, parameters | done, on=connection)
+            if changed:
+                await self._database.rows(_WAKE, parameters, on=connection)
+            return len(changed)
+
+    async def requeue_from(
+        self, key: UUID, log: UUID, project_id: UUID, queue: str, from_seq: int
+    ) -> int:
+        """Make all messages of a session from a seq on pending; end a lease of some of them.
+
+        Returns:
+            How many are pending that were not before.
+        """
+        parameters = row_key(key, log, project_id, queue) | {"from_seq": from_seq}
+        async with self._database.transaction() as connection:
+            row = await lock_row(self._database, connection, parameters)
+            if row is None:
+                return 0
+            count = 0
+            if from_seq <= row["done_seq"]:
+                removed = await self._database.rows(_DELETE_FROM, parameters, on=connection)
+                await self._database.rows(_REWIND, parameters, on=connection)
+                count = row["done_seq"] - from_seq + 1
+                count -= sum(exception["status"] == AGAIN for exception in removed)
+            if row["lease_id"] is not None and row["lease_lasts"][-1] >= from_seq:
+                # Leased messages were running, not pending, wherever they are. Leased ones that
+                # were pending again have been subtracted above.
+                if row["is_live"]:
+                    count += sum(last - first + 1 for first, last in lease_ranges(row))
+                await self._database.rows(_REVOKE, parameters, on=connection)
+            elif count:
+                await self._database.rows(_WAKE, parameters, on=connection)
+            return count
+
+    async def counts(self, project_id: UUID, queue: str, key: UUID | None) -> Counts:
+        """Return the counts of a session by key, or with None of all sessions of the project."""
+        [row] = await self._database.rows(
+            _COUNTS, {"project_id": project_id, "queue": queue, "key": key}
+        )
+        return Counts(**row)
+
+    async def failures(
+        self, key: UUID, project_id: UUID, queue: str, after: int, limit: int
+    ) -> list[tuple[int, str]]:
+        """Return failed messages of a session above the seq `after`: (seq, error), by seq."""
+        rows = await self._database.rows(
+            _FAILURES,
+            {
+                "key": key,
+                "project_id": project_id,
+                "queue": queue,
+                "after": after,
+                "limit": limit,
+            },
+        )
+        return [(row["seq"], row["error"]) for row in rows]

@@ -1,0 +1,113 @@
+"""The settings of a session, and their checks."""
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sessiond_server.core.errors import invalid
+from sessiond_server.core.ids import session_key
+from sessiond_server.core.limits import (
+    MAX_IDLE_TTL_MS,
+    MAX_NAME_CHARACTERS,
+    MAX_TITLE_CHARACTERS,
+    MIN_IDLE_TTL_MS,
+    Limits,
+)
+from sessiond_server.core.validation import check_text
+from sessiond_server.sessions.store.sessions import NewSession
+
+NEVER = -1
+"""An idle_ttl_ms that means: never expires, whatever the server's default is."""
+
+# The settings that are texts, and their most characters.
+_TEXTS = {
+    "model": MAX_NAME_CHARACTERS,
+    "user_name": MAX_NAME_CHARACTERS,
+    "title": MAX_TITLE_CHARACTERS,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSettings:
+    """The settings of a new session.
+
+    Attributes:
+        model: name of a model; "" for none.
+        user_name: the user that the session belongs to; "" for none.
+        title: a title for people; "" for none.
+        config: a JSON object; None for none.
+        metadata: a JSON object; None for none.
+        idle_ttl_ms: expiry; None for the server's default, NEVER for never. Unit: milliseconds.
+    """
+
+    model: str = ""
+    user_name: str = ""
+    title: str = ""
+    config: dict[str, Any] | None = None
+    metadata: dict[str, Any] | None = None
+    idle_ttl_ms: int | None = None
+
+
+def new_session(
+    project_id: UUID, session_id: str, settings: SessionSettings, limits: Limits
+) -> NewSession:
+    """Returns a session to create.
+
+    Raises:
+        Fault: INVALID_FIELD for a setting.
+    """
+    check_texts({name: getattr(settings, name) for name in _TEXTS})
+    return NewSession(
+        key=session_key(project_id, session_id),
+        project_id=project_id,
+        session_id=session_id,
+        log=uuid.uuid4(),
+        model=settings.model,
+        user_name=settings.user_name,
+        title=settings.title,
+        config=settings.config or {},
+        metadata=settings.metadata or {},
+        idle_ttl_ms=stored_ttl(settings.idle_ttl_ms, limits),
+    )
+
+
+def check_texts(values: Mapping[str, Any]) -> None:
+    """Checks the texts among new values.
+
+    Args:
+        values: by name, as in SessionSettings.
+
+    Raises:
+        Fault: INVALID_FIELD for a text.
+    """
+    for name in values.keys() & _TEXTS.keys():
+        field = "user" if name == "user_name" else name
+        check_text(f"session.{field}", values[name], _TEXTS[name])
+
+
+def checked_ttl(idle_ttl_ms: int | None, field: str) -> int | None:
+    """Checks the range of an idle_ttl.
+
+    Raises:
+        Fault: INVALID_FIELD of the field.
+    """
+    if idle_ttl_ms is not None and not MIN_IDLE_TTL_MS <= idle_ttl_ms <= MAX_IDLE_TTL_MS:
+        raise invalid(field, f"is {idle_ttl_ms} ms; from 1 second to 10 years are allowed")
+    return idle_ttl_ms
+
+
+def stored_ttl(idle_ttl_ms: int | None, limits: Limits) -> int | None:
+    """Returns the idle_ttl_ms of a session's row; None for never.
+
+    Args:
+        idle_ttl_ms: as in SessionSettings.
+        limits: the server's default.
+
+    Raises:
+        Fault: INVALID_FIELD if it is out of range.
+    """
+    if idle_ttl_ms is None:
+        idle_ttl_ms = limits.default_idle_ttl_ms
+    return None if idle_ttl_ms == NEVER else checked_ttl(idle_ttl_ms, "session.idle_ttl")

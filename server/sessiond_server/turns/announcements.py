@@ -1,0 +1,82 @@
+"""Publishes the events of turns: their start, their deltas, their end."""
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+import structlog
+
+from sessiond_server.core import events
+from sessiond_server.core.events import DELTA_CONTENT, Event, EventPublisher
+from sessiond_server.core.pg_time import now_us
+from sessiond_server.core.states import TurnState
+from sessiond_server.providers.base import Delta
+from sessiond_server.providers.json_text import replace_surrogates
+from sessiond_server.turns.state import RunningTurn, TurnChanges
+
+MAX_LOGGED_CHARACTERS = 500
+
+log = structlog.get_logger(__name__)
+
+
+class TurnAnnouncements:
+    """Publishes the events of turns."""
+
+    def __init__(self, publisher: EventPublisher) -> None:
+        self._publisher = publisher
+
+    def started(self, running: RunningTurn) -> None:
+        """Publish that a turn has started."""
+        data = {"model": running.model}
+        self._publish(running, events.TURN_START, running.turn_id, running.after_seq, data)
+
+    def delta(self, running: RunningTurn, delta: Delta) -> None:
+        """Publish a delta of the model's answer, in whole characters."""
+        text, running.half = running.half + delta.text, ""
+        if "\ud800" <= text[-1:] <= "\udbff":
+            text, running.half = text[:-1], text[-1]
+        if text:
+            type_ = events.REASONING_DELTA if delta.is_reasoning else events.MESSAGE_DELTA
+            data = {DELTA_CONTENT: replace_surrogates(text)}
+            self._publish(running, type_, running.turn_id, running.after_seq, data)
+
+    def committed(self, changes: TurnChanges) -> None:
+        """Publish the appends and the ends of turns of a transaction that is committed."""
+        if changes.has_appended:
+            self._publisher.messages_appended(changes.change.key)
+        turn_id, after_seq = None, None
+        for row in changes.ended:
+            turn_id, after_seq = row.turn_id, row.end_seq or None
+            if row.error:
+                log.info(
+                    "turn_ended_without_answer",
+                    turn_id=str(turn_id),
+                    reason=row.error["reason"],
+                    error=row.error["message"][:MAX_LOGGED_CHARACTERS],
+                )
+                if row.state == TurnState.FAILED:
+                    self._publish(changes, events.ERROR, turn_id, after_seq, row.error)
+            data = {"state": TurnState(row.state).name.lower(), "stop_reason": row.stop_reason}
+            self._publish(changes, events.TURN_END, turn_id, after_seq, data)
+        if changes.is_idle and turn_id:
+            self._publish(changes, events.IDLE, turn_id, after_seq, {})
+
+    def _publish(
+        self,
+        session: RunningTurn | TurnChanges,
+        type_: str,
+        turn_id: UUID,
+        after_seq: int | None,
+        data: Mapping[str, Any],
+    ) -> None:
+        self._publisher.publish(
+            Event(
+                type_,
+                session.project_id,
+                session.session_id,
+                session.log,
+                now_us(),
+                after_seq,
+                {"turn_id": str(turn_id), **data},
+            )
+        )

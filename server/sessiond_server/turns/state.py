@@ -1,0 +1,161 @@
+"""The turns of a process in memory: those that run, their limit, and what a transaction changed."""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from sessiond.v1.turn_pb2 import Usage
+from sessiond_server.core.errors import Fault
+from sessiond_server.sessions.store.lock import Change
+from sessiond_server.turns.store import TurnRow
+
+
+@dataclass(frozen=True, slots=True)
+class TurnLease:
+    """The lease under which a process runs turns.
+
+    Attributes:
+        holder: identifies the process.
+        duration_s: seconds after the last renewal from which the process counts as gone.
+    """
+
+    holder: UUID
+    duration_s: float
+
+
+class TurnSlots:
+    """Limits the turns that run in this process. Each has a history in memory.
+
+    Args:
+        limit: the most turns that run at once.
+        is_draining: returns whether this process leaves queued turns to the others.
+    """
+
+    def __init__(self, limit: int, *, is_draining: Callable[[], bool]) -> None:
+        self._limit = limit
+        self._is_draining = is_draining
+        self._taken: set[UUID] = set()
+        self._freed = asyncio.Event()
+        self.is_closed = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether this process starts turns at all."""
+        return not (self.is_closed or self._is_draining())
+
+    @property
+    def room(self) -> int:
+        """How many more turns may start."""
+        return max(self._limit - len(self._taken), 0) if self.is_open else 0
+
+    def try_take(self, turn_id: UUID) -> bool:
+        """Take a slot for a turn that is about to start. Return whether there was one."""
+        if self.room:
+            self._taken.add(turn_id)
+            return True
+        return False
+
+    def take(self, turn_id: UUID) -> None:
+        """Take a slot for a turn that runs, even beyond the limit."""
+        self._taken.add(turn_id)
+
+    def release(self, turn_id: UUID) -> None:
+        """Free the slot of a turn, if it has one."""
+        was_full = len(self._taken) >= self._limit
+        self._taken.discard(turn_id)
+        if was_full:
+            self.wake()
+
+    def wake(self) -> None:
+        """End wait_for_room if there is room."""
+        if self.room:
+            self._freed.set()
+
+    async def wait_for_room(self, timeout_s: float) -> None:
+        """Return once queued turns may find room again, or after `timeout_s` seconds."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._freed.wait()
+        except TimeoutError:
+            return
+        self._freed.clear()
+
+
+@dataclass(slots=True)
+class RunningTurn:
+    """A turn that this process runs.
+
+    Attributes:
+        end_seq: the last message that the turn appended; 0 if there is none.
+        after_seq: end_seq, or else the last message of the session.
+        half: the first half of a surrogate pair whose other half begins the next delta.
+        began: when it started, on the monotonic clock.
+        is_over: set when another process has ended the turn, or this one has to give it up.
+        fault: why this process gives it up.
+        usage: tokens of the model calls so far, in the order of the column; None if not reported.
+    """
+
+    key: UUID
+    log: UUID
+    project_id: UUID
+    session_id: str
+    turn_id: UUID
+    model: str
+    options: Mapping[str, Any]
+    timeout_s: float
+    end_seq: int
+    after_seq: int
+    half: str = ""
+    began: float = field(default_factory=time.monotonic)
+    is_over: asyncio.Event = field(default_factory=asyncio.Event)
+    fault: Fault | None = None
+    usage: list[int] | None = None
+
+    @property
+    def remaining_s(self) -> float:
+        """Seconds until the turn times out; 0 if it has."""
+        return max(self.began + self.timeout_s - time.monotonic(), 0)
+
+    def add_usage(self, usage: Usage | None) -> None:
+        """Count the tokens of a model call."""
+        if usage is not None:
+            counts = (
+                usage.input_tokens,
+                usage.output_tokens,
+                usage.cached_input_tokens,
+                usage.reasoning_tokens,
+            )
+            self.usage = [a + b for a, b in zip(self.usage or [0] * 4, counts, strict=True)]
+
+
+@dataclass(slots=True)
+class TurnChanges:
+    """What a transaction changes about a session's turns, to publish and run after its commit.
+
+    Attributes:
+        change: the transaction.
+        ended: the turns that it ended.
+        started: the turn that it started.
+        settled: the turn of this process that is over.
+        has_appended: whether it appended messages.
+        is_full: whether it left a turn queued for want of a slot.
+        is_idle: whether no turn is running or queued.
+    """
+
+    change: Change
+    project_id: UUID
+    session_id: str
+    ended: list[TurnRow] = field(default_factory=list)
+    started: RunningTurn | None = None
+    settled: UUID | None = None
+    has_appended: bool = False
+    is_full: bool = False
+    is_idle: bool = False
+
+    @property
+    def log(self) -> UUID:
+        """The session's log."""
+        return self.change.log

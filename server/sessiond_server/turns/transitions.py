@@ -1,0 +1,269 @@
+"""Transitions of turns: start, append, steer, end. Each runs in a transaction of runner.change.
+
+The transaction that ends a turn also starts the next one, so a queue does not stand still while a
+process has a slot for its turns.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from uuid import UUID
+
+import structlog
+
+from sessiond.v1.conversation_service_pb2 import SendRequest
+from sessiond.v1.message_pb2 import Message
+from sessiond.v1.turn_pb2 import MessageTurn
+from sessiond_server.assets.service import asset_not_found
+from sessiond_server.assets.store.assets import AssetMissing
+from sessiond_server.core.errors import Fault
+from sessiond_server.core.limits import Limits
+from sessiond_server.core.states import SessionState, TurnState
+from sessiond_server.messages.append import Target, append_of
+from sessiond_server.messages.store.append import Appended
+from sessiond_server.messages.token_counts import Tokenizer
+from sessiond_server.messages.validation import MessageValidator
+from sessiond_server.providers.base import Answer
+from sessiond_server.providers.routing import Models
+from sessiond_server.turns.errors import error_of, internal_error, printable
+from sessiond_server.turns.state import RunningTurn, TurnChanges, TurnLease, TurnSlots
+from sessiond_server.turns.store import Ending, OwnedTurn, QueuedTurn, StartFailed, TurnStore
+
+log = structlog.get_logger(__name__)
+
+
+class TurnTransitions:
+    """Changes turns within the transaction of a TurnChanges, and records there what it did.
+
+    Args:
+        lease: the lease that started turns get.
+        slots: without room, queued turns are left to other processes, or to this one later.
+    """
+
+    def __init__(
+        self,
+        store: TurnStore,
+        models: Models,
+        limits: Limits,
+        tokenizer: Tokenizer,
+        lease: TurnLease,
+        slots: TurnSlots,
+    ) -> None:
+        self._store = store
+        self._models = models
+        self._limits = limits
+        self._tokenizer = tokenizer
+        self._lease = lease
+        self._slots = slots
+
+    async def start_next(self, changes: TurnChanges) -> None:
+        """Start the next queued turn of a session that runs none.
+
+        In a destroyed session, abort the queued turns instead.
+        """
+        change = changes.change
+        if change.state == SessionState.DESTROYED:
+            for turn_id in await self._store.queued_ids(change):
+                await self.abort(changes, turn_id, "the session was destroyed")
+        while queued := await self._store.next_queued(change):
+            if not self._slots.try_take(queued.turn_id):
+                changes.is_full = True
+                return
+            try:
+                # A turn that cannot start must not undo the end of the one before it.
+                async with self._store.savepoint(change):
+                    changes.started = await self._start(changes, queued)
+                return
+            except Fault as e:
+                fault = e
+            except StartFailed as e:
+                log.error("turn_start_failed", turn_id=str(queued.turn_id), exc_info=e.__cause__)
+                fault = internal_error(queued.turn_id)
+            finally:
+                if changes.started is None:
+                    self._slots.release(queued.turn_id)
+            await self.fail(changes, queued.turn_id, fault)
+        changes.is_idle = True
+
+    async def abort(self, changes: TurnChanges, turn_id: UUID, why: str) -> None:
+        """End a turn as aborted, unless it has ended before."""
+        await self.fail(changes, turn_id, Fault("TURN_ABORTED", why))
+
+    async def fail(
+        self,
+        changes: TurnChanges,
+        turn_id: UUID,
+        fault: Fault,
+        usage: Sequence[int] | None = None,
+    ) -> None:
+        """End a turn with a Fault, unless it has ended before.
+
+        It ends as aborted for TURN_ABORTED, and as failed otherwise.
+        """
+        state = TurnState.ABORTED if fault.reason == "TURN_ABORTED" else TurnState.FAILED
+        error = error_of(fault, changes.session_id, turn_id)
+        await self._end(changes, turn_id, Ending(state, usage=usage, error=error))
+
+    async def adopt(self, changes: TurnChanges, turn_id: UUID) -> None:
+        """Run a turn that this process has started by a commit that was not acknowledged."""
+        owned = await self._store.find(changes.change, turn_id)
+        if owned and owned.turn.state == TurnState.RUNNING and owned.holder == self._lease.holder:
+            log.info("turn_adopted", turn_id=str(turn_id))
+            changes.started = await self._running(changes, owned, owned.turn.end_seq)
+
+    async def settle(
+        self, changes: TurnChanges, running: RunningTurn, outcome: Answer | Fault
+    ) -> int:
+        """Write the outcome of a model call.
+
+        Returns:
+            The seq that the turn resumes from, because messages were sent to steer it; 0 if the
+            turn is over.
+        """
+        change, turn_id = changes.change, running.turn_id
+        owned = await self._store.find(change, turn_id) if change.log == running.log else None
+        if owned and owned.turn.state == TurnState.RUNNING:
+            if owned.turn.end_seq > running.end_seq:
+                # An earlier commit was not acknowledged, and the turn resumes after it.
+                changes.has_appended = True
+                return owned.turn.end_seq
+            if change.state == SessionState.DESTROYED:
+                outcome = Fault("TURN_ABORTED", "the session was destroyed")
+            if isinstance(outcome, Answer):
+                try:
+                    if resume_seq := await self._append_answer(changes, running, outcome):
+                        return resume_seq
+                except Fault as fault:
+                    outcome = fault
+            if isinstance(outcome, Fault):
+                await self.fail(changes, turn_id, outcome, running.usage)
+            await self.start_next(changes)
+        elif owned and owned.turn.state == TurnState.COMPLETED:
+            # Another process that ends a turn publishes that. But only this one completes it, by an
+            # earlier commit that was not acknowledged: nobody has published it yet.
+            changes.ended.append(owned.turn)
+            changes.has_appended = True
+        changes.settled = turn_id
+        return 0
+
+    async def _end(self, changes: TurnChanges, turn_id: UUID, ending: Ending) -> None:
+        if row := await self._store.end(changes.change, turn_id, ending):
+            changes.ended.append(row)
+
+    async def _start(self, changes: TurnChanges, queued: QueuedTurn) -> RunningTurn:
+        owned = await self._store.start(
+            changes.change, queued.turn_id, self._lease.holder, self._lease.duration_s
+        )
+        messages = SendRequest.FromString(queued.prompt).messages
+        end_seq = 0
+        if messages:
+            end_seq = (await self._append(changes, queued.turn_id, messages)).last_seq
+        return await self._running(changes, owned, end_seq)
+
+    async def _running(self, changes: TurnChanges, owned: OwnedTurn, end_seq: int) -> RunningTurn:
+        change, turn = changes.change, owned.turn
+        return RunningTurn(
+            change.key,
+            change.log,
+            changes.project_id,
+            changes.session_id,
+            turn.turn_id,
+            turn.model,
+            owned.options,
+            turn.timeout_ms / 1000,
+            end_seq,
+            end_seq or (await self._store.open(change)).last_seq,
+        )
+
+    async def _append_answer(
+        self, changes: TurnChanges, running: RunningTurn, answer: Answer
+    ) -> int:
+        """Append the answer, then either the queued steering messages or the end of the turn.
+
+        Returns:
+            The seq to resume from; 0 if the turn is over.
+
+        Raises:
+            Fault: MODEL_ANSWER_INVALID if the answer cannot be stored.
+        """
+        change, turn_id = changes.change, running.turn_id
+        route = self._models.route(running.model)
+        origin = MessageTurn(
+            turn_id=str(turn_id),
+            model=printable(answer.model),
+            provider=route.provider.name,
+            stop_reason=printable(answer.stop_reason),
+            usage=answer.usage,
+        )
+        message = Message(format=route.provider.format, json=answer.json, turn=origin)
+        try:
+            appended = await self._append(changes, turn_id, [message], is_answer=True)
+        except Fault as fault:
+            raise Fault(
+                "MODEL_ANSWER_INVALID",
+                f"the model's answer cannot be stored: {fault.message}",
+                metadata={"model": running.model, "provider": route.provider.name},
+            ) from None
+        last_seq, resume_seq = appended.last_seq, 0
+        for steering in await self._store.steering(change, turn_id):
+            messages = SendRequest.FromString(steering.prompt).messages
+            # They carry the id of a turn of their own, which they now do not get.
+            for sent in messages:
+                sent.turn.turn_id = str(turn_id)
+            try:
+                appended = await self._append(changes, turn_id, messages)
+            except Fault as fault:
+                await self.fail(changes, steering.turn_id, fault)
+                continue
+            await self._store.join(change, steering.turn_id, turn_id, appended)
+            resume_seq = appended.last_seq
+        if not resume_seq:
+            ending = Ending(
+                TurnState.COMPLETED,
+                last_seq,
+                last_seq,
+                printable(answer.stop_reason),
+                running.usage,
+            )
+            await self._end(changes, turn_id, ending)
+        return resume_seq
+
+    async def _append(
+        self,
+        changes: TurnChanges,
+        turn_id: UUID,
+        messages: Sequence[Message],
+        *,
+        is_answer: bool = False,
+    ) -> Appended:
+        """Append messages of the running turn.
+
+        Raises:
+            Fault: with the reasons of StoreMessages.
+        """
+        validator = MessageValidator(self._limits, self._tokenizer, keep_turn=True)
+        rows = validator.encode(messages)
+        target = Target(changes.project_id, changes.session_id, None, "")
+        append = append_of(target, validator)
+        while True:
+            try:
+                appended = await self._store.append(changes.change, turn_id, append, rows)
+                break
+            except AssetMissing as e:
+                if not is_answer:
+                    raise asset_not_found(
+                        e.sha256.hex(), validator.asset_fields[e.sha256]
+                    ) from None
+                # The model wrote text that looks like a reference.
+                append = replace(
+                    append,
+                    asset_refs=tuple(ref for ref in append.asset_refs if ref[1] != e.sha256),
+                    assets=tuple(sha256 for sha256 in append.assets if sha256 != e.sha256),
+                )
+        if appended is None:
+            raise Fault(
+                "PARENT_NOT_FOUND",
+                "a parent_seq names no message before it",
+                metadata={"session_id": changes.session_id},
+            )
+        changes.has_appended = True
+        return appended

@@ -1,0 +1,109 @@
+"""The queue of one watcher."""
+
+import asyncio
+from collections import deque
+
+from sessiond_server.core.errors import Fault
+from sessiond_server.watch.encoding import Chunk
+
+MAX_QUEUED_BYTES, MAX_QUEUED_CHUNKS = 1024 * 1024, 4096
+MAX_RESPONSE_BYTES = 256 * 1024
+
+
+class Watcher:
+    """One Watch call: a bounded queue of events that its client has not taken yet.
+
+    Attributes:
+        after: the last message that the client has or that is queued for it.
+        is_live: whether it has caught up with its channel. Until then it reads stored messages.
+        is_late: whether the channel waited for it in vain.
+        error: what the call ends with once the queue is empty.
+        queued_bytes: size of the queue.
+        has_room: is set while less than half of the queue is used.
+    """
+
+    def __init__(self, session_id: str, after: int) -> None:
+        self.after = after
+        self.is_live = False
+        self.is_late = False
+        self.error: Exception | None = None
+        self.queued_bytes = 0
+        self.has_room = asyncio.Event()
+        self.has_room.set()
+        self._session_id = session_id
+        self._queue: deque[Chunk] = deque()
+        self._woken = asyncio.Event()
+
+    def push(self, chunk: Chunk) -> None:
+        """Queue the new part of a chunk; end the watcher if its queue is full."""
+        if self.error:
+            return
+        if chunk.last_seq:
+            if not self.is_live or chunk.last_seq <= self.after:
+                return
+            chunk = chunk.since(self.after)
+            self.after = chunk.last_seq
+        # Checked before the chunk is added: a single message may be as large as the queue.
+        if self.queued_bytes >= MAX_QUEUED_BYTES or len(self._queue) >= MAX_QUEUED_CHUNKS:
+            self._queue.clear()
+            self.queued_bytes = 0
+            self.end(
+                Fault(
+                    "WATCHER_TOO_SLOW",
+                    "the events come faster than they are taken; go on from the last seq that came",
+                    metadata={"session_id": self._session_id},
+                    retry_after_s=0.1,
+                )
+            )
+            return
+        self._queue.append(chunk)
+        self.queued_bytes += len(chunk.encoded)
+        if self.queued_bytes > MAX_QUEUED_BYTES // 2:
+            self.has_room.clear()
+        self._woken.set()
+
+    def go_live(self) -> None:
+        """Take messages from the channel from now on; drop queued deltas of messages it has."""
+        self.is_live = True
+        self._queue = deque(chunk for chunk in self._queue if not chunk.is_late(self.after))
+        self.queued_bytes = sum(len(chunk.encoded) for chunk in self._queue)
+
+    def end(self, error: Exception) -> None:
+        """End the call with an error once its queue is empty. Only the first error counts."""
+        self.error = self.error or error
+        self._woken.set()
+        self.has_room.set()
+
+    def take(self) -> bytes:
+        """Take encoded events from the queue: about MAX_RESPONSE_BYTES, or b"" if it is empty."""
+        parts: list[bytes] = []
+        size = 0
+        while self._queue and (
+            not parts or size + len(self._queue[0].encoded) <= MAX_RESPONSE_BYTES
+        ):
+            parts.append(self._queue.popleft().encoded)
+            size += len(parts[-1])
+        self.queued_bytes -= size
+        if self.queued_bytes <= MAX_QUEUED_BYTES // 2:
+            self.has_room.set()
+        if not self._queue:
+            self.is_late = False
+        return b"".join(parts)
+
+    def wake(self) -> None:
+        """Make wait() return."""
+        self._woken.set()
+
+    async def wait(self, timeout_s: float) -> bool:
+        """Wait for an event, an error or a wake-up.
+
+        Returns:
+            False if there was none within timeout_s.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._woken.wait()
+        except TimeoutError:
+            return False
+        self._woken.clear()
+        return True

@@ -1,0 +1,102 @@
+"""Every history becomes a request that its provider accepts, and nothing vanishes unreported."""
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sessiond.v1.message_pb2 import FORMAT_OPENAI, ROLE_TOOL, ROLE_USER, Message
+from sessiond_server.formats.report import UnsendableHistory
+from sessiond_server.formats.wire import StoredObject
+from sessiond_server.formats.write.gemini import NO_SIGNATURE
+from sessiond_server.formats.write.request import FittedRequest
+
+from .dialects import DIALECTS
+from .histories import as_message, histories
+
+JSON = dict[str, Any]
+MARK = re.compile(r"mark[0-9a-f]+\.")
+# Each landing tries some; 2,000 and more are tried by SESSIOND_TEST_EXAMPLES=2000.
+EXAMPLES = settings(
+    max_examples=int(os.environ.get("SESSIOND_TEST_EXAMPLES", "100")),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+
+
+def assert_newest_is_last(
+    messages: Sequence[Message], request: FittedRequest, items: Sequence[JSON]
+) -> None:
+    """The request ends with the user, and what is newest stands behind the model's last word."""
+    assert not is_answer(items[-1])
+    last_answer = max((i for i, item in enumerate(items) if is_answer(item)), default=-1)
+    newest = messages[-1]
+    if newest.role in (ROLE_USER, ROLE_TOOL):
+        after = json.dumps(items[last_answer + 1 :], ensure_ascii=False)
+        marks = MARK.findall(newest.json or str(newest.parts))
+        assert all(mark in after for mark in marks) or request.report.of(newest.seq)
+
+
+def is_answer(item: JSON) -> bool:
+    """Whether the model made a message or an item."""
+    if "role" in item:
+        return item["role"] in ("assistant", "model")
+    return not str(item.get("type")).endswith("_output")
+
+
+@pytest.mark.parametrize("name", DIALECTS)
+@EXAMPLES
+@given(data=st.data())
+def test_every_history_is_accepted_and_nothing_vanishes(name: str, data: st.DataObject) -> None:
+    dialect = DIALECTS[name]
+    messages = data.draw(histories())
+    try:
+        request, body = dialect.send(messages)
+    except UnsendableHistory:
+        return  # see test_faults.py
+    assert_newest_is_last(messages, request, body[dialect.key])
+    text = json.dumps(body, ensure_ascii=False)
+    for message in messages:
+        for mark in MARK.findall(message.json or str(message.parts)):
+            assert mark in text or request.report.of(message.seq), (message.seq, mark)
+    unchanged = [item for item in request.body[dialect.key] if isinstance(item, StoredObject)]
+    raws = {item.raw for item in unchanged}
+    for message in messages:
+        has_asset = "sessiond-asset:" in message.json
+        if dialect.is_own(message) and not (has_asset or request.report.of(message.seq)):
+            assert message.json in raws, message.seq
+
+
+@pytest.mark.parametrize("name", DIALECTS)
+@EXAMPLES
+@given(data=st.data())
+def test_a_longer_history_begins_with_the_same_request(name: str, data: st.DataObject) -> None:
+    dialect = DIALECTS[name]
+    messages = data.draw(histories())
+    # A prompt is sent, and answered; then others follow.
+    split = data.draw(st.integers(1, len(messages)))
+    prompt = as_message({"role": "user", "content": "prompt"}, FORMAT_OPENAI)
+    answer = as_message({"role": "assistant", "content": "answer"}, FORMAT_OPENAI)
+    turn = [*messages[:split], prompt, answer, *messages[split:], prompt]
+    for seq, message in enumerate(turn, 1):
+        turn[seq - 1] = Message()
+        turn[seq - 1].CopyFrom(message)
+        turn[seq - 1].seq = seq
+    try:
+        _, first = dialect.make(turn[: split + 1])
+        _, second = dialect.make(turn)
+    except UnsendableHistory:
+        return
+    begun, longer = first[dialect.key], second[dialect.key]
+    if name == "gemini":
+        # Calls of the current turn alone need a signature; see NO_SIGNATURE.
+        begun, longer = (
+            json.loads(json.dumps(items).replace(f', "thoughtSignature": "{NO_SIGNATURE}"', ""))
+            for items in (begun, longer)
+        )
+    assert longer[: len(begun)] == begun

@@ -1,0 +1,181 @@
+"""Channels: where ephemeral events go among the messages, and what is dropped if there are many."""
+
+import asyncio
+import uuid
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from sessiond.v1.conversation_service_pb2 import WatchResponse
+from sessiond_server.core.events import (
+    DELETED,
+    DESTROYED,
+    ERROR,
+    IDLE,
+    MESSAGE_DELTA,
+    TURN_END,
+    TURN_START,
+    UPDATED,
+    Event,
+)
+from sessiond_server.messages.store.history import LogHead
+from sessiond_server.watch.channel import MAX_EPHEMERAL, Channel
+from sessiond_server.watch.encoding import chunk_of_event
+from sessiond_server.watch.watcher import Watcher
+
+from ..support.waiting import until_async
+
+PROJECT, LOG = uuid.uuid4(), uuid.uuid4()
+
+
+class History:
+    """Messages 1, 2, 3, ... up to last_seq. Reads return their snapshot once `gate` is set."""
+
+    def __init__(self, last_seq: int) -> None:
+        self.last_seq = last_seq
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.is_reading = False
+
+    async def page(self, query: Any) -> list[tuple[int, int, bytes]]:
+        first = query.segments[0].first_seq
+        rows = [(seq, 0, b"\x18\x03") for seq in range(first, self.last_seq + 1)]
+        self.is_reading = True
+        await self.gate.wait()
+        self.is_reading = False
+        return rows
+
+
+async def published(key: uuid.UUID) -> None:
+    """No commit is under way."""
+
+
+def channel_of(history: History, seq: int) -> tuple[Channel, Watcher]:
+    """A channel at a seq, with a live watcher."""
+    head = LogHead(LOG, seq, 0, 0, False, ())
+    channel = Channel(history, published, PROJECT, "one", head)  # type: ignore[arg-type]
+    watcher = Watcher("one", seq)
+    watcher.go_live()
+    channel.watchers.add(watcher)
+    return channel, watcher
+
+
+def event(type_: str, after_seq: int | None) -> Event:
+    return Event(type_, PROJECT, "one", LOG, 0, after_seq)
+
+
+def taken(watcher: Watcher) -> list[int | str]:
+    """The seqs of messages and the types of other events that wait in a watcher's queue."""
+    found: list[int | str] = []
+    while response := watcher.take():
+        found += [e.seq or e.type for e in WatchResponse.FromString(response).events]
+    return found
+
+
+async def delivered(seq: int, last_seq: int, events: list[Event]) -> list[int | str]:
+    """What a watcher receives from a channel at `seq`, if events are published before it reads."""
+    channel, watcher = channel_of(History(last_seq), seq)
+    for one in events:
+        channel.publish(chunk_of_event(one))
+    channel.end()
+    await channel.run()
+    return taken(watcher)
+
+
+class TestOrder:
+    async def test_an_event_is_delivered_between_the_messages_where_it_happened(self) -> None:
+        assert await delivered(
+            seq=1,
+            last_seq=6,
+            events=[
+                event(TURN_START, 3),
+                event(MESSAGE_DELTA, 3),
+                event(TURN_END, 4),
+                event(TURN_START, 5),
+                event(IDLE, 6),
+            ],
+        ) == [2, 3, TURN_START, MESSAGE_DELTA, 4, TURN_END, 5, TURN_START, 6, IDLE]
+
+    async def test_a_delta_of_a_stored_message_is_not_delivered(self) -> None:
+        assert await delivered(
+            seq=4, last_seq=4, events=[event(MESSAGE_DELTA, 3), event(TURN_END, 4)]
+        ) == [TURN_END]
+
+    async def test_an_event_without_after_seq_follows_the_stored_messages(self) -> None:
+        assert await delivered(seq=1, last_seq=3, events=[event(DESTROYED, None)]) == [
+            2,
+            3,
+            DESTROYED,
+        ]
+
+    async def test_an_event_published_during_a_read_follows_what_the_next_read_finds(self) -> None:
+        history = History(1)
+        channel, watcher = channel_of(history, 1)
+        history.gate.clear()
+        running = asyncio.create_task(channel.run())
+        channel.wake()
+        await until_async(lambda: history.is_reading, "the channel reads")
+        history.last_seq = 2  # after the read's snapshot
+        channel.publish(chunk_of_event(event(UPDATED, None)))
+        history.gate.set()
+        await until_async(lambda: channel.seq == 2, "the channel reads again")
+        channel.end()
+        await running
+        assert taken(watcher) == [2, UPDATED]
+
+    async def test_going_live_drops_deltas_of_messages_that_the_watcher_has(self) -> None:
+        watcher = Watcher("one", 2)
+        for one in (event(MESSAGE_DELTA, 2), event(MESSAGE_DELTA, 3), event(TURN_END, 3)):
+            watcher.push(chunk_of_event(one))
+        watcher.after = 3  # it has replayed message 3
+        watcher.go_live()
+        assert taken(watcher) == [MESSAGE_DELTA, TURN_END]
+
+
+class TestOverflow:
+    @pytest.mark.parametrize("filler", [MESSAGE_DELTA, TURN_START])
+    @pytest.mark.parametrize("ending", [TURN_END, ERROR, IDLE, DESTROYED, DELETED])
+    async def test_what_ends_something_is_kept(self, filler: str, ending: str) -> None:
+        events = [event(filler, 4)] * 5000 + [event(ending, 5)]
+        with capture_logs() as logs:
+            found = await delivered(seq=4, last_seq=5, events=events)
+        assert found == [filler] * (MAX_EPHEMERAL - 1) + [5, ending]
+        assert logs == [
+            {
+                "event": "events_dropped",
+                "log_level": "warning",
+                "session_id": "one",
+                "count": 5001 - MAX_EPHEMERAL,
+            }
+        ]
+
+    async def test_deltas_are_dropped_before_other_events(self) -> None:
+        events = [event(TURN_START, 4), event(MESSAGE_DELTA, 4), event(UPDATED, 4)]
+        found = await delivered(seq=4, last_seq=4, events=events * (MAX_EPHEMERAL // 2))
+        assert found == [TURN_START, UPDATED] * (MAX_EPHEMERAL // 2)
+
+    async def test_the_queue_is_bounded_whatever_it_holds(self) -> None:
+        found = await delivered(seq=4, last_seq=4, events=[event(TURN_END, 4)] * 5000)
+        assert found == [TURN_END] * MAX_EPHEMERAL
+
+    async def test_each_burst_is_logged_once(self) -> None:
+        history = History(0)
+        channel, watcher = channel_of(history, 0)
+        running = asyncio.create_task(channel.run())
+        with capture_logs() as logs:
+            for burst in (1, 2):
+                history.gate.clear()
+                channel.wake()
+                await until_async(lambda: history.is_reading, "the channel reads")
+                for _ in range(MAX_EPHEMERAL + burst):
+                    channel.publish(chunk_of_event(event(MESSAGE_DELTA, 0)))
+                history.gate.set()
+                await until_async(lambda burst=burst: len(logs) == burst, "the burst is logged")  # type: ignore[misc]
+                assert len(taken(watcher)) == MAX_EPHEMERAL
+        channel.close()
+        await running
+        assert [(log["event"], log["count"]) for log in logs] == [
+            ("events_dropped", 1),
+            ("events_dropped", 2),
+        ]
