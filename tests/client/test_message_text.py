@@ -76,6 +76,56 @@ def test_no_item_of_the_sdk_is_missing_above() -> None:
 @pytest.mark.parametrize(
     ("format", "blob", "text"),
     [
+        ("openai", {"role": "user", "content": "Hi"}, "Hi"),
+        ("openai", {"role": "assistant", "content": None, "tool_calls": []}, ""),
+        (
+            "openai",
+            {
+                "role": "user",
+                "content": [
+                    {"type": "text", "text": "a"},
+                    {"type": "image_url"},
+                    {"type": "text", "text": "b"},
+                ],
+            },
+            "ab",
+        ),
+        (
+            "openai",
+            {
+                "type": "message",
+                "role": "assistant",
+                "content": [{"type": "output_text", "text": "out"}],
+            },
+            "out",
+        ),
+        ("openai", {"type": "function_call_output", "call_id": "c", "output": "42"}, "42"),
+        ("openai", {"type": "function_call", "name": "f", "arguments": "{}"}, ""),
+        ("openai", {"role": "user", "content": 5}, ""),
+        ("anthropic", {"role": "user", "content": "Hi"}, "Hi"),
+        (
+            "anthropic",
+            {
+                "role": "assistant",
+                "content": [{"type": "thinking", "thinking": "?"}, {"type": "text", "text": "x"}],
+            },
+            "x",
+        ),
+        ("anthropic", {"role": "user", "content": [{"type": "tool_result", "content": "r"}]}, ""),
+        (
+            "gemini",
+            {
+                "role": "model",
+                "parts": [
+                    {"text": "a"},
+                    {"text": "hm", "thought": True},
+                    {"functionCall": {}},
+                    {"text": "b"},
+                ],
+            },
+            "ab",
+        ),
+        ("gemini", {"role": "model"}, ""),
         ("openai", {"role": "assistant", "content": None, "refusal": "No."}, "No."),
         (
             "openai",
@@ -86,6 +136,8 @@ def test_no_item_of_the_sdk_is_missing_above() -> None:
         ("openai", {"role": "user", "content": [{"type": {"a": 1}}, {"type": ["text"]}, 1]}, ""),
         ("openai", {"role": "user", "content": [{"type": "text", "text": 5}]}, ""),
         ("openai", {"type": ["function_call_output"], "output": "a"}, ""),
+        ("openai", {"role": None, "type": "function_call_output", "output": "a"}, "a"),
+        ("openai", {"content": "a"}, "a"),
         ("anthropic", {"role": "user", "content": [{"type": {}}, None, "x"]}, ""),
         ("gemini", {"role": "user", "parts": [{"functionResponse": {"response": {"a": 1}}}]}, ""),
         (
@@ -107,8 +159,11 @@ def test_no_item_of_the_sdk_is_missing_above() -> None:
         ("gemini", {"role": "model", "parts": {"text": "a"}}, "a"),
     ],
 )
-def test_odd_values_are_skipped_and_results_are_text(format: str, blob: Any, text: str) -> None:
-    assert text_of(blob, format) == text
+def test_the_text_of_a_message(format: str, blob: Any, text: str) -> None:
+    message = Message("s", to_proto(json.dumps(blob), format, "m"))
+    assert message.content == message.data.content == message["data"]["content"] == text
+    assert message.blob == blob
+    assert message.format == format
 
 
 def test_a_tools_typed_parts_are_the_results_text() -> None:

@@ -4,7 +4,7 @@ import asyncio
 import inspect
 import math
 import typing
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,14 @@ from typing import Any
 import pytest
 from google.protobuf.message_factory import GetMessageClass
 
-from sessiond import Lease, SessiondError
+from sessiond import Lease, NewMessage, SessiondError
 from sessiond._async._lazy import AsyncLazy
+from sessiond._requests.input import add_batch
+from sessiond._requests.turns import Sending
 from sessiond._sync._lazy import Lazy
 from sessiond.v1 import session_pb2
+from sessiond.v1.message_pb2 import Part
+from sessiond.v1.session_service_pb2 import StoreMessagesRequest
 
 from .conftest import FILES, Colour, FakeServer
 
@@ -178,3 +182,40 @@ async def test_wrong_types_raise_typed_errors_only(
         for name, function in calls_of(target).items():
             faults += await check(colour, function, f"{group}.{name}")
     assert not faults, "\n".join(faults)
+
+
+def only_typed_errors(function: Any, *arguments: Any) -> None:
+    try:
+        function(*arguments)
+    except SessiondError:
+        pass
+    except Exception as error:
+        raise AssertionError(f"{arguments!r}: {error!r}") from error
+
+
+@pytest.mark.parametrize("field", ["blob", "format", "metadata", "parent_seq", "parts", "role"])
+def test_wrong_types_in_a_new_message_raise_typed_errors_only(field: str) -> None:
+    for value in WRONG:
+        for right in ({"blob": {"role": "user"}}, {"parts": [Part(text="x")], "role": "user"}):
+            message = NewMessage(**{**right, field: value})
+            only_typed_errors(add_batch, StoreMessagesRequest().messages, [message], None)
+
+
+ATTACHED = ("path", "data", "uri", "asset_id", "media_type", "name", "type", "other")
+
+
+def test_wrong_types_in_what_is_sent_raise_typed_errors_only() -> None:
+    for value in WRONG:
+        key = value if isinstance(value, Hashable) else "unknown"
+        for prompt in (
+            {"prompt": value},
+            {"messages": value},
+            {"messages": [value]},
+            {key: 1},
+            {"prompt": "x", "options": value},
+            {"prompt": "x", "attachments": value},
+            {"prompt": "x", "attachments": [value]},
+            *({"prompt": "x", "attachments": [{name: value}]} for name in ATTACHED),
+            *({"attachments": [{"data": b"x", name: value}]} for name in ATTACHED),
+        ):
+            only_typed_errors(Sending, "s", prompt, {})

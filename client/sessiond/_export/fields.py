@@ -9,6 +9,7 @@ from google.protobuf import json_format
 from google.protobuf.message import Message as ProtoMessage
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from sessiond._protocol.model_options import with_text
 from sessiond._protocol.names import FORMATS, ROLES, STATES, TASK_STATUSES, number_of
 from sessiond._protocol.structs import fill_struct
 from sessiond._protocol.times import to_duration, to_timestamp
@@ -79,6 +80,9 @@ class Fields:
     def fill(self, name: str, target: Any) -> None:
         """Write a JSON object into a Struct. An empty object leaves it unset."""
         if value := self.get(name):
+            # Exports of older clients have options of models as an object.
+            if name == "config":
+                value = with_text(value, f"{self.place}: {name}")
             fill_struct(target, value, f"{self.place}: {name}")
 
     def name_of(self, name: str, names: Mapping[str, Any]) -> Any:

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 from google.protobuf import json_format
 
 from sessiond._protocol.checks import check_function
+from sessiond._protocol.structs import from_struct
 from sessiond._protocol.times import iso
 from sessiond._types.asset import URI_PREFIX, Asset
 from sessiond._types.bookmark import Bookmark
@@ -53,7 +54,8 @@ def header(info: SessionInfo) -> ExportRecord:
         "model": info.model,
         "user": info.user,
         "title": info.title,
-        "config": sorted_value(info.config),
+        # model_options stays text: its exact spelling and the order of its keys count.
+        "config": sorted_value(from_struct(info._pb.config)),
         "metadata": sorted_value(info.metadata),
         "idle_ttl": info.idle_ttl.total_seconds() if info.idle_ttl else None,
         "never_expires": info.never_expires,

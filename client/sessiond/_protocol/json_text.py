@@ -9,6 +9,8 @@ from uuid import UUID
 
 import orjson
 
+from sessiond.errors import invalid_field
+
 MAX_LEVELS = 200
 _AS_JSON = 'give base64, as model_dump(mode="json") of an SDK\'s object does'
 _AS_DICT = 'give its dict: model_dump(mode="json", exclude_none=True)'
@@ -75,14 +77,21 @@ _encode_text = json.JSONEncoder(
 _encode_ascii = json.JSONEncoder(separators=(",", ":"), allow_nan=False, default=_simple).encode
 
 
-def fault_in(value: object, path: str) -> tuple[str, str] | None:
-    """Return the path of the first value that JSON cannot represent, and what is wrong with it.
+def encode_or_refuse(value: Mapping[str, Any], path: str) -> bytes:
+    """Encode a mapping as encode() does.
 
     Args:
-        value: a value that encode() refused.
-        path: its path.
+        value: the mapping.
+        path: its path in the call.
+
+    Raises:
+        InvalidField: with the path of the first value that JSON cannot represent.
     """
-    return _fault_in(value, path, ())
+    try:
+        return encode(value)
+    except (TypeError, ValueError, RecursionError) as error:
+        found = _fault_in(value, path, ()) or (path, f"cannot be written as JSON: {error}")
+        raise invalid_field(*found) from error
 
 
 def _fault_in(value: object, path: str, around: tuple[int, ...]) -> tuple[str, str] | None:

@@ -6,7 +6,7 @@ A property test compares it with that of the generated code.
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from sessiond._protocol.json_text import encode
 from sessiond._protocol.names import FORMATS
@@ -21,8 +21,6 @@ _METHODS = f"/{DESCRIPTOR.services_by_name['SessionService'].full_name}"
 STORE_MESSAGES, IMPORT_MESSAGES = f"{_METHODS}/StoreMessages", f"{_METHODS}/ImportMessages"
 
 _BYTES, _NUMBER = 2, 0  # wire types
-
-_PLAIN = ("user", "assistant")
 
 
 def _tag(field: int, wire_type: int) -> bytes:
@@ -72,7 +70,9 @@ class Encoder:
         if type(message) is dict:
             try:
                 encoded = encode(message)
-                format = _format_of(message, place) if self._format is None else self._format
+                format = self._format
+                if format is None:
+                    format = format_of(message, f"messages[{place}]") or "openai"
                 before_json = _BEFORE_JSON[format]
             except (TypeError, ValueError, KeyError, RecursionError):
                 pass  # to_proto raises the error
@@ -115,13 +115,6 @@ def encoded_store(
     for place, message in enumerate(messages):
         encoder.add(message, place)
     return encoder.take()
-
-
-def _format_of(message: dict[str, Any], place: int) -> str:
-    # Most messages are a role and a text, which takes no closer look.
-    if len(message) == 2 and type(message.get("content")) is str and message.get("role") in _PLAIN:
-        return "openai"
-    return format_of(message, f"messages[{place}]") or "openai"
 
 
 @lru_cache(16_384)

@@ -9,7 +9,7 @@ from google.protobuf.message import Message as ProtoMessage
 from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from sessiond._protocol import names
+from sessiond._protocol import model_options, names
 from sessiond._protocol.checks import listed
 from sessiond._protocol.structs import fill_struct
 from sessiond._protocol.times import to_duration, to_timestamp
@@ -64,6 +64,8 @@ def _put(request: ProtoMessage, field: str, value: Any) -> None:
         case Struct() as struct:
             # Marks the field as set: an empty object differs from none.
             struct.SetInParent()
+            if field in ("config", "config_patch"):
+                value = model_options.with_text(value, field)
             fill_struct(struct, value, field)
         case Duration() as duration:
             duration.CopyFrom(to_duration(value, field))

@@ -4,7 +4,8 @@ from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
-from sessiond._protocol.json_text import encode, fault_in
+from sessiond._protocol.checks import listed
+from sessiond._protocol.json_text import encode_or_refuse
 from sessiond._protocol.names import FORMATS, ROLES, number_of
 from sessiond._protocol.structs import fill_struct
 from sessiond._requests import shapes
@@ -42,7 +43,7 @@ MessageInput: TypeAlias = Blob | message_pb2.Message | Message | NewMessage
 
 
 # protobuf takes UTF-8 bytes for a string, though its types do not say so.
-_encode = cast("Callable[[Mapping[str, Any]], str]", encode)
+_encode = cast("Callable[[Mapping[str, Any], str], str]", encode_or_refuse)
 
 
 def to_proto(
@@ -133,7 +134,7 @@ def _provider_message(
                     f"{path}.json", f"is not UTF-8: {error.reason} at byte {error.start}"
                 ) from None
         case Mapping():
-            text = _dumped(value, path)
+            text = _encode(value, path)
         case _:
             raise invalid_field(
                 path,
@@ -157,14 +158,6 @@ def _provider_message(
     return result
 
 
-def _dumped(value: Mapping[str, Any], path: str) -> str:
-    try:
-        return _encode(value)
-    except (TypeError, ValueError, RecursionError) as error:
-        found = fault_in(value, path) or (path, f"cannot be written as JSON: {error}")
-        raise invalid_field(*found) from error
-
-
 def _new_message(
     value: NewMessage, format: str | None, path: str, is_sent: bool
 ) -> message_pb2.Message:
@@ -173,7 +166,12 @@ def _new_message(
     if value.blob is not None:
         result = _provider_message(value.blob, value.format or format, path, is_sent)
     else:
-        result = message_pb2.Message(parts=message_pb2.Parts(parts=value.parts))
+        result = message_pb2.Message()
+        for i, part in enumerate(listed(value.parts, f"{path}.parts")):
+            try:
+                result.parts.MergeFrom(message_pb2.Parts(parts=[part]))
+            except (TypeError, ValueError) as error:
+                raise invalid_field(f"{path}.parts[{i}]", f"cannot be sent: {error}") from error
     if value.role is not None:
         result.role = number_of(ROLES, value.role, f"{path}.role")
     if value.metadata is not None:

@@ -19,7 +19,8 @@ class SessionSettings(TypedDict, total=False):
     title: str | None
     """Name for people to read, at most 512 characters. "" = none."""
     config: Mapping[str, Any] | None
-    """Settings of the conversation: a JSON object of at most 64 KiB, integers within ±2^53."""
+    """Settings of the conversation: a JSON object of at most 64 KiB, integers within ±2^53.
+    model_options in it, a dict of at most 1 MiB, keeps the order of its keys and all numbers."""
     metadata: Mapping[str, Any] | None
     """Labels of the caller: a JSON object of at most 64 KiB, integers within ±2^53."""
     idle_ttl: timedelta | float | None

@@ -16,6 +16,7 @@ _OPENAI_KEYS = (
     "reasoning_content",
 )
 _OPENAI_ROLES = ("developer", "tool", "function")
+_ROLES = ("user", "assistant", "system", *_OPENAI_ROLES)
 _OPENAI_PARTS = (
     "image_url",
     "input_audio",
@@ -62,6 +63,15 @@ def format_of(message: Mapping[str, Any], path: str) -> str | None:
     Raises:
         InvalidField: if the message has marks of several formats.
     """
+    role, content = message.get("role"), message.get("content")
+    # Nearly all messages: what has a role and no list of parts can only be OpenAI's.
+    if (
+        (content is None or type(content) is str)
+        and role in _ROLES
+        and "parts" not in message
+        and "stop_reason" not in message
+    ):
+        return "openai"
     marks = dict(_marks(message))
     if len(marks) > 1:
         found = " and ".join(f"{mark} ({name})" for name, mark in sorted(marks.items()))

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Literal, TypeAlias, TypedDict
 
+from sessiond._protocol.model_options import text_of
 from sessiond._requests.attachments import Attachment, AttachmentInput, attachments_of
 from sessiond._requests.fields import filled, request_id_or_new
 from sessiond._requests.inline_files import least_bytes
@@ -52,8 +53,8 @@ class SendOptions(TypedDict, total=False):
     model: str | None
     """Model to ask. Default: the session's, or the server's default."""
     options: Mapping[str, Any] | None
-    """Goes into the request to the model as it is (temperature, max_tokens, tools, ...): a JSON
-    object of at most 64 KiB."""
+    """Goes into the request to the model as it is, its keys in this order (temperature, max_tokens,
+    tools, ...): a JSON object of at most 1 MiB and 200 levels."""
     turn_timeout: timedelta | float | None
     """Ends the turn when it runs for longer: a timedelta or seconds, from 1 second. Default: the
     server's limit."""
@@ -101,7 +102,9 @@ class Sending:
             prompt=None if self.attachments else self.text,
             model=values["model"],
             mode=values["mode"],
-            options=values["options"],
+            options_json=None
+            if values["options"] is None
+            else text_of(values["options"], "options"),
             turn_timeout=values["turn_timeout"],
             request_id=request_id_or_new(values["request_id"]),
         )

@@ -18,7 +18,7 @@ def text_of_blob(blob: dict[str, Any], format: int) -> str:
     """
     if format == message_pb2.FORMAT_GEMINI:
         return "".join(_gemini_texts(blob))
-    if format == message_pb2.FORMAT_OPENAI and "role" not in blob:
+    if format == message_pb2.FORMAT_OPENAI and blob.get("role") is None and "type" in blob:
         return _text_of_item(blob)
     return _text_of(blob.get("content")) or _string(blob.get("refusal"))
 

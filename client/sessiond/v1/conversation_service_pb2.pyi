@@ -7,7 +7,6 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
-from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from sessiond.v1 import event_pb2 as _event_pb2
@@ -64,7 +63,7 @@ class SendRequest(_message.Message):
     PROMPT_FIELD_NUMBER: _builtins.int
     MESSAGES_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
-    OPTIONS_FIELD_NUMBER: _builtins.int
+    OPTIONS_JSON_FIELD_NUMBER: _builtins.int
     MODE_FIELD_NUMBER: _builtins.int
     TURN_TIMEOUT_FIELD_NUMBER: _builtins.int
     ABORT_ON_DISCONNECT_FIELD_NUMBER: _builtins.int
@@ -77,6 +76,10 @@ class SendRequest(_message.Message):
     model: _builtins.str
     """model to ask, by name; "PROVIDER/NAME" asks that provider of the server's settings. At most 256 characters. Empty = the session's, or, where
     that has none, the server's default.
+    """
+    options_json: _builtins.str
+    """options_json holds fields of the request to the model (temperature, max_tokens, tools, ...), as a JSON object in text. They go into the
+    request as they are, in their order, over those of the session's config.model_options. At most 1 MiB and 200 levels. Empty = none.
     """
     mode: Global___SendMode.ValueType
     """mode says what happens where a turn is running already. Unset = SEND_MODE_ENQUEUE."""
@@ -95,12 +98,6 @@ class SendRequest(_message.Message):
         """
 
     @_builtins.property
-    def options(self) -> _struct_pb2.Struct:
-        """options go into the request to the model as they are (temperature, max_tokens, tools, ...), over those of the session's
-        config.model_options. At most 64 KiB.
-        """
-
-    @_builtins.property
     def turn_timeout(self) -> _duration_pb2.Duration:
         """turn_timeout ends a turn that runs for longer, as TURN_TIMED_OUT; what it waits for others does not count. From 1 second; at most, and where
         it is unset, the server's limit (10 minutes, unless its operator says otherwise).
@@ -113,16 +110,16 @@ class SendRequest(_message.Message):
         prompt: _builtins.str = ...,
         messages: _abc.Iterable[_message_pb2.Message] | None = ...,
         model: _builtins.str = ...,
-        options: _struct_pb2.Struct | None = ...,
+        options_json: _builtins.str = ...,
         mode: Global___SendMode.ValueType = ...,
         turn_timeout: _duration_pb2.Duration | None = ...,
         abort_on_disconnect: _builtins.bool = ...,
         after_seq: _builtins.int = ...,
         request_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options", "turn_timeout", b"turn_timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["turn_timeout", b"turn_timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["abort_on_disconnect", b"abort_on_disconnect", "after_seq", b"after_seq", "messages", b"messages", "mode", b"mode", "model", b"model", "options", b"options", "prompt", b"prompt", "request_id", b"request_id", "session_id", b"session_id", "turn_timeout", b"turn_timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["abort_on_disconnect", b"abort_on_disconnect", "after_seq", b"after_seq", "messages", b"messages", "mode", b"mode", "model", b"model", "options_json", b"options_json", "prompt", b"prompt", "request_id", b"request_id", "session_id", b"session_id", "turn_timeout", b"turn_timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
