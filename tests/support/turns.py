@@ -1,6 +1,7 @@
 """Send calls, and the events that they stream."""
 
 import asyncio
+import json
 from typing import Any
 
 import grpc
@@ -20,7 +21,7 @@ class Sent:
         options, timeout_s = fields.pop("options", None), fields.pop("timeout_s", None)
         request = SendRequest(session_id=session_id, **fields)
         if options is not None:
-            request.options.update(options)
+            request.options_json = json.dumps(options)
         self.call = wire.conversations.Send(request, timeout=timeout_s)
         self.turn = Turn()
         self.message_id = ""

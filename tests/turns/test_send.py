@@ -138,7 +138,7 @@ async def test_typed_parts_are_converted(one: Wire, models: ModelServer) -> None
 async def test_the_sessions_config_reaches_the_model(wire: Wire, models: ModelServer) -> None:
     config = {
         "system_prompt": "Be kind.",
-        "model_options": {"temperature": 0.5, "max_tokens": 7},
+        "model_options": '{"temperature": 0.5, "max_tokens": 7}',
         "context": {"max_messages": 2},
     }
     await wire.create("one", config=config, model="fake-2")
@@ -191,7 +191,6 @@ async def test_a_limited_context_has_the_calls_of_its_tool_results(
     "config",
     [
         {"system_prompt": 1},
-        {"model_options": []},
         {"context": "x"},
         {"context": {"max_messages": -1}},
         {"context": {"max_tokens": 1.5}},

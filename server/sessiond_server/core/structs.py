@@ -18,19 +18,23 @@ MAX_DEPTH = 30
 MAX_INTEGER = 2**53
 
 
-def to_dict(struct: Struct, field: str) -> dict[str, Any]:
+def to_dict(struct: Struct, field: str, *, text_key: str = "") -> dict[str, Any]:
     """Returns a Struct as a JSON object; whole numbers become int.
 
     Args:
         struct: the Struct.
         field: its path in the request, for faults.
+        text_key: a key with a text that does not count towards MAX_JSON_BYTES; "" for none.
 
     Raises:
         Fault: INVALID_FIELD for NaN, infinities, numbers beyond 2^53, NUL characters and unset
             values, and for more than MAX_DEPTH levels or MAX_JSON_BYTES.
     """
     result = _object(struct, field, 1)
-    size = len(orjson.dumps(result, option=orjson.OPT_PASSTHROUGH_SUBCLASS))
+    counted = result
+    if isinstance(result.get(text_key), str):
+        counted = {key: value for key, value in result.items() if key != text_key}
+    size = len(orjson.dumps(counted, option=orjson.OPT_PASSTHROUGH_SUBCLASS))
     if size > MAX_JSON_BYTES:
         raise invalid(field, f"takes {size} bytes as JSON; at most {MAX_JSON_BYTES} are allowed")
     return result

@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import fields
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -93,7 +94,7 @@ class Database:
         self._compiled: dict[ClauseElement, bytes] = {}
         self._probe: asyncio.Task[bool] | None = None
         self._probed_at = 0.0
-        self._pool = AsyncConnectionPool(
+        self._pool: AsyncConnectionPool[AsyncConnection[TupleRow]] = AsyncConnectionPool(
             url,
             min_size=min(2, size),
             max_size=size,
@@ -101,7 +102,7 @@ class Database:
             # A longer queue would only turn a fast refusal into a slow one.
             max_waiting=size * 64,
             open=False,
-            configure=_configure_prepared if prepared else _configure,
+            configure=partial(_configure, _PREPARED_SETTINGS if prepared else _SESSION_SETTINGS),
             check=None,
             reconnect_timeout=30.0,
             name="sessiond",
@@ -206,7 +207,7 @@ class Database:
             text = str(statement.compile(dialect=self._dialect)).encode()
             self._compiled[statement] = text
         # A client cursor writes values into the text, so that each statement is planned for its
-        # values (see _configure_prepared), and receives text results: the binary loaders of these
+        # values (see _PREPARED_SETTINGS), and receives text results: the binary loaders of these
         # connections are for the hot paths (see _configure).
         async with AsyncClientCursor(on, row_factory=dict_row) as cursor:
             await cursor.execute(text, parameters)
@@ -291,17 +292,25 @@ def columns_of(row_type: type[Any], alias: str = "") -> str:
     return ", ".join(f"{prefix}{field.name}" for field in fields(row_type))
 
 
-async def _configure(connection: AsyncConnection[Any]) -> None:
+# What the statements and psycopg rely on, whatever the defaults of the database and the role are.
+_SESSION_SETTINGS = {
+    "datestyle": "ISO, YMD",
+    "timezone": "UTC",
+    "client_encoding": "UTF8",
+    "standard_conforming_strings": "on",
+    "default_transaction_isolation": "read committed",
+}
+# PostgreSQL plans the first five executions of a prepared statement for their values, on each
+# connection. The hot statements have one good plan whatever the values are, and a batch of
+# messages is half a megabyte to plan with.
+_PREPARED_SETTINGS = _SESSION_SETTINGS | {"plan_cache_mode": "force_generic_plan"}
+
+
+async def _configure(settings: Mapping[str, str], connection: AsyncConnection[Any]) -> None:
     # A binary timestamptz is an int64 of microseconds since 2000-01-01. The hot paths put it on the
     # wire as it is; making a datetime of each, to take it apart again, would cost more than the
     # rest of the row. Text results still come as datetimes.
     connection.adapters.register_loader("timestamptz", Int8BinaryLoader)
     connection.adapters.register_dumper(Int8s, _Int8sDumper)
-
-
-async def _configure_prepared(connection: AsyncConnection[Any]) -> None:
-    await _configure(connection)
-    # PostgreSQL plans the first five executions of a prepared statement for their values, on each
-    # connection. The hot statements have one good plan whatever the values are, and a batch of
-    # messages is half a megabyte to plan with.
-    await connection.execute("SET plan_cache_mode = force_generic_plan")
+    calls = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in settings.items())
+    await connection.execute(f"SELECT {calls}".encode())

@@ -17,7 +17,6 @@ from sessiond.v1.conversation_service_pb2 import (
 )
 from sessiond.v1.turn_pb2 import Turn, TurnState
 from sessiond_server.core.cancellation import run_to_completion
-from sessiond_server.core.structs import to_dict
 from sessiond_server.projects.authentication import Caller
 from sessiond_server.rpc import conversions
 from sessiond_server.turns.service import Sending, Turns
@@ -47,7 +46,7 @@ class ConversationServicer:
             request.prompt,
             list(request.messages),
             request.model,
-            to_dict(request.options, "options") if request.HasField("options") else {},
+            request.options_json,
             mode == SEND_MODE_IMMEDIATE,
             conversions.milliseconds(request.turn_timeout)
             if request.HasField("turn_timeout")

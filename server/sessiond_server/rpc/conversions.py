@@ -7,6 +7,7 @@ from uuid import UUID
 
 from google.protobuf.descriptor import EnumDescriptor
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from sessiond.v1.bookmark_pb2 import Bookmark
@@ -35,8 +36,8 @@ from sessiond_server.core.pg_time import EPOCH_S
 from sessiond_server.core.structs import to_dict, to_struct
 from sessiond_server.imports.store import ImportedBookmark, ImportedTask, ImportHead
 from sessiond_server.sessions.service import etag_of, expires_at_ms
-from sessiond_server.sessions.settings import NEVER, SessionSettings
-from sessiond_server.sessions.store.sessions import SessionFilter, SessionRow
+from sessiond_server.sessions.settings import NEVER, SessionSettings, model_options_of
+from sessiond_server.sessions.store.sessions import MODEL_OPTIONS, SessionFilter, SessionRow
 
 _ORDERS: dict[int, str] = {
     SESSION_ORDER_UNSPECIFIED: "active_desc",
@@ -101,12 +102,23 @@ def settings(session: Session) -> SessionSettings:
         model=session.model,
         user_name=session.user,
         title=session.title,
-        config=to_dict(session.config, "session.config") if session.HasField("config") else None,
+        config=_config(session.config, "session.config") if session.HasField("config") else None,
         metadata=to_dict(session.metadata, "session.metadata")
         if session.HasField("metadata")
         else None,
         idle_ttl_ms=_idle_ttl_ms(session),
     )
+
+
+def _config(struct: Struct, field: str) -> dict[str, Any]:
+    """Converts a config, or a patch of one.
+
+    Raises:
+        Fault: INVALID_FIELD or INVALID_JSON.
+    """
+    config = to_dict(struct, field, text_key=MODEL_OPTIONS)
+    model_options_of(config, field)
+    return config
 
 
 def update_values(
@@ -137,8 +149,8 @@ def update_values(
         if name in values:
             values[name] = values[name] or {}
     patches = {
-        name: to_dict(getattr(request, f"{name}_patch"), f"{name}_patch")
-        for name in ("config", "metadata")
+        name: convert(getattr(request, f"{name}_patch"), f"{name}_patch")
+        for name, convert in (("config", _config), ("metadata", to_dict))
         if request.HasField(f"{name}_patch")  # type: ignore[arg-type]
     }
     return values, patches
@@ -214,7 +226,7 @@ def copying(request: CopySessionRequest) -> CopyRequest:
         model=request.model if request.HasField("model") else None,
         user_name=request.user if request.HasField("user") else None,
         title=request.title if request.HasField("title") else None,
-        config=to_dict(request.config, "config") if request.HasField("config") else None,
+        config=_config(request.config, "config") if request.HasField("config") else None,
         metadata=to_dict(request.metadata, "metadata") if request.HasField("metadata") else None,
         idle_ttl_ms=_idle_ttl_ms(request, ""),
         keep_processing_status=request.keep_processing_status,

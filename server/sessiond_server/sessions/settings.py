@@ -8,6 +8,7 @@ from uuid import UUID
 
 from sessiond_server.core.errors import invalid
 from sessiond_server.core.ids import session_key
+from sessiond_server.core.json_text import parse_options
 from sessiond_server.core.limits import (
     MAX_IDLE_TTL_MS,
     MAX_NAME_CHARACTERS,
@@ -16,7 +17,7 @@ from sessiond_server.core.limits import (
     Limits,
 )
 from sessiond_server.core.validation import check_text
-from sessiond_server.sessions.store.sessions import NewSession
+from sessiond_server.sessions.store.sessions import MODEL_OPTIONS, NewSession
 
 NEVER = -1
 """An idle_ttl_ms that means: never expires, whatever the server's default is."""
@@ -71,6 +72,26 @@ def new_session(
         metadata=settings.metadata or {},
         idle_ttl_ms=stored_ttl(settings.idle_ttl_ms, limits),
     )
+
+
+def model_options_of(config: Mapping[str, Any], field: str) -> dict[str, Any]:
+    """Returns `model_options` of a config: fields of a provider's request, in their order.
+
+    Args:
+        config: a session's config, or a patch of it.
+        field: its path, for faults.
+
+    Raises:
+        Fault: INVALID_FIELD or INVALID_JSON if it is not a string with a JSON object.
+    """
+    text, field = config.get(MODEL_OPTIONS), f"{field}.{MODEL_OPTIONS}"
+    if text is not None and not isinstance(text, str):
+        raise invalid(
+            field,
+            "is no string; store the options as JSON text, such as '{\"temperature\": 0}', since "
+            "an object in a config does not keep the order of its keys",
+        )
+    return parse_options(text or "", field)
 
 
 def check_texts(values: Mapping[str, Any]) -> None:

@@ -17,6 +17,7 @@ from sessiond.v1.message_pb2 import (
 from sessiond_server.core.errors import Fault, invalid, session_not_found
 from sessiond_server.messages.store.history import HistoryStore, LogHead, PageQuery
 from sessiond_server.messages.store.segments import cut
+from sessiond_server.sessions.settings import model_options_of
 
 PAGE_ROWS, PAGE_BYTES = 1024, 4 * 1024 * 1024
 # How often a history is read again that is deleted or moved meanwhile.
@@ -56,9 +57,7 @@ def policy_of(config: dict[str, Any]) -> Policy:
     system_prompt = config.get("system_prompt", "")
     if not isinstance(system_prompt, str):
         raise invalid("session.config.system_prompt", "is not a string")
-    model_options = config.get("model_options", {})
-    if not isinstance(model_options, dict):
-        raise invalid("session.config.model_options", "is not an object")
+    model_options = model_options_of(config, "session.config")
     context = config.get("context", {})
     if not isinstance(context, dict):
         raise invalid("session.config.context", "is not an object")

@@ -3,10 +3,9 @@
 runner.py runs the turns, and streams.py streams their events to Send.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 import orjson
@@ -16,6 +15,7 @@ from sessiond.v1.message_pb2 import FORMAT_GEMINI, FORMAT_OPENAI, Message
 from sessiond.v1.turn_pb2 import MessageTurn
 from sessiond_server.core.errors import Fault, invalid, session_not_found
 from sessiond_server.core.ids import session_key, uuid7
+from sessiond_server.core.json_text import parse_options
 from sessiond_server.core.limits import (
     MAX_NAME_CHARACTERS,
     MAX_OPEN_TURNS,
@@ -52,6 +52,7 @@ class Sending:
     Attributes:
         prompt: the text of a user message. At most one of prompt and messages is set.
         model: "" = the session's.
+        options_json: fields of the provider's request, as a JSON object; "" = none.
         is_immediate: steer the running turn, if there is one.
         timeout_ms: None = the server's maximum.
         request_id: makes the call safe to repeat; "" = none.
@@ -62,7 +63,7 @@ class Sending:
     prompt: str = ""
     messages: Sequence[Message] = ()
     model: str = ""
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options_json: str = ""
     is_immediate: bool = False
     timeout_ms: int | None = None
     request_id: str = ""
@@ -300,6 +301,7 @@ class Turns:
             Fault: with the reasons of Send.
         """
         policy_of(session.config)
+        parse_options(sending.options_json, "options_json")
         model = sending.model or session.model or self._default_model
         try:
             route = self._models.route(model)
@@ -343,7 +345,7 @@ class Turns:
                 fields={"prompt": next(iter(fault.fields.values()), "")},
             ) from None
         check_batch(validator.totals.count, validator.totals.content_bytes, self._limits)
-        return NewTurn(turn_id, model, prompt, message_id, sending.options, timeout_ms)
+        return NewTurn(turn_id, model, prompt, message_id, sending.options_json, timeout_ms)
 
     def _checked_timeout_ms(self, timeout_ms: int | None) -> int:
         if timeout_ms is None:
@@ -385,7 +387,7 @@ def _content_of(sending: Sending) -> bytes:
         sending.prompt,
         messages,
         sending.model,
-        dict(sending.options),
+        sending.options_json,
         sending.is_immediate,
         sending.timeout_ms,
     )

@@ -24,6 +24,7 @@ from sessiond_server.core.states import TurnState
 from sessiond_server.db.expiry import ALIVE
 from sessiond_server.db.idempotency import RequestRecord
 from sessiond_server.db.pool import Database, columns_of
+from sessiond_server.formats.parsing import parse
 from sessiond_server.messages.store.append import Append, Appended, AppendStore
 from sessiond_server.messages.store.rows import Rows
 from sessiond_server.sessions.store.lock import Change, change
@@ -74,6 +75,7 @@ class NewTurn:
     Attributes:
         prompt: a serialized SendRequest with the messages.
         message_id: of the last of the messages; None if there is none.
+        options_json: fields of the provider's request, as a JSON object; "" = none.
         steers: the running turn that it is to become a part of; None for a turn of its own.
     """
 
@@ -81,7 +83,7 @@ class NewTurn:
     model: str
     prompt: bytes
     message_id: UUID | None
-    options: Mapping[str, Any]
+    options_json: str
     timeout_ms: int
     steers: UUID | None = None
 
@@ -298,7 +300,8 @@ class TurnStore:
             model=turn.model,
             prompt=turn.prompt,
             message_id=turn.message_id,
-            options=Jsonb(turn.options),
+            # As one JSON string: jsonb does not keep the order of an object's keys.
+            options=Jsonb(turn.options_json or "{}"),
             timeout_ms=turn.timeout_ms,
             steers=turn.steers,
         )
@@ -439,4 +442,6 @@ async def _rows(change: Change, statement: str, **parameters: Any) -> list[dict[
 
 def _owned(row: dict[str, Any]) -> OwnedTurn:
     options, holder = row.pop("options"), row.pop("holder")
+    # Earlier versions stored an object.
+    options = parse(options) if isinstance(options, str) else options
     return OwnedTurn(TurnRow(**row), options, holder)

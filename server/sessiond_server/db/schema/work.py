@@ -45,6 +45,7 @@ turns = Table(
         comment="a SendRequest with the messages; null once they are appended",
     ),
     Column("message_id", Uuid, comment="of the last of the messages; null where there is none"),
+    # One JSON string with an object in text, since jsonb does not keep the order of keys.
     Column("options", JSONB, nullable=False, server_default=text("'{}'")),
     Column("timeout_ms", BigInteger, nullable=False),
     Column("steers", Uuid, comment="the turn that was running when it was sent to steer it"),

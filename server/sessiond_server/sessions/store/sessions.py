@@ -41,6 +41,11 @@ from sessiond_server.sessions.store.deletion import DeletedSession, delete_sessi
 T = tables.sessions.c
 
 
+MODEL_OPTIONS = "model_options"
+"""The key of a config that holds JSON text, which does not count towards the config's limit."""
+
+_COUNTED_CONFIG = T.config.op("-")(cast(MODEL_OPTIONS, Text))
+
 @dataclass(frozen=True, slots=True)
 class SessionRow:
     """A row of the sessions table; db/schema/ describes the columns."""
@@ -256,7 +261,7 @@ class SessionStore:
             .values(revision=T.revision + 1, active_at=_NOW, used_at=_NOW, **columns)
             .returning(
                 *COLUMNS,
-                func.octet_length(cast(T.config, Text)).label("config_size"),
+                func.octet_length(cast(_COUNTED_CONFIG, Text)).label("config_size"),
                 func.octet_length(cast(T.metadata, Text)).label("metadata_size"),
             )
         )
