@@ -87,6 +87,27 @@ async def test_odd_messages_come_back_as_they_were(
         json.dumps(message.to_dict())
 
 
+@pytest.mark.parametrize("form", ["jsonl", "json", "dict"])
+async def test_options_of_models_keep_their_order_and_their_numbers(
+    client: AsyncClient, tmp_path: Path, form: str
+) -> None:
+    options = {"z": 1, "schema": {"reasoning": 1.0, "answer": 2**63, "a": None}, "b": [1e300]}
+    session = await client.create_session("options", config={"model_options": options, "n": 1})
+    source: Any = tmp_path / "export"
+    if form == "dict":
+        source = await session.export()
+    else:
+        await session.export_to(source, format=form)
+    copy = await client.get_session(
+        (await client.sessions.import_session(source, "copy")).session_id
+    )
+    for handle in (session, copy):
+        info = await handle.refresh()
+        assert json.dumps(info.config["model_options"]) == json.dumps(options)
+    await copy.update(config_patch={"n": None, "model_options": {"b": 1, "a": 2}})
+    assert json.dumps(copy.info.config) == '{"model_options": {"b": 1, "a": 2}}'
+
+
 @pytest.mark.parametrize("character", ["\ud83d", "\u2028", "\u2029", "\x85"])
 @pytest.mark.parametrize("around", ["", "ü", "a", "\U0001f600"])
 def test_a_line_holds_nothing_that_ends_one(character: str, around: str) -> None:

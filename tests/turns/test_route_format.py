@@ -1,5 +1,6 @@
-"""Plain text that is sent without a format is stored in that of the model's provider."""
+"""What the client leaves to the server to decide, or sends as it is: formats and options."""
 
+import json
 from collections.abc import Iterator
 
 import pytest
@@ -56,6 +57,20 @@ async def test_the_client_leaves_the_format_of_plain_text_to_the_server(
         block = {"type": "text", "text": "b", "cache_control": {"type": "ephemeral"}}
         await client.sessions.send_and_wait("s", messages=[{"role": "user", "content": [block]}])
     assert {message.format for message in await wire.read("s")} == {FORMAT_ANTHROPIC}
+
+
+async def test_options_of_the_client_reach_the_model_in_their_order(
+    server: Running, models: ModelServer
+) -> None:
+    schema = {"reasoning": {"type": "string"}, "answer": {"type": "string"}, "a": 2**60 + 1}
+    async with AsyncClient(f"127.0.0.1:{server.port}") as client:
+        session = await client.create_session(
+            model="one-1", config={"model_options": {"z": schema, "y": 1}}
+        )
+        await session.send_and_wait("Hello", options={"x": schema, "b": 1})
+    [request] = models.requests
+    sent = json.dumps({key: request.body[key] for key in request.body if key in "zyxb"})
+    assert sent == json.dumps({"z": schema, "y": 1, "x": schema, "b": 1})
 
 
 async def test_the_request_is_the_same_when_it_is_repeated(wire: Wire) -> None:
