@@ -195,11 +195,6 @@ async def test_a_source_that_raises_stores_nothing(
         await colour.call(real.assets.get, hashlib.sha256(bytes(300_000 * after)).hexdigest())
 
 
-async def test_pieces_that_are_no_bytes(colour: Colour, real: Any) -> None:
-    with pytest.raises(TypeError):
-        await colour.call(real.assets.upload, ["text"])
-
-
 @pytest.mark.parametrize("cuts", [(200_000, 1_000_000, 700, 2_000_000)])
 async def test_cut_connections_are_not_noticed(
     colour: Colour, target: str, tmp_path: Path, cuts: tuple[int, ...]

@@ -371,7 +371,7 @@ def test_targets() -> None:
     assert sessiond.Client("[::1]:9").target == "[::1]:9"
     with pytest.raises(ValueError, match="not a URL"):
         sessiond.Client("https://db.example.com:50051")
-    with pytest.raises(ValueError, match="API key"):
+    with pytest.raises(ValueError, match="api_key"):
         sessiond.Client(api_key="a\nb")
     with pytest.raises(FileNotFoundError):
         sessiond.Client(tls="/nowhere/ca.pem")

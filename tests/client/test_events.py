@@ -323,5 +323,5 @@ class TestHandlers:
         await until_async(lambda: session._handlers._watch is None, "it ended")
 
     async def test_a_type_needs_a_handler(self, session) -> None:
-        with pytest.raises(TypeError):
+        with pytest.raises(errors.InvalidField, match="handler must be a function"):
             session.on("assistant.message")

@@ -83,7 +83,7 @@ async def test_one_of_many_that_cannot_be_sent_is_named(colour, server, client) 
     messages = [{"role": "user"}] * ENCODED_MESSAGES + [{"role": "user", "content": float("nan")}]
     with pytest.raises(InvalidField) as caught:
         await colour.call(client.sessions.store_messages, "s", messages)
-    assert caught.value.field_violations[0].field == f"messages[{ENCODED_MESSAGES}].json"
+    assert caught.value.field_violations[0].field == f"messages[{ENCODED_MESSAGES}].content"
     assert server.of("StoreMessages") == []
 
 

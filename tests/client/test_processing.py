@@ -154,7 +154,7 @@ async def test_queues(q: Any) -> None:
         ("lease", {"queue": "A"}, "queue"),
         ("requeue", {"queue": "a", "session_id": "one"}, "which"),
         ("requeue", {"queue": "a", "session_id": "one", "failed": True, "from_seq": 1}, "which"),
-        ("requeue", {"queue": "a", "session_id": "one", "seqs": ["x"]}, "seqs"),
+        ("requeue", {"queue": "a", "session_id": "one", "seqs": ["x"]}, "seqs[0]"),
         ("requeue", {"queue": "a", "session_id": "one", "seqs": []}, "seqs.seqs"),
     ],
 )

@@ -90,7 +90,6 @@ async def test_a_bad_value_is_not_sent(
         ("update", {"session_id": "s"}),
         ("get_messages", {"session_id": "s"}),
         ("store_message", {"session_id": "s", "blob": {}}),
-        ("send", {"session_id": "s"}),
     ],
 )
 async def test_an_unknown_keyword_is_a_type_error(

@@ -102,13 +102,13 @@ async def test_create(colour, server, client) -> None:
         ("create", {"status": "done"}, "status"),
         ("create", {"data": {"x": object()}}, "data.x"),
         ("create", {"message_seqs": 5}, "message_seqs"),
-        ("create", {"message_seqs": ["x"]}, "message_seqs"),
+        ("create", {"message_seqs": ["x"]}, "message_seqs[0]"),
         ("update", {"task_id": "t", "status": ""}, "status"),
-        ("update", {"task_id": "t", "link": [2**63]}, "link"),
+        ("update", {"task_id": "t", "link": [2**63]}, "link[0]"),
         ("update", {"task_id": "t", "unlink": 1}, "unlink"),
         ("update", {"task_id": "t", "data_patch": {"n": 2**53 + 1}}, "data_patch.n"),
         ("reorder", {"task_ids": "abc"}, "task_ids"),
-        ("reorder", {"task_ids": [1]}, "task_ids"),
+        ("reorder", {"task_ids": [1]}, "task_ids[0]"),
     ],
 )
 async def test_a_bad_value_is_not_sent(

@@ -143,11 +143,7 @@ class TestSpellings:
                 {"system_prompt": "Be."},
                 False,
             ),
-            (
-                {"reasoning_effort": "low"},
-                {"model_options": '{"reasoning_effort":"low"}'},
-                False,
-            ),
+            ({"reasoning_effort": "low"}, {"model_options": {"reasoning_effort": "low"}}, False),
             (
                 {
                     "streaming": True,

@@ -232,7 +232,7 @@ class TestSize:
         size = fault.metadata["context_bytes"]
         assert isinstance(size, int)
         assert size > len(PNG) * 5 == fault.metadata["max_bytes"]
-        for text in (str(size), str(len(PNG) * 5), "attachments", "max_request_bytes"):
+        for text in (str(size), str(len(PNG) * 5), "attachments", "max_model_request_bytes"):
             assert text in fault.message
         assert (shelf.loaded, model_server.requests) == ([], [])
 

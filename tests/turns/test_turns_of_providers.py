@@ -95,7 +95,7 @@ async def test_an_asset_of_unknown_type_is_known_by_its_first_bytes(
 async def test_a_request_that_is_too_large_fails_before_anything_is_loaded(
     settings: Settings, database_url: str, models: ModelServer
 ) -> None:
-    small = settings.model_copy(update={"max_request_bytes": 20_000})
+    small = settings.model_copy(update={"max_model_request_bytes": 20_000})
     async with connected(small, database_url) as wire:
         await wire.create("one")
         asset: Asset = await upload(wire, PNG, media_type="image/png")

@@ -3,6 +3,7 @@
 from sessiond._async._connection import AsyncCalls
 from sessiond._async._lazy import AsyncLazy
 from sessiond._async._streams import page_batches
+from sessiond._requests.fields import filled
 from sessiond._types.admin import ApiKey, Project, api_key_of, project_of
 from sessiond.v1 import admin_service_pb2 as pb
 
@@ -29,7 +30,7 @@ class AsyncAdmin(AsyncCalls):
         Raises:
             ProjectAlreadyExists: if there is one of this name.
         """
-        request = pb.CreateProjectRequest(project=pb.Project(name=name))
+        request = pb.CreateProjectRequest(project=filled(pb.Project(), name=name))
         return project_of(
             await self._connection.call(
                 lambda stubs: stubs.admin.CreateProject, request, timeout, is_repeatable=False
@@ -48,7 +49,7 @@ class AsyncAdmin(AsyncCalls):
         Returns:
             A lazy list, which calls nothing before it is iterated over.
         """
-        request = pb.ListProjectsRequest(page_size=page_size)
+        request = filled(pb.ListProjectsRequest(), page_size=page_size)
         return AsyncLazy(
             lambda: page_batches(
                 self._connection,
@@ -77,7 +78,7 @@ class AsyncAdmin(AsyncCalls):
         Raises:
             ProjectNotFound: if there is no such project.
         """
-        request = pb.CreateApiKeyRequest(project=project, label=label, is_admin=is_admin)
+        request = filled(pb.CreateApiKeyRequest(), project=project, label=label, is_admin=is_admin)
         response = await self._connection.call(
             lambda stubs: stubs.admin.CreateApiKey, request, timeout, is_repeatable=False
         )
@@ -93,7 +94,7 @@ class AsyncAdmin(AsyncCalls):
         Raises:
             ProjectNotFound: if there is no such project.
         """
-        request = pb.ListApiKeysRequest(project=project)
+        request = filled(pb.ListApiKeysRequest(), project=project)
         response = await self._connection.call(
             lambda stubs: stubs.admin.ListApiKeys, request, timeout
         )
@@ -112,7 +113,7 @@ class AsyncAdmin(AsyncCalls):
         Raises:
             ApiKeyNotFound: if there is no such key.
         """
-        request = pb.RevokeApiKeyRequest(key_id=key_id)
+        request = filled(pb.RevokeApiKeyRequest(), key_id=key_id)
         return api_key_of(
             await self._connection.call(lambda stubs: stubs.admin.RevokeApiKey, request, timeout)
         )

@@ -12,6 +12,7 @@ from sessiond._async._connection import AsyncCalls
 from sessiond._async._lazy import AsyncLazy
 from sessiond._async._streams import asset_pieces
 from sessiond._async._wire import Source, each, run_blocking
+from sessiond._protocol.checks import path_of
 from sessiond._requests import assets as asset_requests
 from sessiond._requests.assets import is_path
 from sessiond._requests.fields import filled
@@ -162,7 +163,7 @@ class AsyncAssets(AsyncCalls):
             SessiondError: as in read.
             OSError: if the file cannot be written.
         """
-        target = Path(path)
+        target = Path(path_of(path, "path"))
         unfinished = target.with_name(f".{uuid4().hex}.part")
         digest = hashlib.sha256()
         file = await run_blocking(_open, unfinished, "xb")
@@ -228,12 +229,12 @@ async def _pieces(source: AssetSource) -> AsyncGenerator[bytes, None]:
             file.close()
     elif hasattr(source, "read"):
         while data := await run_blocking(source.read, PIECE_BYTES):
-            yield data
+            yield asset_requests.piece_of(data)
     else:
         # Joins small pieces, which would be sent one by one.
         buffer = bytearray()
         async for data in each(source):
-            buffer += data
+            buffer += asset_requests.piece_of(data)
             while len(buffer) >= PIECE_BYTES:
                 yield bytes(buffer[:PIECE_BYTES])
                 del buffer[:PIECE_BYTES]

@@ -1,4 +1,4 @@
-"""Attachments of a prompt: small ones are sent with it, large ones are uploaded first."""
+"""Files of messages: attachments of a prompt, and files inside messages that become assets."""
 
 import os
 from collections.abc import Iterable
@@ -8,8 +8,9 @@ from sessiond._async._assets import AsyncAssets
 from sessiond._async._connection import AsyncConnection
 from sessiond._async._wire import run_blocking
 from sessiond._requests.attachments import Attachment
+from sessiond._requests.inline_files import extracted, least_bytes
 from sessiond.errors import SessiondError, invalid_field
-from sessiond.v1.message_pb2 import Part
+from sessiond.v1.message_pb2 import Message, Part
 
 MAX_INLINE_BYTES = 256 * 1024
 # All inline attachments together: the message has to fit into one request.
@@ -59,3 +60,43 @@ async def parts_of(connection: AsyncConnection, attachments: Iterable[Attachment
         except OSError as error:
             raise invalid_field(f"{attachment.place}.path", f"cannot be read: {error}") from error
     return parts
+
+
+class FileExtractor:
+    """Uploads files inside messages, and puts references to the assets in their places.
+
+    A file that several messages have is uploaded once.
+
+    Args:
+        connection: makes the calls.
+        extract_files: as callers give it: whether to extract, or the least size in bytes.
+
+    Attributes:
+        least: size of the smallest file to extract. None = none are.
+
+    Raises:
+        InvalidField: if extract_files is malformed.
+    """
+
+    def __init__(self, connection: AsyncConnection, extract_files: object) -> None:
+        self.least = least_bytes(extract_files)
+        self._assets = AsyncAssets(connection)
+        self._uploaded: set[str] = set()
+
+    async def take(self, message: Message) -> Message:
+        """Return the message to store, after its files have been uploaded.
+
+        Raises:
+            SessiondError: as in assets.upload.
+        """
+        if self.least is None:
+            return message
+        # Reading and hashing many megabytes would hold up an event loop.
+        result, files = await run_blocking(extracted, message, self.least)
+        for file in files:
+            if file.asset_id not in self._uploaded:
+                await self._assets.upload(
+                    file.content, media_type=file.media_type, asset_id=file.asset_id
+                )
+                self._uploaded.add(file.asset_id)
+        return result

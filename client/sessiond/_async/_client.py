@@ -46,7 +46,7 @@ class AsyncClient:
         admin: projects and API keys.
 
     Raises:
-        ValueError: if the target or the API key is malformed.
+        InvalidField: if an argument is malformed.
         OSError: if the certificate file cannot be read.
     """
 

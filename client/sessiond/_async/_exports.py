@@ -117,6 +117,7 @@ class AsyncExportCalls(AsyncCalls):
         source: ExportSource,
         session_id: str | None = None,
         *,
+        extract_files: bool | int = False,
         progress: Progress | None = None,
         request_id: str | None = None,
         timeout: float | None = None,
@@ -134,6 +135,7 @@ class AsyncExportCalls(AsyncCalls):
                 list are read again; another source can be used only once, and the error is raised.
             session_id: id of the new session, 1 to 256 characters, unique in the project. Default:
                 the exported one.
+            extract_files: upload the files inside the messages as assets, as in store_messages.
             progress: called now and then, possibly in another thread, with the number of messages
                 sent and of all messages; the latter is None if the export does not say.
             request_id: makes the call safe to repeat.
@@ -151,5 +153,5 @@ class AsyncExportCalls(AsyncCalls):
             OSError: if a file cannot be read.
         """
         return await _transfer.import_session(
-            self._connection, source, session_id, progress, request_id, timeout
+            self._connection, source, session_id, progress, request_id, timeout, extract_files
         )

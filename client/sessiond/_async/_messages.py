@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from typing import Any, Unpack
 
+from sessiond._async._attachments import FileExtractor
 from sessiond._async._connection import AsyncCalls
 from sessiond._async._lazy import AsyncLazy
 from sessiond._async._streams import message_batches
@@ -12,7 +13,7 @@ from sessiond._protocol.times import from_timestamp
 from sessiond._requests import messages as message_requests
 from sessiond._requests.encoded import Encoder, encoded_store
 from sessiond._requests.fields import filled, request_id_or_new
-from sessiond._requests.input import MessageInput, NewMessage, add_batch, refuse_single
+from sessiond._requests.input import MessageInput, NewMessage, add_batch, check_list, to_proto
 from sessiond._requests.options import AppendOptions, ReadOptions
 from sessiond._types.message import Message
 from sessiond._types.session import StoredRange
@@ -30,7 +31,7 @@ class AsyncMessageCalls(AsyncCalls):
         self,
         session_id: str,
         blob: MessageInput,
-        format: str = "openai",
+        format: str | None = None,
         *,
         metadata: Mapping[str, Any] | None = None,
         parent_seq: int | None = None,
@@ -42,12 +43,13 @@ class AsyncMessageCalls(AsyncCalls):
             session_id: the session.
             blob: the provider's message: a dict, or JSON text (str or bytes), which is kept byte
                 for byte; or another value that store_messages takes.
-            format: the provider's format: "openai", "anthropic" or "gemini".
+            format: the provider's format: "openai", "anthropic" or "gemini". Default: by the
+                message's shape, and "openai" for plain text.
             metadata: labels of the message: a JSON object of at most 64 KiB. Only with a dict or
                 JSON text.
             parent_seq: seq of the message that it follows. Default: the one before it. Only with a
                 dict or JSON text.
-            **options: expected_last_seq, request_id, timeout.
+            **options: expected_last_seq, extract_files, request_id, timeout.
 
         Returns:
             Where it is stored; its seq is `last_seq`.
@@ -67,9 +69,10 @@ class AsyncMessageCalls(AsyncCalls):
         self,
         session_id: str,
         messages: Iterable[MessageInput],
-        format: str = "openai",
+        format: str | None = None,
         *,
         expected_last_seq: int | None = None,
+        extract_files: bool | int = False,
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> StoredRange:
@@ -80,9 +83,13 @@ class AsyncMessageCalls(AsyncCalls):
             messages: 1 to 1,000 messages, together at most 4 MiB. Each is a provider's message (a
                 dict, or JSON text as str or bytes, kept byte for byte), a NewMessage (typed parts,
                 labels, a parent), a Message that was read, or a protobuf Message.
-            format: the format of dicts and JSON texts: "openai", "anthropic" or "gemini".
+            format: the format of dicts and JSON texts: "openai", "anthropic" or "gemini". Default:
+                by the shape of each, and "openai" for plain text.
             expected_last_seq: store nothing unless the session's last_seq is this; 0 = the session
                 is empty.
+            extract_files: upload the files inside the messages, data URLs and base64, as assets
+                first, and store references to them. True = files from 256 KiB on; a number = files
+                from this size on, in bytes.
             request_id: makes the call safe to repeat.
             timeout: deadline over all attempts, in seconds.
 
@@ -100,8 +107,14 @@ class AsyncMessageCalls(AsyncCalls):
             BatchTooLarge: if there are too many messages or bytes.
             RequestIdReused: if the request_id was used with other content.
         """
-        refuse_single(messages)
+        check_list(messages)
         messages = messages if isinstance(messages, Sequence) else list(messages)
+        extractor = FileExtractor(self._connection, extract_files)
+        if extractor.least is not None:
+            messages = [
+                await extractor.take(to_proto(message, format, f"messages[{i}]"))
+                for i, message in enumerate(messages)
+            ]
         request = filled(
             pb.StoreMessagesRequest(),
             session_id=session_id,
@@ -124,9 +137,10 @@ class AsyncMessageCalls(AsyncCalls):
         self,
         session_id: str,
         messages: Source[MessageInput],
-        format: str = "openai",
+        format: str | None = None,
         *,
         expected_last_seq: int | None = None,
+        extract_files: bool | int = False,
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> StoredRange:
@@ -137,9 +151,13 @@ class AsyncMessageCalls(AsyncCalls):
             messages: any number of values that store_messages takes. They are sent while they are
                 iterated over. After a broken connection, a list or another sequence is sent again;
                 another iterable can be used only once, and the error is raised.
-            format: the format of dicts and JSON texts: "openai", "anthropic" or "gemini".
+            format: the format of dicts and JSON texts: "openai", "anthropic" or "gemini". Default:
+                by the shape of each, and "openai" for plain text.
             expected_last_seq: store nothing unless the session's last_seq is this; 0 = the session
                 is empty.
+            extract_files: upload the files inside the messages, data URLs and base64, as assets
+                first, and store references to them. True = files from 256 KiB on; a number = files
+                from this size on, in bytes.
             request_id: makes the call safe to repeat.
             timeout: deadline over all attempts, in seconds. Default: none.
 
@@ -150,16 +168,17 @@ class AsyncMessageCalls(AsyncCalls):
             SessiondError: as in store_messages, except BatchTooLarge.
             Exception: whatever iterating over `messages` raises. Nothing is stored then.
         """
-        refuse_single(messages)
+        check_list(messages, is_streamed=True)
         first = filled(
             pb.ImportMessagesRequest(),
             session_id=session_id,
             expected_last_seq=expected_last_seq,
             request_id=request_id_or_new(request_id),
         )
+        extractor = FileExtractor(self._connection, extract_files)
         response = await self._connection.upload(
             lambda stubs: stubs.import_encoded,
-            lambda: _pieces(first, messages, format),
+            lambda: _pieces(first, messages, format, extractor),
             timeout=timeout,
             is_repeatable=isinstance(messages, Sequence),
             # No session has this id.
@@ -218,14 +237,21 @@ class AsyncMessageCalls(AsyncCalls):
 
 
 async def _pieces(
-    first: pb.ImportMessagesRequest, messages: Source[MessageInput], format: str
+    first: pb.ImportMessagesRequest,
+    messages: Source[MessageInput],
+    format: str | None,
+    extractor: FileExtractor,
 ) -> AsyncGenerator[bytes, None]:
     """Yield the encoded requests of an import."""
     encoder = Encoder(first, format)
     is_first = True
     count = 0
     async for message in each(messages):
-        encoder.add(message, count)
+        if extractor.least is None:
+            encoder.add(message, count)
+        else:
+            read = to_proto(message, format, f"messages[{count}]")
+            encoder.add(await extractor.take(read), count)
         count += 1
         if encoder.size >= PIECE_BYTES:
             yield encoder.take()

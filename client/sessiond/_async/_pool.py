@@ -19,10 +19,16 @@ from sessiond._async._places import Places
 from sessiond._async._session import AsyncSession
 from sessiond._async._wire import Mailbox, Mutex, Signal, in_background
 from sessiond._protocol.retry import Deadline
-from sessiond._requests.input import MessageInput
+from sessiond._requests.input import MessageInput, check_list
 from sessiond._requests.options import SessionSettings
 from sessiond._types.session import SessionInfo
-from sessiond.errors import ClientClosed, PoolClosed, SessiondError, SessionNotFound
+from sessiond.errors import (
+    ClientClosed,
+    PoolClosed,
+    SessiondError,
+    SessionNotFound,
+    invalid_field,
+)
 
 log = logging.getLogger("sessiond")
 
@@ -87,13 +93,13 @@ class AsyncSessionPool:
         model: model of the sessions. Default: the template's, or none.
         config: config of the sessions. Default: the template's, or none.
         messages: messages of the pool's own template: any number of values that store_messages
-            takes, dicts in OpenAI's format. Not together with template.
+            takes. Not together with template.
         session_id_prefix: beginning of the ids of the sessions. Default: none.
         lease_timeout: seconds after which a session is taken back. Default: 600. None = never.
         keep: destroy returned sessions instead of deleting them, so that they stay readable.
 
     Raises:
-        ValueError: if an argument is out of range.
+        InvalidField: if an argument is out of range.
     """
 
     def __init__(
@@ -109,15 +115,25 @@ class AsyncSessionPool:
         lease_timeout: float | None = LEASE_TIMEOUT_S,
         keep: bool = False,
     ) -> None:
-        if size < 1:
-            raise ValueError(f"size is {size}; it must be at least 1")
-        if lease_timeout is not None and not 0 < lease_timeout < math.inf:
-            raise ValueError(
-                f"lease_timeout is {lease_timeout}; it must be a number of seconds above 0, or None"
+        if not isinstance(size, int) or size < 1:
+            raise invalid_field("size", f"is {size!r}; it must be a whole number of at least 1")
+        if lease_timeout is not None and not (
+            isinstance(lease_timeout, int | float) and 0 < lease_timeout < math.inf
+        ):
+            raise invalid_field(
+                "lease_timeout",
+                f"is {lease_timeout!r}; it must be a number of seconds above 0, or None",
             )
-        if template is not None and messages is not None:
-            raise ValueError(
-                "messages belong to the pool's own template; give them without a template"
+        if messages is not None:
+            check_list(messages)
+            if template is not None:
+                raise invalid_field(
+                    "messages", "belong to the pool's own template; give them without a template"
+                )
+        self._prefix = session_id_prefix or ""
+        if not isinstance(self._prefix, str):
+            raise invalid_field(
+                "session_id_prefix", f"must be a text, not {type(session_id_prefix).__name__}"
             )
         self._client = client
         self._size = size
@@ -127,7 +143,6 @@ class AsyncSessionPool:
         self._model = model
         self._config = config
         self._messages = None if messages is None else list(messages)
-        self._prefix = session_id_prefix or ""
         self._lease_timeout = lease_timeout
         self._keep = keep
         self._template: SessionInfo | None = None
@@ -203,14 +218,17 @@ class AsyncSessionPool:
             session: its handle.
 
         Raises:
-            ValueError: if the session is not on loan from this pool, perhaps no longer.
+            InvalidField: if the session is not on loan from this pool, perhaps no longer.
         """
+        if not isinstance(session, AsyncSession):
+            raise invalid_field("session", f"must be a handle, not {type(session).__name__}")
         session_id = session.session_id
         if await self._end_lease(session_id) or self._closed:
             return
-        raise ValueError(
-            f"session {session_id!r} is not on loan from this pool: it was returned, taken back, or"
-            " is not the pool's"
+        raise invalid_field(
+            "session",
+            f"{session_id!r} is not on loan from this pool: it was returned, taken back, or is not"
+            " the pool's",
         )
 
     @asynccontextmanager

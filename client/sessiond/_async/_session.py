@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Unpack, overload
+from typing import Any, Unpack, cast, overload
 
 from sessiond._async._bookmarks import AsyncBookmarks, AsyncSessionBookmarks
 from sessiond._async._handlers import AsyncHandlers
@@ -12,6 +12,7 @@ from sessiond._async._tasks import AsyncSessionTasks, AsyncTasks
 from sessiond._async._turns import WAIT_TIMEOUT_S
 from sessiond._async._wire import Source
 from sessiond._export.records import Progress
+from sessiond._protocol.checks import check_function
 from sessiond._requests.input import MessageInput
 from sessiond._requests.options import AppendOptions, ReadOptions, SessionSettings
 from sessiond._requests.turns import OnTimeout, Prompt, Sending, SendOptions, aborts
@@ -108,9 +109,9 @@ class AsyncSession:
             A function without arguments that removes the handler.
         """
         if isinstance(type_or_handler, str):
-            if handler is None:
-                raise TypeError("on() needs a handler after the type")
-            return self._handlers.add(type_or_handler, handler)
+            check_function(handler, "handler")
+            return self._handlers.add(type_or_handler, cast("EventHandler", handler))
+        check_function(type_or_handler, "type_or_handler")
         return self._handlers.add(None, type_or_handler)
 
     async def send(
@@ -202,7 +203,7 @@ class AsyncSession:
     async def store_message(
         self,
         blob: MessageInput,
-        format: str = "openai",
+        format: str | None = None,
         *,
         metadata: Mapping[str, Any] | None = None,
         parent_seq: int | None = None,
@@ -216,7 +217,7 @@ class AsyncSession:
     async def store_messages(
         self,
         messages: Iterable[MessageInput],
-        format: str = "openai",
+        format: str | None = None,
         **options: Unpack[AppendOptions],
     ) -> StoredRange:
         """Append at most 1,000 messages, all or nothing; see `client.sessions.store_messages`."""
@@ -225,7 +226,7 @@ class AsyncSession:
     async def import_messages(
         self,
         messages: Source[MessageInput],
-        format: str = "openai",
+        format: str | None = None,
         **options: Unpack[AppendOptions],
     ) -> StoredRange:
         """Append many messages, all or nothing; see `client.sessions.import_messages`."""

@@ -279,7 +279,8 @@ class AsyncSessions(AsyncExportCalls, AsyncTurnCalls, AsyncMessageCalls):
         Args:
             session_id: the session.
             config_patch: a JSON merge patch (RFC 7396) of config: it sets the given keys, and
-                deletes those that are None. Not together with config.
+                deletes those that are None; model_options is set as a whole. Not together with
+                config.
             metadata_patch: the same for metadata.
             etag: the session's current etag, or the call fails. Default: no check.
             request_id: makes the call safe to repeat.

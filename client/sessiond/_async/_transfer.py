@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from sessiond._async._assets import AsyncAssets, check_content
+from sessiond._async._attachments import FileExtractor
 from sessiond._async._bookmarks import AsyncBookmarks
 from sessiond._async._connection import AsyncConnection
 from sessiond._async._streams import asset_pieces, message_batches
@@ -16,8 +17,15 @@ from sessiond._async._wire import Source, each, run_blocking
 from sessiond._export import reader, records, writer
 from sessiond._export.files import LinesFile, NewFile, TemporaryFile
 from sessiond._export.reader import Assembler, AssetPiece
-from sessiond._export.records import ASSET_PIECE_BYTES, ExportCounts, ExportRecord, Progress
+from sessiond._export.records import (
+    ASSET_PIECE_BYTES,
+    ExportCounts,
+    ExportRecord,
+    Progress,
+    check_progress,
+)
 from sessiond._export.writer import Collection, Document
+from sessiond._protocol.checks import path_of
 from sessiond._requests import assets as asset_requests
 from sessiond._requests import messages as message_requests
 from sessiond._requests.fields import filled, request_id_or_new
@@ -179,9 +187,10 @@ async def export_to(
     """Write an export to a file, which appears once it is complete."""
     if form not in ("jsonl", "json"):
         raise invalid_field("format", f"is {form!r}; it must be one of jsonl, json")
+    check_progress(progress)
     text_of = writer.line if form == "jsonl" else Document().text
     found: list[SessionInfo] = []
-    file = await run_blocking(lambda: NewFile(path))
+    file = await run_blocking(NewFile, path_of(path, "path"))
     try:
         encoded = record_batches(
             connection,
@@ -211,15 +220,24 @@ async def import_session(
     progress: Progress | None,
     request_id: str | None,
     timeout: float | None,
+    extract_files: bool | int,
 ) -> SessionInfo:
     """Create a session from an export."""
     if session_id == "":
         raise invalid_field("session_id", "is empty; leave it out to keep the exported one")
+    check_progress(progress)
+    reader.check_source(source)
+    extractor = FileExtractor(connection, extract_files)
     # The same for all attempts: a retry must not meet the session of the attempt before.
     final_request_id = request_id_or_new(request_id)
+    # Refuses values of the wrong type before anything is read.
+    head = filled(ImportSessionRequest(), request_id=final_request_id)
+    filled(head.session, session_id=session_id)
     response = await connection.upload(
         lambda stubs: stubs.sessions.ImportSession,
-        lambda: _pieces(connection, source, Assembler(session_id, final_request_id), progress),
+        lambda: _pieces(
+            connection, source, Assembler(session_id, final_request_id), progress, extractor
+        ),
         timeout=timeout,
         # The first attempt uses up any other source.
         is_repeatable=isinstance(source, Mapping | str | os.PathLike | list | tuple),
@@ -233,6 +251,7 @@ async def _pieces(
     source: ExportSource,
     assembler: Assembler,
     progress: Progress | None,
+    extractor: FileExtractor,
 ) -> AsyncGenerator[ImportSessionRequest, None]:
     """Yield the requests of an import, and upload the assets on the way.
 
@@ -246,7 +265,7 @@ async def _pieces(
                     if isinstance(piece, AssetPiece):
                         await uploads.take(piece)
                         continue
-                    yield piece
+                    yield await _without_files(piece, extractor)
                     if progress:
                         progress(assembler.messages, assembler.total)
         last = assembler.finish()
@@ -254,7 +273,16 @@ async def _pieces(
             progress(assembler.messages, assembler.total)
     finally:
         uploads.close()
-    yield last
+    yield await _without_files(last, extractor)
+
+
+async def _without_files(
+    piece: ImportSessionRequest, extractor: FileExtractor
+) -> ImportSessionRequest:
+    for message in piece.messages:
+        if (stored := await extractor.take(message)) is not message:
+            message.CopyFrom(stored)
+    return piece
 
 
 class _Uploads:
@@ -311,8 +339,6 @@ async def _placed_records(source: ExportSource) -> AsyncGenerator[tuple[str, Exp
         for placed in reader.records_of(source):
             yield placed
         return
-    if isinstance(source, bytes):
-        raise invalid_field("source", "must be a path, a dict, or lines of text")
     number = 0
     is_lines = True
     document: list[bytes] = []
@@ -341,7 +367,7 @@ async def _lines(source: str | os.PathLike[str] | Source[str]) -> AsyncGenerator
             # A lone surrogate passes here, and is refused later with its place.
             yield text.encode("utf-8", "surrogatepass")
         return
-    file = await run_blocking(lambda: LinesFile(source))
+    file = await run_blocking(LinesFile, source)
     try:
         while lines := await run_blocking(file.read):
             for line in lines:

@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from typing import Unpack
 
-from sessiond._async._attachments import parts_of
+from sessiond._async._attachments import FileExtractor, parts_of
 from sessiond._async._connection import AsyncCalls
 from sessiond._async._handlers import AsyncHandlers
 from sessiond._async._lazy import AsyncLazy
@@ -50,8 +50,8 @@ class AsyncTurnCalls(AsyncCalls):
             prompt: the user's text; or a dict of it and the keywords, e.g.
                 {"prompt": "...", "attachments": ["a.png"]}.
             timeout: deadline over all attempts, in seconds.
-            **keywords: messages, format, attachments, mode, model, options, turn_timeout,
-                request_id.
+            **keywords: messages, format, extract_files, attachments, mode, model, options,
+                turn_timeout, request_id.
 
         Returns:
             The id of the message, of the last one if there are several: a str that equals its
@@ -93,8 +93,8 @@ class AsyncTurnCalls(AsyncCalls):
             on_timeout: what becomes of the turn when the time runs out or the caller is cancelled.
                 "leave" lets it go on, and wait_for_turn can wait for it. "abort" aborts it; then a
                 connection that breaks may abort it too.
-            **keywords: messages, format, attachments, mode, model, options, turn_timeout,
-                request_id, as in send.
+            **keywords: messages, format, extract_files, attachments, mode, model, options,
+                turn_timeout, request_id, as in send.
 
         Returns:
             The turn's final answer; with mode "immediate", that of the turn that it steered.
@@ -129,8 +129,8 @@ class AsyncTurnCalls(AsyncCalls):
             abort_on_exit: abort the turn if the iteration ends before it; then a connection that
                 breaks may abort it too. Default: the turn goes on.
             timeout: deadline of the whole stream, in seconds. Default: none.
-            **keywords: messages, format, attachments, mode, model, options, turn_timeout,
-                request_id, as in send.
+            **keywords: messages, format, extract_files, attachments, mode, model, options,
+                turn_timeout, request_id, as in send.
 
         Returns:
             A lazy list that ends with the turn, and sends nothing before it is iterated over.
@@ -289,7 +289,7 @@ class AsyncTurnCalls(AsyncCalls):
         deadline = Deadline(timeout)
         await self._prepare(sending)
         request = sending.request
-        request.abort_on_disconnect = aborts
+        filled(request, abort_on_disconnect=aborts)
         turn = turn_pb2.Turn()
         seen: message_pb2.Message | None = None
         try:
@@ -325,7 +325,7 @@ class AsyncTurnCalls(AsyncCalls):
         if handlers:
             await handlers.ready()
         await self._prepare(sending)
-        sending.request.abort_on_disconnect = aborts
+        filled(sending.request, abort_on_disconnect=aborts)
         async with aclosing(
             send_steps(self._connection, sending.request, deadline.remaining())
         ) as steps:
@@ -334,6 +334,10 @@ class AsyncTurnCalls(AsyncCalls):
                     yield [Event(event) for event in step.events]
 
     async def _prepare(self, sending: Sending) -> None:
+        extractor = FileExtractor(self._connection, sending.extract_files)
+        for message in sending.request.messages:
+            if (stored := await extractor.take(message)) is not message:
+                message.CopyFrom(stored)
         if sending.attachments:
             sending.take_parts(await parts_of(self._connection, sending.attachments))
 

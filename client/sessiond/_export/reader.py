@@ -1,17 +1,19 @@
 """Reads the records of an export, and converts them to the requests of an import."""
 
-import base64
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import AsyncIterable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
-from google.protobuf import json_format
-from google.protobuf.message import Message as ProtoMessage
-from google.protobuf.timestamp_pb2 import Timestamp
-
+from sessiond._export.fields import (
+    Fields,
+    fill_bookmark,
+    fill_message,
+    fill_session,
+    fill_task,
+)
 from sessiond._export.records import (
     ASSET_ID,
     LISTS,
@@ -20,11 +22,9 @@ from sessiond._export.records import (
     ExportCounts,
     ExportRecord,
 )
-from sessiond._protocol.names import FORMATS, ROLES, STATES, TASK_STATUSES, number_of
-from sessiond._protocol.structs import fill_struct
-from sessiond._protocol.times import to_duration, to_timestamp
+from sessiond._protocol.checks import path_of
 from sessiond.errors import InvalidField, invalid_field
-from sessiond.v1 import bookmark_pb2, message_pb2, session_pb2, task_pb2, turn_pb2
+from sessiond.v1 import message_pb2, session_pb2
 from sessiond.v1.asset_service_pb2 import UploadAssetRequest
 from sessiond.v1.session_service_pb2 import ImportSessionRequest
 
@@ -32,6 +32,35 @@ from sessiond.v1.session_service_pb2 import ImportSessionRequest
 REFUSED_PIECE = ImportSessionRequest(
     session=session_pb2.Session(session_id="\0"), messages=[message_pb2.Message()]
 )
+
+
+def check_source(source: object) -> None:
+    """Refuse what cannot be a source, such as the text of an export in the place of its path.
+
+    Raises:
+        InvalidField: with what to give instead.
+    """
+    match source:
+        case str() if source.lstrip("\ufeff \t\r\n").startswith("{"):
+            raise invalid_field(
+                "source",
+                "is the text of an export, not the path of its file; give io.StringIO(text), or"
+                " json.loads(text) for one JSON document",
+            )
+        case str() | os.PathLike():
+            path_of(source, "source")
+        case bytes() | bytearray():
+            raise invalid_field(
+                "source",
+                "is bytes; give a path, the dict of export(), or  io.StringIO(content.decode())",
+            )
+        case Iterable() | AsyncIterable():
+            pass
+        case _:
+            raise invalid_field(
+                "source",
+                f"must be a path, the dict of export(), or lines, not {type(source).__name__}",
+            )
 
 
 def records_of(document: object) -> Iterator[tuple[str, ExportRecord]]:
@@ -186,7 +215,7 @@ class Assembler:
             # Sent at once, so that the server can refuse the session before it receives the rest.
             self._is_head_sent = True
             ready.append(self._take_piece())
-        fields = _Fields(place, value)
+        fields = Fields(place, value)
         match kind:
             case "export":
                 self._take_session(place, value)
@@ -196,9 +225,9 @@ class Assembler:
                     f"is a {kind} after the {LISTS[self._last_kind]}; it must come before them",
                 )
             case "task":
-                _fill_task(self._piece.tasks.add(), fields)
+                fill_task(self._piece.tasks.add(), fields)
             case "bookmark":
-                _fill_bookmark(self._piece.bookmarks.add(), fields)
+                fill_bookmark(self._piece.bookmarks.add(), fields)
             case "message":
                 message = self._piece.messages.add()
                 expected = self._counts.messages + 1
@@ -206,7 +235,7 @@ class Assembler:
                     raise invalid_field(
                         place, f"has seq {seq} instead of {expected}: messages are missing"
                     )
-                _fill_message(message, fields)
+                fill_message(message, fields)
                 self._piece_bytes += len(message.json) or message.ByteSize()
             case "asset":
                 ready.append(self._take_asset(fields))
@@ -243,7 +272,7 @@ class Assembler:
             place, f"interrupts asset {asset.asset_id}, which continues at offset {asset.offset}"
         )
 
-    def _take_asset(self, fields: "_Fields") -> AssetPiece:
+    def _take_asset(self, fields: Fields) -> AssetPiece:
         head = (fields.text("asset_id"), fields.text("media_type"), fields.integer("size"))
         asset_id, media_type, size = head
         asset = self._asset
@@ -293,9 +322,9 @@ class Assembler:
             )
         if not isinstance(value.get("session"), Mapping):
             raise invalid_field(place, "has no session")
-        fields = _Fields(place, value["session"])
+        fields = Fields(place, value["session"])
         self.total = fields.integer("last_seq")
-        _fill_session(self._piece.session, fields)
+        fill_session(self._piece.session, fields)
         if self._session_id is not None:
             fields.put(self._piece.session, "session_id", self._session_id)
 
@@ -309,142 +338,3 @@ class Assembler:
             raise invalid_field(
                 place, f"comes after {self.messages} messages, but the session has {self.total}"
             )
-
-
-class _Fields:
-    """A record's fields, each checked on access. A missing or null field is unset."""
-
-    def __init__(self, place: str, value: Mapping[str, Any]) -> None:
-        self.place = place
-        self._value = value
-
-    def get(self, name: str) -> Any:
-        return self._value.get(name)
-
-    def fault(self, name: str, what: str) -> InvalidField:
-        return invalid_field(f"{self.place}: {name}", what)
-
-    def put(self, target: ProtoMessage, field: str, value: object) -> None:
-        """Set a field of a protobuf message."""
-        try:
-            setattr(target, field, value)
-        except (TypeError, ValueError) as error:
-            raise self.fault(field, f"cannot be sent: {error}") from None
-
-    def text(self, name: str) -> str:
-        value = self.get(name)
-        if value is not None and not isinstance(value, str):
-            raise self.fault(name, "is not a string")
-        return value or ""
-
-    def integer(self, name: str) -> int | None:
-        value = self.get(name)
-        if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
-            raise self.fault(name, "is not an integer")
-        return value
-
-    def nested(self, name: str) -> "_Fields | None":
-        """Return the fields of a nested object. None = unset."""
-        value = self.get(name)
-        if value is not None and not isinstance(value, Mapping):
-            raise self.fault(name, "is not a JSON object")
-        return None if value is None else _Fields(f"{self.place}: {name}", value)
-
-    def base64(self, name: str) -> bytes:
-        value = self.get(name)
-        if not isinstance(value, str):
-            raise self.fault(name, "is not a string")
-        try:
-            return base64.b64decode(value, validate=True)
-        except ValueError as error:
-            raise self.fault(name, f"is not base64: {error}") from None
-
-    def number(self, name: str, target: ProtoMessage) -> None:
-        if (value := self.integer(name)) is not None:
-            self.put(target, name, value)
-
-    def time(self, name: str, target: Timestamp) -> None:
-        if text := self.text(name):
-            try:
-                time = datetime.fromisoformat(text)
-            except ValueError:
-                raise self.fault(name, f"is {text[:40]!r}, which is not an ISO 8601 time") from None
-            target.CopyFrom(to_timestamp(time, f"{self.place}: {name}"))
-
-    def fill(self, name: str, target: Any) -> None:
-        """Write a JSON object into a Struct. An empty object leaves it unset."""
-        if value := self.get(name):
-            fill_struct(target, value, f"{self.place}: {name}")
-
-    def name_of(self, name: str, names: Mapping[str, Any]) -> Any:
-        """Return the number of an enum's name. 0 = unset."""
-        value = self.get(name)
-        return 0 if value is None else number_of(names, value, f"{self.place}: {name}")
-
-
-def _fill_session(session: session_pb2.Session, fields: _Fields) -> None:
-    for name in ("session_id", "model", "user", "title"):
-        fields.put(session, name, fields.text(name))
-    session.state = fields.name_of("state", STATES)
-    fields.fill("config", session.config)
-    fields.fill("metadata", session.metadata)
-    fields.time("created_at", session.create_time)
-    fields.time("active_at", session.active_time)
-    idle_ttl = fields.get("idle_ttl")
-    if idle_ttl is not None:
-        if not isinstance(idle_ttl, int | float) or isinstance(idle_ttl, bool):
-            raise fields.fault("idle_ttl", "is not a number of seconds")
-        session.idle_ttl.CopyFrom(to_duration(idle_ttl, f"{fields.place}: idle_ttl"))
-    elif fields.get("never_expires"):
-        session.never_expires = True
-
-
-def _fill_task(task: task_pb2.Task, fields: _Fields) -> None:
-    fields.put(task, "task_id", fields.text("task_id"))
-    task.status = fields.name_of("status", TASK_STATUSES)
-    fields.fill("data", task.data)
-    try:
-        task.message_seqs.extend(fields.get("message_seqs") or ())
-    except (TypeError, ValueError) as error:
-        raise fields.fault("message_seqs", f"is not a list of seqs: {error}") from None
-    fields.time("created_at", task.create_time)
-    fields.time("updated_at", task.update_time)
-
-
-def _fill_bookmark(bookmark: bookmark_pb2.Bookmark, fields: _Fields) -> None:
-    fields.put(bookmark, "name", fields.text("name"))
-    fields.put(bookmark, "description", fields.text("description"))
-    fields.number("seq", bookmark)
-    fields.time("created_at", bookmark.create_time)
-    fields.time("updated_at", bookmark.update_time)
-
-
-def _fill_message(message: message_pb2.Message, fields: _Fields) -> None:
-    message.role = fields.name_of("role", ROLES)
-    message.format = fields.name_of("format", FORMATS)
-    if (parts := fields.get("parts")) is not None:
-        try:
-            json_format.ParseDict({"parts": parts}, message.parts)
-        except (json_format.ParseError, TypeError, ValueError, AttributeError) as error:
-            raise fields.fault("parts", f"are invalid: {error}") from None
-    elif fields.get("json") is None:
-        raise invalid_field(fields.place, "has neither json nor parts")
-    else:
-        fields.put(message, "json", fields.text("json"))
-    fields.number("seq", message)
-    fields.number("parent_seq", message)
-    fields.fill("metadata", message.metadata)
-    fields.time("created_at", message.create_time)
-    if (turn := fields.nested("turn")) is not None:
-        _fill_turn(message.turn, turn)
-
-
-def _fill_turn(turn: turn_pb2.MessageTurn, fields: _Fields) -> None:
-    # A turn without any field is still a turn.
-    turn.SetInParent()
-    for name in ("turn_id", "message_id", "model", "provider", "stop_reason"):
-        fields.put(turn, name, fields.text(name))
-    if (usage := fields.nested("usage")) is not None:
-        turn.usage.SetInParent()
-        for name in ("input_tokens", "output_tokens", "cached_input_tokens", "reasoning_tokens"):
-            usage.number(name, turn.usage)

@@ -7,6 +7,8 @@ from typing import Any, TypeAlias
 
 from google.protobuf import json_format
 
+from sessiond._protocol.checks import check_function
+from sessiond._protocol.structs import from_struct
 from sessiond._protocol.times import iso
 from sessiond._types.asset import URI_PREFIX, Asset
 from sessiond._types.bookmark import Bookmark
@@ -30,6 +32,12 @@ ExportRecord: TypeAlias = tuple[str, dict[str, Any]]
 Progress: TypeAlias = Callable[[int, int | None], object]
 """A function that is called with the messages done and their total. None = unknown."""
 
+
+def check_progress(progress: Progress | None) -> None:
+    if progress is not None:
+        check_function(progress, "progress")
+
+
 LISTS = {"task": "tasks", "bookmark": "bookmarks", "message": "messages", "asset": "assets"}
 
 ASSET_ID = re.compile("[0-9a-f]{64}")
@@ -46,7 +54,8 @@ def header(info: SessionInfo) -> ExportRecord:
         "model": info.model,
         "user": info.user,
         "title": info.title,
-        "config": sorted_value(info.config),
+        # model_options stays text: its exact spelling and the order of its keys count.
+        "config": sorted_value(from_struct(info._pb.config)),
         "metadata": sorted_value(info.metadata),
         "idle_ttl": info.idle_ttl.total_seconds() if info.idle_ttl else None,
         "never_expires": info.never_expires,

@@ -1,11 +1,21 @@
 """Writes exports: as JSON Lines, one JSON document, or a dict."""
 
 import json
+import re
 from typing import Any
 
 from sessiond._export.records import LISTS, ExportRecord
 
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+_encode_text = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+# Lone surrogates, which no file can hold, and characters at which some programs end a line.
+_ESCAPED = re.compile("[\ud800-\udfff\u2028\u2029\x85]")
+
+
+def _encode(value: object) -> str:
+    text = _encode_text(value)
+    if text.isascii():
+        return text
+    return _ESCAPED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def line(record: ExportRecord) -> str:

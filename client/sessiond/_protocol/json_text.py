@@ -1,12 +1,19 @@
 """Strict JSON encoding of mappings, as compact UTF-8."""
 
 import json
+import math
 from collections.abc import Mapping
 from enum import Enum
 from typing import Any
 from uuid import UUID
 
 import orjson
+
+from sessiond.errors import invalid_field
+
+MAX_LEVELS = 200
+_AS_JSON = 'give base64, as model_dump(mode="json") of an SDK\'s object does'
+_AS_DICT = 'give its dict: model_dump(mode="json", exclude_none=True)'
 
 _dumps = orjson.dumps
 # A subclass of dict may override items(), which only the standard library honours.
@@ -68,3 +75,48 @@ _encode_text = json.JSONEncoder(
     ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=_simple
 ).encode
 _encode_ascii = json.JSONEncoder(separators=(",", ":"), allow_nan=False, default=_simple).encode
+
+
+def encode_or_refuse(value: Mapping[str, Any], path: str) -> bytes:
+    """Encode a mapping as encode() does.
+
+    Args:
+        value: the mapping.
+        path: its path in the call.
+
+    Raises:
+        InvalidField: with the path of the first value that JSON cannot represent.
+    """
+    try:
+        return encode(value)
+    except (TypeError, ValueError, RecursionError) as error:
+        found = _fault_in(value, path, ()) or (path, f"cannot be written as JSON: {error}")
+        raise invalid_field(*found) from error
+
+
+def _fault_in(value: object, path: str, around: tuple[int, ...]) -> tuple[str, str] | None:
+    match value:
+        case Mapping() | list() | tuple():
+            if id(value) in around:
+                return path, "contains itself"
+            if len(around) >= MAX_LEVELS:
+                return f"{path[:80]}...", f"is nested deeper than {MAX_LEVELS} levels"
+            is_object = isinstance(value, Mapping)
+            items = enumerate(value) if isinstance(value, list | tuple) else value.items()
+            for key, item in items:
+                if not isinstance(key, str | int | float | bool | None):
+                    return path, f"has a key of type {type(key).__name__}; keys must be texts"
+                inner = f"{path}.{key}" if is_object else f"{path}[{key}]"
+                if fault := _fault_in(item, inner, (*around, id(value))):
+                    return fault
+            return None
+        case bytes() | bytearray() | memoryview():
+            return path, f"is {type(value).__name__}, which JSON does not have; {_AS_JSON}"
+        case float() if not math.isfinite(value):
+            return path, f"is {value}, which JSON cannot represent"
+        case str() | int() | float() | None | UUID() | Enum():
+            return None
+        case _ if hasattr(value, "model_dump"):
+            return path, f"is an object of type {type(value).__name__}; {_AS_DICT}"
+        case _:
+            return path, f"is of type {type(value).__name__}, which JSON does not have"

@@ -9,7 +9,10 @@ from typing import Any, TypeAlias
 
 import grpc
 
+from sessiond._protocol.checks import path_of
+from sessiond._protocol.retry import Deadline
 from sessiond._version import __version__
+from sessiond.errors import invalid_field
 
 DEFAULT_TARGET = "localhost:50051"
 DEFAULT_PORT = 50051
@@ -63,26 +66,51 @@ def settings(
     """Combine arguments, environment and defaults; the clients document the arguments.
 
     Raises:
-        ValueError: the target or the API key is malformed.
+        InvalidField: a value is malformed.
         OSError: the certificate file cannot be read.
     """
-    key = (api_key if api_key is not None else os.environ.get("SESSIOND_API_KEY", "")).strip()
+    key = _text(api_key if api_key is not None else os.environ.get("SESSIOND_API_KEY"), "api_key")
+    key = key.strip()
     if not key.isascii() or not key.isprintable():
-        raise ValueError("the API key must consist of printable ASCII characters")
+        raise invalid_field("api_key", "must consist of printable ASCII characters")
+    Deadline(timeout)  # checks it
     return ClientSettings(
         target=_target(target or os.environ.get("SESSIOND_TARGET") or DEFAULT_TARGET),
         timeout=timeout,
         metadata=(("authorization", f"Bearer {key}"),) if key else (),
         credentials=_credentials(tls),
-        options=tuple({**CHANNEL_OPTIONS, **dict(options or {})}.items()),
+        options=tuple({**CHANNEL_OPTIONS, **_options(options or {})}.items()),
     )
 
 
+def _text(value: object, field: str) -> str:
+    if value is not None and not isinstance(value, str):
+        raise invalid_field(field, f"must be a text, not {type(value).__name__}")
+    return value or ""
+
+
+def _options(options: ChannelOptions) -> dict[str, Any]:
+    try:
+        given = dict(options)
+    except (TypeError, ValueError) as error:
+        raise invalid_field("options", f"must be a dict or a list of pairs: {error}") from None
+    for name, value in given.items():
+        if not isinstance(name, str) or not isinstance(value, int | str | bytes):
+            raise invalid_field(
+                f"options[{name!r}]", f"is {value!r:.60}; gRPC takes numbers and texts, by name"
+            )
+    return given
+
+
 def _target(target: str) -> str:
-    if re.match(r"(http|https|grpc|grpcs)://", target):
-        raise ValueError(
-            f'target must be HOST:PORT, not a URL: "{target}" (for TLS, pass tls=True)'
+    if re.match(r"(http|https|grpc|grpcs)://", _text(target, "target")):
+        raise invalid_field(
+            "target", f'must be HOST:PORT, not a URL: "{target}" (for TLS, pass tls=True)'
         )
+    try:
+        target.encode()
+    except UnicodeEncodeError:
+        raise invalid_field("target", f"is {target!r}; it must be HOST:PORT") from None
     # gRPC's default port is 443, where no sessiond listens.
     return f"{target}:{DEFAULT_PORT}" if re.fullmatch(r"[A-Za-z0-9._-]+", target) else target
 
@@ -92,4 +120,5 @@ def _credentials(tls: Tls) -> grpc.ChannelCredentials | None:
         return tls
     if isinstance(tls, bool):
         return grpc.ssl_channel_credentials() if tls else None
-    return grpc.ssl_channel_credentials(root_certificates=Path(tls).read_bytes())
+    path = Path(path_of(tls, "tls"))
+    return grpc.ssl_channel_credentials(root_certificates=path.read_bytes())

@@ -1,5 +1,6 @@
 """Conversion of failed gRPC calls to typed errors."""
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Protocol, cast
 
@@ -10,7 +11,7 @@ from grpc_status import rpc_status
 
 from sessiond import errors
 from sessiond.errors import FieldViolation, SessiondError
-from sessiond.v1 import turn_pb2
+from sessiond.v1 import asset_service_pb2, session_service_pb2, task_service_pb2, turn_pb2
 
 # Texts of statuses that gRPC itself creates when a connection or stream breaks, for codes that have
 # other causes too.
@@ -28,6 +29,19 @@ _TRANSPORT_CODES = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.Stat
 # grpc.aio reports this for a failed write to a stream, whatever the server answered
 # (github.com/grpc/grpc/issues/36066). The answer is lost.
 _LOST_ANSWER = "Internal error from Core"
+
+
+# The server's texts name RPCs of several words by their names in the protos.
+_RPC_NAMES = re.compile(
+    r"\b({})\b".format(
+        "|".join(
+            method.name
+            for file in (session_service_pb2, asset_service_pb2, task_service_pb2)
+            for service in file.DESCRIPTOR.services_by_name.values()
+            for method in service.methods
+        )
+    )
+)
 
 
 class _RpcOutcome(Protocol):
@@ -71,7 +85,7 @@ def error_of(failed: grpc.RpcError, target: str) -> SessiondError:
     # A newer server may send reasons that this client does not know; the code still has a class.
     by_code = errors.TurnFailed if is_outcome(info.metadata) else _BY_CODE.get(code, SessiondError)
     return _BY_REASON.get(info.reason, by_code)(
-        text,
+        _with_calls(text) if info.reason else text,
         code=code,
         reason=info.reason or code.name,
         metadata=dict(info.metadata),
@@ -112,6 +126,11 @@ def is_broken_stream(error: SessiondError) -> bool:
     return any(fault in text for fault in _TRANSPORT_FAULTS)
 
 
+def _with_calls(text: str) -> str:
+    """Return a server's text with the client's names of calls: import_messages."""
+    return _RPC_NAMES.sub(lambda found: re.sub(r"\B(?=[A-Z])", "_", found[0]).lower(), text)
+
+
 def _details(failed: grpc.RpcError) -> tuple[ErrorInfo, list[FieldViolation], float | None]:
     info = ErrorInfo()
     violations: list[FieldViolation] = []
@@ -126,7 +145,7 @@ def _details(failed: grpc.RpcError) -> tuple[ErrorInfo, list[FieldViolation], fl
             info = ErrorInfo.FromString(detail.value)
         elif detail.Is(BadRequest.DESCRIPTOR):
             found = BadRequest.FromString(detail.value).field_violations
-            violations = [FieldViolation(v.field, v.description) for v in found]
+            violations = [FieldViolation(v.field, _with_calls(v.description)) for v in found]
         elif detail.Is(RetryInfo.DESCRIPTOR):
             delay = RetryInfo.FromString(detail.value).retry_delay
             retry_after = delay.seconds + delay.nanos / 1e9

@@ -2,16 +2,22 @@
 
 import mimetypes
 import os
+from collections.abc import AsyncIterable, Iterable
 from typing import TypeGuard
 
+from sessiond._protocol.checks import path_of
 from sessiond._requests.fields import filled
 from sessiond.errors import invalid_field
 from sessiond.v1.asset_service_pb2 import DownloadAssetRequest, UploadAssetRequest
 
 
 def is_path(source: object) -> TypeGuard[str | os.PathLike[str]]:
-    """Return whether the source of an upload is a path."""
-    return isinstance(source, str | os.PathLike)
+    """Return whether the source of an upload is a path.
+
+    Raises:
+        InvalidField: if it is a path that no file can have.
+    """
+    return isinstance(source, str | os.PathLike) and bool(path_of(source, "source"))
 
 
 def media_type_of(name: str) -> str:
@@ -30,9 +36,26 @@ def upload_asset(
     """
     if not media_type and is_path(source):
         media_type = media_type_of(os.fspath(source))
-    if size is None and isinstance(source, bytes | bytearray | memoryview):
-        size = memoryview(source).nbytes
+    if isinstance(source, bytes | bytearray | memoryview):
+        size = memoryview(source).nbytes if size is None else size
+    elif not hasattr(source, "read") and not isinstance(
+        source, str | os.PathLike | Iterable | AsyncIterable
+    ):
+        raise invalid_field(
+            "source", f"must be a path, bytes, a file or pieces, not {type(source).__name__}"
+        )
     return filled(UploadAssetRequest(), media_type=media_type, asset_id=asset_id, size=size)
+
+
+def piece_of(data: object) -> bytes:
+    """Return a piece of a source. Numbers would pass for bytes where pieces are joined.
+
+    Raises:
+        InvalidField: if it is no bytes.
+    """
+    if not isinstance(data, bytes | bytearray | memoryview):
+        raise invalid_field("source", f"gives {type(data).__name__}; it must give bytes")
+    return bytes(data)
 
 
 def download_asset(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from sessiond._protocol.checks import path_of
 from sessiond._requests.assets import media_type_of
 from sessiond._types.asset import URI_PREFIX
 from sessiond.errors import invalid_field
@@ -145,21 +146,11 @@ def _of_dict(given: Mapping[Any, Any], place: str) -> Attachment:
     if sources == ["data"]:
         values["data"] = _content(values["data"], f"{place}.data")
     elif sources == ["path"]:
-        values["path"] = _path(values["path"], f"{place}.path")
+        values["path"] = path_of(values["path"], f"{place}.path")
         values.setdefault("name", Path(values["path"]).name)
     name = values.get("path") or values.get("uri") or values.get("name") or ""
     values.setdefault("media_type", media_type_of(name))
     return Attachment(place, **values)
-
-
-def _path(value: object, place: str) -> str:
-    try:
-        path = os.fspath(value)  # type: ignore[call-overload]  # raises TypeError
-    except TypeError:
-        raise invalid_field(place, f"must be a path, not {type(value).__name__}") from None
-    if not isinstance(path, str) or not path:
-        raise invalid_field(place, "is empty" if not path else "must be a text, not bytes")
-    return path
 
 
 def _content(value: object, place: str) -> bytes:

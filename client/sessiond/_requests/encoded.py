@@ -11,6 +11,7 @@ from typing import TypeAlias
 from sessiond._protocol.json_text import encode
 from sessiond._protocol.names import FORMATS
 from sessiond._requests.input import MessageInput, to_proto
+from sessiond._requests.shapes import format_of
 from sessiond.v1.message_pb2 import Message
 from sessiond.v1.session_service_pb2 import DESCRIPTOR, ImportMessagesRequest, StoreMessagesRequest
 
@@ -26,8 +27,16 @@ def _tag(field: int, wire_type: int) -> bytes:
     return bytes((field << 3 | wire_type,))
 
 
-_FORMAT = _tag(Message.FORMAT_FIELD_NUMBER, _NUMBER)
-_JSON = _tag(Message.JSON_FIELD_NUMBER, _BYTES)
+_BEFORE_JSON = {
+    name: bytes(
+        (
+            *_tag(Message.FORMAT_FIELD_NUMBER, _NUMBER),
+            number,
+            *_tag(Message.JSON_FIELD_NUMBER, _BYTES),
+        )
+    )
+    for name, number in FORMATS.items()
+}
 
 
 class Encoder:
@@ -35,19 +44,15 @@ class Encoder:
 
     Args:
         head: a request without messages, whose fields the first request gets.
-        format: the format of dicts and JSON texts.
+        format: the format of dicts and JSON texts. None = by the shape of each.
 
     Attributes:
         size: bytes of the messages that were added and not yet taken.
     """
 
-    def __init__(self, head: Head, format: str) -> None:
+    def __init__(self, head: Head, format: str | None) -> None:
         self.size = 0
         self._format = format
-        # Nearly all messages are dicts of a known format.
-        self._is_known = format in FORMATS
-        self._before_json = _FORMAT + bytes((FORMATS.get(format, 0),)) + _JSON
-        self._fixed = len(self._before_json)
         self._before = _tag(head.MESSAGES_FIELD_NUMBER, _BYTES)
         self._parts = [head.SerializeToString()]
 
@@ -61,15 +66,20 @@ class Encoder:
         Raises:
             InvalidField: if it cannot be sent.
         """
-        if self._is_known and type(message) is dict:
+        # Nearly all messages are dicts of a known format.
+        if type(message) is dict:
             try:
                 encoded = encode(message)
-            except (TypeError, ValueError, RecursionError):
+                format = self._format
+                if format is None:
+                    format = format_of(message, f"messages[{place}]") or "openai"
+                before_json = _BEFORE_JSON[format]
+            except (TypeError, ValueError, KeyError, RecursionError):
                 pass  # to_proto raises the error
             else:
                 length = _varint(len(encoded))
-                size = self._fixed + len(length) + len(encoded)
-                self._parts += (self._before, _varint(size), self._before_json, length, encoded)
+                size = len(before_json) + len(length) + len(encoded)
+                self._parts += (self._before, _varint(size), before_json, length, encoded)
                 self.size += size
                 return
         body = to_proto(message, self._format, f"messages[{place}]").SerializeToString()
@@ -89,14 +99,14 @@ class Encoder:
 
 
 def encoded_store(
-    head: StoreMessagesRequest, messages: Sequence[MessageInput], format: str
+    head: StoreMessagesRequest, messages: Sequence[MessageInput], format: str | None
 ) -> bytes:
     """Return a request with messages, encoded.
 
     Args:
         head: the request without messages.
         messages: the messages.
-        format: the format of dicts and JSON texts.
+        format: the format of dicts and JSON texts. None = by the shape of each.
 
     Raises:
         InvalidField: if a message cannot be sent.

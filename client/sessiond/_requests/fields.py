@@ -9,11 +9,11 @@ from google.protobuf.message import Message as ProtoMessage
 from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from sessiond._protocol import names
-from sessiond._protocol.json_text import encode
+from sessiond._protocol import model_options, names
+from sessiond._protocol.checks import listed
 from sessiond._protocol.structs import fill_struct
 from sessiond._protocol.times import to_duration, to_timestamp
-from sessiond.errors import invalid_field
+from sessiond.errors import InvalidField, invalid_field
 
 _Message = TypeVar("_Message", bound=ProtoMessage)
 
@@ -47,7 +47,9 @@ def filled(request: _Message, **values: Any) -> _Message:
         if value is not None:
             try:
                 _put(request, field, value)
-            except (AttributeError, TypeError, ValueError) as error:
+            except InvalidField:
+                raise
+            except (AttributeError, TypeError, ValueError, OverflowError) as error:
                 raise invalid_field(field, f"cannot be sent: {error}") from error
     return request
 
@@ -62,10 +64,8 @@ def _put(request: ProtoMessage, field: str, value: Any) -> None:
         case Struct() as struct:
             # Marks the field as set: an empty object differs from none.
             struct.SetInParent()
-            options = value.get("model_options") if field in ("config", "config_patch") else None
-            if isinstance(options, Mapping):
-                # As text, which keeps the order of its keys.
-                value = {**value, "model_options": encode(options).decode()}
+            if field in ("config", "config_patch"):
+                value = model_options.with_text(value, field)
             fill_struct(struct, value, field)
         case Duration() as duration:
             duration.CopyFrom(to_duration(value, field))
@@ -73,6 +73,8 @@ def _put(request: ProtoMessage, field: str, value: Any) -> None:
             timestamp.CopyFrom(to_timestamp(value, field))
         case MutableSequence() as items:
             put_items(items, value, field)
+        case str() if not isinstance(value, str):
+            raise invalid_field(field, f"must be a text, not {type(value).__name__}")
         case _:
             setattr(request, field, value)
 
@@ -81,14 +83,13 @@ def put_items(target: MutableSequence[Any], values: Iterable[Any], field: str) -
     """Append to a repeated field.
 
     Raises:
-        InvalidField: if a value does not fit, or if there is one string in the place of a list.
+        InvalidField: if a value does not fit, or if there is no list of them.
     """
-    if isinstance(values, str):
-        raise invalid_field(field, f'must be a list, e.g. ["{values}"]')
-    try:
-        target.extend(values)
-    except (TypeError, ValueError) as error:
-        raise invalid_field(field, f"cannot be sent: {error}") from error
+    for i, value in enumerate(listed(values, field)):
+        try:
+            target.append(value)
+        except (TypeError, ValueError) as error:
+            raise invalid_field(f"{field}[{i}]", f"cannot be sent: {error}") from error
 
 
 def put_mask(request: Any, values: Mapping[str, Any]) -> None:

@@ -1,12 +1,14 @@
 """Messages as the caller gives them, and their conversion to protobuf."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
-from sessiond._protocol.json_text import encode
+from sessiond._protocol.checks import listed
+from sessiond._protocol.json_text import encode_or_refuse
 from sessiond._protocol.names import FORMATS, ROLES, number_of
 from sessiond._protocol.structs import fill_struct
+from sessiond._requests import shapes
 from sessiond._types.message import Message
 from sessiond.errors import invalid_field
 from sessiond.v1 import message_pb2
@@ -24,7 +26,7 @@ class NewMessage:
     blob: Blob | None = None
     """The provider's message: a dict, or JSON text (str or bytes), which is kept byte for byte."""
     format: str | None = None
-    """Format of `blob`: "openai", "anthropic" or "gemini". None = that of the call."""
+    """Format of `blob`: "openai", "anthropic" or "gemini". None = that of the call, or by shape."""
     metadata: Mapping[str, Any] | None = None
     """Labels of this message: a JSON object of at most 64 KiB. None = none."""
     parent_seq: int | None = None
@@ -41,10 +43,12 @@ MessageInput: TypeAlias = Blob | message_pb2.Message | Message | NewMessage
 
 
 # protobuf takes UTF-8 bytes for a string, though its types do not say so.
-_encode = cast("Callable[[Mapping[str, Any]], str]", encode)
+_encode = cast("Callable[[Mapping[str, Any], str], str]", encode_or_refuse)
 
 
-def to_proto(value: MessageInput, format: str, path: str) -> message_pb2.Message:
+def to_proto(
+    value: MessageInput, format: str | None, path: str, *, is_sent: bool = False
+) -> message_pb2.Message:
     """Return the protobuf message that stores a caller's message.
 
     A Message that was read is stored with its exact content, role, format and metadata, but without
@@ -52,8 +56,9 @@ def to_proto(value: MessageInput, format: str, path: str) -> message_pb2.Message
 
     Args:
         value: the caller's message.
-        format: the format of a dict or JSON text.
+        format: the format of a dict or JSON text. None = by its shape; "openai" if that shows none.
         path: the field in the request, e.g. "messages[3]", for errors.
+        is_sent: leave the format of plain text to the server, which knows the model's provider.
 
     Raises:
         InvalidField: if the message cannot be sent.
@@ -64,46 +69,60 @@ def to_proto(value: MessageInput, format: str, path: str) -> message_pb2.Message
         case Message():
             return _stored_again(value.proto)
         case NewMessage():
-            return _new_message(value, format, path)
+            return _new_message(value, format, path, is_sent)
         case _:
-            return _provider_message(value, format, path)
+            return _provider_message(value, format, path, is_sent)
 
 
 def add_batch(
     batch: "RepeatedCompositeFieldContainer[message_pb2.Message]",
     messages: Iterable[MessageInput],
-    format: str,
+    format: str | None,
+    *,
+    is_sent: bool = False,
 ) -> None:
     """Add messages to a request's batch.
 
     Args:
         batch: the repeated field.
         messages: the messages.
-        format: the format of dicts and JSON texts.
+        format: the format of dicts and JSON texts, as in to_proto.
+        is_sent: as in to_proto.
 
     Raises:
         InvalidField: if a message cannot be sent, or if there is one in the place of a list.
     """
-    refuse_single(messages)
-    batch.extend(to_proto(message, format, f"messages[{i}]") for i, message in enumerate(messages))
+    check_list(messages)
+    batch.extend(
+        to_proto(message, format, f"messages[{i}]", is_sent=is_sent)
+        for i, message in enumerate(messages)
+    )
 
 
-def refuse_single(messages: object) -> None:
-    """Refuse one message in the place of a list: its keys or characters would pass for messages.
+def check_list(messages: object, *, is_streamed: bool = False) -> None:
+    """Refuse what is no list, as one message: its keys or characters would pass for messages.
+
+    Args:
+        messages: the caller's messages.
+        is_streamed: take an asynchronous iterable, too.
 
     Raises:
-        InvalidField: if it is one message.
+        InvalidField: if there is no list of messages.
     """
     if isinstance(messages, Mapping | str | bytes | NewMessage | message_pb2.Message):
         raise invalid_field(
             "messages", "must be a list of messages; store_message takes a single one"
         )
+    if not isinstance(messages, (Iterable, AsyncIterable) if is_streamed else Iterable):
+        raise invalid_field(
+            "messages", f"must be a list of messages, not {type(messages).__name__}"
+        )
 
 
-def _provider_message(value: Blob, format: str, path: str) -> message_pb2.Message:
+def _provider_message(
+    value: Blob, format: str | None, path: str, is_sent: bool
+) -> message_pb2.Message:
     result = message_pb2.Message()
-    # The server reads the role from the JSON.
-    result.format = number_of(FORMATS, format, "format")
     match value:
         case str():
             text = value
@@ -115,13 +134,13 @@ def _provider_message(value: Blob, format: str, path: str) -> message_pb2.Messag
                     f"{path}.json", f"is not UTF-8: {error.reason} at byte {error.start}"
                 ) from None
         case Mapping():
-            text = _dumped(value, path)
+            text = _encode(value, path)
         case _:
             raise invalid_field(
                 path,
                 f"is of type {type(value).__name__}; it must be a dict, JSON text (str or bytes), a"
-                " NewMessage or a Message (objects of a provider's SDK: give their dict, e.g. by"
-                " model_dump())",
+                " NewMessage or a Message (objects of a provider's SDK: give their dict,"
+                ' model_dump(mode="json", exclude_none=True))',
             )
     try:
         result.json = text
@@ -129,23 +148,30 @@ def _provider_message(value: Blob, format: str, path: str) -> message_pb2.Messag
         raise invalid_field(
             f"{path}.json", "is not valid Unicode: it holds a lone surrogate"
         ) from None
+    if format is None:
+        shape = value if isinstance(value, Mapping) else shapes.parsed(value)
+        if is_sent and shapes.is_plain(shape):
+            return result
+        format = shapes.format_of(shape, path) or "openai"
+    # The server reads the role from the JSON.
+    result.format = number_of(FORMATS, format, "format")
     return result
 
 
-def _dumped(value: Mapping[str, Any], path: str) -> str:
-    try:
-        return _encode(value)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise invalid_field(f"{path}.json", f"cannot be written as JSON: {error}") from error
-
-
-def _new_message(value: NewMessage, format: str, path: str) -> message_pb2.Message:
+def _new_message(
+    value: NewMessage, format: str | None, path: str, is_sent: bool
+) -> message_pb2.Message:
     if (value.blob is None) == (not value.parts):
         raise invalid_field(path, "needs either a blob or parts")
     if value.blob is not None:
-        result = _provider_message(value.blob, value.format or format, path)
+        result = _provider_message(value.blob, value.format or format, path, is_sent)
     else:
-        result = message_pb2.Message(parts=message_pb2.Parts(parts=value.parts))
+        result = message_pb2.Message()
+        for i, part in enumerate(listed(value.parts, f"{path}.parts")):
+            try:
+                result.parts.MergeFrom(message_pb2.Parts(parts=[part]))
+            except (TypeError, ValueError) as error:
+                raise invalid_field(f"{path}.parts[{i}]", f"cannot be sent: {error}") from error
     if value.role is not None:
         result.role = number_of(ROLES, value.role, f"{path}.role")
     if value.metadata is not None:

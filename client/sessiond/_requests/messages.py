@@ -2,6 +2,7 @@
 
 from typing import Unpack
 
+from sessiond._protocol.checks import listed
 from sessiond._protocol.names import ROLES, number_of
 from sessiond._requests.fields import check_keywords, filled
 from sessiond._requests.options import ReadOptions
@@ -25,8 +26,6 @@ def get_messages(
     if after_seq is not None and after_bookmark is not None:
         raise invalid_field("after_bookmark", "cannot be given together with after_seq")
     roles = options.get("roles")
-    if isinstance(roles, str):
-        raise invalid_field("roles", f'must be a list of roles, e.g. ["{roles}"]')
     request = filled(
         GetMessagesRequest(),
         session_id=session_id,
@@ -37,6 +36,6 @@ def get_messages(
         order=options.get("order"),
         view=options.get("view"),
     )
-    for i, role in enumerate(roles or ()):
+    for i, role in enumerate(() if roles is None else listed(roles, "roles")):
         request.roles.append(number_of(ROLES, role, f"roles[{i}]"))
     return request

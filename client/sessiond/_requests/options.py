@@ -19,7 +19,8 @@ class SessionSettings(TypedDict, total=False):
     title: str | None
     """Name for people to read, at most 512 characters. "" = none."""
     config: Mapping[str, Any] | None
-    """Settings of the conversation: a JSON object of at most 64 KiB, integers within ±2^53."""
+    """Settings of the conversation: a JSON object of at most 64 KiB, integers within ±2^53.
+    model_options in it, a dict of at most 1 MiB, keeps the order of its keys and all numbers."""
     metadata: Mapping[str, Any] | None
     """Labels of the caller: a JSON object of at most 64 KiB, integers within ±2^53."""
     idle_ttl: timedelta | float | None
@@ -83,6 +84,9 @@ class AppendOptions(TypedDict, total=False):
 
     expected_last_seq: int | None
     """Store nothing unless the session's last_seq is this; 0 = the session is empty."""
+    extract_files: bool | int
+    """Upload the files inside the messages, data URLs and base64, as assets first, and store
+    references to them. True = files from 256 KiB on; a number = files from this size on."""
     request_id: str | None
     """Makes the append safe to repeat, at most 128 characters. Default: a random one."""
     timeout: float | None

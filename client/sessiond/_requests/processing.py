@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 
+from sessiond._protocol.checks import listed
 from sessiond._requests.fields import filled, put_items
 from sessiond._types.processing import FailedMessage, Failures, Lease
 from sessiond.errors import invalid_field
@@ -29,17 +30,24 @@ def lease_messages(
     )
 
 
+def lease_id_of(lease: Lease) -> str:
+    if not isinstance(lease, Lease):
+        raise invalid_field("lease", f"must be a Lease, not {type(lease).__name__}")
+    return lease.lease_id
+
+
 def acknowledge_messages(
     lease: Lease, through_seq: int | None, failures: Failures, keep_lease: bool
 ) -> pb.AcknowledgeMessagesRequest:
     request = filled(
-        pb.AcknowledgeMessagesRequest(lease_id=lease.lease_id),
+        pb.AcknowledgeMessagesRequest(),
+        lease_id=lease_id_of(lease),
         through_seq=through_seq,
         keep_lease=keep_lease,
     )
     if isinstance(failures, Mapping):
         failures = [FailedMessage(seq, error) for seq, error in failures.items()]
-    for i, failure in enumerate(failures):
+    for i, failure in enumerate(listed(failures, "failures")):
         try:
             request.failures.add(seq=failure.seq, error=failure.error)
         except (AttributeError, TypeError, ValueError) as error:
@@ -50,13 +58,13 @@ def acknowledge_messages(
 def requeue_messages(
     queue: str, session_id: str, *, failed: bool, from_seq: int | None, seqs: Iterable[int] | None
 ) -> pb.RequeueMessagesRequest:
-    if failed + (from_seq is not None) + (seqs is not None) != 1:
+    if bool(failed) + (from_seq is not None) + (seqs is not None) != 1:
         raise invalid_field("which", "is required: give exactly one of failed, from_seq and seqs")
     request = filled(
         pb.RequeueMessagesRequest(),
         queue=queue,
         session_id=session_id,
-        failed=failed or None,
+        failed=failed or None,  # False would be a choice, too.
         from_seq=from_seq,
     )
     if seqs is not None:

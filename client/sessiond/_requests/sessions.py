@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Unpack
 
+from sessiond._protocol.model_options import check_contained
 from sessiond._requests.fields import check_keywords, filled, put_mask, request_id_or_new
 from sessiond._requests.options import SessionFilter, SessionSettings
 from sessiond.errors import invalid_field
@@ -102,6 +103,7 @@ def update_session(
 
 def _put_filter(target: pb.SessionFilter, conditions: SessionFilter) -> None:
     check_keywords(conditions, SessionFilter.__optional_keys__)
+    check_contained(conditions.get("config_contains"), "config_contains")
     filled(target, **conditions)
 
 

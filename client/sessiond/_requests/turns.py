@@ -4,11 +4,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Literal, TypeAlias, TypedDict
 
-from sessiond._protocol.json_text import encode
+from sessiond._protocol.model_options import text_of
 from sessiond._requests.attachments import Attachment, AttachmentInput, attachments_of
-from sessiond._requests.fields import check_keywords, filled, request_id_or_new
+from sessiond._requests.fields import filled, request_id_or_new
+from sessiond._requests.inline_files import least_bytes
 from sessiond._requests.input import MessageInput, add_batch
-from sessiond.errors import invalid_field
+from sessiond.errors import InvalidField, invalid_field
 from sessiond.v1.conversation_service_pb2 import AbortRequest, SendRequest
 from sessiond.v1.message_pb2 import ROLE_USER, Message, Part, Parts
 
@@ -20,7 +21,8 @@ OnTimeout: TypeAlias = Literal["leave", "abort"]
 _DEFAULTS: dict[str, Any] = {
     "prompt": None,
     "messages": None,
-    "format": "openai",
+    "format": None,
+    "extract_files": False,
     "attachments": (),
     "mode": "enqueue",
     "model": None,
@@ -36,8 +38,11 @@ class SendOptions(TypedDict, total=False):
 
     messages: Iterable[MessageInput] | None
     """1 to 100 messages as store_messages takes them, instead of prompt and attachments."""
-    format: str
-    """Format of dicts and JSON texts in messages: "openai" (default), "anthropic" or "gemini"."""
+    format: str | None
+    """Format of dicts and JSON texts in messages: "openai", "anthropic" or "gemini". Default: by
+    the shape of each; for plain text, that of the model's provider."""
+    extract_files: bool | int
+    """Upload the files inside messages as assets first, as in store_messages."""
     attachments: Sequence[AttachmentInput]
     """Files for the prompt: paths, URLs, tuples of content and media type, or dicts with one of
     "path", "data" (bytes or base64), "uri" and "asset_id", and perhaps "media_type" and "name".
@@ -48,8 +53,8 @@ class SendOptions(TypedDict, total=False):
     model: str | None
     """Model to ask. Default: the session's, or the server's default."""
     options: Mapping[str, Any] | None
-    """Goes into the request to the model as it is (temperature, max_tokens, tools, ...): a JSON
-    object of at most 1 MiB and 200 levels, whose keys keep their order."""
+    """Goes into the request to the model as it is, its keys in this order (temperature, max_tokens,
+    tools, ...): a JSON object of at most 1 MiB and 200 levels."""
     turn_timeout: timedelta | float | None
     """Ends the turn when it runs for longer: a timedelta or seconds, from 1 second. Default: the
     server's limit."""
@@ -66,6 +71,7 @@ class Sending:
         request: the request, without the attachments.
         attachments: the attachments.
         text: the prompt. "" = none.
+        extract_files: as the caller gave it.
     """
 
     def __init__(self, session_id: str, prompt: Prompt | None, given: Mapping[str, Any]) -> None:
@@ -88,18 +94,22 @@ class Sending:
                 f"cannot be given together with {'prompt' if text is not None else 'attachments'}",
             )
         self.text = text or ""
+        self.extract_files = values["extract_files"]
+        least_bytes(self.extract_files)  # checks it
         self.request = filled(
             SendRequest(),
             session_id=session_id,
             prompt=None if self.attachments else self.text,
             model=values["model"],
             mode=values["mode"],
-            options_json=_options_text(values["options"]),
+            options_json=None
+            if values["options"] is None
+            else text_of(values["options"], "options"),
             turn_timeout=values["turn_timeout"],
             request_id=request_id_or_new(values["request_id"]),
         )
         if values["messages"] is not None:
-            add_batch(self.request.messages, values["messages"], values["format"])
+            add_batch(self.request.messages, values["messages"], values["format"], is_sent=True)
             if not self.request.messages:
                 raise invalid_field(
                     "messages",
@@ -111,13 +121,6 @@ class Sending:
         text = [Part(text=self.text)] if self.text else []
         self.request.ClearField("messages")
         self.request.messages.append(Message(role=ROLE_USER, parts=Parts(parts=[*text, *parts])))
-
-
-def _options_text(options: Mapping[str, Any] | None) -> str | None:
-    try:
-        return None if options is None else encode(options).decode()
-    except (TypeError, ValueError, RecursionError) as error:
-        raise invalid_field("options", f"cannot be sent: {error}") from error
 
 
 def aborts(on_timeout: str) -> bool:
@@ -145,9 +148,19 @@ def abort(
     )
 
 
+def _unknown(name: object, value: object, prefix: str = "") -> InvalidField:
+    # Most are options of the model, which other libraries take as keywords.
+    return invalid_field(
+        f"{prefix}{name}",
+        f"is not known to send; give an option of the model as options={{{name!r}: {value!r:.60}}}."
+        f" Known are {', '.join(_DEFAULTS)}",
+    )
+
+
 def _merged(prompt: Prompt | None, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the keywords, those in a dict of a prompt included."""
-    check_keywords(given, SendOptions.__optional_keys__)
+    if unknown := given.keys() - SendOptions.__optional_keys__:
+        raise _unknown(min(unknown), given[min(unknown)])
     values = {**_DEFAULTS, **given}
     if not isinstance(prompt, Mapping):
         return {**values, "prompt": prompt}
@@ -156,9 +169,7 @@ def _merged(prompt: Prompt | None, given: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in prompt.items():
         name = _SPELLINGS.get(key, key)
         if name not in _DEFAULTS:
-            raise invalid_field(
-                f"prompt.{key}", f"is not known; a dict may have {', '.join(_DEFAULTS)}"
-            )
+            raise _unknown(key, value, "prompt.")
         if values[name] is not None and values[name] != _DEFAULTS[name]:
             raise invalid_field(name, "is given twice, in the dict and as a keyword")
         values[name] = _DEFAULTS[name] if value is None else value

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from sessiond._protocol.checks import listed
 from sessiond._requests.fields import filled
 from sessiond.errors import invalid_field
 from sessiond.v1.conversation_service_pb2 import WatchRequest
@@ -26,8 +27,12 @@ def event_types(types: Sequence[str] | None) -> frozenset[str] | None:
     """Return the types to deliver; None = all.
 
     Raises:
-        InvalidField: if there is one type in the place of a list.
+        InvalidField: if there is no list of types.
     """
-    if isinstance(types, str):
-        raise invalid_field("types", f'must be a list of types, e.g. ["{types}"]')
-    return None if types is None else frozenset(types)
+    if types is None:
+        return None
+    wanted = list(listed(types, "types"))
+    for i, value in enumerate(wanted):
+        if not isinstance(value, str):
+            raise invalid_field(f"types[{i}]", f"must be a text, not {type(value).__name__}")
+    return frozenset(wanted)

@@ -1,6 +1,7 @@
 # Generated from _async/_admin.py by scripts/generate-sync-client. Do not edit.
 """`client.admin`: projects and API keys."""
 
+from sessiond._requests.fields import filled
 from sessiond._sync._connection import Calls
 from sessiond._sync._lazy import Lazy
 from sessiond._sync._streams import page_batches
@@ -30,7 +31,7 @@ class Admin(Calls):
         Raises:
             ProjectAlreadyExists: if there is one of this name.
         """
-        request = pb.CreateProjectRequest(project=pb.Project(name=name))
+        request = pb.CreateProjectRequest(project=filled(pb.Project(), name=name))
         return project_of(
             self._connection.call(
                 lambda stubs: stubs.admin.CreateProject, request, timeout, is_repeatable=False
@@ -47,7 +48,7 @@ class Admin(Calls):
         Returns:
             A lazy list, which calls nothing before it is iterated over.
         """
-        request = pb.ListProjectsRequest(page_size=page_size)
+        request = filled(pb.ListProjectsRequest(), page_size=page_size)
         return Lazy(
             lambda: page_batches(
                 self._connection,
@@ -76,7 +77,7 @@ class Admin(Calls):
         Raises:
             ProjectNotFound: if there is no such project.
         """
-        request = pb.CreateApiKeyRequest(project=project, label=label, is_admin=is_admin)
+        request = filled(pb.CreateApiKeyRequest(), project=project, label=label, is_admin=is_admin)
         response = self._connection.call(
             lambda stubs: stubs.admin.CreateApiKey, request, timeout, is_repeatable=False
         )
@@ -92,7 +93,7 @@ class Admin(Calls):
         Raises:
             ProjectNotFound: if there is no such project.
         """
-        request = pb.ListApiKeysRequest(project=project)
+        request = filled(pb.ListApiKeysRequest(), project=project)
         response = self._connection.call(lambda stubs: stubs.admin.ListApiKeys, request, timeout)
         return [api_key_of(key) for key in response.keys]
 
@@ -109,7 +110,7 @@ class Admin(Calls):
         Raises:
             ApiKeyNotFound: if there is no such key.
         """
-        request = pb.RevokeApiKeyRequest(key_id=key_id)
+        request = filled(pb.RevokeApiKeyRequest(), key_id=key_id)
         return api_key_of(
             self._connection.call(lambda stubs: stubs.admin.RevokeApiKey, request, timeout)
         )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol, TypeAlias, cast
 from uuid import uuid4
 
+from sessiond._protocol.checks import path_of
 from sessiond._requests import assets as asset_requests
 from sessiond._requests.assets import is_path
 from sessiond._requests.fields import filled
@@ -161,7 +162,7 @@ class Assets(Calls):
             SessiondError: as in read.
             OSError: if the file cannot be written.
         """
-        target = Path(path)
+        target = Path(path_of(path, "path"))
         unfinished = target.with_name(f".{uuid4().hex}.part")
         digest = hashlib.sha256()
         file = run_blocking(_open, unfinished, "xb")
@@ -227,12 +228,12 @@ def _pieces(source: AssetSource) -> Generator[bytes, None]:
             file.close()
     elif hasattr(source, "read"):
         while data := run_blocking(source.read, PIECE_BYTES):
-            yield data
+            yield asset_requests.piece_of(data)
     else:
         # Joins small pieces, which would be sent one by one.
         buffer = bytearray()
         for data in each(source):
-            buffer += data
+            buffer += asset_requests.piece_of(data)
             while len(buffer) >= PIECE_BYTES:
                 yield bytes(buffer[:PIECE_BYTES])
                 del buffer[:PIECE_BYTES]

@@ -47,7 +47,7 @@ class Client:
         admin: projects and API keys.
 
     Raises:
-        ValueError: if the target or the API key is malformed.
+        InvalidField: if an argument is malformed.
         OSError: if the certificate file cannot be read.
     """
 

@@ -9,8 +9,9 @@ from sessiond._protocol.times import from_timestamp
 from sessiond._requests import messages as message_requests
 from sessiond._requests.encoded import Encoder, encoded_store
 from sessiond._requests.fields import filled, request_id_or_new
-from sessiond._requests.input import MessageInput, NewMessage, add_batch, refuse_single
+from sessiond._requests.input import MessageInput, NewMessage, add_batch, check_list, to_proto
 from sessiond._requests.options import AppendOptions, ReadOptions
+from sessiond._sync._attachments import FileExtractor
 from sessiond._sync._connection import Calls
 from sessiond._sync._lazy import Lazy
 from sessiond._sync._streams import message_batches
@@ -31,7 +32,7 @@ class MessageCalls(Calls):
         self,
         session_id: str,
         blob: MessageInput,
-        format: str = "openai",
+        format: str | None = None,
         *,
         metadata: Mapping[str, Any] | None = None,
         parent_seq: int | None = None,
@@ -43,12 +44,13 @@ class MessageCalls(Calls):
             session_id: the session.
             blob: the provider's message: a dict, or JSON text (str or bytes), which is kept byte
                 for byte; or another value that store_messages takes.
-            format: the provider's format: "openai", "anthropic" or "gemini".
+            format: the provider's format: "openai", "anthropic" or "gemini". Default: by the
+                message's shape, and "openai" for plain text.
             metadata: labels of the message: a JSON object of at most 64 KiB. Only with a dict or
                 JSON text.
             parent_seq: seq of the message that it follows. Default: the one before it. Only with a
                 dict or JSON text.
-            **options: expected_last_seq, request_id, timeout.
+            **options: expected_last_seq, extract_files, request_id, timeout.
 
         Returns:
             Where it is stored; its seq is `last_seq`.
@@ -68,9 +70,10 @@ class MessageCalls(Calls):
         self,
         session_id: str,
         messages: Iterable[MessageInput],
-        format: str = "openai",
+        format: str | None = None,
         *,
         expected_last_seq: int | None = None,
+        extract_files: bool | int = False,
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> StoredRange:
@@ -81,9 +84,13 @@ class MessageCalls(Calls):
             messages: 1 to 1,000 messages, together at most 4 MiB. Each is a provider's message (a
                 dict, or JSON text as str or bytes, kept byte for byte), a NewMessage (typed parts,
                 labels, a parent), a Message that was read, or a protobuf Message.
-            format: the format of dicts and JSON texts: "openai", "anthropic" or "gemini".
+            format: the format of dicts and JSON texts: "openai", "anthropic" or "gemini". Default:
+                by the shape of each, and "openai" for plain text.
             expected_last_seq: store nothing unless the session's last_seq is this; 0 = the session
                 is empty.
+            extract_files: upload the files inside the messages, data URLs and base64, as assets
+                first, and store references to them. True = files from 256 KiB on; a number = files
+                from this size on, in bytes.
             request_id: makes the call safe to repeat.
             timeout: deadline over all attempts, in seconds.
 
@@ -101,8 +108,14 @@ class MessageCalls(Calls):
             BatchTooLarge: if there are too many messages or bytes.
             RequestIdReused: if the request_id was used with other content.
         """
-        refuse_single(messages)
+        check_list(messages)
         messages = messages if isinstance(messages, Sequence) else list(messages)
+        extractor = FileExtractor(self._connection, extract_files)
+        if extractor.least is not None:
+            messages = [
+                extractor.take(to_proto(message, format, f"messages[{i}]"))
+                for i, message in enumerate(messages)
+            ]
         request = filled(
             pb.StoreMessagesRequest(),
             session_id=session_id,
@@ -121,9 +134,10 @@ class MessageCalls(Calls):
         self,
         session_id: str,
         messages: Source[MessageInput],
-        format: str = "openai",
+        format: str | None = None,
         *,
         expected_last_seq: int | None = None,
+        extract_files: bool | int = False,
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> StoredRange:
@@ -134,9 +148,13 @@ class MessageCalls(Calls):
             messages: any number of values that store_messages takes. They are sent while they are
                 iterated over. After a broken connection, a list or another sequence is sent again;
                 another iterable can be used only once, and the error is raised.
-            format: the format of dicts and JSON texts: "openai", "anthropic" or "gemini".
+            format: the format of dicts and JSON texts: "openai", "anthropic" or "gemini". Default:
+                by the shape of each, and "openai" for plain text.
             expected_last_seq: store nothing unless the session's last_seq is this; 0 = the session
                 is empty.
+            extract_files: upload the files inside the messages, data URLs and base64, as assets
+                first, and store references to them. True = files from 256 KiB on; a number = files
+                from this size on, in bytes.
             request_id: makes the call safe to repeat.
             timeout: deadline over all attempts, in seconds. Default: none.
 
@@ -147,16 +165,17 @@ class MessageCalls(Calls):
             SessiondError: as in store_messages, except BatchTooLarge.
             Exception: whatever iterating over `messages` raises. Nothing is stored then.
         """
-        refuse_single(messages)
+        check_list(messages, is_streamed=True)
         first = filled(
             pb.ImportMessagesRequest(),
             session_id=session_id,
             expected_last_seq=expected_last_seq,
             request_id=request_id_or_new(request_id),
         )
+        extractor = FileExtractor(self._connection, extract_files)
         response = self._connection.upload(
             lambda stubs: stubs.import_encoded,
-            lambda: _pieces(first, messages, format),
+            lambda: _pieces(first, messages, format, extractor),
             timeout=timeout,
             is_repeatable=isinstance(messages, Sequence),
             # No session has this id.
@@ -213,14 +232,21 @@ class MessageCalls(Calls):
 
 
 def _pieces(
-    first: pb.ImportMessagesRequest, messages: Source[MessageInput], format: str
+    first: pb.ImportMessagesRequest,
+    messages: Source[MessageInput],
+    format: str | None,
+    extractor: FileExtractor,
 ) -> Generator[bytes, None]:
     """Yield the encoded requests of an import."""
     encoder = Encoder(first, format)
     is_first = True
     count = 0
     for message in each(messages):
-        encoder.add(message, count)
+        if extractor.least is None:
+            encoder.add(message, count)
+        else:
+            read = to_proto(message, format, f"messages[{count}]")
+            encoder.add(extractor.take(read), count)
         count += 1
         if encoder.size >= PIECE_BYTES:
             yield encoder.take()

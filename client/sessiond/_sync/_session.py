@@ -3,9 +3,10 @@
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Unpack, overload
+from typing import Any, Unpack, cast, overload
 
 from sessiond._export.records import Progress
+from sessiond._protocol.checks import check_function
 from sessiond._requests.input import MessageInput
 from sessiond._requests.options import AppendOptions, ReadOptions, SessionSettings
 from sessiond._requests.turns import OnTimeout, Prompt, Sending, SendOptions, aborts
@@ -109,9 +110,9 @@ class Session:
             A function without arguments that removes the handler.
         """
         if isinstance(type_or_handler, str):
-            if handler is None:
-                raise TypeError("on() needs a handler after the type")
-            return self._handlers.add(type_or_handler, handler)
+            check_function(handler, "handler")
+            return self._handlers.add(type_or_handler, cast("EventHandler", handler))
+        check_function(type_or_handler, "type_or_handler")
         return self._handlers.add(None, type_or_handler)
 
     def send(
@@ -201,7 +202,7 @@ class Session:
     def store_message(
         self,
         blob: MessageInput,
-        format: str = "openai",
+        format: str | None = None,
         *,
         metadata: Mapping[str, Any] | None = None,
         parent_seq: int | None = None,
@@ -215,7 +216,7 @@ class Session:
     def store_messages(
         self,
         messages: Iterable[MessageInput],
-        format: str = "openai",
+        format: str | None = None,
         **options: Unpack[AppendOptions],
     ) -> StoredRange:
         """Append at most 1,000 messages, all or nothing; see `client.sessions.store_messages`."""
@@ -224,7 +225,7 @@ class Session:
     def import_messages(
         self,
         messages: Source[MessageInput],
-        format: str = "openai",
+        format: str | None = None,
         **options: Unpack[AppendOptions],
     ) -> StoredRange:
         """Append many messages, all or nothing; see `client.sessions.import_messages`."""

@@ -11,12 +11,20 @@ from typing import Any, TypeAlias
 from sessiond._export import reader, records, writer
 from sessiond._export.files import LinesFile, NewFile, TemporaryFile
 from sessiond._export.reader import Assembler, AssetPiece
-from sessiond._export.records import ASSET_PIECE_BYTES, ExportCounts, ExportRecord, Progress
+from sessiond._export.records import (
+    ASSET_PIECE_BYTES,
+    ExportCounts,
+    ExportRecord,
+    Progress,
+    check_progress,
+)
 from sessiond._export.writer import Collection, Document
+from sessiond._protocol.checks import path_of
 from sessiond._requests import assets as asset_requests
 from sessiond._requests import messages as message_requests
 from sessiond._requests.fields import filled, request_id_or_new
 from sessiond._sync._assets import Assets, check_content
+from sessiond._sync._attachments import FileExtractor
 from sessiond._sync._bookmarks import Bookmarks
 from sessiond._sync._connection import Connection
 from sessiond._sync._streams import asset_pieces, message_batches
@@ -170,9 +178,10 @@ def export_to(
     """Write an export to a file, which appears once it is complete."""
     if form not in ("jsonl", "json"):
         raise invalid_field("format", f"is {form!r}; it must be one of jsonl, json")
+    check_progress(progress)
     text_of = writer.line if form == "jsonl" else Document().text
     found: list[SessionInfo] = []
-    file = run_blocking(lambda: NewFile(path))
+    file = run_blocking(NewFile, path_of(path, "path"))
     try:
         encoded = record_batches(
             connection,
@@ -202,15 +211,24 @@ def import_session(
     progress: Progress | None,
     request_id: str | None,
     timeout: float | None,
+    extract_files: bool | int,
 ) -> SessionInfo:
     """Create a session from an export."""
     if session_id == "":
         raise invalid_field("session_id", "is empty; leave it out to keep the exported one")
+    check_progress(progress)
+    reader.check_source(source)
+    extractor = FileExtractor(connection, extract_files)
     # The same for all attempts: a retry must not meet the session of the attempt before.
     final_request_id = request_id_or_new(request_id)
+    # Refuses values of the wrong type before anything is read.
+    head = filled(ImportSessionRequest(), request_id=final_request_id)
+    filled(head.session, session_id=session_id)
     response = connection.upload(
         lambda stubs: stubs.sessions.ImportSession,
-        lambda: _pieces(connection, source, Assembler(session_id, final_request_id), progress),
+        lambda: _pieces(
+            connection, source, Assembler(session_id, final_request_id), progress, extractor
+        ),
         timeout=timeout,
         # The first attempt uses up any other source.
         is_repeatable=isinstance(source, Mapping | str | os.PathLike | list | tuple),
@@ -224,6 +242,7 @@ def _pieces(
     source: ExportSource,
     assembler: Assembler,
     progress: Progress | None,
+    extractor: FileExtractor,
 ) -> Generator[ImportSessionRequest, None]:
     """Yield the requests of an import, and upload the assets on the way.
 
@@ -237,7 +256,7 @@ def _pieces(
                     if isinstance(piece, AssetPiece):
                         uploads.take(piece)
                         continue
-                    yield piece
+                    yield _without_files(piece, extractor)
                     if progress:
                         progress(assembler.messages, assembler.total)
         last = assembler.finish()
@@ -245,7 +264,14 @@ def _pieces(
             progress(assembler.messages, assembler.total)
     finally:
         uploads.close()
-    yield last
+    yield _without_files(last, extractor)
+
+
+def _without_files(piece: ImportSessionRequest, extractor: FileExtractor) -> ImportSessionRequest:
+    for message in piece.messages:
+        if (stored := extractor.take(message)) is not message:
+            message.CopyFrom(stored)
+    return piece
 
 
 class _Uploads:
@@ -300,8 +326,6 @@ def _placed_records(source: ExportSource) -> Generator[tuple[str, ExportRecord],
         for placed in reader.records_of(source):
             yield placed
         return
-    if isinstance(source, bytes):
-        raise invalid_field("source", "must be a path, a dict, or lines of text")
     number = 0
     is_lines = True
     document: list[bytes] = []
@@ -330,7 +354,7 @@ def _lines(source: str | os.PathLike[str] | Source[str]) -> Generator[bytes, Non
             # A lone surrogate passes here, and is refused later with its place.
             yield text.encode("utf-8", "surrogatepass")
         return
-    file = run_blocking(lambda: LinesFile(source))
+    file = run_blocking(LinesFile, source)
     try:
         while lines := run_blocking(file.read):
             for line in lines:

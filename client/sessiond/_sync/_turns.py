@@ -11,7 +11,7 @@ from sessiond._requests import turns as turn_requests
 from sessiond._requests import watch as watch_requests
 from sessiond._requests.fields import filled
 from sessiond._requests.turns import OnTimeout, Prompt, Sending, SendOptions
-from sessiond._sync._attachments import parts_of
+from sessiond._sync._attachments import FileExtractor, parts_of
 from sessiond._sync._connection import Calls
 from sessiond._sync._handlers import Handlers
 from sessiond._sync._lazy import Lazy
@@ -51,8 +51,8 @@ class TurnCalls(Calls):
             prompt: the user's text; or a dict of it and the keywords, e.g.
                 {"prompt": "...", "attachments": ["a.png"]}.
             timeout: deadline over all attempts, in seconds.
-            **keywords: messages, format, attachments, mode, model, options, turn_timeout,
-                request_id.
+            **keywords: messages, format, extract_files, attachments, mode, model, options,
+                turn_timeout, request_id.
 
         Returns:
             The id of the message, of the last one if there are several: a str that equals its
@@ -94,8 +94,8 @@ class TurnCalls(Calls):
             on_timeout: what becomes of the turn when the time runs out or the caller is cancelled.
                 "leave" lets it go on, and wait_for_turn can wait for it. "abort" aborts it; then a
                 connection that breaks may abort it too.
-            **keywords: messages, format, attachments, mode, model, options, turn_timeout,
-                request_id, as in send.
+            **keywords: messages, format, extract_files, attachments, mode, model, options,
+                turn_timeout, request_id, as in send.
 
         Returns:
             The turn's final answer; with mode "immediate", that of the turn that it steered.
@@ -130,8 +130,8 @@ class TurnCalls(Calls):
             abort_on_exit: abort the turn if the iteration ends before it; then a connection that
                 breaks may abort it too. Default: the turn goes on.
             timeout: deadline of the whole stream, in seconds. Default: none.
-            **keywords: messages, format, attachments, mode, model, options, turn_timeout,
-                request_id, as in send.
+            **keywords: messages, format, extract_files, attachments, mode, model, options,
+                turn_timeout, request_id, as in send.
 
         Returns:
             A lazy list that ends with the turn, and sends nothing before it is iterated over.
@@ -286,7 +286,7 @@ class TurnCalls(Calls):
         deadline = Deadline(timeout)
         self._prepare(sending)
         request = sending.request
-        request.abort_on_disconnect = aborts
+        filled(request, abort_on_disconnect=aborts)
         turn = turn_pb2.Turn()
         seen: message_pb2.Message | None = None
         try:
@@ -320,13 +320,17 @@ class TurnCalls(Calls):
         if handlers:
             handlers.ready()
         self._prepare(sending)
-        sending.request.abort_on_disconnect = aborts
+        filled(sending.request, abort_on_disconnect=aborts)
         with closing(send_steps(self._connection, sending.request, deadline.remaining())) as steps:
             for step in steps:
                 if step.events:
                     yield [Event(event) for event in step.events]
 
     def _prepare(self, sending: Sending) -> None:
+        extractor = FileExtractor(self._connection, sending.extract_files)
+        for message in sending.request.messages:
+            if (stored := extractor.take(message)) is not message:
+                message.CopyFrom(stored)
         if sending.attachments:
             sending.take_parts(parts_of(self._connection, sending.attachments))
 

@@ -4,6 +4,8 @@ import json
 from datetime import datetime
 from typing import Any
 
+import orjson
+
 from sessiond._protocol.names import FORMAT_NAMES, ROLE_NAMES
 from sessiond._protocol.structs import from_struct
 from sessiond._protocol.times import from_timestamp
@@ -97,9 +99,13 @@ class Message(ProtoRecord[message_pb2.Message]):
 
     @property
     def content(self) -> str:
-        """The message's text: its text parts joined. Empty without any, and in the "basic" view."""
+        """The message's text: its text parts joined; for a tool's message, the result's text.
+
+        Empty without any, and in the "basic" view.
+        """
         if self._pb.WhichOneof("content") == "parts":
-            return text_of_parts(self._pb.parts.parts)
+            is_result = self._pb.role == message_pb2.ROLE_TOOL
+            return text_of_parts(self._pb.parts.parts, is_result=is_result)
         return text_of_blob(self.blob, self._pb.format)
 
     @property
@@ -202,7 +208,11 @@ class Message(ProtoRecord[message_pb2.Message]):
 
     def _parsed(self) -> dict[str, Any]:
         if text := self._pb.json:
-            value = json.loads(text)
+            try:
+                value = json.loads(text)
+            except RecursionError:
+                # An older server stored deeper JSON than the standard library reads.
+                value = orjson.loads(text)
             return value if isinstance(value, dict) else {}
         return (
             {"role": self.role, "parts": parts_json(self._pb.parts.parts)}

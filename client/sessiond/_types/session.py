@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from sessiond._protocol.model_options import with_dict
 from sessiond._protocol.names import STATE_NAMES
 from sessiond._protocol.structs import from_struct
 from sessiond._protocol.times import from_duration, from_timestamp
@@ -85,9 +86,9 @@ class SessionInfo(ProtoRecord[session_pb2.Session]):
 
     @property
     def config(self) -> dict[str, Any]:
-        """The session's settings, as a JSON object."""
+        """The session's settings, as a JSON object; model_options has its keys in their order."""
         if self._config is None:
-            self._config = from_struct(self._pb.config)
+            self._config = with_dict(from_struct(self._pb.config))
         return self._config
 
     @property

@@ -9,10 +9,10 @@ class InvalidRequest(SessiondError, code=grpc.StatusCode.INVALID_ARGUMENT):
     """The request is invalid; repeating it unchanged fails again."""
 
 
-class InvalidField(InvalidRequest, reason="INVALID_FIELD"):
+class InvalidField(InvalidRequest, ValueError, reason="INVALID_FIELD"):
     """A field is missing, malformed or out of range.
 
-    The client raises it too, for values that cannot be sent.
+    The client raises it too, for values that cannot be sent. It is also a ValueError.
     """
 
 

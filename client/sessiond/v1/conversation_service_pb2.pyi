@@ -93,7 +93,9 @@ class SendRequest(_message.Message):
     """
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Message]:
-        """messages are stored as they are, as one batch, when the turn begins. Limits as for StoreMessages, but at most 100."""
+        """messages are stored as they are, as one batch, when the turn begins. Limits as for StoreMessages, but at most 100. A json without a format
+        has that of the model's provider (OpenAI's for Gemini): for plain text, a role and a string as content, which is the same in both.
+        """
 
     @_builtins.property
     def turn_timeout(self) -> _duration_pb2.Duration:

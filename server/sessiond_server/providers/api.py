@@ -311,7 +311,7 @@ class _Prepared:
                 "CONTEXT_TOO_LARGE",
                 f"is not called: the request has {size} bytes, {body.asset_bytes} of them the "
                 f"content of assets (attachments), and this server sends at most {limit} "
-                "(max_request_bytes): send smaller or fewer attachments, shorten the history by "
+                "(max_model_request_bytes): send smaller or fewer attachments, shorten the history by "
                 "config.context.max_messages, or rewind the session",
                 context_bytes=size,
                 max_bytes=limit,

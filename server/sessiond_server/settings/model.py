@@ -245,7 +245,7 @@ class Settings(BaseSettings):
         ge=1024,
         description="Maximum size of the history that is sent to a model, in bytes.",
     )
-    max_request_bytes: int = Field(
+    max_model_request_bytes: int = Field(
         64 * 1024 * 1024,
         ge=1024,
         description="Maximum size of a request to a model in bytes, assets included (in base64).",

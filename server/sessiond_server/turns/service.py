@@ -11,7 +11,7 @@ from uuid import UUID
 import orjson
 
 from sessiond.v1.conversation_service_pb2 import SendRequest
-from sessiond.v1.message_pb2 import Message
+from sessiond.v1.message_pb2 import FORMAT_GEMINI, FORMAT_OPENAI, Message
 from sessiond.v1.turn_pb2 import MessageTurn
 from sessiond_server.core.errors import Fault, invalid, session_not_found
 from sessiond_server.core.ids import session_key, uuid7
@@ -318,6 +318,11 @@ class Turns:
         if sending.prompt:
             text = orjson.dumps({"role": "user", "content": sending.prompt}).decode()
             messages = [Message(format=route.provider.format, json=text)]
+        # Clients leave out the format of plain text, which Gemini spells differently.
+        plain = FORMAT_OPENAI if route.provider.format == FORMAT_GEMINI else route.provider.format
+        for message in messages:
+            if message.json and not message.format:
+                message.format = plain
         if sending.is_immediate and not messages:
             raise invalid("prompt", "is empty: there is nothing to steer a turn with")
         message_id = uuid7() if messages else None

@@ -180,7 +180,7 @@ class AsyncAcontextSessions:
         session_id: str,
         *,
         blob: Any,
-        format: str = "openai",
+        format: str | None = None,
         meta: Mapping[str, Any] | None = None,
     ) -> Message:
         """Append one message. It is committed when this returns.
@@ -188,7 +188,7 @@ class AsyncAcontextSessions:
         Args:
             session_id: the session's id.
             blob: the provider's message: a dict, or an object of its SDK with `model_dump()`.
-            format: the message's format: "openai", "anthropic" or "gemini".
+            format: the message's format: "openai", "anthropic" or "gemini". Default: by its shape.
             meta: labels for the message: a JSON object of at most 64 KiB. Default: empty.
         """
         value = _acontext.blob_of(blob)

@@ -179,7 +179,7 @@ class AcontextSessions:
         session_id: str,
         *,
         blob: Any,
-        format: str = "openai",
+        format: str | None = None,
         meta: Mapping[str, Any] | None = None,
     ) -> Message:
         """Append one message. It is committed when this returns.
@@ -187,7 +187,7 @@ class AcontextSessions:
         Args:
             session_id: the session's id.
             blob: the provider's message: a dict, or an object of its SDK with `model_dump()`.
-            format: the message's format: "openai", "anthropic" or "gemini".
+            format: the message's format: "openai", "anthropic" or "gemini". Default: by its shape.
             meta: labels for the message: a JSON object of at most 64 KiB. Default: empty.
         """
         value = _acontext.blob_of(blob)

@@ -1,0 +1,61 @@
+"""Checks of the caller's values. All raise InvalidField with the path of the field."""
+
+import os
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
+
+from sessiond.errors import invalid_field
+
+_Item = TypeVar("_Item")
+
+
+def listed(values: Iterable[_Item], field: str) -> Iterable[_Item]:
+    """Return values that must be a list or another iterable.
+
+    Raises:
+        InvalidField: if they are one value in the place of a list.
+    """
+    if isinstance(values, str):
+        raise invalid_field(field, f'must be a list, e.g. ["{values}"]')
+    if isinstance(values, bytes | Mapping) or not isinstance(values, Iterable):
+        raise invalid_field(field, f"must be a list, not {type(values).__name__}")
+    return values
+
+
+def path_of(value: object, field: str) -> str:
+    """Return the path of a file.
+
+    Raises:
+        InvalidField: if the value cannot be a path.
+    """
+    path = os.fspath(value) if isinstance(value, str | os.PathLike) else None
+    if not isinstance(path, str):
+        raise invalid_field(field, f"must be a path, not {type(value).__name__}")
+    try:
+        is_valid = path and b"\0" not in os.fsencode(path)
+    except UnicodeEncodeError:
+        is_valid = False
+    if not is_valid:
+        raise invalid_field(field, f"is {path!r}, which no file can have as its path")
+    return path
+
+
+def check_function(value: object, field: str) -> None:
+    """Check that a value can be called.
+
+    Raises:
+        InvalidField: if it cannot.
+    """
+    if not callable(value):
+        raise invalid_field(field, f"must be a function, not {type(value).__name__}")
+
+
+def check_number(value: object, field: str, *, least: float) -> None:
+    """Check that a value is a number, and not too small.
+
+    Raises:
+        InvalidField: if it is not.
+    """
+    # NaN fails the comparison.
+    if not isinstance(value, int | float) or not value >= least:
+        raise invalid_field(field, f"is {value!r}; it must be a number of at least {least}")

@@ -1,0 +1,181 @@
+"""Files inside messages, and the assets that take their places. No I/O in here."""
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, cast
+from urllib.parse import unquote_to_bytes
+
+from sessiond._protocol.json_text import encode
+from sessiond._requests.assets import media_type_of
+from sessiond._types.asset import URI_PREFIX
+from sessiond.errors import invalid_field
+from sessiond.v1.message_pb2 import Blob, Message, Part
+
+MIN_BYTES = 256 * 1024
+
+_DATA_URL = re.compile(r"data:([^,]*?)(;base64)?,(.*)", re.DOTALL | re.IGNORECASE)
+# The keys under which a provider's JSON has parts. Arguments of calls, for one, are no place for
+# files, whatever they look like.
+_NESTED = (
+    "content",
+    "parts",
+    "output",
+    "images",
+    "source",
+    "functionResponse",
+    "function_response",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class InlineFile:
+    """A file inside a message."""
+
+    content: bytes
+    media_type: str
+    asset_id: str
+    """SHA-256 of the content in hexadecimal."""
+    holder: Any
+    """The JSON object, or the Blob, that has it."""
+    key: str
+    """The key of the object. "" = a Blob."""
+
+
+def least_bytes(extract_files: object) -> int | None:
+    """Return the size from which on files become assets, in bytes. None = they stay.
+
+    Raises:
+        InvalidField: if the caller's value is neither a bool nor a size.
+    """
+    if isinstance(extract_files, bool) or extract_files is None:
+        return MIN_BYTES if extract_files else None
+    if not isinstance(extract_files, int) or extract_files < 1:
+        raise invalid_field(
+            "extract_files", f"is {extract_files!r}; it must be True, False or a number of bytes"
+        )
+    return extract_files
+
+
+def extracted(message: Message, least: int) -> tuple[Message, list[InlineFile]]:
+    """Take the files out of a message.
+
+    Args:
+        message: the message, which stays as it is.
+        least: size of the smallest file to take out, in bytes.
+
+    Returns:
+        The message that refers to assets instead, and the files to upload before it is stored.
+    """
+    result = Message()
+    if message.HasField("parts"):
+        result.CopyFrom(message)
+        files = list(_files_of_parts(result.parts.parts, least))
+        for file in files:
+            cast("Blob", file.holder).asset_id = file.asset_id
+        return (result if files else message), files
+    value = _parsed(message.json) if len(message.json) > least else None
+    files = list(_files_of_json(value, least))
+    if not files:
+        return message, []
+    result.CopyFrom(message)
+    result.json = _replaced(message.json, value, files)
+    return result, files
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None  # The server refuses it.
+
+
+def _replaced(text: str, value: Any, files: Iterable[InlineFile]) -> str:
+    """Return JSON text with references in the places of files, all else byte for byte."""
+    found = [(f'"{file.holder[file.key]}"', f'"{URI_PREFIX}{file.asset_id}"') for file in files]
+    if all(text.count(old) == found.count((old, new)) for old, new in found):
+        for old, new in found:
+            text = text.replace(old, new)
+        return text
+    # The same text stands elsewhere too, or is spelled with escapes.
+    for file in files:
+        file.holder[file.key] = f"{URI_PREFIX}{file.asset_id}"
+    return encode(value).decode()
+
+
+def _files_of_parts(parts: Iterable[Part], least: int) -> Iterator[InlineFile]:
+    for part in parts:
+        match part.WhichOneof("kind"):
+            case "image" | "audio" | "file" as kind:
+                blob = getattr(part, kind)
+                if len(blob.inline) >= least:
+                    yield _file(blob.inline, blob.media_type, blob, "")
+            case "tool_result":
+                yield from _files_of_parts(part.tool_result.parts, least)
+
+
+def _files_of_json(value: Any, least: int) -> Iterator[InlineFile]:
+    for item in value if isinstance(value, list) else [value]:
+        if not isinstance(item, dict):
+            continue
+        for holder, key, media_type in _places(item):
+            text = holder.get(key)
+            # Base64 takes four characters for three bytes.
+            if isinstance(text, str) and len(text) >= least:
+                content, given = _decoded(text, is_url="url" in key)
+                if len(content) >= least:
+                    yield _file(content, given or media_type, holder, key)
+        for key in _NESTED:
+            yield from _files_of_json(item.get(key), least)
+
+
+def _places(part: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str, str]]:
+    """Yield where a part may have a file: an object, its key, and the media type beside it."""
+    image = part.get("image_url")
+    if isinstance(image, dict):
+        yield image, "url", ""
+    else:
+        yield part, "image_url", ""
+    if isinstance(audio := part.get("input_audio"), dict):
+        yield audio, "data", f"audio/{audio.get('format') or 'wav'}"
+    file = part if part.get("type") == "input_file" else part.get("file")
+    if isinstance(file, dict):
+        yield file, "file_data", media_type_of(_string(file.get("filename")))
+        yield file, "file_url", ""
+    source = part.get("source")
+    if isinstance(source, dict) and source.get("type") in ("base64", "url"):
+        key = "data" if source["type"] == "base64" else "url"
+        yield source, key, _string(source.get("media_type"))
+    for name in ("inlineData", "inline_data"):
+        if isinstance(blob := part.get(name), dict):
+            yield blob, "data", _string(blob.get("mimeType") or blob.get("mime_type"))
+
+
+def _decoded(text: str, *, is_url: bool) -> tuple[bytes, str]:
+    """Return the content and media type of a data URL or of base64. Empty = it is neither."""
+    data, media_type = text, ""
+    if text[:5].lower() == "data:":
+        if not (match := _DATA_URL.fullmatch(text)):
+            return b"", ""
+        media_type, data = match[1].partition(";")[0], match[3]
+        if not match[2]:
+            return unquote_to_bytes(data), media_type
+    elif is_url:
+        return b"", ""
+    try:
+        # Gemini's SDK writes the alphabet for URLs; some programs wrap lines.
+        standard = "".join(data.split()).replace("-", "+").replace("_", "/")
+        return base64.b64decode(standard, validate=True), media_type
+    except ValueError:
+        return b"", ""
+
+
+def _file(content: bytes, media_type: str, holder: Any, key: str) -> InlineFile:
+    return InlineFile(content, media_type, hashlib.sha256(content).hexdigest(), holder, key)
+
+
+def _string(value: Any) -> str:
+    return value if isinstance(value, str) else ""
