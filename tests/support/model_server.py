@@ -203,7 +203,7 @@ class _Handler(BaseHTTPRequestHandler):
             reply,
             list(reply.events)
             if reply.events is not None
-            else (_openai if is_openai else _anthropic)(reply, body),
+            else (openai_events if is_openai else anthropic_events)(reply, body),
             is_openai,
         )
 
@@ -262,16 +262,20 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(f"{len(text.encode()):x}\r\n{text}\r\n".encode())
 
 
-def _words(text: str) -> list[str]:
+def words_of(text: str) -> list[str]:
+    """Split a text for streaming. The words keep their blanks."""
     words = text.split(" ")
     return [word + " " for word in words[:-1]] + words[-1:] if text else []
 
 
-def _pieces(text: str) -> list[str]:
+def pieces_of(text: str) -> list[str]:
+    """Split the arguments of a call for streaming."""
     return [text[at : at + PIECE] for at in range(0, len(text), PIECE)]
 
 
-def _openai(reply: Reply, body: JSON) -> list[JSON]:
+def openai_events(reply: Reply, body: JSON) -> list[JSON]:
+    """Return the chunks that stream a reply in Chat Completions."""
+
     def chunk(delta: JSON, finish_reason: str | None = None) -> JSON:
         choice = {"index": 0, "delta": delta, "finish_reason": finish_reason, "logprobs": None}
         return {
@@ -283,8 +287,8 @@ def _openai(reply: Reply, body: JSON) -> list[JSON]:
         }
 
     chunks = [chunk({"role": "assistant", "content": ""})]
-    chunks += [chunk({"reasoning_content": word}) for word in _words(reply.thinking)]
-    chunks += [chunk({"content": word}) for word in _words(reply.text)]
+    chunks += [chunk({"reasoning_content": word}) for word in words_of(reply.thinking)]
+    chunks += [chunk({"content": word}) for word in words_of(reply.text)]
     for index, (call_id, name, arguments) in enumerate(reply.tool_calls):
         chunks.append(
             chunk(
@@ -302,7 +306,7 @@ def _openai(reply: Reply, body: JSON) -> list[JSON]:
         )
         chunks += [
             chunk({"tool_calls": [{"index": index, "function": {"arguments": piece}}]})
-            for piece in _pieces(arguments)
+            for piece in pieces_of(arguments)
         ]
     chunks.append(chunk({}, reply.stop_reason or ("tool_calls" if reply.tool_calls else "stop")))
     if reply.usage and (body.get("stream_options") or {}).get("include_usage"):
@@ -316,7 +320,8 @@ def _openai(reply: Reply, body: JSON) -> list[JSON]:
     return chunks
 
 
-def _anthropic(reply: Reply, body: JSON) -> list[JSON]:
+def anthropic_events(reply: Reply, body: JSON) -> list[JSON]:
+    """Return the events that stream a reply in Messages."""
     read, written = reply.usage or (0, 0)
     message: JSON = {
         "id": "msg_1",
@@ -331,20 +336,20 @@ def _anthropic(reply: Reply, body: JSON) -> list[JSON]:
     events: list[JSON] = [{"type": "message_start", "message": message}]
     blocks: list[tuple[JSON, list[JSON]]] = []
     if reply.thinking:
-        deltas = [{"type": "thinking_delta", "thinking": word} for word in _words(reply.thinking)]
+        deltas = [{"type": "thinking_delta", "thinking": word} for word in words_of(reply.thinking)]
         deltas.append({"type": "signature_delta", "signature": reply.signature})
         blocks.append(({"type": "thinking", "thinking": "", "signature": ""}, deltas))
     if reply.text:
         blocks.append(
             (
                 {"type": "text", "text": ""},
-                [{"type": "text_delta", "text": word} for word in _words(reply.text)],
+                [{"type": "text_delta", "text": word} for word in words_of(reply.text)],
             )
         )
     for call_id, name, arguments in reply.tool_calls:
         deltas = [
             {"type": "input_json_delta", "partial_json": piece}
-            for piece in ["", *_pieces(arguments)]
+            for piece in ["", *pieces_of(arguments)]
         ]
         blocks.append(({"type": "tool_use", "id": call_id, "name": name, "input": {}}, deltas))
     for index, (block, deltas) in enumerate(blocks):

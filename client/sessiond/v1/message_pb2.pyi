@@ -370,19 +370,23 @@ class Reasoning(_message.Message):
 
     TEXT_FIELD_NUMBER: _builtins.int
     SIGNATURE_FIELD_NUMBER: _builtins.int
+    FORMAT_FIELD_NUMBER: _builtins.int
     text: _builtins.str
     """text is the readable part. Empty if the provider redacts it."""
     signature: _builtins.bytes
     """signature is the provider's signature or the encrypted reasoning, kept byte for byte. Empty = none."""
+    format: Global___Format.ValueType
+    """format names the provider that signed it. A turn sends signed reasoning to that provider only, unchanged. Unset = unknown: it is sent to none."""
     def __init__(
         self,
         *,
         text: _builtins.str = ...,
         signature: _builtins.bytes = ...,
+        format: Global___Format.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["signature", b"signature", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["format", b"format", "signature", b"signature", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,84 @@
+"""Files that messages refer to: assets, data URLs and their media types."""
+
+import base64
+import re
+from urllib.parse import unquote_to_bytes
+
+from sessiond_server.formats.pieces import JSON, Media, string_of
+
+ASSET_PREFIX = "sessiond-asset:"
+_ASSET_REFERENCE = re.compile(ASSET_PREFIX + "([0-9a-f]{64})")
+_DATA_URL = re.compile(r"data:([^,]*?)(;base64)?,(.*)", re.DOTALL)
+_MAGIC = (
+    (b"\x89PNG\r\n\x1a\n", "image/png"),
+    (b"\xff\xd8\xff", "image/jpeg"),
+    (b"GIF8", "image/gif"),
+    (b"%PDF-", "application/pdf"),
+)
+# Bytes at the beginning of a file that media_type_of() looks at.
+MAGIC_BYTES = 16
+
+
+def asset_id_of(reference: object) -> str:
+    """Return the id of the asset that a string of a provider's JSON refers to; "" = none."""
+    if isinstance(reference, str) and (match := _ASSET_REFERENCE.fullmatch(reference)):
+        return match[1]
+    return ""
+
+
+def at_url(kind: str, url: object, *, media_type: str, name: str, source: JSON) -> Media:
+    """Return the file that a provider's JSON refers to by URL, data URL or asset."""
+    url = string_of(url)
+    if asset_id := asset_id_of(url):
+        return Media(kind, media_type, asset_id=asset_id, name=name, source=source)
+    if parsed := parse_data_url(url):
+        return Media(kind, media_type or parsed[0], parsed[1], name=name, source=source)
+    return Media(kind, media_type, uri=url, name=name, source=source)
+
+
+def inline(kind: str, data: object, *, media_type: str, name: str, source: JSON) -> Media:
+    """Return the file that a provider's JSON contains as base64, or the asset in its place."""
+    if asset_id := asset_id_of(data):
+        return Media(kind, media_type, asset_id=asset_id, name=name, source=source)
+    return Media(kind, media_type, string_of(data), name=name, source=source)
+
+
+def kind_of(media_type: str) -> str:
+    """Return the kind of a file: "image", "audio", "video" or "file"."""
+    kind = media_type.partition("/")[0]
+    return kind if kind in ("image", "audio", "video") else "file"
+
+
+def parse_data_url(url: str) -> tuple[str, str] | None:
+    """Return the media type and the base64 of a data URL. None for any other string."""
+    if not url.startswith("data:") or not (match := _DATA_URL.fullmatch(url)):
+        return None
+    media_type, encoded, data = match[1].split(";")[0], match[2], match[3]
+    return media_type, data if encoded else to_base64(unquote_to_bytes(data))
+
+
+def data_url(media_type: str, data: str) -> str:
+    """Return a data URL with content in base64."""
+    return f"data:{media_type or 'application/octet-stream'};base64,{data}"
+
+
+def to_base64(content: bytes) -> str:
+    """Return content in base64."""
+    return base64.b64encode(content).decode()
+
+
+def as_text(data: str) -> str:
+    """Decode base64 text. Bytes that are not UTF-8 are replaced."""
+    try:
+        return base64.b64decode(data).decode(errors="replace")
+    except ValueError:
+        return ""
+
+
+def media_type_of(content: bytes, given: str) -> str:
+    """Return the given media type, or else the one of the first bytes. "" = unknown."""
+    if given and given != "application/octet-stream":
+        return given
+    if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
+        return "image/webp"
+    return next((media_type for magic, media_type in _MAGIC if content.startswith(magic)), given)

@@ -1,0 +1,29 @@
+"""Splits stored messages of any format into pieces."""
+
+from collections.abc import Callable
+
+from sessiond.v1.message_pb2 import FORMAT_ANTHROPIC, FORMAT_GEMINI, FORMAT_OPENAI, Message
+from sessiond_server.formats.parsing import parse
+from sessiond_server.formats.pieces import Entry
+from sessiond_server.formats.read import anthropic, gemini, openai, parts
+
+_READERS: dict[int, Callable[[Entry], None]] = {
+    FORMAT_OPENAI: openai.read,
+    FORMAT_ANTHROPIC: anthropic.read,
+    FORMAT_GEMINI: gemini.read,
+}
+
+
+def read(message: Message) -> Entry:
+    """Split a message into pieces.
+
+    Whatever the message contains becomes a piece, or is named in the entry's extras.
+    """
+    value = parse(message.json) if message.json else {}
+    value = value if isinstance(value, dict) else {}
+    entry = Entry(message.seq, message.role, message.format, message.json, value, [])
+    if message.HasField("parts"):
+        entry.pieces += parts.read(message.parts.parts)
+    elif message.format in _READERS:
+        _READERS[message.format](entry)
+    return entry

@@ -1,0 +1,117 @@
+"""Reads contents of the Gemini API, in its own spelling and in that of its Python SDK."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from sessiond.v1.message_pb2 import FORMAT_GEMINI
+from sessiond_server.formats.files import at_url, inline, kind_of
+from sessiond_server.formats.pieces import (
+    JSON,
+    Call,
+    Content,
+    Entry,
+    Foreign,
+    Piece,
+    Result,
+    Text,
+    Thinking,
+    rest_of,
+    string_of,
+)
+from sessiond_server.formats.read.readable import readable
+
+_PART_KEYS = frozenset(
+    {"text", "thought", "thoughtSignature", "inlineData", "fileData", "functionCall"}
+    | {"functionResponse", "executableCode", "codeExecutionResult"}
+)
+
+
+def read(entry: Entry) -> None:
+    """Split a content; see sessiond_server.formats.read."""
+    parts = entry.value.get("parts")
+    if isinstance(parts, dict):
+        parts = [parts]
+    entry.extras += rest_of(entry.value, frozenset({"role", "parts"}))
+    for part in parts if isinstance(parts, list) else ():
+        if isinstance(part, dict):
+            entry.pieces += _part(part)
+            entry.extras += rest_of({camel(key): item for key, item in part.items()}, _PART_KEYS)
+        elif isinstance(part, str):
+            entry.pieces.append(Text(part))
+
+
+def camel(key: str) -> str:
+    """Return a key in the API's own spelling: "mimeType" for "mime_type"."""
+    first, *words = key.split("_")
+    return first + "".join(word.capitalize() for word in words)
+
+
+def field(value: JSON, key: str) -> Any:
+    """Return a field by its name in the API's own spelling. None = it is missing."""
+    if key in value:
+        return value[key]
+    return next((item for name, item in value.items() if camel(name) == key), None)
+
+
+def _part(part: JSON) -> Iterator[Piece]:
+    text = field(part, "text")
+    if part.get("thought") is True:
+        yield Thinking(
+            string_of(text), string_of(field(part, "thoughtSignature")), FORMAT_GEMINI, part
+        )
+        return
+    if isinstance(inner := field(part, "functionCall"), dict):
+        arguments = inner.get("args")
+        yield Call(
+            string_of(inner.get("id")),
+            string_of(inner.get("name")),
+            json.dumps({} if arguments is None else arguments, ensure_ascii=False),
+            source=part,
+        )
+    elif isinstance(inner := field(part, "functionResponse"), dict):
+        yield Result(
+            string_of(inner.get("id")),
+            string_of(inner.get("name")),
+            [*_response(inner)],
+            source=part,
+        )
+    elif isinstance(inner := field(part, "inlineData"), dict):
+        yield _inline(inner, part)
+    elif isinstance(inner := field(part, "fileData"), dict):
+        media_type = string_of(field(inner, "mimeType"))
+        yield at_url(
+            kind_of(media_type),
+            field(inner, "fileUri"),
+            media_type=media_type,
+            name=string_of(field(inner, "displayName")),
+            source=part,
+        )
+    elif isinstance(text, str):
+        yield Text(text, part)
+    else:
+        kind = next((camel(key) for key, item in part.items() if item is not None), "part")
+        yield Foreign(kind, readable(part), part)
+
+
+def _response(inner: JSON) -> Iterator[Content]:
+    response = inner.get("response")
+    if response is not None:
+        yield Text(json.dumps(response, ensure_ascii=False))
+    parts = inner.get("parts")
+    for part in parts if isinstance(parts, list) else ():
+        if isinstance(part, dict) and isinstance(data := field(part, "inlineData"), dict):
+            yield _inline(data, part)
+        elif isinstance(part, dict):
+            yield Foreign("functionResponse part", readable(part), part)
+
+
+def _inline(inner: JSON, part: JSON) -> Content:
+    media_type = string_of(field(inner, "mimeType"))
+    return inline(
+        kind_of(media_type),
+        inner.get("data"),
+        media_type=media_type,
+        name=string_of(field(inner, "displayName")),
+        source=part,
+    )

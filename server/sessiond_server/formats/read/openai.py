@@ -1,0 +1,201 @@
+"""Reads messages of OpenAI's Chat Completions API and items of its Responses API."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from sessiond.v1.message_pb2 import FORMAT_OPENAI
+from sessiond_server.formats.files import at_url, inline
+from sessiond_server.formats.pieces import (
+    JSON,
+    Call,
+    Content,
+    Entry,
+    Foreign,
+    Media,
+    Piece,
+    Result,
+    Text,
+    Thinking,
+    objects_of,
+    rest_of,
+    string_of,
+)
+from sessiond_server.formats.read.readable import readable
+
+# The keys under which servers put the model's reasoning, in the order of their exactness.
+REASONING_KEYS = ("reasoning_content", "reasoning", "reasoning_details")
+# Calls of tools that the caller runs, by the key that says what to do. Their results have the type
+# "..._output".
+ACTIONS = {
+    "computer_call": "action",
+    "local_shell_call": "action",
+    "shell_call": "action",
+    "apply_patch_call": "operation",
+}
+_MESSAGE_KEYS = frozenset(
+    {"role", "content", "refusal", "tool_calls", "function_call", "tool_call_id", "type", "id"}
+    | {"status", "name", "audio", "images", *REASONING_KEYS}
+)
+_PART_KEYS = frozenset(
+    {"type", "text", "refusal", "image_url", "input_audio", "file", "file_id", "file_data"}
+    | {"file_url", "filename", "logprobs"}
+)
+
+
+def read(entry: Entry) -> None:
+    """Split a message or an item; see sessiond_server.formats.read."""
+    value = entry.value
+    if "role" in value:
+        entry.pieces += _message(entry)
+        entry.extras += rest_of(value, _MESSAGE_KEYS)
+        if value["role"] not in ("tool", "function") and value.get("name"):
+            entry.extras.append("name")
+        for part in objects_of(value.get("content")):
+            entry.extras += rest_of(part, _PART_KEYS)
+    else:
+        entry.pieces += _item(value)
+
+
+def _item(item: JSON) -> Iterator[Piece]:
+    """Split an item of the Responses API that is not a message."""
+    kind = string_of(item.get("type"))
+    call_id = string_of(item.get("call_id"))
+    match kind:
+        case "function_call":
+            yield Call(
+                call_id, string_of(item.get("name")), _arguments(item.get("arguments")), source=item
+            )
+        case "custom_tool_call":
+            yield Call(
+                call_id,
+                string_of(item.get("name")),
+                _text_of(item.get("input")),
+                is_custom=True,
+                source=item,
+            )
+        case "reasoning":
+            texts = [
+                string_of(part.get("text"))
+                for key in ("summary", "content")
+                for part in objects_of(item.get(key))
+            ]
+            yield Thinking(
+                "\n\n".join(filter(None, texts)),
+                string_of(item.get("encrypted_content")),
+                FORMAT_OPENAI,
+                item,
+            )
+        case _ if kind in ACTIONS and call_id:
+            action = item.get(ACTIONS[kind], item.get("actions"))
+            yield Call(call_id, kind.removesuffix("_call"), _arguments(action), source=item)
+        case _ if kind.endswith("call_output") and call_id:
+            yield Result(call_id, "", list(content(item.get("output"))), source=item)
+        case "image_generation_call" if isinstance(item.get("result"), str):
+            yield Media("image", "image/png", item["result"], source=item)
+        case _:
+            yield Foreign(kind or "item", readable(item), item)
+
+
+def _message(entry: Entry) -> Iterator[Piece]:
+    value = entry.value
+    if value["role"] in ("tool", "function"):
+        yield Result(
+            string_of(value.get("tool_call_id")),
+            string_of(value.get("name")),
+            list(content(value.get("content"))),
+            source=value,
+        )
+        return
+    yield from _reasoning(value)
+    yield from content(value.get("content"))
+    if refusal := string_of(value.get("refusal")):
+        yield Text(refusal)
+    if isinstance(audio := value.get("audio"), dict):
+        yield Foreign("audio", string_of(audio.get("transcript")), audio)
+    for image in objects_of(value.get("images")):
+        yield from content([image])
+    calls = value.get("tool_calls")
+    for call in objects_of(calls):
+        is_custom = call.get("type") == "custom"
+        inner = call.get("custom" if is_custom else "function")
+        inner = inner if isinstance(inner, dict) else {}
+        yield Call(
+            string_of(call.get("id")),
+            string_of(inner.get("name")),
+            _text_of(inner.get("input")) if is_custom else _arguments(inner.get("arguments")),
+            is_custom,
+            call,
+        )
+    if isinstance(inner := value.get("function_call"), dict):
+        name = string_of(inner.get("name"))
+        yield Call("", name, _arguments(inner.get("arguments")), source=inner)
+
+
+def _reasoning(value: JSON) -> Iterator[Piece]:
+    for key in REASONING_KEYS:
+        found = value.get(key)
+        if isinstance(found, str) and found:
+            yield Thinking(found, maker=FORMAT_OPENAI, source=value)
+            return
+        texts = [readable(detail) for detail in objects_of(found)]
+        if texts:
+            yield Thinking("\n".join(filter(None, texts)), maker=FORMAT_OPENAI, source=value)
+            return
+
+
+def content(value: Any) -> Iterator[Content]:
+    """Split the content of a message or the output of a tool: a text, a list of parts, or JSON."""
+    if isinstance(value, str):
+        yield Text(value)
+    elif isinstance(value, list):
+        for part in value:
+            if isinstance(part, dict):
+                yield _part(part)
+            elif part is not None:
+                yield Text(_text_of(part))
+    elif isinstance(value, dict) and "type" in value:
+        yield _part(value)
+    elif value is not None:
+        yield Text(_text_of(value))
+
+
+def _part(part: JSON) -> Content:
+    kind = part.get("type")
+    match kind:
+        case "text" | "input_text" | "output_text" | "summary_text" | "reasoning_text":
+            return Text(_text_of(part.get("text")), part)
+        case "refusal":
+            return Text(_text_of(part.get("refusal")), part)
+        case "image_url" | "input_image" | "computer_screenshot":
+            inner = part.get("image_url")
+            if file_id := string_of(part.get("file_id")):
+                return Media("image", file_id=file_id, source=part)
+            url = inner.get("url") if isinstance(inner, dict) else inner
+            return at_url("image", url, media_type="", name="", source=part)
+        case "input_audio" if isinstance(inner := part.get("input_audio"), dict):
+            media_type = f"audio/{string_of(inner.get('format')) or 'wav'}"
+            return inline("audio", inner.get("data"), media_type=media_type, name="", source=part)
+        case "file" | "input_file":
+            inner = part.get("file") if kind == "file" else part
+            inner = inner if isinstance(inner, dict) else {}
+            name = string_of(inner.get("filename"))
+            if file_id := string_of(inner.get("file_id")):
+                return Media("file", file_id=file_id, name=name, source=part)
+            data = inner.get("file_data") or inner.get("file_url")
+            if isinstance(data, str) and not data.startswith(("data:", "http", "sessiond-asset:")):
+                return inline("file", data, media_type="", name=name, source=part)
+            return at_url("file", data, media_type="", name=name, source=part)
+        case _:
+            return Foreign(string_of(kind) or "part", readable(part), part)
+
+
+def _arguments(value: Any) -> str:
+    """Return the arguments of a call as text; some servers send an object."""
+    return "{}" if value in (None, "") else _text_of(value)
+
+
+def _text_of(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    return "" if value is None else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,44 @@
+"""What can be read of an item that only its own format has."""
+
+from collections.abc import Iterator
+from typing import Any
+
+# Values that say nothing to another model, or that are no text.
+_UNREADABLE = {
+    "type",
+    "id",
+    "status",
+    "call_id",
+    "tool_use_id",
+    "item_id",
+    "encrypted_content",
+    "encrypted_index",
+    "encrypted_stdout",
+    "signature",
+    "thoughtSignature",
+    "thought_signature",
+    "data",
+    "cache_control",
+    "container_id",
+    "file_id",
+    "image_url",
+    "format",
+}
+MAX_CHARACTERS = 100_000
+
+
+def readable(value: Any) -> str:
+    """Return the texts of an item, each with its key: "query: weather". "" = there are none."""
+    return "\n".join(_lines(value, ""))[:MAX_CHARACTERS]
+
+
+def _lines(value: Any, key: str) -> Iterator[str]:
+    if isinstance(value, dict):
+        for name, item in value.items():
+            if name not in _UNREADABLE:
+                yield from _lines(item, name)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _lines(item, key)
+    elif value not in (None, ""):
+        yield str(value) if key in ("", "text", "content") else f"{key}: {value}"

@@ -1,0 +1,82 @@
+"""The report of a request: what it does not contain, or contains in another form."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+
+class ChangeKind(Enum):
+    """What happened to a part of a message. The value is what the documentation says of it."""
+
+    FIELD_REMOVED = "A field that the API does not accept is left out."
+    FIELD_CHANGED = "A field has another value, because the API does not accept the stored one."
+    ID_CHANGED = "A tool call and its result have another id."
+    NAME_CHANGED = "A tool has another name, made of the characters that the API accepts."
+    ARGUMENTS_WRAPPED = "Arguments that are not an object are sent within one."
+    ROLE_CHANGED = "A message is sent under another role, marked as what it is."
+    BLANK_OMITTED = "A blank text is left out."
+    BLANK_REPLACED = "A blank message is replaced by a note that it is blank."
+    TEXT_REPAIRED = "Half of a surrogate pair, which no API accepts, is replaced."
+    FILE_REPLACED = "A file is replaced by a note, because the API does not accept it here."
+    FILE_MOVED = "A file of a tool's result follows in a message of its own."
+    ITEM_REPLACED = "An item that only its own format has is sent as text or as a note."
+    THINKING_OMITTED = "Reasoning is left out: only its maker accepts it, unchanged."
+    THINKING_DISABLED = "Reasoning is disabled for the request: the running tool loop has none."
+    RESULT_MISSING = "A tool call without a result has a note in its place."
+    RESULT_MOVED = "A result is moved to its call."
+    RESULT_AS_TEXT = "A late, second or unrelated result of a tool is sent as text."
+    CALL_AS_TEXT = "A tool call is sent as text, because the API accepts no result for it."
+    CACHE_MARKER_REMOVED = "A cache marker is left out; the API accepts four."
+    MESSAGE_ADDED = "A message is added, because the API requires one here."
+    MESSAGE_OMITTED = "A message is left out: nothing of it can be sent, or there are too many."
+    MESSAGES_MERGED = "Messages are sent as one."
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One change.
+
+    Attributes:
+        seq: of the message. 0 = it concerns the request and no stored message.
+        kind: what happened.
+        detail: the field, type or id that it concerns, for people. "" = the whole message.
+    """
+
+    seq: int
+    kind: ChangeKind
+    detail: str = ""
+
+
+class Report:
+    """The changes of one request, in the order in which they were made. Equal ones count once."""
+
+    def __init__(self) -> None:
+        self._changes: dict[Change, None] = {}
+
+    def add(self, seq: int, kind: ChangeKind, detail: str = "") -> None:
+        """Add a change; detail is cut to 200 characters."""
+        self._changes[Change(seq, kind, detail[:200])] = None
+
+    def __iter__(self) -> Iterator[Change]:
+        return iter(self._changes)
+
+    def __len__(self) -> int:
+        return len(self._changes)
+
+    def of(self, seq: int) -> list[ChangeKind]:
+        """Return the kinds of change that concern a message."""
+        return [change.kind for change in self._changes if change.seq == seq]
+
+
+class UnsendableHistory(Exception):
+    """Nothing of the history can be sent to the provider.
+
+    Attributes:
+        seqs: the messages that stand in the way.
+        message: for people.
+    """
+
+    def __init__(self, seqs: list[int], message: str) -> None:
+        super().__init__(message)
+        self.seqs = seqs
+        self.message = message

@@ -1,0 +1,1 @@
+"""Makes the requests that the providers' APIs accept."""

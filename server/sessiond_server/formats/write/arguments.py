@@ -1,0 +1,45 @@
+"""Arguments of calls as the objects that some APIs require."""
+
+from typing import Any
+
+from sessiond_server.formats.parsing import parse
+from sessiond_server.formats.pieces import JSON, Call
+from sessiond_server.formats.wire import stored_or_new
+
+
+def object_of(call: Call, *, max_depth: int = 200) -> tuple[JSON, bool]:
+    """Return the arguments of a call as an object, exactly as they are spelled.
+
+    Args:
+        call: as it was read.
+        max_depth: levels that the API accepts; deeper arguments are sent as text.
+
+    Returns:
+        The object, and whether it wraps what the model wrote.
+    """
+    if call.is_custom:
+        return {"input": call.arguments}, False
+    try:
+        value: Any = parse(call.arguments or "{}")
+    except ValueError:
+        return {"arguments": call.arguments}, True
+    if is_deeper(value, max_depth):
+        return {"arguments": call.arguments}, True
+    if isinstance(value, dict):
+        return stored_or_new(value, value, call.arguments or "{}"), False
+    return {"arguments": value}, True
+
+
+def is_deeper(value: Any, depth: int) -> bool:
+    """Whether a JSON value has more levels of objects and lists than a number."""
+    level = [value]
+    for _ in range(depth + 1):
+        level = [
+            item
+            for outer in level
+            if isinstance(outer, dict | list)
+            for item in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        if not level:
+            return False
+    return True

@@ -1,0 +1,494 @@
+"""Random histories over all formats: what SDKs store, well-formed and odd, in any order.
+
+Every text carries a mark of its own, so that a test can tell whether it is in a request.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hypothesis import strategies as st
+
+from sessiond.v1.message_pb2 import (
+    FORMAT_ANTHROPIC,
+    FORMAT_GEMINI,
+    FORMAT_OPENAI,
+    Message,
+    Part,
+    Parts,
+    Reasoning,
+    Role,
+    ToolCall,
+    ToolResult,
+)
+from sessiond_server.formats.wire import AssetInfo
+from sessiond_server.messages.json_content import FORMATS, role_of
+
+JSON = dict[str, Any]
+PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
+PDF = "JVBERi0xLjQKJUVPRgo="
+KNOWN_ASSET, MISSING_ASSET = "a" * 64, "b" * 64
+ASSETS = {KNOWN_ASSET: AssetInfo("image/png", 70)}
+
+ids = st.sampled_from(
+    ["call_1", "call_2", "call_3", "f.x:0", "f_x_0", "s:0", "x" * 70, "ü b", "call_1 ", "toolu_01"]
+)
+names = st.sampled_from(["look_up", "look.up", "search web", "n" * 80, "füge", "a:b", "1st", "get"])
+blanks = st.sampled_from(["", " ", "\n\n", "\t"])
+
+
+@st.composite
+def texts(draw: st.DrawFn, *, may_be_blank: bool = True) -> str:
+    """A text with a mark of its own, or a blank one."""
+    if may_be_blank and draw(st.integers(0, 7)) == 0:
+        return draw(blanks)
+    number = draw(st.integers(0, 2**40))
+    odd = draw(
+        st.sampled_from(["", "", "", " é\u2028\u0000", " \ud83d", " \U0001f600", "\n\n  x "])
+    )
+    return f"mark{number:x}.{odd}"
+
+
+def sometimes(strategy: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """Mostly None, which leaves a key out."""
+    return st.one_of(st.none(), st.none(), strategy)
+
+
+arguments = st.one_of(
+    st.just("{}"),
+    texts(may_be_blank=False).map(lambda text: json.dumps({"q": text})),
+    texts().map(lambda text: json.dumps([text])),
+    st.sampled_from(["", "not json", '{"n": 12345678901234567890123}', "null", '{"a":1.0}', '"s"']),
+)
+objects = st.one_of(
+    st.just({}),
+    texts(may_be_blank=False).map(lambda text: {"q": text}),
+    st.just({"n": 2**70, "f": 1.5, "deep": [[[{"a": [1, None, True]}]]]}),
+)
+
+
+def image_part() -> st.SearchStrategy[JSON]:
+    urls = st.sampled_from(
+        [
+            f"data:image/png;base64,{PNG}",
+            "https://example.com/a.png",
+            "file:///a.png",
+            f"data:image/bmp;base64,{PNG}",
+            f"sessiond-asset:{KNOWN_ASSET}",
+            f"sessiond-asset:{MISSING_ASSET}",
+        ]
+    )
+    return urls.map(lambda url: {"type": "image_url", "image_url": {"url": url}})
+
+
+chat_parts = st.one_of(
+    texts().map(lambda text: {"type": "text", "text": text}),
+    image_part(),
+    st.just({"type": "input_audio", "input_audio": {"data": "UklGRg==", "format": "wav"}}),
+    st.just(
+        {
+            "type": "file",
+            "file": {"filename": "a.pdf", "file_data": f"data:application/pdf;base64,{PDF}"},
+        }
+    ),
+    st.just({"type": "file", "file": {"file_id": "file-1"}}),
+    texts(may_be_blank=False).map(lambda text: {"type": "unheard_of", "text": text}),
+    st.just({"type": ["odd"]}),
+)
+responses_parts = st.one_of(
+    texts().map(lambda text: {"type": "input_text", "text": text}),
+    st.just({"type": "input_image", "image_url": "https://example.com/a.png", "detail": "auto"}),
+    st.just({"type": "input_image", "file_id": "file-1"}),
+    st.just(
+        {
+            "type": "input_file",
+            "filename": "a.pdf",
+            "file_data": f"data:application/pdf;base64,{PDF}",
+        }
+    ),
+)
+
+
+def _clean(value: JSON) -> JSON:
+    return {key: item for key, item in value.items() if item is not None}
+
+
+@st.composite
+def chat_messages(draw: st.DrawFn) -> JSON:
+    """A message of Chat Completions, as SDKs and servers make them, odd ones included."""
+    kind = draw(
+        st.sampled_from(["user", "user", "assistant", "assistant", "tool", "tool", "other"])
+    )
+    if kind == "user":
+        content = draw(st.one_of(texts(), texts(), st.lists(chat_parts, max_size=3)))
+        name = draw(sometimes(st.sampled_from(["ann", "a b", "<x>"])))
+        return _clean({"role": "user", "content": content, "name": name})
+    if kind == "tool":
+        content = draw(
+            st.one_of(
+                texts(), st.lists(chat_parts, max_size=2), st.none(), objects, st.just({"temp": 21})
+            )
+        )
+        call_id = draw(sometimes(ids)) or draw(ids)
+        return {"role": "tool", "tool_call_id": call_id, "content": content}
+    if kind == "other":
+        role = draw(st.sampled_from(["system", "developer", "function"]))
+        name = draw(names) if role == "function" else None
+        return _clean({"role": role, "content": draw(texts()), "name": name})
+    message: JSON = {"role": "assistant"}
+    message["content"] = draw(
+        st.one_of(
+            st.none(),
+            texts(),
+            st.lists(texts().map(lambda text: {"type": "text", "text": text}), max_size=2),
+        )
+    )
+    calls = draw(
+        st.one_of(
+            st.none(),
+            st.lists(
+                st.builds(
+                    lambda i, n, a: {
+                        "id": i,
+                        "type": "function",
+                        "function": {"name": n, "arguments": a},
+                    },
+                    ids,
+                    names,
+                    arguments,
+                ),
+                max_size=3,
+            ),
+        )
+    )
+    if calls is not None:
+        message["tool_calls"] = calls
+    extras = {
+        "refusal": st.one_of(st.just(None), texts()),
+        "function_call": st.one_of(
+            st.just(None), st.builds(lambda n, a: {"name": n, "arguments": a}, names, arguments)
+        ),
+        "audio": st.sampled_from(
+            [None, {"id": "audio_1", "transcript": "mark00.", "data": "AA=="}]
+        ),
+        "reasoning_content": texts(),
+        "annotations": st.just([]),
+        "parsed": st.just(None),
+        "name": st.sampled_from(["bot", "b ot"]),
+    }
+    for key, strategy in extras.items():
+        if draw(st.integers(0, 5)) == 0:
+            message[key] = draw(strategy)
+    return message
+
+
+@st.composite
+def responses_items(draw: st.DrawFn) -> JSON:
+    """An item of the Responses API."""
+    kind = draw(
+        st.sampled_from(
+            [
+                "message",
+                "input",
+                "function_call",
+                "output",
+                "reasoning",
+                "custom",
+                "custom_output",
+                "computer",
+                "web_search",
+                "mcp",
+                "compaction",
+                "unknown",
+                "image",
+            ]
+        )
+    )
+    match kind:
+        case "message":
+            parts = st.builds(
+                lambda text: {"type": "output_text", "text": text, "annotations": []}, texts()
+            )
+            return {
+                "type": "message",
+                "id": "msg_1",
+                "role": "assistant",
+                "status": "completed",
+                "content": draw(st.lists(parts, min_size=1, max_size=2)),
+            }
+        case "input":
+            content = draw(st.one_of(texts(), st.lists(responses_parts, max_size=3)))
+            return {
+                "type": "message",
+                "role": draw(st.sampled_from(["user", "developer"])),
+                "content": content,
+            }
+        case "function_call":
+            return {
+                "type": "function_call",
+                "id": "fc_1",
+                "call_id": draw(ids),
+                "name": draw(names),
+                "arguments": draw(arguments),
+            }
+        case "output":
+            output = draw(st.one_of(texts(), st.lists(responses_parts, max_size=2)))
+            return {"type": "function_call_output", "call_id": draw(ids), "output": output}
+        case "custom":
+            return {
+                "type": "custom_tool_call",
+                "call_id": draw(ids),
+                "name": draw(names),
+                "input": draw(texts()),
+            }
+        case "custom_output":
+            return {
+                "type": "custom_tool_call_output",
+                "call_id": draw(ids),
+                "output": draw(texts()),
+            }
+        case "reasoning":
+            encrypted = draw(st.sampled_from([None, "gAAAA"]))
+            return _clean(
+                {
+                    "type": "reasoning",
+                    "id": "rs_1",
+                    "summary": [{"type": "summary_text", "text": draw(texts())}],
+                    "encrypted_content": encrypted,
+                }
+            )
+        case "computer":
+            return {
+                "type": "computer_call",
+                "id": "cu_1",
+                "call_id": draw(ids),
+                "action": {"type": "click", "x": 1, "y": 2, "button": "left"},
+                "pending_safety_checks": [],
+                "status": "completed",
+            }
+        case "web_search":
+            return {
+                "type": "web_search_call",
+                "id": "ws_1",
+                "status": "completed",
+                "action": {"type": "search", "query": draw(texts())},
+            }
+        case "mcp":
+            return {
+                "type": "mcp_call",
+                "id": "mcp_1",
+                "name": "look_up",
+                "server_label": "s",
+                "arguments": "{}",
+                "output": draw(texts()),
+            }
+        case "compaction":
+            return {"type": "compaction", "encrypted_content": "gAAAA"}
+        case "image":
+            return {
+                "type": "image_generation_call",
+                "id": "ig_1",
+                "status": "completed",
+                "result": PNG,
+            }
+        case _:
+            return {"type": "quantum_call", "id": "q_1", "spin": draw(texts(may_be_blank=False))}
+
+
+def anthropic_blocks(*, of_assistant: bool) -> st.SearchStrategy[JSON]:
+    text = texts().map(lambda text: {"type": "text", "text": text})
+    marked = texts().map(
+        lambda text: {"type": "text", "text": text, "cache_control": {"type": "ephemeral"}}
+    )
+    if of_assistant:
+        signature = st.sampled_from(["", "c2ln", "c2ln"])
+        return st.one_of(
+            text,
+            st.builds(
+                lambda i, n, a: {"type": "tool_use", "id": i, "name": n, "input": a},
+                ids,
+                names,
+                objects,
+            ),
+            st.builds(
+                lambda t, s: {"type": "thinking", "thinking": t, "signature": s},
+                texts(may_be_blank=False),
+                signature,
+            ),
+            st.just({"type": "redacted_thinking", "data": "c2ln"}),
+            st.just(
+                {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {}}
+            ),
+            st.just({"type": "web_search_tool_result", "tool_use_id": "srvtoolu_1", "content": []}),
+            texts(may_be_blank=False).map(lambda text: {"type": "mystery", "text": text}),
+        )
+    source = {"type": "base64", "media_type": "image/png", "data": PNG}
+    bmp = {"type": "base64", "media_type": "image/bmp", "data": PNG}
+    asset = {"type": "url", "url": f"sessiond-asset:{KNOWN_ASSET}"}
+    images = st.sampled_from([source, bmp, asset, {"type": "url", "url": "https://e.com/a.png"}])
+    result = st.builds(
+        lambda i, c, e: _clean(
+            {"type": "tool_result", "tool_use_id": i, "content": c, "is_error": e}
+        ),
+        ids,
+        st.one_of(
+            texts(),
+            st.none(),
+            st.lists(
+                st.one_of(text, images.map(lambda source: {"type": "image", "source": source})),
+                max_size=2,
+            ),
+        ),
+        sometimes(st.booleans()),
+    )
+    return st.one_of(
+        text,
+        marked,
+        result,
+        result,
+        images.map(lambda source: {"type": "image", "source": source}),
+        st.just(
+            {
+                "type": "document",
+                "source": {"type": "base64", "media_type": "application/pdf", "data": PDF},
+            }
+        ),
+    )
+
+
+@st.composite
+def anthropic_messages(draw: st.DrawFn) -> JSON:
+    """A message of the Messages API."""
+    role = draw(st.sampled_from(["user", "assistant", "user", "assistant", "system"]))
+    if role == "system":
+        return {"role": "system", "content": draw(texts())}
+    blocks = st.lists(anthropic_blocks(of_assistant=role == "assistant"), max_size=4)
+    message: JSON = {"role": role, "content": draw(st.one_of(texts(), blocks, blocks))}
+    if role == "assistant" and draw(st.booleans()):
+        message |= {"id": "msg_1", "type": "message", "model": "m", "usage": {"input_tokens": 1}}
+    return message
+
+
+@st.composite
+def gemini_contents(draw: st.DrawFn) -> JSON:
+    """A content of the Gemini API, in either spelling."""
+    role = draw(st.sampled_from(["user", "model", "user", "model", "function"]))
+    text = texts().map(lambda text: {"text": text})
+    if role == "model":
+        call = st.builds(
+            lambda i, n, a, s: _clean(
+                {"functionCall": _clean({"id": i, "name": n, "args": a}), "thoughtSignature": s}
+            ),
+            sometimes(ids),
+            names,
+            objects,
+            sometimes(st.just("c2ln")),
+        )
+        code = texts().map(lambda t: {"executableCode": {"language": "PYTHON", "code": t}})
+        thought = texts().map(lambda t: {"text": t, "thought": True})
+        parts = st.one_of(text, call, call, code, thought)
+    else:
+        response = st.builds(
+            lambda i, n, r: {"functionResponse": _clean({"id": i, "name": n, "response": r})},
+            sometimes(ids),
+            names,
+            objects,
+        )
+        media = st.sampled_from(
+            [
+                {"inlineData": {"mimeType": "image/png", "data": PNG}},
+                {"inline_data": {"mime_type": "image/png", "data": PNG}},
+                {"fileData": {"mimeType": "video/mp4", "fileUri": "https://youtu.be/x"}},
+            ]
+        )
+        parts = st.one_of(text, response, response, media)
+    return {"role": role, "parts": draw(st.lists(parts, max_size=4))}
+
+
+@st.composite
+def part_messages(draw: st.DrawFn) -> Message:
+    """A message in typed parts."""
+    role = draw(st.sampled_from(["USER", "ASSISTANT", "TOOL", "SYSTEM"]))
+    text = texts().map(lambda text: Part(text=_utf8(text)))
+    if role == "ASSISTANT":
+        parts = st.one_of(
+            text,
+            st.builds(
+                lambda i, n, a: Part(
+                    tool_call=ToolCall(call_id=i, name=n, arguments_json=_utf8(a))
+                ),
+                ids,
+                names,
+                arguments.filter(lambda a: a != "not json"),
+            ),
+            st.builds(
+                lambda t, f: Part(reasoning=Reasoning(text=_utf8(t), signature=b"c2ln", format=f)),
+                texts(may_be_blank=False),
+                st.sampled_from([0, FORMAT_ANTHROPIC, FORMAT_GEMINI]),
+            ),
+        )
+    elif role == "TOOL":
+        parts = st.builds(
+            lambda i, t, e: Part(
+                tool_result=ToolResult(call_id=i, parts=[Part(text=_utf8(t))], is_error=e)
+            ),
+            ids,
+            texts(),
+            st.booleans(),
+        )
+    else:
+        parts = text
+    drawn = draw(st.lists(parts, min_size=1, max_size=3))
+    return Message(role=Role.Value(f"ROLE_{role}"), parts=Parts(parts=drawn))
+
+
+def _utf8(text: str) -> str:
+    return text.encode(errors="replace").decode()
+
+
+def as_message(value: JSON, message_format: int) -> Message:
+    """Return a provider's message as it is stored."""
+    name, roles = FORMATS[message_format]
+    return Message(
+        role=role_of(value, name, roles, "json"),
+        format=message_format,  # type: ignore[arg-type]
+        json=json.dumps(value, ensure_ascii=True),
+    )
+
+
+messages = st.one_of(
+    chat_messages().map(lambda value: as_message(value, FORMAT_OPENAI)),
+    chat_messages().map(lambda value: as_message(value, FORMAT_OPENAI)),
+    responses_items().map(lambda value: as_message(value, FORMAT_OPENAI)),
+    anthropic_messages().map(lambda value: as_message(value, FORMAT_ANTHROPIC)),
+    gemini_contents().map(lambda value: as_message(value, FORMAT_GEMINI)),
+    part_messages(),
+)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A random history whose newest message is a prompt or a result."""
+
+    messages: Sequence[Message]
+
+
+@st.composite
+def histories(draw: st.DrawFn, max_size: int = 12) -> list[Message]:
+    """A random history, with seqs."""
+    one_format = draw(st.booleans())
+    if one_format:
+        source = draw(
+            st.sampled_from([chat_messages, responses_items, anthropic_messages, gemini_contents])
+        )
+        number = {anthropic_messages: FORMAT_ANTHROPIC, gemini_contents: FORMAT_GEMINI}.get(
+            source, FORMAT_OPENAI
+        )
+        strategy = source().map(lambda value: as_message(value, number))
+    else:
+        strategy = messages
+    drawn = draw(st.lists(strategy, min_size=1, max_size=max_size))
+    for seq, message in enumerate(drawn, 1):
+        message.seq = seq
+    return drawn
