@@ -154,6 +154,7 @@ async def open_services(
             models,
             assets,
             max_context_bytes=settings.max_context_bytes,
+            max_request_bytes=settings.max_request_bytes,
         )
         stack.push_async_callback(runner.close)
         watching.add_listener(runner.on_event)

@@ -1,7 +1,8 @@
 """Questions of the tests, and what comes of them."""
 
+import hashlib
 import json
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,9 +18,9 @@ from sessiond.v1.message_pb2 import (
     Format,
     Message,
 )
+from sessiond_server.formats.wire import AssetInfo
 from sessiond_server.providers.base import (
     Answer,
-    AssetContent,
     Delta,
     ModelFault,
     ModelRequest,
@@ -56,28 +57,68 @@ def gemini(*values: dict[str, Any]) -> list[Message]:
     return [stored(value, FORMAT_GEMINI) for value in values]
 
 
-async def no_assets(asset_id: str) -> AssetContent:
-    raise AssertionError(f"no asset was expected, but {asset_id}")
-
-
 def question(
     messages: Sequence[Message] | str = "Hello",
     *,
     model: str = "m",
     system_prompt: str = "",
-    load_asset: Any = no_assets,
+    assets: "Shelf | None" = None,
+    max_request_bytes: int = 0,
     **options: Any,
 ) -> ModelRequest:
+    """A request. Messages get the seqs 1, 2, ..."""
     history = (
         openai({"role": "user", "content": messages}) if isinstance(messages, str) else messages
     )
+    for seq, message in enumerate(history, 1):
+        message.seq = seq
+    shelf = assets or Shelf()
     return ModelRequest(
         model=model,
         messages=history,
-        load_asset=load_asset,
         system_prompt=system_prompt,
         options=options,
+        describe_assets=shelf.describe,
+        load_asset=shelf.load,
+        max_request_bytes=max_request_bytes,
     )
+
+
+class Shelf:
+    """Assets of a test.
+
+    Args:
+        contents: (media type, content) of each.
+
+    Attributes:
+        loaded: the ids that were loaded, in order.
+        piece_bytes: of the pieces in which an asset is loaded.
+    """
+
+    def __init__(self, *contents: tuple[str, bytes]) -> None:
+        self.contents = {
+            hashlib.sha256(content).hexdigest(): (media_type, content)
+            for media_type, content in contents
+        }
+        self.loaded: list[str] = []
+        self.piece_bytes = 100_001
+
+    @property
+    def ids(self) -> list[str]:
+        return list(self.contents)
+
+    async def describe(self, asset_ids: Sequence[str]) -> Mapping[str, AssetInfo]:
+        return {
+            asset_id: AssetInfo(self.contents[asset_id][0], len(self.contents[asset_id][1]))
+            for asset_id in asset_ids
+            if asset_id in self.contents
+        }
+
+    async def load(self, asset_id: str) -> AsyncGenerator[bytes, None]:
+        self.loaded.append(asset_id)
+        content = self.contents[asset_id][1]
+        for start in range(0, len(content), self.piece_bytes):
+            yield content[start : start + self.piece_bytes]
 
 
 @dataclass
@@ -104,8 +145,12 @@ class Heard:
 
     @property
     def message(self) -> dict[str, Any]:
-        message: dict[str, Any] = json.loads(self.answer.json)
+        (message,) = self.items
         return message
+
+    @property
+    def items(self) -> list[dict[str, Any]]:
+        return [json.loads(message) for message in self.answer.messages]
 
     @property
     def refusal(self) -> ModelFault:

@@ -29,7 +29,7 @@ def grown(*deltas: dict[str, Any], finish_reason: str | None = "stop", **last: A
 
 
 def message(*deltas: dict[str, Any]) -> dict[str, Any]:
-    made: dict[str, Any] = json.loads(grown(*deltas).json)
+    made: dict[str, Any] = json.loads(grown(*deltas).messages[0])
     return made
 
 
@@ -101,6 +101,87 @@ def test_what_a_server_adds_is_kept() -> None:
     assert made["tool_calls"][0]["extra_content"] == signature["extra_content"]
 
 
+def thinks(text: str) -> dict[str, Any]:
+    return {"type": "thinking", "thinking": [{"type": "text", "text": text}]}
+
+
+def test_content_that_is_a_list_of_parts() -> None:
+    deltas: list[dict[str, Any]] = [
+        {"role": "assistant", "content": [thinks("Let ")]},
+        {"content": [thinks("me."), {"type": "text", "text": "Hi"}]},
+        {"content": "."},
+        {"content": [{"type": "text", "text": " You."}, {"type": "reference", "ids": [1]}]},
+        {"content": []},
+    ]
+    assert message(*deltas) == {
+        "role": "assistant",
+        "content": "Hi. You.",
+        "reasoning_content": "Let me.",
+        "content_parts": [{"type": "reference", "ids": [1]}],
+    }
+    builder = ChatAnswerBuilder(ProviderCall("mistral", "m", 30))
+    streamed = [
+        (delta.text, delta.is_reasoning)
+        for given in deltas
+        for delta in builder.add({"choices": [{"delta": given}]})
+    ]
+    assert streamed == [
+        ("Let ", True),
+        ("me.", True),
+        ("Hi", False),
+        (".", False),
+        (" You.", False),
+    ]
+
+
+def test_images_beside_the_content() -> None:
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
+    assert message({"content": "Here."}, {"images": [{**image, "index": 0}]}) == {
+        "role": "assistant",
+        "content": "Here.",
+        "images": [{**image, "index": 0}],
+    }
+    assert message({"content": [image]}) == {
+        "role": "assistant",
+        "content": None,
+        "images": [image],
+    }
+
+
+@pytest.mark.parametrize("ids", [("", ""), (None, None), ("same", "same"), (3, {})])
+def test_ids_of_calls_that_are_missing_or_repeated(ids: tuple[Any, Any]) -> None:
+    made = message(
+        *[
+            call(index=i, **({} if id_ is None else {"id": id_}), function={"name": "f"})
+            for i, id_ in enumerate(ids)
+        ]
+    )
+    first, second = made["tool_calls"]
+    assert first["id"] != second["id"]
+    assert all(isinstance(called["id"], str) and called["id"] for called in (first, second))
+    assert first == {
+        "id": first["id"],
+        "type": "function",
+        "function": {"name": "f", "arguments": "{}"},
+    }
+
+
+def test_the_id_of_another_calls_kind_stays() -> None:
+    made = message(call(index=0, id="a", type="custom", custom={"name": "f", "input": "x"}))
+    assert made["tool_calls"] == [
+        {"id": "a", "type": "custom", "custom": {"name": "f", "input": "x"}}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [({"ö": [1.0]}, '{"ö": [1.0]}'), ([], "[]"), (None, "{}"), ('{"a" :1}', '{"a" :1}')],
+)
+def test_arguments_that_are_no_text(arguments: Any, text: str) -> None:
+    made = message(call(index=0, id="a", function={"name": "f", "arguments": arguments}))
+    assert made["tool_calls"][0]["function"] == {"name": "f", "arguments": text}
+
+
 def test_a_refusal() -> None:
     assert message({"refusal": "I "}, {"refusal": "won't."}) == {
         "role": "assistant",
@@ -110,8 +191,8 @@ def test_a_refusal() -> None:
 
 
 def test_half_a_surrogate_pair_is_kept_as_an_escape() -> None:
-    assert grown({"content": "\ud83d"}).json == '{"role":"assistant","content":"\\ud83d"}'
-    assert grown({"content": "ü"}).json == '{"role":"assistant","content":"ü"}'
+    assert grown({"content": "\ud83d"}).messages[0] == '{"role":"assistant","content":"\\ud83d"}'
+    assert grown({"content": "ü"}).messages[0] == '{"role":"assistant","content":"ü"}'
 
 
 def test_usage_in_full() -> None:

@@ -1,4 +1,4 @@
-"""Both protocols, against a server that speaks them: answers, faults, retries, cancellation."""
+"""All protocols, against a server that speaks them: answers, faults, retries, cancellation."""
 
 import asyncio
 import json
@@ -12,10 +12,14 @@ import pytest
 from sessiond.v1.turn_pb2 import Usage
 from sessiond_server.providers import retries
 from sessiond_server.providers.anthropic_messages import DEFAULT_MAX_TOKENS, AnthropicMessages
+from sessiond_server.providers.api import ApiProvider
+from sessiond_server.providers.gemini import Gemini
 from sessiond_server.providers.openai_chat import OpenAIChat
+from sessiond_server.providers.openai_responses import OpenAIResponses
 
 from ..support.model_server import ModelServer, Reply, fails
-from .asking import anthropic, hear, openai, question
+from ..support.strict_models.signing import Signer
+from .asking import anthropic, gemini, hear, openai, question
 
 KEY = "sk-test-0123456789abcdef"
 CALLS = [
@@ -24,13 +28,29 @@ CALLS = [
 ]
 
 
+CLASSES: dict[str, type[ApiProvider]] = {
+    "openai": OpenAIChat,
+    "openai-responses": OpenAIResponses,
+    "anthropic": AnthropicMessages,
+    "gemini": Gemini,
+}
+HISTORIES = {
+    "openai": openai,
+    "openai-responses": openai,
+    "anthropic": anthropic,
+    "gemini": gemini,
+}
+MESSAGES = {"openai-responses": "input", "gemini": "contents"}
+
+
 class Made:
-    """Makes a provider of either kind that asks the server, and closes it."""
+    """Makes a provider of one kind that asks the server, and closes it."""
 
     def __init__(self, kind: str, server: ModelServer) -> None:
         self.kind = kind
         self.server = server
-        self.made: list[Any] = []
+        self.made: list[ApiProvider] = []
+        self.is_openai = kind.startswith("openai")
 
     def __call__(
         self,
@@ -39,11 +59,10 @@ class Made:
         retries: int = 2,
         api_key: str | None = KEY,
         base_url: str = "",
-    ) -> Any:
-        is_openai = self.kind == "openai"
-        provider = (OpenAIChat if is_openai else AnthropicMessages)(
+    ) -> ApiProvider:
+        provider = CLASSES[self.kind](
             self.kind,
-            base_url=base_url or (self.server.openai_url if is_openai else self.server.url),
+            base_url=base_url or (self.server.openai_url if self.is_openai else self.server.url),
             api_key=api_key,
             silence_timeout_s=silence_timeout_s,
             retries=retries,
@@ -51,8 +70,17 @@ class Made:
         self.made.append(provider)
         return provider
 
+    def events_of(self, words: int) -> int:
+        """Return the number of events until a reply has so many words; negative ones stay."""
+        before = self.by_kind(openai=1, openai_responses=4, anthropic=2, gemini=0)
+        return int(before + words if words > 0 else words)
 
-@pytest.fixture(params=["openai", "anthropic"])
+    def by_kind(self, **values: Any) -> Any:
+        """Return the value of the kind."""
+        return values[self.kind.replace("-", "_")]
+
+
+@pytest.fixture(params=[*CLASSES])
 async def make(
     request: pytest.FixtureRequest, model_server: ModelServer, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Made]:
@@ -70,10 +98,29 @@ class TestAnswers:
         model_server.script(Reply("Grüße, 你好 👋 world.", usage=(12, 5)))
         heard = await hear(make(), question("Hi", model="some-model"))
         assert [delta.text for delta in heard.deltas] == ["Grüße, ", "你好 ", "👋 ", "world."]
-        expected = heard.text if make.kind == "openai" else [{"type": "text", "text": heard.text}]
-        assert heard.message == {"role": "assistant", "content": expected}
+        expected = make.by_kind(
+            openai={"role": "assistant", "content": heard.text},
+            openai_responses={
+                "type": "message",
+                "id": "msg_1",
+                "role": "assistant",
+                "status": "completed",
+                "content": [{"type": "output_text", "text": heard.text, "annotations": []}],
+            },
+            anthropic={"role": "assistant", "content": [{"type": "text", "text": heard.text}]},
+            gemini={
+                "role": "model",
+                "parts": [
+                    {"text": heard.text},
+                    {"text": "", "thoughtSignature": Signer("gemini").sign()},
+                ],
+            },
+        )
+        assert heard.message == expected
         assert heard.answer.model == "some-model"
-        assert heard.answer.stop_reason == ("stop" if make.kind == "openai" else "end_turn")
+        assert heard.answer.stop_reason == make.by_kind(
+            openai="stop", openai_responses="completed", anthropic="end_turn", gemini="STOP"
+        )
         assert heard.answer.usage == Usage(input_tokens=12, output_tokens=5)
 
     async def test_the_request_has_what_was_asked(
@@ -85,47 +132,63 @@ class TestAnswers:
         await hear(make(), asked)
         (received,) = model_server.requests
         body = received.body
-        assert received.headers["authorization"] == f"Bearer {KEY}"
-        assert (body["model"], body["temperature"], body["tools"], body["stream"]) == (
-            "m-1",
-            0,
-            [],
-            True,
-        )
-        if make.kind == "openai":
-            assert received.path == "/v1/chat/completions"
-            assert body["messages"] == [
-                {"role": "system", "content": "Be brief."},
-                {"role": "user", "content": "Hi"},
-            ]
-            assert body["stream_options"] == {"include_usage": True}
+        assert (body["temperature"], body["tools"]) == (0, [])
+        user = {"role": "user", "content": "Hi"}
+        match make.kind:
+            case "openai":
+                assert received.path == "/v1/chat/completions"
+                assert body["messages"] == [{"role": "system", "content": "Be brief."}, user]
+                assert body["stream_options"] == {"include_usage": True}
+            case "openai-responses":
+                assert received.path == "/v1/responses"
+                assert (body["instructions"], body["input"]) == ("Be brief.", [user])
+                assert (body["store"], body["include"]) == (False, ["reasoning.encrypted_content"])
+            case "anthropic":
+                assert received.path == "/v1/messages"
+                assert body["system"] == [{"type": "text", "text": "Be brief."}]
+                assert body["messages"] == [user]
+                assert body["max_tokens"] == DEFAULT_MAX_TOKENS
+            case _:
+                assert received.path == "/v1beta/models/m-1:streamGenerateContent?alt=sse"
+                assert body["systemInstruction"] == {"parts": [{"text": "Be brief."}]}
+                assert body["contents"] == [{"role": "user", "parts": [{"text": "Hi"}]}]
+        if make.kind == "gemini":
+            assert received.headers["x-goog-api-key"] == KEY
         else:
-            assert received.path == "/v1/messages"
-            assert body["system"] == [{"type": "text", "text": "Be brief."}]
-            assert body["messages"] == [
-                {"role": "user", "content": [{"type": "text", "text": "Hi"}]}
-            ]
-            assert body["max_tokens"] == DEFAULT_MAX_TOKENS
+            assert received.headers["authorization"] == f"Bearer {KEY}"
+            assert (body["model"], body["stream"]) == ("m-1", True)
 
     async def test_calls_of_tools_come_exactly(self, make: Made, model_server: ModelServer) -> None:
         model_server.script(Reply(tool_calls=CALLS))
         heard = await hear(make(), question())
-        if make.kind == "openai":
-            assert heard.message == {
-                "role": "assistant",
-                "content": None,
-                "tool_calls": [
-                    {"id": i, "type": "function", "function": {"name": name, "arguments": text}}
-                    for i, name, text in CALLS
-                ],
-            }
-            assert heard.answer.stop_reason == "tool_calls"
-        else:
-            assert heard.message["content"] == [
-                {"type": "tool_use", "id": i, "name": n, "input": json.loads(a)}
-                for i, n, a in CALLS
-            ]
-            assert heard.answer.stop_reason == "tool_use"
+        function = [{"name": name, "arguments": text} for _, name, text in CALLS]
+        match make.kind:
+            case "openai":
+                assert heard.message == {
+                    "role": "assistant",
+                    "content": None,
+                    "tool_calls": [
+                        {"id": i, "type": "function", "function": f}
+                        for (i, *_), f in zip(CALLS, function, strict=True)
+                    ],
+                }
+            case "openai-responses":
+                assert [
+                    {key: item[key] for key in ("name", "arguments")} for item in heard.items
+                ] == function
+                assert [item["call_id"] for item in heard.items] == [i for i, *_ in CALLS]
+            case "anthropic":
+                assert heard.message["content"] == [
+                    {"type": "tool_use", "id": i, "name": n, "input": json.loads(a)}
+                    for i, n, a in CALLS
+                ]
+            case _:
+                called = [part["functionCall"] for part in heard.message["parts"]]
+                assert called == [{"name": n, "args": json.loads(a)} for _, n, a in CALLS]
+                assert heard.message["parts"][0]["thoughtSignature"]
+        assert heard.answer.stop_reason == make.by_kind(
+            openai="tool_calls", openai_responses="completed", anthropic="tool_use", gemini="STOP"
+        )
         assert heard.deltas == []
 
     async def test_thinking_is_told_apart_and_kept(
@@ -135,32 +198,44 @@ class TestAnswers:
             Reply("42.", thinking="Let me see.", signature="c2ln", stop_reason="length")
         )
         heard = await hear(make(), question())
-        assert (heard.thinking, heard.text, heard.answer.stop_reason) == (
-            "Let me see.",
-            "42.",
-            "length",
+        assert (heard.thinking, heard.text) == ("Let me see.", "42.")
+        assert heard.answer.stop_reason == make.by_kind(
+            openai="length", openai_responses="completed", anthropic="length", gemini="length"
         )
-        if make.kind == "openai":
-            assert heard.message == {
-                "role": "assistant",
-                "content": "42.",
-                "reasoning_content": "Let me see.",
-            }
-        else:
-            thinking = {"type": "thinking", "thinking": "Let me see.", "signature": "c2ln"}
-            assert heard.message["content"] == [thinking, {"type": "text", "text": "42."}]
+        match make.kind:
+            case "openai":
+                assert heard.message == {
+                    "role": "assistant",
+                    "content": "42.",
+                    "reasoning_content": "Let me see.",
+                }
+            case "openai-responses":
+                reasoning, message = heard.items
+                assert reasoning["summary"] == [{"type": "summary_text", "text": "Let me see."}]
+                assert reasoning["encrypted_content"]
+                assert message["content"][0]["text"] == "42."
+            case "anthropic":
+                thinking = {"type": "thinking", "thinking": "Let me see.", "signature": "c2ln"}
+                assert heard.message["content"] == [thinking, {"type": "text", "text": "42."}]
+            case _:
+                thought, answer, _ = heard.message["parts"]
+                assert thought == {"text": "Let me see.", "thought": True}
+                assert answer == {"text": "42."}
 
-    async def test_an_answer_goes_back_as_it_came(
+    async def test_an_answer_goes_back_byte_for_byte(
         self, make: Made, model_server: ModelServer
     ) -> None:
-        model_server.script(Reply("Wait.", thinking="Hm.", tool_calls=CALLS))
+        model_server.script(Reply("Wait.", tool_calls=CALLS))
         provider = make()
-        message = (await hear(provider, question())).message
-        history = (openai if make.kind == "openai" else anthropic)(
-            {"role": "user", "content": "Hi"}, message
-        )
+        answer = (await hear(provider, question())).answer
+        values = [json.loads(message) for message in answer.messages]
+        history = HISTORIES[make.kind](*values)
+        for message, text in zip(history, answer.messages, strict=True):
+            message.json = text
         await hear(provider, question(history))
-        assert model_server.requests[1].body["messages"][1] == message
+        sent = model_server.requests[1].content
+        for text in answer.messages:
+            assert text.encode() in sent
 
     async def test_no_usage_is_none(self, make: Made, model_server: ModelServer) -> None:
         model_server.script(Reply("Hi.", usage=None))
@@ -189,9 +264,7 @@ class TestAnswers:
 
 
 def words(make: Made, **error: Any) -> Reply:
-    return Reply(
-        "One two three.", after=2 if make.kind == "openai" else 3, then="error", error=error
-    )
+    return Reply("One two three.", after=make.events_of(1), then="error", error=error)
 
 
 class TestFaults:
@@ -286,16 +359,18 @@ class TestFaults:
     async def test_a_stream_that_breaks_off(
         self, make: Made, model_server: ModelServer, then: Any
     ) -> None:
-        model_server.script(Reply("One two three.", after=4, then=then))
+        model_server.script(Reply("One two three.", after=make.events_of(2), then=then))
         heard = await hear(make(), question())
         assert heard.refusal.reason == "MODEL_UNAVAILABLE"
         assert heard.text.startswith("One two ")
         # Never again once something was streamed.
         assert len(model_server.requests) == 1
 
-    @pytest.mark.parametrize("after", [-1, 0, 4])
-    async def test_silence(self, make: Made, model_server: ModelServer, after: int) -> None:
-        model_server.script(Reply("One two three.", after=after, then="hold"))
+    @pytest.mark.parametrize("words_before", [-1, 0, 2])
+    async def test_silence(self, make: Made, model_server: ModelServer, words_before: int) -> None:
+        model_server.script(
+            Reply("One two three.", after=make.events_of(words_before), then="hold")
+        )
         fault = (await hear(make(silence_timeout_s=0.2), question())).refusal
         assert fault.reason == "MODEL_TIMED_OUT"
         assert fault.metadata == {"model": "m", "provider": make.kind, "timeout_s": 0.2}
@@ -303,7 +378,7 @@ class TestFaults:
         assert await asyncio.to_thread(model_server.wait_until_left)
 
     async def test_what_is_no_json(self, make: Made, model_server: ModelServer) -> None:
-        model_server.script(Reply("One two three.", after=3, then="garbage"))
+        model_server.script(Reply("One two three.", after=make.events_of(1), then="garbage"))
         assert (await hear(make(), question())).refusal.reason == "MODEL_ANSWER_INVALID"
 
     @pytest.mark.parametrize(
@@ -396,7 +471,14 @@ class TestRetries:
     async def test_a_call_that_breaks_off_was_not_streamed(
         self, make: Made, model_server: ModelServer
     ) -> None:
-        model_server.script(Reply(tool_calls=CALLS, after=5, then="cut"), Reply(tool_calls=CALLS))
+        model_server.script(
+            Reply(
+                tool_calls=CALLS,
+                after=make.by_kind(openai=5, openai_responses=5, anthropic=5, gemini=1),
+                then="cut",
+            ),
+            Reply(tool_calls=CALLS),
+        )
         heard = await hear(make(), question())
         assert heard.answer
         assert len(model_server.requests) == 2
@@ -406,17 +488,19 @@ class TestCancellation:
     async def test_closing_the_generator_closes_the_connection(
         self, make: Made, model_server: ModelServer
     ) -> None:
-        model_server.script(Reply("One two three.", after=4, then="hold"))
+        model_server.script(Reply("One two three.", after=make.events_of(2), then="hold"))
         pieces = make().stream(question())
         await anext(pieces)
         await pieces.aclose()
         assert await asyncio.to_thread(model_server.wait_until_left)
 
-    @pytest.mark.parametrize("after", [-1, 0, 4])
+    @pytest.mark.parametrize("words_before", [-1, 0, 2])
     async def test_a_task_that_is_cancelled_closes_it_too(
-        self, make: Made, model_server: ModelServer, after: int
+        self, make: Made, model_server: ModelServer, words_before: int
     ) -> None:
-        model_server.script(Reply("One two three.", after=after, then="hold"))
+        model_server.script(
+            Reply("One two three.", after=make.events_of(words_before), then="hold")
+        )
         task = asyncio.create_task(hear(make(), question()))
         assert await asyncio.to_thread(model_server.wait_until_held)
         task.cancel()
@@ -427,7 +511,7 @@ class TestCancellation:
 
     async def test_others_go_on(self, make: Made, model_server: ModelServer) -> None:
         provider = make()
-        model_server.script(Reply("One two.", after=4, then="hold"))
+        model_server.script(Reply("One two.", after=make.events_of(2), then="hold"))
         first = asyncio.create_task(hear(provider, question()))
         assert await asyncio.to_thread(model_server.wait_until_held)
         assert (await hear(provider, question())).text

@@ -1,14 +1,16 @@
 """Which provider answers for a name, and what is missing where none can."""
 
 import sys
+from typing import Any
 
 import pytest
 
 from sessiond_server.providers.base import ModelFault
+from sessiond_server.providers.openai_chat import OpenAIChat
 from sessiond_server.providers.routing import Models
 from sessiond_server.providers.settings import ProviderSettings
 
-KEYS = {"OPENAI_API_KEY": "sk-one", "ANTHROPIC_API_KEY": "sk-two"}
+KEYS = {"OPENAI_API_KEY": "sk-one", "ANTHROPIC_API_KEY": "sk-two", "GEMINI_API_KEY": "three"}
 
 
 def where(models: Models, name: str) -> tuple[str, str]:
@@ -26,7 +28,7 @@ def refusal(models: Models, name: str) -> ModelFault:
 
 async def test_names_that_are_built_in() -> None:
     models = Models(environment=KEYS)
-    for name in ("gpt-5", "gpt-4o-mini", "o1", "o3-pro", "o4-mini", "chatgpt-4o-latest"):
+    for name in ("gpt-5", "gpt-4o-mini", "o1", "o3", "o4-mini", "gpt-5-mini", "chatgpt-4o-latest"):
         assert where(models, name) == ("openai", name)
     assert where(models, "claude-sonnet-4") == ("anthropic", "claude-sonnet-4")
     assert where(models, "echo") == ("echo", "echo")
@@ -34,6 +36,101 @@ async def test_names_that_are_built_in() -> None:
     assert where(models, "openai/whatever/it-is") == ("openai", "whatever/it-is")
     assert models.default_model == "echo"
     await models.close()
+
+
+RESPONSES_MODELS = (
+    "o1-pro",
+    "o3-pro-2025-06-10",
+    "gpt-5-pro",
+    "gpt-5.2-pro",
+    "gpt-5-codex",
+    "gpt-5.1-codex-max",
+    "codex-mini-latest",
+    "o3-deep-research",
+    "o4-mini-deep-research",
+    "computer-use-preview",
+)
+
+
+@pytest.mark.parametrize("name", RESPONSES_MODELS)
+async def test_models_that_only_responses_serves(name: str) -> None:
+    for own in ({}, {"openai": ProviderSettings(retries=1)}):
+        models = Models(own, environment=KEYS)
+        assert where(models, name) == ("openai-responses", name)
+        await models.close()
+
+
+async def test_models_of_gemini() -> None:
+    for variable in ("GEMINI_API_KEY", "GOOGLE_API_KEY"):
+        models = Models(environment={variable: "k"})
+        assert where(models, "gemini-3-pro") == ("gemini", "gemini-3-pro")
+        await models.close()
+    fault = refusal(Models(environment={}), "gemini-3-pro")
+    assert fault.metadata["setting"] == "GEMINI_API_KEY"
+
+
+async def test_the_operators_openai_serves_responses_too() -> None:
+    own = {"openai": ProviderSettings(base_url="http://localhost:1/v1", api_key_env="")}
+    models = Models(own, environment={})
+    assert where(models, "gpt-5-pro") == ("openai-responses", "gpt-5-pro")
+    await models.close()
+    # Patterns that the operator chose come first.
+    own = {"openai": ProviderSettings(models=("gpt-*",), api_key_env="")}
+    models = Models(own, environment={})
+    assert where(models, "gpt-5-pro") == ("openai", "gpt-5-pro")
+    await models.close()
+
+
+@pytest.mark.parametrize(
+    ("given", "is_openai"),
+    [
+        ({}, True),
+        ({"base_url": "https://mine.openai.azure.com/openai/v1"}, True),
+        ({"base_url": "https://eu.api.openai.com/v1"}, True),
+        ({"base_url": "http://localhost:1/v1"}, False),
+        ({"base_url": "https://openai.com.example.com/v1"}, False),
+        ({"base_url": "http://localhost:1/v1", "is_openai": True}, True),
+        ({"is_openai": False}, False),
+    ],
+)
+async def test_whether_a_server_is_openais(given: dict[str, Any], *, is_openai: bool) -> None:
+    settings = ProviderSettings(type="openai", api_key_env="", **given)
+    models = Models({"it": settings}, environment={})
+    provider = models.route("it/m").provider
+    assert isinstance(provider, OpenAIChat)
+    assert provider.dialect.is_openai is is_openai
+    await models.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "message"),
+    [
+        ("anthropic", {"reasoning_key": "reasoning"}, "anthropic has reasoning_key"),
+        ("it", {"type": "gemini", "files": False}, "it has files, which only the type openai has"),
+        ("it", {"type": "openai-responses", "id_length": 40}, "it has id_length"),
+        ("it", {"type": "openai", "inline_system": True}, "only the type anthropic has"),
+        ("it", {"type": "echo", "unknown_keys": "keep"}, "it has the type echo"),
+        ("it", {}, "set it to one of openai, openai-responses, anthropic, gemini, echo"),
+    ],
+)
+def test_a_setting_of_another_type(name: str, given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Models({name: ProviderSettings.model_validate(given)})
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"type": "google"},
+        {"reasoning_key": "thoughts"},
+        {"unknown_keys": "maybe"},
+        {"id_length": 3},
+        {"files": "some"},
+    ],
+)
+def test_a_setting_of_no_known_value(given: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(given))):
+        ProviderSettings.model_validate(given)
 
 
 async def test_what_nobody_serves() -> None:
@@ -132,6 +229,9 @@ async def test_a_package_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) 
         assert fault.metadata["setting"] == "pip install 'sessiond[models]'"
         assert "pip install 'sessiond[models]'" in fault.message
     assert where(models, "echo") == ("echo", "echo")
+    monkeypatch.setitem(sys.modules, "httpx2", None)
+    fault = refusal(models, "gemini-3-pro")
+    assert fault.metadata["setting"] == "pip install 'sessiond[gemini]'"
 
 
 def test_a_provider_without_a_type() -> None:

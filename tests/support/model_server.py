@@ -1,4 +1,4 @@
-"""A provider of models that does what a test tells it: the protocols of OpenAI's Chat Completions and of Anthropic's Messages."""
+"""A model API that does what a test tells it: Chat Completions, Responses, Messages and Gemini."""
 
 import json
 import select
@@ -17,11 +17,12 @@ PIECE = 7
 
 @dataclass(frozen=True)
 class Received:
-    """A request that came. headers: names in small letters."""
+    """A request that came. headers: names in small letters. content: the bytes of the body."""
 
     path: str
     headers: Mapping[str, str]
     body: JSON
+    content: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -183,10 +184,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.owner.leave()
 
     def _reply(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        reply = self.server.owner.take(
-            Received(self.path, {name.lower(): value for name, value in self.headers.items()}, body)
-        )
+        content = self.rfile.read(int(self.headers["content-length"]))
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        body = json.loads(content)
+        reply = self.server.owner.take(Received(self.path, headers, body, content))
         if (
             reply.then == "hold"
             and reply.after == -1
@@ -198,14 +199,23 @@ class _Handler(BaseHTTPRequestHandler):
         if reply.status != 200:
             self._fail(reply)
             return
-        is_openai = self.path.endswith("/chat/completions")
-        self._stream(
-            reply,
-            list(reply.events)
-            if reply.events is not None
-            else (openai_events if is_openai else anthropic_events)(reply, body),
-            is_openai,
-        )
+        is_unnamed = self.path.endswith(("/chat/completions", "alt=sse"))
+        events = self._events(reply, body) if reply.events is None else list(reply.events)
+        self._stream(reply, events, is_unnamed)
+
+    def _events(self, reply: Reply, body: JSON) -> list[JSON]:
+        from .strict_models.signing import Signer
+        from .strict_models.streams import gemini_chunks, responses_events
+
+        number = len(self.server.owner.requests)
+        if self.path.endswith("/chat/completions"):
+            return openai_events(reply, body)
+        if self.path.endswith("/responses"):
+            return responses_events(reply, body, Signer("responses"), number)
+        if self.path.endswith("alt=sse"):
+            model = self.path.rpartition("/")[2].partition(":")[0]
+            return gemini_chunks(reply, model, Signer("gemini"), number)
+        return anthropic_events(reply, body)
 
     def _fail(self, reply: Reply) -> None:
         content = (reply.body if isinstance(reply.body, str) else json.dumps(reply.body)).encode()
@@ -221,7 +231,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content)
 
-    def _stream(self, reply: Reply, events: list[JSON], is_openai: bool) -> None:
+    def _stream(self, reply: Reply, events: list[JSON], is_unnamed: bool) -> None:
         self.send_response(200)
         headers = {
             "content-type": "text/event-stream",
@@ -234,24 +244,24 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         after = len(events) if reply.after is None else max(reply.after, 0)
         for event in events[:after]:
-            self._event(json.dumps(event), "" if is_openai else event["type"])
+            self._event(json.dumps(event), "" if is_unnamed else event["type"])
         match reply.then:
             case "cut":
                 return
             case "garbage":
-                self._event('{"choices": [', "" if is_openai else "content_block_delta")
+                self._event('{"choices": [', "" if is_unnamed else "content_block_delta")
             case "error":
                 error: JSON = {"error": dict(reply.error)}
                 self._event(
-                    json.dumps(error if is_openai else {"type": "error"} | error),
-                    "" if is_openai else "error",
+                    json.dumps(error if is_unnamed else {"type": "error"} | error),
+                    "" if is_unnamed else "error",
                 )
             case "hold" if reply.after != -1 and not self.server.owner.hold(self.connection):
                 return
             case "go on" | "hold":
                 for event in events[after:]:
-                    self._event(json.dumps(event), "" if is_openai else event["type"])
-                if is_openai:
+                    self._event(json.dumps(event), "" if is_unnamed else event["type"])
+                if self.path.endswith("/chat/completions"):
                     self._event("[DONE]", "")
             case _:
                 pass

@@ -120,7 +120,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_MODEL_REQUEST_REJECTED: _ErrorReason.ValueType  # 44
     """FAILED_PRECONDITION: the model's provider does not take the request (other HTTP 4xx): the model is unknown to it, the history is too long or not
-    to its rules, an option is wrong. Metadata: session_id, turn_id, model, provider, http_status.
+    to its rules, an option is wrong. Or nothing of the history can be sent. Metadata: session_id, turn_id, model, provider, http_status if there was
+    one, and seqs: the stored messages that the rejection is about, if the provider named any, separated by commas.
     """
     ERROR_REASON_MODEL_UNAVAILABLE: _ErrorReason.ValueType  # 45
     """ABORTED: the model's provider failed (HTTP 5xx), cannot be reached, or broke off, after retries where nothing was streamed yet. Metadata:
@@ -133,7 +134,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     session_id, turn_id, model, provider.
     """
     ERROR_REASON_CONTEXT_TOO_LARGE: _ErrorReason.ValueType  # 48
-    """FAILED_PRECONDITION: the history is larger than the server sends to a model. Metadata: session_id, turn_id, context_bytes (at least), max_bytes."""
+    """FAILED_PRECONDITION: the history, or the request with its assets, is larger than the server sends to a model. Metadata: session_id, turn_id,
+    context_bytes (at least), max_bytes; of a request also model, provider.
+    """
     ERROR_REASON_TURN_TIMED_OUT: _ErrorReason.ValueType  # 49
     """ABORTED: the turn ran for longer than its turn_timeout. Metadata: session_id, turn_id, timeout_s."""
     ERROR_REASON_TURN_ABORTED: _ErrorReason.ValueType  # 50
@@ -247,7 +250,8 @@ model, provider, http_status, and retry_after_s where the provider said it. Deta
 """
 ERROR_REASON_MODEL_REQUEST_REJECTED: ErrorReason.ValueType  # 44
 """FAILED_PRECONDITION: the model's provider does not take the request (other HTTP 4xx): the model is unknown to it, the history is too long or not
-to its rules, an option is wrong. Metadata: session_id, turn_id, model, provider, http_status.
+to its rules, an option is wrong. Or nothing of the history can be sent. Metadata: session_id, turn_id, model, provider, http_status if there was
+one, and seqs: the stored messages that the rejection is about, if the provider named any, separated by commas.
 """
 ERROR_REASON_MODEL_UNAVAILABLE: ErrorReason.ValueType  # 45
 """ABORTED: the model's provider failed (HTTP 5xx), cannot be reached, or broke off, after retries where nothing was streamed yet. Metadata:
@@ -260,7 +264,9 @@ ERROR_REASON_MODEL_ANSWER_INVALID: ErrorReason.ValueType  # 47
 session_id, turn_id, model, provider.
 """
 ERROR_REASON_CONTEXT_TOO_LARGE: ErrorReason.ValueType  # 48
-"""FAILED_PRECONDITION: the history is larger than the server sends to a model. Metadata: session_id, turn_id, context_bytes (at least), max_bytes."""
+"""FAILED_PRECONDITION: the history, or the request with its assets, is larger than the server sends to a model. Metadata: session_id, turn_id,
+context_bytes (at least), max_bytes; of a request also model, provider.
+"""
 ERROR_REASON_TURN_TIMED_OUT: ErrorReason.ValueType  # 49
 """ABORTED: the turn ran for longer than its turn_timeout. Metadata: session_id, turn_id, timeout_s."""
 ERROR_REASON_TURN_ABORTED: ErrorReason.ValueType  # 50

@@ -1,17 +1,18 @@
 """Anthropic's Messages API."""
 
-import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from sessiond.v1.message_pb2 import FORMAT_ANTHROPIC
 from sessiond.v1.turn_pb2 import Usage
-from sessiond_server.providers.base import Answer, Delta, ModelRequest
-from sessiond_server.providers.conversion import for_anthropic
+from sessiond_server.formats.write.anthropic import AnthropicDialect, fit
+from sessiond_server.formats.write.request import FittedRequest, History
+from sessiond_server.providers.api import AnswerBuilder
+from sessiond_server.providers.base import Answer, Delta
 from sessiond_server.providers.errors import ProviderCall, count_of
-from sessiond_server.providers.files import AssetContents
-from sessiond_server.providers.json_text import dumps, require_text
-from sessiond_server.providers.sdk import AnswerBuilder, SdkProvider
+from sessiond_server.providers.json_text import dumps, parse_arguments, require_text
+from sessiond_server.providers.sdk import SdkProvider
 
 # The API requires a limit. This exceeds nearly all answers, and the older models accept it.
 DEFAULT_MAX_TOKENS = 8192
@@ -75,12 +76,11 @@ class MessagesAnswerBuilder(AnswerBuilder):
         try:
             for index, text in self._inputs.items():
                 if text:
-                    self._blocks[index]["input"] = json.loads(text)
-            # The API sends empty texts, but rejects them when they are sent back.
-            content = [
-                block
-                for _, block in sorted(self._blocks.items())
-                if block.get("type") != "text" or block.get("text")
+                    self._blocks[index]["input"] = parse_arguments(text)
+            blocks = [block for _, block in sorted(self._blocks.items())]
+            # The API sends blank texts beside calls, but rejects them when they are sent back.
+            content = [block for block in blocks if not _is_blank(block)] or [
+                block for block in blocks if block.get("text")
             ]
             if not content:
                 raise self._empty()
@@ -89,9 +89,7 @@ class MessagesAnswerBuilder(AnswerBuilder):
             raise self._call.invalid(
                 f"called a tool with arguments that are not JSON ({self.stop_reason})"
             ) from None
-        return Answer(
-            json=text, model=self._model, stop_reason=self.stop_reason, usage=self._total_usage()
-        )
+        return Answer([text], self._model, self.stop_reason, self._total_usage())
 
     def _total_usage(self) -> Usage | None:
         counts = self._usage
@@ -108,15 +106,33 @@ class MessagesAnswerBuilder(AnswerBuilder):
         )
 
 
+def _is_blank(block: dict[str, Any]) -> bool:
+    return block.get("type") == "text" and not (block.get("text") or "").strip()
+
+
 class AnthropicMessages(SdkProvider):
     """Calls the Messages API. base_url does not include /v1/messages.
 
     The option max_tokens defaults to DEFAULT_MAX_TOKENS. The option system precedes the request's
     system prompt.
+
+    Args:
+        args: see ApiProvider.
+        dialect: what the model accepts. Default: what all accept.
+        settings: see ApiProvider.
     """
 
     format = FORMAT_ANTHROPIC
     _builder = MessagesAnswerBuilder
+    _path = "/v1/messages"
+    _defaults = MappingProxyType({"max_tokens": DEFAULT_MAX_TOKENS})
+    _request_options: Mapping[str, Any] = MappingProxyType({})
+
+    def __init__(
+        self, *args: Any, dialect: AnthropicDialect | None = None, **settings: Any
+    ) -> None:
+        self._dialect = dialect or AnthropicDialect()
+        super().__init__(*args, **settings)
 
     @staticmethod
     def _import_sdk() -> tuple[Any, Any]:
@@ -124,25 +140,5 @@ class AnthropicMessages(SdkProvider):
 
         return anthropic, anthropic.AsyncAnthropic
 
-    def _make_body(self, request: ModelRequest, assets: AssetContents) -> dict[str, Any]:
-        system, messages = for_anthropic(request.messages, assets, request.system_prompt)
-        if own := request.options.get("system"):
-            system = [*(own if isinstance(own, list) else [{"type": "text", "text": own}]), *system]
-        return {
-            "max_tokens": DEFAULT_MAX_TOKENS,
-            **request.options,
-            "model": request.model,
-            "messages": messages,
-            "stream": True,
-        } | ({"system": system} if system else {})
-
-    async def _post(self, body: dict[str, Any]) -> Any:
-        # Not messages.create(): it accepts only the options that it knows, and turns the JSON that
-        # is to be stored unchanged into models.
-        return await self._client.post(
-            "/v1/messages",
-            body=body,
-            cast_to=object,
-            stream=True,
-            stream_cls=self._sdk.AsyncStream[object],
-        )
+    def _fit(self, history: History) -> FittedRequest:
+        return fit(history, self._dialect)

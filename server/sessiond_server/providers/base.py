@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeAlias
 
 from sessiond.v1.message_pb2 import Format, Message
 from sessiond.v1.turn_pb2 import Usage
+from sessiond_server.formats.wire import AssetInfo
 
 
 class ModelFault(Exception):
@@ -16,8 +17,8 @@ class ModelFault(Exception):
 
     Args:
         reason: ErrorReason without its prefix: MODEL_NOT_CONFIGURED, MODEL_ACCESS_DENIED,
-            MODEL_RATE_LIMITED, MODEL_REQUEST_REJECTED, MODEL_UNAVAILABLE, MODEL_TIMED_OUT or
-            MODEL_ANSWER_INVALID.
+            MODEL_RATE_LIMITED, MODEL_REQUEST_REJECTED, MODEL_UNAVAILABLE, MODEL_TIMED_OUT,
+            MODEL_ANSWER_INVALID or CONTEXT_TOO_LARGE.
         message: for people; never contains a key.
         metadata: the keys that error_reason.proto names, without session_id and turn_id.
         retry_after_s: seconds after which the provider accepts a retry. None = not given.
@@ -38,25 +39,25 @@ class ModelFault(Exception):
         self.retry_after_s = retry_after_s
 
 
-@dataclass(frozen=True, slots=True)
-class AssetContent:
-    """A file that a message refers to.
+DescribeAssets: TypeAlias = Callable[[Sequence[str]], Awaitable[Mapping[str, AssetInfo]]]
+"""Returns what is known of assets by their ids, without their content. Missing ones are left out.
 
-    Attributes:
-        content: the bytes.
-        media_type: "" = unknown.
-    """
-
-    content: bytes
-    media_type: str
-
-
-LoadAsset: TypeAlias = Callable[[str], Awaitable[AssetContent]]
-"""Loads an asset by its id.
-
-Raises:
-    ModelFault: MODEL_REQUEST_REJECTED if it is too large to be sent.
+The media type comes from the first bytes if none is stored.
 """
+
+LoadAsset: TypeAlias = Callable[[str], AsyncGenerator[bytes, None]]
+"""Yields the content of an asset by its id."""
+
+
+async def no_assets(asset_ids: Sequence[str]) -> Mapping[str, AssetInfo]:
+    """Describe no asset: every reference is sent as a note."""
+    return {}
+
+
+async def no_content(asset_id: str) -> AsyncGenerator[bytes, None]:
+    """Yield nothing: the content of assets that no_assets() does not describe."""
+    return
+    yield b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,18 +66,24 @@ class ModelRequest:
 
     Attributes:
         model: the name that the provider uses.
-        messages: the stored history, oldest first: each has a role, and json with format, or parts.
-        load_asset: loads the content of an asset that a message refers to.
+        messages: the stored history, oldest first: each has a seq, a role, and json with format, or
+            parts.
         system_prompt: instructions that precede the history and are not part of it. "" = none.
-        options: fields of the provider's request (temperature, max_tokens, tools, ...). The fields
-            that the provider's class sets (model, messages, stream) take precedence.
+        options: fields of the provider's request (temperature, max_tokens, tools, ...), in the
+            caller's order. The fields that the provider sets (model, messages, stream) take
+            precedence.
+        describe_assets: describes the assets that messages refer to.
+        load_asset: loads the content of one of them.
+        max_request_bytes: the maximum size of the request, assets included. 0 = no limit.
     """
 
     model: str
     messages: Sequence[Message]
-    load_asset: LoadAsset
     system_prompt: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
+    describe_assets: DescribeAssets = no_assets
+    load_asset: LoadAsset = no_content
+    max_request_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,14 +104,15 @@ class Answer:
     """The complete answer.
 
     Attributes:
-        json: the assistant's message in the provider's format, complete with tool calls and
-            signatures: it is stored and sent back unchanged.
+        messages: the assistant's messages as JSON in the provider's format, complete with tool
+            calls and signatures: they are stored and sent back unchanged. One, but for APIs whose
+            answers consist of items.
         model: the name in the provider's answer.
         stop_reason: as the provider spells it. "" = not given.
         usage: None = not reported.
     """
 
-    json: str
+    messages: Sequence[str]
     model: str
     stop_reason: str
     usage: Usage | None

@@ -6,10 +6,11 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 from sessiond.v1.error_reason_pb2 import ErrorReason
-from sessiond.v1.message_pb2 import FORMAT_OPENAI, ROLE_USER, Format
+from sessiond.v1.message_pb2 import FORMAT_OPENAI, ROLE_USER, Format, Message
 from sessiond.v1.turn_pb2 import Usage
+from sessiond_server.formats.pieces import Text
+from sessiond_server.formats.read import read
 from sessiond_server.providers.base import Answer, Delta, ModelFault, ModelRequest
-from sessiond_server.providers.conversion import plain_texts
 from sessiond_server.providers.json_text import dumps
 
 _WORD = re.compile(r"\s*\S+\s*")
@@ -53,7 +54,7 @@ class Echo:
             raise self._rejected(request, "echo_text")
         if fault and (not fault.startswith("MODEL_") or f"ERROR_REASON_{fault}" not in _REASONS):
             raise self._rejected(request, "echo_fault")
-        history = plain_texts(request.messages)
+        history = [(message.role, _text_of(message)) for message in request.messages]
         if text is None:
             text = self._echo(
                 [content for role, content in history if role == ROLE_USER], len(history)
@@ -74,7 +75,7 @@ class Echo:
             )
         prompts = [request.system_prompt, *(content for _, content in history)]
         yield Answer(
-            json=dumps({"role": "assistant", "content": text}),
+            messages=[dumps({"role": "assistant", "content": text})],
             model=request.model,
             stop_reason="stop",
             usage=Usage(
@@ -101,3 +102,7 @@ class Echo:
             f"{self.name} rejected the request: {name} has an invalid value",
             metadata={"model": request.model, "provider": self.name},
         )
+
+
+def _text_of(message: Message) -> str:
+    return " ".join(piece.text for piece in read(message).pieces if isinstance(piece, Text))

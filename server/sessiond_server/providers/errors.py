@@ -14,12 +14,14 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+from sessiond_server.formats.write.request import FittedRequest
 from sessiond_server.providers.base import ModelFault
+from sessiond_server.providers.rejections import explain, seqs_of
 
 MAX_DETAIL_CHARACTERS = 500
 MAX_RETRY_AFTER_S = 30 * 86_400.0
 # Looks like a key: a provider may quote the key that it rejects.
-_KEY = re.compile(r"\b(?:sk|gsk|xai)-[\w*.-]{8,}|\bgsk_\w{8,}|(?<=Bearer )\S+")
+_KEY = re.compile(r"\b(?:sk|gsk|xai)-[\w*.-]{8,}|\bgsk_\w{8,}|\bAIza[\w-]{16,}|(?<=Bearer )\S+")
 # Codes of errors that arrive in the stream, after HTTP status 200, by the status that fits them.
 _STATUS_OF_CODE = {
     "authentication_error": 401,
@@ -30,11 +32,13 @@ _STATUS_OF_CODE = {
     "insufficient_quota": 429,
     "billing_error": 402,
     "invalid_request_error": 400,
+    "invalid_prompt": 400,
     "context_length_exceeded": 400,
     "not_found_error": 404,
     "model_not_found": 404,
     "request_too_large": 413,
     "overloaded_error": 529,
+    "server_is_overloaded": 503,
     "timeout_error": 504,
     "api_error": 500,
     "server_error": 500,
@@ -60,12 +64,14 @@ class ProviderCall:
         model: the name that the provider uses.
         silence_timeout_s: seconds for which the provider may send nothing.
         key: the provider's key, which is removed from error texts.
+        fitted: the request, by which a rejection is explained. None = it was not made yet.
     """
 
     provider: str
     model: str
     silence_timeout_s: float
     key: str | None = None
+    fitted: FittedRequest | None = None
 
     def fault(
         self, reason: str, text: str, *, is_transient: bool = False, **metadata: object
@@ -108,19 +114,16 @@ class ProviderCall:
         except sdk.APIStatusError as e:
             status = e.status_code
             fault = (
-                self._stream_fault(e.body)
+                self.stream_fault(e.body)
                 if status < 400
-                else self._status_fault(status, e.body, e.response.headers)
+                else self.status_fault(status, e.body, e.response.headers)
             )
         except sdk.APIError as e:
-            fault = self._stream_fault(e.body)
+            fault = self.stream_fault(e.body)
         except (json.JSONDecodeError, UnicodeDecodeError):
             fault = self.invalid("sent invalid JSON")
         except RecursionError:
-            fault = self.fault(
-                "MODEL_REQUEST_REJECTED",
-                "cannot receive the history: a message is nested too deeply",
-            )
+            fault = self.invalid("sent JSON that is nested too deeply")
         else:
             return
         # The SDKs' exceptions hold the request, and with it the key.
@@ -145,9 +148,27 @@ class ProviderCall:
             is_transient=True,
         )
 
-    def _status_fault(self, status: int, body: object, headers: Mapping[str, str]) -> ProviderFault:
+    def rejected(self, text: str, *told: object, **metadata: int | str) -> ProviderFault:
+        """Make the fault of a rejected request, with the seqs of the messages that it is about.
+
+        Args:
+            text: what happened.
+            told: what the provider said, which may name messages by their place.
+            metadata: of the fault.
+        """
+        seqs = seqs_of(self.fitted, *told)
+        if seqs:
+            metadata["seqs"] = ",".join(map(str, seqs))
+        explained = explain(seqs, self.fitted.report) if self.fitted else ""
+        return self.fault(
+            "MODEL_REQUEST_REJECTED", text + explained, is_transient=False, **metadata
+        )
+
+    def status_fault(self, status: int, body: object, headers: Mapping[str, str]) -> ProviderFault:
+        """Make the fault of an HTTP error."""
         detail = self._detail(body)
-        if status in (401, 403):
+        # Gemini rejects a wrong key with HTTP 400.
+        if status in (401, 403) or "API_KEY_INVALID" in _details_of(body, "reason"):
             return self.fault(
                 "MODEL_ACCESS_DENIED",
                 f"rejected the server's API key (HTTP {status}){detail}",
@@ -155,6 +176,8 @@ class ProviderCall:
             )
         if status == 429:
             after = retry_after_s(headers)
+            if after is None:
+                after = _seconds(next(iter(_details_of(body, "retryDelay")), ""))
             metadata = {"http_status": status} | ({} if after is None else {"retry_after_s": after})
             # A used-up quota does not recover within seconds.
             is_transient = "insufficient_quota" not in codes_of(body)
@@ -166,10 +189,10 @@ class ProviderCall:
             )
         # 408 and 409 (a lock held by another request) are transient, not faults of the request.
         if 400 <= status < 500 and status not in (408, 409):
-            return self.fault(
-                "MODEL_REQUEST_REJECTED",
-                f"rejected the request (HTTP {status}){detail}",
-                http_status=status,
+            error = _error_of(body)
+            told = [error.get("message"), error.get("param")] if isinstance(error, dict) else []
+            return self.rejected(
+                f"rejected the request (HTTP {status}){detail}", *told, http_status=status
             )
         return self.fault(
             "MODEL_UNAVAILABLE",
@@ -178,7 +201,7 @@ class ProviderCall:
             http_status=status,
         )
 
-    def _stream_fault(self, body: object) -> ProviderFault:
+    def stream_fault(self, body: object) -> ProviderFault:
         """Make the fault of an error event in the stream."""
         codes = codes_of(body)
         status = next((_STATUS_OF_CODE[code] for code in codes if code in _STATUS_OF_CODE), None)
@@ -187,7 +210,7 @@ class ProviderCall:
             (int(code) for code in codes if re.fullmatch("[45][0-9][0-9]", code)), None
         )
         if status:
-            return self._status_fault(status, body, {})
+            return self.status_fault(status, body, {})
         return self.fault(
             "MODEL_UNAVAILABLE", f"failed while answering{self._detail(body)}", is_transient=True
         )
@@ -208,6 +231,23 @@ class ProviderCall:
 def _error_of(body: object) -> object:
     """Return the error in a body: {"error": {...}}, or what the SDK already took out of it."""
     return body.get("error") or body if isinstance(body, dict) else body
+
+
+def _details_of(body: object, key: str) -> list[str]:
+    """Return the values of a key in the details with which Google's APIs explain an error."""
+    error = _error_of(body)
+    details = error.get("details") if isinstance(error, dict) else None
+    return [
+        str(detail[key])
+        for detail in (details if isinstance(details, list) else ())
+        if isinstance(detail, dict) and detail.get(key)
+    ]
+
+
+def _seconds(duration: str) -> float | None:
+    """Parse a duration of Google's APIs, such as "34.5s"."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)s", duration)
+    return _bounded(float(match[1])) if match else None
 
 
 def codes_of(body: object) -> list[str]:

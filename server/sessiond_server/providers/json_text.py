@@ -1,7 +1,10 @@
-"""JSON of answers, and surrogates that UTF-8 cannot encode."""
+"""JSON of answers."""
 
 import json
 from typing import Any
+
+# Messages that are nested deeper cannot be stored. Arguments stand a few levels deep in one.
+MAX_ARGUMENT_LEVELS = 190
 
 
 def dumps(message: dict[str, Any]) -> str:
@@ -19,23 +22,35 @@ def dumps(message: dict[str, Any]) -> str:
     return text
 
 
-def replace_surrogates(value: Any) -> Any:
-    """Replace lone surrogates in all strings of a JSON value.
+def parse_arguments(text: str) -> Any:
+    """Parse the arguments of a tool call.
 
-    Models do write them, and the SDKs cannot send them.
+    Returns:
+        The arguments; or {"arguments": TEXT} if they are nested deeper than can be stored.
+
+    Raises:
+        ValueError: if they are not JSON.
     """
-    if isinstance(value, str):
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            # Two halves of a pair become the character that they encode.
-            return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        return value
-    if isinstance(value, dict):
-        return {replace_surrogates(key): replace_surrogates(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [replace_surrogates(item) for item in value]
-    return value
+    try:
+        value = json.loads(text)
+    except RecursionError:
+        return {"arguments": text}
+    return {"arguments": text} if is_deep(value) else value
+
+
+def is_deep(value: Any) -> bool:
+    """Whether a JSON value is nested deeper than MAX_ARGUMENT_LEVELS."""
+    level = [value]
+    for _ in range(MAX_ARGUMENT_LEVELS):
+        level = [
+            item
+            for value in level
+            if isinstance(value, dict | list)
+            for item in (value.values() if isinstance(value, dict) else value)
+        ]
+        if not level:
+            return False
+    return True
 
 
 def require_text(value: Any) -> str:

@@ -1,16 +1,22 @@
 """OpenAI's Chat Completions API, and the servers that speak the same protocol."""
 
+import json
 from collections.abc import Iterator
+from types import MappingProxyType
 from typing import Any
+from uuid import uuid4
 
 from sessiond.v1.message_pb2 import FORMAT_OPENAI
 from sessiond.v1.turn_pb2 import Usage
-from sessiond_server.providers.base import Answer, Delta, ModelRequest
-from sessiond_server.providers.conversion import for_openai
-from sessiond_server.providers.errors import ProviderCall, ProviderFault, count_of
-from sessiond_server.providers.files import AssetContents
+from sessiond_server.formats.pieces import JSON
+from sessiond_server.formats.write.openai_chat import fit
+from sessiond_server.formats.write.openai_chat_parts import ChatDialect
+from sessiond_server.formats.write.request import FittedRequest, History
+from sessiond_server.providers.api import AnswerBuilder
+from sessiond_server.providers.base import Answer, Delta
+from sessiond_server.providers.errors import ProviderCall, count_of
 from sessiond_server.providers.json_text import dumps, require_text
-from sessiond_server.providers.sdk import AnswerBuilder, SdkProvider
+from sessiond_server.providers.sdk import SdkProvider
 
 # Strings that arrive in pieces. Of any other string, the first non-empty one counts.
 _GROWING = {
@@ -45,7 +51,7 @@ class ChatAnswerBuilder(AnswerBuilder):
                 continue
             self.stop_reason = choice.get("finish_reason") or self.stop_reason
             self.is_complete = bool(self.stop_reason)
-            delta = choice.get("delta") or {}
+            delta = _with_text_content(choice.get("delta") or {})
             _merge(self._message, delta)
             # Some servers send the same text under both names.
             if thought := next((delta[key] for key in _REASONING if delta.get(key)), None):
@@ -55,10 +61,7 @@ class ChatAnswerBuilder(AnswerBuilder):
 
     def _build(self) -> Answer:
         content = self._message.pop("content", None)
-        calls = self._message.pop("tool_calls", None) or []
-        if not (isinstance(calls, list) and all(isinstance(call, dict) for call in calls)):
-            raise self._call.invalid("sent tool calls that do not follow the protocol")
-        calls = [{key: value for key, value in call.items() if key != "index"} for call in calls]
+        calls = self._calls(self._message.pop("tool_calls", None) or [])
         rest = {
             key: value
             for key, value in self._message.items()
@@ -73,15 +76,55 @@ class ChatAnswerBuilder(AnswerBuilder):
             text = dumps(message)
         except ValueError:
             raise self._call.invalid("sent an answer that cannot be stored as JSON") from None
-        return Answer(json=text, model=self._model, stop_reason=self.stop_reason, usage=self._usage)
+        return Answer([text], self._model, self.stop_reason, self._usage)
+
+    def _calls(self, calls: Any) -> list[JSON]:
+        """Complete the calls: each has a type, an id of its own, and its arguments as text."""
+        if not (isinstance(calls, list) and all(isinstance(call, dict) for call in calls)):
+            raise self._call.invalid("sent tool calls that do not follow the protocol")
+        ids: set[str] = set()
+        complete: list[JSON] = []
+        for given in calls:
+            call = {key: value for key, value in given.items() if key != "index"}
+            if not isinstance(call.get("id"), str) or not call["id"] or call["id"] in ids:
+                call["id"] = f"call_{uuid4().hex[:24]}"
+            ids.add(call["id"])
+            call["type"] = call.get("type") or "function"
+            function = call.get("function")
+            if isinstance(function, dict) and not isinstance(function.get("arguments"), str):
+                arguments = function.get("arguments")
+                text = "{}" if arguments is None else json.dumps(arguments, ensure_ascii=False)
+                call["function"] = {**function, "arguments": text}
+            complete.append({"id": call["id"], "type": call["type"], **call})
+        return complete
 
 
 class OpenAIChat(SdkProvider):
-    """Calls Chat Completions. base_url does not include /chat/completions."""
+    """Calls Chat Completions. base_url does not include /chat/completions.
+
+    Args:
+        args: see ApiProvider.
+        dialect: what the server accepts. Default: what OpenAI's own accepts.
+        settings: see ApiProvider.
+
+    Attributes:
+        dialect: what the server accepts.
+    """
 
     format = FORMAT_OPENAI
-    _builder = ChatAnswerBuilder
-    _knows_stream_options = True
+    _builder: type[AnswerBuilder] = ChatAnswerBuilder
+    _path = "/chat/completions"
+    # The explicit security option keeps the SDK from sending an admin key of the environment.
+    _request_options = MappingProxyType({"security": {"bearer_auth": True}})
+    _optional: tuple[str, Any, str] | None = (
+        "stream_options",
+        {"include_usage": True},
+        "stream_options",
+    )
+
+    def __init__(self, *args: Any, dialect: ChatDialect | None = None, **settings: Any) -> None:
+        self.dialect = dialect or ChatDialect()
+        super().__init__(*args, **settings)
 
     @staticmethod
     def _import_sdk() -> tuple[Any, Any]:
@@ -89,38 +132,32 @@ class OpenAIChat(SdkProvider):
 
         return openai, openai.AsyncOpenAI
 
-    def _make_body(self, request: ModelRequest, assets: AssetContents) -> dict[str, Any]:
-        messages = for_openai(request.messages, assets, request.system_prompt)
-        return {**request.options, "model": request.model, "messages": messages, "stream": True}
+    def _fit(self, history: History) -> FittedRequest:
+        return fit(history, self.dialect)
 
-    async def _open(self, call: ProviderCall, body: dict[str, Any]) -> Any:
-        """Send the request, without stream_options if the server does not know them."""
-        if self._knows_stream_options:
-            # Request the usage, unless the caller sets stream_options.
-            try:
-                return await super()._open(call, {"stream_options": {"include_usage": True}} | body)
-            except ProviderFault as fault:
-                if (
-                    fault.reason != "MODEL_REQUEST_REJECTED"
-                    or "stream_options" not in fault.message
-                    or "stream_options" in body
-                ):
-                    raise
-                self._knows_stream_options = False
-        return await super()._open(call, body)
 
-    async def _post(self, body: dict[str, Any]) -> Any:
-        # Not chat.completions.create(): it accepts only the options that it knows, and turns the
-        # JSON that is to be stored unchanged into models. The explicit security option keeps the
-        # SDK from sending an admin key of the environment.
-        return await self._client.post(
-            "/chat/completions",
-            body=body,
-            cast_to=object,
-            options={"security": {"bearer_auth": True}},
-            stream=True,
-            stream_cls=self._sdk.AsyncStream[object],
-        )
+def _with_text_content(delta: JSON) -> JSON:
+    """Return a delta whose content is text: some servers send a list of parts."""
+    content = delta.get("content")
+    if not isinstance(content, list):
+        return delta
+    new: dict[str, list[Any]] = {}
+    for part in content:
+        kind = part.get("type")
+        if kind == "thinking":
+            thoughts = part["thinking"]
+            texts = [thoughts] if isinstance(thoughts, str) else [t["text"] for t in thoughts]
+            new.setdefault("reasoning_content", []).extend(texts)
+        elif kind == "image_url":
+            new.setdefault("images", []).append(part)
+        elif isinstance(part.get("text"), str):
+            new.setdefault("content", []).append(part["text"])
+        else:
+            # What is no text, such as a reference to a source.
+            new.setdefault("content_parts", []).append(part)
+    return {key: value for key, value in delta.items() if key != "content"} | {
+        key: "".join(value) if key in _GROWING else value for key, value in new.items()
+    }
 
 
 def _merge(whole: dict[str, Any], delta: dict[str, Any]) -> None:

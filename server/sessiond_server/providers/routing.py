@@ -1,25 +1,38 @@
 """Finds the provider that serves a model."""
 
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from fnmatch import fnmatchcase
+from functools import partial
+from urllib.parse import urlsplit
 
+from sessiond_server.formats.write.anthropic import AnthropicDialect
+from sessiond_server.formats.write.openai_chat_parts import ChatDialect
 from sessiond_server.providers.anthropic_messages import AnthropicMessages
 from sessiond_server.providers.base import ModelFault, Provider, Route
 from sessiond_server.providers.echo import Echo
+from sessiond_server.providers.gemini import Gemini
 from sessiond_server.providers.openai_chat import OpenAIChat
+from sessiond_server.providers.openai_responses import OpenAIResponses
 from sessiond_server.providers.settings import ProviderSettings, merge_built_in
 
 INSTALL = "pip install 'sessiond[models]'"
-_CLASSES: dict[str, type[OpenAIChat] | type[AnthropicMessages]] = {
-    "openai": OpenAIChat,
-    "anthropic": AnthropicMessages,
-}
+INSTALL_GEMINI = "pip install 'sessiond[gemini]'"
 _ENDPOINTS = {
     "openai": ("OPENAI_BASE_URL", "https://api.openai.com/v1", "OPENAI_API_KEY"),
+    "openai-responses": ("OPENAI_BASE_URL", "https://api.openai.com/v1", "OPENAI_API_KEY"),
     "anthropic": ("ANTHROPIC_BASE_URL", "https://api.anthropic.com", "ANTHROPIC_API_KEY"),
+    "gemini": (
+        "GOOGLE_GEMINI_BASE_URL",
+        "https://generativelanguage.googleapis.com",
+        "GEMINI_API_KEY",
+    ),
 }
+# The variables that hold a key if the first does not.
+_SECOND_VARIABLES = {"GEMINI_API_KEY": "GOOGLE_API_KEY"}
+_OPENAI_HOSTS = re.compile(r"(.+\.)?(openai\.com|openai\.azure\.com)")
 
 
 class Models:
@@ -105,7 +118,11 @@ class Models:
         elif settings.base_url:
             # The operator's own server must not receive the key of the public one.
             key_variable = ""
-        key = self._environment.get(key_variable, "").strip() if key_variable else ""
+        variables = (key_variable, _SECOND_VARIABLES.get(key_variable, ""))
+        key = next(
+            filter(None, (self._environment.get(name, "").strip() for name in variables if name)),
+            "",
+        )
         if key_variable and not key:
             raise self._not_configured(
                 name,
@@ -113,17 +130,19 @@ class Models:
                 f"has no key: set {key_variable} in the server's environment",
                 key_variable,
             )
+        base_url = settings.base_url or self._environment.get(variable) or public_url
+        make, install = _maker(settings, base_url)
         try:
-            return _CLASSES[settings.type](
+            return make(
                 name,
-                base_url=settings.base_url or self._environment.get(variable) or public_url,
+                base_url=base_url,
                 api_key=key or None,
                 silence_timeout_s=settings.silence_timeout_s,
                 retries=settings.retries,
             )
         except ModuleNotFoundError:
             raise self._not_configured(
-                name, model, f"needs a package that is not installed: {INSTALL}", INSTALL
+                name, model, f"needs a package that is not installed: {install}", install
             ) from None
 
     def _not_configured(self, provider: str, model: str, text: str, setting: str) -> ModelFault:
@@ -132,3 +151,26 @@ class Models:
             f"the model {model!r} is not available: {provider} {text}",
             metadata={"model": model, "provider": provider, "setting": setting},
         )
+
+
+def _maker(settings: ProviderSettings, base_url: str) -> tuple[Callable[..., Provider], str]:
+    """Return what creates a provider, and the command that installs what it needs."""
+    match settings.type:
+        case "anthropic":
+            claude = AnthropicDialect(settings.inline_system)
+            return partial(AnthropicMessages, dialect=claude), INSTALL
+        case "openai-responses":
+            return OpenAIResponses, INSTALL
+        case "gemini":
+            return Gemini, INSTALL_GEMINI
+    is_openai = settings.is_openai
+    if is_openai is None:
+        is_openai = bool(_OPENAI_HOSTS.fullmatch(urlsplit(base_url).hostname or ""))
+    dialect = ChatDialect(
+        reasoning_key=settings.reasoning_key,
+        keep_unknown_keys=settings.unknown_keys == "keep",
+        is_openai=is_openai,
+        files=settings.files,
+        id_length=settings.id_length,
+    )
+    return partial(OpenAIChat, dialect=dialect), INSTALL

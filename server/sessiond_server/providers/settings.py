@@ -2,12 +2,23 @@
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-ProviderType = Literal["openai", "anthropic", "echo"]
+ProviderType = Literal["openai", "openai-responses", "anthropic", "gemini", "echo"]
+# The settings of openai that openai-responses shares, unless it has its own.
+_OF_ENDPOINT = ("base_url", "api_key_env", "silence_timeout_s", "retries")
+# The settings that only one type has.
+_OF_TYPE: Mapping[str, ProviderType] = {
+    "reasoning_key": "openai",
+    "unknown_keys": "openai",
+    "id_length": "openai",
+    "files": "openai",
+    "is_openai": "openai",
+    "inline_system": "anthropic",
+}
 
 
 def _variable(name: str) -> str:
@@ -38,16 +49,19 @@ class ProviderSettings(BaseModel):
 
     type: ProviderType | None = Field(
         default=None,
-        description="The protocol: openai (Chat Completions), anthropic (Messages) or echo.",
+        description="The protocol: openai (Chat Completions), openai-responses (Responses), "
+        "anthropic (Messages), gemini (Gemini API) or echo.",
     )
     base_url: Annotated[str, AfterValidator(_http_url)] | None = Field(
         default=None,
-        description="Its URL. Default: OPENAI_BASE_URL or ANTHROPIC_BASE_URL, else the public one.",
+        description="Its URL. Default: OPENAI_BASE_URL, ANTHROPIC_BASE_URL or "
+        "GOOGLE_GEMINI_BASE_URL, else the public one.",
     )
     api_key_env: Annotated[str, AfterValidator(_variable)] | None = Field(
         default=None,
-        description="The environment variable that holds the key. Default: OPENAI_API_KEY or "
-        "ANTHROPIC_API_KEY, but none with a base_url. Empty = none.",
+        description="The environment variable that holds the key. Default: OPENAI_API_KEY, "
+        "ANTHROPIC_API_KEY or GEMINI_API_KEY (else GOOGLE_API_KEY), but none with a base_url. "
+        "Empty = none.",
     )
     models: tuple[str, ...] = Field(
         default=(), description="Patterns of its models' names, with * and ?. Case-sensitive."
@@ -61,9 +75,51 @@ class ProviderSettings(BaseModel):
         le=10,
         description="Attempts after the first, as long as nothing was streamed.",
     )
+    reasoning_key: Literal["", "reasoning_content", "reasoning"] = Field(
+        default="",
+        description="openai only: the key under which the server requires the model's earlier "
+        "reasoning, such as reasoning_content for DeepSeek. Empty = it is not sent.",
+    )
+    unknown_keys: Literal["cut", "keep"] = Field(
+        default="cut",
+        description="openai only: whether keys of messages that OpenAI does not document are sent.",
+    )
+    id_length: int = Field(
+        default=40,
+        ge=13,
+        le=256,
+        description="openai only: maximum length of the ids of tool calls.",
+    )
+    files: bool = Field(
+        default=True, description="openai only: whether the server accepts images and other files."
+    )
+    is_openai: bool | None = Field(
+        default=None,
+        description="openai only: whether the server accepts all that OpenAI's own does, such as "
+        "the role developer. Default: whether its URL is one of OpenAI's or Azure's.",
+    )
+    inline_system: bool = Field(
+        default=False,
+        description="anthropic only: whether the model accepts system messages in mid-history.",
+    )
 
 
 BUILT_IN = {
+    # Before openai, whose patterns match these models, too.
+    "openai-responses": ProviderSettings(
+        type="openai-responses",
+        api_key_env="OPENAI_API_KEY",
+        models=(
+            "o1-pro*",
+            "o3-pro*",
+            "gpt-5-pro*",
+            "gpt-5.*-pro*",
+            "gpt-*-codex*",
+            "codex-mini*",
+            "o?-*deep-research*",
+            "computer-use-*",
+        ),
+    ),
     "openai": ProviderSettings(
         type="openai",
         api_key_env="OPENAI_API_KEY",
@@ -72,6 +128,7 @@ BUILT_IN = {
     "anthropic": ProviderSettings(
         type="anthropic", api_key_env="ANTHROPIC_API_KEY", models=("claude-*",)
     ),
+    "gemini": ProviderSettings(type="gemini", api_key_env="GEMINI_API_KEY", models=("gemini-*",)),
     "echo": ProviderSettings(type="echo", models=("echo", "echo-*")),
 }
 
@@ -81,14 +138,30 @@ def merge_built_in(own: Mapping[str, ProviderSettings]) -> dict[str, ProviderSet
 
     Returns:
         Providers by name, in the order in which their patterns are tried: the operator's own first.
+        But an openai whose patterns are the built-in ones comes after openai-responses.
 
     Raises:
-        ValueError: if a provider has no type.
+        ValueError: if a provider has no type, or a setting that its type does not have.
     """
-    providers = {}
+    providers: dict[str, ProviderSettings] = {}
     for name, override in own.items():
-        own_fields = {field: getattr(override, field) for field in override.model_fields_set}
-        providers[name] = BUILT_IN.get(name, ProviderSettings()).model_copy(update=own_fields)
-        if providers[name].type is None:
-            raise ValueError(f"{name} has no type; set it to openai, anthropic or echo")
-    return providers | {name: settings for name, settings in BUILT_IN.items() if name not in own}
+        given = {field: getattr(override, field) for field in override.model_fields_set}
+        merged = BUILT_IN.get(name, ProviderSettings()).model_copy(update=given)
+        if merged.type is None:
+            types = ", ".join(get_args(ProviderType))
+            raise ValueError(f"{name} has no type; set it to one of {types}")
+        for field in given:
+            required = _OF_TYPE.get(field, merged.type)
+            if required != merged.type:
+                raise ValueError(
+                    f"{name} has {field}, which only the type {required} has; {name} has the type "
+                    f"{merged.type}"
+                )
+        if name == "openai" and "models" not in given:
+            shared = {field: given[field] for field in given if field in _OF_ENDPOINT}
+            responses = BUILT_IN["openai-responses"].model_copy(update=shared)
+            providers.setdefault("openai-responses", responses)
+        providers[name] = merged
+    return providers | {
+        name: settings for name, settings in BUILT_IN.items() if name not in providers
+    }

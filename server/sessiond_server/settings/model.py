@@ -199,9 +199,11 @@ class Settings(BaseSettings):
     providers: dict[str, ProviderSettings] = Field(
         default_factory=dict,
         description="Model providers, as a JSON object by name; in the file, one table "
-        "[providers.NAME] each. Keys: type (openai, anthropic, echo), base_url, api_key_env (the "
-        "NAME of the variable that holds the key), models (patterns), silence_timeout_s, retries. "
-        "openai, anthropic and echo are built in; entries of these names override their fields.",
+        "[providers.NAME] each. Keys: type (openai, openai-responses, anthropic, gemini, "
+        "echo), base_url, api_key_env (the NAME of the variable that holds the key), models "
+        "(patterns), silence_timeout_s, retries, and what the server accepts: reasoning_key, "
+        "unknown_keys, id_length, files, is_openai, inline_system. The types are also the names of "
+        "the built-in providers; entries of these names override their fields.",
     )
     default_model: str = Field(
         "echo", min_length=1, max_length=256, description="Model of sessions that name none."
@@ -232,6 +234,11 @@ class Settings(BaseSettings):
         16 * 1024 * 1024,
         ge=1024,
         description="Maximum size of the history that is sent to a model, in bytes.",
+    )
+    max_request_bytes: int = Field(
+        64 * 1024 * 1024,
+        ge=1024,
+        description="Maximum size of a request to a model in bytes, assets included (in base64).",
     )
 
     drain_delay_s: float = Field(

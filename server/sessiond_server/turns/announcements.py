@@ -10,8 +10,8 @@ from sessiond_server.core import events
 from sessiond_server.core.events import DELTA_CONTENT, Event, EventPublisher
 from sessiond_server.core.pg_time import now_us
 from sessiond_server.core.states import TurnState
+from sessiond_server.formats.wire import replace_surrogates
 from sessiond_server.providers.base import Delta
-from sessiond_server.providers.json_text import replace_surrogates
 from sessiond_server.turns.state import RunningTurn, TurnChanges
 
 MAX_LOGGED_CHARACTERS = 500

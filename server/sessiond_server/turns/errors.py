@@ -8,8 +8,8 @@ from typing import Any
 from uuid import UUID
 
 from sessiond_server.core.errors import Fault
+from sessiond_server.formats.wire import replace_surrogates
 from sessiond_server.providers.base import ModelFault
-from sessiond_server.providers.json_text import replace_surrogates
 
 MAX_ERROR_CHARACTERS = 1_000
 MAX_PROVIDER_CHARACTERS = 256
@@ -54,16 +54,14 @@ def printable(given: object) -> str:
     """Return a provider's string, cut and made printable; "" for anything that is not a string."""
     if not isinstance(given, str):
         return ""
-    return str(
-        replace_surrogates(
-            "".join(
-                c if c.isprintable() or "\ud800" <= c <= "\udfff" else " "
-                for c in given[:MAX_PROVIDER_CHARACTERS]
-            )
+    return replace_surrogates(
+        "".join(
+            c if c.isprintable() or "\ud800" <= c <= "\udfff" else " "
+            for c in given[:MAX_PROVIDER_CHARACTERS]
         )
     )
 
 
 def storable(text: str) -> str:
     """Return a text without what PostgreSQL's jsonb rejects: NUL, and half a surrogate pair."""
-    return str(replace_surrogates(text)).replace("\0", "\ufffd")
+    return replace_surrogates(text).replace("\0", "\ufffd")

@@ -5,8 +5,9 @@ the session's row locked; no connection is held while a model works.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import ExitStack, aclosing, asynccontextmanager, suppress
+from functools import partial
 from uuid import UUID
 
 import structlog
@@ -19,8 +20,10 @@ from sessiond_server.core.errors import Fault
 from sessiond_server.core.events import Event, EventPublisher
 from sessiond_server.db.idempotency import RequestRecord
 from sessiond_server.db.pool import Contention, DatabaseUnavailable, PoolExhausted
+from sessiond_server.formats.files import MAGIC_BYTES, media_type_of
+from sessiond_server.formats.wire import AssetInfo
 from sessiond_server.messages.store.history import HistoryStore
-from sessiond_server.providers.base import Answer, AssetContent, ModelFault, ModelRequest
+from sessiond_server.providers.base import Answer, ModelFault, ModelRequest
 from sessiond_server.providers.routing import Models
 from sessiond_server.sessions.store.lock import SessionMissing
 from sessiond_server.sessions.store.sessions import SessionStore
@@ -34,7 +37,6 @@ from sessiond_server.turns.transitions import TurnTransitions
 FIRST_RETRY_S, LONGEST_RETRY_S = 0.1, 2.0
 DATABASE_RETRY_S = 0.5
 CLOSE_TIMEOUT_S = 5.0
-MAX_SENT_ASSET_BYTES = 20 * 1024 * 1024
 
 log = structlog.get_logger(__name__)
 
@@ -44,6 +46,7 @@ class TurnRunner:
 
     Args:
         max_context_bytes: the most content of a history that is sent to a model.
+        max_request_bytes: the maximum size of a request to a model, assets included.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class TurnRunner:
         assets: Assets,
         *,
         max_context_bytes: int,
+        max_request_bytes: int,
     ) -> None:
         self._store = store
         self._transitions = transitions
@@ -69,6 +73,7 @@ class TurnRunner:
         self._models = models
         self._assets = assets
         self._max_context_bytes = max_context_bytes
+        self._max_request_bytes = max_request_bytes
         self._running: dict[UUID, RunningTurn] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -231,15 +236,14 @@ class TurnRunner:
         )
         route = self._models.route(running.model)
 
-        async def load_asset(asset_id: str) -> AssetContent:
-            return await self._load_asset(running.project_id, asset_id)
-
         request = ModelRequest(
             model=route.model,
             messages=await history_of(self._history, wanted, policy),
-            load_asset=load_asset,
             system_prompt=policy.system_prompt,
             options={**policy.model_options, **running.options},
+            describe_assets=partial(self._describe_assets, running.project_id),
+            load_asset=partial(self._load_asset, running.project_id),
+            max_request_bytes=self._max_request_bytes,
         )
         async with aclosing(route.provider.stream(request)) as pieces:
             async for piece in pieces:
@@ -252,16 +256,32 @@ class TurnRunner:
             metadata={"model": running.model},
         )
 
-    async def _load_asset(self, project_id: UUID, asset_id: str) -> AssetContent:
-        asset, pieces = await self._assets.download(project_id, asset_id, 0, 0)
+    async def _describe_assets(
+        self, project_id: UUID, asset_ids: Sequence[str]
+    ) -> Mapping[str, AssetInfo]:
+        """Describe the assets that exist, those of unknown type by their first bytes."""
+        described: dict[str, AssetInfo] = {}
+        for asset_id in asset_ids:
+            try:
+                row = await self._assets.get(project_id, asset_id)
+                media_type = row.media_type
+                if media_type in ("", "application/octet-stream"):
+                    _, pieces = await self._assets.download(project_id, asset_id, 0, MAGIC_BYTES)
+                    async with aclosing(pieces):
+                        first = b"".join([piece async for piece in pieces])
+                    media_type = media_type_of(first, media_type)
+            except Fault as fault:
+                if fault.reason != "ASSET_NOT_FOUND":
+                    raise
+                continue
+            described[asset_id] = AssetInfo(media_type, row.size)
+        return described
+
+    async def _load_asset(self, project_id: UUID, asset_id: str) -> AsyncGenerator[bytes, None]:
+        _, pieces = await self._assets.download(project_id, asset_id, 0, 0)
         async with aclosing(pieces):
-            if asset.size > MAX_SENT_ASSET_BYTES:
-                raise ModelFault(
-                    "MODEL_REQUEST_REJECTED",
-                    f"asset {asset_id} has {asset.size} bytes; at most {MAX_SENT_ASSET_BYTES} "
-                    "are sent to a model",
-                )
-            return AssetContent(b"".join([piece async for piece in pieces]), asset.media_type)
+            async for piece in pieces:
+                yield piece
 
     async def _settle(self, running: RunningTurn, outcome: Answer | Fault) -> bool:
         """Write the outcome of a model call, as often as it takes.

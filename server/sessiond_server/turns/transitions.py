@@ -194,9 +194,15 @@ class TurnTransitions:
             stop_reason=printable(answer.stop_reason),
             usage=answer.usage,
         )
-        message = Message(format=route.provider.format, json=answer.json, turn=origin)
+        messages = [
+            Message(format=route.provider.format, json=text, turn=origin)
+            for text in answer.messages
+        ]
+        # The usage is that of the whole answer.
+        for message in messages[:-1]:
+            message.turn.ClearField("usage")
         try:
-            appended = await self._append(changes, turn_id, [message], is_answer=True)
+            appended = await self._append(changes, turn_id, messages, is_answer=True)
         except Fault as fault:
             raise Fault(
                 "MODEL_ANSWER_INVALID",
@@ -205,12 +211,12 @@ class TurnTransitions:
             ) from None
         last_seq, resume_seq = appended.last_seq, 0
         for steering in await self._store.steering(change, turn_id):
-            messages = SendRequest.FromString(steering.prompt).messages
+            prompt = SendRequest.FromString(steering.prompt).messages
             # They carry the id of a turn of their own, which they now do not get.
-            for sent in messages:
+            for sent in prompt:
                 sent.turn.turn_id = str(turn_id)
             try:
-                appended = await self._append(changes, turn_id, messages)
+                appended = await self._append(changes, turn_id, prompt)
             except Fault as fault:
                 await self.fail(changes, steering.turn_id, fault)
                 continue

@@ -1,0 +1,313 @@
+"""The common part of the providers that call an HTTP API."""
+
+import asyncio
+import re
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any, ParamSpec, TypeVar
+
+from orjson import JSONEncodeError
+
+from sessiond.v1.message_pb2 import Format, Message
+from sessiond_server.formats.pieces import JSON
+from sessiond_server.formats.report import UnsendableHistory
+from sessiond_server.formats.wire import AssetInfo, AssetString
+from sessiond_server.formats.write.request import FittedRequest, History
+from sessiond_server.providers.base import Answer, Delta, ModelRequest
+from sessiond_server.providers.body import RequestBody, encode_body, encode_messages
+from sessiond_server.providers.errors import ProviderCall, ProviderFault
+from sessiond_server.providers.references import asset_ids_of
+from sessiond_server.providers.rejections import explain_unsendable
+from sessiond_server.providers.retries import with_retries
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+CONNECT_TIMEOUT_S = 10.0
+# Of stored messages, above which the request is made in a thread.
+THREAD_BYTES = 256 * 1024
+
+
+class AnswerBuilder(ABC):
+    """Builds an answer from the events of a stream.
+
+    Attributes:
+        stop_reason: as the provider spells it. "" = not given yet.
+        is_complete: whether an answer can be built.
+        is_last: whether the last event ends the stream: nothing more is read.
+    """
+
+    def __init__(self, call: ProviderCall) -> None:
+        self.stop_reason = ""
+        self.is_complete = False
+        self.is_last = False
+        self._call = call
+        self._model = ""
+        self._has_events = False
+
+    def add(self, event: Any) -> Iterator[Delta]:
+        """Add an event.
+
+        Yields:
+            The deltas in it.
+
+        Raises:
+            ProviderFault: MODEL_ANSWER_INVALID if it does not follow the protocol.
+        """
+        self._has_events = True
+        try:
+            yield from self._add(event)
+        except (LookupError, AttributeError, TypeError, ValueError):
+            raise self._call.invalid("sent an event that does not follow the protocol") from None
+
+    def build(self, *, is_event_stream: bool = True) -> Answer:
+        """Build the answer.
+
+        Raises:
+            ProviderFault: MODEL_UNAVAILABLE if the stream ended too early; MODEL_ANSWER_INVALID if
+                the answer cannot be stored.
+        """
+        if not self._has_events and not is_event_stream:
+            raise self._call.invalid("did not answer with a stream of events")
+        if not self.is_complete:
+            raise self._call.interrupted()
+        return self._build()
+
+    @abstractmethod
+    def _add(self, event: Any) -> Iterator[Delta]: ...
+
+    @abstractmethod
+    def _build(self) -> Answer: ...
+
+    def _empty(self) -> ProviderFault:
+        return self._call.invalid(f"ended its answer without any content ({self.stop_reason})")
+
+
+class ApiProvider(ABC):
+    """Streams answers of an HTTP API.
+
+    Args:
+        name: the provider's name in the server's settings.
+        base_url: the URL to which the API's own path is added.
+        api_key: None = the server needs none.
+        silence_timeout_s: seconds for which the server may send nothing.
+        retries: attempts after the first.
+
+    Raises:
+        ModuleNotFoundError: if the SDK is not installed.
+    """
+
+    format: Format.ValueType
+    _builder: type[AnswerBuilder]
+    # The field of the request that holds the messages.
+    _messages_key = "messages"
+    # Fields that the caller's options override.
+    _defaults: Mapping[str, Any] = MappingProxyType({})
+    # A default that not all servers and models accept, and a pattern of what these say of it. Each
+    # model is asked without it from then on.
+    _optional: tuple[str, Any, str] | None = None
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        base_url: str,
+        api_key: str | None,
+        silence_timeout_s: float,
+        retries: int,
+    ) -> None:
+        import httpx2
+
+        self.name = name
+        self._key = api_key
+        self._silence_timeout_s = silence_timeout_s
+        self._retries = retries
+        self._without_optional: set[str] = set()
+        timeout = httpx2.Timeout(
+            silence_timeout_s, connect=min(CONNECT_TIMEOUT_S, silence_timeout_s)
+        )
+        self._sdk = self._connect(base_url, timeout)
+
+    async def stream(self, request: ModelRequest) -> AsyncGenerator[Delta | Answer, None]:
+        """See Provider."""
+        call = ProviderCall(self.name, request.model, self._silence_timeout_s, self._key)
+        size = sum(map(Message.ByteSize, request.messages))
+        run = asyncio.to_thread if size > THREAD_BYTES else _run_here
+        ids = await run(asset_ids_of, request.messages)
+        assets = await request.describe_assets(ids) if ids else {}
+        prepared = await run(self._prepare, call, request, assets)
+        async with aclosing(
+            with_retries(lambda: self._attempt(prepared), retries=self._retries)
+        ) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    @abstractmethod
+    async def close(self) -> None:
+        """See Provider."""
+
+    @abstractmethod
+    def _connect(self, base_url: str, timeout: Any) -> Any:
+        """Make the client.
+
+        Args:
+            base_url: the URL to which the API's own path is added.
+            timeout: an httpx2.Timeout.
+
+        Returns:
+            What has the exceptions that ProviderCall.translated() needs.
+        """
+
+    @abstractmethod
+    def _fit(self, history: History) -> FittedRequest: ...
+
+    @abstractmethod
+    async def _post(
+        self, call: ProviderCall, content: bytes | RequestBody, headers: Mapping[str, str]
+    ) -> Any:
+        """Send the request.
+
+        Returns:
+            An SDK's AsyncStream of JSON objects, or what is like one.
+
+        Raises:
+            ProviderFault: if the API rejects it.
+        """
+
+    def _fixed(self, model: str) -> JSON:
+        """Return the fields that the caller's options do not override."""
+        return {"model": model, "stream": True}
+
+    def _prepare(
+        self, call: ProviderCall, request: ModelRequest, assets: Mapping[str, AssetInfo]
+    ) -> "_Prepared":
+        """Make the request. May take long for long histories."""
+        options = {**self._defaults, **request.options}
+        history = History(request.messages, request.system_prompt, options, assets)
+        try:
+            fitted = self._fit(history)
+            messages = encode_messages(fitted.body[self._messages_key])
+        except UnsendableHistory as e:
+            raise call.fault(
+                "MODEL_REQUEST_REJECTED",
+                f"cannot continue the session: {explain_unsendable(e)}",
+                seqs=",".join(map(str, e.seqs)),
+            ) from None
+        except (RecursionError, JSONEncodeError):
+            raise call.fault(
+                "MODEL_REQUEST_REJECTED",
+                "cannot receive the history: a message is nested too deeply",
+            ) from None
+        fields = {key: value for key, value in fitted.body.items() if key != self._messages_key}
+        # The values of the messages are not kept while the model answers.
+        call = replace(call, fitted=replace(fitted, body={}))
+        return _Prepared(call, request, assets, fields, messages)
+
+    async def _attempt(self, prepared: "_Prepared") -> AsyncGenerator[Delta | Answer, None]:
+        call = prepared.call
+        answer = self._builder(call)
+        stream = await self._open(prepared)
+        try:
+            with call.translated(self._sdk):
+                while not answer.is_last:
+                    try:
+                        event = await anext(stream)
+                    except StopAsyncIteration:
+                        break
+                    except self._sdk.APIConnectionError:
+                        # A break after the last words costs only the usage that would follow.
+                        if answer.is_complete:
+                            break
+                        raise
+                    for delta in answer.add(event):
+                        yield delta
+        finally:
+            await stream.close()
+        yield answer.build(
+            is_event_stream="text/event-stream" in stream.response.headers.get("content-type", "")
+        )
+
+    async def _open(self, prepared: "_Prepared") -> Any:
+        """Send the request, without the optional field if the server does not accept it."""
+        optional, model = self._optional, prepared.call.model
+        if optional is None or optional[0] in prepared.fields or model in self._without_optional:
+            return await self._send(prepared, {})
+        field, value, pattern = optional
+        try:
+            return await self._send(prepared, {field: value})
+        except ProviderFault as fault:
+            if fault.reason != "MODEL_REQUEST_REJECTED" or not re.search(pattern, fault.message):
+                raise
+        stream = await self._send(prepared, {})
+        self._without_optional.add(model)
+        return stream
+
+    async def _send(self, prepared: "_Prepared", extra: JSON) -> Any:
+        call = prepared.call
+        body = prepared.body(
+            self._messages_key, {**extra, **prepared.fields, **self._fixed(call.model)}
+        )
+        prepared.check_size(body)
+        if await body.load_texts():
+            prepared.check_size(body)
+        headers = {"Content-Type": "application/json", "Content-Length": str(body.size_bytes)}
+        with call.translated(self._sdk):
+            try:
+                return await self._post(call, body.content, headers)
+            except Exception:
+                if body.error:
+                    raise body.error from None
+                raise
+
+
+async def _run_here(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    return function(*args, **kwargs)
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """A request that is ready to be sent.
+
+    Attributes:
+        call: with the request as it was fitted.
+        request: what was requested.
+        assets: what is known of the assets.
+        fields: of the body, without the messages.
+        messages: the encoded messages.
+    """
+
+    call: ProviderCall
+    request: ModelRequest
+    assets: Mapping[str, AssetInfo]
+    fields: JSON
+    messages: Sequence[bytes | AssetString]
+
+    def body(self, key: str, fields: JSON) -> RequestBody:
+        try:
+            pieces = encode_body(fields, key, self.messages)
+        except (TypeError, ValueError):
+            raise self.call.fault(
+                "MODEL_REQUEST_REJECTED", "cannot receive the options: they are not JSON"
+            ) from None
+        return RequestBody(pieces, self.assets, self.request.load_asset)
+
+    def check_size(self, body: RequestBody) -> None:
+        """Check the size of the request.
+
+        Raises:
+            ProviderFault: CONTEXT_TOO_LARGE.
+        """
+        size, limit = body.size_bytes, self.request.max_request_bytes
+        if limit and size > limit:
+            raise self.call.fault(
+                "CONTEXT_TOO_LARGE",
+                f"is not called: the request has {size} bytes, {body.asset_bytes} of them the "
+                f"content of assets (attachments), and this server sends at most {limit} "
+                "(max_request_bytes): send smaller or fewer attachments, shorten the history by "
+                "config.context.max_messages, or rewind the session",
+                context_bytes=size,
+                max_bytes=limit,
+            )
