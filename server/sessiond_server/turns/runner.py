@@ -22,13 +22,12 @@ from sessiond_server.db.idempotency import RequestRecord
 from sessiond_server.db.pool import Contention, DatabaseUnavailable, PoolExhausted
 from sessiond_server.formats.files import MAGIC_BYTES, media_type_of
 from sessiond_server.formats.wire import AssetInfo
-from sessiond_server.messages.store.history import HistoryStore
 from sessiond_server.providers.base import Answer, ModelFault, ModelRequest
 from sessiond_server.providers.routing import Models
 from sessiond_server.sessions.store.lock import SessionMissing
 from sessiond_server.sessions.store.sessions import SessionStore
 from sessiond_server.turns.announcements import TurnAnnouncements
-from sessiond_server.turns.context import HistoryRequest, history_of, policy_of
+from sessiond_server.turns.context import ContextRequest, Contexts, policy_of
 from sessiond_server.turns.errors import fault_of_model, internal_error
 from sessiond_server.turns.state import RunningTurn, TurnChanges, TurnSlots
 from sessiond_server.turns.store import TurnStore
@@ -45,7 +44,6 @@ class TurnRunner:
     """Runs the turns of this process.
 
     Args:
-        max_context_bytes: the most content of a history that is sent to a model.
         max_request_bytes: the maximum size of a request to a model, assets included.
     """
 
@@ -56,11 +54,10 @@ class TurnRunner:
         slots: TurnSlots,
         publisher: EventPublisher,
         sessions: SessionStore,
-        history: HistoryStore,
+        contexts: Contexts,
         models: Models,
         assets: Assets,
         *,
-        max_context_bytes: int,
         max_request_bytes: int,
     ) -> None:
         self._store = store
@@ -69,10 +66,9 @@ class TurnRunner:
         self._publisher = publisher
         self._announcements = TurnAnnouncements(publisher)
         self._sessions = sessions
-        self._history = history
+        self._contexts = contexts
         self._models = models
         self._assets = assets
-        self._max_context_bytes = max_context_bytes
         self._max_request_bytes = max_request_bytes
         self._running: dict[UUID, RunningTurn] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -227,18 +223,19 @@ class TurnRunner:
     async def _call(self, running: RunningTurn) -> Answer:
         row = await self._sessions.get(running.key, running.project_id)
         policy = policy_of(row.config if row else {})
-        wanted = HistoryRequest(
+        wanted = ContextRequest(
             running.key,
             running.project_id,
             running.session_id,
             running.log,
-            self._max_context_bytes,
+            running.after_seq,
         )
         route = self._models.route(running.model)
-
+        context = await self._contexts.read(wanted, policy.limits)
+        running.answered_seq = context.last_seq
         request = ModelRequest(
             model=route.model,
-            messages=await history_of(self._history, wanted, policy),
+            messages=context.messages,
             system_prompt=policy.system_prompt,
             options={**policy.model_options, **running.options},
             describe_assets=partial(self._describe_assets, running.project_id),

@@ -91,6 +91,7 @@ class RunningTurn:
     Attributes:
         end_seq: the last message that the turn appended; 0 if there is none.
         after_seq: end_seq, or else the last message of the session.
+        answered_seq: the message that the model answers; 0 before it is called.
         half: the first half of a surrogate pair whose other half begins the next delta.
         began: when it started, on the monotonic clock.
         is_over: set when another process has ended the turn, or this one has to give it up.
@@ -108,6 +109,7 @@ class RunningTurn:
     timeout_s: float
     end_seq: int
     after_seq: int
+    answered_seq: int = 0
     half: str = ""
     began: float = field(default_factory=time.monotonic)
     is_over: asyncio.Event = field(default_factory=asyncio.Event)

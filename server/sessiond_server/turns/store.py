@@ -24,8 +24,11 @@ from sessiond_server.core.states import TurnState
 from sessiond_server.db.expiry import ALIVE
 from sessiond_server.db.idempotency import RequestRecord
 from sessiond_server.db.pool import Database, columns_of
+from sessiond_server.messages.branches import is_ancestor
 from sessiond_server.messages.store.append import Append, Appended, AppendStore
+from sessiond_server.messages.store.branches import PARENT_LINKS
 from sessiond_server.messages.store.rows import Rows
+from sessiond_server.messages.store.segments import Segment, columns
 from sessiond_server.sessions.store.lock import Change, change
 
 # Errors that a later transaction may not meet: a broken connection, a deadlock, a standby.
@@ -339,6 +342,18 @@ class TurnStore:
             first, last = appended.first_seq, appended.last_seq
             await _rows(change, _APPENDED, turn_id=turn_id, first_seq=first, end_seq=last)
         return appended
+
+    async def is_continued(self, change: Change, seq: int) -> bool:
+        """Return whether the session's newest message is on a branch through an earlier one.
+
+        Args:
+            change: of the session.
+            seq: the earlier message; all messages after it are in the session's own log.
+        """
+        after = Segment(change.key, change.log, seq + 1, change.last_seq)
+        links = await _rows(change, PARENT_LINKS, **columns([after]))
+        parents = {row["seq"]: row["parent_seq"] for row in links}
+        return is_ancestor(parents, seq, change.last_seq)
 
     async def join(self, change: Change, turn_id: UUID, joined: UUID, appended: Appended) -> None:
         """Make a queued turn, whose messages were appended, a part of the turn `joined`."""

@@ -198,6 +198,9 @@ class TurnTransitions:
             Message(format=route.provider.format, json=text, turn=origin)
             for text in answer.messages
         ]
+        answered = running.answered_seq
+        if answered != change.last_seq and not await self._store.is_continued(change, answered):
+            messages[0].parent_seq = answered
         # The usage is that of the whole answer.
         for message in messages[:-1]:
             message.turn.ClearField("usage")
