@@ -11,7 +11,7 @@ from sessiond.v1.message_pb2 import Message
 from sessiond_server.core.errors import Fault, invalid, session_not_found
 from sessiond_server.messages.branches import newest_branch
 from sessiond_server.messages.store.history import HistoryStore, LogHead, PageQuery
-from sessiond_server.messages.store.segments import Segment, cut, joined
+from sessiond_server.messages.store.segments import Segment, cut
 from sessiond_server.turns.marks import Mark, MarkStore
 from sessiond_server.turns.window import (
     INSTRUCTION_ROLES,
@@ -269,15 +269,15 @@ class _Reading:
 
     async def _at(self, seqs: Sequence[int]) -> list[Message]:
         """Return messages by their seqs, which ascend."""
-        segments = joined([*chain(*(cut(self._branch, seq - 1, seq) for seq in seqs))])
+        segments = [*chain(*(cut(self._branch, seq - 1, seq) for seq in seqs))]
         walk = _Backwards(self._store, segments, PAGE_ROWS)
         while await self._more(walk):
             pass
         return walk.messages[::-1]
 
     async def _more(self, walk: "_Backwards") -> bool:
-        if walk.content_bytes > self._max_bytes:
-            # A window of that size cannot be sent, so there is no need to read on.
+        if walk.content_bytes > self._max_bytes + PAGE_BYTES:
+            # What is kept in memory is limited, even if a part of it would be the window.
             await self._check_size(
                 cut(self._branch, walk.messages[-1].seq - 1, self._head.last_seq)
             )
