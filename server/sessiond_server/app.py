@@ -147,13 +147,14 @@ async def open_services(
         lease = TurnLease(uuid4(), settings.turn_lease_s)
         slots = TurnSlots(settings.max_running_turns, is_draining=is_draining)
         transitions = TurnTransitions(stores.turns, models, limits, counts, lease, slots)
+        contexts = Contexts(stores.history, stores.marks, max_bytes=settings.max_context_bytes)
         runner = TurnRunner(
             stores.turns,
             transitions,
             slots,
             watching,
             stores.sessions,
-            Contexts(stores.history, stores.marks, max_bytes=settings.max_context_bytes),
+            contexts,
             models,
             assets,
             max_request_bytes=settings.max_request_bytes,
@@ -165,6 +166,7 @@ async def open_services(
             stores.sessions,
             runner,
             transitions,
+            contexts,
             models,
             limits,
             counts,

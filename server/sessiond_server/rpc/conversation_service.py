@@ -20,8 +20,8 @@ from sessiond_server.core.cancellation import run_to_completion
 from sessiond_server.core.structs import to_dict
 from sessiond_server.projects.authentication import Caller
 from sessiond_server.rpc import conversions
+from sessiond_server.turns.rows import TurnRow
 from sessiond_server.turns.service import Sending, Turns
-from sessiond_server.turns.store import TurnRow
 from sessiond_server.turns.streams import TurnStreams
 from sessiond_server.watch.hub import WatchHub, WatchOptions
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
@@ -12,12 +13,14 @@ from sessiond_server.core.errors import Fault, invalid, session_not_found
 from sessiond_server.messages.branches import newest_branch
 from sessiond_server.messages.store.history import HistoryStore, LogHead, PageQuery
 from sessiond_server.messages.store.segments import Segment, cut
+from sessiond_server.sessions.store.sessions import SessionRow
 from sessiond_server.turns.marks import Mark, MarkStore
 from sessiond_server.turns.window import (
     INSTRUCTION_ROLES,
     TaskSearch,
     WindowLimits,
     fitting,
+    has_open_calls,
     is_instruction,
     window_size,
 )
@@ -25,6 +28,8 @@ from sessiond_server.turns.window import (
 PAGE_ROWS, PAGE_BYTES = 1024, 4 * 1024 * 1024
 # More than a window needs: it may have to begin earlier, and instructions do not count.
 SPARE_ROWS = 32
+# How far back open calls are looked for.
+MAX_OPEN_ROWS = 256
 # How often a history is read again that is deleted or moved meanwhile.
 ATTEMPTS = 5
 DEFAULT_KEEP_FRACTION = 0.5
@@ -147,6 +152,17 @@ class Contexts:
                 continue
             return Context(messages, branch[-1].last_seq if branch else 0)
         raise session_not_found(wanted.session_id)
+
+    async def has_open_calls(self, session: SessionRow) -> bool:
+        """Return whether the session's last answer calls tools whose results are missing."""
+        head = await self._history.head(session.key, session.project_id)
+        branch = await newest_branch(self._history, head, 0) if head else ()
+        walk, found = _Backwards(self._history, branch, SPARE_ROWS), None
+        with suppress(_Moved):
+            while found is None and len(walk.messages) < MAX_OPEN_ROWS:
+                await walk.more()
+                found = has_open_calls(walk.messages, is_whole=walk.is_at_start)
+        return bool(found)
 
 
 class _Moved(Exception):

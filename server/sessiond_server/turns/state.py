@@ -10,7 +10,7 @@ from uuid import UUID
 from sessiond.v1.turn_pb2 import Usage
 from sessiond_server.core.errors import Fault
 from sessiond_server.sessions.store.lock import Change
-from sessiond_server.turns.store import TurnRow
+from sessiond_server.turns.rows import TurnRow
 
 
 @dataclass(frozen=True, slots=True)

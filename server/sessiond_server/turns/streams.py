@@ -16,9 +16,9 @@ from sessiond_server.core.errors import Fault, invalid, session_not_found
 from sessiond_server.core.states import TurnState
 from sessiond_server.core.validation import check_session_id
 from sessiond_server.turns.errors import fault_of_turn
+from sessiond_server.turns.rows import TurnRow
 from sessiond_server.turns.runner import TurnRunner
 from sessiond_server.turns.service import Accepted, Sending, Turns
-from sessiond_server.turns.store import TurnRow
 from sessiond_server.watch.hub import WatchHub, WatchOptions
 
 # How often a turn that runs at another process is looked up, in case its end is not published.
@@ -177,7 +177,10 @@ class TurnFollower:
         # Whether the end is published already, or will never be.
         is_published = self._ended is not None
         while True:
-            found, has_ended = self._filter(WatchResponse.FromString(chunk).events)
+            watched = WatchResponse.FromString(chunk).events
+            if self.own.state == TurnState.QUEUED and self._may_have_joined(watched):
+                await self._ended_turn()
+            found, has_ended = self._filter(watched)
             if found or time.monotonic() - yielded_at >= HEARTBEAT_S:
                 yielded_at = time.monotonic()
                 yield Step(found)
@@ -208,6 +211,13 @@ class TurnFollower:
                 raise session_not_found(session_id) from None
             raise
         return None if turn.state in (TurnState.QUEUED, TurnState.RUNNING) else turn
+
+    def _may_have_joined(self, watched: Sequence[event_pb2.Event]) -> bool:
+        """Whether a turn has begun that may have taken along what was held."""
+        ids = {str(turn_id) for turn_id in (self.own.turn_id, self.own.steers) if turn_id}
+        return bool(self.own.steers or self.own.held_until) and any(
+            event.message.turn.turn_id not in {"", *ids} for event in watched
+        )
 
     def _filter(self, watched: Sequence[event_pb2.Event]) -> tuple[list[event_pb2.Event], bool]:
         """Return the turn's events, and whether one is the end of it or of the turn it steers."""

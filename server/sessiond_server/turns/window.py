@@ -53,6 +53,29 @@ def is_instruction(message: Message) -> bool:
     return message.role in INSTRUCTION_ROLES
 
 
+def has_results(message: Message) -> bool:
+    """Whether a message brings results of tool calls."""
+    return _has_results(read(message))
+
+
+def has_open_calls(newest_first: Sequence[Message], *, is_whole: bool) -> bool | None:
+    """Return whether the last answer calls tools whose results are missing.
+
+    Args:
+        newest_first: the newest messages.
+        is_whole: whether there are no messages before them.
+
+    Returns:
+        None if it depends on the messages before them.
+    """
+    entries = [read(message) for message in reversed(newest_first)]
+    base = _pairing_base(entries, len(entries), is_whole=is_whole)
+    if base is None:
+        return None
+    answers = [step for step in pair(entries[base:], Report()) if isinstance(step, Answer)]
+    return any(call.result is None for answer in answers[-1:] for call in answer.calls)
+
+
 def fitting(newest_first: Iterable[Message], limits: WindowLimits) -> int:
     """Return how many of the newest messages are within the limits."""
     size = count = tokens = 0
