@@ -153,6 +153,23 @@ class TestAssets:
         with pytest.raises(Lost):
             await hear(make(), question([user(image(shelf.ids[0]))], assets=shelf))
 
+    @pytest.mark.parametrize("media_type", ["image/png", "text/plain"])
+    async def test_one_that_is_not_whole(
+        self, make: Made, model_server: ModelServer, media_type: str
+    ) -> None:
+        class Short(Shelf):
+            async def load(self, asset_id: str) -> AsyncGenerator[bytes, None]:
+                self.loaded.append(asset_id)
+                yield b"x" * 100
+
+        shelf = Short((media_type, PNG))
+        file = Part(file=Blob(asset_id=shelf.ids[0]))
+        part = image(shelf.ids[0]) if media_type == "image/png" else file
+        fault = (await hear(make(), question([user(part)], assets=shelf))).refusal
+        assert fault.reason == "MODEL_REQUEST_REJECTED"
+        assert shelf.ids[0] in fault.message
+        assert len(shelf.loaded) == 1
+
     def test_references_are_found_wherever_they_stand(self) -> None:
         ids = [f"{i:064x}" for i in range(6)]
         results = ToolResult(call_id="c", parts=[image(ids[1]), Part(text="x")])

@@ -1,6 +1,6 @@
 """Anthropic's Messages API."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from types import MappingProxyType
 from typing import Any
 
@@ -126,7 +126,6 @@ class AnthropicMessages(SdkProvider):
     _builder = MessagesAnswerBuilder
     _path = "/v1/messages"
     _defaults = MappingProxyType({"max_tokens": DEFAULT_MAX_TOKENS})
-    _request_options: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(
         self, *args: Any, dialect: AnthropicDialect | None = None, **settings: Any

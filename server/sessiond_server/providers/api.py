@@ -17,7 +17,7 @@ from sessiond_server.formats.report import UnsendableHistory
 from sessiond_server.formats.wire import AssetInfo, AssetString
 from sessiond_server.formats.write.request import FittedRequest, History
 from sessiond_server.providers.base import Answer, Delta, ModelRequest
-from sessiond_server.providers.body import RequestBody, encode_body, encode_messages
+from sessiond_server.providers.body import AssetChanged, RequestBody, encode_body, encode_messages
 from sessiond_server.providers.errors import ProviderCall, ProviderFault
 from sessiond_server.providers.references import asset_ids_of
 from sessiond_server.providers.rejections import explain_unsendable
@@ -247,20 +247,25 @@ class ApiProvider(ABC):
 
     async def _send(self, prepared: "_Prepared", extra: JSON) -> Any:
         call = prepared.call
-        body = prepared.body(
-            self._messages_key, {**extra, **prepared.fields, **self._fixed(call.model)}
-        )
+        fields = {**extra, **prepared.fields, **self._fixed(call.model)}
+        body = prepared.body(self._messages_key, fields)
         prepared.check_size(body)
-        if await body.load_texts():
-            prepared.check_size(body)
-        headers = {"Content-Type": "application/json", "Content-Length": str(body.size_bytes)}
-        with call.translated(self._sdk):
-            try:
-                return await self._post(call, body.content, headers)
-            except Exception:
-                if body.error:
-                    raise body.error from None
-                raise
+        try:
+            if await body.load_texts():
+                prepared.check_size(body)
+            headers = {"Content-Type": "application/json", "Content-Length": str(body.size_bytes)}
+            with call.translated(self._sdk):
+                try:
+                    return await self._post(call, body.content, headers)
+                except Exception:
+                    if body.error:
+                        raise body.error from None
+                    raise
+        except AssetChanged as e:
+            raise call.fault(
+                "MODEL_REQUEST_REJECTED",
+                f"is not called: the content of asset {e.asset_id} is incomplete; upload it again",
+            ) from None
 
 
 async def _run_here(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -2,11 +2,9 @@
 
 import json
 from collections.abc import Iterator
-from types import MappingProxyType
 from typing import Any
 from uuid import uuid4
 
-from sessiond.v1.message_pb2 import FORMAT_OPENAI
 from sessiond.v1.turn_pb2 import Usage
 from sessiond_server.formats.pieces import JSON
 from sessiond_server.formats.write.openai_chat import fit
@@ -16,7 +14,7 @@ from sessiond_server.providers.api import AnswerBuilder
 from sessiond_server.providers.base import Answer, Delta
 from sessiond_server.providers.errors import ProviderCall, count_of
 from sessiond_server.providers.json_text import dumps, require_text
-from sessiond_server.providers.sdk import SdkProvider
+from sessiond_server.providers.sdk import OpenAIProvider
 
 # Strings that arrive in pieces. Of any other string, the first non-empty one counts.
 _GROWING = {
@@ -99,7 +97,7 @@ class ChatAnswerBuilder(AnswerBuilder):
         return complete
 
 
-class OpenAIChat(SdkProvider):
+class OpenAIChat(OpenAIProvider):
     """Calls Chat Completions. base_url does not include /chat/completions.
 
     Args:
@@ -111,12 +109,9 @@ class OpenAIChat(SdkProvider):
         dialect: what the server accepts.
     """
 
-    format = FORMAT_OPENAI
-    _builder: type[AnswerBuilder] = ChatAnswerBuilder
+    _builder = ChatAnswerBuilder
     _path = "/chat/completions"
-    # The explicit security option keeps the SDK from sending an admin key of the environment.
-    _request_options = MappingProxyType({"security": {"bearer_auth": True}})
-    _optional: tuple[str, Any, str] | None = (
+    _optional = (
         "stream_options",
         {"include_usage": True},
         "stream_options",
@@ -125,12 +120,6 @@ class OpenAIChat(SdkProvider):
     def __init__(self, *args: Any, dialect: ChatDialect | None = None, **settings: Any) -> None:
         self.dialect = dialect or ChatDialect()
         super().__init__(*args, **settings)
-
-    @staticmethod
-    def _import_sdk() -> tuple[Any, Any]:
-        import openai
-
-        return openai, openai.AsyncOpenAI
 
     def _fit(self, history: History) -> FittedRequest:
         return fit(history, self.dialect)

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from types import MappingProxyType
 from typing import Any
 
-from sessiond.v1.message_pb2 import FORMAT_OPENAI
 from sessiond.v1.turn_pb2 import Usage
 from sessiond_server.formats.pieces import JSON
 from sessiond_server.formats.write.openai_responses import fit
@@ -13,7 +12,7 @@ from sessiond_server.providers.api import AnswerBuilder
 from sessiond_server.providers.base import Answer, Delta
 from sessiond_server.providers.errors import ProviderCall, count_of
 from sessiond_server.providers.json_text import dumps, require_text
-from sessiond_server.providers.openai_chat import OpenAIChat
+from sessiond_server.providers.sdk import OpenAIProvider
 
 _DELTAS = {
     "response.output_text.delta": False,
@@ -90,14 +89,13 @@ class ResponsesAnswerBuilder(AnswerBuilder):
         return Answer(messages, self._model, self.stop_reason, self._usage)
 
 
-class OpenAIResponses(OpenAIChat):
+class OpenAIResponses(OpenAIProvider):
     """Calls the Responses API. base_url does not include /responses.
 
     The API stores nothing, and returns the model's reasoning encrypted, unless the options store or
     include say otherwise.
     """
 
-    format = FORMAT_OPENAI
     _builder = ResponsesAnswerBuilder
     _path = "/responses"
     _messages_key = "input"

@@ -2,8 +2,10 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
+from sessiond.v1.message_pb2 import FORMAT_OPENAI
 from sessiond_server.providers.api import ApiProvider
 from sessiond_server.providers.body import RequestBody
 from sessiond_server.providers.errors import ProviderCall
@@ -17,8 +19,7 @@ class SdkProvider(ApiProvider):
     """Streams answers through an SDK."""
 
     _path: str
-    # Of the SDK's request.
-    _request_options: Mapping[str, Any]
+    _request_options: Mapping[str, Any] = MappingProxyType({})
 
     async def close(self) -> None:
         """See Provider."""
@@ -53,3 +54,17 @@ class SdkProvider(ApiProvider):
             stream=True,
             stream_cls=self._sdk.AsyncStream[object],
         )
+
+
+class OpenAIProvider(SdkProvider):
+    """Calls an API of OpenAI, or a compatible one."""
+
+    format = FORMAT_OPENAI
+    # The explicit security option keeps the SDK from sending an admin key of the environment.
+    _request_options = MappingProxyType({"security": {"bearer_auth": True}})
+
+    @staticmethod
+    def _import_sdk() -> tuple[Any, Any]:
+        import openai
+
+        return openai, openai.AsyncOpenAI

@@ -1,5 +1,6 @@
 """The content blocks of requests of Anthropic's Messages API."""
 
+import re
 from collections.abc import Iterator, Sequence
 
 from sessiond.v1.message_pb2 import FORMAT_ANTHROPIC
@@ -13,6 +14,7 @@ from sessiond_server.formats.pieces import (
     Piece,
     Text,
     Thinking,
+    objects_of,
 )
 from sessiond_server.formats.report import ChangeKind
 from sessiond_server.formats.write.request import IMAGES, History, Steps, in_order, is_web
@@ -34,7 +36,10 @@ _BLOCK_KEYS = {
     "mcp_tool_use": {"id", "name", "input", "server_name", "cache_control"},
 }
 # The calls that the provider runs itself, and their results, which stand in the same answer.
-_SERVER_CALLS = {"server_tool_use", "mcp_tool_use"}
+_SERVER_IDS = {
+    "server_tool_use": re.compile("srvtoolu_[a-zA-Z0-9_]+"),
+    "mcp_tool_use": re.compile("mcptoolu_[a-zA-Z0-9_]+"),
+}
 _SERVER_RESULT_KEYS = {"tool_use_id", "content", "is_error", "caller", "cache_control"}
 
 
@@ -112,7 +117,7 @@ class AnthropicBlocks:
     def _is_sendable(self, block: JSON, is_answer: bool, complete: frozenset[int]) -> bool:
         """Whether a block that only the API has can be sent as it is."""
         kind = str(block.get("type"))
-        if kind in _SERVER_CALLS or kind.endswith("_tool_result"):
+        if kind in _SERVER_IDS or kind.endswith("_tool_result"):
             return id(block) in complete
         if kind == "compaction":
             return is_answer and isinstance(block.get("content"), str)
@@ -177,12 +182,24 @@ def complete_server_calls(pieces: Sequence[Piece], used: set[str]) -> frozenset[
         if not (isinstance(piece, Foreign) and piece.source):
             continue
         block = piece.source
-        if piece.kind in _SERVER_CALLS and isinstance(call_id := block.get("id"), str):
-            if call_id not in used and isinstance(block.get("input"), dict):
+        if piece.kind in _SERVER_IDS and isinstance(call_id := block.get("id"), str):
+            is_named = _SERVER_IDS[piece.kind].fullmatch(call_id)
+            if is_named and call_id not in used and isinstance(block.get("input"), dict):
                 open_calls[call_id] = block
             used.add(call_id)
         elif piece.kind.endswith("_tool_result"):
             call = open_calls.pop(block.get("tool_use_id"), None)
-            if call:
+            if call and _is_sendable_result(block):
                 complete |= {id(call), id(block)}
     return frozenset(complete)
+
+
+def _is_sendable_result(block: JSON) -> bool:
+    """Whether the result of a server-run call is as the API wrote it."""
+    content = block.get("content")
+    return isinstance(content, dict | list) and all(
+        isinstance(inner.get(key), str)
+        for inner in objects_of(content)
+        if inner.get("type") == "web_search_result"
+        for key in ("encrypted_content", "title", "url")
+    )

@@ -39,4 +39,19 @@ REQUIRED_KEYS = {
     "mcp_call": {"id", "arguments", "name", "server_label"},
     "compaction": {"encrypted_content"},
 }
+# With what the id of an item begins.
+ID_PREFIXES = {
+    "message": "msg",
+    "reasoning": "rs",
+    "function_call": "fc",
+    "custom_tool_call": "ctc",
+    "web_search_call": "ws",
+    "file_search_call": "fs",
+    "code_interpreter_call": "ci",
+    "image_generation_call": "ig",
+    "mcp_call": "mcp",
+    "mcp_list_tools": "mcpl",
+    "computer_call": "cu",
+    "compaction": "cmp",
+}
 NULLABLE_KEYS = {"code", "outputs", "result", "output", "error"}

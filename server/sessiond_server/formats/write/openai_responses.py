@@ -1,5 +1,6 @@
 """Writes requests of OpenAI's Responses API."""
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -21,7 +22,12 @@ from sessiond_server.formats.pieces import (
 from sessiond_server.formats.read.openai import ACTIONS
 from sessiond_server.formats.report import ChangeKind
 from sessiond_server.formats.wire import stored_or_new
-from sessiond_server.formats.write.openai_items import ITEM_KEYS, NULLABLE_KEYS, REQUIRED_KEYS
+from sessiond_server.formats.write.openai_items import (
+    ID_PREFIXES,
+    ITEM_KEYS,
+    NULLABLE_KEYS,
+    REQUIRED_KEYS,
+)
 from sessiond_server.formats.write.request import (
     BLANK,
     CONTINUE,
@@ -262,7 +268,7 @@ class _Writer:
         is_output = value.get("type") == "message" and isinstance(value.get("content"), list)
         if is_output and len(parts) == len(value["content"]) and parts:
             new["content"] = parts
-            if self._is_new_id(value.get("id")):
+            if self._is_new_id(value):
                 new["id"] = value["id"]
             for key in ("status", "phase"):
                 if isinstance(value.get(key), str) and value[key]:
@@ -362,9 +368,13 @@ class _Writer:
         if any(texts):
             yield {"role": role, "content": "\n\n".join(filter(None, texts))}
 
-    def _is_new_id(self, item_id: Any) -> bool:
-        """Whether an item may have this id: the API accepts each once."""
-        if not isinstance(item_id, str) or not item_id or item_id in self._ids:
+    def _is_new_id(self, item: JSON) -> bool:
+        """Whether an item may have its id: the API accepts each once, if it made it."""
+        item_id = item.get("id")
+        prefix = ID_PREFIXES.get(str(item.get("type")), "")
+        if not isinstance(item_id, str) or item_id in self._ids:
+            return False
+        if not (_ID.fullmatch(item_id) and item_id.startswith(prefix)):
             return False
         self._ids.add(item_id)
         return True
@@ -373,7 +383,7 @@ class _Writer:
         """Return a stored item without the keys that the API refuses, and without null."""
         item = entry.value
         known = ITEM_KEYS.get(str(item.get("type")), set())
-        if not self._is_new_id(item.get("id")):
+        if not self._is_new_id(item):
             known = known - {"id"}
         kept: JSON = {}
         for key, value in item.items():
@@ -384,6 +394,7 @@ class _Writer:
         return kept
 
 
+_ID = re.compile("[a-zA-Z0-9_-]{1,64}")
 _CALLS = {"function_call", "custom_tool_call", *ACTIONS}
 # Items whose ids the API ties to the reasoning before them.
 _LINKED = {"message", *_CALLS}
