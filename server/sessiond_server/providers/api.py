@@ -139,6 +139,8 @@ class ApiProvider(ABC):
         ids = await run(asset_ids_of, request.messages)
         assets = await request.describe_assets(ids) if ids else {}
         prepared = await run(self._prepare, call, request, assets)
+        if fitted := prepared.call.fitted:
+            request.on_report(fitted.report)
         async with aclosing(
             with_retries(lambda: self._attempt(prepared), retries=self._retries)
         ) as pieces:

@@ -1,4 +1,4 @@
-"""The context of a model call: the branch that a turn continues, within the limits of its config."""
+"""The context of a model call: the branch that a turn continues, within the config's limits."""
 
 import asyncio
 from collections.abc import Sequence
@@ -319,7 +319,8 @@ class _Reading:
                 "CONTEXT_TOO_LARGE",
                 f"the history that session {session_id!r} gives the model has {content_bytes} "
                 f"bytes; this server sends at most {self._max_bytes} (max_context_bytes): set or "
-                "lower config.context.max_messages or max_tokens, or go on in a copy of a part",
+                "lower config.context.max_messages or max_tokens, rewind the session, or copy a "
+                "part of it",
                 metadata={
                     "session_id": session_id,
                     "context_bytes": content_bytes,

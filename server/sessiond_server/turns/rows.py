@@ -9,6 +9,7 @@ from uuid import UUID
 from sessiond.v1.conversation_service_pb2 import SendRequest
 from sessiond.v1.message_pb2 import Message
 from sessiond_server.core.states import TurnState
+from sessiond_server.formats.report import Report
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,8 @@ class TurnRow:
     stop_reason: str
     usage: list[int] | None
     error: dict[str, Any] | None
+    changes: list[tuple[int, str, str]] | None
+    change_count: int
     created_at: datetime
     started_at: datetime | None
     ended_at: datetime | None
@@ -127,6 +130,7 @@ class Ending:
         last_seq: its final answer; 0 if there is none.
         usage: tokens, in the order of the column; None = not reported.
         error: see errors.error_of; None if it is completed.
+        report: what the last request did not contain as it is stored; None = it was not made.
     """
 
     state: TurnState
@@ -135,3 +139,4 @@ class Ending:
     stop_reason: str = ""
     usage: Sequence[int] | None = None
     error: Mapping[str, Any] | None = None
+    report: Report | None = None

@@ -36,6 +36,7 @@ from sessiond_server.turns.transitions import TurnTransitions
 FIRST_RETRY_S, LONGEST_RETRY_S = 0.1, 2.0
 DATABASE_RETRY_S = 0.5
 CLOSE_TIMEOUT_S = 5.0
+UNKNOWN_TYPES = ("", "application/octet-stream")
 
 log = structlog.get_logger(__name__)
 
@@ -241,6 +242,7 @@ class TurnRunner:
             describe_assets=partial(self._describe_assets, running.project_id),
             load_asset=partial(self._load_asset, running.project_id),
             max_request_bytes=self._max_request_bytes,
+            on_report=partial(setattr, running, "report"),
         )
         async with aclosing(route.provider.stream(request)) as pieces:
             async for piece in pieces:
@@ -257,20 +259,15 @@ class TurnRunner:
         self, project_id: UUID, asset_ids: Sequence[str]
     ) -> Mapping[str, AssetInfo]:
         """Describe the assets that exist, those of unknown type by their first bytes."""
+        rows = await self._assets.get_many(project_id, asset_ids)
         described: dict[str, AssetInfo] = {}
-        for asset_id in asset_ids:
-            try:
-                row = await self._assets.get(project_id, asset_id)
-                media_type = row.media_type
-                if media_type in ("", "application/octet-stream"):
-                    _, pieces = await self._assets.download(project_id, asset_id, 0, MAGIC_BYTES)
-                    async with aclosing(pieces):
-                        first = b"".join([piece async for piece in pieces])
-                    media_type = media_type_of(first, media_type)
-            except Fault as fault:
-                if fault.reason != "ASSET_NOT_FOUND":
-                    raise
-                continue
+        for asset_id, row in rows.items():
+            media_type = row.media_type
+            if media_type in UNKNOWN_TYPES:
+                _, pieces = await self._assets.download(project_id, asset_id, 0, MAGIC_BYTES)
+                async with aclosing(pieces):
+                    first = b"".join([piece async for piece in pieces])
+                media_type = media_type_of(first, media_type)
             described[asset_id] = AssetInfo(media_type, row.size)
         return described
 

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from sessiond.v1.turn_pb2 import Usage
 from sessiond_server.core.errors import Fault
+from sessiond_server.formats.report import Report
 from sessiond_server.sessions.store.lock import Change
 from sessiond_server.turns.rows import TurnRow
 
@@ -97,6 +98,7 @@ class RunningTurn:
         is_over: set when another process has ended the turn, or this one has to give it up.
         fault: why this process gives it up.
         usage: tokens of the model calls so far, in the order of the column; None if not reported.
+        report: what the last request did not contain as it is stored; None before there is one.
     """
 
     key: UUID
@@ -115,6 +117,7 @@ class RunningTurn:
     is_over: asyncio.Event = field(default_factory=asyncio.Event)
     fault: Fault | None = None
     usage: list[int] | None = None
+    report: Report | None = None
 
     @property
     def remaining_s(self) -> float:

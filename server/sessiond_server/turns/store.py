@@ -12,6 +12,7 @@ turn by then, or none, and its appends do nothing.
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
+from itertools import islice
 from typing import Any
 from uuid import UUID
 
@@ -23,12 +24,14 @@ from sessiond_server.core.states import TurnState
 from sessiond_server.db.expiry import ALIVE
 from sessiond_server.db.idempotency import RequestRecord
 from sessiond_server.db.pool import Database, columns_of
+from sessiond_server.formats.report import Report
 from sessiond_server.messages.branches import is_ancestor
 from sessiond_server.messages.store.append import Append, Appended, AppendStore
 from sessiond_server.messages.store.branches import PARENT_LINKS
 from sessiond_server.messages.store.rows import Rows
 from sessiond_server.messages.store.segments import Segment, columns
 from sessiond_server.sessions.store.lock import Change, change
+from sessiond_server.turns.errors import storable
 from sessiond_server.turns.rows import (
     Ending,
     NewTurn,
@@ -38,6 +41,9 @@ from sessiond_server.turns.rows import (
     QueuedTurn,
     TurnRow,
 )
+
+MAX_CHANGES = 100
+"""The most changes of a request that are kept with a turn."""
 
 # Errors that a later transaction may not meet: a broken connection, a deadlock, a standby.
 TRANSIENT_ERRORS = (
@@ -109,6 +115,7 @@ _END = f"""
 UPDATE turns SET state = %(state)s, prompt = NULL, end_seq = COALESCE(%(end_seq)s, end_seq),
     last_seq = %(last_seq)s, stop_reason = %(stop_reason)s,
     usage = COALESCE(%(usage)s::bigint[], usage), error = %(error)s::jsonb,
+    changes = %(changes)s::jsonb, change_count = %(change_count)s,
     ended_at = clock_timestamp(), lease_until = NULL
 WHERE {_OF_TURN} AND state <= 2 RETURNING {_COLUMNS}"""
 _UNFENCE = """
@@ -290,6 +297,8 @@ class TurnStore:
             stop_reason=ending.stop_reason,
             usage=None if ending.usage is None else list(ending.usage),
             error=None if ending.error is None else Jsonb(ending.error),
+            changes=Jsonb(_first_changes(ending.report)) if ending.report else None,
+            change_count=len(ending.report or ()),
         )
         if not rows:
             return None
@@ -363,6 +372,11 @@ class TurnStore:
         caller = {"key": key, "project_id": project_id}
         parameters = {**caller, "state": state, "before": before, "limit": limit}
         return [TurnRow(**row) for row in await self._database.rows(_LIST, parameters)]
+
+
+def _first_changes(report: Report) -> list[tuple[int, str, str]]:
+    changes = islice(report, MAX_CHANGES)
+    return [(change.seq, change.kind.name, storable(change.detail)) for change in changes]
 
 
 async def _rows(change: Change, statement: str, **parameters: Any) -> list[dict[str, Any]]:

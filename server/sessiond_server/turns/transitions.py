@@ -72,6 +72,7 @@ class TurnTransitions:
             if not self._slots.try_take(queued.turn_id):
                 changes.is_full = True
                 return
+            ended = len(changes.ended)
             try:
                 # A turn that cannot start must not undo the end of the one before it.
                 async with self._store.savepoint(change):
@@ -84,6 +85,7 @@ class TurnTransitions:
                 fault = internal_error(queued.turn_id)
             finally:
                 if changes.started is None:
+                    del changes.ended[ended:]
                     self._slots.release(queued.turn_id)
             await self.fail(changes, queued.turn_id, fault)
         changes.is_idle = True
@@ -97,15 +99,19 @@ class TurnTransitions:
         changes: TurnChanges,
         turn_id: UUID,
         fault: Fault,
-        usage: Sequence[int] | None = None,
+        running: RunningTurn | None = None,
     ) -> None:
         """End a turn with a Fault, unless it has ended before.
 
         It ends as aborted for TURN_ABORTED, and as failed otherwise.
         """
-        state = TurnState.ABORTED if fault.reason == "TURN_ABORTED" else TurnState.FAILED
-        error = error_of(fault, changes.session_id, turn_id)
-        await self._end(changes, turn_id, Ending(state, usage=usage, error=error))
+        ending = Ending(
+            TurnState.ABORTED if fault.reason == "TURN_ABORTED" else TurnState.FAILED,
+            usage=running.usage if running else None,
+            error=error_of(fault, changes.session_id, turn_id),
+            report=running.report if running else None,
+        )
+        await self._end(changes, turn_id, ending)
 
     async def adopt(self, changes: TurnChanges, turn_id: UUID) -> None:
         """Run a turn that this process has started by a commit that was not acknowledged."""
@@ -139,7 +145,7 @@ class TurnTransitions:
                 except Fault as fault:
                     outcome = fault
             if isinstance(outcome, Fault):
-                await self.fail(changes, turn_id, outcome, running.usage)
+                await self.fail(changes, turn_id, outcome, running)
             await self.start_next(changes)
         elif owned and owned.turn.state == TurnState.COMPLETED:
             # Another process that ends a turn publishes that. But only this one completes it, by an
@@ -259,6 +265,7 @@ class TurnTransitions:
                 last_seq,
                 printable(answer.stop_reason),
                 running.usage,
+                report=running.report,
             )
             await self._end(changes, turn_id, ending)
         return resume_seq
