@@ -36,7 +36,7 @@ from sessiond._types.session import (
     TokenCounts,
 )
 from sessiond._types.task import Task
-from sessiond._types.turn import MessageTurn, SentMessage, Turn, TurnError, Usage
+from sessiond._types.turn import FitChange, MessageTurn, SentMessage, Turn, TurnError, Usage
 from sessiond._version import __version__
 from sessiond.errors import *  # noqa: F403
 
@@ -53,6 +53,7 @@ __all__ = [
     "Event",
     "EventData",
     "FailedMessage",
+    "FitChange",
     "Lease",
     "Message",
     "MessageTurn",

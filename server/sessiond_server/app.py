@@ -54,7 +54,9 @@ from sessiond_server.sessions.store.sessions import SessionStore
 from sessiond_server.settings import Settings
 from sessiond_server.tasks.service import Tasks
 from sessiond_server.tasks.store import TaskStore
+from sessiond_server.turns.context import Contexts
 from sessiond_server.turns.leases import TurnLeases
+from sessiond_server.turns.marks import MarkStore
 from sessiond_server.turns.runner import TurnRunner
 from sessiond_server.turns.service import Turns
 from sessiond_server.turns.state import TurnLease, TurnSlots
@@ -78,6 +80,7 @@ class Stores:
         self.history = HistoryStore(database)
         self.imports = SessionImportStore(database)
         self.keys = KeyStore(database)
+        self.marks = MarkStore(database)
         self.purge = PurgeStore(database)
         self.queue_leases = LeaseStore(database)
         self.queue_progress = ProgressStore(database)
@@ -144,16 +147,16 @@ async def open_services(
         lease = TurnLease(uuid4(), settings.turn_lease_s)
         slots = TurnSlots(settings.max_running_turns, is_draining=is_draining)
         transitions = TurnTransitions(stores.turns, models, limits, counts, lease, slots)
+        contexts = Contexts(stores.history, stores.marks, max_bytes=settings.max_context_bytes)
         runner = TurnRunner(
             stores.turns,
             transitions,
             slots,
             watching,
             stores.sessions,
-            stores.history,
+            contexts,
             models,
             assets,
-            max_context_bytes=settings.max_context_bytes,
             max_request_bytes=settings.max_model_request_bytes,
         )
         stack.push_async_callback(runner.close)
@@ -163,6 +166,7 @@ async def open_services(
             stores.sessions,
             runner,
             transitions,
+            contexts,
             models,
             limits,
             counts,

@@ -108,8 +108,8 @@ async def test_a_turn_waits_for_the_database_before_the_model_is_called(
     failures = iter((DatabaseUnavailable("away"), PoolExhausted("busy"), Contention("locked")))
 
     async def failing(self: HistoryStore, *args: Any) -> Any:
-        caller = sys._getframe(1).f_code.co_name
-        if caller == "history_of" and (failure := next(failures, None)):
+        caller = sys._getframe(1).f_code.co_qualname
+        if caller == "Contexts.read" and (failure := next(failures, None)):
             raise failure
         return await head(self, *args)
 

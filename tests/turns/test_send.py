@@ -139,7 +139,7 @@ async def test_the_sessions_config_reaches_the_model(wire: Wire, models: ModelSe
     config = {
         "system_prompt": "Be kind.",
         "model_options": '{"temperature": 0.5, "max_tokens": 7}',
-        "context": {"max_messages": 2},
+        "context": {"max_messages": 2, "keep_fraction": 1},
     }
     await wire.create("one", config=config, model="fake-2")
     await wire.store("one", openai("rules", "system"), "old", openai("older", "assistant"), "new")
@@ -154,39 +154,6 @@ async def test_the_sessions_config_reaches_the_model(wire: Wire, models: ModelSe
     ]
 
 
-async def test_a_limited_context_has_the_calls_of_its_tool_results(
-    wire: Wire, models: ModelServer
-) -> None:
-    calls = [
-        {"id": name, "type": "function", "function": {"name": "f", "arguments": "{}"}}
-        for name in "abc"
-    ]
-    called = {"role": "assistant", "content": None, "tool_calls": calls}
-    results = [{"role": "tool", "tool_call_id": name, "content": name} for name in "abc"]
-    used = [{"type": "tool_result", "tool_use_id": "a", "content": "1"}]
-    use = {
-        "role": "assistant",
-        "content": [{"type": "tool_use", "id": "a", "name": "f", "input": {}}],
-    }
-    await wire.create("one", config={"context": {"max_messages": 2}})
-    await wire.store(
-        "one",
-        "x",
-        *[Message(format=FORMAT_OPENAI, json=json.dumps(value)) for value in (called, *results)],
-    )
-    await send(wire, "one")
-    assert models.requests[0].body["messages"] == [called, *results]
-    await wire.create("two", config={"context": {"max_messages": 2}})
-    both = (use, {"role": "user", "content": used})
-    await wire.store(
-        "two",
-        "x",
-        *[Message(format=FORMAT_ANTHROPIC, json=json.dumps(value)) for value in both],
-    )
-    await send(wire, "two", "y", model="other-1")
-    assert models.requests[1].body["messages"][1:] == [*both, {"role": "user", "content": "y"}]
-
-
 @pytest.mark.parametrize(
     "config",
     [
@@ -194,6 +161,9 @@ async def test_a_limited_context_has_the_calls_of_its_tool_results(
         {"context": "x"},
         {"context": {"max_messages": -1}},
         {"context": {"max_tokens": 1.5}},
+        {"context": {"keep_fraction": 0}},
+        {"context": {"keep_fraction": 1.5}},
+        {"context": {"keep_fraction": True}},
     ],
 )
 async def test_a_malformed_config_is_refused_with_its_field(

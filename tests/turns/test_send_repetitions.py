@@ -1,13 +1,23 @@
 """Send with a request_id: a repetition rejoins the first turn."""
 
 import asyncio
+from collections.abc import AsyncGenerator
+from types import SimpleNamespace
+from typing import Any
+from uuid import uuid4
+
+import pytest
 
 from sessiond.v1 import conversation_service_pb2 as cs
+from sessiond.v1.turn_pb2 import TURN_STATE_COMPLETED
+from sessiond_server.core.states import TurnState
+from sessiond_server.turns.streams import TurnFollower
+from sessiond_server.watch.hub import WatchHub, WatchOptions
 
 from ..support.model_server import ModelServer, fails
 from ..support.turns import send, sending
 from ..support.wire import Wire, error_of
-from .calls import IMMEDIATE, send_held
+from .calls import IMMEDIATE, newest, send_held
 
 
 async def test_a_repeated_send_rejoins_a_running_turn(one: Wire, models: ModelServer) -> None:
@@ -29,6 +39,55 @@ async def test_a_repeated_send_rejoins_a_running_turn(one: Wire, models: ModelSe
         1,
         ["hi", "held back"],
     )
+
+
+async def test_a_rejoined_turn_that_ends_before_it_is_watched_is_not_called_running(
+    one: Wire, models: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch = WatchHub.watch
+
+    async def delayed(
+        self: WatchHub, project_id: Any, options: WatchOptions
+    ) -> AsyncGenerator[bytes, None]:
+        if options.after_seq is not None:
+            models.release()
+            await newest(one, TURN_STATE_COMPLETED)
+        async for chunk in watch(self, project_id, options):
+            yield chunk
+
+    await send_held(one, models, "one", "hi", request_id="r")
+    monkeypatch.setattr(WatchHub, "watch", delayed)
+    second = await sending(one, "one", "hi", request_id="r")
+    turn = await second.end()
+    # A turn that is running ends with the event of its end; of one that is over, only the messages
+    # are left.
+    assert (second.turn, second.types) == (turn, ["user.message", "assistant.message"])
+
+
+async def test_an_end_that_another_server_publishes_late_is_received() -> None:
+    turn_id = uuid4()
+    row: Any = SimpleNamespace(
+        turn_id=turn_id, state=TurnState.RUNNING, end_seq=2, joined=None, steers=None
+    )
+
+    async def own(*_: Any) -> Any:
+        return SimpleNamespace(**{**vars(row), "state": TurnState.COMPLETED})
+
+    message, end = cs.WatchResponse(), cs.WatchResponse()
+    message.events.add(type="assistant.message", seq=2).message.turn.turn_id = str(turn_id)
+    end.events.add(type="assistant.turn_end").data["turn_id"] = str(turn_id)
+
+    async def rest() -> AsyncGenerator[bytes, None]:
+        yield b""
+        yield end.SerializeToString()
+
+    turns: Any = SimpleNamespace(own=own)
+    runner: Any = SimpleNamespace(runs=lambda _: False)
+    request: Any = SimpleNamespace(project_id=uuid4(), session_id="one")
+    follower = TurnFollower(turns, runner, request, row)
+    steps = [step async for step in follower.steps(message.SerializeToString(), rest(), 1)]
+    types = [event.type for step in steps for event in step.events]
+    assert types == ["assistant.message", "assistant.turn_end"]
 
 
 async def test_a_repeated_send_rejoins_a_queued_turn(one: Wire, models: ModelServer) -> None:

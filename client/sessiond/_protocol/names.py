@@ -28,12 +28,14 @@ MESSAGE_ORDERS = _names(session_service_pb2.MessageOrder.items(), "MESSAGE_ORDER
 VIEWS = _names(session_service_pb2.MessageView.items(), "MESSAGE_VIEW_")
 TASK_STATUSES = _names(task_pb2.TaskStatus.items(), "TASK_STATUS_")
 TURN_STATES = _names(turn_pb2.TurnState.items(), "TURN_STATE_")
+FIT_CHANGE_KINDS = _names(turn_pb2.FitChangeKind.items(), "FIT_CHANGE_KIND_")
 SEND_MODES = _names(conversation_service_pb2.SendMode.items(), "SEND_MODE_")
 
 ROLE_NAMES = {number: name for name, number in ROLES.items()}
 FORMAT_NAMES = {number: name for name, number in FORMATS.items()}
 STATE_NAMES = {number: name for name, number in STATES.items()}
 TASK_STATUS_NAMES = {number: name for name, number in TASK_STATUSES.items()}
+FIT_CHANGE_KIND_NAMES = {number: name for name, number in FIT_CHANGE_KINDS.items()}
 TURN_STATE_NAMES = {number: name for name, number in TURN_STATES.items()}
 
 

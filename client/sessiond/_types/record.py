@@ -80,5 +80,7 @@ def _plain(value: Any) -> Any:
         return value.to_dict()
     if is_dataclass(value) and not isinstance(value, type):
         return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
     # A copy, so that changes to the result do not reach the record; also of subclasses of dict.
     return dict(value) if isinstance(value, dict) else value

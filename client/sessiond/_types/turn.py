@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sessiond._protocol.names import TURN_STATE_NAMES
+from sessiond._protocol.names import FIT_CHANGE_KIND_NAMES, TURN_STATE_NAMES
 from sessiond._protocol.times import from_timestamp
 from sessiond._types.record import ProtoRecord
 from sessiond.v1 import turn_pb2
@@ -61,6 +61,30 @@ class TurnError(ProtoRecord[turn_pb2.TurnError]):
         return dict(self._pb.metadata)
 
 
+class FitChange(ProtoRecord[turn_pb2.FitChange]):
+    """One change that made a history fit a provider's API. Stored messages stay as they are."""
+
+    __slots__ = ()
+
+    _fields = ("seq", "kind", "detail")
+    _identity = ("seq", "kind", "detail")
+
+    @property
+    def seq(self) -> int | None:
+        """The seq of the message. None = it concerns the request and no stored message."""
+        return self._pb.seq or None
+
+    @property
+    def kind(self) -> str:
+        """What happened, e.g. "field_removed" or "result_missing"; see FitChangeKind."""
+        return FIT_CHANGE_KIND_NAMES.get(self._pb.kind, "unknown")
+
+    @property
+    def detail(self) -> str:
+        """The field, type or id that it concerns. Empty = the whole message."""
+        return self._pb.detail
+
+
 class Turn(ProtoRecord[turn_pb2.Turn]):
     """A turn as the server returned it; it does not change afterwards.
 
@@ -80,6 +104,8 @@ class Turn(ProtoRecord[turn_pb2.Turn]):
         "stop_reason",
         "usage",
         "error",
+        "changes",
+        "change_count",
         "created_at",
         "started_at",
         "ended_at",
@@ -133,6 +159,16 @@ class Turn(ProtoRecord[turn_pb2.Turn]):
     def error(self) -> TurnError | None:
         """The reason that it failed or was aborted. None = it did not."""
         return TurnError(self._pb.error) if self._pb.HasField("error") else None
+
+    @property
+    def changes(self) -> list[FitChange]:
+        """What the last request to the model does not contain as it is stored; at most 100."""
+        return [FitChange(change) for change in self._pb.changes]
+
+    @property
+    def change_count(self) -> int:
+        """The number of all changes, also of those beyond 100."""
+        return self._pb.change_count
 
     @property
     def created_at(self) -> datetime:

@@ -35,7 +35,9 @@ class _SendModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SendMode.Val
     """It waits for the turns before it, and has a turn of its own."""
     SEND_MODE_IMMEDIATE: _SendMode.ValueType  # 2
     """It steers the running turn: it is appended before the next call of the model in it, after what the model is writing now; model, options
-    and turn_timeout are those of the turn. Where the turn fails before, or none is running, it has a turn of its own, at the head of the queue.
+    and turn_timeout are those of the turn. If the turn fails before, or none is running, it has a turn of its own, at the head of the queue.
+    If the model's last answer calls tools whose results are missing, it waits for them, and follows them in the turn that they begin. It goes on
+    without them once a message is sent that does not steer, or once it has waited for turn_timeout. Results themselves never wait.
     """
 
 class SendMode(_SendMode, metaclass=_SendModeEnumTypeWrapper):
@@ -47,7 +49,9 @@ SEND_MODE_ENQUEUE: SendMode.ValueType  # 1
 """It waits for the turns before it, and has a turn of its own."""
 SEND_MODE_IMMEDIATE: SendMode.ValueType  # 2
 """It steers the running turn: it is appended before the next call of the model in it, after what the model is writing now; model, options
-and turn_timeout are those of the turn. Where the turn fails before, or none is running, it has a turn of its own, at the head of the queue.
+and turn_timeout are those of the turn. If the turn fails before, or none is running, it has a turn of its own, at the head of the queue.
+If the model's last answer calls tools whose results are missing, it waits for them, and follows them in the turn that they begin. It goes on
+without them once a message is sent that does not steer, or once it has waited for turn_timeout. Results themselves never wait.
 """
 Global___SendMode: _TypeAlias = SendMode  # noqa: Y015
 

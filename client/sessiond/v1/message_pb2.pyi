@@ -116,7 +116,8 @@ class Message(_message.Message):
     """
     parent_seq: _builtins.int
     """parent_seq is the seq of the message that this one follows, if that is not the previous one. The message must be stored already, or
-    come earlier in the same batch. 0 = the previous message.
+    come earlier in the same batch. 0 = the previous message. The history that a model is given is the path from the newest message through its
+    parents. An answer names the message that it answers if the previous message is on another branch.
     """
     content_bytes: _builtins.int
     """content_bytes is the size of json in UTF-8, or of parts encoded. Unit: bytes. Output only."""

@@ -20,6 +20,110 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _FitChangeKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _FitChangeKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FitChangeKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    FIT_CHANGE_KIND_UNSPECIFIED: _FitChangeKind.ValueType  # 0
+    """A kind that this version does not know."""
+    FIT_CHANGE_KIND_FIELD_REMOVED: _FitChangeKind.ValueType  # 1
+    """A field that the API does not accept is left out."""
+    FIT_CHANGE_KIND_FIELD_CHANGED: _FitChangeKind.ValueType  # 2
+    """A field has another value, because the API does not accept the stored one."""
+    FIT_CHANGE_KIND_ID_CHANGED: _FitChangeKind.ValueType  # 3
+    """A tool call and its result have another id."""
+    FIT_CHANGE_KIND_NAME_CHANGED: _FitChangeKind.ValueType  # 4
+    """A tool has another name, made of the characters that the API accepts."""
+    FIT_CHANGE_KIND_ARGUMENTS_WRAPPED: _FitChangeKind.ValueType  # 5
+    """Arguments that are not an object are sent within one."""
+    FIT_CHANGE_KIND_ROLE_CHANGED: _FitChangeKind.ValueType  # 6
+    """A message is sent under another role, marked as what it is."""
+    FIT_CHANGE_KIND_BLANK_OMITTED: _FitChangeKind.ValueType  # 7
+    """A blank text is left out."""
+    FIT_CHANGE_KIND_BLANK_REPLACED: _FitChangeKind.ValueType  # 8
+    """A blank message is replaced by a note that it is blank."""
+    FIT_CHANGE_KIND_TEXT_REPAIRED: _FitChangeKind.ValueType  # 9
+    """Half of a surrogate pair, which no API accepts, is replaced."""
+    FIT_CHANGE_KIND_FILE_REPLACED: _FitChangeKind.ValueType  # 10
+    """A file is replaced by a note, because the API does not accept it here."""
+    FIT_CHANGE_KIND_FILE_MOVED: _FitChangeKind.ValueType  # 11
+    """A file of a tool's result follows in a message of its own."""
+    FIT_CHANGE_KIND_ITEM_REPLACED: _FitChangeKind.ValueType  # 12
+    """An item that only its own format has is sent as text or as a note."""
+    FIT_CHANGE_KIND_THINKING_OMITTED: _FitChangeKind.ValueType  # 13
+    """Reasoning is left out: only its maker accepts it, unchanged."""
+    FIT_CHANGE_KIND_THINKING_DISABLED: _FitChangeKind.ValueType  # 14
+    """Reasoning is disabled for the request: the running tool loop has none."""
+    FIT_CHANGE_KIND_RESULT_MISSING: _FitChangeKind.ValueType  # 15
+    """A tool call without a result has a note in its place."""
+    FIT_CHANGE_KIND_RESULT_MOVED: _FitChangeKind.ValueType  # 16
+    """A result is moved to its call."""
+    FIT_CHANGE_KIND_RESULT_AS_TEXT: _FitChangeKind.ValueType  # 17
+    """A late, second or unrelated result of a tool is sent as text."""
+    FIT_CHANGE_KIND_CALL_AS_TEXT: _FitChangeKind.ValueType  # 18
+    """A tool call is sent as text, because the API accepts no result for it."""
+    FIT_CHANGE_KIND_CACHE_MARKER_REMOVED: _FitChangeKind.ValueType  # 19
+    """A cache marker is left out; the API accepts four."""
+    FIT_CHANGE_KIND_MESSAGE_ADDED: _FitChangeKind.ValueType  # 20
+    """A message is added, because the API requires one here."""
+    FIT_CHANGE_KIND_MESSAGE_OMITTED: _FitChangeKind.ValueType  # 21
+    """A message is left out: nothing of it can be sent, or there are too many."""
+    FIT_CHANGE_KIND_MESSAGES_MERGED: _FitChangeKind.ValueType  # 22
+    """Messages are sent as one."""
+
+class FitChangeKind(_FitChangeKind, metaclass=_FitChangeKindEnumTypeWrapper):
+    """FitChangeKind says what happened to a part of a message."""
+
+FIT_CHANGE_KIND_UNSPECIFIED: FitChangeKind.ValueType  # 0
+"""A kind that this version does not know."""
+FIT_CHANGE_KIND_FIELD_REMOVED: FitChangeKind.ValueType  # 1
+"""A field that the API does not accept is left out."""
+FIT_CHANGE_KIND_FIELD_CHANGED: FitChangeKind.ValueType  # 2
+"""A field has another value, because the API does not accept the stored one."""
+FIT_CHANGE_KIND_ID_CHANGED: FitChangeKind.ValueType  # 3
+"""A tool call and its result have another id."""
+FIT_CHANGE_KIND_NAME_CHANGED: FitChangeKind.ValueType  # 4
+"""A tool has another name, made of the characters that the API accepts."""
+FIT_CHANGE_KIND_ARGUMENTS_WRAPPED: FitChangeKind.ValueType  # 5
+"""Arguments that are not an object are sent within one."""
+FIT_CHANGE_KIND_ROLE_CHANGED: FitChangeKind.ValueType  # 6
+"""A message is sent under another role, marked as what it is."""
+FIT_CHANGE_KIND_BLANK_OMITTED: FitChangeKind.ValueType  # 7
+"""A blank text is left out."""
+FIT_CHANGE_KIND_BLANK_REPLACED: FitChangeKind.ValueType  # 8
+"""A blank message is replaced by a note that it is blank."""
+FIT_CHANGE_KIND_TEXT_REPAIRED: FitChangeKind.ValueType  # 9
+"""Half of a surrogate pair, which no API accepts, is replaced."""
+FIT_CHANGE_KIND_FILE_REPLACED: FitChangeKind.ValueType  # 10
+"""A file is replaced by a note, because the API does not accept it here."""
+FIT_CHANGE_KIND_FILE_MOVED: FitChangeKind.ValueType  # 11
+"""A file of a tool's result follows in a message of its own."""
+FIT_CHANGE_KIND_ITEM_REPLACED: FitChangeKind.ValueType  # 12
+"""An item that only its own format has is sent as text or as a note."""
+FIT_CHANGE_KIND_THINKING_OMITTED: FitChangeKind.ValueType  # 13
+"""Reasoning is left out: only its maker accepts it, unchanged."""
+FIT_CHANGE_KIND_THINKING_DISABLED: FitChangeKind.ValueType  # 14
+"""Reasoning is disabled for the request: the running tool loop has none."""
+FIT_CHANGE_KIND_RESULT_MISSING: FitChangeKind.ValueType  # 15
+"""A tool call without a result has a note in its place."""
+FIT_CHANGE_KIND_RESULT_MOVED: FitChangeKind.ValueType  # 16
+"""A result is moved to its call."""
+FIT_CHANGE_KIND_RESULT_AS_TEXT: FitChangeKind.ValueType  # 17
+"""A late, second or unrelated result of a tool is sent as text."""
+FIT_CHANGE_KIND_CALL_AS_TEXT: FitChangeKind.ValueType  # 18
+"""A tool call is sent as text, because the API accepts no result for it."""
+FIT_CHANGE_KIND_CACHE_MARKER_REMOVED: FitChangeKind.ValueType  # 19
+"""A cache marker is left out; the API accepts four."""
+FIT_CHANGE_KIND_MESSAGE_ADDED: FitChangeKind.ValueType  # 20
+"""A message is added, because the API requires one here."""
+FIT_CHANGE_KIND_MESSAGE_OMITTED: FitChangeKind.ValueType  # 21
+"""A message is left out: nothing of it can be sent, or there are too many."""
+FIT_CHANGE_KIND_MESSAGES_MERGED: FitChangeKind.ValueType  # 22
+"""Messages are sent as one."""
+Global___FitChangeKind: _TypeAlias = FitChangeKind  # noqa: Y015
+
 class _TurnState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -76,6 +180,8 @@ class Turn(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     START_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
+    CHANGES_FIELD_NUMBER: _builtins.int
+    CHANGE_COUNT_FIELD_NUMBER: _builtins.int
     turn_id: _builtins.str
     """turn_id names the turn within its session: a UUIDv7 made by the server."""
     session_id: _builtins.str
@@ -92,6 +198,8 @@ class Turn(_message.Message):
     """stop_reason says why the model ended its final answer, in its provider's own word, e.g. "stop", "tool_calls", "end_turn", "length". Empty =
     there is no answer, or the provider did not say.
     """
+    change_count: _builtins.int
+    """change_count is the number of all changes, also of those beyond 100."""
     @_builtins.property
     def usage(self) -> Global___Usage:
         """usage is the sum over all calls of the model in the turn. Unset = not known."""
@@ -112,6 +220,12 @@ class Turn(_message.Message):
     def end_time(self) -> _timestamp_pb2.Timestamp:
         """end_time is when it ended. Unset = it has not."""
 
+    @_builtins.property
+    def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___FitChange]:
+        """changes lists what the turn's last request to the model does not contain, or contains in another form than it is stored: at most 100, in
+        the order in which they were made. Written when the turn ends.
+        """
+
     def __init__(
         self,
         *,
@@ -127,14 +241,46 @@ class Turn(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         start_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
+        changes: _abc.Iterable[Global___FitChange] | None = ...,
+        change_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "error", b"error", "start_time", b"start_time", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "error", b"error", "first_seq", b"first_seq", "last_seq", b"last_seq", "model", b"model", "session_id", b"session_id", "start_time", b"start_time", "state", b"state", "stop_reason", b"stop_reason", "turn_id", b"turn_id", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change_count", b"change_count", "changes", b"changes", "create_time", b"create_time", "end_time", b"end_time", "error", b"error", "first_seq", b"first_seq", "last_seq", b"last_seq", "model", b"model", "session_id", b"session_id", "start_time", b"start_time", "state", b"state", "stop_reason", b"stop_reason", "turn_id", b"turn_id", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Turn: _TypeAlias = Turn  # noqa: Y015
+
+@_typing.final
+class FitChange(_message.Message):
+    """FitChange is one change that made a history fit a provider's API. Stored messages stay as they are."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEQ_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    seq: _builtins.int
+    """seq of the message. 0 = it concerns the request and no stored message."""
+    kind: Global___FitChangeKind.ValueType
+    """kind says what happened."""
+    detail: _builtins.str
+    """detail is the field, type or id that it concerns, for people: at most 200 characters. Empty = the whole message."""
+    def __init__(
+        self,
+        *,
+        seq: _builtins.int = ...,
+        kind: Global___FitChangeKind.ValueType = ...,
+        detail: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "kind", b"kind", "seq", b"seq"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FitChange: _TypeAlias = FitChange  # noqa: Y015
 
 @_typing.final
 class TurnError(_message.Message):

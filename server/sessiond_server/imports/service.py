@@ -78,7 +78,12 @@ class SessionImports:
                 )
             _check_seqs(head, count)
             made = SessionImport(
-                new, head, validator.totals, validator.asset_refs, tuple(validator.asset_fields)
+                new,
+                head,
+                validator.totals,
+                validator.parents,
+                validator.asset_refs,
+                tuple(validator.asset_fields),
             )
             record = (
                 RequestRecord(

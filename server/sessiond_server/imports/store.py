@@ -17,6 +17,7 @@ from sessiond_server.db.expiry import alive
 from sessiond_server.db.idempotency import RequestRecord, record_request
 from sessiond_server.db.pool import Database
 from sessiond_server.messages.store.append import copy_rows
+from sessiond_server.messages.store.branches import link_parents
 from sessiond_server.messages.store.rows import Totals
 from sessiond_server.messages.store.spool import Spool, Start
 from sessiond_server.sessions.settings import SessionSettings
@@ -123,6 +124,7 @@ class SessionImport:
         new: the session's id and settings.
         head: everything else but the messages.
         totals: totals of the messages.
+        parents: (place of the message, from 0; parent_seq) for each message that has one.
         asset_refs: (place of the message, from 0; sha256) for each asset that a message refers to.
         assets: sha256 of these assets, each once.
     """
@@ -130,6 +132,7 @@ class SessionImport:
     new: NewSession
     head: ImportHead
     totals: Totals
+    parents: Sequence[tuple[int, int]]
     asset_refs: Sequence[tuple[int, bytes]]
     assets: Sequence[bytes]
 
@@ -168,6 +171,8 @@ class SessionImportStore:
             row = SessionRow(**rows[0])
             start = Start(new.key, new.log, 1, to_pg_us(row.used_at), 0, 0)
             await copy_rows(connection, spool, start)
+            if made.parents:
+                await link_parents(connection, new.key, new.log, 1, made.parents)
             if made.asset_refs:
                 await assets.refer(connection, new.key, new.log, new.project_id, 1, made.asset_refs)
             await self._insert_children(connection, made)

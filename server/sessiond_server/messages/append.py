@@ -269,6 +269,7 @@ def append_of(target: Target, validator: MessageValidator) -> Append:
         expected_last_seq=target.expected_last_seq,
         request_id=target.request_id,
         content_hash=validator.content_hash,
+        parents=validator.parents,
         asset_refs=validator.asset_refs,
         assets=tuple(validator.asset_fields),
     )

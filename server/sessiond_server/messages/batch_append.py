@@ -148,10 +148,10 @@ class BatchAppender:
 def _fits(series: _Series) -> bool:
     """Whether a series can be stored in one statement with others.
 
-    It must have no assets to lock, no condition on an append within the series, and no request_id
-    twice.
+    It must have no assets to lock, no parents to store, no condition on an append within the
+    series, and no request_id twice.
     """
-    if any(request.prepared.append.asset_refs for request in series):
+    if any(not request.prepared.append.is_plain for request in series):
         return False
     if len(series) == 1:
         return True

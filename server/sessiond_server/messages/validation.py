@@ -58,6 +58,8 @@ class MessageValidator:
 
     Attributes:
         totals: totals of the messages so far.
+        parents: (place of the message in the append, from 0; parent_seq) for each message that
+            has one.
         asset_refs: (place of the message in the append, from 0; sha256) for each asset that a
             message refers to, once for each message.
         asset_fields: path of the field that refers to an asset first, by sha256.
@@ -78,6 +80,7 @@ class MessageValidator:
         self._sign = -1 if tokenizer.estimates else 1
         self._hash = hashlib.sha256()
         self.totals = Totals()
+        self.parents: list[tuple[int, int]] = []
         self.asset_refs: list[tuple[int, bytes]] = []
         self.asset_fields: dict[bytes, str] = {}
         # (sha256, field) for each reference of the current piece, by the message's place.
@@ -175,6 +178,7 @@ class MessageValidator:
             if message.parent_seq < 0:
                 raise invalid(f"{self._path}.parent_seq", "is negative")
             totals = self.totals
+            self.parents.append((totals.count, message.parent_seq))
             totals.parent_floor = max(totals.parent_floor, message.parent_seq - totals.count)
         for field in ("seq", "create_time", "token_count", "tokens_estimated"):
             message.ClearField(field)

@@ -139,6 +139,8 @@ class ApiProvider(ABC):
         ids = await run(asset_ids_of, request.messages)
         assets = await request.describe_assets(ids) if ids else {}
         prepared = await run(self._prepare, call, request, assets)
+        if fitted := prepared.call.fitted:
+            request.on_report(fitted.report)
         async with aclosing(
             with_retries(lambda: self._attempt(prepared), retries=self._retries)
         ) as pieces:
@@ -311,7 +313,7 @@ class _Prepared:
                 "CONTEXT_TOO_LARGE",
                 f"is not called: the request has {size} bytes, {body.asset_bytes} of them the "
                 f"content of assets (attachments), and this server sends at most {limit} "
-                "(max_model_request_bytes): send smaller or fewer attachments, shorten the history by "
+                "(max_model_request_bytes): send fewer attachments, shorten the history by "
                 "config.context.max_messages, or rewind the session",
                 context_bytes=size,
                 max_bytes=limit,

@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeAlias
 
 from sessiond.v1.message_pb2 import Format, Message
 from sessiond.v1.turn_pb2 import Usage
+from sessiond_server.formats.report import Report
 from sessiond_server.formats.wire import AssetInfo
 
 
@@ -60,6 +61,13 @@ async def no_content(asset_id: str) -> AsyncGenerator[bytes, None]:
     yield b""
 
 
+OnReport: TypeAlias = Callable[[Report], None]
+
+
+def no_report(report: Report) -> None:
+    """Ignore a report."""
+
+
 @dataclass(frozen=True, slots=True)
 class ModelRequest:
     """One call of a model.
@@ -75,6 +83,8 @@ class ModelRequest:
         describe_assets: describes the assets that messages refer to.
         load_asset: loads the content of one of them.
         max_request_bytes: the maximum size of the request, assets included. 0 = no limit.
+        on_report: receives what the request does not contain, or contains in another form, before
+            it is sent.
     """
 
     model: str
@@ -84,6 +94,7 @@ class ModelRequest:
     describe_assets: DescribeAssets = no_assets
     load_asset: LoadAsset = no_content
     max_request_bytes: int = 0
+    on_report: OnReport = no_report
 
 
 @dataclass(frozen=True, slots=True)

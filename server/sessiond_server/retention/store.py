@@ -64,6 +64,9 @@ WITH picked AS (
 ), deleted AS (
     DELETE FROM messages WHERE key = %(key)s AND log = %(log)s
         AND seq >= %(first)s AND seq <= (SELECT last_seq FROM doomed)
+), unlinked AS (
+    DELETE FROM parent_links WHERE key = %(key)s AND log = %(log)s
+        AND seq >= %(first)s AND seq <= (SELECT last_seq FROM doomed)
 ), unreferred AS (
     DELETE FROM asset_refs WHERE key = %(key)s AND log = %(log)s
         AND seq >= %(first)s AND seq <= (SELECT last_seq FROM doomed)
@@ -74,7 +77,15 @@ FROM doomed"""
 
 # Tables of the session alone, which no copy reads. `processing` comes before its exceptions:
 # an acknowledgement that holds a row of the former may still add rows of the latter.
-_OWN = ("tasks", "bookmarks", "processing", "processing_exceptions", "requests", "turns")
+_OWN = (
+    "tasks",
+    "bookmarks",
+    "processing",
+    "processing_exceptions",
+    "requests",
+    "turns",
+    "context_marks",
+)
 # LATERAL with its own LIMIT: one scan of the primary key for each log, however the planner
 # estimates the table. A row that another transaction is updating may be left; _WITH_OWN sees it
 # then.

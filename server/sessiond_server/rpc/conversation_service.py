@@ -15,12 +15,12 @@ from sessiond.v1.conversation_service_pb2 import (
     SendResponse,
     WatchRequest,
 )
-from sessiond.v1.turn_pb2 import Turn, TurnState
+from sessiond.v1.turn_pb2 import FitChangeKind, Turn, TurnState
 from sessiond_server.core.cancellation import run_to_completion
 from sessiond_server.projects.authentication import Caller
 from sessiond_server.rpc import conversions
+from sessiond_server.turns.rows import TurnRow
 from sessiond_server.turns.service import Sending, Turns
-from sessiond_server.turns.store import TurnRow
 from sessiond_server.turns.streams import TurnStreams
 from sessiond_server.watch.hub import WatchHub, WatchOptions
 
@@ -113,6 +113,7 @@ def _message(row: TurnRow, session_id: str) -> Turn:
         first_seq=row.first_seq,
         last_seq=row.last_seq,
         stop_reason=row.stop_reason,
+        change_count=row.change_count,
     )
     if row.usage:
         usage = turn.usage
@@ -126,6 +127,9 @@ def _message(row: TurnRow, session_id: str) -> Turn:
         turn.error.reason = row.error["reason"]
         turn.error.message = row.error["message"]
         turn.error.metadata.update(row.error["metadata"])
+    for seq, kind, detail in row.changes or ():
+        number = FitChangeKind.DESCRIPTOR.values_by_name.get(f"FIT_CHANGE_KIND_{kind}")
+        turn.changes.add(seq=seq, kind=number.number if number else 0, detail=detail)
     turn.create_time.FromDatetime(row.created_at)
     if row.started_at:
         turn.start_time.FromDatetime(row.started_at)

@@ -1,34 +1,39 @@
-"""The context of a model call: the session's history, within the limits of its config."""
+"""The context of a model call: the branch that a turn continues, within the config's limits."""
 
+import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 from uuid import UUID
 
-from sessiond.v1.message_pb2 import (
-    FORMAT_ANTHROPIC,
-    FORMAT_GEMINI,
-    FORMAT_OPENAI,
-    ROLE_DEVELOPER,
-    ROLE_SYSTEM,
-    ROLE_TOOL,
-    Message,
-)
+from sessiond.v1.message_pb2 import Message
 from sessiond_server.core.errors import Fault, invalid, session_not_found
+from sessiond_server.messages.branches import newest_branch
 from sessiond_server.messages.store.history import HistoryStore, LogHead, PageQuery
-from sessiond_server.messages.store.segments import cut
+from sessiond_server.messages.store.segments import Segment, cut
 from sessiond_server.sessions.settings import model_options_of
+from sessiond_server.sessions.store.sessions import SessionRow
+from sessiond_server.turns.marks import Mark, MarkStore
+from sessiond_server.turns.window import (
+    INSTRUCTION_ROLES,
+    TaskSearch,
+    WindowLimits,
+    fitting,
+    has_open_calls,
+    is_instruction,
+    window_size,
+)
 
 PAGE_ROWS, PAGE_BYTES = 1024, 4 * 1024 * 1024
+# More than a window needs: it may have to begin earlier, and instructions do not count.
+SPARE_ROWS = 32
+# How far back open calls are looked for.
+MAX_OPEN_ROWS = 256
 # How often a history is read again that is deleted or moved meanwhile.
 ATTEMPTS = 5
-
-# Keys of tool results in messages of roles other than ROLE_TOOL.
-_RESULTS = {
-    FORMAT_ANTHROPIC: ('"tool_result"',),
-    FORMAT_GEMINI: ('"functionResponse"', '"function_response"'),
-    FORMAT_OPENAI: ('"function_call_output"',),
-}
+DEFAULT_KEEP_FRACTION = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +43,12 @@ class Policy:
     Attributes:
         system_prompt: instructions that precede the history; "" = none.
         model_options: fields of the provider's request.
-        max_messages: limit of the history; 0 = none.
-        max_tokens: limit of the history; 0 = none.
+        limits: of the window; None = the model is given the whole history.
     """
 
     system_prompt: str = ""
     model_options: dict[str, Any] = field(default_factory=dict)
-    max_messages: int = 0
-    max_tokens: int = 0
+    limits: WindowLimits | None = None
 
 
 def policy_of(config: dict[str, Any]) -> Policy:
@@ -61,146 +64,322 @@ def policy_of(config: dict[str, Any]) -> Policy:
     context = config.get("context", {})
     if not isinstance(context, dict):
         raise invalid("session.config.context", "is not an object")
-    limits = {}
+    limits: list[int] = []
     for name in ("max_messages", "max_tokens"):
         limit = context.get(name, 0)
         if not isinstance(limit, int) or isinstance(limit, bool) or limit < 0:
             raise invalid(
                 f"session.config.context.{name}", "is not a whole number from 0 on; 0 = no limit"
             )
-        limits[name] = limit
-    return Policy(system_prompt, model_options, **limits)
+        limits.append(limit)
+    fraction = context.get("keep_fraction", DEFAULT_KEEP_FRACTION)
+    if not isinstance(fraction, int | float) or isinstance(fraction, bool) or not 0 < fraction <= 1:
+        raise invalid(
+            "session.config.context.keep_fraction", "is not a number above 0 and at most 1"
+        )
+    window = WindowLimits(limits[0], limits[1], fraction) if any(limits) else None
+    return Policy(system_prompt, model_options, window)
 
 
 @dataclass(frozen=True, slots=True)
-class HistoryRequest:
-    """A session's history.
+class ContextRequest:
+    """The session and the turn whose context is wanted.
 
     Attributes:
+        key: of the session.
+        project_id: its project.
+        session_id: its id.
         log: distinguishes the session from earlier and later ones with the same id.
-        max_bytes: the most content, in bytes.
+        through_seq: the branch continues from this message; 0 = from the newest one.
     """
 
     key: UUID
     project_id: UUID
     session_id: str
     log: UUID
-    max_bytes: int
+    through_seq: int
 
 
-async def history_of(store: HistoryStore, wanted: HistoryRequest, policy: Policy) -> list[Message]:
-    """Return the newest messages that the policy allows, the oldest first.
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a model is given.
 
-    If the policy limits them, all system and developer messages before them come first.
-
-    Raises:
-        Fault: CONTEXT_TOO_LARGE; SESSION_NOT_FOUND if the session is deleted meanwhile.
+    Attributes:
+        messages: the oldest first.
+        last_seq: the message that the model answers; 0 = there is none.
     """
-    for _ in range(ATTEMPTS):
-        head = await store.head(wanted.key, wanted.project_id)
-        if head is None or head.log != wanted.log:
-            raise session_not_found(wanted.session_id)
-        messages = await _HistoryReader(store, wanted, head).read(policy)
-        if messages is not None:
-            return messages
-    raise session_not_found(wanted.session_id)
+
+    messages: Sequence[Message]
+    last_seq: int
 
 
-def _has_results(message: Message) -> bool:
-    """Return whether a message has results of tool calls. A false True costs one more message."""
-    if message.HasField("parts"):
-        return any(part.HasField("tool_result") for part in message.parts.parts)
-    return message.role == ROLE_TOOL or any(
-        key in message.json for key in _RESULTS.get(message.format, ())
-    )
+class Contexts:
+    """Reads the contexts of turns.
+
+    Args:
+        max_bytes: the most content of a context, in bytes.
+    """
+
+    def __init__(self, history: HistoryStore, marks: MarkStore, *, max_bytes: int) -> None:
+        self._history = history
+        self._marks = marks
+        self._max_bytes = max_bytes
+
+    async def read(self, wanted: ContextRequest, limits: WindowLimits | None) -> Context:
+        """Return the branch that a turn continues, or its newest messages within the limits.
+
+        All system and developer messages of the branch are a part of the context.
+
+        Raises:
+            Fault: CONTEXT_TOO_LARGE; SESSION_NOT_FOUND if the session is deleted meanwhile.
+        """
+        for _ in range(ATTEMPTS):
+            head = await self._history.head(wanted.key, wanted.project_id)
+            if head is None or head.log != wanted.log:
+                break
+            branch = await newest_branch(self._history, head, wanted.through_seq)
+            reading = _Reading(self._history, wanted, head, branch, self._max_bytes)
+            try:
+                if limits is None:
+                    messages = await reading.all()
+                else:
+                    mark = await self._marks.get(wanted.key, wanted.log, limits)
+                    messages, new_mark = await reading.window(limits, mark or Mark())
+                    if new_mark:
+                        await self._marks.put(wanted.key, wanted.log, limits, new_mark)
+            except _Moved:
+                continue
+            return Context(messages, branch[-1].last_seq if branch else 0)
+        raise session_not_found(wanted.session_id)
+
+    async def has_open_calls(self, session: SessionRow) -> bool:
+        """Return whether the session's last answer calls tools whose results are missing."""
+        head = await self._history.head(session.key, session.project_id)
+        branch = await newest_branch(self._history, head, 0) if head else ()
+        walk, found = _Backwards(self._history, branch, SPARE_ROWS), None
+        with suppress(_Moved):
+            while found is None and len(walk.messages) < MAX_OPEN_ROWS:
+                await walk.more()
+                found = has_open_calls(walk.messages, is_whole=walk.is_at_start)
+        return bool(found)
 
 
-class _HistoryReader:
-    """Makes one attempt to read a history."""
+class _Moved(Exception):
+    """Messages were moved or deleted since the head was read."""
 
-    def __init__(self, store: HistoryStore, wanted: HistoryRequest, head: LogHead) -> None:
+
+class _Reading:
+    """One attempt to read a context."""
+
+    def __init__(
+        self,
+        store: HistoryStore,
+        wanted: ContextRequest,
+        head: LogHead,
+        branch: Sequence[Segment],
+        max_bytes: int,
+    ) -> None:
         self._store = store
         self._wanted = wanted
         self._head = head
-        self._bytes = 0
+        self._branch = branch
+        self._max_bytes = max_bytes
 
-    async def read(self, policy: Policy) -> list[Message] | None:
-        """Return the messages; None if they were moved or deleted since the head was read."""
-        if not (policy.max_messages or policy.max_tokens):
-            if self._head.content_bytes > self._wanted.max_bytes:
-                raise self._too_large(self._head.content_bytes)
-            window = await self._backwards(0, 0)
-            return window if window is None else window[::-1]
-        window = await self._backwards(policy.max_messages, policy.max_tokens)
-        if window is None:
-            return None
-        window.reverse()
-        first = window[0].seq if window else self._head.last_seq + 1
-        return await self._instructions(first) + window
+    async def all(self) -> list[Message]:
+        """Return the whole branch."""
+        await self._check_size(self._branch)
+        walk = _Backwards(self._store, self._branch, PAGE_ROWS)
+        while await walk.more():
+            pass
+        return walk.messages[::-1]
 
-    async def _backwards(self, max_messages: int, max_tokens: int) -> list[Message] | None:
-        """Return the newest messages, the newest first.
+    async def window(self, limits: WindowLimits, mark: Mark) -> tuple[list[Message], Mark | None]:
+        """Return the messages within the limits, and the new mark if the window begins anew.
 
-        At least one, and results of tools always with their calls. A limit of 0 is none.
+        Args:
+            limits: of the window.
+            mark: where the window of the last turn began.
         """
-        messages: list[Message] = []
-        tokens = 0
-        end = self._head.last_seq
-        while end > 0:
-            page = await self._page(0, end, descending=True)
-            if not page:
-                return None
-            for message in page:
-                if message.seq != end:
-                    return None
+        if not any(s.first_seq <= mark.first_seq <= s.last_seq for s in self._branch):
+            # The branch of the mark is not this one.
+            mark = Mark()
+        rows = min(limits.max_messages or PAGE_ROWS, PAGE_ROWS) + SPARE_ROWS
+        walk = _Backwards(self._store, self._branch, rows)
+        size = count = tokens = 0
+        while size < len(walk.messages) or await self._more(walk):
+            message = walk.messages[size]
+            if message.seq < mark.first_seq:
+                break
+            if not is_instruction(message):
+                count += 1
                 tokens += message.token_count
-                is_enough = (max_messages and len(messages) >= max_messages) or (
-                    max_tokens and tokens > max_tokens
-                )
-                if messages and is_enough and not _has_results(messages[-1]):
-                    return messages
-                messages.append(message)
-                end -= 1
-        return messages
+                if not limits.allow(count, tokens):
+                    return await self._new_window(walk, limits, mark)
+            size += 1
+        kept = await self._at(sorted({*mark.kept_seqs, mark.task_seq} - {0}))
+        return self._checked([*kept, *reversed(walk.messages[:size])]), None
+
+    async def _new_window(
+        self, walk: "_Backwards", limits: WindowLimits, old: Mark
+    ) -> tuple[list[Message], Mark]:
+        wanted = fitting(walk.messages, limits.lowered)
+        taken, size = wanted, None
+        while size is None:
+            taken = 2 * taken + SPARE_ROWS
+            while len(walk.messages) < taken and await self._more(walk):
+                pass
+            # It parses the messages, which may be large.
+            size = await asyncio.to_thread(
+                window_size,
+                walk.messages[:taken],
+                wanted,
+                is_whole=walk.is_at_start and taken >= len(walk.messages),
+            )
+        window = walk.messages[size - 1 :: -1]
+        first_seq = window[0].seq
+        task_seq = await self._task_of(walk, old)
+        instructions = await self._instructions(first_seq)
+        mark = Mark(
+            first_seq,
+            [message.seq for message in instructions],
+            task_seq if task_seq < first_seq else 0,
+        )
+        task = await self._at([mark.task_seq]) if mark.task_seq else []
+        kept = sorted([*instructions, *task], key=lambda message: message.seq)
+        return self._checked([*kept, *window]), mark
+
+    async def _task_of(self, walk: "_Backwards", old: Mark) -> int:
+        """Return the message that the running tool loop works on; 0 if there is none."""
+        search, place = TaskSearch(), 0
+        while not search.is_done:
+            if place == len(walk.messages):
+                # Only one page is kept in memory.
+                walk.messages, place = [], 0
+                if not await walk.more():
+                    search.end()
+                    break
+            message = walk.messages[place]
+            if old.task_seq and message.seq < old.first_seq:
+                # The same loop has been running since the old window began.
+                search.end()
+                return search.seq if search.is_done else old.task_seq
+            search.add(message)
+            place += 1
+        return search.seq
 
     async def _instructions(self, before: int) -> list[Message]:
+        """Return the system and developer messages of the branch before a message."""
         messages: list[Message] = []
         after = 0
-        while True:
-            page = await self._page(after, before - 1, roles=(ROLE_SYSTEM, ROLE_DEVELOPER))
+        while segments := cut(self._branch, after, before - 1):
+            page = await _page(
+                self._store,
+                PageQuery(tuple(segments), PAGE_ROWS, PAGE_BYTES, roles=INSTRUCTION_ROLES),
+            )
             if not page:
-                return messages
+                break
             messages += page
             after = page[-1].seq
-
-    async def _page(
-        self, after: int, through: int, *, descending: bool = False, roles: tuple[int, ...] = ()
-    ) -> Sequence[Message]:
-        segments = tuple(cut(self._head.segments, after, through))
-        if not segments:
-            return ()
-        rows = await self._store.page(
-            PageQuery(segments, PAGE_ROWS, PAGE_BYTES, descending=descending, roles=roles)
-        )
-        messages = []
-        for seq, _, body in rows:
-            message = Message.FromString(body)
-            message.seq = seq
-            self._bytes += message.content_bytes
-            messages.append(message)
-        if self._bytes > self._wanted.max_bytes:
-            raise self._too_large(self._bytes)
         return messages
 
-    def _too_large(self, content_bytes: int) -> Fault:
-        return Fault(
-            "CONTEXT_TOO_LARGE",
-            f"the history of session {self._wanted.session_id!r} has {content_bytes} bytes; this "
-            f"server sends a model at most {self._wanted.max_bytes}: set "
-            "config.context.max_messages or max_tokens",
-            metadata={
-                "session_id": self._wanted.session_id,
-                "context_bytes": content_bytes,
-                "max_bytes": self._wanted.max_bytes,
-            },
+    async def _at(self, seqs: Sequence[int]) -> list[Message]:
+        """Return messages by their seqs, which ascend."""
+        segments = [*chain(*(cut(self._branch, seq - 1, seq) for seq in seqs))]
+        walk = _Backwards(self._store, segments, PAGE_ROWS)
+        while await self._more(walk):
+            pass
+        return walk.messages[::-1]
+
+    async def _more(self, walk: "_Backwards") -> bool:
+        if walk.content_bytes > self._max_bytes + PAGE_BYTES:
+            # What is kept in memory is limited, even if a part of it would be the window.
+            await self._check_size(
+                cut(self._branch, walk.messages[-1].seq - 1, self._head.last_seq)
+            )
+        return await walk.more()
+
+    def _checked(self, messages: list[Message]) -> list[Message]:
+        self._check_bytes(sum(message.content_bytes for message in messages))
+        return messages
+
+    async def _check_size(self, segments: Sequence[Segment]) -> None:
+        """Check the size of messages before they are read."""
+        if self._head.content_bytes > self._max_bytes:
+            self._check_bytes(
+                await self._store.content_bytes(segments)
+                if self._head.is_branched or segments != self._branch
+                else self._head.content_bytes
+            )
+
+    def _check_bytes(self, content_bytes: int) -> None:
+        if content_bytes > self._max_bytes:
+            session_id = self._wanted.session_id
+            raise Fault(
+                "CONTEXT_TOO_LARGE",
+                f"the history that session {session_id!r} gives the model has {content_bytes} "
+                f"bytes; this server sends at most {self._max_bytes} (max_context_bytes): set or "
+                "lower config.context.max_messages or max_tokens, rewind the session, or copy a "
+                "part of it",
+                metadata={
+                    "session_id": session_id,
+                    "context_bytes": content_bytes,
+                    "max_bytes": self._max_bytes,
+                },
+            )
+
+
+class _Backwards:
+    """Reads messages page by page, from the newest back.
+
+    Attributes:
+        messages: what was read, the newest first.
+        content_bytes: the size of all that was read.
+    """
+
+    def __init__(self, store: HistoryStore, segments: Sequence[Segment], max_rows: int) -> None:
+        self.messages: list[Message] = []
+        self.content_bytes = 0
+        self._store = store
+        self._left = segments
+        self._max_rows = max_rows
+
+    @property
+    def is_at_start(self) -> bool:
+        """Whether all messages were read."""
+        return not self._left
+
+    async def more(self) -> bool:
+        """Read a page. Return False if there is none.
+
+        Raises:
+            _Moved: if messages are missing.
+        """
+        newest, rows = list[Segment](), self._max_rows
+        for segment in reversed(self._left):
+            newest.insert(0, segment)
+            rows -= len(segment)
+            if rows <= 0:
+                break
+        if not newest:
+            return False
+        page = await _page(
+            self._store, PageQuery(tuple(newest), self._max_rows, PAGE_BYTES, descending=True)
         )
+        expected = chain(*(range(s.last_seq, s.first_seq - 1, -1) for s in reversed(newest)))
+        if not page or any(
+            message.seq != seq for message, seq in zip(page, expected, strict=False)
+        ):
+            raise _Moved
+        self._left = [*self._left[: -len(newest)], *cut(newest, 0, page[-1].seq - 1)]
+        self.messages += page
+        self.content_bytes += sum(message.content_bytes for message in page)
+        return True
+
+
+async def _page(store: HistoryStore, query: PageQuery) -> list[Message]:
+    messages = []
+    for seq, _, body in await store.page(query):
+        message = Message.FromString(body)
+        message.seq = seq
+        messages.append(message)
+    return messages

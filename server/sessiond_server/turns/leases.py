@@ -10,9 +10,10 @@ from sessiond_server.core.errors import Fault
 from sessiond_server.core.supervision import Loop
 from sessiond_server.db.pool import Contention, DatabaseUnavailable, PoolExhausted
 from sessiond_server.sessions.store.lock import SessionMissing
+from sessiond_server.turns.rows import OrphanedTurn
 from sessiond_server.turns.runner import TurnRunner
 from sessiond_server.turns.state import TurnChanges, TurnLease, TurnSlots
-from sessiond_server.turns.store import OrphanedTurn, TurnStore
+from sessiond_server.turns.store import TurnStore
 from sessiond_server.turns.transitions import TurnTransitions
 
 RENEWALS_A_LEASE = 3

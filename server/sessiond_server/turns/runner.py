@@ -22,13 +22,12 @@ from sessiond_server.db.idempotency import RequestRecord
 from sessiond_server.db.pool import Contention, DatabaseUnavailable, PoolExhausted
 from sessiond_server.formats.files import MAGIC_BYTES, media_type_of
 from sessiond_server.formats.wire import AssetInfo
-from sessiond_server.messages.store.history import HistoryStore
 from sessiond_server.providers.base import Answer, ModelFault, ModelRequest
 from sessiond_server.providers.routing import Models
 from sessiond_server.sessions.store.lock import SessionMissing
 from sessiond_server.sessions.store.sessions import SessionStore
 from sessiond_server.turns.announcements import TurnAnnouncements
-from sessiond_server.turns.context import HistoryRequest, history_of, policy_of
+from sessiond_server.turns.context import ContextRequest, Contexts, policy_of
 from sessiond_server.turns.errors import fault_of_model, internal_error
 from sessiond_server.turns.state import RunningTurn, TurnChanges, TurnSlots
 from sessiond_server.turns.store import TurnStore
@@ -37,6 +36,7 @@ from sessiond_server.turns.transitions import TurnTransitions
 FIRST_RETRY_S, LONGEST_RETRY_S = 0.1, 2.0
 DATABASE_RETRY_S = 0.5
 CLOSE_TIMEOUT_S = 5.0
+UNKNOWN_TYPES = ("", "application/octet-stream")
 
 log = structlog.get_logger(__name__)
 
@@ -45,7 +45,6 @@ class TurnRunner:
     """Runs the turns of this process.
 
     Args:
-        max_context_bytes: the most content of a history that is sent to a model.
         max_request_bytes: the maximum size of a request to a model, assets included.
     """
 
@@ -56,11 +55,10 @@ class TurnRunner:
         slots: TurnSlots,
         publisher: EventPublisher,
         sessions: SessionStore,
-        history: HistoryStore,
+        contexts: Contexts,
         models: Models,
         assets: Assets,
         *,
-        max_context_bytes: int,
         max_request_bytes: int,
     ) -> None:
         self._store = store
@@ -69,10 +67,9 @@ class TurnRunner:
         self._publisher = publisher
         self._announcements = TurnAnnouncements(publisher)
         self._sessions = sessions
-        self._history = history
+        self._contexts = contexts
         self._models = models
         self._assets = assets
-        self._max_context_bytes = max_context_bytes
         self._max_request_bytes = max_request_bytes
         self._running: dict[UUID, RunningTurn] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -227,23 +224,25 @@ class TurnRunner:
     async def _call(self, running: RunningTurn) -> Answer:
         row = await self._sessions.get(running.key, running.project_id)
         policy = policy_of(row.config if row else {})
-        wanted = HistoryRequest(
+        wanted = ContextRequest(
             running.key,
             running.project_id,
             running.session_id,
             running.log,
-            self._max_context_bytes,
+            running.after_seq,
         )
         route = self._models.route(running.model)
-
+        context = await self._contexts.read(wanted, policy.limits)
+        running.answered_seq = context.last_seq
         request = ModelRequest(
             model=route.model,
-            messages=await history_of(self._history, wanted, policy),
+            messages=context.messages,
             system_prompt=policy.system_prompt,
             options={**policy.model_options, **running.options},
             describe_assets=partial(self._describe_assets, running.project_id),
             load_asset=partial(self._load_asset, running.project_id),
             max_request_bytes=self._max_request_bytes,
+            on_report=partial(setattr, running, "report"),
         )
         async with aclosing(route.provider.stream(request)) as pieces:
             async for piece in pieces:
@@ -260,20 +259,15 @@ class TurnRunner:
         self, project_id: UUID, asset_ids: Sequence[str]
     ) -> Mapping[str, AssetInfo]:
         """Describe the assets that exist, those of unknown type by their first bytes."""
+        rows = await self._assets.get_many(project_id, asset_ids)
         described: dict[str, AssetInfo] = {}
-        for asset_id in asset_ids:
-            try:
-                row = await self._assets.get(project_id, asset_id)
-                media_type = row.media_type
-                if media_type in ("", "application/octet-stream"):
-                    _, pieces = await self._assets.download(project_id, asset_id, 0, MAGIC_BYTES)
-                    async with aclosing(pieces):
-                        first = b"".join([piece async for piece in pieces])
-                    media_type = media_type_of(first, media_type)
-            except Fault as fault:
-                if fault.reason != "ASSET_NOT_FOUND":
-                    raise
-                continue
+        for asset_id, row in rows.items():
+            media_type = row.media_type
+            if media_type in UNKNOWN_TYPES:
+                _, pieces = await self._assets.download(project_id, asset_id, 0, MAGIC_BYTES)
+                async with aclosing(pieces):
+                    first = b"".join([piece async for piece in pieces])
+                media_type = media_type_of(first, media_type)
             described[asset_id] = AssetInfo(media_type, row.size)
         return described
 

@@ -38,11 +38,13 @@ from sessiond_server.providers.base import ModelFault
 from sessiond_server.providers.routing import Models
 from sessiond_server.sessions.store.lock import SessionMissing
 from sessiond_server.sessions.store.sessions import SessionRow, SessionStore
-from sessiond_server.turns.context import policy_of
+from sessiond_server.turns.context import Contexts, policy_of
 from sessiond_server.turns.errors import fault_of_model
+from sessiond_server.turns.rows import NewTurn, TurnRow
 from sessiond_server.turns.runner import TurnRunner
-from sessiond_server.turns.store import NewTurn, TurnRow, TurnStore
+from sessiond_server.turns.store import TurnStore
 from sessiond_server.turns.transitions import TurnTransitions
+from sessiond_server.turns.window import has_results
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,7 @@ class Turns:
         sessions: SessionStore,
         runner: TurnRunner,
         transitions: TurnTransitions,
+        contexts: Contexts,
         models: Models,
         limits: Limits,
         tokenizer: Tokenizer,
@@ -109,6 +112,7 @@ class Turns:
         self._sessions = sessions
         self._runner = runner
         self._transitions = transitions
+        self._contexts = contexts
         self._models = models
         self._limits = limits
         self._tokenizer = tokenizer
@@ -139,6 +143,12 @@ class Turns:
         if session.state == SessionState.DESTROYED:
             raise _destroyed(session_id)
         turn = self._new_turn(sending, session, turn_id, timeout_ms)
+        # Results are what the others wait for.
+        is_held = (
+            sending.is_immediate
+            and not any(has_results(message) for message in sending.messages)
+            and await self._contexts.has_open_calls(session)
+        )
         try:
             async with self._runner.change(key, project_id, session_id, record) as changes:
                 if changes.change.state == SessionState.DESTROYED:
@@ -157,7 +167,9 @@ class Turns:
                         "is empty, and so is the session: there is nothing for a model to answer",
                     )
                 if sending.is_immediate:
-                    turn = replace(turn, steers=open_.running_turn)
+                    running_turn = open_.running_turn
+                    is_held = is_held and open_.last_seq == session.last_seq
+                    turn = replace(turn, steers=running_turn, is_held=is_held and not running_turn)
                 await self._store.add(changes.change, turn, open_.last_place + 1)
                 if open_.running_turn is None:
                     await self._transitions.start_next(changes)

@@ -9,8 +9,9 @@ from uuid import UUID
 
 from sessiond.v1.turn_pb2 import Usage
 from sessiond_server.core.errors import Fault
+from sessiond_server.formats.report import Report
 from sessiond_server.sessions.store.lock import Change
-from sessiond_server.turns.store import TurnRow
+from sessiond_server.turns.rows import TurnRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +92,13 @@ class RunningTurn:
     Attributes:
         end_seq: the last message that the turn appended; 0 if there is none.
         after_seq: end_seq, or else the last message of the session.
+        answered_seq: the message that the model answers; 0 before it is called.
         half: the first half of a surrogate pair whose other half begins the next delta.
         began: when it started, on the monotonic clock.
         is_over: set when another process has ended the turn, or this one has to give it up.
         fault: why this process gives it up.
         usage: tokens of the model calls so far, in the order of the column; None if not reported.
+        report: what the last request did not contain as it is stored; None before there is one.
     """
 
     key: UUID
@@ -108,11 +111,13 @@ class RunningTurn:
     timeout_s: float
     end_seq: int
     after_seq: int
+    answered_seq: int = 0
     half: str = ""
     began: float = field(default_factory=time.monotonic)
     is_over: asyncio.Event = field(default_factory=asyncio.Event)
     fault: Fault | None = None
     usage: list[int] | None = None
+    report: Report | None = None
 
     @property
     def remaining_s(self) -> float:

@@ -9,10 +9,10 @@ gone, and any other may end the turn. If it was only asleep, it finds that the s
 turn by then, or none, and its appends do nothing.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
+from itertools import islice
 from typing import Any
 from uuid import UUID
 
@@ -25,9 +25,26 @@ from sessiond_server.db.expiry import ALIVE
 from sessiond_server.db.idempotency import RequestRecord
 from sessiond_server.db.pool import Database, columns_of
 from sessiond_server.formats.parsing import parse
+from sessiond_server.formats.report import Report
+from sessiond_server.messages.branches import is_ancestor
 from sessiond_server.messages.store.append import Append, Appended, AppendStore
+from sessiond_server.messages.store.branches import PARENT_LINKS
 from sessiond_server.messages.store.rows import Rows
+from sessiond_server.messages.store.segments import Segment, columns
 from sessiond_server.sessions.store.lock import Change, change
+from sessiond_server.turns.errors import storable
+from sessiond_server.turns.rows import (
+    Ending,
+    NewTurn,
+    OpenTurns,
+    OrphanedTurn,
+    OwnedTurn,
+    QueuedTurn,
+    TurnRow,
+)
+
+MAX_CHANGES = 100
+"""The most changes of a request that are kept with a turn."""
 
 # Errors that a later transaction may not meet: a broken connection, a deadlock, a standby.
 TRANSIENT_ERRORS = (
@@ -37,117 +54,6 @@ TRANSIENT_ERRORS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class TurnRow:
-    """A row of the turns table, without prompt, options and holder; see db/schema.py."""
-
-    turn_id: UUID
-    state: int
-    model: str
-    message_id: UUID | None
-    timeout_ms: int
-    steers: UUID | None
-    joined: UUID | None
-    first_seq: int
-    end_seq: int
-    last_seq: int
-    stop_reason: str
-    usage: list[int] | None
-    error: dict[str, Any] | None
-    created_at: datetime
-    started_at: datetime | None
-    ended_at: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class OwnedTurn:
-    """A turn, its options, and the process that runs it (None = it is queued)."""
-
-    turn: TurnRow
-    options: dict[str, Any]
-    holder: UUID | None
-
-
-@dataclass(frozen=True, slots=True)
-class NewTurn:
-    """A turn to be queued.
-
-    Attributes:
-        prompt: a serialized SendRequest with the messages.
-        message_id: of the last of the messages; None if there is none.
-        options_json: fields of the provider's request, as a JSON object; "" = none.
-        steers: the running turn that it is to become a part of; None for a turn of its own.
-    """
-
-    turn_id: UUID
-    model: str
-    prompt: bytes
-    message_id: UUID | None
-    options_json: str
-    timeout_ms: int
-    steers: UUID | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class QueuedTurn:
-    """A queued turn. Its prompt is a serialized SendRequest with the messages."""
-
-    turn_id: UUID
-    prompt: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class OpenTurns:
-    """The turns of a session that are not over.
-
-    Attributes:
-        running_turn: the running one; None if there is none.
-        last_seq: the session's last message.
-        count: how many are running or queued.
-        last_place: the last place in the queue; 0 if there is none.
-    """
-
-    running_turn: UUID | None
-    last_seq: int
-    count: int
-    last_place: int
-
-
-@dataclass(frozen=True, slots=True)
-class OrphanedTurn:
-    """A session whose turns need a process.
-
-    Attributes:
-        running_turn: the turn whose process is gone; None if turns are queued and none is running.
-        is_mine: whether the asking process holds the turn, and has not learned that it started it.
-    """
-
-    key: UUID
-    project_id: UUID
-    session_id: str
-    running_turn: UUID | None
-    is_mine: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """How a turn ends.
-
-    Attributes:
-        end_seq: the last message that it appended; None = unchanged.
-        last_seq: its final answer; 0 if there is none.
-        usage: tokens, in the order of the column; None = not reported.
-        error: see errors.error_of; None if it is completed.
-    """
-
-    state: TurnState
-    end_seq: int | None = None
-    last_seq: int = 0
-    stop_reason: str = ""
-    usage: Sequence[int] | None = None
-    error: Mapping[str, Any] | None = None
-
-
 class StartFailed(Exception):
     """A turn cannot start, for the reason in __cause__."""
 
@@ -155,6 +61,9 @@ class StartFailed(Exception):
 # The partial index turns_open_idx serves only statements that repeat its condition, state <= 2.
 _QUEUED = f"turns.state = {TurnState.QUEUED} AND turns.state <= 2"
 _RUNNING = f"turns.state = {TurnState.RUNNING} AND turns.state <= 2"
+# What steers a turn whose answer calls tools waits for the results, but not for ever.
+_HELD = "COALESCE(turns.held_until > clock_timestamp(), false)"
+_QUEUED_TURN = f"turn_id, prompt, held_until IS NOT NULL AS was_held, {_HELD} AS is_held"
 _OF_SESSION = "key = %(key)s AND log = %(log)s"
 _OF_TURN = f"{_OF_SESSION} AND turn_id = %(turn_id)s"
 _OF_CALLER = f"key = %(key)s AND project_id = %(project_id)s AND {ALIVE}"
@@ -170,17 +79,24 @@ WHERE sessions.key = %(key)s GROUP BY sessions.key"""
 
 _INSERT = f"""
 INSERT INTO turns (key, log, turn_id, place, state, model, prompt, message_id, options, timeout_ms,
-    steers, created_at)
+    steers, held_until, created_at)
 VALUES (%(key)s, %(log)s, %(turn_id)s, %(place)s, {TurnState.QUEUED}, %(model)s, %(prompt)s,
-    %(message_id)s, %(options)s, %(timeout_ms)s, %(steers)s, clock_timestamp())"""
+    %(message_id)s, %(options)s, %(timeout_ms)s, %(steers)s,
+    CASE WHEN %(is_held)s THEN clock_timestamp() + %(timeout_ms)s * interval '1 millisecond' END,
+    clock_timestamp())"""
 
 # Messages that were sent to steer a turn that is over come first.
 _NEXT = f"""
-SELECT turn_id, prompt FROM turns WHERE {_OF_SESSION} AND {_QUEUED}
-ORDER BY steers IS NULL, place LIMIT 1"""
+SELECT {_QUEUED_TURN} FROM turns WHERE {_OF_SESSION} AND {_QUEUED}
+ORDER BY is_held, steers IS NULL AND held_until IS NULL, place LIMIT 1"""
 _STEERING = f"""
-SELECT turn_id, prompt FROM turns WHERE {_OF_SESSION} AND {_QUEUED} AND steers = %(turn_id)s
+SELECT {_QUEUED_TURN} FROM turns WHERE {_OF_SESSION} AND {_QUEUED}
+    AND (steers = %(turn_id)s OR held_until IS NOT NULL)
 ORDER BY place"""
+_HOLD = f"""
+UPDATE turns SET steers = NULL,
+    held_until = clock_timestamp() + timeout_ms * interval '1 millisecond'
+WHERE {_OF_SESSION} AND {_QUEUED} AND steers = %(turn_id)s RETURNING turn_id"""
 _QUEUED_IDS = f"SELECT turn_id FROM turns WHERE {_OF_SESSION} AND {_QUEUED} ORDER BY place"
 
 _FENCE = f"UPDATE sessions SET running_turn = %(turn_id)s WHERE {_OF_SESSION}"
@@ -200,6 +116,7 @@ _END = f"""
 UPDATE turns SET state = %(state)s, prompt = NULL, end_seq = COALESCE(%(end_seq)s, end_seq),
     last_seq = %(last_seq)s, stop_reason = %(stop_reason)s,
     usage = COALESCE(%(usage)s::bigint[], usage), error = %(error)s::jsonb,
+    changes = %(changes)s::jsonb, change_count = %(change_count)s,
     ended_at = clock_timestamp(), lease_until = NULL
 WHERE {_OF_TURN} AND state <= 2 RETURNING {_COLUMNS}"""
 _UNFENCE = """
@@ -236,9 +153,11 @@ FROM turns JOIN sessions s USING (key, log)
 WHERE {ALIVE} AND (
     {_RUNNING} AND NOT turn_id = ANY(%(running)s::uuid[])
     AND (turns.lease_until < clock_timestamp() OR turns.holder = %(holder)s)
-    OR %(include_queued)s AND {_QUEUED} AND s.running_turn IS NULL AND NOT EXISTS (
+    OR %(include_queued)s AND {_QUEUED} AND s.running_turn IS NULL AND NOT {_HELD}
+    AND NOT EXISTS (
         SELECT FROM turns earlier WHERE earlier.key = turns.key AND earlier.log = turns.log
-            AND earlier.state <= 2 AND earlier.place < turns.place))
+            AND earlier.state <= 2 AND earlier.place < turns.place
+            AND NOT COALESCE(earlier.held_until > clock_timestamp(), false)))
 ORDER BY COALESCE(turns.lease_until, turns.created_at) LIMIT %(limit)s
 FOR NO KEY UPDATE OF s SKIP LOCKED"""
 _IS_ORPHANED = f"""
@@ -304,16 +223,24 @@ class TurnStore:
             options=Jsonb(turn.options_json or "{}"),
             timeout_ms=turn.timeout_ms,
             steers=turn.steers,
+            is_held=turn.is_held,
         )
 
     async def next_queued(self, change: Change) -> QueuedTurn | None:
-        """Return the turn to start when none is running; None if none is queued."""
+        """Return the turn to start when none is running; None if none is queued.
+
+        It is one that is held if there are no others: then none may start.
+        """
         rows = await _rows(change, _NEXT)
         return QueuedTurn(**rows[0]) if rows else None
 
     async def steering(self, change: Change, turn_id: UUID) -> list[QueuedTurn]:
-        """Return the queued messages that were sent to steer a running turn, in order."""
+        """Return the queued turns that are to become a part of a running one, in order."""
         return [QueuedTurn(**row) for row in await _rows(change, _STEERING, turn_id=turn_id)]
+
+    async def hold(self, change: Change, turn_id: UUID) -> bool:
+        """Let what steers a turn wait for the results of its calls. Return whether any does."""
+        return bool(await _rows(change, _HOLD, turn_id=turn_id))
 
     async def queued_ids(self, change: Change) -> list[UUID]:
         """Return the ids of the queued turns, in order."""
@@ -343,6 +270,18 @@ class TurnStore:
             await _rows(change, _APPENDED, turn_id=turn_id, first_seq=first, end_seq=last)
         return appended
 
+    async def is_continued(self, change: Change, seq: int) -> bool:
+        """Return whether the session's newest message is on a branch through an earlier one.
+
+        Args:
+            change: of the session.
+            seq: the earlier message; all messages after it are in the session's own log.
+        """
+        after = Segment(change.key, change.log, seq + 1, change.last_seq)
+        links = await _rows(change, PARENT_LINKS, **columns([after]))
+        parents = {row["seq"]: row["parent_seq"] for row in links}
+        return is_ancestor(parents, seq, change.last_seq)
+
     async def join(self, change: Change, turn_id: UUID, joined: UUID, appended: Appended) -> None:
         """Make a queued turn, whose messages were appended, a part of the turn `joined`."""
         first, last = appended.first_seq, appended.last_seq
@@ -360,6 +299,8 @@ class TurnStore:
             stop_reason=ending.stop_reason,
             usage=None if ending.usage is None else list(ending.usage),
             error=None if ending.error is None else Jsonb(ending.error),
+            changes=Jsonb(_first_changes(ending.report)) if ending.report else None,
+            change_count=len(ending.report or ()),
         )
         if not rows:
             return None
@@ -433,6 +374,11 @@ class TurnStore:
         caller = {"key": key, "project_id": project_id}
         parameters = {**caller, "state": state, "before": before, "limit": limit}
         return [TurnRow(**row) for row in await self._database.rows(_LIST, parameters)]
+
+
+def _first_changes(report: Report) -> list[tuple[int, str, str]]:
+    changes = islice(report, MAX_CHANGES)
+    return [(change.seq, change.kind.name, storable(change.detail)) for change in changes]
 
 
 async def _rows(change: Change, statement: str, **parameters: Any) -> list[dict[str, Any]]:

@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 
@@ -17,9 +16,9 @@ from sessiond_server.core.errors import Fault, invalid, session_not_found
 from sessiond_server.core.states import TurnState
 from sessiond_server.core.validation import check_session_id
 from sessiond_server.turns.errors import fault_of_turn
+from sessiond_server.turns.rows import TurnRow
 from sessiond_server.turns.runner import TurnRunner
 from sessiond_server.turns.service import Accepted, Sending, Turns
-from sessiond_server.turns.store import TurnRow
 from sessiond_server.watch.hub import WatchHub, WatchOptions
 
 # How often a turn that runs at another process is looked up, in case its end is not published.
@@ -71,10 +70,8 @@ class TurnStreams:
         if after_seq < 0:
             raise invalid("after_seq", "is negative; 0 stands for the beginning")
         # Watch before the turn starts, so that no event of it is missed.
-        live = self._watching.watch(
-            sending.project_id, WatchOptions(check_session_id(sending.session_id), None, POLL_MS)
-        )
-        async with aclosing(live):
+        live, first = self._watch(sending, None), b""
+        try:
             await anext(live)
             sent = asyncio.ensure_future(self._turns.send(sending))
             try:
@@ -86,16 +83,17 @@ class TurnStreams:
             follower = TurnFollower(self._turns, self._runner, sending, accepted.turn)
             after_seq = max(after_seq, accepted.after_seq)
             try:
+                if not accepted.is_new and not await follower.is_over_at(after_seq):
+                    await live.aclose()
+                    live = self._watch(sending, after_seq)
+                    first = await anext(live)
+                    # Only now: a client that learns that the turn is running receives its end.
+                    await follower.is_over_at(after_seq)
                 yield Step(
-                    turn=await self._effective_turn(sending, accepted.turn),
+                    turn=await self._effective_turn(sending, follower.own),
                     message_id=str(accepted.turn.message_id or ""),
                 )
-                if accepted.is_new:
-                    steps = follower.steps(live, after_seq)
-                else:
-                    await live.aclose()
-                    steps = self._rejoin(follower, sending, after_seq)
-                async for step in steps:
+                async for step in follower.steps(first, live, after_seq):
                     yield step
                 turn = await self._effective_turn(sending, follower.own)
                 if turn.state != TurnState.COMPLETED:
@@ -106,21 +104,16 @@ class TurnStreams:
                 if abort_on_disconnect:
                     self._abort_accepted(sending, sent)
                 raise
+        finally:
+            await live.aclose()
 
     async def close(self) -> None:
         """Cancel the aborts that are under way."""
         await cancel_all(self._aborting)
 
-    async def _rejoin(
-        self, follower: "TurnFollower", sending: Sending, after_seq: int
-    ) -> AsyncGenerator[Step, None]:
-        """Stream the stored and the live events of a turn that has started before."""
-        if await follower.is_over_at(after_seq):
-            return
-        options = WatchOptions(sending.session_id, after_seq, POLL_MS)
-        async with aclosing(self._watching.watch(sending.project_id, options)) as chunks:
-            async for step in follower.steps(chunks, after_seq):
-                yield step
+    def _watch(self, sending: Sending, after_seq: int | None) -> AsyncGenerator[bytes, None]:
+        options = WatchOptions(check_session_id(sending.session_id), after_seq, POLL_MS)
+        return self._watching.watch(sending.project_id, options)
 
     async def _effective_turn(self, sending: Sending, own: TurnRow) -> TurnRow:
         """Return the turn that a Send is part of: its own, or the one that it steers."""
@@ -164,12 +157,13 @@ class TurnFollower:
         self._ended: TurnRow | None = None
 
     async def steps(
-        self, chunks: AsyncGenerator[bytes, None], after_seq: int
+        self, first: bytes, chunks: AsyncGenerator[bytes, None], after_seq: int
     ) -> AsyncGenerator[Step, None]:
         """Filter the events of a watch stream until the turn is over.
 
         Args:
-            chunks: the watch stream.
+            first: the first chunk of the watch stream.
+            chunks: the others.
             after_seq: the message after which it begins.
 
         Yields:
@@ -179,21 +173,28 @@ class TurnFollower:
             Fault: with the reasons of WatchHub.watch; SESSION_NOT_FOUND if the session is deleted.
         """
         self._seen = after_seq
-        yielded_at = time.monotonic()
-        async for chunk in chunks:
-            found, has_ended = self._filter(WatchResponse.FromString(chunk).events)
+        chunk, yielded_at = first, time.monotonic()
+        # Whether the end is published already, or will never be.
+        is_published = self._ended is not None
+        while True:
+            watched = WatchResponse.FromString(chunk).events
+            if self.own.state == TurnState.QUEUED and self._may_have_joined(watched):
+                await self._ended_turn()
+            found, has_ended = self._filter(watched)
             if found or time.monotonic() - yielded_at >= HEARTBEAT_S:
                 yielded_at = time.monotonic()
                 yield Step(found)
-            if self._ended is None and (
-                has_ended or not (chunk or self._runner.runs(self.own.turn_id))
-            ):
-                self._ended = await self._ended_turn()
-            if self._ended and self._ended.end_seq <= self._seen:
+            if has_ended or not (chunk or self._runner.runs(self.own.turn_id)):
+                # Another process may have stored the end and not yet published it. If it does not
+                # do so until the next look, it is gone.
+                is_published = has_ended or self._ended is not None
+                self._ended = self._ended or await self._ended_turn()
+            if is_published and self._ended and self._ended.end_seq <= self._seen:
                 return
+            chunk = await anext(chunks)
 
     async def is_over_at(self, seq: int) -> bool:
-        """Return whether the turn is over and has no message after `seq`."""
+        """Look the turn up. Return whether it is over and has no message after `seq`."""
         self._ended = await self._ended_turn()
         return self._ended is not None and self._ended.end_seq <= seq
 
@@ -210,6 +211,13 @@ class TurnFollower:
                 raise session_not_found(session_id) from None
             raise
         return None if turn.state in (TurnState.QUEUED, TurnState.RUNNING) else turn
+
+    def _may_have_joined(self, watched: Sequence[event_pb2.Event]) -> bool:
+        """Whether a turn has begun that may have taken along what was held."""
+        ids = {str(turn_id) for turn_id in (self.own.turn_id, self.own.steers) if turn_id}
+        return bool(self.own.steers or self.own.held_until) and any(
+            event.message.turn.turn_id not in {"", *ids} for event in watched
+        )
 
     def _filter(self, watched: Sequence[event_pb2.Event]) -> tuple[list[event_pb2.Event], bool]:
         """Return the turn's events, and whether one is the end of it or of the turn it steers."""

@@ -10,7 +10,6 @@ from uuid import UUID
 
 import structlog
 
-from sessiond.v1.conversation_service_pb2 import SendRequest
 from sessiond.v1.message_pb2 import Message
 from sessiond.v1.turn_pb2 import MessageTurn
 from sessiond_server.assets.service import asset_not_found
@@ -18,6 +17,7 @@ from sessiond_server.assets.store.assets import AssetMissing
 from sessiond_server.core.errors import Fault
 from sessiond_server.core.limits import Limits
 from sessiond_server.core.states import SessionState, TurnState
+from sessiond_server.formats.read import read
 from sessiond_server.messages.append import Target, append_of
 from sessiond_server.messages.store.append import Appended
 from sessiond_server.messages.token_counts import Tokenizer
@@ -25,8 +25,10 @@ from sessiond_server.messages.validation import MessageValidator
 from sessiond_server.providers.base import Answer
 from sessiond_server.providers.routing import Models
 from sessiond_server.turns.errors import error_of, internal_error, printable
+from sessiond_server.turns.rows import Ending, OwnedTurn, QueuedTurn
 from sessiond_server.turns.state import RunningTurn, TurnChanges, TurnLease, TurnSlots
-from sessiond_server.turns.store import Ending, OwnedTurn, QueuedTurn, StartFailed, TurnStore
+from sessiond_server.turns.store import StartFailed, TurnStore
+from sessiond_server.turns.window import has_results
 
 log = structlog.get_logger(__name__)
 
@@ -65,9 +67,12 @@ class TurnTransitions:
             for turn_id in await self._store.queued_ids(change):
                 await self.abort(changes, turn_id, "the session was destroyed")
         while queued := await self._store.next_queued(change):
+            if queued.is_held:
+                return
             if not self._slots.try_take(queued.turn_id):
                 changes.is_full = True
                 return
+            ended = len(changes.ended)
             try:
                 # A turn that cannot start must not undo the end of the one before it.
                 async with self._store.savepoint(change):
@@ -80,6 +85,7 @@ class TurnTransitions:
                 fault = internal_error(queued.turn_id)
             finally:
                 if changes.started is None:
+                    del changes.ended[ended:]
                     self._slots.release(queued.turn_id)
             await self.fail(changes, queued.turn_id, fault)
         changes.is_idle = True
@@ -93,15 +99,19 @@ class TurnTransitions:
         changes: TurnChanges,
         turn_id: UUID,
         fault: Fault,
-        usage: Sequence[int] | None = None,
+        running: RunningTurn | None = None,
     ) -> None:
         """End a turn with a Fault, unless it has ended before.
 
         It ends as aborted for TURN_ABORTED, and as failed otherwise.
         """
-        state = TurnState.ABORTED if fault.reason == "TURN_ABORTED" else TurnState.FAILED
-        error = error_of(fault, changes.session_id, turn_id)
-        await self._end(changes, turn_id, Ending(state, usage=usage, error=error))
+        ending = Ending(
+            TurnState.ABORTED if fault.reason == "TURN_ABORTED" else TurnState.FAILED,
+            usage=running.usage if running else None,
+            error=error_of(fault, changes.session_id, turn_id),
+            report=running.report if running else None,
+        )
+        await self._end(changes, turn_id, ending)
 
     async def adopt(self, changes: TurnChanges, turn_id: UUID) -> None:
         """Run a turn that this process has started by a commit that was not acknowledged."""
@@ -135,7 +145,7 @@ class TurnTransitions:
                 except Fault as fault:
                     outcome = fault
             if isinstance(outcome, Fault):
-                await self.fail(changes, turn_id, outcome, running.usage)
+                await self.fail(changes, turn_id, outcome, running)
             await self.start_next(changes)
         elif owned and owned.turn.state == TurnState.COMPLETED:
             # Another process that ends a turn publishes that. But only this one completes it, by an
@@ -153,11 +163,39 @@ class TurnTransitions:
         owned = await self._store.start(
             changes.change, queued.turn_id, self._lease.holder, self._lease.duration_s
         )
-        messages = SendRequest.FromString(queued.prompt).messages
-        end_seq = 0
+        turn_id, messages = queued.turn_id, queued.messages
+        held = await self._store.steering(changes.change, turn_id)
+        # What was held was sent earlier, but it follows the results that it was held for.
+        is_first = queued.was_held or any(has_results(message) for message in messages)
+        end_seq = 0 if is_first else await self._join(changes, turn_id, held)
         if messages:
-            end_seq = (await self._append(changes, queued.turn_id, messages)).last_seq
+            end_seq = (await self._append(changes, turn_id, messages)).last_seq
+        if is_first:
+            end_seq = await self._join(changes, turn_id, held) or end_seq
         return await self._running(changes, owned, end_seq)
+
+    async def _join(
+        self, changes: TurnChanges, turn_id: UUID, steering: Sequence[QueuedTurn]
+    ) -> int:
+        """Append what was sent to steer a turn, as a part of that turn.
+
+        Returns:
+            The last seq; 0 if nothing was appended.
+        """
+        last_seq = 0
+        for queued in steering:
+            messages = queued.messages
+            # They carry the id of a turn of their own, which they now do not get.
+            for sent in messages:
+                sent.turn.turn_id = str(turn_id)
+            try:
+                appended = await self._append(changes, turn_id, messages)
+            except Fault as fault:
+                await self.fail(changes, queued.turn_id, fault)
+                continue
+            await self._store.join(changes.change, queued.turn_id, turn_id, appended)
+            last_seq = appended.last_seq
+        return last_seq
 
     async def _running(self, changes: TurnChanges, owned: OwnedTurn, end_seq: int) -> RunningTurn:
         change, turn = changes.change, owned.turn
@@ -198,6 +236,10 @@ class TurnTransitions:
             Message(format=route.provider.format, json=text, turn=origin)
             for text in answer.messages
         ]
+        has_calls = any(read(message).calls for message in messages)
+        answered = running.answered_seq
+        if answered != change.last_seq and not await self._store.is_continued(change, answered):
+            messages[0].parent_seq = answered
         # The usage is that of the whole answer.
         for message in messages[:-1]:
             message.turn.ClearField("usage")
@@ -210,18 +252,12 @@ class TurnTransitions:
                 metadata={"model": running.model, "provider": route.provider.name},
             ) from None
         last_seq, resume_seq = appended.last_seq, 0
-        for steering in await self._store.steering(change, turn_id):
-            prompt = SendRequest.FromString(steering.prompt).messages
-            # They carry the id of a turn of their own, which they now do not get.
-            for sent in prompt:
-                sent.turn.turn_id = str(turn_id)
-            try:
-                appended = await self._append(changes, turn_id, prompt)
-            except Fault as fault:
-                await self.fail(changes, steering.turn_id, fault)
-                continue
-            await self._store.join(change, steering.turn_id, turn_id, appended)
-            resume_seq = appended.last_seq
+        if has_calls:
+            # The model would be told that there are no results. They come in a Send of their own.
+            await self._store.hold(change, turn_id)
+        else:
+            steering = await self._store.steering(change, turn_id)
+            resume_seq = await self._join(changes, turn_id, steering)
         if not resume_seq:
             ending = Ending(
                 TurnState.COMPLETED,
@@ -229,6 +265,7 @@ class TurnTransitions:
                 last_seq,
                 printable(answer.stop_reason),
                 running.usage,
+                report=running.report,
             )
             await self._end(changes, turn_id, ending)
         return resume_seq

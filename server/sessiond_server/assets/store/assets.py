@@ -50,6 +50,10 @@ RETURNING {_COLUMNS}"""
 _GET = f"""
 SELECT {_COLUMNS} FROM assets WHERE project_id = %(project_id)s AND sha256 = %(sha256)s"""
 
+_GET_MANY = f"""
+SELECT {_COLUMNS} FROM assets
+WHERE project_id = %(project_id)s AND sha256 = ANY(%(digests)b::bytea[])"""
+
 _GIVE_UP = (
     "UPDATE loose_objects SET due_at = now() + %(ends)s WHERE object_key = %(key)s RETURNING 1"
 )
@@ -209,6 +213,11 @@ class AssetStore:
         """Return an asset's metadata; None if the project lacks it."""
         rows = await self._database.rows(_GET, {"project_id": project_id, "sha256": sha256})
         return AssetRow(**rows[0]) if rows else None
+
+    async def get_many(self, project_id: UUID, digests: Sequence[bytes]) -> list[AssetRow]:
+        """Return those of the assets that exist."""
+        parameters = {"project_id": project_id, "digests": digests}
+        return [AssetRow(**row) for row in await self._database.rows(_GET_MANY, parameters)]
 
     async def give_up(self, object_key: str) -> bool:
         """Claim an announced object for removal. Returns False if it is an asset's, or gone."""

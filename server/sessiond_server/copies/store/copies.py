@@ -62,7 +62,7 @@ WITH made AS (
     INSERT INTO sessions (key, project_id, session_id, log, state, model, user_name, title, config,
         metadata, first_words, first_words_seq, last_seq, base_seq, short_segments, content_bytes,
         largest_bytes, token_count, estimated_tokens, created_at, active_at, used_at, idle_ttl_ms,
-        expiry_check_at, origin_key, origin_log, origin_session_id, origin_seq)
+        expiry_check_at, origin_key, origin_log, origin_session_id, origin_seq, is_branched)
     SELECT %(new_key)s, project_id, %(new_id)s, %(new_log)s, {SessionState.ACTIVE},
         COALESCE(%(model)s, model), COALESCE(%(user)s, user_name), COALESCE(%(title)s, title),
         COALESCE(%(config)s, config), COALESCE(%(metadata)s, metadata),
@@ -71,7 +71,8 @@ WITH made AS (
         %(cut)s, %(cut)s, %(short_segments)s, %(bytes)s,
         CASE WHEN %(cut)s > 0 THEN largest_bytes ELSE 0 END, %(tokens)s, %(estimated)s,
         clock_timestamp(), clock_timestamp(), clock_timestamp(), ttl.ms,
-        clock_timestamp() + ttl.ms * interval '1 millisecond', key, log, session_id, %(cut)s
+        clock_timestamp() + ttl.ms * interval '1 millisecond', key, log, session_id, %(cut)s,
+        is_branched
     FROM sessions, LATERAL (
         SELECT CASE WHEN %(with_ttl)s THEN %(ttl)s ELSE idle_ttl_ms END AS ms
     ) AS ttl
@@ -96,6 +97,13 @@ WITH made AS (
     SELECT made.key, made.log, name, seq, description, bookmarks.created_at, bookmarks.updated_at
     FROM made, bookmarks
     WHERE bookmarks.key = %(key)s AND bookmarks.log = %(log)s AND seq <= %(cut)s
+), copied_mark AS (
+    INSERT INTO context_marks (key, log, max_messages, max_tokens, keep_fraction, first_seq,
+        kept_seqs, task_seq)
+    SELECT made.key, made.log, max_messages, max_tokens, keep_fraction, first_seq, kept_seqs,
+        task_seq
+    FROM made, context_marks AS mark
+    WHERE mark.key = %(key)s AND mark.log = %(log)s AND mark.first_seq <= %(cut)s
 )"""
 
 _COPY_PROCESSING = """, copied_progress AS (

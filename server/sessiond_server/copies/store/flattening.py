@@ -32,6 +32,11 @@ WITH source AS (
     SELECT %(key)s, %(log)s, seq, role, format, content_bytes, created_at, body, tokens,
         total_bytes, total_tokens FROM source
     ON CONFLICT DO NOTHING
+), linked AS (
+    INSERT INTO parent_links (key, log, seq, parent_seq)
+    SELECT %(key)s, %(log)s, seq, parent_seq FROM parent_links
+    WHERE key = %(src_key)s AND log = %(src_log)s AND seq >= %(first)s AND seq <= %(last)s
+    ON CONFLICT DO NOTHING
 ), referred AS (
     INSERT INTO asset_refs (key, log, seq, sha256, project_id)
     SELECT %(key)s, %(log)s, seq, sha256, project_id FROM asset_refs

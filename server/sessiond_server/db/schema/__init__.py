@@ -12,22 +12,31 @@ from sessiond_server.db.schema.sessions import (
     bookmarks,
     dead_logs,
     messages,
+    parent_links,
     requests,
     segments,
     sessions,
     tasks,
 )
-from sessiond_server.db.schema.work import processing, processing_exceptions, queues, turns
+from sessiond_server.db.schema.work import (
+    context_marks,
+    processing,
+    processing_exceptions,
+    queues,
+    turns,
+)
 
 __all__ = [
     "api_keys",
     "asset_refs",
     "assets",
     "bookmarks",
+    "context_marks",
     "dead_logs",
     "loose_objects",
     "messages",
     "metadata",
+    "parent_links",
     "processing",
     "processing_exceptions",
     "projects",

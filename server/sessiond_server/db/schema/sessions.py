@@ -114,6 +114,13 @@ sessions = Table(
         Uuid,
         comment="the fence: what a turn appends carries it into the WHERE of the append",
     ),
+    Column(
+        "is_branched",
+        Boolean,
+        nullable=False,
+        server_default=text("false"),
+        comment="whether parent_links has rows of its messages",
+    ),
     UniqueConstraint("project_id", "session_id"),
     Index("sessions_activity_idx", "project_id", text("active_minute DESC")),
     Index("sessions_created_idx", "project_id", "created_at", "key"),
@@ -179,6 +186,16 @@ messages = Table(
         "autovacuum_vacuum_insert_scale_factor": "0.1",
         "autovacuum_analyze_scale_factor": "0.1",
     },
+)
+
+# The messages that do not follow the message before them. A copy reads those of its source's log.
+parent_links = Table(
+    "parent_links",
+    metadata,
+    Column("key", Uuid, primary_key=True),
+    Column("log", Uuid, primary_key=True),
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("parent_seq", BigInteger, nullable=False, comment="less than seq - 1"),
 )
 
 # A session's own log has its messages above base_seq. Its segments are the ranges of other logs

@@ -4,6 +4,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Double,
     Index,
     Integer,
     LargeBinary,
@@ -69,10 +70,45 @@ turns = Table(
     Column("created_at", TIME, nullable=False),
     Column("started_at", TIME),
     Column("ended_at", TIME),
+    Column(
+        "held_until", TIME, comment="what steers waits until then for the results of open calls"
+    ),
+    Column("changes", JSONB, comment="the first of what its last request changed"),
+    Column(
+        "change_count",
+        Integer,
+        nullable=False,
+        server_default="0",
+        comment="of all of them",
+    ),
     # Only queued and running turns are ever searched. lease_until is not in the index, so that
     # renewals stay heap-only (HOT).
     Index("turns_open_idx", "key", "log", "place", postgresql_where=text("state <= 2")),
     postgresql_with={"fillfactor": "80"},
+)
+
+# Where the window of a session's turns begins, for as long as the config has these limits.
+context_marks = Table(
+    "context_marks",
+    metadata,
+    Column("key", Uuid, primary_key=True),
+    Column("log", Uuid, primary_key=True),
+    Column("max_messages", BigInteger, nullable=False, comment="of the config then"),
+    Column("max_tokens", BigInteger, nullable=False),
+    Column("keep_fraction", Double, nullable=False),
+    Column("first_seq", BigInteger, nullable=False, comment="where the window begins"),
+    Column(
+        "kept_seqs",
+        ARRAY(BigInteger),
+        nullable=False,
+        comment="of the instructions before the window, ascending",
+    ),
+    Column(
+        "task_seq",
+        BigInteger,
+        nullable=False,
+        comment="of the user's message before the window that a tool loop works on; 0: none",
+    ),
 )
 
 queues = Table(

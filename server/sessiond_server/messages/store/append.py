@@ -19,6 +19,7 @@ from sessiond_server.assets.store import assets
 from sessiond_server.db.expiry import ALIVE
 from sessiond_server.db.idempotency import DuplicateRequest
 from sessiond_server.db.pool import Database, Int8s
+from sessiond_server.messages.store.branches import link_parents
 from sessiond_server.messages.store.rows import Rows, Totals
 from sessiond_server.messages.store.spool import Spool, Start
 
@@ -148,6 +149,7 @@ class Append:
         expected_last_seq: the last_seq that the session must have; None = any.
         request_id: makes the append safe to repeat; "" = none.
         content_hash: hash of the messages, which a repetition must match.
+        parents: (place in the append, from 0; parent_seq) for each message that has one.
         asset_refs: (place in the append, from 0; sha256) for each asset that a message refers to.
         assets: sha256 of these assets, each once.
     """
@@ -158,8 +160,14 @@ class Append:
     expected_last_seq: int | None
     request_id: str
     content_hash: bytes
+    parents: Sequence[tuple[int, int]] = ()
     asset_refs: Sequence[tuple[int, bytes]] = ()
     assets: Sequence[bytes] = ()
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether one statement stores the append."""
+        return not (self.parents or self.asset_refs)
 
     def parameters(self) -> dict[str, object]:
         """Return the statements' parameters, without those of the rows."""
@@ -216,7 +224,7 @@ class AppendStore:
         """
         parameters = _parameters(append, rows)
         statement = _STATEMENTS[len(rows) == 1, bool(append.request_id)]
-        lend = self._database.transaction if append.asset_refs else self._database.connection
+        lend = self._database.connection if append.is_plain else self._database.transaction
         async with lend() as connection:
             return await self._append(connection, append, statement, parameters)
 
@@ -270,6 +278,8 @@ class AppendStore:
             total_tokens = after[1] - append.totals.tokens
             start = Start(append.key, log, first_seq, created_us, total_bytes, total_tokens)
             await copy_rows(connection, spool, start)
+        if append.parents:
+            await link_parents(connection, append.key, log, first_seq, append.parents)
         if append.asset_refs:
             await assets.refer(
                 connection, append.key, log, append.project_id, first_seq, append.asset_refs

@@ -3,6 +3,7 @@
 So no connection waits for a client.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -11,12 +12,13 @@ from psycopg.types.numeric import Int8
 
 from sessiond_server.db.expiry import ALIVE, TOUCH, TOUCH_DUE
 from sessiond_server.db.pool import Database
-from sessiond_server.messages.store.segments import Segment, columns
+from sessiond_server.messages.store.branches import PARENT_LINKS
+from sessiond_server.messages.store.segments import UNNESTED, Segment, columns
 
 # base_seq > 0: for a session that is no copy, the join does not look at segments at all.
 _HEAD = f"""
-SELECT log, last_seq, content_bytes, largest_bytes, {TOUCH_DUE}, base_seq, shared.keys, shared.logs,
-    shared.lasts
+SELECT log, last_seq, content_bytes, largest_bytes, {TOUCH_DUE}, is_branched, base_seq, shared.keys,
+    shared.logs, shared.lasts
 FROM sessions LEFT JOIN LATERAL (
     SELECT array_agg(src_key ORDER BY first_seq) AS keys,
         array_agg(src_log ORDER BY first_seq) AS logs,
@@ -24,6 +26,14 @@ FROM sessions LEFT JOIN LATERAL (
     FROM segments WHERE sessions.base_seq > 0 AND segments.key = sessions.key
 ) AS shared ON true
 WHERE key = %s AND project_id = %s AND {ALIVE}"""
+
+
+_CONTENT_BYTES = f"""
+SELECT COALESCE(sum(bytes), 0)::bigint AS bytes FROM {UNNESTED}, LATERAL (
+    SELECT sum(content_bytes) AS bytes FROM messages
+    WHERE messages.key = segment.key AND messages.log = segment.log
+        AND seq >= segment.first_seq AND seq <= segment.last_seq
+) AS sums"""
 
 
 def _page(columns: str, *, many: bool, descending: bool, by_role: bool, by_bytes: bool) -> str:
@@ -39,9 +49,7 @@ ORDER BY seq {order} LIMIT %(rows)s"""
         # LATERAL with its own LIMIT: one scan of the primary key for each segment, however the
         # planner estimates the arrays.
         return f"""
-SELECT {columns} FROM unnest(
-        %(keys)s::uuid[], %(logs)s::uuid[], %(firsts)s::bigint[], %(lasts)s::bigint[]
-    ) AS segment (key, log, first_seq, last_seq), LATERAL (
+SELECT {columns} FROM {UNNESTED}, LATERAL (
     SELECT * FROM messages
     WHERE messages.key = segment.key AND messages.log = segment.log
         AND seq >= segment.first_seq AND seq <= segment.last_seq {role}
@@ -87,6 +95,7 @@ class LogHead:
         content_bytes: content of all messages.
         largest_bytes: content of the largest one.
         touch_due: whether a read should postpone the session's expiry.
+        is_branched: whether some messages do not follow the message before them.
         segments: in order, from 1 to last_seq. The last one is the session's own log, unless that
             is empty.
     """
@@ -96,6 +105,7 @@ class LogHead:
     content_bytes: int
     largest_bytes: int
     touch_due: bool
+    is_branched: bool
     segments: tuple[Segment, ...]
 
 
@@ -136,14 +146,24 @@ class HistoryStore:
             row = await cursor.fetchone()
         if row is None:
             return None
-        log, last_seq, content_bytes, largest_bytes, touch_due, base_seq, keys, logs, lasts = row
+        log, last_seq, size, largest, touch_due, is_branched, base_seq, keys, logs, lasts = row
         segments: list[Segment] = []
         if base_seq:
             # Each segment begins after the end of the one before.
             segments += map(Segment, keys, logs, [1, *(last + 1 for last in lasts)], lasts)
         if last_seq > base_seq:
             segments.append(Segment(key, log, base_seq + 1, last_seq))
-        return LogHead(log, last_seq, content_bytes, largest_bytes, touch_due, tuple(segments))
+        return LogHead(log, last_seq, size, largest, touch_due, is_branched, tuple(segments))
+
+    async def parent_links(self, segments: Sequence[Segment]) -> dict[int, int]:
+        """Return the parent_seqs of the messages that do not follow the one before them, by seq."""
+        rows = await self._database.rows(PARENT_LINKS, columns(segments))
+        return {row["seq"]: row["parent_seq"] for row in rows}
+
+    async def content_bytes(self, segments: Sequence[Segment]) -> int:
+        """Return the size of the content of messages, in bytes."""
+        [row] = await self._database.rows(_CONTENT_BYTES, columns(segments))
+        return int(row["bytes"])
 
     async def touch(self, key: UUID, project_id: UUID) -> None:
         """Restart the session's idle time."""

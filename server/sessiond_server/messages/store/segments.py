@@ -29,6 +29,11 @@ SEGMENTS = (
 )
 """Selects the shared segments of a session, in order, with Segment's columns."""
 
+UNNESTED = """unnest(
+    %(keys)s::uuid[], %(logs)s::uuid[], %(firsts)s::bigint[], %(lasts)s::bigint[]
+) AS segment (key, log, first_seq, last_seq)"""
+"""The segments that `columns` passes, as a table."""
+
 SHORT = 2_000
 """The most messages of a short segment: scanning it separately costs more than its messages."""
 MAX_SHORT = 16

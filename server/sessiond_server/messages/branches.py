@@ -1,0 +1,68 @@
+"""Branches: the path from a message through its parents.
+
+The parent of a message is the one that its parent_seq names, or else the message before it. Stored
+messages never change, so neither does the path to one of them.
+"""
+
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+
+from sessiond_server.messages.store.history import HistoryStore, LogHead
+from sessiond_server.messages.store.segments import Segment, cut
+
+
+async def branch_of(store: HistoryStore, head: LogHead, seq: int) -> tuple[Segment, ...]:
+    """Return the path to a message, as the segments that hold its messages, in order.
+
+    Costs no query for a session without branches.
+    """
+    segments = cut(head.segments, 0, seq)
+    links = await store.parent_links(segments) if head.is_branched else {}
+    return path(segments, links, seq)
+
+
+async def newest_branch(store: HistoryStore, head: LogHead, through: int) -> tuple[Segment, ...]:
+    """Return the path to the newest message that continues the branch of a message.
+
+    Args:
+        store: reads the links.
+        head: of the session.
+        through: the message; the path leads through it. 0 = the session's newest message.
+    """
+    links = await store.parent_links(head.segments) if head.is_branched else {}
+    seq = head.last_seq
+    if through and not is_ancestor(links, through, seq):
+        seq = through
+    return path(head.segments, links, seq)
+
+
+def path(segments: Sequence[Segment], links: Mapping[int, int], seq: int) -> tuple[Segment, ...]:
+    """Return the parts of segments that are on the path to a message, in order.
+
+    Args:
+        segments: of the session, in order.
+        links: the parent_seqs of the messages that do not follow the one before them, by seq.
+        seq: the message that the path ends with; 0 = there is none.
+    """
+    linked = sorted(links)
+    parts: list[Segment] = []
+    while seq > 0:
+        place = bisect_right(linked, seq)
+        first = linked[place - 1] if place else 1
+        parts += reversed(cut(segments, first - 1, seq))
+        seq = links[first] if place else 0
+    return tuple(reversed(parts))
+
+
+def is_ancestor(links: Mapping[int, int], ancestor: int, seq: int) -> bool:
+    """Return whether a message is on the path to another one, or is the same.
+
+    Args:
+        links: as of `path`; at least those of messages after the ancestor.
+        ancestor: the message that may be on the path.
+        seq: the message that the path ends with.
+    """
+    linked = sorted(seq_ for seq_ in links if seq_ > ancestor)
+    while place := bisect_right(linked, seq):
+        seq = links[linked[place - 1]]
+    return seq >= ancestor

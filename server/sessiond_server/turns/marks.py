@@ -1,0 +1,70 @@
+"""Marks: where the windows of sessions begin, and what is sent of the messages before them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from sessiond_server.db.pool import Database
+from sessiond_server.turns.window import WindowLimits
+
+_GET = """
+SELECT first_seq, kept_seqs, task_seq FROM context_marks
+WHERE key = %(key)s AND log = %(log)s AND max_messages = %(max_messages)s
+    AND max_tokens = %(max_tokens)s AND keep_fraction = %(keep_fraction)s"""
+
+# Only of a session that exists: the purger has removed the rows of all others.
+_PUT = """
+INSERT INTO context_marks (key, log, max_messages, max_tokens, keep_fraction, first_seq, kept_seqs,
+    task_seq)
+SELECT key, log, %(max_messages)s, %(max_tokens)s, %(keep_fraction)s, %(first_seq)s,
+    %(kept_seqs)s::bigint[], %(task_seq)s
+FROM sessions WHERE key = %(key)s AND log = %(log)s
+ON CONFLICT (key, log) DO UPDATE SET max_messages = EXCLUDED.max_messages,
+    max_tokens = EXCLUDED.max_tokens, keep_fraction = EXCLUDED.keep_fraction,
+    first_seq = EXCLUDED.first_seq, kept_seqs = EXCLUDED.kept_seqs, task_seq = EXCLUDED.task_seq"""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """The beginning of a window.
+
+    Attributes:
+        first_seq: the first message of the window.
+        kept_seqs: the instructions before it, ascending.
+        task_seq: the user's message before it that the tool loop worked on; 0 = there was none.
+    """
+
+    first_seq: int = 1
+    kept_seqs: Sequence[int] = ()
+    task_seq: int = 0
+
+
+class MarkStore:
+    """The marks of sessions, one for each."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def get(self, key: UUID, log: UUID, limits: WindowLimits) -> Mark | None:
+        """Return the mark; None if there is none, or if it was made under other limits."""
+        rows = await self._database.rows(_GET, _parameters(key, log, limits))
+        return Mark(**rows[0]) if rows else None
+
+    async def put(self, key: UUID, log: UUID, limits: WindowLimits, mark: Mark) -> None:
+        """Replace the mark."""
+        values = {
+            "first_seq": mark.first_seq,
+            "kept_seqs": list(mark.kept_seqs),
+            "task_seq": mark.task_seq,
+        }
+        await self._database.rows(_PUT, _parameters(key, log, limits) | values)
+
+
+def _parameters(key: UUID, log: UUID, limits: WindowLimits) -> dict[str, object]:
+    return {
+        "key": key,
+        "log": log,
+        "max_messages": limits.max_messages,
+        "max_tokens": limits.max_tokens,
+        "keep_fraction": limits.keep_fraction,
+    }
