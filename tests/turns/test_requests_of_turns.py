@@ -122,6 +122,8 @@ async def test_forty_large_assets_are_refused_before_they_are_loaded(
     assert error.reason == "CONTEXT_TOO_LARGE"
     assert int(error.metadata["context_bytes"]) > 40 * 8 * MIB * 4 // 3
     assert int(error.metadata["max_bytes"]) == 64 * MIB
-    assert all(word in error.text for word in ("config.context", "rewind", "max_request_bytes"))
+    assert all(
+        word in error.text for word in ("config.context", "rewind", "max_model_request_bytes")
+    )
     assert peak < 20 * MIB
     assert models.requests == []

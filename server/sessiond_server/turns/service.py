@@ -327,11 +327,16 @@ class Turns:
                 f"are {len(sending.messages)}; at most {MAX_PROMPT_MESSAGES} are allowed",
             )
         messages = list(sending.messages)
+        own_format = route.provider.format
+        is_gemini = own_format == FORMAT_GEMINI
         if sending.prompt:
-            text = orjson.dumps({"role": "user", "content": sending.prompt}).decode()
-            messages = [Message(format=route.provider.format, json=text)]
+            content = (
+                {"parts": [{"text": sending.prompt}]} if is_gemini else {"content": sending.prompt}
+            )
+            text = orjson.dumps({"role": "user", **content}).decode()
+            messages = [Message(format=own_format, json=text)]
         # Clients leave out the format of plain text, which Gemini spells differently.
-        plain = FORMAT_OPENAI if route.provider.format == FORMAT_GEMINI else route.provider.format
+        plain = FORMAT_OPENAI if is_gemini else own_format
         for message in messages:
             if message.json and not message.format:
                 message.format = plain
