@@ -1,4 +1,4 @@
-"""Limits of what callers may send and store."""
+"""Limits on what callers may send and store."""
 
 from dataclasses import dataclass
 
@@ -15,13 +15,13 @@ MAX_IDLE_TTL_MS = 3650 * 24 * 3600 * 1000
 DEFAULT_PAGE_SIZE = 50
 MAX_PAGE_SIZE = 500
 MAX_TASKS = 1000
-MAX_MESSAGE_ASSETS = 1000  # references of one message
-MAX_APPEND_ASSETS = 1_000_000  # references of one import
+MAX_MESSAGE_ASSETS = 1000  # references in one message
+MAX_APPEND_ASSETS = 1_000_000  # references in one import
 MAX_REQUESTS = 256  # in one BatchStoreMessages
 MAX_TASK_ID_CHARACTERS = 128
 MAX_TASK_MESSAGES = 10_000
 MAX_BOOKMARKS = 1000
-MAX_OPEN_TURNS = 100  # running and queued turns of a session
+MAX_OPEN_TURNS = 100  # running and queued turns in a session
 MAX_PROMPT_MESSAGES = 100  # in one Send
 MIN_TURN_TIMEOUT_MS = 1_000
 MAX_BOOKMARK_NAME_CHARACTERS = 128
@@ -33,14 +33,14 @@ class Limits:
     """Limits that an operator may set."""
 
     max_message_bytes: int = 1024 * 1024
-    """Content of one message. Default 1 MiB."""
+    """Maximum size of the content of one message, in bytes. Default 1 MiB."""
     max_batch_messages: int = 1000
-    """Messages of one StoreMessages. Default 1,000."""
+    """Maximum number of messages in one StoreMessages. Default 1,000."""
     max_batch_bytes: int = 4 * 1024 * 1024
-    """Content of one StoreMessages. Default 4 MiB."""
+    """Maximum size of the content in one StoreMessages, in bytes. Default 4 MiB."""
     max_import_bytes: int = 8 * 1024**3
-    """Messages of one ImportMessages or ImportSession. Default 8 GiB; 0 = no limit."""
+    """Maximum bytes of one ImportMessages or ImportSession. Default 8 GiB; 0 = no limit."""
     max_asset_bytes: int = 5 * 1024**3
-    """Content of one asset. Default 5 GiB."""
+    """Maximum size of one asset, in bytes. Default 5 GiB."""
     default_idle_ttl_ms: int | None = None
-    """Expiry of a session whose creator did not choose one. Default: never."""
+    """Idle TTL of sessions created without one, in milliseconds. Default: they never expire."""

@@ -1,4 +1,4 @@
-"""Sessions, their messages, and the records of changes."""
+"""Tables for sessions, for everything that belongs to them, and for recorded requests."""
 
 from sqlalchemy import (
     BigInteger,
@@ -20,7 +20,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from sessiond_server.db.schema.base import ID_TEXT, TIME, metadata
 
-# A generated column must not depend on the session's time zone; UTC is constant.
+# A generated column must not depend on the connection's time zone; UTC is constant.
 ACTIVE_MINUTE = "floor(extract(epoch FROM active_at AT TIME ZONE 'UTC') / 60)::integer"
 
 sessions = Table(
@@ -62,16 +62,16 @@ sessions = Table(
     ),
     Column("created_at", TIME, nullable=False),
     Column("active_at", TIME, nullable=False),
-    # Listings by activity are ordered by (active_minute, active_at). Only active_minute is indexed;
-    # it changes once a minute, so that appends stay heap-only (HOT). It is a monotonic function of
-    # active_at, so the order is exact.
+    # Listings by activity are ordered by (active_minute, active_at). Only active_minute is indexed.
+    # It changes at most once a minute, so that most appends stay heap-only (HOT). It never
+    # decreases as active_at grows, so the order is exact.
     Column("active_minute", Integer, Computed(ACTIVE_MINUTE, persisted=True), nullable=False),
     Column("idle_ttl_ms", BigInteger, comment="null: never expires"),
     Column(
         "used_at", TIME, nullable=False, comment="expired when used_at + idle_ttl_ms has passed"
     ),
-    # When the purger checks the session next: at or before its expiry, never after it. A use does
-    # not have to change it, nor its index.
+    # Time of the purger's next check of the session, which is never later than its expiry. Since it
+    # may be earlier, accesses need not update this column and its index.
     Column("expiry_check_at", TIME),
     Column(
         "base_seq",
@@ -100,8 +100,8 @@ sessions = Table(
     Column("origin_log", Uuid),
     Column("origin_session_id", Text),
     Column("origin_seq", BigInteger),
-    # An append sets it and the queues' distribution clears it, so that the index changes once a
-    # distribution and not once an append.
+    # An append sets this flag and the distribution to the queues clears it. The index therefore
+    # changes once per distribution, not once per append.
     Column(
         "has_news",
         Boolean,
@@ -145,8 +145,8 @@ sessions = Table(
         postgresql_using="gin",
         postgresql_ops={"config": "jsonb_path_ops"},
     ),
-    # Every append updates the row (HOT): pages keep room for its next version, and vacuum comes
-    # early.
+    # Every append updates the row. Free space in each page keeps the update heap-only (HOT), and
+    # vacuum runs early.
     postgresql_with={"fillfactor": "70", "autovacuum_vacuum_scale_factor": "0.02"},
 )
 
@@ -167,23 +167,24 @@ messages = Table(
         comment="the encoded Message less what the server assigns",
     ),
     Column("tokens", Integer, nullable=False, server_default="0", comment="negative: an estimate"),
-    # Running sums: a copy that ends in the middle of a session takes its counters from one row.
+    # Running totals. A copy that ends in the middle of a session reads its counters from one row.
     Column(
         "total_bytes",
         BigInteger,
         comment="content_bytes of the session up to and with this message",
     ),
     Column("total_tokens", BigInteger, comment="tokens likewise, estimates included"),
-    # Rows are inserted and deleted, never updated: vacuum serves the visibility map and freezing.
+    # Rows are inserted and deleted but never updated. Vacuum is needed for the visibility map and
+    # for freezing.
     postgresql_with={
         "autovacuum_vacuum_insert_scale_factor": "0.1",
         "autovacuum_analyze_scale_factor": "0.1",
     },
 )
 
-# A session's own log has its messages above base_seq. Its segments are the ranges of other logs
-# that hold the messages from 1 to base_seq, without a gap; a copy shares them with its source. The
-# purger removes messages of a log that neither its session nor a segment reaches.
+# A session's own log holds its messages after base_seq. Its segments are ranges of other logs;
+# together they hold messages 1 to base_seq without a gap. A copy shares them with its source. The
+# purger removes those messages of a log that neither the log's session nor any segment refers to.
 segments = Table(
     "segments",
     metadata,
@@ -255,7 +256,8 @@ requests = Table(
         comment="of the session that a create made",
     ),
     Column("created_at", TIME, nullable=False, comment="an append's: the messages' created_at"),
-    # Rows are inserted in the order of created_at and deleted by it: BRIN is the smallest index.
+    # Rows are inserted and deleted in the order of created_at, for which BRIN is the smallest
+    # index.
     Index("requests_created_at_idx", "created_at", postgresql_using="brin"),
 )
 

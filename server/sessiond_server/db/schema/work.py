@@ -1,4 +1,4 @@
-"""Work on sessions: turns of models, and queues of workers."""
+"""Tables for work on sessions: model turns, and queues of workers."""
 
 from sqlalchemy import (
     BigInteger,
@@ -18,8 +18,8 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from sessiond_server.db.schema.base import ID_TEXT, TIME, metadata
 
-# A running turn has a lease, which its server renews. A session has at most one running turn; its
-# row names it (sessions.running_turn).
+# A running turn has a lease, which its server renews. A session has at most one running turn, which
+# sessions.running_turn names.
 turns = Table(
     "turns",
     metadata,
@@ -68,7 +68,7 @@ turns = Table(
     Column("created_at", TIME, nullable=False),
     Column("started_at", TIME),
     Column("ended_at", TIME),
-    # Only queued and running turns are ever searched. lease_until is not in the index, so that
+    # Only queued and running turns are searched for. lease_until is not in the index, so that
     # renewals stay heap-only (HOT).
     Index("turns_open_idx", "key", "log", "place", postgresql_where=text("state <= 2")),
     postgresql_with={"fillfactor": "80"},

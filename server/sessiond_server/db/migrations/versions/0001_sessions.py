@@ -26,7 +26,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("project_id", name="projects_pkey"),
         sa.UniqueConstraint("name", name="projects_name_key"),
     )
-    # The project of servers without keys. Its id is derived from its name, like all projects' ids.
+    # The project of servers without keys. Like every project id, its id is derived from the name.
     op.execute(
         "INSERT INTO projects (project_id, name)"
         " VALUES ('1a3c88bb-a02a-5ae3-ae1b-c4646af33f8c', 'default')"
@@ -93,7 +93,7 @@ def upgrade() -> None:
         sa.Column(
             "active_minute",
             sa.Integer,
-            # A generated column must not depend on the session's time zone; UTC is constant.
+            # A generated column must not depend on the connection's time zone; UTC is constant.
             sa.Computed(
                 "floor(extract(epoch FROM active_at AT TIME ZONE 'UTC') / 60)::integer",
                 persisted=True,
@@ -152,8 +152,8 @@ def upgrade() -> None:
             "autovacuum_analyze_scale_factor": "0.1",
         },
     )
-    # lz4 decompresses several times faster than pglz for a few per cent more space. Some builds of
-    # PostgreSQL lack it.
+    # lz4 decompresses several times faster than pglz, at a cost of a few percent more space. Some
+    # builds of PostgreSQL lack it.
     op.execute("""
         DO $$ BEGIN
             ALTER TABLE messages ALTER COLUMN body SET COMPRESSION lz4;
@@ -197,7 +197,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("key", "log", name="dead_logs_pkey"),
     )
 
-    # RFC 7396 in SQL, so that a patch is atomic in one UPDATE.
+    # RFC 7396 in SQL, so that one UPDATE can apply a patch atomically.
     op.execute("""
         CREATE FUNCTION sessiond_merge_patch(target jsonb, patch jsonb) RETURNS jsonb
         LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$

@@ -1,6 +1,6 @@
 """Copies, tasks, bookmarks, processing queues, token counts, assets.
 
-Servers of the previous version may go on serving. The rows that they write get the defaults, so
+Servers of the previous version may keep running. Rows that they write get the default values, so
 their messages have no token counts.
 
 Revision ID: 0002
@@ -52,7 +52,8 @@ def upgrade() -> None:
         sa.Column("origin_log", sa.Uuid),
         sa.Column("origin_session_id", sa.Text),
         sa.Column("origin_seq", sa.BigInteger),
-        # No queue has distributed the existing sessions yet: they are like new ones.
+        # Existing sessions have not been distributed to any queue yet, so they start out like new
+        # ones.
         sa.Column(
             "has_news",
             sa.Boolean,

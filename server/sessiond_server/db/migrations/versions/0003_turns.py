@@ -1,6 +1,6 @@
 """Turns.
 
-Servers of the previous version may go on serving: they neither read nor write the new columns.
+Servers of the previous version may keep running: they neither read nor write the new columns.
 
 Revision ID: 0003
 Revises: 0002
