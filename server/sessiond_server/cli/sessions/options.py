@@ -218,7 +218,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def filters(given: argparse.Namespace) -> dict[str, Any]:
-    """Return the filters that were given, as arguments of the client."""
+    """Return the given filters as arguments for the client."""
     return {name: value for name in _FILTERS if (value := getattr(given, name)) is not None}
 
 
