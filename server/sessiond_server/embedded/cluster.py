@@ -31,7 +31,7 @@ STOP_TIMEOUT_S = 60
 MAX_SOCKET_PATH = 100  # bytes; the kernel's limit is 104 to 108
 MAX_LOG_BYTES = 10 * 1024 * 1024  # a larger log is rotated when PostgreSQL starts
 QUICK_DEATH_S = 10.0
-SHELL_CHARACTERS = '"$`\\\n'  # special within double quotes, which pg_ctl uses to pass paths to a shell
+SHELL_CHARACTERS = '"$`\\\n'  # special in the double quotes that pg_ctl puts around paths
 SPARE_CONNECTIONS = 20  # for commands, and for operators who use psql
 MAX_DELAY_S = 10.0
 
@@ -48,7 +48,7 @@ TUNING: Mapping[str, str] = {
     # Most of the WAL of small appends consists of full-page images after a checkpoint.
     "wal_compression": "on",
     "random_page_cost": "1.1",  # solid-state disks
-    "autovacuum_vacuum_cost_delay": "1ms",  # vacuum must keep up with the updates of the sessions table
+    "autovacuum_vacuum_cost_delay": "1ms",  # vacuum must keep up with appends
     # A statement's errors are returned to its sender. Some, such as a repeated request_id, are
     # normal.
     "log_min_messages": "log",

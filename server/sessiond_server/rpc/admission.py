@@ -1,4 +1,4 @@
-"""Admission: limits the number of concurrent calls, and refuses calls during a drain."""
+"""Admission: limits the number of concurrent calls, and ends long streams during a drain."""
 
 from dataclasses import dataclass
 
