@@ -58,7 +58,7 @@ def upgrade() -> None:
             "log",
             sa.Uuid,
             nullable=False,
-            comment="where its messages lie; tells it from a predecessor of the same id",
+            comment="log of the session's new messages; a re-created session has another log",
         ),
         sa.Column(
             "state",
@@ -71,12 +71,14 @@ def upgrade() -> None:
             sa.Integer,
             nullable=False,
             server_default="1",
-            comment="counts changes of settings and state",
+            comment="number of changes to settings and state",
         ),
         sa.Column("model", sa.Text, nullable=False, server_default=""),
         sa.Column("user_name", sa.Text, nullable=False, server_default=""),
         sa.Column("title", sa.Text, nullable=False, server_default=""),
-        sa.Column("first_words", sa.Text, comment="of the first user message, for listings"),
+        sa.Column(
+            "first_words", sa.Text, comment="beginning of the first user message, for listings"
+        ),
         sa.Column("config", JSONB, nullable=False, server_default=sa.text("'{}'")),
         sa.Column("metadata", JSONB, nullable=False, server_default=sa.text("'{}'")),
         sa.Column("last_seq", sa.BigInteger, nullable=False, server_default="0"),
@@ -86,7 +88,7 @@ def upgrade() -> None:
             sa.Integer,
             nullable=False,
             server_default="0",
-            comment="of one message; bounds a page's size",
+            comment="size of the largest message; bounds the size of a page",
         ),
         sa.Column("created_at", TIME, nullable=False),
         sa.Column("active_at", TIME, nullable=False),
@@ -144,7 +146,7 @@ def upgrade() -> None:
             "body",
             sa.LargeBinary,
             nullable=False,
-            comment="the encoded Message less what the server assigns",
+            comment="the encoded Message without the fields that the server assigns",
         ),
         sa.PrimaryKeyConstraint("key", "log", "seq", name="messages_pkey"),
         postgresql_with={
@@ -169,7 +171,7 @@ def upgrade() -> None:
             "log",
             sa.Uuid,
             nullable=False,
-            comment="the session's log for an append, the nil UUID for the rest",
+            comment="the session's log, or the nil UUID for changes to the session itself",
         ),
         sa.Column("request_id", ID_TEXT, nullable=False),
         sa.Column("content_hash", sa.LargeBinary, nullable=False),
@@ -180,10 +182,10 @@ def upgrade() -> None:
             sa.Text,
             nullable=False,
             server_default="",
-            comment="of the session that a create made",
+            comment="id of the object that the request created or changed",
         ),
         sa.Column(
-            "created_at", TIME, nullable=False, comment="an append's: the messages' created_at"
+            "created_at", TIME, nullable=False, comment="for an append, created_at of its messages"
         ),
         sa.PrimaryKeyConstraint("key", "log", "request_id", name="requests_pkey"),
     )
