@@ -37,8 +37,8 @@ class Event:
         session_id: the session.
         log: the session's log, which distinguishes it from others with the same id.
         time_us: time of the event in PostgreSQL's own form: microseconds since 2000-01-01 UTC.
-        after_seq: seq of the session's last message when the event happened; None if it is not
-            known. An event without it follows the messages that are stored when it is published.
+        after_seq: seq of the session's last message when the event happened. If it is None, the
+            event follows all messages that are stored when it is published.
         data: the event's payload, a JSON object.
     """
 

@@ -99,7 +99,10 @@ class BatchAppender:
             yield single
 
     def _statements(self, all_series: Iterable[_Series]) -> Iterator[list[_Series]]:
-        """Group series by statement: within the limits of one request, or a single series."""
+        """Split series into one group per statement.
+
+        A group has a single series, or stays within the limits of one request.
+        """
         many: list[_Series] = []
         count = content_bytes = 0
         for series in all_series:

@@ -30,7 +30,7 @@ SEGMENTS = (
 """Selects the shared segments of a session, in order, with Segment's columns."""
 
 SHORT = 2_000
-"""Maximum number of messages in a short segment. A separate scan costs more than they do."""
+"""Maximum number of messages in a short segment, whose scan costs more than its messages."""
 MAX_SHORT = 16
 """Maximum number of short segments that are not flattened; the same as in sessions_chain_idx."""
 
