@@ -23,7 +23,7 @@ def add_flags(command: argparse.ArgumentParser) -> None:
         "--api-key",
         metavar="KEY",
         help="API key. Default: SESSIOND_API_KEY, or none. Other users of this machine can see "
-        "flags",
+        "command-line flags",
     )
     group.add_argument(
         "--tls", action="store_true", help="use TLS, and trust the system's authorities"

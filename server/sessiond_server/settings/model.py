@@ -102,7 +102,7 @@ class Settings(BaseSettings):
         16,
         ge=1,
         le=500,
-        description="Maximum number of pooled database connections of each process. Each process "
+        description="Maximum number of pooled database connections per process. Each process "
         "has two more: one that listens, and one for health checks.",
     )
     pool_timeout_s: float = Field(
@@ -136,18 +136,18 @@ class Settings(BaseSettings):
         1024 * 1024, ge=1024, le=3_500_000, description="Maximum size of one message, in bytes."
     )
     max_batch_messages: int = Field(
-        1000, ge=1, le=100_000, description="Maximum number of messages of one StoreMessages call."
+        1000, ge=1, le=100_000, description="Maximum number of messages in one StoreMessages call."
     )
     max_batch_bytes: int = Field(
         4 * 1024 * 1024,
         ge=1024,
         le=24 * 1024 * 1024,
-        description="Maximum size of the messages of one StoreMessages call, in bytes.",
+        description="Maximum size of the messages in one StoreMessages call, in bytes.",
     )
     max_import_bytes: int = Field(
         8 * 1024**3,
         ge=0,
-        description="Maximum size of the messages of one ImportMessages or ImportSession call, in "
+        description="Maximum size of the messages in one ImportMessages or ImportSession call, in "
         "bytes. 0 = no limit.",
     )
     import_idle_timeout_s: float = Field(
@@ -161,7 +161,7 @@ class Settings(BaseSettings):
         "installed, otherwise an estimate.",
     )
     copy_max_messages: int = Field(
-        0, ge=0, description="Maximum number of messages of a copied session. 0 = no limit."
+        0, ge=0, description="Maximum number of messages in a copied session. 0 = no limit."
     )
     page_cache_bytes: int = Field(
         64 * 1024 * 1024,
@@ -187,7 +187,7 @@ class Settings(BaseSettings):
     default_idle_ttl_s: float = Field(
         0.0,
         ge=0,
-        description="Seconds without use after which sessions expire whose creators chose no "
+        description="Seconds of idleness after which a session expires if its creator chose no "
         "expiry. 0 = never.",
     )
     purge_interval_s: float = Field(
@@ -242,7 +242,7 @@ class Settings(BaseSettings):
         "load balancers notice.",
     )
     drain_timeout_s: float = Field(
-        20.0, ge=0, description="Seconds that calls and turns under way may take after SIGTERM."
+        20.0, ge=0, description="Seconds that calls and turns in progress may take after SIGTERM."
     )
     reflection: bool = Field(True, description="Serve gRPC reflection, which grpcurl needs.")
     log_format: Literal["auto", "console", "json"] = Field(

@@ -120,21 +120,21 @@ def parser() -> argparse.ArgumentParser:
         copy.add_argument(
             f"--{name}",
             metavar="TEXT",
-            help=f'{name} of the copy; "" = none. Default: as the source',
+            help=f'{name} of the copy; "" = none. Default: same as the source',
         )
     for name in ("config", "metadata"):
         copy.add_argument(
             f"--{name}",
             type=_object,
             metavar="JSON",
-            help=f"{name} of the copy, a JSON object. Default: as the source",
+            help=f"{name} of the copy, a JSON object. Default: same as the source",
         )
     expiry = copy.add_mutually_exclusive_group()
     expiry.add_argument(
         "--idle-ttl",
         type=seconds,
         metavar="SECONDS",
-        help="time without use after which the copy expires. Default: as the source",
+        help="idle time after which the copy expires. Default: same as the source",
     )
     expiry.add_argument(
         "--never-expires", action="store_true", help="keep the copy until it is deleted"
