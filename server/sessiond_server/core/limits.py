@@ -1,31 +1,34 @@
-"""Limits on what callers may send and store."""
+"""Limits on what callers may send and store.
+
+The comments of the constants are on the page "Limits" of the reference.
+"""
 
 from dataclasses import dataclass
 
-MAX_SESSION_ID_CHARACTERS = 256
-MAX_REQUEST_ID_CHARACTERS = 128
-MAX_NAME_CHARACTERS = 256  # model, user, label
-MAX_TITLE_CHARACTERS = 512
-MAX_MEDIA_TYPE_CHARACTERS = 256
-MAX_JSON_BYTES = 64 * 1024  # config or metadata of a session, metadata of a message
-MAX_PARTS = 1000
-MAX_SUMMARY_CHARACTERS = 120
-MIN_IDLE_TTL_MS = 1_000
-MAX_IDLE_TTL_MS = 3650 * 24 * 3600 * 1000
-DEFAULT_PAGE_SIZE = 50
-MAX_PAGE_SIZE = 500
-MAX_TASKS = 1000
-MAX_MESSAGE_ASSETS = 1000  # references in one message
-MAX_APPEND_ASSETS = 1_000_000  # references in one import
-MAX_REQUESTS = 256  # in one BatchStoreMessages
-MAX_TASK_ID_CHARACTERS = 128
-MAX_TASK_MESSAGES = 10_000
-MAX_BOOKMARKS = 1000
-MAX_OPEN_TURNS = 100  # running and queued turns in a session
-MAX_PROMPT_MESSAGES = 100  # in one Send
-MIN_TURN_TIMEOUT_MS = 1_000
-MAX_BOOKMARK_NAME_CHARACTERS = 128
-MAX_DESCRIPTION_CHARACTERS = 1024
+MAX_SESSION_ID_CHARACTERS = 256  # session_id
+MAX_REQUEST_ID_CHARACTERS = 128  # request_id
+MAX_NAME_CHARACTERS = 256  # model and user of a session, label of a key, worker of a lease
+MAX_TITLE_CHARACTERS = 512  # title of a session
+MAX_MEDIA_TYPE_CHARACTERS = 256  # media_type of an asset
+MAX_JSON_BYTES = 64 * 1024  # config or metadata of a session, metadata of a message, data of a task
+MAX_PARTS = 1000  # parts of a message
+MAX_SUMMARY_CHARACTERS = 120  # summary of a session; longer first words are cut
+MIN_IDLE_TTL_MS = 1_000  # idle_ttl of a session
+MAX_IDLE_TTL_MS = 3650 * 24 * 3600 * 1000  # idle_ttl of a session
+DEFAULT_PAGE_SIZE = 50  # page_size of listings
+MAX_PAGE_SIZE = 500  # page_size of listings
+MAX_TASKS = 1000  # tasks of a session
+MAX_MESSAGE_ASSETS = 1000  # references to assets in one message
+MAX_APPEND_ASSETS = 1_000_000  # references to assets in one import
+MAX_REQUESTS = 256  # requests of one BatchStoreMessages
+MAX_TASK_ID_CHARACTERS = 128  # task_id
+MAX_TASK_MESSAGES = 10_000  # message_seqs of a task
+MAX_BOOKMARKS = 1000  # bookmarks of a session
+MAX_OPEN_TURNS = 100  # running and queued turns of a session
+MAX_PROMPT_MESSAGES = 100  # messages of one Send
+MIN_TURN_TIMEOUT_MS = 1_000  # timeout of a turn
+MAX_BOOKMARK_NAME_CHARACTERS = 128  # name of a bookmark
+MAX_DESCRIPTION_CHARACTERS = 1024  # description of a bookmark
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from sessiond_server.core.limits import MAX_JSON_BYTES
 
 # protobuf's parsers accept 100 levels of nesting. Each nested object takes three levels, and the
 # messages that enclose a Struct take a few more.
-MAX_DEPTH = 30
+MAX_DEPTH = 30  # levels of nested objects and arrays in config, metadata and data
 
 
 def to_dict(struct: Struct, field: str) -> dict[str, Any]:

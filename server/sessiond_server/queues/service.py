@@ -19,16 +19,17 @@ from sessiond_server.queues.store.queues import QueueStore, TooManyQueues
 from sessiond_server.queues.store.rows import Leased, LeaseRef, Ranges
 from sessiond_server.sessions.store.sessions import SessionRow, SessionStore
 
-MAX_QUEUES = 16
-MAX_SESSIONS = 100
-DEFAULT_MESSAGES = 100
-MAX_MESSAGES = 10_000
-MAX_REQUEUED = 10_000
-DEFAULT_LEASE_MS = 60_000
-MIN_LEASE_MS = 1_000
-MAX_LEASE_MS = 3_600_000
-MAX_WAIT_MS = 30_000
-MAX_ERROR_CHARACTERS = 1_024
+# The comments are on the page "Limits" of the reference.
+MAX_QUEUES = 16  # queues of a project
+MAX_SESSIONS = 100  # leases that one LeaseMessages returns, each of one session
+DEFAULT_MESSAGES = 100  # messages of a lease
+MAX_MESSAGES = 10_000  # messages of a lease
+MAX_REQUEUED = 10_000  # seqs that one RequeueMessages names
+DEFAULT_LEASE_MS = 60_000  # duration of a lease
+MIN_LEASE_MS = 1_000  # duration of a lease
+MAX_LEASE_MS = 3_600_000  # duration of a lease
+MAX_WAIT_MS = 30_000  # wait of a LeaseMessages for messages
+MAX_ERROR_CHARACTERS = 1_024  # error of a failed message; longer ones are cut
 
 # Interval at which a waiting worker checks for work. It holds no connection in between.
 POLL_INTERVAL_S = 0.25

@@ -12,11 +12,12 @@ import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, suppress
 from contextvars import ContextVar
+from operator import attrgetter
 from typing import Any, Protocol, TypeAlias
 
 import grpc
 import structlog
-from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.descriptor import Descriptor, MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError
 from google.protobuf.message import Message as ProtoMessage
 from google.protobuf.message_factory import GetMessageClass
@@ -25,6 +26,7 @@ from grpc.aio import ServicerContext
 
 from sessiond_server.core.cancellation import check_cancelled
 from sessiond_server.core.errors import Fault
+from sessiond_server.core.limits import MAX_SESSION_ID_CHARACTERS
 from sessiond_server.projects.authentication import Authenticator, Caller
 from sessiond_server.rpc.admission import STREAMING_RPCS, Admission
 from sessiond_server.rpc.errors import as_fault, status_of, whole_status_of
@@ -43,7 +45,6 @@ DRAIN_BYTES = 64 * 1024 * 1024
 RAW_CALLS = frozenset({"StoreMessages", "BatchStoreMessages", "ImportMessages"})
 
 Context: TypeAlias = "ServicerContext[bytes, bytes]"
-Decode: TypeAlias = Callable[[bytes], ProtoMessage]
 Unary: TypeAlias = Callable[[Any, Caller], Awaitable[ProtoMessage | bytes]]
 ServerStream: TypeAlias = Callable[[Any, Caller], AsyncGenerator[bytes, None]]
 
@@ -67,13 +68,14 @@ class _Call:
     """
 
     __slots__ = ("_admission", "_call_id", "_context", "authorization", "caller", "method", "peer",
-                 "started")  # fmt: skip
+                 "session_id", "started")  # fmt: skip
 
     def __init__(self, method: str, context: Context, admission: Admission) -> None:
         self.method = method
         self.started = time.monotonic()
         self.caller: Caller | None = None
         self.authorization: str | None = None
+        self.session_id = ""
         self._context = context
         self._admission = admission
         self._call_id = ""
@@ -109,39 +111,54 @@ class _Call:
             elif log.is_enabled_for(logging.DEBUG):
                 log.debug("call", took_ms=round(took_s * 1000, 1), **self._log_fields())
 
-    def fault_of(self, error: Exception) -> Fault:
-        """Log an error, and return the Fault to send to the caller."""
+    def fault_of(self, error: Exception, session_id: str = "") -> Fault:
+        """Log an error, and return the Fault to send to the caller.
+
+        Args:
+            error: the error.
+            session_id: session of the part that failed; "" = the session of the call.
+        """
         fault = as_fault(error)
         if fault is None:
-            log.exception("call_failed", **self._log_fields(), exc_info=error)
+            log.exception("call_failed", **self._log_fields(session_id), exc_info=error)
             return Fault(
                 "INTERNAL",
                 f"internal error; the server's log has more under call_id {self.call_id}",
             )
         log.info(
-            "call_refused", reason=fault.reason, error=fault.message[:500], **self._log_fields()
+            "call_refused",
+            reason=fault.reason,
+            error=fault.message[:500],
+            **self._log_fields(session_id),
         )
         return fault
 
-    def _log_fields(self) -> dict[str, str | None]:
+    def _log_fields(self, session_id: str = "") -> dict[str, str | None]:
         return {
             "method": self.method,
             "call_id": self.call_id,
+            "session_id": (session_id or self.session_id)[:MAX_SESSION_ID_CHARACTERS] or None,
             "key_id": self.caller.key_id if self.caller else None,
             "peer": self.peer,
         }
 
 
+Decode: TypeAlias = Callable[[_Call, bytes], ProtoMessage]
+
 _streaming: ContextVar[_Call] = ContextVar("streaming")
 
 
-def status_of_part(error: Exception) -> Status:
+def status_of_part(error: Exception, session_id: str) -> Status:
     """Log an error in one part of the current server stream, and return the status of that part.
 
     The call itself continues. The status is the same as if the part were a call of its own.
+
+    Args:
+        error: the error.
+        session_id: session of the part.
     """
     call = _streaming.get()
-    return whole_status_of(call.fault_of(error), call.call_id)
+    return whole_status_of(call.fault_of(error, session_id), call.call_id)
 
 
 class Calls:
@@ -204,7 +221,7 @@ class Calls:
                     self._default_deadline_s if remaining is None else remaining
                 ):
                     caller = await self._admit(call, needs_admin)
-                    return _encoded(await function(decode(request), caller))
+                    return _encoded(await function(decode(call, request), caller))
 
         return handle
 
@@ -217,7 +234,7 @@ class Calls:
                 caller = await self._admit(call, needs_admin)
                 async with (
                     self._authenticator.open_stream(caller) as stream,
-                    aclosing(function(decode(request), caller)) as responses,
+                    aclosing(function(decode(call, request), caller)) as responses,
                 ):
                     async for response in responses:
                         with stream.sending():
@@ -231,7 +248,7 @@ class Calls:
         async def handle(requests: AsyncIterator[bytes], context: Context) -> bytes:
             async with _Call(name, context, self._admission) as call:
                 caller = await self._admit(call, needs_admin)
-                pieces = _decoded(requests, decode, self._stream_idle_timeout_s)
+                pieces = _decoded(call, requests, decode, self._stream_idle_timeout_s)
                 try:
                     async with self._authenticator.open_stream(caller):
                         return _encoded(await function(pieces, caller))
@@ -282,19 +299,33 @@ def _decoder(method: MethodDescriptor) -> Decode:
         else GetMessageClass(method.input_type)
     )
 
-    def decode(encoded: bytes) -> ProtoMessage:
+    session_id_of = _session_id_getter(method.input_type)
+
+    def decode(call: _Call, encoded: bytes) -> ProtoMessage:
         try:
-            return request_class.FromString(encoded)
+            request = request_class.FromString(encoded)
         except DecodeError as e:
             raise Fault(
                 "MALFORMED_REQUEST", f"the request is not a {method.input_type.full_name}: {e}"
             ) from e
+        # Later pieces of a stream need not repeat it.
+        call.session_id = call.session_id or session_id_of(request)
+        return request
 
     return decode
 
 
+def _session_id_getter(request: Descriptor) -> Callable[[ProtoMessage], str]:
+    """Return a function that reads the id of the session that a request is about; "" = none."""
+    if "session_id" in request.fields_by_name:
+        return attrgetter("session_id")
+    if "session" in request.fields_by_name:
+        return attrgetter("session.session_id")
+    return lambda _: ""
+
+
 async def _decoded(
-    requests: AsyncIterator[bytes], decode: Decode, idle_timeout_s: float
+    call: _Call, requests: AsyncIterator[bytes], decode: Decode, idle_timeout_s: float
 ) -> AsyncIterator[ProtoMessage]:
     """Decode a client's stream.
 
@@ -315,4 +346,4 @@ async def _decoded(
                 f"the client sent nothing for {idle_timeout_s:g} s, and this server waits no "
                 "longer; nothing was stored, send the stream again",
             ) from None
-        yield decode(request)
+        yield decode(call, request)
