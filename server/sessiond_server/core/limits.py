@@ -1,4 +1,4 @@
-"""Limits of what callers may send and store.
+"""Limits on what callers may send and store.
 
 The comments of the constants are on the page "Limits" of the reference.
 """
@@ -44,8 +44,8 @@ class Limits:
     max_batch_bytes: int = 32 * 1024 * 1024
     """Content of one StoreMessages. Default 32 MiB."""
     max_import_bytes: int = 8 * 1024**3
-    """Messages of one ImportMessages or ImportSession. Default 8 GiB; 0 = no limit."""
+    """Maximum bytes of one ImportMessages or ImportSession. Default 8 GiB; 0 = no limit."""
     max_asset_bytes: int = 5 * 1024**3
-    """Content of one asset. Default 5 GiB."""
+    """Maximum size of one asset, in bytes. Default 5 GiB."""
     default_idle_ttl_ms: int | None = None
-    """Expiry of a session whose creator did not choose one. Default: never."""
+    """Idle TTL of sessions created without one, in milliseconds. Default: they never expire."""

@@ -1,6 +1,6 @@
-"""Converts google.protobuf.Struct to dict, with checks, and back.
+"""Conversion between google.protobuf.Struct and dict, with checks.
 
-protobuf's own json_format is slower and knows neither field paths nor limits.
+protobuf's own json_format is slower and supports neither field paths nor limits.
 """
 
 import math
@@ -12,8 +12,8 @@ from google.protobuf.struct_pb2 import ListValue, Struct, Value
 from sessiond_server.core.errors import invalid
 from sessiond_server.core.limits import MAX_JSON_BYTES
 
-# protobuf's parsers accept 100 levels. A nested object takes three of them, and the messages around
-# a Struct take some more.
+# protobuf's parsers accept 100 levels of nesting. Each nested object takes three levels, and the
+# messages that enclose a Struct take a few more.
 MAX_DEPTH = 30  # levels of nested objects and arrays in config, metadata and data
 MAX_INTEGER = 2**53  # absolute value of integers in config, metadata and data
 

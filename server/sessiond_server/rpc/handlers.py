@@ -1,8 +1,8 @@
-"""Runs every call: authentication, admission, deadline, errors, log.
+"""Runs every call: authentication, admission, deadline, errors, logging.
 
 The handlers are built from the services' descriptors with identity serializers, so this module
-sees bytes: a request that cannot be decoded becomes a typed error, and a response may be spliced
-from stored bytes.
+handles bytes. This allows typed errors for requests that cannot be decoded, and responses that are
+spliced from stored bytes.
 """
 
 import asyncio
@@ -35,13 +35,14 @@ from sessiond_server.rpc.raw_messages import raw_class
 
 SLOW_CALL_S = 1.0
 
-# How long, and up to what size, the server reads on from a client whose stream it refuses.
+# After refusing a client's stream, the server keeps reading it within these limits of time and
+# size.
 DRAIN_TIMEOUT_S = 5.0
 DRAIN_IDLE_S = 0.5
 DRAIN_BYTES = 64 * 1024 * 1024
 
-# RPCs of many messages. Their requests carry Message.json as bytes, whatever the annotations of
-# the servicers' methods say.
+# RPCs that carry many messages. In their requests, Message.json is bytes, whatever the type
+# annotations of the servicers' methods say.
 RAW_CALLS = frozenset({"StoreMessages", "BatchStoreMessages", "ImportMessages"})
 
 Context: TypeAlias = "ServicerContext[bytes, bytes]"
@@ -52,9 +53,9 @@ log = structlog.get_logger("sessiond.calls")
 
 
 class Servicer(Protocol):
-    """Methods named after the RPCs: (request, caller) -> response; iterators where the RPC streams.
+    """Methods named after the RPCs: (request, caller) -> response, with iterators for streams.
 
-    A response is a protobuf message, or the bytes of one.
+    A response is a protobuf message or an encoded one.
     """
 
     @property
@@ -62,9 +63,9 @@ class Servicer(Protocol):
 
 
 class _Call:
-    """One call under way, for the length of an `async with` block.
+    """One call in progress, for the duration of an `async with` block.
 
-    An exception that leaves the block ends the call with a typed status.
+    An exception in the block ends the call with a typed status.
     """
 
     __slots__ = ("_admission", "_call_id", "_context", "authorization", "caller", "method", "peer",
@@ -79,7 +80,8 @@ class _Call:
         self._context = context
         self._admission = admission
         self._call_id = ""
-        # Read now: when the call is logged it may be torn down, and gRPC would crash the process.
+        # Read the peer now. When the call is logged, it may have been torn down already, and then
+        # reading the peer would crash the process within gRPC.
         self.peer = context.peer()
         for key, value in context.invocation_metadata() or ():
             if key == "authorization":
@@ -89,7 +91,7 @@ class _Call:
 
     @property
     def call_id(self) -> str:
-        """The call's id in the log: the caller's x-request-id, or one made up on first use."""
+        """Id of the call in the log: the caller's x-request-id, or else a generated id."""
         if not self._call_id:
             self._call_id = uuid.uuid4().hex
         return self._call_id
@@ -111,11 +113,11 @@ class _Call:
                 log.debug("call", took_ms=round(took_s * 1000, 1), **self._log_fields())
 
     def fault_of(self, error: Exception, session_id: str = "") -> Fault:
-        """Log an error and return the Fault that is sent to the caller.
+        """Log an error, and return the Fault to send to the caller.
 
         Args:
             error: the error.
-            session_id: the session of the part that failed. "" = that of the call.
+            session_id: session of the part that failed; "" = the session of the call.
         """
         fault = as_fault(error)
         if fault is None:
@@ -148,26 +150,27 @@ _streaming: ContextVar[_Call] = ContextVar("streaming")
 
 
 def status_of_part(error: Exception, session_id: str) -> Status:
-    """Log the error of one part of the running server stream, and return the part's status.
+    """Log an error in one part of the current server stream, and return the status of that part.
 
-    The call itself continues. The status is the one that the part would get as a call.
+    The call itself continues. The status is the same as if the part were a call of its own.
 
     Args:
         error: the error.
-        session_id: the session that the part is about.
+        session_id: session of the part.
     """
     call = _streaming.get()
     return whole_status_of(call.fault_of(error, session_id), call.call_id)
 
 
 class Calls:
-    """Builds the handlers of services.
+    """Builds the handlers of the services.
 
     Args:
-        authenticator: finds the caller of each call.
-        admission: counts the calls, and refuses those that are too many.
-        default_deadline_s: deadline, in seconds, of unary calls whose clients set none.
-        stream_idle_timeout_s: seconds without a message after which a client's stream is refused.
+        authenticator: finds the caller for each call.
+        admission: counts the calls and refuses those above the limits.
+        default_deadline_s: deadline of unary calls whose clients set none. Unit: seconds.
+        stream_idle_timeout_s: time without a message after which a client's stream is refused.
+            Unit: seconds.
     """
 
     def __init__(
@@ -187,7 +190,7 @@ class Calls:
         """Return the handlers of all methods of a service.
 
         Raises:
-            AttributeError: if the servicer lacks a method.
+            AttributeError: if the servicer does not have a method for each RPC.
         """
         return grpc.method_handlers_generic_handler(
             service.full_name,
@@ -257,7 +260,7 @@ class Calls:
         return handle
 
     async def _admit(self, call: _Call, needs_admin: bool) -> Caller:
-        """Check the limits and find the caller.
+        """Check the limits and return the caller.
 
         Raises:
             Fault: OVERLOADED, API_KEY_MISSING, API_KEY_INVALID or ADMIN_KEY_REQUIRED.
@@ -273,10 +276,10 @@ class Calls:
 
 
 async def drain_requests(requests: AsyncIterator[bytes]) -> None:
-    """Read on from a client whose stream is refused, within bounds.
+    """Keep reading a client's stream that is refused, within limits.
 
-    Some clients, Python's asyncio client among them, lose a response that arrives while they
-    write.
+    Some clients, such as Python's asyncio client, lose a response that arrives while they are
+    writing.
     """
     taken = 0
     with suppress(TimeoutError, StopAsyncIteration):

@@ -132,7 +132,7 @@ class SessionServicer:
         )
 
     async def DestroySession(self, request: DestroySessionRequest, caller: Caller) -> Session:
-        # Its turns have to end even if the caller leaves meanwhile.
+        # The session's turns must be ended even if the caller disconnects in the meantime.
         destroying = self._sessions.set_state(
             caller.project_id, request.session_id, SessionState.DESTROYED, request.request_id
         )
