@@ -47,10 +47,11 @@ test-all: setup aimock ## Run all tests: crashes under load, a million messages
 test-matrix: ## Run the tests on several versions of Python and PostgreSQL (an hour)
 	scripts/test-matrix
 
-lint: setup sync-check ## Check style, import directions, protos
+lint: setup sync-check ## Check style, import directions, sizes of files and packages, protos
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	PYTHONPATH=client:server $(BIN)/lint-imports
+	$(BIN)/python scripts/check-sizes
 	cd protos && ../$(BIN)/buf lint
 	@tag=$$(git describe --tags --abbrev=0 --match 'v*' 2>/dev/null); \
 	if [ -n "$$tag" ]; then (cd protos && ../$(BIN)/buf breaking --against "../.git#tag=$$tag,subdir=protos"); \

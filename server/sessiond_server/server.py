@@ -26,13 +26,8 @@ from sessiond_server.settings import Settings
 from sessiond_server.turns.runner import TurnRunner
 from sessiond_server.watch.hub import WatchHub
 
-# More than max_batch_bytes may be, so that the server refuses a batch that is too large with a
-# reason; gRPC would refuse it without one.
-MAX_RECEIVE_BYTES = 32 * 1024 * 1024
-
 # Names as in gRPC's grpc/impl/channel_arg_names.h; gRPC ignores unknown ones silently.
 OPTIONS: list[tuple[str, int]] = [
-    ("grpc.max_receive_message_length", MAX_RECEIVE_BYTES),
     ("grpc.max_send_message_length", -1),
     ("grpc.max_concurrent_streams", 1000),
     ("grpc.keepalive_time_ms", 60_000),
@@ -107,7 +102,11 @@ async def serving(settings: Settings, database_url: str) -> AsyncIterator[Runnin
         # The port is shared only among the workers of one server. Two servers that both claimed
         # it would each get some of the calls, and nobody would notice.
         server = grpc.aio.server(
-            options=[*OPTIONS, ("grpc.so_reuseport", int(settings.workers > 1))]
+            options=[
+                *OPTIONS,
+                ("grpc.max_receive_message_length", settings.max_request_bytes),
+                ("grpc.so_reuseport", int(settings.workers > 1)),
+            ]
         )
         stack.push_async_callback(server.stop, grace=0)
         server.add_generic_rpc_handlers(services.handlers)

@@ -332,10 +332,10 @@ class TestLimits:
             full, ask("two", *["x"] * 600), ask("three", *["x"] * 1001), ask("one", *["x"] * 600)
         )
         assert seqs(ends) == [(1, 600), (1, 600), "BATCH_TOO_LARGE", (601, 1200)]
-        large = openai("x" * 1_000_000)
+        large = openai("x" * 6_000_000)
         ends = await wire.store_batch(
             *[ask(name, large, large) for name in ("one", "two", "three")],
-            ask("one", "x" * 2_000_000),
+            ask("one", "x" * 2**24),
         )
         assert seqs(ends) == [(1201, 1202), (601, 602), (1, 2), "MESSAGE_TOO_LARGE"]
 

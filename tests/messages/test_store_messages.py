@@ -141,7 +141,7 @@ BAD = {
     "role unknown": (_json('{"role":"user"}', role=77), "UNKNOWN_ROLE", "messages[1].role"),
     "gemini's role": (_json('{"role":"model"}'), "UNKNOWN_ROLE", "messages[1].json.role"),
     "too large": (
-        _json('{"role":"user","content":"' + "x" * 2**20 + '"}'),
+        _json('{"role":"user","content":"' + "x" * 2**24 + '"}'),
         "MESSAGE_TOO_LARGE",
         "messages[1].json",
     ),
@@ -243,9 +243,9 @@ async def test_batches_above_the_limits_are_refused(wire: Wire) -> None:
     error = await error_of(wire.store("one", *["x"] * 1001))
     assert (error.code, error.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "BATCH_TOO_LARGE")
     assert (error.metadata["message_count"], error.metadata["max_messages"]) == ("1001", "1000")
-    error = await error_of(wire.store("one", *["x" * 1_000_000] * 5))
+    error = await error_of(wire.store("one", *["x" * 7_000_000] * 5))
     assert error.reason == "BATCH_TOO_LARGE"
-    assert error.metadata["max_bytes"] == str(4 * 1024 * 1024)
+    assert error.metadata["max_bytes"] == str(32 * 1024 * 1024)
     assert (await wire.store("one", *["x"] * 1000)).last_seq == 1000
 
 

@@ -1,4 +1,4 @@
-"""Chat Completions as servers really speak it: what comes in pieces, and the ways in which they differ."""
+"""Chat Completions as servers speak it: answers in pieces, and how the servers differ."""
 
 import json
 from typing import Any

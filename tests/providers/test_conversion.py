@@ -156,7 +156,7 @@ USER, ASSISTANT = {"role": "user", "content": "go on"}, {"role": "assistant", "c
 
 
 class TestMending:
-    """Calls are answered right behind the message that calls, though they were not when they were stored."""
+    """Results follow their calls in a request, wherever they were stored."""
 
     def test_what_is_well_stays(self) -> None:
         history = [

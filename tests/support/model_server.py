@@ -1,4 +1,4 @@
-"""A provider of models that does what a test tells it: the protocols of OpenAI's Chat Completions and of Anthropic's Messages."""
+"""A provider of models that follows a test's script, in OpenAI's and Anthropic's protocols."""
 
 import json
 import select
@@ -35,7 +35,7 @@ class Reply:
         usage: (input, output) tokens. None = not told.
         stop_reason: "" = what the provider would say.
         status, body, headers: an HTTP error instead of a stream, where status is not 200.
-        events: the JSON of the stream's events, instead of those that would be made of the fields above.
+        events: the JSON of the stream's events. Default: made of the fields above.
         after: how many events to send before `then`. None = all. -1 = not even the headers.
         then: what comes after them.
             "go on": the rest, and a proper end.
@@ -44,7 +44,7 @@ class Reply:
             "stop": the stream ends, properly as HTTP goes.
             "garbage": an event that is no JSON.
             "error": the event `error`.
-        error: what the provider says of an error in the stream, e.g. {"type": "overloaded_error", "message": "Overloaded"}.
+        error: an error in the stream, such as {"type": "overloaded_error", "message": "..."}.
     """
 
     text: str = ""
@@ -81,13 +81,19 @@ HELLO = Reply("Hello from the model server.")
 
 
 class ModelServer:
-    """Stands on a port of 127.0.0.1, in threads of its own, so that it serves the test's own loop and other processes alike.
+    """Listens on a port of 127.0.0.1.
 
-    Each request takes the next reply of the script; where there is none, it gets `default`. Settings of a sessiond that asks it:
-    {"fake": {"type": "openai", "base_url": server.openai_url, "models": ["fake-*"]}}, likewise "anthropic" with server.url.
+    It runs in threads of its own, so it serves the test's own loop and other processes alike.
+
+    Each request gets the next reply of the script, or else `default`. A sessiond that calls it has
+    the settings {"fake": {"type": "openai", "base_url": server.openai_url, "models": ["fake-*"]}},
+    or "anthropic" with server.url.
 
     Attributes:
-        url: for Anthropic's protocol. openai_url: for OpenAI's. requests: what came, in order. default: see above.
+        url: for Anthropic's protocol.
+        openai_url: for OpenAI's.
+        requests: the requests so far, in order.
+        default: see above.
     """
 
     def __init__(self, default: Reply = HELLO) -> None:
@@ -133,7 +139,7 @@ class ModelServer:
         self._released.set()
 
     def wait_until_left(self, timeout: float = 30) -> bool:
-        """Wait for a client to close its connection before its stream's end. Each is counted once."""
+        """Wait for a client that closes its connection early. Each counts once."""
         return self._left.acquire(timeout=timeout)
 
     def take(self, received: Received) -> Reply:
@@ -146,7 +152,14 @@ class ModelServer:
         self._left.release()
 
     def hold(self, connection: socket.socket) -> bool:
-        """Wait for release(). Answers False where the server ends first. Raises: ConnectionError where the client leaves."""
+        """Wait for release().
+
+        Returns:
+            False if the server ends first.
+
+        Raises:
+            ConnectionError: if the client leaves.
+        """
         self._held.release()
         while not self._released.wait(0.01) and not self._ending.is_set():
             readable, _, _ = select.select([connection], [], [], 0)

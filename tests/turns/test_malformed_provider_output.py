@@ -91,6 +91,8 @@ async def test_an_answer_that_looks_like_an_asset_is_stored(one: Wire, models: M
 
 
 async def test_a_message_of_the_largest_size_is_streamed(one: Wire) -> None:
-    sent = await sending(one, "one", "x" * 1_048_000, options={"echo_text": "short"}, model="echo")
+    sent = await sending(
+        one, "one", "x" * (2**24 - 100), options={"echo_text": "short"}, model="echo"
+    )
     await sent.end()
     assert sent.types[0] == "user.message"

@@ -234,7 +234,7 @@ async def test_the_turns_model_chooses_the_provider(one: Wire, models: ModelServ
             "UNKNOWN_ROLE",
             "messages[0].json.role",
         ),
-        ({"prompt": "x" * 1_100_000}, "MESSAGE_TOO_LARGE", "prompt"),
+        ({"prompt": "x" * 2**24}, "MESSAGE_TOO_LARGE", "prompt"),
         ({"prompt": "x", "mode": 7}, "INVALID_FIELD", "mode"),
         ({"prompt": "x", "model": "x" * 257}, "INVALID_FIELD", "model"),
         ({"prompt": "x", "model": "a\0"}, "INVALID_FIELD", "model"),

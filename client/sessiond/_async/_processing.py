@@ -57,7 +57,7 @@ class AsyncProcessing(AsyncLeaseCalls):
         again after retry_delay. At the last attempt they are given up on with the error's text.
         If it raises another BaseException, or the loop is stopped, the lease is given back, and
         the error is raised. While the handler runs, its lease is extended. A handler may be called
-        twice with the same messages, so it should recognise what it has done.
+        twice with the same messages, so make it idempotent.
 
         The loop ends when the client is stopped (ClientClosed), when its task is cancelled or
         interrupted, or when an error of the server outlasts the retries of a call.
@@ -123,8 +123,7 @@ class AsyncProcessing(AsyncLeaseCalls):
         failure: Exception | None = None
         try:
             if lease.attempt > max_attempts:
-                # No earlier worker got to an outcome, not even a failure: the messages may have
-                # killed them.
+                # No earlier worker got to an outcome: the messages may have killed them.
                 await self._fail(lease, f"leased {lease.attempt - 1} times without an outcome")
                 return 0
             try:
@@ -170,8 +169,7 @@ class AsyncProcessing(AsyncLeaseCalls):
             await self.release(lease)
 
     async def _fail(self, lease: Lease, text: str) -> None:
-        # Cut here, because it is sent for each message. protobuf refuses lone surrogates, which
-        # file names may have.
+        # It is sent for each message. protobuf refuses lone surrogates, which file names may have.
         text = text[:MAX_ERROR_CHARACTERS].encode(errors="replace").decode()
         await self.acknowledge(lease, failures=dict.fromkeys(lease.seqs, text))
 

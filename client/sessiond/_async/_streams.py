@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import aclosing, closing
+from contextlib import aclosing
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -91,7 +91,11 @@ async def message_batches(
     resumed = GetMessagesRequest()
     resumed.CopyFrom(request)
     responses = _responses(
-        connection, lambda stubs: stubs.sessions.GetMessages, resumed, StreamRetry(timeout)
+        connection,
+        lambda stubs: stubs.sessions.GetMessages,
+        resumed,
+        StreamRetry(timeout),
+        prefetches=True,
     )
     async with aclosing(responses):
         async for response in responses:
@@ -284,6 +288,7 @@ async def _responses(
     retry: StreamRetry,
     *,
     is_complete: Callable[[bool], bool] = lambda is_clean: is_clean,
+    prefetches: bool = False,
     max_silence_s: float | None = None,
     stop: Stop | None = None,
     opened: Callable[[bool], None] | None = None,
@@ -298,6 +303,8 @@ async def _responses(
         retry: counts the failures, and has the deadline.
         is_complete: whether all has come; called with True when the server has ended the stream
             without an error, and with False when it has failed.
+        prefetches: request each response while the one before it is in use, which pays for large
+            responses only.
         max_silence_s: how long a connection may be silent, in seconds. None = for ever.
         stop: ends the stream when it is set.
         opened: called with True at each response, and with False when a connection has ended.
@@ -314,21 +321,21 @@ async def _responses(
             request, timeout=retry.deadline.remaining(), metadata=connection.metadata
         )
         stubs.watch(call)
+        prefetched = Prefetch(call) if prefetches else None
         watchdog = Watchdog(call, max_silence_s)
         error: SessiondError = ServerUnavailable("the stream ended before all had come")
         cause: BaseException | None = None
         try:
             if stop:
                 stop.watch(call)
-            with closing(Prefetch(call)) as responses:
+            watchdog.start()
+            async for response in prefetched or call:
+                watchdog.pause()
+                retry.progress()
+                if opened:
+                    opened(True)
+                yield response
                 watchdog.start()
-                async for response in responses:
-                    watchdog.pause()
-                    retry.progress()
-                    if opened:
-                        opened(True)
-                    yield response
-                    watchdog.start()
             if is_complete(True):
                 return
         except FAULTS as fault:
@@ -343,6 +350,8 @@ async def _responses(
                 return
         finally:
             watchdog.close()
+            if prefetched:
+                prefetched.close()
             call.cancel()
             if opened:
                 opened(False)

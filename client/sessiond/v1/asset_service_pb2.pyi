@@ -64,7 +64,7 @@ class UploadAssetRequest(_message.Message):
     ASSET_ID_FIELD_NUMBER: _builtins.int
     SIZE_FIELD_NUMBER: _builtins.int
     data: _builtins.bytes
-    """data is the next piece of the content. About 256 KiB is a good size; a piece above the server's receive limit (32 MiB) is refused.
+    """data is the next piece of the content. About 256 KiB is a good size; a piece above the server's receive limit (64 MiB) is refused.
     An asset may be empty.
     """
     media_type: _builtins.str

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class AssetServiceStub(object):
-    """AssetService keeps files that messages refer to (Blob.asset_id, or "sessiond-asset:ASSET_ID" in a provider's JSON). The content names the
+    """AssetService keeps files that messages refer to (Blob.asset_id, or "sessiond-asset:ASSET_ID" where a provider's JSON has a file). The content names the
     asset: a project stores the same bytes once, however many messages, sessions and copies refer to them. The server removes an asset once no
     message refers to it, but not within an hour of its last upload (asset_grace_s).
 
@@ -57,7 +57,7 @@ class AssetServiceStub(object):
 
 
 class AssetServiceServicer(object):
-    """AssetService keeps files that messages refer to (Blob.asset_id, or "sessiond-asset:ASSET_ID" in a provider's JSON). The content names the
+    """AssetService keeps files that messages refer to (Blob.asset_id, or "sessiond-asset:ASSET_ID" where a provider's JSON has a file). The content names the
     asset: a project stores the same bytes once, however many messages, sessions and copies refer to them. The server removes an asset once no
     message refers to it, but not within an hour of its last upload (asset_grace_s).
 
@@ -113,7 +113,7 @@ def add_AssetServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AssetService(object):
-    """AssetService keeps files that messages refer to (Blob.asset_id, or "sessiond-asset:ASSET_ID" in a provider's JSON). The content names the
+    """AssetService keeps files that messages refer to (Blob.asset_id, or "sessiond-asset:ASSET_ID" where a provider's JSON has a file). The content names the
     asset: a project stores the same bytes once, however many messages, sessions and copies refer to them. The server removes an asset once no
     message refers to it, but not within an hour of its last upload (asset_grace_s).
 

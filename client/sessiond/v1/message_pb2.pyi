@@ -111,7 +111,9 @@ class Message(_message.Message):
     format: Global___Format.ValueType
     """format names the provider whose message json holds. Required with json, unset with parts."""
     json: _builtins.str
-    """json is a provider's own message, a JSON object. It is validated once and kept byte for byte, with its spacing, key order and number spelling."""
+    """json is a provider's own message, a JSON object of at most 200 levels. It is validated once and kept byte for byte, with its spacing, key
+    order and number spelling. Content that the format does not know is refused; unknown keys, parts and items of newer versions are kept.
+    """
     parent_seq: _builtins.int
     """parent_seq is the seq of the message that this one follows, if that is not the previous one. The message must be stored already, or
     come earlier in the same batch. 0 = the previous message.
@@ -136,7 +138,7 @@ class Message(_message.Message):
 
     @_builtins.property
     def metadata(self) -> _struct_pb2.Struct:
-        """metadata holds the caller's own labels for this message, as a JSON object. At most 64 KiB. Never changes."""
+        """metadata holds the caller's own labels for this message, as a JSON object. Limits as for Session.config. Never changes."""
 
     @_builtins.property
     def turn(self) -> _turn_pb2.MessageTurn:
@@ -211,7 +213,7 @@ class Part(_message.Message):
     text: _builtins.str
     """text is plain text."""
     data: _builtins.str
-    """data is anything else, as JSON text, kept byte for byte."""
+    """data is anything else, as JSON text of at most 200 levels, kept byte for byte."""
     @_builtins.property
     def image(self) -> Global___Blob:
         """image is a picture."""
@@ -274,7 +276,9 @@ class Blob(_message.Message):
     inline: _builtins.bytes
     """inline is the content itself; it counts towards the message's size."""
     uri: _builtins.str
-    """uri says where the content is. A provider's JSON refers to an asset by a string of the form "sessiond-asset:ASSET_ID"."""
+    """uri says where the content is. A provider's JSON refers to an asset by the string "sessiond-asset:ASSET_ID" in the place of a file's
+    URL or content, such as image_url.url, source.data or inlineData.data. The same string anywhere else is text.
+    """
     asset_id: _builtins.str
     """asset_id names an asset of the project (AssetService). It must exist when the message is stored, and stays as long as the message is
     reachable.

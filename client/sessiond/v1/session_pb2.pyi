@@ -111,9 +111,9 @@ class Session(_message.Message):
         """config holds settings of the conversation (temperature, tools, prompts, ...) as a JSON object. At most 64 KiB as JSON text, without
         model_options, and 30 levels. Numbers are IEEE doubles: beyond 2^53 they are refused, and belong in strings; key order is not kept.
         ConversationService reads these: system_prompt, a string that a model is given above the history; model_options, a string with a JSON
-        object that goes into requests to a model (see SendRequest.options_json; at most 1 MiB); context, an object that says how much of the history a model is given: max_messages and
-        max_tokens (as counted here), the newest ones, besides system and developer messages, and more where a tool's result would be
-        without its call. Unset = all.
+        object that goes into requests to a model (see SendRequest.options_json, whose limits hold); context, an object that says how much of
+        the history a model is given: max_messages and max_tokens (as counted here), the newest ones, besides system and developer messages,
+        and more where a tool's result would be without its call. Unset = all.
         """
 
     @_builtins.property

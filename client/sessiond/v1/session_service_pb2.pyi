@@ -867,7 +867,7 @@ class StoreMessagesRequest(_message.Message):
     """request_id makes the call safe to repeat. At most 128 characters. Empty = none."""
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Message]:
-        """messages in their order. 1 to 1,000, together at most 4 MiB of content, each at most 1 MiB unless the server's operator says otherwise."""
+        """messages in their order. 1 to 1,000, together at most 32 MiB of content, each at most 16 MiB unless the server's operator says otherwise."""
 
     def __init__(
         self,
@@ -928,7 +928,7 @@ class BatchStoreMessagesRequest(_message.Message):
     REQUESTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def requests(self) -> _containers.RepeatedCompositeFieldContainer[Global___StoreMessagesRequest]:
-        """requests, 1 to 256. The limits of StoreMessages hold for each; all together have to fit into the server's receive limit (32 MiB)."""
+        """requests, 1 to 256. The limits of StoreMessages hold for each; all together have to fit into the server's receive limit (64 MiB)."""
 
     def __init__(
         self,
@@ -1053,7 +1053,7 @@ class ImportMessagesRequest(_message.Message):
     """request_id as in StoreMessagesRequest."""
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Message]:
-        """messages in their order, any number a piece; a piece of about 256 KiB travels well, one above the server's receive limit (32 MiB) is refused."""
+        """messages in their order, any number a piece; a piece of about 256 KiB travels well, one above the server's receive limit (64 MiB) is refused."""
 
     def __init__(
         self,

@@ -32,7 +32,7 @@ def parse_json(encoded: bytes, field: str) -> Any:
 def parse_odd_json(encoded: bytes, field: str, first: ValueError) -> Any:
     """Parse JSON that orjson refuses, though the grammar allows it and models send it.
 
-    Such as half of a surrogate pair (\\ud83d) in an escape, or an integer of 400 digits.
+    Examples are half of a surrogate pair in an escape, and an integer of 400 digits.
 
     Args:
         encoded: UTF-8.

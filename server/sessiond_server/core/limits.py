@@ -34,12 +34,12 @@ MAX_DESCRIPTION_CHARACTERS = 1024
 class Limits:
     """Limits that an operator may set."""
 
-    max_message_bytes: int = 1024 * 1024
-    """Content of one message. Default 1 MiB."""
+    max_message_bytes: int = 16 * 1024 * 1024
+    """Content of one message. Default 16 MiB."""
     max_batch_messages: int = 1000
     """Messages of one StoreMessages. Default 1,000."""
-    max_batch_bytes: int = 4 * 1024 * 1024
-    """Content of one StoreMessages. Default 4 MiB."""
+    max_batch_bytes: int = 32 * 1024 * 1024
+    """Content of one StoreMessages. Default 32 MiB."""
     max_import_bytes: int = 8 * 1024**3
     """Messages of one ImportMessages or ImportSession. Default 8 GiB; 0 = no limit."""
     max_asset_bytes: int = 5 * 1024**3

@@ -1,5 +1,6 @@
 """Appends: the rules of StoreMessages and ImportMessages."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
@@ -22,6 +23,9 @@ from sessiond_server.messages.store.spool import Spool
 from sessiond_server.messages.token_counts import Tokenizer
 from sessiond_server.messages.validation import MessageValidator, check_batch, check_import
 from sessiond_server.sessions.store.sessions import SessionStore
+
+# Above this size, messages are parsed and counted in a thread: 16 MiB of text takes half a second.
+LARGE_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +96,11 @@ class Appends:
         Raises:
             Fault: with the reasons that StoreMessages names.
         """
-        return await self.append_prepared(self.prepare(target, messages))
+        if _bytes_of(messages) > LARGE_BYTES:
+            prepared = await asyncio.to_thread(self.prepare, target, messages)
+        else:
+            prepared = self.prepare(target, messages)
+        return await self.append_prepared(prepared)
 
     def prepare(self, target: Target, messages: Sequence[Message]) -> PreparedAppend:
         """Check and encode one batch. Changes the messages on the way.
@@ -103,8 +111,7 @@ class Appends:
         target.check()
         if not messages:
             raise invalid("messages", "is empty; send at least one")
-        # First by the sizes of the strings, which are known before anything is parsed.
-        check_batch(len(messages), sum(map(len, map(attrgetter("json"), messages))), self._limits)
+        check_batch(len(messages), _bytes_of(messages), self._limits)
         validator = MessageValidator(self._limits, self._tokenizer)
         rows = validator.encode(messages)
         check_batch(validator.totals.count, validator.totals.content_bytes, self._limits)
@@ -240,8 +247,17 @@ async def spool_pieces(
             for a message.
     """
     async for messages in pieces:
-        spool.add(validator.encode(messages, keep_times=keep_times))
+        if _bytes_of(messages) > LARGE_BYTES:
+            rows = await asyncio.to_thread(validator.encode, messages, keep_times=keep_times)
+        else:
+            rows = validator.encode(messages, keep_times=keep_times)
+        spool.add(rows)
         check_import(validator.totals.count, spool.size, limits)
+
+
+def _bytes_of(messages: Sequence[Message]) -> int:
+    """Return the size of the JSON of messages, known before anything is parsed."""
+    return sum(map(len, map(attrgetter("json"), messages)))
 
 
 def append_of(target: Target, validator: MessageValidator) -> Append:

@@ -8,7 +8,7 @@ import orjson
 
 from sessiond.v1.message_pb2 import FORMAT_GEMINI, ROLE_USER, Message, Role
 from sessiond_server.core import structs
-from sessiond_server.core.errors import Fault, invalid
+from sessiond_server.core.errors import invalid
 from sessiond_server.core.json_text import (
     is_too_deep,
     parse_json,
@@ -30,6 +30,12 @@ from sessiond_server.messages.parts import check_parts
 from sessiond_server.messages.schemas.checks import SchemaError
 from sessiond_server.messages.store.rows import NO_TIME, Rows, Totals
 from sessiond_server.messages.token_counts import Tokenizer, texts_of_json, texts_of_parts
+
+# What to do about content that is too large.
+STORE_FILES = (
+    "Files belong into assets: send them as `attachments`, or upload them (UploadAsset) and put "
+    "sessiond-asset:ASSET_ID in place of their content"
+)
 
 MAX_TIME_S = 253_402_300_799  # the last second of the year 9999
 
@@ -205,7 +211,8 @@ class MessageValidator:
         if size > self._max_bytes:
             raise invalid(
                 field,
-                f"takes {size} bytes; a message may have {self._max_bytes}",
+                f"takes {size} bytes; a message may have {self._max_bytes} (the server's "
+                f"max_message_bytes). {STORE_FILES}",
                 reason="MESSAGE_TOO_LARGE",
                 content_bytes=size,
                 max_bytes=self._max_bytes,
@@ -326,23 +333,24 @@ def check_batch(count: int, content_bytes: int, limits: Limits) -> None:
     Raises:
         Fault: BATCH_TOO_LARGE.
     """
-    if count > limits.max_batch_messages or content_bytes > limits.max_batch_bytes:
-        over = (
-            f"{count} messages; a batch may have {limits.max_batch_messages}"
-            if count > limits.max_batch_messages
-            else f"{content_bytes} bytes of content; a batch may have {limits.max_batch_bytes}"
-        )
-        raise Fault(
-            "BATCH_TOO_LARGE",
-            f"messages: the batch has {over}. Send several batches, or use ImportMessages",
-            metadata={
-                "message_count": count,
-                "max_messages": limits.max_batch_messages,
-                "content_bytes": content_bytes,
-                "max_bytes": limits.max_batch_bytes,
-            },
-            fields={"messages": f"has {over}"},
-        )
+    if count > limits.max_batch_messages:
+        over = f"has {count} messages; a batch may have {limits.max_batch_messages}"
+        setting, advice = "max_batch_messages", ""
+    elif content_bytes > limits.max_batch_bytes:
+        over = f"has {content_bytes} bytes of content; a batch may have {limits.max_batch_bytes}"
+        setting, advice = "max_batch_bytes", f". {STORE_FILES}"
+    else:
+        return
+    raise invalid(
+        "messages",
+        f"{over} (the server's {setting}). Send several batches, or import the messages "
+        f"(ImportMessages, import_messages){advice}",
+        reason="BATCH_TOO_LARGE",
+        message_count=count,
+        max_messages=limits.max_batch_messages,
+        content_bytes=content_bytes,
+        max_bytes=limits.max_batch_bytes,
+    )
 
 
 def check_import(count: int, size: int, limits: Limits) -> None:

@@ -131,16 +131,26 @@ class Settings(BaseSettings):
         "refused.",
     )
 
+    max_request_bytes: int = Field(
+        64 * 1024 * 1024,
+        ge=64 * 1024,
+        le=1024**3,
+        description="Maximum size of one request, or of one piece of a stream, in bytes. It has to "
+        "be larger than --max-batch-bytes. Each call under way may take a multiple in memory.",
+    )
     max_message_bytes: int = Field(
-        1024 * 1024, ge=1024, le=3_500_000, description="Maximum size of one message, in bytes."
+        16 * 1024 * 1024,
+        ge=1024,
+        le=256 * 1024 * 1024,
+        description="Maximum size of one message, in bytes; at most --max-batch-bytes.",
     )
     max_batch_messages: int = Field(
         1000, ge=1, le=100_000, description="Maximum number of messages of one StoreMessages call."
     )
     max_batch_bytes: int = Field(
-        4 * 1024 * 1024,
+        32 * 1024 * 1024,
         ge=1024,
-        le=24 * 1024 * 1024,
+        le=768 * 1024 * 1024,
         description="Maximum size of the messages of one StoreMessages call, in bytes.",
     )
     max_import_bytes: int = Field(
@@ -321,6 +331,22 @@ class Settings(BaseSettings):
                 "is not HOST:PORT, such as localhost:50051, 0.0.0.0:50051 or [::1]:50051"
             )
         return value
+
+    @model_validator(mode="after")
+    def _check_sizes(self) -> Self:
+        if self.max_message_bytes > self.max_batch_bytes:
+            raise ValueError(
+                f"--max-message-bytes is {self.max_message_bytes}, but --max-batch-bytes only "
+                f"{self.max_batch_bytes}: no call could store such a message"
+            )
+        # A batch that is a little too large is refused with a reason; gRPC would give none.
+        if self.max_request_bytes < self.max_batch_bytes * 5 // 4:
+            raise ValueError(
+                f"--max-request-bytes is {self.max_request_bytes}; with --max-batch-bytes "
+                f"{self.max_batch_bytes} it has to be at least {self.max_batch_bytes * 5 // 4}, "
+                "since messages take more room in a request than their content"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_security(self) -> Self:

@@ -46,6 +46,7 @@ MODEL_OPTIONS = "model_options"
 
 _COUNTED_CONFIG = T.config.op("-")(cast(MODEL_OPTIONS, Text))
 
+
 @dataclass(frozen=True, slots=True)
 class SessionRow:
     """A row of the sessions table; db/schema/ describes the columns."""
