@@ -6,11 +6,15 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sessiond import InvalidField, NewMessage
+from sessiond._protocol.file_places import file_places
 from sessiond._requests.inline_files import MIN_BYTES, extracted, least_bytes
 from sessiond._requests.input import to_proto
 from sessiond.v1.message_pb2 import Blob, Part, ToolResult
+from sessiond_server.messages.asset_references import references
 
 from .conftest import Colour, FakeServer
 
@@ -57,8 +61,10 @@ PLACES: list[tuple[Any, str, str]] = [
     (OUTPUT, URL, "image/png"),
     ({"type": "computer_call_output", "call_id": "c", "output": SCREENSHOT}, URL, "image/png"),
     ({"role": "assistant", "content": "x", "images": [IMAGE_URL]}, URL, "image/png"),
+    ({"type": "image_generation_call", "id": "i", "result": "{}"}, BASE64, "image/png"),
     (of(BLOCK), BASE64, "image/png"),
     (of({"type": "document", "source": source("{}")}), BASE64, "image/png"),
+    (gemini({"fileData": {"mimeType": "image/png", "fileUri": "{}"}}), URL, "image/png"),
     (of({"type": "image", "source": source("{}", "url")}), URL, "image/png"),
     (of(RESULT), BASE64, "image/png"),
     (
@@ -72,6 +78,9 @@ PLACES: list[tuple[Any, str, str]] = [
     (gemini({"inlineData": BLOB}), base64.urlsafe_b64encode(CONTENT).decode(), "image/png"),
     (gemini({"functionResponse": {"parts": [{"inlineData": BLOB}]}}), BASE64, "image/png"),
 ]
+
+
+IMAGE_URL_OF_FILE = {"type": "image_url", "image_url": {"url": URL}}
 
 
 def replaced(message: Any, text: str, *, spaces: bool = False) -> str:
@@ -111,7 +120,7 @@ def test_a_file_in_any_place_becomes_a_reference_and_all_else_stays(
         {"role": "assistant", "content": [{"type": "tool_use", "input": of({"image_url": URL})}]},
         {"role": "model", "parts": [{"functionCall": {"args": {"inlineData": {"data": BASE64}}}}]},
         gemini({"functionResponse": {"response": {"inlineData": {"data": BASE64}}}}),
-        {"type": "image_generation_call", "result": BASE64},
+        {"role": "user", "content": [{"type": "tool_result", "content": [IMAGE_URL_OF_FILE]}]},
         ["no object"],
     ],
 )
@@ -147,8 +156,8 @@ def test_escapes_and_other_spellings_of_data() -> None:
         (f"data:image/svg+xml;base64,{wrapped}", CONTENT),
     ):
         message = of({"type": "image_url", "image_url": {"url": text}})
-        for given in (json.dumps(message), json.dumps(message).replace("/", "\\/")):
-            result, [file] = extracted(to_proto(given, None, "m"), 1000)
+        for spelled in (json.dumps(message), json.dumps(message).replace("/", "\\/")):
+            result, [file] = extracted(to_proto(spelled, None, "m"), 1000)
             assert (file.content, file.media_type) == (content, "image/svg+xml")
             url = json.loads(result.json)["content"][1]["image_url"]["url"]
             assert url == f"sessiond-asset:{file.asset_id}"
@@ -196,3 +205,29 @@ async def test_a_bad_size_is_named_by_every_call(
         with pytest.raises(InvalidField, match="extract_files"):
             await colour.call(call, *arguments, extract_files=bad)
     assert [call.method for call in server.received] == ["GetSession"]
+
+
+KEYS = ("content", "output", "images", "parts", "type", "source", "data", "url", "image_url")
+MORE = ("functionResponse", "inlineData", "file_data", "file_uri", "file", "file_url", "result")
+TYPES = ("image_url", "input_image", "input_audio", "file", "input_file", "image_generation_call")
+VALUES = st.recursive(
+    st.sampled_from([URI, f"see {URI}", "x", None, 1, *TYPES]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(KEYS + MORE), inner, max_size=5)
+    ),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(st.sampled_from(KEYS + MORE), VALUES), st.sampled_from([1, 2, 3]))
+def test_client_and_server_know_the_same_places(message: dict[str, Any], format: int) -> None:
+    found = [holder[key] for holder, key in file_places(message, format) if holder[key] == URI]
+    assert len(found) == len(list(references(message, format)))
+
+
+@pytest.mark.parametrize(("message", "text", "_"), PLACES)
+def test_the_server_resolves_each_place(message: Any, text: str, _: str) -> None:
+    result, files = extracted(to_proto(replaced(message, text), None, "m"), 1000)
+    resolved = [sha256.hex() for sha256, _ in references(json.loads(result.json), result.format)]
+    assert resolved == [file.asset_id for file in files]

@@ -108,6 +108,34 @@ async def test_options_of_models_keep_their_order_and_their_numbers(
     assert json.dumps(copy.info.config) == '{"model_options": {"b": 1, "a": 2}}'
 
 
+@pytest.mark.parametrize("form", ["jsonl", "json", "dict"])
+async def test_a_reference_in_a_text_needs_no_asset(
+    client: AsyncClient, tmp_path: Path, form: str
+) -> None:
+    uri = f"sessiond-asset:{'a' * 64}"
+    real = await client.assets.upload(b"x", media_type="text/plain")
+    session = await client.create_session("quoting")
+    file = {"type": "file", "file": {"file_data": real.uri, "filename": "a.txt"}}
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": json.dumps(uri)}}
+    await session.store_messages(
+        [
+            {"role": "user", "content": f"What is {uri}?"},
+            {"role": "assistant", "content": uri, "tool_calls": [call]},
+            {"role": "tool", "tool_call_id": "c", "content": uri},
+            {"role": "user", "content": [{"type": "text", "text": uri}, file]},
+        ]
+    )
+    export = await session.export()
+    assert [asset["asset_id"] for asset in export["assets"]] == [real.asset_id]
+    source: Any = tmp_path / "export"
+    if form == "dict":
+        source = export
+    else:
+        await session.export_to(source, format=form)
+    await client.sessions.import_session(source, "copy")
+    assert (await client.sessions.export("copy"))["messages"] == export["messages"]
+
+
 @pytest.mark.parametrize("character", ["\ud83d", "\u2028", "\u2029", "\x85"])
 @pytest.mark.parametrize("around", ["", "ü", "a", "\U0001f600"])
 def test_a_line_holds_nothing_that_ends_one(character: str, around: str) -> None:

@@ -146,6 +146,12 @@ def assistant(**fields: Any) -> dict[str, Any]:
             ".parts[0].functionResponse.parts",
         ),
         (GEMINI, {"role": "model", "text": "x"}, ".text"),
+        (
+            GEMINI,
+            {"role": "model", "parts": [{"text": "x", "function_call": {"name": "f"}}]},
+            ".parts[0].function_call",
+        ),
+        (OPENAI, assistant(function_call={"name": "f", "type": []}), ".function_call.type"),
     ],
 )
 def test_a_message_of_no_known_shape_is_refused_with_the_path(

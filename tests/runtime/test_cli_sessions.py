@@ -248,6 +248,15 @@ def test_copy(client: Client, run: Callable[..., Done]) -> None:
     assert taken.err.startswith("sessiond sessions: SESSION_ALREADY_EXISTS: ")
 
 
+def test_half_a_surrogate_is_exported(client: Client, run: Callable[..., Done]) -> None:
+    session = client.create_session("half")
+    session.store_message('{"role":"user","content":"ü \\ud83d"}')
+    session.store_message('{"role":"user","content":"\\u2028"}')
+    messages = client.sessions.export("half")["messages"]
+    assert run("export", "half", "--format", "json").json["messages"] == messages
+    assert run("export", "half").kinds == ["export", "message", "message", "end"]
+
+
 def test_export_and_import(client: Client, run: Callable[..., Done], tmp_path: Path) -> None:
     fill(client)
     lines = run("export", "chat-1")
@@ -255,7 +264,8 @@ def test_export_and_import(client: Client, run: Callable[..., Done], tmp_path: P
     assert lines.kinds == ["export", "task", "bookmark", *["message"] * 12, "end"]
     assert run("export", "chat-1", "--format", "json").json == client.sessions.export("chat-1")
     asset = client.assets.upload(b"a picture")
-    client.create_session("with").store_message({"role": "user", "content": asset.uri})
+    picture = {"type": "image_url", "image_url": {"url": asset.uri}}
+    client.create_session("with").store_message({"role": "user", "content": [picture]})
     assert run("export", "with").kinds == ["export", "asset", "message", "end"]
     assert run("export", "with", "--no-assets").kinds == ["export", "message", "end"]
     assert len(run("export", "with", "--format", "json").json["assets"]) == 1

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 from google.protobuf import json_format
 
 from sessiond._protocol.checks import check_function
+from sessiond._protocol.file_places import file_places
 from sessiond._protocol.structs import from_struct
 from sessiond._protocol.times import iso
 from sessiond._types.asset import URI_PREFIX, Asset
@@ -42,8 +43,7 @@ LISTS = {"task": "tasks", "bookmark": "bookmarks", "message": "messages", "asset
 
 ASSET_ID = re.compile("[0-9a-f]{64}")
 
-# The server, too, takes only exactly 64 digits for a reference; anything else is plain text.
-_ASSET_REFERENCE = re.compile(f"{URI_PREFIX}({ASSET_ID.pattern})(?![0-9a-f])")
+_ASSET_REFERENCE = re.compile(f"{URI_PREFIX}({ASSET_ID.pattern})")
 
 
 def header(info: SessionInfo) -> ExportRecord:
@@ -118,9 +118,11 @@ def asset_ids(message: Message) -> Iterable[str]:
     """Return the ids of the assets that a message refers to, possibly with duplicates."""
     if message.proto.WhichOneof("content") == "parts":
         return _asset_ids_of(message.proto.parts.parts)
-    text = message.proto.json
-    # Most messages refer to none, and a substring search is faster than the pattern.
-    return _ASSET_REFERENCE.findall(text) if URI_PREFIX in text else ()
+    # Most messages refer to none, and a substring search is faster than parsing.
+    if URI_PREFIX not in message.proto.json:
+        return ()
+    strings = (holder[key] for holder, key in file_places(message.blob, message.proto.format))
+    return [found[1] for text in strings if (found := _ASSET_REFERENCE.fullmatch(text))]
 
 
 def _asset_ids_of(parts: Iterable[Part]) -> Iterator[str]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 from urllib.parse import unquote_to_bytes
 
+from sessiond._protocol.file_places import file_places
 from sessiond._protocol.json_text import encode
 from sessiond._requests.assets import media_type_of
 from sessiond._types.asset import URI_PREFIX
@@ -18,17 +19,6 @@ from sessiond.v1.message_pb2 import Blob, Message, Part
 MIN_BYTES = 256 * 1024
 
 _DATA_URL = re.compile(r"data:([^,]*?)(;base64)?,(.*)", re.DOTALL | re.IGNORECASE)
-# The keys under which a provider's JSON has parts. Arguments of calls, for one, are no place for
-# files, whatever they look like.
-_NESTED = (
-    "content",
-    "parts",
-    "output",
-    "images",
-    "source",
-    "functionResponse",
-    "function_response",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +68,7 @@ def extracted(message: Message, least: int) -> tuple[Message, list[InlineFile]]:
             cast("Blob", file.holder).asset_id = file.asset_id
         return (result if files else message), files
     value = _parsed(message.json) if len(message.json) > least else None
-    files = list(_files_of_json(value, least))
+    files = list(_files_of_json(value, message.format, least))
     if not files:
         return message, []
     result.CopyFrom(message)
@@ -117,41 +107,30 @@ def _files_of_parts(parts: Iterable[Part], least: int) -> Iterator[InlineFile]:
                 yield from _files_of_parts(part.tool_result.parts, least)
 
 
-def _files_of_json(value: Any, least: int) -> Iterator[InlineFile]:
-    for item in value if isinstance(value, list) else [value]:
-        if not isinstance(item, dict):
-            continue
-        for holder, key, media_type in _places(item):
-            text = holder.get(key)
-            # Base64 takes four characters for three bytes.
-            if isinstance(text, str) and len(text) >= least:
-                content, given = _decoded(text, is_url="url" in key)
-                if len(content) >= least:
-                    yield _file(content, given or media_type, holder, key)
-        for key in _NESTED:
-            yield from _files_of_json(item.get(key), least)
+def _files_of_json(value: Any, format: int, least: int) -> Iterator[InlineFile]:
+    for holder, key in file_places(value, format):
+        text = holder[key]
+        # Base64 takes four characters for three bytes. A source may also be plain text.
+        if len(text) >= least and holder.get("type") != "text":
+            content, given = _decoded(text, is_url=key.lower().endswith(("url", "uri")))
+            if len(content) >= least:
+                yield _file(content, given or _media_type_beside(holder), holder, key)
 
 
-def _places(part: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str, str]]:
-    """Yield where a part may have a file: an object, its key, and the media type beside it."""
-    image = part.get("image_url")
-    if isinstance(image, dict):
-        yield image, "url", ""
-    else:
-        yield part, "image_url", ""
-    if isinstance(audio := part.get("input_audio"), dict):
-        yield audio, "data", f"audio/{audio.get('format') or 'wav'}"
-    file = part if part.get("type") == "input_file" else part.get("file")
-    if isinstance(file, dict):
-        yield file, "file_data", media_type_of(_string(file.get("filename")))
-        yield file, "file_url", ""
-    source = part.get("source")
-    if isinstance(source, dict) and source.get("type") in ("base64", "url"):
-        key = "data" if source["type"] == "base64" else "url"
-        yield source, key, _string(source.get("media_type"))
-    for name in ("inlineData", "inline_data"):
-        if isinstance(blob := part.get(name), dict):
-            yield blob, "data", _string(blob.get("mimeType") or blob.get("mime_type"))
+def _media_type_beside(holder: dict[str, Any]) -> str:
+    """Return the media type that an object with a file says. "" = none."""
+    for name in ("media_type", "mimeType", "mime_type"):
+        if isinstance(given := holder.get(name), str):
+            return given
+    match holder:
+        case {"type": "image_generation_call"}:
+            return "image/png"
+        case {"filename": str(name)}:
+            return media_type_of(name)
+        case {"format": str(name)}:
+            return f"audio/{name}"
+        case _:
+            return ""
 
 
 def _decoded(text: str, *, is_url: bool) -> tuple[bytes, str]:
@@ -175,7 +154,3 @@ def _decoded(text: str, *, is_url: bool) -> tuple[bytes, str]:
 
 def _file(content: bytes, media_type: str, holder: Any, key: str) -> InlineFile:
     return InlineFile(content, media_type, hashlib.sha256(content).hexdigest(), holder, key)
-
-
-def _string(value: Any) -> str:
-    return value if isinstance(value, str) else ""

@@ -81,7 +81,7 @@ class MessageCalls(Calls):
 
         Args:
             session_id: the session.
-            messages: 1 to 1,000 messages, together at most 4 MiB. Each is a provider's message (a
+            messages: 1 to 1,000 messages, together at most 32 MiB. Each is a provider's message (a
                 dict, or JSON text as str or bytes, kept byte for byte), a NewMessage (typed parts,
                 labels, a parent), a Message that was read, or a protobuf Message.
             format: the format of dicts and JSON texts: "openai", "anthropic" or "gemini". Default:

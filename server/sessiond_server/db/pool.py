@@ -303,9 +303,9 @@ _SESSION_SETTINGS = {
     "standard_conforming_strings": "on",
     "default_transaction_isolation": "read committed",
 }
-# PostgreSQL plans the first five executions of a prepared statement for their values, on each
-# connection. The hot statements have one good plan whatever the values are, and a batch of
-# messages is half a megabyte to plan with.
+# On each connection, PostgreSQL plans the first five executions of a prepared statement for their
+# particular values. The hot statements have one good plan for all values, and planning with the
+# values of a batch means processing half a megabyte of messages.
 _PREPARED_SETTINGS = _SESSION_SETTINGS | {"plan_cache_mode": "force_generic_plan"}
 
 

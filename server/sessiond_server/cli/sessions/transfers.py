@@ -50,7 +50,9 @@ def import_session(client: Client, given: argparse.Namespace) -> int:
 def _export_to_stdout(client: Client, given: argparse.Namespace) -> None:
     if given.format == "json":
         document = client.sessions.export(given.session_id, assets=given.assets)
-        sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
+        text = json.dumps(document, ensure_ascii=False)
+        # A lone surrogate has no UTF-8 form; Python's escape of it is JSON's, too.
+        sys.stdout.write(text.encode(errors="backslashreplace").decode() + "\n")
         return
     count, total = 0, None
     with output.progress("exporting") as report:

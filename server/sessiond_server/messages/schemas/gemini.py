@@ -29,28 +29,29 @@ def both_spellings(**checks: Check) -> dict[str, Check]:
 _inline_data = all_fields(both_spellings(data=string, mimeType=string, displayName=string))
 _file_data = all_fields(both_spellings(fileUri=string, mimeType=string, displayName=string))
 _media = both_spellings(inlineData=_inline_data, fileData=_file_data)
-_check_part_fields = all_fields(
-    {
-        **_media,
-        **both_spellings(
-            text=string,
-            thoughtSignature=string,
-            functionCall=fields(id=string, name=string),
-            functionResponse=fields(id=string, name=string, parts=items(all_fields(_media))),
-            executableCode=fields(code=string),
-            codeExecutionResult=fields(output=string),
-        ),
-    }
+# A part has one of these.
+_contents = _media | both_spellings(
+    text=string,
+    functionCall=fields(id=string, name=string),
+    functionResponse=fields(id=string, name=string, parts=items(all_fields(_media))),
+    executableCode=fields(code=string),
+    codeExecutionResult=fields(output=string),
 )
+_check_part_fields = all_fields(_contents | both_spellings(thoughtSignature=string))
 
 
 def _check_part(value: Any) -> None:
     if isinstance(value, str):
         return
     _check_part_fields(value)
-    for key in _FOREIGN_PART_FIELDS:
-        if isinstance(value.get(key), str):
+    first = ""
+    for key, item in value.items():
+        if key in _FOREIGN_PART_FIELDS and isinstance(item, str):
             raise SchemaError("is a field that only other formats have", f".{key}")
+        if key in _contents and item is not None:
+            if first:
+                raise SchemaError(f"is a second content beside {first}; a part has one", f".{key}")
+            first = key
 
 
 _check_list = items(_check_part, "list of parts")

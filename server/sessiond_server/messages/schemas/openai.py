@@ -90,7 +90,7 @@ _reasoning = text_or(items(fields(), "string, list or null"))
 _check_message = fields(
     type=string,
     tool_calls=items(_check_call),
-    function_call=fields(name=string),
+    function_call=fields(name=string, type=string),
     tool_call_id=string,
     name=string,
     refusal=string,
