@@ -1,9 +1,10 @@
 """Measures what a large request to a model costs others: `python benchmarks/large_requests.py`.
 
 Forty assets of 8 MB are in one session: its turns are refused. A second session has fewer, so that
-its turns send requests of 200 MB. Meanwhile another client appends to another session, one message after the other.
-Printed are the latencies of these appends beside those of an idle server in the same run, and how
-the memory of the server grows. No model is needed: a process of this file takes the request.
+its turns send requests of 200 MB. Meanwhile another client appends to another session, one message
+after the other. Printed are the latencies of these appends, beside those of an idle server in the
+same run, and how the memory of the server grows. No model is needed: a process of this file takes
+the requests.
 """
 
 import asyncio
