@@ -48,7 +48,7 @@ from .calls import HOLD, connected, send_held, turn_of
             grpc.StatusCode.ABORTED,
             {},
         ),
-        (Reply("x" * 1_100_000), "MODEL_ANSWER_INVALID", grpc.StatusCode.ABORTED, {}),
+        (Reply("x" * 2**24), "MODEL_ANSWER_INVALID", grpc.StatusCode.ABORTED, {}),
     ],
 )
 async def test_an_error_is_streamed_and_stored_and_the_next_turn_works(
