@@ -14,6 +14,7 @@ from google.protobuf.descriptor_pb2 import (
     FileDescriptorSet,
 )
 from grpc_tools import protoc
+from tables import cell, escaped, table
 
 from sessiond import errors as client_errors
 
@@ -80,21 +81,6 @@ def _comments(proto: FileDescriptorProto) -> Comments:
 def _prose(comment: str) -> str:
     """Return a comment as one paragraph of Markdown."""
     return escaped(" ".join(comment.split()))
-
-
-def escaped(text: str) -> str:
-    """Escape Markdown in prose, except between backquotes."""
-    pieces = re.split(r"(`[^`]*`)", text)
-    return "".join(
-        piece
-        if piece.startswith("`")
-        else re.sub(r"([<>*|\\\[\]])|(?<![A-Za-z0-9])_", r"\\\g<0>", piece)
-        for piece in pieces
-    )
-
-
-def cell(text: str) -> str:
-    return re.sub(r"(?<!\\)\|", r"\\|", text)
 
 
 def _anchor(name: str) -> str:
@@ -255,8 +241,3 @@ def _errors(proto: FileDescriptorProto) -> str:
             table(("reason", "status code", "Python class", "meaning"), rows),
         ]
     )
-
-
-def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    lines = [head, tuple("---" for _ in head), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

@@ -6,10 +6,11 @@ import sys
 
 def main() -> None:
     """Run the command with this process's arguments and exit."""
-    # Child processes exec at once, so gRPC's support for forks is useless, and it logs warnings.
+    # Child processes call exec immediately, so they do not need gRPC's fork support, which logs
+    # warnings.
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     try:
-        # A plain install is the client alone, without the server's dependencies.
+        # A plain install contains only the client, without the server's dependencies.
         from sessiond_server.cli import run
     except ModuleNotFoundError as e:
         if e.name and e.name.split(".")[0] in ("sessiond", "sessiond_server"):

@@ -1,4 +1,4 @@
-"""Wiring: creates every store and every service of a process once, and closes them in order."""
+"""Wiring: creates each store and service of a process once, and closes them in the right order."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -68,7 +68,7 @@ from sessiond_server.watch.store import WatchStore
 
 
 class Stores:
-    """Every store of a database."""
+    """All stores of a database."""
 
     def __init__(self, database: Database) -> None:
         self.append = AppendStore(database)
@@ -93,11 +93,11 @@ class Stores:
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The parts of a process that serve calls, run beside them, or are closed with it.
+    """All parts of a process that serve calls or run in the background.
 
     Attributes:
         handlers: the gRPC handlers of every service.
-        loops: the background loops by name; each is to run until it is cancelled.
+        loops: the background loops by name. Each must be run until it is cancelled.
     """
 
     handlers: tuple[grpc.GenericRpcHandler, ...]
@@ -112,7 +112,7 @@ class Services:
 async def open_services(
     settings: Settings, database_url: str, admission: Admission
 ) -> AsyncIterator[Services]:
-    """Open the services for the length of the block, and close them in the reverse order."""
+    """Open the services for the duration of the block, and close them in reverse order."""
     async with AsyncExitStack() as stack:
         database = Database(
             database_url,
@@ -190,7 +190,7 @@ async def open_services(
             grace_s=settings.asset_grace_s,
         )
         leases = TurnLeases(stores.turns, transitions, runner, lease, slots)
-        # In the order of SERVICES.
+        # The order is that of SERVICES.
         servicers: tuple[Servicer, ...] = (
             SessionServicer(
                 Sessions(stores.sessions, limits, watching, turns.session_destroyed),

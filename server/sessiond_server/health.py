@@ -1,4 +1,4 @@
-"""The health service: reports SERVING while the database answers."""
+"""The health service, which reports SERVING while the database responds."""
 
 import asyncio
 
@@ -19,9 +19,9 @@ log = structlog.get_logger(__name__)
 class HealthMonitor:
     """Probes the database and publishes the result for every service.
 
-    The probe has a connection of its own. Through the pool, a server whose connections are all
-    busy would look like one without a database; a balancer would take it out and thereby make
-    the other servers busier.
+    The probe uses a separate connection. If it used the pool, a server whose connections are all
+    busy would look as if it had no database. A load balancer would then remove it, and thereby
+    increase the load on the other servers.
     """
 
     def __init__(self, database: Database, servicer: aio.HealthServicer) -> None:

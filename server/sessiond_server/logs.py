@@ -1,6 +1,6 @@
-"""Logging to stderr, one line an event, by structlog.
+"""Logging to stderr by structlog, one line per event.
 
-Records of the standard library's logging pass through the same renderer.
+Records from the standard library's logging use the same renderer.
 """
 
 import logging
@@ -13,8 +13,8 @@ def configure(log_format: str, level: str) -> None:
     """Set up logging for this process.
 
     Args:
-        log_format: "console", "json", or "auto" (console on a terminal).
-        level: debug, info, warning, error.
+        log_format: "console", "json", or "auto" (console if stderr is a terminal).
+        level: "debug", "info", "warning" or "error".
     """
     console = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
     shared: list[structlog.typing.Processor] = [
@@ -23,7 +23,9 @@ def configure(log_format: str, level: str) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+        structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
         if console
         else structlog.processors.JSONRenderer()
     )
@@ -53,10 +55,10 @@ def configure(log_format: str, level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(number)
-    # gRPC logs an error with a traceback whenever a client leaves in the middle of a stream.
+    # gRPC logs an error with a traceback whenever a client disconnects in the middle of a stream.
     logging.getLogger("grpc._cython.cygrpc").addFilter(_is_no_broken_stream)
-    # The pool logs every lost connection, which our own events cover. The SDKs of the providers log
-    # every request, and at debug its content.
+    # The pool logs every lost connection, which sessiond's own events already report. The SDKs of
+    # the providers log every request, and at level debug also its content.
     for name in (
         "psycopg.pool",
         "alembic",
@@ -76,7 +78,7 @@ def _is_no_broken_stream(record: logging.LogRecord) -> bool:
 
 
 def _render_exception(console: bool) -> structlog.typing.Processor:
-    # The console renderer prints tracebacks itself.
+    # The console renderer prints tracebacks by itself.
     if console:
         return lambda _logger, _name, event: event
     return structlog.processors.format_exc_info

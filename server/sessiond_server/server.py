@@ -1,4 +1,4 @@
-"""One server process: binds the address, serves until SIGTERM or SIGINT, then drains."""
+"""One server process: listens, serves until SIGTERM or SIGINT, then drains."""
 
 import asyncio
 import gc
@@ -26,11 +26,11 @@ from sessiond_server.settings import Settings
 from sessiond_server.turns.runner import TurnRunner
 from sessiond_server.watch.hub import WatchHub
 
-# More than max_batch_bytes may be, so that the server refuses a batch that is too large with a
-# reason; gRPC would refuse it without one.
+# This is more than the maximum of max_batch_bytes, so that the server can refuse a batch that is
+# too large with a reason. gRPC would refuse it without one.
 MAX_RECEIVE_BYTES = 32 * 1024 * 1024
 
-# Names as in gRPC's grpc/impl/channel_arg_names.h; gRPC ignores unknown ones silently.
+# The names are those in gRPC's grpc/impl/channel_arg_names.h. gRPC silently ignores unknown names.
 OPTIONS: list[tuple[str, int]] = [
     ("grpc.max_receive_message_length", MAX_RECEIVE_BYTES),
     ("grpc.max_send_message_length", -1),
@@ -38,8 +38,8 @@ OPTIONS: list[tuple[str, int]] = [
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.keepalive_permit_without_calls", 1),
-    # The most frequent pings a client may send. gRPC's default of five minutes would disconnect
-    # clients that keep idle connections alive.
+    # Minimum interval of a client's pings. gRPC's default of five minutes would disconnect clients
+    # that keep idle connections alive.
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
 ]
 
@@ -48,7 +48,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A server that serves on `port`."""
+    """A running server, which listens on `port`."""
 
     port: int
     admission: Admission
@@ -68,7 +68,7 @@ async def run(
     Args:
         settings: the server's settings.
         database_url: a database with the newest schema.
-        on_ready: called with the port once the server serves.
+        on_ready: called with the port as soon as the server is ready.
 
     Raises:
         OSError: if the server cannot listen on the address.
@@ -78,8 +78,8 @@ async def run(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with serving(settings, database_url) as running:
-        # Objects made during the start live on: keep them out of full collections, which would
-        # hold up every call.
+        # Objects created during the start are permanent. Freezing them keeps them out of full
+        # collections, which would delay all calls.
         gc.collect()
         gc.freeze()
         if on_ready:
@@ -93,7 +93,7 @@ async def run(
 
 @asynccontextmanager
 async def serving(settings: Settings, database_url: str) -> AsyncIterator[Running]:
-    """Serve for the length of the block; on leaving it, end what is still under way.
+    """Serve for the duration of the block. At its end, stop everything that is still running.
 
     Yields:
         The running server.
@@ -104,8 +104,8 @@ async def serving(settings: Settings, database_url: str) -> AsyncIterator[Runnin
     async with AsyncExitStack() as stack:
         admission = Admission(settings.max_concurrent_rpcs, settings.max_watchers)
         services = await stack.enter_async_context(open_services(settings, database_url, admission))
-        # The port is shared only among the workers of one server. Two servers that both claimed
-        # it would each get some of the calls, and nobody would notice.
+        # Only the workers of one server share a port. If two servers used the same port, each would
+        # receive some of the calls, and nobody would notice.
         server = grpc.aio.server(
             options=[*OPTIONS, ("grpc.so_reuseport", int(settings.workers > 1))]
         )
@@ -138,18 +138,19 @@ async def serving(settings: Settings, database_url: str) -> AsyncIterator[Runnin
 
 
 async def drain(running: Running, *, delay_s: float, timeout_s: float) -> None:
-    """Refuse new calls, let calls under way finish, and end streams with SERVER_DRAINING.
+    """Refuse new calls, wait for calls in progress, and end streams with SERVER_DRAINING.
 
     Args:
-        running: the server.
-        delay_s: seconds to report NOT_SERVING before refusing connections, for load balancers.
-        timeout_s: seconds that calls and turns under way may take.
+        running: the server to drain.
+        delay_s: how long to report NOT_SERVING before refusing connections, for load balancers.
+            Unit: seconds.
+        timeout_s: how long calls and turns in progress may take. Unit: seconds.
     """
     await running.health.enter_graceful_shutdown()
     await asyncio.sleep(delay_s)
     running.admission.is_draining = True
     running.watching.wake_all()
-    # The turns continue without their streams, whose clients join them again at another server.
+    # The turns continue without their streams. Clients join the turns again at another server.
     await asyncio.gather(running.server.stop(grace=timeout_s), running.runner.drain(timeout_s))
 
 
@@ -169,7 +170,8 @@ def _bind(server: grpc.aio.Server, settings: Settings) -> int:
 
 
 def _credentials(certificate: Path, key: Path) -> grpc.ServerCredentials:
-    # Checked here: gRPC accepts a pair that TLS cannot use, then reports that it cannot bind.
+    # Check the pair here: gRPC accepts one that TLS cannot use, and then only reports that it
+    # cannot bind.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
         context.load_cert_chain(certificate, key, password=_no_password)
@@ -182,5 +184,6 @@ def _credentials(certificate: Path, key: Path) -> grpc.ServerCredentials:
 
 
 def _no_password() -> str:
-    # Without this function OpenSSL prompts for a password on the terminal, and the server waits.
+    # Without this function, OpenSSL would prompt for a password on the terminal, and the server
+    # would wait.
     raise ValueError("the key is encrypted; decrypt it first")

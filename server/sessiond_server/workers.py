@@ -1,7 +1,7 @@
-"""Several worker processes that share one port by SO_REUSEPORT.
+"""Several worker processes that share one port using SO_REUSEPORT.
 
-The parent owns the database and the port. It never uses gRPC, which does not survive a fork;
-workers are started as programs of their own.
+The parent process owns the database and the port. It never uses gRPC, which does not survive a
+fork. Workers are started as separate programs.
 """
 
 import asyncio
@@ -30,23 +30,24 @@ class WorkersError(Exception):
 
 
 async def run(settings: Settings, database_url: str, *, on_ready: Callable[[int], None]) -> None:
-    """Run settings.workers processes until SIGTERM or SIGINT, and restart those that die.
+    """Run settings.workers processes until SIGTERM or SIGINT, and restart any that die.
 
     Args:
-        settings: the settings of every worker.
+        settings: settings of every worker.
         database_url: a database with the newest schema.
-        on_ready: called with the port once every worker serves.
+        on_ready: called with the port as soon as every worker is ready.
 
     Raises:
         OSError: if the port cannot be reserved.
-        WorkersError: if a worker dies again and again right after its start.
+        WorkersError: if a worker repeatedly dies right after its start.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     with reserve_port(settings.listen) as (listen, port):
-        # The workers get the settings as loaded: the configuration file may have changed since.
+        # The workers receive the settings as they were loaded, since the configuration file may
+        # have changed.
         environment = os.environ | settings.environment()
         environment |= {
             "SESSIOND_CONFIG": "",
@@ -79,16 +80,16 @@ async def run(settings: Settings, database_url: str, *, on_ready: Callable[[int]
 
 @contextmanager
 def reserve_port(listen: str) -> Iterator[tuple[str, int]]:
-    """Hold a port for the length of the block.
+    """Hold a port for the duration of the block.
 
-    The reservation turns port 0 into one number for all workers, and detects at once a port that
-    another server uses.
+    The reservation replaces port 0 by one port number for all workers. It also fails immediately if
+    another server is using the port.
 
     Yields:
         The address with the actual port, and the port.
 
     Raises:
-        OSError: if the address cannot be bound, or is a unix: socket.
+        OSError: if the address cannot be bound or is a unix: socket.
     """
     if listen.startswith("unix:"):
         raise OSError("several workers share a TCP port; a unix: socket serves only one")
@@ -98,8 +99,9 @@ def reserve_port(listen: str) -> Iterator[tuple[str, int]]:
     )[0]
     with closing(socket.socket(family, socket.SOCK_STREAM)) as reserved:
         try:
-            # SO_REUSEPORT alone would also succeed beside the workers of another server, and each
-            # call would reach either server by chance. A plain bind finds them.
+            # Binding with SO_REUSEPORT alone would also succeed if another server's workers use the
+            # port, and each call would reach either server by chance. Binding without it fails in
+            # that case.
             with socket.socket(family, socket.SOCK_STREAM) as alone:
                 alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 alone.bind(address)
@@ -114,7 +116,7 @@ def reserve_port(listen: str) -> Iterator[tuple[str, int]]:
 async def _keep(
     ready: asyncio.Event, environment: dict[str, str], stop: asyncio.Event, stop_after_s: float
 ) -> None:
-    """Keep one worker running until `stop`."""
+    """Keep one worker running until `stop` is set."""
     quick_deaths = 0
     loop = asyncio.get_running_loop()
     while not stop.is_set():
@@ -126,9 +128,10 @@ async def _keep(
                 __name__,
                 str(write_end),
                 env=environment,
-                # The worker reads its end of this pipe: EOF means that the parent is gone.
+                # The worker reads from its end of this pipe. EOF means that the parent has ended.
                 stdin=asyncio.subprocess.PIPE,
-                # Nobody reads the worker's stdout: a pipe would fill up and block its event loop.
+                # The worker's stdout is not a pipe: nobody would read it, so it would fill up and
+                # block the worker's event loop.
                 stdout=STDERR,
                 pass_fds=[write_end],
                 start_new_session=True,
@@ -167,7 +170,7 @@ async def _keep(
 
 @contextmanager
 def _readiness_pipe() -> Iterator[tuple[asyncio.Event, int]]:
-    """Yield an event that is set by a byte in a pipe, and the pipe's end to write it to."""
+    """Yield an event and the write end of a pipe. Writing a byte to the pipe sets the event."""
     loop, is_ready = asyncio.get_running_loop(), asyncio.Event()
     read_end, write_end = os.pipe()
 

@@ -1,13 +1,29 @@
 """CopySession and ListCopies: contents, settings, cuts, errors, lineage."""
 
 import asyncio
+from typing import Any
 
 import grpc
 import pytest
 
 from sessiond.v1 import session_service_pb2 as ss
+from sessiond.v1.bookmark_pb2 import Bookmark
+from sessiond.v1.bookmark_service_pb2 import (
+    CreateBookmarkRequest,
+    DeleteBookmarkRequest,
+    ListBookmarksRequest,
+    UpdateBookmarkRequest,
+)
 from sessiond.v1.message_pb2 import Message
-from sessiond.v1.session_pb2 import SESSION_STATE_ACTIVE
+from sessiond.v1.session_pb2 import SESSION_STATE_ACTIVE, Session
+from sessiond.v1.task_pb2 import TASK_STATUS_PENDING, TASK_STATUS_RUNNING, Task
+from sessiond.v1.task_service_pb2 import (
+    CreateTaskRequest,
+    DeleteTaskRequest,
+    ListTasksRequest,
+    ReorderTasksRequest,
+    UpdateTaskRequest,
+)
 from sessiond_server.settings import Settings
 
 from ..support.wire import Wire, error_of, openai
@@ -68,6 +84,53 @@ async def test_source_and_copy_are_independent(wire: Wire) -> None:
     assert said(await wire.read("two")) == ["a", "b", "only in two", "and more"]
     await wire.destroy("one")
     assert (await wire.get("two")).state == SESSION_STATE_ACTIVE
+
+
+async def _state(wire: Wire, session_id: str) -> tuple[Any, ...]:
+    """Return everything of a session that a change of another session must not reach."""
+    session = await wire.get(session_id)
+    tasks = (await wire.tasks.ListTasks(ListTasksRequest(session_id=session_id))).tasks
+    listing = ListBookmarksRequest(session_id=session_id)
+    bookmarks = (await wire.bookmarks.ListBookmarks(listing)).bookmarks
+    settings = (session.title, dict(session.config), dict(session.metadata), session.etag)
+    return (*settings, [*tasks], [*bookmarks])
+
+
+@pytest.mark.parametrize(("changed", "other"), [("one", "two"), ("two", "one")])
+async def test_what_hangs_on_them_changes_independently(
+    wire: Wire, changed: str, other: str
+) -> None:
+    await wire.create("one", title="A", config={"t": 1}, metadata={"team": "x"})
+    await wire.store("one", "a", "b")
+    for task_id in ("t1", "t2"):
+        task = Task(task_id=task_id, status=TASK_STATUS_PENDING)
+        await wire.tasks.CreateTask(CreateTaskRequest(session_id="one", task=task))
+    for name in ("b1", "b2"):
+        bookmark = Bookmark(name=name, seq=1)
+        await wire.bookmarks.CreateBookmark(
+            CreateBookmarkRequest(session_id="one", bookmark=bookmark)
+        )
+    await wire.copy("one", "two")
+    kept, before = await _state(wire, other), await _state(wire, changed)
+
+    update = ss.UpdateSessionRequest(session=Session(session_id=changed, title="B"))
+    update.session.config.update({"t": 2})
+    update.session.metadata.update({"team": "y"})
+    await wire.sessions.UpdateSession(update)
+    running = Task(task_id="t1", status=TASK_STATUS_RUNNING)
+    await wire.tasks.UpdateTask(UpdateTaskRequest(session_id=changed, task=running))
+    await wire.tasks.ReorderTasks(ReorderTasksRequest(session_id=changed, task_ids=["t2", "t1"]))
+    await wire.tasks.DeleteTask(DeleteTaskRequest(session_id=changed, task_id="t2"))
+    await wire.bookmarks.UpdateBookmark(
+        UpdateBookmarkRequest(session_id=changed, bookmark=Bookmark(name="b1", seq=2))
+    )
+    await wire.bookmarks.DeleteBookmark(DeleteBookmarkRequest(session_id=changed, name="b2"))
+
+    assert await _state(wire, other) == kept
+    after = await _state(wire, changed)
+    assert all(new != old for new, old in zip(after, before, strict=True))
+    await wire.delete(changed)
+    assert await _state(wire, other) == kept
 
 
 async def test_an_id_is_generated_if_none_is_given(wire: Wire) -> None:

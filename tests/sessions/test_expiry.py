@@ -8,6 +8,7 @@ import pytest
 from sessiond.v1.session_pb2 import Session
 from sessiond_server.core.ids import DEFAULT_PROJECT_ID, session_key
 from sessiond_server.messages.store.append import _STATEMENTS, Append
+from sessiond_server.messages.store.rows import Totals
 from sessiond_server.retention.purger import Purger
 from sessiond_server.retention.store import PurgeStore
 from sessiond_server.server import Running
@@ -170,9 +171,8 @@ async def test_appends_are_heap_only_updates(wire: Wire, database_url: str) -> N
     """Appends change no indexed column, apart from active_minute, and pages keep room for them."""
     await wire.create("one", idle_ttl_s=3600, metadata={"a": 1})
     key = session_key(DEFAULT_PROJECT_ID, "one")
-    parameters = Append(
-        key, DEFAULT_PROJECT_ID, 1, 1, 1, 1, 0, None, None, None, 0, "", b""
-    ).parameters()
+    totals = Totals(count=1, content_bytes=1, largest_bytes=1, tokens=1)
+    parameters = Append(key, DEFAULT_PROJECT_ID, totals, None, "", b"").parameters()
     row: dict[str, object] = {"role": 1, "format": 1, "row_tokens": 1, "body": b"x"}
     with psycopg.connect(database_url) as connection:
         for _ in range(20):

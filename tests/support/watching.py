@@ -59,4 +59,5 @@ async def watching(wire: Wire, session_id: str = "", **fields: Any) -> Watcher:
 
 
 def seqs(events: list[Event]) -> list[int]:
-    return [event.seq for event in events]
+    """Return the seqs of messages; session.created may still come from the other server."""
+    return [event.seq for event in events if event.seq]

@@ -18,11 +18,12 @@ from sessiond_server.core.limits import MAX_MEDIA_TYPE_CHARACTERS, Limits
 from sessiond_server.core.validation import check_text
 from sessiond_server.db.pool import Contention, DatabaseUnavailable, PoolExhausted
 
-# Less than UPLOAD_ENDS in assets/store/assets.py, after which the server is considered dead.
+# Must be less than UPLOAD_ENDS in assets/store/assets.py, the time after which the server is
+# considered dead.
 UPLOAD_ENDS_S = 23 * 3600
 CLOSE_TIMEOUT_S = 5.0
 
-# Errors that leave work to the garbage collection, which retries.
+# Errors after which the garbage collection has to finish the work; it retries.
 TRANSIENT_ERRORS = (ObjectStoreUnavailable, DatabaseUnavailable, PoolExhausted, Contention)
 
 _ASSET_ID = re.compile("[0-9a-f]{64}")
@@ -32,10 +33,10 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A client's declarations about its upload.
+    """Properties of an upload, as declared by the client.
 
     Attributes:
-        project_id: its project.
+        project_id: the client's project.
         media_type: IANA media type; "" = unknown.
         asset_id: expected id of the content; "" = unknown.
         size: expected size in bytes; 0 = unknown.
@@ -50,7 +51,7 @@ class Upload:
 class Assets:
     """Files that messages refer to: content in the object store, metadata in the database.
 
-    An upload holds no connection and no lock while its client sends.
+    While the client sends an upload, no connection and no lock is held.
     """
 
     def __init__(self, store: AssetStore, objects: Objects, limits: Limits) -> None:
@@ -60,10 +61,10 @@ class Assets:
         self._discarding: set[asyncio.Task[None]] = set()
 
     async def upload(self, upload: Upload, pieces: AsyncIterator[bytes]) -> AssetRow:
-        """Store a file. A failed or cancelled upload leaves nothing.
+        """Store a file. A failed or cancelled upload leaves nothing behind.
 
         Raises:
-            Fault: with the reasons that UploadAsset names.
+            Fault: with the reasons listed at UploadAsset in the protos.
             ObjectStoreUnavailable: the object store failed.
         """
         check_text("media_type", upload.media_type, MAX_MEDIA_TYPE_CHARACTERS)
@@ -75,8 +76,8 @@ class Assets:
             raise too_large("size", self._limits.max_asset_bytes)
         object_key = f"{upload.project_id.hex}/{uuid4().hex}"
         try:
-            # Before the first byte is written, so that the garbage collection knows the object
-            # whatever happens from here on.
+            # The object is announced before its first byte is written, so that the garbage
+            # collection finds it whatever happens afterwards.
             token = await self._store.announce(object_key)
             async with asyncio.timeout(UPLOAD_ENDS_S):
                 content = _Content(upload, self._limits.max_asset_bytes)
@@ -88,12 +89,12 @@ class Assets:
                 )
                 row = await self._store.record(upload.project_id, new, token)
         except UploadGivenUp:
-            # The garbage collection has removed what was written by then, and its row: nothing else
-            # would remove the rest.
+            # The garbage collection has removed the object as it was then, and its row. Only this
+            # server knows of anything that was written later.
             await self._remove(object_key)
             raise TimeoutError from None
         except BaseException:
-            # Shielded: cancelling the call must not cancel the clean-up.
+            # Shielded, because cancelling the call must not cancel the clean-up.
             await asyncio.shield(self._discard(object_key))
             raise
         if row.object_key != object_key:
@@ -125,12 +126,12 @@ class Assets:
         Args:
             project_id: the caller's project.
             asset_id: the asset.
-            offset: first byte.
-            length: the most bytes; 0 = all.
+            offset: position of the first byte.
+            length: maximum number of bytes; 0 = all.
 
         Returns:
-            The metadata, and an iterator over pieces of the content: at least one. The iterator may
-            raise ObjectStoreUnavailable.
+            The metadata, and an iterator over the pieces of the content, which yields at least one
+            piece and may raise ObjectStoreUnavailable.
 
         Raises:
             Fault: ASSET_NOT_FOUND or INVALID_FIELD.
@@ -145,7 +146,7 @@ class Assets:
         return row, self._pieces(row, offset, min(length, count) if length else count)
 
     async def close(self) -> None:
-        """Wait up to CLOSE_TIMEOUT_S for removals; the garbage collection does the rest."""
+        """Wait up to CLOSE_TIMEOUT_S for pending removals. The garbage collection does the rest."""
         if self._discarding:
             await asyncio.wait(self._discarding, timeout=CLOSE_TIMEOUT_S)
 
@@ -158,7 +159,7 @@ class Assets:
                 async for piece in pieces:
                     yield piece
         except ObjectMissing:
-            # Removed by the garbage collection meanwhile.
+            # The garbage collection has removed the object in the meantime.
             raise asset_not_found(row.sha256.hex()) from None
 
     def _discard(self, object_key: str) -> asyncio.Task[None]:
@@ -166,7 +167,8 @@ class Assets:
 
         async def discard() -> None:
             try:
-                # Asks first: the commit may have succeeded although its response was lost.
+                # Ask the database first: the commit may have succeeded although its response was
+                # lost.
                 is_loose = await self._store.give_up(object_key)
             except TRANSIENT_ERRORS:
                 return
@@ -202,7 +204,7 @@ class _Content:
         self.size = 0
 
     async def checked(self, pieces: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
-        """Pass the pieces on, and compare them with what the client declared.
+        """Yield the pieces unchanged, and compare them with the client's declarations.
 
         Raises:
             Fault: ASSET_TOO_LARGE or ASSET_MISMATCH.
@@ -241,7 +243,7 @@ def check_asset_id(asset_id: str, field: str = "asset_id") -> bytes:
 
     Args:
         asset_id: the id.
-        field: path of the field, for faults.
+        field: path of the asset_id in the request, for faults.
 
     Raises:
         Fault: INVALID_FIELD.
@@ -254,7 +256,7 @@ def check_asset_id(asset_id: str, field: str = "asset_id") -> bytes:
 
 
 def too_large(field: str, limit: int) -> Fault:
-    """Return the fault for content above the limit of bytes."""
+    """Return the fault for content that is larger than `limit` bytes."""
     return invalid(
         field,
         f"is larger than an asset may be: {limit} bytes",
@@ -267,8 +269,8 @@ def asset_not_found(asset_id: str, field: str = "") -> Fault:
     """Return the fault for an unknown asset.
 
     Args:
-        asset_id: the asset.
-        field: path of the field that refers to it; "" = the request's own asset_id.
+        asset_id: the unknown asset_id.
+        field: path of the field that contains it; "" = the request's own asset_id.
     """
     text = f"there is no asset {asset_id}"
     return Fault(

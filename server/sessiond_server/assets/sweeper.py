@@ -1,6 +1,6 @@
 """The sweeper: garbage collection of assets and objects in the background.
 
-It removes assets without references, and objects without an asset.
+The sweeper removes assets without references, and objects that belong to no asset.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from sessiond_server.assets.store.assets import AssetStore, ScanPosition
 from sessiond_server.assets.store.objects import Objects, ObjectStoreUnavailable
 
 ASSETS_A_BATCH = 1_000
-# The scan reads assets with references too, so it needs a bound for each round.
+# The scan also reads assets that have references, so each round is limited to this many batches.
 BATCHES_A_ROUND = 10
 OBJECTS_A_BATCH = 100
 OBJECTS_AT_ONCE = 8
@@ -22,11 +22,11 @@ log = structlog.get_logger(__name__)
 
 
 class Swept(NamedTuple):
-    """Removals of one round.
+    """Numbers of removals in one round.
 
     Attributes:
-        assets: assets without references.
-        objects: objects without an asset.
+        assets: number of removed assets without references.
+        objects: number of removed objects that belonged to no asset.
     """
 
     assets: int
@@ -37,10 +37,10 @@ class Sweeper:
     """Collects garbage in rounds. Every server runs one; row locks divide the work among them.
 
     Args:
-        store: the database.
+        store: store of the assets' rows.
         objects: the object store.
         interval_s: pause between two rounds, in seconds.
-        grace_s: how long an asset without references stays after its last upload, in seconds.
+        grace_s: how long an asset without references is kept after its last upload, in seconds.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Sweeper:
                 log.warning("asset_gc_retrying", error=str(e)[:200])
 
     async def round(self) -> Swept:
-        """Scan the next assets, continuing where the last round ended, and remove due objects."""
+        """Continue the scan where the last round ended, and remove the objects that are due."""
         assets = objects = 0
         for _ in range(BATCHES_A_ROUND):
             batch = await self._store.release_unreferenced(
@@ -77,15 +77,16 @@ class Sweeper:
             removed = await self._remove(due)
             objects += removed
             if removed < len(due):
-                break  # the store is unavailable: the rest comes due again
+                break  # the store is unavailable: the remaining objects become due again
         if assets or objects:
             log.info("asset_gc", assets=assets, objects=objects)
         return Swept(assets, objects)
 
     async def _remove(self, object_keys: list[str]) -> int:
-        """Remove objects, then their rows. Returns how many were removed.
+        """Remove objects, then their rows. Returns the number of removed objects.
 
-        In this order, because repeating the removal after a crash is harmless.
+        The rows are removed last, because repeating the removal of an object after a crash is
+        harmless.
         """
         slots = asyncio.Semaphore(OBJECTS_AT_ONCE)
 

@@ -18,8 +18,8 @@ from sessiond_server.sessions.store.lock import Change
 class Bookmarks:
     """The rules of bookmarks. Every method takes the caller's project.
 
-    All methods also raise Fault SESSION_NOT_FOUND, and INVALID_FIELD for malformed ids; those that
-    change something REQUEST_ID_REUSED.
+    All methods also raise Fault SESSION_NOT_FOUND, and INVALID_FIELD for malformed ids. Methods
+    that change something also raise REQUEST_ID_REUSED.
     """
 
     def __init__(self, store: BookmarkStore) -> None:
@@ -41,14 +41,15 @@ class Bookmarks:
         Args:
             project_id: the caller's project.
             session_id: the session.
-            name: of the bookmark.
-            seq: the message that it stands after; 0 for the start, None for the newest message.
-            description: a text for people; "" for none.
-            replace: move the bookmark of this name if there is one.
-            request_id: of the request; "" for none.
+            name: name of the new bookmark.
+            seq: the message that the bookmark follows; 0 for the start, None for the newest
+                message.
+            description: text for people to read; "" for none.
+            replace: whether to move an existing bookmark of this name.
+            request_id: makes the call safe to repeat; "" for none.
 
         Raises:
-            Fault: BOOKMARK_ALREADY_EXISTS unless replace; MESSAGE_NOT_FOUND for seq;
+            Fault: BOOKMARK_ALREADY_EXISTS unless replace is true; MESSAGE_NOT_FOUND for seq;
                 LIMIT_EXCEEDED.
         """
         check_bookmark_name(name, "bookmark.name")
@@ -97,7 +98,7 @@ class Bookmarks:
     async def list(
         self, project_id: UUID, session_id: str, page_size: int, page_token: str
     ) -> Page[BookmarkRow]:
-        """Return a page of bookmarks by seq, then by name.
+        """Return a page of bookmarks, ordered by seq and then by name.
 
         Raises:
             Fault: INVALID_PAGE_TOKEN.
@@ -120,15 +121,15 @@ class Bookmarks:
         new_name: str,
         request_id: str,
     ) -> BookmarkRow:
-        """Move, describe or rename a bookmark.
+        """Move or rename a bookmark, or change its description.
 
         Args:
             project_id: the caller's project.
             session_id: the session.
-            name: of the bookmark.
-            values: new values by name: seq (None for the newest message), description.
-            new_name: "" to keep the name.
-            request_id: of the request; "" for none.
+            name: current name of the bookmark.
+            values: new values of seq (None for the newest message) and description.
+            new_name: the new name; "" to keep the current one.
+            request_id: makes the call safe to repeat; "" for none.
 
         Raises:
             Fault: BOOKMARK_NOT_FOUND; BOOKMARK_ALREADY_EXISTS for new_name; MESSAGE_NOT_FOUND for
@@ -173,7 +174,7 @@ class Bookmarks:
         """Remove a bookmark.
 
         Raises:
-            Fault: BOOKMARK_NOT_FOUND unless allow_missing.
+            Fault: BOOKMARK_NOT_FOUND unless allow_missing is true.
         """
         check_bookmark_name(name)
         try:
@@ -189,7 +190,7 @@ class Bookmarks:
                 if not await self._store.delete(change, name) and not allow_missing:
                     raise _bookmark_not_found(session_id, name)
         except DuplicateRequest:
-            # If there is a bookmark of this name again, it was created after the first request.
+            # If a bookmark of this name exists again, it was created after the first request.
             return
 
 

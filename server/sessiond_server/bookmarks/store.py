@@ -32,20 +32,20 @@ class BookmarkStore(ChildStore[BookmarkRow]):
         super().__init__(database, tables.bookmarks, BookmarkRow, "name")
 
     async def seq_of(self, key: UUID, project_id: UUID, name: str) -> int | None:
-        """Return the seq of a bookmark; None if it or its session does not exist."""
+        """Return the seq of a bookmark; None if the bookmark or its session does not exist."""
         row = await self.get(key, project_id, name)
         return row.seq if row else None
 
     async def list(
         self, key: UUID, project_id: UUID, after: tuple[int, str] | None, limit: int
     ) -> list[BookmarkRow]:
-        """Return at most `limit` bookmarks by seq, then by name.
+        """Return at most `limit` bookmarks, ordered by seq and then by name.
 
         Args:
             key: the session's key.
             project_id: the caller's project.
-            after: seq and name of the last bookmark of the page before.
-            limit: the most bookmarks.
+            after: seq and name of the last bookmark of the previous page; None for the first page.
+            limit: maximum number of bookmarks.
         """
         seq, name = after or (-1, "")
         parameters = {

@@ -1,4 +1,4 @@
-"""The command line, one module for each command."""
+"""The command line, with one module per command."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -33,10 +33,10 @@ def run(arguments: Sequence[str]) -> int:
     """Run a command.
 
     Args:
-        arguments: the command's name and its own arguments.
+        arguments: the command's name, followed by its arguments.
 
     Returns:
-        The exit code: 0 for success, 1 for a failure, 2 for wrong usage.
+        The exit code: 0 for success, 1 for a failure, 2 for incorrect usage.
     """
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         sys.stdout.write(USAGE)

@@ -1,4 +1,4 @@
-"""`sessiond chat`: a conversation with a model, at a terminal or with lines from stdin."""
+"""`sessiond chat`: a conversation with a model, in a terminal or with lines from stdin."""
 
 import argparse
 import io
@@ -18,9 +18,9 @@ from sessiond.errors import DeadlineExceeded, SessiondError, TurnAborted, TurnFa
 from sessiond_server.cli import client
 from sessiond_server.cli.sessions import output
 
-# How long a prompt is retried while the server is away: enough for a restart.
+# A prompt is retried for this long while the server is unreachable, which is enough for a restart.
 PATIENCE_S = 60.0
-# After this much silence, ping the server: is the model thinking, or the server gone?
+# After this much silence, ping the server, to find out whether it is gone or the model is thinking.
 SILENCE_S = 3.0
 PING_TIMEOUT_S = 2.0
 RETRY_DELAY_S = 0.5
@@ -49,20 +49,20 @@ _Item: TypeAlias = Event | Exception | _Signal
 
 
 class _GivenUp(Exception):
-    """The command stops waiting for the answer; the text says why."""
+    """The command stops waiting for the answer. The text says why."""
 
 
 def run(arguments: list[str]) -> int:
     """Run a conversation.
 
     Args:
-        arguments: the session's id and flags.
+        arguments: the session's id, and flags.
 
     Returns:
         The exit code.
 
     Raises:
-        CommandError: if the conversation cannot begin.
+        CommandError: if the conversation cannot start.
     """
     parser = argparse.ArgumentParser(
         prog="sessiond chat",
@@ -99,11 +99,12 @@ def _chat(connected: Client, given: argparse.Namespace) -> int:
         session = connected.get_or_create_session(given.session_id, model=given.model)
     _show(session, given.history)
     if isinstance(sys.stdin, io.TextIOWrapper):
-        # Bytes that are not text in this machine's encoding become U+FFFD instead of an error.
+        # Bytes that are invalid in this machine's encoding become U+FFFD instead of raising an
+        # error.
         sys.stdin.reconfigure(errors="replace")
     is_terminal = sys.stdin.isatty() and sys.stdout.isatty()
     if is_terminal:
-        # Makes lines editable, if this Python has readline.
+        # Importing readline makes lines editable, if this Python has it.
         with suppress(ImportError):
             import readline  # noqa: F401
         output.note(f"session {session.session_id}: /help for help, Ctrl-D to quit")
@@ -126,17 +127,18 @@ def _chat(connected: Client, given: argparse.Namespace) -> int:
                 answer = _Answer(session, line.removeprefix("/"), given.model)
                 failures += not answer.show()
                 if answer.is_interrupted and not is_terminal:
-                    # Nobody is there to type another prompt.
+                    # There is nobody to type another prompt.
                     raise KeyboardInterrupt
         output.flush()
     return 1 if failures and not is_terminal else 0
 
 
 def _lines(is_terminal: bool) -> Iterator[str]:
-    """Yield the lines that are typed, without empty ones."""
+    """Yield the lines of input that are not empty."""
     while True:
         try:
-            # Without a terminal there is no prompt sign, so that the output holds only answers.
+            # Without a terminal, no prompt sign is printed, so that the output contains only
+            # answers.
             line = input("> ") if is_terminal else _next_line()
         except EOFError:
             if is_terminal:
@@ -160,7 +162,7 @@ def _next_line() -> str:
 def _show(session: Session, count: int) -> None:
     """Print the newest messages, oldest first."""
     last_seq = session.refresh().last_seq
-    # through_seq = 0 would mean "to the newest".
+    # A through_seq of 0 would mean the newest message.
     if count and last_seq:
         for message in session.get_messages(
             after_seq=max(last_seq - count, 0), through_seq=last_seq
@@ -172,8 +174,8 @@ def _show(session: Session, count: int) -> None:
 class _Answer:
     """One prompt and its answer.
 
-    A thread of its own reads the stream and passes its events to the main thread: an interrupt
-    that is raised inside gRPC could be lost.
+    A separate thread reads the stream and passes its events to the main thread, because an
+    interrupt that is raised within gRPC might be lost.
     """
 
     def __init__(self, session: Session, prompt: str, model: str | None) -> None:
@@ -189,7 +191,7 @@ class _Answer:
         self._written = ""
 
     def show(self) -> bool:
-        """Print the answer while it arrives, and return whether it is complete."""
+        """Print the answer as it arrives, and return whether it is complete."""
         try:
             with _interrupts(lambda: self._items.put(_Signal.INTERRUPT)):
                 threading.Thread(target=self._read, name="sessiond-answer", daemon=True).start()
@@ -214,7 +216,11 @@ class _Answer:
         return False
 
     def _read(self) -> None:
-        """Read the turn's events, across server restarts: the same request_id joins the turn."""
+        """Read the turn's events.
+
+        After a server restart, sending the prompt again with the same request_id joins the same
+        turn.
+        """
         while not self._is_done.is_set():
             try:
                 for event in self._session.stream(self._prompt, **self._keywords):
@@ -229,7 +235,10 @@ class _Answer:
                 return
 
     def _take(self) -> bool:
-        """Process the next item, and return whether more follow; raise an error that ends it."""
+        """Process the next item, and return whether more items follow.
+
+        Raises the error that ends the turn.
+        """
         try:
             item = self._items.get(timeout=SILENCE_S)
         except Empty:
@@ -247,7 +256,7 @@ class _Answer:
         return True
 
     def _ping(self) -> None:
-        """Check that the server is there; raise _GivenUp if it was away for too long."""
+        """Check that the server responds. Raise _GivenUp if it has not done so for too long."""
         try:
             self._session.refresh(timeout=PING_TIMEOUT_S)
         except (Unavailable, DeadlineExceeded) as error:
@@ -267,13 +276,14 @@ class _Answer:
             self._away_since = None
 
     def _abort(self) -> None:
-        """Abort the turn; raise _GivenUp at a second Ctrl-C, or if the server is away."""
+        """Abort the turn. Raise _GivenUp at a second Ctrl-C, or if the server does not respond."""
         if self.is_interrupted:
             raise _GivenUp("the turn was not aborted and may continue")
         self.is_interrupted = True
         try:
             if self._turn_id is None:
-                # The turn is queued or not yet accepted. Sending it again returns the same turn.
+                # The turn is queued or not yet accepted. Sending the prompt again returns the same
+                # turn.
                 self._turn_id = self._session.send(
                     self._prompt, timeout=PING_TIMEOUT_S, **self._keywords
                 ).turn_id
@@ -299,7 +309,7 @@ class _Answer:
         self._written += text
 
     def _finish(self, message: Message) -> None:
-        """Print what is still missing of a complete message."""
+        """Print the part of a complete message that has not been printed yet."""
         content = message.content or message.json
         if not content.startswith(self._written):
             # Deltas were lost with the connection, or belonged to an earlier attempt.
@@ -320,7 +330,7 @@ def _one_line(error: SessiondError) -> str:
 
 @contextmanager
 def _interrupts(call: Callable[[], None]) -> Iterator[None]:
-    """Make Ctrl-C call a function, and nothing else, while the block runs."""
+    """Make Ctrl-C only call a function while the block runs."""
     before = signal.signal(signal.SIGINT, lambda *_: call())
     try:
         yield

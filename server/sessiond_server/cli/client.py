@@ -1,4 +1,4 @@
-"""The connection to a running server: its flags, and errors as one line."""
+"""Connects commands to a running server: flags, and errors as one line."""
 
 import argparse
 import math
@@ -23,7 +23,7 @@ def add_flags(command: argparse.ArgumentParser) -> None:
         "--api-key",
         metavar="KEY",
         help="API key. Default: SESSIOND_API_KEY, or none. Other users of this machine can see "
-        "flags",
+        "command-line flags",
     )
     group.add_argument(
         "--tls", action="store_true", help="use TLS, and trust the system's authorities"
@@ -44,14 +44,14 @@ def run(given: argparse.Namespace, work: Callable[[Client, argparse.Namespace], 
     """Connect to the server and run a command.
 
     Args:
-        given: the parsed flags.
-        work: the command; it returns the exit code.
+        given: the parsed command line.
+        work: the command, which returns the exit code.
 
     Returns:
         The exit code.
 
     Raises:
-        CommandError: if the flags are wrong or the command fails.
+        CommandError: if a flag is invalid or the command fails.
     """
     try:
         client = Client(
@@ -69,14 +69,14 @@ def run(given: argparse.Namespace, work: Callable[[Client, argparse.Namespace], 
     try:
         with client:
             code = work(client, given)
-            # Flush here, where a reader that is gone is not an error.
+            # Flush here, where an output that was closed by its reader is not an error.
             sys.stdout.flush()
             return code
     except SessiondError as e:
         raise CommandError(" ".join(str(e).split())) from None
     except BrokenPipeError:
-        # The reader of our output (`| head`) has seen enough. Discard the rest, which Python would
-        # otherwise write at exit, and complain.
+        # The reader of the output (e.g. `| head`) has stopped reading. Discard the rest; otherwise
+        # Python would try to write it at exit, and report an error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as e:
@@ -84,7 +84,7 @@ def run(given: argparse.Namespace, work: Callable[[Client, argparse.Namespace], 
 
 
 def seconds(text: str) -> float:
-    """Parse a flag's number of seconds."""
+    """Parse the value of a flag as a number of seconds."""
     try:
         value = float(text)
     except ValueError:
@@ -95,7 +95,7 @@ def seconds(text: str) -> float:
 
 
 def count(text: str) -> int:
-    """Parse a flag's count."""
+    """Parse the value of a flag as a count."""
     if not text.isascii() or not text.isdigit():
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 0 or more")
     return int(text)

@@ -1,4 +1,4 @@
-"""The database of a command: the one in the settings, or the embedded one."""
+"""The database that a command uses: the one in the settings, or the embedded one."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,37 +15,38 @@ from sessiond_server.settings import Settings, SettingsError
 
 
 def load_settings(arguments: Sequence[str], command: str, epilog: str | None = None) -> Settings:
-    """Load the settings of a command, and configure logging by them.
+    """Load the settings of a command, and configure logging accordingly.
 
     Args:
-        arguments: flags of the settings.
-        command: the command's name.
-        epilog: end of the command's --help.
+        arguments: flags for the settings.
+        command: name of the command.
+        epilog: end of the command's help text.
 
     Returns:
         The settings.
 
     Raises:
-        CommandError: if a setting is wrong.
+        CommandError: if a setting is invalid.
     """
     try:
         settings = settings_module.load(arguments, prog=f"sessiond {command}", epilog=epilog)
     except SettingsError as e:
         raise CommandError(str(e), exit_code=2) from None
-    # Logs go to stderr: stdout is for the command's result, such as a key that a script reads.
+    # Logs are written to stderr, since stdout is for the command's result, such as a key that a
+    # script reads.
     logs.configure(settings.log_format, settings.log_level)
     return settings
 
 
 @contextmanager
 def database(settings: Settings) -> Iterator[str]:
-    """Open a database with the newest schema for the length of the block.
+    """Open a database with the newest schema for the duration of the block.
 
     Yields:
-        Its URL.
+        The URL of the database.
 
     Raises:
-        CommandError: if the database of the settings is not such a database.
+        CommandError: if the database in the settings cannot be reached or has another schema.
         EmbeddedError: if the embedded database cannot run.
     """
     if settings.database_url:
@@ -54,7 +55,7 @@ def database(settings: Settings) -> Iterator[str]:
         return
     embedded = EmbeddedPostgres(settings.data_dir)
     if embedded.is_running:
-        # A running server owns it, but it accepts other connections.
+        # A running server owns the embedded database, which also accepts other connections.
         yield embedded.database_url
         return
     with started(embedded) as url:
@@ -63,14 +64,14 @@ def database(settings: Settings) -> Iterator[str]:
 
 @contextmanager
 def started(embedded: EmbeddedPostgres) -> Iterator[str]:
-    """Run the embedded database, with the newest schema, for the length of the block.
+    """Run the embedded database, with the newest schema, for the duration of the block.
 
     Yields:
-        Its URL.
+        The URL of the database.
 
     Raises:
-        CommandError: if it cannot be migrated.
-        EmbeddedError: if it cannot run.
+        CommandError: if the database cannot be migrated.
+        EmbeddedError: if the database cannot run.
     """
     url = embedded.start()
     try:
@@ -84,7 +85,7 @@ def upgrade(url: str) -> None:
     """Migrate a database to the newest schema.
 
     Raises:
-        CommandError: if that fails.
+        CommandError: if the migration fails.
     """
     try:
         migrate.upgrade(url)
@@ -96,7 +97,7 @@ def check_schema(url: str) -> None:
     """Check that a database has the newest schema.
 
     Raises:
-        CommandError: if it does not, or cannot be reached.
+        CommandError: if the schema is another one, or the database cannot be reached.
     """
     found, wanted = revision(url), migrate.newest()
     if found != wanted:
@@ -109,7 +110,7 @@ def check_schema(url: str) -> None:
 
 
 def revision(url: str) -> str | None:
-    """Return the revision of a database's schema, or None without a schema.
+    """Return the revision of a database's schema; None without a schema.
 
     Raises:
         CommandError: if the database cannot be reached.

@@ -1,4 +1,4 @@
-"""Errors of a command that its user can fix."""
+"""Errors of commands that the user can fix."""
 
 
 class CommandError(Exception):

@@ -1,4 +1,4 @@
-"""`sessiond health`: calls the health service, for containers' health checks."""
+"""`sessiond health`: calls the health service, for health checks of containers."""
 
 import argparse
 import os
@@ -21,7 +21,7 @@ def run(arguments: list[str]) -> int:
         0 if the status is SERVING, otherwise 1.
 
     Raises:
-        CommandError: if the file of --tls-ca cannot be read.
+        CommandError: if the file given by --tls-ca cannot be read.
     """
     parser = argparse.ArgumentParser(
         prog="sessiond health",

@@ -1,4 +1,4 @@
-"""`sessiond keys`: works on the database itself, so the first key needs no other key."""
+"""`sessiond keys`: accesses the database directly, so that the first key needs no other key."""
 
 import argparse
 import asyncio
@@ -19,7 +19,7 @@ def run(arguments: list[str]) -> int:
     """Create, list or revoke API keys.
 
     Args:
-        arguments: the subcommand with its flags; settings (--database-url, ...) may follow.
+        arguments: the subcommand and its flags, including settings such as --database-url.
 
     Returns:
         The exit code.
@@ -77,7 +77,7 @@ async def _create(keys: Keys, options: argparse.Namespace) -> None:
     if options.json:
         _print(_shown(new.key) | {"secret": new.secret})
         return
-    # Only the key goes to stdout, so that a script can read it.
+    # Only the key is written to stdout, so that a script can read it.
     sys.stderr.write(f"Key of project {options.project}. It is shown only once; keep it safe:\n")
     sys.stdout.write(f"{new.secret}\n")
 

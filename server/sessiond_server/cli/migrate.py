@@ -6,10 +6,10 @@ from sessiond_server.cli.database import database, load_settings, revision, upgr
 
 
 def run(arguments: list[str]) -> int:
-    """Migrate the database's schema to this version, under a lock.
+    """Migrate the schema of the database to this version, while holding a lock.
 
     Args:
-        arguments: flags of the settings.
+        arguments: flags for the settings.
 
     Returns:
         The exit code.
@@ -26,7 +26,7 @@ def run(arguments: list[str]) -> int:
             f"{before or 'empty'} -> {after}\n" if before != after else f"{after}: nothing to do\n"
         )
         return 0
-    # Opening the embedded database migrates it.
+    # Opening the embedded database also migrates it.
     with database(settings) as url:
         sys.stdout.write(f"{revision(url)}: the embedded database is up to date\n")
     return 0

@@ -16,7 +16,7 @@ from sessiond_server.core.cancellation import cancel_all
 from sessiond_server.embedded import EmbeddedPostgres
 from sessiond_server.settings import Settings
 
-# Connections of a process besides its pool: one listens, one is for the health check.
+# Connections of a process outside its pool: one listens, and one is for the health check.
 EXTRA_CONNECTIONS = 2
 
 _EPILOG = (
@@ -31,7 +31,7 @@ def run(arguments: list[str]) -> int:
     """Serve until SIGTERM or SIGINT.
 
     Args:
-        arguments: flags of the settings, and --migrate to migrate an external database first.
+        arguments: flags for the settings, and --migrate to migrate an external database first.
 
     Returns:
         The exit code.
@@ -40,7 +40,7 @@ def run(arguments: list[str]) -> int:
         CommandError: if the server cannot start.
         EmbeddedError: if the embedded database cannot run.
     """
-    # Until the server has handlers of its own, SIGTERM ends the start and stops PostgreSQL.
+    # Until the server installs its own handlers, SIGTERM ends the start and stops PostgreSQL.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     settings = load_settings([a for a in arguments if a != "--migrate"], "serve", _EPILOG)
     log.info("settings", **settings.redacted())
@@ -65,7 +65,7 @@ def _database(
         return
     connections = settings.workers * (settings.pool_size + EXTRA_CONNECTIONS)
     embedded = EmbeddedPostgres(settings.data_dir, connections=connections)
-    # It stops after the drain, so that calls under way keep their database to the end.
+    # PostgreSQL stops after draining, so that calls in progress can use it until they end.
     with started(embedded) as url:
         yield url, embedded
 
@@ -78,7 +78,7 @@ async def _serve(settings: Settings, url: str, embedded: EmbeddedPostgres | None
 
 @asynccontextmanager
 async def supervised(embedded: EmbeddedPostgres | None) -> AsyncIterator[None]:
-    """Restart the embedded PostgreSQL whenever it dies, for the length of the block."""
+    """Restart the embedded PostgreSQL whenever it dies, for the duration of the block."""
     tasks = [asyncio.create_task(embedded.supervise())] if embedded else []
     try:
         yield

@@ -1,6 +1,6 @@
 """Flattening keeps chains of copies short.
 
-A session that reads from many logs gets the messages of short segments copied into its own log, in
+If a session reads from many logs, the messages of its short segments are copied into its own log in
 the background.
 """
 
@@ -10,21 +10,22 @@ from sessiond_server.copies.store.flattening import FlatteningStore, LongChain
 from sessiond_server.messages.store.segments import joined, short_segments
 
 CHAINS_A_ROUND = 100
-# Each batch is a transaction, which a deletion of the session waits for; messages may be large.
+# Each batch is one transaction, which delays a deletion of the session. Messages may be large.
 MESSAGES_A_BATCH = 200
 
 
 class Flattener:
     """Flattens long chains in the purger's rounds.
 
-    Every server runs one. If two take the same session, both do the work and one of them wins.
+    Every server runs a flattener. If two of them choose the same session, both do the work and one
+    of them succeeds.
     """
 
     def __init__(self, store: FlatteningStore) -> None:
         self._store = store
 
     async def round(self) -> int:
-        """Flatten long chains. Returns how many sessions became shorter."""
+        """Flatten long chains. Returns the number of sessions whose chains became shorter."""
         flattened = 0
         for chain in await self._store.long_chains(CHAINS_A_ROUND):
             flattened += await self._flatten(chain)

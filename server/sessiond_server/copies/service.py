@@ -40,9 +40,9 @@ class Copies:
     """Copies of sessions.
 
     Args:
-        store: the database.
-        sessions: looks sessions up.
-        max_messages: the most messages of a copy; 0 = no limit.
+        store: store of the copies.
+        sessions: store of the sessions.
+        max_messages: maximum number of messages in a copy; 0 = no limit.
         publisher: publishes the creation of copies.
     """
 
@@ -58,7 +58,7 @@ class Copies:
         """Create a copy.
 
         Raises:
-            Fault: with the reasons that CopySession names.
+            Fault: with the reasons listed at CopySession in the protos.
         """
         _check(request)
         new_id = request.new_session_id or str(uuid7())
@@ -131,7 +131,7 @@ class Copies:
     async def list(
         self, project_id: UUID, session_id: str, page_size: int, page_token: str
     ) -> Page[CopyRow]:
-        """List the copies of a session that still exist, newest first.
+        """List the existing copies of a session, newest first.
 
         Raises:
             Fault: SESSION_NOT_FOUND, INVALID_FIELD or INVALID_PAGE_TOKEN.
@@ -147,10 +147,10 @@ class Copies:
 
 
 def _check(request: CopyRequest) -> None:
-    """Check the fields.
+    """Check the request's fields.
 
     Raises:
-        Fault: INVALID_FIELD.
+        Fault: INVALID_FIELD if a field is invalid.
     """
     check_session_id(request.session_id)
     if request.new_session_id:

@@ -1,4 +1,4 @@
-"""Cancellation that holds although a library swallows it, and work that outlives it."""
+"""Cancellation that survives libraries which swallow it, and work that survives cancellation."""
 
 import asyncio
 from collections.abc import Coroutine, Iterable
@@ -11,10 +11,10 @@ _unfinished: set[asyncio.Future[Any]] = set()
 def check_cancelled() -> None:
     """Raises CancelledError if the running task has been cancelled.
 
-    In Python 3.11 asyncio.wait_for, which the database driver uses, loses a cancellation that
-    arrives together with its result. A call whose client is gone would then wait for ever for the
-    next piece, or take the end of a broken stream for the end of a complete one: gRPC ends both in
-    the same way, but cancels the call of the broken one.
+    In Python 3.11, asyncio.wait_for, which the database driver uses, loses a cancellation that
+    arrives together with its result. A call whose client is gone would then wait forever for the
+    next piece, or mistake a broken stream for a complete one: gRPC ends both in the same way and
+    only cancels the call of the broken stream.
     """
     task = asyncio.current_task()
     if task and task.cancelling():
@@ -27,17 +27,17 @@ async def cancel_all(tasks: Iterable[asyncio.Task[None]]) -> None:
     while pending:
         for task in pending:
             task.cancel()
-        # A task may lose a cancellation (see check_cancelled), so it is cancelled again.
+        # A task may lose a cancellation (see check_cancelled), so cancel it again.
         _, pending = await asyncio.wait(pending, timeout=0.1)
 
 
 async def run_to_completion(
     work: "Coroutine[Any, Any, _Result] | asyncio.Future[_Result]",
 ) -> _Result:
-    """Waits for work that has to be completed even if the caller is cancelled meanwhile.
+    """Waits for work that must be completed even if the caller is cancelled in the meantime.
 
     Args:
-        work: for example what follows a commit.
+        work: a coroutine or a future, for example the steps that follow a commit.
 
     Returns:
         The result of the work.

@@ -4,14 +4,14 @@ from collections.abc import Mapping
 
 
 class Fault(Exception):
-    """A request is refused; rpc/errors.py turns it into a gRPC status.
+    """A refusal of a request; rpc/errors.py turns it into a gRPC status.
 
     Attributes:
         reason: a value of ErrorReason without its prefix, e.g. "SESSION_NOT_FOUND".
-        message: one sentence for a person, which says what to do if anything can be done.
-        metadata: every part of the message that varies.
-        fields: what is wrong with fields of the request, by field path.
-        retry_after_s: when to try again, if that may help. Unit: seconds.
+        message: one sentence for a person, which says what to do about the problem if possible.
+        metadata: all variable parts of the message.
+        fields: descriptions of invalid request fields, by field path.
+        retry_after_s: delay after which a retry may succeed, in seconds; None if no delay is known.
     """
 
     def __init__(
@@ -34,11 +34,11 @@ class Fault(Exception):
 def invalid(
     field: str, description: str, *, reason: str = "INVALID_FIELD", **metadata: object
 ) -> Fault:
-    """Returns a fault of one field.
+    """Returns a fault about one field.
 
     Args:
-        field: its path in the request.
-        description: what is wrong with it, continuing "FIELD ...".
+        field: path of the field in the request.
+        description: the problem, worded to follow the field's path, e.g. "is negative".
         reason: see Fault.
         metadata: see Fault.
     """
@@ -46,7 +46,7 @@ def invalid(
 
 
 def session_not_found(session_id: str) -> Fault:
-    """Returns the fault of a session_id that the caller's project does not have."""
+    """Returns the fault for a session that does not exist in the caller's project."""
     return Fault(
         "SESSION_NOT_FOUND",
         f"there is no session {session_id!r}",
@@ -55,11 +55,11 @@ def session_not_found(session_id: str) -> Fault:
 
 
 def session_destroyed(session_id: str, purpose: str) -> Fault:
-    """Returns the fault of a change that a destroyed session refuses.
+    """Returns the fault for a change to a destroyed session.
 
     Args:
-        session_id: the session.
-        purpose: what the caller wants to do, continuing "resume it to ...".
+        session_id: id of the session.
+        purpose: the intended action, worded to follow "resume it to".
     """
     return Fault(
         "SESSION_DESTROYED",
@@ -69,12 +69,12 @@ def session_destroyed(session_id: str, purpose: str) -> Fault:
 
 
 def etag_mismatch(what: str, session_id: str, current: str) -> Fault:
-    """Returns the fault of a change that expected another etag.
+    """Returns the fault for a change whose expected etag is not the current one.
 
     Args:
-        what: what the change is of, e.g. "session 'a'" or "task 'b'".
-        session_id: that session, or the session that it belongs to.
-        current: its present etag.
+        what: the object to be changed, e.g. "session 'a'" or "task 'b'".
+        session_id: id of the session that is changed, or that contains the object.
+        current: current etag of the object.
     """
     return Fault(
         "ETAG_MISMATCH",
@@ -85,7 +85,7 @@ def etag_mismatch(what: str, session_id: str, current: str) -> Fault:
 
 
 def request_id_reused(request_id: str) -> Fault:
-    """Returns the fault of a request_id that is recorded with other content."""
+    """Returns the fault for a request_id that was recorded with other content."""
     return invalid(
         "request_id",
         "was used before for a request with other content; use a new one for each request",

@@ -1,4 +1,4 @@
-"""Events of sessions and turns, and where they are published."""
+"""Events of sessions and turns, and the interface for publishing them."""
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -23,7 +23,7 @@ IDLE = "session.idle"
 DELTAS = frozenset({MESSAGE_DELTA, REASONING_DELTA})
 DELTA_CONTENT = "delta_content"
 
-# A client may wait for these, so they are the last to be dropped if there are too many events.
+# A client may be waiting for these events, so they are the last to be dropped on overload.
 ENDINGS = frozenset({TURN_END, ERROR, IDLE, DESTROYED, DELETED, EXPIRED})
 
 
@@ -36,9 +36,9 @@ class Event:
         project_id: the session's project.
         session_id: the session.
         log: the session's log, which distinguishes it from others with the same id.
-        time_us: microseconds since 2000-01-01 UTC, PostgreSQL's own form.
-        after_seq: the session's last message when the event happened; None if it is not known.
-            Then the event follows the messages that are stored when it is published.
+        time_us: time of the event in PostgreSQL's own form: microseconds since 2000-01-01 UTC.
+        after_seq: seq of the session's last message when the event happened. If it is None, the
+            event follows all messages that are stored when it is published.
         data: the event's payload, a JSON object.
     """
 
@@ -52,19 +52,20 @@ class Event:
 
     @property
     def is_delta(self) -> bool:
-        """Whether it is a part of a coming message, which makes it redundant once it is stored."""
+        """Whether the event is part of a coming message, and redundant once that is stored."""
         return self.type in DELTAS
 
     @property
     def is_ending(self) -> bool:
-        """Whether it says that a turn, the work of a session or a session ended."""
+        """Whether the event marks the end of a turn, of a session's work, or of a session."""
         return self.type in ENDINGS
 
 
 class EventPublisher(Protocol):
-    """Publishes what has just been committed.
+    """Publishes events about changes that have just been committed.
 
-    Methods return at once and never fail. No change depends on them: the database is the truth.
+    Methods return at once and never fail. Correctness does not depend on them, only on the
+    database.
     """
 
     def messages_appended(self, key: UUID) -> None:
@@ -76,5 +77,5 @@ class EventPublisher(Protocol):
     def hold_delivery(self, key: UUID) -> AbstractContextManager[None]:
         """Hold back delivery of a session's messages while a commit and its events are published.
 
-        So watchers at this process receive them in the order of the commit.
+        Watchers in this process therefore receive them in the order of the commit.
         """

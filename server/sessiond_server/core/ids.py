@@ -4,7 +4,7 @@ import time
 from functools import lru_cache
 from uuid import UUID, uuid4, uuid5
 
-# Project ids, and through them all keys, are derived from it: it must never change.
+# All project ids, and through them all keys, are derived from this namespace. Never change it.
 _NAMESPACE = UUID("6f1c2d0e-5e55-10d0-8a31-73657373696f")
 
 
@@ -19,16 +19,17 @@ DEFAULT_PROJECT_ID = project_id_of(DEFAULT_PROJECT)
 
 @lru_cache(maxsize=4096)
 def session_key(project_id: UUID, session_id: str) -> UUID:
-    """Returns the key of a session; all its rows are stored under it."""
+    """Returns the key that all rows of a session are stored under."""
     return uuid5(project_id, session_id)
 
 
 def creation_key(project_id: UUID, request_id: str) -> UUID:
     """Returns the key that the request_id of a creation is recorded under.
 
-    It is not the session's key, since a repetition may not know the id that the server chose.
+    The session's key cannot be used: a client that repeats the request may not know the id that the
+    server chose.
     """
-    # A session_id cannot contain NUL, so this is never the key of a session.
+    # A session_id cannot contain NUL, so the result never equals a session's key.
     return uuid5(project_id, "create\0" + request_id)
 
 
@@ -39,6 +40,6 @@ def deletion_key(project_id: UUID, request_id: str) -> UUID:
 
 def uuid7() -> UUID:
     """Returns a UUID of version 7 (RFC 9562): milliseconds since 1970, then random bits."""
-    # The standard library has uuid7 since Python 3.14 only.
+    # The standard library has uuid7 only since Python 3.14.
     bits = (time.time_ns() // 1_000_000) << 80 | uuid4().int & ((1 << 76) - 1)
     return UUID(int=(bits & ~(0xF << 76) & ~(0x3 << 62)) | (7 << 76) | (2 << 62))

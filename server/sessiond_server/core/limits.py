@@ -1,31 +1,34 @@
-"""Limits of what callers may send and store."""
+"""Limits on what callers may send and store.
+
+The comments of the constants are on the page "Limits" of the reference.
+"""
 
 from dataclasses import dataclass
 
-MAX_SESSION_ID_CHARACTERS = 256
-MAX_REQUEST_ID_CHARACTERS = 128
-MAX_NAME_CHARACTERS = 256  # model, user, label
-MAX_TITLE_CHARACTERS = 512
-MAX_MEDIA_TYPE_CHARACTERS = 256
-MAX_JSON_BYTES = 64 * 1024  # config or metadata of a session, metadata of a message
-MAX_PARTS = 1000
-MAX_SUMMARY_CHARACTERS = 120
-MIN_IDLE_TTL_MS = 1_000
-MAX_IDLE_TTL_MS = 3650 * 24 * 3600 * 1000
-DEFAULT_PAGE_SIZE = 50
-MAX_PAGE_SIZE = 500
-MAX_TASKS = 1000
-MAX_MESSAGE_ASSETS = 1000  # references of one message
-MAX_APPEND_ASSETS = 1_000_000  # references of one import
-MAX_REQUESTS = 256  # in one BatchStoreMessages
-MAX_TASK_ID_CHARACTERS = 128
-MAX_TASK_MESSAGES = 10_000
-MAX_BOOKMARKS = 1000
+MAX_SESSION_ID_CHARACTERS = 256  # session_id
+MAX_REQUEST_ID_CHARACTERS = 128  # request_id
+MAX_NAME_CHARACTERS = 256  # model and user of a session, label of a key, worker of a lease
+MAX_TITLE_CHARACTERS = 512  # title of a session
+MAX_MEDIA_TYPE_CHARACTERS = 256  # media_type of an asset
+MAX_JSON_BYTES = 64 * 1024  # config or metadata of a session, metadata of a message, data of a task
+MAX_PARTS = 1000  # parts of a message
+MAX_SUMMARY_CHARACTERS = 120  # summary of a session; longer first words are cut
+MIN_IDLE_TTL_MS = 1_000  # idle_ttl of a session
+MAX_IDLE_TTL_MS = 3650 * 24 * 3600 * 1000  # idle_ttl of a session
+DEFAULT_PAGE_SIZE = 50  # page_size of listings
+MAX_PAGE_SIZE = 500  # page_size of listings
+MAX_TASKS = 1000  # tasks of a session
+MAX_MESSAGE_ASSETS = 1000  # references to assets in one message
+MAX_APPEND_ASSETS = 1_000_000  # references to assets in one import
+MAX_REQUESTS = 256  # requests of one BatchStoreMessages
+MAX_TASK_ID_CHARACTERS = 128  # task_id
+MAX_TASK_MESSAGES = 10_000  # message_seqs of a task
+MAX_BOOKMARKS = 1000  # bookmarks of a session
 MAX_OPEN_TURNS = 100  # running and queued turns of a session
-MAX_PROMPT_MESSAGES = 100  # in one Send
-MIN_TURN_TIMEOUT_MS = 1_000
-MAX_BOOKMARK_NAME_CHARACTERS = 128
-MAX_DESCRIPTION_CHARACTERS = 1024
+MAX_PROMPT_MESSAGES = 100  # messages of one Send
+MIN_TURN_TIMEOUT_MS = 1_000  # timeout of a turn
+MAX_BOOKMARK_NAME_CHARACTERS = 128  # name of a bookmark
+MAX_DESCRIPTION_CHARACTERS = 1024  # description of a bookmark
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +36,14 @@ class Limits:
     """Limits that an operator may set."""
 
     max_message_bytes: int = 1024 * 1024
-    """Content of one message. Default 1 MiB."""
+    """Maximum size of the content of one message, in bytes. Default 1 MiB."""
     max_batch_messages: int = 1000
-    """Messages of one StoreMessages. Default 1,000."""
+    """Maximum number of messages in one StoreMessages. Default 1,000."""
     max_batch_bytes: int = 4 * 1024 * 1024
-    """Content of one StoreMessages. Default 4 MiB."""
+    """Maximum size of the content in one StoreMessages, in bytes. Default 4 MiB."""
     max_import_bytes: int = 8 * 1024**3
-    """Messages of one ImportMessages or ImportSession. Default 8 GiB; 0 = no limit."""
+    """Maximum bytes of one ImportMessages or ImportSession. Default 8 GiB; 0 = no limit."""
     max_asset_bytes: int = 5 * 1024**3
-    """Content of one asset. Default 5 GiB."""
+    """Maximum size of one asset, in bytes. Default 5 GiB."""
     default_idle_ttl_ms: int | None = None
-    """Expiry of a session whose creator did not choose one. Default: never."""
+    """Idle TTL of sessions created without one, in milliseconds. Default: they never expire."""

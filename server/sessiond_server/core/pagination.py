@@ -1,7 +1,7 @@
 """Pages of listings, and the opaque tokens that continue a listing or a stream.
 
-Tokens are URL-safe and unsigned. They grant nothing: every call is authorised and checked anew, and
-whoever alters a token gets an error or another position.
+Tokens are URL-safe and unsigned. They grant no access: every call is authorised and checked again.
+An altered token causes an error or leads to another position.
 """
 
 import base64
@@ -21,7 +21,7 @@ VERSION = 1
 
 Row = TypeVar("Row")
 Parser = Callable[[Any], Any]
-"""Parses one value of a token; raises one of UNREADABLE for a value that it cannot parse."""
+"""Parses one value of a token; raises one of UNREADABLE if the value is invalid."""
 
 UNREADABLE = (ValueError, TypeError, AttributeError, OverflowError)
 
@@ -39,22 +39,25 @@ class Paging:
 
     Attributes:
         size: rows on the page.
-        after: position of the last row of the page before; None for the first page.
+        after: position of the last row of the previous page; None for the first page.
     """
 
     def __init__(
         self, page_size: int, page_token: str, query: Sequence[object], *position: Parser
     ) -> None:
-        """Checks what the caller sent.
+        """Checks the caller's page_size and page_token.
 
         Args:
-            page_size: rows; 0 = DEFAULT_PAGE_SIZE, at most MAX_PAGE_SIZE are returned.
-            page_token: next_page_token of the page before; "" for the first page.
-            query: everything that selects and orders the rows; a token continues only its query.
-            position: parsers of the values in a row's position.
+            page_size: number of rows. 0 means DEFAULT_PAGE_SIZE; larger numbers than MAX_PAGE_SIZE
+                are reduced to it.
+            page_token: next_page_token of the previous page; "" for the first page.
+            query: everything that selects and orders the rows. A token is valid only for the query
+                that it was created for.
+            position: parsers for the values in a row's position.
 
         Raises:
-            Fault: INVALID_FIELD for a negative page_size; INVALID_PAGE_TOKEN.
+            Fault: INVALID_FIELD if page_size is negative; INVALID_PAGE_TOKEN if page_token is
+                malformed or belongs to another query.
         """
         if page_size < 0:
             raise invalid("page_size", "is negative")
@@ -77,12 +80,12 @@ class Paging:
         *,
         has_more: bool | None = None,
     ) -> Page[Row]:
-        """Returns the page.
+        """Returns one page of the rows.
 
         Args:
-            rows: in order; one row more than `size` means that there is a next page.
-            position: returns the position of a row; the next page begins after it.
-            has_more: whether there is a next page; None if `rows` shows it.
+            rows: the rows in order. If there are more than `size`, there is a next page.
+            position: returns the position of a row; the next page starts after it.
+            has_more: whether there is a next page; None to derive it from the number of rows.
         """
         if has_more is None:
             has_more = len(rows) > self.size
@@ -98,7 +101,7 @@ def fingerprint(*query: object) -> str:
 
 
 def encode_token(fingerprint: str, *values: Any) -> str:
-    """Returns a token with the fingerprint of a query and numbers, texts, UUIDs or times."""
+    """Returns a token that holds a query's fingerprint and numbers, strings, UUIDs or times."""
     encoded = orjson.dumps([VERSION, fingerprint, *values])
     return base64.urlsafe_b64encode(encoded).rstrip(b"=").decode()
 
@@ -110,13 +113,13 @@ def decode_token(
 
     Args:
         token: the token.
-        fingerprint: of the present query.
-        parsers: of the values.
+        fingerprint: fingerprint of the current query.
+        parsers: one parser for each value.
         field: path of the token in the request, for faults.
-        reason: of faults.
+        reason: reason of the fault for an invalid token.
 
     Raises:
-        Fault: with the reason, if the token is malformed or belongs to another query.
+        Fault: `reason` if the token is malformed or belongs to another query.
     """
     try:
         encoded = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
@@ -141,12 +144,12 @@ def int4(value: Any) -> int:
 
 
 def seq(value: Any) -> int:
-    """Parses a seq, or 0 for the place before the first message."""
+    """Parses a seq, or 0 for the position before the first message."""
     return _within(value, 0, 2**63 - 1)
 
 
 def time(value: Any) -> datetime:
-    """Parses a time with its zone, in ISO 8601."""
+    """Parses an ISO 8601 time that has a time zone."""
     found = datetime.fromisoformat(value)
     if found.tzinfo is None:
         raise ValueError(value)
@@ -154,7 +157,7 @@ def time(value: Any) -> datetime:
 
 
 def text(value: Any) -> str:
-    """Parses a text that PostgreSQL can store."""
+    """Parses a string that PostgreSQL can store."""
     if not isinstance(value, str) or "\0" in value:
         raise ValueError(value)
     value.encode()  # raises for a lone surrogate

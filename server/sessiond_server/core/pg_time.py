@@ -12,5 +12,5 @@ def to_pg_us(time: datetime) -> int:
 
 
 def now_us() -> int:
-    """Returns the present time as microseconds since 2000-01-01 UTC."""
+    """Returns the current time as microseconds since 2000-01-01 UTC."""
     return to_pg_us(datetime.now(UTC))

@@ -1,4 +1,4 @@
-"""States as the database stores them. Their numbers are those of the enums in protos/."""
+"""States as the database stores them. The numbers are those of the enums in protos/."""
 
 from enum import IntEnum
 
@@ -22,7 +22,7 @@ class TaskStatus(IntEnum):
 class TurnState(IntEnum):
     """State of a turn.
 
-    JOINED is internal: the turn's messages became a part of another turn, and it ends with that.
+    JOINED is internal: the turn's messages were added to another turn, and both turns end together.
     """
 
     QUEUED = 1
@@ -34,7 +34,7 @@ class TurnState(IntEnum):
 
 
 class QueueMessageState(IntEnum):
-    """State of a message in a queue that its watermark (done_seq) does not show."""
+    """State of a message in a queue, if it cannot be derived from the watermark (done_seq)."""
 
     AGAIN = 1
     FAILED = 4

@@ -1,6 +1,6 @@
-"""Converts google.protobuf.Struct to dict, with checks, and back.
+"""Conversion between google.protobuf.Struct and dict, with checks.
 
-protobuf's own json_format is slower and knows neither field paths nor limits.
+protobuf's own json_format is slower and supports neither field paths nor limits.
 """
 
 import math
@@ -12,9 +12,9 @@ from google.protobuf.struct_pb2 import ListValue, Struct, Value
 from sessiond_server.core.errors import invalid
 from sessiond_server.core.limits import MAX_JSON_BYTES
 
-# protobuf's parsers accept 100 levels. A nested object takes three of them, and the messages around
-# a Struct take some more.
-MAX_DEPTH = 30
+# protobuf's parsers accept 100 levels of nesting. Each nested object takes three levels, and the
+# messages that enclose a Struct take a few more.
+MAX_DEPTH = 30  # levels of nested objects and arrays in config, metadata and data
 
 
 def to_dict(struct: Struct, field: str) -> dict[str, Any]:
@@ -22,11 +22,11 @@ def to_dict(struct: Struct, field: str) -> dict[str, Any]:
 
     Args:
         struct: the Struct.
-        field: its path in the request, for faults.
+        field: path of the Struct in the request, for faults.
 
     Raises:
-        Fault: INVALID_FIELD for NaN, infinities, NUL characters and unset values, and for more
-            than MAX_DEPTH levels or MAX_JSON_BYTES.
+        Fault: INVALID_FIELD if the Struct contains NaN, an infinity, a NUL character or an unset
+            value, or exceeds MAX_DEPTH levels or MAX_JSON_BYTES.
     """
     result = _object(struct, field, 1)
     size = len(orjson.dumps(result, option=orjson.OPT_PASSTHROUGH_SUBCLASS))

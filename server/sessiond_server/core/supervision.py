@@ -7,7 +7,7 @@ from typing import NoReturn, TypeAlias
 import structlog
 
 FIRST_DELAY_S, LONGEST_DELAY_S = 0.1, 5.0
-# A loop that ran for this long before it failed starts again with the first delay.
+# A loop that fails after running for at least this long is restarted with the first delay.
 STABLE_S = 60.0
 
 Loop: TypeAlias = Callable[[], Awaitable[None]]
@@ -20,7 +20,7 @@ async def supervise(name: str, run: Loop) -> NoReturn:
 
     Args:
         name: the loop's name in the log.
-        run: starts the loop; it is expected to run until it is cancelled.
+        run: starts the loop, which is expected to run until it is cancelled.
     """
     clock = asyncio.get_running_loop().time
     delay_s = FIRST_DELAY_S

@@ -1,7 +1,7 @@
 """Checks of ids and short texts in requests.
 
-Every check takes the path of the field in the request, returns the text unchanged, and raises
-Fault INVALID_FIELD with that path.
+Every check takes the path of the field in the request. It returns the text unchanged, or raises
+Fault INVALID_FIELD for that path.
 """
 
 from sessiond_server.core.errors import invalid
@@ -39,12 +39,12 @@ def check_bookmark_name(name: str, field: str = "name") -> str:
 
 
 def check_request_id(request_id: str) -> str:
-    """Checks a request_id; "" means that there is none."""
+    """Checks a request_id; "" means none."""
     return check_text("request_id", request_id, MAX_REQUEST_ID_CHARACTERS)
 
 
 def check_description(description: str, field: str) -> str:
-    """Checks a text for people, which may have several lines."""
+    """Checks text for people to read, which may span several lines."""
     _check_length(field, description, MAX_DESCRIPTION_CHARACTERS)
     if "\0" in description:
         raise invalid(field, "contains a NUL character, which PostgreSQL cannot store")
@@ -52,10 +52,10 @@ def check_description(description: str, field: str) -> str:
 
 
 def check_text(field: str, text: str, max_characters: int) -> str:
-    """Checks a text of one line, which may be empty."""
+    """Checks a single line of text, which may be empty."""
     _check_length(field, text, max_characters)
     for character in text:
-        # C0, DEL and C1 are invisible and break terminals and logs; PostgreSQL refuses NUL.
+        # C0, DEL and C1 are invisible and disturb terminals and logs; PostgreSQL rejects NUL.
         if character < " " or "\x7f" <= character <= "\x9f":
             raise invalid(field, f"contains the control character U+{ord(character):04X}")
     return text

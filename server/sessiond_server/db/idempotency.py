@@ -1,14 +1,14 @@
-"""Idempotency: a request_id is recorded in the transaction of the change that it makes.
+"""Idempotency: the transaction of a change also records the change's request_id.
 
-The primary key of `requests` is (key, log, request_id). Appends, and changes of a session's tasks,
-bookmarks and turns, are recorded under the session's own log, so that a re-created session starts
-clean. Changes of the session itself are recorded under NO_LOG: some create or delete the log, and a
-repetition of the others, such as a Destroy, must not change a session that was re-created since.
-Creations and deletions by filter are recorded under a key made of the request_id
-(core.ids.creation_key, deletion_key), since they do not name a session.
+The primary key of `requests` is (key, log, request_id). Appends and changes to a session's tasks,
+bookmarks and turns are recorded under the session's own log, so that a re-created session starts
+clean. Changes to the session itself are recorded under NO_LOG: some of them create or delete the
+log, and the others, such as Destroy, must not be applied to a re-created session when they are
+repeated. Creations and deletions by filter do not name a session, so they are recorded under a key
+made from the request_id (core.ids.creation_key, deletion_key).
 
-Appends write their record in their own statement (messages/store/append.py) and fail on the primary
-key. All other changes call `record_request`.
+An append writes its record in its own statement (messages/store/append.py), which fails on the
+primary key if the request_id is a duplicate. All other changes call `record_request`.
 """
 
 import hashlib
@@ -31,12 +31,13 @@ NO_LOG = UUID(int=0)
 
 @dataclass(frozen=True, slots=True)
 class RecordedRequest:
-    """The first request of a request_id.
+    """The first request with a request_id.
 
     Attributes:
-        first_seq, last_seq: the messages that it stored; 0 if it stored none.
-        result: the id that it made or changed: a session_id, task_id, turn_id or bookmark's name.
-        created_at: when; for an append, created_at of its messages.
+        first_seq, last_seq: the messages that the request stored; 0 if it stored none.
+        result: id of what the request created or changed: a session_id, task_id, turn_id or
+            bookmark's name.
+        created_at: time of the request; for an append, created_at of its messages.
     """
 
     content_hash: bytes
@@ -51,8 +52,8 @@ class RequestRecord:
     """A request_id to be recorded.
 
     Attributes:
-        content_hash: see `content_hash`.
-        result: what a repetition returns (see RecordedRequest).
+        content_hash: hash of the request's content, computed by the function `content_hash`.
+        result: RecordedRequest.result of this request, which a repetition needs.
     """
 
     key: UUID
@@ -61,20 +62,20 @@ class RequestRecord:
     result: str = ""
 
     def check_repeats(self, first: RecordedRequest | None) -> None:
-        """Checks that this request is a repetition of the first one.
+        """Checks that this request repeats the first one.
 
         Raises:
-            Fault: REQUEST_ID_REUSED if the first one had other content.
+            Fault: REQUEST_ID_REUSED if the first request had other content.
         """
         if first is None or first.content_hash != self.content_hash:
             raise request_id_reused(self.request_id)
 
 
 class DuplicateRequest(Exception):
-    """The request_id is recorded already; the transaction has changed nothing.
+    """The request_id was already recorded; the transaction has changed nothing.
 
     Attributes:
-        first: what the first request did; None if the statement cannot say (see `find_request`).
+        first: the first request; None if the statement did not return it (see `find_request`).
     """
 
     def __init__(self, first: RecordedRequest | None = None) -> None:
@@ -83,12 +84,12 @@ class DuplicateRequest(Exception):
 
     @property
     def result(self) -> str:
-        """The result of the first request; "" if it is not known."""
+        """Result of the first request; "" if the first request is not known."""
         return self.first.result if self.first else ""
 
 
 def content_hash(*content: Any) -> bytes:
-    """Returns a hash of a request's content, of 16 bytes; a repetition has to match it."""
+    """Returns a 16-byte hash of a request's content, to recognise repetitions."""
     encoded = orjson.dumps(content, option=orjson.OPT_SORT_KEYS)
     return hashlib.blake2b(encoded, digest_size=16).digest()
 
@@ -111,7 +112,7 @@ async def find_request(
     *,
     on: AsyncConnection[TupleRow] | None = None,
 ) -> RecordedRequest | None:
-    """Returns what a request_id did; None if it is not recorded."""
+    """Returns the first request with a request_id; None if there is none."""
     parameters = {"key": key, "log": log, "request_id": request_id}
     rows = await database.rows(_FIND, parameters, on=on)
     return RecordedRequest(**rows[0]) if rows else None
@@ -126,8 +127,8 @@ async def record_request(
     """Records a request in the transaction of its change.
 
     Raises:
-        DuplicateRequest: if it is recorded already, with the same content.
-        Fault: REQUEST_ID_REUSED if it is recorded with other content.
+        DuplicateRequest: if the request_id was already recorded with the same content.
+        Fault: REQUEST_ID_REUSED if the request_id was recorded with other content.
     """
     parameters = {
         "key": record.key,
@@ -146,11 +147,11 @@ async def record_request(
 async def recorded_transaction(
     database: Database, record: RequestRecord | None
 ) -> AsyncIterator[AsyncConnection[TupleRow]]:
-    """Lends a connection in a transaction that records the request first, under NO_LOG.
+    """Lends a connection in a transaction that starts by recording the request under NO_LOG.
 
     Raises:
-        DuplicateRequest: if it is recorded already, with the same content.
-        Fault: REQUEST_ID_REUSED if it is recorded with other content.
+        DuplicateRequest: if the request_id was already recorded with the same content.
+        Fault: REQUEST_ID_REUSED if the request_id was recorded with other content.
     """
     async with database.transaction() as connection:
         if record:

@@ -1,4 +1,4 @@
-"""Migrations: Alembic under an advisory lock, so that servers can start at the same time."""
+"""Runs Alembic migrations under an advisory lock, so that servers can start at the same time."""
 
 from alembic import command
 from alembic.config import Config
@@ -8,17 +8,17 @@ from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.pool import NullPool
 
-# An arbitrary number that every version of the server has to share.
+# Key of the advisory lock. The number is arbitrary but must be the same in every server version.
 LOCK = 0x5E5510D
 
 
 def upgrade(database_url: str, *, lock_timeout_s: float = 5.0) -> None:
-    """Runs the missing migrations. A second caller waits for the first.
+    """Runs the missing migrations; concurrent calls run one after the other.
 
     Args:
         database_url: URL of the database.
-        lock_timeout_s: how long a statement waits for a lock before it fails, so that it does not
-            queue every query behind it. Unit: seconds.
+        lock_timeout_s: how long a statement waits for a lock before it fails. While it waits, it
+            blocks all later queries on the table. Unit: seconds.
 
     Raises:
         sqlalchemy.exc.DBAPIError: if the database refuses a statement.
@@ -40,7 +40,7 @@ def upgrade(database_url: str, *, lock_timeout_s: float = 5.0) -> None:
 
 
 def current(database_url: str) -> str | None:
-    """Returns the revision of the database; None for an empty one."""
+    """Returns the revision of the database; None if the database is empty."""
     with _connect(database_url) as connection:
         return MigrationContext.configure(connection).get_current_revision()
 

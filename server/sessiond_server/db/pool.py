@@ -1,9 +1,9 @@
-"""The connection pool, and how statements run on it.
+"""The connection pool, and the execution of statements on it.
 
-Every process has one psycopg pool. Hot statements run on a pooled connection's own cursor, binary
-and prepared. All others go through `Database.rows`: constant ones are psycopg texts with
-`%(name)s` placeholders; those that are put together from parts are written with SQLAlchemy Core and
-compiled here (docs/decisions/003-one-pool.md).
+Every process has one psycopg pool. Hot statements run on a pooled connection's own cursor, prepared
+and with binary results. All other statements go through `Database.rows`. Constant statements are
+psycopg texts with `%(name)s` placeholders. Statements that are assembled from parts are written
+with SQLAlchemy Core and compiled here (docs/decisions/003-one-pool.md).
 """
 
 import asyncio
@@ -26,17 +26,17 @@ from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
 
 class DatabaseUnavailable(Exception):
-    """The database does not respond, or the connection broke: a change may have been committed."""
+    """The database does not respond, or the connection broke. A change may have been committed."""
 
 
 class PoolExhausted(Exception):
-    """Every connection stayed busy for the whole of the pool's timeout."""
+    """No connection became free within the pool's timeout."""
 
 
 class Contention(Exception):
-    """The database gave up on a lock, a deadlock or a serialization failure.
+    """The statement failed on a lock timeout, a deadlock or a serialization failure.
 
-    Nothing was changed; trying again may help.
+    Nothing was changed; a retry may succeed.
     """
 
 
@@ -47,12 +47,13 @@ class StatementCanceled(Contention):
 class Int8s(list[int]):
     """A parameter of type bigint[].
 
-    psycopg dumps a list item by item, with a type that depends on the items; this is faster.
+    psycopg dumps an ordinary list item by item, with a type that depends on the items. This type is
+    faster.
     """
 
 
 class _Int8sDumper(Dumper):
-    """Dumps the binary form of a one-dimensional array, as array_recv of PostgreSQL reads it."""
+    """Dumps a one-dimensional array in the binary format that PostgreSQL's array_recv reads."""
 
     format = Format.BINARY
     oid = 1016
@@ -74,7 +75,7 @@ class Database:
     """A pool of autocommit connections to one database.
 
     Attributes:
-        prepare: what hot statements pass to execute(prepare=...).
+        prepare: value of execute(prepare=...) for hot statements.
     """
 
     def __init__(
@@ -84,10 +85,10 @@ class Database:
 
         Args:
             url: libpq connection string or URI.
-            size: the most connections. At least 1.
+            size: maximum number of connections, at least 1.
             timeout_s: how long a caller waits for a connection. Unit: seconds.
-            prepared: False if a pooler in transaction mode, which cannot keep prepared statements,
-                is in between.
+            prepared: False behind a pooler in transaction mode, which cannot keep prepared
+                statements.
         """
         self._url = url
         self._compiled: dict[ClauseElement, bytes] = {}
@@ -107,25 +108,25 @@ class Database:
             name="sessiond",
             kwargs={
                 "autocommit": True,
-                # Only the statements that request it, the hot ones, are prepared.
+                # Only hot statements are prepared, since only they request it.
                 "prepare_threshold": 2**31 if prepared else None,
                 "application_name": "sessiond",
                 "connect_timeout": 10,
             },
         )
         self._dialect = PGDialect_psycopg()  # type: ignore[no-untyped-call]
-        # None leaves the choice to prepare_threshold, which is off if `prepared` is False.
+        # None leaves the decision to prepare_threshold, which is off if `prepared` is False.
         self.prepare: bool | None = True if prepared else None
 
     async def open(self) -> None:
-        """Starts connecting, without waiting for it.
+        """Starts to connect in the background.
 
-        If the database is unavailable, requests fail, not the start of the server.
+        If the database is unavailable, requests fail, but the server still starts.
         """
         await self._pool.open(wait=False)
 
     async def close(self) -> None:
-        """Closes the connections; those in use when they are returned."""
+        """Closes all connections; those in use are closed when they are returned."""
         await self._pool.close()
         if self._probe:
             await asyncio.wait([self._probe])
@@ -134,7 +135,7 @@ class Database:
         """Returns an autocommit connection outside the pool.
 
         Raises:
-            psycopg.OperationalError: if the database does not accept it.
+            psycopg.OperationalError: if the database refuses the connection.
         """
         return await AsyncConnection.connect(
             self._url, autocommit=True, application_name=application_name, connect_timeout=10
@@ -164,8 +165,9 @@ class Database:
     async def transaction(self) -> AsyncIterator[AsyncConnection[TupleRow]]:
         """Lends a connection in a transaction.
 
-        The transaction is committed at the end of the block and rolled back on an exception;
-        psycopg.Rollback rolls it back and leaves the block without one. Raises as `connection`.
+        The transaction is committed at the end of the block and rolled back on an exception.
+        psycopg.Rollback rolls it back and is not propagated. Other exceptions are those of
+        `connection`.
         """
         async with self.connection() as connection, connection.transaction():
             yield connection
@@ -181,15 +183,15 @@ class Database:
 
         Args:
             statement: a psycopg text with `%(name)s` placeholders, or a Core statement.
-            parameters: the values. A Core statement that takes parameters has to be a constant of
-                its module, since it is compiled once; without parameters, it contains its values.
-            on: the connection to run on; None for one of the pool.
+            parameters: the values; None if a Core statement contains its values. A Core statement
+                with parameters must be a module-level constant, since its compiled text is cached.
+            on: the connection to run on; None to borrow one from the pool.
 
         Returns:
-            The rows; none for a statement without a result.
+            The rows; an empty list if the statement has no result.
 
         Raises:
-            PoolExhausted, DatabaseUnavailable, Contention: as `connection`, if `on` is None.
+            PoolExhausted, DatabaseUnavailable, Contention: as for `connection`, if `on` is None.
         """
         if on is None:
             async with self.connection() as connection:
@@ -197,7 +199,8 @@ class Database:
         if isinstance(statement, str):
             text = statement.encode()
         elif parameters is None:
-            # Core writes the text; psycopg adapts the values (the caller wraps JSON in Jsonb).
+            # Core produces the text and psycopg adapts the values, so the caller must wrap JSON in
+            # Jsonb.
             compiled = statement.compile(dialect=self._dialect)
             text, parameters = str(compiled).encode(), compiled.params
         elif (known := self._compiled.get(statement)) is not None:
@@ -205,17 +208,17 @@ class Database:
         else:
             text = str(statement.compile(dialect=self._dialect)).encode()
             self._compiled[statement] = text
-        # A client cursor writes values into the text, so that each statement is planned for its
-        # values (see _configure_prepared), and receives text results: the binary loaders of these
-        # connections are for the hot paths (see _configure).
+        # A client cursor puts the values into the text, so that each statement is planned for its
+        # values (see _configure_prepared). Its results are texts, because the binary loaders of
+        # these connections are meant for the hot paths (see _configure).
         async with AsyncClientCursor(on, row_factory=dict_row) as cursor:
             await cursor.execute(text, parameters)
             return await cursor.fetchall() if cursor.description else []
 
     async def _is_away(self) -> bool:
-        """Whether the database accepts no connection at all, rather than too few being free.
+        """Whether the database accepts no connections at all, as opposed to having no free ones.
 
-        Callers share one probe, which is repeated at most once a second.
+        Callers share one probe, which runs at most once a second.
         """
         probe = self._probe
         if probe is None or (probe.done() and time.monotonic() - self._probed_at > 1.0):
@@ -233,10 +236,10 @@ class Database:
 
 
 class PooledConnection:
-    """Lends a connection of the pool for the length of a block.
+    """Lends a connection from the pool for the duration of a block.
 
-    The pool's own context manager does more, for connections that are not in autocommit mode, and
-    that costs a tenth of an append.
+    The pool's own context manager also handles connections that are not in autocommit mode, which
+    would make an append 10 % slower.
     """
 
     __slots__ = ("_connection", "_database")
@@ -269,7 +272,7 @@ class PooledConnection:
                 | psycopg.errors.SerializationFailure()
             ):
                 raise Contention(str(exc)) from exc
-            # An OperationalError, but the connection is fine.
+            # QueryCanceled is an OperationalError, but the connection is intact.
             case psycopg.errors.QueryCanceled():
                 raise StatementCanceled(str(exc)) from exc
             case (
@@ -285,23 +288,23 @@ def columns_of(row_type: type[Any], alias: str = "") -> str:
 
     Args:
         row_type: a dataclass whose fields are named after columns.
-        alias: of the table; "" for none.
+        alias: alias of the table; "" for none.
     """
     prefix = f"{alias}." if alias else ""
     return ", ".join(f"{prefix}{field.name}" for field in fields(row_type))
 
 
 async def _configure(connection: AsyncConnection[Any]) -> None:
-    # A binary timestamptz is an int64 of microseconds since 2000-01-01. The hot paths put it on the
-    # wire as it is; making a datetime of each, to take it apart again, would cost more than the
-    # rest of the row. Text results still come as datetimes.
+    # A binary timestamptz is an int64 of microseconds since 2000-01-01, which the hot paths convert
+    # directly to the wire format. Creating a datetime and taking it apart again would cost more
+    # than the rest of the row. Text results are still loaded as datetimes.
     connection.adapters.register_loader("timestamptz", Int8BinaryLoader)
     connection.adapters.register_dumper(Int8s, _Int8sDumper)
 
 
 async def _configure_prepared(connection: AsyncConnection[Any]) -> None:
     await _configure(connection)
-    # PostgreSQL plans the first five executions of a prepared statement for their values, on each
-    # connection. The hot statements have one good plan whatever the values are, and a batch of
-    # messages is half a megabyte to plan with.
+    # On each connection, PostgreSQL plans the first five executions of a prepared statement for
+    # their particular values. The hot statements have one good plan for all values, and planning
+    # with the values of a batch means processing half a megabyte of messages.
     await connection.execute("SET plan_cache_mode = force_generic_plan")

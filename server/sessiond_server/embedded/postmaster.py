@@ -1,4 +1,4 @@
-"""The process of a running PostgreSQL, found by its postmaster.pid."""
+"""The process of a running PostgreSQL, which is found through its postmaster.pid."""
 
 import asyncio
 import os
@@ -11,10 +11,10 @@ log = structlog.get_logger(__name__)
 
 
 def find_postmaster(cluster: Path) -> int | None:
-    """Return the pid of the PostgreSQL that runs on the cluster, or None."""
+    """Return the pid of the PostgreSQL that is running on the cluster; None if there is none."""
     try:
         pid = int((cluster / "postmaster.pid").read_text().splitlines()[0])
-        # The file outlives a kill -9, and by now the pid may be another process's.
+        # The file remains after a kill -9, and its pid may belong to another process by now.
         if not _runs_on(cluster, pid):
             return None
         os.kill(pid, 0)
@@ -26,27 +26,27 @@ def find_postmaster(cluster: Path) -> int | None:
 
 
 def _runs_on(cluster: Path, pid: int) -> bool:
-    """Return whether the process is PostgreSQL on the cluster; True where there is no /proc."""
+    """Return whether a process is PostgreSQL on the cluster; without /proc, always True."""
     if not Path("/proc/self/cmdline").exists():
         return True
     arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     if Path(os.fsdecode(arguments[0])).name != "postgres" or b"-D" not in arguments:
         return False
-    # The server may have been given another path to the same directory.
+    # The server may have been started with another path to the same directory.
     return Path(os.fsdecode(arguments[arguments.index(b"-D") + 1])).samefile(cluster)
 
 
 def disown_stale_pid(cluster: Path, socket_lock: Path) -> None:
     """Let PostgreSQL start although an unrelated process has the pid in postmaster.pid.
 
-    PostgreSQL refuses to start while a process with that pid runs. In a container a collision is
-    likely, since pids begin at 1 each time. PostgreSQL ignores the pid of its grandparent, so
-    ours is written instead. The file is not removed: PostgreSQL finds out from the rest of it
-    whether processes of the former server are left.
+    PostgreSQL refuses to start if a process with that pid is running. In a container, a collision
+    is likely, since pids start at 1 each time. PostgreSQL ignores the pid of its grandparent, so
+    this function replaces the pid in the file by that of this process. It does not remove the file,
+    because PostgreSQL uses the other lines to find processes of the former server.
 
     Args:
-        cluster: the data directory of PostgreSQL.
-        socket_lock: the lock file of its socket.
+        cluster: data directory of PostgreSQL.
+        socket_lock: lock file of PostgreSQL's socket.
     """
     pid_file = cluster / "postmaster.pid"
     try:
@@ -63,7 +63,7 @@ def disown_stale_pid(cluster: Path, socket_lock: Path) -> None:
 
 
 async def wait_for_end(pid: int) -> None:
-    """Return when the process has ended; on Linux without polling."""
+    """Wait until a process has ended; on Linux without polling."""
     if not hasattr(os, "pidfd_open"):
         while True:
             try:

@@ -1,4 +1,4 @@
-"""The system user that PostgreSQL runs as when sessiond runs as root, which PostgreSQL refuses."""
+"""The system user that PostgreSQL runs as if sessiond runs as root, which PostgreSQL refuses."""
 
 import fcntl
 import os
@@ -20,17 +20,17 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class SystemUser:
-    """The ids of the user and of its group."""
+    """Ids of a user and of the user's group."""
 
     uid: int
     gid: int
 
 
 def system_user() -> SystemUser:
-    """Return the user that PostgreSQL runs as; create it on the first start on a machine.
+    """Return the user that PostgreSQL runs as. It is created on the first start on a machine.
 
     Raises:
-        EmbeddedError: if there is no such user and it cannot be created.
+        EmbeddedError: if the user does not exist and cannot be created.
     """
     if found := _existing_user():
         return found
@@ -40,7 +40,8 @@ def system_user() -> SystemUser:
             f"PostgreSQL does not run as root, and there is no useradd to create the user "
             f"{SYSTEM_USER!r}: run sessiond as another user, or set SESSIOND_DATABASE_URL"
         )
-    # Concurrent calls of useradd can undo each other's entry, so sessiond processes take turns.
+    # Concurrent calls of useradd can overwrite each other's entries, so sessiond processes take
+    # turns.
     directory = os.open("/etc", os.O_RDONLY)
     try:
         fcntl.flock(directory, fcntl.LOCK_EX)
@@ -66,7 +67,7 @@ def system_user() -> SystemUser:
 
 
 def _existing_user() -> SystemUser | None:
-    import pwd  # missing on some platforms that the client runs on
+    import pwd  # missing on some platforms on which the client runs
 
     with suppress(KeyError):
         entry = pwd.getpwnam(SYSTEM_USER)
@@ -75,7 +76,7 @@ def _existing_user() -> SystemUser | None:
 
 
 def let_through(path: Path) -> None:
-    """Let other users traverse, but not read, the directories up to path."""
+    """Let other users traverse, but not list, the directories on the way to a path."""
     for directory in (path, *path.parents):
         mode = directory.stat().st_mode
         if not mode & stat.S_IXOTH:

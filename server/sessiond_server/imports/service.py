@@ -31,7 +31,7 @@ from sessiond_server.sessions.store.sessions import SessionRow, SessionStore
 
 
 class SessionImports:
-    """Imports of whole sessions, all or nothing."""
+    """Imports of whole sessions. An import either succeeds completely or changes nothing."""
 
     def __init__(
         self,
@@ -50,17 +50,17 @@ class SessionImports:
     async def run(
         self, project_id: UUID, head: ImportHead, pieces: AsyncIterator[Sequence[Message]]
     ) -> SessionRow:
-        """Create the session.
+        """Import a session and its messages.
 
         Raises:
-            Fault: with the reasons that ImportSession names.
+            Fault: with the reasons listed at ImportSession in the protos.
         """
         _check_head(head)
         session_id = head.session_id or str(uuid7())
         new = new_session(project_id, session_id, head.settings, self._limits)
         creation = creation_key(project_id, head.request_id)
-        # Reports a conflict before the client sends all messages; a repetition returns the first
-        # result.
+        # Report a conflict before the client sends all messages. A repetition is no conflict: it
+        # returns the result of the first request.
         if await self._sessions.get(new.key, project_id) and not (
             head.request_id and await self._sessions.find_request(creation, NO_LOG, head.request_id)
         ):
@@ -110,10 +110,10 @@ class SessionImports:
 
 
 def _check_head(head: ImportHead) -> None:
-    """Check the fields that do not depend on the messages.
+    """Check those fields that do not depend on the messages.
 
     Raises:
-        Fault: INVALID_FIELD.
+        Fault: INVALID_FIELD if a field is invalid.
     """
     if head.session_id:
         check_session_id(head.session_id, "session.session_id")
@@ -145,7 +145,7 @@ def _check_head(head: ImportHead) -> None:
 
 
 def _check_distinct(names: Iterable[tuple[str, str]], check: Callable[[str, str], object]) -> None:
-    """Check (field, name) pairs, and that no name comes twice."""
+    """Check the name in each (field, name) pair, and that all names are different."""
     seen: set[str] = set()
     for field, name in names:
         check(name, field)
@@ -155,10 +155,10 @@ def _check_distinct(names: Iterable[tuple[str, str]], check: Callable[[str, str]
 
 
 def _check_seqs(head: ImportHead, last_seq: int) -> None:
-    """Check that the messages of tasks and bookmarks exist.
+    """Check that the messages that tasks and bookmarks refer to exist.
 
     Raises:
-        Fault: INVALID_FIELD.
+        Fault: INVALID_FIELD if a message does not exist.
     """
     for i, task in enumerate(head.tasks):
         if task.message_seqs and task.message_seqs[-1] > last_seq:

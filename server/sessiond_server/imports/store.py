@@ -1,4 +1,4 @@
-"""Imports of whole sessions: row, messages, tasks and bookmarks, in one transaction."""
+"""Imports a whole session with its messages, tasks and bookmarks in one transaction."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -53,15 +53,15 @@ FROM clock_timestamp() AS now"""
 
 @dataclass(frozen=True, slots=True)
 class ImportedTask:
-    """A task. Its position is its place in the list.
+    """A task of an imported session. Its index in the list determines its position.
 
     Attributes:
-        task_id: its id.
+        task_id: id of the task.
         status: a TaskStatus.
         data: a JSON object.
-        message_seqs: the messages that it links to, in order.
-        created_at: None = now.
-        updated_at: None = created_at.
+        message_seqs: seqs of the messages that the task is linked to, in order.
+        created_at: create time; None = now.
+        updated_at: update time; None = created_at.
     """
 
     task_id: str
@@ -74,14 +74,14 @@ class ImportedTask:
 
 @dataclass(frozen=True, slots=True)
 class ImportedBookmark:
-    """A bookmark.
+    """A bookmark of an imported session.
 
     Attributes:
-        name: its name.
-        seq: the message; None = the newest one.
-        description: a text for people.
-        created_at: None = now.
-        updated_at: None = created_at.
+        name: name of the bookmark.
+        seq: seq of the message that the bookmark follows; None = the newest message.
+        description: text for people to read.
+        created_at: create time; None = now.
+        updated_at: update time; None = created_at.
     """
 
     name: str
@@ -97,12 +97,12 @@ class ImportHead:
 
     Attributes:
         session_id: id of the new session; "" = generated.
-        settings: its settings.
-        state: its state, a SessionState.
-        created_at: its create time; None = now.
-        active_at: its active time; None = now.
-        tasks: its tasks, in order.
-        bookmarks: its bookmarks.
+        settings: settings of the session.
+        state: SessionState of the session.
+        created_at: create time of the session; None = now.
+        active_at: time of the session's last activity; None = now.
+        tasks: tasks of the session, in order.
+        bookmarks: bookmarks of the session.
         request_id: makes the import safe to repeat; "" = none.
     """
 
@@ -118,15 +118,17 @@ class ImportHead:
 
 @dataclass(frozen=True, slots=True)
 class SessionImport:
-    """A checked import, without the rows of the messages.
+    """A validated import, without the rows of the messages.
 
     Attributes:
-        new: the session's id and settings.
-        head: everything else but the messages.
-        totals: totals of the messages.
-        parents: (place of the message, from 0; parent_seq) for each message that has one.
-        asset_refs: (place of the message, from 0; sha256) for each asset that a message refers to.
-        assets: sha256 of these assets, each once.
+        new: id and settings of the session.
+        head: the session without its messages.
+        totals: totals over all messages.
+        parents: pairs of (index of the message, from 0; parent_seq), one for each message that has
+            a parent_seq.
+        asset_refs: pairs of (index of the message, from 0; sha256), one for each reference to an
+            asset.
+        assets: sha256 of the referenced assets, without duplicates.
     """
 
     new: NewSession
@@ -149,10 +151,10 @@ class SessionImportStore:
         """Create the session.
 
         Returns:
-            The session; None if its key is taken, and nothing happened.
+            The session; None if its key is taken, in which case nothing is changed.
 
         Raises:
-            DuplicateRequest: the request_id is recorded already.
+            DuplicateRequest: the request_id was already recorded.
             AssetMissing: a message refers to an asset that does not exist.
         """
         new = made.new
@@ -161,7 +163,7 @@ class SessionImportStore:
                 await record_request(self._database, connection, record)
             if made.asset_refs:
                 await assets.hold(connection, new.project_id, made.assets)
-            # An expired session that the purger has not reached yet must not block its id.
+            # An expired session that has not been purged yet must not block its id.
             await delete_sessions(self._database, connection, and_(T.key == new.key, not_(alive())))
             parameters = _columns(made.head) | _columns(new) | _columns(made.totals)
             parameters |= {"config": Jsonb(new.config), "metadata": Jsonb(new.metadata)}
@@ -199,5 +201,5 @@ class SessionImportStore:
 
 
 def _columns(row: Any) -> dict[str, Any]:
-    """Return a dataclass's fields, as parameters by name."""
+    """Return a dataclass's fields as statement parameters."""
     return {field.name: getattr(row, field.name) for field in fields(row)}

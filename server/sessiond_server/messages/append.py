@@ -26,7 +26,7 @@ from sessiond_server.sessions.store.sessions import SessionStore
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The session of an append, and the conditions.
+    """The session of an append, and conditions of the append.
 
     Attributes:
         project_id: the caller's project.
@@ -41,10 +41,10 @@ class Target:
     request_id: str
 
     def check(self) -> None:
-        """Check the fields.
+        """Check the fields' values.
 
         Raises:
-            Fault: INVALID_FIELD.
+            Fault: INVALID_FIELD if a value is invalid.
         """
         check_session_id(self.session_id)
         check_request_id(self.request_id)
@@ -54,13 +54,13 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class PreparedAppend:
-    """A checked append, ready for the store.
+    """A validated append, ready for the store.
 
     Attributes:
-        target: the session.
-        append: parameters for the store.
+        target: session and conditions of the append.
+        append: the store's parameters.
         rows: the messages.
-        asset_fields: path of the field that refers to an asset first, by sha256.
+        asset_fields: path of the first field that refers to an asset, by the asset's sha256.
     """
 
     target: Target
@@ -70,7 +70,7 @@ class PreparedAppend:
 
 
 class Appends:
-    """Appends to sessions. Nothing is acknowledged before it is committed."""
+    """Appends to sessions. An append is acknowledged only after it has been committed."""
 
     def __init__(
         self,
@@ -87,23 +87,23 @@ class Appends:
         self._publisher = publisher
 
     async def store(self, target: Target, messages: Sequence[Message]) -> Appended:
-        """Append one batch, all or none.
+        """Append one batch; either all messages are stored or none.
 
         Raises:
-            Fault: with the reasons that StoreMessages names.
+            Fault: with the reasons listed at StoreMessages in the protos.
         """
         return await self.append_prepared(self.prepare(target, messages))
 
     def prepare(self, target: Target, messages: Sequence[Message]) -> PreparedAppend:
-        """Check and encode one batch. Changes the messages on the way.
+        """Validate and encode one batch. This modifies the messages.
 
         Raises:
-            Fault: for everything that is wrong regardless of the session.
+            Fault: if something is wrong that does not depend on the session.
         """
         target.check()
         if not messages:
             raise invalid("messages", "is empty; send at least one")
-        # First by the sizes of the strings, which are known before anything is parsed.
+        # First check the sizes of the JSON strings, which are known without parsing.
         check_batch(len(messages), sum(map(len, map(attrgetter("json"), messages))), self._limits)
         validator = MessageValidator(self._limits, self._tokenizer)
         rows = validator.encode(messages)
@@ -114,7 +114,7 @@ class Appends:
         """Append a prepared batch.
 
         Raises:
-            Fault: with the reasons that StoreMessages names.
+            Fault: with the reasons listed at StoreMessages in the protos.
         """
         storing = self._store.append(prepared.append, prepared.rows)
         return await self._finish(prepared.target, prepared.append, prepared.asset_fields, storing)
@@ -122,15 +122,15 @@ class Appends:
     async def store_stream(
         self, target: Target, pieces: AsyncIterator[Sequence[Message]]
     ) -> Appended:
-        """Append all pieces as one, all or none.
+        """Append all pieces as one append; either all messages are stored or none.
 
         The session is locked only after the last piece has arrived.
 
         Raises:
-            Fault: with the reasons that ImportMessages names.
+            Fault: with the reasons listed at ImportMessages in the protos.
         """
         target.check()
-        # Reports a session that takes no appends before the client sends all messages.
+        # If the session accepts no appends, report that before the client sends all messages.
         await self._check_open(target)
         validator = MessageValidator(self._limits, self._tokenizer)
         with Spool() as spool:
@@ -148,7 +148,7 @@ class Appends:
         asset_fields: Mapping[bytes, str],
         storing: Awaitable[Appended | None],
     ) -> Appended:
-        """Await the store, then publish the append, or find out why nothing was stored."""
+        """Wait for the store. Then publish the append, or explain why nothing was stored."""
         try:
             done = await storing
         except DuplicateRequest:
@@ -169,15 +169,15 @@ class Appends:
         if target.request_id and await self._sessions.find_request(
             row.key, row.log, target.request_id
         ):
-            return  # a repetition returns the first result, whatever the session's state is now
+            return  # a repetition returns the first result, whatever the session's current state is
         if row.state == SessionState.DESTROYED:
             raise _destroyed(target.session_id)
 
     async def _explain(self, target: Target, append: Append) -> Appended:
-        """Find out why an append stored nothing.
+        """Explain why an append stored nothing.
 
         Returns:
-            The result of the first request, if this one is a repetition.
+            The result of the first request, if this request is a repetition.
 
         Raises:
             Fault: for the condition that did not hold.
@@ -211,7 +211,8 @@ class Appends:
                     "of the batch"
                 },
             )
-        # The condition failed when the statement ran and holds now: another append came in between.
+        # The condition did not hold when the statement ran, but holds now. Another append must have
+        # changed the session in between.
         changed = "changed while the append ran; try again"
         if target.expected_last_seq is not None:
             raise _sequence_conflict(target, row.last_seq, changed)
@@ -226,18 +227,18 @@ async def spool_pieces(
     *,
     keep_times: bool = False,
 ) -> None:
-    """Check the messages of an import and spool them, as they arrive.
+    """Validate the messages of an import and spool them as they arrive.
 
     Args:
         pieces: the messages.
-        validator: checks them.
+        validator: validates and encodes the messages.
         spool: receives the rows.
-        limits: sizes that the operator allows.
+        limits: the operator's limits.
         keep_times: see MessageValidator.encode.
 
     Raises:
-        Fault: BATCH_TOO_LARGE above max_import_bytes; OVERLOADED if the temporary disk is full; or
-            for a message.
+        Fault: BATCH_TOO_LARGE above max_import_bytes; OVERLOADED if the temporary disk is full;
+            other reasons if a message is invalid.
     """
     async for messages in pieces:
         spool.add(validator.encode(messages, keep_times=keep_times))
@@ -245,7 +246,7 @@ async def spool_pieces(
 
 
 def append_of(target: Target, validator: MessageValidator) -> Append:
-    """Return the append of the messages that a validator has encoded."""
+    """Return the append that stores the messages encoded by a validator."""
     return Append(
         key=session_key(target.project_id, target.session_id),
         project_id=target.project_id,

@@ -14,12 +14,12 @@ from sessiond_server.messages.append import Appends, PreparedAppend, Target
 from sessiond_server.messages.store.append import Appended
 from sessiond_server.messages.store.batch_append import BatchAppendStore
 
-# The most series of one call that are stored at the same time, each on a pooled connection that may
-# wait for a lock.
+# Maximum number of series in one call that are stored concurrently. Each uses a pooled connection,
+# which may have to wait for a lock.
 MAX_SINGLE = 4
 
 Outcome = tuple[int, Appended | Exception]
-"""The index of a request in the call, and its result or error."""
+"""Index of a request in the call, and the result or error of that request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ _Series = list[_Request]
 
 
 class BatchAppender:
-    """Stores many appends in one statement where that is possible, and the others one by one."""
+    """Stores appends together in one statement where possible, and the others one by one."""
 
     def __init__(
         self, store: BatchAppendStore, appends: Appends, limits: Limits, publisher: EventPublisher
@@ -45,19 +45,19 @@ class BatchAppender:
     async def store(
         self, project_id: UUID, requests: Sequence[tuple[Target, Sequence[Message]]]
     ) -> AsyncGenerator[list[Outcome], None]:
-        """Append each batch, whole or not at all, independently of the others.
+        """Append each batch independently of the others; each is stored completely or not at all.
 
-        Batches to the same session are appended in their order.
+        Batches for the same session are appended in the given order.
 
         Args:
             project_id: the caller's project.
-            requests: the batches.
+            requests: target and messages of each batch.
 
         Yields:
-            Outcomes, as they become known.
+            Outcomes as soon as they are known.
 
         Raises:
-            Fault: INVALID_FIELD, before anything is stored.
+            Fault: INVALID_FIELD before anything is stored.
         """
         if not requests:
             raise invalid("requests", "is empty; send at least one")
@@ -99,7 +99,10 @@ class BatchAppender:
             yield single
 
     def _statements(self, all_series: Iterable[_Series]) -> Iterator[list[_Series]]:
-        """Group series by statement: within the limits of one request, or a single series."""
+        """Split series into one group per statement.
+
+        A group has a single series, or stays within the limits of one request.
+        """
         many: list[_Series] = []
         count = content_bytes = 0
         for series in all_series:
@@ -118,7 +121,7 @@ class BatchAppender:
             yield many
 
     async def _one_by_one(self, left: list[_Series]) -> AsyncGenerator[list[Outcome], None]:
-        """Store up to MAX_SINGLE series at a time, each append by itself."""
+        """Store each append in a statement of its own, for up to MAX_SINGLE series at a time."""
         waiting = iter(left)
         running: set[asyncio.Task[list[Outcome]]] = set()
         try:
@@ -146,10 +149,10 @@ class BatchAppender:
 
 
 def _fits(series: _Series) -> bool:
-    """Whether a series can be stored in one statement with others.
+    """Whether a series can be stored in one statement together with others.
 
-    It must have no assets to lock, no parents to store, no condition on an append within the
-    series, and no request_id twice.
+    It must not refer to assets, which have to be locked, nor to parents. It must have no condition
+    on an append within the series, and must not contain a request_id twice.
     """
     if any(not request.prepared.append.is_plain for request in series):
         return False

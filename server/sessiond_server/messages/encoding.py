@@ -1,9 +1,9 @@
-"""Wire encoding of messages, written by hand: responses are spliced from stored bodies.
+"""Hand-written wire encoding of messages, which splices responses from stored bodies.
 
-No Python object is made of a message. A `GetMessagesResponse` begins with its
-`repeated Message messages = 1`. Each element is a tag, a length and the encoded message; an encoded
-message is the fields that the server assigns, followed by the stored body. A property test compares
-the result with what the generated code writes. The encoding is specified at
+No Python object is created for a message. A `GetMessagesResponse` begins with its `repeated Message
+messages = 1`. Each element consists of a tag, a length and the encoded message. An encoded message
+consists of the fields that the server assigns, followed by the stored body. A property test
+compares the result with the output of the generated code. The encoding is specified at
 https://protobuf.dev/programming-guides/encoding/.
 """
 
@@ -19,10 +19,10 @@ class EncodedPage:
     """Messages as the first bytes of a GetMessagesResponse.
 
     Attributes:
-        encoded: the bytes.
-        count: messages on the page.
+        encoded: the encoded messages.
+        count: number of messages on the page.
         first_seq: seq of the page's first message, in the order of the read.
-        last_seq: seq of its last message, in the order of the read.
+        last_seq: seq of the page's last message, in the order of the read.
     """
 
     encoded: bytes
@@ -32,7 +32,7 @@ class EncodedPage:
 
     @property
     def has_no_gap(self) -> bool:
-        """Whether no seq between the first and the last message is missing."""
+        """Whether every seq between the first and the last message is on the page."""
         return abs(self.last_seq - self.first_seq) + 1 == self.count
 
 
@@ -50,8 +50,8 @@ def _varint(value: int) -> bytes:
     return bytes(out)
 
 
-# Lengths and the low halves of seqs come from tables: calling varint() for each would cost more
-# than the rest of the splice.
+# Lengths and the lower halves of seqs are looked up in tables. Calling varint() for each of them
+# would take longer than the rest of the splice.
 _VARINTS = [_varint(n) for n in range(1 << 14)]
 _LOW_14 = [bytes((n & 0x7F | 0x80, n >> 7 | 0x80)) for n in range(1 << 14)]
 
@@ -70,7 +70,7 @@ def assigned_fields(seq: int, created_us: int) -> bytes:
 
 
 def encode_page(rows: Sequence[tuple[Any, ...]]) -> EncodedPage:
-    """Encode at least one row (seq, created_us, body) of HistoryStore.page."""
+    """Encode one or more rows (seq, created_us, body) from HistoryStore.page."""
     parts: list[bytes] = []
     add = parts.append
     varints, low, high = _VARINTS, _LOW_14, b""
@@ -96,17 +96,17 @@ def encode_page(rows: Sequence[tuple[Any, ...]]) -> EncodedPage:
 
 
 def encode_basic_page(rows: Sequence[tuple[Any, ...]]) -> EncodedPage:
-    """Encode at least one row without a body of HistoryStore.page.
+    """Encode one or more rows without a body from HistoryStore.page.
 
     Args:
-        rows: (seq, created_us, role, format, content_bytes, tokens).
+        rows: (seq, created_us, role, format, content_bytes, tokens) of each message.
     """
     return encode_page(
         [
             (
                 seq,
                 created_us,
-                # role = 3, format = 4 (left out where it is the zero value), content_bytes = 9
+                # role = 3, format = 4 (omitted if it is the zero value), content_bytes = 9
                 b"\x18"
                 + varint(role)
                 + (b"\x20" + varint(format_) if format_ else b"")
@@ -123,7 +123,7 @@ def encoded_tokens(tokens: int) -> bytes:
     """Encode the fields token_count = 10 and tokens_estimated = 11 of a Message.
 
     Args:
-        tokens: negative for an estimate.
+        tokens: number of tokens; negative for an estimate.
     """
     encoded = _TOKENS.get(tokens)
     return _encoded_tokens(tokens) if encoded is None else encoded

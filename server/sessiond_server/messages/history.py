@@ -1,4 +1,4 @@
-"""Reads of a session's messages: as a stream of encoded pages, or one message."""
+"""Reads a session's messages, as a stream of encoded pages or one by one."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -22,15 +22,15 @@ from sessiond_server.messages.pages import PageCache, PageKey
 from sessiond_server.messages.store.history import HistoryStore, LogHead, PageQuery
 from sessiond_server.messages.store.segments import Segment, cut
 
-# The first page is small, for a fast first byte. Later ones grow up to the size with the best
-# throughput.
+# The first page is small, so that the first byte arrives quickly. Later pages grow to the size with
+# the best throughput.
 FIRST_ROWS, MAX_ROWS = 16, 4096
 FIRST_BYTES, MAX_BYTES = 32 * 1024, 512 * 1024
 GROWTH = 4
-# The most messages that one query of a read by role scans across several segments: it reads all of
-# them before it sorts.
+# Maximum number of messages that one query of a read by role scans across several segments. The
+# query reads all of them before sorting.
 MAX_SCAN = 16_384
-# Pages up to this size need no byte limit, even if every message were as large as the largest.
+# Pages up to this size need no byte limit, even if every message is as large as the largest one.
 SAFE_BYTES = 8 * MAX_BYTES
 
 
@@ -40,14 +40,15 @@ class Reading:
 
     Attributes:
         session_id: the session.
-        after_seq: seq to begin after; 0 = at the first message.
-        through_seq: the last seq; 0 = the newest message.
-        limit: the most messages; 0 = all.
-        descending: newest first.
-        roles: only messages of these roles; empty = all.
-        basic: without the content.
-        resume_token: continue after an earlier batch. The other fields must be the same as then.
-        after_bookmark: name of the bookmark to begin after, instead of after_seq.
+        after_seq: seq after which the read begins; 0 = at the first message.
+        through_seq: seq of the last message to read; 0 = the newest message.
+        limit: maximum number of messages; 0 = all.
+        descending: whether to return the newest message first.
+        roles: roles of the messages to return; empty = all roles.
+        basic: whether to leave out the content.
+        resume_token: token of an earlier batch, after which to continue. The other fields must have
+            the same values as in the earlier request.
+        after_bookmark: name of the bookmark after which the read begins, instead of after_seq.
     """
 
     session_id: str
@@ -62,7 +63,7 @@ class Reading:
 
 
 class History:
-    """Reads of messages, through the page cache of this process."""
+    """Reads messages through the page cache of this process."""
 
     def __init__(
         self, store: HistoryStore, bookmarks: BookmarkStore, page_cache_bytes: int
@@ -74,10 +75,11 @@ class History:
     async def stream(self, project_id: UUID, reading: Reading) -> AsyncGenerator[bytes, None]:
         """Stream messages.
 
-        While a response is yielded, no connection is held, and the next page is fetched.
+        While the caller handles a response, the next page is fetched and no connection waits for
+        the caller.
 
         Yields:
-            Encoded GetMessagesResponses; at least one.
+            One or more encoded GetMessagesResponses.
 
         Raises:
             Fault: SESSION_NOT_FOUND, BOOKMARK_NOT_FOUND, INVALID_FIELD or INVALID_RESUME_TOKEN.
@@ -97,8 +99,8 @@ class History:
                 )
             reading = replace(reading, after_seq=after_seq)
         window = _Window(reading, head)
-        # A session larger than the cache would evict everything, and its own first pages before
-        # they are read again.
+        # A session that is larger than the cache would evict all other pages, and even its own
+        # first pages before they are read again.
         fits = self._cache.has_room_for(head.content_bytes)
         if window.is_done:
             yield window.tail()
@@ -108,10 +110,10 @@ class History:
             while True:
                 page = await fetch
                 if not window.is_complete(page) or (reading.roles and window.is_shared):
-                    # Messages are missing: either the session was deleted and purged during the
-                    # read, and ending here would lose messages silently; or they were moved to
-                    # another log. Pages of a read by role have gaps anyway, so only a fresh head
-                    # tells.
+                    # Messages are missing, for one of two reasons. If the session was deleted and
+                    # purged during the read, ending here would lose messages silently. Otherwise
+                    # the messages were moved to another log. A page of a read by role may have gaps
+                    # anyway, so only a fresh head shows whether messages were moved.
                     again = await self._head(key, project_id, reading.session_id)
                     if again.log != head.log:
                         raise session_not_found(reading.session_id)
@@ -139,7 +141,7 @@ class History:
             fetch.cancel()
             await asyncio.wait([fetch])
             if not fetch.cancelled():
-                fetch.exception()  # retrieved, or asyncio logs it
+                fetch.exception()  # retrieve the exception, or asyncio logs it
 
     async def message(self, project_id: UUID, session_id: str, seq: int) -> bytes:
         """Return one encoded Message.
@@ -159,7 +161,7 @@ class History:
             if rows:
                 _, created_us, body = rows[0]
                 return assigned_fields(seq, created_us) + bytes(body)
-            # The session was deleted since the head was read, or its messages were moved.
+            # Since the head was read, the session was deleted or its messages were moved.
             before, head = head, await self._head(key, project_id, session_id)
             if head.log != before.log or head.segments == before.segments:
                 raise session_not_found(session_id)
@@ -180,12 +182,12 @@ class History:
     async def _fetch(
         self, key: UUID, log: UUID, query: PageQuery, fits: bool
     ) -> EncodedPage | None:
-        # Filtered, backward and bodiless reads are rare and have pages of their own: not worth
-        # caching.
+        # Filtered, descending and basic reads are rare and have pages of their own, which are not
+        # worth caching.
         cacheable = fits and not (query.descending or query.roles or query.basic)
         first, last = query.segments[0], query.segments[-1]
-        # A page within one segment is cached under that log, so that a session and its copies share
-        # it.
+        # A page within one segment is cached under the segment's log, so that a session and its
+        # copies share the page.
         source = (first.key, first.log) if first is last else (key, log)
         page_key = PageKey(*source, first.first_seq - 1, query.max_rows, query.max_bytes)
         if cacheable and (cached := self._cache.get(page_key)) and cached.last_seq <= last.last_seq:
@@ -194,8 +196,8 @@ class History:
         if not rows:
             return None
         page = encode_basic_page(rows) if query.basic else encode_page(rows)
-        # The last page may be longer the next time. An incomplete one, of a log that is being
-        # purged, is of no use to other readers.
+        # The last page may be longer the next time. An incomplete page comes from a log that is
+        # being purged, and no other reader could use it.
         if (
             cacheable
             and page.first_seq == first.first_seq
@@ -207,18 +209,18 @@ class History:
 
 
 class _Window:
-    """The rest of a read: after < seq <= through, at most `left` messages (0 = all).
+    """The remaining part of a read: after < seq <= through, at most `left` messages (0 = all).
 
-    It also decides the size of the next page.
+    The window also determines the size of the next page.
 
     Attributes:
-        is_done: whether nothing is left.
+        is_done: whether no messages are left to read.
     """
 
     def __init__(self, reading: Reading, head: LogHead) -> None:
         self._reading = reading
         self._segments = head.segments
-        # Ties a resume_token to this read.
+        # Makes a resume_token valid only for this read.
         self._fingerprint = pagination.fingerprint(
             head.log,
             reading.through_seq,
@@ -250,16 +252,16 @@ class _Window:
         return len(self._segments) > 1
 
     def move_to(self, segments: tuple[Segment, ...]) -> bool:
-        """Continue in other segments. Returns whether they differ for the remaining messages."""
+        """Switch to new segments; return whether they differ for the remaining messages."""
         before = cut(self._segments, self._after, self._through)
         self._segments = segments
         return cut(segments, self._after, self._through) != before
 
     def query(self) -> PageQuery:
-        """Return the query of the next page."""
+        """Return the query for the next page."""
         rows = min(self._rows, self._left) if self._left else self._rows
-        # Seqs have no gaps, so the range of the next page is known; for a read by role, the range
-        # that one query may scan.
+        # Seqs have no gaps, so the range of the next page is known in advance. For a read by role,
+        # this is the range that one query may scan.
         span = (
             rows
             if not self._reading.roles
@@ -283,7 +285,7 @@ class _Window:
         )
 
     def is_complete(self, page: EncodedPage | None) -> bool:
-        """Whether no message is missing before or in the page; always true for a read by role."""
+        """Whether no message is missing before or on the page; always true for a read by role."""
         if self._reading.roles:
             return True
         if page is None:
@@ -292,7 +294,7 @@ class _Window:
         return page.first_seq == first_seq and page.has_no_gap
 
     def advance(self, page: EncodedPage | None) -> None:
-        """Move past a page; None = the scanned range had no matching message."""
+        """Advance past a page; None if no message in the scanned range matched."""
         if self._reading.descending:
             self._through = page.last_seq - 1 if page else self._scanned
         else:
@@ -304,12 +306,12 @@ class _Window:
         self.is_done = self._after >= self._through
         if page:
             self._bytes = min(self._bytes * GROWTH, MAX_BYTES)
-            # The database reads every row that it may pick, so request few more than will fit.
+            # The database reads every candidate row, so request only a few more than will fit.
             fitting = self._bytes * page.count // len(page.encoded)
             self._rows = max(FIRST_ROWS, min(fitting, self._rows * 4 * GROWTH, MAX_ROWS))
 
     def tail(self) -> bytes:
-        """Encode the end of a response: the resume_token and the pinned end."""
+        """Encode the end of a response: the resume_token, and the seq at which the read ends."""
         return response_tail(
             pagination.encode_token(
                 self._fingerprint, self._after, self._through, self._left, self._end

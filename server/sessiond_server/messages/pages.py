@@ -1,4 +1,4 @@
-"""The cache of encoded pages of messages."""
+"""Cache of encoded message pages."""
 
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -9,14 +9,14 @@ from sessiond_server.messages.encoding import EncodedPage
 
 @dataclass(frozen=True, slots=True)
 class PageKey:
-    """Key of a cached page: the messages after `after`, ascending, within the two limits.
+    """Key of a cached page, which holds the messages after `after` in ascending order.
 
     Attributes:
-        key: of the log that holds the messages; of the session if there are several logs.
-        log: likewise.
-        after: seq before the page's first message.
-        max_rows: the most messages.
-        max_bytes: content after which the page ends; None = no such limit.
+        key: key of the log that contains the messages; of the session if they are in several logs.
+        log: id of that log.
+        after: the page begins with the first message after this seq.
+        max_rows: maximum number of messages.
+        max_bytes: size of the content at which the page ends; None = unlimited.
     """
 
     key: UUID
@@ -27,14 +27,15 @@ class PageKey:
 
 
 class PageCache:
-    """LRU cache of encoded pages, bounded by their bytes.
+    """LRU cache of encoded pages with a limited size in bytes.
 
-    It needs no invalidation: committed messages never change, and a page is only reached through a
-    session row just read from the database, so nobody reaches pages of deleted messages. The caller
-    puts in only pages that are complete and that later appends cannot extend.
+    The cache needs no invalidation. Committed messages never change, and a reader reaches a page
+    only through a session row that it has just read from the database, so pages of deleted messages
+    are never reached. The caller adds only pages that are complete and that later appends cannot
+    extend.
 
     Attributes:
-        bytes: size of all cached pages.
+        bytes: total size of all cached pages.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -43,20 +44,20 @@ class PageCache:
         self.bytes = 0
 
     def has_room_for(self, content_bytes: int) -> bool:
-        """Whether messages with this much content fit at all."""
+        """Return whether a session with this much content fits into the cache."""
         return content_bytes * 1.1 <= self._max_bytes
 
     def get(self, key: PageKey) -> EncodedPage | None:
-        """Return a page and mark it as recently used."""
+        """Return a page and mark it as recently used; None if it is not cached."""
         page = self._pages.get(key)
         if page is not None:
             self._pages.move_to_end(key)
         return page
 
     def put(self, key: PageKey, page: EncodedPage) -> None:
-        """Add a page, and evict the least recently used ones beyond the bound."""
+        """Add a page, and evict the least recently used pages if the cache becomes too large."""
         size = len(page.encoded)
-        # One page must not evict all the others.
+        # A single page must not evict all others.
         if size * 8 > self._max_bytes or key in self._pages:
             return
         self._pages[key] = page

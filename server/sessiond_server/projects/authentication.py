@@ -1,4 +1,4 @@
-"""Authentication: the project and the rights of an API key."""
+"""Authentication: finds the project and the rights of an API key."""
 
 import asyncio
 import hashlib
@@ -24,14 +24,16 @@ from sessiond_server.db.pool import (
 )
 from sessiond_server.projects.store import KeyRow
 
-# A key reads sk-sessiond-ID-SECRET: scanners for leaked secrets recognise it, and logs may show ID.
+# A key has the form sk-sessiond-ID-SECRET: scanners for leaked secrets can recognise it, and logs
+# may show the ID.
 _KEY = re.compile(r"sk-sessiond-([0-9a-z]{16})-([0-9A-Za-z_-]{43})")
-# Valid and unknown ids are cached apart, so that made-up keys cannot evict the callers' own.
+# Known and unknown ids are cached separately, so that made-up keys cannot evict real ones.
 MAX_CACHED_KEYS = 10_000
 MAX_CACHED_MISSES = 1_000
-# Looking keys up takes at most so many database connections, however many unknown keys arrive.
+# Maximum number of connections that lookups of keys use, however many unknown keys arrive.
 MAX_LOOKUPS = 4
-# The keys of open streams are not checked more often than this, even if keys are not cached.
+# Minimum pause between checks of the keys of open streams, which applies even if keys are not
+# cached.
 MIN_CHECK_S = 1.0
 
 log = structlog.get_logger(__name__)
@@ -44,7 +46,7 @@ class Caller:
     Attributes:
         project_id: the project that the request belongs to.
         is_admin: whether the caller may use AdminService.
-        key_id: the API key; None for a caller without one.
+        key_id: id of the API key; None for a caller without a key.
     """
 
     project_id: UUID
@@ -52,7 +54,8 @@ class Caller:
     key_id: str | None
 
 
-# If the server requires no keys, whoever reaches it (by default over loopback only) operates it.
+# If the server requires no keys, anyone who can reach it (by default only over loopback) is an
+# operator.
 ANONYMOUS = Caller(DEFAULT_PROJECT_ID, is_admin=True, key_id=None)
 
 
@@ -60,25 +63,27 @@ class KeyLookup(Protocol):
     """Finds API keys."""
 
     async def key(self, key_id: str) -> KeyRow | None:
-        """Return the key of an id; None if there is none."""
+        """Return the key with an id; None if there is none."""
 
 
 class OpenStream:
-    """A streaming call under way; see Authenticator.open_stream."""
+    """A streaming call in progress; see Authenticator.open_stream."""
 
     def __init__(self, scope: asyncio.Timeout) -> None:
         self._scope = scope
         self._is_sending = self._is_revoked = False
 
     def revoke(self) -> None:
-        """End the call: at once, or after the response that gRPC is sending."""
+        """End the call at once, or after the response that gRPC is currently sending."""
         if not (self._is_sending or self._is_revoked):
             self._scope.reschedule(asyncio.get_running_loop().time())
         self._is_revoked = True
 
     @contextmanager
     def sending(self) -> Iterator[None]:
-        """Keep the call from being interrupted in gRPC, where its error would lose its reason.
+        """Delay a revocation until gRPC has sent a response.
+
+        An error raised within gRPC would lose its reason.
 
         Raises:
             Fault: API_KEY_INVALID if the key has been revoked, before or during the block.
@@ -97,18 +102,19 @@ class OpenStream:
 
 
 class Authenticator:
-    """Finds the caller that an API key belongs to.
+    """Finds the callers that API keys belong to.
 
-    Keys are cached for a while, so a revoked key works that much longer.
+    Keys are cached for a while, so a revoked key keeps working for up to that time.
     """
 
     def __init__(self, store: KeyLookup, *, require_keys: bool, cache_s: float) -> None:
         """Create an authenticator with an empty cache.
 
         Args:
-            store: where keys are looked up.
-            require_keys: refuse requests without a key. A key that is sent is checked either way.
-            cache_s: how long the result of a lookup is used. Unit: seconds.
+            store: looks keys up.
+            require_keys: whether to refuse requests without a key. A key that is sent is always
+                checked.
+            cache_s: how long the result of a lookup is cached. Unit: seconds.
         """
         self._store = store
         self._require_keys = require_keys
@@ -146,10 +152,10 @@ class Authenticator:
 
     @asynccontextmanager
     async def open_stream(self, caller: Caller) -> AsyncIterator[OpenStream]:
-        """End a block, which handles a streaming call, once the caller's key is revoked.
+        """Run a block that handles a streaming call, and end it if the caller's key is revoked.
 
         Raises:
-            Fault: API_KEY_INVALID if the key is revoked.
+            Fault: API_KEY_INVALID if the key is revoked during the block.
         """
         scope = asyncio.timeout(None)
         stream = OpenStream(scope)
@@ -166,7 +172,10 @@ class Authenticator:
             self._streams.pop(stream, None)
 
     async def run(self) -> None:
-        """End the open streams of revoked keys, as often as cached keys expire, until cancelled."""
+        """End the open streams of revoked keys, until cancelled.
+
+        The interval is the time for which keys are cached.
+        """
         while True:
             await asyncio.sleep(max(self._cache_s, MIN_CHECK_S))
             try:
@@ -175,14 +184,14 @@ class Authenticator:
                 log.warning("key_check_retrying", error=str(e))
 
     async def check_streams(self) -> None:
-        """Look up the keys of all open streams and end the streams of those that are revoked."""
+        """Look up the keys of all open streams, and end the streams whose keys are revoked."""
         for key_id in set(self._streams.values()):
             if await self._shared_lookup(key_id) is None:
                 for stream in [s for s, of_key in self._streams.items() if of_key == key_id]:
                     stream.revoke()
 
     async def _key(self, key_id: str) -> KeyRow | None:
-        """Return a key that is not revoked, from the cache if possible."""
+        """Return a key, from the cache if possible; None if it is unknown or revoked."""
         now = time.monotonic()
         for cache in (self._keys, self._misses):
             if (known := cache.get(key_id)) and now < known[0]:
@@ -191,7 +200,7 @@ class Authenticator:
         return await self._shared_lookup(key_id)
 
     async def _shared_lookup(self, key_id: str) -> KeyRow | None:
-        """Return a key that is not revoked, from a lookup that concurrent requests share."""
+        """Look up a key, once for concurrent requests; None if it is unknown or revoked."""
         lookup = self._lookups.get(key_id)
         if lookup is None:
             lookup = self._lookups[key_id] = asyncio.create_task(self._look_up(key_id))
@@ -212,8 +221,8 @@ class Authenticator:
 
 
 def hash_secret(secret: str) -> bytes:
-    """Return the SHA-256 of a key, which is what the database stores."""
-    # A fast hash is enough: nobody guesses 256 random bits.
+    """Return the SHA-256 of a key, which the database stores."""
+    # A fast hash is enough, since 256 random bits cannot be guessed.
     return hashlib.sha256(secret.encode(errors="replace")).digest()
 
 

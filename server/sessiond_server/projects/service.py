@@ -66,9 +66,9 @@ class Keys:
 
         Args:
             project: name of the project.
-            label: a text for people; "" for none.
+            label: text for people to read; "" for none.
             is_admin: whether the key may use AdminService.
-            create_project: create the project if there is none of this name.
+            create_project: whether to create the project if it does not exist.
 
         Raises:
             Fault: PROJECT_NOT_FOUND; INVALID_FIELD.
@@ -95,7 +95,7 @@ class Keys:
         return await self._store.list_keys((await self._project(project)).project_id)
 
     async def revoke_key(self, key_id: str) -> KeyRow:
-        """Revoke a key. Servers refuse it once their caches expire.
+        """Revoke a key. Servers refuse it as soon as their cached copies expire.
 
         Raises:
             Fault: API_KEY_NOT_FOUND; INVALID_FIELD for a malformed key_id.

@@ -68,19 +68,19 @@ class KeyStore:
         """Create a project.
 
         Returns:
-            The project; None if there is one of this name.
+            The project; None if the name is taken.
         """
         parameters = {"project_id": project_id, "name": name}
         rows = await self._database.rows(_CREATE_PROJECT, parameters)
         return ProjectRow(**rows[0]) if rows else None
 
     async def project(self, name: str) -> ProjectRow | None:
-        """Return a project; None if there is none of this name."""
+        """Return a project; None if there is none with this name."""
         rows = await self._database.rows(_PROJECT, {"name": name})
         return ProjectRow(**rows[0]) if rows else None
 
     async def list_projects(self, after: str, limit: int) -> list[ProjectRow]:
-        """Return at most `limit` projects by name, those after a name."""
+        """Return at most `limit` projects in the order of their names, starting after a name."""
         rows = await self._database.rows(_PROJECTS, {"after": after, "limit": limit})
         return [ProjectRow(**row) for row in rows]
 
@@ -99,7 +99,7 @@ class KeyStore:
         return KeyRow(**row)
 
     async def key(self, key_id: str) -> KeyRow | None:
-        """Return a key; None if there is none of this id."""
+        """Return a key; None if there is none with this id."""
         rows = await self._database.rows(_KEY, {"key_id": key_id})
         return KeyRow(**rows[0]) if rows else None
 
@@ -109,10 +109,10 @@ class KeyStore:
         return [KeyRow(**row) for row in rows]
 
     async def revoke(self, key_id: str) -> KeyRow | None:
-        """Revoke a key; a revoked one keeps the time of its revocation.
+        """Revoke a key. If it is already revoked, it keeps the time of the first revocation.
 
         Returns:
-            The key; None if there is none of this id.
+            The key; None if there is none with this id.
         """
         rows = await self._database.rows(_REVOKE, {"key_id": key_id})
         return KeyRow(**rows[0]) if rows else None

@@ -19,20 +19,21 @@ from sessiond_server.queues.store.queues import QueueStore, TooManyQueues
 from sessiond_server.queues.store.rows import Leased, LeaseRef, Ranges
 from sessiond_server.sessions.store.sessions import SessionRow, SessionStore
 
-MAX_QUEUES = 16
-MAX_SESSIONS = 100
-DEFAULT_MESSAGES = 100
-MAX_MESSAGES = 10_000
-MAX_REQUEUED = 10_000
-DEFAULT_LEASE_MS = 60_000
-MIN_LEASE_MS = 1_000
-MAX_LEASE_MS = 3_600_000
-MAX_WAIT_MS = 30_000
-MAX_ERROR_CHARACTERS = 1_024
+# The comments are on the page "Limits" of the reference.
+MAX_QUEUES = 16  # queues of a project
+MAX_SESSIONS = 100  # leases that one LeaseMessages returns, each of one session
+DEFAULT_MESSAGES = 100  # messages of a lease
+MAX_MESSAGES = 10_000  # messages of a lease
+MAX_REQUEUED = 10_000  # seqs that one RequeueMessages names
+DEFAULT_LEASE_MS = 60_000  # duration of a lease
+MIN_LEASE_MS = 1_000  # duration of a lease
+MAX_LEASE_MS = 3_600_000  # duration of a lease
+MAX_WAIT_MS = 30_000  # wait of a LeaseMessages for messages
+MAX_ERROR_CHARACTERS = 1_024  # error of a failed message; longer ones are cut
 
-# A waiting worker checks for work at this interval. It holds no connection in between.
+# Interval at which a waiting worker checks for work. It holds no connection in between.
 POLL_INTERVAL_S = 0.25
-# A wait ends this long before the deadline that the server sets for callers without one.
+# A wait ends this long before the default deadline, which applies to callers that set none.
 DEADLINE_MARGIN_S = 1.0
 
 _QUEUE = re.compile(r"[a-z0-9_-]{1,64}")
@@ -45,11 +46,11 @@ class LeaseRequest:
 
     Attributes:
         queue: name of the queue.
-        worker: name of the worker; may be "".
-        max_sessions: the most leases; 0 = 1.
-        max_messages: the most messages of each lease; 0 = DEFAULT_MESSAGES.
+        worker: name of the worker, which may be empty.
+        max_sessions: maximum number of leases; 0 = 1.
+        max_messages: maximum number of messages in each lease; 0 = DEFAULT_MESSAGES.
         lease_ms: duration of the leases in milliseconds; None = DEFAULT_LEASE_MS.
-        wait_ms: how long to wait for messages, in milliseconds; None = not at all.
+        wait_ms: how long to wait for messages, in milliseconds; None = do not wait.
     """
 
     queue: str
@@ -62,11 +63,11 @@ class LeaseRequest:
 
 @dataclass(frozen=True, slots=True)
 class RequeueSelector:
-    """Messages to process again. Exactly one attribute is not None.
+    """Selects messages to process again. Exactly one attribute is not None.
 
     Attributes:
-        failed: all messages that failed.
-        from_seq: all messages from a seq on.
+        failed: all failed messages.
+        from_seq: all messages from this seq on.
         seqs: the messages with these seqs.
     """
 
@@ -93,10 +94,10 @@ class Processing:
         Args:
             queues: store of the queues.
             leases: store of the leases.
-            progress: store of the queues' progress.
+            progress: store of the progress in the queues.
             sessions: store of the sessions.
-            is_draining: returns whether this server is stopping, so that no worker may wait.
-            default_deadline_s: deadline of calls without one. Unit: seconds.
+            is_draining: returns whether this server is draining, in which case no worker may wait.
+            default_deadline_s: deadline of calls that set none. Unit: seconds.
         """
         self._queues = queues
         self._leases = leases
@@ -106,10 +107,11 @@ class Processing:
         self._max_wait_s = max(0.0, default_deadline_s - DEADLINE_MARGIN_S)
 
     async def lease(self, project_id: UUID, request: LeaseRequest) -> list[Leased]:
-        """Lease messages; wait for some if there are none and the request says so.
+        """Lease messages. If there are none, wait for some if the request allows it.
 
         Raises:
-            Fault: INVALID_FIELD; LIMIT_EXCEEDED if the queue is new and the project has MAX_QUEUES.
+            Fault: INVALID_FIELD; LIMIT_EXCEEDED if the queue is new and the project already has
+                MAX_QUEUES.
         """
         _check_queue(request.queue)
         check_text("worker", request.worker, MAX_NAME_CHARACTERS)
@@ -147,7 +149,7 @@ class Processing:
             await asyncio.sleep(min(POLL_INTERVAL_S, left))
 
     async def extend(self, project_id: UUID, lease_id: str, lease_ms: int | None) -> Leased:
-        """Let a lease last for lease_ms (None = DEFAULT_LEASE_MS) from now on.
+        """Extend a lease to lease_ms (None = DEFAULT_LEASE_MS) from now.
 
         Raises:
             Fault: LEASE_LOST; INVALID_FIELD.
@@ -167,14 +169,14 @@ class Processing:
         *,
         keep_lease: bool,
     ) -> None:
-        """Record that leased messages are processed.
+        """Record that leased messages have been processed.
 
         Args:
             project_id: the caller's project.
-            lease_id: the lease.
-            through_seq: the last message that is processed; None = all of the lease.
-            failures: (seq, error) of those that failed.
-            keep_lease: keep the other messages leased, instead of releasing them.
+            lease_id: id of the lease.
+            through_seq: seq of the last processed message; None = all messages of the lease.
+            failures: pairs of (seq, error), one for each failed message.
+            keep_lease: whether to keep the remaining messages leased instead of releasing them.
 
         Raises:
             Fault: LEASE_LOST; INVALID_FIELD.
@@ -190,10 +192,10 @@ class Processing:
     async def requeue(
         self, project_id: UUID, queue: str, session_id: str, selector: RequeueSelector
     ) -> int:
-        """Make messages of a session pending.
+        """Make messages of a session pending again.
 
         Returns:
-            How many are pending that were not before.
+            The number of messages that became pending.
 
         Raises:
             Fault: SESSION_NOT_FOUND; QUEUE_NOT_FOUND; INVALID_FIELD.
@@ -211,7 +213,7 @@ class Processing:
         return await self._progress.requeue(*row, selector.seqs)
 
     async def counts(self, project_id: UUID, queue: str, session_id: str) -> Counts:
-        """Return the counts of a session, or with "" of the whole project.
+        """Return the counts of a session, or of the whole project if session_id is "".
 
         Raises:
             Fault: SESSION_NOT_FOUND; QUEUE_NOT_FOUND; INVALID_FIELD.
@@ -226,7 +228,7 @@ class Processing:
     async def failures(
         self, project_id: UUID, queue: str, session_id: str, page_size: int, page_token: str
     ) -> Page[tuple[int, str]]:
-        """Return a page of a session's failed messages: (seq, error), by seq.
+        """Return a page of a session's failed messages as (seq, error), ordered by seq.
 
         Raises:
             Fault: SESSION_NOT_FOUND; QUEUE_NOT_FOUND; INVALID_FIELD; INVALID_PAGE_TOKEN.
@@ -234,7 +236,7 @@ class Processing:
         paging = Paging(page_size, page_token, ("failures", queue, session_id), pagination.seq)
         after = paging.after[0] if paging.after else 0
         session = await self._session(project_id, queue, session_id)
-        # One more than the page has says whether there is a next page.
+        # One more row than requested shows whether there is a next page.
         found = await self._progress.failures(
             session.key, project_id, queue, after, paging.size + 1
         )
@@ -245,17 +247,17 @@ class Processing:
         return await self._queues.list(project_id)
 
     async def delete_queue(self, project_id: UUID, queue: str, *, allow_missing: bool) -> None:
-        """Delete a queue with its progress.
+        """Delete a queue and its progress.
 
         Raises:
-            Fault: QUEUE_NOT_FOUND, unless allow_missing; INVALID_FIELD.
+            Fault: QUEUE_NOT_FOUND unless allow_missing is true; INVALID_FIELD.
         """
         _check_queue(queue)
         if not await self._queues.delete(project_id, queue) and not allow_missing:
             raise _queue_not_found(queue)
 
     async def _session(self, project_id: UUID, queue: str, session_id: str) -> SessionRow:
-        """Return a session, after checking that it exists and that the project has the queue."""
+        """Return a session, if it exists and the project has the queue."""
         check_session_id(session_id)
         _check_queue(queue)
         session = await self._sessions.get(session_key(project_id, session_id), project_id)
@@ -285,7 +287,7 @@ def decide(
         keep_lease: as in Processing.acknowledge.
 
     Raises:
-        Fault: INVALID_FIELD for a seq that is not in the lease, or that comes twice.
+        Fault: INVALID_FIELD if a seq is not in the lease, or occurs twice.
     """
     end = leased[-1][1]
     through = end if through_seq is None else through_seq
@@ -305,7 +307,7 @@ def decide(
             )
         if seq in errors:
             raise invalid(f"failures[{i}].seq", f"is {seq}, as an earlier one is")
-        # PostgreSQL's text cannot hold NUL.
+        # PostgreSQL's text type cannot hold NUL.
         errors[seq] = error[:MAX_ERROR_CHARACTERS].replace("\0", "\N{REPLACEMENT CHARACTER}")
     rest = [(max(first, through + 1), last) for first, last in leased if last > through]
     return Acknowledgement(done, errors, rest if keep_lease else [])
@@ -317,10 +319,10 @@ def encode_lease_id(ref: LeaseRef) -> str:
 
 
 def decode_lease_id(lease_id: str) -> LeaseRef:
-    """Return the lease of a lease_id.
+    """Return the lease that a lease_id refers to.
 
     Raises:
-        Fault: INVALID_FIELD if it is malformed.
+        Fault: INVALID_FIELD if the lease_id is malformed.
     """
     if not lease_id:
         raise invalid("lease_id", "is required")

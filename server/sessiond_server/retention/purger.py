@@ -21,12 +21,12 @@ log = structlog.get_logger(__name__)
 
 
 class Purged(NamedTuple):
-    """Removals of one round.
+    """Numbers of removals in one round.
 
     Attributes:
-        sessions: expired sessions.
-        messages: unreachable messages.
-        requests: request records past their retention.
+        sessions: number of removed sessions, which had expired.
+        messages: number of removed messages, which no session could reach.
+        requests: number of removed request records, whose retention had ended.
     """
 
     sessions: int
@@ -38,8 +38,8 @@ class Purger:
     """Purges in rounds. Every server runs one; row locks divide the work among them.
 
     Args:
-        store: the database.
-        flattener: runs in the same rounds.
+        store: the purger's statements.
+        flattener: flattens chains of copies in the same rounds.
         publisher: publishes the expiry of sessions.
         interval_s: pause between two rounds, in seconds.
         request_retention_s: how long request records are kept, in seconds.
@@ -70,16 +70,16 @@ class Purger:
                 log.warning("purge_retrying", error=str(e))
 
     async def round(self) -> Purged:
-        """Remove everything that is due."""
+        """Remove everything that is due for removal."""
         sessions = messages = requests = flattened = 0
         is_more = True
         while is_more:
-            # The kinds take turns, so that much of one does not delay the others.
+            # The kinds of work alternate, so that a large amount of one does not delay the others.
             checked, expired = await self._store.expire(SESSIONS_A_BATCH)
             sessions += len(expired)
             for session in expired:
                 self._publisher.publish(lifecycle_event(EXPIRED, session))
-            # Before the logs, because it queues those that it has emptied.
+            # Flattening comes before the logs, because it queues the logs that it has emptied.
             flattened += await self._flatten()
             for _ in range(LOG_BATCHES_A_TURN):
                 purged = await self._store.purge_logs(LOGS_A_BATCH, ROWS_A_BATCH)
@@ -107,6 +107,6 @@ class Purger:
         except (DatabaseUnavailable, PoolExhausted, Contention):
             raise
         except Exception:
-            # Long chains are merely slow; logs that are never purged fill the disk.
+            # Long chains only make reads slower, but logs that are never purged fill the disk.
             log.exception("flattening_failed")
             return 0

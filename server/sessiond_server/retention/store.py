@@ -1,6 +1,6 @@
 """The purger's statements.
 
-Every transaction is bounded, and safe with any number of servers (SKIP LOCKED).
+Every transaction is bounded. Any number of servers can run them at the same time (SKIP LOCKED).
 """
 
 from collections.abc import Collection
@@ -21,8 +21,8 @@ SELECT key, {ALIVE}, project_id, session_id, log, last_seq FROM sessions
 WHERE expiry_check_at <= statement_timestamp() ORDER BY expiry_check_at LIMIT %(batch)s
 FOR UPDATE SKIP LOCKED"""
 
-# A session that was used after its check was scheduled has not expired: its check moves to the real
-# time. This pays for the index on expiry_check_at here, and not in every append.
+# A session that was accessed after its check was scheduled has not expired, so the check moves to
+# the actual expiry time. The index on expiry_check_at is thus updated here and not by every append.
 _RESCHEDULE = """
 UPDATE sessions SET expiry_check_at = used_at + idle_ttl_ms * interval '1 millisecond'
 WHERE key = ANY(%(keys)s)"""
@@ -34,7 +34,7 @@ _LOCK_LOGS = (
 _GIVEN = "unnest(%(keys)s::uuid[], %(logs)s::uuid[]) AS given (key, log)"
 _LIVE = f"SELECT key, log FROM sessions JOIN {_GIVEN} USING (key, log)"
 
-# The ranges of seqs that no segment reaches.
+# Returns the ranges of seqs in a log that no segment refers to.
 _UNREACHED = """
 SELECT lower(gap), upper(gap) FROM (
     SELECT unnest(int8multirange(int8range(1, NULL))
@@ -42,10 +42,11 @@ SELECT lower(gap), upper(gap) FROM (
     FROM segments WHERE src_key = %(key)s AND src_log = %(log)s
 ) AS gaps (gap) ORDER BY 1"""
 
-# Counts an asset's references with the message that they go with. The first message goes in any
-# case; if the batch ends before the limit of messages, it counts as full. Deletes a range, not a
-# list of seqs: for a log that it takes to be small, the planner would compare each message of the
-# log with each of the list.
+# Each asset reference is deleted together with its message, and counts as a row. The first message
+# is always deleted, even if it has more references than the batch allows. If the batch ends before
+# the limit of messages, it counts as full. The statement deletes a range and not a list of seqs,
+# because for a log that the planner believes to be small, it would compare every message with every
+# seq in the list.
 _DELETE_MESSAGES = """
 WITH picked AS (
     SELECT seq, sum(1 + (
@@ -75,8 +76,9 @@ SELECT messages, CASE WHEN messages < (SELECT count(*) FROM picked)
     THEN GREATEST(rows, %(batch)s) ELSE rows END
 FROM doomed"""
 
-# Tables of the session alone, which no copy reads. `processing` comes before its exceptions:
-# an acknowledgement that holds a row of the former may still add rows of the latter.
+# Tables that belong to one session alone and that no copy reads. `processing` comes before
+# `processing_exceptions`, because an acknowledgement that has locked a row in the first may still
+# add rows to the second.
 _OWN = (
     "tasks",
     "bookmarks",
@@ -86,9 +88,9 @@ _OWN = (
     "turns",
     "context_marks",
 )
-# LATERAL with its own LIMIT: one scan of the primary key for each log, however the planner
-# estimates the table. A row that another transaction is updating may be left; _WITH_OWN sees it
-# then.
+# LATERAL with its own LIMIT enforces one scan of the primary key for each log, however the planner
+# estimates the size of the table. A row that another transaction is updating may remain; _WITH_OWN
+# then finds it.
 _DELETE_OWN = [
     f"""
 DELETE FROM {table} WHERE ctid = ANY(ARRAY(
@@ -100,7 +102,7 @@ DELETE FROM {table} WHERE ctid = ANY(ARRAY(
 
 
 def _with_rows(*tables: str) -> str:
-    """Return the statement that picks, of the given logs, those with rows in one of the tables."""
+    """Return a statement that selects the given logs that have rows in one of the tables."""
     exist = (
         f"EXISTS (SELECT FROM {t} AS own WHERE own.key = given.key AND own.log = given.log)"
         for t in tables
@@ -125,8 +127,8 @@ class Expiry(NamedTuple):
     """A batch of sessions that were due for an expiry check.
 
     Attributes:
-        checked: sessions in the batch.
-        expired: those of them that were removed.
+        checked: number of sessions in the batch.
+        expired: the sessions in the batch that were removed.
     """
 
     checked: int
@@ -134,12 +136,12 @@ class Expiry(NamedTuple):
 
 
 class LogPurge(NamedTuple):
-    """Removals of one transaction from dead logs.
+    """Numbers of removals from dead logs in one transaction.
 
     Attributes:
-        logs: logs that are finished.
-        messages: deleted messages.
-        rows: deleted rows of all tables, messages included.
+        logs: number of logs that are now completely purged.
+        messages: number of deleted messages.
+        rows: number of deleted rows in all tables, including messages.
     """
 
     logs: int
@@ -148,17 +150,17 @@ class LogPurge(NamedTuple):
 
 
 Log = tuple[UUID, UUID]
-"""A log, as (key, log)."""
+"""A log as a pair of (key, log)."""
 
 
 class PurgeStore:
-    """Removal of unreachable rows."""
+    """Removes rows that are no longer reachable."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def expire(self, batch: int) -> Expiry:
-        """Check at most `batch` sessions whose expiry is due, and remove the expired ones."""
+        """Check at most `batch` sessions whose check is due, and remove those that have expired."""
         async with self._database.transaction() as connection:
             cursor = await connection.execute(_DUE, {"batch": Int8(batch)})
             due = await cursor.fetchall()
@@ -172,26 +174,28 @@ class PurgeStore:
         return Expiry(len(due), list(dead.values()))
 
     async def purge_logs(self, logs: int, batch: int) -> LogPurge:
-        """Delete rows of queued logs: messages that no segment reaches, and all other rows.
+        """Delete rows of queued logs: all messages that no segment refers to, and all other rows.
 
-        The lock on a log's entry keeps other purgers away from it. The segments that reach a log
-        can only become fewer meanwhile: a copy reaches no more than its source does, and the end of
-        the source waits for the copy's commit and queues the log again.
+        The lock on a log's entry excludes other purgers. Meanwhile, no additional messages of the
+        log can become reachable: a copy reaches only what its source reaches, and a deletion of the
+        source waits for the copy's commit and then queues the log again.
 
         Args:
-            logs: the most logs.
-            batch: the most rows. A message goes with all its asset references, so the transaction
-                may delete up to MAX_MESSAGE_ASSETS rows more.
+            logs: maximum number of logs.
+            batch: maximum number of rows. A message is deleted together with its asset references,
+                so the transaction may delete up to MAX_MESSAGE_ASSETS more rows.
 
         Returns:
-            What was deleted; all zero if no log is queued, or other purgers hold all of them.
+            The numbers of deleted rows; all zero if no log is queued or other purgers have locked
+            all of them.
         """
         async with self._database.transaction() as connection:
             cursor = await connection.execute(_LOCK_LOGS, {"logs": Int8(logs)})
             locked: list[Log] = await cursor.fetchall()
             if not locked:
                 return LogPurge(0, 0, 0)
-            # Leave logs that a copy gave up while their own session lives.
+            # Skip logs whose session still exists. A copy queued them when it stopped referring to
+            # them.
             live = set(await _pick(connection, _LIVE, locked))
             dead = [log for log in locked if log not in live]
             messages, room, unfinished = 0, batch, set[Log]()
@@ -200,7 +204,7 @@ class PurgeStore:
                     deleted, rows = await self._delete_messages(connection, key, log, room)
                     messages += deleted
                     room -= rows
-                # With a full batch, there may be more.
+                # If the batch is full, there may be more messages.
                 if room <= 0:
                     unfinished.add((key, log))
             for statement in _DELETE_OWN:
@@ -215,7 +219,7 @@ class PurgeStore:
             return LogPurge(len(done), messages, batch - room)
 
     async def forget_requests(self, age_s: float, batch: int) -> int:
-        """Delete at most `batch` request records older than age_s seconds; return how many."""
+        """Delete and count at most `batch` request records older than age_s seconds."""
         async with self._database.connection() as connection:
             cursor = await connection.execute(
                 _DELETE_OLD_REQUESTS, {"age": timedelta(seconds=age_s), "batch": Int8(batch)}
@@ -226,7 +230,10 @@ class PurgeStore:
     async def _delete_messages(
         connection: AsyncConnection[TupleRow], key: UUID, log: UUID, batch: int
     ) -> tuple[int, int]:
-        """Delete unreached messages of a log. Returns how many, and how many rows in all."""
+        """Delete messages of a log that no segment refers to.
+
+        Returns the number of deleted messages, and the number of deleted rows.
+        """
         cursor = await connection.execute(_UNREACHED, {"key": key, "log": log})
         messages, room = 0, batch
         for first, end in await cursor.fetchall():
@@ -253,6 +260,6 @@ def _parameters(logs: Collection[Log]) -> dict[str, Any]:
 async def _pick(
     connection: AsyncConnection[TupleRow], statement: str, logs: Collection[Log]
 ) -> list[Any]:
-    """Return the logs that a statement picks."""
+    """Return those of the logs that a statement selects."""
     cursor = await connection.execute(statement.encode(), _parameters(logs))
     return await cursor.fetchall()

@@ -1,1 +1,1 @@
-"""The gRPC services. Every call passes through handlers.py, every error through errors.py."""
+"""The gRPC services. Every call passes through handlers.py, and every error through errors.py."""

@@ -1,22 +1,23 @@
-"""Admission: how many calls this process takes, and whether it still takes any."""
+"""Admission: limits the number of concurrent calls, and ends long streams during a drain."""
 
 from dataclasses import dataclass
 
 from sessiond_server.core.errors import Fault
 
-# These last as long as their clients want. They have a limit of their own, and none is slow.
+# These calls last as long as clients keep them open. They have a limit of their own, and are never
+# logged as slow.
 STREAMING_RPCS = frozenset({"Watch", "Send"})
 
 
 @dataclass(slots=True)
 class Admission:
-    """Counts the calls of this process and refuses those above the limits.
+    """Counts the calls in this process, and refuses calls above the limits.
 
     Attributes:
-        max_calls: limit of `calls`.
-        max_streams: limit of `streams`.
-        calls: calls under way, without `streams`.
-        streams: calls of STREAMING_RPCS under way.
+        max_calls: limit for `calls`.
+        max_streams: limit for `streams`.
+        calls: number of calls in progress that are not in `streams`.
+        streams: number of calls of STREAMING_RPCS in progress.
         is_draining: whether the server is shutting down.
     """
 
@@ -27,7 +28,7 @@ class Admission:
     is_draining: bool = False
 
     def begin(self, method: str) -> None:
-        """Count a call that has arrived, admitted or not."""
+        """Count a call that has arrived, whether it is admitted or not."""
         if method in STREAMING_RPCS:
             self.streams += 1
         else:
@@ -41,10 +42,10 @@ class Admission:
             self.calls -= 1
 
     def admit(self, method: str) -> None:
-        """Check a call that has begun.
+        """Check whether a call that has begun may continue.
 
         Raises:
-            Fault: OVERLOADED if more calls of its kind are under way than the limit allows.
+            Fault: OVERLOADED if more calls of this kind are in progress than the limit allows.
         """
         if method in STREAMING_RPCS:
             count, limit, kind = self.streams, self.max_streams, "watches and sends"
@@ -58,7 +59,7 @@ class Admission:
             )
 
     def check_draining(self) -> None:
-        """Check between two responses of a long stream whether it may continue.
+        """Check between two responses whether a long stream may continue.
 
         Raises:
             Fault: SERVER_DRAINING if the server is shutting down.

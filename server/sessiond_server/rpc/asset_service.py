@@ -31,7 +31,7 @@ class AssetServicer:
     async def UploadAsset(
         self, requests: AsyncIterator[UploadAssetRequest], caller: Caller
     ) -> Asset:
-        # A stream without a piece is an empty asset, like one with an empty piece.
+        # Like a stream with one empty piece, a stream without pieces is an empty asset.
         first = await anext(requests, None) or UploadAssetRequest()
 
         async def pieces() -> AsyncIterator[bytes]:

@@ -89,10 +89,10 @@ def _message(row: BookmarkRow) -> Bookmark:
 
 
 def _values(request: UpdateBookmarkRequest) -> dict[str, Any]:
-    """Returns the new values of an update by name.
+    """Returns the new values in an update, by name.
 
     Raises:
-        Fault: INVALID_FIELD for an unknown path in the mask.
+        Fault: INVALID_FIELD if the mask contains an unknown path.
     """
     bookmark = request.bookmark
     is_set = {"seq": bookmark.HasField("seq"), "description": bool(bookmark.description)}

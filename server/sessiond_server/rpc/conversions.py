@@ -45,7 +45,7 @@ _ORDERS: dict[int, str] = {
     SESSION_ORDER_CREATED_ASC: "created_asc",
     SESSION_ORDER_ID_ASC: "id_asc",
 }
-# The column of each path in UpdateSession's mask.
+# Column for each path in UpdateSession's mask.
 _COLUMNS = {
     "model": "model",
     "user": "user_name",
@@ -95,7 +95,7 @@ def settings(session: Session) -> SessionSettings:
     """Converts the settings of a new session.
 
     Raises:
-        Fault: INVALID_FIELD for a setting.
+        Fault: INVALID_FIELD if a setting is invalid.
     """
     return SessionSettings(
         model=session.model,
@@ -115,10 +115,10 @@ def update_values(
     """Converts an update of a session.
 
     Returns:
-        The new values by column, and the patches of config and metadata.
+        The new values by column, and the patches for config and metadata.
 
     Raises:
-        Fault: INVALID_FIELD for a setting, or an unknown path in the mask.
+        Fault: INVALID_FIELD if a setting is invalid or the mask contains an unknown path.
     """
     session = request.session
     chosen = settings(session)
@@ -148,14 +148,14 @@ def updated_paths(
     request: UpdateSessionRequest | UpdateTaskRequest | UpdateBookmarkRequest,
     is_set: Mapping[str, bool],
 ) -> list[str]:
-    """Returns the fields that an update changes: those in its mask, or else those that are set.
+    """Returns the paths that an update changes: those in its mask, or else those of all set fields.
 
     Args:
         request: the update.
-        is_set: whether a field is set, by path; other paths are unknown.
+        is_set: whether each known field is set, by path.
 
     Raises:
-        Fault: INVALID_FIELD for an unknown path in the mask.
+        Fault: INVALID_FIELD if the mask contains an unknown path.
     """
     if not request.HasField("update_mask"):
         return [path for path, given in is_set.items() if given]
@@ -171,7 +171,7 @@ def session_filter(
     """Converts the filter of a request.
 
     Raises:
-        Fault: INVALID_FIELD for a field of the filter.
+        Fault: INVALID_FIELD if a field of the filter is invalid.
     """
     chosen = request.filter
 
@@ -201,10 +201,10 @@ def session_filter(
 
 
 def copying(request: CopySessionRequest) -> CopyRequest:
-    """Converts the request of a copy.
+    """Converts a request to copy a session.
 
     Raises:
-        Fault: INVALID_FIELD.
+        Fault: INVALID_FIELD if a field is invalid.
     """
     kind = request.WhichOneof("cut")
     return CopyRequest(
@@ -224,10 +224,10 @@ def copying(request: CopySessionRequest) -> CopyRequest:
 
 
 def import_head(request: ImportSessionRequest) -> ImportHead:
-    """Converts the first piece of an import, without its messages.
+    """Converts the first piece of an import, except its messages.
 
     Raises:
-        Fault: INVALID_FIELD.
+        Fault: INVALID_FIELD if a field is invalid.
     """
     session = request.session
     return ImportHead(
@@ -278,16 +278,16 @@ def order_name(order: SessionOrder.ValueType) -> str:
     """Converts the order of a listing.
 
     Raises:
-        Fault: INVALID_FIELD for an unknown number.
+        Fault: INVALID_FIELD if the number is unknown.
     """
     return _ORDERS[enum_number(SessionOrder.DESCRIPTOR, order, "order")]
 
 
 def enum_number(enum: EnumDescriptor, number: int, field: str) -> int:
-    """Checks the value of an enum; 0 is UNSPECIFIED.
+    """Checks and returns the value of an enum; 0 is UNSPECIFIED.
 
     Raises:
-        Fault: INVALID_FIELD for an unknown number.
+        Fault: INVALID_FIELD if the number is unknown.
     """
     if number not in enum.values_by_number:
         raise invalid(field, f"is {number}, which is no {enum.name}")
@@ -298,7 +298,7 @@ def time_of(timestamp: Timestamp, field: str) -> datetime:
     """Converts a time.
 
     Raises:
-        Fault: INVALID_FIELD if it is out of range.
+        Fault: INVALID_FIELD if the time is out of range.
     """
     try:
         return timestamp.ToDatetime(tzinfo=UTC)
@@ -307,18 +307,18 @@ def time_of(timestamp: Timestamp, field: str) -> datetime:
 
 
 def _optional_time(message: Session | Task | Bookmark, name: str, path: str) -> datetime | None:
-    """Returns a time of imported data; None if it is not set."""
+    """Returns a time in imported data; None if the field is not set."""
     if not message.HasField(name):  # type: ignore[arg-type]
         return None
     time = time_of(getattr(message, name), f"{path}.{name}")
-    # The column active_minute ends in the year 6053.
+    # The column active_minute cannot represent years after 6053.
     if not 1970 <= time.year < 6000:
         raise invalid(f"{path}.{name}", "is not a time between the years 1970 and 5999")
     return time
 
 
 def timestamp_of(created_us: int) -> Timestamp:
-    """Converts microseconds since 2000-01-01 UTC."""
+    """Converts microseconds since 2000-01-01 UTC to a Timestamp."""
     seconds, us = divmod(created_us, 1_000_000)
     return Timestamp(seconds=seconds + EPOCH_S, nanos=us * 1000)
 
@@ -340,5 +340,5 @@ def _idle_ttl_ms(session: Session | CopySessionRequest, prefix: str = "session."
 
 def milliseconds(duration: Duration) -> int:
     """Returns a duration in whole milliseconds, rounded down."""
-    # Duration.ToMilliseconds() raises errors of its own for durations that are out of its range.
+    # Duration.ToMilliseconds() would raise errors of its own for durations outside its range.
     return duration.seconds * 1000 + duration.nanos // 1_000_000

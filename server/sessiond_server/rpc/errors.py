@@ -1,4 +1,4 @@
-"""Turns errors into gRPC statuses with code, text and details."""
+"""Converts errors to gRPC statuses with a code, a text and details."""
 
 import grpc
 from google.protobuf.any_pb2 import Any
@@ -19,7 +19,7 @@ DOMAIN = "sessiond.v1"
 DETAILS_KEY = "grpc-status-details-bin"
 MAX_VIOLATIONS = 20
 
-# The code of each reason. error_reason.proto documents it; a test compares the two.
+# Status code for each reason. error_reason.proto documents the codes; a test compares the two.
 CODES: dict[str, grpc.StatusCode] = {
     "SESSION_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
     "SESSION_ALREADY_EXISTS": grpc.StatusCode.ALREADY_EXISTS,
@@ -77,7 +77,7 @@ CODES: dict[str, grpc.StatusCode] = {
 
 
 def as_fault(error: BaseException) -> Fault | None:
-    """Returns an error as the fault that the caller receives; None for an unexpected error."""
+    """Returns the fault that the caller receives for an error; None for an unexpected error."""
     match error:
         case Fault():
             return error
@@ -127,7 +127,7 @@ def as_fault(error: BaseException) -> Fault | None:
 def status_of(
     fault: Fault, call_id: str
 ) -> tuple[grpc.StatusCode, str, tuple[tuple[str, bytes], ...]]:
-    """Returns code, text and trailing metadata of a fault, the arguments of context.abort."""
+    """Returns the arguments of context.abort for a fault: code, text and trailing metadata."""
     return (
         CODES[fault.reason],
         fault.message,

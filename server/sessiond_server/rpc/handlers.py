@@ -1,8 +1,8 @@
-"""Runs every call: authentication, admission, deadline, errors, log.
+"""Runs every call: authentication, admission, deadline, errors, logging.
 
 The handlers are built from the services' descriptors with identity serializers, so this module
-sees bytes: a request that cannot be decoded becomes a typed error, and a response may be spliced
-from stored bytes.
+handles bytes. This allows typed errors for requests that cannot be decoded, and responses that are
+spliced from stored bytes.
 """
 
 import asyncio
@@ -12,11 +12,12 @@ import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, suppress
 from contextvars import ContextVar
+from operator import attrgetter
 from typing import Any, Protocol, TypeAlias
 
 import grpc
 import structlog
-from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.descriptor import Descriptor, MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError
 from google.protobuf.message import Message as ProtoMessage
 from google.protobuf.message_factory import GetMessageClass
@@ -25,6 +26,7 @@ from grpc.aio import ServicerContext
 
 from sessiond_server.core.cancellation import check_cancelled
 from sessiond_server.core.errors import Fault
+from sessiond_server.core.limits import MAX_SESSION_ID_CHARACTERS
 from sessiond_server.projects.authentication import Authenticator, Caller
 from sessiond_server.rpc.admission import STREAMING_RPCS, Admission
 from sessiond_server.rpc.errors import as_fault, status_of, whole_status_of
@@ -32,17 +34,17 @@ from sessiond_server.rpc.raw_messages import raw_class
 
 SLOW_CALL_S = 1.0
 
-# How long, and up to what size, the server reads on from a client whose stream it refuses.
+# After refusing a client's stream, the server keeps reading it within these limits of time and
+# size.
 DRAIN_TIMEOUT_S = 5.0
 DRAIN_IDLE_S = 0.5
 DRAIN_BYTES = 64 * 1024 * 1024
 
-# RPCs of many messages. Their requests carry Message.json as bytes, whatever the annotations of
-# the servicers' methods say.
+# RPCs that carry many messages. In their requests, Message.json is bytes, whatever the type
+# annotations of the servicers' methods say.
 RAW_CALLS = frozenset({"StoreMessages", "BatchStoreMessages", "ImportMessages"})
 
 Context: TypeAlias = "ServicerContext[bytes, bytes]"
-Decode: TypeAlias = Callable[[bytes], ProtoMessage]
 Unary: TypeAlias = Callable[[Any, Caller], Awaitable[ProtoMessage | bytes]]
 ServerStream: TypeAlias = Callable[[Any, Caller], AsyncGenerator[bytes, None]]
 
@@ -50,9 +52,9 @@ log = structlog.get_logger("sessiond.calls")
 
 
 class Servicer(Protocol):
-    """Methods named after the RPCs: (request, caller) -> response; iterators where the RPC streams.
+    """Methods named after the RPCs: (request, caller) -> response, with iterators for streams.
 
-    A response is a protobuf message, or the bytes of one.
+    A response is a protobuf message or an encoded one.
     """
 
     @property
@@ -60,23 +62,25 @@ class Servicer(Protocol):
 
 
 class _Call:
-    """One call under way, for the length of an `async with` block.
+    """One call in progress, for the duration of an `async with` block.
 
-    An exception that leaves the block ends the call with a typed status.
+    An exception in the block ends the call with a typed status.
     """
 
     __slots__ = ("_admission", "_call_id", "_context", "authorization", "caller", "method", "peer",
-                 "started")  # fmt: skip
+                 "session_id", "started")  # fmt: skip
 
     def __init__(self, method: str, context: Context, admission: Admission) -> None:
         self.method = method
         self.started = time.monotonic()
         self.caller: Caller | None = None
         self.authorization: str | None = None
+        self.session_id = ""
         self._context = context
         self._admission = admission
         self._call_id = ""
-        # Read now: when the call is logged it may be torn down, and gRPC would crash the process.
+        # Read the peer now. When the call is logged, it may have been torn down already, and then
+        # reading the peer would crash the process within gRPC.
         self.peer = context.peer()
         for key, value in context.invocation_metadata() or ():
             if key == "authorization":
@@ -86,7 +90,7 @@ class _Call:
 
     @property
     def call_id(self) -> str:
-        """The call's id in the log: the caller's x-request-id, or one made up on first use."""
+        """Id of the call in the log: the caller's x-request-id, or else a generated id."""
         if not self._call_id:
             self._call_id = uuid.uuid4().hex
         return self._call_id
@@ -107,49 +111,65 @@ class _Call:
             elif log.is_enabled_for(logging.DEBUG):
                 log.debug("call", took_ms=round(took_s * 1000, 1), **self._log_fields())
 
-    def fault_of(self, error: Exception) -> Fault:
-        """Log an error and return the Fault that is sent to the caller."""
+    def fault_of(self, error: Exception, session_id: str = "") -> Fault:
+        """Log an error, and return the Fault to send to the caller.
+
+        Args:
+            error: the error.
+            session_id: session of the part that failed; "" = the session of the call.
+        """
         fault = as_fault(error)
         if fault is None:
-            log.exception("call_failed", **self._log_fields(), exc_info=error)
+            log.exception("call_failed", **self._log_fields(session_id), exc_info=error)
             return Fault(
                 "INTERNAL",
                 f"internal error; the server's log has more under call_id {self.call_id}",
             )
         log.info(
-            "call_refused", reason=fault.reason, error=fault.message[:500], **self._log_fields()
+            "call_refused",
+            reason=fault.reason,
+            error=fault.message[:500],
+            **self._log_fields(session_id),
         )
         return fault
 
-    def _log_fields(self) -> dict[str, str | None]:
+    def _log_fields(self, session_id: str = "") -> dict[str, str | None]:
         return {
             "method": self.method,
             "call_id": self.call_id,
+            "session_id": (session_id or self.session_id)[:MAX_SESSION_ID_CHARACTERS] or None,
             "key_id": self.caller.key_id if self.caller else None,
             "peer": self.peer,
         }
 
 
+Decode: TypeAlias = Callable[[_Call, bytes], ProtoMessage]
+
 _streaming: ContextVar[_Call] = ContextVar("streaming")
 
 
-def status_of_part(error: Exception) -> Status:
-    """Log the error of one part of the running server stream, and return the part's status.
+def status_of_part(error: Exception, session_id: str) -> Status:
+    """Log an error in one part of the current server stream, and return the status of that part.
 
-    The call itself continues. The status is the one that the part would get as a call.
+    The call itself continues. The status is the same as if the part were a call of its own.
+
+    Args:
+        error: the error.
+        session_id: session of the part.
     """
     call = _streaming.get()
-    return whole_status_of(call.fault_of(error), call.call_id)
+    return whole_status_of(call.fault_of(error, session_id), call.call_id)
 
 
 class Calls:
-    """Builds the handlers of services.
+    """Builds the handlers of the services.
 
     Args:
-        authenticator: finds the caller of each call.
-        admission: counts the calls, and refuses those that are too many.
-        default_deadline_s: deadline, in seconds, of unary calls whose clients set none.
-        stream_idle_timeout_s: seconds without a message after which a client's stream is refused.
+        authenticator: finds the caller for each call.
+        admission: counts the calls and refuses those above the limits.
+        default_deadline_s: deadline of unary calls whose clients set none. Unit: seconds.
+        stream_idle_timeout_s: time without a message after which a client's stream is refused.
+            Unit: seconds.
     """
 
     def __init__(
@@ -169,7 +189,7 @@ class Calls:
         """Return the handlers of all methods of a service.
 
         Raises:
-            AttributeError: if the servicer lacks a method.
+            AttributeError: if the servicer does not have a method for each RPC.
         """
         return grpc.method_handlers_generic_handler(
             service.full_name,
@@ -201,7 +221,7 @@ class Calls:
                     self._default_deadline_s if remaining is None else remaining
                 ):
                     caller = await self._admit(call, needs_admin)
-                    return _encoded(await function(decode(request), caller))
+                    return _encoded(await function(decode(call, request), caller))
 
         return handle
 
@@ -214,7 +234,7 @@ class Calls:
                 caller = await self._admit(call, needs_admin)
                 async with (
                     self._authenticator.open_stream(caller) as stream,
-                    aclosing(function(decode(request), caller)) as responses,
+                    aclosing(function(decode(call, request), caller)) as responses,
                 ):
                     async for response in responses:
                         with stream.sending():
@@ -228,7 +248,7 @@ class Calls:
         async def handle(requests: AsyncIterator[bytes], context: Context) -> bytes:
             async with _Call(name, context, self._admission) as call:
                 caller = await self._admit(call, needs_admin)
-                pieces = _decoded(requests, decode, self._stream_idle_timeout_s)
+                pieces = _decoded(call, requests, decode, self._stream_idle_timeout_s)
                 try:
                     async with self._authenticator.open_stream(caller):
                         return _encoded(await function(pieces, caller))
@@ -239,7 +259,7 @@ class Calls:
         return handle
 
     async def _admit(self, call: _Call, needs_admin: bool) -> Caller:
-        """Check the limits and find the caller.
+        """Check the limits and return the caller.
 
         Raises:
             Fault: OVERLOADED, API_KEY_MISSING, API_KEY_INVALID or ADMIN_KEY_REQUIRED.
@@ -255,10 +275,10 @@ class Calls:
 
 
 async def drain_requests(requests: AsyncIterator[bytes]) -> None:
-    """Read on from a client whose stream is refused, within bounds.
+    """Keep reading a client's stream that is refused, within limits.
 
-    Some clients, Python's asyncio client among them, lose a response that arrives while they
-    write.
+    Some clients, such as Python's asyncio client, lose a response that arrives while they are
+    writing.
     """
     taken = 0
     with suppress(TimeoutError, StopAsyncIteration):
@@ -279,19 +299,33 @@ def _decoder(method: MethodDescriptor) -> Decode:
         else GetMessageClass(method.input_type)
     )
 
-    def decode(encoded: bytes) -> ProtoMessage:
+    session_id_of = _session_id_getter(method.input_type)
+
+    def decode(call: _Call, encoded: bytes) -> ProtoMessage:
         try:
-            return request_class.FromString(encoded)
+            request = request_class.FromString(encoded)
         except DecodeError as e:
             raise Fault(
                 "MALFORMED_REQUEST", f"the request is not a {method.input_type.full_name}: {e}"
             ) from e
+        # Later pieces of a stream need not repeat it.
+        call.session_id = call.session_id or session_id_of(request)
+        return request
 
     return decode
 
 
+def _session_id_getter(request: Descriptor) -> Callable[[ProtoMessage], str]:
+    """Return a function that reads the id of the session that a request is about; "" = none."""
+    if "session_id" in request.fields_by_name:
+        return attrgetter("session_id")
+    if "session" in request.fields_by_name:
+        return attrgetter("session.session_id")
+    return lambda _: ""
+
+
 async def _decoded(
-    requests: AsyncIterator[bytes], decode: Decode, idle_timeout_s: float
+    call: _Call, requests: AsyncIterator[bytes], decode: Decode, idle_timeout_s: float
 ) -> AsyncIterator[ProtoMessage]:
     """Decode a client's stream.
 
@@ -312,4 +346,4 @@ async def _decoded(
                 f"the client sent nothing for {idle_timeout_s:g} s, and this server waits no "
                 "longer; nothing was stored, send the stream again",
             ) from None
-        yield decode(request)
+        yield decode(call, request)

@@ -1,9 +1,9 @@
-"""Classes of requests with messages, whose `Message.json` is bytes.
+"""Request classes in which `Message.json` is bytes instead of a string.
 
-A string and bytes have the same encoding on the wire. The server checks and stores messages as
-bytes; decoding each into a string and encoding it again would take a quarter of the time of an
-append. The check of the JSON covers UTF-8, so that its error names the message. Otherwise these
-classes equal the generated ones.
+Strings and bytes have the same encoding on the wire. The server validates and stores the JSON of
+messages as bytes. Decoding each JSON to a string and encoding it again would take a quarter of the
+time of an append. The JSON validation also checks UTF-8, so that an error names the message. Apart
+from this field, the classes equal the generated ones.
 """
 
 from functools import cache
@@ -19,7 +19,7 @@ _MESSAGE = message_pb2.Message.DESCRIPTOR
 
 
 def raw_class(descriptor: Descriptor) -> type[message.Message]:
-    """Returns the class of a request in which the `json` of messages is bytes."""
+    """Returns the request class in which the `json` of messages is bytes."""
     return GetMessageClass(_pool(descriptor.file).FindMessageTypeByName(descriptor.full_name))
 
 

@@ -1,4 +1,4 @@
-"""The gRPC services of this server, by their descriptors."""
+"""Descriptors of the gRPC services of this server."""
 
 from sessiond.v1 import (
     admin_service_pb2,

@@ -71,7 +71,7 @@ class SessionServicer:
         copies: Copies,
         imports: SessionImports,
         appends: Appends,
-        many_appends: BatchAppender,
+        batch_appends: BatchAppender,
         history: History,
         admission: Admission,
     ) -> None:
@@ -79,7 +79,7 @@ class SessionServicer:
         self._copies = copies
         self._imports = imports
         self._appends = appends
-        self._many_appends = many_appends
+        self._batch_appends = batch_appends
         self._history = history
         self._admission = admission
 
@@ -132,7 +132,7 @@ class SessionServicer:
         )
 
     async def DestroySession(self, request: DestroySessionRequest, caller: Caller) -> Session:
-        # Its turns have to end even if the caller leaves meanwhile.
+        # The session's turns must be ended even if the caller disconnects in the meantime.
         destroying = self._sessions.set_state(
             caller.project_id, request.session_id, SessionState.DESTROYED, request.request_id
         )
@@ -212,9 +212,10 @@ class SessionServicer:
         self, request: BatchStoreMessagesRequest, caller: Caller
     ) -> AsyncGenerator[bytes, None]:
         requests = [(_target(one, caller), one.messages) for one in request.requests]
-        async with aclosing(self._many_appends.store(caller.project_id, requests)) as known:
+        async with aclosing(self._batch_appends.store(caller.project_id, requests)) as known:
             async for outcomes in known:
-                yield BatchStoreMessagesResponse(results=map(_result, outcomes)).SerializeToString()
+                results = [_result(end, requests[end[0]][0].session_id) for end in outcomes]
+                yield BatchStoreMessagesResponse(results=results).SerializeToString()
 
     async def ImportMessages(
         self, requests: AsyncIterator[ImportMessagesRequest], caller: Caller
@@ -273,11 +274,11 @@ def _stored(appended: Appended) -> StoreMessagesResponse:
     )
 
 
-def _result(outcome: Outcome) -> BatchStoreMessagesResult:
+def _result(outcome: Outcome, session_id: str) -> BatchStoreMessagesResult:
     index, end = outcome
     if isinstance(end, Appended):
         return BatchStoreMessagesResult(index=index, response=_stored(end))
-    status = status_of_part(end)
+    status = status_of_part(end, session_id)
     return BatchStoreMessagesResult(
         index=index,
         error=BatchStoreMessagesError(

@@ -108,7 +108,7 @@ def _changes(request: UpdateTaskRequest) -> TaskChanges:
     """Converts an update.
 
     Raises:
-        Fault: INVALID_FIELD for a field of the task, or an unknown path in the mask.
+        Fault: INVALID_FIELD if a field of the task is invalid or the mask contains an unknown path.
     """
     task = request.task
     is_set = {
@@ -125,10 +125,10 @@ def _changes(request: UpdateTaskRequest) -> TaskChanges:
 
 
 def _values(task: Task, paths: Collection[str]) -> dict[str, Any]:
-    """Returns the values of fields; unset ones are empty, and the status is pending.
+    """Returns the values of fields. The default is empty, or PENDING for the status.
 
     Raises:
-        Fault: INVALID_FIELD.
+        Fault: INVALID_FIELD if a field is invalid.
     """
     values: dict[str, Any] = {}
     if "status" in paths:

@@ -1,4 +1,4 @@
-"""What the rules of tasks and bookmarks have in common."""
+"""Rules that tasks and bookmarks share."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -24,21 +24,25 @@ async def changing(
     result: str = "",
     purpose: str = "",
 ) -> AsyncIterator[Change]:
-    """Opens a change, which the end of the block commits and an exception undoes.
+    """Opens a change of a session.
+
+    The change is committed at the end of the block, and rolled back on an exception.
 
     Args:
-        store: the store to be changed.
+        store: the store of the objects to be changed.
         project_id: the caller's project.
         session_id: the session to be changed.
-        request_id: of the request; "" for none.
-        content: the request's name and fields, as JSON values. A repetition must have the same.
-        result: the task_id or name that the request leaves, which a repetition needs.
-        purpose: what a destroyed session must be resumed for; "" if it may be changed as it is.
+        request_id: makes the change safe to repeat; "" for none.
+        content: the request's name and fields, as JSON values. A repetition must have the same
+            content.
+        result: task_id or name of the changed object, which is returned to a repetition.
+        purpose: reason to resume the session first, if it is destroyed; "" if destroyed sessions
+            may be changed.
 
     Raises:
         DuplicateRequest: if the request is a repetition.
         Fault: SESSION_NOT_FOUND; INVALID_FIELD for a malformed session_id or request_id;
-            REQUEST_ID_REUSED if the request_id had other content; SESSION_DESTROYED.
+            REQUEST_ID_REUSED if the request_id was used with other content; SESSION_DESTROYED.
     """
     check_session_id(session_id)
     check_request_id(request_id)
@@ -54,7 +58,7 @@ async def changing(
 
 
 def message_not_found(change: Change, session_id: str, seq: int, field: str) -> Fault:
-    """Returns the fault of a field that refers to a message beyond the newest one."""
+    """Returns the fault for a field that refers to a message after the newest one."""
     return Fault(
         "MESSAGE_NOT_FOUND",
         f"{field}: session {session_id!r} has no message {seq}; it is at seq {change.last_seq}",
@@ -64,7 +68,7 @@ def message_not_found(change: Change, session_id: str, seq: int, field: str) -> 
 
 
 def limit_exceeded(what: str, limit: int) -> Fault:
-    """Returns the fault of one more thing than a session may have."""
+    """Returns the fault for an object that would exceed the session's limit."""
     return Fault(
         "LIMIT_EXCEEDED",
         f"a session has at most {limit} {what}; delete some first",

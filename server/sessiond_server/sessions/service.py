@@ -37,7 +37,7 @@ from sessiond_server.sessions.store.sessions import (
     sort_key,
 )
 
-# A session may be deleted and re-created between two statements; the change is then tried again.
+# A session may be deleted and re-created between two statements. The change is then retried.
 ATTEMPTS = 5
 
 DELETED_A_BATCH = 500
@@ -60,14 +60,14 @@ class Sessions:
         publisher: EventPublisher,
         end_turns: Callable[[UUID, str], Awaitable[None]],
     ) -> None:
-        """Creates the rules.
+        """Creates the service.
 
         Args:
-            store: the sessions.
+            store: store of the sessions.
             limits: the operator's limits.
             publisher: publishes lifecycle events.
-            end_turns: ends the turns of a session, given project and session_id, unless the session
-                is active.
+            end_turns: ends the turns of a session, given its project and session_id, unless the
+                session is active.
         """
         self._store = store
         self._limits = limits
@@ -83,7 +83,7 @@ class Sessions:
         get_or_create: bool,
         request_id: str,
     ) -> SessionRow:
-        """Creates a session, or with get_or_create returns the existing one.
+        """Creates a session; with get_or_create, returns the existing one if there is one.
 
         Raises:
             Fault: SESSION_ALREADY_EXISTS; INVALID_FIELD; REQUEST_ID_REUSED.
@@ -115,7 +115,7 @@ class Sessions:
                 )
             if found := await self._store.get(new.key, project_id):
                 return found
-            # It was deleted between the two statements: create it after all.
+            # The session was deleted between the two statements: try to create it again.
         raise conflicting_recreation(session_id)
 
     async def get(self, project_id: UUID, session_id: str) -> SessionRow:
@@ -134,7 +134,7 @@ class Sessions:
         """Returns a page of sessions.
 
         Args:
-            listing: filter and order; limit and after are set here.
+            listing: filter and order; this method sets limit and after.
             page_size: see Paging.
             page_token: see Paging.
 
@@ -150,10 +150,10 @@ class Sessions:
     async def delete_many(
         self, chosen: SessionFilter, *, everything: bool, dry_run: bool, request_id: str
     ) -> SessionCounts:
-        """Deletes the sessions that match a filter, in batches, or only counts them.
+        """Deletes the sessions that match a filter, in batches. With dry_run, only counts them.
 
         Returns:
-            The numbers of sessions and of their messages.
+            The number of sessions, and the number of messages in them.
 
         Raises:
             Fault: INVALID_FIELD; REQUEST_ID_REUSED.
@@ -173,7 +173,8 @@ class Sessions:
             content = content_hash("delete sessions", asdict(chosen))
             key = deletion_key(chosen.project_id, request_id)
             record = RequestRecord(key, request_id, content)
-        # Sessions that are created from now on stay, or a busy project would never be done.
+        # Sessions created from now on are kept. Otherwise the deletion might never end in a busy
+        # project.
         before = await self._store.start_deletion(record)
         if dry_run:
             return await self._store.count(chosen, before)
@@ -203,11 +204,11 @@ class Sessions:
             session_id: the session.
             values: new values by name, as in SessionSettings.
             patches: RFC 7396 merge patches of `config` and `metadata`.
-            etag: the version that the session must have; "" for any.
-            request_id: of the request; "" for none.
+            etag: the etag that the session must have; "" for any.
+            request_id: makes the update safe to repeat; "" for none.
 
         Returns:
-            The session; its present state if the request is a repetition.
+            The updated session; its current state if the request is a repetition.
 
         Raises:
             Fault: SESSION_NOT_FOUND; ETAG_MISMATCH; INVALID_FIELD; REQUEST_ID_REUSED.
@@ -253,8 +254,7 @@ class Sessions:
         """Destroys or resumes a session.
 
         Returns:
-            The session; its present state, which others may have changed, if the request is a
-            repetition.
+            The session. For a repetition, its current state, which others may have changed since.
 
         Raises:
             Fault: SESSION_NOT_FOUND; INVALID_FIELD; REQUEST_ID_REUSED.
@@ -273,7 +273,7 @@ class Sessions:
             resumed = state == SessionState.ACTIVE
             event = lifecycle_event(events.RESUMED if resumed else events.DESTROYED, row)
             self._publisher.publish(event)
-        # A repetition ends them too: the first request may have died between its commit and here.
+        # A repetition ends the turns too, since the first request may have failed after its commit.
         if row.state == state == SessionState.DESTROYED:
             await self._end_turns(project_id, session_id)
         return row
@@ -281,7 +281,7 @@ class Sessions:
     async def delete(
         self, project_id: UUID, session_id: str, *, allow_missing: bool, etag: str, request_id: str
     ) -> None:
-        """Deletes a session: when this returns, nothing of it can be read.
+        """Deletes a session. Nothing of it can be read once this returns.
 
         Raises:
             Fault: SESSION_NOT_FOUND unless allow_missing; ETAG_MISMATCH; INVALID_FIELD;
@@ -296,7 +296,7 @@ class Sessions:
             try:
                 deleted = await self._store.delete(key, project_id, expected, record)
             except DuplicateRequest:
-                # If there is a session again, it was created after the first request.
+                # If the session exists again, it was created after the first request.
                 return
             if deleted:
                 self._publisher.publish(lifecycle_event(events.DELETED, deleted))
@@ -317,10 +317,10 @@ async def session_from_first_request(
     record: RequestRecord | None,
     duplicate: DuplicateRequest,
 ) -> SessionRow:
-    """Returns the session that the first request of this id created, copied or imported.
+    """Returns the session that the first request with this request_id created, copied or imported.
 
     Raises:
-        Fault: REQUEST_ID_REUSED; SESSION_NOT_FOUND if it was deleted since.
+        Fault: REQUEST_ID_REUSED; SESSION_NOT_FOUND if the session has been deleted since.
     """
     assert record is not None  # noqa: S101 - only a record can be a duplicate
     first = duplicate.first or await store.find_request(record.key, NO_LOG, record.request_id)
@@ -338,10 +338,10 @@ def etag_of(row: SessionRow) -> str:
 
 
 def expires_at_ms(row: SessionRow) -> int | None:
-    """Returns when a session expires if it is not used before.
+    """Returns the time when a session expires if it is not accessed before.
 
     Returns:
-        Milliseconds since 1970 UTC; None for never.
+        Milliseconds since 1970 UTC; None if the session never expires.
     """
     if row.idle_ttl_ms is None:
         return None
@@ -349,7 +349,7 @@ def expires_at_ms(row: SessionRow) -> int | None:
 
 
 def conflicting_recreation(session_id: str) -> Fault:
-    """Returns the fault of a change that a session's re-creations have interrupted too often."""
+    """Returns the fault for a change that failed because the session was re-created too often."""
     return Fault(
         "OVERLOADED",
         f"session {session_id!r} is being deleted and re-created by others all the time",
@@ -372,14 +372,14 @@ def _check_filter(chosen: SessionFilter) -> None:
 
 
 def _parse_etag(etag: str) -> Etag | None:
-    """Parses an etag. "" is None."""
+    """Parses an etag. Returns None for ""."""
     if not etag:
         return None
     log, _, revision = etag.partition("-")
     try:
         if not revision.isdecimal():
             raise ValueError(revision)
-        # A number that the column cannot hold matches no session.
+        # A number that does not fit into the column matches no session.
         return Etag(UUID(hex=log), int(revision) if len(revision) < 10 else 2**31 - 1)
     except ValueError:
         raise invalid("etag", "is not an etag of this server") from None

@@ -19,9 +19,9 @@ from sessiond_server.core.validation import check_text
 from sessiond_server.sessions.store.sessions import NewSession
 
 NEVER = -1
-"""An idle_ttl_ms that means: never expires, whatever the server's default is."""
+"""Value of idle_ttl_ms for a session that never expires, whatever the server's default is."""
 
-# The settings that are texts, and their most characters.
+# The text settings, with their maximum numbers of characters.
 _TEXTS = {
     "model": MAX_NAME_CHARACTERS,
     "user_name": MAX_NAME_CHARACTERS,
@@ -36,10 +36,11 @@ class SessionSettings:
     Attributes:
         model: name of a model; "" for none.
         user_name: the user that the session belongs to; "" for none.
-        title: a title for people; "" for none.
+        title: a title for people to read; "" for none.
         config: a JSON object; None for none.
         metadata: a JSON object; None for none.
-        idle_ttl_ms: expiry; None for the server's default, NEVER for never. Unit: milliseconds.
+        idle_ttl_ms: idle time before expiry; None for the server's default, NEVER for no expiry.
+            Unit: milliseconds.
     """
 
     model: str = ""
@@ -56,7 +57,7 @@ def new_session(
     """Returns a session to create.
 
     Raises:
-        Fault: INVALID_FIELD for a setting.
+        Fault: INVALID_FIELD if a setting is invalid.
     """
     check_texts({name: getattr(settings, name) for name in _TEXTS})
     return NewSession(
@@ -74,13 +75,13 @@ def new_session(
 
 
 def check_texts(values: Mapping[str, Any]) -> None:
-    """Checks the texts among new values.
+    """Checks the text settings among new values.
 
     Args:
-        values: by name, as in SessionSettings.
+        values: new values by name, as in SessionSettings.
 
     Raises:
-        Fault: INVALID_FIELD for a text.
+        Fault: INVALID_FIELD if a text is invalid.
     """
     for name in values.keys() & _TEXTS.keys():
         field = "user" if name == "user_name" else name
@@ -91,7 +92,7 @@ def checked_ttl(idle_ttl_ms: int | None, field: str) -> int | None:
     """Checks the range of an idle_ttl.
 
     Raises:
-        Fault: INVALID_FIELD of the field.
+        Fault: INVALID_FIELD for the field if the idle_ttl is out of range.
     """
     if idle_ttl_ms is not None and not MIN_IDLE_TTL_MS <= idle_ttl_ms <= MAX_IDLE_TTL_MS:
         raise invalid(field, f"is {idle_ttl_ms} ms; from 1 second to 10 years are allowed")
@@ -99,14 +100,14 @@ def checked_ttl(idle_ttl_ms: int | None, field: str) -> int | None:
 
 
 def stored_ttl(idle_ttl_ms: int | None, limits: Limits) -> int | None:
-    """Returns the idle_ttl_ms of a session's row; None for never.
+    """Returns the idle_ttl_ms to store in a session's row; None for no expiry.
 
     Args:
         idle_ttl_ms: as in SessionSettings.
-        limits: the server's default.
+        limits: limits with the server's default.
 
     Raises:
-        Fault: INVALID_FIELD if it is out of range.
+        Fault: INVALID_FIELD if idle_ttl_ms is out of range.
     """
     if idle_ttl_ms is None:
         idle_ttl_ms = limits.default_idle_ttl_ms

@@ -1,6 +1,6 @@
-"""Settings: parsed once into one object from flags, environment variables and a TOML file.
+"""Settings from flags, environment variables and a TOML file, parsed once into one object.
 
-Flags take precedence over variables (SESSIOND_*), and variables over the file.
+Flags take precedence over variables (SESSIOND_*), and variables take precedence over the file.
 """
 
 from sessiond_server.settings.loading import SettingsError, load

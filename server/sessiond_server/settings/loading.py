@@ -15,7 +15,7 @@ from sessiond_server.settings.model import ENV_PREFIX, Settings, config_file
 
 
 class SettingsError(Exception):
-    """A setting is missing or wrong; the text names its flag and its environment variable."""
+    """A setting is missing or invalid. The text names its flag and its environment variable."""
 
 
 def load(
@@ -24,16 +24,16 @@ def load(
     """Parse the settings.
 
     Args:
-        arguments: flags; --config PATH (or SESSIOND_CONFIG) names the configuration file.
-        prog: name of the command in its --help.
-        epilog: end of the command's --help.
+        arguments: the flags. --config PATH (or SESSIOND_CONFIG) names the configuration file.
+        prog: name of the command in the help text.
+        epilog: end of the help text.
 
     Returns:
         The settings.
 
     Raises:
-        SettingsError: if a setting or the file is wrong.
-        SystemExit: for --help and unknown flags.
+        SettingsError: if a setting or the file is invalid.
+        SystemExit: if --help or an unknown flag is given.
     """
     config_path = os.environ.get(f"{ENV_PREFIX}CONFIG")
     arguments = [
@@ -52,7 +52,8 @@ def load(
         _check_file(config)
     token = config_file.set(config)
     try:
-        # No abbreviations: a flag of the next version must not change what one of them means.
+        # Abbreviated flags are not allowed, since a new flag in a later version could change their
+        # meaning.
         parser = argparse.ArgumentParser(
             prog=prog, epilog=epilog, allow_abbrev=False, formatter_class=_Help
         )
@@ -70,7 +71,7 @@ def load(
             "; ".join(_describe(error["loc"], str(error["msg"])) for error in e.errors())
         ) from None
     except SourceError:
-        # `providers` is the only setting that is JSON in flags and variables.
+        # `providers` is the only setting whose flag and variable contain JSON.
         raise SettingsError(
             _describe(("providers",), "is not JSON of the form {NAME: {...}}")
         ) from None
@@ -79,7 +80,7 @@ def load(
 
 
 class _Help(argparse.HelpFormatter):
-    """Hides defaults of None and of factories; the descriptions say what happens then."""
+    """Hides defaults that are None or factories, which the descriptions of the settings explain."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         return re.sub(r" \(default: None\)| \(default factory: .*\)", "", action.help or "")

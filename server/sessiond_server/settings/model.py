@@ -1,4 +1,4 @@
-"""The settings, their defaults, and what they accept."""
+"""The settings, with their defaults and valid values."""
 
 import ipaddress
 import json
@@ -24,13 +24,14 @@ from sessiond_server.providers.settings import ProviderSettings, merge_built_in
 
 ENV_PREFIX = "SESSIOND_"
 
-# The configuration file, while load() builds a Settings: its sources cannot take arguments.
+# The configuration file while load() creates a Settings, because settings sources take no
+# arguments.
 config_file: ContextVar[Path | None] = ContextVar("config_file", default=None)
 
 
 def default_data_dir() -> Path:
     """Return the default directory of the embedded database and of assets."""
-    # root's own data directory is closed to the system user that PostgreSQL has to run as.
+    # root's own data directory is not accessible to the system user that PostgreSQL has to run as.
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         return Path("/var/lib/sessiond")
     return Path(platformdirs.user_data_dir("sessiond", appauthor=False))
@@ -45,7 +46,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(
         env_prefix=ENV_PREFIX,
-        # Compose files and unit files pass variables that are unset as empty ones.
+        # Compose files and unit files pass unset variables as empty ones.
         env_ignore_empty=True,
         frozen=True,
         extra="forbid",
@@ -101,7 +102,7 @@ class Settings(BaseSettings):
         16,
         ge=1,
         le=500,
-        description="Maximum number of pooled database connections of each process. Each process "
+        description="Maximum number of pooled database connections per process. Each process "
         "has two more: one that listens, and one for health checks.",
     )
     pool_timeout_s: float = Field(
@@ -135,18 +136,18 @@ class Settings(BaseSettings):
         1024 * 1024, ge=1024, le=3_500_000, description="Maximum size of one message, in bytes."
     )
     max_batch_messages: int = Field(
-        1000, ge=1, le=100_000, description="Maximum number of messages of one StoreMessages call."
+        1000, ge=1, le=100_000, description="Maximum number of messages in one StoreMessages call."
     )
     max_batch_bytes: int = Field(
         4 * 1024 * 1024,
         ge=1024,
         le=24 * 1024 * 1024,
-        description="Maximum size of the messages of one StoreMessages call, in bytes.",
+        description="Maximum size of the messages in one StoreMessages call, in bytes.",
     )
     max_import_bytes: int = Field(
         8 * 1024**3,
         ge=0,
-        description="Maximum size of the messages of one ImportMessages or ImportSession call, in "
+        description="Maximum size of the messages in one ImportMessages or ImportSession call, in "
         "bytes. 0 = no limit.",
     )
     import_idle_timeout_s: float = Field(
@@ -160,7 +161,7 @@ class Settings(BaseSettings):
         "installed, otherwise an estimate.",
     )
     copy_max_messages: int = Field(
-        0, ge=0, description="Maximum number of messages of a copied session. 0 = no limit."
+        0, ge=0, description="Maximum number of messages in a copied session. 0 = no limit."
     )
     page_cache_bytes: int = Field(
         64 * 1024 * 1024,
@@ -186,7 +187,7 @@ class Settings(BaseSettings):
     default_idle_ttl_s: float = Field(
         0.0,
         ge=0,
-        description="Seconds without use after which sessions expire whose creators chose no "
+        description="Seconds of idleness after which a session expires if its creator chose no "
         "expiry. 0 = never.",
     )
     purge_interval_s: float = Field(
@@ -248,7 +249,7 @@ class Settings(BaseSettings):
         "load balancers notice.",
     )
     drain_timeout_s: float = Field(
-        20.0, ge=0, description="Seconds that calls and turns under way may take after SIGTERM."
+        20.0, ge=0, description="Seconds that calls and turns in progress may take after SIGTERM."
     )
     reflection: bool = Field(True, description="Serve gRPC reflection, which grpcurl needs.")
     log_format: Literal["auto", "console", "json"] = Field(
@@ -349,25 +350,26 @@ class Settings(BaseSettings):
         return self
 
     def redacted(self) -> dict[str, object]:
-        """Return the settings for the log, without the database's password."""
+        """Return the settings for the log, without the password in the database's URL."""
         shown = self.model_dump(mode="json") | {"providers": self._providers_as_given()}
         if self.database_url:
             shown["database_url"] = make_url(self.database_url).render_as_string(hide_password=True)
         return shown
 
     def asset_location(self) -> str:
-        """Return the location of the asset store, with the default applied."""
+        """Return the location of the asset store, which may be the default one."""
         return self.asset_store or str(self.data_dir / "assets")
 
     def environment(self) -> dict[str, str]:
-        """Return the settings as environment variables, for a worker process."""
+        """Return the settings as environment variables for a worker process."""
         dumped = self.model_dump(mode="json", exclude_none=True) | {
             "providers": json.dumps(self._providers_as_given())
         }
         return {f"{ENV_PREFIX}{name.upper()}": str(value) for name, value in dumped.items()}
 
     def _providers_as_given(self) -> dict[str, object]:
-        # Fields that were not given would override those of the built-in providers.
+        # Fields that were not given are left out, or they would override those of the built-in
+        # providers.
         return {
             name: provider.model_dump(mode="json", exclude_unset=True)
             for name, provider in self.providers.items()
@@ -375,7 +377,7 @@ class Settings(BaseSettings):
 
 
 def is_local(listen: str) -> bool:
-    """Return whether only this machine can reach the address."""
+    """Return whether an address can be reached only from this machine."""
     if listen.startswith("unix:"):
         return True
     host = listen.rpartition(":")[0].strip("[]")

@@ -24,8 +24,8 @@ from sessiond_server.sessions.changes import changing, limit_exceeded, message_n
 from sessiond_server.sessions.store.lock import Change
 from sessiond_server.tasks.store import TaskRow, TaskStore
 
-# A page ends early rather than exceed the size that clients receive: as protobuf, data can take
-# several times the size of its JSON.
+# A page ends early rather than exceed the message size that clients accept. As protobuf, `data` can
+# take several times the size of its JSON.
 MAX_PAGE_BYTES = 2 * 1024 * 1024
 _ETAG = re.compile(r"[0-9a-f]{16}-[0-9]{1,10}")
 _PURPOSE = "change its tasks"
@@ -33,11 +33,11 @@ _PURPOSE = "change its tasks"
 
 @dataclass(frozen=True, slots=True)
 class TaskChanges:
-    """Changes of a task.
+    """Changes to a task.
 
     Attributes:
-        values: new values by name: status, data, message_seqs.
-        data_patch: an RFC 7396 merge patch of data; None for none.
+        values: new values of status, data and message_seqs, by name.
+        data_patch: an RFC 7396 merge patch for data; None for none.
         link: seqs to add to message_seqs.
         unlink: seqs to remove from message_seqs, after `link`.
     """
@@ -66,7 +66,7 @@ class TaskChanges:
             )
         if "message_seqs" in self.values:
             _check_seqs(self.values["message_seqs"], "task.message_seqs")
-        # `unlink` is not checked: seqs that are not linked are ignored.
+        # `unlink` is not checked, since seqs that are not linked are ignored.
         _check_seqs(self.link, "link_seqs")
 
     def new_values(self, task: TaskRow) -> dict[str, Any]:
@@ -93,8 +93,8 @@ class TaskChanges:
 class Tasks:
     """The rules of tasks. Every method takes the caller's project.
 
-    All methods also raise Fault SESSION_NOT_FOUND, and INVALID_FIELD for malformed ids; those that
-    change something SESSION_DESTROYED and REQUEST_ID_REUSED.
+    All methods also raise Fault SESSION_NOT_FOUND, and INVALID_FIELD for malformed ids. Methods
+    that change something also raise SESSION_DESTROYED and REQUEST_ID_REUSED.
     """
 
     def __init__(self, store: TaskStore) -> None:
@@ -111,15 +111,15 @@ class Tasks:
         *,
         request_id: str,
     ) -> TaskRow:
-        """Add a task after the others.
+        """Append a task to the session's tasks.
 
         Args:
             project_id: the caller's project.
             session_id: the session.
-            task_id: its id; "" = generated.
+            task_id: id of the new task; "" = generated.
             status: a TaskStatus.
             data: a JSON object.
-            message_seqs: the messages that it is linked to.
+            message_seqs: seqs of the messages that the task is linked to.
             request_id: makes the call safe to repeat; "" = none.
 
         Raises:
@@ -182,12 +182,12 @@ class Tasks:
     async def list(
         self, project_id: UUID, session_id: str, status: int, page_size: int, page_token: str
     ) -> Page[TaskRow]:
-        """Return a page of tasks in their order.
+        """Return a page of tasks in order.
 
         Args:
             project_id: the caller's project.
             session_id: the session.
-            status: which tasks; 0 for all.
+            status: TaskStatus to select; 0 for all tasks.
             page_size: see Paging.
             page_token: see Paging.
 
@@ -223,11 +223,11 @@ class Tasks:
             session_id: the session.
             task_id: the task.
             changes: what to change.
-            etag: the version that the task must have; "" for any.
-            request_id: of the request; "" for none.
+            etag: the etag that the task must have; "" for any.
+            request_id: makes the call safe to repeat; "" for none.
 
         Raises:
-            Fault: TASK_NOT_FOUND; ETAG_MISMATCH; MESSAGE_NOT_FOUND for a seq to link.
+            Fault: TASK_NOT_FOUND; ETAG_MISMATCH; MESSAGE_NOT_FOUND for a seq to be linked.
         """
         check_task_id(task_id, "task.task_id")
         changes.check()
@@ -273,10 +273,10 @@ class Tasks:
     async def reorder(
         self, project_id: UUID, session_id: str, task_ids: Sequence[str], request_id: str
     ) -> Sequence[str]:
-        """Put tasks first, in a new order; the others keep theirs.
+        """Move tasks to the front, in the given order. The other tasks keep their order.
 
         Returns:
-            All task_ids in their order.
+            All task_ids of the session, in the new order.
 
         Raises:
             Fault: TASK_NOT_FOUND.
@@ -307,7 +307,7 @@ class Tasks:
                 await self._store.reorder(change, order)
                 return order
         except DuplicateRequest:
-            # The tasks may have another order by now; a repetition leaves it as it is.
+            # The order may have changed since the first request. A repetition does not restore it.
             async with changing(self._store, project_id, session_id, "") as change:
                 return await self._store.order(change)
 
@@ -320,10 +320,10 @@ class Tasks:
         allow_missing: bool,
         request_id: str,
     ) -> None:
-        """Remove a task; those after it move up.
+        """Remove a task. The tasks after it move up.
 
         Raises:
-            Fault: TASK_NOT_FOUND unless allow_missing.
+            Fault: TASK_NOT_FOUND unless allow_missing is true.
         """
         check_task_id(task_id)
         try:
@@ -340,14 +340,14 @@ class Tasks:
                 if not await self._store.delete(change, task_id) and not allow_missing:
                     raise _task_not_found(session_id, task_id)
         except DuplicateRequest:
-            # If there is a task of this id again, it was created after the first request.
+            # If a task with this id exists again, it was created after the first request.
             return
 
 
 def etag_of(task: TaskRow) -> str:
     """Return the etag of a task.
 
-    It contains the log and the time of creation, so that a re-created task has other etags.
+    The etag contains the log and the create time, so that a re-created task has other etags.
     """
     made = hashlib.blake2b(
         f"{task.log} {task.created_at.timestamp()} {task.task_id}".encode(), digest_size=8

@@ -34,9 +34,9 @@ class TaskRow:
     updated_at: datetime
 
 
-# Since the page before, its last task may have moved up, because tasks before it were deleted, or
-# been deleted itself: then the tasks that moved up must not be skipped. If it was moved down, the
-# page begins where it would have begun.
+# Since the previous page, its last task may have been deleted, or may have moved up because tasks
+# before it were deleted. The tasks after it have then moved up as well and must not be skipped. If
+# the last task was moved down, the page begins where it would have begun otherwise.
 _LIST = f"""
 SELECT {columns_of(TaskRow)}, remaining FROM (
     SELECT *, sum(bytes) OVER (ORDER BY position) - bytes AS bytes_before,
@@ -63,7 +63,7 @@ WHERE key = %(key)s AND log = %(log)s AND position > %(position)s"""
 
 @dataclass(frozen=True, slots=True)
 class TaskPage:
-    """Tasks in their order, and whether more follow."""
+    """Some tasks in order, and whether more tasks follow."""
 
     tasks: list[TaskRow]
     has_more: bool
@@ -84,15 +84,17 @@ class TaskStore(ChildStore[TaskRow]):
         limit: int,
         max_bytes: int,
     ) -> TaskPage:
-        """Return a page in the tasks' order; an empty one if the session does not exist.
+        """Return a page of tasks in order; an empty page if the session does not exist.
 
         Args:
             key: the session's key.
             project_id: the caller's project.
-            status: which tasks; 0 for all.
-            after: position and task_id of the last task of the page before.
-            limit: the most tasks.
-            max_bytes: no task begins after so many bytes of the page; the first one always fits.
+            status: TaskStatus to select; 0 for all tasks.
+            after: position and task_id of the last task of the previous page; None for the first
+                page.
+            limit: maximum number of tasks.
+            max_bytes: size at which the page ends: no task is added once the page has this many
+                bytes. The first task is always returned.
         """
         position, task_id = after or (0, "")
         parameters = {
@@ -111,7 +113,7 @@ class TaskStore(ChildStore[TaskRow]):
         return TaskPage([TaskRow(**row) for row in rows], has_more)
 
     async def order(self, change: Change) -> builtins.list[str]:
-        """Return all task_ids in their order."""
+        """Return all task_ids in order."""
         return [row["task_id"] for row in await change.rows(_ORDER)]
 
     async def change_task(
@@ -121,13 +123,13 @@ class TaskStore(ChildStore[TaskRow]):
         values: Mapping[str, Any],
         data_patch: dict[str, Any] | None,
     ) -> TaskRow:
-        """Change a task that exists.
+        """Change an existing task.
 
         Args:
             change: the change.
             task_id: the task.
             values: new values by column.
-            data_patch: an RFC 7396 merge patch of `data`; None = none.
+            data_patch: an RFC 7396 merge patch for `data`; None = none.
         """
         columns = {"revision": T.revision + 1, **values}
         if data_patch is not None:
@@ -136,11 +138,11 @@ class TaskStore(ChildStore[TaskRow]):
         return await self.update(change, task_id, columns)
 
     async def reorder(self, change: Change, task_ids: Sequence[str]) -> None:
-        """Give all tasks of the session their positions in this list."""
+        """Set the positions of all tasks of the session to their places in this list."""
         await change.rows(_REORDER, task_ids=list(task_ids))
 
     async def delete(self, change: Change, name: str) -> TaskRow | None:
-        """Remove a task, and move up those after it. Returns it; None if it does not exist."""
+        """Remove and return a task, and move up the tasks after it; None if it does not exist."""
         deleted = await super().delete(change, name)
         if deleted:
             await change.rows(_CLOSE_GAP, position=deleted.position)

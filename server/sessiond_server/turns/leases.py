@@ -53,7 +53,7 @@ class TurnLeases:
 
     async def _renew_leases(self) -> None:
         while True:
-            with _retried("lease_renewal_retrying"):
+            with _retried("lease_renewal"):
                 await self._renew()
             await asyncio.sleep(self._interval_s)
 
@@ -69,7 +69,7 @@ class TurnLeases:
     async def _recover_orphans(self) -> None:
         while True:
             if self._slots.is_open:
-                with _retried("turn_recovery_retrying"):
+                with _retried("turn_recovery"):
                     await self._recover_round()
             # A slot that becomes free is for the turn that has waited longest.
             await self._slots.wait_for_room(self._interval_s)
@@ -95,7 +95,7 @@ class TurnLeases:
         if orphan.running_turn is None and not self._slots.room:
             return
         try:
-            with _retried("turn_recovery_retrying"), suppress(SessionMissing):
+            with _retried("turn_recovery"), suppress(SessionMissing):
                 async with (
                     asyncio.timeout(RECOVERY_TIMEOUT_S),
                     self._runner.change(
@@ -128,9 +128,9 @@ class TurnLeases:
 
 
 @contextmanager
-def _retried(event: str) -> Iterator[None]:
+def _retried(loop: str) -> Iterator[None]:
     """Leave what fails to the next round."""
     try:
         yield
     except (DatabaseUnavailable, PoolExhausted, Contention, TimeoutError) as e:
-        log.debug(event, error=str(e))
+        log.debug("turn_leases_retrying", loop=loop, error=str(e))

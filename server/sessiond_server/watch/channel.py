@@ -1,7 +1,7 @@
 """The channel of a watched session.
 
-A channel reads the session's new messages once for all its watchers, and puts ephemeral events
-where they belong among them.
+A channel reads new messages of its session once for all watchers. It inserts ephemeral events into
+the sequence of messages at the right places.
 """
 
 import asyncio
@@ -22,11 +22,12 @@ from sessiond_server.watch.encoding import Chunk, chunk_of_messages
 from sessiond_server.watch.watcher import MAX_QUEUED_CHUNKS, Watcher
 
 PAGE_ROWS, PAGE_BYTES = 256, 256 * 1024
-# Half of a watcher's queue, so that delivering all of them does not end a watcher as too slow.
+# Half the length of a watcher's queue, so that delivering all of these events does not overflow it.
 MAX_EPHEMERAL = MAX_QUEUED_CHUNKS // 2
-# Between two pages of a burst the channel waits for watchers whose queue is half full: once for
-# each of them until it has caught up, for this long plus the time that this process itself needs
-# to send what is queued for all of them.
+# During a burst, the channel pauses between two pages while a watcher's queue is more than half
+# full. It waits for at most this long, plus the time that this process needs to send everything
+# queued for all watchers. A watcher that is still behind then is not waited for again until it has
+# caught up.
 ROOM_TIMEOUT_S = 0.2
 SENT_BYTES_A_SECOND = 20_000_000
 MAX_SEQ = 2**63 - 1
@@ -35,12 +36,12 @@ log = structlog.get_logger(__name__)
 
 
 class Channel:
-    """The new messages and ephemeral events of one session, for all its watchers.
+    """New messages and ephemeral events of one session, delivered to all its watchers.
 
     Attributes:
         log: the session's log.
-        seq: the last message that was delivered.
-        watchers: who receives the events.
+        seq: seq of the last delivered message.
+        watchers: the watchers that receive the events.
         is_over: whether the session is gone.
     """
 
@@ -56,11 +57,11 @@ class Channel:
 
         Args:
             history: store of the messages.
-            wait_for_publication: takes the session's key; returns when the events of its commits
-                that are under way in this process are published.
+            wait_for_publication: waits until the events of all commits in progress in this process
+                are published, for the session with the given key.
             project_id: the session's project.
             session_id: the session.
-            head: where the channel begins: after the last message.
+            head: the session's current state. The channel begins after its last message.
         """
         self.key = session_key(project_id, session_id)
         self.project_id = project_id
@@ -74,13 +75,13 @@ class Channel:
         self._wake = asyncio.Event()
         self._is_resting = False
         self._is_closed = False
-        # Ephemeral events, each with the round in which it was published.
+        # Ephemeral events, each with the number of the round in which it was published.
         self._ephemeral: deque[tuple[int, Chunk]] = deque()
         self._round = 0
         self._dropped = 0
 
     def wake(self) -> None:
-        """Read new messages, if there are any."""
+        """Make the channel read new messages, if there are any."""
         self._wake.set()
 
     def publish(self, chunk: Chunk) -> None:
@@ -94,7 +95,7 @@ class Channel:
             and chunk.after_seq is not None
             and chunk.after_seq <= self.seq
         ):
-            # Every message before this event has been delivered and no newer one is known.
+            # All messages before this event have been delivered, and no newer message is known.
             self._push_ephemeral(chunk)
         else:
             self._ephemeral.append((self._round, chunk))
@@ -103,12 +104,12 @@ class Channel:
             self._wake.set()
 
     def end(self) -> None:
-        """End all watchers after the remaining events: the session is gone."""
+        """End all watchers after the remaining events, because the session is gone."""
         self.is_over = True
         self._wake.set()
 
     def close(self) -> None:
-        """Stop running: the last watcher has left."""
+        """Stop running, because the last watcher has left."""
         self._is_closed = True
         self._wake.set()
 
@@ -126,7 +127,7 @@ class Channel:
                 try:
                     await self._read()
                 except (DatabaseUnavailable, PoolExhausted, Contention) as e:
-                    # The hub's poll wakes the channel again.
+                    # The hub's poll will wake the channel again.
                     log.debug("watch_read_retrying", session_id=self.session_id, error=str(e))
                 while self._ephemeral and (is_over or self._is_due(*self._ephemeral[0])):
                     self._push_ephemeral(self._ephemeral.popleft()[1])
@@ -135,22 +136,23 @@ class Channel:
                     self._dropped = 0
             error: Exception = session_not_found(self.session_id)
         except Exception as e:
-            # Watchers of a channel that does not run would wait for ever.
+            # Without an error, watchers of a channel that has stopped would wait forever.
             error = e
         for watcher in self.watchers:
             watcher.end(error)
 
     def _is_due(self, published_in: int, chunk: Chunk) -> bool:
-        """Return whether the messages before an ephemeral event have been delivered."""
+        """Return whether all messages before an ephemeral event have been delivered."""
         if chunk.after_seq is None:
-            # It follows what was stored when it was published: a later round has read that.
+            # The event follows all messages that were stored when it was published. Any later round
+            # has read them.
             return published_in < self._round
         return chunk.after_seq <= self.seq
 
     async def _read(self) -> None:
-        """Deliver the messages after seq.
+        """Deliver the messages after `seq`.
 
-        They are in the session's own log, even while its older ones are being moved.
+        These messages are in the session's own log, even while older messages are being moved.
         """
         is_more = True
         while is_more and not self._is_closed:
@@ -162,10 +164,10 @@ class Channel:
             )
             if not rows or rows[0][0] != self.seq + 1:
                 return  # nothing new, or already purged
-            # They may belong to a commit whose events this process has not published yet.
+            # The rows may belong to a commit whose events this process has not published yet.
             await self._wait_for_publication(self.key)
             is_more = len(rows) == PAGE_ROWS
-            # Events that happened between two of these messages go there.
+            # Deliver each event that happened between two of these messages between them.
             while (
                 self._ephemeral
                 and (place := self._ephemeral[0][1].after_seq) is not None
@@ -179,7 +181,7 @@ class Channel:
             is_more = self._push_messages(rows) >= PAGE_BYTES or is_more
 
     async def _wait_for_room(self) -> None:
-        """Wait for watchers that keep up, so that a burst does not end them."""
+        """Wait for slow watchers for a while, so that a burst does not overflow their queues."""
         while crowded := [
             watcher
             for watcher in self.watchers
@@ -195,7 +197,7 @@ class Channel:
                     watcher.is_late = not watcher.has_room.is_set()
 
     def _drop_ephemeral(self) -> None:
-        """Drop the newest delta, else the newest event that ends nothing, else the newest one."""
+        """Drop the newest delta, else the newest event that is no ending, else the newest event."""
         newest_first = range(len(self._ephemeral) - 1, -1, -1)
         places = chain(
             (place for place in newest_first if self._ephemeral[place][1].is_delta),
@@ -206,7 +208,7 @@ class Channel:
         self._dropped += 1
 
     def _push_messages(self, rows: Sequence[Any]) -> int:
-        """Deliver the next messages, and return their size in bytes."""
+        """Deliver messages and return their size in bytes."""
         chunk = chunk_of_messages(self.session_id, rows)
         self.seq = chunk.last_seq
         self._push(chunk)

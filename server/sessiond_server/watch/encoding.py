@@ -1,4 +1,4 @@
-"""Events as encoded pieces of a WatchResponse, which all watchers of a session share."""
+"""Encodes events as pieces of a WatchResponse, which all watchers of a session share."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _MESSAGE_TYPES = {
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """One ephemeral event, or the events of consecutive messages.
+    """One ephemeral event, or the events of consecutive messages, in encoded form.
 
     Attributes:
-        encoded: the `events` of a WatchResponse.
-        ends: the offset where each message's event ends; empty for an ephemeral event.
-        last_seq: the last message; 0 for an ephemeral event.
-        after_seq: as Event.after_seq; None for messages.
-        is_delta: as Event.is_delta.
-        is_ending: as Event.is_ending.
+        encoded: the encoded `events` field of a WatchResponse.
+        ends: the offset at which each message's event ends; empty for an ephemeral event.
+        last_seq: seq of the last message; 0 for an ephemeral event.
+        after_seq: Event.after_seq; None for messages.
+        is_delta: Event.is_delta.
+        is_ending: Event.is_ending.
     """
 
     encoded: bytes
@@ -40,11 +40,11 @@ class Chunk:
     is_ending: bool = False
 
     def is_late(self, seq: int) -> bool:
-        """Return whether it is a delta of a message that is not after `seq`."""
+        """Return whether this is a delta of the message `seq` or an earlier one."""
         return self.is_delta and self.after_seq is not None and self.after_seq < seq
 
     def since(self, after: int) -> Chunk:
-        """Return the part with the messages after a seq."""
+        """Return the part of this chunk with the messages after a seq."""
         skipped = after - (self.last_seq - len(self.ends))
         if skipped <= 0:
             return self
@@ -59,8 +59,8 @@ def chunk_of_messages(session_id: str, rows: Sequence[Any]) -> Chunk:
 
     Args:
         session_id: the session.
-        rows: (seq, created_us, body) of consecutive messages, as HistoryStore.page returns them;
-            at least one.
+        rows: (seq, created_us, body) of one or more consecutive messages, as returned by
+            HistoryStore.page.
     """
     id_bytes = session_id.encode()
     id_field = b"\x1a" + varint(len(id_bytes)) + id_bytes
@@ -70,10 +70,10 @@ def chunk_of_messages(session_id: str, rows: Sequence[Any]) -> Chunk:
     for seq, created_us, body in rows:
         message = assigned_fields(seq, created_us) + body
         stamp = timestamp(created_us)
-        # A stored body begins with its role = 3.
+        # A stored body begins with its field role = 3.
         type_ = _MESSAGE_TYPES[body[1]]
-        # type = 1, seq = 2, session_id = 3, time = 4, message = 5; around it, the response's
-        # events = 1.
+        # Fields of the event: type = 1, seq = 2, session_id = 3, time = 4, message = 5. The event
+        # itself is the field events = 1 of the response.
         event = b"\n%b%b\x10%b%b\x22%b%b\x2a%b" % (
             varint(len(type_)),
             type_,

@@ -1,9 +1,10 @@
-"""The watched sessions of a server process.
+"""Watched sessions in a server process.
 
-Each watched session has one channel. It reads new messages once and fans them out to all watchers.
-A watcher reads stored messages by pages until it has caught up with the channel; from then on the
-channel pushes to it. Order and completeness follow from the seqs alone. Publishers in this process,
-notifications from others and a slow poll only say when to read.
+Each watched session has one channel, which reads new messages once and fans them out to all
+watchers. A watcher reads stored messages page by page until it has caught up with the channel. From
+then on, the channel pushes messages to it. Order and completeness follow from the seqs alone.
+Publishers in this process, notifications from other processes and a slow poll only determine when
+to read.
 """
 
 import asyncio
@@ -35,7 +36,7 @@ from sessiond_server.watch.store import WatchStore
 from sessiond_server.watch.watcher import Watcher
 
 POLL_S = 2.0
-# The shortest time between two polls, however many are requested.
+# Minimum pause between two polls, however many are requested.
 POLL_REST_S = 0.1
 
 DEFAULT_HEARTBEAT_MS, MIN_HEARTBEAT_MS, MAX_HEARTBEAT_MS = 15_000, 1_000, 300_000
@@ -48,9 +49,11 @@ class WatchOptions:
     """A Watch request.
 
     Attributes:
-        session_id: the session; "" for all of the project.
-        after_seq: the message to begin after; None for new ones only. Not with a project.
-        heartbeat_ms: the longest silence in milliseconds; None = DEFAULT_HEARTBEAT_MS.
+        session_id: the session; "" for all sessions of the project.
+        after_seq: the message to begin after; None for new messages only. Not allowed for a
+            project.
+        heartbeat_ms: interval between heartbeats while nothing happens, in milliseconds; None =
+            DEFAULT_HEARTBEAT_MS.
     """
 
     session_id: str
@@ -59,9 +62,9 @@ class WatchOptions:
 
 
 class WatchHub:
-    """All watchers of one process, and its EventPublisher.
+    """All watchers in one process. The hub is also the EventPublisher of the process.
 
-    A watcher counts as a reader: a watched session does not expire, unless its idle_ttl is shorter
+    Watching counts as an access: a watched session does not expire, unless its idle_ttl is shorter
     than the time between two polls.
     """
 
@@ -73,15 +76,15 @@ class WatchHub:
         *,
         listens: bool,
     ) -> None:
-        """Create the hub. Its loops() are to be run by the caller.
+        """Create the hub. The caller has to run its loops().
 
         Args:
             store: statements about watched sessions, and notifications.
             history: store of the messages.
-            check_draining: raises Fault SERVER_DRAINING while the server drains. Whoever begins to
-                drain calls wake_all().
-            listens: receive notifications of other processes by LISTEN; False behind a pooler in
-                transaction mode, which does not support it.
+            check_draining: raises Fault SERVER_DRAINING while the server is draining. When draining
+                starts, the server calls wake_all().
+            listens: whether to receive notifications from other processes by LISTEN. False behind a
+                pooler in transaction mode, which does not support LISTEN.
         """
         self._store = store
         self._history = history
@@ -95,11 +98,14 @@ class WatchHub:
         self._projects: dict[UUID, set[Watcher]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._listeners: list[Callable[[Event], None]] = []
-        # By session: commits under way in this process whose events are not published yet.
+        # By session key: commits in progress in this process whose events are not published yet.
         self._unpublished: dict[UUID, list[asyncio.Event]] = {}
 
     def add_listener(self, listener: Callable[[Event], None]) -> None:
-        """Call a function with every ephemeral event of any process. It must return at once."""
+        """Register a function to call with every ephemeral event of any process.
+
+        The function must return at once.
+        """
         self._listeners.append(listener)
 
     def messages_appended(self, key: UUID) -> None:
@@ -142,8 +148,8 @@ class WatchHub:
         """Watch a session or a project, for as long as the caller iterates.
 
         Yields:
-            Encoded WatchResponses, the first one at once; b"" is a heartbeat. No connection is
-            held meanwhile.
+            Encoded WatchResponses, the first one at once. b"" is a heartbeat. No connection is held
+            between two responses.
 
         Raises:
             Fault: SESSION_NOT_FOUND; INVALID_FIELD; WATCHER_TOO_SLOW; SERVER_DRAINING.
@@ -187,7 +193,7 @@ class WatchHub:
     async def _join(
         self, project_id: UUID, session_id: str, after_seq: int | None
     ) -> tuple[Channel, Watcher, LogHead]:
-        """Add a watcher to the session's channel, which is created if there is none."""
+        """Add a watcher to the session's channel. Create the channel if there is none."""
         key = session_key(project_id, session_id)
         while True:
             head = await self._history.head(key, project_id)
@@ -213,8 +219,8 @@ class WatchHub:
                 watcher = Watcher(session_id, head.last_seq if after_seq is None else after_seq)
                 channel.watchers.add(watcher)
                 return channel, watcher, head
-            # The session was deleted and created anew, and the channel does not know it yet or
-            # has just learned it.
+            # The session was deleted and re-created. The channel either does not know this yet, or
+            # has only just noticed it.
             await self._check_sessions([channel])
             if channel.is_over:
                 self._leave(channel)
@@ -251,8 +257,8 @@ class WatchHub:
                 watcher.after = chunk.last_seq
                 yield chunk.encoded
                 continue
-            # There are more messages by now, or a copy was flattened, which moves its messages, or
-            # the session is gone.
+            # Either there are more messages by now, or flattening has moved the messages of a copy,
+            # or the session is gone.
             again = await self._history.head(channel.key, channel.project_id)
             if (
                 again is None
@@ -262,12 +268,12 @@ class WatchHub:
                 watcher.end(session_not_found(channel.session_id))
                 return
             head = again
-        # Nothing was awaited since the comparison, so the next message that the channel delivers
-        # is the watcher's next one.
+        # Nothing has been awaited since the comparison, so the next message that the channel
+        # delivers is also the next message of the watcher.
         watcher.go_live()
 
     async def _follow(self, watcher: Watcher, heartbeat_s: float) -> AsyncGenerator[bytes, None]:
-        """Yield what is pushed to the watcher. The first response, maybe empty, comes at once."""
+        """Yield what is pushed to the watcher. The first response comes at once, even if empty."""
         yield watcher.take()
         while True:
             self._check_draining()
@@ -279,7 +285,7 @@ class WatchHub:
                 yield b""
 
     async def _wait_for_publication(self, key: UUID) -> None:
-        """Return when the events of the session's commits that are under way are published."""
+        """Wait until the events of the session's commits in progress are published."""
         for published in list(self._unpublished.get(key, ())):
             await published.wait()
 
@@ -300,7 +306,8 @@ class WatchHub:
         for watcher in watchers:
             watcher.push(chunk)
         if channel and channel.log != event.log:
-            # It belongs to an earlier or a later session with the same id: the database knows.
+            # The event belongs to another session with the same id, deleted or re-created. A poll
+            # tells whether the channel's session still exists.
             self._poll_now.set()
         elif channel:
             channel.publish(chunk)
@@ -308,7 +315,7 @@ class WatchHub:
                 channel.end()
 
     async def _poll(self) -> None:
-        """Check the watched sessions now and then for changes that no notification announced."""
+        """Regularly check the watched sessions for changes that no notification announced."""
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(POLL_S):
@@ -322,7 +329,7 @@ class WatchHub:
             await asyncio.sleep(POLL_REST_S)
 
     async def _check_sessions(self, channels: Sequence[Channel]) -> None:
-        """Compare channels with the state of their sessions in the database."""
+        """Compare channels with the current state of their sessions in the database."""
         states = await self._store.states([channel.key for channel in channels])
         due = []
         for channel in channels:

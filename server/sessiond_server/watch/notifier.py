@@ -1,6 +1,6 @@
-"""Notifications between server processes, by PostgreSQL's NOTIFY.
+"""Notifications between server processes, using PostgreSQL's NOTIFY.
 
-They only save waiting: nothing depends on their arrival.
+Notifications only make processes react sooner. Correctness does not depend on their arrival.
 """
 
 import asyncio
@@ -17,14 +17,15 @@ from sessiond_server.core.events import DELTA_CONTENT, Event
 from sessiond_server.db.pool import Contention, DatabaseUnavailable, PoolExhausted
 from sessiond_server.watch.store import WatchStore
 
-# Notifications are collected for this long, so that a busy server sends some dozens a second and
-# not one for each append.
+# Notifications are collected for this long, so that a busy server sends a few dozen per second
+# rather than one per append.
 COLLECT_S = 0.02
-# Beyond this many sessions, one item says that any session may have new messages.
+# With more sessions than this, a single item says that any session may have new messages.
 MAX_KEYS = 500
-# Beyond this many events deltas are dropped; other events, which need a commit each, later.
+# When more events than MAX_DELTAS are queued, new deltas are dropped. Other events require a commit
+# each, so they are dropped only above MAX_EVENTS.
 MAX_DELTAS, MAX_EVENTS = 500, 4096
-# PostgreSQL accepts less than 8,000.
+# PostgreSQL requires payloads of less than 8,000 bytes.
 MAX_PAYLOAD_BYTES = 7_900
 MAX_ITEM_BYTES = 7_500
 MAX_DELTA_CHARACTERS = 2_000
@@ -34,7 +35,7 @@ log = structlog.get_logger(__name__)
 
 
 class Notifier:
-    """Sends this process's notifications and receives those of the others."""
+    """Sends this process's notifications, and receives those of other processes."""
 
     def __init__(
         self,
@@ -44,13 +45,14 @@ class Notifier:
         on_event: Callable[[Event], None],
         on_gap: Callable[[], None],
     ) -> None:
-        """Create a notifier. Its send() and listen() are to be run by the caller.
+        """Create a notifier. The caller has to run send() and listen().
 
         Args:
             store: sends and receives payloads.
             on_append: called with the key of a session that has new messages.
             on_event: called with an ephemeral event.
-            on_gap: called if notifications are missing or were dropped: anything may have changed.
+            on_gap: called if notifications were missed or dropped, so that anything may have
+                changed.
         """
         self._store = store
         self._on_append = on_append
@@ -59,7 +61,7 @@ class Notifier:
         self._name = uuid.uuid4().hex
         self._keys: set[UUID] = set()
         self._events: list[Event] = []
-        # By log: the index of the session's last event in _events.
+        # By log: index of the session's last event in _events.
         self._last_of: dict[UUID, int] = {}
         self._dropped = 0
         self._wake = asyncio.Event()
@@ -71,7 +73,10 @@ class Notifier:
         self._wake.set()
 
     def publish(self, event: Event) -> None:
-        """Notify the other processes of an event, unless there are too many; deltas go first."""
+        """Notify the other processes of an event.
+
+        If too many events are queued, the event is dropped: deltas first, other events later.
+        """
         self._wake.set()
         place = self._last_of.get(event.log)
         if event.is_delta and place is not None and (joined := _joined(self._events[place], event)):
@@ -83,7 +88,7 @@ class Notifier:
             self._dropped += 1
 
     async def send(self) -> None:
-        """Send what is collected, until cancelled."""
+        """Send collected notifications until cancelled."""
         while True:
             await self._wake.wait()
             await asyncio.sleep(COLLECT_S)
@@ -99,7 +104,7 @@ class Notifier:
                 log.debug("notifications_dropped", count=len(keys) + len(events), error=str(e))
 
     async def listen(self) -> None:
-        """Receive the other processes' notifications, until cancelled; reconnect when needed."""
+        """Receive notifications from other processes until cancelled; reconnect when necessary."""
         delay_s = FIRST_RETRY_S
         while True:
             try:
@@ -109,7 +114,7 @@ class Notifier:
                             delay_s = FIRST_RETRY_S
                             self._receive(payload)
                         else:
-                            # The connection is new: what was sent before is missing.
+                            # The connection is new, so earlier notifications have been missed.
                             self._on_gap()
             except DatabaseUnavailable as e:
                 log.debug("notify_listener_disconnected", error=str(e))
@@ -117,8 +122,8 @@ class Notifier:
             delay_s = min(delay_s * 2, LONGEST_RETRY_S)
 
     def _receive(self, payload: str) -> None:
-        # Another version of the server may send what this one does not know. That must not end
-        # the loop.
+        # Another version of the server may send items that this version does not know. They must
+        # not end the loop.
         try:
             notification = orjson.loads(payload)
             if notification["from"] == self._name:
@@ -130,7 +135,7 @@ class Notifier:
                     case str():
                         self._on_append(UUID(item))
                     case [type_, project_id, session_id, log_, time_us, *rest]:
-                        # An earlier version sends no rest.
+                        # An earlier version does not send the remaining fields.
                         self._on_event(
                             Event(type_, UUID(project_id), session_id, UUID(log_), time_us, *rest)
                         )
@@ -139,7 +144,9 @@ class Notifier:
 
 
 def _joined(last: Event, delta: Event) -> Event | None:
-    """Join a delta to the session's last event; None if that is not one of the same text.
+    """Append a delta to the session's last event; None if the two are not of the same text.
+
+    A notification can thus carry many words of a streamed text.
 
     So a notification carries many words of a text that streams.
     """
@@ -154,14 +161,15 @@ def _joined(last: Event, delta: Event) -> Event | None:
 
 
 def payloads(sender: str, keys: Collection[UUID], events: Iterable[Event]) -> list[str]:
-    """Return notifications for others, as few as possible.
+    """Return payloads for the other processes, as few as possible.
 
     Args:
         sender: name of this process.
-        keys: sessions with new messages; more than MAX_KEYS stand for all sessions.
+        keys: keys of sessions with new messages. More than MAX_KEYS keys stand for all sessions.
         events: ephemeral events.
     """
-    # A session's messages come before its events, so that these find what precedes them.
+    # A session's messages are announced before its events, so that a receiver has the messages that
+    # precede an event.
     items = [b"null"] if len(keys) > MAX_KEYS else [orjson.dumps(key.hex) for key in keys]
     items += [item for event in events for item in _items(event)]
     head, tail = f'{{"from":"{sender}","items":['.encode(), b"]}"
@@ -178,7 +186,7 @@ def payloads(sender: str, keys: Collection[UUID], events: Iterable[Event]) -> li
 
 
 def _items(event: Event) -> list[bytes]:
-    """Return an event as items of a payload: several if its text is too long for one."""
+    """Return an event as items of a payload; an event with a long text becomes several items."""
     item = orjson.dumps([getattr(event, field.name) for field in fields(event)])
     if len(item) <= MAX_ITEM_BYTES:
         return [item]

@@ -14,7 +14,7 @@ APPLICATION_NAME = "sessiond listen"
 
 _STATES = f"SELECT key, log, last_seq, {ALIVE}, {TOUCH_DUE} FROM sessions WHERE key = ANY(%s)"
 
-# A locked row is in use already, and waiting for it while holding others could be a deadlock.
+# A locked row is being accessed anyway. Waiting for it while holding other locks could deadlock.
 _TOUCH = f"""
 UPDATE sessions SET used_at = clock_timestamp() WHERE key IN (
     SELECT key FROM sessions WHERE key = ANY(%s) AND {ALIVE}
@@ -29,9 +29,9 @@ class State:
 
     Attributes:
         log: the session's log.
-        last_seq: its last message.
-        is_alive: whether it has not expired.
-        touch_due: whether its last use is old enough to be worth an update.
+        last_seq: seq of the session's last message.
+        is_alive: whether the session has not expired.
+        touch_due: whether used_at is old enough to be worth an update.
     """
 
     log: UUID
@@ -41,13 +41,13 @@ class State:
 
 
 class WatchStore:
-    """Statements for all watched sessions of a process at once, and notifications."""
+    """Notifications, and statements that cover all watched sessions of a process at once."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def states(self, keys: Sequence[UUID]) -> dict[UUID, State]:
-        """Return the states of sessions by key; those that do not exist are left out."""
+        """Return the states of sessions by key. Sessions that do not exist are left out."""
         async with self._database.connection() as connection:
             cursor = await connection.execute(
                 _STATES, (list(keys),), prepare=self._database.prepare, binary=True
@@ -55,27 +55,28 @@ class WatchStore:
             return {key: State(*state) for key, *state in await cursor.fetchall()}
 
     async def touch(self, keys: Sequence[UUID]) -> None:
-        """Restart the idle time of sessions."""
+        """Update used_at of sessions, so that their idle time starts again."""
         async with self._database.connection() as connection:
             await connection.execute(_TOUCH, (list(keys),), prepare=self._database.prepare)
 
     async def notify(self, payloads: Sequence[str]) -> None:
-        """Notify every listening process. A payload has less than 8,000 bytes.
+        """Send payloads to every listening process. Each must have less than 8,000 bytes.
 
-        Not to be called in the transaction of a change: a commit with a notification waits for
-        every other such commit of the database server.
+        Do not call this in the transaction of a change: a commit with a notification waits for all
+        other such commits in the database server.
         """
         async with self._database.connection() as connection:
             await connection.execute(_NOTIFY, (list(payloads),))
 
     async def listen(self) -> AsyncGenerator[str, None]:
-        """Receive notifications on a connection of its own.
+        """Receive notifications on a separate connection.
 
         Yields:
-            "" as soon as the connection listens; then each payload, this process's own included.
+            "" as soon as the connection listens, then each payload, including those of this
+            process.
 
         Raises:
-            DatabaseUnavailable: if the connection breaks or cannot be made.
+            DatabaseUnavailable: if the connection breaks or cannot be established.
         """
         try:
             async with await self._database.connect_alone(APPLICATION_NAME) as connection:

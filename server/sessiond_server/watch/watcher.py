@@ -11,15 +11,16 @@ MAX_RESPONSE_BYTES = 256 * 1024
 
 
 class Watcher:
-    """One Watch call: a bounded queue of events that its client has not taken yet.
+    """One Watch call, with a bounded queue of events that its client has not received yet.
 
     Attributes:
-        after: the last message that the client has or that is queued for it.
-        is_live: whether it has caught up with its channel. Until then it reads stored messages.
-        is_late: whether the channel waited for it in vain.
-        error: what the call ends with once the queue is empty.
-        queued_bytes: size of the queue.
-        has_room: is set while less than half of the queue is used.
+        after: seq of the last message that the client has received or that is queued for it.
+        is_live: whether the watcher has caught up with its channel. Before that, it reads stored
+            messages.
+        is_late: whether the channel waited for the watcher in vain.
+        error: the error that ends the call once the queue is empty.
+        queued_bytes: size of the queue in bytes.
+        has_room: set while at most half of the queue is used.
     """
 
     def __init__(self, session_id: str, after: int) -> None:
@@ -35,7 +36,7 @@ class Watcher:
         self._woken = asyncio.Event()
 
     def push(self, chunk: Chunk) -> None:
-        """Queue the new part of a chunk; end the watcher if its queue is full."""
+        """Queue a chunk without messages that are already queued; end a watcher that is full."""
         if self.error:
             return
         if chunk.last_seq:
@@ -43,7 +44,7 @@ class Watcher:
                 return
             chunk = chunk.since(self.after)
             self.after = chunk.last_seq
-        # Checked before the chunk is added: a single message may be as large as the queue.
+        # The limit is checked before the chunk is added, since a single message may fill the queue.
         if self.queued_bytes >= MAX_QUEUED_BYTES or len(self._queue) >= MAX_QUEUED_CHUNKS:
             self._queue.clear()
             self.queued_bytes = 0
@@ -63,19 +64,19 @@ class Watcher:
         self._woken.set()
 
     def go_live(self) -> None:
-        """Take messages from the channel from now on; drop queued deltas of messages it has."""
+        """Start taking messages from the channel; drop queued deltas of messages it already has."""
         self.is_live = True
         self._queue = deque(chunk for chunk in self._queue if not chunk.is_late(self.after))
         self.queued_bytes = sum(len(chunk.encoded) for chunk in self._queue)
 
     def end(self, error: Exception) -> None:
-        """End the call with an error once its queue is empty. Only the first error counts."""
+        """End the call with an error once its queue is empty. Later errors are ignored."""
         self.error = self.error or error
         self._woken.set()
         self.has_room.set()
 
     def take(self) -> bytes:
-        """Take encoded events from the queue: about MAX_RESPONSE_BYTES, or b"" if it is empty."""
+        """Take about MAX_RESPONSE_BYTES of encoded events from the queue; b"" if it is empty."""
         parts: list[bytes] = []
         size = 0
         while self._queue and (
@@ -98,7 +99,7 @@ class Watcher:
         """Wait for an event, an error or a wake-up.
 
         Returns:
-            False if there was none within timeout_s.
+            False if nothing happened within timeout_s.
         """
         try:
             async with asyncio.timeout(timeout_s):

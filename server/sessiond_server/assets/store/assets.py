@@ -1,8 +1,8 @@
-"""Assets: their metadata, the references to them, and objects without an asset.
+"""Assets: their metadata, references to them, and objects that belong to no asset.
 
-A row names every object of the object store: a row of `assets`, or of `loose_objects` before the
-object belongs to an asset and afterwards. So a crash at any point leaves no unknown object, and the
-garbage collection removes loose objects that are due.
+Every object in the object store is named by a row. The row is in `assets` while an asset has the
+object, and in `loose_objects` before and afterwards. No crash can therefore leave an unknown object
+behind. The garbage collection removes loose objects when they are due.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,10 +17,10 @@ from psycopg.rows import TupleRow
 
 from sessiond_server.db.pool import Database
 
-# Longer than an upload may take. After that, the server that was writing its object is considered
-# dead.
+# More than an upload may take. After this time, the server that was writing the object is
+# considered dead.
 UPLOAD_ENDS = timedelta(hours=24)
-# Longer than the removal of an object may take. After that, another server tries.
+# More than the removal of an object may take. After this time, another server tries again.
 REMOVAL_ENDS = timedelta(minutes=10)
 
 REFS_A_STATEMENT = 5_000
@@ -35,7 +35,8 @@ _ANNOUNCE = """
 INSERT INTO loose_objects (object_key, due_at) VALUES (%(key)s, now() + %(ends)s)
 RETURNING (extract(epoch FROM due_at) * 1000000)::bigint AS token"""
 
-# Giving an object up changes its due_at, so that it can no longer become the content of an asset.
+# Giving up an object changes its due_at, and thereby its token, so that it can no longer become the
+# content of an asset.
 _HOLD = """
 SELECT 1 FROM loose_objects
 WHERE object_key = %(key)s AND (extract(epoch FROM due_at) * 1000000)::bigint = %(token)s
@@ -59,9 +60,9 @@ _GIVE_UP = (
 )
 _FORGET = "DELETE FROM loose_objects WHERE object_key = ANY(%(keys)s)"
 
-# These locks are compatible with one another and with an upload of the same content, but not with
-# the garbage collection: the assets stay until the references are committed. In order, so that two
-# appends cannot deadlock.
+# These locks are compatible with each other and with an upload of the same content, but not with
+# the garbage collection, so the assets are kept until the references are committed. The locks are
+# taken in a fixed order, so that two appends cannot deadlock.
 _LOCK = """
 SELECT sha256 FROM assets WHERE project_id = %(project_id)s AND sha256 = ANY(%(digests)b)
 ORDER BY sha256 FOR KEY SHARE"""
@@ -88,7 +89,8 @@ SELECT a.project_id, a.sha256 FROM assets a JOIN {_GIVEN} USING (project_id, sha
 WHERE a.touched_at < now() - %(grace)s
 ORDER BY a.project_id, a.sha256 FOR UPDATE OF a SKIP LOCKED"""
 
-# A statement after the one that locks, so that it sees everything committed before the lock.
+# This statement must follow the one that locks, so that it sees everything committed before the
+# lock.
 _RELEASE = f"""
 WITH gone AS (
     DELETE FROM assets a USING {_GIVEN}
@@ -107,7 +109,7 @@ RETURNING object_key"""
 
 @dataclass(eq=False)
 class AssetMissing(Exception):
-    """The project lacks an asset.
+    """An asset does not exist in the project.
 
     Attributes:
         sha256: hash of the first missing asset.
@@ -117,7 +119,7 @@ class AssetMissing(Exception):
 
 
 class UploadGivenUp(Exception):
-    """The upload took so long that its object was given up."""
+    """The object of this upload was given up because the upload took too long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +143,7 @@ class AssetRow:
 
 @dataclass(frozen=True, slots=True)
 class ScanPosition:
-    """Position of a scan through the assets, in the order of touched_at, project_id, sha256."""
+    """Position in a scan of the assets, which are ordered by touched_at, project_id and sha256."""
 
     time: str = "-infinity"
     project_id: UUID = _NIL
@@ -152,9 +154,9 @@ class Released(NamedTuple):
     """A scanned batch of assets.
 
     Attributes:
-        scanned: assets in the batch.
-        released: those of them that were deleted, because nothing refers to them.
-        position: where the next batch begins.
+        scanned: number of assets in the batch.
+        released: number of those assets that were deleted because nothing refers to them.
+        position: position at which the next batch begins.
     """
 
     scanned: int
@@ -177,12 +179,12 @@ class AssetStore:
     async def record(self, project_id: UUID, new: AssetRow, token: int) -> AssetRow:
         """Create an asset for an announced object.
 
-        If the project has an asset with this content already, the object is given up.
+        If the project already has an asset with this content, the object is given up.
 
         Args:
             project_id: the project.
             new: the asset.
-            token: what `announce` returned.
+            token: the token that `announce` returned.
 
         Returns:
             The new asset, or the existing one.
@@ -210,7 +212,7 @@ class AssetStore:
         return AssetRow(**row)
 
     async def get(self, project_id: UUID, sha256: bytes) -> AssetRow | None:
-        """Return an asset's metadata; None if the project lacks it."""
+        """Return an asset's metadata; None if the project does not have the asset."""
         rows = await self._database.rows(_GET, {"project_id": project_id, "sha256": sha256})
         return AssetRow(**rows[0]) if rows else None
 
@@ -220,7 +222,7 @@ class AssetStore:
         return [AssetRow(**row) for row in await self._database.rows(_GET_MANY, parameters)]
 
     async def give_up(self, object_key: str) -> bool:
-        """Claim an announced object for removal. Returns False if it is an asset's, or gone."""
+        """Claim a loose object for removal. Returns False if it is an asset's object, or gone."""
         parameters = {"key": object_key, "ends": REMOVAL_ENDS}
         return bool(await self._database.rows(_GIVE_UP, parameters))
 
@@ -231,12 +233,12 @@ class AssetStore:
     async def release_unreferenced(
         self, grace_s: float, after: ScanPosition, batch: int
     ) -> Released:
-        """Scan the next assets and delete those without references; their objects become loose.
+        """Scan a batch of assets and delete those without references. Their objects become loose.
 
         Args:
-            grace_s: spare assets that were uploaded within this many seconds.
-            after: end of the batch before.
-            batch: the most assets to scan.
+            grace_s: age of the last upload, in seconds, up to which an asset is kept.
+            after: end of the previous batch.
+            batch: maximum number of assets to scan.
         """
         parameters = {
             "grace": timedelta(seconds=grace_s),
@@ -279,7 +281,7 @@ async def hold(
     """Lock assets against garbage collection until the transaction ends.
 
     Raises:
-        AssetMissing: the project lacks one of them.
+        AssetMissing: one of the assets does not exist in the project.
     """
     cursor = await connection.execute(
         _LOCK, {"project_id": project_id, "digests": list(digests)}, binary=True
@@ -301,12 +303,12 @@ async def refer(
     """Record which messages refer to which assets.
 
     Args:
-        connection: in the transaction that stores the messages.
-        key: of the messages' log.
-        log: likewise.
+        connection: a connection in the transaction that stores the messages.
+        key: key of the messages' log.
+        log: id of the messages' log.
         project_id: the assets' project.
         first_seq: seq of the append's first message.
-        refs: (place in the append, from 0; sha256), each once.
+        refs: pairs of (index of the message in the append, from 0; sha256), without duplicates.
     """
     for start in range(0, len(refs), REFS_A_STATEMENT):
         some = refs[start : start + REFS_A_STATEMENT]

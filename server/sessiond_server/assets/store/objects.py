@@ -1,6 +1,6 @@
-"""The object store, which holds the content of assets: a directory or an S3 bucket.
+"""The object store, which holds the content of assets in a directory or an S3 bucket.
 
-An object has a key and bytes, nothing else. It is written once, whole or not at all, and never
+An object consists of a key and bytes. It is written once, either whole or not at all, and never
 changed.
 """
 
@@ -19,13 +19,14 @@ import structlog
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore, S3Store
 
-# S3 requires parts of at least 5 MiB and at most 10,000 of them, hence the maximum of
-# max_asset_bytes.
+# S3 requires parts of at least 5 MiB and allows at most 10,000 of them. The maximum of
+# max_asset_bytes follows from this.
 PART_BYTES = 5 * 1024 * 1024
-# Parts in flight. An upload's memory is about these, the part that is being filled, and one piece.
+# Maximum number of parts in flight. The memory of an upload is about these parts, the part that is
+# being filled, and one piece.
 PARTS_AT_ONCE = 2
-# A read requests one range after another instead of a single stream, so that a slow reader keeps no
-# request open, which the store would cut.
+# A read requests one range after another instead of a single stream. Otherwise a slow reader would
+# keep a request open, and the store would cut it off.
 READ_BYTES = 1024 * 1024
 PIECE_BYTES = 256 * 1024
 
@@ -35,7 +36,7 @@ log = structlog.get_logger(__name__)
 
 
 class ObjectStoreUnavailable(Exception):
-    """The object store does not answer, or refuses a request that it should accept."""
+    """The object store does not respond, or refuses a request that it should accept."""
 
 
 class ObjectMissing(Exception):
@@ -47,7 +48,7 @@ class _Abandoned(Exception):
 
 
 class Objects:
-    """The objects of one store. It is opened at the first use.
+    """The objects of one store, which is opened on first use.
 
     Args:
         location: an absolute path, file:///PATH, or s3://BUCKET/PREFIX with the usual AWS_*
@@ -70,16 +71,16 @@ class Objects:
     async def put(self, key: str, pieces: AsyncIterator[bytes]) -> None:
         """Store the pieces as one object, in bounded memory.
 
-        Stores nothing if the iterator raises or the caller is cancelled.
+        If the iterator raises or the caller is cancelled, nothing is stored.
 
         Raises:
             ObjectStoreUnavailable: the store failed.
-            Exception: whatever the iterator raises.
+            Exception: any exception that the iterator raises.
         """
         queue: asyncio.Queue[bytes | None] = asyncio.Queue(1)
         abandoned = asyncio.Event()
-        # A separate task, which is never cancelled: an aborted request leaves parts behind, or an
-        # object that appears after it was deleted.
+        # This task is separate and never cancelled, because an aborted request may leave parts
+        # behind, or create an object after it was deleted.
         putting = self._putting[key] = asyncio.create_task(
             self._put(key, _queued(queue, abandoned))
         )
@@ -93,7 +94,7 @@ class Objects:
             abandoned.set()
             if queue.empty():
                 queue.put_nowait(None)
-            # Retrieves the exception, or asyncio logs it.
+            # The exception must be retrieved, or asyncio logs it.
             putting.add_done_callback(lambda task: task.exception())
             raise
 
@@ -103,7 +104,7 @@ class Objects:
         Args:
             key: the object.
             offset: first byte.
-            length: bytes to read.
+            length: number of bytes to read.
 
         Yields:
             Pieces of at most PIECE_BYTES.
@@ -130,12 +131,12 @@ class Objects:
             offset = stop
 
     async def delete(self, key: str) -> None:
-        """Remove an object, and the remains of a killed upload. A missing object is no error.
+        """Remove an object, or what a killed upload left of it. A missing object is not an error.
 
         Raises:
             ObjectStoreUnavailable: the store failed.
         """
-        # An abandoned put of this process may still be running.
+        # An abandoned put in this process may still be running.
         if putting := self._putting.get(key):
             await asyncio.wait({putting})
         with suppress(FileNotFoundError):
@@ -144,7 +145,7 @@ class Objects:
             await self._request(asyncio.to_thread(_remove_staged, self._root / key))
 
     async def _put(self, key: str, pieces: AsyncGenerator[bytes, None]) -> None:
-        # Content that fits into one part, as most does, goes in one request.
+        # Content that fits into one part, as most does, is sent in a single request.
         head: list[bytes] = []
         head_bytes = 0
         async for piece in pieces:
@@ -178,13 +179,14 @@ class Objects:
                     self._opened = S3Store(
                         self._bucket,
                         prefix=self._prefix or None,
-                        # The endpoint decides: https for AWS, perhaps http for a local store.
+                        # The scheme depends on the endpoint: https for AWS, possibly http for a
+                        # local store.
                         client_options={
                             "allow_http": True,
                             "connect_timeout": timedelta(seconds=5),
                             "timeout": timedelta(seconds=60),
                         },
-                        # Better to fail soon: the client waits, and can retry by itself.
+                        # Fail soon: the client is waiting, and can retry.
                         retry_config={"max_retries": 3, "retry_timeout": timedelta(seconds=15)},
                     )
             except (BaseError, OSError, ValueError) as e:
@@ -192,7 +194,7 @@ class Objects:
         return self._opened
 
     async def _request(self, request: Awaitable[_T]) -> _T:
-        """Await a request, and translate the store's errors except FileNotFoundError."""
+        """Await a request, and translate all errors of the store except FileNotFoundError."""
         try:
             return await request
         except (FileNotFoundError, _Abandoned):
@@ -202,14 +204,14 @@ class Objects:
 
 
 def _unavailable(why: str) -> ObjectStoreUnavailable:
-    # The details go to the log only. obstore appends the fields of the underlying error to its
-    # texts.
+    # The details are only logged. obstore appends the fields of the underlying error to its
+    # messages.
     log.warning("asset_store_failed", error=why.partition("\n\nDebug source")[0][:500])
     return ObjectStoreUnavailable(why)
 
 
 async def _unless_done(task: asyncio.Task[None], step: Awaitable[None]) -> None:
-    """Await a step. If the task ends first, which only an error does, raise its error."""
+    """Await a step. If the task ends first, which only happens on an error, raise its error."""
     running = asyncio.ensure_future(step)
     try:
         await asyncio.wait({running, task}, return_when=asyncio.FIRST_COMPLETED)
@@ -250,6 +252,6 @@ def _make_durable(root: Path, key: str) -> None:
 
 
 def _remove_staged(path: Path) -> None:
-    """Remove the local store's staging files of an object: NAME#1, NAME#2, ..."""
+    """Remove the local store's staging files for an object: NAME#1, NAME#2, ..."""
     for staged in path.parent.glob(f"{glob.escape(path.name)}#*"):
         staged.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""`sessiond sessions`: works on a running server, through the client."""
+"""`sessiond sessions`: works with the sessions of a running server, through the client."""
 
 import argparse
 from collections.abc import Callable

@@ -58,7 +58,7 @@ def delete(client: Client, given: argparse.Namespace) -> int:
     with output.progress(
         f"deleting {output.many(counted.session_count, 'session')}" if counted else "deleting"
     ):
-        # Without a deadline: what is deleted before one stays deleted anyway.
+        # A deadline would be of no use, since sessions deleted before it would stay deleted.
         deleted = client.sessions.delete_many(**chosen, all=given.all, timeout=math.inf)
     _print_deleted(deleted, given)
     return 0
@@ -74,7 +74,7 @@ def _delete_named(client: Client, given: argparse.Namespace) -> int:
             else:
                 client.delete_session(session_id)
         except SessionNotFound as e:
-            # Delete the others nevertheless.
+            # Continue with the other sessions.
             missing.append(session_id)
             output.note(f"sessiond sessions: {e}")
         else:
@@ -88,7 +88,7 @@ def _delete_named(client: Client, given: argparse.Namespace) -> int:
 
 
 def _is_confirmed(counted: DeletedSessions) -> bool:
-    """Ask for confirmation; raise CommandError without a terminal to ask at."""
+    """Ask for confirmation. Raise CommandError if there is no terminal."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise CommandError(
             f"{_words(counted)} match the filter; --yes deletes them without asking",

@@ -120,21 +120,21 @@ def parser() -> argparse.ArgumentParser:
         copy.add_argument(
             f"--{name}",
             metavar="TEXT",
-            help=f'{name} of the copy; "" = none. Default: as the source',
+            help=f'{name} of the copy; "" = none. Default: same as the source',
         )
     for name in ("config", "metadata"):
         copy.add_argument(
             f"--{name}",
             type=_object,
             metavar="JSON",
-            help=f"{name} of the copy, a JSON object. Default: as the source",
+            help=f"{name} of the copy, a JSON object. Default: same as the source",
         )
     expiry = copy.add_mutually_exclusive_group()
     expiry.add_argument(
         "--idle-ttl",
         type=seconds,
         metavar="SECONDS",
-        help="time without use after which the copy expires. Default: as the source",
+        help="idle time after which the copy expires. Default: same as the source",
     )
     expiry.add_argument(
         "--never-expires", action="store_true", help="keep the copy until it is deleted"
@@ -218,7 +218,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def filters(given: argparse.Namespace) -> dict[str, Any]:
-    """Return the filters that were given, as arguments of the client."""
+    """Return the given filters as arguments for the client."""
     return {name: value for name in _FILTERS if (value := getattr(given, name)) is not None}
 
 

@@ -19,7 +19,7 @@ _CONTENT_CHARACTERS = 2_000
 
 
 class ProgressCallback(Protocol):
-    """Called with the amount of work done, and the total if it is known."""
+    """Called with the amount of work done, and with the total amount if it is known."""
 
     def __call__(self, done: int, total: int | None, /) -> None: ...
 
@@ -38,21 +38,21 @@ def print_line(text: str = "") -> None:
 
 
 def note(text: str) -> None:
-    """Print a line to stderr, beside the result."""
+    """Print a line to stderr, separately from the result."""
     sys.stderr.write(f"{harmless(text)}\n")
 
 
 def flush() -> None:
-    """Pass on what is printed so far."""
+    """Flush what has been printed so far."""
     sys.stdout.flush()
 
 
 def print_rows(rows: Iterable[Sequence[str]], widths: list[int]) -> None:
-    """Print rows in columns; the last column is cut at the width of a terminal.
+    """Print rows in columns. The last column is cut off at the width of a terminal.
 
     Args:
         rows: the cells of each row.
-        widths: minimum widths of the columns; raised in place to what the rows need.
+        widths: minimum widths of the columns, which are increased in place as the rows require.
     """
     shown = [[" ".join(cell.split()) for cell in row] for row in rows]
     for row in shown:
@@ -68,14 +68,14 @@ def print_rows(rows: Iterable[Sequence[str]], widths: list[int]) -> None:
 
 
 def print_fields(fields: Iterable[tuple[str, str]]) -> None:
-    """Print names and values, without empty values."""
+    """Print names and values, omitting empty values."""
     for name, value in fields:
         if value:
             print_line(f"{name:12} {value}")
 
 
 def print_message(message: Message) -> None:
-    """Print a message for people: its text or else its JSON, cut if it is long."""
+    """Print a message for people to read: its text or else its JSON, shortened if it is long."""
     print_line(f"#{message.seq}  {message.role}  {local(message.created_at)}")
     text = message.content or message.json
     if len(text) > _CONTENT_CHARACTERS:
@@ -99,16 +99,16 @@ def many(count: int, noun: str) -> str:
 
 
 def harmless(text: str) -> str:
-    """Replace control characters, which could take over the terminal, by U+FFFD."""
+    """Replace control characters, which could manipulate the terminal, with U+FFFD."""
     return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", "\ufffd", text)
 
 
 @contextmanager
 def progress(what: str) -> Iterator[ProgressCallback]:
-    """Show a progress bar on stderr, if that is a terminal.
+    """Show a progress bar on stderr, if stderr is a terminal.
 
     Yields:
-        A callback for the progress; the bar is indeterminate until it is called with a total.
+        A callback that updates the bar. The bar is indeterminate until the callback gets a total.
     """
     columns = (
         TextColumn("{task.description}"),
@@ -118,7 +118,8 @@ def progress(what: str) -> Iterator[ProgressCallback]:
     )
     console = Console(stderr=True)
     is_shown = console.is_terminal
-    # Not redirected: what is printed meanwhile is the result, and may go into a file.
+    # The output streams are not redirected through the bar, because what is printed in the meantime
+    # is the command's result, which may be written to a file.
     with Progress(
         *columns,
         console=console,

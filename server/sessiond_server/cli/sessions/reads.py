@@ -12,7 +12,7 @@ from sessiond_server.cli.sessions import output
 from sessiond_server.cli.sessions.options import filters
 
 _HEAD = ("ID", "STATE", "MESSAGES", "TOKENS", "ACTIVE", "USER", "MODEL", "SUMMARY")
-# Rows that are aligned together: a long listing begins to show before it is complete.
+# Number of rows that are aligned together, so that a long listing appears before it is complete.
 _ROWS = 500
 _PAGE_SIZE = 500
 
@@ -82,7 +82,7 @@ def show(client: Client, given: argparse.Namespace) -> int:
     if given.messages is not None:
         if not given.json:
             output.print_line("\nmessages")
-        # Up to the last_seq that is shown above.
+        # Only messages up to the last_seq that was printed above.
         for message in _newest(
             client, given.session_id, given.messages or info.last_seq, info.last_seq
         ):
@@ -92,8 +92,8 @@ def show(client: Client, given: argparse.Namespace) -> int:
 
 def tail(client: Client, given: argparse.Namespace) -> int:
     if given.follow:
-        # Ctrl-C is the normal end of --follow. Exit at once: an interrupt that is raised inside
-        # gRPC may be lost there.
+        # Ctrl-C is the normal end of --follow. Exit immediately, since an interrupt that is raised
+        # within gRPC might be lost.
         signal.signal(signal.SIGINT, lambda *_: os._exit(0))
     last_seq = client.sessions.get(given.session_id).last_seq
     for message in _newest(client, given.session_id, given.lines, last_seq):
@@ -109,7 +109,7 @@ def tail(client: Client, given: argparse.Namespace) -> int:
 
 def _newest(client: Client, session_id: str, count: int, last_seq: int) -> Iterator[Message]:
     """Yield the newest messages up to last_seq, oldest first."""
-    # through_seq = 0 would mean "to the newest".
+    # A through_seq of 0 would mean the newest message.
     if count and last_seq:
         yield from client.sessions.get_messages(
             session_id, after_seq=max(last_seq - count, 0), through_seq=last_seq

@@ -1,6 +1,6 @@
-"""Copies: a session's row, and the list of segments that it shares with its source.
+"""Copies: a copy is a new session row, with a list of segments that it shares with its source.
 
-No message is copied, so all sizes cost the same.
+No message is copied, so the cost does not depend on the number of messages.
 """
 
 from dataclasses import dataclass, fields
@@ -32,7 +32,8 @@ from sessiond_server.sessions.settings import NEVER
 from sessiond_server.sessions.store.deletion import delete_sessions
 from sessiond_server.sessions.store.sessions import SessionRow
 
-# KEY SHARE does not block appends, but excludes deleting the source and moving its messages.
+# KEY SHARE does not block appends, but prevents the source from being deleted and its messages from
+# being moved.
 _LOCK = f"""
 SELECT log, last_seq, base_seq, content_bytes, token_count, estimated_tokens, {TOUCH_DUE}
 FROM sessions WHERE key = %(key)s AND project_id = %(project_id)s AND {ALIVE} FOR KEY SHARE"""
@@ -43,7 +44,8 @@ _TOTALS = """
 SELECT total_bytes, total_tokens FROM messages
 WHERE key = %(key)s AND log = %(log)s AND seq = %(seq)s"""
 
-# LATERAL: one scan of the primary key for each segment, however the planner estimates the arrays.
+# LATERAL enforces one scan of the primary key for each segment, however the planner estimates the
+# size of the arrays.
 _SUMS = """
 SELECT sum(bytes)::bigint, sum(tokens)::bigint, sum(estimated)::bigint
 FROM unnest(
@@ -55,8 +57,8 @@ FROM unnest(
         AND seq >= segment.first_seq AND seq <= segment.last_seq
 ) AS sums"""
 
-# The counters are those of the moment of the lock. Everything else is read from the source's row
-# now, after it: no caller can tell the difference.
+# The counters are those read when the row was locked. All other columns are read from the source's
+# row now, after the lock. No caller can tell the difference.
 _COPY = f"""
 WITH made AS (
     INSERT INTO sessions (key, project_id, session_id, log, state, model, user_name, title, config,
@@ -125,7 +127,7 @@ SELECT session_id, origin_seq AS seq, created_at, key FROM sessions
 WHERE project_id = %(project_id)s AND origin_key = %(key)s AND origin_log = %(log)s AND {ALIVE}
     AND (created_at, key) < (%(before_time)s::timestamptz, %(before_key)s::uuid)
 ORDER BY created_at DESC, key DESC LIMIT %(limit)s"""
-# Sorts after every copy.
+# A position that sorts before every copy in a listing, newest first.
 _NEWEST: tuple[str, UUID] = ("infinity", UUID(int=0))
 
 T = tables.sessions.c
@@ -136,18 +138,19 @@ class CopyRequest:
     """A request for a copy.
 
     Attributes:
-        session_id: the source.
-        new_session_id: the copy; "" = generated.
-        up_to: the last seq to copy, or the name of the bookmark to end at; None = the newest
-            message.
-        model: None = as in the source.
-        user_name: None = as in the source.
-        title: None = as in the source.
-        config: None = as in the source.
-        metadata: None = as in the source.
-        idle_ttl_ms: None = as in the source; NEVER = never.
-        keep_processing_status: copy the queues' progress.
-        keep_task_links: keep the tasks' links to copied messages.
+        session_id: id of the source.
+        new_session_id: id of the copy; "" = generated.
+        up_to: the last seq to copy, or the name of the bookmark at which the copy ends; None = the
+            newest message.
+        model: model of the copy; None = as in the source.
+        user_name: user of the copy; None = as in the source.
+        title: title of the copy; None = as in the source.
+        config: config of the copy; None = as in the source.
+        metadata: metadata of the copy; None = as in the source.
+        idle_ttl_ms: idle TTL of the copy, in milliseconds; None = as in the source, NEVER = no
+            expiry.
+        keep_processing_status: whether to copy the queues' progress.
+        keep_task_links: whether to keep the tasks' links to copied messages.
         request_id: makes the copy safe to repeat; "" = none.
     """
 
@@ -171,12 +174,12 @@ class Copy:
 
     Attributes:
         request: the caller's request.
-        project_id: the project of source and copy.
-        source_key: the source.
-        new_key: the copy.
-        new_id: its session_id.
-        new_log: its log.
-        max_messages: the most messages; 0 = no limit.
+        project_id: project of the source and the copy.
+        source_key: key of the source.
+        new_key: key of the copy.
+        new_id: session_id of the copy.
+        new_log: log of the copy.
+        max_messages: maximum number of messages; 0 = no limit.
     """
 
     request: CopyRequest
@@ -193,10 +196,10 @@ class CopyRow:
     """A copy of a session.
 
     Attributes:
-        session_id: its id.
-        seq: the last copied seq.
-        created_at: its create time.
-        key: its key.
+        session_id: id of the copy.
+        seq: seq of the last copied message.
+        created_at: create time of the copy.
+        key: key of the copy.
     """
 
     session_id: str
@@ -214,7 +217,7 @@ class NoSuchSeq(Exception):
     """The source has no message with this seq.
 
     Attributes:
-        last_seq: the source's last seq.
+        last_seq: seq of the source's last message.
     """
 
     last_seq: int
@@ -229,7 +232,7 @@ class CopyTooLarge(Exception):
     """The copy would have more messages than allowed.
 
     Attributes:
-        messages: how many it would have.
+        messages: number of messages that the copy would have.
     """
 
     messages: int
@@ -245,20 +248,20 @@ class CopyStore:
         """Create a copy.
 
         Returns:
-            The new session; None if its key is taken, and nothing happened.
+            The new session; None if its key is taken, in which case nothing is changed.
 
         Raises:
             NoSource: the source does not exist.
-            NoSuchSeq: it has no message with the seq `up_to`.
-            NoSuchBookmark: it has no bookmark with the name `up_to`.
+            NoSuchSeq: the source has no message with the seq `up_to`.
+            NoSuchBookmark: the source has no bookmark with the name `up_to`.
             CopyTooLarge: the copy would have more than max_messages.
-            DuplicateRequest: the request_id is recorded already.
+            DuplicateRequest: the request_id was already recorded.
         """
         async with self._database.transaction() as connection:
             if record:
                 await record_request(self._database, connection, record)
             row = await self._copy(connection, copy)
-            # An expired session that the purger has not reached yet must not block its id.
+            # An expired session that has not been purged yet must not block its id.
             if row is None and await delete_sessions(
                 self._database, connection, and_(T.key == copy.new_key, not_(alive()))
             ):
@@ -279,11 +282,11 @@ class CopyStore:
         """Return at most `limit` existing copies of the session, newest first.
 
         Args:
-            key: the session.
-            log: its log.
-            project_id: its project.
-            after: (created_at, key) of the last copy of the page before; None = the first page.
-            limit: the most copies.
+            key: key of the source.
+            log: log of the source.
+            project_id: project of the source.
+            after: (created_at, key) of the last copy of the previous page; None = the first page.
+            limit: maximum number of copies.
         """
         before_time, before_key = after or _NEWEST
         parameters = {
@@ -319,12 +322,13 @@ class CopyStore:
                 if not marked:
                     raise NoSuchBookmark
                 (through,) = marked[0]
-                # Since the row was read, a new message may have been appended and bookmarked.
+                # The bookmarked message may have been appended after the row was read. Read the row
+                # again.
                 if through > last_seq:
                     return await self._copy(connection, copy)
         if copy.max_messages and through > copy.max_messages:
             raise CopyTooLarge(through)
-        # A statement after the lock: it sees every earlier move of the messages.
+        # This statement must follow the lock, so that it sees all earlier moves of the messages.
         segments = (
             [Segment(*row) for row in await fetch(SEGMENTS, key=copy.source_key)]
             if base_seq
@@ -375,7 +379,7 @@ class CopyStore:
                 raise DuplicateRequest from e
             row = await cursor.fetchone()
         if row and touch_due:
-            # Being copied is a use, as being read is, so that a template in use does not expire.
+            # Copying a session counts as an access, so that a template in use does not expire.
             await connection.execute(TOUCH, [copy.source_key, copy.project_id], prepare=prepare)
         return SessionRow(**row) if row else None
 
@@ -383,20 +387,20 @@ class CopyStore:
     async def _totals(
         fetch: Any, segments: list[Segment], tokens: int, estimated: int
     ) -> tuple[int, int, int]:
-        """Return content_bytes, tokens and estimated tokens of segments.
+        """Return the content_bytes, tokens and estimated tokens of segments.
 
         Args:
             fetch: runs a statement.
-            segments: a prefix of the session.
-            tokens: tokens of the whole session.
-            estimated: estimated tokens of the whole session.
+            segments: segments that form a prefix of the session.
+            tokens: number of tokens in the whole session.
+            estimated: number of estimated tokens in the whole session.
         """
         if not segments:
             return 0, 0, 0
         last = segments[-1]
         found = await fetch(_TOTALS, key=last.key, log=last.log, seq=Int8(last.last_seq))
-        # Messages from before the totals existed have none. If only some of the session's tokens
-        # are estimated, the totals do not tell which.
+        # Messages stored before the totals were introduced have none. If only some of the session's
+        # tokens are estimated, the totals do not show which ones.
         if found and found[0][0] is not None and estimated in (0, tokens):
             total_bytes, total_tokens = found[0]
             return total_bytes, total_tokens, total_tokens if estimated else 0

@@ -1,8 +1,8 @@
-"""Flattening: short segments of a chain of copies are copied into the session's own log.
+"""Flattening copies short segments in a chain of copies into the session's own log.
 
-Readers do not notice. The messages are written first, where no reader looks yet; then one
-transaction replaces the list of segments. Readers in mid-stream have the old list, and fetch the
-new one if a log is gone when they reach it.
+Readers do not notice the change. The messages are first written to a place where no reader looks
+yet. Then one transaction replaces the list of segments. A reader that still has the old list
+fetches the new one if it reaches a log that is gone.
 """
 
 from dataclasses import dataclass
@@ -15,12 +15,13 @@ from sessiond_server.db.pool import Database
 from sessiond_server.messages.store.append import MESSAGE_COLUMNS
 from sessiond_server.messages.store.segments import MAX_SHORT, SEGMENTS, Segment, columns
 
-# The number is part of the text, or the partial index would not be used.
+# The number must be part of the text for the partial index to be used.
 _LONG = f"""
 SELECT key, log FROM sessions WHERE short_segments > {MAX_SHORT}
 ORDER BY short_segments DESC LIMIT %(batch)s"""
 
-# Prevents a deletion of the session before this commits; the purger then finds the new rows.
+# Delays a deletion of the session until this transaction commits, so that the purger finds the new
+# rows.
 _HOLD = "SELECT 1 FROM sessions WHERE key = %(key)s AND log = %(log)s FOR KEY SHARE"
 
 _WRITE = f"""
@@ -45,7 +46,7 @@ WITH source AS (
 )
 SELECT count(*) FROM source"""
 
-# Excludes copies and deletions while the list changes.
+# Excludes copies and deletions while the list of segments changes.
 _LOCK = "SELECT 1 FROM sessions WHERE key = %(key)s AND log = %(log)s FOR UPDATE"
 
 _CLEAR = """
@@ -70,9 +71,9 @@ class LongChain:
     """A session that reads from many logs.
 
     Attributes:
-        key: the session.
-        log: its own log.
-        segments: the segments that it shares, in order.
+        key: key of the session.
+        log: the session's own log.
+        segments: the segments that the session shares, in order.
     """
 
     key: UUID
@@ -81,7 +82,7 @@ class LongChain:
 
 
 class FlatteningStore:
-    """Messages that move between logs."""
+    """Moves messages between logs."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -95,12 +96,12 @@ class FlatteningStore:
             ]
 
     async def write(self, chain: LongChain, source: Segment) -> bool:
-        """Copy the messages of a segment, or a part of one, into the session's own log.
+        """Copy the messages of a segment, or of a part of one, into the session's own log.
 
-        Messages that are there already stay.
+        Messages that have already been copied are skipped.
 
         Returns:
-            False if the session, or a message of the segment, is gone.
+            False if the session or a message of the segment is gone.
         """
         parameters = {
             "key": chain.key,
@@ -120,7 +121,7 @@ class FlatteningStore:
         """Replace the session's segments.
 
         Returns:
-            False, and nothing changed, if its segments are no longer those of the chain.
+            False if the session no longer has the segments in `chain`; nothing is changed then.
         """
         own = {"key": chain.key, "log": chain.log}
         left = {(s.key, s.log) for s in chain.segments} - {(s.key, s.log) for s in segments}

@@ -1,1 +1,1 @@
-"""The Alembic environment: forward only, each step safe while the previous version still serves."""
+"""The Alembic environment: forward-only migrations, safe while the previous version serves."""

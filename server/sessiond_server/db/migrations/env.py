@@ -1,4 +1,4 @@
-"""Alembic's entry: runs on the connection that `migrate.upgrade` holds."""
+"""Alembic's entry point, which runs on the connection that `migrate.upgrade` holds."""
 
 from alembic import context
 

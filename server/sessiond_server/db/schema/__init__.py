@@ -1,8 +1,8 @@
-"""The schema as SQLAlchemy Core sees it. The migrations create it; a test compares the two.
+"""The schema in SQLAlchemy Core. The migrations create it; a test compares the two.
 
-Every row of a session is found by `key`, so that the schema can be sharded as it is: there are no
-serial ids, and no foreign keys between the tables of sessions. Times are `timestamptz` of the
-database's clock.
+Every row of a session is found by `key`. There are no serial ids and no foreign keys between the
+tables of sessions, so the schema can be sharded without changes. Times are `timestamptz`, taken
+from the database's clock.
 """
 
 from sessiond_server.db.schema.assets import asset_refs, assets, loose_objects

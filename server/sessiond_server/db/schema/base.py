@@ -1,4 +1,4 @@
-"""The metadata and the types of columns that all tables share."""
+"""Metadata and column types that all tables share."""
 
 from sqlalchemy import MetaData, Text
 from sqlalchemy.dialects.postgresql import TIMESTAMP
@@ -12,5 +12,5 @@ metadata = MetaData(
 )
 
 TIME = TIMESTAMP(timezone=True)
-# Byte order makes prefixes and the order by id use the plain unique index, under every locale.
+# Byte order lets prefix searches and sorting by id use the plain unique index in any locale.
 ID_TEXT = Text(collation="C")

@@ -1,4 +1,4 @@
-"""Sessions, their messages, and the records of changes."""
+"""Tables for sessions, for everything that belongs to them, and for recorded requests."""
 
 from sqlalchemy import (
     BigInteger,
@@ -20,7 +20,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from sessiond_server.db.schema.base import ID_TEXT, TIME, metadata
 
-# A generated column must not depend on the session's time zone; UTC is constant.
+# A generated column must not depend on the connection's time zone; UTC is constant.
 ACTIVE_MINUTE = "floor(extract(epoch FROM active_at AT TIME ZONE 'UTC') / 60)::integer"
 
 sessions = Table(
@@ -33,7 +33,7 @@ sessions = Table(
         "log",
         Uuid,
         nullable=False,
-        comment="where its messages lie; tells it from a predecessor of the same id",
+        comment="log of the session's new messages; a re-created session has another log",
     ),
     Column(
         "state", SmallInteger, nullable=False, comment="1 active, 2 destroyed, as in the protos"
@@ -43,12 +43,12 @@ sessions = Table(
         Integer,
         nullable=False,
         server_default="1",
-        comment="counts changes of settings and state",
+        comment="number of changes to settings and state",
     ),
     Column("model", Text, nullable=False, server_default=""),
     Column("user_name", Text, nullable=False, server_default=""),
     Column("title", Text, nullable=False, server_default=""),
-    Column("first_words", Text, comment="of the first user message, for listings"),
+    Column("first_words", Text, comment="beginning of the first user message, for listings"),
     Column("config", JSONB, nullable=False, server_default=text("'{}'")),
     Column("metadata", JSONB, nullable=False, server_default=text("'{}'")),
     Column("last_seq", BigInteger, nullable=False, server_default="0"),
@@ -58,36 +58,36 @@ sessions = Table(
         Integer,
         nullable=False,
         server_default="0",
-        comment="of one message; bounds a page's size",
+        comment="size of the largest message; bounds the size of a page",
     ),
     Column("created_at", TIME, nullable=False),
     Column("active_at", TIME, nullable=False),
-    # Listings by activity are ordered by (active_minute, active_at). Only active_minute is indexed;
-    # it changes once a minute, so that appends stay heap-only (HOT). It is a monotonic function of
-    # active_at, so the order is exact.
+    # Listings by activity are ordered by (active_minute, active_at). Only active_minute is indexed.
+    # It changes at most once a minute, so that most appends stay heap-only (HOT). It never
+    # decreases as active_at grows, so the order is exact.
     Column("active_minute", Integer, Computed(ACTIVE_MINUTE, persisted=True), nullable=False),
     Column("idle_ttl_ms", BigInteger, comment="null: never expires"),
     Column(
         "used_at", TIME, nullable=False, comment="expired when used_at + idle_ttl_ms has passed"
     ),
-    # When the purger checks the session next: at or before its expiry, never after it. A use does
-    # not have to change it, nor its index.
+    # Time of the purger's next check of the session, which is never later than its expiry. Since it
+    # may be earlier, accesses need not update this column and its index.
     Column("expiry_check_at", TIME),
     Column(
         "base_seq",
         BigInteger,
         nullable=False,
         server_default="0",
-        comment="up to it, segments says where the messages lie",
+        comment="messages up to this seq are in the logs listed in segments",
     ),
     Column(
         "short_segments",
         Integer,
         nullable=False,
         server_default="0",
-        comment="those of its segments that are worth flattening",
+        comment="number of segments that are worth flattening",
     ),
-    Column("first_words_seq", BigInteger, comment="of the message that first_words is from"),
+    Column("first_words_seq", BigInteger, comment="seq of the message that first_words is from"),
     Column("token_count", BigInteger, nullable=False, server_default="0"),
     Column(
         "estimated_tokens",
@@ -96,23 +96,23 @@ sessions = Table(
         server_default="0",
         comment="the part of token_count that is estimated",
     ),
-    Column("origin_key", Uuid, comment="of the session that it was copied from"),
+    Column("origin_key", Uuid, comment="key of the session that this one was copied from"),
     Column("origin_log", Uuid),
     Column("origin_session_id", Text),
     Column("origin_seq", BigInteger),
-    # An append sets it and the queues' distribution clears it, so that the index changes once a
-    # distribution and not once an append.
+    # An append sets this flag and the distribution to the queues clears it. The index therefore
+    # changes once per distribution, not once per append.
     Column(
         "has_news",
         Boolean,
         nullable=False,
         server_default=text("true"),
-        comment="its queues are to be told of messages",
+        comment="new messages have to be distributed to the queues",
     ),
     Column(
         "running_turn",
         Uuid,
-        comment="the fence: what a turn appends carries it into the WHERE of the append",
+        comment="the fence: a turn's appends have it as a condition in their WHERE",
     ),
     Column(
         "is_branched",
@@ -152,8 +152,8 @@ sessions = Table(
         postgresql_using="gin",
         postgresql_ops={"config": "jsonb_path_ops"},
     ),
-    # Every append updates the row (HOT): pages keep room for its next version, and vacuum comes
-    # early.
+    # Every append updates the row. Free space in each page keeps the update heap-only (HOT), and
+    # vacuum runs early.
     postgresql_with={"fillfactor": "70", "autovacuum_vacuum_scale_factor": "0.02"},
 )
 
@@ -171,17 +171,20 @@ messages = Table(
         "body",
         LargeBinary,
         nullable=False,
-        comment="the encoded Message less what the server assigns",
+        comment="the encoded Message without the fields that the server assigns",
     ),
-    Column("tokens", Integer, nullable=False, server_default="0", comment="negative: an estimate"),
-    # Running sums: a copy that ends in the middle of a session takes its counters from one row.
+    Column(
+        "tokens", Integer, nullable=False, server_default="0", comment="negative for an estimate"
+    ),
+    # Running totals. A copy that ends in the middle of a session reads its counters from one row.
     Column(
         "total_bytes",
         BigInteger,
-        comment="content_bytes of the session up to and with this message",
+        comment="running total of content_bytes, including this message",
     ),
-    Column("total_tokens", BigInteger, comment="tokens likewise, estimates included"),
-    # Rows are inserted and deleted, never updated: vacuum serves the visibility map and freezing.
+    Column("total_tokens", BigInteger, comment="running total of tokens, including estimates"),
+    # Rows are inserted and deleted but never updated. Vacuum is needed for the visibility map and
+    # for freezing.
     postgresql_with={
         "autovacuum_vacuum_insert_scale_factor": "0.1",
         "autovacuum_analyze_scale_factor": "0.1",
@@ -198,13 +201,13 @@ parent_links = Table(
     Column("parent_seq", BigInteger, nullable=False, comment="less than seq - 1"),
 )
 
-# A session's own log has its messages above base_seq. Its segments are the ranges of other logs
-# that hold the messages from 1 to base_seq, without a gap; a copy shares them with its source. The
-# purger removes messages of a log that neither its session nor a segment reaches.
+# A session's own log holds its messages after base_seq. Its segments are ranges of other logs;
+# together they hold messages 1 to base_seq without a gap. A copy shares them with its source. The
+# purger removes those messages of a log that neither the log's session nor any segment refers to.
 segments = Table(
     "segments",
     metadata,
-    Column("key", Uuid, primary_key=True, comment="of the session that reads here"),
+    Column("key", Uuid, primary_key=True, comment="key of the session that reads this segment"),
     Column("first_seq", BigInteger, primary_key=True, autoincrement=False),
     Column("last_seq", BigInteger, nullable=False),
     Column("src_key", Uuid, nullable=False),
@@ -222,7 +225,7 @@ tasks = Table(
         "position",
         Integer,
         nullable=False,
-        comment="1, 2, 3, ... without a gap; unique, but not while tasks are reordered",
+        comment="1, 2, 3, ... without a gap; not unique while tasks are being reordered",
     ),
     Column("status", SmallInteger, nullable=False, comment="as in the protos"),
     Column("data", JSONB, nullable=False, server_default=text("'{}'")),
@@ -231,7 +234,7 @@ tasks = Table(
         ARRAY(BigInteger),
         nullable=False,
         server_default=text("'{}'"),
-        comment="ascending, each once",
+        comment="ascending, without duplicates",
     ),
     Column("revision", Integer, nullable=False, server_default="1"),
     Column("created_at", TIME, nullable=False),
@@ -258,7 +261,7 @@ requests = Table(
         "log",
         Uuid,
         primary_key=True,
-        comment="the session's log for an append, the nil UUID for the rest",
+        comment="the session's log, or the nil UUID for changes to the session itself",
     ),
     Column("request_id", ID_TEXT, primary_key=True),
     Column("content_hash", LargeBinary, nullable=False),
@@ -269,10 +272,11 @@ requests = Table(
         Text,
         nullable=False,
         server_default="",
-        comment="of the session that a create made",
+        comment="id of the object that the request created or changed",
     ),
-    Column("created_at", TIME, nullable=False, comment="an append's: the messages' created_at"),
-    # Rows are inserted in the order of created_at and deleted by it: BRIN is the smallest index.
+    Column("created_at", TIME, nullable=False, comment="for an append, created_at of its messages"),
+    # Rows are inserted and deleted in the order of created_at, for which BRIN is the smallest
+    # index.
     Index("requests_created_at_idx", "created_at", postgresql_using="brin"),
 )
 

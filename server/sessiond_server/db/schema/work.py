@@ -1,4 +1,4 @@
-"""Work on sessions: turns of models, and queues of workers."""
+"""Tables for work on sessions: model turns, and queues of workers."""
 
 from sqlalchemy import (
     BigInteger,
@@ -19,8 +19,8 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from sessiond_server.db.schema.base import ID_TEXT, TIME, metadata
 
-# A running turn has a lease, which its server renews. A session has at most one running turn; its
-# row names it (sessions.running_turn).
+# A running turn has a lease, which its server renews. A session has at most one running turn, which
+# sessions.running_turn names.
 turns = Table(
     "turns",
     metadata,
@@ -30,14 +30,14 @@ turns = Table(
         "turn_id",
         Uuid,
         primary_key=True,
-        comment="UUIDv7: in the order in which they were sent, as far as clocks agree",
+        comment="UUIDv7, which orders turns by the time of sending, as far as clocks agree",
     ),
-    Column("place", BigInteger, nullable=False, comment="the order among those that wait"),
+    Column("place", BigInteger, nullable=False, comment="position in the order of queued turns"),
     Column(
         "state",
         SmallInteger,
         nullable=False,
-        comment="as in the protos; 6: what was sent became a part of the turn `joined`",
+        comment="as in the protos; 6: the messages were added to the turn `joined`",
     ),
     Column("model", Text, nullable=False),
     Column(
@@ -45,12 +45,12 @@ turns = Table(
         LargeBinary,
         comment="a SendRequest with the messages; null once they are appended",
     ),
-    Column("message_id", Uuid, comment="of the last of the messages; null where there is none"),
+    Column("message_id", Uuid, comment="message_id of the last message; null if it has none"),
     Column("options", JSONB, nullable=False, server_default=text("'{}'")),
     Column("timeout_ms", BigInteger, nullable=False),
-    Column("steers", Uuid, comment="the turn that was running when it was sent to steer it"),
+    Column("steers", Uuid, comment="the running turn that this one was sent to steer"),
     Column("joined", Uuid),
-    Column("holder", Uuid, comment="the server process that runs it"),
+    Column("holder", Uuid, comment="the server process that runs the turn"),
     Column("lease_until", TIME),
     Column("first_seq", BigInteger, nullable=False, server_default="0"),
     Column(
@@ -58,10 +58,14 @@ turns = Table(
         BigInteger,
         nullable=False,
         server_default="0",
-        comment="the last that it appended",
+        comment="seq of the last message that the turn appended",
     ),
     Column(
-        "last_seq", BigInteger, nullable=False, server_default="0", comment="of its final answer"
+        "last_seq",
+        BigInteger,
+        nullable=False,
+        server_default="0",
+        comment="seq of the final answer",
     ),
     Column("stop_reason", Text, nullable=False, server_default=""),
     Column("usage", ARRAY(BigInteger), comment="input, output, cached input, reasoning tokens"),
@@ -70,17 +74,11 @@ turns = Table(
     Column("started_at", TIME),
     Column("ended_at", TIME),
     Column(
-        "held_until", TIME, comment="what steers waits until then for the results of open calls"
+        "held_until", TIME, comment="until then, a steering turn waits for results of open calls"
     ),
-    Column("changes", JSONB, comment="the first of what its last request changed"),
-    Column(
-        "change_count",
-        Integer,
-        nullable=False,
-        server_default="0",
-        comment="of all of them",
-    ),
-    # Only queued and running turns are ever searched. lease_until is not in the index, so that
+    Column("changes", JSONB, comment="the first changes of its last request"),
+    Column("change_count", Integer, nullable=False, server_default="0", comment="of all changes"),
+    # Only queued and running turns are searched for. lease_until is not in the index, so that
     # renewals stay heap-only (HOT).
     Index("turns_open_idx", "key", "log", "place", postgresql_where=text("state <= 2")),
     postgresql_with={"fillfactor": "80"},
@@ -130,13 +128,15 @@ processing = Table(
         BigInteger,
         nullable=False,
         server_default="0",
-        comment="up to it all is dealt with, exceptions apart",
+        comment="messages up to this seq are processed, except those in processing_exceptions",
     ),
     Column("is_ready", Boolean, nullable=False, comment="there may be pending messages"),
-    Column("ready_at", TIME, nullable=False, comment="since when; who waits longest comes first"),
+    Column(
+        "ready_at", TIME, nullable=False, comment="time of becoming ready; the earliest comes first"
+    ),
     Column("lease_id", Uuid),
     Column("lease_until", TIME),
-    Column("lease_firsts", ARRAY(BigInteger), comment="of the ranges that are leased"),
+    Column("lease_firsts", ARRAY(BigInteger), comment="first seqs of the leased ranges"),
     Column("lease_lasts", ARRAY(BigInteger)),
     Column("worker", Text, nullable=False, server_default=""),
     Column(
@@ -144,7 +144,7 @@ processing = Table(
         Integer,
         nullable=False,
         server_default="0",
-        comment="leases in a row that ended without progress, and the present one",
+        comment="number of consecutive leases without progress, including the current one",
     ),
     Index(
         "processing_ready_idx", "project_id", "queue", "ready_at", postgresql_where=text("is_ready")

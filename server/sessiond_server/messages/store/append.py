@@ -1,8 +1,9 @@
-"""The append: one statement, one round trip.
+"""Appends messages to a session with one statement in one round trip.
 
-It bumps `last_seq` on the session's row, with every condition in the WHERE of that UPDATE, and
-inserts the rows with the seqs that it got. The row's lock makes the order of commits the order of
-seqs, so a reader that has seen seq n never finds a smaller one later.
+The statement increases `last_seq` in the session's row, with all conditions in the WHERE clause of
+this UPDATE, and inserts the messages with the new seqs. Because of the lock on the row, appends
+commit in the order of their seqs. A reader that has seen seq n therefore never finds a smaller new
+seq later.
 """
 
 from collections.abc import Sequence
@@ -23,8 +24,8 @@ from sessiond_server.messages.store.branches import link_parents
 from sessiond_server.messages.store.rows import Rows, Totals
 from sessiond_server.messages.store.spool import Spool, Start
 
-# No indexed column changes, except active_minute once a minute, so the update stays HOT. Formatted
-# with the name of each value.
+# No indexed column changes, except active_minute once a minute, so the update stays heap-only
+# (HOT). The names in braces are replaced by expressions for the values.
 SET = """
         last_seq = last_seq + {count},
         content_bytes = content_bytes + {bytes},
@@ -57,8 +58,9 @@ _GIVEN = {name: f"%({name})s" for name in _VALUES}
 
 
 def _bump(fence: str) -> str:
-    # After waiting for a row, READ COMMITTED evaluates the WHERE on its newest version, so two
-    # appends with the same expected_last_seq cannot both pass.
+    # After waiting for a locked row, READ COMMITTED evaluates the WHERE clause on the newest
+    # version of the row. Two appends with the same expected_last_seq can therefore not both
+    # succeed.
     conditions = TAKES_APPENDS.format(in_project="project_id = %(project_id)s", **_GIVEN)
     return f"""
 bump AS (
@@ -70,8 +72,8 @@ bump AS (
 
 _BUMP = _bump("")
 
-# A duplicate fails on the primary key, so that the bump rolls back with it; ON CONFLICT DO NOTHING
-# would leave a gap.
+# A duplicate fails on the primary key, so that the update of last_seq is rolled back as well. ON
+# CONFLICT DO NOTHING would leave a gap.
 _RECORD = """
 recorded AS (
     INSERT INTO requests (key, log, request_id, content_hash, first_seq, last_seq, created_at)
@@ -90,9 +92,9 @@ stored AS (
     FROM bump
 )"""
 
-# %b: as text, an array of bytea is escaped twice, which takes longer than all the rest of the
-# append. Set-returning functions in the SELECT list are streamed; in FROM they would be
-# materialised first.
+# %b requests the binary format: as text, an array of bytea is escaped twice, which takes longer
+# than the rest of the append. Set-returning functions in the SELECT list are streamed, while in
+# FROM they would be materialised first.
 _MANY = f"""
 stored AS (
     INSERT INTO messages ({MESSAGE_COLUMNS})
@@ -114,7 +116,7 @@ stored AS (
 
 _SELECT = "SELECT last_seq, active_at, log FROM bump"
 
-# The keys: whether there is a single message, and whether there is a request_id.
+# By (whether there is a single message, whether there is a request_id).
 _STATEMENTS = {
     (single, recorded): (
         f"WITH {_BUMP}, {_RECORD + ',' if recorded else ''} {_ONE if single else _MANY} {_SELECT}"
@@ -123,7 +125,7 @@ _STATEMENTS = {
     for recorded in (True, False)
 }
 
-# For turns: stores nothing once the session runs another turn.
+# For turns: stores nothing if the session is running another turn by now.
 _FENCED = {
     single: f"WITH {_bump('AND running_turn = %(turn)s')}, {_ONE if single else _MANY} {_SELECT}"
     for single in (True, False)
@@ -143,15 +145,17 @@ class Append:
     """Parameters of one append.
 
     Attributes:
-        key: the session.
-        project_id: its project.
+        key: key of the session.
+        project_id: project of the session.
         totals: totals of the messages.
         expected_last_seq: the last_seq that the session must have; None = any.
         request_id: makes the append safe to repeat; "" = none.
-        content_hash: hash of the messages, which a repetition must match.
-        parents: (place in the append, from 0; parent_seq) for each message that has one.
-        asset_refs: (place in the append, from 0; sha256) for each asset that a message refers to.
-        assets: sha256 of these assets, each once.
+        content_hash: hash of the messages, which must be the same in a repetition.
+        parents: pairs of (index of the message, from 0; parent_seq), one for each message that has
+            a parent_seq.
+        asset_refs: pairs of (index of the message, from 0; sha256), one for each reference to an
+            asset.
+        assets: sha256 of the referenced assets, without duplicates.
     """
 
     key: UUID
@@ -170,10 +174,10 @@ class Append:
         return not (self.parents or self.asset_refs)
 
     def parameters(self) -> dict[str, object]:
-        """Return the statements' parameters, without those of the rows."""
+        """Return the parameters of the statements, except those for the rows."""
         totals, place = self.totals, self.totals.first_words_place
-        # Int8: otherwise psycopg picks the type by the value, and prepares a statement for each mix
-        # of types.
+        # Without Int8, psycopg would choose each type by the value, and prepare one statement for
+        # every combination of types.
         return {
             "key": self.key,
             "project_id": self.project_id,
@@ -198,7 +202,7 @@ class Appended:
     Attributes:
         first_seq: seq of the first message.
         last_seq: seq of the last message.
-        created_us: their create time, in microseconds since 2000-01-01 UTC.
+        created_us: create time of the messages, in microseconds since 2000-01-01 UTC.
     """
 
     first_seq: int
@@ -213,13 +217,13 @@ class AppendStore:
         self._database = database
 
     async def append(self, append: Append, rows: Rows) -> Appended | None:
-        """Store the rows, all or none.
+        """Store all rows, or none.
 
         Returns:
-            The result; None if a condition did not hold, and nothing happened.
+            The result; None if a condition did not hold, in which case nothing was stored.
 
         Raises:
-            DuplicateRequest: the request_id is recorded already.
+            DuplicateRequest: the request_id was already recorded.
             AssetMissing: a message refers to an asset that does not exist.
         """
         parameters = _parameters(append, rows)
@@ -231,10 +235,10 @@ class AppendStore:
     async def append_fenced(
         self, connection: AsyncConnection[TupleRow], append: Append, rows: Rows, turn_id: UUID
     ) -> Appended | None:
-        """Store the rows of a turn, in the caller's transaction.
+        """Store the rows of a turn in the caller's transaction.
 
         Returns:
-            The result; None if the session runs another turn or takes no appends.
+            The result; None if the session is running another turn or accepts no appends.
 
         Raises:
             AssetMissing: a message refers to an asset that does not exist.
@@ -243,9 +247,10 @@ class AppendStore:
         return await self._append(connection, append, _FENCED[len(rows) == 1], parameters)
 
     async def append_bulk(self, append: Append, spool: Spool) -> Appended | None:
-        """Store the rows of a spool, as `append` does, through COPY.
+        """Store the rows of a spool using COPY.
 
-        Locks the session's row while the rows stream in.
+        Results and errors are those of `append`. The session's row is locked while the rows are
+        copied.
         """
         statement = _BUMPS[bool(append.request_id)]
         async with self._database.transaction() as connection:
@@ -259,7 +264,7 @@ class AppendStore:
         parameters: dict[str, object],
         spool: Spool | None = None,
     ) -> Appended | None:
-        """Run a statement of an append, and copy the rows of the spool, if there is one."""
+        """Run the statement of an append, and copy the rows of the spool if there is one."""
         if append.asset_refs:
             await assets.hold(connection, append.project_id, append.assets)
         try:

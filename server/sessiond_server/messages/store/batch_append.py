@@ -1,8 +1,8 @@
-"""Appends to many sessions: one statement, one round trip, one commit.
+"""Appends to many sessions with one statement, in one round trip and one commit.
 
-The statement never waits for a session's row. It skips locked rows and leaves them to the caller.
-While it holds a row, no other transaction inserts messages or request records of that session, so
-it can lock many rows, in any order, without a deadlock.
+The statement never waits for a session's row: it skips locked rows and leaves their appends to the
+caller. While it has a row locked, no other transaction inserts messages or request records of that
+session. It can therefore lock many rows in any order without a deadlock.
 """
 
 from collections.abc import Sequence
@@ -22,16 +22,16 @@ from sessiond_server.messages.store.append import (
 )
 from sessiond_server.messages.store.rows import Rows
 
-# As a function call the comparison matches no index. Otherwise, for a table without statistics, the
-# planner would read all sessions of the project.
+# Written as a function call, the comparison cannot use an index. Otherwise the planner would read
+# all sessions of the project if the table has no statistics.
 _CONDITIONS = {
     "in_project": "uuid_eq(project_id, %(project_id)s)",
     "expected": "NULLIF(w_expected, -1)",
     "parent_floor": "w_parent_floor",
 }
 
-# The LIMIT excludes nothing. For an unknown limit the planner assumes one row, so it looks up each
-# session by key, even if the table is small or was when it was analysed.
+# The LIMIT excludes no rows. The planner does not know its value and assumes one row, so it looks
+# up each session by key, even if the table is small or was small when it was analysed.
 _HOLD = f"""
 wanted AS MATERIALIZED (
     SELECT * FROM unnest(%(keys)b::uuid[], %(counts)b::bigint[], %(bytes)b::bigint[],
@@ -100,27 +100,27 @@ Series = Sequence[tuple[Append, Rows]]
 
 
 class BatchAppendStore:
-    """Appends to many sessions."""
+    """Stores appends to many sessions together."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def append(self, project_id: UUID, many: Sequence[Series]) -> list[list[Appended] | None]:
-        """Store series of appends to different sessions.
+        """Store series of appends, each to a different session.
 
-        Each series is stored whole or not at all, independently of the others.
+        Each series is stored completely or not at all, independently of the others.
 
         Args:
             project_id: the project of all sessions.
-            many: the series. In each only the first append may have an expected_last_seq, no two
-                have the same request_id, and none refers to assets.
+            many: the series. In each series, only the first append may have an expected_last_seq,
+                no two appends may have the same request_id, and no message may refer to assets.
 
         Returns:
-            The results of each series; None for a series of which nothing was stored, because a
-            condition did not hold or another transaction has locked the session.
+            The results of each series; None if nothing of the series was stored, because a
+            condition did not hold or another transaction had locked the session.
 
         Raises:
-            DuplicateRequest: a request_id is recorded already; nothing was stored at all.
+            DuplicateRequest: a request_id was already recorded. Nothing was stored at all.
         """
         parameters = parameters_of(project_id, many)
         stored: list[list[Appended] | None] = [None] * len(many)
@@ -150,10 +150,10 @@ def _results(series: Series, last_seq: int, created_us: int) -> list[Appended]:
 
 
 def parameters_of(project_id: UUID, many: Sequence[Series]) -> dict[str, object]:
-    """Return the statement's parameters: three tables, by column.
+    """Return the statement's parameters, which form three tables, each as a list of columns.
 
-    The tables are the sessions, and the request records and messages with the place of their
-    session, from 1.
+    The tables are the sessions, the request records and the messages. Rows of the latter two
+    contain the position of their session in the first table, from 1.
     """
     keys: list[UUID] = []
     first_words: list[str] = []

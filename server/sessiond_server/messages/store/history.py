@@ -1,6 +1,6 @@
-"""Reads of messages: short keyset queries on the primary key, one for each page.
+"""Reads messages with short keyset queries on the primary key, one query per page.
 
-So no connection waits for a client.
+No connection therefore waits for a client.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,8 @@ from sessiond_server.db.pool import Database
 from sessiond_server.messages.store.branches import PARENT_LINKS
 from sessiond_server.messages.store.segments import UNNESTED, Segment, columns
 
-# base_seq > 0: for a session that is no copy, the join does not look at segments at all.
+# With base_seq > 0 in the condition, the join does not read any segments for a session that is not
+# a copy.
 _HEAD = f"""
 SELECT log, last_seq, content_bytes, largest_bytes, {TOUCH_DUE}, is_branched, base_seq, shared.keys,
     shared.logs, shared.lasts
@@ -46,8 +47,8 @@ def _page(columns: str, *, many: bool, descending: bool, by_role: bool, by_bytes
 SELECT {columns} FROM messages
 WHERE key = %(key)s AND log = %(log)s AND seq >= %(first)s AND seq <= %(last)s {role}
 ORDER BY seq {order} LIMIT %(rows)s"""
-        # LATERAL with its own LIMIT: one scan of the primary key for each segment, however the
-        # planner estimates the arrays.
+        # LATERAL with its own LIMIT enforces one scan of the primary key for each segment, however
+        # the planner estimates the size of the arrays.
         return f"""
 SELECT {columns} FROM {UNNESTED}, LATERAL (
     SELECT * FROM messages
@@ -58,8 +59,8 @@ SELECT {columns} FROM {UNNESTED}, LATERAL (
 
     if not by_bytes:
         return picked(columns)
-    # The running sum of content_bytes, a plain column, cuts the page, so that no body beyond the
-    # cut is read from TOAST. A message larger than a page is a page of its own.
+    # The page is cut by the running total of content_bytes, a plain column, so that no body after
+    # the cut is read from TOAST. A message that is larger than a page becomes a page of its own.
     return f"""
 SELECT {columns} FROM (
     SELECT *, sum(content_bytes) OVER (ORDER BY seq {order} ROWS UNBOUNDED PRECEDING) AS running
@@ -87,17 +88,17 @@ _PAGES = {
 
 @dataclass(frozen=True, slots=True)
 class LogHead:
-    """Location and number of a session's messages.
+    """Location and size of a session's messages.
 
     Attributes:
         log: the session's own log.
         last_seq: seq of the newest message.
-        content_bytes: content of all messages.
-        largest_bytes: content of the largest one.
+        content_bytes: size of the content of all messages.
+        largest_bytes: size of the content of the largest message.
         touch_due: whether a read should postpone the session's expiry.
         is_branched: whether some messages do not follow the message before them.
-        segments: in order, from 1 to last_seq. The last one is the session's own log, unless that
-            is empty.
+        segments: the segments that contain messages 1 to last_seq, in order. The last one is in the
+            session's own log, unless that log is empty.
     """
 
     log: UUID
@@ -114,13 +115,13 @@ class PageQuery:
     """A query for one page of messages.
 
     Attributes:
-        segments: where to read, in order.
-        max_rows: the most messages.
-        max_bytes: end with the message that reaches this much content; None = no such limit, which
-            is 1.5 times as fast.
-        descending: from the last message backwards.
-        roles: only messages of these roles; empty = all.
-        basic: without the bodies.
+        segments: the segments to read, in order.
+        max_rows: maximum number of messages.
+        max_bytes: size of the content at which the page ends, including the message that reaches
+            it; None = unlimited, which is 1.5 times as fast.
+        descending: whether to read from the last message backwards.
+        roles: roles of the messages to return; empty = all roles.
+        basic: whether to leave out the bodies.
     """
 
     segments: tuple[Segment, ...]
@@ -132,13 +133,13 @@ class PageQuery:
 
 
 class HistoryStore:
-    """Reads of messages."""
+    """Reads messages."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def head(self, key: UUID, project_id: UUID) -> LogHead | None:
-        """Return the head; None if the session does not exist in the project or has expired."""
+        """Return a session's head; None if it does not exist in the project or has expired."""
         async with self._database.connection() as connection:
             cursor = await connection.execute(
                 _HEAD, (key, project_id), prepare=self._database.prepare, binary=True
@@ -149,7 +150,7 @@ class HistoryStore:
         log, last_seq, size, largest, touch_due, is_branched, base_seq, keys, logs, lasts = row
         segments: list[Segment] = []
         if base_seq:
-            # Each segment begins after the end of the one before.
+            # Each segment begins after the end of the previous one.
             segments += map(Segment, keys, logs, [1, *(last + 1 for last in lasts)], lasts)
         if last_seq > base_seq:
             segments.append(Segment(key, log, base_seq + 1, last_seq))
@@ -166,7 +167,7 @@ class HistoryStore:
         return int(row["bytes"])
 
     async def touch(self, key: UUID, project_id: UUID) -> None:
-        """Restart the session's idle time."""
+        """Update used_at of the session, so that its idle time starts again."""
         async with self._database.connection() as connection:
             await connection.execute(TOUCH, (key, project_id), prepare=self._database.prepare)
 
@@ -174,8 +175,8 @@ class HistoryStore:
         """Return the rows of a page, in order.
 
         Returns:
-            (seq, created_us, body), or for basic queries (seq, created_us, role, format,
-            content_bytes, tokens). created_us is in microseconds since 2000-01-01 UTC.
+            Tuples of (seq, created_us, body), or of (seq, created_us, role, format, content_bytes,
+            tokens) for basic queries. created_us is in microseconds since 2000-01-01 UTC.
         """
         many = len(query.segments) > 1
         if many:

@@ -1,4 +1,4 @@
-"""Rows for the messages table, and their totals."""
+"""Rows for the messages table, and totals over these rows."""
 
 from dataclasses import dataclass, field
 
@@ -7,16 +7,16 @@ NO_TIME = -(2**63)
 
 @dataclass(slots=True)
 class Rows:
-    """Messages to store, by column as the insert takes them: no object for each message.
+    """Messages to store, as the columns that the insert takes, without an object per message.
 
     Attributes:
-        roles: their roles.
-        formats: their formats.
-        sizes: bytes of content.
-        tokens: token counts; negative for estimates.
-        times: create times of imported messages, in microseconds since 2000-01-01 UTC, NO_TIME for
-            those without one; or empty.
-        bodies: encoded Messages, without the fields that the server assigns.
+        roles: role of each message.
+        formats: format of each message.
+        sizes: size of each message's content, in bytes.
+        tokens: number of tokens in each message; negative for an estimate.
+        times: create time of each imported message, in microseconds since 2000-01-01 UTC; NO_TIME
+            for a message without one. The list is empty if no message has a create time.
+        bodies: each message encoded as a Message without the fields that the server assigns.
     """
 
     roles: list[int] = field(default_factory=list)
@@ -32,18 +32,18 @@ class Rows:
 
 @dataclass(slots=True)
 class Totals:
-    """Totals of the messages of one append.
+    """Totals over the messages of one append.
 
     Attributes:
-        count: messages.
-        content_bytes: size of their content.
-        largest_bytes: content of the largest one.
-        tokens: tokens of all.
-        estimated: the part of `tokens` that is estimated.
-        first_words: beginning of the first user message; None if there is none.
-        first_words_place: which message that is, from 1; None if there is none.
-        parent_floor: the least last_seq with which every parent_seq exists. A message may name any
-            message before it, in the append or stored.
+        count: number of messages.
+        content_bytes: size of all content.
+        largest_bytes: size of the content of the largest message.
+        tokens: number of tokens in all messages.
+        estimated: number of those tokens that are estimated.
+        first_words: beginning of the first user message; None if there is no user message.
+        first_words_place: position of that message in the append, from 1; None if there is none.
+        parent_floor: smallest last_seq at which every parent_seq exists. A message may refer to any
+            earlier message, either stored or in the same append.
     """
 
     count: int = 0

@@ -1,6 +1,6 @@
-"""Segments: where the messages of a session are stored.
+"""Segments: ranges of logs in which the messages of a session are stored.
 
-A session reads the segments that it shares with the source of its copy, then its own log.
+A session first reads the segments that it shares with the source of its copy, then its own log.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from psycopg.types.numeric import Int8
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Messages first_seq to last_seq of the log (key, log)."""
+    """Messages first_seq to last_seq in the log (key, log)."""
 
     key: UUID
     log: UUID
@@ -35,19 +35,20 @@ UNNESTED = """unnest(
 """The segments that `columns` passes, as a table."""
 
 SHORT = 2_000
-"""The most messages of a short segment: scanning it separately costs more than its messages."""
+"""Maximum number of messages in a short segment, whose scan costs more than its messages."""
 MAX_SHORT = 16
-"""The most short segments of a session that is not flattened; as in sessions_chain_idx."""
+"""Maximum number of short segments that are not flattened; the same as in sessions_chain_idx."""
 
 
 def short_segments(segments: Sequence[Segment], key: UUID, log: UUID) -> list[Segment]:
-    """Return the segments of a session that are worth moving into its own log (key, log)."""
-    # Compares the log as well: the key may have other logs, of deleted sessions with the same id.
+    """Return those segments of a session that are worth moving into its own log (key, log)."""
+    # The log is compared as well, since the key may have other logs, from deleted sessions with the
+    # same id.
     return [s for s in segments if len(s) <= SHORT and (s.key, s.log) != (key, log)]
 
 
 def columns(segments: Sequence[Segment]) -> dict[str, object]:
-    """Return the columns of segments, as the parameters of an unnest()."""
+    """Return the columns of segments as parameters of an unnest()."""
     return {
         "keys": [s.key for s in segments],
         "logs": [s.log for s in segments],
@@ -57,7 +58,7 @@ def columns(segments: Sequence[Segment]) -> dict[str, object]:
 
 
 def cut(segments: Sequence[Segment], after: int, through: int) -> list[Segment]:
-    """Return the parts of ordered segments with after < seq <= through."""
+    """Return the parts of ordered segments that contain after < seq <= through."""
     return [
         replace(s, first_seq=max(s.first_seq, after + 1), last_seq=min(s.last_seq, through))
         for s in segments
@@ -66,7 +67,7 @@ def cut(segments: Sequence[Segment], after: int, through: int) -> list[Segment]:
 
 
 def joined(segments: Sequence[Segment]) -> list[Segment]:
-    """Return the same messages in the fewest segments: joins neighbours of one log."""
+    """Join neighbouring segments of the same log; return as few segments as possible."""
     result: list[Segment] = []
     for s in segments:
         if result and (result[-1].key, result[-1].log) == (s.key, s.log):

@@ -1,7 +1,7 @@
-"""Spools of imported rows, which wait for their seqs in memory or in a temporary file.
+"""Spools of imported rows, which are kept in memory or in a temporary file until they get seqs.
 
-An import holds no connection and no lock while its client sends. It takes both only for the COPY at
-the end.
+While its client sends, an import holds no connection and no lock. It takes both only for the COPY
+at the end.
 """
 
 import struct
@@ -19,20 +19,19 @@ from sessiond_server.core.errors import Fault
 from sessiond_server.messages.store.rows import NO_TIME, Rows
 
 MEMORY_BYTES = 8 * 1024 * 1024
-"""The most that one spool keeps in memory."""
+"""Maximum bytes that one spool keeps in memory."""
 TOTAL_MEMORY_BYTES = 256 * 1024 * 1024
-"""The most that all spools of this process keep in memory together."""
+"""Maximum bytes that all spools of this process together keep in memory."""
 PREFIX = "sessiond-import-"
 READ_BYTES = 512 * 1024
 
 # role, format, content_bytes, tokens, time or NO_TIME, length of the body that follows
 _HEAD = struct.Struct(">hhiiqi")
 
-# The layout of a binary COPY: https://www.postgresql.org/docs/current/sql-copy.html ("Binary
-# Format")
+# Format of a binary COPY: https://www.postgresql.org/docs/current/sql-copy.html ("Binary Format")
 _COPY_START = b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0)
 _COPY_END = struct.pack(">h", -1)
-# Eleven columns, each after its length; the body's bytes stand between the two halves.
+# Eleven columns, each preceded by its length. The body is between the two halves.
 _COPY_ROW = struct.Struct(">hi16si16siqihihiiiqi")
 _COPY_ROW_END = struct.Struct(">iiiqiq")
 
@@ -41,15 +40,15 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """The place for the rows of a spool.
+    """Values that the rows of a spool get when they are stored.
 
     Attributes:
-        key: of the log.
-        log: likewise.
+        key: key of the log.
+        log: id of the log.
         first_seq: seq of the first row.
-        created_us: time of rows without one, in microseconds since 2000-01-01 UTC.
-        total_bytes: the session's content before these rows.
-        total_tokens: the session's tokens before these rows.
+        created_us: create time of rows that have none, in microseconds since 2000-01-01 UTC.
+        total_bytes: size of the session's content before these rows.
+        total_tokens: number of the session's tokens before these rows.
     """
 
     key: UUID
@@ -61,10 +60,12 @@ class Start:
 
 
 class Spool:
-    """Rows in the order of arrival. A context manager, whose end discards them.
+    """Rows in the order of arrival.
+
+    A spool is a context manager, which discards the rows at the end of its block.
 
     Attributes:
-        size: bytes of all rows.
+        size: size of all rows, in bytes.
     """
 
     total_in_memory: ClassVar[int] = 0
@@ -79,15 +80,17 @@ class Spool:
     def __exit__(self, *exc: object) -> None:
         if isinstance(self._file, BytesIO):
             Spool.total_in_memory -= self.size
-        # A file flushes as it closes, and fails on a full disk once more.
+        # Closing flushes the file, which fails again if the disk is full.
         with suppress(OSError):
             self._file.close()
 
     def add(self, rows: Rows) -> None:
-        """Append rows. Writes to the page cache at worst, so it may run on the event loop.
+        """Append rows.
+
+        At worst this writes to the page cache, so it may run on the event loop.
 
         Raises:
-            Fault: OVERLOADED if the temporary disk takes no more.
+            Fault: OVERLOADED if the temporary disk is full.
         """
         parts: list[bytes] = []
         times = rows.times or [NO_TIME] * len(rows)
@@ -116,15 +119,16 @@ class Spool:
                 Spool.total_in_memory -= self.size
                 self._file.write(memory.getbuffer())
         self._file.write(encoded)
-        # A full disk then shows here, and not within the transaction that reads the file.
+        # Flush now, so that a full disk is noticed here and not within the transaction that reads
+        # the file.
         self._file.flush()
 
     def copy_data(self, start: Start) -> Iterator[bytes]:
         """Convert the rows to a binary COPY into messages.
 
         Yields:
-            Pieces of the COPY, with the columns (key, log, seq, role, format, content_bytes,
-            created_at, body, tokens, total_bytes, total_tokens).
+            Pieces of the COPY. Its columns are key, log, seq, role, format, content_bytes,
+            created_at, body, tokens, total_bytes and total_tokens.
         """
         yield _COPY_START
         key_bytes, log_bytes, created_us = start.key.bytes, start.log.bytes, start.created_us

@@ -1,26 +1,29 @@
-"""The processing queues: which there are, who works on what, and how far each one is.
+"""The processing queues: their names, their workers' leases, and the progress in each session.
 
 A row of `processing` stands for a session and a queue. All messages up to its `done_seq` are
 processed, except those with a row in `processing_exceptions` (1 pending again, 4 failed). Nothing
-else is stored for a message.
+else is stored per message.
 
-No message is missed, because:
+No message is missed, for these reasons:
 
-- An append sets `has_news` on the session's row, which it has locked anyway. A distribution takes
-  such sessions, clears the mark and makes their rows of all queues of the project ready, in one
-  statement. So either the session has the mark, or its rows know of its messages.
-- A lease that finds nothing and an acknowledgement may end a row's readiness. Both lock the row
-  first and read `last_seq` in a later statement, with a new snapshot. A distribution that made the
-  row ready before that lock has its append in the snapshot; one that waits for the lock sets
-  `is_ready` afterwards.
-- Distributing, registering and deleting hold the project's advisory lock, from before they read
-  anything until their commit. So either a distribution knows a new queue, or the marks that it
-  cleared are committed and the registration, which makes a row for every session without the mark,
-  sees them. The lock has a statement of its own, because a snapshot is as old as its statement. It
-  also makes a second lease wait for the rows that the first one is about to make ready, instead of
-  returning nothing.
+- An append sets the mark `has_news` on the session's row, which it has to lock anyway. A
+  distribution selects the sessions with the mark, clears it, and makes their rows ready in all
+  queues of the project, all in one statement. A session with new messages therefore either has
+  the mark, or its rows are ready.
+- A lease that finds no messages makes a row not ready, and so may an acknowledgement. Both lock
+  the row first, and read `last_seq` in a later statement, which has a new snapshot. If a
+  distribution made the row ready before the lock, the snapshot contains the append. If it waits
+  for the lock, it sets `is_ready` afterwards.
+- Distributions, registrations and deletions of queues hold the project's advisory lock from
+  before their first read until their commit. If a distribution does not know a new queue, it
+  has committed before the registration reads. The registration then sees which sessions have
+  lost the mark, and creates their rows in the new queue. The lock is taken in a statement of
+  its own, because a statement's snapshot is as old as the statement. It also makes a second
+  lease wait for the rows that the first one is about to make ready, instead of returning
+  nothing.
 
-Locks are taken in one direction, so there is no deadlock: the project's advisory lock; then
-sessions, with SKIP LOCKED (a session that is being appended to or deleted keeps the mark); then
-rows of `processing`. A transaction that has locked a row of `processing` waits for no other lock.
+Locks are always taken in the same order, so there is no deadlock. The project's advisory lock
+comes first. Then come sessions, with SKIP LOCKED: a session that is being appended to or deleted
+keeps the mark. Rows of `processing` come last. A transaction that has locked one of them waits for
+no other lock.
 """

@@ -1,4 +1,4 @@
-"""Leases of messages: which worker has which sessions of a queue, and until when."""
+"""Leases of messages: each gives a worker some messages of a session in a queue for a while."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -38,8 +38,8 @@ _PICK = f"""
 SELECT key, log, done_seq FROM processing WHERE {_FREE}
 ORDER BY ready_at LIMIT %(limit)s FOR NO KEY UPDATE SKIP LOCKED"""
 
-# One row for each row that is picked, in the same order. The log counts too: an earlier session
-# with the same id may have left a row.
+# Returns one row for each picked row, in the same order. The log is compared too, since an earlier
+# session with the same id may have left a row behind.
 _SESSIONS = f"""
 SELECT s.session_id, s.last_seq, ARRAY(
     SELECT e.seq FROM processing_exceptions e
@@ -54,9 +54,9 @@ ORDER BY place"""
 _LEASED = """p.key, p.log, p.queue, p.lease_id, p.lease_firsts, p.lease_lasts, p.lease_until,
     p.attempt"""
 
-# While a row is leased, its place in the waiting order is the time when its lease runs out. So
-# other workers need not skip it meanwhile, and a session whose workers die does not always come
-# first again. The first seq of a lease stays in the row after its end, to count the attempts.
+# While a row is leased, ready_at is the time when the lease expires. Other workers therefore need
+# not skip the row, and a session whose workers die does not always come first again. The first seq
+# of a lease stays in the row after the lease ends, to count the attempts.
 _LEASE = f"""
 WITH leased AS (
     UPDATE processing p SET
@@ -88,7 +88,7 @@ RETURNING s.session_id, {_LEASED}"""
 
 
 class LeaseStore:
-    """Leases of messages. Each lease is of one session's messages in one queue."""
+    """Leases of messages. Each lease covers messages of one session in one queue."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -105,21 +105,21 @@ class LeaseStore:
         duration_ms: int,
         max_queues: int,
     ) -> list[Leased]:
-        """Lease messages of sessions, those that wait longest first.
+        """Lease messages, from the longest-waiting sessions first.
 
-        An unknown queue is registered.
+        If the queue is unknown, it is registered.
 
         Args:
             project_id: the caller's project.
             queue: name of the queue.
             worker: name of the worker, stored for operators.
-            max_sessions: the most leases to return.
-            max_messages: the most messages of each lease.
+            max_sessions: maximum number of leases.
+            max_messages: maximum number of messages in each lease.
             duration_ms: duration of the leases. Unit: milliseconds.
-            max_queues: the most queues that the project may have.
+            max_queues: maximum number of queues in the project.
 
         Raises:
-            TooManyQueues: if the queue is unknown and the project has max_queues.
+            TooManyQueues: if the queue is unknown and the project already has max_queues.
         """
         parameters = {
             "project_id": project_id,
@@ -143,7 +143,7 @@ class LeaseStore:
                 )
                 if not picked:
                     break
-                # The rows are locked: a new statement sees every append that made them ready.
+                # The rows are locked, so a new statement sees every append that made them ready.
                 sessions = await self._database.rows(
                     _SESSIONS, parameters | keys_of(picked), on=connection
                 )
@@ -170,8 +170,8 @@ class LeaseStore:
                 if empty:
                     await self._database.rows(_REST, parameters | keys_of(empty), on=connection)
                 if gone:
-                    # Deleted or expired. Until the purger removes the rows, other workers would
-                    # pick them first.
+                    # These sessions were deleted or have expired. Other workers would pick their
+                    # rows first until the purger removes them.
                     await delete_rows(self._database, connection, parameters | keys_of(gone))
                 if chosen:
                     leased = await self._database.rows(
@@ -181,10 +181,10 @@ class LeaseStore:
         return leases
 
     async def extend(self, ref: LeaseRef, project_id: UUID, duration_ms: int) -> Leased | None:
-        """Let a lease last for duration_ms from now on.
+        """Extend a lease to duration_ms from now.
 
         Returns:
-            The lease; None if it is not held any more, or its session is gone.
+            The lease; None if the lease has been lost or its session is gone.
         """
         parameters = row_key(ref.key, ref.log, project_id, ref.queue) | {
             "lease_id": ref.lease_id,
@@ -197,13 +197,13 @@ class LeaseStore:
 def ranges_to_lease(
     done_seq: int, last_seq: int, again: Sequence[int], max_messages: int
 ) -> Ranges:
-    """Return what to lease in a session: messages that are pending again, else the next ones.
+    """Return the messages to lease in a session: pending-again messages if any, else the next ones.
 
     Args:
-        done_seq: messages up to it are processed, except those in `again`.
-        last_seq: the session's last message.
-        again: seqs of messages that are pending again, ascending; at most max_messages.
-        max_messages: the most messages to lease.
+        done_seq: seq up to which messages are processed, except those in `again`.
+        last_seq: seq of the session's last message.
+        again: seqs of at most max_messages messages that are pending again, ascending.
+        max_messages: maximum number of messages to lease.
     """
     if not again:
         first, last = done_seq + 1, min(last_seq, done_seq + max_messages)

@@ -1,4 +1,4 @@
-"""How far the queues are: acknowledgements, messages to process again, counts and failures."""
+"""The progress in the queues: acknowledgements, requeueing, counts and failures."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,7 +32,8 @@ SELECT %(key)s, %(log)s, %(queue)s, f.seq, {FAILED}, f.error
 FROM unnest(%(seqs)s::bigint[], %(errors)s::text[]) AS f (seq, error)
 ON CONFLICT (key, log, queue, seq) DO UPDATE SET
     status = excluded.status, error = excluded.error, updated_at = now()"""
-# through_seq: 0 = nothing was processed. It is below done_seq for messages that were pending again.
+# A through_seq of 0 means that nothing was processed. It may be less than done_seq if the messages
+# were pending again.
 _KEEP_LEASE = f"""
 UPDATE processing SET
     done_seq = GREATEST(done_seq, %(through_seq)s),
@@ -69,8 +70,8 @@ _WAKE = f"""
 UPDATE processing SET is_ready = true, ready_at = clock_timestamp() WHERE {OF_ROW} AND NOT is_ready
 """
 
-# The values stand in the text when PostgreSQL plans it, so the condition on the key costs nothing
-# where it is NULL and uses the index where it is not.
+# The values are part of the text that PostgreSQL plans. The condition on the key therefore costs
+# nothing if the key is NULL, and uses the index otherwise.
 _SESSIONS = f"""
 s.project_id = %(project_id)s AND (%(key)s::uuid IS NULL OR s.key = %(key)s::uuid) AND {ALIVE}"""
 _COUNTS = f"""
@@ -104,12 +105,12 @@ ORDER BY e.seq LIMIT %(limit)s"""
 
 @dataclass(frozen=True, slots=True)
 class Acknowledgement:
-    """What an acknowledgement changes.
+    """The changes that an acknowledgement makes.
 
     Attributes:
-        done: ranges that are processed.
-        failures: seq -> error of those among them that failed.
-        rest: ranges that stay leased; empty if the lease ends.
+        done: ranges of processed messages.
+        failures: errors of those messages in `done` that failed, by seq.
+        rest: ranges of messages that stay leased; empty if the lease ends.
     """
 
     done: Ranges
@@ -119,7 +120,7 @@ class Acknowledgement:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Messages of a session or a project by status. They add up to all messages."""
+    """Numbers of messages in a session or project, by status. They add up to all messages."""
 
     pending: int
     running: int
@@ -128,7 +129,7 @@ class Counts:
 
 
 class ProgressStore:
-    """The progress of queues in sessions. Every method takes the caller's project."""
+    """The progress of sessions in queues. Every method takes the caller's project."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -136,20 +137,20 @@ class ProgressStore:
     async def acknowledge(
         self, ref: LeaseRef, project_id: UUID, decide: Callable[[Ranges], Acknowledgement]
     ) -> bool:
-        """Record the processing of leased messages.
+        """Record that leased messages have been processed.
 
         Args:
             ref: the lease.
             project_id: the caller's project.
-            decide: returns the changes for the leased ranges. If it raises, nothing is changed.
+            decide: returns the changes, given the leased ranges. If it raises, nothing is changed.
 
         Returns:
-            False if the lease is not held any more, or its session is gone.
+            False if the lease has been lost or its session is gone.
         """
         key = row_key(ref.key, ref.log, project_id, ref.queue)
         async with self._database.transaction() as connection:
             row = await lock_row(self._database, connection, key)
-            # In a statement after the lock, see the package's docstring.
+            # This statement must follow the lock; see the docstring of the package.
             head = await self._database.rows(_HEAD, key, on=connection)
             if row is None or row["lease_id"] != ref.lease_id or not head:
                 return False
@@ -181,23 +182,24 @@ class ProgressStore:
     async def requeue(
         self, key: UUID, log: UUID, project_id: UUID, queue: str, seqs: Sequence[int] | None
     ) -> int:
-        """Make processed messages of a session pending.
+        """Make processed messages of a session pending again.
 
         Args:
             key: the session's key.
             log: the session's log.
             project_id: the caller's project.
             queue: name of the queue.
-            seqs: the messages; those that are pending or leased stay so. None for all that failed.
+            seqs: the messages, where pending or leased ones are ignored; None for all failed
+                messages.
 
         Returns:
-            How many are pending that were not before.
+            The number of messages that became pending.
         """
         parameters = row_key(key, log, project_id, queue)
         async with self._database.transaction() as connection:
             row = await lock_row(self._database, connection, parameters)
             if row is None:
-                return 0  # never distributed: every message is pending
+                return 0  # the session was never distributed, so every message is pending
             if seqs is None:
                 changed = await self._database.rows(_REQUEUE_FAILED, parameters, on=connection)
             else:
@@ -210,10 +212,12 @@ class ProgressStore:
     async def requeue_from(
         self, key: UUID, log: UUID, project_id: UUID, queue: str, from_seq: int
     ) -> int:
-        """Make all messages of a session from a seq on pending; end a lease of some of them.
+        """Make all messages of a session from a seq on pending again.
+
+        A lease that contains any of these messages ends.
 
         Returns:
-            How many are pending that were not before.
+            The number of messages that became pending.
         """
         parameters = row_key(key, log, project_id, queue) | {"from_seq": from_seq}
         async with self._database.transaction() as connection:
@@ -227,8 +231,8 @@ class ProgressStore:
                 count = row["done_seq"] - from_seq + 1
                 count -= sum(exception["status"] == AGAIN for exception in removed)
             if row["lease_id"] is not None and row["lease_lasts"][-1] >= from_seq:
-                # Leased messages were running, not pending, wherever they are. Leased ones that
-                # were pending again have been subtracted above.
+                # All leased messages were running and are pending now, whatever their seqs are.
+                # Those that were pending again before the lease have already been subtracted.
                 if row["is_live"]:
                     count += sum(last - first + 1 for first, last in lease_ranges(row))
                 await self._database.rows(_REVOKE, parameters, on=connection)
@@ -237,7 +241,7 @@ class ProgressStore:
             return count
 
     async def counts(self, project_id: UUID, queue: str, key: UUID | None) -> Counts:
-        """Return the counts of a session by key, or with None of all sessions of the project."""
+        """Return the counts of the session with this key; None for all sessions of the project."""
         [row] = await self._database.rows(
             _COUNTS, {"project_id": project_id, "queue": queue, "key": key}
         )
@@ -246,7 +250,7 @@ class ProgressStore:
     async def failures(
         self, key: UUID, project_id: UUID, queue: str, after: int, limit: int
     ) -> list[tuple[int, str]]:
-        """Return failed messages of a session above the seq `after`: (seq, error), by seq."""
+        """Return failed messages with seqs above `after` as (seq, error), ordered by seq."""
         rows = await self._database.rows(
             _FAILURES,
             {

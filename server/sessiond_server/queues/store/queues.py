@@ -1,4 +1,4 @@
-"""The queues of a project, and the distribution of new messages to them."""
+"""The queues of a project, and the distribution of new messages to these queues."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -8,22 +8,23 @@ from sessiond_server.db.expiry import ALIVE
 from sessiond_server.db.pool import Database
 from sessiond_server.queues.store.rows import Connection, delete_rows, keys_of
 
-# A distribution locks this many sessions, whose appends wait for it.
+# Number of sessions that a distribution locks. Their appends wait for it.
 SESSIONS_A_DISTRIBUTION = 200
-# More in one lease than it can take, so that sessions with news do not wait behind busy ones.
+# This allows more sessions than one lease can take, so that new sessions are not kept waiting by
+# busy ones.
 DISTRIBUTIONS_A_LEASE = 10
 SESSIONS_A_DELETION = 1000
 
 _LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('queues of ' || %(project_id)s::text, 0))"
 
-# Sessions with the mark. How many there are changes faster than the planner's statistics, and
-# differs between projects: relying on those it may scan all sessions until some turn up. Only the
-# index on the mark has this order, so it leaves no such choice.
+# Selects sessions marked with has_news. Their number changes faster than the planner's statistics
+# and differs between projects, so the planner might choose to scan all sessions. Only the index on
+# has_news provides this order, so the planner has to use it.
 WITH_NEWS = f"""has_news AND project_id BETWEEN %(project_id)s AND %(project_id)s AND {ALIVE}
     ORDER BY project_id"""
 
-# A row waits since the session's last append. One that is ready is left alone: it has waited
-# longer. So is one that has all messages: its queue was faster than the distribution.
+# The time in ready_at is that of the session's last append. A row that is already ready keeps its
+# older time. A row whose queue has processed all messages before this distribution is skipped.
 DISTRIBUTE = f"""
 WITH news AS (
     SELECT key, log, last_seq, active_at FROM sessions WHERE {WITH_NEWS}
@@ -43,7 +44,7 @@ _COUNT = "SELECT count(*) AS count FROM queues WHERE project_id = %(project_id)s
 _INSERT = """
 INSERT INTO queues (project_id, queue) VALUES (%(project_id)s, %(queue)s)
 ON CONFLICT DO NOTHING RETURNING queue"""
-# Leftovers of a queue of this name whose deletion was interrupted.
+# Deletes the rows that an interrupted deletion of a queue of this name has left behind.
 _DELETE_LEFTOVERS = [
     f"""
 DELETE FROM {table} t USING sessions s
@@ -67,7 +68,7 @@ WHERE project_id = %(project_id)s AND session_id > %(after)s ORDER BY session_id
 
 
 class TooManyQueues(Exception):
-    """The project has the most queues that it may have."""
+    """The project already has the maximum number of queues."""
 
 
 class QueueStore:
@@ -86,23 +87,23 @@ class QueueStore:
         return [row["queue"] for row in rows]
 
     async def register(self, project_id: UUID, queue: str, max_queues: int) -> None:
-        """Create a queue, with rows of the sessions that were distributed before.
+        """Create a queue, and its rows for the sessions that have been distributed already.
 
         Raises:
-            TooManyQueues: if the project has max_queues.
+            TooManyQueues: if the project already has max_queues.
         """
         parameters = {"project_id": project_id, "queue": queue}
         async with self._locked(project_id) as connection:
             [before] = await self._database.rows(_COUNT, parameters, on=connection)
             if not await self._database.rows(_INSERT, parameters, on=connection):
-                return  # another call has just created it
+                return  # another call has just created the queue
             if before["count"] >= max_queues:
                 raise TooManyQueues
             for statement in (*_DELETE_LEFTOVERS, _INSERT_ROWS):
                 await self._database.rows(statement, parameters, on=connection)
 
     async def distribute(self, project_id: UUID) -> None:
-        """Make the rows of sessions with news ready, in all queues of the project."""
+        """Make the rows of sessions with news ready in all queues of the project."""
         parameters = {"project_id": project_id, "batch": SESSIONS_A_DISTRIBUTION}
         for _ in range(DISTRIBUTIONS_A_LEASE):
             async with self._locked(project_id) as connection:
@@ -113,9 +114,9 @@ class QueueStore:
     async def delete(self, project_id: UUID, queue: str) -> bool:
         """Delete a queue, then its rows in batches.
 
-        The queue is gone at once, and its progress with it, even if the rest is interrupted: a
-        registration of the same name removes leftovers. The purger removes the rows of sessions
-        that are gone.
+        The queue and its progress are gone at once, even if the deletion of the rows is
+        interrupted: registering a queue of the same name removes leftovers. The purger removes the
+        rows of sessions that no longer exist.
 
         Returns:
             False if there is no such queue.
@@ -127,7 +128,7 @@ class QueueStore:
         while True:
             async with self._locked(project_id) as connection:
                 if await self._database.rows(_HAS, parameters, on=connection):
-                    return True  # registered anew: the rows belong to the new queue
+                    return True  # registered again: the new queue has the rows
                 batch = parameters | {"batch": SESSIONS_A_DELETION}
                 sessions = await self._database.rows(_SESSIONS_AFTER, batch, on=connection)
                 if not sessions:
@@ -137,7 +138,10 @@ class QueueStore:
 
     @asynccontextmanager
     async def _locked(self, project_id: UUID) -> AsyncIterator[Connection]:
-        """Begin a transaction that alone distributes, registers or deletes in the project."""
+        """Begin a transaction that excludes other changes to the project's queues.
+
+        Distributions, registrations and deletions take the same lock.
+        """
         async with self._database.transaction() as connection:
             await self._database.rows(_LOCK, {"project_id": project_id}, on=connection)
             yield connection

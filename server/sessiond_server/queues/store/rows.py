@@ -12,14 +12,14 @@ from sessiond_server.core.states import QueueMessageState
 from sessiond_server.db.pool import Database
 
 Connection = AsyncConnection[TupleRow]
-# Seqs as (first, last), ascending.
+# Ranges of seqs as (first, last), in ascending order.
 Ranges = list[tuple[int, int]]
 
 AGAIN, FAILED = QueueMessageState.AGAIN, QueueMessageState.FAILED
 
-# The row of a session and a queue, see row_key().
+# Selects the row of a session in a queue. For the parameters, see row_key().
 OF_ROW = "key = %(key)s AND log = %(log)s AND queue = %(queue)s"
-# Several sessions, see keys_of().
+# Several sessions. For the parameters, see keys_of().
 GIVEN = "unnest(%(keys)s::uuid[], %(logs)s::uuid[])"
 
 _LOCK = f"""
@@ -38,7 +38,7 @@ WHERE e.key = given.key AND e.log = given.log AND e.queue = %(queue)s"""
 
 @dataclass(frozen=True, slots=True)
 class LeaseRef:
-    """A lease of a session's messages in a queue, by the session's key and log."""
+    """A lease of a session's messages in a queue. It contains the session's key and log."""
 
     key: UUID
     log: UUID
@@ -48,12 +48,12 @@ class LeaseRef:
 
 @dataclass(frozen=True, slots=True)
 class Leased:
-    """A lease.
+    """A lease as returned to the worker.
 
     Attributes:
-        ranges: the leased messages.
-        until: when the lease runs out.
-        attempt: leases of these messages in a row, this one included.
+        ranges: ranges of the leased messages.
+        until: time when the lease expires.
+        attempt: number of consecutive leases of these messages, including this one.
     """
 
     ref: LeaseRef
@@ -74,19 +74,19 @@ def keys_of(rows: Sequence[DictRow]) -> dict[str, object]:
 
 
 def bounds(ranges: Ranges) -> dict[str, list[int]]:
-    """Return ranges as parallel arrays, as the lease columns have them."""
+    """Return ranges as parallel arrays, which is how the lease columns store them."""
     return {"firsts": [first for first, _ in ranges], "lasts": [last for _, last in ranges]}
 
 
 def lease_ranges(row: DictRow) -> Ranges:
-    """Return the ranges of a row's lease columns."""
+    """Return the ranges in a row's lease columns."""
     return list(zip(row["lease_firsts"], row["lease_lasts"], strict=True))
 
 
 async def lock_row(
     database: Database, connection: Connection, row: Mapping[str, object]
 ) -> DictRow | None:
-    """Lock a row (see row_key) and return it; None if there is none."""
+    """Lock and return a row (see row_key); None if it does not exist."""
     found = await database.rows(_LOCK, row, on=connection)
     return found[0] if found else None
 
@@ -94,8 +94,8 @@ async def lock_row(
 async def delete_rows(
     database: Database, connection: Connection, parameters: Mapping[str, object]
 ) -> None:
-    """Delete the rows of sessions (see keys_of) in a queue of a project, with their exceptions."""
-    # The rows first: an acknowledgement that holds one of them may still add exceptions, which the
-    # second statement then sees.
+    """Delete the rows of sessions (see keys_of) in a queue of a project, and their exceptions."""
+    # The rows come first: an acknowledgement that has locked one of them may still add exceptions,
+    # which the second statement then sees.
     await database.rows(_DELETE, parameters, on=connection)
     await database.rows(_DELETE_EXCEPTIONS, parameters, on=connection)

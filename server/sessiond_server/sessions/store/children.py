@@ -1,4 +1,4 @@
-"""Tables of what belongs to a session and has a name there: tasks and bookmarks."""
+"""Stores of named objects in a session: tasks and bookmarks."""
 
 from collections.abc import Mapping
 from dataclasses import fields
@@ -18,7 +18,10 @@ _EXISTS = f"SELECT 1 AS found FROM sessions WHERE {LIVE_SESSION}"
 
 
 def of_session(table: str, row_type: type[Any]) -> str:
-    """Return a SELECT of the rows of the session :key of :project_id, open to more conditions."""
+    """Return a SELECT of a session's rows, which the caller may extend with more conditions.
+
+    Parameters: key, project_id.
+    """
     return f"""
 SELECT {columns_of(row_type, table)}
 FROM sessions JOIN {table} ON {table}.key = sessions.key AND {table}.log = sessions.log
@@ -38,8 +41,8 @@ class ChildStore(Generic[Row]):
         Args:
             database: the database.
             table: the table.
-            row_type: the dataclass of its rows, whose fields are columns.
-            name: the column of the names.
+            row_type: dataclass of the rows, whose fields are named after columns.
+            name: the column that holds the rows' names.
         """
         self.database = database
         self._table = table
@@ -56,33 +59,33 @@ class ChildStore(Generic[Row]):
         return bool(await self.database.rows(_EXISTS, {"key": key, "project_id": project_id}))
 
     async def get(self, key: UUID, project_id: UUID, name: str) -> Row | None:
-        """Return a row; None if it or its session does not exist."""
+        """Return a row; None if the row or its session does not exist."""
         parameters = {"key": key, "project_id": project_id, "name": name}
         rows = await self.database.rows(self._get, parameters)
         return self._row_type(**rows[0]) if rows else None
 
     async def find(self, change: Change, name: str) -> Row | None:
-        """Return a row; None if it does not exist."""
+        """Return a row; None if the row does not exist."""
         rows = await change.rows(self._find, name=name)
         return self._row_type(**rows[0]) if rows else None
 
     async def count(self, change: Change) -> int:
-        """Return how many rows the session has."""
+        """Return the number of rows that the session has."""
         [row] = await change.rows(self._count)
         return int(row["count"])
 
     async def insert(self, change: Change, **values: Any) -> Row:
-        """Add a row with a new name.
+        """Add a row. Its name must be new in the session.
 
         Args:
             change: the change.
-            values: the columns besides key, log and the times.
+            values: all columns except key, log and the times.
         """
         own = {"key": change.key, "log": change.log, "created_at": NOW, "updated_at": NOW}
         return await self._write(change, insert(self._table), own | values)
 
     async def update(self, change: Change, name: str, values: Mapping[str, Any]) -> Row:
-        """Set columns of a row that exists."""
+        """Set columns of an existing row."""
         own = self._table.c
         statement = update(self._table).where(
             own.key == change.key, own.log == change.log, own[self._name] == name
@@ -90,7 +93,7 @@ class ChildStore(Generic[Row]):
         return await self._write(change, statement, {**values, "updated_at": NOW})
 
     async def delete(self, change: Change, name: str) -> Row | None:
-        """Remove a row. Returns it; None if it does not exist."""
+        """Remove a row and return it; None if the row does not exist."""
         rows = await change.rows(self._delete, name=name)
         return self._row_type(**rows[0]) if rows else None
 

@@ -1,7 +1,7 @@
-"""Deletes sessions: their rows and segments; the logs that they referred to are queued for purging.
+"""Deletes the rows and segments of sessions, and queues their logs for purging.
 
-From the commit on, nothing of a deleted session can be read. The purger then removes the messages
-of these logs that no other session refers to.
+After the commit, nothing of a deleted session can be read. The purger later removes those messages
+in the queued logs that no other session refers to.
 """
 
 from collections.abc import Sequence
@@ -17,9 +17,9 @@ from sessiond_server.db.pool import Database
 
 T = tables.sessions.c
 
-# dead_logs is filled in the order of keys, so that concurrent deletions queue up for its rows
-# instead of deadlocking. The conflict updates the row rather than doing nothing, in order to wait
-# for a purger that holds the entry and may be about to remove it.
+# dead_logs is filled in key order, so that concurrent deletions wait for each other instead of
+# deadlocking. A conflicting row is updated rather than skipped: the update waits for a purger that
+# has locked the row and may be about to remove it.
 _DELETE = """
 WITH dead AS (
     DELETE FROM sessions WHERE key = ANY (%(keys)s) RETURNING key, log
@@ -53,8 +53,8 @@ async def delete_sessions(
     Args:
         database: runs the statements.
         connection: the connection in the transaction.
-        condition: which sessions.
-        limit: the most sessions to delete; None for all.
+        condition: selects the sessions.
+        limit: maximum number of sessions to delete; None for all.
 
     Returns:
         The deleted sessions.
@@ -75,9 +75,9 @@ async def delete_locked(
 ) -> None:
     """Deletes sessions whose rows the transaction has locked FOR UPDATE.
 
-    The lock needs a statement of its own, before this one: another transaction may move a session's
-    segments while the lock waits for it, and a statement sees only what was committed before it
-    started.
+    The caller must take the lock in an earlier statement. While a statement waits for the lock,
+    another transaction may move the session's segments, and a statement sees only what was
+    committed before it started.
     """
     if keys:
         await database.rows(_DELETE, {"keys": list(keys)}, on=connection)

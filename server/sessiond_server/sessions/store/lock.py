@@ -1,8 +1,8 @@
-"""Changes of a session's tasks, bookmarks and turns.
+"""Changes to a session's tasks, bookmarks and turns.
 
-Every change is one transaction that starts by locking the session's row. So positions, counts and
-names need no other lock, and a session that is being deleted exists for the whole of a change, or
-not at all.
+Every change is one transaction that first locks the session's row. Positions, counts and names
+therefore need no other lock, and a concurrent deletion of the session happens either before or
+after the change.
 """
 
 from collections.abc import AsyncIterator
@@ -20,10 +20,11 @@ from sessiond_server.db.expiry import LIVE_SESSION
 from sessiond_server.db.idempotency import RequestRecord, record_request
 from sessiond_server.db.pool import Database
 
-# It is constant within a statement: a new row has the same time of creation and of change.
+# The time is constant within a statement, so a new row has equal create and update times.
 NOW: ColumnElement[datetime] = func.statement_timestamp()
 
-# A change counts as use, and the row has to be locked in any case.
+# A change counts as an access. Setting the times here costs little, since the row must be locked
+# anyway.
 _LOCK = f"""
 UPDATE sessions SET active_at = clock_timestamp(), used_at = clock_timestamp()
 WHERE {LIVE_SESSION} RETURNING log, state, last_seq"""
@@ -43,7 +44,7 @@ class Change:
         key: the session's key.
         log: the session's log.
         state: the session's SessionState.
-        last_seq: the seq of its newest message.
+        last_seq: seq of the session's newest message.
     """
 
     database: Database
@@ -58,7 +59,8 @@ class Change:
 
         Args:
             statement: see Database.rows.
-            parameters: the values of a text, besides `key` and `log`, which are the session's.
+            parameters: the values of a psycopg text. The session's `key` and `log` are added to
+                them.
         """
         if not isinstance(statement, str):
             return await self.database.rows(statement, on=self.connection)
@@ -70,12 +72,14 @@ class Change:
 async def change(
     database: Database, key: UUID, project_id: UUID, record: RequestRecord | None
 ) -> AsyncIterator[Change]:
-    """Locks a session for a change, which the end of the block commits and an exception undoes.
+    """Locks a session for a change.
+
+    The change is committed at the end of the block, and rolled back on an exception.
 
     Raises:
         SessionMissing: if the project has no such session.
-        DuplicateRequest: if the request is recorded already, with the same content.
-        Fault: REQUEST_ID_REUSED if it is recorded with other content.
+        DuplicateRequest: if the request was already recorded with the same content.
+        Fault: REQUEST_ID_REUSED if the request_id was recorded with other content.
     """
     async with database.transaction() as connection:
         parameters = {"key": key, "project_id": project_id}

@@ -108,7 +108,7 @@ class NewSession:
 
 @dataclass(frozen=True, slots=True)
 class SessionFilter:
-    """Selects sessions of a project, as SessionFilter of the protos does."""
+    """Selects sessions of a project, like SessionFilter in the protos."""
 
     project_id: UUID
     session_id_prefix: str = ""
@@ -128,10 +128,10 @@ class Listing:
     """Filter and order of a listing.
 
     Attributes:
-        filter: which sessions.
+        filter: selects the sessions.
         order: active_desc, created_desc, created_asc or id_asc.
-        limit: the most rows.
-        after: sort key of the last row of the page before; None for the first page.
+        limit: maximum number of rows.
+        after: sort key of the last row of the previous page; None for the first page.
     """
 
     filter: SessionFilter
@@ -148,7 +148,7 @@ class Etag(NamedTuple):
 
 
 class SessionCounts(NamedTuple):
-    """Numbers of sessions, and of the messages in them."""
+    """A number of sessions, and the number of messages in them."""
 
     sessions: int
     messages: int
@@ -162,13 +162,13 @@ _NOW: ColumnElement[datetime] = func.clock_timestamp()
 
 
 class SessionStore:
-    """Sessions by key. Methods that concern one session also take the caller's project."""
+    """Sessions by key. Methods for a single session also take the caller's project."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def get(self, key: UUID, project_id: UUID) -> SessionRow | None:
-        """Returns a session; None if the project has none of this key, or it has expired."""
+        """Returns a session; None if it has expired or the project has no session with this key."""
         rows = await self._database.rows(_GET, {"key": key, "project_id": project_id})
         return SessionRow(**rows[0]) if rows else None
 
@@ -176,10 +176,10 @@ class SessionStore:
         """Creates a session.
 
         Returns:
-            The session; None, and nothing is changed, if there is one of this key.
+            The new session; None if the key is taken, in which case nothing is changed.
 
         Raises:
-            DuplicateRequest: if the request is recorded already.
+            DuplicateRequest: if the request was already recorded.
         """
         values = asdict(new) | {"config": Jsonb(new.config), "metadata": Jsonb(new.metadata)}
         async with recorded_transaction(self._database, record) as connection:
@@ -203,7 +203,7 @@ class SessionStore:
             The session; None if it does not exist.
 
         Raises:
-            DuplicateRequest: if the request is recorded already.
+            DuplicateRequest: if the request was already recorded.
         """
         parameters = {"key": key, "project_id": project_id, "state": state.value}
         async with recorded_transaction(self._database, record) as connection:
@@ -230,15 +230,15 @@ class SessionStore:
             values: new values by column; JSON columns as dicts.
             patches: merge patches of `config` and `metadata`.
             etag: the version that the session must have; None for any.
-            max_json_bytes: the most that config or metadata may take as text.
-            record: the request; None for one without a request_id.
+            max_json_bytes: maximum size of config and of metadata, as JSON text.
+            record: record of the request; None for a request without a request_id.
 
         Returns:
             The new row; None if the session does not exist or has another etag.
 
         Raises:
             TooLarge: if config or metadata would exceed max_json_bytes.
-            DuplicateRequest: if the request is recorded already.
+            DuplicateRequest: if the request was already recorded.
         """
         columns: dict[str, Any] = dict(values)
         for name in ("config", "metadata"):
@@ -281,7 +281,7 @@ class SessionStore:
             The session; None if it does not exist or has another etag.
 
         Raises:
-            DuplicateRequest: if the request is recorded already.
+            DuplicateRequest: if the request was already recorded.
         """
         condition = and_(*_is(key, project_id, etag))
         async with recorded_transaction(self._database, record) as connection:
@@ -291,10 +291,12 @@ class SessionStore:
         return None
 
     async def start_deletion(self, record: RequestRecord | None) -> datetime:
-        """Returns when a deletion by filter started: a repetition starts when the first one did.
+        """Returns the start time of a deletion by filter.
+
+        A repetition gets the start time of the first request.
 
         Raises:
-            Fault: REQUEST_ID_REUSED if the first one had another filter.
+            Fault: REQUEST_ID_REUSED if the first request had another filter.
         """
         if record:
             try:
@@ -308,7 +310,7 @@ class SessionStore:
         return row["now"]  # type: ignore[no-any-return]
 
     async def count(self, chosen: SessionFilter, before: datetime) -> SessionCounts:
-        """Counts the sessions that match a filter and existed at a time."""
+        """Counts the sessions that match a filter and already existed at the time `before`."""
         statement = select(
             func.count().label("sessions"),
             cast(func.coalesce(func.sum(T.last_seq), 0), BigInteger).label("messages"),
@@ -319,7 +321,7 @@ class SessionStore:
     async def delete_some(
         self, chosen: SessionFilter, before: datetime, limit: int
     ) -> list[DeletedSession]:
-        """Deletes at most `limit` of these sessions and returns them."""
+        """Deletes and returns at most `limit` sessions that `count` would count."""
         condition = and_(*filter_conditions(chosen), _existed(before))
         async with self._database.transaction() as connection:
             return await delete_sessions(self._database, connection, condition, limit=limit)
@@ -329,12 +331,12 @@ class SessionStore:
         return [SessionRow(**row) for row in await self._database.rows(list_statement(listing))]
 
     async def find_request(self, key: UUID, log: UUID, request_id: str) -> RecordedRequest | None:
-        """Returns what a request_id did; None if it is not recorded."""
+        """Returns the first request with a request_id; None if there is none."""
         return await find_request(self._database, key, log, request_id)
 
 
 def list_statement(listing: Listing) -> Select[Any]:
-    """Returns the statement of a listing; public for a test of its plan."""
+    """Returns the statement of a listing. It is public for a test of its plan."""
     conditions = filter_conditions(listing.filter)
     order, keyset = _ORDERS[listing.order]
     if listing.after is not None:
@@ -357,14 +359,14 @@ def filter_conditions(chosen: SessionFilter) -> list[ColumnElement[bool]]:
         *(column < time for column, time in before if time is not None),
     ]
     if chosen.session_id_prefix:
-        # Unlike LIKE, a range needs no escapes and uses the unique index, whose collation "C" is
-        # byte order.
+        # Unlike LIKE, a range condition needs no escaping and can use the unique index, whose
+        # collation "C" is byte order.
         prefix = chosen.session_id_prefix
         conditions += [T.session_id >= prefix, T.session_id < _next_prefix(prefix)]
     return conditions
 
 
-# The index can use the first condition of a keyset; the row comparison makes it exact.
+# The index can use the first condition of a keyset; the row comparison makes the result exact.
 _ORDERS: dict[str, Any] = {
     "active_desc": (
         (T.active_minute.desc(), T.active_at.desc(), T.key.desc()),
@@ -386,7 +388,7 @@ _ORDERS: dict[str, Any] = {
 
 
 def _existed(at: datetime) -> ColumnElement[bool]:
-    # An imported session may have a created_at in the future.
+    # created_at alone is not enough: that of an imported session may be in the future.
     return or_(T.created_at < at, T.used_at < at)
 
 
@@ -402,9 +404,9 @@ def sort_key(order: str, row: SessionRow) -> tuple[Any, ...]:
 
 
 def _next_prefix(prefix: str) -> str:
-    """Returns the least string above all strings with the prefix, in byte order."""
-    # UTF-8 keeps the order of code points. The surrogates are no characters, so they are skipped;
-    # the last code point has no successor, so the character before it is increased.
+    """Returns the smallest string above all strings with the prefix, in byte order."""
+    # UTF-8 preserves the order of code points. Surrogates are not characters, so they are skipped.
+    # The last code point has no successor, so the character before it is increased.
     head, last = prefix[:-1], ord(prefix[-1])
     if last == 0x10FFFF:
         return _next_prefix(head) if head else "\U0010ffff" * 65

@@ -26,7 +26,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("project_id", name="projects_pkey"),
         sa.UniqueConstraint("name", name="projects_name_key"),
     )
-    # The project of servers without keys. Its id is derived from its name, like all projects' ids.
+    # The project of servers without keys. Like every project id, its id is derived from the name.
     op.execute(
         "INSERT INTO projects (project_id, name)"
         " VALUES ('1a3c88bb-a02a-5ae3-ae1b-c4646af33f8c', 'default')"
@@ -58,7 +58,7 @@ def upgrade() -> None:
             "log",
             sa.Uuid,
             nullable=False,
-            comment="where its messages lie; tells it from a predecessor of the same id",
+            comment="log of the session's new messages; a re-created session has another log",
         ),
         sa.Column(
             "state",
@@ -71,12 +71,14 @@ def upgrade() -> None:
             sa.Integer,
             nullable=False,
             server_default="1",
-            comment="counts changes of settings and state",
+            comment="number of changes to settings and state",
         ),
         sa.Column("model", sa.Text, nullable=False, server_default=""),
         sa.Column("user_name", sa.Text, nullable=False, server_default=""),
         sa.Column("title", sa.Text, nullable=False, server_default=""),
-        sa.Column("first_words", sa.Text, comment="of the first user message, for listings"),
+        sa.Column(
+            "first_words", sa.Text, comment="beginning of the first user message, for listings"
+        ),
         sa.Column("config", JSONB, nullable=False, server_default=sa.text("'{}'")),
         sa.Column("metadata", JSONB, nullable=False, server_default=sa.text("'{}'")),
         sa.Column("last_seq", sa.BigInteger, nullable=False, server_default="0"),
@@ -86,14 +88,14 @@ def upgrade() -> None:
             sa.Integer,
             nullable=False,
             server_default="0",
-            comment="of one message; bounds a page's size",
+            comment="size of the largest message; bounds the size of a page",
         ),
         sa.Column("created_at", TIME, nullable=False),
         sa.Column("active_at", TIME, nullable=False),
         sa.Column(
             "active_minute",
             sa.Integer,
-            # A generated column must not depend on the session's time zone; UTC is constant.
+            # A generated column must not depend on the connection's time zone; UTC is constant.
             sa.Computed(
                 "floor(extract(epoch FROM active_at AT TIME ZONE 'UTC') / 60)::integer",
                 persisted=True,
@@ -144,7 +146,7 @@ def upgrade() -> None:
             "body",
             sa.LargeBinary,
             nullable=False,
-            comment="the encoded Message less what the server assigns",
+            comment="the encoded Message without the fields that the server assigns",
         ),
         sa.PrimaryKeyConstraint("key", "log", "seq", name="messages_pkey"),
         postgresql_with={
@@ -152,8 +154,8 @@ def upgrade() -> None:
             "autovacuum_analyze_scale_factor": "0.1",
         },
     )
-    # lz4 decompresses several times faster than pglz for a few per cent more space. Some builds of
-    # PostgreSQL lack it.
+    # lz4 decompresses several times faster than pglz, at a cost of a few percent more space. Some
+    # builds of PostgreSQL lack it.
     op.execute("""
         DO $$ BEGIN
             ALTER TABLE messages ALTER COLUMN body SET COMPRESSION lz4;
@@ -169,7 +171,7 @@ def upgrade() -> None:
             "log",
             sa.Uuid,
             nullable=False,
-            comment="the session's log for an append, the nil UUID for the rest",
+            comment="the session's log, or the nil UUID for changes to the session itself",
         ),
         sa.Column("request_id", ID_TEXT, nullable=False),
         sa.Column("content_hash", sa.LargeBinary, nullable=False),
@@ -180,10 +182,10 @@ def upgrade() -> None:
             sa.Text,
             nullable=False,
             server_default="",
-            comment="of the session that a create made",
+            comment="id of the object that the request created or changed",
         ),
         sa.Column(
-            "created_at", TIME, nullable=False, comment="an append's: the messages' created_at"
+            "created_at", TIME, nullable=False, comment="for an append, created_at of its messages"
         ),
         sa.PrimaryKeyConstraint("key", "log", "request_id", name="requests_pkey"),
     )
@@ -197,7 +199,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("key", "log", name="dead_logs_pkey"),
     )
 
-    # RFC 7396 in SQL, so that a patch is atomic in one UPDATE.
+    # RFC 7396 in SQL, so that one UPDATE can apply a patch atomically.
     op.execute("""
         CREATE FUNCTION sessiond_merge_patch(target jsonb, patch jsonb) RETURNS jsonb
         LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$

@@ -1,6 +1,6 @@
 """Copies, tasks, bookmarks, processing queues, token counts, assets.
 
-Servers of the previous version may go on serving. The rows that they write get the defaults, so
+Servers of the previous version may keep running. Rows that they write get the default values, so
 their messages have no token counts.
 
 Revision ID: 0002
@@ -28,17 +28,17 @@ def upgrade() -> None:
             sa.BigInteger,
             nullable=False,
             server_default="0",
-            comment="up to it, segments says where the messages lie",
+            comment="messages up to this seq are in the logs listed in segments",
         ),
         sa.Column(
             "short_segments",
             sa.Integer,
             nullable=False,
             server_default="0",
-            comment="those of its segments that are worth flattening",
+            comment="number of segments that are worth flattening",
         ),
         sa.Column(
-            "first_words_seq", sa.BigInteger, comment="of the message that first_words is from"
+            "first_words_seq", sa.BigInteger, comment="seq of the message that first_words is from"
         ),
         sa.Column("token_count", sa.BigInteger, nullable=False, server_default="0"),
         sa.Column(
@@ -48,17 +48,20 @@ def upgrade() -> None:
             server_default="0",
             comment="the part of token_count that is estimated",
         ),
-        sa.Column("origin_key", sa.Uuid, comment="of the session that it was copied from"),
+        sa.Column(
+            "origin_key", sa.Uuid, comment="key of the session that this one was copied from"
+        ),
         sa.Column("origin_log", sa.Uuid),
         sa.Column("origin_session_id", sa.Text),
         sa.Column("origin_seq", sa.BigInteger),
-        # No queue has distributed the existing sessions yet: they are like new ones.
+        # Existing sessions have not been distributed to any queue yet, so they start out like new
+        # ones.
         sa.Column(
             "has_news",
             sa.Boolean,
             nullable=False,
             server_default=sa.text("true"),
-            comment="its queues are to be told of messages",
+            comment="new messages have to be distributed to the queues",
         ),
     ):
         op.add_column("sessions", column)
@@ -83,20 +86,24 @@ def upgrade() -> None:
             sa.Integer,
             nullable=False,
             server_default="0",
-            comment="negative: an estimate",
+            comment="negative for an estimate",
         ),
         sa.Column(
             "total_bytes",
             sa.BigInteger,
-            comment="content_bytes of the session up to and with this message",
+            comment="running total of content_bytes, including this message",
         ),
-        sa.Column("total_tokens", sa.BigInteger, comment="tokens likewise, estimates included"),
+        sa.Column(
+            "total_tokens", sa.BigInteger, comment="running total of tokens, including estimates"
+        ),
     ):
         op.add_column("messages", column)
 
     op.create_table(
         "segments",
-        sa.Column("key", sa.Uuid, nullable=False, comment="of the session that reads here"),
+        sa.Column(
+            "key", sa.Uuid, nullable=False, comment="key of the session that reads this segment"
+        ),
         sa.Column("first_seq", sa.BigInteger, autoincrement=False, nullable=False),
         sa.Column("last_seq", sa.BigInteger, nullable=False),
         sa.Column("src_key", sa.Uuid, nullable=False),
@@ -116,7 +123,7 @@ def upgrade() -> None:
             "position",
             sa.Integer,
             nullable=False,
-            comment="1, 2, 3, ... without a gap; unique, but not while tasks are reordered",
+            comment="1, 2, 3, ... without a gap; not unique while tasks are being reordered",
         ),
         sa.Column("status", sa.SmallInteger, nullable=False, comment="as in the protos"),
         sa.Column("data", JSONB, nullable=False, server_default=sa.text("'{}'")),
@@ -125,7 +132,7 @@ def upgrade() -> None:
             ARRAY(sa.BigInteger),
             nullable=False,
             server_default=sa.text("'{}'"),
-            comment="ascending, each once",
+            comment="ascending, without duplicates",
         ),
         sa.Column("revision", sa.Integer, nullable=False, server_default="1"),
         sa.Column("created_at", TIME, nullable=False),
@@ -162,15 +169,18 @@ def upgrade() -> None:
             sa.BigInteger,
             nullable=False,
             server_default="0",
-            comment="up to it all is dealt with, exceptions apart",
+            comment="messages up to this seq are processed, except those in processing_exceptions",
         ),
         sa.Column("is_ready", sa.Boolean, nullable=False, comment="there may be pending messages"),
         sa.Column(
-            "ready_at", TIME, nullable=False, comment="since when; who waits longest comes first"
+            "ready_at",
+            TIME,
+            nullable=False,
+            comment="time of becoming ready; the earliest comes first",
         ),
         sa.Column("lease_id", sa.Uuid),
         sa.Column("lease_until", TIME),
-        sa.Column("lease_firsts", ARRAY(sa.BigInteger), comment="of the ranges that are leased"),
+        sa.Column("lease_firsts", ARRAY(sa.BigInteger), comment="first seqs of the leased ranges"),
         sa.Column("lease_lasts", ARRAY(sa.BigInteger)),
         sa.Column("worker", sa.Text, nullable=False, server_default=""),
         sa.Column(
@@ -178,7 +188,7 @@ def upgrade() -> None:
             sa.Integer,
             nullable=False,
             server_default="0",
-            comment="leases in a row that ended without progress, and the present one",
+            comment="number of consecutive leases without progress, including the current one",
         ),
         sa.PrimaryKeyConstraint("key", "log", "queue", name="processing_pkey"),
         postgresql_with={"fillfactor": "80"},
@@ -211,13 +221,17 @@ def upgrade() -> None:
             "object_key",
             sa.Text,
             nullable=False,
-            comment="where its content lies; another one for each upload",
+            comment="location of the content; every upload has a key of its own",
         ),
         sa.Column("size", sa.BigInteger, nullable=False),
         sa.Column("media_type", sa.Text, nullable=False, server_default=""),
         sa.Column("created_at", TIME, nullable=False, server_default=NOW),
         sa.Column(
-            "touched_at", TIME, nullable=False, server_default=NOW, comment="of the last upload"
+            "touched_at",
+            TIME,
+            nullable=False,
+            server_default=NOW,
+            comment="time of the last upload",
         ),
         sa.PrimaryKeyConstraint("project_id", "sha256", name="assets_pkey"),
     )
@@ -231,7 +245,7 @@ def upgrade() -> None:
             sa.BigInteger,
             autoincrement=False,
             nullable=False,
-            comment="of the message that refers to it; goes with that",
+            comment="seq of the referring message; deleted together with it",
         ),
         sa.Column("sha256", sa.LargeBinary, nullable=False),
         sa.Column("project_id", sa.Uuid, nullable=False),
@@ -243,9 +257,11 @@ def upgrade() -> None:
         sa.Column(
             "object_key",
             sa.Text,
-            comment="an object that no asset has, or not yet: every object is here or there",
+            comment="an object that belongs to no asset; every object is either here or in assets",
         ),
-        sa.Column("due_at", TIME, nullable=False, comment="when it may be removed"),
+        sa.Column(
+            "due_at", TIME, nullable=False, comment="time from which the object may be removed"
+        ),
         sa.PrimaryKeyConstraint("object_key", name="loose_objects_pkey"),
     )
     op.create_index("loose_objects_due_at_idx", "loose_objects", ["due_at"])

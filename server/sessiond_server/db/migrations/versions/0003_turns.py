@@ -1,6 +1,6 @@
 """Turns.
 
-Servers of the previous version may go on serving: they neither read nor write the new columns.
+Servers of the previous version may keep running: they neither read nor write the new columns.
 
 Revision ID: 0003
 Revises: 0002
@@ -24,7 +24,7 @@ def upgrade() -> None:
         sa.Column(
             "running_turn",
             sa.Uuid,
-            comment="the fence: what a turn appends carries it into the WHERE of the append",
+            comment="the fence: a turn's appends have it as a condition in their WHERE",
         ),
     )
     op.create_table(
@@ -35,16 +35,16 @@ def upgrade() -> None:
             "turn_id",
             sa.Uuid,
             nullable=False,
-            comment="UUIDv7: in the order in which they were sent, as far as clocks agree",
+            comment="UUIDv7, which orders turns by the time of sending, as far as clocks agree",
         ),
         sa.Column(
-            "place", sa.BigInteger, nullable=False, comment="the order among those that wait"
+            "place", sa.BigInteger, nullable=False, comment="position in the order of queued turns"
         ),
         sa.Column(
             "state",
             sa.SmallInteger,
             nullable=False,
-            comment="as in the protos; 6: what was sent became a part of the turn `joined`",
+            comment="as in the protos; 6: the messages were added to the turn `joined`",
         ),
         sa.Column("model", sa.Text, nullable=False),
         sa.Column(
@@ -53,15 +53,13 @@ def upgrade() -> None:
             comment="a SendRequest with the messages; null once they are appended",
         ),
         sa.Column(
-            "message_id", sa.Uuid, comment="of the last of the messages; null where there is none"
+            "message_id", sa.Uuid, comment="message_id of the last message; null if it has none"
         ),
         sa.Column("options", JSONB, nullable=False, server_default=sa.text("'{}'")),
         sa.Column("timeout_ms", sa.BigInteger, nullable=False),
-        sa.Column(
-            "steers", sa.Uuid, comment="the turn that was running when it was sent to steer it"
-        ),
+        sa.Column("steers", sa.Uuid, comment="the running turn that this one was sent to steer"),
         sa.Column("joined", sa.Uuid),
-        sa.Column("holder", sa.Uuid, comment="the server process that runs it"),
+        sa.Column("holder", sa.Uuid, comment="the server process that runs the turn"),
         sa.Column("lease_until", TIME),
         sa.Column("first_seq", sa.BigInteger, nullable=False, server_default="0"),
         sa.Column(
@@ -69,14 +67,14 @@ def upgrade() -> None:
             sa.BigInteger,
             nullable=False,
             server_default="0",
-            comment="the last that it appended",
+            comment="seq of the last message that the turn appended",
         ),
         sa.Column(
             "last_seq",
             sa.BigInteger,
             nullable=False,
             server_default="0",
-            comment="of its final answer",
+            comment="seq of the final answer",
         ),
         sa.Column("stop_reason", sa.Text, nullable=False, server_default=""),
         sa.Column(
