@@ -62,15 +62,13 @@ class _FitChangeKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FitChan
     """A result is moved to its call."""
     FIT_CHANGE_KIND_RESULT_AS_TEXT: _FitChangeKind.ValueType  # 17
     """A late, second or unrelated result of a tool is sent as text."""
-    FIT_CHANGE_KIND_CALL_AS_TEXT: _FitChangeKind.ValueType  # 18
-    """A tool call is sent as text, because the API accepts no result for it."""
-    FIT_CHANGE_KIND_CACHE_MARKER_REMOVED: _FitChangeKind.ValueType  # 19
+    FIT_CHANGE_KIND_CACHE_MARKER_REMOVED: _FitChangeKind.ValueType  # 18
     """A cache marker is left out; the API accepts four."""
-    FIT_CHANGE_KIND_MESSAGE_ADDED: _FitChangeKind.ValueType  # 20
+    FIT_CHANGE_KIND_MESSAGE_ADDED: _FitChangeKind.ValueType  # 19
     """A message is added, because the API requires one here."""
-    FIT_CHANGE_KIND_MESSAGE_OMITTED: _FitChangeKind.ValueType  # 21
+    FIT_CHANGE_KIND_MESSAGE_OMITTED: _FitChangeKind.ValueType  # 20
     """A message is left out: nothing of it can be sent, or there are too many."""
-    FIT_CHANGE_KIND_MESSAGES_MERGED: _FitChangeKind.ValueType  # 22
+    FIT_CHANGE_KIND_MESSAGES_MERGED: _FitChangeKind.ValueType  # 21
     """Messages are sent as one."""
 
 class FitChangeKind(_FitChangeKind, metaclass=_FitChangeKindEnumTypeWrapper):
@@ -112,15 +110,13 @@ FIT_CHANGE_KIND_RESULT_MOVED: FitChangeKind.ValueType  # 16
 """A result is moved to its call."""
 FIT_CHANGE_KIND_RESULT_AS_TEXT: FitChangeKind.ValueType  # 17
 """A late, second or unrelated result of a tool is sent as text."""
-FIT_CHANGE_KIND_CALL_AS_TEXT: FitChangeKind.ValueType  # 18
-"""A tool call is sent as text, because the API accepts no result for it."""
-FIT_CHANGE_KIND_CACHE_MARKER_REMOVED: FitChangeKind.ValueType  # 19
+FIT_CHANGE_KIND_CACHE_MARKER_REMOVED: FitChangeKind.ValueType  # 18
 """A cache marker is left out; the API accepts four."""
-FIT_CHANGE_KIND_MESSAGE_ADDED: FitChangeKind.ValueType  # 20
+FIT_CHANGE_KIND_MESSAGE_ADDED: FitChangeKind.ValueType  # 19
 """A message is added, because the API requires one here."""
-FIT_CHANGE_KIND_MESSAGE_OMITTED: FitChangeKind.ValueType  # 21
+FIT_CHANGE_KIND_MESSAGE_OMITTED: FitChangeKind.ValueType  # 20
 """A message is left out: nothing of it can be sent, or there are too many."""
-FIT_CHANGE_KIND_MESSAGES_MERGED: FitChangeKind.ValueType  # 22
+FIT_CHANGE_KIND_MESSAGES_MERGED: FitChangeKind.ValueType  # 21
 """Messages are sent as one."""
 Global___FitChangeKind: _TypeAlias = FitChangeKind  # noqa: Y015
 

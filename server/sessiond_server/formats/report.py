@@ -25,7 +25,6 @@ class ChangeKind(Enum):
     RESULT_MISSING = "A tool call without a result has a note in its place."
     RESULT_MOVED = "A result is moved to its call."
     RESULT_AS_TEXT = "A late, second or unrelated result of a tool is sent as text."
-    CALL_AS_TEXT = "A tool call is sent as text, because the API accepts no result for it."
     CACHE_MARKER_REMOVED = "A cache marker is left out; the API accepts four."
     MESSAGE_ADDED = "A message is added, because the API requires one here."
     MESSAGE_OMITTED = "A message is left out: nothing of it can be sent, or there are too many."

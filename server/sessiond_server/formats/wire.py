@@ -65,7 +65,7 @@ class AssetInfo:
 
 
 def stored_or_new(new: JSON, stored: JSON, raw: str) -> JSON:
-    """Return the stored message if the new one equals it and its text can be sent, else the new one.
+    """Return the stored message if the new one equals it and can be sent, else the new one.
 
     All APIs refuse lone surrogates, which only an escape can spell.
     """

@@ -133,7 +133,7 @@ class _Writer(AnthropicBlocks):
         self._add(entry, "user", blocks)
 
     def _later_system(self, said: Said) -> None:
-        """Send instructions in mid-history in their place: inline, or as what the user passes on."""
+        """Send later instructions in their place: inline, or as what the user passes on."""
         blocks = self._blocks(said.entry, said.pieces, is_text_only=True)
         if not blocks:
             self._lost(said.entry, ChangeKind.BLANK_OMITTED)

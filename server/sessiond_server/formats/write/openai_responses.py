@@ -170,7 +170,8 @@ class _Writer:
             inner = own.get("image_url") if own else None
             detail = detail or (inner.get("detail") if isinstance(inner, dict) else None)
             if detail not in ("low", "high", "auto", "original"):
-                self._lost(entry, ChangeKind.FIELD_CHANGED, "detail")
+                if own and own.get("type") == "input_image":
+                    self._lost(entry, ChangeKind.FIELD_CHANGED, "detail")
                 detail = "auto"
             if any(source.values()):
                 return {"type": "input_image", "detail": detail, **source}
@@ -337,6 +338,8 @@ class _Writer:
             if result.is_error:
                 output.insert(0, {"type": "input_text", "text": "Error:"})
             is_plain = all(type(part.get("text")) is str for part in output)
+            if is_plain and own and not output:
+                self._lost(entry, ChangeKind.FIELD_CHANGED, "output")
             if is_plain and not (own and isinstance(own.get("output"), list) and output):
                 output = "\n".join(part["text"] for part in output)
         if own and own.get("type") == new["type"]:

@@ -1,0 +1,214 @@
+"""The page that says what each provider's API gets of a history: made by running the writers."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from tables import table
+
+from sessiond.v1.message_pb2 import (
+    FORMAT_ANTHROPIC,
+    FORMAT_GEMINI,
+    FORMAT_OPENAI,
+    Format,
+    Message,
+    Role,
+)
+from sessiond_server.formats.report import ChangeKind
+from sessiond_server.formats.write import anthropic, gemini, openai_chat, openai_responses
+from sessiond_server.formats.write.openai_chat import ChatDialect
+from sessiond_server.formats.write.request import FittedRequest, History
+
+_COMPATIBLE = ChatDialect(is_openai=False)
+_WRITERS: Mapping[str, Callable[[History], FittedRequest]] = {
+    "Chat Completions": openai_chat.fit,
+    "compatible servers": lambda history: openai_chat.fit(history, _COMPATIBLE),
+    "Responses": openai_responses.fit,
+    "Anthropic": anthropic.fit,
+    "Gemini": gemini.fit,
+}
+_DATA = "AAAA"
+_ROLES = {"user": "USER", "assistant": "ASSISTANT", "model": "ASSISTANT", "tool": "TOOL"}
+
+
+def _message(number: Format.ValueType, value: dict[str, Any]) -> Message:
+    kind = str(value.get("type"))
+    by_type = "tool" if kind.endswith("_output") else "assistant"
+    role = {"system": "SYSTEM", **_ROLES}[value.get("role", by_type)]
+    return Message(role=Role.Value(f"ROLE_{role}"), format=number, json=json.dumps(value))
+
+
+def _chat(**value: Any) -> Message:
+    return _message(FORMAT_OPENAI, value)
+
+
+def _claude(role: str, *content: dict[str, Any]) -> Message:
+    return _message(FORMAT_ANTHROPIC, {"role": role, "content": [*content]})
+
+
+def _gemini(role: str, *parts: dict[str, Any]) -> Message:
+    return _message(FORMAT_GEMINI, {"role": role, "parts": [*parts]})
+
+
+def _call(*ids: str, arguments: str = "{}") -> Message:
+    calls = [
+        {"id": call_id, "type": "function", "function": {"name": "f", "arguments": arguments}}
+        for call_id in ids
+    ]
+    return _chat(role="assistant", content=None, tool_calls=calls)
+
+
+def _tool(call_id: str = "c", content: Any = "x") -> Message:
+    return _chat(role="tool", tool_call_id=call_id, content=content)
+
+
+def _user(*parts: dict[str, Any]) -> Message:
+    return _chat(role="user", content=[*parts])
+
+
+_ANSWER = _chat(role="assistant", content="a")
+_THINKING = {"type": "thinking", "thinking": "t", "signature": "AAAA"}
+_TEXT = {"type": "text", "text": "a"}
+# What a history contains, and the messages in question. A prompt precedes and follows them.
+_CASES: Sequence[tuple[str, Sequence[Message]]] = (
+    ("text", [_ANSWER]),
+    ("blank prompt", [_ANSWER, _chat(role="user", content=" ")]),
+    ("instructions in mid-history", [_ANSWER, _chat(role="system", content="s")]),
+    (
+        "picture by URL",
+        [_user({"type": "image_url", "image_url": {"url": "https://example.com/a.png"}})],
+    ),
+    (
+        "picture in the message, or as an asset",
+        [_user({"type": "image_url", "image_url": {"url": f"data:image/png;base64,{_DATA}"}})],
+    ),
+    (
+        "picture of another type (image/tiff)",
+        [_user({"type": "image_url", "image_url": {"url": f"data:image/tiff;base64,{_DATA}"}})],
+    ),
+    ("sound", [_user({"type": "input_audio", "input_audio": {"data": _DATA, "format": "wav"}})]),
+    (
+        "PDF",
+        [
+            _user(
+                {
+                    "type": "file",
+                    "file": {
+                        "filename": "a.pdf",
+                        "file_data": f"data:application/pdf;base64,{_DATA}",
+                    },
+                }
+            )
+        ],
+    ),
+    (
+        "file at OpenAI, by id",
+        [_user({"type": "file", "file": {"file_id": "file-1"}})],
+    ),
+    ("tool call and result", [_call("c"), _tool()]),
+    ("parallel calls", [_call("a", "b"), _tool("a"), _tool("b")]),
+    ("call without a result", [_call("c")]),
+    ("late result", [_call("c"), _ANSWER, _tool()]),
+    ("second result", [_call("c"), _tool(), _ANSWER, _tool()]),
+    ("result without a call", [_tool("nowhere")]),
+    ("id used twice", [_call("c"), _tool(), _ANSWER, _call("c"), _tool()]),
+    ("id with odd characters", [_call("f.x:0"), _tool("f.x:0")]),
+    ("arguments that are not an object", [_call("c", arguments="[1]"), _tool()]),
+    (
+        "picture in a tool's result",
+        [
+            _claude("assistant", {"type": "tool_use", "id": "c", "name": "f", "input": {}}),
+            _claude(
+                "user",
+                {
+                    "type": "tool_result",
+                    "tool_use_id": "c",
+                    "content": [
+                        {
+                            "type": "image",
+                            "source": {
+                                "type": "base64",
+                                "media_type": "image/png",
+                                "data": _DATA,
+                            },
+                        }
+                    ],
+                },
+            ),
+        ],
+    ),
+    ("refusal", [_chat(role="assistant", content=None, refusal="r")]),
+    (
+        "reasoning of OpenAI-compatible servers",
+        [_chat(role="assistant", content="a", reasoning_content="t")],
+    ),
+    (
+        "reasoning of Responses, encrypted",
+        [
+            _chat(type="reasoning", id="rs_1", summary=[], encrypted_content="AAAA"),
+            _chat(role="assistant", content="a", type="message"),
+        ],
+    ),
+    ("signed thinking of Anthropic", [_claude("assistant", _THINKING, _TEXT)]),
+    (
+        "thought of Gemini",
+        [_gemini("model", {"text": "t", "thought": True}, {"text": "a"})],
+    ),
+    (
+        "web search that the provider ran (Responses)",
+        [
+            _chat(
+                type="web_search_call",
+                id="ws_1",
+                status="completed",
+                action={"type": "search", "query": "q"},
+            )
+        ],
+    ),
+    (
+        "code that the provider ran (Gemini)",
+        [_gemini("model", {"executableCode": {"language": "PYTHON", "code": "1"}})],
+    ),
+    (
+        "compaction of Responses, after the messages that it stands for",
+        [_ANSWER, _chat(type="compaction", encrypted_content="AAAA")],
+    ),
+    ("citations (Anthropic)", [_claude("assistant", _TEXT | {"citations": [{"type": "x"}]})]),
+    (
+        "cache marker (Anthropic)",
+        [_claude("user", _TEXT | {"cache_control": {"type": "ephemeral"}})],
+    ),
+    ("author's name", [_chat(role="user", content="a", name="ann")]),
+)
+
+
+def page() -> str:
+    """Return the page."""
+    rows = [(case, *(_cell(write, given) for write in _WRITERS.values())) for case, given in _CASES]
+    kinds = [(f"`{kind.name.lower()}`", kind.value) for kind in ChangeKind]
+    return "\n\n".join(
+        [
+            "# What a model gets of a history",
+            "A stored message never changes. What goes to a model is made from it for each "
+            "request, and a turn reports every difference (`Turn.changes`). This table is made by "
+            "running the code: each row is a short history, each column an API. “as it is” means "
+            "that nothing is reported; otherwise the cell names the changes, which are explained "
+            "below. Not listed: messages that are merged, as Gemini requires of messages of one "
+            "role in succession, and most APIs of the items of one answer.",
+            table(("content", *_WRITERS), rows),
+            "## Changes",
+            table(("change", "meaning"), kinds),
+        ]
+    )
+
+
+def _cell(write: Callable[[History], FittedRequest], given: Sequence[Message]) -> str:
+    messages = [_chat(role="user", content="q"), *given, _chat(role="user", content="p")]
+    for seq, message in enumerate(messages, 1):
+        message.seq = seq
+    kinds = dict.fromkeys(
+        change.kind.name.lower()
+        for change in write(History(messages)).report
+        if change.seq and change.kind != ChangeKind.MESSAGES_MERGED
+    )
+    return ", ".join(f"`{kind}`" for kind in kinds) or "as it is"
