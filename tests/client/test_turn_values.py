@@ -75,6 +75,8 @@ def test_a_turn_by_attribute_and_by_key() -> None:
             "message": "slow down",
             "metadata": {"model": "m"},
         },
+        "changes": [],
+        "change_count": 0,
         "created_at": "2026-01-01T00:00:00Z",
         "started_at": "2026-01-01T00:00:01Z",
         "ended_at": "2026-01-01T00:00:02Z",

@@ -2,13 +2,15 @@
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from itertools import pairwise
 from typing import Any
 
 import pytest
 
 from sessiond.v1.message_pb2 import Message
+from sessiond.v1.session_pb2 import Session
+from sessiond.v1.session_service_pb2 import ImportSessionRequest, StoreMessagesRequest
 from sessiond_server.messages.branches import is_ancestor, path
 from sessiond_server.messages.store.segments import Segment
 
@@ -123,6 +125,26 @@ async def test_a_history_edited_in_twenty_places_and_its_copies_follow_the_same_
 async def test_a_bulk_append_keeps_its_branches(one: Wire, models: ModelServer) -> None:
     await one.import_("one", [[openai("a"), openai("b", "assistant")], [child(1, "c")]])
     await send(one, "one")
+    assert texts(models) == ["a", "c"]
+
+
+async def test_a_batch_keeps_its_branches(one: Wire, models: ModelServer) -> None:
+    requests = [
+        StoreMessagesRequest(session_id="one", messages=messages)
+        for messages in ([openai("a"), openai("b", "assistant")], [child(1, "c")])
+    ]
+    await one.store_batch(*requests)
+    await send(one, "one")
+    assert texts(models) == ["a", "c"]
+
+
+async def test_an_imported_session_keeps_its_branches(one: Wire, models: ModelServer) -> None:
+    async def pieces() -> AsyncIterator[ImportSessionRequest]:
+        yield ImportSessionRequest(session=Session(session_id="two"), messages=[openai("a")])
+        yield ImportSessionRequest(messages=[openai("b", "assistant"), child(1, "c")])
+
+    await one.sessions.ImportSession(pieces())
+    await send(one, "two")
     assert texts(models) == ["a", "c"]
 
 

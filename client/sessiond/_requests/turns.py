@@ -49,7 +49,7 @@ class SendOptions(TypedDict, total=False):
     Files above 256 KiB are uploaded as assets first."""
     mode: str
     """If a turn is running, "enqueue" (default) waits for a turn of its own, and "immediate" steers
-    the running turn."""
+    the running turn. If tool calls have no results yet, "immediate" waits for them."""
     model: str | None
     """Model to ask. Default: the session's, or the server's default."""
     options: Mapping[str, Any] | None

@@ -11,23 +11,18 @@ from sessiond_server.messages.store.history import HistoryStore, LogHead
 from sessiond_server.messages.store.segments import Segment, cut
 
 
-async def branch_of(store: HistoryStore, head: LogHead, seq: int) -> tuple[Segment, ...]:
-    """Return the path to a message, as the segments that hold its messages, in order.
-
-    Costs no query for a session without branches.
-    """
-    segments = cut(head.segments, 0, seq)
-    links = await store.parent_links(segments) if head.is_branched else {}
-    return path(segments, links, seq)
-
-
 async def newest_branch(store: HistoryStore, head: LogHead, through: int) -> tuple[Segment, ...]:
     """Return the path to the newest message that continues the branch of a message.
+
+    Costs no query for a session without branches.
 
     Args:
         store: reads the links.
         head: of the session.
         through: the message; the path leads through it. 0 = the session's newest message.
+
+    Returns:
+        The segments that hold the messages of the path, in order.
     """
     links = await store.parent_links(head.segments) if head.is_branched else {}
     seq = head.last_seq

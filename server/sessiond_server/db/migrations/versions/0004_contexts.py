@@ -63,12 +63,12 @@ def upgrade() -> None:
         sa.Column(
             "held_until",
             TIMESTAMP(timezone=True),
-            comment="what steers waits until then for the results of open calls",
+            comment="until then, a steering turn waits for results of open calls",
         ),
     )
     op.add_column(
         "turns",
-        sa.Column("changes", JSONB, comment="the first of what its last request changed"),
+        sa.Column("changes", JSONB, comment="the first changes of its last request"),
     )
     op.add_column(
         "turns",
@@ -77,6 +77,6 @@ def upgrade() -> None:
             sa.Integer,
             nullable=False,
             server_default="0",
-            comment="of all of them",
+            comment="of all changes",
         ),
     )
