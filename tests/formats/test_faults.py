@@ -507,3 +507,9 @@ class TestTooManyMessages:
             for count in range(600, 640, 2)
         }
         assert len(beginnings) <= 2
+
+
+@pytest.mark.parametrize("number", [2**70, -(2**65), 12345678901234567890123])
+def test_long_integers_keep_their_digits(number: int) -> None:
+    text = text_of("openai", USER, blocks("assistant", use("a", n=number)), PROMPT)
+    assert str(number) in text
