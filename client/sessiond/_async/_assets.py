@@ -20,7 +20,7 @@ from sessiond._types.asset import Asset
 from sessiond.errors import InternalError
 from sessiond.v1.asset_service_pb2 import GetAssetRequest, UploadAssetRequest
 
-# A piece of this size keeps the stream busy without holding much of it in memory.
+# Large enough to keep the stream busy, small enough to use little memory.
 PIECE_BYTES = 256 * 1024
 
 
@@ -37,10 +37,10 @@ class AsyncAssets(AsyncCalls):
     """Files that messages refer to.
 
     A message refers to an asset by its `asset_id` in a part, or by its `uri` anywhere in a
-    provider's JSON. An asset is named by its content, so the same bytes are stored once. It stays
-    as long as a message refers to it. One that nothing refers to is deleted, but not within an
-    hour of its last upload (unless the server's operator changes that): so upload first, then
-    store the message.
+    provider's JSON. The asset_id is the hash of the content, so the same bytes are stored only
+    once. An asset is kept as long as a message refers to it. An asset without references is
+    deleted, but not within an hour of its last upload (the server's operator can change that). So
+    upload the file first, then store the message.
     """
 
     async def upload(
@@ -52,31 +52,31 @@ class AsyncAssets(AsyncCalls):
         size: int | None = None,
         timeout: float | None = None,
     ) -> Asset:
-        """Store a file. It is sent while it is read, in bounded memory.
+        """Store a file. The file is sent while it is read, in bounded memory.
 
-        Nothing is left of an upload that fails.
+        A failed upload leaves nothing behind.
 
         Args:
             source: the path of a file; its content; a binary file object; or an iterable of pieces
-                of any size. After a broken connection, a path and bytes are sent again; the others
-                can be used only once, and the error is raised.
-            media_type: the IANA media type, at most 256 characters. Default: what the name of a
-                path stands for. An asset that exists keeps its own.
-            asset_id: the SHA-256 in hexadecimal; the server refuses other content. Default: no
-                check.
-            size: the size in bytes; the server refuses other content. Default: the size of a path
-                or of bytes, otherwise no check.
+                of any size. After a broken connection, a path or bytes are sent again. The other
+                sources can be read only once, so the error is raised.
+            media_type: the IANA media type, at most 256 characters. Default: guessed from the file
+                name of a path. An existing asset keeps its media type.
+            asset_id: the expected SHA-256 in hexadecimal; the server refuses other content.
+                Default: no check.
+            size: the expected size in bytes; the server refuses other content. Default: the actual
+                size for a path or bytes, otherwise no check.
             timeout: deadline over all attempts, in seconds. Default: none.
 
         Returns:
-            The asset, also if the project had it already.
+            The asset, even if the project had it already.
 
         Raises:
-            AssetTooLarge: if the content is larger than the server takes.
-            AssetMismatch: if the content has another SHA-256 or size.
+            AssetTooLarge: if the content exceeds the server's size limit.
+            AssetMismatch: if the content has a different SHA-256 or size.
             AssetStoreUnavailable: if the server cannot reach its store.
             OSError: if the file cannot be read.
-            Exception: whatever iterating over `source` raises.
+            Exception: any error raised by iterating over `source`.
         """
         if size is None and is_path(source):
             size = (await run_blocking(os.stat, source)).st_size
@@ -116,16 +116,16 @@ class AsyncAssets(AsyncCalls):
     ) -> AsyncLazy[bytes]:
         """Read an asset's content in pieces, streamed during the iteration.
 
-        A broken stream goes on where it broke off.
+        A broken stream resumes where it broke off.
 
         Args:
             asset_id: the asset.
             offset: bytes to skip at the beginning. Default: none.
-            length: most bytes to read, at least 1. Default: all.
+            length: maximum number of bytes to read, at least 1. Default: all.
             timeout: deadline of the whole read, in seconds. Default: none.
 
         Returns:
-            A lazy list, which calls nothing before it is iterated over. Iterating raises
+            A lazy list; no call is made until it is iterated over. Iterating raises
             AssetNotFound if there is no such asset, and AssetStoreUnavailable if the server cannot
             reach its store.
         """
@@ -133,14 +133,14 @@ class AsyncAssets(AsyncCalls):
         return AsyncLazy(lambda: asset_pieces(self._connection, request, timeout))
 
     async def read(self, asset_id: str, *, timeout: float | None = None) -> bytes:
-        """Return an asset's whole content, after a check of its SHA-256.
+        """Return an asset's whole content, after checking its SHA-256.
 
         Args:
             asset_id: the asset.
             timeout: deadline of the whole read, in seconds. Default: none.
 
         Raises:
-            SessiondError: as in download; InternalError if the content has another SHA-256.
+            SessiondError: as in download; InternalError if the content has a different SHA-256.
         """
         pieces = await self.download(asset_id, timeout=timeout).to_list()
         content = b"".join(pieces)
@@ -152,11 +152,11 @@ class AsyncAssets(AsyncCalls):
     ) -> None:
         """Write an asset's content to a file, in bounded memory.
 
-        The file gets its name once it is complete and its SHA-256 is checked.
+        The file appears at its path only when it is complete and its SHA-256 has been checked.
 
         Args:
             asset_id: the asset.
-            path: path of the file. An existing one is replaced.
+            path: path of the file. An existing file is replaced.
             timeout: deadline of the whole read, in seconds. Default: none.
 
         Raises:
@@ -189,7 +189,7 @@ def check_content(asset_id: str, digest: str) -> None:
     """Check the SHA-256 of downloaded content.
 
     Raises:
-        InternalError: if it is another one.
+        InternalError: if the SHA-256 differs from the asset_id.
     """
     if digest != asset_id:
         raise InternalError(
@@ -209,7 +209,7 @@ async def _upload_requests(
             yield request
             request = UploadAssetRequest()
             is_first = False
-    # An empty asset is one request without data.
+    # An empty asset still needs one request, without data.
     if is_first:
         yield request
 
@@ -231,7 +231,7 @@ async def _pieces(source: AssetSource) -> AsyncGenerator[bytes, None]:
         while data := await run_blocking(source.read, PIECE_BYTES):
             yield asset_requests.piece_of(data)
     else:
-        # Joins small pieces, which would be sent one by one.
+        # Join small pieces, which would otherwise be sent one by one.
         buffer = bytearray()
         async for data in each(source):
             buffer += asset_requests.piece_of(data)

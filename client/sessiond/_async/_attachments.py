@@ -13,7 +13,7 @@ from sessiond.errors import SessiondError, invalid_field
 from sessiond.v1.message_pb2 import Message, Part
 
 MAX_INLINE_BYTES = 256 * 1024
-# All inline attachments together: the message has to fit into one request.
+# Limit for all inline attachments together: the message has to fit into one request.
 MAX_ALL_INLINE_BYTES = 1024 * 1024
 
 
@@ -31,7 +31,7 @@ async def parts_of(connection: AsyncConnection, attachments: Iterable[Attachment
     for attachment in attachments:
         media_type = attachment.media_type
         if attachment.asset_id is not None and not media_type:
-            # The media type decides the kind of the part.
+            # The media type determines the kind of the part.
             media_type = (await assets.get(attachment.asset_id)).media_type
         try:
             source = attachment.data if attachment.path is None else attachment.path
@@ -55,7 +55,7 @@ async def parts_of(connection: AsyncConnection, attachments: Iterable[Attachment
                 asset = await assets.upload(source, media_type=media_type)
                 parts.append(attachment.part(media_type, asset_id=asset.asset_id))
         except SessiondError:
-            # Some of these are OSErrors too.
+            # Some SessiondErrors are OSErrors too.
             raise
         except OSError as error:
             raise invalid_field(f"{attachment.place}.path", f"cannot be read: {error}") from error
@@ -63,16 +63,16 @@ async def parts_of(connection: AsyncConnection, attachments: Iterable[Attachment
 
 
 class FileExtractor:
-    """Uploads files inside messages, and puts references to the assets in their places.
+    """Uploads files inside messages, and replaces them with references to the assets.
 
-    A file that several messages have is uploaded once.
+    A file that occurs in several messages is uploaded once.
 
     Args:
         connection: makes the calls.
-        extract_files: as callers give it: whether to extract, or the least size in bytes.
+        extract_files: the caller's value: whether to extract files, or the minimum size in bytes.
 
     Attributes:
-        least: size of the smallest file to extract. None = none are.
+        least: size of the smallest file to extract. None = no file is extracted.
 
     Raises:
         InvalidField: if extract_files is malformed.
@@ -84,14 +84,14 @@ class FileExtractor:
         self._uploaded: set[str] = set()
 
     async def take(self, message: Message) -> Message:
-        """Return the message to store, after its files have been uploaded.
+        """Upload the files of a message, and return the message to store.
 
         Raises:
             SessiondError: as in assets.upload.
         """
         if self.least is None:
             return message
-        # Reading and hashing many megabytes would hold up an event loop.
+        # Reading and hashing many megabytes would block the event loop.
         result, files = await run_blocking(extracted, message, self.least)
         for file in files:
             if file.asset_id not in self._uploaded:

@@ -15,11 +15,11 @@ from sessiond.v1 import bookmark_service_pb2 as pb
 
 
 class AsyncBookmarks(AsyncCalls):
-    """The calls about bookmarks, by session id: named places in a session, at most 1,000 of them.
+    """The calls about bookmarks, by session id: names for positions in a session, at most 1,000.
 
-    A bookmark stands after the message of its seq. The bookmarks of a destroyed session can be
-    changed. `timeout` and `request_id` are as in `client.sessions`. Besides the errors named at a
-    call, all raise SessionNotFound.
+    A bookmark stands after the message with its seq. Bookmarks can be changed even in a destroyed
+    session. `timeout` and `request_id` are as in `client.sessions`. In addition to the errors
+    listed for each call, all calls raise SessionNotFound.
     """
 
     async def create(
@@ -38,10 +38,10 @@ class AsyncBookmarks(AsyncCalls):
         Args:
             session_id: the session.
             name: 1 to 128 characters, unique in the session, without white space at either end.
-            seq: the message that it stands after; 0 = before the first message. Default: the
-                newest message.
+            seq: the message that the bookmark stands after; 0 = before the first message. Default:
+                the newest message.
             description: text for people to read, at most 1,024 characters.
-            replace: change the bookmark of this name if there is one.
+            replace: if a bookmark of this name exists, change it.
             request_id: makes the call safe to repeat.
             timeout: deadline over all attempts, in seconds.
 
@@ -49,8 +49,8 @@ class AsyncBookmarks(AsyncCalls):
             The bookmark.
 
         Raises:
-            BookmarkAlreadyExists: if there is one of this name, unless replace.
-            MessageNotFound: if seq is no message.
+            BookmarkAlreadyExists: if the name is taken, unless replace is set.
+            MessageNotFound: if no message has this seq.
             LimitExceeded: if the session has 1,000 bookmarks.
             RequestIdReused: if the request_id was used with other content.
         """
@@ -91,11 +91,11 @@ class AsyncBookmarks(AsyncCalls):
 
         Args:
             session_id: the session.
-            page_size: bookmarks a call, 1 to 500. Default: 50.
+            page_size: bookmarks per call, 1 to 500. Default: 50.
             timeout: deadline of each call, in seconds.
 
         Returns:
-            A lazy list, which calls nothing before it is iterated over.
+            A lazy list; no call is made until it is iterated over.
         """
         request = filled(pb.ListBookmarksRequest(), session_id=session_id, page_size=page_size)
         return AsyncLazy(
@@ -123,8 +123,8 @@ class AsyncBookmarks(AsyncCalls):
         Args:
             session_id: the session.
             name: the bookmark.
-            seq: the message that it stands after; 0 = before the first message. Default: the
-                newest message.
+            seq: the message that the bookmark stands after; 0 = before the first message. Default:
+                the newest message.
             request_id: makes the call safe to repeat.
             timeout: deadline over all attempts, in seconds.
 
@@ -133,13 +133,13 @@ class AsyncBookmarks(AsyncCalls):
 
         Raises:
             BookmarkNotFound: if there is no such bookmark.
-            MessageNotFound: if seq is no message.
+            MessageNotFound: if no message has this seq.
             RequestIdReused: if the request_id was used with other content.
         """
         request = bookmark_requests.update_bookmark(
             session_id, name, seq=seq, request_id=request_id
         )
-        # Also without a seq: the server then takes the newest message.
+        # Also without a seq: the server then uses the newest message.
         request.update_mask.paths[:] = ["seq"]
         return Bookmark(
             await self._connection.call(
@@ -158,16 +158,16 @@ class AsyncBookmarks(AsyncCalls):
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> Bookmark:
-        """Move, describe or rename a bookmark, all or none. What is None stays as it is.
+        """Move, describe or rename a bookmark, all or nothing. None leaves a value unchanged.
 
         To move it to the newest message, use move().
 
         Args:
             session_id: the session.
             name: the bookmark.
-            seq: the message that it stands after; 0 = before the first message.
-            description: text for people to read, at most 1,024 characters. "" = none.
-            new_name: a name as in create.
+            seq: the message that the bookmark stands after; 0 = before the first message.
+            description: text for people to read, at most 1,024 characters. "" removes it.
+            new_name: the new name, with the same limits as in create.
             request_id: makes the call safe to repeat.
             timeout: deadline over all attempts, in seconds.
 
@@ -176,8 +176,8 @@ class AsyncBookmarks(AsyncCalls):
 
         Raises:
             BookmarkNotFound: if there is no such bookmark.
-            BookmarkAlreadyExists: if there is one of the new name.
-            MessageNotFound: if seq is no message.
+            BookmarkAlreadyExists: if the new name is taken.
+            MessageNotFound: if no message has this seq.
             RequestIdReused: if the request_id was used with other content.
         """
         request = bookmark_requests.update_bookmark(
@@ -203,7 +203,7 @@ class AsyncBookmarks(AsyncCalls):
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> None:
-        """Delete a bookmark. The messages stay.
+        """Delete a bookmark. The messages are kept.
 
         Args:
             session_id: the session.
@@ -236,7 +236,7 @@ class AsyncBookmarks(AsyncCalls):
             **options: through_seq, limit, order, roles, view, timeout.
 
         Returns:
-            A lazy list, which calls nothing before it is iterated over. Iterating raises
+            A lazy list; no call is made until it is iterated over. Iterating raises
             BookmarkNotFound if there is no such bookmark.
         """
         request = message_requests.get_messages(session_id, after_bookmark=name, **options)

@@ -1,6 +1,6 @@
 """Sends concurrent StoreMessages calls together.
 
-The twin is sessiond/_sync/_coalescing.py, written by hand too.
+The sync twin is sessiond/_sync/_coalescing.py. Both are written by hand.
 """
 
 from __future__ import annotations
@@ -30,20 +30,21 @@ if TYPE_CHECKING:
     _Single: TypeAlias = aio.UnaryUnaryCall[StoreMessagesRequest, StoreMessagesResponse]
     _Stream: TypeAlias = aio.UnaryStreamCall[BatchStoreMessagesRequest, BatchStoreMessagesResponse]
 
-# A larger request gains nothing from a batch, and would delay it.
+# A larger request gains nothing from a batch, and would delay the others.
 MAX_SHARED_BYTES = 64 * 1024
 
-# Limits of a batch. The server takes as many requests, and far more bytes.
+# Limits of a batch. The server accepts as many requests, and far more bytes.
 MAX_REQUESTS = 256
 MAX_BATCH_BYTES = 1024 * 1024
 
-# While this many are in flight, further calls wait for one of them to finish, and become a batch.
-# They wait no longer than this: with a distant server, that would take longer than it saves.
+# While this many batches are in flight, further calls wait for one of them to finish, and then
+# become a batch. They wait at most MAX_WAIT_S: if the server is distant, waiting for a response
+# would cost more time than batching saves.
 MAX_IN_FLIGHT = 2
 MAX_WAIT_S = 0.005
 
-# From this number on, the waiting calls are split among the batches that may be started, so that
-# client, server and database work at the same time. Splitting fewer costs more than it gains.
+# If at least this many calls wait, they are split among the batches that may be started, so that
+# client, server and database work at the same time. Splitting fewer calls costs more than it gains.
 MIN_SPLIT = 32
 
 _DETAILS_KEY = "grpc-status-details-bin"
@@ -51,7 +52,7 @@ _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
 class _Call:
-    """One caller's StoreMessages, waiting to be sent or for its response."""
+    """One caller's StoreMessages call, from its start to its response."""
 
     __slots__ = ("batch", "ended", "metadata", "request", "size", "timer")
 
@@ -72,7 +73,7 @@ class _Call:
         self.timer = None if timeout is None else loop.call_later(timeout, self._expire)
 
     def remaining(self, now: float) -> float | None:
-        """Return the seconds to its deadline, or None if there is none."""
+        """Return the seconds until the call's deadline, or None if there is none."""
         return None if self.timer is None else max(0.0, self.timer.when() - now)
 
     def succeed(self, result: StoreMessagesResponse | _Single) -> None:
@@ -88,13 +89,14 @@ class _Call:
 
 
 class _Batch:
-    """Calls that are in flight together, or one that is alone.
+    """Calls that are in flight together, or a single call.
 
     Attributes:
         calls: the calls without a result, by their index.
-        is_awaited: whether it counts for MAX_IN_FLIGHT.
+        is_awaited: whether waiting calls still wait for this batch, so that it counts towards
+            MAX_IN_FLIGHT.
         stream: the gRPC call of the batch.
-        timer: ends the waiting for it.
+        timer: ends the wait of other calls for this batch.
     """
 
     __slots__ = ("calls", "is_awaited", "stream", "timer")
@@ -106,7 +108,7 @@ class _Batch:
         self.timer = timer
 
     def cancel_if_abandoned(self) -> None:
-        """Cancel the gRPC call if no caller waits for it any more."""
+        """Cancel the gRPC call if no caller waits for it any longer."""
         if self.stream and self.calls and all(call.ended.done() for call in self.calls.values()):
             self.stream.cancel()
 
@@ -114,9 +116,9 @@ class _Batch:
 class Coalescer:
     """`StoreMessages` of a stub, for many concurrent callers.
 
-    Calls that are made in one tick of the event loop, or while others are in flight, become one
-    BatchStoreMessages; a call that is alone is sent as StoreMessages, at once. The callers see no
-    difference: each has its own deadline and error, and can be cancelled on its own.
+    Calls made in one tick of the event loop, or while others are in flight, become one
+    BatchStoreMessages call. A call without others is sent at once as StoreMessages. Callers see no
+    difference: each call has its own deadline and error, and can be cancelled on its own.
     """
 
     def __init__(
@@ -126,7 +128,7 @@ class Coalescer:
 
         Args:
             sessions: the stub.
-            watch: called with each stream, to be ended when the channel is closed.
+            watch: called with each stream, which must end when the channel is closed.
         """
         self.call = cast(
             "aio.UnaryUnaryMultiCallable[StoreMessagesRequest, StoreMessagesResponse]", self._call
@@ -136,13 +138,14 @@ class Coalescer:
         self._watch = watch
         self._waiting: list[_Call] = []
         self._is_scheduled = False
-        # Batches that waiting calls wait for.
+        # Number of batches that waiting calls wait for.
         self._in_flight = 0
-        # Calls in flight by session. A further call would only wait for them at the server.
+        # Number of calls in flight, by session. A further call would only wait for them at the
+        # server.
         self._busy: Counter[str] = Counter()
         # The event loop keeps only weak references to its tasks.
         self._tasks: set[asyncio.Task[None]] = set()
-        # False once a server has said that it does not know BatchStoreMessages.
+        # False after a server has answered that it does not know BatchStoreMessages.
         self._is_known = True
         self._is_closed = False
 
@@ -171,7 +174,7 @@ class Coalescer:
         return result if isinstance(result, StoreMessagesResponse) else await result
 
     def close(self) -> None:
-        """Fail the waiting calls. Those in flight end with the channel."""
+        """Fail the waiting calls. Calls in flight end with the channel."""
         self._is_closed = True
         for call in self._waiting:
             call.fail(_error(grpc.StatusCode.CANCELLED, "the channel is closed"))
@@ -194,7 +197,7 @@ class Coalescer:
                 task.add_done_callback(self._tasks.discard)
 
     def _next_calls(self) -> list[_Call]:
-        """Remove the calls of the next batch from the waiting ones."""
+        """Return the calls of the next batch, removed from the waiting calls."""
         count = len(self._waiting)
         most = min(
             MAX_REQUESTS,
@@ -210,8 +213,8 @@ class Coalescer:
                 left.append(call)
                 continue
             size += call.size
-            # After the first call that stays all stay, so that none overtakes another one of its
-            # session.
+            # Once a call has not fitted, all later ones are left too, so that no call overtakes an
+            # earlier one of its session.
             (chosen if len(chosen) < most and size <= MAX_BATCH_BYTES else left).append(call)
         self._waiting = left
         return chosen
@@ -228,14 +231,14 @@ class Coalescer:
         return batch
 
     def _stop_awaiting(self, batch: _Batch) -> None:
-        """Let waiting calls no longer wait for this batch."""
+        """Stop waiting for this batch, so that waiting calls can be sent."""
         if batch.is_awaited:
             batch.is_awaited = False
             self._in_flight -= 1
             self._schedule()
 
     def _remove(self, batch: _Batch, index: int) -> _Call | None:
-        """Remove a call that has ended from its batch."""
+        """Remove a finished call from its batch."""
         call = batch.calls.pop(index, None)
         if call:
             session_id = call.request.session_id
@@ -280,7 +283,7 @@ class Coalescer:
                             call.succeed(result.response)
                         else:
                             call.fail(_error_in(result))
-                # The rest of the batch waits for other calls at the server.
+                # The remaining calls of the batch wait for other calls at the server.
                 self._stop_awaiting(batch)
                 self._schedule()
             error = _error(
@@ -291,12 +294,12 @@ class Coalescer:
             if fault.code() is grpc.StatusCode.UNIMPLEMENTED:
                 self._is_known = False
         finally:
-            # No caller is left without a result.
+            # Every caller must get a result.
             batch.stream = None
             for index, call in list(batch.calls.items()):
                 self._remove(batch, index)
                 if self._is_known:
-                    # A new exception for each, because raising an exception changes it.
+                    # Each call needs its own exception, because raising an exception changes it.
                     call.fail(
                         aio.AioRpcError(
                             error.code(),
@@ -312,7 +315,7 @@ class Coalescer:
     def _finish(self, batch: _Batch) -> None:
         batch.timer.cancel()
         self._stop_awaiting(batch)
-        # Calls to its sessions can be sent now, even if they did not wait for this batch.
+        # Calls to the batch's sessions can be sent now, even if they did not wait for the batch.
         self._schedule()
 
 
@@ -323,8 +326,8 @@ def _error(
 
 
 def _error_in(result: BatchStoreMessagesResult) -> aio.AioRpcError:
-    """Return the error of one request, as that of a call of its own."""
-    # The message has the fields of google.rpc.Status.
+    """Return the error of one request, as if it had been a call of its own."""
+    # result.error has the fields of google.rpc.Status.
     trailers = aio.Metadata((_DETAILS_KEY, result.error.SerializeToString()))
     return _error(
         _CODES.get(result.error.code, grpc.StatusCode.UNKNOWN), result.error.message, trailers

@@ -1,4 +1,4 @@
-"""A client's channel, opened when it is needed, and the retries of unary calls and uploads."""
+"""A client's channel, opened on first use, and the retries of unary calls and uploads."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _Response = TypeVar("_Response")
 
 
 class AsyncConnection:
-    """Holds the channel, and calls over it with deadlines, retries and typed errors."""
+    """Holds the channel, and makes calls over it, with deadlines, retries and typed errors."""
 
     def __init__(self, settings: ClientSettings) -> None:
         self.settings = settings
@@ -38,7 +38,7 @@ class AsyncConnection:
 
     @property
     def stubs(self) -> AsyncStubs:
-        """The stubs on the channel, which is opened if need be.
+        """The stubs on the channel, which is opened if necessary.
 
         Raises:
             ClientClosed: after close().
@@ -47,11 +47,11 @@ class AsyncConnection:
         return stubs if stubs is not None else self._open(reopen=False)
 
     def open(self) -> None:
-        """Open the channel, also after close(), without calling the server."""
+        """Open the channel, even after close(), without calling the server."""
         self._open(reopen=True)
 
     async def close(self) -> None:
-        """End the running calls, and close the channel."""
+        """End the running calls and close the channel."""
         with self._lock:
             stubs, self._stubs, self._closed = self._stubs, None, True
         if stubs is not None:
@@ -65,13 +65,13 @@ class AsyncConnection:
         *,
         is_repeatable: bool = True,
     ) -> _Response:
-        """Make a unary call, and retry it after errors that pass.
+        """Make a unary call, and retry it after transient errors.
 
         Args:
-            stub: picks the method, for each attempt anew.
+            stub: selects the method; called anew for each attempt.
             request: the request; a change must carry a request_id.
             timeout: deadline over all attempts, in seconds. Default: the client's; math.inf = none.
-            is_repeatable: False for a change without a request_id, which could happen twice.
+            is_repeatable: False for a change without a request_id, which a retry could make twice.
 
         Returns:
             The response.
@@ -94,28 +94,29 @@ class AsyncConnection:
         is_repeatable: bool,
         refusal: _Request | None = None,
     ) -> _Response:
-        """Make a client-streaming call, and retry it after errors that pass.
+        """Make a client-streaming call, and retry it after transient errors.
 
         Args:
-            stub: picks the method, for each attempt anew.
-            requests: makes the requests of an attempt.
+            stub: selects the method; called anew for each attempt.
+            requests: creates the requests of an attempt.
             timeout: deadline over all attempts, in seconds. None = none.
-            is_repeatable: False if the requests can be made only once.
-            refusal: sent if making the requests raises, so that the server refuses the whole: it
-                could take a stream that merely breaks off for a complete one.
+            is_repeatable: False if the requests can be created only once.
+            refusal: a request that makes the server refuse the whole call. It is sent if creating
+                the requests raises, because the server could take a stream that merely breaks off
+                for a complete one.
 
         Returns:
             The response.
 
         Raises:
             SessiondError: if the call failed.
-            Exception: whatever making the requests raises.
+            Exception: any error raised by creating the requests.
         """
         raised: list[Exception] = []
 
         async def attempt(remaining: float | None) -> _Response:
             nonlocal raised
-            # A new list: gRPC's thread may still work on an attempt that has ended.
+            # A new list for each attempt: gRPC's thread may still work on one that has ended.
             raised = []
             pieces = requests() if refusal is None else _guarded(requests(), refusal, raised)
             return await self.stubs.upload(
@@ -132,7 +133,7 @@ class AsyncConnection:
     def error_of(self, fault: BaseException) -> SessiondError:
         """Return the typed error of a failed call.
 
-        A cancellation of the running task is raised again.
+        If the running task itself was cancelled, raise the CancelledError again.
         """
         if self._closed and not is_cancelled():
             return ClientClosed("the client was closed during the call")
@@ -174,7 +175,7 @@ class AsyncCalls:
 async def _guarded(
     requests: AsyncGenerator[_Request, None], refusal: _Request, raised: list[Exception]
 ) -> AsyncGenerator[_Request, None]:
-    """Yield the requests; if making them raises, keep the error in `raised` and yield `refusal`."""
+    """Yield the requests; if creating them raises, store the error in `raised`, yield `refusal`."""
     async with aclosing(requests):
         try:
             async for request in requests:

@@ -22,11 +22,12 @@ from sessiond.errors import (
 
 log = logging.getLogger("sessiond")
 
-# How long a send waits for the watch to be open, and its answer for the handlers to have seen it.
+# How long a send waits for the watch to open, and how long its answer is held back until the
+# handlers have seen it.
 READY_TIMEOUT_S = 5.0
 DELIVERED_TIMEOUT_S = 5.0
 
-# The AsyncHandlers whose handler calls the running code.
+# The AsyncHandlers whose handler is calling the current code.
 _within: ContextVar[object | None] = ContextVar("_within", default=None)
 
 
@@ -35,7 +36,7 @@ class _Watch:
 
     Attributes:
         stop: ends the watch.
-        opened: set while events come, and after the end.
+        opened: set while events arrive, and once the watch has ended.
     """
 
     def __init__(self) -> None:
@@ -47,27 +48,27 @@ class _Watch:
         self._waiting: list[tuple[int, Signal]] = []
 
     def open(self, is_open: bool) -> None:
-        """Note that events come from now on, or do not for a while."""
+        """Note whether events arrive from now on."""
         if is_open or self._has_ended:
             self.opened.set()
         else:
             self.opened.clear()
 
     def delivered(self, seq: int) -> None:
-        """Note that the handlers have been called with everything up to this message."""
+        """Note that the handlers have been called with all events up to this message."""
         with self._lock:
             self._seq = max(self._seq, seq)
             self._wake()
 
     def end(self) -> None:
-        """Wake all who wait: nothing more comes."""
+        """Wake all waiters: no more events arrive."""
         with self._lock:
             self._has_ended = True
             self._wake()
         self.opened.set()
 
     def reached(self, seq: int) -> Signal:
-        """Return a signal of the handlers having been called with this message, or of the end."""
+        """Return a signal that is set when the handlers have seen this message, or at the end."""
         signal = Signal()
         with self._lock:
             self._waiting.append((seq, signal))
@@ -84,7 +85,7 @@ class _Watch:
 
 
 class AsyncHandlers:
-    """The handlers of a session's events, which share one watch as long as there are any."""
+    """The handlers of a session's events. They share one watch, which runs while there are any."""
 
     def __init__(self, connection: AsyncConnection, session_id: str) -> None:
         self._connection = connection
@@ -94,10 +95,10 @@ class AsyncHandlers:
         self._watch: _Watch | None = None
 
     def add(self, type_: str | None, handler: EventHandler) -> Callable[[], None]:
-        """Call a handler from now on.
+        """Call a handler for each event from now on.
 
         Args:
-            type_: the type of its events. None = all.
+            type_: the type of the events to call it for. None = all.
             handler: the handler.
 
         Returns:
@@ -113,7 +114,7 @@ class AsyncHandlers:
 
         def remove() -> None:
             with self._lock:
-                # By identity, because the same handler may have been added twice.
+                # Compare by identity, because the same handler may have been added twice.
                 self._entries = [other for other in self._entries if other is not entry]
                 ended, self._watch = (None, self._watch) if self._entries else (self._watch, None)
             if ended:
@@ -122,7 +123,7 @@ class AsyncHandlers:
         return remove
 
     async def ready(self) -> None:
-        """Wait until the watch of the handlers, if any, is open, or for READY_TIMEOUT_S."""
+        """Wait until the watch, if there are handlers, is open, for at most READY_TIMEOUT_S."""
         watch = self._watch
         if watch and not await watch.opened.wait(READY_TIMEOUT_S):
             log.warning(
@@ -131,9 +132,9 @@ class AsyncHandlers:
             )
 
     async def wait_delivered(self, seq: int) -> None:
-        """Wait until the handlers, if any, have seen a message, or for DELIVERED_TIMEOUT_S.
+        """Wait until the handlers have seen a message, for at most DELIVERED_TIMEOUT_S.
 
-        A call from within a handler returns at once: it would wait for itself.
+        A call from within a handler returns at once, because it would wait for itself.
         """
         watch = self._watch
         if (
@@ -148,14 +149,14 @@ class AsyncHandlers:
             )
 
     async def _run(self, watching: _Watch) -> None:
-        """Watch until stopped, or until the session or the client is gone."""
+        """Watch until stopped, or until the session is gone or the client is closed."""
         stop = watching.stop
         after_seq: int | None = None
         try:
             while not stop.is_set:
                 try:
                     if after_seq is None:
-                        # Known before the watch, so that an outage loses no messages.
+                        # Look it up before the watch starts, so that an outage loses no messages.
                         after_seq = await last_seq_of(self._connection, self._session_id, None)
                         watching.delivered(after_seq)
                     request = watch(self._session_id, after_seq=after_seq)

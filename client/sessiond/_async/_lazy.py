@@ -1,4 +1,4 @@
-"""Lazy lists. The twin is sessiond/_sync/_lazy.py, written by hand too."""
+"""Lazy lists. The sync twin is sessiond/_sync/_lazy.py. Both are written by hand."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable
 from typing import Any, Generic, TypeVar
@@ -9,8 +9,8 @@ _Item = TypeVar("_Item")
 class AsyncLazy(Generic[_Item]):
     """A list that is fetched from the server during the iteration.
 
-    `async for item in lazy` takes the items one after the other, in bounded memory; `await lazy`
-    collects them into a list. Nothing is called before the first item is taken; each iteration
+    `async for item in lazy` fetches the items one after the other, in bounded memory; `await lazy`
+    collects them into a list. No call is made until the first item is requested. Each iteration
     calls the server again.
     """
 

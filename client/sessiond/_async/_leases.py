@@ -33,28 +33,28 @@ class AsyncLeaseCalls(AsyncCalls):
         wait: timedelta | float | None = None,
         timeout: float | None = None,
     ) -> list[Lease]:
-        """Lease pending messages of sessions that no other worker has, the longest pending first.
+        """Lease pending messages of sessions without a lease, those pending longest first.
 
-        The call is not retried: if its response is lost, the messages come again when the lease
-        has expired.
+        The call is not retried: if its response is lost, the messages are leased again when the
+        lease has expired.
 
         Args:
-            queue: the kind of work: 1 to 64 characters of a-z, 0-9, "-" and "_". A project has at
+            queue: name of the queue: 1 to 64 characters of a-z, 0-9, "-" and "_". A project has at
                 most 16 queues.
             worker: the caller's name, for people to read, at most 256 characters.
-            max_sessions: most leases to take, each of another session, 1 to 100.
-            max_messages: most messages of a lease, 1 to 10,000.
+            max_sessions: maximum number of leases, each for a different session, 1 to 100.
+            max_messages: maximum number of messages in a lease, 1 to 10,000.
             lease_duration: how long a lease lasts unless it is extended: a timedelta or seconds,
                 from 1 second to 1 hour.
-            wait: how long to wait for work: a timedelta or seconds, at most 30 seconds. Default:
-                not at all.
+            wait: how long to wait for work: a timedelta or seconds, at most 30 seconds. Default: do
+                not wait.
             timeout: deadline of the call, in seconds. Default: the client's plus `wait`.
 
         Returns:
-            The leases, none if there is no work.
+            The leases; empty if there is no work.
 
         Raises:
-            LimitExceeded: if the project has 16 queues, and this is none of them.
+            LimitExceeded: if the queue is new, and the project has 16 queues already.
         """
         request = queue_requests.lease_messages(
             queue,
@@ -73,7 +73,7 @@ class AsyncLeaseCalls(AsyncCalls):
         *,
         timeout: float | None = None,
     ) -> Lease:
-        """Extend a lease, counted from now.
+        """Extend a lease; its new duration is counted from now.
 
         Args:
             lease: the lease.
@@ -81,7 +81,7 @@ class AsyncLeaseCalls(AsyncCalls):
             timeout: deadline over all attempts, in seconds.
 
         Returns:
-            The lease with its new end.
+            The lease with its new time of expiry.
 
         Raises:
             LeaseLost: if the lease has ended, or another worker has the messages.
@@ -112,28 +112,29 @@ class AsyncLeaseCalls(AsyncCalls):
 
         Args:
             lease: the lease.
-            through_seq: the last processed seq; later messages are pending again. 0 = none.
-                Default: all.
-            failures: the messages among them to give up on: {seq: error}, or FailedMessages. All
-                others count as processed. 1,024 characters of an error are kept.
-            keep_lease: keep the messages after through_seq under the same lease.
+            through_seq: the last processed seq; later messages become pending again. 0 = no message
+                was processed. Default: all messages were.
+            failures: the messages up to through_seq to give up on: {seq: error}, or FailedMessages.
+                All others count as processed. Errors are cut to 1,024 characters.
+            keep_lease: keep the lease for the messages after through_seq.
             timeout: deadline over all attempts, in seconds.
 
         Raises:
             LeaseLost: if the lease has ended, or another worker has the messages; also if an
-                earlier attempt of this call was accepted and its response lost.
+                earlier attempt of this call was accepted but its response was lost.
         """
         request = queue_requests.acknowledge_messages(lease, through_seq, failures, keep_lease)
         await self._connection.call(
             lambda stubs: stubs.processing.AcknowledgeMessages,
             request,
             timeout,
-            # A repeated part with failures is refused: the messages have left the lease.
+            # Repeating a partial acknowledgement with failures is refused: its messages have left
+            # the lease.
             is_repeatable=not (keep_lease and request.failures),
         )
 
     async def release(self, lease: Lease, *, timeout: float | None = None) -> None:
-        """Give a lease back. Its messages are pending again.
+        """Give a lease back. Its messages become pending again.
 
         Args:
             lease: the lease.
@@ -161,11 +162,11 @@ class AsyncLeaseCalls(AsyncCalls):
         Args:
             queue: the queue.
             session_id: the session.
-            failed: the messages that workers gave up on.
-            from_seq: all messages from this seq on, at least 1. Leases that have some of them are
+            failed: requeue the messages that workers gave up on.
+            from_seq: requeue all messages from this seq on, at least 1. Leases with any of them are
                 lost.
-            seqs: these messages, each once, at most 10,000. Those that are pending or leased stay
-                so.
+            seqs: requeue the messages with these seqs, each given once, at most 10,000. Pending and
+                leased messages are not affected.
             timeout: deadline of the call, in seconds.
 
         Returns:
@@ -191,7 +192,7 @@ class AsyncLeaseCalls(AsyncCalls):
         Args:
             queue: the queue.
             session_id: count only this session. Default: all sessions of the project, which takes
-                longer the more there are.
+                longer the more sessions there are.
             timeout: deadline over all attempts, in seconds.
 
         Raises:
@@ -213,11 +214,11 @@ class AsyncLeaseCalls(AsyncCalls):
         Args:
             queue: the queue.
             session_id: the session.
-            page_size: messages a call, 1 to 500. 0 = 50.
+            page_size: messages per call, 1 to 500. 0 = 50.
             timeout: deadline of each call, in seconds.
 
         Returns:
-            A lazy list, which calls nothing before it is iterated over. Iterating raises
+            A lazy list; no call is made until it is iterated over. Iterating raises
             SessionNotFound if there is no such session, and QueueNotFound if there is no such
             queue.
         """
@@ -260,14 +261,14 @@ class AsyncLeaseCalls(AsyncCalls):
             timeout: deadline over all attempts, in seconds.
 
         Raises:
-            QueueNotFound: if there is no such queue, unless allow_missing.
+            QueueNotFound: if there is no such queue, unless allow_missing is set.
         """
         request = filled(pb.DeleteQueueRequest(), queue=queue, allow_missing=allow_missing)
         await self._connection.call(
             lambda stubs: stubs.processing.DeleteQueue,
             request,
             timeout,
-            # A repetition might not find the queue that the first attempt deleted.
+            # A retry might not find the queue that the first attempt deleted.
             is_repeatable=allow_missing,
         )
 

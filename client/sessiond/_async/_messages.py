@@ -20,7 +20,7 @@ from sessiond._types.session import StoredRange
 from sessiond.errors import invalid_field
 from sessiond.v1 import session_service_pb2 as pb
 
-# From this number on, messages are encoded without an object for each.
+# From this number on, messages are encoded without creating a protobuf object for each.
 ENCODED_MESSAGES = 100
 
 
@@ -42,17 +42,17 @@ class AsyncMessageCalls(AsyncCalls):
         Args:
             session_id: the session.
             blob: the provider's message: a dict, or JSON text (str or bytes), which is kept byte
-                for byte; or another value that store_messages takes.
-            format: the provider's format: "openai", "anthropic" or "gemini". Default: by the
-                message's shape, and "openai" for plain text.
-            metadata: labels of the message: a JSON object of at most 64 KiB. Only with a dict or
-                JSON text.
-            parent_seq: seq of the message that it follows. Default: the one before it. Only with a
+                for byte. Any other value that store_messages accepts is allowed too.
+            format: the provider's format: "openai", "anthropic" or "gemini". Default: determined by
+                the message's shape, or "openai" for plain text.
+            metadata: labels of the message: a JSON object of at most 64 KiB. Allowed only with a
                 dict or JSON text.
+            parent_seq: seq of the message that this one follows. Default: the previous message.
+                Allowed only with a dict or JSON text.
             **options: expected_last_seq, extract_files, request_id, timeout.
 
         Returns:
-            Where it is stored; its seq is `last_seq`.
+            The seqs of the stored message; `last_seq` is the message's seq.
 
         Raises:
             SessiondError: as in store_messages.
@@ -76,34 +76,34 @@ class AsyncMessageCalls(AsyncCalls):
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> StoredRange:
-        """Append a batch, all or nothing. It is committed when this returns.
+        """Append a batch, all or nothing. The messages are committed when this returns.
 
         Args:
             session_id: the session.
-            messages: 1 to 1,000 messages, together at most 32 MiB. Each is a provider's message (a
+            messages: 1 to 1,000 messages, at most 32 MiB in total. Each is a provider's message (a
                 dict, or JSON text as str or bytes, kept byte for byte), a NewMessage (typed parts,
                 labels, a parent), a Message that was read, or a protobuf Message.
             format: the format of dicts and JSON texts: "openai", "anthropic" or "gemini". Default:
-                by the shape of each, and "openai" for plain text.
+                determined by the shape of each message, or "openai" for plain text.
             expected_last_seq: store nothing unless the session's last_seq is this; 0 = the session
-                is empty.
-            extract_files: upload the files inside the messages, data URLs and base64, as assets
-                first, and store references to them. True = files from 256 KiB on; a number = files
-                from this size on, in bytes.
+                must be empty.
+            extract_files: first upload the files inside the messages (data URLs and base64) as
+                assets, and store references to them. True = files of 256 KiB or more; a number =
+                files of at least this many bytes.
             request_id: makes the call safe to repeat.
             timeout: deadline over all attempts, in seconds.
 
         Returns:
-            Where the messages are stored.
+            The seqs of the stored messages.
 
         Raises:
             SessionNotFound: if there is no such session.
             SessionDestroyed: if the session is destroyed.
-            SequenceConflict: if last_seq is not expected_last_seq.
-            ParentNotFound: if a parent_seq is no message.
+            SequenceConflict: if the session's last_seq is not expected_last_seq.
+            ParentNotFound: if no message has a given parent_seq.
             InvalidJson: if a message is not a JSON object.
-            UnknownRole: if a message has no role that its format knows.
-            MessageTooLarge: if a message is larger than the server takes.
+            UnknownRole: if a message has no role, or a role that its format does not have.
+            MessageTooLarge: if a message exceeds the server's size limit.
             BatchTooLarge: if there are too many messages or bytes.
             RequestIdReused: if the request_id was used with other content.
         """
@@ -148,25 +148,25 @@ class AsyncMessageCalls(AsyncCalls):
 
         Args:
             session_id: the session.
-            messages: any number of values that store_messages takes. They are sent while they are
-                iterated over. After a broken connection, a list or another sequence is sent again;
-                another iterable can be used only once, and the error is raised.
+            messages: any number of values that store_messages accepts. They are sent while they are
+                iterated over. After a broken connection, a list or another sequence is sent again.
+                Other iterables can be read only once, so the error is raised.
             format: the format of dicts and JSON texts: "openai", "anthropic" or "gemini". Default:
-                by the shape of each, and "openai" for plain text.
+                determined by the shape of each message, or "openai" for plain text.
             expected_last_seq: store nothing unless the session's last_seq is this; 0 = the session
-                is empty.
-            extract_files: upload the files inside the messages, data URLs and base64, as assets
-                first, and store references to them. True = files from 256 KiB on; a number = files
-                from this size on, in bytes.
+                must be empty.
+            extract_files: first upload the files inside the messages (data URLs and base64) as
+                assets, and store references to them. True = files of 256 KiB or more; a number =
+                files of at least this many bytes.
             request_id: makes the call safe to repeat.
             timeout: deadline over all attempts, in seconds. Default: none.
 
         Returns:
-            Where the messages are stored.
+            The seqs of the stored messages.
 
         Raises:
             SessiondError: as in store_messages, except BatchTooLarge.
-            Exception: whatever iterating over `messages` raises. Nothing is stored then.
+            Exception: any error raised by iterating over `messages`. Nothing is stored then.
         """
         check_list(messages, is_streamed=True)
         first = filled(
@@ -181,7 +181,7 @@ class AsyncMessageCalls(AsyncCalls):
             lambda: _pieces(first, messages, format, extractor),
             timeout=timeout,
             is_repeatable=isinstance(messages, Sequence),
-            # No session has this id.
+            # No session has this id, so the server refuses the import.
             refusal=pb.ImportMessagesRequest(session_id="\0").SerializeToString(),
         )
         return _stored_range(response)
@@ -196,8 +196,8 @@ class AsyncMessageCalls(AsyncCalls):
     ) -> AsyncLazy[Message]:
         """Read the messages with after_seq < seq <= through_seq, streamed during the iteration.
 
-        A broken stream goes on where it broke off, without gap or repeat. Messages that are stored
-        after the iteration has begun do not come.
+        A broken stream resumes where it broke off, without gaps or repeats. Messages stored after
+        the iteration began are not included.
 
         Args:
             session_id: the session.
@@ -206,7 +206,7 @@ class AsyncMessageCalls(AsyncCalls):
             **options: through_seq, limit, order, roles, view, timeout.
 
         Returns:
-            A lazy list, which calls nothing before it is iterated over. Iterating raises
+            A lazy list; no call is made until it is iterated over. Iterating raises
             SessionNotFound if there is no such session, and BookmarkNotFound if there is no such
             bookmark.
         """
@@ -256,7 +256,7 @@ async def _pieces(
         if encoder.size >= PIECE_BYTES:
             yield encoder.take()
             is_first = False
-    # An import without messages is sent too, for the server to refuse.
+    # An import without messages is sent too: the server refuses it.
     if is_first or not encoder.is_empty:
         yield encoder.take()
 

@@ -14,24 +14,25 @@ from sessiond._types.message import Message
 from sessiond._types.processing import Handler, Lease, seconds_of
 from sessiond.errors import LeaseLost, SessiondError, SessionNotFound
 
-# While a handler runs, its lease is extended this often in its duration, so that one may fail.
+# While a handler runs, its lease is extended this many times per lease duration, so that one
+# extension may fail.
 EXTENSIONS = 3
 MAX_RETRY_DELAY_S = 3600.0
 MAX_ERROR_CHARACTERS = 1024
-# Deadline of giving a lease back when the worker itself is being stopped.
+# Deadline for giving a lease back when the worker itself is being stopped.
 GIVE_BACK_TIMEOUT_S = 2.0
 
 log = logging.getLogger(__name__)
 
 
 class AsyncProcessing(AsyncLeaseCalls):
-    """The calls about processing queues, with which background workers follow all sessions.
+    """The calls about processing queues, which let background workers process all messages.
 
-    Each kind of work is a queue. It is created at its first lease, and begins with all stored
+    Each kind of work has a queue. A queue is created by its first lease, and begins with all stored
     messages. A worker leases pending messages of a session, reads them and acknowledges them;
     `work` does that in a loop. The messages of a session are leased in order, and to one worker at
-    a time. Each message is processed at least once: it comes again if a worker dies or its lease
-    expires.
+    a time. Each message is processed at least once: it is leased again if its worker dies or its
+    lease expires.
     """
 
     def __init__(self, connection: AsyncConnection) -> None:
@@ -53,35 +54,36 @@ class AsyncProcessing(AsyncLeaseCalls):
     ) -> int:
         """Process a queue in a loop: lease, read, call the handler, acknowledge.
 
-        If the handler raises an Exception, it is logged (logger "sessiond"), and the messages come
-        again after retry_delay. At the last attempt they are given up on with the error's text.
-        If it raises another BaseException, or the loop is stopped, the lease is given back, and
-        the error is raised. While the handler runs, its lease is extended. A handler may be called
-        twice with the same messages, so make it idempotent.
+        If the handler raises an Exception, the error is logged (logger "sessiond"), and the
+        messages are leased again after retry_delay. After the last attempt they are marked as
+        failed, with the error's text. If the handler raises another BaseException, or the loop is
+        stopped, the lease is given back and the error is raised. While the handler runs, its lease
+        is extended. A handler may be called twice with the same messages, so make it idempotent.
 
         The loop ends when the client is stopped (ClientClosed), when its task is cancelled or
-        interrupted, or when an error of the server outlasts the retries of a call.
+        interrupted, or when a server error persists beyond the retries of a call.
 
         Args:
-            queue: the kind of work: 1 to 64 characters of a-z, 0-9, "-" and "_".
+            queue: name of the queue: 1 to 64 characters of a-z, 0-9, "-" and "_".
             handler: called with the lease and the list of its messages. An awaitable result is
                 awaited. In an async client, a handler that blocks the event loop also blocks the
                 extension of its lease.
             worker: the caller's name, for people to read, at most 256 characters.
-            max_messages: most messages of a call of the handler, all in memory together.
-            lease_duration: how long after this worker's death another one gets its messages: a
-                timedelta or seconds, from 1 second to 1 hour.
-            max_attempts: how often messages are leased in a row, by any worker, before they are
-                given up on; at least 1.
-            retry_delay: seconds until failed messages come again, doubled at each further attempt,
-                at most an hour. 0 = at once. Other sessions go on meanwhile.
+            max_messages: maximum number of messages in one call of the handler. All of them are
+                held in memory.
+            lease_duration: how soon another worker gets the messages if this one dies: a timedelta
+                or seconds, from 1 second to 1 hour.
+            max_attempts: how many times in a row messages are leased, by any worker, before they
+                are marked as failed; at least 1.
+            retry_delay: seconds until failed messages are leased again, doubled at each further
+                attempt, at most an hour. 0 = at once. Other sessions are processed meanwhile.
             idle_wait: how long each call waits for work: a timedelta or seconds, at most 30
                 seconds.
-            stop_when_empty: end when there is nothing to lease, without waiting for messages that
-                other workers have or that wait for their next attempt.
+            stop_when_empty: end when there is nothing to lease. Messages that other workers have
+                leased, or that wait for their next attempt, are not waited for.
 
         Returns:
-            How many messages were processed.
+            Number of processed messages.
         """
         check_function(handler, "handler")
         check_number(max_attempts, "max_attempts", least=1)
@@ -96,7 +98,8 @@ class AsyncProcessing(AsyncLeaseCalls):
         )
         processed = 0
         while True:
-            # Repeated: a lease whose response was lost expires, and its messages come again.
+            # Safe to repeat: a lease whose response was lost expires, and its messages are leased
+            # again.
             leases = await self._lease(request, None, is_repeatable=True)
             if not leases and stop_when_empty:
                 return processed
@@ -113,17 +116,17 @@ class AsyncProcessing(AsyncLeaseCalls):
         max_attempts: int,
         retry_delay: float,
     ) -> int:
-        """Process a lease's messages; return how many."""
+        """Process a lease's messages; return their number."""
 
         async def extend() -> None:
-            # A failure shows when the lease is acknowledged.
+            # If extending fails, the acknowledgement reports it.
             with suppress(SessiondError):
                 await self.extend(lease, duration_s, timeout=duration_s / EXTENSIONS)
 
         failure: Exception | None = None
         try:
             if lease.attempt > max_attempts:
-                # No earlier worker got to an outcome: the messages may have killed them.
+                # No earlier worker reported an outcome: the messages may have crashed them.
                 await self._fail(lease, f"leased {lease.attempt - 1} times without an outcome")
                 return 0
             try:
@@ -157,19 +160,20 @@ class AsyncProcessing(AsyncLeaseCalls):
     async def _give_up(
         self, lease: Lease, error: Exception, max_attempts: int, retry_delay: float
     ) -> None:
-        """Have failed messages come again later, or give up on them at the last attempt."""
+        """Let failed messages be leased again later; mark them as failed at the last attempt."""
         if lease.attempt >= max_attempts:
             await self._fail(lease, f"{type(error).__name__}: {error}")
             return
         delay = min(retry_delay * 2.0 ** (lease.attempt - 1), MAX_RETRY_DELAY_S)
         if delay > 0:
-            # The messages come again when this lease expires.
+            # The messages are leased again when this lease expires.
             await self.extend(lease, max(delay, 1.0))
         else:
             await self.release(lease)
 
     async def _fail(self, lease: Lease, text: str) -> None:
-        # It is sent for each message. protobuf refuses lone surrogates, which file names may have.
+        # The text is sent for each message. protobuf refuses lone surrogates, which file names may
+        # have.
         text = text[:MAX_ERROR_CHARACTERS].encode(errors="replace").decode()
         await self.acknowledge(lease, failures=dict.fromkeys(lease.seqs, text))
 

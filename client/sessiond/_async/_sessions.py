@@ -30,12 +30,12 @@ class AsyncSessions(AsyncExportCalls, AsyncTurnCalls, AsyncMessageCalls):
     """The calls about sessions, their messages and their turns, by session id.
 
     `timeout` is the deadline of a call over all its attempts, in seconds. Default: the client's;
-    math.inf = none. `request_id`, at most 128 characters, makes a change safe to repeat: a call
-    with the same request_id within 24 hours returns what the first one did, and raises
+    math.inf = no deadline. `request_id`, at most 128 characters, makes a change safe to repeat: a
+    second call with the same request_id within 24 hours returns the first call's result, or raises
     RequestIdReused if its content differs. Default: a random one for each call.
 
-    Besides the errors named at a call, all raise InvalidField, Unauthenticated, Unavailable,
-    Overloaded, DeadlineExceeded, InternalError and ClientClosed.
+    In addition to the errors listed for each call, all calls raise InvalidField, Unauthenticated,
+    Unavailable, Overloaded, DeadlineExceeded, InternalError and ClientClosed.
     """
 
     async def create(
@@ -50,8 +50,8 @@ class AsyncSessions(AsyncExportCalls, AsyncTurnCalls, AsyncMessageCalls):
         """Create a session.
 
         Args:
-            session_id: 1 to 256 characters, unique in the project. Default: a UUIDv7 of the server.
-            get_or_create: return the existing session, unchanged, if there is one of this id.
+            session_id: 1 to 256 characters, unique in the project. Default: a UUIDv7.
+            get_or_create: if the session exists already, return it unchanged.
             request_id: makes the call safe to repeat.
             timeout: deadline over all attempts, in seconds.
             **settings: model, user, title, config, metadata, idle_ttl, never_expires. Defaults:
@@ -61,7 +61,7 @@ class AsyncSessions(AsyncExportCalls, AsyncTurnCalls, AsyncMessageCalls):
             The session.
 
         Raises:
-            SessionAlreadyExists: if there is one of this id.
+            SessionAlreadyExists: if the id is taken, unless get_or_create is set.
         """
         request = session_requests.create_session(
             session_id, get_or_create=get_or_create, request_id=request_id, **settings
@@ -100,14 +100,14 @@ class AsyncSessions(AsyncExportCalls, AsyncTurnCalls, AsyncMessageCalls):
         Args:
             order: "active_desc" (default: the most recently active first), "created_desc",
                 "created_asc" or "id_asc".
-            page_size: sessions a call, 1 to 500. Default: 50.
+            page_size: sessions per call, 1 to 500. Default: 50.
             timeout: deadline of each call, in seconds.
             **conditions: session_id_prefix, user, state, model, config_contains, metadata_contains,
-                created_from, created_before, active_from, active_before. A session has to meet
-                all that are given.
+                created_from, created_before, active_from, active_before. Only sessions that meet
+                all given conditions are listed.
 
         Returns:
-            A lazy list, which calls nothing before it is iterated over.
+            A lazy list; no call is made until it is iterated over.
         """
         request = session_requests.list_sessions(order=order, page_size=page_size, **conditions)
         return AsyncLazy(
@@ -129,22 +129,22 @@ class AsyncSessions(AsyncExportCalls, AsyncTurnCalls, AsyncMessageCalls):
         timeout: float | None = DELETE_TIMEOUT_S,
         **conditions: Unpack[SessionFilter],
     ) -> DeletedSessions:
-        """Delete all sessions that meet the conditions, with their messages, for good.
+        """Permanently delete all sessions that meet the conditions, with their messages.
 
         `delete_many(user="ada")` deletes the sessions of a user. The server works in batches: if
         the call ends early, the deleted sessions stay deleted, and repeating the call deletes the
-        rest. Sessions that are created meanwhile are kept.
+        rest. Sessions created during the call are kept.
 
         Args:
-            all: has to be True if there is no condition.
-            dry_run: delete nothing, only count.
-            timeout: deadline of the whole, in seconds. Default: 600.
+            all: must be True if no condition is given.
+            dry_run: only count the sessions; delete nothing.
+            timeout: deadline of the whole call, in seconds. Default: 600.
             **conditions: session_id_prefix, user, state, model, config_contains, metadata_contains,
-                created_from, created_before, active_from, active_before. A session has to meet
-                all that are given.
+                created_from, created_before, active_from, active_before. Only sessions that meet
+                all given conditions are deleted.
 
         Returns:
-            How many sessions were deleted, and how many messages they held.
+            The numbers of deleted sessions and of their messages.
         """
         request = session_requests.delete_sessions(all=all, dry_run=dry_run, **conditions)
         response = await self._connection.call(
@@ -168,18 +168,17 @@ class AsyncSessions(AsyncExportCalls, AsyncTurnCalls, AsyncMessageCalls):
         """Create an independent session that begins like this one, in constant time.
 
         The copy has the messages with their seqs, parents and times, the tasks, the bookmarks up to
-        the cut, and all settings that are not given here. It shares the assets. It is active, even
-        if the source is destroyed.
+        the last copied message, and all settings that are not overridden here. It shares the
+        assets. The copy is active, even if the source is destroyed.
 
         Args:
             session_id: the source.
-            new_session_id: 1 to 256 characters, unique in the project. Default: a UUIDv7 of the
-                server.
-            up_to_seq: last seq to copy; 0 = no message. Default: the newest.
-            up_to_bookmark: copy up to this bookmark. Not together with up_to_seq.
+            new_session_id: 1 to 256 characters, unique in the project. Default: a UUIDv7.
+            up_to_seq: seq of the last message to copy; 0 = no messages. Default: the newest.
+            up_to_bookmark: copy the messages up to this bookmark. Not together with up_to_seq.
             keep_processing_status: copy the progress of the processing queues. Default: all
                 messages of the copy are pending.
-            keep_task_links: copy the tasks' links to messages. Default: the copy's tasks have none.
+            keep_task_links: copy the tasks' links to messages. Default: the links are not copied.
             request_id: makes the call safe to repeat.
             timeout: deadline over all attempts, in seconds.
             **settings: model, user, title, config, metadata, idle_ttl, never_expires. Default: the
@@ -190,10 +189,10 @@ class AsyncSessions(AsyncExportCalls, AsyncTurnCalls, AsyncMessageCalls):
 
         Raises:
             SessionNotFound: if there is no such session.
-            SessionAlreadyExists: if there is one of the new id.
-            SessionTooLarge: if the source is larger than the operator allows.
-            MessageNotFound: if up_to_seq is no message.
-            BookmarkNotFound: if up_to_bookmark is no bookmark.
+            SessionAlreadyExists: if the new id is taken.
+            SessionTooLarge: if the source is larger than the operator allows for copies.
+            MessageNotFound: if no message has the seq up_to_seq.
+            BookmarkNotFound: if the bookmark up_to_bookmark does not exist.
         """
         request = session_requests.copy_session(
             session_id,
@@ -219,11 +218,11 @@ class AsyncSessions(AsyncExportCalls, AsyncTurnCalls, AsyncMessageCalls):
 
         Args:
             session_id: the source.
-            page_size: copies a call, 1 to 500. Default: 50.
+            page_size: copies per call, 1 to 500. Default: 50.
             timeout: deadline of each call, in seconds.
 
         Returns:
-            A lazy list, which calls nothing before it is iterated over. Iterating raises
+            A lazy list; no call is made until it is iterated over. Iterating raises
             SessionNotFound if there is no such session.
         """
         request = filled(pb.ListCopiesRequest(), session_id=session_id, page_size=page_size)
@@ -243,7 +242,7 @@ class AsyncSessions(AsyncExportCalls, AsyncTurnCalls, AsyncMessageCalls):
     async def get_token_counts(
         self, session_id: str, *, timeout: float | None = None
     ) -> TokenCounts:
-        """Return how many tokens a session's messages have, as counted when they were stored.
+        """Return the number of tokens of a session's messages, as counted when they were stored.
 
         Args:
             session_id: the session.
@@ -274,26 +273,26 @@ class AsyncSessions(AsyncExportCalls, AsyncTurnCalls, AsyncMessageCalls):
         timeout: float | None = None,
         **settings: Unpack[SessionSettings],
     ) -> SessionInfo:
-        """Change settings of a session, all or none. A setting that is not given stays as it is.
+        """Change settings of a session, all or nothing. Settings not given are not changed.
 
         Args:
             session_id: the session.
-            config_patch: a JSON merge patch (RFC 7396) of config: it sets the given keys, and
-                deletes those that are None; model_options is set as a whole. Not together with
+            config_patch: a JSON merge patch (RFC 7396) of config: keys with a value are set, and
+                keys with None are deleted; model_options is replaced as a whole. Not together with
                 config.
-            metadata_patch: the same for metadata.
-            etag: the session's current etag, or the call fails. Default: no check.
+            metadata_patch: a merge patch of metadata, in the same way.
+            etag: the call fails unless this is the session's current etag. Default: no check.
             request_id: makes the call safe to repeat.
             timeout: deadline over all attempts, in seconds.
             **settings: model, user, title, config, metadata, idle_ttl, never_expires. config and
-                metadata are replaced as a whole; never_expires=False changes nothing.
+                metadata are replaced as a whole. never_expires=False has no effect.
 
         Returns:
             The session after the change.
 
         Raises:
             SessionNotFound: if there is no such session.
-            ETagMismatch: if the session has another etag.
+            ETagMismatch: if the session's current etag differs.
         """
         request = session_requests.update_session(
             session_id,
@@ -312,7 +311,7 @@ class AsyncSessions(AsyncExportCalls, AsyncTurnCalls, AsyncMessageCalls):
     async def resume(
         self, session_id: str, *, request_id: str | None = None, timeout: float | None = None
     ) -> SessionInfo:
-        """Make a destroyed session active again; an active one stays active.
+        """Make a destroyed session active again. An active session is not changed.
 
         Args:
             session_id: the session.
@@ -339,7 +338,7 @@ class AsyncSessions(AsyncExportCalls, AsyncTurnCalls, AsyncMessageCalls):
     async def destroy(
         self, session_id: str, *, request_id: str | None = None, timeout: float | None = None
     ) -> SessionInfo:
-        """Close a session to appends. It stays listed and readable.
+        """Close a session to appends. It can still be listed and read.
 
         Args:
             session_id: the session.
@@ -372,18 +371,18 @@ class AsyncSessions(AsyncExportCalls, AsyncTurnCalls, AsyncMessageCalls):
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> None:
-        """Delete a session and its messages for good.
+        """Delete a session and its messages permanently.
 
         Args:
             session_id: the session.
             allow_missing: do nothing if there is no such session.
-            etag: the session's current etag, or the call fails. Default: no check.
+            etag: the call fails unless this is the session's current etag. Default: no check.
             request_id: makes the call safe to repeat.
             timeout: deadline over all attempts, in seconds.
 
         Raises:
-            SessionNotFound: if there is no such session, unless allow_missing.
-            ETagMismatch: if the session has another etag.
+            SessionNotFound: if there is no such session, unless allow_missing is set.
+            ETagMismatch: if the session's current etag differs.
         """
         request = filled(
             pb.DeleteSessionRequest(),
@@ -402,24 +401,24 @@ class AsyncSessions(AsyncExportCalls, AsyncTurnCalls, AsyncMessageCalls):
         types: Sequence[str] | None = None,
         timeout: float | None = None,
     ) -> AsyncLazy[Event]:
-        """Follow a session: the messages after after_seq, then all events as they come, for ever.
+        """Follow a session: the messages after after_seq, then all events as they arrive, forever.
 
-        A broken connection is opened again: each message comes once and in order. Other events,
-        such as "session.updated", may be missed meanwhile. The session does not expire while it is
-        watched.
+        After a broken connection the client reconnects: each message is delivered once, in order.
+        Other events, such as "session.updated", may be missed meanwhile. The session does not
+        expire while it is watched.
 
         Args:
             session_id: the session.
-            after_seq: skip the messages up to this seq; 0 = none. Default: only messages that are
-                stored after the iteration has begun.
-            types: only events of these types, e.g. ["assistant.message"]; see `Event.type`.
+            after_seq: skip the messages up to this seq; 0 = skip none. Default: yield only messages
+                stored after the iteration began.
+            types: yield only events of these types, e.g. ["assistant.message"]; see `Event.type`.
                 Default: all.
             timeout: deadline of the whole stream, in seconds. Default: none.
 
         Returns:
-            A lazy list, which calls nothing before it is iterated over. It never ends; iterating
-            raises SessionNotFound when the session is deleted or expires, and Unavailable when the
-            server stays away.
+            A lazy list that never ends; no call is made until it is iterated over. Iterating raises
+            SessionNotFound when the session is deleted or expires, and Unavailable when the server
+            stays unavailable.
         """
         request = watch_requests.watch(session_id, after_seq=after_seq)
         wanted = watch_requests.event_types(types)

@@ -1,4 +1,4 @@
-"""Streams that go on where a broken connection left off, and lists that are fetched in pages."""
+"""Streams that resume after a broken connection, and lists that are fetched page by page."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ async def page_batches(
 
     Args:
         connection: makes the calls.
-        stub: picks the method.
-        request: the request of the first page; it is left as it is.
+        stub: selects the method.
+        request: the request of the first page; not modified.
         timeout: deadline of a page over all its attempts, in seconds. None = the client's.
-        field: the field of the response with the items.
-        convert: makes the value of an item.
+        field: the field of the response that holds the items.
+        convert: converts an item to its value.
 
     Yields:
         The items of a page.
@@ -74,16 +74,16 @@ async def page_batches(
 async def message_batches(
     connection: AsyncConnection, request: GetMessagesRequest, timeout: float | None
 ) -> AsyncGenerator[Iterator[Message], None]:
-    """Yield a session's messages, each once and in order, over as many connections as it takes.
+    """Yield a session's messages, each once and in order, reconnecting as often as needed.
 
     Args:
         connection: makes the calls.
-        request: which messages; it is left as it is.
-        timeout: deadline of the whole, in seconds. None = none.
+        request: which messages to read; not modified.
+        timeout: deadline of the whole call, in seconds. None = none.
 
     Yields:
-        A batch, to be iterated over once. It makes each message when it is taken, because the
-        garbage collector would walk over a thousand of them.
+        A batch, which can be iterated over only once. Each message is created when it is taken:
+        a thousand live objects would slow down the garbage collector.
 
     Raises:
         SessiondError: if the stream failed.
@@ -100,7 +100,7 @@ async def message_batches(
     async with aclosing(responses):
         async for response in responses:
             if response.resume_token:
-                # It replaces after_seq; the other fields have to stay the same.
+                # The token replaces after_seq; the other fields must stay the same.
                 resumed.resume_token = response.resume_token
             if response.messages:
                 yield map(Message, repeat(request.session_id), response.messages)
@@ -116,19 +116,19 @@ async def event_batches(
     opened: Callable[[bool], None] | None = None,
     heartbeats: bool = False,
 ) -> AsyncGenerator[list[Event], None]:
-    """Yield events as they come, over as many connections as it takes.
+    """Yield events as they arrive, reconnecting as often as needed.
 
-    Messages come each once and in order; other events may be missed between two connections.
+    Each message is delivered once, in order. Other events may be missed between two connections.
 
     Args:
         connection: makes the calls.
-        request: which events; it is left as it is.
-        timeout: deadline of the whole, in seconds. None = none.
+        request: which events to watch; not modified.
+        timeout: deadline of the whole call, in seconds. None = none.
         types: the types to yield. None = all.
         stop: ends the stream when it is set.
         opened: called with True at each response, and with False when a connection has ended.
-        heartbeats: yield a batch for each response, even without events: the first one of each
-            connection, and then some a minute.
+        heartbeats: yield a batch for each response, even one without events: the first response of
+            each connection, and then a few per minute.
 
     Yields:
         The events of a response.
@@ -166,20 +166,21 @@ async def event_batches(
 async def send_steps(
     connection: AsyncConnection, request: SendRequest, timeout: float | None
 ) -> AsyncGenerator[SendResponse, None]:
-    """Yield the steps of a turn until it has ended, over as many connections as it takes.
+    """Yield the steps of a turn until it has ended, reconnecting as often as needed.
 
-    All connections send the same request_id, and so join the same turn.
+    All connections send the same request_id, and therefore join the same turn.
 
     Args:
         connection: makes the calls.
-        request: what to send; it is left as it is.
-        timeout: deadline of the whole, in seconds. None = none.
+        request: what to send; not modified.
+        timeout: deadline of the whole call, in seconds. None = none.
 
     Yields:
         The server's responses.
 
     Raises:
-        DeadlineExceeded: if the time ran out; its metadata has the turn_id if it is known.
+        DeadlineExceeded: if the deadline passed; the error's metadata has the turn_id if it is
+            known.
         TurnFailed: if the turn ended without an answer.
         SessiondError: if the stream failed.
     """
@@ -212,11 +213,11 @@ async def send_steps(
 
 
 def overdue(session_id: str, turn_id: str, error: SessiondError) -> DeadlineExceeded:
-    """Return the error of a wait for a turn whose time ran out.
+    """Return the error of a wait for a turn that exceeded its deadline.
 
     Args:
         session_id: the turn's session.
-        turn_id: the turn. "" = it is not known whether there is one.
+        turn_id: the turn. "" = unknown whether there is a turn.
         error: the last failure.
     """
     if not turn_id:
@@ -245,15 +246,15 @@ async def last_seq_of(connection: AsyncConnection, session_id: str, timeout: flo
 async def asset_pieces(
     connection: AsyncConnection, request: DownloadAssetRequest, timeout: float | None
 ) -> AsyncGenerator[list[bytes], None]:
-    """Yield an asset's content without gap or repeat, over as many connections as it takes.
+    """Yield an asset's content without gaps or repeats, reconnecting as often as needed.
 
     Args:
         connection: makes the calls.
-        request: which part of which asset; it is left as it is.
-        timeout: deadline of the whole, in seconds. None = none.
+        request: the asset and the range to read; not modified.
+        timeout: deadline of the whole call, in seconds. None = none.
 
     Yields:
-        A list of one piece.
+        A list with one piece.
 
     Raises:
         SessiondError: if the stream failed.
@@ -266,7 +267,8 @@ async def asset_pieces(
         lambda stubs: stubs.assets.DownloadAsset,
         resumed,
         StreamRetry(timeout),
-        # With all bytes here, a fault does not matter; a length of 0 would ask for the rest.
+        # If all bytes have arrived, an error does not matter; a request with length 0 would read
+        # the rest.
         is_complete=lambda is_clean: is_clean or left == 0,
     )
     async with aclosing(responses):
@@ -293,19 +295,19 @@ async def _responses(
     stop: Stop | None = None,
     opened: Callable[[bool], None] | None = None,
 ) -> AsyncGenerator[_Response, None]:
-    """Yield the responses of a stream over as many connections as it takes.
+    """Yield the responses of a stream, reconnecting as often as needed.
 
     Args:
         connection: makes the calls.
-        stub: picks the method.
-        request: the request. Whoever takes the responses changes it, so that the next connection
-            goes on where the last one broke off.
-        retry: counts the failures, and has the deadline.
-        is_complete: whether all has come; called with True when the server has ended the stream
-            without an error, and with False when it has failed.
-        prefetches: request each response while the one before it is in use, which pays for large
-            responses only.
-        max_silence_s: how long a connection may be silent, in seconds. None = for ever.
+        stub: selects the method.
+        request: the request. The consumer of the responses updates it, so that the next connection
+            resumes where the last one broke off.
+        retry: counts the failures, and holds the deadline.
+        is_complete: whether everything has arrived; called with True when the server has ended the
+            stream without an error, and with False when the stream has failed.
+        prefetches: request each response while the previous one is in use, which pays off only for
+            large responses.
+        max_silence_s: how long a connection may be silent, in seconds. None = forever.
         stop: ends the stream when it is set.
         opened: called with True at each response, and with False when a connection has ended.
 

@@ -15,10 +15,11 @@ from sessiond.v1 import task_service_pb2 as pb
 
 
 class AsyncTasks(AsyncCalls):
-    """The calls about tasks, by session id: an agent's units of work, at most 1,000 a session.
+    """The calls about tasks, by session id: an agent's units of work, at most 1,000 per session.
 
-    `timeout` and `request_id` are as in `client.sessions`. Besides the errors named at a call, all
-    raise SessionNotFound, and all changes raise SessionDestroyed if the session is destroyed.
+    `timeout` and `request_id` are as in `client.sessions`. In addition to the errors listed for
+    each call, all calls raise SessionNotFound, and all changes raise SessionDestroyed if the
+    session is destroyed.
     """
 
     async def create(
@@ -30,11 +31,11 @@ class AsyncTasks(AsyncCalls):
         timeout: float | None = None,
         **settings: Unpack[TaskSettings],
     ) -> Task:
-        """Create a task, as the session's last one.
+        """Create a task, as the last one of the session.
 
         Args:
             session_id: the session.
-            task_id: 1 to 128 characters, unique in the session. Default: a UUIDv7 of the server.
+            task_id: 1 to 128 characters, unique in the session. Default: a UUIDv7.
             request_id: makes the call safe to repeat.
             timeout: deadline over all attempts, in seconds.
             **settings: status (default: "pending"), data, message_seqs.
@@ -43,8 +44,8 @@ class AsyncTasks(AsyncCalls):
             The task.
 
         Raises:
-            TaskAlreadyExists: if there is one of this id.
-            MessageNotFound: if one of message_seqs is no message.
+            TaskAlreadyExists: if the id is taken.
+            MessageNotFound: if a message of message_seqs does not exist.
             LimitExceeded: if the session has 1,000 tasks.
             RequestIdReused: if the request_id was used with other content.
         """
@@ -83,13 +84,13 @@ class AsyncTasks(AsyncCalls):
 
         Args:
             session_id: the session.
-            status: only tasks of this status: "pending", "running", "success" or "failed".
+            status: only tasks with this status: "pending", "running", "success" or "failed".
                 Default: all.
-            page_size: tasks a call, 1 to 500. Default: 50.
+            page_size: tasks per call, 1 to 500. Default: 50.
             timeout: deadline of each call, in seconds.
 
         Returns:
-            A lazy list, which calls nothing before it is iterated over.
+            A lazy list; no call is made until it is iterated over.
         """
         request = filled(
             pb.ListTasksRequest(), session_id=session_id, status=status, page_size=page_size
@@ -118,18 +119,18 @@ class AsyncTasks(AsyncCalls):
         timeout: float | None = None,
         **settings: Unpack[TaskSettings],
     ) -> Task:
-        """Change a task, all or none. A setting that is not given stays as it is.
+        """Change a task, all or nothing. Settings not given are not changed.
 
         Args:
             session_id: the session.
             task_id: the task.
-            data_patch: a JSON merge patch (RFC 7396) of data: it sets the given keys, and deletes
-                those that are None. Not together with data.
-            link: seqs to add to message_seqs; those that it has already stay. Not together with
+            data_patch: a JSON merge patch (RFC 7396) of data: keys with a value are set, and keys
+                with None are deleted. Not together with data.
+            link: seqs to add to message_seqs; seqs that it has already are kept. Not together with
                 message_seqs.
-            unlink: seqs to remove from message_seqs, even those of link; others are ignored. Not
-                together with message_seqs.
-            etag: the task's current etag, or the call fails. Default: no check.
+            unlink: seqs to remove from message_seqs, even if link adds them; other seqs are
+                ignored. Not together with message_seqs.
+            etag: the call fails unless this is the task's current etag. Default: no check.
             request_id: makes the call safe to repeat.
             timeout: deadline over all attempts, in seconds.
             **settings: status, data, message_seqs. data and message_seqs are replaced as a whole.
@@ -139,8 +140,8 @@ class AsyncTasks(AsyncCalls):
 
         Raises:
             TaskNotFound: if there is no such task.
-            ETagMismatch: if the task has another etag.
-            MessageNotFound: if one of the seqs is no message.
+            ETagMismatch: if the task's current etag differs.
+            MessageNotFound: if a given seq has no message.
             RequestIdReused: if the request_id was used with other content.
         """
         request = task_requests.update_task(
@@ -164,8 +165,8 @@ class AsyncTasks(AsyncCalls):
 
         Args:
             session_id: the session.
-            task_ids: the tasks that come first, each once, at least one. The others follow in
-                their present order.
+            task_ids: the tasks to put first, each given once, at least one. The other tasks follow
+                in their current order.
             timeout: deadline over all attempts, in seconds.
 
         Returns:
@@ -204,7 +205,7 @@ class AsyncTasks(AsyncCalls):
             timeout: deadline over all attempts, in seconds.
 
         Raises:
-            TaskNotFound: if there is no such task, unless allow_missing.
+            TaskNotFound: if there is no such task, unless allow_missing is set.
             RequestIdReused: if the request_id was used with other content.
         """
         request = filled(
@@ -232,7 +233,7 @@ class AsyncSessionTasks:
         timeout: float | None = None,
         **settings: Unpack[TaskSettings],
     ) -> Task:
-        """Create a task, as the last one; see `client.tasks.create`."""
+        """Create a task, as the last one of the session; see `client.tasks.create`."""
         return await self._tasks.create(
             self._session_id, task_id=task_id, request_id=request_id, timeout=timeout, **settings
         )
@@ -265,7 +266,7 @@ class AsyncSessionTasks:
         timeout: float | None = None,
         **settings: Unpack[TaskSettings],
     ) -> Task:
-        """Change a task, all or none; see `client.tasks.update`."""
+        """Change a task, all or nothing; see `client.tasks.update`."""
         return await self._tasks.update(
             self._session_id,
             task_id,

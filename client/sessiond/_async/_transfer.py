@@ -54,18 +54,19 @@ async def record_batches(
     Args:
         connection: makes the calls.
         session_id: the session.
-        progress: called with the number of messages yielded and of all messages.
+        progress: called with the numbers of messages yielded and of all messages.
         timeout: deadline of looking the session up, and of each page of tasks and bookmarks, in
             seconds. None = the client's.
         on_header: called first, with the session.
-        assets: yield the contents of the assets too, each before the first message that has it.
-        assets_last: yield them after all messages.
+        assets: also yield the contents of the assets, each before the first message that refers to
+            it.
+        assets_last: yield the contents after all messages instead.
 
     Yields:
-        Some records.
+        Several records.
 
     Raises:
-        SessionNotFound: if there is no such session, or it is deleted meanwhile.
+        SessionNotFound: if there is no such session, or if it is deleted during the export.
     """
     info = SessionInfo(
         await connection.call(
@@ -75,7 +76,7 @@ async def record_batches(
         )
     )
     on_header(info)
-    # The export is as of this moment: it leaves out later messages, and bookmarks behind them.
+    # The export is as of this moment: it leaves out later messages, and bookmarks after them.
     last_seq = info.last_seq
     counts = ExportCounts()
     found: dict[str, None] = {}
@@ -126,7 +127,7 @@ async def _asset_records(
     counts: ExportCounts,
     timeout: float | None,
 ) -> AsyncGenerator[ExportRecord, None]:
-    """Yield the contents of assets, in pieces that do not depend on the server's pieces."""
+    """Yield the contents of assets, in pieces whose size does not depend on the server's pieces."""
     for asset_id in asset_ids:
         asset = await AsyncAssets(connection).get(asset_id, timeout=timeout)
         digest = hashlib.sha256()
@@ -144,7 +145,7 @@ async def _asset_records(
                     offset += ASSET_PIECE_BYTES
                     del buffer[:ASSET_PIECE_BYTES]
         check_content(asset_id, digest.hexdigest())
-        # An empty asset is one piece without data.
+        # An empty asset still needs one piece, without data.
         if buffer or not offset:
             yield counts.count(records.asset_record(asset, offset, bytes(buffer)))
 
@@ -184,7 +185,7 @@ async def export_to(
     *,
     assets: bool,
 ) -> SessionInfo:
-    """Write an export to a file, which appears once it is complete."""
+    """Write an export to a file. The file appears when the export is complete."""
     if form not in ("jsonl", "json"):
         raise invalid_field("format", f"is {form!r}; it must be one of jsonl, json")
     check_progress(progress)
@@ -207,7 +208,7 @@ async def export_to(
                 await run_blocking(partial(file.write, text))
         await run_blocking(file.complete)
     except BaseException:
-        # Not awaited, so that it also happens in a cancelled task.
+        # Not awaited, so that it also runs in a cancelled task.
         file.discard()
         raise
     return found[0]
@@ -228,9 +229,9 @@ async def import_session(
     check_progress(progress)
     reader.check_source(source)
     extractor = FileExtractor(connection, extract_files)
-    # The same for all attempts: a retry must not meet the session of the attempt before.
+    # The same for all attempts: a retry must not collide with the session of an earlier attempt.
     final_request_id = request_id_or_new(request_id)
-    # Refuses values of the wrong type before anything is read.
+    # Refuses values of the wrong type before the source is read.
     head = filled(ImportSessionRequest(), request_id=final_request_id)
     filled(head.session, session_id=session_id)
     response = await connection.upload(
@@ -239,7 +240,7 @@ async def import_session(
             connection, source, Assembler(session_id, final_request_id), progress, extractor
         ),
         timeout=timeout,
-        # The first attempt uses up any other source.
+        # The first attempt consumes any other source.
         is_repeatable=isinstance(source, Mapping | str | os.PathLike | list | tuple),
         refusal=reader.REFUSED_PIECE,
     )
@@ -253,9 +254,9 @@ async def _pieces(
     progress: Progress | None,
     extractor: FileExtractor,
 ) -> AsyncGenerator[ImportSessionRequest, None]:
-    """Yield the requests of an import, and upload the assets on the way.
+    """Yield the requests of an import, and upload the assets meanwhile.
 
-    The server looks the assets up when the last request has come.
+    The server looks the assets up when the last request has arrived.
     """
     uploads = _Uploads(connection)
     try:
@@ -286,10 +287,10 @@ async def _without_files(
 
 
 class _Uploads:
-    """Uploads assets whose content comes in pieces, one asset after the other.
+    """Uploads assets whose content arrives in pieces, one asset after the other.
 
-    An asset of several pieces goes through a temporary file, so that it needs no memory, and can be
-    sent again after a broken connection.
+    An asset with several pieces is written to a temporary file, so that it is not held in memory,
+    and can be sent again after a broken connection.
     """
 
     def __init__(self, connection: AsyncConnection) -> None:
@@ -297,7 +298,7 @@ class _Uploads:
         self._file: TemporaryFile | None = None
 
     async def take(self, piece: AssetPiece) -> None:
-        """Add a piece; with the last one, upload the asset.
+        """Add a piece. If it is the last one, upload the asset.
 
         Raises:
             SessiondError: as in assets.upload.
@@ -322,7 +323,7 @@ class _Uploads:
             self.close()
 
     def close(self) -> None:
-        """Remove the temporary file, if any. Not awaited, for the sake of cancelled tasks."""
+        """Remove the temporary file, if any. Not async, so that it runs in a cancelled task too."""
         if self._file:
             self._file.discard()
             self._file = None
@@ -332,7 +333,7 @@ async def _placed_records(source: ExportSource) -> AsyncGenerator[tuple[str, Exp
     """Yield the records of a source, each with a description of its place.
 
     Raises:
-        InvalidField: if the source is no export.
+        InvalidField: if the source is not an export.
         OSError: if a file cannot be read.
     """
     if isinstance(source, Mapping):
@@ -357,14 +358,14 @@ async def _placed_records(source: ExportSource) -> AsyncGenerator[tuple[str, Exp
 
 
 async def _lines(source: str | os.PathLike[str] | Source[str]) -> AsyncGenerator[bytes, None]:
-    """Yield the lines of a file or an iterable, in UTF-8."""
+    """Yield the lines of a file or an iterable, as UTF-8."""
     if not isinstance(source, str | os.PathLike):
         async for text in each(source):
             if not isinstance(text, str):
                 raise invalid_field(
                     "source", f"yields {type(text).__name__}; it must yield lines of text"
                 )
-            # A lone surrogate passes here, and is refused later with its place.
+            # Lone surrogates are let through here; they are refused later, with their place.
             yield text.encode("utf-8", "surrogatepass")
         return
     file = await run_blocking(LinesFile, source)

@@ -24,7 +24,7 @@ from sessiond.v1 import message_pb2, turn_pb2
 from sessiond.v1.session_service_pb2 import GetMessageRequest
 
 WAIT_TIMEOUT_S = 60.0
-# Deadline of the abort that follows a wait whose time ran out.
+# Deadline of the abort that is sent when a wait has exceeded its deadline.
 ABORT_TIMEOUT_S = 5.0
 
 
@@ -39,37 +39,38 @@ class AsyncTurnCalls(AsyncCalls):
         timeout: float | None = None,
         **keywords: Unpack[SendOptions],
     ) -> SentMessage:
-        """Start a turn: the server appends the prompt, asks the model, and appends its answer.
+        """Start a turn: the server appends the prompt, calls the model, and appends its answer.
 
-        The model gets the whole history. Without prompt, messages and attachments it goes on from
-        the history as it is: after stored tool results, or after a turn that failed. The call
-        returns when the server has accepted the turn, which then needs no client.
+        The model gets the whole history. If no prompt, messages or attachments are given, the model
+        continues from the existing history, e.g. after stored tool results or a failed turn. The
+        call returns when the server has accepted the turn; from then on the turn does not depend on
+        the client.
 
         Args:
             session_id: the session.
-            prompt: the user's text; or a dict of it and the keywords, e.g.
-                {"prompt": "...", "attachments": ["a.png"]}.
+            prompt: the user's text; or a dict with the text and the keywords, e.g. {"prompt":
+                "...", "attachments": ["a.png"]}.
             timeout: deadline over all attempts, in seconds.
             **keywords: messages, format, extract_files, attachments, mode, model, options,
                 turn_timeout, request_id.
 
         Returns:
-            The id of the message, of the last one if there are several: a str that equals its
-            `Message.id`, with the turn's id as `turn_id`. "" if nothing was sent.
+            The id of the sent message, or of the last one if several were sent: a str that equals
+            its `Message.id`, with the turn's id as `turn_id`. "" if no message was sent.
 
         Raises:
             SessionNotFound: if there is no such session.
             SessionDestroyed: if the session is destroyed.
             InvalidJson: if a message is not a JSON object.
-            UnknownRole: if a message has no role that its format knows.
-            ParentNotFound: if a parent_seq is no message.
-            MessageTooLarge: if a message is larger than the server takes.
+            UnknownRole: if a message has no role, or a role that its format does not have.
+            ParentNotFound: if no message has a given parent_seq.
+            MessageTooLarge: if a message exceeds the server's size limit.
             BatchTooLarge: if there are too many messages or bytes.
             AssetNotFound: if there is no such asset.
             RequestIdReused: if the request_id was used with other content.
             ModelNotConfigured: if the server has no such model.
-            LimitExceeded: if too many turns wait in the session.
-            SessiondError: as assets.upload, for attachments.
+            LimitExceeded: if too many turns are waiting in the session.
+            SessiondError: as in assets.upload, for attachments.
         """
         sending = Sending(session_id, prompt, keywords)
         return await self._send(sending, timeout)
@@ -88,20 +89,22 @@ class AsyncTurnCalls(AsyncCalls):
         Args:
             session_id: the session.
             prompt: as in send.
-            timeout: deadline of the whole wait, including the turns before this one, in seconds.
-                Default: 60. math.inf = none.
-            on_timeout: what becomes of the turn when the time runs out or the caller is cancelled.
-                "leave" lets it go on, and wait_for_turn can wait for it. "abort" aborts it; then a
-                connection that breaks may abort it too.
+            timeout: deadline of the whole wait, in seconds, including the wait for earlier turns.
+                Default: 60. math.inf = no deadline.
+            on_timeout: what happens to the turn when the deadline passes or the caller is
+                cancelled. "leave" lets the turn continue, and wait_for_turn can wait for it.
+                "abort" aborts it; with "abort", a broken connection may abort it too.
             **keywords: messages, format, extract_files, attachments, mode, model, options,
                 turn_timeout, request_id, as in send.
 
         Returns:
-            The turn's final answer; with mode "immediate", that of the turn that it steered.
+            The turn's final answer; with mode "immediate", the final answer of the turn that was
+            steered.
 
         Raises:
             SessiondError: as in send.
-            DeadlineExceeded: if the time ran out; a TimeoutError whose metadata has the turn_id.
+            DeadlineExceeded: if the deadline passed. It is a TimeoutError whose metadata has the
+                turn_id.
             TurnFailed: if the turn ended without an answer: ModelAccessDenied, ModelRateLimited,
                 ModelRequestRejected, ModelUnavailable, ModelTimedOut, ModelAnswerInvalid,
                 ContextTooLarge, TurnTimedOut, TurnAborted or TurnLost.
@@ -118,24 +121,24 @@ class AsyncTurnCalls(AsyncCalls):
         timeout: float | None = None,
         **keywords: Unpack[SendOptions],
     ) -> AsyncLazy[Event]:
-        """Start a turn and stream its events: the prompt, deltas as the model writes, its messages.
+        """Start a turn and stream its events: the prompt, the model's deltas, and its messages.
 
-        Broken connections are opened again. "assistant.message_delta" events may be missed
-        meanwhile, messages are not.
+        After a broken connection the client reconnects. "assistant.message_delta" events may be
+        missed meanwhile; messages are not.
 
         Args:
             session_id: the session.
             prompt: as in send.
-            abort_on_exit: abort the turn if the iteration ends before it; then a connection that
-                breaks may abort it too. Default: the turn goes on.
+            abort_on_exit: abort the turn if the iteration ends before the turn does; a broken
+                connection may then abort it too. Default: the turn continues.
             timeout: deadline of the whole stream, in seconds. Default: none.
             **keywords: messages, format, extract_files, attachments, mode, model, options,
                 turn_timeout, request_id, as in send.
 
         Returns:
-            A lazy list that ends with the turn, and sends nothing before it is iterated over.
-            Iterating again joins the same turn. If the turn fails, iterating raises the errors of
-            send_and_wait.
+            A lazy list that ends with the turn; nothing is sent until it is iterated over.
+            Iterating again joins the same turn. If the turn fails, iterating raises the same errors
+            as send_and_wait.
         """
         sending = Sending(session_id, prompt, keywords)
         return AsyncLazy(lambda: self._stream(sending, timeout, abort_on_exit))
@@ -143,12 +146,12 @@ class AsyncTurnCalls(AsyncCalls):
     async def wait_for_turn(
         self, session_id: str, turn_id: str, *, timeout: float = WAIT_TIMEOUT_S
     ) -> Message:
-        """Wait for the answer of a turn that was started before, by any client.
+        """Wait for the answer of a turn that was started earlier, by any client.
 
         Args:
             session_id: the session.
             turn_id: the turn.
-            timeout: deadline of the whole wait, in seconds. Default: 60. math.inf = none.
+            timeout: deadline of the whole wait, in seconds. Default: 60. math.inf = no deadline.
 
         Returns:
             The turn's final answer.
@@ -156,7 +159,7 @@ class AsyncTurnCalls(AsyncCalls):
         Raises:
             SessionNotFound: if there is no such session.
             TurnNotFound: if there is no such turn.
-            DeadlineExceeded: if the time ran out.
+            DeadlineExceeded: if the deadline passed.
             TurnFailed: if the turn ended without an answer, as in send_and_wait.
         """
         deadline = Deadline(timeout)
@@ -167,14 +170,14 @@ class AsyncTurnCalls(AsyncCalls):
             may_have_missed_it = may_have_missed_it or not is_open
 
         try:
-            # Watches before it looks the turn up, so that it cannot miss the end in between.
+            # Watch before looking the turn up, so that an end in between is not missed.
             request = watch_requests.watch(session_id, after_seq=None)
             batches = event_batches(
                 self._connection, request, deadline.remaining(), opened=opened, heartbeats=True
             )
             async with aclosing(batches):
                 async for events in batches:
-                    # A batch without events is a heartbeat: it looks the turn up now and then.
+                    # A batch without events is a heartbeat, at which the turn is looked up again.
                     if (
                         may_have_missed_it
                         or not events
@@ -197,17 +200,17 @@ class AsyncTurnCalls(AsyncCalls):
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> list[Turn]:
-        """Abort turns. Messages that they have appended stay; an unfinished answer is dropped.
+        """Abort turns. Their appended messages are kept; an unfinished answer is dropped.
 
         Args:
             session_id: the session.
-            turn_id: the turn, running or queued. Default: the running one.
-            include_queued: abort the queued turns too. Only without turn_id.
+            turn_id: the turn, running or queued. Default: the running turn.
+            include_queued: also abort the queued turns. Only without turn_id.
             request_id: makes the call safe to repeat.
             timeout: deadline over all attempts, in seconds.
 
         Returns:
-            The turns that this call aborted, perhaps none.
+            The turns that this call aborted; may be empty.
 
         Raises:
             SessionNotFound: if there is no such session.
@@ -225,7 +228,7 @@ class AsyncTurnCalls(AsyncCalls):
     async def get_turn(
         self, session_id: str, turn_id: str, *, timeout: float | None = None
     ) -> Turn:
-        """Return a turn: its state, and how it ended.
+        """Return a turn, with its state and outcome.
 
         Args:
             session_id: the session.
@@ -252,11 +255,11 @@ class AsyncTurnCalls(AsyncCalls):
             session_id: the session.
             state: only turns in this state: "queued", "running", "completed", "failed" or
                 "aborted". Default: all.
-            page_size: turns a call, 1 to 500. Default: 50.
+            page_size: turns per call, 1 to 500. Default: 50.
             timeout: deadline of each call, in seconds.
 
         Returns:
-            A lazy list, which calls nothing before it is iterated over. Iterating raises
+            A lazy list; no call is made until it is iterated over. Iterating raises
             SessionNotFound if there is no such session.
         """
         request = filled(
@@ -308,7 +311,7 @@ class AsyncTurnCalls(AsyncCalls):
             return await self._answer(turn, seen, deadline)
         except DeadlineExceeded as error:
             if aborts and (turn_id := error.metadata.get("turn_id")):
-                # The server does so by itself, unless the connection to it broke.
+                # The server aborts the turn by itself, unless the connection to it is broken.
                 with suppress(SessiondError):
                     await self.abort(request.session_id, turn_id, timeout=ABORT_TIMEOUT_S)
             raise
@@ -320,7 +323,7 @@ class AsyncTurnCalls(AsyncCalls):
         aborts: bool,
         handlers: AsyncHandlers | None = None,
     ) -> AsyncGenerator[list[Event], None]:
-        """Yield the events of a turn, after the handlers, if any, are ready for them."""
+        """Yield the events of a turn, once the handlers, if any, are ready to receive them."""
         deadline = Deadline(timeout)
         if handlers:
             await handlers.ready()
@@ -350,11 +353,11 @@ class AsyncTurnCalls(AsyncCalls):
     async def _answer(
         self, turn: turn_pb2.Turn, seen: message_pb2.Message | None, deadline: Deadline
     ) -> Message:
-        """Return the answer of a turn that has ended; `seen` is its last message that came."""
+        """Return the answer of an ended turn; `seen` is its last message that was received."""
         if turn.state != turn_pb2.TURN_STATE_COMPLETED:
             raise error_of_turn(turn)
         if seen is None or seen.seq != turn.last_seq:
-            # It came while a connection was down, or before the client joined.
+            # The answer came while a connection was down, or before the client joined.
             request = GetMessageRequest(session_id=turn.session_id, seq=turn.last_seq)
             seen = await self._connection.call(
                 lambda stubs: stubs.sessions.GetMessage, request, deadline.remaining()

@@ -1,6 +1,6 @@
-"""What differs between the two clients: the channel, waiting, uploads, work in the background.
+"""The code that differs between the two clients: channel, waiting, uploads, background work.
 
-The twin is sessiond/_sync/_wire.py, written by hand too.
+The sync twin is sessiond/_sync/_wire.py. Both are written by hand.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ _Response = TypeVar("_Response")
 Metadata = tuple[tuple[str, str], ...]
 Source = AsyncIterable[_Item] | Iterable[_Item]
 
-# What a failed call raises. A closing channel cancels its calls and with them their waiters,
-# although nobody cancelled the tasks.
+# The exceptions that a failed call raises. Closing the channel cancels its calls and thereby the
+# code that awaits them, although nobody has cancelled the tasks.
 FAULTS = (grpc.RpcError, asyncio.CancelledError)
 
 sleep = asyncio.sleep
@@ -70,7 +70,7 @@ class Stop:
     """Ends a stream from outside.
 
     Attributes:
-        is_set: whether the stream is to end.
+        is_set: whether the stream should end.
     """
 
     def __init__(self) -> None:
@@ -78,7 +78,7 @@ class Stop:
         self._call: aio.Call | None = None
 
     def watch(self, call: aio.Call) -> None:
-        """Have set() end this call; if it is set already, the call ends at once."""
+        """Register the call that set() ends. If set() was called already, end the call at once."""
         self._call = call
         if self.is_set:
             call.cancel()
@@ -105,10 +105,10 @@ class Signal:
         """Wait until the signal is set.
 
         Args:
-            timeout: how long to wait, in seconds. None = without end.
+            timeout: how long to wait, in seconds. None = forever.
 
         Returns:
-            Whether it was set in time.
+            Whether the signal was set in time.
         """
         try:
             async with asyncio.timeout(timeout):
@@ -119,7 +119,7 @@ class Signal:
 
 
 class Mailbox(Generic[_Item]):
-    """A queue to one task, from any thread and from the garbage collector."""
+    """A queue to one task. Any thread and the garbage collector may add items."""
 
     def __init__(self) -> None:
         self._items: deque[_Item] = deque()
@@ -130,7 +130,7 @@ class Mailbox(Generic[_Item]):
         """Add an item, without blocking."""
         self._items.append(item)
         if self._loop:
-            # Nobody takes items from a closed loop.
+            # If the loop is closed, nobody takes items any longer.
             with suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._has_items.set)
 
@@ -138,10 +138,10 @@ class Mailbox(Generic[_Item]):
         """Take the next item.
 
         Args:
-            timeout: how long to wait, in seconds. None = without end.
+            timeout: how long to wait, in seconds. None = forever.
 
         Returns:
-            The item, or None if there was none in time.
+            The item, or None if none arrived in time.
         """
         self._loop = asyncio.get_running_loop()
         while not self._items:
@@ -155,10 +155,10 @@ class Mailbox(Generic[_Item]):
 
 
 class Watchdog:
-    """Cancels a call that is silent for too long while somebody waits for it.
+    """Cancels a call that is silent for too long while its caller waits for it.
 
     Attributes:
-        expired: whether it has cancelled the call.
+        expired: whether the watchdog has cancelled the call.
     """
 
     def __init__(self, call: aio.Call, max_silence_s: float | None) -> None:
@@ -168,18 +168,18 @@ class Watchdog:
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        """Count the silence from now on."""
+        """Measure the silence from now on."""
         if self._max_silence_s is not None:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(self._max_silence_s, self._expire)
 
     def pause(self) -> None:
-        """Stop counting while nobody waits for the call."""
+        """Stop measuring while nobody waits for the call."""
         if self._timer:
             self._timer.cancel()
 
     def close(self) -> None:
-        """Stop for good."""
+        """Stop permanently."""
         self.pause()
 
     def _expire(self) -> None:
@@ -192,7 +192,7 @@ _tasks: set[asyncio.Task[None]] = set()
 
 
 def in_background(function: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Call a function in a new task. It must not raise."""
+    """Call a function in a new task. The function must not raise."""
     task = asyncio.get_running_loop().create_task(function())
     _tasks.add(task)
     task.add_done_callback(_tasks.discard)
@@ -201,7 +201,7 @@ def in_background(function: Callable[[], Coroutine[Any, Any, None]]) -> None:
 class AsyncStubs:
     """The generated stubs on the client's channel, for calls that the client does not wrap.
 
-    They send no API key by themselves: give `metadata=client.metadata`.
+    They do not send the API key by themselves: pass `metadata=client.metadata`.
 
     Attributes:
         sessions: SessionService.
@@ -244,15 +244,15 @@ class AsyncStubs:
         )
 
     async def close(self) -> None:
-        """End the running calls, and close the channel."""
+        """End the running calls and close the channel."""
         self.appends.close()
-        # A closing channel overlooks some streams (grpcio 1.75), whose readers would wait for ever.
+        # A closing channel overlooks some streams (grpcio 1.75), whose readers would wait forever.
         for stream in list(self._streams):
             stream.cancel()
         await self._channel.close()
 
     def watch(self, stream: aio.Call) -> None:
-        """Have close() end this stream."""
+        """Register a stream that close() ends."""
         self._streams.add(stream)
 
     async def upload(
@@ -267,7 +267,7 @@ class AsyncStubs:
 
         Args:
             method: the method.
-            requests: the requests; they are closed at the end.
+            requests: the requests; the generator is closed at the end.
             timeout: deadline of the call, in seconds. None = none.
             metadata: sent with the call.
 
@@ -276,7 +276,7 @@ class AsyncStubs:
 
         Raises:
             grpc.RpcError: if the call failed.
-            Exception: whatever making the requests raises.
+            Exception: any error raised by creating the requests.
         """
         call = method(timeout=timeout, metadata=metadata)
         self.watch(call)
@@ -286,7 +286,7 @@ class AsyncStubs:
                     await call.write(request)
                 except (grpc.RpcError, asyncio.InvalidStateError):
                     # The server has ended the call early. The response says why, unless gRPC has
-                    # lost it (see _protocol/status.py); a failed write does not.
+                    # lost it (see _protocol/status.py); the failed write does not.
                     break
             else:
                 await call.done_writing()
@@ -297,10 +297,10 @@ class AsyncStubs:
 
 
 class Prefetch(Generic[_Response]):
-    """The responses of a stream, each requested while the one before it is in use.
+    """The responses of a stream, each requested while the previous one is in use.
 
-    It is no generator: an event loop that shuts down could not close a generator that has to wait,
-    together with those around it.
+    This is not a generator: when an event loop shuts down, it could not close a generator that has
+    to wait, nor the generators around it.
     """
 
     def __init__(self, call: aio.UnaryStreamCall[Any, _Response]) -> None:
@@ -314,17 +314,17 @@ class Prefetch(Generic[_Response]):
         if (response := await self._next) is aio.EOF:
             raise StopAsyncIteration
         self._next = self._read()
-        # Starts the read now rather than after this response has been used.
+        # Start the read now, not after this response has been used.
         await asyncio.sleep(0)
         return cast(_Response, response)
 
     def close(self) -> None:
-        """Give up the next response."""
+        """Stop waiting for the next response."""
         self._next.cancel()
 
     def _read(self) -> asyncio.Future[Any]:
         read = asyncio.ensure_future(self._call.read())
-        # Retrieves the exception, for which perhaps nobody waits.
+        # Retrieve the exception, which perhaps nobody awaits.
         read.add_done_callback(lambda done: done.cancelled() or done.exception())
         return read
 
@@ -341,7 +341,7 @@ async def run_blocking(function: Callable[..., _Item], *args: Any) -> _Item:
 
 
 async def each(source: Source[_Item]) -> AsyncIterator[_Item]:
-    """Yield the items of an iterable of either kind."""
+    """Yield the items of a sync or async iterable."""
     if isinstance(source, AsyncIterable):
         async for item in source:
             yield item
@@ -351,7 +351,7 @@ async def each(source: Source[_Item]) -> AsyncIterator[_Item]:
 
 
 async def finished(result: object) -> None:
-    """Wait for the result of a handler if it is awaitable."""
+    """If a handler's result is awaitable, wait for it."""
     if inspect.isawaitable(result):
         await result
 
@@ -360,7 +360,7 @@ async def finished(result: object) -> None:
 async def repeated(
     interval_s: float, function: Callable[[], Awaitable[None]]
 ) -> AsyncIterator[None]:
-    """Call a function periodically while the block runs, in a new task. It must not raise."""
+    """Call a function periodically in a new task while the block runs. It must not raise."""
 
     async def repeat() -> None:
         while True:

@@ -12,8 +12,8 @@ from sessiond.v1 import admin_service_pb2 as pb
 class Admin(Calls):
     """The calls about projects and API keys.
 
-    If the server requires API keys, these calls need an admin key, and raise AdminKeyRequired
-    without one. create_project and create_api_key are not retried, because they have no
+    If the server requires API keys, these calls need an admin key; without one they raise
+    AdminKeyRequired. create_project and create_api_key are not retried, because they have no
     request_id.
     """
 
@@ -21,15 +21,15 @@ class Admin(Calls):
         """Create a project.
 
         Args:
-            name: 1 to 64 characters of a-z, 0-9, "-" and "_", the first one a letter or a digit.
-                Unique.
+            name: 1 to 64 characters of a-z, 0-9, "-" and "_", beginning with a letter or a digit.
+                Must be unique.
             timeout: deadline of the call, in seconds.
 
         Returns:
             The project.
 
         Raises:
-            ProjectAlreadyExists: if there is one of this name.
+            ProjectAlreadyExists: if the name is taken.
         """
         request = pb.CreateProjectRequest(project=filled(pb.Project(), name=name))
         return project_of(
@@ -42,11 +42,11 @@ class Admin(Calls):
         """List the projects by name, fetched page by page during the iteration.
 
         Args:
-            page_size: projects a call, at most 500. 0 = 50.
+            page_size: projects per call, at most 500. 0 = 50.
             timeout: deadline of each call, in seconds.
 
         Returns:
-            A lazy list, which calls nothing before it is iterated over.
+            A lazy list; no call is made until it is iterated over.
         """
         request = filled(pb.ListProjectsRequest(), page_size=page_size)
         return Lazy(
@@ -67,7 +67,7 @@ class Admin(Calls):
 
         Args:
             project: name of the project.
-            label: text that tells the key from others, at most 256 characters.
+            label: a text that helps people to recognise the key, at most 256 characters.
             is_admin: let the key manage projects and keys.
             timeout: deadline of the call, in seconds.
 

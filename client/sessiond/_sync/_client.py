@@ -24,17 +24,18 @@ from sessiond._types.session import SessionInfo
 class Client:
     """A connection to a sessiond server, for any number of concurrent calls.
 
-    It is opened at the first call or by start(), and closed by stop() or at the end of a `with`
-    block. Creating a client reads its settings, and connects to nothing.
+    The connection is opened by the first call or by start(), and closed by stop() or at the end of
+    a `with` block. Creating a client only reads its settings and does not connect.
 
     Args:
         target: HOST:PORT of the server, or another name that gRPC resolves. Default:
             $SESSIOND_TARGET, or localhost:50051.
-        api_key: the key, which also names the project. Default: $SESSIOND_API_KEY, or none. Without
-            TLS it is sent unencrypted.
-        timeout: deadline of a call over all its attempts, in seconds. Default: 30. None = none.
+        api_key: the API key, which also determines the project. Default: $SESSIOND_API_KEY, or
+            none. Without TLS the key is sent unencrypted.
+        timeout: deadline of a call over all its attempts, in seconds. Default: 30. None = no
+            deadline.
         tls: False = no TLS; True = TLS with the system's certificate authorities; a path = TLS with
-            the authority in this PEM file; grpc.ChannelCredentials for anything else.
+            the certificate authority in this PEM file; grpc.ChannelCredentials for anything else.
         options: gRPC channel arguments, which override the client's own.
 
     Attributes:
@@ -77,8 +78,8 @@ class Client:
     def stubs(self) -> Stubs:
         """The generated stubs on this client's connection, e.g. `client.stubs.admin`.
 
-        They take and return protobuf messages, neither retry nor translate errors, and send no API
-        key by themselves: give them `metadata=client.metadata`.
+        The stubs take and return protobuf messages. They do not retry, translate errors or send the
+        API key: pass `metadata=client.metadata`.
         """
         return self._connection.stubs
 
@@ -97,11 +98,11 @@ class Client:
         return self
 
     def stop(self) -> None:
-        """End the running calls, and close the connection. Further calls raise ClientClosed."""
+        """End the running calls and close the connection. Further calls raise ClientClosed."""
         self._connection.close()
 
     def close(self) -> None:
-        """Do the same as stop()."""
+        """The same as stop()."""
         self.stop()
 
     def __enter__(self) -> Self:
@@ -127,8 +128,8 @@ class Client:
         """Create a session.
 
         Args:
-            session_id: 1 to 256 characters, unique in the project. Default: a UUIDv7 of the server.
-            get_or_create: return the existing session, unchanged, if there is one of this id.
+            session_id: 1 to 256 characters, unique in the project. Default: a UUIDv7.
+            get_or_create: if the session exists already, return it unchanged.
             request_id: makes the call safe to repeat, at most 128 characters. Default: a random
                 one.
             timeout: deadline over all attempts, in seconds. Default: the client's.
@@ -139,7 +140,7 @@ class Client:
             The session's handle.
 
         Raises:
-            SessionAlreadyExists: if there is one of this id, unless get_or_create.
+            SessionAlreadyExists: if the id is taken, unless get_or_create is set.
             InvalidField: if a value is malformed.
             RequestIdReused: if the request_id was used with other content.
         """
@@ -153,7 +154,7 @@ class Client:
         return self._handle(info)
 
     def get_session(self, session_id: str, *, timeout: float | None = None) -> Session:
-        """Return the handle of an existing session, in whatever state.
+        """Return the handle of an existing session, whatever its state.
 
         Args:
             session_id: the session.
@@ -167,7 +168,7 @@ class Client:
     def resume_session(
         self, session_id: str, *, request_id: str | None = None, timeout: float | None = None
     ) -> Session:
-        """Make a session active, destroyed or not, and return its handle.
+        """Make a session active, even if it is destroyed, and return its handle.
 
         Args:
             session_id: the session.
@@ -189,7 +190,7 @@ class Client:
         timeout: float | None = None,
         **settings: Unpack[SessionSettings],
     ) -> Session:
-        """Return a session's handle, after creating the session or making it active if need be.
+        """Return a session's handle, after creating or resuming the session if necessary.
 
         Args:
             session_id: 1 to 256 characters.
@@ -197,7 +198,7 @@ class Client:
                 one.
             timeout: deadline over all attempts, in seconds. Default: the client's.
             **settings: model, user, title, config, metadata, idle_ttl, never_expires, for a new
-                session; an existing one keeps its own.
+                session. An existing session keeps its settings.
 
         Raises:
             InvalidField: if a value is malformed.
@@ -223,32 +224,32 @@ class Client:
         Args:
             order: "active_desc" (default: the most recently active first), "created_desc",
                 "created_asc" or "id_asc".
-            page_size: sessions a call, 1 to 500. Default: 50.
+            page_size: sessions per call, 1 to 500. Default: 50.
             timeout: deadline of each call, in seconds. Default: the client's.
             **conditions: session_id_prefix, user, state, model, config_contains, metadata_contains,
-                created_from, created_before, active_from, active_before. A session has to meet
-                all that are given.
+                created_from, created_before, active_from, active_before. Only sessions that meet
+                all given conditions are listed.
 
         Returns:
-            A lazy list, which calls nothing before it is iterated over.
+            A lazy list; no call is made until it is iterated over.
         """
         return self.sessions.list(order=order, page_size=page_size, timeout=timeout, **conditions)
 
     def events(
         self, *, types: Sequence[str] | None = None, timeout: float | None = None
     ) -> Lazy[Event]:
-        """Follow the lifecycle of the project's sessions, for ever.
+        """Follow the lifecycle of the project's sessions, forever.
 
-        These events, such as "session.created" and "session.deleted", are not stored: those that
-        are published while a connection is down are missed. `client.sessions.events` has the
-        messages of a session.
+        Lifecycle events, such as "session.created" and "session.deleted", are not stored: events
+        published while the connection is down are missed. To follow the messages of a session, use
+        `client.sessions.events`.
 
         Args:
-            types: only events of these types. Default: all.
+            types: yield only events of these types. Default: all.
             timeout: deadline of the whole stream, in seconds. Default: none.
 
         Returns:
-            A lazy list that never ends, and calls nothing before it is iterated over.
+            A lazy list that never ends; no call is made until it is iterated over.
         """
         return self.sessions.events("", types=types, timeout=timeout)
 
@@ -261,19 +262,19 @@ class Client:
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> None:
-        """Delete a session and its messages for good.
+        """Delete a session and its messages permanently.
 
         Args:
             session_id: the session.
             allow_missing: do nothing if there is no such session.
-            etag: the session's current etag, or the call fails. Default: no check.
+            etag: the call fails unless this is the session's current etag. Default: no check.
             request_id: makes the call safe to repeat, at most 128 characters. Default: a random
                 one.
             timeout: deadline over all attempts, in seconds. Default: the client's.
 
         Raises:
-            SessionNotFound: if there is no such session, unless allow_missing.
-            ETagMismatch: if the session has another etag.
+            SessionNotFound: if there is no such session, unless allow_missing is set.
+            ETagMismatch: if the session's current etag differs.
         """
         self.sessions.delete(
             session_id,

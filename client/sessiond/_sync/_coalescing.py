@@ -1,6 +1,6 @@
 """Sends each StoreMessages call alone: calls of several threads share no tick of a loop.
 
-The twin is sessiond/_async/_coalescing.py, written by hand too.
+The async twin is sessiond/_async/_coalescing.py. Both are written by hand.
 """
 
 from __future__ import annotations

@@ -20,20 +20,20 @@ class ExportCalls(Calls):
     ) -> dict[str, Any]:
         """Return a session with its tasks, bookmarks, messages and assets as one dict.
 
-        json.dumps takes the dict, and import_session makes an equal session of it. It holds the
-        whole session in memory; export_lines and export_to do not.
+        json.dumps accepts the dict, and import_session creates an equal session from it. The whole
+        session is held in memory; export_lines and export_to need only bounded memory.
 
-        Messages and bookmarks are as of the moment at which the session is looked up. Tasks are as
-        of when they are read, without links to later messages. The export leaves out what no other
-        session can have (etag, origin) and what follows from the rest (summary, content_bytes, the
-        token counts, expires_at).
+        Messages and bookmarks are those of the moment at which the session is looked up. Tasks are
+        read later, and links to newer messages are left out. The export does not contain fields
+        that no other session can have (etag, origin), nor fields that are derived from the rest
+        (summary, content_bytes, the token counts, expires_at).
 
         Args:
             session_id: the session.
-            assets: include the content of each asset that a message refers to. Without it, the
-                project that imports the session must have these assets already.
+            assets: include the content of each asset that a message refers to. Without the
+                contents, the project that imports the session must have these assets already.
             timeout: deadline of looking the session up, and of each asset, in seconds. Reading
-                messages and contents has none.
+                messages and contents has no deadline.
 
         Returns:
             {"version": 1,
@@ -47,7 +47,7 @@ class ExportCalls(Calls):
             (sessiond.v1.Part in protobuf's JSON form, with the names of the protos), "turn" if it
             has one}, ...],
             "assets": [{"asset_id", "media_type", "size", "data" (the content in base64)}, ...] in
-            the order in which messages name them}.
+            the order in which messages refer to them}.
             Times are ISO 8601 strings in UTC.
 
         Raises:
@@ -58,13 +58,14 @@ class ExportCalls(Calls):
     def export_lines(
         self, session_id: str, *, assets: bool = True, timeout: float | None = None
     ) -> Lazy[str]:
-        """Export a session as lines of JSON, made during the iteration, in bounded memory.
+        """Export a session as lines of JSON, created during the iteration, in bounded memory.
 
-        Each line has a "kind". An "export" line with the version and the session comes first, then
-        a line for each "task", "bookmark" and "message", and last an "end" line with the number of
-        each, which shows that nothing is cut off. "asset" lines come before the first message that
-        refers to the asset, each with a piece of the content: "asset_id", "media_type", "size",
-        "offset", "data" (base64). The same session gives the same lines.
+        Each line has a "kind". The first line is the "export" line, with the version and the
+        session. It is followed by one line for each "task", "bookmark" and "message". The last line
+        is the "end" line with the number of each kind, which shows that nothing is cut off. The
+        "asset" lines of an asset precede the first message that refers to it; each holds a piece of
+        the content: "asset_id", "media_type", "size", "offset", "data" (base64). The same session
+        gives the same lines.
 
         Args:
             session_id: the session.
@@ -72,8 +73,8 @@ class ExportCalls(Calls):
             timeout: a deadline in seconds, as in export.
 
         Returns:
-            A lazy list of lines with their ends, as a file's writelines takes them. It calls
-            nothing before it is iterated over. Iterating raises SessionNotFound if there is no
+            A lazy list of lines with their line ends, as a file's writelines() accepts them. No
+            call is made until it is iterated over. Iterating raises SessionNotFound if there is no
             such session.
         """
         return Lazy(
@@ -92,18 +93,19 @@ class ExportCalls(Calls):
     ) -> SessionInfo:
         """Export a session to a file, in bounded memory.
 
-        An existing file is replaced once the export is complete.
+        An existing file is replaced when the export is complete.
 
         Args:
             session_id: the session.
             path: path of the file.
-            format: "jsonl" for the lines of export_lines, "json" for the one document of export.
+            format: "jsonl" for the lines of export_lines, "json" for one document as in export.
             assets: include the content of assets, as in export.
-            progress: called now and then with the number of messages written and of all messages.
+            progress: called from time to time with the numbers of messages written and of all
+                messages.
             timeout: a deadline in seconds, as in export.
 
         Returns:
-            The session as it was exported.
+            The session as exported.
 
         Raises:
             SessionNotFound: if there is no such session.
@@ -125,20 +127,22 @@ class ExportCalls(Calls):
     ) -> SessionInfo:
         """Create a session from an export, here or on another server, all or nothing.
 
-        Exporting the new session gives the same export again. Lines of JSON are read and sent in
-        bounded memory; one JSON document is read as a whole. The assets are uploaded first, large
-        ones through a temporary file. If the import fails, they are removed as any asset that
-        nothing refers to.
+        Exporting the new session again gives an equal export. Lines of JSON are read and sent in
+        bounded memory; a JSON document is read as a whole. The assets are uploaded first, large
+        assets through a temporary file. If the import fails, the server removes them like any asset
+        without references.
 
         Args:
-            source: the dict of export, the path of a file of export_to in either format, an open
-                text file, or an iterable of lines. After a broken connection, a dict, a path and a
-                list are read again; another source can be used only once, and the error is raised.
+            source: the dict from export, the path of a file from export_to in either format, an
+                open text file, or an iterable of lines. After a broken connection, a dict, a path
+                or a list is read again. Other sources can be read only once, so the error is
+                raised.
             session_id: id of the new session, 1 to 256 characters, unique in the project. Default:
-                the exported one.
+                the exported id.
             extract_files: upload the files inside the messages as assets, as in store_messages.
-            progress: called now and then, possibly in another thread, with the number of messages
-                sent and of all messages; the latter is None if the export does not say.
+            progress: called from time to time, possibly in another thread, with the numbers of
+                messages sent and of all messages; the latter is None if the export does not contain
+                it.
             request_id: makes the call safe to repeat.
             timeout: deadline over all attempts, in seconds. Default: none.
 
@@ -146,11 +150,12 @@ class ExportCalls(Calls):
             The session.
 
         Raises:
-            SessionAlreadyExists: if there is one of this id.
-            InvalidField: if the source is no complete export of a known version, with the line or
-                the place in it.
-            AssetNotFound: if the export has no assets, and the project lacks one.
-            SessiondError: as store_messages for the messages, and as assets.upload for the assets.
+            SessionAlreadyExists: if the id is taken.
+            InvalidField: if the source is not a complete export of a known version. The error names
+                the line, or the path in the document.
+            AssetNotFound: if the export was made without assets, and the project lacks one of them.
+            SessiondError: as in store_messages for the messages, and as in assets.upload for the
+                assets.
             OSError: if a file cannot be read.
         """
         return _transfer.import_session(

@@ -1,4 +1,4 @@
-"""Lazy lists. The twin is sessiond/_async/_lazy.py, written by hand too."""
+"""Lazy lists. The async twin is sessiond/_async/_lazy.py. Both are written by hand."""
 
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
@@ -10,8 +10,8 @@ _Item = TypeVar("_Item")
 class Lazy(Generic[_Item]):
     """A list that is fetched from the server during the iteration.
 
-    `for item in lazy` takes the items one after the other, in bounded memory; `lazy.to_list()`
-    collects them into a list. Nothing is called before the first item is taken; each iteration
+    `for item in lazy` fetches the items one after the other, in bounded memory; `lazy.to_list()`
+    collects them into a list. No call is made until the first item is requested. Each iteration
     calls the server again.
     """
 

@@ -1,5 +1,5 @@
 # Generated from _async/_places.py by scripts/generate-sync-client. Do not edit.
-"""A limited number of places, given out in the order of the requests."""
+"""A limited number of places, granted in the order of the requests."""
 
 from collections import deque
 from threading import Lock
@@ -27,24 +27,25 @@ class Places:
     def __init__(self, size: int) -> None:
         self.free = size
         self._size = size
-        # Guards the other attributes. Nobody waits while holding it.
+        # Guards the other attributes. Code that holds it never waits.
         self._lock = Lock()
         self._waiters: deque[_Waiter] = deque()
         self._closed = False
 
     def take(self, deadline: Deadline) -> None:
-        """Take a place, after waiting for one if need be.
+        """Take a place; wait if none is free.
 
         Args:
             deadline: limits the wait.
 
         Raises:
-            PoolTimeout: if there was none in time.
+            PoolTimeout: if no place became free in time.
             PoolClosed: if the pool is closed.
         """
         with self._lock:
             self.check_open()
-            # Nobody waits while a place is free: free_one gives it to the next waiter.
+            # If a place is free, there are no waiters: free_one gives each place to the next
+            # waiter.
             if self.free:
                 self.free -= 1
                 return
@@ -74,7 +75,7 @@ class Places:
                 self.free += 1
 
     def close(self) -> None:
-        """Let all waiters raise PoolClosed."""
+        """Make all waiters raise PoolClosed."""
         with self._lock:
             self._closed = True
             waiters, self._waiters = self._waiters, deque()
@@ -87,7 +88,7 @@ class Places:
             raise PoolClosed("the pool is closed")
 
     def _leave_queue(self, waiter: _Waiter) -> bool:
-        """Remove a waiter from the queue; return whether it was still there, without a place."""
+        """Remove a waiter from the queue; return whether it was still queued, without a place."""
         with self._lock:
             if waiter in self._waiters:
                 self._waiters.remove(waiter)

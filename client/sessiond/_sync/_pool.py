@@ -1,5 +1,5 @@
 # Generated from _async/_pool.py by scripts/generate-sync-client. Do not edit.
-"""A pool that lends sessions: a limited number at a time, each a fresh copy of one template."""
+"""A pool that lends sessions: a limited number at a time, each a new copy of one template."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ log = logging.getLogger("sessiond")
 
 ACQUIRE_TIMEOUT_S = 30.0
 LEASE_TIMEOUT_S = 600.0
-# A copy expires after this many lease timeouts without use, if the program has died.
+# If the program dies, a copy expires after this many lease timeouts without activity.
 IDLE_TTL_FACTOR = 2
-# The pool's own template expires too. It is created again when it is needed.
+# The pool's own template expires too. It is created again when the pool needs it.
 TEMPLATE_IDLE_TTL_S = 24 * 3600.0
 
 
 @dataclass(frozen=True, slots=True)
 class _ActiveLease:
-    """A session on loan. It does not refer to the handle, whose collection ends the lease."""
+    """A session on loan. It must not refer to the handle: collecting the handle ends the lease."""
 
     due: float
-    """When the lease expires, by time.monotonic()."""
+    """Time of expiry, by time.monotonic()."""
     finalizer: finalize[..., Session]
 
 
@@ -70,32 +70,32 @@ class _Delete:
 
 @dataclass(frozen=True, slots=True)
 class _Wake:
-    """Look at the leases again: there is a new one, or the pool is closed."""
+    """Check the leases again: a lease was added, or the pool was closed."""
 
 
 class SessionPool:
     """Lends sessions: at most `size` at a time, each a new copy of the template for its borrower.
 
-    No session is lent twice: a returned one is deleted. A session is also taken back when its
-    handle is garbage-collected, and `lease_timeout` after it was lent. So keep the handle as long
-    as you need the session.
+    No session is lent twice: a returned session is deleted. A session is also taken back when its
+    handle is garbage-collected, or `lease_timeout` seconds after it was lent. So keep the handle as
+    long as you need the session.
 
         async with AsyncSessionPool(client, 5, model="gpt-5") as pool:
             async with pool.lease() as session:
                 answer = await session.send_and_wait("Hello")
 
-    Creating a pool calls nothing.
+    Creating a pool makes no call.
 
     Args:
         client: makes the calls. The pool does not close it.
-        size: most sessions on loan, at least 1. Default: 5.
-        template: the session to copy, or its id. The pool leaves it alone. Default: the pool
-            creates one, and deletes it when it is closed.
+        size: maximum number of sessions on loan, at least 1. Default: 5.
+        template: the session to copy, or its id. The pool does not change or delete it. Default:
+            the pool creates a template, and deletes it when the pool is closed.
         model: model of the sessions. Default: the template's, or none.
         config: config of the sessions. Default: the template's, or none.
         messages: messages of the pool's own template: any number of values that store_messages
-            takes. Not together with template.
-        session_id_prefix: beginning of the ids of the sessions. Default: none.
+            accepts. Not together with template.
+        session_id_prefix: prefix of the sessions' ids. Default: none.
         lease_timeout: seconds after which a session is taken back. Default: 600. None = never.
         keep: destroy returned sessions instead of deleting them, so that they stay readable.
 
@@ -147,7 +147,7 @@ class SessionPool:
         self._template: SessionInfo | None = None
         self._template_mutex = Mutex()
         self._places = Places(size)
-        # Guards the leases. Nobody waits while holding it.
+        # Guards the leases. Code that holds it never waits.
         self._lock = Lock()
         self._leases: dict[str, _ActiveLease] = {}
         self._closed = False
@@ -157,41 +157,41 @@ class SessionPool:
 
     @property
     def size(self) -> int:
-        """Most sessions on loan at a time."""
+        """Maximum number of sessions on loan at a time."""
         return self._size
 
     @property
     def available(self) -> int:
-        """How many sessions can be borrowed without waiting."""
+        """Number of sessions that can be borrowed without waiting."""
         return self._places.free
 
     @property
     def leased(self) -> int:
-        """How many sessions are on loan, or about to be."""
+        """Number of sessions on loan, or about to be."""
         return self._size - self._places.free
 
     def initialize(self) -> None:
-        """Create or look up the template now, instead of at the first acquire.
+        """Create or look up the template now, instead of at the first acquire().
 
         Raises:
             PoolClosed: if the pool is closed.
-            SessionNotFound: if the given template is gone.
+            SessionNotFound: if the given template does not exist any longer.
         """
         self._template_after(None)
 
     def acquire(self, *, timeout: float | None = ACQUIRE_TIMEOUT_S) -> Session:
-        """Borrow a session, in the order of the calls.
+        """Borrow a session. Waiting callers are served in the order of their calls.
 
         Args:
-            timeout: how long to wait for a free place, in seconds. Default: 30. None = for ever.
+            timeout: how long to wait for a session, in seconds. Default: 30. None = forever.
 
         Returns:
             The session's handle. When it is garbage-collected, the session is taken back.
 
         Raises:
-            PoolTimeout: if all sessions were on loan; a TimeoutError.
+            PoolTimeout: if all sessions stayed on loan. It is a TimeoutError.
             PoolClosed: if the pool is closed.
-            SessionNotFound: if the given template is gone.
+            SessionNotFound: if the given template does not exist any longer.
         """
         self._places.take(Deadline(timeout))
         session_id = f"{self._prefix}{uuid.uuid4()}"
@@ -204,12 +204,12 @@ class SessionPool:
             raise
         except BaseException:
             self._places.free_one()
-            # The server may have made the copy all the same.
+            # The server may have created the copy nevertheless.
             self._commands.put(_Delete(session_id, keep=False))
             raise
 
     def release(self, session: Session) -> None:
-        """Return a session, which is deleted, or destroyed with `keep`.
+        """Return a session to the pool, which deletes it, or destroys it if `keep` is set.
 
         After close() this does nothing.
 
@@ -217,7 +217,7 @@ class SessionPool:
             session: its handle.
 
         Raises:
-            InvalidField: if the session is not on loan from this pool, perhaps no longer.
+            InvalidField: if the session is not, or no longer, on loan from this pool.
         """
         if not isinstance(session, Session):
             raise invalid_field("session", f"must be a handle, not {type(session).__name__}")
@@ -232,10 +232,10 @@ class SessionPool:
 
     @contextmanager
     def lease(self, *, timeout: float | None = ACQUIRE_TIMEOUT_S) -> Iterator[Session]:
-        """Borrow a session for a block.
+        """Borrow a session for the duration of a block.
 
         Args:
-            timeout: how long to wait for a free place, in seconds. Default: 30. None = for ever.
+            timeout: how long to wait for a session, in seconds. Default: 30. None = forever.
 
         Yields:
             The session's handle.
@@ -268,7 +268,7 @@ class SessionPool:
             self._delete(session_id, self._keep)
         with self._template_mutex:
             if self._has_reaper:
-                # It may still be deleting a session.
+                # The reaper may still be deleting a session.
                 self._reaper_ended.wait(None)
             template, self._template = self._template, None
             if template and self._given_template is None:
@@ -296,12 +296,12 @@ class SessionPool:
         except SessionNotFound:
             if self._given_template is not None:
                 raise
-        # It has expired.
+        # The pool's own template has expired.
         template = self._template_after(template)
         return (self._client.sessions.copy(template.session_id, session_id, **options)).session
 
     def _template_after(self, gone: SessionInfo | None) -> SessionInfo:
-        """Return the template, after creating or fetching it if there is none but the gone one."""
+        """Return the template; create or fetch it if there is none, or only the expired `gone`."""
         with self._template_mutex:
             self._places.check_open()
             if not self._has_reaper:
@@ -335,7 +335,8 @@ class SessionPool:
         session = self._client._handle(info)
         with self._lock:
             self._places.check_open()
-            # The garbage collector may run anywhere, even under the lock: it sends a command.
+            # The garbage collector may run anywhere, even under the lock, so it only sends a
+            # command.
             finalizer = finalize(session, self._commands.put, _Reclaim(info.session_id))
             finalizer.atexit = False
             due = (
@@ -352,7 +353,7 @@ class SessionPool:
         if lease is None:
             return False
         lease.finalizer.detach()
-        # Before the deletion, for which the next waiter need not wait.
+        # Free the place before the deletion: the next waiter need not wait for it.
         self._places.free_one()
         try:
             self._delete(session_id, self._keep)
@@ -362,7 +363,7 @@ class SessionPool:
         return True
 
     def _delete(self, session_id: str, keep: bool) -> None:
-        """Delete a session, or destroy it. After a logged failure, the session expires."""
+        """Delete or destroy a session. A failure is logged, and the session expires later."""
         sessions = self._client.sessions
         try:
             if keep:
@@ -379,7 +380,7 @@ class SessionPool:
             )
 
     def _preserve(self, session_id: str) -> None:
-        """Destroy a session, and let it live as long as the given template, or for ever."""
+        """Destroy a session, and keep it as long as the given template, or forever."""
         template = self._template
         if template and self._given_template is not None and template.idle_ttl:
             self._client.sessions.update(session_id, idle_ttl=template.idle_ttl)
@@ -388,7 +389,7 @@ class SessionPool:
         self._client.sessions.destroy(session_id)
 
     def _reap(self) -> None:
-        """End overdue and abandoned leases until the pool is closed and all is done."""
+        """End overdue and abandoned leases until the pool is closed and no work is left."""
         try:
             while self._reap_next():
                 pass
@@ -396,7 +397,7 @@ class SessionPool:
             self._reaper_ended.set()
 
     def _reap_next(self) -> bool:
-        """Wait for a command or an expiry, and handle it; return whether to go on."""
+        """Wait for a command or an expiry, and handle it; return whether to continue."""
         with self._lock:
             due = min((lease.due for lease in self._leases.values()), default=math.inf)
             is_closed = self._closed

@@ -26,10 +26,11 @@ from sessiond._types.turn import SentMessage, Turn
 class Session:
     """One session: the calls of `client.sessions` without the id. Clients create it.
 
-    `send`, `send_and_wait` and `stream` first wait until the handlers of `on` get the new events.
+    `send`, `send_and_wait` and `stream` first wait until the handlers added with `on` can receive
+    the new events.
 
     Attributes:
-        info: the session as of the last response about it; refresh() fetches it again.
+        info: the session as returned by the last call about it; refresh() fetches it again.
         tasks: the session's tasks.
         bookmarks: the session's bookmarks.
     """
@@ -54,7 +55,7 @@ class Session:
         return self.info.session_id
 
     def refresh(self, *, timeout: float | None = None) -> SessionInfo:
-        """Fetch the session's present state; return the new `info`. See `client.sessions.get`."""
+        """Fetch the session's current state; return the new `info`. See `client.sessions.get`."""
         self.info = self._sessions.get(self.session_id, timeout=timeout)
         return self.info
 
@@ -81,7 +82,7 @@ class Session:
         types: Sequence[str] | None = None,
         timeout: float | None = None,
     ) -> Lazy[Event]:
-        """Follow the session: messages, then events as they come; see `client.sessions.events`."""
+        """Follow the session: stored messages, then live events; see `client.sessions.events`."""
         return self._sessions.events(self.session_id, after_seq, types=types, timeout=timeout)
 
     @overload
@@ -96,11 +97,12 @@ class Session:
         """Call a function with the session's events: `on(handler)` or `on(type, handler)`.
 
         Handlers are called in the background, one after the other, in the order in which they were
-        added. An exception is logged (logger "sessiond"), and the others go on. Handlers get all
-        events of what this handle sends from now on. They get what others do from shortly after
-        this call on, except for events, not messages, that are published during an outage. To miss
-        no message, iterate over events(after_seq). The watch ends when the last handler is removed,
-        the client stops, or the session is gone.
+        added. If a handler raises, the error is logged (logger "sessiond"), and the other handlers
+        are still called. Handlers get all events caused by sends of this handle from now on. Events
+        caused by other clients reach them from shortly after this call; of these, events other than
+        messages are missed if they are published during an outage. To miss no message, iterate over
+        events(after_seq). The watch ends when the last handler is removed, the client stops, or the
+        session is gone.
 
         Args:
             type_or_handler: the type of the events, e.g. "assistant.message"; or the handler.
@@ -141,7 +143,7 @@ class Session:
         """Start a turn and wait for its answer; see `client.sessions.send_and_wait`.
 
         When this returns, the handlers of this handle (`on`) have been called with the events up to
-        the answer, unless they take more than 5 seconds, or call this themselves.
+        the answer, unless they take longer than 5 seconds, or this is called from within a handler.
         """
         sending = Sending(self.session_id, prompt, keywords)
         is_abort = aborts(on_timeout)
@@ -163,7 +165,7 @@ class Session:
         return Lazy(lambda: self._sessions._stream(sending, timeout, abort_on_exit, self._handlers))
 
     def wait_for_turn(self, turn_id: str, *, timeout: float = WAIT_TIMEOUT_S) -> Message:
-        """Wait for the answer of a turn started before; see `client.sessions.wait_for_turn`."""
+        """Wait for the answer of an earlier turn; see `client.sessions.wait_for_turn`."""
         return self._sessions.wait_for_turn(self.session_id, turn_id, timeout=timeout)
 
     def abort(
@@ -174,7 +176,7 @@ class Session:
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> list[Turn]:
-        """Abort the running turn or another one; see `client.sessions.abort`."""
+        """Abort the running turn, or a given one; see `client.sessions.abort`."""
         return self._sessions.abort(
             self.session_id,
             turn_id,
@@ -184,7 +186,7 @@ class Session:
         )
 
     def get_turn(self, turn_id: str, *, timeout: float | None = None) -> Turn:
-        """Return a turn: its state, and how it ended. See `client.sessions.get_turn`."""
+        """Return a turn, with its state and outcome; see `client.sessions.get_turn`."""
         return self._sessions.get_turn(self.session_id, turn_id, timeout=timeout)
 
     def turns(
@@ -241,7 +243,7 @@ class Session:
         timeout: float | None = None,
         **settings: Unpack[SessionSettings],
     ) -> SessionInfo:
-        """Change settings, all or none; return the new `info`. See `client.sessions.update`."""
+        """Change settings, all or nothing; return the new `info`. See `client.sessions.update`."""
         self.info = self._sessions.update(
             self.session_id,
             config_patch=config_patch,
@@ -286,7 +288,7 @@ class Session:
         return self._sessions.copies(self.session_id, page_size=page_size, timeout=timeout)
 
     def get_token_counts(self, *, timeout: float | None = None) -> TokenCounts:
-        """Return how many tokens the messages have; see `client.sessions.get_token_counts`."""
+        """Return the number of tokens of the messages; see `client.sessions.get_token_counts`."""
         return self._sessions.get_token_counts(self.session_id, timeout=timeout)
 
     def destroy(
@@ -309,7 +311,7 @@ class Session:
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> None:
-        """Delete the session and its messages for good; see `client.sessions.delete`."""
+        """Delete the session and its messages permanently; see `client.sessions.delete`."""
         self._sessions.delete(
             self.session_id,
             allow_missing=allow_missing,

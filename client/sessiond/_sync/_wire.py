@@ -1,6 +1,6 @@
-"""What differs between the two clients: the channel, waiting, uploads, work in the background.
+"""The code that differs between the two clients: channel, waiting, uploads, background work.
 
-The twin is sessiond/_async/_wire.py, written by hand too.
+The async twin is sessiond/_async/_wire.py. Both are written by hand.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _Response = TypeVar("_Response")
 Metadata = tuple[tuple[str, str], ...]
 Source = Iterable[_Item]
 
-# What a failed call raises.
+# The exceptions that a failed call raises.
 FAULTS = (grpc.RpcError,)
 
 sleep = time.sleep
@@ -53,7 +53,7 @@ class Stop:
     """Ends a stream from outside.
 
     Attributes:
-        is_set: whether the stream is to end.
+        is_set: whether the stream should end.
     """
 
     def __init__(self) -> None:
@@ -62,7 +62,7 @@ class Stop:
         self._call: grpc.Call | None = None
 
     def watch(self, call: grpc.Call) -> None:
-        """Have set() end this call; if it is set already, the call ends at once."""
+        """Register the call that set() ends. If set() was called already, end the call at once."""
         with self._lock:
             self._call = call
         if self.is_set:
@@ -92,19 +92,19 @@ class Signal:
         """Wait until the signal is set.
 
         Args:
-            timeout: how long to wait, in seconds. None = without end.
+            timeout: how long to wait, in seconds. None = forever.
 
         Returns:
-            Whether it was set in time.
+            Whether the signal was set in time.
         """
         return self._event.wait(timeout)
 
 
 class Mailbox(Generic[_Item]):
-    """A queue to one thread, from any thread and from the garbage collector."""
+    """A queue to one thread. Any thread and the garbage collector may add items."""
 
     def __init__(self) -> None:
-        # The only queue whose put() is reentrant, as the garbage collector needs it.
+        # SimpleQueue is the only queue with a reentrant put(), which the garbage collector needs.
         self._items: SimpleQueue[_Item] = SimpleQueue()
         self.put = self._items.put
 
@@ -112,10 +112,10 @@ class Mailbox(Generic[_Item]):
         """Take the next item.
 
         Args:
-            timeout: how long to wait, in seconds. None = without end.
+            timeout: how long to wait, in seconds. None = forever.
 
         Returns:
-            The item, or None if there was none in time.
+            The item, or None if none arrived in time.
         """
         try:
             return self._items.get(timeout=timeout)
@@ -124,12 +124,12 @@ class Mailbox(Generic[_Item]):
 
 
 class Watchdog:
-    """Cancels a call that is silent for too long while somebody waits for it.
+    """Cancels a call that is silent for too long while its caller waits for it.
 
-    It checks four times within that time.
+    The silence is checked four times within the permitted time.
 
     Attributes:
-        expired: whether it has cancelled the call.
+        expired: whether the watchdog has cancelled the call.
     """
 
     def __init__(self, call: grpc.Call, max_silence_s: float | None) -> None:
@@ -142,15 +142,15 @@ class Watchdog:
             threading.Thread(target=self._run, name="sessiond-watchdog", daemon=True).start()
 
     def start(self) -> None:
-        """Count the silence from now on."""
+        """Measure the silence from now on."""
         self._due = time.monotonic() + self._max_silence_s
 
     def pause(self) -> None:
-        """Stop counting while nobody waits for the call."""
+        """Stop measuring while nobody waits for the call."""
         self._due = math.inf
 
     def close(self) -> None:
-        """Stop for good."""
+        """Stop permanently."""
         self._closed.set()
 
     def _run(self) -> None:
@@ -162,14 +162,14 @@ class Watchdog:
 
 
 def in_background(function: Callable[[], None]) -> None:
-    """Call a function in a new daemon thread. It must not raise."""
+    """Call a function in a new daemon thread. The function must not raise."""
     threading.Thread(target=function, name="sessiond-events", daemon=True).start()
 
 
 class Stubs:
     """The generated stubs on the client's channel, for calls that the client does not wrap.
 
-    They send no API key by themselves: give `metadata=client.metadata`.
+    They do not send the API key by themselves: pass `metadata=client.metadata`.
 
     Attributes:
         sessions: SessionService.
@@ -211,7 +211,7 @@ class Stubs:
         )
 
     def close(self) -> None:
-        """End the running calls, and close the channel."""
+        """End the running calls and close the channel."""
         self._channel.close()
 
     def watch(self, stream: grpc.Call) -> None:
@@ -238,7 +238,7 @@ class Stubs:
 
         Raises:
             grpc.RpcError: if the call failed.
-            Exception: whatever making the requests raises.
+            Exception: any error raised by creating the requests.
         """
         raised: list[Exception] = []
         begun = Event()
@@ -247,8 +247,8 @@ class Stubs:
             try:
                 yield from requests
             except Exception as error:
-                # gRPC would log and hide the error. The call is cancelled, because a stream that
-                # merely breaks off could pass for a complete one.
+                # gRPC would log and hide the error. The call is cancelled, because the server could
+                # take a stream that merely breaks off for a complete one.
                 raised.append(error)
                 begun.wait()
                 call.cancel()
@@ -260,15 +260,16 @@ class Stubs:
         except grpc.FutureCancelledError:
             if raised:
                 raise raised[0] from None
-            # The future hides the status of a cancelled call. The call has it, and is an RpcError.
+            # The future hides the status of a cancelled call. The call itself has it, and is an
+            # RpcError.
             raise cast("grpc.RpcError", call) from None
         finally:
-            # After an interrupted wait, gRPC would go on sending in its own thread.
+            # If the wait was interrupted, gRPC would continue to send in its own thread.
             call.cancel()
 
 
 class Prefetch(Generic[_Response]):
-    """The responses of a stream. Only the asyncio client gains by requesting them early."""
+    """The responses of a stream. Only the async client gains by requesting them early."""
 
     def __init__(self, call: Iterator[_Response]) -> None:
         self._call = call
@@ -281,7 +282,7 @@ class Prefetch(Generic[_Response]):
 
 
 def is_cancelled() -> bool:
-    """Return False: nobody cancels threads."""
+    """Return False: threads are never cancelled."""
     return False
 
 
@@ -301,7 +302,7 @@ def finished(result: object) -> None:
 
 @contextmanager
 def repeated(interval_s: float, function: Callable[[], None]) -> Iterator[None]:
-    """Call a function periodically while the block runs, in a new thread. It must not raise."""
+    """Call a function periodically in a new thread while the block runs. It must not raise."""
     ended = threading.Event()
 
     def repeat() -> None:
