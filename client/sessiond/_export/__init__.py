@@ -1,4 +1,4 @@
-"""The exported form of a session: JSON records, written and read. No I/O outside files.py.
+"""The exported form of a session, as JSON records. Only files.py performs I/O.
 
 A record is a kind and a JSON object. The kinds, in order: "export" (the form's version and the
 session), "task", "bookmark", "message", "end" (the number of each, so that a truncated export is

@@ -78,15 +78,15 @@ class Fields:
             target.CopyFrom(to_timestamp(time, f"{self.place}: {name}"))
 
     def fill(self, name: str, target: Any) -> None:
-        """Write a JSON object into a Struct. An empty object leaves it unset."""
+        """Write a JSON object into a Struct. An empty object leaves the Struct unset."""
         if value := self.get(name):
-            # Exports of older clients have options of models as an object.
+            # Older clients exported model_options as an object, not as text.
             if name == "config":
                 value = with_text(value, f"{self.place}: {name}")
             fill_struct(target, value, f"{self.place}: {name}")
 
     def name_of(self, name: str, names: Mapping[str, Any]) -> Any:
-        """Return the number of an enum's name. 0 = unset."""
+        """Return the number of an enum value, given its name. 0 = unset."""
         value = self.get(name)
         return 0 if value is None else number_of(names, value, f"{self.place}: {name}")
 

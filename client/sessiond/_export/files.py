@@ -10,10 +10,10 @@ READ_BYTES = 256 * 1024
 
 
 class NewFile:
-    """A text file that replaces the one at its path once it is complete.
+    """A text file that replaces the file at its path when it is complete.
 
     Args:
-        path: the file. A pipe or device is written to directly; a symbolic link stays one.
+        path: path of the file. A pipe or a device is written directly; a symbolic link is kept.
 
     Raises:
         OSError: the file cannot be opened.
@@ -43,7 +43,7 @@ class NewFile:
             self._path.replace(self._target)
 
     def discard(self) -> None:
-        """Close and remove the file, and keep the one that it would have replaced."""
+        """Close and remove the new file. The existing file, if any, is kept."""
         try:
             self._file.close()
         finally:

@@ -28,17 +28,17 @@ from sessiond.v1 import message_pb2, session_pb2
 from sessiond.v1.asset_service_pb2 import UploadAssetRequest
 from sessiond.v1.session_service_pb2 import ImportSessionRequest
 
-# Every server refuses this piece: it makes an import fail whose first pieces are already sent.
+# Every server refuses this piece, so that an import fails even after its first pieces were sent.
 REFUSED_PIECE = ImportSessionRequest(
     session=session_pb2.Session(session_id="\0"), messages=[message_pb2.Message()]
 )
 
 
 def check_source(source: object) -> None:
-    """Refuse what cannot be a source, such as the text of an export in the place of its path.
+    """Refuse a value that cannot be a source, such as an export's text instead of its path.
 
     Raises:
-        InvalidField: with what to give instead.
+        InvalidField: if the value is not a source. The error says what to pass instead.
     """
     match source:
         case str() if source.lstrip("\ufeff \t\r\n").startswith("{"):
@@ -128,7 +128,7 @@ def record_of(text: str | bytes, place: str) -> ExportRecord:
 
 
 def is_lines(first: str | bytes) -> bool:
-    """Return whether the first line of an export shows JSON Lines; otherwise it is one document."""
+    """Return whether an export is JSON Lines, judging by its first line, and not one document."""
     text = first if isinstance(first, str) else first.decode("utf-8", "replace")
     if text.lstrip("\ufeff \t").startswith('{"kind"'):
         return True

@@ -23,15 +23,15 @@ VERSION = 1
 # Large enough to keep a stream busy, small enough to hold several in memory.
 PIECE_BYTES = 256 * 1024
 
-# Bytes of an asset in one record, which are PIECE_BYTES in base64. A multiple of 3, so that the
-# pieces' base64 can be joined.
+# Bytes of an asset in one record; in base64 they have PIECE_BYTES characters. A multiple of 3, so
+# that the base64 of the pieces can be concatenated.
 ASSET_PIECE_BYTES = PIECE_BYTES // 4 * 3
 
 ExportRecord: TypeAlias = tuple[str, dict[str, Any]]
 """A record's kind and its JSON object."""
 
 Progress: TypeAlias = Callable[[int, int | None], object]
-"""A function that is called with the messages done and their total. None = unknown."""
+"""A function called with the numbers of messages done and of all messages. None = unknown."""
 
 
 def check_progress(progress: Progress | None) -> None:
@@ -54,7 +54,7 @@ def header(info: SessionInfo) -> ExportRecord:
         "model": info.model,
         "user": info.user,
         "title": info.title,
-        # model_options stays text: its exact spelling and the order of its keys count.
+        # model_options remains text, because its exact spelling and the order of its keys matter.
         "config": sorted_value(from_struct(info._pb.config)),
         "metadata": sorted_value(info.metadata),
         "idle_ttl": info.idle_ttl.total_seconds() if info.idle_ttl else None,
@@ -118,7 +118,7 @@ def asset_ids(message: Message) -> Iterable[str]:
     """Return the ids of the assets that a message refers to, possibly with duplicates."""
     if message.proto.WhichOneof("content") == "parts":
         return _asset_ids_of(message.proto.parts.parts)
-    # Most messages refer to none, and a substring search is faster than parsing.
+    # Most messages refer to no asset, and a substring search is faster than parsing.
     if URI_PREFIX not in message.proto.json:
         return ()
     strings = (holder[key] for holder, key in file_places(message.blob, message.proto.format))
@@ -136,7 +136,7 @@ def _asset_ids_of(parts: Iterable[Part]) -> Iterator[str]:
 
 
 class ExportCounts:
-    """The number of records of each kind. An asset counts once, whatever its pieces."""
+    """The number of records of each kind. An asset counts once, however many pieces it has."""
 
     def __init__(self) -> None:
         self._of = dict.fromkeys(LISTS, 0)

@@ -7,7 +7,7 @@ from typing import Any
 from sessiond._export.records import LISTS, ExportRecord
 
 _encode_text = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
-# Lone surrogates, which no file can hold, and characters at which some programs end a line.
+# Lone surrogates, which UTF-8 cannot encode, and characters that some programs treat as line ends.
 _ESCAPED = re.compile("[\ud800-\udfff\u2028\u2029\x85]")
 
 
@@ -30,7 +30,7 @@ class Collection:
     def __init__(self) -> None:
         self._head: dict[str, Any] = {}
         self._lists: dict[str, list[dict[str, Any]]] = {name: [] for name in LISTS.values()}
-        # The pieces of each asset's base64.
+        # The base64 of each asset, in pieces.
         self._data: list[list[str]] = []
 
     def take(self, record: ExportRecord) -> None:
@@ -64,7 +64,7 @@ class Document:
     def __init__(self) -> None:
         self._open: str | None = None
         self._count = 0
-        # Characters of the open asset's base64 that are still missing.
+        # Number of base64 characters of the current asset that are still missing.
         self._data_left = 0
 
     def text(self, record: ExportRecord) -> str:
@@ -90,7 +90,7 @@ class Document:
         return data if self._data_left else data + '"}'
 
     def _rest(self, until: str = "assets") -> list[str]:
-        """Return the names of the lists after the open one, up to this one."""
+        """Return the names of the lists that follow the current one, up to `until`."""
         names = list(LISTS.values())
         return names[names.index(self._open) + 1 if self._open else 0 : names.index(until) + 1]
 

@@ -13,7 +13,7 @@ def listed(values: Iterable[_Item], field: str) -> Iterable[_Item]:
     """Return values that must be a list or another iterable.
 
     Raises:
-        InvalidField: if they are one value in the place of a list.
+        InvalidField: if a single value was given instead of a list.
     """
     if isinstance(values, str):
         raise invalid_field(field, f'must be a list, e.g. ["{values}"]')
@@ -51,7 +51,7 @@ def check_function(value: object, field: str) -> None:
 
 
 def check_number(value: object, field: str, *, least: float) -> None:
-    """Check that a value is a number, and not too small.
+    """Check that a value is a number, and is not below `least`.
 
     Raises:
         InvalidField: if it is not.

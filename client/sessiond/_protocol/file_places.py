@@ -1,6 +1,6 @@
-"""The places of a provider's message that have a file: its URL, its content, or an asset.
+"""The places in a provider's message that may hold a file: a URL, content, or an asset.
 
-The server has the same rules. What stands anywhere else is text, whatever it looks like.
+The server has the same rules. A string in any other place is text, whatever it looks like.
 """
 
 from collections.abc import Iterator
@@ -11,8 +11,8 @@ from sessiond.v1 import message_pb2
 Place: TypeAlias = tuple[dict[str, Any], str]
 """An object and its key."""
 
-# The keys of a part that have its file, by the part's type: of the part itself, or of the object
-# under a key of it.
+# The keys that hold a part's file, by the part's type. They are keys of the part itself, or of an
+# object inside the part.
 _OPENAI_FILES = {
     "image_url": ("image_url", "image_url.url"),
     "input_image": ("image_url", "image_url.url"),
@@ -28,7 +28,7 @@ _GEMINI_FILES = (
 
 
 def file_places(message: object, format: int) -> Iterator[Place]:
-    """Yield the places of a message that may have a file, with strings in them.
+    """Yield the places in a message that may hold a file and contain a string.
 
     Args:
         message: the parsed JSON.
@@ -65,7 +65,7 @@ def _places(message: dict[str, Any], format: int) -> Iterator[Place]:
 
 
 def _objects(value: Any) -> list[dict[str, Any]]:
-    """Return the objects of a list, or the only one."""
+    """Return the objects in a list; for a single object, a list of it."""
     values = value if isinstance(value, list) else [value]
     return [item for item in values if isinstance(item, dict)]
 

@@ -25,7 +25,7 @@ _OPTIONS = (
 
 
 def encode(value: Mapping[str, Any]) -> bytes:
-    """Encode a mapping, with UUIDs as strings and members of enums as their values.
+    """Encode a mapping, with UUIDs as strings and enum members as their values.
 
     Returns:
         Compact JSON in UTF-8.
@@ -41,8 +41,8 @@ def encode(value: Mapping[str, Any]) -> bytes:
         encoded = _dumps(value, None, _OPTIONS)
     except TypeError:
         return _encode_slowly(value)
-    # orjson writes NaN and infinity as null, so a result with a null is encoded again by the strict
-    # encoder. Most messages are just two strings: these skip the search.
+    # orjson writes NaN and infinity as null, so a result that contains null is encoded again by the
+    # strict encoder. Most messages consist of just two strings and do not need this check.
     if len(value) == 2 and type(value.get("role")) is type(value.get("content")) is str:
         return encoded
     return _encode_slowly(value) if b"null" in encoded else encoded
@@ -51,7 +51,8 @@ def encode(value: Mapping[str, Any]) -> bytes:
 def _encode_slowly(value: dict[str, Any]) -> bytes:
     """Encode with the standard library.
 
-    It also takes integers beyond 64 bits and keys that are not strings, and its errors are precise.
+    The standard library also accepts integers beyond 64 bits and keys that are not strings, and its
+    errors are more precise.
     """
     try:
         return _encode_text(value).encode()

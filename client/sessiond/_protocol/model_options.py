@@ -1,4 +1,4 @@
-"""Options of models: dicts for callers; on the wire JSON text, which keeps the order of keys."""
+"""Model options: dicts for callers, JSON text on the wire, which keeps the order of keys."""
 
 import json
 from collections.abc import Mapping
@@ -8,14 +8,14 @@ from sessiond._protocol.json_text import encode_or_refuse
 from sessiond.errors import invalid_field
 
 KEY = "model_options"
-"""The key of a session's config that holds options of models."""
+"""The key of a session's config that holds the model options."""
 
 
 def text_of(options: object, field: str) -> str:
-    """Return options as JSON text.
+    """Return model options as JSON text.
 
     Raises:
-        InvalidField: if they are no dict, or hold a value that JSON does not have.
+        InvalidField: if the options are not a dict, or contain a value that JSON cannot represent.
     """
     if not isinstance(options, Mapping):
         raise invalid_field(field, f"must be a dict, not {type(options).__name__}")
@@ -23,14 +23,14 @@ def text_of(options: object, field: str) -> str:
 
 
 def with_text(config: object, field: str) -> Any:
-    """Return a config whose options are text. Any other value is returned as it is."""
+    """Return a config with its model options as text. Other values are returned unchanged."""
     if isinstance(config, Mapping) and isinstance(options := config.get(KEY), Mapping):
         return {**config, KEY: text_of(options, f"{field}.{KEY}")}
     return config
 
 
 def with_dict(config: dict[str, Any]) -> dict[str, Any]:
-    """Return a config that was read, with its options as a dict."""
+    """Return a config received from the server, with its model options as a dict."""
     if isinstance(text := config.get(KEY), str):
         try:
             options = json.loads(text)
@@ -42,10 +42,10 @@ def with_dict(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_contained(config: object, field: str) -> None:
-    """Refuse a condition on options, which the server does not look into.
+    """Refuse a condition on model options, because the server cannot search them.
 
     Raises:
-        InvalidField: if there is one.
+        InvalidField: if there is such a condition.
     """
     if isinstance(config, Mapping) and KEY in config:
         raise invalid_field(

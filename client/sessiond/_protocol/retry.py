@@ -31,7 +31,8 @@ class Deadline:
         Raises:
             InvalidField: the timeout is not a number.
         """
-        # NaN alone differs from itself; math.isnan() fails for an int beyond the floats.
+        # Only NaN differs from itself. math.isnan() raises for an int that is too large for a
+        # float.
         if timeout is not None and (not isinstance(timeout, int | float) or timeout != timeout):
             raise invalid_field(
                 "timeout", f"is {timeout!r}; it must be a number of seconds, math.inf or None"

@@ -13,8 +13,8 @@ from sessiond import errors
 from sessiond.errors import FieldViolation, SessiondError
 from sessiond.v1 import asset_service_pb2, session_service_pb2, task_service_pb2, turn_pb2
 
-# Texts of statuses that gRPC itself creates when a connection or stream breaks, for codes that have
-# other causes too.
+# Status texts that gRPC itself creates when a connection or a stream breaks, for codes that can
+# have other causes too.
 _TRANSPORT_FAULTS = (
     "rst_stream",
     "eos",
@@ -31,7 +31,7 @@ _TRANSPORT_CODES = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.Stat
 _LOST_ANSWER = "Internal error from Core"
 
 
-# The server's texts name RPCs of several words by their names in the protos.
+# The server's texts use the RPC names of the protos. This matches names of several words.
 _RPC_NAMES = re.compile(
     r"\b({})\b".format(
         "|".join(
@@ -59,7 +59,7 @@ def _subclasses(cls: type[SessiondError]) -> Iterator[type[SessiondError]]:
 
 
 _BY_REASON = {cls.reason: cls for cls in _subclasses(SessiondError) if "reason" in vars(cls)}
-# Raised by the client itself, or for a reason; never for a code alone.
+# These are raised by the client itself or for a reason, never for a status code alone.
 _SPECIAL = (errors.ClientClosed, errors.TurnFailed, errors.PoolTimeout, errors.PoolClosed)
 _BY_CODE = {cls.code: cls for cls in SessiondError.__subclasses__() if cls not in _SPECIAL}
 
@@ -127,7 +127,7 @@ def is_broken_stream(error: SessiondError) -> bool:
 
 
 def _with_calls(text: str) -> str:
-    """Return a server's text with the client's names of calls: import_messages."""
+    """Return a server's text with its RPC names replaced by the client's, e.g. import_messages."""
     return _RPC_NAMES.sub(lambda found: re.sub(r"\B(?=[A-Z])", "_", found[0]).lower(), text)
 
 

@@ -27,8 +27,9 @@ def fill_struct(target: Struct, value: Mapping[str, Any], field: str) -> None:
         field: path of the field, for the error.
 
     Raises:
-        InvalidField: the object holds what JSON or a Struct cannot: another type, NaN or infinity,
-            an integer beyond ±2^53, a key that is not a string, more than 30 levels.
+        InvalidField: the object contains a value that JSON or a Struct cannot represent: another
+            type, NaN or infinity, an integer beyond ±2^53, a key that is not a string, or more than
+            30 levels.
     """
     if not isinstance(value, Mapping):
         raise invalid_field(field, f"must be a dict, not {type(value).__name__}")

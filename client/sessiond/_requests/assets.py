@@ -21,9 +21,9 @@ def is_path(source: object) -> TypeGuard[str | os.PathLike[str]]:
 
 
 def media_type_of(name: str) -> str:
-    """Return the media type that the name of a file or a URL stands for. "" = unknown."""
+    """Return the media type for the name of a file or a URL. "" = unknown."""
     guessed, encoding = mimetypes.guess_type(name)
-    # For "a.tar.gz" the guess is the type of the content.
+    # For "a.tar.gz", the guessed type is that of the uncompressed content.
     return guessed if guessed and not encoding else ""
 
 
@@ -32,7 +32,7 @@ def upload_asset(
 ) -> UploadAssetRequest:
     """Return the first request of an upload, without data.
 
-    A missing media type or size is taken from the source if that is possible.
+    A missing media type or size is derived from the source if possible.
     """
     if not media_type and is_path(source):
         media_type = media_type_of(os.fspath(source))
@@ -48,10 +48,10 @@ def upload_asset(
 
 
 def piece_of(data: object) -> bytes:
-    """Return a piece of a source. Numbers would pass for bytes where pieces are joined.
+    """Return a piece of a source, checked: a number could pass for bytes when pieces are joined.
 
     Raises:
-        InvalidField: if it is no bytes.
+        InvalidField: if the piece is not bytes.
     """
     if not isinstance(data, bytes | bytearray | memoryview):
         raise invalid_field("source", f"gives {type(data).__name__}; it must give bytes")
@@ -62,6 +62,6 @@ def download_asset(
     asset_id: str, *, offset: int | None = None, length: int | None = None
 ) -> DownloadAssetRequest:
     if length == 0:
-        # The server takes it for "all".
+        # The server would interpret 0 as "all".
         raise invalid_field("length", "is 0; leave it out to read all")
     return filled(DownloadAssetRequest(), asset_id=asset_id, offset=offset, length=length)

@@ -16,7 +16,7 @@ from sessiond.v1.message_pb2 import Blob, Part
 
 AttachmentInput: TypeAlias = str | os.PathLike[str] | tuple[bytes, str] | Mapping[str, Any]
 """The path of a file; a URL; (content, media type); or a dict with one of "path", "data" (bytes, or
-base64), "uri" and "asset_id", and perhaps "media_type" and "name".
+base64), "uri" and "asset_id", and optionally "media_type" and "name".
 """
 
 _SOURCES = ("path", "data", "uri", "asset_id")
@@ -31,7 +31,7 @@ _SPELLINGS = {
     "displayName": "name",
 }
 _TYPES = ("file", "blob", "image", "audio", "url", "uri", "asset")
-# A scheme of one letter is the drive of a path.
+# A scheme of one letter is the drive letter of a path, not a URL.
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|data:")
 
 
@@ -44,7 +44,7 @@ class Attachment:
         path: path of the file.
         data: content of the file.
         uri: address of the file.
-        asset_id: the asset that is the file.
+        asset_id: id of the asset that holds the file.
         media_type: the IANA media type. "" = unknown.
         name: name of the file. "" = none.
     """
@@ -64,8 +64,8 @@ class Attachment:
 
         Args:
             media_type: the IANA media type, which decides the kind of the part.
-            inline: the content, to be held by the part.
-            asset_id: the asset that the file was uploaded as.
+            inline: the content, if the part should contain it.
+            asset_id: id of the asset, if the file was uploaded.
 
         Raises:
             InvalidField: if a value cannot be sent.
@@ -93,7 +93,7 @@ def attachments_of(given: object) -> list[Attachment]:
     """Return the attachments that a caller gave.
 
     Raises:
-        InvalidField: if one is malformed.
+        InvalidField: if an attachment is malformed.
     """
     if given is None:
         return []

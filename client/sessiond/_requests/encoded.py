@@ -1,7 +1,7 @@
-"""Encodes requests of many messages without an object for each, which takes half the time.
+"""Encodes requests with many messages, twice as fast as by creating an object for each.
 
 The encoding is specified at https://protobuf.dev/programming-guides/encoding/
-A property test compares it with that of the generated code.
+A property test compares the results with those of the generated code.
 """
 
 from collections.abc import Sequence
@@ -44,10 +44,10 @@ class Encoder:
 
     Args:
         head: a request without messages, whose fields the first request gets.
-        format: the format of dicts and JSON texts. None = by the shape of each.
+        format: the format of dicts and JSON texts. None = determined by the shape of each.
 
     Attributes:
-        size: bytes of the messages that were added and not yet taken.
+        size: number of bytes of the messages that were added and not yet taken.
     """
 
     def __init__(self, head: Head, format: str | None) -> None:
@@ -64,7 +64,7 @@ class Encoder:
             place: its index in the caller's list, for errors.
 
         Raises:
-            InvalidField: if it cannot be sent.
+            InvalidField: if the message cannot be sent.
         """
         # Nearly all messages are dicts of a known format.
         if type(message) is dict:
@@ -88,11 +88,11 @@ class Encoder:
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is nothing to take. A message may have no bytes."""
+        """Whether there is no message to take. The size cannot tell: a message may be empty."""
         return not self._parts
 
     def take(self) -> bytes:
-        """Return a request with the messages that were added since the last one."""
+        """Return a request with the messages added since the last call."""
         encoded = b"".join(self._parts)
         self._parts, self.size = [], 0
         return encoded
@@ -101,12 +101,12 @@ class Encoder:
 def encoded_store(
     head: StoreMessagesRequest, messages: Sequence[MessageInput], format: str | None
 ) -> bytes:
-    """Return a request with messages, encoded.
+    """Return an encoded request with messages.
 
     Args:
         head: the request without messages.
         messages: the messages.
-        format: the format of dicts and JSON texts. None = by the shape of each.
+        format: the format of dicts and JSON texts. None = determined by the shape of each.
 
     Raises:
         InvalidField: if a message cannot be sent.

@@ -17,7 +17,7 @@ from sessiond.errors import InvalidField, invalid_field
 
 _Message = TypeVar("_Message", bound=ProtoMessage)
 
-# The names that callers use, by the name of the field's enum.
+# The names of enum values that callers use, by the name of the field's enum.
 _ENUM_NAMES: Mapping[str, Mapping[str, int]] = {
     "MessageOrder": names.MESSAGE_ORDERS,
     "MessageView": names.VIEWS,
@@ -30,7 +30,7 @@ _ENUM_NAMES: Mapping[str, Mapping[str, int]] = {
 
 
 def request_id_or_new(given: str | None) -> str:
-    """Return the caller's request_id or a random one; without any, a retry could act twice."""
+    """Return the caller's request_id, or a random one, without which a retry could act twice."""
     return given or secrets.token_hex(16)
 
 
@@ -62,7 +62,7 @@ def _put(request: ProtoMessage, field: str, value: Any) -> None:
                 value = names.number_of(_ENUM_NAMES[enum.name], value, field)
             setattr(request, field, value)
         case Struct() as struct:
-            # Marks the field as set: an empty object differs from none.
+            # Mark the field as set: an empty object differs from a missing one.
             struct.SetInParent()
             if field in ("config", "config_patch"):
                 value = model_options.with_text(value, field)
@@ -83,7 +83,7 @@ def put_items(target: MutableSequence[Any], values: Iterable[Any], field: str) -
     """Append to a repeated field.
 
     Raises:
-        InvalidField: if a value does not fit, or if there is no list of them.
+        InvalidField: if a value does not fit the field, or if the values are not a list.
     """
     for i, value in enumerate(listed(values, field)):
         try:
@@ -93,19 +93,19 @@ def put_items(target: MutableSequence[Any], values: Iterable[Any], field: str) -
 
 
 def put_mask(request: Any, values: Mapping[str, Any]) -> None:
-    """Name the fields that an update sets.
+    """Set the request's mask to the fields that an update changes.
 
-    Without a mask, the server takes an empty string or object for "unchanged".
+    Without a mask, the server interprets an empty string or object as "unchanged".
     """
     if paths := [field for field, value in values.items() if value is not None]:
         request.update_mask.paths.extend(paths)
 
 
 def check_keywords(given: Mapping[str, Any], known: Collection[str]) -> None:
-    """Check the keywords of an `Unpack`, which Python itself does not.
+    """Check the keywords of an `Unpack`, because Python itself does not check them.
 
     Raises:
-        TypeError: if one is not known.
+        TypeError: if a keyword is unknown.
     """
     if unknown := given.keys() - known:
         raise TypeError(

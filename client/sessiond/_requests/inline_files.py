@@ -1,4 +1,4 @@
-"""Files inside messages, and the assets that take their places. No I/O in here."""
+"""Files inside messages, and the assets that replace them. No I/O in here."""
 
 import base64
 import hashlib
@@ -30,13 +30,13 @@ class InlineFile:
     asset_id: str
     """SHA-256 of the content in hexadecimal."""
     holder: Any
-    """The JSON object, or the Blob, that has it."""
+    """The JSON object, or the Blob, that holds the file."""
     key: str
-    """The key of the object. "" = a Blob."""
+    """The key of the file in the object. "" = the holder is a Blob."""
 
 
 def least_bytes(extract_files: object) -> int | None:
-    """Return the size from which on files become assets, in bytes. None = they stay.
+    """Return the minimum size of the files to extract, in bytes. None = extract none.
 
     Raises:
         InvalidField: if the caller's value is neither a bool nor a size.
@@ -51,14 +51,14 @@ def least_bytes(extract_files: object) -> int | None:
 
 
 def extracted(message: Message, least: int) -> tuple[Message, list[InlineFile]]:
-    """Take the files out of a message.
+    """Replace the files in a message with references to assets.
 
     Args:
-        message: the message, which stays as it is.
-        least: size of the smallest file to take out, in bytes.
+        message: the message; not modified.
+        least: size of the smallest file to extract, in bytes.
 
     Returns:
-        The message that refers to assets instead, and the files to upload before it is stored.
+        A message that refers to assets instead, and the files to upload before storing it.
     """
     result = Message()
     if message.HasField("parts"):
@@ -84,13 +84,13 @@ def _parsed(text: str) -> Any:
 
 
 def _replaced(text: str, value: Any, files: Iterable[InlineFile]) -> str:
-    """Return JSON text with references in the places of files, all else byte for byte."""
+    """Return JSON text with files replaced by references, and otherwise byte for byte the same."""
     found = [(f'"{file.holder[file.key]}"', f'"{URI_PREFIX}{file.asset_id}"') for file in files]
     if all(text.count(old) == found.count((old, new)) for old, new in found):
         for old, new in found:
             text = text.replace(old, new)
         return text
-    # The same text stands elsewhere too, or is spelled with escapes.
+    # The text of a file also occurs elsewhere, or is spelled with escapes.
     for file in files:
         file.holder[file.key] = f"{URI_PREFIX}{file.asset_id}"
     return encode(value).decode()
@@ -118,7 +118,7 @@ def _files_of_json(value: Any, format: int, least: int) -> Iterator[InlineFile]:
 
 
 def _media_type_beside(holder: dict[str, Any]) -> str:
-    """Return the media type that an object with a file says. "" = none."""
+    """Return the media type given by an object that holds a file. "" = none."""
     for name in ("media_type", "mimeType", "mime_type"):
         if isinstance(given := holder.get(name), str):
             return given
@@ -134,7 +134,7 @@ def _media_type_beside(holder: dict[str, Any]) -> str:
 
 
 def _decoded(text: str, *, is_url: bool) -> tuple[bytes, str]:
-    """Return the content and media type of a data URL or of base64. Empty = it is neither."""
+    """Return the content and media type of a data URL or of base64. Empty = the text is neither."""
     data, media_type = text, ""
     if text[:5].lower() == "data:":
         if not (match := _DATA_URL.fullmatch(text)):
@@ -145,7 +145,7 @@ def _decoded(text: str, *, is_url: bool) -> tuple[bytes, str]:
     elif is_url:
         return b"", ""
     try:
-        # Gemini's SDK writes the alphabet for URLs; some programs wrap lines.
+        # Gemini's SDK writes URL-safe base64; some programs wrap lines.
         standard = "".join(data.split()).replace("-", "+").replace("_", "/")
         return base64.b64decode(standard, validate=True), media_type
     except ValueError:

@@ -26,12 +26,12 @@ class NewMessage:
     blob: Blob | None = None
     """The provider's message: a dict, or JSON text (str or bytes), which is kept byte for byte."""
     format: str | None = None
-    """Format of `blob`: "openai", "anthropic" or "gemini". None = that of the call, or by shape."""
+    """Format of `blob`: "openai", "anthropic" or "gemini". None = the call's, or by its shape."""
     metadata: Mapping[str, Any] | None = None
     """Labels of this message: a JSON object of at most 64 KiB. None = none."""
     parent_seq: int | None = None
-    """Seq of the message that this one follows. That one must exist, or come before this one in the
-    same batch. None = the message before it."""
+    """Seq of the message that this one follows. The parent must exist, or precede this message in
+    the same batch. None = the previous message."""
     parts: Sequence[message_pb2.Part] = ()
     """The content in sessiond's own types, 1 to 1,000 parts."""
     role: str | None = None
@@ -56,7 +56,8 @@ def to_proto(
 
     Args:
         value: the caller's message.
-        format: the format of a dict or JSON text. None = by its shape; "openai" if that shows none.
+        format: the format of a dict or JSON text. None = determined by its shape, or "openai" if
+            the shape is ambiguous.
         path: the field in the request, e.g. "messages[3]", for errors.
         is_sent: leave the format of plain text to the server, which knows the model's provider.
 
@@ -90,7 +91,8 @@ def add_batch(
         is_sent: as in to_proto.
 
     Raises:
-        InvalidField: if a message cannot be sent, or if there is one in the place of a list.
+        InvalidField: if a message cannot be sent, or if a single message was given instead of a
+            list.
     """
     check_list(messages)
     batch.extend(
@@ -100,14 +102,14 @@ def add_batch(
 
 
 def check_list(messages: object, *, is_streamed: bool = False) -> None:
-    """Refuse what is no list, as one message: its keys or characters would pass for messages.
+    """Refuse one message in place of a list: its keys or characters would pass for messages.
 
     Args:
         messages: the caller's messages.
-        is_streamed: take an asynchronous iterable, too.
+        is_streamed: also accept an asynchronous iterable.
 
     Raises:
-        InvalidField: if there is no list of messages.
+        InvalidField: if the value is not a list of messages.
     """
     if isinstance(messages, Mapping | str | bytes | NewMessage | message_pb2.Message):
         raise invalid_field(

@@ -17,7 +17,7 @@ def get_messages(
     after_bookmark: str | None = None,
     **options: Unpack[ReadOptions],
 ) -> GetMessagesRequest:
-    """Return the request of a read. Its timeout is the caller's to apply.
+    """Return the request of a read. The caller must apply the timeout itself.
 
     Raises:
         InvalidField: if an option cannot be sent.

@@ -1,7 +1,7 @@
 """Keyword arguments that several calls share.
 
-Each TypedDict is flat, and documents its keywords one by one, because the reference shows the
-keywords of a call that takes `**keywords: Unpack[...]` from here.
+Each TypedDict is flat and documents each keyword, because the reference copies these texts for
+calls that take `**keywords: Unpack[...]`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,14 +13,14 @@ class SessionSettings(TypedDict, total=False):
     """The settings of a session. None is the same as leaving a setting out."""
 
     model: str | None
-    """Model that the conversation runs against, at most 256 characters. "" = none."""
+    """Model that the conversation uses, at most 256 characters. "" = none."""
     user: str | None
     """User whom the conversation belongs to, at most 256 characters. "" = none."""
     title: str | None
     """Name for people to read, at most 512 characters. "" = none."""
     config: Mapping[str, Any] | None
-    """Settings of the conversation: a JSON object of at most 64 KiB, integers within ±2^53.
-    model_options in it, a dict of at most 1 MiB, keeps the order of its keys and all numbers."""
+    """Settings of the conversation: a JSON object of at most 64 KiB, integers within ±2^53. Its key
+    model_options, a dict of at most 1 MiB, keeps the order of its keys and all numbers."""
     metadata: Mapping[str, Any] | None
     """Labels of the caller: a JSON object of at most 64 KiB, integers within ±2^53."""
     idle_ttl: timedelta | float | None
@@ -30,10 +30,10 @@ class SessionSettings(TypedDict, total=False):
 
 
 class SessionFilter(TypedDict, total=False):
-    """Conditions on sessions. A session has to meet all that are given."""
+    """Conditions on sessions. A session must meet all given conditions."""
 
     session_id_prefix: str | None
-    """Beginning of session_id; case matters."""
+    """Prefix of session_id, case-sensitive."""
     user: str | None
     """Sessions of this user."""
     state: str | None
@@ -45,7 +45,7 @@ class SessionFilter(TypedDict, total=False):
     metadata_contains: Mapping[str, Any] | None
     """Sessions whose metadata contains this JSON object, as PostgreSQL's jsonb @> defines it."""
     created_from: datetime | None
-    """Sessions created at this time or later. Needs a time zone, as the other times do."""
+    """Sessions created at this time or later. All times need a time zone."""
     created_before: datetime | None
     """Sessions created before this time."""
     active_from: datetime | None
@@ -68,9 +68,9 @@ class ReadOptions(TypedDict, total=False):
     through_seq: int | None
     """Last seq to read. Default: the newest when the iteration begins."""
     limit: int | None
-    """Most messages to read. Default: all."""
+    """Maximum number of messages to read. Default: all."""
     order: str
-    """Either "asc" (default) or "desc": backwards from through_seq, so a limit keeps the newest."""
+    """Either "asc" (default) or "desc" (from through_seq backwards; a limit keeps the newest)."""
     roles: Sequence[str] | None
     """Only these roles: "user", "assistant", "system", "developer", "tool". Default: all."""
     view: str
@@ -83,10 +83,11 @@ class AppendOptions(TypedDict, total=False):
     """How to append messages."""
 
     expected_last_seq: int | None
-    """Store nothing unless the session's last_seq is this; 0 = the session is empty."""
+    """Store nothing unless the session's last_seq is this; 0 = the session must be empty."""
     extract_files: bool | int
-    """Upload the files inside the messages, data URLs and base64, as assets first, and store
-    references to them. True = files from 256 KiB on; a number = files from this size on."""
+    """First upload the files inside the messages (data URLs and base64) as assets, and store
+    references to them. True = files of 256 KiB or more; a number = files of at least this many
+    bytes."""
     request_id: str | None
     """Makes the append safe to repeat, at most 128 characters. Default: a random one."""
     timeout: float | None
@@ -101,4 +102,4 @@ class TaskSettings(TypedDict, total=False):
     data: Mapping[str, Any] | None
     """Data about the task: a JSON object of at most 64 KiB, integers within ±2^53."""
     message_seqs: Iterable[int] | None
-    """Seqs of the task's messages, at most 10,000, such as a StoredRange. They must exist."""
+    """Seqs of the task's messages, which must exist; at most 10,000. A StoredRange, for example."""

@@ -64,11 +64,11 @@ def requeue_messages(
         pb.RequeueMessagesRequest(),
         queue=queue,
         session_id=session_id,
-        failed=failed or None,  # False would be a choice, too.
+        failed=failed or None,  # False would select this option too.
         from_seq=from_seq,
     )
     if seqs is not None:
-        # An empty list is sent too, for the server to refuse.
+        # An empty list is sent too: the server refuses it.
         request.seqs.SetInParent()
         put_items(request.seqs.seqs, seqs, "seqs")
     return request

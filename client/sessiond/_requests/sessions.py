@@ -17,7 +17,7 @@ def create_session(
     request_id: str | None,
     **settings: Unpack[SessionSettings],
 ) -> pb.CreateSessionRequest:
-    # An empty id is more likely an unset variable than a wish for a generated one.
+    # An empty id is more likely an unset variable than a request for a generated id.
     if session_id == "":
         raise invalid_field("session_id", "is empty; leave it out to have one made")
     request = filled(
@@ -40,7 +40,7 @@ def list_sessions(
 def delete_sessions(
     *, all: bool, dry_run: bool, **conditions: Unpack[SessionFilter]
 ) -> pb.DeleteSessionsRequest:
-    # An empty condition is more likely an unset variable than a wish for every session.
+    # An empty condition is more likely an unset variable than a request for all sessions.
     for field in ("session_id_prefix", "user", "model"):
         if conditions.get(field) == "":
             raise invalid_field(field, "is empty; leave it out to not filter by it")
@@ -112,5 +112,5 @@ def _checked(settings: SessionSettings) -> dict[str, Any]:
     never_expires = settings.get("never_expires")
     if never_expires and settings.get("idle_ttl") is not None:
         raise invalid_field("idle_ttl", "cannot be given together with never_expires")
-    # False would choose never_expires of the oneof that it is in with idle_ttl.
+    # never_expires shares a oneof with idle_ttl: sending False would unset idle_ttl.
     return {**settings, "never_expires": never_expires or None}

@@ -1,4 +1,4 @@
-"""The format of a provider's message, told by its shape."""
+"""The format of a provider's message, determined by its shape."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -44,9 +44,9 @@ _ANTHROPIC_BLOCKS = (
     "mcp_tool_listing",
     "fallback",
 )
-# Blocks that people give in the place of a message; Responses items never have these types.
+# Blocks that callers sometimes pass instead of a message. Responses items never have these types.
 _BARE_BLOCKS = ("text", "image", "document", "tool_use", "tool_result", "thinking")
-# Also found in requests to other providers, so they count only if nothing else does.
+# Requests to other providers have these keys too, so they decide only if nothing else does.
 _ANTHROPIC_HINTS = ("cache_control", "citations")
 
 
@@ -64,7 +64,7 @@ def format_of(message: Mapping[str, Any], path: str) -> str | None:
         InvalidField: if the message has marks of several formats.
     """
     role, content = message.get("role"), message.get("content")
-    # Nearly all messages: what has a role and no list of parts can only be OpenAI's.
+    # Nearly all messages: one with a role and without a list of parts can only be OpenAI's.
     if (
         (content is None or type(content) is str)
         and role in _ROLES
@@ -101,7 +101,7 @@ def parsed(text: str | bytes) -> Mapping[str, Any]:
 
 
 def _marks(message: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield the formats that a message can only have, each with what shows it."""
+    """Yield the format of each mark that only one format has, with a description of the mark."""
     role, kind = message.get("role"), message.get("type")
     if isinstance(message.get("parts"), list | tuple | Mapping):
         yield "gemini", "parts"
@@ -128,7 +128,7 @@ def _format_of_part(part: Mapping[str, Any]) -> str | None:
     if kind in _OPENAI_PARTS:
         return "openai"
     if kind == "thinking":
-        # In Mistral's answers, which have OpenAI's format, it is a list.
+        # In Mistral's answers, which have OpenAI's format, "thinking" is a list.
         return "anthropic" if isinstance(part.get("thinking"), str) else "openai"
     is_file = kind in ("image", "document") and isinstance(part.get("source"), Mapping)
     is_block = is_file or kind in _ANTHROPIC_BLOCKS or kind.endswith("_tool_result")

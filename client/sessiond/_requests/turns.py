@@ -39,13 +39,13 @@ class SendOptions(TypedDict, total=False):
     messages: Iterable[MessageInput] | None
     """1 to 100 messages as store_messages takes them, instead of prompt and attachments."""
     format: str | None
-    """Format of dicts and JSON texts in messages: "openai", "anthropic" or "gemini". Default: by
-    the shape of each; for plain text, that of the model's provider."""
+    """Format of dicts and JSON texts in messages: "openai", "anthropic" or "gemini". Default:
+    determined by the shape of each; for plain text, the format of the model's provider."""
     extract_files: bool | int
     """Upload the files inside messages as assets first, as in store_messages."""
     attachments: Sequence[AttachmentInput]
     """Files for the prompt: paths, URLs, tuples of content and media type, or dicts with one of
-    "path", "data" (bytes or base64), "uri" and "asset_id", and perhaps "media_type" and "name".
+    "path", "data" (bytes or base64), "uri" and "asset_id", and optionally "media_type" and "name".
     Files above 256 KiB are uploaded as assets first."""
     mode: str
     """If a turn is running, "enqueue" (default) waits for a turn of its own, and "immediate" steers
@@ -53,13 +53,13 @@ class SendOptions(TypedDict, total=False):
     model: str | None
     """Model to ask. Default: the session's, or the server's default."""
     options: Mapping[str, Any] | None
-    """Goes into the request to the model as it is, its keys in this order (temperature, max_tokens,
-    tools, ...): a JSON object of at most 1 MiB and 200 levels."""
+    """Passed to the model unchanged, with the keys in this order (temperature, max_tokens, tools,
+    ...): a JSON object of at most 1 MiB and 200 levels."""
     turn_timeout: timedelta | float | None
-    """Ends the turn when it runs for longer: a timedelta or seconds, from 1 second. Default: the
-    server's limit."""
+    """Maximum running time, after which the turn is ended: a timedelta or seconds, from 1 second.
+    Default: the server's limit."""
     request_id: str | None
-    """Makes the call safe to repeat: the same id joins the first turn. Default: a random one."""
+    """Makes the call safe to repeat: a call with the same id joins the turn. Default: random."""
 
 
 class Sending:
@@ -71,7 +71,7 @@ class Sending:
         request: the request, without the attachments.
         attachments: the attachments.
         text: the prompt. "" = none.
-        extract_files: as the caller gave it.
+        extract_files: the caller's value.
     """
 
     def __init__(self, session_id: str, prompt: Prompt | None, given: Mapping[str, Any]) -> None:
@@ -84,7 +84,7 @@ class Sending:
             )
         self.attachments: list[Attachment] = attachments_of(values["attachments"])
         if text == "" and not self.attachments:
-            # More likely an unset variable than a wish to have the model go on.
+            # More likely an unset variable than a request to let the model continue.
             raise invalid_field(
                 "prompt", "is empty; leave it out to have the model go on from the history as it is"
             )
@@ -124,7 +124,7 @@ class Sending:
 
 
 def aborts(on_timeout: str) -> bool:
-    """Return whether a wait whose time runs out aborts the turn.
+    """Return whether a wait that exceeds its deadline aborts the turn.
 
     Raises:
         InvalidField: if on_timeout is neither "leave" nor "abort".
@@ -149,7 +149,7 @@ def abort(
 
 
 def _unknown(name: object, value: object, prefix: str = "") -> InvalidField:
-    # Most are options of the model, which other libraries take as keywords.
+    # Most unknown keywords are model options, which other libraries accept as keywords.
     return invalid_field(
         f"{prefix}{name}",
         f"is not known to send; give an option of the model as options={{{name!r}: {value!r:.60}}}."
@@ -158,7 +158,7 @@ def _unknown(name: object, value: object, prefix: str = "") -> InvalidField:
 
 
 def _merged(prompt: Prompt | None, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the keywords, those in a dict of a prompt included."""
+    """Return the keywords, including those of a prompt that is a dict."""
     if unknown := given.keys() - SendOptions.__optional_keys__:
         raise _unknown(min(unknown), given[min(unknown)])
     values = {**_DEFAULTS, **given}

@@ -27,7 +27,7 @@ def event_types(types: Sequence[str] | None) -> frozenset[str] | None:
     """Return the types to deliver; None = all.
 
     Raises:
-        InvalidField: if there is no list of types.
+        InvalidField: if the value is not a list of types.
     """
     if types is None:
         return None

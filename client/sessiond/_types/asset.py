@@ -6,14 +6,14 @@ from sessiond._protocol.times import from_timestamp
 from sessiond._types.record import ProtoRecord
 from sessiond.v1 import asset_service_pb2
 
-# Followed by an asset_id, this is a reference to the asset in a provider's JSON.
+# This prefix and an asset_id form a reference to the asset in a provider's JSON.
 URI_PREFIX = "sessiond-asset:"
 
 
 class Asset(ProtoRecord[asset_service_pb2.Asset]):
     """A file that messages may refer to.
 
-    Reads by attribute, and by key in both spellings, as SessionInfo does.
+    Fields can be read as attributes and as keys, in both spellings, as in SessionInfo.
     """
 
     __slots__ = ()

@@ -10,7 +10,7 @@ from sessiond.v1 import bookmark_pb2
 class Bookmark(ProtoRecord[bookmark_pb2.Bookmark]):
     """A bookmark as the server returned it; it does not change afterwards.
 
-    Reads by attribute, and by key in both spellings: `bookmark.created_at`,
+    Fields can be read as attributes and as keys, in both spellings: `bookmark.created_at`,
     `bookmark["created_at"]`, `bookmark["createdAt"]`.
     """
 
@@ -26,7 +26,7 @@ class Bookmark(ProtoRecord[bookmark_pb2.Bookmark]):
 
     @property
     def seq(self) -> int:
-        """The seq of the message that it stands after. 0 = before the first message."""
+        """The seq of the message that the bookmark stands after. 0 = before the first message."""
         return self._pb.seq
 
     @property

@@ -12,7 +12,7 @@ from sessiond.v1 import event_pb2
 
 
 class EventData(dict[str, Any]):
-    """An event's own data: a dict that also reads by attribute. Nested objects are plain dicts."""
+    """An event's data: a dict with keys readable as attributes. Nested objects are plain dicts."""
 
     __slots__ = ()
 
@@ -24,7 +24,7 @@ class EventData(dict[str, Any]):
 
 
 class Event(ProtoRecord[event_pb2.Event]):
-    """An event of a session. It never changes, and reads by attribute and by key."""
+    """An event of a session. It never changes. Fields can be read as attributes and as keys."""
 
     __slots__ = ()
 
@@ -33,7 +33,7 @@ class Event(ProtoRecord[event_pb2.Event]):
 
     @property
     def type(self) -> str:
-        """The kind of event. A newer server may publish others than these.
+        """The type of event. A newer server may publish further types.
 
         A stored message, by its role: "user.message", "assistant.message", "system.message",
         "developer.message", "tool.message".
@@ -71,10 +71,10 @@ class Event(ProtoRecord[event_pb2.Event]):
 
     @property
     def data(self) -> Any:
-        """The event's data, by attribute and by key; often empty.
+        """The event's data, readable as attributes and as keys; often empty.
 
-        For a message: `data.content`, or `data["content"]`, is its text, and `data.turn_id` its
-        turn or None.
+        For a message, `data.content` or `data["content"]` is the text, and `data.turn_id` is the
+        turn's id, or None.
         """
         message = self.message
         return message.data if message else EventData(from_struct(self._pb.data))

@@ -28,7 +28,7 @@ class MessageData(Record):
         self.content = content
         """The message's text."""
         self.turn_id = turn_id
-        """The id of the message's turn. None = none."""
+        """The id of the message's turn. None = no turn."""
         self.message_id = message_id
         """The message's id, as `Message.id`."""
 
@@ -39,11 +39,12 @@ class MessageData(Record):
 class Message(ProtoRecord[message_pb2.Message]):
     """A stored message. It never changes.
 
-    Reads by attribute and by key: `message.role`, `message["role"]`, `message["createdAt"]`. Each
-    value is decoded on access, so that reading 100,000 messages costs only what is looked at.
+    Fields can be read as attributes and as keys: `message.role`, `message["role"]`,
+    `message["createdAt"]`. Each value is decoded on access, so that reading 100,000 messages costs
+    only what is accessed.
     """
 
-    # One instance for each message read, so it holds no more than it needs.
+    # There is one instance for each message read, so instances must be small.
     __slots__ = ("_blob", "session_id")
 
     _fields = (
@@ -69,7 +70,7 @@ class Message(ProtoRecord[message_pb2.Message]):
 
     def __init__(self, session_id: str, pb: message_pb2.Message) -> None:
         self.session_id = session_id
-        """The id of the session that it was read from."""
+        """The id of the session that the message was read from."""
         self._pb = pb
         self._blob: dict[str, Any] | None = None
 
@@ -77,8 +78,8 @@ class Message(ProtoRecord[message_pb2.Message]):
     def id(self) -> str:
         """The message's id: "SESSION_ID/SEQ".
 
-        For a message that was sent into a turn, "SESSION_ID/MESSAGE_ID", which is known before the
-        message has a seq.
+        For a message sent to a turn: "SESSION_ID/MESSAGE_ID", which is known before the message has
+        a seq.
         """
         return f"{self.session_id}/{self._pb.turn.message_id or self._pb.seq}"
 
@@ -101,7 +102,7 @@ class Message(ProtoRecord[message_pb2.Message]):
     def content(self) -> str:
         """The message's text: its text parts joined; for a tool's message, the result's text.
 
-        Empty without any, and in the "basic" view.
+        Empty if there is no text, and in the "basic" view.
         """
         if self._pb.WhichOneof("content") == "parts":
             is_result = self._pb.role == message_pb2.ROLE_TOOL
@@ -155,7 +156,7 @@ class Message(ProtoRecord[message_pb2.Message]):
 
     @property
     def parent_seq(self) -> int | None:
-        """The seq of the message that it follows. None = the previous message."""
+        """The seq of the message that this one follows. None = the previous message."""
         return self._pb.parent_seq or None
 
     @property

@@ -1,4 +1,4 @@
-"""Base classes of what calls return: attributes that can also be read by key."""
+"""Base classes of results: attributes that can also be read as keys."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
@@ -13,10 +13,11 @@ _Proto = TypeVar("_Proto", bound=ProtoMessage)
 
 
 class Record(Mapping[str, Any]):
-    """A read-only result with attributes, which is also a Mapping of them.
+    """A read-only result whose attributes can also be read as the items of a Mapping.
 
-    `record["created_at"]` is the attribute as it is. `record["createdAt"]`, the JSON spelling, is
-    its JSON form: times are ISO 8601 strings, durations are seconds. Iteration yields the names.
+    `record["created_at"]` is the attribute's value. `record["createdAt"]`, the JSON spelling, is
+    the value's JSON form: times are ISO 8601 strings, durations are seconds. Iteration yields the
+    names.
     """
 
     __slots__ = ()
@@ -82,5 +83,5 @@ def _plain(value: Any) -> Any:
         return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, list):
         return [_plain(item) for item in value]
-    # A copy, so that changes to the result do not reach the record; also of subclasses of dict.
+    # Return a copy, even of a subclass of dict, so that changes to it do not affect the record.
     return dict(value) if isinstance(value, dict) else value

@@ -16,9 +16,9 @@ from sessiond.v1 import session_pb2
 class SessionInfo(ProtoRecord[session_pb2.Session]):
     """A session as the server returned it; it does not change afterwards.
 
-    Reads by attribute, and by key in both spellings: `info.session_id`, `info["session_id"]`,
-    `info["sessionId"]`. The JSON spelling gives JSON values: `info["modifiedTime"]` is an ISO 8601
-    string where `info.modified_time` is a datetime.
+    Fields can be read as attributes and as keys, in both spellings: `info.session_id`,
+    `info["session_id"]`, `info["sessionId"]`. The JSON spelling gives JSON values:
+    `info["modifiedTime"]` is an ISO 8601 string where `info.modified_time` is a datetime.
     """
 
     __slots__ = ("_config", "_metadata")
@@ -86,7 +86,7 @@ class SessionInfo(ProtoRecord[session_pb2.Session]):
 
     @property
     def config(self) -> dict[str, Any]:
-        """The session's settings, as a JSON object; model_options has its keys in their order."""
+        """The session's settings, as a JSON object; model_options keeps the order of its keys."""
         if self._config is None:
             self._config = with_dict(from_struct(self._pb.config))
         return self._config
@@ -172,7 +172,7 @@ class SessionInfo(ProtoRecord[session_pb2.Session]):
 
 @dataclass(frozen=True, slots=True)
 class StoredRange:
-    """The seqs of stored messages: first_seq to last_seq, without gaps. Iterates over them."""
+    """The seqs of stored messages: first_seq to last_seq, without gaps. Iterating yields them."""
 
     first_seq: int
     """The seq of the first message."""
@@ -198,7 +198,7 @@ class SessionOrigin:
     session_id: str
     """The source's id at the time of the copy."""
     seq: int
-    """The last seq that was copied: up to it both sessions are equal. 0 = no message."""
+    """The last seq that was copied; up to this seq, both sessions are equal. 0 = no message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,7 +250,7 @@ class TokenCounts:
 
 @dataclass(frozen=True, slots=True)
 class DeletedSessions:
-    """What a deletion by filter removed, or would remove in a dry run."""
+    """The result of a deletion by filter: what was deleted, or would be without dry_run."""
 
     session_count: int
     """Number of sessions."""

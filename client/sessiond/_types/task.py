@@ -13,8 +13,8 @@ from sessiond.v1 import task_pb2
 class Task(ProtoRecord[task_pb2.Task]):
     """A task as the server returned it; it does not change afterwards.
 
-    Reads by attribute, and by key in both spellings: `task.task_id`, `task["task_id"]`,
-    `task["taskId"]`.
+    Fields can be read as attributes and as keys, in both spellings: `task.task_id`,
+    `task["task_id"]`, `task["taskId"]`.
     """
 
     __slots__ = ("_data",)

@@ -24,7 +24,7 @@ def text_of_blob(blob: dict[str, Any], format: int) -> str:
 
 
 def text_of_parts(parts: Iterable[message_pb2.Part], *, is_result: bool = False) -> str:
-    """Return the text parts, joined; of a tool's message, those of the results."""
+    """Return the joined text parts; for a tool's message, the text of its results."""
     return "".join(
         text_of_parts(part.tool_result.parts) if is_result and not part.text else part.text
         for part in parts
@@ -60,7 +60,7 @@ def _text_of_part(part: Any) -> str:
         return _string(part.get("text"))
     if kind == "refusal":
         return _string(part.get("refusal"))
-    # What a shell or a code interpreter wrote.
+    # The output of a shell or a code interpreter.
     return "".join(_string(part.get(key)) for key in ("stdout", "stderr", "logs"))
 
 

@@ -62,7 +62,7 @@ class TurnError(ProtoRecord[turn_pb2.TurnError]):
 
 
 class FitChange(ProtoRecord[turn_pb2.FitChange]):
-    """One change that made a history fit a provider's API. Stored messages stay as they are."""
+    """One change that made a history fit a provider's API. Stored messages do not change."""
 
     __slots__ = ()
 
@@ -71,7 +71,7 @@ class FitChange(ProtoRecord[turn_pb2.FitChange]):
 
     @property
     def seq(self) -> int | None:
-        """The seq of the message. None = it concerns the request and no stored message."""
+        """The seq of the message. None = the change concerns the request, not a stored message."""
         return self._pb.seq or None
 
     @property
@@ -81,15 +81,15 @@ class FitChange(ProtoRecord[turn_pb2.FitChange]):
 
     @property
     def detail(self) -> str:
-        """The field, type or id that it concerns. Empty = the whole message."""
+        """The field, type or id that the change concerns. Empty = the whole message."""
         return self._pb.detail
 
 
 class Turn(ProtoRecord[turn_pb2.Turn]):
     """A turn as the server returned it; it does not change afterwards.
 
-    A send starts a turn, which ends with the model's final answer. Reads by attribute, and by key
-    in both spellings: `turn.turn_id`, `turn["turn_id"]`, `turn["turnId"]`.
+    A send starts a turn, which ends with the model's final answer. Fields can be read as attributes
+    and as keys, in both spellings: `turn.turn_id`, `turn["turn_id"]`, `turn["turnId"]`.
     """
 
     __slots__ = ()
@@ -134,12 +134,12 @@ class Turn(ProtoRecord[turn_pb2.Turn]):
 
     @property
     def first_seq(self) -> int | None:
-        """The seq of the first message that it appended. None = queued, or it appended none."""
+        """The seq of the first message that the turn appended. None = none, or still queued."""
         return self._pb.first_seq or None
 
     @property
     def last_seq(self) -> int | None:
-        """The seq of its final answer. None = no answer, or not yet."""
+        """The seq of the turn's final answer. None = no answer, or not yet."""
         return self._pb.last_seq or None
 
     @property
@@ -157,17 +157,17 @@ class Turn(ProtoRecord[turn_pb2.Turn]):
 
     @property
     def error(self) -> TurnError | None:
-        """The reason that it failed or was aborted. None = it did not."""
+        """The reason that the turn failed or was aborted. None = neither has happened."""
         return TurnError(self._pb.error) if self._pb.HasField("error") else None
 
     @property
     def changes(self) -> list[FitChange]:
-        """What the last request to the model does not contain as it is stored; at most 100."""
+        """How the last request to the model differs from the stored messages; at most 100."""
         return [FitChange(change) for change in self._pb.changes]
 
     @property
     def change_count(self) -> int:
-        """The number of all changes, also of those beyond 100."""
+        """The number of all changes, including those beyond 100."""
         return self._pb.change_count
 
     @property
@@ -177,12 +177,12 @@ class Turn(ProtoRecord[turn_pb2.Turn]):
 
     @property
     def started_at(self) -> datetime | None:
-        """Time at which it began to run, in UTC. None = it has not."""
+        """Time at which the turn started to run, in UTC. None = not started."""
         return from_timestamp(self._pb.start_time) if self._pb.HasField("start_time") else None
 
     @property
     def ended_at(self) -> datetime | None:
-        """Time at which it ended, in UTC. None = it has not."""
+        """Time at which the turn ended, in UTC. None = not ended."""
         return from_timestamp(self._pb.end_time) if self._pb.HasField("end_time") else None
 
 

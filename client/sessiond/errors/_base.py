@@ -36,7 +36,7 @@ class SessiondError(RuntimeError):
     def __init_subclass__(
         cls, *, code: grpc.StatusCode | None = None, reason: str | None = None
     ) -> None:
-        """Set a class's own code and reason. Default: the base's code, and the code's name."""
+        """Set the class's code and reason. Default: the base's code, and its name as the reason."""
         super().__init_subclass__()
         if code is not None:
             cls.code, cls.reason = code, code.name

@@ -34,7 +34,7 @@ class AcontextClient:
         base_url: str | None = None,
         timeout: float | None = None,
     ) -> None:
-        """Read the settings; the connection opens later.
+        """Read the settings; the connection is opened later.
 
         Args:
             api_key: an API key of sessiond ("sk-sessiond-..."). Other keys, such as Acontext's, are
@@ -95,7 +95,7 @@ class AcontextSessions:
         """Create a session.
 
         Args:
-            user: name of the user that it belongs to. Default: none.
+            user: name of the user that the session belongs to. Default: none.
             disable_task_tracking: ignored: sessiond creates no tasks by itself.
             configs: settings of the session: a JSON object of at most 64 KiB. Default: empty.
             use_uuid: the session's id, which may be any string. An existing session with this id is
@@ -213,7 +213,7 @@ class AcontextSessions:
             cursor: next_cursor of the previous page, with the same order.
             format: the format of the stored messages, which are returned unchanged. A page that
                 contains a message of another format is refused.
-            time_desc: begin with the page of the newest messages. Default: of the oldest.
+            time_desc: start with the page of the newest messages. Default: the page of the oldest.
             with_asset_public_url: ignored: sessiond has no public URLs.
         """
         count = limit or 0

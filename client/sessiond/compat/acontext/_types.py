@@ -212,8 +212,8 @@ class GetMessagesOutput(_Page[dict[str, Any]]):
 def key_of(api_key: str | None) -> str | None:
     """Return the key to send: a sessiond key, or None.
 
-    A key of another service is not sent: it would be refused even by a server without keys, and it
-    is none of that server's business.
+    A key of another service is not sent: even a server that requires no keys would refuse it, and
+    it must not be disclosed.
     """
     return api_key if api_key is not None and api_key.startswith(_KEY_PREFIX) else None
 
@@ -232,7 +232,7 @@ def target_of(base_url: str | None) -> tuple[str | None, bool]:
 
 
 def blob_of(blob: Any) -> Any:
-    """Return a message as sessiond's client takes it: objects of a provider's SDK as dicts."""
+    """Return a message as sessiond's client accepts it: objects of an SDK become dicts."""
     return blob.model_dump() if hasattr(blob, "model_dump") else blob
 
 

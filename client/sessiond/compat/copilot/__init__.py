@@ -12,9 +12,9 @@ Sessions and models are on the server:
 
 All spellings of the SDK's versions work: dicts, SessionConfig and MessageOptions, keywords; destroy
 and disconnect, get_messages and get_events. The first call of a CopilotClient decides whether it is
-async (inside an event loop) or sync (elsewhere); AsyncCopilotClient and SyncCopilotClient are
-always one of them. SessionConfig lists the fields that are ignored. Fields that would change the
-conversation, such as tools, raise TypeError.
+async (inside an event loop) or sync (elsewhere). AsyncCopilotClient is always async, and
+SyncCopilotClient is always sync. SessionConfig lists the fields that are ignored. Fields that would
+change the conversation, such as tools, raise TypeError.
 """
 
 from sessiond._types.event import Event

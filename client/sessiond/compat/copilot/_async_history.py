@@ -14,11 +14,11 @@ from sessiond._types.message import Message
 class AsyncHistory(Sequence[Message]):
     """All messages of a session, fetched on first use.
 
-    `await history` fetches them and returns a list. Using it as a list without that fetches them
-    too, but blocks the event loop meanwhile.
+    `await history` fetches the messages and returns a list. Using the history as a list without
+    awaiting it fetches them too, but blocks the event loop meanwhile.
 
     Args:
-        messages: the messages, to fetch asynchronously.
+        messages: fetches the messages asynchronously.
         read: fetches the messages, blocking.
     """
 

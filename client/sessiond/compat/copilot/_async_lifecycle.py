@@ -17,14 +17,14 @@ READY_TIMEOUT_S = 5.0
 
 
 class AsyncLifecycle:
-    """The lifecycle handlers of one client. Each has its own stream, because there are few."""
+    """The lifecycle handlers of one client. Each handler has its own stream; there are few."""
 
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
         self._opened: dict[Stop, Signal] = {}
 
     def add(self, type_: str | None, handler: EventHandler) -> Callable[[], None]:
-        """Call a handler with each event of a type, None = all. Return a function that stops it."""
+        """Call a handler with each event of a type (None = all); return a function to remove it."""
         stop, opened = Stop(), Signal()
         self._opened[stop] = opened
         in_background(lambda: self._run(type_, handler, stop, opened))

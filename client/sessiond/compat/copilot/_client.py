@@ -14,8 +14,8 @@ from sessiond.compat.copilot._sync import SyncCopilotClient
 class CopilotClient:
     """A client that is async inside a running event loop, and sync elsewhere.
 
-    The first call decides it for the client and its sessions. Later calls from the other kind of
-    code raise RuntimeError. See AsyncCopilotClient for the arguments.
+    The first call decides which, for the client and its sessions. Later calls from the other kind
+    of code raise RuntimeError. See AsyncCopilotClient for the arguments.
     """
 
     def __init__(
@@ -28,7 +28,7 @@ class CopilotClient:
         tls: Tls = False,
         **keywords: Any,
     ) -> None:
-        # Creating both connects nothing, and checks the arguments now.
+        # Creating both clients opens no connection, and checks the arguments now.
         self._async = AsyncCopilotClient(
             options, target=target, api_key=api_key, timeout=timeout, tls=tls, **keywords
         )

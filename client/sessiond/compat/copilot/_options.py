@@ -51,7 +51,7 @@ class ResumeConfig(TypedDict, total=False):
 class SessionConfig(ResumeConfig, total=False):
     """The settings to create a session with, as a dict.
 
-    It may be written as a call: SessionConfig(session_id="...", model="..."). All other fields of
+    Can also be written as a call: SessionConfig(session_id="...", model="..."). All other fields of
     the SDK raise TypeError unless they are empty, because they are not supported.
     """
 
@@ -62,7 +62,7 @@ class SessionConfig(ResumeConfig, total=False):
 class MessageOptions(TypedDict, total=False):
     """A message to send, as a dict.
 
-    It may be written as a call: MessageOptions(prompt="..."). Other fields raise TypeError.
+    Can also be written as a call: MessageOptions(prompt="..."). Other fields raise TypeError.
     """
 
     prompt: str
@@ -102,7 +102,7 @@ class PingResponse:
     """The server's answer to a ping."""
 
     message: str
-    """The pinged message, after "pong: "."""
+    """The message of the ping, after "pong: "."""
     timestamp: int
     """Time of the answer by this machine's clock, in milliseconds since 1970."""
 
@@ -197,7 +197,7 @@ def check_client_options(given: Mapping[str, Any] | None, keywords: Mapping[str,
 def handler_of(
     call: str, type_or_handler: str | EventHandler, handler: EventHandler | None
 ) -> tuple[str | None, EventHandler]:
-    """Return the type of events, None = any, and the function to call with them.
+    """Return the type of events (None = any) and the function to call with them.
 
     Raises:
         TypeError: a type is given without a function.
@@ -240,7 +240,7 @@ class SessionMetadata(SessionInfo):
     __slots__ = ()
 
     def get(self, key: str, default: Any = None) -> Any:
-        """Returns the value of a key; `default` for an unknown key, None and an empty string.
+        """Return the value of a key; `default` for an unknown key, None and an empty string.
 
         The SDK omits keys that a session does not have, such as a summary.
         """

@@ -47,7 +47,7 @@ class SyncCopilotClient:
         tls: Tls = False,
         **keywords: Any,
     ) -> None:
-        """Read the settings; the connection opens later.
+        """Read the settings; the connection is opened later.
 
         Args:
             options: options of the SDK about its local process (cli_path, cwd, env, log_level,
@@ -70,7 +70,7 @@ class SyncCopilotClient:
         self._lifecycle = Lifecycle(self._client._connection)
 
     def start(self) -> None:
-        """Open the connection. Otherwise the first call does it."""
+        """Open the connection, which otherwise the first call opens."""
         self._client.start()
 
     def stop(self) -> None:
@@ -98,7 +98,7 @@ class SyncCopilotClient:
     def create_session(
         self, config: ConfigInput | None = None, **keywords: Unpack[SessionConfig]
     ) -> "SyncCopilotSession":
-        """Create a session, or continue the one that has its id.
+        """Create a session, or continue the existing session with the same id.
 
         An existing session keeps its messages and settings. Only infinite_sessions=True still
         takes effect: the session no longer expires.
@@ -165,15 +165,16 @@ class SyncCopilotClient:
     ) -> list[SessionMetadata]:
         """Return all sessions, including destroyed ones, most recently active first.
 
-        Each reads by attribute and by key: `info.session_id`, `info["sessionId"]`,
-        `info.get("summary")`.
+        Fields of a session can be read as attributes and as keys: `info.session_id`,
+        `info["sessionId"]`, `info.get("summary")`.
 
         Args:
             filter: filters of `sessiond.Client.list_sessions`, e.g. {"session_id_prefix": "user-"}.
             **filters: more filters.
 
         Raises:
-            TypeError: a filter is unknown, as are the SDK's filters by directory and repository.
+            TypeError: a filter is unknown. The SDK's filters by directory and repository are
+                unknown too.
         """
         found = self._client.list_sessions(**_copilot.filters_of(filter, filters)).to_list()
         return [SessionMetadata(info._pb) for info in found]
@@ -202,15 +203,15 @@ class SyncCopilotClient:
     ) -> Callable[[], None]:
         """Call a function, in the background, with lifecycle events of the project's sessions.
 
-        Changes by other clients count too: `on_lifecycle(handler)`, or
-        `on_lifecycle("session.deleted", handler)`.
+        Call it as `on_lifecycle(handler)` or `on_lifecycle("session.deleted", handler)`. Events
+        caused by other clients are included.
 
         Args:
             type_or_handler: the type of events, or the function.
             handler: the function, if a type is given.
 
         Returns:
-            A function that stops it.
+            A function that removes the handler.
         """
         return self._lifecycle.add(*_copilot.handler_of("on_lifecycle", type_or_handler, handler))
 
@@ -316,15 +317,15 @@ class SyncCopilotSession:
     ) -> Callable[[], None]:
         """Call a function, in the background, with the session's events until destroy().
 
-        `on(handler)`, or `on("assistant.message", handler)`. All events of turns that this object
-        starts arrive, in order.
+        Call it as `on(handler)` or `on("assistant.message", handler)`. All events of turns that
+        this object starts are delivered, in order.
 
         Args:
             type_or_handler: the type of events, or the function.
             handler: the function, if a type is given.
 
         Returns:
-            A function that stops it earlier.
+            A function that removes the handler earlier.
         """
         type_, function = _copilot.handler_of("on", type_or_handler, handler)
         unsubscribe = self._session.on(type_, function) if type_ else self._session.on(function)
@@ -334,9 +335,9 @@ class SyncCopilotSession:
     def get_messages(self) -> History:
         """Return all messages, oldest first.
 
-        Each has `role`, `content`, `id`, `type` and `data.content`, by attribute and by key. An
-        async session's history is awaitable; used as a list without that, it blocks the event loop
-        while it fetches the messages.
+        Each message has `role`, `content`, `id`, `type` and `data.content`, as attributes and as
+        keys. The history of an async session is awaitable. Using it as a list without awaiting it
+        blocks the event loop while the messages are fetched.
         """
         return self._reader.history(self.session_id, self._session.get_messages())
 
@@ -353,12 +354,12 @@ class SyncCopilotSession:
         self._session.update(model=model)
 
     def destroy(self, timeout: float = _copilot.DESTROY_TIMEOUT_S) -> None:
-        """Close the session, for all its users, after the turns that this object has started.
+        """Close the session for all its users, once the turns started by this object have ended.
 
         The session is kept and can be resumed. A second call does nothing.
 
         Args:
-            timeout: seconds to wait for the turns; then those still running are aborted.
+            timeout: seconds to wait for the turns. Turns still running after that are aborted.
                 Default: 60.
 
         Raises:
@@ -392,7 +393,8 @@ class SyncCopilotSession:
         if not self._sent:
             return
         deadline = Deadline(timeout)
-        # In this order, so that a turn that starts to run in between is in at least one list.
+        # Fetch the queued turns first, so that a turn that starts in between is in at least one
+        # list.
         waiting = [turn.turn_id for turn in self._session.turns(state="queued")]
         running = [turn.turn_id for turn in self._session.turns(state="running")]
         # The lists begin with the newest turn.

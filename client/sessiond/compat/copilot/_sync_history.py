@@ -13,10 +13,10 @@ class Reader:
     """Reads histories."""
 
     def __init__(self, of_client: Connection) -> None:
-        """Take the arguments of the async twin, which needs them."""
+        """Accept the same arguments as the async twin, which needs them."""
 
     def history(self, session_id: str, messages: Lazy[Message]) -> History:
         return messages.to_list()
 
     def close(self) -> None:
-        """Do nothing: there is no connection of its own."""
+        """Do nothing: this reader has no connection of its own."""
