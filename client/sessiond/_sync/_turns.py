@@ -49,7 +49,7 @@ class TurnCalls(Calls):
 
         Args:
             session_id: the session.
-            prompt: the user's text; or a dict of send's keywords, e.g. {"prompt": "...", "mode": ...}.
+            prompt: the user's text; or a dict of it and the keywords, e.g. {"prompt": "...", ...}.
             timeout: deadline over all attempts, in seconds.
             **keywords: messages, format, extract_files, attachments, mode, model, options,
                 turn_timeout, request_id.

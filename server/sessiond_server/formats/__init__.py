@@ -1,11 +1,11 @@
 """Message formats: reading them, writing them, and what is lost between them.
 
-The package is pure: it performs no I/O and knows nothing of sessions, turns or providers' SDKs.
+The package is pure: it performs no I/O and does not depend on sessions, turns or providers' SDKs.
 
 - `pieces`: the pieces into which a message of any format is split.
 - `read`: splits stored messages into pieces.
-- `pairing`: puts the results of tools behind their calls.
-- `write`: makes the request that a provider's API accepts.
-- `report`: what a request does not contain, or contains in another form.
+- `pairing`: places the results of tool calls behind their calls.
+- `write`: creates the request that a provider's API accepts.
+- `report`: records what a request does not contain, or contains in another form.
 - `wire`: encodes a request, with stored messages byte for byte.
 """

@@ -15,14 +15,14 @@ _MAGIC = (
     (b"GIF8", "image/gif"),
     (b"%PDF-", "application/pdf"),
 )
-# Text has spaces, and names do not go on for so long.
+# Text contains spaces, and names are not that long.
 _BASE64 = re.compile(r"(?=.*[a-z])(?=.*[A-Z])(?=.*[0-9])[A-Za-z0-9+/_-]{1024}")
-# Bytes at the beginning of a file that media_type_of() looks at.
+# Number of bytes at the beginning of a file that media_type_of() examines.
 MAGIC_BYTES = 16
 
 
 def asset_id_of(reference: object) -> str:
-    """Return the id of the asset that a string of a provider's JSON refers to; "" = none."""
+    """Return the id of the asset that a string in a provider's JSON refers to; "" = none."""
     if isinstance(reference, str) and (match := _ASSET_REFERENCE.fullmatch(reference)):
         return match[1]
     return ""
@@ -60,7 +60,7 @@ def parse_data_url(url: str) -> tuple[str, str] | None:
 
 
 def is_content(text: str) -> bool:
-    """Whether a string is the content of a file: a data URL, or 1 KiB of base64 and more."""
+    """Whether a string is the content of a file: a data URL, or at least 1 KiB of base64."""
     if text.startswith("data:"):
         return ";base64," in text[:256]
     return len(text) >= 1024 and bool(_BASE64.match("".join(text[:1100].splitlines())))
@@ -85,7 +85,7 @@ def as_text(data: str) -> str:
 
 
 def media_type_of(content: bytes, given: str) -> str:
-    """Return the given media type, or else the one of the first bytes. "" = unknown."""
+    """Return the given media type, or else the type shown by the first bytes. "" = unknown."""
     if given and given != "application/octet-stream":
         return given
     if content[:4] == b"RIFF" and content[8:12] == b"WEBP":

@@ -1,12 +1,13 @@
-"""Puts the results of tools behind their calls, as all APIs require.
+"""Places the results of tool calls behind their calls, as all APIs require.
 
-Stored histories differ: a prompt arrives while a tool still runs, a result is stored late, twice or
-never, an id is used again. The stored history stays as it is; only the order of a request differs.
+Stored histories can differ: a prompt arrives while a tool still runs; a result is stored late,
+twice or never; an id is reused. The stored history is not modified; only the order in the request
+differs.
 
-A result belongs to the nearest call before it that has no result yet. It moves to the call if no
-answer of the model lies between: then the model has not seen the call without it. A result that
-comes later, or for the second time, stays in its place as text, because the model has already been
-told that there was none; a prefix that was sent once does not change.
+A result belongs to the nearest preceding call that has no result yet. It is moved to the call if no
+answer of the model lies in between: the model has then not yet been sent the call without it. A
+result that comes later, or a second time, stays in its place as text, because the model was already
+told that there was no result. So a prefix that was sent once does not change.
 """
 
 import hashlib
@@ -24,18 +25,18 @@ from sessiond_server.formats.report import ChangeKind, Report
 
 NO_RESULT = "(There is no result.)"
 UNNAMED_TOOL = "unnamed_tool"
-# Shorter ids have no room for what the stored one says.
+# Shorter ids have no room for the text of the stored id.
 READABLE_ID = 16
 
 
 @dataclass(slots=True)
 class Said:
-    """What a user, a program or the system says: no calls, no results.
+    """A message from a user, a program or the system, without calls and results.
 
     Attributes:
         entry: the stored message.
-        role: who speaks. It differs from the entry's where a result became text.
-        pieces: what is said.
+        role: the speaker's role. It differs from the entry's role where a result became text.
+        pieces: the content.
     """
 
     entry: Entry
@@ -48,8 +49,8 @@ class Answer:
     """An answer of the model.
 
     Attributes:
-        entries: the stored messages, with their pieces, that make it up; at least one.
-        calls: its calls, in order, each with its entry.
+        entries: the stored messages that form the answer, with their pieces; at least one.
+        calls: the answer's calls, in order, each with its entry.
     """
 
     entries: list[tuple[Entry, list[Piece]]]
@@ -61,13 +62,14 @@ class PairedCall:
     """A call and its result.
 
     Attributes:
-        call: as stored.
-        entry: the message of the call.
-        result: None = there is none.
-        result_entry: the message of the result. None = there is none.
-        arrival: which of all results it is, in the stored order; a missing one is the last.
-        wire_id: the id in the request.
-        wire_name: the name in the request.
+        call: the call as stored.
+        entry: the message that contains the call.
+        result: the result. None = missing.
+        result_entry: the message that contains the result. None = missing.
+        arrival: position of the result among all results, in stored order; missing results come
+            last.
+        wire_id: the call's id in the request.
+        wire_name: the tool's name in the request.
     """
 
     call: Call
@@ -81,10 +83,10 @@ class PairedCall:
 
 @dataclass(slots=True)
 class Results:
-    """The results of the answer before them, in the order of its calls.
+    """The results of the preceding answer, in the order of its calls.
 
     Attributes:
-        calls: all calls of the answer, whether they have a result or not.
+        calls: all calls of the answer, with or without a result.
     """
 
     calls: list[PairedCall]
@@ -112,12 +114,12 @@ class _Pairing:
     def __init__(self, report: Report) -> None:
         self._report = report
         self._steps: list[Step] = []
-        # The last answer, and what was said since.
+        # The last answer, and the messages since that are not answers.
         self._answer: Answer | None = None
         self._since: list[Said] = []
         self._has_results = False
         self._arrivals = 0
-        # Calls of earlier answers, by id; and those that were sent without a result.
+        # Calls of earlier answers, by id, including those that were sent without a result.
         self._earlier: dict[str, PairedCall] = {}
 
     def run(self, entries: Sequence[Entry]) -> list[Step]:
@@ -130,7 +132,7 @@ class _Pairing:
         return self._steps
 
     def _add_answer(self, entry: Entry) -> None:
-        # Results in a message of the model are those of tools that it ran itself, or strays.
+        # A result in a message of the model belongs to a tool that the provider ran, or to no call.
         pieces: list[Piece] = []
         for piece in entry.pieces:
             if isinstance(piece, Result):
@@ -143,7 +145,7 @@ class _Pairing:
             and not (self._since or self._has_results)
             and (answer.calls or (entry.is_item and answer.entries[-1][0].is_item))
         ):
-            # Parallel calls, and the items of one answer.
+            # These are parallel calls, or the items of one answer.
             answer.entries.append((entry, pieces))
         else:
             self._close()
@@ -175,12 +177,12 @@ class _Pairing:
             self._since.append(Said(entry, ROLE_USER if has_text else entry.role, pieces))
 
     def _open_call(self, result: Result) -> PairedCall | None:
-        """Return the call of the last answer to which a result belongs, if it is open."""
+        """Return the last answer's call that a result belongs to, unless it has a result already."""
         calls = [call for call in (self._answer.calls if self._answer else ()) if not call.result]
         by_id = [call for call in calls if call.call.call_id == result.call_id]
         if result.call_id and by_id:
             return by_id[0]
-        # Some formats have no ids: the name and the order tell the call.
+        # Some formats have no ids: the name and the order identify the call.
         named = [
             call
             for call in calls
@@ -189,7 +191,7 @@ class _Pairing:
         return named[0] if named else None
 
     def _known(self, result: Result) -> PairedCall | None:
-        """Return the call that a result names though it is not open, if there is any."""
+        """Return the call with the id that a result names, whether or not it is still open."""
         for call in self._answer.calls if self._answer else ():
             if result.call_id and call.call.call_id == result.call_id:
                 return call
@@ -203,7 +205,7 @@ class _Pairing:
         return [Text(f"{label}{', an error' if result.is_error else ''}]"), *result.pieces]
 
     def _close(self) -> None:
-        """End the last answer: what it calls and has no result yet remains without one."""
+        """End the last answer. Its calls that have no result yet remain without one."""
         if self._answer:
             self._steps.append(self._answer)
             if self._answer.calls:
@@ -224,14 +226,14 @@ def assign_ids(
 ) -> None:
     """Give each call an id that the API accepts and that no other call has.
 
-    The same history always gets the same ids: a longer one keeps those of its beginning.
+    The same history always gets the same ids, and a longer history keeps the ids of its beginning.
 
     Args:
-        steps: wire_id of their calls is set.
-        pattern: a regular expression for one character that an id may have.
-        max_length: of an id, in characters.
+        steps: the history; the wire_id of each call is set.
+        pattern: a regular expression for one character that an id may contain.
+        max_length: maximum length of an id, in characters.
         report: receives the changes.
-        min_length: of an id, in characters.
+        min_length: minimum length of an id, in characters.
     """
     namer = _Namer(pattern, min_length, max_length)
     for paired in _calls(steps):
@@ -243,7 +245,7 @@ def assign_ids(
 
 
 def assign_names(steps: Sequence[Step], *, pattern: str, max_length: int, report: Report) -> None:
-    """Give each call a tool's name that the API accepts; see assign_ids()."""
+    """Give each call a tool name that the API accepts; see assign_ids()."""
     for paired in _calls(steps):
         name = paired.call.name or (paired.result.name if paired.result else "")
         paired.wire_name = re.sub(f"(?!{pattern}).", "_", name, flags=re.DOTALL)[:max_length]
@@ -273,7 +275,7 @@ class _Namer:
         if name == stored and len(name) in self._lengths and name not in self._used:
             self._used.add(name)
             return name
-        # A hash, not a number: a number could be the id of a later call.
+        # Use a hash, not a number: a number could be the id of a later call.
         for attempt in count():
             digest = hashlib.sha256(f"{stored}\0{self._count}\0{attempt}".encode(errors="replace"))
             unique = digest.hexdigest()[: min(self._max_length, 32)]

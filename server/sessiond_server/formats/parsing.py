@@ -11,10 +11,10 @@ _LONG_NUMBER = re.compile(r"\d{19}")
 
 
 def parse(text: str) -> Any:
-    """Parse JSON, also with half surrogates and integers beyond 64 bits, which orjson rounds.
+    """Parse JSON exactly: orjson refuses half surrogates, and rounds integers beyond 64 bits.
 
     Raises:
-        ValueError: if it is not JSON.
+        ValueError: if the text is not JSON.
     """
     if not _LONG_NUMBER.search(text):
         with suppress(orjson.JSONDecodeError):

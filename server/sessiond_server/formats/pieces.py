@@ -14,7 +14,7 @@ class Text:
     """Text that a person, a program or a model wrote.
 
     Attributes:
-        source: the block of the stored message. None = there is none.
+        source: the block of the stored message. None = no block.
     """
 
     text: str
@@ -29,11 +29,11 @@ class Media:
         kind: "image", "audio", "video" or "file".
         media_type: the IANA media type. "" = unknown.
         data: the content in base64.
-        uri: where the content is.
-        asset_id: the asset of the project that has the content.
-        file_id: a provider's name for a file that was uploaded to it.
-        name: for people. "" = none.
-        source: the block of the stored message. None = there is none.
+        uri: the address of the content.
+        asset_id: the project's asset that holds the content.
+        file_id: a provider's id of a file that was uploaded to the provider.
+        name: a name for people to read. "" = none.
+        source: the block of the stored message. None = no block.
     """
 
     kind: str
@@ -51,11 +51,11 @@ class Call:
     """A call of a tool that the caller runs.
 
     Attributes:
-        call_id: "" = the format has none.
-        name: the tool. "" = not given.
-        arguments: JSON text, or what the model wrote in its place.
-        is_custom: whether the arguments are free text and not JSON.
-        source: the block of the stored message. None = there is none.
+        call_id: the call's id. "" = the format has none.
+        name: the tool's name. "" = not given.
+        arguments: JSON text, or whatever else the model wrote.
+        is_custom: whether the arguments are free text, not JSON.
+        source: the block of the stored message. None = no block.
     """
 
     call_id: str
@@ -70,11 +70,11 @@ class Result:
     """The result of a tool call.
 
     Attributes:
-        call_id: of the call. "" = the format has none; name and order tell the call.
-        name: the tool. "" = not given.
-        pieces: what the tool returned.
+        call_id: the call's id. "" = the format has none; the name and the order identify the call.
+        name: the tool's name. "" = not given.
+        pieces: the content that the tool returned.
         is_error: whether the tool failed.
-        source: the block of the stored message. None = there is none.
+        source: the block of the stored message. None = no block.
     """
 
     call_id: str
@@ -89,10 +89,11 @@ class Thinking:
     """A model's reasoning.
 
     Attributes:
-        text: the readable part. "" = there is none.
-        signature: what proves it to its maker, or its encrypted form. "" = none.
-        maker: the format of its maker. FORMAT_UNSPECIFIED = unknown.
-        source: the block of the stored message. None = there is none.
+        text: the readable part. "" = none.
+        signature: the signature by which the model's API recognises it, or its encrypted form. "" =
+            none.
+        maker: the format of the API that produced it. FORMAT_UNSPECIFIED = unknown.
+        source: the block of the stored message. None = no block.
     """
 
     text: str
@@ -103,11 +104,11 @@ class Thinking:
 
 @dataclass(frozen=True, slots=True)
 class Foreign:
-    """Something that only its own format has, such as a tool call that the provider ran itself.
+    """Something that exists in one format only, such as a tool call that the provider ran itself.
 
     Attributes:
-        kind: the type by which its format knows it.
-        text: what can be read of it. "" = nothing.
+        kind: the type that the format uses for it.
+        text: its readable text. "" = none.
         source: the block of the stored message.
     """
 
@@ -125,12 +126,12 @@ class Entry:
     """A stored message, split into pieces.
 
     Attributes:
-        seq: its place in the session. 0 = it is not stored.
-        role: who speaks.
-        format: of the JSON. FORMAT_UNSPECIFIED = the message has typed parts.
+        seq: the message's seq. 0 = not stored.
+        role: the speaker's role.
+        format: the format of the JSON. FORMAT_UNSPECIFIED = the message has typed parts.
         raw: the stored JSON text. "" for typed parts.
         value: the parsed JSON. {} for typed parts.
-        pieces: all that it contains, in order.
+        pieces: the whole content, in order.
         extras: the fields that the pieces do not carry; a conversion loses them.
     """
 
@@ -144,7 +145,7 @@ class Entry:
 
     @property
     def is_item(self) -> bool:
-        """Whether it is an item of the Responses API, of which one answer has several."""
+        """Whether the message is an item of the Responses API; one answer has several items."""
         return self.format == FORMAT_OPENAI and (
             self.value.get("role") is None or self.value.get("type") == "message"
         )
@@ -165,7 +166,7 @@ def objects_of(value: Any) -> list[JSON]:
 
 
 def rest_of(value: JSON, known: frozenset[str]) -> list[str]:
-    """Return the keys of an object that are not known and whose values say something."""
+    """Return the keys of an object that are not in `known` and whose values are not empty."""
     return [
         key for key, item in value.items() if key not in known and item not in (None, "", [], {})
     ]

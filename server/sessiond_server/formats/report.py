@@ -1,4 +1,4 @@
-"""The report of a request: what it does not contain, or contains in another form."""
+"""The report of a request: what the request lacks, or contains in another form."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from enum import Enum
 
 
 class ChangeKind(Enum):
-    """What happened to a part of a message. The value is what the documentation says of it."""
+    """The kinds of changes to a part of a message. The value is the text in the documentation."""
 
     FIELD_REMOVED = "A field that the API does not accept is left out."
     FIELD_CHANGED = "A field has another value, because the API does not accept the stored one."
@@ -36,9 +36,9 @@ class Change:
     """One change.
 
     Attributes:
-        seq: of the message. 0 = it concerns the request and no stored message.
+        seq: the message's seq. 0 = the change concerns the request, not a stored message.
         kind: what happened.
-        detail: the field, type or id that it concerns, for people. "" = the whole message.
+        detail: the field, type or id concerned, for people to read. "" = the whole message.
     """
 
     seq: int
@@ -47,7 +47,7 @@ class Change:
 
 
 class Report:
-    """The changes of one request, in the order in which they were made. Equal ones count once."""
+    """The changes of one request, in the order in which they were made. Duplicates count once."""
 
     def __init__(self) -> None:
         self._changes: dict[Change, None] = {}
@@ -71,8 +71,8 @@ class UnsendableHistory(Exception):
     """Nothing of the history can be sent to the provider.
 
     Attributes:
-        seqs: the messages that stand in the way.
-        message: for people.
+        seqs: the messages that prevent sending.
+        message: an explanation for people to read.
     """
 
     def __init__(self, seqs: list[int], message: str) -> None:

@@ -10,14 +10,14 @@ import orjson
 
 from sessiond_server.formats.pieces import JSON
 
-# A multiple of 3: base64 of the pieces is base64 of the whole.
+# A multiple of 3, so that the base64 of the pieces can be concatenated.
 PIECE_BYTES = 3 * 256 * 1024
 _MARK = re.compile(rb'"\x00(\d+)\x00"')
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 class StoredObject(dict[str, Any]):
-    """A stored message that is sent as it is.
+    """A stored message that is sent unchanged.
 
     Attributes:
         raw: its JSON text.
@@ -53,11 +53,11 @@ class AssetString(str):
 
 @dataclass(frozen=True, slots=True)
 class AssetInfo:
-    """What is known of an asset before it is loaded.
+    """The properties of an asset that are known before it is loaded.
 
     Attributes:
-        media_type: "" = unknown.
-        size_bytes: of its content.
+        media_type: the media type. "" = unknown.
+        size_bytes: the size of its content.
     """
 
     media_type: str
@@ -65,9 +65,9 @@ class AssetInfo:
 
 
 def stored_or_new(new: JSON, stored: JSON, raw: str) -> JSON:
-    """Return the stored message if the new one equals it and can be sent, else the new one.
+    """Return the stored message if the new one equals it and it can be sent, else the new one.
 
-    All APIs refuse lone surrogates, which only an escape can spell.
+    All APIs refuse lone surrogates, which JSON text can express only as escapes.
     """
     if new != stored or _has_assets(new) or has_lone_surrogates(raw):
         return new
@@ -75,7 +75,7 @@ def stored_or_new(new: JSON, stored: JSON, raw: str) -> JSON:
 
 
 def has_lone_surrogates(raw: str) -> bool:
-    """Whether JSON text has half of a surrogate pair, spelled as an escape or not."""
+    """Whether JSON text contains half of a surrogate pair, as an escape or directly."""
     try:
         raw.encode()
         if _SURROGATE.search(raw):
@@ -98,7 +98,7 @@ class EncodedRequest:
     """A request's JSON, in pieces.
 
     Attributes:
-        pieces: JSON text in UTF-8, and between it the assets.
+        pieces: JSON text in UTF-8, with the assets in between.
     """
 
     pieces: tuple[bytes | AssetString, ...]
@@ -108,7 +108,7 @@ class EncodedRequest:
         return [piece for piece in self.pieces if isinstance(piece, AssetString)]
 
     def size_bytes(self, assets: Mapping[str, AssetInfo]) -> int:
-        """Return the size of the request with its assets; of assets sent as text, an estimate."""
+        """Return the size of the request with its assets; for assets sent as text, an estimate."""
         return sum(
             len(piece)
             if isinstance(piece, bytes)
@@ -125,10 +125,10 @@ def encode(body: Mapping[str, Any]) -> EncodedRequest:
     """Encode a request.
 
     Args:
-        body: JSON, in which StoredObject and AssetString may stand.
+        body: JSON, which may contain StoredObject and AssetString.
 
     Raises:
-        ValueError: for values that JSON does not have.
+        ValueError: for values that JSON cannot represent.
     """
     assets: list[AssetString] = []
 
@@ -137,7 +137,7 @@ def encode(body: Mapping[str, Any]) -> EncodedRequest:
             return orjson.Fragment(value.raw.encode())
         if isinstance(value, AssetString):
             assets.append(value)
-            # No other JSON contains NUL, so the place is found again.
+            # No other JSON contains NUL, so the place can be found again.
             return orjson.Fragment(f'"\0{len(assets) - 1}\0"')
         if isinstance(value, dict):
             return dict(value)
@@ -159,7 +159,7 @@ def encode(body: Mapping[str, Any]) -> EncodedRequest:
 
 
 def _encodable(value: Any) -> Any:
-    """Return the value without what orjson refuses: lone surrogates and integers beyond 64 bits."""
+    """Replace what orjson refuses: lone surrogates, and integers beyond 64 bits (by fragments)."""
     if isinstance(value, StoredObject | AssetString):
         return value
     if isinstance(value, str):
@@ -174,7 +174,7 @@ def _encodable(value: Any) -> Any:
 
 
 def replace_surrogates(text: str) -> str:
-    """Replace lone surrogates, which models do write; two halves of a pair become its character."""
+    """Replace lone surrogates, which models do write. Two halves of a pair become the character."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -183,6 +183,6 @@ def replace_surrogates(text: str) -> str:
 
 
 def base64_pieces(content: bytes) -> Iterator[bytes]:
-    """Encode content in pieces, so that no other thread waits long for the interpreter."""
+    """Encode content in pieces, so that other threads do not wait long for the interpreter."""
     for start in range(0, len(content), PIECE_BYTES):
         yield base64.b64encode(content[start : start + PIECE_BYTES])

@@ -17,7 +17,7 @@ _READERS: dict[int, Callable[[Entry], None]] = {
 def read(message: Message) -> Entry:
     """Split a message into pieces.
 
-    Whatever the message contains becomes a piece, or is named in the entry's extras.
+    Everything in the message becomes a piece, or is named in the entry's extras.
     """
     value = parse(message.json) if message.json else {}
     value = value if isinstance(value, dict) else {}

@@ -22,7 +22,7 @@ from sessiond_server.formats.pieces import (
 )
 from sessiond_server.formats.read.readable import readable
 
-# What an answer of the API has beside role and content says nothing to a model.
+# An answer's keys other than role and content, which mean nothing to a model.
 _MESSAGE_KEYS = frozenset(
     {"role", "content", "id", "type", "model", "stop_reason", "stop_sequence", "usage"}
     | {"container", "context_management", "stop_details"}
@@ -43,7 +43,7 @@ def read(entry: Entry) -> None:
 
 
 def blocks(content: Any) -> Iterator[Piece]:
-    """Split the content of a message or of a tool's result."""
+    """Split the content of a message or of a tool result."""
     if isinstance(content, str):
         yield Text(content)
     elif isinstance(content, dict):
@@ -114,7 +114,7 @@ def _file(kind: str, block: JSON) -> Iterator[Piece]:
             )
             yield media if media.asset_id else Text(string_of(source.get("data")), block)
         case "content":
-            # A document of text and images: its blocks stand for it.
+            # The document consists of text and images: replace it with its blocks.
             inner = [*blocks(source.get("content"))]
             is_text = all(isinstance(piece, Text) for piece in inner)
             if is_text:

@@ -1,4 +1,4 @@
-"""Reads contents of the Gemini API, in its own spelling and in that of its Python SDK."""
+"""Reads contents of the Gemini API, in the API's spelling and in that of its Python SDK."""
 
 import json
 from collections.abc import Iterator
@@ -42,13 +42,13 @@ def read(entry: Entry) -> None:
 
 
 def camel(key: str) -> str:
-    """Return a key in the API's own spelling: "mimeType" for "mime_type"."""
+    """Return a key in the API's spelling: "mimeType" for "mime_type"."""
     first, *words = key.split("_")
     return first + "".join(word.capitalize() for word in words)
 
 
 def field(value: JSON, key: str) -> Any:
-    """Return a field by its name in the API's own spelling. None = it is missing."""
+    """Return a field, given its name in the API's spelling. None = missing."""
     if key in value:
         return value[key]
     return next((item for name, item in value.items() if camel(name) == key), None)

@@ -23,10 +23,10 @@ from sessiond_server.formats.pieces import (
 )
 from sessiond_server.formats.read.readable import readable
 
-# The keys under which servers put the model's reasoning, in the order of their exactness.
+# The keys under which servers send the model's reasoning, the most exact first.
 REASONING_KEYS = ("reasoning_content", "reasoning", "reasoning_details")
-# Calls of tools that the caller runs, by the key that says what to do. Their results have the type
-# "..._output".
+# Calls of tools that the caller runs, with the key that holds the action. The type of their results
+# is "..._output".
 ACTIONS = {
     "computer_call": "action",
     "local_shell_call": "action",
@@ -145,7 +145,7 @@ def _reasoning(value: JSON) -> Iterator[Piece]:
 
 
 def content(value: Any) -> Iterator[Content]:
-    """Split the content of a message or the output of a tool: a text, a list of parts, or JSON."""
+    """Split the content of a message or the output of a tool: text, a list of parts, or JSON."""
     if isinstance(value, str):
         yield Text(value)
     elif isinstance(value, list):

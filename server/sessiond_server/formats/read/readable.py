@@ -1,11 +1,11 @@
-"""What can be read of an item that only its own format has."""
+"""The readable text of an item that exists in one format only."""
 
 from collections.abc import Iterator
 from typing import Any
 
 from sessiond_server.formats.files import is_content
 
-# Values that say nothing to another model, or that are no text.
+# Values that mean nothing to another model, or that are not text.
 _UNREADABLE = {
     "type",
     "id",
@@ -30,7 +30,7 @@ MAX_CHARACTERS = 100_000
 
 
 def readable(value: Any) -> str:
-    """Return the texts of an item, each with its key: "query: weather". "" = there are none."""
+    """Return the texts of an item, each with its key: "query: weather". "" = none."""
     return "\n".join(_lines(value, ""))[:MAX_CHARACTERS]
 
 

@@ -1,1 +1,1 @@
-"""Makes the requests that the providers' APIs accept."""
+"""Creates the requests that the providers' APIs accept."""

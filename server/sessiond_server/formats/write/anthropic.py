@@ -36,7 +36,7 @@ MAX_CACHE_MARKERS = 4
 
 @dataclass(frozen=True, slots=True)
 class AnthropicDialect:
-    """What the model accepts.
+    """The features that the model accepts.
 
     Attributes:
         inline_system: whether the messages may have the role "system".
@@ -52,7 +52,7 @@ def fit(
     history: History,
     dialect: AnthropicDialect = AnthropicDialect(),
 ) -> FittedRequest:
-    """Make a request that the API accepts.
+    """Create a request that the API accepts.
 
     Raises:
         UnsendableHistory: if nothing of the history can be sent.
@@ -67,7 +67,7 @@ class _Writer(AnthropicBlocks):
         self._sent: list[JSON] = []
         self._seqs: list[tuple[int, ...]] = []
         self._server_ids: set[str] = set()
-        # The results that the next message of the user begins with, and their messages.
+        # Pending results, with which the user's next message will begin, and their messages.
         self._results: list[JSON] = []
         self._result_entries: list[Entry] = []
 
@@ -101,7 +101,7 @@ class _Writer(AnthropicBlocks):
         return FittedRequest(body | {"messages": self._sent}, self._steps.report, self._seqs)
 
     def _complete(self) -> None:
-        """Add the messages that the API requires at the beginning and at the end."""
+        """Add the messages that the API requires at the beginning and at the end of a history."""
         sent = self._sent
         if not sent or sent[0]["role"] != "user":
             sent.insert(0, {"role": "user", "content": ASSISTANT_FIRST})
@@ -111,7 +111,7 @@ class _Writer(AnthropicBlocks):
             self._append({"role": "user", "content": CONTINUE}, [])
             self._steps.report.add(0, ChangeKind.MESSAGE_ADDED, CONTINUE)
 
-    # What is said
+    # Messages of users and of the system
 
     def _said(self, said: Said) -> None:
         entry = said.entry
@@ -119,7 +119,7 @@ class _Writer(AnthropicBlocks):
         if entry.format != FORMAT_ANTHROPIC:
             self._steps.lost_extras(entry)
         if entry in self._result_entries:
-            # The same message has results: they come first.
+            # The message also contains results, which must come first.
             blocks = [*self._results, *blocks]
             self._results, self._result_entries = [], []
         else:
@@ -133,7 +133,7 @@ class _Writer(AnthropicBlocks):
         self._add(entry, "user", blocks)
 
     def _later_system(self, said: Said) -> None:
-        """Send later instructions in their place: inline, or as what the user passes on."""
+        """Send later instructions in their place: as a system message, or quoted by the user."""
         blocks = self._blocks(said.entry, said.pieces, is_text_only=True)
         if not blocks:
             self._lost(said.entry, ChangeKind.BLANK_OMITTED)
@@ -162,7 +162,7 @@ class _Writer(AnthropicBlocks):
         self._seqs.append(seqs_of(entries))
 
     def _add(self, entry: Entry, role: str, blocks: list[JSON]) -> None:
-        """Add a message, as it is stored if its blocks are the stored ones."""
+        """Add a message, in its stored form if its blocks are the stored ones."""
         new: JSON = {"role": role, "content": blocks}
         if entry.format == FORMAT_ANTHROPIC:
             for key in entry.value.keys() - {"role", "content"}:
@@ -201,7 +201,7 @@ class _Writer(AnthropicBlocks):
             self._lost(first, ChangeKind.THINKING_OMITTED)
             blocks = [block for block in blocks if not _is_thinking(block)]
         if blocks and all(map(_is_thinking, blocks)):
-            # The API refuses an answer of reasoning alone.
+            # The API refuses an answer that consists only of reasoning.
             self._lost(first, ChangeKind.THINKING_OMITTED)
             blocks = []
         if not blocks:
@@ -280,7 +280,7 @@ class _Writer(AnthropicBlocks):
         return self._plain_error(entry, new | ({"is_error": True} if result.is_error else {}))
 
     def _plain_error(self, entry: Entry, block: JSON) -> JSON:
-        """Return a result of which the API accepts is_error: only text may come with it."""
+        """Return a result that may carry is_error: the API accepts only text in such a result."""
         content = block.get("content")
         is_text = isinstance(content, str) or all(
             inner.get("type") == "text" for inner in objects_of(content)
@@ -315,7 +315,7 @@ class _Writer(AnthropicBlocks):
         return body
 
     def _lacks_thinking(self) -> bool:
-        """Whether a tool loop runs whose last answer does not begin with reasoning."""
+        """Whether a tool loop is running whose last answer does not begin with reasoning."""
         if len(self._sent) < 2:
             return False
         answer, last = self._sent[-2:]
@@ -327,7 +327,7 @@ class _Writer(AnthropicBlocks):
         )
 
     def _limit_markers(self, body: JSON) -> None:
-        """Leave the newest cache markers, as many as the API accepts."""
+        """Keep the last cache markers, as many as the API accepts."""
         limit = MarkerLimit(MAX_CACHE_MARKERS)
         for place in reversed(range(len(self._sent))):
             self._sent[place] = limit.apply(self._sent[place])

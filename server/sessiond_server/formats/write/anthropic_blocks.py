@@ -20,7 +20,7 @@ from sessiond_server.formats.report import ChangeKind
 from sessiond_server.formats.write.request import IMAGES, History, Steps, in_order, is_web
 
 _TEXT = "text"
-# The keys of each block that the API accepts, without type.
+# The keys that the API accepts in each type of block, except "type".
 _BLOCK_KEYS = {
     "text": {"text", "citations", "cache_control"},
     "image": {"source", "cache_control"},
@@ -35,7 +35,7 @@ _BLOCK_KEYS = {
     "server_tool_use": {"id", "name", "input", "caller", "cache_control"},
     "mcp_tool_use": {"id", "name", "input", "server_name", "cache_control"},
 }
-# The calls that the provider runs itself, and their results, which stand in the same answer.
+# Blocks of calls that the provider runs itself, and of their results in the same answer.
 _SERVER_IDS = {
     "server_tool_use": re.compile("srvtoolu_[a-zA-Z0-9_]+"),
     "mcp_tool_use": re.compile("mcptoolu_[a-zA-Z0-9_]+"),
@@ -47,7 +47,7 @@ class AnthropicBlocks:
     """Writes the blocks of messages.
 
     Args:
-        history: what the request is made of.
+        history: the input of the request.
 
     Raises:
         UnsendableHistory: if nothing of the history can be sent.
@@ -66,7 +66,7 @@ class AnthropicBlocks:
     def _blocks(
         self, entry: Entry, pieces: Sequence[Piece], *, is_text_only: bool = False
     ) -> list[JSON]:
-        """Return the blocks of pieces, without blank texts, which the API refuses."""
+        """Return the blocks of pieces, without blank texts, because the API refuses them."""
         blocks: list[JSON] = []
         for piece in pieces:
             if isinstance(piece, Thinking):
@@ -86,10 +86,12 @@ class AnthropicBlocks:
         """Return the block of a piece.
 
         Args:
-            entry: its message.
-            piece: what is sent.
-            is_answer: whether it stands in an answer or an instruction, which have no files.
-            complete: identities of the blocks of server-run calls and results that belong together.
+            entry: the message of the piece.
+            piece: the piece to send.
+            is_answer: whether the piece is in an answer or an instruction, which cannot contain
+                files.
+            complete: ids (by id()) of the blocks of provider-run calls and results that belong
+                together.
         """
         own = piece.source if entry.format == FORMAT_ANTHROPIC else None
         if isinstance(piece, Foreign) and own and self._is_sendable(own, is_answer, complete):
@@ -115,7 +117,7 @@ class AnthropicBlocks:
             yield {"type": _TEXT, "text": text}
 
     def _is_sendable(self, block: JSON, is_answer: bool, complete: frozenset[int]) -> bool:
-        """Whether a block that only the API has can be sent as it is."""
+        """Whether a block that only this API has can be sent unchanged."""
         kind = str(block.get("type"))
         if kind in _SERVER_IDS or kind.endswith("_tool_result"):
             return id(block) in complete
@@ -128,7 +130,7 @@ class AnthropicBlocks:
         return False
 
     def _file(self, entry: Entry, piece: Media, own: JSON | None) -> JSON | None:
-        """Return the block of a file. None = the API does not accept it."""
+        """Return the block of a file. None = the API does not accept the file."""
         media_type = self._steps.media_type(piece)
         if own and piece.file_id:
             return self._known_keys(entry, own)
@@ -167,14 +169,14 @@ class AnthropicBlocks:
 
 
 def complete_server_calls(pieces: Sequence[Piece], used: set[str]) -> frozenset[int]:
-    """Find the server-run calls that have a result behind them in the same answer.
+    """Find the provider-run calls whose result follows in the same answer.
 
     Args:
-        pieces: of the answer.
-        used: ids of calls so far; receives those of the answer.
+        pieces: the pieces of the answer.
+        used: ids of the calls so far; receives the ids of this answer's calls.
 
     Returns:
-        The identities of the blocks of these calls and of their results.
+        The ids (by id()) of the blocks of these calls and of their results.
     """
     complete: set[int] = set()
     open_calls: dict[object, JSON] = {}
@@ -195,7 +197,7 @@ def complete_server_calls(pieces: Sequence[Piece], used: set[str]) -> frozenset[
 
 
 def _is_sendable_result(block: JSON) -> bool:
-    """Whether the result of a server-run call is as the API wrote it."""
+    """Whether the result of a provider-run call has the form in which the API wrote it."""
     content = block.get("content")
     return isinstance(content, dict | list) and all(
         isinstance(inner.get(key), str)

@@ -1,4 +1,4 @@
-"""Arguments of calls as the objects that some APIs require."""
+"""Arguments of calls, as the objects that some APIs require."""
 
 from typing import Any
 
@@ -8,14 +8,14 @@ from sessiond_server.formats.wire import stored_or_new
 
 
 def object_of(call: Call, *, max_depth: int = 200) -> tuple[JSON, bool]:
-    """Return the arguments of a call as an object, exactly as they are spelled.
+    """Return the arguments of a call as an object, with their exact spelling.
 
     Args:
-        call: as it was read.
-        max_depth: levels that the API accepts; deeper arguments are sent as text.
+        call: the call as read.
+        max_depth: maximum depth that the API accepts; deeper arguments are sent as text.
 
     Returns:
-        The object, and whether it wraps what the model wrote.
+        The object, and whether it is a wrapper around the text that the model wrote.
     """
     if call.is_custom:
         return {"input": call.arguments}, False
@@ -31,7 +31,7 @@ def object_of(call: Call, *, max_depth: int = 200) -> tuple[JSON, bool]:
 
 
 def is_deeper(value: Any, depth: int) -> bool:
-    """Whether a JSON value has more levels of objects and lists than a number."""
+    """Whether objects and lists are nested more than `depth` levels deep in a JSON value."""
     level = [value]
     for _ in range(depth + 1):
         level = [

@@ -1,16 +1,16 @@
-"""Cache markers (cache_control) of Anthropic's API, of which a request may have four."""
+"""Cache markers (cache_control) of Anthropic's API. A request may have at most four."""
 
 from typing import Any
 
-# Objects of the caller's tools, whose keys mean something else.
+# Objects of the caller's tools. A key named cache_control in them is not a marker.
 _OPAQUE = {"input", "input_schema"}
 
 
 class MarkerLimit:
-    """Leaves so many markers, counted from the end of what it is applied to, later parts first.
+    """Keeps a limited number of markers, counted from the end. Apply it to later parts first.
 
     Attributes:
-        was_exceeded: whether a marker was left out.
+        was_exceeded: whether a marker was removed.
     """
 
     def __init__(self, limit: int) -> None:
@@ -18,7 +18,7 @@ class MarkerLimit:
         self.was_exceeded = False
 
     def apply(self, value: Any) -> Any:
-        """Return the value, itself if nothing of it has to be left out."""
+        """Return the value without surplus markers, or the same object if there are none."""
         count = _count(value)
         if count <= self._free:
             self._free -= count

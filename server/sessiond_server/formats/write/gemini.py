@@ -34,7 +34,7 @@ from sessiond_server.formats.write.request import (
     seqs_of,
 )
 
-# Google documents this value for calls that another model made.
+# Google documents this value as the signature for calls that another model made.
 NO_SIGNATURE = "skip_thought_signature_validator"
 _PART_KEYS = frozenset(
     {"text", "thought", "thoughtSignature", "inlineData", "fileData", "functionCall"}
@@ -51,14 +51,15 @@ _INNER_KEYS = {
 }
 _NAME_START = re.compile("[a-zA-Z_]")
 MAX_NAME = 64
-# Levels of the arguments and results of tools; the API refuses requests of more than 100 in all.
+# Maximum depth of the arguments and results of tools; the API refuses requests with more than 100
+# levels in total.
 MAX_DEPTH = 80
 _MEDIA = re.compile(r"image/(png|jpeg|webp|heic|heif)|audio/.+|video/.+|application/pdf|text/.+")
 
 
 @dataclass(slots=True)
 class _Content:
-    """A content of the request, and the messages that it is made of."""
+    """A content of the request, and the stored messages that it is built from."""
 
     role: str
     parts: list[JSON]
@@ -66,7 +67,7 @@ class _Content:
 
 
 def fit(history: History) -> FittedRequest:
-    """Make a request that the API accepts.
+    """Create a request that the API accepts.
 
     Raises:
         UnsendableHistory: if nothing of the history can be sent.
@@ -112,7 +113,7 @@ class _Writer:
         return FittedRequest(body | {"contents": contents}, self._steps.report, seqs)
 
     def _complete(self) -> None:
-        """Add the contents that the API requires at the beginning and at the end."""
+        """Add the contents that the API requires at the beginning and at the end of a history."""
         contents = self._contents
         if not contents or contents[0].role != "user":
             contents.insert(0, _Content("user", [{"text": ASSISTANT_FIRST}], []))
@@ -122,7 +123,7 @@ class _Writer:
             self._steps.report.add(0, ChangeKind.MESSAGE_ADDED, CONTINUE)
 
     def _sign_current_turn(self) -> None:
-        """Mark the first call of each step since the last prompt, if it has no signature."""
+        """Mark the first call of each step since the last prompt if the call has no signature."""
         for content in reversed(self._contents):
             is_prompt = content.role == "user" and not any(
                 part.get("functionResponse") for part in content.parts
@@ -138,7 +139,7 @@ class _Writer:
                     break
 
     def _content(self, content: _Content) -> JSON:
-        """Return a content, as it is stored if its parts are the stored ones."""
+        """Return a content, in its stored form if its parts are the stored ones."""
         new: JSON = {"role": content.role, "parts": content.parts}
         if len(content.entries) != 1:
             return new
@@ -152,7 +153,7 @@ class _Writer:
         return stored_or_new(_respelled(new, entry.value), entry.value, entry.raw)
 
     def _add(self, entry: Entry, role: str, parts: Sequence[JSON]) -> None:
-        """Add parts; roles have to alternate."""
+        """Add parts to the last content, or to a new one, because roles must alternate."""
         last = self._contents[-1] if self._contents else None
         if last and last.role == role:
             last.parts += parts
@@ -163,7 +164,7 @@ class _Writer:
         elif parts:
             self._contents.append(_Content(role, [*parts], [entry]))
 
-    # What is said
+    # Messages of users and of the system
 
     def _said(self, said: Said) -> None:
         entry = said.entry
@@ -182,7 +183,7 @@ class _Writer:
         self._add(entry, "user", parts)
 
     def _later_system(self, said: Said) -> None:
-        """Send instructions in mid-history in their place, as what the user passes on."""
+        """Send instructions from mid-history in their place, quoted by the user."""
         parts = self._texts(said.entry, said.pieces)
         if not parts:
             self._lost(said.entry, ChangeKind.BLANK_OMITTED)
@@ -193,7 +194,7 @@ class _Writer:
         self._add(said.entry, "user", parts)
 
     def _texts(self, entry: Entry, pieces: Sequence[Piece]) -> list[JSON]:
-        """Return the parts of an instruction: text only."""
+        """Return the parts of an instruction, which may contain only text."""
         texts = [
             self._text(entry, piece)
             for piece in pieces
@@ -205,7 +206,7 @@ class _Writer:
 
     def _answer(self, answer: Answer) -> None:
         calls = iter(answer.calls)
-        # Nothing of a foreign answer is signed; see NO_SIGNATURE.
+        # An answer of another format has no signatures; see NO_SIGNATURE.
         needs_signature = True
         for entry, pieces in answer.entries:
             is_own = entry.format == FORMAT_GEMINI
@@ -259,7 +260,7 @@ class _Writer:
         return name if _NAME_START.match(name) else f"_{name}"[:MAX_NAME]
 
     def _result(self, paired: PairedCall) -> tuple[Entry, list[JSON]] | None:
-        """Add a result. Returns its files, which follow the results of all calls."""
+        """Add a result. Return its files, which follow the results of all calls."""
         entry, result = paired.result_entry, paired.result
         inner: JSON = {"name": self._name(paired)}
         call = self._call_part(paired)
@@ -358,7 +359,7 @@ class _Writer:
         return text.text if isinstance(text, Text) else text
 
     def _own(self, entry: Entry, part: JSON) -> JSON:
-        """Return a stored part in the API's spelling, without the keys that it refuses."""
+        """Return a stored part in the API's spelling, without keys that the API refuses."""
         new: JSON = {}
         for key, value in part.items():
             name = camel(key)
@@ -375,7 +376,7 @@ class _Writer:
 
 
 def _respelled(new: Any, stored: Any) -> Any:
-    """Return a content in the spelling (mime_type or mimeType) and order of the stored one."""
+    """Return a content with the stored content's spelling (mime_type or mimeType) and order."""
     if isinstance(new, list) and isinstance(stored, list) and len(new) == len(stored):
         return [_respelled(item, old) for item, old in zip(new, stored, strict=True)]
     if not (isinstance(new, dict) and isinstance(stored, dict)):

@@ -1,4 +1,4 @@
-"""Writes requests of OpenAI's Chat Completions API and of servers that speak the same protocol."""
+"""Writes requests of OpenAI's Chat Completions API and of servers with the same protocol."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -35,14 +35,14 @@ from sessiond_server.formats.write.request import (
 
 MAX_CALLS = 128
 MAX_MESSAGES = 2048
-# Messages that are left out at once when there are too many, so that the prefix changes seldom.
+# Number of messages that are left out at once if there are too many: the prefix rarely changes.
 OMITTED_AT_ONCE = 512
 NO_REASONING = "(The reasoning is not available.)"
 _AUTHOR = re.compile(r"[^\s<|\\/>]{1,64}")
 _ARGUMENT_KEYS = {"function": "arguments", "custom": "input"}
 
 
-# A message of the request, and the seqs of the stored messages that it is made of.
+# A message of the request, and the seqs of the stored messages that it is built from.
 _Sent: TypeAlias = tuple[JSON, tuple[int, ...]]
 
 
@@ -50,7 +50,7 @@ OPENAI = ChatDialect()
 
 
 def fit(history: History, dialect: ChatDialect = OPENAI) -> FittedRequest:
-    """Make a request that the API accepts.
+    """Create a request that the API accepts.
 
     Raises:
         UnsendableHistory: if nothing of the history can be sent.
@@ -80,7 +80,7 @@ class _Writer(ChatParts):
         return FittedRequest(body, self._steps.report, [seqs for _, seqs in sent])
 
     def _limited(self, groups: list[list[_Sent]], limit: int) -> list[_Sent]:
-        """Return the messages, without the oldest if there are too many."""
+        """Return the messages without the oldest ones, if there are too many."""
         excess = sum(map(len, groups)) - limit
         if excess <= 0:
             return [message for group in groups for message in group]
@@ -101,7 +101,7 @@ class _Writer(ChatParts):
         kept.insert(place, ({"role": "user", "content": note}, ()))
         return kept
 
-    # What is said
+    # Messages of users and of the system
 
     def _said(self, said: Said) -> Iterator[JSON]:
         entry = said.entry
@@ -137,7 +137,7 @@ class _Writer(ChatParts):
         yield stored_or_new(new, entry.value, entry.raw) if stored else new
 
     def _native_content(self, entry: Entry, value: Any, *, is_instruction: bool) -> Any:
-        """Return the content of a stored message, its parts as they are where they fit."""
+        """Return the content of a stored message; parts are unchanged if the API accepts them."""
         if isinstance(value, str):
             return value
         return self._content(entry, entry.pieces, is_instruction=is_instruction, keep_list=True)
@@ -161,7 +161,7 @@ class _Writer(ChatParts):
             for omitted, _ in answer.entries:
                 self._lost(omitted, ChangeKind.MESSAGE_OMITTED)
             return
-        # The API accepts so many calls in one message.
+        # The API accepts at most MAX_CALLS calls in one message.
         for start in range(0, len(calls), MAX_CALLS) or (0,):
             if len(calls) > MAX_CALLS:
                 part = {**new, "tool_calls": calls[start : start + MAX_CALLS]}
@@ -192,7 +192,7 @@ class _Writer(ChatParts):
                 case "audio" if isinstance(value, dict) and value.keys() == {"id"}:
                     new[key] = value
                 case "audio" | "images" | "refusal":
-                    # Their text is added below.
+                    # The text of these fields is added below.
                     self._lost(entry, ChangeKind.FIELD_CHANGED, key)
                 case _ if key in REASONING_KEYS and key != self._dialect.reasoning_key:
                     if value and self._dialect.keep_unknown_keys:
@@ -214,7 +214,7 @@ class _Writer(ChatParts):
         return new
 
     def _beside_content(self, entry: Entry, new: JSON) -> Iterator[str]:
-        """Return the texts of the fields beside content that are not sent as they are."""
+        """Return the texts of fields other than content that are not sent unchanged."""
         value = entry.value
         if isinstance(value.get("refusal"), str) and value["refusal"] and not new.get("refusal"):
             yield value["refusal"]
@@ -228,7 +228,7 @@ class _Writer(ChatParts):
                 yield str(self._text_part(entry, piece)["text"])
 
     def _answer_content(self, entry: Entry, value: Any) -> Any:
-        """Return the content of a stored answer: text and refusals only."""
+        """Return the content of a stored answer, which may contain only text and refusals."""
         if isinstance(value, str) or not value:
             return value if isinstance(value, str) else None
         inner = [
@@ -291,7 +291,7 @@ class _Writer(ChatParts):
         return new
 
     def _add_reasoning(self, new: JSON, pieces: Sequence[Piece]) -> None:
-        """Add the reasoning under the server's key; a message with calls may not lack it."""
+        """Add the reasoning under the server's key, which a message with calls must have."""
         key = self._dialect.reasoning_key
         if not key or new.get(key):
             return
@@ -300,7 +300,7 @@ class _Writer(ChatParts):
             new[key] = "\n\n".join(texts) or NO_REASONING
 
     def _call(self, paired: PairedCall) -> JSON:
-        """Return a call, with the stored keys in their order where they fit."""
+        """Return a call, with the stored keys in their order where the API accepts them."""
         call = paired.call
         kind = "custom" if call.is_custom else "function"
         inner: JSON = {"name": paired.wire_name, _ARGUMENT_KEYS[kind]: call.arguments}
@@ -347,13 +347,14 @@ class _Writer(ChatParts):
                 label = Text(f"[files of the tool call {paired.wire_id}]")
                 content = [label, *moved]
                 files.append(({"role": "user", "content": self._content(entry, content)}, seqs))
-            # A text file stands alone, since only a whole string can be an asset's content.
+            # A text file needs a part of its own, because an asset's content must be a whole
+            # string.
             if all(type(text) is str for text in texts):
                 sent: str | list[JSON] = "\n".join(texts)
             else:
                 sent = [{"type": "text", "text": text} for text in texts]
             yield {"role": "tool", "tool_call_id": paired.wire_id, "content": sent}, seqs
-        # A tool's message cannot contain files.
+        # A tool message cannot contain files, so they follow in a message of the user.
         yield from files
 
     def _native_result(self, entry: Entry, paired: PairedCall, result: Result) -> JSON | None:
@@ -384,5 +385,5 @@ class _Writer(ChatParts):
 
 
 def _is_chat(entry: Entry) -> bool:
-    """Whether a message is one of Chat Completions, not one of the Responses API."""
+    """Whether a message has the form of Chat Completions, not of the Responses API."""
     return entry.format == FORMAT_OPENAI and not entry.is_item

@@ -1,4 +1,4 @@
-"""What requests of Chat Completions are made of: the content of messages, and their fields."""
+"""The parts of Chat Completions requests: the content of messages, and their fields."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,14 +25,14 @@ MISTRAL_ID = 9
 
 @dataclass(frozen=True, slots=True)
 class ChatDialect:
-    """What a server accepts.
+    """The features that a server accepts.
 
     Attributes:
         reasoning_key: the key under which an assistant's reasoning is sent. "" = it is not sent.
-        keep_unknown_keys: whether keys that OpenAI does not document are sent.
+        keep_unknown_keys: whether to send keys that OpenAI does not document.
         is_openai: whether the server is OpenAI's own, which accepts keys, roles and lists that
-            others refuse.
-        files: whether users may send anything but text.
+            other servers refuse.
+        files: whether users' messages may contain anything but text.
         id_length: maximum length of the ids of calls, in characters. 9 = exactly 9 letters and
             digits, as Mistral requires.
     """
@@ -48,8 +48,8 @@ class ChatParts:
     """Writes the parts of messages.
 
     Args:
-        history: what the request is made of.
-        dialect: what the server accepts.
+        history: the input of the request.
+        dialect: the features that the server accepts.
 
     Raises:
         UnsendableHistory: if nothing of the history can be sent.
@@ -76,7 +76,7 @@ class ChatParts:
         is_instruction: bool = False,
         keep_list: bool = False,
     ) -> str | list[JSON]:
-        """Return pieces as the content of a message that is not the model's."""
+        """Return pieces as the content of a message that is not an answer of the model."""
         parts = [
             self._text_part(entry, piece) if is_instruction else self._part(entry, piece)
             for piece in pieces
@@ -152,5 +152,5 @@ class ChatParts:
 
 
 def _stored_part(new: JSON, stored: JSON | None) -> JSON:
-    """Return a part in the stored order of keys, if there is a stored one of the same keys."""
+    """Return a part in the stored order of keys, if the stored part has the same keys."""
     return in_order(new, stored) if stored else new

@@ -1,6 +1,6 @@
 """The items of the Responses API that can be sent."""
 
-# The keys of each item that the API accepts, without type. An item of any other type is not sent.
+# The keys that the API accepts in each type of item, except "type". Other types are not sent.
 ITEM_KEYS = {
     "message": {"role", "content", "id", "status", "phase"},
     "function_call": {"call_id", "name", "arguments", "id", "status", "namespace", "caller"},
@@ -29,7 +29,7 @@ ITEM_KEYS = {
     },
     "compaction": {"encrypted_content", "id"},
 }  # fmt: skip
-# Items of which nothing but the type, the id and the encrypted content can be left out.
+# The keys that an item of each type must have to be sent.
 REQUIRED_KEYS = {
     "web_search_call": {"id", "action", "status"},
     "file_search_call": {"id", "queries", "status"},
@@ -39,7 +39,7 @@ REQUIRED_KEYS = {
     "mcp_call": {"id", "arguments", "name", "server_label"},
     "compaction": {"encrypted_content"},
 }
-# With what the id of an item begins.
+# The prefixes of the ids of items.
 ID_PREFIXES = {
     "message": "msg",
     "reasoning": "rs",

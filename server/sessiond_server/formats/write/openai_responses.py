@@ -44,7 +44,7 @@ from sessiond_server.formats.write.request import (
 
 
 def fit(history: History) -> FittedRequest:
-    """Make a request that the API accepts.
+    """Create a request that the API accepts.
 
     Raises:
         UnsendableHistory: if nothing of the history can be sent.
@@ -95,7 +95,7 @@ class _Writer:
             body["instructions"] = "\n\n".join(filter(None, prompts))
         return FittedRequest(body, self._steps.report, [*seqs, ()][: len(items)])
 
-    # What is said
+    # Messages of users and of the system
 
     def _said(self, said: Said) -> Iterator[JSON]:
         entry = said.entry
@@ -104,7 +104,7 @@ class _Writer:
             role = "developer" if said.role == ROLE_DEVELOPER else "system"
         stored = is_native(entry, said.pieces) and entry.format == FORMAT_OPENAI
         if stored and entry.value.get("role") is None:
-            # An item that the caller made, such as an approval.
+            # An item that the caller created, such as an approval.
             yield from self._item(entry, said.pieces)
             return
         parts = self._parts(entry, said.pieces, is_text_only=said.role in SYSTEM_ROLES)
@@ -126,7 +126,7 @@ class _Writer:
         yield self._message(entry, {"role": role, "content": content}, is_stored=stored)
 
     def _message(self, entry: Entry, new: JSON, *, is_stored: bool) -> JSON:
-        """Return a message, as it is stored if the new one equals it."""
+        """Return a message, in its stored form if the new one equals it."""
         if not is_stored:
             return new
         if entry.value.get("type") == "message":
@@ -140,7 +140,7 @@ class _Writer:
     def _parts(
         self, entry: Entry, pieces: Sequence[Piece], *, is_text_only: bool = False
     ) -> list[JSON]:
-        """Return pieces as the content of a message that is not the model's."""
+        """Return pieces as the content of a message that is not an answer of the model."""
         parts: list[JSON] = []
         for piece in pieces:
             if isinstance(piece, Thinking):
@@ -196,7 +196,8 @@ class _Writer:
 
     def _answer(self, answer: Answer) -> Iterator[JSON]:
         calls = iter(answer.calls)
-        # Reasoning must be followed by what it led to, and goes with the ids of these items.
+        # The API requires an item after reasoning. Without the reasoning, these items lose their
+        # ids.
         pending: tuple[Entry, JSON] | None = None
         has_lost_reasoning = False
         for entry, pieces in answer.entries:
@@ -221,7 +222,7 @@ class _Writer:
             self._lost(pending[0], ChangeKind.THINKING_OMITTED)
 
     def _reasoning(self, entry: Entry) -> tuple[Entry, JSON] | None:
-        """Return a reasoning item, if the API can read it without having stored it."""
+        """Return a reasoning item if the API can read it without having stored it."""
         item = self._known(entry)
         summary = item.get("summary")
         encrypted = item.get("encrypted_content")
@@ -275,7 +276,7 @@ class _Writer:
                 if isinstance(value.get(key), str) and value[key]:
                     new[key] = value[key]
             if "id" not in new or "status" not in new:
-                # Then it can only be sent as text.
+                # Without an id and a status, the message can only be sent as text.
                 new["content"] = "\n\n".join(filter(None, texts))
                 new.pop("id", None)
                 new.pop("status", None)
@@ -296,7 +297,7 @@ class _Writer:
         kind = "custom_tool_call" if call.is_custom else "function_call"
         own = call.source if call.source and call.source.get("type") in _CALLS else None
         if own and own["type"] in ACTIONS:
-            # Its result has a type of its own, too.
+            # The call's result has a type of its own too.
             if _has_own_output(paired):
                 item = self._known(paired.entry) | {"call_id": paired.wire_id}
                 return stored_or_new(in_order(item, own), paired.entry.value, paired.entry.raw)
@@ -357,7 +358,7 @@ class _Writer:
     # Items
 
     def _item(self, entry: Entry, pieces: Sequence[Piece]) -> Iterator[JSON]:
-        """Write an item that is no message, call, result or reasoning."""
+        """Write an item that is not a message, a call, a result or reasoning."""
         kind = str(entry.value.get("type"))
         required = REQUIRED_KEYS.get(kind)
         item = self._known(entry) if required else {}
@@ -379,7 +380,7 @@ class _Writer:
             yield {"role": role, "content": "\n\n".join(filter(None, texts))}
 
     def _is_new_id(self, item: JSON) -> bool:
-        """Whether an item may have its id: the API accepts each once, if it made it."""
+        """Whether an item may keep its id: the API accepts only its own ids, and each only once."""
         item_id = item.get("id")
         prefix = ID_PREFIXES.get(str(item.get("type")), "")
         if not isinstance(item_id, str) or item_id in self._ids:
@@ -390,7 +391,7 @@ class _Writer:
         return True
 
     def _known(self, entry: Entry) -> JSON:
-        """Return a stored item without the keys that the API refuses, and without null."""
+        """Return a stored item without null values and keys that the API refuses."""
         item = entry.value
         known = ITEM_KEYS.get(str(item.get("type")), set())
         if not self._is_new_id(item):
@@ -406,7 +407,7 @@ class _Writer:
 
 _ID = re.compile("[a-zA-Z0-9_-]{1,64}")
 _CALLS = {"function_call", "custom_tool_call", *ACTIONS}
-# Items whose ids the API ties to the reasoning before them.
+# Types of items whose ids the API ties to the reasoning that precedes them.
 _LINKED = {"message", *_CALLS}
 
 
@@ -422,7 +423,7 @@ def _is_reasoning(entry: Entry) -> bool:
 
 
 def _has_own_output(paired: PairedCall) -> bool:
-    """Whether an action of the API's own kind has a result of that kind."""
+    """Whether an action specific to the API has a result of the matching type."""
     source = paired.call.source
     kind = str(source.get("type")) if source else ""
     result = paired.result

@@ -1,4 +1,4 @@
-"""What the writers of all dialects share: their input, their output, and the notes they leave."""
+"""The common part of all writers: their input, their output, and the notes that they insert."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,25 +30,25 @@ from sessiond_server.formats.wire import AssetInfo, AssetString, has_lone_surrog
 
 IMAGES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 _TEXT_TYPES = ("text/", "application/json", "application/xml", "application/yaml")
-# What a request says where the API requires a message that the history does not have.
+# The text of a message that the API requires but the history does not have.
 CONTINUE = "(Continue.)"
 ASSISTANT_FIRST = "(The assistant speaks first.)"
 BLANK = "(This message is blank.)"
-# Items that stand for all that precedes them.
+# Items that replace the whole history before them.
 SUMMARIES = frozenset({"compaction", "compaction_summary", "context_compaction"})
 SYSTEM_ROLES = (ROLE_SYSTEM, ROLE_DEVELOPER)
 
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What a request is made of.
+    """The input of a request.
 
     Attributes:
         messages: the stored history, oldest first.
         system_prompt: instructions that precede the history and are not part of it. "" = none.
-        options: further fields of the request, as the caller spells them.
-        assets: the assets of the project that the messages refer to, by id. A reference to any
-            other asset is sent as a note.
+        options: further fields of the request, in the caller's spelling.
+        assets: the project's assets that the messages refer to, by id. A reference to any other
+            asset is sent as a note.
     """
 
     messages: Sequence[Message]
@@ -62,9 +62,9 @@ class FittedRequest:
     """A request that the API accepts.
 
     Attributes:
-        body: its JSON without the model's name; may contain StoredObject and AssetString.
-        report: what it does not contain, or contains in another form.
-        seqs: for each message of the body, the seqs of the stored messages that it is made of.
+        body: the JSON without the model's name; may contain StoredObject and AssetString.
+        report: what the request lacks, or contains in another form.
+        seqs: for each message of the body, the seqs of the stored messages that it is built from.
     """
 
     body: JSON
@@ -73,15 +73,15 @@ class FittedRequest:
 
 
 class Steps:
-    """The history of a request, read and paired, with the ids and names of its calls.
+    """The history of a request, read and paired, with the ids and names for its calls.
 
     Attributes:
         steps: the history in order.
-        report: the changes so far; the writer adds its own.
+        report: the changes so far; the writer adds more.
         newest: the newest message that is not the system's. None = there is none.
 
     Raises:
-        UnsendableHistory: if all that precedes the newest messages can be read by its maker only.
+        UnsendableHistory: if only another provider can read the history before the newest messages.
     """
 
     def __init__(
@@ -117,12 +117,12 @@ class Steps:
         self.assets = history.assets
 
     def _check_compaction(self, entries: Sequence[Entry]) -> None:
-        """Check that an item which stands for the whole history is not all there is of it."""
+        """Check that the history is more than an item which replaces the earlier messages."""
         for i, entry in enumerate(entries):
             if entry.role in SYSTEM_ROLES:
                 continue
             first = entry.pieces[0] if len(entry.pieces) == 1 else None
-            # What it stands for is not in the session if nothing but instructions precedes it.
+            # If only instructions precede the item, the session does not contain what it replaces.
             if (
                 isinstance(first, Foreign)
                 and first.kind in SUMMARIES
@@ -141,15 +141,16 @@ class Steps:
         self.report.add(entry.seq, kind, detail)
 
     def lost_extras(self, entry: Entry) -> None:
-        """Report the fields that a conversion of a message loses."""
+        """Report the fields of a message that are lost in a conversion."""
         for name in entry.extras:
             self.lost(entry, ChangeKind.FIELD_REMOVED, name)
 
     def as_text(self, entry: Entry, piece: Media | Foreign) -> Text | AssetString:
-        """Return a text in place of a piece that cannot be sent as it is.
+        """Return a text in place of a piece that cannot be sent unchanged.
 
         Returns:
-            The content of a text file, or else a note, so that the model can say what it lacks.
+            The content of a text file, or else a note, so that the model can mention what is
+            missing.
         """
         if isinstance(piece, Foreign):
             self.lost(entry, ChangeKind.ITEM_REPLACED, piece.kind)
@@ -164,12 +165,12 @@ class Steps:
         return Text(file_note(piece, media_type))
 
     def media_type(self, piece: Media) -> str:
-        """Return the type of a file; "" if it is unknown."""
+        """Return the media type of a file; "" if it is unknown."""
         asset = self.assets.get(piece.asset_id)
         return piece.media_type or (asset.media_type if asset else "")
 
     def content_of(self, piece: Media, *, prefix: str = "") -> str:
-        """Return the base64 of a file after a prefix. "" if it is elsewhere or does not exist."""
+        """Return a file's base64 after a prefix. "" if it is stored elsewhere or is missing."""
         if piece.asset_id:
             known = piece.asset_id in self.assets
             return AssetString(piece.asset_id, prefix=prefix) if known else ""
@@ -177,26 +178,26 @@ class Steps:
 
 
 def foreign_text(piece: Foreign) -> str:
-    """Return what can be read of an item that only its own format has, or a note."""
+    """Return the readable text of an item that exists in one format only, or a note."""
     if piece.text.strip():
         return f"[{piece.kind}]\n{piece.text}"
     return f"[{piece.kind}: not sent, because only its provider can read it]"
 
 
 def file_note(piece: Media, media_type: str) -> str:
-    """Return a note that a file is not sent."""
+    """Return a note which says that a file is not sent."""
     what = (piece.kind, piece.name, media_type, piece.uri[:200], piece.file_id)
     about = " ".join(filter(None, what))
     return f"[{about}: not sent, because the model's provider does not accept it here]"
 
 
 def is_web(uri: str) -> bool:
-    """Whether a provider can fetch a file itself."""
+    """Whether a provider can fetch a file itself from this URI."""
     return uri.startswith(("https://", "http://"))
 
 
 def is_native(entry: Entry, pieces: Sequence[Piece]) -> bool:
-    """Whether the pieces are those of the message, so that its own JSON can be sent."""
+    """Whether the pieces are all those of the message, so that its own JSON can be sent."""
     return bool(entry.value) and [*map(id, entry.pieces)] == [*map(id, pieces)]
 
 
@@ -206,5 +207,5 @@ def seqs_of(entries: Iterable[Entry | None]) -> tuple[int, ...]:
 
 
 def in_order(new: JSON, stored: JSON) -> JSON:
-    """Return an object with the order of keys of the stored one."""
+    """Return an object with its keys in the order of the stored object."""
     return {key: new[key] for key in stored if key in new} | new
