@@ -177,7 +177,7 @@ class _Pairing:
             self._since.append(Said(entry, ROLE_USER if has_text else entry.role, pieces))
 
     def _open_call(self, result: Result) -> PairedCall | None:
-        """Return the last answer's call that a result belongs to, unless it has a result already."""
+        """Return the last answer's call that a result belongs to, unless it has a result."""
         calls = [call for call in (self._answer.calls if self._answer else ()) if not call.result]
         by_id = [call for call in calls if call.call.call_id == result.call_id]
         if result.call_id and by_id:
