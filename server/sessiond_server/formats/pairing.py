@@ -1,13 +1,13 @@
 """Places the results of tool calls behind their calls, as all APIs require.
 
-Stored histories can differ: a prompt arrives while a tool still runs; a result is stored late,
-twice or never; an id is reused. The stored history is not modified; only the order in the request
-differs.
+Stored histories can differ from that: a prompt arrives while a tool still runs; a result is stored
+late, twice or never; an id is reused. The stored history is not modified; only the order in the
+request differs.
 
 A result belongs to the nearest preceding call that has no result yet. It is moved to the call if no
-answer of the model lies in between: the model has then not yet been sent the call without it. A
+answer of the model lies in between, because then the call was never sent without its result. A
 result that comes later, or a second time, stays in its place as text, because the model was already
-told that there was no result. So a prefix that was sent once does not change.
+told that there was no result. So the beginning of a history does not change once it was sent.
 """
 
 import hashlib

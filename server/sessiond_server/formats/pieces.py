@@ -90,8 +90,7 @@ class Thinking:
 
     Attributes:
         text: the readable part. "" = none.
-        signature: the signature by which the model's API recognises it, or its encrypted form. "" =
-            none.
+        signature: the signature by which its API recognises it, or its encrypted form. "" = none.
         maker: the format of the API that produced it. FORMAT_UNSPECIFIED = unknown.
         source: the block of the stored message. None = no block.
     """

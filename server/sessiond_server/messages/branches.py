@@ -1,7 +1,7 @@
 """Branches: the path from a message through its parents.
 
-The parent of a message is the one that its parent_seq names, or else the message before it. Stored
-messages never change, so neither does the path to one of them.
+The parent of a message is the message that its parent_seq names, or else the previous message.
+Stored messages never change, so the path to a message never changes either.
 """
 
 from bisect import bisect_right
@@ -18,7 +18,7 @@ async def newest_branch(store: HistoryStore, head: LogHead, through: int) -> tup
 
     Args:
         store: reads the links.
-        head: of the session.
+        head: the session's head.
         through: the message; the path leads through it. 0 = the session's newest message.
 
     Returns:
@@ -35,8 +35,8 @@ def path(segments: Sequence[Segment], links: Mapping[int, int], seq: int) -> tup
     """Return the parts of segments that are on the path to a message, in order.
 
     Args:
-        segments: of the session, in order.
-        links: the parent_seqs of the messages that do not follow the one before them, by seq.
+        segments: the session's segments, in order.
+        links: by seq, the parent_seq of each message that does not follow the previous message.
         seq: the message that the path ends with; 0 = there is none.
     """
     linked = sorted(links)
@@ -50,10 +50,10 @@ def path(segments: Sequence[Segment], links: Mapping[int, int], seq: int) -> tup
 
 
 def is_ancestor(links: Mapping[int, int], ancestor: int, seq: int) -> bool:
-    """Return whether a message is on the path to another one, or is the same.
+    """Return whether a message is on the path to another message, or is that message.
 
     Args:
-        links: as of `path`; at least those of messages after the ancestor.
+        links: as in `path`; only those of messages after the ancestor are needed.
         ancestor: the message that may be on the path.
         seq: the message that the path ends with.
     """

@@ -1,4 +1,4 @@
-"""JSON content: what each provider's message format says of roles and text."""
+"""JSON content: the roles and the text in each provider's message format."""
 
 from typing import Any
 
@@ -64,8 +64,8 @@ def role_of(value: Any, format_name: str, roles: Roles, field: str) -> Role.Valu
         return known
     if role is None:
         if format_name == "openai" and openai.is_item(value):
-            # Items of the Responses API that are not messages have a type instead: the model makes
-            # a call, the tool its output.
+            # Items of the Responses API that are not messages have a type instead. Calls come from
+            # the model, and their outputs from the tool.
             return ROLE_TOOL if value["type"].endswith(("_output", "_response")) else ROLE_ASSISTANT
         if format_name == "gemini" and "parts" in value and "kind" not in value:
             return ROLE_USER  # the API's own default

@@ -36,7 +36,7 @@ from sessiond_server.formats.read.readable import readable
 ENCODING = "o200k_base"
 BYTES_A_TOKEN = 4
 PIECE_CHARACTERS = 32_768
-# Shorter JSON contains no file but a data URL.
+# Shorter JSON contains no files except data URLs.
 FILE_CHARACTERS = 1024
 
 
@@ -68,7 +68,7 @@ class Estimate:
 
 
 class Vocabulary:
-    """Counts with o200k_base, which the package bpe-openai (extra `tokens`) contains."""
+    """Counts with o200k_base, which is in the package bpe-openai (extra `tokens`)."""
 
     estimates = False
 
@@ -82,7 +82,7 @@ class Vocabulary:
         count = 0
         for text in texts:
             # The package refuses texts above a million characters or 200,000 tokens. A token that
-            # a cut divides is counted twice.
+            # is cut in two is counted twice.
             for start in range(0, len(text), PIECE_CHARACTERS):
                 piece = text[start : start + PIECE_CHARACTERS]
                 try:
@@ -109,7 +109,7 @@ def tokenizer(kind: str) -> Tokenizer:
 def texts_of_json(value: dict[str, Any], message_format: int) -> list[str]:
     """Return the texts of a provider's message that count.
 
-    What is frequent is read here; everything else by the reader of the format, which is slower.
+    Frequent shapes are read here, and all others by the format's reader, which is slower.
 
     Args:
         value: a message that the schema of its format accepts.
@@ -139,7 +139,7 @@ def texts_of_parts(parts: Sequence[Part]) -> list[str]:
 
 
 def _openai(value: JSON, texts: list[str]) -> None:
-    """A Chat Completions message, or an item of the Responses API."""
+    """Add the texts of a Chat Completions message, or of an item of the Responses API."""
     if value.get("role") is None:
         entry = Entry(0, ROLE_UNSPECIFIED, FORMAT_OPENAI, "", value, [])
         openai.read(entry)
@@ -226,7 +226,7 @@ def _add_string(value: JSON, key: str, texts: list[str]) -> None:
 
 
 def _add_call(value: JSON | None, keys: Iterable[str], texts: list[str]) -> None:
-    """Add the name of a call or of its result, and what goes with it."""
+    """Add the name of a call or of its result, and the values under the given keys."""
     if value:
         _add_string(value, "name", texts)
         for key in keys:

@@ -31,7 +31,7 @@ from sessiond_server.messages.schemas.checks import SchemaError
 from sessiond_server.messages.store.rows import NO_TIME, Rows, Totals
 from sessiond_server.messages.token_counts import Tokenizer, texts_of_json, texts_of_parts
 
-# What to do about content that is too large.
+# Advice for content that is too large.
 STORE_FILES = (
     "Files belong into assets: send them as `attachments`, or upload them (UploadAsset) and put "
     "sessiond-asset:ASSET_ID in place of their content"
@@ -41,8 +41,8 @@ MAX_TIME_S = 253_402_300_799  # the last second of the year 9999
 
 ASSET_PREFIX = b"sessiond-asset:"
 
-# The beginning of a message that is only JSON, as the generated code writes it: role = 3,
-# format = 4, the tag of json = 5.
+# The beginning of a message that is only JSON, as the generated code encodes it: the fields role
+# (3) and format (4), and the tag of json (5).
 _HEADS = {
     (role, number): b"\x18" + varint(role) + b"\x20" + varint(number) + b"\x2a"
     for role in Role.values()
@@ -54,22 +54,22 @@ _HEADS = {
 class MessageValidator:
     """Checks and encodes the messages of one append, in one or more pieces.
 
-    It also keeps what the append has to know about all of them.
+    The validator also collects what the append must know about all messages.
 
     Attributes:
         totals: totals of the messages so far.
-        parents: (place of the message in the append, from 0; parent_seq) for each message that
-            has one.
-        asset_refs: (place of the message in the append, from 0; sha256) for each asset that a
-            message refers to, once for each message.
-        asset_fields: path of the field that refers to an asset first, by sha256.
+        parents: (index of the message in the append, parent_seq) for each message with a
+            parent_seq.
+        asset_refs: (index of the message in the append, sha256) for each asset that a message
+            refers to, once per message.
+        asset_fields: path of the first field that refers to an asset, by sha256.
     """
 
     def __init__(self, limits: Limits, tokenizer: Tokenizer, *, keep_turn: bool = False) -> None:
         """Create a validator.
 
         Args:
-            limits: sizes that the operator allows.
+            limits: the operator's size limits.
             tokenizer: counts the tokens.
             keep_turn: keep the message's `turn` field (server-written and imported messages only;
                 other clients cannot set it).
@@ -83,20 +83,20 @@ class MessageValidator:
         self.parents: list[tuple[int, int]] = []
         self.asset_refs: list[tuple[int, bytes]] = []
         self.asset_fields: dict[bytes, str] = {}
-        # (sha256, field) for each reference of the current piece, by the message's place.
+        # (sha256, field) for each reference in the current piece, by the message's index.
         self._named: dict[int, list[tuple[bytes, str]]] = {}
 
     @property
     def content_hash(self) -> bytes:
-        """Hash of all messages so far, 16 bytes; equal messages have equal hashes."""
+        """Hash of all messages so far, 16 bytes. Equal messages have equal hashes."""
         return self._hash.digest()[:16]
 
     def encode(self, messages: Sequence[Message], *, keep_times: bool = False) -> Rows:
-        """Check messages and encode them. Changes the messages on the way.
+        """Check and encode messages. The messages are modified.
 
         Args:
             messages: the next piece of the append.
-            keep_times: keep create_time, and require that seq is the message's place or 0 (for
+            keep_times: keep create_time, and require seq to be the message's place or 0 (for
                 imported sessions).
 
         Raises:
@@ -111,7 +111,7 @@ class MessageValidator:
         first = totals.count
         for message in messages:
             text, message_format = message.json, message.format
-            # Nearly all messages are only a provider's JSON. This path costs half of the other.
+            # Nearly all messages are only a provider's JSON. This path is twice as fast.
             if text and not (
                 keep_times
                 or message.parent_seq
@@ -128,11 +128,11 @@ class MessageValidator:
                     rows.times.append(self._check_time(message))
                 size, texts = self._normalize(message)
                 role = message.role
-                # Deterministic: the order of a Struct's keys must not make a repeated request look
-                # like another one.
+                # Deterministic, because the order of a Struct's keys must not make a repeated
+                # request look different.
                 body = message.SerializeToString(deterministic=True)
-            # The hash leaves out the tokens: a request that is sent again to a server with another
-            # tokenizer is still the same request.
+            # The hash does not include the token counts: a request repeated at a server with
+            # another tokenizer is still the same request.
             hashed.append(body)
             tokens = count_tokens(texts)
             totals.tokens += tokens
@@ -147,7 +147,7 @@ class MessageValidator:
         totals.estimated = totals.tokens if sign < 0 else 0
         joined = b"".join(hashed)
         self._hash.update(joined)
-        # Searching all of them at once costs half as much as searching each.
+        # Searching all bodies at once takes half as long as searching each.
         if ASSET_PREFIX in joined:
             self._find_assets(messages, first)
         for place, named in sorted(self._named.items()):
@@ -184,7 +184,7 @@ class MessageValidator:
             message.ClearField(field)
         if not self._keep_turn:
             message.ClearField("turn")
-        # Fields of a newer client that this server does not know cannot be checked.
+        # Discard fields of newer clients that this server does not know: it cannot check them.
         message.DiscardUnknownFields()
         message.content_bytes = size
         return size, texts
@@ -195,7 +195,7 @@ class MessageValidator:
         return f"messages[{self.totals.count}]"
 
     def _check_time(self, message: Message) -> int:
-        """Check seq and create_time of an imported message. Returns its time as in Rows.times."""
+        """Check seq and create_time of an imported message; return its time as in Rows.times."""
         number = self.totals.count + 1
         if message.seq not in (0, number):
             raise invalid(
@@ -228,7 +228,7 @@ class MessageValidator:
             self.totals.first_words_place = self.totals.count + 1
 
     def _find_assets(self, messages: Sequence[Message], first: int) -> None:
-        """Find the assets that messages refer to in JSON; `first` is the first one's place."""
+        """Find the assets that messages refer to in JSON; `first` is the first message's index."""
         for place, message in enumerate(messages, first):
             encoded = _as_bytes(message.json)
             if ASSET_PREFIX in encoded:
@@ -262,7 +262,7 @@ class MessageValidator:
         Args:
             encoded: the JSON.
             message_format: its format.
-            given: the role that was sent beside it, or 0.
+            given: the role that was sent with the JSON, or 0.
 
         Returns:
             The role, and the texts whose tokens count.
@@ -283,7 +283,7 @@ class MessageValidator:
         try:
             role = roles[value["role"]]
         except (KeyError, TypeError):
-            # Not an object, or none of the usual roles.
+            # The value is not an object, or its role is not one of the usual roles.
             role = role_of(value, name, roles, f"{self._path}.json")
         if given and given != role:
             given_name = Role.Name(given) if given in Role.values() else given
@@ -309,7 +309,7 @@ class MessageValidator:
         return role, texts
 
     def _check_parts(self, message: Message) -> tuple[int, list[str]]:
-        """Check a message in parts. Returns its size, and the texts whose tokens count."""
+        """Check a message in parts; return its size, and the texts whose tokens count."""
         path = self._path
         if message.format:
             raise invalid(f"{path}.format", "goes with json; leave it out with parts")
@@ -330,7 +330,7 @@ def check_batch(count: int, content_bytes: int, limits: Limits) -> None:
     """Check the size of a batch.
 
     Args:
-        count: messages.
+        count: number of messages.
         content_bytes: size of their content.
         limits: sizes that the operator allows.
 
@@ -361,8 +361,8 @@ def check_import(count: int, size: int, limits: Limits) -> None:
     """Check the size of an import.
 
     Args:
-        count: messages so far.
-        size: bytes of these messages, metadata included.
+        count: number of messages so far.
+        size: number of bytes of these messages, metadata included.
         limits: sizes that the operator allows.
 
     Raises:

@@ -1,4 +1,4 @@
 """Model providers: routing by model name, and one module per protocol.
 
-Nothing here knows gRPC, SQL or sessions.
+The package does not depend on gRPC, SQL or sessions.
 """

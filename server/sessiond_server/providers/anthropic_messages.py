@@ -14,7 +14,7 @@ from sessiond_server.providers.errors import ProviderCall, count_of
 from sessiond_server.providers.json_text import dumps, parse_arguments, require_text
 from sessiond_server.providers.sdk import SdkProvider
 
-# The API requires a limit. This exceeds nearly all answers, and the older models accept it.
+# The API requires a limit. This one exceeds nearly all answers, and older models accept it too.
 DEFAULT_MAX_TOKENS = 8192
 
 
@@ -69,7 +69,7 @@ class MessagesAnswerBuilder(AnswerBuilder):
                 pass
 
     def _update_usage(self, usage: Any) -> None:
-        # The counts of a message_delta are totals; a count that it leaves out stays as it was.
+        # The counts in a message_delta are totals; a count that is left out has not changed.
         self._usage |= {key: value for key, value in (usage or {}).items() if value is not None}
 
     def _build(self) -> Answer:
@@ -78,7 +78,7 @@ class MessagesAnswerBuilder(AnswerBuilder):
                 if text:
                     self._blocks[index]["input"] = parse_arguments(text)
             blocks = [block for _, block in sorted(self._blocks.items())]
-            # The API sends blank texts beside calls, but rejects them when they are sent back.
+            # The API returns blank texts beside calls, but refuses them in requests.
             content = [block for block in blocks if not _is_blank(block)] or [
                 block for block in blocks if block.get("text")
             ]
@@ -118,7 +118,7 @@ class AnthropicMessages(SdkProvider):
 
     Args:
         args: see ApiProvider.
-        dialect: what the model accepts. Default: what all accept.
+        dialect: the features that the model accepts. Default: those that all models accept.
         settings: see ApiProvider.
     """
 

@@ -27,7 +27,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 CONNECT_TIMEOUT_S = 10.0
-# Of stored messages, above which the request is made in a thread.
+# From this size of stored messages on, the request is prepared in a thread.
 THREAD_BYTES = 256 * 1024
 
 
@@ -35,9 +35,9 @@ class AnswerBuilder(ABC):
     """Builds an answer from the events of a stream.
 
     Attributes:
-        stop_reason: as the provider spells it. "" = not given yet.
+        stop_reason: in the provider's spelling. "" = not given yet.
         is_complete: whether an answer can be built.
-        is_last: whether the last event ends the stream: nothing more is read.
+        is_last: whether the last event added ends the stream, so that nothing more is read.
     """
 
     def __init__(self, call: ProviderCall) -> None:
@@ -55,7 +55,7 @@ class AnswerBuilder(ABC):
             The deltas in it.
 
         Raises:
-            ProviderFault: MODEL_ANSWER_INVALID if it does not follow the protocol.
+            ProviderFault: MODEL_ANSWER_INVALID if the event does not follow the protocol.
         """
         self._has_events = True
         try:
@@ -92,9 +92,9 @@ class ApiProvider(ABC):
     Args:
         name: the provider's name in the server's settings.
         base_url: the URL to which the API's own path is added.
-        api_key: None = the server needs none.
-        silence_timeout_s: seconds for which the server may send nothing.
-        retries: attempts after the first.
+        api_key: the provider's key. None = the server needs none.
+        silence_timeout_s: maximum time without data from the server, in seconds.
+        retries: maximum number of attempts after the first.
 
     Raises:
         ModuleNotFoundError: if the SDK is not installed.
@@ -106,8 +106,8 @@ class ApiProvider(ABC):
     _messages_key = "messages"
     # Fields that the caller's options override.
     _defaults: Mapping[str, Any] = MappingProxyType({})
-    # A default that not all servers and models accept, and a pattern of what these say of it. Each
-    # model is asked without it from then on.
+    # A default that some servers and models refuse, and a pattern that recognises their refusal.
+    # Once a model has refused it, requests to that model omit it.
     _optional: tuple[str, Any, str] | None = None
 
     def __init__(
@@ -153,14 +153,14 @@ class ApiProvider(ABC):
 
     @abstractmethod
     def _connect(self, base_url: str, timeout: Any) -> Any:
-        """Make the client.
+        """Create the client.
 
         Args:
             base_url: the URL to which the API's own path is added.
             timeout: an httpx2.Timeout.
 
         Returns:
-            What has the exceptions that ProviderCall.translated() needs.
+            An object with the exceptions that ProviderCall.translated() needs.
         """
 
     @abstractmethod
@@ -173,10 +173,10 @@ class ApiProvider(ABC):
         """Send the request.
 
         Returns:
-            An SDK's AsyncStream of JSON objects, or what is like one.
+            An SDK's AsyncStream of JSON objects, or a similar object.
 
         Raises:
-            ProviderFault: if the API rejects it.
+            ProviderFault: if the API rejects the request.
         """
 
     def _fixed(self, model: str) -> JSON:
@@ -186,7 +186,7 @@ class ApiProvider(ABC):
     def _prepare(
         self, call: ProviderCall, request: ModelRequest, assets: Mapping[str, AssetInfo]
     ) -> "_Prepared":
-        """Make the request. May take long for long histories."""
+        """Create the request. This may take a while for a long history."""
         options = {**self._defaults, **request.options}
         history = History(request.messages, request.system_prompt, options, assets)
         try:
@@ -204,7 +204,7 @@ class ApiProvider(ABC):
                 "cannot receive the history: a message is nested too deeply",
             ) from None
         fields = {key: value for key, value in fitted.body.items() if key != self._messages_key}
-        # The values of the messages are not kept while the model answers.
+        # Do not keep the parsed messages in memory while the model answers.
         call = replace(call, fitted=replace(fitted, body={}))
         return _Prepared(call, request, assets, fields, messages)
 
@@ -220,7 +220,8 @@ class ApiProvider(ABC):
                     except StopAsyncIteration:
                         break
                     except self._sdk.APIConnectionError:
-                        # A break after the last words costs only the usage that would follow.
+                        # If the stream breaks after the complete answer, only the final usage is
+                        # lost.
                         if answer.is_complete:
                             break
                         raise
@@ -233,7 +234,7 @@ class ApiProvider(ABC):
         )
 
     async def _open(self, prepared: "_Prepared") -> Any:
-        """Send the request, without the optional field if the server does not accept it."""
+        """Send the request; without the optional field if the server does not accept it."""
         optional, model = self._optional, prepared.call.model
         if optional is None or optional[0] in prepared.fields or model in self._without_optional:
             return await self._send(prepared, {})
@@ -279,10 +280,10 @@ class _Prepared:
     """A request that is ready to be sent.
 
     Attributes:
-        call: with the request as it was fitted.
-        request: what was requested.
-        assets: what is known of the assets.
-        fields: of the body, without the messages.
+        call: the call, including the fitted request.
+        request: the request of the turn.
+        assets: the properties of the assets.
+        fields: the fields of the body, without the messages.
         messages: the encoded messages.
     """
 
@@ -305,7 +306,7 @@ class _Prepared:
         """Check the size of the request.
 
         Raises:
-            ProviderFault: CONTEXT_TOO_LARGE.
+            ProviderFault: CONTEXT_TOO_LARGE if the request is too large.
         """
         size, limit = body.size_bytes, self.request.max_request_bytes
         if limit and size > limit:

@@ -1,4 +1,4 @@
-"""What a turn requests of a model, and what it gets back.
+"""The interface between turns and models: requests, answers and faults.
 
 Providers implement Provider; `routing` finds the one for a model's name.
 """
@@ -20,7 +20,7 @@ class ModelFault(Exception):
         reason: ErrorReason without its prefix: MODEL_NOT_CONFIGURED, MODEL_ACCESS_DENIED,
             MODEL_RATE_LIMITED, MODEL_REQUEST_REJECTED, MODEL_UNAVAILABLE, MODEL_TIMED_OUT,
             MODEL_ANSWER_INVALID or CONTEXT_TOO_LARGE.
-        message: for people; never contains a key.
+        message: an explanation for people to read; never contains a key.
         metadata: the keys that error_reason.proto names, without session_id and turn_id.
         retry_after_s: seconds after which the provider accepts a retry. None = not given.
     """
@@ -41,9 +41,10 @@ class ModelFault(Exception):
 
 
 DescribeAssets: TypeAlias = Callable[[Sequence[str]], Awaitable[Mapping[str, AssetInfo]]]
-"""Returns what is known of assets by their ids, without their content. Missing ones are left out.
+"""Returns the properties of assets by their ids, without loading the content. Missing assets are
+left out.
 
-The media type comes from the first bytes if none is stored.
+If no media type is stored, it is determined from the first bytes.
 """
 
 LoadAsset: TypeAlias = Callable[[str], AsyncGenerator[bytes, None]]
@@ -51,12 +52,12 @@ LoadAsset: TypeAlias = Callable[[str], AsyncGenerator[bytes, None]]
 
 
 async def no_assets(asset_ids: Sequence[str]) -> Mapping[str, AssetInfo]:
-    """Describe no asset: every reference is sent as a note."""
+    """Describe no assets, so that every reference is sent as a note."""
     return {}
 
 
 async def no_content(asset_id: str) -> AsyncGenerator[bytes, None]:
-    """Yield nothing: the content of assets that no_assets() does not describe."""
+    """Yield nothing: no_assets() describes no asset whose content could be needed."""
     return
     yield b""
 
@@ -74,17 +75,17 @@ class ModelRequest:
 
     Attributes:
         model: the name that the provider uses.
-        messages: the stored history, oldest first: each has a seq, a role, and json with format, or
-            parts.
+        messages: the stored history, oldest first. Each message has a seq, a role, and either json
+            with format, or parts.
         system_prompt: instructions that precede the history and are not part of it. "" = none.
         options: fields of the provider's request (temperature, max_tokens, tools, ...), in the
             caller's order. The fields that the provider sets (model, messages, stream) take
             precedence.
         describe_assets: describes the assets that messages refer to.
-        load_asset: loads the content of one of them.
-        max_request_bytes: the maximum size of the request, assets included. 0 = no limit.
-        on_report: receives what the request does not contain, or contains in another form, before
-            it is sent.
+        load_asset: loads the content of one such asset.
+        max_request_bytes: maximum size of the request, assets included. 0 = no limit.
+        on_report: receives the report of what the request lacks or contains in another form, before
+            the request is sent.
     """
 
     model: str
@@ -99,11 +100,11 @@ class ModelRequest:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """Text that the model added.
+    """Text that the model added to its answer or its reasoning.
 
     Attributes:
-        text: the addition.
-        is_reasoning: whether it belongs to the model's thinking, not to its answer.
+        text: the added text.
+        is_reasoning: whether the text is reasoning, and not a part of the answer.
     """
 
     text: str
@@ -116,10 +117,10 @@ class Answer:
 
     Attributes:
         messages: the assistant's messages as JSON in the provider's format, complete with tool
-            calls and signatures: they are stored and sent back unchanged. One, but for APIs whose
-            answers consist of items.
-        model: the name in the provider's answer.
-        stop_reason: as the provider spells it. "" = not given.
+            calls and signatures: they are stored and sent back unchanged. There is one message,
+            except for APIs whose answers consist of items.
+        model: the model's name in the provider's answer.
+        stop_reason: in the provider's spelling. "" = not given.
         usage: None = not reported.
     """
 
@@ -147,7 +148,8 @@ class Provider(Protocol):
             Deltas as they arrive, then exactly one Answer.
 
         Raises:
-            ModelFault: after the safe retries. There is none once a delta was yielded.
+            ModelFault: if the call fails, after the retries that are safe. Nothing is retried after
+                a delta.
         """
 
     async def close(self) -> None:

@@ -1,7 +1,7 @@
-"""The body of a request: its size is known before an asset is loaded, and it is sent in chunks.
+"""The body of a request, sent in chunks; its size is known before any asset is loaded.
 
-No step encodes more than a piece, so that neither the event loop nor another thread waits long, and
-a request with large assets takes no more memory than a piece of one.
+No step encodes more than one piece, so that neither the event loop nor another thread waits long. A
+request with large assets needs no more memory than one piece of an asset.
 """
 
 import base64
@@ -20,7 +20,7 @@ CHUNK_BYTES = 256 * 1024
 
 
 class AssetChanged(Exception):
-    """An asset has another size than it was described with.
+    """The size of an asset differs from its description.
 
     Attributes:
         asset_id: the asset.
@@ -32,15 +32,16 @@ class AssetChanged(Exception):
 
 
 class RequestBody:
-    """The JSON of a request as an iterable of chunks, each time from the beginning.
+    """The JSON of a request, as an iterable of chunks. Each iteration starts from the beginning.
 
     Args:
-        pieces: encoded JSON, and between it the assets.
-        assets: what is known of them.
-        load_asset: loads their content.
+        pieces: encoded JSON, with the assets in between.
+        assets: the properties of the assets.
+        load_asset: loads the content of an asset.
 
     Attributes:
-        error: what stopped the last iteration. The HTTP client wraps it in an exception of its own.
+        error: the error that stopped the last iteration; the HTTP client wraps it in its own
+            exception.
     """
 
     def __init__(
@@ -57,22 +58,22 @@ class RequestBody:
 
     @property
     def asset_bytes(self) -> int:
-        """The part of size_bytes that is the content of assets."""
+        """The part of size_bytes that is content of assets."""
         return sum(self._size(piece) for piece in self._pieces if isinstance(piece, AssetString))
 
     @property
     def size_bytes(self) -> int:
-        """The size; an estimate as long as load_texts() has not run."""
+        """The size in bytes; it is an estimate until load_texts() has run."""
         return sum(
             len(piece) if isinstance(piece, bytes) else len(_opening(piece)) + 1 + self._size(piece)
             for piece in self._pieces
         )
 
     async def load_texts(self) -> bool:
-        """Load the assets that are sent as text: only then the size of their JSON is known.
+        """Load the assets that are sent as text, because the size of their JSON is unknown before.
 
         Returns:
-            Whether there are any.
+            Whether there are any such assets.
         """
         for piece in self._pieces:
             if isinstance(piece, AssetString) and piece.is_text:
@@ -83,7 +84,7 @@ class RequestBody:
 
     @property
     def content(self) -> "bytes | RequestBody":
-        """What the HTTP client sends: bytes if there are few, or else this iterable."""
+        """The content for the HTTP client: bytes if the body is small, or else this iterable."""
         is_small = all(isinstance(piece, bytes) for piece in self._pieces)
         if is_small and self.size_bytes <= CHUNK_BYTES:
             return b"".join(piece for piece in self._pieces if isinstance(piece, bytes))
@@ -101,7 +102,8 @@ class RequestBody:
 
     async def _chunks(self) -> AsyncGenerator[bytes, None]:
         uses = Counter(piece.asset_id for piece in self._pieces if isinstance(piece, AssetString))
-        # The encoded content of assets that follow again: each is loaded and encoded once.
+        # The encoded content of assets that occur again: each asset is loaded and encoded only
+        # once.
         kept: dict[str, list[bytes]] = {}
         for piece in self._pieces:
             if isinstance(piece, bytes):
@@ -149,7 +151,7 @@ class RequestBody:
         """Load an asset.
 
         Raises:
-            AssetChanged: if it does not have the size that was described.
+            AssetChanged: if its size differs from the description.
         """
         missing = self._assets[asset_id].size_bytes
         async with aclosing(self._load_asset(asset_id)) as pieces:
@@ -174,8 +176,8 @@ def encode_body(
     """Encode a request.
 
     Args:
-        fields: all fields but the messages.
-        key: the field of the messages.
+        fields: all fields except the messages.
+        key: name of the field that holds the messages.
         messages: the encoded messages; see encode_messages().
     """
     head = encode(fields).pieces
@@ -186,7 +188,7 @@ def encode_body(
 
 
 def encode_messages(messages: Sequence[JSON]) -> list[bytes | AssetString]:
-    """Encode messages one by one, which holds up other threads less than all at once."""
+    """Encode messages one by one, which blocks other threads less than encoding all at once."""
     pieces: list[bytes | AssetString] = []
     text = bytearray()
     for i, message in enumerate(messages):
@@ -205,7 +207,7 @@ def encode_messages(messages: Sequence[JSON]) -> list[bytes | AssetString]:
 
 
 def _opening(piece: AssetString) -> bytes:
-    """Return what precedes the content: the quotation mark and the prefix."""
+    """Return the bytes before the content: the quotation mark and the prefix."""
     return b'"' + _json_of(piece.prefix)
 
 

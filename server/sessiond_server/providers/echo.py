@@ -21,10 +21,10 @@ _REASONS = frozenset(ErrorReason.keys())
 
 
 class Echo:
-    """Answers "echo of 3 messages: " and the text of the last user message, one word per delta.
+    """A model that answers "echo of 3 messages: " and the text of the user's last message.
 
-    The count includes all messages of the history, but not the system prompt. Usage counts words as
-    tokens.
+    Each delta is one word. The count includes all messages of the history, but not the system
+    prompt. Usage counts words as tokens.
 
     Options of a request:
         echo_text: replaces the answer.
@@ -42,7 +42,8 @@ class Echo:
         """See Provider.
 
         Raises:
-            ModelFault: MODEL_REQUEST_REJECTED for invalid options; the fault of echo_fault.
+            ModelFault: MODEL_REQUEST_REJECTED if an option is invalid; the reason of echo_fault if
+                given.
         """
         text = self._option(request, "echo_text", str, None)
         delay_s = self._option(request, "echo_delay_ms", int | float, 0) / 1000

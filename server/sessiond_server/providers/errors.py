@@ -1,7 +1,7 @@
-"""Provider errors as ModelFault.
+"""Converts errors of providers to ModelFault.
 
-They come as an HTTP status, as an error event in the stream, or as an exception of the SDK or the
-network.
+The errors arrive as an HTTP status, as an error event in the stream, or as an exception of the SDK
+or the network.
 """
 
 import json
@@ -20,9 +20,9 @@ from sessiond_server.providers.rejections import explain, seqs_of
 
 MAX_DETAIL_CHARACTERS = 500
 MAX_RETRY_AFTER_S = 30 * 86_400.0
-# Looks like a key: a provider may quote the key that it rejects.
+# Strings that look like a key: a provider may quote the key that it rejects.
 _KEY = re.compile(r"\b(?:sk|gsk|xai)-[\w*.-]{8,}|\bgsk_\w{8,}|\bAIza[\w-]{16,}|(?<=Bearer )\S+")
-# Codes of errors that arrive in the stream, after HTTP status 200, by the status that fits them.
+# Codes of errors that arrive in the stream, after HTTP status 200, and their equivalent status.
 _STATUS_OF_CODE = {
     "authentication_error": 401,
     "invalid_api_key": 401,
@@ -46,10 +46,10 @@ _STATUS_OF_CODE = {
 
 
 class ProviderFault(ModelFault):
-    """A ModelFault of a provider.
+    """A ModelFault caused by a provider.
 
     Attributes:
-        is_transient: whether the same request may soon succeed.
+        is_transient: whether the same request may succeed soon.
     """
 
     is_transient = False
@@ -57,14 +57,14 @@ class ProviderFault(ModelFault):
 
 @dataclass(frozen=True, slots=True)
 class ProviderCall:
-    """A call of a provider, as its faults describe it.
+    """A call of a provider, with the details that its faults mention.
 
     Attributes:
         provider: name in the server's settings.
         model: the name that the provider uses.
-        silence_timeout_s: seconds for which the provider may send nothing.
+        silence_timeout_s: maximum time without data from the provider, in seconds.
         key: the provider's key, which is removed from error texts.
-        fitted: the request, by which a rejection is explained. None = it was not made yet.
+        fitted: the request, used to explain a rejection. None = not created yet.
     """
 
     provider: str
@@ -76,7 +76,7 @@ class ProviderCall:
     def fault(
         self, reason: str, text: str, *, is_transient: bool = False, **metadata: object
     ) -> ProviderFault:
-        """Make a fault of this call. The text follows the provider's name."""
+        """Create a fault of this call. Its message is the provider's name followed by the text."""
         retry_after_s = metadata.get("retry_after_s")
         fault = ProviderFault(
             reason,
@@ -88,7 +88,7 @@ class ProviderCall:
         return fault
 
     def interrupted(self) -> ProviderFault:
-        """Make the fault of a stream that ended before the answer did."""
+        """Create the fault for a stream that ended before the answer was complete."""
         return self.fault(
             "MODEL_UNAVAILABLE", "broke off before the end of its answer", is_transient=True
         )
@@ -98,7 +98,7 @@ class ProviderCall:
 
     @contextmanager
     def translated(self, sdk: Any) -> Iterator[None]:
-        """Turn the exceptions of the SDK and of its HTTP client into ProviderFault.
+        """Convert the exceptions of the SDK and of its HTTP client to ProviderFault.
 
         Args:
             sdk: the module openai or anthropic. Both use the same names for exceptions.
@@ -126,7 +126,7 @@ class ProviderCall:
             fault = self.invalid("sent JSON that is nested too deeply")
         else:
             return
-        # The SDKs' exceptions hold the request, and with it the key.
+        # The SDK's exceptions refer to the request, and thereby to the key.
         raise fault from None
 
     def _timeout_fault(self, error: BaseException) -> ProviderFault:
@@ -149,12 +149,12 @@ class ProviderCall:
         )
 
     def rejected(self, text: str, *told: object, **metadata: int | str) -> ProviderFault:
-        """Make the fault of a rejected request, with the seqs of the messages that it is about.
+        """Create the fault for a rejected request, with the seqs of the messages concerned.
 
         Args:
             text: what happened.
-            told: what the provider said, which may name messages by their place.
-            metadata: of the fault.
+            told: the provider's statements, which may refer to messages by their position.
+            metadata: metadata of the fault.
         """
         seqs = seqs_of(self.fitted, *told)
         if seqs:
@@ -165,7 +165,7 @@ class ProviderCall:
         )
 
     def status_fault(self, status: int, body: object, headers: Mapping[str, str]) -> ProviderFault:
-        """Make the fault of an HTTP error."""
+        """Create the fault for an HTTP error."""
         detail = self._detail(body)
         # Gemini rejects a wrong key with HTTP 400.
         if status in (401, 403) or "API_KEY_INVALID" in _details_of(body, "reason"):
@@ -202,10 +202,10 @@ class ProviderCall:
         )
 
     def stream_fault(self, body: object) -> ProviderFault:
-        """Make the fault of an error event in the stream."""
+        """Create the fault for an error event in the stream."""
         codes = codes_of(body)
         status = next((_STATUS_OF_CODE[code] for code in codes if code in _STATUS_OF_CODE), None)
-        # Gateways report the status of the provider behind them.
+        # Gateways report the status of the underlying provider.
         status = status or next(
             (int(code) for code in codes if re.fullmatch("[45][0-9][0-9]", code)), None
         )
@@ -229,12 +229,12 @@ class ProviderCall:
 
 
 def _error_of(body: object) -> object:
-    """Return the error in a body: {"error": {...}}, or what the SDK already took out of it."""
+    """Return the error in a body: {"error": {...}}, or the object that the SDK extracted."""
     return body.get("error") or body if isinstance(body, dict) else body
 
 
 def _details_of(body: object, key: str) -> list[str]:
-    """Return the values of a key in the details with which Google's APIs explain an error."""
+    """Return the values of a key in the details of an error from a Google API."""
     error = _error_of(body)
     details = error.get("details") if isinstance(error, dict) else None
     return [
@@ -245,13 +245,13 @@ def _details_of(body: object, key: str) -> list[str]:
 
 
 def _seconds(duration: str) -> float | None:
-    """Parse a duration of Google's APIs, such as "34.5s"."""
+    """Parse a duration from a Google API, such as "34.5s"."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)s", duration)
     return _bounded(float(match[1])) if match else None
 
 
 def codes_of(body: object) -> list[str]:
-    """Return the codes with which a provider classifies an error, the most precise first."""
+    """Return the codes by which a provider classifies an error, the most specific first."""
     error = _error_of(body)
     return (
         [str(error[key]) for key in ("code", "type") if error.get(key)]
@@ -261,7 +261,7 @@ def codes_of(body: object) -> list[str]:
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds after which the headers permit a retry. None = not given."""
+    """Return the seconds after which the headers allow a retry. None = not given."""
     try:
         if milliseconds := headers.get("retry-after-ms"):
             return _bounded(float(milliseconds) / 1000)
@@ -278,7 +278,7 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
 
 
 def _bounded(seconds: float) -> float | None:
-    """Limit a wait to a range that is of use. None for infinity and NaN."""
+    """Limit a wait to a useful range. None for infinity and NaN."""
     return min(max(0.0, seconds), MAX_RETRY_AFTER_S) if math.isfinite(seconds) else None
 
 

@@ -1,7 +1,7 @@
 """Google's Gemini API.
 
-The requests do not go through Google's SDK: its public methods accept only the fields that they
-know, and turn contents that are to be sent and stored unchanged into models.
+The requests are not sent through Google's SDK: its public methods accept only the fields that they
+know, and convert contents, which must be sent and stored unchanged, to models.
 """
 
 import json
@@ -54,7 +54,7 @@ class GeminiAnswerBuilder(AnswerBuilder):
                     yield Delta(require_text(text), is_reasoning=part.get("thought") is True)
 
     def _append(self, part: JSON) -> None:
-        """Add a part: text to the text before it, unless one of them has a signature or more."""
+        """Add a part. Text is joined to the preceding text unless either has further fields."""
         last = self._parts[-1] if self._parts else {}
         is_text = part.keys() - {"thought"} == last.keys() - {"thought"} == {"text"}
         if is_text and part.get("thought") == last.get("thought"):
@@ -63,7 +63,7 @@ class GeminiAnswerBuilder(AnswerBuilder):
             self._parts.append(part)
 
     def _build(self) -> Answer:
-        # A call's arguments that are nested too deeply are kept as text.
+        # If the arguments of a call are nested too deeply, they are kept as text.
         for part in self._parts:
             call = part.get("functionCall")
             if isinstance(call, dict) and is_deep(call.get("args")):
@@ -115,7 +115,7 @@ class Gemini(ApiProvider):
         self, call: ProviderCall, content: bytes | RequestBody, headers: Mapping[str, str]
     ) -> "_Stream":
         kind, _, _ = call.model.rpartition("/")
-        # Also a tuned model, but nothing else of the API.
+        # The name may also be that of a tuned model, but of nothing else in the API.
         path = call.model if kind in ("models", "tunedModels") else f"models/{call.model}"
         path = "/".join(quote(part, safe="") for part in path.split("/", 1))
         url = f"{self._base_url}/v1beta/{path}:streamGenerateContent?alt=sse"
@@ -135,7 +135,7 @@ class Gemini(ApiProvider):
 
 
 class _Never(Exception):
-    """Is never raised."""
+    """An exception that is never raised."""
 
 
 class _Stream:
@@ -160,7 +160,7 @@ class _Stream:
         await self.response.aclose()
 
     async def _read(self) -> AsyncGenerator[Any, None]:
-        # Not aiter_lines(): it also breaks at U+2028 and others, which JSON may contain.
+        # aiter_lines() would also split at U+2028 and similar characters, which JSON may contain.
         rest = bytearray()
         data: list[bytes] = []
         async for chunk in self.response.aiter_bytes():
@@ -177,7 +177,7 @@ class _Stream:
 
 
 def _error_body(body: bytes) -> object:
-    """Parse the body of an error. The API sends an object, or a list of one."""
+    """Parse the body of an error. The API sends an object, or a list with one object."""
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError:

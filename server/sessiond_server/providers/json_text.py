@@ -1,9 +1,9 @@
-"""JSON of answers."""
+"""The JSON of answers."""
 
 import json
 from typing import Any
 
-# Messages that are nested deeper cannot be stored. Arguments stand a few levels deep in one.
+# Messages that are nested deeper cannot be stored. Arguments begin a few levels deep in a message.
 MAX_ARGUMENT_LEVELS = 190
 
 
@@ -11,13 +11,13 @@ def dumps(message: dict[str, Any]) -> str:
     """Serialise an answer.
 
     Raises:
-        ValueError: for values that JSON does not have, such as an infinite number.
+        ValueError: for values that JSON cannot represent, such as infinity.
     """
     text = json.dumps(message, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     try:
         text.encode()
     except UnicodeEncodeError:
-        # A lone surrogate, which only an escape can express.
+        # The answer has a lone surrogate, which JSON can express only as an escape.
         text = json.dumps(message, separators=(",", ":"), allow_nan=False)
     return text
 
@@ -26,10 +26,10 @@ def parse_arguments(text: str) -> Any:
     """Parse the arguments of a tool call.
 
     Returns:
-        The arguments; or {"arguments": TEXT} if they are nested deeper than can be stored.
+        The arguments; or {"arguments": TEXT} if they are nested too deeply to be stored.
 
     Raises:
-        ValueError: if they are not JSON.
+        ValueError: if the text is not JSON.
     """
     try:
         value = json.loads(text)
@@ -54,10 +54,10 @@ def is_deep(value: Any) -> bool:
 
 
 def require_text(value: Any) -> str:
-    """Return the value.
+    """Return a value that must be a string.
 
     Raises:
-        TypeError: if it is not a string.
+        TypeError: if the value is not a string.
     """
     if not isinstance(value, str):
         raise TypeError

@@ -1,4 +1,4 @@
-"""OpenAI's Chat Completions API, and the servers that speak the same protocol."""
+"""OpenAI's Chat Completions API, and servers with the same protocol."""
 
 import json
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from sessiond_server.providers.errors import ProviderCall, count_of
 from sessiond_server.providers.json_text import dumps, require_text
 from sessiond_server.providers.sdk import OpenAIProvider
 
-# Strings that arrive in pieces. Of any other string, the first non-empty one counts.
+# Strings that arrive in pieces. For any other string, the first non-empty value is kept.
 _GROWING = {
     "content",
     "refusal",
@@ -77,7 +77,7 @@ class ChatAnswerBuilder(AnswerBuilder):
         return Answer([text], self._model, self.stop_reason, self._usage)
 
     def _calls(self, calls: Any) -> list[JSON]:
-        """Complete the calls: each has a type, an id of its own, and its arguments as text."""
+        """Complete the calls: each gets a type, a unique id, and its arguments as text."""
         if not (isinstance(calls, list) and all(isinstance(call, dict) for call in calls)):
             raise self._call.invalid("sent tool calls that do not follow the protocol")
         ids: set[str] = set()
@@ -102,11 +102,11 @@ class OpenAIChat(OpenAIProvider):
 
     Args:
         args: see ApiProvider.
-        dialect: what the server accepts. Default: what OpenAI's own accepts.
+        dialect: the features that the server accepts. Default: those of OpenAI's own server.
         settings: see ApiProvider.
 
     Attributes:
-        dialect: what the server accepts.
+        dialect: the features that the server accepts.
     """
 
     _builder = ChatAnswerBuilder
@@ -126,7 +126,7 @@ class OpenAIChat(OpenAIProvider):
 
 
 def _with_text_content(delta: JSON) -> JSON:
-    """Return a delta whose content is text: some servers send a list of parts."""
+    """Return a delta with its content as text: some servers send a list of parts."""
     content = delta.get("content")
     if not isinstance(content, list):
         return delta
@@ -142,7 +142,7 @@ def _with_text_content(delta: JSON) -> JSON:
         elif isinstance(part.get("text"), str):
             new.setdefault("content", []).append(part["text"])
         else:
-            # What is no text, such as a reference to a source.
+            # A part that is not text, such as a reference to a source.
             new.setdefault("content_parts", []).append(part)
     return {key: value for key, value in delta.items() if key != "content"} | {
         key: "".join(value) if key in _GROWING else value for key, value in new.items()
@@ -153,7 +153,7 @@ def _merge(whole: dict[str, Any], delta: dict[str, Any]) -> None:
     """Merge a delta into the message so far.
 
     Raises:
-        TypeError, AttributeError: if it does not fit.
+        TypeError, AttributeError: if the delta does not fit.
     """
     for key, value in delta.items():
         before = whole.get(key)
@@ -162,7 +162,7 @@ def _merge(whole: dict[str, Any], delta: dict[str, Any]) -> None:
         elif before is None:
             whole[key] = _new(key, value)
         elif isinstance(value, str):
-            # Servers repeat names and ids, or send them empty.
+            # Some servers repeat names and ids, or send them empty.
             whole[key] = before + value if key in _GROWING else before or value
         elif isinstance(value, dict):
             _merge(before, value)
@@ -187,7 +187,7 @@ def _new(key: str, value: Any) -> Any:
 def _merge_list(key: str, items: list[Any], delta: list[Any]) -> None:
     """Merge items by their index.
 
-    Some servers give all tool calls the same index, or none: then a new id starts a new call.
+    Some servers give all tool calls the same index, or no index: then a new id starts a new call.
     """
     for item in delta:
         if not isinstance(item, dict) or ("index" not in item and key != "tool_calls"):

@@ -23,12 +23,12 @@ _DELTAS = {
 
 
 class ResponsesAnswerBuilder(AnswerBuilder):
-    """Builds an answer from the events of the Responses API: one message an item."""
+    """Builds an answer from the events of the Responses API: each item becomes a message."""
 
     def __init__(self, call: ProviderCall) -> None:
         super().__init__(call)
         self._items: dict[int, JSON] = {}
-        # Arguments of calls whose item does not come complete.
+        # Arguments of calls whose item never arrives complete.
         self._arguments: dict[int, str] = {}
         self._usage: Usage | None = None
 
@@ -42,7 +42,7 @@ class ResponsesAnswerBuilder(AnswerBuilder):
             case _ if kind in _DELTAS:
                 yield Delta(require_text(event["delta"]), is_reasoning=_DELTAS[kind])
             case "response.reasoning_summary_part.added" if event.get("summary_index"):
-                # The parts of a summary are paragraphs.
+                # The parts of a summary are separate paragraphs.
                 yield Delta("\n\n", is_reasoning=True)
             case "response.function_call_arguments.delta":
                 index = event["output_index"]
@@ -92,15 +92,15 @@ class ResponsesAnswerBuilder(AnswerBuilder):
 class OpenAIResponses(OpenAIProvider):
     """Calls the Responses API. base_url does not include /responses.
 
-    The API stores nothing, and returns the model's reasoning encrypted, unless the options store or
-    include say otherwise.
+    The API stores nothing and returns the model's reasoning encrypted, unless the options `store`
+    or `include` say otherwise.
     """
 
     _builder = ResponsesAnswerBuilder
     _path = "/responses"
     _messages_key = "input"
     _defaults = MappingProxyType({"store": False})
-    # Models without reasoning reject it.
+    # Models without reasoning refuse this field.
     _optional = (
         "include",
         ["reasoning.encrypted_content"],

@@ -9,12 +9,13 @@ from sessiond_server.formats.read import read
 
 
 def asset_ids_of(messages: Sequence[Message]) -> list[str]:
-    """Return the ids of all assets that messages refer to, each once, in their order."""
+    """Return the ids of all assets that messages refer to, each once, in order of appearance."""
     return list(
         dict.fromkeys(
             asset_id
             for message in messages
-            # Reading costs more than looking for the only spelling of a reference.
+            # Parsing a message costs more than searching for the prefix, which has only one
+            # spelling.
             if ASSET_PREFIX in message.json or message.HasField("parts")
             for asset_id in _asset_ids(read(message).pieces)
         )

@@ -1,4 +1,4 @@
-"""Explains what a provider says of a request by the stored messages that it is about."""
+"""Explains a provider's rejection in terms of the stored messages that it concerns."""
 
 import re
 from collections.abc import Sequence
@@ -13,11 +13,11 @@ MAX_CHANGES = 4
 
 
 def seqs_of(fitted: FittedRequest | None, *texts: object) -> list[int]:
-    """Return the seqs of the messages that a provider names by their place in the request.
+    """Return the seqs of the messages that a provider refers to by their position in the request.
 
     Args:
-        fitted: the request. None = it was not made yet.
-        texts: what the provider says.
+        fitted: the request. None = not created yet.
+        texts: the provider's statements.
     """
     sources = fitted.seqs if fitted else []
     places = [
@@ -34,11 +34,11 @@ def seqs_of(fitted: FittedRequest | None, *texts: object) -> list[int]:
 
 
 def explain(seqs: Sequence[int], report: Report) -> str:
-    """Say which messages a rejection is about, what was changed of them, and what to do.
+    """Return text that says which messages were rejected, how they were changed, and what to do.
 
     Args:
-        seqs: of the messages. [] = the provider named none that is stored.
-        report: what the request changed.
+        seqs: the seqs of the messages. [] = the provider named no stored message.
+        report: the changes that the request made.
     """
     changes = [change for change in report if not seqs or change.seq in seqs]
     told = [
@@ -56,7 +56,7 @@ def explain(seqs: Sequence[int], report: Report) -> str:
 
 
 def explain_unsendable(error: UnsendableHistory) -> str:
-    """Say why nothing can be sent, and what to do."""
+    """Return text that says why nothing can be sent, and what to do."""
     return f"{error.message}; {_cure(error.seqs)}" if error.seqs else error.message
 
 

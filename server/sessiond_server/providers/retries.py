@@ -12,7 +12,7 @@ from sessiond_server.providers.errors import ProviderFault
 Attempt: TypeAlias = Callable[[], AsyncGenerator[Delta | Answer, None]]
 
 BACKOFF_S = 0.5
-# A waiting turn holds up the turns that are queued behind it. The caller decides beyond this.
+# A waiting turn delays the turns queued behind it. If the wait is longer, the caller decides.
 MAX_RETRY_AFTER_S = 8.0
 
 
@@ -27,8 +27,8 @@ async def with_retries(attempt: Attempt, *, retries: int) -> AsyncGenerator[Delt
         The pieces of the successful attempt.
 
     Raises:
-        ProviderFault: of the last attempt; immediately if something was streamed, the fault is not
-            transient, or the provider requests a wait of more than MAX_RETRY_AFTER_S.
+        ProviderFault: from the last attempt; immediately if something was streamed, the fault is
+            not transient, or the provider requests a wait of more than MAX_RETRY_AFTER_S.
     """
     for count in range(retries + 1):
         streamed = False
@@ -42,6 +42,6 @@ async def with_retries(attempt: Attempt, *, retries: int) -> AsyncGenerator[Delt
             after = fault.retry_after_s or 0.0
             if streamed or count == retries or not fault.is_transient or after > MAX_RETRY_AFTER_S:
                 raise
-        # Jitter: requests that were rejected together must not return together.
+        # The jitter prevents requests that were rejected together from returning together.
         jitter = random.uniform(0.5, 1)  # noqa: S311
         await asyncio.sleep(after + BACKOFF_S * 2**count * jitter)

@@ -30,7 +30,7 @@ _ENDPOINTS = {
         "GEMINI_API_KEY",
     ),
 }
-# The variables that hold a key if the first does not.
+# Alternative variables, used if the first one holds no key.
 _SECOND_VARIABLES = {"GEMINI_API_KEY": "GOOGLE_API_KEY"}
 _OPENAI_HOSTS = re.compile(r"(.+\.)?(openai\.com|openai\.azure\.com)")
 
@@ -39,10 +39,10 @@ class Models:
     """Finds the provider for a model's name. A provider is created on first use and kept.
 
     Args:
-        providers: the operator's own, by name. The built-in ones are added.
-        default_model: the model of sessions that name none.
+        providers: the operator's own providers, by name. The built-in ones are added.
+        default_model: the model of sessions without a model.
         echo_models: whether echo serves every model.
-        environment: provides keys and the SDKs' base URLs. Default: the process's environment.
+        environment: source of the keys and the SDKs' base URLs. Default: the process's environment.
 
     Raises:
         ValueError: if a provider has no type.
@@ -66,11 +66,11 @@ class Models:
         """Find the provider of a model.
 
         Args:
-            name: "PROVIDER/NAME" with a configured provider, or a name that the pattern of one
+            name: "PROVIDER/NAME" with a configured provider, or a name that a provider's pattern
                 matches.
 
         Raises:
-            ModelFault: MODEL_NOT_CONFIGURED if no provider serves the model, or its provider has
+            ModelFault: MODEL_NOT_CONFIGURED if no provider serves the model, or if the provider has
                 no key or no SDK.
         """
         if self._echo:
@@ -91,7 +91,7 @@ class Models:
     def prepare(self) -> None:
         """Create all providers that are fully configured.
 
-        Importing an SDK takes up to a second. No call has to wait for it afterwards.
+        Importing an SDK takes up to a second. After this, no call has to wait for an import.
         """
         for name in () if self._echo else self._settings:
             with suppress(ModelFault):
@@ -116,7 +116,7 @@ class Models:
         if settings.api_key_env is not None:
             key_variable = settings.api_key_env
         elif settings.base_url:
-            # The operator's own server must not receive the key of the public one.
+            # The operator's own server must not receive the key of the public API.
             key_variable = ""
         variables = (key_variable, _SECOND_VARIABLES.get(key_variable, ""))
         key = next(
@@ -154,7 +154,7 @@ class Models:
 
 
 def _maker(settings: ProviderSettings, base_url: str) -> tuple[Callable[..., Provider], str]:
-    """Return what creates a provider, and the command that installs what it needs."""
+    """Return a function that creates a provider, and the command that installs its package."""
     match settings.type:
         case "anthropic":
             claude = AnthropicDialect(settings.inline_system)

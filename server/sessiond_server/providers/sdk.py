@@ -1,4 +1,4 @@
-"""The common part of the providers that use the SDK of OpenAI or of Anthropic, which are alike."""
+"""The common part of the providers that use OpenAI's or Anthropic's SDK, which are alike."""
 
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -10,8 +10,8 @@ from sessiond_server.providers.api import ApiProvider
 from sessiond_server.providers.body import RequestBody
 from sessiond_server.providers.errors import ProviderCall
 
-# Sent to servers that need no key: without one, the SDKs would use a key from the environment or
-# from a profile on disk.
+# The key sent to servers that need none. Without a key, the SDKs would use one from the environment
+# or from a profile on disk.
 NO_KEY = "none"
 
 
@@ -28,7 +28,7 @@ class SdkProvider(ApiProvider):
     @staticmethod
     @abstractmethod
     def _import_sdk() -> tuple[Any, Any]:
-        """Import the SDK. An import takes up to a second, so only providers in use do it.
+        """Import the SDK. This takes up to a second, so only providers in use do it.
 
         Returns:
             The module and its client class.
@@ -44,8 +44,8 @@ class SdkProvider(ApiProvider):
     async def _post(
         self, call: ProviderCall, content: bytes | RequestBody, headers: Mapping[str, str]
     ) -> Any:
-        # Not the SDK's method for the API: it accepts only the options that it knows, and turns
-        # the JSON that is to be sent and stored unchanged into models.
+        # The SDK's own method for the API accepts only the options that it knows, and converts
+        # JSON, which must be sent and stored unchanged, to models.
         return await self._client.post(
             self._path,
             content=content,
@@ -57,10 +57,10 @@ class SdkProvider(ApiProvider):
 
 
 class OpenAIProvider(SdkProvider):
-    """Calls an API of OpenAI, or a compatible one."""
+    """Calls an API of OpenAI, or a compatible API."""
 
     format = FORMAT_OPENAI
-    # The explicit security option keeps the SDK from sending an admin key of the environment.
+    # Setting `security` keeps the SDK from sending an admin key from the environment.
     _request_options = MappingProxyType({"security": {"bearer_auth": True}})
 
     @staticmethod

@@ -8,9 +8,9 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 ProviderType = Literal["openai", "openai-responses", "anthropic", "gemini", "echo"]
-# The settings of openai that openai-responses shares, unless it has its own.
+# Settings that openai-responses takes from openai, unless it has its own.
 _OF_ENDPOINT = ("base_url", "api_key_env", "silence_timeout_s", "retries")
-# The settings that only one type has.
+# Settings that only one type of provider has.
 _OF_TYPE: Mapping[str, ProviderType] = {
     "reasoning_key": "openai",
     "unknown_keys": "openai",
@@ -22,7 +22,7 @@ _OF_TYPE: Mapping[str, ProviderType] = {
 
 
 def _variable(name: str) -> str:
-    # Capitals only: a key that is put here by mistake is rejected before it can be logged.
+    # Only capitals are allowed, so that a key put here by mistake is rejected before it is logged.
     if name and not re.fullmatch("[A-Z_][A-Z0-9_]*", name):
         raise ValueError(
             "must name an environment variable, in capitals; do not put the key itself here"
@@ -43,7 +43,7 @@ def _http_url(url: str) -> str:
 
 
 class ProviderSettings(BaseModel):
-    """A provider. Under the name of a built-in one, missing fields default to its fields."""
+    """A provider. If its name is that of a built-in one, missing fields default to that one's."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -106,7 +106,7 @@ class ProviderSettings(BaseModel):
 
 
 BUILT_IN = {
-    # Before openai, whose patterns match these models, too.
+    # Listed before openai, whose patterns match these models too.
     "openai-responses": ProviderSettings(
         type="openai-responses",
         api_key_env="OPENAI_API_KEY",
@@ -139,7 +139,7 @@ def merge_built_in(own: Mapping[str, ProviderSettings]) -> dict[str, ProviderSet
 
     Returns:
         Providers by name, in the order in which their patterns are tried: the operator's own first.
-        But an openai whose patterns are the built-in ones comes after openai-responses.
+        An operator's openai with the built-in patterns comes after openai-responses.
 
     Raises:
         ValueError: if a provider has no type, or a setting that its type does not have.

@@ -41,7 +41,7 @@ class TurnAnnouncements:
             self._publish(running, type_, running.turn_id, running.after_seq, data)
 
     def committed(self, changes: TurnChanges) -> None:
-        """Publish the appends and the ends of turns of a transaction that is committed."""
+        """Publish the appends and the ended turns of a committed transaction."""
         if changes.has_appended:
             self._publisher.messages_appended(changes.change.key)
         turn_id, after_seq = None, None

@@ -27,11 +27,11 @@ from sessiond_server.turns.window import (
 )
 
 PAGE_ROWS, PAGE_BYTES = 1024, 4 * 1024 * 1024
-# More than a window needs: it may have to begin earlier, and instructions do not count.
+# More rows than a window needs: a window may have to begin earlier, and instructions do not count.
 SPARE_ROWS = 32
-# How far back open calls are looked for.
+# Number of messages in which open calls are searched for.
 MAX_OPEN_ROWS = 256
-# How often a history is read again that is deleted or moved meanwhile.
+# Number of attempts to read a history that is deleted or moved meanwhile.
 ATTEMPTS = 5
 DEFAULT_KEEP_FRACTION = 0.5
 
@@ -43,7 +43,7 @@ class Policy:
     Attributes:
         system_prompt: instructions that precede the history; "" = none.
         model_options: fields of the provider's request.
-        limits: of the window; None = the model is given the whole history.
+        limits: the limits of the window; None = the model is given the whole history.
     """
 
     system_prompt: str = ""
@@ -55,7 +55,7 @@ def policy_of(config: dict[str, Any]) -> Policy:
     """Return the policy of a session's config.
 
     Raises:
-        Fault: INVALID_FIELD for a key of the wrong type.
+        Fault: INVALID_FIELD if a key has a value of the wrong type.
     """
     system_prompt = config.get("system_prompt", "")
     if not isinstance(system_prompt, str):
@@ -83,14 +83,14 @@ def policy_of(config: dict[str, Any]) -> Policy:
 
 @dataclass(frozen=True, slots=True)
 class ContextRequest:
-    """The session and the turn whose context is wanted.
+    """The session and the turn whose context to read.
 
     Attributes:
-        key: of the session.
-        project_id: its project.
-        session_id: its id.
+        key: the session's key.
+        project_id: the session's project.
+        session_id: the session's id.
         log: distinguishes the session from earlier and later ones with the same id.
-        through_seq: the branch continues from this message; 0 = from the newest one.
+        through_seq: the message after which the branch continues; 0 = the newest message.
     """
 
     key: UUID
@@ -102,11 +102,11 @@ class ContextRequest:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a model is given.
+    """The messages that a model is given.
 
     Attributes:
-        messages: the oldest first.
-        last_seq: the message that the model answers; 0 = there is none.
+        messages: the messages, oldest first.
+        last_seq: the message that the model answers; 0 if there is none.
     """
 
     messages: Sequence[Message]
@@ -117,7 +117,7 @@ class Contexts:
     """Reads the contexts of turns.
 
     Args:
-        max_bytes: the most content of a context, in bytes.
+        max_bytes: maximum size of the content of a context, in bytes.
     """
 
     def __init__(self, history: HistoryStore, marks: MarkStore, *, max_bytes: int) -> None:
@@ -128,7 +128,7 @@ class Contexts:
     async def read(self, wanted: ContextRequest, limits: WindowLimits | None) -> Context:
         """Return the branch that a turn continues, or its newest messages within the limits.
 
-        All system and developer messages of the branch are a part of the context.
+        All system and developer messages of the branch are included in the context.
 
         Raises:
             Fault: CONTEXT_TOO_LARGE; SESSION_NOT_FOUND if the session is deleted meanwhile.
@@ -194,14 +194,14 @@ class _Reading:
         return walk.messages[::-1]
 
     async def window(self, limits: WindowLimits, mark: Mark) -> tuple[list[Message], Mark | None]:
-        """Return the messages within the limits, and the new mark if the window begins anew.
+        """Return the messages within the limits, and the new mark if a new window begins.
 
         Args:
-            limits: of the window.
-            mark: where the window of the last turn began.
+            limits: the limits of the window.
+            mark: the beginning of the last turn's window.
         """
         if not any(s.first_seq <= mark.first_seq <= s.last_seq for s in self._branch):
-            # The branch of the mark is not this one.
+            # The mark belongs to another branch.
             mark = Mark()
         rows = min(limits.max_messages or PAGE_ROWS, PAGE_ROWS) + SPARE_ROWS
         walk = _Backwards(self._store, self._branch, rows)
@@ -228,7 +228,7 @@ class _Reading:
             taken = 2 * taken + SPARE_ROWS
             while len(walk.messages) < taken and await self._more(walk):
                 pass
-            # It parses the messages, which may be large.
+            # window_size parses the messages, which may be large.
             size = await asyncio.to_thread(
                 window_size,
                 walk.messages[:taken],
@@ -249,18 +249,18 @@ class _Reading:
         return self._checked([*kept, *window]), mark
 
     async def _task_of(self, walk: "_Backwards", old: Mark) -> int:
-        """Return the message that the running tool loop works on; 0 if there is none."""
+        """Return the seq of the message that the running tool loop works on; 0 if there is none."""
         search, place = TaskSearch(), 0
         while not search.is_done:
             if place == len(walk.messages):
-                # Only one page is kept in memory.
+                # Keep only one page in memory.
                 walk.messages, place = [], 0
                 if not await walk.more():
                     search.end()
                     break
             message = walk.messages[place]
             if old.task_seq and message.seq < old.first_seq:
-                # The same loop has been running since the old window began.
+                # The loop was already running when the old window began.
                 search.end()
                 return search.seq if search.is_done else old.task_seq
             search.add(message)
@@ -268,7 +268,7 @@ class _Reading:
         return search.seq
 
     async def _instructions(self, before: int) -> list[Message]:
-        """Return the system and developer messages of the branch before a message."""
+        """Return the branch's system and developer messages before a given message."""
         messages: list[Message] = []
         after = 0
         while segments := cut(self._branch, after, before - 1):
@@ -283,7 +283,7 @@ class _Reading:
         return messages
 
     async def _at(self, seqs: Sequence[int]) -> list[Message]:
-        """Return messages by their seqs, which ascend."""
+        """Return messages by their seqs, which must be in ascending order."""
         segments = [*chain(*(cut(self._branch, seq - 1, seq) for seq in seqs))]
         walk = _Backwards(self._store, segments, PAGE_ROWS)
         while await self._more(walk):
@@ -292,7 +292,7 @@ class _Reading:
 
     async def _more(self, walk: "_Backwards") -> bool:
         if walk.content_bytes > self._max_bytes + PAGE_BYTES:
-            # What is kept in memory is limited, even if a part of it would be the window.
+            # Limit the memory, even if only a part of these messages would be in the window.
             await self._check_size(
                 cut(self._branch, walk.messages[-1].seq - 1, self._head.last_seq)
             )
@@ -329,11 +329,11 @@ class _Reading:
 
 
 class _Backwards:
-    """Reads messages page by page, from the newest back.
+    """Reads messages page by page, from the newest to the oldest.
 
     Attributes:
-        messages: what was read, the newest first.
-        content_bytes: the size of all that was read.
+        messages: the messages read so far, newest first.
+        content_bytes: the size of all messages read so far.
     """
 
     def __init__(self, store: HistoryStore, segments: Sequence[Segment], max_rows: int) -> None:
@@ -345,11 +345,11 @@ class _Backwards:
 
     @property
     def is_at_start(self) -> bool:
-        """Whether all messages were read."""
+        """Whether all messages have been read."""
         return not self._left
 
     async def more(self) -> bool:
-        """Read a page. Return False if there is none.
+        """Read a page. Return False if no messages are left.
 
         Raises:
             _Moved: if messages are missing.

@@ -1,6 +1,6 @@
-"""Errors of turns: as Faults, and as the turns table stores them.
+"""Conversion of turn errors: to Faults, and to the form in the turns table.
 
-Strings of providers are made storable here.
+Texts from providers are made storable here.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ MAX_PROVIDER_CHARACTERS = 256
 
 
 def fault_of_model(fault: ModelFault) -> Fault:
-    """Return a model's fault as one of the service."""
+    """Convert a model's fault to a Fault."""
     return Fault(
         fault.reason, fault.message, metadata=fault.metadata, retry_after_s=fault.retry_after_s
     )
@@ -42,7 +42,7 @@ def error_of(fault: Fault, session_id: str, turn_id: UUID) -> dict[str, Any]:
 
 
 def fault_of_turn(error: Mapping[str, Any] | None, turn_id: UUID) -> Fault:
-    """Return a stored error as a Fault; the inverse of error_of."""
+    """Convert a stored error to a Fault; the inverse of error_of."""
     if error is None:
         return internal_error(turn_id)
     metadata = {**error["metadata"], "turn_id": str(turn_id)}
@@ -51,7 +51,7 @@ def fault_of_turn(error: Mapping[str, Any] | None, turn_id: UUID) -> Fault:
 
 
 def printable(given: object) -> str:
-    """Return a provider's string, cut and made printable; "" for anything that is not a string."""
+    """Return a provider's string, shortened and made printable; "" if it is not a string."""
     if not isinstance(given, str):
         return ""
     return replace_surrogates(
@@ -63,5 +63,5 @@ def printable(given: object) -> str:
 
 
 def storable(text: str) -> str:
-    """Return a text without what PostgreSQL's jsonb rejects: NUL, and half a surrogate pair."""
+    """Return a text without what PostgreSQL's jsonb rejects: NUL, and halves of surrogate pairs."""
     return replace_surrogates(text).replace("\0", "\ufffd")

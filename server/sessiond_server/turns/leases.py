@@ -1,4 +1,4 @@
-"""Leases of turns: renewal of this process's own, and recovery of turns whose process is gone."""
+"""Leases of turns: renewal for this process's turns, and recovery of orphaned turns."""
 
 import asyncio
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from sessiond_server.turns.transitions import TurnTransitions
 
 RENEWALS_A_LEASE = 3
 ORPHANS_A_ROUND = 100
-# Each holds a connection of the pool while it waits for its session's row.
+# Each recovery holds a connection of the pool while it waits for its session's row.
 RECOVERIES_AT_ONCE = 4
 # How long the recovery of a turn may wait, e.g. for the session's row.
 RECOVERY_TIMEOUT_S = 2.0
@@ -71,7 +71,7 @@ class TurnLeases:
             if self._slots.is_open:
                 with _retried("turn_recovery"):
                     await self._recover_round()
-            # A slot that becomes free is for the turn that has waited longest.
+            # When a slot becomes free, recover the turn that has waited longest.
             await self._slots.wait_for_room(self._interval_s)
 
     async def _recover_round(self) -> None:
@@ -87,7 +87,8 @@ class TurnLeases:
                 await self._recover(orphan)
 
         async with asyncio.TaskGroup() as group:
-            # Not more than the free slots, which then go to those that have waited longest.
+            # Use no more tasks than free slots, so that the turns that have waited longest get the
+            # slots.
             for _ in range(min(room or RECOVERIES_AT_ONCE, RECOVERIES_AT_ONCE)):
                 group.create_task(recover_each())
 
@@ -104,11 +105,11 @@ class TurnLeases:
                 ):
                     await self._recover_locked(changes, orphan)
         except Exception:
-            # One that fails in every round must not keep the loop from the others.
+            # A recovery that fails in every round must not keep the loop from the other turns.
             log.exception("turn_recovery_failed", session_id=orphan.session_id)
 
     async def _recover_locked(self, changes: TurnChanges, orphan: OrphanedTurn) -> None:
-        """End a turn whose process is gone, and start the next one."""
+        """End a turn whose process is gone, and start the next one in the queue."""
         turn_id = (await self._store.open(changes.change)).running_turn
         if turn_id != orphan.running_turn:
             return
@@ -129,7 +130,7 @@ class TurnLeases:
 
 @contextmanager
 def _retried(loop: str) -> Iterator[None]:
-    """Leave what fails to the next round."""
+    """Suppress transient errors: the next round tries again."""
     try:
         yield
     except (DatabaseUnavailable, PoolExhausted, Contention, TimeoutError) as e:

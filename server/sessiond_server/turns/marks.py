@@ -1,4 +1,4 @@
-"""Marks: where the windows of sessions begin, and what is sent of the messages before them."""
+"""Marks: where the windows of sessions begin, and which earlier messages are sent too."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ SELECT first_seq, kept_seqs, task_seq FROM context_marks
 WHERE key = %(key)s AND log = %(log)s AND max_messages = %(max_messages)s
     AND max_tokens = %(max_tokens)s AND keep_fraction = %(keep_fraction)s"""
 
-# Only of a session that exists: the purger has removed the rows of all others.
+# Inserts only for a session that exists: the purger removes the rows of all others.
 _PUT = """
 INSERT INTO context_marks (key, log, max_messages, max_tokens, keep_fraction, first_seq, kept_seqs,
     task_seq)
@@ -29,9 +29,9 @@ class Mark:
     """The beginning of a window.
 
     Attributes:
-        first_seq: the first message of the window.
-        kept_seqs: the instructions before it, ascending.
-        task_seq: the user's message before it that the tool loop worked on; 0 = there was none.
+        first_seq: seq of the first message of the window.
+        kept_seqs: seqs of the earlier instructions, ascending.
+        task_seq: seq of the earlier user message that the tool loop worked on; 0 if there was none.
     """
 
     first_seq: int = 1
@@ -40,13 +40,13 @@ class Mark:
 
 
 class MarkStore:
-    """The marks of sessions, one for each."""
+    """The marks of sessions, at most one per session."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def get(self, key: UUID, log: UUID, limits: WindowLimits) -> Mark | None:
-        """Return the mark; None if there is none, or if it was made under other limits."""
+        """Return the mark; None if there is none, or if it was set under other limits."""
         rows = await self._database.rows(_GET, _parameters(key, log, limits))
         return Mark(**rows[0]) if rows else None
 

@@ -1,4 +1,4 @@
-"""Rows of the turns table, and what is written to it."""
+"""Rows of the turns table, and the values written to them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ class TurnRow:
 
 @dataclass(frozen=True, slots=True)
 class OwnedTurn:
-    """A turn, its options, and the process that runs it (None = it is queued)."""
+    """A turn, its options, and the process that runs it (None = the turn is queued)."""
 
     turn: TurnRow
     options: dict[str, Any]
@@ -48,13 +48,13 @@ class OwnedTurn:
 
 @dataclass(frozen=True, slots=True)
 class NewTurn:
-    """A turn to be queued.
+    """A turn to queue.
 
     Attributes:
         prompt: a serialized SendRequest with the messages.
-        message_id: of the last of the messages; None if there is none.
+        message_id: id of the last of the messages; None if there are none.
         options_json: fields of the provider's request, as a JSON object; "" = none.
-        steers: the running turn that it is to become a part of; None for a turn of its own.
+        steers: id of the running turn that it should become a part of; None for a turn of its own.
         is_held: whether it waits for the results of open calls, for at most timeout_ms.
     """
 
@@ -75,7 +75,7 @@ class QueuedTurn:
     Attributes:
         prompt: a serialized SendRequest with the messages.
         was_held: whether it has waited for the results of open calls.
-        is_held: whether it still does.
+        is_held: whether it is still waiting for them.
     """
 
     turn_id: UUID
@@ -85,18 +85,18 @@ class QueuedTurn:
 
     @property
     def messages(self) -> Sequence[Message]:
-        """What was sent."""
+        """The messages that were sent."""
         return SendRequest.FromString(self.prompt).messages
 
 
 @dataclass(frozen=True, slots=True)
 class OpenTurns:
-    """The turns of a session that are not over.
+    """The turns of a session that have not ended.
 
     Attributes:
-        running_turn: the running one; None if there is none.
-        last_seq: the session's last message.
-        count: how many are running or queued.
+        running_turn: id of the running turn; None if there is none.
+        last_seq: seq of the session's last message.
+        count: number of running and queued turns.
         last_place: the last place in the queue; 0 if there is none.
     """
 
@@ -111,8 +111,10 @@ class OrphanedTurn:
     """A session whose turns need a process.
 
     Attributes:
-        running_turn: the turn whose process is gone; None if turns are queued and none is running.
-        is_mine: whether the asking process holds the turn, and has not learned that it started it.
+        running_turn: id of the turn whose process is gone; None if turns are queued but none is
+            running.
+        is_mine: whether the calling process holds the turn, which it started by a commit that was
+            not acknowledged.
     """
 
     key: UUID
@@ -127,11 +129,12 @@ class Ending:
     """How a turn ends.
 
     Attributes:
-        end_seq: the last message that it appended; None = unchanged.
-        last_seq: its final answer; 0 if there is none.
+        end_seq: seq of the last message that the turn appended; None = unchanged.
+        last_seq: seq of its final answer; 0 if there is none.
         usage: tokens, in the order of the column; None = not reported.
-        error: see errors.error_of; None if it is completed.
-        report: what the last request did not contain as it is stored; None = it was not made.
+        error: see errors.error_of; None if the turn is completed.
+        report: how the last request differed from the stored messages; None = no request was
+            created.
     """
 
     state: TurnState

@@ -1,7 +1,7 @@
 """Runs turns in this process. Lease renewal and recovery of orphaned turns are in leases.py.
 
-The runner calls the models. Every change in the database is one of transitions.py and happens with
-the session's row locked; no connection is held while a model works.
+The runner calls the models. Every change in the database is made by transitions.py with the
+session's row locked; no connection is held while a model works.
 """
 
 import asyncio
@@ -78,10 +78,10 @@ class TurnRunner:
     async def change(
         self, key: UUID, project_id: UUID, session_id: str, record: RequestRecord | None = None
     ) -> AsyncIterator[TurnChanges]:
-        """Run a transaction on a session's turns, for transitions; then publish and run them.
+        """Run a transaction that changes a session's turns; then publish and run what it changed.
 
         Yields:
-            The changes, with the session's row locked. The commit follows the block.
+            The changes, with the session's row locked. The block is followed by the commit.
 
         Raises:
             SessionMissing: if the project has no such session.
@@ -89,7 +89,8 @@ class TurnRunner:
         """
         with ExitStack() as stack:
             async with self._store.change(key, project_id, record) as change:
-                # Only with the row locked: while it waits for that, nobody has to wait for it.
+                # Hold delivery only once the row is locked, so that waiting for the lock delays no
+                # watcher.
                 stack.enter_context(self._publisher.hold_delivery(key))
                 changes = TurnChanges(change, project_id, session_id)
                 stack.callback(self._release_unstarted, changes)
@@ -100,7 +101,7 @@ class TurnRunner:
             if changes.started and not self.runs(changes.started.turn_id):
                 self._begin(changes.started)
             if changes.is_full:
-                # A slot may have become free before the turn could be seen to be queued.
+                # A slot may have become free before other tasks could see that the turn is queued.
                 self._slots.wake()
 
     def runs(self, turn_id: UUID) -> bool:
@@ -112,7 +113,7 @@ class TurnRunner:
         return list(self._running.values())
 
     def on_event(self, event: Event) -> None:
-        """Cancel the turns that an event ends, whichever process published it."""
+        """Cancel the turns that an event ends, no matter which process published it."""
         if event.type == events.TURN_END and event.data:
             with suppress(ValueError):
                 self.cancel(UUID(event.data["turn_id"]))
@@ -122,7 +123,7 @@ class TurnRunner:
                     running.is_over.set()
 
     def cancel(self, turn_id: UUID) -> None:
-        """Stop a turn that is not this process's any more, if it runs here."""
+        """Stop a turn that no longer belongs to this process, if it runs here."""
         if running := self._running.get(turn_id):
             running.is_over.set()
 
@@ -163,7 +164,7 @@ class TurnRunner:
                 try:
                     outcome = await self._outcome(running)
                 except (DatabaseUnavailable, PoolExhausted, Contention) as e:
-                    # The model has not been called yet, so that can wait.
+                    # The model has not been called yet, so the turn can wait.
                     log.debug("turn_retrying", turn_id=str(running.turn_id), error=str(e))
                     await asyncio.sleep(DATABASE_RETRY_S)
                     continue
@@ -178,7 +179,7 @@ class TurnRunner:
         """Call the model once.
 
         Raises:
-            DatabaseUnavailable, PoolExhausted, Contention: before the call.
+            DatabaseUnavailable, PoolExhausted, Contention: if one is raised before the call.
         """
         try:
             answer = await self._call_in_time(running)
@@ -202,8 +203,8 @@ class TurnRunner:
         """Call the model once, until the turn is over or times out.
 
         Raises:
-            Fault: TURN_TIMED_OUT, also if the turn is over; and the reasons of _call.
-            ModelFault: as _call.
+            Fault: TURN_TIMED_OUT, also if the turn is over; otherwise as in _call.
+            ModelFault: as in _call.
         """
         call = asyncio.create_task(self._call(running))
         over = asyncio.create_task(running.is_over.wait())
@@ -258,7 +259,7 @@ class TurnRunner:
     async def _describe_assets(
         self, project_id: UUID, asset_ids: Sequence[str]
     ) -> Mapping[str, AssetInfo]:
-        """Describe the assets that exist, those of unknown type by their first bytes."""
+        """Describe the assets that exist. An unknown type is determined from the first bytes."""
         rows = await self._assets.get_many(project_id, asset_ids)
         described: dict[str, AssetInfo] = {}
         for asset_id, row in rows.items():
@@ -278,11 +279,11 @@ class TurnRunner:
                 yield piece
 
     async def _settle(self, running: RunningTurn, outcome: Answer | Fault) -> bool:
-        """Write the outcome of a model call, as often as it takes.
+        """Write the outcome of a model call, retrying as often as necessary.
 
-        The model's work is done and paid for, so the turn stays with this process, and the model is
-        not called again. An answer that cannot be stored for an unforeseen reason is given up: from
-        then on, what is written is that the turn failed.
+        The model's work is done and paid for. So the turn stays with this process, and the model is
+        not called again. If an answer cannot be stored for an unforeseen reason, it is dropped, and
+        the turn is recorded as failed.
 
         Returns:
             Whether the turn resumes, because messages were sent to steer it.

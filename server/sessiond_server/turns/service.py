@@ -53,10 +53,10 @@ class Sending:
 
     Attributes:
         prompt: the text of a user message. At most one of prompt and messages is set.
-        model: "" = the session's.
+        model: the model's name. "" = the session's model.
         options_json: fields of the provider's request, as a JSON object; "" = none.
-        is_immediate: steer the running turn, if there is one.
-        timeout_ms: None = the server's maximum.
+        is_immediate: whether to steer the running turn, if there is one.
+        timeout_ms: timeout of the turn. None = the server's maximum.
         request_id: makes the call safe to repeat; "" = none.
     """
 
@@ -76,9 +76,9 @@ class Accepted:
     """The result of a Send.
 
     Attributes:
-        turn: its own turn, even if that is to steer another one.
-        after_seq: the session's last message before it.
-        is_new: False for a repetition of an earlier Send.
+        turn: the turn that the Send created, even if it steers another turn.
+        after_seq: seq of the session's last message before the Send.
+        is_new: False if an earlier Send had the same request_id.
     """
 
     turn: TurnRow
@@ -87,11 +87,11 @@ class Accepted:
 
 
 class Turns:
-    """The turns of sessions. Ids are the caller's; project_id is the caller's project.
+    """The turns of sessions. Session ids are those of the calling project, project_id.
 
     Args:
-        default_model: model of sessions that name none.
-        max_timeout_ms: the longest timeout of a turn, and the default.
+        default_model: model of sessions without a model.
+        max_timeout_ms: maximum timeout of a turn, which is also the default.
     """
 
     def __init__(
@@ -123,7 +123,7 @@ class Turns:
         """Queue a turn, and start the next one if none is running.
 
         Raises:
-            Fault: with the reasons of Send; then nothing is stored.
+            Fault: with the reasons of Send; nothing is stored then.
         """
         session_id, project_id = check_session_id(sending.session_id), sending.project_id
         check_request_id(sending.request_id)
@@ -137,13 +137,14 @@ class Turns:
         record = None
         if sending.request_id:
             record = RequestRecord(key, sending.request_id, _content_of(sending), str(turn_id))
-            # Before the checks: the session and the settings may have changed since.
+            # Look for a repeated request before the checks: session and settings may have changed
+            # since.
             if first := await self._sessions.find_request(key, session.log, sending.request_id):
                 return await self._joined(sending, record, first)
         if session.state == SessionState.DESTROYED:
             raise _destroyed(session_id)
         turn = self._new_turn(sending, session, turn_id, timeout_ms)
-        # Results are what the others wait for.
+        # Messages with results are not held: the others wait for these results.
         is_held = (
             sending.is_immediate
             and not any(has_results(message) for message in sending.messages)
@@ -180,7 +181,7 @@ class Turns:
         try:
             turn_now = await self.own(project_id, session_id, str(turn_id))
         except Fault as fault:
-            # The session has been deleted and created again since the commit.
+            # Since the commit, the session has been deleted and created again.
             raise (
                 session_not_found(session_id) if fault.reason == "TURN_NOT_FOUND" else fault
             ) from None
@@ -201,11 +202,11 @@ class Turns:
             project_id: the caller's project.
             session_id: the session.
             turn_id: the turn to abort; "" = the running one.
-            include_queued: abort the queued turns too; not together with turn_id.
+            include_queued: also abort the queued turns; not together with turn_id.
             request_id: makes the call safe to repeat; "" = none.
 
         Returns:
-            The turns that it aborted, also for a repetition.
+            The turns that this call aborted; a repeated call returns the same turns.
 
         Raises:
             Fault: with the reasons of Abort.
@@ -260,16 +261,16 @@ class Turns:
                     await self._transitions.start_next(changes)
 
     async def get(self, project_id: UUID, session_id: str, turn_id: str) -> TurnRow:
-        """Return a turn, or the turn that it has steered.
+        """Return a turn or, if it has steered another turn, that one.
 
         Raises:
-            Fault: SESSION_NOT_FOUND; TURN_NOT_FOUND; INVALID_FIELD if turn_id is no UUID.
+            Fault: SESSION_NOT_FOUND; TURN_NOT_FOUND; INVALID_FIELD if turn_id is not a UUID.
         """
         row = await self.own(project_id, session_id, turn_id)
         return await self.own(project_id, session_id, str(row.joined)) if row.joined else row
 
     async def own(self, project_id: UUID, session_id: str, turn_id: str) -> TurnRow:
-        """Return a turn, even if it has steered another one. Raises as `get`."""
+        """Return a turn, even if it has steered another one. Raises the same errors as `get`."""
         check_session_id(session_id)
         wanted = check_turn_id(turn_id)
         key = session_key(project_id, session_id)
@@ -289,8 +290,8 @@ class Turns:
             project_id: the caller's project.
             session_id: the session.
             state: only turns in this state; 0 = any.
-            page_size: the most turns; 0 = the default.
-            page_token: of the page before; "" = the first page.
+            page_size: maximum number of turns; 0 = the default.
+            page_token: token returned with the previous page; "" = the first page.
 
         Raises:
             Fault: SESSION_NOT_FOUND; INVALID_FIELD; INVALID_PAGE_TOKEN.
@@ -307,7 +308,7 @@ class Turns:
     def _new_turn(
         self, sending: Sending, session: SessionRow, turn_id: UUID, timeout_ms: int
     ) -> NewTurn:
-        """Check what is sent.
+        """Check a Send, and return the turn to queue.
 
         Raises:
             Fault: with the reasons of Send.
@@ -335,7 +336,7 @@ class Turns:
             )
             text = orjson.dumps({"role": "user", **content}).decode()
             messages = [Message(format=own_format, json=text)]
-        # Clients leave out the format of plain text, which Gemini spells differently.
+        # Clients leave out the format of plain text, which has another shape in Gemini's format.
         plain = FORMAT_OPENAI if is_gemini else own_format
         for message in messages:
             if message.json and not message.format:
@@ -374,10 +375,10 @@ class Turns:
     async def _joined(
         self, sending: Sending, record: RequestRecord | None, first: RecordedRequest | None
     ) -> Accepted:
-        """Return what the first Send with this request_id started."""
+        """Return the turn that the first Send with this request_id started."""
         assert record is not None and first is not None  # noqa: S101, PT018 - only a record can be a duplicate
         record.check_repeats(first)
-        # The session before the turn: a turn that is queued after that appends after its last_seq.
+        # Read the session before the turn: a turn queued after that appends after this last_seq.
         session = await self._sessions.get(record.key, sending.project_id)
         row = await self.own(sending.project_id, sending.session_id, first.result)
         return Accepted(
@@ -389,7 +390,7 @@ def check_turn_id(turn_id: str) -> UUID:
     """Return a turn's id.
 
     Raises:
-        Fault: INVALID_FIELD if it is no UUID.
+        Fault: INVALID_FIELD if it is not a UUID.
     """
     try:
         return UUID(turn_id)

@@ -1,4 +1,4 @@
-"""The turns of a process in memory: those that run, their limit, and what a transaction changed."""
+"""The turns of a process in memory: running turns, their limit, and changes of a transaction."""
 
 import asyncio
 import time
@@ -20,7 +20,7 @@ class TurnLease:
 
     Attributes:
         holder: identifies the process.
-        duration_s: seconds after the last renewal from which the process counts as gone.
+        duration_s: seconds without renewal after which the process counts as gone.
     """
 
     holder: UUID
@@ -28,11 +28,11 @@ class TurnLease:
 
 
 class TurnSlots:
-    """Limits the turns that run in this process. Each has a history in memory.
+    """Limits the number of turns that run in this process, because each holds a history in memory.
 
     Args:
-        limit: the most turns that run at once.
-        is_draining: returns whether this process leaves queued turns to the others.
+        limit: maximum number of turns running at once.
+        is_draining: returns whether this process leaves queued turns to other processes.
     """
 
     def __init__(self, limit: int, *, is_draining: Callable[[], bool]) -> None:
@@ -49,7 +49,7 @@ class TurnSlots:
 
     @property
     def room(self) -> int:
-        """How many more turns may start."""
+        """Number of further turns that may start."""
         return max(self._limit - len(self._taken), 0) if self.is_open else 0
 
     def try_take(self, turn_id: UUID) -> bool:
@@ -60,7 +60,7 @@ class TurnSlots:
         return False
 
     def take(self, turn_id: UUID) -> None:
-        """Take a slot for a turn that runs, even beyond the limit."""
+        """Take a slot for a turn that already runs, even beyond the limit."""
         self._taken.add(turn_id)
 
     def release(self, turn_id: UUID) -> None:
@@ -71,12 +71,12 @@ class TurnSlots:
             self.wake()
 
     def wake(self) -> None:
-        """End wait_for_room if there is room."""
+        """Wake wait_for_room if there is room."""
         if self.room:
             self._freed.set()
 
     async def wait_for_room(self, timeout_s: float) -> None:
-        """Return once queued turns may find room again, or after `timeout_s` seconds."""
+        """Wait until there may be room for queued turns again, for at most `timeout_s` seconds."""
         try:
             async with asyncio.timeout(timeout_s):
                 await self._freed.wait()
@@ -90,15 +90,16 @@ class RunningTurn:
     """A turn that this process runs.
 
     Attributes:
-        end_seq: the last message that the turn appended; 0 if there is none.
-        after_seq: end_seq, or else the last message of the session.
-        answered_seq: the message that the model answers; 0 before it is called.
-        half: the first half of a surrogate pair whose other half begins the next delta.
-        began: when it started, on the monotonic clock.
-        is_over: set when another process has ended the turn, or this one has to give it up.
-        fault: why this process gives it up.
+        end_seq: seq of the last message that the turn appended; 0 if there is none.
+        after_seq: end_seq, or else the seq of the session's last message.
+        answered_seq: seq of the message that the model answers; 0 before the model is called.
+        half: the first half of a surrogate pair whose second half begins the next delta.
+        began: time of the start, on the monotonic clock.
+        is_over: set when another process has ended the turn, or when this one must abandon it.
+        fault: why this process abandons the turn.
         usage: tokens of the model calls so far, in the order of the column; None if not reported.
-        report: what the last request did not contain as it is stored; None before there is one.
+        report: how the last request differed from the stored messages; None before the first
+            request.
     """
 
     key: UUID
@@ -121,11 +122,11 @@ class RunningTurn:
 
     @property
     def remaining_s(self) -> float:
-        """Seconds until the turn times out; 0 if it has."""
+        """Seconds until the turn times out; 0 if it has timed out."""
         return max(self.began + self.timeout_s - time.monotonic(), 0)
 
     def add_usage(self, usage: Usage | None) -> None:
-        """Count the tokens of a model call."""
+        """Add the tokens of a model call."""
         if usage is not None:
             counts = (
                 usage.input_tokens,
@@ -138,15 +139,15 @@ class RunningTurn:
 
 @dataclass(slots=True)
 class TurnChanges:
-    """What a transaction changes about a session's turns, to publish and run after its commit.
+    """A transaction's changes to a session's turns, to be published and run after the commit.
 
     Attributes:
         change: the transaction.
-        ended: the turns that it ended.
-        started: the turn that it started.
-        settled: the turn of this process that is over.
-        has_appended: whether it appended messages.
-        is_full: whether it left a turn queued for want of a slot.
+        ended: the turns that the transaction ended.
+        started: the turn that the transaction started.
+        settled: id of this process's turn that is over.
+        has_appended: whether the transaction appended messages.
+        is_full: whether a turn stayed queued because no slot was free.
         is_idle: whether no turn is running or queued.
     """
 

@@ -1,12 +1,12 @@
-"""Turns of sessions: the queued ones, the running one, and the process that runs it.
+"""The turns table: queued turns, the running turn, and the process that runs it.
 
-A session runs one turn at a time: the one that `sessions.running_turn` names. That column is also
-the fence of the turn's appends. Whoever starts, continues or ends a turn holds the session's row
-(sessions/store/lock.py), so the statements here need not consider two at once.
+A session runs one turn at a time, which `sessions.running_turn` names. That column also fences the
+turn's appends. A transaction that starts, continues or ends a turn holds the lock on the session's
+row (sessions/store/lock.py), so the statements here never run concurrently for one session.
 
-The process that runs a turn renews its lease. Once the lease has run out, the process counts as
-gone, and any other may end the turn. If it was only asleep, it finds that the session runs another
-turn by then, or none, and its appends do nothing.
+The process that runs a turn renews its lease. When the lease has run out, the process counts as
+gone, and any other process may end the turn. If the process was only suspended, it then finds that
+the session runs another turn or none, and its appends have no effect.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -44,9 +44,9 @@ from sessiond_server.turns.rows import (
 )
 
 MAX_CHANGES = 100
-"""The most changes of a request that are kept with a turn."""
+"""Maximum number of changes of a request that are stored with a turn."""
 
-# Errors that a later transaction may not meet: a broken connection, a deadlock, a standby.
+# Errors that may not recur in a later transaction: a broken connection, a deadlock, a standby.
 TRANSIENT_ERRORS = (
     psycopg.OperationalError,
     psycopg.InterfaceError,
@@ -61,7 +61,7 @@ class StartFailed(Exception):
 # The partial index turns_open_idx serves only statements that repeat its condition, state <= 2.
 _QUEUED = f"turns.state = {TurnState.QUEUED} AND turns.state <= 2"
 _RUNNING = f"turns.state = {TurnState.RUNNING} AND turns.state <= 2"
-# What steers a turn whose answer calls tools waits for the results, but not for ever.
+# Messages that steer a turn whose answer calls tools wait for the results, for a limited time.
 _HELD = "COALESCE(turns.held_until > clock_timestamp(), false)"
 _QUEUED_TURN = f"turn_id, prompt, held_until IS NOT NULL AS was_held, {_HELD} AS is_held"
 _OF_SESSION = "key = %(key)s AND log = %(log)s"
@@ -85,7 +85,7 @@ VALUES (%(key)s, %(log)s, %(turn_id)s, %(place)s, {TurnState.QUEUED}, %(model)s,
     CASE WHEN %(is_held)s THEN clock_timestamp() + %(timeout_ms)s * interval '1 millisecond' END,
     clock_timestamp())"""
 
-# Messages that were sent to steer a turn that is over come first.
+# Messages that were sent to steer a turn which is over come first.
 _NEXT = f"""
 SELECT {_QUEUED_TURN} FROM turns WHERE {_OF_SESSION} AND {_QUEUED}
 ORDER BY is_held, steers IS NULL AND held_until IS NULL, place LIMIT 1"""
@@ -143,9 +143,9 @@ WHERE turns.key = mine.key AND turns.turn_id = mine.turn_id AND {_RUNNING}
     AND holder = %(holder)s
 RETURNING turns.turn_id"""
 
-# A session has queued turns but runs none if its process was shut down or had no slot; the first of
-# them stands for all. A locked session is left to a later round: so nobody waits for one that is
-# held for long, or that another process is recovering.
+# If a process was shut down or had no slot, its session may have queued turns but no running one;
+# the first queued turn then represents all. A locked session is skipped until a later round, so
+# that nobody waits for a row that is locked for long or is being recovered by another process.
 _ORPHANS = f"""
 SELECT s.key, s.project_id, s.session_id, s.running_turn,
     COALESCE(turns.holder = %(holder)s, false) AS is_mine
@@ -165,7 +165,7 @@ SELECT turn_id FROM turns WHERE {_OF_TURN} AND {_RUNNING} AND lease_until < cloc
 
 
 class TurnStore:
-    """Turns of sessions. Methods that take a Change run in its transaction."""
+    """The turns of sessions. Methods with a Change parameter run in its transaction."""
 
     def __init__(self, database: Database, appends: AppendStore) -> None:
         self._database = database
@@ -187,8 +187,8 @@ class TurnStore:
         """Undo the block's statements if it raises, and keep the transaction usable.
 
         Raises:
-            StartFailed: the block raised something that no repetition of the transaction mends. A
-                Fault, and errors of the connection and of locks, pass as they are.
+            StartFailed: the block raised an error that repeating the transaction cannot fix. A
+                Fault, and errors of the connection and of locks, are raised unchanged.
         """
         try:
             async with change.connection.transaction():
@@ -205,7 +205,7 @@ class TurnStore:
         return TurnRow(**rows[0]) if rows else None
 
     async def open(self, change: Change) -> OpenTurns:
-        """Return the turns of the session that are not over."""
+        """Return the turns of the session that have not ended."""
         [row] = await _rows(change, _OPEN)
         return OpenTurns(**row)
 
@@ -219,7 +219,7 @@ class TurnStore:
             model=turn.model,
             prompt=turn.prompt,
             message_id=turn.message_id,
-            # As one JSON string: jsonb does not keep the order of an object's keys.
+            # Stored as one JSON string: jsonb does not keep the order of an object's keys.
             options=Jsonb(turn.options_json or "{}"),
             timeout_ms=turn.timeout_ms,
             steers=turn.steers,
@@ -227,19 +227,19 @@ class TurnStore:
         )
 
     async def next_queued(self, change: Change) -> QueuedTurn | None:
-        """Return the turn to start when none is running; None if none is queued.
+        """Return the turn to start when no turn is running; None if none is queued.
 
-        It is one that is held if there are no others: then none may start.
+        If all queued turns are held, a held turn is returned, and no turn may start.
         """
         rows = await _rows(change, _NEXT)
         return QueuedTurn(**rows[0]) if rows else None
 
     async def steering(self, change: Change, turn_id: UUID) -> list[QueuedTurn]:
-        """Return the queued turns that are to become a part of a running one, in order."""
+        """Return the queued turns that should become a part of a running one, in order."""
         return [QueuedTurn(**row) for row in await _rows(change, _STEERING, turn_id=turn_id)]
 
     async def hold(self, change: Change, turn_id: UUID) -> bool:
-        """Let what steers a turn wait for the results of its calls. Return whether any does."""
+        """Hold the turns that steer a turn until its calls have results; return if any exist."""
         return bool(await _rows(change, _HOLD, turn_id=turn_id))
 
     async def queued_ids(self, change: Change) -> list[UUID]:
@@ -256,10 +256,10 @@ class TurnStore:
     async def append(
         self, change: Change, turn_id: UUID, append: Append, rows: Rows
     ) -> Appended | None:
-        """Append messages of the running turn.
+        """Append messages to the running turn.
 
         Returns:
-            The result; None if the session runs another turn or takes no appends.
+            The result; None if the session runs another turn or accepts no appends.
 
         Raises:
             AssetMissing: if a message refers to an asset that does not exist.
@@ -274,7 +274,7 @@ class TurnStore:
         """Return whether the session's newest message is on a branch through an earlier one.
 
         Args:
-            change: of the session.
+            change: the transaction on the session.
             seq: the earlier message; all messages after it are in the session's own log.
         """
         after = Segment(change.key, change.log, seq + 1, change.last_seq)
@@ -288,7 +288,7 @@ class TurnStore:
         await _rows(change, _JOIN, turn_id=turn_id, joined=joined, first_seq=first, end_seq=last)
 
     async def end(self, change: Change, turn_id: UUID, ending: Ending) -> TurnRow | None:
-        """End a running or queued turn. Return it; None if it has ended before."""
+        """End a running or queued turn. Return the turn; None if it had already ended."""
         rows = await _rows(
             change,
             _END,
@@ -308,14 +308,14 @@ class TurnStore:
         return TurnRow(**rows[0])
 
     async def find(self, change: Change, turn_id: UUID) -> OwnedTurn | None:
-        """Return a turn of the session as it is now; None if there is none."""
+        """Return the current row of a turn of the session; None if there is none."""
         rows = await _rows(change, _FIND, turn_id=turn_id)
         return _owned(rows[0]) if rows else None
 
     async def set_replay_result(self, change: Change, request_id: str, result: str) -> None:
         """Set the result that a repetition of the request returns.
 
-        It was not known yet when the request was recorded.
+        The result was not known when the request was recorded.
         """
         await _rows(change, _SET_REPLAY_RESULT, request_id=request_id, result=result)
 
@@ -329,12 +329,12 @@ class TurnStore:
         """Renew the leases of turns.
 
         Args:
-            turns: (the session's key, turn_id) of each.
-            holder: the process that holds them.
+            turns: the session's key and the turn_id of each turn.
+            holder: the process that holds the turns.
             lease_s: duration of the new leases, in seconds.
 
         Returns:
-            The ids of those that are still the holder's.
+            The ids of the turns that the process still holds.
         """
         parameters = {
             "keys": [key for key, _ in turns],
@@ -347,13 +347,13 @@ class TurnStore:
     async def orphans(
         self, holder: UUID, running: Sequence[UUID], limit: int, *, include_queued: bool
     ) -> list[OrphanedTurn]:
-        """Return sessions whose turns no process runs, those first that have waited longest.
+        """Return sessions whose turns no process runs; those that have waited longest come first.
 
         Args:
-            holder: the asking process.
-            running: the turns that it runs, whatever became of their leases.
-            limit: the most sessions.
-            include_queued: include sessions that have only queued turns.
+            holder: the calling process.
+            running: the turns that this process runs, even if their leases have run out.
+            limit: maximum number of sessions.
+            include_queued: also return sessions that have only queued turns.
         """
         mine = {"holder": holder, "running": list(running)}
         parameters = {**mine, "include_queued": include_queued, "limit": limit}
@@ -368,8 +368,8 @@ class TurnStore:
             key: the session's key.
             project_id: the caller's project.
             state: only turns in this state; 0 = any.
-            before: only turns older than this one; None = from the newest on.
-            limit: the most turns.
+            before: only turns older than this one; None = start with the newest.
+            limit: maximum number of turns.
         """
         caller = {"key": key, "project_id": project_id}
         parameters = {**caller, "state": state, "before": before, "limit": limit}
@@ -388,6 +388,6 @@ async def _rows(change: Change, statement: str, **parameters: Any) -> list[dict[
 
 def _owned(row: dict[str, Any]) -> OwnedTurn:
     options, holder = row.pop("options"), row.pop("holder")
-    # Earlier versions stored an object.
+    # Earlier versions stored the options as an object.
     options = parse(options) if isinstance(options, str) else options
     return OwnedTurn(TurnRow(**row), options, holder)

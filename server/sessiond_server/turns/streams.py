@@ -21,7 +21,7 @@ from sessiond_server.turns.runner import TurnRunner
 from sessiond_server.turns.service import Accepted, Sending, Turns
 from sessiond_server.watch.hub import WatchHub, WatchOptions
 
-# How often a turn that runs at another process is looked up, in case its end is not published.
+# How often to look up a turn that runs in another process, in case its end is not published.
 POLL_MS = 2_000
 HEARTBEAT_S = 15.0
 
@@ -30,7 +30,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A response of Send; a heartbeat if nothing is set.
+    """A response of Send. If no field is set, it is a heartbeat.
 
     Attributes:
         turn: see SendResponse.
@@ -54,22 +54,22 @@ class TurnStreams:
     async def send(
         self, sending: Sending, *, after_seq: int, abort_on_disconnect: bool
     ) -> AsyncGenerator[Step, None]:
-        """Start a turn, or rejoin it, and stream its events.
+        """Start a turn or rejoin it, and stream its events.
 
         Args:
-            sending: the turn.
-            after_seq: events of messages up to this one are left out.
+            sending: the request that starts the turn.
+            after_seq: leave out events of messages up to this seq.
             abort_on_disconnect: abort the turn if the generator is closed before the turn is over.
 
         Yields:
-            The turn as it was accepted, its events, and the turn as it ended.
+            The turn as accepted, its events, and the turn as it ended.
 
         Raises:
             Fault: with the reasons of Send.
         """
         if after_seq < 0:
             raise invalid("after_seq", "is negative; 0 stands for the beginning")
-        # Watch before the turn starts, so that no event of it is missed.
+        # Watch before the turn starts, so that none of its events is missed.
         live, first = self._watch(sending, None), b""
         try:
             await anext(live)
@@ -87,7 +87,8 @@ class TurnStreams:
                     await live.aclose()
                     live = self._watch(sending, after_seq)
                     first = await anext(live)
-                    # Only now: a client that learns that the turn is running receives its end.
+                    # Look the turn up only now: a client that sees the turn running also receives
+                    # its end.
                     await follower.is_over_at(after_seq)
                 yield Step(
                     turn=await self._effective_turn(sending, follower.own),
@@ -100,7 +101,7 @@ class TurnStreams:
                     raise fault_of_turn(turn.error, turn.turn_id)
                 yield Step(turn=turn)
             except (GeneratorExit, asyncio.CancelledError):
-                # The client has left. After an error of the server it may rejoin the turn.
+                # The client has left. (After a server error, it may rejoin the turn.)
                 if abort_on_disconnect:
                     self._abort_accepted(sending, sent)
                 raise
@@ -108,7 +109,7 @@ class TurnStreams:
             await live.aclose()
 
     async def close(self) -> None:
-        """Cancel the aborts that are under way."""
+        """Cancel the aborts in progress."""
         await cancel_all(self._aborting)
 
     def _watch(self, sending: Sending, after_seq: int | None) -> AsyncGenerator[bytes, None]:
@@ -140,10 +141,10 @@ class TurnStreams:
 
 
 class TurnFollower:
-    """Filters a session's events for one Send, until its turn is over.
+    """Filters a session's events for one Send, until the turn is over.
 
     Attributes:
-        own: the Send's own turn, as it was last read.
+        own: the turn that the Send created, as last read.
     """
 
     def __init__(self, turns: Turns, runner: TurnRunner, sending: Sending, own: TurnRow) -> None:
@@ -163,8 +164,8 @@ class TurnFollower:
 
         Args:
             first: the first chunk of the watch stream.
-            chunks: the others.
-            after_seq: the message after which it begins.
+            chunks: the following chunks.
+            after_seq: seq of the message after which the watch stream begins.
 
         Yields:
             Events, and heartbeats.
@@ -174,7 +175,7 @@ class TurnFollower:
         """
         self._seen = after_seq
         chunk, yielded_at = first, time.monotonic()
-        # Whether the end is published already, or will never be.
+        # Whether the turn's end has already been published, or never will be.
         is_published = self._ended is not None
         while True:
             watched = WatchResponse.FromString(chunk).events
@@ -185,8 +186,8 @@ class TurnFollower:
                 yielded_at = time.monotonic()
                 yield Step(found)
             if has_ended or not (chunk or self._runner.runs(self.own.turn_id)):
-                # Another process may have stored the end and not yet published it. If it does not
-                # do so until the next look, it is gone.
+                # Another process may have stored the end without having published it yet. If it is
+                # still not published at the next look-up, that process is gone.
                 is_published = has_ended or self._ended is not None
                 self._ended = self._ended or await self._ended_turn()
             if is_published and self._ended and self._ended.end_seq <= self._seen:
@@ -194,7 +195,7 @@ class TurnFollower:
             chunk = await anext(chunks)
 
     async def is_over_at(self, seq: int) -> bool:
-        """Look the turn up. Return whether it is over and has no message after `seq`."""
+        """Look up the turn. Return whether it is over and has no message after `seq`."""
         self._ended = await self._ended_turn()
         return self._ended is not None and self._ended.end_seq <= seq
 
@@ -213,20 +214,20 @@ class TurnFollower:
         return None if turn.state in (TurnState.QUEUED, TurnState.RUNNING) else turn
 
     def _may_have_joined(self, watched: Sequence[event_pb2.Event]) -> bool:
-        """Whether a turn has begun that may have taken along what was held."""
+        """Whether a turn has begun that may have included the held messages."""
         ids = {str(turn_id) for turn_id in (self.own.turn_id, self.own.steers) if turn_id}
         return bool(self.own.steers or self.own.held_until) and any(
             event.message.turn.turn_id not in {"", *ids} for event in watched
         )
 
     def _filter(self, watched: Sequence[event_pb2.Event]) -> tuple[list[event_pb2.Event], bool]:
-        """Return the turn's events, and whether one is the end of it or of the turn it steers."""
+        """Return the turn's events, and whether one of them ends it or the turn that it steers."""
         ids = (self.own.turn_id, self.own.joined, self.own.steers)
         mine = {str(turn_id) for turn_id in ids if turn_id}
         found, has_ended = [], False
         for event in watched:
             if event.seq:
-                # Messages that were watched before the turn started may be older.
+                # Messages that arrived before the turn started may have lower seqs.
                 self._seen = max(self._seen, event.seq)
                 if event.message.turn.turn_id in mine:
                     found.append(event)

@@ -1,7 +1,7 @@
 """Transitions of turns: start, append, steer, end. Each runs in a transaction of runner.change.
 
-The transaction that ends a turn also starts the next one, so a queue does not stand still while a
-process has a slot for its turns.
+The transaction that ends a turn also starts the next one, so that a queue never waits while its
+process has a free slot.
 """
 
 from collections.abc import Sequence
@@ -34,11 +34,11 @@ log = structlog.get_logger(__name__)
 
 
 class TurnTransitions:
-    """Changes turns within the transaction of a TurnChanges, and records there what it did.
+    """Changes turns within the transaction of a TurnChanges, and records the changes there.
 
     Args:
-        lease: the lease that started turns get.
-        slots: without room, queued turns are left to other processes, or to this one later.
+        lease: the lease for turns that are started.
+        slots: the process's slots. If none is free, queued turns stay queued, for any process.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class TurnTransitions:
                 return
             ended = len(changes.ended)
             try:
-                # A turn that cannot start must not undo the end of the one before it.
+                # A turn that cannot start must not undo the end of the previous turn.
                 async with self._store.savepoint(change):
                     changes.started = await self._start(changes, queued)
                 return
@@ -91,7 +91,7 @@ class TurnTransitions:
         changes.is_idle = True
 
     async def abort(self, changes: TurnChanges, turn_id: UUID, why: str) -> None:
-        """End a turn as aborted, unless it has ended before."""
+        """End a turn as aborted, unless it has already ended."""
         await self.fail(changes, turn_id, Fault("TURN_ABORTED", why))
 
     async def fail(
@@ -101,9 +101,9 @@ class TurnTransitions:
         fault: Fault,
         running: RunningTurn | None = None,
     ) -> None:
-        """End a turn with a Fault, unless it has ended before.
+        """End a turn with a Fault, unless it has already ended.
 
-        It ends as aborted for TURN_ABORTED, and as failed otherwise.
+        The turn ends as aborted for TURN_ABORTED, and as failed for any other reason.
         """
         ending = Ending(
             TurnState.ABORTED if fault.reason == "TURN_ABORTED" else TurnState.FAILED,
@@ -114,7 +114,7 @@ class TurnTransitions:
         await self._end(changes, turn_id, ending)
 
     async def adopt(self, changes: TurnChanges, turn_id: UUID) -> None:
-        """Run a turn that this process has started by a commit that was not acknowledged."""
+        """Run a turn that this process started by a commit that was not acknowledged."""
         owned = await self._store.find(changes.change, turn_id)
         if owned and owned.turn.state == TurnState.RUNNING and owned.holder == self._lease.holder:
             log.info("turn_adopted", turn_id=str(turn_id))
@@ -126,14 +126,14 @@ class TurnTransitions:
         """Write the outcome of a model call.
 
         Returns:
-            The seq that the turn resumes from, because messages were sent to steer it; 0 if the
-            turn is over.
+            The seq from which the turn resumes if messages were sent to steer it; 0 if the turn is
+            over.
         """
         change, turn_id = changes.change, running.turn_id
         owned = await self._store.find(change, turn_id) if change.log == running.log else None
         if owned and owned.turn.state == TurnState.RUNNING:
             if owned.turn.end_seq > running.end_seq:
-                # An earlier commit was not acknowledged, and the turn resumes after it.
+                # An earlier commit was not acknowledged; the turn resumes after that commit.
                 changes.has_appended = True
                 return owned.turn.end_seq
             if change.state == SessionState.DESTROYED:
@@ -148,8 +148,8 @@ class TurnTransitions:
                 await self.fail(changes, turn_id, outcome, running)
             await self.start_next(changes)
         elif owned and owned.turn.state == TurnState.COMPLETED:
-            # Another process that ends a turn publishes that. But only this one completes it, by an
-            # earlier commit that was not acknowledged: nobody has published it yet.
+            # A process that ends a turn publishes the end. But only this process completes the
+            # turn. Its earlier commit was not acknowledged, so nobody has published the end yet.
             changes.ended.append(owned.turn)
             changes.has_appended = True
         changes.settled = turn_id
@@ -165,7 +165,7 @@ class TurnTransitions:
         )
         turn_id, messages = queued.turn_id, queued.messages
         held = await self._store.steering(changes.change, turn_id)
-        # What was held was sent earlier, but it follows the results that it was held for.
+        # Held messages were sent earlier, but they follow the results that they waited for.
         is_first = queued.was_held or any(has_results(message) for message in messages)
         end_seq = 0 if is_first else await self._join(changes, turn_id, held)
         if messages:
@@ -177,7 +177,7 @@ class TurnTransitions:
     async def _join(
         self, changes: TurnChanges, turn_id: UUID, steering: Sequence[QueuedTurn]
     ) -> int:
-        """Append what was sent to steer a turn, as a part of that turn.
+        """Append messages that were sent to steer a turn, as a part of that turn.
 
         Returns:
             The last seq; 0 if nothing was appended.
@@ -185,7 +185,7 @@ class TurnTransitions:
         last_seq = 0
         for queued in steering:
             messages = queued.messages
-            # They carry the id of a turn of their own, which they now do not get.
+            # The messages carry the id of their own turn, which does not start now.
             for sent in messages:
                 sent.turn.turn_id = str(turn_id)
             try:
@@ -218,7 +218,7 @@ class TurnTransitions:
         """Append the answer, then either the queued steering messages or the end of the turn.
 
         Returns:
-            The seq to resume from; 0 if the turn is over.
+            The seq from which the turn resumes; 0 if the turn is over.
 
         Raises:
             Fault: MODEL_ANSWER_INVALID if the answer cannot be stored.
@@ -240,7 +240,7 @@ class TurnTransitions:
         answered = running.answered_seq
         if answered != change.last_seq and not await self._store.is_continued(change, answered):
             messages[0].parent_seq = answered
-        # The usage is that of the whole answer.
+        # The usage counts for the whole answer, so only its last message keeps it.
         for message in messages[:-1]:
             message.turn.ClearField("usage")
         try:
@@ -253,7 +253,8 @@ class TurnTransitions:
             ) from None
         last_seq, resume_seq = appended.last_seq, 0
         if has_calls:
-            # The model would be told that there are no results. They come in a Send of their own.
+            # Otherwise the model would be told that the results are missing. They arrive in a later
+            # Send.
             await self._store.hold(change, turn_id)
         else:
             steering = await self._store.steering(change, turn_id)
@@ -296,7 +297,7 @@ class TurnTransitions:
                     raise asset_not_found(
                         e.sha256.hex(), validator.asset_fields[e.sha256]
                     ) from None
-                # The model wrote text that looks like a reference.
+                # The model wrote text that merely looks like a reference to an asset.
                 append = replace(
                     append,
                     asset_refs=tuple(ref for ref in append.asset_refs if ref[1] != e.sha256),

@@ -1,8 +1,8 @@
-"""The window: which of a history's newest messages a model is given.
+"""The window: the newest messages of a history, which a model is given.
 
-The window grows with each turn until it exceeds a limit of the session's config. Then it begins
-anew with a fraction of the limit. So the requests of most turns begin alike, and the caches of
-providers serve them.
+The window grows with each turn until it exceeds a limit of the session's config. Then a new window
+begins with a fraction of the limit. So the requests of most turns have a common beginning, and the
+providers' caches can serve them.
 
 A window never separates the calls of an answer from their results.
 """
@@ -24,10 +24,9 @@ class WindowLimits:
     """The limits of a window. Instructions do not count: they are always sent.
 
     Attributes:
-        max_messages: 0 = no limit.
-        max_tokens: 0 = no limit.
-        keep_fraction: the part of a limit that remains when the window exceeds it; above 0, at
-            most 1.
+        max_messages: maximum number of messages. 0 = no limit.
+        max_tokens: maximum number of tokens. 0 = no limit.
+        keep_fraction: the fraction of a limit with which a new window begins; above 0, at most 1.
     """
 
     max_messages: int
@@ -35,12 +34,12 @@ class WindowLimits:
     keep_fraction: float
 
     def allow(self, count: int, tokens: int) -> bool:
-        """Return whether messages are within the limits. A single one always is."""
+        """Return whether messages are within the limits. A single message always is."""
         return count <= 1 or not (0 < self.max_messages < count or 0 < self.max_tokens < tokens)
 
     @property
     def lowered(self) -> "WindowLimits":
-        """The limits of a window that begins anew."""
+        """The limits of a new window."""
         messages, tokens = (
             limit and max(1, int(limit * self.keep_fraction))
             for limit in (self.max_messages, self.max_tokens)
@@ -54,7 +53,7 @@ def is_instruction(message: Message) -> bool:
 
 
 def has_results(message: Message) -> bool:
-    """Whether a message brings results of tool calls."""
+    """Whether a message contains results of tool calls."""
     return _has_results(read(message))
 
 
@@ -63,10 +62,10 @@ def has_open_calls(newest_first: Sequence[Message], *, is_whole: bool) -> bool |
 
     Args:
         newest_first: the newest messages.
-        is_whole: whether there are no messages before them.
+        is_whole: whether these are all messages of the history.
 
     Returns:
-        None if it depends on the messages before them.
+        None if it depends on earlier messages.
     """
     entries = [read(message) for message in reversed(newest_first)]
     base = _pairing_base(entries, len(entries), is_whole=is_whole)
@@ -77,7 +76,7 @@ def has_open_calls(newest_first: Sequence[Message], *, is_whole: bool) -> bool |
 
 
 def fitting(newest_first: Iterable[Message], limits: WindowLimits) -> int:
-    """Return how many of the newest messages are within the limits."""
+    """Return the number of newest messages that are within the limits."""
     size = count = tokens = 0
     for message in newest_first:
         if not is_instruction(message):
@@ -90,15 +89,15 @@ def fitting(newest_first: Iterable[Message], limits: WindowLimits) -> int:
 
 
 def window_size(newest_first: Sequence[Message], size: int, *, is_whole: bool) -> int | None:
-    """Return the size of a window that separates no call from its result.
+    """Return the size of a window that does not separate calls from their results.
 
     Args:
         newest_first: the newest messages.
-        size: the wanted size; the window becomes smaller if that is possible, else larger.
-        is_whole: whether there are no messages before them.
+        size: the desired size; the window is made smaller if possible, or else larger.
+        is_whole: whether these are all messages of the history.
 
     Returns:
-        The size; None if it depends on the messages before them.
+        The size; None if it depends on earlier messages.
     """
     entries = [read(message) for message in reversed(newest_first)]
     wanted = len(entries) - size
@@ -117,9 +116,9 @@ def window_size(newest_first: Sequence[Message], size: int, *, is_whole: bool) -
 
 
 def _pairing_base(entries: Sequence[Entry], wanted: int, *, is_whole: bool) -> int | None:
-    """Return where pairing can begin, at most at `wanted`, without regard to what precedes.
+    """Return the last place, up to `wanted`, from which pairing needs no earlier messages.
 
-    That is where an answer begins, or anywhere if no results follow before the next answer.
+    An answer begins at that place, or no results follow it before the next answer.
     """
     rest = entries[wanted:]
     answer = next((i for i, entry in enumerate(rest) if _is_answer(entry)), len(rest))
@@ -132,11 +131,13 @@ def _pairing_base(entries: Sequence[Entry], wanted: int, *, is_whole: bool) -> i
 
 
 def _group_begins(entries: Sequence[Entry], base: int) -> list[int]:
-    """Return for each message where its group begins: an answer with its calls and their results.
+    """Return for each message the place at which its group begins.
+
+    A group is an answer with its calls and their results.
 
     Args:
         entries: the messages.
-        base: the place of the first of them.
+        base: the place of the first message.
     """
     places = {entry.seq: place for place, entry in enumerate(entries, base)}
     begins = list(range(base, base + len(entries)))
@@ -165,13 +166,13 @@ def _has_results(entry: Entry) -> bool:
 
 
 class TaskSearch:
-    """Finds the user's message that the running tool loop works on.
+    """Finds the user message that the running tool loop works on.
 
-    A loop begins with a user's message, goes on with answers that call tools, and ends with an
+    A loop begins with a user message, continues with answers that call tools, and ends with an
     answer that calls none.
 
     Attributes:
-        seq: of the message, as far as it is known; 0 = no loop is running, or nobody started it.
+        seq: seq of the message, as far as known; 0 = no loop is running, or no user started it.
         is_done: whether earlier messages are irrelevant.
     """
 
@@ -179,12 +180,12 @@ class TaskSearch:
         self.seq = 0
         self.is_done = False
         self._is_loop = False
-        # Whether the message before was an answer, and whether its part seen so far has calls.
+        # Whether the last message added was an answer, and whether its known part has calls.
         self._is_answer = False
         self._has_calls = False
 
     def add(self, message: Message) -> None:
-        """Look at the message before the last one."""
+        """Add the message that precedes the last one added."""
         if is_instruction(message):
             return
         entry = read(message)
@@ -201,7 +202,7 @@ class TaskSearch:
             self.seq = entry.seq
 
     def end(self) -> None:
-        """Take into account that nothing precedes the last message."""
+        """Note that no message precedes the last one added."""
         if self._is_answer:
             if self._has_calls and not self.is_done:
                 self._is_loop, self.seq = True, 0

@@ -1,8 +1,8 @@
-"""What a message of each provider's format looks like, as far as readers rely on it.
+"""The schemas of messages in each provider's format, as far as readers rely on them.
 
-The schemas are strict about the types of what is read, and lenient about everything else: unknown
-keys, null in place of a field that was left out, and parts and items of types that are newer than
-this server.
+The schemas are strict about the types of the fields that are read, and lenient about everything
+else: unknown keys, null instead of a missing field, and parts and items of types that are newer
+than this server.
 """
 
 from collections.abc import Callable
@@ -19,16 +19,16 @@ CHECKS: dict[int, Callable[[dict[str, Any]], None]] = {
     FORMAT_ANTHROPIC: anthropic.check,
     FORMAT_GEMINI: gemini.check,
 }
-"""The check of a message with a known role, by its format. Each raises SchemaError."""
+"""The check of a message with a known role, by the message's format. Each raises SchemaError."""
 
 
 def fault_of(error: SchemaError, value: dict[str, Any], format_name: str, field: str) -> Fault:
-    """Return the fault of a message that is none of its format.
+    """Return the fault for a message that does not match its format.
 
     Args:
-        error: what the check raised.
+        error: the error that the check raised.
         value: the parsed JSON.
         format_name: name of the format.
-        field: path of the JSON.
+        field: path of the JSON in the request.
     """
     return invalid(f"{field}{error.path}", error.description + advice(value, format_name))

@@ -13,7 +13,7 @@ from sessiond_server.messages.schemas.checks import (
     text_or,
 )
 
-# Parts of OpenAI's, and of the AI SDK's model messages.
+# Types of OpenAI's parts, and of parts in the AI SDK's model messages.
 _FOREIGN_BLOCKS = frozenset(
     openai.PARTS.keys() - {"text", "file"}
     | {"function_call", "function_call_output"}
@@ -23,7 +23,7 @@ _FOREIGN_FIELDS = ("parts", "tool_calls", "tool_call_id", "function_call")
 
 
 def _check_inner(value: Any) -> None:
-    # One block stands for a list of it, and any other object for its text.
+    # A single block may replace a list of blocks; any other object is kept as text.
     if not isinstance(value, str | dict):
         _check_blocks(value)
 
@@ -53,6 +53,6 @@ def check(value: dict[str, Any]) -> None:
     """Check a message.
 
     Raises:
-        SchemaError: for what could not be read.
+        SchemaError: if a reader could not read the message.
     """
     check_content(value, "content", _check_content, _FOREIGN_FIELDS)

@@ -1,20 +1,20 @@
-"""Checks of JSON values, from which the schemas are made."""
+"""Checks of JSON values, from which the schemas are built."""
 
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeAlias
 
 Check: TypeAlias = Callable[[Any], None]
-"""Raises SchemaError for a value that has not the shape."""
+"""A function that raises SchemaError if a value has the wrong shape."""
 
 _KINDS = {str: "a string", bool: "a boolean", dict: "an object", list: "a list", type(None): "null"}
 
 
 class SchemaError(Exception):
-    """A value that readers could not read.
+    """A message has a value that its reader cannot read.
 
     Attributes:
-        description: what is wrong with it, continuing "FIELD ...".
-        path: where it is, such as ".content[1].type".
+        description: what is wrong with the value, as the continuation of "FIELD ...".
+        path: the place of the value, such as ".content[1].type".
     """
 
     def __init__(self, description: str, path: str = "") -> None:
@@ -24,7 +24,7 @@ class SchemaError(Exception):
 
 
 def wrong_type(value: Any, wanted: str) -> SchemaError:
-    """Return the error of a value of another type."""
+    """Return the error for a value of the wrong type."""
     return SchemaError(f"is no {wanted}, but {_KINDS.get(type(value), 'a number')}")
 
 
@@ -35,12 +35,12 @@ def string(value: Any) -> None:
 
 
 def fields(**checks: Check) -> Check:
-    """Return the check of an object with these fields; null is as good as none."""
+    """Return the check of an object with these fields; null counts as a missing field."""
     return all_fields(checks)
 
 
 def all_fields(checks: Mapping[str, Check]) -> Check:
-    """Return the check of an object with these fields; null is as good as none."""
+    """Return the check of an object with these fields; null counts as a missing field."""
     find = checks.get
 
     def check(value: Any) -> None:
@@ -74,7 +74,7 @@ def items(inner: Check, wanted: str = "list") -> Check:
 
 
 def text_or(inner: Check) -> Check:
-    """Return the check of a string, or of something else."""
+    """Return the check of a string or, for any other value, the inner check."""
 
     def check(value: Any) -> None:
         if not isinstance(value, str):
@@ -87,8 +87,8 @@ def part(by_type: Mapping[str, Check], foreign: Collection[str]) -> Check:
     """Return the check of a part of content: a string, or an object with a type.
 
     Args:
-        by_type: checks of the known types; others are accepted.
-        foreign: types that only other formats have.
+        by_type: checks of the known types; unknown types are accepted.
+        foreign: types that exist only in other formats.
     """
 
     def check(value: Any) -> None:
@@ -107,7 +107,7 @@ def part(by_type: Mapping[str, Check], foreign: Collection[str]) -> Check:
     return check
 
 
-# Where other formats have their content.
+# The keys under which other formats have their content.
 _OTHER_CONTENT = frozenset({"content", "parts", "blocks", "text", "message", "data", "value"})
 
 
@@ -116,9 +116,9 @@ def check_content(value: dict[str, Any], key: str, inner: Check, foreign: Collec
 
     Args:
         value: the message.
-        key: where its format has its content.
+        key: the key under which the message's format has the content.
         inner: checks the content.
-        foreign: keys that only other formats have.
+        foreign: keys that exist only in other formats.
     """
     content = value.get(key)
     try:

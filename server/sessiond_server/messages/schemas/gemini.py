@@ -1,4 +1,4 @@
-"""Contents of the Gemini API, in its own spelling and in that of its Python SDK."""
+"""Contents of the Gemini API, in the API's spelling and in that of its Python SDK."""
 
 import re
 from typing import Any
@@ -18,7 +18,7 @@ _FOREIGN_PART_FIELDS = ("type", "part_kind", "kind")
 
 
 def both_spellings(**checks: Check) -> dict[str, Check]:
-    """Return checks of fields, in camelCase and in snake_case."""
+    """Return the checks under both spellings of the fields: camelCase and snake_case."""
     return {
         spelling: check
         for name, check in checks.items()
@@ -29,7 +29,7 @@ def both_spellings(**checks: Check) -> dict[str, Check]:
 _inline_data = all_fields(both_spellings(data=string, mimeType=string, displayName=string))
 _file_data = all_fields(both_spellings(fileUri=string, mimeType=string, displayName=string))
 _media = both_spellings(inlineData=_inline_data, fileData=_file_data)
-# A part has one of these.
+# A part has one of these fields.
 _contents = _media | both_spellings(
     text=string,
     functionCall=fields(id=string, name=string),
@@ -58,7 +58,7 @@ _check_list = items(_check_part, "list of parts")
 
 
 def _check_parts(value: Any) -> None:
-    # One part stands for a list of it.
+    # A single part may replace a list of parts.
     if isinstance(value, dict):
         _check_part(value)
     else:
@@ -69,6 +69,6 @@ def check(value: dict[str, Any]) -> None:
     """Check a content.
 
     Raises:
-        SchemaError: for what could not be read.
+        SchemaError: if a reader could not read the content.
     """
     check_content(value, "parts", _check_parts, _FOREIGN_FIELDS)

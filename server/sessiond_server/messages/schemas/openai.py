@@ -30,22 +30,22 @@ PARTS = {
     "file": fields(file=_FILE),
     "input_file": _FILE,
 }
-# Blocks of Anthropic's, and parts of the AI SDK's model messages.
+# Types of Anthropic's blocks, and of parts in the AI SDK's model messages.
 _FOREIGN_PARTS = frozenset(
     {"tool_use", "tool_result", "redacted_thinking", "server_tool_use", "container_upload"}
     | {"tool-call", "tool-result", "tool-approval-request", "tool-approval-response"}
 )
-# Items that may have neither an id nor another sign of an item.
+# Types of items that may have no id and no other field that marks an item.
 _ITEMS = frozenset(
     {"reasoning", "compaction", "compaction_trigger", "compaction_summary", "item_reference"}
     | {"configuration_update", "additional_tools", "mcp_list_tools"}
 )
 _ITEM_ENDS = ("_call", "_output", "_request", "_response", "_tools")
 _ITEM_FIELDS = ("id", "call_id", "status", "encrypted_content")
-# Lines of transcripts, and serialized messages of other programs.
+# Fields of lines of transcripts, and of messages that other programs serialised.
 _FOREIGN_FIELDS = frozenset({"payload", "message", "kwargs", "sessionId", "leafUuid"})
 _ITEM_TYPE = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
-# What is not an item: parts of content, and what others write in place of a role.
+# Types that are not items: parts of content, and values that other programs use as roles.
 _NO_ITEMS = (
     _FOREIGN_PARTS
     | PARTS.keys()
@@ -63,7 +63,7 @@ _ITEM_CHECKS = {
 
 
 def _foreign(value: dict[str, Any]) -> None:
-    """Refuse Anthropic's pictures and signed thinking; others have parts of these types, too."""
+    """Refuse Anthropic's images and signed thinking; other APIs have parts of these types too."""
     kind = value["type"]
     if kind == "thinking" and isinstance(value.get("thinking"), str):
         raise SchemaError("is 'thinking', which only other formats have", ".type")
@@ -106,7 +106,7 @@ def check(value: dict[str, Any]) -> None:
     """Check a message or an item.
 
     Raises:
-        SchemaError: for what could not be read.
+        SchemaError: if a reader could not read the message.
     """
     role = value.get("role")
     if role is None:
@@ -116,7 +116,7 @@ def check(value: dict[str, Any]) -> None:
         return
     _check_message(value)
     is_result = role in ("tool", "function")
-    # A tool may return any JSON. But what names no call may have it in its content.
+    # A tool may return any JSON. But a result without a tool_call_id may be one of another format.
     if not (is_result and value.get("tool_call_id")):
         check_content(value, "content", _check_result if is_result else _check_content, ("parts",))
 
@@ -128,7 +128,7 @@ def _check_result(content: Any) -> None:
 
 
 def is_item(value: dict[str, Any]) -> bool:
-    """Whether an object without a role is an item of the Responses API, of whatever version."""
+    """Whether an object without a role is an item of the Responses API, of any version."""
     kind = value.get("type")
     return (
         isinstance(kind, str)

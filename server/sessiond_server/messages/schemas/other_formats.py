@@ -1,4 +1,4 @@
-"""Recognises messages of other formats and of other programs, to say what they are."""
+"""Recognises messages of other formats and programs, to name them in error messages."""
 
 from collections.abc import Callable
 from typing import Any, TypeAlias
@@ -29,14 +29,14 @@ _OPENAI_FIELDS = ("tool_calls", "tool_call_id", "function_call", "call_id")
 
 
 def advice(value: _JSON, format_name: str) -> str:
-    """Say of which format a refused message is, and what to do, continuing a description.
+    """Return text that says which format a refused message has, and what to do.
 
     Args:
         value: the message.
-        format_name: the format as which it was sent.
+        format_name: the format that the caller declared.
 
     Returns:
-        A text that begins with "; ". "" = nothing is known of it.
+        A continuation of the error's description, beginning with "; ". "" = the format is unknown.
     """
     for looks_like, text in _PROGRAMS:
         if looks_like(value):
@@ -54,7 +54,7 @@ def _objects(value: Any) -> list[_JSON]:
 
 
 def _types(value: _JSON) -> set[str]:
-    """Return the types of the parts of a message's content, or its own where it has no role."""
+    """Return the types of the parts of a message's content; without a role, its own type."""
     content = _objects(value.get("content")) + ([] if "role" in value else [value])
     return {kind for part in content if isinstance(kind := part.get("type"), str)}
 
@@ -130,7 +130,7 @@ def _is_openai(value: _JSON) -> bool:
 
 
 _CONVERT = "convert it to a provider's message first"
-# The most exact marks first.
+# The most specific marks come first.
 _PROGRAMS: tuple[tuple[Callable[[_JSON], bool], str], ...] = (
     (
         lambda value: "choices" in value,
