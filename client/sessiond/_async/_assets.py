@@ -66,7 +66,7 @@ class AsyncAssets(AsyncCalls):
                 Default: no check.
             size: the expected size in bytes; the server refuses other content. Default: the actual
                 size for a path or bytes, otherwise no check.
-            timeout: deadline over all attempts, in seconds. Default: none.
+            timeout: deadline over all attempts, in seconds. Default: no deadline.
 
         Returns:
             The asset, even if the project had it already.
@@ -122,7 +122,7 @@ class AsyncAssets(AsyncCalls):
             asset_id: the asset.
             offset: bytes to skip at the beginning. Default: none.
             length: maximum number of bytes to read, at least 1. Default: all.
-            timeout: deadline of the whole read, in seconds. Default: none.
+            timeout: deadline of the whole read, in seconds. Default: no deadline.
 
         Returns:
             A lazy list; no call is made until it is iterated over. Iterating raises
@@ -137,7 +137,7 @@ class AsyncAssets(AsyncCalls):
 
         Args:
             asset_id: the asset.
-            timeout: deadline of the whole read, in seconds. Default: none.
+            timeout: deadline of the whole read, in seconds. Default: no deadline.
 
         Raises:
             SessiondError: as in download; InternalError if the content has a different SHA-256.
@@ -157,7 +157,7 @@ class AsyncAssets(AsyncCalls):
         Args:
             asset_id: the asset.
             path: path of the file. An existing file is replaced.
-            timeout: deadline of the whole read, in seconds. Default: none.
+            timeout: deadline of the whole read, in seconds. Default: no deadline.
 
         Raises:
             SessiondError: as in read.

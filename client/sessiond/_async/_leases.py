@@ -170,7 +170,7 @@ class AsyncLeaseCalls(AsyncCalls):
             timeout: deadline of the call, in seconds.
 
         Returns:
-            How many messages became pending.
+            The number of messages that became pending.
 
         Raises:
             SessionNotFound: if there is no such session.

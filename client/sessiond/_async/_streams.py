@@ -79,7 +79,7 @@ async def message_batches(
     Args:
         connection: makes the calls.
         request: which messages to read; not modified.
-        timeout: deadline of the whole call, in seconds. None = none.
+        timeout: deadline of the whole call, in seconds. None = no deadline.
 
     Yields:
         A batch, which can be iterated over only once. Each message is created when it is taken:
@@ -123,7 +123,7 @@ async def event_batches(
     Args:
         connection: makes the calls.
         request: which events to watch; not modified.
-        timeout: deadline of the whole call, in seconds. None = none.
+        timeout: deadline of the whole call, in seconds. None = no deadline.
         types: the types to yield. None = all.
         stop: ends the stream when it is set.
         opened: called with True at each response, and with False when a connection has ended.
@@ -173,7 +173,7 @@ async def send_steps(
     Args:
         connection: makes the calls.
         request: what to send; not modified.
-        timeout: deadline of the whole call, in seconds. None = none.
+        timeout: deadline of the whole call, in seconds. None = no deadline.
 
     Yields:
         The server's responses.
@@ -251,7 +251,7 @@ async def asset_pieces(
     Args:
         connection: makes the calls.
         request: the asset and the range to read; not modified.
-        timeout: deadline of the whole call, in seconds. None = none.
+        timeout: deadline of the whole call, in seconds. None = no deadline.
 
     Yields:
         A list with one piece.

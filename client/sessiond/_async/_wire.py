@@ -268,7 +268,7 @@ class AsyncStubs:
         Args:
             method: the method.
             requests: the requests; the generator is closed at the end.
-            timeout: deadline of the call, in seconds. None = none.
+            timeout: deadline of the call, in seconds. None = no deadline.
             metadata: sent with the call.
 
         Returns:

@@ -208,7 +208,7 @@ class Bookmarks(Calls):
             timeout: deadline over all attempts, in seconds.
 
         Raises:
-            BookmarkNotFound: if there is no such bookmark, unless allow_missing.
+            BookmarkNotFound: if there is no such bookmark, unless allow_missing is set.
             RequestIdReused: if the request_id was used with other content.
         """
         request = filled(

@@ -246,7 +246,7 @@ class Client:
 
         Args:
             types: yield only events of these types. Default: all.
-            timeout: deadline of the whole stream, in seconds. Default: none.
+            timeout: deadline of the whole stream, in seconds. Default: no deadline.
 
         Returns:
             A lazy list that never ends; no call is made until it is iterated over.

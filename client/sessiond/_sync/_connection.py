@@ -71,7 +71,8 @@ class Connection:
         Args:
             stub: selects the method; called anew for each attempt.
             request: the request; a change must carry a request_id.
-            timeout: deadline over all attempts, in seconds. Default: the client's; math.inf = none.
+            timeout: deadline over all attempts, in seconds. Default: the client's; math.inf = no
+                deadline.
             is_repeatable: False for a change without a request_id, which a retry could make twice.
 
         Returns:
@@ -100,7 +101,7 @@ class Connection:
         Args:
             stub: selects the method; called anew for each attempt.
             requests: creates the requests of an attempt.
-            timeout: deadline over all attempts, in seconds. None = none.
+            timeout: deadline over all attempts, in seconds. None = no deadline.
             is_repeatable: False if the requests can be created only once.
             refusal: a request that makes the server refuse the whole call. It is sent if creating
                 the requests raises, because the server could take a stream that merely breaks off

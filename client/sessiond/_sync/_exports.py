@@ -144,7 +144,7 @@ class ExportCalls(Calls):
                 messages sent and of all messages; the latter is None if the export does not contain
                 it.
             request_id: makes the call safe to repeat.
-            timeout: deadline over all attempts, in seconds. Default: none.
+            timeout: deadline over all attempts, in seconds. Default: no deadline.
 
         Returns:
             The session.

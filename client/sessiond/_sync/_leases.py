@@ -169,7 +169,7 @@ class LeaseCalls(Calls):
             timeout: deadline of the call, in seconds.
 
         Returns:
-            How many messages became pending.
+            The number of messages that became pending.
 
         Raises:
             SessionNotFound: if there is no such session.

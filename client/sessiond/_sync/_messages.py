@@ -156,7 +156,7 @@ class MessageCalls(Calls):
                 assets, and store references to them. True = files of 256 KiB or more; a number =
                 files of at least this many bytes.
             request_id: makes the call safe to repeat.
-            timeout: deadline over all attempts, in seconds. Default: none.
+            timeout: deadline over all attempts, in seconds. Default: no deadline.
 
         Returns:
             The seqs of the stored messages.

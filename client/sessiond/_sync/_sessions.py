@@ -402,7 +402,7 @@ class Sessions(ExportCalls, TurnCalls, MessageCalls):
                 stored after the iteration began.
             types: yield only events of these types, e.g. ["assistant.message"]; see `Event.type`.
                 Default: all.
-            timeout: deadline of the whole stream, in seconds. Default: none.
+            timeout: deadline of the whole stream, in seconds. Default: no deadline.
 
         Returns:
             A lazy list that never ends; no call is made until it is iterated over. Iterating raises

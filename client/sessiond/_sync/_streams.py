@@ -80,7 +80,7 @@ def message_batches(
     Args:
         connection: makes the calls.
         request: which messages to read; not modified.
-        timeout: deadline of the whole call, in seconds. None = none.
+        timeout: deadline of the whole call, in seconds. None = no deadline.
 
     Yields:
         A batch, which can be iterated over only once. Each message is created when it is taken:
@@ -124,7 +124,7 @@ def event_batches(
     Args:
         connection: makes the calls.
         request: which events to watch; not modified.
-        timeout: deadline of the whole call, in seconds. None = none.
+        timeout: deadline of the whole call, in seconds. None = no deadline.
         types: the types to yield. None = all.
         stop: ends the stream when it is set.
         opened: called with True at each response, and with False when a connection has ended.
@@ -174,7 +174,7 @@ def send_steps(
     Args:
         connection: makes the calls.
         request: what to send; not modified.
-        timeout: deadline of the whole call, in seconds. None = none.
+        timeout: deadline of the whole call, in seconds. None = no deadline.
 
     Yields:
         The server's responses.
@@ -252,7 +252,7 @@ def asset_pieces(
     Args:
         connection: makes the calls.
         request: the asset and the range to read; not modified.
-        timeout: deadline of the whole call, in seconds. None = none.
+        timeout: deadline of the whole call, in seconds. None = no deadline.
 
     Yields:
         A list with one piece.

@@ -131,7 +131,7 @@ class TurnCalls(Calls):
             prompt: as in send.
             abort_on_exit: abort the turn if the iteration ends before the turn does; a broken
                 connection may then abort it too. Default: the turn continues.
-            timeout: deadline of the whole stream, in seconds. Default: none.
+            timeout: deadline of the whole stream, in seconds. Default: no deadline.
             **keywords: messages, format, extract_files, attachments, mode, model, options,
                 turn_timeout, request_id, as in send.
 

@@ -230,7 +230,7 @@ class Stubs:
         Args:
             method: the method.
             requests: the requests.
-            timeout: deadline of the call, in seconds. None = none.
+            timeout: deadline of the call, in seconds. None = no deadline.
             metadata: sent with the call.
 
         Returns:
