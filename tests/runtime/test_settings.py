@@ -276,7 +276,7 @@ def test_providers_of_the_file_and_of_a_variable(
         5,
         True,
     )
-    assert list(every)[2:] == ["anthropic", "echo"]
+    assert list(every)[-3:] == ["anthropic", "gemini", "echo"]
 
 
 def test_providers_of_a_flag() -> None:
@@ -286,7 +286,13 @@ def test_providers_of_a_flag() -> None:
 
 def test_built_in_providers_need_no_setting() -> None:
     assert load().providers == {}
-    assert list(merge_built_in({})) == ["openai", "anthropic", "echo"]
+    assert list(merge_built_in({})) == [
+        "openai-responses",
+        "openai",
+        "anthropic",
+        "gemini",
+        "echo",
+    ]
 
 
 @pytest.mark.parametrize(

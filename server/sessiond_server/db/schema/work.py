@@ -45,7 +45,7 @@ turns = Table(
         LargeBinary,
         comment="a SendRequest with the messages; null once they are appended",
     ),
-    Column("message_id", Uuid, comment="of the last of the messages; null where there is none"),
+    Column("message_id", Uuid, comment="message_id of the last message; null if it has none"),
     # One JSON string with an object in text, since jsonb does not keep the order of keys.
     Column("options", JSONB, nullable=False, server_default=text("'{}'")),
     Column("timeout_ms", BigInteger, nullable=False),
