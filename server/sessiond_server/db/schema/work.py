@@ -75,15 +75,15 @@ turns = Table(
     Column("started_at", TIME),
     Column("ended_at", TIME),
     Column(
-        "held_until", TIME, comment="what steers waits until then for the results of open calls"
+        "held_until", TIME, comment="until then, a steering turn waits for results of open calls"
     ),
-    Column("changes", JSONB, comment="the first of what its last request changed"),
+    Column("changes", JSONB, comment="the first changes of its last request"),
     Column(
         "change_count",
         Integer,
         nullable=False,
         server_default="0",
-        comment="of all of them",
+        comment="of all changes",
     ),
     # Only queued and running turns are ever searched. lease_until is not in the index, so that
     # renewals stay heap-only (HOT).
