@@ -32,12 +32,21 @@ class TurnAnnouncements:
 
     def delta(self, running: RunningTurn, delta: Delta) -> None:
         """Publish a delta of the model's answer, in whole characters."""
-        text, running.half = running.half + delta.text, ""
-        if "\ud800" <= text[-1:] <= "\udbff":
-            text, running.half = text[:-1], text[-1]
+        if running.is_over.is_set():
+            # What comes now is not stored, so it must not be seen.
+            return
+        type_ = events.MESSAGE_DELTA
+        if delta.is_reasoning:
+            type_ = events.REASONING_DELTA
+            text, running.reasoning_half = running.reasoning_half + delta.text, ""
+            if "\ud800" <= text[-1:] <= "\udbff":
+                text, running.reasoning_half = text[:-1], text[-1]
+            text = replace_surrogates(text)
+        else:
+            running.text.add(delta.text)
+            text = running.text.take_unpublished()
         if text:
-            type_ = events.REASONING_DELTA if delta.is_reasoning else events.MESSAGE_DELTA
-            data = {DELTA_CONTENT: replace_surrogates(text)}
+            data = {DELTA_CONTENT: text}
             self._publish(running, type_, running.turn_id, running.after_seq, data)
 
     def committed(self, changes: TurnChanges) -> None:

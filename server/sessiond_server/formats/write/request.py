@@ -101,6 +101,8 @@ class Steps:
         for entry in entries:
             if has_lone_surrogates(entry.raw):
                 self.report.add(entry.seq, ChangeKind.TEXT_REPAIRED)
+            if entry.is_cut_off:
+                self.report.add(entry.seq, ChangeKind.CUT_OFF_NOTED)
         self._check_compaction(entries)
         self.steps: list[Step] = pair(entries, self.report)
         assign_ids(
