@@ -10,8 +10,19 @@ from sessiond_server.formats.pieces import JSON
 NOTE = "[This answer was cut off.]"
 
 
-def incomplete_answer(message_format: Format.ValueType, text: str) -> str:
-    """Return an assistant's message with the text of an answer, as JSON text in a format."""
+def incomplete_answer(message_format: Format.ValueType, text: str, max_bytes: int) -> str:
+    """Return an assistant's message with the text of an answer, as JSON text in a format.
+
+    The end of a text that does not fit into max_bytes is left out.
+    """
+    while True:
+        encoded = orjson.dumps(_answer(message_format, text))
+        if len(encoded) <= max_bytes or not text:
+            return encoded.decode()
+        text = text[: max(len(text) * max_bytes // len(encoded) - 64, 0)]
+
+
+def _answer(message_format: Format.ValueType, text: str) -> JSON:
     value: JSON
     if message_format == FORMAT_GEMINI:
         value = {"role": "model", "parts": [{"text": text}]}
@@ -19,7 +30,7 @@ def incomplete_answer(message_format: Format.ValueType, text: str) -> str:
         value = {"role": "assistant", "content": [{"type": "text", "text": text}]}
     else:
         value = {"role": "assistant", "content": text}
-    return orjson.dumps(value).decode()
+    return value
 
 
 def with_note(value: JSON, message_format: int) -> JSON:

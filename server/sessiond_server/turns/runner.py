@@ -95,7 +95,7 @@ class TurnRunner:
                 stack.enter_context(self._publisher.hold_delivery(key))
                 changes = TurnChanges(change, project_id, session_id)
                 stack.callback(self._release_unstarted, changes)
-                stack.callback(changes.thaw)
+                stack.callback(self._thaw, changes)
                 yield changes
             if changes.settled:
                 self._forget(changes.settled)
@@ -154,6 +154,12 @@ class TurnRunner:
     def _forget(self, turn_id: UUID) -> None:
         self._running.pop(turn_id, None)
         self._slots.release(turn_id)
+
+    def _thaw(self, changes: TurnChanges) -> None:
+        """Go on publishing the texts of turns that the transaction did not end after all."""
+        for running in changes.frozen:
+            running.text.is_frozen = False
+            self._announcements.text(running)
 
     def _release_unstarted(self, changes: TurnChanges) -> None:
         if changes.started and not self.runs(changes.started.turn_id):

@@ -154,7 +154,7 @@ class TurnChanges:
         has_appended: whether the transaction appended messages.
         is_full: whether a turn stayed queued because no slot was free.
         is_idle: whether no turn is running or queued.
-        frozen: the texts that the transaction stores.
+        frozen: the turns whose texts the transaction stores.
     """
 
     change: Change
@@ -166,17 +166,12 @@ class TurnChanges:
     has_appended: bool = False
     is_full: bool = False
     is_idle: bool = False
-    frozen: list[AnswerText] = field(default_factory=list)
+    frozen: list[RunningTurn] = field(default_factory=list)
 
-    def freeze(self, text: AnswerText) -> None:
-        """Publish nothing more of a text, unless the transaction fails."""
-        text.is_frozen = True
-        self.frozen.append(text)
-
-    def thaw(self) -> None:
-        """End what `freeze` began."""
-        for text in self.frozen:
-            text.is_frozen = False
+    def freeze(self, running: RunningTurn) -> None:
+        """Publish nothing more of a turn's text, unless the transaction fails."""
+        running.text.is_frozen = True
+        self.frozen.append(running)
 
     @property
     def log(self) -> UUID:

@@ -187,7 +187,7 @@ class TurnTransitions:
         change = changes.change
         if running:
             # What watchers see from now on would not be in the message.
-            changes.freeze(running.text)
+            changes.freeze(running)
             text = running.text.since(0) if running.keep_partial else ""
             saved = SavedText(running.model, running.text.answered_seq, text)
         elif found := await self._texts.to_keep(change, turn_id):
@@ -204,7 +204,7 @@ class TurnTransitions:
             name, message_format = "", FORMAT_OPENAI
         message = Message(
             format=message_format,
-            json=incomplete_answer(message_format, saved.text),
+            json=incomplete_answer(message_format, saved.text, self._limits.max_message_bytes),
             incomplete=True,
             turn=MessageTurn(turn_id=str(turn_id), model=printable(saved.model), provider=name),
         )
