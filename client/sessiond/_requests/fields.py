@@ -23,7 +23,7 @@ _ENUM_NAMES: Mapping[str, Mapping[str, int]] = {
     "MessageView": names.VIEWS,
     "SendMode": names.SEND_MODES,
     "SessionOrder": names.SESSION_ORDERS,
-    "SessionState": names.STATES,
+    "SessionStatus": names.SESSION_STATUSES,
     "TaskStatus": names.TASK_STATUSES,
     "TurnState": names.TURN_STATES,
 }
