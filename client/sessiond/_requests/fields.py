@@ -74,7 +74,7 @@ def _put(request: ProtoMessage, field: str, value: Any) -> None:
         case MutableSequence() as items:
             put_items(items, value, field)
         case str() if not isinstance(value, str):
-            raise invalid_field(field, f"must be a text, not {type(value).__name__}")
+            raise invalid_field(field, f"must be a string, not {type(value).__name__}")
         case _:
             setattr(request, field, value)
 

@@ -204,8 +204,8 @@ class Appends:
             raise _sequence_conflict(
                 target,
                 row.last_seq,
-                f"is at seq {row.last_seq}, not {target.expected_last_seq}: somebody else "
-                "appended; read on from there, then try again",
+                f"is at seq {row.last_seq}, not {target.expected_last_seq}: another "
+                "caller appended; read from there, then try again",
             )
         if append.totals.parent_floor > row.last_seq:
             raise Fault(

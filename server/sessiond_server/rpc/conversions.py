@@ -302,7 +302,7 @@ def enum_number(enum: EnumDescriptor, number: int, field: str) -> int:
         Fault: INVALID_FIELD if the number is unknown.
     """
     if number not in enum.values_by_number:
-        raise invalid(field, f"is {number}, which is no {enum.name}")
+        raise invalid(field, f"is {number}, which is not a {enum.name}")
     return int(number)
 
 

@@ -193,7 +193,7 @@ class SessionServicer:
     ) -> Session:
         first = await anext(requests, None)
         if first is None:
-            raise invalid("session", "is required: the stream ended without a piece")
+            raise invalid("session", "is required: the stream ended without one")
 
         async def pieces() -> AsyncIterator[Sequence[Message]]:
             yield first.messages
@@ -222,7 +222,7 @@ class SessionServicer:
     ) -> ImportMessagesResponse:
         first = await anext(requests, None)
         if first is None:
-            raise invalid("session_id", "is required: the stream ended without a piece")
+            raise invalid("session_id", "is required: the stream ended without one")
         target = _target(first, caller)
 
         async def pieces() -> AsyncIterator[Sequence[Message]]:

@@ -109,7 +109,7 @@ class Sessions:
             if not get_or_create:
                 raise Fault(
                     "SESSION_ALREADY_EXISTS",
-                    f"there is a session {session_id!r} already; to use it, set get_or_create or "
+                    f"session {session_id!r} already exists; to use it, set get_or_create or "
                     "resume it",
                     metadata={"session_id": session_id},
                 )
@@ -166,7 +166,7 @@ class Sessions:
                 "all",
                 "is required if no filter is set: it means every session of the project"
                 if is_empty
-                else "cannot go together with a filter",
+                else "cannot be combined with a filter",
             )
         record = None
         if request_id and not dry_run:
@@ -220,9 +220,11 @@ class Sessions:
             values = values | {"idle_ttl_ms": stored_ttl(values["idle_ttl_ms"], self._limits)}
         for name in patches:
             if name in values:
-                raise invalid(f"{name}_patch", f"cannot go together with a new {name}")
+                raise invalid(f"{name}_patch", f"cannot be combined with a new {name}")
         if not values and not patches:
-            raise invalid("update_mask", "names no field, and there is no patch: nothing to update")
+            raise invalid(
+                "update_mask", "names no field, and there is no patch; there is nothing to update"
+            )
         key = session_key(project_id, session_id)
         content = ("update", sorted(values.items()), sorted(patches.items()), etag)
         record = _record(key, request_id, *content)

@@ -395,7 +395,7 @@ def check_turn_id(turn_id: str) -> UUID:
     try:
         return UUID(turn_id)
     except ValueError:
-        raise invalid("turn_id", "is no UUID" if turn_id else "is required") from None
+        raise invalid("turn_id", "is not a UUID" if turn_id else "is required") from None
 
 
 def _content_of(sending: Sending) -> bytes:
