@@ -41,5 +41,5 @@ class WatchOptions:
             if self.after_seq is not None and self.after_seq < 0:
                 raise invalid("after_seq", "is negative; 0 stands for the beginning")
         elif self.after_seq is not None:
-            raise invalid("after_seq", "goes only together with session_id")
+            raise invalid("after_seq", "is only valid with session_id")
         return heartbeat_ms / 1000
