@@ -102,15 +102,16 @@ class TestMediaTypes:
 class TestJson:
     """JSON that parsers read in different ways."""
 
-    @pytest.mark.parametrize(
-        "text", ['{"a": NaN}', "[Infinity]", "-Infinity", "1e400", "[" * 100_000]
-    )
+    @pytest.mark.parametrize("text", ['{"a": NaN}', "[Infinity]", "-Infinity", "1e400"])
     def test_what_no_json_can_carry_is_refused(self, text: str) -> None:
-        with pytest.raises(ValueError, match=r"no number|nested"):
+        with pytest.raises(ValueError, match="no number"):
             parse(text)
 
     @everywhere
-    @pytest.mark.parametrize("arguments", ['{"n": NaN}', '{"n": 1e999}', '{"n": 1, "n": 2}'])
+    @pytest.mark.parametrize(
+        "arguments",
+        ['{"n": NaN}', '{"n": 1e999}', '{"n": 1, "n": 2}', "[" * 9_000 + "]" * 9_000],
+    )
     def test_arguments_that_no_json_can_carry_are_sent_as_text(
         self, name: str, arguments: str
     ) -> None:

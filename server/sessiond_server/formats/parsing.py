@@ -18,14 +18,12 @@ def parse(text: str) -> Any:
     Raises:
         ValueError: if the text is not JSON, or has a number that no JSON can carry: NaN, an
             infinity, or one beyond the range of a double.
+        RecursionError: if it is nested too deeply.
     """
     if not _LONG_NUMBER.search(text):
         with suppress(orjson.JSONDecodeError):
             return orjson.loads(text)
-    try:
-        return json.loads(text, parse_constant=_refuse, parse_float=_finite)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
+    return json.loads(text, parse_constant=_refuse, parse_float=_finite)
 
 
 def has_duplicate_keys(text: str, value: Any) -> bool:

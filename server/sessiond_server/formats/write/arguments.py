@@ -21,7 +21,7 @@ def object_of(call: Call, *, max_depth: int = 200) -> tuple[JSON, bool]:
         return {"input": call.arguments}, False
     try:
         value: Any = parse(call.arguments or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         return {"arguments": call.arguments}, True
     if is_deeper(value, max_depth) or has_duplicate_keys(call.arguments, value):
         return {"arguments": call.arguments}, True
