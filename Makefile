@@ -64,13 +64,14 @@ format: setup ## Format the code
 types: setup ## Check types, strictly
 	$(BIN)/mypy
 
-protos: .venv-protos/.done ## Generate the stubs in client/sessiond/v1
+protos: .venv-protos/.done ## Generate the stubs in client/sessiond/v1, and what reflection serves
 	PATH=$(CURDIR)/.venv-protos/bin:$$PATH .venv-protos/bin/python scripts/generate-protos
 
-protos-check: .venv-protos/.done ## Check that the stubs are what the protos say
+protos-check: .venv-protos/.done ## Check that what is generated is what the protos say
 	@rm -rf build/protos-check
 	@PATH=$(CURDIR)/.venv-protos/bin:$$PATH .venv-protos/bin/python scripts/generate-protos build/protos-check
-	diff --recursive --exclude=__pycache__ build/protos-check/sessiond/v1 client/sessiond/v1
+	diff --recursive --exclude=__pycache__ build/protos-check/client/sessiond/v1 client/sessiond/v1
+	cmp build/protos-check/server/sessiond_server/rpc/descriptors.binpb server/sessiond_server/rpc/descriptors.binpb
 
 .venv-protos/.done: scripts/protos-requirements.txt
 	$(PYTHON) -m venv .venv-protos
