@@ -53,9 +53,7 @@ lint: setup sync-check ## Check style, import directions, sizes of files and pac
 	PYTHONPATH=client:server $(BIN)/lint-imports
 	$(BIN)/python scripts/check-sizes
 	cd protos && ../$(BIN)/buf lint
-	@tag=$$(git describe --tags --abbrev=0 --match 'v*' 2>/dev/null); \
-	if [ -n "$$tag" ]; then (cd protos && ../$(BIN)/buf breaking --against "../.git#tag=$$tag,subdir=protos"); \
-	else echo "buf breaking: skipped, there is no release (tag v*) to compare with"; fi
+	scripts/check-breaking
 
 format: setup ## Format the code
 	$(BIN)/ruff check --fix .

@@ -1,7 +1,10 @@
 """Reflection: what grpcurl, ghz and buf learn of the contract from a server."""
 
+import asyncio
+import json
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +17,9 @@ from sessiond_server.rpc.services import SERVICES
 from sessiond_server.server import Running
 
 VERSIONS = ("v1", "v1alpha")
+# `go install` puts its programs there.
 PATH = Path.home() / "go" / "bin"
+BUF = str(Path(sys.executable).with_name("buf"))
 GRPCURL = shutil.which("grpcurl") or shutil.which("grpcurl", path=str(PATH))
 GHZ = shutil.which("ghz") or shutil.which("ghz", path=str(PATH))
 
@@ -149,8 +154,6 @@ async def test_a_question_without_content_is_invalid(channel: grpc.aio.Channel) 
 
 
 async def run(*command: str) -> str:
-    import asyncio
-
     process = await asyncio.create_subprocess_exec(
         *command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
@@ -186,3 +189,16 @@ async def test_ghz_calls_by_reflection(server: Running) -> None:
         *("-d", "{}", f"127.0.0.1:{server.port}"),
     )
     assert "[OK]" in printed
+
+
+async def test_buf_curl_shows_the_reason(server: Running) -> None:
+    # buf prints the details themselves as base64: it knows only the types that it was built with.
+    process = await asyncio.create_subprocess_exec(
+        *(BUF, "curl", "--protocol", "grpc", "--http2-prior-knowledge", "-d", '{"sessionId": "x"}'),
+        f"http://127.0.0.1:{server.port}/sessiond.v1.SessionService/GetSession",
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    printed = json.loads((await process.communicate())[0])
+    assert printed["message"] == "SESSION_NOT_FOUND: there is no session 'x'"
+    assert [detail["type"] for detail in printed["details"]] == ["google.rpc.ErrorInfo"]
