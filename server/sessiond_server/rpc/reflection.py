@@ -204,8 +204,10 @@ def _symbols(file: FileDescriptorProto) -> Iterator[str]:
 def _symbols_of_message(message: DescriptorProto, scope: str) -> Iterator[str]:
     name = f"{scope}.{message.name}"
     yield name
-    for part in (*message.field, *message.oneof_decl, *message.extension):
-        yield f"{name}.{part.name}"
+    for field in (*message.field, *message.extension):
+        yield f"{name}.{field.name}"
+    for oneof in message.oneof_decl:
+        yield f"{name}.{oneof.name}"
     for nested in message.nested_type:
         yield from _symbols_of_message(nested, name)
     for enum in message.enum_type:
