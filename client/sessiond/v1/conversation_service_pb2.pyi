@@ -75,7 +75,7 @@ class SendRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     KEEP_PARTIAL_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """session_id of the session. It has to be active."""
+    """session_id of the session, which must be active. Required."""
     prompt: _builtins.str
     """prompt is what the user says. Short for one user message of this text. Empty = see messages. Goes not together with them."""
     model: _builtins.str
@@ -185,7 +185,7 @@ class AbortRequest(_message.Message):
     INCLUDE_QUEUED_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """session_id of the session."""
+    """session_id of the session. Required."""
     turn_id: _builtins.str
     """turn_id of the turn, running or waiting. Empty = the one that is running."""
     include_queued: _builtins.bool
@@ -241,9 +241,9 @@ class GetTurnRequest(_message.Message):
     SESSION_ID_FIELD_NUMBER: _builtins.int
     TURN_ID_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """session_id of the session."""
+    """session_id of the session. Required."""
     turn_id: _builtins.str
-    """turn_id of the turn."""
+    """turn_id of the turn. Required."""
     def __init__(
         self,
         *,
@@ -269,7 +269,7 @@ class ListTurnsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """session_id of the session."""
+    """session_id of the session. Required."""
     state: _turn_pb2.TurnState.ValueType
     """state lists turns in this state only. Unset = all."""
     page_size: _builtins.int
