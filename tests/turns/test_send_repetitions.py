@@ -1,7 +1,7 @@
 """Send with a request_id: a repetition rejoins the first turn."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
@@ -12,7 +12,9 @@ from sessiond.v1 import conversation_service_pb2 as cs
 from sessiond.v1.turn_pb2 import TURN_STATE_COMPLETED
 from sessiond_server.core.states import TurnState
 from sessiond_server.turns.streams import TurnFollower
-from sessiond_server.watch.hub import WatchHub, WatchOptions
+from sessiond_server.watch.encoding import Chunk
+from sessiond_server.watch.hub import WatchHub
+from sessiond_server.watch.options import WatchOptions
 
 from ..support.model_server import ModelServer, fails
 from ..support.turns import send, sending
@@ -44,19 +46,19 @@ async def test_a_repeated_send_rejoins_a_running_turn(one: Wire, models: ModelSe
 async def test_a_rejoined_turn_that_ends_before_it_is_watched_is_not_called_running(
     one: Wire, models: ModelServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    watch = WatchHub.watch
+    chunks = WatchHub.chunks
 
     async def delayed(
         self: WatchHub, project_id: Any, options: WatchOptions
-    ) -> AsyncGenerator[bytes, None]:
+    ) -> AsyncGenerator[Sequence[Chunk], None]:
         if options.after_seq is not None:
             models.release()
             await newest(one, TURN_STATE_COMPLETED)
-        async for chunk in watch(self, project_id, options):
-            yield chunk
+        async for response in chunks(self, project_id, options):
+            yield response
 
     await send_held(one, models, "one", "hi", request_id="r")
-    monkeypatch.setattr(WatchHub, "watch", delayed)
+    monkeypatch.setattr(WatchHub, "chunks", delayed)
     second = await sending(one, "one", "hi", request_id="r")
     turn = await second.end()
     # A turn that is running ends with the event of its end; of one that is over, only the messages

@@ -51,10 +51,14 @@ async def published(key: uuid.UUID) -> None:
     """No commit is under way."""
 
 
+def unused(channel: Channel) -> None:
+    """Nothing is missed."""
+
+
 def channel_of(history: History, seq: int) -> tuple[Channel, Watcher]:
     """A channel at a seq, with a live watcher."""
     head = LogHead(LOG, seq, 0, 0, False, False, ())
-    channel = Channel(history, published, PROJECT, "one", head)  # type: ignore[arg-type]
+    channel = Channel(history, published, unused, PROJECT, "one", head)  # type: ignore[arg-type]
     watcher = Watcher("one", seq)
     watcher.go_live()
     channel.watchers.add(watcher)

@@ -19,7 +19,7 @@ from sessiond_server.messages.store.segments import UNNESTED, Segment, columns
 # a copy.
 _HEAD = f"""
 SELECT log, last_seq, content_bytes, largest_bytes, {TOUCH_DUE}, is_branched, base_seq, shared.keys,
-    shared.logs, shared.lasts
+    shared.logs, shared.lasts, running_turn
 FROM sessions LEFT JOIN LATERAL (
     SELECT array_agg(src_key ORDER BY first_seq) AS keys,
         array_agg(src_log ORDER BY first_seq) AS logs,
@@ -99,6 +99,7 @@ class LogHead:
         is_branched: whether some messages do not follow the message before them.
         segments: in order, from 1 to last_seq. The last one is the session's own log, unless that
             is empty.
+        running_turn: the turn that is running; None = none is.
     """
 
     log: UUID
@@ -108,6 +109,7 @@ class LogHead:
     touch_due: bool
     is_branched: bool
     segments: tuple[Segment, ...]
+    running_turn: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,14 +149,17 @@ class HistoryStore:
             row = await cursor.fetchone()
         if row is None:
             return None
-        log, last_seq, size, largest, touch_due, is_branched, base_seq, keys, logs, lasts = row
+        log, last_seq, size, largest, touch_due, is_branched, base_seq, *rest = row
+        keys, logs, lasts, running_turn = rest
         segments: list[Segment] = []
         if base_seq:
             # Each segment begins after the end of the previous one.
             segments += map(Segment, keys, logs, [1, *(last + 1 for last in lasts)], lasts)
         if last_seq > base_seq:
             segments.append(Segment(key, log, base_seq + 1, last_seq))
-        return LogHead(log, last_seq, size, largest, touch_due, is_branched, tuple(segments))
+        return LogHead(
+            log, last_seq, size, largest, touch_due, is_branched, tuple(segments), running_turn
+        )
 
     async def parent_links(self, segments: Sequence[Segment]) -> dict[int, int]:
         """Return the parent_seqs of the messages that do not follow the one before them, by seq."""
