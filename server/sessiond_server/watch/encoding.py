@@ -9,7 +9,7 @@ from typing import Any
 
 from google.protobuf.struct_pb2 import Struct
 
-from sessiond_server.core.events import Event
+from sessiond_server.core.events import MESSAGE_PARTIAL, Event
 from sessiond_server.messages.encoding import assigned_fields, timestamp, varint
 from sessiond_server.watch.live_text import TextPiece, text_of
 
@@ -49,6 +49,11 @@ class Chunk:
     type: str = ""
     turn_id: str = ""
     text: TextPiece | None = None
+
+    @property
+    def is_text(self) -> bool:
+        """Whether this is a piece of a running answer, or its text so far."""
+        return self.text is not None or self.type == MESSAGE_PARTIAL
 
     def is_late(self, seq: int) -> bool:
         """Return whether this is a delta of the message `seq` or an earlier one."""

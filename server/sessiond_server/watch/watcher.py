@@ -67,11 +67,11 @@ class Watcher:
         """Start taking messages from the channel; drop queued deltas of messages it already has.
 
         Args:
-            partial: the text of the running answer so far, which replaces its queued deltas.
+            partial: the text of the running answer so far, which replaces what is queued of it.
         """
         self.is_live = True
         self._queue = deque(
-            chunk for chunk in self._queue if not (chunk.text or chunk.is_late(self.after))
+            chunk for chunk in self._queue if not (chunk.is_text or chunk.is_late(self.after))
         )
         if partial:
             self._queue.append(partial)
