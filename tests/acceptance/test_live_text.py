@@ -119,7 +119,7 @@ async def test_a_client_whose_connections_are_cut_receives_each_character_once(
                     assert event.message
                     assert event.message.content == TEXT
                     break
-            assert proxy.cuts_made > 5
+            assert proxy.cuts_made >= 3
 
 
 async def test_a_killed_server_loses_at_most_the_last_second(
