@@ -1,6 +1,7 @@
 """Files that messages refer to: assets, data URLs and their media types."""
 
 import base64
+import binascii
 import re
 from urllib.parse import unquote_to_bytes
 
@@ -15,10 +16,21 @@ _MAGIC = (
     (b"GIF8", "image/gif"),
     (b"%PDF-", "application/pdf"),
 )
+# Spellings of media types that programs use instead of the registered ones.
+_ALIASES = {
+    "image/jpg": "image/jpeg",
+    "image/pjpeg": "image/jpeg",
+    "image/x-png": "image/png",
+    "application/x-pdf": "application/pdf",
+}
+# Characters by which the URL-safe alphabet differs, and those that line breaks add.
+_TO_STANDARD = str.maketrans("-_", "+/", " \t\r\n")
 # Text contains spaces, and names are not that long.
 _BASE64 = re.compile(r"(?=.*[a-z])(?=.*[A-Z])(?=.*[0-9])[A-Za-z0-9+/_-]{1024}")
 # Number of bytes at the beginning of a file that media_type_of() examines.
 MAGIC_BYTES = 16
+# The same in base64.
+MAGIC_CHARACTERS = 24
 
 
 def asset_id_of(reference: object) -> str:
@@ -84,10 +96,48 @@ def as_text(data: str) -> str:
         return ""
 
 
+def standard_base64(data: str) -> str:
+    """Return base64 in the standard alphabet, padded and in one line. "" = it is not base64.
+
+    Args:
+        data: base64 of either alphabet, or a data URL with it.
+    """
+    if data.startswith("data:") and (parsed := parse_data_url(data)):
+        data = parsed[1]
+    if _is_base64(data):
+        return data
+    data = data.translate(_TO_STANDARD).rstrip("=")
+    data += "=" * (-len(data) % 4)
+    return data if _is_base64(data) else ""
+
+
+def _is_base64(data: str) -> bool:
+    try:
+        return bool(binascii.a2b_base64(data, strict_mode=True))
+    except ValueError:
+        return False
+
+
+def first_bytes(data: str) -> bytes:
+    """Return the first bytes of standard base64, enough for shown_type()."""
+    return base64.b64decode(data[:MAGIC_CHARACTERS])
+
+
+def shown_type(content: bytes) -> str:
+    """Return the media type that the first bytes of a file show. "" = unknown."""
+    if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
+        return "image/webp"
+    return next((media_type for magic, media_type in _MAGIC if content.startswith(magic)), "")
+
+
+def plain_media_type(given: str) -> str:
+    """Return a media type in its registered spelling, without parameters."""
+    plain = given.partition(";")[0].strip().lower()
+    return _ALIASES.get(plain, plain)
+
+
 def media_type_of(content: bytes, given: str) -> str:
     """Return the given media type, or else the type shown by the first bytes. "" = unknown."""
     if given and given != "application/octet-stream":
         return given
-    if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
-        return "image/webp"
-    return next((media_type for magic, media_type in _MAGIC if content.startswith(magic)), given)
+    return shown_type(content) or given
