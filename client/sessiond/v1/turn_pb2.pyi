@@ -70,6 +70,8 @@ class _FitChangeKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FitChan
     """A message is left out: nothing of it can be sent, or there are too many."""
     FIT_CHANGE_KIND_MESSAGES_MERGED: _FitChangeKind.ValueType  # 21
     """Messages are sent as one."""
+    FIT_CHANGE_KIND_TEXT_CUT: _FitChangeKind.ValueType  # 30
+    """A text that is too long is cut; the request says so."""
 
 class FitChangeKind(_FitChangeKind, metaclass=_FitChangeKindEnumTypeWrapper):
     """FitChangeKind says what happened to a part of a message."""
@@ -118,6 +120,8 @@ FIT_CHANGE_KIND_MESSAGE_OMITTED: FitChangeKind.ValueType  # 20
 """A message is left out: nothing of it can be sent, or there are too many."""
 FIT_CHANGE_KIND_MESSAGES_MERGED: FitChangeKind.ValueType  # 21
 """Messages are sent as one."""
+FIT_CHANGE_KIND_TEXT_CUT: FitChangeKind.ValueType  # 30
+"""A text that is too long is cut; the request says so."""
 Global___FitChangeKind: _TypeAlias = FitChangeKind  # noqa: Y015
 
 class _TurnState:

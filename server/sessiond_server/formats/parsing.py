@@ -1,15 +1,21 @@
-"""Parsing of JSON that was validated when it was stored."""
+"""Parsing and writing of JSON values of messages."""
 
 import json
 import re
 from contextlib import suppress
 from math import isfinite
-from typing import Any
+from typing import Any, NoReturn
 
 import orjson
 
 _LONG_NUMBER = re.compile(r"\d{19}")
 _KEY_END = re.compile(r'(?<!\\)(?:\\\\)*"\s*:')
+# An integer beyond the range of a double, which most parsers refuse.
+_HUGE_NUMBER = re.compile(r"\d{309}")
+
+
+class UnusualJson(ValueError):
+    """JSON that parsers read differently, or that some of them refuse."""
 
 
 def parse(text: str) -> Any:
@@ -23,7 +29,7 @@ def parse(text: str) -> Any:
     if not _LONG_NUMBER.search(text):
         with suppress(orjson.JSONDecodeError):
             return orjson.loads(text)
-    return json.loads(text, parse_constant=_refuse, parse_float=_finite)
+    return _loads(text)
 
 
 def has_duplicate_keys(text: str, value: Any) -> bool:
@@ -37,14 +43,11 @@ def has_duplicate_keys(text: str, value: Any) -> bool:
     # slow search runs rarely.
     if len(_KEY_END.findall(text)) <= _count_keys(value):
         return False
-    has_duplicates = False
-
-    def check(pairs: list[tuple[str, Any]]) -> None:
-        nonlocal has_duplicates
-        has_duplicates |= len({key for key, _ in pairs}) < len(pairs)
-
-    json.loads(text, object_pairs_hook=check)
-    return has_duplicates
+    try:
+        _loads(text, object_pairs_hook=_unique)
+    except UnusualJson:
+        return True
+    return False
 
 
 def _count_keys(value: Any) -> int:
@@ -53,10 +56,63 @@ def _count_keys(value: Any) -> int:
     return sum(map(_count_keys, value)) if isinstance(value, list) else 0
 
 
-def _refuse(text: str) -> float:
+def parse_strictly(text: str) -> Any:
+    """Parse JSON that is to become a part of other JSON.
+
+    Raises:
+        UnusualJson: if an object has a key twice, or an integer is beyond the range of a double.
+        ValueError: as parse() does, and if it is nested too deeply.
+    """
+    if _HUGE_NUMBER.search(text):
+        raise UnusualJson("an integer is beyond the range of a double")
+    try:
+        value = parse(text)
+    except RecursionError:
+        raise ValueError("the JSON is nested too deeply") from None
+    if has_duplicate_keys(text, value):
+        raise UnusualJson("an object has a key twice")
+    return value
+
+
+def dumps(value: Any) -> str:
+    """Return the compact JSON of a parsed value, also of what orjson refuses."""
+    try:
+        return orjson.dumps(value).decode()
+    except orjson.JSONEncodeError:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def is_deeper(value: Any, levels: int) -> bool:
+    """Whether objects and lists are nested more than `levels` levels deep in a JSON value."""
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(levels):
+        level = [
+            item
+            for outer in level
+            for item in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(item, dict | list)
+        ]
+    return bool(level)
+
+
+def has_huge_number(text: str) -> bool:
+    """Whether JSON text may contain an integer beyond the range of a double."""
+    return _HUGE_NUMBER.search(text) is not None
+
+
+def _loads(text: str, **hooks: Any) -> Any:
+    return json.loads(text, parse_constant=_refuse, parse_float=_finite, **hooks)
+
+
+def _refuse(text: str) -> NoReturn:
     raise ValueError(f"{text[:64]} is no number of JSON")
 
 
 def _finite(text: str) -> float:
     number = float(text)
     return number if isfinite(number) else _refuse(text)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> None:
+    if len({key for key, _ in pairs}) != len(pairs):
+        raise UnusualJson("an object has a key twice")

@@ -4,6 +4,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from sessiond_server.formats.wire import replace_surrogates
+
 
 class ChangeKind(Enum):
     """The kinds of changes to a part of a message. The value is the text in the documentation."""
@@ -29,6 +31,7 @@ class ChangeKind(Enum):
     MESSAGE_ADDED = "A message is added, because the API requires one here."
     MESSAGE_OMITTED = "A message is left out: nothing of it can be sent, or there are too many."
     MESSAGES_MERGED = "Messages are sent as one."
+    TEXT_CUT = "A text that is too long is cut; the request says so."
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +57,9 @@ class Report:
         self._by_seq: dict[int, list[Change]] = {}
 
     def add(self, seq: int, kind: ChangeKind, detail: str = "") -> None:
-        """Add a change; detail is cut to 200 characters."""
-        change = Change(seq, kind, detail[:200])
+        """Add a change; detail is cut to 200 characters, and made storable."""
+        detail = replace_surrogates(detail[:200]).replace("\0", "\ufffd")
+        change = Change(seq, kind, detail)
         if change not in self._changes:
             self._changes[change] = None
             self._by_seq.setdefault(seq, []).append(change)
