@@ -1,6 +1,6 @@
 """The report of a request: what the request lacks, or contains in another form."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -54,11 +54,15 @@ class Report:
 
     def __init__(self) -> None:
         self._changes: dict[Change, None] = {}
+        self._by_seq: dict[int, list[Change]] = {}
 
     def add(self, seq: int, kind: ChangeKind, detail: str = "") -> None:
         """Add a change; detail is cut to 200 characters, and made storable."""
         detail = replace_surrogates(detail[:200]).replace("\0", "\ufffd")
-        self._changes[Change(seq, kind, detail)] = None
+        change = Change(seq, kind, detail)
+        if change not in self._changes:
+            self._changes[change] = None
+            self._by_seq.setdefault(seq, []).append(change)
 
     def __iter__(self) -> Iterator[Change]:
         return iter(self._changes)
@@ -68,7 +72,11 @@ class Report:
 
     def of(self, seq: int) -> list[ChangeKind]:
         """Return the kinds of change that concern a message."""
-        return [change.kind for change in self._changes if change.seq == seq]
+        return [change.kind for change in self.changes_of(seq)]
+
+    def changes_of(self, seq: int) -> Sequence[Change]:
+        """Return the changes that concern a message."""
+        return self._by_seq.get(seq, ())
 
 
 class UnsendableHistory(Exception):
