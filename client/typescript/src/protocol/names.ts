@@ -1,6 +1,6 @@
 import { SendMode as SendModeEnum } from "../gen/sessiond/v1/conversation_service.js";
 import { Format as FormatEnum, Role as RoleEnum } from "../gen/sessiond/v1/message.js";
-import { SessionState as SessionStateEnum } from "../gen/sessiond/v1/session.js";
+import { SessionStatus as SessionStatusEnum } from "../gen/sessiond/v1/session.js";
 import {
   MessageOrder as MessageOrderEnum,
   MessageView as MessageViewEnum,
@@ -56,7 +56,7 @@ export type Role = NamesOf<keyof typeof RoleEnum, "ROLE_">;
 /** The provider whose message `json` is. */
 export type Format = NamesOf<keyof typeof FormatEnum, "FORMAT_">;
 /** Where a session stands: "active" accepts appends, "destroyed" does not until it is resumed. */
-export type SessionStatus = NamesOf<keyof typeof SessionStateEnum, "SESSION_STATE_">;
+export type SessionStatus = NamesOf<keyof typeof SessionStatusEnum, "SESSION_STATUS_">;
 /** An order of sessions. */
 export type SessionOrder = NamesOf<keyof typeof SessionOrderEnum, "SESSION_ORDER_">;
 /** An order of messages. */
@@ -74,7 +74,7 @@ export type SendMode = NamesOf<keyof typeof SendModeEnum, "SEND_MODE_">;
 
 export const ROLES = new Names<Role>(RoleEnum, "ROLE_");
 export const FORMATS = new Names<Format>(FormatEnum, "FORMAT_");
-export const SESSION_STATUSES = new Names<SessionStatus>(SessionStateEnum, "SESSION_STATE_");
+export const SESSION_STATUSES = new Names<SessionStatus>(SessionStatusEnum, "SESSION_STATUS_");
 export const SESSION_ORDERS = new Names<SessionOrder>(SessionOrderEnum, "SESSION_ORDER_");
 export const MESSAGE_ORDERS = new Names<MessageOrder>(MessageOrderEnum, "MESSAGE_ORDER_");
 export const MESSAGE_VIEWS = new Names<MessageView>(MessageViewEnum, "MESSAGE_VIEW_");

@@ -142,7 +142,7 @@ export function filterOf(conditions: SessionConditions): SessionFilter {
   return SessionFilter.create({
     sessionIdPrefix: conditions.sessionIdPrefix ?? "",
     user: conditions.user ?? "",
-    state: status === undefined ? 0 : SESSION_STATUSES.numberOf(status, "status"),
+    status: status === undefined ? 0 : SESSION_STATUSES.numberOf(status, "status"),
     model: conditions.model ?? "",
     configContains: configContains && toCondition(configContains, "configContains"),
     metadataContains: metadataContains && toStruct(metadataContains, "metadataContains"),

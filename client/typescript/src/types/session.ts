@@ -119,7 +119,7 @@ export function sessionOf(session: proto.Session): SessionInfo {
   const idleTtl = session.expiry?.$case === "idleTtl" ? session.expiry.value : undefined;
   return {
     sessionId: session.sessionId,
-    status: SESSION_STATUSES.nameOf(session.state) ?? "unknown",
+    status: SESSION_STATUSES.nameOf(session.status) ?? "unknown",
     model: session.model,
     user: session.user,
     title: session.title,

@@ -14,14 +14,14 @@ export const protobufPackage = "sessiond.v1";
 
 export const protobufFileName = "sessiond/v1/session.proto";
 
-/** SessionState is where a session stands in its life. Deleted and expired sessions have no state: they are not found. */
-export enum SessionState {
-  /** SESSION_STATE_UNSPECIFIED - Not a state of a session; in a filter: any state. */
-  SESSION_STATE_UNSPECIFIED = 0,
-  /** SESSION_STATE_ACTIVE - Appends are accepted. */
-  SESSION_STATE_ACTIVE = 1,
-  /** SESSION_STATE_DESTROYED - Persisted, listed and readable; appends are refused (SESSION_DESTROYED) until ResumeSession. */
-  SESSION_STATE_DESTROYED = 2,
+/** SessionStatus is where a session stands in its life. Deleted and expired sessions have none: they are not found. */
+export enum SessionStatus {
+  /** SESSION_STATUS_UNSPECIFIED - Not a status of a session; in a filter: any. */
+  SESSION_STATUS_UNSPECIFIED = 0,
+  /** SESSION_STATUS_ACTIVE - Appends are accepted. */
+  SESSION_STATUS_ACTIVE = 1,
+  /** SESSION_STATUS_DESTROYED - Persisted, listed and readable; appends are refused (SESSION_DESTROYED) until ResumeSession. */
+  SESSION_STATUS_DESTROYED = 2,
 }
 
 /** Session is one conversation. Its messages are read by GetMessages. */
@@ -31,8 +31,8 @@ export interface Session {
    * 1 to 256 characters, no control characters, no white space at either end. Set at creation, never changes.
    */
   sessionId: string;
-  /** state says whether appends are accepted. Output only. */
-  state: SessionState;
+  /** status says whether appends are accepted. Output only. */
+  status: SessionStatus;
   /** model is the name of the model that the conversation runs against, e.g. "gpt-5". At most 256 characters. Empty = none chosen. */
   model: string;
   /**
@@ -124,7 +124,7 @@ export interface SessionOrigin {
 function createBaseSession(): Session {
   return {
     sessionId: "",
-    state: 0,
+    status: 0,
     model: "",
     user: "",
     title: "",
@@ -150,8 +150,8 @@ export const Session: MessageFns<Session> = {
     if (message.sessionId !== "") {
       writer.uint32(10).string(message.sessionId);
     }
-    if (message.state !== 0) {
-      writer.uint32(16).int32(message.state);
+    if (message.status !== 0) {
+      writer.uint32(16).int32(message.status);
     }
     if (message.model !== "") {
       writer.uint32(26).string(message.model);
@@ -238,7 +238,7 @@ export const Session: MessageFns<Session> = {
               break;
             }
 
-            message.state = reader.int32() as any;
+            message.status = reader.int32() as any;
             continue;
           }
           case 3: {
@@ -403,7 +403,7 @@ export const Session: MessageFns<Session> = {
   fromPartial<I extends Exact<DeepPartial<Session>, I>>(object: I): Session {
     const message = createBaseSession();
     message.sessionId = object.sessionId ?? "";
-    message.state = object.state ?? 0;
+    message.status = object.status ?? 0;
     message.model = object.model ?? "";
     message.user = object.user ?? "";
     message.title = object.title ?? "";

@@ -13,7 +13,7 @@ import { Struct } from "../../google/protobuf/struct.js";
 import { Timestamp } from "../../google/protobuf/timestamp.js";
 import { Bookmark } from "./bookmark.js";
 import { Message, Role } from "./message.js";
-import { Session, SessionState } from "./session.js";
+import { Session, SessionStatus } from "./session.js";
 import { Task } from "./task.js";
 
 export const protobufPackage = "sessiond.v1";
@@ -78,8 +78,8 @@ export interface SessionFilter {
   sessionIdPrefix: string;
   /** user matches sessions of this user. At most 256 characters. Empty = all. */
   user: string;
-  /** state matches sessions in this state. Unspecified = all. */
-  state: SessionState;
+  /** status matches sessions with this status. Unspecified = all. */
+  status: SessionStatus;
   /** model matches sessions of this model. At most 256 characters. Empty = all. */
   model: string;
   /**
@@ -164,7 +164,7 @@ export interface ResumeSessionRequest {
   sessionId: string;
   /**
    * request_id makes the call safe to repeat: the same id again returns the session and changes nothing, whatever
-   * its state is by then. At most 128 characters. Empty = none.
+   * its status is by then. At most 128 characters. Empty = none.
    */
   requestId: string;
 }
@@ -175,7 +175,7 @@ export interface DestroySessionRequest {
   sessionId: string;
   /**
    * request_id makes the call safe to repeat: the same id again returns the session and changes nothing, whatever
-   * its state is by then. At most 128 characters. Empty = none.
+   * its status is by then. At most 128 characters. Empty = none.
    */
   requestId: string;
 }
@@ -333,7 +333,7 @@ export interface GetTokenCountsResponse {
 /** ImportSessionRequest is one piece of a session that is imported. session, tasks, bookmarks and request_id are read from the first piece only. */
 export interface ImportSessionRequest {
   /**
-   * session holds session_id (empty = a UUIDv7 made by the server), state, model, user, title, config, metadata, expiry, create_time and
+   * session holds session_id (empty = a UUIDv7 made by the server), status, model, user, title, config, metadata, expiry, create_time and
    * active_time (from 1970 to 5999). Times that are unset are those of the import. Counters, etag and origin are ignored.
    */
   session?:
@@ -623,7 +623,7 @@ function createBaseSessionFilter(): SessionFilter {
   return {
     sessionIdPrefix: "",
     user: "",
-    state: 0,
+    status: 0,
     model: "",
     configContains: undefined,
     metadataContains: undefined,
@@ -642,8 +642,8 @@ export const SessionFilter: MessageFns<SessionFilter> = {
     if (message.user !== "") {
       writer.uint32(18).string(message.user);
     }
-    if (message.state !== 0) {
-      writer.uint32(24).int32(message.state);
+    if (message.status !== 0) {
+      writer.uint32(24).int32(message.status);
     }
     if (message.model !== "") {
       writer.uint32(34).string(message.model);
@@ -703,7 +703,7 @@ export const SessionFilter: MessageFns<SessionFilter> = {
               break;
             }
 
-            message.state = reader.int32() as any;
+            message.status = reader.int32() as any;
             continue;
           }
           case 4: {
@@ -781,7 +781,7 @@ export const SessionFilter: MessageFns<SessionFilter> = {
     const message = createBaseSessionFilter();
     message.sessionIdPrefix = object.sessionIdPrefix ?? "";
     message.user = object.user ?? "";
-    message.state = object.state ?? 0;
+    message.status = object.status ?? 0;
     message.model = object.model ?? "";
     message.configContains = object.configContains ?? undefined;
     message.metadataContains = object.metadataContains ?? undefined;
@@ -3385,7 +3385,7 @@ export const SessionServiceDefinition = {
      * CopySession makes an independent session that begins as another one is, or was at an earlier seq, at the same cost whatever its size, in
      * one commit. Copied: the messages with their seqs, parents and times, the tasks, config, metadata, model, user, title and expiry, and the
      * bookmarks up to the cut. Not copied: the messages' processing status (they are pending again) and the tasks' links to messages, unless
-     * asked for; the assets are shared. The copy is active, whatever the source's state. Errors: SESSION_NOT_FOUND, SESSION_ALREADY_EXISTS,
+     * asked for; the assets are shared. The copy is active, whatever the source's status. Errors: SESSION_NOT_FOUND, SESSION_ALREADY_EXISTS,
      * SESSION_TOO_LARGE, MESSAGE_NOT_FOUND (up_to_seq), BOOKMARK_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED.
      */
     copySession: {
@@ -3421,7 +3421,7 @@ export const SessionServiceDefinition = {
       options: { idempotencyLevel: "NO_SIDE_EFFECTS" },
     },
     /**
-     * ImportSession makes a session from what was exported of one, here or elsewhere: settings, state, times, tasks, bookmarks and messages,
+     * ImportSession makes a session from what was exported of one, here or elsewhere: settings, status, times, tasks, bookmarks and messages,
      * exactly as they were, as one atomic change. Errors: SESSION_ALREADY_EXISTS, and those of ImportMessages, CreateTask and CreateBookmark.
      */
     importSession: {
