@@ -53,9 +53,7 @@ lint: setup sync-check ## Check style, import directions, sizes of files and pac
 	PYTHONPATH=client:server $(BIN)/lint-imports
 	$(BIN)/python scripts/check-sizes
 	cd protos && ../$(BIN)/buf lint
-	@tag=$$(git describe --tags --abbrev=0 --match 'v*' 2>/dev/null); \
-	if [ -n "$$tag" ]; then (cd protos && ../$(BIN)/buf breaking --against "../.git#tag=$$tag,subdir=protos"); \
-	else echo "buf breaking: skipped, there is no release (tag v*) to compare with"; fi
+	scripts/check-breaking
 
 format: setup ## Format the code
 	$(BIN)/ruff check --fix .
@@ -64,13 +62,15 @@ format: setup ## Format the code
 types: setup ## Check types, strictly
 	$(BIN)/mypy
 
-protos: .venv-protos/.done ts-protos ## Generate the stubs in client/sessiond/v1, and those of TypeScript
+protos: .venv-protos/.done ## Generate the stubs in client/sessiond/v1, what reflection serves, and the TypeScript stubs
 	PATH=$(CURDIR)/.venv-protos/bin:$$PATH .venv-protos/bin/python scripts/generate-protos
+	@$(MAKE) --no-print-directory ts-protos
 
-protos-check: .venv-protos/.done ## Check that the stubs are what the protos say
+protos-check: .venv-protos/.done ## Check that what is generated is what the protos say
 	@rm -rf build/protos-check
 	@PATH=$(CURDIR)/.venv-protos/bin:$$PATH .venv-protos/bin/python scripts/generate-protos build/protos-check
-	diff --recursive --exclude=__pycache__ build/protos-check/sessiond/v1 client/sessiond/v1
+	diff --recursive --exclude=__pycache__ build/protos-check/client/sessiond/v1 client/sessiond/v1
+	cmp build/protos-check/server/sessiond_server/rpc/descriptors.binpb server/sessiond_server/rpc/descriptors.binpb
 
 # Runs commands in the TypeScript client, where there is npm. A make variable, so that each target says why it is skipped.
 IN_TS = @if ! command -v npm >/dev/null; then echo "$@: skipped, there is no npm"; else cd client/typescript && \

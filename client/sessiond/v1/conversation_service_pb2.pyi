@@ -74,7 +74,7 @@ class SendRequest(_message.Message):
     AFTER_SEQ_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """session_id of the session. It has to be active."""
+    """session_id of the session, which must be active. Required."""
     prompt: _builtins.str
     """prompt is what the user says. Short for one user message of this text. Empty = see messages. Goes not together with them."""
     model: _builtins.str
@@ -176,7 +176,7 @@ class AbortRequest(_message.Message):
     INCLUDE_QUEUED_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """session_id of the session."""
+    """session_id of the session. Required."""
     turn_id: _builtins.str
     """turn_id of the turn, running or waiting. Empty = the one that is running."""
     include_queued: _builtins.bool
@@ -232,9 +232,9 @@ class GetTurnRequest(_message.Message):
     SESSION_ID_FIELD_NUMBER: _builtins.int
     TURN_ID_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """session_id of the session."""
+    """session_id of the session. Required."""
     turn_id: _builtins.str
-    """turn_id of the turn."""
+    """turn_id of the turn. Required."""
     def __init__(
         self,
         *,
@@ -260,7 +260,7 @@ class ListTurnsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """session_id of the session."""
+    """session_id of the session. Required."""
     state: _turn_pb2.TurnState.ValueType
     """state lists turns in this state only. Unset = all."""
     page_size: _builtins.int

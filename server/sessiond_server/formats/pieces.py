@@ -128,7 +128,7 @@ class Entry:
         seq: the message's seq. 0 = not stored.
         role: the speaker's role.
         format: the format of the JSON. FORMAT_UNSPECIFIED = the message has typed parts.
-        raw: the stored JSON text. "" for typed parts.
+        raw: the stored JSON text. "" for typed parts, and for JSON that no API accepts as it is.
         value: the parsed JSON. {} for typed parts.
         pieces: the whole content, in order.
         extras: the fields that the pieces do not carry; a conversion loses them.

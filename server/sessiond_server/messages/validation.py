@@ -313,8 +313,12 @@ class MessageValidator:
         path = self._path
         if message.format:
             raise invalid(f"{path}.format", "goes with json; leave it out with parts")
-        if message.role not in Role.values() or not message.role:
+        if not message.role:
             raise invalid(f"{path}.role", "is required with parts", reason="UNKNOWN_ROLE")
+        if message.role not in Role.values():
+            raise invalid(
+                f"{path}.role", f"is {message.role}, which is no Role", reason="UNKNOWN_ROLE"
+            )
         size = message.parts.ByteSize()
         self._check_size(size, f"{path}.parts")
         named: list[tuple[bytes, str]] = []

@@ -109,7 +109,7 @@ export class RequestIdReused extends InvalidRequest {
 }
 
 /**
- * Fields are missing, malformed or out of range. Details: BadRequest, one violation a field.
+ * Fields are missing, malformed or out of range. Details: BadRequest, which lists every field.
  *
  * Reason: `INVALID_FIELD`. Status code: `INVALID_ARGUMENT`.
  */

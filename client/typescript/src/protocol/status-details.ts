@@ -1,29 +1,19 @@
-import { BinaryReader } from "@bufbuild/protobuf/wire";
 import type { FieldViolation } from "../errors/index.js";
+import type { Any } from "../gen/google/protobuf/any.js";
+import { BadRequest, ErrorInfo, RetryInfo } from "../gen/google/rpc/error_details.js";
+import { Status } from "../gen/google/rpc/status.js";
+import { fromDuration } from "./times.js";
 
-/** The details of a failed call: google.rpc.ErrorInfo, BadRequest and RetryInfo. */
+/** The details of a failed call. */
 export interface StatusDetails {
-  /** ErrorInfo.reason. Empty = there is none. */
+  /** The reason. Empty = no server sent the error. */
   reason: string;
-  /** ErrorInfo.metadata. */
+  /** Details of the reason. */
   metadata: Record<string, string>;
-  /** BadRequest.field_violations. */
+  /** The invalid fields of the request. */
   fieldViolations: FieldViolation[];
-  /** RetryInfo.retry_delay, in milliseconds. `undefined` = there is none. */
+  /** How long to wait before a retry, in milliseconds. `undefined` = not said. */
   retryAfterMs: number | undefined;
-}
-
-type Readers = Readonly<Record<number, (reader: BinaryReader) => void>>;
-
-/** Call a reader for each field of a message; pass over the others. */
-function read(bytes: Uint8Array, readers: Readers): void {
-  const reader = new BinaryReader(bytes);
-  while (reader.pos < reader.len) {
-    const [field, type] = reader.tag();
-    const known = readers[field];
-    if (known) known(reader);
-    else reader.skip(type);
-  }
 }
 
 /**
@@ -32,90 +22,39 @@ function read(bytes: Uint8Array, readers: Readers): void {
  * Bytes that do not parse come from a proxy, not from the server; they count as none.
  */
 export function detailsOf(status: Uint8Array | undefined): StatusDetails {
-  const none = (): StatusDetails => ({
+  try {
+    return detailsFrom(status ? Status.decode(status).details : []);
+  } catch {
+    return detailsFrom([]);
+  }
+}
+
+/** Return the details of the kinds that a server sends. */
+export function detailsFrom(found: readonly Any[]): StatusDetails {
+  const details: StatusDetails = {
     reason: "",
     metadata: {},
     fieldViolations: [],
     retryAfterMs: undefined,
-  });
-  const details = none();
-  try {
-    if (status) read(status, { 3: (reader) => readAny(reader.bytes(), details) });
-  } catch {
-    return none();
+  };
+  for (const { typeUrl, value } of found) {
+    switch (typeUrl.slice(typeUrl.lastIndexOf("/") + 1)) {
+      case "google.rpc.ErrorInfo": {
+        const { reason, metadata } = ErrorInfo.decode(value);
+        Object.assign(details, { reason, metadata });
+        break;
+      }
+      case "google.rpc.BadRequest":
+        details.fieldViolations = BadRequest.decode(value).fieldViolations.map(
+          ({ field, description }) => ({ field, description }),
+        );
+        break;
+      case "google.rpc.RetryInfo": {
+        const { retryDelay } = RetryInfo.decode(value);
+        details.retryAfterMs = retryDelay && fromDuration(retryDelay);
+        break;
+      }
+    }
   }
   return details;
-}
-
-/** Read a detail in a google.protobuf.Any. */
-export function readAny(bytes: Uint8Array, details: StatusDetails): void {
-  let url = "";
-  let value: Uint8Array = new Uint8Array();
-  read(bytes, {
-    1: (reader) => {
-      url = reader.string();
-    },
-    2: (reader) => {
-      value = reader.bytes();
-    },
-  });
-  readDetail(url.slice(url.lastIndexOf("/") + 1), value, details);
-}
-
-/** Read a detail of a known type; pass over others. */
-export function readDetail(type: string, value: Uint8Array, details: StatusDetails): void {
-  switch (type) {
-    case "google.rpc.ErrorInfo":
-      read(value, {
-        1: (reader) => {
-          details.reason = reader.string();
-        },
-        3: (reader) => {
-          const [key, text] = readPair(reader.bytes());
-          details.metadata[key] = text;
-        },
-      });
-      break;
-    case "google.rpc.BadRequest":
-      read(value, {
-        1: (reader) => {
-          const [field, description] = readPair(reader.bytes());
-          details.fieldViolations.push({ field, description });
-        },
-      });
-      break;
-    case "google.rpc.RetryInfo":
-      read(value, {
-        1: (reader) => {
-          details.retryAfterMs = readDuration(reader.bytes());
-        },
-      });
-      break;
-  }
-}
-
-function readPair(bytes: Uint8Array): [string, string] {
-  const pair: [string, string] = ["", ""];
-  read(bytes, {
-    1: (reader) => {
-      pair[0] = reader.string();
-    },
-    2: (reader) => {
-      pair[1] = reader.string();
-    },
-  });
-  return pair;
-}
-
-function readDuration(bytes: Uint8Array): number {
-  let millis = 0;
-  read(bytes, {
-    1: (reader) => {
-      millis += Number(reader.int64()) * 1000;
-    },
-    2: (reader) => {
-      millis += reader.int32() / 1e6;
-    },
-  });
-  return millis;
 }

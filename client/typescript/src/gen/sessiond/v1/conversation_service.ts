@@ -35,7 +35,7 @@ export enum SendMode {
  * were stored, or after a turn that failed.
  */
 export interface SendRequest {
-  /** session_id of the session. It has to be active. */
+  /** session_id of the session, which must be active. Required. */
   sessionId: string;
   /** prompt is what the user says. Short for one user message of this text. Empty = see messages. Goes not together with them. */
   prompt: string;
@@ -91,7 +91,7 @@ export interface SendResponse {
 
 /** AbortRequest says which turns to end. */
 export interface AbortRequest {
-  /** session_id of the session. */
+  /** session_id of the session. Required. */
   sessionId: string;
   /** turn_id of the turn, running or waiting. Empty = the one that is running. */
   turnId: string;
@@ -109,15 +109,15 @@ export interface AbortResponse {
 
 /** GetTurnRequest names a turn. */
 export interface GetTurnRequest {
-  /** session_id of the session. */
+  /** session_id of the session. Required. */
   sessionId: string;
-  /** turn_id of the turn. */
+  /** turn_id of the turn. Required. */
   turnId: string;
 }
 
 /** ListTurnsRequest says which turns to list. */
 export interface ListTurnsRequest {
-  /** session_id of the session. */
+  /** session_id of the session. Required. */
   sessionId: string;
   /** state lists turns in this state only. Unset = all. */
   state: TurnState;

@@ -945,12 +945,8 @@ function createBaseSeqList(): SeqList {
 
 export const SeqList: MessageFns<SeqList> = {
   encode(message: SeqList, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
-    if (message.seqs.length !== 0) {
-      writer.uint32(10).fork();
-      for (const v of message.seqs) {
-        writer.int64(v);
-      }
-      writer.join();
+    for (const v of message.seqs) {
+      writer.uint32(8).int64(v!);
     }
     return writer;
   },

@@ -31,7 +31,7 @@ export interface Session {
    * 1 to 256 characters, no control characters, no white space at either end. Set at creation, never changes.
    */
   sessionId: string;
-  /** status says whether appends are accepted. Output only. */
+  /** status says whether appends are accepted. Output only; ImportSession reads it. */
   status: SessionStatus;
   /** model is the name of the model that the conversation runs against, e.g. "gpt-5". At most 256 characters. Empty = none chosen. */
   model: string;

@@ -6,11 +6,11 @@
 
 /* eslint-disable */
 import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
-import { Any } from "../../google/protobuf/any.js";
 import { Duration } from "../../google/protobuf/duration.js";
 import { FieldMask } from "../../google/protobuf/field_mask.js";
 import { Struct } from "../../google/protobuf/struct.js";
 import { Timestamp } from "../../google/protobuf/timestamp.js";
+import { Status } from "../../google/rpc/status.js";
 import { Bookmark } from "./bookmark.js";
 import { Message, Role } from "./message.js";
 import { Session, SessionStatus } from "./session.js";
@@ -398,19 +398,12 @@ export interface BatchStoreMessagesResult {
     /** response says where the messages were stored. */
     { $case: "response"; value: StoreMessagesResponse }
     | //
-    /** error says why nothing was, or that it is not known whether it was. */
-    { $case: "error"; value: BatchStoreMessagesError }
+    /**
+     * error is the status that StoreMessages would have ended with. Its details are those of any error; the paths of fields begin within the one
+     * request.
+     */
+    { $case: "error"; value: Status }
     | undefined;
-}
-
-/** BatchStoreMessagesError is a google.rpc.Status, field by field, as StoreMessages would have ended with. */
-export interface BatchStoreMessagesError {
-  /** code is a google.rpc.Code. */
-  code: number;
-  /** message says it to a person. */
-  message: string;
-  /** details are a google.rpc.ErrorInfo and, where there are any, a BadRequest and a RetryInfo. Field paths are those of the one request. */
-  details: Any[];
 }
 
 /** ImportMessagesRequest is one piece of an import. expected_last_seq and request_id are read from the first piece only. */
@@ -2620,7 +2613,7 @@ export const BatchStoreMessagesResult: MessageFns<BatchStoreMessagesResult> = {
         StoreMessagesResponse.encode(message.outcome.value, writer.uint32(18).fork()).join();
         break;
       case "error":
-        BatchStoreMessagesError.encode(message.outcome.value, writer.uint32(26).fork()).join();
+        Status.encode(message.outcome.value, writer.uint32(26).fork()).join();
         break;
     }
     return writer;
@@ -2660,7 +2653,7 @@ export const BatchStoreMessagesResult: MessageFns<BatchStoreMessagesResult> = {
               break;
             }
 
-            message.outcome = { $case: "error", value: BatchStoreMessagesError.decode(reader, reader.uint32()) };
+            message.outcome = { $case: "error", value: Status.decode(reader, reader.uint32()) };
             continue;
           }
         }
@@ -2690,90 +2683,11 @@ export const BatchStoreMessagesResult: MessageFns<BatchStoreMessagesResult> = {
       }
       case "error": {
         if (object.outcome?.value !== undefined && object.outcome?.value !== null) {
-          message.outcome = { $case: "error", value: BatchStoreMessagesError.fromPartial(object.outcome.value) };
+          message.outcome = { $case: "error", value: Status.fromPartial(object.outcome.value) };
         }
         break;
       }
     }
-    return message;
-  },
-};
-
-function createBaseBatchStoreMessagesError(): BatchStoreMessagesError {
-  return { code: 0, message: "", details: [] };
-}
-
-export const BatchStoreMessagesError: MessageFns<BatchStoreMessagesError> = {
-  encode(message: BatchStoreMessagesError, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
-    if (message.code !== 0) {
-      writer.uint32(8).int32(message.code);
-    }
-    if (message.message !== "") {
-      writer.uint32(18).string(message.message);
-    }
-    for (const v of message.details) {
-      Any.encode(v!, writer.uint32(26).fork()).join();
-    }
-    return writer;
-  },
-
-  decode(input: BinaryReader | Uint8Array, length?: number): BatchStoreMessagesError {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
-    if (previousRecursionDepth >= 100) {
-      throw new globalThis.Error("protobuf decode recursion limit exceeded");
-    }
-    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
-    try {
-      const end = length === undefined ? reader.len : reader.pos + length;
-      const message = createBaseBatchStoreMessagesError();
-      while (reader.pos < end) {
-        const tag = reader.uint32();
-        switch (tag >>> 3) {
-          case 1: {
-            if (tag !== 8) {
-              break;
-            }
-
-            message.code = reader.int32();
-            continue;
-          }
-          case 2: {
-            if (tag !== 18) {
-              break;
-            }
-
-            message.message = reader.string();
-            continue;
-          }
-          case 3: {
-            if (tag !== 26) {
-              break;
-            }
-
-            message.details.push(Any.decode(reader, reader.uint32()));
-            continue;
-          }
-        }
-        if ((tag & 7) === 4 || tag === 0) {
-          break;
-        }
-        reader.skip(tag & 7);
-      }
-      return message;
-    } finally {
-      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
-    }
-  },
-
-  create<I extends Exact<DeepPartial<BatchStoreMessagesError>, I>>(base?: I): BatchStoreMessagesError {
-    return BatchStoreMessagesError.fromPartial(base ?? ({} as any));
-  },
-  fromPartial<I extends Exact<DeepPartial<BatchStoreMessagesError>, I>>(object: I): BatchStoreMessagesError {
-    const message = createBaseBatchStoreMessagesError();
-    message.code = object.code ?? 0;
-    message.message = object.message ?? "";
-    message.details = object.details?.map((e) => Any.fromPartial(e)) || [];
     return message;
   },
 };
