@@ -14,6 +14,7 @@ ROOMS = (
     ROOT / "server/sessiond_server",
     ROOT / "client/sessiond",
     ROOT / "client/typescript",
+    ROOT / "protos",
     ROOT,
 )
 # These stand for the files of any feature.

@@ -29,6 +29,7 @@ class ChangeKind(Enum):
     MESSAGE_ADDED = "A message is added, because the API requires one here."
     MESSAGE_OMITTED = "A message is left out: nothing of it can be sent, or there are too many."
     MESSAGES_MERGED = "Messages are sent as one."
+    CUT_OFF_NOTED = "An answer that was cut off is followed by a note that says so."
 
 
 @dataclass(frozen=True, slots=True)

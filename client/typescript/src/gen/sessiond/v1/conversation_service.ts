@@ -72,6 +72,12 @@ export interface SendRequest {
    * turn. At most 128 characters. Empty = every call starts a turn of its own.
    */
   requestId: string;
+  /**
+   * keep_partial says what happens to the text that the model has written when the turn fails or is aborted. True keeps it as an assistant
+   * message that is marked incomplete; false drops it. Reasoning and tool calls are never kept. Unset = the server's setting, by default true.
+   * A steering message has the value of the turn that it steers.
+   */
+  keepPartial?: boolean | undefined;
 }
 
 /** SendResponse is a step of a turn; without anything set, a heartbeat (every 15 seconds of silence). */
@@ -171,6 +177,7 @@ function createBaseSendRequest(): SendRequest {
     abortOnDisconnect: false,
     afterSeq: 0,
     requestId: "",
+    keepPartial: undefined,
   };
 }
 
@@ -205,6 +212,9 @@ export const SendRequest: MessageFns<SendRequest> = {
     }
     if (message.requestId !== "") {
       writer.uint32(82).string(message.requestId);
+    }
+    if (message.keepPartial !== undefined) {
+      writer.uint32(88).bool(message.keepPartial);
     }
     return writer;
   },
@@ -302,6 +312,14 @@ export const SendRequest: MessageFns<SendRequest> = {
             message.requestId = reader.string();
             continue;
           }
+          case 11: {
+            if (tag !== 88) {
+              break;
+            }
+
+            message.keepPartial = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -331,6 +349,7 @@ export const SendRequest: MessageFns<SendRequest> = {
     message.abortOnDisconnect = object.abortOnDisconnect ?? false;
     message.afterSeq = object.afterSeq ?? 0;
     message.requestId = object.requestId ?? "";
+    message.keepPartial = object.keepPartial ?? undefined;
     return message;
   },
 };
@@ -948,8 +967,8 @@ export const ConversationServiceDefinition = {
       options: {},
     },
     /**
-     * Abort ends turns before they are done. What they appended is kept, what the model had written so far is not. Without anything to abort it
-     * succeeds. Errors: SESSION_NOT_FOUND, TURN_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED.
+     * Abort ends turns before they are done. What they appended is kept. The text that the model had written is kept as an incomplete message,
+     * unless keep_partial of the Send says otherwise. Without anything to abort it succeeds. Errors: SESSION_NOT_FOUND, TURN_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED.
      */
     abort: {
       name: "Abort",

@@ -92,7 +92,15 @@ export interface Message {
    * turn says which turn of ConversationService stored the message. Unset = none: a caller stored it. ImportSession keeps the turn that
    * it is sent. Output only elsewhere.
    */
-  turn?: MessageTurn | undefined;
+  turn?:
+    | MessageTurn
+    | undefined;
+  /**
+   * incomplete says that this is the beginning of an answer that was cut off: its turn was aborted, timed out, or lost its model or its server.
+   * A model that is given the message is told so. Only assistant messages that a turn stored. ImportSession keeps the value that it is sent.
+   * Output only elsewhere.
+   */
+  incomplete: boolean;
 }
 
 /** Parts is a message's content in sessiond's own types. At least one part. */
@@ -201,6 +209,7 @@ function createBaseMessage(): Message {
     tokenCount: 0,
     tokensEstimated: false,
     turn: undefined,
+    incomplete: false,
   };
 }
 
@@ -243,6 +252,9 @@ export const Message: MessageFns<Message> = {
     }
     if (message.turn !== undefined) {
       MessageTurn.encode(message.turn, writer.uint32(98).fork()).join();
+    }
+    if (message.incomplete !== false) {
+      writer.uint32(120).bool(message.incomplete);
     }
     return writer;
   },
@@ -356,6 +368,14 @@ export const Message: MessageFns<Message> = {
             message.turn = MessageTurn.decode(reader, reader.uint32());
             continue;
           }
+          case 15: {
+            if (tag !== 120) {
+              break;
+            }
+
+            message.incomplete = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -401,6 +421,7 @@ export const Message: MessageFns<Message> = {
     message.turn = (object.turn !== undefined && object.turn !== null)
       ? MessageTurn.fromPartial(object.turn)
       : undefined;
+    message.incomplete = object.incomplete ?? false;
     return message;
   },
 };

@@ -58,6 +58,8 @@ export enum FitChangeKind {
   FIT_CHANGE_KIND_MESSAGE_OMITTED = 20,
   /** FIT_CHANGE_KIND_MESSAGES_MERGED - Messages are sent as one. */
   FIT_CHANGE_KIND_MESSAGES_MERGED = 21,
+  /** FIT_CHANGE_KIND_CUT_OFF_NOTED - An answer that was cut off is followed by a note that says so. */
+  FIT_CHANGE_KIND_CUT_OFF_NOTED = 22,
 }
 
 /** TurnState says where a turn stands. */
@@ -70,9 +72,12 @@ export enum TurnState {
   TURN_STATE_RUNNING = 2,
   /** TURN_STATE_COMPLETED - The model's answer is appended. */
   TURN_STATE_COMPLETED = 3,
-  /** TURN_STATE_FAILED - It ended without an answer; its own messages are kept. error says why. */
+  /** TURN_STATE_FAILED - It ended without an answer; its own messages are kept, and so is the beginning of an answer (partial_seq). error says why. */
   TURN_STATE_FAILED = 4,
-  /** TURN_STATE_ABORTED - It was ended by Abort, or because its session was destroyed. What it had appended is kept. */
+  /**
+   * TURN_STATE_ABORTED - It was ended by Abort, or because its session was destroyed. What it had appended is kept, and so is the beginning of an answer
+   * (partial_seq), unless the session was destroyed.
+   */
   TURN_STATE_ABORTED = 5,
 }
 
@@ -125,6 +130,11 @@ export interface Turn {
   changes: FitChange[];
   /** change_count is the number of all changes, also of those beyond 100. */
   changeCount: number;
+  /**
+   * partial_seq is the seq of the message that holds what the model had written when the turn failed or was aborted; that message is marked
+   * incomplete. 0 = there is none.
+   */
+  partialSeq: number;
 }
 
 /** FitChange is one change that made a history fit a provider's API. Stored messages stay as they are. */
@@ -196,6 +206,7 @@ function createBaseTurn(): Turn {
     endTime: undefined,
     changes: [],
     changeCount: 0,
+    partialSeq: 0,
   };
 }
 
@@ -242,6 +253,9 @@ export const Turn: MessageFns<Turn> = {
     }
     if (message.changeCount !== 0) {
       writer.uint32(112).int64(message.changeCount);
+    }
+    if (message.partialSeq !== 0) {
+      writer.uint32(120).int64(message.partialSeq);
     }
     return writer;
   },
@@ -371,6 +385,14 @@ export const Turn: MessageFns<Turn> = {
             message.changeCount = longToNumber(reader.int64());
             continue;
           }
+          case 15: {
+            if (tag !== 120) {
+              break;
+            }
+
+            message.partialSeq = longToNumber(reader.int64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -410,6 +432,7 @@ export const Turn: MessageFns<Turn> = {
       : undefined;
     message.changes = object.changes?.map((e) => FitChange.fromPartial(e)) || [];
     message.changeCount = object.changeCount ?? 0;
+    message.partialSeq = object.partialSeq ?? 0;
     return message;
   },
 };
