@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sessiond.v1.message_pb2 import FORMAT_OPENAI, ROLE_USER, Blob, Message, Part, Parts
-from sessiond_server.formats.files import at_url, inline, plain_media_type, standard_base64
+from sessiond_server.formats.files import at_url, inline, plain_base64, plain_media_type
 from sessiond_server.formats.parsing import has_duplicate_keys, parse
 from sessiond_server.formats.read import read
 from sessiond_server.formats.report import ChangeKind
@@ -47,7 +47,7 @@ class TestBase64:
 
     @pytest.mark.parametrize("text", ["ä", "a", "a.b", "====x", "\ud83d"])
     def test_other_text_is_no_content(self, text: str) -> None:
-        assert standard_base64(text) == ""
+        assert plain_base64(text) == ""
 
     @everywhere
     def test_a_file_that_is_no_base64_does_not_end_its_session(self, name: str) -> None:

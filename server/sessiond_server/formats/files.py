@@ -3,6 +3,7 @@
 import base64
 import binascii
 import re
+from contextlib import suppress
 from urllib.parse import unquote, unquote_to_bytes
 
 from sessiond_server.formats.pieces import JSON, Media, string_of
@@ -16,7 +17,6 @@ _MAGIC = (
     (b"GIF8", "image/gif"),
     (b"%PDF-", "application/pdf"),
 )
-# Spellings of media types that programs use instead of the registered ones.
 _ALIASES = {
     "image/jpg": "image/jpeg",
     "image/pjpeg": "image/jpeg",
@@ -26,14 +26,11 @@ _ALIASES = {
     "audio/mp3": "audio/mpeg",
     "application/x-pdf": "application/pdf",
 }
-# Characters by which the URL-safe alphabet differs, and those that line breaks add.
-_TO_STANDARD = str.maketrans("-_", "+/", " \t\r\n")
+_FROM_URL_SAFE = str.maketrans("-_", "+/")
 # Text contains spaces, and names are not that long.
 _BASE64 = re.compile(r"(?=.*[a-z])(?=.*[A-Z])(?=.*[0-9])[A-Za-z0-9+/_-]{1024}")
 # Number of bytes at the beginning of a file that media_type_of() examines.
 MAGIC_BYTES = 16
-# The same in base64.
-MAGIC_CHARACTERS = 24
 
 
 def asset_id_of(reference: object) -> str:
@@ -63,12 +60,37 @@ def inline(kind: str, data: object, *, media_type: str, name: str, source: JSON)
     media_type = plain_media_type(media_type)
     if asset_id := asset_id_of(data):
         return Media(kind, media_type, asset_id=asset_id, name=name, source=source)
-    data = standard_base64(data)
-    shown = shown_type(first_bytes(data))
+    data = plain_base64(data)
+    shown = media_type_of(base64.b64decode(data[:24]), "")
     # Some APIs refuse a picture whose content is not of the type that is given.
     if shown and kind_of(media_type) in ("image", "file"):
         media_type = shown
     return Media(kind, media_type, data, name=name, source=source)
+
+
+def plain_media_type(media_type: str) -> str:
+    """Return a media type as all APIs spell it: "image/jpeg" for "image/JPG; q=1"."""
+    plain = media_type.partition(";")[0].strip().lower()
+    return _ALIASES.get(plain, plain)
+
+
+def plain_base64(data: str) -> str:
+    """Return base64 as all APIs read it: the standard alphabet, with padding, without white space.
+
+    Some SDKs write the alphabet for URLs.
+
+    Returns:
+        "" if the text is not base64.
+    """
+    with suppress(ValueError):
+        binascii.a2b_base64(data, strict_mode=True)
+        return data
+    plain = "".join(data.split()).rstrip("=").translate(_FROM_URL_SAFE)
+    plain += "=" * (-len(plain) % 4)
+    with suppress(ValueError):
+        binascii.a2b_base64(plain, strict_mode=True)
+        return plain
+    return ""
 
 
 def kind_of(media_type: str) -> str:
@@ -109,48 +131,10 @@ def as_text(data: str) -> str:
     return base64.b64decode(data).decode(errors="replace")
 
 
-def standard_base64(data: str) -> str:
-    """Return base64 in the standard alphabet, padded and in one line. "" = it is not base64.
-
-    Args:
-        data: base64 of either alphabet, or a data URL with it.
-    """
-    if data.startswith("data:") and (parsed := parse_data_url(data)):
-        data = parsed[1]
-    if _is_base64(data):
-        return data
-    data = data.translate(_TO_STANDARD).rstrip("=")
-    data += "=" * (-len(data) % 4)
-    return data if _is_base64(data) else ""
-
-
-def _is_base64(data: str) -> bool:
-    try:
-        return bool(binascii.a2b_base64(data, strict_mode=True))
-    except ValueError:
-        return False
-
-
-def first_bytes(data: str) -> bytes:
-    """Return the first bytes of standard base64, enough for shown_type()."""
-    return base64.b64decode(data[:MAGIC_CHARACTERS])
-
-
-def shown_type(content: bytes) -> str:
-    """Return the media type that the first bytes of a file show. "" = unknown."""
-    if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
-        return "image/webp"
-    return next((media_type for magic, media_type in _MAGIC if content.startswith(magic)), "")
-
-
-def plain_media_type(given: str) -> str:
-    """Return a media type in its registered spelling, without parameters."""
-    plain = given.partition(";")[0].strip().lower()
-    return _ALIASES.get(plain, plain)
-
-
 def media_type_of(content: bytes, given: str) -> str:
     """Return the given media type, or else the type shown by the first bytes. "" = unknown."""
     if given and given != "application/octet-stream":
         return given
-    return shown_type(content) or given
+    if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
+        return "image/webp"
+    return next((media_type for magic, media_type in _MAGIC if content.startswith(magic)), given)

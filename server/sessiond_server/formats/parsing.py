@@ -4,18 +4,14 @@ import json
 import re
 from contextlib import suppress
 from math import isfinite
-from typing import Any, NoReturn
+from typing import Any
 
 import orjson
 
 _LONG_NUMBER = re.compile(r"\d{19}")
-_KEY_END = re.compile(r'(?<!\\)(?:\\\\)*"\s*:')
-# An integer beyond the range of a double, which most parsers refuse.
+# An integer that may be beyond the range of a double, which most parsers refuse.
 _HUGE_NUMBER = re.compile(r"\d{309}")
-
-
-class UnusualJson(ValueError):
-    """JSON that parsers read differently, or that some of them refuse."""
+_KEY_END = re.compile(r'(?<!\\)(?:\\\\)*"\s*:')
 
 
 def parse(text: str) -> Any:
@@ -29,49 +25,7 @@ def parse(text: str) -> Any:
     if not _LONG_NUMBER.search(text):
         with suppress(orjson.JSONDecodeError):
             return orjson.loads(text)
-    return _loads(text)
-
-
-def has_duplicate_keys(text: str, value: Any) -> bool:
-    """Whether an object in JSON text has a key twice; readers disagree about which one counts.
-
-    Args:
-        text: the JSON.
-        value: the same JSON, parsed.
-    """
-    # Each key ends with a quotation mark and a colon. Strings contain that sequence rarely, so the
-    # slow search runs rarely.
-    if len(_KEY_END.findall(text)) <= _count_keys(value):
-        return False
-    try:
-        _loads(text, object_pairs_hook=_unique)
-    except UnusualJson:
-        return True
-    return False
-
-
-def _count_keys(value: Any) -> int:
-    if isinstance(value, dict):
-        return len(value) + sum(map(_count_keys, value.values()))
-    return sum(map(_count_keys, value)) if isinstance(value, list) else 0
-
-
-def parse_strictly(text: str) -> Any:
-    """Parse JSON that is to become a part of other JSON.
-
-    Raises:
-        UnusualJson: if an object has a key twice, or an integer is beyond the range of a double.
-        ValueError: as parse() does, and if it is nested too deeply.
-    """
-    if _HUGE_NUMBER.search(text):
-        raise UnusualJson("an integer is beyond the range of a double")
-    try:
-        value = parse(text)
-    except RecursionError:
-        raise ValueError("the JSON is nested too deeply") from None
-    if has_duplicate_keys(text, value):
-        raise UnusualJson("an object has a key twice")
-    return value
+    return json.loads(text, parse_constant=_refuse, parse_float=_finite)
 
 
 def dumps(value: Any) -> str:
@@ -100,19 +54,37 @@ def has_huge_number(text: str) -> bool:
     return _HUGE_NUMBER.search(text) is not None
 
 
-def _loads(text: str, **hooks: Any) -> Any:
-    return json.loads(text, parse_constant=_refuse, parse_float=_finite, **hooks)
+def has_duplicate_keys(text: str, value: Any) -> bool:
+    """Whether an object in JSON text has a key twice; readers disagree about which one counts.
+
+    Args:
+        text: the JSON.
+        value: the same JSON, parsed.
+    """
+    # Each key ends with a quotation mark and a colon. Strings contain that sequence rarely, so the
+    # slow search runs rarely.
+    if len(_KEY_END.findall(text)) <= _count_keys(value):
+        return False
+    has_duplicates = False
+
+    def check(pairs: list[tuple[str, Any]]) -> None:
+        nonlocal has_duplicates
+        has_duplicates |= len({key for key, _ in pairs}) < len(pairs)
+
+    json.loads(text, object_pairs_hook=check)
+    return has_duplicates
 
 
-def _refuse(text: str) -> NoReturn:
+def _count_keys(value: Any) -> int:
+    if isinstance(value, dict):
+        return len(value) + sum(map(_count_keys, value.values()))
+    return sum(map(_count_keys, value)) if isinstance(value, list) else 0
+
+
+def _refuse(text: str) -> float:
     raise ValueError(f"{text[:64]} is no number of JSON")
 
 
 def _finite(text: str) -> float:
     number = float(text)
     return number if isfinite(number) else _refuse(text)
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> None:
-    if len({key for key, _ in pairs}) != len(pairs):
-        raise UnusualJson("an object has a key twice")

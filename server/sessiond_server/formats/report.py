@@ -31,6 +31,7 @@ class ChangeKind(Enum):
     MESSAGE_ADDED = "A message is added, because the API requires one here."
     MESSAGE_OMITTED = "A message is left out: nothing of it can be sent, or there are too many."
     MESSAGES_MERGED = "Messages are sent as one."
+    CUT_OFF_NOTED = "An answer that was cut off is followed by a note that says so."
     TEXT_CUT = "A text that is too long is cut; the request says so."
 
 

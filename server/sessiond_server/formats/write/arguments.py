@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from sessiond_server.formats.parsing import has_huge_number, is_deeper, parse_strictly
+from sessiond_server.formats.parsing import has_duplicate_keys, has_huge_number, is_deeper, parse
 from sessiond_server.formats.pieces import JSON, Call
 from sessiond_server.formats.report import ChangeKind
 from sessiond_server.formats.wire import has_lone_surrogates, stored_or_new
 
-__all__ = ["MAX_DEPTH", "is_deeper", "is_sendable", "object_of"]
+__all__ = ["MAX_DEPTH", "is_deeper", "object_of", "stored_object"]
 
 # The depth that stored messages may have, too.
 MAX_DEPTH = 200
@@ -30,10 +30,10 @@ def object_of(call: Call, *, max_depth: int = MAX_DEPTH) -> tuple[JSON, ChangeKi
         return {"input": call.arguments}, None
     text = call.arguments or "{}"
     try:
-        value: Any = parse_strictly(text)
-    except ValueError:
+        value: Any = parse(text)
+    except (ValueError, RecursionError):
         return {"arguments": text}, ChangeKind.ARGUMENTS_WRAPPED
-    if is_deeper(value, max_depth):
+    if is_deeper(value, max_depth) or has_huge_number(text) or has_duplicate_keys(text, value):
         return {"arguments": text}, ChangeKind.ARGUMENTS_WRAPPED
     if not isinstance(value, dict):
         return {"arguments": value}, ChangeKind.ARGUMENTS_WRAPPED
@@ -42,11 +42,11 @@ def object_of(call: Call, *, max_depth: int = MAX_DEPTH) -> tuple[JSON, ChangeKi
     return stored_or_new(value, value, text), None
 
 
-def is_sendable(stored: Any, raw: str) -> bool:
-    """Whether the arguments in a stored message are an object that all parsers read.
+def stored_object(call: Call, stored: Any) -> JSON | None:
+    """Return the arguments in a stored message if all parsers read them, else None.
 
     Args:
+        call: the call as read.
         stored: the parsed arguments.
-        raw: the JSON of the message.
     """
-    return isinstance(stored, dict) and not has_huge_number(raw)
+    return stored if isinstance(stored, dict) and not has_huge_number(call.arguments) else None

@@ -117,6 +117,8 @@ class Steps:
             elif has_duplicate_keys(entry.raw, entry.value):
                 self.report.add(entry.seq, ChangeKind.FIELD_CHANGED, "keys that occur twice")
                 entry.raw = ""
+            if entry.is_cut_off:
+                self.report.add(entry.seq, ChangeKind.CUT_OFF_NOTED)
         self._check_compaction(entries)
         self.steps: list[Step] = pair(entries, self.report)
         assign_ids(
