@@ -5,7 +5,7 @@ from itertools import groupby
 from typing import Any
 
 from sessiond.v1.message_pb2 import FORMAT_OPENAI
-from sessiond_server.formats.files import at_url, inline
+from sessiond_server.formats.files import at_url, inline, is_content
 from sessiond_server.formats.parsing import dumps
 from sessiond_server.formats.pieces import (
     JSON,
@@ -184,12 +184,15 @@ def content(value: Any, *, of_tool: bool = False) -> Iterator[Content]:
                     yield Text(dumps(plain if len(plain) > 1 else plain[0]))
                 continue
             for part in parts:
-                if isinstance(part, str) or (of_tool and not is_part(part)):
-                    yield Text(_text_of(part))
+                if isinstance(part, str):
+                    yield Text(part)
+                elif of_tool and not is_part(part):
+                    yield _json(part)
                 else:
                     yield _part(part)
-    elif isinstance(value, dict) and is_part(value) and value.keys() <= _PART_KEYS:
-        yield _part(value)
+    elif isinstance(value, dict):
+        is_known = is_part(value) and value.keys() <= _PART_KEYS
+        yield _part(value) if is_known else _json(value)
     elif value is not None:
         yield Text(_text_of(value))
 
@@ -211,6 +214,24 @@ def is_part(value: JSON) -> bool:
             return isinstance(value.get("thinking"), list)
         case _:
             return False
+
+
+def _json(value: JSON) -> Content:
+    """Return an object that a tool returned: its JSON, a file, or its text without the files."""
+    kind, data = value.get("type"), value.get("data")
+    if kind in ("image", "audio") and isinstance(data, str):
+        # A file as MCP servers return it.
+        media_type = string_of(value.get("mimeType"))
+        return inline(str(kind), data, media_type=media_type, name="", source=value)
+    if _has_file(value):
+        return Foreign(string_of(kind) or "part", readable(value), value)
+    return Text(dumps(value))
+
+
+def _has_file(value: Any) -> bool:
+    if isinstance(value, dict | list):
+        return any(map(_has_file, value.values() if isinstance(value, dict) else value))
+    return isinstance(value, str) and is_content(value)
 
 
 def _is_plain(part: Any) -> bool:

@@ -6,6 +6,8 @@ from typing import Any
 from sessiond_server.formats.pieces import JSON
 from sessiond_server.formats.report import Change, ChangeKind, Report
 
+# The detail of a report that fields are left out which have no value. SDKs write many of them.
+NULLS = "fields that are null"
 # The keys whose values each kind of change explains. Other kinds explain a change of any value.
 _EXPLAINED = {
     ChangeKind.ID_CHANGED: {"id", "callid", "toolcallid", "tooluseid"},
@@ -56,7 +58,7 @@ def _differences(new: Any, stored: Any, path: str) -> Iterator[tuple[ChangeKind,
         for key, value in stored.items():
             inner = f"{path}.{key}" if path else key
             if key not in new:
-                yield ChangeKind.FIELD_REMOVED, inner
+                yield ChangeKind.FIELD_REMOVED, inner if value is not None else NULLS
             else:
                 yield from _differences(new[key], value, inner)
         for key in new.keys() - stored.keys():
