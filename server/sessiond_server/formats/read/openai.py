@@ -205,7 +205,7 @@ def is_part(value: JSON) -> bool:
         case "refusal":
             return isinstance(value.get("refusal"), str)
         case "image_url" | "input_image" | "computer_screenshot":
-            return isinstance(value.get("image_url"), str | dict) or bool(value.get("file_id"))
+            return isinstance(value.get("image_url"), str | dict) or "file_id" in value
         case "input_audio" | "file" as kind:
             return isinstance(value.get(kind), dict)
         case "input_file":

@@ -48,7 +48,13 @@ _INNER_KEYS = {
 }
 # What the API runs itself; only answers of the model may contain it.
 _OF_MODELS = ("executableCode", "codeExecutionResult", "toolCall", "toolResponse")
-_OBJECTS = ("videoMetadata", "mediaResolution", "partMetadata")
+_TYPES: dict[str, type] = {
+    "text": str,
+    "thought": bool,
+    "videoMetadata": dict,
+    "mediaResolution": dict,
+    "partMetadata": dict,
+}
 _NAME_START = re.compile("[a-zA-Z_]")
 _MEDIA = re.compile(r"image/(png|jpeg|webp|heic|heif)|audio/.+|video/.+|application/pdf|text/.+")
 _URI = re.compile("(https://|gs://|files/).+")
@@ -71,6 +77,7 @@ class GeminiParts:
             history,
             id_pattern=r"[\x21-\x7e]",
             id_length=64,
+            ids_may_be_missing=True,
             name_pattern="[a-zA-Z0-9_.:-]",
             name_length=MAX_NAME,
         )
@@ -146,8 +153,8 @@ class GeminiParts:
         kept = {key: value for key, value in part.items() if key not in ("inlineData", "fileData")}
         inner = part.get("inlineData") or {}
         stored = inner.get("data")
-        if piece.data and isinstance(stored, str) and _URL_SAFE.fullmatch(stored):
-            data = stored  # the API reads both alphabets
+        if piece.data and isinstance(stored, str):
+            data = _base64(stored)
         names = {key: value for key, value in inner.items() if key == "displayName"}
         new = in_order({"mimeType": media_type, "data": data, **names}, inner)
         return in_order({"inlineData": new, **kept}, part)
@@ -177,17 +184,12 @@ class GeminiParts:
             if name in _INNER_KEYS and isinstance(value, dict):
                 inner = {camel(k): v for k, v in value.items()}
                 new[name] = {k: v for k, v in inner.items() if k in _INNER_KEYS[name]}
-            elif value is None or self._is_valid(name, value):
+            elif name == "thoughtSignature" and isinstance(value, str):
+                if signature := _base64(value):
+                    new[name] = signature
+            elif value is None or isinstance(value, _TYPES.get(name, ())):
                 new[name] = value
         return new
-
-    @staticmethod
-    def _is_valid(name: str, value: Any) -> bool:
-        if name == "thoughtSignature":
-            return bool(plain_base64(string_of(value)))
-        if name == "thought":
-            return isinstance(value, bool)
-        return isinstance(value, dict) if name in _OBJECTS else name == "text"
 
     # Calls and results
 
@@ -261,6 +263,13 @@ class GeminiParts:
         elif kept.get("parts") is not None:
             del new["parts"]
         return self._sent(entry, in_order({**part, "functionResponse": new}, part), stored)
+
+
+def _base64(stored: str) -> str:
+    """Return base64 as it is stored if the API reads it; it reads both alphabets. "" = invalid."""
+    plain = plain_base64(stored)
+    is_read = len(stored) % 4 == 0 and _URL_SAFE.fullmatch(stored)
+    return stored if plain and is_read else plain
 
 
 def _inner(part: JSON, key: str) -> JSON:

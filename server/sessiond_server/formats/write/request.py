@@ -105,6 +105,7 @@ class Steps:
         name_pattern: str,
         name_length: int,
         id_min_length: int = 1,
+        ids_may_be_missing: bool = False,
         reads_summaries: bool = False,
     ) -> None:
         self._reads_summaries = reads_summaries
@@ -126,6 +127,7 @@ class Steps:
             pattern=id_pattern,
             min_length=id_min_length,
             max_length=id_length,
+            may_be_missing=ids_may_be_missing,
             report=self.report,
         )
         assign_names(self.steps, pattern=name_pattern, max_length=name_length, report=self.report)
