@@ -56,7 +56,10 @@ def parse_data_url(url: str) -> tuple[str, str] | None:
     if not url.startswith("data:") or not (match := _DATA_URL.fullmatch(url)):
         return None
     media_type, encoded, data = match[1].split(";")[0], match[2], match[3]
-    return media_type, data if encoded else to_base64(unquote_to_bytes(data))
+    if encoded:
+        return media_type, data
+    # JSON escapes can spell half of a surrogate pair, which UTF-8 cannot.
+    return media_type, to_base64(unquote_to_bytes(data.encode("utf-8", "replace")))
 
 
 def is_content(text: str) -> bool:
