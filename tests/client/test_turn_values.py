@@ -183,7 +183,7 @@ async def test_an_export_keeps_the_turns_of_messages(colour, server, client) -> 
         message.create_time.seconds = 1_700_000_000 + seq
         stored.append(message)
     session = session_pb2.Session(
-        session_id="s", state=session_pb2.SESSION_STATE_ACTIVE, last_seq=len(stored)
+        session_id="s", status=session_pb2.SESSION_STATUS_ACTIVE, last_seq=len(stored)
     )
     for time in (session.create_time, session.active_time):
         time.seconds = 1_700_000_000
@@ -224,7 +224,7 @@ async def test_an_export_keeps_the_turns_of_messages(colour, server, client) -> 
 async def test_an_export_with_a_broken_turn_is_refused(
     colour, server, client, turn: Any, field: str
 ) -> None:
-    session = {"session_id": "s", "state": "active", "last_seq": 1}
+    session = {"session_id": "s", "status": "active", "last_seq": 1}
     document = {
         "version": 1,
         "session": session,

@@ -189,7 +189,7 @@ class AsyncClient:
         return self._handle(info)
 
     async def get_session(self, session_id: str, *, timeout: float | None = None) -> AsyncSession:
-        """Return the handle of an existing session, whatever its state.
+        """Return the handle of an existing session, whatever its status.
 
         Args:
             session_id: the session.
@@ -242,7 +242,7 @@ class AsyncClient:
         session = await self.create_session(
             session_id, get_or_create=True, request_id=request_id, timeout=timeout, **settings
         )
-        if session.info.state != "active":
+        if session.info.status != "active":
             await session.resume(timeout=timeout)
         return session
 
@@ -261,9 +261,9 @@ class AsyncClient:
                 "created_asc" or "id_asc".
             page_size: sessions per call, 1 to 500. Default: 50.
             timeout: deadline of each call, in seconds. Default: the client's.
-            **conditions: session_id_prefix, user, state, model, config_contains, metadata_contains,
-                created_from, created_before, active_from, active_before. Only sessions that meet
-                all given conditions are listed.
+            **conditions: session_id_prefix, user, status, model, config_contains,
+                metadata_contains, created_from, created_before, active_from, active_before. Only
+                sessions that meet all given conditions are listed.
 
         Returns:
             A lazy list; no call is made until it is iterated over.

@@ -10,7 +10,7 @@ from google.protobuf.message import Message as ProtoMessage
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from sessiond._protocol.model_options import with_text
-from sessiond._protocol.names import FORMATS, ROLES, STATES, TASK_STATUSES, number_of
+from sessiond._protocol.names import FORMATS, ROLES, SESSION_STATUSES, TASK_STATUSES, number_of
 from sessiond._protocol.structs import fill_struct
 from sessiond._protocol.times import to_duration, to_timestamp
 from sessiond.errors import InvalidField, invalid_field
@@ -94,7 +94,9 @@ class Fields:
 def fill_session(session: session_pb2.Session, fields: Fields) -> None:
     for name in ("session_id", "model", "user", "title"):
         fields.put(session, name, fields.text(name))
-    session.state = fields.name_of("state", STATES)
+    # Older clients exported the status as "state".
+    status = "state" if isinstance(fields.get("state"), str) else "status"
+    session.status = fields.name_of(status, SESSION_STATUSES)
     fields.fill("config", session.config)
     fields.fill("metadata", session.metadata)
     fields.time("created_at", session.create_time)

@@ -80,7 +80,7 @@ class Sending:
         if text is not None and not isinstance(text, str):
             raise invalid_field(
                 "prompt",
-                f"is of type {type(text).__name__}; it must be a text or a dict of send's keywords",
+                f"is of type {type(text).__name__}; it must be a string or a dict of keywords",
             )
         self.attachments: list[Attachment] = attachments_of(values["attachments"])
         if text == "" and not self.attachments:
@@ -91,7 +91,7 @@ class Sending:
         if values["messages"] is not None and (text is not None or self.attachments):
             raise invalid_field(
                 "messages",
-                f"cannot be given together with {'prompt' if text is not None else 'attachments'}",
+                f"cannot be combined with {'prompt' if text is not None else 'attachments'}",
             )
         self.text = text or ""
         self.extract_files = values["extract_files"]

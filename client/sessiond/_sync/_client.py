@@ -190,7 +190,7 @@ class Client:
         return self._handle(info)
 
     def get_session(self, session_id: str, *, timeout: float | None = None) -> Session:
-        """Return the handle of an existing session, whatever its state.
+        """Return the handle of an existing session, whatever its status.
 
         Args:
             session_id: the session.
@@ -243,7 +243,7 @@ class Client:
         session = self.create_session(
             session_id, get_or_create=True, request_id=request_id, timeout=timeout, **settings
         )
-        if session.info.state != "active":
+        if session.info.status != "active":
             session.resume(timeout=timeout)
         return session
 
@@ -262,9 +262,9 @@ class Client:
                 "created_asc" or "id_asc".
             page_size: sessions per call, 1 to 500. Default: 50.
             timeout: deadline of each call, in seconds. Default: the client's.
-            **conditions: session_id_prefix, user, state, model, config_contains, metadata_contains,
-                created_from, created_before, active_from, active_before. Only sessions that meet
-                all given conditions are listed.
+            **conditions: session_id_prefix, user, status, model, config_contains,
+                metadata_contains, created_from, created_before, active_from, active_before. Only
+                sessions that meet all given conditions are listed.
 
         Returns:
             A lazy list; no call is made until it is iterated over.

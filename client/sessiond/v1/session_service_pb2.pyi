@@ -170,7 +170,7 @@ class SessionFilter(_message.Message):
 
     SESSION_ID_PREFIX_FIELD_NUMBER: _builtins.int
     USER_FIELD_NUMBER: _builtins.int
-    STATE_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     CONFIG_CONTAINS_FIELD_NUMBER: _builtins.int
     METADATA_CONTAINS_FIELD_NUMBER: _builtins.int
@@ -182,8 +182,8 @@ class SessionFilter(_message.Message):
     """session_id_prefix matches sessions whose id begins with it; case-sensitive. At most 256 characters. Empty = all."""
     user: _builtins.str
     """user matches sessions of this user. At most 256 characters. Empty = all."""
-    state: _session_pb2.SessionState.ValueType
-    """state matches sessions in this state. Unspecified = all."""
+    status: _session_pb2.SessionStatus.ValueType
+    """status matches sessions with this status. Unspecified = all."""
     model: _builtins.str
     """model matches sessions of this model. At most 256 characters. Empty = all."""
     @_builtins.property
@@ -217,7 +217,7 @@ class SessionFilter(_message.Message):
         *,
         session_id_prefix: _builtins.str = ...,
         user: _builtins.str = ...,
-        state: _session_pb2.SessionState.ValueType = ...,
+        status: _session_pb2.SessionStatus.ValueType = ...,
         model: _builtins.str = ...,
         config_contains: _struct_pb2.Struct | None = ...,
         metadata_contains: _struct_pb2.Struct | None = ...,
@@ -228,7 +228,7 @@ class SessionFilter(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["active_before", b"active_before", "active_from", b"active_from", "config_contains", b"config_contains", "created_before", b"created_before", "created_from", b"created_from", "metadata_contains", b"metadata_contains"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_before", b"active_before", "active_from", b"active_from", "config_contains", b"config_contains", "created_before", b"created_before", "created_from", b"created_from", "metadata_contains", b"metadata_contains", "model", b"model", "session_id_prefix", b"session_id_prefix", "state", b"state", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_before", b"active_before", "active_from", b"active_from", "config_contains", b"config_contains", "created_before", b"created_before", "created_from", b"created_from", "metadata_contains", b"metadata_contains", "model", b"model", "session_id_prefix", b"session_id_prefix", "status", b"status", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -362,7 +362,7 @@ class ResumeSessionRequest(_message.Message):
     """session_id of the session. Required."""
     request_id: _builtins.str
     """request_id makes the call safe to repeat: the same id again returns the session and changes nothing, whatever
-    its state is by then. At most 128 characters. Empty = none.
+    its status is by then. At most 128 characters. Empty = none.
     """
     def __init__(
         self,
@@ -390,7 +390,7 @@ class DestroySessionRequest(_message.Message):
     """session_id of the session. Required."""
     request_id: _builtins.str
     """request_id makes the call safe to repeat: the same id again returns the session and changes nothing, whatever
-    its state is by then. At most 128 characters. Empty = none.
+    its status is by then. At most 128 characters. Empty = none.
     """
     def __init__(
         self,
@@ -814,7 +814,7 @@ class ImportSessionRequest(_message.Message):
     """request_id makes the call safe to repeat. At most 128 characters. Empty = none."""
     @_builtins.property
     def session(self) -> _session_pb2.Session:
-        """session holds session_id (empty = a UUIDv7 made by the server), state, model, user, title, config, metadata, expiry, create_time and
+        """session holds session_id (empty = a UUIDv7 made by the server), status, model, user, title, config, metadata, expiry, create_time and
         active_time (from 1970 to 5999). Times that are unset are those of the import. Counters, etag and origin are ignored.
         """
 

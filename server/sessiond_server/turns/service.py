@@ -24,7 +24,7 @@ from sessiond_server.core.limits import (
     Limits,
 )
 from sessiond_server.core.pagination import Page, Paging
-from sessiond_server.core.states import SessionState
+from sessiond_server.core.states import SessionStatus
 from sessiond_server.core.validation import check_request_id, check_session_id, check_text
 from sessiond_server.db.idempotency import (
     DuplicateRequest,
@@ -141,7 +141,7 @@ class Turns:
             # since.
             if first := await self._sessions.find_request(key, session.log, sending.request_id):
                 return await self._joined(sending, record, first)
-        if session.state == SessionState.DESTROYED:
+        if session.state == SessionStatus.DESTROYED:
             raise _destroyed(session_id)
         turn = self._new_turn(sending, session, turn_id, timeout_ms)
         # Messages with results are not held: the others wait for these results.
@@ -152,7 +152,7 @@ class Turns:
         )
         try:
             async with self._runner.change(key, project_id, session_id, record) as changes:
-                if changes.change.state == SessionState.DESTROYED:
+                if changes.change.state == SessionStatus.DESTROYED:
                     raise _destroyed(session_id)
                 open_ = await self._store.open(changes.change)
                 if open_.count >= MAX_OPEN_TURNS:
@@ -255,7 +255,7 @@ class Turns:
         key = session_key(project_id, session_id)
         with suppress(SessionMissing):
             async with self._runner.change(key, project_id, session_id) as changes:
-                if changes.change.state == SessionState.DESTROYED:
+                if changes.change.state == SessionStatus.DESTROYED:
                     if running := (await self._store.open(changes.change)).running_turn:
                         await self._transitions.abort(changes, running, "the session was destroyed")
                     await self._transitions.start_next(changes)
@@ -395,7 +395,7 @@ def check_turn_id(turn_id: str) -> UUID:
     try:
         return UUID(turn_id)
     except ValueError:
-        raise invalid("turn_id", "is no UUID" if turn_id else "is required") from None
+        raise invalid("turn_id", "is not a UUID" if turn_id else "is required") from None
 
 
 def _content_of(sending: Sending) -> bytes:

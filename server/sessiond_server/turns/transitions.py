@@ -16,7 +16,7 @@ from sessiond_server.assets.service import asset_not_found
 from sessiond_server.assets.store.assets import AssetMissing
 from sessiond_server.core.errors import Fault
 from sessiond_server.core.limits import Limits
-from sessiond_server.core.states import SessionState, TurnState
+from sessiond_server.core.states import SessionStatus, TurnState
 from sessiond_server.formats.read import read
 from sessiond_server.messages.append import Target, append_of
 from sessiond_server.messages.store.append import Appended
@@ -63,7 +63,7 @@ class TurnTransitions:
         In a destroyed session, abort the queued turns instead.
         """
         change = changes.change
-        if change.state == SessionState.DESTROYED:
+        if change.state == SessionStatus.DESTROYED:
             for turn_id in await self._store.queued_ids(change):
                 await self.abort(changes, turn_id, "the session was destroyed")
         while queued := await self._store.next_queued(change):
@@ -136,7 +136,7 @@ class TurnTransitions:
                 # An earlier commit was not acknowledged; the turn resumes after that commit.
                 changes.has_appended = True
                 return owned.turn.end_seq
-            if change.state == SessionState.DESTROYED:
+            if change.state == SessionStatus.DESTROYED:
                 outcome = Fault("TURN_ABORTED", "the session was destroyed")
             if isinstance(outcome, Answer):
                 try:

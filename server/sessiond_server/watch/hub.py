@@ -164,7 +164,7 @@ class WatchHub:
             )
         if not options.session_id:
             if options.after_seq is not None:
-                raise invalid("after_seq", "goes only together with session_id")
+                raise invalid("after_seq", "is only valid with session_id")
             watcher = Watcher("", 0)
             watchers = self._projects.setdefault(project_id, set())
             watchers.add(watcher)

@@ -43,7 +43,7 @@ class Change:
         connection: the connection in the change's transaction.
         key: the session's key.
         log: the session's log.
-        state: the session's SessionState.
+        state: the session's SessionStatus.
         last_seq: seq of the session's newest message.
     """
 
