@@ -5,14 +5,10 @@ import socket
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 
 from sessiond.errors import InvalidField
+from sessiond_console.flags import UsageError, parser
 from sessiond_console.options import DEFAULT_LISTEN, Options, is_loopback
-
-
-class UsageError(Exception):
-    """A flag has an unusable value. The text names the flag and says what to do."""
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -24,7 +20,7 @@ def run(arguments: Sequence[str]) -> int:
     Returns:
         The exit code: 0 for success, 1 for a failure, 2 for incorrect usage.
     """
-    given = _parser().parse_args(arguments)
+    given = parser().parse_args(arguments)
     # Imported here, so that --help works without the libraries of the extra.
     from sessiond_console.app import create_app
     from sessiond_console.serving import Failure, serve
@@ -100,6 +96,8 @@ def _bind(host: str, port: int) -> socket.socket:
             if host in ("::",):
                 listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         listener.bind(address)
+        # From now on browsers are not refused, though they wait until the first page is served.
+        listener.listen(128)
     except OSError:
         listener.close()
         raise
@@ -109,63 +107,3 @@ def _bind(host: str, port: int) -> socket.socket:
 def _fail(text: str, code: int) -> int:
     sys.stderr.write(f"sessiond console: {text}\n")
     return code
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="sessiond console",
-        description="Serve the web console: pages to read, follow and change sessions.",
-        allow_abbrev=False,
-    )
-    server = parser.add_argument_group("the server")
-    server.add_argument(
-        "--target",
-        metavar="HOST:PORT",
-        help="address of the server. Default: SESSIOND_TARGET, or localhost:50051",
-    )
-    server.add_argument(
-        "--tls", action="store_true", help="use TLS, and trust the system's authorities"
-    )
-    server.add_argument(
-        "--tls-ca",
-        type=Path,
-        metavar="FILE",
-        help="use TLS, and trust the authority in this PEM file",
-    )
-    server.add_argument(
-        "--timeout",
-        type=float,
-        default=30.0,
-        metavar="SECONDS",
-        help="timeout of a call, including its retries. Default: 30",
-    )
-    pages = parser.add_argument_group("the pages")
-    pages.add_argument(
-        "--listen",
-        default=DEFAULT_LISTEN,
-        metavar="HOST:PORT",
-        help=f"address to serve pages on; port 0 picks a free port. Default: {DEFAULT_LISTEN}",
-    )
-    pages.add_argument(
-        "--allow-host",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="a host name under which browsers reach the console, besides localhost and that of "
-        "--listen; requests for others are refused. May be repeated",
-    )
-    pages.add_argument("--read-only", action="store_true", help="refuse all changes")
-    pages.add_argument("--cert", type=Path, metavar="FILE", help="PEM file: serve HTTPS with it")
-    pages.add_argument("--key", type=Path, metavar="FILE", help="PEM file with the private key")
-    pages.add_argument(
-        "--behind-https",
-        action="store_true",
-        help="a proxy with TLS stands in front: cookies are for HTTPS only",
-    )
-    pages.add_argument(
-        "--insecure",
-        action="store_true",
-        help="allow an address that other machines can reach without TLS",
-    )
-    pages.add_argument("--until-eof", action="store_true", help=argparse.SUPPRESS)
-    return parser

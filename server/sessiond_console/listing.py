@@ -8,6 +8,7 @@ from google.protobuf.json_format import ParseDict
 from google.protobuf.struct_pb2 import Struct
 
 from sessiond import AsyncClient, SessionInfo
+from sessiond.v1 import session_pb2
 from sessiond.v1 import session_service_pb2 as pb
 from sessiond_console.filters import RANKS, Filter
 
@@ -81,7 +82,7 @@ def proto_filter(conditions: Mapping[str, Any]) -> pb.SessionFilter:
     result = pb.SessionFilter()
     for name, value in conditions.items():
         if name == "status":
-            put_status(result, value)
+            result.status = session_pb2.SessionStatus.Value(f"SESSION_STATUS_{value.upper()}")
         elif name.endswith("_contains"):
             getattr(result, name).CopyFrom(ParseDict(value, Struct()))
         elif name.endswith(("_from", "_before")):
@@ -89,18 +90,3 @@ def proto_filter(conditions: Mapping[str, Any]) -> pb.SessionFilter:
         else:
             setattr(result, name, value)
     return result
-
-
-def put_status(target: pb.SessionFilter, value: str) -> None:
-    """Set the filter's lifecycle status by its name."""
-    for field in target.DESCRIPTOR.fields:
-        if field.name in ("status", "state") and field.enum_type:
-            for number in field.enum_type.values:
-                if number.name.endswith(f"_{value.upper()}"):
-                    setattr(target, field.name, number.number)
-
-
-def status_of(info: SessionInfo) -> str:
-    """Return where a session is in its life: "active" or "destroyed"."""
-    found = getattr(info, "status", None)
-    return found if isinstance(found, str) else str(info.state)

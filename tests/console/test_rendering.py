@@ -217,7 +217,7 @@ json_values = st.recursive(
 
 
 @pytest.mark.parametrize("format_name", FORMATS)
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     value=st.dictionaries(
         st.sampled_from(

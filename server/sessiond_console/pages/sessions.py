@@ -6,7 +6,7 @@ from starlette.responses import Response
 from sessiond import AsyncClient
 from sessiond.errors import NotFound
 from sessiond_console.filters import ORDERS, RANKS, STATUSES, filter_of
-from sessiond_console.listing import MAX_PAGE_SIZE, PAGE_SIZE, list_page, status_of
+from sessiond_console.listing import MAX_PAGE_SIZE, PAGE_SIZE, list_page
 from sessiond_console.paths import path, session_path
 from sessiond_console.site import FormError, Page, Site, see, text
 
@@ -29,7 +29,6 @@ def _list(site: Site) -> Page:
             statuses=STATUSES,
             sizes=_SIZES,
             size=size,
-            status_of=status_of,
             next_page=next_page if found.next_token else "",
             first_page=path("sessions", **chosen.query(size=shown_size)),
             is_first="token" not in request.query_params,

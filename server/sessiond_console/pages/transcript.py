@@ -8,7 +8,6 @@ from starlette.responses import Response
 
 from sessiond import AsyncClient
 from sessiond_console.history import find_messages, read_span, span_of
-from sessiond_console.listing import status_of
 from sessiond_console.rendering.messages import Shown, fold
 from sessiond_console.site import Page, Site, text
 
@@ -32,7 +31,6 @@ def _show(site: Site) -> Page:
             bookmarks.setdefault(mark.seq, []).append(mark.name)
         values = {
             "info": info,
-            "status": status_of(info),
             "page": found,
             "bookmarks": bookmarks,
             "forks": await forks_of(api, session_id),
