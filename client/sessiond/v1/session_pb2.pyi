@@ -75,7 +75,7 @@ class Session(_message.Message):
     1 to 256 characters, no control characters, no white space at either end. Set at creation, never changes.
     """
     status: Global___SessionStatus.ValueType
-    """status says whether appends are accepted. Output only."""
+    """status says whether appends are accepted. Output only; ImportSession reads it."""
     model: _builtins.str
     """model is the name of the model that the conversation runs against, e.g. "gpt-5". At most 256 characters. Empty = none chosen."""
     user: _builtins.str

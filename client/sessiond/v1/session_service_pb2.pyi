@@ -4,7 +4,6 @@ isort:skip_file
 Sessions and their messages: the service that applications call."""
 
 from collections import abc as _abc
-from google.protobuf import any_pb2 as _any_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import field_mask_pb2 as _field_mask_pb2
@@ -13,6 +12,7 @@ from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.rpc import status_pb2 as _status_pb2
 from sessiond.v1 import bookmark_pb2 as _bookmark_pb2
 from sessiond.v1 import message_pb2 as _message_pb2
 from sessiond.v1 import session_pb2 as _session_pb2
@@ -983,15 +983,17 @@ class BatchStoreMessagesResult(_message.Message):
         """response says where the messages were stored."""
 
     @_builtins.property
-    def error(self) -> Global___BatchStoreMessagesError:
-        """error says why nothing was, or that it is not known whether it was."""
+    def error(self) -> _status_pb2.Status:
+        """error is the status that StoreMessages would have ended with. Its details are those of any error; the paths of fields begin within the one
+        request.
+        """
 
     def __init__(
         self,
         *,
         index: _builtins.int = ...,
         response: Global___StoreMessagesResponse | None = ...,
-        error: Global___BatchStoreMessagesError | None = ...,
+        error: _status_pb2.Status | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "outcome", b"outcome", "response", b"response"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -1002,38 +1004,6 @@ class BatchStoreMessagesResult(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
 
 Global___BatchStoreMessagesResult: _TypeAlias = BatchStoreMessagesResult  # noqa: Y015
-
-@_typing.final
-class BatchStoreMessagesError(_message.Message):
-    """BatchStoreMessagesError is a google.rpc.Status, field by field, as StoreMessages would have ended with."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    CODE_FIELD_NUMBER: _builtins.int
-    MESSAGE_FIELD_NUMBER: _builtins.int
-    DETAILS_FIELD_NUMBER: _builtins.int
-    code: _builtins.int
-    """code is a google.rpc.Code."""
-    message: _builtins.str
-    """message says it to a person."""
-    @_builtins.property
-    def details(self) -> _containers.RepeatedCompositeFieldContainer[_any_pb2.Any]:
-        """details are a google.rpc.ErrorInfo and, where there are any, a BadRequest and a RetryInfo. Field paths are those of the one request."""
-
-    def __init__(
-        self,
-        *,
-        code: _builtins.int = ...,
-        message: _builtins.str = ...,
-        details: _abc.Iterable[_any_pb2.Any] | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "details", b"details", "message", b"message"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___BatchStoreMessagesError: _TypeAlias = BatchStoreMessagesError  # noqa: Y015
 
 @_typing.final
 class ImportMessagesRequest(_message.Message):

@@ -12,6 +12,7 @@ told that there was no result. So the beginning of a history does not change onc
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
@@ -236,8 +237,12 @@ def assign_ids(
         min_length: minimum length of an id, in characters.
     """
     namer = _Namer(pattern, min_length, max_length)
+    places: Counter[int] = Counter()
     for paired in _calls(steps):
-        paired.wire_id = namer.id_of(paired.call.call_id)
+        places[paired.entry.seq] += 1
+        # The place of a call in the session does not depend on where the history begins.
+        place = f"{paired.entry.seq}.{places[paired.entry.seq]}"
+        paired.wire_id = namer.id_of(paired.call.call_id, place)
         if paired.wire_id != paired.call.call_id:
             report.add(paired.entry.seq, ChangeKind.ID_CHANGED, paired.call.call_id)
             if paired.result_entry:
@@ -267,17 +272,15 @@ class _Namer:
         self._odd = re.compile(f"(?!{pattern}).", re.DOTALL)
         self._max_length = max_length
         self._used: set[str] = set()
-        self._count = 0
 
-    def id_of(self, stored: str) -> str:
-        self._count += 1
+    def id_of(self, stored: str, place: str) -> str:
         name = self._odd.sub("_", stored)
         if name == stored and len(name) in self._lengths and name not in self._used:
             self._used.add(name)
             return name
         # Use a hash, not a number: a number could be the id of a later call.
         for attempt in count():
-            digest = hashlib.sha256(f"{stored}\0{self._count}\0{attempt}".encode(errors="replace"))
+            digest = hashlib.sha256(f"{stored}\0{place}\0{attempt}".encode(errors="replace"))
             unique = digest.hexdigest()[: min(self._max_length, 32)]
             if self._max_length >= READABLE_ID:
                 unique = f"{name[: self._max_length - 9] or 'call'}_{unique[:8]}"

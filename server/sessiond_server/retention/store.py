@@ -85,6 +85,7 @@ _OWN = (
     "processing_exceptions",
     "requests",
     "turns",
+    "turn_texts",
     "context_marks",
 )
 # LATERAL with its own LIMIT: one scan of the primary key for each log, however the planner

@@ -8,7 +8,6 @@ from sessiond.v1.session_pb2 import Session
 from sessiond.v1.session_service_pb2 import (
     MESSAGE_ORDER_DESC,
     MESSAGE_VIEW_BASIC,
-    BatchStoreMessagesError,
     BatchStoreMessagesRequest,
     BatchStoreMessagesResponse,
     BatchStoreMessagesResult,
@@ -278,13 +277,7 @@ def _result(outcome: Outcome, session_id: str) -> BatchStoreMessagesResult:
     index, end = outcome
     if isinstance(end, Appended):
         return BatchStoreMessagesResult(index=index, response=_stored(end))
-    status = status_of_part(end, session_id)
-    return BatchStoreMessagesResult(
-        index=index,
-        error=BatchStoreMessagesError(
-            code=status.code, message=status.message, details=status.details
-        ),
-    )
+    return BatchStoreMessagesResult(index=index, error=status_of_part(end, session_id))
 
 
 def _target(request: StoreMessagesRequest | ImportMessagesRequest, caller: Caller) -> Target:

@@ -234,6 +234,11 @@ class Settings(BaseSettings):
         ge=1,
         description="Maximum duration of a turn, in seconds; callers may ask for less.",
     )
+    keep_partial: bool = Field(
+        True,
+        description="Whether the text that a model has written is kept as an incomplete message if "
+        "its turn fails or is aborted. Callers may choose for each turn (keep_partial of Send).",
+    )
     max_running_turns: int = Field(
         256,
         ge=1,

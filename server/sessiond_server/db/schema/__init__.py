@@ -23,6 +23,7 @@ from sessiond_server.db.schema.work import (
     processing,
     processing_exceptions,
     queues,
+    turn_texts,
     turns,
 )
 
@@ -45,5 +46,6 @@ __all__ = [
     "segments",
     "sessions",
     "tasks",
+    "turn_texts",
     "turns",
 ]

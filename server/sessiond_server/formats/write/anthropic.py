@@ -16,7 +16,6 @@ from sessiond_server.formats.pieces import (
     objects_of,
 )
 from sessiond_server.formats.report import ChangeKind
-from sessiond_server.formats.wire import stored_or_new
 from sessiond_server.formats.write.anthropic_blocks import AnthropicBlocks, complete_server_calls
 from sessiond_server.formats.write.arguments import object_of
 from sessiond_server.formats.write.cache_markers import MarkerLimit
@@ -170,7 +169,7 @@ class _Writer(AnthropicBlocks):
             stored = entry.value.get("content")
             if isinstance(stored, str) and blocks == [{"type": "text", "text": stored}]:
                 new["content"] = stored
-            new = stored_or_new(in_order(new, entry.value), entry.value, entry.raw)
+            new = self._steps.sent(entry, in_order(new, entry.value))
         elif len(blocks) == 1 and blocks[0].keys() == {"type", "text"}:
             new["content"] = blocks[0]["text"]
         self._append(new, [entry])

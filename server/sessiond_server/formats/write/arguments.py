@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from sessiond_server.formats.parsing import parse
+from sessiond_server.formats.parsing import has_duplicate_keys, parse
 from sessiond_server.formats.pieces import JSON, Call
-from sessiond_server.formats.wire import stored_or_new
+from sessiond_server.formats.wire import has_lone_surrogates, stored_or_new
 
 
 def object_of(call: Call, *, max_depth: int = 200) -> tuple[JSON, bool]:
@@ -21,12 +21,13 @@ def object_of(call: Call, *, max_depth: int = 200) -> tuple[JSON, bool]:
         return {"input": call.arguments}, False
     try:
         value: Any = parse(call.arguments or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         return {"arguments": call.arguments}, True
-    if is_deeper(value, max_depth):
+    if is_deeper(value, max_depth) or has_duplicate_keys(call.arguments, value):
         return {"arguments": call.arguments}, True
     if isinstance(value, dict):
-        return stored_or_new(value, value, call.arguments or "{}"), False
+        raw = "" if has_lone_surrogates(call.arguments) else call.arguments or "{}"
+        return stored_or_new(value, value, raw), False
     return {"arguments": value}, True
 
 
