@@ -14,7 +14,7 @@ from sessiond._protocol.file_places import file_places
 from sessiond._requests.inline_files import MIN_BYTES, extracted, least_bytes
 from sessiond._requests.input import to_proto
 from sessiond.v1.message_pb2 import Blob, Part, ToolResult
-from sessiond_server.messages.asset_references import references
+from sessiond_server.formats.asset_places import references
 
 from .conftest import Colour, FakeServer
 

@@ -17,7 +17,7 @@ from sessiond_server.formats.pieces import (
 )
 from sessiond_server.formats.report import ChangeKind
 from sessiond_server.formats.write.anthropic_blocks import AnthropicBlocks, complete_server_calls
-from sessiond_server.formats.write.arguments import object_of
+from sessiond_server.formats.write.arguments import object_of, stored_object
 from sessiond_server.formats.write.cache_markers import MarkerLimit
 from sessiond_server.formats.write.request import (
     ASSISTANT_FIRST,
@@ -238,12 +238,11 @@ class _Writer(AnthropicBlocks):
     def _tool_use(self, paired: PairedCall) -> JSON:
         call = paired.call
         own = call.source if call.source and call.source.get("type") == "tool_use" else None
-        if own and isinstance(own.get("input"), dict):
-            arguments: JSON = own["input"]
-        else:
-            arguments, is_wrapped = object_of(call)
-            if is_wrapped:
-                self._lost(paired.entry, ChangeKind.ARGUMENTS_WRAPPED, call.name)
+        arguments = stored_object(call, own.get("input")) if own else None
+        if arguments is None:
+            arguments, change = object_of(call)
+            if change:
+                self._lost(paired.entry, change, call.name)
         new: JSON = {"type": "tool_use", "id": paired.wire_id, "name": paired.wire_name}
         new["input"] = arguments
         if own:

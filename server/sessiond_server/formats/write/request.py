@@ -26,6 +26,7 @@ from sessiond_server.formats.pieces import (
     Text,
 )
 from sessiond_server.formats.read import read
+from sessiond_server.formats.read.readable import CUT
 from sessiond_server.formats.report import ChangeKind, Report, UnsendableHistory
 from sessiond_server.formats.wire import (
     AssetInfo,
@@ -183,6 +184,8 @@ class Steps:
         """
         if isinstance(piece, Foreign):
             self.lost(entry, ChangeKind.ITEM_REPLACED, piece.kind)
+            if piece.text.endswith(CUT):
+                self.lost(entry, ChangeKind.TEXT_CUT, piece.kind)
             return Text(foreign_text(piece))
         media_type = self.media_type(piece)
         if media_type.startswith(_TEXT_TYPES):
