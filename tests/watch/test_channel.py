@@ -53,7 +53,7 @@ async def published(key: uuid.UUID) -> None:
 
 def channel_of(history: History, seq: int) -> tuple[Channel, Watcher]:
     """A channel at a seq, with a live watcher."""
-    head = LogHead(LOG, seq, 0, 0, False, False, ())
+    head = LogHead(LOG, LOG, 0, seq, 0, 0, False, False, ())
     channel = Channel(history, published, PROJECT, "one", head)  # type: ignore[arg-type]
     watcher = Watcher("one", seq)
     watcher.go_live()

@@ -27,7 +27,7 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19sessiond/v1/session.proto\x12\x0bsessiond.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xeb\x04\n\x07Session\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12(\n\x05state\x18\x02 \x01(\x0e\x32\x19.sessiond.v1.SessionState\x12\r\n\x05model\x18\x03 \x01(\t\x12\x0c\n\x04user\x18\x04 \x01(\t\x12\r\n\x05title\x18\x05 \x01(\t\x12\x0f\n\x07summary\x18\x06 \x01(\t\x12\'\n\x06\x63onfig\x18\x07 \x01(\x0b\x32\x17.google.protobuf.Struct\x12)\n\x08metadata\x18\x08 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x10\n\x08last_seq\x18\t \x01(\x03\x12\x15\n\rmessage_count\x18\n \x01(\x03\x12\x15\n\rcontent_bytes\x18\x0b \x01(\x03\x12/\n\x0b\x63reate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x61\x63tive_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\x08idle_ttl\x18\x0e \x01(\x0b\x32\x19.google.protobuf.DurationH\x00\x12\x17\n\rnever_expires\x18\x0f \x01(\x08H\x00\x12/\n\x0b\x65xpire_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0btoken_count\x18\x12 \x01(\x03\x12\x1d\n\x15\x65stimated_token_count\x18\x13 \x01(\x03\x12*\n\x06origin\x18\x14 \x01(\x0b\x32\x1a.sessiond.v1.SessionOrigin\x12\x0c\n\x04\x65tag\x18\x11 \x01(\tB\x08\n\x06\x65xpiry\"0\n\rSessionOrigin\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0b\n\x03seq\x18\x02 \x01(\x03*d\n\x0cSessionState\x12\x1d\n\x19SESSION_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14SESSION_STATE_ACTIVE\x10\x01\x12\x1b\n\x17SESSION_STATE_DESTROYED\x10\x02\x42X\n\x0f\x64\x65v.sessiond.v1B\x0cSessionProtoP\x01Z\'sessiond.dev/gen/sessiond/v1;sessiondv1\xaa\x02\x0bSessiond.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19sessiond/v1/session.proto\x12\x0bsessiond.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfa\x04\n\x07Session\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12(\n\x05state\x18\x02 \x01(\x0e\x32\x19.sessiond.v1.SessionState\x12\r\n\x05model\x18\x03 \x01(\t\x12\x0c\n\x04user\x18\x04 \x01(\t\x12\r\n\x05title\x18\x05 \x01(\t\x12\x0f\n\x07summary\x18\x06 \x01(\t\x12\'\n\x06\x63onfig\x18\x07 \x01(\x0b\x32\x17.google.protobuf.Struct\x12)\n\x08metadata\x18\x08 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x10\n\x08last_seq\x18\t \x01(\x03\x12\x15\n\rmessage_count\x18\n \x01(\x03\x12\x15\n\rcontent_bytes\x18\x0b \x01(\x03\x12/\n\x0b\x63reate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x61\x63tive_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\x08idle_ttl\x18\x0e \x01(\x0b\x32\x19.google.protobuf.DurationH\x00\x12\x17\n\rnever_expires\x18\x0f \x01(\x08H\x00\x12/\n\x0b\x65xpire_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0btoken_count\x18\x12 \x01(\x03\x12\x1d\n\x15\x65stimated_token_count\x18\x13 \x01(\x03\x12*\n\x06origin\x18\x14 \x01(\x0b\x32\x1a.sessiond.v1.SessionOrigin\x12\r\n\x05\x65poch\x18\x15 \x01(\x03\x12\x0c\n\x04\x65tag\x18\x11 \x01(\tB\x08\n\x06\x65xpiry\"0\n\rSessionOrigin\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0b\n\x03seq\x18\x02 \x01(\x03*d\n\x0cSessionState\x12\x1d\n\x19SESSION_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14SESSION_STATE_ACTIVE\x10\x01\x12\x1b\n\x17SESSION_STATE_DESTROYED\x10\x02\x42X\n\x0f\x64\x65v.sessiond.v1B\x0cSessionProtoP\x01Z\'sessiond.dev/gen/sessiond/v1;sessiondv1\xaa\x02\x0bSessiond.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,10 +35,10 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sessiond.v1.session_pb2', _
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\017dev.sessiond.v1B\014SessionProtoP\001Z\'sessiond.dev/gen/sessiond/v1;sessiondv1\252\002\013Sessiond.V1'
-  _globals['_SESSIONSTATE']._serialized_start=809
-  _globals['_SESSIONSTATE']._serialized_end=909
+  _globals['_SESSIONSTATE']._serialized_start=824
+  _globals['_SESSIONSTATE']._serialized_end=924
   _globals['_SESSION']._serialized_start=138
-  _globals['_SESSION']._serialized_end=757
-  _globals['_SESSIONORIGIN']._serialized_start=759
-  _globals['_SESSIONORIGIN']._serialized_end=807
+  _globals['_SESSION']._serialized_end=772
+  _globals['_SESSIONORIGIN']._serialized_start=774
+  _globals['_SESSIONORIGIN']._serialized_end=822
 # @@protoc_insertion_point(module_scope)

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from sessiond.v1.turn_pb2 import Usage
 from sessiond_server.core.errors import Fault
+from sessiond_server.core.events import Event
 from sessiond_server.formats.report import Report
 from sessiond_server.sessions.store.lock import Change
 from sessiond_server.turns.rows import TurnRow
@@ -92,6 +93,7 @@ class RunningTurn:
     Attributes:
         end_seq: seq of the last message that the turn appended; 0 if there is none.
         after_seq: end_seq, or else the seq of the session's last message.
+        epoch: the session's epoch, which does not change while a turn runs.
         answered_seq: seq of the message that the model answers; 0 before the model is called.
         half: the first half of a surrogate pair whose second half begins the next delta.
         began: time of the start, on the monotonic clock.
@@ -112,6 +114,7 @@ class RunningTurn:
     timeout_s: float
     end_seq: int
     after_seq: int
+    epoch: int
     answered_seq: int = 0
     half: str = ""
     began: float = field(default_factory=time.monotonic)
@@ -143,6 +146,8 @@ class TurnChanges:
 
     Attributes:
         change: the transaction.
+        epoch: the session's epoch at the beginning of the transaction.
+        rewound: the event of a rewind; None if the transaction does not rewind the session.
         ended: the turns that the transaction ended.
         started: the turn that the transaction started.
         settled: id of this process's turn that is over.
@@ -160,6 +165,11 @@ class TurnChanges:
     has_appended: bool = False
     is_full: bool = False
     is_idle: bool = False
+    rewound: Event | None = None
+    epoch: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.epoch = self.change.epoch
 
     @property
     def log(self) -> UUID:

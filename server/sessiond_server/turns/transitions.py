@@ -210,6 +210,7 @@ class TurnTransitions:
             turn.timeout_ms / 1000,
             end_seq,
             end_seq or (await self._store.open(change)).last_seq,
+            change.epoch,
         )
 
     async def _append_answer(
