@@ -185,15 +185,14 @@ class SessionServicer:
         self, request: RewindSessionRequest, caller: Caller
     ) -> RewindSessionResponse:
         kind = request.WhichOneof("to")
-        done = await self._rewinds.rewind(
-            Rewinding(
-                _target(request, caller),
-                messages=request.messages,
-                return_removed=request.return_removed,
-                abort_turn=request.abort_turn,
-                **{kind: getattr(request, kind)} if kind else {},
-            )
+        rewinding = Rewinding(
+            _target(request, caller),
+            messages=request.messages,
+            return_removed=request.return_removed,
+            abort_turn=request.abort_turn,
+            **{kind: getattr(request, kind)} if kind else {},
         )
+        done = await run_to_completion(self._rewinds.rewind(rewinding))
         response = RewindSessionResponse(
             last_seq=done.result.last_seq,
             epoch=done.result.epoch,
