@@ -138,6 +138,7 @@ async def open_services(
         watching = WatchHub(
             stores.watch,
             stores.history,
+            stores.cuts,
             admission.check_draining,
             listens=settings.prepared_statements,
         )

@@ -1,40 +1,16 @@
 """Rewinds of sessions that run turns."""
 
-from collections.abc import Iterator
+import asyncio
 
 import grpc
-import pytest
 
 from sessiond.v1.turn_pb2 import TURN_STATE_ABORTED
-from sessiond_server.providers.settings import ProviderSettings
-from sessiond_server.settings import Settings
 
+from ..copies.helpers import Query
 from ..support.model_server import ModelServer
-from ..support.turns import send, sending
+from ..support.turns import Sent, send, sending
 from ..support.wire import Wire, error_of
 from ..turns.calls import send_held, turn_of
-
-
-@pytest.fixture
-def models() -> Iterator[ModelServer]:
-    with ModelServer() as server:
-        yield server
-
-
-@pytest.fixture
-def settings(settings: Settings, models: ModelServer) -> Settings:
-    provider = ProviderSettings(
-        type="openai", base_url=models.openai_url, models=("fake-*",), retries=0
-    )
-    return settings.model_copy(
-        update={"providers": {"fake": provider}, "default_model": "fake-1", "turn_lease_s": 600}
-    )
-
-
-@pytest.fixture
-async def one(wire: Wire) -> Wire:
-    await wire.create("one")
-    return wire
 
 
 async def test_a_running_turn_refuses_a_rewind(one: Wire, models: ModelServer) -> None:
@@ -81,15 +57,37 @@ async def test_a_turn_after_a_rewind_is_given_what_is_left(one: Wire, models: Mo
     assert texts[2] == "c"
 
 
-async def test_windows_begin_where_they_began(
-    one: Wire, models: ModelServer, query: object
-) -> None:
+async def test_windows_begin_where_they_began(one: Wire, models: ModelServer, query: Query) -> None:
     """A window that begins before the cut stays, so that the prefix of requests stays the same."""
     await one.create("two", config={"context": {"max_messages": 4, "keep_fraction": 0.5}})
     for text in "abcd":
         await send(one, "two", text)
-    [(mark, epoch)] = query("SELECT first_seq, epoch FROM context_marks")  # type: ignore[operator]
+    [(mark, epoch)] = query("SELECT first_seq, epoch FROM context_marks")
     await one.rewind("two", drop_last=1)
-    assert query("SELECT first_seq, epoch FROM context_marks") == [(mark, epoch + 1)]  # type: ignore[operator]
+    assert query("SELECT first_seq, epoch FROM context_marks") == [(mark, epoch + 1)]
     await one.rewind("two", to_seq=mark - 1)
-    assert query("SELECT first_seq FROM context_marks") == []  # type: ignore[operator]
+    assert query("SELECT first_seq FROM context_marks") == []
+
+
+async def test_an_expected_epoch_of_a_turn(one: Wire, models: ModelServer) -> None:
+    await one.store("one", "a", "b")
+    await one.rewind("one", drop_last=1)
+    error = await Sent(one, "one", {"prompt": "c", "expected_epoch": 0}).error()
+    assert (error.reason, error.metadata["epoch"]) == ("HISTORY_REWOUND", "1")
+    await send(one, "one", "c", expected_epoch=1)
+
+
+async def test_a_turn_whose_messages_are_gone_can_be_joined(
+    one: Wire, other: Wire, models: ModelServer
+) -> None:
+    await one.store("one", *["before"] * 5)
+    await send(one, "one", "a", request_id="r")
+    aborted = await send_held(one, models, prompt="b", request_id="r2")
+    await one.rewind("one", to_seq=1, abort_turn=True)
+    assert (await aborted.error()).reason == "TURN_ABORTED"
+    for wire in (one, other):
+        async with asyncio.timeout(20):
+            joined = await sending(wire, "one", "a", request_id="r", after_seq=7)
+            assert (await joined.end()).last_seq == 7
+            joined = await sending(wire, "one", "b", request_id="r2")
+            assert (await joined.error()).reason == "TURN_ABORTED"

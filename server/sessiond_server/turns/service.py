@@ -13,7 +13,7 @@ import orjson
 from sessiond.v1.conversation_service_pb2 import SendRequest
 from sessiond.v1.message_pb2 import FORMAT_GEMINI, FORMAT_OPENAI, Message
 from sessiond.v1.turn_pb2 import MessageTurn
-from sessiond_server.core.errors import Fault, invalid, session_not_found
+from sessiond_server.core.errors import Fault, history_rewound, invalid, session_not_found
 from sessiond_server.core.ids import session_key, uuid7
 from sessiond_server.core.json_text import parse_options
 from sessiond_server.core.limits import (
@@ -58,6 +58,7 @@ class Sending:
         is_immediate: whether to steer the running turn, if there is one.
         timeout_ms: timeout of the turn. None = the server's maximum.
         request_id: makes the call safe to repeat; "" = none.
+        expected_epoch: the epoch that the session must have; None = any.
     """
 
     project_id: UUID
@@ -69,6 +70,7 @@ class Sending:
     is_immediate: bool = False
     timeout_ms: int | None = None
     request_id: str = ""
+    expected_epoch: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +81,13 @@ class Accepted:
         turn: the turn that the Send created, even if it steers another turn.
         after_seq: seq of the session's last message before the Send.
         is_new: False if an earlier Send had the same request_id.
+        epoch: epoch of after_seq.
     """
 
     turn: TurnRow
     after_seq: int
     is_new: bool
+    epoch: int
 
 
 class Turns:
@@ -152,8 +156,12 @@ class Turns:
         )
         try:
             async with self._runner.change(key, project_id, session_id, record) as changes:
-                if changes.change.state == SessionState.DESTROYED:
+                change = changes.change
+                if change.state == SessionState.DESTROYED:
                     raise _destroyed(session_id)
+                if sending.expected_epoch not in (None, change.epoch):
+                    problem = f"epoch {sending.expected_epoch} was expected, and nothing was sent"
+                    raise history_rewound(session_id, change.epoch, change.last_seq, problem)
                 open_ = await self._store.open(changes.change)
                 if open_.count >= MAX_OPEN_TURNS:
                     raise Fault(
@@ -185,7 +193,7 @@ class Turns:
             raise (
                 session_not_found(session_id) if fault.reason == "TURN_NOT_FOUND" else fault
             ) from None
-        return Accepted(turn_now, open_.last_seq, True)
+        return Accepted(turn_now, open_.last_seq, True, change.epoch)
 
     async def abort(
         self,
@@ -381,9 +389,15 @@ class Turns:
         # Read the session before the turn: a turn queued after that appends after this last_seq.
         session = await self._sessions.get(record.key, sending.project_id)
         row = await self.own(sending.project_id, sending.session_id, first.result)
-        return Accepted(
-            row, row.first_seq - 1 if row.first_seq else session.last_seq if session else 0, False
-        )
+        last_seq, epoch = (session.last_seq, session.epoch) if session else (0, 0)
+        # The turn's messages may have been removed by a rewind.
+        after_seq = min(row.first_seq - 1, last_seq) if row.first_seq else last_seq
+        return Accepted(row, after_seq, False, epoch)
+
+    async def last_seq(self, project_id: UUID, session_id: str) -> int:
+        """Return the seq of a session's newest message; 0 if there is none, or no such session."""
+        row = await self._sessions.get(session_key(project_id, session_id), project_id)
+        return row.last_seq if row else 0
 
 
 def check_turn_id(turn_id: str) -> UUID:
@@ -408,6 +422,8 @@ def _content_of(sending: Sending) -> bytes:
         sending.options_json,
         sending.is_immediate,
         sending.timeout_ms,
+        # Left out where it is not set, as in requests recorded by earlier versions.
+        *(() if sending.expected_epoch is None else (sending.expected_epoch,)),
     )
 
 
