@@ -13,7 +13,7 @@ from .test_rewind import letters
 
 
 def told(events: list[Event]) -> list[Any]:
-    """Return (epoch, seq) of each message, and (epoch, "to", last_seq, removed_count) of rewinds."""
+    """Return (epoch, seq) of messages; (epoch, "to", last_seq, removed_count) of rewinds."""
     found: list[Any] = []
     for event in events:
         if event.seq:
