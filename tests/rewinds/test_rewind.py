@@ -211,6 +211,7 @@ class TestConditions:
         for call in (
             wire.rewind("s", drop_last=1, expected_last_seq=3, expected_epoch=0),
             wire.store("s", "y", expected_last_seq=3, expected_epoch=0),
+            wire.import_("s", [[openai("y")]], expected_last_seq=3, expected_epoch=0),
             wire.read("s", expected_epoch=0),
         ):
             error = await error_of(call)

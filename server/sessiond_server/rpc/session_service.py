@@ -264,6 +264,7 @@ class SessionServicer:
             first_seq=stored.first_seq,
             last_seq=stored.last_seq,
             create_time=conversions.timestamp_of(stored.created_us),
+            epoch=stored.epoch,
         )
 
     async def GetMessages(
@@ -319,13 +320,10 @@ def _result(outcome: Outcome, session_id: str) -> BatchStoreMessagesResult:
 def _target(
     request: StoreMessagesRequest | ImportMessagesRequest | RewindSessionRequest, caller: Caller
 ) -> Target:
-    epoch = None
-    if not isinstance(request, ImportMessagesRequest) and request.HasField("expected_epoch"):
-        epoch = request.expected_epoch
     return Target(
         caller.project_id,
         request.session_id,
         request.expected_last_seq if request.HasField("expected_last_seq") else None,
         request.request_id,
-        epoch,
+        request.expected_epoch if request.HasField("expected_epoch") else None,
     )
