@@ -47,7 +47,7 @@ def main() -> None:
         except SessionDestroyed as error:
             print("refused:", error)
         session = client.resume_session(SESSION_ID)
-        print(session.info.state, session.info.message_count, "messages:", session.info.summary)
+        print(session.info.status, session.info.message_count, "messages:", session.info.summary)
 
         # Deleting cannot be undone.
         session.delete()

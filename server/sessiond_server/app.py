@@ -65,6 +65,8 @@ from sessiond_server.turns.service import Turns
 from sessiond_server.turns.state import TurnLease, TurnSlots
 from sessiond_server.turns.store import TurnStore
 from sessiond_server.turns.streams import TurnStreams
+from sessiond_server.turns.text_saver import TextSaver
+from sessiond_server.turns.text_store import TextStore
 from sessiond_server.turns.transitions import TurnTransitions
 from sessiond_server.watch.hub import WatchHub
 from sessiond_server.watch.store import WatchStore
@@ -92,6 +94,7 @@ class Stores:
         self.rewinds = RewindStore()
         self.sessions = SessionStore(database)
         self.tasks = TaskStore(database)
+        self.turn_texts = TextStore(database)
         self.turns = TurnStore(database, self.append)
         self.watch = WatchStore(database)
 
@@ -152,7 +155,9 @@ async def open_services(
         models.prepare()
         lease = TurnLease(uuid4(), settings.turn_lease_s)
         slots = TurnSlots(settings.max_running_turns, is_draining=is_draining)
-        transitions = TurnTransitions(stores.turns, models, limits, counts, lease, slots)
+        transitions = TurnTransitions(
+            stores.turns, stores.turn_texts, models, limits, counts, lease, slots
+        )
         contexts = Contexts(stores.history, stores.marks, max_bytes=settings.max_context_bytes)
         runner = TurnRunner(
             stores.turns,
@@ -178,6 +183,7 @@ async def open_services(
             counts,
             default_model=settings.default_model,
             max_timeout_ms=int(settings.turn_timeout_s * 1000),
+            keep_partial=settings.keep_partial,
         )
         streams = TurnStreams(turns, runner, watching)
         stack.push_async_callback(streams.close)
@@ -196,6 +202,7 @@ async def open_services(
             grace_s=settings.asset_grace_s,
         )
         leases = TurnLeases(stores.turns, transitions, runner, lease, slots)
+        texts = TextSaver(stores.turn_texts, runner, lease)
         # The order is that of SERVICES.
         servicers: tuple[Servicer, ...] = (
             SessionServicer(
@@ -246,6 +253,7 @@ async def open_services(
                 "key_check": authenticator.run,
                 **watching.loops(),
                 **leases.loops(),
+                **texts.loops(),
             },
             database,
             objects,

@@ -99,9 +99,9 @@ def test_conversations_survive_a_restart_byte_for_byte(
 def check_session_is_usable(client: Client, session_id: str, sent: list[str]) -> None:
     """Destroy, resume, append to, export and import the session."""
     client.sessions.destroy(session_id)
-    assert session_id in {row.session_id for row in client.list_sessions(state="destroyed")}
+    assert session_id in {row.session_id for row in client.list_sessions(status="destroyed")}
     session = client.resume_session(session_id)
-    assert session.info.state == "active"
+    assert session.info.status == "active"
     assert session.store_message({"role": "user", "content": "And now?"}).last_seq == len(sent) + 1
     export = json.loads(json.dumps(session.export()))
     assert export["session"]["session_id"] == session_id

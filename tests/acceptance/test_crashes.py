@@ -328,7 +328,7 @@ def test_a_second_server_on_the_same_directory_is_refused(
     assert "--data-dir" in second.stderr
     assert "Traceback" not in second.stderr
     with Client(server.target) as client:
-        assert client.create_session("the first one still serves").info.state == "active"
+        assert client.create_session("the first one still serves").info.status == "active"
     assert server.terminate() == 0
 
 

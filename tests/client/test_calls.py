@@ -17,7 +17,7 @@ from sessiond.v1.error_reason_pb2 import ErrorReason
 
 REASONS = [name.removeprefix("ERROR_REASON_") for name, number in ErrorReason.items() if number]
 PROTO = Path(__file__).parents[2] / "protos" / "sessiond" / "v1" / "error_reason.proto"
-SESSION = session_pb2.Session(session_id="s", state=session_pb2.SESSION_STATE_ACTIVE)
+SESSION = session_pb2.Session(session_id="s", status=session_pb2.SESSION_STATUS_ACTIVE)
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
 
 

@@ -20,7 +20,7 @@ from sessiond.v1.session_service_pb2 import (
     StoreMessagesResponse,
 )
 
-ACTIVE = session_pb2.Session(session_id="s", state=session_pb2.SESSION_STATE_ACTIVE, last_seq=2)
+ACTIVE = session_pb2.Session(session_id="s", status=session_pb2.SESSION_STATUS_ACTIVE, last_seq=2)
 STORED = StoreMessagesResponse(first_seq=3, last_seq=4, create_time=Timestamp(seconds=1))
 IMPORTED = ImportMessagesResponse(first_seq=1, last_seq=9)
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE

@@ -24,7 +24,7 @@ TEXT = (
 
 
 def session_with(config: dict[str, Any]) -> session_pb2.Session:
-    session = session_pb2.Session(session_id="s", state=session_pb2.SESSION_STATE_ACTIVE)
+    session = session_pb2.Session(session_id="s", status=session_pb2.SESSION_STATUS_ACTIVE)
     fill_struct(session.config, config, "config")
     return session
 

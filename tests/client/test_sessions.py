@@ -18,8 +18,8 @@ from sessiond.v1.session_service_pb2 import (
 )
 from sessiond.v1.task_service_pb2 import ListTasksResponse
 
-ACTIVE = session_pb2.Session(session_id="s", state=session_pb2.SESSION_STATE_ACTIVE, last_seq=2)
-DESTROYED = session_pb2.Session(session_id="s", state=session_pb2.SESSION_STATE_DESTROYED)
+ACTIVE = session_pb2.Session(session_id="s", status=session_pb2.SESSION_STATUS_ACTIVE, last_seq=2)
+DESTROYED = session_pb2.Session(session_id="s", status=session_pb2.SESSION_STATUS_DESTROYED)
 
 
 async def test_create(colour, server, client) -> None:
@@ -35,7 +35,7 @@ async def test_create(colour, server, client) -> None:
         idle_ttl=timedelta(hours=1),
     )
     assert session.session_id == "s"
-    assert session.info.state == "active"
+    assert session.info.status == "active"
     sent = server.of("CreateSession")[0]
     assert not sent.get_or_create
     assert (sent.session.session_id, sent.session.model, sent.session.user, sent.session.title) == (
@@ -112,7 +112,7 @@ async def test_get_or_create_resumes_a_destroyed_session(colour, server, client)
         "CreateSession",
         "ResumeSession",
     ]
-    assert session.info.state == "active"
+    assert session.info.status == "active"
 
 
 async def test_resuming_a_missing_session_is_a_runtime_error(colour, server, client) -> None:
@@ -142,9 +142,9 @@ async def test_the_lifecycle_of_a_handle(colour, server, client) -> None:
     message = await colour.call(session.get_message, 2)
     assert (message.id, message.content) == ("s/2", "x")
     await colour.call(session.destroy)
-    assert session.info.state == "destroyed"
+    assert session.info.status == "destroyed"
     await colour.call(session.resume)
-    assert session.info.state == "active"
+    assert session.info.status == "active"
     await colour.call(session.delete, etag="e", allow_missing=True)
     sent = server.of("DeleteSession")[0]
     assert (sent.session_id, sent.etag, sent.allow_missing) == ("s", "e", True)
@@ -203,7 +203,7 @@ async def test_listing_filters(colour, server, client) -> None:
     since = datetime(2026, 1, 1, tzinfo=UTC)
     listing = client.list_sessions(
         session_id_prefix="p",
-        state="destroyed",
+        status="destroyed",
         model="m",
         config_contains={"a": 1},
         metadata_contains={},
@@ -216,9 +216,9 @@ async def test_listing_filters(colour, server, client) -> None:
     sent = server.of("ListSessions")[0]
     assert sent.order == SESSION_ORDER_CREATED_ASC
     chosen = sent.filter
-    assert (chosen.session_id_prefix, chosen.state, chosen.model) == (
+    assert (chosen.session_id_prefix, chosen.status, chosen.model) == (
         "p",
-        session_pb2.SESSION_STATE_DESTROYED,
+        session_pb2.SESSION_STATUS_DESTROYED,
         "m",
     )
     assert chosen.HasField("metadata_contains")

@@ -191,7 +191,7 @@ def test_a_session_by_attribute_and_by_key() -> None:
     created, active = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC)
     pb = session_pb2.Session(
         session_id="s",
-        state=session_pb2.SESSION_STATE_DESTROYED,
+        status=session_pb2.SESSION_STATUS_DESTROYED,
         summary="Hello",
         last_seq=3,
         message_count=3,
@@ -203,7 +203,7 @@ def test_a_session_by_attribute_and_by_key() -> None:
     fill_struct(pb.config, {"temperature": 0.5}, "config")
     info = SessionInfo(pb)
     assert info.session_id == info["session_id"] == info["sessionId"] == "s"
-    assert info.state == "destroyed"
+    assert info.status == "destroyed"
     assert info.start_time == info["start_time"] == created
     assert info["startTime"] == "2026-01-01T00:00:00Z"
     assert info["modifiedTime"] == "2026-01-02T00:00:00Z"
@@ -226,7 +226,7 @@ def test_equal_records_hash_alike_and_equal_their_mapping() -> None:
     assert (info, hash(info)) == (again, hash(again))
     assert info == dict(info)
     assert info != SessionInfo(session_pb2.Session(session_id="s", last_seq=4))
-    assert repr(info) == "SessionInfo(session_id='s', state='unknown', last_seq=3)"
+    assert repr(info) == "SessionInfo(session_id='s', status='unknown', last_seq=3)"
 
 
 def test_an_event_as_a_dict_is_plain_data() -> None:

@@ -219,7 +219,7 @@ class TestSessions:
         with pytest.raises(SessionDestroyed):
             await colour.call(session.send, "Hello")
         await colour.call(colour.client.resume_session, "chat")
-        assert (await ours.sessions.get("chat")).state == "active"
+        assert (await ours.sessions.get("chat")).status == "active"
         await colour.call(
             colour.client.resume_session,
             "chat",
@@ -284,11 +284,11 @@ class TestSessions:
         assert [text for text in await said(ours, "chat") if "question" not in text] == [
             "one two"
         ] * 4
-        assert (await ours.sessions.get("chat")).state == "destroyed"
+        assert (await ours.sessions.get("chat")).status == "destroyed"
         # A second call does nothing, even after another client has resumed the session.
         await ours.resume_session("chat")
         await colour.call(session.destroy)
-        assert (await ours.sessions.get("chat")).state == "active"
+        assert (await ours.sessions.get("chat")).status == "active"
 
     async def test_destroy_waits_no_longer_than_it_may(
         self, colour: Colour, ours: AsyncClient
@@ -297,7 +297,7 @@ class TestSessions:
         await slow(ours, "chat", 30_000)
         await colour.call(session.send, "Hello")
         await colour.call(session.destroy, timeout=0.1)
-        assert (await ours.sessions.get("chat")).state == "destroyed"
+        assert (await ours.sessions.get("chat")).status == "destroyed"
         assert [turn.state async for turn in ours.sessions.list_turns("chat")] == ["aborted"]
 
     async def test_destroy_does_not_wait_for_others(
@@ -435,7 +435,7 @@ class TestEither:
             assert isinstance(session, copilot.AsyncCopilotSession)
             async with session:
                 await session.send_and_wait(MessageOptions(prompt="Hello"))
-            assert (await client.get_session_metadata("chat")).state == "destroyed"
+            assert (await client.get_session_metadata("chat")).status == "destroyed"
             assert [row.session_id for row in await client.list_sessions()] == ["chat"]
             assert await client.get_last_session_id() == "chat"
             assert (await client.ping()).message == "pong:"
@@ -450,7 +450,7 @@ class TestEither:
             with CopilotClient(target=target) as client:
                 with client.create_session(session_id="chat") as session:
                     assert session.send(prompt="Hello").startswith("chat/")
-                assert client.get_session_metadata("chat").state == "destroyed"
+                assert client.get_session_metadata("chat").status == "destroyed"
                 client.delete_session("chat")
                 assert client.list_sessions() == []
                 client.force_stop()

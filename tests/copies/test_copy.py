@@ -15,7 +15,7 @@ from sessiond.v1.bookmark_service_pb2 import (
     UpdateBookmarkRequest,
 )
 from sessiond.v1.message_pb2 import Message
-from sessiond.v1.session_pb2 import SESSION_STATE_ACTIVE, Session
+from sessiond.v1.session_pb2 import SESSION_STATUS_ACTIVE, Session
 from sessiond.v1.task_pb2 import TASK_STATUS_PENDING, TASK_STATUS_RUNNING, Task
 from sessiond.v1.task_service_pb2 import (
     CreateTaskRequest,
@@ -83,7 +83,7 @@ async def test_source_and_copy_are_independent(wire: Wire) -> None:
     assert said(await wire.read("one")) == ["a", "b", "only in one"]
     assert said(await wire.read("two")) == ["a", "b", "only in two", "and more"]
     await wire.destroy("one")
-    assert (await wire.get("two")).state == SESSION_STATE_ACTIVE
+    assert (await wire.get("two")).status == SESSION_STATUS_ACTIVE
 
 
 async def _state(wire: Wire, session_id: str) -> tuple[Any, ...]:

@@ -196,7 +196,7 @@ def test_page_002_many_sessions_at_once(typed: Typed, client: Client) -> None:
         assert echoed(prompts) in kept.values()
     [model] = re.findall(r'"model": "([^"]*)"', quick_start)
     assert [
-        info.state for info in client.list_sessions() if kept[info.session_id] == echoed(pairs[2])
+        info.status for info in client.list_sessions() if kept[info.session_id] == echoed(pairs[2])
     ] == ["destroyed"]
     # Both had the same prompt, and each its own model.
     models = re.findall(r'"model": "([^"]*)"', comparison)
@@ -215,7 +215,7 @@ def test_page_003_objects_and_a_restart(
     [session_id] = set(creating.ids)
     assert typed(client.target, creating) == [[session_id]]
     info = client.sessions.get(session_id)
-    assert (info.state, f'model="{info.model}"' in creating) == ("destroyed", True)
+    assert (info.status, f'model="{info.model}"' in creating) == ("destroyed", True)
 
     # Another process of the application, and of the server.
     printed = typed(
@@ -250,7 +250,7 @@ def test_page_004_keywords_and_no_await(
     assert sorted(stored(client).values()) == sorted(expected)
     infos = list(client.list_sessions())
     assert sorted(info.model for info in infos) == sorted(re.findall(r'model="([^"]*)"', several))
-    assert {info.state for info in infos} == {"destroyed"}
+    assert {info.status for info in infos} == {"destroyed"}
 
     [session_id] = set(creating.ids)
     assert typed(client.target, creating) == [[session_id]]

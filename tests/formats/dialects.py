@@ -87,8 +87,8 @@ class Dialect:
 
 
 def content_of(asset: AssetString) -> bytes:
-    """Return the JSON string of an asset; all have the same picture."""
-    return json.dumps("a text" if asset.is_text else asset.prefix + PNG).encode()
+    """Return the content of an asset, as it stands in a JSON string."""
+    return b"a text" if asset.is_text else PNG.encode()
 
 
 def _is_chat(message: Message) -> bool:

@@ -101,7 +101,7 @@ async def test_destroyed_copied_and_empty_sessions_are_imported(
     for session_id in ("empty", "copy", "source"):
         lines = await lines_of(client, session_id)
         info = await client.sessions.import_session(lines, f"{session_id} again")
-        assert info.state == ("destroyed" if session_id == "source" else "active")
+        assert info.status == ("destroyed" if session_id == "source" else "active")
         assert info.origin is None
         assert await lines_of(client, f"{session_id} again") == renamed(
             lines, f"{session_id} again"
@@ -111,6 +111,14 @@ async def test_destroyed_copied_and_empty_sessions_are_imported(
             (tmp_path / session_id).read_text(encoding="utf-8")
         ) == await client.sessions.export(session_id)
     assert (await client.sessions.get("empty again")).never_expires
+
+
+async def test_an_export_of_an_older_client_keeps_its_status(client: AsyncClient) -> None:
+    await client.create_session("source")
+    await client.sessions.destroy("source")
+    lines = await lines_of(client, "source")
+    lines[0] = lines[0].replace('"status"', '"state"')
+    assert (await client.sessions.import_session(lines, "again")).status == "destroyed"
 
 
 async def test_an_export_leaves_out_later_changes(client: AsyncClient) -> None:
@@ -193,7 +201,7 @@ def _broken(lines: list[str]) -> Iterator[tuple[list[str], str]]:
     yield [*lines[:7], lines[1]], "line 8 is a task after the messages"
     yield changed(lines, 0, version=2), "line 1 has format version 2;"
     yield changed(lines, 0, session=3), "line 1 has no session"
-    yield changed(lines, 0, session={"state": "tired"}), "line 1: state is 'tired'"
+    yield changed(lines, 0, session={"status": "tired"}), "line 1: status is 'tired'"
     yield changed(lines, 1, kind="poem"), "line 2 has the unknown kind 'poem'"
     yield changed(lines, 1, created_at="yesterday"), "line 2: created_at is 'yesterday'"
     yield (

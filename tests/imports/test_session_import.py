@@ -10,7 +10,7 @@ from sessiond.v1 import session_service_pb2 as ss
 from sessiond.v1.bookmark_pb2 import Bookmark
 from sessiond.v1.bookmark_service_pb2 import ListBookmarksRequest
 from sessiond.v1.message_pb2 import FORMAT_OPENAI, Message
-from sessiond.v1.session_pb2 import SESSION_STATE_DESTROYED, Session
+from sessiond.v1.session_pb2 import SESSION_STATUS_DESTROYED, Session
 from sessiond.v1.task_pb2 import TASK_STATUS_RUNNING, TASK_STATUS_SUCCESS, Task
 from sessiond.v1.task_service_pb2 import ListTasksRequest
 
@@ -32,7 +32,7 @@ async def import_session(wire: Wire, *pieces: ss.ImportSessionRequest) -> Sessio
 
 async def test_everything_comes_back_as_it_went_in(wire: Wire) -> None:
     session = Session(
-        session_id="one", state=SESSION_STATE_DESTROYED, model="m", user="ada", title="T"
+        session_id="one", status=SESSION_STATUS_DESTROYED, model="m", user="ada", title="T"
     )
     session.config.update({"t": 0.5})
     session.metadata.update({"team": "x"})
@@ -83,7 +83,7 @@ async def test_everything_comes_back_as_it_went_in(wire: Wire) -> None:
     assert made == await wire.get("one")
     for field in (
         "session_id",
-        "state",
+        "status",
         "model",
         "user",
         "title",
@@ -178,7 +178,7 @@ async def test_the_same_request_is_one_session(wire: Wire) -> None:
             "session.session_id",
             "INVALID_FIELD",
         ),
-        (ss.ImportSessionRequest(session=Session(state=9)), "session.state", "INVALID_FIELD"),  # type: ignore[arg-type]
+        (ss.ImportSessionRequest(session=Session(status=9)), "session.status", "INVALID_FIELD"),  # type: ignore[arg-type]
         (
             ss.ImportSessionRequest(session=Session(title="x" * 513)),
             "session.title",

@@ -405,5 +405,5 @@ async def test_the_refused_message_is_named_and_nothing_is_stored(wire: Wire) ->
     odd = Message(format=OPENAI, json=json.dumps(user({"type": "text"}, {"type": 5})))
     error = await error_of(wire.store("one", openai("a"), openai("b"), openai("c"), odd))
     assert error.reason == "INVALID_FIELD"
-    assert error.fields == {"messages[3].json.content[1].type": "is no string"}
+    assert error.fields == {"messages[3].json.content[1].type": "is not a string"}
     assert (await wire.get("one")).last_seq == 0

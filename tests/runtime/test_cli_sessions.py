@@ -96,7 +96,7 @@ def test_list(client: Client, run: Callable[..., Done]) -> None:
     head, *rows = shown.out.splitlines()
     assert head.split() == [
         "ID",
-        "STATE",
+        "STATUS",
         "MESSAGES",
         "TOKENS",
         "ACTIVE",
@@ -105,7 +105,7 @@ def test_list(client: Client, run: Callable[..., Done]) -> None:
         "SUMMARY",
     ]
     assert [row.split()[0] for row in rows] == ["other", "chat-2", "chat-1"]
-    assert rows[2].index("active") == head.index("STATE")
+    assert rows[2].index("active") == head.index("STATUS")
 
     def ids(*arguments: str) -> list[str]:
         return [info["session_id"] for info in run("list", "--json", *arguments).json_lines]
@@ -118,7 +118,7 @@ def test_list(client: Client, run: Callable[..., Done]) -> None:
         == ["chat-1"]
     )
     assert ids("--metadata-contains", '{"team": "ü"}') == ["chat-1"]
-    assert ids("--state", "destroyed") == ["chat-2"]
+    assert ids("--status", "destroyed") == ["chat-2"]
     assert ids("--prefix", "chat-", "--order", "id_asc") == ["chat-1", "chat-2"]
     assert (
         ids("--created-from", "2020-01-01")

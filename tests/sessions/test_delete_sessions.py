@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from sessiond.v1.session_pb2 import SESSION_STATE_DESTROYED
+from sessiond.v1.session_pb2 import SESSION_STATUS_DESTROYED
 from sessiond.v1.session_service_pb2 import DeleteSessionsRequest, DeleteSessionsResponse
 from sessiond_server.retention.purger import Purger
 from sessiond_server.sessions import service as rules
@@ -42,7 +42,7 @@ async def filled(wire: Wire) -> Wire:
     [
         ({"user": "user-1"}, ["a0", "a2", "b3", "b5"], 5),
         ({"session_id_prefix": "a"}, ["b1", "b3", "b5"], 6),
-        ({"state": SESSION_STATE_DESTROYED}, ["a0", "a2", "a4", "b3", "b5"], 1),
+        ({"status": SESSION_STATUS_DESTROYED}, ["a0", "a2", "a4", "b3", "b5"], 1),
         ({"model": "model-5"}, ["a0", "a2", "a4", "b1", "b3"], 5),
         ({"metadata_contains": {"n": 2}}, ["a0", "a4", "b1", "b3", "b5"], 2),
         ({"config_contains": {"c": 3}}, ["a0", "a2", "a4", "b1", "b5"], 3),

@@ -7,7 +7,7 @@ import uuid
 import grpc
 import pytest
 
-from sessiond.v1.session_pb2 import SESSION_STATE_ACTIVE, SESSION_STATE_DESTROYED, Session
+from sessiond.v1.session_pb2 import SESSION_STATUS_ACTIVE, SESSION_STATUS_DESTROYED, Session
 from sessiond.v1.session_service_pb2 import CreateSessionRequest
 
 from ..support.wire import Wire, error_of
@@ -23,7 +23,7 @@ async def test_a_new_session_has_what_its_creator_chose(wire: Wire) -> None:
         metadata={"team": "blue", "n": 3},
     )
     assert created == await wire.get("support-42")
-    assert created.state == SESSION_STATE_ACTIVE
+    assert created.status == SESSION_STATUS_ACTIVE
     assert (created.model, created.user, created.title, created.summary) == (
         "gpt-5",
         "ada",
@@ -87,8 +87,8 @@ async def test_destroyed_sessions_are_kept_and_refuse_appends(wire: Wire) -> Non
     await wire.create("one")
     await wire.store("one", "kept")
     destroyed = await wire.destroy("one")
-    assert destroyed.state == SESSION_STATE_DESTROYED
-    assert [s.session_id for s in await wire.list(state=SESSION_STATE_DESTROYED)] == ["one"]
+    assert destroyed.status == SESSION_STATUS_DESTROYED
+    assert [s.session_id for s in await wire.list(status=SESSION_STATUS_DESTROYED)] == ["one"]
     assert len(await wire.read("one")) == 1
     error = await error_of(wire.store("one", "refused"))
     assert (error.code, error.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "SESSION_DESTROYED")
@@ -103,7 +103,7 @@ async def test_a_resumed_session_is_active_and_unchanged(wire: Wire) -> None:
     await wire.store("one", "before")
     await wire.destroy("one")
     resumed = await wire.resume("one")
-    assert resumed.state == SESSION_STATE_ACTIVE
+    assert resumed.status == SESSION_STATUS_ACTIVE
     assert (await wire.store("one", "after")).first_seq == 2
     assert len(await wire.read("one")) == 2
 
@@ -201,14 +201,14 @@ async def test_output_only_fields_are_ignored(wire: Wire) -> None:
         session_id="one",
         last_seq=99,
         message_count=99,
-        state=SESSION_STATE_DESTROYED,
+        status=SESSION_STATUS_DESTROYED,
         summary="no",
         etag="x",
     )
     created = await wire.sessions.CreateSession(CreateSessionRequest(session=session))
-    assert (created.last_seq, created.message_count, created.state, created.summary) == (
+    assert (created.last_seq, created.message_count, created.status, created.summary) == (
         0,
         0,
-        SESSION_STATE_ACTIVE,
+        SESSION_STATUS_ACTIVE,
         "",
     )

@@ -8,7 +8,7 @@ import grpc
 import psycopg
 import pytest
 
-from sessiond.v1.session_pb2 import SESSION_STATE_ACTIVE, SESSION_STATE_DESTROYED, Session
+from sessiond.v1.session_pb2 import SESSION_STATUS_ACTIVE, SESSION_STATUS_DESTROYED, Session
 from sessiond.v1.session_service_pb2 import (
     SESSION_ORDER_CREATED_ASC,
     SESSION_ORDER_CREATED_DESC,
@@ -74,8 +74,8 @@ async def test_rows_carry_times_count_and_summary(five: Wire) -> None:
     [
         ({"user": "user-1"}, "db"),
         ({"model": "n"}, "ed"),
-        ({"state": SESSION_STATE_ACTIVE}, "aedcb"),
-        ({"state": SESSION_STATE_DESTROYED}, ""),
+        ({"status": SESSION_STATUS_ACTIVE}, "aedcb"),
+        ({"status": SESSION_STATUS_DESTROYED}, ""),
         ({"metadata_contains": {"i": 2}}, "c"),
         ({"metadata_contains": {"tags": ["x"]}}, "aedcb"),
         ({"metadata_contains": {"tags": ["b"]}}, "b"),
@@ -140,7 +140,7 @@ async def test_tokens_belong_to_their_query(five: Wire) -> None:
 @pytest.mark.parametrize(
     ("fields", "field"),
     [
-        ({"filter": {"state": 9}}, "filter.state"),
+        ({"filter": {"status": 9}}, "filter.status"),
         ({"order": 9}, "order"),
         ({"filter": {"session_id_prefix": "x" * 300}}, "filter.session_id_prefix"),
         ({"filter": {"session_id_prefix": "a\0"}}, "filter.session_id_prefix"),

@@ -6,7 +6,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from sessiond.v1.session_pb2 import SESSION_STATE_ACTIVE, SESSION_STATE_DESTROYED, Session
+from sessiond.v1.session_pb2 import SESSION_STATUS_ACTIVE, SESSION_STATUS_DESTROYED, Session
 from sessiond.v1.session_service_pb2 import (
     DeleteSessionsRequest,
     DestroySessionRequest,
@@ -34,38 +34,38 @@ async def one(wire: Wire) -> Wire:
 
 
 async def test_a_repeated_destroy_leaves_a_resumed_session_active(one: Wire) -> None:
-    assert (await destroy(one, "a")).state == SESSION_STATE_DESTROYED
+    assert (await destroy(one, "a")).status == SESSION_STATUS_DESTROYED
     await resume(one, "b")
-    assert (await destroy(one, "a")).state == SESSION_STATE_ACTIVE
-    assert (await one.get("one")).state == SESSION_STATE_ACTIVE
-    assert (await destroy(one, "c")).state == SESSION_STATE_DESTROYED
+    assert (await destroy(one, "a")).status == SESSION_STATUS_ACTIVE
+    assert (await one.get("one")).status == SESSION_STATUS_ACTIVE
+    assert (await destroy(one, "c")).status == SESSION_STATUS_DESTROYED
 
 
 async def test_a_repeated_resume_leaves_a_destroyed_session_destroyed(one: Wire) -> None:
     await destroy(one, "a")
     await resume(one, "b")
     await destroy(one, "c")
-    assert (await resume(one, "b")).state == SESSION_STATE_DESTROYED
+    assert (await resume(one, "b")).status == SESSION_STATUS_DESTROYED
 
 
 async def test_a_repeated_destroy_leaves_a_recreated_session_active(one: Wire) -> None:
     await destroy(one, "a")
     await one.delete("one")
     await one.create("one")
-    assert (await destroy(one, "a")).state == SESSION_STATE_ACTIVE
+    assert (await destroy(one, "a")).status == SESSION_STATUS_ACTIVE
 
 
 async def test_a_request_id_of_a_resume_cannot_destroy(one: Wire) -> None:
     await resume(one, "a")
     error = await error_of(destroy(one, "a"))
     assert (error.reason, list(error.fields)) == ("REQUEST_ID_REUSED", ["request_id"])
-    assert (await one.get("one")).state == SESSION_STATE_ACTIVE
+    assert (await one.get("one")).status == SESSION_STATUS_ACTIVE
 
 
 async def test_a_refused_destroy_is_not_recorded(wire: Wire) -> None:
     assert (await error_of(destroy(wire, "a"))).reason == "SESSION_NOT_FOUND"
     await wire.create("one")
-    assert (await destroy(wire, "a")).state == SESSION_STATE_DESTROYED
+    assert (await destroy(wire, "a")).status == SESSION_STATUS_DESTROYED
 
 
 async def test_a_deletion_under_way_does_not_delay_a_creation_with_its_request_id(

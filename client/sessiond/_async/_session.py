@@ -350,4 +350,4 @@ class AsyncSession:
         )
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(session_id={self.session_id!r}, state={self.info.state!r})"
+        return f"{type(self).__name__}(session_id={self.session_id!r}, status={self.info.status!r})"

@@ -10,7 +10,7 @@ from google.protobuf.message import Message as ProtoMessage
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from sessiond._protocol.model_options import with_text
-from sessiond._protocol.names import FORMATS, ROLES, STATES, TASK_STATUSES, number_of
+from sessiond._protocol.names import FORMATS, ROLES, SESSION_STATUSES, TASK_STATUSES, number_of
 from sessiond._protocol.structs import fill_struct
 from sessiond._protocol.times import to_duration, to_timestamp
 from sessiond.errors import InvalidField, invalid_field
@@ -48,6 +48,12 @@ class Fields:
         if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
             raise self.fault(name, "is not an integer")
         return value
+
+    def boolean(self, name: str, target: ProtoMessage) -> None:
+        value = self.get(name)
+        if value is not None and not isinstance(value, bool):
+            raise self.fault(name, "is not true or false")
+        self.put(target, name, bool(value))
 
     def nested(self, name: str) -> "Fields | None":
         """Return the fields of a nested object. None = unset."""
@@ -94,7 +100,9 @@ class Fields:
 def fill_session(session: session_pb2.Session, fields: Fields) -> None:
     for name in ("session_id", "model", "user", "title"):
         fields.put(session, name, fields.text(name))
-    session.state = fields.name_of("state", STATES)
+    # Older clients exported the status as "state".
+    status = "state" if isinstance(fields.get("state"), str) else "status"
+    session.status = fields.name_of(status, SESSION_STATUSES)
     fields.fill("config", session.config)
     fields.fill("metadata", session.metadata)
     fields.time("created_at", session.create_time)
@@ -146,6 +154,7 @@ def fill_message(message: message_pb2.Message, fields: Fields) -> None:
     fields.time("created_at", message.create_time)
     if (turn := fields.nested("turn")) is not None:
         _fill_turn(message.turn, turn)
+    fields.boolean("incomplete", message)
 
 
 def _fill_turn(turn: turn_pb2.MessageTurn, fields: Fields) -> None:

@@ -50,7 +50,7 @@ def header(info: SessionInfo) -> ExportRecord:
     """Return the first record of an export."""
     session = {
         "session_id": info.session_id,
-        "state": info.state,
+        "status": info.status,
         "model": info.model,
         "user": info.user,
         "title": info.title,

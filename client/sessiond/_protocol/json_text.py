@@ -106,7 +106,7 @@ def _fault_in(value: object, path: str, around: tuple[int, ...]) -> tuple[str, s
             items = enumerate(value) if isinstance(value, list | tuple) else value.items()
             for key, item in items:
                 if not isinstance(key, str | int | float | bool | None):
-                    return path, f"has a key of type {type(key).__name__}; keys must be texts"
+                    return path, f"has a key of type {type(key).__name__}; keys must be strings"
                 inner = f"{path}.{key}" if is_object else f"{path}[{key}]"
                 if fault := _fault_in(item, inner, (*around, id(value))):
                     return fault

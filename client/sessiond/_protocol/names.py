@@ -22,7 +22,7 @@ def _names(values: Iterable[tuple[str, _Number]], prefix: str) -> dict[str, _Num
 
 ROLES = _names(message_pb2.Role.items(), "ROLE_")
 FORMATS = _names(message_pb2.Format.items(), "FORMAT_")
-STATES = _names(session_pb2.SessionState.items(), "SESSION_STATE_")
+SESSION_STATUSES = _names(session_pb2.SessionStatus.items(), "SESSION_STATUS_")
 SESSION_ORDERS = _names(session_service_pb2.SessionOrder.items(), "SESSION_ORDER_")
 MESSAGE_ORDERS = _names(session_service_pb2.MessageOrder.items(), "MESSAGE_ORDER_")
 VIEWS = _names(session_service_pb2.MessageView.items(), "MESSAGE_VIEW_")
@@ -33,7 +33,7 @@ SEND_MODES = _names(conversation_service_pb2.SendMode.items(), "SEND_MODE_")
 
 ROLE_NAMES = {number: name for name, number in ROLES.items()}
 FORMAT_NAMES = {number: name for name, number in FORMATS.items()}
-STATE_NAMES = {number: name for name, number in STATES.items()}
+SESSION_STATUS_NAMES = {number: name for name, number in SESSION_STATUSES.items()}
 TASK_STATUS_NAMES = {number: name for name, number in TASK_STATUSES.items()}
 FIT_CHANGE_KIND_NAMES = {number: name for name, number in FIT_CHANGE_KINDS.items()}
 TURN_STATE_NAMES = {number: name for name, number in TURN_STATES.items()}

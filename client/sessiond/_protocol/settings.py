@@ -85,7 +85,7 @@ def settings(
 
 def _text(value: object, field: str) -> str:
     if value is not None and not isinstance(value, str):
-        raise invalid_field(field, f"must be a text, not {type(value).__name__}")
+        raise invalid_field(field, f"must be a string, not {type(value).__name__}")
     return value or ""
 
 
@@ -97,7 +97,7 @@ def _options(options: ChannelOptions) -> dict[str, Any]:
     for name, value in given.items():
         if not isinstance(name, str) or not isinstance(value, int | str | bytes):
             raise invalid_field(
-                f"options[{name!r}]", f"is {value!r:.60}; gRPC takes numbers and texts, by name"
+                f"options[{name!r}]", f"is {value!r:.60}; gRPC takes numbers and strings, by name"
             )
     return given
 

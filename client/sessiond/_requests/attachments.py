@@ -141,7 +141,7 @@ def _of_dict(given: Mapping[Any, Any], place: str) -> Attachment:
     for name in ("media_type", "name", "uri", "asset_id"):
         if not isinstance(values.get(name, ""), str):
             raise invalid_field(
-                f"{place}.{name}", f"must be a text, not {type(values[name]).__name__}"
+                f"{place}.{name}", f"must be a string, not {type(values[name]).__name__}"
             )
     if sources == ["data"]:
         values["data"] = _content(values["data"], f"{place}.data")

@@ -23,7 +23,7 @@ _ENUM_NAMES: Mapping[str, Mapping[str, int]] = {
     "MessageView": names.VIEWS,
     "SendMode": names.SEND_MODES,
     "SessionOrder": names.SESSION_ORDERS,
-    "SessionState": names.STATES,
+    "SessionStatus": names.SESSION_STATUSES,
     "TaskStatus": names.TASK_STATUSES,
     "TurnState": names.TURN_STATES,
 }
@@ -74,7 +74,7 @@ def _put(request: ProtoMessage, field: str, value: Any) -> None:
         case MutableSequence() as items:
             put_items(items, value, field)
         case str() if not isinstance(value, str):
-            raise invalid_field(field, f"must be a text, not {type(value).__name__}")
+            raise invalid_field(field, f"must be a string, not {type(value).__name__}")
         case _:
             setattr(request, field, value)
 

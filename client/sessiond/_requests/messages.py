@@ -24,7 +24,7 @@ def get_messages(
     """
     check_keywords(options, ReadOptions.__optional_keys__)
     if after_seq is not None and after_bookmark is not None:
-        raise invalid_field("after_bookmark", "cannot be given together with after_seq")
+        raise invalid_field("after_bookmark", "cannot be combined with after_seq")
     roles = options.get("roles")
     request = filled(
         GetMessagesRequest(),

@@ -36,8 +36,8 @@ class SessionFilter(TypedDict, total=False):
     """Prefix of session_id, case-sensitive."""
     user: str | None
     """Sessions of this user."""
-    state: str | None
-    """Sessions in this state: "active" or "destroyed"."""
+    status: str | None
+    """Sessions with this status: "active" or "destroyed"."""
     model: str | None
     """Sessions of this model."""
     config_contains: Mapping[str, Any] | None

@@ -65,7 +65,7 @@ def copy_session(
     if new_session_id == "":
         raise invalid_field("new_session_id", "is empty; leave it out to have one made")
     if up_to_seq is not None and up_to_bookmark is not None:
-        raise invalid_field("up_to_seq", "cannot be given together with up_to_bookmark")
+        raise invalid_field("up_to_seq", "cannot be combined with up_to_bookmark")
     return filled(
         pb.CopySessionRequest(),
         session_id=session_id,
@@ -111,6 +111,6 @@ def _checked(settings: SessionSettings) -> dict[str, Any]:
     check_keywords(settings, SessionSettings.__optional_keys__)
     never_expires = settings.get("never_expires")
     if never_expires and settings.get("idle_ttl") is not None:
-        raise invalid_field("idle_ttl", "cannot be given together with never_expires")
+        raise invalid_field("idle_ttl", "cannot be combined with never_expires")
     # never_expires shares a oneof with idle_ttl: sending False would unset idle_ttl.
     return {**settings, "never_expires": never_expires or None}

@@ -34,5 +34,5 @@ def event_types(types: Sequence[str] | None) -> frozenset[str] | None:
     wanted = list(listed(types, "types"))
     for i, value in enumerate(wanted):
         if not isinstance(value, str):
-            raise invalid_field(f"types[{i}]", f"must be a text, not {type(value).__name__}")
+            raise invalid_field(f"types[{i}]", f"must be a string, not {type(value).__name__}")
     return frozenset(wanted)

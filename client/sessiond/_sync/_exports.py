@@ -37,7 +37,7 @@ class ExportCalls(Calls):
 
         Returns:
             {"version": 1,
-            "session": {"session_id", "state", "model", "user", "title", "config", "metadata",
+            "session": {"session_id", "status", "model", "user", "title", "config", "metadata",
             "idle_ttl" (seconds, or None), "never_expires", "created_at", "active_at", "last_seq"},
             "tasks": [{"task_id", "status", "data", "message_seqs", "created_at", "updated_at"},
             ...] in their order,

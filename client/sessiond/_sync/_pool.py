@@ -134,7 +134,7 @@ class SessionPool:
         self._prefix = session_id_prefix or ""
         if not isinstance(self._prefix, str):
             raise invalid_field(
-                "session_id_prefix", f"must be a text, not {type(session_id_prefix).__name__}"
+                "session_id_prefix", f"must be a string, not {type(session_id_prefix).__name__}"
             )
         self._client = client
         self._size = size

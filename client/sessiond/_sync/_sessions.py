@@ -101,9 +101,9 @@ class Sessions(ExportCalls, TurnCalls, MessageCalls):
                 "created_asc" or "id_asc".
             page_size: sessions per call, 1 to 500. Default: 50.
             timeout: deadline of each call, in seconds.
-            **conditions: session_id_prefix, user, state, model, config_contains, metadata_contains,
-                created_from, created_before, active_from, active_before. Only sessions that meet
-                all given conditions are listed.
+            **conditions: session_id_prefix, user, status, model, config_contains,
+                metadata_contains, created_from, created_before, active_from, active_before. Only
+                sessions that meet all given conditions are listed.
 
         Returns:
             A lazy list; no call is made until it is iterated over.
@@ -138,9 +138,9 @@ class Sessions(ExportCalls, TurnCalls, MessageCalls):
             all: must be True if no condition is given.
             dry_run: only count the sessions; delete nothing.
             timeout: deadline of the whole call, in seconds. Default: 600.
-            **conditions: session_id_prefix, user, state, model, config_contains, metadata_contains,
-                created_from, created_before, active_from, active_before. Only sessions that meet
-                all given conditions are deleted.
+            **conditions: session_id_prefix, user, status, model, config_contains,
+                metadata_contains, created_from, created_before, active_from, active_before. Only
+                sessions that meet all given conditions are deleted.
 
         Returns:
             The numbers of deleted sessions and of their messages.

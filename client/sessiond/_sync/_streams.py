@@ -326,7 +326,7 @@ def _responses(
         stubs.watch(call)
         prefetched = Prefetch(call) if prefetches else None
         watchdog = Watchdog(call, max_silence_s)
-        error: SessiondError = ServerUnavailable("the stream ended before all had come")
+        error: SessiondError = ServerUnavailable("the stream ended before everything had arrived")
         cause: BaseException | None = None
         try:
             if stop:

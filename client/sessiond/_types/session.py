@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sessiond._protocol.model_options import with_dict
-from sessiond._protocol.names import STATE_NAMES
+from sessiond._protocol.names import SESSION_STATUS_NAMES
 from sessiond._protocol.structs import from_struct
 from sessiond._protocol.times import from_duration, from_timestamp
 from sessiond._types.record import ProtoRecord
@@ -25,7 +25,7 @@ class SessionInfo(ProtoRecord[session_pb2.Session]):
 
     _fields = (
         "session_id",
-        "state",
+        "status",
         "model",
         "user",
         "title",
@@ -47,7 +47,7 @@ class SessionInfo(ProtoRecord[session_pb2.Session]):
         "expires_at",
         "etag",
     )
-    _identity = ("session_id", "state", "last_seq")
+    _identity = ("session_id", "status", "last_seq")
 
     def __init__(self, pb: session_pb2.Session) -> None:
         super().__init__(pb)
@@ -60,9 +60,9 @@ class SessionInfo(ProtoRecord[session_pb2.Session]):
         return self._pb.session_id
 
     @property
-    def state(self) -> str:
-        """The state: "active" (accepts appends) or "destroyed" (does not, until it is resumed)."""
-        return STATE_NAMES.get(self._pb.state, "unknown")
+    def status(self) -> str:
+        """The status: "active" (accepts appends) or "destroyed" (does not, until it is resumed)."""
+        return SESSION_STATUS_NAMES.get(self._pb.status, "unknown")
 
     @property
     def model(self) -> str:

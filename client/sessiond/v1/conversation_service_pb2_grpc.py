@@ -85,8 +85,8 @@ class ConversationServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Abort(self, request, context):
-        """Abort ends turns before they are done. What they appended is kept, what the model had written so far is not. Without anything to abort it
-        succeeds. Errors: SESSION_NOT_FOUND, TURN_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED.
+        """Abort ends turns before they are done. What they appended is kept. The text that the model had written is kept as an incomplete message,
+        unless keep_partial of the Send says otherwise. Without anything to abort it succeeds. Errors: SESSION_NOT_FOUND, TURN_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

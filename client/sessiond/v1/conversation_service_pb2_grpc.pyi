@@ -48,8 +48,8 @@ class ConversationServiceStub:
     CONTEXT_TOO_LARGE, TURN_TIMED_OUT, TURN_ABORTED, TURN_LOST. Of the stream alone: SERVER_DRAINING, WATCHER_TOO_SLOW: join again.
     """
     Abort: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.AbortRequest, _conversation_service_pb2.AbortResponse]
-    """Abort ends turns before they are done. What they appended is kept, what the model had written so far is not. Without anything to abort it
-    succeeds. Errors: SESSION_NOT_FOUND, TURN_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED.
+    """Abort ends turns before they are done. What they appended is kept. The text that the model had written is kept as an incomplete message,
+    unless keep_partial of the Send says otherwise. Without anything to abort it succeeds. Errors: SESSION_NOT_FOUND, TURN_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED.
     """
     GetTurn: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.GetTurnRequest, _turn_pb2.Turn]
     """GetTurn says how a turn stands, or how it ended. Errors: SESSION_NOT_FOUND, TURN_NOT_FOUND, INVALID_FIELD."""
@@ -84,8 +84,8 @@ class ConversationServiceAsyncStub(ConversationServiceStub):
     CONTEXT_TOO_LARGE, TURN_TIMED_OUT, TURN_ABORTED, TURN_LOST. Of the stream alone: SERVER_DRAINING, WATCHER_TOO_SLOW: join again.
     """
     Abort: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.AbortRequest, _conversation_service_pb2.AbortResponse]  # type: ignore[assignment]
-    """Abort ends turns before they are done. What they appended is kept, what the model had written so far is not. Without anything to abort it
-    succeeds. Errors: SESSION_NOT_FOUND, TURN_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED.
+    """Abort ends turns before they are done. What they appended is kept. The text that the model had written is kept as an incomplete message,
+    unless keep_partial of the Send says otherwise. Without anything to abort it succeeds. Errors: SESSION_NOT_FOUND, TURN_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED.
     """
     GetTurn: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.GetTurnRequest, _turn_pb2.Turn]  # type: ignore[assignment]
     """GetTurn says how a turn stands, or how it ended. Errors: SESSION_NOT_FOUND, TURN_NOT_FOUND, INVALID_FIELD."""
@@ -129,8 +129,8 @@ class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _conversation_service_pb2.AbortRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_conversation_service_pb2.AbortResponse, _abc.Awaitable[_conversation_service_pb2.AbortResponse]]:
-        """Abort ends turns before they are done. What they appended is kept, what the model had written so far is not. Without anything to abort it
-        succeeds. Errors: SESSION_NOT_FOUND, TURN_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED.
+        """Abort ends turns before they are done. What they appended is kept. The text that the model had written is kept as an incomplete message,
+        unless keep_partial of the Send says otherwise. Without anything to abort it succeeds. Errors: SESSION_NOT_FOUND, TURN_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED.
         """
 
     @_abc_1.abstractmethod

@@ -20,29 +20,29 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
-class _SessionState:
+class _SessionStatus:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
 
-class _SessionStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SessionState.ValueType], _builtins.type):
+class _SessionStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SessionStatus.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
-    SESSION_STATE_UNSPECIFIED: _SessionState.ValueType  # 0
-    """Not a state of a session; in a filter: any state."""
-    SESSION_STATE_ACTIVE: _SessionState.ValueType  # 1
+    SESSION_STATUS_UNSPECIFIED: _SessionStatus.ValueType  # 0
+    """Not a status of a session; in a filter: any."""
+    SESSION_STATUS_ACTIVE: _SessionStatus.ValueType  # 1
     """Appends are accepted."""
-    SESSION_STATE_DESTROYED: _SessionState.ValueType  # 2
+    SESSION_STATUS_DESTROYED: _SessionStatus.ValueType  # 2
     """Persisted, listed and readable; appends are refused (SESSION_DESTROYED) until ResumeSession."""
 
-class SessionState(_SessionState, metaclass=_SessionStateEnumTypeWrapper):
-    """SessionState is where a session stands in its life. Deleted and expired sessions have no state: they are not found."""
+class SessionStatus(_SessionStatus, metaclass=_SessionStatusEnumTypeWrapper):
+    """SessionStatus is where a session stands in its life. Deleted and expired sessions have none: they are not found."""
 
-SESSION_STATE_UNSPECIFIED: SessionState.ValueType  # 0
-"""Not a state of a session; in a filter: any state."""
-SESSION_STATE_ACTIVE: SessionState.ValueType  # 1
+SESSION_STATUS_UNSPECIFIED: SessionStatus.ValueType  # 0
+"""Not a status of a session; in a filter: any."""
+SESSION_STATUS_ACTIVE: SessionStatus.ValueType  # 1
 """Appends are accepted."""
-SESSION_STATE_DESTROYED: SessionState.ValueType  # 2
+SESSION_STATUS_DESTROYED: SessionStatus.ValueType  # 2
 """Persisted, listed and readable; appends are refused (SESSION_DESTROYED) until ResumeSession."""
-Global___SessionState: _TypeAlias = SessionState  # noqa: Y015
+Global___SessionStatus: _TypeAlias = SessionStatus  # noqa: Y015
 
 @_typing.final
 class Session(_message.Message):
@@ -51,7 +51,7 @@ class Session(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SESSION_ID_FIELD_NUMBER: _builtins.int
-    STATE_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     USER_FIELD_NUMBER: _builtins.int
     TITLE_FIELD_NUMBER: _builtins.int
@@ -75,8 +75,8 @@ class Session(_message.Message):
     """session_id names the session within its project: the caller's own string, or a UUIDv7 made by the server.
     1 to 256 characters, no control characters, no white space at either end. Set at creation, never changes.
     """
-    state: Global___SessionState.ValueType
-    """state says whether appends are accepted. Output only."""
+    status: Global___SessionStatus.ValueType
+    """status says whether appends are accepted. Output only; ImportSession reads it."""
     model: _builtins.str
     """model is the name of the model that the conversation runs against, e.g. "gpt-5". At most 256 characters. Empty = none chosen."""
     user: _builtins.str
@@ -154,7 +154,7 @@ class Session(_message.Message):
         self,
         *,
         session_id: _builtins.str = ...,
-        state: Global___SessionState.ValueType = ...,
+        status: Global___SessionStatus.ValueType = ...,
         model: _builtins.str = ...,
         user: _builtins.str = ...,
         title: _builtins.str = ...,
@@ -177,7 +177,7 @@ class Session(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["active_time", b"active_time", "config", b"config", "create_time", b"create_time", "expire_time", b"expire_time", "expiry", b"expiry", "idle_ttl", b"idle_ttl", "metadata", b"metadata", "never_expires", b"never_expires", "origin", b"origin"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_time", b"active_time", "config", b"config", "content_bytes", b"content_bytes", "create_time", b"create_time", "epoch", b"epoch", "estimated_token_count", b"estimated_token_count", "etag", b"etag", "expire_time", b"expire_time", "expiry", b"expiry", "idle_ttl", b"idle_ttl", "last_seq", b"last_seq", "message_count", b"message_count", "metadata", b"metadata", "model", b"model", "never_expires", b"never_expires", "origin", b"origin", "session_id", b"session_id", "state", b"state", "summary", b"summary", "title", b"title", "token_count", b"token_count", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_time", b"active_time", "config", b"config", "content_bytes", b"content_bytes", "create_time", b"create_time", "epoch", b"epoch", "estimated_token_count", b"estimated_token_count", "etag", b"etag", "expire_time", b"expire_time", "expiry", b"expiry", "idle_ttl", b"idle_ttl", "last_seq", b"last_seq", "message_count", b"message_count", "metadata", b"metadata", "model", b"model", "never_expires", b"never_expires", "origin", b"origin", "session_id", b"session_id", "status", b"status", "summary", b"summary", "title", b"title", "token_count", b"token_count", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_expiry: _TypeAlias = _typing.Literal["idle_ttl", "never_expires"]  # noqa: Y015
     _WhichOneofArgType_expiry: _TypeAlias = _typing.Literal["expiry", b"expiry"]  # noqa: Y015

@@ -4,7 +4,6 @@ isort:skip_file
 Sessions and their messages: the service that applications call."""
 
 from collections import abc as _abc
-from google.protobuf import any_pb2 as _any_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import field_mask_pb2 as _field_mask_pb2
@@ -13,6 +12,7 @@ from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.rpc import status_pb2 as _status_pb2
 from sessiond.v1 import bookmark_pb2 as _bookmark_pb2
 from sessiond.v1 import message_pb2 as _message_pb2
 from sessiond.v1 import session_pb2 as _session_pb2
@@ -170,7 +170,7 @@ class SessionFilter(_message.Message):
 
     SESSION_ID_PREFIX_FIELD_NUMBER: _builtins.int
     USER_FIELD_NUMBER: _builtins.int
-    STATE_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     CONFIG_CONTAINS_FIELD_NUMBER: _builtins.int
     METADATA_CONTAINS_FIELD_NUMBER: _builtins.int
@@ -182,8 +182,8 @@ class SessionFilter(_message.Message):
     """session_id_prefix matches sessions whose id begins with it; case-sensitive. At most 256 characters. Empty = all."""
     user: _builtins.str
     """user matches sessions of this user. At most 256 characters. Empty = all."""
-    state: _session_pb2.SessionState.ValueType
-    """state matches sessions in this state. Unspecified = all."""
+    status: _session_pb2.SessionStatus.ValueType
+    """status matches sessions with this status. Unspecified = all."""
     model: _builtins.str
     """model matches sessions of this model. At most 256 characters. Empty = all."""
     @_builtins.property
@@ -217,7 +217,7 @@ class SessionFilter(_message.Message):
         *,
         session_id_prefix: _builtins.str = ...,
         user: _builtins.str = ...,
-        state: _session_pb2.SessionState.ValueType = ...,
+        status: _session_pb2.SessionStatus.ValueType = ...,
         model: _builtins.str = ...,
         config_contains: _struct_pb2.Struct | None = ...,
         metadata_contains: _struct_pb2.Struct | None = ...,
@@ -228,7 +228,7 @@ class SessionFilter(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["active_before", b"active_before", "active_from", b"active_from", "config_contains", b"config_contains", "created_before", b"created_before", "created_from", b"created_from", "metadata_contains", b"metadata_contains"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_before", b"active_before", "active_from", b"active_from", "config_contains", b"config_contains", "created_before", b"created_before", "created_from", b"created_from", "metadata_contains", b"metadata_contains", "model", b"model", "session_id_prefix", b"session_id_prefix", "state", b"state", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_before", b"active_before", "active_from", b"active_from", "config_contains", b"config_contains", "created_before", b"created_before", "created_from", b"created_from", "metadata_contains", b"metadata_contains", "model", b"model", "session_id_prefix", b"session_id_prefix", "status", b"status", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -362,7 +362,7 @@ class ResumeSessionRequest(_message.Message):
     """session_id of the session. Required."""
     request_id: _builtins.str
     """request_id makes the call safe to repeat: the same id again returns the session and changes nothing, whatever
-    its state is by then. At most 128 characters. Empty = none.
+    its status is by then. At most 128 characters. Empty = none.
     """
     def __init__(
         self,
@@ -390,7 +390,7 @@ class DestroySessionRequest(_message.Message):
     """session_id of the session. Required."""
     request_id: _builtins.str
     """request_id makes the call safe to repeat: the same id again returns the session and changes nothing, whatever
-    its state is by then. At most 128 characters. Empty = none.
+    its status is by then. At most 128 characters. Empty = none.
     """
     def __init__(
         self,
@@ -814,7 +814,7 @@ class ImportSessionRequest(_message.Message):
     """request_id makes the call safe to repeat. At most 128 characters. Empty = none."""
     @_builtins.property
     def session(self) -> _session_pb2.Session:
-        """session holds session_id (empty = a UUIDv7 made by the server), state, model, user, title, config, metadata, expiry, create_time and
+        """session holds session_id (empty = a UUIDv7 made by the server), status, model, user, title, config, metadata, expiry, create_time and
         active_time (from 1970 to 5999). Times that are unset are those of the import. Counters, etag and origin are ignored.
         """
 
@@ -1000,15 +1000,17 @@ class BatchStoreMessagesResult(_message.Message):
         """response says where the messages were stored."""
 
     @_builtins.property
-    def error(self) -> Global___BatchStoreMessagesError:
-        """error says why nothing was, or that it is not known whether it was."""
+    def error(self) -> _status_pb2.Status:
+        """error is the status that StoreMessages would have ended with. Its details are those of any error; the paths of fields begin within the one
+        request.
+        """
 
     def __init__(
         self,
         *,
         index: _builtins.int = ...,
         response: Global___StoreMessagesResponse | None = ...,
-        error: Global___BatchStoreMessagesError | None = ...,
+        error: _status_pb2.Status | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "outcome", b"outcome", "response", b"response"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -1019,38 +1021,6 @@ class BatchStoreMessagesResult(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
 
 Global___BatchStoreMessagesResult: _TypeAlias = BatchStoreMessagesResult  # noqa: Y015
-
-@_typing.final
-class BatchStoreMessagesError(_message.Message):
-    """BatchStoreMessagesError is a google.rpc.Status, field by field, as StoreMessages would have ended with."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    CODE_FIELD_NUMBER: _builtins.int
-    MESSAGE_FIELD_NUMBER: _builtins.int
-    DETAILS_FIELD_NUMBER: _builtins.int
-    code: _builtins.int
-    """code is a google.rpc.Code."""
-    message: _builtins.str
-    """message says it to a person."""
-    @_builtins.property
-    def details(self) -> _containers.RepeatedCompositeFieldContainer[_any_pb2.Any]:
-        """details are a google.rpc.ErrorInfo and, where there are any, a BadRequest and a RetryInfo. Field paths are those of the one request."""
-
-    def __init__(
-        self,
-        *,
-        code: _builtins.int = ...,
-        message: _builtins.str = ...,
-        details: _abc.Iterable[_any_pb2.Any] | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "details", b"details", "message", b"message"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___BatchStoreMessagesError: _TypeAlias = BatchStoreMessagesError  # noqa: Y015
 
 @_typing.final
 class ImportMessagesRequest(_message.Message):

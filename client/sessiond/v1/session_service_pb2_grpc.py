@@ -220,7 +220,7 @@ class SessionServiceServicer(object):
         """CopySession makes an independent session that begins as another one is, or was at an earlier seq, at the same cost whatever its size, in
         one commit. Copied: the messages with their seqs, parents and times, the tasks, config, metadata, model, user, title and expiry, and the
         bookmarks up to the cut. Not copied: the messages' processing status (they are pending again) and the tasks' links to messages, unless
-        asked for; the assets are shared. The copy is active, whatever the source's state. Errors: SESSION_NOT_FOUND, SESSION_ALREADY_EXISTS,
+        asked for; the assets are shared. The copy is active, whatever the source's status. Errors: SESSION_NOT_FOUND, SESSION_ALREADY_EXISTS,
         SESSION_TOO_LARGE, MESSAGE_NOT_FOUND (up_to_seq), BOOKMARK_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -256,7 +256,7 @@ class SessionServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ImportSession(self, request_iterator, context):
-        """ImportSession makes a session from what was exported of one, here or elsewhere: settings, state, times, tasks, bookmarks and messages,
+        """ImportSession makes a session from what was exported of one, here or elsewhere: settings, status, times, tasks, bookmarks and messages,
         exactly as they were, as one atomic change. Errors: SESSION_ALREADY_EXISTS, and those of ImportMessages, CreateTask and CreateBookmark.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

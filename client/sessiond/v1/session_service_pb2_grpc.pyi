@@ -75,7 +75,7 @@ class SessionServiceStub:
     """CopySession makes an independent session that begins as another one is, or was at an earlier seq, at the same cost whatever its size, in
     one commit. Copied: the messages with their seqs, parents and times, the tasks, config, metadata, model, user, title and expiry, and the
     bookmarks up to the cut. Not copied: the messages' processing status (they are pending again) and the tasks' links to messages, unless
-    asked for; the assets are shared. The copy is active, whatever the source's state. Errors: SESSION_NOT_FOUND, SESSION_ALREADY_EXISTS,
+    asked for; the assets are shared. The copy is active, whatever the source's status. Errors: SESSION_NOT_FOUND, SESSION_ALREADY_EXISTS,
     SESSION_TOO_LARGE, MESSAGE_NOT_FOUND (up_to_seq), BOOKMARK_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED.
     """
     ListCopies: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ListCopiesRequest, _session_service_pb2.ListCopiesResponse]
@@ -95,7 +95,7 @@ class SessionServiceStub:
     Errors: SESSION_NOT_FOUND.
     """
     ImportSession: _grpc.StreamUnaryMultiCallable[_session_service_pb2.ImportSessionRequest, _session_pb2.Session]
-    """ImportSession makes a session from what was exported of one, here or elsewhere: settings, state, times, tasks, bookmarks and messages,
+    """ImportSession makes a session from what was exported of one, here or elsewhere: settings, status, times, tasks, bookmarks and messages,
     exactly as they were, as one atomic change. Errors: SESSION_ALREADY_EXISTS, and those of ImportMessages, CreateTask and CreateBookmark.
     """
     StoreMessages: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.StoreMessagesRequest, _session_service_pb2.StoreMessagesResponse]
@@ -168,7 +168,7 @@ class SessionServiceAsyncStub(SessionServiceStub):
     """CopySession makes an independent session that begins as another one is, or was at an earlier seq, at the same cost whatever its size, in
     one commit. Copied: the messages with their seqs, parents and times, the tasks, config, metadata, model, user, title and expiry, and the
     bookmarks up to the cut. Not copied: the messages' processing status (they are pending again) and the tasks' links to messages, unless
-    asked for; the assets are shared. The copy is active, whatever the source's state. Errors: SESSION_NOT_FOUND, SESSION_ALREADY_EXISTS,
+    asked for; the assets are shared. The copy is active, whatever the source's status. Errors: SESSION_NOT_FOUND, SESSION_ALREADY_EXISTS,
     SESSION_TOO_LARGE, MESSAGE_NOT_FOUND (up_to_seq), BOOKMARK_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED.
     """
     ListCopies: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ListCopiesRequest, _session_service_pb2.ListCopiesResponse]  # type: ignore[assignment]
@@ -188,7 +188,7 @@ class SessionServiceAsyncStub(SessionServiceStub):
     Errors: SESSION_NOT_FOUND.
     """
     ImportSession: _aio.StreamUnaryMultiCallable[_session_service_pb2.ImportSessionRequest, _session_pb2.Session]  # type: ignore[assignment]
-    """ImportSession makes a session from what was exported of one, here or elsewhere: settings, state, times, tasks, bookmarks and messages,
+    """ImportSession makes a session from what was exported of one, here or elsewhere: settings, status, times, tasks, bookmarks and messages,
     exactly as they were, as one atomic change. Errors: SESSION_ALREADY_EXISTS, and those of ImportMessages, CreateTask and CreateBookmark.
     """
     StoreMessages: _aio.UnaryUnaryMultiCallable[_session_service_pb2.StoreMessagesRequest, _session_service_pb2.StoreMessagesResponse]  # type: ignore[assignment]
@@ -312,7 +312,7 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         """CopySession makes an independent session that begins as another one is, or was at an earlier seq, at the same cost whatever its size, in
         one commit. Copied: the messages with their seqs, parents and times, the tasks, config, metadata, model, user, title and expiry, and the
         bookmarks up to the cut. Not copied: the messages' processing status (they are pending again) and the tasks' links to messages, unless
-        asked for; the assets are shared. The copy is active, whatever the source's state. Errors: SESSION_NOT_FOUND, SESSION_ALREADY_EXISTS,
+        asked for; the assets are shared. The copy is active, whatever the source's status. Errors: SESSION_NOT_FOUND, SESSION_ALREADY_EXISTS,
         SESSION_TOO_LARGE, MESSAGE_NOT_FOUND (up_to_seq), BOOKMARK_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED.
         """
 
@@ -356,7 +356,7 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_session_service_pb2.ImportSessionRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_session_pb2.Session, _abc.Awaitable[_session_pb2.Session]]:
-        """ImportSession makes a session from what was exported of one, here or elsewhere: settings, state, times, tasks, bookmarks and messages,
+        """ImportSession makes a session from what was exported of one, here or elsewhere: settings, status, times, tasks, bookmarks and messages,
         exactly as they were, as one atomic change. Errors: SESSION_ALREADY_EXISTS, and those of ImportMessages, CreateTask and CreateBookmark.
         """
 

@@ -221,7 +221,7 @@ def _bookmark_not_found(session_id: str, name: str) -> Fault:
 def _already_exists(session_id: str, name: str, field: str) -> Fault:
     return Fault(
         "BOOKMARK_ALREADY_EXISTS",
-        f"session {session_id!r} has a bookmark {name!r} already",
+        f"session {session_id!r} already has a bookmark {name!r}",
         metadata={"session_id": session_id, "name": name},
         fields={field: "is the name of another bookmark"},
     )

@@ -120,7 +120,7 @@ class Copies:
         if made is None:
             raise Fault(
                 "SESSION_ALREADY_EXISTS",
-                f"there is a session {new_id!r} already; choose another new_session_id, or leave "
+                f"session {new_id!r} already exists; choose another new_session_id, or leave "
                 "it out",
                 metadata={"session_id": new_id},
                 fields={"new_session_id": "is the id of a session that exists"},

@@ -95,7 +95,7 @@ def etag_mismatch(what: str, session_id: str, current: str) -> Fault:
     """
     return Fault(
         "ETAG_MISMATCH",
-        f"{what} was changed by somebody else; read it again, then decide",
+        f"{what} was changed by another caller; read it again, then decide",
         metadata={"session_id": session_id, "etag": current},
         fields={"etag": f"is not the current one, {current}"},
     )
@@ -105,7 +105,7 @@ def request_id_reused(request_id: str) -> Fault:
     """Returns the fault for a request_id that was recorded with other content."""
     return invalid(
         "request_id",
-        "was used before for a request with other content; use a new one for each request",
+        "was used before for a request with other content; use a new request_id for each request",
         reason="REQUEST_ID_REUSED",
         request_id=request_id,
     )

@@ -49,7 +49,7 @@ def parse_odd_json(encoded: bytes, field: str, first: ValueError) -> Any:
         raise too_deep(field) from None
     except _RefusedNumber as e:
         raise invalid(
-            field, f"has {e}, which is no number of JSON", reason="INVALID_JSON"
+            field, f"has {e}, which is not a number in JSON", reason="INVALID_JSON"
         ) from None
     except ValueError:
         raise invalid(field, f"is not JSON: {first}", reason="INVALID_JSON") from None

@@ -3,8 +3,8 @@
 from enum import IntEnum
 
 
-class SessionState(IntEnum):
-    """State of a session."""
+class SessionStatus(IntEnum):
+    """Whether a session takes appends. The database's column is named state."""
 
     ACTIVE = 1
     DESTROYED = 2

@@ -7,5 +7,6 @@ The package is pure: it performs no I/O and does not depend on sessions, turns o
 - `pairing`: places the results of tool calls behind their calls.
 - `write`: creates the request that a provider's API accepts.
 - `report`: records what a request does not contain, or contains in another form.
+- `asset_places`: where a message may refer to an asset.
 - `wire`: encodes a request, with stored messages byte for byte.
 """

@@ -176,7 +176,7 @@ def _check_seqs(head: ImportHead, last_seq: int) -> None:
 def _exists(session_id: str) -> Fault:
     return Fault(
         "SESSION_ALREADY_EXISTS",
-        f"there is a session {session_id!r} already; delete it first, or import under another "
+        f"session {session_id!r} already exists; delete it first, or import under another "
         "session_id",
         metadata={"session_id": session_id},
     )

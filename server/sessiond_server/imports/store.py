@@ -30,7 +30,7 @@ _INSERT = f"""
 INSERT INTO sessions (key, project_id, session_id, log, state, model, user_name, title, config,
     metadata, last_seq, content_bytes, largest_bytes, token_count, estimated_tokens, first_words,
     first_words_seq, created_at, active_at, used_at, idle_ttl_ms, expiry_check_at)
-SELECT %(key)s, %(project_id)s, %(session_id)s, %(log)s, %(state)s, %(model)s, %(user_name)s,
+SELECT %(key)s, %(project_id)s, %(session_id)s, %(log)s, %(status)s, %(model)s, %(user_name)s,
     %(title)s, %(config)s, %(metadata)s, %(count)s, %(content_bytes)s, %(largest_bytes)s,
     %(tokens)s, %(estimated)s, %(first_words)s, %(first_words_place)s,
     COALESCE(%(created_at)s, now), COALESCE(%(active_at)s, now), now, %(idle_ttl_ms)s,
@@ -98,7 +98,7 @@ class ImportHead:
     Attributes:
         session_id: id of the new session; "" = generated.
         settings: settings of the session.
-        state: SessionState of the session.
+        status: SessionStatus of the session.
         created_at: create time of the session; None = now.
         active_at: time of the session's last activity; None = now.
         tasks: tasks of the session, in order.
@@ -108,7 +108,7 @@ class ImportHead:
 
     session_id: str
     settings: SessionSettings
-    state: int
+    status: int
     created_at: datetime | None
     active_at: datetime | None
     tasks: Sequence[ImportedTask]

@@ -14,7 +14,7 @@ from sessiond_server.core.events import EventPublisher
 from sessiond_server.core.ids import session_key
 from sessiond_server.core.limits import Limits
 from sessiond_server.core.pg_time import to_pg_us
-from sessiond_server.core.states import SessionState
+from sessiond_server.core.states import SessionStatus
 from sessiond_server.core.validation import check_request_id, check_session_id
 from sessiond_server.db.idempotency import DuplicateRequest, RequestRecord
 from sessiond_server.messages.store.append import Append, Appended, AppendStore
@@ -187,7 +187,7 @@ class Appends:
             row.key, row.log, target.request_id
         ):
             return  # a repetition returns the first result, whatever the session's current state is
-        if row.state == SessionState.DESTROYED:
+        if row.state == SessionStatus.DESTROYED:
             raise _destroyed(target.session_id)
 
     async def _explain(self, target: Target, append: Append) -> Appended:
@@ -210,7 +210,7 @@ class Appends:
                 return Appended(
                     first.first_seq, first.last_seq, to_pg_us(first.created_at), first.epoch
                 )
-        if row.state == SessionState.DESTROYED:
+        if row.state == SessionStatus.DESTROYED:
             raise _destroyed(target.session_id)
         check_place(target, row.epoch, row.last_seq)
         if append.totals.parent_floor > row.last_seq:

@@ -42,7 +42,7 @@ class Keys:
         if row is None:
             raise Fault(
                 "PROJECT_ALREADY_EXISTS",
-                f"there is a project {name!r} already",
+                f"project {name!r} already exists",
                 metadata={"project": name},
             )
         return row

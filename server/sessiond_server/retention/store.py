@@ -91,6 +91,7 @@ _OWN = (
     "processing_exceptions",
     "requests",
     "turns",
+    "turn_texts",
     "context_marks",
     "rewinds",
 )

@@ -18,7 +18,7 @@ from sessiond_server.core.errors import (
 from sessiond_server.core.events import Event
 from sessiond_server.core.ids import session_key
 from sessiond_server.core.pg_time import now_us
-from sessiond_server.core.states import SessionState
+from sessiond_server.core.states import SessionStatus
 from sessiond_server.core.validation import check_bookmark_name
 from sessiond_server.db.idempotency import DuplicateRequest, RequestRecord, content_hash
 from sessiond_server.messages.append import Appends, PreparedAppend, Target, check_place
@@ -137,7 +137,7 @@ class Rewinds:
         self, changes: TurnChanges, rewinding: Rewinding, prepared: PreparedAppend | None
     ) -> Rewound:
         change, target = changes.change, rewinding.target
-        if change.state == SessionState.DESTROYED:
+        if change.state == SessionStatus.DESTROYED:
             raise session_destroyed(target.session_id, "rewind it")
         check_place(target, change.epoch, change.last_seq)
         head = await self._store.head(change)
@@ -145,7 +145,10 @@ class Rewinds:
             raise _turn_running(target.session_id, head.running_turn)
         last_seq = await self._last_kept(change, rewinding)
         if head.running_turn:
-            await self._transitions.abort(changes, head.running_turn, "the session was rewound")
+            # The text that the model has written would be removed, or stand behind the cut.
+            await self._transitions.abort(
+                changes, head.running_turn, "the session was rewound", keeps_text=False
+            )
         removed = cut(head.segments, last_seq, change.last_seq)
         if removed:
             await self._cut(changes, rewinding, head, last_seq)

@@ -12,7 +12,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from sessiond.v1.bookmark_pb2 import Bookmark
 from sessiond.v1.bookmark_service_pb2 import UpdateBookmarkRequest
-from sessiond.v1.session_pb2 import Session, SessionState
+from sessiond.v1.session_pb2 import Session, SessionStatus
 from sessiond.v1.session_service_pb2 import (
     SESSION_ORDER_ACTIVE_DESC,
     SESSION_ORDER_CREATED_ASC,
@@ -62,7 +62,7 @@ def session_message(row: SessionRow) -> Session:
     """Converts a session's row."""
     message = Session(
         session_id=row.session_id,
-        state=SessionState.ValueType(row.state),
+        status=SessionStatus.ValueType(row.state),
         model=row.model,
         user=row.user_name,
         title=row.title,
@@ -202,7 +202,7 @@ def session_filter(
         project_id=project_id,
         session_id_prefix=chosen.session_id_prefix,
         user_name=chosen.user,
-        state=enum_number(SessionState.DESCRIPTOR, chosen.state, "filter.state"),
+        status=enum_number(SessionStatus.DESCRIPTOR, chosen.status, "filter.status"),
         model=chosen.model,
         config_contains=struct("config_contains"),
         metadata_contains=struct("metadata_contains"),
@@ -246,8 +246,8 @@ def import_head(request: ImportSessionRequest) -> ImportHead:
     return ImportHead(
         session_id=session.session_id,
         settings=settings(session),
-        state=enum_number(SessionState.DESCRIPTOR, session.state, "session.state")
-        or states.SessionState.ACTIVE,
+        status=enum_number(SessionStatus.DESCRIPTOR, session.status, "session.status")
+        or states.SessionStatus.ACTIVE,
         created_at=_optional_time(session, "create_time", "session"),
         active_at=_optional_time(session, "active_time", "session"),
         tasks=[
@@ -303,7 +303,7 @@ def enum_number(enum: EnumDescriptor, number: int, field: str) -> int:
         Fault: INVALID_FIELD if the number is unknown.
     """
     if number not in enum.values_by_number:
-        raise invalid(field, f"is {number}, which is no {enum.name}")
+        raise invalid(field, f"is {number}, which is not a {enum.name}")
     return int(number)
 
 

@@ -132,9 +132,17 @@ def status_of(
     """Returns the arguments of context.abort for a fault: code, text and trailing metadata."""
     return (
         CODES[fault.reason],
-        fault.message,
+        text_of(fault),
         ((DETAILS_KEY, whole_status_of(fault, call_id).SerializeToString()),),
     )
+
+
+def text_of(fault: Fault) -> str:
+    """Returns the status message of a fault, which begins with the reason.
+
+    Many programs look at nothing else.
+    """
+    return f"{fault.reason}: {fault.message}"
 
 
 def whole_status_of(fault: Fault, call_id: str) -> Status:
@@ -143,7 +151,7 @@ def whole_status_of(fault: Fault, call_id: str) -> Status:
     info = ErrorInfo(
         reason=fault.reason, domain=DOMAIN, metadata={**fault.metadata, "call_id": call_id}
     )
-    status = Status(code=code.value[0], message=fault.message)
+    status = Status(code=code.value[0], message=text_of(fault))
     _add(status, info)
     if fault.fields:
         violations = [

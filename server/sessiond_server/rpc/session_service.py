@@ -9,7 +9,6 @@ from sessiond.v1.session_pb2 import Session
 from sessiond.v1.session_service_pb2 import (
     MESSAGE_ORDER_DESC,
     MESSAGE_VIEW_BASIC,
-    BatchStoreMessagesError,
     BatchStoreMessagesRequest,
     BatchStoreMessagesResponse,
     BatchStoreMessagesResult,
@@ -43,7 +42,7 @@ from sessiond.v1.session_service_pb2 import (
 from sessiond_server.copies.service import Copies
 from sessiond_server.core.cancellation import run_to_completion
 from sessiond_server.core.errors import invalid
-from sessiond_server.core.states import SessionState
+from sessiond_server.core.states import SessionStatus
 from sessiond_server.imports.service import SessionImports
 from sessiond_server.messages.append import Appends, Target
 from sessiond_server.messages.batch_append import BatchAppender, Outcome
@@ -130,15 +129,15 @@ class SessionServicer:
 
     async def ResumeSession(self, request: ResumeSessionRequest, caller: Caller) -> Session:
         return conversions.session_message(
-            await self._sessions.set_state(
-                caller.project_id, request.session_id, SessionState.ACTIVE, request.request_id
+            await self._sessions.set_status(
+                caller.project_id, request.session_id, SessionStatus.ACTIVE, request.request_id
             )
         )
 
     async def DestroySession(self, request: DestroySessionRequest, caller: Caller) -> Session:
         # The session's turns must be ended even if the caller disconnects in the meantime.
-        destroying = self._sessions.set_state(
-            caller.project_id, request.session_id, SessionState.DESTROYED, request.request_id
+        destroying = self._sessions.set_status(
+            caller.project_id, request.session_id, SessionStatus.DESTROYED, request.request_id
         )
         return conversions.session_message(await run_to_completion(destroying))
 
@@ -220,7 +219,7 @@ class SessionServicer:
     ) -> Session:
         first = await anext(requests, None)
         if first is None:
-            raise invalid("session", "is required: the stream ended without a piece")
+            raise invalid("session", "is required: the stream ended without one")
 
         async def pieces() -> AsyncIterator[Sequence[Message]]:
             yield first.messages
@@ -249,7 +248,7 @@ class SessionServicer:
     ) -> ImportMessagesResponse:
         first = await anext(requests, None)
         if first is None:
-            raise invalid("session_id", "is required: the stream ended without a piece")
+            raise invalid("session_id", "is required: the stream ended without one")
         target = _target(first, caller)
 
         async def pieces() -> AsyncIterator[Sequence[Message]]:
@@ -308,13 +307,7 @@ def _result(outcome: Outcome, session_id: str) -> BatchStoreMessagesResult:
     index, end = outcome
     if isinstance(end, Appended):
         return BatchStoreMessagesResult(index=index, response=_stored(end))
-    status = status_of_part(end, session_id)
-    return BatchStoreMessagesResult(
-        index=index,
-        error=BatchStoreMessagesError(
-            code=status.code, message=status.message, details=status.details
-        ),
-    )
+    return BatchStoreMessagesResult(index=index, error=status_of_part(end, session_id))
 
 
 def _target(

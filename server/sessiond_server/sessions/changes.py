@@ -7,7 +7,7 @@ from uuid import UUID
 
 from sessiond_server.core.errors import Fault, session_destroyed, session_not_found
 from sessiond_server.core.ids import session_key
-from sessiond_server.core.states import SessionState
+from sessiond_server.core.states import SessionStatus
 from sessiond_server.core.validation import check_request_id, check_session_id
 from sessiond_server.db.idempotency import RequestRecord, content_hash
 from sessiond_server.sessions.store.children import ChildStore
@@ -50,7 +50,7 @@ async def changing(
     record = RequestRecord(key, request_id, content_hash(*content), result) if request_id else None
     try:
         async with change(store.database, key, project_id, record) as begun:
-            if purpose and begun.state == SessionState.DESTROYED:
+            if purpose and begun.state == SessionStatus.DESTROYED:
                 raise session_destroyed(session_id, purpose)
             yield begun
     except SessionMissing:

@@ -16,7 +16,7 @@ from sessiond_server.core.limits import (
     Limits,
 )
 from sessiond_server.core.pagination import Page, Paging
-from sessiond_server.core.states import SessionState
+from sessiond_server.core.states import SessionStatus
 from sessiond_server.core.validation import check_request_id, check_session_id, check_text
 from sessiond_server.db.idempotency import NO_LOG, DuplicateRequest, RequestRecord, content_hash
 from sessiond_server.sessions.lifecycle_events import lifecycle_event
@@ -109,7 +109,7 @@ class Sessions:
             if not get_or_create:
                 raise Fault(
                     "SESSION_ALREADY_EXISTS",
-                    f"there is a session {session_id!r} already; to use it, set get_or_create or "
+                    f"session {session_id!r} already exists; to use it, set get_or_create or "
                     "resume it",
                     metadata={"session_id": session_id},
                 )
@@ -166,7 +166,7 @@ class Sessions:
                 "all",
                 "is required if no filter is set: it means every session of the project"
                 if is_empty
-                else "cannot go together with a filter",
+                else "cannot be combined with a filter",
             )
         record = None
         if request_id and not dry_run:
@@ -220,9 +220,11 @@ class Sessions:
             values = values | {"idle_ttl_ms": stored_ttl(values["idle_ttl_ms"], self._limits)}
         for name in patches:
             if name in values:
-                raise invalid(f"{name}_patch", f"cannot go together with a new {name}")
+                raise invalid(f"{name}_patch", f"cannot be combined with a new {name}")
         if not values and not patches:
-            raise invalid("update_mask", "names no field, and there is no patch: nothing to update")
+            raise invalid(
+                "update_mask", "names no field, and there is no patch; there is nothing to update"
+            )
         key = session_key(project_id, session_id)
         content = ("update", sorted(values.items()), sorted(patches.items()), etag)
         record = _record(key, request_id, *content)
@@ -248,8 +250,8 @@ class Sessions:
                 raise etag_mismatch(f"session {session_id!r}", session_id, etag_of(current))
         raise conflicting_recreation(session_id)
 
-    async def set_state(
-        self, project_id: UUID, session_id: str, state: SessionState, request_id: str
+    async def set_status(
+        self, project_id: UUID, session_id: str, status: SessionStatus, request_id: str
     ) -> SessionRow:
         """Destroys or resumes a session.
 
@@ -262,19 +264,19 @@ class Sessions:
         check_session_id(session_id)
         check_request_id(request_id)
         key = session_key(project_id, session_id)
-        record = _record(key, request_id, "set state", state.value)
+        record = _record(key, request_id, "set state", status.value)
         try:
-            row = await self._store.set_state(key, project_id, state, record)
+            row = await self._store.set_status(key, project_id, status, record)
         except DuplicateRequest:
             row = await self.get(project_id, session_id)
         else:
             if row is None:
                 raise session_not_found(session_id)
-            resumed = state == SessionState.ACTIVE
+            resumed = status == SessionStatus.ACTIVE
             event = lifecycle_event(events.RESUMED if resumed else events.DESTROYED, row)
             self._publisher.publish(event)
         # A repetition ends the turns too, since the first request may have failed after its commit.
-        if row.state == state == SessionState.DESTROYED:
+        if row.state == status == SessionStatus.DESTROYED:
             await self._end_turns(project_id, session_id)
         return row
 

@@ -89,8 +89,8 @@ def model_options_of(config: Mapping[str, Any], field: str) -> dict[str, Any]:
     if text is not None and not isinstance(text, str):
         raise invalid(
             field,
-            "is no string; store the options as JSON text, such as '{\"temperature\": 0}', since "
-            "an object in a config does not keep the order of its keys",
+            "is not a string; store the options as JSON text, such as '{\"temperature\": 0}', "
+            "since an object in a config does not keep the order of its keys",
         )
     return parse_options(text or "", field)
 

@@ -54,10 +54,10 @@ class TaskChanges:
             Fault: INVALID_FIELD.
         """
         if self.data_patch is not None and "data" in self.values:
-            raise invalid("data_patch", "cannot go together with new data")
+            raise invalid("data_patch", "cannot be combined with new data")
         for field, seqs in (("link_seqs", self.link), ("unlink_seqs", self.unlink)):
             if seqs and "message_seqs" in self.values:
-                raise invalid(field, "cannot go together with new message_seqs")
+                raise invalid(field, "cannot be combined with new message_seqs")
         if not self.values and self.data_patch is None and not self.link and not self.unlink:
             raise invalid(
                 "update_mask",
@@ -145,7 +145,7 @@ class Tasks:
                 if await self._store.find(change, task_id):
                     raise Fault(
                         "TASK_ALREADY_EXISTS",
-                        f"session {session_id!r} has a task {task_id!r} already",
+                        f"session {session_id!r} already has a task {task_id!r}",
                         metadata={"session_id": session_id, "task_id": task_id},
                     )
                 _check_messages(change, session_id, message_seqs, "task.message_seqs")

@@ -3,9 +3,8 @@
 runner.py runs the turns, and streams.py streams their events to Send.
 """
 
-from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from uuid import UUID
 
 import orjson
@@ -24,7 +23,7 @@ from sessiond_server.core.limits import (
     Limits,
 )
 from sessiond_server.core.pagination import Page, Paging
-from sessiond_server.core.states import SessionState
+from sessiond_server.core.states import SessionStatus
 from sessiond_server.core.validation import check_request_id, check_session_id, check_text
 from sessiond_server.db.idempotency import (
     DuplicateRequest,
@@ -42,52 +41,10 @@ from sessiond_server.turns.context import Contexts, policy_of
 from sessiond_server.turns.errors import fault_of_model
 from sessiond_server.turns.rows import NewTurn, TurnRow
 from sessiond_server.turns.runner import TurnRunner
+from sessiond_server.turns.sending import Accepted, Sending, content_of
 from sessiond_server.turns.store import TurnStore
 from sessiond_server.turns.transitions import TurnTransitions
 from sessiond_server.turns.window import has_results
-
-
-@dataclass(frozen=True, slots=True)
-class Sending:
-    """A Send request.
-
-    Attributes:
-        prompt: the text of a user message. At most one of prompt and messages is set.
-        model: the model's name. "" = the session's model.
-        options_json: fields of the provider's request, as a JSON object; "" = none.
-        is_immediate: whether to steer the running turn, if there is one.
-        timeout_ms: timeout of the turn. None = the server's maximum.
-        request_id: makes the call safe to repeat; "" = none.
-        expected_epoch: the epoch that the session must have; None = any.
-    """
-
-    project_id: UUID
-    session_id: str
-    prompt: str = ""
-    messages: Sequence[Message] = ()
-    model: str = ""
-    options_json: str = ""
-    is_immediate: bool = False
-    timeout_ms: int | None = None
-    request_id: str = ""
-    expected_epoch: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """The result of a Send.
-
-    Attributes:
-        turn: the turn that the Send created, even if it steers another turn.
-        after_seq: seq of the session's last message before the Send.
-        is_new: False if an earlier Send had the same request_id.
-        epoch: epoch of after_seq.
-    """
-
-    turn: TurnRow
-    after_seq: int
-    is_new: bool
-    epoch: int
 
 
 class Turns:
@@ -96,6 +53,7 @@ class Turns:
     Args:
         default_model: model of sessions without a model.
         max_timeout_ms: maximum timeout of a turn, which is also the default.
+        keep_partial: whether the text of an answer that is cut off is kept by default.
     """
 
     def __init__(
@@ -111,6 +69,7 @@ class Turns:
         *,
         default_model: str,
         max_timeout_ms: int,
+        keep_partial: bool = True,
     ) -> None:
         self._store = store
         self._sessions = sessions
@@ -122,6 +81,7 @@ class Turns:
         self._tokenizer = tokenizer
         self._default_model = default_model
         self._max_timeout_ms = max_timeout_ms
+        self._keep_partial = keep_partial
 
     async def send(self, sending: Sending) -> Accepted:
         """Queue a turn, and start the next one if none is running.
@@ -140,12 +100,12 @@ class Turns:
         turn_id = uuid7()
         record = None
         if sending.request_id:
-            record = RequestRecord(key, sending.request_id, _content_of(sending), str(turn_id))
+            record = RequestRecord(key, sending.request_id, content_of(sending), str(turn_id))
             # Look for a repeated request before the checks: session and settings may have changed
             # since.
             if first := await self._sessions.find_request(key, session.log, sending.request_id):
                 return await self._joined(sending, record, first)
-        if session.state == SessionState.DESTROYED:
+        if session.state == SessionStatus.DESTROYED:
             raise _destroyed(session_id)
         turn = self._new_turn(sending, session, turn_id, timeout_ms)
         # Messages with results are not held: the others wait for these results.
@@ -157,7 +117,7 @@ class Turns:
         try:
             async with self._runner.change(key, project_id, session_id, record) as changes:
                 change = changes.change
-                if change.state == SessionState.DESTROYED:
+                if change.state == SessionStatus.DESTROYED:
                     raise _destroyed(session_id)
                 if sending.expected_epoch not in (None, change.epoch):
                     problem = f"epoch {sending.expected_epoch} was expected, and nothing was sent"
@@ -263,7 +223,7 @@ class Turns:
         key = session_key(project_id, session_id)
         with suppress(SessionMissing):
             async with self._runner.change(key, project_id, session_id) as changes:
-                if changes.change.state == SessionState.DESTROYED:
+                if changes.change.state == SessionStatus.DESTROYED:
                     if running := (await self._store.open(changes.change)).running_turn:
                         await self._transitions.abort(changes, running, "the session was destroyed")
                     await self._transitions.start_next(changes)
@@ -371,7 +331,17 @@ class Turns:
                 fields={"prompt": next(iter(fault.fields.values()), "")},
             ) from None
         check_batch(validator.totals.count, validator.totals.content_bytes, self._limits)
-        return NewTurn(turn_id, model, prompt, message_id, sending.options_json, timeout_ms)
+        return NewTurn(
+            turn_id,
+            model,
+            prompt,
+            message_id,
+            sending.options_json,
+            timeout_ms,
+            keep_partial=self._keep_partial
+            if sending.keep_partial is None
+            else sending.keep_partial,
+        )
 
     def _checked_timeout_ms(self, timeout_ms: int | None) -> int:
         if timeout_ms is None:
@@ -409,22 +379,7 @@ def check_turn_id(turn_id: str) -> UUID:
     try:
         return UUID(turn_id)
     except ValueError:
-        raise invalid("turn_id", "is no UUID" if turn_id else "is required") from None
-
-
-def _content_of(sending: Sending) -> bytes:
-    messages = [message.SerializeToString(deterministic=True).hex() for message in sending.messages]
-    return content_hash(
-        "send",
-        sending.prompt,
-        messages,
-        sending.model,
-        sending.options_json,
-        sending.is_immediate,
-        sending.timeout_ms,
-        # Left out where it is not set, as in requests recorded by earlier versions.
-        *(() if sending.expected_epoch is None else (sending.expected_epoch,)),
-    )
+        raise invalid("turn_id", "is not a UUID" if turn_id else "is required") from None
 
 
 def _destroyed(session_id: str) -> Fault:

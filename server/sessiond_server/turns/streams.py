@@ -18,8 +18,10 @@ from sessiond_server.core.validation import check_session_id
 from sessiond_server.turns.errors import fault_of_turn
 from sessiond_server.turns.rows import TurnRow
 from sessiond_server.turns.runner import TurnRunner
-from sessiond_server.turns.service import Accepted, Sending, Turns
-from sessiond_server.watch.hub import WatchHub, WatchOptions
+from sessiond_server.turns.sending import Accepted, Sending
+from sessiond_server.turns.service import Turns
+from sessiond_server.watch.hub import WatchHub
+from sessiond_server.watch.options import WatchOptions
 
 # How often to look up a turn that runs in another process, in case its end is not published.
 POLL_MS = 2_000

@@ -10,7 +10,6 @@ to read.
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 from uuid import UUID
@@ -23,7 +22,6 @@ from sessiond_server.core.errors import invalid, session_not_found
 from sessiond_server.core.events import Event
 from sessiond_server.core.ids import session_key
 from sessiond_server.core.supervision import Loop
-from sessiond_server.core.validation import check_session_id
 from sessiond_server.db.pool import Contention, DatabaseUnavailable, PoolExhausted
 from sessiond_server.messages.store.cuts import CutStore
 from sessiond_server.messages.store.history import HistoryStore, LogHead, PageQuery
@@ -33,6 +31,7 @@ from sessiond_server.sessions.store.deletion import DeletedSession
 from sessiond_server.watch.channel import PAGE_BYTES, PAGE_ROWS, Channel, is_whole
 from sessiond_server.watch.encoding import chunk_of_cut, chunk_of_event, chunk_of_messages
 from sessiond_server.watch.notifier import Notifier
+from sessiond_server.watch.options import WatchOptions
 from sessiond_server.watch.store import WatchStore
 from sessiond_server.watch.watcher import Watcher
 
@@ -40,28 +39,7 @@ POLL_S = 2.0
 # Minimum pause between two polls, however many are requested.
 POLL_REST_S = 0.1
 
-DEFAULT_HEARTBEAT_MS, MIN_HEARTBEAT_MS, MAX_HEARTBEAT_MS = 15_000, 1_000, 300_000
-
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class WatchOptions:
-    """A Watch request.
-
-    Attributes:
-        session_id: the session; "" for all sessions of the project.
-        after_seq: the message to begin after; None for new messages only. Not allowed for a
-            project.
-        heartbeat_ms: interval between heartbeats while nothing happens, in milliseconds; None =
-            DEFAULT_HEARTBEAT_MS.
-        after_epoch: epoch of after_seq; None = the session's current epoch.
-    """
-
-    session_id: str
-    after_seq: int | None = None
-    heartbeat_ms: int | None = None
-    after_epoch: int | None = None
 
 
 class WatchHub:
@@ -160,40 +138,24 @@ class WatchHub:
         Raises:
             Fault: SESSION_NOT_FOUND; INVALID_FIELD; WATCHER_TOO_SLOW; SERVER_DRAINING.
         """
-        heartbeat_ms = (
-            DEFAULT_HEARTBEAT_MS if options.heartbeat_ms is None else options.heartbeat_ms
-        )
-        if not MIN_HEARTBEAT_MS <= heartbeat_ms <= MAX_HEARTBEAT_MS:
-            raise invalid(
-                "heartbeat_interval",
-                f"is {heartbeat_ms} ms; from 1 second to 5 minutes are allowed",
-            )
-        if options.after_epoch is not None and options.after_seq is None:
-            raise invalid("after_epoch", "goes only together with after_seq")
+        heartbeat_s = options.checked_heartbeat_s()
         if not options.session_id:
-            if options.after_seq is not None:
-                raise invalid("after_seq", "goes only together with session_id")
             watcher = Watcher("", 0, 0)
             watchers = self._projects.setdefault(project_id, set())
             watchers.add(watcher)
             try:
-                async for response in self._follow(watcher, heartbeat_ms / 1000):
+                async for response in self._follow(watcher, heartbeat_s):
                     yield response
             finally:
                 watchers.discard(watcher)
                 if not watchers and self._projects.get(project_id) is watchers:
                     del self._projects[project_id]
             return
-        check_session_id(options.session_id)
-        if options.after_seq is not None and options.after_seq < 0:
-            raise invalid("after_seq", "is negative; 0 stands for the beginning")
-        if options.after_epoch is not None and options.after_epoch < 0:
-            raise invalid("after_epoch", "is negative; 0 stands for a session never rewound")
         channel, watcher, head = await self._join(project_id, options)
         try:
             async for response in self._replay(channel, watcher, head):
                 yield response
-            async for response in self._follow(watcher, heartbeat_ms / 1000):
+            async for response in self._follow(watcher, heartbeat_s):
                 yield response
         finally:
             channel.watchers.discard(watcher)

@@ -58,7 +58,7 @@ class Watcher:
             self.end(
                 Fault(
                     "WATCHER_TOO_SLOW",
-                    "the events come faster than they are taken; go on from the last seq that came",
+                    "events arrive faster than they are read; resume from the last seq received",
                     metadata={"session_id": self._session_id},
                     retry_after_s=0.1,
                 )

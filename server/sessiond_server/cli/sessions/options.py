@@ -10,7 +10,7 @@ from sessiond_server.cli.client import add_flags, count, seconds
 _FILTERS = (
     "session_id_prefix",
     "user",
-    "state",
+    "status",
     "model",
     "config_contains",
     "metadata_contains",
@@ -231,7 +231,7 @@ def _add_filters(command: argparse.ArgumentParser) -> None:
         help="beginning of the id, case-sensitive",
     )
     group.add_argument("--user", metavar="TEXT", help="user of the session")
-    group.add_argument("--state", choices=["active", "destroyed"], help="state of the session")
+    group.add_argument("--status", choices=["active", "destroyed"], help="status of the session")
     group.add_argument("--model", metavar="NAME", help="model of the session")
     group.add_argument(
         "--config-contains",

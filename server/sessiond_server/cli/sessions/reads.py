@@ -11,7 +11,7 @@ from sessiond import Client, Message, SessionInfo
 from sessiond_server.cli.sessions import output
 from sessiond_server.cli.sessions.options import filters
 
-_HEAD = ("ID", "STATE", "MESSAGES", "TOKENS", "ACTIVE", "USER", "MODEL", "SUMMARY")
+_HEAD = ("ID", "STATUS", "MESSAGES", "TOKENS", "ACTIVE", "USER", "MODEL", "SUMMARY")
 # Number of rows that are aligned together, so that a long listing appears before it is complete.
 _ROWS = 500
 _PAGE_SIZE = 500
@@ -126,7 +126,7 @@ def _print(message: Message, *, as_json: bool) -> None:
 def _row(info: SessionInfo) -> tuple[str, ...]:
     return (
         info.session_id,
-        info.state,
+        info.status,
         f"{info.message_count:,}",
         f"{info.token_count:,}",
         output.local(info.active_at),
@@ -150,7 +150,7 @@ def _print_session(info: SessionInfo) -> None:
     output.print_fields(
         [
             ("session_id", info.session_id),
-            ("state", info.state),
+            ("status", info.status),
             ("title", info.title),
             ("summary", info.summary),
             ("user", info.user),

@@ -15,7 +15,7 @@ from psycopg.types.json import Jsonb
 from psycopg.types.numeric import Int8
 from sqlalchemy import and_, not_
 
-from sessiond_server.core.states import SessionState
+from sessiond_server.core.states import SessionStatus
 from sessiond_server.db import schema as tables
 from sessiond_server.db.expiry import ALIVE, TOUCH, TOUCH_DUE, alive
 from sessiond_server.db.idempotency import DuplicateRequest, RequestRecord, record_request
@@ -68,7 +68,7 @@ WITH made AS (
         metadata, first_words, first_words_seq, last_seq, base_seq, short_segments, content_bytes,
         largest_bytes, token_count, estimated_tokens, created_at, active_at, used_at, idle_ttl_ms,
         expiry_check_at, origin_key, origin_log, origin_session_id, origin_seq, is_branched)
-    SELECT %(new_key)s, project_id, %(new_id)s, %(new_log)s, {SessionState.ACTIVE},
+    SELECT %(new_key)s, project_id, %(new_id)s, %(new_log)s, {SessionStatus.ACTIVE},
         COALESCE(%(model)s, model), COALESCE(%(user)s, user_name), COALESCE(%(title)s, title),
         COALESCE(%(config)s, config), COALESCE(%(metadata)s, metadata),
         CASE WHEN %(cut)s = last_seq OR first_words_seq <= %(cut)s THEN first_words END,

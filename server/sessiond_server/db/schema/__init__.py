@@ -24,6 +24,7 @@ from sessiond_server.db.schema.work import (
     processing,
     processing_exceptions,
     queues,
+    turn_texts,
     turns,
 )
 
@@ -47,5 +48,6 @@ __all__ = [
     "segments",
     "sessions",
     "tasks",
+    "turn_texts",
     "turns",
 ]

@@ -16,9 +16,8 @@ from sessiond_server.formats.pieces import (
     objects_of,
 )
 from sessiond_server.formats.report import ChangeKind
-from sessiond_server.formats.wire import stored_or_new
 from sessiond_server.formats.write.anthropic_blocks import AnthropicBlocks, complete_server_calls
-from sessiond_server.formats.write.arguments import object_of
+from sessiond_server.formats.write.arguments import object_of, stored_object
 from sessiond_server.formats.write.cache_markers import MarkerLimit
 from sessiond_server.formats.write.request import (
     ASSISTANT_FIRST,
@@ -170,7 +169,7 @@ class _Writer(AnthropicBlocks):
             stored = entry.value.get("content")
             if isinstance(stored, str) and blocks == [{"type": "text", "text": stored}]:
                 new["content"] = stored
-            new = stored_or_new(in_order(new, entry.value), entry.value, entry.raw)
+            new = self._steps.sent(entry, in_order(new, entry.value))
         elif len(blocks) == 1 and blocks[0].keys() == {"type", "text"}:
             new["content"] = blocks[0]["text"]
         self._append(new, [entry])
@@ -239,12 +238,11 @@ class _Writer(AnthropicBlocks):
     def _tool_use(self, paired: PairedCall) -> JSON:
         call = paired.call
         own = call.source if call.source and call.source.get("type") == "tool_use" else None
-        if own and isinstance(own.get("input"), dict):
-            arguments: JSON = own["input"]
-        else:
-            arguments, is_wrapped = object_of(call)
-            if is_wrapped:
-                self._lost(paired.entry, ChangeKind.ARGUMENTS_WRAPPED, call.name)
+        arguments = stored_object(call, own.get("input")) if own else None
+        if arguments is None:
+            arguments, change = object_of(call)
+            if change:
+                self._lost(paired.entry, change, call.name)
         new: JSON = {"type": "tool_use", "id": paired.wire_id, "name": paired.wire_name}
         new["input"] = arguments
         if own:

@@ -250,9 +250,9 @@ class _Writer:
             if "id" in inner:
                 inner["id"] = paired.wire_id
             return part | {"functionCall": inner}
-        arguments, is_wrapped = object_of(paired.call, max_depth=MAX_DEPTH)
-        if is_wrapped:
-            self._lost(paired.entry, ChangeKind.ARGUMENTS_WRAPPED, name)
+        arguments, change = object_of(paired.call, max_depth=MAX_DEPTH)
+        if change:
+            self._lost(paired.entry, change, name)
         return {"functionCall": {"name": name, "args": arguments}}
 
     def _name(self, paired: PairedCall) -> str:

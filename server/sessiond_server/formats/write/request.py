@@ -9,13 +9,14 @@ from sessiond.v1.message_pb2 import (
     ROLE_SYSTEM,
     Message,
 )
-from sessiond_server.formats.files import as_text
+from sessiond_server.formats.files import as_text, plain_media_type
 from sessiond_server.formats.pairing import (
     Step,
     assign_ids,
     assign_names,
     pair,
 )
+from sessiond_server.formats.parsing import has_duplicate_keys
 from sessiond_server.formats.pieces import (
     JSON,
     Entry,
@@ -25,11 +26,20 @@ from sessiond_server.formats.pieces import (
     Text,
 )
 from sessiond_server.formats.read import read
+from sessiond_server.formats.read.readable import CUT
 from sessiond_server.formats.report import ChangeKind, Report, UnsendableHistory
-from sessiond_server.formats.wire import AssetInfo, AssetString, has_lone_surrogates
+from sessiond_server.formats.wire import (
+    AssetInfo,
+    AssetString,
+    has_lone_surrogates,
+    stored_or_new,
+)
+from sessiond_server.formats.write.differences import report_differences
 
 IMAGES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
-_TEXT_TYPES = ("text/", "application/json", "application/xml", "application/yaml")
+_TEXT_TYPES = (
+    *("text/", "application/json", "application/xml", "application/yaml", "image/svg+xml"),
+)
 # The text of a message that the API requires but the history does not have.
 CONTINUE = "(Continue.)"
 ASSISTANT_FIRST = "(The assistant speaks first.)"
@@ -101,6 +111,12 @@ class Steps:
         for entry in entries:
             if has_lone_surrogates(entry.raw):
                 self.report.add(entry.seq, ChangeKind.TEXT_REPAIRED)
+                entry.raw = ""
+            elif has_duplicate_keys(entry.raw, entry.value):
+                self.report.add(entry.seq, ChangeKind.FIELD_CHANGED, "keys that occur twice")
+                entry.raw = ""
+            if entry.is_cut_off:
+                self.report.add(entry.seq, ChangeKind.CUT_OFF_NOTED)
         self._check_compaction(entries)
         self.steps: list[Step] = pair(entries, self.report)
         assign_ids(
@@ -145,6 +161,20 @@ class Steps:
         for name in entry.extras:
             self.lost(entry, ChangeKind.FIELD_REMOVED, name)
 
+    def sent(self, entry: Entry, new: JSON) -> JSON:
+        """Return a message of the API's own format, as it is stored if nothing of it changed.
+
+        Every difference is reported.
+
+        Args:
+            entry: the stored message.
+            new: the same message as the API accepts it.
+        """
+        message = stored_or_new(new, entry.value, entry.raw)
+        if message is new:
+            report_differences(self.report, entry.seq, new, entry.value)
+        return message
+
     def as_text(self, entry: Entry, piece: Media | Foreign) -> Text | AssetString:
         """Return a text in place of a piece that cannot be sent unchanged.
 
@@ -154,12 +184,14 @@ class Steps:
         """
         if isinstance(piece, Foreign):
             self.lost(entry, ChangeKind.ITEM_REPLACED, piece.kind)
+            if piece.text.endswith(CUT):
+                self.lost(entry, ChangeKind.TEXT_CUT, piece.kind)
             return Text(foreign_text(piece))
         media_type = self.media_type(piece)
         if media_type.startswith(_TEXT_TYPES):
             if piece.data:
                 return Text(as_text(piece.data))
-            if piece.asset_id in self.assets:
+            if (asset := self.assets.get(piece.asset_id)) and asset.size_bytes:
                 return AssetString(piece.asset_id, is_text=True)
         self.lost(entry, ChangeKind.FILE_REPLACED, piece.name or media_type or piece.kind)
         return Text(file_note(piece, media_type))
@@ -167,7 +199,7 @@ class Steps:
     def media_type(self, piece: Media) -> str:
         """Return the media type of a file; "" if it is unknown."""
         asset = self.assets.get(piece.asset_id)
-        return piece.media_type or (asset.media_type if asset else "")
+        return piece.media_type or (plain_media_type(asset.media_type) if asset else "")
 
     def content_of(self, piece: Media, *, prefix: str = "") -> str:
         """Return a file's base64 after a prefix. "" if it is stored elsewhere or is missing."""

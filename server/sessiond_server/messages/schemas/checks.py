@@ -25,7 +25,8 @@ class SchemaError(Exception):
 
 def wrong_type(value: Any, wanted: str) -> SchemaError:
     """Return the error for a value of the wrong type."""
-    return SchemaError(f"is no {wanted}, but {_KINDS.get(type(value), 'a number')}")
+    article = "an" if wanted[0] in "aeio" else "a"
+    return SchemaError(f"must be {article} {wanted}, not {_KINDS.get(type(value), 'a number')}")
 
 
 def string(value: Any) -> None:
@@ -98,7 +99,7 @@ def part(by_type: Mapping[str, Check], foreign: Collection[str]) -> Check:
             raise wrong_type(value, "object")
         kind = value.get("type")
         if not isinstance(kind, str):
-            raise SchemaError("is no string" if "type" in value else "is missing", ".type")
+            raise SchemaError("is not a string" if "type" in value else "is missing", ".type")
         if (inner := by_type.get(kind)) is not None:
             inner(value)
         elif kind in foreign:

@@ -49,7 +49,7 @@ class Change:
         log: the session's log.
         message_log: log of the session's new messages.
         epoch: number of rewinds.
-        state: the session's SessionState.
+        state: the session's SessionStatus.
         last_seq: seq of the session's newest message.
     """
 

@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-from sessiond_server.core.states import SessionState
+from sessiond_server.core.states import SessionStatus
 from sessiond_server.db import schema as tables
 from sessiond_server.db.expiry import LIVE_SESSION, alive
 from sessiond_server.db.idempotency import (
@@ -85,7 +85,7 @@ _GET = f"SELECT {_COLUMNS} FROM sessions WHERE {LIVE_SESSION}"
 _INSERT = f"""
 INSERT INTO sessions (key, project_id, session_id, log, state, model, user_name, title, config,
     metadata, created_at, active_at, used_at, idle_ttl_ms, expiry_check_at)
-VALUES (%(key)s, %(project_id)s, %(session_id)s, %(log)s, {SessionState.ACTIVE.value}, %(model)s,
+VALUES (%(key)s, %(project_id)s, %(session_id)s, %(log)s, {SessionStatus.ACTIVE.value}, %(model)s,
     %(user_name)s, %(title)s, %(config)s, %(metadata)s, statement_timestamp(),
     statement_timestamp(), statement_timestamp(), %(idle_ttl_ms)s,
     statement_timestamp() + %(idle_ttl_ms)s * interval '1 millisecond')
@@ -120,7 +120,7 @@ class SessionFilter:
     project_id: UUID
     session_id_prefix: str = ""
     user_name: str = ""
-    state: int = 0
+    status: int = 0
     model: str = ""
     config_contains: dict[str, Any] | None = None
     metadata_contains: dict[str, Any] | None = None
@@ -201,8 +201,8 @@ class SessionStore:
             raise Rollback
         return None
 
-    async def set_state(
-        self, key: UUID, project_id: UUID, state: SessionState, record: RequestRecord | None
+    async def set_status(
+        self, key: UUID, project_id: UUID, status: SessionStatus, record: RequestRecord | None
     ) -> SessionRow | None:
         """Destroys or resumes a session.
 
@@ -212,7 +212,7 @@ class SessionStore:
         Raises:
             DuplicateRequest: if the request was already recorded.
         """
-        parameters = {"key": key, "project_id": project_id, "state": state.value}
+        parameters = {"key": key, "project_id": project_id, "state": status.value}
         async with recorded_transaction(self._database, record) as connection:
             if rows := await self._database.rows(_SET_STATE, parameters, on=connection):
                 return SessionRow(**rows[0])
@@ -353,7 +353,7 @@ def list_statement(listing: Listing) -> Select[Any]:
 
 def filter_conditions(chosen: SessionFilter) -> list[ColumnElement[bool]]:
     """Returns the conditions of a filter; expired sessions never match."""
-    equal = ((T.user_name, chosen.user_name), (T.state, chosen.state), (T.model, chosen.model))
+    equal = ((T.user_name, chosen.user_name), (T.state, chosen.status), (T.model, chosen.model))
     contained = ((T.config, chosen.config_contains), (T.metadata, chosen.metadata_contains))
     since = ((T.created_at, chosen.created_from), (T.active_at, chosen.active_from))
     before = ((T.created_at, chosen.created_before), (T.active_at, chosen.active_before))

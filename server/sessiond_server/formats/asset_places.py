@@ -34,7 +34,8 @@ def references(value: dict[str, Any], message_format: int) -> Iterator[tuple[byt
         value: the parsed JSON.
         message_format: its format.
     """
-    for path, place in _PLACES[message_format](value):
+    places = _PLACES.get(message_format)
+    for path, place in places(value) if places else ():
         if asset_id := asset_id_of(place):
             yield bytes.fromhex(asset_id), path
 

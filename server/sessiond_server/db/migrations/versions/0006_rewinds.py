@@ -4,16 +4,16 @@ Servers of the previous version may go on serving: a session that was never rewo
 was. They must not serve when the first session is rewound, since they would look for its messages
 in the wrong log. An append by such a server fails then, on the constraint, and stores nothing.
 
-Revision ID: 0005
-Revises: 0004
+Revision ID: 0006
+Revises: 0005
 """
 
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import TIMESTAMP
 
-revision = "0005"
-down_revision = "0004"
+revision = "0006"
+down_revision = "0005"
 branch_labels = None
 depends_on = None
 
