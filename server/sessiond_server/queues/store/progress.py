@@ -22,8 +22,8 @@ _HEAD = f"""
 SELECT last_seq FROM sessions
 WHERE key = %(key)s AND log = %(log)s AND project_id = %(project_id)s AND {ALIVE}"""
 
-# A multirange finds a seq by binary search. A join with the ranges would compare every seq with every
-# range wherever the planner has no statistics yet.
+# A multirange finds a seq by binary search. A join with the ranges would compare every seq with
+# every range where the planner has no statistics yet.
 _DELETE_AGAIN = f"""
 DELETE FROM processing_exceptions
 WHERE {OF_ROW} AND status = {AGAIN} AND (
