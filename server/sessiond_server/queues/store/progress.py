@@ -22,10 +22,14 @@ _HEAD = f"""
 SELECT last_seq FROM sessions
 WHERE key = %(key)s AND log = %(log)s AND project_id = %(project_id)s AND {ALIVE}"""
 
+# A multirange finds a seq by binary search. A join with the ranges would compare every seq with
+# every range where the planner has no statistics yet.
 _DELETE_AGAIN = f"""
 DELETE FROM processing_exceptions
-USING unnest(%(firsts)s::bigint[], %(lasts)s::bigint[]) AS r (first, last)
-WHERE {OF_ROW} AND status = {AGAIN} AND seq BETWEEN r.first AND r.last"""
+WHERE {OF_ROW} AND status = {AGAIN} AND (
+    SELECT range_agg(int8range(first, last, '[]'))
+    FROM unnest(%(firsts)s::bigint[], %(lasts)s::bigint[]) AS r (first, last)
+) @> seq"""
 _INSERT_FAILED = f"""
 INSERT INTO processing_exceptions (key, log, queue, seq, status, error)
 SELECT %(key)s, %(log)s, %(queue)s, f.seq, {FAILED}, f.error
