@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from sessiond.v1.message_pb2 import FORMAT_ANTHROPIC
+from sessiond_server.dialects.request import IMAGES, History, Steps, in_order, is_web
 from sessiond_server.formats.files import kind_of
 from sessiond_server.formats.pieces import (
     JSON,
@@ -17,7 +18,6 @@ from sessiond_server.formats.pieces import (
     objects_of,
 )
 from sessiond_server.formats.report import ChangeKind
-from sessiond_server.formats.write.request import IMAGES, History, Steps, in_order, is_web
 
 _TEXT = "text"
 # The keys that the API accepts in each type of block, except "type".

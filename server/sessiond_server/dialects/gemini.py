@@ -6,6 +6,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from sessiond.v1.message_pb2 import FORMAT_GEMINI
+from sessiond_server.dialects.arguments import is_deeper, object_of
+from sessiond_server.dialects.request import (
+    ASSISTANT_FIRST,
+    BLANK,
+    CONTINUE,
+    SYSTEM_ROLES,
+    FittedRequest,
+    History,
+    Steps,
+    in_order,
+    seqs_of,
+)
 from sessiond_server.formats.pairing import NO_RESULT, Answer, PairedCall, Results, Said
 from sessiond_server.formats.pieces import (
     JSON,
@@ -21,18 +33,6 @@ from sessiond_server.formats.pieces import (
 from sessiond_server.formats.read.gemini import camel
 from sessiond_server.formats.report import ChangeKind
 from sessiond_server.formats.wire import stored_or_new
-from sessiond_server.formats.write.arguments import is_deeper, object_of
-from sessiond_server.formats.write.request import (
-    ASSISTANT_FIRST,
-    BLANK,
-    CONTINUE,
-    SYSTEM_ROLES,
-    FittedRequest,
-    History,
-    Steps,
-    in_order,
-    seqs_of,
-)
 
 # Google documents this value as the signature for calls that another model made.
 NO_SIGNATURE = "skip_thought_signature_validator"

@@ -5,6 +5,25 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sessiond.v1.message_pb2 import FORMAT_OPENAI, ROLE_ASSISTANT, ROLE_DEVELOPER
+from sessiond_server.dialects.openai_items import (
+    ID_PREFIXES,
+    ITEM_KEYS,
+    NULLABLE_KEYS,
+    REQUIRED_KEYS,
+)
+from sessiond_server.dialects.request import (
+    BLANK,
+    CONTINUE,
+    IMAGES,
+    SYSTEM_ROLES,
+    FittedRequest,
+    History,
+    Steps,
+    in_order,
+    is_native,
+    is_web,
+    seqs_of,
+)
 from sessiond_server.formats.pairing import NO_RESULT, Answer, PairedCall, Results, Said, as_stored
 from sessiond_server.formats.pieces import (
     JSON,
@@ -22,25 +41,6 @@ from sessiond_server.formats.pieces import (
 from sessiond_server.formats.read.openai import ACTIONS
 from sessiond_server.formats.report import ChangeKind
 from sessiond_server.formats.wire import stored_or_new
-from sessiond_server.formats.write.openai_items import (
-    ID_PREFIXES,
-    ITEM_KEYS,
-    NULLABLE_KEYS,
-    REQUIRED_KEYS,
-)
-from sessiond_server.formats.write.request import (
-    BLANK,
-    CONTINUE,
-    IMAGES,
-    SYSTEM_ROLES,
-    FittedRequest,
-    History,
-    Steps,
-    in_order,
-    is_native,
-    is_web,
-    seqs_of,
-)
 
 
 def fit(history: History) -> FittedRequest:

@@ -5,6 +5,17 @@ from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
 
 from sessiond.v1.message_pb2 import FORMAT_OPENAI, ROLE_DEVELOPER
+from sessiond_server.dialects.openai_chat_parts import ChatDialect, ChatParts
+from sessiond_server.dialects.request import (
+    BLANK,
+    CONTINUE,
+    SYSTEM_ROLES,
+    FittedRequest,
+    History,
+    in_order,
+    is_native,
+    seqs_of,
+)
 from sessiond_server.formats.pairing import NO_RESULT, Answer, PairedCall, Results, Said, as_stored
 from sessiond_server.formats.pieces import (
     JSON,
@@ -21,17 +32,6 @@ from sessiond_server.formats.pieces import (
 from sessiond_server.formats.read.openai import REASONING_KEYS
 from sessiond_server.formats.report import ChangeKind
 from sessiond_server.formats.wire import stored_or_new
-from sessiond_server.formats.write.openai_chat_parts import ChatDialect, ChatParts
-from sessiond_server.formats.write.request import (
-    BLANK,
-    CONTINUE,
-    SYSTEM_ROLES,
-    FittedRequest,
-    History,
-    in_order,
-    is_native,
-    seqs_of,
-)
 
 MAX_CALLS = 128
 MAX_MESSAGES = 2048

@@ -5,6 +5,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from sessiond.v1.message_pb2 import FORMAT_ANTHROPIC
+from sessiond_server.dialects.anthropic_blocks import AnthropicBlocks, complete_server_calls
+from sessiond_server.dialects.arguments import object_of, stored_object
+from sessiond_server.dialects.cache_markers import MarkerLimit
+from sessiond_server.dialects.request import (
+    ASSISTANT_FIRST,
+    BLANK,
+    CONTINUE,
+    SYSTEM_ROLES,
+    FittedRequest,
+    History,
+    in_order,
+    seqs_of,
+)
 from sessiond_server.formats.pairing import NO_RESULT, Answer, PairedCall, Results, Said, as_stored
 from sessiond_server.formats.pieces import (
     JSON,
@@ -16,19 +29,6 @@ from sessiond_server.formats.pieces import (
     objects_of,
 )
 from sessiond_server.formats.report import ChangeKind
-from sessiond_server.formats.write.anthropic_blocks import AnthropicBlocks, complete_server_calls
-from sessiond_server.formats.write.arguments import object_of, stored_object
-from sessiond_server.formats.write.cache_markers import MarkerLimit
-from sessiond_server.formats.write.request import (
-    ASSISTANT_FIRST,
-    BLANK,
-    CONTINUE,
-    SYSTEM_ROLES,
-    FittedRequest,
-    History,
-    in_order,
-    seqs_of,
-)
 
 MAX_CACHE_MARKERS = 4
 

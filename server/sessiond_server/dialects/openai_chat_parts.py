@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sessiond_server.dialects.request import IMAGES, History, Steps, in_order, is_web
 from sessiond_server.formats.pieces import (
     JSON,
     Content,
@@ -15,7 +16,6 @@ from sessiond_server.formats.pieces import (
     Thinking,
 )
 from sessiond_server.formats.report import ChangeKind
-from sessiond_server.formats.write.request import IMAGES, History, Steps, in_order, is_web
 
 _SOUNDS = {"audio/wav": "wav", "audio/x-wav": "wav", "audio/mpeg": "mp3", "audio/mp3": "mp3"}
 

@@ -9,6 +9,7 @@ from sessiond.v1.message_pb2 import (
     ROLE_SYSTEM,
     Message,
 )
+from sessiond_server.dialects.differences import report_differences
 from sessiond_server.formats.files import as_text, plain_media_type
 from sessiond_server.formats.pairing import (
     Step,
@@ -34,7 +35,6 @@ from sessiond_server.formats.wire import (
     has_lone_surrogates,
     stored_or_new,
 )
-from sessiond_server.formats.write.differences import report_differences
 
 IMAGES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 _TEXT_TYPES = (
