@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from sessiond.v1.message_pb2 import FORMAT_GEMINI, FORMAT_OPENAI
+from sessiond_server.dialects.gemini import NO_SIGNATURE
+from sessiond_server.dialects.request import BLANK
 from sessiond_server.formats.report import ChangeKind
 from sessiond_server.formats.wire import StoredObject
-from sessiond_server.formats.write.gemini import NO_SIGNATURE
-from sessiond_server.formats.write.request import BLANK
 
 from .dialects import DIALECTS
 from .histories import KNOWN_ASSET, MISSING_ASSET, PNG, as_message

@@ -7,12 +7,12 @@ import sys
 import pytest
 
 from sessiond.v1.message_pb2 import FORMAT_ANTHROPIC, FORMAT_OPENAI, Message
+from sessiond_server.dialects.arguments import object_of
 from sessiond_server.formats.pieces import Call, Result, Text
 from sessiond_server.formats.read import read
 from sessiond_server.formats.read.readable import CUT, MAX_CHARACTERS, readable
 from sessiond_server.formats.report import ChangeKind, Report
 from sessiond_server.formats.wire import encode
-from sessiond_server.formats.write.arguments import object_of
 from sessiond_server.providers.references import asset_ids_of
 
 from .dialects import DIALECTS

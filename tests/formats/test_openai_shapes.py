@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from sessiond.v1.message_pb2 import FORMAT_OPENAI, Message
+from sessiond_server.dialects import openai_chat
+from sessiond_server.dialects.openai_chat_parts import ChatDialect
+from sessiond_server.dialects.request import History
 from sessiond_server.formats.read import read
 from sessiond_server.formats.report import ChangeKind
 from sessiond_server.formats.wire import AssetInfo, StoredObject
-from sessiond_server.formats.write import openai_chat
-from sessiond_server.formats.write.openai_chat_parts import ChatDialect
-from sessiond_server.formats.write.request import History
 
 from .dialects import DIALECTS
 from .histories import ASSETS, KNOWN_ASSET, MISSING_ASSET, PDF, PNG, as_message
