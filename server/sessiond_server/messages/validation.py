@@ -22,8 +22,8 @@ from sessiond_server.core.limits import (
     Limits,
 )
 from sessiond_server.core.pg_time import EPOCH_S
+from sessiond_server.formats.asset_places import references
 from sessiond_server.messages import schemas
-from sessiond_server.messages.asset_references import references
 from sessiond_server.messages.encoding import encoded_tokens, varint
 from sessiond_server.messages.json_content import FORMATS, role_of, user_text
 from sessiond_server.messages.parts import check_parts
@@ -71,8 +71,8 @@ class MessageValidator:
         Args:
             limits: the operator's size limits.
             tokenizer: counts the tokens.
-            keep_turn: keep the message's `turn` field (server-written and imported messages only;
-                other clients cannot set it).
+            keep_turn: keep the fields `turn` and `incomplete` (server-written and imported messages
+                only; other clients cannot set them).
         """
         self._max_bytes = limits.max_message_bytes
         self._keep_turn = keep_turn
@@ -116,7 +116,7 @@ class MessageValidator:
                 keep_times
                 or message.parent_seq
                 or message.HasField("metadata")
-                or (keep_turn and message.HasField("turn"))
+                or (keep_turn and (message.HasField("turn") or message.incomplete))
             ):
                 encoded = _as_bytes(text)
                 size = len(encoded)
@@ -184,6 +184,7 @@ class MessageValidator:
             message.ClearField(field)
         if not self._keep_turn:
             message.ClearField("turn")
+            message.ClearField("incomplete")
         # Discard fields of newer clients that this server does not know: it cannot check them.
         message.DiscardUnknownFields()
         message.content_bytes = size

@@ -14,6 +14,7 @@ from sessiond_server.db.schema.sessions import (
     messages,
     parent_links,
     requests,
+    rewinds,
     segments,
     sessions,
     tasks,
@@ -23,6 +24,7 @@ from sessiond_server.db.schema.work import (
     processing,
     processing_exceptions,
     queues,
+    turn_texts,
     turns,
 )
 
@@ -42,8 +44,10 @@ __all__ = [
     "projects",
     "queues",
     "requests",
+    "rewinds",
     "segments",
     "sessions",
     "tasks",
+    "turn_texts",
     "turns",
 ]
