@@ -45,7 +45,7 @@ from sessiond_server.rpc import conversions
 from sessiond_server.rpc.errors import MAX_VIOLATIONS
 from sessiond_server.sessions.settings import NEVER, checked_ttl
 from sessiond_server.turns.service import check_turn_id
-from sessiond_server.watch.hub import MAX_HEARTBEAT_MS, MIN_HEARTBEAT_MS
+from sessiond_server.watch.options import MAX_HEARTBEAT_MS, MIN_HEARTBEAT_MS
 
 Fields: TypeAlias = dict[str, str]
 CheckMessages: TypeAlias = Callable[[Sequence[Message]], Fields]
