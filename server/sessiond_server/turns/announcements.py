@@ -92,11 +92,14 @@ class TurnAnnouncements:
                 now_us(),
                 running.after_seq,
                 data,
+                running.epoch,
             )
         )
 
     def committed(self, changes: TurnChanges) -> None:
-        """Publish the appends and the ended turns of a committed transaction."""
+        """Publish the rewind, the appends and the ended turns of a committed transaction."""
+        if changes.rewound:
+            self._publisher.publish(changes.rewound)
         if changes.has_appended:
             self._publisher.messages_appended(changes.change.key)
         turn_id, after_seq = None, None
@@ -133,5 +136,6 @@ class TurnAnnouncements:
                 now_us(),
                 after_seq,
                 {"turn_id": str(turn_id), **data},
+                session.epoch,
             )
         )

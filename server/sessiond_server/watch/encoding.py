@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import struct as binary
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from google.protobuf.struct_pb2 import Struct
 
-from sessiond_server.core.events import MESSAGE_PARTIAL, Event
+from sessiond_server.core.events import MESSAGE_PARTIAL, REWOUND, Event
+from sessiond_server.core.pg_time import now_us, to_pg_us
 from sessiond_server.messages.encoding import assigned_fields, timestamp, varint
+from sessiond_server.messages.store.cuts import Cut
 from sessiond_server.watch.live_text import TextPiece, text_of
 
 _double = binary.Struct("<d").pack
@@ -35,6 +37,8 @@ class Chunk:
         after_seq: Event.after_seq; None for messages.
         is_delta: Event.is_delta.
         is_ending: Event.is_ending.
+        epoch: the session's epoch, to which the seqs belong.
+        rewound_to: for the event of a rewind, the seq of the last message kept; else None.
         type: Event.type; "" for messages.
         turn_id: the turn that an ephemeral event is about; "" = none.
         text: the piece of text in a delta.
@@ -46,6 +50,8 @@ class Chunk:
     after_seq: int | None = None
     is_delta: bool = False
     is_ending: bool = False
+    epoch: int = 0
+    rewound_to: int | None = None
     type: str = ""
     turn_id: str = ""
     text: TextPiece | None = None
@@ -65,21 +71,22 @@ class Chunk:
         if skipped <= 0:
             return self
         start = self.ends[skipped - 1]
-        return Chunk(
-            self.encoded[start:], tuple(end - start for end in self.ends[skipped:]), self.last_seq
-        )
+        ends = tuple(end - start for end in self.ends[skipped:])
+        return replace(self, encoded=self.encoded[start:], ends=ends)
 
 
-def chunk_of_messages(session_id: str, rows: Sequence[Any]) -> Chunk:
+def chunk_of_messages(session_id: str, epoch: int, rows: Sequence[Any]) -> Chunk:
     """Encode messages as events, without decoding their bodies.
 
     Args:
         session_id: the session.
+        epoch: the session's epoch.
         rows: (seq, created_us, body) of one or more consecutive messages, as returned by
             HistoryStore.page.
     """
     id_bytes = session_id.encode()
     id_field = b"\x1a" + varint(len(id_bytes)) + id_bytes
+    epoch_field = b"\x38" + varint(epoch) if epoch else b""
     parts: list[bytes] = []
     ends: list[int] = []
     end = 0
@@ -88,22 +95,31 @@ def chunk_of_messages(session_id: str, rows: Sequence[Any]) -> Chunk:
         stamp = timestamp(created_us)
         # A stored body begins with its field role = 3.
         type_ = _MESSAGE_TYPES[body[1]]
-        # Fields of the event: type = 1, seq = 2, session_id = 3, time = 4, message = 5. The event
-        # itself is the field events = 1 of the response.
-        event = b"\n%b%b\x10%b%b\x22%b%b\x2a%b" % (
+        # Fields of the event: type = 1, seq = 2, session_id = 3, time = 4, epoch = 7, message = 5.
+        # The event itself is the field events = 1 of the response.
+        event = b"\n%b%b\x10%b%b\x22%b%b%b\x2a%b" % (
             varint(len(type_)),
             type_,
             varint(seq),
             id_field,
             varint(len(stamp)),
             stamp,
+            epoch_field,
             varint(len(message)),
         )
         head = b"\n" + varint(len(event) + len(message)) + event
         parts += (head, message)
         end += len(head) + len(message)
         ends.append(end)
-    return Chunk(b"".join(parts), tuple(ends), rows[-1][0])
+    return Chunk(b"".join(parts), tuple(ends), rows[-1][0], epoch=epoch)
+
+
+def chunk_of_cut(session_id: str, cut: Cut) -> Chunk:
+    """Encode the event of one or more rewinds."""
+    time_us = now_us() if cut.created_at is None else to_pg_us(cut.created_at)
+    data = {"last_seq": cut.last_seq, "removed_count": cut.removed_count}
+    encoded = _encoded(REWOUND, session_id, time_us, data, cut.epoch)
+    return Chunk(encoded, epoch=cut.epoch, rewound_to=cut.last_seq)
 
 
 def chunk_of_event(event: Event) -> Chunk:
@@ -111,20 +127,23 @@ def chunk_of_event(event: Event) -> Chunk:
     data = event.data or {}
     turn_id = data.get("turn_id", "")
     return Chunk(
-        _encoded(event),
+        _encoded(event.type, event.session_id, event.time_us, event.data, event.epoch),
         after_seq=event.after_seq,
         is_delta=event.is_delta,
         is_ending=event.is_ending,
+        epoch=event.epoch,
         type=event.type,
         turn_id=turn_id if isinstance(turn_id, str) else "",
         text=text_of(event),
     )
 
 
-def _encoded(event: Event) -> bytes:
+def _encoded(
+    event_type: str, session: str, time_us: int, data: Mapping[str, Any] | None, epoch: int
+) -> bytes:
     # Models write thousands of deltas a second; the generated code takes ten times as long.
-    type_, session_id = event.type.encode(), event.session_id.encode()
-    stamp = timestamp(event.time_us)
+    type_, session_id = event_type.encode(), session.encode()
+    stamp = timestamp(time_us)
     encoded = b"\n%b%b\x1a%b%b\x22%b%b" % (
         varint(len(type_)),
         type_,
@@ -133,9 +152,11 @@ def _encoded(event: Event) -> bytes:
         varint(len(stamp)),
         stamp,
     )
-    if event.data:
-        struct = _encoded_struct(event.data)
+    if data:
+        struct = _encoded_struct(data)
         encoded += b"\x32" + varint(len(struct)) + struct
+    if epoch:
+        encoded += b"\x38" + varint(epoch)
     return b"\n" + varint(len(encoded)) + encoded
 
 

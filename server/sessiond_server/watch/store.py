@@ -13,7 +13,8 @@ CHANNEL = "sessiond"
 APPLICATION_NAME = "sessiond listen"
 
 _STATES = f"""
-SELECT key, log, last_seq, {ALIVE}, {TOUCH_DUE}, running_turn FROM sessions WHERE key = ANY(%s)"""
+SELECT key, log, epoch, last_seq, {ALIVE}, {TOUCH_DUE}, running_turn
+FROM sessions WHERE key = ANY(%s)"""
 
 # A locked row is being accessed anyway. Waiting for it while holding other locks could deadlock.
 _TOUCH = f"""
@@ -30,6 +31,7 @@ class State:
 
     Attributes:
         log: the session's log.
+        epoch: number of the session's rewinds.
         last_seq: seq of the session's last message.
         is_alive: whether the session has not expired.
         touch_due: whether used_at is old enough to be worth an update.
@@ -37,6 +39,7 @@ class State:
     """
 
     log: UUID
+    epoch: int
     last_seq: int
     is_alive: bool
     touch_due: bool
