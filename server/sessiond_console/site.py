@@ -34,7 +34,13 @@ MAX_FIELDS = 1000
 
 NAV = (("/sessions", "Sessions"),)
 # Pages of a session: key, name and the rest of the path.
-TABS = (("transcript", "Transcript", ()),)
+TABS = (
+    ("transcript", "Transcript", ()),
+    ("turns", "Turns", ("turns",)),
+    ("tasks", "Tasks", ("tasks",)),
+    ("bookmarks", "Bookmarks", ("bookmarks",)),
+    ("settings", "Settings", ("settings",)),
+)
 
 # HTTP statuses of gRPC codes, by the codes' names.
 _STATUSES = {
@@ -79,6 +85,7 @@ class Site:
     def __init__(self, options: Options) -> None:
         self.options = options
         self.logins = Logins(options)
+        self.on_close: list[Callable[[], None]] = []
         self._templates = jinja2.Environment(
             loader=jinja2.FileSystemLoader(ROOT / "templates"),
             autoescape=True,

@@ -3,7 +3,17 @@
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-from sessiond_console.pages import assets, messages, sessions, transcript
+from sessiond_console.pages import (
+    assets,
+    deletion,
+    live,
+    messages,
+    notes,
+    sessions,
+    settings,
+    transcript,
+    turns,
+)
 from sessiond_console.site import Page, Site
 
 RouteEntry: TypeAlias = tuple[str, str, Callable[[Site], Page]]
@@ -12,5 +22,10 @@ ROUTES: Sequence[RouteEntry] = (
     *sessions.ROUTES,
     *transcript.ROUTES,
     *messages.ROUTES,
+    *live.ROUTES,
+    *turns.ROUTES,
+    *notes.ROUTES,
+    *settings.ROUTES,
+    *deletion.ROUTES,
     *assets.ROUTES,
 )

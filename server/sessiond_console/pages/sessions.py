@@ -20,9 +20,10 @@ def _list(site: Site) -> Page:
         found = await list_page(api, chosen, text(request.query_params, "token"), size)
         shown_size = str(size) if size != PAGE_SIZE else None
         next_page = path("sessions", **chosen.query(size=shown_size, token=found.next_token))
+        is_part = "hx-request" in request.headers
         return site.page(
             request,
-            "sessions.html",
+            "sessions_table.html" if is_part else "sessions.html",
             chosen=chosen,
             found=found,
             orders={**ORDERS, **RANKS},
