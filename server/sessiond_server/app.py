@@ -239,6 +239,7 @@ async def open_services(
         calls = Calls(
             authenticator,
             admission,
+            check_messages=appends.invalid_fields,
             default_deadline_s=settings.default_deadline_s,
             stream_idle_timeout_s=settings.import_idle_timeout_s,
         )

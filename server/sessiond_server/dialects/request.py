@@ -1,5 +1,6 @@
 """The common part of all writers: their input, their output, and the notes that they insert."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,6 +37,7 @@ from sessiond_server.formats.wire import (
     stored_or_new,
 )
 
+_OPENAI_FILE = re.compile("file[a-zA-Z0-9_-]{1,96}")
 IMAGES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 _TEXT_TYPES = (
     *("text/", "application/json", "application/xml", "application/yaml", "image/svg+xml"),
@@ -103,6 +105,7 @@ class Steps:
         name_pattern: str,
         name_length: int,
         id_min_length: int = 1,
+        ids_may_be_missing: bool = False,
         reads_summaries: bool = False,
     ) -> None:
         self._reads_summaries = reads_summaries
@@ -124,6 +127,7 @@ class Steps:
             pattern=id_pattern,
             min_length=id_min_length,
             max_length=id_length,
+            may_be_missing=ids_may_be_missing,
             report=self.report,
         )
         assign_names(self.steps, pattern=name_pattern, max_length=name_length, report=self.report)
@@ -226,6 +230,11 @@ def file_note(piece: Media, media_type: str) -> str:
 def is_web(uri: str) -> bool:
     """Whether a provider can fetch a file itself from this URI."""
     return uri.startswith(("https://", "http://"))
+
+
+def is_openai_file(file_id: str) -> bool:
+    """Whether OpenAI accepts the id of a file; it refuses any other for its form."""
+    return _OPENAI_FILE.fullmatch(file_id) is not None
 
 
 def is_native(entry: Entry, pieces: Sequence[Piece]) -> bool:
