@@ -261,7 +261,7 @@ class _Writer(ChatParts):
         for entry, pieces in answer.entries:
             self._steps.lost_extras(entry)
             own = [piece for piece in pieces if isinstance(piece, Thinking)]
-            if own and not self._dialect.reasoning_key:
+            if own and not (self._dialect.reasoning_key and all(piece.text for piece in own)):
                 self._lost(entry, ChangeKind.THINKING_OMITTED)
             thinking += own
             parts += [
