@@ -1,3 +1,4 @@
+import { FileExtractor } from "./attachments.js";
 import {
   CALL_OPTIONS,
   type CallOptions,
@@ -41,6 +42,11 @@ export interface StoreOptions extends ChangeOptions {
   readonly format?: Format | undefined;
   /** Store nothing unless the session's lastSeq is this; 0 = the session must be empty. */
   readonly expectedLastSeq?: number | undefined;
+  /**
+   * First upload the files inside the messages (data URLs and base64) as assets, and store
+   * references to them. true = files of 256 KiB or more; a number = files of at least so many bytes.
+   */
+  readonly extractFiles?: boolean | number | undefined;
 }
 
 /** How one message is appended. */
@@ -69,7 +75,12 @@ export interface ReadOptions extends CallOptions {
   readonly view?: MessageView | undefined;
 }
 
-const STORE: ReadonlySet<string> = new Set([...CHANGE_OPTIONS, "format", "expectedLastSeq"]);
+const STORE: ReadonlySet<string> = new Set([
+  ...CHANGE_OPTIONS,
+  "format",
+  "expectedLastSeq",
+  "extractFiles",
+]);
 const STORE_ONE: ReadonlySet<string> = new Set([...STORE, "metadata", "parentSeq"]);
 const READ: ReadonlySet<string> = new Set([
   ...CALL_OPTIONS,
@@ -142,7 +153,9 @@ export abstract class MessageCalls extends Calls {
     checkKnown(options, STORE, "storeMessages");
     const request: StoreMessagesRequest = {
       ...StoreMessagesRequest.create(appendFields(sessionId, options)),
-      messages: toBatch(messages, options.format),
+      messages: await new FileExtractor(this.connection, options.extractFiles).takeAll(
+        toBatch(messages, options.format),
+      ),
     };
     return storedRange(await this.connection.call(sessionMethods.storeMessages, request, options));
   }
@@ -167,9 +180,10 @@ export abstract class MessageCalls extends Calls {
     checkKnown(options, STORE, "importMessages");
     checkList(messages, true);
     const first = ImportMessagesRequest.create(appendFields(sessionId, options));
+    const extractor = new FileExtractor(this.connection, options.extractFiles);
     const response = await this.connection.upload(
       sessionMethods.importMessages,
-      () => pieces(first, messages, options.format),
+      () => pieces(first, messages, options.format, extractor),
       options,
       {
         isRepeatable: Array.isArray(messages),
@@ -258,13 +272,14 @@ async function* pieces(
   first: ImportMessagesRequest,
   messages: Iterable<MessageInput> | AsyncIterable<MessageInput>,
   format: Format | undefined,
+  extractor: FileExtractor,
 ): AsyncGenerator<ImportMessagesRequest, void, undefined> {
   let piece: ImportMessagesRequest = { ...first, messages: [] };
   let size = 0;
   let count = 0;
   let isFirst = true;
   for await (const input of messages) {
-    const message = toProto(input, format, `messages[${count}]`);
+    const message = await extractor.take(toProto(input, format, `messages[${count}]`));
     count += 1;
     piece.messages.push(message);
     size += message.content?.$case === "json" ? message.content.value.length : PIECE_UNITS / 64;
