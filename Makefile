@@ -20,11 +20,11 @@ setup: $(VENV)/.done ## Make the virtual environment .venv with everything in it
 $(VENV)/.done: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "sessiond needs Python 3.11 or newer; make PYTHON=python3.x names another")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[server,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[server,console,dev]'
 	@touch $@
 
-run: setup ## Serve on localhost:50051, on the embedded PostgreSQL unless SESSIOND_DATABASE_URL names another
-	@$(BIN)/sessiond serve $(ARGS)
+run: setup ## Serve on localhost:50051 and a console on localhost:8321, on the embedded PostgreSQL unless SESSIOND_DATABASE_URL names another
+	@$(BIN)/sessiond serve --console localhost:8321 $(ARGS)
 
 aimock: ## Install aimock, a stand-in for the providers, with npm; without it the tests that need it are skipped
 	@if [ ! -e .aimock/$(AIMOCK) ] && command -v npm >/dev/null; then \
@@ -119,12 +119,12 @@ docs-serve: .venv-docs/.done ## Show the site on localhost:8000 while it is writ
 
 .venv-docs/.done: pyproject.toml docs/constraints.txt
 	$(PYTHON) -m venv .venv-docs
-	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check --constraint docs/constraints.txt --editable '.[server,docs]'
+	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check --constraint docs/constraints.txt --editable '.[server,console,docs]'
 	@touch $@
 
 constraints: ## Pin what fresh environments install today
-	scripts/pin-constraints $(PYTHON) server,dev constraints.txt
-	scripts/pin-constraints $(PYTHON) server,docs docs/constraints.txt
+	scripts/pin-constraints $(PYTHON) server,console,dev constraints.txt
+	scripts/pin-constraints $(PYTHON) server,console,docs docs/constraints.txt
 
 ci: ## What the build server runs
 	.ci/run

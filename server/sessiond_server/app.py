@@ -27,6 +27,7 @@ from sessiond_server.messages.batch_append import BatchAppender
 from sessiond_server.messages.history import History
 from sessiond_server.messages.store.append import AppendStore
 from sessiond_server.messages.store.batch_append import BatchAppendStore
+from sessiond_server.messages.store.cuts import CutStore
 from sessiond_server.messages.store.history import HistoryStore
 from sessiond_server.messages.token_counts import tokenizer
 from sessiond_server.projects.authentication import Authenticator
@@ -39,6 +40,8 @@ from sessiond_server.queues.store.progress import ProgressStore
 from sessiond_server.queues.store.queues import QueueStore
 from sessiond_server.retention.purger import Purger
 from sessiond_server.retention.store import PurgeStore
+from sessiond_server.rewinds.service import Rewinds
+from sessiond_server.rewinds.store import RewindStore
 from sessiond_server.rpc.admin_service import AdminServicer
 from sessiond_server.rpc.admission import Admission
 from sessiond_server.rpc.asset_service import AssetServicer
@@ -78,6 +81,7 @@ class Stores:
         self.batch_append = BatchAppendStore(database)
         self.bookmarks = BookmarkStore(database)
         self.copies = CopyStore(database)
+        self.cuts = CutStore(database)
         self.flattening = FlatteningStore(database)
         self.history = HistoryStore(database)
         self.imports = SessionImportStore(database)
@@ -87,6 +91,7 @@ class Stores:
         self.queue_leases = LeaseStore(database)
         self.queue_progress = ProgressStore(database)
         self.queues = QueueStore(database)
+        self.rewinds = RewindStore()
         self.sessions = SessionStore(database)
         self.tasks = TaskStore(database)
         self.turn_texts = TextStore(database)
@@ -136,6 +141,7 @@ async def open_services(
         watching = WatchHub(
             stores.watch,
             stores.history,
+            stores.cuts,
             admission.check_draining,
             listens=settings.prepared_statements,
         )
@@ -205,7 +211,10 @@ async def open_services(
                 SessionImports(stores.imports, stores.sessions, limits, counts, watching),
                 appends,
                 BatchAppender(stores.batch_append, appends, limits, watching),
-                History(stores.history, stores.bookmarks, settings.page_cache_bytes),
+                History(stores.history, stores.cuts, stores.bookmarks, settings.page_cache_bytes),
+                Rewinds(
+                    stores.rewinds, stores.append, stores.history, appends, runner, transitions
+                ),
                 admission,
             ),
             TaskServicer(Tasks(stores.tasks)),
@@ -230,6 +239,7 @@ async def open_services(
         calls = Calls(
             authenticator,
             admission,
+            check_messages=appends.invalid_fields,
             default_deadline_s=settings.default_deadline_s,
             stream_idle_timeout_s=settings.import_idle_timeout_s,
         )

@@ -14,10 +14,10 @@ from sessiond.v1.message_pb2 import (
     ROLE_USER,
     Message,
 )
+from sessiond_server.dialects import anthropic, gemini, openai_chat, openai_responses
+from sessiond_server.dialects.openai_chat_parts import ChatDialect
+from sessiond_server.dialects.request import FittedRequest, History
 from sessiond_server.formats.wire import AssetString, encode
-from sessiond_server.formats.write import anthropic, gemini, openai_chat, openai_responses
-from sessiond_server.formats.write.openai_chat_parts import ChatDialect
-from sessiond_server.formats.write.request import FittedRequest, History
 
 from ..support.strict_models.anthropic_messages import validate_anthropic
 from ..support.strict_models.gemini import validate_gemini

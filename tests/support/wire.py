@@ -16,6 +16,7 @@ from sessiond.v1.bookmark_service_pb2_grpc import BookmarkServiceStub
 from sessiond.v1.conversation_service_pb2_grpc import ConversationServiceStub
 from sessiond.v1.message_pb2 import FORMAT_OPENAI, Message
 from sessiond.v1.processing_service_pb2_grpc import ProcessingServiceStub
+from sessiond.v1.rewind_pb2 import RewindSessionRequest, RewindSessionResponse
 from sessiond.v1.session_pb2 import Session
 from sessiond.v1.session_service_pb2 import (
     BatchStoreMessagesRequest,
@@ -50,6 +51,11 @@ class WireError:
     metadata: dict[str, str]
     fields: dict[str, str]
     retry_s: float | None
+
+    @property
+    def message(self) -> str:
+        """The text without the reason, which it begins with."""
+        return self.text.removeprefix(f"{self.reason}: ")
 
 
 def openai(content: str, role: str = "user") -> Message:
@@ -234,6 +240,13 @@ class Wire:
     async def copy(self, source: str, new: str = "", **fields: Any) -> CopySessionResponse:
         return await self.sessions.CopySession(
             CopySessionRequest(session_id=source, new_session_id=new, **fields)
+        )
+
+    async def rewind(self, session_id: str, *appended: str, **fields: Any) -> RewindSessionResponse:
+        return await self.sessions.RewindSession(
+            RewindSessionRequest(
+                session_id=session_id, messages=[openai(text) for text in appended], **fields
+            )
         )
 
     async def message(self, session_id: str, seq: int) -> Message:

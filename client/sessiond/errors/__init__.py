@@ -18,12 +18,14 @@ SessiondError (RuntimeError)
 │   └── ProjectAlreadyExists       PROJECT_ALREADY_EXISTS
 ├── Conflict                       another caller changed it first: read again
 │   ├── SequenceConflict           SEQUENCE_CONFLICT
+│   ├── HistoryRewound             HISTORY_REWOUND
 │   ├── ETagMismatch               ETAG_MISMATCH
 │   └── LeaseLost                  LEASE_LOST
 ├── FailedPrecondition             the session's state does not allow the call
 │   ├── SessionDestroyed           SESSION_DESTROYED
 │   ├── SessionTooLarge            SESSION_TOO_LARGE
 │   ├── LimitExceeded              LIMIT_EXCEEDED
+│   ├── TurnRunning                TURN_RUNNING
 │   └── ModelNotConfigured         MODEL_NOT_CONFIGURED
 ├── TurnFailed                     the turn ended without an answer
 │   ├── ModelAccessDenied          MODEL_ACCESS_DENIED
@@ -100,6 +102,7 @@ from sessiond.errors._resources import (
     Conflict,
     ETagMismatch,
     FailedPrecondition,
+    HistoryRewound,
     LeaseLost,
     LimitExceeded,
     MessageNotFound,
@@ -116,6 +119,7 @@ from sessiond.errors._resources import (
     TaskAlreadyExists,
     TaskNotFound,
     TurnNotFound,
+    TurnRunning,
 )
 from sessiond.errors._service import (
     AdminKeyRequired,
@@ -175,6 +179,7 @@ __all__ = [
     "ETagMismatch",
     "FailedPrecondition",
     "FieldViolation",
+    "HistoryRewound",
     "InternalError",
     "InvalidField",
     "InvalidJson",
@@ -218,6 +223,7 @@ __all__ = [
     "TurnFailed",
     "TurnLost",
     "TurnNotFound",
+    "TurnRunning",
     "TurnTimedOut",
     "Unauthenticated",
     "Unavailable",

@@ -74,6 +74,7 @@ class SendRequest(_message.Message):
     AFTER_SEQ_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     KEEP_PARTIAL_FIELD_NUMBER: _builtins.int
+    EXPECTED_EPOCH_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """session_id of the session, which must be active. Required."""
     prompt: _builtins.str
@@ -101,6 +102,8 @@ class SendRequest(_message.Message):
     message that is marked incomplete; false drops it. Reasoning and tool calls are never kept. Unset = the server's setting, by default true.
     A steering message has the value of the turn that it steers.
     """
+    expected_epoch: _builtins.int
+    """expected_epoch, if set, must be the session's epoch; otherwise no turn is started (HISTORY_REWOUND)."""
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Message]:
         """messages are stored as they are, as one batch, when the turn begins. Limits as for StoreMessages, but at most 100. A json without a format
@@ -127,13 +130,19 @@ class SendRequest(_message.Message):
         after_seq: _builtins.int = ...,
         request_id: _builtins.str = ...,
         keep_partial: _builtins.bool | None = ...,
+        expected_epoch: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_keep_partial", b"_keep_partial", "keep_partial", b"keep_partial", "turn_timeout", b"turn_timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_epoch", b"_expected_epoch", "_keep_partial", b"_keep_partial", "expected_epoch", b"expected_epoch", "keep_partial", b"keep_partial", "turn_timeout", b"turn_timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_keep_partial", b"_keep_partial", "abort_on_disconnect", b"abort_on_disconnect", "after_seq", b"after_seq", "keep_partial", b"keep_partial", "messages", b"messages", "mode", b"mode", "model", b"model", "options_json", b"options_json", "prompt", b"prompt", "request_id", b"request_id", "session_id", b"session_id", "turn_timeout", b"turn_timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_epoch", b"_expected_epoch", "_keep_partial", b"_keep_partial", "abort_on_disconnect", b"abort_on_disconnect", "after_seq", b"after_seq", "expected_epoch", b"expected_epoch", "keep_partial", b"keep_partial", "messages", b"messages", "mode", b"mode", "model", b"model", "options_json", b"options_json", "prompt", b"prompt", "request_id", b"request_id", "session_id", b"session_id", "turn_timeout", b"turn_timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__expected_epoch: _TypeAlias = _typing.Literal["expected_epoch"]  # noqa: Y015
+    _WhichOneofArgType__expected_epoch: _TypeAlias = _typing.Literal["_expected_epoch", b"_expected_epoch"]  # noqa: Y015
     _WhichOneofReturnType__keep_partial: _TypeAlias = _typing.Literal["keep_partial"]  # noqa: Y015
     _WhichOneofArgType__keep_partial: _TypeAlias = _typing.Literal["_keep_partial", b"_keep_partial"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_epoch) -> _WhichOneofReturnType__expected_epoch | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__keep_partial) -> _WhichOneofReturnType__keep_partial | None: ...
 
 Global___SendRequest: _TypeAlias = SendRequest  # noqa: Y015
@@ -329,11 +338,17 @@ class WatchRequest(_message.Message):
     SESSION_ID_FIELD_NUMBER: _builtins.int
     AFTER_SEQ_FIELD_NUMBER: _builtins.int
     HEARTBEAT_INTERVAL_FIELD_NUMBER: _builtins.int
+    AFTER_EPOCH_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """session_id of the session. Empty = the lifecycle events of all sessions of the project."""
     after_seq: _builtins.int
     """after_seq leaves out the messages up to this seq; 0 = none left out: everything is replayed first. At most the session's last_seq.
     Unset = the session's last_seq when the call starts: only what comes. Only with session_id.
+    """
+    after_epoch: _builtins.int
+    """after_epoch is the epoch of after_seq: that of the last event. If the session was rewound since, the stream begins with "session.rewound",
+    whose last_seq is the lowest that a rewind went to in the meantime (0 if there were more than 64), and goes on from there. Unset = the
+    session's epoch when the call starts. Only with after_seq.
     """
     @_builtins.property
     def heartbeat_interval(self) -> _duration_pb2.Duration:
@@ -347,13 +362,19 @@ class WatchRequest(_message.Message):
         session_id: _builtins.str = ...,
         after_seq: _builtins.int | None = ...,
         heartbeat_interval: _duration_pb2.Duration | None = ...,
+        after_epoch: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_after_seq", b"_after_seq", "after_seq", b"after_seq", "heartbeat_interval", b"heartbeat_interval"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_after_epoch", b"_after_epoch", "_after_seq", b"_after_seq", "after_epoch", b"after_epoch", "after_seq", b"after_seq", "heartbeat_interval", b"heartbeat_interval"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_after_seq", b"_after_seq", "after_seq", b"after_seq", "heartbeat_interval", b"heartbeat_interval", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_after_epoch", b"_after_epoch", "_after_seq", b"_after_seq", "after_epoch", b"after_epoch", "after_seq", b"after_seq", "heartbeat_interval", b"heartbeat_interval", "session_id", b"session_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__after_epoch: _TypeAlias = _typing.Literal["after_epoch"]  # noqa: Y015
+    _WhichOneofArgType__after_epoch: _TypeAlias = _typing.Literal["_after_epoch", b"_after_epoch"]  # noqa: Y015
     _WhichOneofReturnType__after_seq: _TypeAlias = _typing.Literal["after_seq"]  # noqa: Y015
     _WhichOneofArgType__after_seq: _TypeAlias = _typing.Literal["_after_seq", b"_after_seq"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__after_epoch) -> _WhichOneofReturnType__after_epoch | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__after_seq) -> _WhichOneofReturnType__after_seq | None: ...
 
 Global___WatchRequest: _TypeAlias = WatchRequest  # noqa: Y015

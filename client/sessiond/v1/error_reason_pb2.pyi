@@ -145,6 +145,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """ABORTED: the server that ran the turn died or was shut down. Metadata: session_id, turn_id."""
     ERROR_REASON_TURN_NOT_FOUND: _ErrorReason.ValueType  # 52
     """NOT_FOUND: the session has no such turn. Metadata: session_id, turn_id."""
+    ERROR_REASON_HISTORY_REWOUND: _ErrorReason.ValueType  # 53
+    """ABORTED: the session was rewound, so that seqs may name other messages than the caller expects, or messages that were to be read are gone.
+    Nothing was changed. Metadata: session_id, epoch, last_seq.
+    """
+    ERROR_REASON_TURN_RUNNING: _ErrorReason.ValueType  # 54
+    """FAILED_PRECONDITION: the session runs a turn; wait for its end, abort it, or set abort_turn. Metadata: session_id, turn_id."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is the reason in the google.rpc.ErrorInfo (domain "sessiond.v1") that every error carries. A reason always comes with the same
@@ -282,4 +288,10 @@ ERROR_REASON_TURN_LOST: ErrorReason.ValueType  # 51
 """ABORTED: the server that ran the turn died or was shut down. Metadata: session_id, turn_id."""
 ERROR_REASON_TURN_NOT_FOUND: ErrorReason.ValueType  # 52
 """NOT_FOUND: the session has no such turn. Metadata: session_id, turn_id."""
+ERROR_REASON_HISTORY_REWOUND: ErrorReason.ValueType  # 53
+"""ABORTED: the session was rewound, so that seqs may name other messages than the caller expects, or messages that were to be read are gone.
+Nothing was changed. Metadata: session_id, epoch, last_seq.
+"""
+ERROR_REASON_TURN_RUNNING: ErrorReason.ValueType  # 54
+"""FAILED_PRECONDITION: the session runs a turn; wait for its end, abort it, or set abort_turn. Metadata: session_id, turn_id."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -72,6 +72,8 @@ class _FitChangeKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FitChan
     """Messages are sent as one."""
     FIT_CHANGE_KIND_CUT_OFF_NOTED: _FitChangeKind.ValueType  # 22
     """An answer that was cut off is followed by a note that says so."""
+    FIT_CHANGE_KIND_TEXT_CUT: _FitChangeKind.ValueType  # 30
+    """A text that is too long is cut; the request says so."""
 
 class FitChangeKind(_FitChangeKind, metaclass=_FitChangeKindEnumTypeWrapper):
     """FitChangeKind says what happened to a part of a message."""
@@ -122,6 +124,8 @@ FIT_CHANGE_KIND_MESSAGES_MERGED: FitChangeKind.ValueType  # 21
 """Messages are sent as one."""
 FIT_CHANGE_KIND_CUT_OFF_NOTED: FitChangeKind.ValueType  # 22
 """An answer that was cut off is followed by a note that says so."""
+FIT_CHANGE_KIND_TEXT_CUT: FitChangeKind.ValueType  # 30
+"""A text that is too long is cut; the request says so."""
 Global___FitChangeKind: _TypeAlias = FitChangeKind  # noqa: Y015
 
 class _TurnState:

@@ -105,7 +105,8 @@ def parse_data_url(url: str) -> tuple[str, str] | None:
         return None
     media_type, encoded, data = match[1].split(";")[0], match[2], match[3]
     if not encoded:
-        data = to_base64(unquote_to_bytes(data))
+        # JSON escapes can spell half of a surrogate pair, which UTF-8 cannot.
+        data = to_base64(unquote_to_bytes(data.encode("utf-8", "replace")))
     return media_type, unquote(data) if "%" in data else data
 
 

@@ -1,4 +1,4 @@
-"""Parsing of JSON that was validated when it was stored."""
+"""Parsing and writing of JSON values of messages."""
 
 import json
 import re
@@ -9,6 +9,8 @@ from typing import Any
 import orjson
 
 _LONG_NUMBER = re.compile(r"\d{19}")
+# An integer that may be beyond the range of a double, which most parsers refuse.
+_HUGE_NUMBER = re.compile(r"\d{309}")
 _KEY_END = re.compile(r'(?<!\\)(?:\\\\)*"\s*:')
 
 
@@ -24,6 +26,32 @@ def parse(text: str) -> Any:
         with suppress(orjson.JSONDecodeError):
             return orjson.loads(text)
     return json.loads(text, parse_constant=_refuse, parse_float=_finite)
+
+
+def dumps(value: Any) -> str:
+    """Return the compact JSON of a parsed value, also of what orjson refuses."""
+    try:
+        return orjson.dumps(value).decode()
+    except orjson.JSONEncodeError:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def is_deeper(value: Any, levels: int) -> bool:
+    """Whether objects and lists are nested more than `levels` levels deep in a JSON value."""
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(levels):
+        level = [
+            item
+            for outer in level
+            for item in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(item, dict | list)
+        ]
+    return bool(level)
+
+
+def has_huge_number(text: str) -> bool:
+    """Whether JSON text may contain an integer beyond the range of a double."""
+    return _HUGE_NUMBER.search(text) is not None
 
 
 def has_duplicate_keys(text: str, value: Any) -> bool:

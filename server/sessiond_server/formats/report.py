@@ -4,6 +4,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from sessiond_server.formats.wire import replace_surrogates
+
 
 class ChangeKind(Enum):
     """The kinds of changes to a part of a message. The value is the text in the documentation."""
@@ -30,6 +32,7 @@ class ChangeKind(Enum):
     MESSAGE_OMITTED = "A message is left out: nothing of it can be sent, or there are too many."
     MESSAGES_MERGED = "Messages are sent as one."
     CUT_OFF_NOTED = "An answer that was cut off is followed by a note that says so."
+    TEXT_CUT = "A text that is too long is cut; the request says so."
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +58,9 @@ class Report:
         self._by_seq: dict[int, list[Change]] = {}
 
     def add(self, seq: int, kind: ChangeKind, detail: str = "") -> None:
-        """Add a change; detail is cut to 200 characters."""
-        change = Change(seq, kind, detail[:200])
+        """Add a change; detail is cut to 200 characters, and made storable."""
+        detail = replace_surrogates(detail[:200]).replace("\0", "\ufffd")
+        change = Change(seq, kind, detail)
         if change not in self._changes:
             self._changes[change] = None
             self._by_seq.setdefault(seq, []).append(change)

@@ -9,7 +9,7 @@ from uuid import UUID
 from sessiond.v1.message_pb2 import Message
 from sessiond_server.assets.service import asset_not_found
 from sessiond_server.assets.store.assets import AssetMissing
-from sessiond_server.core.errors import Fault, invalid, session_not_found
+from sessiond_server.core.errors import Fault, history_rewound, invalid, session_not_found
 from sessiond_server.core.events import EventPublisher
 from sessiond_server.core.ids import session_key
 from sessiond_server.core.limits import Limits
@@ -27,6 +27,9 @@ from sessiond_server.sessions.store.sessions import SessionStore
 # Above this size, messages are parsed and counted in a thread: 16 MiB of text takes half a second.
 LARGE_BYTES = 1024 * 1024
 
+# After so many invalid fields of a request, the rest of it is not looked at.
+MAX_INVALID_FIELDS = 20
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -37,12 +40,14 @@ class Target:
         session_id: the session.
         expected_last_seq: the last_seq that the session must have; None = any.
         request_id: makes the append safe to repeat; "" = none.
+        expected_epoch: the epoch that the session must have; None = any.
     """
 
     project_id: UUID
     session_id: str
     expected_last_seq: int | None
     request_id: str
+    expected_epoch: int | None = None
 
     def check(self) -> None:
         """Check the fields' values.
@@ -54,6 +59,8 @@ class Target:
         check_request_id(self.request_id)
         if self.expected_last_seq is not None and self.expected_last_seq < 0:
             raise invalid("expected_last_seq", "is negative; 0 stands for an empty session")
+        if self.expected_epoch is not None and self.expected_epoch < 0:
+            raise invalid("expected_epoch", "is negative; 0 stands for a session never rewound")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +103,31 @@ class Appends:
         Raises:
             Fault: with the reasons listed at StoreMessages in the protos.
         """
+        return await self.append_prepared(await self.prepared(target, messages))
+
+    async def prepared(self, target: Target, messages: Sequence[Message]) -> PreparedAppend:
+        """Prepare one batch, in a thread if it is large.
+
+        Raises:
+            Fault: as prepare.
+        """
         if _bytes_of(messages) > LARGE_BYTES:
-            prepared = await asyncio.to_thread(self.prepare, target, messages)
-        else:
-            prepared = self.prepare(target, messages)
-        return await self.append_prepared(prepared)
+            return await asyncio.to_thread(self.prepare, target, messages)
+        return self.prepare(target, messages)
+
+    def invalid_fields(self, messages: Sequence[Message]) -> dict[str, str]:
+        """Return what is wrong with messages, by field path. This modifies the messages."""
+        fields: dict[str, str] = {}
+        for i, message in enumerate(messages):
+            validator = MessageValidator(self._limits, self._tokenizer)
+            validator.totals.count = i
+            try:
+                validator.encode([message])
+            except Fault as fault:
+                fields.update(fault.fields)
+            if len(fields) >= MAX_INVALID_FIELDS:
+                break
+        return fields
 
     def prepare(self, target: Target, messages: Sequence[Message]) -> PreparedAppend:
         """Validate and encode one batch. This modifies the messages.
@@ -197,16 +224,12 @@ class Appends:
             if first:
                 record = RequestRecord(append.key, target.request_id, append.content_hash)
                 record.check_repeats(first)
-                return Appended(first.first_seq, first.last_seq, to_pg_us(first.created_at))
+                return Appended(
+                    first.first_seq, first.last_seq, to_pg_us(first.created_at), first.epoch
+                )
         if row.state == SessionStatus.DESTROYED:
             raise _destroyed(target.session_id)
-        if target.expected_last_seq is not None and target.expected_last_seq != row.last_seq:
-            raise _sequence_conflict(
-                target,
-                row.last_seq,
-                f"is at seq {row.last_seq}, not {target.expected_last_seq}: another "
-                "caller appended; read from there, then try again",
-            )
+        check_place(target, row.epoch, row.last_seq)
         if append.totals.parent_floor > row.last_seq:
             raise Fault(
                 "PARENT_NOT_FOUND",
@@ -221,9 +244,36 @@ class Appends:
         # The condition did not hold when the statement ran, but holds now. Another append must have
         # changed the session in between.
         changed = "changed while the append ran; try again"
-        if target.expected_last_seq is not None:
+        if target.expected_last_seq is not None or target.expected_epoch is not None:
             raise _sequence_conflict(target, row.last_seq, changed)
         raise Fault("OVERLOADED", f"session {target.session_id!r} {changed}", retry_after_s=0.05)
+
+
+def check_place(target: Target, epoch: int, last_seq: int) -> None:
+    """Check that a session is where the caller believes it to be.
+
+    Args:
+        target: the session, and what is expected of it.
+        epoch: the session's epoch.
+        last_seq: the session's last_seq.
+
+    Raises:
+        Fault: HISTORY_REWOUND or SEQUENCE_CONFLICT.
+    """
+    if target.expected_epoch not in (None, epoch):
+        raise history_rewound(
+            target.session_id,
+            epoch,
+            last_seq,
+            f"epoch {target.expected_epoch} was expected, and nothing was changed",
+        )
+    if target.expected_last_seq not in (None, last_seq):
+        raise _sequence_conflict(
+            target,
+            last_seq,
+            f"is at seq {last_seq}, not {target.expected_last_seq}: somebody else appended; read "
+            "on from there, then try again",
+        )
 
 
 async def spool_pieces(
@@ -268,6 +318,7 @@ def append_of(target: Target, validator: MessageValidator) -> Append:
         project_id=target.project_id,
         totals=validator.totals,
         expected_last_seq=target.expected_last_seq,
+        expected_epoch=target.expected_epoch,
         request_id=target.request_id,
         content_hash=validator.content_hash,
         parents=validator.parents,

@@ -22,8 +22,8 @@ from sessiond_server.core.limits import (
     Limits,
 )
 from sessiond_server.core.pg_time import EPOCH_S
+from sessiond_server.formats.asset_places import references
 from sessiond_server.messages import schemas
-from sessiond_server.messages.asset_references import references
 from sessiond_server.messages.encoding import encoded_tokens, varint
 from sessiond_server.messages.json_content import FORMATS, role_of, user_text
 from sessiond_server.messages.parts import check_parts

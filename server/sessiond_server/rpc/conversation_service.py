@@ -55,6 +55,7 @@ class ConversationServicer:
             else None,
             request.request_id,
             request.keep_partial if request.HasField("keep_partial") else None,
+            request.expected_epoch if request.HasField("expected_epoch") else None,
         )
         steps = self._streams.send(
             sending, after_seq=request.after_seq, abort_on_disconnect=request.abort_on_disconnect
@@ -101,6 +102,7 @@ class ConversationServicer:
             conversions.milliseconds(request.heartbeat_interval)
             if request.HasField("heartbeat_interval")
             else None,
+            request.after_epoch if request.HasField("after_epoch") else None,
         )
         async with aclosing(self._watching.watch(caller.project_id, asked)) as responses:
             async for response in responses:

@@ -73,6 +73,8 @@ CODES: dict[str, grpc.StatusCode] = {
     "TURN_ABORTED": grpc.StatusCode.ABORTED,
     "TURN_LOST": grpc.StatusCode.ABORTED,
     "TURN_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
+    "HISTORY_REWOUND": grpc.StatusCode.ABORTED,
+    "TURN_RUNNING": grpc.StatusCode.FAILED_PRECONDITION,
 }
 
 

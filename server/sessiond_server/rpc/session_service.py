@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 
 from sessiond.v1.message_pb2 import Message
+from sessiond.v1.rewind_pb2 import RewindSessionRequest, RewindSessionResponse
 from sessiond.v1.session_pb2 import Session
 from sessiond.v1.session_service_pb2 import (
     MESSAGE_ORDER_DESC,
@@ -49,6 +50,7 @@ from sessiond_server.messages.history import History, Reading
 from sessiond_server.messages.store.append import Appended
 from sessiond_server.messages.token_counts import ENCODING
 from sessiond_server.projects.authentication import Caller
+from sessiond_server.rewinds.service import Rewinding, Rewinds
 from sessiond_server.rpc import conversions
 from sessiond_server.rpc.admission import Admission
 from sessiond_server.rpc.handlers import status_of_part
@@ -72,6 +74,7 @@ class SessionServicer:
         appends: Appends,
         batch_appends: BatchAppender,
         history: History,
+        rewinds: Rewinds,
         admission: Admission,
     ) -> None:
         self._sessions = sessions
@@ -80,6 +83,7 @@ class SessionServicer:
         self._appends = appends
         self._batch_appends = batch_appends
         self._history = history
+        self._rewinds = rewinds
         self._admission = admission
 
     async def CreateSession(self, request: CreateSessionRequest, caller: Caller) -> Session:
@@ -176,6 +180,29 @@ class SessionServicer:
             next_page_token=page.next_page_token,
         )
 
+    async def RewindSession(
+        self, request: RewindSessionRequest, caller: Caller
+    ) -> RewindSessionResponse:
+        kind = request.WhichOneof("to")
+        rewinding = Rewinding(
+            _target(request, caller),
+            messages=request.messages,
+            return_removed=request.return_removed,
+            abort_turn=request.abort_turn,
+            **{kind: getattr(request, kind)} if kind else {},
+        )
+        done = await run_to_completion(self._rewinds.rewind(rewinding))
+        response = RewindSessionResponse(
+            last_seq=done.result.last_seq,
+            epoch=done.result.epoch,
+            first_seq=done.result.first_seq,
+            removed_count=done.result.removed_count,
+            removed=map(Message.FromString, done.removed),
+        )
+        if done.result.first_seq:
+            response.create_time.CopyFrom(conversions.timestamp_of(done.result.created_us))
+        return response
+
     async def GetTokenCounts(
         self, request: GetTokenCountsRequest, caller: Caller
     ) -> GetTokenCountsResponse:
@@ -213,7 +240,7 @@ class SessionServicer:
         requests = [(_target(one, caller), one.messages) for one in request.requests]
         async with aclosing(self._batch_appends.store(caller.project_id, requests)) as known:
             async for outcomes in known:
-                results = [_result(end, requests[end[0]][0].session_id) for end in outcomes]
+                results = [await _result(end, request.requests[end[0]]) for end in outcomes]
                 yield BatchStoreMessagesResponse(results=results).SerializeToString()
 
     async def ImportMessages(
@@ -236,6 +263,7 @@ class SessionServicer:
             first_seq=stored.first_seq,
             last_seq=stored.last_seq,
             create_time=conversions.timestamp_of(stored.created_us),
+            epoch=stored.epoch,
         )
 
     async def GetMessages(
@@ -255,6 +283,7 @@ class SessionServicer:
             after_bookmark=request.after_bookmark
             if request.WhichOneof("start") == "after_bookmark"
             else None,
+            expected_epoch=request.expected_epoch if request.HasField("expected_epoch") else None,
         )
         async with aclosing(self._history.stream(caller.project_id, reading)) as batches:
             async for batch in batches:
@@ -270,20 +299,24 @@ def _stored(appended: Appended) -> StoreMessagesResponse:
         first_seq=appended.first_seq,
         last_seq=appended.last_seq,
         create_time=conversions.timestamp_of(appended.created_us),
+        epoch=appended.epoch,
     )
 
 
-def _result(outcome: Outcome, session_id: str) -> BatchStoreMessagesResult:
+async def _result(outcome: Outcome, request: StoreMessagesRequest) -> BatchStoreMessagesResult:
     index, end = outcome
     if isinstance(end, Appended):
         return BatchStoreMessagesResult(index=index, response=_stored(end))
-    return BatchStoreMessagesResult(index=index, error=status_of_part(end, session_id))
+    return BatchStoreMessagesResult(index=index, error=await status_of_part(end, request))
 
 
-def _target(request: StoreMessagesRequest | ImportMessagesRequest, caller: Caller) -> Target:
+def _target(
+    request: StoreMessagesRequest | ImportMessagesRequest | RewindSessionRequest, caller: Caller
+) -> Target:
     return Target(
         caller.project_id,
         request.session_id,
         request.expected_last_seq if request.HasField("expected_last_seq") else None,
         request.request_id,
+        request.expected_epoch if request.HasField("expected_epoch") else None,
     )

@@ -53,7 +53,9 @@ class TurnAnnouncements:
             self._publish(running, events.MESSAGE_DELTA, running.turn_id, running.after_seq, data)
 
     def committed(self, changes: TurnChanges) -> None:
-        """Publish the appends and the ended turns of a committed transaction."""
+        """Publish the rewind, the appends and the ended turns of a committed transaction."""
+        if changes.rewound:
+            self._publisher.publish(changes.rewound)
         if changes.has_appended:
             self._publisher.messages_appended(changes.change.key)
         turn_id, after_seq = None, None
@@ -90,5 +92,6 @@ class TurnAnnouncements:
                 now_us(),
                 after_seq,
                 {"turn_id": str(turn_id), **data},
+                session.epoch,
             )
         )

@@ -77,9 +77,17 @@ class TurnRunner:
 
     @asynccontextmanager
     async def change(
-        self, key: UUID, project_id: UUID, session_id: str, record: RequestRecord | None = None
+        self,
+        key: UUID,
+        project_id: UUID,
+        session_id: str,
+        record: RequestRecord | None = None,
+        *,
+        excludes_copies: bool = False,
     ) -> AsyncIterator[TurnChanges]:
         """Run a transaction that changes a session's turns; then publish and run what it changed.
+
+        The parameters are those of sessions.store.lock.change.
 
         Yields:
             The changes, with the session's row locked. The block is followed by the commit.
@@ -89,7 +97,8 @@ class TurnRunner:
             DuplicateRequest: if the request is recorded already.
         """
         with ExitStack() as stack:
-            async with self._store.change(key, project_id, record) as change:
+            changing = self._store.change(key, project_id, record, excludes_copies=excludes_copies)
+            async with changing as change:
                 # Hold delivery only once the row is locked, so that waiting for the lock delays no
                 # watcher.
                 stack.enter_context(self._publisher.hold_delivery(key))

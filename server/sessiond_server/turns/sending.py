@@ -22,6 +22,7 @@ class Sending:
         request_id: makes the call safe to repeat; "" = none.
         keep_partial: whether to keep the text of an answer that is cut off; None = the server's
             setting.
+        expected_epoch: the epoch that the session must have; None = any.
     """
 
     project_id: UUID
@@ -34,6 +35,7 @@ class Sending:
     timeout_ms: int | None = None
     request_id: str = ""
     keep_partial: bool | None = None
+    expected_epoch: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +46,13 @@ class Accepted:
         turn: the turn that the Send created, even if it steers another turn.
         after_seq: seq of the session's last message before the Send.
         is_new: False if an earlier Send had the same request_id.
+        epoch: epoch of after_seq.
     """
 
     turn: TurnRow
     after_seq: int
     is_new: bool
+    epoch: int
 
 
 def content_of(sending: Sending) -> bytes:
@@ -64,4 +68,5 @@ def content_of(sending: Sending) -> bytes:
         sending.timeout_ms,
         # Left out if unset, so that the hash is that of earlier versions.
         *(() if sending.keep_partial is None else (sending.keep_partial,)),
+        *(() if sending.expected_epoch is None else (sending.expected_epoch,)),
     )

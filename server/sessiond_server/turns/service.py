@@ -12,7 +12,7 @@ import orjson
 from sessiond.v1.conversation_service_pb2 import SendRequest
 from sessiond.v1.message_pb2 import FORMAT_GEMINI, FORMAT_OPENAI, Message
 from sessiond.v1.turn_pb2 import MessageTurn
-from sessiond_server.core.errors import Fault, invalid, session_not_found
+from sessiond_server.core.errors import Fault, history_rewound, invalid, session_not_found
 from sessiond_server.core.ids import session_key, uuid7
 from sessiond_server.core.json_text import parse_options
 from sessiond_server.core.limits import (
@@ -116,8 +116,12 @@ class Turns:
         )
         try:
             async with self._runner.change(key, project_id, session_id, record) as changes:
-                if changes.change.state == SessionStatus.DESTROYED:
+                change = changes.change
+                if change.state == SessionStatus.DESTROYED:
                     raise _destroyed(session_id)
+                if sending.expected_epoch not in (None, change.epoch):
+                    problem = f"epoch {sending.expected_epoch} was expected, and nothing was sent"
+                    raise history_rewound(session_id, change.epoch, change.last_seq, problem)
                 open_ = await self._store.open(changes.change)
                 if open_.count >= MAX_OPEN_TURNS:
                     raise Fault(
@@ -149,7 +153,7 @@ class Turns:
             raise (
                 session_not_found(session_id) if fault.reason == "TURN_NOT_FOUND" else fault
             ) from None
-        return Accepted(turn_now, open_.last_seq, True)
+        return Accepted(turn_now, open_.last_seq, True, change.epoch)
 
     async def abort(
         self,
@@ -355,9 +359,15 @@ class Turns:
         # Read the session before the turn: a turn queued after that appends after this last_seq.
         session = await self._sessions.get(record.key, sending.project_id)
         row = await self.own(sending.project_id, sending.session_id, first.result)
-        return Accepted(
-            row, row.first_seq - 1 if row.first_seq else session.last_seq if session else 0, False
-        )
+        last_seq, epoch = (session.last_seq, session.epoch) if session else (0, 0)
+        # The turn's messages may have been removed by a rewind.
+        after_seq = min(row.first_seq - 1, last_seq) if row.first_seq else last_seq
+        return Accepted(row, after_seq, False, epoch)
+
+    async def last_seq(self, project_id: UUID, session_id: str) -> int:
+        """Return the seq of a session's newest message; 0 if there is none, or no such session."""
+        row = await self._sessions.get(session_key(project_id, session_id), project_id)
+        return row.last_seq if row else 0
 
 
 def check_turn_id(turn_id: str) -> UUID:

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from sessiond.v1.turn_pb2 import Usage
 from sessiond_server.core.errors import Fault
+from sessiond_server.core.events import Event
 from sessiond_server.formats.report import Report
 from sessiond_server.sessions.store.lock import Change
 from sessiond_server.turns.answer_text import AnswerText
@@ -93,6 +94,7 @@ class RunningTurn:
     Attributes:
         end_seq: seq of the last message that the turn appended; 0 if there is none.
         after_seq: end_seq, or else the seq of the session's last message.
+        epoch: the session's epoch, which does not change while a turn runs.
         keep_partial: whether the text of an answer that is cut off is kept.
         text: what the model has written in the current call.
         reasoning_half: the first half of a surrogate pair of the reasoning.
@@ -115,6 +117,7 @@ class RunningTurn:
     timeout_s: float
     end_seq: int
     after_seq: int
+    epoch: int
     keep_partial: bool = True
     text: AnswerText = field(default_factory=AnswerText)
     reasoning_half: str = ""
@@ -148,6 +151,8 @@ class TurnChanges:
 
     Attributes:
         change: the transaction.
+        epoch: the session's epoch at the beginning of the transaction.
+        rewound: the event of a rewind; None if the transaction does not rewind the session.
         ended: the turns that the transaction ended.
         started: the turn that the transaction started.
         settled: id of this process's turn that is over.
@@ -167,6 +172,11 @@ class TurnChanges:
     is_full: bool = False
     is_idle: bool = False
     frozen: list[RunningTurn] = field(default_factory=list)
+    rewound: Event | None = None
+    epoch: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.epoch = self.change.epoch
 
     def freeze(self, running: RunningTurn) -> None:
         """Publish nothing more of a turn's text, unless the transaction fails."""

@@ -172,7 +172,12 @@ class TurnStore:
         self._appends = appends
 
     def change(
-        self, key: UUID, project_id: UUID, record: RequestRecord | None = None
+        self,
+        key: UUID,
+        project_id: UUID,
+        record: RequestRecord | None = None,
+        *,
+        excludes_copies: bool = False,
     ) -> AbstractAsyncContextManager[Change]:
         """Return sessions.store.lock.change for the session.
 
@@ -180,7 +185,7 @@ class TurnStore:
             SessionMissing: if the project has no such session.
             DuplicateRequest: if the request is recorded already.
         """
-        return change(self._database, key, project_id, record)
+        return change(self._database, key, project_id, record, excludes_copies=excludes_copies)
 
     @asynccontextmanager
     async def savepoint(self, change: Change) -> AsyncIterator[None]:
@@ -276,9 +281,9 @@ class TurnStore:
 
         Args:
             change: the transaction on the session.
-            seq: the earlier message; all messages after it are in the session's own log.
+            seq: the earlier message; all messages after it are in the session's message log.
         """
-        after = Segment(change.key, change.log, seq + 1, change.last_seq)
+        after = Segment(change.key, change.message_log, seq + 1, change.last_seq)
         links = await _rows(change, PARENT_LINKS, **columns([after]))
         parents = {row["seq"]: row["parent_seq"] for row in links}
         return is_ancestor(parents, seq, change.last_seq)

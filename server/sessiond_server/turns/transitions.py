@@ -98,9 +98,11 @@ class TurnTransitions:
             await self.fail(changes, queued.turn_id, fault)
         changes.is_idle = True
 
-    async def abort(self, changes: TurnChanges, turn_id: UUID, why: str) -> None:
-        """End a turn as aborted, unless it has already ended."""
-        await self.fail(changes, turn_id, Fault("TURN_ABORTED", why))
+    async def abort(
+        self, changes: TurnChanges, turn_id: UUID, why: str, *, keeps_text: bool = True
+    ) -> None:
+        """End a turn as aborted, unless it has already ended. For keeps_text, see `fail`."""
+        await self.fail(changes, turn_id, Fault("TURN_ABORTED", why), keeps_text=keeps_text)
 
     async def fail(
         self,
@@ -108,14 +110,20 @@ class TurnTransitions:
         turn_id: UUID,
         fault: Fault,
         running: RunningTurn | None = None,
+        *,
+        keeps_text: bool = True,
     ) -> None:
         """End a turn with a Fault, unless it has already ended.
 
-        The turn ends as aborted for TURN_ABORTED, and as failed for any other reason. The text that
-        its model has written is kept as an incomplete message.
+        The turn ends as aborted for TURN_ABORTED, and as failed for any other reason. Unless
+        keeps_text is false, the text that its model has written is kept as an incomplete message.
         """
         running = running or self.running.get(turn_id)
-        partial_seq = await self._append_partial(changes, turn_id, running)
+        partial_seq = 0
+        if keeps_text:
+            partial_seq = await self._append_partial(changes, turn_id, running)
+        elif running:
+            changes.freeze(running)
         ending = Ending(
             TurnState.ABORTED if fault.reason == "TURN_ABORTED" else TurnState.FAILED,
             end_seq=partial_seq or None,
@@ -274,6 +282,7 @@ class TurnTransitions:
             turn.timeout_ms / 1000,
             end_seq,
             end_seq or (await self._store.open(change)).last_seq,
+            change.epoch,
             owned.keep_partial,
         )
 

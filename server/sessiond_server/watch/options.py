@@ -18,11 +18,13 @@ class WatchOptions:
             project.
         heartbeat_ms: interval between heartbeats while nothing happens, in milliseconds; None =
             DEFAULT_HEARTBEAT_MS.
+        after_epoch: epoch of after_seq; None = the session's current epoch.
     """
 
     session_id: str
     after_seq: int | None = None
     heartbeat_ms: int | None = None
+    after_epoch: int | None = None
 
     def checked_heartbeat_s(self) -> float:
         """Check the request, and return the interval between heartbeats in seconds.
@@ -36,6 +38,11 @@ class WatchOptions:
                 "heartbeat_interval",
                 f"is {heartbeat_ms} ms; from 1 second to 5 minutes are allowed",
             )
+        if self.after_epoch is not None:
+            if self.after_seq is None:
+                raise invalid("after_epoch", "is only valid with after_seq")
+            if self.after_epoch < 0:
+                raise invalid("after_epoch", "is negative; 0 stands for a session never rewound")
         if self.session_id:
             check_session_id(self.session_id)
             if self.after_seq is not None and self.after_seq < 0:

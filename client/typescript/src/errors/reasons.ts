@@ -540,6 +540,29 @@ export class TurnNotFound extends NotFound {
   static override readonly reason: string = "TURN_NOT_FOUND";
 }
 
+/**
+ * The session was rewound, so that seqs may name other messages than the caller expects, or
+ * messages that were to be read are gone. Nothing was changed. Metadata: session_id, epoch,
+ * last_seq.
+ *
+ * Reason: `HISTORY_REWOUND`. Status code: `ABORTED`.
+ */
+export class HistoryRewound extends Conflict {
+  static override readonly code: StatusCode = "ABORTED";
+  static override readonly reason: string = "HISTORY_REWOUND";
+}
+
+/**
+ * The session runs a turn; wait for its end, abort it, or set abort_turn. Metadata: session_id,
+ * turn_id.
+ *
+ * Reason: `TURN_RUNNING`. Status code: `FAILED_PRECONDITION`.
+ */
+export class TurnRunning extends FailedPrecondition {
+  static override readonly code: StatusCode = "FAILED_PRECONDITION";
+  static override readonly reason: string = "TURN_RUNNING";
+}
+
 /** The class of each reason. */
 export const BY_REASON = {
   SESSION_NOT_FOUND: SessionNotFound,
@@ -594,6 +617,8 @@ export const BY_REASON = {
   TURN_ABORTED: TurnAborted,
   TURN_LOST: TurnLost,
   TURN_NOT_FOUND: TurnNotFound,
+  HISTORY_REWOUND: HistoryRewound,
+  TURN_RUNNING: TurnRunning,
 } as const;
 
 /** The name of an `ErrorReason` of the protos, without its prefix. */

@@ -152,6 +152,7 @@ context_marks = Table(
         nullable=False,
         comment="of the user's message before the window that a tool loop works on; 0: none",
     ),
+    Column("epoch", BigInteger, nullable=False, server_default="0", comment="epoch of the seqs"),
 )
 
 queues = Table(
@@ -192,6 +193,7 @@ processing = Table(
         server_default="0",
         comment="number of consecutive leases without progress, including the current one",
     ),
+    Column("cut_lease_id", Uuid, comment="the lease that lost messages when they were removed"),
     Index(
         "processing_ready_idx", "project_id", "queue", "ready_at", postgresql_where=text("is_ready")
     ),

@@ -19,6 +19,7 @@ from psycopg.types.numeric import Int8
 from sessiond_server.assets.store import assets
 from sessiond_server.db.expiry import ALIVE
 from sessiond_server.db.idempotency import DuplicateRequest
+from sessiond_server.db.message_log import MESSAGE_LOG
 from sessiond_server.db.pool import Database, Int8s
 from sessiond_server.messages.store.branches import link_parents
 from sessiond_server.messages.store.rows import Rows, Totals
@@ -34,6 +35,7 @@ SET = """
         first_words_seq = CASE WHEN first_words IS NULL
             THEN last_seq + {first_words_place}::bigint ELSE first_words_seq END,
         token_count = token_count + {tokens},
+        written_seq = CASE WHEN message_log IS NOT NULL THEN last_seq + {count} END,
         estimated_tokens = estimated_tokens + {estimated},
         active_at = clock_timestamp(),
         used_at = clock_timestamp(),
@@ -41,6 +43,7 @@ SET = """
 
 TAKES_APPENDS = f"""{{in_project}} AND state = 1 AND {ALIVE}
         AND ({{expected}}::bigint IS NULL OR last_seq = {{expected}}::bigint)
+        AND ({{expected_epoch}}::bigint IS NULL OR epoch = {{expected_epoch}}::bigint)
         AND last_seq >= {{parent_floor}}"""
 
 _VALUES = (
@@ -52,6 +55,7 @@ _VALUES = (
     "tokens",
     "estimated",
     "expected",
+    "expected_epoch",
     "parent_floor",
 )
 _GIVEN = {name: f"%({name})s" for name in _VALUES}
@@ -66,7 +70,8 @@ def _bump(fence: str) -> str:
 bump AS (
     UPDATE sessions SET {SET.format(**_GIVEN)}
     WHERE key = %(key)s AND {conditions} {fence}
-    RETURNING log, last_seq, active_at, content_bytes AS total_bytes, token_count AS total_tokens
+    RETURNING log, {MESSAGE_LOG} AS message_log, epoch, last_seq, active_at,
+        content_bytes AS total_bytes, token_count AS total_tokens
 )"""
 
 
@@ -76,8 +81,10 @@ _BUMP = _bump("")
 # CONFLICT DO NOTHING would leave a gap.
 _RECORD = """
 recorded AS (
-    INSERT INTO requests (key, log, request_id, content_hash, first_seq, last_seq, created_at)
-    SELECT %(key)s, log, %(request_id)s, %(hash)s, last_seq - %(count)s + 1, last_seq, active_at
+    INSERT INTO requests (key, log, request_id, content_hash, first_seq, last_seq, epoch,
+        created_at)
+    SELECT %(key)s, log, %(request_id)s, %(hash)s, last_seq - %(count)s + 1, last_seq, epoch,
+        active_at
     FROM bump
 )"""
 
@@ -87,7 +94,7 @@ MESSAGE_COLUMNS = """key, log, seq, role, format, content_bytes, created_at, bod
 _ONE = f"""
 stored AS (
     INSERT INTO messages ({MESSAGE_COLUMNS})
-    SELECT %(key)s, log, last_seq, %(role)s::smallint, %(format)s::smallint, %(bytes)s::int,
+    SELECT %(key)s, message_log, last_seq, %(role)s::smallint, %(format)s::smallint, %(bytes)s::int,
         active_at, %(body)b, %(row_tokens)s::int, total_bytes, total_tokens
     FROM bump
 )"""
@@ -98,8 +105,8 @@ stored AS (
 _MANY = f"""
 stored AS (
     INSERT INTO messages ({MESSAGE_COLUMNS})
-    SELECT %(key)s, log, last_seq - %(count)s + m.place, m.role::smallint, m.format::smallint,
-        m.content_bytes::int, active_at, m.body, m.tokens::int,
+    SELECT %(key)s, message_log, last_seq - %(count)s + m.place, m.role::smallint,
+        m.format::smallint, m.content_bytes::int, active_at, m.body, m.tokens::int,
         total_bytes - %(bytes)s + m.sum_bytes, total_tokens - %(tokens)s + m.sum_tokens
     FROM bump, (
         SELECT place, body,
@@ -114,7 +121,7 @@ stored AS (
     ) AS m
 )"""
 
-_SELECT = "SELECT last_seq, active_at, log FROM bump"
+_SELECT = "SELECT last_seq, active_at, message_log, epoch FROM bump"
 
 # By (whether there is a single message, whether there is a request_id).
 _STATEMENTS = {
@@ -133,7 +140,7 @@ _FENCED = {
 
 _BUMPS = {
     recorded: f"WITH {_BUMP}{',' + _RECORD if recorded else ''} "
-    "SELECT last_seq, active_at, log, total_bytes, total_tokens FROM bump"
+    "SELECT last_seq, active_at, message_log, epoch, total_bytes, total_tokens FROM bump"
     for recorded in (True, False)
 }
 
@@ -149,6 +156,7 @@ class Append:
         project_id: project of the session.
         totals: totals of the messages.
         expected_last_seq: the last_seq that the session must have; None = any.
+        expected_epoch: the epoch that the session must have; None = any.
         request_id: makes the append safe to repeat; "" = none.
         content_hash: hash of the messages, which a repetition must match.
         parents: (place in the append, from 0; parent_seq) for each message that has one.
@@ -160,6 +168,7 @@ class Append:
     project_id: UUID
     totals: Totals
     expected_last_seq: int | None
+    expected_epoch: int | None
     request_id: str
     content_hash: bytes
     parents: Sequence[tuple[int, int]] = ()
@@ -187,6 +196,7 @@ class Append:
             "first_words": totals.first_words,
             "first_words_place": None if place is None else Int8(place),
             "expected": None if self.expected_last_seq is None else Int8(self.expected_last_seq),
+            "expected_epoch": None if self.expected_epoch is None else Int8(self.expected_epoch),
             "parent_floor": Int8(totals.parent_floor),
             "request_id": self.request_id,
             "hash": self.content_hash,
@@ -201,11 +211,13 @@ class Appended:
         first_seq: seq of the first message.
         last_seq: seq of the last message.
         created_us: create time of the messages, in microseconds since 2000-01-01 UTC.
+        epoch: epoch of the session, in which the seqs hold.
     """
 
     first_seq: int
     last_seq: int
     created_us: int
+    epoch: int
 
 
 class AppendStore:
@@ -244,6 +256,16 @@ class AppendStore:
         parameters = _parameters(append, rows) | {"turn": turn_id}
         return await self._append(connection, append, _FENCED[len(rows) == 1], parameters)
 
+    async def append_within(
+        self, connection: AsyncConnection[TupleRow], append: Append, rows: Rows
+    ) -> Appended | None:
+        """Store the rows in the caller's transaction, without recording the request_id.
+
+        Results and errors are those of `append`.
+        """
+        statement = _STATEMENTS[len(rows) == 1, False]
+        return await self._append(connection, append, statement, _parameters(append, rows))
+
     async def append_bulk(self, append: Append, spool: Spool) -> Appended | None:
         """Store the rows of a spool using COPY.
 
@@ -274,20 +296,25 @@ class AppendStore:
         found = await cursor.fetchone()
         if found is None:
             return None
-        last_seq, created_us, log, *after = found
+        last_seq, created_us, message_log, epoch, *after = found
         first_seq = last_seq - append.totals.count + 1
         if spool:
             total_bytes = after[0] - append.totals.content_bytes
             total_tokens = after[1] - append.totals.tokens
-            start = Start(append.key, log, first_seq, created_us, total_bytes, total_tokens)
+            start = Start(append.key, message_log, first_seq, created_us, total_bytes, total_tokens)
             await copy_rows(connection, spool, start)
         if append.parents:
-            await link_parents(connection, append.key, log, first_seq, append.parents)
+            await link_parents(connection, append.key, message_log, first_seq, append.parents)
         if append.asset_refs:
             await assets.refer(
-                connection, append.key, log, append.project_id, first_seq, append.asset_refs
+                connection,
+                append.key,
+                message_log,
+                append.project_id,
+                first_seq,
+                append.asset_refs,
             )
-        return Appended(first_seq, last_seq, created_us)
+        return Appended(first_seq, last_seq, created_us, epoch)
 
 
 def _parameters(append: Append, rows: Rows) -> dict[str, object]:

@@ -77,7 +77,11 @@ export interface SendRequest {
    * message that is marked incomplete; false drops it. Reasoning and tool calls are never kept. Unset = the server's setting, by default true.
    * A steering message has the value of the turn that it steers.
    */
-  keepPartial?: boolean | undefined;
+  keepPartial?:
+    | boolean
+    | undefined;
+  /** expected_epoch, if set, must be the session's epoch; otherwise no turn is started (HISTORY_REWOUND). */
+  expectedEpoch?: number | undefined;
 }
 
 /** SendResponse is a step of a turn; without anything set, a heartbeat (every 15 seconds of silence). */
@@ -156,7 +160,15 @@ export interface WatchRequest {
    * heartbeat_interval is how long the stream may be silent: then a response without events is sent. Unset = 15 seconds; from 1 second to
    * 5 minutes.
    */
-  heartbeatInterval?: Duration | undefined;
+  heartbeatInterval?:
+    | Duration
+    | undefined;
+  /**
+   * after_epoch is the epoch of after_seq: that of the last event. If the session was rewound since, the stream begins with "session.rewound",
+   * whose last_seq is the lowest that a rewind went to in the meantime (0 if there were more than 64), and goes on from there. Unset = the
+   * session's epoch when the call starts. Only with after_seq.
+   */
+  afterEpoch?: number | undefined;
 }
 
 /** WatchResponse is one or more events, or, without any, a heartbeat. The first response comes at once, if need be as a heartbeat. */
@@ -178,6 +190,7 @@ function createBaseSendRequest(): SendRequest {
     afterSeq: 0,
     requestId: "",
     keepPartial: undefined,
+    expectedEpoch: undefined,
   };
 }
 
@@ -215,6 +228,9 @@ export const SendRequest: MessageFns<SendRequest> = {
     }
     if (message.keepPartial !== undefined) {
       writer.uint32(88).bool(message.keepPartial);
+    }
+    if (message.expectedEpoch !== undefined) {
+      writer.uint32(96).int64(message.expectedEpoch);
     }
     return writer;
   },
@@ -320,6 +336,14 @@ export const SendRequest: MessageFns<SendRequest> = {
             message.keepPartial = reader.bool();
             continue;
           }
+          case 12: {
+            if (tag !== 96) {
+              break;
+            }
+
+            message.expectedEpoch = longToNumber(reader.int64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -350,6 +374,7 @@ export const SendRequest: MessageFns<SendRequest> = {
     message.afterSeq = object.afterSeq ?? 0;
     message.requestId = object.requestId ?? "";
     message.keepPartial = object.keepPartial ?? undefined;
+    message.expectedEpoch = object.expectedEpoch ?? undefined;
     return message;
   },
 };
@@ -805,7 +830,7 @@ export const ListTurnsResponse: MessageFns<ListTurnsResponse> = {
 };
 
 function createBaseWatchRequest(): WatchRequest {
-  return { sessionId: "", afterSeq: undefined, heartbeatInterval: undefined };
+  return { sessionId: "", afterSeq: undefined, heartbeatInterval: undefined, afterEpoch: undefined };
 }
 
 export const WatchRequest: MessageFns<WatchRequest> = {
@@ -818,6 +843,9 @@ export const WatchRequest: MessageFns<WatchRequest> = {
     }
     if (message.heartbeatInterval !== undefined) {
       Duration.encode(message.heartbeatInterval, writer.uint32(26).fork()).join();
+    }
+    if (message.afterEpoch !== undefined) {
+      writer.uint32(48).int64(message.afterEpoch);
     }
     return writer;
   },
@@ -859,6 +887,14 @@ export const WatchRequest: MessageFns<WatchRequest> = {
             message.heartbeatInterval = Duration.decode(reader, reader.uint32());
             continue;
           }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.afterEpoch = longToNumber(reader.int64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -881,6 +917,7 @@ export const WatchRequest: MessageFns<WatchRequest> = {
     message.heartbeatInterval = (object.heartbeatInterval !== undefined && object.heartbeatInterval !== null)
       ? Duration.fromPartial(object.heartbeatInterval)
       : undefined;
+    message.afterEpoch = object.afterEpoch ?? undefined;
     return message;
   },
 };
@@ -954,7 +991,8 @@ export const ConversationServiceDefinition = {
      * the client leaves, unless abort_on_disconnect says otherwise. The same request_id again joins the first turn, wherever it runs, or answers
      * how it ended.
      * Errors: SESSION_NOT_FOUND, SESSION_DESTROYED, INVALID_FIELD, INVALID_JSON, UNKNOWN_ROLE, PARENT_NOT_FOUND, MESSAGE_TOO_LARGE,
-     * BATCH_TOO_LARGE, ASSET_NOT_FOUND, REQUEST_ID_REUSED, MODEL_NOT_CONFIGURED, LIMIT_EXCEEDED (turns that wait): nothing is stored. Of the turn:
+     * BATCH_TOO_LARGE, ASSET_NOT_FOUND, REQUEST_ID_REUSED, HISTORY_REWOUND, MODEL_NOT_CONFIGURED, LIMIT_EXCEEDED (turns that wait): nothing is stored.
+     * Of the turn:
      * MODEL_ACCESS_DENIED, MODEL_RATE_LIMITED, MODEL_REQUEST_REJECTED, MODEL_UNAVAILABLE, MODEL_TIMED_OUT, MODEL_ANSWER_INVALID,
      * CONTEXT_TOO_LARGE, TURN_TIMED_OUT, TURN_ABORTED, TURN_LOST. Of the stream alone: SERVER_DRAINING, WATCHER_TOO_SLOW: join again.
      */
@@ -1000,7 +1038,8 @@ export const ConversationServiceDefinition = {
      * Watch streams the events of a session, or of the whole project. Of a session: first the durable events after after_seq, then everything
      * as it happens, on whatever server it happens; each durable event once, in the order of seq, without a gap. Ephemeral events may be missed
      * while a connection is down, and stand between durable ones roughly where they happened. The stream ends when the session is deleted or
-     * expires: after that event, with SESSION_NOT_FOUND. A stream that breaks goes on with the last seq as after_seq.
+     * expires: after that event, with SESSION_NOT_FOUND. A stream that breaks goes on with the last seq as after_seq, and its epoch as after_epoch.
+     * A rewind is told by "session.rewound": the durable events after its last_seq are taken back, and what follows has their seqs.
      * Of the project (session_id empty): lifecycle events, ephemeral all.
      * Errors: SESSION_NOT_FOUND, INVALID_FIELD, WATCHER_TOO_SLOW, SERVER_DRAINING.
      */

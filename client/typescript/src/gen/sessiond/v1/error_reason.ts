@@ -154,4 +154,11 @@ export enum ErrorReason {
   ERROR_REASON_TURN_LOST = 51,
   /** ERROR_REASON_TURN_NOT_FOUND - NOT_FOUND: the session has no such turn. Metadata: session_id, turn_id. */
   ERROR_REASON_TURN_NOT_FOUND = 52,
+  /**
+   * ERROR_REASON_HISTORY_REWOUND - ABORTED: the session was rewound, so that seqs may name other messages than the caller expects, or messages that were to be read are gone.
+   * Nothing was changed. Metadata: session_id, epoch, last_seq.
+   */
+  ERROR_REASON_HISTORY_REWOUND = 53,
+  /** ERROR_REASON_TURN_RUNNING - FAILED_PRECONDITION: the session runs a turn; wait for its end, abort it, or set abort_turn. Metadata: session_id, turn_id. */
+  ERROR_REASON_TURN_RUNNING = 54,
 }

@@ -22,7 +22,8 @@ export interface Event {
   /**
    * type says what happened. Durable, by the message's role: "user.message", "assistant.message", "system.message", "developer.message",
    * "tool.message". Ephemeral, of the session: "session.created", "session.updated", "session.resumed", "session.destroyed", "session.deleted",
-   * "session.expired". Ephemeral, of its turns, with data.turn_id: "assistant.turn_start" (data: model); "assistant.message_delta" and
+   * "session.expired"; "session.rewound" (data: last_seq, the last message that is kept; removed_count; see epoch): the messages after last_seq
+   * are gone, and those that follow in the stream have their seqs. Ephemeral, of its turns, with data.turn_id: "assistant.turn_start" (data: model); "assistant.message_delta" and
    * "assistant.reasoning_delta" (data: delta_content, the text that the model added); "session.error" (data: reason, message, metadata, as
    * TurnError); "assistant.turn_end" (data: state, "completed", "failed" or "aborted"; stop_reason); "session.idle": no turn runs or waits any
    * more. Others may be added: pass over those that you do not know.
@@ -41,11 +42,15 @@ export interface Event {
     | Message
     | undefined;
   /** data is what else there is to say about an ephemeral event, as a JSON object. Unset = nothing. */
-  data?: { [key: string]: any } | undefined;
+  data?:
+    | { [key: string]: any }
+    | undefined;
+  /** epoch is the session's epoch (see Session.epoch), in which seq holds; of "session.rewound", the new one. */
+  epoch: number;
 }
 
 function createBaseEvent(): Event {
-  return { type: "", seq: 0, sessionId: "", time: undefined, message: undefined, data: undefined };
+  return { type: "", seq: 0, sessionId: "", time: undefined, message: undefined, data: undefined, epoch: 0 };
 }
 
 export const Event: MessageFns<Event> = {
@@ -67,6 +72,9 @@ export const Event: MessageFns<Event> = {
     }
     if (message.data !== undefined) {
       Struct.encode(Struct.wrap(message.data), writer.uint32(50).fork()).join();
+    }
+    if (message.epoch !== 0) {
+      writer.uint32(56).int64(message.epoch);
     }
     return writer;
   },
@@ -132,6 +140,14 @@ export const Event: MessageFns<Event> = {
             message.data = Struct.unwrap(Struct.decode(reader, reader.uint32()));
             continue;
           }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.epoch = longToNumber(reader.int64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -157,6 +173,7 @@ export const Event: MessageFns<Event> = {
       ? Message.fromPartial(object.message)
       : undefined;
     message.data = object.data ?? undefined;
+    message.epoch = object.epoch ?? 0;
     return message;
   },
 };

@@ -107,6 +107,11 @@ export interface Session {
     | SessionOrigin
     | undefined;
   /**
+   * epoch is how often messages of the session were removed by RewindSession. A seq names the same message for as long as the epoch stays the
+   * same, so whoever keeps a place keeps both. Output only.
+   */
+  epoch: number;
+  /**
    * etag changes whenever anything but the messages and the times changes. Send it back in an update
    * to be refused (ETAG_MISMATCH) where somebody else was faster. Opaque.
    */
@@ -117,7 +122,7 @@ export interface Session {
 export interface SessionOrigin {
   /** session_id of the source at the time of the copy. */
   sessionId: string;
-  /** seq is the last seq that was copied: up to it both sessions are the same. 0 = no message was copied. */
+  /** seq is the last seq that was copied: up to it both sessions are the same, unless the source was rewound since. 0 = no message was copied. */
   seq: number;
 }
 
@@ -141,6 +146,7 @@ function createBaseSession(): Session {
     tokenCount: 0,
     estimatedTokenCount: 0,
     origin: undefined,
+    epoch: 0,
     etag: "",
   };
 }
@@ -205,6 +211,9 @@ export const Session: MessageFns<Session> = {
     }
     if (message.origin !== undefined) {
       SessionOrigin.encode(message.origin, writer.uint32(162).fork()).join();
+    }
+    if (message.epoch !== 0) {
+      writer.uint32(168).int64(message.epoch);
     }
     if (message.etag !== "") {
       writer.uint32(138).string(message.etag);
@@ -377,6 +386,14 @@ export const Session: MessageFns<Session> = {
             message.origin = SessionOrigin.decode(reader, reader.uint32());
             continue;
           }
+          case 21: {
+            if (tag !== 168) {
+              break;
+            }
+
+            message.epoch = longToNumber(reader.int64());
+            continue;
+          }
           case 17: {
             if (tag !== 138) {
               break;
@@ -441,6 +458,7 @@ export const Session: MessageFns<Session> = {
     message.origin = (object.origin !== undefined && object.origin !== null)
       ? SessionOrigin.fromPartial(object.origin)
       : undefined;
+    message.epoch = object.epoch ?? 0;
     message.etag = object.etag ?? "";
     return message;
   },

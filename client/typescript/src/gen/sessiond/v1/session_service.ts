@@ -13,6 +13,7 @@ import { Timestamp } from "../../google/protobuf/timestamp.js";
 import { Status } from "../../google/rpc/status.js";
 import { Bookmark } from "./bookmark.js";
 import { Message, Role } from "./message.js";
+import { RewindSessionRequest, RewindSessionResponse } from "./rewind.js";
 import { Session, SessionStatus } from "./session.js";
 import { Task } from "./task.js";
 
@@ -362,8 +363,16 @@ export interface StoreMessagesRequest {
   expectedLastSeq?:
     | number
     | undefined;
-  /** request_id makes the call safe to repeat. At most 128 characters. Empty = none. */
+  /**
+   * request_id makes the call safe to repeat. At most 128 characters. Empty = none. A repetition returns what the first call did, even if the
+   * messages were removed by a rewind since; it does not bring them back.
+   */
   requestId: string;
+  /**
+   * expected_epoch, if set, must be the session's epoch; otherwise nothing is stored (HISTORY_REWOUND). Without it, expected_last_seq also holds
+   * for a session that was rewound and has grown to the same last_seq again.
+   */
+  expectedEpoch?: number | undefined;
 }
 
 /** StoreMessagesResponse says where the messages were stored: at first_seq, first_seq + 1, ..., last_seq. */
@@ -373,7 +382,11 @@ export interface StoreMessagesResponse {
   /** last_seq is the seq of the last message of the batch. */
   lastSeq: number;
   /** create_time is the messages' create_time. */
-  createTime?: Timestamp | undefined;
+  createTime?:
+    | Timestamp
+    | undefined;
+  /** epoch is the session's epoch, in which first_seq and last_seq hold. */
+  epoch: number;
 }
 
 /** BatchStoreMessagesRequest is what many StoreMessages would ask. */
@@ -406,7 +419,7 @@ export interface BatchStoreMessagesResult {
     | undefined;
 }
 
-/** ImportMessagesRequest is one piece of an import. expected_last_seq and request_id are read from the first piece only. */
+/** ImportMessagesRequest is one piece of an import. expected_last_seq, expected_epoch and request_id are read from the first piece only. */
 export interface ImportMessagesRequest {
   /** session_id of the session. Required in the first piece; in later ones empty or the same, another one makes the import fail. */
   sessionId: string;
@@ -418,6 +431,8 @@ export interface ImportMessagesRequest {
     | undefined;
   /** request_id as in StoreMessagesRequest. */
   requestId: string;
+  /** expected_epoch as in StoreMessagesRequest. */
+  expectedEpoch?: number | undefined;
 }
 
 /** ImportMessagesResponse says where the messages were stored: at first_seq, first_seq + 1, ..., last_seq. */
@@ -427,7 +442,11 @@ export interface ImportMessagesResponse {
   /** last_seq is the seq of the last message. */
   lastSeq: number;
   /** create_time is the messages' create_time. */
-  createTime?: Timestamp | undefined;
+  createTime?:
+    | Timestamp
+    | undefined;
+  /** epoch is the session's epoch, in which first_seq and last_seq hold. */
+  epoch: number;
 }
 
 /** GetMessagesRequest asks for messages of a session: those with after_seq < seq <= through_seq, in either direction. */
@@ -456,6 +475,8 @@ export interface GetMessagesRequest {
   roles: Role[];
   /** view says whether contents come along. Unspecified = full. */
   view: MessageView;
+  /** expected_epoch, if set, must be the session's epoch when the call starts (HISTORY_REWOUND): for a reader that goes on from a seq. */
+  expectedEpoch?: number | undefined;
 }
 
 /** GetMessagesResponse is one batch of a stream: a small one first, then larger ones of about 512 KiB. */
@@ -466,6 +487,8 @@ export interface GetMessagesResponse {
   resumeToken: string;
   /** through_seq is the end that was pinned when the call started. */
   throughSeq: number;
+  /** epoch is the session's epoch when the call started, in which the seqs hold. */
+  epoch: number;
 }
 
 /** GetMessageRequest names one message. */
@@ -2318,7 +2341,7 @@ export const ImportSessionRequest: MessageFns<ImportSessionRequest> = {
 };
 
 function createBaseStoreMessagesRequest(): StoreMessagesRequest {
-  return { sessionId: "", messages: [], expectedLastSeq: undefined, requestId: "" };
+  return { sessionId: "", messages: [], expectedLastSeq: undefined, requestId: "", expectedEpoch: undefined };
 }
 
 export const StoreMessagesRequest: MessageFns<StoreMessagesRequest> = {
@@ -2334,6 +2357,9 @@ export const StoreMessagesRequest: MessageFns<StoreMessagesRequest> = {
     }
     if (message.requestId !== "") {
       writer.uint32(34).string(message.requestId);
+    }
+    if (message.expectedEpoch !== undefined) {
+      writer.uint32(40).int64(message.expectedEpoch);
     }
     return writer;
   },
@@ -2383,6 +2409,14 @@ export const StoreMessagesRequest: MessageFns<StoreMessagesRequest> = {
             message.requestId = reader.string();
             continue;
           }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.expectedEpoch = longToNumber(reader.int64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2404,12 +2438,13 @@ export const StoreMessagesRequest: MessageFns<StoreMessagesRequest> = {
     message.messages = object.messages?.map((e) => Message.fromPartial(e)) || [];
     message.expectedLastSeq = object.expectedLastSeq ?? undefined;
     message.requestId = object.requestId ?? "";
+    message.expectedEpoch = object.expectedEpoch ?? undefined;
     return message;
   },
 };
 
 function createBaseStoreMessagesResponse(): StoreMessagesResponse {
-  return { firstSeq: 0, lastSeq: 0, createTime: undefined };
+  return { firstSeq: 0, lastSeq: 0, createTime: undefined, epoch: 0 };
 }
 
 export const StoreMessagesResponse: MessageFns<StoreMessagesResponse> = {
@@ -2422,6 +2457,9 @@ export const StoreMessagesResponse: MessageFns<StoreMessagesResponse> = {
     }
     if (message.createTime !== undefined) {
       Timestamp.encode(message.createTime, writer.uint32(26).fork()).join();
+    }
+    if (message.epoch !== 0) {
+      writer.uint32(32).int64(message.epoch);
     }
     return writer;
   },
@@ -2463,6 +2501,14 @@ export const StoreMessagesResponse: MessageFns<StoreMessagesResponse> = {
             message.createTime = Timestamp.decode(reader, reader.uint32());
             continue;
           }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.epoch = longToNumber(reader.int64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2485,6 +2531,7 @@ export const StoreMessagesResponse: MessageFns<StoreMessagesResponse> = {
     message.createTime = (object.createTime !== undefined && object.createTime !== null)
       ? Timestamp.fromPartial(object.createTime)
       : undefined;
+    message.epoch = object.epoch ?? 0;
     return message;
   },
 };
@@ -2693,7 +2740,7 @@ export const BatchStoreMessagesResult: MessageFns<BatchStoreMessagesResult> = {
 };
 
 function createBaseImportMessagesRequest(): ImportMessagesRequest {
-  return { sessionId: "", messages: [], expectedLastSeq: undefined, requestId: "" };
+  return { sessionId: "", messages: [], expectedLastSeq: undefined, requestId: "", expectedEpoch: undefined };
 }
 
 export const ImportMessagesRequest: MessageFns<ImportMessagesRequest> = {
@@ -2709,6 +2756,9 @@ export const ImportMessagesRequest: MessageFns<ImportMessagesRequest> = {
     }
     if (message.requestId !== "") {
       writer.uint32(34).string(message.requestId);
+    }
+    if (message.expectedEpoch !== undefined) {
+      writer.uint32(48).int64(message.expectedEpoch);
     }
     return writer;
   },
@@ -2758,6 +2808,14 @@ export const ImportMessagesRequest: MessageFns<ImportMessagesRequest> = {
             message.requestId = reader.string();
             continue;
           }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.expectedEpoch = longToNumber(reader.int64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2779,12 +2837,13 @@ export const ImportMessagesRequest: MessageFns<ImportMessagesRequest> = {
     message.messages = object.messages?.map((e) => Message.fromPartial(e)) || [];
     message.expectedLastSeq = object.expectedLastSeq ?? undefined;
     message.requestId = object.requestId ?? "";
+    message.expectedEpoch = object.expectedEpoch ?? undefined;
     return message;
   },
 };
 
 function createBaseImportMessagesResponse(): ImportMessagesResponse {
-  return { firstSeq: 0, lastSeq: 0, createTime: undefined };
+  return { firstSeq: 0, lastSeq: 0, createTime: undefined, epoch: 0 };
 }
 
 export const ImportMessagesResponse: MessageFns<ImportMessagesResponse> = {
@@ -2797,6 +2856,9 @@ export const ImportMessagesResponse: MessageFns<ImportMessagesResponse> = {
     }
     if (message.createTime !== undefined) {
       Timestamp.encode(message.createTime, writer.uint32(26).fork()).join();
+    }
+    if (message.epoch !== 0) {
+      writer.uint32(40).int64(message.epoch);
     }
     return writer;
   },
@@ -2838,6 +2900,14 @@ export const ImportMessagesResponse: MessageFns<ImportMessagesResponse> = {
             message.createTime = Timestamp.decode(reader, reader.uint32());
             continue;
           }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.epoch = longToNumber(reader.int64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2860,12 +2930,22 @@ export const ImportMessagesResponse: MessageFns<ImportMessagesResponse> = {
     message.createTime = (object.createTime !== undefined && object.createTime !== null)
       ? Timestamp.fromPartial(object.createTime)
       : undefined;
+    message.epoch = object.epoch ?? 0;
     return message;
   },
 };
 
 function createBaseGetMessagesRequest(): GetMessagesRequest {
-  return { sessionId: "", start: undefined, throughSeq: 0, limit: 0, order: 0, roles: [], view: 0 };
+  return {
+    sessionId: "",
+    start: undefined,
+    throughSeq: 0,
+    limit: 0,
+    order: 0,
+    roles: [],
+    view: 0,
+    expectedEpoch: undefined,
+  };
 }
 
 export const GetMessagesRequest: MessageFns<GetMessagesRequest> = {
@@ -2902,6 +2982,9 @@ export const GetMessagesRequest: MessageFns<GetMessagesRequest> = {
     }
     if (message.view !== 0) {
       writer.uint32(64).int32(message.view);
+    }
+    if (message.expectedEpoch !== undefined) {
+      writer.uint32(96).int64(message.expectedEpoch);
     }
     return writer;
   },
@@ -3001,6 +3084,14 @@ export const GetMessagesRequest: MessageFns<GetMessagesRequest> = {
             message.view = reader.int32() as any;
             continue;
           }
+          case 12: {
+            if (tag !== 96) {
+              break;
+            }
+
+            message.expectedEpoch = longToNumber(reader.int64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -3044,12 +3135,13 @@ export const GetMessagesRequest: MessageFns<GetMessagesRequest> = {
     message.order = object.order ?? 0;
     message.roles = object.roles?.map((e) => e) || [];
     message.view = object.view ?? 0;
+    message.expectedEpoch = object.expectedEpoch ?? undefined;
     return message;
   },
 };
 
 function createBaseGetMessagesResponse(): GetMessagesResponse {
-  return { messages: [], resumeToken: "", throughSeq: 0 };
+  return { messages: [], resumeToken: "", throughSeq: 0, epoch: 0 };
 }
 
 export const GetMessagesResponse: MessageFns<GetMessagesResponse> = {
@@ -3062,6 +3154,9 @@ export const GetMessagesResponse: MessageFns<GetMessagesResponse> = {
     }
     if (message.throughSeq !== 0) {
       writer.uint32(24).int64(message.throughSeq);
+    }
+    if (message.epoch !== 0) {
+      writer.uint32(32).int64(message.epoch);
     }
     return writer;
   },
@@ -3103,6 +3198,14 @@ export const GetMessagesResponse: MessageFns<GetMessagesResponse> = {
             message.throughSeq = longToNumber(reader.int64());
             continue;
           }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.epoch = longToNumber(reader.int64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -3123,6 +3226,7 @@ export const GetMessagesResponse: MessageFns<GetMessagesResponse> = {
     message.messages = object.messages?.map((e) => Message.fromPartial(e)) || [];
     message.resumeToken = object.resumeToken ?? "";
     message.throughSeq = object.throughSeq ?? 0;
+    message.epoch = object.epoch ?? 0;
     return message;
   },
 };
@@ -3323,6 +3427,22 @@ export const SessionServiceDefinition = {
       options: { idempotencyLevel: "NO_SIDE_EFFECTS" },
     },
     /**
+     * RewindSession removes the newest messages of a session, and may append others in their place, in one commit, at the same cost whatever the
+     * session's size. The next message gets the seq after the last one that was kept: seqs have no gaps, so a seq may name another message than
+     * before. That is what Session.epoch is for: it grows by one with every rewind that removes something. With the messages go the bookmarks,
+     * the tasks' links and the processing status after the cut. Copies keep the messages; otherwise they are purged soon after.
+     * Errors: SESSION_NOT_FOUND, SESSION_DESTROYED, TURN_RUNNING, MESSAGE_NOT_FOUND (to_seq), BOOKMARK_NOT_FOUND, SEQUENCE_CONFLICT,
+     * HISTORY_REWOUND, INVALID_FIELD, REQUEST_ID_REUSED; with messages, also those of StoreMessages.
+     */
+    rewindSession: {
+      name: "RewindSession",
+      requestType: RewindSessionRequest as typeof RewindSessionRequest,
+      requestStream: false,
+      responseType: RewindSessionResponse as typeof RewindSessionResponse,
+      responseStream: false,
+      options: {},
+    },
+    /**
      * GetTokenCounts answers how many tokens a session's messages have. They are counted when messages are stored; this reads one row.
      * Errors: SESSION_NOT_FOUND.
      */
@@ -3348,8 +3468,8 @@ export const SessionServiceDefinition = {
     },
     /**
      * StoreMessages appends a batch, atomically and durably: when it answers, all of it is committed.
-     * Errors: SESSION_NOT_FOUND, SESSION_DESTROYED, SEQUENCE_CONFLICT, PARENT_NOT_FOUND, INVALID_JSON, UNKNOWN_ROLE, MESSAGE_TOO_LARGE,
-     * BATCH_TOO_LARGE, ASSET_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED.
+     * Errors: SESSION_NOT_FOUND, SESSION_DESTROYED, SEQUENCE_CONFLICT, HISTORY_REWOUND, PARENT_NOT_FOUND, INVALID_JSON, UNKNOWN_ROLE,
+     * MESSAGE_TOO_LARGE, BATCH_TOO_LARGE, ASSET_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED.
      */
     storeMessages: {
       name: "StoreMessages",
@@ -3389,7 +3509,9 @@ export const SessionServiceDefinition = {
     /**
      * GetMessages streams a session's messages in batches. At least one batch is sent, an empty one if there is nothing to read.
      * The end is pinned when the call starts: messages stored later are not mixed in. A stream that breaks goes on
-     * from the last batch's resume_token. Errors: SESSION_NOT_FOUND, BOOKMARK_NOT_FOUND, INVALID_RESUME_TOKEN, INVALID_FIELD, SERVER_DRAINING.
+     * from the last batch's resume_token. Whoever reads on from seq n misses nothing, within an epoch: if the session is rewound, the stream ends
+     * with the messages as they were when it started, or with HISTORY_REWOUND if removed ones were purged before they could be sent.
+     * Errors: SESSION_NOT_FOUND, BOOKMARK_NOT_FOUND, INVALID_RESUME_TOKEN, HISTORY_REWOUND, INVALID_FIELD, SERVER_DRAINING.
      */
     getMessages: {
       name: "GetMessages",

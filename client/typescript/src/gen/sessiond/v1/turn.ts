@@ -60,6 +60,8 @@ export enum FitChangeKind {
   FIT_CHANGE_KIND_MESSAGES_MERGED = 21,
   /** FIT_CHANGE_KIND_CUT_OFF_NOTED - An answer that was cut off is followed by a note that says so. */
   FIT_CHANGE_KIND_CUT_OFF_NOTED = 22,
+  /** FIT_CHANGE_KIND_TEXT_CUT - A text that is too long is cut; the request says so. */
+  FIT_CHANGE_KIND_TEXT_CUT = 30,
 }
 
 /** TurnState says where a turn stands. */

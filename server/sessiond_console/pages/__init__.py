@@ -1,0 +1,31 @@
+"""The pages, one module a topic, each with its routes: method, path, and a maker of handlers."""
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+from sessiond_console.pages import (
+    assets,
+    deletion,
+    live,
+    messages,
+    notes,
+    sessions,
+    settings,
+    transcript,
+    turns,
+)
+from sessiond_console.site import Page, Site
+
+RouteEntry: TypeAlias = tuple[str, str, Callable[[Site], Page]]
+
+ROUTES: Sequence[RouteEntry] = (
+    *sessions.ROUTES,
+    *transcript.ROUTES,
+    *messages.ROUTES,
+    *live.ROUTES,
+    *turns.ROUTES,
+    *notes.ROUTES,
+    *settings.ROUTES,
+    *deletion.ROUTES,
+    *assets.ROUTES,
+)
