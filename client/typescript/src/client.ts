@@ -3,6 +3,7 @@ import { Assets } from "./assets.js";
 import { Bookmarks } from "./bookmarks.js";
 import { type CallOptions, type ChangeOptions, Connection } from "./connection.js";
 import type { LazyList, PagedList } from "./lazy.js";
+import type { Method } from "./methods.js";
 import { Processing } from "./processing.js";
 import { Session, type SessionContext } from "./session.js";
 import {
@@ -156,6 +157,31 @@ export class Client {
    */
   events(options: Omit<EventOptions, "afterSeq"> = {}): LazyList<Event> {
     return this.sessions.events("", options);
+  }
+
+  /**
+   * Make a unary call of the protos, with the API key and typed errors, for what the other calls do
+   * not offer.
+   *
+   * @example
+   * ```ts
+   * import { rpc } from "sessiond";
+   * import { ListQueuesRequest } from "sessiond/gen/sessiond/v1/processing_service";
+   *
+   * await client.call(rpc.processing.listQueues, ListQueuesRequest.create());
+   * ```
+   *
+   * @param method - one of `rpc`.
+   * @param options - isRepeatable retries the call after transient errors. Default: false. A change
+   *   is safe to repeat only if its request has a request_id.
+   */
+  async call<Request, Response>(
+    method: Method<Request, Response>,
+    request: Request,
+    options: CallOptions & { readonly isRepeatable?: boolean | undefined } = {},
+  ): Promise<Response> {
+    const isRepeatable = options.isRepeatable ?? false;
+    return await this.#connection.call(method, request, options, { isRepeatable });
   }
 
   /** @internal */

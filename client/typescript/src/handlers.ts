@@ -11,7 +11,7 @@ import {
 import { warn } from "./log.js";
 import { MAX_STREAM_DELAY_MS } from "./protocol/retry.js";
 import type { EventHandler } from "./types/event.js";
-import { eventBatches, lastSeqOf } from "./watching.js";
+import { eventBatches, type Place, placeAfter, placeOf } from "./watching.js";
 
 // How long a send waits for the watch to open, and how long its answer is held back until the
 // handlers have seen it.
@@ -113,16 +113,16 @@ export class Handlers {
   async #run(progress: Progress): Promise<void> {
     const signals = [progress.stop.signal];
     const { signal } = progress.stop;
-    let afterSeq: number | undefined;
+    let place: Place | undefined;
     try {
       while (!signal.aborted) {
         try {
           // Look it up before the watch starts, so that an outage loses no messages.
-          afterSeq ??= await lastSeqOf(this.#connection, this.#sessionId, undefined, signals);
-          progress.seq = Math.max(progress.seq, afterSeq);
+          place ??= await placeOf(this.#connection, this.#sessionId, undefined, signals);
+          progress.seq = place.afterSeq;
           const batches = eventBatches(this.#connection, {
             sessionId: this.#sessionId,
-            afterSeq,
+            ...place,
             signals,
             opened: (isOpen) => {
               progress.isOpen = isOpen;
@@ -132,8 +132,8 @@ export class Handlers {
           for await (const events of batches) {
             for (const event of events) {
               await this.#deliver(event, signal);
-              afterSeq = event.seq ?? afterSeq;
-              progress.seq = Math.max(progress.seq, afterSeq);
+              place = placeAfter(event.proto) ?? place;
+              progress.seq = place.afterSeq;
               progress.changed();
             }
           }

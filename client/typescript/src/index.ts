@@ -26,7 +26,8 @@ export type {
   RequeueOptions,
 } from "./leases.js";
 export { onWarning, type WarningHandler } from "./log.js";
-export type { ReadOptions, StoreMessageOptions, StoreOptions } from "./messages.js";
+export type { ReadOptions, RewindOptions, StoreMessageOptions, StoreOptions } from "./messages.js";
+export { type Method, rpc } from "./methods.js";
 export {
   type AcquireOptions,
   type LeasedSession,
@@ -96,6 +97,7 @@ export type {
 export type {
   CopyResult,
   DeletedSessions,
+  RewindResult,
   SessionCopy,
   SessionInfo,
   SessionOrigin,

@@ -2,7 +2,7 @@ import { type Bookmarks, SessionBookmarks } from "./bookmarks.js";
 import type { CallOptions, ChangeOptions, Connection } from "./connection.js";
 import { Handlers } from "./handlers.js";
 import type { LazyList, PagedList } from "./lazy.js";
-import type { ReadOptions, StoreMessageOptions, StoreOptions } from "./messages.js";
+import type { ReadOptions, RewindOptions, StoreMessageOptions, StoreOptions } from "./messages.js";
 import { checkFunction } from "./protocol/checks.js";
 import type { MessageInput } from "./requests/input.js";
 import type { Prompt } from "./requests/turns.js";
@@ -24,7 +24,13 @@ import type {
 } from "./turns.js";
 import type { Event, EventHandler, EventType } from "./types/event.js";
 import type { Message } from "./types/message.js";
-import type { SessionCopy, SessionInfo, StoredRange, TokenCounts } from "./types/session.js";
+import type {
+  RewindResult,
+  SessionCopy,
+  SessionInfo,
+  StoredRange,
+  TokenCounts,
+} from "./types/session.js";
 import type { SentMessage, Turn } from "./types/turn.js";
 
 /** What a handle needs of its client. @internal */
@@ -103,6 +109,11 @@ export class Session {
   /** Read messages, streamed during the iteration; see `client.sessions.getMessages`. */
   getMessages(options?: ReadOptions): LazyList<Message> {
     return this.#sessions.getMessages(this.sessionId, options);
+  }
+
+  /** Remove the newest messages, and append others; see `client.sessions.rewind`. */
+  async rewind(options: RewindOptions): Promise<RewindResult> {
+    return await this.#sessions.rewind(this.sessionId, options);
   }
 
   /** Return one message; see `client.sessions.getMessage`. */

@@ -71,6 +71,8 @@ export interface EventOptions extends CallOptions {
    * the iteration began.
    */
   readonly afterSeq?: number | undefined;
+  /** The epoch of afterSeq (`Event.epoch`). Default: the session's when the iteration begins. */
+  readonly afterEpoch?: number | undefined;
   /** Yield only events of these types, e.g. ["assistant.message"]. Default: all. */
   readonly types?: readonly string[] | undefined;
 }
@@ -94,7 +96,7 @@ export interface AbortOptions extends ChangeOptions {
 const SEND: ReadonlySet<string> = new Set([...CALL_OPTIONS, ...SEND_FIELDS]);
 const SEND_AND_WAIT: ReadonlySet<string> = new Set([...SEND, "onTimeout"]);
 const STREAM: ReadonlySet<string> = new Set([...SEND, "abortOnExit"]);
-const EVENTS: ReadonlySet<string> = new Set([...CALL_OPTIONS, "afterSeq", "types"]);
+const EVENTS: ReadonlySet<string> = new Set([...CALL_OPTIONS, "afterSeq", "afterEpoch", "types"]);
 
 /** The calls about turns and events; `client.sessions` has them. */
 export abstract class TurnCalls extends MessageCalls {
@@ -322,11 +324,13 @@ export abstract class TurnCalls extends MessageCalls {
     checkKnown(options, EVENTS, "events");
     checkText(sessionId, "sessionId");
     checkInteger(options.afterSeq, "afterSeq");
+    checkInteger(options.afterEpoch, "afterEpoch");
     const types = eventTypes(options.types);
     return new LazyList((stop) =>
       eventBatches(this.connection, {
         sessionId,
         afterSeq: options.afterSeq,
+        afterEpoch: options.afterEpoch,
         types,
         timeoutMs: options.timeoutMs,
         signals: [options.signal, stop],

@@ -17,6 +17,8 @@ export interface Watch {
   readonly sessionId: string;
   /** Leave out the messages up to this seq. `undefined` = only what comes. */
   readonly afterSeq?: number | undefined;
+  /** The epoch of afterSeq. `undefined` = the session's when the watch begins. */
+  readonly afterEpoch?: number | undefined;
   /** The types to yield. Default: all. */
   readonly types?: ReadonlySet<string> | undefined;
   /** Timeout of the whole stream. Default: none. */
@@ -38,16 +40,17 @@ export async function* eventBatches(
   watch: Watch,
 ): AsyncGenerator<Event[], void, undefined> {
   const { sessionId, types, signals } = watch;
-  let { afterSeq } = watch;
+  let { afterSeq, afterEpoch } = watch;
   if (sessionId && afterSeq === undefined) {
     // Otherwise a connection that breaks before the first message would lose messages.
-    afterSeq = await lastSeqOf(connection, sessionId, watch.timeoutMs, signals);
+    const place = await placeOf(connection, sessionId, watch.timeoutMs, signals);
+    ({ afterSeq, afterEpoch } = place);
   }
   const heartbeatInterval = toDuration(HEARTBEAT_MS, "heartbeatInterval");
   const batches = responses<WatchRequest, WatchResponse>(
     connection,
     conversationMethods.watch,
-    () => WatchRequest.create({ sessionId, afterSeq, heartbeatInterval }),
+    () => WatchRequest.create({ sessionId, afterSeq, afterEpoch, heartbeatInterval }),
     {
       retry: new StreamRetry(
         watch.timeoutMs ?? Number.POSITIVE_INFINITY,
@@ -60,24 +63,42 @@ export async function* eventBatches(
     },
   );
   for await (const response of batches) {
-    for (const { seq } of response.events) afterSeq = seq || afterSeq;
+    for (const event of response.events) {
+      const next = placeAfter(event);
+      if (next) ({ afterSeq, afterEpoch } = next);
+    }
     const wanted = response.events.filter(({ type }) => types?.has(type) ?? true);
     if (wanted.length > 0 || watch.heartbeats) yield wanted.map((event) => new Event(event));
   }
 }
 
-/** Return a session's lastSeq. */
-export async function lastSeqOf(
+/** A place in a session's history. */
+export interface Place {
+  readonly afterSeq: number;
+  /** The epoch in which the seq holds. */
+  readonly afterEpoch: number;
+}
+
+type WatchedEvent = Pick<WatchResponse["events"][number], "type" | "seq" | "epoch" | "data">;
+
+/** Return the place that an event leads to. `undefined` = it leads nowhere else. */
+export function placeAfter({ type, seq, epoch, data }: WatchedEvent): Place | undefined {
+  if (type === "session.rewound") return { afterSeq: data?.last_seq ?? 0, afterEpoch: epoch };
+  return seq ? { afterSeq: seq, afterEpoch: epoch } : undefined;
+}
+
+/** Return the place after a session's newest message. */
+export async function placeOf(
   connection: Connection,
   sessionId: string,
   timeoutMs: number | undefined,
   [signal, stop]: readonly (AbortSignal | undefined)[],
-): Promise<number> {
+): Promise<Place> {
   const session = await connection.call(
     sessionMethods.getSession,
     { sessionId },
     { signal, timeoutMs },
     { ...(stop && { stop }) },
   );
-  return session.lastSeq;
+  return { afterSeq: session.lastSeq, afterEpoch: session.epoch };
 }

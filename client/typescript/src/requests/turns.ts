@@ -2,6 +2,7 @@ import { SendRequest } from "../gen/sessiond/v1/conversation_service.js";
 import { Message, Role } from "../gen/sessiond/v1/message.js";
 import {
   checkBoolean,
+  checkInteger,
   checkKnown,
   checkOptionalText,
   checkText,
@@ -51,6 +52,8 @@ export interface SendFields {
    * message that is marked `incomplete`. Default: the server's setting, normally true.
    */
   readonly keepPartial?: boolean | undefined;
+  /** Start no turn unless the session's epoch is this (HistoryRewound). Default: no check. */
+  readonly expectedEpoch?: number | undefined;
   /** Makes the call safe to repeat: a call with the same id joins the turn. Default: random. */
   readonly requestId?: string | undefined;
 }
@@ -70,6 +73,7 @@ export const SEND_FIELDS = [
   "options",
   "turnTimeoutMs",
   "keepPartial",
+  "expectedEpoch",
   "requestId",
 ] as const satisfies readonly (keyof SendFields)[];
 
@@ -90,6 +94,7 @@ export class Sending {
     checkOptionalText(fields.prompt, "prompt");
     checkOptionalText(fields.model, "model");
     checkBoolean(fields.keepPartial, "keepPartial");
+    checkInteger(fields.expectedEpoch, "expectedEpoch");
     this.attachments = attachmentsOf(fields.attachments);
     this.extractFiles = fields.extractFiles;
     this.#text = fields.prompt ?? "";
@@ -123,6 +128,7 @@ export class Sending {
             ? undefined
             : toDuration(fields.turnTimeoutMs, "turnTimeoutMs"),
         keepPartial: fields.keepPartial,
+        expectedEpoch: fields.expectedEpoch,
         requestId: requestIdOr(fields.requestId),
       }),
       messages: batch,

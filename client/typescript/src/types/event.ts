@@ -7,7 +7,8 @@ import { Message, type MessageData } from "./message.js";
  * The type of an event. A newer server may publish further types.
  *
  * A stored message, by its role: "user.message", "assistant.message", ... The session:
- * "session.created", "session.updated", ... The session's turns, with `data.turn_id`:
+ * "session.created", "session.updated", ...; "session.rewound" (`data.last_seq`: the last message
+ * that is kept; those that follow have their seqs). The session's turns, with `data.turn_id`:
  * "assistant.turn_start", "assistant.message_delta" and "assistant.reasoning_delta"
  * (`data.delta_content`: the text that the model added), "session.error", "assistant.turn_end",
  * "session.idle".
@@ -24,6 +25,7 @@ export type EventType =
   | "session.destroyed"
   | "session.deleted"
   | "session.expired"
+  | "session.rewound"
   | "assistant.turn_start"
   | "assistant.message_delta"
   | "assistant.reasoning_delta"
@@ -49,6 +51,11 @@ export class Event {
   /** The message's seq. `undefined` = no message: the event is published once, and not replayed. */
   get seq(): number | undefined {
     return this.#proto.seq || undefined;
+  }
+
+  /** The session's epoch, in which the seq holds. See `SessionInfo.epoch`. */
+  get epoch(): number {
+    return this.#proto.epoch;
   }
 
   /** The session's id. */
