@@ -127,6 +127,7 @@ _FIND = f"SELECT {_OWNED} FROM turns WHERE {_OF_TURN}"
 _SET_REPLAY_RESULT = f"""
 UPDATE requests SET session_id = %(result)s WHERE {_OF_SESSION} AND request_id = %(request_id)s"""
 
+_RUNNING_TURN = f"SELECT running_turn FROM sessions WHERE {_OF_CALLER}"
 _GET = f"""
 SELECT {columns_of(TurnRow, "turns")} FROM turns JOIN sessions USING (key, log)
 WHERE {_OF_CALLER} AND turn_id = %(turn_id)s"""
@@ -209,6 +210,11 @@ class TurnStore:
             _GET, {"key": key, "project_id": project_id, "turn_id": turn_id}
         )
         return TurnRow(**rows[0]) if rows else None
+
+    async def running(self, key: UUID, project_id: UUID) -> UUID | None:
+        """Return the running turn of a session, without locking it."""
+        rows = await self._database.rows(_RUNNING_TURN, {"key": key, "project_id": project_id})
+        return rows[0]["running_turn"] if rows else None
 
     async def open(self, change: Change) -> OpenTurns:
         """Return the turns of the session that have not ended."""
