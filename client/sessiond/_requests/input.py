@@ -21,7 +21,7 @@ Blob: TypeAlias = Mapping[str, Any] | str | bytes
 
 @dataclass(frozen=True, slots=True)
 class NewMessage:
-    """A message to store, with its metadata and parent. Give either `blob` or `parts`."""
+    """A message to store, with its metadata, parent and name. Give either `blob` or `parts`."""
 
     blob: Blob | None = None
     """The provider's message: a dict, or JSON text (str or bytes), which is kept byte for byte."""
@@ -37,6 +37,9 @@ class NewMessage:
     role: str | None = None
     """The speaker: "user", "assistant", "system", "developer" or "tool". Required with `parts`;
     read from a `blob` otherwise."""
+    message_id: str | None = None
+    """The caller's own name of the message, at most 256 characters, unique in its session. None =
+    none."""
 
 
 MessageInput: TypeAlias = Blob | message_pb2.Message | Message | NewMessage
@@ -51,8 +54,8 @@ def to_proto(
 ) -> message_pb2.Message:
     """Return the protobuf message that stores a caller's message.
 
-    A Message that was read is stored with its exact content, role, format and metadata, but without
-    its parent_seq, because seqs belong to a session.
+    A Message that was read is stored with its exact content, role, format, metadata and message_id,
+    but without its parent_seq, because seqs belong to a session.
 
     Args:
         value: the caller's message.
@@ -178,6 +181,11 @@ def _new_message(
         result.role = number_of(ROLES, value.role, f"{path}.role")
     if value.metadata is not None:
         fill_struct(result.metadata, value.metadata, f"{path}.metadata")
+    if value.message_id is not None:
+        try:
+            result.message_id = value.message_id
+        except (TypeError, ValueError) as error:
+            raise invalid_field(f"{path}.message_id", f"cannot be sent: {error}") from error
     if value.parent_seq is not None:
         try:
             result.parent_seq = value.parent_seq

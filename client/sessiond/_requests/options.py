@@ -84,6 +84,9 @@ class AppendOptions(TypedDict, total=False):
 
     expected_last_seq: int | None
     """Store nothing unless the session's last_seq is this; 0 = the session must be empty."""
+    on_duplicate: str | None
+    """What happens to messages whose message_id the session has already: "refuse" (default; nothing
+    is stored) or "skip" (they are left out and counted, and the others are stored)."""
     extract_files: bool | int
     """First upload the files inside the messages (data URLs and base64) as assets, and store
     references to them. True = files of 256 KiB or more; a number = files of at least this many

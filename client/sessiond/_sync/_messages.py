@@ -36,6 +36,7 @@ class MessageCalls(Calls):
         *,
         metadata: Mapping[str, Any] | None = None,
         parent_seq: int | None = None,
+        message_id: str | None = None,
         **options: Unpack[AppendOptions],
     ) -> StoredRange:
         """Append one message. It is committed when this returns.
@@ -50,7 +51,9 @@ class MessageCalls(Calls):
                 dict or JSON text.
             parent_seq: seq of the message that this one follows. Default: the previous message.
                 Allowed only with a dict or JSON text.
-            **options: expected_last_seq, extract_files, request_id, timeout.
+            message_id: the caller's own name of the message, at most 256 characters, unique in its
+                session. Allowed only with a dict or JSON text.
+            **options: expected_last_seq, on_duplicate, extract_files, request_id, timeout.
 
         Returns:
             The seqs of the stored message; `last_seq` is the message's seq.
@@ -58,12 +61,13 @@ class MessageCalls(Calls):
         Raises:
             SessiondError: as in store_messages.
         """
-        if metadata is not None or parent_seq is not None:
+        if metadata is not None or parent_seq is not None or message_id is not None:
             if not isinstance(blob, Mapping | str | bytes) or isinstance(blob, Message):
                 raise invalid_field(
-                    "blob", "brings its own metadata and parent_seq; give them in a NewMessage"
+                    "blob",
+                    "brings its own metadata, parent_seq and message_id; give them in a NewMessage",
                 )
-            blob = NewMessage(blob, metadata=metadata, parent_seq=parent_seq)
+            blob = NewMessage(blob, metadata=metadata, parent_seq=parent_seq, message_id=message_id)
         return self.store_messages(session_id, [blob], format, **options)
 
     def store_messages(
@@ -73,6 +77,7 @@ class MessageCalls(Calls):
         format: str | None = None,
         *,
         expected_last_seq: int | None = None,
+        on_duplicate: str | None = None,
         extract_files: bool | int = False,
         request_id: str | None = None,
         timeout: float | None = None,
@@ -88,6 +93,9 @@ class MessageCalls(Calls):
                 determined by the shape of each message, or "openai" for plain text.
             expected_last_seq: store nothing unless the session's last_seq is this; 0 = the session
                 must be empty.
+            on_duplicate: what happens to messages whose message_id the session has already:
+                "refuse" (default: nothing is stored) or "skip" (they are left out and counted, and
+                the others are stored).
             extract_files: first upload the files inside the messages (data URLs and base64) as
                 assets, and store references to them. True = files of 256 KiB or more; a number =
                 files of at least this many bytes.
@@ -95,12 +103,14 @@ class MessageCalls(Calls):
             timeout: deadline over all attempts, in seconds.
 
         Returns:
-            The seqs of the stored messages.
+            The seqs of the stored messages, and how many were skipped.
 
         Raises:
             SessionNotFound: if there is no such session.
             SessionDestroyed: if the session is destroyed.
             SequenceConflict: if the session's last_seq is not expected_last_seq.
+            MessageAlreadyExists: if the session has one of the message_ids, unless on_duplicate is
+                "skip".
             ParentNotFound: if no message has a given parent_seq.
             InvalidJson: if a message is not a JSON object.
             UnknownRole: if a message has no role, or a role that its format does not have.
@@ -120,6 +130,7 @@ class MessageCalls(Calls):
             pb.StoreMessagesRequest(),
             session_id=session_id,
             expected_last_seq=expected_last_seq,
+            on_duplicate=on_duplicate,
             request_id=request_id_or_new(request_id),
         )
         if len(messages) < ENCODED_MESSAGES:
@@ -137,6 +148,7 @@ class MessageCalls(Calls):
         format: str | None = None,
         *,
         expected_last_seq: int | None = None,
+        on_duplicate: str | None = None,
         extract_files: bool | int = False,
         request_id: str | None = None,
         timeout: float | None = None,
@@ -152,6 +164,9 @@ class MessageCalls(Calls):
                 determined by the shape of each message, or "openai" for plain text.
             expected_last_seq: store nothing unless the session's last_seq is this; 0 = the session
                 must be empty.
+            on_duplicate: what happens to messages whose message_id the session has already:
+                "refuse" (default: nothing is stored) or "skip" (they are left out and counted, and
+                the others are stored).
             extract_files: first upload the files inside the messages (data URLs and base64) as
                 assets, and store references to them. True = files of 256 KiB or more; a number =
                 files of at least this many bytes.
@@ -159,7 +174,7 @@ class MessageCalls(Calls):
             timeout: deadline over all attempts, in seconds. Default: no deadline.
 
         Returns:
-            The seqs of the stored messages.
+            The seqs of the stored messages, and how many were skipped.
 
         Raises:
             SessiondError: as in store_messages, except BatchTooLarge.
@@ -170,6 +185,7 @@ class MessageCalls(Calls):
             pb.ImportMessagesRequest(),
             session_id=session_id,
             expected_last_seq=expected_last_seq,
+            on_duplicate=on_duplicate,
             request_id=request_id_or_new(request_id),
         )
         extractor = FileExtractor(self._connection, extract_files)
@@ -189,6 +205,7 @@ class MessageCalls(Calls):
         *,
         after_seq: int | None = None,
         after_bookmark: str | None = None,
+        after_message_id: str | None = None,
         **options: Unpack[ReadOptions],
     ) -> Lazy[Message]:
         """Read the messages with after_seq < seq <= through_seq, streamed during the iteration.
@@ -200,31 +217,47 @@ class MessageCalls(Calls):
             session_id: the session.
             after_seq: skip the messages up to this seq. Default: none.
             after_bookmark: skip the messages up to this bookmark. Not together with after_seq.
+            after_message_id: skip the messages up to the one with this message_id. Not together
+                with after_seq or after_bookmark.
             **options: through_seq, limit, order, roles, view, timeout.
 
         Returns:
             A lazy list; no call is made until it is iterated over. Iterating raises
-            SessionNotFound if there is no such session, and BookmarkNotFound if there is no such
-            bookmark.
+            SessionNotFound if there is no such session, BookmarkNotFound if there is no such
+            bookmark, and MessageNotFound if no message has after_message_id.
         """
         request = message_requests.get_messages(
-            session_id, after_seq=after_seq, after_bookmark=after_bookmark, **options
+            session_id,
+            after_seq=after_seq,
+            after_bookmark=after_bookmark,
+            after_message_id=after_message_id,
+            **options,
         )
         return Lazy(lambda: message_batches(self._connection, request, options.get("timeout")))
 
-    def get_message(self, session_id: str, seq: int, *, timeout: float | None = None) -> Message:
-        """Return one message.
+    def get_message(
+        self,
+        session_id: str,
+        seq: int | None = None,
+        *,
+        message_id: str | None = None,
+        timeout: float | None = None,
+    ) -> Message:
+        """Return one message, by its seq or by its message_id.
 
         Args:
             session_id: the session.
             seq: the message's seq, from 1.
+            message_id: the message's message_id, in the place of seq.
             timeout: deadline over all attempts, in seconds.
 
         Raises:
             SessionNotFound: if there is no such session.
             MessageNotFound: if there is no such message.
         """
-        request = filled(pb.GetMessageRequest(), session_id=session_id, seq=seq)
+        request = filled(
+            pb.GetMessageRequest(), session_id=session_id, seq=seq, message_id=message_id
+        )
         return Message(
             session_id,
             self._connection.call(lambda stubs: stubs.sessions.GetMessage, request, timeout),
@@ -257,4 +290,10 @@ def _pieces(
 
 
 def _stored_range(response: pb.StoreMessagesResponse | pb.ImportMessagesResponse) -> StoredRange:
-    return StoredRange(response.first_seq, response.last_seq, from_timestamp(response.create_time))
+    is_stored = response.HasField("create_time")
+    return StoredRange(
+        response.first_seq,
+        response.last_seq,
+        from_timestamp(response.create_time) if is_stored else None,
+        response.skipped_count,
+    )

@@ -61,6 +61,7 @@ class Message(ProtoRecord[message_pb2.Message]):
         "created_at",
         "metadata",
         "parent_seq",
+        "message_id",
         "content_bytes",
         "token_count",
         "tokens_estimated",
@@ -160,6 +161,11 @@ class Message(ProtoRecord[message_pb2.Message]):
         return self._pb.parent_seq or None
 
     @property
+    def message_id(self) -> str | None:
+        """The caller's own name of the message, unique in its session. None = none."""
+        return self._pb.message_id or None
+
+    @property
     def content_bytes(self) -> int:
         """Size of `json` in UTF-8, or of the encoded typed parts, in bytes."""
         return self._pb.content_bytes
@@ -187,8 +193,8 @@ class Message(ProtoRecord[message_pb2.Message]):
     def to_dict(self) -> dict[str, Any]:
         """Return the message as a dict that json.dumps accepts.
 
-        `json` (the exact text) or `parts` is the content; the other keys describe it. `turn` is
-        present only if the message has a turn.
+        `json` (the exact text) or `parts` is the content; the other keys describe it. `message_id`
+        and `turn` are present only if the message has one.
         """
         result: dict[str, Any] = {
             "seq": self.seq,
@@ -203,6 +209,8 @@ class Message(ProtoRecord[message_pb2.Message]):
             result["parts"] = parts_json(self._pb.parts.parts)
         else:
             result["json"] = self._pb.json
+        if message_id := self.message_id:
+            result["message_id"] = message_id
         if turn := self.turn:
             result["turn"] = turn.to_dict()
         return result

@@ -13,6 +13,7 @@ SessiondError (RuntimeError)
 │   └── ApiKeyNotFound             API_KEY_NOT_FOUND
 ├── AlreadyExists
 │   ├── SessionAlreadyExists       SESSION_ALREADY_EXISTS
+│   ├── MessageAlreadyExists       MESSAGE_ALREADY_EXISTS
 │   ├── TaskAlreadyExists          TASK_ALREADY_EXISTS
 │   ├── BookmarkAlreadyExists      BOOKMARK_ALREADY_EXISTS
 │   └── ProjectAlreadyExists       PROJECT_ALREADY_EXISTS
@@ -102,6 +103,7 @@ from sessiond.errors._resources import (
     FailedPrecondition,
     LeaseLost,
     LimitExceeded,
+    MessageAlreadyExists,
     MessageNotFound,
     ModelNotConfigured,
     NotFound,
@@ -184,6 +186,7 @@ __all__ = [
     "LeaseLost",
     "LimitExceeded",
     "MalformedRequest",
+    "MessageAlreadyExists",
     "MessageNotFound",
     "MessageTooLarge",
     "ModelAccessDenied",

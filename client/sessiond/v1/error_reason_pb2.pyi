@@ -33,7 +33,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_SESSION_TOO_LARGE: _ErrorReason.ValueType  # 4
     """FAILED_PRECONDITION: the session is larger than the operator lets it be copied. Metadata: session_id, message_count, max_messages."""
     ERROR_REASON_MESSAGE_NOT_FOUND: _ErrorReason.ValueType  # 5
-    """NOT_FOUND: the session has no message of this seq. Metadata: session_id, seq, last_seq."""
+    """NOT_FOUND: the session has no message of this seq or message_id. Metadata: session_id, seq or message_id, last_seq."""
     ERROR_REASON_SEQUENCE_CONFLICT: _ErrorReason.ValueType  # 6
     """ABORTED: expected_last_seq is not the session's last_seq. Read on from there and try again. Metadata: session_id, expected_last_seq, last_seq."""
     ERROR_REASON_ETAG_MISMATCH: _ErrorReason.ValueType  # 7
@@ -145,6 +145,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """ABORTED: the server that ran the turn died or was shut down. Metadata: session_id, turn_id."""
     ERROR_REASON_TURN_NOT_FOUND: _ErrorReason.ValueType  # 52
     """NOT_FOUND: the session has no such turn. Metadata: session_id, turn_id."""
+    ERROR_REASON_MESSAGE_ALREADY_EXISTS: _ErrorReason.ValueType  # 55
+    """ALREADY_EXISTS: the session has a message of this message_id, or the request has it twice. Nothing was stored; on_duplicate SKIP stores
+    the others. Metadata: session_id, message_id, and seq of the stored message if there is one. Details: BadRequest.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is the reason in the google.rpc.ErrorInfo (domain "sessiond.v1") that every error carries, by its name without the prefix
@@ -163,7 +167,7 @@ ERROR_REASON_SESSION_DESTROYED: ErrorReason.ValueType  # 3
 ERROR_REASON_SESSION_TOO_LARGE: ErrorReason.ValueType  # 4
 """FAILED_PRECONDITION: the session is larger than the operator lets it be copied. Metadata: session_id, message_count, max_messages."""
 ERROR_REASON_MESSAGE_NOT_FOUND: ErrorReason.ValueType  # 5
-"""NOT_FOUND: the session has no message of this seq. Metadata: session_id, seq, last_seq."""
+"""NOT_FOUND: the session has no message of this seq or message_id. Metadata: session_id, seq or message_id, last_seq."""
 ERROR_REASON_SEQUENCE_CONFLICT: ErrorReason.ValueType  # 6
 """ABORTED: expected_last_seq is not the session's last_seq. Read on from there and try again. Metadata: session_id, expected_last_seq, last_seq."""
 ERROR_REASON_ETAG_MISMATCH: ErrorReason.ValueType  # 7
@@ -275,4 +279,8 @@ ERROR_REASON_TURN_LOST: ErrorReason.ValueType  # 51
 """ABORTED: the server that ran the turn died or was shut down. Metadata: session_id, turn_id."""
 ERROR_REASON_TURN_NOT_FOUND: ErrorReason.ValueType  # 52
 """NOT_FOUND: the session has no such turn. Metadata: session_id, turn_id."""
+ERROR_REASON_MESSAGE_ALREADY_EXISTS: ErrorReason.ValueType  # 55
+"""ALREADY_EXISTS: the session has a message of this message_id, or the request has it twice. Nothing was stored; on_duplicate SKIP stores
+the others. Metadata: session_id, message_id, and seq of the stored message if there is one. Details: BadRequest.
+"""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

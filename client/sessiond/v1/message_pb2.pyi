@@ -104,6 +104,7 @@ class Message(_message.Message):
     TOKEN_COUNT_FIELD_NUMBER: _builtins.int
     TOKENS_ESTIMATED_FIELD_NUMBER: _builtins.int
     TURN_FIELD_NUMBER: _builtins.int
+    MESSAGE_ID_FIELD_NUMBER: _builtins.int
     seq: _builtins.int
     """seq is the message's position in its session: 1, 2, 3, ... in the order of commits, without gaps. Output only."""
     role: Global___Role.ValueType
@@ -127,6 +128,10 @@ class Message(_message.Message):
     """
     tokens_estimated: _builtins.bool
     """tokens_estimated says that token_count is an estimate, one token for 4 bytes of UTF-8, because the server had no tokenizer. Output only."""
+    message_id: _builtins.str
+    """message_id is the caller's own name of the message: at most 256 characters, no control characters, unique in its session. A copy keeps
+    it. Empty = none. GetMessage and GetMessages find messages by it, and appends recognise by it what is stored already (see OnDuplicate).
+    """
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """create_time is when the message was stored, by the database's clock. It increases with seq, unless that clock is set back.
@@ -162,10 +167,11 @@ class Message(_message.Message):
         token_count: _builtins.int = ...,
         tokens_estimated: _builtins.bool = ...,
         turn: _turn_pb2.MessageTurn | None = ...,
+        message_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "create_time", b"create_time", "json", b"json", "metadata", b"metadata", "parts", b"parts", "turn", b"turn"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "content_bytes", b"content_bytes", "create_time", b"create_time", "format", b"format", "json", b"json", "metadata", b"metadata", "parent_seq", b"parent_seq", "parts", b"parts", "role", b"role", "seq", b"seq", "token_count", b"token_count", "tokens_estimated", b"tokens_estimated", "turn", b"turn"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "content_bytes", b"content_bytes", "create_time", b"create_time", "format", b"format", "json", b"json", "message_id", b"message_id", "metadata", b"metadata", "parent_seq", b"parent_seq", "parts", b"parts", "role", b"role", "seq", b"seq", "token_count", b"token_count", "tokens_estimated", b"tokens_estimated", "turn", b"turn"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["json", "parts"]  # noqa: Y015
     _WhichOneofArgType_content: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015

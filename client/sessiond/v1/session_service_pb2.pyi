@@ -28,6 +28,34 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _OnDuplicate:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _OnDuplicateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OnDuplicate.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ON_DUPLICATE_UNSPECIFIED: _OnDuplicate.ValueType  # 0
+    """Refuse."""
+    ON_DUPLICATE_REFUSE: _OnDuplicate.ValueType  # 1
+    """Store nothing: MESSAGE_ALREADY_EXISTS."""
+    ON_DUPLICATE_SKIP: _OnDuplicate.ValueType  # 2
+    """Leave these messages out, whatever they contain, and store the others. Messages without a message_id are always stored. Where a message is left
+    out, a parent_seq has to name a message that was stored before the request.
+    """
+
+class OnDuplicate(_OnDuplicate, metaclass=_OnDuplicateEnumTypeWrapper):
+    """OnDuplicate says what an append does with a message whose message_id the session has already, or an earlier message of the request."""
+
+ON_DUPLICATE_UNSPECIFIED: OnDuplicate.ValueType  # 0
+"""Refuse."""
+ON_DUPLICATE_REFUSE: OnDuplicate.ValueType  # 1
+"""Store nothing: MESSAGE_ALREADY_EXISTS."""
+ON_DUPLICATE_SKIP: OnDuplicate.ValueType  # 2
+"""Leave these messages out, whatever they contain, and store the others. Messages without a message_id are always stored. Where a message is left
+out, a parent_seq has to name a message that was stored before the request.
+"""
+Global___OnDuplicate: _TypeAlias = OnDuplicate  # noqa: Y015
+
 class _SessionOrder:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -859,12 +887,17 @@ class StoreMessagesRequest(_message.Message):
     MESSAGES_FIELD_NUMBER: _builtins.int
     EXPECTED_LAST_SEQ_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ON_DUPLICATE_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """session_id of the session. Required."""
     expected_last_seq: _builtins.int
-    """expected_last_seq, where it is set, must be the session's last_seq (0 = it is empty); otherwise nothing is stored (SEQUENCE_CONFLICT)."""
+    """expected_last_seq, where it is set, must be the session's last_seq (0 = it is empty); otherwise nothing is stored (SEQUENCE_CONFLICT),
+    nor is anything skipped.
+    """
     request_id: _builtins.str
     """request_id makes the call safe to repeat. At most 128 characters. Empty = none."""
+    on_duplicate: Global___OnDuplicate.ValueType
+    """on_duplicate says what happens to messages whose message_id the session has already. Unspecified = REFUSE."""
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Message]:
         """messages in their order. 1 to 1,000, together at most 32 MiB of content, each at most 16 MiB unless the server's operator says otherwise."""
@@ -876,10 +909,11 @@ class StoreMessagesRequest(_message.Message):
         messages: _abc.Iterable[_message_pb2.Message] | None = ...,
         expected_last_seq: _builtins.int | None = ...,
         request_id: _builtins.str = ...,
+        on_duplicate: Global___OnDuplicate.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_last_seq", b"_expected_last_seq", "expected_last_seq", b"expected_last_seq"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_last_seq", b"_expected_last_seq", "expected_last_seq", b"expected_last_seq", "messages", b"messages", "request_id", b"request_id", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_last_seq", b"_expected_last_seq", "expected_last_seq", b"expected_last_seq", "messages", b"messages", "on_duplicate", b"on_duplicate", "request_id", b"request_id", "session_id", b"session_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expected_last_seq: _TypeAlias = _typing.Literal["expected_last_seq"]  # noqa: Y015
     _WhichOneofArgType__expected_last_seq: _TypeAlias = _typing.Literal["_expected_last_seq", b"_expected_last_seq"]  # noqa: Y015
@@ -896,13 +930,16 @@ class StoreMessagesResponse(_message.Message):
     FIRST_SEQ_FIELD_NUMBER: _builtins.int
     LAST_SEQ_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    SKIPPED_COUNT_FIELD_NUMBER: _builtins.int
     first_seq: _builtins.int
-    """first_seq is the seq of the first message of the batch."""
+    """first_seq is the seq of the first message that was stored. 0 = all were skipped: nothing was written."""
     last_seq: _builtins.int
-    """last_seq is the seq of the last message of the batch."""
+    """last_seq is the seq of the last message that was stored; if all were skipped, the session's last_seq."""
+    skipped_count: _builtins.int
+    """skipped_count is how many messages were left out because the session had their message_id."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """create_time is the messages' create_time."""
+        """create_time is the messages' create_time. Unset if all were skipped."""
 
     def __init__(
         self,
@@ -910,10 +947,11 @@ class StoreMessagesResponse(_message.Message):
         first_seq: _builtins.int = ...,
         last_seq: _builtins.int = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        skipped_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "first_seq", b"first_seq", "last_seq", b"last_seq"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "first_seq", b"first_seq", "last_seq", b"last_seq", "skipped_count", b"skipped_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1037,7 +1075,7 @@ Global___BatchStoreMessagesError: _TypeAlias = BatchStoreMessagesError  # noqa: 
 
 @_typing.final
 class ImportMessagesRequest(_message.Message):
-    """ImportMessagesRequest is one piece of an import. expected_last_seq and request_id are read from the first piece only."""
+    """ImportMessagesRequest is one piece of an import. expected_last_seq, request_id and on_duplicate are read from the first piece only."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1045,12 +1083,15 @@ class ImportMessagesRequest(_message.Message):
     MESSAGES_FIELD_NUMBER: _builtins.int
     EXPECTED_LAST_SEQ_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ON_DUPLICATE_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """session_id of the session. Required in the first piece; in later ones empty or the same, another one makes the import fail."""
     expected_last_seq: _builtins.int
     """expected_last_seq as in StoreMessagesRequest."""
     request_id: _builtins.str
     """request_id as in StoreMessagesRequest."""
+    on_duplicate: Global___OnDuplicate.ValueType
+    """on_duplicate as in StoreMessagesRequest."""
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Message]:
         """messages in their order, any number a piece; a piece of about 256 KiB travels well, one above the server's receive limit (64 MiB) is refused."""
@@ -1062,10 +1103,11 @@ class ImportMessagesRequest(_message.Message):
         messages: _abc.Iterable[_message_pb2.Message] | None = ...,
         expected_last_seq: _builtins.int | None = ...,
         request_id: _builtins.str = ...,
+        on_duplicate: Global___OnDuplicate.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_last_seq", b"_expected_last_seq", "expected_last_seq", b"expected_last_seq"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_last_seq", b"_expected_last_seq", "expected_last_seq", b"expected_last_seq", "messages", b"messages", "request_id", b"request_id", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_last_seq", b"_expected_last_seq", "expected_last_seq", b"expected_last_seq", "messages", b"messages", "on_duplicate", b"on_duplicate", "request_id", b"request_id", "session_id", b"session_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expected_last_seq: _TypeAlias = _typing.Literal["expected_last_seq"]  # noqa: Y015
     _WhichOneofArgType__expected_last_seq: _TypeAlias = _typing.Literal["_expected_last_seq", b"_expected_last_seq"]  # noqa: Y015
@@ -1082,13 +1124,16 @@ class ImportMessagesResponse(_message.Message):
     FIRST_SEQ_FIELD_NUMBER: _builtins.int
     LAST_SEQ_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    SKIPPED_COUNT_FIELD_NUMBER: _builtins.int
     first_seq: _builtins.int
-    """first_seq is the seq of the first message."""
+    """first_seq as in StoreMessagesResponse."""
     last_seq: _builtins.int
-    """last_seq is the seq of the last message."""
+    """last_seq as in StoreMessagesResponse."""
+    skipped_count: _builtins.int
+    """skipped_count as in StoreMessagesResponse."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """create_time is the messages' create_time."""
+        """create_time as in StoreMessagesResponse."""
 
     def __init__(
         self,
@@ -1096,10 +1141,11 @@ class ImportMessagesResponse(_message.Message):
         first_seq: _builtins.int = ...,
         last_seq: _builtins.int = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        skipped_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "first_seq", b"first_seq", "last_seq", b"last_seq"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "first_seq", b"first_seq", "last_seq", b"last_seq", "skipped_count", b"skipped_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1115,6 +1161,7 @@ class GetMessagesRequest(_message.Message):
     AFTER_SEQ_FIELD_NUMBER: _builtins.int
     RESUME_TOKEN_FIELD_NUMBER: _builtins.int
     AFTER_BOOKMARK_FIELD_NUMBER: _builtins.int
+    AFTER_MESSAGE_ID_FIELD_NUMBER: _builtins.int
     THROUGH_SEQ_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
     ORDER_FIELD_NUMBER: _builtins.int
@@ -1128,6 +1175,8 @@ class GetMessagesRequest(_message.Message):
     """resume_token goes on after the batch that carried it. The other fields must be as in the call that it comes from."""
     after_bookmark: _builtins.str
     """after_bookmark leaves out the messages up to this bookmark of the session."""
+    after_message_id: _builtins.str
+    """after_message_id leaves out the messages up to the one of this message_id."""
     through_seq: _builtins.int
     """through_seq is the last seq to read. 0 = the session's last_seq when the call starts; a larger one than that is cut to it."""
     limit: _builtins.int
@@ -1147,17 +1196,18 @@ class GetMessagesRequest(_message.Message):
         after_seq: _builtins.int = ...,
         resume_token: _builtins.str = ...,
         after_bookmark: _builtins.str = ...,
+        after_message_id: _builtins.str = ...,
         through_seq: _builtins.int = ...,
         limit: _builtins.int = ...,
         order: Global___MessageOrder.ValueType = ...,
         roles: _abc.Iterable[_message_pb2.Role.ValueType] | None = ...,
         view: Global___MessageView.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["after_bookmark", b"after_bookmark", "after_seq", b"after_seq", "resume_token", b"resume_token", "start", b"start"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["after_bookmark", b"after_bookmark", "after_message_id", b"after_message_id", "after_seq", b"after_seq", "resume_token", b"resume_token", "start", b"start"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_bookmark", b"after_bookmark", "after_seq", b"after_seq", "limit", b"limit", "order", b"order", "resume_token", b"resume_token", "roles", b"roles", "session_id", b"session_id", "start", b"start", "through_seq", b"through_seq", "view", b"view"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_bookmark", b"after_bookmark", "after_message_id", b"after_message_id", "after_seq", b"after_seq", "limit", b"limit", "order", b"order", "resume_token", b"resume_token", "roles", b"roles", "session_id", b"session_id", "start", b"start", "through_seq", b"through_seq", "view", b"view"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_start: _TypeAlias = _typing.Literal["after_seq", "resume_token", "after_bookmark"]  # noqa: Y015
+    _WhichOneofReturnType_start: _TypeAlias = _typing.Literal["after_seq", "resume_token", "after_bookmark", "after_message_id"]  # noqa: Y015
     _WhichOneofArgType_start: _TypeAlias = _typing.Literal["start", b"start"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_start) -> _WhichOneofReturnType_start | None: ...
 
@@ -1197,25 +1247,29 @@ Global___GetMessagesResponse: _TypeAlias = GetMessagesResponse  # noqa: Y015
 
 @_typing.final
 class GetMessageRequest(_message.Message):
-    """GetMessageRequest names one message."""
+    """GetMessageRequest names one message, by seq or by message_id."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SESSION_ID_FIELD_NUMBER: _builtins.int
     SEQ_FIELD_NUMBER: _builtins.int
+    MESSAGE_ID_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """session_id of the session. Required."""
     seq: _builtins.int
-    """seq of the message, from 1. Required."""
+    """seq of the message, from 1. Required unless message_id is set; refused together with it."""
+    message_id: _builtins.str
+    """message_id of the message. Empty = it is named by seq."""
     def __init__(
         self,
         *,
         session_id: _builtins.str = ...,
         seq: _builtins.int = ...,
+        message_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["seq", b"seq", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message_id", b"message_id", "seq", b"seq", "session_id", b"session_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

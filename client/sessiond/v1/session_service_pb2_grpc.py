@@ -248,7 +248,7 @@ class SessionServiceServicer(object):
     def StoreMessages(self, request, context):
         """StoreMessages appends a batch, atomically and durably: when it answers, all of it is committed.
         Errors: SESSION_NOT_FOUND, SESSION_DESTROYED, SEQUENCE_CONFLICT, PARENT_NOT_FOUND, INVALID_JSON, UNKNOWN_ROLE, MESSAGE_TOO_LARGE,
-        BATCH_TOO_LARGE, ASSET_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED.
+        BATCH_TOO_LARGE, ASSET_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED, MESSAGE_ALREADY_EXISTS.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -276,7 +276,7 @@ class SessionServiceServicer(object):
     def GetMessages(self, request, context):
         """GetMessages streams a session's messages in batches. At least one batch is sent, an empty one if there is nothing to read.
         The end is pinned when the call starts: messages stored later are not mixed in. A stream that breaks goes on
-        from the last batch's resume_token. Errors: SESSION_NOT_FOUND, BOOKMARK_NOT_FOUND, INVALID_RESUME_TOKEN, INVALID_FIELD, SERVER_DRAINING.
+        from the last batch's resume_token. Errors: SESSION_NOT_FOUND, BOOKMARK_NOT_FOUND, MESSAGE_NOT_FOUND, INVALID_RESUME_TOKEN, INVALID_FIELD, SERVER_DRAINING.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -92,7 +92,7 @@ class SessionServiceStub:
     StoreMessages: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.StoreMessagesRequest, _session_service_pb2.StoreMessagesResponse]
     """StoreMessages appends a batch, atomically and durably: when it answers, all of it is committed.
     Errors: SESSION_NOT_FOUND, SESSION_DESTROYED, SEQUENCE_CONFLICT, PARENT_NOT_FOUND, INVALID_JSON, UNKNOWN_ROLE, MESSAGE_TOO_LARGE,
-    BATCH_TOO_LARGE, ASSET_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED.
+    BATCH_TOO_LARGE, ASSET_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED, MESSAGE_ALREADY_EXISTS.
     """
     BatchStoreMessages: _grpc.UnaryStreamMultiCallable[_session_service_pb2.BatchStoreMessagesRequest, _session_service_pb2.BatchStoreMessagesResponse]
     """BatchStoreMessages does many StoreMessages, mostly of different sessions, at a fraction of their cost. Each of its requests is done, or
@@ -108,7 +108,7 @@ class SessionServiceStub:
     GetMessages: _grpc.UnaryStreamMultiCallable[_session_service_pb2.GetMessagesRequest, _session_service_pb2.GetMessagesResponse]
     """GetMessages streams a session's messages in batches. At least one batch is sent, an empty one if there is nothing to read.
     The end is pinned when the call starts: messages stored later are not mixed in. A stream that breaks goes on
-    from the last batch's resume_token. Errors: SESSION_NOT_FOUND, BOOKMARK_NOT_FOUND, INVALID_RESUME_TOKEN, INVALID_FIELD, SERVER_DRAINING.
+    from the last batch's resume_token. Errors: SESSION_NOT_FOUND, BOOKMARK_NOT_FOUND, MESSAGE_NOT_FOUND, INVALID_RESUME_TOKEN, INVALID_FIELD, SERVER_DRAINING.
     """
     GetMessage: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.GetMessageRequest, _message_pb2.Message]
     """GetMessage answers one message. Errors: SESSION_NOT_FOUND, MESSAGE_NOT_FOUND."""
@@ -175,7 +175,7 @@ class SessionServiceAsyncStub(SessionServiceStub):
     StoreMessages: _aio.UnaryUnaryMultiCallable[_session_service_pb2.StoreMessagesRequest, _session_service_pb2.StoreMessagesResponse]  # type: ignore[assignment]
     """StoreMessages appends a batch, atomically and durably: when it answers, all of it is committed.
     Errors: SESSION_NOT_FOUND, SESSION_DESTROYED, SEQUENCE_CONFLICT, PARENT_NOT_FOUND, INVALID_JSON, UNKNOWN_ROLE, MESSAGE_TOO_LARGE,
-    BATCH_TOO_LARGE, ASSET_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED.
+    BATCH_TOO_LARGE, ASSET_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED, MESSAGE_ALREADY_EXISTS.
     """
     BatchStoreMessages: _aio.UnaryStreamMultiCallable[_session_service_pb2.BatchStoreMessagesRequest, _session_service_pb2.BatchStoreMessagesResponse]  # type: ignore[assignment]
     """BatchStoreMessages does many StoreMessages, mostly of different sessions, at a fraction of their cost. Each of its requests is done, or
@@ -191,7 +191,7 @@ class SessionServiceAsyncStub(SessionServiceStub):
     GetMessages: _aio.UnaryStreamMultiCallable[_session_service_pb2.GetMessagesRequest, _session_service_pb2.GetMessagesResponse]  # type: ignore[assignment]
     """GetMessages streams a session's messages in batches. At least one batch is sent, an empty one if there is nothing to read.
     The end is pinned when the call starts: messages stored later are not mixed in. A stream that breaks goes on
-    from the last batch's resume_token. Errors: SESSION_NOT_FOUND, BOOKMARK_NOT_FOUND, INVALID_RESUME_TOKEN, INVALID_FIELD, SERVER_DRAINING.
+    from the last batch's resume_token. Errors: SESSION_NOT_FOUND, BOOKMARK_NOT_FOUND, MESSAGE_NOT_FOUND, INVALID_RESUME_TOKEN, INVALID_FIELD, SERVER_DRAINING.
     """
     GetMessage: _aio.UnaryUnaryMultiCallable[_session_service_pb2.GetMessageRequest, _message_pb2.Message]  # type: ignore[assignment]
     """GetMessage answers one message. Errors: SESSION_NOT_FOUND, MESSAGE_NOT_FOUND."""
@@ -333,7 +333,7 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_session_service_pb2.StoreMessagesResponse, _abc.Awaitable[_session_service_pb2.StoreMessagesResponse]]:
         """StoreMessages appends a batch, atomically and durably: when it answers, all of it is committed.
         Errors: SESSION_NOT_FOUND, SESSION_DESTROYED, SEQUENCE_CONFLICT, PARENT_NOT_FOUND, INVALID_JSON, UNKNOWN_ROLE, MESSAGE_TOO_LARGE,
-        BATCH_TOO_LARGE, ASSET_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED.
+        BATCH_TOO_LARGE, ASSET_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED, MESSAGE_ALREADY_EXISTS.
         """
 
     @_abc_1.abstractmethod
@@ -367,7 +367,7 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_session_service_pb2.GetMessagesResponse], _abc.AsyncIterator[_session_service_pb2.GetMessagesResponse]]:
         """GetMessages streams a session's messages in batches. At least one batch is sent, an empty one if there is nothing to read.
         The end is pinned when the call starts: messages stored later are not mixed in. A stream that breaks goes on
-        from the last batch's resume_token. Errors: SESSION_NOT_FOUND, BOOKMARK_NOT_FOUND, INVALID_RESUME_TOKEN, INVALID_FIELD, SERVER_DRAINING.
+        from the last batch's resume_token. Errors: SESSION_NOT_FOUND, BOOKMARK_NOT_FOUND, MESSAGE_NOT_FOUND, INVALID_RESUME_TOKEN, INVALID_FIELD, SERVER_DRAINING.
         """
 
     @_abc_1.abstractmethod

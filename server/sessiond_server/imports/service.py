@@ -84,6 +84,7 @@ class SessionImports:
                 validator.parents,
                 validator.asset_refs,
                 tuple(validator.asset_fields),
+                validator.message_ids,
             )
             record = (
                 RequestRecord(

@@ -22,8 +22,10 @@ from sessiond_server.core.limits import (
     Limits,
 )
 from sessiond_server.core.pg_time import EPOCH_S
+from sessiond_server.core.validation import check_message_id
 from sessiond_server.messages import schemas
 from sessiond_server.messages.asset_references import references
+from sessiond_server.messages.duplicates import twice
 from sessiond_server.messages.encoding import encoded_tokens, varint
 from sessiond_server.messages.json_content import FORMATS, role_of, user_text
 from sessiond_server.messages.parts import check_parts
@@ -63,9 +65,18 @@ class MessageValidator:
         asset_refs: (index of the message in the append, sha256) for each asset that a message
             refers to, once per message.
         asset_fields: path of the first field that refers to an asset, by sha256.
+        message_ids: (index of the message in the append, message_id) for each message with a
+            message_id.
     """
 
-    def __init__(self, limits: Limits, tokenizer: Tokenizer, *, keep_turn: bool = False) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        tokenizer: Tokenizer,
+        *,
+        keep_turn: bool = False,
+        indexes: Sequence[int] = (),
+    ) -> None:
         """Create a validator.
 
         Args:
@@ -73,6 +84,8 @@ class MessageValidator:
             tokenizer: counts the tokens.
             keep_turn: keep the message's `turn` field (server-written and imported messages only;
                 other clients cannot set it).
+            indexes: index in the request of each message, if messages of the request are left out.
+                The list may grow while messages are encoded.
         """
         self._max_bytes = limits.max_message_bytes
         self._keep_turn = keep_turn
@@ -83,6 +96,9 @@ class MessageValidator:
         self.parents: list[tuple[int, int]] = []
         self.asset_refs: list[tuple[int, bytes]] = []
         self.asset_fields: dict[bytes, str] = {}
+        self.message_ids: list[tuple[int, str]] = []
+        self._indexes = indexes
+        self._places: dict[str, int] = {}
         # (sha256, field) for each reference in the current piece, by the message's index.
         self._named: dict[int, list[tuple[bytes, str]]] = {}
 
@@ -100,8 +116,8 @@ class MessageValidator:
                 imported sessions).
 
         Raises:
-            Fault: INVALID_FIELD, INVALID_JSON, UNKNOWN_ROLE or MESSAGE_TOO_LARGE, with the path of
-                the field.
+            Fault: INVALID_FIELD, INVALID_JSON, UNKNOWN_ROLE, MESSAGE_TOO_LARGE or
+                MESSAGE_ALREADY_EXISTS, with the path of the field.
         """
         rows, totals = Rows(), self.totals
         add_role, add_format, add_size = rows.roles.append, rows.formats.append, rows.sizes.append
@@ -123,6 +139,9 @@ class MessageValidator:
                 role, texts = self._check_json(encoded, message_format, message.role)
                 length = varint(size)
                 body = b"".join((_HEADS[role, message_format], length, encoded, b"\x48", length))
+                if message_id := message.message_id:
+                    named = self._name(message_id)
+                    body += b"\x6a" + varint(len(named)) + named
             else:
                 if keep_times:
                     rows.times.append(self._check_time(message))
@@ -180,6 +199,8 @@ class MessageValidator:
             totals = self.totals
             self.parents.append((totals.count, message.parent_seq))
             totals.parent_floor = max(totals.parent_floor, message.parent_seq - totals.count)
+        if message.message_id:
+            self._name(message.message_id)
         for field in ("seq", "create_time", "token_count", "tokens_estimated"):
             message.ClearField(field)
         if not self._keep_turn:
@@ -191,8 +212,22 @@ class MessageValidator:
 
     @property
     def _path(self) -> str:
-        """Path of the message in the request; indexes count through all pieces of an import."""
-        return f"messages[{self.totals.count}]"
+        return self._path_of(self.totals.count)
+
+    def _path_of(self, place: int) -> str:
+        """Path of a message in the request; indexes count through all pieces of an import."""
+        return f"messages[{self._indexes[place] if self._indexes else place}]"
+
+    def _name(self, message_id: str) -> bytes:
+        """Check and note the message_id of the message; return it encoded."""
+        field = f"{self._path}.message_id"
+        check_message_id(message_id, field)
+        place = self.totals.count
+        first = self._places.setdefault(message_id, place)
+        if first != place:
+            raise twice(message_id, field, self._path_of(first))
+        self.message_ids.append((place, message_id))
+        return message_id.encode()
 
     def _check_time(self, message: Message) -> int:
         """Check seq and create_time of an imported message; return its time as in Rows.times."""
@@ -232,7 +267,7 @@ class MessageValidator:
         for place, message in enumerate(messages, first):
             encoded = _as_bytes(message.json)
             if ASSET_PREFIX in encoded:
-                field = f"messages[{place}].json"
+                field = f"{self._path_of(place)}.json"
                 value = parse_json(encoded, field)
                 self._named[place] = [
                     (sha256, field + path) for sha256, path in references(value, message.format)

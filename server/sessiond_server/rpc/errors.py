@@ -26,6 +26,7 @@ CODES: dict[str, grpc.StatusCode] = {
     "SESSION_DESTROYED": grpc.StatusCode.FAILED_PRECONDITION,
     "SESSION_TOO_LARGE": grpc.StatusCode.FAILED_PRECONDITION,
     "MESSAGE_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
+    "MESSAGE_ALREADY_EXISTS": grpc.StatusCode.ALREADY_EXISTS,
     "SEQUENCE_CONFLICT": grpc.StatusCode.ABORTED,
     "ETAG_MISMATCH": grpc.StatusCode.ABORTED,
     "PARENT_NOT_FOUND": grpc.StatusCode.INVALID_ARGUMENT,

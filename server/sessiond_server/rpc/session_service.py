@@ -3,11 +3,14 @@
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 
+from google.protobuf.timestamp_pb2 import Timestamp
+
 from sessiond.v1.message_pb2 import Message
 from sessiond.v1.session_pb2 import Session
 from sessiond.v1.session_service_pb2 import (
     MESSAGE_ORDER_DESC,
     MESSAGE_VIEW_BASIC,
+    ON_DUPLICATE_SKIP,
     BatchStoreMessagesError,
     BatchStoreMessagesRequest,
     BatchStoreMessagesResponse,
@@ -34,6 +37,7 @@ from sessiond.v1.session_service_pb2 import (
     ListSessionsResponse,
     MessageOrder,
     MessageView,
+    OnDuplicate,
     ResumeSessionRequest,
     StoreMessagesRequest,
     StoreMessagesResponse,
@@ -44,10 +48,11 @@ from sessiond_server.core.cancellation import run_to_completion
 from sessiond_server.core.errors import invalid
 from sessiond_server.core.states import SessionStatus
 from sessiond_server.imports.service import SessionImports
-from sessiond_server.messages.append import Appends, Target
+from sessiond_server.messages.append import Appends
 from sessiond_server.messages.batch_append import BatchAppender, Outcome
 from sessiond_server.messages.history import History, Reading
 from sessiond_server.messages.store.append import Appended
+from sessiond_server.messages.target import Target
 from sessiond_server.messages.token_counts import ENCODING
 from sessiond_server.projects.authentication import Caller
 from sessiond_server.rpc import conversions
@@ -236,7 +241,8 @@ class SessionServicer:
         return ImportMessagesResponse(
             first_seq=stored.first_seq,
             last_seq=stored.last_seq,
-            create_time=conversions.timestamp_of(stored.created_us),
+            create_time=_create_time(stored),
+            skipped_count=stored.skipped,
         )
 
     async def GetMessages(
@@ -244,6 +250,7 @@ class SessionServicer:
     ) -> AsyncGenerator[bytes, None]:
         order = conversions.enum_number(MessageOrder.DESCRIPTOR, request.order, "order")
         view = conversions.enum_number(MessageView.DESCRIPTOR, request.view, "view")
+        start = request.WhichOneof("start")
         reading = Reading(
             session_id=request.session_id,
             after_seq=request.after_seq,
@@ -253,9 +260,8 @@ class SessionServicer:
             roles=tuple(request.roles),
             basic=view == MESSAGE_VIEW_BASIC,
             resume_token=request.resume_token,
-            after_bookmark=request.after_bookmark
-            if request.WhichOneof("start") == "after_bookmark"
-            else None,
+            after_bookmark=request.after_bookmark if start == "after_bookmark" else None,
+            after_message_id=request.after_message_id if start == "after_message_id" else None,
         )
         async with aclosing(self._history.stream(caller.project_id, reading)) as batches:
             async for batch in batches:
@@ -263,15 +269,23 @@ class SessionServicer:
                 yield batch
 
     async def GetMessage(self, request: GetMessageRequest, caller: Caller) -> bytes:
-        return await self._history.message(caller.project_id, request.session_id, request.seq)
+        return await self._history.message(
+            caller.project_id, request.session_id, request.seq, request.message_id
+        )
 
 
 def _stored(appended: Appended) -> StoreMessagesResponse:
     return StoreMessagesResponse(
         first_seq=appended.first_seq,
         last_seq=appended.last_seq,
-        create_time=conversions.timestamp_of(appended.created_us),
+        create_time=_create_time(appended),
+        skipped_count=appended.skipped,
     )
+
+
+def _create_time(appended: Appended) -> Timestamp | None:
+    """Convert the create time of the stored messages; None if all were skipped."""
+    return conversions.timestamp_of(appended.created_us) if appended.first_seq else None
 
 
 def _result(outcome: Outcome, session_id: str) -> BatchStoreMessagesResult:
@@ -293,4 +307,8 @@ def _target(request: StoreMessagesRequest | ImportMessagesRequest, caller: Calle
         request.session_id,
         request.expected_last_seq if request.HasField("expected_last_seq") else None,
         request.request_id,
+        skips_duplicates=conversions.enum_number(
+            OnDuplicate.DESCRIPTOR, request.on_duplicate, "on_duplicate"
+        )
+        == ON_DUPLICATE_SKIP,
     )

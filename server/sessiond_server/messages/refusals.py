@@ -1,0 +1,143 @@
+"""Why an append stored nothing: a condition of its statement did not hold."""
+
+from collections.abc import Sequence
+
+from sessiond_server.core.errors import Fault, session_not_found
+from sessiond_server.core.pg_time import to_pg_us
+from sessiond_server.core.states import SessionStatus
+from sessiond_server.db.idempotency import RequestRecord
+from sessiond_server.messages.duplicates import already_exists
+from sessiond_server.messages.store.append import Append, Appended, AppendStore
+from sessiond_server.messages.target import Target
+from sessiond_server.sessions.store.sessions import SessionRow, SessionStore
+
+
+class Refusals:
+    """Finds out why an append is refused."""
+
+    def __init__(self, store: AppendStore, sessions: SessionStore) -> None:
+        self._store = store
+        self._sessions = sessions
+
+    async def check_open(self, target: Target) -> None:
+        """Check that the session takes appends, unless this one is a repetition.
+
+        Raises:
+            Fault: SESSION_NOT_FOUND or SESSION_DESTROYED.
+        """
+        row = await self._session(target)
+        if target.request_id and await self._sessions.find_request(
+            row.key, row.log, target.request_id
+        ):
+            return  # a repetition returns the first result, whatever the session's current state is
+        if row.state == SessionStatus.DESTROYED:
+            raise _destroyed(target.session_id)
+
+    async def nothing_new(self, target: Target, skipped: int) -> Appended:
+        """Return the result of an append of which the session has all messages.
+
+        Args:
+            target: session and conditions of the append.
+            skipped: number of its messages.
+
+        Raises:
+            Fault: SESSION_NOT_FOUND, SESSION_DESTROYED or SEQUENCE_CONFLICT.
+        """
+        row = await self._session(target)
+        _check_state(target, row)
+        return Appended(0, row.last_seq, 0, skipped)
+
+    async def explain(self, target: Target, append: Append, indexes: Sequence[int]) -> Appended:
+        """Explain why an append stored nothing.
+
+        Args:
+            target: session and conditions of the append.
+            append: the append.
+            indexes: see MessageValidator.
+
+        Returns:
+            The result of the first request, if this request is a repetition.
+
+        Raises:
+            Fault: for the condition that did not hold.
+        """
+        row = await self._session(target)
+        if target.request_id:
+            first = await self._sessions.find_request(append.key, row.log, target.request_id)
+            if first:
+                record = RequestRecord(append.key, target.request_id, append.content_hash)
+                record.check_repeats(first)
+                return Appended(
+                    first.first_seq,
+                    first.last_seq,
+                    to_pg_us(first.created_at),
+                    int(first.result or 0),
+                )
+        _check_state(target, row)
+        if append.message_ids:
+            ids = [message_id for _, message_id in append.message_ids]
+            if stored := await self._store.stored_ids(append.key, target.project_id, ids):
+                raise already_exists(target.session_id, append.message_ids, stored, indexes)
+        if append.totals.parent_floor > row.last_seq:
+            raise Fault(
+                "PARENT_NOT_FOUND",
+                "messages: a parent_seq names no message before it; session "
+                f"{target.session_id!r} is at seq {row.last_seq}",
+                metadata={"session_id": target.session_id, "last_seq": row.last_seq},
+                fields={
+                    "messages.parent_seq": "names no message of the session, nor an earlier one "
+                    "of the batch"
+                },
+            )
+        # The condition did not hold when the statement ran, but holds now. Another append must have
+        # changed the session in between.
+        if target.expected_last_seq is not None:
+            raise _sequence_conflict(target, row.last_seq, _CHANGED)
+        raise changing(target.session_id)
+
+    async def _session(self, target: Target) -> SessionRow:
+        row = await self._sessions.get(target.key, target.project_id)
+        if row is None:
+            raise session_not_found(target.session_id)
+        return row
+
+
+_CHANGED = "changed while the append ran; try again"
+
+
+def changing(session_id: str) -> Fault:
+    """Return the fault for an append during which others have changed the session."""
+    return Fault("OVERLOADED", f"session {session_id!r} {_CHANGED}", retry_after_s=0.05)
+
+
+def _check_state(target: Target, row: SessionRow) -> None:
+    """Check that the session takes appends, and is where the caller expects it."""
+    if row.state == SessionStatus.DESTROYED:
+        raise _destroyed(target.session_id)
+    if target.expected_last_seq is not None and target.expected_last_seq != row.last_seq:
+        raise _sequence_conflict(
+            target,
+            row.last_seq,
+            f"is at seq {row.last_seq}, not {target.expected_last_seq}: another "
+            "caller appended; read from there, then try again",
+        )
+
+
+def _sequence_conflict(target: Target, last_seq: int, text: str) -> Fault:
+    return Fault(
+        "SEQUENCE_CONFLICT",
+        f"session {target.session_id!r} {text}",
+        metadata={
+            "session_id": target.session_id,
+            "expected_last_seq": target.expected_last_seq,
+            "last_seq": last_seq,
+        },
+    )
+
+
+def _destroyed(session_id: str) -> Fault:
+    return Fault(
+        "SESSION_DESTROYED",
+        f"session {session_id!r} is destroyed: resume it (ResumeSession) to append",
+        metadata={"session_id": session_id},
+    )

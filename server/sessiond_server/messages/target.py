@@ -1,0 +1,44 @@
+"""The session that an append is for, and the conditions of the append."""
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from sessiond_server.core.errors import invalid
+from sessiond_server.core.ids import session_key
+from sessiond_server.core.validation import check_request_id, check_session_id
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The session of an append, and conditions of the append.
+
+    Attributes:
+        project_id: the caller's project.
+        session_id: the session.
+        expected_last_seq: the last_seq that the session must have; None = any.
+        request_id: makes the append safe to repeat; "" = none.
+        skips_duplicates: whether to leave out messages whose message_id the session has, instead of
+            refusing the append.
+    """
+
+    project_id: UUID
+    session_id: str
+    expected_last_seq: int | None
+    request_id: str
+    skips_duplicates: bool = False
+
+    @property
+    def key(self) -> UUID:
+        """The session's key."""
+        return session_key(self.project_id, self.session_id)
+
+    def check(self) -> None:
+        """Check the fields' values.
+
+        Raises:
+            Fault: INVALID_FIELD if a value is invalid.
+        """
+        check_session_id(self.session_id)
+        check_request_id(self.request_id)
+        if self.expected_last_seq is not None and self.expected_last_seq < 0:
+            raise invalid("expected_last_seq", "is negative; 0 stands for an empty session")
