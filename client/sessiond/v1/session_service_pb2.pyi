@@ -39,7 +39,7 @@ class _OnDuplicateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OnDuplica
     ON_DUPLICATE_REFUSE: _OnDuplicate.ValueType  # 1
     """Store nothing: MESSAGE_ALREADY_EXISTS."""
     ON_DUPLICATE_SKIP: _OnDuplicate.ValueType  # 2
-    """Leave these messages out, whatever they contain, and store the others. Messages without a message_id are always stored. Where a message is left
+    """Leave these messages out, even if they differ from what is stored, and store the others. Messages without a message_id are always stored. Where a message is left
     out, a parent_seq has to name a message that was stored before the request.
     """
 
@@ -51,7 +51,7 @@ ON_DUPLICATE_UNSPECIFIED: OnDuplicate.ValueType  # 0
 ON_DUPLICATE_REFUSE: OnDuplicate.ValueType  # 1
 """Store nothing: MESSAGE_ALREADY_EXISTS."""
 ON_DUPLICATE_SKIP: OnDuplicate.ValueType  # 2
-"""Leave these messages out, whatever they contain, and store the others. Messages without a message_id are always stored. Where a message is left
+"""Leave these messages out, even if they differ from what is stored, and store the others. Messages without a message_id are always stored. Where a message is left
 out, a parent_seq has to name a message that was stored before the request.
 """
 Global___OnDuplicate: _TypeAlias = OnDuplicate  # noqa: Y015

@@ -137,7 +137,7 @@ class Appends:
         for _ in range(ATTEMPTS):
             append = prepared.append
             if not prepared.rows:
-                return await self._refusals.nothing_new(target, append.skipped)
+                return await self._refusals.nothing_new(target, append.content_hash, append.skipped)
             storing = self._store.append(append, prepared.rows)
             try:
                 return await self._finish(
@@ -195,7 +195,7 @@ class Appends:
                 skipped += skipper.skipped
                 if not validator.totals.count:
                     if skipped:
-                        return await self._refusals.nothing_new(target, skipped)
+                        return await self._refusals.nothing_new(target, content_hash, skipped)
                     raise invalid("messages", "is empty; send at least one")
                 append = replace(append_of(target, validator, skipped), content_hash=content_hash)
                 storing = self._store.append_bulk(append, spool)

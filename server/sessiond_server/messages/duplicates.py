@@ -1,7 +1,7 @@
 """Messages that a session has already, by their message_ids."""
 
 import hashlib
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 
 from sessiond.v1.message_pb2 import Message
 from sessiond_server.core.errors import Fault
@@ -15,7 +15,7 @@ class MessageAlreadyExists(Fault):
     """
 
     def __init__(
-        self, session_id: str, field: str, message_id: str, stored: dict[str, int]
+        self, session_id: str, field: str, message_id: str, stored: Mapping[str, int]
     ) -> None:
         seq = stored[message_id]
         super().__init__(
@@ -31,7 +31,7 @@ class MessageAlreadyExists(Fault):
 def already_exists(
     session_id: str,
     message_ids: Sequence[tuple[int, str]],
-    stored: dict[str, int],
+    stored: Mapping[str, int],
     indexes: Sequence[int] = (),
 ) -> MessageAlreadyExists:
     """Return the fault for an append of which the session has some messages.
@@ -91,8 +91,8 @@ class Skipper:
             stored: message_ids that the session has.
         """
         kept: list[Message] = []
-        index = len(self.indexes) + self.skipped
-        for index, message in enumerate(messages, index):
+        first = len(self.indexes) + self.skipped
+        for index, message in enumerate(messages, first):
             self._hash.update(message.SerializeToString(deterministic=True))
             if message_id := message.message_id:
                 if message_id in self._seen or message_id in stored:

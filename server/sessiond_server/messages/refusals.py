@@ -33,17 +33,20 @@ class Refusals:
         if row.state == SessionStatus.DESTROYED:
             raise _destroyed(target.session_id)
 
-    async def nothing_new(self, target: Target, skipped: int) -> Appended:
+    async def nothing_new(self, target: Target, content_hash: bytes, skipped: int) -> Appended:
         """Return the result of an append of which the session has all messages.
 
         Args:
             target: session and conditions of the append.
+            content_hash: see Append.
             skipped: number of its messages.
 
         Raises:
             Fault: SESSION_NOT_FOUND, SESSION_DESTROYED or SEQUENCE_CONFLICT.
         """
         row = await self._session(target)
+        if first := await self._first_result(target, row, content_hash):
+            return first
         _check_state(target, row)
         return Appended(0, row.last_seq, 0, skipped)
 
@@ -62,17 +65,8 @@ class Refusals:
             Fault: for the condition that did not hold.
         """
         row = await self._session(target)
-        if target.request_id:
-            first = await self._sessions.find_request(append.key, row.log, target.request_id)
-            if first:
-                record = RequestRecord(append.key, target.request_id, append.content_hash)
-                record.check_repeats(first)
-                return Appended(
-                    first.first_seq,
-                    first.last_seq,
-                    to_pg_us(first.created_at),
-                    int(first.result or 0),
-                )
+        if first := await self._first_result(target, row, append.content_hash):
+            return first
         _check_state(target, row)
         if append.message_ids:
             ids = [message_id for _, message_id in append.message_ids]
@@ -94,6 +88,19 @@ class Refusals:
         if target.expected_last_seq is not None:
             raise _sequence_conflict(target, row.last_seq, _CHANGED)
         raise changing(target.session_id)
+
+    async def _first_result(
+        self, target: Target, row: SessionRow, content_hash: bytes
+    ) -> Appended | None:
+        """Return the result of the first request with the request_id; None if there is none."""
+        if not target.request_id:
+            return None
+        first = await self._sessions.find_request(row.key, row.log, target.request_id)
+        if first is None:
+            return None
+        RequestRecord(row.key, target.request_id, content_hash).check_repeats(first)
+        created_us = to_pg_us(first.created_at)
+        return Appended(first.first_seq, first.last_seq, created_us, int(first.result or 0))
 
     async def _session(self, target: Target) -> SessionRow:
         row = await self._sessions.get(target.key, target.project_id)

@@ -140,8 +140,8 @@ class MessageValidator:
                 length = varint(size)
                 body = b"".join((_HEADS[role, message_format], length, encoded, b"\x48", length))
                 if message_id := message.message_id:
-                    named = self._name(message_id)
-                    body += b"\x6a" + varint(len(named)) + named
+                    name = self._name(message_id)
+                    body += b"\x6a" + varint(len(name)) + name
             else:
                 if keep_times:
                     rows.times.append(self._check_time(message))

@@ -32,7 +32,7 @@ _FOUND = """
 SELECT found.message_id, found.seq FROM {segments}, LATERAL (
     SELECT message_id, seq FROM message_ids AS named
     WHERE named.key = segment.key AND named.log = segment.log
-        AND named.message_id = ANY(%(ids)s::text[])
+        AND named.message_id = ANY(%(ids)b::text[])
         AND named.seq >= segment.first_seq AND named.seq <= segment.last_seq
     LIMIT {limit}
 ) AS found"""
