@@ -10,7 +10,8 @@ from sessiond._requests import messages as message_requests
 from sessiond._requests.encoded import Encoder, encoded_store
 from sessiond._requests.fields import filled, request_id_or_new
 from sessiond._requests.input import MessageInput, NewMessage, add_batch, check_list, to_proto
-from sessiond._requests.options import AppendOptions, ReadOptions
+from sessiond._requests.options import AppendOptions, ReadOptions, SessionSettings
+from sessiond._requests.sessions import put_creation
 from sessiond._sync._attachments import FileExtractor
 from sessiond._sync._connection import Calls
 from sessiond._sync._lazy import Lazy
@@ -53,7 +54,8 @@ class MessageCalls(Calls):
                 Allowed only with a dict or JSON text.
             message_id: the caller's own name of the message, at most 256 characters, unique in its
                 session. Allowed only with a dict or JSON text.
-            **options: expected_last_seq, on_duplicate, extract_files, request_id, timeout.
+            **options: expected_last_seq, on_duplicate, format_name, create, extract_files,
+                request_id, timeout.
 
         Returns:
             The seqs of the stored message; `last_seq` is the message's seq.
@@ -78,6 +80,8 @@ class MessageCalls(Calls):
         *,
         expected_last_seq: int | None = None,
         on_duplicate: str | None = None,
+        format_name: str | None = None,
+        create: SessionSettings | None = None,
         extract_files: bool | int = False,
         request_id: str | None = None,
         timeout: float | None = None,
@@ -89,13 +93,18 @@ class MessageCalls(Calls):
             messages: 1 to 1,000 messages, at most 32 MiB in total. Each is a provider's message (a
                 dict, or JSON text as str or bytes, kept byte for byte), a NewMessage (typed parts,
                 labels, a parent), a Message that was read, or a protobuf Message.
-            format: the format of dicts and JSON texts: "openai", "anthropic" or "gemini". Default:
-                determined by the shape of each message, or "openai" for plain text.
+            format: the format of dicts and JSON texts: "openai", "anthropic", "gemini" or "other".
+                Default: determined by the shape of each message, or "openai" for plain text.
             expected_last_seq: store nothing unless the session's last_seq is this; 0 = the session
                 must be empty.
             on_duplicate: what happens to messages whose message_id the session has already:
                 "refuse" (default: nothing is stored) or "skip" (they are left out and counted, and
                 the others are stored).
+            format_name: with format "other", the program whose messages these are, e.g.
+                "claude-code": at most 64 characters.
+            create: settings with which the session is made, in the same commit, if there is none:
+                model, user, title, config, metadata, idle_ttl, never_expires. An existing session
+                stays as it is.
             extract_files: first upload the files inside the messages (data URLs and base64) as
                 assets, and store references to them. True = files of 256 KiB or more; a number =
                 files of at least this many bytes.
@@ -123,7 +132,7 @@ class MessageCalls(Calls):
         extractor = FileExtractor(self._connection, extract_files)
         if extractor.least is not None:
             messages = [
-                extractor.take(to_proto(message, format, f"messages[{i}]"))
+                extractor.take(to_proto(message, format, f"messages[{i}]", format_name=format_name))
                 for i, message in enumerate(messages)
             ]
         request = filled(
@@ -133,11 +142,12 @@ class MessageCalls(Calls):
             on_duplicate=on_duplicate,
             request_id=request_id_or_new(request_id),
         )
+        put_creation(request, create)
         if len(messages) < ENCODED_MESSAGES:
-            add_batch(request.messages, messages, format)
+            add_batch(request.messages, messages, format, format_name=format_name)
             response = self._connection.call(lambda stubs: stubs.appends.call, request, timeout)
         else:
-            encoded = encoded_store(request, messages, format)
+            encoded = encoded_store(request, messages, format, format_name)
             response = self._connection.call(lambda stubs: stubs.store_encoded, encoded, timeout)
         return _stored_range(response)
 
@@ -149,6 +159,8 @@ class MessageCalls(Calls):
         *,
         expected_last_seq: int | None = None,
         on_duplicate: str | None = None,
+        format_name: str | None = None,
+        create: SessionSettings | None = None,
         extract_files: bool | int = False,
         request_id: str | None = None,
         timeout: float | None = None,
@@ -160,13 +172,18 @@ class MessageCalls(Calls):
             messages: any number of values that store_messages accepts. They are sent while they are
                 iterated over. After a broken connection, a list or another sequence is sent again.
                 Other iterables can be read only once, so the error is raised.
-            format: the format of dicts and JSON texts: "openai", "anthropic" or "gemini". Default:
-                determined by the shape of each message, or "openai" for plain text.
+            format: the format of dicts and JSON texts: "openai", "anthropic", "gemini" or "other".
+                Default: determined by the shape of each message, or "openai" for plain text.
             expected_last_seq: store nothing unless the session's last_seq is this; 0 = the session
                 must be empty.
             on_duplicate: what happens to messages whose message_id the session has already:
                 "refuse" (default: nothing is stored) or "skip" (they are left out and counted, and
                 the others are stored).
+            format_name: with format "other", the program whose messages these are, e.g.
+                "claude-code": at most 64 characters.
+            create: settings with which the session is made, in the same commit, if there is none:
+                model, user, title, config, metadata, idle_ttl, never_expires. An existing session
+                stays as it is.
             extract_files: first upload the files inside the messages (data URLs and base64) as
                 assets, and store references to them. True = files of 256 KiB or more; a number =
                 files of at least this many bytes.
@@ -188,10 +205,11 @@ class MessageCalls(Calls):
             on_duplicate=on_duplicate,
             request_id=request_id_or_new(request_id),
         )
+        put_creation(first, create)
         extractor = FileExtractor(self._connection, extract_files)
         response = self._connection.upload(
             lambda stubs: stubs.import_encoded,
-            lambda: _pieces(first, messages, format, extractor),
+            lambda: _pieces(first, messages, format, format_name, extractor),
             timeout=timeout,
             is_repeatable=isinstance(messages, Sequence),
             # No session has this id, so the server refuses the import.
@@ -268,17 +286,18 @@ def _pieces(
     first: pb.ImportMessagesRequest,
     messages: Source[MessageInput],
     format: str | None,
+    format_name: str | None,
     extractor: FileExtractor,
 ) -> Generator[bytes, None]:
     """Yield the encoded requests of an import."""
-    encoder = Encoder(first, format)
+    encoder = Encoder(first, format, format_name)
     is_first = True
     count = 0
     for message in each(messages):
         if extractor.least is None:
             encoder.add(message, count)
         else:
-            read = to_proto(message, format, f"messages[{count}]")
+            read = to_proto(message, format, f"messages[{count}]", format_name=format_name)
             encoder.add(extractor.take(read), count)
         count += 1
         if encoder.size >= PIECE_BYTES:

@@ -34,6 +34,7 @@ SessiondError (RuntimeError)
 │   ├── ModelTimedOut              MODEL_TIMED_OUT
 │   ├── ModelAnswerInvalid         MODEL_ANSWER_INVALID
 │   ├── ContextTooLarge            CONTEXT_TOO_LARGE
+│   ├── FormatUnreadable           FORMAT_UNREADABLE
 │   ├── TurnTimedOut               TURN_TIMED_OUT
 │   ├── TurnAborted                TURN_ABORTED
 │   └── TurnLost                   TURN_LOST
@@ -143,6 +144,7 @@ from sessiond.errors._service import (
 )
 from sessiond.errors._turns import (
     ContextTooLarge,
+    FormatUnreadable,
     ModelAccessDenied,
     ModelAnswerInvalid,
     ModelRateLimited,
@@ -177,6 +179,7 @@ __all__ = [
     "ETagMismatch",
     "FailedPrecondition",
     "FieldViolation",
+    "FormatUnreadable",
     "InternalError",
     "InvalidField",
     "InvalidJson",

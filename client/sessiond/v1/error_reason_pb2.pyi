@@ -149,6 +149,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """ALREADY_EXISTS: the session has a message of this message_id, or the request has it twice. Nothing was stored; on_duplicate SKIP stores
     the others. Metadata: session_id, message_id, and seq of the stored message if there is one. Details: BadRequest.
     """
+    ERROR_REASON_FORMAT_UNREADABLE: _ErrorReason.ValueType  # 56
+    """FAILED_PRECONDITION: the history that a model would be given has a message of FORMAT_OTHER that the server cannot read. Metadata: session_id,
+    turn_id, format_name, seq.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is the reason in the google.rpc.ErrorInfo (domain "sessiond.v1") that every error carries, by its name without the prefix
@@ -282,5 +286,9 @@ ERROR_REASON_TURN_NOT_FOUND: ErrorReason.ValueType  # 52
 ERROR_REASON_MESSAGE_ALREADY_EXISTS: ErrorReason.ValueType  # 55
 """ALREADY_EXISTS: the session has a message of this message_id, or the request has it twice. Nothing was stored; on_duplicate SKIP stores
 the others. Metadata: session_id, message_id, and seq of the stored message if there is one. Details: BadRequest.
+"""
+ERROR_REASON_FORMAT_UNREADABLE: ErrorReason.ValueType  # 56
+"""FAILED_PRECONDITION: the history that a model would be given has a message of FORMAT_OTHER that the server cannot read. Metadata: session_id,
+turn_id, format_name, seq.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -35,7 +35,7 @@ class Event(_message.Message):
     DATA_FIELD_NUMBER: _builtins.int
     type: _builtins.str
     """type says what happened. Durable, by the message's role: "user.message", "assistant.message", "system.message", "developer.message",
-    "tool.message". Ephemeral, of the session: "session.created", "session.updated", "session.resumed", "session.destroyed", "session.deleted",
+    "tool.message", "other.message". Ephemeral, of the session: "session.created", "session.updated", "session.resumed", "session.destroyed", "session.deleted",
     "session.expired". Ephemeral, of its turns, with data.turn_id: "assistant.turn_start" (data: model); "assistant.message_delta" and
     "assistant.reasoning_delta" (data: delta_content, the text that the model added); "session.error" (data: reason, message, metadata, as
     TurnError); "assistant.turn_end" (data: state, "completed", "failed" or "aborted"; stop_reason); "session.idle": no turn runs or waits any

@@ -72,6 +72,8 @@ class _SessionOrderEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SessionO
     """The oldest first."""
     SESSION_ORDER_ID_ASC: _SessionOrder.ValueType  # 4
     """By session_id, in the order of its UTF-8 bytes."""
+    SESSION_ORDER_ACTIVE_ASC: _SessionOrder.ValueType  # 5
+    """The least recently active first."""
 
 class SessionOrder(_SessionOrder, metaclass=_SessionOrderEnumTypeWrapper):
     """SessionOrder is an order of sessions."""
@@ -86,6 +88,8 @@ SESSION_ORDER_CREATED_ASC: SessionOrder.ValueType  # 3
 """The oldest first."""
 SESSION_ORDER_ID_ASC: SessionOrder.ValueType  # 4
 """By session_id, in the order of its UTF-8 bytes."""
+SESSION_ORDER_ACTIVE_ASC: SessionOrder.ValueType  # 5
+"""The least recently active first."""
 Global___SessionOrder: _TypeAlias = SessionOrder  # noqa: Y015
 
 class _MessageOrder:
@@ -207,7 +211,7 @@ class SessionFilter(_message.Message):
     ACTIVE_FROM_FIELD_NUMBER: _builtins.int
     ACTIVE_BEFORE_FIELD_NUMBER: _builtins.int
     session_id_prefix: _builtins.str
-    """session_id_prefix matches sessions whose id begins with it; case-sensitive. At most 256 characters. Empty = all."""
+    """session_id_prefix matches sessions whose id begins with it; case-sensitive. At most 1,024 characters. Empty = all."""
     user: _builtins.str
     """user matches sessions of this user. At most 256 characters. Empty = all."""
     status: _session_pb2.SessionStatus.ValueType
@@ -888,6 +892,7 @@ class StoreMessagesRequest(_message.Message):
     EXPECTED_LAST_SEQ_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     ON_DUPLICATE_FIELD_NUMBER: _builtins.int
+    CREATE_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """session_id of the session. Required."""
     expected_last_seq: _builtins.int
@@ -902,6 +907,12 @@ class StoreMessagesRequest(_message.Message):
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Message]:
         """messages in their order. 1 to 1,000, together at most 32 MiB of content, each at most 16 MiB unless the server's operator says otherwise."""
 
+    @_builtins.property
+    def create(self) -> _session_pb2.Session:
+        """create makes the session in the same commit if there is none, with these settings: model, user, title, config, metadata, expiry. Its
+        session_id is that of the request; other fields are ignored. If the session exists, it stays as it is. Unset = SESSION_NOT_FOUND.
+        """
+
     def __init__(
         self,
         *,
@@ -910,10 +921,11 @@ class StoreMessagesRequest(_message.Message):
         expected_last_seq: _builtins.int | None = ...,
         request_id: _builtins.str = ...,
         on_duplicate: Global___OnDuplicate.ValueType = ...,
+        create: _session_pb2.Session | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_last_seq", b"_expected_last_seq", "expected_last_seq", b"expected_last_seq"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_last_seq", b"_expected_last_seq", "create", b"create", "expected_last_seq", b"expected_last_seq"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_last_seq", b"_expected_last_seq", "expected_last_seq", b"expected_last_seq", "messages", b"messages", "on_duplicate", b"on_duplicate", "request_id", b"request_id", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_last_seq", b"_expected_last_seq", "create", b"create", "expected_last_seq", b"expected_last_seq", "messages", b"messages", "on_duplicate", b"on_duplicate", "request_id", b"request_id", "session_id", b"session_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expected_last_seq: _TypeAlias = _typing.Literal["expected_last_seq"]  # noqa: Y015
     _WhichOneofArgType__expected_last_seq: _TypeAlias = _typing.Literal["_expected_last_seq", b"_expected_last_seq"]  # noqa: Y015
@@ -1075,7 +1087,7 @@ Global___BatchStoreMessagesError: _TypeAlias = BatchStoreMessagesError  # noqa: 
 
 @_typing.final
 class ImportMessagesRequest(_message.Message):
-    """ImportMessagesRequest is one piece of an import. expected_last_seq, request_id and on_duplicate are read from the first piece only."""
+    """ImportMessagesRequest is one piece of an import. All fields but messages are read from the first piece only."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1084,6 +1096,7 @@ class ImportMessagesRequest(_message.Message):
     EXPECTED_LAST_SEQ_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     ON_DUPLICATE_FIELD_NUMBER: _builtins.int
+    CREATE_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """session_id of the session. Required in the first piece; in later ones empty or the same, another one makes the import fail."""
     expected_last_seq: _builtins.int
@@ -1096,6 +1109,10 @@ class ImportMessagesRequest(_message.Message):
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Message]:
         """messages in their order, any number a piece; a piece of about 256 KiB travels well, one above the server's receive limit (64 MiB) is refused."""
 
+    @_builtins.property
+    def create(self) -> _session_pb2.Session:
+        """create as in StoreMessagesRequest."""
+
     def __init__(
         self,
         *,
@@ -1104,10 +1121,11 @@ class ImportMessagesRequest(_message.Message):
         expected_last_seq: _builtins.int | None = ...,
         request_id: _builtins.str = ...,
         on_duplicate: Global___OnDuplicate.ValueType = ...,
+        create: _session_pb2.Session | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_last_seq", b"_expected_last_seq", "expected_last_seq", b"expected_last_seq"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_last_seq", b"_expected_last_seq", "create", b"create", "expected_last_seq", b"expected_last_seq"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_last_seq", b"_expected_last_seq", "expected_last_seq", b"expected_last_seq", "messages", b"messages", "on_duplicate", b"on_duplicate", "request_id", b"request_id", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_last_seq", b"_expected_last_seq", "create", b"create", "expected_last_seq", b"expected_last_seq", "messages", b"messages", "on_duplicate", b"on_duplicate", "request_id", b"request_id", "session_id", b"session_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expected_last_seq: _TypeAlias = _typing.Literal["expected_last_seq"]  # noqa: Y015
     _WhichOneofArgType__expected_last_seq: _TypeAlias = _typing.Literal["_expected_last_seq", b"_expected_last_seq"]  # noqa: Y015

@@ -10,6 +10,7 @@ from sessiond_server.core.limits import (
     MAX_DESCRIPTION_CHARACTERS,
     MAX_MESSAGE_ID_CHARACTERS,
     MAX_REQUEST_ID_CHARACTERS,
+    MAX_SESSION_ID_BYTES,
     MAX_SESSION_ID_CHARACTERS,
     MAX_TASK_ID_CHARACTERS,
 )
@@ -26,7 +27,12 @@ def check_session_id(session_id: str, field: str = "session_id") -> str:
         and session_id[-1] != " "
     ):
         return session_id
-    return _check_name(session_id, field, MAX_SESSION_ID_CHARACTERS)
+    _check_name(session_id, field, MAX_SESSION_ID_CHARACTERS)
+    if (size := len(session_id.encode())) > MAX_SESSION_ID_BYTES:
+        raise invalid(
+            field, f"has {size} bytes in UTF-8; at most {MAX_SESSION_ID_BYTES} are allowed"
+        )
+    return session_id
 
 
 def check_task_id(task_id: str, field: str = "task_id") -> str:

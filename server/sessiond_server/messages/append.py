@@ -1,7 +1,7 @@
 """Appends: the rules of StoreMessages and ImportMessages."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import ExitStack, aclosing
 from dataclasses import dataclass, replace
 from operator import attrgetter
@@ -10,18 +10,21 @@ from sessiond.v1.message_pb2 import Message
 from sessiond_server.assets.service import asset_not_found
 from sessiond_server.assets.store.assets import AssetMissing
 from sessiond_server.core.errors import invalid
-from sessiond_server.core.events import EventPublisher
+from sessiond_server.core.events import CREATED, EventPublisher
 from sessiond_server.core.limits import Limits
 from sessiond_server.db.idempotency import DuplicateRequest
+from sessiond_server.formats.token_counts import Tokenizer
 from sessiond_server.messages.duplicates import MessageAlreadyExists, Skipper
-from sessiond_server.messages.refusals import Refusals, changing
+from sessiond_server.messages.refusals import Changed, Refusals, changing
+from sessiond_server.messages.sizes import check_batch, check_import
 from sessiond_server.messages.store.append import Append, Appended, AppendStore
 from sessiond_server.messages.store.message_ids import MessageIdTaken
 from sessiond_server.messages.store.rows import Rows
 from sessiond_server.messages.store.spool import Spool
 from sessiond_server.messages.target import Target
-from sessiond_server.messages.token_counts import Tokenizer
-from sessiond_server.messages.validation import MessageValidator, check_batch, check_import
+from sessiond_server.messages.validation import MessageValidator
+from sessiond_server.sessions.lifecycle_events import lifecycle_event
+from sessiond_server.sessions.settings import SessionSettings, new_session
 from sessiond_server.sessions.store.sessions import SessionStore
 
 # Above this size, messages are parsed and counted in a thread: 16 MiB of text takes half a second.
@@ -82,13 +85,21 @@ class Appends:
             prepared = self.prepare(target, messages)
         return await self.append_prepared(prepared)
 
+    def _check(self, target: Target) -> None:
+        target.check()
+        if target.create:
+            # Settings that are wrong are refused whether or not the session exists.
+            new_session(
+                target.project_id, target.session_id, target.create, self._limits, path="create"
+            )
+
     def prepare(self, target: Target, messages: Sequence[Message]) -> PreparedAppend:
         """Validate and encode one batch. This modifies the messages.
 
         Raises:
             Fault: if something is wrong that does not depend on the session.
         """
-        target.check()
+        self._check(target)
         if not messages:
             raise invalid("messages", "is empty; send at least one")
         check_batch(len(messages), _bytes_of(messages), self._limits)
@@ -138,10 +149,9 @@ class Appends:
             append = prepared.append
             if not prepared.rows:
                 return await self._refusals.nothing_new(target, append.content_hash, append.skipped)
-            storing = self._store.append(append, prepared.rows)
             try:
                 return await self._finish(
-                    target, append, prepared.asset_fields, storing, prepared.indexes
+                    target, append, prepared.asset_fields, prepared.rows, prepared.indexes
                 )
             except MessageAlreadyExists as e:
                 if not target.skips_duplicates:
@@ -164,7 +174,7 @@ class Appends:
         Raises:
             Fault: with the reasons listed at ImportMessages in the protos.
         """
-        target.check()
+        self._check(target)
         # If the session accepts no appends, report that before the client sends all messages.
         await self._refusals.check_open(target)
         if target.skips_duplicates:
@@ -175,8 +185,7 @@ class Appends:
             if not validator.totals.count:
                 raise invalid("messages", "is empty; send at least one")
             append = append_of(target, validator)
-            storing = self._store.append_bulk(append, spool)
-            return await self._finish(target, append, validator.asset_fields, storing)
+            return await self._finish(target, append, validator.asset_fields, spool)
 
     async def _store_new(
         self, target: Target, pieces: AsyncIterator[Sequence[Message]]
@@ -198,10 +207,9 @@ class Appends:
                         return await self._refusals.nothing_new(target, content_hash, skipped)
                     raise invalid("messages", "is empty; send at least one")
                 append = replace(append_of(target, validator, skipped), content_hash=content_hash)
-                storing = self._store.append_bulk(append, spool)
                 try:
                     return await self._finish(
-                        target, append, validator.asset_fields, storing, skipper.indexes
+                        target, append, validator.asset_fields, spool, skipper.indexes
                     )
                 except MessageAlreadyExists as e:
                     # Another append stored some of the messages while they arrived.
@@ -237,19 +245,63 @@ class Appends:
         target: Target,
         append: Append,
         asset_fields: Mapping[bytes, str],
-        storing: Awaitable[Appended | None],
+        rows: Rows | Spool,
         indexes: Sequence[int] = (),
     ) -> Appended:
-        """Wait for the store. Then publish the append, or explain why nothing was stored."""
-        try:
-            done = await storing
-        except (DuplicateRequest, MessageIdTaken):
-            done = None
-        except AssetMissing as e:
-            raise asset_not_found(e.sha256.hex(), asset_fields[e.sha256]) from None
-        if done is None:
-            return await self._refusals.explain(target, append, indexes)
-        self._publisher.messages_appended(append.key)
+        """Store the messages and publish the append, or explain why nothing was stored.
+
+        Args:
+            target: session and conditions of the append.
+            append: the store's parameters.
+            asset_fields: see PreparedAppend.
+            rows: the messages.
+            indexes: see MessageValidator.
+        """
+        for _ in range(ATTEMPTS):
+            try:
+                if isinstance(rows, Spool):
+                    done = await self._store.append_bulk(append, rows)
+                else:
+                    done = await self._store.append(append, rows)
+                if done is None and target.create and not await self._refusals.exists(target):
+                    done = await self._create(target, target.create, append, rows)
+                    if done is None:
+                        continue  # another caller has created the session since
+            except (DuplicateRequest, MessageIdTaken):
+                done = None
+            except AssetMissing as e:
+                raise asset_not_found(e.sha256.hex(), asset_fields[e.sha256]) from None
+            if done is None:
+                try:
+                    return await self._refusals.explain(target, append, indexes)
+                except Changed:
+                    if target.create is None:
+                        raise
+                    continue  # another caller has created the session since
+            self._publisher.messages_appended(append.key)
+            return done
+        raise changing(target.session_id)
+
+    async def _create(
+        self, target: Target, settings: SessionSettings, append: Append, rows: Rows | Spool
+    ) -> Appended | None:
+        """Create the session of an append, and store the messages in the same commit.
+
+        Returns:
+            The result; None if the session exists by now.
+
+        Raises:
+            Fault: if the conditions of the append do not hold in an empty session.
+        """
+        self._refusals.check_empty(target, append)
+        new = new_session(
+            target.project_id, target.session_id, settings, self._limits, path="create"
+        )
+        created = await self._store.create(new, append, rows)
+        if created is None:
+            return None
+        session, done = created
+        self._publisher.publish(lifecycle_event(CREATED, session))
         return done
 
 

@@ -12,6 +12,22 @@ from sessiond_server.messages.target import Target
 from sessiond_server.sessions.store.sessions import SessionRow, SessionStore
 
 
+class Changed(Fault):
+    """The session changed while the append ran: its conditions did not hold, but hold now."""
+
+    def __init__(self, target: Target, last_seq: int) -> None:
+        if target.expected_last_seq is None:
+            fault = changing(target.session_id)
+        else:
+            fault = _sequence_conflict(target, last_seq, _CHANGED)
+        super().__init__(
+            fault.reason,
+            fault.message,
+            metadata=fault.metadata,
+            retry_after_s=fault.retry_after_s,
+        )
+
+
 class Refusals:
     """Finds out why an append is refused."""
 
@@ -25,13 +41,31 @@ class Refusals:
         Raises:
             Fault: SESSION_NOT_FOUND or SESSION_DESTROYED.
         """
-        row = await self._session(target)
+        row = await self._sessions.get(target.key, target.project_id)
+        if row is None and target.create:
+            return
+        if row is None:
+            raise session_not_found(target.session_id)
         if target.request_id and await self._sessions.find_request(
             row.key, row.log, target.request_id
         ):
             return  # a repetition returns the first result, whatever the session's current state is
         if row.state == SessionStatus.DESTROYED:
             raise _destroyed(target.session_id)
+
+    async def exists(self, target: Target) -> bool:
+        """Return whether there is the session of an append."""
+        return await self._sessions.get(target.key, target.project_id) is not None
+
+    @staticmethod
+    def check_empty(target: Target, append: Append) -> None:
+        """Check that the conditions of an append hold in a session without messages.
+
+        Raises:
+            Fault: SEQUENCE_CONFLICT or PARENT_NOT_FOUND.
+        """
+        _check_expected(target, 0)
+        _check_parents(target, append, 0)
 
     async def nothing_new(self, target: Target, content_hash: bytes, skipped: int) -> Appended:
         """Return the result of an append of which the session has all messages.
@@ -72,22 +106,10 @@ class Refusals:
             ids = [message_id for _, message_id in append.message_ids]
             if stored := await self._store.stored_ids(append.key, target.project_id, ids):
                 raise already_exists(target.session_id, append.message_ids, stored, indexes)
-        if append.totals.parent_floor > row.last_seq:
-            raise Fault(
-                "PARENT_NOT_FOUND",
-                "messages: a parent_seq names no message before it; session "
-                f"{target.session_id!r} is at seq {row.last_seq}",
-                metadata={"session_id": target.session_id, "last_seq": row.last_seq},
-                fields={
-                    "messages.parent_seq": "names no message of the session, nor an earlier one "
-                    "of the batch"
-                },
-            )
+        _check_parents(target, append, row.last_seq)
         # The condition did not hold when the statement ran, but holds now. Another append must have
         # changed the session in between.
-        if target.expected_last_seq is not None:
-            raise _sequence_conflict(target, row.last_seq, _CHANGED)
-        raise changing(target.session_id)
+        raise Changed(target, row.last_seq)
 
     async def _first_result(
         self, target: Target, row: SessionRow, content_hash: bytes
@@ -121,12 +143,30 @@ def _check_state(target: Target, row: SessionRow) -> None:
     """Check that the session takes appends, and is where the caller expects it."""
     if row.state == SessionStatus.DESTROYED:
         raise _destroyed(target.session_id)
-    if target.expected_last_seq is not None and target.expected_last_seq != row.last_seq:
+    _check_expected(target, row.last_seq)
+
+
+def _check_expected(target: Target, last_seq: int) -> None:
+    if target.expected_last_seq is not None and target.expected_last_seq != last_seq:
         raise _sequence_conflict(
             target,
-            row.last_seq,
-            f"is at seq {row.last_seq}, not {target.expected_last_seq}: another "
+            last_seq,
+            f"is at seq {last_seq}, not {target.expected_last_seq}: another "
             "caller appended; read from there, then try again",
+        )
+
+
+def _check_parents(target: Target, append: Append, last_seq: int) -> None:
+    if append.totals.parent_floor > last_seq:
+        raise Fault(
+            "PARENT_NOT_FOUND",
+            "messages: a parent_seq names no message before it; session "
+            f"{target.session_id!r} is at seq {last_seq}",
+            metadata={"session_id": target.session_id, "last_seq": last_seq},
+            fields={
+                "messages.parent_seq": "names no message of the session, nor an earlier one "
+                "of the batch"
+            },
         )
 
 

@@ -6,6 +6,7 @@ from uuid import UUID
 from sessiond_server.core.errors import invalid
 from sessiond_server.core.ids import session_key
 from sessiond_server.core.validation import check_request_id, check_session_id
+from sessiond_server.sessions.settings import SessionSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,7 @@ class Target:
         request_id: makes the append safe to repeat; "" = none.
         skips_duplicates: whether to leave out messages whose message_id the session has, instead of
             refusing the append.
+        create: settings with which a missing session is made; None = it is not.
     """
 
     project_id: UUID
@@ -26,6 +28,7 @@ class Target:
     expected_last_seq: int | None
     request_id: str
     skips_duplicates: bool = False
+    create: SessionSettings | None = None
 
     @property
     def key(self) -> UUID:

@@ -6,7 +6,15 @@ from collections.abc import Iterable, Sequence
 
 import orjson
 
-from sessiond.v1.message_pb2 import FORMAT_GEMINI, ROLE_USER, Message, Role
+from sessiond.v1.message_pb2 import (
+    FORMAT_GEMINI,
+    FORMAT_OTHER,
+    ROLE_OTHER,
+    ROLE_UNSPECIFIED,
+    ROLE_USER,
+    Message,
+    Role,
+)
 from sessiond_server.core import structs
 from sessiond_server.core.errors import invalid
 from sessiond_server.core.json_text import (
@@ -17,12 +25,19 @@ from sessiond_server.core.json_text import (
 )
 from sessiond_server.core.limits import (
     MAX_APPEND_ASSETS,
+    MAX_FORMAT_NAME_CHARACTERS,
     MAX_MESSAGE_ASSETS,
     MAX_SUMMARY_CHARACTERS,
     Limits,
 )
 from sessiond_server.core.pg_time import EPOCH_S
-from sessiond_server.core.validation import check_message_id
+from sessiond_server.core.validation import check_message_id, check_text
+from sessiond_server.formats.token_counts import (
+    Tokenizer,
+    texts_of_json,
+    texts_of_other,
+    texts_of_parts,
+)
 from sessiond_server.messages import schemas
 from sessiond_server.messages.asset_references import references
 from sessiond_server.messages.duplicates import twice
@@ -30,18 +45,15 @@ from sessiond_server.messages.encoding import encoded_tokens, varint
 from sessiond_server.messages.json_content import FORMATS, role_of, user_text
 from sessiond_server.messages.parts import check_parts
 from sessiond_server.messages.schemas.checks import SchemaError
+from sessiond_server.messages.sizes import STORE_FILES
 from sessiond_server.messages.store.rows import NO_TIME, Rows, Totals
-from sessiond_server.messages.token_counts import Tokenizer, texts_of_json, texts_of_parts
-
-# Advice for content that is too large.
-STORE_FILES = (
-    "Files belong into assets: send them as `attachments`, or upload them (UploadAsset) and put "
-    "sessiond-asset:ASSET_ID in place of their content"
-)
 
 MAX_TIME_S = 253_402_300_799  # the last second of the year 9999
 
 ASSET_PREFIX = b"sessiond-asset:"
+
+ESTIMATED = b"\x58\x01"
+"""The field tokens_estimated (11) of a message without tokens."""
 
 # The beginning of a message that is only JSON, as the generated code encodes it: the fields role
 # (3) and format (4), and the tag of json (5).
@@ -131,6 +143,7 @@ class MessageValidator:
             if text and not (
                 keep_times
                 or message.parent_seq
+                or message.format_name
                 or message.HasField("metadata")
                 or (keep_turn and message.HasField("turn"))
             ):
@@ -160,6 +173,8 @@ class MessageValidator:
             add_size(size)
             add_tokens(sign * tokens)
             add_body(body + encoded_tokens(sign * tokens))
+            if message_format == FORMAT_OTHER and not texts:
+                rows.bodies[-1] += ESTIMATED
             totals.count += 1
         totals.content_bytes += sum(rows.sizes)
         totals.largest_bytes = max(totals.largest_bytes, *rows.sizes, 0)
@@ -186,11 +201,16 @@ class MessageValidator:
         if content == "json":
             encoded = _as_bytes(message.json)
             size = len(encoded)
-            message.role, texts = self._check_json(encoded, message.format, message.role)
+            if message.format == FORMAT_OTHER:
+                message.role, texts = self._check_other(encoded, message)
+            else:
+                message.role, texts = self._check_json(encoded, message.format, message.role)
         elif content == "parts":
             size, texts = self._check_parts(message)
         else:
             raise invalid(self._path, "has no content: set json (with format) or parts")
+        if message.format_name and message.format != FORMAT_OTHER:
+            raise invalid(f"{self._path}.format_name", "goes with FORMAT_OTHER only; leave it out")
         if message.HasField("metadata"):
             structs.to_dict(message.metadata, f"{self._path}.metadata")
         if message.parent_seq:
@@ -268,6 +288,8 @@ class MessageValidator:
             encoded = _as_bytes(message.json)
             if ASSET_PREFIX in encoded:
                 field = f"{self._path_of(place)}.json"
+                if message.format == FORMAT_OTHER:
+                    continue
                 value = parse_json(encoded, field)
                 self._named[place] = [
                     (sha256, field + path) for sha256, path in references(value, message.format)
@@ -303,10 +325,13 @@ class MessageValidator:
             The role, and the texts whose tokens count.
         """
         known = FORMATS.get(message_format)
+        if message_format == FORMAT_OTHER:
+            raise invalid(f"{self._path}.format_name", "is required with FORMAT_OTHER")
         if known is None:
             raise invalid(
                 f"{self._path}.format",
-                "is required with json: FORMAT_OPENAI, FORMAT_ANTHROPIC or FORMAT_GEMINI",
+                "is required with json: FORMAT_OPENAI, FORMAT_ANTHROPIC or FORMAT_GEMINI; or "
+                "FORMAT_OTHER, with a format_name",
             )
         if len(encoded) > self._max_bytes:
             self._check_size(len(encoded), f"{self._path}.json")
@@ -343,12 +368,32 @@ class MessageValidator:
             self._set_first_words(user_text(value, name))
         return role, texts
 
+    def _check_other(self, encoded: bytes, message: Message) -> tuple[Role.ValueType, list[str]]:
+        """Check a message of FORMAT_OTHER; return its role, and the texts whose tokens count."""
+        path = self._path
+        field = f"{path}.format_name"
+        if not check_text(field, message.format_name, MAX_FORMAT_NAME_CHARACTERS):
+            raise invalid(field, "is required with FORMAT_OTHER")
+        if message.role not in Role.values():
+            raise invalid(f"{path}.role", "is not a role", reason="UNKNOWN_ROLE")
+        if len(encoded) > self._max_bytes:
+            self._check_size(len(encoded), f"{path}.json")
+        try:
+            value = orjson.loads(encoded)
+        except orjson.JSONDecodeError as e:
+            value = parse_odd_json(encoded, f"{path}.json", e)
+        if not isinstance(value, dict):
+            raise invalid(f"{path}.json", "is JSON, but not an object", reason="INVALID_JSON")
+        if is_too_deep(value, encoded):
+            raise too_deep(f"{path}.json")
+        return message.role or ROLE_OTHER, texts_of_other(message, value)
+
     def _check_parts(self, message: Message) -> tuple[int, list[str]]:
         """Check a message in parts; return its size, and the texts whose tokens count."""
         path = self._path
         if message.format:
             raise invalid(f"{path}.format", "goes with json; leave it out with parts")
-        if message.role not in Role.values() or not message.role:
+        if message.role not in Role.values() or message.role in (ROLE_UNSPECIFIED, ROLE_OTHER):
             raise invalid(f"{path}.role", "is required with parts", reason="UNKNOWN_ROLE")
         size = message.parts.ByteSize()
         self._check_size(size, f"{path}.parts")
@@ -359,60 +404,6 @@ class MessageValidator:
         if message.role == ROLE_USER:
             self._set_first_words(" ".join(part.text for part in message.parts.parts if part.text))
         return size, texts_of_parts(message.parts.parts)
-
-
-def check_batch(count: int, content_bytes: int, limits: Limits) -> None:
-    """Check the size of a batch.
-
-    Args:
-        count: number of messages.
-        content_bytes: size of their content.
-        limits: sizes that the operator allows.
-
-    Raises:
-        Fault: BATCH_TOO_LARGE.
-    """
-    if count > limits.max_batch_messages:
-        over = f"has {count} messages; a batch may have {limits.max_batch_messages}"
-        setting, advice = "max_batch_messages", ""
-    elif content_bytes > limits.max_batch_bytes:
-        over = f"has {content_bytes} bytes of content; a batch may have {limits.max_batch_bytes}"
-        setting, advice = "max_batch_bytes", f". {STORE_FILES}"
-    else:
-        return
-    raise invalid(
-        "messages",
-        f"{over} (the server's {setting}). Send several batches, or import the messages "
-        f"(ImportMessages, import_messages){advice}",
-        reason="BATCH_TOO_LARGE",
-        message_count=count,
-        max_messages=limits.max_batch_messages,
-        content_bytes=content_bytes,
-        max_bytes=limits.max_batch_bytes,
-    )
-
-
-def check_import(count: int, size: int, limits: Limits) -> None:
-    """Check the size of an import.
-
-    Args:
-        count: number of messages so far.
-        size: number of bytes of these messages, metadata included.
-        limits: sizes that the operator allows.
-
-    Raises:
-        Fault: BATCH_TOO_LARGE.
-    """
-    if limits.max_import_bytes and size > limits.max_import_bytes:
-        raise invalid(
-            "messages",
-            f"take {size} bytes; an import may have {limits.max_import_bytes} (the server's "
-            "max_import_bytes). Nothing was stored; send several imports",
-            reason="BATCH_TOO_LARGE",
-            message_count=count,
-            content_bytes=size,
-            max_bytes=limits.max_import_bytes,
-        )
 
 
 def _as_bytes(text: str | bytes) -> bytes:

@@ -18,6 +18,8 @@ from sessiond_server.db.pool import (
 DOMAIN = "sessiond.v1"
 DETAILS_KEY = "grpc-status-details-bin"
 MAX_VIOLATIONS = 20
+# A session_id of a text may have 2,048 bytes. gRPC sends up to three bytes for each.
+MAX_TEXT_BYTES = 1000
 
 # Status code for each reason. error_reason.proto documents the codes; a test compares the two.
 CODES: dict[str, grpc.StatusCode] = {
@@ -27,6 +29,7 @@ CODES: dict[str, grpc.StatusCode] = {
     "SESSION_TOO_LARGE": grpc.StatusCode.FAILED_PRECONDITION,
     "MESSAGE_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
     "MESSAGE_ALREADY_EXISTS": grpc.StatusCode.ALREADY_EXISTS,
+    "FORMAT_UNREADABLE": grpc.StatusCode.FAILED_PRECONDITION,
     "SEQUENCE_CONFLICT": grpc.StatusCode.ABORTED,
     "ETAG_MISMATCH": grpc.StatusCode.ABORTED,
     "PARENT_NOT_FOUND": grpc.StatusCode.INVALID_ARGUMENT,
@@ -131,9 +134,16 @@ def status_of(
     """Returns the arguments of context.abort for a fault: code, text and trailing metadata."""
     return (
         CODES[fault.reason],
-        fault.message,
+        _short(fault.message),
         ((DETAILS_KEY, whole_status_of(fault, call_id).SerializeToString()),),
     )
+
+
+def _short(text: str) -> str:
+    """Shorten a text of an error, which travels in headers of at most 8 KiB in all."""
+    if len(text.encode()) <= MAX_TEXT_BYTES:
+        return text
+    return text.encode()[: MAX_TEXT_BYTES - 3].decode(errors="ignore") + "…"
 
 
 def whole_status_of(fault: Fault, call_id: str) -> Status:
@@ -142,7 +152,7 @@ def whole_status_of(fault: Fault, call_id: str) -> Status:
     info = ErrorInfo(
         reason=fault.reason, domain=DOMAIN, metadata={**fault.metadata, "call_id": call_id}
     )
-    status = Status(code=code.value[0], message=fault.message)
+    status = Status(code=code.value[0], message=_short(fault.message))
     _add(status, info)
     if fault.fields:
         violations = [

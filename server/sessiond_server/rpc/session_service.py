@@ -47,18 +47,19 @@ from sessiond_server.copies.service import Copies
 from sessiond_server.core.cancellation import run_to_completion
 from sessiond_server.core.errors import invalid
 from sessiond_server.core.states import SessionStatus
+from sessiond_server.formats.token_counts import ENCODING
 from sessiond_server.imports.service import SessionImports
 from sessiond_server.messages.append import Appends
 from sessiond_server.messages.batch_append import BatchAppender, Outcome
 from sessiond_server.messages.history import History, Reading
 from sessiond_server.messages.store.append import Appended
 from sessiond_server.messages.target import Target
-from sessiond_server.messages.token_counts import ENCODING
 from sessiond_server.projects.authentication import Caller
 from sessiond_server.rpc import conversions
 from sessiond_server.rpc.admission import Admission
 from sessiond_server.rpc.handlers import status_of_part
 from sessiond_server.sessions.service import Sessions
+from sessiond_server.sessions.settings import SessionSettings
 from sessiond_server.sessions.store.sessions import Listing
 
 # Method names are those of the protos.
@@ -311,4 +312,12 @@ def _target(request: StoreMessagesRequest | ImportMessagesRequest, caller: Calle
             OnDuplicate.DESCRIPTOR, request.on_duplicate, "on_duplicate"
         )
         == ON_DUPLICATE_SKIP,
+        create=_creation(request) if request.HasField("create") else None,
     )
+
+
+def _creation(request: StoreMessagesRequest | ImportMessagesRequest) -> SessionSettings:
+    """Convert the settings with which a missing session is made."""
+    if request.create.session_id not in ("", request.session_id):
+        raise invalid("create.session_id", "differs from session_id; leave it out")
+    return conversions.settings(request.create, "create")

@@ -32,9 +32,10 @@ from sessiond_server.db.idempotency import (
     RequestRecord,
     content_hash,
 )
+from sessiond_server.formats.token_counts import Tokenizer
 from sessiond_server.messages.duplicates import already_exists
-from sessiond_server.messages.token_counts import Tokenizer
-from sessiond_server.messages.validation import MessageValidator, check_batch
+from sessiond_server.messages.sizes import check_batch
+from sessiond_server.messages.validation import MessageValidator
 from sessiond_server.providers.base import ModelFault
 from sessiond_server.providers.routing import Models
 from sessiond_server.sessions.store.lock import SessionMissing

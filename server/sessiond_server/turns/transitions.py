@@ -18,12 +18,12 @@ from sessiond_server.core.errors import Fault
 from sessiond_server.core.limits import Limits
 from sessiond_server.core.states import SessionStatus, TurnState
 from sessiond_server.formats.read import read
+from sessiond_server.formats.token_counts import Tokenizer
 from sessiond_server.messages.append import append_of
 from sessiond_server.messages.duplicates import already_exists
 from sessiond_server.messages.store.append import Appended
 from sessiond_server.messages.store.message_ids import MessageIdTaken
 from sessiond_server.messages.target import Target
-from sessiond_server.messages.token_counts import Tokenizer
 from sessiond_server.messages.validation import MessageValidator
 from sessiond_server.providers.base import Answer
 from sessiond_server.providers.routing import Models

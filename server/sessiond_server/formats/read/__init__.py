@@ -2,10 +2,16 @@
 
 from collections.abc import Callable
 
-from sessiond.v1.message_pb2 import FORMAT_ANTHROPIC, FORMAT_GEMINI, FORMAT_OPENAI, Message
+from sessiond.v1.message_pb2 import (
+    FORMAT_ANTHROPIC,
+    FORMAT_GEMINI,
+    FORMAT_OPENAI,
+    FORMAT_OTHER,
+    Message,
+)
 from sessiond_server.formats.parsing import parse
 from sessiond_server.formats.pieces import Entry
-from sessiond_server.formats.read import anthropic, gemini, openai, parts
+from sessiond_server.formats.read import anthropic, gemini, openai, other, parts
 
 _READERS: dict[int, Callable[[Entry], None]] = {
     FORMAT_OPENAI: openai.read,
@@ -24,6 +30,8 @@ def read(message: Message) -> Entry:
     entry = Entry(message.seq, message.role, message.format, message.json, value, [])
     if message.HasField("parts"):
         entry.pieces += parts.read(message.parts.parts)
+    elif message.format == FORMAT_OTHER:
+        other.read(entry, message.format_name)
     elif message.format in _READERS:
         _READERS[message.format](entry)
     return entry

@@ -25,6 +25,7 @@ from sessiond_server.messages.store.branches import link_parents
 from sessiond_server.messages.store.message_ids import MessageIdTaken
 from sessiond_server.messages.store.rows import Rows, Totals
 from sessiond_server.messages.store.spool import Spool, Start
+from sessiond_server.sessions.store.sessions import NewSession, SessionRow, insert_session
 
 # No indexed column changes, except active_minute once a minute, so the update stays heap-only
 # (HOT). The names in braces are replaced by expressions for the values.
@@ -275,6 +276,47 @@ class AppendStore:
         # The caller's transaction holds the session's row, and goes on after a refusal.
         await message_ids.check_ids(connection, append.key, append.project_id, append.message_ids)
         return await self._append(connection, append, _FENCED[len(rows) == 1], parameters)
+
+    async def create(
+        self, new: NewSession, append: Append, rows: Rows | Spool
+    ) -> tuple[SessionRow, Appended] | None:
+        """Create a session and store its first messages, in one transaction.
+
+        Args:
+            new: the session.
+            append: the append, whose conditions hold for an empty session.
+            rows: the messages.
+
+        Returns:
+            The session as it was before the append, and the result; None if there is a session with
+            this key by now.
+
+        Raises:
+            AssetMissing: a message refers to an asset that does not exist.
+        """
+        async with self._database.transaction() as connection:
+            session = await insert_session(self._database, connection, new)
+            if session is None:
+                raise psycopg.Rollback
+            if isinstance(rows, Spool):
+                appended = await self._append(
+                    connection,
+                    append,
+                    _BUMPS[bool(append.request_id)],
+                    append.parameters(),
+                    rows,
+                )
+            else:
+                appended = await self._append(
+                    connection,
+                    append,
+                    _STATEMENTS[len(rows) == 1, bool(append.request_id), False],
+                    _parameters(append, rows),
+                )
+            if appended is None:
+                raise psycopg.Rollback
+            return session, appended
+        return None
 
     async def stored_ids(self, key: UUID, project_id: UUID, ids: Sequence[str]) -> dict[str, int]:
         """Return the seqs of those of the message_ids that the session has."""
