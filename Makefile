@@ -9,7 +9,7 @@ ARGS ?=
 AIMOCK := 1.43.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run aimock test test-unit test-sql test-all test-matrix lint format types protos protos-check sync sync-check bench bench-quick docs docs-serve constraints ci clean
+.PHONY: help setup run aimock ts ts-test ts-protos test test-unit test-sql test-all test-matrix lint format types protos protos-check sync sync-check bench bench-quick docs docs-serve constraints ci clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,11 +20,11 @@ setup: $(VENV)/.done ## Make the virtual environment .venv with everything in it
 $(VENV)/.done: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "sessiond needs Python 3.11 or newer; make PYTHON=python3.x names another")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[server,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[server,console,dev]'
 	@touch $@
 
-run: setup ## Serve on localhost:50051, on the embedded PostgreSQL unless SESSIOND_DATABASE_URL names another
-	@$(BIN)/sessiond serve $(ARGS)
+run: setup ## Serve on localhost:50051 and a console on localhost:8321, on the embedded PostgreSQL unless SESSIOND_DATABASE_URL names another
+	@$(BIN)/sessiond serve --console localhost:8321 $(ARGS)
 
 aimock: ## Install aimock, a stand-in for the providers, with npm; without it the tests that need it are skipped
 	@if [ ! -e .aimock/$(AIMOCK) ] && command -v npm >/dev/null; then \
@@ -53,9 +53,7 @@ lint: setup sync-check ## Check style, import directions, sizes of files and pac
 	PYTHONPATH=client:server $(BIN)/lint-imports
 	$(BIN)/python scripts/check-sizes
 	cd protos && ../$(BIN)/buf lint
-	@tag=$$(git describe --tags --abbrev=0 --match 'v*' 2>/dev/null); \
-	if [ -n "$$tag" ]; then (cd protos && ../$(BIN)/buf breaking --against "../.git#tag=$$tag,subdir=protos"); \
-	else echo "buf breaking: skipped, there is no release (tag v*) to compare with"; fi
+	scripts/check-breaking
 
 format: setup ## Format the code
 	$(BIN)/ruff check --fix .
@@ -64,13 +62,28 @@ format: setup ## Format the code
 types: setup ## Check types, strictly
 	$(BIN)/mypy
 
-protos: .venv-protos/.done ## Generate the stubs in client/sessiond/v1
+protos: .venv-protos/.done ## Generate the stubs in client/sessiond/v1, what reflection serves, and the TypeScript stubs
 	PATH=$(CURDIR)/.venv-protos/bin:$$PATH .venv-protos/bin/python scripts/generate-protos
+	@$(MAKE) --no-print-directory ts-protos
 
-protos-check: .venv-protos/.done ## Check that the stubs are what the protos say
+protos-check: .venv-protos/.done ## Check that what is generated is what the protos say
 	@rm -rf build/protos-check
 	@PATH=$(CURDIR)/.venv-protos/bin:$$PATH .venv-protos/bin/python scripts/generate-protos build/protos-check
-	diff --recursive --exclude=__pycache__ build/protos-check/sessiond/v1 client/sessiond/v1
+	diff --recursive --exclude=__pycache__ build/protos-check/client/sessiond/v1 client/sessiond/v1
+	cmp build/protos-check/server/sessiond_server/rpc/descriptors.binpb server/sessiond_server/rpc/descriptors.binpb
+
+# Runs commands in the TypeScript client, where there is npm. A make variable, so that each target says why it is skipped.
+IN_TS = @if ! command -v npm >/dev/null; then echo "$@: skipped, there is no npm"; else cd client/typescript && \
+	{ [ node_modules/.package-lock.json -nt package-lock.json ] || npm ci --silent --no-audit --no-fund; } &&
+
+ts-protos: .venv-protos/.done ## Generate the stubs and the errors of the TypeScript client
+	$(IN_TS) npm run --silent generate; fi
+
+ts: .venv-protos/.done ## Check the TypeScript client: stubs, style, types, package
+	$(IN_TS) npm run --silent generate -- --check && npm run --silent lint && npm run --silent lint:package; fi
+
+ts-test: setup ## Run the tests of the TypeScript client; ARGS=--quick leaves out the long ones
+	$(IN_TS) node scripts/test.mjs $(ARGS); fi
 
 .venv-protos/.done: scripts/protos-requirements.txt
 	$(PYTHON) -m venv .venv-protos
@@ -106,16 +119,16 @@ docs-serve: .venv-docs/.done ## Show the site on localhost:8000 while it is writ
 
 .venv-docs/.done: pyproject.toml docs/constraints.txt
 	$(PYTHON) -m venv .venv-docs
-	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check --constraint docs/constraints.txt --editable '.[server,docs]'
+	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check --constraint docs/constraints.txt --editable '.[server,console,docs]'
 	@touch $@
 
 constraints: ## Pin what fresh environments install today
-	scripts/pin-constraints $(PYTHON) server,dev constraints.txt
-	scripts/pin-constraints $(PYTHON) server,docs docs/constraints.txt
+	scripts/pin-constraints $(PYTHON) server,console,dev constraints.txt
+	scripts/pin-constraints $(PYTHON) server,console,docs docs/constraints.txt
 
 ci: ## What the build server runs
 	.ci/run
 
 clean: ## Remove environments and caches
-	rm -rf .venv .venv-protos .venv-bench .venv-docs docs/reference/generated .aimock build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf client/typescript/node_modules client/typescript/dist .venv .venv-protos .venv-bench .venv-docs docs/reference/generated .aimock build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -18,6 +18,7 @@ LIMITS = (
     "sessiond_server.core.limits",
     "sessiond_server.core.structs",
     "sessiond_server.queues.service",
+    "sessiond_server.rewinds.service",
 )
 
 

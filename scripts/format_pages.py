@@ -14,10 +14,10 @@ from sessiond.v1.message_pb2 import (
     Message,
     Role,
 )
+from sessiond_server.dialects import anthropic, gemini, openai_chat, openai_responses
+from sessiond_server.dialects.openai_chat import ChatDialect
+from sessiond_server.dialects.request import FittedRequest, History
 from sessiond_server.formats.report import ChangeKind
-from sessiond_server.formats.write import anthropic, gemini, openai_chat, openai_responses
-from sessiond_server.formats.write.openai_chat import ChatDialect
-from sessiond_server.formats.write.request import FittedRequest, History
 
 _COMPATIBLE = ChatDialect(is_openai=False)
 _WRITERS: Mapping[str, Callable[[History], FittedRequest]] = {

@@ -46,7 +46,7 @@ def pages() -> dict[str, str]:
 
 def _descriptors() -> list[FileDescriptorProto]:
     """Return the project's protos with their comments, sorted by name."""
-    names = sorted(str(path.relative_to(PROTOS)) for path in PROTOS.rglob("*.proto"))
+    names = sorted(str(path.relative_to(PROTOS)) for path in PROTOS.glob("sessiond/**/*.proto"))
     with tempfile.TemporaryDirectory() as directory:
         result = Path(directory) / "set"
         include = [f"--proto_path={PROTOS}", f"--proto_path={files('grpc_tools') / '_proto'}"]

@@ -9,6 +9,9 @@ def main() -> None:
     # Child processes call exec immediately, so they do not need gRPC's fork support, which logs
     # warnings.
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+    if sys.argv[1:2] == ["console"]:
+        # The console needs its own extra, but none of the server's dependencies.
+        _run_console()
     try:
         # A plain install contains only the client, without the server's dependencies.
         from sessiond_server.cli import run
@@ -20,6 +23,19 @@ def main() -> None:
             "pip install 'sessiond[server]'"
         )
     sys.exit(run(sys.argv[1:]))
+
+
+def _run_console() -> None:
+    try:
+        from sessiond_console.command import run
+    except ModuleNotFoundError as e:
+        if e.name and e.name.split(".")[0].startswith("sessiond"):
+            raise
+        sys.exit(
+            f"sessiond: the console is not installed ({e.name} is missing): "
+            "pip install 'sessiond[console]'"
+        )
+    sys.exit(run(sys.argv[2:]))
 
 
 if __name__ == "__main__":

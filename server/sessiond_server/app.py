@@ -28,6 +28,7 @@ from sessiond_server.messages.batch_append import BatchAppender
 from sessiond_server.messages.history import History
 from sessiond_server.messages.store.append import AppendStore
 from sessiond_server.messages.store.batch_append import BatchAppendStore
+from sessiond_server.messages.store.cuts import CutStore
 from sessiond_server.messages.store.history import HistoryStore
 from sessiond_server.projects.authentication import Authenticator
 from sessiond_server.projects.service import Keys
@@ -39,6 +40,8 @@ from sessiond_server.queues.store.progress import ProgressStore
 from sessiond_server.queues.store.queues import QueueStore
 from sessiond_server.retention.purger import Purger
 from sessiond_server.retention.store import PurgeStore
+from sessiond_server.rewinds.service import Rewinds
+from sessiond_server.rewinds.store import RewindStore
 from sessiond_server.rpc.admin_service import AdminServicer
 from sessiond_server.rpc.admission import Admission
 from sessiond_server.rpc.asset_service import AssetServicer
@@ -62,6 +65,8 @@ from sessiond_server.turns.service import Turns
 from sessiond_server.turns.state import TurnLease, TurnSlots
 from sessiond_server.turns.store import TurnStore
 from sessiond_server.turns.streams import TurnStreams
+from sessiond_server.turns.text_saver import TextSaver
+from sessiond_server.turns.text_store import TextStore
 from sessiond_server.turns.transitions import TurnTransitions
 from sessiond_server.watch.hub import WatchHub
 from sessiond_server.watch.store import WatchStore
@@ -76,6 +81,7 @@ class Stores:
         self.batch_append = BatchAppendStore(database)
         self.bookmarks = BookmarkStore(database)
         self.copies = CopyStore(database)
+        self.cuts = CutStore(database)
         self.flattening = FlatteningStore(database)
         self.history = HistoryStore(database)
         self.imports = SessionImportStore(database)
@@ -85,8 +91,10 @@ class Stores:
         self.queue_leases = LeaseStore(database)
         self.queue_progress = ProgressStore(database)
         self.queues = QueueStore(database)
+        self.rewinds = RewindStore()
         self.sessions = SessionStore(database)
         self.tasks = TaskStore(database)
+        self.turn_texts = TextStore(database)
         self.turns = TurnStore(database, self.append)
         self.watch = WatchStore(database)
 
@@ -133,6 +141,7 @@ async def open_services(
         watching = WatchHub(
             stores.watch,
             stores.history,
+            stores.cuts,
             admission.check_draining,
             listens=settings.prepared_statements,
         )
@@ -146,7 +155,9 @@ async def open_services(
         models.prepare()
         lease = TurnLease(uuid4(), settings.turn_lease_s)
         slots = TurnSlots(settings.max_running_turns, is_draining=is_draining)
-        transitions = TurnTransitions(stores.turns, models, limits, counts, lease, slots)
+        transitions = TurnTransitions(
+            stores.turns, stores.turn_texts, models, limits, counts, lease, slots
+        )
         contexts = Contexts(stores.history, stores.marks, max_bytes=settings.max_context_bytes)
         runner = TurnRunner(
             stores.turns,
@@ -172,6 +183,7 @@ async def open_services(
             counts,
             default_model=settings.default_model,
             max_timeout_ms=int(settings.turn_timeout_s * 1000),
+            keep_partial=settings.keep_partial,
         )
         streams = TurnStreams(turns, runner, watching)
         stack.push_async_callback(streams.close)
@@ -190,6 +202,7 @@ async def open_services(
             grace_s=settings.asset_grace_s,
         )
         leases = TurnLeases(stores.turns, transitions, runner, lease, slots)
+        texts = TextSaver(stores.turn_texts, runner, lease)
         # The order is that of SERVICES.
         servicers: tuple[Servicer, ...] = (
             SessionServicer(
@@ -198,7 +211,10 @@ async def open_services(
                 SessionImports(stores.imports, stores.sessions, limits, counts, watching),
                 appends,
                 BatchAppender(stores.batch_append, appends, limits, watching),
-                History(stores.history, stores.bookmarks, settings.page_cache_bytes),
+                History(stores.history, stores.cuts, stores.bookmarks, settings.page_cache_bytes),
+                Rewinds(
+                    stores.rewinds, stores.append, stores.history, appends, runner, transitions
+                ),
                 admission,
             ),
             TaskServicer(Tasks(stores.tasks)),
@@ -237,6 +253,7 @@ async def open_services(
                 "key_check": authenticator.run,
                 **watching.loops(),
                 **leases.loops(),
+                **texts.loops(),
             },
             database,
             objects,

@@ -12,7 +12,6 @@ from pathlib import Path
 import grpc
 import structlog
 from grpc_health.v1 import health, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
 from sessiond_server.app import open_services
 from sessiond_server.assets.store.objects import Objects
@@ -20,8 +19,8 @@ from sessiond_server.core.cancellation import cancel_all
 from sessiond_server.core.supervision import supervise
 from sessiond_server.db.pool import Database
 from sessiond_server.health import HealthMonitor
+from sessiond_server.rpc import reflection
 from sessiond_server.rpc.admission import Admission
-from sessiond_server.rpc.services import SERVICES
 from sessiond_server.settings import Settings
 from sessiond_server.turns.runner import TurnRunner
 from sessiond_server.watch.hub import WatchHub
@@ -113,10 +112,7 @@ async def serving(settings: Settings, database_url: str) -> AsyncIterator[Runnin
         health_servicer = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
         if settings.reflection:
-            names = [service.full_name for service in SERVICES]
-            reflection.enable_server_reflection(
-                [*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server
-            )
+            server.add_generic_rpc_handlers(reflection.handlers())
         port = _bind(server, settings)
         loops = {**services.loops, "health": HealthMonitor(services.database, health_servicer).run}
         background = [

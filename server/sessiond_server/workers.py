@@ -159,7 +159,9 @@ async def _keep(
         if stop.is_set():
             return
         log.error("worker_died", pid=process.pid, exit_code=process.returncode)
-        quick_deaths = quick_deaths + 1 if loop.time() - started_at < QUICK_DEATH_S else 0
+        # A slow machine may need longer than QUICK_DEATH_S until a worker gives up its start.
+        is_quick = not is_ready.is_set() or loop.time() - started_at < QUICK_DEATH_S
+        quick_deaths = quick_deaths + 1 if is_quick else 0
         if quick_deaths >= MAX_QUICK_DEATHS:
             raise WorkersError(
                 f"workers die as soon as they start (exit code {process.returncode}); "

@@ -27,6 +27,7 @@ from sessiond_server.copies.flattening import Flattener
 from sessiond_server.copies.store import flattening
 from sessiond_server.copies.store.flattening import FlatteningStore
 from sessiond_server.db.pool import Database
+from sessiond_server.messages.store.cuts import CutStore
 from sessiond_server.messages.store.history import HistoryStore
 from sessiond_server.retention.purger import Purger
 from sessiond_server.retention.store import PurgeStore
@@ -73,7 +74,11 @@ def run_machine(
         database = Database(database_url, size=2)
         runner.run(database.open())
         watching = WatchHub(
-            WatchStore(database), HistoryStore(database), lambda: None, listens=False
+            WatchStore(database),
+            HistoryStore(database),
+            CutStore(database),
+            lambda: None,
+            listens=False,
         )
         purger = Purger(
             PurgeStore(database),

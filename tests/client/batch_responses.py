@@ -2,9 +2,10 @@
 
 from typing import Any
 
+from google.rpc.status_pb2 import Status
+
 from sessiond import AsyncClient
 from sessiond.v1.session_service_pb2 import (
-    BatchStoreMessagesError,
     BatchStoreMessagesRequest,
     BatchStoreMessagesResponse,
     BatchStoreMessagesResult,
@@ -27,7 +28,7 @@ def result(index: int, refused: Abort | None = None) -> BatchStoreMessagesResult
         return BatchStoreMessagesResult(
             index=index, response=StoreMessagesResponse(first_seq=index + 10, last_seq=index + 10)
         )
-    error = BatchStoreMessagesError(code=refused.code.value[0], message=refused.text)
+    error = Status(code=refused.code.value[0], message=refused.text)
     for detail in refused.details:
         error.details.add().Pack(detail)
     return BatchStoreMessagesResult(index=index, error=error)

@@ -14,7 +14,7 @@ from sessiond._protocol.file_places import file_places
 from sessiond._requests.inline_files import MIN_BYTES, extracted, least_bytes
 from sessiond._requests.input import to_proto
 from sessiond.v1.message_pb2 import Blob, Part, ToolResult
-from sessiond_server.messages.asset_references import references
+from sessiond_server.formats.asset_places import references
 
 from .conftest import Colour, FakeServer
 
@@ -113,6 +113,7 @@ def test_a_file_in_any_place_becomes_a_reference_and_all_else_stays(
         of({"type": "image_url", "image_url": {"url": URI}}),
         of({"type": "image_url", "image_url": {"url": SMALL}}),
         of({"type": "image_url", "image_url": {"url": "data:no comma" + "x" * 2000}}),
+        of({"type": "image_url", "image_url": {"url": "data:," + "half \ud800" * 300}}),
         of({"type": "image", "source": source("no base64!" * 300)}),
         of({"type": "image", "source": {"type": "text", "data": BASE64}}),
         of({"type": "image", "source": {"type": ["base64"], "data": BASE64}}),

@@ -77,6 +77,7 @@ def test_a_turn_by_attribute_and_by_key() -> None:
         },
         "changes": [],
         "change_count": 0,
+        "partial_seq": None,
         "created_at": "2026-01-01T00:00:00Z",
         "started_at": "2026-01-01T00:00:01Z",
         "ended_at": "2026-01-01T00:00:02Z",
@@ -179,6 +180,7 @@ async def test_an_export_keeps_the_turns_of_messages(colour, server, client) -> 
             json=f'{{"n": {seq}}}',
             format=message_pb2.FORMAT_OPENAI,
             turn=turn,
+            incomplete=seq == 3,
         )
         message.create_time.seconds = 1_700_000_000 + seq
         stored.append(message)
@@ -208,6 +210,7 @@ async def test_an_export_keeps_the_turns_of_messages(colour, server, client) -> 
     imported = [message for piece in pieces for message in piece.messages]
     assert [message.turn for message in imported] == [message.turn for message in stored]
     assert [message.HasField("turn") for message in imported] == [False, True, True, True, True]
+    assert [message.incomplete for message in imported] == [False, False, True, False, False]
     assert await exported(imported) == lines
 
 

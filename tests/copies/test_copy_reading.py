@@ -7,6 +7,7 @@ from sessiond.v1.session_service_pb2 import GetMessagesResponse
 from sessiond_server.bookmarks.store import BookmarkStore
 from sessiond_server.core.ids import DEFAULT_PROJECT_ID
 from sessiond_server.messages.history import History, Reading
+from sessiond_server.messages.store.cuts import CutStore
 from sessiond_server.messages.store.history import HistoryStore
 from sessiond_server.retention.purger import Purger
 from sessiond_server.server import Running
@@ -159,7 +160,10 @@ class TestReading:
                 await wire.copy(f"c{i}", f"c{i + 1}")
         expected = await wire.read("c17")
         history = History(
-            HistoryStore(server.database), BookmarkStore(server.database), 256 * 1024 * 1024
+            HistoryStore(server.database),
+            CutStore(server.database),
+            BookmarkStore(server.database),
+            256 * 1024 * 1024,
         )
         reading = Reading("c17", after_seq=26)
         stream = history.stream(DEFAULT_PROJECT_ID, reading)

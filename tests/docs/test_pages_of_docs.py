@@ -13,6 +13,8 @@ from .pages import GENERATED, PAGES, ROOT, name_of
 ROOMS = (
     ROOT / "server/sessiond_server",
     ROOT / "client/sessiond",
+    ROOT / "client/typescript",
+    ROOT / "protos",
     ROOT,
 )
 # These stand for the files of any feature.

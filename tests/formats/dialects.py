@@ -14,10 +14,10 @@ from sessiond.v1.message_pb2 import (
     ROLE_USER,
     Message,
 )
+from sessiond_server.dialects import anthropic, gemini, openai_chat, openai_responses
+from sessiond_server.dialects.openai_chat_parts import ChatDialect
+from sessiond_server.dialects.request import FittedRequest, History
 from sessiond_server.formats.wire import AssetString, encode
-from sessiond_server.formats.write import anthropic, gemini, openai_chat, openai_responses
-from sessiond_server.formats.write.openai_chat_parts import ChatDialect
-from sessiond_server.formats.write.request import FittedRequest, History
 
 from ..support.strict_models.anthropic_messages import validate_anthropic
 from ..support.strict_models.gemini import validate_gemini
@@ -87,8 +87,8 @@ class Dialect:
 
 
 def content_of(asset: AssetString) -> bytes:
-    """Return the JSON string of an asset; all have the same picture."""
-    return json.dumps("a text" if asset.is_text else asset.prefix + PNG).encode()
+    """Return the content of an asset, as it stands in a JSON string."""
+    return b"a text" if asset.is_text else PNG.encode()
 
 
 def _is_chat(message: Message) -> bool:

@@ -16,12 +16,12 @@ from sessiond.v1.message_pb2 import (
     Parts,
     Reasoning,
 )
+from sessiond_server.dialects import openai_chat
+from sessiond_server.dialects.openai_chat_parts import ChatDialect
+from sessiond_server.dialects.request import BLANK, History
 from sessiond_server.formats.pairing import NO_RESULT
 from sessiond_server.formats.report import ChangeKind, UnsendableHistory
 from sessiond_server.formats.wire import StoredObject
-from sessiond_server.formats.write import openai_chat
-from sessiond_server.formats.write.openai_chat_parts import ChatDialect
-from sessiond_server.formats.write.request import BLANK, History
 
 from .dialects import DIALECTS
 from .histories import as_message

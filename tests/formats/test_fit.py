@@ -11,10 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sessiond.v1.message_pb2 import FORMAT_OPENAI, ROLE_TOOL, ROLE_USER, Message
+from sessiond_server.dialects.gemini import NO_SIGNATURE
+from sessiond_server.dialects.request import FittedRequest
 from sessiond_server.formats.report import UnsendableHistory
 from sessiond_server.formats.wire import StoredObject
-from sessiond_server.formats.write.gemini import NO_SIGNATURE
-from sessiond_server.formats.write.request import FittedRequest
 
 from .dialects import DIALECTS
 from .histories import as_message, histories

@@ -174,6 +174,7 @@ async def test_appends_are_heap_only_updates(wire: Wire, database_url: str) -> N
                     project_id=DEFAULT_PROJECT_ID,
                     totals=Totals(count=1, content_bytes=1, largest_bytes=1, tokens=1),
                     expected_last_seq=None,
+                    expected_epoch=None,
                     request_id="",
                     content_hash=b"",
                 ),

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import json
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,8 @@ import pytest
 
 from sessiond import AsyncClient, MessageAlreadyExists, NewMessage
 from sessiond.v1.message_pb2 import ROLE_USER, Message, Part, Parts
-from sessiond.v1.session_service_pb2 import ON_DUPLICATE_SKIP
+from sessiond.v1.rewind_pb2 import RewindSessionRequest
+from sessiond.v1.session_service_pb2 import ON_DUPLICATE_SKIP, ImportMessagesRequest
 from sessiond_server.server import Running
 
 from ..support.wire import Wire, error_of, openai
@@ -268,7 +270,6 @@ async def test_an_import_that_others_overtake_leaves_out_what_they_stored(wire: 
     sent, overtaken = asyncio.Event(), asyncio.Event()
 
     async def requests() -> Any:
-        from sessiond.v1.session_service_pb2 import ImportMessagesRequest
 
         pieces = [named("a", "b"), [*named("c"), openai("last")]]
         yield ImportMessagesRequest(session_id="one", messages=pieces[0], **SKIP)
@@ -329,3 +330,60 @@ async def check_client(client: AsyncClient) -> None:
     third = await client.create_session("three")
     await third.store_messages(messages)
     assert (await third.get_message(message_id="c")).seq == 2
+
+
+async def test_a_rewind_frees_the_ids_that_it_removes(
+    wire: Wire, purger: Any, query: Callable[..., Any]
+) -> None:
+    await wire.create("one")
+    await wire.store("one", *named("a", "b", "c", "d"))
+    rewound = await wire.sessions.RewindSession(
+        RewindSessionRequest(session_id="one", before_message_id="c", messages=named("d", "e"))
+    )
+    assert (rewound.last_seq, rewound.removed_count) == (4, 2)
+    assert ids_of(await wire.read("one")) == ["a", "b", "d", "e"]
+    assert (await wire.message("one", message_id="d")).seq == 3
+    # Names of what was kept are taken, in single statements, imports and rewinds.
+    for storing in (
+        wire.store("one", *named("x", "b")),
+        wire.import_("one", [named("x", "b")]),
+        wire.sessions.RewindSession(
+            RewindSessionRequest(session_id="one", drop_last=1, messages=named("x", "b"))
+        ),
+    ):
+        error = await error_of(storing)
+        assert (error.reason, error.metadata["seq"]) == ("MESSAGE_ALREADY_EXISTS", "2")
+    stored = await wire.store("one", *named("a", "c", "e"), **SKIP)
+    assert (stored.first_seq, stored.skipped_count) == (5, 2)
+    error = await error_of(
+        wire.sessions.RewindSession(RewindSessionRequest(session_id="one", before_message_id="no"))
+    )
+    assert (error.reason, list(error.fields)) == ("MESSAGE_NOT_FOUND", ["before_message_id"])
+    await purger.round()
+    assert sorted(query("SELECT message_id FROM message_ids")) == [
+        ("a",),
+        ("b",),
+        ("c",),
+        ("d",),
+        ("e",),
+    ]
+
+
+async def test_rewinds_beside_named_appends_store_no_id_twice(wire: Wire) -> None:
+    await wire.create("one")
+
+    async def write(writer: int) -> None:
+        rng = random.Random(writer)
+        for _ in range(40):
+            start = rng.randint(0, 60)
+            await wire.store("one", *named(*(f"m{i}" for i in range(start, start + 5))), **SKIP)
+
+    async def rewind() -> None:
+        for _ in range(40):
+            await wire.rewind("one", drop_last=3)
+
+    await asyncio.gather(*map(write, range(4)), rewind())
+    ids = ids_of(await wire.read("one"))
+    assert len(ids) == len(set(ids))
+    for seq, message_id in enumerate(ids, 1):
+        assert (await wire.message("one", message_id=message_id)).seq == seq

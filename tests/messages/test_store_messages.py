@@ -375,3 +375,14 @@ async def test_json_that_is_not_utf8_is_refused_by_name(
     assert (error.code, error.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_JSON")
     assert list(error.fields) == ["messages[1].json"]
     assert (await wire.get("one")).last_seq == 0
+
+
+@pytest.mark.parametrize(("role", "words"), [(0, "is required"), (77, "is 77, which is no Role")])
+async def test_a_role_that_is_missing_or_unknown_is_called_so(
+    wire: Wire, role: int, words: str
+) -> None:
+    await wire.create("one")
+    message = Message(role=role, parts=Parts(parts=[Part(text="x")]))  # type: ignore[arg-type]
+    error = await error_of(wire.store("one", message))
+    assert error.reason == "UNKNOWN_ROLE"
+    assert words in error.fields["messages[0].role"]

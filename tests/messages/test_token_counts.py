@@ -266,7 +266,7 @@ def test_pictures_do_not_count_as_text(
             {"role": "tool", "tool_call_id": "1", "content": [{"type": "text", "text": "42"}]},
             ["42"],
         ),
-        (FORMAT_OPENAI, {"role": "tool", "content": {"temp": 21}}, ['{"temp": 21}']),
+        (FORMAT_OPENAI, {"role": "tool", "content": {"temp": 21}}, ['{"temp":21}']),
         (
             FORMAT_OPENAI,
             {
@@ -303,7 +303,7 @@ def test_pictures_do_not_count_as_text(
         (
             FORMAT_OPENAI,
             {"type": "local_shell_call", "call_id": "1", "action": {"command": ["ls"]}},
-            ["local_shell", '{"command": ["ls"]}'],
+            ["local_shell", '{"command":["ls"]}'],
         ),
         (FORMAT_OPENAI, {"type": "quantum_call", "id": "q", "program": "x"}, ["program: x"]),
         (FORMAT_OPENAI, {"type": "compaction", "encrypted_content": "zzz"}, [""]),

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sessiond_server.formats.write.anthropic import AnthropicDialect
+from sessiond_server.dialects.anthropic import AnthropicDialect
 from sessiond_server.providers.anthropic_messages import AnthropicMessages
 
 from ..support.model_server import ModelServer, Reply

@@ -12,6 +12,7 @@ from sessiond.v1 import processing_service_pb2 as processing
 from sessiond.v1 import session_service_pb2 as ss
 from sessiond.v1 import task_service_pb2 as tasks
 from sessiond.v1.bookmark_pb2 import Bookmark
+from sessiond.v1.rewind_pb2 import RewindSessionRequest
 from sessiond.v1.session_pb2 import Session
 from sessiond.v1.task_pb2 import TASK_STATUS_RUNNING, Task
 from sessiond_server.queues.service import encode_lease_id
@@ -37,6 +38,7 @@ CALLS: dict[str, Callable[[str], Any]] = {
     "DeleteSession": lambda s: ss.DeleteSessionRequest(session_id=s),
     "DeleteSessions": lambda s: ss.DeleteSessionsRequest(filter={"session_id_prefix": s}),
     "CopySession": lambda s: ss.CopySessionRequest(session_id=s),
+    "RewindSession": lambda s: RewindSessionRequest(session_id=s, to_seq=0),
     "ListCopies": lambda s: ss.ListCopiesRequest(session_id=s),
     "GetTokenCounts": lambda s: ss.GetTokenCountsRequest(session_id=s),
     "ImportSession": lambda s: ss.ImportSessionRequest(session=Session(session_id=s)),

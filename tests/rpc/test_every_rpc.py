@@ -45,6 +45,7 @@ def test_the_protos_name_the_codes() -> None:
 async def test_an_unknown_session_is_not_found(wire: Wire, name: str) -> None:
     error = await error_of(call(wire, name, CALLS[name]("nobody")))
     assert (error.code, error.reason) == (grpc.StatusCode.NOT_FOUND, "SESSION_NOT_FOUND")
+    assert error.text.startswith("SESSION_NOT_FOUND: ")
     assert error.metadata["session_id"] == "nobody"
     assert error.metadata["call_id"]
 

@@ -172,7 +172,7 @@ def test_help_says_every_default_in_words() -> None:
 def test_invalid_certificates_are_named(database_url: str, tmp_path: Path) -> None:
     cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
     for path in (cert, key):
-        path.write_text("this is no PEM\n")
+        path.write_text("this is not PEM\n")
     flags = ("--listen", "127.0.0.1:0", "--tls-cert", str(cert), "--tls-key", str(key))
     done = sessiond("serve", *flags, SESSIOND_DATABASE_URL=database_url)
     assert done.returncode == 1

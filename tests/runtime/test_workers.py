@@ -52,7 +52,7 @@ def test_a_port_is_free_again_at_once(database_url: str, start_server: Start) ->
 
 def test_workers_that_cannot_start_end_the_server(database_url: str, tmp_path: Path) -> None:
     for name in ("cert.pem", "key.pem"):
-        (tmp_path / name).write_text("this is no PEM\n")
+        (tmp_path / name).write_text("this is not PEM\n")
     tls = ("--tls-cert", str(tmp_path / "cert.pem"), "--tls-key", str(tmp_path / "key.pem"))
     done = serve(
         "--workers", "2", "--listen", "127.0.0.1:0", *tls, SESSIOND_DATABASE_URL=database_url

@@ -172,7 +172,7 @@ async def test_appends_are_heap_only_updates(wire: Wire, database_url: str) -> N
     await wire.create("one", idle_ttl_s=3600, metadata={"a": 1})
     key = session_key(DEFAULT_PROJECT_ID, "one")
     totals = Totals(count=1, content_bytes=1, largest_bytes=1, tokens=1)
-    parameters = Append(key, DEFAULT_PROJECT_ID, totals, None, "", b"").parameters()
+    parameters = Append(key, DEFAULT_PROJECT_ID, totals, None, None, "", b"").parameters()
     row: dict[str, object] = {"role": 1, "format": 1, "row_tokens": 1, "body": b"x"}
     with psycopg.connect(database_url) as connection:
         for _ in range(20):

@@ -16,6 +16,7 @@ from sessiond.v1.bookmark_service_pb2_grpc import BookmarkServiceStub
 from sessiond.v1.conversation_service_pb2_grpc import ConversationServiceStub
 from sessiond.v1.message_pb2 import FORMAT_OPENAI, Message
 from sessiond.v1.processing_service_pb2_grpc import ProcessingServiceStub
+from sessiond.v1.rewind_pb2 import RewindSessionRequest, RewindSessionResponse
 from sessiond.v1.session_pb2 import Session
 from sessiond.v1.session_service_pb2 import (
     BatchStoreMessagesRequest,
@@ -234,6 +235,13 @@ class Wire:
     async def copy(self, source: str, new: str = "", **fields: Any) -> CopySessionResponse:
         return await self.sessions.CopySession(
             CopySessionRequest(session_id=source, new_session_id=new, **fields)
+        )
+
+    async def rewind(self, session_id: str, *appended: str, **fields: Any) -> RewindSessionResponse:
+        return await self.sessions.RewindSession(
+            RewindSessionRequest(
+                session_id=session_id, messages=[openai(text) for text in appended], **fields
+            )
         )
 
     async def message(self, session_id: str, seq: int = 0, **fields: Any) -> Message:

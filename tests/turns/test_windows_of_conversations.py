@@ -38,7 +38,7 @@ class Memory:
 
     async def head(self, *_: UUID) -> LogHead:
         segment = Segment(KEY, KEY, 1, self.length)
-        return LogHead(KEY, self.length, 0, 0, False, False, (segment,))
+        return LogHead(KEY, KEY, 0, self.length, 0, 0, False, False, (segment,))
 
     async def page(self, query: PageQuery) -> list[tuple[int, int, bytes]]:
         seqs = [s for part in query.segments for s in range(part.first_seq, part.last_seq + 1)]

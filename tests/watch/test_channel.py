@@ -53,9 +53,9 @@ async def published(key: uuid.UUID) -> None:
 
 def channel_of(history: History, seq: int) -> tuple[Channel, Watcher]:
     """A channel at a seq, with a live watcher."""
-    head = LogHead(LOG, seq, 0, 0, False, False, ())
-    channel = Channel(history, published, PROJECT, "one", head)  # type: ignore[arg-type]
-    watcher = Watcher("one", seq)
+    head = LogHead(LOG, LOG, 0, seq, 0, 0, False, False, ())
+    channel = Channel(history, None, published, PROJECT, "one", head)  # type: ignore[arg-type]
+    watcher = Watcher("one", seq, 0)
     watcher.go_live()
     channel.watchers.add(watcher)
     return channel, watcher
@@ -125,7 +125,7 @@ class TestOrder:
         assert taken(watcher) == [2, UPDATED]
 
     async def test_going_live_drops_deltas_of_messages_that_the_watcher_has(self) -> None:
-        watcher = Watcher("one", 2)
+        watcher = Watcher("one", 2, 0)
         for one in (event(MESSAGE_DELTA, 2), event(MESSAGE_DELTA, 3), event(TURN_END, 3)):
             watcher.push(chunk_of_event(one))
         watcher.after = 3  # it has replayed message 3

@@ -1,8 +1,10 @@
 """The client of a server."""
 
-from collections.abc import Sequence
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Self, Unpack
+from typing import TYPE_CHECKING, Self, TypeVar, Unpack
 
 from sessiond._async._admin import AsyncAdmin
 from sessiond._async._assets import AsyncAssets
@@ -18,6 +20,12 @@ from sessiond._protocol.settings import DEFAULT_TIMEOUT_S, ChannelOptions, Tls, 
 from sessiond._requests.options import SessionFilter, SessionSettings
 from sessiond._types.event import Event
 from sessiond._types.session import SessionInfo
+
+if TYPE_CHECKING:
+    from sessiond._async._wire import UnaryMethod
+
+_Request = TypeVar("_Request")
+_Response = TypeVar("_Response")
 
 
 class AsyncClient:
@@ -86,6 +94,34 @@ class AsyncClient:
     def metadata(self) -> Metadata:
         """The gRPC metadata sent with every call: the API key."""
         return self._connection.metadata
+
+    async def call(
+        self,
+        method: Callable[[AsyncStubs], UnaryMethod[_Request, _Response]],
+        request: _Request,
+        *,
+        is_repeatable: bool = False,
+        timeout: float | None = None,
+    ) -> _Response:
+        """Make a unary call of the generated stubs, with the API key and typed errors.
+
+        This is for what the other calls do not offer, e.g. a page of a list by its token:
+        `client.call(lambda stubs: stubs.sessions.ListSessions, request, is_repeatable=True)`.
+
+        Args:
+            method: selects the method of the stubs.
+            request: the protobuf request; not modified.
+            is_repeatable: retry the call after transient errors. A change is safe to repeat only if
+                its request has a request_id.
+            timeout: deadline over all attempts, in seconds. Default: the client's.
+
+        Returns:
+            The protobuf response.
+
+        Raises:
+            SessiondError: if the call failed.
+        """
+        return await self._connection.call(method, request, timeout, is_repeatable=is_repeatable)
 
     async def start(self) -> Self:
         """Open the connection now, or again after stop(), without calling the server.
@@ -221,8 +257,8 @@ class AsyncClient:
         """List the project's sessions, fetched page by page during the iteration.
 
         Args:
-            order: "active_desc" (default: the most recently active first), "active_asc", "created_desc",
-                "created_asc" or "id_asc".
+            order: "active_desc" (default: the most recently active first), "active_asc",
+                "created_desc", "created_asc" or "id_asc".
             page_size: sessions per call, 1 to 500. Default: 50.
             timeout: deadline of each call, in seconds. Default: the client's.
             **conditions: session_id_prefix, user, status, model, config_contains,

@@ -327,7 +327,6 @@ def _error(
 
 def _error_in(result: BatchStoreMessagesResult) -> aio.AioRpcError:
     """Return the error of one request, as if it had been a call of its own."""
-    # result.error has the fields of google.rpc.Status.
     trailers = aio.Metadata((_DETAILS_KEY, result.error.SerializeToString()))
     return _error(
         _CODES.get(result.error.code, grpc.StatusCode.UNKNOWN), result.error.message, trailers

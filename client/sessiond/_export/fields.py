@@ -49,6 +49,12 @@ class Fields:
             raise self.fault(name, "is not an integer")
         return value
 
+    def boolean(self, name: str, target: ProtoMessage) -> None:
+        value = self.get(name)
+        if value is not None and not isinstance(value, bool):
+            raise self.fault(name, "is not true or false")
+        self.put(target, name, bool(value))
+
     def nested(self, name: str) -> "Fields | None":
         """Return the fields of a nested object. None = unset."""
         value = self.get(name)
@@ -150,6 +156,7 @@ def fill_message(message: message_pb2.Message, fields: Fields) -> None:
     fields.time("created_at", message.create_time)
     if (turn := fields.nested("turn")) is not None:
         _fill_turn(message.turn, turn)
+    fields.boolean("incomplete", message)
 
 
 def _fill_turn(turn: turn_pb2.MessageTurn, fields: Fields) -> None:

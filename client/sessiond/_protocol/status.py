@@ -85,7 +85,7 @@ def error_of(failed: grpc.RpcError, target: str) -> SessiondError:
     # A newer server may send reasons that this client does not know; the code still has a class.
     by_code = errors.TurnFailed if is_outcome(info.metadata) else _BY_CODE.get(code, SessiondError)
     return _BY_REASON.get(info.reason, by_code)(
-        _with_calls(text) if info.reason else text,
+        _with_calls(text.removeprefix(f"{info.reason}: ")) if info.reason else text,
         code=code,
         reason=info.reason or code.name,
         metadata=dict(info.metadata),

@@ -141,7 +141,11 @@ def _decoded(text: str, *, is_url: bool) -> tuple[bytes, str]:
             return b"", ""
         media_type, data = match[1].partition(";")[0], match[3]
         if not match[2]:
-            return unquote_to_bytes(data), media_type
+            try:
+                return unquote_to_bytes(data), media_type
+            except UnicodeEncodeError:
+                # Half of a surrogate pair is the content of no file.
+                return b"", ""
     elif is_url:
         return b"", ""
     try:

@@ -225,6 +225,7 @@ def _stored_again(read: message_pb2.Message) -> message_pb2.Message:
         "token_count",
         "tokens_estimated",
         "turn",
+        "incomplete",
     ):
         result.ClearField(field)
     return result

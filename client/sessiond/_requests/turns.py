@@ -28,9 +28,14 @@ _DEFAULTS: dict[str, Any] = {
     "model": None,
     "options": None,
     "turn_timeout": None,
+    "keep_partial": None,
     "request_id": None,
 }
-_SPELLINGS = {"requestId": "request_id", "turnTimeout": "turn_timeout"}
+_SPELLINGS = {
+    "requestId": "request_id",
+    "turnTimeout": "turn_timeout",
+    "keepPartial": "keep_partial",
+}
 
 
 class SendOptions(TypedDict, total=False):
@@ -58,6 +63,9 @@ class SendOptions(TypedDict, total=False):
     turn_timeout: timedelta | float | None
     """Maximum running time, after which the turn is ended: a timedelta or seconds, from 1 second.
     Default: the server's limit."""
+    keep_partial: bool | None
+    """Whether the text that the model has written is kept if the turn fails or is aborted, as a
+    message that is marked `incomplete`. Default: the server's setting, normally True."""
     request_id: str | None
     """Makes the call safe to repeat: a call with the same id joins the turn. Default: random."""
 
@@ -106,6 +114,7 @@ class Sending:
             if values["options"] is None
             else text_of(values["options"], "options"),
             turn_timeout=values["turn_timeout"],
+            keep_partial=values["keep_partial"],
             request_id=request_id_or_new(values["request_id"]),
         )
         if values["messages"] is not None:

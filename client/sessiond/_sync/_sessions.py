@@ -97,8 +97,8 @@ class Sessions(ExportCalls, TurnCalls, MessageCalls):
         """List the project's sessions, fetched page by page during the iteration.
 
         Args:
-            order: "active_desc" (default: the most recently active first), "active_asc", "created_desc",
-                "created_asc" or "id_asc".
+            order: "active_desc" (default: the most recently active first), "active_asc",
+                "created_desc", "created_asc" or "id_asc".
             page_size: sessions per call, 1 to 500. Default: 50.
             timeout: deadline of each call, in seconds.
             **conditions: session_id_prefix, user, status, model, config_contains,

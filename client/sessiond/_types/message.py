@@ -67,6 +67,7 @@ class Message(ProtoRecord[message_pb2.Message]):
         "token_count",
         "tokens_estimated",
         "turn",
+        "incomplete",
     )
     _identity = ("session_id", "seq")
 
@@ -192,6 +193,14 @@ class Message(ProtoRecord[message_pb2.Message]):
         return MessageTurn(self._pb.turn) if self._pb.HasField("turn") else None
 
     @property
+    def incomplete(self) -> bool:
+        """Whether this is the beginning of an answer that was cut off.
+
+        Its turn was aborted, timed out, or lost its model or its server.
+        """
+        return self._pb.incomplete
+
+    @property
     def proto(self) -> message_pb2.Message:
         """The underlying protobuf message, with the typed parts. Do not change it."""
         return self._pb
@@ -200,7 +209,8 @@ class Message(ProtoRecord[message_pb2.Message]):
         """Return the message as a dict that json.dumps accepts.
 
         `json` (the exact text) or `parts` is the content; the other keys describe it.
-        `format_name`, `message_id` and `turn` are present only if the message has one.
+        `format_name`, `message_id` and `turn` are present only if the message has one, `incomplete`
+        only if it is true.
         """
         result: dict[str, Any] = {
             "seq": self.seq,
@@ -221,6 +231,8 @@ class Message(ProtoRecord[message_pb2.Message]):
             result["message_id"] = message_id
         if turn := self.turn:
             result["turn"] = turn.to_dict()
+        if self.incomplete:
+            result["incomplete"] = True
         return result
 
     def _parsed(self) -> dict[str, Any]:

@@ -106,6 +106,7 @@ class Turn(ProtoRecord[turn_pb2.Turn]):
         "error",
         "changes",
         "change_count",
+        "partial_seq",
         "created_at",
         "started_at",
         "ended_at",
@@ -169,6 +170,11 @@ class Turn(ProtoRecord[turn_pb2.Turn]):
     def change_count(self) -> int:
         """The number of all changes, including those beyond 100."""
         return self._pb.change_count
+
+    @property
+    def partial_seq(self) -> int | None:
+        """The seq of the message with the text of an answer that was cut off. None = no text."""
+        return self._pb.partial_seq or None
 
     @property
     def created_at(self) -> datetime:

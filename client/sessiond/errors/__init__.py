@@ -19,12 +19,14 @@ SessiondError (RuntimeError)
 │   └── ProjectAlreadyExists       PROJECT_ALREADY_EXISTS
 ├── Conflict                       another caller changed it first: read again
 │   ├── SequenceConflict           SEQUENCE_CONFLICT
+│   ├── HistoryRewound             HISTORY_REWOUND
 │   ├── ETagMismatch               ETAG_MISMATCH
 │   └── LeaseLost                  LEASE_LOST
 ├── FailedPrecondition             the session's state does not allow the call
 │   ├── SessionDestroyed           SESSION_DESTROYED
 │   ├── SessionTooLarge            SESSION_TOO_LARGE
 │   ├── LimitExceeded              LIMIT_EXCEEDED
+│   ├── TurnRunning                TURN_RUNNING
 │   └── ModelNotConfigured         MODEL_NOT_CONFIGURED
 ├── TurnFailed                     the turn ended without an answer
 │   ├── ModelAccessDenied          MODEL_ACCESS_DENIED
@@ -102,6 +104,7 @@ from sessiond.errors._resources import (
     Conflict,
     ETagMismatch,
     FailedPrecondition,
+    HistoryRewound,
     LeaseLost,
     LimitExceeded,
     MessageAlreadyExists,
@@ -119,6 +122,7 @@ from sessiond.errors._resources import (
     TaskAlreadyExists,
     TaskNotFound,
     TurnNotFound,
+    TurnRunning,
 )
 from sessiond.errors._service import (
     AdminKeyRequired,
@@ -180,6 +184,7 @@ __all__ = [
     "FailedPrecondition",
     "FieldViolation",
     "FormatUnreadable",
+    "HistoryRewound",
     "InternalError",
     "InvalidField",
     "InvalidJson",
@@ -224,6 +229,7 @@ __all__ = [
     "TurnFailed",
     "TurnLost",
     "TurnNotFound",
+    "TurnRunning",
     "TurnTimedOut",
     "Unauthenticated",
     "Unavailable",

@@ -79,8 +79,24 @@ class SequenceConflict(Conflict, reason="SEQUENCE_CONFLICT"):
     @property
     def last_seq(self) -> int | None:
         """The session's last_seq, to continue reading after. None = not reported."""
-        value = self.metadata.get("last_seq", "")
-        return int(value) if value.isdecimal() else None
+        return _number(self, "last_seq")
+
+
+class HistoryRewound(Conflict, reason="HISTORY_REWOUND"):
+    """The session was rewound, so its history is not what the caller expects.
+
+    Seqs may name other messages than before, or messages that were to be read are gone.
+    """
+
+    @property
+    def epoch(self) -> int | None:
+        """The session's epoch. None = not reported."""
+        return _number(self, "epoch")
+
+    @property
+    def last_seq(self) -> int | None:
+        """The session's last_seq. None = not reported."""
+        return _number(self, "last_seq")
 
 
 class ETagMismatch(Conflict, reason="ETAG_MISMATCH"):
@@ -112,6 +128,10 @@ class SessionTooLarge(FailedPrecondition, reason="SESSION_TOO_LARGE"):
     """The session exceeds the size up to which the server copies sessions."""
 
 
+class TurnRunning(FailedPrecondition, reason="TURN_RUNNING"):
+    """The session runs a turn: wait for its end, abort it, or pass abort_turn."""
+
+
 class LimitExceeded(FailedPrecondition, reason="LIMIT_EXCEEDED"):
     """The maximum number of these resources is reached."""
 
@@ -122,3 +142,8 @@ class ModelNotConfigured(FailedPrecondition, reason="MODEL_NOT_CONFIGURED"):
     The server's settings name none for it, the provider has no key, or its package is not
     installed.
     """
+
+
+def _number(error: SessiondError, name: str) -> int | None:
+    value = error.metadata.get(name, "")
+    return int(value) if value.isdecimal() else None

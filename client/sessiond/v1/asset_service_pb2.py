@@ -22,33 +22,38 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fsessiond/v1/asset_service.proto\x12\x0bsessiond.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"l\n\x05\x41sset\x12\x10\n\x08\x61sset_id\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x03\x12\x12\n\nmedia_type\x18\x03 \x01(\t\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"V\n\x12UploadAssetRequest\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x12\n\nmedia_type\x18\x02 \x01(\t\x12\x10\n\x08\x61sset_id\x18\x03 \x01(\t\x12\x0c\n\x04size\x18\x04 \x01(\x03\"H\n\x14\x44ownloadAssetRequest\x12\x10\n\x08\x61sset_id\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x03\x12\x0e\n\x06length\x18\x03 \x01(\x03\"H\n\x15\x44ownloadAssetResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12!\n\x05\x61sset\x18\x02 \x01(\x0b\x32\x12.sessiond.v1.Asset\"#\n\x0fGetAssetRequest\x12\x10\n\x08\x61sset_id\x18\x01 \x01(\t2\xfb\x01\n\x0c\x41ssetService\x12I\n\x0bUploadAsset\x12\x1f.sessiond.v1.UploadAssetRequest\x1a\x12.sessiond.v1.Asset\"\x03\x90\x02\x02(\x01\x12]\n\rDownloadAsset\x12!.sessiond.v1.DownloadAssetRequest\x1a\".sessiond.v1.DownloadAssetResponse\"\x03\x90\x02\x01\x30\x01\x12\x41\n\x08GetAsset\x12\x1c.sessiond.v1.GetAssetRequest\x1a\x12.sessiond.v1.Asset\"\x03\x90\x02\x01\x42]\n\x0f\x64\x65v.sessiond.v1B\x11\x41ssetServiceProtoP\x01Z\'sessiond.dev/gen/sessiond/v1;sessiondv1\xaa\x02\x0bSessiond.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fsessiond/v1/asset_service.proto\x12\x0bsessiond.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"l\n\x05\x41sset\x12\x10\n\x08\x61sset_id\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x03\x12\x12\n\nmedia_type\x18\x03 \x01(\t\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"V\n\x12UploadAssetRequest\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x12\n\nmedia_type\x18\x02 \x01(\t\x12\x10\n\x08\x61sset_id\x18\x03 \x01(\t\x12\x0c\n\x04size\x18\x04 \x01(\x03\"N\n\x14\x44ownloadAssetRequest\x12\x16\n\x08\x61sset_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0e\n\x06offset\x18\x02 \x01(\x03\x12\x0e\n\x06length\x18\x03 \x01(\x03\"H\n\x15\x44ownloadAssetResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12!\n\x05\x61sset\x18\x02 \x01(\x0b\x32\x12.sessiond.v1.Asset\")\n\x0fGetAssetRequest\x12\x16\n\x08\x61sset_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x32\xfb\x01\n\x0c\x41ssetService\x12I\n\x0bUploadAsset\x12\x1f.sessiond.v1.UploadAssetRequest\x1a\x12.sessiond.v1.Asset\"\x03\x90\x02\x02(\x01\x12]\n\rDownloadAsset\x12!.sessiond.v1.DownloadAssetRequest\x1a\".sessiond.v1.DownloadAssetResponse\"\x03\x90\x02\x01\x30\x01\x12\x41\n\x08GetAsset\x12\x1c.sessiond.v1.GetAssetRequest\x1a\x12.sessiond.v1.Asset\"\x03\x90\x02\x01\x42\x65\n\x0bsessiond.v1B\x11\x41ssetServiceProtoP\x01Z\x16sessiond/v1;sessiondv1\xaa\x02\x0bSessiond.V1\xca\x02\x0bSessiond\\V1\xea\x02\x0cSessiond::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sessiond.v1.asset_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
-  _globals['DESCRIPTOR']._serialized_options = b'\n\017dev.sessiond.v1B\021AssetServiceProtoP\001Z\'sessiond.dev/gen/sessiond/v1;sessiondv1\252\002\013Sessiond.V1'
+  _globals['DESCRIPTOR']._serialized_options = b'\n\013sessiond.v1B\021AssetServiceProtoP\001Z\026sessiond/v1;sessiondv1\252\002\013Sessiond.V1\312\002\013Sessiond\\V1\352\002\014Sessiond::V1'
+  _globals['_DOWNLOADASSETREQUEST'].fields_by_name['asset_id']._loaded_options = None
+  _globals['_DOWNLOADASSETREQUEST'].fields_by_name['asset_id']._serialized_options = b'\342A\001\002'
+  _globals['_GETASSETREQUEST'].fields_by_name['asset_id']._loaded_options = None
+  _globals['_GETASSETREQUEST'].fields_by_name['asset_id']._serialized_options = b'\342A\001\002'
   _globals['_ASSETSERVICE'].methods_by_name['UploadAsset']._loaded_options = None
   _globals['_ASSETSERVICE'].methods_by_name['UploadAsset']._serialized_options = b'\220\002\002'
   _globals['_ASSETSERVICE'].methods_by_name['DownloadAsset']._loaded_options = None
   _globals['_ASSETSERVICE'].methods_by_name['DownloadAsset']._serialized_options = b'\220\002\001'
   _globals['_ASSETSERVICE'].methods_by_name['GetAsset']._loaded_options = None
   _globals['_ASSETSERVICE'].methods_by_name['GetAsset']._serialized_options = b'\220\002\001'
-  _globals['_ASSET']._serialized_start=81
-  _globals['_ASSET']._serialized_end=189
-  _globals['_UPLOADASSETREQUEST']._serialized_start=191
-  _globals['_UPLOADASSETREQUEST']._serialized_end=277
-  _globals['_DOWNLOADASSETREQUEST']._serialized_start=279
-  _globals['_DOWNLOADASSETREQUEST']._serialized_end=351
-  _globals['_DOWNLOADASSETRESPONSE']._serialized_start=353
-  _globals['_DOWNLOADASSETRESPONSE']._serialized_end=425
-  _globals['_GETASSETREQUEST']._serialized_start=427
-  _globals['_GETASSETREQUEST']._serialized_end=462
-  _globals['_ASSETSERVICE']._serialized_start=465
-  _globals['_ASSETSERVICE']._serialized_end=716
+  _globals['_ASSET']._serialized_start=114
+  _globals['_ASSET']._serialized_end=222
+  _globals['_UPLOADASSETREQUEST']._serialized_start=224
+  _globals['_UPLOADASSETREQUEST']._serialized_end=310
+  _globals['_DOWNLOADASSETREQUEST']._serialized_start=312
+  _globals['_DOWNLOADASSETREQUEST']._serialized_end=390
+  _globals['_DOWNLOADASSETRESPONSE']._serialized_start=392
+  _globals['_DOWNLOADASSETRESPONSE']._serialized_end=464
+  _globals['_GETASSETREQUEST']._serialized_start=466
+  _globals['_GETASSETREQUEST']._serialized_end=507
+  _globals['_ASSETSERVICE']._serialized_start=510
+  _globals['_ASSETSERVICE']._serialized_end=761
 # @@protoc_insertion_point(module_scope)

@@ -22,36 +22,55 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from sessiond.v1 import bookmark_pb2 as sessiond_dot_v1_dot_bookmark__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"sessiond/v1/bookmark_service.proto\x12\x0bsessiond.v1\x1a google/protobuf/field_mask.proto\x1a\x1asessiond/v1/bookmark.proto\"y\n\x15\x43reateBookmarkRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\'\n\x08\x62ookmark\x18\x02 \x01(\x0b\x32\x15.sessiond.v1.Bookmark\x12\x0f\n\x07replace\x18\x03 \x01(\x08\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"6\n\x12GetBookmarkRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"Q\n\x14ListBookmarksRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"Z\n\x15ListBookmarksResponse\x12(\n\tbookmarks\x18\x01 \x03(\x0b\x32\x15.sessiond.v1.Bookmark\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xab\x01\n\x15UpdateBookmarkRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\'\n\x08\x62ookmark\x18\x02 \x01(\x0b\x32\x15.sessiond.v1.Bookmark\x12/\n\x0bupdate_mask\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x10\n\x08new_name\x18\x04 \x01(\t\x12\x12\n\nrequest_id\x18\x05 \x01(\t\"d\n\x15\x44\x65leteBookmarkRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x15\n\rallow_missing\x18\x03 \x01(\x08\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"\x18\n\x16\x44\x65leteBookmarkResponse2\xaf\x03\n\x0f\x42ookmarkService\x12K\n\x0e\x43reateBookmark\x12\".sessiond.v1.CreateBookmarkRequest\x1a\x15.sessiond.v1.Bookmark\x12J\n\x0bGetBookmark\x12\x1f.sessiond.v1.GetBookmarkRequest\x1a\x15.sessiond.v1.Bookmark\"\x03\x90\x02\x01\x12[\n\rListBookmarks\x12!.sessiond.v1.ListBookmarksRequest\x1a\".sessiond.v1.ListBookmarksResponse\"\x03\x90\x02\x01\x12K\n\x0eUpdateBookmark\x12\".sessiond.v1.UpdateBookmarkRequest\x1a\x15.sessiond.v1.Bookmark\x12Y\n\x0e\x44\x65leteBookmark\x12\".sessiond.v1.DeleteBookmarkRequest\x1a#.sessiond.v1.DeleteBookmarkResponseB`\n\x0f\x64\x65v.sessiond.v1B\x14\x42ookmarkServiceProtoP\x01Z\'sessiond.dev/gen/sessiond/v1;sessiondv1\xaa\x02\x0bSessiond.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"sessiond/v1/bookmark_service.proto\x12\x0bsessiond.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a google/protobuf/field_mask.proto\x1a\x1asessiond/v1/bookmark.proto\"\x85\x01\n\x15\x43reateBookmarkRequest\x12\x18\n\nsession_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12-\n\x08\x62ookmark\x18\x02 \x01(\x0b\x32\x15.sessiond.v1.BookmarkB\x04\xe2\x41\x01\x02\x12\x0f\n\x07replace\x18\x03 \x01(\x08\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"B\n\x12GetBookmarkRequest\x12\x18\n\nsession_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04name\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\"W\n\x14ListBookmarksRequest\x12\x18\n\nsession_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"Z\n\x15ListBookmarksResponse\x12(\n\tbookmarks\x18\x01 \x03(\x0b\x32\x15.sessiond.v1.Bookmark\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xb7\x01\n\x15UpdateBookmarkRequest\x12\x18\n\nsession_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12-\n\x08\x62ookmark\x18\x02 \x01(\x0b\x32\x15.sessiond.v1.BookmarkB\x04\xe2\x41\x01\x02\x12/\n\x0bupdate_mask\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x10\n\x08new_name\x18\x04 \x01(\t\x12\x12\n\nrequest_id\x18\x05 \x01(\t\"p\n\x15\x44\x65leteBookmarkRequest\x12\x18\n\nsession_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04name\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\rallow_missing\x18\x03 \x01(\x08\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"\x18\n\x16\x44\x65leteBookmarkResponse2\xaf\x03\n\x0f\x42ookmarkService\x12K\n\x0e\x43reateBookmark\x12\".sessiond.v1.CreateBookmarkRequest\x1a\x15.sessiond.v1.Bookmark\x12J\n\x0bGetBookmark\x12\x1f.sessiond.v1.GetBookmarkRequest\x1a\x15.sessiond.v1.Bookmark\"\x03\x90\x02\x01\x12[\n\rListBookmarks\x12!.sessiond.v1.ListBookmarksRequest\x1a\".sessiond.v1.ListBookmarksResponse\"\x03\x90\x02\x01\x12K\n\x0eUpdateBookmark\x12\".sessiond.v1.UpdateBookmarkRequest\x1a\x15.sessiond.v1.Bookmark\x12Y\n\x0e\x44\x65leteBookmark\x12\".sessiond.v1.DeleteBookmarkRequest\x1a#.sessiond.v1.DeleteBookmarkResponseBh\n\x0bsessiond.v1B\x14\x42ookmarkServiceProtoP\x01Z\x16sessiond/v1;sessiondv1\xaa\x02\x0bSessiond.V1\xca\x02\x0bSessiond\\V1\xea\x02\x0cSessiond::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sessiond.v1.bookmark_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
-  _globals['DESCRIPTOR']._serialized_options = b'\n\017dev.sessiond.v1B\024BookmarkServiceProtoP\001Z\'sessiond.dev/gen/sessiond/v1;sessiondv1\252\002\013Sessiond.V1'
+  _globals['DESCRIPTOR']._serialized_options = b'\n\013sessiond.v1B\024BookmarkServiceProtoP\001Z\026sessiond/v1;sessiondv1\252\002\013Sessiond.V1\312\002\013Sessiond\\V1\352\002\014Sessiond::V1'
+  _globals['_CREATEBOOKMARKREQUEST'].fields_by_name['session_id']._loaded_options = None
+  _globals['_CREATEBOOKMARKREQUEST'].fields_by_name['session_id']._serialized_options = b'\342A\001\002'
+  _globals['_CREATEBOOKMARKREQUEST'].fields_by_name['bookmark']._loaded_options = None
+  _globals['_CREATEBOOKMARKREQUEST'].fields_by_name['bookmark']._serialized_options = b'\342A\001\002'
+  _globals['_GETBOOKMARKREQUEST'].fields_by_name['session_id']._loaded_options = None
+  _globals['_GETBOOKMARKREQUEST'].fields_by_name['session_id']._serialized_options = b'\342A\001\002'
+  _globals['_GETBOOKMARKREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_GETBOOKMARKREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002'
+  _globals['_LISTBOOKMARKSREQUEST'].fields_by_name['session_id']._loaded_options = None
+  _globals['_LISTBOOKMARKSREQUEST'].fields_by_name['session_id']._serialized_options = b'\342A\001\002'
+  _globals['_UPDATEBOOKMARKREQUEST'].fields_by_name['session_id']._loaded_options = None
+  _globals['_UPDATEBOOKMARKREQUEST'].fields_by_name['session_id']._serialized_options = b'\342A\001\002'
+  _globals['_UPDATEBOOKMARKREQUEST'].fields_by_name['bookmark']._loaded_options = None
+  _globals['_UPDATEBOOKMARKREQUEST'].fields_by_name['bookmark']._serialized_options = b'\342A\001\002'
+  _globals['_DELETEBOOKMARKREQUEST'].fields_by_name['session_id']._loaded_options = None
+  _globals['_DELETEBOOKMARKREQUEST'].fields_by_name['session_id']._serialized_options = b'\342A\001\002'
+  _globals['_DELETEBOOKMARKREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_DELETEBOOKMARKREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002'
   _globals['_BOOKMARKSERVICE'].methods_by_name['GetBookmark']._loaded_options = None
   _globals['_BOOKMARKSERVICE'].methods_by_name['GetBookmark']._serialized_options = b'\220\002\001'
   _globals['_BOOKMARKSERVICE'].methods_by_name['ListBookmarks']._loaded_options = None
   _globals['_BOOKMARKSERVICE'].methods_by_name['ListBookmarks']._serialized_options = b'\220\002\001'
-  _globals['_CREATEBOOKMARKREQUEST']._serialized_start=113
-  _globals['_CREATEBOOKMARKREQUEST']._serialized_end=234
-  _globals['_GETBOOKMARKREQUEST']._serialized_start=236
-  _globals['_GETBOOKMARKREQUEST']._serialized_end=290
-  _globals['_LISTBOOKMARKSREQUEST']._serialized_start=292
-  _globals['_LISTBOOKMARKSREQUEST']._serialized_end=373
-  _globals['_LISTBOOKMARKSRESPONSE']._serialized_start=375
-  _globals['_LISTBOOKMARKSRESPONSE']._serialized_end=465
-  _globals['_UPDATEBOOKMARKREQUEST']._serialized_start=468
-  _globals['_UPDATEBOOKMARKREQUEST']._serialized_end=639
-  _globals['_DELETEBOOKMARKREQUEST']._serialized_start=641
-  _globals['_DELETEBOOKMARKREQUEST']._serialized_end=741
-  _globals['_DELETEBOOKMARKRESPONSE']._serialized_start=743
-  _globals['_DELETEBOOKMARKRESPONSE']._serialized_end=767
-  _globals['_BOOKMARKSERVICE']._serialized_start=770
-  _globals['_BOOKMARKSERVICE']._serialized_end=1201
+  _globals['_CREATEBOOKMARKREQUEST']._serialized_start=147
+  _globals['_CREATEBOOKMARKREQUEST']._serialized_end=280
+  _globals['_GETBOOKMARKREQUEST']._serialized_start=282
+  _globals['_GETBOOKMARKREQUEST']._serialized_end=348
+  _globals['_LISTBOOKMARKSREQUEST']._serialized_start=350
+  _globals['_LISTBOOKMARKSREQUEST']._serialized_end=437
+  _globals['_LISTBOOKMARKSRESPONSE']._serialized_start=439
+  _globals['_LISTBOOKMARKSRESPONSE']._serialized_end=529
+  _globals['_UPDATEBOOKMARKREQUEST']._serialized_start=532
+  _globals['_UPDATEBOOKMARKREQUEST']._serialized_end=715
+  _globals['_DELETEBOOKMARKREQUEST']._serialized_start=717
+  _globals['_DELETEBOOKMARKREQUEST']._serialized_end=829
+  _globals['_DELETEBOOKMARKRESPONSE']._serialized_start=831
+  _globals['_DELETEBOOKMARKRESPONSE']._serialized_end=855
+  _globals['_BOOKMARKSERVICE']._serialized_start=858
+  _globals['_BOOKMARKSERVICE']._serialized_end=1289
 # @@protoc_insertion_point(module_scope)

@@ -73,8 +73,10 @@ class SendRequest(_message.Message):
     ABORT_ON_DISCONNECT_FIELD_NUMBER: _builtins.int
     AFTER_SEQ_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    KEEP_PARTIAL_FIELD_NUMBER: _builtins.int
+    EXPECTED_EPOCH_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """session_id of the session. It has to be active."""
+    """session_id of the session, which must be active. Required."""
     prompt: _builtins.str
     """prompt is what the user says. Short for one user message of this text. Empty = see messages. Goes not together with them."""
     model: _builtins.str
@@ -95,6 +97,13 @@ class SendRequest(_message.Message):
     """request_id makes the call safe to repeat: for 24 hours (unless the operator says otherwise) the same id with the same content joins the first
     turn. At most 128 characters. Empty = every call starts a turn of its own.
     """
+    keep_partial: _builtins.bool
+    """keep_partial says what happens to the text that the model has written when the turn fails or is aborted. True keeps it as an assistant
+    message that is marked incomplete; false drops it. Reasoning and tool calls are never kept. Unset = the server's setting, by default true.
+    A steering message has the value of the turn that it steers.
+    """
+    expected_epoch: _builtins.int
+    """expected_epoch, if set, must be the session's epoch; otherwise no turn is started (HISTORY_REWOUND)."""
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Message]:
         """messages are stored as they are, as one batch, when the turn begins. Limits as for StoreMessages, but at most 100. A json without a format
@@ -120,12 +129,21 @@ class SendRequest(_message.Message):
         abort_on_disconnect: _builtins.bool = ...,
         after_seq: _builtins.int = ...,
         request_id: _builtins.str = ...,
+        keep_partial: _builtins.bool | None = ...,
+        expected_epoch: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["turn_timeout", b"turn_timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_epoch", b"_expected_epoch", "_keep_partial", b"_keep_partial", "expected_epoch", b"expected_epoch", "keep_partial", b"keep_partial", "turn_timeout", b"turn_timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["abort_on_disconnect", b"abort_on_disconnect", "after_seq", b"after_seq", "messages", b"messages", "mode", b"mode", "model", b"model", "options_json", b"options_json", "prompt", b"prompt", "request_id", b"request_id", "session_id", b"session_id", "turn_timeout", b"turn_timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_epoch", b"_expected_epoch", "_keep_partial", b"_keep_partial", "abort_on_disconnect", b"abort_on_disconnect", "after_seq", b"after_seq", "expected_epoch", b"expected_epoch", "keep_partial", b"keep_partial", "messages", b"messages", "mode", b"mode", "model", b"model", "options_json", b"options_json", "prompt", b"prompt", "request_id", b"request_id", "session_id", b"session_id", "turn_timeout", b"turn_timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__expected_epoch: _TypeAlias = _typing.Literal["expected_epoch"]  # noqa: Y015
+    _WhichOneofArgType__expected_epoch: _TypeAlias = _typing.Literal["_expected_epoch", b"_expected_epoch"]  # noqa: Y015
+    _WhichOneofReturnType__keep_partial: _TypeAlias = _typing.Literal["keep_partial"]  # noqa: Y015
+    _WhichOneofArgType__keep_partial: _TypeAlias = _typing.Literal["_keep_partial", b"_keep_partial"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_epoch) -> _WhichOneofReturnType__expected_epoch | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__keep_partial) -> _WhichOneofReturnType__keep_partial | None: ...
 
 Global___SendRequest: _TypeAlias = SendRequest  # noqa: Y015
 
@@ -176,7 +194,7 @@ class AbortRequest(_message.Message):
     INCLUDE_QUEUED_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """session_id of the session."""
+    """session_id of the session. Required."""
     turn_id: _builtins.str
     """turn_id of the turn, running or waiting. Empty = the one that is running."""
     include_queued: _builtins.bool
@@ -232,9 +250,9 @@ class GetTurnRequest(_message.Message):
     SESSION_ID_FIELD_NUMBER: _builtins.int
     TURN_ID_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """session_id of the session."""
+    """session_id of the session. Required."""
     turn_id: _builtins.str
-    """turn_id of the turn."""
+    """turn_id of the turn. Required."""
     def __init__(
         self,
         *,
@@ -260,7 +278,7 @@ class ListTurnsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """session_id of the session."""
+    """session_id of the session. Required."""
     state: _turn_pb2.TurnState.ValueType
     """state lists turns in this state only. Unset = all."""
     page_size: _builtins.int
@@ -320,11 +338,17 @@ class WatchRequest(_message.Message):
     SESSION_ID_FIELD_NUMBER: _builtins.int
     AFTER_SEQ_FIELD_NUMBER: _builtins.int
     HEARTBEAT_INTERVAL_FIELD_NUMBER: _builtins.int
+    AFTER_EPOCH_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """session_id of the session. Empty = the lifecycle events of all sessions of the project."""
     after_seq: _builtins.int
     """after_seq leaves out the messages up to this seq; 0 = none left out: everything is replayed first. At most the session's last_seq.
     Unset = the session's last_seq when the call starts: only what comes. Only with session_id.
+    """
+    after_epoch: _builtins.int
+    """after_epoch is the epoch of after_seq: that of the last event. If the session was rewound since, the stream begins with "session.rewound",
+    whose last_seq is the lowest that a rewind went to in the meantime (0 if there were more than 64), and goes on from there. Unset = the
+    session's epoch when the call starts. Only with after_seq.
     """
     @_builtins.property
     def heartbeat_interval(self) -> _duration_pb2.Duration:
@@ -338,13 +362,19 @@ class WatchRequest(_message.Message):
         session_id: _builtins.str = ...,
         after_seq: _builtins.int | None = ...,
         heartbeat_interval: _duration_pb2.Duration | None = ...,
+        after_epoch: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_after_seq", b"_after_seq", "after_seq", b"after_seq", "heartbeat_interval", b"heartbeat_interval"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_after_epoch", b"_after_epoch", "_after_seq", b"_after_seq", "after_epoch", b"after_epoch", "after_seq", b"after_seq", "heartbeat_interval", b"heartbeat_interval"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_after_seq", b"_after_seq", "after_seq", b"after_seq", "heartbeat_interval", b"heartbeat_interval", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_after_epoch", b"_after_epoch", "_after_seq", b"_after_seq", "after_epoch", b"after_epoch", "after_seq", b"after_seq", "heartbeat_interval", b"heartbeat_interval", "session_id", b"session_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__after_epoch: _TypeAlias = _typing.Literal["after_epoch"]  # noqa: Y015
+    _WhichOneofArgType__after_epoch: _TypeAlias = _typing.Literal["_after_epoch", b"_after_epoch"]  # noqa: Y015
     _WhichOneofReturnType__after_seq: _TypeAlias = _typing.Literal["after_seq"]  # noqa: Y015
     _WhichOneofArgType__after_seq: _TypeAlias = _typing.Literal["_after_seq", b"_after_seq"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__after_epoch) -> _WhichOneofReturnType__after_epoch | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__after_seq) -> _WhichOneofReturnType__after_seq | None: ...
 
 Global___WatchRequest: _TypeAlias = WatchRequest  # noqa: Y015

@@ -42,13 +42,14 @@ class ConversationServiceStub:
     the client leaves, unless abort_on_disconnect says otherwise. The same request_id again joins the first turn, wherever it runs, or answers
     how it ended.
     Errors: SESSION_NOT_FOUND, SESSION_DESTROYED, INVALID_FIELD, INVALID_JSON, UNKNOWN_ROLE, PARENT_NOT_FOUND, MESSAGE_TOO_LARGE,
-    BATCH_TOO_LARGE, ASSET_NOT_FOUND, REQUEST_ID_REUSED, MODEL_NOT_CONFIGURED, LIMIT_EXCEEDED (turns that wait): nothing is stored. Of the turn:
+    BATCH_TOO_LARGE, ASSET_NOT_FOUND, REQUEST_ID_REUSED, HISTORY_REWOUND, MODEL_NOT_CONFIGURED, LIMIT_EXCEEDED (turns that wait): nothing is stored.
+    Of the turn:
     MODEL_ACCESS_DENIED, MODEL_RATE_LIMITED, MODEL_REQUEST_REJECTED, MODEL_UNAVAILABLE, MODEL_TIMED_OUT, MODEL_ANSWER_INVALID,
     CONTEXT_TOO_LARGE, TURN_TIMED_OUT, TURN_ABORTED, TURN_LOST. Of the stream alone: SERVER_DRAINING, WATCHER_TOO_SLOW: join again.
     """
     Abort: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.AbortRequest, _conversation_service_pb2.AbortResponse]
-    """Abort ends turns before they are done. What they appended is kept, what the model had written so far is not. Without anything to abort it
-    succeeds. Errors: SESSION_NOT_FOUND, TURN_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED.
+    """Abort ends turns before they are done. What they appended is kept. The text that the model had written is kept as an incomplete message,
+    unless keep_partial of the Send says otherwise. Without anything to abort it succeeds. Errors: SESSION_NOT_FOUND, TURN_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED.
     """
     GetTurn: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.GetTurnRequest, _turn_pb2.Turn]
     """GetTurn says how a turn stands, or how it ended. Errors: SESSION_NOT_FOUND, TURN_NOT_FOUND, INVALID_FIELD."""
@@ -58,7 +59,8 @@ class ConversationServiceStub:
     """Watch streams the events of a session, or of the whole project. Of a session: first the durable events after after_seq, then everything
     as it happens, on whatever server it happens; each durable event once, in the order of seq, without a gap. Ephemeral events may be missed
     while a connection is down, and stand between durable ones roughly where they happened. The stream ends when the session is deleted or
-    expires: after that event, with SESSION_NOT_FOUND. A stream that breaks goes on with the last seq as after_seq.
+    expires: after that event, with SESSION_NOT_FOUND. A stream that breaks goes on with the last seq as after_seq, and its epoch as after_epoch.
+    A rewind is told by "session.rewound": the durable events after its last_seq are taken back, and what follows has their seqs.
     Of the project (session_id empty): lifecycle events, ephemeral all.
     Errors: SESSION_NOT_FOUND, INVALID_FIELD, WATCHER_TOO_SLOW, SERVER_DRAINING.
     """
@@ -76,13 +78,14 @@ class ConversationServiceAsyncStub(ConversationServiceStub):
     the client leaves, unless abort_on_disconnect says otherwise. The same request_id again joins the first turn, wherever it runs, or answers
     how it ended.
     Errors: SESSION_NOT_FOUND, SESSION_DESTROYED, INVALID_FIELD, INVALID_JSON, UNKNOWN_ROLE, PARENT_NOT_FOUND, MESSAGE_TOO_LARGE,
-    BATCH_TOO_LARGE, ASSET_NOT_FOUND, REQUEST_ID_REUSED, MODEL_NOT_CONFIGURED, LIMIT_EXCEEDED (turns that wait): nothing is stored. Of the turn:
+    BATCH_TOO_LARGE, ASSET_NOT_FOUND, REQUEST_ID_REUSED, HISTORY_REWOUND, MODEL_NOT_CONFIGURED, LIMIT_EXCEEDED (turns that wait): nothing is stored.
+    Of the turn:
     MODEL_ACCESS_DENIED, MODEL_RATE_LIMITED, MODEL_REQUEST_REJECTED, MODEL_UNAVAILABLE, MODEL_TIMED_OUT, MODEL_ANSWER_INVALID,
     CONTEXT_TOO_LARGE, TURN_TIMED_OUT, TURN_ABORTED, TURN_LOST. Of the stream alone: SERVER_DRAINING, WATCHER_TOO_SLOW: join again.
     """
     Abort: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.AbortRequest, _conversation_service_pb2.AbortResponse]  # type: ignore[assignment]
-    """Abort ends turns before they are done. What they appended is kept, what the model had written so far is not. Without anything to abort it
-    succeeds. Errors: SESSION_NOT_FOUND, TURN_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED.
+    """Abort ends turns before they are done. What they appended is kept. The text that the model had written is kept as an incomplete message,
+    unless keep_partial of the Send says otherwise. Without anything to abort it succeeds. Errors: SESSION_NOT_FOUND, TURN_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED.
     """
     GetTurn: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.GetTurnRequest, _turn_pb2.Turn]  # type: ignore[assignment]
     """GetTurn says how a turn stands, or how it ended. Errors: SESSION_NOT_FOUND, TURN_NOT_FOUND, INVALID_FIELD."""
@@ -92,7 +95,8 @@ class ConversationServiceAsyncStub(ConversationServiceStub):
     """Watch streams the events of a session, or of the whole project. Of a session: first the durable events after after_seq, then everything
     as it happens, on whatever server it happens; each durable event once, in the order of seq, without a gap. Ephemeral events may be missed
     while a connection is down, and stand between durable ones roughly where they happened. The stream ends when the session is deleted or
-    expires: after that event, with SESSION_NOT_FOUND. A stream that breaks goes on with the last seq as after_seq.
+    expires: after that event, with SESSION_NOT_FOUND. A stream that breaks goes on with the last seq as after_seq, and its epoch as after_epoch.
+    A rewind is told by "session.rewound": the durable events after its last_seq are taken back, and what follows has their seqs.
     Of the project (session_id empty): lifecycle events, ephemeral all.
     Errors: SESSION_NOT_FOUND, INVALID_FIELD, WATCHER_TOO_SLOW, SERVER_DRAINING.
     """
@@ -113,7 +117,8 @@ class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
         the client leaves, unless abort_on_disconnect says otherwise. The same request_id again joins the first turn, wherever it runs, or answers
         how it ended.
         Errors: SESSION_NOT_FOUND, SESSION_DESTROYED, INVALID_FIELD, INVALID_JSON, UNKNOWN_ROLE, PARENT_NOT_FOUND, MESSAGE_TOO_LARGE,
-        BATCH_TOO_LARGE, ASSET_NOT_FOUND, REQUEST_ID_REUSED, MODEL_NOT_CONFIGURED, LIMIT_EXCEEDED (turns that wait): nothing is stored. Of the turn:
+        BATCH_TOO_LARGE, ASSET_NOT_FOUND, REQUEST_ID_REUSED, HISTORY_REWOUND, MODEL_NOT_CONFIGURED, LIMIT_EXCEEDED (turns that wait): nothing is stored.
+        Of the turn:
         MODEL_ACCESS_DENIED, MODEL_RATE_LIMITED, MODEL_REQUEST_REJECTED, MODEL_UNAVAILABLE, MODEL_TIMED_OUT, MODEL_ANSWER_INVALID,
         CONTEXT_TOO_LARGE, TURN_TIMED_OUT, TURN_ABORTED, TURN_LOST. Of the stream alone: SERVER_DRAINING, WATCHER_TOO_SLOW: join again.
         """
@@ -124,8 +129,8 @@ class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _conversation_service_pb2.AbortRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_conversation_service_pb2.AbortResponse, _abc.Awaitable[_conversation_service_pb2.AbortResponse]]:
-        """Abort ends turns before they are done. What they appended is kept, what the model had written so far is not. Without anything to abort it
-        succeeds. Errors: SESSION_NOT_FOUND, TURN_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED.
+        """Abort ends turns before they are done. What they appended is kept. The text that the model had written is kept as an incomplete message,
+        unless keep_partial of the Send says otherwise. Without anything to abort it succeeds. Errors: SESSION_NOT_FOUND, TURN_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED.
         """
 
     @_abc_1.abstractmethod
@@ -153,7 +158,8 @@ class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
         """Watch streams the events of a session, or of the whole project. Of a session: first the durable events after after_seq, then everything
         as it happens, on whatever server it happens; each durable event once, in the order of seq, without a gap. Ephemeral events may be missed
         while a connection is down, and stand between durable ones roughly where they happened. The stream ends when the session is deleted or
-        expires: after that event, with SESSION_NOT_FOUND. A stream that breaks goes on with the last seq as after_seq.
+        expires: after that event, with SESSION_NOT_FOUND. A stream that breaks goes on with the last seq as after_seq, and its epoch as after_epoch.
+        A rewind is told by "session.rewound": the durable events after its last_seq are taken back, and what follows has their seqs.
         Of the project (session_id empty): lifecycle events, ephemeral all.
         Errors: SESSION_NOT_FOUND, INVALID_FIELD, WATCHER_TOO_SLOW, SERVER_DRAINING.
         """

@@ -43,7 +43,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_REQUEST_ID_REUSED: _ErrorReason.ValueType  # 9
     """INVALID_ARGUMENT: the request_id was used for other content. Metadata: request_id. Details: BadRequest."""
     ERROR_REASON_INVALID_FIELD: _ErrorReason.ValueType  # 10
-    """INVALID_ARGUMENT: fields are missing, malformed or out of range. Details: BadRequest, one violation a field."""
+    """INVALID_ARGUMENT: fields are missing, malformed or out of range. Details: BadRequest, which lists every field."""
     ERROR_REASON_INVALID_JSON: _ErrorReason.ValueType  # 11
     """INVALID_ARGUMENT: a json content is not a JSON object, or another JSON text is not JSON. Details: BadRequest."""
     ERROR_REASON_UNKNOWN_ROLE: _ErrorReason.ValueType  # 12
@@ -145,6 +145,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """ABORTED: the server that ran the turn died or was shut down. Metadata: session_id, turn_id."""
     ERROR_REASON_TURN_NOT_FOUND: _ErrorReason.ValueType  # 52
     """NOT_FOUND: the session has no such turn. Metadata: session_id, turn_id."""
+    ERROR_REASON_HISTORY_REWOUND: _ErrorReason.ValueType  # 53
+    """ABORTED: the session was rewound, so that seqs may name other messages than the caller expects, or messages that were to be read are gone.
+    Nothing was changed. Metadata: session_id, epoch, last_seq.
+    """
+    ERROR_REASON_TURN_RUNNING: _ErrorReason.ValueType  # 54
+    """FAILED_PRECONDITION: the session runs a turn; wait for its end, abort it, or set abort_turn. Metadata: session_id, turn_id."""
     ERROR_REASON_MESSAGE_ALREADY_EXISTS: _ErrorReason.ValueType  # 55
     """ALREADY_EXISTS: the session has a message of this message_id, or the request has it twice. Nothing was stored; on_duplicate SKIP stores
     the others. Metadata: session_id, message_id, and seq of the stored message if there is one. Details: BadRequest.
@@ -155,9 +161,16 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
-    """ErrorReason is the reason in the google.rpc.ErrorInfo (domain "sessiond.v1") that every error carries, by its name without the prefix
-    ERROR_REASON_, e.g. "SESSION_NOT_FOUND". A reason always comes with the same status code. Metadata keys, where a reason has
-    any, are named here and never go away. Every error's metadata also has call_id, by which the server's log names the call (the x-request-id header that was sent, or one made up).
+    """ErrorReason is the reason in the google.rpc.ErrorInfo (domain "sessiond.v1") that every error carries. A reason always comes with the same
+    status code, and the status message begins with it: "SESSION_NOT_FOUND: there is no session ...".
+
+    The reason in ErrorInfo is the name of a value without the prefix ERROR_REASON_, e.g. "SESSION_NOT_FOUND". Generated constants keep the
+    prefix in most languages, so look one up by "ERROR_REASON_" + reason: ErrorReason_value[...] in Go, ErrorReason.valueOf(...) in Java,
+    ErrorReason::from_str_name(...) in Rust, ErrorReason.Value(...) in Python. Clients must accept reasons that they do not know.
+
+    Metadata keys are named here and never go away. Every error's metadata also has call_id, which names the call in the server's log: the
+    x-request-id header of the request, or an id made by the server. Where a request has several invalid fields, the BadRequest lists them all (at most 20),
+    and the reason is that of the first one.
     """
 
 ERROR_REASON_UNSPECIFIED: ErrorReason.ValueType  # 0
@@ -181,7 +194,7 @@ ERROR_REASON_PARENT_NOT_FOUND: ErrorReason.ValueType  # 8
 ERROR_REASON_REQUEST_ID_REUSED: ErrorReason.ValueType  # 9
 """INVALID_ARGUMENT: the request_id was used for other content. Metadata: request_id. Details: BadRequest."""
 ERROR_REASON_INVALID_FIELD: ErrorReason.ValueType  # 10
-"""INVALID_ARGUMENT: fields are missing, malformed or out of range. Details: BadRequest, one violation a field."""
+"""INVALID_ARGUMENT: fields are missing, malformed or out of range. Details: BadRequest, which lists every field."""
 ERROR_REASON_INVALID_JSON: ErrorReason.ValueType  # 11
 """INVALID_ARGUMENT: a json content is not a JSON object, or another JSON text is not JSON. Details: BadRequest."""
 ERROR_REASON_UNKNOWN_ROLE: ErrorReason.ValueType  # 12
@@ -283,6 +296,12 @@ ERROR_REASON_TURN_LOST: ErrorReason.ValueType  # 51
 """ABORTED: the server that ran the turn died or was shut down. Metadata: session_id, turn_id."""
 ERROR_REASON_TURN_NOT_FOUND: ErrorReason.ValueType  # 52
 """NOT_FOUND: the session has no such turn. Metadata: session_id, turn_id."""
+ERROR_REASON_HISTORY_REWOUND: ErrorReason.ValueType  # 53
+"""ABORTED: the session was rewound, so that seqs may name other messages than the caller expects, or messages that were to be read are gone.
+Nothing was changed. Metadata: session_id, epoch, last_seq.
+"""
+ERROR_REASON_TURN_RUNNING: ErrorReason.ValueType  # 54
+"""FAILED_PRECONDITION: the session runs a turn; wait for its end, abort it, or set abort_turn. Metadata: session_id, turn_id."""
 ERROR_REASON_MESSAGE_ALREADY_EXISTS: ErrorReason.ValueType  # 55
 """ALREADY_EXISTS: the session has a message of this message_id, or the request has it twice. Nothing was stored; on_duplicate SKIP stores
 the others. Metadata: session_id, message_id, and seq of the stored message if there is one. Details: BadRequest.

@@ -33,10 +33,12 @@ class Event(_message.Message):
     TIME_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
     type: _builtins.str
     """type says what happened. Durable, by the message's role: "user.message", "assistant.message", "system.message", "developer.message",
     "tool.message", "other.message". Ephemeral, of the session: "session.created", "session.updated", "session.resumed", "session.destroyed", "session.deleted",
-    "session.expired". Ephemeral, of its turns, with data.turn_id: "assistant.turn_start" (data: model); "assistant.message_delta" and
+    "session.expired"; "session.rewound" (data: last_seq, the last message that is kept; removed_count; see epoch): the messages after last_seq
+    are gone, and those that follow in the stream have their seqs. Ephemeral, of its turns, with data.turn_id: "assistant.turn_start" (data: model); "assistant.message_delta" and
     "assistant.reasoning_delta" (data: delta_content, the text that the model added); "session.error" (data: reason, message, metadata, as
     TurnError); "assistant.turn_end" (data: state, "completed", "failed" or "aborted"; stop_reason); "session.idle": no turn runs or waits any
     more. Others may be added: pass over those that you do not know.
@@ -45,6 +47,8 @@ class Event(_message.Message):
     """seq of the message, for a durable event. 0 = ephemeral."""
     session_id: _builtins.str
     """session_id of the session."""
+    epoch: _builtins.int
+    """epoch is the session's epoch (see Session.epoch), in which seq holds; of "session.rewound", the new one."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """time is when it happened: of a durable event, the message's create_time."""
@@ -66,10 +70,11 @@ class Event(_message.Message):
         time: _timestamp_pb2.Timestamp | None = ...,
         message: _message_pb2.Message | None = ...,
         data: _struct_pb2.Struct | None = ...,
+        epoch: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "message", b"message", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "message", b"message", "seq", b"seq", "session_id", b"session_id", "time", b"time", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "epoch", b"epoch", "message", b"message", "seq", b"seq", "session_id", b"session_id", "time", b"time", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

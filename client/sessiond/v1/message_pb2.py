@@ -22,35 +22,50 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from sessiond.v1 import turn_pb2 as sessiond_dot_v1_dot_turn__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19sessiond/v1/message.proto\x12\x0bsessiond.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16sessiond/v1/turn.proto\"\xa3\x03\n\x07Message\x12\x0b\n\x03seq\x18\x01 \x01(\x03\x12/\n\x0b\x63reate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1f\n\x04role\x18\x03 \x01(\x0e\x32\x11.sessiond.v1.Role\x12#\n\x06\x66ormat\x18\x04 \x01(\x0e\x32\x13.sessiond.v1.Format\x12\x0e\n\x04json\x18\x05 \x01(\tH\x00\x12#\n\x05parts\x18\x06 \x01(\x0b\x32\x12.sessiond.v1.PartsH\x00\x12\x12\n\nparent_seq\x18\x07 \x01(\x03\x12)\n\x08metadata\x18\x08 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x15\n\rcontent_bytes\x18\t \x01(\x05\x12\x13\n\x0btoken_count\x18\n \x01(\x05\x12\x18\n\x10tokens_estimated\x18\x0b \x01(\x08\x12&\n\x04turn\x18\x0c \x01(\x0b\x32\x18.sessiond.v1.MessageTurn\x12\x12\n\nmessage_id\x18\r \x01(\t\x12\x13\n\x0b\x66ormat_name\x18\x0e \x01(\tB\t\n\x07\x63ontent\")\n\x05Parts\x12 \n\x05parts\x18\x01 \x03(\x0b\x32\x11.sessiond.v1.Part\"\xa2\x02\n\x04Part\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12\"\n\x05image\x18\x02 \x01(\x0b\x32\x11.sessiond.v1.BlobH\x00\x12\"\n\x05\x61udio\x18\x03 \x01(\x0b\x32\x11.sessiond.v1.BlobH\x00\x12!\n\x04\x66ile\x18\x04 \x01(\x0b\x32\x11.sessiond.v1.BlobH\x00\x12*\n\ttool_call\x18\x05 \x01(\x0b\x32\x15.sessiond.v1.ToolCallH\x00\x12.\n\x0btool_result\x18\x06 \x01(\x0b\x32\x17.sessiond.v1.ToolResultH\x00\x12+\n\treasoning\x18\x07 \x01(\x0b\x32\x16.sessiond.v1.ReasoningH\x00\x12\x0e\n\x04\x64\x61ta\x18\x08 \x01(\tH\x00\x42\x06\n\x04kind\"g\n\x04\x42lob\x12\x12\n\nmedia_type\x18\x01 \x01(\t\x12\x10\n\x06inline\x18\x02 \x01(\x0cH\x00\x12\r\n\x03uri\x18\x03 \x01(\tH\x00\x12\x12\n\x08\x61sset_id\x18\x05 \x01(\tH\x00\x12\x0c\n\x04name\x18\x04 \x01(\tB\x08\n\x06source\"A\n\x08ToolCall\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x16\n\x0e\x61rguments_json\x18\x03 \x01(\t\"Q\n\nToolResult\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12 \n\x05parts\x18\x02 \x03(\x0b\x32\x11.sessiond.v1.Part\x12\x10\n\x08is_error\x18\x03 \x01(\x08\"Q\n\tReasoning\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x11\n\tsignature\x18\x02 \x01(\x0c\x12#\n\x06\x66ormat\x18\x03 \x01(\x0e\x32\x13.sessiond.v1.Format*\x83\x01\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_SYSTEM\x10\x01\x12\x12\n\x0eROLE_DEVELOPER\x10\x02\x12\r\n\tROLE_USER\x10\x03\x12\x12\n\x0eROLE_ASSISTANT\x10\x04\x12\r\n\tROLE_TOOL\x10\x05\x12\x0e\n\nROLE_OTHER\x10\x06*n\n\x06\x46ormat\x12\x16\n\x12\x46ORMAT_UNSPECIFIED\x10\x00\x12\x11\n\rFORMAT_OPENAI\x10\x01\x12\x14\n\x10\x46ORMAT_ANTHROPIC\x10\x02\x12\x11\n\rFORMAT_GEMINI\x10\x03\x12\x10\n\x0c\x46ORMAT_OTHER\x10\x04\x42X\n\x0f\x64\x65v.sessiond.v1B\x0cMessageProtoP\x01Z\'sessiond.dev/gen/sessiond/v1;sessiondv1\xaa\x02\x0bSessiond.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19sessiond/v1/message.proto\x12\x0bsessiond.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16sessiond/v1/turn.proto\"\xc9\x03\n\x07Message\x12\x0b\n\x03seq\x18\x01 \x01(\x03\x12/\n\x0b\x63reate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1f\n\x04role\x18\x03 \x01(\x0e\x32\x11.sessiond.v1.Role\x12#\n\x06\x66ormat\x18\x04 \x01(\x0e\x32\x13.sessiond.v1.Format\x12\x0e\n\x04json\x18\x05 \x01(\tH\x00\x12#\n\x05parts\x18\x06 \x01(\x0b\x32\x12.sessiond.v1.PartsH\x00\x12\x12\n\nparent_seq\x18\x07 \x01(\x03\x12)\n\x08metadata\x18\x08 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x1b\n\rcontent_bytes\x18\t \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x19\n\x0btoken_count\x18\n \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x1e\n\x10tokens_estimated\x18\x0b \x01(\x08\x42\x04\xe2\x41\x01\x03\x12&\n\x04turn\x18\x0c \x01(\x0b\x32\x18.sessiond.v1.MessageTurn\x12\x12\n\nmessage_id\x18\r \x01(\t\x12\x13\n\x0b\x66ormat_name\x18\x0e \x01(\t\x12\x12\n\nincomplete\x18\x0f \x01(\x08\x42\t\n\x07\x63ontent\"/\n\x05Parts\x12&\n\x05parts\x18\x01 \x03(\x0b\x32\x11.sessiond.v1.PartB\x04\xe2\x41\x01\x02\"\xa2\x02\n\x04Part\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12\"\n\x05image\x18\x02 \x01(\x0b\x32\x11.sessiond.v1.BlobH\x00\x12\"\n\x05\x61udio\x18\x03 \x01(\x0b\x32\x11.sessiond.v1.BlobH\x00\x12!\n\x04\x66ile\x18\x04 \x01(\x0b\x32\x11.sessiond.v1.BlobH\x00\x12*\n\ttool_call\x18\x05 \x01(\x0b\x32\x15.sessiond.v1.ToolCallH\x00\x12.\n\x0btool_result\x18\x06 \x01(\x0b\x32\x17.sessiond.v1.ToolResultH\x00\x12+\n\treasoning\x18\x07 \x01(\x0b\x32\x16.sessiond.v1.ReasoningH\x00\x12\x0e\n\x04\x64\x61ta\x18\x08 \x01(\tH\x00\x42\x06\n\x04kind\"g\n\x04\x42lob\x12\x12\n\nmedia_type\x18\x01 \x01(\t\x12\x10\n\x06inline\x18\x02 \x01(\x0cH\x00\x12\r\n\x03uri\x18\x03 \x01(\tH\x00\x12\x12\n\x08\x61sset_id\x18\x05 \x01(\tH\x00\x12\x0c\n\x04name\x18\x04 \x01(\tB\x08\n\x06source\"M\n\x08ToolCall\x12\x15\n\x07\x63\x61ll_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04name\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x16\n\x0e\x61rguments_json\x18\x03 \x01(\t\"W\n\nToolResult\x12\x15\n\x07\x63\x61ll_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12 \n\x05parts\x18\x02 \x03(\x0b\x32\x11.sessiond.v1.Part\x12\x10\n\x08is_error\x18\x03 \x01(\x08\"Q\n\tReasoning\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x11\n\tsignature\x18\x02 \x01(\x0c\x12#\n\x06\x66ormat\x18\x03 \x01(\x0e\x32\x13.sessiond.v1.Format*\x83\x01\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_SYSTEM\x10\x01\x12\x12\n\x0eROLE_DEVELOPER\x10\x02\x12\r\n\tROLE_USER\x10\x03\x12\x12\n\x0eROLE_ASSISTANT\x10\x04\x12\r\n\tROLE_TOOL\x10\x05\x12\x0e\n\nROLE_OTHER\x10\x06*n\n\x06\x46ormat\x12\x16\n\x12\x46ORMAT_UNSPECIFIED\x10\x00\x12\x11\n\rFORMAT_OPENAI\x10\x01\x12\x14\n\x10\x46ORMAT_ANTHROPIC\x10\x02\x12\x11\n\rFORMAT_GEMINI\x10\x03\x12\x10\n\x0c\x46ORMAT_OTHER\x10\x04\x42`\n\x0bsessiond.v1B\x0cMessageProtoP\x01Z\x16sessiond/v1;sessiondv1\xaa\x02\x0bSessiond.V1\xca\x02\x0bSessiond\\V1\xea\x02\x0cSessiond::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sessiond.v1.message_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
-  _globals['DESCRIPTOR']._serialized_options = b'\n\017dev.sessiond.v1B\014MessageProtoP\001Z\'sessiond.dev/gen/sessiond/v1;sessiondv1\252\002\013Sessiond.V1'
-  _globals['_ROLE']._serialized_start=1226
-  _globals['_ROLE']._serialized_end=1357
-  _globals['_FORMAT']._serialized_start=1359
-  _globals['_FORMAT']._serialized_end=1469
-  _globals['_MESSAGE']._serialized_start=130
-  _globals['_MESSAGE']._serialized_end=549
-  _globals['_PARTS']._serialized_start=551
-  _globals['_PARTS']._serialized_end=592
-  _globals['_PART']._serialized_start=595
-  _globals['_PART']._serialized_end=885
-  _globals['_BLOB']._serialized_start=887
-  _globals['_BLOB']._serialized_end=990
-  _globals['_TOOLCALL']._serialized_start=992
-  _globals['_TOOLCALL']._serialized_end=1057
-  _globals['_TOOLRESULT']._serialized_start=1059
-  _globals['_TOOLRESULT']._serialized_end=1140
-  _globals['_REASONING']._serialized_start=1142
-  _globals['_REASONING']._serialized_end=1223
+  _globals['DESCRIPTOR']._serialized_options = b'\n\013sessiond.v1B\014MessageProtoP\001Z\026sessiond/v1;sessiondv1\252\002\013Sessiond.V1\312\002\013Sessiond\\V1\352\002\014Sessiond::V1'
+  _globals['_MESSAGE'].fields_by_name['content_bytes']._loaded_options = None
+  _globals['_MESSAGE'].fields_by_name['content_bytes']._serialized_options = b'\342A\001\003'
+  _globals['_MESSAGE'].fields_by_name['token_count']._loaded_options = None
+  _globals['_MESSAGE'].fields_by_name['token_count']._serialized_options = b'\342A\001\003'
+  _globals['_MESSAGE'].fields_by_name['tokens_estimated']._loaded_options = None
+  _globals['_MESSAGE'].fields_by_name['tokens_estimated']._serialized_options = b'\342A\001\003'
+  _globals['_PARTS'].fields_by_name['parts']._loaded_options = None
+  _globals['_PARTS'].fields_by_name['parts']._serialized_options = b'\342A\001\002'
+  _globals['_TOOLCALL'].fields_by_name['call_id']._loaded_options = None
+  _globals['_TOOLCALL'].fields_by_name['call_id']._serialized_options = b'\342A\001\002'
+  _globals['_TOOLCALL'].fields_by_name['name']._loaded_options = None
+  _globals['_TOOLCALL'].fields_by_name['name']._serialized_options = b'\342A\001\002'
+  _globals['_TOOLRESULT'].fields_by_name['call_id']._loaded_options = None
+  _globals['_TOOLRESULT'].fields_by_name['call_id']._serialized_options = b'\342A\001\002'
+  _globals['_ROLE']._serialized_start=1321
+  _globals['_ROLE']._serialized_end=1452
+  _globals['_FORMAT']._serialized_start=1454
+  _globals['_FORMAT']._serialized_end=1564
+  _globals['_MESSAGE']._serialized_start=163
+  _globals['_MESSAGE']._serialized_end=620
+  _globals['_PARTS']._serialized_start=622
+  _globals['_PARTS']._serialized_end=669
+  _globals['_PART']._serialized_start=672
+  _globals['_PART']._serialized_end=962
+  _globals['_BLOB']._serialized_start=964
+  _globals['_BLOB']._serialized_end=1067
+  _globals['_TOOLCALL']._serialized_start=1069
+  _globals['_TOOLCALL']._serialized_end=1146
+  _globals['_TOOLRESULT']._serialized_start=1148
+  _globals['_TOOLRESULT']._serialized_end=1235
+  _globals['_REASONING']._serialized_start=1237
+  _globals['_REASONING']._serialized_end=1318
 # @@protoc_insertion_point(module_scope)

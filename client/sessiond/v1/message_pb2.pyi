@@ -120,6 +120,7 @@ class Message(_message.Message):
     TURN_FIELD_NUMBER: _builtins.int
     MESSAGE_ID_FIELD_NUMBER: _builtins.int
     FORMAT_NAME_FIELD_NUMBER: _builtins.int
+    INCOMPLETE_FIELD_NUMBER: _builtins.int
     seq: _builtins.int
     """seq is the message's position in its session: 1, 2, 3, ... in the order of commits, without gaps. Output only."""
     role: Global___Role.ValueType
@@ -152,6 +153,11 @@ class Message(_message.Message):
     format_name: _builtins.str
     """format_name names the program whose message json holds, e.g. "claude-code". Required with FORMAT_OTHER, unset otherwise. At most 64
     characters, no control characters.
+    """
+    incomplete: _builtins.bool
+    """incomplete says that this is the beginning of an answer that was cut off: its turn was aborted, timed out, or lost its model or its server.
+    A model that is given the message is told so. Only assistant messages that a turn stored. ImportSession keeps the value that it is sent.
+    Output only elsewhere.
     """
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
@@ -190,10 +196,11 @@ class Message(_message.Message):
         turn: _turn_pb2.MessageTurn | None = ...,
         message_id: _builtins.str = ...,
         format_name: _builtins.str = ...,
+        incomplete: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "create_time", b"create_time", "json", b"json", "metadata", b"metadata", "parts", b"parts", "turn", b"turn"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "content_bytes", b"content_bytes", "create_time", b"create_time", "format", b"format", "format_name", b"format_name", "json", b"json", "message_id", b"message_id", "metadata", b"metadata", "parent_seq", b"parent_seq", "parts", b"parts", "role", b"role", "seq", b"seq", "token_count", b"token_count", "tokens_estimated", b"tokens_estimated", "turn", b"turn"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "content_bytes", b"content_bytes", "create_time", b"create_time", "format", b"format", "format_name", b"format_name", "incomplete", b"incomplete", "json", b"json", "message_id", b"message_id", "metadata", b"metadata", "parent_seq", b"parent_seq", "parts", b"parts", "role", b"role", "seq", b"seq", "token_count", b"token_count", "tokens_estimated", b"tokens_estimated", "turn", b"turn"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["json", "parts"]  # noqa: Y015
     _WhichOneofArgType_content: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015

@@ -69,6 +69,7 @@ class Session(_message.Message):
     TOKEN_COUNT_FIELD_NUMBER: _builtins.int
     ESTIMATED_TOKEN_COUNT_FIELD_NUMBER: _builtins.int
     ORIGIN_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """session_id names the session within its project: the caller's own string, or a UUIDv7 made by the server.
@@ -76,7 +77,7 @@ class Session(_message.Message):
     changes.
     """
     status: Global___SessionStatus.ValueType
-    """status says whether appends are accepted. Output only."""
+    """status says whether appends are accepted. Output only; ImportSession reads it."""
     model: _builtins.str
     """model is the name of the model that the conversation runs against, e.g. "gpt-5". At most 256 characters. Empty = none chosen."""
     user: _builtins.str
@@ -102,6 +103,10 @@ class Session(_message.Message):
     estimated_token_count: _builtins.int
     """estimated_token_count is the part of token_count that was estimated instead of counted (see Message.tokens_estimated). Unit: tokens.
     Output only.
+    """
+    epoch: _builtins.int
+    """epoch is how often messages of the session were removed by RewindSession. A seq names the same message for as long as the epoch stays the
+    same, so whoever keeps a place keeps both. Output only.
     """
     etag: _builtins.str
     """etag changes whenever anything but the messages and the times changes. Send it back in an update
@@ -168,11 +173,12 @@ class Session(_message.Message):
         token_count: _builtins.int = ...,
         estimated_token_count: _builtins.int = ...,
         origin: Global___SessionOrigin | None = ...,
+        epoch: _builtins.int = ...,
         etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["active_time", b"active_time", "config", b"config", "create_time", b"create_time", "expire_time", b"expire_time", "expiry", b"expiry", "idle_ttl", b"idle_ttl", "metadata", b"metadata", "never_expires", b"never_expires", "origin", b"origin"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_time", b"active_time", "config", b"config", "content_bytes", b"content_bytes", "create_time", b"create_time", "estimated_token_count", b"estimated_token_count", "etag", b"etag", "expire_time", b"expire_time", "expiry", b"expiry", "idle_ttl", b"idle_ttl", "last_seq", b"last_seq", "message_count", b"message_count", "metadata", b"metadata", "model", b"model", "never_expires", b"never_expires", "origin", b"origin", "session_id", b"session_id", "status", b"status", "summary", b"summary", "title", b"title", "token_count", b"token_count", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_time", b"active_time", "config", b"config", "content_bytes", b"content_bytes", "create_time", b"create_time", "epoch", b"epoch", "estimated_token_count", b"estimated_token_count", "etag", b"etag", "expire_time", b"expire_time", "expiry", b"expiry", "idle_ttl", b"idle_ttl", "last_seq", b"last_seq", "message_count", b"message_count", "metadata", b"metadata", "model", b"model", "never_expires", b"never_expires", "origin", b"origin", "session_id", b"session_id", "status", b"status", "summary", b"summary", "title", b"title", "token_count", b"token_count", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_expiry: _TypeAlias = _typing.Literal["idle_ttl", "never_expires"]  # noqa: Y015
     _WhichOneofArgType_expiry: _TypeAlias = _typing.Literal["expiry", b"expiry"]  # noqa: Y015
@@ -191,7 +197,7 @@ class SessionOrigin(_message.Message):
     session_id: _builtins.str
     """session_id of the source at the time of the copy."""
     seq: _builtins.int
-    """seq is the last seq that was copied: up to it both sessions are the same. 0 = no message was copied."""
+    """seq is the last seq that was copied: up to it both sessions are the same, unless the source was rewound since. 0 = no message was copied."""
     def __init__(
         self,
         *,

@@ -22,25 +22,53 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
-from google.protobuf import any_pb2 as google_dot_protobuf_dot_any__pb2
+from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 from sessiond.v1 import bookmark_pb2 as sessiond_dot_v1_dot_bookmark__pb2
 from sessiond.v1 import message_pb2 as sessiond_dot_v1_dot_message__pb2
+from sessiond.v1 import rewind_pb2 as sessiond_dot_v1_dot_rewind__pb2
 from sessiond.v1 import session_pb2 as sessiond_dot_v1_dot_session__pb2
 from sessiond.v1 import task_pb2 as sessiond_dot_v1_dot_task__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!sessiond/v1/session_service.proto\x12\x0bsessiond.v1\x1a\x19google/protobuf/any.proto\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1asessiond/v1/bookmark.proto\x1a\x19sessiond/v1/message.proto\x1a\x19sessiond/v1/session.proto\x1a\x16sessiond/v1/task.proto\"h\n\x14\x43reateSessionRequest\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Session\x12\x15\n\rget_or_create\x18\x02 \x01(\x08\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"\'\n\x11GetSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"\xa3\x03\n\rSessionFilter\x12\x19\n\x11session_id_prefix\x18\x01 \x01(\t\x12\x0c\n\x04user\x18\x02 \x01(\t\x12*\n\x06status\x18\x03 \x01(\x0e\x32\x1a.sessiond.v1.SessionStatus\x12\r\n\x05model\x18\x04 \x01(\t\x12\x30\n\x0f\x63onfig_contains\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x32\n\x11metadata_contains\x18\x06 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x30\n\x0c\x63reated_from\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0e\x63reated_before\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x61\x63tive_from\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\ractive_before\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x92\x01\n\x13ListSessionsRequest\x12*\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x1a.sessiond.v1.SessionFilter\x12(\n\x05order\x18\x02 \x01(\x0e\x32\x19.sessiond.v1.SessionOrder\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"W\n\x14ListSessionsResponse\x12&\n\x08sessions\x18\x01 \x03(\x0b\x32\x14.sessiond.v1.Session\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xf0\x01\n\x14UpdateSessionRequest\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Session\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12-\n\x0c\x63onfig_patch\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12/\n\x0emetadata_patch\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x0c\n\x04\x65tag\x18\x05 \x01(\t\x12\x12\n\nrequest_id\x18\x06 \x01(\t\">\n\x14ResumeSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"?\n\x15\x44\x65stroySessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"c\n\x14\x44\x65leteSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x15\n\rallow_missing\x18\x02 \x01(\x08\x12\x0c\n\x04\x65tag\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"\x17\n\x15\x44\x65leteSessionResponse\"u\n\x15\x44\x65leteSessionsRequest\x12*\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x1a.sessiond.v1.SessionFilter\x12\x0b\n\x03\x61ll\x18\x02 \x01(\x08\x12\x0f\n\x07\x64ry_run\x18\x03 \x01(\x08\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"F\n\x16\x44\x65leteSessionsResponse\x12\x15\n\rsession_count\x18\x01 \x01(\x03\x12\x15\n\rmessage_count\x18\x02 \x01(\x03\"\xc1\x03\n\x12\x43opySessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x16\n\x0enew_session_id\x18\x02 \x01(\t\x12\x13\n\tup_to_seq\x18\x03 \x01(\x03H\x00\x12\x18\n\x0eup_to_bookmark\x18\x04 \x01(\tH\x00\x12\x12\n\x05model\x18\x05 \x01(\tH\x02\x88\x01\x01\x12\x11\n\x04user\x18\x06 \x01(\tH\x03\x88\x01\x01\x12\x12\n\x05title\x18\x07 \x01(\tH\x04\x88\x01\x01\x12\'\n\x06\x63onfig\x18\x08 \x01(\x0b\x32\x17.google.protobuf.Struct\x12)\n\x08metadata\x18\t \x01(\x0b\x32\x17.google.protobuf.Struct\x12-\n\x08idle_ttl\x18\n \x01(\x0b\x32\x19.google.protobuf.DurationH\x01\x12\x17\n\rnever_expires\x18\x0b \x01(\x08H\x01\x12\x1e\n\x16keep_processing_status\x18\x0c \x01(\x08\x12\x17\n\x0fkeep_task_links\x18\r \x01(\x08\x12\x12\n\nrequest_id\x18\x0e \x01(\tB\x05\n\x03\x63utB\x08\n\x06\x65xpiryB\x08\n\x06_modelB\x07\n\x05_userB\x08\n\x06_title\"l\n\x13\x43opySessionResponse\x12\x16\n\x0eold_session_id\x18\x01 \x01(\t\x12\x16\n\x0enew_session_id\x18\x02 \x01(\t\x12%\n\x07session\x18\x03 \x01(\x0b\x32\x14.sessiond.v1.Session\"N\n\x11ListCopiesRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"W\n\x12ListCopiesResponse\x12(\n\x06\x63opies\x18\x01 \x03(\x0b\x32\x18.sessiond.v1.SessionCopy\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"_\n\x0bSessionCopy\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0b\n\x03seq\x18\x02 \x01(\x03\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"+\n\x15GetTokenCountsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"q\n\x16GetTokenCountsResponse\x12\x14\n\x0ctotal_tokens\x18\x01 \x01(\x03\x12\x18\n\x10\x65stimated_tokens\x18\x02 \x01(\x03\x12\x10\n\x08\x65ncoding\x18\x03 \x01(\t\x12\x15\n\rmessage_count\x18\x04 \x01(\x03\"\xc5\x01\n\x14ImportSessionRequest\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Session\x12 \n\x05tasks\x18\x02 \x03(\x0b\x32\x11.sessiond.v1.Task\x12(\n\tbookmarks\x18\x03 \x03(\x0b\x32\x15.sessiond.v1.Bookmark\x12&\n\x08messages\x18\x04 \x03(\x0b\x32\x14.sessiond.v1.Message\x12\x12\n\nrequest_id\x18\x05 \x01(\t\"\xf2\x01\n\x14StoreMessagesRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12&\n\x08messages\x18\x02 \x03(\x0b\x32\x14.sessiond.v1.Message\x12\x1e\n\x11\x65xpected_last_seq\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12.\n\x0con_duplicate\x18\x06 \x01(\x0e\x32\x18.sessiond.v1.OnDuplicate\x12$\n\x06\x63reate\x18\x08 \x01(\x0b\x32\x14.sessiond.v1.SessionB\x14\n\x12_expected_last_seq\"\x84\x01\n\x15StoreMessagesResponse\x12\x11\n\tfirst_seq\x18\x01 \x01(\x03\x12\x10\n\x08last_seq\x18\x02 \x01(\x03\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rskipped_count\x18\x05 \x01(\x05\"P\n\x19\x42\x61tchStoreMessagesRequest\x12\x33\n\x08requests\x18\x01 \x03(\x0b\x32!.sessiond.v1.StoreMessagesRequest\"T\n\x1a\x42\x61tchStoreMessagesResponse\x12\x36\n\x07results\x18\x01 \x03(\x0b\x32%.sessiond.v1.BatchStoreMessagesResult\"\xa3\x01\n\x18\x42\x61tchStoreMessagesResult\x12\r\n\x05index\x18\x01 \x01(\x05\x12\x36\n\x08response\x18\x02 \x01(\x0b\x32\".sessiond.v1.StoreMessagesResponseH\x00\x12\x35\n\x05\x65rror\x18\x03 \x01(\x0b\x32$.sessiond.v1.BatchStoreMessagesErrorH\x00\x42\t\n\x07outcome\"_\n\x17\x42\x61tchStoreMessagesError\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\x12%\n\x07\x64\x65tails\x18\x03 \x03(\x0b\x32\x14.google.protobuf.Any\"\xf3\x01\n\x15ImportMessagesRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12&\n\x08messages\x18\x02 \x03(\x0b\x32\x14.sessiond.v1.Message\x12\x1e\n\x11\x65xpected_last_seq\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12.\n\x0con_duplicate\x18\x05 \x01(\x0e\x32\x18.sessiond.v1.OnDuplicate\x12$\n\x06\x63reate\x18\x06 \x01(\x0b\x32\x14.sessiond.v1.SessionB\x14\n\x12_expected_last_seq\"\x85\x01\n\x16ImportMessagesResponse\x12\x11\n\tfirst_seq\x18\x01 \x01(\x03\x12\x10\n\x08last_seq\x18\x02 \x01(\x03\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rskipped_count\x18\x04 \x01(\x03\"\xac\x02\n\x12GetMessagesRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x13\n\tafter_seq\x18\x02 \x01(\x03H\x00\x12\x16\n\x0cresume_token\x18\x03 \x01(\tH\x00\x12\x18\n\x0e\x61\x66ter_bookmark\x18\t \x01(\tH\x00\x12\x1a\n\x10\x61\x66ter_message_id\x18\x0b \x01(\tH\x00\x12\x13\n\x0bthrough_seq\x18\x04 \x01(\x03\x12\r\n\x05limit\x18\x05 \x01(\x03\x12(\n\x05order\x18\x06 \x01(\x0e\x32\x19.sessiond.v1.MessageOrder\x12 \n\x05roles\x18\x07 \x03(\x0e\x32\x11.sessiond.v1.Role\x12&\n\x04view\x18\x08 \x01(\x0e\x32\x18.sessiond.v1.MessageViewB\x07\n\x05start\"h\n\x13GetMessagesResponse\x12&\n\x08messages\x18\x01 \x03(\x0b\x32\x14.sessiond.v1.Message\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\x12\x13\n\x0bthrough_seq\x18\x03 \x01(\x03\"H\n\x11GetMessageRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0b\n\x03seq\x18\x02 \x01(\x03\x12\x12\n\nmessage_id\x18\x03 \x01(\t*[\n\x0bOnDuplicate\x12\x1c\n\x18ON_DUPLICATE_UNSPECIFIED\x10\x00\x12\x17\n\x13ON_DUPLICATE_REFUSE\x10\x01\x12\x15\n\x11ON_DUPLICATE_SKIP\x10\x02*\xc3\x01\n\x0cSessionOrder\x12\x1d\n\x19SESSION_ORDER_UNSPECIFIED\x10\x00\x12\x1d\n\x19SESSION_ORDER_ACTIVE_DESC\x10\x01\x12\x1e\n\x1aSESSION_ORDER_CREATED_DESC\x10\x02\x12\x1d\n\x19SESSION_ORDER_CREATED_ASC\x10\x03\x12\x18\n\x14SESSION_ORDER_ID_ASC\x10\x04\x12\x1c\n\x18SESSION_ORDER_ACTIVE_ASC\x10\x05*\\\n\x0cMessageOrder\x12\x1d\n\x19MESSAGE_ORDER_UNSPECIFIED\x10\x00\x12\x15\n\x11MESSAGE_ORDER_ASC\x10\x01\x12\x16\n\x12MESSAGE_ORDER_DESC\x10\x02*Z\n\x0bMessageView\x12\x1c\n\x18MESSAGE_VIEW_UNSPECIFIED\x10\x00\x12\x16\n\x12MESSAGE_VIEW_BASIC\x10\x01\x12\x15\n\x11MESSAGE_VIEW_FULL\x10\x02\x32\xb1\x0b\n\x0eSessionService\x12H\n\rCreateSession\x12!.sessiond.v1.CreateSessionRequest\x1a\x14.sessiond.v1.Session\x12G\n\nGetSession\x12\x1e.sessiond.v1.GetSessionRequest\x1a\x14.sessiond.v1.Session\"\x03\x90\x02\x01\x12X\n\x0cListSessions\x12 .sessiond.v1.ListSessionsRequest\x1a!.sessiond.v1.ListSessionsResponse\"\x03\x90\x02\x01\x12H\n\rUpdateSession\x12!.sessiond.v1.UpdateSessionRequest\x1a\x14.sessiond.v1.Session\x12M\n\rResumeSession\x12!.sessiond.v1.ResumeSessionRequest\x1a\x14.sessiond.v1.Session\"\x03\x90\x02\x02\x12O\n\x0e\x44\x65stroySession\x12\".sessiond.v1.DestroySessionRequest\x1a\x14.sessiond.v1.Session\"\x03\x90\x02\x02\x12V\n\rDeleteSession\x12!.sessiond.v1.DeleteSessionRequest\x1a\".sessiond.v1.DeleteSessionResponse\x12^\n\x0e\x44\x65leteSessions\x12\".sessiond.v1.DeleteSessionsRequest\x1a#.sessiond.v1.DeleteSessionsResponse\"\x03\x90\x02\x02\x12P\n\x0b\x43opySession\x12\x1f.sessiond.v1.CopySessionRequest\x1a .sessiond.v1.CopySessionResponse\x12R\n\nListCopies\x12\x1e.sessiond.v1.ListCopiesRequest\x1a\x1f.sessiond.v1.ListCopiesResponse\"\x03\x90\x02\x01\x12^\n\x0eGetTokenCounts\x12\".sessiond.v1.GetTokenCountsRequest\x1a#.sessiond.v1.GetTokenCountsResponse\"\x03\x90\x02\x01\x12J\n\rImportSession\x12!.sessiond.v1.ImportSessionRequest\x1a\x14.sessiond.v1.Session(\x01\x12V\n\rStoreMessages\x12!.sessiond.v1.StoreMessagesRequest\x1a\".sessiond.v1.StoreMessagesResponse\x12g\n\x12\x42\x61tchStoreMessages\x12&.sessiond.v1.BatchStoreMessagesRequest\x1a\'.sessiond.v1.BatchStoreMessagesResponse0\x01\x12[\n\x0eImportMessages\x12\".sessiond.v1.ImportMessagesRequest\x1a#.sessiond.v1.ImportMessagesResponse(\x01\x12W\n\x0bGetMessages\x12\x1f.sessiond.v1.GetMessagesRequest\x1a .sessiond.v1.GetMessagesResponse\"\x03\x90\x02\x01\x30\x01\x12G\n\nGetMessage\x12\x1e.sessiond.v1.GetMessageRequest\x1a\x14.sessiond.v1.Message\"\x03\x90\x02\x01\x42_\n\x0f\x64\x65v.sessiond.v1B\x13SessionServiceProtoP\x01Z\'sessiond.dev/gen/sessiond/v1;sessiondv1\xaa\x02\x0bSessiond.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!sessiond/v1/session_service.proto\x12\x0bsessiond.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x1asessiond/v1/bookmark.proto\x1a\x19sessiond/v1/message.proto\x1a\x18sessiond/v1/rewind.proto\x1a\x19sessiond/v1/session.proto\x1a\x16sessiond/v1/task.proto\"h\n\x14\x43reateSessionRequest\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Session\x12\x15\n\rget_or_create\x18\x02 \x01(\x08\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"-\n\x11GetSessionRequest\x12\x18\n\nsession_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\xa3\x03\n\rSessionFilter\x12\x19\n\x11session_id_prefix\x18\x01 \x01(\t\x12\x0c\n\x04user\x18\x02 \x01(\t\x12*\n\x06status\x18\x03 \x01(\x0e\x32\x1a.sessiond.v1.SessionStatus\x12\r\n\x05model\x18\x04 \x01(\t\x12\x30\n\x0f\x63onfig_contains\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x32\n\x11metadata_contains\x18\x06 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x30\n\x0c\x63reated_from\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0e\x63reated_before\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x61\x63tive_from\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\ractive_before\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x92\x01\n\x13ListSessionsRequest\x12*\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x1a.sessiond.v1.SessionFilter\x12(\n\x05order\x18\x02 \x01(\x0e\x32\x19.sessiond.v1.SessionOrder\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"W\n\x14ListSessionsResponse\x12&\n\x08sessions\x18\x01 \x03(\x0b\x32\x14.sessiond.v1.Session\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xf6\x01\n\x14UpdateSessionRequest\x12+\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.SessionB\x04\xe2\x41\x01\x02\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12-\n\x0c\x63onfig_patch\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12/\n\x0emetadata_patch\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x0c\n\x04\x65tag\x18\x05 \x01(\t\x12\x12\n\nrequest_id\x18\x06 \x01(\t\"D\n\x14ResumeSessionRequest\x12\x18\n\nsession_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"E\n\x15\x44\x65stroySessionRequest\x12\x18\n\nsession_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"i\n\x14\x44\x65leteSessionRequest\x12\x18\n\nsession_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\rallow_missing\x18\x02 \x01(\x08\x12\x0c\n\x04\x65tag\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"\x17\n\x15\x44\x65leteSessionResponse\"u\n\x15\x44\x65leteSessionsRequest\x12*\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x1a.sessiond.v1.SessionFilter\x12\x0b\n\x03\x61ll\x18\x02 \x01(\x08\x12\x0f\n\x07\x64ry_run\x18\x03 \x01(\x08\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"F\n\x16\x44\x65leteSessionsResponse\x12\x15\n\rsession_count\x18\x01 \x01(\x03\x12\x15\n\rmessage_count\x18\x02 \x01(\x03\"\xc7\x03\n\x12\x43opySessionRequest\x12\x18\n\nsession_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x16\n\x0enew_session_id\x18\x02 \x01(\t\x12\x13\n\tup_to_seq\x18\x03 \x01(\x03H\x00\x12\x18\n\x0eup_to_bookmark\x18\x04 \x01(\tH\x00\x12\x12\n\x05model\x18\x05 \x01(\tH\x02\x88\x01\x01\x12\x11\n\x04user\x18\x06 \x01(\tH\x03\x88\x01\x01\x12\x12\n\x05title\x18\x07 \x01(\tH\x04\x88\x01\x01\x12\'\n\x06\x63onfig\x18\x08 \x01(\x0b\x32\x17.google.protobuf.Struct\x12)\n\x08metadata\x18\t \x01(\x0b\x32\x17.google.protobuf.Struct\x12-\n\x08idle_ttl\x18\n \x01(\x0b\x32\x19.google.protobuf.DurationH\x01\x12\x17\n\rnever_expires\x18\x0b \x01(\x08H\x01\x12\x1e\n\x16keep_processing_status\x18\x0c \x01(\x08\x12\x17\n\x0fkeep_task_links\x18\r \x01(\x08\x12\x12\n\nrequest_id\x18\x0e \x01(\tB\x05\n\x03\x63utB\x08\n\x06\x65xpiryB\x08\n\x06_modelB\x07\n\x05_userB\x08\n\x06_title\"l\n\x13\x43opySessionResponse\x12\x16\n\x0eold_session_id\x18\x01 \x01(\t\x12\x16\n\x0enew_session_id\x18\x02 \x01(\t\x12%\n\x07session\x18\x03 \x01(\x0b\x32\x14.sessiond.v1.Session\"T\n\x11ListCopiesRequest\x12\x18\n\nsession_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"W\n\x12ListCopiesResponse\x12(\n\x06\x63opies\x18\x01 \x03(\x0b\x32\x18.sessiond.v1.SessionCopy\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"_\n\x0bSessionCopy\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0b\n\x03seq\x18\x02 \x01(\x03\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"1\n\x15GetTokenCountsRequest\x12\x18\n\nsession_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"q\n\x16GetTokenCountsResponse\x12\x14\n\x0ctotal_tokens\x18\x01 \x01(\x03\x12\x18\n\x10\x65stimated_tokens\x18\x02 \x01(\x03\x12\x10\n\x08\x65ncoding\x18\x03 \x01(\t\x12\x15\n\rmessage_count\x18\x04 \x01(\x03\"\xc5\x01\n\x14ImportSessionRequest\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Session\x12 \n\x05tasks\x18\x02 \x03(\x0b\x32\x11.sessiond.v1.Task\x12(\n\tbookmarks\x18\x03 \x03(\x0b\x32\x15.sessiond.v1.Bookmark\x12&\n\x08messages\x18\x04 \x03(\x0b\x32\x14.sessiond.v1.Message\x12\x12\n\nrequest_id\x18\x05 \x01(\t\"\xae\x02\n\x14StoreMessagesRequest\x12\x18\n\nsession_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12,\n\x08messages\x18\x02 \x03(\x0b\x32\x14.sessiond.v1.MessageB\x04\xe2\x41\x01\x02\x12\x1e\n\x11\x65xpected_last_seq\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x1b\n\x0e\x65xpected_epoch\x18\x05 \x01(\x03H\x01\x88\x01\x01\x12.\n\x0con_duplicate\x18\x06 \x01(\x0e\x32\x18.sessiond.v1.OnDuplicate\x12$\n\x06\x63reate\x18\x08 \x01(\x0b\x32\x14.sessiond.v1.SessionB\x14\n\x12_expected_last_seqB\x11\n\x0f_expected_epoch\"\x93\x01\n\x15StoreMessagesResponse\x12\x11\n\tfirst_seq\x18\x01 \x01(\x03\x12\x10\n\x08last_seq\x18\x02 \x01(\x03\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x65poch\x18\x04 \x01(\x03\x12\x15\n\rskipped_count\x18\x05 \x01(\x05\"V\n\x19\x42\x61tchStoreMessagesRequest\x12\x39\n\x08requests\x18\x01 \x03(\x0b\x32!.sessiond.v1.StoreMessagesRequestB\x04\xe2\x41\x01\x02\"T\n\x1a\x42\x61tchStoreMessagesResponse\x12\x36\n\x07results\x18\x01 \x03(\x0b\x32%.sessiond.v1.BatchStoreMessagesResult\"\x91\x01\n\x18\x42\x61tchStoreMessagesResult\x12\r\n\x05index\x18\x01 \x01(\x05\x12\x36\n\x08response\x18\x02 \x01(\x0b\x32\".sessiond.v1.StoreMessagesResponseH\x00\x12#\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome\"\xa3\x02\n\x15ImportMessagesRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12&\n\x08messages\x18\x02 \x03(\x0b\x32\x14.sessiond.v1.Message\x12\x1e\n\x11\x65xpected_last_seq\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12.\n\x0con_duplicate\x18\x05 \x01(\x0e\x32\x18.sessiond.v1.OnDuplicate\x12\x1b\n\x0e\x65xpected_epoch\x18\x06 \x01(\x03H\x01\x88\x01\x01\x12$\n\x06\x63reate\x18\x07 \x01(\x0b\x32\x14.sessiond.v1.SessionB\x14\n\x12_expected_last_seqB\x11\n\x0f_expected_epoch\"\x94\x01\n\x16ImportMessagesResponse\x12\x11\n\tfirst_seq\x18\x01 \x01(\x03\x12\x10\n\x08last_seq\x18\x02 \x01(\x03\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rskipped_count\x18\x04 \x01(\x03\x12\r\n\x05\x65poch\x18\x05 \x01(\x03\"\xe2\x02\n\x12GetMessagesRequest\x12\x18\n\nsession_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\tafter_seq\x18\x02 \x01(\x03H\x00\x12\x16\n\x0cresume_token\x18\x03 \x01(\tH\x00\x12\x18\n\x0e\x61\x66ter_bookmark\x18\t \x01(\tH\x00\x12\x1a\n\x10\x61\x66ter_message_id\x18\x0b \x01(\tH\x00\x12\x13\n\x0bthrough_seq\x18\x04 \x01(\x03\x12\r\n\x05limit\x18\x05 \x01(\x03\x12(\n\x05order\x18\x06 \x01(\x0e\x32\x19.sessiond.v1.MessageOrder\x12 \n\x05roles\x18\x07 \x03(\x0e\x32\x11.sessiond.v1.Role\x12&\n\x04view\x18\x08 \x01(\x0e\x32\x18.sessiond.v1.MessageView\x12\x1b\n\x0e\x65xpected_epoch\x18\x0c \x01(\x03H\x01\x88\x01\x01\x42\x07\n\x05startB\x11\n\x0f_expected_epoch\"w\n\x13GetMessagesResponse\x12&\n\x08messages\x18\x01 \x03(\x0b\x32\x14.sessiond.v1.Message\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\x12\x13\n\x0bthrough_seq\x18\x03 \x01(\x03\x12\r\n\x05\x65poch\x18\x04 \x01(\x03\"N\n\x11GetMessageRequest\x12\x18\n\nsession_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0b\n\x03seq\x18\x02 \x01(\x03\x12\x12\n\nmessage_id\x18\x03 \x01(\t*[\n\x0bOnDuplicate\x12\x1c\n\x18ON_DUPLICATE_UNSPECIFIED\x10\x00\x12\x17\n\x13ON_DUPLICATE_REFUSE\x10\x01\x12\x15\n\x11ON_DUPLICATE_SKIP\x10\x02*\xc3\x01\n\x0cSessionOrder\x12\x1d\n\x19SESSION_ORDER_UNSPECIFIED\x10\x00\x12\x1d\n\x19SESSION_ORDER_ACTIVE_DESC\x10\x01\x12\x1e\n\x1aSESSION_ORDER_CREATED_DESC\x10\x02\x12\x1d\n\x19SESSION_ORDER_CREATED_ASC\x10\x03\x12\x18\n\x14SESSION_ORDER_ID_ASC\x10\x04\x12\x1c\n\x18SESSION_ORDER_ACTIVE_ASC\x10\x05*\\\n\x0cMessageOrder\x12\x1d\n\x19MESSAGE_ORDER_UNSPECIFIED\x10\x00\x12\x15\n\x11MESSAGE_ORDER_ASC\x10\x01\x12\x16\n\x12MESSAGE_ORDER_DESC\x10\x02*Z\n\x0bMessageView\x12\x1c\n\x18MESSAGE_VIEW_UNSPECIFIED\x10\x00\x12\x16\n\x12MESSAGE_VIEW_BASIC\x10\x01\x12\x15\n\x11MESSAGE_VIEW_FULL\x10\x02\x32\x89\x0c\n\x0eSessionService\x12H\n\rCreateSession\x12!.sessiond.v1.CreateSessionRequest\x1a\x14.sessiond.v1.Session\x12G\n\nGetSession\x12\x1e.sessiond.v1.GetSessionRequest\x1a\x14.sessiond.v1.Session\"\x03\x90\x02\x01\x12X\n\x0cListSessions\x12 .sessiond.v1.ListSessionsRequest\x1a!.sessiond.v1.ListSessionsResponse\"\x03\x90\x02\x01\x12H\n\rUpdateSession\x12!.sessiond.v1.UpdateSessionRequest\x1a\x14.sessiond.v1.Session\x12M\n\rResumeSession\x12!.sessiond.v1.ResumeSessionRequest\x1a\x14.sessiond.v1.Session\"\x03\x90\x02\x02\x12O\n\x0e\x44\x65stroySession\x12\".sessiond.v1.DestroySessionRequest\x1a\x14.sessiond.v1.Session\"\x03\x90\x02\x02\x12V\n\rDeleteSession\x12!.sessiond.v1.DeleteSessionRequest\x1a\".sessiond.v1.DeleteSessionResponse\x12^\n\x0e\x44\x65leteSessions\x12\".sessiond.v1.DeleteSessionsRequest\x1a#.sessiond.v1.DeleteSessionsResponse\"\x03\x90\x02\x02\x12P\n\x0b\x43opySession\x12\x1f.sessiond.v1.CopySessionRequest\x1a .sessiond.v1.CopySessionResponse\x12R\n\nListCopies\x12\x1e.sessiond.v1.ListCopiesRequest\x1a\x1f.sessiond.v1.ListCopiesResponse\"\x03\x90\x02\x01\x12V\n\rRewindSession\x12!.sessiond.v1.RewindSessionRequest\x1a\".sessiond.v1.RewindSessionResponse\x12^\n\x0eGetTokenCounts\x12\".sessiond.v1.GetTokenCountsRequest\x1a#.sessiond.v1.GetTokenCountsResponse\"\x03\x90\x02\x01\x12J\n\rImportSession\x12!.sessiond.v1.ImportSessionRequest\x1a\x14.sessiond.v1.Session(\x01\x12V\n\rStoreMessages\x12!.sessiond.v1.StoreMessagesRequest\x1a\".sessiond.v1.StoreMessagesResponse\x12g\n\x12\x42\x61tchStoreMessages\x12&.sessiond.v1.BatchStoreMessagesRequest\x1a\'.sessiond.v1.BatchStoreMessagesResponse0\x01\x12[\n\x0eImportMessages\x12\".sessiond.v1.ImportMessagesRequest\x1a#.sessiond.v1.ImportMessagesResponse(\x01\x12W\n\x0bGetMessages\x12\x1f.sessiond.v1.GetMessagesRequest\x1a .sessiond.v1.GetMessagesResponse\"\x03\x90\x02\x01\x30\x01\x12G\n\nGetMessage\x12\x1e.sessiond.v1.GetMessageRequest\x1a\x14.sessiond.v1.Message\"\x03\x90\x02\x01\x42g\n\x0bsessiond.v1B\x13SessionServiceProtoP\x01Z\x16sessiond/v1;sessiondv1\xaa\x02\x0bSessiond.V1\xca\x02\x0bSessiond\\V1\xea\x02\x0cSessiond::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sessiond.v1.session_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
-  _globals['DESCRIPTOR']._serialized_options = b'\n\017dev.sessiond.v1B\023SessionServiceProtoP\001Z\'sessiond.dev/gen/sessiond/v1;sessiondv1\252\002\013Sessiond.V1'
+  _globals['DESCRIPTOR']._serialized_options = b'\n\013sessiond.v1B\023SessionServiceProtoP\001Z\026sessiond/v1;sessiondv1\252\002\013Sessiond.V1\312\002\013Sessiond\\V1\352\002\014Sessiond::V1'
+  _globals['_GETSESSIONREQUEST'].fields_by_name['session_id']._loaded_options = None
+  _globals['_GETSESSIONREQUEST'].fields_by_name['session_id']._serialized_options = b'\342A\001\002'
+  _globals['_UPDATESESSIONREQUEST'].fields_by_name['session']._loaded_options = None
+  _globals['_UPDATESESSIONREQUEST'].fields_by_name['session']._serialized_options = b'\342A\001\002'
+  _globals['_RESUMESESSIONREQUEST'].fields_by_name['session_id']._loaded_options = None
+  _globals['_RESUMESESSIONREQUEST'].fields_by_name['session_id']._serialized_options = b'\342A\001\002'
+  _globals['_DESTROYSESSIONREQUEST'].fields_by_name['session_id']._loaded_options = None
+  _globals['_DESTROYSESSIONREQUEST'].fields_by_name['session_id']._serialized_options = b'\342A\001\002'
+  _globals['_DELETESESSIONREQUEST'].fields_by_name['session_id']._loaded_options = None
+  _globals['_DELETESESSIONREQUEST'].fields_by_name['session_id']._serialized_options = b'\342A\001\002'
+  _globals['_COPYSESSIONREQUEST'].fields_by_name['session_id']._loaded_options = None
+  _globals['_COPYSESSIONREQUEST'].fields_by_name['session_id']._serialized_options = b'\342A\001\002'
+  _globals['_LISTCOPIESREQUEST'].fields_by_name['session_id']._loaded_options = None
+  _globals['_LISTCOPIESREQUEST'].fields_by_name['session_id']._serialized_options = b'\342A\001\002'
+  _globals['_GETTOKENCOUNTSREQUEST'].fields_by_name['session_id']._loaded_options = None
+  _globals['_GETTOKENCOUNTSREQUEST'].fields_by_name['session_id']._serialized_options = b'\342A\001\002'
+  _globals['_STOREMESSAGESREQUEST'].fields_by_name['session_id']._loaded_options = None
+  _globals['_STOREMESSAGESREQUEST'].fields_by_name['session_id']._serialized_options = b'\342A\001\002'
+  _globals['_STOREMESSAGESREQUEST'].fields_by_name['messages']._loaded_options = None
+  _globals['_STOREMESSAGESREQUEST'].fields_by_name['messages']._serialized_options = b'\342A\001\002'
+  _globals['_BATCHSTOREMESSAGESREQUEST'].fields_by_name['requests']._loaded_options = None
+  _globals['_BATCHSTOREMESSAGESREQUEST'].fields_by_name['requests']._serialized_options = b'\342A\001\002'
+  _globals['_GETMESSAGESREQUEST'].fields_by_name['session_id']._loaded_options = None
+  _globals['_GETMESSAGESREQUEST'].fields_by_name['session_id']._serialized_options = b'\342A\001\002'
+  _globals['_GETMESSAGEREQUEST'].fields_by_name['session_id']._loaded_options = None
+  _globals['_GETMESSAGEREQUEST'].fields_by_name['session_id']._serialized_options = b'\342A\001\002'
   _globals['_SESSIONSERVICE'].methods_by_name['GetSession']._loaded_options = None
   _globals['_SESSIONSERVICE'].methods_by_name['GetSession']._serialized_options = b'\220\002\001'
   _globals['_SESSIONSERVICE'].methods_by_name['ListSessions']._loaded_options = None
@@ -59,76 +87,74 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SESSIONSERVICE'].methods_by_name['GetMessages']._serialized_options = b'\220\002\001'
   _globals['_SESSIONSERVICE'].methods_by_name['GetMessage']._loaded_options = None
   _globals['_SESSIONSERVICE'].methods_by_name['GetMessage']._serialized_options = b'\220\002\001'
-  _globals['_ONDUPLICATE']._serialized_start=4672
-  _globals['_ONDUPLICATE']._serialized_end=4763
-  _globals['_SESSIONORDER']._serialized_start=4766
-  _globals['_SESSIONORDER']._serialized_end=4961
-  _globals['_MESSAGEORDER']._serialized_start=4963
-  _globals['_MESSAGEORDER']._serialized_end=5055
-  _globals['_MESSAGEVIEW']._serialized_start=5057
-  _globals['_MESSAGEVIEW']._serialized_end=5147
-  _globals['_CREATESESSIONREQUEST']._serialized_start=312
-  _globals['_CREATESESSIONREQUEST']._serialized_end=416
-  _globals['_GETSESSIONREQUEST']._serialized_start=418
-  _globals['_GETSESSIONREQUEST']._serialized_end=457
-  _globals['_SESSIONFILTER']._serialized_start=460
-  _globals['_SESSIONFILTER']._serialized_end=879
-  _globals['_LISTSESSIONSREQUEST']._serialized_start=882
-  _globals['_LISTSESSIONSREQUEST']._serialized_end=1028
-  _globals['_LISTSESSIONSRESPONSE']._serialized_start=1030
-  _globals['_LISTSESSIONSRESPONSE']._serialized_end=1117
-  _globals['_UPDATESESSIONREQUEST']._serialized_start=1120
-  _globals['_UPDATESESSIONREQUEST']._serialized_end=1360
-  _globals['_RESUMESESSIONREQUEST']._serialized_start=1362
-  _globals['_RESUMESESSIONREQUEST']._serialized_end=1424
-  _globals['_DESTROYSESSIONREQUEST']._serialized_start=1426
-  _globals['_DESTROYSESSIONREQUEST']._serialized_end=1489
-  _globals['_DELETESESSIONREQUEST']._serialized_start=1491
-  _globals['_DELETESESSIONREQUEST']._serialized_end=1590
-  _globals['_DELETESESSIONRESPONSE']._serialized_start=1592
-  _globals['_DELETESESSIONRESPONSE']._serialized_end=1615
-  _globals['_DELETESESSIONSREQUEST']._serialized_start=1617
-  _globals['_DELETESESSIONSREQUEST']._serialized_end=1734
-  _globals['_DELETESESSIONSRESPONSE']._serialized_start=1736
-  _globals['_DELETESESSIONSRESPONSE']._serialized_end=1806
-  _globals['_COPYSESSIONREQUEST']._serialized_start=1809
-  _globals['_COPYSESSIONREQUEST']._serialized_end=2258
-  _globals['_COPYSESSIONRESPONSE']._serialized_start=2260
-  _globals['_COPYSESSIONRESPONSE']._serialized_end=2368
-  _globals['_LISTCOPIESREQUEST']._serialized_start=2370
-  _globals['_LISTCOPIESREQUEST']._serialized_end=2448
-  _globals['_LISTCOPIESRESPONSE']._serialized_start=2450
-  _globals['_LISTCOPIESRESPONSE']._serialized_end=2537
-  _globals['_SESSIONCOPY']._serialized_start=2539
-  _globals['_SESSIONCOPY']._serialized_end=2634
-  _globals['_GETTOKENCOUNTSREQUEST']._serialized_start=2636
-  _globals['_GETTOKENCOUNTSREQUEST']._serialized_end=2679
-  _globals['_GETTOKENCOUNTSRESPONSE']._serialized_start=2681
-  _globals['_GETTOKENCOUNTSRESPONSE']._serialized_end=2794
-  _globals['_IMPORTSESSIONREQUEST']._serialized_start=2797
-  _globals['_IMPORTSESSIONREQUEST']._serialized_end=2994
-  _globals['_STOREMESSAGESREQUEST']._serialized_start=2997
-  _globals['_STOREMESSAGESREQUEST']._serialized_end=3239
-  _globals['_STOREMESSAGESRESPONSE']._serialized_start=3242
-  _globals['_STOREMESSAGESRESPONSE']._serialized_end=3374
-  _globals['_BATCHSTOREMESSAGESREQUEST']._serialized_start=3376
-  _globals['_BATCHSTOREMESSAGESREQUEST']._serialized_end=3456
-  _globals['_BATCHSTOREMESSAGESRESPONSE']._serialized_start=3458
-  _globals['_BATCHSTOREMESSAGESRESPONSE']._serialized_end=3542
-  _globals['_BATCHSTOREMESSAGESRESULT']._serialized_start=3545
-  _globals['_BATCHSTOREMESSAGESRESULT']._serialized_end=3708
-  _globals['_BATCHSTOREMESSAGESERROR']._serialized_start=3710
-  _globals['_BATCHSTOREMESSAGESERROR']._serialized_end=3805
-  _globals['_IMPORTMESSAGESREQUEST']._serialized_start=3808
-  _globals['_IMPORTMESSAGESREQUEST']._serialized_end=4051
-  _globals['_IMPORTMESSAGESRESPONSE']._serialized_start=4054
-  _globals['_IMPORTMESSAGESRESPONSE']._serialized_end=4187
-  _globals['_GETMESSAGESREQUEST']._serialized_start=4190
-  _globals['_GETMESSAGESREQUEST']._serialized_end=4490
-  _globals['_GETMESSAGESRESPONSE']._serialized_start=4492
-  _globals['_GETMESSAGESRESPONSE']._serialized_end=4596
-  _globals['_GETMESSAGEREQUEST']._serialized_start=4598
-  _globals['_GETMESSAGEREQUEST']._serialized_end=4670
-  _globals['_SESSIONSERVICE']._serialized_start=5150
-  _globals['_SESSIONSERVICE']._serialized_end=6607
+  _globals['_ONDUPLICATE']._serialized_start=4881
+  _globals['_ONDUPLICATE']._serialized_end=4972
+  _globals['_SESSIONORDER']._serialized_start=4975
+  _globals['_SESSIONORDER']._serialized_end=5170
+  _globals['_MESSAGEORDER']._serialized_start=5172
+  _globals['_MESSAGEORDER']._serialized_end=5264
+  _globals['_MESSAGEVIEW']._serialized_start=5266
+  _globals['_MESSAGEVIEW']._serialized_end=5356
+  _globals['_CREATESESSIONREQUEST']._serialized_start=369
+  _globals['_CREATESESSIONREQUEST']._serialized_end=473
+  _globals['_GETSESSIONREQUEST']._serialized_start=475
+  _globals['_GETSESSIONREQUEST']._serialized_end=520
+  _globals['_SESSIONFILTER']._serialized_start=523
+  _globals['_SESSIONFILTER']._serialized_end=942
+  _globals['_LISTSESSIONSREQUEST']._serialized_start=945
+  _globals['_LISTSESSIONSREQUEST']._serialized_end=1091
+  _globals['_LISTSESSIONSRESPONSE']._serialized_start=1093
+  _globals['_LISTSESSIONSRESPONSE']._serialized_end=1180
+  _globals['_UPDATESESSIONREQUEST']._serialized_start=1183
+  _globals['_UPDATESESSIONREQUEST']._serialized_end=1429
+  _globals['_RESUMESESSIONREQUEST']._serialized_start=1431
+  _globals['_RESUMESESSIONREQUEST']._serialized_end=1499
+  _globals['_DESTROYSESSIONREQUEST']._serialized_start=1501
+  _globals['_DESTROYSESSIONREQUEST']._serialized_end=1570
+  _globals['_DELETESESSIONREQUEST']._serialized_start=1572
+  _globals['_DELETESESSIONREQUEST']._serialized_end=1677
+  _globals['_DELETESESSIONRESPONSE']._serialized_start=1679
+  _globals['_DELETESESSIONRESPONSE']._serialized_end=1702
+  _globals['_DELETESESSIONSREQUEST']._serialized_start=1704
+  _globals['_DELETESESSIONSREQUEST']._serialized_end=1821
+  _globals['_DELETESESSIONSRESPONSE']._serialized_start=1823
+  _globals['_DELETESESSIONSRESPONSE']._serialized_end=1893
+  _globals['_COPYSESSIONREQUEST']._serialized_start=1896
+  _globals['_COPYSESSIONREQUEST']._serialized_end=2351
+  _globals['_COPYSESSIONRESPONSE']._serialized_start=2353
+  _globals['_COPYSESSIONRESPONSE']._serialized_end=2461
+  _globals['_LISTCOPIESREQUEST']._serialized_start=2463
+  _globals['_LISTCOPIESREQUEST']._serialized_end=2547
+  _globals['_LISTCOPIESRESPONSE']._serialized_start=2549
+  _globals['_LISTCOPIESRESPONSE']._serialized_end=2636
+  _globals['_SESSIONCOPY']._serialized_start=2638
+  _globals['_SESSIONCOPY']._serialized_end=2733
+  _globals['_GETTOKENCOUNTSREQUEST']._serialized_start=2735
+  _globals['_GETTOKENCOUNTSREQUEST']._serialized_end=2784
+  _globals['_GETTOKENCOUNTSRESPONSE']._serialized_start=2786
+  _globals['_GETTOKENCOUNTSRESPONSE']._serialized_end=2899
+  _globals['_IMPORTSESSIONREQUEST']._serialized_start=2902
+  _globals['_IMPORTSESSIONREQUEST']._serialized_end=3099
+  _globals['_STOREMESSAGESREQUEST']._serialized_start=3102
+  _globals['_STOREMESSAGESREQUEST']._serialized_end=3404
+  _globals['_STOREMESSAGESRESPONSE']._serialized_start=3407
+  _globals['_STOREMESSAGESRESPONSE']._serialized_end=3554
+  _globals['_BATCHSTOREMESSAGESREQUEST']._serialized_start=3556
+  _globals['_BATCHSTOREMESSAGESREQUEST']._serialized_end=3642
+  _globals['_BATCHSTOREMESSAGESRESPONSE']._serialized_start=3644
+  _globals['_BATCHSTOREMESSAGESRESPONSE']._serialized_end=3728
+  _globals['_BATCHSTOREMESSAGESRESULT']._serialized_start=3731
+  _globals['_BATCHSTOREMESSAGESRESULT']._serialized_end=3876
+  _globals['_IMPORTMESSAGESREQUEST']._serialized_start=3879
+  _globals['_IMPORTMESSAGESREQUEST']._serialized_end=4170
+  _globals['_IMPORTMESSAGESRESPONSE']._serialized_start=4173
+  _globals['_IMPORTMESSAGESRESPONSE']._serialized_end=4321
+  _globals['_GETMESSAGESREQUEST']._serialized_start=4324
+  _globals['_GETMESSAGESREQUEST']._serialized_end=4678
+  _globals['_GETMESSAGESRESPONSE']._serialized_start=4680
+  _globals['_GETMESSAGESRESPONSE']._serialized_end=4799
+  _globals['_GETMESSAGEREQUEST']._serialized_start=4801
+  _globals['_GETMESSAGEREQUEST']._serialized_end=4879
+  _globals['_SESSIONSERVICE']._serialized_start=5359
+  _globals['_SESSIONSERVICE']._serialized_end=6904
 # @@protoc_insertion_point(module_scope)

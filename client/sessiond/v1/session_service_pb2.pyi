@@ -4,7 +4,6 @@ isort:skip_file
 Sessions and their messages: the service that applications call."""
 
 from collections import abc as _abc
-from google.protobuf import any_pb2 as _any_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import field_mask_pb2 as _field_mask_pb2
@@ -13,6 +12,7 @@ from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.rpc import status_pb2 as _status_pb2
 from sessiond.v1 import bookmark_pb2 as _bookmark_pb2
 from sessiond.v1 import message_pb2 as _message_pb2
 from sessiond.v1 import session_pb2 as _session_pb2
@@ -39,8 +39,8 @@ class _OnDuplicateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OnDuplica
     ON_DUPLICATE_REFUSE: _OnDuplicate.ValueType  # 1
     """Store nothing: MESSAGE_ALREADY_EXISTS."""
     ON_DUPLICATE_SKIP: _OnDuplicate.ValueType  # 2
-    """Leave these messages out, even if they differ from what is stored, and store the others. Messages without a message_id are always stored. Where a message is left
-    out, a parent_seq has to name a message that was stored before the request.
+    """Leave these messages out, even if they differ from what is stored, and store the others. Messages without a message_id are always stored.
+    Where a message is left out, a parent_seq has to name a message that was stored before the request.
     """
 
 class OnDuplicate(_OnDuplicate, metaclass=_OnDuplicateEnumTypeWrapper):
@@ -51,8 +51,8 @@ ON_DUPLICATE_UNSPECIFIED: OnDuplicate.ValueType  # 0
 ON_DUPLICATE_REFUSE: OnDuplicate.ValueType  # 1
 """Store nothing: MESSAGE_ALREADY_EXISTS."""
 ON_DUPLICATE_SKIP: OnDuplicate.ValueType  # 2
-"""Leave these messages out, even if they differ from what is stored, and store the others. Messages without a message_id are always stored. Where a message is left
-out, a parent_seq has to name a message that was stored before the request.
+"""Leave these messages out, even if they differ from what is stored, and store the others. Messages without a message_id are always stored.
+Where a message is left out, a parent_seq has to name a message that was stored before the request.
 """
 Global___OnDuplicate: _TypeAlias = OnDuplicate  # noqa: Y015
 
@@ -891,6 +891,7 @@ class StoreMessagesRequest(_message.Message):
     MESSAGES_FIELD_NUMBER: _builtins.int
     EXPECTED_LAST_SEQ_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    EXPECTED_EPOCH_FIELD_NUMBER: _builtins.int
     ON_DUPLICATE_FIELD_NUMBER: _builtins.int
     CREATE_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
@@ -900,7 +901,13 @@ class StoreMessagesRequest(_message.Message):
     nor is anything skipped.
     """
     request_id: _builtins.str
-    """request_id makes the call safe to repeat. At most 128 characters. Empty = none."""
+    """request_id makes the call safe to repeat. At most 128 characters. Empty = none. A repetition returns what the first call did, even if the
+    messages were removed by a rewind since; it does not bring them back.
+    """
+    expected_epoch: _builtins.int
+    """expected_epoch, if set, must be the session's epoch; otherwise nothing is stored (HISTORY_REWOUND). Without it, expected_last_seq also holds
+    for a session that was rewound and has grown to the same last_seq again.
+    """
     on_duplicate: Global___OnDuplicate.ValueType
     """on_duplicate says what happens to messages whose message_id the session has already. Unspecified = REFUSE."""
     @_builtins.property
@@ -920,15 +927,21 @@ class StoreMessagesRequest(_message.Message):
         messages: _abc.Iterable[_message_pb2.Message] | None = ...,
         expected_last_seq: _builtins.int | None = ...,
         request_id: _builtins.str = ...,
+        expected_epoch: _builtins.int | None = ...,
         on_duplicate: Global___OnDuplicate.ValueType = ...,
         create: _session_pb2.Session | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_last_seq", b"_expected_last_seq", "create", b"create", "expected_last_seq", b"expected_last_seq"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_epoch", b"_expected_epoch", "_expected_last_seq", b"_expected_last_seq", "create", b"create", "expected_epoch", b"expected_epoch", "expected_last_seq", b"expected_last_seq"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_last_seq", b"_expected_last_seq", "create", b"create", "expected_last_seq", b"expected_last_seq", "messages", b"messages", "on_duplicate", b"on_duplicate", "request_id", b"request_id", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_epoch", b"_expected_epoch", "_expected_last_seq", b"_expected_last_seq", "create", b"create", "expected_epoch", b"expected_epoch", "expected_last_seq", b"expected_last_seq", "messages", b"messages", "on_duplicate", b"on_duplicate", "request_id", b"request_id", "session_id", b"session_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__expected_epoch: _TypeAlias = _typing.Literal["expected_epoch"]  # noqa: Y015
+    _WhichOneofArgType__expected_epoch: _TypeAlias = _typing.Literal["_expected_epoch", b"_expected_epoch"]  # noqa: Y015
     _WhichOneofReturnType__expected_last_seq: _TypeAlias = _typing.Literal["expected_last_seq"]  # noqa: Y015
     _WhichOneofArgType__expected_last_seq: _TypeAlias = _typing.Literal["_expected_last_seq", b"_expected_last_seq"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_epoch) -> _WhichOneofReturnType__expected_epoch | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_last_seq) -> _WhichOneofReturnType__expected_last_seq | None: ...
 
 Global___StoreMessagesRequest: _TypeAlias = StoreMessagesRequest  # noqa: Y015
@@ -942,11 +955,14 @@ class StoreMessagesResponse(_message.Message):
     FIRST_SEQ_FIELD_NUMBER: _builtins.int
     LAST_SEQ_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
     SKIPPED_COUNT_FIELD_NUMBER: _builtins.int
     first_seq: _builtins.int
     """first_seq is the seq of the first message that was stored. 0 = all were skipped: nothing was written."""
     last_seq: _builtins.int
     """last_seq is the seq of the last message that was stored; if all were skipped, the session's last_seq."""
+    epoch: _builtins.int
+    """epoch is the session's epoch, in which first_seq and last_seq hold."""
     skipped_count: _builtins.int
     """skipped_count is how many messages were left out because the session had their message_id."""
     @_builtins.property
@@ -959,11 +975,12 @@ class StoreMessagesResponse(_message.Message):
         first_seq: _builtins.int = ...,
         last_seq: _builtins.int = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        epoch: _builtins.int = ...,
         skipped_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "first_seq", b"first_seq", "last_seq", b"last_seq", "skipped_count", b"skipped_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "epoch", b"epoch", "first_seq", b"first_seq", "last_seq", b"last_seq", "skipped_count", b"skipped_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1033,15 +1050,17 @@ class BatchStoreMessagesResult(_message.Message):
         """response says where the messages were stored."""
 
     @_builtins.property
-    def error(self) -> Global___BatchStoreMessagesError:
-        """error says why nothing was, or that it is not known whether it was."""
+    def error(self) -> _status_pb2.Status:
+        """error is the status that StoreMessages would have ended with. Its details are those of any error; the paths of fields begin within the one
+        request.
+        """
 
     def __init__(
         self,
         *,
         index: _builtins.int = ...,
         response: Global___StoreMessagesResponse | None = ...,
-        error: Global___BatchStoreMessagesError | None = ...,
+        error: _status_pb2.Status | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "outcome", b"outcome", "response", b"response"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -1054,38 +1073,6 @@ class BatchStoreMessagesResult(_message.Message):
 Global___BatchStoreMessagesResult: _TypeAlias = BatchStoreMessagesResult  # noqa: Y015
 
 @_typing.final
-class BatchStoreMessagesError(_message.Message):
-    """BatchStoreMessagesError is a google.rpc.Status, field by field, as StoreMessages would have ended with."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    CODE_FIELD_NUMBER: _builtins.int
-    MESSAGE_FIELD_NUMBER: _builtins.int
-    DETAILS_FIELD_NUMBER: _builtins.int
-    code: _builtins.int
-    """code is a google.rpc.Code."""
-    message: _builtins.str
-    """message says it to a person."""
-    @_builtins.property
-    def details(self) -> _containers.RepeatedCompositeFieldContainer[_any_pb2.Any]:
-        """details are a google.rpc.ErrorInfo and, where there are any, a BadRequest and a RetryInfo. Field paths are those of the one request."""
-
-    def __init__(
-        self,
-        *,
-        code: _builtins.int = ...,
-        message: _builtins.str = ...,
-        details: _abc.Iterable[_any_pb2.Any] | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "details", b"details", "message", b"message"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___BatchStoreMessagesError: _TypeAlias = BatchStoreMessagesError  # noqa: Y015
-
-@_typing.final
 class ImportMessagesRequest(_message.Message):
     """ImportMessagesRequest is one piece of an import. All fields but messages are read from the first piece only."""
 
@@ -1096,6 +1083,7 @@ class ImportMessagesRequest(_message.Message):
     EXPECTED_LAST_SEQ_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     ON_DUPLICATE_FIELD_NUMBER: _builtins.int
+    EXPECTED_EPOCH_FIELD_NUMBER: _builtins.int
     CREATE_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """session_id of the session. Required in the first piece; in later ones empty or the same, another one makes the import fail."""
@@ -1105,6 +1093,8 @@ class ImportMessagesRequest(_message.Message):
     """request_id as in StoreMessagesRequest."""
     on_duplicate: Global___OnDuplicate.ValueType
     """on_duplicate as in StoreMessagesRequest."""
+    expected_epoch: _builtins.int
+    """expected_epoch as in StoreMessagesRequest."""
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Message]:
         """messages in their order, any number a piece; a piece of about 256 KiB travels well, one above the server's receive limit (64 MiB) is refused."""
@@ -1121,14 +1111,20 @@ class ImportMessagesRequest(_message.Message):
         expected_last_seq: _builtins.int | None = ...,
         request_id: _builtins.str = ...,
         on_duplicate: Global___OnDuplicate.ValueType = ...,
+        expected_epoch: _builtins.int | None = ...,
         create: _session_pb2.Session | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_last_seq", b"_expected_last_seq", "create", b"create", "expected_last_seq", b"expected_last_seq"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_epoch", b"_expected_epoch", "_expected_last_seq", b"_expected_last_seq", "create", b"create", "expected_epoch", b"expected_epoch", "expected_last_seq", b"expected_last_seq"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_last_seq", b"_expected_last_seq", "create", b"create", "expected_last_seq", b"expected_last_seq", "messages", b"messages", "on_duplicate", b"on_duplicate", "request_id", b"request_id", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_epoch", b"_expected_epoch", "_expected_last_seq", b"_expected_last_seq", "create", b"create", "expected_epoch", b"expected_epoch", "expected_last_seq", b"expected_last_seq", "messages", b"messages", "on_duplicate", b"on_duplicate", "request_id", b"request_id", "session_id", b"session_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__expected_epoch: _TypeAlias = _typing.Literal["expected_epoch"]  # noqa: Y015
+    _WhichOneofArgType__expected_epoch: _TypeAlias = _typing.Literal["_expected_epoch", b"_expected_epoch"]  # noqa: Y015
     _WhichOneofReturnType__expected_last_seq: _TypeAlias = _typing.Literal["expected_last_seq"]  # noqa: Y015
     _WhichOneofArgType__expected_last_seq: _TypeAlias = _typing.Literal["_expected_last_seq", b"_expected_last_seq"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_epoch) -> _WhichOneofReturnType__expected_epoch | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_last_seq) -> _WhichOneofReturnType__expected_last_seq | None: ...
 
 Global___ImportMessagesRequest: _TypeAlias = ImportMessagesRequest  # noqa: Y015
@@ -1143,12 +1139,15 @@ class ImportMessagesResponse(_message.Message):
     LAST_SEQ_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     SKIPPED_COUNT_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
     first_seq: _builtins.int
     """first_seq as in StoreMessagesResponse."""
     last_seq: _builtins.int
     """last_seq as in StoreMessagesResponse."""
     skipped_count: _builtins.int
     """skipped_count as in StoreMessagesResponse."""
+    epoch: _builtins.int
+    """epoch is the session's epoch, in which first_seq and last_seq hold."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """create_time as in StoreMessagesResponse."""
@@ -1160,10 +1159,11 @@ class ImportMessagesResponse(_message.Message):
         last_seq: _builtins.int = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         skipped_count: _builtins.int = ...,
+        epoch: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "first_seq", b"first_seq", "last_seq", b"last_seq", "skipped_count", b"skipped_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "epoch", b"epoch", "first_seq", b"first_seq", "last_seq", b"last_seq", "skipped_count", b"skipped_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1185,6 +1185,7 @@ class GetMessagesRequest(_message.Message):
     ORDER_FIELD_NUMBER: _builtins.int
     ROLES_FIELD_NUMBER: _builtins.int
     VIEW_FIELD_NUMBER: _builtins.int
+    EXPECTED_EPOCH_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """session_id of the session. Required."""
     after_seq: _builtins.int
@@ -1203,6 +1204,8 @@ class GetMessagesRequest(_message.Message):
     """order of the answer. Unspecified = ascending. Descending begins at through_seq, so that with a limit the newest come."""
     view: Global___MessageView.ValueType
     """view says whether contents come along. Unspecified = full."""
+    expected_epoch: _builtins.int
+    """expected_epoch, if set, must be the session's epoch when the call starts (HISTORY_REWOUND): for a reader that goes on from a seq."""
     @_builtins.property
     def roles(self) -> _containers.RepeatedScalarFieldContainer[_message_pb2.Role.ValueType]:
         """roles keeps messages of these roles. Empty = all."""
@@ -1220,13 +1223,19 @@ class GetMessagesRequest(_message.Message):
         order: Global___MessageOrder.ValueType = ...,
         roles: _abc.Iterable[_message_pb2.Role.ValueType] | None = ...,
         view: Global___MessageView.ValueType = ...,
+        expected_epoch: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["after_bookmark", b"after_bookmark", "after_message_id", b"after_message_id", "after_seq", b"after_seq", "resume_token", b"resume_token", "start", b"start"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_epoch", b"_expected_epoch", "after_bookmark", b"after_bookmark", "after_message_id", b"after_message_id", "after_seq", b"after_seq", "expected_epoch", b"expected_epoch", "resume_token", b"resume_token", "start", b"start"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_bookmark", b"after_bookmark", "after_message_id", b"after_message_id", "after_seq", b"after_seq", "limit", b"limit", "order", b"order", "resume_token", b"resume_token", "roles", b"roles", "session_id", b"session_id", "start", b"start", "through_seq", b"through_seq", "view", b"view"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_epoch", b"_expected_epoch", "after_bookmark", b"after_bookmark", "after_message_id", b"after_message_id", "after_seq", b"after_seq", "expected_epoch", b"expected_epoch", "limit", b"limit", "order", b"order", "resume_token", b"resume_token", "roles", b"roles", "session_id", b"session_id", "start", b"start", "through_seq", b"through_seq", "view", b"view"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__expected_epoch: _TypeAlias = _typing.Literal["expected_epoch"]  # noqa: Y015
+    _WhichOneofArgType__expected_epoch: _TypeAlias = _typing.Literal["_expected_epoch", b"_expected_epoch"]  # noqa: Y015
     _WhichOneofReturnType_start: _TypeAlias = _typing.Literal["after_seq", "resume_token", "after_bookmark", "after_message_id"]  # noqa: Y015
     _WhichOneofArgType_start: _TypeAlias = _typing.Literal["start", b"start"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_epoch) -> _WhichOneofReturnType__expected_epoch | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType_start) -> _WhichOneofReturnType_start | None: ...
 
 Global___GetMessagesRequest: _TypeAlias = GetMessagesRequest  # noqa: Y015
@@ -1240,10 +1249,13 @@ class GetMessagesResponse(_message.Message):
     MESSAGES_FIELD_NUMBER: _builtins.int
     RESUME_TOKEN_FIELD_NUMBER: _builtins.int
     THROUGH_SEQ_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
     resume_token: _builtins.str
     """resume_token asks for what follows this batch. URL-safe."""
     through_seq: _builtins.int
     """through_seq is the end that was pinned when the call started."""
+    epoch: _builtins.int
+    """epoch is the session's epoch when the call started, in which the seqs hold."""
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Message]:
         """messages of this batch, in order."""
@@ -1254,10 +1266,11 @@ class GetMessagesResponse(_message.Message):
         messages: _abc.Iterable[_message_pb2.Message] | None = ...,
         resume_token: _builtins.str = ...,
         through_seq: _builtins.int = ...,
+        epoch: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["messages", b"messages", "resume_token", b"resume_token", "through_seq", b"through_seq"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "messages", b"messages", "resume_token", b"resume_token", "through_seq", b"through_seq"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from sessiond.v1 import message_pb2 as sessiond_dot_v1_dot_message__pb2
+from sessiond.v1 import rewind_pb2 as sessiond_dot_v1_dot_rewind__pb2
 from sessiond.v1 import session_pb2 as sessiond_dot_v1_dot_session__pb2
 from sessiond.v1 import session_service_pb2 as sessiond_dot_v1_dot_session__service__pb2
 
@@ -97,6 +98,11 @@ class SessionServiceStub(object):
                 '/sessiond.v1.SessionService/ListCopies',
                 request_serializer=sessiond_dot_v1_dot_session__service__pb2.ListCopiesRequest.SerializeToString,
                 response_deserializer=sessiond_dot_v1_dot_session__service__pb2.ListCopiesResponse.FromString,
+                _registered_method=True)
+        self.RewindSession = channel.unary_unary(
+                '/sessiond.v1.SessionService/RewindSession',
+                request_serializer=sessiond_dot_v1_dot_rewind__pb2.RewindSessionRequest.SerializeToString,
+                response_deserializer=sessiond_dot_v1_dot_rewind__pb2.RewindSessionResponse.FromString,
                 _registered_method=True)
         self.GetTokenCounts = channel.unary_unary(
                 '/sessiond.v1.SessionService/GetTokenCounts',
@@ -229,6 +235,18 @@ class SessionServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RewindSession(self, request, context):
+        """RewindSession removes the newest messages of a session, and may append others in their place, in one commit, at the same cost whatever the
+        session's size. The next message gets the seq after the last one that was kept: seqs have no gaps, so a seq may name another message than
+        before. That is what Session.epoch is for: it grows by one with every rewind that removes something. With the messages go the bookmarks,
+        the tasks' links and the processing status after the cut. Copies keep the messages; otherwise they are purged soon after.
+        Errors: SESSION_NOT_FOUND, SESSION_DESTROYED, TURN_RUNNING, MESSAGE_NOT_FOUND (to_seq), BOOKMARK_NOT_FOUND, SEQUENCE_CONFLICT,
+        HISTORY_REWOUND, INVALID_FIELD, REQUEST_ID_REUSED; with messages, also those of StoreMessages.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetTokenCounts(self, request, context):
         """GetTokenCounts answers how many tokens a session's messages have. They are counted when messages are stored; this reads one row.
         Errors: SESSION_NOT_FOUND.
@@ -247,8 +265,8 @@ class SessionServiceServicer(object):
 
     def StoreMessages(self, request, context):
         """StoreMessages appends a batch, atomically and durably: when it answers, all of it is committed.
-        Errors: SESSION_NOT_FOUND, SESSION_DESTROYED, SEQUENCE_CONFLICT, PARENT_NOT_FOUND, INVALID_JSON, UNKNOWN_ROLE, MESSAGE_TOO_LARGE,
-        BATCH_TOO_LARGE, ASSET_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED, MESSAGE_ALREADY_EXISTS.
+        Errors: SESSION_NOT_FOUND, SESSION_DESTROYED, SEQUENCE_CONFLICT, HISTORY_REWOUND, PARENT_NOT_FOUND, INVALID_JSON, UNKNOWN_ROLE,
+        MESSAGE_TOO_LARGE, BATCH_TOO_LARGE, ASSET_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED, MESSAGE_ALREADY_EXISTS.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -276,7 +294,9 @@ class SessionServiceServicer(object):
     def GetMessages(self, request, context):
         """GetMessages streams a session's messages in batches. At least one batch is sent, an empty one if there is nothing to read.
         The end is pinned when the call starts: messages stored later are not mixed in. A stream that breaks goes on
-        from the last batch's resume_token. Errors: SESSION_NOT_FOUND, BOOKMARK_NOT_FOUND, MESSAGE_NOT_FOUND, INVALID_RESUME_TOKEN, INVALID_FIELD, SERVER_DRAINING.
+        from the last batch's resume_token. Whoever reads on from seq n misses nothing, within an epoch: if the session is rewound, the stream ends
+        with the messages as they were when it started, or with HISTORY_REWOUND if removed ones were purged before they could be sent.
+        Errors: SESSION_NOT_FOUND, BOOKMARK_NOT_FOUND, MESSAGE_NOT_FOUND, INVALID_RESUME_TOKEN, HISTORY_REWOUND, INVALID_FIELD, SERVER_DRAINING.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -341,6 +361,11 @@ def add_SessionServiceServicer_to_server(servicer, server):
                     servicer.ListCopies,
                     request_deserializer=sessiond_dot_v1_dot_session__service__pb2.ListCopiesRequest.FromString,
                     response_serializer=sessiond_dot_v1_dot_session__service__pb2.ListCopiesResponse.SerializeToString,
+            ),
+            'RewindSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.RewindSession,
+                    request_deserializer=sessiond_dot_v1_dot_rewind__pb2.RewindSessionRequest.FromString,
+                    response_serializer=sessiond_dot_v1_dot_rewind__pb2.RewindSessionResponse.SerializeToString,
             ),
             'GetTokenCounts': grpc.unary_unary_rpc_method_handler(
                     servicer.GetTokenCounts,
@@ -660,6 +685,33 @@ class SessionService(object):
             '/sessiond.v1.SessionService/ListCopies',
             sessiond_dot_v1_dot_session__service__pb2.ListCopiesRequest.SerializeToString,
             sessiond_dot_v1_dot_session__service__pb2.ListCopiesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RewindSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sessiond.v1.SessionService/RewindSession',
+            sessiond_dot_v1_dot_rewind__pb2.RewindSessionRequest.SerializeToString,
+            sessiond_dot_v1_dot_rewind__pb2.RewindSessionResponse.FromString,
             options,
             channel_credentials,
             insecure,

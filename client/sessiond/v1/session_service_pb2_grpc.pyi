@@ -6,6 +6,7 @@ Sessions and their messages: the service that applications call."""
 from collections import abc as _abc
 from grpc import aio as _aio
 from sessiond.v1 import message_pb2 as _message_pb2
+from sessiond.v1 import rewind_pb2 as _rewind_pb2
 from sessiond.v1 import session_pb2 as _session_pb2
 from sessiond.v1 import session_service_pb2 as _session_service_pb2
 import abc as _abc_1
@@ -81,6 +82,14 @@ class SessionServiceStub:
     """ListCopies answers a page of the sessions that were copied from a session and still exist, the newest first.
     Errors: SESSION_NOT_FOUND, INVALID_PAGE_TOKEN.
     """
+    RewindSession: _grpc.UnaryUnaryMultiCallable[_rewind_pb2.RewindSessionRequest, _rewind_pb2.RewindSessionResponse]
+    """RewindSession removes the newest messages of a session, and may append others in their place, in one commit, at the same cost whatever the
+    session's size. The next message gets the seq after the last one that was kept: seqs have no gaps, so a seq may name another message than
+    before. That is what Session.epoch is for: it grows by one with every rewind that removes something. With the messages go the bookmarks,
+    the tasks' links and the processing status after the cut. Copies keep the messages; otherwise they are purged soon after.
+    Errors: SESSION_NOT_FOUND, SESSION_DESTROYED, TURN_RUNNING, MESSAGE_NOT_FOUND (to_seq), BOOKMARK_NOT_FOUND, SEQUENCE_CONFLICT,
+    HISTORY_REWOUND, INVALID_FIELD, REQUEST_ID_REUSED; with messages, also those of StoreMessages.
+    """
     GetTokenCounts: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.GetTokenCountsRequest, _session_service_pb2.GetTokenCountsResponse]
     """GetTokenCounts answers how many tokens a session's messages have. They are counted when messages are stored; this reads one row.
     Errors: SESSION_NOT_FOUND.
@@ -91,8 +100,8 @@ class SessionServiceStub:
     """
     StoreMessages: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.StoreMessagesRequest, _session_service_pb2.StoreMessagesResponse]
     """StoreMessages appends a batch, atomically and durably: when it answers, all of it is committed.
-    Errors: SESSION_NOT_FOUND, SESSION_DESTROYED, SEQUENCE_CONFLICT, PARENT_NOT_FOUND, INVALID_JSON, UNKNOWN_ROLE, MESSAGE_TOO_LARGE,
-    BATCH_TOO_LARGE, ASSET_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED, MESSAGE_ALREADY_EXISTS.
+    Errors: SESSION_NOT_FOUND, SESSION_DESTROYED, SEQUENCE_CONFLICT, HISTORY_REWOUND, PARENT_NOT_FOUND, INVALID_JSON, UNKNOWN_ROLE,
+    MESSAGE_TOO_LARGE, BATCH_TOO_LARGE, ASSET_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED, MESSAGE_ALREADY_EXISTS.
     """
     BatchStoreMessages: _grpc.UnaryStreamMultiCallable[_session_service_pb2.BatchStoreMessagesRequest, _session_service_pb2.BatchStoreMessagesResponse]
     """BatchStoreMessages does many StoreMessages, mostly of different sessions, at a fraction of their cost. Each of its requests is done, or
@@ -108,7 +117,9 @@ class SessionServiceStub:
     GetMessages: _grpc.UnaryStreamMultiCallable[_session_service_pb2.GetMessagesRequest, _session_service_pb2.GetMessagesResponse]
     """GetMessages streams a session's messages in batches. At least one batch is sent, an empty one if there is nothing to read.
     The end is pinned when the call starts: messages stored later are not mixed in. A stream that breaks goes on
-    from the last batch's resume_token. Errors: SESSION_NOT_FOUND, BOOKMARK_NOT_FOUND, MESSAGE_NOT_FOUND, INVALID_RESUME_TOKEN, INVALID_FIELD, SERVER_DRAINING.
+    from the last batch's resume_token. Whoever reads on from seq n misses nothing, within an epoch: if the session is rewound, the stream ends
+    with the messages as they were when it started, or with HISTORY_REWOUND if removed ones were purged before they could be sent.
+    Errors: SESSION_NOT_FOUND, BOOKMARK_NOT_FOUND, MESSAGE_NOT_FOUND, INVALID_RESUME_TOKEN, HISTORY_REWOUND, INVALID_FIELD, SERVER_DRAINING.
     """
     GetMessage: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.GetMessageRequest, _message_pb2.Message]
     """GetMessage answers one message. Errors: SESSION_NOT_FOUND, MESSAGE_NOT_FOUND."""
@@ -164,6 +175,14 @@ class SessionServiceAsyncStub(SessionServiceStub):
     """ListCopies answers a page of the sessions that were copied from a session and still exist, the newest first.
     Errors: SESSION_NOT_FOUND, INVALID_PAGE_TOKEN.
     """
+    RewindSession: _aio.UnaryUnaryMultiCallable[_rewind_pb2.RewindSessionRequest, _rewind_pb2.RewindSessionResponse]  # type: ignore[assignment]
+    """RewindSession removes the newest messages of a session, and may append others in their place, in one commit, at the same cost whatever the
+    session's size. The next message gets the seq after the last one that was kept: seqs have no gaps, so a seq may name another message than
+    before. That is what Session.epoch is for: it grows by one with every rewind that removes something. With the messages go the bookmarks,
+    the tasks' links and the processing status after the cut. Copies keep the messages; otherwise they are purged soon after.
+    Errors: SESSION_NOT_FOUND, SESSION_DESTROYED, TURN_RUNNING, MESSAGE_NOT_FOUND (to_seq), BOOKMARK_NOT_FOUND, SEQUENCE_CONFLICT,
+    HISTORY_REWOUND, INVALID_FIELD, REQUEST_ID_REUSED; with messages, also those of StoreMessages.
+    """
     GetTokenCounts: _aio.UnaryUnaryMultiCallable[_session_service_pb2.GetTokenCountsRequest, _session_service_pb2.GetTokenCountsResponse]  # type: ignore[assignment]
     """GetTokenCounts answers how many tokens a session's messages have. They are counted when messages are stored; this reads one row.
     Errors: SESSION_NOT_FOUND.
@@ -174,8 +193,8 @@ class SessionServiceAsyncStub(SessionServiceStub):
     """
     StoreMessages: _aio.UnaryUnaryMultiCallable[_session_service_pb2.StoreMessagesRequest, _session_service_pb2.StoreMessagesResponse]  # type: ignore[assignment]
     """StoreMessages appends a batch, atomically and durably: when it answers, all of it is committed.
-    Errors: SESSION_NOT_FOUND, SESSION_DESTROYED, SEQUENCE_CONFLICT, PARENT_NOT_FOUND, INVALID_JSON, UNKNOWN_ROLE, MESSAGE_TOO_LARGE,
-    BATCH_TOO_LARGE, ASSET_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED, MESSAGE_ALREADY_EXISTS.
+    Errors: SESSION_NOT_FOUND, SESSION_DESTROYED, SEQUENCE_CONFLICT, HISTORY_REWOUND, PARENT_NOT_FOUND, INVALID_JSON, UNKNOWN_ROLE,
+    MESSAGE_TOO_LARGE, BATCH_TOO_LARGE, ASSET_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED, MESSAGE_ALREADY_EXISTS.
     """
     BatchStoreMessages: _aio.UnaryStreamMultiCallable[_session_service_pb2.BatchStoreMessagesRequest, _session_service_pb2.BatchStoreMessagesResponse]  # type: ignore[assignment]
     """BatchStoreMessages does many StoreMessages, mostly of different sessions, at a fraction of their cost. Each of its requests is done, or
@@ -191,7 +210,9 @@ class SessionServiceAsyncStub(SessionServiceStub):
     GetMessages: _aio.UnaryStreamMultiCallable[_session_service_pb2.GetMessagesRequest, _session_service_pb2.GetMessagesResponse]  # type: ignore[assignment]
     """GetMessages streams a session's messages in batches. At least one batch is sent, an empty one if there is nothing to read.
     The end is pinned when the call starts: messages stored later are not mixed in. A stream that breaks goes on
-    from the last batch's resume_token. Errors: SESSION_NOT_FOUND, BOOKMARK_NOT_FOUND, MESSAGE_NOT_FOUND, INVALID_RESUME_TOKEN, INVALID_FIELD, SERVER_DRAINING.
+    from the last batch's resume_token. Whoever reads on from seq n misses nothing, within an epoch: if the session is rewound, the stream ends
+    with the messages as they were when it started, or with HISTORY_REWOUND if removed ones were purged before they could be sent.
+    Errors: SESSION_NOT_FOUND, BOOKMARK_NOT_FOUND, MESSAGE_NOT_FOUND, INVALID_RESUME_TOKEN, HISTORY_REWOUND, INVALID_FIELD, SERVER_DRAINING.
     """
     GetMessage: _aio.UnaryUnaryMultiCallable[_session_service_pb2.GetMessageRequest, _message_pb2.Message]  # type: ignore[assignment]
     """GetMessage answers one message. Errors: SESSION_NOT_FOUND, MESSAGE_NOT_FOUND."""
@@ -306,6 +327,20 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def RewindSession(
+        self,
+        request: _rewind_pb2.RewindSessionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_rewind_pb2.RewindSessionResponse, _abc.Awaitable[_rewind_pb2.RewindSessionResponse]]:
+        """RewindSession removes the newest messages of a session, and may append others in their place, in one commit, at the same cost whatever the
+        session's size. The next message gets the seq after the last one that was kept: seqs have no gaps, so a seq may name another message than
+        before. That is what Session.epoch is for: it grows by one with every rewind that removes something. With the messages go the bookmarks,
+        the tasks' links and the processing status after the cut. Copies keep the messages; otherwise they are purged soon after.
+        Errors: SESSION_NOT_FOUND, SESSION_DESTROYED, TURN_RUNNING, MESSAGE_NOT_FOUND (to_seq), BOOKMARK_NOT_FOUND, SEQUENCE_CONFLICT,
+        HISTORY_REWOUND, INVALID_FIELD, REQUEST_ID_REUSED; with messages, also those of StoreMessages.
+        """
+
+    @_abc_1.abstractmethod
     def GetTokenCounts(
         self,
         request: _session_service_pb2.GetTokenCountsRequest,
@@ -332,8 +367,8 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.StoreMessagesResponse, _abc.Awaitable[_session_service_pb2.StoreMessagesResponse]]:
         """StoreMessages appends a batch, atomically and durably: when it answers, all of it is committed.
-        Errors: SESSION_NOT_FOUND, SESSION_DESTROYED, SEQUENCE_CONFLICT, PARENT_NOT_FOUND, INVALID_JSON, UNKNOWN_ROLE, MESSAGE_TOO_LARGE,
-        BATCH_TOO_LARGE, ASSET_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED, MESSAGE_ALREADY_EXISTS.
+        Errors: SESSION_NOT_FOUND, SESSION_DESTROYED, SEQUENCE_CONFLICT, HISTORY_REWOUND, PARENT_NOT_FOUND, INVALID_JSON, UNKNOWN_ROLE,
+        MESSAGE_TOO_LARGE, BATCH_TOO_LARGE, ASSET_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED, MESSAGE_ALREADY_EXISTS.
         """
 
     @_abc_1.abstractmethod
@@ -367,7 +402,9 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_session_service_pb2.GetMessagesResponse], _abc.AsyncIterator[_session_service_pb2.GetMessagesResponse]]:
         """GetMessages streams a session's messages in batches. At least one batch is sent, an empty one if there is nothing to read.
         The end is pinned when the call starts: messages stored later are not mixed in. A stream that breaks goes on
-        from the last batch's resume_token. Errors: SESSION_NOT_FOUND, BOOKMARK_NOT_FOUND, MESSAGE_NOT_FOUND, INVALID_RESUME_TOKEN, INVALID_FIELD, SERVER_DRAINING.
+        from the last batch's resume_token. Whoever reads on from seq n misses nothing, within an epoch: if the session is rewound, the stream ends
+        with the messages as they were when it started, or with HISTORY_REWOUND if removed ones were purged before they could be sent.
+        Errors: SESSION_NOT_FOUND, BOOKMARK_NOT_FOUND, MESSAGE_NOT_FOUND, INVALID_RESUME_TOKEN, HISTORY_REWOUND, INVALID_FIELD, SERVER_DRAINING.
         """
 
     @_abc_1.abstractmethod

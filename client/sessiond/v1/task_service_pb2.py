@@ -22,43 +22,64 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from sessiond.v1 import task_pb2 as sessiond_dot_v1_dot_task__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1esessiond/v1/task_service.proto\x12\x0bsessiond.v1\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x16sessiond/v1/task.proto\"\\\n\x11\x43reateTaskRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x1f\n\x04task\x18\x02 \x01(\x0b\x32\x11.sessiond.v1.Task\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"5\n\x0eGetTaskRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0f\n\x07task_id\x18\x02 \x01(\t\"v\n\x10ListTasksRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\'\n\x06status\x18\x04 \x01(\x0e\x32\x17.sessiond.v1.TaskStatus\"N\n\x11ListTasksResponse\x12 \n\x05tasks\x18\x01 \x03(\x0b\x32\x11.sessiond.v1.Task\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xf0\x01\n\x11UpdateTaskRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x1f\n\x04task\x18\x02 \x01(\x0b\x32\x11.sessiond.v1.Task\x12/\n\x0bupdate_mask\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12+\n\ndata_patch\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x11\n\tlink_seqs\x18\x05 \x03(\x03\x12\x13\n\x0bunlink_seqs\x18\x06 \x03(\x03\x12\x0c\n\x04\x65tag\x18\x07 \x01(\t\x12\x12\n\nrequest_id\x18\x08 \x01(\t\"O\n\x13ReorderTasksRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x10\n\x08task_ids\x18\x02 \x03(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"(\n\x14ReorderTasksResponse\x12\x10\n\x08task_ids\x18\x01 \x03(\t\"c\n\x11\x44\x65leteTaskRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0f\n\x07task_id\x18\x02 \x01(\t\x12\x15\n\rallow_missing\x18\x03 \x01(\x08\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"\x14\n\x12\x44\x65leteTaskResponse2\xc9\x03\n\x0bTaskService\x12?\n\nCreateTask\x12\x1e.sessiond.v1.CreateTaskRequest\x1a\x11.sessiond.v1.Task\x12>\n\x07GetTask\x12\x1b.sessiond.v1.GetTaskRequest\x1a\x11.sessiond.v1.Task\"\x03\x90\x02\x01\x12O\n\tListTasks\x12\x1d.sessiond.v1.ListTasksRequest\x1a\x1e.sessiond.v1.ListTasksResponse\"\x03\x90\x02\x01\x12?\n\nUpdateTask\x12\x1e.sessiond.v1.UpdateTaskRequest\x1a\x11.sessiond.v1.Task\x12X\n\x0cReorderTasks\x12 .sessiond.v1.ReorderTasksRequest\x1a!.sessiond.v1.ReorderTasksResponse\"\x03\x90\x02\x02\x12M\n\nDeleteTask\x12\x1e.sessiond.v1.DeleteTaskRequest\x1a\x1f.sessiond.v1.DeleteTaskResponseB\\\n\x0f\x64\x65v.sessiond.v1B\x10TaskServiceProtoP\x01Z\'sessiond.dev/gen/sessiond/v1;sessiondv1\xaa\x02\x0bSessiond.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1esessiond/v1/task_service.proto\x12\x0bsessiond.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x16sessiond/v1/task.proto\"b\n\x11\x43reateTaskRequest\x12\x18\n\nsession_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1f\n\x04task\x18\x02 \x01(\x0b\x32\x11.sessiond.v1.Task\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"A\n\x0eGetTaskRequest\x12\x18\n\nsession_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07task_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\"|\n\x10ListTasksRequest\x12\x18\n\nsession_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\'\n\x06status\x18\x04 \x01(\x0e\x32\x17.sessiond.v1.TaskStatus\"N\n\x11ListTasksResponse\x12 \n\x05tasks\x18\x01 \x03(\x0b\x32\x11.sessiond.v1.Task\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xfc\x01\n\x11UpdateTaskRequest\x12\x18\n\nsession_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12%\n\x04task\x18\x02 \x01(\x0b\x32\x11.sessiond.v1.TaskB\x04\xe2\x41\x01\x02\x12/\n\x0bupdate_mask\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12+\n\ndata_patch\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x11\n\tlink_seqs\x18\x05 \x03(\x03\x12\x13\n\x0bunlink_seqs\x18\x06 \x03(\x03\x12\x0c\n\x04\x65tag\x18\x07 \x01(\t\x12\x12\n\nrequest_id\x18\x08 \x01(\t\"[\n\x13ReorderTasksRequest\x12\x18\n\nsession_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x16\n\x08task_ids\x18\x02 \x03(\tB\x04\xe2\x41\x01\x02\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"(\n\x14ReorderTasksResponse\x12\x10\n\x08task_ids\x18\x01 \x03(\t\"o\n\x11\x44\x65leteTaskRequest\x12\x18\n\nsession_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07task_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\rallow_missing\x18\x03 \x01(\x08\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"\x14\n\x12\x44\x65leteTaskResponse2\xc9\x03\n\x0bTaskService\x12?\n\nCreateTask\x12\x1e.sessiond.v1.CreateTaskRequest\x1a\x11.sessiond.v1.Task\x12>\n\x07GetTask\x12\x1b.sessiond.v1.GetTaskRequest\x1a\x11.sessiond.v1.Task\"\x03\x90\x02\x01\x12O\n\tListTasks\x12\x1d.sessiond.v1.ListTasksRequest\x1a\x1e.sessiond.v1.ListTasksResponse\"\x03\x90\x02\x01\x12?\n\nUpdateTask\x12\x1e.sessiond.v1.UpdateTaskRequest\x1a\x11.sessiond.v1.Task\x12X\n\x0cReorderTasks\x12 .sessiond.v1.ReorderTasksRequest\x1a!.sessiond.v1.ReorderTasksResponse\"\x03\x90\x02\x02\x12M\n\nDeleteTask\x12\x1e.sessiond.v1.DeleteTaskRequest\x1a\x1f.sessiond.v1.DeleteTaskResponseBd\n\x0bsessiond.v1B\x10TaskServiceProtoP\x01Z\x16sessiond/v1;sessiondv1\xaa\x02\x0bSessiond.V1\xca\x02\x0bSessiond\\V1\xea\x02\x0cSessiond::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sessiond.v1.task_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
-  _globals['DESCRIPTOR']._serialized_options = b'\n\017dev.sessiond.v1B\020TaskServiceProtoP\001Z\'sessiond.dev/gen/sessiond/v1;sessiondv1\252\002\013Sessiond.V1'
+  _globals['DESCRIPTOR']._serialized_options = b'\n\013sessiond.v1B\020TaskServiceProtoP\001Z\026sessiond/v1;sessiondv1\252\002\013Sessiond.V1\312\002\013Sessiond\\V1\352\002\014Sessiond::V1'
+  _globals['_CREATETASKREQUEST'].fields_by_name['session_id']._loaded_options = None
+  _globals['_CREATETASKREQUEST'].fields_by_name['session_id']._serialized_options = b'\342A\001\002'
+  _globals['_GETTASKREQUEST'].fields_by_name['session_id']._loaded_options = None
+  _globals['_GETTASKREQUEST'].fields_by_name['session_id']._serialized_options = b'\342A\001\002'
+  _globals['_GETTASKREQUEST'].fields_by_name['task_id']._loaded_options = None
+  _globals['_GETTASKREQUEST'].fields_by_name['task_id']._serialized_options = b'\342A\001\002'
+  _globals['_LISTTASKSREQUEST'].fields_by_name['session_id']._loaded_options = None
+  _globals['_LISTTASKSREQUEST'].fields_by_name['session_id']._serialized_options = b'\342A\001\002'
+  _globals['_UPDATETASKREQUEST'].fields_by_name['session_id']._loaded_options = None
+  _globals['_UPDATETASKREQUEST'].fields_by_name['session_id']._serialized_options = b'\342A\001\002'
+  _globals['_UPDATETASKREQUEST'].fields_by_name['task']._loaded_options = None
+  _globals['_UPDATETASKREQUEST'].fields_by_name['task']._serialized_options = b'\342A\001\002'
+  _globals['_REORDERTASKSREQUEST'].fields_by_name['session_id']._loaded_options = None
+  _globals['_REORDERTASKSREQUEST'].fields_by_name['session_id']._serialized_options = b'\342A\001\002'
+  _globals['_REORDERTASKSREQUEST'].fields_by_name['task_ids']._loaded_options = None
+  _globals['_REORDERTASKSREQUEST'].fields_by_name['task_ids']._serialized_options = b'\342A\001\002'
+  _globals['_DELETETASKREQUEST'].fields_by_name['session_id']._loaded_options = None
+  _globals['_DELETETASKREQUEST'].fields_by_name['session_id']._serialized_options = b'\342A\001\002'
+  _globals['_DELETETASKREQUEST'].fields_by_name['task_id']._loaded_options = None
+  _globals['_DELETETASKREQUEST'].fields_by_name['task_id']._serialized_options = b'\342A\001\002'
   _globals['_TASKSERVICE'].methods_by_name['GetTask']._loaded_options = None
   _globals['_TASKSERVICE'].methods_by_name['GetTask']._serialized_options = b'\220\002\001'
   _globals['_TASKSERVICE'].methods_by_name['ListTasks']._loaded_options = None
   _globals['_TASKSERVICE'].methods_by_name['ListTasks']._serialized_options = b'\220\002\001'
   _globals['_TASKSERVICE'].methods_by_name['ReorderTasks']._loaded_options = None
   _globals['_TASKSERVICE'].methods_by_name['ReorderTasks']._serialized_options = b'\220\002\002'
-  _globals['_CREATETASKREQUEST']._serialized_start=135
-  _globals['_CREATETASKREQUEST']._serialized_end=227
-  _globals['_GETTASKREQUEST']._serialized_start=229
-  _globals['_GETTASKREQUEST']._serialized_end=282
-  _globals['_LISTTASKSREQUEST']._serialized_start=284
-  _globals['_LISTTASKSREQUEST']._serialized_end=402
-  _globals['_LISTTASKSRESPONSE']._serialized_start=404
-  _globals['_LISTTASKSRESPONSE']._serialized_end=482
-  _globals['_UPDATETASKREQUEST']._serialized_start=485
-  _globals['_UPDATETASKREQUEST']._serialized_end=725
-  _globals['_REORDERTASKSREQUEST']._serialized_start=727
-  _globals['_REORDERTASKSREQUEST']._serialized_end=806
-  _globals['_REORDERTASKSRESPONSE']._serialized_start=808
-  _globals['_REORDERTASKSRESPONSE']._serialized_end=848
-  _globals['_DELETETASKREQUEST']._serialized_start=850
-  _globals['_DELETETASKREQUEST']._serialized_end=949
-  _globals['_DELETETASKRESPONSE']._serialized_start=951
-  _globals['_DELETETASKRESPONSE']._serialized_end=971
-  _globals['_TASKSERVICE']._serialized_start=974
-  _globals['_TASKSERVICE']._serialized_end=1431
+  _globals['_CREATETASKREQUEST']._serialized_start=168
+  _globals['_CREATETASKREQUEST']._serialized_end=266
+  _globals['_GETTASKREQUEST']._serialized_start=268
+  _globals['_GETTASKREQUEST']._serialized_end=333
+  _globals['_LISTTASKSREQUEST']._serialized_start=335
+  _globals['_LISTTASKSREQUEST']._serialized_end=459
+  _globals['_LISTTASKSRESPONSE']._serialized_start=461
+  _globals['_LISTTASKSRESPONSE']._serialized_end=539
+  _globals['_UPDATETASKREQUEST']._serialized_start=542
+  _globals['_UPDATETASKREQUEST']._serialized_end=794
+  _globals['_REORDERTASKSREQUEST']._serialized_start=796
+  _globals['_REORDERTASKSREQUEST']._serialized_end=887
+  _globals['_REORDERTASKSRESPONSE']._serialized_start=889
+  _globals['_REORDERTASKSRESPONSE']._serialized_end=929
+  _globals['_DELETETASKREQUEST']._serialized_start=931
+  _globals['_DELETETASKREQUEST']._serialized_end=1042
+  _globals['_DELETETASKRESPONSE']._serialized_start=1044
+  _globals['_DELETETASKRESPONSE']._serialized_end=1064
+  _globals['_TASKSERVICE']._serialized_start=1067
+  _globals['_TASKSERVICE']._serialized_end=1524
 # @@protoc_insertion_point(module_scope)

@@ -25,30 +25,30 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16sessiond/v1/turn.proto\x12\x0bsessiond.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb3\x03\n\x04Turn\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12%\n\x05state\x18\x03 \x01(\x0e\x32\x16.sessiond.v1.TurnState\x12\r\n\x05model\x18\x04 \x01(\t\x12\x11\n\tfirst_seq\x18\x05 \x01(\x03\x12\x10\n\x08last_seq\x18\x06 \x01(\x03\x12\x13\n\x0bstop_reason\x18\x07 \x01(\t\x12!\n\x05usage\x18\x08 \x01(\x0b\x32\x12.sessiond.v1.Usage\x12%\n\x05\x65rror\x18\t \x01(\x0b\x32\x16.sessiond.v1.TurnError\x12/\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x07\x63hanges\x18\r \x03(\x0b\x32\x16.sessiond.v1.FitChange\x12\x14\n\x0c\x63hange_count\x18\x0e \x01(\x03\"R\n\tFitChange\x12\x0b\n\x03seq\x18\x01 \x01(\x03\x12(\n\x04kind\x18\x02 \x01(\x0e\x32\x1a.sessiond.v1.FitChangeKind\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\"\x95\x01\n\tTurnError\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x36\n\x08metadata\x18\x03 \x03(\x0b\x32$.sessiond.v1.TurnError.MetadataEntry\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"k\n\x05Usage\x12\x14\n\x0cinput_tokens\x18\x01 \x01(\x03\x12\x15\n\routput_tokens\x18\x02 \x01(\x03\x12\x1b\n\x13\x63\x61\x63hed_input_tokens\x18\x03 \x01(\x03\x12\x18\n\x10reasoning_tokens\x18\x04 \x01(\x03\"\x8b\x01\n\x0bMessageTurn\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\x12\x12\n\nmessage_id\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x10\n\x08provider\x18\x04 \x01(\t\x12\x13\n\x0bstop_reason\x18\x05 \x01(\t\x12!\n\x05usage\x18\x06 \x01(\x0b\x32\x12.sessiond.v1.Usage*\x9f\x06\n\rFitChangeKind\x12\x1f\n\x1b\x46IT_CHANGE_KIND_UNSPECIFIED\x10\x00\x12!\n\x1d\x46IT_CHANGE_KIND_FIELD_REMOVED\x10\x01\x12!\n\x1d\x46IT_CHANGE_KIND_FIELD_CHANGED\x10\x02\x12\x1e\n\x1a\x46IT_CHANGE_KIND_ID_CHANGED\x10\x03\x12 \n\x1c\x46IT_CHANGE_KIND_NAME_CHANGED\x10\x04\x12%\n!FIT_CHANGE_KIND_ARGUMENTS_WRAPPED\x10\x05\x12 \n\x1c\x46IT_CHANGE_KIND_ROLE_CHANGED\x10\x06\x12!\n\x1d\x46IT_CHANGE_KIND_BLANK_OMITTED\x10\x07\x12\"\n\x1e\x46IT_CHANGE_KIND_BLANK_REPLACED\x10\x08\x12!\n\x1d\x46IT_CHANGE_KIND_TEXT_REPAIRED\x10\t\x12!\n\x1d\x46IT_CHANGE_KIND_FILE_REPLACED\x10\n\x12\x1e\n\x1a\x46IT_CHANGE_KIND_FILE_MOVED\x10\x0b\x12!\n\x1d\x46IT_CHANGE_KIND_ITEM_REPLACED\x10\x0c\x12$\n FIT_CHANGE_KIND_THINKING_OMITTED\x10\r\x12%\n!FIT_CHANGE_KIND_THINKING_DISABLED\x10\x0e\x12\"\n\x1e\x46IT_CHANGE_KIND_RESULT_MISSING\x10\x0f\x12 \n\x1c\x46IT_CHANGE_KIND_RESULT_MOVED\x10\x10\x12\"\n\x1e\x46IT_CHANGE_KIND_RESULT_AS_TEXT\x10\x11\x12(\n$FIT_CHANGE_KIND_CACHE_MARKER_REMOVED\x10\x12\x12!\n\x1d\x46IT_CHANGE_KIND_MESSAGE_ADDED\x10\x13\x12#\n\x1f\x46IT_CHANGE_KIND_MESSAGE_OMITTED\x10\x14\x12#\n\x1f\x46IT_CHANGE_KIND_MESSAGES_MERGED\x10\x15*\x9f\x01\n\tTurnState\x12\x1a\n\x16TURN_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11TURN_STATE_QUEUED\x10\x01\x12\x16\n\x12TURN_STATE_RUNNING\x10\x02\x12\x18\n\x14TURN_STATE_COMPLETED\x10\x03\x12\x15\n\x11TURN_STATE_FAILED\x10\x04\x12\x16\n\x12TURN_STATE_ABORTED\x10\x05\x42U\n\x0f\x64\x65v.sessiond.v1B\tTurnProtoP\x01Z\'sessiond.dev/gen/sessiond/v1;sessiondv1\xaa\x02\x0bSessiond.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16sessiond/v1/turn.proto\x12\x0bsessiond.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc8\x03\n\x04Turn\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12%\n\x05state\x18\x03 \x01(\x0e\x32\x16.sessiond.v1.TurnState\x12\r\n\x05model\x18\x04 \x01(\t\x12\x11\n\tfirst_seq\x18\x05 \x01(\x03\x12\x10\n\x08last_seq\x18\x06 \x01(\x03\x12\x13\n\x0bstop_reason\x18\x07 \x01(\t\x12!\n\x05usage\x18\x08 \x01(\x0b\x32\x12.sessiond.v1.Usage\x12%\n\x05\x65rror\x18\t \x01(\x0b\x32\x16.sessiond.v1.TurnError\x12/\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x07\x63hanges\x18\r \x03(\x0b\x32\x16.sessiond.v1.FitChange\x12\x14\n\x0c\x63hange_count\x18\x0e \x01(\x03\x12\x13\n\x0bpartial_seq\x18\x0f \x01(\x03\"R\n\tFitChange\x12\x0b\n\x03seq\x18\x01 \x01(\x03\x12(\n\x04kind\x18\x02 \x01(\x0e\x32\x1a.sessiond.v1.FitChangeKind\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\"\x95\x01\n\tTurnError\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x36\n\x08metadata\x18\x03 \x03(\x0b\x32$.sessiond.v1.TurnError.MetadataEntry\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"k\n\x05Usage\x12\x14\n\x0cinput_tokens\x18\x01 \x01(\x03\x12\x15\n\routput_tokens\x18\x02 \x01(\x03\x12\x1b\n\x13\x63\x61\x63hed_input_tokens\x18\x03 \x01(\x03\x12\x18\n\x10reasoning_tokens\x18\x04 \x01(\x03\"\x8b\x01\n\x0bMessageTurn\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\x12\x12\n\nmessage_id\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x10\n\x08provider\x18\x04 \x01(\t\x12\x13\n\x0bstop_reason\x18\x05 \x01(\t\x12!\n\x05usage\x18\x06 \x01(\x0b\x32\x12.sessiond.v1.Usage*\xe0\x06\n\rFitChangeKind\x12\x1f\n\x1b\x46IT_CHANGE_KIND_UNSPECIFIED\x10\x00\x12!\n\x1d\x46IT_CHANGE_KIND_FIELD_REMOVED\x10\x01\x12!\n\x1d\x46IT_CHANGE_KIND_FIELD_CHANGED\x10\x02\x12\x1e\n\x1a\x46IT_CHANGE_KIND_ID_CHANGED\x10\x03\x12 \n\x1c\x46IT_CHANGE_KIND_NAME_CHANGED\x10\x04\x12%\n!FIT_CHANGE_KIND_ARGUMENTS_WRAPPED\x10\x05\x12 \n\x1c\x46IT_CHANGE_KIND_ROLE_CHANGED\x10\x06\x12!\n\x1d\x46IT_CHANGE_KIND_BLANK_OMITTED\x10\x07\x12\"\n\x1e\x46IT_CHANGE_KIND_BLANK_REPLACED\x10\x08\x12!\n\x1d\x46IT_CHANGE_KIND_TEXT_REPAIRED\x10\t\x12!\n\x1d\x46IT_CHANGE_KIND_FILE_REPLACED\x10\n\x12\x1e\n\x1a\x46IT_CHANGE_KIND_FILE_MOVED\x10\x0b\x12!\n\x1d\x46IT_CHANGE_KIND_ITEM_REPLACED\x10\x0c\x12$\n FIT_CHANGE_KIND_THINKING_OMITTED\x10\r\x12%\n!FIT_CHANGE_KIND_THINKING_DISABLED\x10\x0e\x12\"\n\x1e\x46IT_CHANGE_KIND_RESULT_MISSING\x10\x0f\x12 \n\x1c\x46IT_CHANGE_KIND_RESULT_MOVED\x10\x10\x12\"\n\x1e\x46IT_CHANGE_KIND_RESULT_AS_TEXT\x10\x11\x12(\n$FIT_CHANGE_KIND_CACHE_MARKER_REMOVED\x10\x12\x12!\n\x1d\x46IT_CHANGE_KIND_MESSAGE_ADDED\x10\x13\x12#\n\x1f\x46IT_CHANGE_KIND_MESSAGE_OMITTED\x10\x14\x12#\n\x1f\x46IT_CHANGE_KIND_MESSAGES_MERGED\x10\x15\x12!\n\x1d\x46IT_CHANGE_KIND_CUT_OFF_NOTED\x10\x16\x12\x1c\n\x18\x46IT_CHANGE_KIND_TEXT_CUT\x10\x1e*\x9f\x01\n\tTurnState\x12\x1a\n\x16TURN_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11TURN_STATE_QUEUED\x10\x01\x12\x16\n\x12TURN_STATE_RUNNING\x10\x02\x12\x18\n\x14TURN_STATE_COMPLETED\x10\x03\x12\x15\n\x11TURN_STATE_FAILED\x10\x04\x12\x16\n\x12TURN_STATE_ABORTED\x10\x05\x42]\n\x0bsessiond.v1B\tTurnProtoP\x01Z\x16sessiond/v1;sessiondv1\xaa\x02\x0bSessiond.V1\xca\x02\x0bSessiond\\V1\xea\x02\x0cSessiond::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sessiond.v1.turn_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
-  _globals['DESCRIPTOR']._serialized_options = b'\n\017dev.sessiond.v1B\tTurnProtoP\001Z\'sessiond.dev/gen/sessiond/v1;sessiondv1\252\002\013Sessiond.V1'
+  _globals['DESCRIPTOR']._serialized_options = b'\n\013sessiond.v1B\tTurnProtoP\001Z\026sessiond/v1;sessiondv1\252\002\013Sessiond.V1\312\002\013Sessiond\\V1\352\002\014Sessiond::V1'
   _globals['_TURNERROR_METADATAENTRY']._loaded_options = None
   _globals['_TURNERROR_METADATAENTRY']._serialized_options = b'8\001'
-  _globals['_FITCHANGEKIND']._serialized_start=998
-  _globals['_FITCHANGEKIND']._serialized_end=1797
-  _globals['_TURNSTATE']._serialized_start=1800
-  _globals['_TURNSTATE']._serialized_end=1959
+  _globals['_FITCHANGEKIND']._serialized_start=1019
+  _globals['_FITCHANGEKIND']._serialized_end=1883
+  _globals['_TURNSTATE']._serialized_start=1886
+  _globals['_TURNSTATE']._serialized_end=2045
   _globals['_TURN']._serialized_start=73
-  _globals['_TURN']._serialized_end=508
-  _globals['_FITCHANGE']._serialized_start=510
-  _globals['_FITCHANGE']._serialized_end=592
-  _globals['_TURNERROR']._serialized_start=595
-  _globals['_TURNERROR']._serialized_end=744
-  _globals['_TURNERROR_METADATAENTRY']._serialized_start=697
-  _globals['_TURNERROR_METADATAENTRY']._serialized_end=744
-  _globals['_USAGE']._serialized_start=746
-  _globals['_USAGE']._serialized_end=853
-  _globals['_MESSAGETURN']._serialized_start=856
-  _globals['_MESSAGETURN']._serialized_end=995
+  _globals['_TURN']._serialized_end=529
+  _globals['_FITCHANGE']._serialized_start=531
+  _globals['_FITCHANGE']._serialized_end=613
+  _globals['_TURNERROR']._serialized_start=616
+  _globals['_TURNERROR']._serialized_end=765
+  _globals['_TURNERROR_METADATAENTRY']._serialized_start=718
+  _globals['_TURNERROR_METADATAENTRY']._serialized_end=765
+  _globals['_USAGE']._serialized_start=767
+  _globals['_USAGE']._serialized_end=874
+  _globals['_MESSAGETURN']._serialized_start=877
+  _globals['_MESSAGETURN']._serialized_end=1016
 # @@protoc_insertion_point(module_scope)

@@ -70,6 +70,10 @@ class _FitChangeKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FitChan
     """A message is left out: nothing of it can be sent, or there are too many."""
     FIT_CHANGE_KIND_MESSAGES_MERGED: _FitChangeKind.ValueType  # 21
     """Messages are sent as one."""
+    FIT_CHANGE_KIND_CUT_OFF_NOTED: _FitChangeKind.ValueType  # 22
+    """An answer that was cut off is followed by a note that says so."""
+    FIT_CHANGE_KIND_TEXT_CUT: _FitChangeKind.ValueType  # 30
+    """A text that is too long is cut; the request says so."""
 
 class FitChangeKind(_FitChangeKind, metaclass=_FitChangeKindEnumTypeWrapper):
     """FitChangeKind says what happened to a part of a message."""
@@ -118,6 +122,10 @@ FIT_CHANGE_KIND_MESSAGE_OMITTED: FitChangeKind.ValueType  # 20
 """A message is left out: nothing of it can be sent, or there are too many."""
 FIT_CHANGE_KIND_MESSAGES_MERGED: FitChangeKind.ValueType  # 21
 """Messages are sent as one."""
+FIT_CHANGE_KIND_CUT_OFF_NOTED: FitChangeKind.ValueType  # 22
+"""An answer that was cut off is followed by a note that says so."""
+FIT_CHANGE_KIND_TEXT_CUT: FitChangeKind.ValueType  # 30
+"""A text that is too long is cut; the request says so."""
 Global___FitChangeKind: _TypeAlias = FitChangeKind  # noqa: Y015
 
 class _TurnState:
@@ -135,9 +143,11 @@ class _TurnStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TurnState.V
     TURN_STATE_COMPLETED: _TurnState.ValueType  # 3
     """The model's answer is appended."""
     TURN_STATE_FAILED: _TurnState.ValueType  # 4
-    """It ended without an answer; its own messages are kept. error says why."""
+    """It ended without an answer; its own messages are kept, and so is the beginning of an answer (partial_seq). error says why."""
     TURN_STATE_ABORTED: _TurnState.ValueType  # 5
-    """It was ended by Abort, or because its session was destroyed. What it had appended is kept."""
+    """It was ended by Abort, or because its session was destroyed. What it had appended is kept, and so is the beginning of an answer
+    (partial_seq), unless the session was destroyed.
+    """
 
 class TurnState(_TurnState, metaclass=_TurnStateEnumTypeWrapper):
     """TurnState says where a turn stands."""
@@ -151,9 +161,11 @@ TURN_STATE_RUNNING: TurnState.ValueType  # 2
 TURN_STATE_COMPLETED: TurnState.ValueType  # 3
 """The model's answer is appended."""
 TURN_STATE_FAILED: TurnState.ValueType  # 4
-"""It ended without an answer; its own messages are kept. error says why."""
+"""It ended without an answer; its own messages are kept, and so is the beginning of an answer (partial_seq). error says why."""
 TURN_STATE_ABORTED: TurnState.ValueType  # 5
-"""It was ended by Abort, or because its session was destroyed. What it had appended is kept."""
+"""It was ended by Abort, or because its session was destroyed. What it had appended is kept, and so is the beginning of an answer
+(partial_seq), unless the session was destroyed.
+"""
 Global___TurnState: _TypeAlias = TurnState  # noqa: Y015
 
 @_typing.final
@@ -178,6 +190,7 @@ class Turn(_message.Message):
     END_TIME_FIELD_NUMBER: _builtins.int
     CHANGES_FIELD_NUMBER: _builtins.int
     CHANGE_COUNT_FIELD_NUMBER: _builtins.int
+    PARTIAL_SEQ_FIELD_NUMBER: _builtins.int
     turn_id: _builtins.str
     """turn_id names the turn within its session: a UUIDv7 made by the server."""
     session_id: _builtins.str
@@ -196,6 +209,10 @@ class Turn(_message.Message):
     """
     change_count: _builtins.int
     """change_count is the number of all changes, also of those beyond 100."""
+    partial_seq: _builtins.int
+    """partial_seq is the seq of the message that holds what the model had written when the turn failed or was aborted; that message is marked
+    incomplete. 0 = there is none.
+    """
     @_builtins.property
     def usage(self) -> Global___Usage:
         """usage is the sum over all calls of the model in the turn. Unset = not known."""
@@ -239,10 +256,11 @@ class Turn(_message.Message):
         end_time: _timestamp_pb2.Timestamp | None = ...,
         changes: _abc.Iterable[Global___FitChange] | None = ...,
         change_count: _builtins.int = ...,
+        partial_seq: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "error", b"error", "start_time", b"start_time", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["change_count", b"change_count", "changes", b"changes", "create_time", b"create_time", "end_time", b"end_time", "error", b"error", "first_seq", b"first_seq", "last_seq", b"last_seq", "model", b"model", "session_id", b"session_id", "start_time", b"start_time", "state", b"state", "stop_reason", b"stop_reason", "turn_id", b"turn_id", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change_count", b"change_count", "changes", b"changes", "create_time", b"create_time", "end_time", b"end_time", "error", b"error", "first_seq", b"first_seq", "last_seq", b"last_seq", "model", b"model", "partial_seq", b"partial_seq", "session_id", b"session_id", "start_time", b"start_time", "state", b"state", "stop_reason", b"stop_reason", "turn_id", b"turn_id", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

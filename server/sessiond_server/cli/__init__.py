@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Sequence
 
-from sessiond_server.cli import chat, health, keys, migrate, serve, sessions, version
+from sessiond_server.cli import chat, console, health, keys, migrate, serve, sessions, version
 from sessiond_server.cli.errors import CommandError
 from sessiond_server.embedded import EmbeddedError
 
@@ -16,6 +16,7 @@ COMMANDS: dict[str, tuple[Callable[[list[str]], int], str]] = {
         "list, show, copy, export, import and delete the sessions of a server",
     ),
     "chat": (chat.run, "talk to a model in a session of a server"),
+    "console": (console.run, "serve the web console: pages to read and change sessions"),
     "health": (health.run, "check whether a server is serving (exit code 0 or 1)"),
     "version": (version.run, "print the version"),
 }

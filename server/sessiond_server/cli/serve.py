@@ -10,6 +10,7 @@ import structlog
 import uvloop
 
 from sessiond_server import server, workers
+from sessiond_server.cli.console_process import console_beside, with_address
 from sessiond_server.cli.database import check_schema, load_settings, started, upgrade
 from sessiond_server.cli.errors import CommandError
 from sessiond_server.core.cancellation import cancel_all
@@ -42,7 +43,8 @@ def run(arguments: list[str]) -> int:
     """
     # Until the server installs its own handlers, SIGTERM ends the start and stops PostgreSQL.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
-    settings = load_settings([a for a in arguments if a != "--migrate"], "serve", _EPILOG)
+    flags = with_address([a for a in arguments if a != "--migrate"])
+    settings = load_settings(flags, "serve", _EPILOG)
     log.info("settings", **settings.redacted())
     with _database(settings, "--migrate" in arguments) as (url, embedded):
         try:
@@ -72,8 +74,14 @@ def _database(
 
 async def _serve(settings: Settings, url: str, embedded: EmbeddedPostgres | None) -> None:
     serve = server.run if settings.workers == 1 else workers.run
-    async with supervised(embedded):
-        await serve(settings, url, on_ready=_announcer(settings, embedded))
+    announce = _announcer(settings, embedded)
+    async with supervised(embedded), console_beside(settings) as start_console:
+
+        def on_ready(port: int) -> None:
+            announce(port)
+            start_console(port)
+
+        await serve(settings, url, on_ready=on_ready)
 
 
 @asynccontextmanager

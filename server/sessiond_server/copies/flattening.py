@@ -1,7 +1,7 @@
-"""Flattening keeps chains of copies short.
+"""Flattening keeps the lists of segments short, which copies and rewinds make longer.
 
-If a session reads from many logs, the messages of its short segments are copied into its own log in
-the background.
+If a session reads from many logs, the messages of its short segments are copied into its message
+log in the background.
 """
 
 from dataclasses import replace

@@ -68,6 +68,23 @@ def session_destroyed(session_id: str, purpose: str) -> Fault:
     )
 
 
+def history_rewound(session_id: str, epoch: int, last_seq: int, problem: str) -> Fault:
+    """Returns the fault for a call that is about messages of an earlier epoch.
+
+    Args:
+        session_id: id of the session.
+        epoch: the session's current epoch.
+        last_seq: seq of the session's newest message.
+        problem: what the call cannot do, worded to follow "was rewound: ".
+    """
+    return Fault(
+        "HISTORY_REWOUND",
+        f"session {session_id!r} was rewound: {problem}; it is in epoch {epoch}, at seq "
+        f"{last_seq}: read it again",
+        metadata={"session_id": session_id, "epoch": epoch, "last_seq": last_seq},
+    )
+
+
 def etag_mismatch(what: str, session_id: str, current: str) -> Fault:
     """Returns the fault for a change whose expected etag is not the current one.
 

@@ -12,6 +12,7 @@ RESUMED = "session.resumed"
 DESTROYED = "session.destroyed"
 DELETED = "session.deleted"
 EXPIRED = "session.expired"
+REWOUND = "session.rewound"
 LIFECYCLE = frozenset({CREATED, UPDATED, RESUMED, DESTROYED, DELETED, EXPIRED})
 
 TURN_START = "assistant.turn_start"
@@ -40,6 +41,7 @@ class Event:
         after_seq: seq of the session's last message when the event happened. If it is None, the
             event follows all messages that are stored when it is published.
         data: the event's payload, a JSON object.
+        epoch: the session's epoch, to which after_seq belongs; for REWOUND, the new epoch.
     """
 
     type: str
@@ -49,6 +51,7 @@ class Event:
     time_us: int
     after_seq: int | None = None
     data: Mapping[str, Any] | None = None
+    epoch: int = 0
 
     @property
     def is_delta(self) -> bool:

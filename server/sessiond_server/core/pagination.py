@@ -107,7 +107,12 @@ def encode_token(fingerprint: str, *values: Any) -> str:
 
 
 def decode_token(
-    token: str, fingerprint: str, *parsers: Parser, field: str, reason: str
+    token: str,
+    fingerprint: str,
+    *parsers: Parser,
+    field: str,
+    reason: str,
+    defaults: tuple[Any, ...] = (),
 ) -> tuple[Any, ...]:
     """Returns the values of a token, one for each parser.
 
@@ -117,6 +122,7 @@ def decode_token(
         parsers: one parser for each value.
         field: path of the token in the request, for faults.
         reason: reason of the fault for an invalid token.
+        defaults: values for the last parsers, which a token may leave out.
 
     Raises:
         Fault: `reason` if the token is malformed or belongs to another query.
@@ -132,6 +138,7 @@ def decode_token(
         raise invalid(
             field, "belongs to a request with other fields; send the same ones", reason=reason
         )
+    values += defaults[len(values) - len(parsers) + len(defaults) :]
     try:
         return tuple(parse(value) for parse, value in zip(parsers, values, strict=True))
     except UNREADABLE:

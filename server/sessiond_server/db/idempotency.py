@@ -38,6 +38,7 @@ class RecordedRequest:
         result: id of what the request created or changed: a session_id, task_id, turn_id or
             bookmark's name.
         created_at: time of the request; for an append, created_at of its messages.
+        epoch: epoch of the session, in which the seqs hold.
     """
 
     content_hash: bytes
@@ -45,6 +46,7 @@ class RecordedRequest:
     last_seq: int
     result: str
     created_at: datetime
+    epoch: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,7 @@ def content_hash(*content: Any) -> bytes:
 
 
 _FIND = """
-SELECT content_hash, first_seq, last_seq, session_id AS result, created_at
+SELECT content_hash, first_seq, last_seq, session_id AS result, created_at, epoch
 FROM requests WHERE key = %(key)s AND log = %(log)s AND request_id = %(request_id)s"""
 
 _RECORD = """

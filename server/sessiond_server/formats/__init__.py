@@ -1,11 +1,13 @@
-"""Message formats: reading them, writing them, and what is lost between them.
+"""Message formats: reading them, and what requests made of them have in common.
+
+The package `dialects` creates the requests.
 
 The package is pure: it performs no I/O and does not depend on sessions, turns or providers' SDKs.
 
 - `pieces`: the pieces into which a message of any format is split.
 - `read`: splits stored messages into pieces.
 - `pairing`: places the results of tool calls behind their calls.
-- `write`: creates the request that a provider's API accepts.
 - `report`: records what a request does not contain, or contains in another form.
+- `asset_places`: where a message may refer to an asset.
 - `wire`: encodes a request, with stored messages byte for byte.
 """

@@ -1,8 +1,10 @@
 """Files that messages refer to: assets, data URLs and their media types."""
 
 import base64
+import binascii
 import re
-from urllib.parse import unquote_to_bytes
+from contextlib import suppress
+from urllib.parse import unquote, unquote_to_bytes
 
 from sessiond_server.formats.pieces import JSON, Media, string_of
 
@@ -15,6 +17,16 @@ _MAGIC = (
     (b"GIF8", "image/gif"),
     (b"%PDF-", "application/pdf"),
 )
+_ALIASES = {
+    "image/jpg": "image/jpeg",
+    "image/pjpeg": "image/jpeg",
+    "image/x-png": "image/png",
+    "audio/x-wav": "audio/wav",
+    "audio/wave": "audio/wav",
+    "audio/mp3": "audio/mpeg",
+    "application/x-pdf": "application/pdf",
+}
+_FROM_URL_SAFE = str.maketrans("-_", "+/")
 # Text contains spaces, and names are not that long.
 _BASE64 = re.compile(r"(?=.*[a-z])(?=.*[A-Z])(?=.*[0-9])[A-Za-z0-9+/_-]{1024}")
 # Number of bytes at the beginning of a file that media_type_of() examines.
@@ -31,18 +43,54 @@ def asset_id_of(reference: object) -> str:
 def at_url(kind: str, url: object, *, media_type: str, name: str, source: JSON) -> Media:
     """Return the file that a provider's JSON refers to by URL, data URL or asset."""
     url = string_of(url)
+    if parsed := parse_data_url(url):
+        media_type, data = media_type or parsed[0], parsed[1]
+        return inline(kind, data, media_type=media_type, name=name, source=source)
+    media_type = plain_media_type(media_type)
     if asset_id := asset_id_of(url):
         return Media(kind, media_type, asset_id=asset_id, name=name, source=source)
-    if parsed := parse_data_url(url):
-        return Media(kind, media_type or parsed[0], parsed[1], name=name, source=source)
     return Media(kind, media_type, uri=url, name=name, source=source)
 
 
 def inline(kind: str, data: object, *, media_type: str, name: str, source: JSON) -> Media:
     """Return the file that a provider's JSON contains as base64, or the asset in its place."""
+    data = string_of(data)
+    if parse_data_url(data):
+        return at_url(kind, data, media_type=media_type, name=name, source=source)
+    media_type = plain_media_type(media_type)
     if asset_id := asset_id_of(data):
         return Media(kind, media_type, asset_id=asset_id, name=name, source=source)
-    return Media(kind, media_type, string_of(data), name=name, source=source)
+    data = plain_base64(data)
+    shown = media_type_of(base64.b64decode(data[:24]), "")
+    # Some APIs refuse a picture whose content is not of the type that is given.
+    if shown and kind_of(media_type) in ("image", "file"):
+        media_type = shown
+    return Media(kind, media_type, data, name=name, source=source)
+
+
+def plain_media_type(media_type: str) -> str:
+    """Return a media type as all APIs spell it: "image/jpeg" for "image/JPG; q=1"."""
+    plain = media_type.partition(";")[0].strip().lower()
+    return _ALIASES.get(plain, plain)
+
+
+def plain_base64(data: str) -> str:
+    """Return base64 as all APIs read it: the standard alphabet, with padding, without white space.
+
+    Some SDKs write the alphabet for URLs.
+
+    Returns:
+        "" if the text is not base64.
+    """
+    with suppress(ValueError):
+        binascii.a2b_base64(data, strict_mode=True)
+        return data
+    plain = "".join(data.split()).rstrip("=").translate(_FROM_URL_SAFE)
+    plain += "=" * (-len(plain) % 4)
+    with suppress(ValueError):
+        binascii.a2b_base64(plain, strict_mode=True)
+        return plain
+    return ""
 
 
 def kind_of(media_type: str) -> str:
@@ -56,7 +104,10 @@ def parse_data_url(url: str) -> tuple[str, str] | None:
     if not url.startswith("data:") or not (match := _DATA_URL.fullmatch(url)):
         return None
     media_type, encoded, data = match[1].split(";")[0], match[2], match[3]
-    return media_type, data if encoded else to_base64(unquote_to_bytes(data))
+    if not encoded:
+        # JSON escapes can spell half of a surrogate pair, which UTF-8 cannot.
+        data = to_base64(unquote_to_bytes(data.encode("utf-8", "replace")))
+    return media_type, unquote(data) if "%" in data else data
 
 
 def is_content(text: str) -> bool:
@@ -77,11 +128,8 @@ def to_base64(content: bytes) -> str:
 
 
 def as_text(data: str) -> str:
-    """Decode base64 text. Bytes that are not UTF-8 are replaced."""
-    try:
-        return base64.b64decode(data).decode(errors="replace")
-    except ValueError:
-        return ""
+    """Decode plain base64 to text. Bytes that are not UTF-8 are replaced."""
+    return base64.b64decode(data).decode(errors="replace")
 
 
 def media_type_of(content: bytes, given: str) -> str:

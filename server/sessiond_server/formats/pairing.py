@@ -12,6 +12,7 @@ told that there was no result. So the beginning of a history does not change onc
 
 import hashlib
 import re
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
@@ -119,7 +120,9 @@ class _Pairing:
         self._since: list[Said] = []
         self._has_results = False
         self._arrivals = 0
-        # Calls of earlier answers, by id, including those that were sent without a result.
+        self._open = _OpenCalls()
+        # The calls of the last answer, and of earlier ones, by id, with and without a result.
+        self._current: dict[str, PairedCall] = {}
         self._earlier: dict[str, PairedCall] = {}
 
     def run(self, entries: Sequence[Entry]) -> list[Step]:
@@ -150,7 +153,12 @@ class _Pairing:
         else:
             self._close()
             answer = self._answer = Answer([(entry, pieces)])
-        answer.calls += [PairedCall(piece, entry) for piece in pieces if isinstance(piece, Call)]
+        for piece in pieces:
+            if isinstance(piece, Call):
+                paired = PairedCall(piece, entry)
+                answer.calls.append(paired)
+                self._open.add(paired)
+                self._current.setdefault(piece.call_id, paired)
 
     def _add_said(self, entry: Entry) -> None:
         pieces: list[Piece] = []
@@ -160,7 +168,7 @@ class _Pairing:
             if not isinstance(piece, Result):
                 pieces.append(piece)
                 continue
-            paired = self._open_call(piece)
+            paired = self._open.find(piece)
             if paired:
                 paired.result, paired.result_entry = piece, entry
                 self._arrivals += 1
@@ -176,26 +184,11 @@ class _Pairing:
         if pieces or not entry.pieces:
             self._since.append(Said(entry, ROLE_USER if has_text else entry.role, pieces))
 
-    def _open_call(self, result: Result) -> PairedCall | None:
-        """Return the last answer's call that a result belongs to, unless it has a result."""
-        calls = [call for call in (self._answer.calls if self._answer else ()) if not call.result]
-        by_id = [call for call in calls if call.call.call_id == result.call_id]
-        if result.call_id and by_id:
-            return by_id[0]
-        # Some formats have no ids: the name and the order identify the call.
-        named = [
-            call
-            for call in calls
-            if (not result.call_id or not call.call.call_id) and result.name in ("", call.call.name)
-        ]
-        return named[0] if named else None
-
     def _known(self, result: Result) -> PairedCall | None:
         """Return the call with the id that a result names, whether or not it is still open."""
-        for call in self._answer.calls if self._answer else ():
-            if result.call_id and call.call.call_id == result.call_id:
-                return call
-        return self._earlier.get(result.call_id) if result.call_id else None
+        if not result.call_id:
+            return None
+        return self._current.get(result.call_id) or self._earlier.get(result.call_id)
 
     def _as_text(self, entry: Entry, result: Result, what: str) -> list[Piece]:
         self._report.add(entry.seq, ChangeKind.RESULT_AS_TEXT, result.call_id or result.name)
@@ -219,6 +212,37 @@ class _Pairing:
                     self._earlier[paired.call.call_id] = paired
         self._steps += self._since
         self._answer, self._since, self._has_results = None, [], False
+        self._open, self._current = _OpenCalls(), {}
+
+
+class _OpenCalls:
+    """The calls of one answer that have no result yet, found without searching all of them."""
+
+    def __init__(self) -> None:
+        # By ("id", id); by ("any", name) and, for calls without an id, by ("no id", name). The name
+        # "" stands for every name.
+        self._queues: dict[tuple[str, str], deque[PairedCall]] = {}
+
+    def add(self, paired: PairedCall) -> None:
+        """Add a call, in order."""
+        call = paired.call
+        keys = {("any", call.name), ("any", "")}
+        keys |= {("id", call.call_id)} if call.call_id else {("no id", call.name), ("no id", "")}
+        for key in keys:
+            self._queues.setdefault(key, deque()).append(paired)
+
+    def find(self, result: Result) -> PairedCall | None:
+        """Return the call that a result belongs to, unless it has a result."""
+        if not result.call_id:
+            # Some formats have no ids: the name and the order identify the call.
+            return self._first(("any", result.name))
+        return self._first(("id", result.call_id)) or self._first(("no id", result.name))
+
+    def _first(self, key: tuple[str, str]) -> PairedCall | None:
+        queue = self._queues.get(key, deque())
+        while queue and queue[0].result:
+            queue.popleft()
+        return queue[0] if queue else None
 
 
 def assign_ids(
@@ -236,8 +260,12 @@ def assign_ids(
         min_length: minimum length of an id, in characters.
     """
     namer = _Namer(pattern, min_length, max_length)
+    places: Counter[int] = Counter()
     for paired in _calls(steps):
-        paired.wire_id = namer.id_of(paired.call.call_id)
+        places[paired.entry.seq] += 1
+        # The place of a call in the session does not depend on where the history begins.
+        place = f"{paired.entry.seq}.{places[paired.entry.seq]}"
+        paired.wire_id = namer.id_of(paired.call.call_id, place)
         if paired.wire_id != paired.call.call_id:
             report.add(paired.entry.seq, ChangeKind.ID_CHANGED, paired.call.call_id)
             if paired.result_entry:
@@ -267,17 +295,15 @@ class _Namer:
         self._odd = re.compile(f"(?!{pattern}).", re.DOTALL)
         self._max_length = max_length
         self._used: set[str] = set()
-        self._count = 0
 
-    def id_of(self, stored: str) -> str:
-        self._count += 1
+    def id_of(self, stored: str, place: str) -> str:
         name = self._odd.sub("_", stored)
         if name == stored and len(name) in self._lengths and name not in self._used:
             self._used.add(name)
             return name
         # Use a hash, not a number: a number could be the id of a later call.
         for attempt in count():
-            digest = hashlib.sha256(f"{stored}\0{self._count}\0{attempt}".encode(errors="replace"))
+            digest = hashlib.sha256(f"{stored}\0{place}\0{attempt}".encode(errors="replace"))
             unique = digest.hexdigest()[: min(self._max_length, 32)]
             if self._max_length >= READABLE_ID:
                 unique = f"{name[: self._max_length - 9] or 'call'}_{unique[:8]}"

@@ -128,10 +128,12 @@ class Entry:
         seq: the message's seq. 0 = not stored.
         role: the speaker's role.
         format: the format of the JSON. FORMAT_UNSPECIFIED = the message has typed parts.
-        raw: the stored JSON text. "" for typed parts.
+        raw: the JSON text, as stored unless a note was added. "" for typed parts, and for JSON that
+            no API accepts as it is.
         value: the parsed JSON. {} for typed parts.
         pieces: the whole content, in order.
         extras: the fields that the pieces do not carry; a conversion loses them.
+        is_cut_off: whether the message is an answer that was cut off; it ends with a note.
     """
 
     seq: int
@@ -141,6 +143,7 @@ class Entry:
     value: JSON
     pieces: list[Piece]
     extras: list[str] = field(default_factory=list)
+    is_cut_off: bool = False
 
     @property
     def is_item(self) -> bool:

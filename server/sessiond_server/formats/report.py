@@ -1,8 +1,10 @@
 """The report of a request: what the request lacks, or contains in another form."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
+
+from sessiond_server.formats.wire import replace_surrogates
 
 
 class ChangeKind(Enum):
@@ -29,6 +31,8 @@ class ChangeKind(Enum):
     MESSAGE_ADDED = "A message is added, because the API requires one here."
     MESSAGE_OMITTED = "A message is left out: nothing of it can be sent, or there are too many."
     MESSAGES_MERGED = "Messages are sent as one."
+    CUT_OFF_NOTED = "An answer that was cut off is followed by a note that says so."
+    TEXT_CUT = "A text that is too long is cut; the request says so."
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +55,15 @@ class Report:
 
     def __init__(self) -> None:
         self._changes: dict[Change, None] = {}
+        self._by_seq: dict[int, list[Change]] = {}
 
     def add(self, seq: int, kind: ChangeKind, detail: str = "") -> None:
-        """Add a change; detail is cut to 200 characters."""
-        self._changes[Change(seq, kind, detail[:200])] = None
+        """Add a change; detail is cut to 200 characters, and made storable."""
+        detail = replace_surrogates(detail[:200]).replace("\0", "\ufffd")
+        change = Change(seq, kind, detail)
+        if change not in self._changes:
+            self._changes[change] = None
+            self._by_seq.setdefault(seq, []).append(change)
 
     def __iter__(self) -> Iterator[Change]:
         return iter(self._changes)
@@ -64,7 +73,11 @@ class Report:
 
     def of(self, seq: int) -> list[ChangeKind]:
         """Return the kinds of change that concern a message."""
-        return [change.kind for change in self._changes if change.seq == seq]
+        return [change.kind for change in self.changes_of(seq)]
+
+    def changes_of(self, seq: int) -> Sequence[Change]:
+        """Return the changes that concern a message."""
+        return self._by_seq.get(seq, ())
 
 
 class UnsendableHistory(Exception):

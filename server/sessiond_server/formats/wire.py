@@ -2,7 +2,7 @@
 
 import base64
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from sessiond_server.formats.pieces import JSON
 
 # A multiple of 3, so that the base64 of the pieces can be concatenated.
 PIECE_BYTES = 3 * 256 * 1024
-_MARK = re.compile(rb'"\x00(\d+)\x00"')
+_MARK = re.compile(rb"\x00(\d+)\x00")
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -51,6 +51,34 @@ class AssetString(str):
         return self
 
 
+class JoinedString(str):
+    """A string of a request that contains the contents of assets among other text; see join().
+
+    As a str it has the references in place of the contents.
+
+    Attributes:
+        parts: the texts and assets that it consists of.
+    """
+
+    parts: tuple[str, ...]
+
+    def __new__(cls, parts: Iterable[str]) -> "JoinedString":
+        flat = [inner for part in parts for inner in getattr(part, "parts", (part,))]
+        self = super().__new__(cls, "".join(flat))
+        self.parts = tuple(flat)
+        return self
+
+
+def join(separator: str, texts: Sequence[str]) -> str:
+    """Join strings of a request as str.join() does, but keep the assets among them."""
+    if not any(isinstance(text, AssetString | JoinedString) for text in texts):
+        return separator.join(texts)
+    if len(texts) == 1:
+        return texts[0]
+    parts = [part for text in texts for part in (separator, text) if part]
+    return JoinedString(parts[1:] if separator else parts)
+
+
 @dataclass(frozen=True, slots=True)
 class AssetInfo:
     """The properties of an asset that are known before it is loaded.
@@ -65,13 +93,14 @@ class AssetInfo:
 
 
 def stored_or_new(new: JSON, stored: JSON, raw: str) -> JSON:
-    """Return the stored message if the new one equals it and it can be sent, else the new one.
+    """Return the stored message if the new one equals it, else the new one.
 
-    All APIs refuse lone surrogates, which JSON text can express only as escapes.
+    Args:
+        new: the message for the request.
+        stored: the parsed stored message.
+        raw: its text. "" = it cannot be sent as it is stored.
     """
-    if new != stored or _has_assets(new) or has_lone_surrogates(raw):
-        return new
-    return StoredObject(new, raw)
+    return StoredObject(new, raw) if raw and new == stored and not _has_assets(new) else new
 
 
 def has_lone_surrogates(raw: str) -> bool:
@@ -90,7 +119,7 @@ def _has_assets(value: Any) -> bool:
         return any(_has_assets(item) for item in value.values())
     if isinstance(value, list):
         return any(_has_assets(item) for item in value)
-    return isinstance(value, AssetString)
+    return isinstance(value, AssetString | JoinedString)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +127,8 @@ class EncodedRequest:
     """A request's JSON, in pieces.
 
     Attributes:
-        pieces: JSON text in UTF-8, with the assets in between.
+        pieces: JSON text in UTF-8, with the assets in between. In place of an asset belongs its
+            content, without its prefix and quotation marks.
     """
 
     pieces: tuple[bytes | AssetString, ...]
@@ -118,27 +148,33 @@ class EncodedRequest:
 
 
 def _encoded_size(string: AssetString, size_bytes: int) -> int:
-    return 2 + len(string.prefix) + (size_bytes if string.is_text else 4 * -(-size_bytes // 3))
+    return size_bytes if string.is_text else 4 * -(-size_bytes // 3)
 
 
 def encode(body: Mapping[str, Any]) -> EncodedRequest:
     """Encode a request.
 
     Args:
-        body: JSON, which may contain StoredObject and AssetString.
+        body: JSON, which may contain StoredObject, AssetString and JoinedString.
 
     Raises:
         ValueError: for values that JSON cannot represent.
     """
     assets: list[AssetString] = []
 
+    def inner(part: str) -> bytes:
+        if not isinstance(part, AssetString):
+            return orjson.dumps(replace_surrogates(part))[1:-1]
+        assets.append(part)
+        # No other JSON contains NUL, so the place can be found again.
+        return orjson.dumps(part.prefix)[1:-1] + b"\0%d\0" % (len(assets) - 1)
+
     def special(value: Any) -> Any:
         if isinstance(value, StoredObject):
             return orjson.Fragment(value.raw.encode())
-        if isinstance(value, AssetString):
-            assets.append(value)
-            # No other JSON contains NUL, so the place can be found again.
-            return orjson.Fragment(f'"\0{len(assets) - 1}\0"')
+        if isinstance(value, AssetString | JoinedString):
+            parts = value.parts if isinstance(value, JoinedString) else (value,)
+            return orjson.Fragment(b'"%b"' % b"".join(map(inner, parts)))
         if isinstance(value, dict):
             return dict(value)
         if isinstance(value, str):
@@ -160,7 +196,7 @@ def encode(body: Mapping[str, Any]) -> EncodedRequest:
 
 def _encodable(value: Any) -> Any:
     """Replace what orjson refuses: lone surrogates, and integers beyond 64 bits (by fragments)."""
-    if isinstance(value, StoredObject | AssetString):
+    if isinstance(value, StoredObject | AssetString | JoinedString):
         return value
     if isinstance(value, str):
         return replace_surrogates(value)

@@ -79,11 +79,17 @@ class Appends:
         Raises:
             Fault: with the reasons listed at StoreMessages in the protos.
         """
+        return await self.append_prepared(await self.prepared(target, messages))
+
+    async def prepared(self, target: Target, messages: Sequence[Message]) -> PreparedAppend:
+        """Prepare one batch, in a thread if it is large.
+
+        Raises:
+            Fault: as prepare.
+        """
         if _bytes_of(messages) > LARGE_BYTES:
-            prepared = await asyncio.to_thread(self.prepare, target, messages)
-        else:
-            prepared = self.prepare(target, messages)
-        return await self.append_prepared(prepared)
+            return await asyncio.to_thread(self.prepare, target, messages)
+        return self.prepare(target, messages)
 
     def _check(self, target: Target) -> None:
         target.check()
@@ -275,9 +281,9 @@ class Appends:
                 try:
                     return await self._refusals.explain(target, append, indexes)
                 except Changed:
-                    if target.create is None:
+                    if target.create is None and not append.message_ids:
                         raise
-                    continue  # another caller has created the session since
+                    continue  # another caller has created or rewound the session since
             self._publisher.messages_appended(append.key)
             return done
         raise changing(target.session_id)
@@ -357,6 +363,7 @@ def append_of(target: Target, validator: MessageValidator, skipped: int = 0) -> 
         project_id=target.project_id,
         totals=totals,
         expected_last_seq=target.expected_last_seq,
+        expected_epoch=target.expected_epoch,
         request_id=target.request_id,
         content_hash=validator.content_hash,
         parents=validator.parents,

@@ -166,5 +166,7 @@ def _fits(series: _Series) -> bool:
         if request.prepared.append.request_id
     ]
     return len(ids) == len(set(ids)) and all(
-        request.prepared.append.expected_last_seq is None for request in series[1:]
+        request.prepared.append.expected_last_seq is None
+        and request.prepared.append.expected_epoch is None
+        for request in series[1:]
     )

@@ -47,6 +47,16 @@ def already_exists(
     return MessageAlreadyExists(session_id, field, message_id, stored)
 
 
+def message_not_found(session_id: str, message_id: str, last_seq: int, field: str) -> Fault:
+    """Return the fault for a message_id that no message of a session has."""
+    return Fault(
+        "MESSAGE_NOT_FOUND",
+        f"{field}: session {session_id!r} has no message {message_id!r}",
+        metadata={"session_id": session_id, "message_id": message_id, "last_seq": last_seq},
+        fields={field: "names no message of the session"},
+    )
+
+
 def twice(message_id: str, field: str, before: str) -> Fault:
     """Return the fault for a message_id that a request has twice.
 

@@ -138,12 +138,13 @@ def _encoded_tokens(tokens: int) -> bytes:
 _TOKENS = {tokens: _encoded_tokens(tokens) for tokens in range(-2000, 2001)}
 
 
-def response_tail(resume_token: str, through_seq: int) -> bytes:
-    """Encode the rest of a GetMessagesResponse: resume_token = 2, through_seq = 3."""
+def response_tail(resume_token: str, through_seq: int, epoch: int) -> bytes:
+    """Encode the rest of a GetMessagesResponse: resume_token = 2, through_seq = 3, epoch = 4."""
     token = resume_token.encode()
     return (
         b"\x12"
         + varint(len(token))
         + token
         + (b"\x18" + varint(through_seq) if through_seq else b"")
+        + (b"\x20" + varint(epoch) if epoch else b"")
     )

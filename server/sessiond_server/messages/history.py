@@ -8,13 +8,14 @@ from uuid import UUID
 from sessiond.v1.message_pb2 import Role
 from sessiond_server.bookmarks.store import BookmarkStore
 from sessiond_server.core import pagination
-from sessiond_server.core.errors import Fault, invalid, session_not_found
+from sessiond_server.core.errors import Fault, history_rewound, invalid, session_not_found
 from sessiond_server.core.ids import session_key
 from sessiond_server.core.validation import (
     check_bookmark_name,
     check_message_id,
     check_session_id,
 )
+from sessiond_server.messages.duplicates import message_not_found
 from sessiond_server.messages.encoding import (
     EncodedPage,
     assigned_fields,
@@ -23,6 +24,7 @@ from sessiond_server.messages.encoding import (
     response_tail,
 )
 from sessiond_server.messages.pages import PageCache, PageKey
+from sessiond_server.messages.store.cuts import CutStore
 from sessiond_server.messages.store.history import HistoryStore, LogHead, PageQuery
 from sessiond_server.messages.store.segments import Segment, cut
 
@@ -55,6 +57,7 @@ class Reading:
         after_bookmark: name of the bookmark after which the read begins, instead of after_seq.
         after_message_id: message_id of the message after which the read begins, instead of
             after_seq.
+        expected_epoch: the epoch that the session must have; None = any.
     """
 
     session_id: str
@@ -67,15 +70,21 @@ class Reading:
     resume_token: str = ""
     after_bookmark: str | None = None
     after_message_id: str | None = None
+    expected_epoch: int | None = None
 
 
 class History:
     """Reads messages through the page cache of this process."""
 
     def __init__(
-        self, store: HistoryStore, bookmarks: BookmarkStore, page_cache_bytes: int
+        self,
+        store: HistoryStore,
+        cuts: CutStore,
+        bookmarks: BookmarkStore,
+        page_cache_bytes: int,
     ) -> None:
         self._store = store
+        self._cuts = cuts
         self._bookmarks = bookmarks
         self._cache = PageCache(page_cache_bytes)
 
@@ -90,11 +99,13 @@ class History:
 
         Raises:
             Fault: SESSION_NOT_FOUND, BOOKMARK_NOT_FOUND, MESSAGE_NOT_FOUND, INVALID_FIELD or
-                INVALID_RESUME_TOKEN.
+                INVALID_RESUME_TOKEN; HISTORY_REWOUND if messages to read were removed by a rewind.
         """
         _check(reading)
         key = session_key(project_id, reading.session_id)
         head = await self._head(key, project_id, reading.session_id)
+        if reading.expected_epoch not in (None, head.epoch):
+            raise _rewound(reading, head, f"it is not in epoch {reading.expected_epoch} any more")
         if (name := reading.after_bookmark) is not None:
             check_bookmark_name(name, "after_bookmark")
             after_seq = await self._bookmarks.seq_of(key, project_id, name)
@@ -110,40 +121,49 @@ class History:
             after_seq = await self._seq_of(head, reading.session_id, message_id, "after_message_id")
             reading = replace(reading, after_seq=after_seq)
         window = _Window(reading, head)
+        if window.epoch != head.epoch and window.end > await self._kept(key, window, head):
+            raise _rewound(reading, head, "messages that the resume_token counts on were removed")
         # A session that is larger than the cache would evict all other pages, and even its own
         # first pages before they are read again.
         fits = self._cache.has_room_for(head.content_bytes)
         if window.is_done:
             yield window.tail()
             return
-        fetch = asyncio.ensure_future(self._fetch(key, head.log, window.query(), fits))
+        fetch = asyncio.ensure_future(self._fetch(key, head.message_log, window.query(), fits))
         try:
             while True:
                 page = await fetch
                 if not window.is_complete(page) or (reading.roles and window.is_shared):
-                    # Messages are missing, for one of two reasons. If the session was deleted and
-                    # purged during the read, ending here would lose messages silently. Otherwise
-                    # the messages were moved to another log. A page of a read by role may have gaps
-                    # anyway, so only a fresh head shows whether messages were moved.
+                    # Messages are missing, for one of three reasons. If the session was deleted or
+                    # rewound and purged during the read, ending here would lose messages silently.
+                    # Otherwise the messages were moved to another log. A page of a read by role may
+                    # have gaps anyway, so only a fresh head shows whether messages were moved.
                     again = await self._head(key, project_id, reading.session_id)
                     if again.log != head.log:
                         raise session_not_found(reading.session_id)
-                    if window.move_to(again.segments):
+                    kept = await self._kept(key, window, again)
+                    if reading.roles and window.end > kept:
+                        raise _rewound(reading, again, _REMOVED)
+                    if window.move_to(again.segments, kept):
                         fetch = asyncio.ensure_future(
-                            self._fetch(key, head.log, window.query(), fits)
+                            self._fetch(key, head.message_log, window.query(), fits)
                         )
                         continue
                     if not window.is_complete(page):
+                        if window.end > kept:
+                            raise _rewound(reading, again, _REMOVED)
                         raise session_not_found(reading.session_id)
                 window.advance(page)
                 if not window.is_done:
-                    fetch = asyncio.ensure_future(self._fetch(key, head.log, window.query(), fits))
-                if (
-                    window.is_done
-                    and reading.roles
-                    and (await self._head(key, project_id, reading.session_id)).log != head.log
-                ):
-                    raise session_not_found(reading.session_id)
+                    fetch = asyncio.ensure_future(
+                        self._fetch(key, head.message_log, window.query(), fits)
+                    )
+                elif reading.roles:
+                    again = await self._head(key, project_id, reading.session_id)
+                    if again.log != head.log:
+                        raise session_not_found(reading.session_id)
+                    if window.end > await self._kept(key, window, again):
+                        raise _rewound(reading, again, _REMOVED)
                 if page or window.is_done:
                     yield page.encoded + window.tail() if page else window.tail()
                 if window.is_done:
@@ -203,17 +223,14 @@ class History:
         check_message_id(message_id, field)
         seq = await self._store.seq_of(head.segments, message_id)
         if seq is None:
-            raise Fault(
-                "MESSAGE_NOT_FOUND",
-                f"{field}: session {session_id!r} has no message {message_id!r}",
-                metadata={
-                    "session_id": session_id,
-                    "message_id": message_id,
-                    "last_seq": head.last_seq,
-                },
-                fields={field: "names no message of the session"},
-            )
+            raise message_not_found(session_id, message_id, head.last_seq, field)
         return seq
+
+    async def _kept(self, key: UUID, window: "_Window", head: LogHead) -> int:
+        """Return the last seq that all rewinds since the beginning of the read have kept."""
+        if head.epoch == window.epoch:
+            return int(window.end)
+        return (await self._cuts.since(key, head, window.epoch)).last_seq
 
     async def _head(self, key: UUID, project_id: UUID, session_id: str) -> LogHead:
         head = await self._store.head(key, project_id)
@@ -224,7 +241,7 @@ class History:
         return head
 
     async def _fetch(
-        self, key: UUID, log: UUID, query: PageQuery, fits: bool
+        self, key: UUID, message_log: UUID, query: PageQuery, fits: bool
     ) -> EncodedPage | None:
         # Filtered, descending and basic reads are rare and have pages of their own, which are not
         # worth caching.
@@ -232,7 +249,7 @@ class History:
         first, last = query.segments[0], query.segments[-1]
         # A page within one segment is cached under the segment's log, so that a session and its
         # copies share the page.
-        source = (first.key, first.log) if first is last else (key, log)
+        source = (first.key, first.log) if first is last else (key, message_log)
         page_key = PageKey(*source, first.first_seq - 1, query.max_rows, query.max_bytes)
         if cacheable and (cached := self._cache.get(page_key)) and cached.last_seq <= last.last_seq:
             return cached
@@ -258,10 +275,13 @@ class _Window:
     The window also determines the size of the next page.
 
     Attributes:
+        epoch: the session's epoch when the read began.
+        end: seq at which the read ends, pinned when it began.
         is_done: whether no messages are left to read.
     """
 
     def __init__(self, reading: Reading, head: LogHead) -> None:
+        self.epoch = head.epoch
         self._reading = reading
         self._segments = head.segments
         # Makes a resume_token valid only for this read.
@@ -276,30 +296,44 @@ class _Window:
         self._scanned = 0
         self._largest_bytes = head.largest_bytes
         if reading.resume_token:
-            self._after, through, self._left, self._end = pagination.decode_token(
+            self._after, through, self._left, self.end, self.epoch = pagination.decode_token(
                 reading.resume_token,
                 self._fingerprint,
-                *[pagination.seq] * 4,
+                *[pagination.seq] * 5,
                 field="resume_token",
                 reason="INVALID_RESUME_TOKEN",
+                defaults=(0,),
             )
+            if self.epoch > head.epoch:
+                raise invalid(
+                    "resume_token",
+                    "is not a token of this session",
+                    reason="INVALID_RESUME_TOKEN",
+                )
             self._through = min(through, head.last_seq)
         else:
-            self._end = min(reading.through_seq or head.last_seq, head.last_seq)
-            self._after, self._through, self._left = reading.after_seq, self._end, reading.limit
+            self.end = min(reading.through_seq or head.last_seq, head.last_seq)
+            self._after, self._through, self._left = reading.after_seq, self.end, reading.limit
         self._rows, self._bytes = FIRST_ROWS, FIRST_BYTES
         self.is_done = self._after >= self._through
 
     @property
     def is_shared(self) -> bool:
-        """Whether some messages are in other sessions' logs."""
+        """Whether the messages are in several logs."""
         return len(self._segments) > 1
 
-    def move_to(self, segments: tuple[Segment, ...]) -> bool:
-        """Switch to new segments; return whether they differ for the remaining messages."""
+    def move_to(self, segments: tuple[Segment, ...], kept: int) -> bool:
+        """Switch to new segments; return whether they differ for the remaining messages.
+
+        Args:
+            segments: the session's segments by now.
+            kept: seq of the last message that is the same as when the read began. The segments of
+                later ones stay as they are.
+        """
         before = cut(self._segments, self._after, self._through)
-        self._segments = segments
-        return cut(segments, self._after, self._through) != before
+        removed = cut(self._segments, kept, self.end)
+        self._segments = (*cut(segments, 0, kept), *removed)
+        return cut(self._segments, self._after, self._through) != before
 
     def query(self) -> PageQuery:
         """Return the query for the next page."""
@@ -356,12 +390,17 @@ class _Window:
 
     def tail(self) -> bytes:
         """Encode the end of a response: the resume_token, and the seq at which the read ends."""
-        return response_tail(
-            pagination.encode_token(
-                self._fingerprint, self._after, self._through, self._left, self._end
-            ),
-            self._end,
-        )
+        place = (self._after, self._through, self._left, self.end)
+        epoch = (self.epoch,) if self.epoch else ()
+        token = pagination.encode_token(self._fingerprint, *place, *epoch)
+        return response_tail(token, self.end, self.epoch)
+
+
+_REMOVED = "messages that this read had not sent yet were removed"
+
+
+def _rewound(reading: Reading, head: LogHead, problem: str) -> Fault:
+    return history_rewound(reading.session_id, head.epoch, head.last_seq, problem)
 
 
 def _check(reading: Reading) -> None:
@@ -369,6 +408,8 @@ def _check(reading: Reading) -> None:
     for field in ("after_seq", "through_seq", "limit"):
         if getattr(reading, field) < 0:
             raise invalid(field, "is negative")
+    if reading.expected_epoch is not None and reading.expected_epoch < 0:
+        raise invalid("expected_epoch", "is negative; 0 stands for a session never rewound")
     for i, role in enumerate(reading.roles):
         if role not in Role.values() or not role:
             raise invalid(f"roles[{i}]", "is not a role")

@@ -13,7 +13,7 @@ class PageKey:
 
     Attributes:
         key: key of the log that contains the messages; of the session if they are in several logs.
-        log: id of that log.
+        log: id of that log; of the session's message log if they are in several logs.
         after: the page begins with the first message after this seq.
         max_rows: maximum number of messages.
         max_bytes: size of the content at which the page ends; None = unlimited.
@@ -29,10 +29,10 @@ class PageKey:
 class PageCache:
     """LRU cache of encoded pages with a limited size in bytes.
 
-    The cache needs no invalidation. Committed messages never change, and a reader reaches a page
-    only through a session row that it has just read from the database, so pages of deleted messages
-    are never reached. The caller adds only pages that are complete and that later appends cannot
-    extend.
+    The cache needs no invalidation. Committed messages never change, a rewind gives the session a
+    new message log, and a reader reaches a page only through a session row that it has just read
+    from the database, so pages of deleted messages are never reached. The caller adds only pages
+    that are complete and that later appends cannot extend.
 
     Attributes:
         bytes: total size of all cached pages.

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sessiond_server.core.errors import Fault, session_not_found
+from sessiond_server.core.errors import Fault, history_rewound, session_not_found
 from sessiond_server.core.pg_time import to_pg_us
 from sessiond_server.core.states import SessionStatus
 from sessiond_server.db.idempotency import RequestRecord
@@ -16,7 +16,7 @@ class Changed(Fault):
     """The session changed while the append ran: its conditions did not hold, but hold now."""
 
     def __init__(self, target: Target, last_seq: int) -> None:
-        if target.expected_last_seq is None:
+        if target.expected_last_seq is None and target.expected_epoch is None:
             fault = changing(target.session_id)
         else:
             fault = _sequence_conflict(target, last_seq, _CHANGED)
@@ -64,7 +64,7 @@ class Refusals:
         Raises:
             Fault: SEQUENCE_CONFLICT or PARENT_NOT_FOUND.
         """
-        _check_expected(target, 0)
+        check_place(target, 0, 0)
         _check_parents(target, append, 0)
 
     async def nothing_new(self, target: Target, content_hash: bytes, skipped: int) -> Appended:
@@ -82,7 +82,7 @@ class Refusals:
         if first := await self._first_result(target, row, content_hash):
             return first
         _check_state(target, row)
-        return Appended(0, row.last_seq, 0, skipped)
+        return Appended(0, row.last_seq, 0, row.epoch, skipped)
 
     async def explain(self, target: Target, append: Append, indexes: Sequence[int]) -> Appended:
         """Explain why an append stored nothing.
@@ -122,7 +122,9 @@ class Refusals:
             return None
         RequestRecord(row.key, target.request_id, content_hash).check_repeats(first)
         created_us = to_pg_us(first.created_at)
-        return Appended(first.first_seq, first.last_seq, created_us, int(first.result or 0))
+        return Appended(
+            first.first_seq, first.last_seq, created_us, first.epoch, int(first.result or 0)
+        )
 
     async def _session(self, target: Target) -> SessionRow:
         row = await self._sessions.get(target.key, target.project_id)
@@ -143,11 +145,28 @@ def _check_state(target: Target, row: SessionRow) -> None:
     """Check that the session takes appends, and is where the caller expects it."""
     if row.state == SessionStatus.DESTROYED:
         raise _destroyed(target.session_id)
-    _check_expected(target, row.last_seq)
+    check_place(target, row.epoch, row.last_seq)
 
 
-def _check_expected(target: Target, last_seq: int) -> None:
-    if target.expected_last_seq is not None and target.expected_last_seq != last_seq:
+def check_place(target: Target, epoch: int, last_seq: int) -> None:
+    """Check that a session is where the caller believes it to be.
+
+    Args:
+        target: the session, and what is expected of it.
+        epoch: the session's epoch.
+        last_seq: the session's last_seq.
+
+    Raises:
+        Fault: HISTORY_REWOUND or SEQUENCE_CONFLICT.
+    """
+    if target.expected_epoch not in (None, epoch):
+        raise history_rewound(
+            target.session_id,
+            epoch,
+            last_seq,
+            f"epoch {target.expected_epoch} was expected, and nothing was changed",
+        )
+    if target.expected_last_seq not in (None, last_seq):
         raise _sequence_conflict(
             target,
             last_seq,

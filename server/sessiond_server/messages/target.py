@@ -18,6 +18,7 @@ class Target:
         session_id: the session.
         expected_last_seq: the last_seq that the session must have; None = any.
         request_id: makes the append safe to repeat; "" = none.
+        expected_epoch: the epoch that the session must have; None = any.
         skips_duplicates: whether to leave out messages whose message_id the session has, instead of
             refusing the append.
         create: settings with which a missing session is made; None = it is not.
@@ -27,6 +28,7 @@ class Target:
     session_id: str
     expected_last_seq: int | None
     request_id: str
+    expected_epoch: int | None = None
     skips_duplicates: bool = False
     create: SessionSettings | None = None
 
@@ -45,3 +47,5 @@ class Target:
         check_request_id(self.request_id)
         if self.expected_last_seq is not None and self.expected_last_seq < 0:
             raise invalid("expected_last_seq", "is negative; 0 stands for an empty session")
+        if self.expected_epoch is not None and self.expected_epoch < 0:
+            raise invalid("expected_epoch", "is negative; 0 stands for a session never rewound")

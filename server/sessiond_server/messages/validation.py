@@ -32,6 +32,7 @@ from sessiond_server.core.limits import (
 )
 from sessiond_server.core.pg_time import EPOCH_S
 from sessiond_server.core.validation import check_message_id, check_text
+from sessiond_server.formats.asset_places import references
 from sessiond_server.formats.token_counts import (
     Tokenizer,
     texts_of_json,
@@ -39,7 +40,6 @@ from sessiond_server.formats.token_counts import (
     texts_of_parts,
 )
 from sessiond_server.messages import schemas
-from sessiond_server.messages.asset_references import references
 from sessiond_server.messages.duplicates import twice
 from sessiond_server.messages.encoding import encoded_tokens, varint
 from sessiond_server.messages.json_content import FORMATS, role_of, user_text
@@ -94,8 +94,8 @@ class MessageValidator:
         Args:
             limits: the operator's size limits.
             tokenizer: counts the tokens.
-            keep_turn: keep the message's `turn` field (server-written and imported messages only;
-                other clients cannot set it).
+            keep_turn: keep the fields `turn` and `incomplete` (server-written and imported messages
+                only; other clients cannot set them).
             indexes: index in the request of each message, if messages of the request are left out.
                 The list may grow while messages are encoded.
         """
@@ -145,7 +145,7 @@ class MessageValidator:
                 or message.parent_seq
                 or message.format_name
                 or message.HasField("metadata")
-                or (keep_turn and message.HasField("turn"))
+                or (keep_turn and (message.HasField("turn") or message.incomplete))
             ):
                 encoded = _as_bytes(text)
                 size = len(encoded)
@@ -225,6 +225,7 @@ class MessageValidator:
             message.ClearField(field)
         if not self._keep_turn:
             message.ClearField("turn")
+            message.ClearField("incomplete")
         # Discard fields of newer clients that this server does not know: it cannot check them.
         message.DiscardUnknownFields()
         message.content_bytes = size
@@ -393,8 +394,12 @@ class MessageValidator:
         path = self._path
         if message.format:
             raise invalid(f"{path}.format", "goes with json; leave it out with parts")
-        if message.role not in Role.values() or message.role in (ROLE_UNSPECIFIED, ROLE_OTHER):
+        if message.role in (ROLE_UNSPECIFIED, ROLE_OTHER):
             raise invalid(f"{path}.role", "is required with parts", reason="UNKNOWN_ROLE")
+        if message.role not in Role.values():
+            raise invalid(
+                f"{path}.role", f"is {message.role}, which is no Role", reason="UNKNOWN_ROLE"
+            )
         size = message.parts.ByteSize()
         self._check_size(size, f"{path}.parts")
         named: list[tuple[bytes, str]] = []

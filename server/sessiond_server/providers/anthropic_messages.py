@@ -6,8 +6,8 @@ from typing import Any
 
 from sessiond.v1.message_pb2 import FORMAT_ANTHROPIC
 from sessiond.v1.turn_pb2 import Usage
-from sessiond_server.formats.write.anthropic import AnthropicDialect, fit
-from sessiond_server.formats.write.request import FittedRequest, History
+from sessiond_server.dialects.anthropic import AnthropicDialect, fit
+from sessiond_server.dialects.request import FittedRequest, History
 from sessiond_server.providers.api import AnswerBuilder
 from sessiond_server.providers.base import Answer, Delta
 from sessiond_server.providers.errors import ProviderCall, count_of

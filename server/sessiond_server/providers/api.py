@@ -12,10 +12,10 @@ from typing import Any, ParamSpec, TypeVar
 from orjson import JSONEncodeError
 
 from sessiond.v1.message_pb2 import Format, Message
+from sessiond_server.dialects.request import FittedRequest, History
 from sessiond_server.formats.pieces import JSON
 from sessiond_server.formats.report import UnsendableHistory
 from sessiond_server.formats.wire import AssetInfo, AssetString
-from sessiond_server.formats.write.request import FittedRequest, History
 from sessiond_server.providers.base import Answer, Delta, ModelRequest
 from sessiond_server.providers.body import AssetChanged, RequestBody, encode_body, encode_messages
 from sessiond_server.providers.errors import ProviderCall, ProviderFault

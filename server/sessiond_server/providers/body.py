@@ -65,8 +65,7 @@ class RequestBody:
     def size_bytes(self) -> int:
         """The size in bytes; it is an estimate until load_texts() has run."""
         return sum(
-            len(piece) if isinstance(piece, bytes) else len(_opening(piece)) + 1 + self._size(piece)
-            for piece in self._pieces
+            len(piece) if isinstance(piece, bytes) else self._size(piece) for piece in self._pieces
         )
 
     async def load_texts(self) -> bool:
@@ -110,7 +109,6 @@ class RequestBody:
                 for start in range(0, len(piece), CHUNK_BYTES):
                     yield piece[start : start + CHUNK_BYTES]
                 continue
-            yield _opening(piece)
             uses[piece.asset_id] -= 1
             if piece.is_text:
                 for chunk in self._texts[piece.asset_id]:
@@ -127,7 +125,6 @@ class RequestBody:
                 kept[piece.asset_id] = chunks
             if not uses[piece.asset_id]:
                 kept.pop(piece.asset_id, None)
-            yield b'"'
 
     async def _text(self, asset_id: str) -> list[bytes]:
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
@@ -204,11 +201,6 @@ def encode_messages(messages: Sequence[JSON]) -> list[bytes | AssetString]:
             pieces.append(bytes(text))
             text.clear()
     return [*pieces, bytes(text)]
-
-
-def _opening(piece: AssetString) -> bytes:
-    """Return the bytes before the content: the quotation mark and the prefix."""
-    return b'"' + _json_of(piece.prefix)
 
 
 def _json_of(text: str) -> bytes:

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from sessiond_server.formats.write.request import FittedRequest
+from sessiond_server.dialects.request import FittedRequest
 from sessiond_server.providers.base import ModelFault
 from sessiond_server.providers.rejections import explain, seqs_of
 

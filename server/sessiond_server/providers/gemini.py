@@ -14,10 +14,10 @@ import orjson
 
 from sessiond.v1.message_pb2 import FORMAT_GEMINI
 from sessiond.v1.turn_pb2 import Usage
+from sessiond_server.dialects.gemini import fit
+from sessiond_server.dialects.request import FittedRequest, History
 from sessiond_server.formats.parsing import parse
 from sessiond_server.formats.pieces import JSON
-from sessiond_server.formats.write.gemini import fit
-from sessiond_server.formats.write.request import FittedRequest, History
 from sessiond_server.providers.api import AnswerBuilder, ApiProvider
 from sessiond_server.providers.base import Answer, Delta
 from sessiond_server.providers.body import RequestBody

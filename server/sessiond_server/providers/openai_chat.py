@@ -6,10 +6,10 @@ from typing import Any
 from uuid import uuid4
 
 from sessiond.v1.turn_pb2 import Usage
+from sessiond_server.dialects.openai_chat import fit
+from sessiond_server.dialects.openai_chat_parts import ChatDialect
+from sessiond_server.dialects.request import FittedRequest, History
 from sessiond_server.formats.pieces import JSON
-from sessiond_server.formats.write.openai_chat import fit
-from sessiond_server.formats.write.openai_chat_parts import ChatDialect
-from sessiond_server.formats.write.request import FittedRequest, History
 from sessiond_server.providers.api import AnswerBuilder
 from sessiond_server.providers.base import Answer, Delta
 from sessiond_server.providers.errors import ProviderCall, count_of

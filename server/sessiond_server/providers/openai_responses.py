@@ -5,9 +5,9 @@ from types import MappingProxyType
 from typing import Any
 
 from sessiond.v1.turn_pb2 import Usage
+from sessiond_server.dialects.openai_responses import fit
+from sessiond_server.dialects.request import FittedRequest, History
 from sessiond_server.formats.pieces import JSON
-from sessiond_server.formats.write.openai_responses import fit
-from sessiond_server.formats.write.request import FittedRequest, History
 from sessiond_server.providers.api import AnswerBuilder
 from sessiond_server.providers.base import Answer, Delta
 from sessiond_server.providers.errors import ProviderCall, count_of

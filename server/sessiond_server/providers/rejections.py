@@ -3,8 +3,8 @@
 import re
 from collections.abc import Sequence
 
+from sessiond_server.dialects.request import FittedRequest
 from sessiond_server.formats.report import Report, UnsendableHistory
-from sessiond_server.formats.write.request import FittedRequest
 
 # "messages[7]", "messages.7.content.0", "messages.[7].role", "input[3]", "contents[2].parts".
 _PLACE = re.compile(r"\b(?:messages|input|contents)(?:\.?\[|\.)(\d{1,6})\b")

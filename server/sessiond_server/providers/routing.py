@@ -8,8 +8,8 @@ from fnmatch import fnmatchcase
 from functools import partial
 from urllib.parse import urlsplit
 
-from sessiond_server.formats.write.anthropic import AnthropicDialect
-from sessiond_server.formats.write.openai_chat_parts import ChatDialect
+from sessiond_server.dialects.anthropic import AnthropicDialect
+from sessiond_server.dialects.openai_chat_parts import ChatDialect
 from sessiond_server.providers.anthropic_messages import AnthropicMessages
 from sessiond_server.providers.base import ModelFault, Provider, Route
 from sessiond_server.providers.echo import Echo

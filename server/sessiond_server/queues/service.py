@@ -185,7 +185,9 @@ class Processing:
         if not await self._progress.acknowledge(
             ref,
             project_id,
-            lambda leased: decide(leased, through_seq, failures, keep_lease=keep_lease),
+            lambda leased, is_cut: decide(
+                leased, through_seq, failures, keep_lease=keep_lease, is_cut=is_cut
+            ),
         ):
             raise _lease_lost(lease_id)
 
@@ -277,19 +279,25 @@ def decide(
     failures: Sequence[tuple[int, str]],
     *,
     keep_lease: bool,
-) -> Acknowledgement:
-    """Return the changes that an acknowledgement makes.
+    is_cut: bool = False,
+) -> Acknowledgement | None:
+    """Return the changes that an acknowledgement makes; None if it is about removed messages.
 
     Args:
         leased: the ranges of the lease; at least one.
         through_seq: as in Processing.acknowledge.
         failures: as in Processing.acknowledge.
         keep_lease: as in Processing.acknowledge.
+        is_cut: whether a rewind removed messages from the end of the lease.
 
     Raises:
         Fault: INVALID_FIELD if a seq is not in the lease, or occurs twice.
     """
     end = leased[-1][1]
+    if is_cut and (
+        through_seq is None or through_seq > end or any(seq > end for seq, _ in failures)
+    ):
+        return None
     through = end if through_seq is None else through_seq
     if not 0 <= through <= end:
         raise invalid(

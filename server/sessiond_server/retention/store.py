@@ -13,6 +13,7 @@ from psycopg.rows import TupleRow
 from psycopg.types.numeric import Int8
 
 from sessiond_server.db.expiry import ALIVE
+from sessiond_server.db.message_log import MESSAGE_LOG
 from sessiond_server.db.pool import Database
 from sessiond_server.sessions.store.deletion import DeletedSession, delete_locked
 
@@ -28,11 +29,16 @@ UPDATE sessions SET expiry_check_at = used_at + idle_ttl_ms * interval '1 millis
 WHERE key = ANY(%(keys)s)"""
 
 _LOCK_LOGS = (
-    "SELECT key, log FROM dead_logs ORDER BY queued_at LIMIT %(logs)s FOR UPDATE SKIP LOCKED"
+    "SELECT key, log FROM dead_logs WHERE queued_at <= clock_timestamp() "
+    "ORDER BY queued_at LIMIT %(logs)s FOR UPDATE SKIP LOCKED"
 )
 
 _GIVEN = "unnest(%(keys)s::uuid[], %(logs)s::uuid[]) AS given (key, log)"
-_LIVE = f"SELECT key, log FROM sessions JOIN {_GIVEN} USING (key, log)"
+# Logs that still get new messages, and logs on which something else hangs: those of sessions.
+_LIVE = f"""
+SELECT given.key, given.log FROM sessions JOIN {_GIVEN} USING (key)
+WHERE given.log = {MESSAGE_LOG}"""
+_OF_SESSIONS = f"SELECT key, log FROM sessions JOIN {_GIVEN} USING (key, log)"
 
 # Returns the ranges of seqs in a log that no segment refers to.
 _UNREACHED = """
@@ -88,7 +94,9 @@ _OWN = (
     "processing_exceptions",
     "requests",
     "turns",
+    "turn_texts",
     "context_marks",
+    "rewinds",
 )
 # LATERAL with its own LIMIT: one scan of the primary key for each log, however the planner
 # estimates the table. A row that another transaction is updating may be left; _WITH_OWN sees it
@@ -179,8 +187,8 @@ class PurgeStore:
         """Delete rows of queued logs: all messages that no segment refers to, and all other rows.
 
         The lock on a log's entry excludes other purgers. Meanwhile, no additional messages of the
-        log can become reachable: a copy reaches only what its source reaches, and a deletion of the
-        source waits for the copy's commit and then queues the log again.
+        log can become reachable: a copy reaches only what its source reaches, and a deletion or a
+        rewind of the source waits for the copy's commit and then queues the log again.
 
         Args:
             logs: maximum number of logs.
@@ -196,10 +204,13 @@ class PurgeStore:
             locked: list[Log] = await cursor.fetchall()
             if not locked:
                 return LogPurge(0, 0, 0)
-            # Skip logs whose session still exists. A copy queued them when it stopped referring to
-            # them.
+            # Skip the message logs of sessions that exist. A copy queued them when it stopped
+            # referring to them.
             live = set(await _pick(connection, _LIVE, locked))
             dead = [log for log in locked if log not in live]
+            # A session that was rewound has left a log for its messages, but not for all else.
+            of_sessions = set(await _pick(connection, _OF_SESSIONS, dead))
+            gone = [log for log in dead if log not in of_sessions]
             messages, room, unfinished = 0, batch, set[Log]()
             for key, log in await _pick(connection, _WITH_MESSAGES, dead):
                 if room > 0:
@@ -212,10 +223,10 @@ class PurgeStore:
             for statement in _DELETE_OWN:
                 if room > 0:
                     cursor = await connection.execute(
-                        statement.encode(), _parameters(dead) | {"batch": Int8(room)}
+                        statement.encode(), _parameters(gone) | {"batch": Int8(room)}
                     )
                     room -= cursor.rowcount
-            unfinished.update(await _pick(connection, _WITH_OWN, dead))
+            unfinished.update(await _pick(connection, _WITH_OWN, gone))
             done = [log for log in locked if log not in unfinished]
             await connection.execute(_DELETE_LOGS.encode(), _parameters(done))
             return LogPurge(len(done), messages, batch - room)

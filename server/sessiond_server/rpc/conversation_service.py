@@ -20,9 +20,11 @@ from sessiond_server.core.cancellation import run_to_completion
 from sessiond_server.projects.authentication import Caller
 from sessiond_server.rpc import conversions
 from sessiond_server.turns.rows import TurnRow
-from sessiond_server.turns.service import Sending, Turns
+from sessiond_server.turns.sending import Sending
+from sessiond_server.turns.service import Turns
 from sessiond_server.turns.streams import TurnStreams
-from sessiond_server.watch.hub import WatchHub, WatchOptions
+from sessiond_server.watch.hub import WatchHub
+from sessiond_server.watch.options import WatchOptions
 
 # Method names are those of the protos.
 # ruff: noqa: N802
@@ -52,6 +54,8 @@ class ConversationServicer:
             if request.HasField("turn_timeout")
             else None,
             request.request_id,
+            request.keep_partial if request.HasField("keep_partial") else None,
+            request.expected_epoch if request.HasField("expected_epoch") else None,
         )
         steps = self._streams.send(
             sending, after_seq=request.after_seq, abort_on_disconnect=request.abort_on_disconnect
@@ -98,6 +102,7 @@ class ConversationServicer:
             conversions.milliseconds(request.heartbeat_interval)
             if request.HasField("heartbeat_interval")
             else None,
+            request.after_epoch if request.HasField("after_epoch") else None,
         )
         async with aclosing(self._watching.watch(caller.project_id, asked)) as responses:
             async for response in responses:
@@ -114,6 +119,7 @@ def _message(row: TurnRow, session_id: str) -> Turn:
         last_seq=row.last_seq,
         stop_reason=row.stop_reason,
         change_count=row.change_count,
+        partial_seq=row.partial_seq,
     )
     if row.usage:
         usage = turn.usage

@@ -74,6 +74,7 @@ def session_message(row: SessionRow) -> Session:
         content_bytes=row.content_bytes,
         token_count=row.token_count,
         estimated_token_count=row.estimated_tokens,
+        epoch=row.epoch,
         etag=etag_of(row),
     )
     message.create_time.FromDatetime(row.created_at)

@@ -77,6 +77,8 @@ CODES: dict[str, grpc.StatusCode] = {
     "TURN_ABORTED": grpc.StatusCode.ABORTED,
     "TURN_LOST": grpc.StatusCode.ABORTED,
     "TURN_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
+    "HISTORY_REWOUND": grpc.StatusCode.ABORTED,
+    "TURN_RUNNING": grpc.StatusCode.FAILED_PRECONDITION,
 }
 
 
@@ -134,16 +136,21 @@ def status_of(
     """Returns the arguments of context.abort for a fault: code, text and trailing metadata."""
     return (
         CODES[fault.reason],
-        _short(fault.message),
+        text_of(fault),
         ((DETAILS_KEY, whole_status_of(fault, call_id).SerializeToString()),),
     )
 
 
-def _short(text: str) -> str:
-    """Shorten a text of an error, which travels in headers of at most 8 KiB in all."""
-    if len(text.encode()) <= MAX_TEXT_BYTES:
-        return text
-    return text.encode()[: MAX_TEXT_BYTES - 3].decode(errors="ignore") + "…"
+def text_of(fault: Fault) -> str:
+    """Returns the status message of a fault, which begins with the reason.
+
+    Many programs look at nothing else. A longer text is cut: it travels in headers, which have at
+    most 8 KiB in all.
+    """
+    text = f"{fault.reason}: {fault.message}"
+    if len(text.encode()) > MAX_TEXT_BYTES:
+        text = text.encode()[: MAX_TEXT_BYTES - 3].decode(errors="ignore") + "…"
+    return text
 
 
 def whole_status_of(fault: Fault, call_id: str) -> Status:
@@ -152,7 +159,7 @@ def whole_status_of(fault: Fault, call_id: str) -> Status:
     info = ErrorInfo(
         reason=fault.reason, domain=DOMAIN, metadata={**fault.metadata, "call_id": call_id}
     )
-    status = Status(code=code.value[0], message=_short(fault.message))
+    status = Status(code=code.value[0], message=text_of(fault))
     _add(status, info)
     if fault.fields:
         violations = [

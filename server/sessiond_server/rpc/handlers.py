@@ -43,7 +43,7 @@ DRAIN_BYTES = 64 * 1024 * 1024
 
 # RPCs that carry many messages. In their requests, Message.json is bytes, whatever the type
 # annotations of the servicers' methods say.
-RAW_CALLS = frozenset({"StoreMessages", "BatchStoreMessages", "ImportMessages"})
+RAW_CALLS = frozenset({"StoreMessages", "BatchStoreMessages", "ImportMessages", "RewindSession"})
 
 Context: TypeAlias = "ServicerContext[bytes, bytes]"
 Unary: TypeAlias = Callable[[Any, Caller], Awaitable[ProtoMessage | bytes]]

@@ -2,16 +2,17 @@
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from sessiond.v1.message_pb2 import Message
+from sessiond.v1.rewind_pb2 import RewindSessionRequest, RewindSessionResponse
 from sessiond.v1.session_pb2 import Session
 from sessiond.v1.session_service_pb2 import (
     MESSAGE_ORDER_DESC,
     MESSAGE_VIEW_BASIC,
     ON_DUPLICATE_SKIP,
-    BatchStoreMessagesError,
     BatchStoreMessagesRequest,
     BatchStoreMessagesResponse,
     BatchStoreMessagesResult,
@@ -55,6 +56,7 @@ from sessiond_server.messages.history import History, Reading
 from sessiond_server.messages.store.append import Appended
 from sessiond_server.messages.target import Target
 from sessiond_server.projects.authentication import Caller
+from sessiond_server.rewinds.service import Rewinding, Rewinds
 from sessiond_server.rpc import conversions
 from sessiond_server.rpc.admission import Admission
 from sessiond_server.rpc.handlers import status_of_part
@@ -79,6 +81,7 @@ class SessionServicer:
         appends: Appends,
         batch_appends: BatchAppender,
         history: History,
+        rewinds: Rewinds,
         admission: Admission,
     ) -> None:
         self._sessions = sessions
@@ -87,6 +90,7 @@ class SessionServicer:
         self._appends = appends
         self._batch_appends = batch_appends
         self._history = history
+        self._rewinds = rewinds
         self._admission = admission
 
     async def CreateSession(self, request: CreateSessionRequest, caller: Caller) -> Session:
@@ -183,6 +187,29 @@ class SessionServicer:
             next_page_token=page.next_page_token,
         )
 
+    async def RewindSession(
+        self, request: RewindSessionRequest, caller: Caller
+    ) -> RewindSessionResponse:
+        kind = request.WhichOneof("to")
+        rewinding = Rewinding(
+            _place(request, caller),
+            messages=request.messages,
+            return_removed=request.return_removed,
+            abort_turn=request.abort_turn,
+            **{kind: getattr(request, kind)} if kind else {},
+        )
+        done = await run_to_completion(self._rewinds.rewind(rewinding))
+        response = RewindSessionResponse(
+            last_seq=done.result.last_seq,
+            epoch=done.result.epoch,
+            first_seq=done.result.first_seq,
+            removed_count=done.result.removed_count,
+            removed=map(Message.FromString, done.removed),
+        )
+        if done.result.first_seq:
+            response.create_time.CopyFrom(conversions.timestamp_of(done.result.created_us))
+        return response
+
     async def GetTokenCounts(
         self, request: GetTokenCountsRequest, caller: Caller
     ) -> GetTokenCountsResponse:
@@ -244,6 +271,7 @@ class SessionServicer:
             last_seq=stored.last_seq,
             create_time=_create_time(stored),
             skipped_count=stored.skipped,
+            epoch=stored.epoch,
         )
 
     async def GetMessages(
@@ -263,6 +291,7 @@ class SessionServicer:
             resume_token=request.resume_token,
             after_bookmark=request.after_bookmark if start == "after_bookmark" else None,
             after_message_id=request.after_message_id if start == "after_message_id" else None,
+            expected_epoch=request.expected_epoch if request.HasField("expected_epoch") else None,
         )
         async with aclosing(self._history.stream(caller.project_id, reading)) as batches:
             async for batch in batches:
@@ -281,6 +310,7 @@ def _stored(appended: Appended) -> StoreMessagesResponse:
         last_seq=appended.last_seq,
         create_time=_create_time(appended),
         skipped_count=appended.skipped,
+        epoch=appended.epoch,
     )
 
 
@@ -293,25 +323,30 @@ def _result(outcome: Outcome, session_id: str) -> BatchStoreMessagesResult:
     index, end = outcome
     if isinstance(end, Appended):
         return BatchStoreMessagesResult(index=index, response=_stored(end))
-    status = status_of_part(end, session_id)
-    return BatchStoreMessagesResult(
-        index=index,
-        error=BatchStoreMessagesError(
-            code=status.code, message=status.message, details=status.details
-        ),
-    )
+    return BatchStoreMessagesResult(index=index, error=status_of_part(end, session_id))
 
 
-def _target(request: StoreMessagesRequest | ImportMessagesRequest, caller: Caller) -> Target:
+def _place(
+    request: StoreMessagesRequest | ImportMessagesRequest | RewindSessionRequest, caller: Caller
+) -> Target:
+    """Convert the session of a request, and where the caller believes it to be."""
     return Target(
         caller.project_id,
         request.session_id,
         request.expected_last_seq if request.HasField("expected_last_seq") else None,
         request.request_id,
-        skips_duplicates=conversions.enum_number(
-            OnDuplicate.DESCRIPTOR, request.on_duplicate, "on_duplicate"
-        )
-        == ON_DUPLICATE_SKIP,
+        request.expected_epoch if request.HasField("expected_epoch") else None,
+    )
+
+
+def _target(request: StoreMessagesRequest | ImportMessagesRequest, caller: Caller) -> Target:
+    """Convert the session and the conditions of an append."""
+    on_duplicate = conversions.enum_number(
+        OnDuplicate.DESCRIPTOR, request.on_duplicate, "on_duplicate"
+    )
+    return replace(
+        _place(request, caller),
+        skips_duplicates=on_duplicate == ON_DUPLICATE_SKIP,
         create=_creation(request) if request.HasField("create") else None,
     )
 

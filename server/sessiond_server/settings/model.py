@@ -75,6 +75,12 @@ class Settings(BaseSettings):
         1, ge=1, le=64, description="Number of processes that serve, sharing one port."
     )
 
+    console: str | None = Field(
+        None,
+        description="HOST:PORT to serve the web console on, in a process of its own; --console "
+        "alone is localhost:8321. With --tls-cert, it trusts that certificate.",
+    )
+
     require_keys: bool = Field(
         False,
         description="Refuse calls without an API key. An API key that is sent is always checked.",
@@ -228,6 +234,11 @@ class Settings(BaseSettings):
         ge=1,
         description="Maximum duration of a turn, in seconds; callers may ask for less.",
     )
+    keep_partial: bool = Field(
+        True,
+        description="Whether the text that a model has written is kept as an incomplete message if "
+        "its turn fails or is aborted. Callers may choose for each turn (keep_partial of Send).",
+    )
     max_running_turns: int = Field(
         256,
         ge=1,
@@ -328,11 +339,11 @@ class Settings(BaseSettings):
         merge_built_in(value)
         return value
 
-    @field_validator("listen")
+    @field_validator("listen", "console")
     @classmethod
-    def _check_listen(cls, value: str) -> str:
-        if value.startswith("unix:"):
-            return value
+    def _check_listen(cls, value: str | None) -> str | None:
+        if not value or value.startswith("unix:"):
+            return value or None
         host, _, port = value.rpartition(":")
         if not host or not port.isdecimal() or int(port) > 65535:
             raise ValueError(

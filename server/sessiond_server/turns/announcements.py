@@ -32,16 +32,30 @@ class TurnAnnouncements:
 
     def delta(self, running: RunningTurn, delta: Delta) -> None:
         """Publish a delta of the model's answer, in whole characters."""
-        text, running.half = running.half + delta.text, ""
+        if not delta.is_reasoning:
+            running.text.add(delta.text)
+            self.text(running)
+            return
+        text, running.reasoning_half = running.reasoning_half + delta.text, ""
         if "\ud800" <= text[-1:] <= "\udbff":
-            text, running.half = text[:-1], text[-1]
-        if text:
-            type_ = events.REASONING_DELTA if delta.is_reasoning else events.MESSAGE_DELTA
+            text, running.reasoning_half = text[:-1], text[-1]
+        if text and not running.is_over.is_set():
             data = {DELTA_CONTENT: replace_surrogates(text)}
-            self._publish(running, type_, running.turn_id, running.after_seq, data)
+            self._publish(running, events.REASONING_DELTA, running.turn_id, running.after_seq, data)
+
+    def text(self, running: RunningTurn) -> None:
+        """Publish the text that has not been published, unless the turn is over.
+
+        What comes after the end is not stored, so it must not be seen.
+        """
+        if not running.is_over.is_set() and (text := running.text.take_unpublished()):
+            data = {DELTA_CONTENT: text}
+            self._publish(running, events.MESSAGE_DELTA, running.turn_id, running.after_seq, data)
 
     def committed(self, changes: TurnChanges) -> None:
-        """Publish the appends and the ended turns of a committed transaction."""
+        """Publish the rewind, the appends and the ended turns of a committed transaction."""
+        if changes.rewound:
+            self._publisher.publish(changes.rewound)
         if changes.has_appended:
             self._publisher.messages_appended(changes.change.key)
         turn_id, after_seq = None, None
@@ -78,5 +92,6 @@ class TurnAnnouncements:
                 now_us(),
                 after_seq,
                 {"turn_id": str(turn_id), **data},
+                session.epoch,
             )
         )

@@ -143,10 +143,10 @@ class Contexts:
                 if limits is None:
                     messages = await reading.all()
                 else:
-                    mark = await self._marks.get(wanted.key, wanted.log, limits)
+                    mark = await self._marks.get(wanted.key, head, limits)
                     messages, new_mark = await reading.window(limits, mark or Mark())
                     if new_mark:
-                        await self._marks.put(wanted.key, wanted.log, limits, new_mark)
+                        await self._marks.put(wanted.key, head, limits, new_mark)
             except _Moved:
                 continue
             return Context(messages, branch[-1].last_seq if branch else 0)

@@ -32,6 +32,7 @@ class TurnRow:
     error: dict[str, Any] | None
     changes: list[tuple[int, str, str]] | None
     change_count: int
+    partial_seq: int
     created_at: datetime
     started_at: datetime | None
     ended_at: datetime | None
@@ -44,6 +45,22 @@ class OwnedTurn:
     turn: TurnRow
     options: dict[str, Any]
     holder: UUID | None
+    keep_partial: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SavedText:
+    """The text of an answer that another process's turn was writing.
+
+    Attributes:
+        model: the turn's model.
+        answered_seq: seq of the message that the model answers.
+        text: the text, as far as it was saved.
+    """
+
+    model: str
+    answered_seq: int
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +73,7 @@ class NewTurn:
         options_json: fields of the provider's request, as a JSON object; "" = none.
         steers: id of the running turn that it should become a part of; None for a turn of its own.
         is_held: whether it waits for the results of open calls, for at most timeout_ms.
+        keep_partial: whether to keep the text of an answer that is cut off.
     """
 
     turn_id: UUID
@@ -66,6 +84,7 @@ class NewTurn:
     timeout_ms: int
     steers: UUID | None = None
     is_held: bool = False
+    keep_partial: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +154,7 @@ class Ending:
         error: see errors.error_of; None if the turn is completed.
         report: how the last request differed from the stored messages; None = no request was
             created.
+        partial_seq: seq of the message with the beginning of an answer; 0 if there is none.
     """
 
     state: TurnState
@@ -144,3 +164,4 @@ class Ending:
     usage: Sequence[int] | None = None
     error: Mapping[str, Any] | None = None
     report: Report | None = None
+    partial_seq: int = 0

@@ -28,6 +28,7 @@ from sessiond_server.providers.routing import Models
 from sessiond_server.sessions.store.lock import SessionMissing
 from sessiond_server.sessions.store.sessions import SessionStore
 from sessiond_server.turns.announcements import TurnAnnouncements
+from sessiond_server.turns.answer_text import AnswerText
 from sessiond_server.turns.context import ContextRequest, Contexts, policy_of
 from sessiond_server.turns.errors import fault_of_model, internal_error
 from sessiond_server.turns.state import RunningTurn, TurnChanges, TurnSlots
@@ -72,14 +73,22 @@ class TurnRunner:
         self._models = models
         self._assets = assets
         self._max_request_bytes = max_request_bytes
-        self._running: dict[UUID, RunningTurn] = {}
+        self._running = transitions.running
         self._tasks: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
     async def change(
-        self, key: UUID, project_id: UUID, session_id: str, record: RequestRecord | None = None
+        self,
+        key: UUID,
+        project_id: UUID,
+        session_id: str,
+        record: RequestRecord | None = None,
+        *,
+        excludes_copies: bool = False,
     ) -> AsyncIterator[TurnChanges]:
         """Run a transaction that changes a session's turns; then publish and run what it changed.
+
+        The parameters are those of sessions.store.lock.change.
 
         Yields:
             The changes, with the session's row locked. The block is followed by the commit.
@@ -89,12 +98,14 @@ class TurnRunner:
             DuplicateRequest: if the request is recorded already.
         """
         with ExitStack() as stack:
-            async with self._store.change(key, project_id, record) as change:
+            changing = self._store.change(key, project_id, record, excludes_copies=excludes_copies)
+            async with changing as change:
                 # Hold delivery only once the row is locked, so that waiting for the lock delays no
                 # watcher.
                 stack.enter_context(self._publisher.hold_delivery(key))
                 changes = TurnChanges(change, project_id, session_id)
                 stack.callback(self._release_unstarted, changes)
+                stack.callback(self._thaw, changes)
                 yield changes
             if changes.settled:
                 self._forget(changes.settled)
@@ -153,6 +164,12 @@ class TurnRunner:
     def _forget(self, turn_id: UUID) -> None:
         self._running.pop(turn_id, None)
         self._slots.release(turn_id)
+
+    def _thaw(self, changes: TurnChanges) -> None:
+        """Go on publishing the texts of turns that the transaction did not end after all."""
+        for running in changes.frozen:
+            running.text.is_frozen = False
+            self._announcements.text(running)
 
     def _release_unstarted(self, changes: TurnChanges) -> None:
         if changes.started and not self.runs(changes.started.turn_id):
@@ -242,7 +259,8 @@ class TurnRunner:
                 "server can store but not give to a model",
                 metadata={"format_name": message.format_name, "seq": message.seq},
             )
-        running.answered_seq = context.last_seq
+        running.text = AnswerText()
+        running.text.answered_seq = context.last_seq
         request = ModelRequest(
             model=route.model,
             messages=context.messages,

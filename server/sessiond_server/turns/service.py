@@ -3,9 +3,8 @@
 runner.py runs the turns, and streams.py streams their events to Send.
 """
 
-from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from uuid import UUID
 
 import orjson
@@ -13,7 +12,7 @@ import orjson
 from sessiond.v1.conversation_service_pb2 import SendRequest
 from sessiond.v1.message_pb2 import FORMAT_GEMINI, FORMAT_OPENAI, Message
 from sessiond.v1.turn_pb2 import MessageTurn
-from sessiond_server.core.errors import Fault, invalid, session_not_found
+from sessiond_server.core.errors import Fault, history_rewound, invalid, session_not_found
 from sessiond_server.core.ids import session_key, uuid7
 from sessiond_server.core.json_text import parse_options
 from sessiond_server.core.limits import (
@@ -44,48 +43,10 @@ from sessiond_server.turns.context import Contexts, policy_of
 from sessiond_server.turns.errors import fault_of_model
 from sessiond_server.turns.rows import NewTurn, TurnRow
 from sessiond_server.turns.runner import TurnRunner
+from sessiond_server.turns.sending import Accepted, Sending, content_of
 from sessiond_server.turns.store import TurnStore
 from sessiond_server.turns.transitions import TurnTransitions
 from sessiond_server.turns.window import has_results
-
-
-@dataclass(frozen=True, slots=True)
-class Sending:
-    """A Send request.
-
-    Attributes:
-        prompt: the text of a user message. At most one of prompt and messages is set.
-        model: the model's name. "" = the session's model.
-        options_json: fields of the provider's request, as a JSON object; "" = none.
-        is_immediate: whether to steer the running turn, if there is one.
-        timeout_ms: timeout of the turn. None = the server's maximum.
-        request_id: makes the call safe to repeat; "" = none.
-    """
-
-    project_id: UUID
-    session_id: str
-    prompt: str = ""
-    messages: Sequence[Message] = ()
-    model: str = ""
-    options_json: str = ""
-    is_immediate: bool = False
-    timeout_ms: int | None = None
-    request_id: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """The result of a Send.
-
-    Attributes:
-        turn: the turn that the Send created, even if it steers another turn.
-        after_seq: seq of the session's last message before the Send.
-        is_new: False if an earlier Send had the same request_id.
-    """
-
-    turn: TurnRow
-    after_seq: int
-    is_new: bool
 
 
 class Turns:
@@ -94,6 +55,7 @@ class Turns:
     Args:
         default_model: model of sessions without a model.
         max_timeout_ms: maximum timeout of a turn, which is also the default.
+        keep_partial: whether the text of an answer that is cut off is kept by default.
     """
 
     def __init__(
@@ -109,6 +71,7 @@ class Turns:
         *,
         default_model: str,
         max_timeout_ms: int,
+        keep_partial: bool = True,
     ) -> None:
         self._store = store
         self._sessions = sessions
@@ -120,6 +83,7 @@ class Turns:
         self._tokenizer = tokenizer
         self._default_model = default_model
         self._max_timeout_ms = max_timeout_ms
+        self._keep_partial = keep_partial
 
     async def send(self, sending: Sending) -> Accepted:
         """Queue a turn, and start the next one if none is running.
@@ -138,7 +102,7 @@ class Turns:
         turn_id = uuid7()
         record = None
         if sending.request_id:
-            record = RequestRecord(key, sending.request_id, _content_of(sending), str(turn_id))
+            record = RequestRecord(key, sending.request_id, content_of(sending), str(turn_id))
             # Look for a repeated request before the checks: session and settings may have changed
             # since.
             if first := await self._sessions.find_request(key, session.log, sending.request_id):
@@ -157,8 +121,12 @@ class Turns:
         )
         try:
             async with self._runner.change(key, project_id, session_id, record) as changes:
-                if changes.change.state == SessionStatus.DESTROYED:
+                change = changes.change
+                if change.state == SessionStatus.DESTROYED:
                     raise _destroyed(session_id)
+                if sending.expected_epoch not in (None, change.epoch):
+                    problem = f"epoch {sending.expected_epoch} was expected, and nothing was sent"
+                    raise history_rewound(session_id, change.epoch, change.last_seq, problem)
                 open_ = await self._store.open(changes.change)
                 if open_.count >= MAX_OPEN_TURNS:
                     raise Fault(
@@ -190,7 +158,7 @@ class Turns:
             raise (
                 session_not_found(session_id) if fault.reason == "TURN_NOT_FOUND" else fault
             ) from None
-        return Accepted(turn_now, open_.last_seq, True)
+        return Accepted(turn_now, open_.last_seq, True, change.epoch)
 
     async def abort(
         self,
@@ -368,7 +336,17 @@ class Turns:
                 fields={"prompt": next(iter(fault.fields.values()), "")},
             ) from None
         check_batch(validator.totals.count, validator.totals.content_bytes, self._limits)
-        return NewTurn(turn_id, model, prompt, message_id, sending.options_json, timeout_ms)
+        return NewTurn(
+            turn_id,
+            model,
+            prompt,
+            message_id,
+            sending.options_json,
+            timeout_ms,
+            keep_partial=self._keep_partial
+            if sending.keep_partial is None
+            else sending.keep_partial,
+        )
 
     def _checked_timeout_ms(self, timeout_ms: int | None) -> int:
         if timeout_ms is None:
@@ -386,9 +364,15 @@ class Turns:
         # Read the session before the turn: a turn queued after that appends after this last_seq.
         session = await self._sessions.get(record.key, sending.project_id)
         row = await self.own(sending.project_id, sending.session_id, first.result)
-        return Accepted(
-            row, row.first_seq - 1 if row.first_seq else session.last_seq if session else 0, False
-        )
+        last_seq, epoch = (session.last_seq, session.epoch) if session else (0, 0)
+        # The turn's messages may have been removed by a rewind.
+        after_seq = min(row.first_seq - 1, last_seq) if row.first_seq else last_seq
+        return Accepted(row, after_seq, False, epoch)
+
+    async def last_seq(self, project_id: UUID, session_id: str) -> int:
+        """Return the seq of a session's newest message; 0 if there is none, or no such session."""
+        row = await self._sessions.get(session_key(project_id, session_id), project_id)
+        return row.last_seq if row else 0
 
 
 def check_turn_id(turn_id: str) -> UUID:
@@ -401,19 +385,6 @@ def check_turn_id(turn_id: str) -> UUID:
         return UUID(turn_id)
     except ValueError:
         raise invalid("turn_id", "is not a UUID" if turn_id else "is required") from None
-
-
-def _content_of(sending: Sending) -> bytes:
-    messages = [message.SerializeToString(deterministic=True).hex() for message in sending.messages]
-    return content_hash(
-        "send",
-        sending.prompt,
-        messages,
-        sending.model,
-        sending.options_json,
-        sending.is_immediate,
-        sending.timeout_ms,
-    )
 
 
 def _destroyed(session_id: str) -> Fault:

@@ -9,8 +9,10 @@ from uuid import UUID
 
 from sessiond.v1.turn_pb2 import Usage
 from sessiond_server.core.errors import Fault
+from sessiond_server.core.events import Event
 from sessiond_server.formats.report import Report
 from sessiond_server.sessions.store.lock import Change
+from sessiond_server.turns.answer_text import AnswerText
 from sessiond_server.turns.rows import TurnRow
 
 
@@ -92,8 +94,11 @@ class RunningTurn:
     Attributes:
         end_seq: seq of the last message that the turn appended; 0 if there is none.
         after_seq: end_seq, or else the seq of the session's last message.
-        answered_seq: seq of the message that the model answers; 0 before the model is called.
-        half: the first half of a surrogate pair whose second half begins the next delta.
+        epoch: the session's epoch, which does not change while a turn runs.
+        keep_partial: whether the text of an answer that is cut off is kept.
+        text: what the model has written in the current call.
+        reasoning_half: the first half of a surrogate pair of the reasoning.
+        has_saved: whether text of the turn may be in the database.
         began: time of the start, on the monotonic clock.
         is_over: set when another process has ended the turn, or when this one must abandon it.
         fault: why this process abandons the turn.
@@ -112,8 +117,11 @@ class RunningTurn:
     timeout_s: float
     end_seq: int
     after_seq: int
-    answered_seq: int = 0
-    half: str = ""
+    epoch: int
+    keep_partial: bool = True
+    text: AnswerText = field(default_factory=AnswerText)
+    reasoning_half: str = ""
+    has_saved: bool = False
     began: float = field(default_factory=time.monotonic)
     is_over: asyncio.Event = field(default_factory=asyncio.Event)
     fault: Fault | None = None
@@ -143,12 +151,15 @@ class TurnChanges:
 
     Attributes:
         change: the transaction.
+        epoch: the session's epoch at the beginning of the transaction.
+        rewound: the event of a rewind; None if the transaction does not rewind the session.
         ended: the turns that the transaction ended.
         started: the turn that the transaction started.
         settled: id of this process's turn that is over.
         has_appended: whether the transaction appended messages.
         is_full: whether a turn stayed queued because no slot was free.
         is_idle: whether no turn is running or queued.
+        frozen: the turns whose texts the transaction stores.
     """
 
     change: Change
@@ -160,6 +171,17 @@ class TurnChanges:
     has_appended: bool = False
     is_full: bool = False
     is_idle: bool = False
+    frozen: list[RunningTurn] = field(default_factory=list)
+    rewound: Event | None = None
+    epoch: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.epoch = self.change.epoch
+
+    def freeze(self, running: RunningTurn) -> None:
+        """Publish nothing more of a turn's text, unless the transaction fails."""
+        running.text.is_frozen = True
+        self.frozen.append(running)
 
     @property
     def log(self) -> UUID:

@@ -68,7 +68,7 @@ _OF_SESSION = "key = %(key)s AND log = %(log)s"
 _OF_TURN = f"{_OF_SESSION} AND turn_id = %(turn_id)s"
 _OF_CALLER = f"key = %(key)s AND project_id = %(project_id)s AND {ALIVE}"
 _COLUMNS = columns_of(TurnRow)
-_OWNED = f"{_COLUMNS}, options, holder"
+_OWNED = f"{_COLUMNS}, options, holder, keep_partial"
 
 _OPEN = """
 SELECT running_turn, sessions.last_seq, count(turns.turn_id) AS count,
@@ -79,11 +79,11 @@ WHERE sessions.key = %(key)s GROUP BY sessions.key"""
 
 _INSERT = f"""
 INSERT INTO turns (key, log, turn_id, place, state, model, prompt, message_id, options, timeout_ms,
-    steers, held_until, created_at)
+    steers, held_until, keep_partial, created_at)
 VALUES (%(key)s, %(log)s, %(turn_id)s, %(place)s, {TurnState.QUEUED}, %(model)s, %(prompt)s,
     %(message_id)s, %(options)s, %(timeout_ms)s, %(steers)s,
     CASE WHEN %(is_held)s THEN clock_timestamp() + %(timeout_ms)s * interval '1 millisecond' END,
-    clock_timestamp())"""
+    %(keep_partial)s, clock_timestamp())"""
 
 # Messages that were sent to steer a turn which is over come first.
 _NEXT = f"""
@@ -114,7 +114,7 @@ UPDATE turns SET state = {TurnState.JOINED}, joined = %(joined)s, prompt = NULL,
 WHERE {_OF_TURN}"""
 _END = f"""
 UPDATE turns SET state = %(state)s, prompt = NULL, end_seq = COALESCE(%(end_seq)s, end_seq),
-    last_seq = %(last_seq)s, stop_reason = %(stop_reason)s,
+    last_seq = %(last_seq)s, partial_seq = %(partial_seq)s, stop_reason = %(stop_reason)s,
     usage = COALESCE(%(usage)s::bigint[], usage), error = %(error)s::jsonb,
     changes = %(changes)s::jsonb, change_count = %(change_count)s,
     ended_at = clock_timestamp(), lease_until = NULL
@@ -172,7 +172,12 @@ class TurnStore:
         self._appends = appends
 
     def change(
-        self, key: UUID, project_id: UUID, record: RequestRecord | None = None
+        self,
+        key: UUID,
+        project_id: UUID,
+        record: RequestRecord | None = None,
+        *,
+        excludes_copies: bool = False,
     ) -> AbstractAsyncContextManager[Change]:
         """Return sessions.store.lock.change for the session.
 
@@ -180,7 +185,7 @@ class TurnStore:
             SessionMissing: if the project has no such session.
             DuplicateRequest: if the request is recorded already.
         """
-        return change(self._database, key, project_id, record)
+        return change(self._database, key, project_id, record, excludes_copies=excludes_copies)
 
     @asynccontextmanager
     async def savepoint(self, change: Change) -> AsyncIterator[None]:
@@ -224,6 +229,7 @@ class TurnStore:
             timeout_ms=turn.timeout_ms,
             steers=turn.steers,
             is_held=turn.is_held,
+            keep_partial=turn.keep_partial,
         )
 
     async def next_queued(self, change: Change) -> QueuedTurn | None:
@@ -282,9 +288,9 @@ class TurnStore:
 
         Args:
             change: the transaction on the session.
-            seq: the earlier message; all messages after it are in the session's own log.
+            seq: the earlier message; all messages after it are in the session's message log.
         """
-        after = Segment(change.key, change.log, seq + 1, change.last_seq)
+        after = Segment(change.key, change.message_log, seq + 1, change.last_seq)
         links = await _rows(change, PARENT_LINKS, **columns([after]))
         parents = {row["seq"]: row["parent_seq"] for row in links}
         return is_ancestor(parents, seq, change.last_seq)
@@ -303,6 +309,7 @@ class TurnStore:
             state=ending.state,
             end_seq=ending.end_seq,
             last_seq=ending.last_seq,
+            partial_seq=ending.partial_seq,
             stop_reason=ending.stop_reason,
             usage=None if ending.usage is None else list(ending.usage),
             error=None if ending.error is None else Jsonb(ending.error),
@@ -395,6 +402,7 @@ async def _rows(change: Change, statement: str, **parameters: Any) -> list[dict[
 
 def _owned(row: dict[str, Any]) -> OwnedTurn:
     options, holder = row.pop("options"), row.pop("holder")
+    keep_partial = row.pop("keep_partial")
     # Earlier versions stored the options as an object.
     options = parse(options) if isinstance(options, str) else options
-    return OwnedTurn(TurnRow(**row), options, holder)
+    return OwnedTurn(TurnRow(**row), options, holder, keep_partial)

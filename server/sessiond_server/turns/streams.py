@@ -18,8 +18,10 @@ from sessiond_server.core.validation import check_session_id
 from sessiond_server.turns.errors import fault_of_turn
 from sessiond_server.turns.rows import TurnRow
 from sessiond_server.turns.runner import TurnRunner
-from sessiond_server.turns.service import Accepted, Sending, Turns
-from sessiond_server.watch.hub import WatchHub, WatchOptions
+from sessiond_server.turns.sending import Accepted, Sending
+from sessiond_server.turns.service import Turns
+from sessiond_server.watch.hub import WatchHub
+from sessiond_server.watch.options import WatchOptions
 
 # How often to look up a turn that runs in another process, in case its end is not published.
 POLL_MS = 2_000
@@ -70,7 +72,7 @@ class TurnStreams:
         if after_seq < 0:
             raise invalid("after_seq", "is negative; 0 stands for the beginning")
         # Watch before the turn starts, so that none of its events is missed.
-        live, first = self._watch(sending, None), b""
+        live, first = self._watch(sending, None, None), b""
         try:
             await anext(live)
             sent = asyncio.ensure_future(self._turns.send(sending))
@@ -81,11 +83,15 @@ class TurnStreams:
                     sent.add_done_callback(partial(self._abort_accepted, sending))
                 raise
             follower = TurnFollower(self._turns, self._runner, sending, accepted.turn)
-            after_seq = max(after_seq, accepted.after_seq)
+            if after_seq > accepted.after_seq:
+                last_seq = await self._turns.last_seq(sending.project_id, sending.session_id)
+                after_seq = max(accepted.after_seq, min(after_seq, last_seq))
+            else:
+                after_seq = accepted.after_seq
             try:
                 if not accepted.is_new and not await follower.is_over_at(after_seq):
                     await live.aclose()
-                    live = self._watch(sending, after_seq)
+                    live = self._watch(sending, after_seq, accepted.epoch)
                     first = await anext(live)
                     # Look the turn up only now: a client that sees the turn running also receives
                     # its end.
@@ -112,8 +118,11 @@ class TurnStreams:
         """Cancel the aborts in progress."""
         await cancel_all(self._aborting)
 
-    def _watch(self, sending: Sending, after_seq: int | None) -> AsyncGenerator[bytes, None]:
-        options = WatchOptions(check_session_id(sending.session_id), after_seq, POLL_MS)
+    def _watch(
+        self, sending: Sending, after_seq: int | None, after_epoch: int | None
+    ) -> AsyncGenerator[bytes, None]:
+        session_id = check_session_id(sending.session_id)
+        options = WatchOptions(session_id, after_seq, POLL_MS, after_epoch)
         return self._watching.watch(sending.project_id, options)
 
     async def _effective_turn(self, sending: Sending, own: TurnRow) -> TurnRow:
@@ -192,12 +201,21 @@ class TurnFollower:
                 self._ended = self._ended or await self._ended_turn()
             if is_published and self._ended and self._ended.end_seq <= self._seen:
                 return
+            if is_published and not chunk and await self._is_cut():
+                return
             chunk = await anext(chunks)
 
     async def is_over_at(self, seq: int) -> bool:
         """Look up the turn. Return whether it is over and has no message after `seq`."""
         self._ended = await self._ended_turn()
         return self._ended is not None and self._ended.end_seq <= seq
+
+    async def _is_cut(self) -> bool:
+        """Whether the turn is over, and a rewind has removed its last messages."""
+        project_id, session_id = self._sending.project_id, self._sending.session_id
+        return self._ended is not None and self._ended.end_seq > await self._turns.last_seq(
+            project_id, session_id
+        )
 
     async def _ended_turn(self) -> TurnRow | None:
         """Return the effective turn if it is over, else None."""
@@ -226,7 +244,9 @@ class TurnFollower:
         mine = {str(turn_id) for turn_id in ids if turn_id}
         found, has_ended = [], False
         for event in watched:
-            if event.seq:
+            if event.type == events.REWOUND:
+                self._seen = min(self._seen, int(event.data.fields["last_seq"].number_value))
+            elif event.seq:
                 # Messages that arrived before the turn started may have lower seqs.
                 self._seen = max(self._seen, event.seq)
                 if event.message.turn.turn_id in mine:

@@ -10,13 +10,14 @@ from uuid import UUID
 
 import structlog
 
-from sessiond.v1.message_pb2 import Message
+from sessiond.v1.message_pb2 import FORMAT_OPENAI, Message
 from sessiond.v1.turn_pb2 import MessageTurn
 from sessiond_server.assets.service import asset_not_found
 from sessiond_server.assets.store.assets import AssetMissing
 from sessiond_server.core.errors import Fault
 from sessiond_server.core.limits import Limits
 from sessiond_server.core.states import SessionStatus, TurnState
+from sessiond_server.formats.incomplete import incomplete_answer
 from sessiond_server.formats.read import read
 from sessiond_server.formats.token_counts import Tokenizer
 from sessiond_server.messages.append import append_of
@@ -25,12 +26,13 @@ from sessiond_server.messages.store.append import Appended
 from sessiond_server.messages.store.message_ids import MessageIdTaken
 from sessiond_server.messages.target import Target
 from sessiond_server.messages.validation import MessageValidator
-from sessiond_server.providers.base import Answer
+from sessiond_server.providers.base import Answer, ModelFault
 from sessiond_server.providers.routing import Models
 from sessiond_server.turns.errors import error_of, internal_error, printable
-from sessiond_server.turns.rows import Ending, OwnedTurn, QueuedTurn
+from sessiond_server.turns.rows import Ending, OwnedTurn, QueuedTurn, SavedText
 from sessiond_server.turns.state import RunningTurn, TurnChanges, TurnLease, TurnSlots
 from sessiond_server.turns.store import StartFailed, TurnStore
+from sessiond_server.turns.text_store import TextStore
 from sessiond_server.turns.window import has_results
 
 log = structlog.get_logger(__name__)
@@ -42,18 +44,24 @@ class TurnTransitions:
     Args:
         lease: the lease for turns that are started.
         slots: the process's slots. If none is free, queued turns stay queued, for any process.
+
+    Attributes:
+        running: the turns that this process runs, by id. The runner adds and removes them.
     """
 
     def __init__(
         self,
         store: TurnStore,
+        texts: TextStore,
         models: Models,
         limits: Limits,
         tokenizer: Tokenizer,
         lease: TurnLease,
         slots: TurnSlots,
     ) -> None:
+        self.running: dict[UUID, RunningTurn] = {}
         self._store = store
+        self._texts = texts
         self._models = models
         self._limits = limits
         self._tokenizer = tokenizer
@@ -93,9 +101,11 @@ class TurnTransitions:
             await self.fail(changes, queued.turn_id, fault)
         changes.is_idle = True
 
-    async def abort(self, changes: TurnChanges, turn_id: UUID, why: str) -> None:
-        """End a turn as aborted, unless it has already ended."""
-        await self.fail(changes, turn_id, Fault("TURN_ABORTED", why))
+    async def abort(
+        self, changes: TurnChanges, turn_id: UUID, why: str, *, keeps_text: bool = True
+    ) -> None:
+        """End a turn as aborted, unless it has already ended. For keeps_text, see `fail`."""
+        await self.fail(changes, turn_id, Fault("TURN_ABORTED", why), keeps_text=keeps_text)
 
     async def fail(
         self,
@@ -103,18 +113,29 @@ class TurnTransitions:
         turn_id: UUID,
         fault: Fault,
         running: RunningTurn | None = None,
+        *,
+        keeps_text: bool = True,
     ) -> None:
         """End a turn with a Fault, unless it has already ended.
 
-        The turn ends as aborted for TURN_ABORTED, and as failed for any other reason.
+        The turn ends as aborted for TURN_ABORTED, and as failed for any other reason. Unless
+        keeps_text is false, the text that its model has written is kept as an incomplete message.
         """
+        running = running or self.running.get(turn_id)
+        partial_seq = 0
+        if keeps_text:
+            partial_seq = await self._append_partial(changes, turn_id, running)
+        elif running:
+            changes.freeze(running)
         ending = Ending(
             TurnState.ABORTED if fault.reason == "TURN_ABORTED" else TurnState.FAILED,
+            end_seq=partial_seq or None,
+            partial_seq=partial_seq,
             usage=running.usage if running else None,
             error=error_of(fault, changes.session_id, turn_id),
             report=running.report if running else None,
         )
-        await self._end(changes, turn_id, ending)
+        await self._end(changes, turn_id, ending, running)
 
     async def adopt(self, changes: TurnChanges, turn_id: UUID) -> None:
         """Run a turn that this process started by a commit that was not acknowledged."""
@@ -158,9 +179,60 @@ class TurnTransitions:
         changes.settled = turn_id
         return 0
 
-    async def _end(self, changes: TurnChanges, turn_id: UUID, ending: Ending) -> None:
+    async def _end(
+        self, changes: TurnChanges, turn_id: UUID, ending: Ending, running: RunningTurn | None
+    ) -> None:
         if row := await self._store.end(changes.change, turn_id, ending):
             changes.ended.append(row)
+            if running is None or running.has_saved:
+                await self._texts.drop(changes.change, turn_id)
+
+    async def _append_partial(
+        self, changes: TurnChanges, turn_id: UUID, running: RunningTurn | None
+    ) -> int:
+        """Append the text of an answer that is cut off, as an incomplete message.
+
+        Returns:
+            The message's seq; 0 if there is no text, or if it is not to be kept.
+        """
+        change = changes.change
+        if running:
+            # What watchers see from now on would not be in the message.
+            changes.freeze(running)
+            text = running.text.since(0) if running.keep_partial else ""
+            saved = SavedText(running.model, running.text.answered_seq, text)
+        elif found := await self._texts.to_keep(change, turn_id):
+            saved = found
+        else:
+            return 0
+        if not saved.text.strip() or change.state == SessionStatus.DESTROYED:
+            return 0
+        try:
+            provider = self._models.route(saved.model).provider
+            name, message_format = provider.name, provider.format
+        except ModelFault:
+            # The server that ran the turn had other providers.
+            name, message_format = "", FORMAT_OPENAI
+        message = Message(
+            format=message_format,
+            json=incomplete_answer(message_format, saved.text, self._limits.max_message_bytes),
+            incomplete=True,
+            turn=MessageTurn(turn_id=str(turn_id), model=printable(saved.model), provider=name),
+        )
+        await self._set_parent(changes, message, saved.answered_seq)
+        try:
+            return (await self._append(changes, turn_id, [message], is_answer=True)).last_seq
+        except Fault as fault:
+            log.warning("partial_answer_dropped", turn_id=str(turn_id), error=fault.message)
+            return 0
+
+    async def _set_parent(self, changes: TurnChanges, answer: Message, answered_seq: int) -> None:
+        """Let an answer name the message that it answers, if another branch follows that one."""
+        change = changes.change
+        if answered_seq not in (0, change.last_seq) and not await self._store.is_continued(
+            change, answered_seq
+        ):
+            answer.parent_seq = answered_seq
 
     async def _start(self, changes: TurnChanges, queued: QueuedTurn) -> RunningTurn:
         owned = await self._store.start(
@@ -213,6 +285,8 @@ class TurnTransitions:
             turn.timeout_ms / 1000,
             end_seq,
             end_seq or (await self._store.open(change)).last_seq,
+            change.epoch,
+            owned.keep_partial,
         )
 
     async def _append_answer(
@@ -240,9 +314,7 @@ class TurnTransitions:
             for text in answer.messages
         ]
         has_calls = any(read(message).calls for message in messages)
-        answered = running.answered_seq
-        if answered != change.last_seq and not await self._store.is_continued(change, answered):
-            messages[0].parent_seq = answered
+        await self._set_parent(changes, messages[0], running.text.answered_seq)
         # The usage counts for the whole answer, so only its last message keeps it.
         for message in messages[:-1]:
             message.turn.ClearField("usage")
@@ -271,7 +343,7 @@ class TurnTransitions:
                 running.usage,
                 report=running.report,
             )
-            await self._end(changes, turn_id, ending)
+            await self._end(changes, turn_id, ending, running)
         return resume_seq
 
     async def _append(

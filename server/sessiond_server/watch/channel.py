@@ -16,9 +16,10 @@ import structlog
 from sessiond_server.core.errors import session_not_found
 from sessiond_server.core.ids import session_key
 from sessiond_server.db.pool import Contention, DatabaseUnavailable, PoolExhausted
+from sessiond_server.messages.store.cuts import CutStore
 from sessiond_server.messages.store.history import HistoryStore, LogHead, PageQuery
-from sessiond_server.messages.store.segments import Segment
-from sessiond_server.watch.encoding import Chunk, chunk_of_messages
+from sessiond_server.messages.store.segments import Segment, cut
+from sessiond_server.watch.encoding import Chunk, chunk_of_cut, chunk_of_messages
 from sessiond_server.watch.watcher import MAX_QUEUED_CHUNKS, Watcher
 
 PAGE_ROWS, PAGE_BYTES = 256, 256 * 1024
@@ -35,11 +36,17 @@ MAX_SEQ = 2**63 - 1
 log = structlog.get_logger(__name__)
 
 
+def is_whole(rows: Sequence[Any], after: int) -> bool:
+    """Return whether rows of messages begin after a seq and have no gap."""
+    return bool(rows) and rows[0][0] == after + 1 and rows[-1][0] == after + len(rows)
+
+
 class Channel:
     """New messages and ephemeral events of one session, delivered to all its watchers.
 
     Attributes:
         log: the session's log.
+        epoch: the session's epoch, as far as the channel knows.
         seq: seq of the last delivered message.
         watchers: the watchers that receive the events.
         is_over: whether the session is gone.
@@ -48,6 +55,7 @@ class Channel:
     def __init__(
         self,
         history: HistoryStore,
+        cuts: CutStore,
         wait_for_publication: Callable[[UUID], Awaitable[None]],
         project_id: UUID,
         session_id: str,
@@ -57,6 +65,7 @@ class Channel:
 
         Args:
             history: store of the messages.
+            cuts: store of the remembered rewinds.
             wait_for_publication: waits until the events of all commits in progress in this process
                 are published, for the session with the given key.
             project_id: the session's project.
@@ -67,10 +76,16 @@ class Channel:
         self.project_id = project_id
         self.session_id = session_id
         self.log = head.log
+        self.epoch = head.epoch
         self.seq = head.last_seq
         self.watchers: set[Watcher] = set()
         self.is_over = False
         self._history = history
+        self._cuts = cuts
+        self._message_log = head.message_log
+        # Segments of messages after `seq` that are not in the message log.
+        self._segments: Sequence[Segment] = ()
+        self._may_be_rewound = False
         self._wait_for_publication = wait_for_publication
         self._wake = asyncio.Event()
         self._is_resting = False
@@ -84,16 +99,23 @@ class Channel:
         """Make the channel read new messages, if there are any."""
         self._wake.set()
 
+    def look_for_rewinds(self) -> None:
+        """Make the channel find out whether the session was rewound."""
+        self._may_be_rewound = True
+        self._wake.set()
+
     def publish(self, chunk: Chunk) -> None:
         """Deliver an ephemeral event, after the messages that precede it and before later ones."""
         if self.is_over:
             return
+        if chunk.epoch > self.epoch:
+            self._may_be_rewound = True
         if (
             self._is_resting
             and not self._wake.is_set()
             and not self._ephemeral
             and chunk.after_seq is not None
-            and chunk.after_seq <= self.seq
+            and self._is_due(self._round, chunk)
         ):
             # All messages before this event have been delivered, and no newer message is known.
             self._push_ephemeral(chunk)
@@ -125,6 +147,9 @@ class Channel:
                 self._round += 1
                 is_over = self.is_over
                 try:
+                    if self._may_be_rewound:
+                        self._may_be_rewound = False
+                        await self._follow_rewinds()
                     await self._read()
                 except (DatabaseUnavailable, PoolExhausted, Contention) as e:
                     # The hub's poll will wake the channel again.
@@ -143,33 +168,58 @@ class Channel:
 
     def _is_due(self, published_in: int, chunk: Chunk) -> bool:
         """Return whether all messages before an ephemeral event have been delivered."""
+        if chunk.epoch != self.epoch:
+            return chunk.epoch < self.epoch
         if chunk.after_seq is None:
             # The event follows all messages that were stored when it was published. Any later round
             # has read them.
             return published_in < self._round
         return chunk.after_seq <= self.seq
 
+    async def _follow_rewinds(self) -> None:
+        """If the session was rewound, deliver the event and go on after the last message kept."""
+        head = await self._history.head(self.key, self.project_id)
+        if head is None or head.log != self.log or head.epoch <= self.epoch:
+            return
+        found = await self._cuts.since(self.key, head, self.epoch)
+        # The events of the commit that rewound the session belong before it.
+        await self._wait_for_publication(self.key)
+        self.epoch, self._message_log, self._segments = head.epoch, head.message_log, head.segments
+        while self._ephemeral and self._ephemeral[0][1].epoch < self.epoch:
+            chunk = self._ephemeral.popleft()[1]
+            if not chunk.is_delta:
+                self._push(chunk)
+        self.seq = min(self.seq, found.last_seq)
+        self._push(chunk_of_cut(self.session_id, found))
+
     async def _read(self) -> None:
         """Deliver the messages after `seq`.
 
-        These messages are in the session's own log, even while older messages are being moved.
+        Unless the session was rewound, these messages are in its message log, even while older
+        messages are being moved.
         """
         is_more = True
         while is_more and not self._is_closed:
             await self._wait_for_room()
+            stored = cut(self._segments, self.seq, self.seq + PAGE_ROWS)
+            new = Segment(self.key, self._message_log, self.seq + 1, MAX_SEQ)
             rows = await self._history.page(
-                PageQuery(
-                    (Segment(self.key, self.log, self.seq + 1, MAX_SEQ),), PAGE_ROWS, PAGE_BYTES
-                )
+                PageQuery(tuple(stored) or (new,), PAGE_ROWS, PAGE_BYTES)
             )
+            if stored and not is_whole(rows, self.seq):
+                # The messages were moved, removed by another rewind, or purged with the session.
+                if not await self._look_again(stored):
+                    return
+                continue
             if not rows or rows[0][0] != self.seq + 1:
                 return  # nothing new, or already purged
             # The rows may belong to a commit whose events this process has not published yet.
             await self._wait_for_publication(self.key)
-            is_more = len(rows) == PAGE_ROWS
+            is_more = bool(stored) or len(rows) == PAGE_ROWS
             # Deliver each event that happened between two of these messages between them.
             while (
                 self._ephemeral
+                and self._ephemeral[0][1].epoch == self.epoch
                 and (place := self._ephemeral[0][1].after_seq) is not None
                 and place < rows[-1][0]
             ):
@@ -179,6 +229,17 @@ class Channel:
                     rows = rows[before:]
                 self._push_ephemeral(self._ephemeral.popleft()[1])
             is_more = self._push_messages(rows) >= PAGE_BYTES or is_more
+
+    async def _look_again(self, stored: Sequence[Segment]) -> bool:
+        """Find the messages after `seq` again. Return whether they are in other segments by now."""
+        head = await self._history.head(self.key, self.project_id)
+        if head is None or head.log != self.log:
+            return False
+        if head.epoch > self.epoch:
+            self.look_for_rewinds()
+            return False
+        self._segments = head.segments
+        return cut(head.segments, self.seq, self.seq + PAGE_ROWS) != stored
 
     async def _wait_for_room(self) -> None:
         """Wait for slow watchers for a while, so that a burst does not overflow their queues."""
@@ -209,13 +270,14 @@ class Channel:
 
     def _push_messages(self, rows: Sequence[Any]) -> int:
         """Deliver messages and return their size in bytes."""
-        chunk = chunk_of_messages(self.session_id, rows)
+        chunk = chunk_of_messages(self.session_id, self.epoch, rows)
         self.seq = chunk.last_seq
         self._push(chunk)
         return len(chunk.encoded)
 
     def _push_ephemeral(self, chunk: Chunk) -> None:
-        if not chunk.is_late(self.seq):
+        is_late = chunk.is_delta and chunk.epoch < self.epoch
+        if not is_late and not chunk.is_late(self.seq):
             self._push(chunk)
 
     def _push(self, chunk: Chunk) -> None:

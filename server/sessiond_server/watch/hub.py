@@ -10,7 +10,6 @@ to read.
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 from uuid import UUID
@@ -23,15 +22,16 @@ from sessiond_server.core.errors import invalid, session_not_found
 from sessiond_server.core.events import Event
 from sessiond_server.core.ids import session_key
 from sessiond_server.core.supervision import Loop
-from sessiond_server.core.validation import check_session_id
 from sessiond_server.db.pool import Contention, DatabaseUnavailable, PoolExhausted
+from sessiond_server.messages.store.cuts import CutStore
 from sessiond_server.messages.store.history import HistoryStore, LogHead, PageQuery
 from sessiond_server.messages.store.segments import cut
 from sessiond_server.sessions.lifecycle_events import lifecycle_event
 from sessiond_server.sessions.store.deletion import DeletedSession
-from sessiond_server.watch.channel import PAGE_BYTES, PAGE_ROWS, Channel
-from sessiond_server.watch.encoding import chunk_of_event, chunk_of_messages
+from sessiond_server.watch.channel import PAGE_BYTES, PAGE_ROWS, Channel, is_whole
+from sessiond_server.watch.encoding import chunk_of_cut, chunk_of_event, chunk_of_messages
 from sessiond_server.watch.notifier import Notifier
+from sessiond_server.watch.options import WatchOptions
 from sessiond_server.watch.store import WatchStore
 from sessiond_server.watch.watcher import Watcher
 
@@ -39,26 +39,7 @@ POLL_S = 2.0
 # Minimum pause between two polls, however many are requested.
 POLL_REST_S = 0.1
 
-DEFAULT_HEARTBEAT_MS, MIN_HEARTBEAT_MS, MAX_HEARTBEAT_MS = 15_000, 1_000, 300_000
-
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class WatchOptions:
-    """A Watch request.
-
-    Attributes:
-        session_id: the session; "" for all sessions of the project.
-        after_seq: the message to begin after; None for new messages only. Not allowed for a
-            project.
-        heartbeat_ms: interval between heartbeats while nothing happens, in milliseconds; None =
-            DEFAULT_HEARTBEAT_MS.
-    """
-
-    session_id: str
-    after_seq: int | None = None
-    heartbeat_ms: int | None = None
 
 
 class WatchHub:
@@ -72,6 +53,7 @@ class WatchHub:
         self,
         store: WatchStore,
         history: HistoryStore,
+        cuts: CutStore,
         check_draining: Callable[[], None],
         *,
         listens: bool,
@@ -81,6 +63,7 @@ class WatchHub:
         Args:
             store: statements about watched sessions, and notifications.
             history: store of the messages.
+            cuts: store of the remembered rewinds.
             check_draining: raises Fault SERVER_DRAINING while the server is draining. When draining
                 starts, the server calls wake_all().
             listens: whether to receive notifications from other processes by LISTEN. False behind a
@@ -88,6 +71,7 @@ class WatchHub:
         """
         self._store = store
         self._history = history
+        self._cuts = cuts
         self._check_draining = check_draining
         self._listens = listens
         self._poll_now = asyncio.Event()
@@ -154,36 +138,24 @@ class WatchHub:
         Raises:
             Fault: SESSION_NOT_FOUND; INVALID_FIELD; WATCHER_TOO_SLOW; SERVER_DRAINING.
         """
-        heartbeat_ms = (
-            DEFAULT_HEARTBEAT_MS if options.heartbeat_ms is None else options.heartbeat_ms
-        )
-        if not MIN_HEARTBEAT_MS <= heartbeat_ms <= MAX_HEARTBEAT_MS:
-            raise invalid(
-                "heartbeat_interval",
-                f"is {heartbeat_ms} ms; from 1 second to 5 minutes are allowed",
-            )
+        heartbeat_s = options.checked_heartbeat_s()
         if not options.session_id:
-            if options.after_seq is not None:
-                raise invalid("after_seq", "is only valid with session_id")
-            watcher = Watcher("", 0)
+            watcher = Watcher("", 0, 0)
             watchers = self._projects.setdefault(project_id, set())
             watchers.add(watcher)
             try:
-                async for response in self._follow(watcher, heartbeat_ms / 1000):
+                async for response in self._follow(watcher, heartbeat_s):
                     yield response
             finally:
                 watchers.discard(watcher)
                 if not watchers and self._projects.get(project_id) is watchers:
                     del self._projects[project_id]
             return
-        check_session_id(options.session_id)
-        if options.after_seq is not None and options.after_seq < 0:
-            raise invalid("after_seq", "is negative; 0 stands for the beginning")
-        channel, watcher, head = await self._join(project_id, options.session_id, options.after_seq)
+        channel, watcher, head = await self._join(project_id, options)
         try:
             async for response in self._replay(channel, watcher, head):
                 yield response
-            async for response in self._follow(watcher, heartbeat_ms / 1000):
+            async for response in self._follow(watcher, heartbeat_s):
                 yield response
         finally:
             channel.watchers.discard(watcher)
@@ -191,9 +163,10 @@ class WatchHub:
                 self._leave(channel)
 
     async def _join(
-        self, project_id: UUID, session_id: str, after_seq: int | None
+        self, project_id: UUID, options: WatchOptions
     ) -> tuple[Channel, Watcher, LogHead]:
         """Add a watcher to the session's channel. Create the channel if there is none."""
+        session_id, after_seq = options.session_id, options.after_seq
         key = session_key(project_id, session_id)
         while True:
             head = await self._history.head(key, project_id)
@@ -201,23 +174,27 @@ class WatchHub:
                 raise session_not_found(session_id)
             if head.touch_due:
                 await self._history.touch(key, project_id)
-            if after_seq is not None and after_seq > head.last_seq:
-                raise invalid(
-                    "after_seq",
-                    f"is {after_seq}, but the session is at seq {head.last_seq}",
-                    last_seq=head.last_seq,
-                )
+            epoch = head.epoch if options.after_epoch is None else options.after_epoch
+            _check_place(head, after_seq, epoch)
             channel = self._channels.get(key)
             if channel is None:
                 channel = self._channels[key] = Channel(
-                    self._history, self._wait_for_publication, project_id, session_id, head
+                    self._history,
+                    self._cuts,
+                    self._wait_for_publication,
+                    project_id,
+                    session_id,
+                    head,
                 )
                 task = asyncio.create_task(self._run(channel))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
             if channel.log == head.log:
-                watcher = Watcher(session_id, head.last_seq if after_seq is None else after_seq)
+                after = head.last_seq if after_seq is None else after_seq
+                watcher = Watcher(session_id, after, epoch)
                 channel.watchers.add(watcher)
+                if head.epoch > channel.epoch:
+                    channel.look_for_rewinds()
                 return channel, watcher, head
             # The session was deleted and re-created. The channel either does not know this yet, or
             # has only just noticed it.
@@ -240,30 +217,36 @@ class WatchHub:
         self, channel: Channel, watcher: Watcher, head: LogHead
     ) -> AsyncGenerator[bytes, None]:
         """Yield stored messages until the watcher has caught up with its channel."""
-        while watcher.after < channel.seq and not watcher.error:
+        while not watcher.error:
             self._check_draining()
+            if watcher.epoch < head.epoch:
+                found = await self._cuts.since(channel.key, head, watcher.epoch)
+                watcher.rewind(found.epoch, found.last_seq)
+                yield chunk_of_cut(channel.session_id, found).encoded
+            # The channel may not have noticed the last rewind yet. Until then, the watcher passes
+            # over what it delivers.
+            is_behind = watcher.epoch < channel.epoch
+            newest = channel.seq if watcher.epoch == channel.epoch else head.last_seq
+            if not is_behind and watcher.after >= newest:
+                break
             rows: Sequence[Any] = ()
             segments = cut(
                 head.segments, watcher.after, min(head.last_seq, watcher.after + PAGE_ROWS)
             )
-            if segments:
+            if segments and not is_behind:
                 rows = await self._history.page(PageQuery(tuple(segments), PAGE_ROWS, PAGE_BYTES))
-            if (
-                rows
-                and rows[0][0] == watcher.after + 1
-                and rows[-1][0] == watcher.after + len(rows)
-            ):
-                chunk = chunk_of_messages(channel.session_id, rows)
+            if is_whole(rows, watcher.after):
+                chunk = chunk_of_messages(channel.session_id, watcher.epoch, rows)
                 watcher.after = chunk.last_seq
                 yield chunk.encoded
                 continue
-            # Either there are more messages by now, or flattening has moved the messages of a copy,
-            # or the session is gone.
+            # Either there are more messages by now, or the session was rewound, or messages were
+            # moved to another log, or the session is gone.
             again = await self._history.head(channel.key, channel.project_id)
             if (
                 again is None
                 or again.log != channel.log
-                or (segments and again.segments == head.segments)
+                or (segments and not is_behind and again.segments == head.segments)
             ):
                 watcher.end(session_not_found(channel.session_id))
                 return
@@ -309,6 +292,9 @@ class WatchHub:
             # The event belongs to another session with the same id, deleted or re-created. A poll
             # tells whether the channel's session still exists.
             self._poll_now.set()
+        elif channel and event.type == events.REWOUND:
+            # The channel reads the event from the database: it may have missed other rewinds.
+            channel.look_for_rewinds()
         elif channel:
             channel.publish(chunk)
             if event.type in (events.DELETED, events.EXPIRED):
@@ -343,9 +329,33 @@ class WatchHub:
                 channel.publish(chunk_of_event(lifecycle_event(events.EXPIRED, gone)))
                 channel.end()
             else:
-                if state.last_seq > channel.seq:
+                if state.epoch > channel.epoch:
+                    channel.look_for_rewinds()
+                elif state.last_seq > channel.seq:
                     channel.wake()
                 if state.touch_due:
                     due.append(channel.key)
         if due:
             await self._store.touch(due)
+
+
+def _check_place(head: LogHead, after_seq: int | None, epoch: int) -> None:
+    """Check the place after which a watcher begins.
+
+    Raises:
+        Fault: INVALID_FIELD if the session never was at this place.
+    """
+    if epoch > head.epoch:
+        raise invalid(
+            "after_epoch",
+            f"is {epoch}, but the session is in epoch {head.epoch}",
+            epoch=head.epoch,
+            last_seq=head.last_seq,
+        )
+    if after_seq is not None and epoch == head.epoch and after_seq > head.last_seq:
+        raise invalid(
+            "after_seq",
+            f"is {after_seq}, but the session is at seq {head.last_seq}",
+            epoch=head.epoch,
+            last_seq=head.last_seq,
+        )

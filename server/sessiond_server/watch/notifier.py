@@ -187,7 +187,10 @@ def payloads(sender: str, keys: Collection[UUID], events: Iterable[Event]) -> li
 
 def _items(event: Event) -> list[bytes]:
     """Return an event as items of a payload; an event with a long text becomes several items."""
-    item = orjson.dumps([getattr(event, field.name) for field in fields(event)])
+    values = [getattr(event, field.name) for field in fields(event)]
+    if not event.epoch:
+        del values[-1]  # an earlier version does not know the field
+    item = orjson.dumps(values)
     if len(item) <= MAX_ITEM_BYTES:
         return [item]
     text = event.data[DELTA_CONTENT] if event.is_delta and event.data else ""

@@ -12,7 +12,9 @@ from sessiond_server.db.pool import Database, DatabaseUnavailable
 CHANNEL = "sessiond"
 APPLICATION_NAME = "sessiond listen"
 
-_STATES = f"SELECT key, log, last_seq, {ALIVE}, {TOUCH_DUE} FROM sessions WHERE key = ANY(%s)"
+_STATES = (
+    f"SELECT key, log, epoch, last_seq, {ALIVE}, {TOUCH_DUE} FROM sessions WHERE key = ANY(%s)"
+)
 
 # A locked row is being accessed anyway. Waiting for it while holding other locks could deadlock.
 _TOUCH = f"""
@@ -29,12 +31,14 @@ class State:
 
     Attributes:
         log: the session's log.
+        epoch: number of the session's rewinds.
         last_seq: seq of the session's last message.
         is_alive: whether the session has not expired.
         touch_due: whether used_at is old enough to be worth an update.
     """
 
     log: UUID
+    epoch: int
     last_seq: int
     is_alive: bool
     touch_due: bool

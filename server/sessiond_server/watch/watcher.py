@@ -15,6 +15,7 @@ class Watcher:
 
     Attributes:
         after: seq of the last message that the client has received or that is queued for it.
+        epoch: epoch of that message.
         is_live: whether the watcher has caught up with its channel. Before that, it reads stored
             messages.
         is_late: whether the channel waited for the watcher in vain.
@@ -23,8 +24,9 @@ class Watcher:
         has_room: set while at most half of the queue is used.
     """
 
-    def __init__(self, session_id: str, after: int) -> None:
+    def __init__(self, session_id: str, after: int, epoch: int) -> None:
         self.after = after
+        self.epoch = epoch
         self.is_live = False
         self.is_late = False
         self.error: Exception | None = None
@@ -39,8 +41,13 @@ class Watcher:
         """Queue a chunk without messages that are already queued; end a watcher that is full."""
         if self.error:
             return
-        if chunk.last_seq:
-            if not self.is_live or chunk.last_seq <= self.after:
+        if chunk.rewound_to is not None:
+            # Before it is live, the watcher notices rewinds by itself.
+            if not self.is_live or chunk.epoch <= self.epoch:
+                return
+            self.rewind(chunk.epoch, chunk.rewound_to)
+        elif chunk.last_seq:
+            if not self.is_live or (chunk.epoch, chunk.last_seq) <= (self.epoch, self.after):
                 return
             chunk = chunk.since(self.after)
             self.after = chunk.last_seq
@@ -62,6 +69,10 @@ class Watcher:
         if self.queued_bytes > MAX_QUEUED_BYTES // 2:
             self.has_room.clear()
         self._woken.set()
+
+    def rewind(self, epoch: int, last_seq: int) -> None:
+        """Move back to the last message that a rewind has kept."""
+        self.epoch, self.after = epoch, min(self.after, last_seq)
 
     def go_live(self) -> None:
         """Start taking messages from the channel; drop queued deltas of messages it already has."""

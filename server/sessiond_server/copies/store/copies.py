@@ -19,6 +19,7 @@ from sessiond_server.core.states import SessionStatus
 from sessiond_server.db import schema as tables
 from sessiond_server.db.expiry import ALIVE, TOUCH, TOUCH_DUE, alive
 from sessiond_server.db.idempotency import DuplicateRequest, RequestRecord, record_request
+from sessiond_server.db.message_log import MESSAGE_LOG
 from sessiond_server.db.pool import Database
 from sessiond_server.messages.store.segments import (
     SEGMENTS,
@@ -32,10 +33,11 @@ from sessiond_server.sessions.settings import NEVER
 from sessiond_server.sessions.store.deletion import delete_sessions
 from sessiond_server.sessions.store.sessions import SessionRow
 
-# KEY SHARE does not block appends, but prevents the source from being deleted and its messages from
-# being moved.
+# KEY SHARE does not block appends, but prevents the source from being deleted or rewound and its
+# messages from being moved.
 _LOCK = f"""
-SELECT log, last_seq, base_seq, content_bytes, token_count, estimated_tokens, {TOUCH_DUE}
+SELECT log, {MESSAGE_LOG}, last_seq, base_seq, content_bytes, token_count, estimated_tokens,
+    {TOUCH_DUE}
 FROM sessions WHERE key = %(key)s AND project_id = %(project_id)s AND {ALIVE} FOR KEY SHARE"""
 
 _BOOKMARK = "SELECT seq FROM bookmarks WHERE key = %(key)s AND log = %(log)s AND name = %(name)s"
@@ -46,8 +48,9 @@ WHERE key = %(key)s AND log = %(log)s AND seq = %(seq)s"""
 
 # LATERAL enforces one scan of the primary key for each segment, however the planner estimates the
 # size of the arrays.
-_SUMS = """
-SELECT sum(bytes)::bigint, sum(tokens)::bigint, sum(estimated)::bigint
+SUMS = """
+SELECT sum(bytes)::bigint AS bytes, sum(tokens)::bigint AS tokens,
+    sum(estimated)::bigint AS estimated
 FROM unnest(
     %(keys)s::uuid[], %(logs)s::uuid[], %(firsts)s::bigint[], %(lasts)s::bigint[]
 ) AS segment (key, log, first_seq, last_seq), LATERAL (
@@ -106,6 +109,7 @@ WITH made AS (
         task_seq
     FROM made, context_marks AS mark
     WHERE mark.key = %(key)s AND mark.log = %(log)s AND mark.first_seq <= %(cut)s
+        AND mark.epoch = (SELECT epoch FROM sessions WHERE key = %(key)s)
 )"""
 
 _COPY_PROCESSING = """, copied_progress AS (
@@ -309,7 +313,8 @@ class CopyStore:
         found = await fetch(_LOCK, key=copy.source_key, project_id=copy.project_id)
         if not found:
             raise NoSource
-        log, last_seq, base_seq, content_bytes, tokens, estimated, touch_due = found[0]
+        log, message_log, last_seq, base_seq, *counters, touch_due = found[0]
+        content_bytes, tokens, estimated = counters
         match request.up_to:
             case None:
                 through = last_seq
@@ -335,7 +340,11 @@ class CopyStore:
             else []
         )
         segments = joined(
-            cut([*segments, Segment(copy.source_key, log, base_seq + 1, last_seq)], 0, through)
+            cut(
+                [*segments, Segment(copy.source_key, message_log, base_seq + 1, last_seq)],
+                0,
+                through,
+            )
         )
         if through < last_seq:
             content_bytes, tokens, estimated = await self._totals(
@@ -404,5 +413,5 @@ class CopyStore:
         if found and found[0][0] is not None and estimated in (0, tokens):
             total_bytes, total_tokens = found[0]
             return total_bytes, total_tokens, total_tokens if estimated else 0
-        [(total_bytes, total_tokens, total_estimated)] = await fetch(_SUMS, **columns(segments))
+        [(total_bytes, total_tokens, total_estimated)] = await fetch(SUMS, **columns(segments))
         return total_bytes, total_tokens, total_estimated

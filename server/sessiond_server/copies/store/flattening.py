@@ -1,4 +1,4 @@
-"""Flattening copies short segments in a chain of copies into the session's own log.
+"""Flattening copies the short segments of a session into its message log.
 
 Readers do not notice the change. The messages are first written to a place where no reader looks
 yet. Then one transaction replaces the list of segments. A reader that still has the old list
@@ -11,18 +11,19 @@ from uuid import UUID
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
+from sessiond_server.db.message_log import MESSAGE_LOG
 from sessiond_server.db.pool import Database
 from sessiond_server.messages.store.append import MESSAGE_COLUMNS
 from sessiond_server.messages.store.segments import MAX_SHORT, SEGMENTS, Segment, columns
 
 # The number must be part of the text for the partial index to be used.
 _LONG = f"""
-SELECT key, log FROM sessions WHERE short_segments > {MAX_SHORT}
+SELECT key, {MESSAGE_LOG} AS log FROM sessions WHERE short_segments > {MAX_SHORT}
 ORDER BY short_segments DESC LIMIT %(batch)s"""
 
-# Delays a deletion of the session until this transaction commits, so that the purger finds the new
-# rows.
-_HOLD = "SELECT 1 FROM sessions WHERE key = %(key)s AND log = %(log)s FOR KEY SHARE"
+# Delays a deletion or a rewind of the session until this transaction commits, so that the purger
+# finds the new rows.
+_HOLD = f"SELECT 1 FROM sessions WHERE key = %(key)s AND {MESSAGE_LOG} = %(log)s FOR KEY SHARE"
 
 _WRITE = f"""
 WITH source AS (
@@ -51,8 +52,8 @@ WITH source AS (
 )
 SELECT count(*) FROM source"""
 
-# Excludes copies and deletions while the list of segments changes.
-_LOCK = "SELECT 1 FROM sessions WHERE key = %(key)s AND log = %(log)s FOR UPDATE"
+# Excludes copies, rewinds and deletions while the list of segments changes.
+_LOCK = f"SELECT 1 FROM sessions WHERE key = %(key)s AND {MESSAGE_LOG} = %(log)s FOR UPDATE"
 
 _CLEAR = """
 WITH cleared AS (DELETE FROM segments WHERE key = %(key)s)
@@ -77,8 +78,8 @@ class LongChain:
 
     Attributes:
         key: key of the session.
-        log: the session's own log.
-        segments: the segments that the session shares, in order.
+        log: the session's message log.
+        segments: the session's segments, in order.
     """
 
     key: UUID
@@ -101,7 +102,7 @@ class FlatteningStore:
             ]
 
     async def write(self, chain: LongChain, source: Segment) -> bool:
-        """Copy the messages of a segment, or of a part of one, into the session's own log.
+        """Copy the messages of a segment, or of a part of one, into the session's message log.
 
         Messages that have already been copied are skipped.
 

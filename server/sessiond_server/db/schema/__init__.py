@@ -15,6 +15,7 @@ from sessiond_server.db.schema.sessions import (
     messages,
     parent_links,
     requests,
+    rewinds,
     segments,
     sessions,
     tasks,
@@ -24,6 +25,7 @@ from sessiond_server.db.schema.work import (
     processing,
     processing_exceptions,
     queues,
+    turn_texts,
     turns,
 )
 
@@ -44,8 +46,10 @@ __all__ = [
     "projects",
     "queues",
     "requests",
+    "rewinds",
     "segments",
     "sessions",
     "tasks",
+    "turn_texts",
     "turns",
 ]

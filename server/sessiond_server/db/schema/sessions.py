@@ -3,6 +3,7 @@
 from sqlalchemy import (
     BigInteger,
     Boolean,
+    CheckConstraint,
     Column,
     Computed,
     Index,
@@ -33,7 +34,8 @@ sessions = Table(
         "log",
         Uuid,
         nullable=False,
-        comment="log of the session's new messages; a re-created session has another log",
+        comment="identity of the session: a re-created session has another log. Holds the new "
+        "messages too, until the session is rewound",
     ),
     Column(
         "state", SmallInteger, nullable=False, comment="1 active, 2 destroyed, as in the protos"
@@ -120,6 +122,20 @@ sessions = Table(
         nullable=False,
         server_default=text("false"),
         comment="whether parent_links has rows of its messages",
+    ),
+    Column(
+        "message_log",
+        Uuid,
+        comment="log of the session's new messages since it was rewound; null: never rewound",
+    ),
+    Column(
+        "written_seq",
+        BigInteger,
+        comment="last_seq, as written by a server that knows message_log; null: never rewound",
+    ),
+    Column("epoch", BigInteger, nullable=False, server_default="0", comment="number of rewinds"),
+    CheckConstraint(
+        "message_log IS NULL OR written_seq = last_seq", name="sessions_message_log_check"
     ),
     UniqueConstraint("project_id", "session_id"),
     Index("sessions_activity_idx", "project_id", text("active_minute DESC")),
@@ -212,7 +228,7 @@ message_ids = Table(
     UniqueConstraint("key", "log", "message_id"),
 )
 
-# A session's own log has its messages above base_seq. Its segments are the ranges of other logs
+# A session's message log has its messages above base_seq. Its segments are the ranges of other logs
 # that hold the messages from 1 to base_seq, without a gap; a copy shares them with its source. The
 # purger removes messages of a log that neither its session nor a segment reaches.
 segments = Table(
@@ -224,6 +240,24 @@ segments = Table(
     Column("src_key", Uuid, nullable=False),
     Column("src_log", Uuid, nullable=False),
     Index("segments_source_idx", "src_key", "src_log", "last_seq"),
+)
+
+# The newest rewinds of a session, for watchers that come back.
+rewinds = Table(
+    "rewinds",
+    metadata,
+    Column("key", Uuid, primary_key=True),
+    Column("log", Uuid, primary_key=True),
+    Column(
+        "epoch",
+        BigInteger,
+        primary_key=True,
+        autoincrement=False,
+        comment="the epoch that the rewind began",
+    ),
+    Column("last_seq", BigInteger, nullable=False, comment="seq of the last message kept"),
+    Column("removed_count", BigInteger, nullable=False),
+    Column("created_at", TIME, nullable=False),
 )
 
 tasks = Table(
@@ -286,6 +320,13 @@ requests = Table(
         comment="id of the object that the request created or changed",
     ),
     Column("created_at", TIME, nullable=False, comment="for an append, created_at of its messages"),
+    Column(
+        "epoch",
+        BigInteger,
+        nullable=False,
+        server_default="0",
+        comment="epoch of first_seq and last_seq",
+    ),
     # Rows are inserted and deleted in the order of created_at, for which BRIN is the smallest
     # index.
     Index("requests_created_at_idx", "created_at", postgresql_using="brin"),

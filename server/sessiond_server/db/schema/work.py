@@ -85,10 +85,49 @@ turns = Table(
         server_default="0",
         comment="of all changes",
     ),
+    Column(
+        "keep_partial",
+        Boolean,
+        nullable=False,
+        server_default=text("true"),
+        comment="whether the text of an answer that is cut off is kept as a message",
+    ),
+    Column(
+        "partial_seq",
+        BigInteger,
+        nullable=False,
+        server_default="0",
+        comment="seq of the message with that text; 0: none",
+    ),
     # Only queued and running turns are ever searched. lease_until is not in the index, so that
     # renewals stay heap-only (HOT).
     Index("turns_open_idx", "key", "log", "place", postgresql_where=text("state <= 2")),
     postgresql_with={"fillfactor": "80"},
+)
+
+# What the models of running turns have written so far, in pieces. The process that runs a turn adds
+# to it about twice a second. The end of the turn deletes it.
+turn_texts = Table(
+    "turn_texts",
+    metadata,
+    Column("key", Uuid, primary_key=True),
+    Column("log", Uuid, primary_key=True),
+    Column("turn_id", Uuid, primary_key=True),
+    Column(
+        "answered_seq",
+        BigInteger,
+        primary_key=True,
+        autoincrement=False,
+        comment="the message that the model answers: a turn that is steered has several answers",
+    ),
+    Column(
+        "start",
+        BigInteger,
+        primary_key=True,
+        autoincrement=False,
+        comment="number of characters before this piece",
+    ),
+    Column("content", LargeBinary, nullable=False, comment="UTF-8; text cannot contain NUL"),
 )
 
 # Where the window of a session's turns begins, for as long as the config has these limits.
@@ -113,6 +152,7 @@ context_marks = Table(
         nullable=False,
         comment="of the user's message before the window that a tool loop works on; 0: none",
     ),
+    Column("epoch", BigInteger, nullable=False, server_default="0", comment="epoch of the seqs"),
 )
 
 queues = Table(
@@ -153,6 +193,7 @@ processing = Table(
         server_default="0",
         comment="number of consecutive leases without progress, including the current one",
     ),
+    Column("cut_lease_id", Uuid, comment="the lease that lost messages when they were removed"),
     Index(
         "processing_ready_idx", "project_id", "queue", "ready_at", postgresql_where=text("is_ready")
     ),

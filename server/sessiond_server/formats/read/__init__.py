@@ -9,8 +9,9 @@ from sessiond.v1.message_pb2 import (
     FORMAT_OTHER,
     Message,
 )
+from sessiond_server.formats.incomplete import NOTE, dumps, with_note
 from sessiond_server.formats.parsing import parse
-from sessiond_server.formats.pieces import Entry
+from sessiond_server.formats.pieces import Entry, Text
 from sessiond_server.formats.read import anthropic, gemini, openai, other, parts
 
 _READERS: dict[int, Callable[[Entry], None]] = {
@@ -23,13 +24,22 @@ _READERS: dict[int, Callable[[Entry], None]] = {
 def read(message: Message) -> Entry:
     """Split a message into pieces.
 
-    Everything in the message becomes a piece, or is named in the entry's extras.
+    Everything in the message becomes a piece, or is named in the entry's extras. An answer that was
+    cut off ends with a note that says so.
     """
     value = parse(message.json) if message.json else {}
     value = value if isinstance(value, dict) else {}
-    entry = Entry(message.seq, message.role, message.format, message.json, value, [])
+    raw = message.json
+    if message.incomplete and value:
+        # The writers send the note as a part of the stored message.
+        value = with_note(value, message.format)
+        raw = dumps(value)
+    entry = Entry(message.seq, message.role, message.format, raw, value, [])
+    entry.is_cut_off = message.incomplete
     if message.HasField("parts"):
         entry.pieces += parts.read(message.parts.parts)
+        if message.incomplete:
+            entry.pieces.append(Text(NOTE))
     elif message.format == FORMAT_OTHER:
         other.read(entry, message.format_name)
     elif message.format in _READERS:

@@ -1,11 +1,11 @@
 """Reads messages of Anthropic's Messages API."""
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
 from sessiond.v1.message_pb2 import FORMAT_ANTHROPIC
 from sessiond_server.formats.files import at_url, inline
+from sessiond_server.formats.parsing import dumps
 from sessiond_server.formats.pieces import (
     JSON,
     Call,
@@ -68,7 +68,7 @@ def _block(block: JSON) -> Iterator[Piece]:
             yield Call(
                 string_of(block.get("id")),
                 string_of(block.get("name")),
-                json.dumps({} if arguments is None else arguments, ensure_ascii=False),
+                dumps({} if arguments is None else arguments),
                 source=block,
             )
         case "tool_result":

@@ -1,11 +1,11 @@
 """Reads contents of the Gemini API, in the API's spelling and in that of its Python SDK."""
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
 from sessiond.v1.message_pb2 import FORMAT_GEMINI
 from sessiond_server.formats.files import at_url, inline, kind_of
+from sessiond_server.formats.parsing import dumps
 from sessiond_server.formats.pieces import (
     JSON,
     Call,
@@ -66,7 +66,7 @@ def _part(part: JSON) -> Iterator[Piece]:
         yield Call(
             string_of(inner.get("id")),
             string_of(inner.get("name")),
-            json.dumps({} if arguments is None else arguments, ensure_ascii=False),
+            dumps({} if arguments is None else arguments),
             source=part,
         )
     elif isinstance(inner := field(part, "functionResponse"), dict):
@@ -97,7 +97,7 @@ def _part(part: JSON) -> Iterator[Piece]:
 def _response(inner: JSON) -> Iterator[Content]:
     response = inner.get("response")
     if response is not None:
-        yield Text(json.dumps(response, ensure_ascii=False))
+        yield Text(dumps(response))
     parts = inner.get("parts")
     for part in parts if isinstance(parts, list) else ():
         if isinstance(part, dict) and isinstance(data := field(part, "inlineData"), dict):

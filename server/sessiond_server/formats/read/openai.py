@@ -1,11 +1,12 @@
 """Reads messages of OpenAI's Chat Completions API and items of its Responses API."""
 
-import json
 from collections.abc import Iterator
+from itertools import groupby
 from typing import Any
 
 from sessiond.v1.message_pb2 import FORMAT_OPENAI
 from sessiond_server.formats.files import at_url, inline
+from sessiond_server.formats.parsing import dumps
 from sessiond_server.formats.pieces import (
     JSON,
     Call,
@@ -149,15 +150,22 @@ def content(value: Any) -> Iterator[Content]:
     if isinstance(value, str):
         yield Text(value)
     elif isinstance(value, list):
-        for part in value:
-            if isinstance(part, dict):
-                yield _part(part)
-            elif part is not None:
-                yield Text(_text_of(part))
+        for is_plain, parts in groupby(value, _is_plain):
+            if is_plain:
+                # One text, however many numbers there are.
+                if plain := [part for part in parts if part is not None]:
+                    yield Text(dumps(plain if len(plain) > 1 else plain[0]))
+            else:
+                for part in parts:
+                    yield _part(part) if isinstance(part, dict) else Text(part)
     elif isinstance(value, dict) and "type" in value:
         yield _part(value)
     elif value is not None:
         yield Text(_text_of(value))
+
+
+def _is_plain(part: Any) -> bool:
+    return not isinstance(part, str | dict)
 
 
 def _part(part: JSON) -> Content:
@@ -198,4 +206,4 @@ def _arguments(value: Any) -> str:
 def _text_of(value: Any) -> str:
     if isinstance(value, str):
         return value
-    return "" if value is None else json.dumps(value, ensure_ascii=False)
+    return "" if value is None else dumps(value)

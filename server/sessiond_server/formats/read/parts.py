@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 from sessiond.v1.message_pb2 import Blob, Part
-from sessiond_server.formats.files import media_type_of, to_base64
+from sessiond_server.formats.files import media_type_of, plain_media_type, to_base64
 from sessiond_server.formats.pieces import Call, Foreign, Media, Piece, Result, Text, Thinking
 
 
@@ -40,11 +40,12 @@ def _read(part: Part) -> Iterator[Piece]:
 
 
 def _media(kind: str, blob: Blob) -> Media:
+    media_type = plain_media_type(blob.media_type)
     match blob.WhichOneof("source"):
         case "inline":
-            media_type = media_type_of(blob.inline, blob.media_type)
+            media_type = media_type_of(blob.inline, media_type)
             return Media(kind, media_type, to_base64(blob.inline), name=blob.name)
         case "asset_id":
-            return Media(kind, blob.media_type, asset_id=blob.asset_id, name=blob.name)
+            return Media(kind, media_type, asset_id=blob.asset_id, name=blob.name)
         case _:
-            return Media(kind, blob.media_type, uri=blob.uri, name=blob.name)
+            return Media(kind, media_type, uri=blob.uri, name=blob.name)

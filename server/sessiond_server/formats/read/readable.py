@@ -27,11 +27,22 @@ _UNREADABLE = {
     "format",
 }
 MAX_CHARACTERS = 100_000
+CUT = f"[… the rest is not sent: it is longer than {MAX_CHARACTERS:,} characters]"
 
 
 def readable(value: Any) -> str:
-    """Return the texts of an item, each with its key: "query: weather". "" = none."""
-    return "\n".join(_lines(value, ""))[:MAX_CHARACTERS]
+    """Return the texts of an item, each with its key: "query: weather". "" = none.
+
+    A text of more than MAX_CHARACTERS is cut, and ends with CUT.
+    """
+    lines: list[str] = []
+    left = MAX_CHARACTERS
+    for line in _lines(value, ""):
+        lines.append(line[:left])
+        left -= len(line) + 1
+        if left < 0:
+            return "\n".join([*lines, CUT])
+    return "\n".join(lines)
 
 
 def _lines(value: Any, key: str) -> Iterator[str]:

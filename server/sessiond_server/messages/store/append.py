@@ -19,6 +19,7 @@ from psycopg.types.numeric import Int8
 from sessiond_server.assets.store import assets
 from sessiond_server.db.expiry import ALIVE
 from sessiond_server.db.idempotency import DuplicateRequest
+from sessiond_server.db.message_log import MESSAGE_LOG
 from sessiond_server.db.pool import Database, Int8s
 from sessiond_server.messages.store import message_ids
 from sessiond_server.messages.store.branches import link_parents
@@ -37,6 +38,7 @@ SET = """
         first_words_seq = CASE WHEN first_words IS NULL
             THEN last_seq + {first_words_place}::bigint ELSE first_words_seq END,
         token_count = token_count + {tokens},
+        written_seq = CASE WHEN message_log IS NOT NULL THEN last_seq + {count} END,
         estimated_tokens = estimated_tokens + {estimated},
         active_at = clock_timestamp(),
         used_at = clock_timestamp(),
@@ -44,6 +46,7 @@ SET = """
 
 TAKES_APPENDS = f"""{{in_project}} AND state = 1 AND {ALIVE}
         AND ({{expected}}::bigint IS NULL OR last_seq = {{expected}}::bigint)
+        AND ({{expected_epoch}}::bigint IS NULL OR epoch = {{expected_epoch}}::bigint)
         AND last_seq >= {{parent_floor}}"""
 
 _VALUES = (
@@ -55,6 +58,7 @@ _VALUES = (
     "tokens",
     "estimated",
     "expected",
+    "expected_epoch",
     "parent_floor",
 )
 _GIVEN = {name: f"%({name})s" for name in _VALUES}
@@ -69,22 +73,27 @@ def _bump(fence: str) -> str:
 bump AS (
     UPDATE sessions SET {SET.format(**_GIVEN)}
     WHERE key = %(key)s AND {conditions} {fence}
-    RETURNING log, last_seq, active_at, content_bytes AS total_bytes, token_count AS total_tokens
+    RETURNING log, {MESSAGE_LOG} AS message_log, epoch, last_seq, active_at,
+        content_bytes AS total_bytes, token_count AS total_tokens
 )"""
 
 
 _BUMP = _bump("")
 # Where the session got another log while the statement waited, the segments that it has looked at
 # are outdated.
-_BUMP_NAMED = _bump("AND log = (SELECT log FROM sessions WHERE key = %(key)s)" + message_ids.IS_NEW)
+_BUMP_NAMED = _bump(
+    f"AND {MESSAGE_LOG} = (SELECT {MESSAGE_LOG} FROM sessions WHERE key = %(key)s)"
+    + message_ids.IS_NEW
+)
 
 # A duplicate fails on the primary key, so that the update of last_seq is rolled back as well. ON
 # CONFLICT DO NOTHING would leave a gap.
 _RECORD = """
 recorded AS (
-    INSERT INTO requests (key, log, request_id, content_hash, first_seq, last_seq, session_id,
-        created_at)
-    SELECT %(key)s, log, %(request_id)s, %(hash)s, last_seq - %(count)s + 1, last_seq, %(result)s,
+    INSERT INTO requests (key, log, request_id, content_hash, first_seq, last_seq, epoch,
+        session_id, created_at)
+    SELECT %(key)s, log, %(request_id)s, %(hash)s, last_seq - %(count)s + 1, last_seq, epoch,
+        %(result)s,
         active_at
     FROM bump
 )"""
@@ -92,7 +101,7 @@ recorded AS (
 _NAME = f"""
 named AS ({
     message_ids.INSERT.format(
-        key="%(key)s", log="log", before="last_seq - %(count)s", source="bump,"
+        key="%(key)s", log="message_log", before="last_seq - %(count)s", source="bump,"
     )
 }
 )"""
@@ -103,7 +112,7 @@ MESSAGE_COLUMNS = """key, log, seq, role, format, content_bytes, created_at, bod
 _ONE = f"""
 stored AS (
     INSERT INTO messages ({MESSAGE_COLUMNS})
-    SELECT %(key)s, log, last_seq, %(role)s::smallint, %(format)s::smallint, %(bytes)s::int,
+    SELECT %(key)s, message_log, last_seq, %(role)s::smallint, %(format)s::smallint, %(bytes)s::int,
         active_at, %(body)b, %(row_tokens)s::int, total_bytes, total_tokens
     FROM bump
 )"""
@@ -114,8 +123,8 @@ stored AS (
 _MANY = f"""
 stored AS (
     INSERT INTO messages ({MESSAGE_COLUMNS})
-    SELECT %(key)s, log, last_seq - %(count)s + m.place, m.role::smallint, m.format::smallint,
-        m.content_bytes::int, active_at, m.body, m.tokens::int,
+    SELECT %(key)s, message_log, last_seq - %(count)s + m.place, m.role::smallint,
+        m.format::smallint, m.content_bytes::int, active_at, m.body, m.tokens::int,
         total_bytes - %(bytes)s + m.sum_bytes, total_tokens - %(tokens)s + m.sum_tokens
     FROM bump, (
         SELECT place, body,
@@ -130,7 +139,7 @@ stored AS (
     ) AS m
 )"""
 
-_SELECT = "SELECT last_seq, active_at, log FROM bump"
+_SELECT = "SELECT last_seq, active_at, message_log, epoch FROM bump"
 
 # By (whether there is a single message, whether there is a request_id, whether there are
 # message_ids).
@@ -152,7 +161,7 @@ _FENCED = {
 
 _BUMPS = {
     recorded: f"WITH {_BUMP}{',' + _RECORD if recorded else ''} "
-    "SELECT last_seq, active_at, log, total_bytes, total_tokens FROM bump"
+    "SELECT last_seq, active_at, message_log, epoch, total_bytes, total_tokens FROM bump"
     for recorded in (True, False)
 }
 
@@ -168,6 +177,7 @@ class Append:
         project_id: project of the session.
         totals: totals of the messages.
         expected_last_seq: the last_seq that the session must have; None = any.
+        expected_epoch: the epoch that the session must have; None = any.
         request_id: makes the append safe to repeat; "" = none.
         content_hash: hash of the messages, which a repetition must match.
         parents: (place in the append, from 0; parent_seq) for each message that has one.
@@ -181,6 +191,7 @@ class Append:
     project_id: UUID
     totals: Totals
     expected_last_seq: int | None
+    expected_epoch: int | None
     request_id: str
     content_hash: bytes
     parents: Sequence[tuple[int, int]] = ()
@@ -210,6 +221,7 @@ class Append:
             "first_words": totals.first_words,
             "first_words_place": None if place is None else Int8(place),
             "expected": None if self.expected_last_seq is None else Int8(self.expected_last_seq),
+            "expected_epoch": None if self.expected_epoch is None else Int8(self.expected_epoch),
             "parent_floor": Int8(totals.parent_floor),
             "request_id": self.request_id,
             "hash": self.content_hash,
@@ -225,6 +237,7 @@ class Appended:
         first_seq: seq of the first message.
         last_seq: seq of the last message.
         created_us: create time of the messages, in microseconds since 2000-01-01 UTC.
+        epoch: epoch of the session, in which the seqs hold.
         skipped: number of messages that were left out because the session had their message_ids.
             If all were, first_seq and created_us are 0.
     """
@@ -232,6 +245,7 @@ class Appended:
     first_seq: int
     last_seq: int
     created_us: int
+    epoch: int
     skipped: int = 0
 
 
@@ -323,6 +337,17 @@ class AppendStore:
         async with self._database.connection() as connection:
             return await message_ids.stored_ids(connection, key, project_id, ids)
 
+    async def append_within(
+        self, connection: AsyncConnection[TupleRow], append: Append, rows: Rows
+    ) -> Appended | None:
+        """Store the rows in the caller's transaction, without recording the request_id.
+
+        Results and errors are those of `append`. The transaction must hold the session's row.
+        """
+        await message_ids.check_ids(connection, append.key, append.project_id, append.message_ids)
+        statement = _STATEMENTS[len(rows) == 1, False, False]
+        return await self._append(connection, append, statement, _parameters(append, rows))
+
     async def append_bulk(self, append: Append, spool: Spool) -> Appended | None:
         """Store the rows of a spool using COPY.
 
@@ -366,26 +391,33 @@ class AppendStore:
         found = await cursor.fetchone()
         if found is None:
             return None
-        last_seq, created_us, log, *after = found
+        last_seq, created_us, message_log, epoch, *after = found
         first_seq = last_seq - append.totals.count + 1
         if append.message_ids and not is_named:
             if spool:
                 await message_ids.check_ids(
                     connection, append.key, append.project_id, append.message_ids
                 )
-            await message_ids.add_ids(connection, append.key, log, first_seq, append.message_ids)
+            await message_ids.add_ids(
+                connection, append.key, message_log, first_seq, append.message_ids
+            )
         if spool:
             total_bytes = after[0] - append.totals.content_bytes
             total_tokens = after[1] - append.totals.tokens
-            start = Start(append.key, log, first_seq, created_us, total_bytes, total_tokens)
+            start = Start(append.key, message_log, first_seq, created_us, total_bytes, total_tokens)
             await copy_rows(connection, spool, start)
         if append.parents:
-            await link_parents(connection, append.key, log, first_seq, append.parents)
+            await link_parents(connection, append.key, message_log, first_seq, append.parents)
         if append.asset_refs:
             await assets.refer(
-                connection, append.key, log, append.project_id, first_seq, append.asset_refs
+                connection,
+                append.key,
+                message_log,
+                append.project_id,
+                first_seq,
+                append.asset_refs,
             )
-        return Appended(first_seq, last_seq, created_us, append.skipped)
+        return Appended(first_seq, last_seq, created_us, epoch, append.skipped)
 
 
 def _parameters(append: Append, rows: Rows) -> dict[str, object]:

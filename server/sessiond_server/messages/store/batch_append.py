@@ -12,6 +12,7 @@ import psycopg
 from psycopg.types.numeric import Int8
 
 from sessiond_server.db.idempotency import DuplicateRequest
+from sessiond_server.db.message_log import MESSAGE_LOG
 from sessiond_server.db.pool import Database, Int8s
 from sessiond_server.messages.store.append import (
     MESSAGE_COLUMNS,
@@ -27,6 +28,7 @@ from sessiond_server.messages.store.rows import Rows
 _CONDITIONS = {
     "in_project": "uuid_eq(project_id, %(project_id)s)",
     "expected": "NULLIF(w_expected, -1)",
+    "expected_epoch": "NULLIF(w_expected_epoch, -1)",
     "parent_floor": "w_parent_floor",
 }
 
@@ -37,9 +39,9 @@ wanted AS MATERIALIZED (
     SELECT * FROM unnest(%(keys)b::uuid[], %(counts)b::bigint[], %(bytes)b::bigint[],
             %(largest)b::bigint[], %(first_words)b::text[], %(first_words_places)b::bigint[],
             %(tokens)b::bigint[], %(estimated)b::bigint[], %(expected)b::bigint[],
-            %(parent_floors)b::bigint[])
+            %(expected_epochs)b::bigint[], %(parent_floors)b::bigint[])
         WITH ORDINALITY AS w (w_key, w_count, w_bytes, w_largest, w_words, w_words_place, w_tokens,
-            w_estimated, w_expected, w_parent_floor, place)
+            w_estimated, w_expected, w_expected_epoch, w_parent_floor, place)
     LIMIT %(limit)s
 ),
 held AS (
@@ -62,15 +64,17 @@ _BUMP = f"""
 bump AS (
     UPDATE sessions SET {SET.format(**_VALUES)}
     FROM held WHERE key = w_key
-    RETURNING place, key, log, last_seq, active_at, last_seq - w_count AS seq_before,
-        content_bytes - w_bytes AS bytes_before, token_count - w_tokens AS tokens_before
+    RETURNING place, key, log, {MESSAGE_LOG} AS message_log, epoch, last_seq, active_at,
+        last_seq - w_count AS seq_before, content_bytes - w_bytes AS bytes_before,
+        token_count - w_tokens AS tokens_before
 )"""
 
 _RECORD = """
 recorded AS (
-    INSERT INTO requests (key, log, request_id, content_hash, first_seq, last_seq, created_at)
+    INSERT INTO requests (key, log, request_id, content_hash, first_seq, last_seq, epoch,
+        created_at)
     SELECT key, log, r.request_id, r.content_hash, seq_before + r.first, seq_before + r.last,
-        active_at
+        epoch, active_at
     FROM bump JOIN unnest(%(r_places)b::bigint[], %(r_ids)b::text[], %(r_hashes)b::bytea[],
             %(r_firsts)b::bigint[], %(r_lasts)b::bigint[])
         AS r (place, request_id, content_hash, first, last) USING (place)
@@ -79,7 +83,7 @@ recorded AS (
 _STORE = f"""
 stored AS (
     INSERT INTO messages ({MESSAGE_COLUMNS})
-    SELECT key, log, seq_before + m.number, m.role::smallint, m.format::smallint,
+    SELECT key, message_log, seq_before + m.number, m.role::smallint, m.format::smallint,
         m.content_bytes::int, active_at, m.body, m.tokens::int, bytes_before + m.sum_bytes,
         tokens_before + m.sum_tokens
     FROM bump JOIN unnest(%(m_places)b::bigint[], %(m_numbers)b::bigint[], %(roles)b::bigint[],
@@ -91,7 +95,7 @@ stored AS (
 
 STATEMENTS = {
     recorded: f"WITH {_HOLD}, {_BUMP}, {_RECORD + ',' if recorded else ''} {_STORE} "
-    "SELECT place, last_seq, active_at FROM bump"
+    "SELECT place, last_seq, active_at, epoch FROM bump"
     for recorded in (True, False)
 }
 
@@ -112,8 +116,9 @@ class BatchAppendStore:
 
         Args:
             project_id: the project of all sessions.
-            many: the series. In each series, only the first append may have an expected_last_seq,
-                no two appends may have the same request_id, and no message may refer to assets.
+            many: the series. In each series, only the first append may have an expected_last_seq
+                or an expected_epoch, no two appends may have the same request_id, and no message
+                may refer to assets.
 
         Returns:
             The results of each series; None if nothing of the series was stored, because a
@@ -135,16 +140,16 @@ class BatchAppendStore:
             except psycopg.errors.UniqueViolation as e:
                 raise DuplicateRequest from e
             found = await cursor.fetchall()
-        for place, last_seq, created_us in found:
-            stored[place - 1] = _results(many[place - 1], last_seq, created_us)
+        for place, last_seq, created_us, epoch in found:
+            stored[place - 1] = _results(many[place - 1], last_seq, created_us, epoch)
         return stored
 
 
-def _results(series: Series, last_seq: int, created_us: int) -> list[Appended]:
+def _results(series: Series, last_seq: int, created_us: int, epoch: int) -> list[Appended]:
     appended: list[Appended] = []
     for append, _ in reversed(series):
         first_seq = last_seq - append.totals.count + 1
-        appended.append(Appended(first_seq, last_seq, created_us))
+        appended.append(Appended(first_seq, last_seq, created_us, epoch))
         last_seq = first_seq - 1
     return appended[::-1]
 
@@ -198,10 +203,21 @@ def parameters_of(project_id: UUID, many: Sequence[Series]) -> dict[str, object]
             largest = max(largest, totals.largest_bytes)
         first = series[0][0]
         expected = -1 if first.expected_last_seq is None else first.expected_last_seq
+        epoch = -1 if first.expected_epoch is None else first.expected_epoch
         keys.append(first.key)
         first_words.append(words)
         sessions.append(
-            (count, content_bytes, largest, words_place, tokens, estimated, expected, parent_floor)
+            (
+                count,
+                content_bytes,
+                largest,
+                words_place,
+                tokens,
+                estimated,
+                expected,
+                epoch,
+                parent_floor,
+            )
         )
     parameters: dict[str, object] = {
         "project_id": project_id,
@@ -229,6 +245,7 @@ _SESSION_COLUMNS = (
     "tokens",
     "estimated",
     "expected",
+    "expected_epochs",
     "parent_floors",
 )
 _RECORD_COLUMNS = ("r_places", "r_firsts", "r_lasts")

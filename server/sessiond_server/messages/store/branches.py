@@ -18,7 +18,7 @@ WITH linked AS (
     RETURNING 1
 )
 UPDATE sessions SET is_branched = true
-WHERE key = %(key)s AND log = %(log)s AND EXISTS (SELECT FROM linked)"""
+WHERE key = %(key)s AND EXISTS (SELECT FROM linked)"""
 
 PARENT_LINKS = f"""
 SELECT links.seq, links.parent_seq FROM {UNNESTED}, LATERAL (
@@ -40,8 +40,8 @@ async def link_parents(
 
     Args:
         connection: has just stored the messages, in the same transaction.
-        key: of the log.
-        log: likewise.
+        key: of the session and of the log.
+        log: of the messages.
         first_seq: seq of the first message of the append.
         parents: (place in the append, from 0; parent_seq) for each message that names one.
     """

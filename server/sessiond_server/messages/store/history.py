@@ -4,23 +4,26 @@ No connection therefore waits for a client.
 """
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from uuid import UUID
 
+from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 from psycopg.types.numeric import Int8
 
 from sessiond_server.db.expiry import ALIVE, TOUCH, TOUCH_DUE
+from sessiond_server.db.message_log import MESSAGE_LOG
 from sessiond_server.db.pool import Database
 from sessiond_server.messages.store.branches import PARENT_LINKS
 from sessiond_server.messages.store.message_ids import FOUND
 from sessiond_server.messages.store.segments import UNNESTED, Segment, columns
 
-# With base_seq > 0 in the condition, the join does not read any segments for a session that is not
-# a copy.
+# With base_seq > 0 in the condition, the join does not read any segments for a session that has all
+# its messages in its message log.
 _HEAD = f"""
-SELECT log, last_seq, content_bytes, largest_bytes, {TOUCH_DUE}, is_branched, base_seq, shared.keys,
-    shared.logs, shared.lasts
+SELECT log, {MESSAGE_LOG}, epoch, last_seq, content_bytes, largest_bytes, {TOUCH_DUE}, is_branched,
+    base_seq, shared.keys, shared.logs, shared.lasts
 FROM sessions LEFT JOIN LATERAL (
     SELECT array_agg(src_key ORDER BY first_seq) AS keys,
         array_agg(src_log ORDER BY first_seq) AS logs,
@@ -92,17 +95,21 @@ class LogHead:
     """Location and size of a session's messages.
 
     Attributes:
-        log: the session's own log.
+        log: the session's log, which is not that of a re-created session.
+        message_log: log of the session's new messages.
+        epoch: number of rewinds.
         last_seq: seq of the newest message.
         content_bytes: size of the content of all messages.
         largest_bytes: size of the content of the largest message.
         touch_due: whether a read should postpone the session's expiry.
         is_branched: whether some messages do not follow the message before them.
-        segments: in order, from 1 to last_seq. The last one is the session's own log, unless that
-            is empty.
+        segments: in order, from 1 to last_seq. The last one is the message log, unless that is
+            empty.
     """
 
     log: UUID
+    message_log: UUID
+    epoch: int
     last_seq: int
     content_bytes: int
     largest_bytes: int
@@ -148,14 +155,25 @@ class HistoryStore:
             row = await cursor.fetchone()
         if row is None:
             return None
-        log, last_seq, size, largest, touch_due, is_branched, base_seq, keys, logs, lasts = row
+        log, message_log, epoch, last_seq, size, largest, touch_due, is_branched, *shared = row
+        base_seq, keys, logs, lasts = shared
         segments: list[Segment] = []
         if base_seq:
             # Each segment begins after the end of the previous one.
             segments += map(Segment, keys, logs, [1, *(last + 1 for last in lasts)], lasts)
         if last_seq > base_seq:
-            segments.append(Segment(key, log, base_seq + 1, last_seq))
-        return LogHead(log, last_seq, size, largest, touch_due, is_branched, tuple(segments))
+            segments.append(Segment(key, message_log, base_seq + 1, last_seq))
+        return LogHead(
+            log,
+            message_log,
+            epoch,
+            last_seq,
+            size,
+            largest,
+            touch_due,
+            is_branched,
+            tuple(segments),
+        )
 
     async def parent_links(self, segments: Sequence[Segment]) -> dict[int, int]:
         """Return the parent_seqs of the messages that do not follow the one before them, by seq."""
@@ -177,8 +195,14 @@ class HistoryStore:
         async with self._database.connection() as connection:
             await connection.execute(TOUCH, (key, project_id), prepare=self._database.prepare)
 
-    async def page(self, query: PageQuery) -> list[TupleRow]:
+    async def page(
+        self, query: PageQuery, *, on: AsyncConnection[TupleRow] | None = None
+    ) -> list[TupleRow]:
         """Return the rows of a page, in order.
+
+        Args:
+            query: the page.
+            on: a connection in a transaction; None = one of the pool.
 
         Returns:
             Tuples of (seq, created_us, body), or of (seq, created_us, role, format, content_bytes,
@@ -199,7 +223,7 @@ class HistoryStore:
         statement = _PAGES[
             query.basic, many, query.descending, bool(query.roles), query.max_bytes is not None
         ]
-        async with self._database.connection() as connection:
+        async with nullcontext(on) if on else self._database.connection() as connection:
             cursor = await connection.execute(
                 statement, parameters, prepare=self._database.prepare, binary=True
             )

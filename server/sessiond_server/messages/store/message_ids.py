@@ -10,6 +10,7 @@ from uuid import UUID
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
+from sessiond_server.db.message_log import MESSAGE_LOG
 from sessiond_server.db.pool import Int8s
 from sessiond_server.messages.store.segments import UNNESTED
 
@@ -50,8 +51,8 @@ IS_NEW = f"""
 """The condition that no message in the segments of the session has one of the ids."""
 
 STORED = _FOUND.format(
-    segments="""(
-    SELECT key, log, base_seq + 1 AS first_seq, last_seq FROM sessions
+    segments=f"""(
+    SELECT key, {MESSAGE_LOG} AS log, base_seq + 1 AS first_seq, last_seq FROM sessions
     WHERE key = %(key)s AND project_id = %(project_id)s
     UNION ALL
     SELECT src_key, src_log, first_seq, last_seq FROM segments WHERE segments.key = %(key)s

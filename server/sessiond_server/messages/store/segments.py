@@ -1,6 +1,7 @@
 """Segments: ranges of logs in which the messages of a session are stored.
 
-A session first reads the segments that it shares with the source of its copy, then its own log.
+A session first reads its segments, which are in the logs that it had before it was rewound or that
+it shares with the source of its copy. Then it reads its message log.
 """
 
 from collections.abc import Sequence
@@ -41,7 +42,7 @@ MAX_SHORT = 16
 
 
 def short_segments(segments: Sequence[Segment], key: UUID, log: UUID) -> list[Segment]:
-    """Return those segments of a session that are worth moving into its own log (key, log)."""
+    """Return those segments of a session that are worth moving into its message log (key, log)."""
     # The log is compared as well, since the key may have other logs, from deleted sessions with the
     # same id.
     return [s for s in segments if len(s) <= SHORT and (s.key, s.log) != (key, log)]

@@ -22,10 +22,14 @@ _HEAD = f"""
 SELECT last_seq FROM sessions
 WHERE key = %(key)s AND log = %(log)s AND project_id = %(project_id)s AND {ALIVE}"""
 
+# A multirange finds a seq by binary search. A join with the ranges would compare every seq with
+# every range where the planner has no statistics yet.
 _DELETE_AGAIN = f"""
 DELETE FROM processing_exceptions
-USING unnest(%(firsts)s::bigint[], %(lasts)s::bigint[]) AS r (first, last)
-WHERE {OF_ROW} AND status = {AGAIN} AND seq BETWEEN r.first AND r.last"""
+WHERE {OF_ROW} AND status = {AGAIN} AND (
+    SELECT range_agg(int8range(first, last, '[]'))
+    FROM unnest(%(firsts)s::bigint[], %(lasts)s::bigint[]) AS r (first, last)
+) @> seq"""
 _INSERT_FAILED = f"""
 INSERT INTO processing_exceptions (key, log, queue, seq, status, error)
 SELECT %(key)s, %(log)s, %(queue)s, f.seq, {FAILED}, f.error
@@ -135,17 +139,21 @@ class ProgressStore:
         self._database = database
 
     async def acknowledge(
-        self, ref: LeaseRef, project_id: UUID, decide: Callable[[Ranges], Acknowledgement]
+        self,
+        ref: LeaseRef,
+        project_id: UUID,
+        decide: Callable[[Ranges, bool], Acknowledgement | None],
     ) -> bool:
         """Record that leased messages have been processed.
 
         Args:
             ref: the lease.
             project_id: the caller's project.
-            decide: returns the changes, given the leased ranges. If it raises, nothing is changed.
+            decide: returns the changes, given the leased ranges, and whether the lease had others
+                that a rewind removed. None ends the lease. If it raises, nothing is changed.
 
         Returns:
-            False if the lease has been lost or its session is gone.
+            False if the lease has been lost or its session is gone, or if the lease was ended.
         """
         key = row_key(ref.key, ref.log, project_id, ref.queue)
         async with self._database.transaction() as connection:
@@ -154,7 +162,10 @@ class ProgressStore:
             head = await self._database.rows(_HEAD, key, on=connection)
             if row is None or row["lease_id"] != ref.lease_id or not head:
                 return False
-            change = decide(lease_ranges(row))
+            change = decide(lease_ranges(row), row["is_cut"])
+            if change is None:
+                await self._database.rows(_REVOKE, key, on=connection)
+                return False
             if change.done and change.done[0][0] <= row["done_seq"]:
                 await self._database.rows(_DELETE_AGAIN, key | bounds(change.done), on=connection)
             if change.failures:

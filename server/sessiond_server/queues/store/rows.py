@@ -24,6 +24,7 @@ GIVEN = "unnest(%(keys)s::uuid[], %(logs)s::uuid[])"
 
 _LOCK = f"""
 SELECT done_seq, lease_id, lease_firsts, lease_lasts,
+    COALESCE(cut_lease_id = lease_id, false) AS is_cut,
     lease_until > statement_timestamp() AS is_live
 FROM processing WHERE {OF_ROW} AND project_id = %(project_id)s FOR NO KEY UPDATE"""
 

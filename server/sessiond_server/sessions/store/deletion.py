@@ -22,12 +22,14 @@ T = tables.sessions.c
 # has locked the row and may be about to remove it.
 _DELETE = """
 WITH dead AS (
-    DELETE FROM sessions WHERE key = ANY (%(keys)s) RETURNING key, log
+    DELETE FROM sessions WHERE key = ANY (%(keys)s) RETURNING key, log, message_log
 ), left_segments AS (
     DELETE FROM segments WHERE key = ANY (%(keys)s) RETURNING src_key, src_log
 )
 INSERT INTO dead_logs (key, log)
-SELECT key, log FROM dead UNION SELECT src_key, src_log FROM left_segments ORDER BY key, log
+SELECT key, log FROM dead
+UNION SELECT key, message_log FROM dead WHERE message_log IS NOT NULL
+UNION SELECT src_key, src_log FROM left_segments ORDER BY key, log
 ON CONFLICT (key, log) DO UPDATE SET queued_at = now()"""
 
 

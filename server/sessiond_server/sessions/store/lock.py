@@ -18,6 +18,7 @@ from sqlalchemy import ClauseElement, ColumnElement, func
 
 from sessiond_server.db.expiry import LIVE_SESSION
 from sessiond_server.db.idempotency import RequestRecord, record_request
+from sessiond_server.db.message_log import MESSAGE_LOG
 from sessiond_server.db.pool import Database
 
 # The time is constant within a statement, so a new row has equal create and update times.
@@ -27,7 +28,10 @@ NOW: ColumnElement[datetime] = func.statement_timestamp()
 # anyway.
 _LOCK = f"""
 UPDATE sessions SET active_at = clock_timestamp(), used_at = clock_timestamp()
-WHERE {LIVE_SESSION} RETURNING log, state, last_seq"""
+WHERE {LIVE_SESSION} RETURNING log, {MESSAGE_LOG} AS message_log, epoch, state, last_seq"""
+
+# Excludes copies too, which only share the row's key.
+_LOCK_WHOLE = f"SELECT 1 FROM sessions WHERE {LIVE_SESSION} FOR UPDATE"
 
 
 class SessionMissing(Exception):
@@ -43,6 +47,8 @@ class Change:
         connection: the connection in the change's transaction.
         key: the session's key.
         log: the session's log.
+        message_log: log of the session's new messages.
+        epoch: number of rewinds.
         state: the session's SessionStatus.
         last_seq: seq of the session's newest message.
     """
@@ -51,6 +57,8 @@ class Change:
     connection: AsyncConnection[TupleRow]
     key: UUID
     log: UUID
+    message_log: UUID
+    epoch: int
     state: int
     last_seq: int
 
@@ -70,11 +78,23 @@ class Change:
 
 @asynccontextmanager
 async def change(
-    database: Database, key: UUID, project_id: UUID, record: RequestRecord | None
+    database: Database,
+    key: UUID,
+    project_id: UUID,
+    record: RequestRecord | None,
+    *,
+    excludes_copies: bool = False,
 ) -> AsyncIterator[Change]:
     """Locks a session for a change.
 
     The change is committed at the end of the block, and rolled back on an exception.
+
+    Args:
+        database: runs the statements.
+        key: the session's key.
+        project_id: the caller's project.
+        record: record of the request; None for a request without a request_id.
+        excludes_copies: whether copies of the session wait for the change, and the change for them.
 
     Raises:
         SessionMissing: if the project has no such session.
@@ -83,6 +103,10 @@ async def change(
     """
     async with database.transaction() as connection:
         parameters = {"key": key, "project_id": project_id}
+        if excludes_copies:
+            # Before the update: an update that is followed by a stronger lock could deadlock with a
+            # copy that updates used_at.
+            await database.rows(_LOCK_WHOLE, parameters, on=connection)
         rows = await database.rows(_LOCK, parameters, on=connection)
         if not rows:
             raise SessionMissing

@@ -76,6 +76,7 @@ class SessionRow:
     estimated_tokens: int
     origin_session_id: str | None
     origin_seq: int | None
+    epoch: int
 
 
 COLUMNS = [T[field.name] for field in fields(SessionRow)]

@@ -1,0 +1,53 @@
+/** Throw the reason of a signal that is aborted. */
+export function throwIfAborted(signals: readonly (AbortSignal | undefined)[]): void {
+  for (const signal of signals) signal?.throwIfAborted();
+}
+
+/**
+ * Call a function once one of the signals is aborted.
+ *
+ * AbortSignal.any() would keep every signal that it derives alive as long as its sources.
+ *
+ * @returns a function that takes the call back.
+ */
+export function onAbort(
+  signals: readonly (AbortSignal | undefined)[],
+  call: (reason: unknown) => void,
+): () => void {
+  const removers: (() => void)[] = [];
+  for (const signal of signals) {
+    if (!signal) continue;
+    if (signal.aborted) {
+      call(signal.reason);
+      break;
+    }
+    const listener = () => call(signal.reason);
+    signal.addEventListener("abort", listener, { once: true });
+    removers.push(() => signal.removeEventListener("abort", listener));
+  }
+  return () => {
+    for (const remove of removers) remove();
+  };
+}
+
+/**
+ * Wait for some milliseconds.
+ *
+ * @throws the reason of the signal that is aborted meanwhile.
+ */
+export async function sleep(
+  millis: number,
+  signals: readonly (AbortSignal | undefined)[] = [],
+): Promise<void> {
+  throwIfAborted(signals);
+  await new Promise<void>((resolve, reject) => {
+    const timer = setTimeout(() => {
+      remove();
+      resolve();
+    }, millis);
+    const remove = onAbort(signals, (reason) => {
+      clearTimeout(timer);
+      reject(reason);
+    });
+  });
+}

@@ -1,0 +1,62 @@
+import { invalidField, shown, typeName } from "./invalid.js";
+
+/** Check that a value is a string. */
+export function checkText(value: unknown, field: string): asserts value is string {
+  if (typeof value !== "string") {
+    throw invalidField(field, `must be a string, not ${typeName(value)}`);
+  }
+}
+
+/** Check an optional string. */
+export function checkOptionalText(value: unknown, field: string): void {
+  if (value !== undefined) checkText(value, field);
+}
+
+/** Check that a value, if there is one, is an integer that JavaScript can represent exactly. */
+export function checkInteger(value: unknown, field: string): void {
+  if (value !== undefined && !Number.isSafeInteger(value)) {
+    throw invalidField(field, `is ${shown(value)}; it must be an integer`);
+  }
+}
+
+/** Check that a value, if there is one, is a boolean. */
+export function checkBoolean(value: unknown, field: string): void {
+  if (value !== undefined && typeof value !== "boolean") {
+    throw invalidField(field, `must be true or false, not ${typeName(value)}`);
+  }
+}
+
+/** Check that a value is a function. */
+export function checkFunction(value: unknown, field: string): void {
+  if (typeof value !== "function") {
+    throw invalidField(field, `must be a function, not ${typeName(value)}`);
+  }
+}
+
+/** Return a list; refuse one value in its place. */
+export function listed<T>(values: Iterable<T>, field: string): T[] {
+  if (typeof values === "string") {
+    throw invalidField(field, `must be a list, e.g. [${shown(values)}]`);
+  }
+  if (
+    values === null ||
+    typeof values !== "object" ||
+    ArrayBuffer.isView(values) ||
+    !(Symbol.iterator in values)
+  ) {
+    throw invalidField(field, `must be a list, not ${typeName(values)}`);
+  }
+  return [...values];
+}
+
+/**
+ * Refuse options that a call does not know. TypeScript finds most of them; JavaScript, and options
+ * that come out of a variable, would lose them in silence.
+ */
+export function checkKnown(options: object, known: ReadonlySet<string>, call: string): void {
+  for (const [key, value] of Object.entries(options)) {
+    if (value !== undefined && !known.has(key)) {
+      throw invalidField(key, `is not an option of ${call}; known are ${[...known].join(", ")}`);
+    }
+  }
+}

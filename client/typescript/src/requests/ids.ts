@@ -1,0 +1,17 @@
+import { checkText } from "../protocol/checks.js";
+import { invalidField } from "../protocol/invalid.js";
+
+/** Return the caller's request_id, or a random one, without which a retry could act twice. */
+export function requestIdOr(given: string | undefined): string {
+  if (given === undefined || given === "") return crypto.randomUUID();
+  checkText(given, "requestId");
+  return given;
+}
+
+/** Return an id; an empty one is more likely an unset variable than a wish for a generated id. */
+export function optionalId(given: string | undefined, field: string): string {
+  if (given === undefined) return "";
+  checkText(given, field);
+  if (given === "") throw invalidField(field, "is empty; leave it out to have one made");
+  return given;
+}

@@ -1,0 +1,144 @@
+import type * as proto from "../gen/sessiond/v1/session.js";
+import type { JsonObject } from "../protocol/json.js";
+import { SESSION_STATUSES, type SessionStatus } from "../protocol/names.js";
+import { fromConfig } from "../protocol/structs.js";
+import { fromDuration, fromOptionalTimestamp, fromTimestamp, timeText } from "../protocol/times.js";
+
+/** A session as the server returned it; it does not change afterwards. */
+export interface SessionInfo {
+  /** The session's id, unique in its project. */
+  readonly sessionId: string;
+  /** Whether the session accepts appends: "active", or "destroyed" until it is resumed. */
+  readonly status: SessionStatus | "unknown";
+  /** Name of the model that answers in the session. Empty = none chosen. */
+  readonly model: string;
+  /** The user that the session belongs to. Empty = none. */
+  readonly user: string;
+  /** A title for people to read. Empty = none. */
+  readonly title: string;
+  /** The title, or else the first words of the first user message. Empty = neither exists. */
+  readonly summary: string;
+  /** The session's settings; `model_options` keeps the order of its keys. */
+  readonly config: JsonObject;
+  /** The caller's labels. */
+  readonly metadata: JsonObject;
+  /** The seq of the newest message. 0 = no message yet. */
+  readonly lastSeq: number;
+  /** Number of messages in the session. */
+  readonly messageCount: number;
+  /** Size of the messages' contents, in bytes. */
+  readonly contentBytes: number;
+  /** Number of tokens of the messages, in the encoding that `getTokenCounts` names. */
+  readonly tokenCount: number;
+  /** The part of tokenCount that is an estimate. */
+  readonly estimatedTokenCount: number;
+  /** The session that this one was copied from. `undefined` = it is no copy. */
+  readonly origin: SessionOrigin | undefined;
+  /** Time of creation, truncated to milliseconds. */
+  readonly createdAt: Date;
+  /** Time of creation with microseconds, as ISO 8601 in UTC. */
+  readonly createdAtText: string;
+  /** Time of the last append or change, truncated to milliseconds. */
+  readonly activeAt: Date;
+  /** Time of the last append or change with microseconds, as ISO 8601 in UTC. */
+  readonly activeAtText: string;
+  /** How long the session lives unused, in milliseconds. `undefined` = it never expires. */
+  readonly idleTtlMs: number | undefined;
+  /** Whether the session is kept until it is deleted. */
+  readonly neverExpires: boolean;
+  /** Time of expiry without further activity. `undefined` = never. */
+  readonly expiresAt: Date | undefined;
+  /** An opaque version that changes with everything but the messages and the times. */
+  readonly etag: string;
+}
+
+/** The source of a copy. It stays the same even if the source changes or is deleted. */
+export interface SessionOrigin {
+  /** The source's id at the time of the copy. */
+  readonly sessionId: string;
+  /** The last seq that was copied. 0 = no message. */
+  readonly seq: number;
+}
+
+/** The seqs of stored messages: firstSeq to lastSeq, without gaps. */
+export interface StoredRange {
+  /** The seq of the first message. */
+  readonly firstSeq: number;
+  /** The seq of the last message. */
+  readonly lastSeq: number;
+  /** Time of storage by the database's clock, truncated to milliseconds. */
+  readonly createTime: Date;
+  /** Time of storage with microseconds, as ISO 8601 in UTC. */
+  readonly createTimeText: string;
+}
+
+/** The result of a copy. */
+export interface CopyResult {
+  /** The source's id. */
+  readonly oldSessionId: string;
+  /** The copy's id. */
+  readonly newSessionId: string;
+  /** The copy. */
+  readonly session: SessionInfo;
+}
+
+/** A copy of a session. */
+export interface SessionCopy {
+  /** The copy's id. */
+  readonly sessionId: string;
+  /** The last seq that was copied. */
+  readonly seq: number;
+  /** Time of the copy. */
+  readonly createdAt: Date;
+}
+
+/**
+ * Number of tokens of a session's messages: text, reasoning, tool calls and tool results; not
+ * roles, images, audio or files.
+ */
+export interface TokenCounts {
+  /** The number of tokens, counted and estimated. */
+  readonly totalTokens: number;
+  /** The part that is estimated, at 4 bytes of UTF-8 per token. 0 = all was counted. */
+  readonly estimatedTokens: number;
+  /** The vocabulary: "o200k_base", for every model. */
+  readonly encoding: string;
+  /** Number of messages in the session. */
+  readonly messageCount: number;
+}
+
+/** The result of a deletion by filter: what was deleted, or would be without dryRun. */
+export interface DeletedSessions {
+  /** Number of sessions. */
+  readonly sessionCount: number;
+  /** Number of their messages. Messages that copies share count once for each copy. */
+  readonly messageCount: number;
+}
+
+export function sessionOf(session: proto.Session): SessionInfo {
+  const idleTtl = session.expiry?.$case === "idleTtl" ? session.expiry.value : undefined;
+  return {
+    sessionId: session.sessionId,
+    status: SESSION_STATUSES.nameOf(session.status) ?? "unknown",
+    model: session.model,
+    user: session.user,
+    title: session.title,
+    summary: session.summary,
+    config: fromConfig(session.config),
+    metadata: session.metadata ?? {},
+    lastSeq: session.lastSeq,
+    messageCount: session.messageCount,
+    contentBytes: session.contentBytes,
+    tokenCount: session.tokenCount,
+    estimatedTokenCount: session.estimatedTokenCount,
+    origin: session.origin && { ...session.origin },
+    createdAt: fromTimestamp(session.createTime),
+    createdAtText: timeText(session.createTime),
+    activeAt: fromTimestamp(session.activeTime),
+    activeAtText: timeText(session.activeTime),
+    idleTtlMs: idleTtl && fromDuration(idleTtl),
+    neverExpires: idleTtl === undefined,
+    expiresAt: fromOptionalTimestamp(session.expireTime),
+    etag: session.etag,
+  };
+}

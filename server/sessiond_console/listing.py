@@ -1,0 +1,92 @@
+"""Pages of sessions: those of the server, and the console's own ranking of them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from google.protobuf.json_format import ParseDict
+from google.protobuf.struct_pb2 import Struct
+
+from sessiond import AsyncClient, SessionInfo
+from sessiond.v1 import session_pb2
+from sessiond.v1 import session_service_pb2 as pb
+from sessiond_console.filters import RANKS, Filter
+
+PAGE_SIZE = 50
+MAX_PAGE_SIZE = 500
+# A ranking reads the sessions that meet the filter; of more than this, only the most recently
+# active ones are ranked, and the page says so.
+MAX_RANKED = 5000
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """One page of the session list."""
+
+    sessions: list[SessionInfo]
+    next_token: str = ""
+    """The token of the next page. Empty = this is the last one."""
+    ranked: int = 0
+    """How many sessions were ranked. 0 = the order is the server's."""
+    is_partial: bool = False
+    """Whether more sessions meet the filter than were ranked."""
+
+
+async def list_page(api: AsyncClient, chosen: Filter, token: str, page_size: int) -> Listing:
+    """Return a page of the sessions that meet a filter.
+
+    Args:
+        api: the client.
+        chosen: the filter and the order.
+        token: the page's token. Empty = the first page.
+        page_size: most sessions of the page, 1 to 500.
+
+    Raises:
+        FormError: if the filter has a malformed value.
+        SessiondError: if the call failed.
+    """
+    conditions = chosen.conditions()
+    if chosen.order in RANKS:
+        return await _ranked(api, conditions, chosen.order, page_size)
+    request = pb.ListSessionsRequest(
+        order=pb.SessionOrder.Value(f"SESSION_ORDER_{chosen.order.upper()}"),
+        page_size=page_size,
+        page_token=token,
+        filter=proto_filter(conditions),
+    )
+    page = await api.call(lambda stubs: stubs.sessions.ListSessions, request, is_repeatable=True)
+    return Listing([SessionInfo(session) for session in page.sessions], page.next_page_token)
+
+
+async def _ranked(
+    api: AsyncClient, conditions: Mapping[str, Any], rank: str, page_size: int
+) -> Listing:
+    request = pb.ListSessionsRequest(page_size=MAX_PAGE_SIZE, filter=proto_filter(conditions))
+    best: list[SessionInfo] = []
+    count = 0
+    while True:
+        page = await api.call(
+            lambda stubs: stubs.sessions.ListSessions, request, is_repeatable=True
+        )
+        count += len(page.sessions)
+        # Only the best are kept, so that a ranking of thousands needs little memory.
+        best += [SessionInfo(session) for session in page.sessions]
+        best = sorted(best, key=lambda info: int(info[rank]), reverse=True)[:page_size]
+        if not page.next_page_token or count >= MAX_RANKED:
+            return Listing(best, ranked=count, is_partial=bool(page.next_page_token))
+        request.page_token = page.next_page_token
+
+
+def proto_filter(conditions: Mapping[str, Any]) -> pb.SessionFilter:
+    """Return the protobuf filter of conditions as Filter.conditions gives them."""
+    result = pb.SessionFilter()
+    for name, value in conditions.items():
+        if name == "status":
+            result.status = session_pb2.SessionStatus.Value(f"SESSION_STATUS_{value.upper()}")
+        elif name.endswith("_contains"):
+            getattr(result, name).CopyFrom(ParseDict(value, Struct()))
+        elif name.endswith(("_from", "_before")):
+            getattr(result, name).FromDatetime(value)
+        else:
+            setattr(result, name, value)
+    return result

@@ -1,0 +1,16 @@
+"""The pages, one module a topic, each with its routes: method, path, and a maker of handlers."""
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+from sessiond_console.pages import assets, messages, sessions, transcript
+from sessiond_console.site import Page, Site
+
+RouteEntry: TypeAlias = tuple[str, str, Callable[[Site], Page]]
+
+ROUTES: Sequence[RouteEntry] = (
+    *sessions.ROUTES,
+    *transcript.ROUTES,
+    *messages.ROUTES,
+    *assets.ROUTES,
+)

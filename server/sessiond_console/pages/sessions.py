@@ -1,0 +1,81 @@
+"""The session list, and the way to one session."""
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from sessiond import AsyncClient
+from sessiond.errors import NotFound
+from sessiond_console.filters import ORDERS, RANKS, STATUSES, filter_of
+from sessiond_console.listing import MAX_PAGE_SIZE, PAGE_SIZE, list_page
+from sessiond_console.paths import path, session_path
+from sessiond_console.site import FormError, Page, Site, see, text
+
+_SIZES = (50, 100, 200, 500)
+
+
+def _list(site: Site) -> Page:
+    async def show(request: Request, api: AsyncClient) -> Response:
+        chosen = filter_of(request.query_params)
+        size = size_of(text(request.query_params, "size"))
+        found = await list_page(api, chosen, text(request.query_params, "token"), size)
+        shown_size = str(size) if size != PAGE_SIZE else None
+        next_page = path("sessions", **chosen.query(size=shown_size, token=found.next_token))
+        return site.page(
+            request,
+            "sessions.html",
+            chosen=chosen,
+            found=found,
+            orders={**ORDERS, **RANKS},
+            statuses=STATUSES,
+            sizes=_SIZES,
+            size=size,
+            next_page=next_page if found.next_token else "",
+            first_page=path("sessions", **chosen.query(size=shown_size)),
+            is_first="token" not in request.query_params,
+        )
+
+    return show
+
+
+def _go(site: Site) -> Page:
+    async def go(request: Request, api: AsyncClient) -> Response:
+        """Go to what somebody typed: an id, id@seq or user:NAME; else search by prefix."""
+        wanted = text(request.query_params, "to").strip()
+        if not wanted:
+            return see("/sessions")
+        if wanted.startswith("user:"):
+            return see(path("sessions", user=wanted.removeprefix("user:").strip()))
+        if await _exists(api, wanted):
+            return see(session_path(wanted))
+        head, _, seq = wanted.rpartition("@")
+        if head and seq.isascii() and seq.isdigit() and await _exists(api, head):
+            return see(session_path(head, at=seq) + f"#m-{seq}")
+        return see(path("sessions", id=wanted))
+
+    return go
+
+
+async def _exists(api: AsyncClient, session_id: str) -> bool:
+    if len(session_id) > 256:
+        return False
+    try:
+        await api.sessions.get(session_id)
+    except NotFound:
+        return False
+    return True
+
+
+def size_of(value: str) -> int:
+    """Return the page size of an address.
+
+    Raises:
+        FormError: if it is no number from 1 to 500.
+    """
+    if not value:
+        return PAGE_SIZE
+    if not (value.isascii() and value.isdigit() and 1 <= int(value[:6]) <= MAX_PAGE_SIZE):
+        raise FormError("size", f"must be a number from 1 to {MAX_PAGE_SIZE}")
+    return int(value)
+
+
+ROUTES = (("GET", "/sessions", _list), ("GET", "/go", _go))

@@ -1,0 +1,6 @@
+"""Turns stored messages into what a page shows. Pure functions: no I/O, no error for any content.
+
+Transcripts are hostile: users, models and web pages wrote them. Readers therefore accept values of
+any type, and everything that they return is either plain text, which templates escape, or HTML that
+`markdown` has sanitized.
+"""

@@ -1,0 +1,68 @@
+"""The differences between a stored message and the message that is sent in its place."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from sessiond_server.formats.pieces import JSON
+from sessiond_server.formats.report import Change, ChangeKind, Report
+
+# The keys whose values each kind of change explains. Other kinds explain a change of any value.
+_EXPLAINED = {
+    ChangeKind.ID_CHANGED: {"id", "callid", "toolcallid", "tooluseid"},
+    ChangeKind.NAME_CHANGED: {"name"},
+    ChangeKind.ARGUMENTS_WRAPPED: {"args", "arguments", "input"},
+    ChangeKind.ROLE_CHANGED: {"role", "type"},
+    ChangeKind.TEXT_REPAIRED: set[str](),
+    ChangeKind.MESSAGES_MERGED: set[str](),
+    ChangeKind.RESULT_MISSING: set[str](),
+    ChangeKind.RESULT_MOVED: set[str](),
+}
+
+
+def report_differences(report: Report, seq: int, new: JSON, stored: JSON) -> None:
+    """Report what differs between two objects, unless a change that explains it is reported.
+
+    Args:
+        report: receives the changes.
+        seq: the stored message.
+        new: the object that is sent.
+        stored: the object of the stored message.
+    """
+    known = report.changes_of(seq)
+    for kind, path in _differences(new, stored, ""):
+        key = _plain(path)
+        if not any(_explains(change, kind, key) for change in known):
+            report.add(seq, kind, path)
+
+
+def _explains(change: Change, kind: ChangeKind, key: str) -> bool:
+    if change.kind in (ChangeKind.FIELD_REMOVED, ChangeKind.FIELD_CHANGED):
+        return not change.detail or _plain(change.detail) == key
+    if change.kind in _EXPLAINED:
+        return key in _EXPLAINED[change.kind]
+    return kind == ChangeKind.FIELD_CHANGED
+
+
+def _plain(path: str) -> str:
+    """Return the last key of a path, without the differences between spellings."""
+    return path.rpartition(".")[2].replace("_", "").lower()
+
+
+def _differences(new: Any, stored: Any, path: str) -> Iterator[tuple[ChangeKind, str]]:
+    if isinstance(new, dict) and isinstance(stored, dict):
+        if new.get("type", stored.get("type")) != stored.get("type"):
+            yield ChangeKind.FIELD_CHANGED, path or "type"
+            return
+        for key, value in stored.items():
+            inner = f"{path}.{key}" if path else key
+            if key not in new:
+                yield ChangeKind.FIELD_REMOVED, inner
+            else:
+                yield from _differences(new[key], value, inner)
+        for key in new.keys() - stored.keys():
+            yield ChangeKind.FIELD_CHANGED, f"{path}.{key}" if path else key
+    elif isinstance(new, list) and isinstance(stored, list) and len(new) == len(stored):
+        for item, old in zip(new, stored, strict=True):
+            yield from _differences(item, old, path)
+    elif new != stored:
+        yield ChangeKind.FIELD_CHANGED, path

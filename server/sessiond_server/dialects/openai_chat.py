@@ -1,0 +1,389 @@
+"""Writes requests of OpenAI's Chat Completions API and of servers with the same protocol."""
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeAlias
+
+from sessiond.v1.message_pb2 import FORMAT_OPENAI, ROLE_DEVELOPER
+from sessiond_server.dialects.openai_chat_parts import ChatDialect, ChatParts
+from sessiond_server.dialects.request import (
+    BLANK,
+    CONTINUE,
+    SYSTEM_ROLES,
+    FittedRequest,
+    History,
+    in_order,
+    is_native,
+    seqs_of,
+)
+from sessiond_server.formats.pairing import NO_RESULT, Answer, PairedCall, Results, Said, as_stored
+from sessiond_server.formats.pieces import (
+    JSON,
+    Content,
+    Entry,
+    Foreign,
+    Media,
+    Piece,
+    Result,
+    Text,
+    Thinking,
+    objects_of,
+)
+from sessiond_server.formats.read.openai import REASONING_KEYS
+from sessiond_server.formats.report import ChangeKind
+from sessiond_server.formats.wire import stored_or_new
+
+MAX_CALLS = 128
+MAX_MESSAGES = 2048
+# Number of messages that are left out at once if there are too many: the prefix rarely changes.
+OMITTED_AT_ONCE = 512
+NO_REASONING = "(The reasoning is not available.)"
+_AUTHOR = re.compile(r"[^\s<|\\/>]{1,64}")
+_ARGUMENT_KEYS = {"function": "arguments", "custom": "input"}
+
+
+# A message of the request, and the seqs of the stored messages that it is built from.
+_Sent: TypeAlias = tuple[JSON, tuple[int, ...]]
+
+
+OPENAI = ChatDialect()
+
+
+def fit(history: History, dialect: ChatDialect = OPENAI) -> FittedRequest:
+    """Create a request that the API accepts.
+
+    Raises:
+        UnsendableHistory: if nothing of the history can be sent.
+    """
+    return _Writer(history, dialect).write(history)
+
+
+class _Writer(ChatParts):
+    def write(self, history: History) -> FittedRequest:
+        system = history.system_prompt
+        first = [{"role": "system", "content": system}] if system else []
+        groups: list[list[_Sent]] = [[(message, ()) for message in first]]
+        for step in self._steps.steps:
+            match step:
+                case Said():
+                    seqs = seqs_of([step.entry])
+                    groups.append([(message, seqs) for message in self._said(step)])
+                case Answer():
+                    groups.append([*self._answer(step)])
+                case Results():
+                    pass
+        sent = self._limited(groups, MAX_MESSAGES - 1)
+        if not sent or sent[-1][0].get("role") == "assistant":
+            sent.append(({"role": "user", "content": CONTINUE}, ()))
+            self._steps.report.add(0, ChangeKind.MESSAGE_ADDED, CONTINUE)
+        body = {**history.options, "messages": [message for message, _ in sent]}
+        return FittedRequest(body, self._steps.report, [seqs for _, seqs in sent])
+
+    def _limited(self, groups: list[list[_Sent]], limit: int) -> list[_Sent]:
+        """Return the messages without the oldest ones, if there are too many."""
+        excess = sum(map(len, groups)) - limit
+        if excess <= 0:
+            return [message for group in groups for message in group]
+        to_omit = -(-excess // OMITTED_AT_ONCE) * OMITTED_AT_ONCE + 1
+        kept: list[_Sent] = []
+        omitted = 0
+        for group in groups:
+            is_instruction = bool(group) and group[0][0].get("role") in ("system", "developer")
+            if omitted < to_omit and not is_instruction and len(group) < limit:
+                omitted += len(group)
+                for seq in {seq for _, seqs in group for seq in seqs}:
+                    self._steps.report.add(seq, ChangeKind.MESSAGE_OMITTED, "too many messages")
+            else:
+                kept += group
+        note = f"[the oldest {omitted} messages: not sent, because there are too many]"
+        is_later = (m["role"] not in ("system", "developer") for m, _ in kept)
+        place = next((i for i, later in enumerate(is_later) if later), len(kept))
+        kept.insert(place, ({"role": "user", "content": note}, ()))
+        return kept
+
+    # Messages of users and of the system
+
+    def _said(self, said: Said) -> Iterator[JSON]:
+        entry = said.entry
+        is_instruction = said.role in SYSTEM_ROLES
+        stored = is_native(entry, said.pieces) and _is_chat(entry)
+        role = "user"
+        if is_instruction:
+            is_developer = said.role == ROLE_DEVELOPER and self._dialect.is_openai
+            role = "developer" if is_developer else "system"
+            if said.role == ROLE_DEVELOPER and not is_developer:
+                self._lost(entry, ChangeKind.ROLE_CHANGED, "developer")
+        if stored:
+            new: JSON = {}
+            for key, value in entry.value.items():
+                if key == "role":
+                    new[key] = role
+                elif key == "content":
+                    new[key] = self._native_content(entry, value, is_instruction=is_instruction)
+                elif key == "name" and isinstance(value, str) and _AUTHOR.fullmatch(value):
+                    new[key] = value
+                else:
+                    self._unknown(entry, new, key, value)
+        else:
+            self._steps.lost_extras(entry)
+            content = self._content(entry, said.pieces, is_instruction=is_instruction)
+            new = {"role": role, "content": content}
+        if not new.get("content") and (new.get("content") != "" or not stored):
+            if is_instruction:
+                self._lost(entry, ChangeKind.BLANK_OMITTED)
+                return
+            self._lost(entry, ChangeKind.BLANK_REPLACED)
+            new["content"] = BLANK
+        yield stored_or_new(new, entry.value, entry.raw) if stored else new
+
+    def _native_content(self, entry: Entry, value: Any, *, is_instruction: bool) -> Any:
+        """Return the content of a stored message; parts are unchanged if the API accepts them."""
+        if isinstance(value, str):
+            return value
+        return self._content(entry, entry.pieces, is_instruction=is_instruction, keep_list=True)
+
+    # Answers
+
+    def _answer(self, answer: Answer) -> Iterator[_Sent]:
+        seqs = seqs_of(entry for entry, _ in answer.entries)
+        entry, pieces = answer.entries[0]
+        is_one = len(answer.entries) == 1
+        if is_one and is_native(entry, pieces) and _is_chat(entry):
+            new = self._native_answer(entry, answer.calls)
+            new = stored_or_new(new, entry.value, entry.raw)
+        else:
+            if not is_one:
+                for merged, _ in answer.entries:
+                    self._lost(merged, ChangeKind.MESSAGES_MERGED)
+            new = self._new_answer(answer)
+        calls = new.get("tool_calls") or []
+        if not (calls or new.get("content") is not None or new.get("refusal") or "audio" in new):
+            for omitted, _ in answer.entries:
+                self._lost(omitted, ChangeKind.MESSAGE_OMITTED)
+            return
+        # The API accepts at most MAX_CALLS calls in one message.
+        for start in range(0, len(calls), MAX_CALLS) or (0,):
+            if len(calls) > MAX_CALLS:
+                part = {**new, "tool_calls": calls[start : start + MAX_CALLS]}
+                yield (part if start == 0 else {**part, "content": None}), seqs
+            else:
+                yield new, seqs
+            yield from self._results(answer.calls[start : start + MAX_CALLS])
+
+    def _native_answer(self, entry: Entry, calls: Sequence[PairedCall]) -> JSON:
+        new: JSON = {}
+        for key, value in entry.value.items():
+            match key:
+                case "role":
+                    new[key] = "assistant"
+                case "content":
+                    new[key] = self._answer_content(entry, value)
+                case "refusal" if self._dialect.is_openai and (value is None or value):
+                    new[key] = value if isinstance(value, str) else None
+                case "name" if isinstance(value, str) and _AUTHOR.fullmatch(value):
+                    new[key] = value
+                case "tool_calls" if calls:
+                    new[key] = [self._call(paired) for paired in calls]
+                case "function_call" if calls and not entry.value.get("tool_calls"):
+                    new["tool_calls"] = [self._call(paired) for paired in calls]
+                    self._lost(entry, ChangeKind.FIELD_CHANGED, key)
+                case "tool_calls" | "function_call":
+                    self._lost(entry, ChangeKind.FIELD_REMOVED, key)
+                case "audio" if isinstance(value, dict) and value.keys() == {"id"}:
+                    new[key] = value
+                case "audio" | "images" | "refusal":
+                    # The text of these fields is added below.
+                    self._lost(entry, ChangeKind.FIELD_CHANGED, key)
+                case _ if key in REASONING_KEYS and key != self._dialect.reasoning_key:
+                    if value and self._dialect.keep_unknown_keys:
+                        new[key] = value
+                    else:
+                        self._lost(entry, ChangeKind.THINKING_OMITTED, key)
+                case _ if key == self._dialect.reasoning_key and isinstance(value, str):
+                    new[key] = value
+                case _:
+                    self._unknown(entry, new, key, value)
+        if texts := [*self._beside_content(entry, new)]:
+            content = new.get("content")
+            before = [content] if isinstance(content, str) and content else []
+            before += [part["text"] for part in objects_of(content) if "text" in part]
+            new["content"] = "\n\n".join([*before, *texts])
+        self._add_reasoning(new, entry.pieces)
+        if "content" not in new:
+            new["content"] = None
+        return new
+
+    def _beside_content(self, entry: Entry, new: JSON) -> Iterator[str]:
+        """Return the texts of fields other than content that are not sent unchanged."""
+        value = entry.value
+        if isinstance(value.get("refusal"), str) and value["refusal"] and not new.get("refusal"):
+            yield value["refusal"]
+        images = objects_of(value.get("images"))
+        for piece in entry.pieces:
+            is_audio = isinstance(piece, Foreign) and piece.source is value.get("audio")
+            is_image = isinstance(piece, Media) and piece.source in images
+            if isinstance(piece, Foreign | Media) and (
+                is_image or (is_audio and "audio" not in new)
+            ):
+                yield str(self._text_part(entry, piece)["text"])
+
+    def _answer_content(self, entry: Entry, value: Any) -> Any:
+        """Return the content of a stored answer, which may contain only text and refusals."""
+        if isinstance(value, str) or not value:
+            return value if isinstance(value, str) else None
+        inner = [
+            piece
+            for piece in entry.pieces
+            if isinstance(piece, Text | Media | Foreign)
+            and piece.source is not None
+            and any(piece.source is part for part in objects_of(value))
+        ]
+        if not isinstance(value, list) or len(inner) != len(value):
+            inner = [p for p in entry.pieces if isinstance(p, Text | Media | Foreign)]
+        return self._answer_parts(entry, inner, keep_list=isinstance(value, list)) or None
+
+    def _answer_parts(
+        self, entry: Entry, pieces: Sequence[Content], *, keep_list: bool
+    ) -> str | list[JSON]:
+        parts: list[JSON] = []
+        for piece in pieces:
+            own = piece.source
+            if isinstance(piece, Text) and own and own.get("type") == "refusal":
+                is_kept = self._dialect.is_openai and keep_list
+                parts.append(
+                    {"type": "refusal", "refusal": piece.text}
+                    if is_kept
+                    else {"type": "text", "text": piece.text}
+                )
+            else:
+                parts.append(self._text_part(entry, piece))
+        if keep_list and self._dialect.is_openai:
+            return parts
+        texts = [part.get("text") or part.get("refusal") or "" for part in parts]
+        if len(texts) > 1 and self._dialect.is_openai:
+            return [part for part, text in zip(parts, texts, strict=True) if text]
+        return texts[0] if len(texts) == 1 else "\n\n".join(filter(None, texts))
+
+    def _new_answer(self, answer: Answer) -> JSON:
+        parts: list[JSON] = []
+        thinking: list[Piece] = []
+        for entry, pieces in answer.entries:
+            self._steps.lost_extras(entry)
+            own = [piece for piece in pieces if isinstance(piece, Thinking)]
+            if own and not self._dialect.reasoning_key:
+                self._lost(entry, ChangeKind.THINKING_OMITTED)
+            thinking += own
+            parts += [
+                self._text_part(entry, piece)
+                for piece in pieces
+                if isinstance(piece, Text | Media | Foreign)
+            ]
+        parts = [{"type": "text", "text": part["text"]} for part in parts if part["text"]]
+        content: Any = parts or None
+        if len(parts) == 1:
+            content = parts[0]["text"]
+        elif parts and not self._dialect.is_openai:
+            content = "\n\n".join(part["text"] for part in parts)
+        new: JSON = {"role": "assistant", "content": content}
+        if answer.calls:
+            new["tool_calls"] = [self._call(paired) for paired in answer.calls]
+        self._add_reasoning(new, thinking)
+        return new
+
+    def _add_reasoning(self, new: JSON, pieces: Sequence[Piece]) -> None:
+        """Add the reasoning under the server's key, which a message with calls must have."""
+        key = self._dialect.reasoning_key
+        if not key or new.get(key):
+            return
+        texts = [piece.text for piece in pieces if isinstance(piece, Thinking) and piece.text]
+        if texts or new.get("tool_calls"):
+            new[key] = "\n\n".join(texts) or NO_REASONING
+
+    def _call(self, paired: PairedCall) -> JSON:
+        """Return a call, with the stored keys in their order where the API accepts them."""
+        call = paired.call
+        kind = "custom" if call.is_custom else "function"
+        inner: JSON = {"name": paired.wire_name, _ARGUMENT_KEYS[kind]: call.arguments}
+        new: JSON = {"id": paired.wire_id, "type": kind, kind: inner}
+        source = call.source if call.source and kind in call.source else None
+        if source is None or not isinstance(source[kind], dict):
+            return new
+        inner = in_order(inner, source[kind])
+        extra = source.keys() - new.keys()
+        if self._dialect.keep_unknown_keys:
+            new |= {key: source[key] for key in extra if source[key] is not None}
+        else:
+            for key in sorted(extra - {"index"}):
+                self._lost(paired.entry, ChangeKind.FIELD_REMOVED, f"tool_calls.{key}")
+        return in_order({**new, kind: inner}, source)
+
+    # Results
+
+    def _results(self, calls: Sequence[PairedCall]) -> Iterator[_Sent]:
+        files: list[_Sent] = []
+        for paired in as_stored(calls):
+            entry, result = paired.result_entry, paired.result
+            new: JSON | None
+            if entry is None or result is None:
+                new = {"role": "tool", "tool_call_id": paired.wire_id, "content": NO_RESULT}
+                yield new, seqs_of([paired.entry])
+                continue
+            seqs = seqs_of([entry])
+            if entry.value is result.source and entry.value.get("role") is not None:
+                is_tool = entry.value["role"] == "tool"
+                new = self._native_result(entry, paired, result) if is_tool else None
+                if new is not None:
+                    yield stored_or_new(new, entry.value, entry.raw), seqs
+                    continue
+                self._lost(entry, ChangeKind.FIELD_CHANGED, "content" if is_tool else "role")
+            moved = [piece for piece in result.pieces if self._is_sendable_file(piece)]
+            pieces = [piece for piece in result.pieces if not self._is_sendable_file(piece)]
+            texts = [self._text_part(entry, piece)["text"] for piece in pieces]
+            if result.is_error:
+                texts.insert(0, "Error:")
+            if moved:
+                texts.append("[its files follow in the next message]")
+                self._lost(entry, ChangeKind.FILE_MOVED)
+                label = Text(f"[files of the tool call {paired.wire_id}]")
+                content = [label, *moved]
+                files.append(({"role": "user", "content": self._content(entry, content)}, seqs))
+            # A text file needs a part of its own, because an asset's content must be a whole
+            # string.
+            if all(type(text) is str for text in texts):
+                sent: str | list[JSON] = "\n".join(texts)
+            else:
+                sent = [{"type": "text", "text": text} for text in texts]
+            yield {"role": "tool", "tool_call_id": paired.wire_id, "content": sent}, seqs
+        # A tool message cannot contain files, so they follow in a message of the user.
+        yield from files
+
+    def _native_result(self, entry: Entry, paired: PairedCall, result: Result) -> JSON | None:
+        content = entry.value.get("content")
+        if not isinstance(content, str) and not (
+            isinstance(content, list)
+            and content
+            and len(result.pieces) == len(content)
+            and all(isinstance(piece, Text) for piece in result.pieces)
+        ):
+            return None
+        new: JSON = {}
+        for key, value in entry.value.items():
+            match key:
+                case "role":
+                    new[key] = value
+                case "tool_call_id":
+                    new[key] = paired.wire_id
+                case "content" if isinstance(value, str):
+                    new[key] = value
+                case "content":
+                    new[key] = [self._text_part(entry, piece) for piece in result.pieces]
+                case "name" if self._dialect.is_openai and isinstance(value, str) and value:
+                    new[key] = value
+                case _:
+                    self._unknown(entry, new, key, value)
+        return {"tool_call_id": paired.wire_id, **new}
+
+
+def _is_chat(entry: Entry) -> bool:
+    """Whether a message has the form of Chat Completions, not of the Responses API."""
+    return entry.format == FORMAT_OPENAI and not entry.is_item

@@ -1,0 +1,243 @@
+"""The common part of all writers: their input, their output, and the notes that they insert."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sessiond.v1.message_pb2 import (
+    ROLE_DEVELOPER,
+    ROLE_SYSTEM,
+    Message,
+)
+from sessiond_server.dialects.differences import report_differences
+from sessiond_server.formats.files import as_text, plain_media_type
+from sessiond_server.formats.pairing import (
+    Step,
+    assign_ids,
+    assign_names,
+    pair,
+)
+from sessiond_server.formats.parsing import has_duplicate_keys
+from sessiond_server.formats.pieces import (
+    JSON,
+    Entry,
+    Foreign,
+    Media,
+    Piece,
+    Text,
+)
+from sessiond_server.formats.read import read
+from sessiond_server.formats.read.readable import CUT
+from sessiond_server.formats.report import ChangeKind, Report, UnsendableHistory
+from sessiond_server.formats.wire import (
+    AssetInfo,
+    AssetString,
+    has_lone_surrogates,
+    stored_or_new,
+)
+
+IMAGES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
+_TEXT_TYPES = (
+    *("text/", "application/json", "application/xml", "application/yaml", "image/svg+xml"),
+)
+# The text of a message that the API requires but the history does not have.
+CONTINUE = "(Continue.)"
+ASSISTANT_FIRST = "(The assistant speaks first.)"
+BLANK = "(This message is blank.)"
+# Items that replace the whole history before them.
+SUMMARIES = frozenset({"compaction", "compaction_summary", "context_compaction"})
+SYSTEM_ROLES = (ROLE_SYSTEM, ROLE_DEVELOPER)
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """The input of a request.
+
+    Attributes:
+        messages: the stored history, oldest first.
+        system_prompt: instructions that precede the history and are not part of it. "" = none.
+        options: further fields of the request, in the caller's spelling.
+        assets: the project's assets that the messages refer to, by id. A reference to any other
+            asset is sent as a note.
+    """
+
+    messages: Sequence[Message]
+    system_prompt: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    assets: Mapping[str, AssetInfo] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class FittedRequest:
+    """A request that the API accepts.
+
+    Attributes:
+        body: the JSON without the model's name; may contain StoredObject and AssetString.
+        report: what the request lacks, or contains in another form.
+        seqs: for each message of the body, the seqs of the stored messages that it is built from.
+    """
+
+    body: JSON
+    report: Report
+    seqs: Sequence[tuple[int, ...]] = ()
+
+
+class Steps:
+    """The history of a request, read and paired, with the ids and names for its calls.
+
+    Attributes:
+        steps: the history in order.
+        report: the changes so far; the writer adds more.
+        newest: the newest message that is not the system's. None = there is none.
+
+    Raises:
+        UnsendableHistory: if only another provider can read the history before the newest messages.
+    """
+
+    def __init__(
+        self,
+        history: History,
+        *,
+        id_pattern: str,
+        id_length: int,
+        name_pattern: str,
+        name_length: int,
+        id_min_length: int = 1,
+        reads_summaries: bool = False,
+    ) -> None:
+        self._reads_summaries = reads_summaries
+        self.report = Report()
+        entries = [read(message) for message in history.messages]
+        for entry in entries:
+            if has_lone_surrogates(entry.raw):
+                self.report.add(entry.seq, ChangeKind.TEXT_REPAIRED)
+                entry.raw = ""
+            elif has_duplicate_keys(entry.raw, entry.value):
+                self.report.add(entry.seq, ChangeKind.FIELD_CHANGED, "keys that occur twice")
+                entry.raw = ""
+            if entry.is_cut_off:
+                self.report.add(entry.seq, ChangeKind.CUT_OFF_NOTED)
+        self._check_compaction(entries)
+        self.steps: list[Step] = pair(entries, self.report)
+        assign_ids(
+            self.steps,
+            pattern=id_pattern,
+            min_length=id_min_length,
+            max_length=id_length,
+            report=self.report,
+        )
+        assign_names(self.steps, pattern=name_pattern, max_length=name_length, report=self.report)
+        self.newest = next(
+            (entry for entry in reversed(entries) if entry.role not in SYSTEM_ROLES), None
+        )
+        self.assets = history.assets
+
+    def _check_compaction(self, entries: Sequence[Entry]) -> None:
+        """Check that the history is more than an item which replaces the earlier messages."""
+        for i, entry in enumerate(entries):
+            if entry.role in SYSTEM_ROLES:
+                continue
+            first = entry.pieces[0] if len(entry.pieces) == 1 else None
+            # If only instructions precede the item, the session does not contain what it replaces.
+            if (
+                isinstance(first, Foreign)
+                and first.kind in SUMMARIES
+                and not (first.text or self._reads_summaries)
+                and entry.seq <= i + 1
+            ):
+                raise UnsendableHistory(
+                    [entry.seq],
+                    f"message {entry.seq} is a summary that only its maker can read, and the "
+                    "messages that it stands for are not in the session",
+                )
+            return
+
+    def lost(self, entry: Entry, kind: ChangeKind, detail: str = "") -> None:
+        """Report a change of a message."""
+        self.report.add(entry.seq, kind, detail)
+
+    def lost_extras(self, entry: Entry) -> None:
+        """Report the fields of a message that are lost in a conversion."""
+        for name in entry.extras:
+            self.lost(entry, ChangeKind.FIELD_REMOVED, name)
+
+    def sent(self, entry: Entry, new: JSON) -> JSON:
+        """Return a message of the API's own format, as it is stored if nothing of it changed.
+
+        Every difference is reported.
+
+        Args:
+            entry: the stored message.
+            new: the same message as the API accepts it.
+        """
+        message = stored_or_new(new, entry.value, entry.raw)
+        if message is new:
+            report_differences(self.report, entry.seq, new, entry.value)
+        return message
+
+    def as_text(self, entry: Entry, piece: Media | Foreign) -> Text | AssetString:
+        """Return a text in place of a piece that cannot be sent unchanged.
+
+        Returns:
+            The content of a text file, or else a note, so that the model can mention what is
+            missing.
+        """
+        if isinstance(piece, Foreign):
+            self.lost(entry, ChangeKind.ITEM_REPLACED, piece.kind)
+            if piece.text.endswith(CUT):
+                self.lost(entry, ChangeKind.TEXT_CUT, piece.kind)
+            return Text(foreign_text(piece))
+        media_type = self.media_type(piece)
+        if media_type.startswith(_TEXT_TYPES):
+            if piece.data:
+                return Text(as_text(piece.data))
+            if (asset := self.assets.get(piece.asset_id)) and asset.size_bytes:
+                return AssetString(piece.asset_id, is_text=True)
+        self.lost(entry, ChangeKind.FILE_REPLACED, piece.name or media_type or piece.kind)
+        return Text(file_note(piece, media_type))
+
+    def media_type(self, piece: Media) -> str:
+        """Return the media type of a file; "" if it is unknown."""
+        asset = self.assets.get(piece.asset_id)
+        return piece.media_type or (plain_media_type(asset.media_type) if asset else "")
+
+    def content_of(self, piece: Media, *, prefix: str = "") -> str:
+        """Return a file's base64 after a prefix. "" if it is stored elsewhere or is missing."""
+        if piece.asset_id:
+            known = piece.asset_id in self.assets
+            return AssetString(piece.asset_id, prefix=prefix) if known else ""
+        return prefix + piece.data if piece.data else ""
+
+
+def foreign_text(piece: Foreign) -> str:
+    """Return the readable text of an item that exists in one format only, or a note."""
+    if piece.text.strip():
+        return f"[{piece.kind}]\n{piece.text}"
+    return f"[{piece.kind}: not sent, because only its provider can read it]"
+
+
+def file_note(piece: Media, media_type: str) -> str:
+    """Return a note which says that a file is not sent."""
+    what = (piece.kind, piece.name, media_type, piece.uri[:200], piece.file_id)
+    about = " ".join(filter(None, what))
+    return f"[{about}: not sent, because the model's provider does not accept it here]"
+
+
+def is_web(uri: str) -> bool:
+    """Whether a provider can fetch a file itself from this URI."""
+    return uri.startswith(("https://", "http://"))
+
+
+def is_native(entry: Entry, pieces: Sequence[Piece]) -> bool:
+    """Whether the pieces are all those of the message, so that its own JSON can be sent."""
+    return bool(entry.value) and [*map(id, entry.pieces)] == [*map(id, pieces)]
+
+
+def seqs_of(entries: Iterable[Entry | None]) -> tuple[int, ...]:
+    """Return the seqs of stored messages, each once, in order."""
+    return tuple(sorted({entry.seq for entry in entries if entry}))
+
+
+def in_order(new: JSON, stored: JSON) -> JSON:
+    """Return an object with its keys in the order of the stored object."""
+    return {key: new[key] for key in stored if key in new} | new

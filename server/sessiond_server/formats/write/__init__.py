@@ -1,1 +1,0 @@
-"""Creates the requests that the providers' APIs accept."""
