@@ -9,7 +9,7 @@ from operator import attrgetter
 from sessiond.v1.message_pb2 import Message
 from sessiond_server.assets.service import asset_not_found
 from sessiond_server.assets.store.assets import AssetMissing
-from sessiond_server.core.errors import invalid
+from sessiond_server.core.errors import Fault, invalid
 from sessiond_server.core.events import CREATED, EventPublisher
 from sessiond_server.core.limits import Limits
 from sessiond_server.db.idempotency import DuplicateRequest
@@ -33,6 +33,9 @@ LARGE_BYTES = 1024 * 1024
 # Maximum number of attempts of an append that leaves out what is stored. Whenever another append
 # was faster, the next attempt has less to store.
 ATTEMPTS = 100
+
+# After so many invalid fields of a request, the rest of it is not looked at.
+MAX_INVALID_FIELDS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,20 @@ class Appends:
             new_session(
                 target.project_id, target.session_id, target.create, self._limits, path="create"
             )
+
+    def invalid_fields(self, messages: Sequence[Message]) -> dict[str, str]:
+        """Return what is wrong with messages, by field path. This modifies the messages."""
+        fields: dict[str, str] = {}
+        for i, message in enumerate(messages):
+            validator = MessageValidator(self._limits, self._tokenizer)
+            validator.totals.count = i
+            try:
+                validator.encode([message])
+            except Fault as fault:
+                fields.update(fault.fields)
+            if len(fields) >= MAX_INVALID_FIELDS:
+                break
+        return fields
 
     def prepare(self, target: Target, messages: Sequence[Message]) -> PreparedAppend:
         """Validate and encode one batch. This modifies the messages.

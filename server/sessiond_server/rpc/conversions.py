@@ -109,7 +109,7 @@ def settings(session: Session, path: str = "session") -> SessionSettings:
         model=session.model,
         user_name=session.user,
         title=session.title,
-        config=_config(session.config, f"{path}.config") if session.HasField("config") else None,
+        config=config_of(session.config, f"{path}.config") if session.HasField("config") else None,
         metadata=to_dict(session.metadata, f"{path}.metadata")
         if session.HasField("metadata")
         else None,
@@ -117,7 +117,7 @@ def settings(session: Session, path: str = "session") -> SessionSettings:
     )
 
 
-def _config(struct: Struct, field: str) -> dict[str, Any]:
+def config_of(struct: Struct, field: str) -> dict[str, Any]:
     """Converts a config, or a patch of one.
 
     Raises:
@@ -157,7 +157,7 @@ def update_values(
             values[name] = values[name] or {}
     patches = {
         name: convert(getattr(request, f"{name}_patch"), f"{name}_patch")
-        for name, convert in (("config", _config), ("metadata", to_dict))
+        for name, convert in (("config", config_of), ("metadata", to_dict))
         if request.HasField(f"{name}_patch")  # type: ignore[arg-type]
     }
     return values, patches
@@ -233,7 +233,7 @@ def copying(request: CopySessionRequest) -> CopyRequest:
         model=request.model if request.HasField("model") else None,
         user_name=request.user if request.HasField("user") else None,
         title=request.title if request.HasField("title") else None,
-        config=_config(request.config, "config") if request.HasField("config") else None,
+        config=config_of(request.config, "config") if request.HasField("config") else None,
         metadata=to_dict(request.metadata, "metadata") if request.HasField("metadata") else None,
         idle_ttl_ms=_idle_ttl_ms(request, ""),
         keep_processing_status=request.keep_processing_status,
