@@ -285,10 +285,10 @@ class Turns:
         key = session_key(project_id, session_id)
         paging = Paging(page_size, page_token, ("turns", key, state), UUID)
         before = paging.after[0] if paging.after else None
-        rows = await self._store.list(key, project_id, state, before, paging.size + 1)
-        if not rows and await self._sessions.get(key, project_id) is None:
+        found = await self._store.list(key, project_id, state, before, paging.size)
+        if not found.rows and await self._sessions.get(key, project_id) is None:
             raise session_not_found(session_id)
-        return paging.page(rows, lambda row: [row.turn_id])
+        return paging.page(found.rows, lambda row: [row.turn_id], has_more=found.has_more)
 
     def _new_turn(
         self, sending: Sending, session: SessionRow, turn_id: UUID, timeout_ms: int
