@@ -276,12 +276,19 @@ class TurnStore:
 
         Raises:
             AssetMissing: if a message refers to an asset that does not exist.
+            MessageIdTaken: if the session has a message_id of the messages.
         """
         appended = await self._appends.append_fenced(change.connection, append, rows, turn_id)
         if appended:
             first, last = appended.first_seq, appended.last_seq
             await _rows(change, _APPENDED, turn_id=turn_id, first_seq=first, end_seq=last)
         return appended
+
+    async def stored_ids(
+        self, key: UUID, project_id: UUID, ids: Sequence[tuple[int, str]]
+    ) -> dict[str, int]:
+        """Return the seqs of those of the (place, message_id) that the session has."""
+        return await self._appends.stored_ids(key, project_id, [name for _, name in ids])
 
     async def is_continued(self, change: Change, seq: int) -> bool:
         """Return whether the session's newest message is on a branch through an earlier one.
