@@ -90,6 +90,10 @@ class Sizes:
     """Appends whose delivery to a watcher is timed, in each round."""
     watched_messages: int = 50
     """Messages appended to each watched session while all watchers are connected."""
+    turns: int = 300
+    """Turns that run at once."""
+    turn_s: int = 20
+    """Seconds for which the model of each turn writes."""
 
     def quick(self) -> "Sizes":
         """Return about a tenth of the amounts, for a smoke test."""
@@ -113,6 +117,8 @@ class Sizes:
             watched=self.watched // 10,
             watched_appends=self.watched_appends // 4,
             watched_messages=self.watched_messages // 2,
+            turns=self.turns // 10,
+            turn_s=self.turn_s // 4,
         )
 
 
@@ -331,6 +337,32 @@ class Bench:
                     )
                 for measurement, (unit, value) in json.loads(done.stdout).items():
                     self.results.add(f"{measurement}, {label}", SESSIOND, unit, value)
+
+    async def turns(self) -> None:
+        """Measure many turns at once, and what they cost another caller."""
+        sizes = self._sizes
+        program = str(Path(__file__).with_name("turns.py"))
+        settings = {"SESSIOND_MAX_RUNNING_TURNS": str(sizes.turns)}
+        for _ in range(sizes.heavy_rounds):
+            with serve(self._databases.sessiond_url, settings) as served:
+                command = [
+                    sys.executable,
+                    program,
+                    served.target,
+                    served.pid,
+                    next(self._numbers),
+                    sizes.turns,
+                    sizes.turn_s,
+                ]
+                done = await asyncio.to_thread(
+                    subprocess.run,
+                    list(map(str, command)),
+                    stdout=subprocess.PIPE,
+                    timeout=WATCH_TIMEOUT_S,
+                    check=True,
+                )
+            for measurement, (unit, value) in json.loads(done.stdout).items():
+                self.results.add(measurement, SESSIOND, unit, value)
 
     async def _read_copies(self, ours: Sessiond, session_ids: Mapping[int, str]) -> None:
         long = self._sizes.copied[-2]

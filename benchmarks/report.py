@@ -113,6 +113,18 @@ def rows(sizes: Sizes) -> Iterator[Row]:
                         f"append to event, {place}, {note}, p{percentile}",
                         f"delivery {where} {company} p{percentile}, {label}",
                     )
+    yield from _turn_rows(sizes)
+
+
+def _turn_rows(sizes: Sizes) -> Iterator[Row]:
+    crowd = f"{sizes.turns:,} turns at once"
+    yield Row(f"{crowd}, all have started", "turns, all have started")
+    yield Row("  deltas that arrive", "turns, deltas a second")
+    yield Row("  deltas an event", "turns, deltas an event")
+    yield Row("  server's CPU for a delta", "turns, server's CPU for a delta")
+    for state, note in (("idle", "nothing else runs"), ("busy", crowd)):
+        for percentile in (50, 99):
+            yield Row(f"GetSession, {note}, p{percentile}", f"get session {state} p{percentile}")
 
 
 def table(results: Results, sizes: Sizes) -> str:

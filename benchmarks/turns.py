@@ -1,10 +1,11 @@
 """Measures many turns at once on one server, from processes of their own.
 
-measurements.py runs `turns.py TARGET PID NAME TURNS SECONDS`. TARGET is the address of a new server
-and PID its process, NAME the prefix of the sessions' ids. The model is `echo`, which writes 50 words
-a second in each turn for SECONDS. Once all turns write, another process asks for a session, one call
-after the other, as it did before on the idle server. Prints a JSON object, measurement to [unit,
-value]. The calls use the stubs directly, because the server is measured, not the client.
+measurements.py runs `turns.py TARGET PID NAME TURNS SECONDS`. TARGET is the address of a new
+server, PID its process, and NAME the prefix of the sessions' ids. The model is `echo`, which writes
+50 words a second in each turn for SECONDS. Once all turns write, another process asks for a
+session, one call after the other, as it did before on the idle server. Prints a JSON object,
+measurement to [unit, value]. The calls use the stubs directly, because the server is measured, not
+the client.
 """
 
 import asyncio

@@ -92,10 +92,17 @@ class AsyncSession:
         after_seq: int | None = None,
         *,
         types: Sequence[str] | None = None,
+        follow_recreated: bool = False,
         timeout: float | None = None,
     ) -> AsyncLazy[Event]:
         """Follow the session: stored messages, then live events; see `client.sessions.events`."""
-        return self._sessions.events(self.session_id, after_seq, types=types, timeout=timeout)
+        return self._sessions.events(
+            self.session_id,
+            after_seq,
+            types=types,
+            follow_recreated=follow_recreated,
+            timeout=timeout,
+        )
 
     @overload
     def on(self, type_or_handler: EventHandler) -> Callable[[], None]: ...

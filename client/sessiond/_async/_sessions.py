@@ -399,13 +399,15 @@ class AsyncSessions(AsyncExportCalls, AsyncTurnCalls, AsyncMessageCalls):
         after_seq: int | None = None,
         *,
         types: Sequence[str] | None = None,
+        follow_recreated: bool = False,
         timeout: float | None = None,
     ) -> AsyncLazy[Event]:
         """Follow a session: the messages after after_seq, then all events as they arrive, forever.
 
         After a broken connection the client reconnects: each message is delivered once, in order.
         Other events, such as "session.updated", may be missed meanwhile. The session does not
-        expire while it is watched.
+        expire while it is watched. Events of a session that is created later with the same id are
+        never mixed in.
 
         Args:
             session_id: the session.
@@ -413,13 +415,17 @@ class AsyncSessions(AsyncExportCalls, AsyncTurnCalls, AsyncMessageCalls):
                 stored after the iteration began.
             types: yield only events of these types, e.g. ["assistant.message"]; see `Event.type`.
                 Default: all.
+            follow_recreated: when the session is deleted or expires, wait until another one is
+                created with its id, yield "session.recreated", and go on with all of its messages.
             timeout: deadline of the whole stream, in seconds. Default: no deadline.
 
         Returns:
             A lazy list that never ends; no call is made until it is iterated over. Iterating raises
-            SessionNotFound when the session is deleted or expires, and Unavailable when the server
-            stays unavailable.
+            SessionNotFound when the session is deleted or expires, unless follow_recreated is
+            given, and Unavailable when the server stays unavailable.
         """
-        request = watch_requests.watch(session_id, after_seq=after_seq)
+        request = watch_requests.watch(
+            session_id, after_seq=after_seq, follow_recreated=follow_recreated
+        )
         wanted = watch_requests.event_types(types)
         return AsyncLazy(lambda: event_batches(self._connection, request, timeout, types=wanted))

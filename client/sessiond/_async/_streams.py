@@ -33,6 +33,8 @@ from sessiond.v1.session_service_pb2 import GetMessagesRequest, GetSessionReques
 if TYPE_CHECKING:
     from sessiond._async._wire import StreamMethod, UnaryMethod
 
+RECREATED = "session.recreated"
+
 _Item = TypeVar("_Item")
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
@@ -144,7 +146,9 @@ async def event_batches(
     resumed.CopyFrom(request)
     if resumed.session_id and not resumed.HasField("after_seq"):
         # Otherwise a connection that breaks before the first message would lose messages.
-        resumed.after_seq = await last_seq_of(connection, resumed.session_id, timeout)
+        resumed.after_seq, resumed.incarnation = await place_of(
+            connection, resumed.session_id, timeout
+        )
     responses = _responses(
         connection,
         lambda stubs: stubs.conversations.Watch,
@@ -158,9 +162,13 @@ async def event_batches(
     texts = texts or AnswerTexts()
     async with aclosing(responses):
         async for response in responses:
+            if response.incarnation:
+                resumed.incarnation = response.incarnation
             for event in response.events:
                 if event.seq:
                     resumed.after_seq = event.seq
+                elif event.type == RECREATED:
+                    resumed.after_seq = 0
             events = [
                 Event(event)
                 for event in texts.new_of(response.events)
@@ -244,8 +252,10 @@ def overdue(session_id: str, turn_id: str, error: SessiondError) -> DeadlineExce
     )
 
 
-async def last_seq_of(connection: AsyncConnection, session_id: str, timeout: float | None) -> int:
-    """Return a session's last_seq.
+async def place_of(
+    connection: AsyncConnection, session_id: str, timeout: float | None
+) -> tuple[int, str]:
+    """Return a session's last_seq, and its etag, which names its incarnation.
 
     Raises:
         SessionNotFound: if there is no such session.
@@ -253,7 +263,7 @@ async def last_seq_of(connection: AsyncConnection, session_id: str, timeout: flo
     session = await connection.call(
         lambda stubs: stubs.sessions.GetSession, GetSessionRequest(session_id=session_id), timeout
     )
-    return session.last_seq
+    return session.last_seq, session.etag
 
 
 async def asset_pieces(

@@ -13,13 +13,28 @@ HEARTBEAT_S = 15.0
 MAX_SILENCE_S = 2.5 * HEARTBEAT_S
 
 
-def watch(session_id: str, *, after_seq: int | None) -> WatchRequest:
-    """Return the request to watch a session, or with "" the whole project."""
+def watch(
+    session_id: str,
+    *,
+    after_seq: int | None,
+    incarnation: str = "",
+    follow_recreated: bool = False,
+) -> WatchRequest:
+    """Return the request to watch a session, or with "" the whole project.
+
+    Args:
+        session_id: the session.
+        after_seq: seq of the message to begin after.
+        incarnation: the incarnation or an etag of the session that has this message. "" = any.
+        follow_recreated: go on with the next session that has the id.
+    """
     return filled(
         WatchRequest(),
         session_id=session_id,
         after_seq=after_seq,
         heartbeat_interval=HEARTBEAT_S,
+        incarnation=incarnation or None,
+        follow_recreated=follow_recreated or None,
     )
 
 

@@ -10,7 +10,7 @@ from sessiond._protocol.answer_texts import AnswerTexts
 from sessiond._protocol.retry import MAX_STREAM_DELAY_S
 from sessiond._requests.watch import watch
 from sessiond._sync._connection import Connection
-from sessiond._sync._streams import event_batches, last_seq_of
+from sessiond._sync._streams import event_batches, place_of
 from sessiond._sync._wire import Signal, Stop, finished, in_background, sleep
 from sessiond._types.event import Event, EventHandler
 from sessiond.errors import (
@@ -150,15 +150,16 @@ class Handlers:
         """Watch until stopped, or until the session is gone or the client is closed."""
         stop = watching.stop
         after_seq: int | None = None
+        incarnation = ""
         texts = AnswerTexts()
         try:
             while not stop.is_set:
                 try:
                     if after_seq is None:
                         # Look it up before the watch starts, so that an outage loses no messages.
-                        after_seq = last_seq_of(self._connection, self._session_id, None)
+                        after_seq, incarnation = place_of(self._connection, self._session_id, None)
                         watching.delivered(after_seq)
-                    request = watch(self._session_id, after_seq=after_seq)
+                    request = watch(self._session_id, after_seq=after_seq, incarnation=incarnation)
                     for events in event_batches(
                         self._connection,
                         request,

@@ -93,10 +93,17 @@ class Session:
         after_seq: int | None = None,
         *,
         types: Sequence[str] | None = None,
+        follow_recreated: bool = False,
         timeout: float | None = None,
     ) -> Lazy[Event]:
         """Follow the session: stored messages, then live events; see `client.sessions.events`."""
-        return self._sessions.events(self.session_id, after_seq, types=types, timeout=timeout)
+        return self._sessions.events(
+            self.session_id,
+            after_seq,
+            types=types,
+            follow_recreated=follow_recreated,
+            timeout=timeout,
+        )
 
     @overload
     def on(self, type_or_handler: EventHandler) -> Callable[[], None]: ...

@@ -34,6 +34,8 @@ from sessiond.v1.session_service_pb2 import GetMessagesRequest, GetSessionReques
 if TYPE_CHECKING:
     from sessiond._sync._wire import StreamMethod, UnaryMethod
 
+RECREATED = "session.recreated"
+
 _Item = TypeVar("_Item")
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
@@ -145,7 +147,7 @@ def event_batches(
     resumed.CopyFrom(request)
     if resumed.session_id and not resumed.HasField("after_seq"):
         # Otherwise a connection that breaks before the first message would lose messages.
-        resumed.after_seq = last_seq_of(connection, resumed.session_id, timeout)
+        resumed.after_seq, resumed.incarnation = place_of(connection, resumed.session_id, timeout)
     responses = _responses(
         connection,
         lambda stubs: stubs.conversations.Watch,
@@ -159,9 +161,13 @@ def event_batches(
     texts = texts or AnswerTexts()
     with closing(responses):
         for response in responses:
+            if response.incarnation:
+                resumed.incarnation = response.incarnation
             for event in response.events:
                 if event.seq:
                     resumed.after_seq = event.seq
+                elif event.type == RECREATED:
+                    resumed.after_seq = 0
             events = [
                 Event(event)
                 for event in texts.new_of(response.events)
@@ -245,8 +251,8 @@ def overdue(session_id: str, turn_id: str, error: SessiondError) -> DeadlineExce
     )
 
 
-def last_seq_of(connection: Connection, session_id: str, timeout: float | None) -> int:
-    """Return a session's last_seq.
+def place_of(connection: Connection, session_id: str, timeout: float | None) -> tuple[int, str]:
+    """Return a session's last_seq, and its etag, which names its incarnation.
 
     Raises:
         SessionNotFound: if there is no such session.
@@ -254,7 +260,7 @@ def last_seq_of(connection: Connection, session_id: str, timeout: float | None) 
     session = connection.call(
         lambda stubs: stubs.sessions.GetSession, GetSessionRequest(session_id=session_id), timeout
     )
-    return session.last_seq
+    return session.last_seq, session.etag
 
 
 def asset_pieces(
