@@ -127,6 +127,7 @@ _FIND = f"SELECT {_OWNED} FROM turns WHERE {_OF_TURN}"
 _SET_REPLAY_RESULT = f"""
 UPDATE requests SET session_id = %(result)s WHERE {_OF_SESSION} AND request_id = %(request_id)s"""
 
+_RUNNING_TURN = f"SELECT running_turn FROM sessions WHERE {_OF_CALLER}"
 _GET = f"""
 SELECT {columns_of(TurnRow, "turns")} FROM turns JOIN sessions USING (key, log)
 WHERE {_OF_CALLER} AND turn_id = %(turn_id)s"""
@@ -210,6 +211,11 @@ class TurnStore:
         )
         return TurnRow(**rows[0]) if rows else None
 
+    async def running(self, key: UUID, project_id: UUID) -> UUID | None:
+        """Return the running turn of a session, without locking it."""
+        rows = await self._database.rows(_RUNNING_TURN, {"key": key, "project_id": project_id})
+        return rows[0]["running_turn"] if rows else None
+
     async def open(self, change: Change) -> OpenTurns:
         """Return the turns of the session that have not ended."""
         [row] = await _rows(change, _OPEN)
@@ -270,12 +276,19 @@ class TurnStore:
 
         Raises:
             AssetMissing: if a message refers to an asset that does not exist.
+            MessageIdTaken: if the session has a message_id of the messages.
         """
         appended = await self._appends.append_fenced(change.connection, append, rows, turn_id)
         if appended:
             first, last = appended.first_seq, appended.last_seq
             await _rows(change, _APPENDED, turn_id=turn_id, first_seq=first, end_seq=last)
         return appended
+
+    async def stored_ids(
+        self, key: UUID, project_id: UUID, ids: Sequence[tuple[int, str]]
+    ) -> dict[str, int]:
+        """Return the seqs of those of the (place, message_id) that the session has."""
+        return await self._appends.stored_ids(key, project_id, [name for _, name in ids])
 
     async def is_continued(self, change: Change, seq: int) -> bool:
         """Return whether the session's newest message is on a branch through an earlier one.
