@@ -1,6 +1,6 @@
 """The sessions table: create, get, list, update, delete."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -39,6 +39,12 @@ from sessiond_server.db.idempotency import (
 )
 from sessiond_server.db.pages import RowPage, page_of
 from sessiond_server.db.pool import Database, columns_of
+from sessiond_server.sessions.store.state import (
+    StatePatch,
+    patch_state,
+    state_sizes,
+    states_of,
+)
 from sessiond_server.sessions.store.deletion import DeletedSession, delete_sessions
 
 T = tables.sessions.c
@@ -114,6 +120,7 @@ class NewSession:
     config: dict[str, Any]
     metadata: dict[str, Any]
     idle_ttl_ms: int | None
+    state: StatePatch = StatePatch()
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +155,33 @@ class Listing:
     order: str
     limit: int
     after: tuple[Any, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StateChange:
+    """A change of a session's state.
+
+    Attributes:
+        patch: the change.
+        etag: the etag that the state must have; "" = any.
+    """
+
+    patch: StatePatch = StatePatch()
+    etag: str = ""
+
+    def __bool__(self) -> bool:
+        return bool(self.patch)
+
+
+@dataclass(eq=False)
+class StateChanged(Exception):
+    """The state has another etag than was expected; nothing was changed.
+
+    Attributes:
+        etag: the current etag.
+    """
+
+    etag: str
 
 
 class Etag(NamedTuple):
@@ -224,8 +258,9 @@ class SessionStore:
         etag: Etag | None,
         max_json_bytes: int,
         record: RequestRecord | None,
+        state: StateChange,
     ) -> SessionRow | None:
-        """Sets columns and applies RFC 7396 merge patches, in one statement.
+        """Sets columns, applies RFC 7396 merge patches, and changes the state.
 
         Args:
             key: the session's key.
@@ -235,11 +270,14 @@ class SessionStore:
             etag: the version that the session must have; None for any.
             max_json_bytes: maximum size of config and of metadata, as JSON text.
             record: record of the request; None for a request without a request_id.
+            state: the change of the state.
 
         Returns:
             The new row; None if the session does not exist or has another etag.
 
         Raises:
+            StateChanged: if the state has another etag.
+            StateTooLarge: if the state would exceed its limits.
             TooLarge: if config or metadata would exceed max_json_bytes.
             DuplicateRequest: if the request was already recorded.
         """
@@ -256,7 +294,7 @@ class SessionStore:
         statement = (
             update(tables.sessions)
             .where(*_is(key, project_id, etag))
-            .values(revision=T.revision + 1, active_at=_NOW, used_at=_NOW, **columns)
+            .values(revision=T.revision + bool(columns), active_at=_NOW, used_at=_NOW, **columns)
             .returning(
                 *COLUMNS,
                 func.octet_length(cast(_COUNTED_CONFIG, Text)).label("config_size"),
@@ -272,6 +310,12 @@ class SessionStore:
                 size = row.pop(f"{name}_size")
                 if name in columns and size > max_json_bytes:
                     raise TooLarge(name, size)
+            if state.etag:
+                states = await states_of(connection, [(row["key"], row["log"])])
+                current = state_etag(states[key])
+                if current != state.etag:
+                    raise StateChanged(current)
+            await patch_state(connection, key, row["log"], state.patch)
             return SessionRow(**row)
         return None
 
@@ -334,6 +378,18 @@ class SessionStore:
         statement = list_statement(replace(listing, limit=listing.limit + 1))
         return await page_of(self._database, statement, None, listing.limit, SessionRow)
 
+    async def states(self, rows: Sequence[SessionRow]) -> list[str]:
+        """Return the states of sessions as JSON text, in the order of the rows."""
+        async with self._database.connection() as connection:
+            states = await states_of(connection, [(row.key, row.log) for row in rows])
+        return [states[row.key] for row in rows]
+
+    async def state_sizes(self, rows: Sequence[SessionRow]) -> list[int]:
+        """Return the sizes of the states of sessions, in bytes, in the order of the rows."""
+        async with self._database.connection() as connection:
+            sizes = await state_sizes(connection, [(row.key, row.log) for row in rows])
+        return [sizes[row.key] for row in rows]
+
     async def find_request(self, key: UUID, log: UUID, request_id: str) -> RecordedRequest | None:
         """Returns the first request with a request_id; None if there is none."""
         return await find_request(self._database, key, log, request_id)
@@ -350,8 +406,12 @@ async def insert_session(
         and_(T.key == new.key, T.project_id == new.project_id, ~alive()),
     )
     values = asdict(new) | {"config": Jsonb(new.config), "metadata": Jsonb(new.metadata)}
+    del values["state"]
     rows = await database.rows(_INSERT, values, on=connection)
-    return SessionRow(**rows[0]) if rows else None
+    if not rows:
+        return None
+    await patch_state(connection, new.key, new.log, new.state)
+    return SessionRow(**rows[0])
 
 
 def list_statement(listing: Listing) -> Select[Any]:
