@@ -177,7 +177,7 @@ def with_all_violations(
 
 def _violations(request: ProtoMessage, check_messages: CheckMessages) -> Iterator[tuple[str, str]]:
     required = _ALSO_REQUIRED.get(request.DESCRIPTOR.name, "")
-    if required == "seq" and getattr(request, "message_id", ""):
+    if required == "seq" and any(field.name == "message_id" for field, _ in request.ListFields()):
         required = ""
     yield from _walk(request, "", required)
     # The format of what is sent may be left out; the feature adds that of the model's provider.
