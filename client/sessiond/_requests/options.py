@@ -90,6 +90,10 @@ class AppendOptions(TypedDict, total=False):
     create: SessionSettings | None
     """Settings with which the session is made, in the same commit, if there is none. An existing
     session stays as it is."""
+    state: Mapping[str, Any] | None
+    """New values of top-level keys of the session's state, in the commit of the append."""
+    remove_state: Iterable[str] | None
+    """Top-level keys to remove from the session's state, in the commit of the append."""
     on_duplicate: str | None
     """What happens to messages whose message_id the session has already: "refuse" (default; nothing
     is stored) or "skip" (they are left out and counted, and the others are stored)."""

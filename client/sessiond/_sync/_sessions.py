@@ -1,7 +1,7 @@
 # Generated from _async/_sessions.py by scripts/generate-sync-client. Do not edit.
 """`client.sessions`: the calls about sessions, by id."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Unpack
 
 from sessiond._protocol.times import from_timestamp
@@ -44,6 +44,7 @@ class Sessions(ExportCalls, TurnCalls, MessageCalls):
         session_id: str | None = None,
         *,
         get_or_create: bool = False,
+        state: Mapping[str, Any] | None = None,
         request_id: str | None = None,
         timeout: float | None = None,
         **settings: Unpack[SessionSettings],
@@ -53,6 +54,7 @@ class Sessions(ExportCalls, TurnCalls, MessageCalls):
         Args:
             session_id: 1 to 1,024 characters, unique in the project. Default: a UUIDv7.
             get_or_create: if the session exists already, return it unchanged.
+            state: the session's state, a JSON object of at most 1 MiB. Default: {}.
             request_id: makes the call safe to repeat.
             timeout: deadline over all attempts, in seconds.
             **settings: model, user, title, config, metadata, idle_ttl, never_expires. Defaults:
@@ -65,7 +67,11 @@ class Sessions(ExportCalls, TurnCalls, MessageCalls):
             SessionAlreadyExists: if the id is taken, unless get_or_create is set.
         """
         request = session_requests.create_session(
-            session_id, get_or_create=get_or_create, request_id=request_id, **settings
+            session_id,
+            get_or_create=get_or_create,
+            request_id=request_id,
+            state=state,
+            **settings,
         )
         return SessionInfo(
             self._connection.call(lambda stubs: stubs.sessions.CreateSession, request, timeout)
@@ -91,6 +97,7 @@ class Sessions(ExportCalls, TurnCalls, MessageCalls):
         *,
         order: str | None = None,
         page_size: int | None = None,
+        with_state: bool = False,
         timeout: float | None = None,
         **conditions: Unpack[SessionFilter],
     ) -> Lazy[SessionInfo]:
@@ -100,6 +107,7 @@ class Sessions(ExportCalls, TurnCalls, MessageCalls):
             order: "active_desc" (default: the most recently active first), "active_asc",
                 "created_desc", "created_asc" or "id_asc".
             page_size: sessions per call, 1 to 500. Default: 50.
+            with_state: also fetch the states of the sessions.
             timeout: deadline of each call, in seconds.
             **conditions: session_id_prefix, user, status, model, config_contains,
                 metadata_contains, created_from, created_before, active_from, active_before. Only
@@ -108,7 +116,9 @@ class Sessions(ExportCalls, TurnCalls, MessageCalls):
         Returns:
             A lazy list; no call is made until it is iterated over.
         """
-        request = session_requests.list_sessions(order=order, page_size=page_size, **conditions)
+        request = session_requests.list_sessions(
+            order=order, page_size=page_size, with_state=with_state, **conditions
+        )
         return Lazy(
             lambda: page_batches(
                 self._connection,
@@ -264,6 +274,9 @@ class Sessions(ExportCalls, TurnCalls, MessageCalls):
         config_patch: Mapping[str, Any] | None = None,
         metadata_patch: Mapping[str, Any] | None = None,
         etag: str | None = None,
+        state: Mapping[str, Any] | None = None,
+        remove_state: Iterable[str] | None = None,
+        state_etag: str | None = None,
         request_id: str | None = None,
         timeout: float | None = None,
         **settings: Unpack[SessionSettings],
@@ -277,6 +290,10 @@ class Sessions(ExportCalls, TurnCalls, MessageCalls):
                 config.
             metadata_patch: a merge patch of metadata, in the same way.
             etag: the call fails unless this is the session's current etag. Default: no check.
+            state: new values of top-level keys of the session's state. None is a value.
+            remove_state: top-level keys to remove from the session's state.
+            state_etag: the call fails unless this is the current etag of the session's state.
+                Default: no check.
             request_id: makes the call safe to repeat.
             timeout: deadline over all attempts, in seconds.
             **settings: model, user, title, config, metadata, idle_ttl, never_expires. config and
@@ -287,13 +304,16 @@ class Sessions(ExportCalls, TurnCalls, MessageCalls):
 
         Raises:
             SessionNotFound: if there is no such session.
-            ETagMismatch: if the session's current etag differs.
+            ETagMismatch: if the current etag of the session, or of its state, differs.
         """
         request = session_requests.update_session(
             session_id,
             config_patch=config_patch,
             metadata_patch=metadata_patch,
             etag=etag,
+            state=state,
+            remove_state=remove_state,
+            state_etag=state_etag,
             request_id=request_id,
             **settings,
         )

@@ -26,8 +26,8 @@ from sessiond_server.messages.validation import MessageValidator
 from sessiond_server.sessions.lifecycle_events import lifecycle_event
 from sessiond_server.sessions.settings import SessionSettings, new_session
 from sessiond_server.sessions.state import too_large
-from sessiond_server.sessions.store.state import StateTooLarge
 from sessiond_server.sessions.store.sessions import SessionStore
+from sessiond_server.sessions.store.state import StateTooLarge
 
 # Above this size, messages are parsed and counted in a thread: 16 MiB of text takes half a second.
 LARGE_BYTES = 1024 * 1024

@@ -7,7 +7,7 @@ from sessiond_server.core.errors import invalid
 from sessiond_server.core.ids import session_key
 from sessiond_server.core.validation import check_request_id, check_session_id
 from sessiond_server.sessions.settings import SessionSettings
-from sessiond_server.sessions.store.state import StatePatch
+from sessiond_server.sessions.store.state import NO_PATCH, StatePatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Target:
     expected_epoch: int | None = None
     skips_duplicates: bool = False
     create: SessionSettings | None = None
-    state: StatePatch = StatePatch()
+    state: StatePatch = NO_PATCH
 
     @property
     def key(self) -> UUID:

@@ -39,7 +39,7 @@ from sessiond_server.rewinds.store import (
 )
 from sessiond_server.sessions.state import too_large
 from sessiond_server.sessions.store.lock import Change, SessionMissing
-from sessiond_server.sessions.store.state import StatePatch, StateTooLarge, patch_state
+from sessiond_server.sessions.store.state import NO_PATCH, StateTooLarge, patch_state
 from sessiond_server.turns.runner import TurnRunner
 from sessiond_server.turns.state import TurnChanges
 from sessiond_server.turns.transitions import TurnTransitions
@@ -121,7 +121,7 @@ class Rewinds:
             expected_last_seq=None,
             expected_epoch=None,
             request_id="",
-            state=StatePatch(),
+            state=NO_PATCH,
         )
         prepared = (
             await self._appends.prepared(unconditional, rewinding.messages)

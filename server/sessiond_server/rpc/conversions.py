@@ -16,18 +16,18 @@ from sessiond.v1.bookmark_service_pb2 import UpdateBookmarkRequest
 from sessiond.v1.rewind_pb2 import RewindSessionRequest
 from sessiond.v1.session_pb2 import Session, SessionStatus
 from sessiond.v1.session_service_pb2 import (
-    CopySessionRequest,
-    CreateSessionRequest,
-    DeleteSessionsRequest,
-    ImportMessagesRequest,
-    ImportSessionRequest,
-    ListSessionsRequest,
     SESSION_ORDER_ACTIVE_ASC,
     SESSION_ORDER_ACTIVE_DESC,
     SESSION_ORDER_CREATED_ASC,
     SESSION_ORDER_CREATED_DESC,
     SESSION_ORDER_ID_ASC,
     SESSION_ORDER_UNSPECIFIED,
+    CopySessionRequest,
+    CreateSessionRequest,
+    DeleteSessionsRequest,
+    ImportMessagesRequest,
+    ImportSessionRequest,
+    ListSessionsRequest,
     SessionCopy,
     SessionOrder,
     StoreMessagesRequest,
@@ -44,8 +44,9 @@ from sessiond_server.imports.store import ImportedBookmark, ImportedTask, Import
 from sessiond_server.sessions.service import etag_of, expires_at_ms
 from sessiond_server.sessions.settings import NEVER, SessionSettings, model_options_of
 from sessiond_server.sessions.state import checked_patch
-from sessiond_server.sessions.store.state import StatePatch, state_etag
-from sessiond_server.sessions.store.sessions import MODEL_OPTIONS, SessionFilter, SessionRow
+from sessiond_server.sessions.store.filters import SessionFilter
+from sessiond_server.sessions.store.sessions import MODEL_OPTIONS, SessionRow
+from sessiond_server.sessions.store.state import NO_PATCH, StatePatch, state_etag
 
 _ORDERS: dict[int, str] = {
     SESSION_ORDER_UNSPECIFIED: "active_desc",
@@ -122,7 +123,7 @@ def state_patch(
         Fault: INVALID_FIELD or INVALID_JSON.
     """
     if not request.HasField("state_patch"):
-        return StatePatch()
+        return NO_PATCH
     return checked_patch(dict(request.state_patch.set), request.state_patch.remove)
 
 

@@ -62,7 +62,8 @@ from sessiond_server.rpc.admission import Admission
 from sessiond_server.rpc.handlers import status_of_part
 from sessiond_server.sessions.service import Sessions
 from sessiond_server.sessions.settings import SessionSettings
-from sessiond_server.sessions.store.sessions import Listing, SessionRow, StateChange
+from sessiond_server.sessions.store.sessions import Listing, SessionRow
+from sessiond_server.sessions.store.state import StateChange
 
 # Method names are those of the protos.
 # ruff: noqa: N802

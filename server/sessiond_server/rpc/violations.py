@@ -194,7 +194,8 @@ def _walk(message: ProtoMessage, prefix: str, also_required: str) -> Iterator[tu
             continue
         value = getattr(message, field.name)
         if field.is_repeated:
-            if kind.startswith("sessiond."):
+            # The entries of a map are checked by the feature alone.
+            if kind.startswith("sessiond.") and not field.message_type.GetOptions().map_entry:
                 for i, item in enumerate(value):
                     yield from _walk(item, f"{path}[{i}].", also_required)
             continue

@@ -1,8 +1,7 @@
 """The lifecycle of sessions: create, read, list, update, resume, destroy, delete."""
 
-import builtins
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import asdict, astuple, replace
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import asdict, replace
 from functools import partial
 from itertools import accumulate
 from typing import Any
@@ -31,19 +30,17 @@ from sessiond_server.sessions.settings import (
     stored_ttl,
 )
 from sessiond_server.sessions.state import too_large
-from sessiond_server.sessions.store.state import StateTooLarge
+from sessiond_server.sessions.store.filters import SessionFilter
 from sessiond_server.sessions.store.sessions import (
     Etag,
     Listing,
     SessionCounts,
-    SessionFilter,
     SessionRow,
     SessionStore,
-    StateChange,
-    StateChanged,
     TooLarge,
     sort_key,
 )
+from sessiond_server.sessions.store.state import StateChange, StateChanged, StateTooLarge
 
 # A session may be deleted and re-created between two statements. The change is then retried.
 ATTEMPTS = 5
@@ -160,12 +157,12 @@ class Sessions:
         found = await self._store.list(replace(listing, limit=paging.size, after=paging.after))
         rows, has_more = found.rows, found.has_more
         if with_state and rows:
-            sums = accumulate(await self._store.state_sizes(rows))
+            sums: Iterable[int] = accumulate(await self._store.state_sizes(rows))
             fitting = max(1, sum(size <= MAX_PAGE_BYTES for size in sums))
             rows, has_more = rows[:fitting], has_more or fitting < len(rows)
         return paging.page(rows, partial(sort_key, listing.order), has_more=has_more)
 
-    async def states(self, rows: Sequence[SessionRow]) -> builtins.list[str]:
+    async def states(self, rows: Sequence[SessionRow]) -> Sequence[str]:
         """Returns the states of sessions as JSON text, in the order of the rows."""
         return await self._store.states(rows)
 

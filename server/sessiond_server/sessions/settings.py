@@ -18,7 +18,7 @@ from sessiond_server.core.limits import (
 )
 from sessiond_server.core.validation import check_text
 from sessiond_server.sessions.store.sessions import MODEL_OPTIONS, NewSession
-from sessiond_server.sessions.store.state import StatePatch
+from sessiond_server.sessions.store.state import NO_PATCH, StatePatch
 
 NEVER = -1
 """Value of idle_ttl_ms for a session that never expires, whatever the server's default is."""
@@ -52,8 +52,7 @@ class SessionSettings:
     config: dict[str, Any] | None = None
     metadata: dict[str, Any] | None = None
     idle_ttl_ms: int | None = None
-    state: StatePatch = StatePatch()
-
+    state: StatePatch = NO_PATCH
 
     @property
     def content(self) -> list[Any]:

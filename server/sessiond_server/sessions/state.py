@@ -27,6 +27,7 @@ def checked_patch(
         Fault: INVALID_FIELD or INVALID_JSON.
     """
     size = 0
+    kept: dict[str, str] = {}
     for name, value in values.items():
         field = f"{path}.set[{name[:80]!r}]"
         _check_key(name, field)
@@ -35,13 +36,15 @@ def checked_patch(
         if size > MAX_STATE_BYTES:
             raise invalid(f"{path}.set", f"takes more than {MAX_STATE_BYTES} bytes")
         parse_json(encoded, field)
+        # White space around a value is no part of it.
+        kept[name] = value.strip(" \t\r\n")
     remove = tuple(dict.fromkeys(removed))
     for name in remove:
         field = f"{path}.remove[{name[:80]!r}]"
         _check_key(name, field)
         if name in values:
             raise invalid(field, "is also in set; a key can be set or removed, not both")
-    return StatePatch(dict(values), remove)
+    return StatePatch(kept, remove)
 
 
 def _check_key(name: str, field: str) -> None:

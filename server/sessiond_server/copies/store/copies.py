@@ -31,8 +31,8 @@ from sessiond_server.messages.store.segments import (
 )
 from sessiond_server.sessions.settings import NEVER
 from sessiond_server.sessions.store.deletion import delete_sessions
-from sessiond_server.sessions.store.state import COPY as COPY_STATE
 from sessiond_server.sessions.store.sessions import SessionRow
+from sessiond_server.sessions.store.state import COPY as COPY_STATE
 
 # KEY SHARE does not block appends, but prevents the source from being deleted or rewound and its
 # messages from being moved.

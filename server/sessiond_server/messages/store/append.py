@@ -24,10 +24,10 @@ from sessiond_server.db.pool import Database, Int8s
 from sessiond_server.messages.store import message_ids
 from sessiond_server.messages.store.branches import link_parents
 from sessiond_server.messages.store.message_ids import MessageIdTaken
-from sessiond_server.messages.store.rows import Rows, Totals
-from sessiond_server.messages.store.spool import Spool, Start
+from sessiond_server.messages.store.rows import MESSAGE_COLUMNS, Rows, Totals
+from sessiond_server.messages.store.spool import Spool, Start, copy_rows
 from sessiond_server.sessions.store.sessions import NewSession, SessionRow, insert_session
-from sessiond_server.sessions.store.state import StatePatch, patch_state
+from sessiond_server.sessions.store.state import NO_PATCH, StatePatch, patch_state
 
 # No indexed column changes, except active_minute once a minute, so the update stays heap-only
 # (HOT). The names in braces are replaced by expressions for the values.
@@ -107,9 +107,6 @@ named AS ({
 }
 )"""
 
-MESSAGE_COLUMNS = """key, log, seq, role, format, content_bytes, created_at, body, tokens,
-        total_bytes, total_tokens"""
-
 _ONE = f"""
 stored AS (
     INSERT INTO messages ({MESSAGE_COLUMNS})
@@ -166,8 +163,6 @@ _BUMPS = {
     for recorded in (True, False)
 }
 
-_COPY = f"COPY messages ({MESSAGE_COLUMNS}) FROM STDIN (FORMAT BINARY)"
-
 
 @dataclass(frozen=True, slots=True)
 class Append:
@@ -201,7 +196,7 @@ class Append:
     assets: Sequence[bytes] = ()
     message_ids: Sequence[tuple[int, str]] = ()
     skipped: int = 0
-    state: StatePatch = StatePatch()
+    state: StatePatch = NO_PATCH
 
     @property
     def is_plain(self) -> bool:
@@ -445,10 +440,3 @@ def _parameters(append: Append, rows: Rows) -> dict[str, object]:
             sum_tokens=Int8s(accumulate(map(abs, rows.tokens))),
         )
     return parameters
-
-
-async def copy_rows(connection: AsyncConnection[TupleRow], spool: Spool, start: Start) -> None:
-    """Copy a spool's rows into the messages table."""
-    async with connection.cursor() as cursor, cursor.copy(_COPY) as copy:
-        for piece in spool.copy_data(start):
-            await copy.write(piece)

@@ -1,8 +1,7 @@
 """The states of sessions: a row for each top-level key, whose value is JSON text.
 
-A change of one key writes one row, whatever the size of the rest, and appends leave the table alone.
-The rows belong to the log that identifies the session, so a re-created session begins without a
-state.
+A change of one key writes one row, whatever the size of the rest, and appends leave the table
+alone. The rows belong to the log that identifies the session, so a re-created session has none.
 """
 
 import hashlib
@@ -82,6 +81,37 @@ class StatePatch:
     def content(self) -> list[Any]:
         """What a repetition of the request must have, too."""
         return [sorted(self.set.items()), sorted(self.remove)]
+
+
+NO_PATCH = StatePatch()
+"""A change that changes nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class StateChange:
+    """A change of a session's state.
+
+    Attributes:
+        patch: the change.
+        etag: the etag that the state must have; "" = any.
+    """
+
+    patch: StatePatch = NO_PATCH
+    etag: str = ""
+
+    def __bool__(self) -> bool:
+        return bool(self.patch)
+
+
+@dataclass(eq=False)
+class StateChanged(Exception):
+    """The state has another etag than was expected; nothing was changed.
+
+    Attributes:
+        etag: the current etag.
+    """
+
+    etag: str
 
 
 @dataclass(eq=False)
