@@ -50,7 +50,7 @@ class MessageCalls(Calls):
                 dict or JSON text.
             parent_seq: seq of the message that this one follows. Default: the previous message.
                 Allowed only with a dict or JSON text.
-            **options: expected_last_seq, extract_files, request_id, timeout.
+            **options: expected_last_seq, expected_epoch, extract_files, request_id, timeout.
 
         Returns:
             The seqs of the stored message; `last_seq` is the message's seq.
@@ -73,6 +73,7 @@ class MessageCalls(Calls):
         format: str | None = None,
         *,
         expected_last_seq: int | None = None,
+        expected_epoch: int | None = None,
         extract_files: bool | int = False,
         request_id: str | None = None,
         timeout: float | None = None,
@@ -88,6 +89,7 @@ class MessageCalls(Calls):
                 determined by the shape of each message, or "openai" for plain text.
             expected_last_seq: store nothing unless the session's last_seq is this; 0 = the session
                 must be empty.
+            expected_epoch: store nothing unless the session's epoch is this.
             extract_files: first upload the files inside the messages (data URLs and base64) as
                 assets, and store references to them. True = files of 256 KiB or more; a number =
                 files of at least this many bytes.
@@ -101,6 +103,7 @@ class MessageCalls(Calls):
             SessionNotFound: if there is no such session.
             SessionDestroyed: if the session is destroyed.
             SequenceConflict: if the session's last_seq is not expected_last_seq.
+            HistoryRewound: if the session's epoch is not expected_epoch.
             ParentNotFound: if no message has a given parent_seq.
             InvalidJson: if a message is not a JSON object.
             UnknownRole: if a message has no role, or a role that its format does not have.
@@ -120,6 +123,7 @@ class MessageCalls(Calls):
             pb.StoreMessagesRequest(),
             session_id=session_id,
             expected_last_seq=expected_last_seq,
+            expected_epoch=expected_epoch,
             request_id=request_id_or_new(request_id),
         )
         if len(messages) < ENCODED_MESSAGES:
@@ -137,6 +141,7 @@ class MessageCalls(Calls):
         format: str | None = None,
         *,
         expected_last_seq: int | None = None,
+        expected_epoch: int | None = None,
         extract_files: bool | int = False,
         request_id: str | None = None,
         timeout: float | None = None,
@@ -152,6 +157,7 @@ class MessageCalls(Calls):
                 determined by the shape of each message, or "openai" for plain text.
             expected_last_seq: store nothing unless the session's last_seq is this; 0 = the session
                 must be empty.
+            expected_epoch: store nothing unless the session's epoch is this.
             extract_files: first upload the files inside the messages (data URLs and base64) as
                 assets, and store references to them. True = files of 256 KiB or more; a number =
                 files of at least this many bytes.
@@ -170,6 +176,7 @@ class MessageCalls(Calls):
             pb.ImportMessagesRequest(),
             session_id=session_id,
             expected_last_seq=expected_last_seq,
+            expected_epoch=expected_epoch,
             request_id=request_id_or_new(request_id),
         )
         extractor = FileExtractor(self._connection, extract_files)
@@ -200,12 +207,13 @@ class MessageCalls(Calls):
             session_id: the session.
             after_seq: skip the messages up to this seq. Default: none.
             after_bookmark: skip the messages up to this bookmark. Not together with after_seq.
-            **options: through_seq, limit, order, roles, view, timeout.
+            **options: through_seq, limit, order, roles, expected_epoch, view, timeout.
 
         Returns:
             A lazy list; no call is made until it is iterated over. Iterating raises
-            SessionNotFound if there is no such session, and BookmarkNotFound if there is no such
-            bookmark.
+            SessionNotFound if there is no such session, BookmarkNotFound if there is no such
+            bookmark, and HistoryRewound if the session's epoch is not expected_epoch, or if
+            messages to read were removed by a rewind and purged.
         """
         request = message_requests.get_messages(
             session_id, after_seq=after_seq, after_bookmark=after_bookmark, **options
@@ -257,4 +265,5 @@ def _pieces(
 
 
 def _stored_range(response: pb.StoreMessagesResponse | pb.ImportMessagesResponse) -> StoredRange:
-    return StoredRange(response.first_seq, response.last_seq, from_timestamp(response.create_time))
+    created_at = from_timestamp(response.create_time)
+    return StoredRange(response.first_seq, response.last_seq, created_at, response.epoch)

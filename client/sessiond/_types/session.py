@@ -9,6 +9,7 @@ from sessiond._protocol.model_options import with_dict
 from sessiond._protocol.names import SESSION_STATUS_NAMES
 from sessiond._protocol.structs import from_struct
 from sessiond._protocol.times import from_duration, from_timestamp
+from sessiond._types.message import Message
 from sessiond._types.record import ProtoRecord
 from sessiond.v1 import session_pb2
 
@@ -45,6 +46,7 @@ class SessionInfo(ProtoRecord[session_pb2.Session]):
         "idle_ttl",
         "never_expires",
         "expires_at",
+        "epoch",
         "etag",
     )
     _identity = ("session_id", "status", "last_seq")
@@ -165,6 +167,11 @@ class SessionInfo(ProtoRecord[session_pb2.Session]):
         return from_timestamp(self._pb.expire_time) if self._pb.HasField("expire_time") else None
 
     @property
+    def epoch(self) -> int:
+        """How many rewinds have removed messages. A seq names the same message within an epoch."""
+        return self._pb.epoch
+
+    @property
     def etag(self) -> str:
         """An opaque version that changes with everything but the messages and the times."""
         return self._pb.etag
@@ -180,6 +187,8 @@ class StoredRange:
     """The seq of the last message."""
     create_time: datetime
     """Time of storage by the database's clock, in UTC."""
+    epoch: int = 0
+    """The session's epoch, in which the seqs hold."""
 
     def __iter__(self) -> Iterator[int]:
         return iter(range(self.first_seq, self.last_seq + 1))
@@ -189,6 +198,24 @@ class StoredRange:
 
     def __contains__(self, seq: object) -> bool:
         return seq in range(self.first_seq, self.last_seq + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class RewindResult:
+    """Where the session is after a rewind."""
+
+    last_seq: int
+    """The session's last_seq, including the appended messages."""
+    epoch: int
+    """The session's epoch. A rewind that removed no message has not changed it."""
+    removed_count: int
+    """Number of removed messages."""
+    removed: list[Message]
+    """The newest removed messages in the order of their seqs, as many as were asked for."""
+    first_seq: int | None
+    """The seq of the first appended message. None = none was appended."""
+    create_time: datetime | None
+    """Time of storage of the appended messages, in UTC. None = none was appended."""
 
 
 @dataclass(frozen=True, slots=True)

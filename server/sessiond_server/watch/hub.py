@@ -23,6 +23,7 @@ from sessiond_server.core.events import Event
 from sessiond_server.core.ids import session_key
 from sessiond_server.core.supervision import Loop
 from sessiond_server.db.pool import Contention, DatabaseUnavailable, PoolExhausted
+from sessiond_server.messages.encoding import varint
 from sessiond_server.messages.store.cuts import CutStore
 from sessiond_server.messages.store.history import HistoryStore, LogHead, PageQuery
 from sessiond_server.messages.store.segments import cut
@@ -153,10 +154,14 @@ class WatchHub:
             return
         channel, watcher, head = await self._join(project_id, options)
         try:
+            # The field `epoch` of the first response.
+            prefix = b"\x10" + varint(watcher.epoch)
             async for response in self._replay(channel, watcher, head):
-                yield response
+                yield prefix + response
+                prefix = b""
             async for response in self._follow(watcher, heartbeat_s):
-                yield response
+                yield prefix + response
+                prefix = b""
         finally:
             channel.watchers.discard(watcher)
             if not channel.watchers:
