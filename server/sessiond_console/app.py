@@ -34,6 +34,8 @@ def create_app(options: Options) -> Starlette:
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         yield
+        for close in site.on_close:
+            close()
         await site.logins.close()
 
     async def health(request: Request) -> Response:

@@ -32,9 +32,23 @@ THEME_COOKIE = "sessiond-theme"
 # Field names and texts that a form may have; more would only be an attack.
 MAX_FIELDS = 1000
 
-NAV = (("/sessions", "Sessions"),)
+NAV = (
+    ("/sessions", "Sessions"),
+    ("/queues", "Queues"),
+    ("/projects", "Projects"),
+    ("/server", "Server"),
+)
 # Pages of a session: key, name and the rest of the path.
-TABS = (("transcript", "Transcript", ()),)
+TABS = (
+    ("transcript", "Transcript", ()),
+    ("turns", "Turns", ("turns",)),
+    ("tree", "Forks", ("tree",)),
+    ("tokens", "Tokens", ("tokens",)),
+    ("context", "What the model is given", ("context",)),
+    ("tasks", "Tasks", ("tasks",)),
+    ("bookmarks", "Bookmarks", ("bookmarks",)),
+    ("settings", "Settings", ("settings",)),
+)
 
 # HTTP statuses of gRPC codes, by the codes' names.
 _STATUSES = {
@@ -79,12 +93,12 @@ class Site:
     def __init__(self, options: Options) -> None:
         self.options = options
         self.logins = Logins(options)
+        self.on_close: list[Callable[[], None]] = []
         self._templates = jinja2.Environment(
             loader=jinja2.FileSystemLoader(ROOT / "templates"),
             autoescape=True,
             undefined=jinja2.StrictUndefined,
             finalize=_finalized,
-            trim_blocks=True,
             lstrip_blocks=True,
         )
         self._templates.filters |= {

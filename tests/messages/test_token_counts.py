@@ -207,7 +207,7 @@ DATA_URL = f"data:image/png;base64,{PICTURE}"
                     {"type": "screenshot", "png": PICTURE, "title": "a page"},
                 ],
             },
-            ["mimeType: image/png", "title: a page"],
+            ["title: a page"],
         ),
         (
             FORMAT_ANTHROPIC,
@@ -288,7 +288,7 @@ def test_pictures_do_not_count_as_text(
         (
             FORMAT_OPENAI,
             {"type": "shell_call_output", "call_id": "1", "output": [{"stdout": "ok"}]},
-            ["stdout: ok"],
+            ['{"stdout":"ok"}'],
         ),
         (
             FORMAT_OPENAI,

@@ -15,7 +15,7 @@ from .test_providers import CLASSES, HISTORIES, Made
 
 HISTORY: list[dict[str, Any]] = [
     {"role": "user", "content": "One"},
-    {"role": "assistant", "content": "two", "annotations": [{"x": 1}]},
+    {"role": "assistant", "content": "two", "parsed": {"x": 1}},
     {"role": "user", "content": "three"},
 ]
 
@@ -62,7 +62,7 @@ async def test_it_names_the_seq_and_what_to_do(
     assert fault.metadata["seqs"] == "2"
     for text in (message, "message seq 2", "rewind the session to seq 1", "copy it up to seq 1"):
         assert text in fault.message
-    assert "field_removed (annotations)" in fault.message
+    assert "field_removed (parsed)" in fault.message
     # The error of a turn has a thousand characters.
     assert len(fault.message) < 1_000
 
@@ -92,7 +92,7 @@ async def test_what_names_no_stored_message(model_server: ModelServer, message: 
     assert "seqs" not in fault.metadata
     assert "rewind" not in fault.message
     # It may still be one that was changed.
-    assert "[changed for the request: seq 2: field_removed (annotations)]" in fault.message
+    assert "[changed for the request: seq 2: field_removed (parsed)]" in fault.message
     await make.made[0].close()
 
 

@@ -3,6 +3,7 @@
 import base64
 import json
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import grpc
 import psycopg
@@ -249,3 +250,31 @@ async def test_altered_tokens_are_refused(wire: Wire, order: str, values: list[o
         wire.sessions.ListSessions(ListSessionsRequest(order=number, page_token=token))
     )  # type: ignore[arg-type]
     assert (error.reason, list(error.fields)) == ("INVALID_PAGE_TOKEN", ["page_token"])
+
+
+@pytest.mark.parametrize("large", ["options", "numbers"])
+async def test_large_sessions_make_short_pages(wire: Wire, large: str) -> None:
+    fields: dict[str, Any] = {"metadata": {"n": [1.0] * 20_000}}
+    if large == "options":
+        fields = {"config": {"model_options": json.dumps({"x": "a" * 1_000_000})}}
+    made = {f"large-{i:02}" for i in range(30)}
+    for name in made:
+        await wire.create(name, **fields)
+    seen: list[str] = []
+    token = ""
+    while token or not seen:
+        page = await wire.sessions.ListSessions(
+            ListSessionsRequest(order=SESSION_ORDER_ID_ASC, page_size=500, page_token=token)
+        )
+        assert page.ByteSize() < 4 * 1024 * 1024
+        seen += ids(page.sessions)
+        token = page.next_page_token
+    assert sorted(made) == seen
+
+
+async def test_small_sessions_fill_a_page(wire: Wire) -> None:
+    for i in range(20):
+        await wire.create(f"small-{i}", metadata={"i": i})
+    page = await wire.sessions.ListSessions(ListSessionsRequest(page_size=20))
+    assert len(page.sessions) == 20
+    assert not page.next_page_token

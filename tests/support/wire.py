@@ -52,6 +52,11 @@ class WireError:
     fields: dict[str, str]
     retry_s: float | None
 
+    @property
+    def message(self) -> str:
+        """The text without the reason, which it begins with."""
+        return self.text.removeprefix(f"{self.reason}: ")
+
 
 def openai(content: str, role: str = "user") -> Message:
     """Return a message to store."""

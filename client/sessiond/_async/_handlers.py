@@ -8,6 +8,7 @@ from threading import Lock
 from sessiond._async._connection import AsyncConnection
 from sessiond._async._streams import event_batches, place_of
 from sessiond._async._wire import Signal, Stop, finished, in_background, sleep
+from sessiond._protocol.answer_texts import AnswerTexts
 from sessiond._protocol.retry import MAX_STREAM_DELAY_S
 from sessiond._requests.watch import watch
 from sessiond._types.event import REWOUND, Event, EventHandler
@@ -153,6 +154,7 @@ class AsyncHandlers:
         stop = watching.stop
         after_seq: int | None = None
         after_epoch = 0
+        texts = AnswerTexts()
         try:
             while not stop.is_set:
                 try:
@@ -164,7 +166,12 @@ class AsyncHandlers:
                         watching.delivered(after_seq)
                     request = watch(self._session_id, after_seq=after_seq, after_epoch=after_epoch)
                     async for events in event_batches(
-                        self._connection, request, None, stop=stop, opened=watching.open
+                        self._connection,
+                        request,
+                        None,
+                        stop=stop,
+                        opened=watching.open,
+                        texts=texts,
                     ):
                         for event in events:
                             if event.seq:

@@ -3,7 +3,20 @@
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-from sessiond_console.pages import assets, messages, sessions, transcript
+from sessiond_console.pages import (
+    assets,
+    context,
+    deletion,
+    live,
+    messages,
+    notes,
+    operations,
+    sessions,
+    settings,
+    transcript,
+    tree,
+    turns,
+)
 from sessiond_console.site import Page, Site
 
 RouteEntry: TypeAlias = tuple[str, str, Callable[[Site], Page]]
@@ -12,5 +25,13 @@ ROUTES: Sequence[RouteEntry] = (
     *sessions.ROUTES,
     *transcript.ROUTES,
     *messages.ROUTES,
+    *live.ROUTES,
+    *turns.ROUTES,
+    *notes.ROUTES,
+    *settings.ROUTES,
+    *tree.ROUTES,
+    *context.ROUTES,
+    *operations.ROUTES,
+    *deletion.ROUTES,
     *assets.ROUTES,
 )

@@ -31,9 +31,6 @@ def _show(site: Site) -> Page:
             omitted=omitted,
             tab="transcript",
             largest=max(1, message.token_count),
-            bookmarks={},
-            forks={},
-            wanted="",
         )
 
     return show

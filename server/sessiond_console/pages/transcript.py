@@ -8,8 +8,10 @@ from starlette.responses import Response
 
 from sessiond import AsyncClient
 from sessiond_console.history import find_messages, read_span, span_of
+from sessiond_console.markers import markers_of
 from sessiond_console.rendering.messages import Shown, fold
 from sessiond_console.site import Page, Site, text
+from sessiond_console.snippets import of_session
 
 ROLES = ("user", "assistant", "system", "developer", "tool")
 
@@ -26,19 +28,17 @@ def _show(site: Site) -> Page:
             found = await find_messages(api, session_id, wanted, span, roles)
         else:
             found = await read_span(api, session_id, span, roles)
-        bookmarks: dict[int, list[str]] = {}
-        async for mark in api.bookmarks.list(session_id):
-            bookmarks.setdefault(mark.seq, []).append(mark.name)
+        markers = await markers_of(api, session_id)
         values = {
             "info": info,
             "page": found,
-            "bookmarks": bookmarks,
-            "forks": await forks_of(api, session_id),
+            "markers": markers,
             "roles": roles,
             "all_roles": ROLES,
             "wanted": wanted,
             "tab": "transcript",
             "session_id": session_id,
+            "snippets": of_session(api.target, session_id),
         }
         # Markdown takes milliseconds a message, during which other pages would wait.
         return await run_in_threadpool(_render, site, request, found.shown, values)
@@ -48,22 +48,11 @@ def _show(site: Site) -> Page:
 
 def _render(site: Site, request: Request, shown: list[Shown], values: dict[str, Any]) -> Response:
     fold(shown)
+    values["markers"].place_turns(one.message for one in shown)
     largest = max((one.message.token_count for one in shown), default=0)
     is_part = "hx-request" in request.headers
     template = "transcript_part.html" if is_part else "transcript.html"
     return site.page(request, template, shown=shown, largest=max(largest, 1), **values)
-
-
-async def forks_of(api: AsyncClient, session_id: str) -> dict[int, list[str]]:
-    """Return the ids of a session's copies by the seq at which they were cut; at most 500."""
-    found: dict[int, list[str]] = {}
-    count = 0
-    async for copy in api.sessions.copies(session_id, page_size=500):
-        found.setdefault(copy.seq, []).append(copy.session_id)
-        count += 1
-        if count == 500:
-            break
-    return found
 
 
 ROUTES = (("GET", "/sessions/{session_id:id}", _show),)

@@ -19,6 +19,8 @@ MIN_IDLE_TTL_MS = 1_000  # idle_ttl of a session
 MAX_IDLE_TTL_MS = 3650 * 24 * 3600 * 1000  # idle_ttl of a session
 DEFAULT_PAGE_SIZE = 50  # page_size of listings
 MAX_PAGE_SIZE = 500  # page_size of listings
+# Numbers in a Struct take four times as many bytes as in JSON, so a response stays below 4 MiB.
+MAX_PAGE_BYTES = 640 * 1024  # text of one page of a listing; larger rows make shorter pages
 MAX_TASKS = 1000  # tasks of a session
 MAX_MESSAGE_ASSETS = 1000  # references to assets in one message
 MAX_APPEND_ASSETS = 1_000_000  # references to assets in one import

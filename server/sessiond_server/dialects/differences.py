@@ -6,6 +6,8 @@ from typing import Any
 from sessiond_server.formats.pieces import JSON
 from sessiond_server.formats.report import Change, ChangeKind, Report
 
+# The detail of a report that fields are left out which have no value. SDKs write many of them.
+NULLS = "fields that are null"
 # The keys whose values each kind of change explains. Other kinds explain a change of any value.
 _EXPLAINED = {
     ChangeKind.ID_CHANGED: {"id", "callid", "toolcallid", "tooluseid"},
@@ -29,10 +31,11 @@ def report_differences(report: Report, seq: int, new: JSON, stored: JSON) -> Non
         stored: the object of the stored message.
     """
     known = report.changes_of(seq)
-    for kind, path in _differences(new, stored, ""):
+    for kind, path, was in _differences(new, stored, ""):
         key = _plain(path)
         if not any(_explains(change, kind, key) for change in known):
-            report.add(seq, kind, path)
+            is_null = kind == ChangeKind.FIELD_REMOVED and was is None
+            report.add(seq, kind, NULLS if is_null else path)
 
 
 def _explains(change: Change, kind: ChangeKind, key: str) -> bool:
@@ -48,21 +51,22 @@ def _plain(path: str) -> str:
     return path.rpartition(".")[2].replace("_", "").lower()
 
 
-def _differences(new: Any, stored: Any, path: str) -> Iterator[tuple[ChangeKind, str]]:
+def _differences(new: Any, stored: Any, path: str) -> Iterator[tuple[ChangeKind, str, Any]]:
+    """Yield each difference: its kind, its path, and the stored value."""
     if isinstance(new, dict) and isinstance(stored, dict):
         if new.get("type", stored.get("type")) != stored.get("type"):
-            yield ChangeKind.FIELD_CHANGED, path or "type"
+            yield ChangeKind.FIELD_CHANGED, path or "type", stored
             return
         for key, value in stored.items():
             inner = f"{path}.{key}" if path else key
             if key not in new:
-                yield ChangeKind.FIELD_REMOVED, inner
+                yield ChangeKind.FIELD_REMOVED, inner, value
             else:
                 yield from _differences(new[key], value, inner)
         for key in new.keys() - stored.keys():
-            yield ChangeKind.FIELD_CHANGED, f"{path}.{key}" if path else key
+            yield ChangeKind.FIELD_CHANGED, f"{path}.{key}" if path else key, None
     elif isinstance(new, list) and isinstance(stored, list) and len(new) == len(stored):
         for item, old in zip(new, stored, strict=True):
             yield from _differences(item, old, path)
     elif new != stored:
-        yield ChangeKind.FIELD_CHANGED, path
+        yield ChangeKind.FIELD_CHANGED, path, stored

@@ -30,8 +30,9 @@ from sessiond_server.formats.pieces import (
     objects_of,
 )
 from sessiond_server.formats.read.openai import REASONING_KEYS
+from sessiond_server.formats.read.openai import content as content_of
 from sessiond_server.formats.report import ChangeKind
-from sessiond_server.formats.wire import stored_or_new
+from sessiond_server.formats.wire import join
 
 MAX_CALLS = 128
 MAX_MESSAGES = 2048
@@ -134,7 +135,7 @@ class _Writer(ChatParts):
                 return
             self._lost(entry, ChangeKind.BLANK_REPLACED)
             new["content"] = BLANK
-        yield stored_or_new(new, entry.value, entry.raw) if stored else new
+        yield self._steps.sent(entry, new) if stored else new
 
     def _native_content(self, entry: Entry, value: Any, *, is_instruction: bool) -> Any:
         """Return the content of a stored message; parts are unchanged if the API accepts them."""
@@ -150,7 +151,7 @@ class _Writer(ChatParts):
         is_one = len(answer.entries) == 1
         if is_one and is_native(entry, pieces) and _is_chat(entry):
             new = self._native_answer(entry, answer.calls)
-            new = stored_or_new(new, entry.value, entry.raw)
+            new = self._steps.sent(entry, new)
         else:
             if not is_one:
                 for merged, _ in answer.entries:
@@ -178,8 +179,10 @@ class _Writer(ChatParts):
                     new[key] = "assistant"
                 case "content":
                     new[key] = self._answer_content(entry, value)
-                case "refusal" if self._dialect.is_openai and (value is None or value):
-                    new[key] = value if isinstance(value, str) else None
+                case "refusal" if self._dialect.is_openai:
+                    new[key] = value
+                case "annotations" if self._dialect.is_openai and isinstance(value, list):
+                    new[key] = value
                 case "name" if isinstance(value, str) and _AUTHOR.fullmatch(value):
                     new[key] = value
                 case "tool_calls" if calls:
@@ -189,11 +192,12 @@ class _Writer(ChatParts):
                     self._lost(entry, ChangeKind.FIELD_CHANGED, key)
                 case "tool_calls" | "function_call":
                     self._lost(entry, ChangeKind.FIELD_REMOVED, key)
-                case "audio" if isinstance(value, dict) and value.keys() == {"id"}:
+                case "audio" if self._dialect.is_openai and _is_known_audio(value):
                     new[key] = value
                 case "audio" | "images" | "refusal":
                     # The text of these fields is added below.
-                    self._lost(entry, ChangeKind.FIELD_CHANGED, key)
+                    kind = ChangeKind.FIELD_CHANGED if value else ChangeKind.FIELD_REMOVED
+                    self._lost(entry, kind, key)
                 case _ if key in REASONING_KEYS and key != self._dialect.reasoning_key:
                     if value and self._dialect.keep_unknown_keys:
                         new[key] = value
@@ -206,8 +210,8 @@ class _Writer(ChatParts):
         if texts := [*self._beside_content(entry, new)]:
             content = new.get("content")
             before = [content] if isinstance(content, str) and content else []
-            before += [part["text"] for part in objects_of(content) if "text" in part]
-            new["content"] = "\n\n".join([*before, *texts])
+            before += [str(part.get("text") or part.get("refusal")) for part in objects_of(content)]
+            new["content"] = join("\n\n", [*before, *texts])
         self._add_reasoning(new, entry.pieces)
         if "content" not in new:
             new["content"] = None
@@ -225,44 +229,31 @@ class _Writer(ChatParts):
             if isinstance(piece, Foreign | Media) and (
                 is_image or (is_audio and "audio" not in new)
             ):
-                yield str(self._text_part(entry, piece)["text"])
+                yield self._text_part(entry, piece)["text"]
 
     def _answer_content(self, entry: Entry, value: Any) -> Any:
         """Return the content of a stored answer, which may contain only text and refusals."""
         if isinstance(value, str) or not value:
             return value if isinstance(value, str) else None
-        inner = [
-            piece
-            for piece in entry.pieces
-            if isinstance(piece, Text | Media | Foreign)
-            and piece.source is not None
-            and any(piece.source is part for part in objects_of(value))
-        ]
-        if not isinstance(value, list) or len(inner) != len(value):
-            inner = [p for p in entry.pieces if isinstance(p, Text | Media | Foreign)]
-        return self._answer_parts(entry, inner, keep_list=isinstance(value, list)) or None
-
-    def _answer_parts(
-        self, entry: Entry, pieces: Sequence[Content], *, keep_list: bool
-    ) -> str | list[JSON]:
         parts: list[JSON] = []
-        for piece in pieces:
-            own = piece.source
-            if isinstance(piece, Text) and own and own.get("type") == "refusal":
-                is_kept = self._dialect.is_openai and keep_list
-                parts.append(
-                    {"type": "refusal", "refusal": piece.text}
-                    if is_kept
-                    else {"type": "text", "text": piece.text}
-                )
-            else:
-                parts.append(self._text_part(entry, piece))
-        if keep_list and self._dialect.is_openai:
-            return parts
-        texts = [part.get("text") or part.get("refusal") or "" for part in parts]
-        if len(texts) > 1 and self._dialect.is_openai:
-            return [part for part, text in zip(parts, texts, strict=True) if text]
-        return texts[0] if len(texts) == 1 else "\n\n".join(filter(None, texts))
+        for piece in content_of(value):
+            if not (isinstance(piece, Foreign) and piece.kind == "thinking"):
+                parts.append(self._answer_part(entry, piece))
+            elif self._dialect.keep_unknown_keys and piece.source:
+                parts.append(piece.source)
+            elif not self._dialect.reasoning_key:
+                self._lost(entry, ChangeKind.THINKING_OMITTED)
+        if self._dialect.is_openai or any("thinking" in part for part in parts):
+            return parts or None
+        texts = [part["text"] for part in parts if part["text"]]
+        return join("\n\n", texts) if texts or not parts else ""
+
+    def _answer_part(self, entry: Entry, piece: Content) -> JSON:
+        own = piece.source
+        if isinstance(piece, Text) and own and own.get("type") == "refusal":
+            kind = "refusal" if self._dialect.is_openai else "text"
+            return {"type": kind, kind: piece.text}
+        return self._text_part(entry, piece)
 
     def _new_answer(self, answer: Answer) -> JSON:
         parts: list[JSON] = []
@@ -270,7 +261,7 @@ class _Writer(ChatParts):
         for entry, pieces in answer.entries:
             self._steps.lost_extras(entry)
             own = [piece for piece in pieces if isinstance(piece, Thinking)]
-            if own and not self._dialect.reasoning_key:
+            if own and not (self._dialect.reasoning_key and all(piece.text for piece in own)):
                 self._lost(entry, ChangeKind.THINKING_OMITTED)
             thinking += own
             parts += [
@@ -283,7 +274,7 @@ class _Writer(ChatParts):
         if len(parts) == 1:
             content = parts[0]["text"]
         elif parts and not self._dialect.is_openai:
-            content = "\n\n".join(part["text"] for part in parts)
+            content = join("\n\n", [part["text"] for part in parts])
         new: JSON = {"role": "assistant", "content": content}
         if answer.calls:
             new["tool_calls"] = [self._call(paired) for paired in answer.calls]
@@ -313,7 +304,7 @@ class _Writer(ChatParts):
         if self._dialect.keep_unknown_keys:
             new |= {key: source[key] for key in extra if source[key] is not None}
         else:
-            for key in sorted(extra - {"index"}):
+            for key in sorted(extra):
                 self._lost(paired.entry, ChangeKind.FIELD_REMOVED, f"tool_calls.{key}")
         return in_order({**new, kind: inner}, source)
 
@@ -329,11 +320,11 @@ class _Writer(ChatParts):
                 yield new, seqs_of([paired.entry])
                 continue
             seqs = seqs_of([entry])
-            if entry.value is result.source and entry.value.get("role") is not None:
+            if entry.value is result.source and not entry.is_nonmessage_item:
                 is_tool = entry.value["role"] == "tool"
                 new = self._native_result(entry, paired, result) if is_tool else None
                 if new is not None:
-                    yield stored_or_new(new, entry.value, entry.raw), seqs
+                    yield self._steps.sent(entry, new), seqs
                     continue
                 self._lost(entry, ChangeKind.FIELD_CHANGED, "content" if is_tool else "role")
             moved = [piece for piece in result.pieces if self._is_sendable_file(piece)]
@@ -345,15 +336,11 @@ class _Writer(ChatParts):
                 texts.append("[its files follow in the next message]")
                 self._lost(entry, ChangeKind.FILE_MOVED)
                 label = Text(f"[files of the tool call {paired.wire_id}]")
-                content = [label, *moved]
-                files.append(({"role": "user", "content": self._content(entry, content)}, seqs))
-            # A text file needs a part of its own, because an asset's content must be a whole
-            # string.
-            if all(type(text) is str for text in texts):
-                sent: str | list[JSON] = "\n".join(texts)
-            else:
-                sent = [{"type": "text", "text": text} for text in texts]
-            yield {"role": "tool", "tool_call_id": paired.wire_id, "content": sent}, seqs
+                files.append(
+                    ({"role": "user", "content": self._content(entry, [label, *moved])}, seqs)
+                )
+            content = join("\n", texts)
+            yield {"role": "tool", "tool_call_id": paired.wire_id, "content": content}, seqs
         # A tool message cannot contain files, so they follow in a message of the user.
         yield from files
 
@@ -382,6 +369,11 @@ class _Writer(ChatParts):
                 case _:
                     self._unknown(entry, new, key, value)
         return {"tool_call_id": paired.wire_id, **new}
+
+
+def _is_known_audio(value: Any) -> bool:
+    """Whether audio of an answer is a reference to what the API has stored."""
+    return isinstance(value, dict) and value.keys() == {"id"} and isinstance(value["id"], str)
 
 
 def _is_chat(entry: Entry) -> bool:

@@ -4,7 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sessiond_server.dialects.request import IMAGES, History, Steps, in_order, is_web
+from sessiond_server.dialects.request import (
+    IMAGES,
+    History,
+    Steps,
+    in_order,
+    is_openai_file,
+    is_web,
+)
 from sessiond_server.formats.pieces import (
     JSON,
     Content,
@@ -93,7 +100,7 @@ class ChatParts:
 
     def _text_part(self, entry: Entry, piece: Content) -> JSON:
         if isinstance(piece, Text):
-            return _stored_part({"type": "text", "text": piece.text}, piece.source)
+            return self._own_part({"type": "text", "text": piece.text}, piece.source)
         text = self._steps.as_text(entry, piece)
         return {"type": "text", "text": text.text if isinstance(text, Text) else text}
 
@@ -104,17 +111,17 @@ class ChatParts:
                 return part
             if not self._dialect.is_openai:
                 return self._text_part(entry, piece)
+            own = piece.source
             if (sound := _SOUNDS.get(media_type)) and (data := self._steps.content_of(piece)):
                 audio = {"data": data, "format": sound}
-                return {"type": "input_audio", "input_audio": audio}
-            own = piece.source if piece.source and piece.source.get("type") == "file" else None
-            if piece.file_id and own and self._dialect.is_openai:
-                return {"type": "file", "file": {"file_id": piece.file_id}}
+                return self._own_part({"type": "input_audio", "input_audio": audio}, own)
+            if own and own.get("type") == "file" and is_openai_file(piece.file_id):
+                return self._own_part({"type": "file", "file": {"file_id": piece.file_id}}, own)
             is_pdf = media_type == "application/pdf"
             prefix = f"data:{media_type};base64,"
             if is_pdf and (data := self._steps.content_of(piece, prefix=prefix)):
                 file = {"filename": piece.name or "file.pdf", "file_data": data}
-                return _stored_part({"type": "file", "file": file}, own)
+                return self._own_part({"type": "file", "file": file}, own)
         return self._text_part(entry, piece)
 
     def _image(self, piece: Media, media_type: str) -> JSON | None:
@@ -128,9 +135,11 @@ class ChatParts:
         image: JSON = {"url": url}
         own = piece.source.get("image_url") if piece.source else None
         detail = own.get("detail") if isinstance(own, dict) else None
-        if detail in ("auto", "low", "high"):
+        if piece.source and piece.source.get("type") == "input_image":
+            detail = piece.source.get("detail")
+        if detail in ("auto", "low", "high") or (detail == "original" and self._dialect.is_openai):
             image["detail"] = detail
-        return _stored_part({"type": "image_url", "image_url": image}, piece.source)
+        return self._own_part({"type": "image_url", "image_url": image}, piece.source)
 
     def _is_sendable_file(self, piece: Content) -> bool:
         if not (isinstance(piece, Media) and self._dialect.files):
@@ -150,7 +159,13 @@ class ChatParts:
         else:
             self._lost(entry, ChangeKind.FIELD_REMOVED, key)
 
-
-def _stored_part(new: JSON, stored: JSON | None) -> JSON:
-    """Return a part in the stored order of keys, if the stored part has the same keys."""
-    return in_order(new, stored) if stored else new
+    def _own_part(self, new: JSON, stored: JSON | None) -> JSON:
+        """Return a part with the further keys of the stored part, in its order."""
+        if not stored:
+            return new
+        if self._dialect.is_openai and (marker := stored.get("prompt_cache_breakpoint")):
+            new["prompt_cache_breakpoint"] = marker
+        for key, inner in new.items():
+            if isinstance(inner, dict) and isinstance(stored.get(key), dict):
+                new[key] = in_order(inner, stored[key])
+        return in_order(new, stored)

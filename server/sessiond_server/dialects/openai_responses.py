@@ -1,15 +1,15 @@
 """Writes requests of OpenAI's Responses API."""
 
-import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sessiond.v1.message_pb2 import FORMAT_OPENAI, ROLE_ASSISTANT, ROLE_DEVELOPER
-from sessiond_server.dialects.openai_items import (
-    ID_PREFIXES,
-    ITEM_KEYS,
-    NULLABLE_KEYS,
-    REQUIRED_KEYS,
+from sessiond.v1.message_pb2 import FORMAT_OPENAI, ROLE_DEVELOPER
+from sessiond_server.dialects.openai_items import LINKED, PHASES, REQUIRED_KEYS, STATUSES
+from sessiond_server.dialects.openai_responses_parts import (
+    ITEM_ID,
+    ResponsesParts,
+    is_complete,
+    output_part,
 )
 from sessiond_server.dialects.request import (
     BLANK,
@@ -18,17 +18,15 @@ from sessiond_server.dialects.request import (
     SYSTEM_ROLES,
     FittedRequest,
     History,
-    Steps,
     in_order,
     is_native,
-    is_web,
+    is_openai_file,
     seqs_of,
 )
 from sessiond_server.formats.pairing import NO_RESULT, Answer, PairedCall, Results, Said, as_stored
 from sessiond_server.formats.pieces import (
     JSON,
     Call,
-    Content,
     Entry,
     Foreign,
     Media,
@@ -40,7 +38,7 @@ from sessiond_server.formats.pieces import (
 )
 from sessiond_server.formats.read.openai import ACTIONS
 from sessiond_server.formats.report import ChangeKind
-from sessiond_server.formats.wire import stored_or_new
+from sessiond_server.formats.wire import join, stored_or_new
 
 
 def fit(history: History) -> FittedRequest:
@@ -52,18 +50,13 @@ def fit(history: History) -> FittedRequest:
     return _Writer(history).write(history)
 
 
-class _Writer:
+class _Writer(ResponsesParts):
     def __init__(self, history: History) -> None:
-        self._steps = Steps(
-            history,
-            id_pattern=r"[\x21-\x7e]",
-            id_length=64,
-            name_pattern="[a-zA-Z0-9_-]",
-            name_length=64,
-            reads_summaries=True,
-        )
-        self._lost = self._steps.lost
-        self._ids: set[str] = set()
+        super().__init__(history)
+        self._seqs = {message.seq for message in history.messages}
+        self._has_begun = False
+        # The results of actions for which the API has types of their own.
+        self._outputs: dict[PairedCall, JSON] = {}
 
     def write(self, history: History) -> FittedRequest:
         items: list[JSON] = []
@@ -84,7 +77,7 @@ class _Writer:
         if (
             not items
             or last.get("role") == "assistant"
-            or ("role" not in last and not str(last.get("type")).endswith("_output"))
+            or ("role" not in last and not str(last.get("type")).endswith(_OF_CALLERS))
         ):
             items.append({"role": "user", "content": CONTINUE})
             self._steps.report.add(0, ChangeKind.MESSAGE_ADDED, CONTINUE)
@@ -103,10 +96,11 @@ class _Writer:
         if said.role in SYSTEM_ROLES:
             role = "developer" if said.role == ROLE_DEVELOPER else "system"
         stored = is_native(entry, said.pieces) and entry.format == FORMAT_OPENAI
-        if stored and entry.value.get("role") is None:
+        if stored and entry.is_nonmessage_item:
             # An item that the caller created, such as an approval.
-            yield from self._item(entry, said.pieces)
+            yield from self._item(entry, said.pieces, is_unlinked=False)
             return
+        self._has_begun |= said.role not in SYSTEM_ROLES
         parts = self._parts(entry, said.pieces, is_text_only=said.role in SYSTEM_ROLES)
         if stored:
             self._lose_keys(entry)
@@ -129,68 +123,19 @@ class _Writer:
         """Return a message, in its stored form if the new one equals it."""
         if not is_stored:
             return new
-        if entry.value.get("type") == "message":
-            new["type"] = "message"
-        return stored_or_new(in_order(new, entry.value), entry.value, entry.raw)
+        if entry.value.get("type") != "message":
+            return stored_or_new(in_order(new, entry.value), entry.value, entry.raw)
+        new["type"] = "message"
+        return self._steps.sent(entry, in_order(new, entry.value))
 
     def _lose_keys(self, entry: Entry, *also_kept: str) -> None:
-        for key in entry.value.keys() - {"role", "content", "type", *also_kept}:
+        kept = {"role", "content", "type", "phase", *also_kept}
+        for key in sorted(entry.value.keys() - kept):
             self._lost(entry, ChangeKind.FIELD_REMOVED, key)
-
-    def _parts(
-        self, entry: Entry, pieces: Sequence[Piece], *, is_text_only: bool = False
-    ) -> list[JSON]:
-        """Return pieces as the content of a message that is not an answer of the model."""
-        parts: list[JSON] = []
-        for piece in pieces:
-            if isinstance(piece, Thinking):
-                self._lost(entry, ChangeKind.THINKING_OMITTED)
-            elif isinstance(piece, Text | Media | Foreign):
-                part = self._part(entry, piece, is_text_only=is_text_only)
-                if part.get("text") != "" or entry.is_item:
-                    parts.append(part)
-        return parts
-
-    def _part(self, entry: Entry, piece: Content, *, is_text_only: bool = False) -> JSON:
-        own = piece.source if entry.format == FORMAT_OPENAI else None
-        new: JSON | None = None
-        if isinstance(piece, Media) and not is_text_only:
-            new = self._file(entry, piece, own)
-        if new is None:
-            new = {"type": "input_text", "text": self._text(entry, piece)}
-        return in_order(new, own) if own and own.get("type") == new["type"] else new
-
-    def _file(self, entry: Entry, piece: Media, own: JSON | None) -> JSON | None:
-        media_type = self._steps.media_type(piece)
-        if piece.kind == "image" and (media_type or "image/png") in IMAGES:
-            url = self._steps.content_of(piece, prefix=f"data:{media_type or 'image/png'};base64,")
-            url = url or (piece.uri if is_web(piece.uri) else "")
-            source: JSON = {"image_url": url} if url else {"file_id": piece.file_id if own else ""}
-            detail = own.get("detail") if own else None
-            inner = own.get("image_url") if own else None
-            detail = detail or (inner.get("detail") if isinstance(inner, dict) else None)
-            if detail not in ("low", "high", "auto", "original"):
-                if own and own.get("type") == "input_image":
-                    self._lost(entry, ChangeKind.FIELD_CHANGED, "detail")
-                detail = "auto"
-            if any(source.values()):
-                return {"type": "input_image", "detail": detail, **source}
-        if media_type == "application/pdf" or (own and piece.kind == "file"):
-            prefix = f"data:{media_type or 'application/pdf'};base64,"
-            if data := self._steps.content_of(piece, prefix=prefix):
-                name = piece.name or "file.pdf"
-                return {"type": "input_file", "filename": name, "file_data": data}
-            if is_web(piece.uri):
-                return {"type": "input_file", "file_url": piece.uri}
-            if own and piece.file_id:
-                return {"type": "input_file", "file_id": piece.file_id}
-        return None
-
-    def _text(self, entry: Entry, piece: Content) -> str:
-        if isinstance(piece, Text):
-            return piece.text
-        text = self._steps.as_text(entry, piece)
-        return text.text if isinstance(text, Text) else text
+        if not entry.is_item:
+            for key in entry.extras:
+                if key not in ("detail", "prompt_cache_breakpoint", *kept):
+                    self._lost(entry, ChangeKind.FIELD_REMOVED, key)
 
     # Answers
 
@@ -199,7 +144,7 @@ class _Writer:
         # The API requires an item after reasoning. Without the reasoning, these items lose their
         # ids.
         pending: tuple[Entry, JSON] | None = None
-        has_lost_reasoning = False
+        has_lost_reasoning = self._begins_within(answer)
         for entry, pieces in answer.entries:
             if _is_reasoning(entry):
                 if pending:
@@ -207,13 +152,12 @@ class _Writer:
                 pending = self._reasoning(entry)
                 has_lost_reasoning |= pending is None
                 continue
-            items = [*self._answer_items(entry, pieces, calls)]
+            items = [*self._answer_items(entry, pieces, calls, is_unlinked=has_lost_reasoning)]
             if items and pending:
-                reasoning = pending[1]
-                yield stored_or_new(reasoning, pending[0].value, pending[0].raw)
+                yield self._steps.sent(*pending)
                 pending = None
             for item in items:
-                if has_lost_reasoning and "id" in item and item.get("type") in _LINKED:
+                if has_lost_reasoning and "id" in item and item.get("type") in LINKED:
                     self._lost(entry, ChangeKind.FIELD_REMOVED, "id")
                     yield _without_id(item)
                 else:
@@ -221,26 +165,40 @@ class _Writer:
         if pending:
             self._lost(pending[0], ChangeKind.THINKING_OMITTED)
 
+    def _begins_within(self, answer: Answer) -> bool:
+        """Whether the history begins with the middle of an answer; its reasoning may be missing."""
+        first = answer.entries[0][0]
+        is_first = not self._has_begun
+        self._has_begun = True
+        return is_first and first.is_item and first.seq > 1 and first.seq - 1 not in self._seqs
+
     def _reasoning(self, entry: Entry) -> tuple[Entry, JSON] | None:
         """Return a reasoning item if the API can read it without having stored it."""
         item = self._known(entry)
-        summary = item.get("summary")
         encrypted = item.get("encrypted_content")
         if not ("id" in item and isinstance(encrypted, str) and encrypted):
             self._lost(entry, ChangeKind.THINKING_OMITTED)
             return None
-        if not isinstance(summary, list):
-            item["summary"] = []
-        return entry, item
+        item["summary"] = _texts_of(item.get("summary"), "summary_text")
+        if "content" in item:
+            item["content"] = _texts_of(item["content"], "reasoning_text")
+        if item.get("status", STATUSES[0]) not in STATUSES:
+            del item["status"]
+        return entry, in_order(item, entry.value)
 
     def _answer_items(
-        self, entry: Entry, pieces: Sequence[Piece], calls: Iterator[PairedCall]
+        self,
+        entry: Entry,
+        pieces: Sequence[Piece],
+        calls: Iterator[PairedCall],
+        *,
+        is_unlinked: bool,
     ) -> Iterator[JSON]:
-        if entry.format == FORMAT_OPENAI and entry.value.get("role") is None:
+        if entry.is_nonmessage_item:
             if any(isinstance(piece, Call) for piece in pieces):
-                yield self._call(next(calls))
+                yield self._call(next(calls), is_unlinked=is_unlinked)
             else:
-                yield from self._item(entry, pieces)
+                yield from self._item(entry, pieces, is_unlinked=is_unlinked)
             return
         texts: list[str] = []
         parts: list[JSON] = []
@@ -250,16 +208,16 @@ class _Writer:
             elif isinstance(piece, Text | Media | Foreign):
                 texts.append(self._text(entry, piece))
                 if isinstance(piece, Text):
-                    parts.append(_output_part(piece))
+                    parts.append(output_part(piece))
         if is_native(entry, pieces) and entry.format == FORMAT_OPENAI:
             yield from self._stored_answer(entry, texts, parts)
         else:
             self._steps.lost_extras(entry)
             if any(texts):
-                yield {"role": "assistant", "content": "\n\n".join(filter(None, texts))}
+                yield {"role": "assistant", "content": _joined(texts)}
         for piece in pieces:
             if isinstance(piece, Call):
-                yield self._call(next(calls))
+                yield self._call(next(calls), is_unlinked=False)
 
     def _stored_answer(
         self, entry: Entry, texts: Sequence[str], parts: list[JSON]
@@ -272,36 +230,45 @@ class _Writer:
             new["content"] = parts
             if self._is_new_id(value):
                 new["id"] = value["id"]
-            for key in ("status", "phase"):
-                if isinstance(value.get(key), str) and value[key]:
-                    new[key] = value[key]
+            if value.get("status") in STATUSES:
+                new["status"] = value["status"]
+            if "phase" in value and value["phase"] in (None, *PHASES):
+                new["phase"] = value["phase"]
             if "id" not in new or "status" not in new:
                 # Without an id and a status, the message can only be sent as text.
-                new["content"] = "\n\n".join(filter(None, texts))
+                new["content"] = _joined(texts)
                 new.pop("id", None)
                 new.pop("status", None)
-            self._lose_keys(entry, *new, "tool_calls", "function_call")
             yield self._message(entry, new, is_stored=True)
             return
+        if "phase" in value and value["phase"] in (None, *PHASES):
+            new["phase"] = value["phase"]
         self._lose_keys(entry, "tool_calls", "function_call")
         if isinstance(value.get("content"), str) and texts == [value["content"]]:
             new["content"] = value["content"]
             yield self._message(entry, new, is_stored=True)
         elif any(texts):
-            yield {"role": "assistant", "content": "\n\n".join(filter(None, texts))}
+            yield {**new, "content": _joined(texts)}
         elif not value.get("tool_calls") and not value.get("function_call"):
             self._lost(entry, ChangeKind.MESSAGE_OMITTED)
 
-    def _call(self, paired: PairedCall) -> JSON:
+    def _call(self, paired: PairedCall, *, is_unlinked: bool) -> JSON:
         call = paired.call
         kind = "custom_tool_call" if call.is_custom else "function_call"
-        own = call.source if call.source and call.source.get("type") in _CALLS else None
-        if own and own["type"] in ACTIONS:
+        own = call.source if paired.entry.is_nonmessage_item else None
+        if own and own.get("type") in ACTIONS:
             # The call's result has a type of its own too.
-            if _has_own_output(paired):
-                item = self._known(paired.entry) | {"call_id": paired.wire_id}
-                return stored_or_new(in_order(item, own), paired.entry.value, paired.entry.raw)
-            self._lost(paired.entry, ChangeKind.ITEM_REPLACED, own["type"])
+            item = self._known(paired.entry) | {"call_id": paired.wire_id}
+            needs_id = "id" in REQUIRED_KEYS[str(own["type"])]
+            if (
+                is_complete(item)
+                and not (is_unlinked and needs_id)
+                and isinstance(item.get(ACTIONS[str(own["type"])], {}), dict)
+                and (output := self._own_output(paired))
+            ):
+                self._outputs[paired] = output
+                return self._steps.sent(paired.entry, in_order(item, own))
+            self._lost(paired.entry, ChangeKind.ITEM_REPLACED, str(own["type"]))
             own = None
         new: JSON = {
             "type": kind,
@@ -311,7 +278,7 @@ class _Writer:
         }
         if own:
             new = in_order({**self._known(paired.entry), **new}, own)
-            return stored_or_new(new, paired.entry.value, paired.entry.raw)
+            return self._steps.sent(paired.entry, new)
         return new
 
     # Results
@@ -323,92 +290,88 @@ class _Writer:
             new: JSON = {"type": kind, "call_id": paired.wire_id}
             if entry is None or result is None:
                 yield new | {"output": NO_RESULT}
-            elif _has_own_output(paired):
-                item = self._known(entry)
-                if "call_id" in item:
-                    item["call_id"] = paired.wire_id
-                yield stored_or_new(in_order(item, entry.value), entry.value, entry.raw)
+            elif own := self._outputs.get(paired):
+                yield self._steps.sent(entry, in_order(own, entry.value))
             else:
                 yield self._result(entry, result, new)
 
+    def _own_output(self, paired: PairedCall) -> JSON | None:
+        """Return the result of an action in the action's own type, if it has that type."""
+        source, entry = paired.call.source or {}, paired.result_entry
+        kind = f"{source.get('type')}_output"
+        if source.get("type") not in ACTIONS or entry is None or entry.value.get("type") != kind:
+            return None
+        if not entry.is_nonmessage_item:
+            return None
+        item = self._known(entry)
+        if kind == "local_shell_call_output":
+            if not ITEM_ID.fullmatch(paired.wire_id):
+                return None
+            item["id"] = paired.wire_id
+        else:
+            item["call_id"] = paired.wire_id
+        if not is_complete(item):
+            return None
+        match kind:
+            case "computer_call_output":
+                pieces = paired.result.pieces if paired.result else ()
+                item["output"] = self._screenshot(pieces[0] if len(pieces) == 1 else None)
+                return item if item["output"] else None
+            case "shell_call_output":
+                return item if isinstance(item["output"], list) else None
+            case "local_shell_call_output":
+                return item if isinstance(item["output"], str) else None
+            case _:
+                return item if item["status"] in ("completed", "failed") else None
+
+    def _screenshot(self, piece: Piece | None) -> JSON | None:
+        if not (isinstance(piece, Media) and piece.kind == "image" and piece.source):
+            return None
+        media_type = self._steps.media_type(piece) or "image/png"
+        url = self._image_url(piece) if media_type in IMAGES else ""
+        file_id = piece.file_id if is_openai_file(piece.file_id) else ""
+        if not (url or file_id):
+            return None
+        new = {"image_url": url} if url else {"file_id": file_id}
+        return in_order({"type": "computer_screenshot", **new}, piece.source)
+
     def _result(self, entry: Entry, result: Result, new: JSON) -> JSON:
-        own = (
-            entry.value
-            if result.source is entry.value and entry.value.get("role") is None
-            else None
-        )
-        output: Any = own.get("output") if own else None
+        own = entry.value if entry.is_nonmessage_item else None
+        is_same = own is not None and own.get("type") == new["type"]
+        output: Any = own.get("output") if own and is_same else None
         if not isinstance(output, str):
+            is_list = isinstance(output, list)
             output = self._parts(entry, result.pieces)
-            if result.is_error:
+            if result.is_error and not is_same:
                 output.insert(0, {"type": "input_text", "text": "Error:"})
-            is_plain = all(type(part.get("text")) is str for part in output)
-            if is_plain and own and not output:
-                self._lost(entry, ChangeKind.FIELD_CHANGED, "output")
-            if is_plain and not (own and isinstance(own.get("output"), list) and output):
-                output = "\n".join(part["text"] for part in output)
-        if own and own.get("type") == new["type"]:
-            new = in_order({**self._known(entry), **new, "output": output}, own)
-            return stored_or_new(new, own, entry.raw)
+            is_plain = all(part.keys() == {"type", "text"} for part in output)
+            if is_plain and not (is_list and output):
+                output = join("\n", [part["text"] for part in output])
+        if own and is_same:
+            return self._steps.sent(
+                entry, in_order({**self._known(entry), **new, "output": output}, own)
+            )
         if own:
             self._lost(entry, ChangeKind.FIELD_CHANGED, "type")
         self._steps.lost_extras(entry)
         return new | {"output": output}
 
-    # Items
 
-    def _item(self, entry: Entry, pieces: Sequence[Piece]) -> Iterator[JSON]:
-        """Write an item that is not a message, a call, a result or reasoning."""
-        kind = str(entry.value.get("type"))
-        required = REQUIRED_KEYS.get(kind)
-        item = self._known(entry) if required else {}
-        for piece in pieces:
-            if isinstance(piece, Media) and piece.asset_id and "result" in item:
-                item["result"] = self._steps.content_of(piece) or None
-        if required and all(
-            item.get(key) is not None or (key in NULLABLE_KEYS and key in item) for key in required
-        ):
-            yield stored_or_new(item, entry.value, entry.raw)
-            return
-        texts = [
-            self._text(entry, piece)
-            for piece in pieces
-            if isinstance(piece, Text | Media | Foreign)
-        ]
-        role = "assistant" if entry.role == ROLE_ASSISTANT else "user"
-        if any(texts):
-            yield {"role": role, "content": "\n\n".join(filter(None, texts))}
-
-    def _is_new_id(self, item: JSON) -> bool:
-        """Whether an item may keep its id: the API accepts only its own ids, and each only once."""
-        item_id = item.get("id")
-        prefix = ID_PREFIXES.get(str(item.get("type")), "")
-        if not isinstance(item_id, str) or item_id in self._ids:
-            return False
-        if not (_ID.fullmatch(item_id) and item_id.startswith(prefix)):
-            return False
-        self._ids.add(item_id)
-        return True
-
-    def _known(self, entry: Entry) -> JSON:
-        """Return a stored item without null values and keys that the API refuses."""
-        item = entry.value
-        known = ITEM_KEYS.get(str(item.get("type")), set())
-        if not self._is_new_id(item):
-            known = known - {"id"}
-        kept: JSON = {}
-        for key, value in item.items():
-            if key == "type" or (key in known and (value is not None or key in NULLABLE_KEYS)):
-                kept[key] = value
-            elif key not in ("type",):
-                self._lost(entry, ChangeKind.FIELD_REMOVED, key)
-        return kept
+# The ends of the types of items that callers write.
+_OF_CALLERS = ("_output", "_response")
 
 
-_ID = re.compile("[a-zA-Z0-9_-]{1,64}")
-_CALLS = {"function_call", "custom_tool_call", *ACTIONS}
-# Types of items whose ids the API ties to the reasoning that precedes them.
-_LINKED = {"message", *_CALLS}
+def _joined(texts: Sequence[str]) -> str:
+    return join("\n\n", [text for text in texts if text])
+
+
+def _texts_of(parts: Any, kind: str) -> list[JSON]:
+    """Return the texts of reasoning as parts of the type that the API requires."""
+    return [
+        {"type": kind, "text": part["text"]}
+        for part in objects_of(parts)
+        if isinstance(part.get("text"), str)
+    ]
 
 
 def _without_id(item: JSON) -> JSON:
@@ -419,28 +382,4 @@ def _without_id(item: JSON) -> JSON:
 
 
 def _is_reasoning(entry: Entry) -> bool:
-    return entry.format == FORMAT_OPENAI and entry.value.get("type") == "reasoning"
-
-
-def _has_own_output(paired: PairedCall) -> bool:
-    """Whether an action specific to the API has a result of the matching type."""
-    source = paired.call.source
-    kind = str(source.get("type")) if source else ""
-    result = paired.result
-    return (
-        kind in ACTIONS
-        and result is not None
-        and result.source is not None
-        and result.source.get("type") == f"{kind}_output"
-    )
-
-
-def _output_part(piece: Text) -> JSON:
-    own = piece.source or {}
-    if own.get("type") == "refusal":
-        return {"type": "refusal", "refusal": piece.text}
-    new: JSON = {"type": "output_text", "text": piece.text}
-    new["annotations"] = objects_of(own.get("annotations"))
-    if isinstance(own.get("logprobs"), list):
-        new["logprobs"] = own["logprobs"]
-    return in_order(new, own)
+    return entry.is_nonmessage_item and entry.value.get("type") == "reasoning"

@@ -246,7 +246,13 @@ class _OpenCalls:
 
 
 def assign_ids(
-    steps: Sequence[Step], *, pattern: str, max_length: int, report: Report, min_length: int = 1
+    steps: Sequence[Step],
+    *,
+    pattern: str,
+    max_length: int,
+    report: Report,
+    min_length: int = 1,
+    may_be_missing: bool = False,
 ) -> None:
     """Give each call an id that the API accepts and that no other call has.
 
@@ -258,11 +264,14 @@ def assign_ids(
         max_length: maximum length of an id, in characters.
         report: receives the changes.
         min_length: minimum length of an id, in characters.
+        may_be_missing: whether a call without an id needs none.
     """
     namer = _Namer(pattern, min_length, max_length)
     places: Counter[int] = Counter()
     for paired in _calls(steps):
         places[paired.entry.seq] += 1
+        if may_be_missing and not paired.call.call_id:
+            continue
         # The place of a call in the session does not depend on where the history begins.
         place = f"{paired.entry.seq}.{places[paired.entry.seq]}"
         paired.wire_id = namer.id_of(paired.call.call_id, place)

@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 from sessiond.v1.message_pb2 import FORMAT_OPENAI, Format, Role
 
 JSON: TypeAlias = dict[str, Any]
+_ITEM_ENDS = ("_call", "_output", "_request", "_response", "_tools")
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,10 +16,12 @@ class Text:
 
     Attributes:
         source: the block of the stored message. None = no block.
+        container: the document of the stored message that contains it. None = none.
     """
 
     text: str
     source: JSON | None = field(default=None, compare=False)
+    container: JSON | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,7 @@ class Media:
         file_id: a provider's id of a file that was uploaded to the provider.
         name: a name for people to read. "" = none.
         source: the block of the stored message. None = no block.
+        container: the document of the stored message that contains it. None = none.
     """
 
     kind: str
@@ -44,6 +48,7 @@ class Media:
     file_id: str = ""
     name: str = ""
     source: JSON | None = field(default=None, compare=False)
+    container: JSON | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +114,13 @@ class Foreign:
         kind: the type that the format uses for it.
         text: its readable text. "" = none.
         source: the block of the stored message.
+        container: the document of the stored message that contains it. None = none.
     """
 
     kind: str
     text: str = ""
     source: JSON | None = field(default=None, compare=False)
+    container: JSON | None = field(default=None, compare=False)
 
 
 Piece: TypeAlias = Text | Media | Call | Result | Thinking | Foreign
@@ -148,13 +155,33 @@ class Entry:
     @property
     def is_item(self) -> bool:
         """Whether the message is an item of the Responses API; one answer has several items."""
-        return self.format == FORMAT_OPENAI and (
-            self.value.get("role") is None or self.value.get("type") == "message"
+        return self.is_nonmessage_item or (
+            self.format == FORMAT_OPENAI and self.value.get("type") == "message"
         )
+
+    @property
+    def is_nonmessage_item(self) -> bool:
+        """Whether the message is an item of the Responses API, but no message there."""
+        return self.format == FORMAT_OPENAI and is_nonmessage_item(self.value)
 
     @property
     def calls(self) -> list[Call]:
         return [piece for piece in self.pieces if isinstance(piece, Call)]
+
+
+def is_nonmessage_item(value: JSON) -> bool:
+    """Whether a JSON object of OpenAI is an item of the Responses API other than a message.
+
+    Some programs give such an item a role.
+    """
+    kind = value.get("type")
+    if value.get("role") is None:
+        return True
+    return (
+        isinstance(kind, str)
+        and (kind == "reasoning" or (kind.endswith(_ITEM_ENDS) and value.get("content") is None))
+        and not value.get("tool_calls")
+    )
 
 
 def string_of(value: Any) -> str:

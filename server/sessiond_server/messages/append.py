@@ -27,6 +27,9 @@ from sessiond_server.sessions.store.sessions import SessionStore
 # Above this size, messages are parsed and counted in a thread: 16 MiB of text takes half a second.
 LARGE_BYTES = 1024 * 1024
 
+# After so many invalid fields of a request, the rest of it is not looked at.
+MAX_INVALID_FIELDS = 20
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -111,6 +114,20 @@ class Appends:
         if _bytes_of(messages) > LARGE_BYTES:
             return await asyncio.to_thread(self.prepare, target, messages)
         return self.prepare(target, messages)
+
+    def invalid_fields(self, messages: Sequence[Message]) -> dict[str, str]:
+        """Return what is wrong with messages, by field path. This modifies the messages."""
+        fields: dict[str, str] = {}
+        for i, message in enumerate(messages):
+            validator = MessageValidator(self._limits, self._tokenizer)
+            validator.totals.count = i
+            try:
+                validator.encode([message])
+            except Fault as fault:
+                fields.update(fault.fields)
+            if len(fields) >= MAX_INVALID_FIELDS:
+                break
+        return fields
 
     def prepare(self, target: Target, messages: Sequence[Message]) -> PreparedAppend:
         """Validate and encode one batch. This modifies the messages.

@@ -29,6 +29,7 @@ from sessiond_server.formats.pieces import (
     Result,
     Text,
     Thinking,
+    is_nonmessage_item,
 )
 from sessiond_server.formats.read import anthropic, gemini, openai
 from sessiond_server.formats.read.readable import readable
@@ -140,14 +141,14 @@ def texts_of_parts(parts: Sequence[Part]) -> list[str]:
 
 def _openai(value: JSON, texts: list[str]) -> None:
     """Add the texts of a Chat Completions message, or of an item of the Responses API."""
-    if value.get("role") is None:
+    if is_nonmessage_item(value):
         entry = Entry(0, ROLE_UNSPECIFIED, FORMAT_OPENAI, "", value, [])
         openai.read(entry)
         _add_pieces(entry.pieces, texts)
         return
     content = value.get("content")
     if value["role"] in ("tool", "function"):
-        _add_pieces(openai.content(content), texts)
+        _add_pieces(openai.content(content, of_tool=True), texts)
     elif isinstance(content, str):
         texts.append(content)
     else:

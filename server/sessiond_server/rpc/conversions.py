@@ -103,7 +103,7 @@ def settings(session: Session) -> SessionSettings:
         model=session.model,
         user_name=session.user,
         title=session.title,
-        config=_config(session.config, "session.config") if session.HasField("config") else None,
+        config=config_of(session.config, "session.config") if session.HasField("config") else None,
         metadata=to_dict(session.metadata, "session.metadata")
         if session.HasField("metadata")
         else None,
@@ -111,7 +111,7 @@ def settings(session: Session) -> SessionSettings:
     )
 
 
-def _config(struct: Struct, field: str) -> dict[str, Any]:
+def config_of(struct: Struct, field: str) -> dict[str, Any]:
     """Converts a config, or a patch of one.
 
     Raises:
@@ -151,7 +151,7 @@ def update_values(
             values[name] = values[name] or {}
     patches = {
         name: convert(getattr(request, f"{name}_patch"), f"{name}_patch")
-        for name, convert in (("config", _config), ("metadata", to_dict))
+        for name, convert in (("config", config_of), ("metadata", to_dict))
         if request.HasField(f"{name}_patch")  # type: ignore[arg-type]
     }
     return values, patches
@@ -227,7 +227,7 @@ def copying(request: CopySessionRequest) -> CopyRequest:
         model=request.model if request.HasField("model") else None,
         user_name=request.user if request.HasField("user") else None,
         title=request.title if request.HasField("title") else None,
-        config=_config(request.config, "config") if request.HasField("config") else None,
+        config=config_of(request.config, "config") if request.HasField("config") else None,
         metadata=to_dict(request.metadata, "metadata") if request.HasField("metadata") else None,
         idle_ttl_ms=_idle_ttl_ms(request, ""),
         keep_processing_status=request.keep_processing_status,

@@ -240,7 +240,7 @@ class SessionServicer:
         requests = [(_target(one, caller), one.messages) for one in request.requests]
         async with aclosing(self._batch_appends.store(caller.project_id, requests)) as known:
             async for outcomes in known:
-                results = [_result(end, requests[end[0]][0].session_id) for end in outcomes]
+                results = [await _result(end, request.requests[end[0]]) for end in outcomes]
                 yield BatchStoreMessagesResponse(results=results).SerializeToString()
 
     async def ImportMessages(
@@ -303,11 +303,11 @@ def _stored(appended: Appended) -> StoreMessagesResponse:
     )
 
 
-def _result(outcome: Outcome, session_id: str) -> BatchStoreMessagesResult:
+async def _result(outcome: Outcome, request: StoreMessagesRequest) -> BatchStoreMessagesResult:
     index, end = outcome
     if isinstance(end, Appended):
         return BatchStoreMessagesResult(index=index, response=_stored(end))
-    return BatchStoreMessagesResult(index=index, error=status_of_part(end, session_id))
+    return BatchStoreMessagesResult(index=index, error=await status_of_part(end, request))
 
 
 def _target(

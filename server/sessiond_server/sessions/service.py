@@ -143,9 +143,8 @@ class Sessions:
         """
         paging = Paging(page_size, page_token, ("sessions", listing), *_POSITIONS[listing.order])
         _check_filter(listing.filter)
-        # One more row than requested shows whether there is a next page.
-        rows = await self._store.list(replace(listing, limit=paging.size + 1, after=paging.after))
-        return paging.page(rows, partial(sort_key, listing.order))
+        found = await self._store.list(replace(listing, limit=paging.size, after=paging.after))
+        return paging.page(found.rows, partial(sort_key, listing.order), has_more=found.has_more)
 
     async def delete_many(
         self, chosen: SessionFilter, *, everything: bool, dry_run: bool, request_id: str

@@ -12,6 +12,7 @@ from sessiond_server.formats.pieces import (
     Content,
     Entry,
     Foreign,
+    Media,
     Piece,
     Result,
     Text,
@@ -23,8 +24,9 @@ from sessiond_server.formats.read.readable import readable
 
 _PART_KEYS = frozenset(
     {"text", "thought", "thoughtSignature", "inlineData", "fileData", "functionCall"}
-    | {"functionResponse", "executableCode", "codeExecutionResult"}
+    | {"functionResponse", "executableCode", "codeExecutionResult", "toolCall", "toolResponse"}
 )
+_RESPONSE_KEYS = frozenset({"id", "name", "response", "parts"})
 
 
 def read(entry: Entry) -> None:
@@ -37,6 +39,8 @@ def read(entry: Entry) -> None:
         if isinstance(part, dict):
             entry.pieces += _part(part)
             entry.extras += rest_of({camel(key): item for key, item in part.items()}, _PART_KEYS)
+            if isinstance(inner := field(part, "functionResponse"), dict):
+                entry.extras += rest_of(inner, _RESPONSE_KEYS)
         elif isinstance(part, str):
             entry.pieces.append(Text(part))
 
@@ -56,11 +60,6 @@ def field(value: JSON, key: str) -> Any:
 
 def _part(part: JSON) -> Iterator[Piece]:
     text = field(part, "text")
-    if part.get("thought") is True:
-        yield Thinking(
-            string_of(text), string_of(field(part, "thoughtSignature")), FORMAT_GEMINI, part
-        )
-        return
     if isinstance(inner := field(part, "functionCall"), dict):
         arguments = inner.get("args")
         yield Call(
@@ -76,17 +75,11 @@ def _part(part: JSON) -> Iterator[Piece]:
             [*_response(inner)],
             source=part,
         )
-    elif isinstance(inner := field(part, "inlineData"), dict):
-        yield _inline(inner, part)
-    elif isinstance(inner := field(part, "fileData"), dict):
-        media_type = string_of(field(inner, "mimeType"))
-        yield at_url(
-            kind_of(media_type),
-            field(inner, "fileUri"),
-            media_type=media_type,
-            name=string_of(field(inner, "displayName")),
-            source=part,
-        )
+    elif part.get("thought") is True:
+        words = text if isinstance(text, str) else readable(part)
+        yield Thinking(words, string_of(field(part, "thoughtSignature")), FORMAT_GEMINI, part)
+    elif media := _media(part):
+        yield media
     elif isinstance(text, str):
         yield Text(text, part)
     else:
@@ -100,18 +93,18 @@ def _response(inner: JSON) -> Iterator[Content]:
         yield Text(dumps(response))
     parts = inner.get("parts")
     for part in parts if isinstance(parts, list) else ():
-        if isinstance(part, dict) and isinstance(data := field(part, "inlineData"), dict):
-            yield _inline(data, part)
-        elif isinstance(part, dict):
-            yield Foreign("functionResponse part", readable(part), part)
+        if isinstance(part, dict):
+            yield _media(part) or Foreign("functionResponse part", readable(part), part)
 
 
-def _inline(inner: JSON, part: JSON) -> Content:
-    media_type = string_of(field(inner, "mimeType"))
-    return inline(
-        kind_of(media_type),
-        inner.get("data"),
-        media_type=media_type,
-        name=string_of(field(inner, "displayName")),
-        source=part,
+def _media(part: JSON) -> Media | None:
+    """Return the file of a part of a content, or of a tool's result. None = it has none."""
+    inline_data, file_data = field(part, "inlineData"), field(part, "fileData")
+    inner = inline_data if isinstance(inline_data, dict) else file_data
+    if not isinstance(inner, dict):
+        return None
+    media_type, name = string_of(field(inner, "mimeType")), string_of(field(inner, "displayName"))
+    read, key = (inline, "data") if inner is inline_data else (at_url, "fileUri")
+    return read(
+        kind_of(media_type), field(inner, key), media_type=media_type, name=name, source=part
     )

@@ -5,7 +5,7 @@ from itertools import groupby
 from typing import Any
 
 from sessiond.v1.message_pb2 import FORMAT_OPENAI
-from sessiond_server.formats.files import at_url, inline
+from sessiond_server.formats.files import at_url, inline, is_content
 from sessiond_server.formats.parsing import dumps
 from sessiond_server.formats.pieces import (
     JSON,
@@ -18,6 +18,7 @@ from sessiond_server.formats.pieces import (
     Result,
     Text,
     Thinking,
+    is_nonmessage_item,
     objects_of,
     rest_of,
     string_of,
@@ -34,34 +35,48 @@ ACTIONS = {
     "shell_call": "action",
     "apply_patch_call": "operation",
 }
+# The results whose id is the id of their call.
+_RESULTS_BY_ID = {"local_shell_call_output"}
+_ITEM_KEYS = frozenset(
+    {"type", "id", "call_id", "status", "name", "arguments", "input", "output", "summary"}
+    | {"content", "encrypted_content", "action", "actions", "operation", "result", "role"}
+)
 _MESSAGE_KEYS = frozenset(
     {"role", "content", "refusal", "tool_calls", "function_call", "tool_call_id", "type", "id"}
     | {"status", "name", "audio", "images", *REASONING_KEYS}
 )
 _PART_KEYS = frozenset(
     {"type", "text", "refusal", "image_url", "input_audio", "file", "file_id", "file_data"}
-    | {"file_url", "filename", "logprobs"}
+    | {"file_url", "filename", "logprobs", "detail", "thinking"}
 )
 
 
 def read(entry: Entry) -> None:
     """Split a message or an item; see sessiond_server.formats.read."""
     value = entry.value
-    if value.get("role") is not None:
+    if is_nonmessage_item(value):
+        entry.pieces += _item(value)
+        if not any(isinstance(piece, Foreign) for piece in entry.pieces):
+            entry.extras += rest_of(value, _ITEM_KEYS)
+    else:
         entry.pieces += _message(entry)
         entry.extras += rest_of(value, _MESSAGE_KEYS)
         if value["role"] not in ("tool", "function") and value.get("name"):
             entry.extras.append("name")
-        for part in objects_of(value.get("content")):
+    for part in [*objects_of(value.get("content")), *objects_of(value.get("output"))]:
+        if is_part(part):
             entry.extras += rest_of(part, _PART_KEYS)
-    else:
-        entry.pieces += _item(value)
+            inner = part.get("image_url")
+            details = (part.get("detail"), inner.get("detail") if isinstance(inner, dict) else "")
+            entry.extras += ["detail" for given in details if given not in (None, "", "auto")]
 
 
 def _item(item: JSON) -> Iterator[Piece]:
     """Split an item of the Responses API that is not a message."""
     kind = string_of(item.get("type"))
     call_id = string_of(item.get("call_id"))
+    if kind in _RESULTS_BY_ID:
+        call_id = call_id or string_of(item.get("id"))
     match kind:
         case "function_call":
             yield Call(
@@ -88,10 +103,13 @@ def _item(item: JSON) -> Iterator[Piece]:
                 item,
             )
         case _ if kind in ACTIONS and call_id:
-            action = item.get(ACTIONS[kind], item.get("actions"))
+            action = item.get(ACTIONS[kind]) or item.get("actions")
             yield Call(call_id, kind.removesuffix("_call"), _arguments(action), source=item)
         case _ if kind.endswith("call_output") and call_id:
-            yield Result(call_id, "", list(content(item.get("output"))), source=item)
+            status = string_of(item.get("status"))
+            output = item.get("output")
+            pieces = list(content(status if output is None else output, of_tool=True))
+            yield Result(call_id, "", pieces, status == "failed", item)
         case "image_generation_call" if isinstance(item.get("result"), str):
             yield inline("image", item["result"], media_type="image/png", name="", source=item)
         case _:
@@ -104,12 +122,16 @@ def _message(entry: Entry) -> Iterator[Piece]:
         yield Result(
             string_of(value.get("tool_call_id")),
             string_of(value.get("name")),
-            list(content(value.get("content"))),
+            list(content(value.get("content"), of_tool=True)),
             source=value,
         )
         return
     yield from _reasoning(value)
-    yield from content(value.get("content"))
+    for piece in content(value.get("content")):
+        if isinstance(piece, Foreign) and piece.kind == "thinking":
+            yield Thinking(piece.text, "", FORMAT_OPENAI, piece.source)
+        else:
+            yield piece
     if refusal := string_of(value.get("refusal")):
         yield Text(refusal)
     if isinstance(audio := value.get("audio"), dict):
@@ -145,8 +167,13 @@ def _reasoning(value: JSON) -> Iterator[Piece]:
             return
 
 
-def content(value: Any) -> Iterator[Content]:
-    """Split the content of a message or the output of a tool: text, a list of parts, or JSON."""
+def content(value: Any, *, of_tool: bool = False) -> Iterator[Content]:
+    """Split the content of a message or the output of a tool.
+
+    Args:
+        value: text, a list of parts, or JSON.
+        of_tool: whether a tool made it. A tool may return any JSON, also objects with a type.
+    """
     if isinstance(value, str):
         yield Text(value)
     elif isinstance(value, list):
@@ -155,13 +182,56 @@ def content(value: Any) -> Iterator[Content]:
                 # One text, however many numbers there are.
                 if plain := [part for part in parts if part is not None]:
                     yield Text(dumps(plain if len(plain) > 1 else plain[0]))
-            else:
-                for part in parts:
-                    yield _part(part) if isinstance(part, dict) else Text(part)
-    elif isinstance(value, dict) and "type" in value:
-        yield _part(value)
+                continue
+            for part in parts:
+                if isinstance(part, str):
+                    yield Text(part)
+                elif of_tool and not is_part(part):
+                    yield _json(part)
+                else:
+                    yield _part(part)
+    elif isinstance(value, dict):
+        is_known = is_part(value) and value.keys() <= _PART_KEYS
+        yield _part(value) if is_known else _json(value)
     elif value is not None:
         yield Text(_text_of(value))
+
+
+def is_part(value: JSON) -> bool:
+    """Whether an object is a part of content, of a known type and with what belongs to it."""
+    match value.get("type"):
+        case "text" | "input_text" | "output_text" | "summary_text" | "reasoning_text":
+            return isinstance(value.get("text"), str)
+        case "refusal":
+            return isinstance(value.get("refusal"), str)
+        case "image_url" | "input_image" | "computer_screenshot":
+            return isinstance(value.get("image_url"), str | dict) or "file_id" in value
+        case "input_audio" | "file" as kind:
+            return isinstance(value.get(kind), dict)
+        case "input_file":
+            return not value.keys().isdisjoint(("file_data", "file_url", "file_id"))
+        case "thinking":
+            return isinstance(value.get("thinking"), list)
+        case _:
+            return False
+
+
+def _json(value: JSON) -> Content:
+    """Return an object that a tool returned: its JSON, a file, or its text without the files."""
+    kind, data = value.get("type"), value.get("data")
+    if kind in ("image", "audio") and isinstance(data, str):
+        # A file as MCP servers return it.
+        media_type = string_of(value.get("mimeType"))
+        return inline(str(kind), data, media_type=media_type, name="", source=value)
+    if _has_file(value):
+        return Foreign(string_of(kind) or "part", readable(value), value)
+    return Text(dumps(value))
+
+
+def _has_file(value: Any) -> bool:
+    if isinstance(value, dict | list):
+        return any(map(_has_file, value.values() if isinstance(value, dict) else value))
+    return isinstance(value, str) and is_content(value)
 
 
 def _is_plain(part: Any) -> bool:
@@ -170,6 +240,8 @@ def _is_plain(part: Any) -> bool:
 
 def _part(part: JSON) -> Content:
     kind = part.get("type")
+    if not is_part(part):
+        return Foreign(string_of(kind) or "part", readable(part), part)
     match kind:
         case "text" | "input_text" | "output_text" | "summary_text" | "reasoning_text":
             return Text(_text_of(part.get("text")), part)
@@ -181,12 +253,12 @@ def _part(part: JSON) -> Content:
                 return Media("image", file_id=file_id, source=part)
             url = inner.get("url") if isinstance(inner, dict) else inner
             return at_url("image", url, media_type="", name="", source=part)
-        case "input_audio" if isinstance(inner := part.get("input_audio"), dict):
+        case "input_audio":
+            inner = part["input_audio"]
             media_type = f"audio/{string_of(inner.get('format')) or 'wav'}"
             return inline("audio", inner.get("data"), media_type=media_type, name="", source=part)
         case "file" | "input_file":
-            inner = part.get("file") if kind == "file" else part
-            inner = inner if isinstance(inner, dict) else {}
+            inner = part["file"] if kind == "file" else part
             name = string_of(inner.get("filename"))
             if file_id := string_of(inner.get("file_id")):
                 return Media("file", file_id=file_id, name=name, source=part)

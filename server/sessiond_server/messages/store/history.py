@@ -22,7 +22,7 @@ from sessiond_server.messages.store.segments import UNNESTED, Segment, columns
 # its messages in its message log.
 _HEAD = f"""
 SELECT log, {MESSAGE_LOG}, epoch, last_seq, content_bytes, largest_bytes, {TOUCH_DUE}, is_branched,
-    base_seq, shared.keys, shared.logs, shared.lasts
+    base_seq, shared.keys, shared.logs, shared.lasts, running_turn
 FROM sessions LEFT JOIN LATERAL (
     SELECT array_agg(src_key ORDER BY first_seq) AS keys,
         array_agg(src_log ORDER BY first_seq) AS logs,
@@ -104,6 +104,7 @@ class LogHead:
         is_branched: whether some messages do not follow the message before them.
         segments: in order, from 1 to last_seq. The last one is the message log, unless that is
             empty.
+        running_turn: the turn that is running; None = none is.
     """
 
     log: UUID
@@ -115,6 +116,7 @@ class LogHead:
     touch_due: bool
     is_branched: bool
     segments: tuple[Segment, ...]
+    running_turn: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +157,7 @@ class HistoryStore:
         if row is None:
             return None
         log, message_log, epoch, last_seq, size, largest, touch_due, is_branched, *shared = row
-        base_seq, keys, logs, lasts = shared
+        base_seq, keys, logs, lasts, running_turn = shared
         segments: list[Segment] = []
         if base_seq:
             # Each segment begins after the end of the previous one.
@@ -172,6 +174,7 @@ class HistoryStore:
             touch_due,
             is_branched,
             tuple(segments),
+            running_turn,
         )
 
     async def parent_links(self, segments: Sequence[Segment]) -> dict[int, int]:

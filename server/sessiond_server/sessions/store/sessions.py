@@ -1,7 +1,7 @@
 """The sessions table: create, get, list, update, delete."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -35,6 +35,7 @@ from sessiond_server.db.idempotency import (
     find_request,
     recorded_transaction,
 )
+from sessiond_server.db.pages import RowPage, page_of
 from sessiond_server.db.pool import Database, columns_of
 from sessiond_server.sessions.store.deletion import DeletedSession, delete_sessions
 
@@ -333,9 +334,10 @@ class SessionStore:
         async with self._database.transaction() as connection:
             return await delete_sessions(self._database, connection, condition, limit=limit)
 
-    async def list(self, listing: Listing) -> list[SessionRow]:
+    async def list(self, listing: Listing) -> RowPage[SessionRow]:
         """Returns at most listing.limit rows after listing.after, in order."""
-        return [SessionRow(**row) for row in await self._database.rows(list_statement(listing))]
+        statement = list_statement(replace(listing, limit=listing.limit + 1))
+        return await page_of(self._database, statement, None, listing.limit, SessionRow)
 
     async def find_request(self, key: UUID, log: UUID, request_id: str) -> RecordedRequest | None:
         """Returns the first request with a request_id; None if there is none."""

@@ -1,0 +1,298 @@
+"""Live tails: one watch of a session serves all tabs that follow it.
+
+Each tab gets every message once and in order. It says up to which seq it has them, reads those that
+it lacks from the history, and from then on takes what the watch delivers, without what it has. The
+text of the running answer is kept here, so that a tab that joins late, or again, gets it whole.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from sessiond import AsyncClient, Event, Message
+from sessiond.errors import NotFound, SessiondError
+
+# A tab that is this many events behind is cut off. It comes back and reads them from the history.
+MAX_BEHIND = 1000
+# Deltas of this long are sent together: browsers need not repaint for every token.
+FLUSH_S = 0.1
+KEEP_ALIVE_S = 15.0
+# A session is watched this long after its last tab has left, for the tab may only have lost its
+# connection.
+LINGER_S = 30.0
+# How much of a running answer is kept.
+MAX_ANSWER_CHARACTERS = 1024 * 1024
+
+_DELTAS = {"assistant.message_delta": "answer", "assistant.reasoning_delta": "reasoning"}
+_PARTIAL = "assistant.message_partial"
+_TURN_EVENTS = ("assistant.turn_start", "assistant.turn_end", "session.error", "session.idle")
+
+
+@dataclass(slots=True)
+class Item:
+    """What a tab is told: an event of a stream of server-sent events."""
+
+    name: str
+    data: dict[str, Any]
+    message: Message | None = None
+    html: str = ""
+    """The message's HTML, rendered for the first tab that sends it."""
+
+
+@dataclass(slots=True)
+class _Answer:
+    """The text of a running turn's answer so far."""
+
+    answer: str = ""
+    reasoning: str = ""
+
+
+@dataclass(eq=False, slots=True)
+class _Tab:
+    queue: asyncio.Queue[Item | None] = field(default_factory=lambda: asyncio.Queue(MAX_BEHIND))
+
+    def put(self, item: Item | None) -> None:
+        try:
+            self.queue.put_nowait(item)
+        except asyncio.QueueFull:
+            # Its events are dropped, and it is told to come back.
+            while not self.queue.empty():
+                self.queue.get_nowait()
+            self.queue.put_nowait(None)
+
+
+class Follower:
+    """Watches one session, for all tabs of one signed-in browser or of all without keys.
+
+    Args:
+        api: the client.
+        session_id: the session.
+        on_end: called when the watch has ended.
+    """
+
+    def __init__(self, api: AsyncClient, session_id: str, on_end: Callable[[], None]) -> None:
+        self._api = api
+        self._session_id = session_id
+        self._on_end = on_end
+        self._tabs: set[_Tab] = set()
+        self._answers: dict[str, _Answer] = {}
+        self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._task = asyncio.create_task(self._watch())
+
+    @asynccontextmanager
+    async def tab(self) -> AsyncIterator[tuple[asyncio.Queue[Item | None], list[Item]]]:
+        """Follow the session for the duration of the block.
+
+        Yields:
+            The queue of what happens, in which None means that the watch is over; and the running
+            answers so far.
+
+        Raises:
+            SessiondError: if the session cannot be watched.
+        """
+        tab = _Tab()
+        self._tabs.add(tab)
+        try:
+            await asyncio.shield(self._ready)
+            yield tab.queue, [self._snapshot(turn_id) for turn_id in self._answers]
+        finally:
+            self._tabs.discard(tab)
+            if not self._tabs:
+                asyncio.get_running_loop().call_later(LINGER_S, self._end_if_left)
+
+    def end(self) -> None:
+        """End the watch."""
+        self._task.cancel()
+
+    def _end_if_left(self) -> None:
+        if not self._tabs:
+            self.end()
+
+    async def _watch(self) -> None:
+        try:
+            info = await self._api.sessions.get(self._session_id)
+            # From here on a tab that reads the history sees all that this watch will not deliver.
+            self._ready.set_result(None)
+            async for event in self._api.sessions.events(self._session_id, info.last_seq):
+                for item in self._items(event):
+                    for tab in self._tabs:
+                        tab.put(item)
+        except SessiondError as error:
+            if not self._ready.done():
+                self._ready.set_exception(error)
+                # Retrieved here, in case that no tab waits any more.
+                self._ready.exception()
+            elif isinstance(error, NotFound):
+                for tab in self._tabs:
+                    tab.put(Item("gone", {}))
+        finally:
+            for tab in self._tabs:
+                tab.put(None)
+            self._ready.cancel()
+            self._on_end()
+
+    def _items(self, event: Event) -> list[Item]:
+        message = event.message
+        if message:
+            # The stored message replaces the text of its turn so far.
+            self._answers.pop(_answered_turn(message), None)
+            return [_message_item(message)]
+        turn_id = str(event.data.get("turn_id") or "")
+        if kind := _DELTAS.get(event.type):
+            text = str(event.data.get("delta_content") or "")
+            answer = self._answers.setdefault(turn_id, _Answer())
+            kept = getattr(answer, kind)
+            if len(kept) < MAX_ANSWER_CHARACTERS:
+                setattr(answer, kind, kept + text)
+            return [Item("delta", {"turn": turn_id, "kind": kind, "text": text})]
+        if event.type == _PARTIAL:
+            text = str(event.data.get("content") or "")
+            self._answers.setdefault(turn_id, _Answer()).answer = text
+            return [self._snapshot(turn_id)]
+        if event.type in _TURN_EVENTS:
+            if event.type == "assistant.turn_end":
+                self._answers.pop(turn_id, None)
+            return [Item("turn", {"turn": turn_id, "type": event.type})]
+        if event.type == "session.rewound":
+            self._answers.clear()
+            return [Item("rewound", {"last_seq": int(event.data.get("last_seq") or 0)})]
+        return [Item("session", {"type": event.type})]
+
+    def _snapshot(self, turn_id: str) -> Item:
+        answer = self._answers[turn_id]
+        data = {"turn": turn_id, "answer": answer.answer, "reasoning": answer.reasoning}
+        return Item("answer", data)
+
+
+class Followers:
+    """The followers of this console, by client and session."""
+
+    def __init__(self) -> None:
+        self._followers: dict[tuple[int, str], Follower] = {}
+
+    def of(self, api: AsyncClient, session_id: str) -> Follower:
+        """Return the follower of a session, started if there is none."""
+        key = (id(api), session_id)
+        found = self._followers.get(key)
+        if found is None:
+            found = Follower(api, session_id, lambda: self._forget(key, found))
+            self._followers[key] = found
+        return found
+
+    def close(self) -> None:
+        """End all watches."""
+        for follower in list(self._followers.values()):
+            follower.end()
+
+    def _forget(self, key: tuple[int, str], follower: Follower | None) -> None:
+        if self._followers.get(key) is follower:
+            del self._followers[key]
+
+
+async def tail(
+    followers: Followers,
+    api: AsyncClient,
+    session_id: str,
+    after_seq: int,
+    render: Callable[[Message], str],
+) -> AsyncGenerator[bytes, None]:
+    """Yield the server-sent events of one tab: the messages after a seq, then what happens.
+
+    Args:
+        followers: the console's followers.
+        api: the client.
+        session_id: the session.
+        after_seq: the last seq that the tab has.
+        render: returns the HTML of a message.
+
+    Raises:
+        SessiondError: if the session cannot be watched or read.
+    """
+    last_seq = after_seq
+    async with followers.of(api, session_id).tab() as (queue, running):
+        yield b": connected\n\n"
+        answers = running
+        async for message in api.sessions.get_messages(session_id, after_seq=last_seq):
+            last_seq = message.seq
+            item = _message_item(message)
+            answers = [one for one in answers if one.data["turn"] != item.data["turn"]]
+            yield _encoded(item, render)
+        for item in answers:
+            yield _encoded(item, render)
+        while True:
+            batch = await _batch(queue)
+            if not batch:
+                yield b": still here\n\n"
+            for happened in batch:
+                if happened is None:
+                    return
+                if happened.name == "rewound":
+                    last_seq = min(last_seq, happened.data["last_seq"])
+                if happened.message:
+                    if happened.message.seq <= last_seq:
+                        # The tab has it from the history, but may have had deltas of it since.
+                        if happened.data["turn"]:
+                            yield event_bytes("answered", {"turn": happened.data["turn"]})
+                        continue
+                    last_seq = happened.message.seq
+                yield _encoded(happened, render)
+
+
+def _message_item(message: Message) -> Item:
+    return Item("message", {"seq": message.seq, "turn": _answered_turn(message)}, message)
+
+
+def _answered_turn(message: Message) -> str:
+    """Return the id of the turn that a message is an answer of; "" if it is no answer."""
+    return message.turn.turn_id if message.turn and message.role == "assistant" else ""
+
+
+async def _batch(queue: asyncio.Queue[Item | None]) -> list[Item | None]:
+    """Return what has happened, with deltas of one text joined; nothing after a long silence."""
+    try:
+        async with asyncio.timeout(KEEP_ALIVE_S):
+            batch = [await queue.get()]
+    except TimeoutError:
+        return []
+    await asyncio.sleep(FLUSH_S)
+    while not queue.empty():
+        item, last = queue.get_nowait(), batch[-1]
+        if item and last and _is_one_text(last, item):
+            joined = last.data["text"] + item.data["text"]
+            batch[-1] = Item("delta", {**item.data, "text": joined})
+        else:
+            batch.append(item)
+    return batch
+
+
+def _is_one_text(first: Item, second: Item) -> bool:
+    return first.name == second.name == "delta" and all(
+        first.data[key] == second.data[key] for key in ("turn", "kind")
+    )
+
+
+def _encoded(item: Item, render: Callable[[Message], str]) -> bytes:
+    if not item.message:
+        return event_bytes(item.name, item.data)
+    if not item.html:
+        item.html = render(item.message)
+    return event_bytes(item.name, item.data | {"html": item.html}, item.message.seq)
+
+
+def event_bytes(name: str, data: dict[str, Any], event_id: int | None = None) -> bytes:
+    """Return a server-sent event. JSON has no line breaks, which would end its data."""
+    head = f"id: {event_id}\n" if event_id is not None else ""
+    try:
+        body = orjson.dumps(data)
+    except orjson.JSONEncodeError:
+        # A delta may end within a surrogate pair, which UTF-8 cannot spell.
+        clean = {
+            key: value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
+            for key, value in data.items()
+        }
+        body = orjson.dumps(clean)
+    return b"%sevent: %s\ndata: %s\n\n" % (head.encode(), name.encode(), body)

@@ -1,0 +1,169 @@
+"""Turns: the queue and the history, one turn, sending and aborting."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from sessiond import AsyncClient, Turn
+from sessiond.v1 import conversation_service_pb2 as pb
+from sessiond.v1 import turn_pb2
+from sessiond_console.history import Span, read_span
+from sessiond_console.pages.settings import json_object
+from sessiond_console.paths import session_path
+from sessiond_console.rendering.messages import fold
+from sessiond_console.site import FormError, Page, Site, form_of, see, text
+
+STATES = ("queued", "running", "completed", "failed", "aborted")
+MODES = ("enqueue", "immediate")
+PAGE_SIZE = 50
+
+
+class Bar:
+    """How long a turn waited and ran, as lengths of a bar of 100 units.
+
+    Args:
+        turn: the turn.
+        longest: the time of the longest turn of the page, waiting included.
+    """
+
+    def __init__(self, turn: Turn, longest: timedelta) -> None:
+        self.wait, self.run = times_of(turn)
+        scale = 100 / max(longest.total_seconds(), 0.001)
+        self.wait_units = round(self.wait.total_seconds() * scale, 1)
+        self.run_units = round(self.run.total_seconds() * scale, 1)
+
+
+def times_of(turn: Turn) -> tuple[timedelta, timedelta]:
+    """Return how long a turn waited and ran, up to now if it still does."""
+    now = datetime.now(UTC)
+    started = turn.started_at or turn.ended_at or now
+    wait = max(started - turn.created_at, timedelta(0))
+    run = max((turn.ended_at or now) - started, timedelta(0)) if turn.started_at else timedelta(0)
+    return wait, run
+
+
+async def turn_page(
+    api: AsyncClient, session_id: str, state: str, token: str, size: int = PAGE_SIZE
+) -> tuple[list[Turn], str]:
+    """Return a page of a session's turns, the newest first, and the token of the next page.
+
+    Raises:
+        FormError: if there is no such state.
+        SessiondError: if the call failed.
+    """
+    if state and state not in STATES:
+        raise FormError("state", f"must be one of {', '.join(STATES)}")
+    request = pb.ListTurnsRequest(session_id=session_id, page_size=size, page_token=token)
+    if state:
+        request.state = turn_pb2.TurnState.Value(f"TURN_STATE_{state.upper()}")
+    page = await api.call(lambda stubs: stubs.conversations.ListTurns, request, is_repeatable=True)
+    return [Turn(turn) for turn in page.turns], page.next_page_token
+
+
+def _list(site: Site) -> Page:
+    async def show(request: Request, api: AsyncClient) -> Response:
+        session_id = request.path_params["session_id"]
+        info = await api.sessions.get(session_id)
+        state = text(request.query_params, "state")
+        turns, token = await turn_page(api, session_id, state, text(request.query_params, "token"))
+        longest = max((sum(times_of(turn), timedelta(0)) for turn in turns), default=timedelta(1))
+        is_part = "hx-request" in request.headers
+        return site.page(
+            request,
+            "turns_table.html" if is_part else "turns.html",
+            info=info,
+            session_id=session_id,
+            tab="turns",
+            turns=[(turn, Bar(turn, longest)) for turn in turns],
+            state=state,
+            states=STATES,
+            next_page=session_path(session_id, "turns", state=state, token=token) if token else "",
+        )
+
+    return show
+
+
+def _show(site: Site) -> Page:
+    async def show(request: Request, api: AsyncClient) -> Response:
+        session_id = request.path_params["session_id"]
+        info = await api.sessions.get(session_id)
+        turn = await api.sessions.get_turn(session_id, request.path_params["turn_id"])
+        shown = []
+        if turn.first_seq:
+            piece = await read_span(api, session_id, Span(after=turn.first_seq - 1))
+            shown = [
+                one
+                for one in piece.shown
+                if one.message.turn and one.message.turn.turn_id == turn.turn_id
+            ]
+            fold(shown)
+        return site.page(
+            request,
+            "turn.html",
+            info=info,
+            session_id=session_id,
+            tab="turns",
+            turn=turn,
+            bar=Bar(turn, sum(times_of(turn), timedelta(0))),
+            shown=shown,
+            largest=max((one.message.token_count for one in shown), default=1) or 1,
+        )
+
+    return show
+
+
+def _send(site: Site) -> Page:
+    async def send(request: Request, api: AsyncClient) -> Response:
+        session_id = request.path_params["session_id"]
+        form = await form_of(request)
+        prompt = text(form, "prompt").replace("\r\n", "\n")
+        options: dict[str, Any] = {"mode": text(form, "mode") or "enqueue"}
+        if options["mode"] not in MODES:
+            raise FormError("mode", f"must be one of {', '.join(MODES)}")
+        if model := text(form, "model").strip():
+            options["model"] = model
+        if given := text(form, "options").strip():
+            options["options"] = json_object("options", given)
+        if not prompt.strip() and not text(form, "continue"):
+            raise FormError("prompt", "is empty; to go on without a prompt, say so with its box")
+        sent = await api.sessions.send(
+            session_id,
+            prompt if prompt.strip() else None,
+            request_id=text(form, "request_id") or None,
+            **options,
+        )
+        if text(form, "live"):
+            body = json.dumps({"turn": sent.turn_id})
+            return Response(body, media_type="application/json")
+        return see(session_path(session_id) + "#end", "sent")
+
+    return send
+
+
+def _abort(site: Site) -> Page:
+    async def abort(request: Request, api: AsyncClient) -> Response:
+        session_id = request.path_params["session_id"]
+        form = await form_of(request)
+        aborted = await api.sessions.abort(
+            session_id,
+            text(form, "turn_id") or None,
+            include_queued=bool(text(form, "include_queued")),
+            request_id=text(form, "request_id") or None,
+        )
+        if turn_id := text(form, "turn_id"):
+            return see(session_path(session_id, "turns", turn_id), "aborted")
+        return see(session_path(session_id, "turns"), "aborted" if aborted else "not-running")
+
+    return abort
+
+
+_BASE = "/sessions/{session_id:id}"
+ROUTES = (
+    ("GET", f"{_BASE}/turns", _list),
+    ("GET", f"{_BASE}/turns/{{turn_id:id}}", _show),
+    ("POST", f"{_BASE}/send", _send),
+    ("POST", f"{_BASE}/abort", _abort),
+)

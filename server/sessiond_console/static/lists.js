@@ -1,0 +1,23 @@
+// Live lists: htmx loads the list again when the server says that it has changed. The connection is
+// closed while the page is hidden, for a browser has only six of them to one host.
+
+export function setUpLists() {
+  for (const place of document.querySelectorAll("[data-pause-hidden]")) {
+    const address = place.getAttribute("sse-connect");
+    document.addEventListener("visibilitychange", () => {
+      if (document.hidden) disconnect(place);
+      else connect(place, address);
+    });
+  }
+}
+
+function disconnect(place) {
+  htmx.trigger(place, "htmx:beforeCleanupElement");
+  place.removeAttribute("sse-connect");
+}
+
+function connect(place, address) {
+  if (place.hasAttribute("sse-connect")) return;
+  place.setAttribute("sse-connect", address);
+  htmx.process(place);
+}

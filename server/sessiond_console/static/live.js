@@ -1,0 +1,159 @@
+// The live tail of a transcript. A page keeps one EventSource, and closes it while it is hidden. Each
+// new one asks for the messages after the last seq of the page, so that none is missed or shown twice.
+
+const RETRY_MS = 1000;
+const MAX_RETRY_MS = 15000;
+
+export function setUpLive() {
+  const place = document.getElementById("live");
+  if (place) new Tail(place).start();
+}
+
+class Tail {
+  constructor(place) {
+    this.url = place.dataset.live;
+    this.lastSeq = Number(place.dataset.after);
+    this.messages = document.getElementById("messages");
+    this.answers = document.getElementById("answers");
+    this.status = document.getElementById("live-status");
+    this.button = place.querySelector("[data-follow]");
+    this.retryMs = RETRY_MS;
+    this.source = null;
+    this.timer = 0;
+    this.gone = false;
+  }
+
+  start() {
+    this.button.hidden = false;
+    this.button.addEventListener("click", () => this.follow(this.button.ariaPressed !== "true"));
+    // Reading further up ends the following; reading on at the end begins it again.
+    document.addEventListener("scroll", () => this.follow(atEnd()), { passive: true });
+    document.addEventListener("visibilitychange", () => (document.hidden ? this.close() : this.open()));
+    window.addEventListener("pagehide", () => this.close());
+    window.addEventListener("pageshow", () => document.hidden || this.open());
+    this.follow(location.hash === "#end" || atEnd());
+    this.open();
+  }
+
+  follow(on) {
+    this.button.ariaPressed = String(on);
+    this.button.textContent = on ? "Following" : "Follow";
+    if (on) this.scroll();
+  }
+
+  open() {
+    if (this.source || this.gone) return;
+    clearTimeout(this.timer);
+    const source = new EventSource(`${this.url}?after=${this.lastSeq}`);
+    this.source = source;
+    source.onopen = () => {
+      this.retryMs = RETRY_MS;
+      // The text so far comes again with the new connection.
+      this.answers.replaceChildren();
+      this.say();
+    };
+    // The browser would go on from the last event's id, but not after an answer with an error.
+    source.onerror = () => this.retry(source);
+    const on = (name, act) =>
+      source.addEventListener(name, (event) => this.source === source && act(JSON.parse(event.data)));
+    on("message", (data) => this.add(data));
+    on("delta", ({ turn, kind, text }) => this.extend(turn, kind, text));
+    on("answer", (data) => this.replace(data));
+    on("answered", ({ turn }) => this.answer(turn, false)?.remove());
+    on("turn", ({ turn, type }) => this.turn(turn, type));
+    on("rewound", ({ last_seq }) => this.rewind(last_seq));
+    on("session", () => this.say());
+    on("gone", () => this.end("The session is deleted or has expired."));
+  }
+
+  close() {
+    clearTimeout(this.timer);
+    this.source?.close();
+    this.source = null;
+  }
+
+  retry(source) {
+    if (this.source !== source) return;
+    this.close();
+    this.say("The connection is lost; trying again.");
+    this.timer = setTimeout(() => document.hidden || this.open(), this.retryMs);
+    this.retryMs = Math.min(2 * this.retryMs, MAX_RETRY_MS);
+  }
+
+  end(text) {
+    this.gone = true;
+    this.close();
+    this.say(text);
+  }
+
+  add({ seq, html, turn }) {
+    if (seq <= this.lastSeq) return;
+    this.lastSeq = seq;
+    if (turn) this.answer(turn, false)?.remove();
+    this.messages.querySelector(":scope > .empty")?.remove();
+    const template = document.createElement("template");
+    template.innerHTML = html;
+    this.messages.append(template.content);
+    this.say();
+    this.scroll();
+  }
+
+  rewind(lastSeq) {
+    for (const one of this.messages.querySelectorAll("article[data-seq]")) {
+      if (Number(one.dataset.seq) > lastSeq) one.remove();
+    }
+    this.lastSeq = Math.min(this.lastSeq, lastSeq);
+    this.answers.replaceChildren();
+    this.say(`The session was rewound to seq ${lastSeq}.`);
+  }
+
+  answer(turn, make = true) {
+    let found = [...this.answers.children].find((one) => one.dataset.turn === turn);
+    if (!found && make) {
+      found = document.createElement("div");
+      found.className = "answer";
+      found.dataset.turn = turn;
+      for (const kind of ["reasoning", "answer"]) {
+        const part = document.createElement("div");
+        part.dataset.kind = kind;
+        if (kind === "reasoning") part.className = "reasoning";
+        found.append(part);
+      }
+      this.answers.append(found);
+    }
+    return found;
+  }
+
+  extend(turn, kind, text) {
+    this.answer(turn).querySelector(`[data-kind="${kind}"]`).append(text);
+    this.scroll();
+  }
+
+  replace({ turn, answer, reasoning }) {
+    const place = this.answer(turn);
+    place.querySelector('[data-kind="answer"]').textContent = answer;
+    place.querySelector('[data-kind="reasoning"]').textContent = reasoning;
+    this.scroll();
+  }
+
+  turn(turn, type) {
+    if (type === "assistant.turn_end") this.answer(turn, false)?.remove();
+    if (type === "assistant.turn_start") this.say("The model works.");
+    if (type === "session.error") this.say("The turn failed: see Turns.");
+    if (type === "session.idle") document.querySelector(".open-turns")?.remove();
+  }
+
+  say(text = "") {
+    this.status.textContent = text || `Live, at seq ${this.lastSeq}.`;
+    const head = document.getElementById("last-seq");
+    if (head && this.lastSeq) head.textContent = this.lastSeq.toLocaleString("en").replaceAll(",", "\u202f");
+  }
+
+  scroll() {
+    if (this.button.ariaPressed === "true") document.getElementById("end").scrollIntoView({ block: "end" });
+  }
+}
+
+function atEnd() {
+  return document.getElementById("end").getBoundingClientRect().top <= window.innerHeight + 40;
+}

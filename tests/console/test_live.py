@@ -1,0 +1,187 @@
+"""Live tails: every message once and in order, and the running answer whole."""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import pytest
+
+from sessiond import AsyncClient, AsyncSession, Message
+from sessiond.errors import SessionNotFound
+from sessiond_console import following
+from sessiond_console.following import Followers, event_bytes, tail
+
+from .conftest import Browser
+
+TIMEOUT_S = 30
+
+
+class Reader:
+    """Reads the stream of one tab."""
+
+    def __init__(self, stream: AsyncGenerator[bytes, None]) -> None:
+        self.stream = stream
+        self.events: list[tuple[str, dict[str, Any]]] = []
+
+    async def until(self, name: str, **data: Any) -> dict[str, Any]:
+        """Return the data of the first new event of a name that has this data."""
+        async with asyncio.timeout(TIMEOUT_S):
+            async for piece in self.stream:
+                fields = dict(
+                    line.split(": ", 1) for line in piece.decode().splitlines() if ": " in line
+                )
+                if "event" not in fields:
+                    continue
+                self.events.append((fields["event"], json.loads(fields["data"])))
+                found = self.events[-1]
+                if found[0] == name and data.items() <= found[1].items():
+                    return found[1]
+        raise AssertionError(f"the stream ended without {name}: {self.events}")
+
+    @property
+    def seqs(self) -> list[int]:
+        return [data["seq"] for name, data in self.events if name == "message"]
+
+
+@pytest.fixture
+async def session(api: AsyncClient) -> AsyncSession:
+    return await api.create_session("s", model="echo")
+
+
+def html(message: Message) -> str:
+    return f"<p>{message.content}</p>"
+
+
+def tab(api: AsyncClient, followers: Followers, after: int = 0) -> Reader:
+    return Reader(tail(followers, api, "s", after, html))
+
+
+async def store(session: AsyncSession, *texts: str) -> None:
+    await session.store_messages([{"role": "user", "content": text} for text in texts])
+
+
+async def test_a_tab_gets_the_history_and_then_what_comes(
+    api: AsyncClient, session: AsyncSession
+) -> None:
+    followers = Followers()
+    await store(session, "1", "2", "3")
+    reader = tab(api, followers, after=1)
+    await reader.until("message", seq=3)
+    await store(session, "4", "5")
+    found = await reader.until("message", seq=5)
+    assert found["html"] == "<p>5</p>"
+    assert reader.seqs == [2, 3, 4, 5]
+    followers.close()
+
+
+async def test_tabs_that_come_and_go_get_every_message_once(
+    api: AsyncClient, session: AsyncSession
+) -> None:
+    followers = Followers()
+    seen: list[int] = []
+    count = 60
+
+    async def write() -> None:
+        for i in range(count):
+            await store(session, str(i))
+
+    writing = asyncio.create_task(write())
+    while len(seen) < count:
+        reader = tab(api, followers, after=seen[-1] if seen else 0)
+        await reader.until("message")
+        await reader.stream.aclose()
+        seen += reader.seqs
+    await writing
+    assert seen == list(range(1, count + 1))
+    followers.close()
+
+
+async def test_all_tabs_share_one_watch(api: AsyncClient, session: AsyncSession) -> None:
+    followers = Followers()
+    readers = [tab(api, followers) for _ in range(5)]
+    await store(session, "1")
+    for reader in readers:
+        await reader.until("message", seq=1)
+    assert len(followers._followers) == 1
+    followers.close()
+
+
+async def test_a_tab_that_joins_late_gets_the_running_answer_whole(
+    api: AsyncClient, session: AsyncSession
+) -> None:
+    followers = Followers()
+    first = tab(api, followers)
+    await first.stream.__anext__()
+    # The watch delivers, so it will deliver all of the answer.
+    await store(session, "1")
+    await first.until("message", seq=1)
+    words = " ".join(f"word{i}" for i in range(40))
+    sent = await session.send("go", options={"echo_text": words, "echo_delay_ms": 30})
+    await first.until("delta", turn=sent.turn_id)
+    text = ""
+    for _ in range(3):
+        late = tab(api, followers, after=2)
+        so_far = (await late.until("answer", turn=sent.turn_id))["answer"]
+        more = (await late.until("delta", turn=sent.turn_id))["text"]
+        await late.stream.aclose()
+        text = so_far + more
+        assert words.startswith(text)
+    await first.until("message", turn=sent.turn_id)
+    whole = "".join(data["text"] for name, data in first.events if name == "delta")
+    assert whole == words
+    # The stored message has taken the place of the text so far.
+    after = tab(api, followers)
+    await after.until("message", turn=sent.turn_id)
+    assert "answer" not in [name for name, _ in after.events]
+    followers.close()
+
+
+async def test_a_tab_that_is_too_slow_is_cut_off(
+    api: AsyncClient, session: AsyncSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(following, "MAX_BEHIND", 3)
+    followers = Followers()
+    slow, quick = tab(api, followers), tab(api, followers)
+    for reader in (slow, quick):
+        await reader.stream.__anext__()
+        await store(session, "x")
+        await reader.until("message")
+    for i in range(20):
+        await store(session, str(i))
+        await quick.until("message", seq=i + 3)
+    with pytest.raises(AssertionError, match="the stream ended"):
+        await slow.until("message", seq=22)
+    again = tab(api, followers, after=slow.seqs[-1])
+    await again.until("message", seq=22)
+    assert [*slow.seqs, *again.seqs] == list(range(1, 23))
+    followers.close()
+
+
+async def test_a_deleted_session_ends_the_tail(api: AsyncClient, session: AsyncSession) -> None:
+    followers = Followers()
+    reader = tab(api, followers)
+    await store(session, "1")
+    await reader.until("message", seq=1)
+    await session.delete()
+    await reader.until("gone")
+
+
+async def test_a_session_that_is_missing_cannot_be_followed(api: AsyncClient) -> None:
+    followers = Followers()
+    for _ in range(2):
+        with pytest.raises(SessionNotFound):
+            await tab(api, followers).until("message")
+    assert not followers._followers
+
+
+async def test_the_stream_of_a_missing_session_is_not_found(browser: Browser) -> None:
+    response = await browser.get("/sessions/none/live?after=0")
+    assert response.status_code == 404
+    assert (await browser.get("/sessions/none/live?after=x")).status_code == 400
+
+
+def test_events_have_no_line_breaks_in_their_data() -> None:
+    piece = event_bytes("message", {"html": "a\nb\r\n\u2028event: evil\n\n", "x": "\ud83d"}, 7)
+    assert piece.count(b"\n") == 4
+    assert piece.startswith(b"id: 7\nevent: message\ndata: {")
