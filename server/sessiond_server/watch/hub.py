@@ -23,7 +23,6 @@ from sessiond_server.core.events import Event
 from sessiond_server.core.ids import session_key
 from sessiond_server.core.supervision import Loop
 from sessiond_server.db.pool import Contention, DatabaseUnavailable, PoolExhausted
-from sessiond_server.messages.encoding import varint
 from sessiond_server.messages.store.cuts import CutStore
 from sessiond_server.messages.store.history import HistoryStore, LogHead, PageQuery
 from sessiond_server.messages.store.segments import cut
@@ -33,6 +32,7 @@ from sessiond_server.watch.channel import PAGE_BYTES, PAGE_ROWS, Channel, is_who
 from sessiond_server.watch.encoding import (
     Chunk,
     chunk_of_cut,
+    chunk_of_epoch,
     chunk_of_event,
     chunk_of_messages,
 )
@@ -176,14 +176,13 @@ class WatchHub:
         channel, watcher, head = await self._join(project_id, options)
         try:
             await self.texts.begin(channel, head.running_turn)
-            # The field `epoch` of the first response.
-            prefix = b"\x10" + varint(watcher.epoch)
+            first = [chunk_of_epoch(watcher.epoch)]
             async for response in self._replay(channel, watcher, head):
-                yield prefix + response
-                prefix = b""
+                yield [*first, *response]
+                first = []
             async for response in self._follow(watcher, heartbeat_s):
-                yield prefix + response
-                prefix = b""
+                yield [*first, *response]
+                first = []
         finally:
             channel.watchers.discard(watcher)
             if not channel.watchers:
