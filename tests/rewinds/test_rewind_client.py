@@ -13,6 +13,7 @@ from sessiond import (
     Client,
     HistoryRewound,
     InvalidField,
+    NewMessage,
     SequenceConflict,
     SessionAlreadyExists,
     SessionNotFound,
@@ -63,6 +64,9 @@ async def test_by_id_and_to_a_bookmark(client: AsyncClient) -> None:
     session = await client.create_session()
     await session.store_messages(LETTERS)
     await session.bookmarks.create("here", seq=2)
+    named = NewMessage({"role": "user", "content": "f"}, message_id="mine")
+    await session.store_messages([named, *LETTERS])
+    assert (await session.rewind(before_message_id="mine")).last_seq == 5
     result = await client.sessions.rewind(session.session_id, to_bookmark="here")
     assert result.last_seq == 2
     assert (await client.sessions.pop(session.session_id)).content == "b"

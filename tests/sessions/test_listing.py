@@ -11,6 +11,7 @@ import pytest
 
 from sessiond.v1.session_pb2 import SESSION_STATUS_ACTIVE, SESSION_STATUS_DESTROYED, Session
 from sessiond.v1.session_service_pb2 import (
+    SESSION_ORDER_ACTIVE_ASC,
     SESSION_ORDER_CREATED_ASC,
     SESSION_ORDER_CREATED_DESC,
     SESSION_ORDER_ID_ASC,
@@ -143,7 +144,7 @@ async def test_tokens_belong_to_their_query(five: Wire) -> None:
     [
         ({"filter": {"status": 9}}, "filter.status"),
         ({"order": 9}, "order"),
-        ({"filter": {"session_id_prefix": "x" * 300}}, "filter.session_id_prefix"),
+        ({"filter": {"session_id_prefix": "x" * 1025}}, "filter.session_id_prefix"),
         ({"filter": {"session_id_prefix": "a\0"}}, "filter.session_id_prefix"),
         ({"filter": {"user": "\0"}}, "filter.user"),
         ({"filter": {"model": "\0"}}, "filter.model"),
@@ -250,6 +251,16 @@ async def test_altered_tokens_are_refused(wire: Wire, order: str, values: list[o
         wire.sessions.ListSessions(ListSessionsRequest(order=number, page_token=token))
     )  # type: ignore[arg-type]
     assert (error.reason, list(error.fields)) == ("INVALID_PAGE_TOKEN", ["page_token"])
+
+
+async def test_the_least_recently_active_come_first_in_the_opposite_order(wire: Wire) -> None:
+    for name in "abcde":
+        await wire.create(name)
+    for name in "cabed":
+        await wire.store(name, "x")
+    found = [s.session_id for s in await wire.list(order=SESSION_ORDER_ACTIVE_ASC, page_size=2)]
+    assert found == [*"cabed"]
+    assert [s.session_id for s in await wire.list(page_size=2)] == found[::-1]
 
 
 @pytest.mark.parametrize("large", ["options", "numbers"])

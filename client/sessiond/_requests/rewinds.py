@@ -16,6 +16,7 @@ def rewind(
     to_seq: int | None,
     drop_last: int | None,
     to_bookmark: str | None,
+    before_message_id: str | None,
     messages: Iterable[MessageInput] | None,
     format: str | None,
     return_removed: int,
@@ -27,14 +28,19 @@ def rewind(
         InvalidField: if a value cannot be sent.
     """
     check_keywords(options, RewindOptions.__optional_keys__)
-    places = {"to_seq": to_seq, "drop_last": drop_last, "to_bookmark": to_bookmark}
+    places = {
+        "to_seq": to_seq,
+        "drop_last": drop_last,
+        "to_bookmark": to_bookmark,
+        "before_message_id": before_message_id,
+    }
     given = [name for name, value in places.items() if value is not None]
     if len(given) != 1:
         raise invalid_field(
             given[1] if given else "to_seq",
             f"cannot be combined with {given[0]}"
             if given
-            else "is required, unless drop_last or to_bookmark is given",
+            else "is required, unless drop_last, to_bookmark or before_message_id is given",
         )
     request = filled(
         RewindSessionRequest(),

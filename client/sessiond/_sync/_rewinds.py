@@ -23,6 +23,7 @@ class RewindCalls(Calls):
         to_seq: int | None = None,
         drop_last: int | None = None,
         to_bookmark: str | None = None,
+        before_message_id: str | None = None,
         messages: Iterable[MessageInput] | None = None,
         format: str | None = None,
         return_removed: int = 0,
@@ -30,17 +31,19 @@ class RewindCalls(Calls):
     ) -> RewindResult:
         """Remove the newest messages, and append others in their place, in one commit.
 
-        It takes the same time for any number of messages. Exactly one of to_seq, drop_last and
-        to_bookmark is required. The next message gets the seq after the last one that is kept, so a
-        seq may name another message than before; `epoch` counts the rewinds that removed messages.
-        With the messages go the bookmarks, the tasks' links and the progress of the processing
-        queues after the cut. Copies keep the messages; otherwise they are purged soon after.
+        It takes the same time for any number of messages. Exactly one of to_seq, drop_last,
+        to_bookmark and before_message_id is required. The next message gets the seq after the last
+        one that is kept, so a seq may name another message than before; `epoch` counts the rewinds
+        that removed messages. With the messages go the bookmarks, the tasks' links and the progress
+        of the processing queues after the cut. Copies keep the messages; otherwise they are purged
+        soon after.
 
         Args:
             session_id: the session.
             to_seq: the last seq to keep; 0 = remove all messages.
             drop_last: how many messages to remove; all, if the session has fewer.
             to_bookmark: keep the messages up to this bookmark.
+            before_message_id: remove the message with this message_id, and all that follow it.
             messages: at most 1,000 messages to append, as in store_messages. Default: none.
             format: the format of dicts and JSON texts in messages, as in store_messages.
             return_removed: maximum number of removed messages to return, at most 1,000: the newest
@@ -54,7 +57,7 @@ class RewindCalls(Calls):
             SessionNotFound: if there is no such session.
             SessionDestroyed: if the session is destroyed.
             TurnRunning: if a turn is running, unless abort_turn is True.
-            MessageNotFound: if no message has the seq to_seq.
+            MessageNotFound: if no message has the seq to_seq, or the id before_message_id.
             BookmarkNotFound: if there is no such bookmark.
             SequenceConflict: if the session's last_seq is not expected_last_seq.
             HistoryRewound: if the session's epoch is not expected_epoch.
@@ -65,6 +68,7 @@ class RewindCalls(Calls):
             to_seq=to_seq,
             drop_last=drop_last,
             to_bookmark=to_bookmark,
+            before_message_id=before_message_id,
             messages=messages,
             format=format,
             return_removed=return_removed,

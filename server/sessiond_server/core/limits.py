@@ -5,8 +5,11 @@ The comments of the constants are on the page "Limits" of the reference.
 
 from dataclasses import dataclass
 
-MAX_SESSION_ID_CHARACTERS = 256  # session_id
+MAX_SESSION_ID_CHARACTERS = 1024  # session_id
+MAX_SESSION_ID_BYTES = 2048  # session_id in UTF-8, which has to fit into an index
+MAX_FORMAT_NAME_CHARACTERS = 64  # format_name
 MAX_REQUEST_ID_CHARACTERS = 128  # request_id
+MAX_MESSAGE_ID_CHARACTERS = 256  # message_id
 MAX_NAME_CHARACTERS = 256  # model and user of a session, label of a key, worker of a lease
 MAX_TITLE_CHARACTERS = 512  # title of a session
 MAX_MEDIA_TYPE_CHARACTERS = 256  # media_type of an asset

@@ -98,6 +98,9 @@ _HOLD = f"""
 UPDATE turns SET steers = NULL,
     held_until = clock_timestamp() + timeout_ms * interval '1 millisecond'
 WHERE {_OF_SESSION} AND {_QUEUED} AND steers = %(turn_id)s RETURNING turn_id"""
+_RELEASE = f"""
+UPDATE turns SET held_until = clock_timestamp()
+WHERE {_OF_SESSION} AND {_QUEUED} AND held_until > clock_timestamp() RETURNING turn_id"""
 _QUEUED_IDS = f"SELECT turn_id FROM turns WHERE {_OF_SESSION} AND {_QUEUED} ORDER BY place"
 
 _FENCE = f"UPDATE sessions SET running_turn = %(turn_id)s WHERE {_OF_SESSION}"
@@ -255,6 +258,10 @@ class TurnStore:
         """Hold the turns that steer a turn until its calls have results; return if any exist."""
         return bool(await _rows(change, _HOLD, turn_id=turn_id))
 
+    async def release(self, change: Change) -> bool:
+        """Hold no turn of the session any more; return whether one was held."""
+        return bool(await _rows(change, _RELEASE))
+
     async def queued_ids(self, change: Change) -> list[UUID]:
         """Return the ids of the queued turns, in order."""
         return [row["turn_id"] for row in await _rows(change, _QUEUED_IDS)]
@@ -276,12 +283,19 @@ class TurnStore:
 
         Raises:
             AssetMissing: if a message refers to an asset that does not exist.
+            MessageIdTaken: if the session has a message_id of the messages.
         """
         appended = await self._appends.append_fenced(change.connection, append, rows, turn_id)
         if appended:
             first, last = appended.first_seq, appended.last_seq
             await _rows(change, _APPENDED, turn_id=turn_id, first_seq=first, end_seq=last)
         return appended
+
+    async def stored_ids(
+        self, key: UUID, project_id: UUID, ids: Sequence[tuple[int, str]]
+    ) -> dict[str, int]:
+        """Return the seqs of those of the (place, message_id) that the session has."""
+        return await self._appends.stored_ids(key, project_id, [name for _, name in ids])
 
     async def is_continued(self, change: Change, seq: int) -> bool:
         """Return whether the session's newest message is on a branch through an earlier one.
