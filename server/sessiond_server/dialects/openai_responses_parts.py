@@ -164,7 +164,8 @@ class ResponsesParts:
         if kind == "mcp_approval_request":
             return item["id"] in self._approved
         if kind == "mcp_approval_response":
-            return item["approval_request_id"] in self._approved & self._ids
+            request_id = item["approval_request_id"]
+            return request_id in self._approved and request_id in self._ids
         return True
 
     def _is_new_id(self, item: JSON) -> bool:
