@@ -22,53 +22,26 @@ from sessiond.v1.message_pb2 import (
     ToolCall,
     ToolResult,
 )
-from sessiond_server.formats.wire import AssetInfo
 from sessiond_server.messages.json_content import FORMATS, role_of
 
+from . import sdk_shapes
+from .drawing import (
+    ASSETS,
+    KNOWN_ASSET,
+    MISSING_ASSET,
+    PDF,
+    PNG,
+    arguments,
+    ids,
+    names,
+    objects,
+    sometimes,
+    texts,
+)
+
+__all__ = ["ASSETS", "KNOWN_ASSET", "MISSING_ASSET", "PDF", "PNG", "as_message", "histories"]
+
 JSON = dict[str, Any]
-PNG = (
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk"
-    "YPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
-)
-PDF = "JVBERi0xLjQKJUVPRgo="
-KNOWN_ASSET, MISSING_ASSET = "a" * 64, "b" * 64
-ASSETS = {KNOWN_ASSET: AssetInfo("image/png", 70)}
-
-ids = st.sampled_from(
-    ["call_1", "call_2", "call_3", "f.x:0", "f_x_0", "s:0", "x" * 70, "ü b", "call_1 ", "toolu_01"]
-)
-names = st.sampled_from(["look_up", "look.up", "search web", "n" * 80, "füge", "a:b", "1st", "get"])
-blanks = st.sampled_from(["", " ", "\n\n", "\t"])
-
-
-@st.composite
-def texts(draw: st.DrawFn, *, may_be_blank: bool = True) -> str:
-    """A text with a mark of its own, or a blank one."""
-    if may_be_blank and draw(st.integers(0, 7)) == 0:
-        return draw(blanks)
-    number = draw(st.integers(0, 2**40))
-    odd = draw(
-        st.sampled_from(["", "", "", " é\u2028\u0000", " \ud83d", " \U0001f600", "\n\n  x "])
-    )
-    return f"mark{number:x}.{odd}"
-
-
-def sometimes(strategy: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    """Mostly None, which leaves a key out."""
-    return st.one_of(st.none(), st.none(), strategy)
-
-
-arguments = st.one_of(
-    st.just("{}"),
-    texts(may_be_blank=False).map(lambda text: json.dumps({"q": text})),
-    texts().map(lambda text: json.dumps([text])),
-    st.sampled_from(["", "not json", '{"n": 12345678901234567890123}', "null", '{"a":1.0}', '"s"']),
-)
-objects = st.one_of(
-    st.just({}),
-    texts(may_be_blank=False).map(lambda text: {"q": text}),
-    st.just({"n": 2**70, "f": 1.5, "deep": [[[{"a": [1, None, True]}]]]}),
-)
 
 
 def image_part() -> st.SearchStrategy[JSON]:
@@ -460,12 +433,20 @@ def as_message(value: JSON, message_format: int) -> Message:
     )
 
 
+def of_sdks(strategy: st.SearchStrategy[JSON], odd: st.SearchStrategy[JSON]) -> Any:
+    """Return a strategy that draws an odd shape of the same format once in three times."""
+    return st.one_of(strategy, strategy, odd)
+
+
+chat = of_sdks(chat_messages(), sdk_shapes.chat)
+items = of_sdks(responses_items(), sdk_shapes.items)
+contents = of_sdks(gemini_contents(), sdk_shapes.contents)
 messages = st.one_of(
-    chat_messages().map(lambda value: as_message(value, FORMAT_OPENAI)),
-    chat_messages().map(lambda value: as_message(value, FORMAT_OPENAI)),
-    responses_items().map(lambda value: as_message(value, FORMAT_OPENAI)),
+    chat.map(lambda value: as_message(value, FORMAT_OPENAI)),
+    chat.map(lambda value: as_message(value, FORMAT_OPENAI)),
+    items.map(lambda value: as_message(value, FORMAT_OPENAI)),
     anthropic_messages().map(lambda value: as_message(value, FORMAT_ANTHROPIC)),
-    gemini_contents().map(lambda value: as_message(value, FORMAT_GEMINI)),
+    contents.map(lambda value: as_message(value, FORMAT_GEMINI)),
     part_messages(),
 )
 
@@ -482,13 +463,17 @@ def histories(draw: st.DrawFn, max_size: int = 12) -> list[Message]:
     """A random history, with seqs."""
     one_format = draw(st.booleans())
     if one_format:
-        source = draw(
-            st.sampled_from([chat_messages, responses_items, anthropic_messages, gemini_contents])
+        source, number = draw(
+            st.sampled_from(
+                [
+                    (chat, FORMAT_OPENAI),
+                    (items, FORMAT_OPENAI),
+                    (anthropic_messages(), FORMAT_ANTHROPIC),
+                    (contents, FORMAT_GEMINI),
+                ]
+            )
         )
-        number = {anthropic_messages: FORMAT_ANTHROPIC, gemini_contents: FORMAT_GEMINI}.get(
-            source, FORMAT_OPENAI
-        )
-        strategy = source().map(lambda value: as_message(value, number))
+        strategy = source.map(lambda value: as_message(value, number))
     else:
         strategy = messages
     drawn = draw(st.lists(strategy, min_size=1, max_size=max_size))

@@ -8,7 +8,7 @@ from sessiond.v1.message_pb2 import FORMAT_GEMINI
 from sessiond_server.dialects.arguments import object_of
 from sessiond_server.dialects.differences import report_differences
 from sessiond_server.dialects.request import History, Steps, in_order
-from sessiond_server.formats.files import plain_base64, plain_media_type
+from sessiond_server.formats.files import plain_base64
 from sessiond_server.formats.pairing import PairedCall
 from sessiond_server.formats.parsing import dumps, has_huge_number, is_deeper
 from sessiond_server.formats.pieces import (
@@ -23,7 +23,7 @@ from sessiond_server.formats.pieces import (
     Thinking,
     string_of,
 )
-from sessiond_server.formats.read.gemini import camel, field
+from sessiond_server.formats.read.gemini import camel, field, media_of
 from sessiond_server.formats.report import ChangeKind
 from sessiond_server.formats.wire import join
 
@@ -120,16 +120,11 @@ class GeminiParts:
         if own and has_content and not is_blank:
             yield self._sent(entry, part, own)
             return
-        if own and isinstance(inner := field(own, "inlineData"), dict):
-            media = Media("image", string_of(field(inner, "mimeType")), source=own)
-            if part.get("inlineData") and self._is_sendable(media, part["inlineData"]):
-                yield self._sent(entry, part, own)
-                return
+        media = media_of(own) if own else None
+        if own and media and (file := self._file(entry, media, own)):
+            yield self._sent(entry, file, own)
+            return
         self._lost(entry, ChangeKind.THINKING_OMITTED)
-
-    def _is_sendable(self, piece: Media, inner: JSON) -> bool:
-        media_type = plain_media_type(string_of(inner.get("mimeType")) or piece.media_type)
-        return bool(_MEDIA.fullmatch(media_type) and plain_base64(string_of(inner.get("data"))))
 
     def _file(self, entry: Entry, piece: Media, own: JSON | None) -> JSON | None:
         """Return a file as a part, or None if the API does not accept it."""
