@@ -32,11 +32,19 @@ THEME_COOKIE = "sessiond-theme"
 # Field names and texts that a form may have; more would only be an attack.
 MAX_FIELDS = 1000
 
-NAV = (("/sessions", "Sessions"),)
+NAV = (
+    ("/sessions", "Sessions"),
+    ("/queues", "Queues"),
+    ("/projects", "Projects"),
+    ("/server", "Server"),
+)
 # Pages of a session: key, name and the rest of the path.
 TABS = (
     ("transcript", "Transcript", ()),
     ("turns", "Turns", ("turns",)),
+    ("tree", "Forks", ("tree",)),
+    ("tokens", "Tokens", ("tokens",)),
+    ("context", "What the model is given", ("context",)),
     ("tasks", "Tasks", ("tasks",)),
     ("bookmarks", "Bookmarks", ("bookmarks",)),
     ("settings", "Settings", ("settings",)),
@@ -91,7 +99,6 @@ class Site:
             autoescape=True,
             undefined=jinja2.StrictUndefined,
             finalize=_finalized,
-            trim_blocks=True,
             lstrip_blocks=True,
         )
         self._templates.filters |= {

@@ -8,7 +8,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from .drawing import (
+from .drawn_values import (
     KNOWN_ASSET,
     MISSING_ASSET,
     PNG,

@@ -52,6 +52,11 @@ class WireError:
     fields: dict[str, str]
     retry_s: float | None
 
+    @property
+    def message(self) -> str:
+        """The text without the reason, which it begins with."""
+        return self.text.removeprefix(f"{self.reason}: ")
+
 
 def openai(content: str, role: str = "user") -> Message:
     """Return a message to store."""
@@ -244,8 +249,10 @@ class Wire:
             )
         )
 
-    async def message(self, session_id: str, seq: int) -> Message:
-        return await self.sessions.GetMessage(GetMessageRequest(session_id=session_id, seq=seq))
+    async def message(self, session_id: str, seq: int = 0, **fields: Any) -> Message:
+        return await self.sessions.GetMessage(
+            GetMessageRequest(session_id=session_id, seq=seq, **fields)
+        )
 
     async def list(self, **fields: Any) -> list[Session]:
         """Return the sessions of all pages.

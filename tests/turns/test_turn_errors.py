@@ -77,14 +77,14 @@ async def test_an_error_is_streamed_and_stored_and_the_next_turn_works(
     data = sent.events[-3].data
     assert (data["reason"], data["message"], data["turn_id"]) == (
         reason,
-        error.text,
+        error.message,
         sent.turn.turn_id,
     )
     turn = await turn_of(one, sent.turn.turn_id)
     assert (turn.state, turn.error.reason, turn.error.message) == (
         TURN_STATE_FAILED,
         reason,
-        error.text,
+        error.message,
     )
     kept = [message for message in await one.read("one") if not message.incomplete]
     assert [json.loads(message.json)["content"] for message in kept] == ["hi"]

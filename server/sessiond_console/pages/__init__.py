@@ -5,13 +5,16 @@ from typing import TypeAlias
 
 from sessiond_console.pages import (
     assets,
+    context,
     deletion,
     live,
     messages,
     notes,
+    operations,
     sessions,
     settings,
     transcript,
+    tree,
     turns,
 )
 from sessiond_console.site import Page, Site
@@ -26,6 +29,9 @@ ROUTES: Sequence[RouteEntry] = (
     *turns.ROUTES,
     *notes.ROUTES,
     *settings.ROUTES,
+    *tree.ROUTES,
+    *context.ROUTES,
+    *operations.ROUTES,
     *deletion.ROUTES,
     *assets.ROUTES,
 )

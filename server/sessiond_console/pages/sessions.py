@@ -9,6 +9,7 @@ from sessiond_console.filters import ORDERS, RANKS, STATUSES, filter_of
 from sessiond_console.listing import MAX_PAGE_SIZE, PAGE_SIZE, list_page
 from sessiond_console.paths import path, session_path
 from sessiond_console.site import FormError, Page, Site, see, text
+from sessiond_console.snippets import of_list
 
 _SIZES = (50, 100, 200, 500)
 
@@ -33,6 +34,11 @@ def _list(site: Site) -> Page:
             next_page=next_page if found.next_token else "",
             first_page=path("sessions", **chosen.query(size=shown_size)),
             is_first="token" not in request.query_params,
+            snippets=of_list(
+                api.target,
+                chosen.conditions(),
+                chosen.order if chosen.order in ORDERS else "active_desc",
+            ),
         )
 
     return show

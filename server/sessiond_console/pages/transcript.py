@@ -11,6 +11,7 @@ from sessiond_console.history import find_messages, read_span, span_of
 from sessiond_console.markers import markers_of
 from sessiond_console.rendering.messages import Shown, fold
 from sessiond_console.site import Page, Site, text
+from sessiond_console.snippets import of_session
 
 ROLES = ("user", "assistant", "system", "developer", "tool")
 
@@ -37,6 +38,7 @@ def _show(site: Site) -> Page:
             "wanted": wanted,
             "tab": "transcript",
             "session_id": session_id,
+            "snippets": of_session(api.target, session_id),
         }
         # Markdown takes milliseconds a message, during which other pages would wait.
         return await run_in_threadpool(_render, site, request, found.shown, values)

@@ -37,7 +37,7 @@ class Keys:
             Fault: PROJECT_ALREADY_EXISTS; INVALID_FIELD for a malformed name.
         """
         row = await self._store.create_project(
-            project_id_of(_check_name(name, "project.name")), name
+            project_id_of(check_project_name(name, "project.name")), name
         )
         if row is None:
             raise Fault(
@@ -73,7 +73,7 @@ class Keys:
         Raises:
             Fault: PROJECT_NOT_FOUND; INVALID_FIELD.
         """
-        _check_name(project, "project")
+        check_project_name(project, "project")
         check_text("label", label, MAX_NAME_CHARACTERS)
         if create_project:
             await self._store.create_project(project_id_of(project), project)
@@ -91,7 +91,7 @@ class Keys:
         Raises:
             Fault: PROJECT_NOT_FOUND; INVALID_FIELD for a malformed name.
         """
-        _check_name(project, "project")
+        check_project_name(project, "project")
         return await self._store.list_keys((await self._project(project)).project_id)
 
     async def revoke_key(self, key_id: str) -> KeyRow:
@@ -119,7 +119,7 @@ class Keys:
         return row
 
 
-def _check_name(name: str, field: str) -> str:
+def check_project_name(name: str, field: str) -> str:
     if not _PROJECT_NAME.fullmatch(name):
         raise invalid(
             field,

@@ -113,13 +113,11 @@ class Processing:
             Fault: INVALID_FIELD; LIMIT_EXCEEDED if the queue is new and the project already has
                 MAX_QUEUES.
         """
-        _check_queue(request.queue)
+        check_queue(request.queue)
         check_text("worker", request.worker, MAX_NAME_CHARACTERS)
-        max_sessions = _bounded("max_sessions", request.max_sessions, 1, MAX_SESSIONS)
-        max_messages = _bounded(
-            "max_messages", request.max_messages, DEFAULT_MESSAGES, MAX_MESSAGES
-        )
-        duration_ms = _lease_ms(request.lease_ms)
+        max_sessions = bounded("max_sessions", request.max_sessions, 1, MAX_SESSIONS)
+        max_messages = bounded("max_messages", request.max_messages, DEFAULT_MESSAGES, MAX_MESSAGES)
+        duration_ms = checked_lease_ms(request.lease_ms)
         wait_ms = request.wait_ms or 0
         if not 0 <= wait_ms <= MAX_WAIT_MS:
             raise invalid("wait", f"is {wait_ms} ms; from 0 to 30 seconds are allowed")
@@ -155,7 +153,7 @@ class Processing:
             Fault: LEASE_LOST; INVALID_FIELD.
         """
         ref = decode_lease_id(lease_id)
-        leased = await self._leases.extend(ref, project_id, _lease_ms(lease_ms))
+        leased = await self._leases.extend(ref, project_id, checked_lease_ms(lease_ms))
         if leased is None:
             raise _lease_lost(lease_id)
         return leased
@@ -223,7 +221,7 @@ class Processing:
         if session_id:
             session = await self._session(project_id, queue, session_id)
             return await self._progress.counts(project_id, queue, session.key)
-        _check_queue(queue)
+        check_queue(queue)
         await self._check_known(project_id, queue)
         return await self._progress.counts(project_id, queue, None)
 
@@ -254,14 +252,14 @@ class Processing:
         Raises:
             Fault: QUEUE_NOT_FOUND unless allow_missing is true; INVALID_FIELD.
         """
-        _check_queue(queue)
+        check_queue(queue)
         if not await self._queues.delete(project_id, queue) and not allow_missing:
             raise _queue_not_found(queue)
 
     async def _session(self, project_id: UUID, queue: str, session_id: str) -> SessionRow:
         """Return a session, if it exists and the project has the queue."""
         check_session_id(session_id)
-        _check_queue(queue)
+        check_queue(queue)
         session = await self._sessions.get(session_key(project_id, session_id), project_id)
         if session is None:
             raise session_not_found(session_id)
@@ -342,7 +340,7 @@ def decode_lease_id(lease_id: str) -> LeaseRef:
     )
 
 
-def _check_queue(queue: str) -> None:
+def check_queue(queue: str) -> None:
     if not queue:
         raise invalid("queue", "is required")
     if not _QUEUE.fullmatch(queue):
@@ -371,13 +369,13 @@ def _check_selector(selector: RequeueSelector) -> None:
         raise invalid("failed", "must be true where it is set")
 
 
-def _bounded(field: str, value: int, default: int, most: int) -> int:
+def bounded(field: str, value: int, default: int, most: int) -> int:
     if not 0 <= value <= most:
         raise invalid(field, f"is {value}; 1 to {most} are allowed, 0 = {default}")
     return value or default
 
 
-def _lease_ms(lease_ms: int | None) -> int:
+def checked_lease_ms(lease_ms: int | None) -> int:
     if lease_ms is None:
         return DEFAULT_LEASE_MS
     if not MIN_LEASE_MS <= lease_ms <= MAX_LEASE_MS:

@@ -24,6 +24,7 @@ from google.protobuf.message_factory import GetMessageClass
 from google.rpc.status_pb2 import Status
 from grpc.aio import ServicerContext
 
+from sessiond.v1.session_service_pb2 import StoreMessagesRequest
 from sessiond_server.core.cancellation import check_cancelled
 from sessiond_server.core.errors import Fault
 from sessiond_server.core.limits import MAX_SESSION_ID_CHARACTERS
@@ -32,8 +33,12 @@ from sessiond_server.projects.authentication import Authenticator, Caller
 from sessiond_server.rpc.admission import STREAMING_RPCS, Admission
 from sessiond_server.rpc.errors import as_fault, status_of, whole_status_of
 from sessiond_server.rpc.raw_messages import raw_class
+from sessiond_server.rpc.violations import REASONS, CheckMessages, with_all_violations
 
 SLOW_CALL_S = 1.0
+
+# Above this size, a refused request is looked at for other invalid fields in a thread.
+LARGE_BYTES = 1024 * 1024
 
 # After refusing a client's stream, the server keeps reading it within these limits of time and
 # size.
@@ -68,10 +73,12 @@ class _Call:
     An exception in the block ends the call with a typed status.
     """
 
-    __slots__ = ("_admission", "_call_id", "_context", "authorization", "caller", "method", "peer",
-                 "session_id", "started")  # fmt: skip
+    __slots__ = ("_admission", "_call_id", "_check_messages", "_context", "authorization", "caller",
+                 "method", "peer", "request", "session_id", "started")  # fmt: skip
 
-    def __init__(self, method: str, context: Context, admission: Admission) -> None:
+    def __init__(
+        self, method: str, context: Context, admission: Admission, check_messages: CheckMessages
+    ) -> None:
         self.method = method
         self.started = time.monotonic()
         self.caller: Caller | None = None
@@ -79,6 +86,9 @@ class _Call:
         self.session_id = ""
         self._context = context
         self._admission = admission
+        self._check_messages = check_messages
+        # The request, or the first one of a client's stream.
+        self.request: ProtoMessage | None = None
         self._call_id = ""
         # Read the peer now. When the call is logged, it may have been torn down already, and then
         # reading the peer would crash the process within gRPC.
@@ -103,7 +113,8 @@ class _Call:
     async def __aexit__(self, _type: object, error: BaseException | None, _tb: object) -> None:
         try:
             if isinstance(error, Exception):
-                await self._context.abort(*status_of(self.fault_of(error), self.call_id))
+                fault = await self.with_all_violations(self.fault_of(error), self.request)
+                await self._context.abort(*status_of(fault, self.call_id))
         finally:
             self._admission.end(self.method)
             took_s = time.monotonic() - self.started
@@ -134,6 +145,16 @@ class _Call:
         )
         return fault
 
+    async def with_all_violations(self, fault: Fault, request: ProtoMessage | None) -> Fault:
+        """Return the fault with all invalid fields of its request."""
+        if request is None or fault.reason not in REASONS:
+            return fault
+        if request.ByteSize() > LARGE_BYTES:
+            return await asyncio.to_thread(
+                with_all_violations, fault, request, self._check_messages
+            )
+        return with_all_violations(fault, request, self._check_messages)
+
     def _log_fields(self, session_id: str = "") -> dict[str, str | None]:
         return {
             "method": self.method,
@@ -149,17 +170,18 @@ Decode: TypeAlias = Callable[[_Call, bytes], ProtoMessage]
 _streaming: ContextVar[_Call] = ContextVar("streaming")
 
 
-def status_of_part(error: Exception, session_id: str) -> Status:
+async def status_of_part(error: Exception, part: StoreMessagesRequest) -> Status:
     """Log an error in one part of the current server stream, and return the status of that part.
 
     The call itself continues. The status is the same as if the part were a call of its own.
 
     Args:
         error: the error.
-        session_id: session of the part.
+        part: request of the part.
     """
     call = _streaming.get()
-    return whole_status_of(call.fault_of(error, session_id), call.call_id)
+    fault = await call.with_all_violations(call.fault_of(error, part.session_id), part)
+    return whole_status_of(fault, call.call_id)
 
 
 class Calls:
@@ -171,6 +193,7 @@ class Calls:
         default_deadline_s: deadline of unary calls whose clients set none. Unit: seconds.
         stream_idle_timeout_s: time without a message after which a client's stream is refused.
             Unit: seconds.
+        check_messages: returns the invalid fields of messages, by path.
     """
 
     def __init__(
@@ -178,11 +201,13 @@ class Calls:
         authenticator: Authenticator,
         admission: Admission,
         *,
+        check_messages: CheckMessages,
         default_deadline_s: float,
         stream_idle_timeout_s: float,
     ) -> None:
         self._authenticator = authenticator
         self._admission = admission
+        self._check_messages = check_messages
         self._default_deadline_s = default_deadline_s
         self._stream_idle_timeout_s = stream_idle_timeout_s
 
@@ -216,7 +241,7 @@ class Calls:
         self, name: str, decode: Decode, function: Unary, needs_admin: bool
     ) -> Callable[[bytes, Context], Awaitable[bytes]]:
         async def handle(request: bytes, context: Context) -> bytes:
-            async with _Call(name, context, self._admission) as call:
+            async with self._call(name, context) as call:
                 remaining = context.time_remaining()
                 async with asyncio.timeout(
                     self._default_deadline_s if remaining is None else remaining
@@ -230,7 +255,7 @@ class Calls:
         self, name: str, decode: Decode, function: ServerStream, needs_admin: bool
     ) -> Callable[[bytes, Context], AsyncIterator[bytes]]:
         async def handle(request: bytes, context: Context) -> AsyncIterator[bytes]:
-            async with _Call(name, context, self._admission) as call:
+            async with self._call(name, context) as call:
                 _streaming.set(call)
                 caller = await self._admit(call, needs_admin)
                 async with (
@@ -247,7 +272,7 @@ class Calls:
         self, name: str, decode: Decode, function: Unary, needs_admin: bool
     ) -> Callable[[AsyncIterator[bytes], Context], Awaitable[bytes]]:
         async def handle(requests: AsyncIterator[bytes], context: Context) -> bytes:
-            async with _Call(name, context, self._admission) as call:
+            async with self._call(name, context) as call:
                 caller = await self._admit(call, needs_admin)
                 pieces = _decoded(call, requests, decode, self._stream_idle_timeout_s)
                 try:
@@ -258,6 +283,9 @@ class Calls:
                     raise
 
         return handle
+
+    def _call(self, method: str, context: Context) -> _Call:
+        return _Call(method, context, self._admission, self._check_messages)
 
     async def _admit(self, call: _Call, needs_admin: bool) -> Caller:
         """Check the limits and return the caller.
@@ -311,6 +339,8 @@ def _decoder(method: MethodDescriptor) -> Decode:
                 f"the request is not a {method.input_type.full_name}, or a Struct in it is nested "
                 f"deeper than {MAX_DEPTH} levels: {e}",
             ) from e
+        if call.request is None:
+            call.request = request
         # Later pieces of a stream need not repeat it.
         call.session_id = call.session_id or session_id_of(request)
         return request

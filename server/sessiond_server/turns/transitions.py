@@ -19,9 +19,12 @@ from sessiond_server.core.limits import Limits
 from sessiond_server.core.states import SessionStatus, TurnState
 from sessiond_server.formats.incomplete import incomplete_answer
 from sessiond_server.formats.read import read
-from sessiond_server.messages.append import Target, append_of
+from sessiond_server.formats.token_counts import Tokenizer
+from sessiond_server.messages.append import append_of
+from sessiond_server.messages.duplicates import already_exists
 from sessiond_server.messages.store.append import Appended
-from sessiond_server.messages.token_counts import Tokenizer
+from sessiond_server.messages.store.message_ids import MessageIdTaken
+from sessiond_server.messages.target import Target
 from sessiond_server.messages.validation import MessageValidator
 from sessiond_server.providers.base import Answer, ModelFault
 from sessiond_server.providers.routing import Models
@@ -375,6 +378,8 @@ class TurnTransitions:
                     asset_refs=tuple(ref for ref in append.asset_refs if ref[1] != e.sha256),
                     assets=tuple(sha256 for sha256 in append.assets if sha256 != e.sha256),
                 )
+            except MessageIdTaken as e:
+                raise already_exists(changes.session_id, append.message_ids, e.stored) from None
         if appended is None:
             raise Fault(
                 "PARENT_NOT_FOUND",

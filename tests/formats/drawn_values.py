@@ -1,11 +1,13 @@
-"""What random messages consist of: texts with marks, ids, names, arguments and files."""
+"""Random values of which histories are made. Every text carries a mark of its own."""
 
 import json
 from typing import Any
 
 from hypothesis import strategies as st
 
+from sessiond.v1.message_pb2 import Message
 from sessiond_server.formats.wire import AssetInfo
+from sessiond_server.messages.json_content import FORMATS, role_of
 
 JSON = dict[str, Any]
 PNG = (
@@ -51,3 +53,17 @@ objects = st.one_of(
     texts(may_be_blank=False).map(lambda text: {"q": text}),
     st.just({"n": 2**70, "f": 1.5, "deep": [[[{"a": [1, None, True]}]]]}),
 )
+
+
+def clean(value: JSON) -> JSON:
+    return {key: item for key, item in value.items() if item is not None}
+
+
+def as_message(value: JSON, message_format: int) -> Message:
+    """Return a provider's message as it is stored."""
+    name, roles = FORMATS[message_format]
+    return Message(
+        role=role_of(value, name, roles, "json"),
+        format=message_format,  # type: ignore[arg-type]
+        json=json.dumps(value, ensure_ascii=True),
+    )
