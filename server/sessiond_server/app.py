@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from uuid import uuid4
 
 import grpc
@@ -20,6 +21,7 @@ from sessiond_server.copies.store.flattening import FlatteningStore
 from sessiond_server.core.limits import Limits
 from sessiond_server.core.supervision import Loop
 from sessiond_server.db.pool import Database
+from sessiond_server.formats.token_counts import tokenizer
 from sessiond_server.imports.service import SessionImports
 from sessiond_server.imports.store import SessionImportStore
 from sessiond_server.messages.append import Appends
@@ -29,7 +31,6 @@ from sessiond_server.messages.store.append import AppendStore
 from sessiond_server.messages.store.batch_append import BatchAppendStore
 from sessiond_server.messages.store.cuts import CutStore
 from sessiond_server.messages.store.history import HistoryStore
-from sessiond_server.messages.token_counts import tokenizer
 from sessiond_server.projects.authentication import Authenticator
 from sessiond_server.projects.service import Keys
 from sessiond_server.projects.store import KeyStore
@@ -57,8 +58,10 @@ from sessiond_server.sessions.store.sessions import SessionStore
 from sessiond_server.settings import Settings
 from sessiond_server.tasks.service import Tasks
 from sessiond_server.tasks.store import TaskStore
+from sessiond_server.turns.announcements import TurnAnnouncements
 from sessiond_server.turns.context import Contexts
 from sessiond_server.turns.leases import TurnLeases
+from sessiond_server.turns.live_texts import LiveTexts
 from sessiond_server.turns.marks import MarkStore
 from sessiond_server.turns.runner import TurnRunner
 from sessiond_server.turns.service import Turns
@@ -159,11 +162,13 @@ async def open_services(
             stores.turns, stores.turn_texts, models, limits, counts, lease, slots
         )
         contexts = Contexts(stores.history, stores.marks, max_bytes=settings.max_context_bytes)
+        announcements = TurnAnnouncements(watching)
         runner = TurnRunner(
             stores.turns,
             transitions,
             slots,
             watching,
+            announcements,
             stores.sessions,
             contexts,
             models,
@@ -183,6 +188,7 @@ async def open_services(
             counts,
             default_model=settings.default_model,
             max_timeout_ms=int(settings.turn_timeout_s * 1000),
+            save_remote_text=partial(watching.texts.saved, freeze=True),
             keep_partial=settings.keep_partial,
         )
         streams = TurnStreams(turns, runner, watching)
@@ -203,6 +209,9 @@ async def open_services(
         )
         leases = TurnLeases(stores.turns, transitions, runner, lease, slots)
         texts = TextSaver(stores.turn_texts, runner, lease)
+        live_texts = LiveTexts(stores.turn_texts, runner, texts, announcements)
+        stack.push_async_callback(live_texts.close)
+        watching.texts.source = live_texts
         # The order is that of SERVICES.
         servicers: tuple[Servicer, ...] = (
             SessionServicer(

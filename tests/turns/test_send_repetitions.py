@@ -1,7 +1,7 @@
 """Send with a request_id: a repetition rejoins the first turn."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
@@ -10,9 +10,12 @@ import pytest
 
 from sessiond.v1 import conversation_service_pb2 as cs
 from sessiond.v1.turn_pb2 import TURN_STATE_COMPLETED
+from sessiond_server.core.events import TURN_END, Event
 from sessiond_server.core.states import TurnState
 from sessiond_server.turns.streams import TurnFollower
-from sessiond_server.watch.hub import WatchHub, WatchOptions
+from sessiond_server.watch.encoding import Chunk, chunk_of_event
+from sessiond_server.watch.hub import WatchHub
+from sessiond_server.watch.options import WatchOptions
 
 from ..support.model_server import ModelServer, fails
 from ..support.turns import send, sending
@@ -44,19 +47,19 @@ async def test_a_repeated_send_rejoins_a_running_turn(one: Wire, models: ModelSe
 async def test_a_rejoined_turn_that_ends_before_it_is_watched_is_not_called_running(
     one: Wire, models: ModelServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    watch = WatchHub.watch
+    chunks = WatchHub.chunks
 
     async def delayed(
         self: WatchHub, project_id: Any, options: WatchOptions
-    ) -> AsyncGenerator[bytes, None]:
+    ) -> AsyncGenerator[Sequence[Chunk], None]:
         if options.after_seq is not None:
             models.release()
             await newest(one, TURN_STATE_COMPLETED)
-        async for chunk in watch(self, project_id, options):
-            yield chunk
+        async for response in chunks(self, project_id, options):
+            yield response
 
     await send_held(one, models, "one", "hi", request_id="r")
-    monkeypatch.setattr(WatchHub, "watch", delayed)
+    monkeypatch.setattr(WatchHub, "chunks", delayed)
     second = await sending(one, "one", "hi", request_id="r")
     turn = await second.end()
     # A turn that is running ends with the event of its end; of one that is over, only the messages
@@ -73,20 +76,23 @@ async def test_an_end_that_another_server_publishes_late_is_received() -> None:
     async def own(*_: Any) -> Any:
         return SimpleNamespace(**{**vars(row), "state": TurnState.COMPLETED})
 
-    message, end = cs.WatchResponse(), cs.WatchResponse()
+    message = cs.WatchResponse()
     message.events.add(type="assistant.message", seq=2).message.turn.turn_id = str(turn_id)
-    end.events.add(type="assistant.turn_end").data["turn_id"] = str(turn_id)
+    stored = Chunk(message.SerializeToString(), (1,), 2)
+    end = chunk_of_event(Event(TURN_END, uuid4(), "one", uuid4(), 0, 2, {"turn_id": str(turn_id)}))
 
-    async def rest() -> AsyncGenerator[bytes, None]:
-        yield b""
-        yield end.SerializeToString()
+    async def rest() -> AsyncGenerator[Sequence[Chunk], None]:
+        yield ()
+        yield (end,)
 
     turns: Any = SimpleNamespace(own=own)
     runner: Any = SimpleNamespace(runs=lambda _: False)
     request: Any = SimpleNamespace(project_id=uuid4(), session_id="one")
     follower = TurnFollower(turns, runner, request, row)
-    steps = [step async for step in follower.steps(message.SerializeToString(), rest(), 1)]
-    types = [event.type for step in steps for event in step.events]
+    steps = [step async for step in follower.steps((stored,), rest(), 1)]
+    types = [
+        event.type for step in steps for event in cs.SendResponse.FromString(step.events).events
+    ]
     assert types == ["assistant.message", "assistant.turn_end"]
 
 

@@ -51,10 +51,14 @@ async def published(key: uuid.UUID) -> None:
     """No commit is under way."""
 
 
+def unused(channel: Channel) -> None:
+    """Nothing is missed."""
+
+
 def channel_of(history: History, seq: int) -> tuple[Channel, Watcher]:
     """A channel at a seq, with a live watcher."""
     head = LogHead(LOG, LOG, 0, seq, 0, 0, False, False, ())
-    channel = Channel(history, None, published, PROJECT, "one", head)  # type: ignore[arg-type]
+    channel = Channel(history, None, published, unused, PROJECT, "one", head)  # type: ignore[arg-type]
     watcher = Watcher("one", seq, 0)
     watcher.go_live()
     channel.watchers.add(watcher)

@@ -40,6 +40,7 @@ class Process:
         self.appended: list[uuid.UUID] = []
         self.events: list[Event] = []
         self.gaps = 0
+        self.wanted: list[tuple[uuid.UUID, bool]] = []
         self.sent: list[str] = []
         self.has_sent = asyncio.Event()
         self.notifier = Notifier(
@@ -47,6 +48,7 @@ class Process:
             on_append=self.appended.append,
             on_event=self.events.append,
             on_gap=self.count_gap,
+            on_want=lambda turn_id, freeze: self.wanted.append((turn_id, freeze)),
         )
 
     def count_gap(self) -> None:

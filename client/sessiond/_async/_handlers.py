@@ -8,6 +8,7 @@ from threading import Lock
 from sessiond._async._connection import AsyncConnection
 from sessiond._async._streams import event_batches, last_seq_of
 from sessiond._async._wire import Signal, Stop, finished, in_background, sleep
+from sessiond._protocol.answer_texts import AnswerTexts
 from sessiond._protocol.retry import MAX_STREAM_DELAY_S
 from sessiond._requests.watch import watch
 from sessiond._types.event import Event, EventHandler
@@ -152,6 +153,7 @@ class AsyncHandlers:
         """Watch until stopped, or until the session is gone or the client is closed."""
         stop = watching.stop
         after_seq: int | None = None
+        texts = AnswerTexts()
         try:
             while not stop.is_set:
                 try:
@@ -161,7 +163,12 @@ class AsyncHandlers:
                         watching.delivered(after_seq)
                     request = watch(self._session_id, after_seq=after_seq)
                     async for events in event_batches(
-                        self._connection, request, None, stop=stop, opened=watching.open
+                        self._connection,
+                        request,
+                        None,
+                        stop=stop,
+                        opened=watching.open,
+                        texts=texts,
                     ):
                         for event in events:
                             after_seq = event.seq or after_seq

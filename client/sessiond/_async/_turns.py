@@ -122,8 +122,8 @@ class AsyncTurnCalls(AsyncCalls):
     ) -> AsyncLazy[Event]:
         """Start a turn and stream its events: the prompt, the model's deltas, and its messages.
 
-        After a broken connection the client reconnects. "assistant.message_delta" events may be
-        missed meanwhile; messages are not.
+        After a broken connection the client reconnects, and goes on with the next character. A
+        stream that joins a running turn begins with "assistant.message_partial", the text so far.
 
         Args:
             session_id: the session.

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from threading import Lock
 
+from sessiond._protocol.answer_texts import AnswerTexts
 from sessiond._protocol.retry import MAX_STREAM_DELAY_S
 from sessiond._requests.watch import watch
 from sessiond._sync._connection import Connection
@@ -149,6 +150,7 @@ class Handlers:
         """Watch until stopped, or until the session is gone or the client is closed."""
         stop = watching.stop
         after_seq: int | None = None
+        texts = AnswerTexts()
         try:
             while not stop.is_set:
                 try:
@@ -158,7 +160,12 @@ class Handlers:
                         watching.delivered(after_seq)
                     request = watch(self._session_id, after_seq=after_seq)
                     for events in event_batches(
-                        self._connection, request, None, stop=stop, opened=watching.open
+                        self._connection,
+                        request,
+                        None,
+                        stop=stop,
+                        opened=watching.open,
+                        texts=texts,
                     ):
                         for event in events:
                             after_seq = event.seq or after_seq

@@ -8,6 +8,7 @@ from contextlib import closing
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from sessiond._protocol.answer_texts import AnswerTexts
 from sessiond._protocol.retry import StreamRetry, TurnRetry
 from sessiond._protocol.status import error_of_turn
 from sessiond._requests import watch as watch_requests
@@ -116,10 +117,12 @@ def event_batches(
     stop: Stop | None = None,
     opened: Callable[[bool], None] | None = None,
     heartbeats: bool = False,
+    texts: AnswerTexts | None = None,
 ) -> Generator[list[Event], None]:
     """Yield events as they arrive, reconnecting as often as needed.
 
-    Each message is delivered once, in order. Other events may be missed between two connections.
+    Each message is delivered once, in order, and so is each character of a running answer. Other
+    events may be missed between two connections.
 
     Args:
         connection: makes the calls.
@@ -130,6 +133,7 @@ def event_batches(
         opened: called with True at each response, and with False when a connection has ended.
         heartbeats: yield a batch for each response, even one without events: the first response of
             each connection, and then a few per minute.
+        texts: what the caller has received of running answers. Default: nothing.
 
     Yields:
         The events of a response.
@@ -152,13 +156,16 @@ def event_batches(
         stop=stop,
         opened=opened,
     )
+    texts = texts or AnswerTexts()
     with closing(responses):
         for response in responses:
             for event in response.events:
                 if event.seq:
                     resumed.after_seq = event.seq
             events = [
-                Event(event) for event in response.events if types is None or event.type in types
+                Event(event)
+                for event in texts.new_of(response.events)
+                if types is None or event.type in types
             ]
             if events or heartbeats:
                 yield events
@@ -169,7 +176,8 @@ def send_steps(
 ) -> Generator[SendResponse, None]:
     """Yield the steps of a turn until it has ended, reconnecting as often as needed.
 
-    All connections send the same request_id, and therefore join the same turn.
+    Each message comes once, and so does each character of the answer while it is written. All
+    connections send the same request_id, and therefore join the same turn.
 
     Args:
         connection: makes the calls.
@@ -189,6 +197,7 @@ def send_steps(
     resumed.CopyFrom(request)
     retry = TurnRetry(timeout)
     turn = turn_pb2.Turn()
+    texts = AnswerTexts()
     responses = _responses(
         connection,
         lambda stubs: stubs.conversations.Send,
@@ -204,6 +213,10 @@ def send_steps(
                     turn = response.turn
                 for event in response.events:
                     resumed.after_seq = max(resumed.after_seq, event.seq)
+                new = texts.new_of(response.events)
+                if len(new) < len(response.events):
+                    del response.events[:]
+                    response.events.extend(new)
                 yield response
     except SessiondError as error:
         if retry.ran_out(error):

@@ -41,8 +41,9 @@ class Event(ProtoRecord[event_pb2.Event]):
         The session: "session.created", "session.updated", "session.resumed", "session.destroyed",
         "session.deleted", "session.expired".
 
-        The session's turns, with data.turn_id: "assistant.turn_start", "assistant.message_delta"
-        and "assistant.reasoning_delta" (data.delta_content: the text that the model added),
+        The session's turns, with data.turn_id: "assistant.turn_start", "assistant.message_partial"
+        (data.content: the text so far, first for whoever joins), "assistant.message_delta" and
+        "assistant.reasoning_delta" (data.delta_content: the text that the model added),
         "session.error", "assistant.turn_end", "session.idle".
         """
         return self._pb.type

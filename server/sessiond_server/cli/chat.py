@@ -301,6 +301,10 @@ class _Answer:
         ) or self._turn_id
         if event.type == "assistant.message_delta":
             self._write(str(event.data.get("delta_content", "")))
+        elif event.type == "assistant.message_partial":
+            # The text so far, of a turn that is joined.
+            text = str(event.data.get("content", ""))
+            self._write(text[len(self._written) :] if text.startswith(self._written) else text)
         elif message and event.type == "assistant.message":
             self._finish(message)
 

@@ -17,12 +17,15 @@ LIFECYCLE = frozenset({CREATED, UPDATED, RESUMED, DESTROYED, DELETED, EXPIRED})
 
 TURN_START = "assistant.turn_start"
 MESSAGE_DELTA = "assistant.message_delta"
+MESSAGE_PARTIAL = "assistant.message_partial"
 REASONING_DELTA = "assistant.reasoning_delta"
 TURN_END = "assistant.turn_end"
 ERROR = "session.error"
 IDLE = "session.idle"
 DELTAS = frozenset({MESSAGE_DELTA, REASONING_DELTA})
 DELTA_CONTENT = "delta_content"
+OFFSET = "offset"
+ANSWERED_SEQ = "answered_seq"
 
 # A client may be waiting for these events, so they are the last to be dropped on overload.
 ENDINGS = frozenset({TURN_END, ERROR, IDLE, DESTROYED, DELETED, EXPIRED})

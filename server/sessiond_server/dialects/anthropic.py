@@ -1,13 +1,16 @@
 """Writes requests of Anthropic's Messages API."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import chain, groupby
+from operator import attrgetter
 
 from sessiond.v1.message_pb2 import FORMAT_ANTHROPIC
-from sessiond_server.dialects.anthropic_blocks import AnthropicBlocks, complete_server_calls
+from sessiond_server.dialects.anthropic_blocks import AnthropicBlocks
+from sessiond_server.dialects.anthropic_options import fit_options, is_thinking
 from sessiond_server.dialects.arguments import object_of, stored_object
-from sessiond_server.dialects.cache_markers import MarkerLimit
+from sessiond_server.dialects.cache_markers import limit_markers
+from sessiond_server.dialects.message_limit import limited
 from sessiond_server.dialects.request import (
     ASSISTANT_FIRST,
     BLANK,
@@ -21,6 +24,7 @@ from sessiond_server.dialects.request import (
 from sessiond_server.formats.pairing import NO_RESULT, Answer, PairedCall, Results, Said, as_stored
 from sessiond_server.formats.pieces import (
     JSON,
+    Call,
     Entry,
     Foreign,
     Media,
@@ -29,8 +33,11 @@ from sessiond_server.formats.pieces import (
     objects_of,
 )
 from sessiond_server.formats.report import ChangeKind
+from sessiond_server.formats.wire import join
 
-MAX_CACHE_MARKERS = 4
+MAX_MESSAGES = 100_000
+# Blocks of the API's own that a result may contain, beside texts and files.
+_IN_RESULTS = ("search_result", "tool_reference")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +51,23 @@ class AnthropicDialect:
     inline_system: bool = False
 
 
-TAGGED_SYSTEM = AnthropicDialect()
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """A message of the request.
+
+    Attributes:
+        message: the JSON.
+        entries: the stored messages that it is built from.
+        is_system: whether it has instructions in mid-history, whose role is not decided yet.
+    """
+
+    message: JSON
+    entries: Sequence[Entry] = ()
+    is_system: bool = False
+
+    @property
+    def role(self) -> str:
+        return str(self.message["role"])
 
 
 def fit(
@@ -63,12 +86,10 @@ class _Writer(AnthropicBlocks):
     def __init__(self, history: History, dialect: AnthropicDialect) -> None:
         super().__init__(history)
         self._dialect = dialect
-        self._sent: list[JSON] = []
-        self._seqs: list[tuple[int, ...]] = []
-        self._server_ids: set[str] = set()
+        self._sent: list[_Sent] = []
         # Pending results, with which the user's next message will begin, and their messages.
         self._results: list[JSON] = []
-        self._result_entries: list[Entry] = []
+        self._result_entries: dict[int, Entry] = {}
 
     def write(self, history: History) -> FittedRequest:
         system: list[JSON] = []
@@ -86,28 +107,45 @@ class _Writer(AnthropicBlocks):
                     self._flush()
                     self._answer(step)
                 case Results():
-                    self._results = [*map(self._result, as_stored(step.calls))]
-                    self._result_entries = _unique(
-                        [
-                            paired.result_entry
-                            for paired in as_stored(step.calls)
-                            if paired.result_entry
-                        ]
-                    )
+                    calls = as_stored(step.calls)
+                    self._results = [*map(self._result, calls)]
+                    entries = (paired.result_entry for paired in calls)
+                    self._result_entries = {id(entry): entry for entry in entries if entry}
         self._flush()
+        self._limit()
+        self._place_system()
         self._complete()
-        body = self._options(history.options, system)
-        return FittedRequest(body | {"messages": self._sent}, self._steps.report, self._seqs)
+        messages = [sent.message for sent in self._sent]
+        body = fit_options(history.options, system, messages, self._steps.report)
+        body, messages, changes = limit_markers(body, messages)
+        for path in changes:
+            kind = ChangeKind.FIELD_CHANGED if path else ChangeKind.CACHE_MARKER_REMOVED
+            self._steps.report.add(0, kind, path)
+        seqs = [seqs_of(sent.entries) for sent in self._sent]
+        return FittedRequest(body | {"messages": messages}, self._steps.report, seqs)
+
+    def _limit(self) -> None:
+        """Leave out the oldest messages if there are too many; calls stay with their results."""
+        groups: list[list[_Sent]] = []
+        for sent in self._sent:
+            blocks = objects_of(sent.message["content"])
+            if groups and blocks and blocks[0].get("type") == "tool_result":
+                groups[-1].append(sent)
+            else:
+                groups.append([sent])
+        # Two messages may be added at the beginning and at the end.
+        as_sent = [[(sent.message, seqs_of(sent.entries)) for sent in group] for group in groups]
+        kept = limited(as_sent, MAX_MESSAGES - 2, self._steps.report, is_instruction=_is_system)
+        stored = {id(sent.message): sent for sent in self._sent}
+        self._sent = [stored.get(id(message)) or _Sent(message) for message, _ in kept]
 
     def _complete(self) -> None:
         """Add the messages that the API requires at the beginning and at the end of a history."""
-        sent = self._sent
-        if not sent or sent[0]["role"] != "user":
-            sent.insert(0, {"role": "user", "content": ASSISTANT_FIRST})
-            self._seqs.insert(0, ())
+        if not self._sent or self._sent[0].role != "user":
+            self._sent.insert(0, _Sent({"role": "user", "content": ASSISTANT_FIRST}))
             self._steps.report.add(0, ChangeKind.MESSAGE_ADDED, ASSISTANT_FIRST)
-        if sent[-1]["role"] != "user":
-            self._append({"role": "user", "content": CONTINUE}, [])
+        if self._sent[-1].role == "assistant":
+            self._sent.append(_Sent({"role": "user", "content": CONTINUE}))
             self._steps.report.add(0, ChangeKind.MESSAGE_ADDED, CONTINUE)
 
     # Messages of users and of the system
@@ -117,51 +155,92 @@ class _Writer(AnthropicBlocks):
         blocks = self._blocks(entry, said.pieces)
         if entry.format != FORMAT_ANTHROPIC:
             self._steps.lost_extras(entry)
-        if entry in self._result_entries:
+        if id(entry) in self._result_entries:
             # The message also contains results, which must come first.
             blocks = [*self._results, *blocks]
-            self._results, self._result_entries = [], []
+            others = [other for other in self._result_entries.values() if other is not entry]
+            self._results, self._result_entries = [], {}
+            if others:
+                for merged in (*others, entry):
+                    self._lost(merged, ChangeKind.MESSAGES_MERGED)
+                self._sent.append(_Sent({"role": "user", "content": blocks}, [*others, entry]))
+                return
         else:
             self._flush()
         if not blocks:
-            if entry is not self._steps.newest:
-                self._lost(entry, ChangeKind.BLANK_OMITTED)
-                return
+            # Always, so that the beginning of a history does not change when others follow.
             self._lost(entry, ChangeKind.BLANK_REPLACED)
             blocks = [{"type": "text", "text": BLANK}]
         self._add(entry, "user", blocks)
 
     def _later_system(self, said: Said) -> None:
-        """Send later instructions in their place: as a system message, or quoted by the user."""
+        """Note later instructions in their place; _place_system() decides about their role."""
         blocks = self._blocks(said.entry, said.pieces, is_text_only=True)
         if not blocks:
             self._lost(said.entry, ChangeKind.BLANK_OMITTED)
             return
         self._flush()
-        if self._dialect.inline_system:
-            self._add(said.entry, "system", blocks)
-            return
-        self._lost(said.entry, ChangeKind.ROLE_CHANGED, "system")
-        blocks[0] = {**blocks[0], "text": f"<system>\n{blocks[0]['text']}"}
-        blocks[-1] = {**blocks[-1], "text": f"{blocks[-1]['text']}\n</system>"}
-        self._append({"role": "user", "content": blocks}, [said.entry])
+        message = {"role": "system", "content": blocks}
+        self._sent.append(_Sent(message, [said.entry], is_system=True))
+
+    def _place_system(self) -> None:
+        """Send later instructions as system messages, or quoted by the user.
+
+        The API accepts one system message between a user's message and an answer, or at the end.
+        """
+        groups = [
+            (is_system, [*group])
+            for is_system, group in groupby(self._sent, attrgetter("is_system"))
+        ]
+        placed: list[_Sent] = []
+        for place, (is_system, group) in enumerate(groups):
+            if not is_system:
+                placed += group
+                continue
+            is_after_user = bool(placed) and placed[-1].role == "user"
+            is_before_answer = place + 1 == len(groups) or groups[place + 1][1][0].role != "user"
+            if self._dialect.inline_system and is_after_user and is_before_answer:
+                placed.append(self._system(group))
+            else:
+                placed += map(self._quoted, group)
+        self._sent = placed
+
+    def _system(self, group: Sequence[_Sent]) -> _Sent:
+        """Return one system message for instructions that follow each other."""
+        entries = [entry for sent in group for entry in sent.entries]
+        blocks = [*chain.from_iterable(sent.message["content"] for sent in group)]
+        if len(entries) == 1:
+            return _Sent(self._message(entries[0], "system", blocks), entries)
+        for entry in entries:
+            self._lost(entry, ChangeKind.MESSAGES_MERGED)
+        return _Sent({"role": "system", "content": blocks}, entries)
+
+    def _quoted(self, sent: _Sent) -> _Sent:
+        """Return instructions as marked text of the user."""
+        [entry] = sent.entries
+        blocks = [*sent.message["content"]]
+        self._lost(entry, ChangeKind.ROLE_CHANGED, "system")
+        blocks[0] = {**blocks[0], "text": join("\n", ["<system>", blocks[0]["text"]])}
+        blocks[-1] = {**blocks[-1], "text": join("\n", [blocks[-1]["text"], "</system>"])}
+        return _Sent({"role": "user", "content": blocks}, [entry])
 
     def _flush(self) -> None:
         """Send results that no message of the user follows."""
         if self._results:
-            entries, blocks = self._result_entries, self._results
-            self._results, self._result_entries = [], []
+            entries, blocks = [*self._result_entries.values()], self._results
+            self._results, self._result_entries = [], {}
             if len(entries) == 1:
                 self._add(entries[0], "user", blocks)
             else:
-                self._append({"role": "user", "content": blocks}, entries)
-
-    def _append(self, message: JSON, entries: Iterable[Entry]) -> None:
-        self._sent.append(message)
-        self._seqs.append(seqs_of(entries))
+                for entry in entries:
+                    self._lost(entry, ChangeKind.MESSAGES_MERGED)
+                self._sent.append(_Sent({"role": "user", "content": blocks}, entries))
 
     def _add(self, entry: Entry, role: str, blocks: list[JSON]) -> None:
-        """Add a message, in its stored form if its blocks are the stored ones."""
+        self._sent.append(_Sent(self._message(entry, role, blocks), [entry]))
+
+    def _message(self, entry: Entry, role: str, blocks: list[JSON]) -> JSON:
+        """Return a message, in its stored form if its blocks are the stored ones."""
         new: JSON = {"role": role, "content": blocks}
         if entry.format == FORMAT_ANTHROPIC:
             for key in entry.value.keys() - {"role", "content"}:
@@ -169,10 +248,10 @@ class _Writer(AnthropicBlocks):
             stored = entry.value.get("content")
             if isinstance(stored, str) and blocks == [{"type": "text", "text": stored}]:
                 new["content"] = stored
-            new = self._steps.sent(entry, in_order(new, entry.value))
-        elif len(blocks) == 1 and blocks[0].keys() == {"type", "text"}:
+            return self._steps.sent(entry, in_order(new, entry.value))
+        if len(blocks) == 1 and blocks[0].keys() == {"type", "text"}:
             new["content"] = blocks[0]["text"]
-        self._append(new, [entry])
+        return new
 
     # Answers
 
@@ -185,33 +264,34 @@ class _Writer(AnthropicBlocks):
                 self._lost(entry, ChangeKind.MESSAGES_MERGED)
             if entry.format != FORMAT_ANTHROPIC:
                 self._steps.lost_extras(entry)
-            complete = complete_server_calls(pieces, self._server_ids)
+            server_blocks = self._server_blocks(entry, pieces)
             for piece in pieces:
                 match piece:
                     case Thinking():
                         blocks += self._thinking(entry, piece, keeps_thinking)
-                    case Text() | Media() | Foreign():
-                        blocks += self._block(entry, piece, is_answer=True, complete=complete)
-                    case _:
+                    case Call():
                         blocks.append(self._tool_use(next(calls)))
+                    case Foreign() if made := server_blocks.get(id(piece.source)):
+                        blocks.append(made)
+                    case Text() | Media() | Foreign():
+                        blocks += self._block(entry, piece, is_text_only=True)
         first = answer.entries[0][0]
-        if blocks and not _is_thinking(blocks[0]) and any(map(_is_thinking, blocks)):
+        if blocks and not is_thinking(blocks[0]) and any(map(is_thinking, blocks)):
             # The API accepts reasoning only if the answer begins with it.
             self._lost(first, ChangeKind.THINKING_OMITTED)
-            blocks = [block for block in blocks if not _is_thinking(block)]
-        if blocks and all(map(_is_thinking, blocks)):
-            # The API refuses an answer that consists only of reasoning.
+            blocks = [block for block in blocks if not is_thinking(block)]
+        while blocks and is_thinking(blocks[-1]):
+            # The API refuses an answer that ends with reasoning.
             self._lost(first, ChangeKind.THINKING_OMITTED)
-            blocks = []
+            blocks.pop()
         if not blocks:
             for entry, _ in answer.entries:
                 self._lost(entry, ChangeKind.MESSAGE_OMITTED)
         elif len(answer.entries) == 1:
             self._add(first, "assistant", blocks)
         else:
-            self._append(
-                {"role": "assistant", "content": blocks}, [entry for entry, _ in answer.entries]
-            )
+            message = {"role": "assistant", "content": blocks}
+            self._sent.append(_Sent(message, [entry for entry, _ in answer.entries]))
 
     def _keeps_thinking(self, answer: Answer) -> bool:
         """Whether the answer is sent unchanged, so that its signed reasoning is valid."""
@@ -226,14 +306,15 @@ class _Writer(AnthropicBlocks):
         )
 
     def _thinking(self, entry: Entry, piece: Thinking, is_kept: bool) -> Iterator[JSON]:
-        if not is_kept:
-            self._lost(entry, ChangeKind.THINKING_OMITTED)
-        elif piece.source:
-            yield self._known_keys(entry, piece.source)
-        elif piece.text:
-            yield {"type": "thinking", "thinking": piece.text, "signature": piece.signature}
+        block = piece.source
+        if block is None and piece.text:
+            block = {"type": "thinking", "thinking": piece.text, "signature": piece.signature}
+        elif block is None:
+            block = {"type": "redacted_thinking", "data": piece.signature}
+        if is_kept and (fitted := self._fitted(entry, block)):
+            yield fitted
         else:
-            yield {"type": "redacted_thinking", "data": piece.signature}
+            self._lost(entry, ChangeKind.THINKING_OMITTED)
 
     def _tool_use(self, paired: PairedCall) -> JSON:
         call = paired.call
@@ -246,8 +327,8 @@ class _Writer(AnthropicBlocks):
         new: JSON = {"type": "tool_use", "id": paired.wire_id, "name": paired.wire_name}
         new["input"] = arguments
         if own:
-            kept = self._known_keys(paired.entry, own)
-            new = in_order({**kept, **new}, own)
+            kept = self._with_caller(paired.entry, {**own, **new})
+            new = self._fitted(paired.entry, in_order(kept, own)) or new
         return new
 
     # Results
@@ -259,16 +340,15 @@ class _Writer(AnthropicBlocks):
             return new | {"content": NO_RESULT}
         own = result.source if entry.format == FORMAT_ANTHROPIC else None
         if own:
-            kept = self._known_keys(entry, own)
-            content = own.get("content")
-            if not isinstance(content, str):
-                blocks = self._blocks(entry, result.pieces)
+            kept = {**own, **new}
+            if not isinstance(own.get("content"), str):
+                kinds = _IN_RESULTS + (("browser_state",) if own.get("toolset_name") else ())
+                blocks = self._blocks(entry, result.pieces, kinds=kinds)
                 kept.pop("content", None)
                 if blocks:
                     kept["content"] = blocks
-            if not isinstance(kept.get("is_error", False), bool):
-                kept.pop("is_error")
-            return self._plain_error(entry, in_order({**kept, **new}, own))
+            fitted = self._fitted(entry, in_order(kept, own))
+            return self._plain_error(entry, fitted or new)
         self._steps.lost_extras(entry)
         blocks = self._blocks(entry, result.pieces)
         if len(blocks) == 1 and blocks[0].keys() == {"type", "text"}:
@@ -290,55 +370,6 @@ class _Writer(AnthropicBlocks):
         kept = {key: value for key, value in block.items() if key != "is_error"}
         return kept | {"content": [first, *objects_of(content)]}
 
-    # Options
 
-    def _options(self, options: Mapping[str, Any], system: list[JSON]) -> JSON:
-        body = dict(options)
-        own = body.pop("system", None)
-        if isinstance(own, str) and own.strip():
-            system.insert(0, {"type": "text", "text": own})
-        elif isinstance(own, list):
-            system[:0] = own
-        if system:
-            body["system"] = system
-        thinking = body.get("thinking")
-        if (
-            isinstance(thinking, dict)
-            and thinking.get("type") == "enabled"
-            and self._lacks_thinking()
-        ):
-            del body["thinking"]
-            self._steps.report.add(0, ChangeKind.THINKING_DISABLED)
-        self._limit_markers(body)
-        return body
-
-    def _lacks_thinking(self) -> bool:
-        """Whether a tool loop is running whose last answer does not begin with reasoning."""
-        if len(self._sent) < 2:
-            return False
-        answer, last = self._sent[-2:]
-        blocks = objects_of(answer["content"])
-        return (
-            answer["role"] == "assistant"
-            and any(block.get("type") == "tool_result" for block in objects_of(last["content"]))
-            and not (blocks and _is_thinking(blocks[0]))
-        )
-
-    def _limit_markers(self, body: JSON) -> None:
-        """Keep the last cache markers, as many as the API accepts."""
-        limit = MarkerLimit(MAX_CACHE_MARKERS)
-        for place in reversed(range(len(self._sent))):
-            self._sent[place] = limit.apply(self._sent[place])
-        for key in ("system", "tools"):
-            if key in body:
-                body[key] = limit.apply(body[key])
-        if limit.was_exceeded:
-            self._steps.report.add(0, ChangeKind.CACHE_MARKER_REMOVED)
-
-
-def _is_thinking(block: JSON) -> bool:
-    return block.get("type") in ("thinking", "redacted_thinking")
-
-
-def _unique(entries: Sequence[Entry]) -> list[Entry]:
-    return list({id(entry): entry for entry in entries}.values())
+def _is_system(message: JSON) -> bool:
+    return bool(message["role"] == "system")

@@ -1,11 +1,19 @@
 """The content blocks of requests of Anthropic's Messages API."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import groupby
 
 from sessiond.v1.message_pb2 import FORMAT_ANTHROPIC
-from sessiond_server.dialects.request import IMAGES, History, Steps, in_order, is_web
-from sessiond_server.formats.files import kind_of
+from sessiond_server.dialects.anthropic_files import AnthropicFiles, text_document
+from sessiond_server.dialects.anthropic_shapes import (
+    BLOCKS,
+    RESULT_OF_SERVER_TOOL,
+    SERVER_CALL,
+    SERVER_RESULTS,
+)
+from sessiond_server.dialects.request import History, Steps, in_order
+from sessiond_server.dialects.shapes import Misfit, Shape
 from sessiond_server.formats.pieces import (
     JSON,
     Content,
@@ -16,31 +24,15 @@ from sessiond_server.formats.pieces import (
     Text,
     Thinking,
     objects_of,
+    string_of,
 )
+from sessiond_server.formats.read.anthropic import blocks as read_blocks
 from sessiond_server.formats.report import ChangeKind
 
-_TEXT = "text"
-# The keys that the API accepts in each type of block, except "type".
-_BLOCK_KEYS = {
-    "text": {"text", "citations", "cache_control"},
-    "image": {"source", "cache_control"},
-    "document": {"source", "title", "context", "citations", "cache_control"},
-    "tool_use": {"id", "name", "input", "caller", "cache_control"},
-    "tool_result": {"tool_use_id", "content", "is_error", "cache_control"},
-    "thinking": {"thinking", "signature"},
-    "redacted_thinking": {"data"},
-    "search_result": {"source", "title", "content", "citations", "cache_control"},
-    "container_upload": {"file_id", "cache_control"},
-    "compaction": {"content", "encrypted_content", "cache_control"},
-    "server_tool_use": {"id", "name", "input", "caller", "cache_control"},
-    "mcp_tool_use": {"id", "name", "input", "server_name", "cache_control"},
-}
-# Blocks of calls that the provider runs itself, and of their results in the same answer.
-_SERVER_IDS = {
-    "server_tool_use": re.compile("srvtoolu_[a-zA-Z0-9_]+"),
-    "mcp_tool_use": re.compile("mcptoolu_[a-zA-Z0-9_]+"),
-}
-_SERVER_RESULT_KEYS = {"tool_use_id", "content", "is_error", "caller", "cache_control"}
+_SERVER_ID = re.compile("srvtoolu_[a-zA-Z0-9_]+")
+_ANYWHERE: Collection[str] = ("search_result",)
+# The keys of a block that stay if another type of block is sent in its place.
+_COMMON_KEYS = ("cache_control",)
 
 
 class AnthropicBlocks:
@@ -62,17 +54,41 @@ class AnthropicBlocks:
             name_length=128,
         )
         self._lost = self._steps.lost
+        self._files = AnthropicFiles(self._steps)
+        self._tools = {
+            string_of(tool.get("name")) for tool in objects_of(history.options.get("tools"))
+        }
+        # Ids of provider-run calls: those that were read, and those that are sent.
+        self._server_ids: set[str] = set()
+        self._sent_server_ids: set[str] = set()
 
     def _blocks(
-        self, entry: Entry, pieces: Sequence[Piece], *, is_text_only: bool = False
+        self,
+        entry: Entry,
+        pieces: Sequence[Piece],
+        *,
+        is_text_only: bool = False,
+        kinds: Collection[str] = _ANYWHERE,
     ) -> list[JSON]:
-        """Return the blocks of pieces, without blank texts, because the API refuses them."""
+        """Return the blocks of pieces, without blank texts, because the API refuses them.
+
+        Args:
+            entry: the message of the pieces.
+            pieces: the pieces.
+            is_text_only: whether the blocks must be texts.
+            kinds: the types of the API's own blocks that may be among them, beside texts and files.
+        """
         blocks: list[JSON] = []
-        for piece in pieces:
-            if isinstance(piece, Thinking):
-                self._lost(entry, ChangeKind.THINKING_OMITTED)
-            elif isinstance(piece, Text | Media | Foreign):
-                blocks += self._block(entry, piece, is_answer=is_text_only)
+        is_own = entry.format == FORMAT_ANTHROPIC and not is_text_only
+        for container, grouped in groupby(pieces, lambda piece: _Same(_container_of(piece))):
+            group = [piece for piece in grouped if isinstance(piece, Text | Media | Foreign)]
+            if container.value is not None and is_own:
+                blocks += self._document(entry, container.value, group)
+                continue
+            for piece in group:
+                blocks += self._block(entry, piece, is_text_only=is_text_only, kinds=kinds)
+        if any(isinstance(piece, Thinking) for piece in pieces):
+            self._lost(entry, ChangeKind.THINKING_OMITTED)
         return blocks
 
     def _block(
@@ -80,128 +96,172 @@ class AnthropicBlocks:
         entry: Entry,
         piece: Content,
         *,
-        is_answer: bool = False,
-        complete: frozenset[int] = frozenset(),
+        is_text_only: bool = False,
+        kinds: Collection[str] = _ANYWHERE,
     ) -> Iterator[JSON]:
-        """Return the block of a piece.
-
-        Args:
-            entry: the message of the piece.
-            piece: the piece to send.
-            is_answer: whether the piece is in an answer or an instruction, which cannot contain
-                files.
-            complete: ids (by id()) of the blocks of provider-run calls and results that belong
-                together.
-        """
+        """Return the block of a piece; see _blocks()."""
         own = piece.source if entry.format == FORMAT_ANTHROPIC else None
-        if isinstance(piece, Foreign) and own and self._is_sendable(own, is_answer, complete):
-            yield self._known_keys(entry, own)
-            return
-        if isinstance(piece, Media) and not is_answer and (block := self._file(entry, piece, own)):
-            yield block
-            return
-        is_document = own is not None and own.get("type") == "document" and not is_answer
-        if isinstance(piece, Text) and own and is_document and piece.text.strip():
-            yield self._known_keys(entry, own)
-            return
+        why = ""
         if isinstance(piece, Text):
-            text: str = piece.text
-        else:
-            given = self._steps.as_text(entry, piece)
-            text = given.text if isinstance(given, Text) else given
-        if not text.strip():
+            yield from self._text(entry, piece, None if is_text_only and _is_file(own) else own)
+            return
+        if isinstance(piece, Media) and not is_text_only:
+            made, why = self._files.block(piece, own)
+            if made and (block := self._of_own(entry, piece, made, own)):
+                yield block
+                return
+        is_sendable = own and not is_text_only and self._may_send(own, kinds)
+        if own and is_sendable and (fitted := self._fitted(entry, own)):
+            yield fitted
+            return
+        given = self._steps.as_text(entry, piece, why)
+        text: str = given.text if isinstance(given, Text) else given
+        yield from self._text(entry, Text(text), None)
+
+    def _text(self, entry: Entry, piece: Text, own: JSON | None) -> Iterator[JSON]:
+        if not piece.text.strip():
             self._lost(entry, ChangeKind.BLANK_OMITTED)
-        elif own and own.get("type") == "text" and isinstance(piece, Text):
-            yield self._known_keys(entry, own)
-        else:
-            yield {"type": _TEXT, "text": text}
+            return
+        block: JSON | None = None
+        kind = own.get("type") if own else None
+        if own and kind == "text":
+            block = self._fitted(entry, own)
+        elif own and kind == "document" and not self._files.is_surplus(piece):
+            source = in_order(text_document(piece.text)["source"], _source_of(own))
+            block = self._fitted(entry, {**own, "source": source})
+        yield block or {"type": "text", "text": piece.text}
 
-    def _is_sendable(self, block: JSON, is_answer: bool, complete: frozenset[int]) -> bool:
-        """Whether a block that only this API has can be sent unchanged."""
-        kind = str(block.get("type"))
-        if kind in _SERVER_IDS or kind.endswith("_tool_result"):
-            return id(block) in complete
-        if kind == "compaction":
-            return is_answer and isinstance(block.get("content"), str)
-        if kind == "search_result":
-            return not is_answer and all(
-                isinstance(block.get(key), str) for key in ("source", "title")
-            )
-        return False
+    def _document(self, entry: Entry, own: JSON, pieces: Sequence[Content]) -> list[JSON]:
+        """Return the block of a document that consists of texts and images."""
+        blocks = [block for piece in pieces for block in self._block(entry, piece, kinds=())]
+        # Only texts and images may be inside; everything else is written behind the document.
+        inner = [block for block in blocks if block["type"] in ("text", "image")]
+        rest = [block for block in blocks if block["type"] not in ("text", "image")]
+        if not inner or self._files.is_surplus(own):
+            return blocks
+        source = _source_of(own)
+        content = source.get("content")
+        is_string = isinstance(content, str) and inner == [{"type": "text", "text": content}]
+        new = {"type": "content", "content": content if is_string else inner}
+        block = self._fitted(entry, {**own, "source": in_order(new, source)})
+        return [block, *rest] if block else blocks
 
-    def _file(self, entry: Entry, piece: Media, own: JSON | None) -> JSON | None:
-        """Return the block of a file. None = the API does not accept the file."""
-        media_type = self._steps.media_type(piece)
-        if own and piece.file_id:
-            return self._known_keys(entry, own)
-        kind = kind_of(media_type) if media_type else piece.kind
-        if kind == "image" and (media_type or "image/png") in IMAGES:
-            source = self._source(piece, media_type or "image/png")
-            new: JSON = {"type": "image", "source": source}
-        elif media_type == "application/pdf" or (own and piece.kind == "file" and not media_type):
-            source = self._source(piece, "application/pdf")
-            new = {"type": "document", "source": source}
-            if piece.name and not own:
-                new["title"] = piece.name
-        else:
-            return None
-        if source is None:
-            return None
+    def _of_own(self, entry: Entry, piece: Media, made: JSON, own: JSON | None) -> JSON | None:
+        """Return the block of a file with the stored keys that the API accepts."""
+        new = dict(made)
         if own and own.get("type") == new["type"]:
-            stored = own.get("source")
-            if isinstance(stored, dict):
-                new["source"] = in_order(source, stored)
-            new = in_order({**self._known_keys(entry, own), **new}, own)
-        return new
+            if isinstance(new.get("source"), dict):
+                new["source"] = in_order(new["source"], _source_of(own))
+            new = in_order({**own, **new}, own)
+        elif own:
+            new |= {key: own[key] for key in _COMMON_KEYS if key in own}
+        elif piece.name and new["type"] == "document":
+            new["title"] = piece.name
+        return self._fitted(entry, new)
 
-    def _source(self, piece: Media, media_type: str) -> JSON | None:
-        if data := self._steps.content_of(piece):
-            return {"type": "base64", "media_type": media_type, "data": data}
-        return {"type": "url", "url": piece.uri} if is_web(piece.uri) else None
+    def _may_send(self, block: JSON, kinds: Collection[str]) -> bool:
+        """Whether a block that only this API has may be sent in a place."""
+        kind = string_of(block.get("type"))
+        if kind == "tool_reference" and string_of(block.get("tool_name")) not in self._tools:
+            # The API refuses a reference to a tool that the request does not define.
+            return False
+        return kind in kinds
 
-    def _known_keys(self, entry: Entry, block: JSON) -> JSON:
-        """Return a stored block without the keys that the API refuses."""
-        kind = str(block.get("type"))
-        known = _BLOCK_KEYS.get(kind, _SERVER_RESULT_KEYS)
-        for key in block.keys() - known - {"type"}:
-            self._lost(entry, ChangeKind.FIELD_REMOVED, f"{kind}.{key}")
-        return {key: value for key, value in block.items() if key == "type" or key in known}
+    def _fitted(self, entry: Entry, block: JSON, shape: Shape | None = None) -> JSON | None:
+        """Return a block as the API accepts it, and report what is left out. None = it is not."""
+        kind = string_of(block.get("type"))
+        left_out: list[str] = []
+        try:
+            fitted = (shape or BLOCKS[kind])(block, kind, left_out.append)
+        except (Misfit, KeyError):
+            return None
+        for path in left_out:
+            self._lost(entry, ChangeKind.FIELD_REMOVED, path)
+        assert isinstance(fitted, dict)  # noqa: S101
+        return fitted
+
+    # Calls that the provider runs
+
+    def _server_blocks(self, entry: Entry, pieces: Sequence[Piece]) -> Mapping[int, JSON]:
+        """Return the provider-run calls of an answer whose result follows, and these results.
+
+        Returns:
+            The blocks to send, by the id() of the stored block.
+        """
+        if entry.format != FORMAT_ANTHROPIC:
+            return {}
+        pairs: list[tuple[JSON, JSON]] = []
+        open_calls: dict[str, JSON] = {}
+        for piece in pieces:
+            block = piece.source if isinstance(piece, Foreign) else None
+            if not block:
+                continue
+            kind = string_of(block.get("type"))
+            if kind == "server_tool_use":
+                call_id = string_of(block.get("id"))
+                if _SERVER_ID.fullmatch(call_id) and call_id not in self._server_ids:
+                    open_calls[call_id] = block
+                self._server_ids.add(call_id)
+            elif kind in SERVER_RESULTS:
+                call = open_calls.pop(string_of(block.get("tool_use_id")), None)
+                if call and RESULT_OF_SERVER_TOOL.get(string_of(call.get("name"))) == kind:
+                    pairs.append((call, block))
+        sent: dict[int, JSON] = {}
+        for call, block in pairs:
+            result = self._server_result(entry, block)
+            made = self._fitted(entry, call, SERVER_CALL) if result else None
+            if made and result:
+                self._sent_server_ids.add(made["id"])
+                sent |= {id(call): made, id(block): result}
+        return {place: self._with_caller(entry, block) for place, block in sent.items()}
+
+    def _server_result(self, entry: Entry, block: JSON) -> JSON | None:
+        fitted = self._fitted(entry, block, SERVER_RESULTS[block["type"]])
+        content = fitted.get("content") if fitted else None
+        if fitted and isinstance(content, dict) and content["type"] == "web_fetch_result":
+            stored = content["content"]
+            documents = self._blocks(entry, [*read_blocks([stored])])
+            if len(documents) != 1 or documents[0]["type"] != "document":
+                return None
+            content = {**content, "content": documents[0]}
+            fitted = {**fitted, "content": content}
+        if fitted and isinstance(content, dict):
+            references = objects_of(content.get("tool_references"))
+            if any(reference["tool_name"] not in self._tools for reference in references):
+                return None
+        return fitted
+
+    def _with_caller(self, entry: Entry, block: JSON) -> JSON:
+        """Return a call without its caller, if that is a provider-run call that is not sent."""
+        caller = block.get("caller")
+        tool_id = string_of(caller.get("tool_id")) if isinstance(caller, dict) else ""
+        if not tool_id or tool_id in self._sent_server_ids:
+            return block
+        self._lost(entry, ChangeKind.FIELD_REMOVED, f"{block['type']}.caller")
+        return {key: value for key, value in block.items() if key != "caller"}
 
 
-def complete_server_calls(pieces: Sequence[Piece], used: set[str]) -> frozenset[int]:
-    """Find the provider-run calls whose result follows in the same answer.
+class _Same:
+    """An object that is equal to itself only."""
 
-    Args:
-        pieces: the pieces of the answer.
-        used: ids of the calls so far; receives the ids of this answer's calls.
+    def __init__(self, value: JSON | None) -> None:
+        self.value = value
 
-    Returns:
-        The ids (by id()) of the blocks of these calls and of their results.
-    """
-    complete: set[int] = set()
-    open_calls: dict[object, JSON] = {}
-    for piece in pieces:
-        if not (isinstance(piece, Foreign) and piece.source):
-            continue
-        block = piece.source
-        if piece.kind in _SERVER_IDS and isinstance(call_id := block.get("id"), str):
-            is_named = _SERVER_IDS[piece.kind].fullmatch(call_id)
-            if is_named and call_id not in used and isinstance(block.get("input"), dict):
-                open_calls[call_id] = block
-            used.add(call_id)
-        elif piece.kind.endswith("_tool_result"):
-            call = open_calls.pop(block.get("tool_use_id"), None)
-            if call and _is_sendable_result(block):
-                complete |= {id(call), id(block)}
-    return frozenset(complete)
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.value is other.value
+
+    def __hash__(self) -> int:
+        return id(self.value)
 
 
-def _is_sendable_result(block: JSON) -> bool:
-    """Whether the result of a provider-run call has the form in which the API wrote it."""
-    content = block.get("content")
-    return isinstance(content, dict | list) and all(
-        isinstance(inner.get(key), str)
-        for inner in objects_of(content)
-        if inner.get("type") == "web_search_result"
-        for key in ("encrypted_content", "title", "url")
-    )
+def _container_of(piece: Piece) -> JSON | None:
+    return piece.container if isinstance(piece, Text | Media | Foreign) else None
+
+
+def _source_of(block: JSON) -> JSON:
+    source = block.get("source")
+    return source if isinstance(source, dict) else {}
+
+
+def _is_file(block: JSON | None) -> bool:
+    return block is not None and block.get("type") != "text"

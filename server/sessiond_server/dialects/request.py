@@ -39,7 +39,7 @@ from sessiond_server.formats.wire import (
 
 _OPENAI_FILE = re.compile("file[a-zA-Z0-9_-]{1,96}")
 IMAGES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
-_TEXT_TYPES = (
+TEXT_TYPES = (
     *("text/", "application/json", "application/xml", "application/yaml", "image/svg+xml"),
 )
 # The text of a message that the API requires but the history does not have.
@@ -179,8 +179,13 @@ class Steps:
             report_differences(self.report, entry.seq, new, entry.value)
         return message
 
-    def as_text(self, entry: Entry, piece: Media | Foreign) -> Text | AssetString:
+    def as_text(self, entry: Entry, piece: Media | Foreign, why: str = "") -> Text | AssetString:
         """Return a text in place of a piece that cannot be sent unchanged.
+
+        Args:
+            entry: the message of the piece.
+            piece: the piece.
+            why: why a file is not sent. "" = the API has no place for it.
 
         Returns:
             The content of a text file, or else a note, so that the model can mention what is
@@ -192,13 +197,19 @@ class Steps:
                 self.lost(entry, ChangeKind.TEXT_CUT, piece.kind)
             return Text(foreign_text(piece))
         media_type = self.media_type(piece)
-        if media_type.startswith(_TEXT_TYPES):
-            if piece.data:
-                return Text(as_text(piece.data))
-            if (asset := self.assets.get(piece.asset_id)) and asset.size_bytes:
-                return AssetString(piece.asset_id, is_text=True)
+        if media_type.startswith(TEXT_TYPES) and (text := self.text_of(piece)):
+            if "\ufffd" in text:
+                self.lost(entry, ChangeKind.TEXT_REPAIRED, piece.name or media_type)
+            return text if isinstance(text, AssetString) else Text(text)
         self.lost(entry, ChangeKind.FILE_REPLACED, piece.name or media_type or piece.kind)
-        return Text(file_note(piece, media_type))
+        return Text(file_note(piece, media_type, why))
+
+    def text_of(self, piece: Media) -> str:
+        """Return the content of a text file. "" if it is stored elsewhere, or missing, or empty."""
+        asset = self.assets.get(piece.asset_id)
+        if asset and asset.size_bytes:
+            return AssetString(piece.asset_id, is_text=True)
+        return as_text(piece.data) if piece.data else ""
 
     def media_type(self, piece: Media) -> str:
         """Return the media type of a file; "" if it is unknown."""
@@ -220,11 +231,12 @@ def foreign_text(piece: Foreign) -> str:
     return f"[{piece.kind}: not sent, because only its provider can read it]"
 
 
-def file_note(piece: Media, media_type: str) -> str:
+def file_note(piece: Media, media_type: str, why: str = "") -> str:
     """Return a note which says that a file is not sent."""
     what = (piece.kind, piece.name, media_type, piece.uri[:200], piece.file_id)
     about = " ".join(filter(None, what))
-    return f"[{about}: not sent, because the model's provider does not accept it here]"
+    why = why or "the model's provider does not accept it here"
+    return f"[{about}: not sent, because {why}]"
 
 
 def is_web(uri: str) -> bool:

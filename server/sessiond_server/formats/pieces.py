@@ -16,10 +16,12 @@ class Text:
 
     Attributes:
         source: the block of the stored message. None = no block.
+        container: the document of the stored message that contains it. None = none.
     """
 
     text: str
     source: JSON | None = field(default=None, compare=False)
+    container: JSON | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,7 @@ class Media:
         file_id: a provider's id of a file that was uploaded to the provider.
         name: a name for people to read. "" = none.
         source: the block of the stored message. None = no block.
+        container: the document of the stored message that contains it. None = none.
     """
 
     kind: str
@@ -45,6 +48,7 @@ class Media:
     file_id: str = ""
     name: str = ""
     source: JSON | None = field(default=None, compare=False)
+    container: JSON | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,11 +114,13 @@ class Foreign:
         kind: the type that the format uses for it.
         text: its readable text. "" = none.
         source: the block of the stored message.
+        container: the document of the stored message that contains it. None = none.
     """
 
     kind: str
     text: str = ""
     source: JSON | None = field(default=None, compare=False)
+    container: JSON | None = field(default=None, compare=False)
 
 
 Piece: TypeAlias = Text | Media | Call | Result | Thinking | Foreign

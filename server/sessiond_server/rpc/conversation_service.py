@@ -62,10 +62,10 @@ class ConversationServicer:
         )
         async with aclosing(steps):
             async for step in steps:
-                response = SendResponse(events=step.events, message_id=step.message_id)
+                response = SendResponse(message_id=step.message_id)
                 if step.turn:
                     response.turn.CopyFrom(_message(step.turn, request.session_id))
-                yield response.SerializeToString()
+                yield response.SerializeToString() + step.events
 
     async def Abort(self, request: AbortRequest, caller: Caller) -> AbortResponse:
         aborting = self._turns.abort(

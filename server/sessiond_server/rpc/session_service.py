@@ -2,6 +2,9 @@
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
+from dataclasses import replace
+
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from sessiond.v1.message_pb2 import Message
 from sessiond.v1.rewind_pb2 import RewindSessionRequest, RewindSessionResponse
@@ -9,6 +12,7 @@ from sessiond.v1.session_pb2 import Session
 from sessiond.v1.session_service_pb2 import (
     MESSAGE_ORDER_DESC,
     MESSAGE_VIEW_BASIC,
+    ON_DUPLICATE_SKIP,
     BatchStoreMessagesRequest,
     BatchStoreMessagesResponse,
     BatchStoreMessagesResult,
@@ -34,6 +38,7 @@ from sessiond.v1.session_service_pb2 import (
     ListSessionsResponse,
     MessageOrder,
     MessageView,
+    OnDuplicate,
     ResumeSessionRequest,
     StoreMessagesRequest,
     StoreMessagesResponse,
@@ -43,18 +48,20 @@ from sessiond_server.copies.service import Copies
 from sessiond_server.core.cancellation import run_to_completion
 from sessiond_server.core.errors import invalid
 from sessiond_server.core.states import SessionStatus
+from sessiond_server.formats.token_counts import ENCODING
 from sessiond_server.imports.service import SessionImports
-from sessiond_server.messages.append import Appends, Target
+from sessiond_server.messages.append import Appends
 from sessiond_server.messages.batch_append import BatchAppender, Outcome
 from sessiond_server.messages.history import History, Reading
 from sessiond_server.messages.store.append import Appended
-from sessiond_server.messages.token_counts import ENCODING
+from sessiond_server.messages.target import Target
 from sessiond_server.projects.authentication import Caller
 from sessiond_server.rewinds.service import Rewinding, Rewinds
 from sessiond_server.rpc import conversions
 from sessiond_server.rpc.admission import Admission
 from sessiond_server.rpc.handlers import status_of_part
 from sessiond_server.sessions.service import Sessions
+from sessiond_server.sessions.settings import SessionSettings
 from sessiond_server.sessions.store.sessions import Listing
 
 # Method names are those of the protos.
@@ -185,7 +192,7 @@ class SessionServicer:
     ) -> RewindSessionResponse:
         kind = request.WhichOneof("to")
         rewinding = Rewinding(
-            _target(request, caller),
+            _place(request, caller),
             messages=request.messages,
             return_removed=request.return_removed,
             abort_turn=request.abort_turn,
@@ -262,7 +269,8 @@ class SessionServicer:
         return ImportMessagesResponse(
             first_seq=stored.first_seq,
             last_seq=stored.last_seq,
-            create_time=conversions.timestamp_of(stored.created_us),
+            create_time=_create_time(stored),
+            skipped_count=stored.skipped,
             epoch=stored.epoch,
         )
 
@@ -271,6 +279,7 @@ class SessionServicer:
     ) -> AsyncGenerator[bytes, None]:
         order = conversions.enum_number(MessageOrder.DESCRIPTOR, request.order, "order")
         view = conversions.enum_number(MessageView.DESCRIPTOR, request.view, "view")
+        start = request.WhichOneof("start")
         reading = Reading(
             session_id=request.session_id,
             after_seq=request.after_seq,
@@ -280,9 +289,8 @@ class SessionServicer:
             roles=tuple(request.roles),
             basic=view == MESSAGE_VIEW_BASIC,
             resume_token=request.resume_token,
-            after_bookmark=request.after_bookmark
-            if request.WhichOneof("start") == "after_bookmark"
-            else None,
+            after_bookmark=request.after_bookmark if start == "after_bookmark" else None,
+            after_message_id=request.after_message_id if start == "after_message_id" else None,
             expected_epoch=request.expected_epoch if request.HasField("expected_epoch") else None,
         )
         async with aclosing(self._history.stream(caller.project_id, reading)) as batches:
@@ -291,16 +299,24 @@ class SessionServicer:
                 yield batch
 
     async def GetMessage(self, request: GetMessageRequest, caller: Caller) -> bytes:
-        return await self._history.message(caller.project_id, request.session_id, request.seq)
+        return await self._history.message(
+            caller.project_id, request.session_id, request.seq, request.message_id
+        )
 
 
 def _stored(appended: Appended) -> StoreMessagesResponse:
     return StoreMessagesResponse(
         first_seq=appended.first_seq,
         last_seq=appended.last_seq,
-        create_time=conversions.timestamp_of(appended.created_us),
+        create_time=_create_time(appended),
+        skipped_count=appended.skipped,
         epoch=appended.epoch,
     )
+
+
+def _create_time(appended: Appended) -> Timestamp | None:
+    """Convert the create time of the stored messages; None if all were skipped."""
+    return conversions.timestamp_of(appended.created_us) if appended.first_seq else None
 
 
 async def _result(outcome: Outcome, request: StoreMessagesRequest) -> BatchStoreMessagesResult:
@@ -310,9 +326,10 @@ async def _result(outcome: Outcome, request: StoreMessagesRequest) -> BatchStore
     return BatchStoreMessagesResult(index=index, error=await status_of_part(end, request))
 
 
-def _target(
+def _place(
     request: StoreMessagesRequest | ImportMessagesRequest | RewindSessionRequest, caller: Caller
 ) -> Target:
+    """Convert the session of a request, and where the caller believes it to be."""
     return Target(
         caller.project_id,
         request.session_id,
@@ -320,3 +337,22 @@ def _target(
         request.request_id,
         request.expected_epoch if request.HasField("expected_epoch") else None,
     )
+
+
+def _target(request: StoreMessagesRequest | ImportMessagesRequest, caller: Caller) -> Target:
+    """Convert the session and the conditions of an append."""
+    on_duplicate = conversions.enum_number(
+        OnDuplicate.DESCRIPTOR, request.on_duplicate, "on_duplicate"
+    )
+    return replace(
+        _place(request, caller),
+        skips_duplicates=on_duplicate == ON_DUPLICATE_SKIP,
+        create=_creation(request) if request.HasField("create") else None,
+    )
+
+
+def _creation(request: StoreMessagesRequest | ImportMessagesRequest) -> SessionSettings:
+    """Convert the settings with which a missing session is made."""
+    if request.create.session_id not in ("", request.session_id):
+        raise invalid("create.session_id", "differs from session_id; leave it out")
+    return conversions.settings(request.create, "create")

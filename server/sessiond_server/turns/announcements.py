@@ -1,5 +1,6 @@
 """Publishes the events of turns: their start, their deltas, their end."""
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
@@ -13,8 +14,11 @@ from sessiond_server.core.states import TurnState
 from sessiond_server.formats.wire import replace_surrogates
 from sessiond_server.providers.base import Delta
 from sessiond_server.turns.state import RunningTurn, TurnChanges
+from sessiond_server.watch.live_text import TextPiece, data_of
 
 MAX_LOGGED_CHARACTERS = 500
+# Deltas of a turn that come within this time are published as one.
+COALESCE_S = 0.02
 
 log = structlog.get_logger(__name__)
 
@@ -31,26 +35,66 @@ class TurnAnnouncements:
         self._publish(running, events.TURN_START, running.turn_id, running.after_seq, data)
 
     def delta(self, running: RunningTurn, delta: Delta) -> None:
-        """Publish a delta of the model's answer, in whole characters."""
-        if not delta.is_reasoning:
+        """Publish a delta of the model's answer, within COALESCE_S."""
+        text = running.text
+        if text.published < text.length if delta.is_reasoning else running.reasoning:
+            # The other kind comes first.
+            self.flush(running)
+        if delta.is_reasoning:
+            running.reasoning += delta.text
+        else:
             running.text.add(delta.text)
-            self.text(running)
-            return
-        text, running.reasoning_half = running.reasoning_half + delta.text, ""
-        if "\ud800" <= text[-1:] <= "\udbff":
-            text, running.reasoning_half = text[:-1], text[-1]
-        if text and not running.is_over.is_set():
-            data = {DELTA_CONTENT: replace_surrogates(text)}
-            self._publish(running, events.REASONING_DELTA, running.turn_id, running.after_seq, data)
+        if running.flushing is None:
+            loop = asyncio.get_running_loop()
+            wait_s = running.flushed + COALESCE_S - loop.time()
+            if wait_s > 0:
+                running.flushing = loop.call_later(wait_s, self.flush, running)
+            else:
+                self.flush(running)
 
-    def text(self, running: RunningTurn) -> None:
-        """Publish the text that has not been published, unless the turn is over.
+    def flush(self, running: RunningTurn) -> None:
+        """Publish what has not been published, in whole characters, unless the turn is over.
 
         What comes after the end is not stored, so it must not be seen.
         """
-        if not running.is_over.is_set() and (text := running.text.take_unpublished()):
-            data = {DELTA_CONTENT: text}
-            self._publish(running, events.MESSAGE_DELTA, running.turn_id, running.after_seq, data)
+        if running.flushing:
+            running.flushing.cancel()
+            running.flushing = None
+        running.flushed = asyncio.get_running_loop().time()
+        if running.is_over.is_set():
+            return
+        reasoning, running.reasoning = running.reasoning, ""
+        if "\ud800" <= reasoning[-1:] <= "\udbff":
+            reasoning, running.reasoning = reasoning[:-1], reasoning[-1]
+        if reasoning:
+            data = {"turn_id": str(running.turn_id), DELTA_CONTENT: replace_surrogates(reasoning)}
+            self._publish_delta(running, events.REASONING_DELTA, data)
+        text = running.text
+        start = text.published
+        if added := text.take_unpublished():
+            piece = TextPiece(str(running.turn_id), text.answered_seq, start, added)
+            self._publish_delta(running, events.MESSAGE_DELTA, data_of(piece))
+
+    def saved(self, running: RunningTurn) -> None:
+        """Tell other processes how much of a turn's text is in the database, by an empty delta."""
+        text = running.text
+        if not running.is_over.is_set():
+            piece = TextPiece(str(running.turn_id), text.answered_seq, text.saved, "")
+            self._publish_delta(running, events.MESSAGE_DELTA, data_of(piece))
+
+    def _publish_delta(self, running: RunningTurn, type_: str, data: Mapping[str, Any]) -> None:
+        self._publisher.publish(
+            Event(
+                type_,
+                running.project_id,
+                running.session_id,
+                running.log,
+                now_us(),
+                running.after_seq,
+                data,
+                running.epoch,
+            )
+        )
 
     def committed(self, changes: TurnChanges) -> None:
         """Publish the rewind, the appends and the ended turns of a committed transaction."""

@@ -1,5 +1,7 @@
 """The text of the answer that a model is writing."""
 
+import time
+
 from sessiond_server.formats.wire import replace_surrogates
 
 
@@ -13,6 +15,8 @@ class AnswerText:
         published: number of characters that watchers may have seen.
         saved: number of characters that are in the database.
         is_frozen: whether nothing may be published, because the text is being stored.
+        frozen_until: until when nothing may be published, because another process stores the text;
+            on the monotonic clock.
     """
 
     def __init__(self) -> None:
@@ -21,6 +25,7 @@ class AnswerText:
         self.published = 0
         self.saved = 0
         self.is_frozen = False
+        self.frozen_until = 0.0
         # The first half of a surrogate pair whose second half begins the next delta.
         self._half = ""
         self._pieces: list[str] = []
@@ -48,6 +53,7 @@ class AnswerText:
 
     def take_unpublished(self) -> str:
         """Return the text that has not been published, and count it as published."""
-        text = "" if self.is_frozen else self.since(self.published)
+        is_frozen = self.is_frozen or self.frozen_until > time.monotonic()
+        text = "" if is_frozen else self.since(self.published)
         self.published += len(text)
         return text

@@ -21,6 +21,7 @@ from sessiond_server.core.events import Event, EventPublisher
 from sessiond_server.db.idempotency import RequestRecord
 from sessiond_server.db.pool import Contention, DatabaseUnavailable, PoolExhausted
 from sessiond_server.formats.files import MAGIC_BYTES, media_type_of
+from sessiond_server.formats.read.other import unreadable
 from sessiond_server.formats.wire import AssetInfo
 from sessiond_server.providers.base import Answer, ModelFault, ModelRequest
 from sessiond_server.providers.routing import Models
@@ -55,6 +56,7 @@ class TurnRunner:
         transitions: TurnTransitions,
         slots: TurnSlots,
         publisher: EventPublisher,
+        announcements: TurnAnnouncements,
         sessions: SessionStore,
         contexts: Contexts,
         models: Models,
@@ -66,13 +68,15 @@ class TurnRunner:
         self._transitions = transitions
         self._slots = slots
         self._publisher = publisher
-        self._announcements = TurnAnnouncements(publisher)
+        self._announcements = announcements
         self._sessions = sessions
         self._contexts = contexts
         self._models = models
         self._assets = assets
         self._max_request_bytes = max_request_bytes
         self._running = transitions.running
+        # The same turns, by the log of their session.
+        self._logs: dict[UUID, RunningTurn] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
@@ -123,6 +127,14 @@ class TurnRunner:
         """Return the turns that this process runs."""
         return list(self._running.values())
 
+    def get(self, turn_id: UUID) -> RunningTurn | None:
+        """Return a turn; None if this process does not run it."""
+        return self._running.get(turn_id)
+
+    def running_in(self, session_log: UUID) -> RunningTurn | None:
+        """Return the turn that this process runs for a session; None if it runs none."""
+        return self._logs.get(session_log)
+
     def on_event(self, event: Event) -> None:
         """Cancel the turns that an event ends, no matter which process published it."""
         if event.type == events.TURN_END and event.data:
@@ -154,21 +166,23 @@ class TurnRunner:
 
     def _begin(self, running: RunningTurn) -> None:
         self._slots.take(running.turn_id)
-        self._running[running.turn_id] = running
+        self._running[running.turn_id] = self._logs[running.log] = running
         self._announcements.started(running)
         task = asyncio.create_task(self._run(running))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     def _forget(self, turn_id: UUID) -> None:
-        self._running.pop(turn_id, None)
+        running = self._running.pop(turn_id, None)
+        if running and self._logs.get(running.log) is running:
+            del self._logs[running.log]
         self._slots.release(turn_id)
 
     def _thaw(self, changes: TurnChanges) -> None:
         """Go on publishing the texts of turns that the transaction did not end after all."""
         for running in changes.frozen:
             running.text.is_frozen = False
-            self._announcements.text(running)
+            self._announcements.flush(running)
 
     def _release_unstarted(self, changes: TurnChanges) -> None:
         if changes.started and not self.runs(changes.started.turn_id):
@@ -251,6 +265,13 @@ class TurnRunner:
         )
         route = self._models.route(running.model)
         context = await self._contexts.read(wanted, policy.limits)
+        if message := unreadable(context.messages):
+            raise Fault(
+                "FORMAT_UNREADABLE",
+                f"message {message.seq} is of the format {message.format_name!r}, which this "
+                "server can store but not give to a model",
+                metadata={"format_name": message.format_name, "seq": message.seq},
+            )
         running.text = AnswerText()
         running.text.answered_seq = context.last_seq
         request = ModelRequest(
@@ -307,6 +328,7 @@ class TurnRunner:
             Whether the turn resumes, because messages were sent to steer it.
         """
         turn_id = str(running.turn_id)
+        self._announcements.flush(running)
         delay_s = FIRST_RETRY_S
         while True:
             try:

@@ -3,6 +3,7 @@
 runner.py runs the turns, and streams.py streams their events to Send.
 """
 
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
 from uuid import UUID
@@ -31,8 +32,10 @@ from sessiond_server.db.idempotency import (
     RequestRecord,
     content_hash,
 )
-from sessiond_server.messages.token_counts import Tokenizer
-from sessiond_server.messages.validation import MessageValidator, check_batch
+from sessiond_server.formats.token_counts import Tokenizer
+from sessiond_server.messages.duplicates import already_exists
+from sessiond_server.messages.sizes import check_batch
+from sessiond_server.messages.validation import MessageValidator
 from sessiond_server.providers.base import ModelFault
 from sessiond_server.providers.routing import Models
 from sessiond_server.sessions.store.lock import SessionMissing
@@ -53,6 +56,7 @@ class Turns:
     Args:
         default_model: model of sessions without a model.
         max_timeout_ms: maximum timeout of a turn, which is also the default.
+        save_remote_text: has the process that runs a turn save the turn's text.
         keep_partial: whether the text of an answer that is cut off is kept by default.
     """
 
@@ -69,6 +73,7 @@ class Turns:
         *,
         default_model: str,
         max_timeout_ms: int,
+        save_remote_text: Callable[[UUID], Awaitable[None]],
         keep_partial: bool = True,
     ) -> None:
         self._store = store
@@ -82,6 +87,7 @@ class Turns:
         self._default_model = default_model
         self._max_timeout_ms = max_timeout_ms
         self._keep_partial = keep_partial
+        self._save_remote_text = save_remote_text
 
     async def send(self, sending: Sending) -> Accepted:
         """Queue a turn, and start the next one if none is running.
@@ -108,6 +114,9 @@ class Turns:
         if session.state == SessionStatus.DESTROYED:
             raise _destroyed(session_id)
         turn = self._new_turn(sending, session, turn_id, timeout_ms)
+        ids = [(i, m.message_id) for i, m in enumerate(sending.messages) if m.message_id]
+        if ids and (stored := await self._store.stored_ids(key, project_id, ids)):
+            raise already_exists(session_id, ids, stored)
         # Messages with results are not held: the others wait for these results.
         is_held = (
             sending.is_immediate
@@ -190,6 +199,7 @@ class Turns:
             if request_id
             else None
         )
+        await self._save_text(key, project_id, wanted)
         try:
             async with self._runner.change(key, project_id, session_id, record) as changes:
                 change = changes.change
@@ -217,6 +227,32 @@ class Turns:
                 if ended_id
             ]
         return ended
+
+    async def _save_text(self, key: UUID, project_id: UUID, turn_id: UUID | None) -> None:
+        """Have the text of the running turn saved, if another process runs it.
+
+        Args:
+            key: the session's key.
+            project_id: the caller's project.
+            turn_id: the turn that is to be aborted; None = the running one.
+        """
+        running = await self._store.running(key, project_id)
+        if running and turn_id in (None, running) and not self._runner.runs(running):
+            await self._save_remote_text(running)
+
+    async def wake(self, project_id: UUID, session_id: str) -> None:
+        """Start the turns that wait for the results of calls, if all results have been stored."""
+        key = session_key(project_id, session_id)
+        session = await self._sessions.get(key, project_id)
+        if session is None or await self._contexts.has_open_calls(session):
+            return
+        with suppress(SessionMissing):
+            async with self._runner.change(key, project_id, session_id) as changes:
+                open_ = await self._store.open(changes.change)
+                # If more messages have arrived since the check, they wake the turns.
+                is_answered = open_.last_seq == session.last_seq and not open_.running_turn
+                if is_answered and await self._store.release(changes.change):
+                    await self._transitions.start_next(changes)
 
     async def session_destroyed(self, project_id: UUID, session_id: str) -> None:
         """Abort the turns of a destroyed session, unless it has been resumed by now."""
@@ -268,10 +304,10 @@ class Turns:
         key = session_key(project_id, session_id)
         paging = Paging(page_size, page_token, ("turns", key, state), UUID)
         before = paging.after[0] if paging.after else None
-        rows = await self._store.list(key, project_id, state, before, paging.size + 1)
-        if not rows and await self._sessions.get(key, project_id) is None:
+        found = await self._store.list(key, project_id, state, before, paging.size)
+        if not found.rows and await self._sessions.get(key, project_id) is None:
             raise session_not_found(session_id)
-        return paging.page(rows, lambda row: [row.turn_id])
+        return paging.page(found.rows, lambda row: [row.turn_id], has_more=found.has_more)
 
     def _new_turn(
         self, sending: Sending, session: SessionRow, turn_id: UUID, timeout_ms: int

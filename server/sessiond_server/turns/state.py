@@ -97,7 +97,9 @@ class RunningTurn:
         epoch: the session's epoch, which does not change while a turn runs.
         keep_partial: whether the text of an answer that is cut off is kept.
         text: what the model has written in the current call.
-        reasoning_half: the first half of a surrogate pair of the reasoning.
+        reasoning: reasoning that has not been published.
+        flushed: when deltas were last published, on the event loop's clock.
+        flushing: publishes what has come since then. None = nothing has.
         has_saved: whether text of the turn may be in the database.
         began: time of the start, on the monotonic clock.
         is_over: set when another process has ended the turn, or when this one must abandon it.
@@ -120,7 +122,9 @@ class RunningTurn:
     epoch: int
     keep_partial: bool = True
     text: AnswerText = field(default_factory=AnswerText)
-    reasoning_half: str = ""
+    reasoning: str = ""
+    flushed: float = 0.0
+    flushing: asyncio.TimerHandle | None = None
     has_saved: bool = False
     began: float = field(default_factory=time.monotonic)
     is_over: asyncio.Event = field(default_factory=asyncio.Event)

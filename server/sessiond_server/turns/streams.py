@@ -2,14 +2,15 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 
 import structlog
 
 from sessiond.v1 import event_pb2
-from sessiond.v1.conversation_service_pb2 import WatchResponse
+from sessiond.v1.conversation_service_pb2 import SendResponse, WatchResponse
 from sessiond_server.core import events
 from sessiond_server.core.cancellation import cancel_all, run_to_completion
 from sessiond_server.core.errors import Fault, invalid, session_not_found
@@ -20,6 +21,7 @@ from sessiond_server.turns.rows import TurnRow
 from sessiond_server.turns.runner import TurnRunner
 from sessiond_server.turns.sending import Accepted, Sending
 from sessiond_server.turns.service import Turns
+from sessiond_server.watch.encoding import Chunk
 from sessiond_server.watch.hub import WatchHub
 from sessiond_server.watch.options import WatchOptions
 
@@ -35,11 +37,12 @@ class Step:
     """A response of Send. If no field is set, it is a heartbeat.
 
     Attributes:
+        events: the encoded `events` of a SendResponse.
         turn: see SendResponse.
         message_id: see SendResponse.
     """
 
-    events: Sequence[event_pb2.Event] = ()
+    events: bytes = b""
     turn: TurnRow | None = None
     message_id: str = ""
 
@@ -72,7 +75,8 @@ class TurnStreams:
         if after_seq < 0:
             raise invalid("after_seq", "is negative; 0 stands for the beginning")
         # Watch before the turn starts, so that none of its events is missed.
-        live, first = self._watch(sending, None, None), b""
+        live = self._watch(sending, None, None)
+        first: Sequence[Chunk] = ()
         try:
             await anext(live)
             sent = asyncio.ensure_future(self._turns.send(sending))
@@ -120,10 +124,10 @@ class TurnStreams:
 
     def _watch(
         self, sending: Sending, after_seq: int | None, after_epoch: int | None
-    ) -> AsyncGenerator[bytes, None]:
+    ) -> AsyncGenerator[Sequence[Chunk], None]:
         session_id = check_session_id(sending.session_id)
         options = WatchOptions(session_id, after_seq, POLL_MS, after_epoch)
-        return self._watching.watch(sending.project_id, options)
+        return self._watching.chunks(sending.project_id, options)
 
     async def _effective_turn(self, sending: Sending, own: TurnRow) -> TurnRow:
         """Return the turn that a Send is part of: its own, or the one that it steers."""
@@ -167,13 +171,16 @@ class TurnFollower:
         self._ended: TurnRow | None = None
 
     async def steps(
-        self, first: bytes, chunks: AsyncGenerator[bytes, None], after_seq: int
+        self,
+        first: Sequence[Chunk],
+        responses: AsyncGenerator[Sequence[Chunk], None],
+        after_seq: int,
     ) -> AsyncGenerator[Step, None]:
         """Filter the events of a watch stream until the turn is over.
 
         Args:
-            first: the first chunk of the watch stream.
-            chunks: the following chunks.
+            first: the first response of the watch stream.
+            responses: the following responses.
             after_seq: seq of the message after which the watch stream begins.
 
         Yields:
@@ -183,27 +190,29 @@ class TurnFollower:
             Fault: with the reasons of WatchHub.watch; SESSION_NOT_FOUND if the session is deleted.
         """
         self._seen = after_seq
-        chunk, yielded_at = first, time.monotonic()
+        chunks, yielded_at = first, time.monotonic()
         # Whether the turn's end has already been published, or never will be.
         is_published = self._ended is not None
         while True:
-            watched = WatchResponse.FromString(chunk).events
-            if self.own.state == TurnState.QUEUED and self._may_have_joined(watched):
+            messages = [_messages_of(chunk) if chunk.last_seq else () for chunk in chunks]
+            if self.own.state == TurnState.QUEUED and self._may_have_joined(messages):
                 await self._ended_turn()
-            found, has_ended = self._filter(watched)
+            if self.own.state == TurnState.QUEUED and self._may_be_answered(messages):
+                await self._turns.wake(self._sending.project_id, self._sending.session_id)
+            found, has_ended = self._filter(chunks, messages)
             if found or time.monotonic() - yielded_at >= HEARTBEAT_S:
                 yielded_at = time.monotonic()
                 yield Step(found)
-            if has_ended or not (chunk or self._runner.runs(self.own.turn_id)):
+            if has_ended or not (chunks or self._runner.runs(self.own.turn_id)):
                 # Another process may have stored the end without having published it yet. If it is
                 # still not published at the next look-up, that process is gone.
                 is_published = has_ended or self._ended is not None
                 self._ended = self._ended or await self._ended_turn()
             if is_published and self._ended and self._ended.end_seq <= self._seen:
                 return
-            if is_published and not chunk and await self._is_cut():
+            if is_published and not chunks and await self._is_cut():
                 return
-            chunk = await anext(chunks)
+            chunks = await anext(responses)
 
     async def is_over_at(self, seq: int) -> bool:
         """Look up the turn. Return whether it is over and has no message after `seq`."""
@@ -231,27 +240,46 @@ class TurnFollower:
             raise
         return None if turn.state in (TurnState.QUEUED, TurnState.RUNNING) else turn
 
-    def _may_have_joined(self, watched: Sequence[event_pb2.Event]) -> bool:
+    def _may_have_joined(self, messages: Iterable[Sequence[event_pb2.Event]]) -> bool:
         """Whether a turn has begun that may have included the held messages."""
         ids = {str(turn_id) for turn_id in (self.own.turn_id, self.own.steers) if turn_id}
         return bool(self.own.steers or self.own.held_until) and any(
-            event.message.turn.turn_id not in {"", *ids} for event in watched
+            event.message.turn.turn_id not in {"", *ids} for event in chain(*messages)
         )
 
-    def _filter(self, watched: Sequence[event_pb2.Event]) -> tuple[list[event_pb2.Event], bool]:
-        """Return the turn's events, and whether one of them ends it or the turn that it steers."""
+    def _may_be_answered(self, messages: Iterable[Sequence[event_pb2.Event]]) -> bool:
+        """Whether messages were stored that may be the results which the turn waits for."""
+        return bool(self.own.steers or self.own.held_until) and any(
+            not event.message.turn.turn_id for event in chain(*messages)
+        )
+
+    def _filter(
+        self, chunks: Sequence[Chunk], messages: Sequence[Sequence[event_pb2.Event]]
+    ) -> tuple[bytes, bool]:
+        """Return the turn's events, and whether one of them ends it or the turn that it steers.
+
+        Args:
+            chunks: the watched events.
+            messages: for each chunk, its events of messages.
+        """
         ids = (self.own.turn_id, self.own.joined, self.own.steers)
         mine = {str(turn_id) for turn_id in ids if turn_id}
-        found, has_ended = [], False
-        for event in watched:
-            if event.type == events.REWOUND:
-                self._seen = min(self._seen, int(event.data.fields["last_seq"].number_value))
-            elif event.seq:
+        found: list[bytes] = []
+        has_ended = False
+        for chunk, stored in zip(chunks, messages, strict=True):
+            if chunk.rewound_to is not None:
+                self._seen = min(self._seen, chunk.rewound_to)
+            elif chunk.last_seq:
                 # Messages that arrived before the turn started may have lower seqs.
-                self._seen = max(self._seen, event.seq)
-                if event.message.turn.turn_id in mine:
-                    found.append(event)
-            elif event.HasField("data") and event.data.fields["turn_id"].string_value in mine:
-                found.append(event)
-                has_ended |= event.type == events.TURN_END
-        return found, has_ended
+                self._seen = max(self._seen, chunk.last_seq)
+                own = [event for event in stored if event.message.turn.turn_id in mine]
+                found.append(SendResponse(events=own).SerializeToString())
+            elif chunk.turn_id in mine:
+                # SendResponse.events has the same number as WatchResponse.events.
+                found.append(chunk.encoded)
+                has_ended |= chunk.type == events.TURN_END
+        return b"".join(found), has_ended
+
+
+def _messages_of(chunk: Chunk) -> Sequence[event_pb2.Event]:
+    return WatchResponse.FromString(chunk.encoded).events

@@ -25,6 +25,8 @@ class TextSaver:
         self._store = store
         self._runner = runner
         self._lease = lease
+        # Two saves at once would write the same piece twice, in either order.
+        self._lock = asyncio.Lock()
 
     def loops(self) -> dict[str, Loop]:
         """Return the background loop by its name."""
@@ -44,19 +46,20 @@ class TextSaver:
         Raises:
             DatabaseUnavailable, PoolExhausted, Contention: if the database does not answer.
         """
-        batch: list[tuple[RunningTurn, Piece]] = []
-        size = 0
-        for turn in running:
-            if text := turn.text.since(turn.text.saved):
-                start, seq = turn.text.saved, turn.text.answered_seq
-                piece = Piece(turn.key, turn.log, turn.turn_id, seq, start, text)
-                batch.append((turn, piece))
-                size += len(text)
-                if size >= MAX_BYTES:
-                    await self._save(batch)
-                    batch, size = [], 0
-        if batch:
-            await self._save(batch)
+        async with self._lock:
+            batch: list[tuple[RunningTurn, Piece]] = []
+            size = 0
+            for turn in running:
+                if text := turn.text.since(turn.text.saved):
+                    start, seq = turn.text.saved, turn.text.answered_seq
+                    piece = Piece(turn.key, turn.log, turn.turn_id, seq, start, text)
+                    batch.append((turn, piece))
+                    size += len(text)
+                    if size >= MAX_BYTES:
+                        await self._save(batch)
+                        batch, size = [], 0
+            if batch:
+                await self._save(batch)
 
     async def _save(self, batch: Iterable[tuple[RunningTurn, Piece]]) -> None:
         texts = [(turn.text, piece) for turn, piece in batch]

@@ -36,6 +36,15 @@ WHERE turns.key = %(key)s AND turns.log = %(log)s AND turns.turn_id = %(turn_id)
     AND turns.state = %(running)s AND answered_seq >= turns.end_seq
 ORDER BY answered_seq, start"""
 
+_SESSION_TEXT = """
+SELECT turns.turn_id, answered_seq, content
+FROM sessions JOIN turns ON turns.key = sessions.key AND turns.log = sessions.log
+        AND turns.turn_id = sessions.running_turn
+    LEFT JOIN turn_texts ON turn_texts.key = turns.key AND turn_texts.log = turns.log
+        AND turn_texts.turn_id = turns.turn_id AND answered_seq >= turns.end_seq
+WHERE sessions.key = %(key)s AND sessions.log = %(log)s AND turns.state = %(running)s
+ORDER BY answered_seq, start"""
+
 _DROP = """
 DELETE FROM turn_texts WHERE key = %(key)s AND log = %(log)s AND turn_id = %(turn_id)s"""
 
@@ -85,6 +94,21 @@ class TextStore:
         answered_seq = rows[-1]["answered_seq"]
         pieces = [row["content"] for row in rows if row["answered_seq"] == answered_seq]
         return SavedText(rows[0]["model"], answered_seq, b"".join(pieces).decode())
+
+    async def running_text(self, key: UUID, log: UUID) -> tuple[UUID, int, str] | None:
+        """Return the running turn of a session, the message that it answers, and its text so far.
+
+        The text is "" if nothing has been saved. None = no turn is running.
+        """
+        rows = await self._database.rows(
+            _SESSION_TEXT, {"key": key, "log": log, "running": TurnState.RUNNING}
+        )
+        if not rows:
+            return None
+        answered_seq = rows[-1]["answered_seq"]
+        pieces = [row["content"] for row in rows if row["answered_seq"] == answered_seq]
+        text = b"".join(piece for piece in pieces if piece).decode()
+        return rows[0]["turn_id"], answered_seq or 0, text
 
     async def drop(self, change: Change, turn_id: UUID) -> None:
         """Delete the text of a turn that has ended in this transaction."""

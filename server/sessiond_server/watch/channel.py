@@ -6,20 +6,29 @@ the sequence of messages at the right places.
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from itertools import chain
 from typing import Any
 from uuid import UUID
 
 import structlog
 
+from sessiond.v1.message_pb2 import ROLE_ASSISTANT
 from sessiond_server.core.errors import session_not_found
+from sessiond_server.core.events import MESSAGE_DELTA, TURN_END, Event
 from sessiond_server.core.ids import session_key
+from sessiond_server.core.pg_time import now_us
 from sessiond_server.db.pool import Contention, DatabaseUnavailable, PoolExhausted
 from sessiond_server.messages.store.cuts import CutStore
 from sessiond_server.messages.store.history import HistoryStore, LogHead, PageQuery
 from sessiond_server.messages.store.segments import Segment, cut
-from sessiond_server.watch.encoding import Chunk, chunk_of_cut, chunk_of_messages
+from sessiond_server.watch.encoding import (
+    Chunk,
+    chunk_of_cut,
+    chunk_of_event,
+    chunk_of_messages,
+)
+from sessiond_server.watch.live_text import LiveText, TextPiece, data_of, partial_data_of
 from sessiond_server.watch.watcher import MAX_QUEUED_CHUNKS, Watcher
 
 PAGE_ROWS, PAGE_BYTES = 256, 256 * 1024
@@ -32,6 +41,7 @@ MAX_EPHEMERAL = MAX_QUEUED_CHUNKS // 2
 ROOM_TIMEOUT_S = 0.2
 SENT_BYTES_A_SECOND = 20_000_000
 MAX_SEQ = 2**63 - 1
+MAX_MISSING = 256
 
 log = structlog.get_logger(__name__)
 
@@ -57,6 +67,7 @@ class Channel:
         history: HistoryStore,
         cuts: CutStore,
         wait_for_publication: Callable[[UUID], Awaitable[None]],
+        on_missing_text: "Callable[[Channel], None]",
         project_id: UUID,
         session_id: str,
         head: LogHead,
@@ -68,6 +79,8 @@ class Channel:
             cuts: store of the remembered rewinds.
             wait_for_publication: waits until the events of all commits in progress in this process
                 are published, for the session with the given key.
+            on_missing_text: called if a piece of the running answer's text was missed; it has to
+                call `fill`.
             project_id: the session's project.
             session_id: the session.
             head: the session's current state. The channel begins after its last message.
@@ -87,6 +100,7 @@ class Channel:
         self._segments: Sequence[Segment] = ()
         self._may_be_rewound = False
         self._wait_for_publication = wait_for_publication
+        self._on_missing_text = on_missing_text
         self._wake = asyncio.Event()
         self._is_resting = False
         self._is_closed = False
@@ -94,6 +108,42 @@ class Channel:
         self._ephemeral: deque[tuple[int, Chunk]] = deque()
         self._round = 0
         self._dropped = 0
+        # The text of the running answer. None = none is known.
+        self.text: LiveText | None = None
+        # The last turn whose answer has been delivered: its id, and the answer's seq.
+        self._answered = ("", 0)
+        # The turn that was running when the channel was created; "" = none.
+        self._first_turn = ""
+        self._first_seq = head.last_seq
+        # Seq of the newest assistant's message that has been delivered.
+        self._newest_answer = 0
+
+    @property
+    def partial(self) -> Chunk | None:
+        """The text so far, as the event for a watcher that joins; None if there is none."""
+        if not (self.text and self.text.length):
+            return None
+        return self._chunk_of(*partial_data_of(self.text.whole))
+
+    def begin_text(self, turn_id: str, text: TextPiece | None) -> None:
+        """Take up the text of a turn that was already running when the channel was created."""
+        self._first_turn = turn_id
+        if text and not self.text and self._answered[0] != turn_id:
+            self.text = LiveText(turn_id, text.answered_seq)
+            self.text.add(text)
+
+    def fill(self, text: TextPiece) -> None:
+        """Deliver what the database has of the text of the running answer, if anything is new."""
+        if self._is_late_text(text):
+            return
+        live = self._live(text)
+        if not live.length and text.text:
+            # Nobody has received any of it.
+            live.fill(text)
+            self._push(self._chunk_of(*partial_data_of(live.whole)))
+            return
+        for piece in live.fill(text):
+            self._push(self._chunk_of(MESSAGE_DELTA, data_of(piece)))
 
     def wake(self) -> None:
         """Make the channel read new messages, if there are any."""
@@ -190,6 +240,12 @@ class Channel:
             if not chunk.is_delta:
                 self._push(chunk)
         self.seq = min(self.seq, found.last_seq)
+        # A rewind aborts the running turn.
+        if self.text:
+            self._answered = (self.text.turn_id, MAX_SEQ)
+            self.text = None
+        self._newest_answer = min(self._newest_answer, self.seq)
+        self._first_seq = min(self._first_seq, self.seq)
         self._push(chunk_of_cut(self.session_id, found))
 
     async def _read(self) -> None:
@@ -271,14 +327,79 @@ class Channel:
     def _push_messages(self, rows: Sequence[Any]) -> int:
         """Deliver messages and return their size in bytes."""
         chunk = chunk_of_messages(self.session_id, self.epoch, rows)
+        for seq, _, body in rows:
+            # A stored body begins with its role; an answer names its turn.
+            if body[1] == ROLE_ASSISTANT:
+                self._newest_answer = seq
+                live = self.text
+                if live and seq > live.answered_seq and live.turn_id.encode() in body:
+                    self._answered = (live.turn_id, seq)
+                    self.text = None
         self.seq = chunk.last_seq
         self._push(chunk)
         return len(chunk.encoded)
 
     def _push_ephemeral(self, chunk: Chunk) -> None:
-        is_late = chunk.is_delta and chunk.epoch < self.epoch
-        if not is_late and not chunk.is_late(self.seq):
+        if chunk.is_delta and chunk.epoch < self.epoch:
+            return
+        if chunk.text:
+            self._push_text(chunk, chunk.text)
+        elif not chunk.is_late(self.seq):
+            if chunk.type == TURN_END and self.text and self.text.turn_id == chunk.turn_id:
+                self._answered = (self.text.turn_id, MAX_SEQ)
+                self.text = None
             self._push(chunk)
+
+    def _push_text(self, chunk: Chunk, piece: TextPiece) -> None:
+        """Deliver what is new in a delta. Ask for what is missing before it."""
+        if self._is_late_text(piece) or (self.text is None and self._is_old(chunk, piece)):
+            return
+        live = self._live(piece)
+        new = live.add(piece)
+        if new is piece:
+            self._push(chunk)
+        elif new:
+            self._push(self._chunk_of(MESSAGE_DELTA, data_of(new)))
+        if live.missing:
+            if len(live.missing) > MAX_MISSING:
+                # The database has them, too.
+                live.missing.clear()
+            self._on_missing_text(self)
+
+    def _live(self, piece: TextPiece) -> LiveText:
+        if self.text is None or not self.text.is_of(piece):
+            self.text = LiveText(piece.turn_id, piece.answered_seq)
+        return self.text
+
+    def _is_old(self, chunk: Chunk, piece: TextPiece) -> bool:
+        """Return whether the answer of a text that is not known must have been delivered."""
+        is_before = chunk.after_seq is not None and chunk.after_seq < self._first_seq
+        return piece.answered_seq < self._newest_answer or (
+            is_before and piece.turn_id != self._first_turn
+        )
+
+    def _is_late_text(self, piece: TextPiece) -> bool:
+        """Return whether the answer with this piece has been delivered, or has been replaced."""
+        turn_id, seq = self._answered
+        if piece.turn_id == turn_id and piece.answered_seq < seq:
+            return True
+        return bool(
+            self.text
+            and self.text.turn_id == piece.turn_id
+            and self.text.answered_seq > piece.answered_seq
+        )
+
+    def _chunk_of(self, type_: str, data: Mapping[str, Any]) -> Chunk:
+        event = Event(
+            type_,
+            self.project_id,
+            self.session_id,
+            self.log,
+            now_us(),
+            data=data,
+            epoch=self.epoch,
+        )
+        return chunk_of_event(event)
 
     def _push(self, chunk: Chunk) -> None:
         for watcher in self.watchers:

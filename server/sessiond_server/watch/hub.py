@@ -9,7 +9,7 @@ to read.
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import aclosing, contextmanager, suppress
 from itertools import chain
 from typing import Any
 from uuid import UUID
@@ -29,10 +29,16 @@ from sessiond_server.messages.store.segments import cut
 from sessiond_server.sessions.lifecycle_events import lifecycle_event
 from sessiond_server.sessions.store.deletion import DeletedSession
 from sessiond_server.watch.channel import PAGE_BYTES, PAGE_ROWS, Channel, is_whole
-from sessiond_server.watch.encoding import chunk_of_cut, chunk_of_event, chunk_of_messages
+from sessiond_server.watch.encoding import (
+    Chunk,
+    chunk_of_cut,
+    chunk_of_event,
+    chunk_of_messages,
+)
 from sessiond_server.watch.notifier import Notifier
 from sessiond_server.watch.options import WatchOptions
 from sessiond_server.watch.store import WatchStore
+from sessiond_server.watch.texts import Texts
 from sessiond_server.watch.watcher import Watcher
 
 POLL_S = 2.0
@@ -76,8 +82,13 @@ class WatchHub:
         self._listens = listens
         self._poll_now = asyncio.Event()
         self._notifier = Notifier(
-            store, on_append=self._wake, on_event=self._dispatch, on_gap=self._poll_now.set
+            store,
+            on_append=self._wake,
+            on_event=self._dispatch,
+            on_gap=self._poll_now.set,
+            on_want=self._on_want,
         )
+        self.texts = Texts(self._notifier, listens=listens)
         self._channels: dict[UUID, Channel] = {}
         self._projects: dict[UUID, set[Watcher]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -98,7 +109,8 @@ class WatchHub:
 
     def publish(self, event: Event) -> None:
         self._dispatch(event)
-        self._notifier.publish(event)
+        if self.texts.is_for_others(event):
+            self._notifier.publish(event)
 
     @contextmanager
     def hold_delivery(self, key: UUID) -> Iterator[None]:
@@ -126,14 +138,23 @@ class WatchHub:
 
     async def close(self) -> None:
         """Stop the channels."""
+        await self.texts.close()
         await cancel_all(self._tasks)
 
     async def watch(self, project_id: UUID, options: WatchOptions) -> AsyncGenerator[bytes, None]:
+        """Watch a session or a project; yield encoded WatchResponses. See `chunks`."""
+        async with aclosing(self.chunks(project_id, options)) as responses:
+            async for chunks in responses:
+                yield b"".join([chunk.encoded for chunk in chunks])
+
+    async def chunks(
+        self, project_id: UUID, options: WatchOptions
+    ) -> AsyncGenerator[Sequence[Chunk], None]:
         """Watch a session or a project, for as long as the caller iterates.
 
         Yields:
-            Encoded WatchResponses, the first one at once. b"" is a heartbeat. No connection is held
-            between two responses.
+            Events, the first time at once. [] is a heartbeat. No connection is held between two
+            responses.
 
         Raises:
             Fault: SESSION_NOT_FOUND; INVALID_FIELD; WATCHER_TOO_SLOW; SERVER_DRAINING.
@@ -153,6 +174,7 @@ class WatchHub:
             return
         channel, watcher, head = await self._join(project_id, options)
         try:
+            await self.texts.begin(channel, head.running_turn)
             async for response in self._replay(channel, watcher, head):
                 yield response
             async for response in self._follow(watcher, heartbeat_s):
@@ -182,6 +204,7 @@ class WatchHub:
                     self._history,
                     self._cuts,
                     self._wait_for_publication,
+                    self.texts.on_missing,
                     project_id,
                     session_id,
                     head,
@@ -215,14 +238,14 @@ class WatchHub:
 
     async def _replay(
         self, channel: Channel, watcher: Watcher, head: LogHead
-    ) -> AsyncGenerator[bytes, None]:
+    ) -> AsyncGenerator[Sequence[Chunk], None]:
         """Yield stored messages until the watcher has caught up with its channel."""
         while not watcher.error:
             self._check_draining()
             if watcher.epoch < head.epoch:
                 found = await self._cuts.since(channel.key, head, watcher.epoch)
                 watcher.rewind(found.epoch, found.last_seq)
-                yield chunk_of_cut(channel.session_id, found).encoded
+                yield [chunk_of_cut(channel.session_id, found)]
             # The channel may not have noticed the last rewind yet. Until then, the watcher passes
             # over what it delivers.
             is_behind = watcher.epoch < channel.epoch
@@ -238,7 +261,7 @@ class WatchHub:
             if is_whole(rows, watcher.after):
                 chunk = chunk_of_messages(channel.session_id, watcher.epoch, rows)
                 watcher.after = chunk.last_seq
-                yield chunk.encoded
+                yield [chunk]
                 continue
             # Either there are more messages by now, or the session was rewound, or messages were
             # moved to another log, or the session is gone.
@@ -253,19 +276,21 @@ class WatchHub:
             head = again
         # Nothing has been awaited since the comparison, so the next message that the channel
         # delivers is also the next message of the watcher.
-        watcher.go_live()
+        watcher.go_live(channel.partial)
 
-    async def _follow(self, watcher: Watcher, heartbeat_s: float) -> AsyncGenerator[bytes, None]:
+    async def _follow(
+        self, watcher: Watcher, heartbeat_s: float
+    ) -> AsyncGenerator[Sequence[Chunk], None]:
         """Yield what is pushed to the watcher. The first response comes at once, even if empty."""
-        yield watcher.take()
+        yield watcher.take_chunks()
         while True:
             self._check_draining()
-            if response := watcher.take():
-                yield response
+            if chunks := watcher.take_chunks():
+                yield chunks
             elif watcher.error:
                 raise watcher.error
             elif not await watcher.wait(heartbeat_s):
-                yield b""
+                yield ()
 
     async def _wait_for_publication(self, key: UUID) -> None:
         """Wait until the events of the session's commits in progress are published."""
@@ -276,6 +301,9 @@ class WatchHub:
         if channel := self._channels.get(key):
             channel.wake()
 
+    def _on_want(self, turn_id: UUID, freeze: bool) -> None:
+        self.texts.on_wanted(turn_id, freeze=freeze)
+
     def _dispatch(self, event: Event) -> None:
         for listener in self._listeners:
             listener(event)
@@ -283,6 +311,7 @@ class WatchHub:
             self._projects.get(event.project_id, ()) if event.type in events.LIFECYCLE else ()
         )
         channel = self._channels.get(session_key(event.project_id, event.session_id))
+        self.texts.on_event(event, channel)
         if not watchers and channel is None:
             return
         chunk = chunk_of_event(event)
@@ -318,6 +347,7 @@ class WatchHub:
         """Compare channels with the current state of their sessions in the database."""
         states = await self._store.states([channel.key for channel in channels])
         due = []
+        running: list[tuple[Channel, UUID]] = []
         for channel in channels:
             state = states.get(channel.key)
             if state is None or state.log != channel.log:
@@ -335,6 +365,9 @@ class WatchHub:
                     channel.wake()
                 if state.touch_due:
                     due.append(channel.key)
+                if state.running_turn:
+                    running.append((channel, state.running_turn))
+        self.texts.refresh(running)
         if due:
             await self._store.touch(due)
 

@@ -5,15 +5,16 @@ Notifications only make processes react sooner. Correctness does not depend on t
 
 import asyncio
 import uuid
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import fields, replace
+from types import MappingProxyType
 from uuid import UUID
 
 import orjson
 import structlog
 
-from sessiond_server.core.events import DELTA_CONTENT, Event
+from sessiond_server.core.events import ANSWERED_SEQ, DELTA_CONTENT, OFFSET, Event
 from sessiond_server.db.pool import Contention, DatabaseUnavailable, PoolExhausted
 from sessiond_server.watch.store import WatchStore
 
@@ -44,6 +45,7 @@ class Notifier:
         on_append: Callable[[UUID], None],
         on_event: Callable[[Event], None],
         on_gap: Callable[[], None],
+        on_want: Callable[[UUID, bool], None],
     ) -> None:
         """Create a notifier. The caller has to run send() and listen().
 
@@ -53,11 +55,16 @@ class Notifier:
             on_event: called with an ephemeral event.
             on_gap: called if notifications were missed or dropped, so that anything may have
                 changed.
+            on_want: called with a turn whose text another process wants, and with whether it should
+                be frozen; see `want`.
         """
         self._store = store
         self._on_append = on_append
         self._on_event = on_event
         self._on_gap = on_gap
+        self._on_want = on_want
+        # Turns whose texts this process wants, and whether they should be frozen.
+        self._wanted: dict[UUID, bool] = {}
         self._name = uuid.uuid4().hex
         self._keys: set[UUID] = set()
         self._events: list[Event] = []
@@ -87,6 +94,18 @@ class Notifier:
         else:
             self._dropped += 1
 
+    def want(self, turn_id: UUID, *, freeze: bool = False) -> None:
+        """Ask the process that runs a turn to save its text, and to send what is added to it.
+
+        The process answers with an empty delta, whose place is the end of what is saved.
+
+        Args:
+            turn_id: the turn.
+            freeze: add nothing to the text for a moment, because the turn is being ended.
+        """
+        self._wanted[turn_id] = freeze or self._wanted.get(turn_id, False)
+        self._wake.set()
+
     async def send(self) -> None:
         """Send collected notifications until cancelled."""
         while True:
@@ -95,11 +114,12 @@ class Notifier:
             self._wake.clear()
             keys, self._keys = self._keys, set()
             events, self._events, self._last_of = self._events, [], {}
+            wanted, self._wanted = self._wanted, {}
             if self._dropped:
                 log.warning("notifications_dropped", count=self._dropped)
                 self._dropped = 0
             try:
-                await self._store.notify(payloads(self._name, keys, events))
+                await self._store.notify(payloads(self._name, keys, events, wanted))
             except (DatabaseUnavailable, PoolExhausted, Contention) as e:
                 log.debug("notifications_dropped", count=len(keys) + len(events), error=str(e))
 
@@ -134,6 +154,8 @@ class Notifier:
                         self._on_gap()
                     case str():
                         self._on_append(UUID(item))
+                    case {"want": turn_id, **options}:
+                        self._on_want(UUID(turn_id), bool(options.get("freeze")))
                     case [type_, project_id, session_id, log_, time_us, *rest]:
                         # An earlier version does not send the remaining fields.
                         self._on_event(
@@ -146,13 +168,19 @@ class Notifier:
 def _joined(last: Event, delta: Event) -> Event | None:
     """Append a delta to the session's last event; None if the two are not of the same text.
 
-    A notification can thus carry many words of a streamed text.
-
     So a notification carries many words of a text that streams.
     """
     if (last.type, last.after_seq) != (delta.type, delta.after_seq):
         return None
     if not (last.data and delta.data) or last.data["turn_id"] != delta.data["turn_id"]:
+        return None
+    if (OFFSET in delta.data) != (OFFSET in last.data) or (
+        OFFSET in delta.data
+        and (
+            last.data[ANSWERED_SEQ] != delta.data[ANSWERED_SEQ]
+            or last.data[OFFSET] + len(last.data[DELTA_CONTENT]) != delta.data[OFFSET]
+        )
+    ):
         return None
     text = last.data[DELTA_CONTENT] + delta.data[DELTA_CONTENT]
     if len(text) > MAX_DELTA_CHARACTERS:
@@ -160,18 +188,27 @@ def _joined(last: Event, delta: Event) -> Event | None:
     return replace(last, data={**last.data, DELTA_CONTENT: text})
 
 
-def payloads(sender: str, keys: Collection[UUID], events: Iterable[Event]) -> list[str]:
+def payloads(
+    sender: str,
+    keys: Collection[UUID],
+    events: Iterable[Event],
+    wanted: Mapping[UUID, bool] = MappingProxyType({}),
+) -> list[str]:
     """Return payloads for the other processes, as few as possible.
 
     Args:
         sender: name of this process.
         keys: keys of sessions with new messages. More than MAX_KEYS keys stand for all sessions.
         events: ephemeral events.
+        wanted: turns whose texts are wanted, and whether they should be frozen.
     """
     # A session's messages are announced before its events, so that a receiver has the messages that
     # precede an event.
     items = [b"null"] if len(keys) > MAX_KEYS else [orjson.dumps(key.hex) for key in keys]
     items += [item for event in events for item in _items(event)]
+    items += [
+        orjson.dumps({"want": turn_id.hex, "freeze": freeze}) for turn_id, freeze in wanted.items()
+    ]
     head, tail = f'{{"from":"{sender}","items":['.encode(), b"]}"
     room = MAX_PAYLOAD_BYTES - len(head) - len(tail)
     made: list[list[bytes]] = []
@@ -196,9 +233,9 @@ def _items(event: Event) -> list[bytes]:
     text = event.data[DELTA_CONTENT] if event.is_delta and event.data else ""
     if len(text) < 2:
         return [b"null"]
-    halves = (text[: len(text) // 2], text[len(text) // 2 :])
-    return [
-        item
-        for half in halves
-        for item in _items(replace(event, data={**(event.data or {}), DELTA_CONTENT: half}))
-    ]
+    data, middle = event.data or {}, len(text) // 2
+    second = {**data, DELTA_CONTENT: text[middle:]}
+    if OFFSET in data:
+        second[OFFSET] = data[OFFSET] + middle
+    halves = ({**data, DELTA_CONTENT: text[:middle]}, second)
+    return [item for half in halves for item in _items(replace(event, data=half))]

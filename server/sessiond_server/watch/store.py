@@ -12,9 +12,9 @@ from sessiond_server.db.pool import Database, DatabaseUnavailable
 CHANNEL = "sessiond"
 APPLICATION_NAME = "sessiond listen"
 
-_STATES = (
-    f"SELECT key, log, epoch, last_seq, {ALIVE}, {TOUCH_DUE} FROM sessions WHERE key = ANY(%s)"
-)
+_STATES = f"""
+SELECT key, log, epoch, last_seq, {ALIVE}, {TOUCH_DUE}, running_turn
+FROM sessions WHERE key = ANY(%s)"""
 
 # A locked row is being accessed anyway. Waiting for it while holding other locks could deadlock.
 _TOUCH = f"""
@@ -35,6 +35,7 @@ class State:
         last_seq: seq of the session's last message.
         is_alive: whether the session has not expired.
         touch_due: whether used_at is old enough to be worth an update.
+        running_turn: the turn that is running; None = none is.
     """
 
     log: UUID
@@ -42,6 +43,7 @@ class State:
     last_seq: int
     is_alive: bool
     touch_due: bool
+    running_turn: UUID | None
 
 
 class WatchStore:

@@ -74,10 +74,19 @@ class Watcher:
         """Move back to the last message that a rewind has kept."""
         self.epoch, self.after = epoch, min(self.after, last_seq)
 
-    def go_live(self) -> None:
-        """Start taking messages from the channel; drop queued deltas of messages it already has."""
+    def go_live(self, partial: Chunk | None = None) -> None:
+        """Start taking messages from the channel; drop queued deltas of messages it already has.
+
+        Args:
+            partial: the text of the running answer so far, which replaces what is queued of it.
+        """
         self.is_live = True
-        self._queue = deque(chunk for chunk in self._queue if not chunk.is_late(self.after))
+        self._queue = deque(
+            chunk for chunk in self._queue if not (chunk.is_text or chunk.is_late(self.after))
+        )
+        if partial:
+            self._queue.append(partial)
+            self._woken.set()
         self.queued_bytes = sum(len(chunk.encoded) for chunk in self._queue)
 
     def end(self, error: Exception) -> None:
@@ -88,19 +97,23 @@ class Watcher:
 
     def take(self) -> bytes:
         """Take about MAX_RESPONSE_BYTES of encoded events from the queue; b"" if it is empty."""
-        parts: list[bytes] = []
+        return b"".join(chunk.encoded for chunk in self.take_chunks())
+
+    def take_chunks(self) -> list[Chunk]:
+        """Take about MAX_RESPONSE_BYTES of events from the queue; [] if it is empty."""
+        chunks: list[Chunk] = []
         size = 0
         while self._queue and (
-            not parts or size + len(self._queue[0].encoded) <= MAX_RESPONSE_BYTES
+            not chunks or size + len(self._queue[0].encoded) <= MAX_RESPONSE_BYTES
         ):
-            parts.append(self._queue.popleft().encoded)
-            size += len(parts[-1])
+            chunks.append(self._queue.popleft())
+            size += len(chunks[-1].encoded)
         self.queued_bytes -= size
         if self.queued_bytes <= MAX_QUEUED_BYTES // 2:
             self.has_room.set()
         if not self._queue:
             self.is_late = False
-        return b"".join(parts)
+        return chunks
 
     def wake(self) -> None:
         """Make wait() return."""

@@ -1,6 +1,7 @@
 """Reads messages of Anthropic's Messages API."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from sessiond.v1.message_pb2 import FORMAT_ANTHROPIC
@@ -37,9 +38,22 @@ def read(entry: Entry) -> None:
     """Split a message; see sessiond_server.formats.read."""
     entry.pieces += blocks(entry.value.get("content"))
     entry.extras += rest_of(entry.value, _MESSAGE_KEYS)
-    for block in objects_of(entry.value.get("content")):
-        if block.get("type") in ("text", "image", "document", "tool_use", "tool_result"):
-            entry.extras += rest_of(block, _BLOCK_KEYS)
+    entry.extras += _extras(entry.value.get("content"))
+
+
+def _extras(content: Any) -> Iterator[str]:
+    """Yield the fields of blocks that the pieces do not carry."""
+    for block in objects_of(content):
+        kind = block.get("type")
+        if kind in ("text", "image", "document", "tool_use", "tool_result"):
+            yield from rest_of(block, _BLOCK_KEYS)
+        if kind == "tool_result":
+            yield from _extras(block.get("content"))
+        source = block.get("source")
+        is_text = isinstance(source, dict) and source.get("type") in ("text", "content")
+        if kind == "document" and is_text and block.get("title"):
+            # Files keep their title as their name; texts have no names.
+            yield "title"
 
 
 def blocks(content: Any) -> Iterator[Piece]:
@@ -114,13 +128,13 @@ def _file(kind: str, block: JSON) -> Iterator[Piece]:
             )
             yield media if media.asset_id else Text(string_of(source.get("data")), block)
         case "content":
-            # The document consists of text and images: replace it with its blocks.
-            inner = [*blocks(source.get("content"))]
-            is_text = all(isinstance(piece, Text) for piece in inner)
-            if is_text:
-                yield Text("\n".join(p.text for p in inner if isinstance(p, Text)), block)
-            else:
-                yield Foreign("document", readable(source.get("content")), block)
+            # The document consists of texts and images.
+            inner = [
+                replace(piece, container=block)
+                for piece in blocks(source.get("content"))
+                if isinstance(piece, Text | Media | Foreign)
+            ]
+            yield from inner or [Foreign("document", readable(block), block)]
         case "file":
             yield Media(
                 kind, media_type, file_id=string_of(source.get("file_id")), name=name, source=block

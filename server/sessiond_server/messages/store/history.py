@@ -16,13 +16,14 @@ from sessiond_server.db.expiry import ALIVE, TOUCH, TOUCH_DUE
 from sessiond_server.db.message_log import MESSAGE_LOG
 from sessiond_server.db.pool import Database
 from sessiond_server.messages.store.branches import PARENT_LINKS
+from sessiond_server.messages.store.message_ids import FOUND
 from sessiond_server.messages.store.segments import UNNESTED, Segment, columns
 
 # With base_seq > 0 in the condition, the join does not read any segments for a session that has all
 # its messages in its message log.
 _HEAD = f"""
 SELECT log, {MESSAGE_LOG}, epoch, last_seq, content_bytes, largest_bytes, {TOUCH_DUE}, is_branched,
-    base_seq, shared.keys, shared.logs, shared.lasts
+    base_seq, shared.keys, shared.logs, shared.lasts, running_turn
 FROM sessions LEFT JOIN LATERAL (
     SELECT array_agg(src_key ORDER BY first_seq) AS keys,
         array_agg(src_log ORDER BY first_seq) AS logs,
@@ -104,6 +105,7 @@ class LogHead:
         is_branched: whether some messages do not follow the message before them.
         segments: in order, from 1 to last_seq. The last one is the message log, unless that is
             empty.
+        running_turn: the turn that is running; None = none is.
     """
 
     log: UUID
@@ -115,6 +117,7 @@ class LogHead:
     touch_due: bool
     is_branched: bool
     segments: tuple[Segment, ...]
+    running_turn: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +158,7 @@ class HistoryStore:
         if row is None:
             return None
         log, message_log, epoch, last_seq, size, largest, touch_due, is_branched, *shared = row
-        base_seq, keys, logs, lasts = shared
+        base_seq, keys, logs, lasts, running_turn = shared
         segments: list[Segment] = []
         if base_seq:
             # Each segment begins after the end of the previous one.
@@ -172,12 +175,18 @@ class HistoryStore:
             touch_due,
             is_branched,
             tuple(segments),
+            running_turn,
         )
 
     async def parent_links(self, segments: Sequence[Segment]) -> dict[int, int]:
         """Return the parent_seqs of the messages that do not follow the one before them, by seq."""
         rows = await self._database.rows(PARENT_LINKS, columns(segments))
         return {row["seq"]: row["parent_seq"] for row in rows}
+
+    async def seq_of(self, segments: Sequence[Segment], message_id: str) -> int | None:
+        """Return the seq of the message with a message_id; None if the segments have none."""
+        rows = await self._database.rows(FOUND, columns(segments) | {"ids": [message_id]})
+        return rows[0]["seq"] if rows else None
 
     async def content_bytes(self, segments: Sequence[Segment]) -> int:
         """Return the size of the content of messages, in bytes."""

@@ -988,8 +988,8 @@ export const ConversationServiceDefinition = {
      * in the turn: first the turn itself, then events ("user.message", "assistant.turn_start", "assistant.message_delta", "assistant.message",
      * "assistant.turn_end", and "session.idle" where nothing else waits), at last the turn as it ended. A turn that fails, or is aborted, ends the
      * stream with its error, whose metadata have session_id and turn_id; what was sent is kept. A turn does not need its stream: it goes on when
-     * the client leaves, unless abort_on_disconnect says otherwise. The same request_id again joins the first turn, wherever it runs, or answers
-     * how it ended.
+     * the client leaves, unless abort_on_disconnect says otherwise. The same request_id again joins the first turn, wherever it runs, beginning with
+     * the text so far ("assistant.message_partial"), or answers how it ended.
      * Errors: SESSION_NOT_FOUND, SESSION_DESTROYED, INVALID_FIELD, INVALID_JSON, UNKNOWN_ROLE, PARENT_NOT_FOUND, MESSAGE_TOO_LARGE,
      * BATCH_TOO_LARGE, ASSET_NOT_FOUND, REQUEST_ID_REUSED, HISTORY_REWOUND, MODEL_NOT_CONFIGURED, LIMIT_EXCEEDED (turns that wait): nothing is stored.
      * Of the turn:
@@ -1037,7 +1037,8 @@ export const ConversationServiceDefinition = {
     /**
      * Watch streams the events of a session, or of the whole project. Of a session: first the durable events after after_seq, then everything
      * as it happens, on whatever server it happens; each durable event once, in the order of seq, without a gap. Ephemeral events may be missed
-     * while a connection is down, and stand between durable ones roughly where they happened. The stream ends when the session is deleted or
+     * while a connection is down, and stand between durable ones roughly where they happened. While a model writes, whoever joins receives the text
+     * so far ("assistant.message_partial"), and then each character that follows once. The stream ends when the session is deleted or
      * expires: after that event, with SESSION_NOT_FOUND. A stream that breaks goes on with the last seq as after_seq, and its epoch as after_epoch.
      * A rewind is told by "session.rewound": the durable events after its last_seq are taken back, and what follows has their seqs.
      * Of the project (session_id empty): lifecycle events, ephemeral all.

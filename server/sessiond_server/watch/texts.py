@@ -1,0 +1,180 @@
+"""Brings the texts of running answers to the channels of their sessions.
+
+In the process that runs a turn, its channel receives every delta. Other processes ask it for the
+deltas of the sessions that are watched there. They read what they missed from the database.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterable
+from uuid import UUID
+
+import structlog
+
+from sessiond_server.core import events
+from sessiond_server.core.cancellation import cancel_all
+from sessiond_server.core.events import Event
+from sessiond_server.db.pool import Contention, DatabaseUnavailable, PoolExhausted
+from sessiond_server.watch.channel import Channel
+from sessiond_server.watch.live_text import TextSource
+from sessiond_server.watch.notifier import Notifier
+
+# How long another process receives the deltas of a turn after it asked for them. It asks again
+# with every poll, every two seconds.
+WANTED_S = 10.0
+# Pauses between two reads of a text that is not in the database yet.
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 0.5
+# How long to wait for another process to save a text.
+SAVE_TIMEOUT_S = 1.0
+
+log = structlog.get_logger(__name__)
+
+
+class Texts:
+    """The texts of the running answers that this process's channels show.
+
+    Args:
+        notifier: asks other processes.
+        listens: whether this process receives notifications.
+
+    Attributes:
+        source: knows the texts. None = this process knows none.
+    """
+
+    def __init__(self, notifier: Notifier, *, listens: bool) -> None:
+        self.source: TextSource | None = None
+        self._notifier = notifier
+        self._listens = listens
+        # By turn: until when another process wants its deltas, on the monotonic clock.
+        self._wanted: dict[str, float] = {}
+        self._filling: set[Channel] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        # By turn: those that wait until another process has saved its text.
+        self._waiting: dict[str, list[asyncio.Future[None]]] = {}
+
+    async def close(self) -> None:
+        """Stop reading."""
+        await cancel_all(self._tasks)
+
+    def is_for_others(self, event: Event) -> bool:
+        """Return whether other processes are to receive an event of this process."""
+        if not event.is_delta or not self._listens or not event.data:
+            return True
+        turn_id = event.data["turn_id"]
+        until = self._wanted.get(turn_id)
+        if until is not None and until < time.monotonic():
+            del self._wanted[turn_id]
+            return False
+        return until is not None
+
+    def on_wanted(self, turn_id: UUID, *, freeze: bool) -> None:
+        """React to another process that asks for the text of a turn."""
+        if self.source:
+            self._wanted[str(turn_id)] = time.monotonic() + WANTED_S
+            self.source.on_wanted(turn_id, freeze=freeze)
+
+    def on_event(self, event: Event, channel: Channel | None) -> None:
+        """Note an event, before the channel receives it.
+
+        Args:
+            event: the event of this process or another one.
+            channel: the session's channel, if it is watched here.
+        """
+        if not event.data:
+            return
+        if event.type == events.MESSAGE_DELTA and not event.data[events.DELTA_CONTENT]:
+            for waiting in self._waiting.pop(event.data["turn_id"], ()):
+                if not waiting.done():
+                    waiting.set_result(None)
+        elif event.type == events.TURN_END:
+            self._wanted.pop(event.data["turn_id"], None)
+        elif event.type == events.TURN_START and channel:
+            running = self.source.local(event.log) if self.source else None
+            if not running:
+                self._notifier.want(UUID(event.data["turn_id"]))
+
+    async def saved(self, turn_id: UUID, *, freeze: bool) -> None:
+        """Ask the process that runs a turn to save its text, and wait until it has, for a moment.
+
+        Args:
+            turn_id: the turn, which another process runs.
+            freeze: show no more of it for a moment, because the turn is being ended.
+        """
+        if not self._listens:
+            return
+        waiting = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(str(turn_id), []).append(waiting)
+        self._notifier.want(turn_id, freeze=freeze)
+        try:
+            async with asyncio.timeout(SAVE_TIMEOUT_S):
+                await waiting
+        except TimeoutError:
+            log.debug("turn_text_not_saved", turn_id=str(turn_id))
+        finally:
+            self._waiting.pop(str(turn_id), None)
+
+    async def begin(self, channel: Channel, running_turn: UUID | None) -> None:
+        """Give a new channel the text of the turn that is running.
+
+        Args:
+            channel: the channel.
+            running_turn: the turn that was running when the session was looked up; None = none.
+
+        Raises:
+            DatabaseUnavailable, PoolExhausted, Contention: if the database does not answer.
+        """
+        if self.source is None:
+            return
+        running = self.source.local(channel.log)
+        if running is None and running_turn:
+            running = await self.source.saved(channel.key, channel.log)
+            # It may have been started here meanwhile.
+            running = self.source.local(channel.log) or running
+        if running:
+            channel.begin_text(str(running.turn_id), running.text)
+            if not running.is_local:
+                self._notifier.want(running.turn_id)
+
+    def on_missing(self, channel: Channel) -> None:
+        """Read what a channel missed of a text, in the background."""
+        if self.source is None or channel in self._filling:
+            return
+        self._filling.add(channel)
+        task = asyncio.create_task(self._fill(channel))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def refresh(self, channels: Iterable[tuple[Channel, UUID]]) -> None:
+        """Ask again for the deltas of turns that other processes run.
+
+        Args:
+            channels: channels, each with the running turn of its session.
+        """
+        for channel, turn_id in channels:
+            if self.source and not self.source.local(channel.log):
+                self._notifier.want(turn_id)
+                if not self._listens:
+                    self.on_missing(channel)
+
+    async def _fill(self, channel: Channel) -> None:
+        pause_s = FIRST_PAUSE_S
+        try:
+            while not channel.is_over and self.source:
+                try:
+                    running = self.source.local(channel.log) or await self.source.saved(
+                        channel.key, channel.log
+                    )
+                except (DatabaseUnavailable, PoolExhausted, Contention) as e:
+                    log.debug("turn_text_retrying", error=str(e))
+                else:
+                    if running is None:
+                        # The turn is over. Its message has the text.
+                        return
+                    if running.text:
+                        channel.fill(running.text)
+                    if not (channel.text and channel.text.missing):
+                        return
+                await asyncio.sleep(pause_s)
+                pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+        finally:
+            self._filling.discard(channel)
