@@ -54,7 +54,7 @@ class AsyncMessageCalls(AsyncCalls):
                 Allowed only with a dict or JSON text.
             message_id: the caller's own name of the message, at most 256 characters, unique in its
                 session. Allowed only with a dict or JSON text.
-            **options: expected_last_seq, on_duplicate, format_name, create, state,
+            **options: expected_last_seq, expected_epoch, on_duplicate, format_name, create, state,
                 remove_state, extract_files, request_id, timeout.
 
         Returns:
@@ -79,6 +79,7 @@ class AsyncMessageCalls(AsyncCalls):
         format: str | None = None,
         *,
         expected_last_seq: int | None = None,
+        expected_epoch: int | None = None,
         on_duplicate: str | None = None,
         format_name: str | None = None,
         create: SessionSettings | None = None,
@@ -99,6 +100,7 @@ class AsyncMessageCalls(AsyncCalls):
                 Default: determined by the shape of each message, or "openai" for plain text.
             expected_last_seq: store nothing unless the session's last_seq is this; 0 = the session
                 must be empty.
+            expected_epoch: store nothing unless the session's epoch is this.
             on_duplicate: what happens to messages whose message_id the session has already:
                 "refuse" (default: nothing is stored) or "skip" (they are left out and counted, and
                 the others are stored).
@@ -122,6 +124,7 @@ class AsyncMessageCalls(AsyncCalls):
             SessionNotFound: if there is no such session.
             SessionDestroyed: if the session is destroyed.
             SequenceConflict: if the session's last_seq is not expected_last_seq.
+            HistoryRewound: if the session's epoch is not expected_epoch.
             MessageAlreadyExists: if the session has one of the message_ids, unless on_duplicate is
                 "skip".
             ParentNotFound: if no message has a given parent_seq.
@@ -145,6 +148,7 @@ class AsyncMessageCalls(AsyncCalls):
             pb.StoreMessagesRequest(),
             session_id=session_id,
             expected_last_seq=expected_last_seq,
+            expected_epoch=expected_epoch,
             on_duplicate=on_duplicate,
             request_id=request_id_or_new(request_id),
         )
@@ -169,6 +173,7 @@ class AsyncMessageCalls(AsyncCalls):
         format: str | None = None,
         *,
         expected_last_seq: int | None = None,
+        expected_epoch: int | None = None,
         on_duplicate: str | None = None,
         format_name: str | None = None,
         create: SessionSettings | None = None,
@@ -189,6 +194,7 @@ class AsyncMessageCalls(AsyncCalls):
                 Default: determined by the shape of each message, or "openai" for plain text.
             expected_last_seq: store nothing unless the session's last_seq is this; 0 = the session
                 must be empty.
+            expected_epoch: store nothing unless the session's epoch is this.
             on_duplicate: what happens to messages whose message_id the session has already:
                 "refuse" (default: nothing is stored) or "skip" (they are left out and counted, and
                 the others are stored).
@@ -217,6 +223,7 @@ class AsyncMessageCalls(AsyncCalls):
             pb.ImportMessagesRequest(),
             session_id=session_id,
             expected_last_seq=expected_last_seq,
+            expected_epoch=expected_epoch,
             on_duplicate=on_duplicate,
             request_id=request_id_or_new(request_id),
         )
@@ -253,12 +260,14 @@ class AsyncMessageCalls(AsyncCalls):
             after_bookmark: skip the messages up to this bookmark. Not together with after_seq.
             after_message_id: skip the messages up to the one with this message_id. Not together
                 with after_seq or after_bookmark.
-            **options: through_seq, limit, order, roles, view, timeout.
+            **options: through_seq, limit, order, roles, expected_epoch, view, timeout.
 
         Returns:
             A lazy list; no call is made until it is iterated over. Iterating raises
             SessionNotFound if there is no such session, BookmarkNotFound if there is no such
-            bookmark, and MessageNotFound if no message has after_message_id.
+            bookmark, MessageNotFound if no message has after_message_id, and HistoryRewound if the
+            session's epoch is not expected_epoch, or if messages to read were removed by a rewind
+            and purged.
         """
         request = message_requests.get_messages(
             session_id,
@@ -331,4 +340,5 @@ def _stored_range(response: pb.StoreMessagesResponse | pb.ImportMessagesResponse
         response.last_seq,
         from_timestamp(response.create_time) if is_stored else None,
         response.skipped_count,
+        response.epoch,
     )

@@ -5,9 +5,8 @@ from typing import Any, Unpack
 
 from sessiond._async._exports import AsyncExportCalls
 from sessiond._async._lazy import AsyncLazy
-from sessiond._async._messages import AsyncMessageCalls
+from sessiond._async._regeneration import AsyncRegenerationCalls
 from sessiond._async._streams import event_batches, page_batches
-from sessiond._async._turns import AsyncTurnCalls
 from sessiond._protocol.times import from_timestamp
 from sessiond._requests import sessions as session_requests
 from sessiond._requests import watch as watch_requests
@@ -21,12 +20,13 @@ from sessiond._types.session import (
     SessionInfo,
     TokenCounts,
 )
+from sessiond.errors import invalid_field
 from sessiond.v1 import session_service_pb2 as pb
 
 DELETE_TIMEOUT_S = 600.0
 
 
-class AsyncSessions(AsyncExportCalls, AsyncTurnCalls, AsyncMessageCalls):
+class AsyncSessions(AsyncExportCalls, AsyncRegenerationCalls):
     """The calls about sessions, their messages and their turns, by session id.
 
     `timeout` is the deadline of a call over all its attempts, in seconds. Default: the client's;
@@ -418,19 +418,24 @@ class AsyncSessions(AsyncExportCalls, AsyncTurnCalls, AsyncMessageCalls):
         session_id: str,
         after_seq: int | None = None,
         *,
+        after_epoch: int | None = None,
         types: Sequence[str] | None = None,
         timeout: float | None = None,
     ) -> AsyncLazy[Event]:
         """Follow a session: the messages after after_seq, then all events as they arrive, forever.
 
         After a broken connection the client reconnects: each message is delivered once, in order.
-        Other events, such as "session.updated", may be missed meanwhile. The session does not
-        expire while it is watched.
+        Other events, such as "session.updated", may be missed meanwhile, except "session.rewound",
+        which says that messages were removed: those that follow have their seqs. The session does
+        not expire while it is watched.
 
         Args:
             session_id: the session.
             after_seq: skip the messages up to this seq; 0 = skip none. Default: yield only messages
                 stored after the iteration began.
+            after_epoch: epoch of after_seq, that of the last event. If the session was rewound
+                since, "session.rewound" comes first. Default: the session's epoch when the
+                iteration begins. Only with after_seq.
             types: yield only events of these types, e.g. ["assistant.message"]; see `Event.type`.
                 Default: all.
             timeout: deadline of the whole stream, in seconds. Default: no deadline.
@@ -440,6 +445,8 @@ class AsyncSessions(AsyncExportCalls, AsyncTurnCalls, AsyncMessageCalls):
             SessionNotFound when the session is deleted or expires, and Unavailable when the server
             stays unavailable.
         """
-        request = watch_requests.watch(session_id, after_seq=after_seq)
+        if after_epoch is not None and after_seq is None:
+            raise invalid_field("after_epoch", "is only valid with after_seq")
+        request = watch_requests.watch(session_id, after_seq=after_seq, after_epoch=after_epoch)
         wanted = watch_requests.event_types(types)
         return AsyncLazy(lambda: event_batches(self._connection, request, timeout, types=wanted))

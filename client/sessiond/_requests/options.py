@@ -73,6 +73,8 @@ class ReadOptions(TypedDict, total=False):
     """Either "asc" (default) or "desc" (from through_seq backwards; a limit keeps the newest)."""
     roles: Sequence[str] | None
     """Only these roles: "user", "assistant", "system", "developer", "tool". Default: all."""
+    expected_epoch: int | None
+    """Read nothing unless the session's epoch is this: for a reader that goes on from a seq."""
     view: str
     """Either "full" (default) or "basic": only seq, created_at, role, format and content_bytes."""
     timeout: float | None
@@ -84,6 +86,8 @@ class AppendOptions(TypedDict, total=False):
 
     expected_last_seq: int | None
     """Store nothing unless the session's last_seq is this; 0 = the session must be empty."""
+    expected_epoch: int | None
+    """Store nothing unless the session's epoch is this."""
     format_name: str | None
     """With format "other", the program whose messages these are, e.g. "claude-code": at most 64
     characters."""
@@ -105,6 +109,21 @@ class AppendOptions(TypedDict, total=False):
     """Makes the append safe to repeat, at most 128 characters. Default: a random one."""
     timeout: float | None
     """Deadline over all attempts, in seconds. Default: the client's; for an import, none."""
+
+
+class RewindOptions(TypedDict, total=False):
+    """Conditions of a rewind, and how to make it."""
+
+    expected_last_seq: int | None
+    """Change nothing unless the session's last_seq is this before the rewind."""
+    expected_epoch: int | None
+    """Change nothing unless the session's epoch is this before the rewind."""
+    abort_turn: bool
+    """Whether to abort the running turn, if there is one. Default: TurnRunning is raised."""
+    request_id: str | None
+    """Makes the rewind safe to repeat, at most 128 characters. Default: a random one."""
+    timeout: float | None
+    """Deadline over all attempts, in seconds. Default: the client's."""
 
 
 class TaskSettings(TypedDict, total=False):

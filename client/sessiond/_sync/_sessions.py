@@ -11,9 +11,8 @@ from sessiond._requests.fields import filled, request_id_or_new
 from sessiond._requests.options import SessionFilter, SessionSettings
 from sessiond._sync._exports import ExportCalls
 from sessiond._sync._lazy import Lazy
-from sessiond._sync._messages import MessageCalls
+from sessiond._sync._regeneration import RegenerationCalls
 from sessiond._sync._streams import event_batches, page_batches
-from sessiond._sync._turns import TurnCalls
 from sessiond._types.event import Event
 from sessiond._types.session import (
     CopyResult,
@@ -22,12 +21,13 @@ from sessiond._types.session import (
     SessionInfo,
     TokenCounts,
 )
+from sessiond.errors import invalid_field
 from sessiond.v1 import session_service_pb2 as pb
 
 DELETE_TIMEOUT_S = 600.0
 
 
-class Sessions(ExportCalls, TurnCalls, MessageCalls):
+class Sessions(ExportCalls, RegenerationCalls):
     """The calls about sessions, their messages and their turns, by session id.
 
     `timeout` is the deadline of a call over all its attempts, in seconds. Default: the client's;
@@ -407,19 +407,24 @@ class Sessions(ExportCalls, TurnCalls, MessageCalls):
         session_id: str,
         after_seq: int | None = None,
         *,
+        after_epoch: int | None = None,
         types: Sequence[str] | None = None,
         timeout: float | None = None,
     ) -> Lazy[Event]:
         """Follow a session: the messages after after_seq, then all events as they arrive, forever.
 
         After a broken connection the client reconnects: each message is delivered once, in order.
-        Other events, such as "session.updated", may be missed meanwhile. The session does not
-        expire while it is watched.
+        Other events, such as "session.updated", may be missed meanwhile, except "session.rewound",
+        which says that messages were removed: those that follow have their seqs. The session does
+        not expire while it is watched.
 
         Args:
             session_id: the session.
             after_seq: skip the messages up to this seq; 0 = skip none. Default: yield only messages
                 stored after the iteration began.
+            after_epoch: epoch of after_seq, that of the last event. If the session was rewound
+                since, "session.rewound" comes first. Default: the session's epoch when the
+                iteration begins. Only with after_seq.
             types: yield only events of these types, e.g. ["assistant.message"]; see `Event.type`.
                 Default: all.
             timeout: deadline of the whole stream, in seconds. Default: no deadline.
@@ -429,6 +434,8 @@ class Sessions(ExportCalls, TurnCalls, MessageCalls):
             SessionNotFound when the session is deleted or expires, and Unavailable when the server
             stays unavailable.
         """
-        request = watch_requests.watch(session_id, after_seq=after_seq)
+        if after_epoch is not None and after_seq is None:
+            raise invalid_field("after_epoch", "is only valid with after_seq")
+        request = watch_requests.watch(session_id, after_seq=after_seq, after_epoch=after_epoch)
         wanted = watch_requests.event_types(types)
         return Lazy(lambda: event_batches(self._connection, request, timeout, types=wanted))

@@ -10,6 +10,7 @@ from sessiond._protocol.model_options import with_dict
 from sessiond._protocol.names import SESSION_STATUS_NAMES
 from sessiond._protocol.structs import from_struct
 from sessiond._protocol.times import from_duration, from_timestamp
+from sessiond._types.message import Message
 from sessiond._types.record import ProtoRecord
 from sessiond.v1 import session_pb2
 
@@ -47,6 +48,7 @@ class SessionInfo(ProtoRecord[session_pb2.Session]):
         "idle_ttl",
         "never_expires",
         "expires_at",
+        "epoch",
         "etag",
         "state_etag",
     )
@@ -176,6 +178,11 @@ class SessionInfo(ProtoRecord[session_pb2.Session]):
         return from_timestamp(self._pb.expire_time) if self._pb.HasField("expire_time") else None
 
     @property
+    def epoch(self) -> int:
+        """How many rewinds have removed messages. A seq names the same message within an epoch."""
+        return self._pb.epoch
+
+    @property
     def etag(self) -> str:
         """An opaque version that changes with everything but the messages, state and times."""
         return self._pb.etag
@@ -198,6 +205,8 @@ class StoredRange:
     """Time of storage by the database's clock, in UTC. None = all messages were skipped."""
     skipped: int = 0
     """Number of messages that were left out because the session had their message_ids."""
+    epoch: int = 0
+    """The session's epoch, in which the seqs hold."""
 
     @property
     def _seqs(self) -> range:
@@ -211,6 +220,24 @@ class StoredRange:
 
     def __contains__(self, seq: object) -> bool:
         return seq in self._seqs
+
+
+@dataclass(frozen=True, slots=True)
+class RewindResult:
+    """Where the session is after a rewind."""
+
+    last_seq: int
+    """The session's last_seq, including the appended messages."""
+    epoch: int
+    """The session's epoch. A rewind that removed no message has not changed it."""
+    removed_count: int
+    """Number of removed messages."""
+    removed: list[Message]
+    """The newest removed messages in the order of their seqs, as many as were asked for."""
+    first_seq: int | None
+    """The seq of the first appended message. None = none was appended."""
+    create_time: datetime | None
+    """Time of storage of the appended messages, in UTC. None = none was appended."""
 
 
 @dataclass(frozen=True, slots=True)

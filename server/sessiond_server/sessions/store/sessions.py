@@ -252,7 +252,9 @@ class SessionStore:
         statement = (
             update(tables.sessions)
             .where(*_is(key, project_id, etag))
-            .values(revision=T.revision + (1 if columns else 0), active_at=_NOW, used_at=_NOW, **columns)
+            .values(
+                revision=T.revision + (1 if columns else 0), active_at=_NOW, used_at=_NOW, **columns
+            )
             .returning(
                 *COLUMNS,
                 func.octet_length(cast(_COUNTED_CONFIG, Text)).label("config_size"),
