@@ -20,6 +20,7 @@ from sessiond._requests.options import (
     ReadOptions,
     RewindOptions,
     SessionSettings,
+    SessionUpdate,
 )
 from sessiond._requests.turns import OnTimeout, Prompt, Sending, SendOptions, aborts
 from sessiond._types.event import Event, EventHandler
@@ -334,12 +335,9 @@ class AsyncSession:
         config_patch: Mapping[str, Any] | None = None,
         metadata_patch: Mapping[str, Any] | None = None,
         etag: str | None = None,
-        state: Mapping[str, Any] | None = None,
-        remove_state: Iterable[str] | None = None,
-        state_etag: str | None = None,
         request_id: str | None = None,
         timeout: float | None = None,
-        **settings: Unpack[SessionSettings],
+        **settings: Unpack[SessionUpdate],
     ) -> SessionInfo:
         """Change settings, all or nothing; return the new `info`. See `client.sessions.update`."""
         self.info = await self._sessions.update(
@@ -347,9 +345,6 @@ class AsyncSession:
             config_patch=config_patch,
             metadata_patch=metadata_patch,
             etag=etag,
-            state=state,
-            remove_state=remove_state,
-            state_etag=state_etag,
             request_id=request_id,
             timeout=timeout,
             **settings,

@@ -1,11 +1,11 @@
 """Requests about sessions. All raise InvalidField for a value that cannot be sent."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Unpack
 
 from sessiond._protocol.model_options import check_contained
 from sessiond._requests.fields import check_keywords, filled, put_mask, request_id_or_new
-from sessiond._requests.options import SessionFilter, SessionSettings
+from sessiond._requests.options import SessionFilter, SessionSettings, SessionUpdate
 from sessiond._requests.state import put_state_patch
 from sessiond.errors import invalid_field
 from sessiond.v1 import session_service_pb2 as pb
@@ -108,20 +108,17 @@ def update_session(
     request_id: str | None,
     config_patch: Mapping[str, Any] | None,
     metadata_patch: Mapping[str, Any] | None,
-    state: Mapping[str, Any] | None = None,
-    remove_state: Iterable[str] | None = None,
-    state_etag: str | None = None,
-    **settings: Unpack[SessionSettings],
+    **settings: Unpack[SessionUpdate],
 ) -> pb.UpdateSessionRequest:
     request = filled(
         pb.UpdateSessionRequest(),
         config_patch=config_patch,
         metadata_patch=metadata_patch,
         etag=etag,
-        state_etag=state_etag,
+        state_etag=settings.pop("state_etag", None),
         request_id=request_id_or_new(request_id),
     )
-    put_state_patch(request, state, remove_state)
+    put_state_patch(request, settings.pop("state", None), settings.pop("remove_state", None))
     values = _checked(settings)
     filled(request.session, session_id=session_id, **values)
     put_mask(request, values)

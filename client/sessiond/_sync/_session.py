@@ -14,6 +14,7 @@ from sessiond._requests.options import (
     ReadOptions,
     RewindOptions,
     SessionSettings,
+    SessionUpdate,
 )
 from sessiond._requests.turns import OnTimeout, Prompt, Sending, SendOptions, aborts
 from sessiond._sync._bookmarks import Bookmarks, SessionBookmarks
@@ -333,12 +334,9 @@ class Session:
         config_patch: Mapping[str, Any] | None = None,
         metadata_patch: Mapping[str, Any] | None = None,
         etag: str | None = None,
-        state: Mapping[str, Any] | None = None,
-        remove_state: Iterable[str] | None = None,
-        state_etag: str | None = None,
         request_id: str | None = None,
         timeout: float | None = None,
-        **settings: Unpack[SessionSettings],
+        **settings: Unpack[SessionUpdate],
     ) -> SessionInfo:
         """Change settings, all or nothing; return the new `info`. See `client.sessions.update`."""
         self.info = self._sessions.update(
@@ -346,9 +344,6 @@ class Session:
             config_patch=config_patch,
             metadata_patch=metadata_patch,
             etag=etag,
-            state=state,
-            remove_state=remove_state,
-            state_etag=state_etag,
             request_id=request_id,
             timeout=timeout,
             **settings,

@@ -1,14 +1,14 @@
 # Generated from _async/_sessions.py by scripts/generate-sync-client. Do not edit.
 """`client.sessions`: the calls about sessions, by id."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Unpack
 
 from sessiond._protocol.times import from_timestamp
 from sessiond._requests import sessions as session_requests
 from sessiond._requests import watch as watch_requests
 from sessiond._requests.fields import filled, request_id_or_new
-from sessiond._requests.options import SessionFilter, SessionSettings
+from sessiond._requests.options import SessionFilter, SessionSettings, SessionUpdate
 from sessiond._sync._exports import ExportCalls
 from sessiond._sync._lazy import Lazy
 from sessiond._sync._regeneration import RegenerationCalls
@@ -274,12 +274,9 @@ class Sessions(ExportCalls, RegenerationCalls):
         config_patch: Mapping[str, Any] | None = None,
         metadata_patch: Mapping[str, Any] | None = None,
         etag: str | None = None,
-        state: Mapping[str, Any] | None = None,
-        remove_state: Iterable[str] | None = None,
-        state_etag: str | None = None,
         request_id: str | None = None,
         timeout: float | None = None,
-        **settings: Unpack[SessionSettings],
+        **settings: Unpack[SessionUpdate],
     ) -> SessionInfo:
         """Change settings of a session, all or nothing. Settings not given are not changed.
 
@@ -290,14 +287,11 @@ class Sessions(ExportCalls, RegenerationCalls):
                 config.
             metadata_patch: a merge patch of metadata, in the same way.
             etag: the call fails unless this is the session's current etag. Default: no check.
-            state: new values of top-level keys of the session's state. None is a value.
-            remove_state: top-level keys to remove from the session's state.
-            state_etag: the call fails unless this is the current etag of the session's state.
-                Default: no check.
             request_id: makes the call safe to repeat.
             timeout: deadline over all attempts, in seconds.
-            **settings: model, user, title, config, metadata, idle_ttl, never_expires. config and
-                metadata are replaced as a whole. never_expires=False has no effect.
+            **settings: model, user, title, config, metadata, idle_ttl, never_expires, state,
+                remove_state, state_etag. config and metadata are replaced as a whole; state has new
+                values of top-level keys. never_expires=False has no effect.
 
         Returns:
             The session after the change.
@@ -311,9 +305,6 @@ class Sessions(ExportCalls, RegenerationCalls):
             config_patch=config_patch,
             metadata_patch=metadata_patch,
             etag=etag,
-            state=state,
-            remove_state=remove_state,
-            state_etag=state_etag,
             request_id=request_id,
             **settings,
         )
