@@ -75,7 +75,7 @@ AIMOCK = (
 
 # Fixtures and folders of tests that need a database or another process, and so are no unit tests.
 HEAVY_FIXTURES = {"postgres", "start_server", "data_dir", "aimock_of_npm"}
-HEAVY_FOLDERS = {"acceptance", "docs", "runtime", "support"}
+HEAVY_FOLDERS = {"acceptance", "docs", "languages", "runtime", "support"}
 # These tests prove something about SQL, so they also run on other versions of PostgreSQL.
 SQL_FOLDERS = {
     "assets",

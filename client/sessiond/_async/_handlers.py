@@ -11,7 +11,7 @@ from sessiond._async._wire import Signal, Stop, finished, in_background, sleep
 from sessiond._protocol.answer_texts import AnswerTexts
 from sessiond._protocol.retry import MAX_STREAM_DELAY_S
 from sessiond._requests.watch import watch
-from sessiond._types.event import Event, EventHandler
+from sessiond._types.event import REWOUND, Event, EventHandler
 from sessiond.errors import (
     ClientClosed,
     DeadlineExceeded,
@@ -58,7 +58,7 @@ class _Watch:
     def delivered(self, seq: int) -> None:
         """Note that the handlers have been called with all events up to this message."""
         with self._lock:
-            self._seq = max(self._seq, seq)
+            self._seq = seq
             self._wake()
 
     def end(self) -> None:
@@ -153,6 +153,7 @@ class AsyncHandlers:
         """Watch until stopped, or until the session is gone or the client is closed."""
         stop = watching.stop
         after_seq: int | None = None
+        after_epoch = 0
         incarnation = ""
         texts = AnswerTexts()
         try:
@@ -160,11 +161,16 @@ class AsyncHandlers:
                 try:
                     if after_seq is None:
                         # Look it up before the watch starts, so that an outage loses no messages.
-                        after_seq, incarnation = await place_of(
+                        after_seq, after_epoch, incarnation = await place_of(
                             self._connection, self._session_id, None
                         )
                         watching.delivered(after_seq)
-                    request = watch(self._session_id, after_seq=after_seq, incarnation=incarnation)
+                    request = watch(
+                        self._session_id,
+                        after_seq=after_seq,
+                        after_epoch=after_epoch,
+                        incarnation=incarnation,
+                    )
                     async for events in event_batches(
                         self._connection,
                         request,
@@ -174,7 +180,11 @@ class AsyncHandlers:
                         texts=texts,
                     ):
                         for event in events:
-                            after_seq = event.seq or after_seq
+                            if event.seq:
+                                after_seq, after_epoch = event.seq, event.epoch
+                            elif event.type == REWOUND:
+                                after_seq = min(after_seq, int(event.data.last_seq))
+                                after_epoch = event.epoch
                             await self._deliver(event, stop)
                             watching.delivered(after_seq)
                 except (Unavailable, DeadlineExceeded, Overloaded) as error:

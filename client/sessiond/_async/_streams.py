@@ -21,7 +21,7 @@ from sessiond._protocol.answer_texts import AnswerTexts
 from sessiond._protocol.retry import StreamRetry, TurnRetry
 from sessiond._protocol.status import error_of_turn
 from sessiond._requests import watch as watch_requests
-from sessiond._types.event import Event
+from sessiond._types.event import REWOUND, Event
 from sessiond._types.message import Message
 from sessiond._types.turn import ENDED
 from sessiond.errors import DeadlineExceeded, ServerUnavailable, SessiondError
@@ -146,7 +146,7 @@ async def event_batches(
     resumed.CopyFrom(request)
     if resumed.session_id and not resumed.HasField("after_seq"):
         # Otherwise a connection that breaks before the first message would lose messages.
-        resumed.after_seq, resumed.incarnation = await place_of(
+        resumed.after_seq, resumed.after_epoch, resumed.incarnation = await place_of(
             connection, resumed.session_id, timeout
         )
     responses = _responses(
@@ -162,11 +162,17 @@ async def event_batches(
     texts = texts or AnswerTexts()
     async with aclosing(responses):
         async for response in responses:
+            if response.HasField("epoch"):
+                resumed.after_epoch = response.epoch
             if response.incarnation:
                 resumed.incarnation = response.incarnation
             for event in response.events:
                 if event.seq:
-                    resumed.after_seq = event.seq
+                    resumed.after_seq, resumed.after_epoch = event.seq, event.epoch
+                elif event.type == REWOUND:
+                    kept = int(event.data.fields["last_seq"].number_value)
+                    resumed.after_seq = min(resumed.after_seq, kept)
+                    resumed.after_epoch = event.epoch
                 elif event.type == RECREATED:
                     resumed.after_seq = 0
             events = [
@@ -254,8 +260,8 @@ def overdue(session_id: str, turn_id: str, error: SessiondError) -> DeadlineExce
 
 async def place_of(
     connection: AsyncConnection, session_id: str, timeout: float | None
-) -> tuple[int, str]:
-    """Return a session's last_seq, and its etag, which names its incarnation.
+) -> tuple[int, int, str]:
+    """Return a session's last_seq, its epoch, and its etag, which names its incarnation.
 
     Raises:
         SessionNotFound: if there is no such session.
@@ -263,7 +269,7 @@ async def place_of(
     session = await connection.call(
         lambda stubs: stubs.sessions.GetSession, GetSessionRequest(session_id=session_id), timeout
     )
-    return session.last_seq, session.etag
+    return session.last_seq, session.epoch, session.etag
 
 
 async def asset_pieces(

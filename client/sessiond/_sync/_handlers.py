@@ -12,7 +12,7 @@ from sessiond._requests.watch import watch
 from sessiond._sync._connection import Connection
 from sessiond._sync._streams import event_batches, place_of
 from sessiond._sync._wire import Signal, Stop, finished, in_background, sleep
-from sessiond._types.event import Event, EventHandler
+from sessiond._types.event import REWOUND, Event, EventHandler
 from sessiond.errors import (
     ClientClosed,
     DeadlineExceeded,
@@ -59,7 +59,7 @@ class _Watch:
     def delivered(self, seq: int) -> None:
         """Note that the handlers have been called with all events up to this message."""
         with self._lock:
-            self._seq = max(self._seq, seq)
+            self._seq = seq
             self._wake()
 
     def end(self) -> None:
@@ -150,6 +150,7 @@ class Handlers:
         """Watch until stopped, or until the session is gone or the client is closed."""
         stop = watching.stop
         after_seq: int | None = None
+        after_epoch = 0
         incarnation = ""
         texts = AnswerTexts()
         try:
@@ -157,9 +158,16 @@ class Handlers:
                 try:
                     if after_seq is None:
                         # Look it up before the watch starts, so that an outage loses no messages.
-                        after_seq, incarnation = place_of(self._connection, self._session_id, None)
+                        after_seq, after_epoch, incarnation = place_of(
+                            self._connection, self._session_id, None
+                        )
                         watching.delivered(after_seq)
-                    request = watch(self._session_id, after_seq=after_seq, incarnation=incarnation)
+                    request = watch(
+                        self._session_id,
+                        after_seq=after_seq,
+                        after_epoch=after_epoch,
+                        incarnation=incarnation,
+                    )
                     for events in event_batches(
                         self._connection,
                         request,
@@ -169,7 +177,11 @@ class Handlers:
                         texts=texts,
                     ):
                         for event in events:
-                            after_seq = event.seq or after_seq
+                            if event.seq:
+                                after_seq, after_epoch = event.seq, event.epoch
+                            elif event.type == REWOUND:
+                                after_seq = min(after_seq, int(event.data.last_seq))
+                                after_epoch = event.epoch
                             self._deliver(event, stop)
                             watching.delivered(after_seq)
                 except (Unavailable, DeadlineExceeded, Overloaded) as error:

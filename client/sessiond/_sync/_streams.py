@@ -22,7 +22,7 @@ from sessiond._sync._wire import (
     is_cancelled,
     sleep,
 )
-from sessiond._types.event import Event
+from sessiond._types.event import REWOUND, Event
 from sessiond._types.message import Message
 from sessiond._types.turn import ENDED
 from sessiond.errors import DeadlineExceeded, ServerUnavailable, SessiondError
@@ -147,7 +147,9 @@ def event_batches(
     resumed.CopyFrom(request)
     if resumed.session_id and not resumed.HasField("after_seq"):
         # Otherwise a connection that breaks before the first message would lose messages.
-        resumed.after_seq, resumed.incarnation = place_of(connection, resumed.session_id, timeout)
+        resumed.after_seq, resumed.after_epoch, resumed.incarnation = place_of(
+            connection, resumed.session_id, timeout
+        )
     responses = _responses(
         connection,
         lambda stubs: stubs.conversations.Watch,
@@ -161,11 +163,17 @@ def event_batches(
     texts = texts or AnswerTexts()
     with closing(responses):
         for response in responses:
+            if response.HasField("epoch"):
+                resumed.after_epoch = response.epoch
             if response.incarnation:
                 resumed.incarnation = response.incarnation
             for event in response.events:
                 if event.seq:
-                    resumed.after_seq = event.seq
+                    resumed.after_seq, resumed.after_epoch = event.seq, event.epoch
+                elif event.type == REWOUND:
+                    kept = int(event.data.fields["last_seq"].number_value)
+                    resumed.after_seq = min(resumed.after_seq, kept)
+                    resumed.after_epoch = event.epoch
                 elif event.type == RECREATED:
                     resumed.after_seq = 0
             events = [
@@ -251,8 +259,10 @@ def overdue(session_id: str, turn_id: str, error: SessiondError) -> DeadlineExce
     )
 
 
-def place_of(connection: Connection, session_id: str, timeout: float | None) -> tuple[int, str]:
-    """Return a session's last_seq, and its etag, which names its incarnation.
+def place_of(
+    connection: Connection, session_id: str, timeout: float | None
+) -> tuple[int, int, str]:
+    """Return a session's last_seq, its epoch, and its etag, which names its incarnation.
 
     Raises:
         SessionNotFound: if there is no such session.
@@ -260,7 +270,7 @@ def place_of(connection: Connection, session_id: str, timeout: float | None) -> 
     session = connection.call(
         lambda stubs: stubs.sessions.GetSession, GetSessionRequest(session_id=session_id), timeout
     )
-    return session.last_seq, session.etag
+    return session.last_seq, session.epoch, session.etag
 
 
 def asset_pieces(

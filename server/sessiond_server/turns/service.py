@@ -240,6 +240,20 @@ class Turns:
         if running and turn_id in (None, running) and not self._runner.runs(running):
             await self._save_remote_text(running)
 
+    async def wake(self, project_id: UUID, session_id: str) -> None:
+        """Start the turns that wait for the results of calls, if all results have been stored."""
+        key = session_key(project_id, session_id)
+        session = await self._sessions.get(key, project_id)
+        if session is None or await self._contexts.has_open_calls(session):
+            return
+        with suppress(SessionMissing):
+            async with self._runner.change(key, project_id, session_id) as changes:
+                open_ = await self._store.open(changes.change)
+                # If more messages have arrived since the check, they wake the turns.
+                is_answered = open_.last_seq == session.last_seq and not open_.running_turn
+                if is_answered and await self._store.release(changes.change):
+                    await self._transitions.start_next(changes)
+
     async def session_destroyed(self, project_id: UUID, session_id: str) -> None:
         """Abort the turns of a destroyed session, unless it has been resumed by now."""
         key = session_key(project_id, session_id)

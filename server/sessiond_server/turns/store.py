@@ -98,6 +98,9 @@ _HOLD = f"""
 UPDATE turns SET steers = NULL,
     held_until = clock_timestamp() + timeout_ms * interval '1 millisecond'
 WHERE {_OF_SESSION} AND {_QUEUED} AND steers = %(turn_id)s RETURNING turn_id"""
+_RELEASE = f"""
+UPDATE turns SET held_until = clock_timestamp()
+WHERE {_OF_SESSION} AND {_QUEUED} AND held_until > clock_timestamp() RETURNING turn_id"""
 _QUEUED_IDS = f"SELECT turn_id FROM turns WHERE {_OF_SESSION} AND {_QUEUED} ORDER BY place"
 
 _FENCE = f"UPDATE sessions SET running_turn = %(turn_id)s WHERE {_OF_SESSION}"
@@ -254,6 +257,10 @@ class TurnStore:
     async def hold(self, change: Change, turn_id: UUID) -> bool:
         """Hold the turns that steer a turn until its calls have results; return if any exist."""
         return bool(await _rows(change, _HOLD, turn_id=turn_id))
+
+    async def release(self, change: Change) -> bool:
+        """Hold no turn of the session any more; return whether one was held."""
+        return bool(await _rows(change, _RELEASE))
 
     async def queued_ids(self, change: Change) -> list[UUID]:
         """Return the ids of the queued turns, in order."""

@@ -34,6 +34,7 @@ from sessiond_server.watch.channel import PAGE_BYTES, PAGE_ROWS, Channel, is_who
 from sessiond_server.watch.encoding import (
     Chunk,
     chunk_of_cut,
+    chunk_of_epoch,
     chunk_of_event,
     chunk_of_incarnation,
     chunk_of_messages,
@@ -227,13 +228,13 @@ class WatchHub:
         channel, watcher, head = await self._join(project_id, options)
         try:
             await self.texts.begin(channel, head.running_turn)
-            opening = [chunk_of_incarnation(head.log)]
+            first = [chunk_of_epoch(watcher.epoch), chunk_of_incarnation(head.log)]
             async for response in self._replay(channel, watcher, head):
-                yield [*opening, *response]
-                opening.clear()
+                yield [*first, *response]
+                first = []
             async for response in self._follow(watcher, heartbeat_s):
-                yield [*opening, *response]
-                opening.clear()
+                yield [*first, *response]
+                first = []
         finally:
             channel.watchers.discard(watcher)
             if not channel.watchers:

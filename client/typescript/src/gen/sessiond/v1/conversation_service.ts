@@ -187,6 +187,10 @@ export interface WatchRequest {
 export interface WatchResponse {
   /** events in the order in which they happened. */
   events: Event[];
+  /** epoch is the session's epoch at the beginning of the stream, or after_epoch. Only in the first response for a session. */
+  epoch?:
+    | number
+    | undefined;
   /**
    * incarnation names the session that is watched, as distinct from others with the same id, before and after it. Set in the first response, and
    * in one with "session.recreated". For the next WatchRequest, if this stream breaks.
@@ -971,7 +975,7 @@ export const WatchRequest: MessageFns<WatchRequest> = {
 };
 
 function createBaseWatchResponse(): WatchResponse {
-  return { events: [], incarnation: "" };
+  return { events: [], epoch: undefined, incarnation: "" };
 }
 
 export const WatchResponse: MessageFns<WatchResponse> = {
@@ -979,8 +983,11 @@ export const WatchResponse: MessageFns<WatchResponse> = {
     for (const v of message.events) {
       Event.encode(v!, writer.uint32(10).fork()).join();
     }
+    if (message.epoch !== undefined) {
+      writer.uint32(16).int64(message.epoch);
+    }
     if (message.incarnation !== "") {
-      writer.uint32(18).string(message.incarnation);
+      writer.uint32(26).string(message.incarnation);
     }
     return writer;
   },
@@ -1007,7 +1014,15 @@ export const WatchResponse: MessageFns<WatchResponse> = {
             continue;
           }
           case 2: {
-            if (tag !== 18) {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.epoch = longToNumber(reader.int64());
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
               break;
             }
 
@@ -1032,6 +1047,7 @@ export const WatchResponse: MessageFns<WatchResponse> = {
   fromPartial<I extends Exact<DeepPartial<WatchResponse>, I>>(object: I): WatchResponse {
     const message = createBaseWatchResponse();
     message.events = object.events?.map((e) => Event.fromPartial(e)) || [];
+    message.epoch = object.epoch ?? undefined;
     message.incarnation = object.incarnation ?? "";
     return message;
   },
