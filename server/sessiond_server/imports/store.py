@@ -16,14 +16,14 @@ from sessiond_server.db import schema as tables
 from sessiond_server.db.expiry import alive
 from sessiond_server.db.idempotency import RequestRecord, record_request
 from sessiond_server.db.pool import Database
-from sessiond_server.messages.store.append import copy_rows
 from sessiond_server.messages.store.branches import link_parents
 from sessiond_server.messages.store.message_ids import add_ids
 from sessiond_server.messages.store.rows import Totals
-from sessiond_server.messages.store.spool import Spool, Start
+from sessiond_server.messages.store.spool import Spool, Start, copy_rows
 from sessiond_server.sessions.settings import SessionSettings
 from sessiond_server.sessions.store.deletion import delete_sessions
 from sessiond_server.sessions.store.sessions import NewSession, SessionRow
+from sessiond_server.sessions.store.state import patch_state
 
 T = tables.sessions.c
 
@@ -157,6 +157,7 @@ class SessionImportStore:
         Raises:
             DuplicateRequest: the request_id was already recorded.
             AssetMissing: a message refers to an asset that does not exist.
+            StateTooLarge: the state would exceed its limits.
         """
         new = made.new
         async with self._database.transaction() as connection:
@@ -172,6 +173,7 @@ class SessionImportStore:
             if not rows:
                 raise Rollback
             row = SessionRow(**rows[0])
+            await patch_state(connection, new.key, new.log, new.state)
             start = Start(new.key, new.log, 1, to_pg_us(row.used_at), 0, 0)
             await copy_rows(connection, spool, start)
             await add_ids(connection, new.key, new.log, 1, made.message_ids)
