@@ -21,8 +21,9 @@ from sessiond_server.copies.store.flattening import FlatteningStore
 from sessiond_server.core.limits import Limits
 from sessiond_server.core.supervision import Loop
 from sessiond_server.db.pool import Database
+from sessiond_server.imports.export import SessionExports
 from sessiond_server.imports.service import SessionImports
-from sessiond_server.imports.store import SessionImportStore
+from sessiond_server.imports.store import SessionImportStore, SnapshotStore
 from sessiond_server.messages.append import Appends
 from sessiond_server.messages.batch_append import BatchAppender
 from sessiond_server.messages.history import History
@@ -88,6 +89,7 @@ class Stores:
         self.flattening = FlatteningStore(database)
         self.history = HistoryStore(database)
         self.imports = SessionImportStore(database)
+        self.snapshots = SnapshotStore(database)
         self.keys = KeyStore(database)
         self.marks = MarkStore(database)
         self.purge = PurgeStore(database)
@@ -193,6 +195,7 @@ async def open_services(
         )
         streams = TurnStreams(turns, runner, watching)
         stack.push_async_callback(streams.close)
+        history = History(stores.history, stores.cuts, stores.bookmarks, settings.page_cache_bytes)
         appends = Appends(stores.append, stores.sessions, limits, counts, watching)
         purger = Purger(
             stores.purge,
@@ -218,9 +221,10 @@ async def open_services(
                 Sessions(stores.sessions, limits, watching, turns.session_destroyed),
                 Copies(stores.copies, stores.sessions, settings.copy_max_messages, watching),
                 SessionImports(stores.imports, stores.sessions, limits, counts, watching),
+                SessionExports(stores.snapshots, history),
                 appends,
                 BatchAppender(stores.batch_append, appends, limits, watching),
-                History(stores.history, stores.cuts, stores.bookmarks, settings.page_cache_bytes),
+                history,
                 Rewinds(
                     stores.rewinds, stores.append, stores.history, appends, runner, transitions
                 ),

@@ -95,10 +95,15 @@ class AsyncAdmin(AsyncCalls):
             ProjectNotFound: if there is no such project.
         """
         request = filled(pb.ListApiKeysRequest(), project=project)
-        response = await self._connection.call(
-            lambda stubs: stubs.admin.ListApiKeys, request, timeout
-        )
-        return [api_key_of(key) for key in response.keys]
+        keys: list[ApiKey] = []
+        while True:
+            response = await self._connection.call(
+                lambda stubs: stubs.admin.ListApiKeys, request, timeout
+            )
+            keys += [api_key_of(key) for key in response.keys]
+            if not response.next_page_token:
+                return keys
+            request.page_token = response.next_page_token
 
     async def revoke_api_key(self, key_id: str, *, timeout: float | None = None) -> ApiKey:
         """Revoke a key. Servers refuse it within seconds.

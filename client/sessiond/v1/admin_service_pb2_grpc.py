@@ -29,8 +29,8 @@ class AdminServiceStub(object):
     """AdminService manages projects and their API keys. Where the server asks for keys, it asks here for an admin key
     (ADMIN_KEY_REQUIRED otherwise); `sessiond keys create --admin` makes the first one.
 
-    These calls have no request_id. Creating a project again fails (PROJECT_ALREADY_EXISTS), creating a key again creates another one,
-    and revoking a key again changes nothing.
+    These calls have no request_id. CreateProject with get_or_create and RevokeApiKey are safe to repeat. CreateApiKey is not: it makes another
+    key each time, since the secret of the first one cannot be told again; revoke the one whose answer was lost (ListApiKeys shows it).
     """
 
     def __init__(self, channel):
@@ -70,12 +70,12 @@ class AdminServiceServicer(object):
     """AdminService manages projects and their API keys. Where the server asks for keys, it asks here for an admin key
     (ADMIN_KEY_REQUIRED otherwise); `sessiond keys create --admin` makes the first one.
 
-    These calls have no request_id. Creating a project again fails (PROJECT_ALREADY_EXISTS), creating a key again creates another one,
-    and revoking a key again changes nothing.
+    These calls have no request_id. CreateProject with get_or_create and RevokeApiKey are safe to repeat. CreateApiKey is not: it makes another
+    key each time, since the secret of the first one cannot be told again; revoke the one whose answer was lost (ListApiKeys shows it).
     """
 
     def CreateProject(self, request, context):
-        """CreateProject makes a project. Errors: PROJECT_ALREADY_EXISTS, INVALID_FIELD.
+        """CreateProject makes a project. Errors: PROJECT_ALREADY_EXISTS (unless get_or_create), INVALID_FIELD.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -96,7 +96,8 @@ class AdminServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListApiKeys(self, request, context):
-        """ListApiKeys answers a project's keys, without their secrets, the newest first. Errors: PROJECT_NOT_FOUND.
+        """ListApiKeys answers a page of a project's keys, without their secrets, the newest first. Errors: PROJECT_NOT_FOUND, INVALID_PAGE_TOKEN,
+        INVALID_FIELD.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -149,8 +150,8 @@ class AdminService(object):
     """AdminService manages projects and their API keys. Where the server asks for keys, it asks here for an admin key
     (ADMIN_KEY_REQUIRED otherwise); `sessiond keys create --admin` makes the first one.
 
-    These calls have no request_id. Creating a project again fails (PROJECT_ALREADY_EXISTS), creating a key again creates another one,
-    and revoking a key again changes nothing.
+    These calls have no request_id. CreateProject with get_or_create and RevokeApiKey are safe to repeat. CreateApiKey is not: it makes another
+    key each time, since the secret of the first one cannot be told again; revoke the one whose answer was lost (ListApiKeys shows it).
     """
 
     @staticmethod

@@ -37,7 +37,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_SEQUENCE_CONFLICT: _ErrorReason.ValueType  # 6
     """ABORTED: expected_last_seq is not the session's last_seq. Read on from there and try again. Metadata: session_id, expected_last_seq, last_seq."""
     ERROR_REASON_ETAG_MISMATCH: _ErrorReason.ValueType  # 7
-    """ABORTED: the etag is not the session's, or the task's. Metadata: session_id, etag (the current one)."""
+    """ABORTED: the etag is not the session's, the task's or the bookmark's. Metadata: session_id, etag (the current one)."""
     ERROR_REASON_PARENT_NOT_FOUND: _ErrorReason.ValueType  # 8
     """INVALID_ARGUMENT: parent_seq names no message. Metadata: session_id, last_seq. Details: BadRequest."""
     ERROR_REASON_REQUEST_ID_REUSED: _ErrorReason.ValueType  # 9
@@ -180,7 +180,7 @@ ERROR_REASON_MESSAGE_NOT_FOUND: ErrorReason.ValueType  # 5
 ERROR_REASON_SEQUENCE_CONFLICT: ErrorReason.ValueType  # 6
 """ABORTED: expected_last_seq is not the session's last_seq. Read on from there and try again. Metadata: session_id, expected_last_seq, last_seq."""
 ERROR_REASON_ETAG_MISMATCH: ErrorReason.ValueType  # 7
-"""ABORTED: the etag is not the session's, or the task's. Metadata: session_id, etag (the current one)."""
+"""ABORTED: the etag is not the session's, the task's or the bookmark's. Metadata: session_id, etag (the current one)."""
 ERROR_REASON_PARENT_NOT_FOUND: ErrorReason.ValueType  # 8
 """INVALID_ARGUMENT: parent_seq names no message. Metadata: session_id, last_seq. Details: BadRequest."""
 ERROR_REASON_REQUEST_ID_REUSED: ErrorReason.ValueType  # 9

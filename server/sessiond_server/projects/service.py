@@ -30,8 +30,8 @@ class Keys:
     def __init__(self, store: KeyStore) -> None:
         self._store = store
 
-    async def create_project(self, name: str) -> ProjectRow:
-        """Create a project.
+    async def create_project(self, name: str, *, get_or_create: bool = False) -> ProjectRow:
+        """Create a project; with get_or_create, return the existing one if there is one.
 
         Raises:
             Fault: PROJECT_ALREADY_EXISTS; INVALID_FIELD for a malformed name.
@@ -39,6 +39,8 @@ class Keys:
         row = await self._store.create_project(
             project_id_of(check_project_name(name, "project.name")), name
         )
+        if row is None and get_or_create:
+            return await self._project(name)
         if row is None:
             raise Fault(
                 "PROJECT_ALREADY_EXISTS",
@@ -85,14 +87,19 @@ class Keys:
         )
         return NewKey(key, secret)
 
-    async def list_keys(self, project: str) -> list[KeyRow]:
-        """Return the keys of a project, the newest first.
+    async def list_keys(self, project: str, page_size: int, page_token: str) -> Page[KeyRow]:
+        """Return a page of a project's keys, the newest first.
 
         Raises:
-            Fault: PROJECT_NOT_FOUND; INVALID_FIELD for a malformed name.
+            Fault: PROJECT_NOT_FOUND; INVALID_FIELD; INVALID_PAGE_TOKEN.
         """
         check_project_name(project, "project")
-        return await self._store.list_keys((await self._project(project)).project_id)
+        paging = Paging(page_size, page_token, ["keys", project], pagination.time, pagination.text)
+        project_id = (await self._project(project)).project_id
+        after = (paging.after[0], paging.after[1]) if paging.after else None
+        # One more key than requested shows whether there is a next page.
+        rows = await self._store.list_keys(project_id, after, paging.size + 1)
+        return paging.page(rows, lambda row: (row.created_at, row.key_id))
 
     async def revoke_key(self, key_id: str) -> KeyRow:
         """Revoke a key. Servers refuse it as soon as their cached copies expire.

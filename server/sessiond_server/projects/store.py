@@ -45,7 +45,10 @@ FROM {} AS api_keys JOIN projects USING (project_id)"""
 _KEYS = _FROM_KEYS.format("api_keys")
 _KEY = f"{_KEYS} WHERE key_id = %(key_id)s"
 _KEYS_OF_PROJECT = f"""{_KEYS}
-WHERE project_id = %(project_id)s ORDER BY api_keys.created_at DESC, key_id"""
+WHERE project_id = %(project_id)s
+    AND (%(before)s::timestamptz IS NULL OR api_keys.created_at < %(before)s
+        OR (api_keys.created_at = %(before)s AND key_id > %(after_id)s))
+ORDER BY api_keys.created_at DESC, key_id LIMIT %(limit)s"""
 _CREATE_KEY = f"""
 WITH created AS (
     INSERT INTO api_keys (key_id, project_id, secret_hash, label, is_admin)
@@ -103,9 +106,24 @@ class KeyStore:
         rows = await self._database.rows(_KEY, {"key_id": key_id})
         return KeyRow(**rows[0]) if rows else None
 
-    async def list_keys(self, project_id: UUID) -> list[KeyRow]:
-        """Return the keys of a project, the newest first."""
-        rows = await self._database.rows(_KEYS_OF_PROJECT, {"project_id": project_id})
+    async def list_keys(
+        self, project_id: UUID, after: tuple[datetime, str] | None, limit: int
+    ) -> list[KeyRow]:
+        """Return at most `limit` keys of a project, the newest first.
+
+        Args:
+            project_id: the project.
+            after: creation time and id of the last key of the previous page; None for the first.
+            limit: maximum number of keys.
+        """
+        before, after_id = after or (None, "")
+        parameters = {
+            "project_id": project_id,
+            "before": before,
+            "after_id": after_id,
+            "limit": limit,
+        }
+        rows = await self._database.rows(_KEYS_OF_PROJECT, parameters)
         return [KeyRow(**row) for row in rows]
 
     async def revoke(self, key_id: str) -> KeyRow | None:

@@ -29,7 +29,11 @@ class AdminServicer:
         self._keys = keys
 
     async def CreateProject(self, request: CreateProjectRequest, caller: Caller) -> Project:
-        return _project(await self._keys.create_project(request.project.name))
+        return _project(
+            await self._keys.create_project(
+                request.project.name, get_or_create=request.get_or_create
+            )
+        )
 
     async def ListProjects(
         self, request: ListProjectsRequest, caller: Caller
@@ -48,8 +52,9 @@ class AdminServicer:
         return CreateApiKeyResponse(key=_key(new.key), secret=new.secret)
 
     async def ListApiKeys(self, request: ListApiKeysRequest, caller: Caller) -> ListApiKeysResponse:
+        page = await self._keys.list_keys(request.project, request.page_size, request.page_token)
         return ListApiKeysResponse(
-            keys=[_key(row) for row in await self._keys.list_keys(request.project)]
+            keys=[_key(row) for row in page.items], next_page_token=page.next_page_token
         )
 
     async def RevokeApiKey(self, request: RevokeApiKeyRequest, caller: Caller) -> ApiKey:

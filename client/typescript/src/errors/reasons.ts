@@ -79,7 +79,8 @@ export class SequenceConflict extends Conflict {
 }
 
 /**
- * The etag is not the session's, or the task's. Metadata: session_id, etag (the current one).
+ * The etag is not the session's, the task's or the bookmark's. Metadata: session_id, etag (the
+ * current one).
  *
  * Reason: `ETAG_MISMATCH`. Status code: `ABORTED`.
  */

@@ -41,7 +41,11 @@ export interface ApiKey {
 /** CreateProjectRequest asks for a project. */
 export interface CreateProjectRequest {
   /** project holds the name. Required. */
-  project?: Project | undefined;
+  project?:
+    | Project
+    | undefined;
+  /** get_or_create answers the existing project where there is one of this name. Default false: PROJECT_ALREADY_EXISTS. */
+  getOrCreate: boolean;
 }
 
 /** ListProjectsRequest asks for a page of projects. */
@@ -80,16 +84,22 @@ export interface CreateApiKeyResponse {
   secret: string;
 }
 
-/** ListApiKeysRequest names a project. */
+/** ListApiKeysRequest asks for a page of a project's keys. */
 export interface ListApiKeysRequest {
   /** project is the name of the project. Required. */
   project: string;
+  /** page_size is how many keys to answer at the most. 0 = 50; more than 500 = 500; negative is refused. */
+  pageSize: number;
+  /** page_token is next_page_token of the page before. Empty = the first page. */
+  pageToken: string;
 }
 
-/** ListApiKeysResponse is a project's keys. */
+/** ListApiKeysResponse is a page of a project's keys. */
 export interface ListApiKeysResponse {
-  /** keys of the project, the newest first. */
+  /** keys of this page, the newest first. */
   keys: ApiKey[];
+  /** next_page_token asks for the next page. Empty = this was the last one. */
+  nextPageToken: string;
 }
 
 /** RevokeApiKeyRequest names a key. */
@@ -287,13 +297,16 @@ export const ApiKey: MessageFns<ApiKey> = {
 };
 
 function createBaseCreateProjectRequest(): CreateProjectRequest {
-  return { project: undefined };
+  return { project: undefined, getOrCreate: false };
 }
 
 export const CreateProjectRequest: MessageFns<CreateProjectRequest> = {
   encode(message: CreateProjectRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.project !== undefined) {
       Project.encode(message.project, writer.uint32(10).fork()).join();
+    }
+    if (message.getOrCreate !== false) {
+      writer.uint32(16).bool(message.getOrCreate);
     }
     return writer;
   },
@@ -319,6 +332,14 @@ export const CreateProjectRequest: MessageFns<CreateProjectRequest> = {
             message.project = Project.decode(reader, reader.uint32());
             continue;
           }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.getOrCreate = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -339,6 +360,7 @@ export const CreateProjectRequest: MessageFns<CreateProjectRequest> = {
     message.project = (object.project !== undefined && object.project !== null)
       ? Project.fromPartial(object.project)
       : undefined;
+    message.getOrCreate = object.getOrCreate ?? false;
     return message;
   },
 };
@@ -624,13 +646,19 @@ export const CreateApiKeyResponse: MessageFns<CreateApiKeyResponse> = {
 };
 
 function createBaseListApiKeysRequest(): ListApiKeysRequest {
-  return { project: "" };
+  return { project: "", pageSize: 0, pageToken: "" };
 }
 
 export const ListApiKeysRequest: MessageFns<ListApiKeysRequest> = {
   encode(message: ListApiKeysRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.project !== "") {
       writer.uint32(10).string(message.project);
+    }
+    if (message.pageSize !== 0) {
+      writer.uint32(16).int32(message.pageSize);
+    }
+    if (message.pageToken !== "") {
+      writer.uint32(26).string(message.pageToken);
     }
     return writer;
   },
@@ -656,6 +684,22 @@ export const ListApiKeysRequest: MessageFns<ListApiKeysRequest> = {
             message.project = reader.string();
             continue;
           }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.pageSize = reader.int32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.pageToken = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -674,18 +718,23 @@ export const ListApiKeysRequest: MessageFns<ListApiKeysRequest> = {
   fromPartial<I extends Exact<DeepPartial<ListApiKeysRequest>, I>>(object: I): ListApiKeysRequest {
     const message = createBaseListApiKeysRequest();
     message.project = object.project ?? "";
+    message.pageSize = object.pageSize ?? 0;
+    message.pageToken = object.pageToken ?? "";
     return message;
   },
 };
 
 function createBaseListApiKeysResponse(): ListApiKeysResponse {
-  return { keys: [] };
+  return { keys: [], nextPageToken: "" };
 }
 
 export const ListApiKeysResponse: MessageFns<ListApiKeysResponse> = {
   encode(message: ListApiKeysResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     for (const v of message.keys) {
       ApiKey.encode(v!, writer.uint32(10).fork()).join();
+    }
+    if (message.nextPageToken !== "") {
+      writer.uint32(18).string(message.nextPageToken);
     }
     return writer;
   },
@@ -711,6 +760,14 @@ export const ListApiKeysResponse: MessageFns<ListApiKeysResponse> = {
             message.keys.push(ApiKey.decode(reader, reader.uint32()));
             continue;
           }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.nextPageToken = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -729,6 +786,7 @@ export const ListApiKeysResponse: MessageFns<ListApiKeysResponse> = {
   fromPartial<I extends Exact<DeepPartial<ListApiKeysResponse>, I>>(object: I): ListApiKeysResponse {
     const message = createBaseListApiKeysResponse();
     message.keys = object.keys?.map((e) => ApiKey.fromPartial(e)) || [];
+    message.nextPageToken = object.nextPageToken ?? "";
     return message;
   },
 };
@@ -792,15 +850,15 @@ export const RevokeApiKeyRequest: MessageFns<RevokeApiKeyRequest> = {
  * AdminService manages projects and their API keys. Where the server asks for keys, it asks here for an admin key
  * (ADMIN_KEY_REQUIRED otherwise); `sessiond keys create --admin` makes the first one.
  *
- * These calls have no request_id. Creating a project again fails (PROJECT_ALREADY_EXISTS), creating a key again creates another one,
- * and revoking a key again changes nothing.
+ * These calls have no request_id. CreateProject with get_or_create and RevokeApiKey are safe to repeat. CreateApiKey is not: it makes another
+ * key each time, since the secret of the first one cannot be told again; revoke the one whose answer was lost (ListApiKeys shows it).
  */
 export type AdminServiceDefinition = typeof AdminServiceDefinition;
 export const AdminServiceDefinition = {
   name: "AdminService",
   fullName: "sessiond.v1.AdminService",
   methods: {
-    /** CreateProject makes a project. Errors: PROJECT_ALREADY_EXISTS, INVALID_FIELD. */
+    /** CreateProject makes a project. Errors: PROJECT_ALREADY_EXISTS (unless get_or_create), INVALID_FIELD. */
     createProject: {
       name: "CreateProject",
       requestType: CreateProjectRequest as typeof CreateProjectRequest,
@@ -827,7 +885,10 @@ export const AdminServiceDefinition = {
       responseStream: false,
       options: {},
     },
-    /** ListApiKeys answers a project's keys, without their secrets, the newest first. Errors: PROJECT_NOT_FOUND. */
+    /**
+     * ListApiKeys answers a page of a project's keys, without their secrets, the newest first. Errors: PROJECT_NOT_FOUND, INVALID_PAGE_TOKEN,
+     * INVALID_FIELD.
+     */
     listApiKeys: {
       name: "ListApiKeys",
       requestType: ListApiKeysRequest as typeof ListApiKeysRequest,
