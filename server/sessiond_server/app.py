@@ -40,8 +40,9 @@ from sessiond_server.queues.service import Processing
 from sessiond_server.queues.store.leases import LeaseStore
 from sessiond_server.queues.store.progress import ProgressStore
 from sessiond_server.queues.store.queues import QueueStore
+from sessiond_server.retention.projects import ProjectPurger
 from sessiond_server.retention.purger import Purger
-from sessiond_server.retention.store import PurgeStore
+from sessiond_server.retention.store import ProjectPurgeStore, PurgeStore
 from sessiond_server.rewinds.service import Rewinds
 from sessiond_server.rewinds.store import RewindStore
 from sessiond_server.rpc.admin_service import AdminServicer
@@ -93,6 +94,7 @@ class Stores:
         self.keys = KeyStore(database)
         self.marks = MarkStore(database)
         self.purge = PurgeStore(database)
+        self.project_purge = ProjectPurgeStore(database)
         self.queue_leases = LeaseStore(database)
         self.queue_progress = ProgressStore(database)
         self.queues = QueueStore(database)
@@ -203,6 +205,7 @@ async def open_services(
             watching,
             interval_s=settings.purge_interval_s,
             request_retention_s=settings.request_id_retention_s,
+            projects=ProjectPurger(stores.project_purge, watching),
         )
         sweeper = Sweeper(
             stores.assets,

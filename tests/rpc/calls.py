@@ -89,6 +89,7 @@ CALLS: dict[str, Callable[[str], Any]] = {
 }
 ADMIN_CALLS: dict[str, Any] = {
     "CreateProject": admin.CreateProjectRequest(project=admin.Project(name="p")),
+    "DeleteProject": admin.DeleteProjectRequest(project="p", allow_missing=True),
     "ListProjects": admin.ListProjectsRequest(),
     "CreateApiKey": admin.CreateApiKeyRequest(project="default"),
     "ListApiKeys": admin.ListApiKeysRequest(project="default"),

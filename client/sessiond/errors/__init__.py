@@ -25,6 +25,7 @@ SessiondError (RuntimeError)
 │   ├── SessionDestroyed           SESSION_DESTROYED
 │   ├── SessionTooLarge            SESSION_TOO_LARGE
 │   ├── LimitExceeded              LIMIT_EXCEEDED
+│   ├── ProjectBeingDeleted        PROJECT_BEING_DELETED
 │   ├── TurnRunning                TURN_RUNNING
 │   └── ModelNotConfigured         MODEL_NOT_CONFIGURED
 ├── TurnFailed                     the turn ended without an answer
@@ -109,6 +110,7 @@ from sessiond.errors._resources import (
     ModelNotConfigured,
     NotFound,
     ProjectAlreadyExists,
+    ProjectBeingDeleted,
     ProjectNotFound,
     QueueNotFound,
     SequenceConflict,
@@ -205,6 +207,7 @@ __all__ = [
     "PoolClosed",
     "PoolTimeout",
     "ProjectAlreadyExists",
+    "ProjectBeingDeleted",
     "ProjectNotFound",
     "QueueNotFound",
     "RequestIdReused",

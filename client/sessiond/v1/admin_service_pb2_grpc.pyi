@@ -30,7 +30,7 @@ class AdminServiceStub:
     """AdminService manages projects and their API keys. Where the server asks for keys, it asks here for an admin key
     (ADMIN_KEY_REQUIRED otherwise); `sessiond keys create --admin` makes the first one.
 
-    These calls have no request_id. CreateProject with get_or_create and RevokeApiKey are safe to repeat. CreateApiKey is not: it makes another
+    These calls have no request_id. CreateProject with get_or_create, DeleteProject and RevokeApiKey are safe to repeat. CreateApiKey is not: it makes another
     key each time, since the secret of the first one cannot be told again; revoke the one whose answer was lost (ListApiKeys shows it).
     """
 
@@ -39,9 +39,17 @@ class AdminServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> AdminServiceAsyncStub: ...
     CreateProject: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.CreateProjectRequest, _admin_service_pb2.Project]
-    """CreateProject makes a project. Errors: PROJECT_ALREADY_EXISTS (unless get_or_create), INVALID_FIELD."""
+    """CreateProject makes a project. Errors: PROJECT_ALREADY_EXISTS (unless get_or_create), PROJECT_BEING_DELETED,
+    INVALID_FIELD.
+    """
     ListProjects: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListProjectsRequest, _admin_service_pb2.ListProjectsResponse]
     """ListProjects answers a page of the projects, by name."""
+    DeleteProject: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.DeleteProjectRequest, _admin_service_pb2.DeleteProjectResponse]
+    """DeleteProject removes a project with all that it has. Its keys are revoked at once, so that servers refuse its callers within seconds, and its
+    open streams end; sessions, queues and messages are removed in the background, assets within hours. Until that is done, no project of
+    this name can be made. The project "default" cannot be deleted: it is that of callers without a key. Deleting again changes nothing.
+    Errors: PROJECT_NOT_FOUND (unless allow_missing), INVALID_FIELD.
+    """
     CreateApiKey: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.CreateApiKeyRequest, _admin_service_pb2.CreateApiKeyResponse]
     """CreateApiKey makes a key. The secret is in this answer and nowhere else: only a hash of it is kept. Errors: PROJECT_NOT_FOUND, INVALID_FIELD."""
     ListApiKeys: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListApiKeysRequest, _admin_service_pb2.ListApiKeysResponse]
@@ -56,15 +64,23 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """AdminService manages projects and their API keys. Where the server asks for keys, it asks here for an admin key
     (ADMIN_KEY_REQUIRED otherwise); `sessiond keys create --admin` makes the first one.
 
-    These calls have no request_id. CreateProject with get_or_create and RevokeApiKey are safe to repeat. CreateApiKey is not: it makes another
+    These calls have no request_id. CreateProject with get_or_create, DeleteProject and RevokeApiKey are safe to repeat. CreateApiKey is not: it makes another
     key each time, since the secret of the first one cannot be told again; revoke the one whose answer was lost (ListApiKeys shows it).
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateProject: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.CreateProjectRequest, _admin_service_pb2.Project]  # type: ignore[assignment]
-    """CreateProject makes a project. Errors: PROJECT_ALREADY_EXISTS (unless get_or_create), INVALID_FIELD."""
+    """CreateProject makes a project. Errors: PROJECT_ALREADY_EXISTS (unless get_or_create), PROJECT_BEING_DELETED,
+    INVALID_FIELD.
+    """
     ListProjects: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListProjectsRequest, _admin_service_pb2.ListProjectsResponse]  # type: ignore[assignment]
     """ListProjects answers a page of the projects, by name."""
+    DeleteProject: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.DeleteProjectRequest, _admin_service_pb2.DeleteProjectResponse]  # type: ignore[assignment]
+    """DeleteProject removes a project with all that it has. Its keys are revoked at once, so that servers refuse its callers within seconds, and its
+    open streams end; sessions, queues and messages are removed in the background, assets within hours. Until that is done, no project of
+    this name can be made. The project "default" cannot be deleted: it is that of callers without a key. Deleting again changes nothing.
+    Errors: PROJECT_NOT_FOUND (unless allow_missing), INVALID_FIELD.
+    """
     CreateApiKey: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.CreateApiKeyRequest, _admin_service_pb2.CreateApiKeyResponse]  # type: ignore[assignment]
     """CreateApiKey makes a key. The secret is in this answer and nowhere else: only a hash of it is kept. Errors: PROJECT_NOT_FOUND, INVALID_FIELD."""
     ListApiKeys: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListApiKeysRequest, _admin_service_pb2.ListApiKeysResponse]  # type: ignore[assignment]
@@ -78,7 +94,7 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     """AdminService manages projects and their API keys. Where the server asks for keys, it asks here for an admin key
     (ADMIN_KEY_REQUIRED otherwise); `sessiond keys create --admin` makes the first one.
 
-    These calls have no request_id. CreateProject with get_or_create and RevokeApiKey are safe to repeat. CreateApiKey is not: it makes another
+    These calls have no request_id. CreateProject with get_or_create, DeleteProject and RevokeApiKey are safe to repeat. CreateApiKey is not: it makes another
     key each time, since the secret of the first one cannot be told again; revoke the one whose answer was lost (ListApiKeys shows it).
     """
 
@@ -88,7 +104,9 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_service_pb2.CreateProjectRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.Project, _abc.Awaitable[_admin_service_pb2.Project]]:
-        """CreateProject makes a project. Errors: PROJECT_ALREADY_EXISTS (unless get_or_create), INVALID_FIELD."""
+        """CreateProject makes a project. Errors: PROJECT_ALREADY_EXISTS (unless get_or_create), PROJECT_BEING_DELETED,
+        INVALID_FIELD.
+        """
 
     @_abc_1.abstractmethod
     def ListProjects(
@@ -97,6 +115,18 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.ListProjectsResponse, _abc.Awaitable[_admin_service_pb2.ListProjectsResponse]]:
         """ListProjects answers a page of the projects, by name."""
+
+    @_abc_1.abstractmethod
+    def DeleteProject(
+        self,
+        request: _admin_service_pb2.DeleteProjectRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.DeleteProjectResponse, _abc.Awaitable[_admin_service_pb2.DeleteProjectResponse]]:
+        """DeleteProject removes a project with all that it has. Its keys are revoked at once, so that servers refuse its callers within seconds, and its
+        open streams end; sessions, queues and messages are removed in the background, assets within hours. Until that is done, no project of
+        this name can be made. The project "default" cannot be deleted: it is that of callers without a key. Deleting again changes nothing.
+        Errors: PROJECT_NOT_FOUND (unless allow_missing), INVALID_FIELD.
+        """
 
     @_abc_1.abstractmethod
     def CreateApiKey(

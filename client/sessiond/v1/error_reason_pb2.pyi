@@ -151,6 +151,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_TURN_RUNNING: _ErrorReason.ValueType  # 54
     """FAILED_PRECONDITION: the session runs a turn; wait for its end, abort it, or set abort_turn. Metadata: session_id, turn_id."""
+    ERROR_REASON_PROJECT_BEING_DELETED: _ErrorReason.ValueType  # 65
+    """FAILED_PRECONDITION: the project of this name was deleted, and is still being removed; try again in some minutes. Metadata: project. Details:
+    RetryInfo.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is the reason in the google.rpc.ErrorInfo (domain "sessiond.v1") that every error carries. A reason always comes with the same
@@ -294,4 +298,8 @@ Nothing was changed. Metadata: session_id, epoch, last_seq.
 """
 ERROR_REASON_TURN_RUNNING: ErrorReason.ValueType  # 54
 """FAILED_PRECONDITION: the session runs a turn; wait for its end, abort it, or set abort_turn. Metadata: session_id, turn_id."""
+ERROR_REASON_PROJECT_BEING_DELETED: ErrorReason.ValueType  # 65
+"""FAILED_PRECONDITION: the project of this name was deleted, and is still being removed; try again in some minutes. Metadata: project. Details:
+RetryInfo.
+"""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

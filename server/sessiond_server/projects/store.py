@@ -34,9 +34,21 @@ _COLUMNS = columns_of(ProjectRow)
 _CREATE_PROJECT = f"""
 INSERT INTO projects (project_id, name) VALUES (%(project_id)s, %(name)s)
 ON CONFLICT DO NOTHING RETURNING {_COLUMNS}"""
-_PROJECT = f"SELECT {_COLUMNS} FROM projects WHERE name = %(name)s"
+_PROJECT = f"SELECT {_COLUMNS} FROM projects WHERE name = %(name)s AND deleted_at IS NULL"
+_BEING_DELETED = """
+SELECT 1 AS found FROM projects WHERE name = %(name)s AND deleted_at IS NOT NULL"""
+_DELETE_PROJECT = """
+WITH deleted AS (
+    UPDATE projects SET deleted_at = clock_timestamp()
+    WHERE name = %(name)s AND deleted_at IS NULL RETURNING project_id
+), revoked AS (
+    UPDATE api_keys SET revoked_at = clock_timestamp() FROM deleted
+    WHERE api_keys.project_id = deleted.project_id AND revoked_at IS NULL
+)
+SELECT 1 AS found FROM deleted"""
 _PROJECTS = f"""
-SELECT {_COLUMNS} FROM projects WHERE name > %(after)s ORDER BY name LIMIT %(limit)s"""
+SELECT {_COLUMNS} FROM projects WHERE name > %(after)s AND deleted_at IS NULL
+ORDER BY name LIMIT %(limit)s"""
 
 _FROM_KEYS = """
 SELECT key_id, project_id, projects.name AS project, secret_hash, label, is_admin,
@@ -81,6 +93,18 @@ class KeyStore:
         """Return a project; None if there is none with this name."""
         rows = await self._database.rows(_PROJECT, {"name": name})
         return ProjectRow(**rows[0]) if rows else None
+
+    async def is_being_deleted(self, name: str) -> bool:
+        """Return whether a project of this name was deleted and is not removed yet."""
+        return bool(await self._database.rows(_BEING_DELETED, {"name": name}))
+
+    async def delete_project(self, name: str) -> bool:
+        """Mark a project as deleted, and revoke its keys.
+
+        Returns:
+            False if there is no project of this name.
+        """
+        return bool(await self._database.rows(_DELETE_PROJECT, {"name": name}))
 
     async def list_projects(self, after: str, limit: int) -> list[ProjectRow]:
         """Return at most `limit` projects in the order of their names, starting after a name."""

@@ -5,6 +5,8 @@ from sessiond.v1.admin_service_pb2 import (
     CreateApiKeyRequest,
     CreateApiKeyResponse,
     CreateProjectRequest,
+    DeleteProjectRequest,
+    DeleteProjectResponse,
     ListApiKeysRequest,
     ListApiKeysResponse,
     ListProjectsRequest,
@@ -34,6 +36,12 @@ class AdminServicer:
                 request.project.name, get_or_create=request.get_or_create
             )
         )
+
+    async def DeleteProject(
+        self, request: DeleteProjectRequest, caller: Caller
+    ) -> DeleteProjectResponse:
+        await self._keys.delete_project(request.project, allow_missing=request.allow_missing)
+        return DeleteProjectResponse()
 
     async def ListProjects(
         self, request: ListProjectsRequest, caller: Caller

@@ -564,6 +564,17 @@ export class TurnRunning extends FailedPrecondition {
   static override readonly reason: string = "TURN_RUNNING";
 }
 
+/**
+ * The project of this name was deleted, and is still being removed; try again in some minutes.
+ * Metadata: project. Details: RetryInfo.
+ *
+ * Reason: `PROJECT_BEING_DELETED`. Status code: `FAILED_PRECONDITION`.
+ */
+export class ProjectBeingDeleted extends FailedPrecondition {
+  static override readonly code: StatusCode = "FAILED_PRECONDITION";
+  static override readonly reason: string = "PROJECT_BEING_DELETED";
+}
+
 /** The class of each reason. */
 export const BY_REASON = {
   SESSION_NOT_FOUND: SessionNotFound,
@@ -620,6 +631,7 @@ export const BY_REASON = {
   TURN_NOT_FOUND: TurnNotFound,
   HISTORY_REWOUND: HistoryRewound,
   TURN_RUNNING: TurnRunning,
+  PROJECT_BEING_DELETED: ProjectBeingDeleted,
 } as const;
 
 /** The name of an `ErrorReason` of the protos, without its prefix. */

@@ -48,6 +48,18 @@ export interface CreateProjectRequest {
   getOrCreate: boolean;
 }
 
+/** DeleteProjectRequest names a project. */
+export interface DeleteProjectRequest {
+  /** project is the name of the project. Required. */
+  project: string;
+  /** allow_missing answers OK where there is no such project. Default false: PROJECT_NOT_FOUND. */
+  allowMissing: boolean;
+}
+
+/** DeleteProjectResponse says that the project is being removed. */
+export interface DeleteProjectResponse {
+}
+
 /** ListProjectsRequest asks for a page of projects. */
 export interface ListProjectsRequest {
   /** page_size is how many projects to answer at the most. 0 = 50; more than 500 = 500; negative is refused. */
@@ -361,6 +373,116 @@ export const CreateProjectRequest: MessageFns<CreateProjectRequest> = {
       ? Project.fromPartial(object.project)
       : undefined;
     message.getOrCreate = object.getOrCreate ?? false;
+    return message;
+  },
+};
+
+function createBaseDeleteProjectRequest(): DeleteProjectRequest {
+  return { project: "", allowMissing: false };
+}
+
+export const DeleteProjectRequest: MessageFns<DeleteProjectRequest> = {
+  encode(message: DeleteProjectRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.project !== "") {
+      writer.uint32(10).string(message.project);
+    }
+    if (message.allowMissing !== false) {
+      writer.uint32(16).bool(message.allowMissing);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): DeleteProjectRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseDeleteProjectRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.project = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.allowMissing = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<DeleteProjectRequest>, I>>(base?: I): DeleteProjectRequest {
+    return DeleteProjectRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<DeleteProjectRequest>, I>>(object: I): DeleteProjectRequest {
+    const message = createBaseDeleteProjectRequest();
+    message.project = object.project ?? "";
+    message.allowMissing = object.allowMissing ?? false;
+    return message;
+  },
+};
+
+function createBaseDeleteProjectResponse(): DeleteProjectResponse {
+  return {};
+}
+
+export const DeleteProjectResponse: MessageFns<DeleteProjectResponse> = {
+  encode(_: DeleteProjectResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): DeleteProjectResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseDeleteProjectResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<DeleteProjectResponse>, I>>(base?: I): DeleteProjectResponse {
+    return DeleteProjectResponse.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<DeleteProjectResponse>, I>>(_: I): DeleteProjectResponse {
+    const message = createBaseDeleteProjectResponse();
     return message;
   },
 };
@@ -850,7 +972,7 @@ export const RevokeApiKeyRequest: MessageFns<RevokeApiKeyRequest> = {
  * AdminService manages projects and their API keys. Where the server asks for keys, it asks here for an admin key
  * (ADMIN_KEY_REQUIRED otherwise); `sessiond keys create --admin` makes the first one.
  *
- * These calls have no request_id. CreateProject with get_or_create and RevokeApiKey are safe to repeat. CreateApiKey is not: it makes another
+ * These calls have no request_id. CreateProject with get_or_create, DeleteProject and RevokeApiKey are safe to repeat. CreateApiKey is not: it makes another
  * key each time, since the secret of the first one cannot be told again; revoke the one whose answer was lost (ListApiKeys shows it).
  */
 export type AdminServiceDefinition = typeof AdminServiceDefinition;
@@ -858,7 +980,10 @@ export const AdminServiceDefinition = {
   name: "AdminService",
   fullName: "sessiond.v1.AdminService",
   methods: {
-    /** CreateProject makes a project. Errors: PROJECT_ALREADY_EXISTS (unless get_or_create), INVALID_FIELD. */
+    /**
+     * CreateProject makes a project. Errors: PROJECT_ALREADY_EXISTS (unless get_or_create), PROJECT_BEING_DELETED,
+     * INVALID_FIELD.
+     */
     createProject: {
       name: "CreateProject",
       requestType: CreateProjectRequest as typeof CreateProjectRequest,
@@ -875,6 +1000,20 @@ export const AdminServiceDefinition = {
       responseType: ListProjectsResponse as typeof ListProjectsResponse,
       responseStream: false,
       options: { idempotencyLevel: "NO_SIDE_EFFECTS" },
+    },
+    /**
+     * DeleteProject removes a project with all that it has. Its keys are revoked at once, so that servers refuse its callers within seconds, and its
+     * open streams end; sessions, queues and messages are removed in the background, assets within hours. Until that is done, no project of
+     * this name can be made. The project "default" cannot be deleted: it is that of callers without a key. Deleting again changes nothing.
+     * Errors: PROJECT_NOT_FOUND (unless allow_missing), INVALID_FIELD.
+     */
+    deleteProject: {
+      name: "DeleteProject",
+      requestType: DeleteProjectRequest as typeof DeleteProjectRequest,
+      requestStream: false,
+      responseType: DeleteProjectResponse as typeof DeleteProjectResponse,
+      responseStream: false,
+      options: { idempotencyLevel: "IDEMPOTENT" },
     },
     /** CreateApiKey makes a key. The secret is in this answer and nowhere else: only a hash of it is kept. Errors: PROJECT_NOT_FOUND, INVALID_FIELD. */
     createApiKey: {

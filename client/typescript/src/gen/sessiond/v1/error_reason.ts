@@ -161,4 +161,9 @@ export enum ErrorReason {
   ERROR_REASON_HISTORY_REWOUND = 53,
   /** ERROR_REASON_TURN_RUNNING - FAILED_PRECONDITION: the session runs a turn; wait for its end, abort it, or set abort_turn. Metadata: session_id, turn_id. */
   ERROR_REASON_TURN_RUNNING = 54,
+  /**
+   * ERROR_REASON_PROJECT_BEING_DELETED - FAILED_PRECONDITION: the project of this name was deleted, and is still being removed; try again in some minutes. Metadata: project. Details:
+   * RetryInfo.
+   */
+  ERROR_REASON_PROJECT_BEING_DELETED = 65,
 }
