@@ -9,7 +9,7 @@ ARGS ?=
 AIMOCK := 1.43.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run aimock ts ts-test ts-protos test test-unit test-sql test-all test-matrix lint format types protos protos-check sync sync-check bench bench-quick docs docs-serve constraints ci clean
+.PHONY: help setup run aimock ts ts-test ts-protos test test-unit test-sql test-all languages languages-test test-matrix lint format types protos protos-check sync sync-check bench bench-quick docs docs-serve constraints ci clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,12 @@ test-sql: setup ## Run the tests that prove something about SQL
 
 test-all: setup aimock ## Run all tests: crashes under load, a million messages
 	$(PYTEST) $(ARGS)
+
+languages: setup .venv-protos/.done ## Build the examples in Go, Java and Rust, and the gateway, with the toolchains that are here
+	scripts/build-languages
+
+languages-test: languages ## Test them, and what each language reads of the others
+	$(PYTEST) tests/languages $(ARGS)
 
 test-matrix: ## Run the tests on several versions of Python and PostgreSQL (an hour)
 	scripts/test-matrix

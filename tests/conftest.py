@@ -19,6 +19,7 @@ from typing import Any
 import grpc
 import psycopg
 import pytest
+import structlog
 from aimock_pytest import AIMockServer, NodeManager
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -38,6 +39,19 @@ from .support.embedded import end_postgres
 from .support.guardian import Guardian
 from .support.processes import ServerProcess
 from .support.wire import Wire
+
+# Servers in this process log as `sessiond serve` does. structlog's default formats every local
+# variable of a traceback: for a history of 16 MiB that takes many minutes.
+structlog.configure(
+    processors=[
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.dev.ConsoleRenderer(
+            colors=False, exception_formatter=structlog.dev.plain_traceback
+        ),
+    ]
+)
 
 CONVERSATIONS = Path(__file__).parents[2] / "shared" / "data" / "airline_conversations.jsonl.gz"
 
@@ -61,7 +75,7 @@ AIMOCK = (
 
 # Fixtures and folders of tests that need a database or another process, and so are no unit tests.
 HEAVY_FIXTURES = {"postgres", "start_server", "data_dir", "aimock_of_npm"}
-HEAVY_FOLDERS = {"acceptance", "docs", "runtime", "support"}
+HEAVY_FOLDERS = {"acceptance", "docs", "languages", "runtime", "support"}
 # These tests prove something about SQL, so they also run on other versions of PostgreSQL.
 SQL_FOLDERS = {
     "assets",

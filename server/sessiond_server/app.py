@@ -21,6 +21,7 @@ from sessiond_server.copies.store.flattening import FlatteningStore
 from sessiond_server.core.limits import Limits
 from sessiond_server.core.supervision import Loop
 from sessiond_server.db.pool import Database
+from sessiond_server.formats.token_counts import tokenizer
 from sessiond_server.imports.export import SessionExports
 from sessiond_server.imports.service import SessionImports
 from sessiond_server.imports.store import SessionImportStore, SnapshotStore
@@ -31,7 +32,6 @@ from sessiond_server.messages.store.append import AppendStore
 from sessiond_server.messages.store.batch_append import BatchAppendStore
 from sessiond_server.messages.store.cuts import CutStore
 from sessiond_server.messages.store.history import HistoryStore
-from sessiond_server.messages.token_counts import tokenizer
 from sessiond_server.projects.authentication import Authenticator
 from sessiond_server.projects.service import Keys
 from sessiond_server.projects.store import KeyStore

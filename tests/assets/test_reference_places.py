@@ -15,7 +15,7 @@ from sessiond.v1.message_pb2 import (
 from sessiond_server.core.limits import Limits
 from sessiond_server.formats.pieces import Media, Piece, Result
 from sessiond_server.formats.read import read
-from sessiond_server.messages.token_counts import Estimate
+from sessiond_server.formats.token_counts import Estimate
 from sessiond_server.messages.validation import MessageValidator
 
 OPENAI, ANTHROPIC, GEMINI = FORMAT_OPENAI, FORMAT_ANTHROPIC, FORMAT_GEMINI

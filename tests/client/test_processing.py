@@ -431,7 +431,7 @@ class TestAgain:
                 await made
         assert len(server.of(method)) == 1 + is_repeated
         if method in ("AcknowledgeMessages", "RequeueMessages"):
-            first, second = (received.request.request_id for received in server.of(method))
+            first, second = (request.request_id for request in server.of(method))
             assert first == second != ""
 
     async def test_the_wait_is_added_to_the_timeout(

@@ -3,10 +3,8 @@
 Every text carries a mark of its own, so that a test can tell whether it is in a request.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from hypothesis import strategies as st
 
@@ -22,53 +20,26 @@ from sessiond.v1.message_pb2 import (
     ToolCall,
     ToolResult,
 )
-from sessiond_server.formats.wire import AssetInfo
-from sessiond_server.messages.json_content import FORMATS, role_of
 
-JSON = dict[str, Any]
-PNG = (
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk"
-    "YPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
+from .anthropic_histories import anthropic_messages
+from .drawn_values import (
+    ASSETS,
+    JSON,
+    KNOWN_ASSET,
+    MISSING_ASSET,
+    PDF,
+    PNG,
+    arguments,
+    as_message,
+    clean,
+    ids,
+    names,
+    objects,
+    sometimes,
+    texts,
 )
-PDF = "JVBERi0xLjQKJUVPRgo="
-KNOWN_ASSET, MISSING_ASSET = "a" * 64, "b" * 64
-ASSETS = {KNOWN_ASSET: AssetInfo("image/png", 70)}
 
-ids = st.sampled_from(
-    ["call_1", "call_2", "call_3", "f.x:0", "f_x_0", "s:0", "x" * 70, "ü b", "call_1 ", "toolu_01"]
-)
-names = st.sampled_from(["look_up", "look.up", "search web", "n" * 80, "füge", "a:b", "1st", "get"])
-blanks = st.sampled_from(["", " ", "\n\n", "\t"])
-
-
-@st.composite
-def texts(draw: st.DrawFn, *, may_be_blank: bool = True) -> str:
-    """A text with a mark of its own, or a blank one."""
-    if may_be_blank and draw(st.integers(0, 7)) == 0:
-        return draw(blanks)
-    number = draw(st.integers(0, 2**40))
-    odd = draw(
-        st.sampled_from(["", "", "", " é\u2028\u0000", " \ud83d", " \U0001f600", "\n\n  x "])
-    )
-    return f"mark{number:x}.{odd}"
-
-
-def sometimes(strategy: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    """Mostly None, which leaves a key out."""
-    return st.one_of(st.none(), st.none(), strategy)
-
-
-arguments = st.one_of(
-    st.just("{}"),
-    texts(may_be_blank=False).map(lambda text: json.dumps({"q": text})),
-    texts().map(lambda text: json.dumps([text])),
-    st.sampled_from(["", "not json", '{"n": 12345678901234567890123}', "null", '{"a":1.0}', '"s"']),
-)
-objects = st.one_of(
-    st.just({}),
-    texts(may_be_blank=False).map(lambda text: {"q": text}),
-    st.just({"n": 2**70, "f": 1.5, "deep": [[[{"a": [1, None, True]}]]]}),
-)
+__all__ = ["ASSETS", "KNOWN_ASSET", "MISSING_ASSET", "PDF", "PNG", "as_message", "histories"]
 
 
 def image_part() -> st.SearchStrategy[JSON]:
@@ -113,10 +84,6 @@ responses_parts = st.one_of(
 )
 
 
-def _clean(value: JSON) -> JSON:
-    return {key: item for key, item in value.items() if item is not None}
-
-
 @st.composite
 def chat_messages(draw: st.DrawFn) -> JSON:
     """A message of Chat Completions, as SDKs and servers make them, odd ones included."""
@@ -126,7 +93,7 @@ def chat_messages(draw: st.DrawFn) -> JSON:
     if kind == "user":
         content = draw(st.one_of(texts(), texts(), st.lists(chat_parts, max_size=3)))
         name = draw(sometimes(st.sampled_from(["ann", "a b", "<x>"])))
-        return _clean({"role": "user", "content": content, "name": name})
+        return clean({"role": "user", "content": content, "name": name})
     if kind == "tool":
         content = draw(
             st.one_of(
@@ -138,7 +105,7 @@ def chat_messages(draw: st.DrawFn) -> JSON:
     if kind == "other":
         role = draw(st.sampled_from(["system", "developer", "function"]))
         name = draw(names) if role == "function" else None
-        return _clean({"role": role, "content": draw(texts()), "name": name})
+        return clean({"role": role, "content": draw(texts()), "name": name})
     message: JSON = {"role": "assistant"}
     message["content"] = draw(
         st.one_of(
@@ -253,7 +220,7 @@ def responses_items(draw: st.DrawFn) -> JSON:
             }
         case "reasoning":
             encrypted = draw(st.sampled_from([None, "gAAAA"]))
-            return _clean(
+            return clean(
                 {
                     "type": "reasoning",
                     "id": "rs_1",
@@ -299,80 +266,6 @@ def responses_items(draw: st.DrawFn) -> JSON:
             return {"type": "quantum_call", "id": "q_1", "spin": draw(texts(may_be_blank=False))}
 
 
-def anthropic_blocks(*, of_assistant: bool) -> st.SearchStrategy[JSON]:
-    text = texts().map(lambda text: {"type": "text", "text": text})
-    marked = texts().map(
-        lambda text: {"type": "text", "text": text, "cache_control": {"type": "ephemeral"}}
-    )
-    if of_assistant:
-        signature = st.sampled_from(["", "c2ln", "c2ln"])
-        return st.one_of(
-            text,
-            st.builds(
-                lambda i, n, a: {"type": "tool_use", "id": i, "name": n, "input": a},
-                ids,
-                names,
-                objects,
-            ),
-            st.builds(
-                lambda t, s: {"type": "thinking", "thinking": t, "signature": s},
-                texts(may_be_blank=False),
-                signature,
-            ),
-            st.just({"type": "redacted_thinking", "data": "c2ln"}),
-            st.just(
-                {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {}}
-            ),
-            st.just({"type": "web_search_tool_result", "tool_use_id": "srvtoolu_1", "content": []}),
-            texts(may_be_blank=False).map(lambda text: {"type": "mystery", "text": text}),
-        )
-    source = {"type": "base64", "media_type": "image/png", "data": PNG}
-    bmp = {"type": "base64", "media_type": "image/bmp", "data": PNG}
-    asset = {"type": "url", "url": f"sessiond-asset:{KNOWN_ASSET}"}
-    images = st.sampled_from([source, bmp, asset, {"type": "url", "url": "https://e.com/a.png"}])
-    result = st.builds(
-        lambda i, c, e: _clean(
-            {"type": "tool_result", "tool_use_id": i, "content": c, "is_error": e}
-        ),
-        ids,
-        st.one_of(
-            texts(),
-            st.none(),
-            st.lists(
-                st.one_of(text, images.map(lambda source: {"type": "image", "source": source})),
-                max_size=2,
-            ),
-        ),
-        sometimes(st.booleans()),
-    )
-    return st.one_of(
-        text,
-        marked,
-        result,
-        result,
-        images.map(lambda source: {"type": "image", "source": source}),
-        st.just(
-            {
-                "type": "document",
-                "source": {"type": "base64", "media_type": "application/pdf", "data": PDF},
-            }
-        ),
-    )
-
-
-@st.composite
-def anthropic_messages(draw: st.DrawFn) -> JSON:
-    """A message of the Messages API."""
-    role = draw(st.sampled_from(["user", "assistant", "user", "assistant", "system"]))
-    if role == "system":
-        return {"role": "system", "content": draw(texts())}
-    blocks = st.lists(anthropic_blocks(of_assistant=role == "assistant"), max_size=4)
-    message: JSON = {"role": role, "content": draw(st.one_of(texts(), blocks, blocks))}
-    if role == "assistant" and draw(st.booleans()):
-        message |= {"id": "msg_1", "type": "message", "model": "m", "usage": {"input_tokens": 1}}
-    return message
-
-
 @st.composite
 def gemini_contents(draw: st.DrawFn) -> JSON:
     """A content of the Gemini API, in either spelling."""
@@ -380,8 +273,8 @@ def gemini_contents(draw: st.DrawFn) -> JSON:
     text = texts().map(lambda text: {"text": text})
     if role == "model":
         call = st.builds(
-            lambda i, n, a, s: _clean(
-                {"functionCall": _clean({"id": i, "name": n, "args": a}), "thoughtSignature": s}
+            lambda i, n, a, s: clean(
+                {"functionCall": clean({"id": i, "name": n, "args": a}), "thoughtSignature": s}
             ),
             sometimes(ids),
             names,
@@ -393,7 +286,7 @@ def gemini_contents(draw: st.DrawFn) -> JSON:
         parts = st.one_of(text, call, call, code, thought)
     else:
         response = st.builds(
-            lambda i, n, r: {"functionResponse": _clean({"id": i, "name": n, "response": r})},
+            lambda i, n, r: {"functionResponse": clean({"id": i, "name": n, "response": r})},
             sometimes(ids),
             names,
             objects,
@@ -448,16 +341,6 @@ def part_messages(draw: st.DrawFn) -> Message:
 
 def _utf8(text: str) -> str:
     return text.encode(errors="replace").decode()
-
-
-def as_message(value: JSON, message_format: int) -> Message:
-    """Return a provider's message as it is stored."""
-    name, roles = FORMATS[message_format]
-    return Message(
-        role=role_of(value, name, roles, "json"),
-        format=message_format,  # type: ignore[arg-type]
-        json=json.dumps(value, ensure_ascii=True),
-    )
 
 
 messages = st.one_of(

@@ -484,31 +484,6 @@ def test_mistral_gets_ids_of_nine_letters_and_digits() -> None:
     assert re.fullmatch("[a-zA-Z0-9]{9}", ids[0])
 
 
-class TestTooManyMessages:
-    """OpenAI accepts 2,048 messages in a request."""
-
-    @staticmethod
-    def _exchanges(count: int) -> list[JSON]:
-        system = {"role": "system", "content": "be kind"}
-        loop = [USER, calls("c"), tool("c"), {"role": "assistant", "content": "a"}]
-        return [system, *(loop * count), PROMPT]
-
-    def test_the_oldest_are_left_out_and_told(self) -> None:
-        request, body = DIALECTS["openai"].send(history(*self._exchanges(600)))
-        sent = body["messages"]
-        assert [message["role"] for message in sent[:3]] == ["system", "system", "user"]
-        assert "not sent" in sent[2]["content"]
-        assert sent[-1] == PROMPT
-        assert ChangeKind.MESSAGE_OMITTED in request.report.of(2)
-
-    def test_the_beginning_changes_seldom(self) -> None:
-        beginnings = {
-            json.dumps(DIALECTS["openai"].send(history(*self._exchanges(count)))[1]["messages"][:9])
-            for count in range(600, 640, 2)
-        }
-        assert len(beginnings) <= 2
-
-
 @pytest.mark.parametrize("number", [2**70, -(2**65), 12345678901234567890123])
 def test_long_integers_keep_their_digits(number: int) -> None:
     text = text_of("openai", USER, blocks("assistant", use("a", n=number)), PROMPT)

@@ -23,7 +23,7 @@ from sessiond_server.core.errors import Fault
 from sessiond_server.core.limits import Limits
 from sessiond_server.formats.read import read
 from sessiond_server.formats.report import UnsendableHistory
-from sessiond_server.messages.token_counts import Estimate
+from sessiond_server.formats.token_counts import Estimate
 from sessiond_server.messages.validation import MessageValidator
 
 from ..formats.dialects import DIALECTS

@@ -8,7 +8,7 @@ import pytest
 
 from sessiond import AsyncClient
 from sessiond.v1.message_pb2 import ROLE_USER, Blob, Message, Part, Parts
-from sessiond_server.messages.token_counts import Estimate
+from sessiond_server.formats.token_counts import Estimate
 from sessiond_server.server import Running
 from sessiond_server.settings import Settings
 

@@ -62,7 +62,7 @@ def test_spliced_is_the_same_as_typed(
     page = encode_page(
         [(seq, created, message.SerializeToString()) for seq, created, message in rows]
     )
-    response = GetMessagesResponse.FromString(page.encoded + response_tail(token, through))
+    response = GetMessagesResponse.FromString(page.encoded + response_tail(token, through, 0))
     expected = GetMessagesResponse(
         messages=[typed(seq, created, message) for seq, created, message in rows],
         resume_token=token,

@@ -17,7 +17,7 @@ from sessiond.v1.message_pb2 import (
 from sessiond_server.core.errors import Fault
 from sessiond_server.core.limits import Limits
 from sessiond_server.formats.read import read
-from sessiond_server.messages.token_counts import Estimate
+from sessiond_server.formats.token_counts import Estimate
 from sessiond_server.messages.validation import MessageValidator
 
 from ..support.wire import Wire, error_of, openai

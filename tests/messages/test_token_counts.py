@@ -22,7 +22,7 @@ from sessiond.v1.message_pb2 import (
     ToolResult,
 )
 from sessiond.v1.session_service_pb2 import GetTokenCountsRequest
-from sessiond_server.messages.token_counts import (
+from sessiond_server.formats.token_counts import (
     Estimate,
     Vocabulary,
     texts_of_json,

@@ -3,6 +3,7 @@
 import base64
 import json
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import grpc
 import psycopg
@@ -10,6 +11,7 @@ import pytest
 
 from sessiond.v1.session_pb2 import SESSION_STATUS_ACTIVE, SESSION_STATUS_DESTROYED, Session
 from sessiond.v1.session_service_pb2 import (
+    SESSION_ORDER_ACTIVE_ASC,
     SESSION_ORDER_CREATED_ASC,
     SESSION_ORDER_CREATED_DESC,
     SESSION_ORDER_ID_ASC,
@@ -142,7 +144,7 @@ async def test_tokens_belong_to_their_query(five: Wire) -> None:
     [
         ({"filter": {"status": 9}}, "filter.status"),
         ({"order": 9}, "order"),
-        ({"filter": {"session_id_prefix": "x" * 300}}, "filter.session_id_prefix"),
+        ({"filter": {"session_id_prefix": "x" * 1025}}, "filter.session_id_prefix"),
         ({"filter": {"session_id_prefix": "a\0"}}, "filter.session_id_prefix"),
         ({"filter": {"user": "\0"}}, "filter.user"),
         ({"filter": {"model": "\0"}}, "filter.model"),
@@ -249,3 +251,41 @@ async def test_altered_tokens_are_refused(wire: Wire, order: str, values: list[o
         wire.sessions.ListSessions(ListSessionsRequest(order=number, page_token=token))
     )  # type: ignore[arg-type]
     assert (error.reason, list(error.fields)) == ("INVALID_PAGE_TOKEN", ["page_token"])
+
+
+async def test_the_least_recently_active_come_first_in_the_opposite_order(wire: Wire) -> None:
+    for name in "abcde":
+        await wire.create(name)
+    for name in "cabed":
+        await wire.store(name, "x")
+    found = [s.session_id for s in await wire.list(order=SESSION_ORDER_ACTIVE_ASC, page_size=2)]
+    assert found == [*"cabed"]
+    assert [s.session_id for s in await wire.list(page_size=2)] == found[::-1]
+
+
+@pytest.mark.parametrize("large", ["options", "numbers"])
+async def test_large_sessions_make_short_pages(wire: Wire, large: str) -> None:
+    fields: dict[str, Any] = {"metadata": {"n": [1.0] * 20_000}}
+    if large == "options":
+        fields = {"config": {"model_options": json.dumps({"x": "a" * 1_000_000})}}
+    made = {f"large-{i:02}" for i in range(30)}
+    for name in made:
+        await wire.create(name, **fields)
+    seen: list[str] = []
+    token = ""
+    while token or not seen:
+        page = await wire.sessions.ListSessions(
+            ListSessionsRequest(order=SESSION_ORDER_ID_ASC, page_size=500, page_token=token)
+        )
+        assert page.ByteSize() < 4 * 1024 * 1024
+        seen += ids(page.sessions)
+        token = page.next_page_token
+    assert sorted(made) == seen
+
+
+async def test_small_sessions_fill_a_page(wire: Wire) -> None:
+    for i in range(20):
+        await wire.create(f"small-{i}", metadata={"i": i})
+    page = await wire.sessions.ListSessions(ListSessionsRequest(page_size=20))
+    assert len(page.sessions) == 20
+    assert not page.next_page_token

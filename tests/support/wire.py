@@ -249,8 +249,10 @@ class Wire:
             )
         )
 
-    async def message(self, session_id: str, seq: int) -> Message:
-        return await self.sessions.GetMessage(GetMessageRequest(session_id=session_id, seq=seq))
+    async def message(self, session_id: str, seq: int = 0, **fields: Any) -> Message:
+        return await self.sessions.GetMessage(
+            GetMessageRequest(session_id=session_id, seq=seq, **fields)
+        )
 
     async def list(self, **fields: Any) -> list[Session]:
         """Return the sessions of all pages.

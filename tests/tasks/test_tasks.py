@@ -18,7 +18,7 @@ from sessiond.v1.task_service_pb2 import (
     ListTasksRequest,
 )
 from sessiond_server.core.structs import to_dict
-from sessiond_server.tasks import service as tasks
+from sessiond_server.db import pages as listing_pages
 
 from ..sessions.test_expiry import pass_time
 from ..support.wire import Wire, error_of
@@ -184,7 +184,7 @@ class TestGetAndList:
     async def test_large_tasks_make_short_pages(
         self, wire: Wire, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(tasks, "MAX_PAGE_BYTES", 100_000)
+        monkeypatch.setattr(listing_pages, "MAX_PAGE_BYTES", 100_000)
         made = [await create(wire, f"t{i}", data=struct(a="x" * 60_000)) for i in range(5)]
         assert [len(page) for page in await pages(wire)] == [2, 2, 1]
         assert await listed(wire) == made

@@ -266,3 +266,29 @@ async def test_clients_cannot_set_the_turn_of_a_message(one: Wire) -> None:
     message.metadata.update({"a": 1})
     await one.store("one", message, openai("y"))
     assert not any(stored.HasField("turn") for stored in await one.read("one"))
+
+
+async def test_a_prompt_may_have_a_message_id(one: Wire) -> None:
+    prompt = openai("hi")
+    prompt.message_id = "m"
+    await send(one, "one", messages=[prompt])
+    assert (await one.message("one", message_id="m")).seq == 1
+    error = await error_of(send(one, "one", messages=[openai("ho"), prompt]))
+    assert (error.reason, list(error.fields)) == (
+        "MESSAGE_ALREADY_EXISTS",
+        ["messages[1].message_id"],
+    )
+    assert (await one.get("one")).last_seq == 2
+
+
+async def test_a_queued_prompt_whose_message_id_is_taken_meanwhile_fails(
+    one: Wire, models: ModelServer
+) -> None:
+    await send_held(one, models)
+    prompt = openai("hi")
+    prompt.message_id = "m"
+    queued = await sending(one, "one", messages=[prompt])
+    await one.store("one", prompt)
+    models.release()
+    error = await queued.error()
+    assert (error.reason, error.metadata["seq"]) == ("MESSAGE_ALREADY_EXISTS", "2")

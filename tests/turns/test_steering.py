@@ -83,12 +83,42 @@ async def test_a_send_that_does_not_steer_goes_on_without_results(
     assert "result c2" in json.dumps(models.requests[-1].body)
 
 
-async def test_stored_results_are_followed_by_the_next_send(one: Wire, models: ModelServer) -> None:
+@pytest.mark.parametrize("one_by_one", [False, True])
+async def test_stored_results_wake_what_is_held(
+    one: Wire, models: ModelServer, *, one_by_one: bool
+) -> None:
     _, steering = await steered(one, models)
+    await one.store("one", "a note")  # no result
+    for results in [[r] for r in RESULTS] if one_by_one else [RESULTS]:
+        assert len(models.requests) == 1
+        await one.store("one", *results)
+    assert (await steering.end()).state == TURN_STATE_COMPLETED
+    assert sent_to(models) == [*("look", "calls", "result c1", "result c2", "a note", "quickly")]
+    assert len(models.requests) == 2
+
+
+async def test_stored_results_wake_what_was_sent_while_tools_run(
+    one: Wire, models: ModelServer
+) -> None:
+    models.script(CALLS)
+    await send(one, "one", "look")
+    steering = [await sending(one, "one", text, mode=IMMEDIATE) for text in ("quickly", "please")]
+    await one.store("one", *RESULTS)
+    ended = [await sent.end() for sent in steering]
+    assert sent_to(models) == ["look", "calls", "result c1", "result c2", "quickly", "please"]
+    assert ended[0] == ended[1]
+
+
+async def test_without_a_caller_stored_results_are_followed_by_the_next_send(
+    one: Wire, models: ModelServer
+) -> None:
+    _, steering = await steered(one, models)
+    steering.call.cancel()
     await one.store("one", *RESULTS)
     await send(one, "one", mode=IMMEDIATE, prompt="now")
-    await steering.end()
-    assert sent_to(models) == ["look", "calls", "result c1", "result c2", "quickly", "now"]
+    # The stream of the other Send may still have seen the results.
+    sent = [text for text in sent_to(models) if text != HELLO]
+    assert sent == ["look", "calls", "result c1", "result c2", "quickly", "now"]
 
 
 async def test_what_is_held_can_be_aborted(one: Wire, models: ModelServer) -> None:

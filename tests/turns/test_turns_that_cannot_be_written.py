@@ -5,15 +5,20 @@ from typing import Any
 
 import pytest
 
-from sessiond.v1.turn_pb2 import TURN_STATE_COMPLETED, TURN_STATE_FAILED, TURN_STATE_RUNNING
+from sessiond.v1.turn_pb2 import (
+    TURN_STATE_ABORTED,
+    TURN_STATE_COMPLETED,
+    TURN_STATE_FAILED,
+    TURN_STATE_RUNNING,
+)
 from sessiond_server.settings import Settings
 from sessiond_server.turns.store import TurnStore
 
-from ..support.model_server import ModelServer
+from ..support.model_server import ModelServer, Reply
 from ..support.turns import send, sending
 from ..support.waiting import until_async
 from ..support.wire import Wire
-from .calls import send_held, turn_of
+from .calls import abort, send_held, turn_of
 
 # The error of a role without the right to insert, since the tests may run as a superuser.
 NO_INSERTS = """
@@ -63,6 +68,22 @@ async def test_an_answer_that_cannot_be_inserted_ends_the_turn_as_internal(
     models.release()
     assert (await sent.error()).reason == "INTERNAL"
     assert len(models.requests) == 1
+
+
+async def test_an_abort_ends_the_turn_even_if_its_text_cannot_be_inserted(
+    one: Wire, models: ModelServer, query: Callable[..., Any]
+) -> None:
+    models.script(Reply("one two", after=2, then="hold"))
+    sent = await sending(one, "one", "hi")
+    while not sent.delta_text:
+        assert await sent.read()
+    query(NO_INSERTS)
+    await abort(one)
+    assert (await sent.error()).reason == "TURN_ABORTED"
+    turn = await turn_of(one, sent.turn.turn_id)
+    assert (turn.state, turn.partial_seq) == (TURN_STATE_ABORTED, 0)
+    query("DROP TRIGGER refuse ON messages")
+    assert (await send(one, "one", "again")).state == TURN_STATE_COMPLETED
 
 
 async def test_a_queued_turn_that_cannot_start_ends_as_internal_after_the_one_before_it(

@@ -63,16 +63,29 @@ class AsyncSession:
         *,
         after_seq: int | None = None,
         after_bookmark: str | None = None,
+        after_message_id: str | None = None,
         **options: Unpack[ReadOptions],
     ) -> AsyncLazy[Message]:
         """Read messages, streamed during the iteration; see `client.sessions.get_messages`."""
         return self._sessions.get_messages(
-            self.session_id, after_seq=after_seq, after_bookmark=after_bookmark, **options
+            self.session_id,
+            after_seq=after_seq,
+            after_bookmark=after_bookmark,
+            after_message_id=after_message_id,
+            **options,
         )
 
-    async def get_message(self, seq: int, *, timeout: float | None = None) -> Message:
+    async def get_message(
+        self,
+        seq: int | None = None,
+        *,
+        message_id: str | None = None,
+        timeout: float | None = None,
+    ) -> Message:
         """Return one message; see `client.sessions.get_message`."""
-        return await self._sessions.get_message(self.session_id, seq, timeout=timeout)
+        return await self._sessions.get_message(
+            self.session_id, seq, message_id=message_id, timeout=timeout
+        )
 
     def events(
         self,
@@ -209,11 +222,18 @@ class AsyncSession:
         *,
         metadata: Mapping[str, Any] | None = None,
         parent_seq: int | None = None,
+        message_id: str | None = None,
         **options: Unpack[AppendOptions],
     ) -> StoredRange:
         """Append one message, committed on return; see `client.sessions.store_message`."""
         return await self._sessions.store_message(
-            self.session_id, blob, format, metadata=metadata, parent_seq=parent_seq, **options
+            self.session_id,
+            blob,
+            format,
+            metadata=metadata,
+            parent_seq=parent_seq,
+            message_id=message_id,
+            **options,
         )
 
     async def store_messages(

@@ -50,7 +50,7 @@ class AsyncSessions(AsyncExportCalls, AsyncTurnCalls, AsyncMessageCalls):
         """Create a session.
 
         Args:
-            session_id: 1 to 256 characters, unique in the project. Default: a UUIDv7.
+            session_id: 1 to 1,024 characters, unique in the project. Default: a UUIDv7.
             get_or_create: if the session exists already, return it unchanged.
             request_id: makes the call safe to repeat.
             timeout: deadline over all attempts, in seconds.
@@ -98,8 +98,8 @@ class AsyncSessions(AsyncExportCalls, AsyncTurnCalls, AsyncMessageCalls):
         """List the project's sessions, fetched page by page during the iteration.
 
         Args:
-            order: "active_desc" (default: the most recently active first), "created_desc",
-                "created_asc" or "id_asc".
+            order: "active_desc" (default: the most recently active first), "active_asc",
+                "created_desc", "created_asc" or "id_asc".
             page_size: sessions per call, 1 to 500. Default: 50.
             timeout: deadline of each call, in seconds.
             **conditions: session_id_prefix, user, status, model, config_contains,
@@ -173,7 +173,7 @@ class AsyncSessions(AsyncExportCalls, AsyncTurnCalls, AsyncMessageCalls):
 
         Args:
             session_id: the source.
-            new_session_id: 1 to 256 characters, unique in the project. Default: a UUIDv7.
+            new_session_id: 1 to 1,024 characters, unique in the project. Default: a UUIDv7.
             up_to_seq: seq of the last message to copy; 0 = no messages. Default: the newest.
             up_to_bookmark: copy the messages up to this bookmark. Not together with up_to_seq.
             keep_processing_status: copy the progress of the processing queues. Default: all

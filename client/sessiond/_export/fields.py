@@ -150,6 +150,8 @@ def fill_message(message: message_pb2.Message, fields: Fields) -> None:
         fields.put(message, "json", fields.text("json"))
     fields.number("seq", message)
     fields.number("parent_seq", message)
+    for name in ("message_id", "format_name"):
+        fields.put(message, name, fields.text(name))
     fields.fill("metadata", message.metadata)
     fields.time("created_at", message.create_time)
     if (turn := fields.nested("turn")) is not None:

@@ -45,14 +45,16 @@ class Encoder:
     Args:
         head: a request without messages, whose fields the first request gets.
         format: the format of dicts and JSON texts. None = determined by the shape of each.
+        format_name: the program that wrote them, with the format "other".
 
     Attributes:
         size: number of bytes of the messages that were added and not yet taken.
     """
 
-    def __init__(self, head: Head, format: str | None) -> None:
+    def __init__(self, head: Head, format: str | None, format_name: str | None = None) -> None:
         self.size = 0
         self._format = format
+        self._format_name = format_name
         self._before = _tag(head.MESSAGES_FIELD_NUMBER, _BYTES)
         self._parts = [head.SerializeToString()]
 
@@ -67,7 +69,7 @@ class Encoder:
             InvalidField: if the message cannot be sent.
         """
         # Nearly all messages are dicts of a known format.
-        if type(message) is dict:
+        if type(message) is dict and self._format_name is None:
             try:
                 encoded = encode(message)
                 format = self._format
@@ -82,7 +84,9 @@ class Encoder:
                 self._parts += (self._before, _varint(size), before_json, length, encoded)
                 self.size += size
                 return
-        body = to_proto(message, self._format, f"messages[{place}]").SerializeToString()
+        body = to_proto(
+            message, self._format, f"messages[{place}]", format_name=self._format_name
+        ).SerializeToString()
         self._parts += (self._before, _varint(len(body)), body)
         self.size += len(body)
 
@@ -99,7 +103,10 @@ class Encoder:
 
 
 def encoded_store(
-    head: StoreMessagesRequest, messages: Sequence[MessageInput], format: str | None
+    head: StoreMessagesRequest,
+    messages: Sequence[MessageInput],
+    format: str | None,
+    format_name: str | None = None,
 ) -> bytes:
     """Return an encoded request with messages.
 
@@ -107,11 +114,12 @@ def encoded_store(
         head: the request without messages.
         messages: the messages.
         format: the format of dicts and JSON texts. None = determined by the shape of each.
+        format_name: the program that wrote them, with the format "other".
 
     Raises:
         InvalidField: if a message cannot be sent.
     """
-    encoder = Encoder(head, format)
+    encoder = Encoder(head, format, format_name)
     for place, message in enumerate(messages):
         encoder.add(message, place)
     return encoder.take()

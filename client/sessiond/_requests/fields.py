@@ -21,6 +21,7 @@ _Message = TypeVar("_Message", bound=ProtoMessage)
 _ENUM_NAMES: Mapping[str, Mapping[str, int]] = {
     "MessageOrder": names.MESSAGE_ORDERS,
     "MessageView": names.VIEWS,
+    "OnDuplicate": names.ON_DUPLICATE,
     "SendMode": names.SEND_MODES,
     "SessionOrder": names.SESSION_ORDERS,
     "SessionStatus": names.SESSION_STATUSES,

@@ -21,12 +21,13 @@ Blob: TypeAlias = Mapping[str, Any] | str | bytes
 
 @dataclass(frozen=True, slots=True)
 class NewMessage:
-    """A message to store, with its metadata and parent. Give either `blob` or `parts`."""
+    """A message to store, with its metadata, parent and name. Give either `blob` or `parts`."""
 
     blob: Blob | None = None
     """The provider's message: a dict, or JSON text (str or bytes), which is kept byte for byte."""
     format: str | None = None
-    """Format of `blob`: "openai", "anthropic" or "gemini". None = the call's, or by its shape."""
+    """Format of `blob`: "openai", "anthropic", "gemini" or "other". None = the call's, or by its
+    shape."""
     metadata: Mapping[str, Any] | None = None
     """Labels of this message: a JSON object of at most 64 KiB. None = none."""
     parent_seq: int | None = None
@@ -36,7 +37,13 @@ class NewMessage:
     """The content in sessiond's own types, 1 to 1,000 parts."""
     role: str | None = None
     """The speaker: "user", "assistant", "system", "developer" or "tool". Required with `parts`;
-    read from a `blob` otherwise."""
+    read from a `blob` otherwise, but for the format "other", where it may be left out."""
+    message_id: str | None = None
+    """The caller's own name of the message, at most 256 characters, unique in its session. None =
+    none."""
+    format_name: str | None = None
+    """With the format "other", the program whose message this is, e.g. "claude-code": at most 64
+    characters. None = the call's."""
 
 
 MessageInput: TypeAlias = Blob | message_pb2.Message | Message | NewMessage
@@ -47,18 +54,24 @@ _encode = cast("Callable[[Mapping[str, Any], str], str]", encode_or_refuse)
 
 
 def to_proto(
-    value: MessageInput, format: str | None, path: str, *, is_sent: bool = False
+    value: MessageInput,
+    format: str | None,
+    path: str,
+    *,
+    format_name: str | None = None,
+    is_sent: bool = False,
 ) -> message_pb2.Message:
     """Return the protobuf message that stores a caller's message.
 
-    A Message that was read is stored with its exact content, role, format and metadata, but without
-    its parent_seq, because seqs belong to a session.
+    A Message that was read is stored with its exact content, role, format, metadata and message_id,
+    but without its parent_seq, because seqs belong to a session.
 
     Args:
         value: the caller's message.
         format: the format of a dict or JSON text. None = determined by its shape, or "openai" if
             the shape is ambiguous.
         path: the field in the request, e.g. "messages[3]", for errors.
+        format_name: the program that wrote a dict or JSON text of the format "other".
         is_sent: leave the format of plain text to the server, which knows the model's provider.
 
     Raises:
@@ -70,9 +83,9 @@ def to_proto(
         case Message():
             return _stored_again(value.proto)
         case NewMessage():
-            return _new_message(value, format, path, is_sent)
+            return _new_message(value, format, path, is_sent, format_name)
         case _:
-            return _provider_message(value, format, path, is_sent)
+            return _provider_message(value, format, path, is_sent, format_name)
 
 
 def add_batch(
@@ -80,6 +93,7 @@ def add_batch(
     messages: Iterable[MessageInput],
     format: str | None,
     *,
+    format_name: str | None = None,
     is_sent: bool = False,
 ) -> None:
     """Add messages to a request's batch.
@@ -88,6 +102,7 @@ def add_batch(
         batch: the repeated field.
         messages: the messages.
         format: the format of dicts and JSON texts, as in to_proto.
+        format_name: as in to_proto.
         is_sent: as in to_proto.
 
     Raises:
@@ -96,7 +111,7 @@ def add_batch(
     """
     check_list(messages)
     batch.extend(
-        to_proto(message, format, f"messages[{i}]", is_sent=is_sent)
+        to_proto(message, format, f"messages[{i}]", format_name=format_name, is_sent=is_sent)
         for i, message in enumerate(messages)
     )
 
@@ -122,7 +137,7 @@ def check_list(messages: object, *, is_streamed: bool = False) -> None:
 
 
 def _provider_message(
-    value: Blob, format: str | None, path: str, is_sent: bool
+    value: Blob, format: str | None, path: str, is_sent: bool, format_name: str | None
 ) -> message_pb2.Message:
     result = message_pb2.Message()
     match value:
@@ -150,6 +165,12 @@ def _provider_message(
         raise invalid_field(
             f"{path}.json", "is not valid Unicode: it holds a lone surrogate"
         ) from None
+    if format_name is not None:
+        try:
+            result.format_name = format_name
+        except (TypeError, ValueError) as error:
+            raise invalid_field(f"{path}.format_name", f"cannot be sent: {error}") from error
+        format = format or "other"
     if format is None:
         shape = value if isinstance(value, Mapping) else shapes.parsed(value)
         if is_sent and shapes.is_plain(shape):
@@ -161,12 +182,14 @@ def _provider_message(
 
 
 def _new_message(
-    value: NewMessage, format: str | None, path: str, is_sent: bool
+    value: NewMessage, format: str | None, path: str, is_sent: bool, format_name: str | None
 ) -> message_pb2.Message:
     if (value.blob is None) == (not value.parts):
         raise invalid_field(path, "needs either a blob or parts")
     if value.blob is not None:
-        result = _provider_message(value.blob, value.format or format, path, is_sent)
+        result = _provider_message(
+            value.blob, value.format or format, path, is_sent, value.format_name or format_name
+        )
     else:
         result = message_pb2.Message()
         for i, part in enumerate(listed(value.parts, f"{path}.parts")):
@@ -178,6 +201,11 @@ def _new_message(
         result.role = number_of(ROLES, value.role, f"{path}.role")
     if value.metadata is not None:
         fill_struct(result.metadata, value.metadata, f"{path}.metadata")
+    if value.message_id is not None:
+        try:
+            result.message_id = value.message_id
+        except (TypeError, ValueError) as error:
+            raise invalid_field(f"{path}.message_id", f"cannot be sent: {error}") from error
     if value.parent_seq is not None:
         try:
             result.parent_seq = value.parent_seq

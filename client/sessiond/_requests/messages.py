@@ -15,6 +15,7 @@ def get_messages(
     *,
     after_seq: int | None = None,
     after_bookmark: str | None = None,
+    after_message_id: str | None = None,
     **options: Unpack[ReadOptions],
 ) -> GetMessagesRequest:
     """Return the request of a read. The caller must apply the timeout itself.
@@ -23,14 +24,18 @@ def get_messages(
         InvalidField: if an option cannot be sent.
     """
     check_keywords(options, ReadOptions.__optional_keys__)
-    if after_seq is not None and after_bookmark is not None:
-        raise invalid_field("after_bookmark", "cannot be combined with after_seq")
+    starts = {
+        "after_seq": after_seq,
+        "after_bookmark": after_bookmark,
+        "after_message_id": after_message_id,
+    }
+    if len(given := [name for name, value in starts.items() if value is not None]) > 1:
+        raise invalid_field(given[1], f"cannot be combined with {given[0]}")
     roles = options.get("roles")
     request = filled(
         GetMessagesRequest(),
         session_id=session_id,
-        after_seq=after_seq,
-        after_bookmark=after_bookmark,
+        **starts,
         through_seq=options.get("through_seq"),
         limit=options.get("limit"),
         order=options.get("order"),

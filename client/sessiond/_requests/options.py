@@ -84,6 +84,15 @@ class AppendOptions(TypedDict, total=False):
 
     expected_last_seq: int | None
     """Store nothing unless the session's last_seq is this; 0 = the session must be empty."""
+    format_name: str | None
+    """With format "other", the program whose messages these are, e.g. "claude-code": at most 64
+    characters."""
+    create: SessionSettings | None
+    """Settings with which the session is made, in the same commit, if there is none. An existing
+    session stays as it is."""
+    on_duplicate: str | None
+    """What happens to messages whose message_id the session has already: "refuse" (default; nothing
+    is stored) or "skip" (they are left out and counted, and the others are stored)."""
     extract_files: bool | int
     """First upload the files inside the messages (data URLs and base64) as assets, and store
     references to them. True = files of 256 KiB or more; a number = files of at least this many

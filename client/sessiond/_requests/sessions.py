@@ -29,6 +29,19 @@ def create_session(
     return request
 
 
+def put_creation(
+    request: pb.StoreMessagesRequest | pb.ImportMessagesRequest, create: SessionSettings | None
+) -> None:
+    """Set the settings with which an append makes a missing session. None = it makes none."""
+    if create is not None:
+        if not isinstance(create, Mapping):
+            raise invalid_field(
+                "create", f"must be a dict of settings, not {type(create).__name__}"
+            )
+        request.create.SetInParent()
+        filled(request.create, **_checked(create))
+
+
 def list_sessions(
     *, order: str | None, page_size: int | None, **conditions: Unpack[SessionFilter]
 ) -> pb.ListSessionsRequest:

@@ -164,7 +164,7 @@ class Client:
         """Create a session.
 
         Args:
-            session_id: 1 to 256 characters, unique in the project. Default: a UUIDv7.
+            session_id: 1 to 1,024 characters, unique in the project. Default: a UUIDv7.
             get_or_create: if the session exists already, return it unchanged.
             request_id: makes the call safe to repeat, at most 128 characters. Default: a random
                 one.
@@ -229,7 +229,7 @@ class Client:
         """Return a session's handle, after creating or resuming the session if necessary.
 
         Args:
-            session_id: 1 to 256 characters.
+            session_id: 1 to 1,024 characters.
             request_id: makes the call safe to repeat, at most 128 characters. Default: a random
                 one.
             timeout: deadline over all attempts, in seconds. Default: the client's.
@@ -258,8 +258,8 @@ class Client:
         """List the project's sessions, fetched page by page during the iteration.
 
         Args:
-            order: "active_desc" (default: the most recently active first), "created_desc",
-                "created_asc" or "id_asc".
+            order: "active_desc" (default: the most recently active first), "active_asc",
+                "created_desc", "created_asc" or "id_asc".
             page_size: sessions per call, 1 to 500. Default: 50.
             timeout: deadline of each call, in seconds. Default: the client's.
             **conditions: session_id_prefix, user, status, model, config_contains,

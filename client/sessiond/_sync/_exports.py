@@ -137,8 +137,8 @@ class ExportCalls(Calls):
                 open text file, or an iterable of lines. After a broken connection, a dict, a path
                 or a list is read again. Other sources can be read only once, so the error is
                 raised.
-            session_id: id of the new session, 1 to 256 characters, unique in the project. Default:
-                the exported id.
+            session_id: id of the new session, 1 to 1,024 characters, unique in the project.
+                Default: the exported id.
             extract_files: upload the files inside the messages as assets, as in store_messages.
             progress: called from time to time, possibly in another thread, with the numbers of
                 messages sent and of all messages; the latter is None if the export does not contain

@@ -10,7 +10,8 @@ from sessiond._requests import messages as message_requests
 from sessiond._requests.encoded import Encoder, encoded_store
 from sessiond._requests.fields import filled, request_id_or_new
 from sessiond._requests.input import MessageInput, NewMessage, add_batch, check_list, to_proto
-from sessiond._requests.options import AppendOptions, ReadOptions
+from sessiond._requests.options import AppendOptions, ReadOptions, SessionSettings
+from sessiond._requests.sessions import put_creation
 from sessiond._sync._attachments import FileExtractor
 from sessiond._sync._connection import Calls
 from sessiond._sync._lazy import Lazy
@@ -36,6 +37,7 @@ class MessageCalls(Calls):
         *,
         metadata: Mapping[str, Any] | None = None,
         parent_seq: int | None = None,
+        message_id: str | None = None,
         **options: Unpack[AppendOptions],
     ) -> StoredRange:
         """Append one message. It is committed when this returns.
@@ -50,7 +52,10 @@ class MessageCalls(Calls):
                 dict or JSON text.
             parent_seq: seq of the message that this one follows. Default: the previous message.
                 Allowed only with a dict or JSON text.
-            **options: expected_last_seq, extract_files, request_id, timeout.
+            message_id: the caller's own name of the message, at most 256 characters, unique in its
+                session. Allowed only with a dict or JSON text.
+            **options: expected_last_seq, on_duplicate, format_name, create, extract_files,
+                request_id, timeout.
 
         Returns:
             The seqs of the stored message; `last_seq` is the message's seq.
@@ -58,12 +63,13 @@ class MessageCalls(Calls):
         Raises:
             SessiondError: as in store_messages.
         """
-        if metadata is not None or parent_seq is not None:
+        if metadata is not None or parent_seq is not None or message_id is not None:
             if not isinstance(blob, Mapping | str | bytes) or isinstance(blob, Message):
                 raise invalid_field(
-                    "blob", "brings its own metadata and parent_seq; give them in a NewMessage"
+                    "blob",
+                    "brings its own metadata, parent_seq and message_id; give them in a NewMessage",
                 )
-            blob = NewMessage(blob, metadata=metadata, parent_seq=parent_seq)
+            blob = NewMessage(blob, metadata=metadata, parent_seq=parent_seq, message_id=message_id)
         return self.store_messages(session_id, [blob], format, **options)
 
     def store_messages(
@@ -73,6 +79,9 @@ class MessageCalls(Calls):
         format: str | None = None,
         *,
         expected_last_seq: int | None = None,
+        on_duplicate: str | None = None,
+        format_name: str | None = None,
+        create: SessionSettings | None = None,
         extract_files: bool | int = False,
         request_id: str | None = None,
         timeout: float | None = None,
@@ -84,10 +93,18 @@ class MessageCalls(Calls):
             messages: 1 to 1,000 messages, at most 32 MiB in total. Each is a provider's message (a
                 dict, or JSON text as str or bytes, kept byte for byte), a NewMessage (typed parts,
                 labels, a parent), a Message that was read, or a protobuf Message.
-            format: the format of dicts and JSON texts: "openai", "anthropic" or "gemini". Default:
-                determined by the shape of each message, or "openai" for plain text.
+            format: the format of dicts and JSON texts: "openai", "anthropic", "gemini" or "other".
+                Default: determined by the shape of each message, or "openai" for plain text.
             expected_last_seq: store nothing unless the session's last_seq is this; 0 = the session
                 must be empty.
+            on_duplicate: what happens to messages whose message_id the session has already:
+                "refuse" (default: nothing is stored) or "skip" (they are left out and counted, and
+                the others are stored).
+            format_name: with format "other", the program whose messages these are, e.g.
+                "claude-code": at most 64 characters.
+            create: settings with which the session is made, in the same commit, if there is none:
+                model, user, title, config, metadata, idle_ttl, never_expires. An existing session
+                stays as it is.
             extract_files: first upload the files inside the messages (data URLs and base64) as
                 assets, and store references to them. True = files of 256 KiB or more; a number =
                 files of at least this many bytes.
@@ -95,12 +112,14 @@ class MessageCalls(Calls):
             timeout: deadline over all attempts, in seconds.
 
         Returns:
-            The seqs of the stored messages.
+            The seqs of the stored messages, and how many were skipped.
 
         Raises:
             SessionNotFound: if there is no such session.
             SessionDestroyed: if the session is destroyed.
             SequenceConflict: if the session's last_seq is not expected_last_seq.
+            MessageAlreadyExists: if the session has one of the message_ids, unless on_duplicate is
+                "skip".
             ParentNotFound: if no message has a given parent_seq.
             InvalidJson: if a message is not a JSON object.
             UnknownRole: if a message has no role, or a role that its format does not have.
@@ -113,20 +132,22 @@ class MessageCalls(Calls):
         extractor = FileExtractor(self._connection, extract_files)
         if extractor.least is not None:
             messages = [
-                extractor.take(to_proto(message, format, f"messages[{i}]"))
+                extractor.take(to_proto(message, format, f"messages[{i}]", format_name=format_name))
                 for i, message in enumerate(messages)
             ]
         request = filled(
             pb.StoreMessagesRequest(),
             session_id=session_id,
             expected_last_seq=expected_last_seq,
+            on_duplicate=on_duplicate,
             request_id=request_id_or_new(request_id),
         )
+        put_creation(request, create)
         if len(messages) < ENCODED_MESSAGES:
-            add_batch(request.messages, messages, format)
+            add_batch(request.messages, messages, format, format_name=format_name)
             response = self._connection.call(lambda stubs: stubs.appends.call, request, timeout)
         else:
-            encoded = encoded_store(request, messages, format)
+            encoded = encoded_store(request, messages, format, format_name)
             response = self._connection.call(lambda stubs: stubs.store_encoded, encoded, timeout)
         return _stored_range(response)
 
@@ -137,6 +158,9 @@ class MessageCalls(Calls):
         format: str | None = None,
         *,
         expected_last_seq: int | None = None,
+        on_duplicate: str | None = None,
+        format_name: str | None = None,
+        create: SessionSettings | None = None,
         extract_files: bool | int = False,
         request_id: str | None = None,
         timeout: float | None = None,
@@ -148,10 +172,18 @@ class MessageCalls(Calls):
             messages: any number of values that store_messages accepts. They are sent while they are
                 iterated over. After a broken connection, a list or another sequence is sent again.
                 Other iterables can be read only once, so the error is raised.
-            format: the format of dicts and JSON texts: "openai", "anthropic" or "gemini". Default:
-                determined by the shape of each message, or "openai" for plain text.
+            format: the format of dicts and JSON texts: "openai", "anthropic", "gemini" or "other".
+                Default: determined by the shape of each message, or "openai" for plain text.
             expected_last_seq: store nothing unless the session's last_seq is this; 0 = the session
                 must be empty.
+            on_duplicate: what happens to messages whose message_id the session has already:
+                "refuse" (default: nothing is stored) or "skip" (they are left out and counted, and
+                the others are stored).
+            format_name: with format "other", the program whose messages these are, e.g.
+                "claude-code": at most 64 characters.
+            create: settings with which the session is made, in the same commit, if there is none:
+                model, user, title, config, metadata, idle_ttl, never_expires. An existing session
+                stays as it is.
             extract_files: first upload the files inside the messages (data URLs and base64) as
                 assets, and store references to them. True = files of 256 KiB or more; a number =
                 files of at least this many bytes.
@@ -159,7 +191,7 @@ class MessageCalls(Calls):
             timeout: deadline over all attempts, in seconds. Default: no deadline.
 
         Returns:
-            The seqs of the stored messages.
+            The seqs of the stored messages, and how many were skipped.
 
         Raises:
             SessiondError: as in store_messages, except BatchTooLarge.
@@ -170,12 +202,14 @@ class MessageCalls(Calls):
             pb.ImportMessagesRequest(),
             session_id=session_id,
             expected_last_seq=expected_last_seq,
+            on_duplicate=on_duplicate,
             request_id=request_id_or_new(request_id),
         )
+        put_creation(first, create)
         extractor = FileExtractor(self._connection, extract_files)
         response = self._connection.upload(
             lambda stubs: stubs.import_encoded,
-            lambda: _pieces(first, messages, format, extractor),
+            lambda: _pieces(first, messages, format, format_name, extractor),
             timeout=timeout,
             is_repeatable=isinstance(messages, Sequence),
             # No session has this id, so the server refuses the import.
@@ -189,6 +223,7 @@ class MessageCalls(Calls):
         *,
         after_seq: int | None = None,
         after_bookmark: str | None = None,
+        after_message_id: str | None = None,
         **options: Unpack[ReadOptions],
     ) -> Lazy[Message]:
         """Read the messages with after_seq < seq <= through_seq, streamed during the iteration.
@@ -200,31 +235,47 @@ class MessageCalls(Calls):
             session_id: the session.
             after_seq: skip the messages up to this seq. Default: none.
             after_bookmark: skip the messages up to this bookmark. Not together with after_seq.
+            after_message_id: skip the messages up to the one with this message_id. Not together
+                with after_seq or after_bookmark.
             **options: through_seq, limit, order, roles, view, timeout.
 
         Returns:
             A lazy list; no call is made until it is iterated over. Iterating raises
-            SessionNotFound if there is no such session, and BookmarkNotFound if there is no such
-            bookmark.
+            SessionNotFound if there is no such session, BookmarkNotFound if there is no such
+            bookmark, and MessageNotFound if no message has after_message_id.
         """
         request = message_requests.get_messages(
-            session_id, after_seq=after_seq, after_bookmark=after_bookmark, **options
+            session_id,
+            after_seq=after_seq,
+            after_bookmark=after_bookmark,
+            after_message_id=after_message_id,
+            **options,
         )
         return Lazy(lambda: message_batches(self._connection, request, options.get("timeout")))
 
-    def get_message(self, session_id: str, seq: int, *, timeout: float | None = None) -> Message:
-        """Return one message.
+    def get_message(
+        self,
+        session_id: str,
+        seq: int | None = None,
+        *,
+        message_id: str | None = None,
+        timeout: float | None = None,
+    ) -> Message:
+        """Return one message, by its seq or by its message_id.
 
         Args:
             session_id: the session.
             seq: the message's seq, from 1.
+            message_id: the message's message_id, in the place of seq.
             timeout: deadline over all attempts, in seconds.
 
         Raises:
             SessionNotFound: if there is no such session.
             MessageNotFound: if there is no such message.
         """
-        request = filled(pb.GetMessageRequest(), session_id=session_id, seq=seq)
+        request = filled(
+            pb.GetMessageRequest(), session_id=session_id, seq=seq, message_id=message_id
+        )
         return Message(
             session_id,
             self._connection.call(lambda stubs: stubs.sessions.GetMessage, request, timeout),
@@ -235,17 +286,18 @@ def _pieces(
     first: pb.ImportMessagesRequest,
     messages: Source[MessageInput],
     format: str | None,
+    format_name: str | None,
     extractor: FileExtractor,
 ) -> Generator[bytes, None]:
     """Yield the encoded requests of an import."""
-    encoder = Encoder(first, format)
+    encoder = Encoder(first, format, format_name)
     is_first = True
     count = 0
     for message in each(messages):
         if extractor.least is None:
             encoder.add(message, count)
         else:
-            read = to_proto(message, format, f"messages[{count}]")
+            read = to_proto(message, format, f"messages[{count}]", format_name=format_name)
             encoder.add(extractor.take(read), count)
         count += 1
         if encoder.size >= PIECE_BYTES:
@@ -257,4 +309,10 @@ def _pieces(
 
 
 def _stored_range(response: pb.StoreMessagesResponse | pb.ImportMessagesResponse) -> StoredRange:
-    return StoredRange(response.first_seq, response.last_seq, from_timestamp(response.create_time))
+    is_stored = response.HasField("create_time")
+    return StoredRange(
+        response.first_seq,
+        response.last_seq,
+        from_timestamp(response.create_time) if is_stored else None,
+        response.skipped_count,
+    )

@@ -64,16 +64,29 @@ class Session:
         *,
         after_seq: int | None = None,
         after_bookmark: str | None = None,
+        after_message_id: str | None = None,
         **options: Unpack[ReadOptions],
     ) -> Lazy[Message]:
         """Read messages, streamed during the iteration; see `client.sessions.get_messages`."""
         return self._sessions.get_messages(
-            self.session_id, after_seq=after_seq, after_bookmark=after_bookmark, **options
+            self.session_id,
+            after_seq=after_seq,
+            after_bookmark=after_bookmark,
+            after_message_id=after_message_id,
+            **options,
         )
 
-    def get_message(self, seq: int, *, timeout: float | None = None) -> Message:
+    def get_message(
+        self,
+        seq: int | None = None,
+        *,
+        message_id: str | None = None,
+        timeout: float | None = None,
+    ) -> Message:
         """Return one message; see `client.sessions.get_message`."""
-        return self._sessions.get_message(self.session_id, seq, timeout=timeout)
+        return self._sessions.get_message(
+            self.session_id, seq, message_id=message_id, timeout=timeout
+        )
 
     def events(
         self,
@@ -208,11 +221,18 @@ class Session:
         *,
         metadata: Mapping[str, Any] | None = None,
         parent_seq: int | None = None,
+        message_id: str | None = None,
         **options: Unpack[AppendOptions],
     ) -> StoredRange:
         """Append one message, committed on return; see `client.sessions.store_message`."""
         return self._sessions.store_message(
-            self.session_id, blob, format, metadata=metadata, parent_seq=parent_seq, **options
+            self.session_id,
+            blob,
+            format,
+            metadata=metadata,
+            parent_seq=parent_seq,
+            message_id=message_id,
+            **options,
         )
 
     def store_messages(

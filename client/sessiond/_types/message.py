@@ -56,11 +56,13 @@ class Message(ProtoRecord[message_pb2.Message]):
         "content",
         "data",
         "format",
+        "format_name",
         "blob",
         "json",
         "created_at",
         "metadata",
         "parent_seq",
+        "message_id",
         "content_bytes",
         "token_count",
         "tokens_estimated",
@@ -91,7 +93,7 @@ class Message(ProtoRecord[message_pb2.Message]):
 
     @property
     def role(self) -> str:
-        """The author: "user", "assistant", "system", "developer" or "tool"."""
+        """The author: "user", "assistant", "system", "developer", "tool" or "other"."""
         return ROLE_NAMES.get(self._pb.role, "unknown")
 
     @property
@@ -142,8 +144,13 @@ class Message(ProtoRecord[message_pb2.Message]):
 
     @property
     def format(self) -> str | None:
-        """The format of `json`: "openai", "anthropic" or "gemini". None = typed parts."""
+        """The format of `json`: "openai", "anthropic", "gemini" or "other". None = typed parts."""
         return FORMAT_NAMES.get(self._pb.format)
+
+    @property
+    def format_name(self) -> str | None:
+        """With the format "other", the program that wrote the message. None = another format."""
+        return self._pb.format_name or None
 
     @property
     def created_at(self) -> datetime:
@@ -159,6 +166,11 @@ class Message(ProtoRecord[message_pb2.Message]):
     def parent_seq(self) -> int | None:
         """The seq of the message that this one follows. None = the previous message."""
         return self._pb.parent_seq or None
+
+    @property
+    def message_id(self) -> str | None:
+        """The caller's own name of the message, unique in its session. None = none."""
+        return self._pb.message_id or None
 
     @property
     def content_bytes(self) -> int:
@@ -196,8 +208,9 @@ class Message(ProtoRecord[message_pb2.Message]):
     def to_dict(self) -> dict[str, Any]:
         """Return the message as a dict that json.dumps accepts.
 
-        `json` (the exact text) or `parts` is the content; the other keys describe it. `turn` is
-        present only if the message has a turn, `incomplete` only if it is true.
+        `json` (the exact text) or `parts` is the content; the other keys describe it.
+        `format_name`, `message_id` and `turn` are present only if the message has one, `incomplete`
+        only if it is true.
         """
         result: dict[str, Any] = {
             "seq": self.seq,
@@ -212,6 +225,10 @@ class Message(ProtoRecord[message_pb2.Message]):
             result["parts"] = parts_json(self._pb.parts.parts)
         else:
             result["json"] = self._pb.json
+        if format_name := self.format_name:
+            result["format_name"] = format_name
+        if message_id := self.message_id:
+            result["message_id"] = message_id
         if turn := self.turn:
             result["turn"] = turn.to_dict()
         if self.incomplete:

@@ -175,20 +175,26 @@ class StoredRange:
     """The seqs of stored messages: first_seq to last_seq, without gaps. Iterating yields them."""
 
     first_seq: int
-    """The seq of the first message."""
+    """The seq of the first message. 0 = all messages were skipped."""
     last_seq: int
-    """The seq of the last message."""
-    create_time: datetime
-    """Time of storage by the database's clock, in UTC."""
+    """The seq of the last message; if all messages were skipped, the session's last_seq."""
+    create_time: datetime | None
+    """Time of storage by the database's clock, in UTC. None = all messages were skipped."""
+    skipped: int = 0
+    """Number of messages that were left out because the session had their message_ids."""
+
+    @property
+    def _seqs(self) -> range:
+        return range(self.first_seq, self.last_seq + 1) if self.first_seq else range(0)
 
     def __iter__(self) -> Iterator[int]:
-        return iter(range(self.first_seq, self.last_seq + 1))
+        return iter(self._seqs)
 
     def __len__(self) -> int:
-        return self.last_seq - self.first_seq + 1
+        return len(self._seqs)
 
     def __contains__(self, seq: object) -> bool:
-        return seq in range(self.first_seq, self.last_seq + 1)
+        return seq in self._seqs
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,8 @@ def text_of_blob(blob: dict[str, Any], format: int) -> str:
 
     Reasoning and tool calls are not text. A tool's message is the text of the result.
     """
+    if format == message_pb2.FORMAT_OTHER:
+        return ""
     if format == message_pb2.FORMAT_GEMINI:
         return "".join(_gemini_texts(blob))
     if format == message_pb2.FORMAT_OPENAI and blob.get("role") is None and "type" in blob:

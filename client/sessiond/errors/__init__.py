@@ -13,6 +13,7 @@ SessiondError (RuntimeError)
 │   └── ApiKeyNotFound             API_KEY_NOT_FOUND
 ├── AlreadyExists
 │   ├── SessionAlreadyExists       SESSION_ALREADY_EXISTS
+│   ├── MessageAlreadyExists       MESSAGE_ALREADY_EXISTS
 │   ├── TaskAlreadyExists          TASK_ALREADY_EXISTS
 │   ├── BookmarkAlreadyExists      BOOKMARK_ALREADY_EXISTS
 │   └── ProjectAlreadyExists       PROJECT_ALREADY_EXISTS
@@ -36,6 +37,7 @@ SessiondError (RuntimeError)
 │   ├── ModelTimedOut              MODEL_TIMED_OUT
 │   ├── ModelAnswerInvalid         MODEL_ANSWER_INVALID
 │   ├── ContextTooLarge            CONTEXT_TOO_LARGE
+│   ├── FormatUnreadable           FORMAT_UNREADABLE
 │   ├── TurnTimedOut               TURN_TIMED_OUT
 │   ├── TurnAborted                TURN_ABORTED
 │   └── TurnLost                   TURN_LOST
@@ -106,6 +108,7 @@ from sessiond.errors._resources import (
     HistoryRewound,
     LeaseLost,
     LimitExceeded,
+    MessageAlreadyExists,
     MessageNotFound,
     ModelNotConfigured,
     NotFound,
@@ -147,6 +150,7 @@ from sessiond.errors._service import (
 )
 from sessiond.errors._turns import (
     ContextTooLarge,
+    FormatUnreadable,
     ModelAccessDenied,
     ModelAnswerInvalid,
     ModelRateLimited,
@@ -181,6 +185,7 @@ __all__ = [
     "ETagMismatch",
     "FailedPrecondition",
     "FieldViolation",
+    "FormatUnreadable",
     "HistoryRewound",
     "InternalError",
     "InvalidField",
@@ -191,6 +196,7 @@ __all__ = [
     "LeaseLost",
     "LimitExceeded",
     "MalformedRequest",
+    "MessageAlreadyExists",
     "MessageNotFound",
     "MessageTooLarge",
     "ModelAccessDenied",

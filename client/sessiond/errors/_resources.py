@@ -14,7 +14,7 @@ class SessionNotFound(NotFound, reason="SESSION_NOT_FOUND"):
 
 
 class MessageNotFound(NotFound, reason="MESSAGE_NOT_FOUND"):
-    """The session has no message with this seq."""
+    """The session has no message with this seq or message_id."""
 
 
 class TaskNotFound(NotFound, reason="TASK_NOT_FOUND"):
@@ -51,6 +51,10 @@ class AlreadyExists(SessiondError, code=grpc.StatusCode.ALREADY_EXISTS):
 
 class SessionAlreadyExists(AlreadyExists, reason="SESSION_ALREADY_EXISTS"):
     """The project already has a session with this id."""
+
+
+class MessageAlreadyExists(AlreadyExists, reason="MESSAGE_ALREADY_EXISTS"):
+    """The session already has a message with this message_id, or the request has it twice."""
 
 
 class TaskAlreadyExists(AlreadyExists, reason="TASK_ALREADY_EXISTS"):

@@ -60,6 +60,12 @@ class ContextTooLarge(
     """The history exceeds the size that the server sends to a model."""
 
 
+class FormatUnreadable(
+    TurnFailed, code=grpc.StatusCode.FAILED_PRECONDITION, reason="FORMAT_UNREADABLE"
+):
+    """The history has a message of the format "other" that the server cannot give to a model."""
+
+
 class TurnTimedOut(TurnFailed, reason="TURN_TIMED_OUT"):
     """The turn ran longer than its turn_timeout."""
 

@@ -33,7 +33,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_SESSION_TOO_LARGE: _ErrorReason.ValueType  # 4
     """FAILED_PRECONDITION: the session is larger than the operator lets it be copied. Metadata: session_id, message_count, max_messages."""
     ERROR_REASON_MESSAGE_NOT_FOUND: _ErrorReason.ValueType  # 5
-    """NOT_FOUND: the session has no message of this seq. Metadata: session_id, seq, last_seq."""
+    """NOT_FOUND: the session has no message of this seq or message_id. Metadata: session_id, seq or message_id, last_seq."""
     ERROR_REASON_SEQUENCE_CONFLICT: _ErrorReason.ValueType  # 6
     """ABORTED: expected_last_seq is not the session's last_seq. Read on from there and try again. Metadata: session_id, expected_last_seq, last_seq."""
     ERROR_REASON_ETAG_MISMATCH: _ErrorReason.ValueType  # 7
@@ -151,6 +151,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_TURN_RUNNING: _ErrorReason.ValueType  # 54
     """FAILED_PRECONDITION: the session runs a turn; wait for its end, abort it, or set abort_turn. Metadata: session_id, turn_id."""
+    ERROR_REASON_MESSAGE_ALREADY_EXISTS: _ErrorReason.ValueType  # 55
+    """ALREADY_EXISTS: the session has a message of this message_id, or the request has it twice. Nothing was stored; on_duplicate SKIP stores
+    the others. Metadata: session_id, message_id, and seq of the stored message if there is one. Details: BadRequest.
+    """
+    ERROR_REASON_FORMAT_UNREADABLE: _ErrorReason.ValueType  # 56
+    """FAILED_PRECONDITION: the history that a model would be given has a message of FORMAT_OTHER that the server cannot read. Metadata: session_id,
+    turn_id, format_name, seq.
+    """
     ERROR_REASON_PROJECT_BEING_DELETED: _ErrorReason.ValueType  # 65
     """FAILED_PRECONDITION: the project of this name was deleted, and is still being removed; try again in some minutes. Metadata: project. Details:
     RetryInfo.
@@ -180,7 +188,7 @@ ERROR_REASON_SESSION_DESTROYED: ErrorReason.ValueType  # 3
 ERROR_REASON_SESSION_TOO_LARGE: ErrorReason.ValueType  # 4
 """FAILED_PRECONDITION: the session is larger than the operator lets it be copied. Metadata: session_id, message_count, max_messages."""
 ERROR_REASON_MESSAGE_NOT_FOUND: ErrorReason.ValueType  # 5
-"""NOT_FOUND: the session has no message of this seq. Metadata: session_id, seq, last_seq."""
+"""NOT_FOUND: the session has no message of this seq or message_id. Metadata: session_id, seq or message_id, last_seq."""
 ERROR_REASON_SEQUENCE_CONFLICT: ErrorReason.ValueType  # 6
 """ABORTED: expected_last_seq is not the session's last_seq. Read on from there and try again. Metadata: session_id, expected_last_seq, last_seq."""
 ERROR_REASON_ETAG_MISMATCH: ErrorReason.ValueType  # 7
@@ -298,6 +306,14 @@ Nothing was changed. Metadata: session_id, epoch, last_seq.
 """
 ERROR_REASON_TURN_RUNNING: ErrorReason.ValueType  # 54
 """FAILED_PRECONDITION: the session runs a turn; wait for its end, abort it, or set abort_turn. Metadata: session_id, turn_id."""
+ERROR_REASON_MESSAGE_ALREADY_EXISTS: ErrorReason.ValueType  # 55
+"""ALREADY_EXISTS: the session has a message of this message_id, or the request has it twice. Nothing was stored; on_duplicate SKIP stores
+the others. Metadata: session_id, message_id, and seq of the stored message if there is one. Details: BadRequest.
+"""
+ERROR_REASON_FORMAT_UNREADABLE: ErrorReason.ValueType  # 56
+"""FAILED_PRECONDITION: the history that a model would be given has a message of FORMAT_OTHER that the server cannot read. Metadata: session_id,
+turn_id, format_name, seq.
+"""
 ERROR_REASON_PROJECT_BEING_DELETED: ErrorReason.ValueType  # 65
 """FAILED_PRECONDITION: the project of this name was deleted, and is still being removed; try again in some minutes. Metadata: project. Details:
 RetryInfo.

@@ -36,7 +36,7 @@ class Event(_message.Message):
     EPOCH_FIELD_NUMBER: _builtins.int
     type: _builtins.str
     """type says what happened. Durable, by the message's role: "user.message", "assistant.message", "system.message", "developer.message",
-    "tool.message". Ephemeral, of the session: "session.created", "session.updated", "session.resumed", "session.destroyed", "session.deleted",
+    "tool.message", "other.message". Ephemeral, of the session: "session.created", "session.updated", "session.resumed", "session.destroyed", "session.deleted",
     "session.expired"; "session.rewound" (data: last_seq, the last message that is kept; removed_count; see epoch): the messages after last_seq
     are gone, and those that follow in the stream have their seqs. Ephemeral, of its turns, with data.turn_id: "assistant.turn_start" (data: model);
     "assistant.message_partial" (data: content, the text of the running answer so far; answered_seq), first for whoever joins a running turn;

@@ -40,6 +40,8 @@ class _RoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Role.ValueType],
     """The model ("assistant"; "model" in Gemini's format)."""
     ROLE_TOOL: _Role.ValueType  # 5
     """A tool's result ("tool"; "function" in older formats)."""
+    ROLE_OTHER: _Role.ValueType  # 6
+    """Not said. Only with FORMAT_OTHER."""
 
 class Role(_Role, metaclass=_RoleEnumTypeWrapper):
     """Role says who speaks in a message."""
@@ -56,6 +58,8 @@ ROLE_ASSISTANT: Role.ValueType  # 4
 """The model ("assistant"; "model" in Gemini's format)."""
 ROLE_TOOL: Role.ValueType  # 5
 """A tool's result ("tool"; "function" in older formats)."""
+ROLE_OTHER: Role.ValueType  # 6
+"""Not said. Only with FORMAT_OTHER."""
 Global___Role: _TypeAlias = Role  # noqa: Y015
 
 class _Format:
@@ -72,6 +76,11 @@ class _FormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Format.ValueTy
     """Anthropic: a message of the Messages API."""
     FORMAT_GEMINI: _Format.ValueType  # 3
     """Gemini: a Content of the Gemini API."""
+    FORMAT_OTHER: _Format.ValueType  # 4
+    """Any other program, which format_name names: a JSON object of at most 200 levels, kept byte for byte. The server does not look into it: it
+    has no text, no tokens (token_count is 0 and marked as estimated) and no assets. A turn fails (FORMAT_UNREADABLE) if its history has such
+    a message, unless the server knows how to read the format.
+    """
 
 class Format(_Format, metaclass=_FormatEnumTypeWrapper):
     """Format names the provider whose message json holds."""
@@ -84,6 +93,11 @@ FORMAT_ANTHROPIC: Format.ValueType  # 2
 """Anthropic: a message of the Messages API."""
 FORMAT_GEMINI: Format.ValueType  # 3
 """Gemini: a Content of the Gemini API."""
+FORMAT_OTHER: Format.ValueType  # 4
+"""Any other program, which format_name names: a JSON object of at most 200 levels, kept byte for byte. The server does not look into it: it
+has no text, no tokens (token_count is 0 and marked as estimated) and no assets. A turn fails (FORMAT_UNREADABLE) if its history has such
+a message, unless the server knows how to read the format.
+"""
 Global___Format: _TypeAlias = Format  # noqa: Y015
 
 @_typing.final
@@ -104,11 +118,15 @@ class Message(_message.Message):
     TOKEN_COUNT_FIELD_NUMBER: _builtins.int
     TOKENS_ESTIMATED_FIELD_NUMBER: _builtins.int
     TURN_FIELD_NUMBER: _builtins.int
+    MESSAGE_ID_FIELD_NUMBER: _builtins.int
+    FORMAT_NAME_FIELD_NUMBER: _builtins.int
     INCOMPLETE_FIELD_NUMBER: _builtins.int
     seq: _builtins.int
     """seq is the message's position in its session: 1, 2, 3, ... in the order of commits, without gaps. Output only."""
     role: Global___Role.ValueType
-    """role says who speaks. Required with parts. With json, the server reads it from the JSON; a role sent beside it must agree."""
+    """role says who speaks. Required with parts. With json, the server reads it from the JSON; a role sent beside it must agree. With
+    FORMAT_OTHER, any role may be sent; unset = ROLE_OTHER.
+    """
     format: Global___Format.ValueType
     """format names the provider whose message json holds. Required with json, unset with parts."""
     json: _builtins.str
@@ -128,6 +146,14 @@ class Message(_message.Message):
     """
     tokens_estimated: _builtins.bool
     """tokens_estimated says that token_count is an estimate, one token for 4 bytes of UTF-8, because the server had no tokenizer. Output only."""
+    message_id: _builtins.str
+    """message_id is the caller's own name of the message: at most 256 characters, no control characters, unique in its session. A copy keeps
+    it. Empty = none. GetMessage and GetMessages find messages by it, and appends recognise by it what is stored already (see OnDuplicate).
+    """
+    format_name: _builtins.str
+    """format_name names the program whose message json holds, e.g. "claude-code". Required with FORMAT_OTHER, unset otherwise. At most 64
+    characters, no control characters.
+    """
     incomplete: _builtins.bool
     """incomplete says that this is the beginning of an answer that was cut off: its turn was aborted, timed out, or lost its model or its server.
     A model that is given the message is told so. Only assistant messages that a turn stored. ImportSession keeps the value that it is sent.
@@ -168,11 +194,13 @@ class Message(_message.Message):
         token_count: _builtins.int = ...,
         tokens_estimated: _builtins.bool = ...,
         turn: _turn_pb2.MessageTurn | None = ...,
+        message_id: _builtins.str = ...,
+        format_name: _builtins.str = ...,
         incomplete: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "create_time", b"create_time", "json", b"json", "metadata", b"metadata", "parts", b"parts", "turn", b"turn"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "content_bytes", b"content_bytes", "create_time", b"create_time", "format", b"format", "incomplete", b"incomplete", "json", b"json", "metadata", b"metadata", "parent_seq", b"parent_seq", "parts", b"parts", "role", b"role", "seq", b"seq", "token_count", b"token_count", "tokens_estimated", b"tokens_estimated", "turn", b"turn"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "content_bytes", b"content_bytes", "create_time", b"create_time", "format", b"format", "format_name", b"format_name", "incomplete", b"incomplete", "json", b"json", "message_id", b"message_id", "metadata", b"metadata", "parent_seq", b"parent_seq", "parts", b"parts", "role", b"role", "seq", b"seq", "token_count", b"token_count", "tokens_estimated", b"tokens_estimated", "turn", b"turn"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["json", "parts"]  # noqa: Y015
     _WhichOneofArgType_content: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015

@@ -30,6 +30,7 @@ class RewindSessionRequest(_message.Message):
     TO_SEQ_FIELD_NUMBER: _builtins.int
     DROP_LAST_FIELD_NUMBER: _builtins.int
     TO_BOOKMARK_FIELD_NUMBER: _builtins.int
+    BEFORE_MESSAGE_ID_FIELD_NUMBER: _builtins.int
     MESSAGES_FIELD_NUMBER: _builtins.int
     EXPECTED_LAST_SEQ_FIELD_NUMBER: _builtins.int
     EXPECTED_EPOCH_FIELD_NUMBER: _builtins.int
@@ -44,6 +45,8 @@ class RewindSessionRequest(_message.Message):
     """drop_last is how many messages to remove, at least 1. If the session has fewer, all are removed."""
     to_bookmark: _builtins.str
     """to_bookmark keeps the messages up to this bookmark of the session."""
+    before_message_id: _builtins.str
+    """before_message_id removes the message of this message_id, and all that follow it."""
     expected_last_seq: _builtins.int
     """expected_last_seq, if set, must be the session's last_seq before the rewind; otherwise nothing is changed (SEQUENCE_CONFLICT)."""
     expected_epoch: _builtins.int
@@ -69,6 +72,7 @@ class RewindSessionRequest(_message.Message):
         to_seq: _builtins.int = ...,
         drop_last: _builtins.int = ...,
         to_bookmark: _builtins.str = ...,
+        before_message_id: _builtins.str = ...,
         messages: _abc.Iterable[_message_pb2.Message] | None = ...,
         expected_last_seq: _builtins.int | None = ...,
         expected_epoch: _builtins.int | None = ...,
@@ -76,15 +80,15 @@ class RewindSessionRequest(_message.Message):
         abort_turn: _builtins.bool = ...,
         request_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_epoch", b"_expected_epoch", "_expected_last_seq", b"_expected_last_seq", "drop_last", b"drop_last", "expected_epoch", b"expected_epoch", "expected_last_seq", b"expected_last_seq", "to", b"to", "to_bookmark", b"to_bookmark", "to_seq", b"to_seq"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_epoch", b"_expected_epoch", "_expected_last_seq", b"_expected_last_seq", "before_message_id", b"before_message_id", "drop_last", b"drop_last", "expected_epoch", b"expected_epoch", "expected_last_seq", b"expected_last_seq", "to", b"to", "to_bookmark", b"to_bookmark", "to_seq", b"to_seq"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_epoch", b"_expected_epoch", "_expected_last_seq", b"_expected_last_seq", "abort_turn", b"abort_turn", "drop_last", b"drop_last", "expected_epoch", b"expected_epoch", "expected_last_seq", b"expected_last_seq", "messages", b"messages", "request_id", b"request_id", "return_removed", b"return_removed", "session_id", b"session_id", "to", b"to", "to_bookmark", b"to_bookmark", "to_seq", b"to_seq"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_epoch", b"_expected_epoch", "_expected_last_seq", b"_expected_last_seq", "abort_turn", b"abort_turn", "before_message_id", b"before_message_id", "drop_last", b"drop_last", "expected_epoch", b"expected_epoch", "expected_last_seq", b"expected_last_seq", "messages", b"messages", "request_id", b"request_id", "return_removed", b"return_removed", "session_id", b"session_id", "to", b"to", "to_bookmark", b"to_bookmark", "to_seq", b"to_seq"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expected_epoch: _TypeAlias = _typing.Literal["expected_epoch"]  # noqa: Y015
     _WhichOneofArgType__expected_epoch: _TypeAlias = _typing.Literal["_expected_epoch", b"_expected_epoch"]  # noqa: Y015
     _WhichOneofReturnType__expected_last_seq: _TypeAlias = _typing.Literal["expected_last_seq"]  # noqa: Y015
     _WhichOneofArgType__expected_last_seq: _TypeAlias = _typing.Literal["_expected_last_seq", b"_expected_last_seq"]  # noqa: Y015
-    _WhichOneofReturnType_to: _TypeAlias = _typing.Literal["to_seq", "drop_last", "to_bookmark"]  # noqa: Y015
+    _WhichOneofReturnType_to: _TypeAlias = _typing.Literal["to_seq", "drop_last", "to_bookmark", "before_message_id"]  # noqa: Y015
     _WhichOneofArgType_to: _TypeAlias = _typing.Literal["to", b"to"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_epoch) -> _WhichOneofReturnType__expected_epoch | None: ...

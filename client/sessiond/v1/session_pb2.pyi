@@ -73,7 +73,8 @@ class Session(_message.Message):
     ETAG_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """session_id names the session within its project: the caller's own string, or a UUIDv7 made by the server.
-    1 to 256 characters, no control characters, no white space at either end. Set at creation, never changes.
+    1 to 1,024 characters, at most 2,048 bytes in UTF-8, no control characters, no white space at either end. Set at creation, never
+    changes.
     """
     status: Global___SessionStatus.ValueType
     """status says whether appends are accepted. Output only; ImportSession reads it."""

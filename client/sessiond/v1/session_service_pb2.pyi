@@ -28,6 +28,34 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _OnDuplicate:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _OnDuplicateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OnDuplicate.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ON_DUPLICATE_UNSPECIFIED: _OnDuplicate.ValueType  # 0
+    """Refuse."""
+    ON_DUPLICATE_REFUSE: _OnDuplicate.ValueType  # 1
+    """Store nothing: MESSAGE_ALREADY_EXISTS."""
+    ON_DUPLICATE_SKIP: _OnDuplicate.ValueType  # 2
+    """Leave these messages out, even if they differ from what is stored, and store the others. Messages without a message_id are always stored.
+    Where a message is left out, a parent_seq has to name a message that was stored before the request.
+    """
+
+class OnDuplicate(_OnDuplicate, metaclass=_OnDuplicateEnumTypeWrapper):
+    """OnDuplicate says what an append does with a message whose message_id the session has already, or an earlier message of the request."""
+
+ON_DUPLICATE_UNSPECIFIED: OnDuplicate.ValueType  # 0
+"""Refuse."""
+ON_DUPLICATE_REFUSE: OnDuplicate.ValueType  # 1
+"""Store nothing: MESSAGE_ALREADY_EXISTS."""
+ON_DUPLICATE_SKIP: OnDuplicate.ValueType  # 2
+"""Leave these messages out, even if they differ from what is stored, and store the others. Messages without a message_id are always stored.
+Where a message is left out, a parent_seq has to name a message that was stored before the request.
+"""
+Global___OnDuplicate: _TypeAlias = OnDuplicate  # noqa: Y015
+
 class _SessionOrder:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -44,6 +72,8 @@ class _SessionOrderEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SessionO
     """The oldest first."""
     SESSION_ORDER_ID_ASC: _SessionOrder.ValueType  # 4
     """By session_id, in the order of its UTF-8 bytes."""
+    SESSION_ORDER_ACTIVE_ASC: _SessionOrder.ValueType  # 5
+    """The least recently active first."""
 
 class SessionOrder(_SessionOrder, metaclass=_SessionOrderEnumTypeWrapper):
     """SessionOrder is an order of sessions."""
@@ -58,6 +88,8 @@ SESSION_ORDER_CREATED_ASC: SessionOrder.ValueType  # 3
 """The oldest first."""
 SESSION_ORDER_ID_ASC: SessionOrder.ValueType  # 4
 """By session_id, in the order of its UTF-8 bytes."""
+SESSION_ORDER_ACTIVE_ASC: SessionOrder.ValueType  # 5
+"""The least recently active first."""
 Global___SessionOrder: _TypeAlias = SessionOrder  # noqa: Y015
 
 class _MessageOrder:
@@ -179,7 +211,7 @@ class SessionFilter(_message.Message):
     ACTIVE_FROM_FIELD_NUMBER: _builtins.int
     ACTIVE_BEFORE_FIELD_NUMBER: _builtins.int
     session_id_prefix: _builtins.str
-    """session_id_prefix matches sessions whose id begins with it; case-sensitive. At most 256 characters. Empty = all."""
+    """session_id_prefix matches sessions whose id begins with it; case-sensitive. At most 1,024 characters. Empty = all."""
     user: _builtins.str
     """user matches sessions of this user. At most 256 characters. Empty = all."""
     status: _session_pb2.SessionStatus.ValueType
@@ -924,10 +956,14 @@ class StoreMessagesRequest(_message.Message):
     EXPECTED_LAST_SEQ_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     EXPECTED_EPOCH_FIELD_NUMBER: _builtins.int
+    ON_DUPLICATE_FIELD_NUMBER: _builtins.int
+    CREATE_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """session_id of the session. Required."""
     expected_last_seq: _builtins.int
-    """expected_last_seq, where it is set, must be the session's last_seq (0 = it is empty); otherwise nothing is stored (SEQUENCE_CONFLICT)."""
+    """expected_last_seq, where it is set, must be the session's last_seq (0 = it is empty); otherwise nothing is stored (SEQUENCE_CONFLICT),
+    nor is anything skipped.
+    """
     request_id: _builtins.str
     """request_id makes the call safe to repeat. At most 128 characters. Empty = none. A repetition returns what the first call did, even if the
     messages were removed by a rewind since; it does not bring them back.
@@ -936,9 +972,17 @@ class StoreMessagesRequest(_message.Message):
     """expected_epoch, if set, must be the session's epoch; otherwise nothing is stored (HISTORY_REWOUND). Without it, expected_last_seq also holds
     for a session that was rewound and has grown to the same last_seq again.
     """
+    on_duplicate: Global___OnDuplicate.ValueType
+    """on_duplicate says what happens to messages whose message_id the session has already. Unspecified = REFUSE."""
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Message]:
         """messages in their order. 1 to 1,000, together at most 32 MiB of content, each at most 16 MiB unless the server's operator says otherwise."""
+
+    @_builtins.property
+    def create(self) -> _session_pb2.Session:
+        """create makes the session in the same commit if there is none, with these settings: model, user, title, config, metadata, expiry. Its
+        session_id is that of the request; other fields are ignored. If the session exists, it stays as it is. Unset = SESSION_NOT_FOUND.
+        """
 
     def __init__(
         self,
@@ -948,10 +992,12 @@ class StoreMessagesRequest(_message.Message):
         expected_last_seq: _builtins.int | None = ...,
         request_id: _builtins.str = ...,
         expected_epoch: _builtins.int | None = ...,
+        on_duplicate: Global___OnDuplicate.ValueType = ...,
+        create: _session_pb2.Session | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_epoch", b"_expected_epoch", "_expected_last_seq", b"_expected_last_seq", "expected_epoch", b"expected_epoch", "expected_last_seq", b"expected_last_seq"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_epoch", b"_expected_epoch", "_expected_last_seq", b"_expected_last_seq", "create", b"create", "expected_epoch", b"expected_epoch", "expected_last_seq", b"expected_last_seq"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_epoch", b"_expected_epoch", "_expected_last_seq", b"_expected_last_seq", "expected_epoch", b"expected_epoch", "expected_last_seq", b"expected_last_seq", "messages", b"messages", "request_id", b"request_id", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_epoch", b"_expected_epoch", "_expected_last_seq", b"_expected_last_seq", "create", b"create", "expected_epoch", b"expected_epoch", "expected_last_seq", b"expected_last_seq", "messages", b"messages", "on_duplicate", b"on_duplicate", "request_id", b"request_id", "session_id", b"session_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expected_epoch: _TypeAlias = _typing.Literal["expected_epoch"]  # noqa: Y015
     _WhichOneofArgType__expected_epoch: _TypeAlias = _typing.Literal["_expected_epoch", b"_expected_epoch"]  # noqa: Y015
@@ -974,15 +1020,18 @@ class StoreMessagesResponse(_message.Message):
     LAST_SEQ_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
+    SKIPPED_COUNT_FIELD_NUMBER: _builtins.int
     first_seq: _builtins.int
-    """first_seq is the seq of the first message of the batch."""
+    """first_seq is the seq of the first message that was stored. 0 = all were skipped: nothing was written."""
     last_seq: _builtins.int
-    """last_seq is the seq of the last message of the batch."""
+    """last_seq is the seq of the last message that was stored; if all were skipped, the session's last_seq."""
     epoch: _builtins.int
     """epoch is the session's epoch, in which first_seq and last_seq hold."""
+    skipped_count: _builtins.int
+    """skipped_count is how many messages were left out because the session had their message_id."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """create_time is the messages' create_time."""
+        """create_time is the messages' create_time. Unset if all were skipped."""
 
     def __init__(
         self,
@@ -991,10 +1040,11 @@ class StoreMessagesResponse(_message.Message):
         last_seq: _builtins.int = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         epoch: _builtins.int = ...,
+        skipped_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "epoch", b"epoch", "first_seq", b"first_seq", "last_seq", b"last_seq"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "epoch", b"epoch", "first_seq", b"first_seq", "last_seq", b"last_seq", "skipped_count", b"skipped_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1088,7 +1138,7 @@ Global___BatchStoreMessagesResult: _TypeAlias = BatchStoreMessagesResult  # noqa
 
 @_typing.final
 class ImportMessagesRequest(_message.Message):
-    """ImportMessagesRequest is one piece of an import. expected_last_seq, expected_epoch and request_id are read from the first piece only."""
+    """ImportMessagesRequest is one piece of an import. All fields but messages are read from the first piece only."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1096,18 +1146,26 @@ class ImportMessagesRequest(_message.Message):
     MESSAGES_FIELD_NUMBER: _builtins.int
     EXPECTED_LAST_SEQ_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ON_DUPLICATE_FIELD_NUMBER: _builtins.int
     EXPECTED_EPOCH_FIELD_NUMBER: _builtins.int
+    CREATE_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """session_id of the session. Required in the first piece; in later ones empty or the same, another one makes the import fail."""
     expected_last_seq: _builtins.int
     """expected_last_seq as in StoreMessagesRequest."""
     request_id: _builtins.str
     """request_id as in StoreMessagesRequest."""
+    on_duplicate: Global___OnDuplicate.ValueType
+    """on_duplicate as in StoreMessagesRequest."""
     expected_epoch: _builtins.int
     """expected_epoch as in StoreMessagesRequest."""
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Message]:
         """messages in their order, any number a piece; a piece of about 256 KiB travels well, one above the server's receive limit (64 MiB) is refused."""
+
+    @_builtins.property
+    def create(self) -> _session_pb2.Session:
+        """create as in StoreMessagesRequest."""
 
     def __init__(
         self,
@@ -1116,11 +1174,13 @@ class ImportMessagesRequest(_message.Message):
         messages: _abc.Iterable[_message_pb2.Message] | None = ...,
         expected_last_seq: _builtins.int | None = ...,
         request_id: _builtins.str = ...,
+        on_duplicate: Global___OnDuplicate.ValueType = ...,
         expected_epoch: _builtins.int | None = ...,
+        create: _session_pb2.Session | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_epoch", b"_expected_epoch", "_expected_last_seq", b"_expected_last_seq", "expected_epoch", b"expected_epoch", "expected_last_seq", b"expected_last_seq"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_epoch", b"_expected_epoch", "_expected_last_seq", b"_expected_last_seq", "create", b"create", "expected_epoch", b"expected_epoch", "expected_last_seq", b"expected_last_seq"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_epoch", b"_expected_epoch", "_expected_last_seq", b"_expected_last_seq", "expected_epoch", b"expected_epoch", "expected_last_seq", b"expected_last_seq", "messages", b"messages", "request_id", b"request_id", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_epoch", b"_expected_epoch", "_expected_last_seq", b"_expected_last_seq", "create", b"create", "expected_epoch", b"expected_epoch", "expected_last_seq", b"expected_last_seq", "messages", b"messages", "on_duplicate", b"on_duplicate", "request_id", b"request_id", "session_id", b"session_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expected_epoch: _TypeAlias = _typing.Literal["expected_epoch"]  # noqa: Y015
     _WhichOneofArgType__expected_epoch: _TypeAlias = _typing.Literal["_expected_epoch", b"_expected_epoch"]  # noqa: Y015
@@ -1142,16 +1202,19 @@ class ImportMessagesResponse(_message.Message):
     FIRST_SEQ_FIELD_NUMBER: _builtins.int
     LAST_SEQ_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    SKIPPED_COUNT_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
     first_seq: _builtins.int
-    """first_seq is the seq of the first message."""
+    """first_seq as in StoreMessagesResponse."""
     last_seq: _builtins.int
-    """last_seq is the seq of the last message."""
+    """last_seq as in StoreMessagesResponse."""
+    skipped_count: _builtins.int
+    """skipped_count as in StoreMessagesResponse."""
     epoch: _builtins.int
     """epoch is the session's epoch, in which first_seq and last_seq hold."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """create_time is the messages' create_time."""
+        """create_time as in StoreMessagesResponse."""
 
     def __init__(
         self,
@@ -1159,11 +1222,12 @@ class ImportMessagesResponse(_message.Message):
         first_seq: _builtins.int = ...,
         last_seq: _builtins.int = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        skipped_count: _builtins.int = ...,
         epoch: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "epoch", b"epoch", "first_seq", b"first_seq", "last_seq", b"last_seq"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "epoch", b"epoch", "first_seq", b"first_seq", "last_seq", b"last_seq", "skipped_count", b"skipped_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1179,6 +1243,7 @@ class GetMessagesRequest(_message.Message):
     AFTER_SEQ_FIELD_NUMBER: _builtins.int
     RESUME_TOKEN_FIELD_NUMBER: _builtins.int
     AFTER_BOOKMARK_FIELD_NUMBER: _builtins.int
+    AFTER_MESSAGE_ID_FIELD_NUMBER: _builtins.int
     THROUGH_SEQ_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
     ORDER_FIELD_NUMBER: _builtins.int
@@ -1193,6 +1258,8 @@ class GetMessagesRequest(_message.Message):
     """resume_token goes on after the batch that carried it. The other fields must be as in the call that it comes from."""
     after_bookmark: _builtins.str
     """after_bookmark leaves out the messages up to this bookmark of the session."""
+    after_message_id: _builtins.str
+    """after_message_id leaves out the messages up to the one of this message_id."""
     through_seq: _builtins.int
     """through_seq is the last seq to read. 0 = the session's last_seq when the call starts; a larger one than that is cut to it."""
     limit: _builtins.int
@@ -1214,6 +1281,7 @@ class GetMessagesRequest(_message.Message):
         after_seq: _builtins.int = ...,
         resume_token: _builtins.str = ...,
         after_bookmark: _builtins.str = ...,
+        after_message_id: _builtins.str = ...,
         through_seq: _builtins.int = ...,
         limit: _builtins.int = ...,
         order: Global___MessageOrder.ValueType = ...,
@@ -1221,13 +1289,13 @@ class GetMessagesRequest(_message.Message):
         view: Global___MessageView.ValueType = ...,
         expected_epoch: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_epoch", b"_expected_epoch", "after_bookmark", b"after_bookmark", "after_seq", b"after_seq", "expected_epoch", b"expected_epoch", "resume_token", b"resume_token", "start", b"start"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_epoch", b"_expected_epoch", "after_bookmark", b"after_bookmark", "after_message_id", b"after_message_id", "after_seq", b"after_seq", "expected_epoch", b"expected_epoch", "resume_token", b"resume_token", "start", b"start"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_epoch", b"_expected_epoch", "after_bookmark", b"after_bookmark", "after_seq", b"after_seq", "expected_epoch", b"expected_epoch", "limit", b"limit", "order", b"order", "resume_token", b"resume_token", "roles", b"roles", "session_id", b"session_id", "start", b"start", "through_seq", b"through_seq", "view", b"view"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_epoch", b"_expected_epoch", "after_bookmark", b"after_bookmark", "after_message_id", b"after_message_id", "after_seq", b"after_seq", "expected_epoch", b"expected_epoch", "limit", b"limit", "order", b"order", "resume_token", b"resume_token", "roles", b"roles", "session_id", b"session_id", "start", b"start", "through_seq", b"through_seq", "view", b"view"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expected_epoch: _TypeAlias = _typing.Literal["expected_epoch"]  # noqa: Y015
     _WhichOneofArgType__expected_epoch: _TypeAlias = _typing.Literal["_expected_epoch", b"_expected_epoch"]  # noqa: Y015
-    _WhichOneofReturnType_start: _TypeAlias = _typing.Literal["after_seq", "resume_token", "after_bookmark"]  # noqa: Y015
+    _WhichOneofReturnType_start: _TypeAlias = _typing.Literal["after_seq", "resume_token", "after_bookmark", "after_message_id"]  # noqa: Y015
     _WhichOneofArgType_start: _TypeAlias = _typing.Literal["start", b"start"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_epoch) -> _WhichOneofReturnType__expected_epoch | None: ...
@@ -1354,25 +1422,29 @@ Global___ListMessagesResponse: _TypeAlias = ListMessagesResponse  # noqa: Y015
 
 @_typing.final
 class GetMessageRequest(_message.Message):
-    """GetMessageRequest names one message."""
+    """GetMessageRequest names one message, by seq or by message_id."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SESSION_ID_FIELD_NUMBER: _builtins.int
     SEQ_FIELD_NUMBER: _builtins.int
+    MESSAGE_ID_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """session_id of the session. Required."""
     seq: _builtins.int
-    """seq of the message, from 1. Required."""
+    """seq of the message, from 1. Required unless message_id is set; refused together with it."""
+    message_id: _builtins.str
+    """message_id of the message. Empty = it is named by seq."""
     def __init__(
         self,
         *,
         session_id: _builtins.str = ...,
         seq: _builtins.int = ...,
+        message_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["seq", b"seq", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message_id", b"message_id", "seq", b"seq", "session_id", b"session_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -106,7 +106,7 @@ class SessionServiceStub:
     StoreMessages: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.StoreMessagesRequest, _session_service_pb2.StoreMessagesResponse]
     """StoreMessages appends a batch, atomically and durably: when it answers, all of it is committed.
     Errors: SESSION_NOT_FOUND, SESSION_DESTROYED, SEQUENCE_CONFLICT, HISTORY_REWOUND, PARENT_NOT_FOUND, INVALID_JSON, UNKNOWN_ROLE,
-    MESSAGE_TOO_LARGE, BATCH_TOO_LARGE, ASSET_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED.
+    MESSAGE_TOO_LARGE, BATCH_TOO_LARGE, ASSET_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED, MESSAGE_ALREADY_EXISTS.
     """
     BatchStoreMessages: _grpc.UnaryStreamMultiCallable[_session_service_pb2.BatchStoreMessagesRequest, _session_service_pb2.BatchStoreMessagesResponse]
     """BatchStoreMessages does many StoreMessages, mostly of different sessions, at a fraction of their cost. Each of its requests is done, or
@@ -124,7 +124,7 @@ class SessionServiceStub:
     The end is pinned when the call starts: messages stored later are not mixed in. A stream that breaks goes on
     from the last batch's resume_token. Whoever reads on from seq n misses nothing, within an epoch: if the session is rewound, the stream ends
     with the messages as they were when it started, or with HISTORY_REWOUND if removed ones were purged before they could be sent.
-    Errors: SESSION_NOT_FOUND, BOOKMARK_NOT_FOUND, INVALID_RESUME_TOKEN, HISTORY_REWOUND, INVALID_FIELD, SERVER_DRAINING.
+    Errors: SESSION_NOT_FOUND, BOOKMARK_NOT_FOUND, MESSAGE_NOT_FOUND, INVALID_RESUME_TOKEN, HISTORY_REWOUND, INVALID_FIELD, SERVER_DRAINING.
     """
     ListMessages: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ListMessagesRequest, _session_service_pb2.ListMessagesResponse]
     """ListMessages answers a page of a session's messages, for callers that cannot take a stream, such as a browser or a gateway. A page has at most 1 MiB, or
@@ -209,7 +209,7 @@ class SessionServiceAsyncStub(SessionServiceStub):
     StoreMessages: _aio.UnaryUnaryMultiCallable[_session_service_pb2.StoreMessagesRequest, _session_service_pb2.StoreMessagesResponse]  # type: ignore[assignment]
     """StoreMessages appends a batch, atomically and durably: when it answers, all of it is committed.
     Errors: SESSION_NOT_FOUND, SESSION_DESTROYED, SEQUENCE_CONFLICT, HISTORY_REWOUND, PARENT_NOT_FOUND, INVALID_JSON, UNKNOWN_ROLE,
-    MESSAGE_TOO_LARGE, BATCH_TOO_LARGE, ASSET_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED.
+    MESSAGE_TOO_LARGE, BATCH_TOO_LARGE, ASSET_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED, MESSAGE_ALREADY_EXISTS.
     """
     BatchStoreMessages: _aio.UnaryStreamMultiCallable[_session_service_pb2.BatchStoreMessagesRequest, _session_service_pb2.BatchStoreMessagesResponse]  # type: ignore[assignment]
     """BatchStoreMessages does many StoreMessages, mostly of different sessions, at a fraction of their cost. Each of its requests is done, or
@@ -227,7 +227,7 @@ class SessionServiceAsyncStub(SessionServiceStub):
     The end is pinned when the call starts: messages stored later are not mixed in. A stream that breaks goes on
     from the last batch's resume_token. Whoever reads on from seq n misses nothing, within an epoch: if the session is rewound, the stream ends
     with the messages as they were when it started, or with HISTORY_REWOUND if removed ones were purged before they could be sent.
-    Errors: SESSION_NOT_FOUND, BOOKMARK_NOT_FOUND, INVALID_RESUME_TOKEN, HISTORY_REWOUND, INVALID_FIELD, SERVER_DRAINING.
+    Errors: SESSION_NOT_FOUND, BOOKMARK_NOT_FOUND, MESSAGE_NOT_FOUND, INVALID_RESUME_TOKEN, HISTORY_REWOUND, INVALID_FIELD, SERVER_DRAINING.
     """
     ListMessages: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ListMessagesRequest, _session_service_pb2.ListMessagesResponse]  # type: ignore[assignment]
     """ListMessages answers a page of a session's messages, for callers that cannot take a stream, such as a browser or a gateway. A page has at most 1 MiB, or
@@ -399,7 +399,7 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_session_service_pb2.StoreMessagesResponse, _abc.Awaitable[_session_service_pb2.StoreMessagesResponse]]:
         """StoreMessages appends a batch, atomically and durably: when it answers, all of it is committed.
         Errors: SESSION_NOT_FOUND, SESSION_DESTROYED, SEQUENCE_CONFLICT, HISTORY_REWOUND, PARENT_NOT_FOUND, INVALID_JSON, UNKNOWN_ROLE,
-        MESSAGE_TOO_LARGE, BATCH_TOO_LARGE, ASSET_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED.
+        MESSAGE_TOO_LARGE, BATCH_TOO_LARGE, ASSET_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED, MESSAGE_ALREADY_EXISTS.
         """
 
     @_abc_1.abstractmethod
@@ -435,7 +435,7 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         The end is pinned when the call starts: messages stored later are not mixed in. A stream that breaks goes on
         from the last batch's resume_token. Whoever reads on from seq n misses nothing, within an epoch: if the session is rewound, the stream ends
         with the messages as they were when it started, or with HISTORY_REWOUND if removed ones were purged before they could be sent.
-        Errors: SESSION_NOT_FOUND, BOOKMARK_NOT_FOUND, INVALID_RESUME_TOKEN, HISTORY_REWOUND, INVALID_FIELD, SERVER_DRAINING.
+        Errors: SESSION_NOT_FOUND, BOOKMARK_NOT_FOUND, MESSAGE_NOT_FOUND, INVALID_RESUME_TOKEN, HISTORY_REWOUND, INVALID_FIELD, SERVER_DRAINING.
         """
 
     @_abc_1.abstractmethod

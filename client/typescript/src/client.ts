@@ -1,5 +1,10 @@
+import { Admin } from "./admin.js";
+import { Assets } from "./assets.js";
+import { Bookmarks } from "./bookmarks.js";
 import { type CallOptions, type ChangeOptions, Connection } from "./connection.js";
-import type { PagedList } from "./lazy.js";
+import type { LazyList, PagedList } from "./lazy.js";
+import type { Method } from "./methods.js";
+import { Processing } from "./processing.js";
 import { Session, type SessionContext } from "./session.js";
 import {
   type CreateSessionOptions,
@@ -8,6 +13,9 @@ import {
   Sessions,
 } from "./sessions.js";
 import { type ClientOptions, settingsOf } from "./settings.js";
+import { Tasks } from "./tasks.js";
+import type { EventOptions } from "./turns.js";
+import type { Event } from "./types/event.js";
 import type { SessionInfo } from "./types/session.js";
 
 /**
@@ -25,8 +33,18 @@ import type { SessionInfo } from "./types/session.js";
  * ```
  */
 export class Client {
-  /** Calls about sessions and messages, by session id. */
+  /** Calls about sessions, messages and turns, by session id. */
   readonly sessions: Sessions;
+  /** Calls about tasks, by session id; `session.tasks` has those of one session. */
+  readonly tasks: Tasks;
+  /** Calls about bookmarks, by session id; `session.bookmarks` has those of one session. */
+  readonly bookmarks: Bookmarks;
+  /** Queues of messages for background workers. */
+  readonly processing: Processing;
+  /** Files that messages refer to. */
+  readonly assets: Assets;
+  /** Projects and API keys. */
+  readonly admin: Admin;
   readonly #connection: Connection;
   readonly #context: SessionContext;
 
@@ -36,7 +54,17 @@ export class Client {
   constructor(options: ClientOptions = {}) {
     this.#connection = new Connection(settingsOf(options));
     this.sessions = new Sessions(this.#connection);
-    this.#context = { sessions: this.sessions };
+    this.tasks = new Tasks(this.#connection);
+    this.bookmarks = new Bookmarks(this.#connection);
+    this.processing = new Processing(this.#connection);
+    this.assets = new Assets(this.#connection);
+    this.admin = new Admin(this.#connection);
+    this.#context = {
+      connection: this.#connection,
+      sessions: this.sessions,
+      tasks: this.tasks,
+      bookmarks: this.bookmarks,
+    };
   }
 
   /** The server's address. */
@@ -68,7 +96,7 @@ export class Client {
    * @throws RequestIdReused if the requestId was used with other content.
    */
   async createSession(options?: CreateSessionOptions): Promise<Session> {
-    return this.#handle(await this.sessions.create(options));
+    return this.handleOf(await this.sessions.create(options));
   }
 
   /**
@@ -77,7 +105,7 @@ export class Client {
    * @throws SessionNotFound if there is no such session.
    */
   async getSession(sessionId: string, options?: CallOptions): Promise<Session> {
-    return this.#handle(await this.sessions.get(sessionId, options));
+    return this.handleOf(await this.sessions.get(sessionId, options));
   }
 
   /**
@@ -86,7 +114,7 @@ export class Client {
    * @throws SessionNotFound if there is no such session.
    */
   async resumeSession(sessionId: string, options?: ChangeOptions): Promise<Session> {
-    return this.#handle(await this.sessions.resume(sessionId, options));
+    return this.handleOf(await this.sessions.resume(sessionId, options));
   }
 
   /**
@@ -120,7 +148,44 @@ export class Client {
     await this.sessions.delete(sessionId, options);
   }
 
-  #handle(info: SessionInfo): Session {
+  /**
+   * Follow the lifecycle of the project's sessions, for ever.
+   *
+   * Lifecycle events, such as "session.created" and "session.deleted", are not stored: events that
+   * are published while the connection is down are missed. To follow the messages of a session, use
+   * `client.sessions.events`.
+   */
+  events(options: Omit<EventOptions, "afterSeq"> = {}): LazyList<Event> {
+    return this.sessions.events("", options);
+  }
+
+  /**
+   * Make a unary call of the protos, with the API key and typed errors, for what the other calls do
+   * not offer.
+   *
+   * @example
+   * ```ts
+   * import { rpc } from "sessiond";
+   * import { ListQueuesRequest } from "sessiond/gen/sessiond/v1/processing_service";
+   *
+   * await client.call(rpc.processing.listQueues, ListQueuesRequest.create());
+   * ```
+   *
+   * @param method - one of `rpc`.
+   * @param options - isRepeatable retries the call after transient errors. Default: false. A change
+   *   is safe to repeat only if its request has a request_id.
+   */
+  async call<Request, Response>(
+    method: Method<Request, Response>,
+    request: Request,
+    options: CallOptions & { readonly isRepeatable?: boolean | undefined } = {},
+  ): Promise<Response> {
+    const isRepeatable = options.isRepeatable ?? false;
+    return await this.#connection.call(method, request, options, { isRepeatable });
+  }
+
+  /** @internal */
+  handleOf(info: SessionInfo): Session {
     return new Session(this.#context, info);
   }
 }

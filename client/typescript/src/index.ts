@@ -4,11 +4,37 @@
  * @module
  */
 
+export type { Admin, ApiKey, CreateApiKeyOptions, NewApiKey, Project } from "./admin.js";
+export type { Asset, AssetSource, Assets, DownloadOptions, UploadOptions } from "./assets.js";
+export type {
+  Bookmark,
+  Bookmarks,
+  CreateBookmarkOptions,
+  SessionBookmarks,
+  UpdateBookmarkOptions,
+} from "./bookmarks.js";
 export { Client } from "./client.js";
 export type { CallOptions, ChangeOptions } from "./connection.js";
 export * from "./errors/index.js";
 export { LazyList, type Page, PagedList } from "./lazy.js";
-export type { ReadOptions, StoreMessageOptions, StoreOptions } from "./messages.js";
+export type {
+  AcknowledgeOptions,
+  FailedMessage,
+  Lease,
+  LeaseOptions,
+  ProcessingCounts,
+  RequeueOptions,
+} from "./leases.js";
+export { onWarning, type WarningHandler } from "./log.js";
+export type { ReadOptions, RewindOptions, StoreMessageOptions, StoreOptions } from "./messages.js";
+export { type Method, rpc } from "./methods.js";
+export {
+  type AcquireOptions,
+  type LeasedSession,
+  SessionPool,
+  type SessionPoolOptions,
+} from "./pool.js";
+export type { LeaseHandler, Processing, WorkOptions } from "./processing.js";
 export type { JsonObject } from "./protocol/json.js";
 export type {
   FitChangeKind,
@@ -16,11 +42,16 @@ export type {
   MessageOrder,
   MessageView,
   Role,
+  SendMode,
   SessionOrder,
   SessionStatus,
+  TaskStatus,
+  TurnState,
 } from "./protocol/names.js";
+export type { AttachmentFields, AttachmentInput } from "./requests/attachments.js";
 export { type MessageInput, NewMessage, type NewMessageFields } from "./requests/input.js";
 export type { SessionConditions, SessionSettings } from "./requests/sessions.js";
+export type { Prompt, SendFields } from "./requests/turns.js";
 export { Session } from "./session.js";
 export type {
   CopyOptions,
@@ -33,6 +64,25 @@ export type {
   UpdateSessionOptions,
 } from "./sessions.js";
 export type { ClientOptions } from "./settings.js";
+export type {
+  CreateTaskOptions,
+  DeleteOptions,
+  ListTasksOptions,
+  SessionTasks,
+  Task,
+  TaskSettings,
+  Tasks,
+  UpdateTaskOptions,
+} from "./tasks.js";
+export type {
+  AbortOptions,
+  EventOptions,
+  ListTurnsOptions,
+  SendAndWaitOptions,
+  SendOptions,
+  StreamOptions,
+} from "./turns.js";
+export { Event, type EventHandler, type EventType } from "./types/event.js";
 export { Message, type MessageData } from "./types/message.js";
 export type {
   DataPart,
@@ -47,11 +97,19 @@ export type {
 export type {
   CopyResult,
   DeletedSessions,
+  RewindResult,
   SessionCopy,
   SessionInfo,
   SessionOrigin,
   StoredRange,
   TokenCounts,
 } from "./types/session.js";
-export type { MessageTurn, Usage } from "./types/turn.js";
+export type {
+  FitChange,
+  MessageTurn,
+  SentMessage,
+  Turn,
+  TurnError,
+  Usage,
+} from "./types/turn.js";
 export { VERSION } from "./version.js";

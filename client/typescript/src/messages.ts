@@ -1,3 +1,4 @@
+import { FileExtractor } from "./attachments.js";
 import {
   CALL_OPTIONS,
   type CallOptions,
@@ -5,6 +6,7 @@ import {
   CHANGE_OPTIONS,
   type ChangeOptions,
 } from "./connection.js";
+import { RewindSessionRequest } from "./gen/sessiond/v1/rewind.js";
 import {
   GetMessagesRequest,
   ImportMessagesRequest,
@@ -13,7 +15,7 @@ import {
 } from "./gen/sessiond/v1/session_service.js";
 import { LazyList } from "./lazy.js";
 import { sessionMethods } from "./methods.js";
-import { checkInteger, checkKnown, checkText, listed } from "./protocol/checks.js";
+import { checkBoolean, checkInteger, checkKnown, checkText, listed } from "./protocol/checks.js";
 import { invalidField } from "./protocol/invalid.js";
 import type { JsonObject } from "./protocol/json.js";
 import {
@@ -30,7 +32,7 @@ import { requestIdOr } from "./requests/ids.js";
 import { checkList, type MessageInput, NewMessage, toBatch, toProto } from "./requests/input.js";
 import { messageBatches } from "./streams.js";
 import { Message } from "./types/message.js";
-import type { StoredRange } from "./types/session.js";
+import type { RewindResult, StoredRange } from "./types/session.js";
 
 /** How messages are appended. */
 export interface StoreOptions extends ChangeOptions {
@@ -41,6 +43,16 @@ export interface StoreOptions extends ChangeOptions {
   readonly format?: Format | undefined;
   /** Store nothing unless the session's lastSeq is this; 0 = the session must be empty. */
   readonly expectedLastSeq?: number | undefined;
+  /**
+   * Store nothing unless the session's epoch is this: for a caller that goes on from a seq.
+   * Default: no check.
+   */
+  readonly expectedEpoch?: number | undefined;
+  /**
+   * First upload the files inside the messages (data URLs and base64) as assets, and store
+   * references to them. true = files of 256 KiB or more; a number = files of at least so many bytes.
+   */
+  readonly extractFiles?: boolean | number | undefined;
 }
 
 /** How one message is appended. */
@@ -65,11 +77,44 @@ export interface ReadOptions extends CallOptions {
   readonly order?: MessageOrder | undefined;
   /** Only these roles. Default: all. */
   readonly roles?: readonly Role[] | undefined;
+  /** Read nothing unless the session's epoch is this (HistoryRewound). Default: no check. */
+  readonly expectedEpoch?: number | undefined;
   /** "full" (default), or "basic": only seq, createdAt, role, format and contentBytes. */
   readonly view?: MessageView | undefined;
 }
 
-const STORE: ReadonlySet<string> = new Set([...CHANGE_OPTIONS, "format", "expectedLastSeq"]);
+/** How far a session is rewound. Exactly one of toSeq, dropLast and toBookmark is required. */
+export interface RewindOptions extends StoreOptions {
+  /** The last seq to keep. 0 removes all messages. */
+  readonly toSeq?: number | undefined;
+  /** How many messages to remove, at least 1. If the session has fewer, all are removed. */
+  readonly dropLast?: number | undefined;
+  /** Keep the messages up to this bookmark. */
+  readonly toBookmark?: string | undefined;
+  /** Messages to append to what is kept, as storeMessages takes them. Default: none. */
+  readonly messages?: Iterable<MessageInput> | undefined;
+  /** How many removed messages to return, the newest ones; at most 1,000. Default: 0. */
+  readonly returnRemoved?: number | undefined;
+  /** Abort the running turn, if there is one. Default: TurnRunning. */
+  readonly abortTurn?: boolean | undefined;
+}
+
+const STORE: ReadonlySet<string> = new Set([
+  ...CHANGE_OPTIONS,
+  "format",
+  "expectedLastSeq",
+  "expectedEpoch",
+  "extractFiles",
+]);
+const REWIND: ReadonlySet<string> = new Set([
+  ...STORE,
+  "toSeq",
+  "dropLast",
+  "toBookmark",
+  "messages",
+  "returnRemoved",
+  "abortTurn",
+]);
 const STORE_ONE: ReadonlySet<string> = new Set([...STORE, "metadata", "parentSeq"]);
 const READ: ReadonlySet<string> = new Set([
   ...CALL_OPTIONS,
@@ -79,6 +124,7 @@ const READ: ReadonlySet<string> = new Set([
   "limit",
   "order",
   "roles",
+  "expectedEpoch",
   "view",
 ]);
 
@@ -127,6 +173,7 @@ export abstract class MessageCalls extends Calls {
    * @throws SessionNotFound if there is no such session.
    * @throws SessionDestroyed if the session is destroyed.
    * @throws SequenceConflict if the session's lastSeq is not expectedLastSeq.
+   * @throws HistoryRewound if the session's epoch is not expectedEpoch.
    * @throws ParentNotFound if no message has a given parentSeq.
    * @throws InvalidJson if a message is not a JSON object.
    * @throws UnknownRole if a message has no role, or a role that its format does not have.
@@ -142,7 +189,9 @@ export abstract class MessageCalls extends Calls {
     checkKnown(options, STORE, "storeMessages");
     const request: StoreMessagesRequest = {
       ...StoreMessagesRequest.create(appendFields(sessionId, options)),
-      messages: toBatch(messages, options.format),
+      messages: await new FileExtractor(this.connection, options.extractFiles).takeAll(
+        toBatch(messages, options.format),
+      ),
     };
     return storedRange(await this.connection.call(sessionMethods.storeMessages, request, options));
   }
@@ -167,9 +216,10 @@ export abstract class MessageCalls extends Calls {
     checkKnown(options, STORE, "importMessages");
     checkList(messages, true);
     const first = ImportMessagesRequest.create(appendFields(sessionId, options));
+    const extractor = new FileExtractor(this.connection, options.extractFiles);
     const response = await this.connection.upload(
       sessionMethods.importMessages,
-      () => pieces(first, messages, options.format),
+      () => pieces(first, messages, options.format, extractor),
       options,
       {
         isRepeatable: Array.isArray(messages),
@@ -197,6 +247,44 @@ export abstract class MessageCalls extends Calls {
   }
 
   /**
+   * Remove the newest messages of a session, and optionally append others in their place, in one
+   * commit, in constant time. Copies keep the messages.
+   *
+   * Exactly one of toSeq, dropLast and toBookmark is required. Seqs have no gaps, so the next
+   * message gets the seq after the last one that is kept; the session's epoch grows by one.
+   *
+   * @throws SessionNotFound if there is no such session.
+   * @throws SessionDestroyed if the session is destroyed.
+   * @throws TurnRunning if a turn is running, unless abortTurn is set.
+   * @throws MessageNotFound if no message has the seq toSeq.
+   * @throws BookmarkNotFound if the bookmark toBookmark does not exist.
+   * @throws SequenceConflict if the session's lastSeq is not expectedLastSeq.
+   * @throws HistoryRewound if the session's epoch is not expectedEpoch.
+   */
+  async rewind(sessionId: string, options: RewindOptions): Promise<RewindResult> {
+    checkKnown(options, REWIND, "rewind");
+    const request: RewindSessionRequest = {
+      ...RewindSessionRequest.create({
+        ...appendFields(sessionId, options),
+        to: rewindTarget(options),
+        returnRemoved: options.returnRemoved ?? 0,
+        abortTurn: options.abortTurn ?? false,
+      }),
+      messages: await new FileExtractor(this.connection, options.extractFiles).takeAll(
+        toBatch(options.messages ?? [], options.format),
+      ),
+    };
+    const response = await this.connection.call(sessionMethods.rewindSession, request, options);
+    return {
+      lastSeq: response.lastSeq,
+      epoch: response.epoch,
+      firstSeq: response.firstSeq || undefined,
+      removedCount: response.removedCount,
+      removed: response.removed.map((message) => new Message(sessionId, message)),
+    };
+  }
+
+  /**
    * Return one message.
    *
    * @throws SessionNotFound if there is no such session.
@@ -214,12 +302,29 @@ export abstract class MessageCalls extends Calls {
   }
 }
 
+function rewindTarget(options: RewindOptions): RewindSessionRequest["to"] {
+  const { toSeq, dropLast, toBookmark } = options;
+  checkInteger(toSeq, "toSeq");
+  checkInteger(dropLast, "dropLast");
+  checkInteger(options.returnRemoved, "returnRemoved");
+  checkBoolean(options.abortTurn, "abortTurn");
+  if ([toSeq, dropLast, toBookmark].filter((value) => value !== undefined).length !== 1) {
+    throw invalidField("to", "is required: give exactly one of toSeq, dropLast and toBookmark");
+  }
+  if (toSeq !== undefined) return { $case: "toSeq", value: toSeq };
+  if (dropLast !== undefined) return { $case: "dropLast", value: dropLast };
+  checkText(toBookmark, "toBookmark");
+  return { $case: "toBookmark", value: toBookmark };
+}
+
 function appendFields(sessionId: string, options: StoreOptions) {
   checkText(sessionId, "sessionId");
   checkInteger(options.expectedLastSeq, "expectedLastSeq");
+  checkInteger(options.expectedEpoch, "expectedEpoch");
   return {
     sessionId,
     expectedLastSeq: options.expectedLastSeq,
+    expectedEpoch: options.expectedEpoch,
     requestId: requestIdOr(options.requestId),
   };
 }
@@ -235,6 +340,7 @@ export function readRequest(sessionId: string, options: ReadOptions): GetMessage
   checkInteger(afterSeq, "afterSeq");
   checkInteger(throughSeq, "throughSeq");
   checkInteger(limit, "limit");
+  checkInteger(options.expectedEpoch, "expectedEpoch");
   if (afterBookmark !== undefined) checkText(afterBookmark, "afterBookmark");
   const start: GetMessagesRequest["start"] =
     afterSeq !== undefined
@@ -249,6 +355,7 @@ export function readRequest(sessionId: string, options: ReadOptions): GetMessage
     limit: limit ?? 0,
     order: order === undefined ? 0 : MESSAGE_ORDERS.numberOf(order, "order"),
     roles: listed(roles ?? [], "roles").map((role, i) => ROLES.numberOf(role, `roles[${i}]`)),
+    expectedEpoch: options.expectedEpoch,
     view: view === undefined ? 0 : MESSAGE_VIEWS.numberOf(view, "view"),
   });
 }
@@ -258,13 +365,14 @@ async function* pieces(
   first: ImportMessagesRequest,
   messages: Iterable<MessageInput> | AsyncIterable<MessageInput>,
   format: Format | undefined,
+  extractor: FileExtractor,
 ): AsyncGenerator<ImportMessagesRequest, void, undefined> {
   let piece: ImportMessagesRequest = { ...first, messages: [] };
   let size = 0;
   let count = 0;
   let isFirst = true;
   for await (const input of messages) {
-    const message = toProto(input, format, `messages[${count}]`);
+    const message = await extractor.take(toProto(input, format, `messages[${count}]`));
     count += 1;
     piece.messages.push(message);
     size += message.content?.$case === "json" ? message.content.value.length : PIECE_UNITS / 64;
@@ -285,5 +393,6 @@ function storedRange(response: StoreMessagesResponse): StoredRange {
     lastSeq: response.lastSeq,
     createTime: fromTimestamp(response.createTime),
     createTimeText: timeText(response.createTime),
+    epoch: response.epoch,
   };
 }

@@ -104,3 +104,14 @@ export const bookmarkMethods = methodsOf(BookmarkServiceDefinition);
 export const assetMethods = methodsOf(AssetServiceDefinition);
 export const processingMethods = methodsOf(ProcessingServiceDefinition);
 export const adminMethods = methodsOf(AdminServiceDefinition);
+
+/** The methods of the protos; the unary ones are for `client.call`. */
+export const rpc = {
+  sessions: sessionMethods,
+  conversations: conversationMethods,
+  tasks: taskMethods,
+  bookmarks: bookmarkMethods,
+  assets: assetMethods,
+  processing: processingMethods,
+  admin: adminMethods,
+} as const;

@@ -1,7 +1,11 @@
-import type { CallOptions, ChangeOptions } from "./connection.js";
+import { type Bookmarks, SessionBookmarks } from "./bookmarks.js";
+import type { CallOptions, ChangeOptions, Connection } from "./connection.js";
+import { Handlers } from "./handlers.js";
 import type { LazyList, PagedList } from "./lazy.js";
-import type { ReadOptions, StoreMessageOptions, StoreOptions } from "./messages.js";
+import type { ReadOptions, RewindOptions, StoreMessageOptions, StoreOptions } from "./messages.js";
+import { checkFunction } from "./protocol/checks.js";
 import type { MessageInput } from "./requests/input.js";
+import type { Prompt } from "./requests/turns.js";
 import type {
   CopyOptions,
   DeleteSessionOptions,
@@ -9,23 +13,56 @@ import type {
   Sessions,
   UpdateSessionOptions,
 } from "./sessions.js";
+import { SessionTasks, type Tasks } from "./tasks.js";
+import type {
+  AbortOptions,
+  EventOptions,
+  ListTurnsOptions,
+  SendAndWaitOptions,
+  SendOptions,
+  StreamOptions,
+} from "./turns.js";
+import type { Event, EventHandler, EventType } from "./types/event.js";
 import type { Message } from "./types/message.js";
-import type { SessionCopy, SessionInfo, StoredRange, TokenCounts } from "./types/session.js";
+import type {
+  RewindResult,
+  SessionCopy,
+  SessionInfo,
+  StoredRange,
+  TokenCounts,
+} from "./types/session.js";
+import type { SentMessage, Turn } from "./types/turn.js";
 
 /** What a handle needs of its client. @internal */
 export interface SessionContext {
+  readonly connection: Connection;
   readonly sessions: Sessions;
+  readonly tasks: Tasks;
+  readonly bookmarks: Bookmarks;
 }
 
-/** One session: the calls of `client.sessions` without the id. Clients create it. */
+/**
+ * One session: the calls of `client.sessions` without the id. Clients create it.
+ *
+ * `send`, `sendAndWait` and `stream` first wait until the handlers added with `on` can receive the
+ * new events.
+ */
 export class Session {
+  /** The session's tasks. */
+  readonly tasks: SessionTasks;
+  /** The session's bookmarks. */
+  readonly bookmarks: SessionBookmarks;
   readonly #context: SessionContext;
+  readonly #handlers: Handlers;
   #info: SessionInfo;
 
   /** @internal */
   constructor(context: SessionContext, info: SessionInfo) {
     this.#context = context;
     this.#info = info;
+    this.tasks = new SessionTasks(context.tasks, info.sessionId);
+    this.bookmarks = new SessionBookmarks(context.bookmarks, info.sessionId);
+    this.#handlers = new Handlers(context.connection, info.sessionId);
   }
 
   /** The session's id, unique in its project. */
@@ -74,9 +111,89 @@ export class Session {
     return this.#sessions.getMessages(this.sessionId, options);
   }
 
+  /** Remove the newest messages, and append others; see `client.sessions.rewind`. */
+  async rewind(options: RewindOptions): Promise<RewindResult> {
+    return await this.#sessions.rewind(this.sessionId, options);
+  }
+
   /** Return one message; see `client.sessions.getMessage`. */
   async getMessage(seq: number, options?: CallOptions): Promise<Message> {
     return await this.#sessions.getMessage(this.sessionId, seq, options);
+  }
+
+  /** Follow the session: stored messages, then live events; see `client.sessions.events`. */
+  events(options?: EventOptions): LazyList<Event> {
+    return this.#sessions.events(this.sessionId, options);
+  }
+
+  /**
+   * Call a function with the session's events: `on(handler)` or `on(type, handler)`.
+   *
+   * Handlers are called in the background, one after the other, in the order in which they were
+   * added. If a handler throws, a warning is logged (see `onWarning`), and the other handlers are
+   * still called. Handlers get all events caused by sends of this handle from now on. Events caused
+   * by other clients reach them from shortly after this call; of these, events other than messages
+   * are missed if they are published during an outage. To miss no message, iterate over
+   * `events({ afterSeq })`. The watch ends when the last handler is removed, the client is closed,
+   * or the session is gone.
+   *
+   * @returns a function that removes the handler.
+   */
+  on(handler: EventHandler): () => void;
+  on(type: EventType, handler: EventHandler): () => void;
+  on(typeOrHandler: EventType | EventHandler, handler?: EventHandler): () => void {
+    if (typeof typeOrHandler === "string") {
+      checkFunction(handler, "handler");
+      return this.#handlers.add(typeOrHandler, handler as EventHandler);
+    }
+    checkFunction(typeOrHandler, "typeOrHandler");
+    return this.#handlers.add(undefined, typeOrHandler);
+  }
+
+  /** Start a turn; resolve when the server has accepted it. See `client.sessions.send`. */
+  async send(prompt?: Prompt, options?: SendOptions): Promise<SentMessage> {
+    await this.#handlers.ready();
+    return await this.#sessions.send(this.sessionId, prompt, options);
+  }
+
+  /**
+   * Start a turn and wait for its answer; see `client.sessions.sendAndWait`.
+   *
+   * When this resolves, the handlers of this handle have been called with the events up to the
+   * answer, unless they take longer than 5 seconds, or this is called from within a handler.
+   */
+  async sendAndWait(prompt?: Prompt, options?: SendAndWaitOptions): Promise<Message> {
+    await this.#handlers.ready();
+    const answer = await this.#sessions.sendAndWait(this.sessionId, prompt, options);
+    await this.#handlers.delivered(answer.seq);
+    return answer;
+  }
+
+  /** Start a turn and stream its events; see `client.sessions.stream`. */
+  stream(prompt?: Prompt, options?: StreamOptions): LazyList<Event> {
+    return this.#sessions.streamWith(this.sessionId, prompt, options ?? {}, this.#handlers);
+  }
+
+  /** Wait for the answer of an earlier turn; see `client.sessions.waitForTurn`. */
+  async waitForTurn(turnId: string, options?: CallOptions): Promise<Message> {
+    const answer = await this.#sessions.waitForTurn(this.sessionId, turnId, options);
+    await this.#handlers.delivered(answer.seq);
+    return answer;
+  }
+
+  /** Abort the running turn, or a given one; see `client.sessions.abort`. */
+  async abort(options?: AbortOptions): Promise<Turn[]> {
+    return await this.#sessions.abort(this.sessionId, options);
+  }
+
+  /** Return a turn, with its state and outcome; see `client.sessions.getTurn`. */
+  async getTurn(turnId: string, options?: CallOptions): Promise<Turn> {
+    return await this.#sessions.getTurn(this.sessionId, turnId, options);
+  }
+
+  /** List the turns, the newest first; see `client.sessions.listTurns`. */
+  turns(options?: ListTurnsOptions): PagedList<Turn> {
+    return this.#sessions.listTurns(this.sessionId, options);
   }
 
   /** Change settings; the result is also the new `info`. See `client.sessions.update`. */

@@ -14,7 +14,6 @@ import {
   UpdateSessionRequest,
 } from "./gen/sessiond/v1/session_service.js";
 import type { PagedList } from "./lazy.js";
-import { MessageCalls } from "./messages.js";
 import { sessionMethods } from "./methods.js";
 import {
   checkBoolean,
@@ -38,6 +37,7 @@ import {
   settingsFields,
   settingsMask,
 } from "./requests/sessions.js";
+import { TurnCalls } from "./turns.js";
 import {
   type CopyResult,
   type DeletedSessions,
@@ -145,12 +145,12 @@ const DELETE_MANY: ReadonlySet<string> = new Set([
 ]);
 
 /**
- * The calls about sessions and their messages, by session id.
+ * The calls about sessions, their messages and their turns, by session id.
  *
  * In addition to the errors listed for each call, all calls throw InvalidField, Unauthenticated,
  * Unavailable, Overloaded, DeadlineExceeded, InternalError and ClientClosed.
  */
-export class Sessions extends MessageCalls {
+export class Sessions extends TurnCalls {
   /**
    * Create a session.
    *

@@ -5,8 +5,11 @@ The comments of the constants are on the page "Limits" of the reference.
 
 from dataclasses import dataclass
 
-MAX_SESSION_ID_CHARACTERS = 256  # session_id
+MAX_SESSION_ID_CHARACTERS = 1024  # session_id
+MAX_SESSION_ID_BYTES = 2048  # session_id in UTF-8, which has to fit into an index
+MAX_FORMAT_NAME_CHARACTERS = 64  # format_name
 MAX_REQUEST_ID_CHARACTERS = 128  # request_id
+MAX_MESSAGE_ID_CHARACTERS = 256  # message_id
 MAX_NAME_CHARACTERS = 256  # model and user of a session, label of a key, worker of a lease
 MAX_TITLE_CHARACTERS = 512  # title of a session
 MAX_MEDIA_TYPE_CHARACTERS = 256  # media_type of an asset
@@ -19,6 +22,8 @@ MIN_IDLE_TTL_MS = 1_000  # idle_ttl of a session
 MAX_IDLE_TTL_MS = 3650 * 24 * 3600 * 1000  # idle_ttl of a session
 DEFAULT_PAGE_SIZE = 50  # page_size of listings
 MAX_PAGE_SIZE = 500  # page_size of listings
+# Numbers in a Struct take four times as many bytes as in JSON, so a response stays below 4 MiB.
+MAX_PAGE_BYTES = 640 * 1024  # text of one page of a listing; larger rows make shorter pages
 MAX_TASKS = 1000  # tasks of a session
 MAX_MESSAGE_ASSETS = 1000  # references to assets in one message
 MAX_APPEND_ASSETS = 1_000_000  # references to assets in one import

@@ -8,7 +8,9 @@ from sessiond_server.core.errors import invalid
 from sessiond_server.core.limits import (
     MAX_BOOKMARK_NAME_CHARACTERS,
     MAX_DESCRIPTION_CHARACTERS,
+    MAX_MESSAGE_ID_CHARACTERS,
     MAX_REQUEST_ID_CHARACTERS,
+    MAX_SESSION_ID_BYTES,
     MAX_SESSION_ID_CHARACTERS,
     MAX_TASK_ID_CHARACTERS,
 )
@@ -25,7 +27,12 @@ def check_session_id(session_id: str, field: str = "session_id") -> str:
         and session_id[-1] != " "
     ):
         return session_id
-    return _check_name(session_id, field, MAX_SESSION_ID_CHARACTERS)
+    _check_name(session_id, field, MAX_SESSION_ID_CHARACTERS)
+    if (size := len(session_id.encode())) > MAX_SESSION_ID_BYTES:
+        raise invalid(
+            field, f"has {size} bytes in UTF-8; at most {MAX_SESSION_ID_BYTES} are allowed"
+        )
+    return session_id
 
 
 def check_task_id(task_id: str, field: str = "task_id") -> str:
@@ -41,6 +48,20 @@ def check_bookmark_name(name: str, field: str = "name") -> str:
 def check_request_id(request_id: str) -> str:
     """Checks a request_id; "" means none."""
     return check_text("request_id", request_id, MAX_REQUEST_ID_CHARACTERS)
+
+
+def check_message_id(message_id: str, field: str = "message_id") -> str:
+    """Checks a message_id, which is required here."""
+    # A fast path for the usual case, without a loop over the characters.
+    if (
+        0 < len(message_id) <= MAX_MESSAGE_ID_CHARACTERS
+        and message_id.isascii()
+        and message_id.isprintable()
+    ):
+        return message_id
+    if not message_id:
+        raise invalid(field, "is required")
+    return check_text(field, message_id, MAX_MESSAGE_ID_CHARACTERS)
 
 
 def check_description(description: str, field: str) -> str:

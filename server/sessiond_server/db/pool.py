@@ -202,8 +202,8 @@ class Database:
         elif parameters is None:
             # Core produces the text and psycopg adapts the values, so the caller must wrap JSON in
             # Jsonb.
-            compiled = statement.compile(dialect=self._dialect)
-            text, parameters = str(compiled).encode(), compiled.params
+            compiled, parameters = self.compiled(statement)
+            text = compiled.encode()
         elif (known := self._compiled.get(statement)) is not None:
             text = known
         else:
@@ -215,6 +215,11 @@ class Database:
         async with AsyncClientCursor(on, row_factory=dict_row) as cursor:
             await cursor.execute(text, parameters)
             return await cursor.fetchall() if cursor.description else []
+
+    def compiled(self, statement: ClauseElement) -> tuple[str, Mapping[str, Any]]:
+        """Returns the psycopg text of a Core statement, and the values that it contains."""
+        compiled = statement.compile(dialect=self._dialect)
+        return str(compiled), compiled.params
 
     async def _is_away(self) -> bool:
         """Whether the database accepts no connections at all, as opposed to having no free ones.

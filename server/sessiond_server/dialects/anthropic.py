@@ -10,6 +10,7 @@ from sessiond_server.dialects.anthropic_blocks import AnthropicBlocks
 from sessiond_server.dialects.anthropic_options import fit_options, is_thinking
 from sessiond_server.dialects.arguments import object_of, stored_object
 from sessiond_server.dialects.cache_markers import limit_markers
+from sessiond_server.dialects.message_limit import limited
 from sessiond_server.dialects.request import (
     ASSISTANT_FIRST,
     BLANK,
@@ -34,6 +35,7 @@ from sessiond_server.formats.pieces import (
 from sessiond_server.formats.report import ChangeKind
 from sessiond_server.formats.wire import join
 
+MAX_MESSAGES = 100_000
 # Blocks of the API's own that a result may contain, beside texts and files.
 _IN_RESULTS = ("search_result", "tool_reference")
 
@@ -110,6 +112,7 @@ class _Writer(AnthropicBlocks):
                     entries = (paired.result_entry for paired in calls)
                     self._result_entries = {id(entry): entry for entry in entries if entry}
         self._flush()
+        self._limit()
         self._place_system()
         self._complete()
         messages = [sent.message for sent in self._sent]
@@ -120,6 +123,21 @@ class _Writer(AnthropicBlocks):
             self._steps.report.add(0, kind, path)
         seqs = [seqs_of(sent.entries) for sent in self._sent]
         return FittedRequest(body | {"messages": messages}, self._steps.report, seqs)
+
+    def _limit(self) -> None:
+        """Leave out the oldest messages if there are too many; calls stay with their results."""
+        groups: list[list[_Sent]] = []
+        for sent in self._sent:
+            blocks = objects_of(sent.message["content"])
+            if groups and blocks and blocks[0].get("type") == "tool_result":
+                groups[-1].append(sent)
+            else:
+                groups.append([sent])
+        # Two messages may be added at the beginning and at the end.
+        as_sent = [[(sent.message, seqs_of(sent.entries)) for sent in group] for group in groups]
+        kept = limited(as_sent, MAX_MESSAGES - 2, self._steps.report, is_instruction=_is_system)
+        stored = {id(sent.message): sent for sent in self._sent}
+        self._sent = [stored.get(id(message)) or _Sent(message) for message, _ in kept]
 
     def _complete(self) -> None:
         """Add the messages that the API requires at the beginning and at the end of a history."""
@@ -351,3 +369,7 @@ class _Writer(AnthropicBlocks):
         first = {"type": "text", "text": "Error:"}
         kept = {key: value for key, value in block.items() if key != "is_error"}
         return kept | {"content": [first, *objects_of(content)]}
+
+
+def _is_system(message: JSON) -> bool:
+    return bool(message["role"] == "system")

@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 from sessiond.v1.message_pb2 import FORMAT_OPENAI, ROLE_DEVELOPER
+from sessiond_server.dialects.message_limit import Sent, limited
 from sessiond_server.dialects.openai_chat_parts import ChatDialect, ChatParts
 from sessiond_server.dialects.request import (
     BLANK,
@@ -36,15 +37,9 @@ from sessiond_server.formats.wire import join
 
 MAX_CALLS = 128
 MAX_MESSAGES = 2048
-# Number of messages that are left out at once if there are too many: the prefix rarely changes.
-OMITTED_AT_ONCE = 512
 NO_REASONING = "(The reasoning is not available.)"
 _AUTHOR = re.compile(r"[^\s<|\\/>]{1,64}")
 _ARGUMENT_KEYS = {"function": "arguments", "custom": "input"}
-
-
-# A message of the request, and the seqs of the stored messages that it is built from.
-_Sent: TypeAlias = tuple[JSON, tuple[int, ...]]
 
 
 OPENAI = ChatDialect()
@@ -63,7 +58,7 @@ class _Writer(ChatParts):
     def write(self, history: History) -> FittedRequest:
         system = history.system_prompt
         first = [{"role": "system", "content": system}] if system else []
-        groups: list[list[_Sent]] = [[(message, ()) for message in first]]
+        groups: list[list[Sent]] = [[(message, ()) for message in first]]
         for step in self._steps.steps:
             match step:
                 case Said():
@@ -73,34 +68,13 @@ class _Writer(ChatParts):
                     groups.append([*self._answer(step)])
                 case Results():
                     pass
-        sent = self._limited(groups, MAX_MESSAGES - 1)
+        # A message may be added at the end.
+        sent = limited(groups, MAX_MESSAGES - 1, self._steps.report, is_instruction=_is_instruction)
         if not sent or sent[-1][0].get("role") == "assistant":
             sent.append(({"role": "user", "content": CONTINUE}, ()))
             self._steps.report.add(0, ChangeKind.MESSAGE_ADDED, CONTINUE)
         body = {**history.options, "messages": [message for message, _ in sent]}
         return FittedRequest(body, self._steps.report, [seqs for _, seqs in sent])
-
-    def _limited(self, groups: list[list[_Sent]], limit: int) -> list[_Sent]:
-        """Return the messages without the oldest ones, if there are too many."""
-        excess = sum(map(len, groups)) - limit
-        if excess <= 0:
-            return [message for group in groups for message in group]
-        to_omit = -(-excess // OMITTED_AT_ONCE) * OMITTED_AT_ONCE + 1
-        kept: list[_Sent] = []
-        omitted = 0
-        for group in groups:
-            is_instruction = bool(group) and group[0][0].get("role") in ("system", "developer")
-            if omitted < to_omit and not is_instruction and len(group) < limit:
-                omitted += len(group)
-                for seq in {seq for _, seqs in group for seq in seqs}:
-                    self._steps.report.add(seq, ChangeKind.MESSAGE_OMITTED, "too many messages")
-            else:
-                kept += group
-        note = f"[the oldest {omitted} messages: not sent, because there are too many]"
-        is_later = (m["role"] not in ("system", "developer") for m, _ in kept)
-        place = next((i for i, later in enumerate(is_later) if later), len(kept))
-        kept.insert(place, ({"role": "user", "content": note}, ()))
-        return kept
 
     # Messages of users and of the system
 
@@ -145,7 +119,7 @@ class _Writer(ChatParts):
 
     # Answers
 
-    def _answer(self, answer: Answer) -> Iterator[_Sent]:
+    def _answer(self, answer: Answer) -> Iterator[Sent]:
         seqs = seqs_of(entry for entry, _ in answer.entries)
         entry, pieces = answer.entries[0]
         is_one = len(answer.entries) == 1
@@ -310,8 +284,8 @@ class _Writer(ChatParts):
 
     # Results
 
-    def _results(self, calls: Sequence[PairedCall]) -> Iterator[_Sent]:
-        files: list[_Sent] = []
+    def _results(self, calls: Sequence[PairedCall]) -> Iterator[Sent]:
+        files: list[Sent] = []
         for paired in as_stored(calls):
             entry, result = paired.result_entry, paired.result
             new: JSON | None
@@ -379,3 +353,7 @@ def _is_known_audio(value: Any) -> bool:
 def _is_chat(entry: Entry) -> bool:
     """Whether a message has the form of Chat Completions, not of the Responses API."""
     return entry.format == FORMAT_OPENAI and not entry.is_item
+
+
+def _is_instruction(message: JSON) -> bool:
+    return message.get("role") in ("system", "developer")

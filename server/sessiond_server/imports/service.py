@@ -19,10 +19,10 @@ from sessiond_server.core.validation import (
     check_task_id,
 )
 from sessiond_server.db.idempotency import NO_LOG, DuplicateRequest, RequestRecord, content_hash
+from sessiond_server.formats.token_counts import Tokenizer
 from sessiond_server.imports.store import ImportHead, SessionImport, SessionImportStore
 from sessiond_server.messages.append import spool_pieces
 from sessiond_server.messages.store.spool import Spool
-from sessiond_server.messages.token_counts import Tokenizer
 from sessiond_server.messages.validation import MessageValidator
 from sessiond_server.sessions.lifecycle_events import lifecycle_event
 from sessiond_server.sessions.service import session_from_first_request
@@ -84,6 +84,7 @@ class SessionImports:
                 validator.parents,
                 validator.asset_refs,
                 tuple(validator.asset_fields),
+                validator.message_ids,
             )
             record = (
                 RequestRecord(

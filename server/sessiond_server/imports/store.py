@@ -20,6 +20,7 @@ from sessiond_server.db.idempotency import RequestRecord, record_request
 from sessiond_server.db.pool import Database, columns_of
 from sessiond_server.messages.store.append import copy_rows
 from sessiond_server.messages.store.branches import link_parents
+from sessiond_server.messages.store.message_ids import add_ids
 from sessiond_server.messages.store.rows import Totals
 from sessiond_server.messages.store.spool import Spool, Start
 from sessiond_server.sessions.settings import SessionSettings
@@ -131,6 +132,7 @@ class SessionImport:
         parents: (place of the message, from 0; parent_seq) for each message that has one.
         asset_refs: (place of the message, from 0; sha256) for each asset that a message refers to.
         assets: sha256 of these assets, each once.
+        message_ids: (place of the message, from 0; message_id) for each message that has one.
     """
 
     new: NewSession
@@ -139,6 +141,7 @@ class SessionImport:
     parents: Sequence[tuple[int, int]]
     asset_refs: Sequence[tuple[int, bytes]]
     assets: Sequence[bytes]
+    message_ids: Sequence[tuple[int, str]]
 
 
 class SessionImportStore:
@@ -175,6 +178,7 @@ class SessionImportStore:
             row = SessionRow(**rows[0])
             start = Start(new.key, new.log, 1, to_pg_us(row.used_at), 0, 0)
             await copy_rows(connection, spool, start)
+            await add_ids(connection, new.key, new.log, 1, made.message_ids)
             if made.parents:
                 await link_parents(connection, new.key, new.log, 1, made.parents)
             if made.asset_refs:

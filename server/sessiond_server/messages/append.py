@@ -1,66 +1,41 @@
 """Appends: the rules of StoreMessages and ImportMessages."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import ExitStack, aclosing
+from dataclasses import dataclass, replace
 from operator import attrgetter
-from uuid import UUID
 
 from sessiond.v1.message_pb2 import Message
 from sessiond_server.assets.service import asset_not_found
 from sessiond_server.assets.store.assets import AssetMissing
-from sessiond_server.core.errors import Fault, history_rewound, invalid, session_not_found
-from sessiond_server.core.events import EventPublisher
-from sessiond_server.core.ids import session_key
+from sessiond_server.core.errors import Fault, invalid
+from sessiond_server.core.events import CREATED, EventPublisher
 from sessiond_server.core.limits import Limits
-from sessiond_server.core.pg_time import to_pg_us
-from sessiond_server.core.states import SessionStatus
-from sessiond_server.core.validation import check_request_id, check_session_id
-from sessiond_server.db.idempotency import DuplicateRequest, RequestRecord
+from sessiond_server.db.idempotency import DuplicateRequest
+from sessiond_server.formats.token_counts import Tokenizer
+from sessiond_server.messages.duplicates import MessageAlreadyExists, Skipper
+from sessiond_server.messages.refusals import Changed, Refusals, changing
+from sessiond_server.messages.sizes import check_batch, check_import
 from sessiond_server.messages.store.append import Append, Appended, AppendStore
+from sessiond_server.messages.store.message_ids import MessageIdTaken
 from sessiond_server.messages.store.rows import Rows
 from sessiond_server.messages.store.spool import Spool
-from sessiond_server.messages.token_counts import Tokenizer
-from sessiond_server.messages.validation import MessageValidator, check_batch, check_import
+from sessiond_server.messages.target import Target
+from sessiond_server.messages.validation import MessageValidator
+from sessiond_server.sessions.lifecycle_events import lifecycle_event
+from sessiond_server.sessions.settings import SessionSettings, new_session
 from sessiond_server.sessions.store.sessions import SessionStore
 
 # Above this size, messages are parsed and counted in a thread: 16 MiB of text takes half a second.
 LARGE_BYTES = 1024 * 1024
 
+# Maximum number of attempts of an append that leaves out what is stored. Whenever another append
+# was faster, the next attempt has less to store.
+ATTEMPTS = 100
+
 # After so many invalid fields of a request, the rest of it is not looked at.
 MAX_INVALID_FIELDS = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """The session of an append, and conditions of the append.
-
-    Attributes:
-        project_id: the caller's project.
-        session_id: the session.
-        expected_last_seq: the last_seq that the session must have; None = any.
-        request_id: makes the append safe to repeat; "" = none.
-        expected_epoch: the epoch that the session must have; None = any.
-    """
-
-    project_id: UUID
-    session_id: str
-    expected_last_seq: int | None
-    request_id: str
-    expected_epoch: int | None = None
-
-    def check(self) -> None:
-        """Check the fields' values.
-
-        Raises:
-            Fault: INVALID_FIELD if a value is invalid.
-        """
-        check_session_id(self.session_id)
-        check_request_id(self.request_id)
-        if self.expected_last_seq is not None and self.expected_last_seq < 0:
-            raise invalid("expected_last_seq", "is negative; 0 stands for an empty session")
-        if self.expected_epoch is not None and self.expected_epoch < 0:
-            raise invalid("expected_epoch", "is negative; 0 stands for a session never rewound")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +45,18 @@ class PreparedAppend:
     Attributes:
         target: session and conditions of the append.
         append: the store's parameters.
-        rows: the messages.
+        rows: the messages; none if all are left out.
         asset_fields: path of the first field that refers to an asset, by the asset's sha256.
+        indexes: see MessageValidator.
+        messages: all messages of the request, if some may be left out.
     """
 
     target: Target
     append: Append
     rows: Rows
     asset_fields: Mapping[bytes, str]
+    indexes: Sequence[int] = ()
+    messages: Sequence[Message] = ()
 
 
 class Appends:
@@ -92,7 +71,7 @@ class Appends:
         publisher: EventPublisher,
     ) -> None:
         self._store = store
-        self._sessions = sessions
+        self._refusals = Refusals(store, sessions)
         self._limits = limits
         self._tokenizer = tokenizer
         self._publisher = publisher
@@ -115,6 +94,14 @@ class Appends:
             return await asyncio.to_thread(self.prepare, target, messages)
         return self.prepare(target, messages)
 
+    def _check(self, target: Target) -> None:
+        target.check()
+        if target.create:
+            # Settings that are wrong are refused whether or not the session exists.
+            new_session(
+                target.project_id, target.session_id, target.create, self._limits, path="create"
+            )
+
     def invalid_fields(self, messages: Sequence[Message]) -> dict[str, str]:
         """Return what is wrong with messages, by field path. This modifies the messages."""
         fields: dict[str, str] = {}
@@ -135,14 +122,44 @@ class Appends:
         Raises:
             Fault: if something is wrong that does not depend on the session.
         """
-        target.check()
+        self._check(target)
         if not messages:
             raise invalid("messages", "is empty; send at least one")
         check_batch(len(messages), _bytes_of(messages), self._limits)
+        if target.skips_duplicates:
+            return self._prepare_new(target, messages, {})
         validator = MessageValidator(self._limits, self._tokenizer)
         rows = validator.encode(messages)
         check_batch(validator.totals.count, validator.totals.content_bytes, self._limits)
         return PreparedAppend(target, append_of(target, validator), rows, validator.asset_fields)
+
+    def _prepare_new(
+        self,
+        target: Target,
+        messages: Sequence[Message],
+        stored: Mapping[str, int],
+        content_hash: bytes = b"",
+    ) -> PreparedAppend:
+        """Like `prepare`, but leave out messages that are stored or occur twice.
+
+        Args:
+            target: session and conditions of the append.
+            messages: all messages of the request.
+            stored: message_ids that the session has.
+            content_hash: hash of the request, after an attempt: encoding modifies the messages.
+        """
+        skipper = Skipper()
+        kept = skipper.kept(messages, stored)
+        validator = MessageValidator(self._limits, self._tokenizer, indexes=skipper.indexes)
+        rows = validator.encode(kept)
+        check_batch(validator.totals.count, validator.totals.content_bytes, self._limits)
+        append = replace(
+            append_of(target, validator, skipper.skipped),
+            content_hash=content_hash or skipper.content_hash,
+        )
+        return PreparedAppend(
+            target, append, rows, validator.asset_fields, skipper.indexes, messages
+        )
 
     async def append_prepared(self, prepared: PreparedAppend) -> Appended:
         """Append a prepared batch.
@@ -150,8 +167,25 @@ class Appends:
         Raises:
             Fault: with the reasons listed at StoreMessages in the protos.
         """
-        storing = self._store.append(prepared.append, prepared.rows)
-        return await self._finish(prepared.target, prepared.append, prepared.asset_fields, storing)
+        target, stored = prepared.target, dict[str, int]()
+        for _ in range(ATTEMPTS):
+            append = prepared.append
+            if not prepared.rows:
+                return await self._refusals.nothing_new(target, append.content_hash, append.skipped)
+            try:
+                return await self._finish(
+                    target, append, prepared.asset_fields, prepared.rows, prepared.indexes
+                )
+            except MessageAlreadyExists as e:
+                if not target.skips_duplicates:
+                    raise
+                stored |= e.stored
+            again = (target, prepared.messages, stored, append.content_hash)
+            if append.totals.content_bytes > LARGE_BYTES:
+                prepared = await asyncio.to_thread(self._prepare_new, *again)
+            else:
+                prepared = self._prepare_new(*again)
+        raise changing(target.session_id)
 
     async def store_stream(
         self, target: Target, pieces: AsyncIterator[Sequence[Message]]
@@ -163,117 +197,135 @@ class Appends:
         Raises:
             Fault: with the reasons listed at ImportMessages in the protos.
         """
-        target.check()
+        self._check(target)
         # If the session accepts no appends, report that before the client sends all messages.
-        await self._check_open(target)
+        await self._refusals.check_open(target)
+        if target.skips_duplicates:
+            return await self._store_new(target, pieces)
         validator = MessageValidator(self._limits, self._tokenizer)
         with Spool() as spool:
             await spool_pieces(pieces, validator, spool, self._limits)
             if not validator.totals.count:
                 raise invalid("messages", "is empty; send at least one")
             append = append_of(target, validator)
-            storing = self._store.append_bulk(append, spool)
-            return await self._finish(target, append, validator.asset_fields, storing)
+            return await self._finish(target, append, validator.asset_fields, spool)
+
+    async def _store_new(
+        self, target: Target, pieces: AsyncIterator[Sequence[Message]]
+    ) -> Appended:
+        """Like `store_stream`, but leave out messages that are stored or occur twice."""
+        skipper = Skipper()
+        stored: Mapping[str, int] = {}
+        content_hash, skipped = b"", 0
+        with ExitStack() as spools:
+            for _ in range(ATTEMPTS):
+                validator = MessageValidator(self._limits, self._tokenizer, indexes=skipper.indexes)
+                spool = spools.enter_context(Spool())
+                async with aclosing(self._kept(target, pieces, skipper, stored)) as kept:
+                    await spool_pieces(kept, validator, spool, self._limits)
+                content_hash = content_hash or skipper.content_hash
+                skipped += skipper.skipped
+                if not validator.totals.count:
+                    if skipped:
+                        return await self._refusals.nothing_new(target, content_hash, skipped)
+                    raise invalid("messages", "is empty; send at least one")
+                append = replace(append_of(target, validator, skipped), content_hash=content_hash)
+                try:
+                    return await self._finish(
+                        target, append, validator.asset_fields, spool, skipper.indexes
+                    )
+                except MessageAlreadyExists as e:
+                    # Another append stored some of the messages while they arrived.
+                    stored = e.stored
+                pieces, skipper = spool.messages(), Skipper()
+        raise changing(target.session_id)
+
+    async def _kept(
+        self,
+        target: Target,
+        pieces: AsyncIterator[Sequence[Message]],
+        skipper: Skipper,
+        stored: Mapping[str, int],
+    ) -> AsyncGenerator[Sequence[Message], None]:
+        """Yield the messages of an import that have to be stored.
+
+        Args:
+            target: session of the import.
+            pieces: all messages.
+            skipper: leaves messages out.
+            stored: message_ids that the session is known to have; if there are none, the session
+                is asked for each piece.
+        """
+        async for messages in pieces:
+            known = stored
+            ids = [message.message_id for message in messages if message.message_id]
+            if ids and not known:
+                known = await self._store.stored_ids(target.key, target.project_id, ids)
+            yield skipper.kept(messages, known)
 
     async def _finish(
         self,
         target: Target,
         append: Append,
         asset_fields: Mapping[bytes, str],
-        storing: Awaitable[Appended | None],
+        rows: Rows | Spool,
+        indexes: Sequence[int] = (),
     ) -> Appended:
-        """Wait for the store. Then publish the append, or explain why nothing was stored."""
-        try:
-            done = await storing
-        except DuplicateRequest:
-            done = None
-        except AssetMissing as e:
-            raise asset_not_found(e.sha256.hex(), asset_fields[e.sha256]) from None
-        if done is None:
-            return await self._explain(target, append)
-        self._publisher.messages_appended(append.key)
-        return done
+        """Store the messages and publish the append, or explain why nothing was stored.
 
-    async def _check_open(self, target: Target) -> None:
-        row = await self._sessions.get(
-            session_key(target.project_id, target.session_id), target.project_id
-        )
-        if row is None:
-            raise session_not_found(target.session_id)
-        if target.request_id and await self._sessions.find_request(
-            row.key, row.log, target.request_id
-        ):
-            return  # a repetition returns the first result, whatever the session's current state is
-        if row.state == SessionStatus.DESTROYED:
-            raise _destroyed(target.session_id)
+        Args:
+            target: session and conditions of the append.
+            append: the store's parameters.
+            asset_fields: see PreparedAppend.
+            rows: the messages.
+            indexes: see MessageValidator.
+        """
+        for _ in range(ATTEMPTS):
+            try:
+                if isinstance(rows, Spool):
+                    done = await self._store.append_bulk(append, rows)
+                else:
+                    done = await self._store.append(append, rows)
+                if done is None and target.create and not await self._refusals.exists(target):
+                    done = await self._create(target, target.create, append, rows)
+                    if done is None:
+                        continue  # another caller has created the session since
+            except (DuplicateRequest, MessageIdTaken):
+                done = None
+            except AssetMissing as e:
+                raise asset_not_found(e.sha256.hex(), asset_fields[e.sha256]) from None
+            if done is None:
+                try:
+                    return await self._refusals.explain(target, append, indexes)
+                except Changed:
+                    if target.create is None and not append.message_ids:
+                        raise
+                    continue  # another caller has created or rewound the session since
+            self._publisher.messages_appended(append.key)
+            return done
+        raise changing(target.session_id)
 
-    async def _explain(self, target: Target, append: Append) -> Appended:
-        """Explain why an append stored nothing.
+    async def _create(
+        self, target: Target, settings: SessionSettings, append: Append, rows: Rows | Spool
+    ) -> Appended | None:
+        """Create the session of an append, and store the messages in the same commit.
 
         Returns:
-            The result of the first request, if this request is a repetition.
+            The result; None if the session exists by now.
 
         Raises:
-            Fault: for the condition that did not hold.
+            Fault: if the conditions of the append do not hold in an empty session.
         """
-        row = await self._sessions.get(append.key, target.project_id)
-        if row is None:
-            raise session_not_found(target.session_id)
-        if target.request_id:
-            first = await self._sessions.find_request(append.key, row.log, target.request_id)
-            if first:
-                record = RequestRecord(append.key, target.request_id, append.content_hash)
-                record.check_repeats(first)
-                return Appended(
-                    first.first_seq, first.last_seq, to_pg_us(first.created_at), first.epoch
-                )
-        if row.state == SessionStatus.DESTROYED:
-            raise _destroyed(target.session_id)
-        check_place(target, row.epoch, row.last_seq)
-        if append.totals.parent_floor > row.last_seq:
-            raise Fault(
-                "PARENT_NOT_FOUND",
-                "messages: a parent_seq names no message before it; session "
-                f"{target.session_id!r} is at seq {row.last_seq}",
-                metadata={"session_id": target.session_id, "last_seq": row.last_seq},
-                fields={
-                    "messages.parent_seq": "names no message of the session, nor an earlier one "
-                    "of the batch"
-                },
-            )
-        # The condition did not hold when the statement ran, but holds now. Another append must have
-        # changed the session in between.
-        changed = "changed while the append ran; try again"
-        if target.expected_last_seq is not None or target.expected_epoch is not None:
-            raise _sequence_conflict(target, row.last_seq, changed)
-        raise Fault("OVERLOADED", f"session {target.session_id!r} {changed}", retry_after_s=0.05)
-
-
-def check_place(target: Target, epoch: int, last_seq: int) -> None:
-    """Check that a session is where the caller believes it to be.
-
-    Args:
-        target: the session, and what is expected of it.
-        epoch: the session's epoch.
-        last_seq: the session's last_seq.
-
-    Raises:
-        Fault: HISTORY_REWOUND or SEQUENCE_CONFLICT.
-    """
-    if target.expected_epoch not in (None, epoch):
-        raise history_rewound(
-            target.session_id,
-            epoch,
-            last_seq,
-            f"epoch {target.expected_epoch} was expected, and nothing was changed",
+        self._refusals.check_empty(target, append)
+        new = new_session(
+            target.project_id, target.session_id, settings, self._limits, path="create"
         )
-    if target.expected_last_seq not in (None, last_seq):
-        raise _sequence_conflict(
-            target,
-            last_seq,
-            f"is at seq {last_seq}, not {target.expected_last_seq}: somebody else appended; read "
-            "on from there, then try again",
-        )
+        created = await self._store.create(new, append, rows)
+        if created is None:
+            return None
+        session, done = created
+        self._publisher.publish(lifecycle_event(CREATED, session))
+        return done
 
 
 async def spool_pieces(
@@ -311,12 +363,22 @@ def _bytes_of(messages: Sequence[Message]) -> int:
     return sum(map(len, map(attrgetter("json"), messages)))
 
 
-def append_of(target: Target, validator: MessageValidator) -> Append:
-    """Return the append that stores the messages encoded by a validator."""
+def append_of(target: Target, validator: MessageValidator, skipped: int = 0) -> Append:
+    """Return the append that stores the messages encoded by a validator.
+
+    Args:
+        target: session and conditions of the append.
+        validator: has encoded the messages.
+        skipped: number of messages of the request that are left out.
+    """
+    totals = validator.totals
+    if skipped:
+        # The caller did not know which seqs the messages of the request would get.
+        totals.parent_floor = max((seq for _, seq in validator.parents), default=0)
     return Append(
-        key=session_key(target.project_id, target.session_id),
+        key=target.key,
         project_id=target.project_id,
-        totals=validator.totals,
+        totals=totals,
         expected_last_seq=target.expected_last_seq,
         expected_epoch=target.expected_epoch,
         request_id=target.request_id,
@@ -324,24 +386,6 @@ def append_of(target: Target, validator: MessageValidator) -> Append:
         parents=validator.parents,
         asset_refs=validator.asset_refs,
         assets=tuple(validator.asset_fields),
-    )
-
-
-def _sequence_conflict(target: Target, last_seq: int, text: str) -> Fault:
-    return Fault(
-        "SEQUENCE_CONFLICT",
-        f"session {target.session_id!r} {text}",
-        metadata={
-            "session_id": target.session_id,
-            "expected_last_seq": target.expected_last_seq,
-            "last_seq": last_seq,
-        },
-    )
-
-
-def _destroyed(session_id: str) -> Fault:
-    return Fault(
-        "SESSION_DESTROYED",
-        f"session {session_id!r} is destroyed: resume it (ResumeSession) to append",
-        metadata={"session_id": session_id},
+        message_ids=validator.message_ids,
+        skipped=skipped,
     )

@@ -10,9 +10,10 @@ from sessiond_server.core.errors import invalid
 from sessiond_server.core.events import EventPublisher
 from sessiond_server.core.limits import MAX_REQUESTS, Limits
 from sessiond_server.db.idempotency import DuplicateRequest
-from sessiond_server.messages.append import Appends, PreparedAppend, Target
+from sessiond_server.messages.append import Appends, PreparedAppend
 from sessiond_server.messages.store.append import Appended
 from sessiond_server.messages.store.batch_append import BatchAppendStore
+from sessiond_server.messages.target import Target
 
 # Maximum number of series in one call that are stored concurrently. Each uses a pooled connection,
 # which may have to wait for a lock.
@@ -151,10 +152,11 @@ class BatchAppender:
 def _fits(series: _Series) -> bool:
     """Whether a series can be stored in one statement together with others.
 
-    It must have no assets to lock, no parents to store, no condition on an append within the
-    series, and no request_id twice.
+    It must have no assets to lock, no parents to store, no message_ids, no condition on an append
+    within the series, and no request_id twice.
     """
-    if any(not request.prepared.append.is_plain for request in series):
+    appends = [request.prepared.append for request in series]
+    if any(append.message_ids or not append.is_plain for append in appends):
         return False
     if len(series) == 1:
         return True

@@ -10,7 +10,12 @@ from sessiond_server.bookmarks.store import BookmarkStore
 from sessiond_server.core import pagination
 from sessiond_server.core.errors import Fault, history_rewound, invalid, session_not_found
 from sessiond_server.core.ids import session_key
-from sessiond_server.core.validation import check_bookmark_name, check_session_id
+from sessiond_server.core.validation import (
+    check_bookmark_name,
+    check_message_id,
+    check_session_id,
+)
+from sessiond_server.messages.duplicates import message_not_found
 from sessiond_server.messages.encoding import (
     EncodedPage,
     assigned_fields,
@@ -50,6 +55,8 @@ class Reading:
         resume_token: token of an earlier batch, after which to continue. The other fields must have
             the same values as in the earlier request.
         after_bookmark: name of the bookmark after which the read begins, instead of after_seq.
+        after_message_id: message_id of the message after which the read begins, instead of
+            after_seq.
         expected_epoch: the epoch that the session must have; None = any.
     """
 
@@ -62,6 +69,7 @@ class Reading:
     basic: bool = False
     resume_token: str = ""
     after_bookmark: str | None = None
+    after_message_id: str | None = None
     expected_epoch: int | None = None
 
 
@@ -90,8 +98,8 @@ class History:
             One or more encoded GetMessagesResponses.
 
         Raises:
-            Fault: SESSION_NOT_FOUND, BOOKMARK_NOT_FOUND, INVALID_FIELD or INVALID_RESUME_TOKEN;
-                HISTORY_REWOUND if messages to read were removed by a rewind.
+            Fault: SESSION_NOT_FOUND, BOOKMARK_NOT_FOUND, MESSAGE_NOT_FOUND, INVALID_FIELD or
+                INVALID_RESUME_TOKEN; HISTORY_REWOUND if messages to read were removed by a rewind.
         """
         _check(reading)
         key = session_key(project_id, reading.session_id)
@@ -108,6 +116,9 @@ class History:
                     metadata={"session_id": reading.session_id, "name": name},
                     fields={"after_bookmark": "names no bookmark of the session"},
                 )
+            reading = replace(reading, after_seq=after_seq)
+        if (message_id := reading.after_message_id) is not None:
+            after_seq = await self._seq_of(head, reading.session_id, message_id, "after_message_id")
             reading = replace(reading, after_seq=after_seq)
         window = _Window(reading, head)
         if window.epoch != head.epoch and window.end > await self._kept(key, window, head):
@@ -163,17 +174,29 @@ class History:
             if not fetch.cancelled():
                 fetch.exception()  # retrieve the exception, or asyncio logs it
 
-    async def message(self, project_id: UUID, session_id: str, seq: int) -> bytes:
+    async def message(
+        self, project_id: UUID, session_id: str, seq: int, message_id: str = ""
+    ) -> bytes:
         """Return one encoded Message.
+
+        Args:
+            project_id: the caller's project.
+            session_id: the session.
+            seq: seq of the message; 0 = it is named by message_id.
+            message_id: message_id of the message; "" = it is named by seq.
 
         Raises:
             Fault: SESSION_NOT_FOUND, MESSAGE_NOT_FOUND or INVALID_FIELD.
         """
         check_session_id(session_id)
-        if seq < 1:
-            raise invalid("seq", "is required, and at least 1")
+        if message_id and seq:
+            raise invalid("message_id", "cannot be combined with seq")
+        if seq < 1 and not message_id:
+            raise invalid("seq", "is required unless message_id is set, and at least 1")
         key = session_key(project_id, session_id)
         head = await self._head(key, project_id, session_id)
+        if message_id:
+            seq = await self._seq_of(head, session_id, message_id, "message_id")
         while seq <= head.last_seq:
             rows = await self._store.page(
                 PageQuery(tuple(cut(head.segments, seq - 1, seq)), 1, None)
@@ -190,6 +213,18 @@ class History:
             f"session {session_id!r} has no message {seq}; it is at seq {head.last_seq}",
             metadata={"session_id": session_id, "seq": seq, "last_seq": head.last_seq},
         )
+
+    async def _seq_of(self, head: LogHead, session_id: str, message_id: str, field: str) -> int:
+        """Return the seq of a message, by its message_id.
+
+        Raises:
+            Fault: INVALID_FIELD; MESSAGE_NOT_FOUND.
+        """
+        check_message_id(message_id, field)
+        seq = await self._store.seq_of(head.segments, message_id)
+        if seq is None:
+            raise message_not_found(session_id, message_id, head.last_seq, field)
+        return seq
 
     async def _kept(self, key: UUID, window: "_Window", head: LogHead) -> int:
         """Return the last seq that all rewinds since the beginning of the read have kept."""

@@ -6,7 +6,15 @@ from collections.abc import Iterable, Sequence
 
 import orjson
 
-from sessiond.v1.message_pb2 import FORMAT_GEMINI, ROLE_USER, Message, Role
+from sessiond.v1.message_pb2 import (
+    FORMAT_GEMINI,
+    FORMAT_OTHER,
+    ROLE_OTHER,
+    ROLE_UNSPECIFIED,
+    ROLE_USER,
+    Message,
+    Role,
+)
 from sessiond_server.core import structs
 from sessiond_server.core.errors import invalid
 from sessiond_server.core.json_text import (
@@ -17,29 +25,35 @@ from sessiond_server.core.json_text import (
 )
 from sessiond_server.core.limits import (
     MAX_APPEND_ASSETS,
+    MAX_FORMAT_NAME_CHARACTERS,
     MAX_MESSAGE_ASSETS,
     MAX_SUMMARY_CHARACTERS,
     Limits,
 )
 from sessiond_server.core.pg_time import EPOCH_S
+from sessiond_server.core.validation import check_message_id, check_text
 from sessiond_server.formats.asset_places import references
+from sessiond_server.formats.token_counts import (
+    Tokenizer,
+    texts_of_json,
+    texts_of_other,
+    texts_of_parts,
+)
 from sessiond_server.messages import schemas
+from sessiond_server.messages.duplicates import twice
 from sessiond_server.messages.encoding import encoded_tokens, varint
 from sessiond_server.messages.json_content import FORMATS, role_of, user_text
 from sessiond_server.messages.parts import check_parts
 from sessiond_server.messages.schemas.checks import SchemaError
+from sessiond_server.messages.sizes import STORE_FILES
 from sessiond_server.messages.store.rows import NO_TIME, Rows, Totals
-from sessiond_server.messages.token_counts import Tokenizer, texts_of_json, texts_of_parts
-
-# Advice for content that is too large.
-STORE_FILES = (
-    "Files belong into assets: send them as `attachments`, or upload them (UploadAsset) and put "
-    "sessiond-asset:ASSET_ID in place of their content"
-)
 
 MAX_TIME_S = 253_402_300_799  # the last second of the year 9999
 
 ASSET_PREFIX = b"sessiond-asset:"
+
+ESTIMATED = b"\x58\x01"
+"""The field tokens_estimated (11) of a message without tokens."""
 
 # The beginning of a message that is only JSON, as the generated code encodes it: the fields role
 # (3) and format (4), and the tag of json (5).
@@ -63,9 +77,18 @@ class MessageValidator:
         asset_refs: (index of the message in the append, sha256) for each asset that a message
             refers to, once per message.
         asset_fields: path of the first field that refers to an asset, by sha256.
+        message_ids: (index of the message in the append, message_id) for each message with a
+            message_id.
     """
 
-    def __init__(self, limits: Limits, tokenizer: Tokenizer, *, keep_turn: bool = False) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        tokenizer: Tokenizer,
+        *,
+        keep_turn: bool = False,
+        indexes: Sequence[int] = (),
+    ) -> None:
         """Create a validator.
 
         Args:
@@ -73,6 +96,8 @@ class MessageValidator:
             tokenizer: counts the tokens.
             keep_turn: keep the fields `turn` and `incomplete` (server-written and imported messages
                 only; other clients cannot set them).
+            indexes: index in the request of each message, if messages of the request are left out.
+                The list may grow while messages are encoded.
         """
         self._max_bytes = limits.max_message_bytes
         self._keep_turn = keep_turn
@@ -83,6 +108,9 @@ class MessageValidator:
         self.parents: list[tuple[int, int]] = []
         self.asset_refs: list[tuple[int, bytes]] = []
         self.asset_fields: dict[bytes, str] = {}
+        self.message_ids: list[tuple[int, str]] = []
+        self._indexes = indexes
+        self._places: dict[str, int] = {}
         # (sha256, field) for each reference in the current piece, by the message's index.
         self._named: dict[int, list[tuple[bytes, str]]] = {}
 
@@ -100,8 +128,8 @@ class MessageValidator:
                 imported sessions).
 
         Raises:
-            Fault: INVALID_FIELD, INVALID_JSON, UNKNOWN_ROLE or MESSAGE_TOO_LARGE, with the path of
-                the field.
+            Fault: INVALID_FIELD, INVALID_JSON, UNKNOWN_ROLE, MESSAGE_TOO_LARGE or
+                MESSAGE_ALREADY_EXISTS, with the path of the field.
         """
         rows, totals = Rows(), self.totals
         add_role, add_format, add_size = rows.roles.append, rows.formats.append, rows.sizes.append
@@ -115,6 +143,7 @@ class MessageValidator:
             if text and not (
                 keep_times
                 or message.parent_seq
+                or message.format_name
                 or message.HasField("metadata")
                 or (keep_turn and (message.HasField("turn") or message.incomplete))
             ):
@@ -123,6 +152,9 @@ class MessageValidator:
                 role, texts = self._check_json(encoded, message_format, message.role)
                 length = varint(size)
                 body = b"".join((_HEADS[role, message_format], length, encoded, b"\x48", length))
+                if message_id := message.message_id:
+                    name = self._name(message_id)
+                    body += b"\x6a" + varint(len(name)) + name
             else:
                 if keep_times:
                     rows.times.append(self._check_time(message))
@@ -141,6 +173,8 @@ class MessageValidator:
             add_size(size)
             add_tokens(sign * tokens)
             add_body(body + encoded_tokens(sign * tokens))
+            if message_format == FORMAT_OTHER and not texts:
+                rows.bodies[-1] += ESTIMATED
             totals.count += 1
         totals.content_bytes += sum(rows.sizes)
         totals.largest_bytes = max(totals.largest_bytes, *rows.sizes, 0)
@@ -167,11 +201,16 @@ class MessageValidator:
         if content == "json":
             encoded = _as_bytes(message.json)
             size = len(encoded)
-            message.role, texts = self._check_json(encoded, message.format, message.role)
+            if message.format == FORMAT_OTHER:
+                message.role, texts = self._check_other(encoded, message)
+            else:
+                message.role, texts = self._check_json(encoded, message.format, message.role)
         elif content == "parts":
             size, texts = self._check_parts(message)
         else:
             raise invalid(self._path, "has no content: set json (with format) or parts")
+        if message.format_name and message.format != FORMAT_OTHER:
+            raise invalid(f"{self._path}.format_name", "goes with FORMAT_OTHER only; leave it out")
         if message.HasField("metadata"):
             structs.to_dict(message.metadata, f"{self._path}.metadata")
         if message.parent_seq:
@@ -180,6 +219,8 @@ class MessageValidator:
             totals = self.totals
             self.parents.append((totals.count, message.parent_seq))
             totals.parent_floor = max(totals.parent_floor, message.parent_seq - totals.count)
+        if message.message_id:
+            self._name(message.message_id)
         for field in ("seq", "create_time", "token_count", "tokens_estimated"):
             message.ClearField(field)
         if not self._keep_turn:
@@ -192,8 +233,22 @@ class MessageValidator:
 
     @property
     def _path(self) -> str:
-        """Path of the message in the request; indexes count through all pieces of an import."""
-        return f"messages[{self.totals.count}]"
+        return self._path_of(self.totals.count)
+
+    def _path_of(self, place: int) -> str:
+        """Path of a message in the request; indexes count through all pieces of an import."""
+        return f"messages[{self._indexes[place] if self._indexes else place}]"
+
+    def _name(self, message_id: str) -> bytes:
+        """Check and note the message_id of the message; return it encoded."""
+        field = f"{self._path}.message_id"
+        check_message_id(message_id, field)
+        place = self.totals.count
+        first = self._places.setdefault(message_id, place)
+        if first != place:
+            raise twice(message_id, field, self._path_of(first))
+        self.message_ids.append((place, message_id))
+        return message_id.encode()
 
     def _check_time(self, message: Message) -> int:
         """Check seq and create_time of an imported message; return its time as in Rows.times."""
@@ -233,7 +288,9 @@ class MessageValidator:
         for place, message in enumerate(messages, first):
             encoded = _as_bytes(message.json)
             if ASSET_PREFIX in encoded:
-                field = f"messages[{place}].json"
+                field = f"{self._path_of(place)}.json"
+                if message.format == FORMAT_OTHER:
+                    continue
                 value = parse_json(encoded, field)
                 self._named[place] = [
                     (sha256, field + path) for sha256, path in references(value, message.format)
@@ -269,10 +326,13 @@ class MessageValidator:
             The role, and the texts whose tokens count.
         """
         known = FORMATS.get(message_format)
+        if message_format == FORMAT_OTHER:
+            raise invalid(f"{self._path}.format_name", "is required with FORMAT_OTHER")
         if known is None:
             raise invalid(
                 f"{self._path}.format",
-                "is required with json: FORMAT_OPENAI, FORMAT_ANTHROPIC or FORMAT_GEMINI",
+                "is required with json: FORMAT_OPENAI, FORMAT_ANTHROPIC or FORMAT_GEMINI; or "
+                "FORMAT_OTHER, with a format_name",
             )
         if len(encoded) > self._max_bytes:
             self._check_size(len(encoded), f"{self._path}.json")
@@ -309,12 +369,32 @@ class MessageValidator:
             self._set_first_words(user_text(value, name))
         return role, texts
 
+    def _check_other(self, encoded: bytes, message: Message) -> tuple[Role.ValueType, list[str]]:
+        """Check a message of FORMAT_OTHER; return its role, and the texts whose tokens count."""
+        path = self._path
+        field = f"{path}.format_name"
+        if not check_text(field, message.format_name, MAX_FORMAT_NAME_CHARACTERS):
+            raise invalid(field, "is required with FORMAT_OTHER")
+        if message.role not in Role.values():
+            raise invalid(f"{path}.role", "is not a role", reason="UNKNOWN_ROLE")
+        if len(encoded) > self._max_bytes:
+            self._check_size(len(encoded), f"{path}.json")
+        try:
+            value = orjson.loads(encoded)
+        except orjson.JSONDecodeError as e:
+            value = parse_odd_json(encoded, f"{path}.json", e)
+        if not isinstance(value, dict):
+            raise invalid(f"{path}.json", "is JSON, but not an object", reason="INVALID_JSON")
+        if is_too_deep(value, encoded):
+            raise too_deep(f"{path}.json")
+        return message.role or ROLE_OTHER, texts_of_other(message, value)
+
     def _check_parts(self, message: Message) -> tuple[int, list[str]]:
         """Check a message in parts; return its size, and the texts whose tokens count."""
         path = self._path
         if message.format:
             raise invalid(f"{path}.format", "goes with json; leave it out with parts")
-        if not message.role:
+        if message.role in (ROLE_UNSPECIFIED, ROLE_OTHER):
             raise invalid(f"{path}.role", "is required with parts", reason="UNKNOWN_ROLE")
         if message.role not in Role.values():
             raise invalid(
@@ -329,60 +409,6 @@ class MessageValidator:
         if message.role == ROLE_USER:
             self._set_first_words(" ".join(part.text for part in message.parts.parts if part.text))
         return size, texts_of_parts(message.parts.parts)
-
-
-def check_batch(count: int, content_bytes: int, limits: Limits) -> None:
-    """Check the size of a batch.
-
-    Args:
-        count: number of messages.
-        content_bytes: size of their content.
-        limits: sizes that the operator allows.
-
-    Raises:
-        Fault: BATCH_TOO_LARGE.
-    """
-    if count > limits.max_batch_messages:
-        over = f"has {count} messages; a batch may have {limits.max_batch_messages}"
-        setting, advice = "max_batch_messages", ""
-    elif content_bytes > limits.max_batch_bytes:
-        over = f"has {content_bytes} bytes of content; a batch may have {limits.max_batch_bytes}"
-        setting, advice = "max_batch_bytes", f". {STORE_FILES}"
-    else:
-        return
-    raise invalid(
-        "messages",
-        f"{over} (the server's {setting}). Send several batches, or import the messages "
-        f"(ImportMessages, import_messages){advice}",
-        reason="BATCH_TOO_LARGE",
-        message_count=count,
-        max_messages=limits.max_batch_messages,
-        content_bytes=content_bytes,
-        max_bytes=limits.max_batch_bytes,
-    )
-
-
-def check_import(count: int, size: int, limits: Limits) -> None:
-    """Check the size of an import.
-
-    Args:
-        count: number of messages so far.
-        size: number of bytes of these messages, metadata included.
-        limits: sizes that the operator allows.
-
-    Raises:
-        Fault: BATCH_TOO_LARGE.
-    """
-    if limits.max_import_bytes and size > limits.max_import_bytes:
-        raise invalid(
-            "messages",
-            f"take {size} bytes; an import may have {limits.max_import_bytes} (the server's "
-            "max_import_bytes). Nothing was stored; send several imports",
-            reason="BATCH_TOO_LARGE",
-            message_count=count,
-            content_bytes=size,
-            max_bytes=limits.max_import_bytes,
-        )
 
 
 def _as_bytes(text: str | bytes) -> bytes:

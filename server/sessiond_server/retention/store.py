@@ -76,6 +76,9 @@ WITH picked AS (
 ), unlinked AS (
     DELETE FROM parent_links WHERE key = %(key)s AND log = %(log)s
         AND seq >= %(first)s AND seq <= (SELECT last_seq FROM doomed)
+), unnamed AS (
+    DELETE FROM message_ids WHERE key = %(key)s AND log = %(log)s
+        AND seq >= %(first)s AND seq <= (SELECT last_seq FROM doomed)
 ), unreferred AS (
     DELETE FROM asset_refs WHERE key = %(key)s AND log = %(log)s
         AND seq >= %(first)s AND seq <= (SELECT last_seq FROM doomed)

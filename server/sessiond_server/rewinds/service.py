@@ -19,13 +19,17 @@ from sessiond_server.core.events import Event
 from sessiond_server.core.ids import session_key
 from sessiond_server.core.pg_time import now_us
 from sessiond_server.core.states import SessionStatus
-from sessiond_server.core.validation import check_bookmark_name
+from sessiond_server.core.validation import check_bookmark_name, check_message_id
 from sessiond_server.db.idempotency import DuplicateRequest, RequestRecord, content_hash
-from sessiond_server.messages.append import Appends, PreparedAppend, Target, check_place
+from sessiond_server.messages.append import Appends, PreparedAppend
+from sessiond_server.messages.duplicates import already_exists, message_not_found
 from sessiond_server.messages.encoding import assigned_fields
+from sessiond_server.messages.refusals import check_place
 from sessiond_server.messages.store.append import Appended, AppendStore
 from sessiond_server.messages.store.history import HistoryStore, PageQuery
+from sessiond_server.messages.store.message_ids import MessageIdTaken, stored_ids
 from sessiond_server.messages.store.segments import Segment, cut
+from sessiond_server.messages.target import Target
 from sessiond_server.rewinds.store import (
     Head,
     RewindResult,
@@ -49,13 +53,16 @@ GRACE_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Rewinding:
-    """A request to rewind a session. Exactly one of to_seq, drop_last and to_bookmark is not None.
+    """A request to rewind a session.
+
+    Exactly one of to_seq, drop_last, to_bookmark and before_message_id is not None.
 
     Attributes:
         target: the session, and conditions on its state before the rewind.
         to_seq: the last seq to keep.
         drop_last: how many messages to remove.
         to_bookmark: name of the bookmark up to which messages are kept.
+        before_message_id: message_id of the first message to remove.
         messages: messages to append.
         return_removed: maximum number of removed messages to return.
         abort_turn: whether to abort the running turn.
@@ -65,6 +72,7 @@ class Rewinding:
     to_seq: int | None = None
     drop_last: int | None = None
     to_bookmark: str | None = None
+    before_message_id: str | None = None
     messages: Sequence[Message] = ()
     return_removed: int = 0
     abort_turn: bool = False
@@ -194,6 +202,15 @@ class Rewinds:
                     fields={"to_bookmark": "names no bookmark of the session"},
                 )
             return marked
+        if (message_id := rewinding.before_message_id) is not None:
+            stored = await stored_ids(
+                change.connection, change.key, rewinding.target.project_id, [message_id]
+            )
+            if not stored:
+                raise message_not_found(
+                    session_id, message_id, change.last_seq, "before_message_id"
+                )
+            return stored[message_id] - 1
         if rewinding.drop_last is not None:
             return max(change.last_seq - rewinding.drop_last, 0)
         to_seq = rewinding.to_seq or 0
@@ -209,9 +226,12 @@ class Rewinds:
 
     async def _append(self, changes: TurnChanges, prepared: PreparedAppend) -> Appended:
         append = prepared.append
-        appended = await self._append_store.append_within(
-            changes.change.connection, append, prepared.rows
-        )
+        try:
+            appended = await self._append_store.append_within(
+                changes.change.connection, append, prepared.rows
+            )
+        except MessageIdTaken as e:
+            raise already_exists(prepared.target.session_id, append.message_ids, e.stored) from None
         if appended is None:
             # The session is active and locked, so only a parent can be missing.
             session_id, last_seq = prepared.target.session_id, changes.change.last_seq
@@ -265,11 +285,13 @@ def _check(rewinding: Rewinding) -> None:
     rewinding.target.check()
     if rewinding.to_bookmark is not None:
         check_bookmark_name(rewinding.to_bookmark, "to_bookmark")
+    elif rewinding.before_message_id is not None:
+        check_message_id(rewinding.before_message_id, "before_message_id")
     elif rewinding.drop_last is not None:
         if rewinding.drop_last < 1:
             raise invalid("drop_last", f"is {rewinding.drop_last}; at least 1 is required")
     elif rewinding.to_seq is None:
-        raise invalid("to", "is required: set to_seq, drop_last or to_bookmark")
+        raise invalid("to", "is required: set to_seq, drop_last, to_bookmark or before_message_id")
     elif rewinding.to_seq < 0:
         raise invalid("to_seq", "is negative; 0 removes all messages")
     if not 0 <= rewinding.return_removed <= MAX_REMOVED:
@@ -284,6 +306,7 @@ def _content_of(rewinding: Rewinding, prepared: PreparedAppend | None) -> bytes:
         rewinding.to_seq,
         rewinding.drop_last,
         rewinding.to_bookmark,
+        rewinding.before_message_id,
         prepared.append.content_hash.hex() if prepared else "",
         rewinding.target.expected_last_seq,
         rewinding.target.expected_epoch,

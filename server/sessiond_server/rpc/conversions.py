@@ -14,6 +14,7 @@ from sessiond.v1.bookmark_pb2 import Bookmark
 from sessiond.v1.bookmark_service_pb2 import UpdateBookmarkRequest
 from sessiond.v1.session_pb2 import Session, SessionStatus
 from sessiond.v1.session_service_pb2 import (
+    SESSION_ORDER_ACTIVE_ASC,
     SESSION_ORDER_ACTIVE_DESC,
     SESSION_ORDER_CREATED_ASC,
     SESSION_ORDER_CREATED_DESC,
@@ -42,6 +43,7 @@ from sessiond_server.sessions.store.sessions import MODEL_OPTIONS, SessionFilter
 _ORDERS: dict[int, str] = {
     SESSION_ORDER_UNSPECIFIED: "active_desc",
     SESSION_ORDER_ACTIVE_DESC: "active_desc",
+    SESSION_ORDER_ACTIVE_ASC: "active_asc",
     SESSION_ORDER_CREATED_DESC: "created_desc",
     SESSION_ORDER_CREATED_ASC: "created_asc",
     SESSION_ORDER_ID_ASC: "id_asc",
@@ -93,8 +95,12 @@ def session_message(row: SessionRow) -> Session:
     return message
 
 
-def settings(session: Session) -> SessionSettings:
+def settings(session: Session, path: str = "session") -> SessionSettings:
     """Converts the settings of a new session.
+
+    Args:
+        session: the settings.
+        path: their path in the request.
 
     Raises:
         Fault: INVALID_FIELD if a setting is invalid.
@@ -103,11 +109,11 @@ def settings(session: Session) -> SessionSettings:
         model=session.model,
         user_name=session.user,
         title=session.title,
-        config=config_of(session.config, "session.config") if session.HasField("config") else None,
-        metadata=to_dict(session.metadata, "session.metadata")
+        config=config_of(session.config, f"{path}.config") if session.HasField("config") else None,
+        metadata=to_dict(session.metadata, f"{path}.metadata")
         if session.HasField("metadata")
         else None,
-        idle_ttl_ms=_idle_ttl_ms(session),
+        idle_ttl_ms=_idle_ttl_ms(session, f"{path}."),
     )
 
 

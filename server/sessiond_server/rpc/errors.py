@@ -18,6 +18,8 @@ from sessiond_server.db.pool import (
 DOMAIN = "sessiond.v1"
 DETAILS_KEY = "grpc-status-details-bin"
 MAX_VIOLATIONS = 20
+# A session_id of a text may have 2,048 bytes. gRPC sends up to three bytes for each.
+MAX_TEXT_BYTES = 1000
 
 # Status code for each reason. error_reason.proto documents the codes; a test compares the two.
 CODES: dict[str, grpc.StatusCode] = {
@@ -26,6 +28,8 @@ CODES: dict[str, grpc.StatusCode] = {
     "SESSION_DESTROYED": grpc.StatusCode.FAILED_PRECONDITION,
     "SESSION_TOO_LARGE": grpc.StatusCode.FAILED_PRECONDITION,
     "MESSAGE_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
+    "MESSAGE_ALREADY_EXISTS": grpc.StatusCode.ALREADY_EXISTS,
+    "FORMAT_UNREADABLE": grpc.StatusCode.FAILED_PRECONDITION,
     "SEQUENCE_CONFLICT": grpc.StatusCode.ABORTED,
     "ETAG_MISMATCH": grpc.StatusCode.ABORTED,
     "PARENT_NOT_FOUND": grpc.StatusCode.INVALID_ARGUMENT,
@@ -141,9 +145,13 @@ def status_of(
 def text_of(fault: Fault) -> str:
     """Returns the status message of a fault, which begins with the reason.
 
-    Many programs look at nothing else.
+    Many programs look at nothing else. A longer text is cut: it travels in headers, which have at
+    most 8 KiB in all.
     """
-    return f"{fault.reason}: {fault.message}"
+    text = f"{fault.reason}: {fault.message}"
+    if len(text.encode()) > MAX_TEXT_BYTES:
+        text = text.encode()[: MAX_TEXT_BYTES - 3].decode(errors="ignore") + "…"
+    return text
 
 
 def whole_status_of(fault: Fault, call_id: str) -> Status:

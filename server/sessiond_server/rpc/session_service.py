@@ -4,12 +4,15 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 
+from google.protobuf.timestamp_pb2 import Timestamp
+
 from sessiond.v1.message_pb2 import Message
 from sessiond.v1.rewind_pb2 import RewindSessionRequest, RewindSessionResponse
 from sessiond.v1.session_pb2 import Session
 from sessiond.v1.session_service_pb2 import (
     MESSAGE_ORDER_DESC,
     MESSAGE_VIEW_BASIC,
+    ON_DUPLICATE_SKIP,
     BatchStoreMessagesRequest,
     BatchStoreMessagesResponse,
     BatchStoreMessagesResult,
@@ -40,6 +43,7 @@ from sessiond.v1.session_service_pb2 import (
     ListSessionsResponse,
     MessageOrder,
     MessageView,
+    OnDuplicate,
     ResumeSessionRequest,
     StoreMessagesRequest,
     StoreMessagesResponse,
@@ -49,14 +53,15 @@ from sessiond_server.copies.service import Copies
 from sessiond_server.core.cancellation import run_to_completion
 from sessiond_server.core.errors import invalid
 from sessiond_server.core.states import SessionStatus
+from sessiond_server.formats.token_counts import ENCODING
 from sessiond_server.imports.export import SessionExports
 from sessiond_server.imports.service import SessionImports
-from sessiond_server.messages.append import Appends, Target
+from sessiond_server.messages.append import Appends
 from sessiond_server.messages.batch_append import BatchAppender, Outcome
 from sessiond_server.messages.history import History, Reading
 from sessiond_server.messages.listing import list_messages
 from sessiond_server.messages.store.append import Appended
-from sessiond_server.messages.token_counts import ENCODING
+from sessiond_server.messages.target import Target
 from sessiond_server.projects.authentication import Caller
 from sessiond_server.rewinds.service import Rewinding, Rewinds
 from sessiond_server.rpc import conversions
@@ -65,6 +70,7 @@ from sessiond_server.rpc.bookmark_service import bookmark_message
 from sessiond_server.rpc.handlers import status_of_part
 from sessiond_server.rpc.task_service import task_message
 from sessiond_server.sessions.service import Sessions
+from sessiond_server.sessions.settings import SessionSettings
 from sessiond_server.sessions.store.sessions import Listing
 
 # Method names are those of the protos.
@@ -197,7 +203,7 @@ class SessionServicer:
     ) -> RewindSessionResponse:
         kind = request.WhichOneof("to")
         rewinding = Rewinding(
-            _target(request, caller),
+            _place(request, caller),
             messages=request.messages,
             return_removed=request.return_removed,
             abort_turn=request.abort_turn,
@@ -274,20 +280,21 @@ class SessionServicer:
         return ImportMessagesResponse(
             first_seq=stored.first_seq,
             last_seq=stored.last_seq,
-            create_time=conversions.timestamp_of(stored.created_us),
+            create_time=_create_time(stored),
+            skipped_count=stored.skipped,
             epoch=stored.epoch,
         )
 
     async def GetMessages(
         self, request: GetMessagesRequest, caller: Caller
     ) -> AsyncGenerator[bytes, None]:
+        start = request.WhichOneof("start")
         reading = replace(
             _reading(request),
             limit=request.limit,
             resume_token=request.resume_token,
-            after_bookmark=request.after_bookmark
-            if request.WhichOneof("start") == "after_bookmark"
-            else None,
+            after_bookmark=request.after_bookmark if start == "after_bookmark" else None,
+            after_message_id=request.after_message_id if start == "after_message_id" else None,
             expected_epoch=request.expected_epoch if request.HasField("expected_epoch") else None,
         )
         async with aclosing(self._history.stream(caller.project_id, reading)) as batches:
@@ -325,7 +332,9 @@ class SessionServicer:
                 yield response.SerializeToString()
 
     async def GetMessage(self, request: GetMessageRequest, caller: Caller) -> bytes:
-        return await self._history.message(caller.project_id, request.session_id, request.seq)
+        return await self._history.message(
+            caller.project_id, request.session_id, request.seq, request.message_id
+        )
 
 
 def _reading(request: GetMessagesRequest | ListMessagesRequest) -> Reading:
@@ -345,9 +354,15 @@ def _stored(appended: Appended) -> StoreMessagesResponse:
     return StoreMessagesResponse(
         first_seq=appended.first_seq,
         last_seq=appended.last_seq,
-        create_time=conversions.timestamp_of(appended.created_us),
+        create_time=_create_time(appended),
+        skipped_count=appended.skipped,
         epoch=appended.epoch,
     )
+
+
+def _create_time(appended: Appended) -> Timestamp | None:
+    """Convert the create time of the stored messages; None if all were skipped."""
+    return conversions.timestamp_of(appended.created_us) if appended.first_seq else None
 
 
 async def _result(outcome: Outcome, request: StoreMessagesRequest) -> BatchStoreMessagesResult:
@@ -357,9 +372,10 @@ async def _result(outcome: Outcome, request: StoreMessagesRequest) -> BatchStore
     return BatchStoreMessagesResult(index=index, error=await status_of_part(end, request))
 
 
-def _target(
+def _place(
     request: StoreMessagesRequest | ImportMessagesRequest | RewindSessionRequest, caller: Caller
 ) -> Target:
+    """Convert the session of a request, and where the caller believes it to be."""
     return Target(
         caller.project_id,
         request.session_id,
@@ -367,3 +383,22 @@ def _target(
         request.request_id,
         request.expected_epoch if request.HasField("expected_epoch") else None,
     )
+
+
+def _target(request: StoreMessagesRequest | ImportMessagesRequest, caller: Caller) -> Target:
+    """Convert the session and the conditions of an append."""
+    on_duplicate = conversions.enum_number(
+        OnDuplicate.DESCRIPTOR, request.on_duplicate, "on_duplicate"
+    )
+    return replace(
+        _place(request, caller),
+        skips_duplicates=on_duplicate == ON_DUPLICATE_SKIP,
+        create=_creation(request) if request.HasField("create") else None,
+    )
+
+
+def _creation(request: StoreMessagesRequest | ImportMessagesRequest) -> SessionSettings:
+    """Convert the settings with which a missing session is made."""
+    if request.create.session_id not in ("", request.session_id):
+        raise invalid("create.session_id", "differs from session_id; leave it out")
+    return conversions.settings(request.create, "create")

@@ -19,6 +19,7 @@ from sessiond_server.core.json_text import parse_options
 from sessiond_server.core.limits import (
     MAX_MEDIA_TYPE_CHARACTERS,
     MAX_NAME_CHARACTERS,
+    MAX_SESSION_ID_CHARACTERS,
     MAX_TITLE_CHARACTERS,
     MIN_TURN_TIMEOUT_MS,
 )
@@ -111,7 +112,7 @@ _CHECKS: dict[str, Check] = {
     "CreateApiKeyRequest.project": check_project_name,
     "DeleteProjectRequest.project": check_project_name,
     "ListApiKeysRequest.project": check_project_name,
-    "SessionFilter.session_id_prefix": _text(MAX_NAME_CHARACTERS),
+    "SessionFilter.session_id_prefix": _text(MAX_SESSION_ID_CHARACTERS),
     "Session.config": conversions.config_of,
     "CopySessionRequest.config": conversions.config_of,
     "UpdateSessionRequest.config_patch": conversions.config_of,
@@ -137,6 +138,8 @@ _CHECKS: dict[str, Check] = {
 _ALSO_REQUIRED = {
     "UpdateSessionRequest": "session.session_id",
     "UpdateTaskRequest": "task.task_id",
+    # Unless there is a message_id in its place.
+    "GetMessageRequest": "seq",
 }
 # Not the caller's to set: whatever is in them is ignored, and so not invalid.
 _IGNORED = {"Session.origin", "Task.create_time", "Bookmark.create_time"}
@@ -175,6 +178,8 @@ def with_all_violations(
 
 def _violations(request: ProtoMessage, check_messages: CheckMessages) -> Iterator[tuple[str, str]]:
     required = _ALSO_REQUIRED.get(request.DESCRIPTOR.name, "")
+    if required == "seq" and any(field.name == "message_id" for field, _ in request.ListFields()):
+        required = ""
     yield from _walk(request, "", required)
     # The format of what is sent may be left out; the feature adds that of the model's provider.
     if request.DESCRIPTOR.name != "SendRequest":

@@ -13,6 +13,7 @@ from sessiond_server.core.ids import creation_key, deletion_key, session_key, uu
 from sessiond_server.core.limits import (
     MAX_JSON_BYTES,
     MAX_NAME_CHARACTERS,
+    MAX_SESSION_ID_CHARACTERS,
     Limits,
 )
 from sessiond_server.core.pagination import Page, Paging
@@ -44,6 +45,7 @@ DELETED_A_BATCH = 500
 
 _POSITIONS: dict[str, tuple[pagination.Parser, ...]] = {
     "active_desc": (pagination.int4, pagination.time, UUID),
+    "active_asc": (pagination.int4, pagination.time, UUID),
     "created_desc": (pagination.time, UUID),
     "created_asc": (pagination.time, UUID),
     "id_asc": (pagination.text,),
@@ -143,9 +145,8 @@ class Sessions:
         """
         paging = Paging(page_size, page_token, ("sessions", listing), *_POSITIONS[listing.order])
         _check_filter(listing.filter)
-        # One more row than requested shows whether there is a next page.
-        rows = await self._store.list(replace(listing, limit=paging.size + 1, after=paging.after))
-        return paging.page(rows, partial(sort_key, listing.order))
+        found = await self._store.list(replace(listing, limit=paging.size, after=paging.after))
+        return paging.page(found.rows, partial(sort_key, listing.order), has_more=found.has_more)
 
     async def delete_many(
         self, chosen: SessionFilter, *, everything: bool, dry_run: bool, request_id: str
@@ -364,8 +365,8 @@ def _record(key: UUID, request_id: str, *content: Any) -> RequestRecord | None:
 
 
 def _check_filter(chosen: SessionFilter) -> None:
+    check_text("filter.session_id_prefix", chosen.session_id_prefix, MAX_SESSION_ID_CHARACTERS)
     texts = {
-        "session_id_prefix": chosen.session_id_prefix,
         "user": chosen.user_name,
         "model": chosen.model,
     }

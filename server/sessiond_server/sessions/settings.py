@@ -53,14 +53,25 @@ class SessionSettings:
 
 
 def new_session(
-    project_id: UUID, session_id: str, settings: SessionSettings, limits: Limits
+    project_id: UUID,
+    session_id: str,
+    settings: SessionSettings,
+    limits: Limits,
+    path: str = "session",
 ) -> NewSession:
     """Returns a session to create.
+
+    Args:
+        project_id: the caller's project.
+        session_id: the session's id.
+        settings: the settings.
+        limits: the operator's limits.
+        path: path of the settings in the request.
 
     Raises:
         Fault: INVALID_FIELD if a setting is invalid.
     """
-    check_texts({name: getattr(settings, name) for name in _TEXTS})
+    check_texts({name: getattr(settings, name) for name in _TEXTS}, path)
     return NewSession(
         key=session_key(project_id, session_id),
         project_id=project_id,
@@ -71,7 +82,7 @@ def new_session(
         title=settings.title,
         config=settings.config or {},
         metadata=settings.metadata or {},
-        idle_ttl_ms=stored_ttl(settings.idle_ttl_ms, limits),
+        idle_ttl_ms=stored_ttl(settings.idle_ttl_ms, limits, path),
     )
 
 
@@ -95,18 +106,19 @@ def model_options_of(config: Mapping[str, Any], field: str) -> dict[str, Any]:
     return parse_options(text or "", field)
 
 
-def check_texts(values: Mapping[str, Any]) -> None:
+def check_texts(values: Mapping[str, Any], path: str = "session") -> None:
     """Checks the text settings among new values.
 
     Args:
         values: new values by name, as in SessionSettings.
+        path: path of the settings in the request.
 
     Raises:
         Fault: INVALID_FIELD if a text is invalid.
     """
     for name in values.keys() & _TEXTS.keys():
         field = "user" if name == "user_name" else name
-        check_text(f"session.{field}", values[name], _TEXTS[name])
+        check_text(f"{path}.{field}", values[name], _TEXTS[name])
 
 
 def checked_ttl(idle_ttl_ms: int | None, field: str) -> int | None:
@@ -120,16 +132,17 @@ def checked_ttl(idle_ttl_ms: int | None, field: str) -> int | None:
     return idle_ttl_ms
 
 
-def stored_ttl(idle_ttl_ms: int | None, limits: Limits) -> int | None:
+def stored_ttl(idle_ttl_ms: int | None, limits: Limits, path: str = "session") -> int | None:
     """Returns the idle_ttl_ms to store in a session's row; None for no expiry.
 
     Args:
         idle_ttl_ms: as in SessionSettings.
         limits: limits with the server's default.
+        path: path of the settings in the request.
 
     Raises:
         Fault: INVALID_FIELD if idle_ttl_ms is out of range.
     """
     if idle_ttl_ms is None:
         idle_ttl_ms = limits.default_idle_ttl_ms
-    return None if idle_ttl_ms == NEVER else checked_ttl(idle_ttl_ms, "session.idle_ttl")
+    return None if idle_ttl_ms == NEVER else checked_ttl(idle_ttl_ms, f"{path}.idle_ttl")

@@ -253,9 +253,10 @@ class Settings(BaseSettings):
         description="Seconds without a renewal after which other servers end a server's turns.",
     )
     max_context_bytes: int = Field(
-        16 * 1024 * 1024,
+        32 * 1024 * 1024,
         ge=1024,
-        description="Maximum size of the history that is sent to a model, in bytes.",
+        description="Maximum size of the history that is sent to a model, in bytes, without the "
+        "content of assets. Twice as large as one message may be by default.",
     )
     max_model_request_bytes: int = Field(
         64 * 1024 * 1024,

@@ -26,7 +26,6 @@ from sessiond_server.tasks.store import TaskRow, TaskStore
 
 # A page ends early rather than exceed the message size that clients accept. As protobuf, `data` can
 # take several times the size of its JSON.
-MAX_PAGE_BYTES = 2 * 1024 * 1024
 _ETAG = re.compile(r"[0-9a-f]{16}-[0-9]{1,10}")
 _PURPOSE = "change its tasks"
 
@@ -197,13 +196,11 @@ class Tasks:
         check_session_id(session_id)
         key = session_key(project_id, session_id)
         paging = Paging(page_size, page_token, ("tasks", key, status), _position, pagination.text)
-        found = await self._store.list(
-            key, project_id, status, paging.after, paging.size, MAX_PAGE_BYTES
-        )
-        if not found.tasks and not await self._store.has_session(key, project_id):
+        found = await self._store.list(key, project_id, status, paging.after, paging.size)
+        if not found.rows and not await self._store.has_session(key, project_id):
             raise session_not_found(session_id)
         return paging.page(
-            found.tasks, lambda row: (row.position, row.task_id), has_more=found.has_more
+            found.rows, lambda row: (row.position, row.task_id), has_more=found.has_more
         )
 
     async def update(

@@ -12,7 +12,8 @@ from sqlalchemy import func, literal
 from sqlalchemy.dialects.postgresql import JSONB
 
 from sessiond_server.db import schema as tables
-from sessiond_server.db.pool import Database, columns_of
+from sessiond_server.db.pages import RowPage, page_of
+from sessiond_server.db.pool import Database
 from sessiond_server.sessions.store.children import ChildStore, of_session
 from sessiond_server.sessions.store.lock import Change
 
@@ -38,17 +39,11 @@ class TaskRow:
 # before it were deleted. The tasks after it have then moved up as well and must not be skipped. If
 # the last task was moved down, the page begins where it would have begun otherwise.
 _LIST = f"""
-SELECT {columns_of(TaskRow)}, remaining FROM (
-    SELECT *, sum(bytes) OVER (ORDER BY position) - bytes AS bytes_before,
-        count(*) OVER () AS remaining
-    FROM ({of_session("tasks", TaskRow)} AND (%(status)s = 0 OR tasks.status = %(status)s)
-        AND tasks.position > least(%(after)s, coalesce((
-            SELECT position FROM tasks AS last WHERE last.key = sessions.key
-                AND last.log = sessions.log AND last.task_id = %(after_id)s), %(after)s - 1))
-    ) AS wanted,
-    LATERAL (SELECT octet_length(data::text) + 8 * cardinality(message_seqs) AS bytes) AS size
-) AS page
-WHERE bytes_before < %(max_bytes)s ORDER BY position LIMIT %(limit)s"""
+{of_session("tasks", TaskRow)} AND (%(status)s = 0 OR tasks.status = %(status)s)
+    AND tasks.position > least(%(after)s, coalesce((
+        SELECT position FROM tasks AS last WHERE last.key = sessions.key
+            AND last.log = sessions.log AND last.task_id = %(after_id)s), %(after)s - 1))
+ORDER BY tasks.position LIMIT %(limit)s"""
 
 _ORDER = "SELECT task_id FROM tasks WHERE key = %(key)s AND log = %(log)s ORDER BY position"
 _REORDER = """
@@ -59,14 +54,6 @@ WHERE key = %(key)s AND log = %(log)s AND tasks.task_id = placed.task_id
 _CLOSE_GAP = """
 UPDATE tasks SET position = position - 1
 WHERE key = %(key)s AND log = %(log)s AND position > %(position)s"""
-
-
-@dataclass(frozen=True, slots=True)
-class TaskPage:
-    """Some tasks in order, and whether more tasks follow."""
-
-    tasks: list[TaskRow]
-    has_more: bool
 
 
 class TaskStore(ChildStore[TaskRow]):
@@ -81,9 +68,8 @@ class TaskStore(ChildStore[TaskRow]):
         project_id: UUID,
         status: int,
         after: tuple[int, str] | None,
-        limit: int,
-        max_bytes: int,
-    ) -> TaskPage:
+        size: int,
+    ) -> RowPage[TaskRow]:
         """Return a page of tasks in order; an empty page if the session does not exist.
 
         Args:
@@ -92,9 +78,7 @@ class TaskStore(ChildStore[TaskRow]):
             status: TaskStatus to select; 0 for all tasks.
             after: position and task_id of the last task of the previous page; None for the first
                 page.
-            limit: maximum number of tasks.
-            max_bytes: size at which the page ends: no task is added once the page has this many
-                bytes. The first task is always returned.
+            size: maximum number of tasks.
         """
         position, task_id = after or (0, "")
         parameters = {
@@ -103,14 +87,9 @@ class TaskStore(ChildStore[TaskRow]):
             "status": status,
             "after": position,
             "after_id": task_id,
-            "limit": limit,
-            "max_bytes": max_bytes,
+            "limit": size + 1,
         }
-        rows = await self.database.rows(_LIST, parameters)
-        has_more = bool(rows) and rows[0]["remaining"] > len(rows)
-        for row in rows:
-            del row["remaining"]
-        return TaskPage([TaskRow(**row) for row in rows], has_more)
+        return await page_of(self.database, _LIST, parameters, size, TaskRow)
 
     async def order(self, change: Change) -> builtins.list[str]:
         """Return all task_ids in order."""

@@ -21,6 +21,7 @@ from sessiond_server.core.events import Event, EventPublisher
 from sessiond_server.db.idempotency import RequestRecord
 from sessiond_server.db.pool import Contention, DatabaseUnavailable, PoolExhausted
 from sessiond_server.formats.files import MAGIC_BYTES, media_type_of
+from sessiond_server.formats.read.other import unreadable
 from sessiond_server.formats.wire import AssetInfo
 from sessiond_server.providers.base import Answer, ModelFault, ModelRequest
 from sessiond_server.providers.routing import Models
@@ -269,6 +270,13 @@ class TurnRunner:
         )
         route = self._models.route(running.model)
         context = await self._contexts.read(wanted, policy.limits)
+        if message := unreadable(context.messages):
+            raise Fault(
+                "FORMAT_UNREADABLE",
+                f"message {message.seq} is of the format {message.format_name!r}, which this "
+                "server can store but not give to a model",
+                metadata={"format_name": message.format_name, "seq": message.seq},
+            )
         running.text = AnswerText()
         running.text.answered_seq = context.last_seq
         request = ModelRequest(

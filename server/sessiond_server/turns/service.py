@@ -33,8 +33,10 @@ from sessiond_server.db.idempotency import (
     RequestRecord,
     content_hash,
 )
-from sessiond_server.messages.token_counts import Tokenizer
-from sessiond_server.messages.validation import MessageValidator, check_batch
+from sessiond_server.formats.token_counts import Tokenizer
+from sessiond_server.messages.duplicates import already_exists
+from sessiond_server.messages.sizes import check_batch
+from sessiond_server.messages.validation import MessageValidator
 from sessiond_server.providers.base import ModelFault
 from sessiond_server.providers.routing import Models
 from sessiond_server.sessions.store.lock import SessionMissing
@@ -117,6 +119,9 @@ class Turns:
         if session.state == SessionStatus.DESTROYED:
             raise _destroyed(session_id)
         turn = self._new_turn(sending, session, turn_id, timeout_ms)
+        ids = [(i, m.message_id) for i, m in enumerate(sending.messages) if m.message_id]
+        if ids and (stored := await self._store.stored_ids(key, project_id, ids)):
+            raise already_exists(session_id, ids, stored)
         # Messages with results are not held: the others wait for these results.
         is_held = (
             sending.is_immediate
@@ -240,6 +245,20 @@ class Turns:
         if running and turn_id in (None, running) and not self._runner.runs(running):
             await self._save_remote_text(running)
 
+    async def wake(self, project_id: UUID, session_id: str) -> None:
+        """Start the turns that wait for the results of calls, if all results have been stored."""
+        key = session_key(project_id, session_id)
+        session = await self._sessions.get(key, project_id)
+        if session is None or await self._contexts.has_open_calls(session):
+            return
+        with suppress(SessionMissing):
+            async with self._runner.change(key, project_id, session_id) as changes:
+                open_ = await self._store.open(changes.change)
+                # If more messages have arrived since the check, they wake the turns.
+                is_answered = open_.last_seq == session.last_seq and not open_.running_turn
+                if is_answered and await self._store.release(changes.change):
+                    await self._transitions.start_next(changes)
+
     async def session_destroyed(self, project_id: UUID, session_id: str) -> None:
         """Abort the turns of a destroyed session, unless it has been resumed by now."""
         key = session_key(project_id, session_id)
@@ -313,10 +332,10 @@ class Turns:
         key = session_key(project_id, session_id)
         paging = Paging(page_size, page_token, ("turns", key, state), UUID)
         before = paging.after[0] if paging.after else None
-        rows = await self._store.list(key, project_id, state, before, paging.size + 1)
-        if not rows and await self._sessions.get(key, project_id) is None:
+        found = await self._store.list(key, project_id, state, before, paging.size)
+        if not found.rows and await self._sessions.get(key, project_id) is None:
             raise session_not_found(session_id)
-        return paging.page(rows, lambda row: [row.turn_id])
+        return paging.page(found.rows, lambda row: [row.turn_id], has_more=found.has_more)
 
     def _new_turn(
         self, sending: Sending, session: SessionRow, turn_id: UUID, timeout_ms: int

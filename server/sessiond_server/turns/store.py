@@ -23,6 +23,7 @@ from sessiond_server.core.errors import Fault
 from sessiond_server.core.states import TurnState
 from sessiond_server.db.expiry import ALIVE
 from sessiond_server.db.idempotency import RequestRecord
+from sessiond_server.db.pages import RowPage, page_of
 from sessiond_server.db.pool import Database, columns_of
 from sessiond_server.formats.parsing import parse
 from sessiond_server.formats.report import Report
@@ -97,6 +98,9 @@ _HOLD = f"""
 UPDATE turns SET steers = NULL,
     held_until = clock_timestamp() + timeout_ms * interval '1 millisecond'
 WHERE {_OF_SESSION} AND {_QUEUED} AND steers = %(turn_id)s RETURNING turn_id"""
+_RELEASE = f"""
+UPDATE turns SET held_until = clock_timestamp()
+WHERE {_OF_SESSION} AND {_QUEUED} AND held_until > clock_timestamp() RETURNING turn_id"""
 _QUEUED_IDS = f"SELECT turn_id FROM turns WHERE {_OF_SESSION} AND {_QUEUED} ORDER BY place"
 
 _FENCE = f"UPDATE sessions SET running_turn = %(turn_id)s WHERE {_OF_SESSION}"
@@ -254,6 +258,10 @@ class TurnStore:
         """Hold the turns that steer a turn until its calls have results; return if any exist."""
         return bool(await _rows(change, _HOLD, turn_id=turn_id))
 
+    async def release(self, change: Change) -> bool:
+        """Hold no turn of the session any more; return whether one was held."""
+        return bool(await _rows(change, _RELEASE))
+
     async def queued_ids(self, change: Change) -> list[UUID]:
         """Return the ids of the queued turns, in order."""
         return [row["turn_id"] for row in await _rows(change, _QUEUED_IDS)]
@@ -275,12 +283,19 @@ class TurnStore:
 
         Raises:
             AssetMissing: if a message refers to an asset that does not exist.
+            MessageIdTaken: if the session has a message_id of the messages.
         """
         appended = await self._appends.append_fenced(change.connection, append, rows, turn_id)
         if appended:
             first, last = appended.first_seq, appended.last_seq
             await _rows(change, _APPENDED, turn_id=turn_id, first_seq=first, end_seq=last)
         return appended
+
+    async def stored_ids(
+        self, key: UUID, project_id: UUID, ids: Sequence[tuple[int, str]]
+    ) -> dict[str, int]:
+        """Return the seqs of those of the (place, message_id) that the session has."""
+        return await self._appends.stored_ids(key, project_id, [name for _, name in ids])
 
     async def is_continued(self, change: Change, seq: int) -> bool:
         """Return whether the session's newest message is on a branch through an earlier one.
@@ -373,20 +388,20 @@ class TurnStore:
         return [OrphanedTurn(**row) for row in await self._database.rows(_ORPHANS, parameters)]
 
     async def list(
-        self, key: UUID, project_id: UUID, state: int, before: UUID | None, limit: int
-    ) -> list[TurnRow]:
-        """Return turns, the newest first.
+        self, key: UUID, project_id: UUID, state: int, before: UUID | None, size: int
+    ) -> RowPage[TurnRow]:
+        """Return a page of turns, the newest first.
 
         Args:
             key: the session's key.
             project_id: the caller's project.
             state: only turns in this state; 0 = any.
             before: only turns older than this one; None = start with the newest.
-            limit: maximum number of turns.
+            size: maximum number of turns.
         """
         caller = {"key": key, "project_id": project_id}
-        parameters = {**caller, "state": state, "before": before, "limit": limit}
-        return [TurnRow(**row) for row in await self._database.rows(_LIST, parameters)]
+        parameters = {**caller, "state": state, "before": before, "limit": size + 1}
+        return await page_of(self._database, _LIST, parameters, size, TurnRow)
 
 
 def _first_changes(report: Report) -> list[tuple[int, str, str]]:

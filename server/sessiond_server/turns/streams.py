@@ -197,6 +197,8 @@ class TurnFollower:
             messages = [_messages_of(chunk) if chunk.last_seq else () for chunk in chunks]
             if self.own.state == TurnState.QUEUED and self._may_have_joined(messages):
                 await self._ended_turn()
+            if self.own.state == TurnState.QUEUED and self._may_be_answered(messages):
+                await self._turns.wake(self._sending.project_id, self._sending.session_id)
             found, has_ended = self._filter(chunks, messages)
             if found or time.monotonic() - yielded_at >= HEARTBEAT_S:
                 yielded_at = time.monotonic()
@@ -243,6 +245,12 @@ class TurnFollower:
         ids = {str(turn_id) for turn_id in (self.own.turn_id, self.own.steers) if turn_id}
         return bool(self.own.steers or self.own.held_until) and any(
             event.message.turn.turn_id not in {"", *ids} for event in chain(*messages)
+        )
+
+    def _may_be_answered(self, messages: Iterable[Sequence[event_pb2.Event]]) -> bool:
+        """Whether messages were stored that may be the results which the turn waits for."""
+        return bool(self.own.steers or self.own.held_until) and any(
+            not event.message.turn.turn_id for event in chain(*messages)
         )
 
     def _filter(

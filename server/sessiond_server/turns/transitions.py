@@ -19,12 +19,16 @@ from sessiond_server.core.limits import Limits
 from sessiond_server.core.states import SessionStatus, TurnState
 from sessiond_server.formats.incomplete import incomplete_answer
 from sessiond_server.formats.read import read
-from sessiond_server.messages.append import Target, append_of
+from sessiond_server.formats.token_counts import Tokenizer
+from sessiond_server.messages.append import append_of
+from sessiond_server.messages.duplicates import already_exists
 from sessiond_server.messages.store.append import Appended
-from sessiond_server.messages.token_counts import Tokenizer
+from sessiond_server.messages.store.message_ids import MessageIdTaken
+from sessiond_server.messages.target import Target
 from sessiond_server.messages.validation import MessageValidator
 from sessiond_server.providers.base import Answer, ModelFault
 from sessiond_server.providers.routing import Models
+from sessiond_server.sessions.store.lock import SavepointRefused
 from sessiond_server.turns.errors import error_of, internal_error, printable
 from sessiond_server.turns.rows import Ending, OwnedTurn, QueuedTurn, SavedText
 from sessiond_server.turns.state import RunningTurn, TurnChanges, TurnLease, TurnSlots
@@ -217,11 +221,15 @@ class TurnTransitions:
             turn=MessageTurn(turn_id=str(turn_id), model=printable(saved.model), provider=name),
         )
         await self._set_parent(changes, message, saved.answered_seq)
+        # The turn must end even if its text cannot be stored.
         try:
-            return (await self._append(changes, turn_id, [message], is_answer=True)).last_seq
+            async with change.savepoint():
+                return (await self._append(changes, turn_id, [message], is_answer=True)).last_seq
         except Fault as fault:
             log.warning("partial_answer_dropped", turn_id=str(turn_id), error=fault.message)
-            return 0
+        except SavepointRefused as e:
+            log.warning("partial_answer_dropped", turn_id=str(turn_id), error=str(e))
+        return 0
 
     async def _set_parent(self, changes: TurnChanges, answer: Message, answered_seq: int) -> None:
         """Let an answer name the message that it answers, if another branch follows that one."""
@@ -375,6 +383,8 @@ class TurnTransitions:
                     asset_refs=tuple(ref for ref in append.asset_refs if ref[1] != e.sha256),
                     assets=tuple(sha256 for sha256 in append.assets if sha256 != e.sha256),
                 )
+            except MessageIdTaken as e:
+                raise already_exists(changes.session_id, append.message_ids, e.stored) from None
         if appended is None:
             raise Fault(
                 "PARENT_NOT_FOUND",

@@ -23,6 +23,7 @@ _MESSAGE_TYPES = {
     3: b"user.message",
     4: b"assistant.message",
     5: b"tool.message",
+    6: b"other.message",
 }
 
 

@@ -245,6 +245,7 @@ def session_of(info: SessionInfo) -> Session:
 def stored_message(
     session_id: str, blob: Mapping[str, Any], meta: Mapping[str, Any] | None, stored: StoredRange
 ) -> Message:
+    assert stored.create_time is not None  # noqa: S101 - nothing is skipped
     seq, time = stored.last_seq, iso(stored.create_time)
     parent_id = f"{session_id}/{seq - 1}" if seq > 1 else None
     return Message(

@@ -58,7 +58,8 @@ export class SessionTooLarge extends FailedPrecondition {
 }
 
 /**
- * The session has no message of this seq. Metadata: session_id, seq, last_seq.
+ * The session has no message of this seq or message_id. Metadata: session_id, seq or message_id,
+ * last_seq.
  *
  * Reason: `MESSAGE_NOT_FOUND`. Status code: `NOT_FOUND`.
  */
@@ -565,6 +566,29 @@ export class TurnRunning extends FailedPrecondition {
 }
 
 /**
+ * The session has a message of this message_id, or the request has it twice. Nothing was stored;
+ * on_duplicate SKIP stores the others. Metadata: session_id, message_id, and seq of the stored
+ * message if there is one. Details: BadRequest.
+ *
+ * Reason: `MESSAGE_ALREADY_EXISTS`. Status code: `ALREADY_EXISTS`.
+ */
+export class MessageAlreadyExists extends AlreadyExists {
+  static override readonly code: StatusCode = "ALREADY_EXISTS";
+  static override readonly reason: string = "MESSAGE_ALREADY_EXISTS";
+}
+
+/**
+ * The history that a model would be given has a message of FORMAT_OTHER that the server cannot
+ * read. Metadata: session_id, turn_id, format_name, seq.
+ *
+ * Reason: `FORMAT_UNREADABLE`. Status code: `FAILED_PRECONDITION`.
+ */
+export class FormatUnreadable extends FailedPrecondition {
+  static override readonly code: StatusCode = "FAILED_PRECONDITION";
+  static override readonly reason: string = "FORMAT_UNREADABLE";
+}
+
+/**
  * The project of this name was deleted, and is still being removed; try again in some minutes.
  * Metadata: project. Details: RetryInfo.
  *
@@ -631,6 +655,8 @@ export const BY_REASON = {
   TURN_NOT_FOUND: TurnNotFound,
   HISTORY_REWOUND: HistoryRewound,
   TURN_RUNNING: TurnRunning,
+  MESSAGE_ALREADY_EXISTS: MessageAlreadyExists,
+  FORMAT_UNREADABLE: FormatUnreadable,
   PROJECT_BEING_DELETED: ProjectBeingDeleted,
 } as const;
 

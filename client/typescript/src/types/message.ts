@@ -140,6 +140,11 @@ export class Message {
     return this.#proto.tokensEstimated;
   }
 
+  /** Whether this is the beginning of an answer that was cut off. */
+  get incomplete(): boolean {
+    return this.#proto.incomplete;
+  }
+
   /** The turn that stored the message. `undefined` = the caller stored it. */
   get turn(): MessageTurn | undefined {
     const { turn } = this.#proto;
@@ -164,6 +169,7 @@ export class Message {
       format: this.format ?? null,
       ...(this.#proto.content?.$case === "parts" ? { parts: this.parts } : { json: this.json }),
       ...(this.turn && { turn: this.turn }),
+      ...(this.incomplete && { incomplete: true }),
     };
   }
 

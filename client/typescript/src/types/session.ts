@@ -3,6 +3,7 @@ import type { JsonObject } from "../protocol/json.js";
 import { SESSION_STATUSES, type SessionStatus } from "../protocol/names.js";
 import { fromConfig } from "../protocol/structs.js";
 import { fromDuration, fromOptionalTimestamp, fromTimestamp, timeText } from "../protocol/times.js";
+import type { Message } from "./message.js";
 
 /** A session as the server returned it; it does not change afterwards. */
 export interface SessionInfo {
@@ -24,6 +25,11 @@ export interface SessionInfo {
   readonly metadata: JsonObject;
   /** The seq of the newest message. 0 = no message yet. */
   readonly lastSeq: number;
+  /**
+   * How often messages of the session were removed by a rewind. A seq names the same message for as
+   * long as the epoch stays the same.
+   */
+  readonly epoch: number;
   /** Number of messages in the session. */
   readonly messageCount: number;
   /** Size of the messages' contents, in bytes. */
@@ -70,6 +76,22 @@ export interface StoredRange {
   readonly createTime: Date;
   /** Time of storage with microseconds, as ISO 8601 in UTC. */
   readonly createTimeText: string;
+  /** The session's epoch, in which the seqs hold. See `SessionInfo.epoch`. */
+  readonly epoch: number;
+}
+
+/** The result of a rewind. */
+export interface RewindResult {
+  /** The session's lastSeq, including the appended messages. */
+  readonly lastSeq: number;
+  /** The session's epoch. A rewind that removed no message has not changed it. */
+  readonly epoch: number;
+  /** The seq of the first appended message. `undefined` = none was appended. */
+  readonly firstSeq: number | undefined;
+  /** Number of removed messages. */
+  readonly removedCount: number;
+  /** The newest removed messages, at most returnRemoved, in the order of their seqs. */
+  readonly removed: readonly Message[];
 }
 
 /** The result of a copy. */
@@ -127,6 +149,7 @@ export function sessionOf(session: proto.Session): SessionInfo {
     config: fromConfig(session.config),
     metadata: session.metadata ?? {},
     lastSeq: session.lastSeq,
+    epoch: session.epoch,
     messageCount: session.messageCount,
     contentBytes: session.contentBytes,
     tokenCount: session.tokenCount,

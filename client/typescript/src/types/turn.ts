@@ -53,6 +53,8 @@ export interface Turn {
   readonly firstSeq: number | undefined;
   /** The seq of the turn's final answer. `undefined` = no answer, or not yet. */
   readonly lastSeq: number | undefined;
+  /** The seq of the message with the text of an answer that was cut off. `undefined` = no text. */
+  readonly partialSeq: number | undefined;
   /** The provider's stop reason for the final answer, e.g. "stop". Empty = unknown. */
   readonly stopReason: string;
   /** The sum over all calls of the model in the turn. `undefined` = unknown. */
@@ -114,6 +116,7 @@ export function turnOf(turn: proto.Turn): Turn {
     model: turn.model,
     firstSeq: turn.firstSeq || undefined,
     lastSeq: turn.lastSeq || undefined,
+    partialSeq: turn.partialSeq || undefined,
     stopReason: turn.stopReason,
     usage: turn.usage && { ...turn.usage },
     error: turn.error && { ...turn.error },

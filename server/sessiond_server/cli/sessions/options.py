@@ -54,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
     _add_filters(listing)
     listing.add_argument(
         "--order",
-        choices=["active_desc", "created_desc", "created_asc", "id_asc"],
+        choices=["active_desc", "active_asc", "created_desc", "created_asc", "id_asc"],
         help="order of the list. Default: active_desc",
     )
     listing.add_argument(

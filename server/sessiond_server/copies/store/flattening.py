@@ -39,6 +39,11 @@ WITH source AS (
     SELECT %(key)s, %(log)s, seq, parent_seq FROM parent_links
     WHERE key = %(src_key)s AND log = %(src_log)s AND seq >= %(first)s AND seq <= %(last)s
     ON CONFLICT DO NOTHING
+), named AS (
+    INSERT INTO message_ids (key, log, seq, message_id)
+    SELECT %(key)s, %(log)s, seq, message_id FROM message_ids
+    WHERE key = %(src_key)s AND log = %(src_log)s AND seq >= %(first)s AND seq <= %(last)s
+    ON CONFLICT DO NOTHING
 ), referred AS (
     INSERT INTO asset_refs (key, log, seq, sha256, project_id)
     SELECT %(key)s, %(log)s, seq, sha256, project_id FROM asset_refs

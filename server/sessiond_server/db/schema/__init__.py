@@ -11,6 +11,7 @@ from sessiond_server.db.schema.projects import api_keys, projects
 from sessiond_server.db.schema.sessions import (
     bookmarks,
     dead_logs,
+    message_ids,
     messages,
     parent_links,
     requests,
@@ -36,6 +37,7 @@ __all__ = [
     "context_marks",
     "dead_logs",
     "loose_objects",
+    "message_ids",
     "messages",
     "metadata",
     "parent_links",

@@ -217,6 +217,17 @@ parent_links = Table(
     Column("parent_seq", BigInteger, nullable=False, comment="less than seq - 1"),
 )
 
+# The messages that their callers have named. A copy reads those of its source's log.
+message_ids = Table(
+    "message_ids",
+    metadata,
+    Column("key", Uuid, primary_key=True),
+    Column("log", Uuid, primary_key=True),
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("message_id", ID_TEXT, nullable=False),
+    UniqueConstraint("key", "log", "message_id"),
+)
+
 # A session's message log has its messages above base_seq. Its segments are the ranges of other logs
 # that hold the messages from 1 to base_seq, without a gap; a copy shares them with its source. The
 # purger removes messages of a log that neither its session nor a segment reaches.

@@ -2,11 +2,17 @@
 
 from collections.abc import Callable
 
-from sessiond.v1.message_pb2 import FORMAT_ANTHROPIC, FORMAT_GEMINI, FORMAT_OPENAI, Message
+from sessiond.v1.message_pb2 import (
+    FORMAT_ANTHROPIC,
+    FORMAT_GEMINI,
+    FORMAT_OPENAI,
+    FORMAT_OTHER,
+    Message,
+)
 from sessiond_server.formats.incomplete import NOTE, dumps, with_note
 from sessiond_server.formats.parsing import parse
 from sessiond_server.formats.pieces import Entry, Text
-from sessiond_server.formats.read import anthropic, gemini, openai, parts
+from sessiond_server.formats.read import anthropic, gemini, openai, other, parts
 
 _READERS: dict[int, Callable[[Entry], None]] = {
     FORMAT_OPENAI: openai.read,
@@ -34,6 +40,8 @@ def read(message: Message) -> Entry:
         entry.pieces += parts.read(message.parts.parts)
         if message.incomplete:
             entry.pieces.append(Text(NOTE))
+    elif message.format == FORMAT_OTHER:
+        other.read(entry, message.format_name)
     elif message.format in _READERS:
         _READERS[message.format](entry)
     return entry

@@ -21,9 +21,12 @@ from sessiond_server.db.expiry import ALIVE
 from sessiond_server.db.idempotency import DuplicateRequest
 from sessiond_server.db.message_log import MESSAGE_LOG
 from sessiond_server.db.pool import Database, Int8s
+from sessiond_server.messages.store import message_ids
 from sessiond_server.messages.store.branches import link_parents
+from sessiond_server.messages.store.message_ids import MessageIdTaken
 from sessiond_server.messages.store.rows import Rows, Totals
 from sessiond_server.messages.store.spool import Spool, Start
+from sessiond_server.sessions.store.sessions import NewSession, SessionRow, insert_session
 
 # No indexed column changes, except active_minute once a minute, so the update stays heap-only
 # (HOT). The names in braces are replaced by expressions for the values.
@@ -76,16 +79,31 @@ bump AS (
 
 
 _BUMP = _bump("")
+# Where the session got another log while the statement waited, the segments that it has looked at
+# are outdated.
+_BUMP_NAMED = _bump(
+    f"AND {MESSAGE_LOG} = (SELECT {MESSAGE_LOG} FROM sessions WHERE key = %(key)s)"
+    + message_ids.IS_NEW
+)
 
 # A duplicate fails on the primary key, so that the update of last_seq is rolled back as well. ON
 # CONFLICT DO NOTHING would leave a gap.
 _RECORD = """
 recorded AS (
     INSERT INTO requests (key, log, request_id, content_hash, first_seq, last_seq, epoch,
-        created_at)
+        session_id, created_at)
     SELECT %(key)s, log, %(request_id)s, %(hash)s, last_seq - %(count)s + 1, last_seq, epoch,
+        %(result)s,
         active_at
     FROM bump
+)"""
+
+_NAME = f"""
+named AS ({
+    message_ids.INSERT.format(
+        key="%(key)s", log="message_log", before="last_seq - %(count)s", source="bump,"
+    )
+}
 )"""
 
 MESSAGE_COLUMNS = """key, log, seq, role, format, content_bytes, created_at, body, tokens,
@@ -123,13 +141,16 @@ stored AS (
 
 _SELECT = "SELECT last_seq, active_at, message_log, epoch FROM bump"
 
-# By (whether there is a single message, whether there is a request_id).
+# By (whether there is a single message, whether there is a request_id, whether there are
+# message_ids).
 _STATEMENTS = {
-    (single, recorded): (
-        f"WITH {_BUMP}, {_RECORD + ',' if recorded else ''} {_ONE if single else _MANY} {_SELECT}"
+    (single, recorded, named): (
+        f"WITH {_BUMP_NAMED if named else _BUMP}, {_RECORD + ',' if recorded else ''} "
+        f"{_NAME + ',' if named else ''} {_ONE if single else _MANY} {_SELECT}"
     )
     for single in (True, False)
     for recorded in (True, False)
+    for named in (True, False)
 }
 
 # For turns: stores nothing if the session is running another turn by now.
@@ -162,6 +183,8 @@ class Append:
         parents: (place in the append, from 0; parent_seq) for each message that has one.
         asset_refs: (place in the append, from 0; sha256) for each asset that a message refers to.
         assets: sha256 of these assets, each once.
+        message_ids: (place in the append, from 0; message_id) for each message that has one.
+        skipped: number of messages that the request had besides, and that were left out.
     """
 
     key: UUID
@@ -174,6 +197,8 @@ class Append:
     parents: Sequence[tuple[int, int]] = ()
     asset_refs: Sequence[tuple[int, bytes]] = ()
     assets: Sequence[bytes] = ()
+    message_ids: Sequence[tuple[int, str]] = ()
+    skipped: int = 0
 
     @property
     def is_plain(self) -> bool:
@@ -200,6 +225,7 @@ class Append:
             "parent_floor": Int8(totals.parent_floor),
             "request_id": self.request_id,
             "hash": self.content_hash,
+            "result": str(self.skipped or ""),
         }
 
 
@@ -212,12 +238,15 @@ class Appended:
         last_seq: seq of the last message.
         created_us: create time of the messages, in microseconds since 2000-01-01 UTC.
         epoch: epoch of the session, in which the seqs hold.
+        skipped: number of messages that were left out because the session had their message_ids.
+            If all were, first_seq and created_us are 0.
     """
 
     first_seq: int
     last_seq: int
     created_us: int
     epoch: int
+    skipped: int = 0
 
 
 class AppendStore:
@@ -234,13 +263,16 @@ class AppendStore:
 
         Raises:
             DuplicateRequest: the request_id was already recorded.
+            MessageIdTaken: the session's own log has one of the message_ids.
             AssetMissing: a message refers to an asset that does not exist.
         """
         parameters = _parameters(append, rows)
-        statement = _STATEMENTS[len(rows) == 1, bool(append.request_id)]
+        if append.message_ids:
+            parameters |= message_ids.columns(append.message_ids)
+        statement = _STATEMENTS[len(rows) == 1, bool(append.request_id), bool(append.message_ids)]
         lend = self._database.connection if append.is_plain else self._database.transaction
         async with lend() as connection:
-            return await self._append(connection, append, statement, parameters)
+            return await self._append(connection, append, statement, parameters, is_named=True)
 
     async def append_fenced(
         self, connection: AsyncConnection[TupleRow], append: Append, rows: Rows, turn_id: UUID
@@ -251,19 +283,69 @@ class AppendStore:
             The result; None if the session is running another turn or accepts no appends.
 
         Raises:
+            MessageIdTaken: the session has one of the message_ids.
             AssetMissing: a message refers to an asset that does not exist.
         """
         parameters = _parameters(append, rows) | {"turn": turn_id}
+        # The caller's transaction holds the session's row, and goes on after a refusal.
+        await message_ids.check_ids(connection, append.key, append.project_id, append.message_ids)
         return await self._append(connection, append, _FENCED[len(rows) == 1], parameters)
+
+    async def create(
+        self, new: NewSession, append: Append, rows: Rows | Spool
+    ) -> tuple[SessionRow, Appended] | None:
+        """Create a session and store its first messages, in one transaction.
+
+        Args:
+            new: the session.
+            append: the append, whose conditions hold for an empty session.
+            rows: the messages.
+
+        Returns:
+            The session as it was before the append, and the result; None if there is a session with
+            this key by now.
+
+        Raises:
+            AssetMissing: a message refers to an asset that does not exist.
+        """
+        async with self._database.transaction() as connection:
+            session = await insert_session(self._database, connection, new)
+            if session is None:
+                raise psycopg.Rollback
+            if isinstance(rows, Spool):
+                appended = await self._append(
+                    connection,
+                    append,
+                    _BUMPS[bool(append.request_id)],
+                    append.parameters(),
+                    rows,
+                )
+            else:
+                appended = await self._append(
+                    connection,
+                    append,
+                    _STATEMENTS[len(rows) == 1, bool(append.request_id), False],
+                    _parameters(append, rows),
+                )
+            if appended is None:
+                raise psycopg.Rollback
+            return session, appended
+        return None
+
+    async def stored_ids(self, key: UUID, project_id: UUID, ids: Sequence[str]) -> dict[str, int]:
+        """Return the seqs of those of the message_ids that the session has."""
+        async with self._database.connection() as connection:
+            return await message_ids.stored_ids(connection, key, project_id, ids)
 
     async def append_within(
         self, connection: AsyncConnection[TupleRow], append: Append, rows: Rows
     ) -> Appended | None:
         """Store the rows in the caller's transaction, without recording the request_id.
 
-        Results and errors are those of `append`.
+        Results and errors are those of `append`. The transaction must hold the session's row.
         """
-        statement = _STATEMENTS[len(rows) == 1, False]
+        await message_ids.check_ids(connection, append.key, append.project_id, append.message_ids)
+        statement = _STATEMENTS[len(rows) == 1, False, False]
         return await self._append(connection, append, statement, _parameters(append, rows))
 
     async def append_bulk(self, append: Append, spool: Spool) -> Appended | None:
@@ -283,8 +365,19 @@ class AppendStore:
         statement: str,
         parameters: dict[str, object],
         spool: Spool | None = None,
+        *,
+        is_named: bool = False,
     ) -> Appended | None:
-        """Run the statement of an append, and copy the rows of the spool if there is one."""
+        """Run the statement of an append, and copy the rows of the spool if there is one.
+
+        Args:
+            connection: the connection.
+            append: the append.
+            statement: updates the session, and stores the rows unless they are in the spool.
+            parameters: of the statement.
+            spool: the rows, if the statement does not store them.
+            is_named: whether the statement inserts the message_ids, too.
+        """
         if append.asset_refs:
             await assets.hold(connection, append.project_id, append.assets)
         try:
@@ -292,12 +385,22 @@ class AppendStore:
                 statement, parameters, prepare=self._database.prepare, binary=True
             )
         except psycopg.errors.UniqueViolation as e:
+            if e.diag.constraint_name == message_ids.CONSTRAINT:
+                raise MessageIdTaken from e
             raise DuplicateRequest from e
         found = await cursor.fetchone()
         if found is None:
             return None
         last_seq, created_us, message_log, epoch, *after = found
         first_seq = last_seq - append.totals.count + 1
+        if append.message_ids and not is_named:
+            if spool:
+                await message_ids.check_ids(
+                    connection, append.key, append.project_id, append.message_ids
+                )
+            await message_ids.add_ids(
+                connection, append.key, message_log, first_seq, append.message_ids
+            )
         if spool:
             total_bytes = after[0] - append.totals.content_bytes
             total_tokens = after[1] - append.totals.tokens
@@ -314,7 +417,7 @@ class AppendStore:
                 first_seq,
                 append.asset_refs,
             )
-        return Appended(first_seq, last_seq, created_us, epoch)
+        return Appended(first_seq, last_seq, created_us, epoch, append.skipped)
 
 
 def _parameters(append: Append, rows: Rows) -> dict[str, object]:

@@ -16,6 +16,7 @@ from sessiond_server.db.expiry import ALIVE, TOUCH, TOUCH_DUE
 from sessiond_server.db.message_log import MESSAGE_LOG
 from sessiond_server.db.pool import Database
 from sessiond_server.messages.store.branches import PARENT_LINKS
+from sessiond_server.messages.store.message_ids import FOUND
 from sessiond_server.messages.store.segments import UNNESTED, Segment, columns
 
 # With base_seq > 0 in the condition, the join does not read any segments for a session that has all
@@ -181,6 +182,11 @@ class HistoryStore:
         """Return the parent_seqs of the messages that do not follow the one before them, by seq."""
         rows = await self._database.rows(PARENT_LINKS, columns(segments))
         return {row["seq"]: row["parent_seq"] for row in rows}
+
+    async def seq_of(self, segments: Sequence[Segment], message_id: str) -> int | None:
+        """Return the seq of the message with a message_id; None if the segments have none."""
+        rows = await self._database.rows(FOUND, columns(segments) | {"ids": [message_id]})
+        return rows[0]["seq"] if rows else None
 
     async def content_bytes(self, segments: Sequence[Segment]) -> int:
         """Return the size of the content of messages, in bytes."""

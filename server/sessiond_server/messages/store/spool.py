@@ -5,7 +5,7 @@ at the end.
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
@@ -15,6 +15,7 @@ from uuid import UUID
 
 import structlog
 
+from sessiond.v1.message_pb2 import Message
 from sessiond_server.core.errors import Fault
 from sessiond_server.messages.store.rows import NO_TIME, Rows
 
@@ -122,6 +123,24 @@ class Spool:
         # Flush now, so that a full disk is noticed here and not within the transaction that reads
         # the file.
         self._file.flush()
+
+    async def messages(self) -> AsyncIterator[list[Message]]:
+        """Yield the messages again, in pieces."""
+        self._file.seek(0)
+        buffer = b""
+        while chunk := self._file.read(READ_BYTES):
+            buffer += chunk
+            found: list[Message] = []
+            at = 0
+            while at + _HEAD.size <= len(buffer):
+                *_, length = _HEAD.unpack_from(buffer, at)
+                end = at + _HEAD.size + length
+                if end > len(buffer):
+                    break
+                found.append(Message.FromString(buffer[at + _HEAD.size : end]))
+                at = end
+            buffer = buffer[at:]
+            yield found
 
     def copy_data(self, start: Start) -> Iterator[bytes]:
         """Convert the rows to a binary COPY into messages.

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import psycopg
 from psycopg import AsyncConnection
 from psycopg.rows import DictRow, TupleRow
 from sqlalchemy import ClauseElement, ColumnElement, func
@@ -36,6 +37,10 @@ _LOCK_WHOLE = f"SELECT 1 FROM sessions WHERE {LIVE_SESSION} FOR UPDATE"
 
 class SessionMissing(Exception):
     """The project has no such session; nothing was changed."""
+
+
+class SavepointRefused(Exception):
+    """The database refused what was written after a savepoint; the rest of the change stands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +79,22 @@ class Change:
             return await self.database.rows(statement, on=self.connection)
         values = {"key": self.key, "log": self.log, **parameters}
         return await self.database.rows(statement, values, on=self.connection)
+
+    @asynccontextmanager
+    async def savepoint(self) -> AsyncIterator[None]:
+        """Undo what the block has written if it raises, and keep the rest of the change.
+
+        Raises:
+            SavepointRefused: if the database refuses a statement and would refuse it again, unlike
+                after a lost connection or a deadlock.
+        """
+        try:
+            async with self.connection.transaction():
+                yield
+        except psycopg.OperationalError:
+            raise
+        except psycopg.Error as e:
+            raise SavepointRefused(e.diag.message_primary or type(e).__name__) from e
 
 
 @asynccontextmanager

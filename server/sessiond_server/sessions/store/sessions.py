@@ -1,12 +1,13 @@
 """The sessions table: create, get, list, update, delete."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from psycopg import Rollback
+from psycopg import AsyncConnection, Rollback
+from psycopg.rows import TupleRow
 from psycopg.types.json import Jsonb
 from sqlalchemy import (
     BigInteger,
@@ -24,6 +25,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
+from sessiond_server.core.limits import MAX_SESSION_ID_CHARACTERS
 from sessiond_server.core.states import SessionStatus
 from sessiond_server.db import schema as tables
 from sessiond_server.db.expiry import LIVE_SESSION, alive
@@ -35,6 +37,7 @@ from sessiond_server.db.idempotency import (
     find_request,
     recorded_transaction,
 )
+from sessiond_server.db.pages import RowPage, page_of
 from sessiond_server.db.pool import Database, columns_of
 from sessiond_server.sessions.store.deletion import DeletedSession, delete_sessions
 
@@ -136,7 +139,7 @@ class Listing:
 
     Attributes:
         filter: selects the sessions.
-        order: active_desc, created_desc, created_asc or id_asc.
+        order: active_desc, active_asc, created_desc, created_asc or id_asc.
         limit: maximum number of rows.
         after: sort key of the last row of the previous page; None for the first page.
     """
@@ -188,16 +191,9 @@ class SessionStore:
         Raises:
             DuplicateRequest: if the request was already recorded.
         """
-        values = asdict(new) | {"config": Jsonb(new.config), "metadata": Jsonb(new.metadata)}
         async with recorded_transaction(self._database, record) as connection:
-            # An expired session may still have its row, until the purger removes it.
-            await delete_sessions(
-                self._database,
-                connection,
-                and_(T.key == new.key, T.project_id == new.project_id, ~alive()),
-            )
-            if rows := await self._database.rows(_INSERT, values, on=connection):
-                return SessionRow(**rows[0])
+            if row := await insert_session(self._database, connection, new):
+                return row
             raise Rollback
         return None
 
@@ -333,13 +329,29 @@ class SessionStore:
         async with self._database.transaction() as connection:
             return await delete_sessions(self._database, connection, condition, limit=limit)
 
-    async def list(self, listing: Listing) -> list[SessionRow]:
+    async def list(self, listing: Listing) -> RowPage[SessionRow]:
         """Returns at most listing.limit rows after listing.after, in order."""
-        return [SessionRow(**row) for row in await self._database.rows(list_statement(listing))]
+        statement = list_statement(replace(listing, limit=listing.limit + 1))
+        return await page_of(self._database, statement, None, listing.limit, SessionRow)
 
     async def find_request(self, key: UUID, log: UUID, request_id: str) -> RecordedRequest | None:
         """Returns the first request with a request_id; None if there is none."""
         return await find_request(self._database, key, log, request_id)
+
+
+async def insert_session(
+    database: Database, connection: AsyncConnection[TupleRow], new: NewSession
+) -> SessionRow | None:
+    """Insert a session in the caller's transaction; return None if its key is taken."""
+    # An expired session may still have its row, until the purger removes it.
+    await delete_sessions(
+        database,
+        connection,
+        and_(T.key == new.key, T.project_id == new.project_id, ~alive()),
+    )
+    values = asdict(new) | {"config": Jsonb(new.config), "metadata": Jsonb(new.metadata)}
+    rows = await database.rows(_INSERT, values, on=connection)
+    return SessionRow(**rows[0]) if rows else None
 
 
 def list_statement(listing: Listing) -> Select[Any]:
@@ -382,6 +394,13 @@ _ORDERS: dict[str, Any] = {
             tuple_(T.active_minute, T.active_at, T.key) < tuple_(minute, at, key),
         ),
     ),
+    "active_asc": (
+        (T.active_minute.asc(), T.active_at.asc(), T.key.asc()),
+        lambda minute, at, key: and_(
+            T.active_minute >= minute,
+            tuple_(T.active_minute, T.active_at, T.key) > tuple_(minute, at, key),
+        ),
+    ),
     "created_desc": (
         (T.created_at.desc(), T.key.desc()),
         lambda at, key: tuple_(T.created_at, T.key) < tuple_(at, key),
@@ -402,7 +421,7 @@ def _existed(at: datetime) -> ColumnElement[bool]:
 def sort_key(order: str, row: SessionRow) -> tuple[Any, ...]:
     """Returns the sort key of a row, for Listing.after."""
     match order:
-        case "active_desc":
+        case "active_desc" | "active_asc":
             return (row.active_minute, row.active_at, row.key)
         case "id_asc":
             return (row.session_id,)
@@ -416,7 +435,7 @@ def _next_prefix(prefix: str) -> str:
     # The last code point has no successor, so the character before it is increased.
     head, last = prefix[:-1], ord(prefix[-1])
     if last == 0x10FFFF:
-        return _next_prefix(head) if head else "\U0010ffff" * 65
+        return _next_prefix(head) if head else "\U0010ffff" * (MAX_SESSION_ID_CHARACTERS + 1)
     return head + chr(0xE000 if last == 0xD7FF else last + 1)
 
 

@@ -33,7 +33,7 @@ export enum ErrorReason {
   ERROR_REASON_SESSION_DESTROYED = 3,
   /** ERROR_REASON_SESSION_TOO_LARGE - FAILED_PRECONDITION: the session is larger than the operator lets it be copied. Metadata: session_id, message_count, max_messages. */
   ERROR_REASON_SESSION_TOO_LARGE = 4,
-  /** ERROR_REASON_MESSAGE_NOT_FOUND - NOT_FOUND: the session has no message of this seq. Metadata: session_id, seq, last_seq. */
+  /** ERROR_REASON_MESSAGE_NOT_FOUND - NOT_FOUND: the session has no message of this seq or message_id. Metadata: session_id, seq or message_id, last_seq. */
   ERROR_REASON_MESSAGE_NOT_FOUND = 5,
   /** ERROR_REASON_SEQUENCE_CONFLICT - ABORTED: expected_last_seq is not the session's last_seq. Read on from there and try again. Metadata: session_id, expected_last_seq, last_seq. */
   ERROR_REASON_SEQUENCE_CONFLICT = 6,
@@ -161,6 +161,16 @@ export enum ErrorReason {
   ERROR_REASON_HISTORY_REWOUND = 53,
   /** ERROR_REASON_TURN_RUNNING - FAILED_PRECONDITION: the session runs a turn; wait for its end, abort it, or set abort_turn. Metadata: session_id, turn_id. */
   ERROR_REASON_TURN_RUNNING = 54,
+  /**
+   * ERROR_REASON_MESSAGE_ALREADY_EXISTS - ALREADY_EXISTS: the session has a message of this message_id, or the request has it twice. Nothing was stored; on_duplicate SKIP stores
+   * the others. Metadata: session_id, message_id, and seq of the stored message if there is one. Details: BadRequest.
+   */
+  ERROR_REASON_MESSAGE_ALREADY_EXISTS = 55,
+  /**
+   * ERROR_REASON_FORMAT_UNREADABLE - FAILED_PRECONDITION: the history that a model would be given has a message of FORMAT_OTHER that the server cannot read. Metadata: session_id,
+   * turn_id, format_name, seq.
+   */
+  ERROR_REASON_FORMAT_UNREADABLE = 56,
   /**
    * ERROR_REASON_PROJECT_BEING_DELETED - FAILED_PRECONDITION: the project of this name was deleted, and is still being removed; try again in some minutes. Metadata: project. Details:
    * RetryInfo.

@@ -28,6 +28,8 @@ export enum Role {
   ROLE_ASSISTANT = 4,
   /** ROLE_TOOL - A tool's result ("tool"; "function" in older formats). */
   ROLE_TOOL = 5,
+  /** ROLE_OTHER - Not said. Only with FORMAT_OTHER. */
+  ROLE_OTHER = 6,
 }
 
 /** Format names the provider whose message json holds. */
@@ -40,6 +42,12 @@ export enum Format {
   FORMAT_ANTHROPIC = 2,
   /** FORMAT_GEMINI - Gemini: a Content of the Gemini API. */
   FORMAT_GEMINI = 3,
+  /**
+   * FORMAT_OTHER - Any other program, which format_name names: a JSON object of at most 200 levels, kept byte for byte. The server does not look into it: it
+   * has no text, no tokens (token_count is 0 and marked as estimated) and no assets. A turn fails (FORMAT_UNREADABLE) if its history has such
+   * a message, unless the server knows how to read the format.
+   */
+  FORMAT_OTHER = 4,
 }
 
 /** Message is one immutable entry of a session. The same type is sent to be stored and comes back when it is read. */
@@ -53,7 +61,10 @@ export interface Message {
   createTime?:
     | Timestamp
     | undefined;
-  /** role says who speaks. Required with parts. With json, the server reads it from the JSON; a role sent beside it must agree. */
+  /**
+   * role says who speaks. Required with parts. With json, the server reads it from the JSON; a role sent beside it must agree. With
+   * FORMAT_OTHER, any role may be sent; unset = ROLE_OTHER.
+   */
   role: Role;
   /** format names the provider whose message json holds. Required with json, unset with parts. */
   format: Format;
@@ -95,6 +106,16 @@ export interface Message {
   turn?:
     | MessageTurn
     | undefined;
+  /**
+   * message_id is the caller's own name of the message: at most 256 characters, no control characters, unique in its session. A copy keeps
+   * it. Empty = none. GetMessage and GetMessages find messages by it, and appends recognise by it what is stored already (see OnDuplicate).
+   */
+  messageId: string;
+  /**
+   * format_name names the program whose message json holds, e.g. "claude-code". Required with FORMAT_OTHER, unset otherwise. At most 64
+   * characters, no control characters.
+   */
+  formatName: string;
   /**
    * incomplete says that this is the beginning of an answer that was cut off: its turn was aborted, timed out, or lost its model or its server.
    * A model that is given the message is told so. Only assistant messages that a turn stored. ImportSession keeps the value that it is sent.
@@ -209,6 +230,8 @@ function createBaseMessage(): Message {
     tokenCount: 0,
     tokensEstimated: false,
     turn: undefined,
+    messageId: "",
+    formatName: "",
     incomplete: false,
   };
 }
@@ -252,6 +275,12 @@ export const Message: MessageFns<Message> = {
     }
     if (message.turn !== undefined) {
       MessageTurn.encode(message.turn, writer.uint32(98).fork()).join();
+    }
+    if (message.messageId !== "") {
+      writer.uint32(106).string(message.messageId);
+    }
+    if (message.formatName !== "") {
+      writer.uint32(114).string(message.formatName);
     }
     if (message.incomplete !== false) {
       writer.uint32(120).bool(message.incomplete);
@@ -368,6 +397,22 @@ export const Message: MessageFns<Message> = {
             message.turn = MessageTurn.decode(reader, reader.uint32());
             continue;
           }
+          case 13: {
+            if (tag !== 106) {
+              break;
+            }
+
+            message.messageId = reader.string();
+            continue;
+          }
+          case 14: {
+            if (tag !== 114) {
+              break;
+            }
+
+            message.formatName = reader.string();
+            continue;
+          }
           case 15: {
             if (tag !== 120) {
               break;
@@ -421,6 +466,8 @@ export const Message: MessageFns<Message> = {
     message.turn = (object.turn !== undefined && object.turn !== null)
       ? MessageTurn.fromPartial(object.turn)
       : undefined;
+    message.messageId = object.messageId ?? "";
+    message.formatName = object.formatName ?? "";
     message.incomplete = object.incomplete ?? false;
     return message;
   },

@@ -28,6 +28,9 @@ export interface RewindSessionRequest {
     | //
     /** to_bookmark keeps the messages up to this bookmark of the session. */
     { $case: "toBookmark"; value: string }
+    | //
+    /** before_message_id removes the message of this message_id, and all that follow it. */
+    { $case: "beforeMessageId"; value: string }
     | undefined;
   /** messages are appended to what was kept, in the same commit. Limits as for StoreMessages. Empty = none. */
   messages: Message[];
@@ -97,6 +100,9 @@ export const RewindSessionRequest: MessageFns<RewindSessionRequest> = {
       case "toBookmark":
         writer.uint32(34).string(message.to.value);
         break;
+      case "beforeMessageId":
+        writer.uint32(42).string(message.to.value);
+        break;
     }
     for (const v of message.messages) {
       Message.encode(v!, writer.uint32(50).fork()).join();
@@ -162,6 +168,14 @@ export const RewindSessionRequest: MessageFns<RewindSessionRequest> = {
             }
 
             message.to = { $case: "toBookmark", value: reader.string() };
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.to = { $case: "beforeMessageId", value: reader.string() };
             continue;
           }
           case 6: {
@@ -246,6 +260,12 @@ export const RewindSessionRequest: MessageFns<RewindSessionRequest> = {
       case "toBookmark": {
         if (object.to?.value !== undefined && object.to?.value !== null) {
           message.to = { $case: "toBookmark", value: object.to.value };
+        }
+        break;
+      }
+      case "beforeMessageId": {
+        if (object.to?.value !== undefined && object.to?.value !== null) {
+          message.to = { $case: "beforeMessageId", value: object.to.value };
         }
         break;
       }

@@ -28,7 +28,8 @@ export enum SessionStatus {
 export interface Session {
   /**
    * session_id names the session within its project: the caller's own string, or a UUIDv7 made by the server.
-   * 1 to 256 characters, no control characters, no white space at either end. Set at creation, never changes.
+   * 1 to 1,024 characters, at most 2,048 bytes in UTF-8, no control characters, no white space at either end. Set at creation, never
+   * changes.
    */
   sessionId: string;
   /** status says whether appends are accepted. Output only; ImportSession reads it. */

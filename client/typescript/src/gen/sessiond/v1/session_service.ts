@@ -21,6 +21,19 @@ export const protobufPackage = "sessiond.v1";
 
 export const protobufFileName = "sessiond/v1/session_service.proto";
 
+/** OnDuplicate says what an append does with a message whose message_id the session has already, or an earlier message of the request. */
+export enum OnDuplicate {
+  /** ON_DUPLICATE_UNSPECIFIED - Refuse. */
+  ON_DUPLICATE_UNSPECIFIED = 0,
+  /** ON_DUPLICATE_REFUSE - Store nothing: MESSAGE_ALREADY_EXISTS. */
+  ON_DUPLICATE_REFUSE = 1,
+  /**
+   * ON_DUPLICATE_SKIP - Leave these messages out, even if they differ from what is stored, and store the others. Messages without a message_id are always stored.
+   * Where a message is left out, a parent_seq has to name a message that was stored before the request.
+   */
+  ON_DUPLICATE_SKIP = 2,
+}
+
 /** SessionOrder is an order of sessions. */
 export enum SessionOrder {
   /** SESSION_ORDER_UNSPECIFIED - The most recently active first. */
@@ -33,6 +46,8 @@ export enum SessionOrder {
   SESSION_ORDER_CREATED_ASC = 3,
   /** SESSION_ORDER_ID_ASC - By session_id, in the order of its UTF-8 bytes. */
   SESSION_ORDER_ID_ASC = 4,
+  /** SESSION_ORDER_ACTIVE_ASC - The least recently active first. */
+  SESSION_ORDER_ACTIVE_ASC = 5,
 }
 
 /** MessageOrder is an order of messages. */
@@ -75,7 +90,7 @@ export interface GetSessionRequest {
 
 /** SessionFilter selects sessions of a project. A session matches if it meets every field that is set. */
 export interface SessionFilter {
-  /** session_id_prefix matches sessions whose id begins with it; case-sensitive. At most 256 characters. Empty = all. */
+  /** session_id_prefix matches sessions whose id begins with it; case-sensitive. At most 1,024 characters. Empty = all. */
   sessionIdPrefix: string;
   /** user matches sessions of this user. At most 256 characters. Empty = all. */
   user: string;
@@ -379,7 +394,10 @@ export interface StoreMessagesRequest {
   sessionId: string;
   /** messages in their order. 1 to 1,000, together at most 32 MiB of content, each at most 16 MiB unless the server's operator says otherwise. */
   messages: Message[];
-  /** expected_last_seq, where it is set, must be the session's last_seq (0 = it is empty); otherwise nothing is stored (SEQUENCE_CONFLICT). */
+  /**
+   * expected_last_seq, where it is set, must be the session's last_seq (0 = it is empty); otherwise nothing is stored (SEQUENCE_CONFLICT),
+   * nor is anything skipped.
+   */
   expectedLastSeq?:
     | number
     | undefined;
@@ -392,21 +410,32 @@ export interface StoreMessagesRequest {
    * expected_epoch, if set, must be the session's epoch; otherwise nothing is stored (HISTORY_REWOUND). Without it, expected_last_seq also holds
    * for a session that was rewound and has grown to the same last_seq again.
    */
-  expectedEpoch?: number | undefined;
+  expectedEpoch?:
+    | number
+    | undefined;
+  /** on_duplicate says what happens to messages whose message_id the session has already. Unspecified = REFUSE. */
+  onDuplicate: OnDuplicate;
+  /**
+   * create makes the session in the same commit if there is none, with these settings: model, user, title, config, metadata, expiry. Its
+   * session_id is that of the request; other fields are ignored. If the session exists, it stays as it is. Unset = SESSION_NOT_FOUND.
+   */
+  create?: Session | undefined;
 }
 
 /** StoreMessagesResponse says where the messages were stored: at first_seq, first_seq + 1, ..., last_seq. */
 export interface StoreMessagesResponse {
-  /** first_seq is the seq of the first message of the batch. */
+  /** first_seq is the seq of the first message that was stored. 0 = all were skipped: nothing was written. */
   firstSeq: number;
-  /** last_seq is the seq of the last message of the batch. */
+  /** last_seq is the seq of the last message that was stored; if all were skipped, the session's last_seq. */
   lastSeq: number;
-  /** create_time is the messages' create_time. */
+  /** create_time is the messages' create_time. Unset if all were skipped. */
   createTime?:
     | Timestamp
     | undefined;
   /** epoch is the session's epoch, in which first_seq and last_seq hold. */
   epoch: number;
+  /** skipped_count is how many messages were left out because the session had their message_id. */
+  skippedCount: number;
 }
 
 /** BatchStoreMessagesRequest is what many StoreMessages would ask. */
@@ -439,7 +468,7 @@ export interface BatchStoreMessagesResult {
     | undefined;
 }
 
-/** ImportMessagesRequest is one piece of an import. expected_last_seq, expected_epoch and request_id are read from the first piece only. */
+/** ImportMessagesRequest is one piece of an import. All fields but messages are read from the first piece only. */
 export interface ImportMessagesRequest {
   /** session_id of the session. Required in the first piece; in later ones empty or the same, another one makes the import fail. */
   sessionId: string;
@@ -451,20 +480,28 @@ export interface ImportMessagesRequest {
     | undefined;
   /** request_id as in StoreMessagesRequest. */
   requestId: string;
+  /** on_duplicate as in StoreMessagesRequest. */
+  onDuplicate: OnDuplicate;
   /** expected_epoch as in StoreMessagesRequest. */
-  expectedEpoch?: number | undefined;
+  expectedEpoch?:
+    | number
+    | undefined;
+  /** create as in StoreMessagesRequest. */
+  create?: Session | undefined;
 }
 
 /** ImportMessagesResponse says where the messages were stored: at first_seq, first_seq + 1, ..., last_seq. */
 export interface ImportMessagesResponse {
-  /** first_seq is the seq of the first message. */
+  /** first_seq as in StoreMessagesResponse. */
   firstSeq: number;
-  /** last_seq is the seq of the last message. */
+  /** last_seq as in StoreMessagesResponse. */
   lastSeq: number;
-  /** create_time is the messages' create_time. */
+  /** create_time as in StoreMessagesResponse. */
   createTime?:
     | Timestamp
     | undefined;
+  /** skipped_count as in StoreMessagesResponse. */
+  skippedCount: number;
   /** epoch is the session's epoch, in which first_seq and last_seq hold. */
   epoch: number;
 }
@@ -484,6 +521,9 @@ export interface GetMessagesRequest {
     | //
     /** after_bookmark leaves out the messages up to this bookmark of the session. */
     { $case: "afterBookmark"; value: string }
+    | //
+    /** after_message_id leaves out the messages up to the one of this message_id. */
+    { $case: "afterMessageId"; value: string }
     | undefined;
   /** through_seq is the last seq to read. 0 = the session's last_seq when the call starts; a larger one than that is cut to it. */
   throughSeq: number;
@@ -539,12 +579,14 @@ export interface ListMessagesResponse {
   nextPageToken: string;
 }
 
-/** GetMessageRequest names one message. */
+/** GetMessageRequest names one message, by seq or by message_id. */
 export interface GetMessageRequest {
   /** session_id of the session. Required. */
   sessionId: string;
-  /** seq of the message, from 1. Required. */
+  /** seq of the message, from 1. Required unless message_id is set; refused together with it. */
   seq: number;
+  /** message_id of the message. Empty = it is named by seq. */
+  messageId: string;
 }
 
 function createBaseCreateSessionRequest(): CreateSessionRequest {
@@ -2537,7 +2579,15 @@ export const ExportSessionResponse: MessageFns<ExportSessionResponse> = {
 };
 
 function createBaseStoreMessagesRequest(): StoreMessagesRequest {
-  return { sessionId: "", messages: [], expectedLastSeq: undefined, requestId: "", expectedEpoch: undefined };
+  return {
+    sessionId: "",
+    messages: [],
+    expectedLastSeq: undefined,
+    requestId: "",
+    expectedEpoch: undefined,
+    onDuplicate: 0,
+    create: undefined,
+  };
 }
 
 export const StoreMessagesRequest: MessageFns<StoreMessagesRequest> = {
@@ -2556,6 +2606,12 @@ export const StoreMessagesRequest: MessageFns<StoreMessagesRequest> = {
     }
     if (message.expectedEpoch !== undefined) {
       writer.uint32(40).int64(message.expectedEpoch);
+    }
+    if (message.onDuplicate !== 0) {
+      writer.uint32(48).int32(message.onDuplicate);
+    }
+    if (message.create !== undefined) {
+      Session.encode(message.create, writer.uint32(66).fork()).join();
     }
     return writer;
   },
@@ -2613,6 +2669,22 @@ export const StoreMessagesRequest: MessageFns<StoreMessagesRequest> = {
             message.expectedEpoch = longToNumber(reader.int64());
             continue;
           }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.onDuplicate = reader.int32() as any;
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.create = Session.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2635,12 +2707,16 @@ export const StoreMessagesRequest: MessageFns<StoreMessagesRequest> = {
     message.expectedLastSeq = object.expectedLastSeq ?? undefined;
     message.requestId = object.requestId ?? "";
     message.expectedEpoch = object.expectedEpoch ?? undefined;
+    message.onDuplicate = object.onDuplicate ?? 0;
+    message.create = (object.create !== undefined && object.create !== null)
+      ? Session.fromPartial(object.create)
+      : undefined;
     return message;
   },
 };
 
 function createBaseStoreMessagesResponse(): StoreMessagesResponse {
-  return { firstSeq: 0, lastSeq: 0, createTime: undefined, epoch: 0 };
+  return { firstSeq: 0, lastSeq: 0, createTime: undefined, epoch: 0, skippedCount: 0 };
 }
 
 export const StoreMessagesResponse: MessageFns<StoreMessagesResponse> = {
@@ -2656,6 +2732,9 @@ export const StoreMessagesResponse: MessageFns<StoreMessagesResponse> = {
     }
     if (message.epoch !== 0) {
       writer.uint32(32).int64(message.epoch);
+    }
+    if (message.skippedCount !== 0) {
+      writer.uint32(40).int32(message.skippedCount);
     }
     return writer;
   },
@@ -2705,6 +2784,14 @@ export const StoreMessagesResponse: MessageFns<StoreMessagesResponse> = {
             message.epoch = longToNumber(reader.int64());
             continue;
           }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.skippedCount = reader.int32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2728,6 +2815,7 @@ export const StoreMessagesResponse: MessageFns<StoreMessagesResponse> = {
       ? Timestamp.fromPartial(object.createTime)
       : undefined;
     message.epoch = object.epoch ?? 0;
+    message.skippedCount = object.skippedCount ?? 0;
     return message;
   },
 };
@@ -2936,7 +3024,15 @@ export const BatchStoreMessagesResult: MessageFns<BatchStoreMessagesResult> = {
 };
 
 function createBaseImportMessagesRequest(): ImportMessagesRequest {
-  return { sessionId: "", messages: [], expectedLastSeq: undefined, requestId: "", expectedEpoch: undefined };
+  return {
+    sessionId: "",
+    messages: [],
+    expectedLastSeq: undefined,
+    requestId: "",
+    onDuplicate: 0,
+    expectedEpoch: undefined,
+    create: undefined,
+  };
 }
 
 export const ImportMessagesRequest: MessageFns<ImportMessagesRequest> = {
@@ -2953,8 +3049,14 @@ export const ImportMessagesRequest: MessageFns<ImportMessagesRequest> = {
     if (message.requestId !== "") {
       writer.uint32(34).string(message.requestId);
     }
+    if (message.onDuplicate !== 0) {
+      writer.uint32(40).int32(message.onDuplicate);
+    }
     if (message.expectedEpoch !== undefined) {
       writer.uint32(48).int64(message.expectedEpoch);
+    }
+    if (message.create !== undefined) {
+      Session.encode(message.create, writer.uint32(58).fork()).join();
     }
     return writer;
   },
@@ -3004,12 +3106,28 @@ export const ImportMessagesRequest: MessageFns<ImportMessagesRequest> = {
             message.requestId = reader.string();
             continue;
           }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.onDuplicate = reader.int32() as any;
+            continue;
+          }
           case 6: {
             if (tag !== 48) {
               break;
             }
 
             message.expectedEpoch = longToNumber(reader.int64());
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.create = Session.decode(reader, reader.uint32());
             continue;
           }
         }
@@ -3033,13 +3151,17 @@ export const ImportMessagesRequest: MessageFns<ImportMessagesRequest> = {
     message.messages = object.messages?.map((e) => Message.fromPartial(e)) || [];
     message.expectedLastSeq = object.expectedLastSeq ?? undefined;
     message.requestId = object.requestId ?? "";
+    message.onDuplicate = object.onDuplicate ?? 0;
     message.expectedEpoch = object.expectedEpoch ?? undefined;
+    message.create = (object.create !== undefined && object.create !== null)
+      ? Session.fromPartial(object.create)
+      : undefined;
     return message;
   },
 };
 
 function createBaseImportMessagesResponse(): ImportMessagesResponse {
-  return { firstSeq: 0, lastSeq: 0, createTime: undefined, epoch: 0 };
+  return { firstSeq: 0, lastSeq: 0, createTime: undefined, skippedCount: 0, epoch: 0 };
 }
 
 export const ImportMessagesResponse: MessageFns<ImportMessagesResponse> = {
@@ -3052,6 +3174,9 @@ export const ImportMessagesResponse: MessageFns<ImportMessagesResponse> = {
     }
     if (message.createTime !== undefined) {
       Timestamp.encode(message.createTime, writer.uint32(26).fork()).join();
+    }
+    if (message.skippedCount !== 0) {
+      writer.uint32(32).int64(message.skippedCount);
     }
     if (message.epoch !== 0) {
       writer.uint32(40).int64(message.epoch);
@@ -3096,6 +3221,14 @@ export const ImportMessagesResponse: MessageFns<ImportMessagesResponse> = {
             message.createTime = Timestamp.decode(reader, reader.uint32());
             continue;
           }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.skippedCount = longToNumber(reader.int64());
+            continue;
+          }
           case 5: {
             if (tag !== 40) {
               break;
@@ -3126,6 +3259,7 @@ export const ImportMessagesResponse: MessageFns<ImportMessagesResponse> = {
     message.createTime = (object.createTime !== undefined && object.createTime !== null)
       ? Timestamp.fromPartial(object.createTime)
       : undefined;
+    message.skippedCount = object.skippedCount ?? 0;
     message.epoch = object.epoch ?? 0;
     return message;
   },
@@ -3158,6 +3292,9 @@ export const GetMessagesRequest: MessageFns<GetMessagesRequest> = {
         break;
       case "afterBookmark":
         writer.uint32(74).string(message.start.value);
+        break;
+      case "afterMessageId":
+        writer.uint32(90).string(message.start.value);
         break;
     }
     if (message.throughSeq !== 0) {
@@ -3228,6 +3365,14 @@ export const GetMessagesRequest: MessageFns<GetMessagesRequest> = {
             }
 
             message.start = { $case: "afterBookmark", value: reader.string() };
+            continue;
+          }
+          case 11: {
+            if (tag !== 90) {
+              break;
+            }
+
+            message.start = { $case: "afterMessageId", value: reader.string() };
             continue;
           }
           case 4: {
@@ -3322,6 +3467,12 @@ export const GetMessagesRequest: MessageFns<GetMessagesRequest> = {
       case "afterBookmark": {
         if (object.start?.value !== undefined && object.start?.value !== null) {
           message.start = { $case: "afterBookmark", value: object.start.value };
+        }
+        break;
+      }
+      case "afterMessageId": {
+        if (object.start?.value !== undefined && object.start?.value !== null) {
+          message.start = { $case: "afterMessageId", value: object.start.value };
         }
         break;
       }
@@ -3648,7 +3799,7 @@ export const ListMessagesResponse: MessageFns<ListMessagesResponse> = {
 };
 
 function createBaseGetMessageRequest(): GetMessageRequest {
-  return { sessionId: "", seq: 0 };
+  return { sessionId: "", seq: 0, messageId: "" };
 }
 
 export const GetMessageRequest: MessageFns<GetMessageRequest> = {
@@ -3658,6 +3809,9 @@ export const GetMessageRequest: MessageFns<GetMessageRequest> = {
     }
     if (message.seq !== 0) {
       writer.uint32(16).int64(message.seq);
+    }
+    if (message.messageId !== "") {
+      writer.uint32(26).string(message.messageId);
     }
     return writer;
   },
@@ -3691,6 +3845,14 @@ export const GetMessageRequest: MessageFns<GetMessageRequest> = {
             message.seq = longToNumber(reader.int64());
             continue;
           }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.messageId = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -3710,6 +3872,7 @@ export const GetMessageRequest: MessageFns<GetMessageRequest> = {
     const message = createBaseGetMessageRequest();
     message.sessionId = object.sessionId ?? "";
     message.seq = object.seq ?? 0;
+    message.messageId = object.messageId ?? "";
     return message;
   },
 };
@@ -3898,7 +4061,7 @@ export const SessionServiceDefinition = {
     /**
      * StoreMessages appends a batch, atomically and durably: when it answers, all of it is committed.
      * Errors: SESSION_NOT_FOUND, SESSION_DESTROYED, SEQUENCE_CONFLICT, HISTORY_REWOUND, PARENT_NOT_FOUND, INVALID_JSON, UNKNOWN_ROLE,
-     * MESSAGE_TOO_LARGE, BATCH_TOO_LARGE, ASSET_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED.
+     * MESSAGE_TOO_LARGE, BATCH_TOO_LARGE, ASSET_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED, MESSAGE_ALREADY_EXISTS.
      */
     storeMessages: {
       name: "StoreMessages",
@@ -3940,7 +4103,7 @@ export const SessionServiceDefinition = {
      * The end is pinned when the call starts: messages stored later are not mixed in. A stream that breaks goes on
      * from the last batch's resume_token. Whoever reads on from seq n misses nothing, within an epoch: if the session is rewound, the stream ends
      * with the messages as they were when it started, or with HISTORY_REWOUND if removed ones were purged before they could be sent.
-     * Errors: SESSION_NOT_FOUND, BOOKMARK_NOT_FOUND, INVALID_RESUME_TOKEN, HISTORY_REWOUND, INVALID_FIELD, SERVER_DRAINING.
+     * Errors: SESSION_NOT_FOUND, BOOKMARK_NOT_FOUND, MESSAGE_NOT_FOUND, INVALID_RESUME_TOKEN, HISTORY_REWOUND, INVALID_FIELD, SERVER_DRAINING.
      */
     getMessages: {
       name: "GetMessages",

@@ -17,6 +17,7 @@ from sessiond.v1.message_pb2 import (
     FORMAT_GEMINI,
     FORMAT_OPENAI,
     ROLE_UNSPECIFIED,
+    Message,
     Part,
 )
 from sessiond_server.formats.files import is_content
@@ -31,7 +32,7 @@ from sessiond_server.formats.pieces import (
     Thinking,
     is_nonmessage_item,
 )
-from sessiond_server.formats.read import anthropic, gemini, openai
+from sessiond_server.formats.read import anthropic, gemini, openai, other
 from sessiond_server.formats.read.readable import readable
 
 ENCODING = "o200k_base"
@@ -105,6 +106,13 @@ def tokenizer(kind: str) -> Tokenizer:
     if kind == ENCODING or (kind == "auto" and find_spec("bpe_openai")):
         return Vocabulary()
     return Estimate()
+
+
+def texts_of_other(message: Message, value: JSON) -> list[str]:
+    """Return the texts of a message of FORMAT_OTHER that count; none if nobody can read it."""
+    texts: list[str] = []
+    _add_pieces(other.pieces_of(message, value), texts)
+    return texts
 
 
 def texts_of_json(value: dict[str, Any], message_format: int) -> list[str]:

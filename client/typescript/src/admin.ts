@@ -1,0 +1,141 @@
+import { type CallOptions, Calls } from "./connection.js";
+import {
+  type ApiKey as ApiKeyProto,
+  CreateApiKeyRequest,
+  ListProjectsRequest,
+  type Project as ProjectProto,
+} from "./gen/sessiond/v1/admin_service.js";
+import type { PagedList } from "./lazy.js";
+import { adminMethods } from "./methods.js";
+import { checkBoolean, checkInteger, checkOptionalText, checkText } from "./protocol/checks.js";
+import { fromOptionalTimestamp, fromTimestamp } from "./protocol/times.js";
+import type { ListOptions } from "./sessions.js";
+
+/** A tenant: each session, user and key belongs to exactly one project. */
+export interface Project {
+  /** The project's name, unique on the server. */
+  readonly name: string;
+  /** Time of creation. */
+  readonly createdAt: Date;
+}
+
+/** An API key. Only createApiKey returns its secret. */
+export interface ApiKey {
+  /** Identifies the key. Not secret: it may be shown and logged. */
+  readonly keyId: string;
+  /** Name of the key's project. */
+  readonly project: string;
+  /** A description for people to read. Empty = none. */
+  readonly label: string;
+  /** Whether the key may manage projects and keys. */
+  readonly isAdmin: boolean;
+  /** Time of creation. */
+  readonly createdAt: Date;
+  /** Time of revocation. `undefined` = the key is valid. */
+  readonly revokedAt: Date | undefined;
+}
+
+/** A new API key, with its secret. */
+export interface NewApiKey extends ApiKey {
+  /** The whole key, to pass as `apiKey`. The server keeps only a hash of it. */
+  readonly secret: string;
+}
+
+/** How an API key is created. */
+export interface CreateApiKeyOptions extends CallOptions {
+  /** A text that helps people to recognise the key, at most 256 characters. */
+  readonly label?: string | undefined;
+  /** Let the key manage projects and keys. Default: false. */
+  readonly isAdmin?: boolean | undefined;
+}
+
+/**
+ * The calls about projects and API keys. If the server requires keys, they need an admin key
+ * (AdminKeyRequired). createProject and createApiKey are not retried.
+ */
+export class Admin extends Calls {
+  /**
+   * Create a project.
+   *
+   * @param name - 1 to 64 characters of a-z, 0-9, "-" and "_", beginning with a letter or a digit.
+   * @throws ProjectAlreadyExists if the name is taken.
+   */
+  async createProject(name: string, options: CallOptions = {}): Promise<Project> {
+    checkText(name, "name");
+    const request = { project: { name, createTime: undefined } };
+    return projectOf(
+      await this.connection.call(adminMethods.createProject, request, options, {
+        isRepeatable: false,
+      }),
+    );
+  }
+
+  /** List the projects by name, fetched page by page during the iteration. */
+  listProjects(options: ListOptions = {}): PagedList<Project> {
+    checkInteger(options.pageSize, "pageSize");
+    const request = ListProjectsRequest.create({ pageSize: options.pageSize ?? 0 });
+    return this.paged(adminMethods.listProjects, request, options, ({ projects }) =>
+      projects.map(projectOf),
+    );
+  }
+
+  /**
+   * Create an API key.
+   *
+   * @returns the key with its secret, which cannot be read again.
+   * @throws ProjectNotFound if there is no such project.
+   */
+  async createApiKey(project: string, options: CreateApiKeyOptions = {}): Promise<NewApiKey> {
+    checkText(project, "project");
+    checkOptionalText(options.label, "label");
+    checkBoolean(options.isAdmin, "isAdmin");
+    const request = CreateApiKeyRequest.create({
+      project,
+      label: options.label ?? "",
+      isAdmin: options.isAdmin ?? false,
+    });
+    const { key, secret } = await this.connection.call(
+      adminMethods.createApiKey,
+      request,
+      options,
+      { isRepeatable: false },
+    );
+    return { ...apiKeyOf(key), secret };
+  }
+
+  /**
+   * Return a project's keys, the newest first, without their secrets.
+   *
+   * @throws ProjectNotFound if there is no such project.
+   */
+  async listApiKeys(project: string, options: CallOptions = {}): Promise<ApiKey[]> {
+    checkText(project, "project");
+    const { keys } = await this.connection.call(adminMethods.listApiKeys, { project }, options);
+    return keys.map(apiKeyOf);
+  }
+
+  /**
+   * Revoke a key. Servers refuse it within seconds.
+   *
+   * @throws ApiKeyNotFound if there is no such key.
+   */
+  async revokeApiKey(keyId: string, options: CallOptions = {}): Promise<ApiKey> {
+    checkText(keyId, "keyId");
+    return apiKeyOf(await this.connection.call(adminMethods.revokeApiKey, { keyId }, options));
+  }
+}
+
+function projectOf(project: ProjectProto): Project {
+  return { name: project.name, createdAt: fromTimestamp(project.createTime) };
+}
+
+function apiKeyOf(key: ApiKeyProto | undefined): ApiKey {
+  return {
+    keyId: key?.keyId ?? "",
+    project: key?.project ?? "",
+    label: key?.label ?? "",
+    isAdmin: key?.isAdmin ?? false,
+    createdAt: fromTimestamp(key?.createTime),
+    revokedAt: fromOptionalTimestamp(key?.revokeTime),
+  };
+}

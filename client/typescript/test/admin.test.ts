@@ -1,0 +1,41 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import {
+  ApiKeyInvalid,
+  ApiKeyNotFound,
+  Client,
+  ProjectAlreadyExists,
+  ProjectNotFound,
+} from "../src/index.js";
+import { startServer, uniqueId, useClient } from "./support/fixture.js";
+
+const given = useClient();
+
+test("projects and keys are created, listed and revoked", async () => {
+  const { admin } = given.client;
+  const name = uniqueId("project");
+  const project = await admin.createProject(name);
+  assert.equal(project.name, name);
+  await assert.rejects(admin.createProject(name), ProjectAlreadyExists);
+  const names = (await admin.listProjects({ pageSize: 1 }).toArray()).map((found) => found.name);
+  assert.ok(names.includes(name) && names.includes("default"));
+  const key = await admin.createApiKey(name, { label: "a label" });
+  assert.match(key.secret, /^sk-sessiond-/);
+  const { secret: _, ...known } = key;
+  assert.deepEqual(await admin.listApiKeys(name), [known]);
+  assert.ok((await admin.revokeApiKey(key.keyId)).revokedAt);
+  await assert.rejects(admin.revokeApiKey("unknown"), ApiKeyNotFound);
+  await assert.rejects(admin.createApiKey("no-such-project"), ProjectNotFound);
+});
+
+test("a key belongs to one project, whose sessions others do not find", async () => {
+  const server = await startServer();
+  await using open = new Client({ target: server.target });
+  await open.admin.createProject("other");
+  const { secret } = await open.admin.createApiKey("other");
+  await using other = new Client({ target: server.target, apiKey: secret });
+  await open.createSession({ sessionId: "mine" });
+  assert.deepEqual(await other.listSessions().toArray(), []);
+  await using wrong = new Client({ target: server.target, apiKey: `${secret}x` });
+  await assert.rejects(wrong.listSessions().toArray(), ApiKeyInvalid);
+});

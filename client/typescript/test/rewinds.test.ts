@@ -1,0 +1,120 @@
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import {
+  HistoryRewound,
+  InvalidField,
+  MessageNotFound,
+  rpc,
+  type Session,
+  TurnRunning,
+} from "../src/index.js";
+import { useClient } from "./support/fixture.js";
+
+const given = useClient();
+
+async function newSession(count = 4): Promise<Session> {
+  const session = await given.client.createSession({ model: "echo" });
+  await session.storeMessages(
+    Array.from({ length: count }, (_, i) => ({ role: "user", content: String(i + 1) })),
+  );
+  return session;
+}
+
+async function contents(session: Session): Promise<string> {
+  return (await session.getMessages().toArray()).map(({ content }) => content).join();
+}
+
+describe("rewinds", () => {
+  test("remove the newest messages, return them, and append others", async () => {
+    const session = await newSession();
+    const copy = await session.copy();
+    const result = await session.rewind({
+      toSeq: 2,
+      messages: [{ role: "user", content: "other" }],
+      returnRemoved: 1,
+      expectedLastSeq: 4,
+      expectedEpoch: 0,
+    });
+    assert.deepEqual(
+      [result.lastSeq, result.firstSeq, result.epoch, result.removedCount],
+      [3, 3, 1, 2],
+    );
+    assert.deepEqual(
+      result.removed.map(({ content }) => content),
+      ["4"],
+    );
+    assert.equal(await contents(session), "1,2,other");
+    assert.equal(await contents(copy), "1,2,3,4");
+    assert.equal((await session.refresh()).epoch, 1);
+  });
+
+  test("go back to a bookmark, or by a number of messages", async () => {
+    const session = await newSession();
+    await session.bookmarks.create("plan", { seq: 3 });
+    await session.rewind({ toBookmark: "plan" });
+    assert.equal(await contents(session), "1,2,3");
+    const { removedCount, firstSeq } = await session.rewind({ dropLast: 9 });
+    assert.deepEqual([removedCount, firstSeq], [3, undefined]);
+    assert.equal(await contents(session), "");
+  });
+
+  test("are noticed by whoever names the epoch", async () => {
+    const session = await newSession();
+    const { epoch } = await session.storeMessage({ role: "user", content: "5" });
+    await session.rewind({ toSeq: 1 });
+    const message = { role: "user", content: "x" };
+    const options = { expectedEpoch: epoch };
+    await assert.rejects(session.storeMessage(message, options), HistoryRewound);
+    await assert.rejects(session.importMessages([message], options), HistoryRewound);
+    await assert.rejects(session.getMessages(options).toArray(), HistoryRewound);
+    await assert.rejects(session.sendAndWait("x", options), HistoryRewound);
+    await assert.rejects(session.rewind({ toSeq: 0, ...options }), HistoryRewound);
+  });
+
+  test("are told to watchers, which go on from there", async () => {
+    const session = await newSession(3);
+    const seen: string[] = [];
+    for await (const event of session.events({ afterSeq: 0 })) {
+      seen.push(
+        event.type === "session.rewound" ? `rewound to ${event.data.last_seq}` : event.data.content,
+      );
+      if (event.seq === 3 && event.epoch === 0) {
+        await session.rewind({ toSeq: 1, messages: [{ role: "user", content: "new" }] });
+      }
+      if (event.data.content === "new") break;
+    }
+    assert.deepEqual(seen, ["1", "2", "3", "rewound to 1", "new"]);
+    const [first] = await Promise.all([session.events({ afterSeq: 3, afterEpoch: 0 }).first()]);
+    assert.deepEqual([first?.type, first?.epoch], ["session.rewound", 1]);
+  });
+
+  test("the same requestId rewinds once", async () => {
+    const session = await newSession();
+    const options = { dropLast: 1, requestId: "r" };
+    const first = await session.rewind(options);
+    assert.deepEqual(await session.rewind(options), first);
+    assert.equal(await contents(session), "1,2,3");
+  });
+
+  test("wait for no turn: a running one is an error, or is aborted", async () => {
+    const session = await newSession(1);
+    await session.send("one two three", { options: { echo_delay_ms: 1000 } });
+    await assert.rejects(session.rewind({ toSeq: 0 }), TurnRunning);
+    await session.rewind({ toSeq: 0, abortTurn: true });
+    assert.equal(await contents(session), "");
+  });
+
+  test("refusals are typed", async () => {
+    const session = await newSession();
+    await assert.rejects(session.rewind({ toSeq: 9 }), MessageNotFound);
+    await assert.rejects(session.rewind({}), InvalidField);
+    await assert.rejects(session.rewind({ toSeq: 1, dropLast: 1 }), InvalidField);
+  });
+});
+
+test("client.call makes the calls of the protos, with typed errors", async () => {
+  const session = await newSession();
+  const request = { sessionId: session.sessionId };
+  const found = await given.client.call(rpc.sessions.getSession, request, { isRepeatable: true });
+  assert.equal(found.lastSeq, 4);
+});
