@@ -79,7 +79,7 @@ class ConversationServicer:
         return AbortResponse(turns=[_message(row, request.session_id) for row in ended])
 
     async def GetTurn(self, request: GetTurnRequest, caller: Caller) -> Turn:
-        row = await self._turns.wait(
+        row = await self._streams.wait(
             caller.project_id,
             request.session_id,
             request.turn_id,

@@ -3,7 +3,6 @@
 runner.py runs the turns, and streams.py streams their events to Send.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -49,10 +48,6 @@ from sessiond_server.turns.sending import Accepted, Sending, content_of
 from sessiond_server.turns.store import TurnStore
 from sessiond_server.turns.transitions import TurnTransitions
 from sessiond_server.turns.window import has_results
-
-# How long GetTurn may wait for a turn, and how often it looks.
-MAX_WAIT_MS = 30_000
-WAIT_INTERVAL_S = 0.25
 
 
 class Turns:
@@ -277,29 +272,6 @@ class Turns:
         """
         row = await self.own(project_id, session_id, turn_id)
         return await self.own(project_id, session_id, str(row.joined)) if row.joined else row
-
-    async def wait(self, project_id: UUID, session_id: str, turn_id: str, wait_ms: int) -> TurnRow:
-        """Return a turn as `get` does, once it has ended or the time is over.
-
-        Args:
-            project_id: the caller's project.
-            session_id: the session.
-            turn_id: the turn.
-            wait_ms: how long to wait for the end. Unit: milliseconds.
-
-        Raises:
-            Fault: as `get`; INVALID_FIELD if wait_ms is out of range.
-        """
-        if not 0 <= wait_ms <= MAX_WAIT_MS:
-            raise invalid("wait", f"is {wait_ms} ms; from 0 to 30 seconds are allowed")
-        clock = asyncio.get_running_loop().time
-        end = clock() + wait_ms / 1000
-        while True:
-            row = await self.get(project_id, session_id, turn_id)
-            left = end - clock()
-            if row.ended_at or left <= 0 or self._runner.is_leaving:
-                return row
-            await asyncio.sleep(min(WAIT_INTERVAL_S, left))
 
     async def own(self, project_id: UUID, session_id: str, turn_id: str) -> TurnRow:
         """Return a turn, even if it has steered another one. Raises the same errors as `get`."""
